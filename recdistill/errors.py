@@ -1,0 +1,23 @@
+"""The two kinds of failure: the user's (exit code 2) and ours (exit code 1)."""
+
+from difflib import get_close_matches
+from collections.abc import Iterable
+
+__all__ = ["RecdistillError", "UserError", "did_you_mean"]
+
+
+class RecdistillError(Exception):
+    """A failure that is not the user's to mend: exit code 1."""
+
+
+class UserError(RecdistillError):
+    """A mistake the user can mend: one line that says what, where and what to do; exit code 2."""
+
+
+def did_you_mean(word: str, choices: Iterable[str]) -> str:
+    """Return `; did you mean 'x'?` for the closest of `choices`, else the first few choices, else an empty string."""
+    known = sorted(choices)
+    close = get_close_matches(word, known, n=1)
+    if close:
+        return f"; did you mean '{close[0]}'?"
+    return f"; known: {', '.join(known[:12])}" if known else ""
