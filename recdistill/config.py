@@ -1,0 +1,215 @@
+"""The one typed experiment file: every key, its unit and its default; a wrong key or value is refused by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from recdistill.errors import UserError, did_you_mean
+
+__all__ = [
+    "BehaviorsConfig", "ColumnsConfig", "DataConfig", "DistillConfig", "EvaluateConfig", "Experiment", "GateConfig",
+    "ModelConfig", "SamplingConfig", "StudentConfig", "TaskColumn", "load_file", "load_text", "override",
+]  # fmt: skip
+
+Rate = Annotated[float, Field(gt=0.0, le=1.0)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TaskColumn(_Strict):
+    """A label made of a column: 1 where the column is at least `at_least`, else 0."""
+
+    column: str
+    at_least: float
+
+
+class ColumnsConfig(_Strict):
+    """Which columns of the user's table are what; everything not named is ignored."""
+
+    sample_id: str | None = None
+    time: str = "time"
+    time_unit: str = "s"  # s, ms, us, iso, or a strptime format
+    user: str = "user_id"
+    item: str = "item_id"
+    request: str | None = None
+    tasks: dict[str, str | TaskColumn] = Field(default={"click": "label"}, min_length=1)
+    label_times: dict[str, str] = {}
+    categorical: list[str] = []
+    numeric: list[str] = []
+    lists: dict[str, str] = {}  # column -> separator
+
+
+class BehaviorsConfig(_Strict):
+    """A second table of what users did besides the samples; histories are gathered from it."""
+
+    path: str
+    time: str = "time"
+    time_unit: str = "s"
+    user: str = "user_id"
+    item: str = "item_id"
+    action: str | None = None
+
+
+class DataConfig(_Strict):
+    """Where the log comes from. `path` is relative to --data, or to the working directory without it."""
+
+    reader: Literal["simulator", "table", "movielens", "kuairand", "mind", "globo", "trivago"] = "table"
+    path: str = ""
+    columns: ColumnsConfig = ColumnsConfig()
+    behaviors: BehaviorsConfig | None = None
+    options: dict[str, int | float | str | bool] = {}  # the reader's or simulator's own arguments
+    sort: bool = False  # sort by time on ingest (in memory); otherwise unsorted input is refused
+    limit: Positive | None = None  # first rows only
+    keep_rates: dict[str, tuple[Rate, Rate]] = {}  # task -> (k+, k-) the log was sampled under
+
+
+class SamplingConfig(_Strict):
+    """Down-sampling of what a model learns from (it still predicts every sample), by the first task's label."""
+
+    positive: Rate = 1.0
+    negative: Rate = 1.0
+
+
+class ModelConfig(_Strict):
+    """A network and how it learns."""
+
+    kind: Literal["pooled-mlp", "dcn-v2", "din", "target-attention", "hstu"] = "target-attention"
+    width: Positive = 32  # embedding width
+    history: Positive = 30  # past events it sees
+    options: dict[str, int | float | bool | str | list[int]] = {}  # the backbone's own arguments
+    batch: Positive = 512  # rows per step
+    table_rate: float = Field(default=1e-2, gt=0)  # learning rate of the embedding rows
+    dense_rate: float = Field(default=1e-3, gt=0)  # learning rate of everything else
+    optimiser: Literal["adam", "rowwise-adagrad"] = "adam"
+    replay: int = Field(default=0, ge=0)  # extra learning steps per batch, drawn from the last `replay_window` rows
+    replay_window: Positive = 25_000
+    epochs: int = Field(default=0, ge=0)  # shuffled passes after the prequential one (their logits are not recorded)
+    sampling: SamplingConfig = SamplingConfig()
+
+
+class GateConfig(_Strict):
+    """When signals start to count: once the teacher's progressive NE beats the student's own by `margin`."""
+
+    start: Literal["always", "teacher-ahead"] = "always"
+    margin: float = Field(default=0.002, ge=0)
+    window: Positive = 20_000  # rows of the comparison
+
+
+class DistillConfig(_Strict):
+    """How the teacher's record becomes a loss (DESIGN section 5)."""
+
+    loss: Literal["cross-entropy", "kl", "mse"] = "cross-entropy"
+    weight: Annotated[float, Field(ge=0)] | Literal["auto"] = 1.0
+    auto_fraction: float = Field(default=0.5, gt=0)  # weight auto: signal gradient / label gradient at the backbone
+    towers: Literal["decoupled", "single"] = "decoupled"
+    temperature: float = Field(default=1.0, gt=0)
+    space: Literal["posterior", "student"] = "posterior"
+    gate: GateConfig = GateConfig()
+
+
+class StudentConfig(ModelConfig):
+    """A light model, trained twice per seed: raw (labels alone) and distilled, equal in everything else."""
+
+    kind: Literal["pooled-mlp", "dcn-v2", "din", "target-attention", "hstu"] = "din"
+    width: Positive = 16
+    distill: DistillConfig = DistillConfig()
+
+
+class EvaluateConfig(_Strict):
+    """What is scored, and how certain the answer must be."""
+
+    start: float = Field(default=0.5, ge=0, lt=1)  # the window: rows after this share of the log
+    seeds: list[int] = Field(default=[0, 1, 2, 3, 4], min_length=1)
+    group: Literal["request", "user"] = "user"
+    bootstrap: Positive = 1000
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+
+
+class Experiment(_Strict):
+    """The whole experiment file."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    data: DataConfig
+    teacher: ModelConfig = ModelConfig()
+    students: dict[str, StudentConfig] = Field(default={"student": StudentConfig()}, min_length=1)
+    evaluate: EvaluateConfig = EvaluateConfig()
+    checkpoint_rows: Positive = 100_000  # rows per commit of predictions and per checkpoint
+    processes: Positive = 2  # students trained at a time
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models_in(part)]
+
+
+def _known_keys(location: tuple[int | str, ...]) -> list[str]:
+    """Return the keys allowed beside the one at `location` of an Experiment."""
+    models: list[type[BaseModel]] = [Experiment]
+    for step in location[:-1]:
+        nested = [m for model in models if str(step) in model.model_fields
+                  for m in _models_in(model.model_fields[str(step)].annotation)]  # fmt: skip
+        models = nested or models
+    return [key for model in models for key in model.model_fields]
+
+
+def _explain(error: ValidationError, where: str) -> UserError:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return UserError(f"{where}: unknown key '{key}'{did_you_mean(str(first['loc'][-1]), _known_keys(first['loc']))}")
+    return UserError(f"{where}: '{key}': {first['msg'].lower()}; got {str(first['input'])[:60]!r}")
+
+
+def override(tree: dict[str, Any], assignment: str) -> None:
+    """Apply one `key.path=value` to a parsed YAML tree in place; the value is YAML.
+
+    Raises UserError when there is no '=' or the path runs through something that is not a mapping.
+    """
+    path, equals, text = assignment.partition("=")
+    if not equals or not path:
+        raise UserError(f"--set {assignment!r}: write it as key.path=value")
+    *parents, last = path.split(".")
+    node: Any = tree
+    for part in parents:
+        node = node.setdefault(part, {})
+        if not isinstance(node, dict):
+            raise UserError(f"--set {assignment!r}: '{part}' is not a group of keys")
+    try:
+        node[last] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UserError(f"--set {assignment!r}: the value is not YAML") from None
+
+
+def load_text(text: str, assignments: list[str] | None = None, where: str = "config") -> Experiment:
+    """Parse an experiment from YAML text with `--set` assignments on top; UserError names the first wrong key."""
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}" if mark else ""
+        raise UserError(f"{where}:{line} is not YAML: {getattr(error, 'problem', 'cannot be parsed')}") from None
+    if not isinstance(tree, dict):
+        raise UserError(f"{where}: expected keys like 'name:' and 'data:', got {type(tree).__name__}")
+    for assignment in assignments or []:
+        override(tree, assignment)
+    try:
+        return Experiment.model_validate(tree)
+    except ValidationError as error:
+        raise _explain(error, where) from None
+
+
+def load_file(path: Path, assignments: list[str] | None = None) -> Experiment:
+    """Read an experiment file; see `load_text`."""
+    try:
+        return load_text(path.read_text(encoding="utf-8"), assignments, str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a text file"
+        raise UserError(f"{path}: cannot read the experiment file: {reason}") from None

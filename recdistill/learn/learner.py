@@ -1,0 +1,127 @@
+"""One model and its optimisers: predict a batch, then learn from it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recdistill.config import DistillConfig, ModelConfig, SamplingConfig
+from recdistill.data import Batch
+from recdistill.distill import AutoWeight, KeepRates, StartGate, objective
+from recdistill.errors import RecdistillError
+from recdistill.models import GrowableTable, Towers, table_modules
+
+__all__ = ["Learner", "StepResult"]
+
+MEASURE_EVERY = 20  # steps between two measurements of the gradients for an automatic weight
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """logits: float32 [B, K], the main tower's from before the update; coverage: share of rows with a usable signal."""
+
+    logits: Tensor
+    loss: float
+    coverage: float
+
+
+class Learner:
+    """A network that learns by steps. Without `distill` (teacher) or with weight 0 (raw student) labels alone count.
+
+    own and teacher are the keep rates each was trained under, the log's times the model's own down-sampling.
+    """
+
+    def __init__(self, network: Towers, config: ModelConfig, distill: DistillConfig | None, own: KeepRates, teacher: KeepRates) -> None:
+        self.network, self.distill, self.own, self.teacher = network, distill, own, teacher
+        self.tables: list[GrowableTable] = table_modules(network)
+        self.optimiser = torch.optim.Adam(network.parameters(), lr=config.dense_rate, fused=True)
+        self.auto = AutoWeight(distill.auto_fraction) if distill and distill.weight == "auto" else None
+        self.gate = StartGate(distill.gate.margin, distill.gate.window) if distill and distill.gate.start != "always" else None
+        self.sampling: SamplingConfig = config.sampling
+        self.shift = math.log(own.positive / own.negative)  # what sampling added to the log-odds
+        self.steps = 0
+
+    def learn(self, batch: Batch, keep: Tensor) -> StepResult:
+        """Predict the batch, then take one step on the rows that `keep` (bool [B]) lets through.
+
+        Raises RecdistillError before the update, naming sample ids, when the loss or a gradient is not finite.
+        """
+        labels = batch.labels.masked_fill(~keep[:, None], math.nan)
+        hidden = self.network.hidden(batch)
+        main, aux = self.network.heads(hidden)
+        signals = self._signals(batch, main.detach())
+        weight = self._weight(hidden, main, aux, labels, signals)
+        loss = objective(main, aux, labels, signals, self.distill, weight, self.own, self.teacher)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.total.backward()
+        self._check(loss.total, batch)
+        self.optimiser.step()
+        for table in self.tables:
+            table.step()
+        self.steps += 1
+        return StepResult(main.detach(), float(loss.total.detach()), loss.coverage)
+
+    def _signals(self, batch: Batch, main: Tensor) -> Tensor:
+        """Return the batch's signals, all missing while the gate is closed."""
+        if self.gate is not None and not self.gate.update(batch.labels, batch.signals, main):
+            return torch.full_like(batch.signals, math.nan)
+        return batch.signals
+
+    def _weight(self, hidden: Tensor, main: Tensor, aux: Tensor | None, labels: Tensor, signals: Tensor) -> float:
+        if self.distill is None:
+            return 0.0
+        if self.auto is None:
+            return float(self.distill.weight)
+        if self.steps % MEASURE_EVERY == 0:
+            label_only = objective(main, aux, labels, signals, self.distill, 0.0, self.own, self.teacher).total
+            both = objective(main, aux, labels, signals, self.distill, 1.0, self.own, self.teacher).total
+            (by_label,) = torch.autograd.grad(label_only, hidden, retain_graph=True)
+            (by_both,) = torch.autograd.grad(both, hidden, retain_graph=True)
+            self.auto.update(by_label, by_both - by_label)
+        return self.auto.weight
+
+    def _check(self, loss: Tensor, batch: Batch) -> None:
+        sums = [loss.detach()] + [p.grad.sum() for p in self.network.parameters() if p.grad is not None]
+        sums += [table.gradient_sum() for table in self.tables]
+        if not bool(torch.isfinite(torch.stack(sums)).all()):
+            ids = batch.sample_id[:5].tolist()
+            raise RecdistillError(
+                f"step {self.steps}: loss or gradient is not finite (loss {float(loss.detach())}); nothing was updated; "
+                f"the batch holds {len(batch)} samples, first ids {ids}: look for extreme values or lower the learning rates"
+            )
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return everything that the next step depends on, as (flat tensors, JSON values)."""
+        tensors = {f"network/{name}": value for name, value in self.network.state_dict().items()}
+        for i, slots in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser/{i}/{key}": torch.as_tensor(value) for key, value in slots.items()}
+        for i, table in enumerate(self.tables):
+            tensors |= {f"table/{i}/{key}": value for key, value in table.state().items()}
+        tensors["random"] = torch.get_rng_state()
+        state: dict[str, Any] = {"steps": self.steps}
+        state |= {"auto": self.auto.state_dict()} if self.auto else {}
+        state |= {"gate": self.gate.state_dict()} if self.gate else {}
+        return tensors, state
+
+    def restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        """Take up the state that `state()` gave."""
+        self.network.load_state_dict({k.removeprefix("network/"): v for k, v in tensors.items() if k.startswith("network/")})
+        slots: dict[int, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            if key.startswith("optimiser/"):
+                _, i, name = key.split("/")
+                slots.setdefault(int(i), {})[name] = value
+        self.optimiser.load_state_dict({"state": slots, "param_groups": self.optimiser.state_dict()["param_groups"]})
+        for i, table in enumerate(self.tables):
+            prefix = f"table/{i}/"
+            table.load_state({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+        torch.set_rng_state(tensors["random"])
+        self.steps = int(state["steps"])
+        if self.auto:
+            self.auto.load_state_dict(state["auto"])
+        if self.gate:
+            self.gate.load_state_dict(state["gate"])

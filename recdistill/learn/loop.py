@@ -1,0 +1,162 @@
+"""The one loop of teachers and students: predict the batch, record its logits, learn from it; commit, checkpoint, go on.
+
+    for block in plan:                       # a block is one commit and one checkpoint
+        for step in block:
+            logits = learner.learn(batch)    # the logits are those from before the update
+            record(logits)                   # only when the rows are met for the first time
+        predictions.append(block)            # (writer, sequence) makes a replay a no-op
+        checkpoints.publish(block)           # one atomic rename
+
+A run killed anywhere resumes from its last checkpoint and does bit for bit the same again; if the commit was already
+there, it is recognised by its sequence number and not written twice.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+
+from recdistill.data import BatchBuilder, SampleStore, prefetch
+from recdistill.learn.checkpoint import Checkpoint, Checkpoints
+from recdistill.learn.learner import Learner
+from recdistill.learn.plan import Plan, Step, kept
+from recdistill.tables import PredictionLog
+
+__all__ = ["Progress", "Totals", "Trainer"]
+
+Array = np.ndarray[Any, np.dtype[Any]]
+REPORT_EVERY = 50  # steps between two progress reports
+
+
+@dataclass
+class Totals:
+    """Running sums over the recorded rows, from the start of the run; seconds count learning only."""
+
+    rows: int = 0
+    steps: int = 0
+    seconds: float = 0.0
+    waiting: float = 0.0  # seconds the loop waited for a batch
+    logloss: float = 0.0
+    positives: float = 0.0
+    labels: float = 0.0
+    signals: float = 0.0
+    loss: float = field(default=0.0)  # of the last step
+
+    def normalized_entropy(self) -> float:
+        """Return progressive NE: log-loss over the entropy of the base rate; NaN before both classes were seen."""
+        rate = self.positives / self.labels if self.labels else 0.0
+        if not 0.0 < rate < 1.0:
+            return float("nan")
+        return self.logloss / self.labels / -(rate * np.log(rate) + (1 - rate) * np.log(1 - rate))
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a progress bar shows: steps' rows done of all, rows/s, last loss, progressive NE, share of rows with a signal."""
+
+    done: int
+    total: int
+    rows_per_second: float
+    loss: float
+    ne: float
+    coverage: float
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """One model's run over the store. `model` names it in the predictions table, `run` its configuration's hash."""
+
+    model: str
+    run: str
+    learner: Learner
+    store: SampleStore
+    builder: BatchBuilder
+    plan: Plan
+    predictions: PredictionLog
+    checkpoints: Checkpoints
+    metadata: dict[str, str]
+
+    def run_to_end(self) -> Iterator[Progress]:
+        """Resume after the last checkpoint and run every remaining block, yielding progress now and then."""
+        totals, first = self._resume()
+        for block in range(first, self.plan.blocks):
+            yield from self._block(block, totals)
+
+    def totals(self) -> Totals:
+        """Return the totals of the last checkpoint."""
+        latest = self.checkpoints.latest()
+        return Totals(**latest[1].state["totals"]) if latest else Totals()
+
+    def _resume(self) -> tuple[Totals, int]:
+        latest = self.checkpoints.latest()
+        if latest is None:
+            return Totals(), 0
+        block, checkpoint = latest
+        self.learner.restore(checkpoint.tensors, checkpoint.state["learner"])
+        return Totals(**checkpoint.state["totals"]), block + 1
+
+    def _block(self, block: int, totals: Totals) -> Iterator[Progress]:
+        low, high = self.plan.span(block)
+        recording = block < self.plan.blocks_per_pass
+        logits = np.empty((high - low, len(self.store.tasks)), np.float32)
+        at, clock = 0, time.perf_counter()
+        steps = list(self.plan.steps(block))
+        for step, (batch, learn) in zip(steps, prefetch(self._prepare, steps), strict=True):
+            waited = time.perf_counter()
+            result = self.learner.learn(batch, learn)
+            if step.record:
+                logits[at : at + len(step.rows)] = result.logits.numpy()
+                at += len(step.rows)
+                self._count(totals, step.rows, result.logits, result.coverage)
+            totals.loss, totals.steps = result.loss, totals.steps + 1
+            totals.waiting += waited - clock
+            totals.seconds += time.perf_counter() - clock
+            clock = time.perf_counter()
+            if totals.steps % REPORT_EVERY == 0:
+                yield self._progress(totals)
+        if recording:
+            self._record(block, low, high, logits)
+        self._publish(block, totals)
+        yield self._progress(totals)
+
+    def _prepare(self, step: Step) -> tuple[Any, torch.Tensor]:
+        labels = self.store.labels[step.rows, 0]
+        keep = kept(self.store.sample_id[step.rows], labels, self.learner.sampling, self.plan.seed)
+        return self.builder.build(step.rows), torch.from_numpy(keep)
+
+    def _count(self, totals: Totals, rows: Array, logits: torch.Tensor, coverage: float) -> None:
+        y, z = torch.from_numpy(self.store.labels[rows, 0]), logits[:, 0] - self.learner.shift
+        known = ~torch.isnan(y)
+        y, z = y[known].double(), z[known].double()
+        totals.rows += len(rows)
+        totals.labels += float(len(y))
+        totals.positives += float(y.sum())
+        totals.logloss += float(torch.nn.functional.binary_cross_entropy_with_logits(z, y, reduction="sum"))
+        totals.signals += coverage * len(rows)
+
+    def _progress(self, totals: Totals) -> Progress:
+        done = totals.steps * self.plan.batch
+        steps = 1 + self.plan.replay + self.plan.epochs
+        return Progress(min(done, self.plan.rows * steps), self.plan.rows * steps, done / max(totals.seconds, 1e-9),
+                        totals.loss, totals.normalized_entropy(), totals.signals / max(totals.rows, 1))  # fmt: skip
+
+    def _record(self, block: int, low: int, high: int, logits: Array) -> None:
+        frame = pl.DataFrame({
+            "sample_id": self.store.sample_id[low:high],
+            "time": pl.Series(self.store.time[low:high]).cast(pl.Datetime("us", "UTC")),
+            **{f"logit_{task}": logits[:, k] for k, task in enumerate(self.store.tasks)},
+        })  # fmt: skip
+        self.predictions.append(frame, model=self.model, version=block, kind="prequential",
+                                writer=f"{self.model}@{self.run}", sequence=block, metadata=self.metadata)  # fmt: skip
+
+    def _publish(self, block: int, totals: Totals) -> None:
+        tensors, state = self.learner.state()
+        self.checkpoints.publish(block, Checkpoint(tensors, {
+            "block": block, "run": self.run, "learner": state, "totals": vars(totals), "metadata": self.metadata,
+        }))  # fmt: skip

@@ -1,0 +1,38 @@
+"""A teacher's record joined to the store: one float32 column per task in the store's order, NaN where nothing was said."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recdistill.data import SampleStore
+from recdistill.data.columns import create_column, open_column, read_json, write_json
+from recdistill.tables import PredictionLog
+
+__all__ = ["join_column"]
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def join_column(folder: Path, store: SampleStore, predictions: PredictionLog, model: str) -> Array:
+    """Return the read-only column [N, K] of `model`'s logits at the predictions' current version, joined by sample id.
+
+    Memory O(batch): predictions stream by and each lands at its sample's position. The column is kept in `folder` and
+    joined again only when the table has moved on.
+    """
+    pinned = {"version": predictions.version, "model": model, "rows": len(store)}
+    if (folder / "signals.json").exists() and read_json(folder / "signals.json") == pinned:
+        return open_column(folder, "logits")
+    shutil.rmtree(folder, ignore_errors=True)
+    column = create_column(folder, "logits", (len(store), len(store.tasks)), "float32")
+    column[:] = np.nan
+    names = [f"logit_{task}" for task in store.tasks]
+    for rows in predictions.batches(model=model, version=pinned["version"], columns=["sample_id", *names]):
+        at = store.positions(rows["sample_id"].to_numpy())
+        values = rows.select(names).to_numpy()
+        column[at[at >= 0]] = values[at >= 0]
+    write_json(folder / "signals.json", pinned)
+    return open_column(folder, "logits")

@@ -1,0 +1,143 @@
+"""Training jobs: which models a run needs, how one is built, and how several are trained at a time."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import queue
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from recdistill.config import DistillConfig, Experiment, ModelConfig
+from recdistill.data import BatchBuilder, SampleStore
+from recdistill.distill import KeepRates
+from recdistill.learn.checkpoint import Checkpoints
+from recdistill.learn.folder import RunFolder, fingerprint
+from recdistill.learn.learner import Learner
+from recdistill.learn.loop import Progress, Trainer
+from recdistill.learn.plan import Plan
+from recdistill.learn.signals import join_column
+from recdistill.models import Towers, build_backbone
+from recdistill.tables import PredictionLog
+
+__all__ = ["TEACHER", "Job", "finished", "jobs_of", "train_all", "trainer_of"]
+
+TEACHER = "teacher"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One model to train. `distill` is None for the teacher; raw students carry it with weight 0."""
+
+    name: str
+    config: ModelConfig
+    distill: DistillConfig | None
+    seed: int
+    block_rows: int
+
+
+def jobs_of(experiment: Experiment) -> tuple[Job, list[Job]]:
+    """Return (the teacher's job, the students'): per student and seed a raw and a distilled one, equal but for the weight."""
+    teacher = Job(TEACHER, experiment.teacher, None, 0, experiment.checkpoint_rows)
+    students = [
+        Job(f"{name}.{kind}.s{seed}", config, distill, seed, experiment.checkpoint_rows)
+        for seed in experiment.evaluate.seeds
+        for name, config in experiment.students.items()
+        for kind, distill in (
+            ("raw", config.distill.model_copy(update={"weight": 0.0})), ("distilled", config.distill),
+        )
+    ]  # fmt: skip
+    return teacher, students
+
+
+def keep_rates(config: ModelConfig, data: dict[str, tuple[float, float]], task: str) -> KeepRates:
+    """Return the keep rates a model learns under: the log's times its own down-sampling."""
+    positive, negative = data.get(task, (1.0, 1.0))
+    return KeepRates(positive * config.sampling.positive, negative * config.sampling.negative)
+
+
+def build_network(job: Job, store: SampleStore) -> Towers:
+    """Return the job's network; raw and distilled of one seed start from equal weights."""
+    torch.manual_seed(job.seed)
+    config = job.config
+    backbone = build_backbone(
+        config.kind, width=config.width, fields=store.context.shape[1], slots=store.lists.shape[1], actions=store.actions,
+        seed=job.seed, rate=config.table_rate, optimiser=config.optimiser, options=dict(config.options),
+    )  # fmt: skip
+    decoupled = job.distill is not None and job.distill.towers == "decoupled"
+    return Towers(backbone, len(store.tasks), layout="decoupled" if decoupled else "single")
+
+
+def trainer_of(folder: RunFolder, experiment: Experiment, job: Job) -> Trainer:
+    """Return the trainer of a job over the run's store, its signals joined."""
+    store, predictions = SampleStore(folder.store), PredictionLog.open(folder.predictions)
+    logged = experiment.data.keep_rates
+    own = keep_rates(job.config, logged, store.tasks[0])
+    teacher = keep_rates(experiment.teacher, logged, store.tasks[0])
+    wants = job.distill is not None
+    signals = join_column(folder.signals, store, predictions, TEACHER) if wants else None
+    run = fingerprint(job.config.model_dump(mode="json"), job.distill.model_dump(mode="json") if job.distill else None, job.seed)
+    return Trainer(
+        job.name, run, Learner(build_network(job, store), job.config, job.distill, own, teacher), store,
+        BatchBuilder(store, job.config.history, signals), _plan(job, len(store)), predictions,
+        Checkpoints(folder.model(job.name)),
+        {"config": run, "keep_positive": repr(own.positive), "keep_negative": repr(own.negative)},
+    )  # fmt: skip
+
+
+def _plan(job: Job, rows: int) -> Plan:
+    return Plan.of(job.config, rows, job.block_rows, job.seed)
+
+
+def finished(folder: RunFolder, job: Job, rows: int) -> bool:
+    """Return whether the job's last block has its checkpoint."""
+    blocks = Checkpoints(folder.model(job.name)).blocks()
+    return bool(blocks) and blocks[-1] == _plan(job, rows).blocks - 1
+
+
+def _train(root: Path, experiment: Experiment, job: Job, threads: int, reports: Any) -> None:
+    torch.set_num_threads(threads)
+    for progress in trainer_of(RunFolder(root), experiment, job).run_to_end():
+        reports.put((job.name, progress))
+
+
+def train_all(folder: RunFolder, experiment: Experiment, jobs: list[Job], show: Callable[[str, Progress], None]) -> None:
+    """Train `jobs`, `experiment.processes` at a time, each in a process of its own with its share of the cores.
+
+    The first failure is raised here once the jobs already running have stopped; what they committed stays.
+    """
+    side_by_side = min(experiment.processes, len(jobs))
+    if not side_by_side:
+        return
+    threads = max(1, (os.cpu_count() or 1) // side_by_side)
+    context = multiprocessing.get_context("spawn")
+    with context.Manager() as manager, ProcessPoolExecutor(side_by_side, mp_context=context) as pool:
+        reports = manager.Queue()
+        running = [pool.submit(_train, folder.root, experiment, job, threads, reports) for job in jobs]
+        for name, progress in _until_done(running, reports):
+            show(name, progress)
+
+
+def _until_done(running: list[Future[None]], reports: Any) -> Iterator[tuple[str, Progress]]:
+    pending = set(running)
+    while pending:
+        done, pending = wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)
+        yield from _drain(reports)
+        failed = [future for future in done if future.exception()]
+        if failed:
+            for future in pending:
+                future.cancel()
+            failed[0].result()
+
+
+def _drain(reports: Any) -> Iterator[tuple[str, Progress]]:
+    while True:
+        try:
+            yield reports.get_nowait()
+        except queue.Empty:
+            return

@@ -1,0 +1,170 @@
+"""The stages behind the command line, in order: ingest, train, evaluate, report. Each does only what is not done yet."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from recdistill.config import Experiment, load_text
+from recdistill.data.store import SampleStore, build_store
+from recdistill.errors import UserError
+from recdistill.evaluate.report import write_report
+from recdistill.evaluate.score import score_run
+from recdistill.evaluate.summary import Summary, load_summary, write_summary
+from recdistill.learn import loop, worker
+from recdistill.learn.folder import RunFolder
+from recdistill.learn.ingest import ingest, open_tables
+from recdistill.tables import PredictionLog
+
+__all__ = [
+    "demo_config", "evaluate_stage", "ingest_stage", "inspect_stage", "open_run", "report_stage", "run_pipeline", "train_stage",
+]  # fmt: skip
+
+console = Console(highlight=False)
+
+
+def demo_config(assignments: list[str]) -> Experiment:
+    """Return the built-in simulated experiment."""
+    text = resources.files("recdistill").joinpath("demo.yaml").read_text(encoding="utf-8")
+    return load_text(text, assignments, "demo")
+
+
+def open_run(experiment: Experiment, data: Path | None, out: Path | None) -> RunFolder:
+    """Claim the run's folder (default runs/NAME) for the experiment."""
+    folder = RunFolder(out or Path("runs") / experiment.name)
+    folder.claim(experiment, str(data.resolve()) if data else "")
+    return folder
+
+
+def run_pipeline(experiment: Experiment, data: Path | None, out: Path | None) -> None:
+    """Run every stage; the folder afterwards holds summary.json and report.html."""
+    folder = open_run(experiment, data, out)
+    ingest_stage(folder, experiment, data)
+    train_stage(folder, experiment, None)
+    evaluate_stage(folder, experiment)
+    report_stage(folder)
+
+
+def ingest_stage(folder: RunFolder, experiment: Experiment, data: Path | None) -> None:
+    """Fill the tables from the log, and derive the store from them."""
+    start = time.perf_counter()
+    try:
+        with console.status("reading the log") as status:
+            rows = ingest(folder, experiment.data, data, lambda done: status.update(f"reading the log: {done:,} rows"))
+    except UserError:
+        folder.abandon()
+        raise
+    if rows:
+        console.print(f"log: {rows:,} rows in {time.perf_counter() - start:.1f} s -> {folder.tables}")
+    start = time.perf_counter()
+    events, behaviors = open_tables(folder)
+    with console.status("building the store"):
+        store = build_store(folder.store, events, behaviors)
+    console.print(f"store: {len(store):,} samples, {store.users - 1:,} users, {store.items - 1:,} items, "
+                  f"{len(store.histories.item):,} history events ({time.perf_counter() - start:.1f} s)")  # fmt: skip
+    PredictionLog.create(folder.predictions, tuple(store.tasks))
+
+
+def train_stage(folder: RunFolder, experiment: Experiment, only: str | None) -> None:
+    """Train what is not finished: the teacher first, then the students side by side."""
+    if not (folder.store / "store.json").exists():
+        raise UserError(f"{folder.root}: nothing ingested yet; run: recdistill ingest CONFIG --out {folder.root}")
+    store = SampleStore(folder.store)
+    teacher, students = worker.jobs_of(experiment)
+    names = [job.name for job in (teacher, *students)]
+    if only is not None and only not in names:
+        raise UserError(f"--model {only}: no such model in {folder.root}; it has {', '.join(names)}")
+    for group in ([teacher], students):
+        todo = [job for job in group if only in (None, job.name) and not worker.finished(folder, job, len(store))]
+        if group is students and todo:
+            if not worker.finished(folder, teacher, len(store)):
+                raise UserError(f"{folder.root}: the teacher is not trained yet; train it first")
+            worker.trainer_of(folder, experiment, todo[0])  # joins the signals once for all
+        with _bars() as show:
+            worker.train_all(folder, experiment, todo, show)
+
+
+@contextmanager
+def _bars() -> Iterator[Callable[[str, loop.Progress], None]]:
+    """Show one bar per model in training; on a pipe, a line per finished model."""
+    columns = (
+        TextColumn("{task.description:<26}"), BarColumn(24), TextColumn("{task.percentage:>3.0f}%"),
+        TextColumn("{task.fields[note]}"), TimeRemainingColumn(),
+    )  # fmt: skip
+    tasks: dict[str, TaskID] = {}
+    with Progress(*columns, console=console, disable=not sys.stdout.isatty()) as bars:
+
+        def show(name: str, at: loop.Progress) -> None:
+            note = f"{at.rows_per_second:>9,.0f} rows/s  loss {at.loss:.4f}  NE {at.ne:.4f}  coverage {at.coverage:.0%}"
+            if name not in tasks:
+                tasks[name] = bars.add_task(name, total=at.total, note=note)
+            bars.update(tasks[name], completed=at.done, note=note)
+            if bars.disable and at.done >= at.total:
+                console.print(f"{name:<26} {note}")
+
+        yield show
+
+
+def evaluate_stage(folder: RunFolder, experiment: Experiment) -> None:
+    """Score every model from the tables, write summary.json and print the verdict."""
+    with console.status("scoring"):
+        summary = score_run(folder, experiment)
+    write_summary(summary, folder.root / "summary.json")
+    _print_summary(summary)
+
+
+def report_stage(folder: RunFolder) -> None:
+    """Write report.html."""
+    path = folder.root / "summary.json"
+    if not path.exists():
+        raise UserError(f"{folder.root}: not scored yet; run: recdistill evaluate {folder.root}")
+    write_report(load_summary(path), folder.root / "report.html")
+    console.print(f"report: {folder.root / 'report.html'}")
+
+
+def _print_summary(summary: Summary) -> None:
+    table = Table("model", "AUC", "GAUC", "LogLoss", "NE", "p/o", "dense", "rows/s")
+    for name, student in summary.students.items():
+        for kind, model in ((f"{name} raw", student.raw), (f"{name} distilled", student.distilled)):
+            table.add_row(kind, *_model_cells(model))
+    table.add_row("teacher", *_model_cells(summary.models["teacher"]))
+    console.print(table)
+    for name, student in summary.students.items():
+        for metric, transfer in student.transferability.items():
+            said = transfer.why if transfer.eta is None else f"{transfer.eta:+.3f} ({transfer.low:+.3f} ... {transfer.high:+.3f})"
+            console.print(f"{name}: eta ({metric}) {said}")
+
+
+def _model_cells(model: object) -> list[str]:
+    def cell(name: str, form: str) -> str:
+        value = getattr(model, name)
+        return "-" if value is None else format(value, form)
+
+    return [cell(name, ".4f") for name in ("auc", "gauc", "logloss", "ne", "calibration")] + [
+        cell("dense_parameters", ",.0f"), cell("rows_per_second", ",.0f"),
+    ]  # fmt: skip
+
+
+def inspect_stage(folder: RunFolder) -> None:
+    """Print the tables with their versions and the models with what they recorded."""
+    events, behaviors = open_tables(folder) if folder.tables.exists() else (None, None)
+    if events is None:
+        raise UserError(f"{folder.root}: nothing ingested yet")
+    table = Table("table", "version", "rows")
+    for name, log in (("events", events), ("behaviors", behaviors)):
+        if log is not None:
+            table.add_row(name, str(log.version), f"{log.rows():,}")
+    console.print(table)
+    predictions = PredictionLog.open(folder.predictions)
+    models = Table("model", "version", "kind", "rows")
+    for model, version, kind, rows in predictions.models():
+        models.add_row(model, str(version), kind, f"{rows:,}")
+    console.print(models)
