@@ -1,0 +1,288 @@
+"""`summary.json`: everything a run claims, in one versioned file that a person, a script or the report can read.
+
+Numbers that do not exist are null and say why; NaN and infinities never reach the file.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from recdistill.errors import UserError
+
+__all__ = [
+    "LABELS", "METRICS", "SCHEMA_VERSION", "Bin", "Curve", "Details", "ModelSummary", "Models", "Signals", "Slice",
+    "StudentSummary", "Summary", "TaskMetrics", "Transfer", "Transferability", "Versions", "Window", "load", "summarise",
+    "write_atomic", "write_summary",
+]  # fmt: skip
+
+SCHEMA_VERSION = 1
+METRICS = ("auc", "gauc", "logloss", "ne", "calibration", "ece")
+LABELS = {
+    "auc": "AUC", "gauc": "GAUC", "logloss": "LogLoss", "ne": "NE", "calibration": "Calibration", "ece": "ECE",
+    "teacher": "Teacher", "raw": "Raw student", "distilled": "Distilled student",
+}  # fmt: skip
+
+
+def _finite_or_none(value: Any) -> Any:
+    """Return None for NaN and infinities (JSON has neither), and any other value as it is."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+Number = Annotated[float | None, BeforeValidator(_finite_or_none)]
+Share = Annotated[float | None, Field(ge=0.0, le=1.0), BeforeValidator(_finite_or_none)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelSummary(_Record):
+    """One model on the window. Each metric is the mean over `seeds`, of the first task; null is explained in `why`.
+
+    `calibration` is sum of predictions / sum of labels (1 is perfect), `rows_per_second` is measured in the loop
+    (predict, record, learn), `std` holds the standard deviation over seeds of any metric above.
+    """
+
+    auc: Number = None
+    gauc: Number = None
+    logloss: Number = None
+    ne: Number = None
+    calibration: Number = None
+    ece: Number = None
+    dense_parameters: Count | None = None
+    sparse_parameters: Count | None = None
+    rows_per_second: Number = None
+    seeds: list[int] = []
+    std: dict[str, Number] = {}
+    why: dict[str, str] = {}
+
+    def metric(self, name: str) -> float | None:
+        """Return the metric called `name`, one of METRICS; KeyError for any other name."""
+        if name not in METRICS:
+            raise KeyError(name)
+        value: float | None = getattr(self, name)
+        return value
+
+
+class Models(_Record):
+    """The three models of the claim; the students are the run's first."""
+
+    teacher: ModelSummary
+    raw: ModelSummary
+    distilled: ModelSummary
+
+
+class Transfer(_Record):
+    """How much of the teacher's gain arrived, on one metric: eta = (P_distilled - P_raw) / (P_teacher - P_raw).
+
+    `low` and `high` bound eta at the summary's `confidence`; `teacher_gain` is P_teacher - P_raw, signed so that
+    positive is better (for NE: raw - teacher). A withheld eta is null and `why` says so in one sentence.
+    """
+
+    eta: Number = None
+    low: Number = None
+    high: Number = None
+    teacher_gain: Number = None
+    why: str | None = None
+
+    @model_validator(mode="after")
+    def _withheld_says_why(self) -> Transfer:
+        if self.eta is None and not self.why:
+            raise ValueError("eta is null, so 'why' must say why it is withheld")
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise ValueError(f"low {self.low} is above high {self.high}")
+        return self
+
+
+class Transferability(_Record):
+    """Eta on the three metrics that order models."""
+
+    auc: Transfer
+    gauc: Transfer
+    ne: Transfer
+
+
+class StudentSummary(_Record):
+    """One student of the run: trained raw and distilled, equal in everything else."""
+
+    raw: ModelSummary
+    distilled: ModelSummary
+    transferability: Transferability
+    coverage: Share = None
+
+
+class Versions(_Record):
+    """What the numbers were computed from: Delta versions of the two tables, and the packages' versions."""
+
+    events: int | None = None
+    predictions: int | None = None
+    packages: dict[str, str] = {}
+
+
+class Window(_Record):
+    """The rows that were scored: event times from `start` to `end`, after the first `share` of the log."""
+
+    start: datetime | None = None
+    end: datetime | None = None
+    share: Share = None
+
+
+class Curve(_Record):
+    """A model's progressive metrics: `metrics[name][i]` is of the rows in the bucket that starts at `time[i]`."""
+
+    time: list[datetime]
+    metrics: dict[str, list[Number]]
+
+    @model_validator(mode="after")
+    def _equally_long(self) -> Curve:
+        for name, values in self.metrics.items():
+            if len(values) != len(self.time):
+                raise ValueError(f"{name} has {len(values)} values for {len(self.time)} time buckets")
+        return self
+
+
+class Bin(_Record):
+    """One calibration bin: mean predicted probability, observed rate, rows."""
+
+    predicted: Annotated[float, Field(ge=0.0, le=1.0)]
+    observed: Annotated[float, Field(ge=0.0, le=1.0)]
+    count: Count
+
+
+class Slice(_Record):
+    """The metrics of one part of the window: where `slice` (say `hour`) has `value`; eta null is explained in `why`."""
+
+    slice: str
+    value: str
+    rows: Count
+    metrics: dict[str, dict[str, Number]]  # model -> metric -> value
+    eta: Number = None
+    why: str | None = None
+
+
+class Signals(_Record):
+    """What the distilled student heard over time: share of rows with a signal, and KL(teacher || student) in nats."""
+
+    time: list[datetime]
+    coverage: list[Share] = []
+    kl: list[Number] = []
+
+    @model_validator(mode="after")
+    def _equally_long(self) -> Signals:
+        for name, values in (("coverage", self.coverage), ("kl", self.kl)):
+            if values and len(values) != len(self.time):
+                raise ValueError(f"{name} has {len(values)} values for {len(self.time)} time buckets")
+        return self
+
+
+class TaskMetrics(_Record):
+    """The metrics of one task of several, and its eta on GAUC."""
+
+    task: str
+    metrics: dict[str, dict[str, Number]]  # model -> metric -> value
+    eta: Number = None
+    why: str | None = None
+
+
+class Details(_Record):
+    """What the report draws. Models are keyed `teacher`, `raw`, `distilled`, or any other name for further lines."""
+
+    curves: dict[str, Curve] = {}
+    calibration: dict[str, list[Bin]] = {}
+    slices: list[Slice] = []
+    signals: Signals | None = None
+    tasks: list[TaskMetrics] = []
+
+
+class Summary(_Record):
+    """The whole of `summary.json`; `docs/summary.md` describes it key by key.
+
+    The first entry of `students` is the one in `models` and `transferability`. `rows` counts the scored rows.
+    """
+
+    schema_version: Literal[1] = 1
+    name: str
+    created: datetime
+    tasks: Annotated[list[str], Field(min_length=1)]
+    group: str = "user"
+    confidence: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.95
+    rows: Count
+    window: Window = Window()
+    coverage: Share = None
+    versions: Versions = Versions()
+    models: Models
+    transferability: Transferability
+    students: Annotated[dict[str, StudentSummary], Field(min_length=1)]
+    details: Details = Details()
+
+    @model_validator(mode="after")
+    def _first_student_is_shown(self) -> Summary:
+        name, first = next(iter(self.students.items()))
+        shown = (self.models.raw, self.models.distilled, self.transferability)
+        if shown != (first.raw, first.distilled, first.transferability):
+            raise ValueError(f"models and transferability must repeat the first student, '{name}'")
+        return self
+
+
+def summarise(*, teacher: ModelSummary, students: dict[str, StudentSummary], **rest: Any) -> Summary:
+    """Return the Summary whose `models`, `transferability` and `coverage` are taken from the first of `students`.
+
+    `rest` holds the other fields of Summary. Raises pydantic's ValidationError when a field is wrong or missing.
+    """
+    if not students:
+        raise ValueError("a summary needs at least one student")
+    first = next(iter(students.values()))
+    models = Models(teacher=teacher, raw=first.raw, distilled=first.distilled)
+    fields = {"coverage": first.coverage, **rest}
+    return Summary(models=models, transferability=first.transferability, students=students, **fields)
+
+
+def write_atomic(text: str, path: Path) -> None:
+    """Write UTF-8 `text` to `path` so that a reader sees the old file or the new one, never a part; UserError if it cannot."""
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8") as file:
+            temporary = Path(file.name)
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)  # a temporary file is private, a report is made to be read
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
+def write_summary(summary: Summary, path: Path) -> None:
+    """Write `summary` as indented JSON, atomically; raises UserError when `path` cannot be written."""
+    write_atomic(summary.model_dump_json(indent=2) + "\n", path)
+
+
+def load(path: Path) -> Summary:
+    """Read a summary.json; raises UserError that names the file and the first wrong key."""
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except ValueError:
+        raise UserError(f"{path}: not JSON; expected the summary.json that a run writes") from None
+    version = tree.get("schema_version") if isinstance(tree, dict) else None
+    if version != SCHEMA_VERSION:
+        raise UserError(f"{path}: schema_version is {version!r}, this release reads {SCHEMA_VERSION}; use the release that wrote it")
+    try:
+        return Summary.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise UserError(f"{path}: '{key}': {first['msg']}") from None
