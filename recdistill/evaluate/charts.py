@@ -10,11 +10,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from html import escape
 
-__all__ = ["Axis", "Point", "Series", "bar", "dots", "line_chart", "linear_axis", "log_axis", "scatter_chart", "ticks",
-           "time_axis", "whisker"]  # fmt: skip
+__all__ = [
+    "Axis",
+    "Point",
+    "Series",
+    "bar",
+    "dots",
+    "line_chart",
+    "linear_axis",
+    "log_axis",
+    "scatter_chart",
+    "ticks",
+    "time_axis",
+    "whisker",
+]
 
 Value = float | None
 
@@ -55,7 +67,8 @@ class Axis:
 
 def ticks(low: float, high: float, about: int = 4) -> list[float]:
     """Return round numbers (1, 2 or 5 times a power of ten apart) that cover [low, high] in about `about` steps."""
-    span = (high - low) or abs(high) or 1.0
+    span = max(high - low, 1e-6 * max(abs(low), abs(high)))  # closer than that, the marks would read alike
+    span = span if span > 1e-9 else 1.0
     raw = span / about
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * m for m in (1, 2, 5, 10) if power * m >= raw * 0.999999)
@@ -72,22 +85,31 @@ def linear_axis(values: Sequence[Value], about: int = 4, zero: bool = False) -> 
 
 
 def log_axis(values: Sequence[float]) -> Axis:
-    """Return a logarithmic axis from the power of ten below the smallest of positive `values` to the one above."""
-    first, last = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
-    return Axis(10.0**first, 10.0 ** max(last, first + 1),
-                [(10.0**i, f"{10.0**i:g}") for i in range(first, max(last, first + 1) + 1)], math.log10)  # fmt: skip
+    """Return a logarithmic axis over whole powers of ten around `values`; what is below 1e-6 is shown there."""
+    first = math.floor(_log(min(values)))
+    last = max(math.ceil(_log(max(values))), first + 1)
+    return Axis(10.0**first, 10.0**last, [(10.0**i, f"{10.0**i:g}") for i in range(first, last + 1)], _log)
 
 
-def time_axis(seconds: Sequence[float], zone: datetime, about: int = 4) -> Axis:
-    """Return an axis over epoch `seconds`, marked at up to `about` of them, in the time zone of `zone`."""
+def _log(value: float) -> float:
+    return math.log10(max(value, 1e-6))
+
+
+def time_axis(seconds: Sequence[float], about: int = 4) -> Axis:
+    """Return an axis over epoch `seconds`, marked at up to `about` places, written in UTC."""
     low, high = min(seconds), max(seconds)
-    days, year = (high - low) / 86_400, (high - low) > 300 * 86_400
-    style = "%b %Y" if year else "%-d %b" if days > about else "%-d %b %H:%M" if days > 0.9 else "%H:%M"
+    days = (high - low) / 86_400
     at = [low + (high - low) * i / (about - 1) for i in range(about)] if high > low else [low]
-    if days > about and not year:  # whole days, so that a label is not hours away from its place
+    if about < days < 300:  # whole days, so that a label is not hours away from its place
         at = sorted({t - t % 86_400 for t in at if t - t % 86_400 >= low} | {low})
-    marks = [(t, datetime.fromtimestamp(t, zone.tzinfo).strftime(style)) for t in at]
-    return Axis(low, high, marks)
+    return Axis(low, high, [(t, _when(datetime.fromtimestamp(t, UTC), days, about)) for t in at])
+
+
+def _when(time: datetime, days: float, about: int) -> str:
+    if days >= 300:
+        return f"{time:%b %Y}"
+    day = f"{time.day} {time:%b}"
+    return day if days > about else f"{day} {time:%H:%M}" if days > 0.9 else f"{time:%H:%M}"
 
 
 def _path(points: list[tuple[float, float] | None]) -> str:
@@ -105,15 +127,22 @@ def _path(points: list[tuple[float, float] | None]) -> str:
 def _grid(x: Axis, y: Axis) -> str:
     rows = "".join(f'<i class="gy" style="top:{100 - y.place(v):.2f}%"></i>' for v, _ in y.marks)
     left = "".join(f'<span style="top:{100 - y.place(v):.2f}%">{escape(text)}</span>' for v, text in y.marks)
-    below = "".join(f'<span style="left:{x.place(v):.2f}%">{escape(text)}</span>' for v, text in x.marks)
+    below = "".join(
+        f'<span{_edge(x.place(v))} style="left:{x.place(v):.2f}%">{escape(text)}</span>' for v, text in x.marks
+    )
     return f'<div class="ay">{left}</div><div class="ax">{below}</div><div class="grid">{rows}</div>'
 
 
+def _edge(place: float) -> str:
+    """Return the class that keeps a label at the right edge inside the page."""
+    return ' class="end"' if place > 92 else ""
+
+
 def _frame(x: Axis, y: Axis, inside: str, over: str, names: tuple[str, str], title: str, kind: str = "") -> str:
+    svg = f'<svg viewBox="0 0 100 100" preserveAspectRatio="none" aria-hidden="true">{inside}</svg>'
     return (
-        f'<div class="chart {kind}" role="img" aria-label="{escape(title)}"><div class="yname">{escape(names[1])}</div>{_grid(x, y)}'
-        f'<div class="plot"><svg viewBox="0 0 100 100" preserveAspectRatio="none" aria-hidden="true">{inside}</svg>{over}</div>'
-        f'<div class="xname">{escape(names[0])}</div></div>'
+        f'<div class="chart {kind}" role="img" aria-label="{escape(title)}"><div class="yname">{escape(names[1])}</div>'
+        f'{_grid(x, y)}<div class="plot">{svg}{over}</div><div class="xname">{escape(names[0])}</div></div>'
     )
 
 
@@ -121,7 +150,9 @@ def _dot(colour: str, x: float, y: float) -> str:
     return f'<b class="dot {escape(colour)}" style="left:{x:.2f}%;top:{y:.2f}%"></b>'
 
 
-def line_chart(series: Sequence[Series], x: Axis, y: Axis, readouts: Sequence[str], names: tuple[str, str], title: str) -> str:
+def line_chart(
+    series: Sequence[Series], x: Axis, y: Axis, readouts: Sequence[str], names: tuple[str, str], title: str
+) -> str:
     """Return lines over a shared x, with one readout (safe HTML) per x shown while that part is pointed at or touched.
 
     `names` are the axes' names; every series has the same x, in increasing order, of the readouts' length.
@@ -145,25 +176,30 @@ def _alone(points: list[tuple[float, float] | None], i: int) -> bool:
     return (i == 0 or points[i - 1] is None) and (i + 1 == len(points) or points[i + 1] is None)
 
 
-def scatter_chart(series: Sequence[Series], axis: Axis, names: tuple[str, str], title: str) -> str:
-    """Return a square plot of dots joined by lines on one axis for both directions, with the diagonal drawn."""
-    lines, spots = ['<path class="diagonal" d="M0 100L100 0"/>'], []
+def scatter_chart(
+    series: Sequence[Series], x: Axis, y: Axis, names: tuple[str, str], title: str, level: float | None = None
+) -> str:
+    """Return a square plot of dots joined by lines, with a dashed line along the diagonal, or at y = `level`."""
+    ideal = "M0 100L100 0" if level is None else f"M0 {100 - y.place(level):.2f}H100"
+    lines, spots = [f'<path class="diagonal" d="{ideal}"/>'], []
     for one in series:
-        at: list[tuple[float, float] | None] = [
-            None if v is None else (axis.place(u), 100 - axis.place(v)) for u, v in zip(one.x, one.y, strict=True)
-        ]
+        at = [None if v is None else (x.place(u), 100 - y.place(v)) for u, v in zip(one.x, one.y, strict=True)]
         lines.append(f'<path class="line thin {escape(one.colour)}" d="{_path(at)}"/>')
         spots += [_dot(one.colour, *point) for point in at if point]
-    return _frame(axis, axis, "".join(lines), "".join(spots), names, title, "square")
+    return _frame(x, y, "".join(lines), "".join(spots), names, title, "square")
 
 
 def whisker(value: float, low: Value, high: Value, axis: Axis, marks: Sequence[float] = (0.0, 1.0)) -> str:
     """Return a dot with its interval on one strip, with vertical lines at `marks`; what leaves the axis is clipped."""
-    place = lambda v: min(100.0, max(0.0, axis.place(v)))  # noqa: E731
-    lines = "".join(f'<i class="mark" style="left:{place(m):.2f}%"></i>' for m in marks)
+    lines = "".join(f'<i class="mark" style="left:{_clip(axis.place(m)):.2f}%"></i>' for m in marks)
     if low is not None and high is not None:
-        lines += f'<i class="span" style="left:{place(low):.2f}%;width:{place(high) - place(low):.2f}%"></i>'
-    return f'<div class="strip">{lines}<b class="dot c-distilled" style="left:{place(value):.2f}%;top:50%"></b></div>'
+        start, end = _clip(axis.place(low)), _clip(axis.place(high))
+        lines += f'<i class="span" style="left:{start:.2f}%;width:{end - start:.2f}%"></i>'
+    return f'<div class="strip">{lines}{_dot("c-distilled", _clip(axis.place(value)), 50)}</div>'
+
+
+def _clip(place: float) -> float:
+    return min(100.0, max(0.0, place))
 
 
 def dots(points: Sequence[Point], axis: Axis) -> str:

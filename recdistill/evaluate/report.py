@@ -7,14 +7,17 @@ do not follow the reader's theme, and 4.8 MB travel with each report (this page:
 
 from __future__ import annotations
 
+import re
 from html import escape
 from importlib.resources import files
 from pathlib import Path
 from string import Template
 
-from recdistill.evaluate import report_parts as parts
-from recdistill.evaluate.report_parts import Verdict, headline
+from recdistill.evaluate import report_plots as plots
+from recdistill.evaluate import report_tables as tables
+from recdistill.evaluate.report_text import number
 from recdistill.evaluate.summary import LABELS, Summary, write_atomic
+from recdistill.evaluate.verdict import Verdict, headline
 
 __all__ = ["Verdict", "headline", "render", "write_report"]
 
@@ -23,14 +26,23 @@ KINDS = {"claim": "Transfer shown", "unclear": "Not certain", "harm": "Harm show
 
 def _lead(summary: Summary, metric: str) -> str:
     """Return the paragraph under the headline: the three numbers it rests on, in words."""
-    teacher, raw, distilled = (m.metric(metric) for m in (summary.models.teacher, summary.models.raw, summary.models.distilled))
+    teacher, raw, distilled = (
+        m.metric(metric) for m in (summary.models.teacher, summary.models.raw, summary.models.distilled)
+    )
     rows = f"{summary.rows:,}".replace(",", "\u202f")
     student = escape(next(iter(summary.students)))
     return (
         f"On {rows} impressions, each predicted before its outcome was learned, student <b>{student}</b> scores "
-        f"{LABELS[metric]} {parts.number(raw)} on labels alone and {parts.number(distilled)} with the teacher’s signal; "
-        f"the teacher scores {parts.number(teacher)}."
+        f"{LABELS[metric]} {number(raw)} on labels alone and {number(distilled)} with the teacher’s signal; "
+        f"the teacher scores {number(teacher)}."
     )
+
+
+def _typeset(sentence: str) -> str:
+    """Return a plain sentence as HTML with the right dash, apostrophe and spaces."""
+    sentence = re.sub(r"interval (\d+)-(\d+) %", "interval \\1–\\2 %", sentence)
+    sentence = re.sub(r"(?<![\w.])-(?=\d)", "−", sentence)
+    return escape(sentence.replace("'", "’"), quote=False).replace(" %", "\u202f%")
 
 
 def render(summary: Summary) -> str:
@@ -39,21 +51,21 @@ def render(summary: Summary) -> str:
     template = files("recdistill.evaluate").joinpath("report_template.html").read_text(encoding="utf-8")
     return Template(template).substitute(
         name=escape(summary.name),
-        created=escape(summary.created.strftime("%-d %B %Y, %H:%M %Z").strip()),
+        created=f"{summary.created.day} {summary.created:%B %Y, %H:%M} UTC",
         kind=verdict.kind,
         badge=KINDS[verdict.kind],
-        headline=escape(verdict.text, quote=False).replace(" %", "\u202f%"),
+        headline=_typeset(verdict.text),
         lead=_lead(summary, verdict.metric),
-        ladder=parts.ladder(summary, verdict.metric),
-        cards=parts.cards(summary, verdict.metric),
-        transfer=parts.transfer(summary),
-        curves=parts.curves(summary, verdict.metric),
-        signals=parts.signals(summary),
-        calibration=parts.calibration(summary),
-        slices=parts.slices(summary, verdict.metric),
-        tasks=parts.tasks(summary),
-        cost=parts.cost(summary),
-        measured=parts.measured(summary),
+        ladder=plots.ladder(summary, verdict.metric),
+        cards=tables.cards(summary, verdict.metric),
+        transfer=tables.transfer(summary),
+        curves=plots.curves(summary, verdict.metric),
+        signals=plots.signals(summary),
+        calibration=plots.calibration(summary),
+        slices=tables.slices(summary, verdict.metric),
+        tasks=tables.tasks(summary, verdict.metric),
+        cost=tables.cost(summary),
+        measured=tables.measured(summary),
     )
 
 

@@ -9,18 +9,18 @@ import json
 import math
 import os
 import tempfile
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from recdistill.errors import UserError
 
 __all__ = [
     "LABELS", "METRICS", "SCHEMA_VERSION", "Bin", "Curve", "Details", "ModelSummary", "Models", "Signals", "Slice",
-    "StudentSummary", "Summary", "TaskMetrics", "Transfer", "Transferability", "Versions", "Window", "load", "summarise",
-    "write_atomic", "write_summary",
+    "StudentSummary", "Summary", "TaskMetrics", "Transfer", "Transferability", "Versions", "Window", "load",
+    "summarise", "write_atomic", "write_summary",
 ]  # fmt: skip
 
 SCHEMA_VERSION = 1
@@ -36,6 +36,12 @@ def _finite_or_none(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def _in_utc(time: datetime) -> datetime:
+    """Return `time` in UTC; one without a zone is taken to be in UTC, as everywhere in the tables."""
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+
+
+Moment = Annotated[datetime, AfterValidator(_in_utc)]
 Number = Annotated[float | None, BeforeValidator(_finite_or_none)]
 Share = Annotated[float | None, Field(ge=0.0, le=1.0), BeforeValidator(_finite_or_none)]
 Count = Annotated[int, Field(ge=0)]
@@ -131,15 +137,15 @@ class Versions(_Record):
 class Window(_Record):
     """The rows that were scored: event times from `start` to `end`, after the first `share` of the log."""
 
-    start: datetime | None = None
-    end: datetime | None = None
+    start: Moment | None = None
+    end: Moment | None = None
     share: Share = None
 
 
 class Curve(_Record):
     """A model's progressive metrics: `metrics[name][i]` is of the rows in the bucket that starts at `time[i]`."""
 
-    time: list[datetime]
+    time: list[Moment]
     metrics: dict[str, list[Number]]
 
     @model_validator(mode="after")
@@ -172,7 +178,7 @@ class Slice(_Record):
 class Signals(_Record):
     """What the distilled student heard over time: share of rows with a signal, and KL(teacher || student) in nats."""
 
-    time: list[datetime]
+    time: list[Moment]
     coverage: list[Share] = []
     kl: list[Number] = []
 
@@ -211,7 +217,7 @@ class Summary(_Record):
 
     schema_version: Literal[1] = 1
     name: str
-    created: datetime
+    created: Moment
     tasks: Annotated[list[str], Field(min_length=1)]
     group: str = "user"
     confidence: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.95
@@ -247,11 +253,16 @@ def summarise(*, teacher: ModelSummary, students: dict[str, StudentSummary], **r
 
 
 def write_atomic(text: str, path: Path) -> None:
-    """Write UTF-8 `text` to `path` so that a reader sees the old file or the new one, never a part; UserError if it cannot."""
+    """Write UTF-8 `text` to `path` so that a reader sees the old file or the new one, never a part.
+
+    Makes the folder if needed; raises UserError when the file cannot be written, and then leaves nothing behind.
+    """
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8") as file:
+        with tempfile.NamedTemporaryFile(
+            "w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8"
+        ) as file:
             temporary = Path(file.name)
             file.write(text)
             file.flush()
@@ -279,7 +290,9 @@ def load(path: Path) -> Summary:
         raise UserError(f"{path}: not JSON; expected the summary.json that a run writes") from None
     version = tree.get("schema_version") if isinstance(tree, dict) else None
     if version != SCHEMA_VERSION:
-        raise UserError(f"{path}: schema_version is {version!r}, this release reads {SCHEMA_VERSION}; use the release that wrote it")
+        raise UserError(
+            f"{path}: schema_version is {version!r}, this release reads {SCHEMA_VERSION}; use the release that wrote it"
+        )
     try:
         return Summary.model_validate(tree)
     except ValidationError as error:

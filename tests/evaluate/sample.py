@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import math
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 from recdistill.evaluate.summary import (
-    Bin, Curve, Details, ModelSummary, Signals, Slice, StudentSummary, Summary, TaskMetrics, Transfer, Transferability,
-    Versions, Window, summarise,
+    Bin,
+    Curve,
+    Details,
+    ModelSummary,
+    Signals,
+    Slice,
+    StudentSummary,
+    Summary,
+    TaskMetrics,
+    Transfer,
+    Transferability,
+    Versions,
+    Window,
+    summarise,
 )  # fmt: skip
 
 __all__ = ["sample_summary", "withheld_summary"]
 
-START = datetime(2026, 3, 2, tzinfo=timezone.utc)
+START = datetime(2026, 3, 2, tzinfo=UTC)
 SEEDS = [0, 1, 2, 3, 4]
 
 
@@ -28,8 +40,9 @@ def _student(scale: float, width: int) -> StudentSummary:
     raw = _model(0.7481, 0.7392, 0.9013, 1_100 * width, 41_000 * width, 61_000 / width * 16, SEEDS)
     distilled = _model(0.7481 + 0.028 * scale, 0.7392 + 0.0428 * scale, 0.9013 - 0.03 * scale, 1_100 * width,
                        41_000 * width, 58_000 / width * 16, SEEDS)  # fmt: skip
+    auc = 0.94 * scale
     transfer = Transferability(
-        auc=Transfer(eta=0.58 * scale / 0.62, low=0.58 * scale / 0.62 - 0.11, high=0.58 * scale / 0.62 + 0.1, teacher_gain=0.031),
+        auc=Transfer(eta=auc, low=auc - 0.11, high=auc + 0.1, teacher_gain=0.031),
         gauc=Transfer(eta=scale, low=scale - 0.11, high=scale + 0.08, teacher_gain=0.0428),
         ne=Transfer(teacher_gain=0.0008, why="the teacher's gain is inside the noise (interval -0.0011 to 0.0027)"),
     )  # fmt: skip
@@ -46,7 +59,10 @@ def _curve(level: float, gain: float, buckets: int = 28) -> Curve:
 
 def _bins(slope: float) -> list[Bin]:
     mean = [0.004 * 1.33**i for i in range(17)]
-    return [Bin(predicted=p, observed=min(1.0, p * slope * (1 + 0.08 * math.sin(i))), count=4_000) for i, p in enumerate(mean)]
+    return [
+        Bin(predicted=p, observed=min(1.0, p * slope * (1 + 0.08 * math.sin(i))), count=4_000)
+        for i, p in enumerate(mean)
+    ]
 
 
 def _slices() -> list[Slice]:
@@ -66,11 +82,13 @@ def _slices() -> list[Slice]:
 
 def _details() -> Details:
     time = [START + timedelta(hours=12 * i) for i in range(28)]
+    coverage = [0.95 + 0.04 * (1 - math.exp(-i)) for i in range(28)]
+    kl = [0.02 + 0.06 * math.exp(-i / 6) for i in range(28)]
     return Details(
         curves={"teacher": _curve(0.71, 0.075), "raw": _curve(0.705, 0.034), "distilled": _curve(0.706, 0.06)},
         calibration={"teacher": _bins(1.02), "raw": _bins(0.86), "distilled": _bins(0.97)},
         slices=_slices(),
-        signals=Signals(time=time, coverage=[0.95 + 0.04 * (1 - math.exp(-i)) for i in range(28)], kl=[0.02 + 0.06 * math.exp(-i / 6) for i in range(28)]),
+        signals=Signals(time=time, coverage=coverage, kl=kl),
         tasks=[TaskMetrics(task=task, metrics={name: {"auc": 0.75 + step, "gauc": 0.74 + step} for name, step in
                                                (("teacher", gain), ("raw", 0.0), ("distilled", gain * 0.6))}, eta=0.6)
                for task, gain in (("click", 0.043), ("finish", 0.02))],
@@ -80,9 +98,9 @@ def _details() -> Details:
 def sample_summary() -> Summary:
     """Return a run with two students, a claim on GAUC and AUC, and a withheld eta on NE."""
     return summarise(
-        name="video-feed", created=datetime(2026, 3, 17, 9, 30, tzinfo=timezone.utc), tasks=["click", "finish"], rows=68_000,
+        name="video-feed", created=datetime(2026, 3, 17, 9, 30, tzinfo=UTC), tasks=["click", "finish"], rows=68_000,
         window=Window(start=START, end=START + timedelta(days=14), share=0.5),
-        versions=Versions(events=41, predictions=117, packages={"recdistill": "0.1.0", "torch": "2.13.0", "polars": "2.1.0"}),
+        versions=Versions(events=41, predictions=117, packages={"recdistill": "0.1.0", "torch": "2.13.0"}),
         teacher=_model(0.7791, 0.7820, 0.8718, 4_200_000, 5_300_000, 3_900, [0]),
         students={"din-16": _student(0.62, 16), "din-8": _student(0.31, 8)}, details=_details(),
     )  # fmt: skip
@@ -92,7 +110,11 @@ def withheld_summary() -> Summary:
     """Return a small run that claims nothing: one seed, no groups with both classes, no details."""
     why = "the teacher's gain is inside the noise (+0.0010, interval -0.0031 to 0.0052)"
     withheld = Transfer(teacher_gain=0.001, why=why)
-    model = ModelSummary(auc=0.7512, logloss=0.4, ne=0.98, seeds=[0], why={"gauc": "no user has both a click and a miss"})
+    model = ModelSummary(
+        auc=0.7512, logloss=0.4, ne=0.98, seeds=[0], why={"gauc": "no user has both a click and a miss"}
+    )
     student = StudentSummary(raw=model, distilled=model, transferability=Transferability(
         auc=withheld, gauc=Transfer(why="no user has both a click and a miss"), ne=withheld))  # fmt: skip
-    return summarise(name="tiny", created=START, tasks=["click"], rows=900, teacher=model, students={"student": student})
+    return summarise(
+        name="tiny", created=START, tasks=["click"], rows=900, teacher=model, students={"student": student}
+    )

@@ -11,7 +11,16 @@ from pydantic import ValidationError
 
 from recdistill.errors import UserError
 from recdistill.evaluate import summary as module
-from recdistill.evaluate.summary import Curve, ModelSummary, Signals, StudentSummary, Transfer, load, summarise, write_summary
+from recdistill.evaluate.summary import (
+    Curve,
+    ModelSummary,
+    Signals,
+    StudentSummary,
+    Transfer,
+    load,
+    summarise,
+    write_summary,
+)
 from tests.evaluate.sample import START, sample_summary, withheld_summary
 
 
