@@ -2,7 +2,7 @@
 
 The page holds no script at all, and its content security policy forbids the browser to load anything. Plotly was tried
 and left out: printed, its charts keep the screen's width and lose their legend; on a phone they scroll sideways; they
-do not follow the reader's theme, and 4.8 MB travel with each report (this page: about 60 kB).
+do not follow the reader's theme, and 4.8 MB travel with each report (this page: about 90 kB).
 """
 
 from __future__ import annotations

@@ -21,13 +21,16 @@ from recdistill.evaluate.summary import LABELS, METRICS, Bin, Curve, Signals, Su
 
 __all__ = ["calibration", "curves", "ladder", "signals"]
 
+LEAST = 0.004  # the narrowest ladder: closer models should look close
+
 
 def ladder(summary: Summary, metric: str) -> str:
     """Return the strip from the raw student over the distilled one to the teacher; empty if one has no `metric`."""
     known = [(name, v) for name, model in three(summary) if (v := model.metric(metric)) is not None]
     if len(known) < 3:
         return ""
-    axis = linear_axis([v for _, v in known])
+    middle = sum(v for _, v in known) / len(known)
+    axis = linear_axis([middle - LEAST / 2, middle + LEAST / 2, *(v for _, v in known)])
     text = ", ".join(f"{label(name).lower()} {number(v)}" for name, v in known)
     marks = "".join(f'<span style="left:{axis.place(v):.1f}%">{t}</span>' for v, t in axis.marks)
     strip = dots([Point(label(name), f"c-{name}", v) for name, v in known], axis)

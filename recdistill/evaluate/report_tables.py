@@ -44,7 +44,7 @@ def _card(name: str, model: ModelSummary, raw: ModelSummary, metric: str) -> str
     if not gain and value is not None and base is not None:
         gain = f"{number(value - base, sign=True)} against the raw student"
     rows = "".join(f"<div><dt>{LABELS[m]}</dt><dd>{_cell(model, m)}</dd></div>" for m in METRICS if m != metric)
-    note = why_note(model.why.get(m) for m in METRICS if model.metric(m) is None)
+    note = why_note(f"{LABELS[m]}: {model.why.get(m, 'not measured')}" for m in METRICS if model.metric(m) is None)
     return (
         f'<article class="card c-{name}"><h3>{shape(name)}{label(name)}</h3>'
         f'<p class="big">{big}<small>{LABELS[metric]}</small></p>'
@@ -71,6 +71,8 @@ def transfer(summary: Summary) -> str:
     axis = linear_axis([max(-1.0, min(2.0, v)) for v in [0.0, 1.0, *ends]], about=5)
     marks = "".join(f'<span style="left:{axis.place(v):.1f}%">{percent(v)}</span>' for v, _ in axis.marks)
     body = "".join(_transfer_rows(name, student, axis) for name, student in summary.students.items())
+    if not ends:
+        return f'<div class="etas">{body}</div>'
     return (
         f'<div class="etas">{body}<div class="row scale"><span></span><div class="ax">{marks}</div><span></span></div>'
         "</div>"

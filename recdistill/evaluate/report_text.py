@@ -41,7 +41,7 @@ def moment(time: datetime) -> str:
 def why_note(reasons: Iterable[str | None]) -> str:
     """Return the reasons behind a block's dashes in print, for those who cannot point at them."""
     given = "; ".join(dict.fromkeys(escape(r) for r in reasons if r))
-    return f'<p class="note">– means: {given}.</p>' if given else ""
+    return f'<p class="note">Without a number: {given}.</p>' if given else ""
 
 
 def count(value: float) -> str:

@@ -24,11 +24,7 @@ HOSTILE = "<script>alert('x')</script>\"&$name"
 def with_eta(**gauc: float | str | None) -> Summary:
     """Return the sample with another eta on GAUC."""
     summary = sample_summary()
-    transfer = Transferability(
-        auc=summary.transferability.auc,
-        gauc=Transfer(**gauc),
-        ne=summary.transferability.ne,  # type: ignore[arg-type]
-    )
+    transfer = summary.transferability.model_copy(update={"gauc": Transfer.model_validate(gauc)})
     first = summary.students["din-16"].model_copy(update={"transferability": transfer})
     return summary.model_copy(update={"transferability": transfer, "students": {"din-16": first}})
 
@@ -39,7 +35,8 @@ def with_eta(**gauc: float | str | None) -> Summary:
         ({"eta": 0.62, "low": 0.51, "high": 0.7}, "claim",
          "62 % of the teacher's gain arrived (GAUC, 95 % interval 51-70 %)"),
         ({"eta": 0.12, "low": -0.05, "high": 0.21}, "unclear",
-         "Not certain: 12 % of the teacher's gain arrived (GAUC, 95 % interval -5 to 21 %); the interval includes zero"),
+         "Not certain: 12 % of the teacher's gain arrived (GAUC, 95 % interval -5 to 21 %); "
+         "the interval includes zero"),
         ({"eta": -0.18, "low": -0.3, "high": -0.05}, "harm",
          "Distillation hurt: -18 % of the teacher's gain arrived (GAUC, 95 % interval -30 to -5 %)"),
         ({"eta": 0.4}, "unclear", "Not certain: 40 % of the teacher's gain arrived (GAUC, no interval)"),
@@ -136,7 +133,7 @@ def test_what_a_user_wrote_is_escaped_everywhere() -> None:
 def test_what_is_missing_is_a_dash_with_its_reason() -> None:
     text = render(withheld_summary())
     assert 'title="no user has both a click and a miss">–' in text
-    assert "– means: no user has both a click and a miss." in text
+    assert "Without a number: GAUC: no user has both a click and a miss; Calibration: not measured;" in text
     for sentence in ("recorded no curves", "recorded no calibration", "was not sliced", "the run gave no window"):
         assert sentence in text
 
@@ -164,7 +161,7 @@ def test_the_page_shows_the_numbers_of_the_summary() -> None:
         Details(curves={"teacher": Curve(time=[START], metrics={"auc": [0.7]})}),
         Details(curves={"teacher": Curve(time=[START], metrics={"auc": [None]}), "raw": Curve(time=[], metrics={})}),
         Details(calibration={"raw": [Bin(predicted=0.0, observed=0.0, count=3)]}),
-        Details(calibration={"raw": [Bin(predicted=1e-300, observed=0.0, count=3), Bin(predicted=1, observed=1, count=1)]}),
+        Details(calibration={"raw": [Bin(predicted=p, observed=0.0, count=3) for p in (1e-300, 1.0)]}),
         Details(calibration={"raw": [Bin(predicted=0.5, observed=0.5, count=0)]}),
         Details(slices=[Slice(slice="hour", value="1", rows=0, metrics={})]),
     ],

@@ -1,4 +1,4 @@
-"""The report in Chromium: no console message, no request, no sideways scrolling on a phone; each check is seen to fail."""
+"""The report in Chromium: no console message, no request, no sideways scroll; every check is seen to fail."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tests.evaluate.sample import sample_summary, withheld_summary
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--enable-logging=stderr",
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update", "--enable-logging=stderr",
 ]  # fmt: skip
 REQUIRED = os.environ.get("RECDISTILL_REQUIRE_CHROMIUM") == "1"
 pytestmark = pytest.mark.skipif(CHROMIUM is None and not REQUIRED, reason="chromium is not installed")
