@@ -1,0 +1,62 @@
+"""Networks only, no I/O: growable tables, backbones from a `Batch` to [B, output_width], towers on top of them."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from torch import nn
+
+from recdistill.errors import UserError, did_you_mean
+from recdistill.models.hstu import HSTU
+from recdistill.models.students import DIN, DCNv2, PooledMLP
+from recdistill.models.table import GrowableTable, TableOptions
+from recdistill.models.target_attention import TargetAttention
+from recdistill.models.towers import Towers
+
+__all__ = [
+    "BACKBONES", "DIN", "HSTU", "DCNv2", "GrowableTable", "PooledMLP", "TableOptions", "TargetAttention", "Towers",
+    "build_backbone", "dense_parameters", "sparse_parameters", "table_modules",
+]  # fmt: skip
+
+BACKBONES: dict[str, type[nn.Module]] = {
+    "pooled-mlp": PooledMLP,
+    "dcn-v2": DCNv2,
+    "din": DIN,
+    "target-attention": TargetAttention,
+    "hstu": HSTU,
+}
+
+
+def build_backbone(kind: str, *, width: int, fields: int, slots: int, actions: int, length: int,
+                   tables: TableOptions, options: dict[str, Any]) -> nn.Module:  # fmt: skip
+    """Return a backbone of BACKBONES; fields F, slots M, actions A as in `Batch`, length = most events it will see.
+
+    `options` are the class's own keyword arguments. Dense weights come from torch's global generator: seed it first.
+    UserError for an unknown kind or option.
+    """
+    if kind not in BACKBONES:
+        raise UserError(f"model kind {kind!r} is not known{did_you_mean(kind, BACKBONES)}")
+    given: dict[str, Any] = {"fields": fields, "slots": slots, "actions": actions, "length": length, "tables": tables}
+    accepted = list(inspect.signature(BACKBONES[kind]).parameters)
+    for name in options:
+        if name not in accepted or name in given or name == "width":
+            own = [other for other in accepted if other not in given and other != "width"]
+            raise UserError(f"model {kind}: option {name!r} is not known{did_you_mean(name, own)}")
+    shape = {name: value for name, value in given.items() if name in accepted}
+    return BACKBONES[kind](width, **shape, **options)
+
+
+def table_modules(module: nn.Module) -> list[GrowableTable]:
+    """Return every table inside, in the order of construction."""
+    return [part for part in module.modules() if isinstance(part, GrowableTable)]
+
+
+def dense_parameters(module: nn.Module) -> int:
+    """Return how many numbers the dense part learns."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def sparse_parameters(module: nn.Module) -> int:
+    """Return how many numbers the rows that have learned something hold."""
+    return sum(table.touched * table.width for table in table_modules(module))

@@ -1,0 +1,136 @@
+"""Light backbones of the kind found in production: pooled history and MLP, DCN-v2, DIN."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from recdistill.data.batch import Batch
+from recdistill.errors import UserError
+from recdistill.models.attention import first_unit_layer, weighted_sum
+from recdistill.models.blocks import MLP, Dice, EventActions, SideFeatures, item_std, new_table
+from recdistill.models.layout import Layout, lay_out
+from recdistill.models.table import TableOptions
+
+__all__ = ["ActivationUnit", "DCNv2", "DIN", "PooledMLP"]
+
+Activation = Literal["sigmoid", "prelu", "dice"]
+
+
+class _Inputs(nn.Module):
+    """What the students share: one item table for candidates and events, the actions, the side features."""
+
+    def __init__(self, width: int, fields: int, slots: int, actions: int, context_width: int,
+                 tables: TableOptions) -> None:  # fmt: skip
+        super().__init__()
+        self.item = new_table("item", width, item_std(width), tables)
+        self.actions = EventActions(actions, width)
+        self.side = SideFeatures(width, context_width, fields, slots, tables)
+        self.width = 2 * width + self.side.width
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor, list[Tensor], Layout]:
+        """Return (candidate [B, D], events [R, L, D], side features, layout)."""
+        layout = lay_out(batch.history)
+        candidate = self.item(batch.item.unique).index_select(0, batch.item.inverse)
+        events = self.actions(layout.events(self.item(batch.history.unique)), layout)
+        return candidate, events, self.side(batch), layout
+
+    def pooled(self, batch: Batch) -> list[Tensor]:
+        """Return [candidate, mean of its events, *side features], each [B, ...]."""
+        candidate, events, side, layout = self(batch)
+        mean = events.sum(1) / layout.lengths.clamp(min=1)[:, None]
+        return [candidate, mean.index_select(0, layout.of), *side]
+
+
+class PooledMLP(nn.Module):
+    """An MLP on candidate, mean of the history, their product, user, context and lists."""
+
+    def __init__(self, width: int, *, fields: int, slots: int, actions: int, hidden: Sequence[int] = (64, 32),
+                 context_width: int = 8, tables: TableOptions) -> None:  # fmt: skip
+        super().__init__()
+        self.inputs = _Inputs(width, fields, slots, actions, context_width, tables)
+        self.body = MLP(self.inputs.width + width, hidden)
+        self.output_width = self.body.output_width
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return [B, output_width]."""
+        parts = self.inputs.pooled(batch)
+        return torch.as_tensor(self.body(torch.cat([*parts, parts[0] * parts[1]], 1)))
+
+
+class DCNv2(nn.Module):
+    """Deep & Cross Network v2, parallel (2008.13535, equation 1): x <- x0 * (W x + b) + x beside an MLP on x0."""
+
+    def __init__(self, width: int, *, fields: int, slots: int, actions: int, crosses: int = 2,
+                 hidden: Sequence[int] = (64, 32), context_width: int = 8,
+                 tables: TableOptions) -> None:  # fmt: skip
+        super().__init__()
+        self.inputs = _Inputs(width, fields, slots, actions, context_width, tables)
+        total = self.inputs.width
+        self.crosses = nn.ModuleList(nn.Linear(total, total) for _ in range(crosses))
+        self.body = MLP(total, hidden)
+        self.output_width = total + self.body.output_width
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return [B, output_width]."""
+        first = torch.cat(self.inputs.pooled(batch), 1)
+        x = first
+        for cross in self.crosses:
+            x = torch.addcmul(x, first, cross(x))
+        return torch.cat([x, self.body(first)], 1)
+
+
+class ActivationUnit(nn.Module):
+    """DIN's unit: one unnormalised weight per (candidate, event), an MLP on [q, k, q - k, q * k]."""
+
+    def __init__(self, width: int, hidden: Sequence[int], activation: Activation) -> None:
+        super().__init__()
+        if activation not in ("sigmoid", "prelu", "dice"):
+            raise UserError(f"din: activation {activation!r} is not one of sigmoid, prelu, dice")
+        sizes = [4 * width, *hidden]
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+        self.last = nn.Linear(sizes[-1], 1)
+        self.activation = activation
+        self.slopes = nn.ParameterList(nn.Parameter(torch.full((n,), 0.25)) for n in hidden if activation == "prelu")
+        self.dices = nn.ModuleList(Dice(n) for n in hidden if activation == "dice")
+
+    def _activate(self, x: Tensor, layer: int, mask: Tensor) -> Tensor:
+        if self.activation == "sigmoid":
+            return x.sigmoid()
+        if self.activation == "dice":
+            return torch.as_tensor(self.dices[layer](x, mask))
+        return torch.where(x > 0, x, x * self.slopes[layer])
+
+    def forward(self, query: Tensor, events: Tensor, mask: Tensor) -> Tensor:
+        """Return weights [P, L, C], 0 where mask [P, L, C] is False; query [P, C, D], events [P, L, D]."""
+        first = self.layers[0]
+        x = first_unit_layer(query, events, first.weight, first.bias)  # type: ignore[arg-type]
+        x = self._activate(x, 0, mask)
+        for layer in range(1, len(self.layers)):
+            x = self._activate(self.layers[layer](x), layer, mask)
+        return torch.as_tensor(self.last(x)).squeeze(3) * mask
+
+
+class DIN(nn.Module):
+    """Deep Interest Network (1706.06978): history summed under the activation unit's weights, then an MLP."""
+
+    def __init__(self, width: int, *, fields: int, slots: int, actions: int, unit: Sequence[int] = (32,),
+                 activation: Activation = "sigmoid", hidden: Sequence[int] = (64, 32), context_width: int = 8,
+                 tables: TableOptions) -> None:  # fmt: skip
+        super().__init__()
+        self.inputs = _Inputs(width, fields, slots, actions, context_width, tables)
+        self.unit = ActivationUnit(width, unit, activation)
+        self.body = MLP(self.inputs.width, hidden)
+        self.output_width = self.body.output_width
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return [B, output_width]."""
+        candidate, events, side, layout = self.inputs(batch)
+        events = layout.pieces(events)
+        mask = layout.pieces(layout.mask).unsqueeze(2) & layout.occupied().unsqueeze(1)
+        weights = self.unit(layout.group(candidate), events, mask)
+        interest = layout.ungroup(weighted_sum(weights, events))
+        return torch.as_tensor(self.body(torch.cat([candidate, interest, *side], 1)))

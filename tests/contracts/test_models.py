@@ -1,0 +1,178 @@
+"""What every backbone promises. A new one is tested by being listed in CASES."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn import functional
+
+from recdistill.data.batch import Batch
+from recdistill.models import BACKBONES, Towers, table_modules
+from tests.models.samples import lookup, make_batch, make_net, repeat_histories, take
+
+CASES = {
+    "pooled-mlp": ("pooled-mlp", {}),
+    "dcn-v2": ("dcn-v2", {}),
+    "din": ("din", {}),
+    "din-deep-prelu": ("din", {"unit": [8, 4], "activation": "prelu"}),
+    "din-dice": ("din", {"activation": "dice"}),
+    "target-attention": ("target-attention", {}),
+    "target-attention-rich": ("target-attention", {"rich": True, "heads": 2, "kernels": 3}),
+    "hstu": ("hstu", {"heads": 2}),
+}
+
+
+@pytest.fixture(params=CASES)
+def net(request: pytest.FixtureRequest) -> Towers:
+    """A net some steps old, in training mode, so that no part of it is still zero."""
+    kind, options = CASES[request.param]
+    net = make_net(kind, **options)
+    optimiser = torch.optim.Adam(net.parameters(), lr=0.02)
+    for step in range(3):
+        learn(net, optimiser, make_batch(seed=step))
+    return net
+
+
+def learn(net: Towers, optimiser: torch.optim.Optimizer, batch: Batch) -> None:
+    optimiser.zero_grad()
+    functional.binary_cross_entropy_with_logits(net(batch)[0], batch.labels).backward()
+    optimiser.step()
+    for table in table_modules(net):
+        table.step()
+
+
+def predict(net: Towers, batch: Batch) -> torch.Tensor:
+    with torch.no_grad():
+        return net(batch)[0]
+
+
+def same(a: torch.Tensor, b: torch.Tensor) -> None:
+    torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_every_backbone_is_listed() -> None:
+    assert {kind for kind, _ in CASES.values()} == set(BACKBONES)
+
+
+def test_shape_and_finite(net: Towers) -> None:
+    batch = make_batch()
+    assert net.backbone(batch).shape == (len(batch), net.backbone.output_width)
+    logits = predict(net, batch)
+    assert logits.shape == (6, 1) and logits.isfinite().all() and logits.std() > 0
+
+
+def test_no_history_at_all(net: Towers) -> None:
+    batch = make_batch((2, 1), (0, 0))
+    logits = net(batch)[0]
+    logits.sum().backward()
+    assert logits.isfinite().all()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in net.parameters())
+
+
+def test_history_matters(net: Towers) -> None:
+    net.eval()
+    batch = make_batch()
+    shuffled = replace(batch.history, index=batch.history.index.flip(0))
+    other = predict(net, replace(batch, history=shuffled))
+    assert not torch.allclose(other[:3], predict(net, batch)[:3], atol=1e-6)
+    same(other[3], predict(net, batch)[3])  # the one without history
+
+
+def test_sample_order(net: Towers) -> None:
+    batch, order = make_batch(), torch.tensor([4, 0, 5, 2, 1, 3])
+    same(predict(net, take(batch, order)), predict(net, batch)[order])
+
+
+def test_a_sample_does_not_see_its_neighbours(net: Towers) -> None:
+    net.eval()
+    batch = make_batch()
+    same(predict(net, take(batch, torch.tensor([4]))), predict(net, batch)[4:5])
+
+
+def test_padding(net: Towers) -> None:
+    """A longer history elsewhere in the batch changes nothing here."""
+    net.eval()
+    short, long = make_batch((3, 1), (4, 2)), make_batch((3, 1), (4, 9))
+    ids = torch.cat([short.history.unique[short.history.index[:4]], long.history.unique[long.history.index[4:]]])
+    column = lookup(ids.numpy())
+    history = replace(long.history, unique=column.unique, index=column.inverse,
+                      age=torch.cat([short.history.age[:4], long.history.age[4:]]),
+                      action=torch.cat([short.history.action[:4], long.history.action[4:]]))  # fmt: skip
+    same(predict(net, replace(short, history=history))[:3], predict(net, short)[:3])
+
+
+def test_shared_and_repeated_histories(net: Towers) -> None:
+    net.eval()
+    batch = make_batch()
+    same(predict(net, repeat_histories(batch)), predict(net, batch))
+
+
+def test_shared_and_repeated_histories_learn_alike(net: Towers) -> None:
+    net.eval()
+    gradients = []
+    for batch in (make_batch(), repeat_histories(make_batch())):
+        net.zero_grad()
+        net(batch)[0].square().sum().backward()
+        gradients.append([p.grad.clone() for p in net.parameters() if p.grad is not None])
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_one_request_far_larger_than_the_others(net: Towers) -> None:
+    net.eval()
+    batch = make_batch((11, 1, 1, 1, 1), (5, 3, 0, 2, 4))
+    same(predict(net, repeat_histories(batch)), predict(net, batch))
+
+
+def test_gradients_reach_every_table_and_weight(net: Towers) -> None:
+    batch = make_batch()
+    net.zero_grad()
+    net(batch)[0].square().sum().backward()
+    for table in table_modules(net):
+        assert table.gradients() and all(g.isfinite().all() for g in table.gradients())
+        assert any(g[1:].abs().sum() > 0 for g in table.gradients()), table.name
+        table.clear()
+    dead = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert not dead
+
+
+def test_padding_never_learns(net: Towers) -> None:
+    for table in table_modules(net):
+        assert not table(torch.zeros(1, dtype=torch.int64)).any()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_deterministic(case: str) -> None:
+    kind, options = CASES[case]
+    nets = [make_net(kind, seed=3, **options) for _ in range(2)]
+    for net in nets:
+        optimiser = torch.optim.Adam(net.parameters(), lr=0.02)
+        for step in range(3):
+            learn(net, optimiser, make_batch(seed=step))
+    assert torch.equal(*(predict(net, make_batch(seed=9)) for net in nets))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_resumes_bit_for_bit(case: str) -> None:
+    kind, options = CASES[case]
+    net, other = make_net(kind, seed=3, **options), make_net(kind, seed=4, **options)
+    for each in (net, other):
+        learn(each, torch.optim.SGD(each.parameters(), lr=0.1), make_batch(seed=1))
+    other.load_state_dict(net.state_dict())
+    for mine, theirs in zip(table_modules(net), table_modules(other), strict=True):
+        theirs.seed = mine.seed
+        theirs.load_state(mine.state())
+    for each in (net, other):
+        learn(each, torch.optim.SGD(each.parameters(), lr=0.1), make_batch(seed=2))
+    assert torch.equal(predict(net, make_batch(seed=5)), predict(other, make_batch(seed=5)))
+
+
+def test_new_ids_cost_nothing_until_learned(net: Towers) -> None:
+    before = [table.touched for table in table_modules(net)]
+    batch = make_batch()
+    unseen = replace(batch, item=lookup(batch.item.ids().numpy() + 50_000))
+    assert predict(net, unseen).isfinite().all()
+    assert [table.touched for table in table_modules(net)] == before
+    assert all(len(table.state()["rows"]) == rows for table, rows in zip(table_modules(net), before, strict=True))
