@@ -180,6 +180,9 @@ def _cost_cell(model: ModelSummary, key: str, most: float) -> str:
 def measured(summary: Summary) -> str:
     """Return how the numbers came to be: window, rows, seeds, coverage, versions."""
     seeds = {n: ", ".join(map(str, m.seeds)) or missing(None) for n, m in three(summary)}
+    students = f"students {seeds['distilled']}, the same for raw and distilled"
+    if summary.models.raw.seeds != summary.models.distilled.seeds:
+        students = f"raw {seeds['raw']}; distilled {seeds['distilled']}: not the same, so not paired"
     first = " (the first is the one shown)" if len(summary.tasks) > 1 else ""
     packages = ", ".join(f"{name} {version}" for name, version in summary.versions.packages.items())
     facts = [
@@ -187,7 +190,7 @@ def measured(summary: Summary) -> str:
         ("Rows scored", f"{summary.rows:,}".replace(",", "\u202f")),
         ("Tasks", escape(", ".join(summary.tasks)) + first),
         ("GAUC groups", f"one per {escape(summary.group)}"),
-        ("Seeds", f"teacher {seeds['teacher']}; students {seeds['distilled']}, raw and distilled paired"),
+        ("Seeds", f"teacher {seeds['teacher']}; {students}"),
         ("Signal coverage", percent(summary.coverage, 1) if summary.coverage is not None else missing("not counted")),
         ("Table versions", f"events {_version(summary.versions.events)}; "
                            f"predictions {_version(summary.versions.predictions)}"),

@@ -82,8 +82,8 @@ def _slices() -> list[Slice]:
 
 def _details() -> Details:
     time = [START + timedelta(hours=12 * i) for i in range(28)]
-    coverage = [0.95 + 0.04 * (1 - math.exp(-i)) for i in range(28)]
-    kl = [0.02 + 0.06 * math.exp(-i / 6) for i in range(28)]
+    coverage: list[float | None] = [0.95 + 0.04 * (1 - math.exp(-i)) for i in range(28)]
+    kl: list[float | None] = [0.02 + 0.06 * math.exp(-i / 6) for i in range(28)]
     return Details(
         curves={"teacher": _curve(0.71, 0.075), "raw": _curve(0.705, 0.034), "distilled": _curve(0.706, 0.06)},
         calibration={"teacher": _bins(1.02), "raw": _bins(0.86), "distilled": _bins(0.97)},

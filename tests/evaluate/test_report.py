@@ -138,6 +138,13 @@ def test_what_is_missing_is_a_dash_with_its_reason() -> None:
         assert sentence in text
 
 
+def test_students_with_other_seeds_are_not_called_paired() -> None:
+    summary = sample_summary()
+    assert "the same for raw and distilled" in render(summary)
+    models = summary.models.model_copy(update={"raw": summary.models.raw.model_copy(update={"seeds": [7]})})
+    assert "raw 7; distilled 0, 1, 2, 3, 4: not the same" in render(summary.model_copy(update={"models": models}))
+
+
 def test_the_page_shows_the_numbers_of_the_summary() -> None:
     text = Page(render(sample_summary())).text
     for shown in (
