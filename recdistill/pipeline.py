@@ -18,7 +18,8 @@ from recdistill.data.store import SampleStore, build_store
 from recdistill.errors import UserError
 from recdistill.evaluate.report import write_report
 from recdistill.evaluate.score import score_run
-from recdistill.evaluate.summary import Summary, load_summary, write_summary
+from recdistill.evaluate.summary import ModelSummary, Summary, write_summary
+from recdistill.evaluate.summary import load as load_summary
 from recdistill.learn import loop, worker
 from recdistill.learn.folder import RunFolder
 from recdistill.learn.ingest import ingest, open_tables
@@ -135,15 +136,15 @@ def _print_summary(summary: Summary) -> None:
     for name, student in summary.students.items():
         for kind, model in ((f"{name} raw", student.raw), (f"{name} distilled", student.distilled)):
             table.add_row(kind, *_model_cells(model))
-    table.add_row("teacher", *_model_cells(summary.models["teacher"]))
+    table.add_row("teacher", *_model_cells(summary.models.teacher))
     console.print(table)
     for name, student in summary.students.items():
-        for metric, transfer in student.transferability.items():
+        for metric, transfer in student.transferability:
             said = transfer.why if transfer.eta is None else f"{transfer.eta:+.3f} ({transfer.low:+.3f} ... {transfer.high:+.3f})"
             console.print(f"{name}: eta ({metric}) {said}")
 
 
-def _model_cells(model: object) -> list[str]:
+def _model_cells(model: ModelSummary) -> list[str]:
     def cell(name: str, form: str) -> str:
         value = getattr(model, name)
         return "-" if value is None else format(value, form)

@@ -105,7 +105,7 @@ def _known_time(rows: pl.DataFrame, schema: EventSchema) -> Array:
     column = f"label_time_{schema.tasks[0]}"
     time = rows["time"].dt.epoch("us")
     known = rows[column].dt.epoch("us").fill_null(np.iinfo(np.int64).max) if column in rows.columns else time
-    return np.maximum(known.to_numpy(), time.to_numpy())
+    return np.asarray(np.maximum(known.to_numpy(), time.to_numpy()))
 
 
 def _write_samples(folder: Path, events: EventLog, version: int, rows: int, encoder: _Encoder) -> None:

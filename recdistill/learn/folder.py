@@ -68,7 +68,7 @@ class RunFolder:
         except OSError as error:
             raise UserError(f"{self.root}: cannot write there: {error.strerror}; choose another --out") from None
 
-    def _compare(self, found: dict[str, object], mine: dict[str, object]) -> None:
+    def _compare(self, found: object, mine: object) -> None:
         old, new = _flat(found), _flat(mine)
         free = ("experiment.evaluate.", "experiment.processes")
         changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key) and not key.startswith(free))

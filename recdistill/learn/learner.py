@@ -51,7 +51,7 @@ class Learner:
         Raises RecdistillError before the update, naming sample ids, when the loss or a gradient is not finite.
         """
         labels = batch.labels.masked_fill(~keep[:, None], math.nan)
-        hidden = self.network.hidden(batch)
+        hidden = self.network.backbone(batch)
         main, aux = self.network.heads(hidden)
         signals = self._signals(batch, main.detach())
         weight = self._weight(hidden, main, aux, labels, signals)
@@ -82,11 +82,11 @@ class Learner:
             (by_label,) = torch.autograd.grad(label_only, hidden, retain_graph=True)
             (by_both,) = torch.autograd.grad(both, hidden, retain_graph=True)
             self.auto.update(by_label, by_both - by_label)
-        return self.auto.weight
+        return float(self.auto.weight)
 
     def _check(self, loss: Tensor, batch: Batch) -> None:
         sums = [loss.detach()] + [p.grad.sum() for p in self.network.parameters() if p.grad is not None]
-        sums += [table.gradient_sum() for table in self.tables]
+        sums += [gradient.sum() for table in self.tables for gradient in table.gradients()]
         if not bool(torch.isfinite(torch.stack(sums)).all()):
             ids = batch.sample_id[:5].tolist()
             raise RecdistillError(
@@ -99,8 +99,8 @@ class Learner:
         tensors = {f"network/{name}": value for name, value in self.network.state_dict().items()}
         for i, slots in self.optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser/{i}/{key}": torch.as_tensor(value) for key, value in slots.items()}
-        for i, table in enumerate(self.tables):
-            tensors |= {f"table/{i}/{key}": value for key, value in table.state().items()}
+        for at, table in enumerate(self.tables):
+            tensors |= {f"table/{at}/{key}": value for key, value in table.state().items()}
         tensors["random"] = torch.get_rng_state()
         state: dict[str, Any] = {"steps": self.steps}
         state |= {"auto": self.auto.state_dict()} if self.auto else {}
@@ -116,8 +116,8 @@ class Learner:
                 _, i, name = key.split("/")
                 slots.setdefault(int(i), {})[name] = value
         self.optimiser.load_state_dict({"state": slots, "param_groups": self.optimiser.state_dict()["param_groups"]})
-        for i, table in enumerate(self.tables):
-            prefix = f"table/{i}/"
+        for at, table in enumerate(self.tables):
+            prefix = f"table/{at}/"
             table.load_state({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
         torch.set_rng_state(tensors["random"])
         self.steps = int(state["steps"])

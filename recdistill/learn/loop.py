@@ -13,6 +13,7 @@ there, it is recognised by its sequence number and not written twice.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -53,7 +54,7 @@ class Totals:
         rate = self.positives / self.labels if self.labels else 0.0
         if not 0.0 < rate < 1.0:
             return float("nan")
-        return self.logloss / self.labels / -(rate * np.log(rate) + (1 - rate) * np.log(1 - rate))
+        return self.logloss / self.labels / -(rate * math.log(rate) + (1 - rate) * math.log(1 - rate))
 
 
 @dataclass(frozen=True)

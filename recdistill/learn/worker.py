@@ -22,7 +22,7 @@ from recdistill.learn.learner import Learner
 from recdistill.learn.loop import Progress, Trainer
 from recdistill.learn.plan import Plan
 from recdistill.learn.signals import join_column
-from recdistill.models import Towers, build_backbone
+from recdistill.models import TableOptions, Towers, build_backbone
 from recdistill.tables import PredictionLog
 
 __all__ = ["TEACHER", "Job", "finished", "jobs_of", "train_all", "trainer_of"]
@@ -67,7 +67,7 @@ def build_network(job: Job, store: SampleStore) -> Towers:
     config = job.config
     backbone = build_backbone(
         config.kind, width=config.width, fields=store.context.shape[1], slots=store.lists.shape[1], actions=store.actions,
-        seed=job.seed, rate=config.table_rate, optimiser=config.optimiser, options=dict(config.options),
+        length=config.history, tables=TableOptions(job.seed, config.table_rate, config.optimiser), options=dict(config.options),
     )  # fmt: skip
     decoupled = job.distill is not None and job.distill.towers == "decoupled"
     return Towers(backbone, len(store.tasks), layout="decoupled" if decoupled else "single")
