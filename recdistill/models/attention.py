@@ -55,10 +55,10 @@ def gap_buckets(ages: int) -> Tensor:
     return torch.where(gap < 1, 0, gap.clamp(min=1).log2().floor().long() + 1).clamp(max=ages - 1)
 
 
-def pointwise(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, mask: Tensor, length: int) -> Tensor:
-    """Return [..., n, d], HSTU's attention (2402.17152, equation 3): mask(SiLU(Q K^T + bias)) V / length.
+def pointwise(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, mask: Tensor) -> Tensor:
+    """Return [P, n, d], HSTU's attention (2402.17152, equation 3): mask * SiLU(Q K^T + bias) V.
 
-    query [..., n, d], key and value [..., m, d], bias and mask broadcast to [..., n, m].
+    query [P, n, d], key and value [P, m, d], bias [P, n or 1, m], mask [P, n or 1, m]: 1 / length or 0.
     """
-    scores = functional.silu(query @ key.transpose(-1, -2) + bias) * mask
-    return (scores @ value) / length
+    scores = torch.baddbmm(bias, query, key.transpose(1, 2))
+    return torch.bmm(functional.silu(scores) * mask, value)

@@ -7,6 +7,7 @@ Letters as in layout.py; H heads, d = D / H.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,28 @@ from recdistill.models.blocks import MLP, EventActions, SideFeatures, item_std, 
 from recdistill.models.layout import Layout, lay_out
 from recdistill.models.table import TableOptions
 
-__all__ = ["HSTU", "HSTULayer"]
+__all__ = ["HSTU", "Gaps", "HSTULayer"]
+
+
+@dataclass(frozen=True)
+class Gaps:
+    """Between events i and j of a history: apart int64 [L, L], i - j; bucket int64 [R, L, L], log2 of the seconds.
+
+    seen: float [R, L, L], 1 / length where i may look at j (causal, not padding), else 0.
+    """
+
+    apart: Tensor
+    bucket: Tensor
+    seen: Tensor
+
+    @classmethod
+    def of(cls, layout: Layout, table: Tensor, length: int, dtype: torch.dtype) -> Gaps:
+        """Return the gaps of a batch; `table` is `gap_buckets`."""
+        step, ages = torch.arange(layout.age.shape[1]), len(table)
+        apart = step[:, None] - step
+        code = layout.age[:, :, None] * ages + layout.age[:, None, :]
+        bucket = table.view(-1).index_select(0, code.view(-1)).view(code.shape)
+        return cls(apart, bucket, ((apart >= 0) & layout.mask[:, None, :]).to(dtype) / length)
 
 
 class HSTULayer(nn.Module):
@@ -33,40 +55,46 @@ class HSTULayer(nn.Module):
         self.position = nn.Parameter(torch.zeros(heads, length + 1))  # by how many events apart
         self.time = nn.Parameter(torch.zeros(heads, AGES))  # by log2 bucket of the seconds apart
 
-    def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return u [..., n, D] and v, q, k [..., H, n, d]."""
-        u, v, q, k = functional.silu(self.project(self.norm(x))).chunk(4, -1)
-        v, q, k = (part.view(*part.shape[:-1], self.heads, -1).transpose(-2, -3) for part in (v, q, k))
-        return u, v, q, k
+    def _split(self, x: Tensor, parts: int) -> list[tuple[Tensor, ...]]:
+        """Return the last `parts` of u, q, v, k of x [..., n, D], each a tuple of [..., n, d], one per head."""
+        width = x.shape[-1]
+        weight, bias = self.project.weight[(4 - parts) * width :], self.project.bias[(4 - parts) * width :]
+        split = torch.split(functional.silu(functional.linear(self.norm(x), weight, bias)), width // self.heads, -1)
+        return [split[i * self.heads : (i + 1) * self.heads] for i in range(parts)]
 
-    def _bias(self, apart: Tensor, gap: Tensor) -> Tensor:
-        """Return [n, H, ...] position and time bias: both arguments int64 [n or 1, ...]."""
-        return (self.position[:, apart.clamp(max=self.length)] + self.time[:, gap]).transpose(0, 1)
+    def _bias(self, head: int, apart: Tensor, gap: Tensor) -> Tensor:
+        """Return position plus time bias: apart int64 [m] or [n, m], gap int64 [R, ...] -> like gap."""
+        time = self.time[head].index_select(0, gap.reshape(-1)).view(gap.shape)
+        position = self.position[head].index_select(0, apart.clamp(0, self.length).reshape(-1)).view(apart.shape)
+        return time + position
 
-    def _close(self, x: Tensor, u: Tensor, mixed: Tensor) -> Tensor:
-        mixed = mixed.transpose(-2, -3).flatten(-2)
-        return torch.as_tensor(self.out(self.mixed_norm(mixed) * u) + x)
+    def _close(self, x: Tensor, u: tuple[Tensor, ...], mixed: list[Tensor]) -> Tensor:
+        return torch.as_tensor(self.out(self.mixed_norm(torch.cat(mixed, -1)) * torch.cat(u, -1)) + x)
 
-    def forward(self, events: Tensor, targets: Tensor, layout: Layout, gaps: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, events: Tensor, targets: Tensor, layout: Layout, gaps: Gaps) -> tuple[Tensor, Tensor]:
         """Return (events [R, L, D], targets [P, C, D]) after the layer."""
-        u, v, q, k = self._project(events)
-        step = torch.arange(events.shape[1])
-        apart = (step[:, None] - step)[None]
-        seen = (apart >= 0).unsqueeze(1)
-        bias = self._bias(apart.clamp(min=0), gaps[layout.age[:, :, None], layout.age[:, None, :]])
-        mixed = pointwise(q, k, v, bias, seen & layout.mask[:, None, None, :], self.length)
-        return self._close(events, u, mixed), self._targets(targets, k, v, layout)
+        u, q, v, k = self._split(events, 4)
+        mixed = [pointwise(q[h], k[h], v[h], self._bias(h, gaps.apart, gaps.bucket), gaps.seen)
+                 for h in range(self.heads)]  # fmt: skip
+        return self._close(events, u, mixed), self._see(targets, v, k, layout)
 
-    def _targets(self, targets: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
+    def last(self, events: Tensor, targets: Tensor, layout: Layout) -> Tensor:
+        """Return targets [P, C, D] after the layer; the events need no more than keys and values."""
+        v, k = self._split(events, 2)
+        return self._see(targets, v, k, layout)
+
+    def _see(self, targets: Tensor, v: tuple[Tensor, ...], k: tuple[Tensor, ...], layout: Layout) -> Tensor:
         """Attend from each target to its history's keys and to its own."""
-        u, own_v, q, own_k = self._project(targets)  # [P, C, D], [P, H, C, d]
-        apart = (layout.lengths[:, None] - torch.arange(k.shape[2])).clamp(min=0)
-        bias = layout.pieces(self._bias(apart, layout.age)).unsqueeze(2)
-        mask = layout.pieces(layout.mask)[:, None, None, :]
-        mixed = pointwise(q, layout.pieces(k), layout.pieces(v), bias, mask, self.length)
-        zero = self._bias(apart.new_zeros(1), apart.new_zeros(1)).view(1, self.heads, 1)
-        own = functional.silu((q * own_k).sum(-1) + zero).unsqueeze(-1) * own_v / self.length
-        return self._close(targets, u, mixed + own)
+        u, q, own_v, own_k = self._split(targets, 4)
+        apart = layout.lengths[:, None] - torch.arange(layout.mask.shape[1])
+        mask = layout.pieces(layout.mask.to(targets.dtype) / self.length).unsqueeze(1)
+        mixed = []
+        for h in range(self.heads):
+            bias = layout.pieces(self._bias(h, apart, layout.age)).unsqueeze(1)
+            past = pointwise(q[h], layout.pieces(k[h]), layout.pieces(v[h]), bias, mask)
+            score = (q[h] * own_k[h]).sum(-1, keepdim=True) + self.position[h, 0] + self.time[h, 0]
+            mixed.append(torch.addcmul(past, functional.silu(score), own_v[h], value=1 / self.length))
+        return self._close(targets, u, mixed)
 
 
 class HSTU(nn.Module):
@@ -79,12 +107,16 @@ class HSTU(nn.Module):
                  heads: int = 1, hidden: Sequence[int] = (64, 32), context_width: int = 8,
                  tables: TableOptions) -> None:  # fmt: skip
         super().__init__()
+        if layers < 1:
+            raise UserError(f"hstu: layers is {layers}; give at least 1")
         if width % heads:
             raise UserError(f"hstu: width {width} is not a multiple of heads {heads}; change one of them")
         self.item = new_table("item", width, item_std(width), tables)
         self.actions = EventActions(actions, width)
         self.side = SideFeatures(width, context_width, fields, slots, tables)
-        self.layers = nn.ModuleList(HSTULayer(width, heads, length) for _ in range(layers))
+        self.layers = nn.ModuleList(HSTULayer(width, heads, length) for _ in range(layers - 1))
+        self.closing = HSTULayer(width, heads, length)
+        self.length = length
         self.norm = nn.LayerNorm(width)
         self.gaps = gap_buckets(AGES)
         self.body = MLP(2 * width + self.side.width, hidden)
@@ -96,7 +128,10 @@ class HSTU(nn.Module):
         candidate = self.item(batch.item.unique).index_select(0, batch.item.inverse)
         events = self.actions(layout.events(self.item(batch.history.unique)), layout)
         targets = layout.group(candidate)
-        for layer in self.layers:
-            events, targets = layer(events, targets, layout, self.gaps)
+        if len(self.layers):
+            gaps = Gaps.of(layout, self.gaps, self.length, events.dtype)
+            for layer in self.layers:
+                events, targets = layer(events, targets, layout, gaps)
+        targets = self.closing.last(events, targets, layout)
         state = self.norm(layout.ungroup(targets))
         return torch.as_tensor(self.body(torch.cat([candidate, state, *self.side(batch)], 1)))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from recdistill.data.batch import AGES
 from recdistill.models.attention import first_unit_layer, gap_buckets
-from recdistill.models.hstu import HSTULayer
+from recdistill.models.hstu import Gaps, HSTULayer
 from recdistill.models.layout import lay_out
 from recdistill.models.students import ActivationUnit
 from tests.models.samples import make_batch
@@ -54,7 +54,7 @@ def reference(layer: HSTULayer, x: torch.Tensor, ages: torch.Tensor, gaps: torch
     """One sequence [n, D] through the layer, pair by pair; ages [n], the target last with age 0."""
     n, width = x.shape
     d = width // layer.heads
-    u, v, q, k = torch.nn.functional.silu(layer.project(layer.norm(x))).split(width, 1)
+    u, q, v, k = torch.nn.functional.silu(layer.project(layer.norm(x))).split(width, 1)
     mixed = torch.zeros_like(x)
     for h in range(layer.heads):
         part = slice(h * d, (h + 1) * d)
@@ -68,7 +68,7 @@ def reference(layer: HSTULayer, x: torch.Tensor, ages: torch.Tensor, gaps: torch
 @pytest.mark.parametrize("sizes", [(3, 1, 2), (1, 1, 1), (9, 1, 1)])
 def test_hstu_is_the_dense_one_with_the_candidate_appended(sizes: tuple[int, ...]) -> None:
     torch.manual_seed(0)
-    layers = [HSTULayer(6, 2, 10).double() for _ in range(2)]
+    layers = [HSTULayer(6, 2, 10).double() for _ in range(3)]
     for layer in layers:
         torch.nn.init.normal_(layer.position)
         torch.nn.init.normal_(layer.time)
@@ -78,8 +78,10 @@ def test_hstu_is_the_dense_one_with_the_candidate_appended(sizes: tuple[int, ...
     candidates = torch.randn(len(batch), 6).double()
     layout = lay_out(batch.history)
     events, targets = layout.events(rows), layout.group(candidates)
-    for layer in layers:
-        events, targets = layer(events, targets, layout, gaps)
+    between = Gaps.of(layout, gaps, 10, torch.float64)
+    events, targets = layers[0](events, targets, layout, between)
+    events, targets = layers[1](events, targets, layout, between)
+    targets = layers[2].last(events, targets, layout)
     fast = layout.ungroup(targets)
     for b, r in enumerate(batch.history.of.tolist()):
         span = slice(int(batch.history.offsets[r]), int(batch.history.offsets[r + 1]))
