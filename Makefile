@@ -1,3 +1,4 @@
+# Everything runs in .venv; `make demo` and `make test` are all a newcomer needs.
 PYTHON ?= python3
 BIN := .venv/bin
 
