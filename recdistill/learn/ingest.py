@@ -50,7 +50,7 @@ def _write(part: Path, log: Log, progress: Callable[[int], None]) -> int:
     if not rows:
         raise UserError(f"{log.source}: the log has no rows")
     if log.behaviors is not None:
-        behaviors = BehaviorLog.create(part / "behaviors", log.behavior_schema)
+        behaviors = BehaviorLog.create(part / "behaviors", log.schema)
         for sequence, chunk in enumerate(log.behaviors()):
             behaviors.append(chunk, writer="ingest", sequence=sequence, source=log.source)
     return rows

@@ -40,9 +40,9 @@ class Learner:
         self.tables: list[GrowableTable] = table_modules(network)
         self.optimiser = torch.optim.Adam(network.parameters(), lr=config.dense_rate, fused=True)
         self.auto = AutoWeight(distill.auto_fraction) if distill and distill.weight == "auto" else None
-        self.gate = StartGate(distill.gate.margin, distill.gate.window) if distill and distill.gate.start != "always" else None
+        self.gate = StartGate(distill.gate.margin, distill.gate.window, own, teacher) if distill and distill.gate.start != "always" else None
         self.sampling: SamplingConfig = config.sampling
-        self.shift = math.log(own.positive / own.negative)  # what sampling added to the log-odds
+        self.shift = own.shift  # what sampling added to the log-odds
         self.steps = 0
 
     def learn(self, batch: Batch, keep: Tensor) -> StepResult:
@@ -53,7 +53,7 @@ class Learner:
         labels = batch.labels.masked_fill(~keep[:, None], math.nan)
         hidden = self.network.backbone(batch)
         main, aux = self.network.heads(hidden)
-        signals = self._signals(batch, main.detach())
+        signals = self._signals(batch, main.detach()).masked_fill(~keep[:, None], math.nan)
         weight = self._weight(hidden, main, aux, labels, signals)
         loss = objective(main, aux, labels, signals, self.distill, weight, self.own, self.teacher)
         self.optimiser.zero_grad(set_to_none=True)

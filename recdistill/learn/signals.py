@@ -23,14 +23,15 @@ def join_column(folder: Path, store: SampleStore, predictions: PredictionLog, mo
     Memory O(batch): predictions stream by and each lands at its sample's position. The column is kept in `folder` and
     joined again only when the table has moved on.
     """
-    pinned = {"version": predictions.version, "model": model, "rows": len(store)}
+    pinned_version = predictions.version
+    pinned = {"version": pinned_version, "model": model, "rows": len(store)}
     if (folder / "signals.json").exists() and read_json(folder / "signals.json") == pinned:
         return open_column(folder, "logits")
     shutil.rmtree(folder, ignore_errors=True)
     column = create_column(folder, "logits", (len(store), len(store.tasks)), "float32")
     column[:] = np.nan
     names = [f"logit_{task}" for task in store.tasks]
-    for rows in predictions.batches(model=model, version=pinned["version"], columns=["sample_id", *names]):
+    for rows in predictions.of(model, pinned_version, ["sample_id", *names]):
         at = store.positions(rows["sample_id"].to_numpy())
         values = rows.select(names).to_numpy()
         column[at[at >= 0]] = values[at >= 0]

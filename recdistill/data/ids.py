@@ -1,0 +1,76 @@
+"""Ids to small indices: a vocabulary that grows with the log, and stable hashes where no vocabulary is wanted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+__all__ = ["Vocabulary", "collisions", "stable_hash64"]
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def stable_hash64(values: pl.Series) -> Array:
+    """Return int64 hashes that are the same on every machine and version: FNV-1a of UTF-8 bytes, then splitmix64.
+
+    Distinct values meet the byte loop once each; 63 bits, never negative.
+    """
+    distinct = values.unique(maintain_order=True)
+    text = distinct.cast(pl.String).fill_null("").to_list()
+    encoded = [item.encode() for item in text]
+    width = max((len(item) for item in encoded), default=0)
+    length = np.array([len(item) for item in encoded], np.int64)
+    grid = np.frombuffer(b"".join(item.ljust(width, b"\0") for item in encoded), np.uint8).reshape(len(encoded), width)
+    state = np.full(len(encoded), 0xCBF29CE484222325, np.uint64)
+    for at in range(width):
+        mixed = (state ^ grid[:, at]) * np.uint64(0x100000001B3)
+        state = np.where(at < length, mixed, state)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        state = (state ^ (state >> np.uint64(shift))) * np.uint64(factor)
+    hashed = ((state ^ (state >> np.uint64(31))) >> np.uint64(1)).astype(np.int64)
+    return np.asarray(values.replace_strict(distinct, pl.Series(hashed), return_dtype=pl.Int64).to_numpy())
+
+
+def collisions(values: pl.Series) -> list[list[object]]:
+    """Return the groups of distinct values that share a hash; empty when there are none."""
+    distinct = values.unique(maintain_order=True)
+    frame = pl.DataFrame({"value": distinct, "hash": stable_hash64(distinct)})
+    groups = frame.group_by("hash", maintain_order=True).agg("value").filter(pl.col("value").list.len() > 1)
+    return groups["value"].to_list()
+
+
+class Vocabulary:
+    """Indices 1, 2, ... in the order in which ids were first met; 0 stands for padding and the unknown."""
+
+    def __init__(self) -> None:
+        self._known = pl.DataFrame()
+
+    def __len__(self) -> int:
+        """Return the number of known ids."""
+        return len(self._known)
+
+    def encode(self, values: pl.Series, grow: bool) -> Array:
+        """Return int32 [n]; ids never met are added when `grow`, else 0. Only distinct values meet the vocabulary."""
+        distinct = pl.DataFrame({"id": values.unique(maintain_order=True)}).drop_nulls()
+        if not len(self._known):
+            self._known = pl.DataFrame({"id": distinct["id"].head(0), "index": pl.Series([], dtype=pl.Int32)})
+        if grow:
+            fresh = distinct.join(self._known, on="id", how="anti", maintain_order="left")
+            index = pl.int_range(len(self._known) + 1, len(self._known) + 1 + len(fresh), dtype=pl.Int32, eager=True)
+            self._known = pl.concat([self._known, fresh.with_columns(index=index)])
+        found = values.to_frame("id").join(self._known, on="id", how="left", maintain_order="left")
+        return np.asarray(found["index"].fill_null(0).to_numpy())
+
+    def save(self, path: Path) -> None:
+        """Write the ids in order, as Parquet."""
+        self._known.write_parquet(path)
+
+    @classmethod
+    def load(cls, path: Path) -> Vocabulary:
+        """Return the vocabulary that `save` wrote."""
+        vocabulary = cls()
+        vocabulary._known = pl.read_parquet(path)
+        return vocabulary

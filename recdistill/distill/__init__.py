@@ -1,0 +1,11 @@
+"""How knowledge crosses: losses, debias, weight, gate. Pure functions on tensors; usable without the tables."""
+
+from recdistill.distill.debias import KeepRates, PaperCorrection, paper_log_odds, true_log_odds
+from recdistill.distill.gate import StartGate
+from recdistill.distill.losses import Loss, Objective, bernoulli_kl, label_loss, objective, signal_loss
+from recdistill.distill.weight import AutoWeight
+
+__all__ = [
+    "AutoWeight", "KeepRates", "Loss", "Objective", "PaperCorrection", "StartGate", "bernoulli_kl", "label_loss",
+    "objective", "paper_log_odds", "signal_loss", "true_log_odds",
+]  # fmt: skip

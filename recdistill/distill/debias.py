@@ -1,0 +1,79 @@
+"""Sampling multiplies the odds; this takes it back, in log space.
+
+With keep rates k+ and k- the log's odds are k+/k- times the true ones: true log-odds = z - log(k+ / k-).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from recdistill.errors import UserError
+
+__all__ = ["KeepRates", "PaperCorrection", "paper_log_odds", "true_log_odds"]
+
+
+@dataclass(frozen=True)
+class KeepRates:
+    """Probabilities with which positive and negative samples survived, each in (0, 1]; UserError otherwise."""
+
+    positive: float = 1.0
+    negative: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (0 < self.positive <= 1 and 0 < self.negative <= 1):
+            raise UserError(f"keep rates must be in (0, 1]; got {self.positive} and {self.negative}")
+
+    @property
+    def shift(self) -> float:
+        """Return log(k+ / k-), what sampling added to the log-odds."""
+        return math.log(self.positive / self.negative)
+
+
+def true_log_odds(logit: Tensor, rates: KeepRates) -> Tensor:
+    """Return z - log(k+ / k-), the log-odds before sampling, in the shape of `logit`."""
+    return logit - rates.shift
+
+
+@dataclass(frozen=True)
+class PaperCorrection:
+    """Rec-Distill's f(z) = 1 / (1 + (r_s / p_X)(e^-z + 1 - r_+) + b_s), or with b_s inside the parenthesis.
+
+    Raises UserError for parameters that would let f leave (0, 1): ratio r_s / p_X not positive, or
+    (r_s / p_X)(1 - r_+) + b_s (the value at z = infinity, outside reading) negative.
+    """
+
+    negative_ratio: float = 1.0  # r_s
+    positive_retention: float = 1.0  # p_X
+    nominal_retention: float = 1.0  # r_+
+    bias: float = 0.0  # b_s
+    reading: Literal["outside", "inside"] = "outside"
+
+    def __post_init__(self) -> None:
+        if self.negative_ratio <= 0 or self.positive_retention <= 0:
+            raise UserError(f"r_s and p_X must be positive; got {self.negative_ratio} and {self.positive_retention}")
+        if self.floor < 0:
+            raise UserError(f"r_+ = {self.nominal_retention} and b_s = {self.bias} let the probability leave (0, 1)")
+
+    @property
+    def ratio(self) -> float:
+        """Return r_s / p_X."""
+        return self.negative_ratio / self.positive_retention
+
+    @property
+    def floor(self) -> float:
+        """Return the odds against at z = infinity: (r_s / p_X)(1 - r_+) + b_s, b_s read outside."""
+        outside = self.bias if self.reading == "outside" else self.bias * self.ratio
+        return self.ratio * (1 - self.nominal_retention) + outside
+
+
+def paper_log_odds(logit: Tensor, correction: PaperCorrection) -> Tensor:
+    """Return log f(z) / (1 - f(z)) = -log((r_s / p_X) e^-z + floor), stable for every z."""
+    against = math.log(correction.ratio) - logit
+    if correction.floor == 0:
+        return -against
+    return -torch.logaddexp(against, torch.full_like(logit, math.log(correction.floor)))

@@ -1,0 +1,98 @@
+"""Losses between logits. NaN labels are not known yet, NaN signals are missing; both count nothing.
+
+Notation: z student logit, t teacher logit, s the sigmoid, tau the temperature. All shapes are [B, K].
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from recdistill.distill.debias import KeepRates, true_log_odds
+
+__all__ = ["Loss", "Objective", "Settings", "bernoulli_kl", "label_loss", "objective", "signal_loss"]
+
+Loss = Literal["cross-entropy", "kl", "mse"]
+
+
+class Settings(Protocol):
+    """What `objective` reads of an experiment's `distill` section."""
+
+    @property
+    def loss(self) -> Loss: ...
+    @property
+    def temperature(self) -> float: ...
+    @property
+    def space(self) -> Literal["posterior", "student"]: ...
+
+
+class Objective(NamedTuple):
+    """total: the loss to minimise; kl: KL(teacher || student) in nats (0 without signals); coverage: share of rows."""
+
+    total: Tensor
+    kl: float
+    coverage: float
+
+
+def _mean(values: Tensor, known: Tensor) -> Tensor:
+    return torch.where(known, values, 0.0).sum() / known.sum().clamp(min=1)
+
+
+def label_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean of CE(y, s(z)) = softplus(z) - y z over known labels; 0 when none is known."""
+    known = ~torch.isnan(labels)
+    return _mean(functional.softplus(logits) - torch.nan_to_num(labels) * logits, known)
+
+
+def bernoulli_kl(teacher: Tensor, student: Tensor) -> Tensor:
+    """Return KL(s(t) || s(z)) = p (t - z) + softplus(z) - softplus(t), p = s(t), elementwise, never negative."""
+    p = torch.sigmoid(teacher)
+    return (p * (teacher - student) + functional.softplus(student) - functional.softplus(teacher)).clamp(min=0)
+
+
+def signal_loss(kind: Loss, student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
+    """Return the mean over present signals of
+
+    cross-entropy: tau^2 [softplus(z / tau) - s(t / tau) z / tau]      (Rec-Distill, equation 8)
+    kl:            tau^2 KL(s(t / tau) || s(z / tau))                  (equation 2; same gradient as cross-entropy)
+    mse:           (s(z) - s(t))^2                                     (equation 9; its gradient dies at saturation)
+    """
+    present = ~torch.isnan(teacher)
+    target = torch.nan_to_num(teacher)
+    if kind == "mse":
+        return _mean((torch.sigmoid(student) - torch.sigmoid(target)).square(), present)
+    z, t = student / temperature, target / temperature
+    values = bernoulli_kl(t, z) if kind == "kl" else functional.softplus(z) - torch.sigmoid(t) * z
+    return temperature**2 * _mean(values, present)
+
+
+def _targets(head: Tensor, signals: Tensor, space: str, own: KeepRates, teacher: KeepRates) -> tuple[Tensor, Tensor]:
+    """Return (student, teacher) log-odds in the space where they are compared.
+
+    posterior: both before sampling; student: both through the student's correction, the teacher's raw logit too.
+    """
+    return true_log_odds(head, own), true_log_odds(signals, teacher if space == "posterior" else own)
+
+
+def objective(main: Tensor, aux: Tensor | None, labels: Tensor, signals: Tensor, settings: Settings | None,
+              weight: float, own: KeepRates, teacher: KeepRates) -> Objective:  # fmt: skip
+    """Return the loss of a step.
+
+    decoupled: CE(y, s(z_M)) + CE(y, s(z_A)) + alpha D(p_T, z_A)    (Rec-Distill, equations 6 and 7)
+    single:    CE(y, s(z)) + alpha D(p_T, z)
+    Without `settings` or signals labels alone count. The main tower of two gets exactly zero gradient from the signal.
+    """
+    total = label_loss(main, labels)
+    if aux is not None:
+        total = total + label_loss(aux, labels)
+    if settings is None:
+        return Objective(total, 0.0, 0.0)
+    student, target = _targets(main if aux is None else aux, signals, settings.space, own, teacher)
+    present = ~torch.isnan(signals)
+    if weight:
+        total = total + weight * signal_loss(settings.loss, student, target, settings.temperature)
+    kl = float(_mean(bernoulli_kl(torch.nan_to_num(target), student.detach()), present))
+    return Objective(total, kl, float(present.any(1).float().mean()))

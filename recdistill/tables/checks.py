@@ -1,0 +1,60 @@
+"""Value checks before a commit: each refusal is one line that names the source, the row and the column."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import polars as pl
+
+from recdistill.errors import UserError, did_you_mean
+
+__all__ = ["check_columns", "check_events", "check_logits", "check_unique"]
+
+SKEW = timedelta(days=1)  # clocks and time zones of the machines that wrote the log
+
+
+def _refuse(rows: pl.DataFrame, bad: pl.Expr, source: str, column: str, problem: str) -> None:
+    """Raise UserError when `bad` holds anywhere, with the first row, its value and how many there are."""
+    found = rows.select(pl.arg_where(bad.fill_null(False))).to_series()
+    if len(found):
+        at = int(found[0])
+        more = f" (and {len(found) - 1:,} more rows)" if len(found) > 1 else ""
+        raise UserError(f"{source}: row {at}, column '{column}': {problem}; got {rows[column][at]!r}{more}")
+
+
+def check_columns(rows: pl.DataFrame, columns: dict[str, pl.DataType], source: str) -> pl.DataFrame:
+    """Return `rows` with exactly `columns`, in order; UserError for an unknown, missing or differently typed one."""
+    for name in rows.columns:
+        if name not in columns and name != "date":
+            raise UserError(f"{source}: column '{name}' is not in the table's schema{did_you_mean(name, columns)}")
+    for name, kind in columns.items():
+        if name not in rows.columns:
+            raise UserError(f"{source}: column '{name}' is missing{did_you_mean(name, rows.columns)}")
+        if rows.schema[name] != kind:
+            raise UserError(f"{source}: column '{name}' has type {rows.schema[name]}, the table has {kind}")
+    return rows.select(list(columns))
+
+
+def check_unique(rows: pl.DataFrame, source: str) -> None:
+    """Raise UserError when a sample id stands twice."""
+    _refuse(rows, pl.col("sample_id").is_duplicated(), source, "sample_id", "a sample id may stand once")
+
+
+def check_events(rows: pl.DataFrame, tasks: tuple[str, ...], source: str) -> None:
+    """Raise UserError for null ids or times, times in the future, labels outside {0, 1}, duplicate sample ids."""
+    for column in ("sample_id", "time", "user_id", "item_id"):
+        _refuse(rows, pl.col(column).is_null(), source, column, "must not be empty")
+    now = datetime.now(UTC) + SKEW
+    _refuse(rows, pl.col("time") > pl.lit(now), source, "time", "lies in the future; check the time unit")
+    for task in tasks:
+        label = pl.col(f"label_{task}")
+        _refuse(rows, label.is_not_null() & ~label.is_in([0.0, 1.0]), source, f"label_{task}", "must be 0, 1 or empty")
+    check_unique(rows, source)
+
+
+def check_logits(rows: pl.DataFrame, tasks: tuple[str, ...], source: str) -> None:
+    """Raise UserError for null, NaN or infinite logits and duplicate sample ids."""
+    for task in tasks:
+        logit = pl.col(f"logit_{task}")
+        _refuse(rows, logit.is_null() | ~logit.is_finite(), source, f"logit_{task}", "must be a finite number")
+    check_unique(rows, source)

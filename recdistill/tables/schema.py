@@ -1,0 +1,63 @@
+"""What an events table holds: tasks, features, id types, keep rates. It travels in the Delta table's own metadata."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+
+import polars as pl
+
+from recdistill.errors import UserError
+
+__all__ = ["POLARS_TYPES", "EventSchema"]
+
+POLARS_TYPES: dict[str, pl.DataType] = {
+    "int64": pl.Int64(), "float32": pl.Float32(), "string": pl.String(),
+    "list<int64>": pl.List(pl.Int64()), "list<string>": pl.List(pl.String()),
+}  # fmt: skip
+TIME = pl.Datetime("us", "UTC")
+
+
+@dataclass(frozen=True)
+class EventSchema:
+    """tasks: label names, the first is the main one; features: name -> key of POLARS_TYPES; id types: int64 or string.
+
+    keep_rates: task -> (k+, k-), the probabilities with which a positive or negative sample survived into the log.
+    Raises UserError for an unknown type or a keep rate outside (0, 1].
+    """
+
+    tasks: tuple[str, ...]
+    features: dict[str, str] = field(default_factory=dict)
+    user_id: str = "int64"
+    item_id: str = "int64"
+    has_request: bool = False
+    label_times: tuple[str, ...] = ()
+    keep_rates: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, kind in self.features.items():
+            if kind not in POLARS_TYPES:
+                raise UserError(f"feature '{name}': type '{kind}' is not one of {', '.join(POLARS_TYPES)}")
+        for task, rates in self.keep_rates.items():
+            if not all(0 < rate <= 1 for rate in rates):
+                raise UserError(f"keep rates of '{task}' must be in (0, 1]; got {tuple(rates)}")
+
+    def columns(self) -> dict[str, pl.DataType]:
+        """Return the table's columns and types, in order, without the partition column `date`."""
+        ids = {"user_id": POLARS_TYPES[self.user_id], "item_id": POLARS_TYPES[self.item_id]}
+        request: dict[str, pl.DataType] = {"request_id": pl.Int64()} if self.has_request else {}
+        labels: dict[str, pl.DataType] = {f"label_{task}": pl.Float32() for task in self.tasks}
+        times: dict[str, pl.DataType] = {f"label_time_{task}": TIME for task in self.label_times}
+        features = {name: POLARS_TYPES[kind] for name, kind in self.features.items()}
+        return {"sample_id": pl.Int64(), "time": TIME, **ids, **request, **features, **labels, **times}
+
+    def to_json(self) -> str:
+        """Return the schema as JSON with sorted keys."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> EventSchema:
+        """Return the schema that `to_json` wrote."""
+        tree = json.loads(text)
+        tree["keep_rates"] = {task: tuple(rates) for task, rates in tree["keep_rates"].items()}
+        return cls(**{**tree, "tasks": tuple(tree["tasks"]), "label_times": tuple(tree["label_times"])})
