@@ -17,7 +17,7 @@ from recdistill.config import Experiment, load_text
 from recdistill.data.store import SampleStore, build_store
 from recdistill.errors import UserError
 from recdistill.evaluate.report import write_report
-from recdistill.evaluate.score import score_run
+from recdistill.evaluate.score import ModelFacts, StudentModels, score
 from recdistill.evaluate.summary import ModelSummary, Summary, write_summary
 from recdistill.evaluate.summary import load as load_summary
 from recdistill.learn import loop, worker
@@ -117,9 +117,29 @@ def _bars() -> Iterator[Callable[[str, loop.Progress], None]]:
 def evaluate_stage(folder: RunFolder, experiment: Experiment) -> None:
     """Score every model from the tables, write summary.json and print the verdict."""
     with console.status("scoring"):
-        summary = score_run(folder, experiment)
+        summary = score(experiment.name, folder.tables, *_facts(folder, experiment), experiment.evaluate)
     write_summary(summary, folder.root / "summary.json")
     _print_summary(summary)
+
+
+def _facts(folder: RunFolder, experiment: Experiment) -> tuple[ModelFacts, dict[str, StudentModels]]:
+    """Return what the checkpoints tell of the trained models."""
+    store = SampleStore(folder.store)
+    teacher, students = worker.jobs_of(experiment)
+    for job in (teacher, *students):
+        if not worker.finished(folder, job, len(store)):
+            raise UserError(f"{folder.root}: {job.name} is not trained to the end; run: recdistill train {folder.root}")
+
+    def facts(job: worker.Job) -> ModelFacts:
+        about = worker.facts_of(folder, experiment, job, store.tasks[0])
+        return ModelFacts(job.name, job.seed, *about)
+
+    by_name = {job.name: facts(job) for job in students}
+    paired = {
+        name: StudentModels(*([by_name[f"{name}.{kind}.s{seed}"] for seed in experiment.evaluate.seeds] for kind in ("raw", "distilled")))
+        for name in experiment.students
+    }  # fmt: skip
+    return facts(teacher), paired
 
 
 def report_stage(folder: RunFolder) -> None:

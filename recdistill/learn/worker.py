@@ -16,16 +16,17 @@ import torch
 from recdistill.config import DistillConfig, Experiment, ModelConfig
 from recdistill.data import BatchBuilder, SampleStore
 from recdistill.distill import KeepRates
+from recdistill.errors import UserError
 from recdistill.learn.checkpoint import Checkpoints
 from recdistill.learn.folder import RunFolder, fingerprint
 from recdistill.learn.learner import Learner
-from recdistill.learn.loop import Progress, Trainer
+from recdistill.learn.loop import Progress, Totals, Trainer
 from recdistill.learn.plan import Plan
 from recdistill.learn.signals import join_column
 from recdistill.models import TableOptions, Towers, build_backbone
 from recdistill.tables import PredictionLog
 
-__all__ = ["TEACHER", "Job", "finished", "jobs_of", "train_all", "trainer_of"]
+__all__ = ["TEACHER", "Job", "facts_of", "finished", "jobs_of", "train_all", "trainer_of"]
 
 TEACHER = "teacher"
 
@@ -98,6 +99,18 @@ def finished(folder: RunFolder, job: Job, rows: int) -> bool:
     """Return whether the job's last block has its checkpoint."""
     blocks = Checkpoints(folder.model(job.name)).blocks()
     return bool(blocks) and blocks[-1] == _plan(job, rows).blocks - 1
+
+
+def facts_of(folder: RunFolder, experiment: Experiment, job: Job, task: str) -> tuple[float, int, int, float, float]:
+    """Return (shift, dense parameters, embedding parameters, rows/s, coverage) of a trained job from its checkpoint."""
+    latest = Checkpoints(folder.model(job.name)).latest()
+    if latest is None:
+        raise UserError(f"{job.name}: not trained yet")
+    tensors, totals = latest[1].tensors, Totals(**latest[1].state["totals"])
+    dense = sum(value.numel() for name, value in tensors.items() if name.startswith("network/"))
+    sparse = sum(value.numel() for name, value in tensors.items() if name.startswith("table/") and name.endswith("/weight"))
+    shift = keep_rates(job.config, experiment.data.keep_rates, task).shift
+    return shift, dense, sparse, totals.rows / max(totals.seconds, 1e-9), totals.signals / max(totals.rows, 1)
 
 
 def _train(root: Path, experiment: Experiment, job: Job, threads: int, reports: Any) -> None:

@@ -1,0 +1,1 @@
+"""Metrics, transferability and the report: queries over the two tables, never a model run."""

@@ -1,0 +1,216 @@
+"""Metrics of binary predictions from raw logits: numpy, vectorised, 1.2 million rows in a fraction of a second.
+
+label [N] holds 0 and 1, logit [N] is float32 or float64, group [N] any integers. Each function raises UserError for NaN,
+infinities, other labels and unequal lengths, and returns NaN where the metric does not exist; `score` says why.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from recdistill.errors import UserError
+
+__all__ = [
+    "Array", "Scores", "auc", "calibration", "calibration_bins", "ece", "entropy", "gauc", "gauc_parts", "log_losses",
+    "logloss", "normalized_entropy", "placements", "probability", "score",
+]  # fmt: skip
+
+Array = np.ndarray[Any, np.dtype[Any]]
+LARGEST_CODE = 2**30  # users and groups above it are recoded, so that (group, logit, label) fits 64 bits
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The metrics by name, None where undefined; `why` then says why in one sentence."""
+
+    values: dict[str, float | None]
+    why: dict[str, str]
+
+
+def _checked(label: Array, logit: Array) -> tuple[Array, Array]:
+    """Return label as bool and logit as float; UserError for what no metric accepts."""
+    y, z = np.asarray(label), np.asarray(logit)
+    if y.ndim != 1 or y.shape != z.shape:
+        raise UserError(f"metrics: labels {y.shape} and logits {z.shape} must be one-dimensional and equally long")
+    if z.dtype not in (np.float32, np.float64):
+        z = z.astype(np.float64)
+    finite = np.isfinite(z)
+    if not finite.all():
+        raise UserError(f"metrics: logit {z[~finite][0]} in row {int(np.argmin(finite))}; drop rows without a prediction")
+    positive = y == 1
+    valid = positive | (y == 0)
+    if not valid.all():
+        raise UserError(f"metrics: label {y[~valid][0]} in row {int(np.argmin(valid))}; labels must be 0 or 1")
+    return positive, z
+
+
+def _order_codes(logit: Array) -> Array:
+    """Return uint64 codes below 2^32 ordered like `logit`, equal where it is equal."""
+    if logit.dtype == np.float32:
+        bits = (logit + np.float32(0)).view(np.uint32)  # adding 0 makes -0 and 0 one value
+        flipped = np.where(bits >> 31 == 1, ~bits, bits | np.uint32(1 << 31))
+        return np.asarray(flipped, np.uint64)
+    return np.unique(logit, return_inverse=True)[1].astype(np.uint64)
+
+
+def _small_codes(code: Array) -> tuple[Array, Array | None]:
+    """Return (codes as uint64 below 2^30, the values they stand for or None when they stand for themselves)."""
+    if len(code) and (code.min() < 0 or code.max() >= LARGEST_CODE):
+        values, inverse = np.unique(code, return_inverse=True)
+        return inverse.astype(np.uint64), values
+    return code.astype(np.uint64), None
+
+
+def _starts(keys: Array) -> Array:
+    """Return the index where each run of equal sorted keys begins."""
+    return np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])) if len(keys) else np.zeros(0, np.int64)
+
+
+def gauc_parts(label: Array, logit: Array, group: Array) -> tuple[Array, Array, Array]:
+    """Return (code, AUC, rows) of every group with both classes, ascending by code, ties counted half.
+
+    GAUC is the mean of these AUCs weighted by rows. One sort of (group, logit, label) packed into 64 bits, no loop.
+    """
+    y, z = _checked(label, logit)
+    if len(group) != len(y):
+        raise UserError(f"metrics: {len(group)} groups for {len(y)} labels")
+    if not len(y):
+        return np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int64)
+    code, values = _small_codes(np.asarray(group))
+    key = np.sort((code << np.uint64(33)) | (_order_codes(z) << np.uint64(1)) | y)
+    positive = (key & np.uint64(1)).astype(np.float64)
+    of_group = (key >> np.uint64(33)).astype(np.int64)
+    ties, starts = _starts(key >> np.uint64(1)), _starts(of_group)
+    rows = np.diff(np.append(starts, len(key)))
+    tie_positives = np.add.reduceat(positive, ties)
+    tie_negatives = np.diff(np.append(ties, len(key))) - tie_positives
+    first_tie = np.searchsorted(ties, starts)
+    seen = np.cumsum(tie_negatives) - tie_negatives
+    below = seen - np.repeat(seen[first_tie], np.diff(np.append(first_tie, len(ties))))
+    area = np.add.reduceat(tie_positives * (below + 0.5 * tie_negatives), first_tie)
+    positives = np.add.reduceat(positive, starts)
+    pairs = positives * (rows - positives)
+    mixed = pairs > 0
+    codes = of_group[starts[mixed]]
+    return codes if values is None else values[codes], area[mixed] / pairs[mixed], rows[mixed]
+
+
+def auc(label: Array, logit: Array) -> float:
+    """Return the probability that a positive scores above a negative, ties counted half; NaN with one class only."""
+    areas = gauc_parts(label, logit, np.zeros(len(label), np.int64))[1]
+    return float(areas[0]) if len(areas) else math.nan
+
+
+def gauc(label: Array, logit: Array, group: Array) -> float:
+    """Return the mean AUC of the groups with both classes, weighted by their rows; NaN when there is none."""
+    _, areas, rows = gauc_parts(label, logit, group)
+    return float(areas @ rows / rows.sum()) if len(rows) else math.nan
+
+
+def placements(label: Array, logit: Array) -> Array:
+    """Return float64 [N], the placement values of DeLong (1988); NaN for a class without rows of the other.
+
+    A positive's is the share of all negatives below it, a negative's the share of all positives above it, ties
+    counted half; the mean over either class is the AUC.
+    """
+    y, z = _checked(label, logit)
+    if not len(y):
+        return np.zeros(0)
+    order = np.argsort(z)
+    positive = y[order].astype(np.float64)
+    ties = _starts(z[order])
+    rows = np.diff(np.append(ties, len(z)))
+    positives = np.add.reduceat(positive, ties)
+    negatives = rows - positives
+    all_positives, all_negatives = positives.sum(), negatives.sum()
+    below = (np.cumsum(negatives) - 0.5 * negatives) / all_negatives if all_negatives else np.full(len(ties), np.nan)
+    above = 1 - (np.cumsum(positives) - 0.5 * positives) / all_positives if all_positives else np.full(len(ties), np.nan)
+    out = np.empty(len(z))
+    out[order] = np.where(positive == 1, np.repeat(below, rows), np.repeat(above, rows))
+    return out
+
+
+def log_losses(label: Array, logit: Array) -> Array:
+    """Return float64 [N], the log-loss of every row in nats: softplus(z) - y z, stable for every z."""
+    y, z = _checked(label, logit)
+    z = z.astype(np.float64)
+    return np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z))) - y * z
+
+
+def logloss(label: Array, logit: Array) -> float:
+    """Return the mean log-loss in nats; NaN without rows."""
+    return float(log_losses(label, logit).mean()) if len(label) else math.nan
+
+
+def entropy(rate: Array | float) -> Array:
+    """Return -r log r - (1 - r) log(1 - r) in nats, 0 at r = 0 and r = 1."""
+    r = np.asarray(rate, np.float64)
+    inside = np.where((r > 0) & (r < 1), r, 0.5)
+    return np.where((r > 0) & (r < 1), -(inside * np.log(inside) + (1 - inside) * np.log1p(-inside)), 0.0)
+
+
+def normalized_entropy(label: Array, logit: Array) -> float:
+    """Return NE = log-loss / entropy of the base rate (1 is as good as the base rate); NaN with one class only."""
+    bits = float(entropy(np.mean(label == 1))) if len(label) else 0.0
+    mean = logloss(label, logit)
+    return mean / bits if bits else math.nan
+
+
+def probability(logit: Array) -> Array:
+    """Return float64 s(z), without overflow."""
+    z = np.asarray(logit, np.float64)
+    small = np.exp(-np.abs(z))
+    return np.where(z >= 0, 1.0, small) / (1 + small)
+
+
+def calibration(label: Array, logit: Array) -> float:
+    """Return sum of predicted probabilities / sum of labels (1 is perfect); NaN without positives."""
+    y, z = _checked(label, logit)
+    positives = y.sum()
+    return float(probability(z).sum() / positives) if positives else math.nan
+
+
+def calibration_bins(label: Array, logit: Array, bins: int = 20) -> list[tuple[float, float, int]]:
+    """Return (mean predicted probability, observed rate, rows) of at most `bins` bins of equal mass, ascending.
+
+    Rows of equal logit that a border parts count with their mean label on both sides, so row order never matters.
+    """
+    y, z = _checked(label, logit)
+    order = np.argsort(z)
+    z, y = z[order], y[order]
+    ties = np.append(_starts(z), len(z))
+    edges = np.unique(np.round(np.linspace(0, len(z), bins + 1)).astype(np.int64))
+    seen = np.interp(edges, ties, np.append(0.0, np.cumsum(y))[ties])
+    expected = np.append(0.0, np.cumsum(probability(z)))[edges]
+    count = np.diff(edges)
+    predicted, observed = (np.clip(np.diff(sums) / count, 0, 1) for sums in (expected, seen))
+    return list(zip(predicted.tolist(), observed.tolist(), count.tolist(), strict=True))
+
+
+def ece(label: Array, logit: Array, bins: int = 20) -> float:
+    """Return the expected calibration error: mean over bins of equal mass of |predicted - observed|; NaN without rows."""
+    gaps = sum(rows * abs(predicted - observed) for predicted, observed, rows in calibration_bins(label, logit, bins))
+    return gaps / len(label) if len(label) else math.nan
+
+
+def score(label: Array, logit: Array, group: Array | None = None) -> Scores:
+    """Return auc, gauc, logloss, ne, calibration and ece; GAUC is None without `group`."""
+    values = {
+        "auc": auc(label, logit), "gauc": math.nan if group is None else gauc(label, logit, group),
+        "logloss": logloss(label, logit), "ne": normalized_entropy(label, logit),
+        "calibration": calibration(label, logit), "ece": ece(label, logit),
+    }  # fmt: skip
+    why = {name: _reason(name, label, group) for name, value in values.items() if math.isnan(value)}
+    return Scores({name: None if name in why else value for name, value in values.items()}, why)
+
+
+def _reason(metric: str, label: Array, group: Array | None) -> str:
+    if not len(label):
+        return "there are no rows"
+    if metric == "gauc":
+        return "no group column was given" if group is None else "no group has both a positive and a negative"
+    return f"all {len(label)} labels are {int(label[0])}"
