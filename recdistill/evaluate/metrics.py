@@ -1,7 +1,7 @@
 """Metrics of binary predictions from raw logits: numpy, vectorised, 1.2 million rows in a fraction of a second.
 
-label [N] holds 0 and 1, logit [N] is float32 or float64, group [N] any integers. Each function raises UserError for NaN,
-infinities, other labels and unequal lengths, and returns NaN where the metric does not exist; `score` says why.
+label [N] holds 0 and 1, logit [N] is float32 or float64, group [N] any integers. Each function raises UserError for
+NaN, infinities, other labels and unequal lengths, and returns NaN where the metric does not exist; `score` says why.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def _checked(label: Array, logit: Array) -> tuple[Array, Array]:
         z = z.astype(np.float64)
     finite = np.isfinite(z)
     if not finite.all():
-        raise UserError(f"metrics: logit {z[~finite][0]} in row {int(np.argmin(finite))}; drop rows without a prediction")
+        raise UserError(f"metrics: logit {z[~finite][0]} in row {int(np.argmin(finite))}; drop rows without one")
     positive = y == 1
     valid = positive | (y == 0)
     if not valid.all():
@@ -127,8 +127,8 @@ def placements(label: Array, logit: Array) -> Array:
     positives = np.add.reduceat(positive, ties)
     negatives = rows - positives
     all_positives, all_negatives = positives.sum(), negatives.sum()
-    below = (np.cumsum(negatives) - 0.5 * negatives) / all_negatives if all_negatives else np.full(len(ties), np.nan)
-    above = 1 - (np.cumsum(positives) - 0.5 * positives) / all_positives if all_positives else np.full(len(ties), np.nan)
+    below = (np.cumsum(negatives) - 0.5 * negatives) / (all_negatives or np.nan)
+    above = 1 - (np.cumsum(positives) - 0.5 * positives) / (all_positives or np.nan)
     out = np.empty(len(z))
     out[order] = np.where(positive == 1, np.repeat(below, rows), np.repeat(above, rows))
     return out
@@ -138,7 +138,7 @@ def log_losses(label: Array, logit: Array) -> Array:
     """Return float64 [N], the log-loss of every row in nats: softplus(z) - y z, stable for every z."""
     y, z = _checked(label, logit)
     z = z.astype(np.float64)
-    return np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z))) - y * z
+    return np.asarray(np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z))) - y * z)
 
 
 def logloss(label: Array, logit: Array) -> float:
@@ -164,7 +164,7 @@ def probability(logit: Array) -> Array:
     """Return float64 s(z), without overflow."""
     z = np.asarray(logit, np.float64)
     small = np.exp(-np.abs(z))
-    return np.where(z >= 0, 1.0, small) / (1 + small)
+    return np.asarray(np.where(z >= 0, 1.0, small) / (1 + small))
 
 
 def calibration(label: Array, logit: Array) -> float:
@@ -192,7 +192,7 @@ def calibration_bins(label: Array, logit: Array, bins: int = 20) -> list[tuple[f
 
 
 def ece(label: Array, logit: Array, bins: int = 20) -> float:
-    """Return the expected calibration error: mean over bins of equal mass of |predicted - observed|; NaN without rows."""
+    """Return the mean over bins of equal mass of |predicted - observed|; NaN without rows."""
     gaps = sum(rows * abs(predicted - observed) for predicted, observed, rows in calibration_bins(label, logit, bins))
     return gaps / len(label) if len(label) else math.nan
 
