@@ -57,7 +57,9 @@ def ingest(config: Config, data: Data = None, out: Out = None, set_: Set = None)
 
 
 @app.command()
-def train(run_folder: Run, model: Annotated[str | None, typer.Option("--model", help="Only this model.")] = None) -> None:
+def train(
+    run_folder: Run, model: Annotated[str | None, typer.Option("--model", help="Only this model.")] = None
+) -> None:
     """Train the models of an ingested run that are not finished: the teacher, then the students."""
     from recdistill.learn.folder import RunFolder
     from recdistill.pipeline import train_stage

@@ -60,7 +60,7 @@ class BehaviorsConfig(_Strict):
 class DataConfig(_Strict):
     """Where the log comes from. `path` is relative to --data, or to the working directory without it."""
 
-    reader: Literal["simulator", "table", "movielens", "kuairand", "mind", "globo", "trivago"] = "table"
+    reader: Literal["simulator", "table"] = "table"
     path: str = ""
     columns: ColumnsConfig = ColumnsConfig()
     behaviors: BehaviorsConfig | None = None
@@ -164,7 +164,9 @@ def _explain(error: ValidationError, where: str) -> UserError:
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        return UserError(f"{where}: unknown key '{key}'{did_you_mean(str(first['loc'][-1]), _known_keys(first['loc']))}")
+        return UserError(
+            f"{where}: unknown key '{key}'{did_you_mean(str(first['loc'][-1]), _known_keys(first['loc']))}"
+        )
     return UserError(f"{where}: '{key}': {first['msg'].lower()}; got {str(first['input'])[:60]!r}")
 
 

@@ -1,7 +1,7 @@
 """The two kinds of failure: the user's (exit code 2) and ours (exit code 1)."""
 
-from difflib import get_close_matches
 from collections.abc import Iterable
+from difflib import get_close_matches
 
 __all__ = ["RecdistillError", "UserError", "did_you_mean"]
 

@@ -160,7 +160,11 @@ def _print_summary(summary: Summary) -> None:
     console.print(table)
     for name, student in summary.students.items():
         for metric, transfer in student.transferability:
-            said = transfer.why if transfer.eta is None else f"{transfer.eta:+.3f} ({transfer.low:+.3f} ... {transfer.high:+.3f})"
+            said = (
+                transfer.why
+                if transfer.eta is None
+                else f"{transfer.eta:+.3f} ({transfer.low:+.3f} ... {transfer.high:+.3f})"
+            )
             console.print(f"{name}: eta ({metric}) {said}")
 
 

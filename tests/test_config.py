@@ -10,7 +10,11 @@ GOOD = "name: x\ndata: {path: a.parquet}\n"
 
 def test_defaults_and_overrides():
     config = load_text(GOOD, ["teacher.width=64", "students.light.distill.weight=auto", "evaluate.seeds=[1, 2]"])
-    assert config.teacher.width == 64 and config.students["light"].distill.weight == "auto" and config.evaluate.seeds == [1, 2]
+    assert (
+        config.teacher.width == 64
+        and config.students["light"].distill.weight == "auto"
+        and config.evaluate.seeds == [1, 2]
+    )
 
 
 @pytest.mark.parametrize(

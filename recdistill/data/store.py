@@ -37,7 +37,10 @@ def _field_values(rows: pl.DataFrame, schema: EventSchema) -> Iterator[tuple[str
     yield "hour", rows["time"].dt.hour().cast(pl.String)
     for name, kind in schema.features.items():
         if kind == "float32":
-            yield name, pl.Series(numeric_bucket(rows[name].cast(pl.Float64).fill_null(np.nan).to_numpy())).cast(pl.String)
+            yield (
+                name,
+                pl.Series(numeric_bucket(rows[name].cast(pl.Float64).fill_null(np.nan).to_numpy())).cast(pl.String),
+            )
         elif not kind.startswith("list"):
             yield name, rows[name].cast(pl.String).fill_null("")
 
@@ -76,7 +79,11 @@ class _Encoder:
 
     def rows(self, rows: pl.DataFrame) -> dict[str, Array]:
         schema, n = self.schema, len(rows)
-        lists = [_encode_list(name, rows[name], self.context) for name, kind in schema.features.items() if kind.startswith("list")]
+        lists = [
+            _encode_list(name, rows[name], self.context)
+            for name, kind in schema.features.items()
+            if kind.startswith("list")
+        ]
         labels = [rows[f"label_{task}"].fill_null(np.nan).to_numpy() for task in schema.tasks]
         return {
             "sample_id": rows["sample_id"].to_numpy(),
@@ -109,7 +116,11 @@ def _known_time(rows: pl.DataFrame, schema: EventSchema) -> Array:
 
 
 def _write_samples(folder: Path, events: EventLog, version: int, rows: int, encoder: _Encoder) -> None:
-    columns = {name: create_column(folder, name, *spec) for name, spec in _columns(rows, events.schema).items() if name != "upto"}
+    columns = {
+        name: create_column(folder, name, *spec)
+        for name, spec in _columns(rows, events.schema).items()
+        if name != "upto"
+    }
     at = 0
     for chunk in events.batches(version=version, rows=CHUNK):
         for name, values in encoder.rows(chunk).items():
@@ -120,7 +131,9 @@ def _write_samples(folder: Path, events: EventLog, version: int, rows: int, enco
 
 def _sample_chunks(folder: Path) -> Iterator[tuple[Array, Array, Array, Array, Array]]:
     """Yield the samples as history events: the action is the first task's outcome."""
-    user, item, time, known, labels = (open_column(folder, name) for name in ("user", "item", "time", "known", "labels"))
+    user, item, time, known, labels = (
+        open_column(folder, name) for name in ("user", "item", "time", "known", "labels")
+    )
     for at in range(0, len(user), CHUNK):
         part = slice(at, at + CHUNK)
         seen = ~np.isnan(labels[part, 0])
@@ -128,7 +141,9 @@ def _sample_chunks(folder: Path) -> Iterator[tuple[Array, Array, Array, Array, A
         yield user[part][seen], item[part][seen], time[part][seen], known[part][seen], action
 
 
-def _behavior_chunks(behaviors: BehaviorLog, version: int, encoder: _Encoder) -> Iterator[tuple[Array, Array, Array, Array, Array]]:
+def _behavior_chunks(
+    behaviors: BehaviorLog, version: int, encoder: _Encoder
+) -> Iterator[tuple[Array, Array, Array, Array, Array]]:
     for rows in behaviors.batches(version=version, rows=CHUNK):
         time = rows["time"].dt.epoch("us").to_numpy()
         user = encoder.users.encode(rows["user_id"], grow=True)
@@ -183,7 +198,17 @@ class SampleStore:
         self.tasks: list[str] = about["tasks"]
         self.users, self.items, self.contexts = int(about["users"]), int(about["items"]), int(about["contexts"])
         self.actions = int(about["actions"])
-        self.sample_id, self.time, self.user, self.item, self.request, self.context, self.lists, self.labels, self.upto = (
+        (
+            self.sample_id,
+            self.time,
+            self.user,
+            self.item,
+            self.request,
+            self.context,
+            self.lists,
+            self.labels,
+            self.upto,
+        ) = (
             open_column(folder, name)
             for name in ("sample_id", "time", "user", "item", "request", "context", "lists", "labels", "upto")
         )

@@ -33,8 +33,12 @@ class StartGate:
         fade = math.exp(-len(y) / self.window)
         self.rows = fade * self.rows + len(y)
         self.positives = fade * self.positives + float(y.sum())
-        self.student_loss = fade * self.student_loss + float(functional.binary_cross_entropy_with_logits(z, y, reduction="sum"))
-        self.teacher_loss = fade * self.teacher_loss + float(functional.binary_cross_entropy_with_logits(t, y, reduction="sum"))
+        self.student_loss = fade * self.student_loss + float(
+            functional.binary_cross_entropy_with_logits(z, y, reduction="sum")
+        )
+        self.teacher_loss = fade * self.teacher_loss + float(
+            functional.binary_cross_entropy_with_logits(t, y, reduction="sum")
+        )
         return is_open
 
     @property
@@ -48,7 +52,12 @@ class StartGate:
 
     def state_dict(self) -> dict[str, float]:
         """Return what `load_state_dict` takes."""
-        return {"rows": self.rows, "positives": self.positives, "student": self.student_loss, "teacher": self.teacher_loss}
+        return {
+            "rows": self.rows,
+            "positives": self.positives,
+            "student": self.student_loss,
+            "teacher": self.teacher_loss,
+        }
 
     def load_state_dict(self, state: dict[str, float]) -> None:
         """Take up a saved state."""

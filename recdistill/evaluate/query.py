@@ -33,7 +33,9 @@ class Frame:
 
 
 def _codes(values: pl.Series) -> Array:
-    return np.asarray(values.cast(pl.String).cast(pl.Categorical).to_physical().rank("dense").cast(pl.Int64).to_numpy() - 1)
+    return np.asarray(
+        values.cast(pl.String).cast(pl.Categorical).to_physical().rank("dense").cast(pl.Int64).to_numpy() - 1
+    )
 
 
 def load_window(events: EventLog, version: int, task: str, start: float, group: str) -> Frame:
@@ -70,5 +72,7 @@ def logits_of(predictions: PredictionLog, version: int, model: str, task: str, i
         out[order[at[hit]]] = rows[f"logit_{task}"].to_numpy()[hit] - np.float32(shift)
     missing = int(np.isnan(out).sum())
     if missing:
-        raise RecdistillError(f"{model}: {missing:,} of {len(ids):,} scored samples have no prediction; train it to the end first")
+        raise RecdistillError(
+            f"{model}: {missing:,} of {len(ids):,} scored samples have no prediction; train it to the end first"
+        )
     return out

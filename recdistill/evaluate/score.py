@@ -16,7 +16,16 @@ from recdistill.evaluate import metrics
 from recdistill.evaluate.query import Frame, load_window, logits_of
 from recdistill.evaluate.slices import curve, slices
 from recdistill.evaluate.summary import (
-    Bin, Details, ModelSummary, StudentSummary, Summary, Transfer, Transferability, Versions, Window, summarise,
+    Bin,
+    Details,
+    ModelSummary,
+    StudentSummary,
+    Summary,
+    Transfer,
+    Transferability,
+    Versions,
+    Window,
+    summarise,
 )  # fmt: skip
 from recdistill.evaluate.transfer import Transferred, transferability
 from recdistill.tables import EventLog, PredictionLog
@@ -77,7 +86,9 @@ def _versions(events: int, predictions: int) -> Versions:
     return Versions(events=events, predictions=predictions, packages=packages)
 
 
-def score(name: str, tables: Path, teacher: ModelFacts, students: dict[str, StudentModels], config: EvaluateConfig) -> Summary:
+def score(
+    name: str, tables: Path, teacher: ModelFacts, students: dict[str, StudentModels], config: EvaluateConfig
+) -> Summary:
     """Return the summary of a run whose tables lie in `tables` (events) and beside it (predictions)."""
     events, predictions = EventLog.open(tables / "events"), PredictionLog.open(tables.parent / "predictions")
     pinned, said = events.version, predictions.version
@@ -93,7 +104,9 @@ def score(name: str, tables: Path, teacher: ModelFacts, students: dict[str, Stud
     for student, models in students.items():
         raw, distilled = [of(m) for m in models.raw], [of(m) for m in models.distilled]
         shown = shown or {"teacher": [top], "raw": raw, "distilled": distilled}
-        found = transferability(frame.samples, top, raw, distilled, replicates=config.bootstrap, confidence=config.confidence)
+        found = transferability(
+            frame.samples, top, raw, distilled, replicates=config.bootstrap, confidence=config.confidence
+        )
         answers[student] = StudentSummary(
             raw=_summary_of(frame, models.raw, raw), distilled=_summary_of(frame, models.distilled, distilled),
             transferability=Transferability(**{metric: _transfer(answer) for metric, answer in found.items()}),

@@ -26,18 +26,27 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
+def _metrics(frame: Frame, mask: Array, logits: list[Array]) -> dict[str, float | None]:
+    """Return GAUC, AUC and NE of the rows in `mask`, each the mean over seeds, None where undefined."""
+    y, group = frame.samples.label[mask], frame.samples.group[mask]
+    parts = [z[mask] for z in logits]
+    return {
+        "gauc": _finite(float(np.mean([metrics.gauc(y, z, group) for z in parts]))),
+        "auc": _finite(float(np.mean([metrics.auc(y, z) for z in parts]))),
+        "ne": _finite(float(np.mean([metrics.normalized_entropy(y, z) for z in parts]))),
+    }
+
+
 def curve(frame: Frame, logits: list[Array]) -> Curve:
     """Return a model's metrics over time, the mean over its seeds, in equal-mass buckets of the window."""
     edges = np.linspace(0, len(frame.ids), min(BUCKETS, max(1, len(frame.ids) // FEWEST)) + 1).astype(int)
     times: list[datetime] = frame.rows["time"].gather(edges[:-1]).to_list()
     values: dict[str, list[float | None]] = {"gauc": [], "auc": [], "ne": []}
     for low, high in zip(edges[:-1], edges[1:], strict=True):
-        part = slice(low, high)
-        label, group = frame.samples.label[part], frame.samples.group[part]
-        for name, of in (("gauc", lambda z, y=label, g=group: metrics.gauc(y, z, g)),
-                         ("auc", lambda z, y=label: metrics.auc(y, z)),
-                         ("ne", lambda z, y=label: metrics.normalized_entropy(y, z))):  # fmt: skip
-            values[name].append(_finite(float(np.mean([of(z[part]) for z in logits]))))
+        mask = np.zeros(len(frame.ids), bool)
+        mask[low:high] = True
+        for name, value in _metrics(frame, mask, logits).items():
+            values[name].append(value)
     return Curve(time=times, metrics=values)
 
 
@@ -65,12 +74,7 @@ def slices(frame: Frame, logits: dict[str, list[Array]]) -> list[Slice]:
         rows = int(mask.sum())
         if rows < FEWEST:
             continue
-        label, group = frame.samples.label[mask], frame.samples.group[mask]
-        table = {model: {
-            "gauc": _finite(float(np.mean([metrics.gauc(label, z[mask], group) for z in seeds]))),
-            "auc": _finite(float(np.mean([metrics.auc(label, z[mask]) for z in seeds]))),
-            "ne": _finite(float(np.mean([metrics.normalized_entropy(label, z[mask]) for z in seeds]))),
-        } for model, seeds in logits.items()}  # fmt: skip
+        table = {model: _metrics(frame, mask, seeds) for model, seeds in logits.items()}
         eta, why = _eta(table, rows)
         found.append(Slice(slice=name, value=value, rows=rows, metrics=table, eta=eta, why=why))
     return found

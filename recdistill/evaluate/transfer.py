@@ -51,7 +51,7 @@ class Transferred:
 
 
 def _by_user(samples: Samples, values: Array) -> Array:
-    return np.bincount(samples.user, values, minlength=samples.users)
+    return np.asarray(np.bincount(samples.user, values, minlength=samples.users))
 
 
 def _auc(samples: Samples, logit: Array, weights: Array) -> Array:
@@ -72,7 +72,11 @@ def _gauc(samples: Samples, logit: Array, weights: Array) -> Array:
     first[samples.group] = samples.user
     owner = first[group]
     top, bottom = (np.bincount(owner, v, minlength=samples.users) for v in (within * rows, rows.astype(float)))
-    return np.r_[top.sum() / bottom.sum(), (weights @ top) / np.maximum(weights @ bottom, 1e-9)] if len(rows) else np.full(len(weights) + 1, np.nan)
+    return (
+        np.r_[top.sum() / bottom.sum(), (weights @ top) / np.maximum(weights @ bottom, 1e-9)]
+        if len(rows)
+        else np.full(len(weights) + 1, np.nan)
+    )
 
 
 def _minus_ne(samples: Samples, logit: Array, weights: Array) -> Array:
@@ -86,7 +90,11 @@ def _minus_ne(samples: Samples, logit: Array, weights: Array) -> Array:
 
 def bootstrap(samples: Samples, logit: Array, weights: Array) -> dict[str, Array]:
     """Return per metric [1 + n]: its value (larger is better: minus NE), then one per row of `weights` [n, users]."""
-    return {"auc": _auc(samples, logit, weights), "gauc": _gauc(samples, logit, weights), "ne": _minus_ne(samples, logit, weights)}
+    return {
+        "auc": _auc(samples, logit, weights),
+        "gauc": _gauc(samples, logit, weights),
+        "ne": _minus_ne(samples, logit, weights),
+    }
 
 
 def transferability(samples: Samples, teacher: Array, raw: list[Array], distilled: list[Array], *, replicates: int,
@@ -100,9 +108,12 @@ def transferability(samples: Samples, teacher: Array, raw: list[Array], distille
 
     def seeds(models: list[dict[str, Array]], name: str) -> Array:
         table = np.stack([model[name] for model in models])  # [seeds, 1 + n]
-        return np.r_[table[:, 0].mean(), table[picks.T, np.arange(1, replicates + 1)].mean(0)]
+        return np.asarray(np.r_[table[:, 0].mean(), table[picks.T, np.arange(1, replicates + 1)].mean(0)])
 
-    return {name: _answer(said[name], seeds(before, name), seeds(after, name), len(raw), samples.users, confidence) for name in NAMES}
+    return {
+        name: _answer(said[name], seeds(before, name), seeds(after, name), len(raw), samples.users, confidence)
+        for name in NAMES
+    }
 
 
 def _answer(teacher: Array, raw: Array, distilled: Array, seeds: int, users: int, confidence: float) -> Transferred:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -75,6 +74,6 @@ class Checkpoints:
         try:
             return blocks[-1], Checkpoint(load_file(folder / "model.safetensors"), read_json(folder / "state.json"))
         except (SafetensorError, OSError, ValueError) as error:
-            raise RecdistillError(f"{folder}: damaged checkpoint ({error}); delete it to resume from the one before") from None
-
-
+            raise RecdistillError(
+                f"{folder}: damaged checkpoint ({error}); delete it to resume from the one before"
+            ) from None

@@ -71,7 +71,9 @@ class RunFolder:
     def _compare(self, found: object, mine: object) -> None:
         old, new = _flat(found), _flat(mine)
         free = ("experiment.evaluate.", "experiment.processes")
-        changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key) and not key.startswith(free))
+        changed = sorted(
+            key for key in old.keys() | new.keys() if old.get(key) != new.get(key) and not key.startswith(free)
+        )
         if changed:
             key = changed[0]
             raise UserError(f"{self.root}: holds another run ({key.removeprefix('experiment.')}: {old.get(key)!r} there, "

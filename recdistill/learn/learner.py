@@ -35,12 +35,18 @@ class Learner:
     own and teacher are the keep rates each was trained under, the log's times the model's own down-sampling.
     """
 
-    def __init__(self, network: Towers, config: ModelConfig, distill: DistillConfig | None, own: KeepRates, teacher: KeepRates) -> None:
+    def __init__(
+        self, network: Towers, config: ModelConfig, distill: DistillConfig | None, own: KeepRates, teacher: KeepRates
+    ) -> None:
         self.network, self.distill, self.own, self.teacher = network, distill, own, teacher
         self.tables: list[GrowableTable] = table_modules(network)
         self.optimiser = torch.optim.Adam(network.parameters(), lr=config.dense_rate, fused=True)
         self.auto = AutoWeight(distill.auto_fraction) if distill and distill.weight == "auto" else None
-        self.gate = StartGate(distill.gate.margin, distill.gate.window, own, teacher) if distill and distill.gate.start != "always" else None
+        self.gate = (
+            StartGate(distill.gate.margin, distill.gate.window, own, teacher)
+            if distill and distill.gate.start != "always"
+            else None
+        )
         self.sampling: SamplingConfig = config.sampling
         self.shift = own.shift  # what sampling added to the log-odds
         self.steps = 0
@@ -57,7 +63,7 @@ class Learner:
         weight = self._weight(hidden, main, aux, labels, signals)
         loss = objective(main, aux, labels, signals, self.distill, weight, self.own, self.teacher)
         self.optimiser.zero_grad(set_to_none=True)
-        loss.total.backward()
+        torch.autograd.backward(loss.total)
         self._check(loss.total, batch)
         self.optimiser.step()
         for table in self.tables:
@@ -109,7 +115,9 @@ class Learner:
 
     def restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         """Take up the state that `state()` gave."""
-        self.network.load_state_dict({k.removeprefix("network/"): v for k, v in tensors.items() if k.startswith("network/")})
+        self.network.load_state_dict(
+            {k.removeprefix("network/"): v for k, v in tensors.items() if k.startswith("network/")}
+        )
         slots: dict[int, dict[str, Tensor]] = {}
         for key, value in tensors.items():
             if key.startswith("optimiser/"):

@@ -82,7 +82,9 @@ def trainer_of(folder: RunFolder, experiment: Experiment, job: Job) -> Trainer:
     teacher = keep_rates(experiment.teacher, logged, store.tasks[0])
     wants = job.distill is not None
     signals = join_column(folder.signals, store, predictions, TEACHER) if wants else None
-    run = fingerprint(job.config.model_dump(mode="json"), job.distill.model_dump(mode="json") if job.distill else None, job.seed)
+    run = fingerprint(
+        job.config.model_dump(mode="json"), job.distill.model_dump(mode="json") if job.distill else None, job.seed
+    )
     return Trainer(
         job.name, run, Learner(build_network(job, store), job.config, job.distill, own, teacher), store,
         BatchBuilder(store, job.config.history, signals), _plan(job, len(store)), predictions,
@@ -108,7 +110,9 @@ def facts_of(folder: RunFolder, experiment: Experiment, job: Job, task: str) -> 
         raise UserError(f"{job.name}: not trained yet")
     tensors, totals = latest[1].tensors, Totals(**latest[1].state["totals"])
     dense = sum(value.numel() for name, value in tensors.items() if name.startswith("network/"))
-    sparse = sum(value.numel() for name, value in tensors.items() if name.startswith("table/") and name.endswith("/weight"))
+    sparse = sum(
+        value.numel() for name, value in tensors.items() if name.startswith("table/") and name.endswith("/weight")
+    )
     shift = keep_rates(job.config, experiment.data.keep_rates, task).shift
     return shift, dense, sparse, totals.rows / max(totals.seconds, 1e-9), totals.signals / max(totals.rows, 1)
 
@@ -119,7 +123,9 @@ def _train(root: Path, experiment: Experiment, job: Job, threads: int, reports: 
         reports.put((job.name, progress))
 
 
-def train_all(folder: RunFolder, experiment: Experiment, jobs: list[Job], show: Callable[[str, Progress], None]) -> None:
+def train_all(
+    folder: RunFolder, experiment: Experiment, jobs: list[Job], show: Callable[[str, Progress], None]
+) -> None:
     """Train `jobs`, `experiment.processes` at a time, each in a process of its own with its share of the cores.
 
     The first failure is raised here once the jobs already running have stopped; what they committed stays.

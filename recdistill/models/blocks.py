@@ -15,8 +15,11 @@ __all__ = ["MLP", "Dice", "EventActions", "SideFeatures", "item_std", "new_table
 
 
 def item_std(width: int) -> float:
-    """Return the first deviation of item rows: their dot products then start near 0.01 whatever the width."""
-    return float(0.1 / width**0.25)
+    """Return the first deviation of item rows: their dot products then deviate by 0.001 whatever the width.
+
+    Smaller than usual on purpose: what an item means should come from the log, not from the seed.
+    """
+    return float(0.03 / width**0.25)
 
 
 def new_table(name: str, width: int, std: float, options: TableOptions) -> GrowableTable:
@@ -71,7 +74,7 @@ class SideFeatures(nn.Module):
     def __init__(self, user_width: int, context_width: int, fields: int, slots: int, options: TableOptions) -> None:
         super().__init__()
         self.fields, self.slots = fields, slots
-        self.user = new_table("user", user_width, item_std(user_width), options)
+        self.user = new_table("user", user_width, 0.0, options)  # a new user is nobody, not noise
         self.context = new_table("context", context_width, 0.02, options)
         self.width = user_width + context_width * (fields + (slots > 0))
 

@@ -21,7 +21,7 @@ from recdistill.models.table import TableOptions
 __all__ = ["TargetAttention"]
 
 FLOOR = -5.0  # the maximum of no dot products
-STEEPEST = 0.2  # first decay of the fastest kernel, per doubling of the age
+STEEPEST = 0.05  # first decay of the fastest kernel, per doubling of the age
 RECENT = 6  # ages below 2^6 s start with weight 1
 
 
@@ -32,7 +32,7 @@ class TargetAttention(nn.Module):
     history and the recency-pooled history themselves. An MLP mixes all of it; the dots also reach the output directly.
     """
 
-    def __init__(self, width: int, *, fields: int, slots: int, actions: int, heads: int = 1, kernels: int = 2,
+    def __init__(self, width: int, *, fields: int, slots: int, actions: int, heads: int = 1, kernels: int = 1,
                  hidden: Sequence[int] = (64, 32), rich: bool = False, context_width: int = 8,
                  tables: TableOptions) -> None:  # fmt: skip
         super().__init__()

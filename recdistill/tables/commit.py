@@ -84,7 +84,9 @@ class DeltaLog:
                 )  # fmt: skip
             return int(table.version())
         except CommitFailedError as error:
-            raise UserError(f"{self.path}: writer '{writer}' is in use by another process: {_first_line(error)}") from None
+            raise UserError(
+                f"{self.path}: writer '{writer}' is in use by another process: {_first_line(error)}"
+            ) from None
         except (DeltaError, OSError) as error:
             raise UserError(f"{self.path}: cannot write: {_first_line(error)}") from None
 
@@ -106,7 +108,9 @@ class DeltaLog:
             for rows in read_files(self.path, files, None, None):
                 yield version, rows
 
-    def batches(self, version: int | None = None, columns: list[str] | None = None, rows: int = 65_536) -> Iterator[pl.DataFrame]:
+    def batches(
+        self, version: int | None = None, columns: list[str] | None = None, rows: int = 65_536
+    ) -> Iterator[pl.DataFrame]:
         """Yield the rows up to `version` in commit order, at most `rows` at a time; memory O(batch)."""
         for _, files in added_files(self.path, -1, self.version if version is None else version):
             yield from read_files(self.path, files, columns, rows)
@@ -120,7 +124,9 @@ class DeltaLog:
 
         A follower that lags further behind than that can no longer read what was compacted away, and is told so.
         """
-        removed: list[str] = DeltaTable(str(self.path)).vacuum(retain_hours, dry_run=False, enforce_retention_duration=False)
+        removed: list[str] = DeltaTable(str(self.path)).vacuum(
+            retain_hours, dry_run=False, enforce_retention_duration=False
+        )
         return removed
 
 

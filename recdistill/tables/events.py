@@ -81,7 +81,12 @@ class BehaviorLog(DeltaLog):
 
     @staticmethod
     def _columns(schema: EventSchema) -> dict[str, pl.DataType]:
-        return {"user_id": POLARS_TYPES[schema.user_id], "item_id": POLARS_TYPES[schema.item_id], "time": TIME, "action": pl.String()}
+        return {
+            "user_id": POLARS_TYPES[schema.user_id],
+            "item_id": POLARS_TYPES[schema.item_id],
+            "time": TIME,
+            "action": pl.String(),
+        }
 
     def append(self, rows: pl.DataFrame, *, writer: str, sequence: int, source: str = "rows") -> int:
         """Commit `rows` once as (writer, sequence); return the table's version."""

@@ -38,7 +38,9 @@ def added_files(table: Path, after: int, upto: int) -> Iterator[tuple[int, list[
             yield version, sorted(files, key=lambda file: file[0])
 
 
-def read_files(table: Path, files: list[AddedFile], columns: list[str] | None, rows: int | None) -> Iterator[pl.DataFrame]:
+def read_files(
+    table: Path, files: list[AddedFile], columns: list[str] | None, rows: int | None
+) -> Iterator[pl.DataFrame]:
     """Yield the rows of `files` in order, at most `rows` at a time (None: a file at a time), partition values filled in."""
     for name, values in files:
         path = table / name
@@ -50,7 +52,9 @@ def read_files(table: Path, files: list[AddedFile], columns: list[str] | None, r
                 if isinstance(frame, pl.DataFrame):
                     yield _with_partitions(frame, values, columns)
         except FileNotFoundError:
-            raise UserError(f"{path}: removed by vacuum while still to be read; vacuum with a longer retention") from None
+            raise UserError(
+                f"{path}: removed by vacuum while still to be read; vacuum with a longer retention"
+            ) from None
         except (ArrowException, OSError) as error:
             raise UserError(f"{path}: damaged Parquet file: {str(error).splitlines()[0]}") from None
 

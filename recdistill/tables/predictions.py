@@ -64,7 +64,9 @@ class PredictionLog(DeltaLog):
         )
         return self._append(full, writer, sequence, {"model": model, "version": str(version), **(metadata or {})})
 
-    def of(self, model: str, version: int | None = None, columns: list[str] | None = None, rows: int = 65_536) -> Iterator[pl.DataFrame]:
+    def of(
+        self, model: str, version: int | None = None, columns: list[str] | None = None, rows: int = 65_536
+    ) -> Iterator[pl.DataFrame]:
         """Yield the rows of `model` up to table `version` in commit order, at most `rows` at a time; memory O(batch)."""
         for _, files in added_files(self.path, -1, self.version if version is None else version):
             mine = [file for file in files if file[1]["model"] == model]
@@ -78,7 +80,11 @@ class PredictionLog(DeltaLog):
     def lineage(self, model: str) -> list[dict[str, str]]:
         """Return the metadata of every commit of `model`, oldest first."""
         history = DeltaTable(str(self.path)).history()
-        return [{key: str(value) for key, value in entry.items()} for entry in reversed(history) if entry.get("model") == model]
+        return [
+            {key: str(value) for key, value in entry.items()}
+            for entry in reversed(history)
+            if entry.get("model") == model
+        ]
 
 
 def join_signals(batches: Iterable[pl.DataFrame], predictions: PredictionLog, model: str, *,

@@ -13,10 +13,16 @@ EVENT = st.tuples(st.integers(0, 4), st.integers(1, 9), st.integers(0, 30), st.i
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(EVENT, max_size=60), st.integers(1, 20), st.lists(st.tuples(st.integers(0, 4), st.integers(0, 45)), max_size=20))
+@given(
+    st.lists(EVENT, max_size=60),
+    st.integers(1, 20),
+    st.lists(st.tuples(st.integers(0, 4), st.integers(0, 45)), max_size=20),
+)
 def test_known_before_is_the_strict_past_of_the_user(events, chunk, queries):
     events = sorted(events, key=lambda e: e[2])
-    user, item, time, delay, action = (np.array(column, np.int64) for column in zip(*events, strict=True)) if events else (np.zeros(0, np.int64),) * 5
+    user, item, time, delay, action = (
+        (np.array(column, np.int64) for column in zip(*events, strict=True)) if events else (np.zeros(0, np.int64),) * 5
+    )
     known = time + delay
 
     def chunks():
@@ -35,4 +41,15 @@ def test_known_before_is_the_strict_past_of_the_user(events, chunk, queries):
 
 
 def test_age_buckets_are_powers_of_two_seconds():
-    assert age_bucket(np.array([-5, 0, 0.5, 1, 1.9, 2, 3, 4, 3600, 2.0**40])).tolist() == [0, 0, 0, 1, 1, 2, 2, 3, 12, 31]
+    assert age_bucket(np.array([-5, 0, 0.5, 1, 1.9, 2, 3, 4, 3600, 2.0**40])).tolist() == [
+        0,
+        0,
+        0,
+        1,
+        1,
+        2,
+        2,
+        3,
+        12,
+        31,
+    ]

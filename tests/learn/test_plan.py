@@ -8,6 +8,7 @@ from recdistill.config import SamplingConfig
 from recdistill.learn.plan import Plan, kept
 
 PLANS = st.builds(Plan, rows=st.integers(1, 300), block_rows=st.integers(1, 120), batch=st.integers(1, 40),
+                  
                   replay=st.integers(0, 2), replay_window=st.integers(1, 100), epochs=st.integers(0, 2), seed=st.integers(0, 5))  # fmt: skip
 
 
@@ -43,5 +44,7 @@ def test_kept_follows_the_rates_and_not_the_order():
     ids, labels = np.arange(200_000), np.tile(np.array([1.0, 0.0]), 100_000)
     keep = kept(ids, labels, SamplingConfig(positive=0.8, negative=0.1), 3)
     assert abs(keep[::2].mean() - 0.8) < 0.005 and abs(keep[1::2].mean() - 0.1) < 0.005
-    np.testing.assert_array_equal(keep[500:600], kept(ids[500:600], labels[500:600], SamplingConfig(positive=0.8, negative=0.1), 3))
+    np.testing.assert_array_equal(
+        keep[500:600], kept(ids[500:600], labels[500:600], SamplingConfig(positive=0.8, negative=0.1), 3)
+    )
     assert kept(ids, np.full(200_000, np.nan), SamplingConfig(positive=0.1, negative=0.1), 3).all()

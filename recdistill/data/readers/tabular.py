@@ -86,13 +86,17 @@ def _list_expr(column: str, separator: str, kind: pl.DataType) -> pl.Expr:
     return value.cast(pl.List(pl.String)) if isinstance(kind, pl.List) else value.cast(pl.String).str.split(separator)
 
 
-def _event_columns(found: dict[str, pl.DataType], columns: ColumnsConfig, path: Path) -> tuple[EventSchema, dict[str, pl.Expr], dict[str, str]]:
+def _event_columns(
+    found: dict[str, pl.DataType], columns: ColumnsConfig, path: Path
+) -> tuple[EventSchema, dict[str, pl.Expr], dict[str, str]]:
     """Return the schema, an expression per column of the events table, and the type per feature."""
     used = {"columns.time": columns.time, "columns.user": columns.user, "columns.item": columns.item}
     used |= {f"columns.categorical: {name}": name for name in columns.categorical}
     used |= {f"columns.numeric: {name}": name for name in columns.numeric}
     used |= {f"columns.lists.{name}": name for name in columns.lists}
-    used |= {f"columns.tasks.{task}": spec if isinstance(spec, str) else spec.column for task, spec in columns.tasks.items()}
+    used |= {
+        f"columns.tasks.{task}": spec if isinstance(spec, str) else spec.column for task, spec in columns.tasks.items()
+    }
     used |= {f"columns.label_times.{task}": name for task, name in columns.label_times.items()}
     used |= {"columns.sample_id": columns.sample_id} if columns.sample_id else {}
     used |= {"columns.request": columns.request} if columns.request else {}
@@ -101,15 +105,26 @@ def _event_columns(found: dict[str, pl.DataType], columns: ColumnsConfig, path: 
     features = {name: _id_type(found[name]) for name in columns.categorical}
     features |= dict.fromkeys(columns.numeric, "float32") | dict.fromkeys(columns.lists, "list<string>")
     kinds = {"user_id": _id_type(found[columns.user]), "item_id": _id_type(found[columns.item])}
-    row = pl.int_range(pl.len(), dtype=pl.Int64) if columns.sample_id is None else pl.col(columns.sample_id).cast(pl.Int64)
+    row = (
+        pl.int_range(pl.len(), dtype=pl.Int64)
+        if columns.sample_id is None
+        else pl.col(columns.sample_id).cast(pl.Int64)
+    )
     out = {"sample_id": row, "time": _time(columns.time, columns.time_unit, found[columns.time])}
-    out |= {"user_id": pl.col(columns.user).cast(POLARS_TYPES[kinds["user_id"]]), "item_id": pl.col(columns.item).cast(POLARS_TYPES[kinds["item_id"]])}
+    out |= {
+        "user_id": pl.col(columns.user).cast(POLARS_TYPES[kinds["user_id"]]),
+        "item_id": pl.col(columns.item).cast(POLARS_TYPES[kinds["item_id"]]),
+    }
     out |= {"request_id": pl.col(columns.request).cast(pl.Int64)} if columns.request else {}
     for name, kind in features.items():
         is_list = kind.startswith("list")
-        out[name] = _list_expr(name, columns.lists[name], found[name]) if is_list else pl.col(name).cast(POLARS_TYPES[kind])
+        out[name] = (
+            _list_expr(name, columns.lists[name], found[name]) if is_list else pl.col(name).cast(POLARS_TYPES[kind])
+        )
     out |= {f"label_{task}": _task(spec) for task, spec in columns.tasks.items()}
-    out |= {f"label_time_{task}": _time(name, columns.time_unit, found[name]) for task, name in columns.label_times.items()}
+    out |= {
+        f"label_time_{task}": _time(name, columns.time_unit, found[name]) for task, name in columns.label_times.items()
+    }
     schema = EventSchema(tuple(columns.tasks), features, kinds["user_id"], kinds["item_id"], columns.request is not None,
                          tuple(columns.label_times))  # fmt: skip
     return schema, out, features
@@ -124,11 +139,15 @@ def _ordered(frame: pl.LazyFrame, config: DataConfig, path: Path) -> Iterator[pl
     rows = collect(frame, path)
     back = rows.select(pl.arg_where(pl.col("time").diff() < pl.duration())).to_series()
     if len(back):
-        raise UserError(f"{path}: row {back[0]}, column 'time': earlier than the row before; sort the file or set data.sort: true")
+        raise UserError(
+            f"{path}: row {back[0]}, column 'time': earlier than the row before; sort the file or set data.sort: true"
+        )
     double = rows.select(pl.arg_where(pl.col("sample_id").is_duplicated())).to_series()
     if len(double):
         at = int(double[0])
-        raise UserError(f"{path}: row {at}, column 'sample_id': {rows['sample_id'][at]} stands twice; a sample id may stand once")
+        raise UserError(
+            f"{path}: row {at}, column 'sample_id': {rows['sample_id'][at]} stands twice; a sample id may stand once"
+        )
     for at in range(0, len(rows), CHUNK):
         yield rows.slice(at, CHUNK)
 
