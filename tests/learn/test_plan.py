@@ -7,9 +7,16 @@ from hypothesis import strategies as st
 from recdistill.config import SamplingConfig
 from recdistill.learn.plan import Plan, kept
 
-PLANS = st.builds(Plan, rows=st.integers(1, 300), block_rows=st.integers(1, 120), batch=st.integers(1, 40),
-                  
-                  replay=st.integers(0, 2), replay_window=st.integers(1, 100), epochs=st.integers(0, 2), seed=st.integers(0, 5))  # fmt: skip
+PLANS = st.builds(
+    Plan,
+    rows=st.integers(1, 300),
+    block_rows=st.integers(1, 120),
+    batch=st.integers(1, 40),
+    replay=st.integers(0, 2),
+    replay_window=st.integers(1, 100),
+    epochs=st.integers(0, 2),
+    seed=st.integers(0, 5),
+)
 
 
 @given(PLANS)

@@ -1,0 +1,136 @@
+"""The house rules that a machine can check (CONTRIBUTING.md), each proved able to fail on a bad sample."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "recdistill"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+NAMES = [str(path.relative_to(PACKAGE)) for path in MODULES]
+
+FILE_LINES, FUNCTION_LINES = 400, 60
+RANKS = {
+    "errors": -2, "config": -1, "tables": 0, "data": 1, "models": 2, "distill": 2, "compress": 2,
+    "learn": 3, "stream": 3, "evaluate": 3, "serve": 3, "pipeline": 4, "cli": 5,
+}  # fmt: skip
+BROAD_EXCEPT = {
+    "cli.py": "the last resort: one line instead of a traceback",
+    "data/builder.py": "carries a thread's exception to the consumer, where it is raised",
+}
+
+
+def imported(tree: ast.AST) -> list[str]:
+    """Return every absolute module name that a module imports, `from a import b` as both a and a.b."""
+    found: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return found
+
+
+def rooms_of(tree: ast.AST) -> set[str]:
+    """Return the rooms of recdistill that a module imports from."""
+    return {name.split(".")[1] for name in imported(tree) if name.startswith("recdistill.")} & set(RANKS)
+
+
+def faults(name: str, source: str) -> list[str]:
+    """Return what is wrong with a module of the package; `name` is its path below recdistill/."""
+    tree = ast.parse(source)
+    room = name.split("/")[0].removesuffix(".py")
+    found = []
+    if len(source.splitlines()) >= FILE_LINES:
+        found.append("file too long")
+    if tree.body and not any(isinstance(n, ast.Assign) and getattr(n.targets[0], "id", "") == "__all__" for n in tree.body):
+        found.append("no __all__")
+    if room in RANKS:
+        found += [f"imports up: {other}" for other in sorted(rooms_of(tree)) if RANKS[other] > RANKS[room]]
+    if room == "tables":
+        found += [f"tables imports {other}" for other in imported(tree) if other.split(".")[0] == "torch"]
+    if room == "distill":
+        found += ["distill imports tables" for other in imported(tree) if other.startswith("recdistill.tables")]
+    found += [f"{module} imported" for module in imported(tree) if module.split(".")[0] in ("pickle", "dill", "joblib")]
+    for node in ast.walk(tree):
+        found += fault_of(node, name)
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_") and not ast.get_docstring(node):
+            found.append(f"{node.name}: no docstring")
+    return found
+
+
+def fault_of(node: ast.AST, name: str) -> list[str]:
+    """Return what is wrong with one node."""
+    if isinstance(node, ast.Assert):
+        return ["assert"]
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        lines = (node.end_lineno or node.lineno) - node.lineno + 1
+        return [f"{node.name}: {lines} lines"] if lines > FUNCTION_LINES else []
+    if isinstance(node, ast.ExceptHandler) and name not in BROAD_EXCEPT:
+        kinds = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]
+        return ["broad except" for kind in kinds if kind is None or getattr(kind, "id", "") in ("Exception", "BaseException")]
+    if isinstance(node, ast.Call):
+        called = ast.unparse(node.func)
+        if called in ("eval", "exec", "yaml.load", "yaml.unsafe_load", "torch.load"):
+            return [f"{called} called"]
+        return [f"{called} with pickle" for key in node.keywords if key.arg == "allow_pickle" and ast.unparse(key.value) != "False"]
+    return []
+
+
+def cycle(graph: dict[str, set[str]]) -> list[str]:
+    """Return the rooms that import one another in a circle, sorted; none when there is no circle."""
+    left = {room: others - {room} for room, others in graph.items()}
+    while free := [room for room, others in left.items() if not others & left.keys()]:
+        for room in free:
+            del left[room]
+    return sorted(left)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=NAMES)
+def test_module_keeps_the_house_rules(path: Path) -> None:
+    assert faults(str(path.relative_to(PACKAGE)), path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(("name", "source", "fault"), [
+    ("data/x.py", "x = 1\n" * 400, "file too long"),
+    ("data/x.py", "x = 1\n", "no __all__"),
+    ("data/x.py", "__all__ = []\nfrom recdistill.learn import loop\n", "imports up: learn"),
+    ("tables/x.py", "__all__ = []\nimport torch.nn\n", "tables imports torch.nn"),
+    ("distill/x.py", "__all__ = []\nfrom recdistill.tables import EventLog\n", "distill imports tables"),
+    ("data/x.py", "__all__ = []\nimport pickle\n", "pickle imported"),
+    ("data/x.py", "__all__ = []\nassert 1\n", "assert"),
+    ("data/x.py", "__all__ = []\ntry:\n    x = 1\nexcept Exception:\n    x = 2\n", "broad except"),
+    ("data/x.py", "__all__ = []\ntry:\n    x = 1\nexcept:\n    x = 2\n", "broad except"),
+    ("data/x.py", "__all__ = []\neval('1')\n", "eval called"),
+    ("data/x.py", "__all__ = []\nyaml.load(x)\n", "yaml.load called"),
+    ("data/x.py", "__all__ = []\nnp.load(x, allow_pickle=True)\n", "np.load with pickle"),
+    ("data/x.py", "__all__ = []\ndef f():\n    '''f.'''\n" + "    x = 1\n" * 60, "f: 62 lines"),
+    ("data/x.py", "__all__ = []\ndef f():\n    return 1\n", "f: no docstring"),
+])  # fmt: skip
+def test_each_rule_can_fail(name: str, source: str, fault: str) -> None:
+    assert fault in faults(name, source)
+
+
+def test_rooms_do_not_import_in_a_circle() -> None:
+    graph: dict[str, set[str]] = {}
+    for path, name in zip(MODULES, NAMES, strict=True):
+        graph.setdefault(name.split("/")[0].removesuffix(".py"), set()).update(rooms_of(ast.parse(path.read_text())))
+    assert cycle(graph) == []
+    assert cycle({"learn": {"evaluate"}, "evaluate": {"learn"}, "data": set()}) == ["evaluate", "learn"]
+
+
+@pytest.mark.parametrize(("module", "unwanted"), [
+    ("recdistill.cli", ("torch", "polars", "numpy", "pydantic", "deltalake", "pyarrow", "plotly", "yaml")),
+    ("recdistill.tables", ("torch", "recdistill.data", "recdistill.config")),
+    ("recdistill.distill", ("polars", "deltalake", "recdistill.tables", "recdistill.data")),
+])  # fmt: skip
+def test_a_room_brings_only_what_it_needs(module: str, unwanted: tuple[str, ...]) -> None:
+    code = f"import sys, {module}; print(*[name for name in {unwanted!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.split() == []
