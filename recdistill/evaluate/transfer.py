@@ -46,7 +46,7 @@ class Samples:
 
 @dataclass(frozen=True)
 class Transferred:
-    """One metric's answer, larger is better (NE is signed so); eta, low and high are None, `why` says so, when withheld.
+    """One metric's answer, larger is better (NE is signed so). A withheld eta and its bounds are None; `why` says why.
 
     teacher_gain is P_teacher - P_raw and gain P_distilled - P_raw, means over seeds, each with its interval.
     """
@@ -105,6 +105,7 @@ def bootstrap(samples: Samples, logits: Sequence[Array], bundle: Array, weights:
     found: dict[str, list[Array]] = {name: [] for name in NAMES}
     with np.errstate(divide="ignore", invalid="ignore"):
         entropy = metrics.entropy(positives / rows)
+        entropy[entropy == 0] = np.nan  # one class: NE does not exist
         for logit in logits:
             placed = metrics.placements(samples.label, logit)
             placed_positive, placed_negative = np.where(positive, placed, 0.0), np.where(positive, 0.0, placed)
@@ -136,8 +137,9 @@ def _over_seeds(values: Array, spread: Array) -> Array:
     return np.asarray(mean + ((values - mean) * spread.T).sum(0))
 
 
-def transferability(samples: Samples, teacher: Array | Sequence[Array], raw: Sequence[Array], distilled: Sequence[Array],
-                    *, replicates: int, confidence: float, seed: int = 0) -> dict[str, Transferred]:  # fmt: skip
+def transferability(samples: Samples, teacher: Array | Sequence[Array], raw: Sequence[Array],
+                    distilled: Sequence[Array], *, replicates: int, confidence: float,
+                    seed: int = 0) -> dict[str, Transferred]:  # fmt: skip
     """Return eta by metric (auc, gauc, ne) from logits [N]: raw and distilled students paired by seed.
 
     A teacher of several seeds is a sequence, and its spread over seeds then counts; that of a single teacher cannot be
