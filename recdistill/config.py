@@ -86,7 +86,7 @@ class ModelConfig(_Strict):
     options: dict[str, int | float | bool | str | list[int]] = {}  # the backbone's own arguments
     batch: Positive = 512  # rows per step
     table_rate: float = Field(default=1e-2, gt=0)  # learning rate of the embedding rows
-    dense_rate: float = Field(default=1e-3, gt=0)  # learning rate of everything else
+    dense_rate: float = Field(default=3e-3, gt=0)  # learning rate of everything else
     optimiser: Literal["adam", "rowwise-adagrad"] = "adam"
     replay: int = Field(default=0, ge=0)  # extra learning steps per batch, drawn from the last `replay_window` rows
     replay_window: Positive = 25_000

@@ -75,7 +75,7 @@ def ingest_stage(folder: RunFolder, experiment: Experiment, data: Path | None) -
 
 
 def train_stage(folder: RunFolder, experiment: Experiment, only: str | None) -> None:
-    """Train what is not finished: the teacher first, then the students side by side."""
+    """Train what is not finished: the teacher beside the raw students, who need no signals, then the distilled ones."""
     if not (folder.store / "store.json").exists():
         raise UserError(f"{folder.root}: nothing ingested yet; run: recdistill ingest CONFIG --out {folder.root}")
     store = SampleStore(folder.store)
@@ -83,9 +83,11 @@ def train_stage(folder: RunFolder, experiment: Experiment, only: str | None) -> 
     names = [job.name for job in (teacher, *students)]
     if only is not None and only not in names:
         raise UserError(f"--model {only}: no such model in {folder.root}; it has {', '.join(names)}")
-    for group in ([teacher], students):
+    raw = [job for job in students if job.distill is not None and job.distill.weight == 0]
+    distilled = [job for job in students if job not in raw]
+    for group in ([teacher, *raw], distilled):
         todo = [job for job in group if only in (None, job.name) and not worker.finished(folder, job, len(store))]
-        if group is students and todo:
+        if group is distilled and todo:
             if not worker.finished(folder, teacher, len(store)):
                 raise UserError(f"{folder.root}: the teacher is not trained yet; train it first")
             worker.trainer_of(folder, experiment, todo[0])  # joins the signals once for all

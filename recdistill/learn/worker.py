@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import queue
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -80,7 +79,7 @@ def trainer_of(folder: RunFolder, experiment: Experiment, job: Job) -> Trainer:
     logged = experiment.data.keep_rates
     own = keep_rates(job.config, logged, store.tasks[0])
     teacher = keep_rates(experiment.teacher, logged, store.tasks[0])
-    wants = job.distill is not None
+    wants = job.distill is not None and job.distill.weight != 0
     signals = join_column(folder.signals, store, predictions, TEACHER) if wants else None
     run = fingerprint(
         job.config.model_dump(mode="json"), job.distill.model_dump(mode="json") if job.distill else None, job.seed
@@ -117,8 +116,8 @@ def facts_of(folder: RunFolder, experiment: Experiment, job: Job, task: str) -> 
     return shift, dense, sparse, totals.rows / max(totals.seconds, 1e-9), totals.signals / max(totals.rows, 1)
 
 
-def _train(root: Path, experiment: Experiment, job: Job, threads: int, reports: Any) -> None:
-    torch.set_num_threads(threads)
+def _train(root: Path, experiment: Experiment, job: Job, reports: Any) -> None:
+    torch.set_num_threads(1)  # models side by side use the cores better, and threads that wait for a busy core stall
     for progress in trainer_of(RunFolder(root), experiment, job).run_to_end():
         reports.put((job.name, progress))
 
@@ -126,18 +125,17 @@ def _train(root: Path, experiment: Experiment, job: Job, threads: int, reports: 
 def train_all(
     folder: RunFolder, experiment: Experiment, jobs: list[Job], show: Callable[[str, Progress], None]
 ) -> None:
-    """Train `jobs`, `experiment.processes` at a time, each in a process of its own with its share of the cores.
+    """Train `jobs`, `experiment.processes` at a time, each in a process and thread of its own.
 
     The first failure is raised here once the jobs already running have stopped; what they committed stays.
     """
     side_by_side = min(experiment.processes, len(jobs))
     if not side_by_side:
         return
-    threads = max(1, (os.cpu_count() or 1) // side_by_side)
     context = multiprocessing.get_context("spawn")
     with context.Manager() as manager, ProcessPoolExecutor(side_by_side, mp_context=context) as pool:
         reports = manager.Queue()
-        running = [pool.submit(_train, folder.root, experiment, job, threads, reports) for job in jobs]
+        running = [pool.submit(_train, folder.root, experiment, job, reports) for job in jobs]
         for name, progress in _until_done(running, reports):
             show(name, progress)
 
