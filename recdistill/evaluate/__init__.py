@@ -1,3 +1,5 @@
 """Metrics, transferability and the report: queries over the two tables, never a model run."""
 
-__all__: list[str] = []
+from recdistill.evaluate.summary import Summary
+
+__all__ = ["Summary"]
