@@ -41,6 +41,12 @@ def rooms_of(tree: ast.AST) -> set[str]:
     return {name.split(".")[1] for name in imported(tree) if name.startswith("recdistill.")} & set(RANKS)
 
 
+def names_set(node: ast.stmt) -> list[str]:
+    """Return the plain names that a statement assigns to."""
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    return [target.id for target in targets if isinstance(target, ast.Name)]
+
+
 def faults(name: str, source: str) -> list[str]:
     """Return what is wrong with a module of the package; `name` is its path below recdistill/."""
     tree = ast.parse(source)
@@ -49,7 +55,7 @@ def faults(name: str, source: str) -> list[str]:
     if len(source.splitlines()) >= FILE_LINES:
         found.append("file too long")
     says = tree.body[1:] if ast.get_docstring(tree) else tree.body  # a package may hold its docstring alone
-    if says and not any(isinstance(n, ast.Assign) and getattr(n.targets[0], "id", "") == "__all__" for n in tree.body):
+    if says and not any("__all__" in names_set(node) for node in tree.body):
         found.append("no __all__")
     if room in RANKS:
         found += [f"imports up: {other}" for other in sorted(rooms_of(tree)) if RANKS[other] > RANKS[room]]
