@@ -44,7 +44,7 @@ class PaperCorrection:
     """Rec-Distill's f(z) = 1 / (1 + (r_s / p_X)(e^-z + 1 - r_+) + b_s), or with b_s inside the parenthesis.
 
     Raises UserError for parameters that would let f leave (0, 1): ratio r_s / p_X not positive, or
-    (r_s / p_X)(1 - r_+) + b_s (the value at z = infinity, outside reading) negative.
+    (r_s / p_X)(1 - r_+) + b_s (the odds against at z = infinity, outside reading) negative, or any not finite.
     """
 
     negative_ratio: float = 1.0  # r_s
@@ -54,9 +54,9 @@ class PaperCorrection:
     reading: Literal["outside", "inside"] = "outside"
 
     def __post_init__(self) -> None:
-        if self.negative_ratio <= 0 or self.positive_retention <= 0:
+        if not (0 < self.negative_ratio < math.inf and 0 < self.positive_retention < math.inf):
             raise UserError(f"r_s and p_X must be positive; got {self.negative_ratio} and {self.positive_retention}")
-        if self.floor < 0:
+        if not 0 <= self.floor < math.inf:  # refuses NaN too
             raise UserError(f"r_+ = {self.nominal_retention} and b_s = {self.bias} let the probability leave (0, 1)")
 
     @property

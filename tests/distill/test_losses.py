@@ -1,0 +1,179 @@
+"""Losses against their definitions, written out with probabilities in float64; what is unknown counts nothing."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recdistill.distill import KeepRates, bernoulli_kl, label_loss, objective, signal_loss
+
+LOGIT = st.floats(-12, 12)
+PAIRS = st.lists(st.tuples(LOGIT, LOGIT), min_size=1, max_size=8)
+SAME = KeepRates()
+NAN = math.nan
+
+
+def tensor(values, grad=False):
+    return torch.tensor(values, dtype=torch.float64).reshape(-1, 1).requires_grad_(grad)
+
+
+def s(x):
+    return 1 / (1 + math.exp(-x))
+
+
+def cross_entropy(p, q):
+    return -p * math.log(q) - (1 - p) * math.log1p(-q)
+
+
+def kl(p, q):
+    return p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q))
+
+
+def settings(loss="cross-entropy", temperature=1.0, space="posterior"):
+    return SimpleNamespace(loss=loss, temperature=temperature, space=space)
+
+
+@given(PAIRS, st.sampled_from([0.5, 1.0, 4.0]))
+def test_signal_losses_are_their_definitions(pairs, tau):
+    t, z = (tensor([pair[i] for pair in pairs]) for i in (0, 1))
+    n = len(pairs)
+    expected = {
+        "cross-entropy": sum(tau**2 * cross_entropy(s(a / tau), s(b / tau)) for a, b in pairs) / n,
+        "kl": sum(tau**2 * kl(s(a / tau), s(b / tau)) for a, b in pairs) / n,
+        "mse": sum((s(a) - s(b)) ** 2 for a, b in pairs) / n,
+    }
+    for kind, value in expected.items():
+        assert float(signal_loss(kind, z, t, tau)) == pytest.approx(value, rel=1e-6, abs=1e-8)
+
+
+@given(PAIRS, st.sampled_from([0.5, 1.0, 4.0]))
+def test_cross_entropy_and_kl_pull_alike_with_tau_times_the_difference(pairs, tau):
+    t = tensor([pair[0] for pair in pairs])
+    for kind in ("cross-entropy", "kl"):
+        z = tensor([pair[1] for pair in pairs], grad=True)
+        signal_loss(kind, z, t, tau).backward()
+        expected = tau * (torch.sigmoid(z / tau) - torch.sigmoid(t / tau)) / len(pairs)
+        torch.testing.assert_close(z.grad, expected.detach(), atol=1e-9, rtol=1e-6)
+
+
+def test_squared_error_dies_at_saturation_where_cross_entropy_pulls():
+    pull = {}
+    for kind in ("mse", "cross-entropy"):
+        z = tensor([20.0], grad=True)
+        signal_loss(kind, z, tensor([-20.0])).backward()
+        pull[kind] = abs(float(z.grad))
+    assert pull["mse"] < 1e-8 and pull["cross-entropy"] > 0.99
+
+
+@given(st.lists(st.tuples(LOGIT, st.sampled_from([0.0, 1.0, NAN])), min_size=1, max_size=8))
+def test_label_loss_is_the_mean_over_known_labels(rows):
+    z, y = tensor([row[0] for row in rows], grad=True), tensor([row[1] for row in rows])
+    loss = label_loss(z, y)
+    known = [cross_entropy(label, s(logit)) for logit, label in rows if not math.isnan(label)]
+    assert float(loss.detach()) == pytest.approx(sum(known) / max(len(known), 1), rel=1e-6, abs=1e-9)
+    loss.backward()
+    assert torch.equal(z.grad.isnan(), torch.zeros_like(z, dtype=torch.bool))
+    assert (z.grad[y.isnan()] == 0).all()
+
+
+@pytest.mark.parametrize("kind", ["cross-entropy", "kl", "mse"])
+def test_missing_signals_count_nothing_and_pull_nothing(kind):
+    z, t = tensor([0.3, -2.0, 5.0], grad=True), tensor([1.0, NAN, 2.0])
+    signal_loss(kind, z, t).backward()
+    assert z.grad[1] == 0 and (z.grad[[0, 2]] != 0).all()
+    present = signal_loss(kind, z.detach()[[0, 2]], t[[0, 2]])
+    assert float(signal_loss(kind, z.detach(), t)) == pytest.approx(float(present))
+    assert float(signal_loss(kind, z.detach(), torch.full_like(t, NAN))) == 0
+
+
+@given(st.lists(st.tuples(st.floats(-1e4, 1e4, width=32), st.floats(-1e4, 1e4, width=32)), min_size=1, max_size=8))
+def test_extreme_logits_stay_finite_and_kl_is_never_negative(pairs):
+    t, z = (torch.tensor([[pair[i]] for pair in pairs], dtype=torch.float32) for i in (0, 1))
+    z.requires_grad_()
+    assert (bernoulli_kl(t, z) >= 0).all()
+    total = sum(signal_loss(kind, z, t) for kind in ("cross-entropy", "kl", "mse")) + label_loss(z, (t > 0).float())
+    total.backward()
+    assert torch.isfinite(total) and torch.isfinite(z.grad).all()
+
+
+def heads(seed=0, rows=6, tasks=2):
+    """Return (backbone output, main head, aux head, labels, signals), some of them unknown."""
+    draw = torch.Generator().manual_seed(seed)
+    hidden = torch.randn(rows, 4, generator=draw, dtype=torch.float64).requires_grad_()
+    main, aux = (torch.randn(4, tasks, generator=draw, dtype=torch.float64).requires_grad_() for _ in range(2))
+    labels = torch.randint(0, 2, (rows, tasks), generator=draw).double()
+    signals = torch.randn(rows, tasks, generator=draw, dtype=torch.float64)
+    labels[0, 0] = signals[1, 0] = NAN
+    signals[2] = NAN
+    return hidden, main, aux, labels, signals
+
+
+def test_decoupled_is_two_label_losses_and_the_weighted_signal_on_the_auxiliary():
+    hidden, main, aux, labels, signals = heads()
+    z, a = hidden @ main, hidden @ aux
+    found = objective(z, a, labels, signals, settings(), 3.0, SAME, SAME)
+    expected = label_loss(z, labels) + label_loss(a, labels) + 3 * signal_loss("cross-entropy", a, signals)
+    torch.testing.assert_close(found.total, expected)
+    assert found.kl == pytest.approx(float(signal_loss("kl", a, signals).detach()))
+    assert found.coverage == pytest.approx(5 / 6)  # one row of six has no signal for any task
+
+
+def test_single_puts_the_signal_on_the_one_tower():
+    hidden, main, _, labels, signals = heads()
+    z = hidden @ main
+    found = objective(z, None, labels, signals, settings("kl", 2.0), 0.5, SAME, SAME)
+    torch.testing.assert_close(found.total, label_loss(z, labels) + 0.5 * signal_loss("kl", z, signals, 2.0))
+
+
+@pytest.mark.parametrize("kind", ["cross-entropy", "kl", "mse"])
+def test_the_main_tower_gets_exactly_zero_gradient_from_the_signal(kind):
+    hidden, main, aux, labels, signals = heads()
+    unknown = torch.full_like(labels, NAN)  # with no label known, all that is left is the signal
+    found = objective(hidden @ main, hidden @ aux, unknown, signals, settings(kind), 5.0, SAME, SAME)
+    by_main, by_aux, by_hidden = torch.autograd.grad(found.total, (main, aux, hidden))
+    assert torch.equal(by_main, torch.zeros_like(main))
+    assert by_aux.abs().max() > 0 and by_hidden.abs().max() > 0
+
+    def by_labels_and(signal, weight):
+        loss = objective(hidden @ main, hidden @ aux, labels, signal, settings(kind), weight, SAME, SAME)
+        return torch.autograd.grad(loss.total, main)[0]
+
+    alone = by_labels_and(signals, 0.0)
+    assert torch.equal(by_labels_and(signals, 5.0), alone)
+    assert torch.equal(by_labels_and(signals * 1e6, 5.0), alone)
+
+
+def test_without_weight_settings_or_signals_the_labels_alone_count():
+    hidden, main, aux, labels, signals = heads()
+    z, a = hidden @ main, hidden @ aux
+    alone = (label_loss(z, labels) + label_loss(a, labels)).detach()
+    missing = torch.full_like(signals, NAN)
+    for signal, config, weight in ((signals, None, 1.0), (signals, settings(), 0.0), (missing, settings(), 2.0)):
+        found = objective(z, a, labels, signal, config, weight, SAME, SAME)
+        assert torch.equal(found.total.detach(), alone)
+    assert objective(z, a, labels, missing, settings(), 2.0, SAME, SAME)[1:] == (0.0, 0.0)
+
+
+def test_spaces_differ_only_when_sampling_does():
+    hidden, main, _, labels, signals = heads()
+    z = hidden @ main
+    half, tenth = KeepRates(1.0, 0.5), KeepRates(1.0, 0.1)
+
+    def total(space, own, teacher):
+        return float(objective(z, None, labels, signals, settings(space=space), 1.0, own, teacher).total.detach())
+
+    assert total("posterior", half, half) == pytest.approx(total("student", half, half))
+    assert total("posterior", half, tenth) != pytest.approx(total("student", half, tenth))
+
+
+@given(st.floats(0.05, 1), st.floats(0.05, 1), LOGIT)
+def test_posterior_space_is_at_rest_when_both_know_the_truth_under_their_own_sampling(student_rate, teacher_rate, true):
+    own, teacher = KeepRates(1.0, student_rate), KeepRates(1.0, teacher_rate)
+    z = tensor([true + own.shift], grad=True)
+    signal, unknown = tensor([true + teacher.shift]), tensor([NAN])
+    found = objective(z, None, unknown, signal, settings(), 1.0, own, teacher)
+    (pull,) = torch.autograd.grad(found.total, z)
+    assert abs(float(pull)) < 1e-12 and found.kl < 1e-12
