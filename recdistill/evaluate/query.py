@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from recdistill.errors import RecdistillError
+from recdistill.errors import RecdistillError, UserError
 from recdistill.evaluate.transfer import Samples
 from recdistill.tables import EventLog, PredictionLog
 
@@ -38,24 +38,39 @@ def _codes(values: pl.Series) -> Array:
     )
 
 
+def _groups(rows: pl.DataFrame, user: Array) -> Array:
+    """Return int64 codes of each row's group: its user or, where `request_id` is a column, its request.
+
+    A request id stands for one list of one user, so two users with the same id are two groups; a row without an id was
+    in no list and is a group of its own.
+    """
+    if "request_id" not in rows.columns:
+        return user
+    alone = pl.concat_str(pl.lit("row "), pl.col("row"))
+    request = _codes(rows.select(pl.coalesce(pl.col("request_id").cast(pl.String), alone)).to_series())
+    return np.asarray(np.unique(user * (request.max() + 1) + request, return_inverse=True)[1])
+
+
 def load_window(events: EventLog, version: int, task: str, start: float, group: str) -> Frame:
     """Return the rows after the first `start` share of the log whose label of `task` is known.
 
     Also notes whether user and item were met before the window, and how many rows the user had before each row.
+    Raises UserError when no row of the window has a label.
     """
     columns = ["sample_id", "time", "user_id", "item_id", f"label_{task}"]
     columns += ["request_id"] if events.schema.has_request and group == "request" else []
     rows = pl.concat(list(events.batches(version=version, columns=columns)))
     cut = int(len(rows) * start)
-    marked = rows.with_columns(
+    marked = rows.with_row_index("row").with_columns(
         seen=pl.int_range(pl.len()).over("user_id"),
-        new_user=pl.int_range(pl.len()).min().over("user_id") >= cut,
-        new_item=pl.int_range(pl.len()).min().over("item_id") >= cut,
-    ).slice(cut)
+        new_user=pl.col("row").min().over("user_id") >= cut,
+        new_item=pl.col("row").min().over("item_id") >= cut,
+    ).slice(cut)  # fmt: skip
     known = marked.filter(pl.col(f"label_{task}").is_not_null()).rename({f"label_{task}": "label"})
+    if not len(known):
+        raise UserError(f"{events.path}: no row after the first {start:.0%} has a label of '{task}'; lower evaluate.start")
     user = _codes(known["user_id"])
-    grouped = _codes(known["request_id"]) if "request_id" in known.columns else user
-    return Frame(known, Samples(known["label"].to_numpy().astype(np.float64), user, grouped), start, len(rows))
+    return Frame(known, Samples(known["label"].to_numpy().astype(np.float64), user, _groups(known, user)), start, len(rows))
 
 
 def logits_of(predictions: PredictionLog, version: int, model: str, task: str, ids: Array, shift: float) -> Array:
