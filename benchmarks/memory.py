@@ -24,7 +24,7 @@ from recdistill.data import BatchBuilder, SampleStore, build_store, prefetch
 from recdistill.tables import EventLog
 
 BUDGET = 1.25
-BASE, SIZES, USERS, ITEMS = 20_000, (1, 10, 100), 2_000, 20_000
+BASE, SIZES, USERS, ITEMS = 50_000, (1, 10, 100), 2_000, 20_000
 CONFIG = StudentConfig(kind="pooled-mlp", width=8, history=20, batch=2_048)
 
 
