@@ -16,22 +16,24 @@ Array = np.ndarray[Any, np.dtype[Any]]
 def stable_hash64(values: pl.Series) -> Array:
     """Return int64 hashes that are the same on every machine and version: FNV-1a of UTF-8 bytes, then splitmix64.
 
-    Distinct values meet the byte loop once each; 63 bits, never negative.
+    63 bits, never negative. An integer hashes like its digits, a missing value like the empty string. Distinct values
+    meet the byte loop once each; time and memory are O(their bytes), however long the longest is.
     """
     distinct = values.unique(maintain_order=True)
-    text = distinct.cast(pl.String).fill_null("").to_list()
-    encoded = [item.encode() for item in text]
-    width = max((len(item) for item in encoded), default=0)
-    length = np.array([len(item) for item in encoded], np.int64)
-    grid = np.frombuffer(b"".join(item.ljust(width, b"\0") for item in encoded), np.uint8).reshape(len(encoded), width)
+    encoded = [text.encode() for text in distinct.cast(pl.String).fill_null("").to_list()]
+    length = np.array([len(text) for text in encoded], np.int64)
+    order = np.argsort(-length, kind="stable")  # longest first: those with bytes left are always the first ones
+    start, left = (np.cumsum(length) - length)[order], -length[order]
+    flat = np.frombuffer(b"".join(encoded), np.uint8)
     state = np.full(len(encoded), 0xCBF29CE484222325, np.uint64)
-    for at in range(width):
-        mixed = (state ^ grid[:, at]) * np.uint64(0x100000001B3)
-        state = np.where(at < length, mixed, state)
+    for at in range(length.max(initial=0)):
+        busy = np.searchsorted(left, -at)
+        state[:busy] = (state[:busy] ^ flat[start[:busy] + at]) * np.uint64(0x100000001B3)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         state = (state ^ (state >> np.uint64(shift))) * np.uint64(factor)
-    hashed = ((state ^ (state >> np.uint64(31))) >> np.uint64(1)).astype(np.int64)
-    return np.asarray(values.replace_strict(distinct, pl.Series(hashed), return_dtype=pl.Int64).to_numpy())
+    hashed = np.empty(len(encoded), np.int64)
+    hashed[order] = (state ^ (state >> np.uint64(31))) >> np.uint64(1)
+    return np.asarray(values.replace_strict(distinct, pl.Series(hashed), return_dtype=pl.Int64), np.int64)
 
 
 def collisions(values: pl.Series) -> list[list[object]]:

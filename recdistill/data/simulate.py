@@ -90,7 +90,7 @@ class Simulator:
         self.config = config
         draw = np.random.default_rng(config.seed)
         self.liked = _distinct(draw, config.users, config.topics, config.topics_liked)
-        self.strength: Array = draw.gamma(4.0, 0.45, self.liked.shape).astype(np.float32)
+        self.strength: Array = np.asarray(draw.gamma(4.0, 0.45, self.liked.shape), np.float32)
         self.topic: Array = draw.integers(0, config.topics, config.items)
         self.quality: Array = draw.normal(0, 0.7, config.items)
         self.drift: Array = draw.normal(0, 0.6, config.items)  # of quality over the whole log
