@@ -12,7 +12,7 @@ from recdistill.errors import UserError, did_you_mean
 
 __all__ = [
     "BehaviorsConfig", "ColumnsConfig", "DataConfig", "DistillConfig", "EvaluateConfig", "Experiment", "GateConfig",
-    "ModelConfig", "SamplingConfig", "StudentConfig", "TaskColumn", "load_file", "load_text", "override",
+    "ModelConfig", "NegativesConfig", "SamplingConfig", "StudentConfig", "TaskColumn", "load_file", "load_text", "override",
 ]  # fmt: skip
 
 Rate = Annotated[float, Field(gt=0.0, le=1.0)]
@@ -39,7 +39,7 @@ class ColumnsConfig(_Strict):
     user: str = "user_id"
     item: str = "item_id"
     request: str | None = None
-    tasks: dict[str, str | TaskColumn] = Field(default={"click": "label"}, min_length=1)
+    tasks: dict[str, str | TaskColumn | Literal[1]] = Field(default={"click": "label"}, min_length=1)  # 1: every row is one
     label_times: dict[str, str] = {}
     categorical: list[str] = []
     numeric: list[str] = []
@@ -57,24 +57,38 @@ class BehaviorsConfig(_Strict):
     action: str | None = None
 
 
-class DataConfig(_Strict):
-    """Where the log comes from. `path` is relative to --data, or to the working directory without it."""
-
-    reader: Literal["simulator", "table"] = "table"
-    path: str = ""
-    columns: ColumnsConfig = ColumnsConfig()
-    behaviors: BehaviorsConfig | None = None
-    options: dict[str, int | float | str | bool] = {}  # the reader's or simulator's own arguments
-    sort: bool = False  # sort by time on ingest (in memory); otherwise unsorted input is refused
-    limit: Positive | None = None  # first rows only
-    keep_rates: dict[str, tuple[Rate, Rate]] = {}  # task -> (k+, k-) the log was sampled under
-
-
 class SamplingConfig(_Strict):
-    """Down-sampling of what a model learns from (it still predicts every sample), by the first task's label."""
+    """Down-sampling by the first task's label: of the log on its way in, or of what one model learns from.
+
+    (A model that learns from a sample of the log still predicts every row of it.)
+    """
 
     positive: Rate = 1.0
     negative: Rate = 1.0
+
+
+class NegativesConfig(_Strict):
+    """Sampled negatives for a log of positives only: items that anybody chose in the window just before, in proportion."""
+
+    per_positive: Positive = 3
+    window_hours: float = Field(default=1.0, gt=0)
+    item_features: list[str] = []  # columns that describe the item: taken from the drawn row, the others from the positive
+    seed: int = 0
+
+
+class DataConfig(_Strict):
+    """Where the log comes from. `path` is relative to --data, or to the working directory without it."""
+
+    reader: Literal["simulator", "table", "movielens", "kuairand", "mind", "globo", "trivago"] = "table"
+    path: str = ""  # a table, or the folder as its publisher gives it
+    columns: ColumnsConfig = ColumnsConfig()
+    behaviors: BehaviorsConfig | None = None
+    options: dict[str, int | float | str | bool] = {}  # the reader's or simulator's own arguments
+    sort: bool = False  # sort a table by time on ingest (in memory); otherwise unsorted input is refused
+    limit: Positive | None = None  # first rows only
+    negatives: NegativesConfig | None = None  # for a log of positives only
+    keep_rates: dict[str, tuple[Rate, Rate]] = {}  # task -> (k+, k-) the log was sampled under
+    sampling: SamplingConfig = SamplingConfig()  # what to keep of it now; multiplies the keep rates of the first task
 
 
 class ModelConfig(_Strict):

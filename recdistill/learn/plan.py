@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from recdistill.config import ModelConfig, SamplingConfig
+from recdistill.config import ModelConfig
+from recdistill.data.sampling import kept
 
 __all__ = ["Plan", "Step", "kept"]
 
@@ -73,19 +74,3 @@ class Plan:
             for _ in range(self.replay if epoch == 0 else 0):
                 first = max(0, seen - self.replay_window)
                 yield Step(np.sort(draw.integers(first, seen, len(fresh))), record=False)
-
-
-def kept(sample_id: Array, label: Array, sampling: SamplingConfig, seed: int) -> Array:
-    """Return bool [n]: which samples a model learns from, by a hash of the id, at the keep rate of the label's class.
-
-    The same sample is kept or not wherever the log is cut; unknown labels (NaN) are kept.
-    """
-    state = sample_id.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(seed * 0xD1B54A32D192ED03 % 2**64)
-    state ^= state >> np.uint64(30)
-    state *= np.uint64(0xBF58476D1CE4E5B9)
-    state ^= state >> np.uint64(27)
-    state *= np.uint64(0x94D049BB133111EB)
-    state ^= state >> np.uint64(31)
-    uniform = (state >> np.uint64(11)).astype(np.float64) / 2.0**53
-    rate = np.where(label == 1, sampling.positive, np.where(label == 0, sampling.negative, 1.0))
-    return np.asarray(uniform < rate)

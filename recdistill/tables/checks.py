@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
 from recdistill.errors import UserError, did_you_mean
 
-__all__ = ["check_columns", "check_events", "check_logits", "check_unique"]
+__all__ = ["Origin", "check_behaviors", "check_columns", "check_events", "check_logits", "check_times", "check_unique"]
 
 SKEW = timedelta(days=1)  # clocks and time zones of the machines that wrote the log
 
 
-def _refuse(rows: pl.DataFrame, bad: pl.Expr, source: str, column: str, problem: str) -> None:
+@dataclass(frozen=True)
+class Origin:
+    """Where rows came from: the file, the numbers they have in it, and its own names for our columns."""
+
+    file: str
+    numbers: pl.Series
+    names: dict[str, str] = field(default_factory=dict)
+
+    def refuse(self, at: int, column: str, problem: str) -> UserError:
+        """Return the error about one row and column."""
+        return UserError(f"{self.file}: row {self.numbers[at]}, column '{self.names.get(column, column)}': {problem}")
+
+
+def _refuse(rows: pl.DataFrame, bad: pl.Expr, source: str | Origin, column: str, problem: str) -> None:
     """Raise UserError when `bad` holds anywhere, with the first row, its value and how many there are."""
     found = rows.select(pl.arg_where(bad.fill_null(False))).to_series()
     if len(found):
         at = int(found[0])
         more = f" (and {len(found) - 1:,} more rows)" if len(found) > 1 else ""
-        raise UserError(f"{source}: row {at}, column '{column}': {problem}; got {rows[column][at]!r}{more}")
+        origin = source if isinstance(source, Origin) else Origin(source, pl.int_range(len(rows), eager=True))
+        raise origin.refuse(at, column, f"{problem}; got {rows[column][at]!r}{more}")
 
 
 def check_columns(rows: pl.DataFrame, columns: dict[str, pl.DataType], source: str) -> pl.DataFrame:
@@ -35,25 +50,40 @@ def check_columns(rows: pl.DataFrame, columns: dict[str, pl.DataType], source: s
     return rows.select(list(columns))
 
 
-def check_unique(rows: pl.DataFrame, source: str) -> None:
+def check_unique(rows: pl.DataFrame, source: str | Origin) -> None:
     """Raise UserError when a sample id stands twice."""
     _refuse(rows, pl.col("sample_id").is_duplicated(), source, "sample_id", "a sample id may stand once")
 
 
-def check_events(rows: pl.DataFrame, tasks: tuple[str, ...], source: str) -> None:
-    """Raise UserError for null ids or times, times in the future, labels outside {0, 1}, duplicate sample ids."""
-    for column in ("sample_id", "time", "user_id", "item_id"):
-        _refuse(rows, pl.col(column).is_null(), source, column, "must not be empty")
+def check_times(rows: pl.DataFrame, source: str | Origin) -> None:
+    """Raise UserError for null times and times in the future."""
+    _refuse(rows, pl.col("time").is_null(), source, "time", "must not be empty")
     now = datetime.now(UTC) + SKEW
     _refuse(rows, pl.col("time") > pl.lit(now), source, "time", "lies in the future; check the time unit")
+
+
+def check_events(rows: pl.DataFrame, tasks: tuple[str, ...], source: str | Origin) -> None:
+    """Raise UserError for null ids or times, times in the future, labels outside {0, 1}, duplicate sample ids."""
+    for column in ("sample_id", "user_id", "item_id"):
+        _refuse(rows, pl.col(column).is_null(), source, column, "must not be empty")
+    check_times(rows, source)
     for task in tasks:
         label = pl.col(f"label_{task}")
         _refuse(rows, label.is_not_null() & ~label.is_in([0.0, 1.0]), source, f"label_{task}", "must be 0, 1 or empty")
     check_unique(rows, source)
 
 
+def check_behaviors(rows: pl.DataFrame, source: str | Origin) -> None:
+    """Raise UserError for empty cells and times in the future."""
+    for column in ("user_id", "item_id", "action"):
+        _refuse(rows, pl.col(column).is_null(), source, column, "must not be empty")
+    check_times(rows, source)
+
+
 def check_logits(rows: pl.DataFrame, tasks: tuple[str, ...], source: str) -> None:
-    """Raise UserError for null, NaN or infinite logits and duplicate sample ids."""
+    """Raise UserError for null ids or times, null, NaN or infinite logits, and duplicate sample ids."""
+    for column in ("sample_id", "time"):
+        _refuse(rows, pl.col(column).is_null(), source, column, "must not be empty")
     for task in tasks:
         logit = pl.col(f"logit_{task}")
         _refuse(rows, logit.is_null() | ~logit.is_finite(), source, f"logit_{task}", "must be a finite number")

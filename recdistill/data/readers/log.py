@@ -14,9 +14,13 @@ __all__ = ["Log"]
 
 @dataclass(frozen=True)
 class Log:
-    """schema: of the events; batches: gives their chunks; behaviors: likewise, or None; source: for messages."""
+    """schema: of the events; batches: gives their chunks, every sample id once over all of them; behaviors: likewise, or None.
+
+    source: for messages; item_features: which of the schema's features describe the item alone.
+    """
 
     schema: EventSchema
     batches: Callable[[], Iterator[pl.DataFrame]]
     behaviors: Callable[[], Iterator[pl.DataFrame]] | None
     source: str
+    item_features: tuple[str, ...] = ()

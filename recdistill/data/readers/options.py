@@ -1,0 +1,35 @@
+"""A reader's own arguments, typed: `data.options` into a small dataclass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from recdistill.config import DataConfig
+from recdistill.errors import UserError, did_you_mean
+
+__all__ = ["NoOptions", "read_options"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """The options of a reader that has none."""
+
+
+def read_options(config: DataConfig, kind: type[T]) -> T:
+    """Return `data.options` as a `kind`; UserError names the first option it does not have or whose value does not fit."""
+    known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    for name in config.options:
+        if name not in known:
+            raise UserError(f"data.options: the {config.reader} has no '{name}'{did_you_mean(name, known)}")
+    options: dict[str, Any] = dict(config.options)
+    try:
+        return TypeAdapter(kind).validate_python(options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"data.options.{key}: {first['msg'].lower()}; got {first['input']!r}") from None

@@ -1,0 +1,57 @@
+"""Keeping a share of the samples: by a hash of the id, so that the same ones are kept wherever the log is cut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from recdistill.config import SamplingConfig
+from recdistill.data.readers.log import Log
+from recdistill.tables import EventSchema
+
+__all__ = ["INGEST", "down_sampled", "kept", "mixed", "uniform"]
+
+Array = np.ndarray[Any, np.dtype[Any]]
+INGEST = -1  # seed of what the log keeps: no model's, whose own draw must not depend on it
+
+
+def mixed(keys: Array) -> Array:
+    """Return uint64 [n]: the finaliser of splitmix64 (Steele et al., OOPSLA 2014), a bijection that looks random."""
+    state = keys.astype(np.uint64)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        state = (state ^ (state >> np.uint64(shift))) * np.uint64(factor)
+    return np.asarray(state ^ (state >> np.uint64(31)))
+
+
+def uniform(keys: Array, seed: int) -> Array:
+    """Return float64 [n] in [0, 1), a pure function of integer `keys` and `seed`."""
+    state = keys.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(seed * 0xD1B54A32D192ED03 % 2**64)
+    return np.asarray((mixed(state) >> np.uint64(11)).astype(np.float64) / 2.0**53)
+
+
+def kept(sample_id: Array, label: Array, sampling: SamplingConfig, seed: int) -> Array:
+    """Return bool [n]: which samples are kept, by a hash of the id, at the keep rate of the label's class.
+
+    The same sample is kept or not wherever the log is cut; unknown labels (NaN) are kept.
+    """
+    rate = np.where(label == 1, sampling.positive, np.where(label == 0, sampling.negative, 1.0))
+    return np.asarray(uniform(sample_id, seed) < rate)
+
+
+def down_sampled(log: Log, sampling: SamplingConfig) -> Log:
+    """Return the log with a share of its samples, by the first task's label; its keep rates are multiplied by `sampling`'s."""
+    task = log.schema.tasks[0]
+    positive, negative = log.schema.keep_rates.get(task, (1.0, 1.0))
+    rates = {**log.schema.keep_rates, task: (positive * sampling.positive, negative * sampling.negative)}
+
+    def batches() -> Iterator[pl.DataFrame]:
+        for chunk in log.batches():
+            label = chunk[f"label_{task}"].fill_null(np.nan).to_numpy()
+            yield chunk.filter(pl.Series(kept(chunk["sample_id"].to_numpy(), label, sampling, INGEST)))
+
+    schema: EventSchema = replace(log.schema, keep_rates=rates)
+    return replace(log, schema=schema, batches=batches)
