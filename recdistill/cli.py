@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +14,10 @@ import typer
 from recdistill.errors import RecdistillError, UserError
 
 __all__ = ["app", "main"]
+
+INTERRUPTED = 130
+FULL = (errno.ENOSPC, errno.EDQUOT)
+REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.ENAMETOOLONG)
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -53,7 +60,8 @@ def ingest(config: Config, data: Data = None, out: Out = None, set_: Set = None)
     from recdistill.pipeline import ingest_stage, open_run
 
     experiment = load_file(config, set_)
-    ingest_stage(open_run(experiment, data, out), experiment, data)
+    with open_run(experiment, data, out) as folder:
+        ingest_stage(folder, experiment, data)
 
 
 @app.command()
@@ -65,7 +73,9 @@ def train(
     from recdistill.pipeline import train_stage
 
     folder = RunFolder(run_folder)
-    train_stage(folder, folder.experiment(), model)
+    experiment = folder.experiment()
+    with folder.held():
+        train_stage(folder, experiment, model)
 
 
 @app.command()
@@ -75,7 +85,9 @@ def evaluate(run_folder: Run) -> None:
     from recdistill.pipeline import evaluate_stage
 
     folder = RunFolder(run_folder)
-    evaluate_stage(folder, folder.experiment())
+    experiment = folder.experiment()
+    with folder.held():
+        evaluate_stage(folder, experiment)
 
 
 @app.command()
@@ -86,7 +98,8 @@ def report(run_folder: Run) -> None:
 
     folder = RunFolder(run_folder)
     folder.experiment()
-    report_stage(folder)
+    with folder.held():
+        report_stage(folder)
 
 
 @app.command()
@@ -103,19 +116,34 @@ def inspect(run_folder: Run) -> None:
 def main() -> None:
     """Run the command line: exit code 2 and one line for the user's mistakes, 1 for ours, 130 when interrupted."""
     verbose = "--verbose" in sys.argv
+    words = [word for word in sys.argv[1:] if word != "--verbose"] or ["--help"]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: processes end, the terminal is left in order
     try:
-        app()
-    except RecdistillError as error:
-        if verbose:
-            raise
-        _fail(str(error), 2 if isinstance(error, UserError) else 1)
+        code = app(words, standalone_mode=False)
     except KeyboardInterrupt:
-        _fail("interrupted; run the same command again to resume", 130)
+        code = INTERRUPTED
     except Exception as error:
         if verbose:
             raise
-        _fail(f"unexpected {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}; "
-              "run with --verbose for the traceback", 1)  # fmt: skip
+        _fail(*_explained(error))
+    if code == INTERRUPTED:
+        _fail("interrupted; run the same command again to resume", INTERRUPTED)
+    sys.exit(code)
+
+
+def _explained(error: Exception) -> tuple[str, int]:
+    """Return (line, exit code) for whatever ended a verb."""
+    text = str(error)
+    full = next((reason for reason in map(os.strerror, FULL) if reason in text), None)
+    if full:  # said by the system, whichever library passes it on
+        return f"disk full: free space and run the same command again ({text})", 2
+    if isinstance(error, RecdistillError):
+        return text, 2 if isinstance(error, UserError) else 1
+    if isinstance(error, typer.TyperException):
+        return f"{error.format_message().rstrip('.')}; see: recdistill --help", 2
+    if isinstance(error, OSError) and error.errno in REFUSED:
+        return f"{error.filename}: {error.strerror}; check the path and its permissions", 2
+    return f"unexpected {type(error).__name__}: {text.splitlines()[0] if text else ''}; run with --verbose for the traceback", 1
 
 
 def _fail(message: str, code: int) -> None:

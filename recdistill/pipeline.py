@@ -15,7 +15,7 @@ from rich.table import Table
 
 from recdistill.config import Experiment, load_text
 from recdistill.data.store import SampleStore, build_store
-from recdistill.errors import UserError
+from recdistill.errors import UserError, did_you_mean
 from recdistill.evaluate.report import write_report
 from recdistill.evaluate.score import ModelFacts, StudentModels, score
 from recdistill.evaluate.summary import ModelSummary, Summary, write_summary
@@ -38,71 +38,83 @@ def demo_config(assignments: list[str]) -> Experiment:
     return load_text(text, assignments, "demo")
 
 
-def open_run(experiment: Experiment, data: Path | None, out: Path | None) -> RunFolder:
-    """Claim the run's folder (default runs/NAME) for the experiment."""
+@contextmanager
+def open_run(experiment: Experiment, data: Path | None, out: Path | None) -> Iterator[RunFolder]:
+    """Claim the run's folder (default runs/NAME) for the experiment and this process; see `RunFolder.claimed`."""
     folder = RunFolder(out or Path("runs") / experiment.name)
-    folder.claim(experiment, str(data.resolve()) if data else "")
-    return folder
+    with folder.claimed(experiment, str(data.resolve()) if data else ""):
+        yield folder
 
 
 def run_pipeline(experiment: Experiment, data: Path | None, out: Path | None) -> None:
     """Run every stage; the folder afterwards holds summary.json and report.html."""
-    folder = open_run(experiment, data, out)
-    ingest_stage(folder, experiment, data)
-    train_stage(folder, experiment, None)
-    evaluate_stage(folder, experiment)
-    report_stage(folder)
+    with open_run(experiment, data, out) as folder:
+        ingest_stage(folder, experiment, data)
+        train_stage(folder, experiment, None)
+        evaluate_stage(folder, experiment)
+        report_stage(folder)
 
 
 def ingest_stage(folder: RunFolder, experiment: Experiment, data: Path | None) -> None:
     """Fill the tables from the log, and derive the store from them."""
     start = time.perf_counter()
-    try:
-        with console.status("reading the log") as status:
-            rows = ingest(folder, experiment.data, data, lambda done: status.update(f"reading the log: {done:,} rows"))
-    except UserError:
-        folder.abandon()
-        raise
-    if rows:
-        console.print(f"log: {rows:,} rows in {time.perf_counter() - start:.1f} s -> {folder.tables}")
+    with console.status("reading the log") as status:
+        rows = ingest(folder, experiment.data, data, lambda done: status.update(f"reading the log: {done:,} rows"))
+    _say(f"log: {rows:,} rows in {time.perf_counter() - start:.1f} s -> {folder.tables}" if rows
+         else f"log: nothing to do, already read -> {folder.tables}")  # fmt: skip
     start = time.perf_counter()
     events, behaviors = open_tables(folder)
     with console.status("building the store"):
         store = build_store(folder.store, events, behaviors)
-    console.print(f"store: {len(store):,} samples, {store.users - 1:,} users, {store.items - 1:,} items, "
-                  f"{len(store.histories.item):,} history events ({time.perf_counter() - start:.1f} s)")  # fmt: skip
+    _say(f"store: {len(store):,} samples, {store.users - 1:,} users, {store.items - 1:,} items, "
+         f"{len(store.histories.item):,} history events ({time.perf_counter() - start:.1f} s)")  # fmt: skip
     PredictionLog.create(folder.predictions, tuple(store.tasks))
+
+
+def _say(line: str) -> None:
+    """Print one line, however wide the terminal."""
+    console.print(line, soft_wrap=True)
+
+
+def _store(folder: RunFolder) -> SampleStore:
+    """Return the run's store; UserError when the log was not read to the end."""
+    if not (folder.store / "store.json").exists() or not folder.predictions.exists():
+        raise UserError(f"{folder.root}: nothing ingested yet; run: recdistill ingest CONFIG --out {folder.root}")
+    return SampleStore(folder.store)
 
 
 def train_stage(folder: RunFolder, experiment: Experiment, only: str | None) -> None:
     """Train what is not finished: the teacher beside the raw students, who need no signals, then the distilled ones."""
-    if not (folder.store / "store.json").exists():
-        raise UserError(f"{folder.root}: nothing ingested yet; run: recdistill ingest CONFIG --out {folder.root}")
-    store = SampleStore(folder.store)
+    rows = len(_store(folder))
     teacher, students = worker.jobs_of(experiment)
     names = [job.name for job in (teacher, *students)]
     if only is not None and only not in names:
-        raise UserError(f"--model {only}: no such model in {folder.root}; it has {', '.join(names)}")
-    raw = [job for job in students if job.distill is not None and job.distill.weight == 0]
-    distilled = [job for job in students if job not in raw]
-    for group in ([teacher, *raw], distilled):
-        todo = [job for job in group if only in (None, job.name) and not worker.finished(folder, job, len(store))]
-        if group is distilled and todo:
-            if not worker.finished(folder, teacher, len(store)):
-                raise UserError(f"{folder.root}: the teacher is not trained yet; train it first")
-            worker.trainer_of(folder, experiment, todo[0])  # joins the signals once for all
-        with _bars() as show:
-            worker.train_all(folder, experiment, todo, show)
+        raise UserError(f"--model {only}: no such model in {folder.root}{did_you_mean(only, names)}")
+    todo = [job for job in (teacher, *students) if only in (None, job.name) and not worker.finished(folder, job, rows)]
+    if not todo:
+        return _say(f"training: nothing to do, {only or 'every model'} is already trained")
+    early = [job for job in todo if job.distill is None or job.distill.weight == 0]
+    late = [job for job in todo if job not in early]
+    if late and teacher not in early and not worker.finished(folder, teacher, rows):
+        raise UserError(f"{folder.root}: the teacher is not trained yet; run: recdistill train {folder.root}")
+    with worker.crew(folder, experiment) as train, _bars() as show:
+        for name, at in train(early):
+            show(name, at)
+        if late:
+            worker.trainer_of(folder, experiment, late[0])  # joins the signals once for all
+        for name, at in train(late):
+            show(name, at)
 
 
 @contextmanager
 def _bars() -> Iterator[Callable[[str, loop.Progress], None]]:
-    """Show one bar per model in training; on a pipe, a line per finished model."""
+    """Show one bar per model in training; on a pipe, a line per finished model. The cursor comes back however it ends."""
     columns = (
         TextColumn("{task.description:<26}"), BarColumn(24), TextColumn("{task.percentage:>3.0f}%"),
         TextColumn("{task.fields[note]}"), TimeRemainingColumn(),
     )  # fmt: skip
     tasks: dict[str, TaskID] = {}
+    told: set[str] = set()
     with Progress(*columns, console=console, disable=not sys.stdout.isatty()) as bars:
 
         def show(name: str, at: loop.Progress) -> None:
@@ -110,8 +122,9 @@ def _bars() -> Iterator[Callable[[str, loop.Progress], None]]:
             if name not in tasks:
                 tasks[name] = bars.add_task(name, total=at.total, note=note)
             bars.update(tasks[name], completed=at.done, note=note)
-            if bars.disable and at.done >= at.total:
-                console.print(f"{name:<26} {note}")
+            if bars.disable and at.done == at.total and name not in told:
+                told.add(name)
+                _say(f"{name:<26} {note}")
 
         yield show
 
@@ -126,7 +139,7 @@ def evaluate_stage(folder: RunFolder, experiment: Experiment) -> None:
 
 def _facts(folder: RunFolder, experiment: Experiment) -> tuple[ModelFacts, dict[str, StudentModels]]:
     """Return what the checkpoints tell of the trained models."""
-    store = SampleStore(folder.store)
+    store = _store(folder)
     teacher, students = worker.jobs_of(experiment)
     for job in (teacher, *students):
         if not worker.finished(folder, job, len(store)):
@@ -150,7 +163,7 @@ def report_stage(folder: RunFolder) -> None:
     if not path.exists():
         raise UserError(f"{folder.root}: not scored yet; run: recdistill evaluate {folder.root}")
     write_report(load_summary(path), folder.root / "report.html")
-    console.print(f"report: {folder.root / 'report.html'}")
+    _say(f"report: {folder.root / 'report.html'}")
 
 
 def _print_summary(summary: Summary) -> None:
@@ -167,7 +180,7 @@ def _print_summary(summary: Summary) -> None:
                 if transfer.eta is None
                 else f"{transfer.eta:+.3f} ({transfer.low:+.3f} ... {transfer.high:+.3f})"
             )
-            console.print(f"{name}: eta ({metric}) {said}")
+            _say(f"{name}: eta ({metric}) {said}")
 
 
 def _model_cells(model: ModelSummary) -> list[str]:
@@ -182,16 +195,15 @@ def _model_cells(model: ModelSummary) -> list[str]:
 
 def inspect_stage(folder: RunFolder) -> None:
     """Print the tables with their versions and the models with what they recorded."""
-    events, behaviors = open_tables(folder) if folder.tables.exists() else (None, None)
-    if events is None:
-        raise UserError(f"{folder.root}: nothing ingested yet")
+    if not folder.tables.exists():
+        raise UserError(f"{folder.root}: nothing ingested yet; run: recdistill ingest CONFIG --out {folder.root}")
+    events, behaviors = open_tables(folder)
     table = Table("table", "version", "rows")
     for name, log in (("events", events), ("behaviors", behaviors)):
         if log is not None:
             table.add_row(name, str(log.version), f"{log.rows():,}")
     console.print(table)
-    predictions = PredictionLog.open(folder.predictions)
     models = Table("model", "version", "kind", "rows")
-    for model, version, kind, rows in predictions.models():
+    for model, version, kind, rows in PredictionLog.open(folder.predictions).models() if folder.predictions.exists() else ():
         models.add_row(model, str(version), kind, f"{rows:,}")
     console.print(models)

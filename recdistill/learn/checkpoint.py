@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from recdistill.errors import RecdistillError
 __all__ = ["Checkpoint", "Checkpoints"]
 
 KEPT = 2  # the newest and, should its disk block go bad, the one before
+PIECE = 1 << 20  # bytes held while a checksum is taken
 
 
 @dataclass(frozen=True)
@@ -36,44 +38,82 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
+def _checksum(path: Path) -> int:
+    """Return the CRC-32 of a file, read piece by piece."""
+    value = 0
+    with path.open("rb") as file:
+        while piece := file.read(PIECE):
+            value = zlib.crc32(piece, value)
+    return value
+
+
 class Checkpoints:
     """The checkpoints of one model, one folder per block of the log; a folder that has its final name is whole."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
 
     def blocks(self) -> list[int]:
         """Return the published block numbers, oldest first."""
+        if not self.folder.exists():
+            return []
         return sorted(int(path.name) for path in self.folder.iterdir() if path.name.isdigit())
 
     def publish(self, block: int, checkpoint: Checkpoint) -> None:
-        """Write and fsync everything beside the final name, rename once, then drop what is older than KEPT."""
+        """Write and fsync everything beside the final name, rename once, then drop what is older than KEPT.
+
+        One of the same block can only be damaged (else the run had gone on after it), and is replaced. Whatever fails
+        before the rename leaves the older checkpoints as they were, and nothing else.
+        """
         final = self.folder / f"{block:08d}"
-        if final.exists():
-            return
         part = self.folder / f"{final.name}.part"
         shutil.rmtree(part, ignore_errors=True)
-        part.mkdir()
-        tensors = {name: tensor.detach().contiguous() for name, tensor in checkpoint.tensors.items()}
-        save_file(tensors, part / "model.safetensors")
-        _sync(part / "model.safetensors")
-        write_json(part / "state.json", checkpoint.state)
-        _sync(part)
-        part.rename(final)
+        part.mkdir(parents=True)
+        try:
+            self._write(part, checkpoint)
+            shutil.rmtree(final, ignore_errors=True)
+            part.rename(final)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
         _sync(self.folder)
         for old in self.blocks()[:-KEPT]:
             shutil.rmtree(self.folder / f"{old:08d}", ignore_errors=True)
 
-    def latest(self) -> tuple[int, Checkpoint] | None:
-        """Return (block, checkpoint) of the newest one, None when there is none; RecdistillError when it is damaged."""
-        blocks = self.blocks()
-        if not blocks:
-            return None
-        folder = self.folder / f"{blocks[-1]:08d}"
+    def _write(self, part: Path, checkpoint: Checkpoint) -> None:
+        tensors = {name: tensor.detach().contiguous() for name, tensor in checkpoint.tensors.items()}
+        weights = part / "model.safetensors"
         try:
-            return blocks[-1], Checkpoint(load_file(folder / "model.safetensors"), read_json(folder / "state.json"))
-        except (SafetensorError, OSError, ValueError) as error:
-            raise RecdistillError(
-                f"{folder}: damaged checkpoint ({error}); delete it to resume from the one before"
-            ) from None
+            save_file(tensors, weights)
+        except SafetensorError as error:
+            raise RecdistillError(f"{weights}: cannot write the checkpoint: {error}") from None
+        _sync(weights)
+        write_json(part / "state.json", {"checksum": _checksum(weights), **checkpoint.state})
+        _sync(part)
+
+    def newest(self) -> int | None:
+        """Return the newest block whose checkpoint is undamaged, None when there is none yet.
+
+        A damaged one costs the block since the one before it. RecdistillError when every one is damaged.
+        """
+        blocks = self.blocks()
+        for block in reversed(blocks):
+            if self._whole(self.folder / f"{block:08d}"):
+                return block
+        if blocks:
+            raise RecdistillError(f"{self.folder}: every checkpoint is damaged; delete the folder to train this model again")
+        return None
+
+    @staticmethod
+    def _whole(folder: Path) -> bool:
+        try:
+            return bool(read_json(folder / "state.json")["checksum"] == _checksum(folder / "model.safetensors"))
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return False
+
+    def latest(self) -> tuple[int, Checkpoint] | None:
+        """Return (block, checkpoint) of the newest undamaged one, None when there is none yet; raises as `newest`."""
+        block = self.newest()
+        if block is None:
+            return None
+        folder = self.folder / f"{block:08d}"
+        return block, Checkpoint(load_file(folder / "model.safetensors"), read_json(folder / "state.json"))

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
 
 from recdistill.config import Experiment
 from recdistill.data.columns import read_json, write_json
 from recdistill.errors import UserError
 
-__all__ = ["RunFolder", "fingerprint"]
+__all__ = ["RunFolder", "fingerprint", "locked"]
+
+FIRST_FILES = {"lock", "run.json.part"}  # all that a process killed while claiming an empty folder leaves there
 
 
 def fingerprint(*parts: object) -> str:
@@ -50,23 +58,52 @@ class RunFolder:
         """Checkpoints of one model."""
         return self.root / "models" / name
 
-    def claim(self, experiment: Experiment, data: str) -> None:
-        """Make the folder this experiment's, or confirm that it is.
+    @contextmanager
+    def claimed(self, experiment: Experiment, data: str) -> Iterator[None]:
+        """Make the folder this experiment's, or confirm that it is, and keep other processes out meanwhile.
 
-        Raises UserError when it holds another run or other files. Scores may be asked for again with other
-        `evaluate` settings that train nothing new; everything else must be equal.
+        Raises UserError when it holds another run or other files, or another process works on it. Scores may be asked
+        for again with other `evaluate` settings that train nothing new; everything else must be equal. What was made
+        here goes again when it is left with nothing ingested.
         """
         mine = {"experiment": experiment.model_dump(mode="json"), "data": data}
-        about = self.root / "run.json"
-        if about.exists():
-            self._compare(read_json(about), mine)
-        elif self.root.exists() and any(self.root.iterdir()):
+        if self.root.exists() and not self._about.exists() and {path.name for path in self.root.iterdir()} - FIRST_FILES:
             raise UserError(f"{self.root}: holds files that are no run of recdistill; choose another --out")
+        made = [path for path in (self.root, *self.root.parents) if not path.exists()]
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            write_json(about, mine)
-        except OSError as error:
-            raise UserError(f"{self.root}: cannot write there: {error.strerror}; choose another --out") from None
+            with self.held():
+                if self._about.exists():
+                    self._compare(self._read(), mine)
+                yield from self._claim(mine)
+        finally:
+            for path in made:
+                with suppress(OSError):  # not empty: there is a run
+                    path.rmdir()
+
+    def _claim(self, mine: object) -> Iterator[None]:
+        try:
+            write_json(self._about, mine)
+            yield
+        finally:
+            if not self.tables.exists():
+                shutil.rmtree(self.root, ignore_errors=True)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes out of the run; UserError when one is at work there already."""
+        with locked(self.root / "lock", f"{self.root}: another process is at work on this run; wait for it or stop it"):
+            yield
+
+    @property
+    def _about(self) -> Path:
+        return self.root / "run.json"
+
+    def _read(self) -> Any:
+        try:
+            return read_json(self._about)
+        except ValueError:
+            raise UserError(f"{self._about}: damaged; choose another --out or delete the folder") from None
 
     def _compare(self, found: object, mine: object) -> None:
         old, new = _flat(found), _flat(mine)
@@ -81,15 +118,27 @@ class RunFolder:
 
     def experiment(self) -> Experiment:
         """Return the experiment this folder belongs to; UserError when it holds none."""
-        about = self.root / "run.json"
-        if not about.exists():
+        if not self._about.exists():
             raise UserError(f"{self.root}: holds no run; start one with: recdistill run CONFIG --out {self.root}")
-        return Experiment.model_validate(read_json(about)["experiment"])
+        try:
+            return Experiment.model_validate(self._read()["experiment"])
+        except (ValidationError, KeyError, TypeError):
+            raise UserError(f"{self._about}: not of this version of recdistill; choose another --out") from None
 
-    def abandon(self) -> None:
-        """Remove a folder in which nothing was ingested."""
-        if not self.tables.exists():
-            shutil.rmtree(self.root, ignore_errors=True)
+
+@contextmanager
+def locked(path: Path, busy: str) -> Iterator[None]:
+    """Hold the lock file `path`, made where it is missing; UserError `busy` when another process holds it.
+
+    The system frees it when its process ends, however that comes about.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(busy) from None
+        yield
 
 
 def _flat(tree: object, prefix: str = "") -> dict[str, object]:

@@ -31,12 +31,10 @@ def ingest(folder: RunFolder, config: DataConfig, data: Path | None, progress: C
     part = folder.root / "tables.part"
     shutil.rmtree(part, ignore_errors=True)
     try:
-        log = open_log(config, data)
-        rows = _write(part, log, progress)
-    except UserError:
+        rows = _write(part, open_log(config, data), progress)
+        part.rename(folder.tables)
+    finally:
         shutil.rmtree(part, ignore_errors=True)
-        raise
-    part.rename(folder.tables)
     return rows
 
 

@@ -41,6 +41,7 @@ class Totals:
 
     rows: int = 0
     steps: int = 0
+    learned: int = 0  # rows of all steps, those of replays and epochs too
     seconds: float = 0.0
     waiting: float = 0.0  # seconds the loop waited for a batch
     logloss: float = 0.0
@@ -115,7 +116,7 @@ class Trainer:
                 logits[at : at + len(step.rows)] = result.logits.numpy()
                 at += len(step.rows)
                 self._count(totals, step.rows, result.logits, result.coverage)
-            totals.loss, totals.steps = result.loss, totals.steps + 1
+            totals.loss, totals.steps, totals.learned = result.loss, totals.steps + 1, totals.learned + len(step.rows)
             totals.waiting += waited - clock
             totals.seconds += time.perf_counter() - clock
             clock = time.perf_counter()
@@ -142,10 +143,9 @@ class Trainer:
         totals.signals += coverage * len(rows)
 
     def _progress(self, totals: Totals) -> Progress:
-        done = totals.steps * self.plan.batch
-        steps = 1 + self.plan.replay + self.plan.epochs
-        return Progress(min(done, self.plan.rows * steps), self.plan.rows * steps, done / max(totals.seconds, 1e-9),
-                        totals.loss, totals.normalized_entropy(), totals.signals / max(totals.rows, 1))  # fmt: skip
+        total = self.plan.rows * (1 + self.plan.replay + self.plan.epochs)
+        return Progress(totals.learned, total, totals.learned / max(totals.seconds, 1e-9), totals.loss,
+                        totals.normalized_entropy(), totals.signals / max(totals.rows, 1))  # fmt: skip
 
     def _record(self, block: int, low: int, high: int, logits: Array) -> None:
         frame = pl.DataFrame({

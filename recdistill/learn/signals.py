@@ -18,20 +18,20 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def join_column(folder: Path, store: SampleStore, predictions: PredictionLog, model: str) -> Array:
-    """Return the read-only column [N, K] of `model`'s logits at the predictions' current version, joined by sample id.
+    """Return the read-only column [N, K] of all that `model` said so far, joined by sample id.
 
     Memory O(batch): predictions stream by and each lands at its sample's position. The column is kept in `folder` and
-    joined again only when the table has moved on.
+    joined again only when `model` has said more; what others say meanwhile leaves it alone, so that students may read
+    it side by side while they write to the same table.
     """
-    pinned_version = predictions.version
-    pinned = {"version": pinned_version, "model": model, "rows": len(store)}
+    pinned = {"commits": len(predictions.lineage(model)), "model": model, "rows": len(store)}
     if (folder / "signals.json").exists() and read_json(folder / "signals.json") == pinned:
         return open_column(folder, "logits")
     shutil.rmtree(folder, ignore_errors=True)
     column = create_column(folder, "logits", (len(store), len(store.tasks)), "float32")
     column[:] = np.nan
     names = [f"logit_{task}" for task in store.tasks]
-    for rows in predictions.of(model, pinned_version, ["sample_id", *names]):
+    for rows in predictions.of(model, columns=["sample_id", *names]):
         at = store.positions(rows["sample_id"].to_numpy())
         values = rows.select(names).to_numpy()
         column[at[at >= 0]] = values[at >= 0]

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import multiprocessing
-import queue
+import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +20,9 @@ import torch
 from recdistill.config import DistillConfig, Experiment, ModelConfig
 from recdistill.data import BatchBuilder, SampleStore
 from recdistill.distill import KeepRates
-from recdistill.errors import UserError
+from recdistill.errors import RecdistillError, UserError
 from recdistill.learn.checkpoint import Checkpoints
-from recdistill.learn.folder import RunFolder, fingerprint
+from recdistill.learn.folder import RunFolder, fingerprint, locked
 from recdistill.learn.learner import Learner
 from recdistill.learn.loop import Progress, Totals, Trainer
 from recdistill.learn.plan import Plan
@@ -25,7 +30,7 @@ from recdistill.learn.signals import join_column
 from recdistill.models import TableOptions, Towers, build_backbone
 from recdistill.tables import PredictionLog
 
-__all__ = ["TEACHER", "Job", "facts_of", "finished", "jobs_of", "train_all", "trainer_of"]
+__all__ = ["TEACHER", "Job", "crew", "facts_of", "finished", "jobs_of", "trainer_of"]
 
 TEACHER = "teacher"
 
@@ -97,9 +102,8 @@ def _plan(job: Job, rows: int) -> Plan:
 
 
 def finished(folder: RunFolder, job: Job, rows: int) -> bool:
-    """Return whether the job's last block has its checkpoint."""
-    blocks = Checkpoints(folder.model(job.name)).blocks()
-    return bool(blocks) and blocks[-1] == _plan(job, rows).blocks - 1
+    """Return whether the job's last block has its checkpoint, undamaged."""
+    return Checkpoints(folder.model(job.name)).newest() == _plan(job, rows).blocks - 1
 
 
 def facts_of(folder: RunFolder, experiment: Experiment, job: Job, task: str) -> tuple[float, int, int, float, float]:
@@ -116,45 +120,71 @@ def facts_of(folder: RunFolder, experiment: Experiment, job: Job, task: str) -> 
     return shift, dense, sparse, totals.rows / max(totals.seconds, 1e-9), totals.signals / max(totals.rows, 1)
 
 
-def _train(root: Path, experiment: Experiment, job: Job, reports: Any) -> None:
+_reports: Any = None  # in a training process, its queue to the parent: queues can only be given when a process starts
+
+
+def _prepare(reports: Any, alive: Connection) -> None:
+    """Set up a training process; it ends with the process that holds the other end of `alive`, however that ends."""
+    global _reports
+    _reports = reports
+    threading.Thread(target=_end_with, args=(alive,), daemon=True).start()
     torch.set_num_threads(1)  # models side by side use the cores better, and threads that wait for a busy core stall
-    for progress in trainer_of(RunFolder(root), experiment, job).run_to_end():
-        reports.put((job.name, progress))
 
 
-def train_all(
-    folder: RunFolder, experiment: Experiment, jobs: list[Job], show: Callable[[str, Progress], None]
-) -> None:
-    """Train `jobs`, `experiment.processes` at a time, each in a process and thread of its own.
+def _end_with(alive: Connection) -> None:
+    alive.poll(None)  # nothing is ever sent: it returns when the other end is closed
+    os._exit(1)
 
-    The first failure is raised here once the jobs already running have stopped; what they committed stays.
+
+def _train(root: Path, experiment: Experiment, job: Job) -> None:
+    folder = RunFolder(root)
+    with locked(folder.model(job.name) / "lock", f"{folder.model(job.name)}: another process still trains this model"):
+        for progress in trainer_of(folder, experiment, job).run_to_end():
+            _reports.put((job.name, progress))
+
+
+@contextmanager
+def crew(folder: RunFolder, experiment: Experiment) -> Iterator[Callable[[list[Job]], Iterator[tuple[str, Progress]]]]:
+    """Give a function that trains jobs and yields (model, progress): `experiment.processes` at a time, a thread each.
+
+    The processes stay from one call to the next, for starting one takes seconds. The first failure is raised from the
+    generator; leaving the block, for whatever reason, ends the jobs still running where they are: what was committed
+    stays, and a run may be stopped anywhere. RecdistillError when the system killed a process.
     """
-    side_by_side = min(experiment.processes, len(jobs))
-    if not side_by_side:
-        return
     context = multiprocessing.get_context("spawn")
-    with context.Manager() as manager, ProcessPoolExecutor(side_by_side, mp_context=context) as pool:
-        reports = manager.Queue()
-        running = [pool.submit(_train, folder.root, experiment, job, reports) for job in jobs]
-        for name, progress in _until_done(running, reports):
-            show(name, progress)
+    reports = context.SimpleQueue()
+    alive, ours = context.Pipe(duplex=False)
+
+    def train(jobs: list[Job]) -> Iterator[tuple[str, Progress]]:
+        with _without_interrupts():
+            running = [pool.submit(_train, folder.root, experiment, job) for job in jobs]
+        return _until_done(running, reports)
+
+    with ProcessPoolExecutor(experiment.processes, context, _prepare, (reports, alive)) as pool:
+        try:
+            yield train
+        except BrokenProcessPool:
+            raise RecdistillError(f"{folder.root}: a training process was killed (out of memory?); run the same command "
+                                  "again to resume, with --set processes=1 if memory is short") from None  # fmt: skip
+        finally:
+            ours.close()
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Ignore Ctrl-C, and let processes started meanwhile ignore it for good: it reaches them too, but we answer it."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _until_done(running: list[Future[None]], reports: Any) -> Iterator[tuple[str, Progress]]:
     pending = set(running)
     while pending:
         done, pending = wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)
-        yield from _drain(reports)
-        failed = [future for future in done if future.exception()]
-        if failed:
-            for future in pending:
-                future.cancel()
-            failed[0].result()
-
-
-def _drain(reports: Any) -> Iterator[tuple[str, Progress]]:
-    while True:
-        try:
-            yield reports.get_nowait()
-        except queue.Empty:
-            return
+        while not reports.empty():
+            yield reports.get()
+        for future in done:
+            future.result()
