@@ -7,7 +7,10 @@ NaN, infinities, other labels and unequal lengths, and returns NaN where the met
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,8 +18,8 @@ import numpy as np
 from recdistill.errors import UserError
 
 __all__ = [
-    "Array", "Scores", "auc", "calibration", "calibration_bins", "ece", "entropy", "gauc", "gauc_parts", "log_losses",
-    "logloss", "normalized_entropy", "placements", "probability", "score",
+    "Array", "Scores", "auc", "calibration", "calibration_bins", "divergence", "ece", "entropy", "gauc", "gauc_parts",
+    "log_losses", "logloss", "normalized_entropy", "over_seeds", "placements", "probability", "score",
 ]  # fmt: skip
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -25,10 +28,11 @@ LARGEST_CODE = 2**30  # users and groups above it are recoded, so that (group, l
 
 @dataclass(frozen=True)
 class Scores:
-    """The metrics by name, None where undefined; `why` then says why in one sentence."""
+    """The metrics by name, None where undefined; `why` then says why in one sentence. std: over seeds, where several."""
 
     values: dict[str, float | None]
     why: dict[str, str]
+    std: dict[str, float] = field(default_factory=dict)
 
 
 def _checked(label: Array, logit: Array) -> tuple[Array, Array]:
@@ -181,14 +185,19 @@ def calibration_bins(label: Array, logit: Array, bins: int = 20) -> list[tuple[f
     """
     y, z = _checked(label, logit)
     order = np.argsort(z)
-    z, y = z[order], y[order]
-    ties = np.append(_starts(z), len(z))
-    edges = np.unique(np.round(np.linspace(0, len(z), bins + 1)).astype(np.int64))
-    seen = np.interp(edges, ties, np.append(0.0, np.cumsum(y))[ties])
-    expected = np.append(0.0, np.cumsum(probability(z)))[edges]
+    predicted, observed, count = _bins(y[order], probability(z[order]), _starts(z[order]), bins)
+    return list(zip(predicted.tolist(), observed.tolist(), count.tolist(), strict=True))
+
+
+def _bins(y: Array, p: Array, ties: Array, bins: int) -> tuple[Array, Array, Array]:
+    """Return the three columns of `calibration_bins` from labels and probabilities in ascending order of logit."""
+    borders = np.append(ties, len(y))
+    edges = np.unique(np.round(np.linspace(0, len(y), bins + 1)).astype(np.int64))
+    seen = np.interp(edges, borders, np.append(0.0, np.cumsum(y))[borders])
+    expected = np.append(0.0, np.cumsum(p))[edges]
     count = np.diff(edges)
     predicted, observed = (np.clip(np.diff(sums) / count, 0, 1) for sums in (expected, seen))
-    return list(zip(predicted.tolist(), observed.tolist(), count.tolist(), strict=True))
+    return predicted, observed, count
 
 
 def ece(label: Array, logit: Array, bins: int = 20) -> float:
@@ -197,15 +206,53 @@ def ece(label: Array, logit: Array, bins: int = 20) -> float:
     return gaps / len(label) if len(label) else math.nan
 
 
+def divergence(teacher: Array, logit: Array) -> float:
+    """Return the mean over rows of KL(teacher || model) in nats, both given as logits [N]; NaN without rows."""
+    if not len(logit):
+        return math.nan
+    told, z, own = probability(teacher), logit.astype(np.float64), teacher.astype(np.float64)
+    return float(np.mean(np.logaddexp(0, z) - np.logaddexp(0, own) + told * (own - z)))
+
+
 def score(label: Array, logit: Array, group: Array | None = None) -> Scores:
-    """Return auc, gauc, logloss, ne, calibration and ece; GAUC is None without `group`."""
-    values = {
-        "auc": auc(label, logit), "gauc": math.nan if group is None else gauc(label, logit, group),
-        "logloss": logloss(label, logit), "ne": normalized_entropy(label, logit),
-        "calibration": calibration(label, logit), "ece": ece(label, logit),
-    }  # fmt: skip
+    """Return auc, gauc, logloss, ne, calibration and ece, from one sort of the logits; GAUC is None without `group`."""
+    y, z = _checked(label, logit)
+    values = dict.fromkeys(("auc", "gauc", "logloss", "ne", "calibration", "ece"), math.nan)
+    if len(y):
+        order = np.argsort(z)
+        ordered, ties, p = y[order], _starts(z[order]), probability(z[order])
+        predicted, observed, count = _bins(ordered, p, ties, 20)
+        bits, positives = float(entropy(y.mean())), int(y.sum())
+        mean = logloss(y, z)
+        values |= {
+            "auc": _auc_of_ties(ordered, ties), "logloss": mean, "ne": mean / bits if bits else math.nan,
+            "gauc": math.nan if group is None else gauc(y, z, group),
+            "calibration": float(p.sum()) / positives if positives else math.nan,
+            "ece": float(count @ np.abs(predicted - observed)) / len(y),
+        }  # fmt: skip
     why = {name: _reason(name, label, group) for name, value in values.items() if math.isnan(value)}
     return Scores({name: None if name in why else value for name, value in values.items()}, why)
+
+
+def _auc_of_ties(y: Array, ties: Array) -> float:
+    """Return AUC from labels in ascending order of logit and where each run of equal logits starts."""
+    positives = np.add.reduceat(y, ties, dtype=np.float64)
+    negatives = np.diff(np.append(ties, len(y))) - positives
+    pairs = positives.sum() * negatives.sum()
+    return float(positives @ (np.cumsum(negatives) - 0.5 * negatives) / pairs) if pairs else math.nan
+
+
+def over_seeds(label: Array, logits: Sequence[Array], group: Array | None = None) -> Scores:
+    """Return the means over seeds of what `score` gives, with their standard deviations; logits: [N] of each seed.
+
+    Whether a metric exists depends on labels and groups alone, so a metric is missing for all seeds or for none.
+    """
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy's sorts and sums leave the interpreter to others
+        each = list(pool.map(lambda logit: score(label, logit, group), logits))
+    seeds = {name: [one.values[name] for one in each] for name in each[0].values if name not in each[0].why}
+    known = {name: np.array(values, np.float64) for name, values in seeds.items()}
+    std = {name: float(values.std(ddof=1)) for name, values in known.items() if len(values) > 1}
+    return Scores({name: float(known[name].mean()) if name in known else None for name in each[0].values}, each[0].why, std)
 
 
 def _reason(metric: str, label: Array, group: Array | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,27 +10,58 @@ import numpy as np
 import polars as pl
 
 from recdistill.errors import RecdistillError, UserError
+from recdistill.evaluate import metrics
 from recdistill.evaluate.transfer import Samples
 from recdistill.tables import EventLog, PredictionLog
 
-__all__ = ["Frame", "load_window", "logits_of"]
+__all__ = ["Frame", "Part", "load_window", "logits_of"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
+LEVELS = ("logloss", "ne", "calibration", "ece")  # what a constant added to the logits changes
+
+
 @dataclass(frozen=True)
 class Frame:
-    """The window's rows in log order with what slices need: id, time, user, item, label and group of each."""
+    """The window's rows in log order with what slices need: id, time, user, item, label of each, and when first met.
+
+    groups: int64 codes [N] of each row's `user` and, where the log has one, `request`. levels_why: why the LEVELS cannot
+    be said, or None when they can.
+    """
 
     rows: pl.DataFrame
     samples: Samples
+    groups: dict[str, Array]
     share: float
     total: int
+    levels_why: str | None = None
 
     @property
     def ids(self) -> Array:
         """Return int64 [N], the sample ids."""
         return self.rows["sample_id"].to_numpy()
+
+    def where(self, part: slice | Array) -> Part:
+        """Return the labels and groups of some rows, a slice or a mask."""
+        return Part(self.samples.where(part), self.levels_why)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some of the window's rows, to be scored."""
+
+    samples: Samples
+    levels_why: str | None
+
+    def scores(self, logits: Sequence[Array], grouped: bool = True) -> metrics.Scores:
+        """Return the metrics as means over the seeds' logits [rows]; without GAUC when not `grouped`."""
+        found = metrics.over_seeds(self.samples.label, logits, self.samples.group if grouped else None)
+        if self.levels_why is None:
+            return found
+        hidden = dict.fromkeys(LEVELS, self.levels_why)
+        return metrics.Scores({**found.values, **dict.fromkeys(LEVELS)}, {**found.why, **hidden},
+                              {name: value for name, value in found.std.items() if name not in hidden})  # fmt: skip
 
 
 def _codes(values: pl.Series) -> Array:
@@ -38,39 +70,45 @@ def _codes(values: pl.Series) -> Array:
     )
 
 
-def _groups(rows: pl.DataFrame, user: Array) -> Array:
-    """Return int64 codes of each row's group: its user or, where `request_id` is a column, its request.
+def _requests(rows: pl.DataFrame, user: Array) -> Array:
+    """Return int64 codes of each row's request.
 
     A request id stands for one list of one user, so two users with the same id are two groups; a row without an id was
     in no list and is a group of its own.
     """
-    if "request_id" not in rows.columns:
-        return user
     alone = pl.concat_str(pl.lit("row "), pl.col("row"))
     request = _codes(rows.select(pl.coalesce(pl.col("request_id").cast(pl.String), alone)).to_series())
-    return np.asarray(np.unique(user * (request.max() + 1) + request, return_inverse=True)[1])
+    return np.asarray(np.unique(user * (request.max(initial=0) + 1) + request, return_inverse=True)[1])
 
 
-def load_window(events: EventLog, version: int, task: str, start: float, group: str) -> Frame:
-    """Return the rows after the first `start` share of the log whose label of `task` is known.
-
-    Also notes whether user and item were met before the window, and how many rows the user had before each row.
-    Raises UserError when no row of the window has a label.
-    """
+def _marked(events: EventLog, version: int, task: str, start: float) -> tuple[pl.DataFrame, int]:
+    """Return (the rows after the first `start` share of the log, marked by what was met before; the log's rows)."""
     columns = ["sample_id", "time", "user_id", "item_id", f"label_{task}"]
-    columns += ["request_id"] if events.schema.has_request and group == "request" else []
+    columns += ["request_id"] if events.schema.has_request else []
     rows = pl.concat(list(events.batches(version=version, columns=columns)))
     cut = int(len(rows) * start)
     marked = rows.with_row_index("row").with_columns(
         seen=pl.int_range(pl.len()).over("user_id"),
         new_user=pl.col("row").min().over("user_id") >= cut,
         new_item=pl.col("row").min().over("item_id") >= cut,
-    ).slice(cut)  # fmt: skip
-    known = marked.filter(pl.col(f"label_{task}").is_not_null()).rename({f"label_{task}": "label"})
-    if not len(known):
-        raise UserError(f"{events.path}: no row after the first {start:.0%} has a label of '{task}'; lower evaluate.start")
+    )
+    return marked.slice(cut).rename({f"label_{task}": "label"}), len(rows)
+
+
+def load_window(events: EventLog, version: int, task: str, start: float, group: str) -> Frame:
+    """Return the rows after the first `start` share of the log whose label of `task` is known; memory O(log's ids).
+
+    Also notes whether user and item were met before the window, and how many rows the user had before each row.
+    Raises UserError when rows are to be grouped by request and the log has none.
+    """
+    if group == "request" and not events.schema.has_request:
+        raise UserError("evaluate.group is 'request', but the log has no request ids; name their column as "
+                        "data.columns.request, or set evaluate.group: user")  # fmt: skip
+    window, total = _marked(events, version, task, start)
+    known = window.filter(pl.col("label").is_not_null())
     user = _codes(known["user_id"])
-    return Frame(known, Samples(known["label"].to_numpy().astype(np.float64), user, _groups(known, user)), start, len(rows))
+    groups = {"user": user} | ({"request": _requests(known, user)} if events.schema.has_request else {})
+    return Frame(known, Samples(known["label"].to_numpy().astype(np.float64), user, groups[group]), groups, start, total)
 
 
 def logits_of(predictions: PredictionLog, version: int, model: str, task: str, ids: Array, shift: float) -> Array:
@@ -78,12 +116,14 @@ def logits_of(predictions: PredictionLog, version: int, model: str, task: str, i
 
     Raises RecdistillError when the model said nothing about some of them.
     """
-    order = np.argsort(ids, kind="stable")
+    order = np.argsort(ids)
     ordered, out = ids[order], np.full(len(ids), np.nan, np.float32)
-    for rows in predictions.of(model, version, ["sample_id", f"logit_{task}"]):
+    for batch in predictions.of(model, version, ["sample_id", f"logit_{task}"]):
+        rows = batch.sort("sample_id")  # a search in ascending order finds what it needs in the cache
         sample = rows["sample_id"].to_numpy()
-        at = np.searchsorted(ordered, sample).clip(0, len(ids) - 1)
-        hit = ordered[at] == sample
+        at = np.searchsorted(ordered, sample)
+        hit = at < len(ids)
+        hit[hit] = ordered[at[hit]] == sample[hit]
         out[order[at[hit]]] = rows[f"logit_{task}"].to_numpy()[hit] - np.float32(shift)
     missing = int(np.isnan(out).sum())
     if missing:

@@ -15,26 +15,75 @@ from string import Template
 
 from recdistill.evaluate import report_plots as plots
 from recdistill.evaluate import report_tables as tables
-from recdistill.evaluate.report_text import number
-from recdistill.evaluate.summary import LABELS, Summary, write_atomic
-from recdistill.evaluate.verdict import Verdict, headline
+from recdistill.evaluate.report_text import number, title
+from recdistill.evaluate.summary import LABELS, StudentSummary, Summary, write_atomic
+from recdistill.evaluate.verdict import Verdict, primary_metric, verdicts
 
-__all__ = ["Verdict", "headline", "render", "write_report"]
+__all__ = ["render", "write_report"]
 
 KINDS = {"claim": "Transfer shown", "unclear": "Not certain", "harm": "Harm shown", "none": "No claim"}
 
 
-def _lead(summary: Summary, metric: str) -> str:
-    """Return the paragraph under the headline: the three numbers it rests on, in words."""
-    teacher, raw, distilled = (
-        m.metric(metric) for m in (summary.models.teacher, summary.models.raw, summary.models.distilled)
+def _badge(verdict: Verdict) -> str:
+    return f'<span class="badge {verdict.kind}">{KINDS[verdict.kind]}</span>'
+
+
+def _headlines(said: dict[str, Verdict]) -> str:
+    """Return the verdict on each student, named where there are several."""
+    if len(said) == 1:
+        return f"<h1>{_typeset(next(iter(said.values())).text)}</h1>"
+    lines = (f"<span>{_badge(one)}<b>{escape(name)}</b> {_typeset(one.text)}</span>" for name, one in said.items())
+    return f'<h1 class="several">{"".join(lines)}</h1>'
+
+
+def _switch(summary: Summary) -> str:
+    """Return the choice of the student that the page shows; empty with one. On paper all are shown."""
+    if len(summary.students) == 1:
+        return ""
+    fields = (
+        f'<input type="radio" name="student" id="student-{i}"{" checked" * (not i)}><label for="student-{i}">{escape(name)}</label>'
+        for i, name in enumerate(summary.students)
     )
+    return f'<div class="switch"><span>Details of</span>{"".join(fields)}</div>'
+
+
+def _hidden(summary: Summary) -> str:
+    """Return the CSS that hides the students who are not chosen; a browser too old for it shows them all."""
+    rules = (f"main:has(#student-{i}:not(:checked)) .of-{i}{{display:none}}" for i in range(len(summary.students)))
+    return f"@media screen {{{''.join(rules)}}}" if len(summary.students) > 1 else ""
+
+
+def _lead(summary: Summary, name: str, student: StudentSummary, metric: str) -> str:
+    """Return the paragraph above a student's numbers: the three it rests on, in words."""
+    teacher, raw, distilled = (m.metric(metric) for m in (summary.models.teacher, student.raw, student.distilled))
     rows = f"{summary.rows:,}".replace(",", "\u202f")
-    student = escape(next(iter(summary.students)))
     return (
-        f"On {rows} impressions, each predicted before its outcome was learned, student <b>{student}</b> scores "
+        f"On {rows} impressions, each predicted before its outcome was learned, student <b>{escape(name)}</b> scores "
         f"{LABELS[metric]} {number(raw)} on labels alone and {number(distilled)} with the teacher’s signal; "
         f"the teacher scores {number(teacher)}."
+    )
+
+
+def _numbers(summary: Summary, place: int, name: str, student: StudentSummary, metric: str) -> str:
+    """Return a student's lead, ladder and cards."""
+    return (
+        f'<div class="of-{place}"><p class="lead">{_lead(summary, name, student, metric)}</p>'
+        f'{plots.ladder(summary, student, metric)}<div class="cards">{tables.cards(summary, student, metric)}</div></div>'
+    )
+
+
+def _details(summary: Summary, place: int, name: str, student: StudentSummary, metric: str) -> str:
+    """Return a student's curves, calibration and slices."""
+    parts = (
+        ("Over time", "Each point scores the impressions of one stretch of time with what the models said before they "
+         "learned from them.", plots.curves(student, metric, place)),
+        ("Calibration", "Impressions are grouped by predicted rate; each dot is one group. Of the first seed.",
+         plots.calibration(student)),
+        ("Where it arrived", "", tables.slices(summary, student, metric)),
+    )  # fmt: skip
+    return "".join(
+        f'<section class="of-{place}">{title(summary, head, name)}{f"<p class=intro>{intro}</p>" if intro else ""}{body}</section>'
+        for head, intro, body in parts
     )
 
 
@@ -47,23 +96,21 @@ def _typeset(sentence: str) -> str:
 
 def render(summary: Summary) -> str:
     """Return the whole page as HTML text; everything taken from `summary` is escaped."""
-    verdict = headline(summary)
+    said, metric = verdicts(summary), primary_metric(summary)
     template = files("recdistill.evaluate").joinpath("report_template.html").read_text(encoding="utf-8")
+    students = [(summary, i, name, student, metric) for i, (name, student) in enumerate(summary.students.items())]
     return Template(template).substitute(
         name=escape(summary.name),
         created=f"{summary.created.day} {summary.created:%B %Y, %H:%M} UTC",
-        kind=verdict.kind,
-        badge=KINDS[verdict.kind],
-        headline=_typeset(verdict.text),
-        lead=_lead(summary, verdict.metric),
-        ladder=plots.ladder(summary, verdict.metric),
-        cards=tables.cards(summary, verdict.metric),
+        badges=", ".join(dict.fromkeys(KINDS[one.kind] for one in said.values())),
+        badge=_badge(next(iter(said.values()))) if len(said) == 1 else "",
+        headline=_headlines(said),
+        switch=_switch(summary),
+        hidden=_hidden(summary),
+        numbers="".join(_numbers(*student) for student in students),
         transfer=tables.transfer(summary),
-        curves=plots.curves(summary, verdict.metric),
-        signals=plots.signals(summary),
-        calibration=plots.calibration(summary),
-        slices=tables.slices(summary, verdict.metric),
-        tasks=tables.tasks(summary, verdict.metric),
+        details="".join(_details(*student) for student in students),
+        tasks=tables.tasks(summary, metric),
         cost=tables.cost(summary),
         measured=tables.measured(summary),
     )

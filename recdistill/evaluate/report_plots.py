@@ -1,4 +1,4 @@
-"""The report's plots from a Summary: the ladder, curves over time, signals, calibration."""
+"""The report's plots of one student: the ladder, curves over time, calibration."""
 
 from __future__ import annotations
 
@@ -17,16 +17,19 @@ from recdistill.evaluate.charts import (
     time_axis,
 )  # fmt: skip
 from recdistill.evaluate.report_text import colour, drawn, label, legend, moment, number, three
-from recdistill.evaluate.summary import LABELS, METRICS, Bin, Curve, Signals, Summary
+from recdistill.evaluate.summary import LABELS, METRICS, Bin, Curve, StudentSummary, Summary
 
-__all__ = ["calibration", "curves", "ladder", "signals"]
+__all__ = ["calibration", "curves", "ladder"]
 
 LEAST = 0.004  # the narrowest ladder: closer models should look close
 
 
-def ladder(summary: Summary, metric: str) -> str:
+LOWER = ("logloss", "ne", "ece", "kl")  # better when lower
+
+
+def ladder(summary: Summary, student: StudentSummary, metric: str) -> str:
     """Return the strip from the raw student over the distilled one to the teacher; empty if one has no `metric`."""
-    known = [(name, v) for name, model in three(summary) if (v := model.metric(metric)) is not None]
+    known = [(name, v) for name, model in three(summary, student) if (v := model.metric(metric)) is not None]
     if len(known) < 3:
         return ""
     middle = sum(v for _, v in known) / len(known)
@@ -38,21 +41,21 @@ def ladder(summary: Summary, metric: str) -> str:
     return f'{head}{strip}<div class="ax">{marks}</div></div>'
 
 
-def curves(summary: Summary, metric: str) -> str:
-    """Return the progressive curves, one tab per metric with the headline's first; the first student's models."""
-    given = {name: curve for name, curve in summary.details.curves.items() if curve.time}
-    found = [m for m in METRICS if any(m in c.metrics for c in given.values())]
+def curves(student: StudentSummary, metric: str, place: int) -> str:
+    """Return the progressive curves, one tab per metric with the headline's first; `place`: the student's, from 0."""
+    given = {name: curve for name, curve in student.details.curves.items() if curve.time}
+    found = [m for m in (*METRICS, "kl") if any(m in c.metrics for c in given.values())]
     found.sort(key=lambda m: m != metric)
     if not found:
         return '<p class="none">– This run recorded no curves.</p>'
-    tabs = "".join(_tab(m, m == found[0]) for m in found)
+    tabs = "".join(_tab(m, place, m == found[0]) for m in found)
     return f'<div class="tabs">{tabs}{"".join(_curve_panel(given, m) for m in found)}</div>'
 
 
-def _tab(metric: str, chosen: bool) -> str:
+def _tab(metric: str, place: int, chosen: bool) -> str:
     checked = " checked" if chosen else ""
-    field = f'<input type="radio" name="curve" id="curve-{metric}"{checked}>'
-    return f'{field}<label for="curve-{metric}">{LABELS[metric]}</label>'
+    field = f'<input type="radio" name="curve-{place}" id="curve-{place}-{metric}"{checked}>'
+    return f'{field}<label for="curve-{place}-{metric}">{LABELS[metric]}</label>'
 
 
 def _curve_panel(given: dict[str, Curve], metric: str) -> str:
@@ -68,7 +71,7 @@ def _curve_panel(given: dict[str, Curve], metric: str) -> str:
         time_axis(seconds),
         axis,
         readouts,
-        ("time of the impressions", LABELS[metric]),
+        ("time of the impressions", LABELS[metric] + ", lower is better" * (metric in LOWER)),
         f"{LABELS[metric]} over time: {', '.join(s.label for s in series)}",
     )
     return f'<div class="panel">{legend(names)}{chart}{_numbers([moment(t) for t in times], series)}</div>'
@@ -87,37 +90,12 @@ def _numbers(first: Sequence[str], series: Sequence[Series]) -> str:
     return f"<details><summary>The numbers</summary>{table}</details>"
 
 
-def signals(summary: Summary) -> str:
-    """Return what the distilled student heard over time: coverage and KL to the teacher; empty when not recorded."""
-    heard = summary.details.signals
-    if heard is None or not heard.time:
-        return ""
-    found = ((heard.coverage, "coverage"), (heard.kl, "KL, nats"))
-    charts = "".join(_signal_chart(heard, values, name) for values, name in found if values)
-    return f'<section><h2>What the student heard</h2><div class="pair">{charts}</div></section>' if charts else ""
-
-
-def _signal_chart(heard: Signals, values: Sequence[float | None], name: str) -> str:
-    seconds = [t.timestamp() for t in heard.time]
-    readouts = [
-        _readout(moment(t), [(name, "c-distilled", number(v))]) for t, v in zip(heard.time, values, strict=True)
-    ]
-    return line_chart(
-        [Series(name, "c-distilled", seconds, values)],
-        time_axis(seconds, 3),
-        linear_axis(values, 3, zero=name != "coverage"),
-        readouts,
-        ("time of the impressions", name),
-        f"{name} over time",
-    )
-
-
-def calibration(summary: Summary) -> str:
+def calibration(student: StudentSummary) -> str:
     """Return observed rates, and observed over predicted ones, against predicted rates per model.
 
     Logarithmic when the predictions span more than a factor of 30, as click rates do.
     """
-    bins = {name: [b for b in given if b.count] for name, given in summary.details.calibration.items()}
+    bins = {name: [b for b in given if b.count] for name, given in student.details.calibration.items()}
     names = drawn(n for n in bins if bins[n])
     if not names:
         return '<p class="none">– This run recorded no calibration bins.</p>'

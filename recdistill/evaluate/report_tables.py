@@ -19,7 +19,16 @@ from recdistill.evaluate.report_text import (
     three,
     why_note,
 )  # fmt: skip
-from recdistill.evaluate.summary import LABELS, METRICS, ModelSummary, Slice, StudentSummary, Summary, Transfer
+from recdistill.evaluate.summary import (
+    LABELS,
+    METRICS,
+    ModelSummary,
+    Slice,
+    StudentSummary,
+    Summary,
+    TaskSummary,
+    Transfer,
+)
 
 __all__ = ["cards", "cost", "measured", "slices", "tasks", "transfer"]
 
@@ -28,13 +37,13 @@ SLICES = {
     "new_item": "New items",
     "new_user": "New users",
     "history_length": "History length",
-    "hour": "Hour of the day",
+    "hour": "Hour of the day (UTC)",
 }
 
 
-def cards(summary: Summary, metric: str) -> str:
+def cards(summary: Summary, student: StudentSummary, metric: str) -> str:
     """Return one card per model: the headline's metric large, the others below, each with its spread over seeds."""
-    return "".join(_card(name, model, summary.models.raw, metric) for name, model in three(summary))
+    return "".join(_card(name, model, student.raw, metric) for name, model in three(summary, student))
 
 
 def _card(name: str, model: ModelSummary, raw: ModelSummary, metric: str) -> str:
@@ -44,6 +53,8 @@ def _card(name: str, model: ModelSummary, raw: ModelSummary, metric: str) -> str
     if not gain and value is not None and base is not None:
         gain = f"{number(value - base, sign=True)} against the raw student"
     rows = "".join(f"<div><dt>{LABELS[m]}</dt><dd>{_cell(model, m)}</dd></div>" for m in METRICS if m != metric)
+    if len(model.gauc_by) > 1:
+        rows += "".join(f"<div><dt>GAUC by {escape(by)}</dt><dd>{number(v)}</dd></div>" for by, v in model.gauc_by.items())
     note = why_note(f"{LABELS[m]}: {model.why.get(m, 'not measured')}" for m in METRICS if model.metric(m) is None)
     return (
         f'<article class="card c-{name}"><h3>{shape(name)}{label(name)}</h3>'
@@ -95,9 +106,9 @@ def _transfer_row(metric: str, eta: Transfer, axis: Axis) -> str:
     return f"{start}{strip}<span><b>{percent(eta.eta)}</b> <small>{between}</small></span></div>"
 
 
-def slices(summary: Summary, metric: str) -> str:
+def slices(summary: Summary, student: StudentSummary, metric: str) -> str:
     """Return one table per kind of slice; gaps are drawn on one scale for all of them."""
-    given = summary.details.slices
+    given = student.details.slices
     if not given:
         return '<p class="none">– This run was not sliced.</p>'
     if not any(metric in m for s in given for m in s.metrics.values()):
@@ -109,7 +120,11 @@ def slices(summary: Summary, metric: str) -> str:
     )
     ends = f"{axis.marks[0][1]} to {axis.marks[-1][1]}"
     note = why_note(s.why for s in given if s.eta is None)
-    return f'<p class="intro">{LABELS[metric]} on one scale for every row, from {ends}.</p>{shapes()}{tables}{note}'
+    intro = (
+        f"{LABELS[metric]} on one scale for every row, from {ends}. Each eta has its own interval of "
+        f"{100 * summary.confidence:g}\u202f%: of {len(given)}, one or another is bound to miss."
+    )
+    return f'<p class="intro">{intro}</p>{shapes()}{tables}{note}'
 
 
 def _slice_table(kind: str, rows: Sequence[Slice], metric: str, axis: Axis, total: int) -> str:
@@ -126,34 +141,48 @@ def _slice_row(row: Slice, metric: str, axis: Axis, total: int) -> str:
     points = [Point(label(n), f"c-{n}", v) for n, v in values.items() if v is not None]
     strip = dots(points, axis)
     figures = " ".join(f'<span class="c-{n}">{number(v, 3)}</span>' for n, v in values.items())
-    eta = f"<b>{percent(row.eta)}</b>" if row.eta is not None else missing(row.why)
+    eta = _eta(row.eta, row.low, row.high, row.why)
     return (
         f"<tr><th>{escape(row.value)}</th><td>{count(row.rows)}{bar(row.rows / max(total, 1))}</td>"
         f'<td>{strip}</td><td class="figures">{figures}</td><td>{eta}</td></tr>'
     )
 
 
+def _eta(eta: float | None, low: float | None, high: float | None, why: str | None) -> str:
+    """Return eta with its interval below it, or a dash with the reason."""
+    if eta is None:
+        return missing(why)
+    between = f"<small>{percent(low)} to {percent(high)}</small>" if low is not None else ""
+    return f'<span class="eta"><b>{percent(eta)}</b>{between}</span>'
+
+
 def tasks(summary: Summary, metric: str) -> str:
-    """Return the table of a run with several tasks; empty with one."""
-    if len(summary.details.tasks) < 2:
+    """Return the table of a run with several tasks, a row per task and student; empty with one."""
+    if not summary.further_tasks:
         return ""
-    rows = "".join(
-        f"<tr><th>{escape(t.task)}</th>"
-        + "".join(f"<td>{number(t.metrics.get(n, {}).get(metric))}</td>" for n in MODELS)
-        + f"<td>{percent(t.eta) if t.eta is not None else missing(t.why)}</td></tr>"
-        for t in summary.details.tasks
-    )
+    first = TaskSummary(rows=summary.rows, teacher=summary.models.teacher, students=summary.students)
+    every = {summary.tasks[0]: first, **summary.further_tasks}
+    rows = "".join(_task_row(task, one, name, metric) for task, one in every.items() for name in one.students)
     head = "".join(f"<th>{LABELS[n].split()[0]}</th>" for n in MODELS)
-    note = why_note(t.why for t in summary.details.tasks if t.eta is None)
+    etas = [getattr(s.transferability, metric) for one in every.values() for s in one.students.values()]
+    note = why_note(eta.why for eta in etas if eta.eta is None)
     top = f"<thead><tr><th>{LABELS[metric]}</th>{head}<th>eta</th></tr></thead>"
     return f"<section><h2>Every task</h2><table>{top}<tbody>{rows}</tbody></table>{note}</section>"
 
 
+def _task_row(task: str, one: TaskSummary, name: str, metric: str) -> str:
+    student = one.students[name]
+    eta: Transfer = getattr(student.transferability, metric)
+    cells = "".join(f"<td>{number(m.metric(metric))}</td>" for m in (student.raw, student.distilled, one.teacher))
+    who = f" <small>{escape(name)}</small>" if len(one.students) > 1 else ""
+    return f"<tr><th>{escape(task)}{who}</th>{cells}<td>{_eta(eta.eta, eta.low, eta.high, eta.why)}</td></tr>"
+
+
 def cost(summary: Summary) -> str:
-    """Return what each model costs: parameters and measured speed, with bars against the largest."""
+    """Return what each model is and costs: settings, parameters and measured speed, with bars against the largest."""
     models = [("Teacher", summary.models.teacher)]
     for name, student in summary.students.items():
-        suffix = f" {name}" if len(summary.students) > 1 else ""
+        suffix = f" {name}" if len(summary.students) > 1 else " student"
         models += [(f"Distilled{suffix}", student.distilled), (f"Raw{suffix}", student.raw)]
     columns = (
         ("dense_parameters", "dense parameters"),
@@ -162,7 +191,7 @@ def cost(summary: Summary) -> str:
     )
     most = {key: max((getattr(m, key) or 0 for _, m in models), default=0) for key, _ in columns}
     rows = "".join(
-        f"<tr><th>{escape(name)}</th>"
+        f"<tr><th>{escape(name)}{_settings(model)}</th>"
         + "".join(f"<td>{_cost_cell(model, key, most[key])}</td>" for key, _ in columns)
         + "</tr>"
         for name, model in models
@@ -172,6 +201,19 @@ def cost(summary: Summary) -> str:
     return f'<table class="cost"><thead><tr><th></th>{head}</tr></thead><tbody>{rows}</tbody></table>{note}'
 
 
+def _settings(model: ModelSummary) -> str:
+    """Return what the model is, in the experiment file's words: what differs most between models first."""
+    given = model.settings
+    if not given:
+        return ""
+    named = [f"{key.replace('_', ' ')} {given[key]}" for key in ("width", "history", "sampling") if key in given]
+    about = ", ".join([str(given.get("kind", "")), *named])
+    if "weight" in given:
+        about += f"; distilled with weight {given['weight']}, {given.get('towers')} towers, {given.get('loss')}"
+        about += f", gate {given['gate']}" if given.get("gate") not in (None, "always") else ""
+    return f"<small>{escape(about)}</small>"
+
+
 def _cost_cell(model: ModelSummary, key: str, most: float) -> str:
     value = getattr(model, key)
     return missing(model.why.get(key)) if value is None else f"{count(value)}{bar(value / (most or 1))}"
@@ -179,10 +221,6 @@ def _cost_cell(model: ModelSummary, key: str, most: float) -> str:
 
 def measured(summary: Summary) -> str:
     """Return how the numbers came to be: window, rows, seeds, coverage, versions."""
-    seeds = {n: ", ".join(map(str, m.seeds)) or missing(None) for n, m in three(summary)}
-    students = f"students {seeds['distilled']}, the same for raw and distilled"
-    if summary.models.raw.seeds != summary.models.distilled.seeds:
-        students = f"raw {seeds['raw']}; distilled {seeds['distilled']}: not the same, so not paired"
     first = " (the first is the one shown)" if len(summary.tasks) > 1 else ""
     packages = ", ".join(f"{name} {version}" for name, version in summary.versions.packages.items())
     facts = [
@@ -190,13 +228,37 @@ def measured(summary: Summary) -> str:
         ("Rows scored", f"{summary.rows:,}".replace(",", "\u202f")),
         ("Tasks", escape(", ".join(summary.tasks)) + first),
         ("GAUC groups", f"one per {escape(summary.group)}"),
-        ("Seeds", f"teacher {seeds['teacher']}; {students}"),
-        ("Signal coverage", percent(summary.coverage, 1) if summary.coverage is not None else missing("not counted")),
+        ("Seeds", f"teacher {_seeds(summary.models.teacher)}; {_paired(summary)}"),
+        ("Signal coverage", _coverage(summary)),
         ("Table versions", f"events {_version(summary.versions.events)}; "
                            f"predictions {_version(summary.versions.predictions)}"),
         ("Packages", escape(packages) or missing("not recorded")),
     ]  # fmt: skip
     return '<dl class="facts">' + "".join(f"<div><dt>{k}</dt><dd>{v}</dd></div>" for k, v in facts) + "</dl>"
+
+
+def _seeds(model: ModelSummary) -> str:
+    return ", ".join(map(str, model.seeds)) or missing(None)
+
+
+def _paired(summary: Summary) -> str:
+    """Return the students' seeds, each student's once when all are alike."""
+    said = dict.fromkeys(
+        f"students {_seeds(s.distilled)}, the same for raw and distilled" if s.raw.seeds == s.distilled.seeds
+        else f"raw {_seeds(s.raw)}; distilled {_seeds(s.distilled)}: not the same, so not paired"
+        for s in summary.students.values()
+    )  # fmt: skip
+    return "; ".join(said)
+
+
+def _coverage(summary: Summary) -> str:
+    """Return the share of samples with a signal, by student where there are several."""
+    shares = [
+        (f"{escape(name)} " if len(summary.students) > 1 else "")
+        + (missing("not counted") if student.coverage is None else percent(student.coverage, 1))
+        for name, student in summary.students.items()
+    ]
+    return ", ".join(shares)
 
 
 def _version(version: int | None) -> str:

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from html import escape
 
-from recdistill.evaluate.summary import LABELS, ModelSummary, Summary
+from recdistill.evaluate.summary import LABELS, ModelSummary, StudentSummary, Summary
 
 __all__ = [
     "MODELS", "colour", "count", "drawn", "label", "legend", "missing", "moment", "number", "percent", "shape",
-    "shapes", "three", "why_note",
+    "shapes", "three", "title", "why_note",
 ]  # fmt: skip
 
 MODELS = ("raw", "distilled", "teacher")  # the order of every ladder and table: from the baseline to the aim
@@ -52,9 +52,9 @@ def count(value: float) -> str:
     return f"{value:,.0f}".replace(",", "\u202f")
 
 
-def three(summary: Summary) -> list[tuple[str, ModelSummary]]:
-    """Return the run's three models by name, in the order of MODELS."""
-    return [(name, getattr(summary.models, name)) for name in MODELS]
+def three(summary: Summary, student: StudentSummary) -> list[tuple[str, ModelSummary]]:
+    """Return a student's three models by name, in the order of MODELS."""
+    return [("raw", student.raw), ("distilled", student.distilled), ("teacher", summary.models.teacher)]
 
 
 def drawn(names: Iterable[str]) -> list[str]:
@@ -74,6 +74,11 @@ def colour(name: str, order: Sequence[str]) -> str:
         return f"c-{name}"
     others = [n for n in order if n not in MODELS]
     return FURTHER[others.index(name) % len(FURTHER)]
+
+
+def title(summary: Summary, text: str, name: str) -> str:
+    """Return a section's heading, with the student's name where the run has several."""
+    return f"<h2>{text}{f' <small>{escape(name)}</small>' if len(summary.students) > 1 else ''}</h2>"
 
 
 def legend(names: Sequence[str]) -> str:

@@ -1,10 +1,10 @@
-"""A run's summary: every model scored on the window, students against the teacher, all from the two tables."""
+"""A run's summary: every model scored on the window and every task, students against the teacher, all from the two tables."""
 
 from __future__ import annotations
 
 import importlib.metadata
-import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 
 from recdistill.config import EvaluateConfig
+from recdistill.errors import UserError
 from recdistill.evaluate import metrics
+from recdistill.evaluate.facts import ModelFacts, StudentModels
 from recdistill.evaluate.query import Frame, load_window, logits_of
 from recdistill.evaluate.slices import curve, slices
 from recdistill.evaluate.summary import (
@@ -21,13 +23,14 @@ from recdistill.evaluate.summary import (
     ModelSummary,
     StudentSummary,
     Summary,
+    TaskSummary,
     Transfer,
     Transferability,
     Versions,
     Window,
     summarise,
 )  # fmt: skip
-from recdistill.evaluate.transfer import Transferred, transferability
+from recdistill.evaluate.transfer import Draws, Transferred, draw_all, transferability
 from recdistill.tables import EventLog, PredictionLog
 
 __all__ = ["ModelFacts", "StudentModels", "score"]
@@ -36,49 +39,85 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True)
-class ModelFacts:
-    """What scoring cannot see in the tables. shift: log(k+ / k-) that sampling left in its logits."""
+class _Scorer:
+    """One task's scored rows, and where the models' logits of them are read."""
 
-    name: str
-    seed: int
-    shift: float
-    dense_parameters: int
-    sparse_parameters: int
-    rows_per_second: float
-    coverage: float
+    frame: Frame
+    predictions: PredictionLog
+    version: int
+    task: str
+    config: EvaluateConfig
+
+    def logits(self, models: Sequence[ModelFacts]) -> list[Array]:
+        """Return float32 [N] of each model, what its own sampling added taken out."""
+        ids = self.frame.ids
+        return [logits_of(self.predictions, self.version, m.name, self.task, ids, m.shift) for m in models]
+
+    def model(self, models: Sequence[ModelFacts], logits: Sequence[Array]) -> ModelSummary:
+        """Return one model over its seeds."""
+        found, first = self.frame.where(slice(None)).scores(logits), models[0]
+        by: dict[str, float | None] = {name: self._gauc(logits, group) for name, group in self.frame.groups.items()}
+        return ModelSummary(
+            **found.values, std={**found.std}, why=found.why, gauc_by=by, settings=first.settings,
+            dense_parameters=first.dense_parameters, sparse_parameters=first.sparse_parameters,
+            rows_per_second=float(np.mean([m.rows_per_second for m in models])), seeds=[m.seed for m in models],
+        )  # fmt: skip
+
+    def _gauc(self, logits: Sequence[Array], group: Array) -> float:
+        return float(np.mean([metrics.gauc(self.frame.samples.label, z, group) for z in logits]))
+
+    def student(self, models: StudentModels, top: list[Array], drawn: Draws) -> StudentSummary:
+        """Return one student against the teacher's logits `top`."""
+        raw, distilled = self.logits(models.raw), self.logits(models.distilled)
+        found = transferability(self.frame.samples, top, raw, distilled, drawn, self.config.confidence)
+        return StudentSummary(
+            raw=self.model(models.raw, raw), distilled=self.model(models.distilled, distilled),
+            transferability=_transferability(found, self.frame.levels_why),
+            coverage=float(np.mean([m.coverage for m in models.distilled])),
+            details=self._details({"teacher": top, "raw": raw, "distilled": distilled}, drawn),
+        )  # fmt: skip
+
+    def _details(self, logits: dict[str, list[Array]], drawn: Draws) -> Details:
+        told = {"teacher": (), "raw": logits["teacher"], "distilled": logits["teacher"]}
+        return Details(
+            curves={name: curve(self.frame, seeds, told[name]) for name, seeds in logits.items()},
+            calibration={name: _bins(self.frame, seeds) for name, seeds in logits.items()},
+            slices=slices(self.frame, logits, drawn, self.config.confidence),
+        )  # fmt: skip
+
+    def all(self, teacher: ModelFacts, students: dict[str, StudentModels]) -> TaskSummary:
+        """Return every model on this task."""
+        top = self.logits([teacher])
+        answers = {
+            name: self.student(models, top, self._draws(len(models.raw))) for name, models in students.items()
+        }
+        return TaskSummary(rows=len(self.frame.ids), teacher=self.model([teacher], top), students=answers)
+
+    def _draws(self, seeds: int) -> Draws:
+        return draw_all(self.frame.samples.users, 1, seeds, self.config.bootstrap)
 
 
-@dataclass(frozen=True)
-class StudentModels:
-    """A student's raw and distilled models, paired by position."""
-
-    raw: list[ModelFacts]
-    distilled: list[ModelFacts]
-
-
-def _summary_of(frame: Frame, models: list[ModelFacts], logits: list[Array]) -> ModelSummary:
-    y, group = frame.samples.label, frame.samples.group
-    values = {
-        "auc": [metrics.auc(y, z) for z in logits], "gauc": [metrics.gauc(y, z, group) for z in logits],
-        "logloss": [metrics.logloss(y, z) for z in logits], "ne": [metrics.normalized_entropy(y, z) for z in logits],
-        "calibration": [metrics.calibration(y, z) for z in logits], "ece": [metrics.ece(y, z) for z in logits],
-    }  # fmt: skip
-    return ModelSummary(
-        **{name: float(np.mean(seeds)) for name, seeds in values.items()},
-        std={name: float(np.std(seeds, ddof=1)) for name, seeds in values.items() if len(seeds) > 1},
-        why={name: "needs both classes in the window" for name, seeds in values.items() if not math.isfinite(float(np.mean(seeds)))},
-        dense_parameters=models[0].dense_parameters, sparse_parameters=models[0].sparse_parameters,
-        rows_per_second=float(np.mean([m.rows_per_second for m in models])), seeds=[m.seed for m in models],
-    )  # fmt: skip
+def _transferability(found: dict[str, Transferred], levels_why: str | None) -> Transferability:
+    by = {
+        name: Transfer(eta=one.eta, low=one.low, high=one.high, teacher_gain=one.teacher_gain, why=one.why)
+        for name, one in found.items()
+    }
+    return Transferability(**by if levels_why is None else by | {"ne": Transfer(why=levels_why)})
 
 
-def _transfer(found: Transferred) -> Transfer:
-    return Transfer(eta=found.eta, low=found.low, high=found.high, teacher_gain=found.teacher_gain, why=found.why)
-
-
-def _bins(frame: Frame, logits: list[Array]) -> list[Bin]:
+def _bins(frame: Frame, logits: Sequence[Array]) -> list[Bin]:
+    """Return the bins of the first seed: a mean of several would hide what one model does."""
+    if frame.levels_why is not None:
+        return []
     parts = metrics.calibration_bins(frame.samples.label, logits[0])
     return [Bin(predicted=p, observed=o, count=n) for p, o, n in parts]
+
+
+def _levels_why(tasks: Sequence[str], task: str, models: Sequence[ModelFacts]) -> str | None:
+    """Return why the level of `task`'s logits is unknown: models down-sample by the first task's label."""
+    if task == tasks[0] or all(model.shift == 0 for model in models):
+        return None
+    return f"models learned from rows sampled by '{tasks[0]}'; what that adds to the log-odds of '{task}' is not known"
 
 
 def _versions(events: int, predictions: int) -> Versions:
@@ -89,36 +128,31 @@ def _versions(events: int, predictions: int) -> Versions:
 def score(
     name: str, tables: Path, teacher: ModelFacts, students: dict[str, StudentModels], config: EvaluateConfig
 ) -> Summary:
-    """Return the summary of a run whose tables lie in `tables` (events) and beside it (predictions)."""
+    """Return the summary of a run whose tables lie in `tables` (events) and beside it (predictions).
+
+    Raises UserError when no row of the window has a label of the first task, or rows are to be grouped by a request that
+    the log has not; RecdistillError when a model said nothing about some of the scored rows.
+    """
     events, predictions = EventLog.open(tables / "events"), PredictionLog.open(tables.parent / "predictions")
-    pinned, said = events.version, predictions.version
-    task = events.schema.tasks[0]
-    frame = load_window(events, pinned, task, config.start, config.group)
-
-    def of(model: ModelFacts) -> Array:
-        return logits_of(predictions, said, model.name, task, frame.ids, model.shift)
-
-    top = of(teacher)
-    answers: dict[str, StudentSummary] = {}
-    shown: dict[str, list[Array]] = {}
-    for student, models in students.items():
-        raw, distilled = [of(m) for m in models.raw], [of(m) for m in models.distilled]
-        shown = shown or {"teacher": [top], "raw": raw, "distilled": distilled}
-        found = transferability(
-            frame.samples, top, raw, distilled, replicates=config.bootstrap, confidence=config.confidence
-        )
-        answers[student] = StudentSummary(
-            raw=_summary_of(frame, models.raw, raw), distilled=_summary_of(frame, models.distilled, distilled),
-            transferability=Transferability(**{metric: _transfer(answer) for metric, answer in found.items()}),
-            coverage=float(np.mean([m.coverage for m in models.distilled])),
-        )  # fmt: skip
-    details = Details(
-        curves={model: curve(frame, logits) for model, logits in shown.items()},
-        calibration={model: _bins(frame, logits) for model, logits in shown.items()}, slices=slices(frame, shown),
-    )  # fmt: skip
-    time = frame.rows["time"]
+    pinned, said, tasks = events.version, predictions.version, events.schema.tasks
+    models = [teacher, *(m for pair in students.values() for m in (*pair.raw, *pair.distilled))]
+    window, scored = Window(), {}
+    for task in tasks:
+        frame = load_window(events, pinned, task, config.start, config.group)
+        if task == tasks[0]:
+            window = _window(frame, events, task)
+        frame = replace(frame, levels_why=_levels_why(tasks, task, models))
+        scored[task] = _Scorer(frame, predictions, said, task, config).all(teacher, students)
+    first = scored.pop(tasks[0])
     return summarise(
-        teacher=_summary_of(frame, [teacher], [top]), students=answers, name=name, created=datetime.now(UTC),
-        tasks=list(events.schema.tasks), group=config.group, confidence=config.confidence, rows=len(frame.ids),
-        window=Window(start=time[0], end=time[-1], share=config.start), versions=_versions(pinned, said), details=details,
+        teacher=first.teacher, students=first.students, name=name, created=datetime.now(UTC), tasks=list(tasks),
+        group=config.group, confidence=config.confidence, rows=first.rows, window=window,
+        versions=_versions(pinned, said), further_tasks=scored,
     )  # fmt: skip
+
+
+def _window(frame: Frame, events: EventLog, task: str) -> Window:
+    if not len(frame.ids):
+        raise UserError(f"{events.path}: no row after the first {frame.share:.0%} has a label of '{task}'; lower evaluate.start")
+    time = frame.rows["time"]
+    return Window(start=time[0], end=time[-1], share=frame.share)

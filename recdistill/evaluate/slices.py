@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -12,7 +12,8 @@ import polars as pl
 
 from recdistill.evaluate import metrics
 from recdistill.evaluate.query import Frame
-from recdistill.evaluate.summary import Curve, Slice
+from recdistill.evaluate.summary import METRICS, Curve, Slice
+from recdistill.evaluate.transfer import Draws, gauc_transferability
 
 __all__ = ["curve", "slices"]
 
@@ -22,32 +23,23 @@ HISTORY = ((0, 1, "0"), (1, 10, "1-9"), (10, 50, "10-49"), (50, 200, "50-199"), 
 FEWEST = 200  # rows of a slice worth a line
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def curve(frame: Frame, logits: Sequence[Array], teacher: Sequence[Array] = ()) -> Curve:
+    """Return a model's metrics over time, the mean over its seeds, in equal-mass buckets of the window.
 
-
-def _metrics(frame: Frame, mask: Array, logits: list[Array]) -> dict[str, float | None]:
-    """Return GAUC, AUC and NE of the rows in `mask`, each the mean over seeds, None where undefined."""
-    y, group = frame.samples.label[mask], frame.samples.group[mask]
-    parts = [z[mask] for z in logits]
-    return {
-        "gauc": _finite(float(np.mean([metrics.gauc(y, z, group) for z in parts]))),
-        "auc": _finite(float(np.mean([metrics.auc(y, z) for z in parts]))),
-        "ne": _finite(float(np.mean([metrics.normalized_entropy(y, z) for z in parts]))),
-    }
-
-
-def curve(frame: Frame, logits: list[Array]) -> Curve:
-    """Return a model's metrics over time, the mean over its seeds, in equal-mass buckets of the window."""
+    With the logits of a `teacher` also `kl`, the mean KL(teacher || model) in nats.
+    """
     edges = np.linspace(0, len(frame.ids), min(BUCKETS, max(1, len(frame.ids) // FEWEST)) + 1).astype(int)
-    times: list[datetime] = frame.rows["time"].gather(edges[:-1]).to_list()
-    values: dict[str, list[float | None]] = {"gauc": [], "auc": [], "ne": []}
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
-        mask = np.zeros(len(frame.ids), bool)
-        mask[low:high] = True
-        for name, value in _metrics(frame, mask, logits).items():
-            values[name].append(value)
+    parts = [slice(low, high) for low, high in zip(edges[:-1], edges[1:], strict=True) if high > low]
+    times: list[datetime] = frame.rows["time"].gather([part.start for part in parts]).to_list()
+    found = [frame.where(part).scores([z[part] for z in logits]).values for part in parts]
+    values: dict[str, list[float | None]] = {name: [one[name] for one in found] for name in METRICS}
+    if teacher and frame.levels_why is None:
+        values["kl"] = [_divergence(part, logits, teacher) for part in parts]
     return Curve(time=times, metrics=values)
+
+
+def _divergence(part: slice, logits: Sequence[Array], teacher: Sequence[Array]) -> float:
+    return float(np.mean([metrics.divergence(top[part], z[part]) for top in teacher for z in logits]))
 
 
 def _masks(frame: Frame) -> Iterator[tuple[str, str, Array]]:
@@ -64,26 +56,28 @@ def _masks(frame: Frame) -> Iterator[tuple[str, str, Array]]:
         yield "hour", f"{first:02d}-{first + 5:02d}", (hour >= first) & (hour < first + 6)
 
 
-def slices(frame: Frame, logits: dict[str, list[Array]]) -> list[Slice]:
-    """Return GAUC, AUC and NE of each model (mean over seeds) in each slice of enough rows; eta on GAUC where it can be said.
+def slices(frame: Frame, logits: dict[str, list[Array]], drawn: Draws, confidence: float) -> list[Slice]:
+    """Return each model's metrics (means over seeds) in every slice of enough rows, and eta on GAUC with its interval.
 
-    `logits` maps teacher, raw and distilled to their seeds' logits.
+    `logits` maps teacher, raw and distilled to their seeds' logits [N]; users and seeds are drawn as for the whole window.
     """
-    found = []
-    for name, value, mask in _masks(frame):
-        rows = int(mask.sum())
-        if rows < FEWEST:
-            continue
-        table = {model: _metrics(frame, mask, seeds) for model, seeds in logits.items()}
-        eta, why = _eta(table, rows)
-        found.append(Slice(slice=name, value=value, rows=rows, metrics=table, eta=eta, why=why))
-    return found
+    return [
+        _slice(frame, logits, name, value, mask, drawn, confidence)
+        for name, value, mask in _masks(frame)
+        if mask.sum() >= FEWEST
+    ]
 
 
-def _eta(table: dict[str, dict[str, float | None]], rows: int) -> tuple[float | None, str | None]:
-    teacher, raw, distilled = (table[model]["gauc"] for model in ("teacher", "raw", "distilled"))
-    if teacher is None or raw is None or distilled is None:
-        return None, "GAUC is not defined here"
-    if teacher - raw < 2 / math.sqrt(rows):
-        return None, "the teacher's gain is inside the noise of this many rows"
-    return (distilled - raw) / (teacher - raw), None
+def _slice(frame: Frame, logits: dict[str, list[Array]], name: str, value: str, mask: Array, drawn: Draws,
+           confidence: float) -> Slice:  # fmt: skip
+    part = frame.where(mask)
+    cut = {model: [z[mask] for z in logits[model]] for model in ("teacher", "raw", "distilled")}
+    eta, areas = gauc_transferability(
+        part.samples, cut["teacher"], cut["raw"], cut["distilled"], drawn, confidence
+    )
+    table = {
+        model: part.scores(seeds, grouped=False).values | {"gauc": area}
+        for (model, seeds), area in zip(cut.items(), areas, strict=True)
+    }
+    return Slice(slice=name, value=value, rows=int(mask.sum()), metrics=table, eta=eta.eta, low=eta.low, high=eta.high,
+                 why=eta.why)  # fmt: skip

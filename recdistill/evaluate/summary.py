@@ -18,8 +18,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from recdistill.errors import UserError
 
 __all__ = [
-    "LABELS", "METRICS", "SCHEMA_VERSION", "Bin", "Curve", "Details", "ModelSummary", "Models", "Signals", "Slice",
-    "StudentSummary", "Summary", "TaskMetrics", "Transfer", "Transferability", "Versions", "Window", "load",
+    "LABELS", "METRICS", "SCHEMA_VERSION", "Bin", "Curve", "Details", "ModelSummary", "Models", "Slice",
+    "StudentSummary", "Summary", "TaskSummary", "Transfer", "Transferability", "Versions", "Window", "load",
     "summarise", "write_atomic", "write_summary",
 ]  # fmt: skip
 
@@ -27,6 +27,7 @@ SCHEMA_VERSION = 1
 METRICS = ("auc", "gauc", "logloss", "ne", "calibration", "ece")
 LABELS = {
     "auc": "AUC", "gauc": "GAUC", "logloss": "LogLoss", "ne": "NE", "calibration": "Calibration", "ece": "ECE",
+    "kl": "KL to teacher",
     "teacher": "Teacher", "raw": "Raw student", "distilled": "Distilled student",
 }  # fmt: skip
 
@@ -52,10 +53,12 @@ class _Record(BaseModel):
 
 
 class ModelSummary(_Record):
-    """One model on the window. Each metric is the mean over `seeds`, of the first task; null is explained in `why`.
+    """One model on the window and one task. Each metric is the mean over `seeds`; null is explained in `why`.
 
     `calibration` is sum of predictions / sum of labels (1 is perfect), `rows_per_second` is measured in the loop
-    (predict, record, learn), `std` holds the standard deviation over seeds of any metric above.
+    (predict, record, learn), `std` holds the standard deviation over seeds of any metric above. `gauc` is that of the
+    summary's `group`; `gauc_by` holds it by user and, where the log has requests, by request. `settings` are the
+    experiment file's.
     """
 
     auc: Number = None
@@ -64,12 +67,14 @@ class ModelSummary(_Record):
     ne: Number = None
     calibration: Number = None
     ece: Number = None
+    gauc_by: dict[str, Number] = {}
     dense_parameters: Count | None = None
     sparse_parameters: Count | None = None
     rows_per_second: Number = None
     seeds: list[int] = []
     std: dict[str, Number] = {}
     why: dict[str, str] = {}
+    settings: dict[str, str | int | float] = {}
 
     def metric(self, name: str) -> float | None:
         """Return the metric called `name`, one of METRICS; KeyError for any other name."""
@@ -117,15 +122,6 @@ class Transferability(_Record):
     ne: Transfer
 
 
-class StudentSummary(_Record):
-    """One student of the run: trained raw and distilled, equal in everything else."""
-
-    raw: ModelSummary
-    distilled: ModelSummary
-    transferability: Transferability
-    coverage: Share = None
-
-
 class Versions(_Record):
     """What the numbers were computed from: Delta versions of the two tables, and the packages' versions."""
 
@@ -165,54 +161,55 @@ class Bin(_Record):
 
 
 class Slice(_Record):
-    """The metrics of one part of the window: where `slice` (say `hour`) has `value`; eta null is explained in `why`."""
+    """The metrics of one part of the window: where `slice` (say `hour`) has `value`.
+
+    `eta` is on GAUC, from `low` to `high` at the summary's `confidence`; null is explained in `why`.
+    """
 
     slice: str
     value: str
     rows: Count
     metrics: dict[str, dict[str, Number]]  # model -> metric -> value
     eta: Number = None
-    why: str | None = None
-
-
-class Signals(_Record):
-    """What the distilled student heard over time: share of rows with a signal, and KL(teacher || student) in nats."""
-
-    time: list[Moment]
-    coverage: list[Share] = []
-    kl: list[Number] = []
-
-    @model_validator(mode="after")
-    def _equally_long(self) -> Signals:
-        for name, values in (("coverage", self.coverage), ("kl", self.kl)):
-            if values and len(values) != len(self.time):
-                raise ValueError(f"{name} has {len(values)} values for {len(self.time)} time buckets")
-        return self
-
-
-class TaskMetrics(_Record):
-    """The metrics of one task of several, and its eta on GAUC."""
-
-    task: str
-    metrics: dict[str, dict[str, Number]]  # model -> metric -> value
-    eta: Number = None
+    low: Number = None
+    high: Number = None
     why: str | None = None
 
 
 class Details(_Record):
-    """What the report draws. Models are keyed `teacher`, `raw`, `distilled`, or any other name for further lines."""
+    """What the report draws of one student, models keyed `teacher`, `raw`, `distilled`."""
 
     curves: dict[str, Curve] = {}
     calibration: dict[str, list[Bin]] = {}
     slices: list[Slice] = []
-    signals: Signals | None = None
-    tasks: list[TaskMetrics] = []
+
+
+class StudentSummary(_Record):
+    """One student of the run on one task: trained raw and distilled, equal in everything else.
+
+    `coverage`: share of samples that had a usable signal when the distilled one learned from them.
+    """
+
+    raw: ModelSummary
+    distilled: ModelSummary
+    transferability: Transferability
+    coverage: Share = None
+    details: Details = Details()
+
+
+class TaskSummary(_Record):
+    """One task: the rows of the window whose label is known, and every model on them."""
+
+    rows: Count
+    teacher: ModelSummary
+    students: dict[str, StudentSummary]
 
 
 class Summary(_Record):
     """The whole of `summary.json`; `docs/summary.md` describes it key by key.
 
-    The first entry of `students` is the one in `models` and `transferability`. `rows` counts the scored rows.
+    Everything outside `further_tasks` is about the first task. The first entry of `students` is the one in `models` and
+    `transferability`. `rows` counts the scored rows.
     """
 
     schema_version: Literal[1] = 1
@@ -228,7 +225,14 @@ class Summary(_Record):
     models: Models
     transferability: Transferability
     students: Annotated[dict[str, StudentSummary], Field(min_length=1)]
-    details: Details = Details()
+    further_tasks: dict[str, TaskSummary] = {}
+
+    @model_validator(mode="after")
+    def _tasks_are_known(self) -> Summary:
+        unknown = self.further_tasks.keys() - set(self.tasks[1:])
+        if unknown:
+            raise ValueError(f"further_tasks holds '{min(unknown)}', which is none of the tasks after the first")
+        return self
 
     @model_validator(mode="after")
     def _first_student_is_shown(self) -> Summary:

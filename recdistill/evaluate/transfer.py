@@ -23,10 +23,12 @@ import numpy as np
 from recdistill.errors import UserError
 from recdistill.evaluate import metrics
 
-__all__ = ["Samples", "Transferred", "bootstrap", "transferability", "user_weights"]
+__all__ = [
+    "Draws", "Samples", "Transferred", "bootstrap", "bootstrap_gauc", "draw_all", "gauc_transferability",
+    "transferability", "user_weights",
+]  # fmt: skip
 
 Array = np.ndarray[Any, np.dtype[Any]]
-NAMES = ("auc", "gauc", "ne")
 BUNDLES = 10_000  # more users than this are drawn in random bundles: the error of the error is 1 / sqrt(2 x bundles)
 
 
@@ -42,6 +44,10 @@ class Samples:
     def users(self) -> int:
         """Return the number of users."""
         return int(self.user.max()) + 1 if len(self.user) else 0
+
+    def where(self, part: slice | Array) -> Samples:
+        """Return the rows in `part`, a slice or a mask [N]; users and groups keep their codes."""
+        return Samples(self.label[part], self.user[part], self.group[part])
 
 
 @dataclass(frozen=True)
@@ -95,14 +101,13 @@ def bootstrap(samples: Samples, logits: Sequence[Array], bundle: Array, weights:
     """
     bundles, at = weights.shape[1], bundle[samples.user]
     positive = samples.label == 1
-    codes, owner = _owners(samples)
 
-    def totals(values: Array, where: Array) -> Array:
-        return np.asarray(weights @ np.bincount(where, values, bundles))
+    def totals(values: Array) -> Array:
+        return np.asarray(weights @ np.bincount(at, values, bundles))
 
-    positives, negatives = totals(positive.astype(float), at), totals((~positive).astype(float), at)
+    positives, negatives = totals(positive.astype(float)), totals((~positive).astype(float))
     rows = positives + negatives
-    found: dict[str, list[Array]] = {name: [] for name in NAMES}
+    found: dict[str, list[Array]] = {"auc": [], "ne": []}
     with np.errstate(divide="ignore", invalid="ignore"):
         entropy = metrics.entropy(positives / rows)
         entropy[entropy == 0] = np.nan  # one class: NE does not exist
@@ -110,13 +115,24 @@ def bootstrap(samples: Samples, logits: Sequence[Array], bundle: Array, weights:
             placed = metrics.placements(samples.label, logit)
             placed_positive, placed_negative = np.where(positive, placed, 0.0), np.where(positive, 0.0, placed)
             whole = placed_positive.sum() / positive.sum()
-            sides = totals(placed_positive, at) / positives + totals(placed_negative, at) / negatives
+            sides = totals(placed_positive) / positives + totals(placed_negative) / negatives
             found["auc"].append(sides - whole)
-            group, area, size = metrics.gauc_parts(samples.label, logit, samples.group)
-            of = bundle[owner[np.searchsorted(codes, group)]]
-            found["gauc"].append(totals(area * size, of) / totals(size.astype(float), of))
-            found["ne"].append(-totals(metrics.log_losses(samples.label, logit), at) / rows / entropy)
-    return {name: np.stack(values) for name, values in found.items()}
+            found["ne"].append(-totals(metrics.log_losses(samples.label, logit)) / rows / entropy)
+    gauc = bootstrap_gauc(samples, logits, bundle, weights)
+    return {"auc": np.stack(found["auc"]), "gauc": gauc, "ne": np.stack(found["ne"])}
+
+
+def bootstrap_gauc(samples: Samples, logits: Sequence[Array], bundle: Array, weights: Array) -> Array:
+    """Return GAUC alone as float64 [models, replicates]; see `bootstrap`. Users of `samples` may be some of all."""
+    codes, owner = _owners(samples)
+    columns = []
+    for logit in logits:
+        group, area, size = metrics.gauc_parts(samples.label, logit, samples.group)
+        of = bundle[owner[np.searchsorted(codes, group)]]
+        columns += [np.bincount(of, values, weights.shape[1]) for values in (area * size, size)]
+    sums = weights @ np.stack(columns, axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray((sums[:, ::2] / sums[:, 1::2]).T)
 
 
 def _spread(replicates: int, seeds: int, draw: np.random.Generator) -> Array:
@@ -137,27 +153,57 @@ def _over_seeds(values: Array, spread: Array) -> Array:
     return np.asarray(mean + ((values - mean) * spread.T).sum(0))
 
 
-def transferability(samples: Samples, teacher: Array | Sequence[Array], raw: Sequence[Array],
-                    distilled: Sequence[Array], *, replicates: int, confidence: float,
-                    seed: int = 0) -> dict[str, Transferred]:  # fmt: skip
+@dataclass(frozen=True)
+class Draws:
+    """One set of replicates, drawn once and used for every metric and slice.
+
+    bundle and weights as `user_weights` returns them; teachers and students: what each seed counts, as `_spread` says.
+    """
+
+    bundle: Array
+    weights: Array
+    teachers: Array
+    students: Array
+
+
+def draw_all(users: int, teachers: int, seeds: int, replicates: int, seed: int = 0) -> Draws:
+    """Return the draws for that many users, teachers and paired students; the same for the same `seed`."""
+    draw = np.random.default_rng(seed)
+    drawn = user_weights(users, replicates, draw)
+    return Draws(*drawn, _spread(replicates, teachers, draw), _spread(replicates, seeds, draw))
+
+
+def _answered(values: Array, drawn: Draws, users: int, confidence: float) -> Transferred:
+    """Return the answer from one metric's values [teachers + raw + distilled, replicates]."""
+    teachers, seeds = drawn.teachers.shape[1], drawn.students.shape[1]
+    parts = np.split(values, [teachers, teachers + seeds])
+    spreads = (drawn.teachers, drawn.students, drawn.students)
+    top, before, after = (_over_seeds(part, by) for part, by in zip(parts, spreads, strict=True))
+    return _answer(top, before, after, seeds, users, confidence)
+
+
+def transferability(samples: Samples, teacher: Sequence[Array], raw: Sequence[Array], distilled: Sequence[Array],
+                    drawn: Draws, confidence: float) -> dict[str, Transferred]:  # fmt: skip
     """Return eta by metric (auc, gauc, ne) from logits [N]: raw and distilled students paired by seed.
 
-    A teacher of several seeds is a sequence, and its spread over seeds then counts; that of a single teacher cannot be
-    seen, so the answer is about that teacher. Raises UserError for unpaired students and for groups that span users.
+    The spread over seeds of several teachers counts; that of a single one cannot be seen, so the answer is about that
+    teacher. Raises UserError for unpaired students and for groups that span users.
     """
     if len(raw) != len(distilled) or not raw:
         raise UserError(f"transferability: {len(raw)} raw and {len(distilled)} distilled students; pair them by seed")
-    teachers = [teacher] if isinstance(teacher, np.ndarray) else list(teacher)
-    draw = np.random.default_rng(seed)
-    bundle, weights = user_weights(samples.users, replicates, draw)
-    own, paired = _spread(replicates, len(teachers), draw), _spread(replicates, len(raw), draw)
-    found = bootstrap(samples, [*teachers, *raw, *distilled], bundle, weights)
-    answers = {}
-    for name, values in found.items():
-        parts = np.split(values, [len(teachers), len(teachers) + len(raw)])
-        top, before, after = (_over_seeds(part, by) for part, by in zip(parts, (own, paired, paired), strict=True))
-        answers[name] = _answer(top, before, after, len(raw), samples.users, confidence)
-    return answers
+    found = bootstrap(samples, [*teacher, *raw, *distilled], drawn.bundle, drawn.weights)
+    return {name: _answered(values, drawn, samples.users, confidence) for name, values in found.items()}
+
+
+def gauc_transferability(part: Samples, teacher: Sequence[Array], raw: Sequence[Array], distilled: Sequence[Array],
+                         drawn: Draws, confidence: float) -> tuple[Transferred, tuple[float, float, float]]:  # fmt: skip
+    """Return eta on GAUC of a part of the samples, and the GAUC of teacher, raw and distilled, means over seeds.
+
+    Users are drawn as for all samples; only the rows of the part count.
+    """
+    values = bootstrap_gauc(part, [*teacher, *raw, *distilled], drawn.bundle, drawn.weights)
+    top, before, after = (float(one.mean()) for one in np.split(values[:, 0], [len(teacher), len(teacher) + len(raw)]))
+    return _answered(values, drawn, len(np.unique(part.user)), confidence), (top, before, after)
 
 
 def _interval(replicates: Array, confidence: float) -> tuple[float, float]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from recdistill.evaluate.summary import LABELS, Summary
+from recdistill.evaluate.summary import LABELS, StudentSummary, Summary
 
-__all__ = ["Verdict", "headline", "primary_metric"]
+__all__ = ["Verdict", "headline", "primary_metric", "verdicts"]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The report's first sentence as plain text, about `metric`; `kind` is claim, unclear, harm or none."""
+    """The report's first sentence on a student as plain text, about `metric`; `kind` is claim, unclear, harm or none."""
 
     kind: str
     text: str
@@ -23,16 +23,21 @@ def primary_metric(summary: Summary) -> str:
     return "auc" if summary.models.teacher.gauc is None and summary.models.teacher.auc is not None else "gauc"
 
 
-def headline(summary: Summary) -> Verdict:
-    """Return what the run shows in one sentence, no stronger than its interval allows."""
+def verdicts(summary: Summary) -> dict[str, Verdict]:
+    """Return what the run shows of each student, in the run's order."""
     metric = primary_metric(summary)
-    eta = getattr(summary.transferability, metric)
+    return {name: headline(student, metric, summary.confidence) for name, student in summary.students.items()}
+
+
+def headline(student: StudentSummary, metric: str, confidence: float) -> Verdict:
+    """Return what the run shows of one student in one sentence, no stronger than its interval allows."""
+    eta = getattr(student.transferability, metric)
     if eta.eta is None:
         return Verdict("none", f"No claim: {eta.why}", metric)
     arrived = f"{eta.eta:.0%}".replace("%", " %") + " of the teacher's gain arrived"
     if eta.low is None or eta.high is None:
         return Verdict("unclear", f"Not certain: {arrived} ({LABELS[metric]}, no interval)", metric)
-    about = f"({LABELS[metric]}, {100 * summary.confidence:g} % interval {_interval(eta.low, eta.high)})"
+    about = f"({LABELS[metric]}, {100 * confidence:g} % interval {_interval(eta.low, eta.high)})"
     if eta.low > 0:
         return Verdict("claim", f"{arrived} {about}", metric)
     if eta.high < 0:

@@ -10,11 +10,10 @@ from recdistill.evaluate.summary import (
     Curve,
     Details,
     ModelSummary,
-    Signals,
     Slice,
     StudentSummary,
     Summary,
-    TaskMetrics,
+    TaskSummary,
     Transfer,
     Transferability,
     Versions,
@@ -32,21 +31,25 @@ def _model(auc: float, gauc: float, ne: float, dense: int, sparse: int, speed: f
     return ModelSummary(
         auc=auc, gauc=gauc, logloss=ne * 0.41, ne=ne, calibration=1.01 + (auc - 0.75) / 5, ece=0.011 - auc / 100,
         dense_parameters=dense, sparse_parameters=sparse, rows_per_second=speed, seeds=seeds,
-        std={"auc": 0.0011, "gauc": 0.0014, "ne": 0.0009},
+        std={"auc": 0.0011, "gauc": 0.0014, "ne": 0.0009}, gauc_by={"user": gauc, "request": gauc - 0.01},
+        settings={"kind": "din", "width": sparse // 41_000, "history": 20},
     )  # fmt: skip
 
 
-def _student(scale: float, width: int) -> StudentSummary:
+def _student(scale: float, width: int, details: Details | None = None) -> StudentSummary:
     raw = _model(0.7481, 0.7392, 0.9013, 1_100 * width, 41_000 * width, 61_000 / width * 16, SEEDS)
     distilled = _model(0.7481 + 0.028 * scale, 0.7392 + 0.0428 * scale, 0.9013 - 0.03 * scale, 1_100 * width,
                        41_000 * width, 58_000 / width * 16, SEEDS)  # fmt: skip
+    told = {"weight": 1.0, "towers": "decoupled", "loss": "cross-entropy", "gate": "always"}
+    distilled = distilled.model_copy(update={"settings": distilled.settings | told})
     auc = 0.94 * scale
     transfer = Transferability(
         auc=Transfer(eta=auc, low=auc - 0.11, high=auc + 0.1, teacher_gain=0.031),
         gauc=Transfer(eta=scale, low=scale - 0.11, high=scale + 0.08, teacher_gain=0.0428),
         ne=Transfer(teacher_gain=0.0008, why="the teacher's gain is inside the noise (interval -0.0011 to 0.0027)"),
     )  # fmt: skip
-    return StudentSummary(raw=raw, distilled=distilled, transferability=transfer, coverage=0.981)
+    return StudentSummary(raw=raw, distilled=distilled, transferability=transfer, coverage=0.981,
+                          details=details or Details())  # fmt: skip
 
 
 def _curve(level: float, gain: float, buckets: int = 28) -> Curve:
@@ -74,24 +77,21 @@ def _slices() -> list[Slice]:
              ("hour", "12-17", 20_300, 0.739, 0.031), ("hour", "18-23", 27_700, 0.738, 0.03)]  # fmt: skip
     return [
         Slice(slice=kind, value=value, rows=rows, eta=0.62 if gain > 0.01 else None,
+              low=0.41 if gain > 0.01 else None, high=0.83 if gain > 0.01 else None,
               why=None if gain > 0.01 else "the teacher's gain is inside the noise",
               metrics={"teacher": {"gauc": raw + gain}, "raw": {"gauc": raw}, "distilled": {"gauc": raw + 0.62 * gain}})
         for kind, value, rows, raw, gain in parts
     ]  # fmt: skip
 
 
-def _details() -> Details:
-    time = [START + timedelta(hours=12 * i) for i in range(28)]
-    coverage: list[float | None] = [0.95 + 0.04 * (1 - math.exp(-i)) for i in range(28)]
+def _details(scale: float) -> Details:
     kl: list[float | None] = [0.02 + 0.06 * math.exp(-i / 6) for i in range(28)]
+    raw, distilled = _curve(0.705, 0.034), _curve(0.705, 0.034 + 0.041 * scale)
+    distilled = distilled.model_copy(update={"metrics": distilled.metrics | {"kl": kl}})
     return Details(
-        curves={"teacher": _curve(0.71, 0.075), "raw": _curve(0.705, 0.034), "distilled": _curve(0.706, 0.06)},
+        curves={"teacher": _curve(0.71, 0.075), "raw": raw, "distilled": distilled},
         calibration={"teacher": _bins(1.02), "raw": _bins(0.86), "distilled": _bins(0.97)},
         slices=_slices(),
-        signals=Signals(time=time, coverage=coverage, kl=kl),
-        tasks=[TaskMetrics(task=task, metrics={name: {"auc": 0.75 + step, "gauc": 0.74 + step} for name, step in
-                                               (("teacher", gain), ("raw", 0.0), ("distilled", gain * 0.6))}, eta=0.6)
-               for task, gain in (("click", 0.043), ("finish", 0.02))],
     )  # fmt: skip
 
 
@@ -102,7 +102,10 @@ def sample_summary() -> Summary:
         window=Window(start=START, end=START + timedelta(days=14), share=0.5),
         versions=Versions(events=41, predictions=117, packages={"recdistill": "0.1.0", "torch": "2.13.0"}),
         teacher=_model(0.7791, 0.7820, 0.8718, 4_200_000, 5_300_000, 3_900, [0]),
-        students={"din-16": _student(0.62, 16), "din-8": _student(0.31, 8)}, details=_details(),
+        students={"din-16": _student(0.62, 16, _details(0.62)), "din-8": _student(0.31, 8, _details(0.31))},
+        further_tasks={"finish": TaskSummary(
+            rows=41_000, teacher=_model(0.7491, 0.7520, 0.9218, 4_200_000, 5_300_000, 3_900, [0]),
+            students={"din-16": _student(0.55, 16), "din-8": _student(0.21, 8)})},
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from recdistill.errors import RecdistillError, UserError
 from recdistill.evaluate import metrics
 from recdistill.evaluate.query import load_window, logits_of
 from recdistill.evaluate.slices import curve, slices
+from recdistill.evaluate.transfer import draw_all
 from recdistill.tables import EventLog, EventSchema, PredictionLog
 
 START = datetime(2024, 5, 1, tzinfo=UTC)
@@ -79,10 +80,10 @@ def test_groups_are_requests_within_users_and_rows_without_one_stand_alone(tmp_p
     assert np.array_equal(by_user.group, by_user.user)
 
 
-def test_a_window_without_labels_is_refused(tmp_path):
-    log, _ = events_of(tmp_path, {"user_id": [1, 2, 3, 4], "label": [0, 1, None, None]})
-    with pytest.raises(UserError, match="no row after the first 50% has a label of 'click'"):
-        load_window(log, log.version, "click", 0.5, "user")
+def test_rows_cannot_be_grouped_by_a_request_that_the_log_has_not(tmp_path):
+    log, _ = events_of(tmp_path, {"user_id": [1, 2, 3, 4], "label": [0, 1, 1, 0]})
+    with pytest.raises(UserError, match="the log has no request ids"):
+        load_window(log, log.version, "click", 0.5, "request")
 
 
 def test_logits_meet_their_own_rows_and_no_others(tmp_path):
@@ -131,7 +132,8 @@ def scored(tmp_path_factory):
 
 def test_slices_are_the_metrics_of_their_rows(scored):
     window, logits = scored
-    found = {(part.slice, part.value): part for part in slices(window, logits)}
+    drawn = draw_all(window.samples.users, 1, 2, 200)
+    found = {(part.slice, part.value): part for part in slices(window, logits, drawn, 0.95)}
     assert {name for name, _ in found} == {"new_item", "new_user", "history_length", "hour"} - (
         {"new_user"} if not window.rows["new_user"].any() else set()
     )
@@ -143,7 +145,11 @@ def test_slices_are_the_metrics_of_their_rows(scored):
     expected = np.mean([metrics.gauc(y, z[mask], group) for z in logits["raw"]])
     assert part.metrics["raw"]["gauc"] == pytest.approx(expected)
     assert sum(p.rows for (name, _), p in found.items() if name == "hour") <= len(mask)
-    assert all((p.eta is None) == (p.why is not None) for p in found.values())
+    for other in found.values():
+        assert (other.eta is None) == (other.why is not None)
+        assert other.eta is None or other.low < other.eta < other.high
+    expected = metrics.over_seeds(y, [z[mask] for z in logits["raw"]], group).values
+    assert part.metrics["raw"] == pytest.approx(expected)
 
 
 def test_curves_cover_the_window_once_in_order(scored):

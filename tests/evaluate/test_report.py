@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from recdistill.errors import UserError
 from recdistill.evaluate.charts import linear_axis, log_axis, ticks, time_axis
-from recdistill.evaluate.report import headline, render, write_report
+from recdistill.evaluate.report import render, write_report
 from recdistill.evaluate.report_text import number, percent
-from recdistill.evaluate.summary import Bin, Curve, Details, Slice, Summary, Transfer, Transferability
+from recdistill.evaluate.summary import Bin, Curve, Details, Slice, Summary, TaskSummary, Transfer, Transferability
+from recdistill.evaluate.verdict import Verdict, verdicts
 from tests.evaluate.sample import START, sample_summary, withheld_summary
 
 HOSTILE = "<script>alert('x')</script>\"&$name"
@@ -27,6 +28,17 @@ def with_eta(**gauc: float | str | None) -> Summary:
     transfer = summary.transferability.model_copy(update={"gauc": Transfer.model_validate(gauc)})
     first = summary.students["din-16"].model_copy(update={"transferability": transfer})
     return summary.model_copy(update={"transferability": transfer, "students": {"din-16": first}})
+
+
+def headline(summary: Summary) -> Verdict:
+    """Return the verdict on the first student."""
+    return next(iter(verdicts(summary).values()))
+
+
+def with_details(summary: Summary, details: Details) -> Summary:
+    """Return the summary with other details of every student."""
+    students = {n: s.model_copy(update={"details": details}) for n, s in summary.students.items()}
+    return summary.model_copy(update={"students": students})
 
 
 @pytest.mark.parametrize(
@@ -103,23 +115,25 @@ def test_the_page_is_whole_and_loads_nothing(summary: Summary) -> None:
 
 def test_what_a_user_wrote_is_escaped_everywhere() -> None:
     full = sample_summary()
-    details = full.details.model_copy(
+    first = full.students["din-16"].details
+    details = first.model_copy(
         update={
-            "curves": {HOSTILE: full.details.curves["raw"], **full.details.curves},
-            "calibration": {HOSTILE: full.details.calibration["raw"]},
+            "curves": {HOSTILE: first.curves["raw"], **first.curves},
+            "calibration": {HOSTILE: first.calibration["raw"]},
             "slices": [Slice(slice=HOSTILE, value=HOSTILE, rows=1, metrics={"raw": {"gauc": 0.5}}, why=HOSTILE)],
-            "tasks": [t.model_copy(update={"task": HOSTILE, "eta": None, "why": HOSTILE}) for t in full.details.tasks],
         }
     )
     hostile_model = full.models.raw.model_copy(update={"auc": None, "dense_parameters": None, "why": {
-        "auc": HOSTILE, "dense_parameters": HOSTILE}})  # fmt: skip
+        "auc": HOSTILE, "dense_parameters": HOSTILE}, "settings": {"kind": HOSTILE, "weight": HOSTILE},
+        "gauc_by": {HOSTILE: 0.5, "user": 0.5}})  # fmt: skip
     withheld = Transferability(auc=Transfer(why=HOSTILE), gauc=Transfer(why=HOSTILE), ne=Transfer(why=HOSTILE))
-    student = full.students["din-16"].model_copy(update={"raw": hostile_model, "transferability": withheld})
+    student = full.students["din-16"].model_copy(update={"raw": hostile_model, "transferability": withheld, "details": details})
     text = render(
         full.model_copy(
             update={
-                "name": HOSTILE, "group": HOSTILE, "tasks": [HOSTILE], "details": details, "transferability": withheld,
+                "name": HOSTILE, "group": HOSTILE, "tasks": [HOSTILE, HOSTILE], "transferability": withheld,
                 "students": {HOSTILE: student, "b": student},
+                "further_tasks": {HOSTILE: TaskSummary(rows=1, teacher=hostile_model, students={HOSTILE: student})},
                 "models": full.models.model_copy(update={"raw": hostile_model}),
                 "versions": full.versions.model_copy(update={"packages": {HOSTILE: HOSTILE}}),
             }
@@ -140,9 +154,37 @@ def test_what_is_missing_is_a_dash_with_its_reason() -> None:
 
 def test_students_with_other_seeds_are_not_called_paired() -> None:
     summary = sample_summary()
-    assert "the same for raw and distilled" in render(summary)
-    models = summary.models.model_copy(update={"raw": summary.models.raw.model_copy(update={"seeds": [7]})})
-    assert "raw 7; distilled 0, 1, 2, 3, 4: not the same" in render(summary.model_copy(update={"models": models}))
+    assert "not the same" not in render(summary)
+    raw = summary.models.raw.model_copy(update={"seeds": [7]})
+    students = summary.students | {"din-8": summary.students["din-8"].model_copy(update={"raw": raw})}
+    assert "raw 7; distilled 0, 1, 2, 3, 4: not the same" in render(summary.model_copy(update={"students": students}))
+
+
+def test_every_student_has_its_own_verdict_numbers_and_settings() -> None:
+    text = Page(render(sample_summary())).text
+    assert "din-16 62\u202f% of the teacher’s gain arrived (GAUC, 95\u202f% interval 51–70\u202f%)" in text
+    assert "din-8 31\u202f% of the teacher’s gain arrived (GAUC, 95\u202f% interval 20–39\u202f%)" in text
+    for shown in ("student din-16 scores GAUC 0.7392", "student din-8 scores GAUC 0.7392", "0.7525", "Over time din-8",
+                  "din, width 8, history 20; distilled with weight 1.0, decoupled towers, cross-entropy"):  # fmt: skip
+        assert shown in text
+    for student in sample_summary().students:
+        alone = sample_summary().model_copy(update={"students": {student: sample_summary().students[student]}})
+        assert student in Page(render(alone)).text and "Details of" not in render(alone)
+
+
+def test_a_students_harm_is_not_hidden_behind_anothers_gain() -> None:
+    summary = sample_summary()
+    hurt = Transferability(**dict.fromkeys(("auc", "gauc", "ne"), Transfer(eta=-0.2, low=-0.3, high=-0.1)))
+    students = summary.students | {"din-8": summary.students["din-8"].model_copy(update={"transferability": hurt})}
+    text = Page(render(summary.model_copy(update={"students": students}))).text
+    assert "video-feed: Transfer shown, Harm shown" in text and "Harm showndin-8 Distillation hurt: −20" in text
+
+
+def test_every_task_has_its_row_for_every_student() -> None:
+    text = render(sample_summary())
+    for row in ("click <small>din-16", "click <small>din-8", "finish <small>din-16", "finish <small>din-8"):
+        assert row in text
+    assert "Every task" not in render(sample_summary().model_copy(update={"further_tasks": {}}))
 
 
 def test_the_page_shows_the_numbers_of_the_summary() -> None:
@@ -174,7 +216,7 @@ def test_the_page_shows_the_numbers_of_the_summary() -> None:
     ],
 )  # fmt: skip
 def test_scant_details_still_make_a_page(details: Details) -> None:
-    assert Page(render(sample_summary().model_copy(update={"details": details}))).open == []
+    assert Page(render(with_details(sample_summary(), details))).open == []
 
 
 def test_the_report_is_written_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ from recdistill.evaluate import summary as module
 from recdistill.evaluate.summary import (
     Curve,
     ModelSummary,
-    Signals,
     StudentSummary,
     Transfer,
     load,
@@ -46,6 +45,8 @@ def test_the_file_is_standard_json_with_the_promised_keys(tmp_path: Path) -> Non
     assert tree["transferability"]["ne"]["eta"] is None and tree["transferability"]["ne"]["why"]
     assert list(tree["students"]) == ["din-16", "din-8"]
     assert tree["models"]["raw"] == tree["students"]["din-16"]["raw"]
+    assert tree["models"]["distilled"]["settings"]["weight"] == 1.0
+    assert list(tree["further_tasks"]["finish"]["students"]) == ["din-16", "din-8"]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
@@ -64,8 +65,6 @@ def test_a_withheld_eta_must_say_why() -> None:
 def test_series_of_other_lengths_than_their_time_are_refused() -> None:
     with pytest.raises(ValidationError, match="2 values for 1"):
         Curve(time=[START], metrics={"auc": [0.1, 0.2]})
-    with pytest.raises(ValidationError, match="2 values for 1"):
-        Signals(time=[START], kl=[0.1, 0.2])
 
 
 def test_the_first_student_is_the_one_shown() -> None:
@@ -76,6 +75,12 @@ def test_the_first_student_is_the_one_shown() -> None:
     assert summary.coverage == summary.students["din-16"].coverage
     with pytest.raises(ValueError, match="at least one"):
         summarise(teacher=summary.models.teacher, students=dict[str, StudentSummary]())
+
+
+def test_further_tasks_are_tasks_after_the_first() -> None:
+    summary = sample_summary()
+    with pytest.raises(ValidationError, match="holds 'click'"):
+        module.Summary(**{**summary.model_dump(), "further_tasks": {"click": summary.further_tasks["finish"]}})
 
 
 def test_metric_refuses_other_names() -> None:

@@ -5,13 +5,20 @@ import pytest
 
 from recdistill.errors import UserError
 from recdistill.evaluate import metrics, transfer
-from recdistill.evaluate.transfer import Samples, bootstrap, transferability, user_weights
+from recdistill.evaluate.transfer import Samples, bootstrap, draw_all, gauc_transferability, user_weights
 
 BRUTE = {
     "auc": lambda y, z, g: metrics.auc(y, z),
     "gauc": metrics.gauc,
     "ne": lambda y, z, g: -metrics.normalized_entropy(y, z),
 }
+
+
+def transferability(samples, teacher, raw, distilled, *, replicates, confidence):
+    """Return the answers with draws of their own; a lone teacher may come as an array."""
+    teachers = [teacher] if isinstance(teacher, np.ndarray) else teacher
+    drawn = draw_all(samples.users, len(teachers), len(raw), replicates)
+    return transfer.transferability(samples, teachers, raw, distilled, drawn, confidence)
 
 
 def world(users=150, rows=12, seed=0, spread=1.0):
