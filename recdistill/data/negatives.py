@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from recdistill.config import NegativesConfig
-from recdistill.data.readers.log import Log
+from recdistill.data.log import Log
 from recdistill.data.sampling import mixed, uniform
 from recdistill.data.seen import Seen
 from recdistill.errors import UserError, did_you_mean

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from recdistill.config import SamplingConfig
-from recdistill.data.readers.log import Log
+from recdistill.data.log import Log
 from recdistill.tables import EventSchema
 
 __all__ = ["INGEST", "down_sampled", "kept", "mixed", "uniform"]

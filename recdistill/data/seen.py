@@ -20,6 +20,8 @@ class Seen:
     def add(self, keys: Array) -> None:
         """Add int64 or uint64 [n] keys."""
         run = np.sort(keys)
+        if not len(run):
+            return
         while self._runs and len(self._runs[-1]) <= 2 * len(run):
             run = np.sort(np.concatenate((self._runs.pop(), run)), kind="stable")
         self._runs.append(run)

@@ -9,10 +9,10 @@ from pathlib import Path
 import polars as pl
 
 from recdistill.config import ColumnsConfig, DataConfig, SamplingConfig
+from recdistill.data.log import Log
 from recdistill.data.negatives import with_negatives
 from recdistill.data.readers.globo import read_globo
 from recdistill.data.readers.kuairand import read_kuairand
-from recdistill.data.readers.log import Log
 from recdistill.data.readers.mind import read_mind
 from recdistill.data.readers.movielens import read_movielens
 from recdistill.data.readers.options import read_options

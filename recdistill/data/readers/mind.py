@@ -13,8 +13,8 @@ from pathlib import Path
 import polars as pl
 
 from recdistill.config import BehaviorsConfig, ColumnsConfig, DataConfig
+from recdistill.data.log import Log
 from recdistill.data.readers.files import ROW, Source, find_files, scan_text
-from recdistill.data.readers.log import Log
 from recdistill.data.readers.mapping import make_time
 from recdistill.data.readers.options import NoOptions, read_options
 from recdistill.data.readers.rows import Events, behavior_rows

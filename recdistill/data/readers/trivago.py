@@ -11,8 +11,8 @@ from pathlib import Path
 import polars as pl
 
 from recdistill.config import BehaviorsConfig, ColumnsConfig, DataConfig
+from recdistill.data.log import Log
 from recdistill.data.readers.files import ROW, find_files, scan_csv
-from recdistill.data.readers.log import Log
 from recdistill.data.readers.options import NoOptions, read_options
 from recdistill.data.readers.rows import Events, behavior_rows
 from recdistill.errors import UserError
