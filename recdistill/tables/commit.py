@@ -1,8 +1,8 @@
 """One Delta table with atomic, idempotent appends.
 
-    prepare (checks) -> last_sequence(writer) on a fresh handle -> write through that same handle
-                                 |                                        |
-                     already there: nothing to do          another process with this id: refused
+    prepare (checks) -> last sequence of the writer on a fresh handle -> files -> commit through that same handle
+                                 |                                                    |
+                     already there: nothing to do                another process with this id: refused
 
 The library records a writer's transaction number but accepts the same one again, so the writer reads it first; the
 commit then conflicts if anyone else used the id in between.
@@ -10,21 +10,29 @@ commit then conflicts if anyone else used the id in between.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 
 import polars as pl
-import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
-from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake import CommitProperties, DeltaTable, Transaction
+from deltalake.exceptions import CommitFailedError, DeltaError
+from deltalake.transaction import AddAction, RemoveAction
+from polars.exceptions import PolarsError
 
 from recdistill.errors import UserError
-from recdistill.tables.follow import added_files, read_files
+from recdistill.tables.follow import added_parts, first_line, live_parts, newest_version, open_delta
+from recdistill.tables.parts import Part, ahead, arrow, read_parts, write_part, write_parts
 
 __all__ = ["DeltaLog"]
 
-RETRIES = 15  # optimistic conflicts with other writers; appends never truly conflict
+RETRIES = 100  # optimistic conflicts with other writers; appends never truly conflict
 KEY = "recdistill.schema"
+# A version is an offset for ever: nobody may change rows, and the log's commits outlive the usual 30 days.
+PROPERTIES = {"delta.appendOnly": "true", "delta.enableExpiredLogCleanup": "false"}
+MERGED = 128 << 20  # bytes of parts that compaction merges into one file
+CHUNK = 65_536  # rows
 
 
 class DeltaLog:
@@ -34,28 +42,22 @@ class DeltaLog:
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
-        try:
-            self.about = str(DeltaTable(str(path)).metadata().configuration.get(KEY, ""))
-        except TableNotFoundError:
-            raise UserError(f"{path}: no table there") from None
-        except (DeltaError, OSError) as error:
-            raise UserError(f"{path}: the table cannot be read: {_first_line(error)}") from None
+        self.about = str(open_delta(self.path).metadata().configuration.get(KEY, ""))
         if not self.about:
             raise UserError(f"{path}: a Delta table, but not one of recdistill")
 
     @classmethod
     def _create(cls, path: Path, columns: dict[str, pl.DataType], about: str) -> None:
         """Make an empty table, or leave an equal one; UserError when the one there has another schema."""
-        if DeltaTable.is_deltatable(str(path)):
-            found = cls(path).about
-            if found != about:
-                raise UserError(f"{path}: holds a table of another schema; choose another folder or delete it")
-            return
         try:
-            DeltaTable.create(str(path), schema=_arrow(pl.DataFrame(schema={**columns, **cls._partition_types()})).schema,
-                              partition_by=list(cls.partitions), configuration={KEY: about}, raise_if_key_not_exists=False)  # fmt: skip
+            if not DeltaTable.is_deltatable(str(path)):
+                empty = pl.DataFrame(schema={**columns, **cls._partition_types()})
+                DeltaTable.create(str(path), schema=arrow(empty).schema, partition_by=list(cls.partitions),
+                                  configuration={KEY: about, **PROPERTIES}, raise_if_key_not_exists=False)  # fmt: skip
         except (DeltaError, OSError) as error:
-            raise UserError(f"{path}: the table cannot be made: {_first_line(error)}") from None
+            raise UserError(f"{path}: the table cannot be made: {first_line(error)}") from None
+        if cls(path).about != about:
+            raise UserError(f"{path}: holds a table of another schema; choose another folder or delete it")
 
     @classmethod
     def _partition_types(cls) -> dict[str, pl.DataType]:
@@ -64,75 +66,128 @@ class DeltaLog:
     @property
     def version(self) -> int:
         """Return the newest Delta version."""
-        return int(DeltaTable(str(self.path)).version())
+        return newest_version(self.path)
 
     def last_sequence(self, writer: str) -> int:
         """Return the last sequence number that `writer` committed, -1 when none."""
-        found = DeltaTable(str(self.path)).transaction_version(writer)
-        return -1 if found is None else int(found)
+        return _sequence(open_delta(self.path), writer)
 
-    def _append(self, rows: pl.DataFrame, writer: str, sequence: int, metadata: dict[str, str]) -> int:
-        """Commit `rows` once as (writer, sequence); return the table's version. A replay writes nothing."""
+    def _append(self, rows: pl.DataFrame, writer: str, sequence: int, metadata: dict[str, str],
+                check: Callable[[DeltaTable], None]) -> int:  # fmt: skip
+        """Commit `rows` once as (writer, sequence); return the table's version. A replay writes nothing.
+
+        `check` looks at the table that is written to, and raises UserError for rows it cannot take.
+        """
+        table = open_delta(self.path)
+        if _sequence(table, writer) >= sequence:
+            return newest_version(self.path)
+        check(table)
         try:
-            table = DeltaTable(str(self.path))
-            done = table.transaction_version(writer)
-            if done is None or done < sequence:
-                write_deltalake(
-                    table, _arrow(rows), mode="append",
-                    commit_properties=CommitProperties(custom_metadata=metadata, max_commit_retries=RETRIES,
-                                                       app_transactions=[Transaction(writer, sequence)]),
-                )  # fmt: skip
-            return int(table.version())
+            self._commit(table, write_parts(self.path, rows, self.partitions), CommitProperties(
+                custom_metadata=metadata, max_commit_retries=RETRIES, app_transactions=[Transaction(writer, sequence)],
+            ))  # fmt: skip
+            return newest_version(self.path)
         except CommitFailedError as error:
-            raise UserError(
-                f"{self.path}: writer '{writer}' is in use by another process: {_first_line(error)}"
-            ) from None
+            raise UserError(f"{self.path}: writer '{writer}' is in use by another process: {first_line(error)}") from None
         except (DeltaError, OSError) as error:
-            raise UserError(f"{self.path}: cannot write: {_first_line(error)}") from None
+            raise UserError(f"{self.path}: cannot write: {first_line(error)}") from None
+
+    def _commit(self, table: DeltaTable, actions: Sequence[AddAction | RemoveAction], properties: CommitProperties) -> None:
+        table.create_write_transaction(list(actions), "append", table.schema(), list(self.partitions), commit_properties=properties)
 
     def scan(self, version: int | None = None, columns: list[str] | None = None) -> pl.LazyFrame:
-        """Return a lazy frame of the table pinned at `version` (default: the newest)."""
-        frame = pl.scan_delta(DeltaTable(str(self.path), version=version))
+        """Return a lazy frame of the table pinned at `version` (default: the newest), in no promised order.
+
+        Polars reads it without verifying checksums; `batches` verifies them.
+        """
+        frame = pl.scan_delta(open_delta(self.path, version))
         return frame.select(columns) if columns else frame
+
+    def collect(self, query: pl.LazyFrame) -> pl.DataFrame:
+        """Return the result of a query over `scan`; UserError when a file is damaged or was removed."""
+        try:
+            return query.collect()
+        except (PolarsError, OSError) as error:
+            raise UserError(f"{self.path}: cannot be read: {first_line(error)}") from None
 
     def rows(self, version: int | None = None) -> int:
         """Return the number of rows, from the table's statistics."""
-        return int(self.scan(version).select(pl.len()).collect().item())
+        return int(self.collect(self.scan(version).select(pl.len())).item())
 
     def follow(self, from_version: int, to_version: int | None = None) -> Iterator[tuple[int, pl.DataFrame]]:
         """Yield (version, rows) of the commits after `from_version` up to `to_version`, each row once.
 
         Commits that only rearrange files (compaction) are skipped. Raises UserError when vacuum removed a file.
         """
-        for version, files in added_files(self.path, from_version, self.version if to_version is None else to_version):
-            for rows in read_files(self.path, files, None, None):
+        for version, parts in added_parts(self.path, from_version, self.version if to_version is None else to_version):
+            for rows in read_parts(self.path, parts, None, None):
                 yield version, rows
 
+    def parts(self, version: int | None = None) -> list[Part]:
+        """Return the files of `version` (default: the newest) in commit order."""
+        return live_parts(self.path, self.version if version is None else version)
+
     def batches(
-        self, version: int | None = None, columns: list[str] | None = None, rows: int = 65_536
+        self, version: int | None = None, columns: list[str] | None = None, rows: int = CHUNK
     ) -> Iterator[pl.DataFrame]:
-        """Yield the rows up to `version` in commit order, at most `rows` at a time; memory O(batch)."""
-        for _, files in added_files(self.path, -1, self.version if version is None else version):
-            yield from read_files(self.path, files, columns, rows)
+        """Yield the rows at `version`, at most `rows` at a time; memory O(batch).
+
+        They come in commit order; after compaction a date's merged rows stand where its first commit stood, which is
+        the same order for a log in order of time.
+        """
+        yield from ahead(read_parts(self.path, self.parts(version), columns, rows))
 
     def compact(self) -> None:
-        """Merge small files; readers and followers see no change."""
-        DeltaTable(str(self.path)).optimize.compact()
+        """Merge small files, rows in commit order; readers and followers see no change. Memory O(batch)."""
+        table = open_delta(self.path)
+        parts = live_parts(self.path, table.version())
+        actions: list[AddAction | RemoveAction] = []
+        now = int(time.time() * 1000)
+        try:
+            for merged in _mergeable(parts):
+                partition = {name: merged[0].partition[name] for name in self.partitions}
+                actions.append(write_part(self.path, partition, self._stored(merged), change=False))
+                actions += [
+                    RemoveAction(part.path, data_change=False, deletion_timestamp=now, partition_values={**part.partition}, size=part.size)
+                    for part in merged
+                ]
+            if actions:
+                self._commit(table, actions, CommitProperties(max_commit_retries=RETRIES))
+        except (DeltaError, OSError) as error:
+            raise UserError(f"{self.path}: cannot be compacted: {first_line(error)}") from None
+
+    def _stored(self, parts: list[Part]) -> Iterator[pl.DataFrame]:
+        """Yield the rows of `parts` as their files have them, without the partition columns."""
+        for rows in read_parts(self.path, parts, None, CHUNK * 16):
+            yield rows.drop(self.partitions)
 
     def vacuum(self, retain_hours: int = 168) -> list[str]:
-        """Remove files that no version of the last `retain_hours` needs; return their names.
+        """Remove files that no version of the last `retain_hours` needs, killed writers' too; return their names.
 
         A follower that lags further behind than that can no longer read what was compacted away, and is told so.
         """
-        removed: list[str] = DeltaTable(str(self.path)).vacuum(
-            retain_hours, dry_run=False, enforce_retention_duration=False
-        )
-        return removed
+        try:
+            table = open_delta(self.path)
+            return list(table.vacuum(retain_hours, dry_run=False, enforce_retention_duration=False, full=True))
+        except (DeltaError, OSError) as error:
+            raise UserError(f"{self.path}: cannot be vacuumed: {first_line(error)}") from None
 
 
-def _arrow(rows: pl.DataFrame) -> pa.Table:
-    return rows.to_arrow(compat_level=pl.CompatLevel.oldest())
+def _sequence(table: DeltaTable, writer: str) -> int:
+    found = table.transaction_version(writer)
+    return -1 if found is None else int(found)
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+def _mergeable(parts: list[Part]) -> list[list[Part]]:
+    """Return runs of two and more small parts of one partition, neighbours in commit order, of up to MERGED bytes."""
+    runs = []
+    key = lambda part: sorted(part.partition.items())  # noqa: E731
+    for _, same in groupby(sorted((part for part in parts if part.size < MERGED), key=key), key=key):
+        run: list[Part] = []
+        for part in same:
+            if run and sum(p.size for p in run) + part.size > MERGED:
+                runs.append(run)
+                run = []
+            run.append(part)
+        runs.append(run)
+    return [run for run in runs if len(run) > 1]

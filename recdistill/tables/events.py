@@ -6,10 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
+from deltalake import DeltaTable
 
 from recdistill.errors import UserError
-from recdistill.tables.checks import check_columns, check_events
+from recdistill.tables.checks import check_behaviors, check_columns, check_events
 from recdistill.tables.commit import DeltaLog
+from recdistill.tables.follow import parts_of
+from recdistill.tables.known import first_known
 from recdistill.tables.schema import POLARS_TYPES, TIME, EventSchema
 
 __all__ = ["BehaviorLog", "EventLog"]
@@ -46,22 +49,17 @@ class EventLog(DeltaLog):
         """
         rows = check_columns(rows, self.schema.columns(), source)
         check_events(rows, self.schema.tasks, source)
-        if self.last_sequence(writer) < sequence:
-            self._refuse_known(rows, source)
-        return self._append(_dated(rows), writer, sequence, {})
+        return self._append(_dated(rows), writer, sequence, {}, lambda table: self._refuse_known(table, rows, source))
 
-    def _refuse_known(self, rows: pl.DataFrame, source: str) -> None:
-        """Refuse sample ids already in the table; Parquet statistics leave out the files that cannot hold them."""
-        low, high = rows["sample_id"].min(), rows["sample_id"].max()
-        old = self.scan(columns=["sample_id", *(f"label_{task}" for task in self.schema.tasks)])
-        near = old.filter(pl.col("sample_id").is_between(pl.lit(low), pl.lit(high)))
-        known = near.join(rows.lazy().select("sample_id"), on="sample_id", how="semi").head(1).collect()
-        if not len(known):
-            return
-        sample = int(known["sample_id"][0])
-        new = rows.filter(pl.col("sample_id") == sample).select(known.columns)
-        what = "is in the table already" if new.equals(known) else "is in the table with another label"
-        raise UserError(f"{source}: column 'sample_id': {sample} {what}")
+    def _refuse_known(self, table: DeltaTable, rows: pl.DataFrame, source: str) -> None:
+        """Refuse sample ids already in the table."""
+        labels = [f"label_{task}" for task in self.schema.tasks]
+        found = first_known(self, parts_of(table), rows["sample_id"], labels, pl.lit(True))
+        if found:
+            new = rows.row(by_predicate=pl.col("sample_id") == found["sample_id"], named=True)
+            same = all(new[label] == found[label] for label in labels)
+            what = "is in the table already" if same else "is in the table with another label"
+            raise UserError(f"{source}: column 'sample_id': {found['sample_id']} {what}")
 
 
 class BehaviorLog(DeltaLog):
@@ -89,6 +87,10 @@ class BehaviorLog(DeltaLog):
         }
 
     def append(self, rows: pl.DataFrame, *, writer: str, sequence: int, source: str = "rows") -> int:
-        """Commit `rows` once as (writer, sequence); return the table's version."""
+        """Commit `rows` once as (writer, sequence); return the table's version.
+
+        Raises UserError, and writes nothing, for unknown columns, changed types, empty cells and times in the future.
+        """
         rows = check_columns(rows, self._columns(EventSchema.from_json(self.about)), source)
-        return self._append(_dated(rows), writer, sequence, {})
+        check_behaviors(rows, source)
+        return self._append(_dated(rows), writer, sequence, {}, lambda table: None)

@@ -1,68 +1,128 @@
-"""Which files each commit added, read from the Delta log itself, so that order and versions are exact."""
+"""What each commit added and what stands at a version, read from the Delta log itself: order and versions are exact.
+
+    commits 0, 1, 2 ...      appends carry dataChange = true, compaction carries false
+    added_parts              the appends after a version: what a follower reads, whatever was compacted since
+    live_parts               what stands at a version, in commit order; a merged file stands where its first part stood
+
+Where another tool cleaned up the oldest commits, the oldest checkpoint stands for them.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import polars as pl
-import pyarrow.parquet as pq
-from pyarrow import ArrowException
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from recdistill.errors import UserError
+from recdistill.tables.parts import Part
 
-__all__ = ["AddedFile", "added_files", "read_files"]
+__all__ = ["added_parts", "first_line", "live_parts", "newest_version", "open_delta", "parts_of"]
 
-AddedFile = tuple[str, dict[str, str]]  # path below the table, partition values
+Place = tuple[int, str]  # the commit that a part's first row came with, and its path
 
 
-def _actions(table: Path, version: int) -> list[dict[str, Any]]:
+def first_line(error: Exception) -> str:
+    """Return the first line of the error's text."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def open_delta(path: Path, version: int | None = None) -> DeltaTable:
+    """Return the Delta table at `path`, pinned at `version`; UserError when it is not there or cannot be read."""
+    try:
+        return DeltaTable(str(path), version=version)
+    except TableNotFoundError:
+        raise UserError(f"{path}: no table there") from None
+    except (DeltaError, OSError, ValueError) as error:
+        at = "" if version is None else f" at version {version}"
+        raise UserError(f"{path}: the table cannot be read{at}: {first_line(error)}") from None
+
+
+def newest_version(path: Path) -> int:
+    """Return the table's newest version, by the names in its log; UserError when there is no table."""
+    names = [entry.name for entry in (path / "_delta_log").glob("[0-9]*")]
+    versions = [int(name[:20]) for name in names if re.fullmatch(r"\d{20}\.(json|checkpoint.*\.parquet)", name)]
+    if not versions:
+        raise UserError(f"{path}: no table there")
+    return max(versions)
+
+
+def parts_of(table: DeltaTable) -> list[Part]:
+    """Return the parts of the table's version, oldest first by the time they were written."""
+    actions = pl.DataFrame(table.get_add_actions(flatten=True))
+    for name in ("min.sample_id", "max.sample_id"):
+        actions = actions if name in actions.columns else actions.with_columns(pl.lit(None, pl.Int64).alias(name))
+    named = {name.removeprefix("partition."): name for name in sorted(actions.columns) if name.startswith("partition.")}
+    return [
+        Part(unquote(row["path"]), {key: str(row[name]) for key, name in named.items()}, row["size_bytes"],
+             row["min.sample_id"], row["max.sample_id"])
+        for row in actions.sort("modification_time", "path").iter_rows(named=True)
+    ]  # fmt: skip
+
+
+def _commit(table: Path, version: int) -> list[dict[str, Any]]:
     path = table / "_delta_log" / f"{version:020d}.json"
     try:
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
     except FileNotFoundError:
-        raise UserError(f"{path}: this version was cleaned up; read from a newer one") from None
+        raise UserError(f"{path}: this commit was cleaned up; read batches() of a newer version and follow from there") from None
     except (OSError, ValueError):
         raise UserError(f"{path}: the log of the table is damaged") from None
 
 
-def added_files(table: Path, after: int, upto: int) -> Iterator[tuple[int, list[AddedFile]]]:
-    """Yield (version, files) for the commits in (after, upto] that added rows, files in order of partition and part."""
+def _part(add: dict[str, Any]) -> Part:
+    stats = json.loads(add.get("stats") or "{}")
+    low, high = (stats.get(key, {}).get("sample_id") for key in ("minValues", "maxValues"))
+    return Part(unquote(add["path"]), dict(sorted(add["partitionValues"].items())), add["size"], low, high)  # the log keeps no order
+
+
+def _base(table: Path, upto: int) -> tuple[int, list[Part]]:
+    """Return (version, its parts) to start from: -1 and none, or the oldest checkpoint where commits were cleaned up."""
+    log = table / "_delta_log"
+    if (log / f"{0:020d}.json").exists():
+        return -1, []
+    versions = sorted({int(path.name[:20]) for path in log.glob("*.checkpoint*.parquet")})
+    usable = [v for v in versions if all((log / f"{k:020d}.json").exists() for k in range(v + 1, upto + 1)) and v <= upto]
+    if not usable:
+        raise UserError(f"{table}: the commits up to version {upto} were cleaned up; read a newer version")
+    return usable[0], parts_of(open_delta(table, usable[0]))
+
+
+def added_parts(table: Path, after: int, upto: int) -> Iterator[tuple[int, list[Part]]]:
+    """Yield (version, parts) for the commits in (after, upto] that added rows, parts in order of partition.
+
+    From -1 the base of a cleaned-up log counts as one commit. Raises UserError for a commit that is cleaned up,
+    damaged, or changed rows that were there.
+    """
+    if after < 0:
+        after, parts = _base(table, upto)
+        if parts:
+            yield after, parts
     for version in range(after + 1, upto + 1):
-        adds = [action["add"] for action in _actions(table, version) if "add" in action]
-        files = [(unquote(add["path"]), add["partitionValues"]) for add in adds if add["dataChange"]]
-        if files:
-            yield version, sorted(files, key=lambda file: file[0])
+        actions = _commit(table, version)
+        if any(action["remove"]["dataChange"] for action in actions if "remove" in action):
+            raise UserError(f"{table}: version {version} changed rows that were there; these tables are append-only")
+        parts = [_part(action["add"]) for action in actions if "add" in action and action["add"]["dataChange"]]
+        if parts:
+            yield version, sorted(parts, key=lambda part: part.path)
 
 
-def read_files(
-    table: Path, files: list[AddedFile], columns: list[str] | None, rows: int | None
-) -> Iterator[pl.DataFrame]:
-    """Yield the rows of `files` in order, at most `rows` at a time (None: a file at a time), partition values filled in."""
-    for name, values in files:
-        path = table / name
-        try:
-            file = pq.ParquetFile(path, memory_map=True)
-            wanted = [column for column in columns if column in file.schema_arrow.names] if columns else None
-            for batch in file.iter_batches(batch_size=rows or max(file.metadata.num_rows, 1), columns=wanted):
-                frame = pl.from_arrow(batch)
-                if isinstance(frame, pl.DataFrame):
-                    yield _with_partitions(frame, values, columns)
-        except FileNotFoundError:
-            raise UserError(
-                f"{path}: removed by vacuum while still to be read; vacuum with a longer retention"
-            ) from None
-        except (ArrowException, OSError) as error:
-            raise UserError(f"{path}: damaged Parquet file: {str(error).splitlines()[0]}") from None
-
-
-def _with_partitions(rows: pl.DataFrame, values: dict[str, str], columns: list[str] | None) -> pl.DataFrame:
-    fill = {name: pl.lit(value) for name, value in values.items() if columns is None or name in columns}
-    if "date" in fill:
-        fill["date"] = fill["date"].str.to_date()
-    if "time" in rows.columns:
-        fill["time"] = pl.col("time").cast(pl.Datetime("us", "UTC"))
-    return rows.with_columns(**fill)
+def live_parts(table: Path, upto: int) -> list[Part]:
+    """Return the parts that stand at version `upto`, in commit order and within a commit in order of partition."""
+    start, parts = _base(table, upto)
+    places: dict[str, Place] = {part.path: (start, f"{k:012d}") for k, part in enumerate(parts)}
+    live = {part.path: part for part in parts}
+    for version in range(start + 1, upto + 1):
+        actions = _commit(table, version)
+        gone = [live.pop(unquote(action["remove"]["path"])) for action in actions if "remove" in action]
+        for part in (_part(action["add"]) for action in actions if "add" in action):
+            merged = [places[old.path] for old in gone if old.partition == part.partition]
+            places[part.path] = min(merged, default=(version, part.path))
+            live[part.path] = part
+    return sorted(live.values(), key=lambda part: (places[part.path], part.path))

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 import polars as pl
 from deltalake import DeltaTable
 
+from recdistill.errors import UserError
 from recdistill.tables.checks import check_columns, check_logits
-from recdistill.tables.commit import DeltaLog
-from recdistill.tables.follow import added_files, read_files
+from recdistill.tables.commit import CHUNK, DeltaLog
+from recdistill.tables.follow import open_delta, parts_of
+from recdistill.tables.known import first_known
+from recdistill.tables.parts import ahead, read_parts
 from recdistill.tables.schema import TIME
 
-__all__ = ["Kind", "PredictionLog", "join_signals"]
+__all__ = ["Kind", "PredictionLog"]
 
 Kind = Literal["prequential", "crossfit", "imported"]
 
@@ -54,51 +57,49 @@ class PredictionLog(DeltaLog):
                metadata: dict[str, str] | None = None) -> int:  # fmt: skip
         """Commit what `model` said at its published `version`, once as (writer, sequence); return the table's version.
 
-        rows: sample_id, time, logit_<task>. `metadata` (config hash, keep rates) goes into the commit.
-        Raises UserError, and writes nothing, for NaN or infinite logits and duplicate sample ids.
+        rows: sample_id, time (the sample's own), logit_<task>. `metadata` (config hash, keep rates) goes into the commit.
+        Raises UserError, and writes nothing, for NaN or infinite logits, duplicate sample ids, and samples that this
+        version spoke about before; a prequential prediction is made once, whatever the version.
         """
-        rows = check_columns(rows, self._columns(self.tasks), f"predictions of {model}")
-        check_logits(rows, self.tasks, f"predictions of {model}")
+        source = f"predictions of {model}"
+        if not model:
+            raise UserError("predictions need the name of their model; got ''")
+        rows = check_columns(rows, self._columns(self.tasks), source)
+        check_logits(rows, self.tasks, source)
         full = rows.with_columns(
             version=pl.lit(version, pl.Int32), kind=pl.lit(kind), model=pl.lit(model), date=pl.col("time").dt.date()
         )
-        return self._append(full, writer, sequence, {"model": model, "version": str(version), **(metadata or {})})
+        same = pl.col("kind") == kind
+        again = same if kind == "prequential" else same & (pl.col("version") == version)
+        return self._append(full, writer, sequence, {"model": model, "version": str(version), **(metadata or {})},
+                            lambda table: self._refuse_again(table, full, model, again))  # fmt: skip
+
+    def _refuse_again(self, table: DeltaTable, rows: pl.DataFrame, model: str, again: pl.Expr) -> None:
+        """Refuse samples that the model spoke about before, as `again` says; only files of the rows' dates are looked at."""
+        dates = set(rows["date"].unique().cast(pl.String))
+        mine = [part for part in parts_of(table) if part.partition["model"] == model and part.partition["date"] in dates]
+        found = first_known(self, mine, rows["sample_id"], ["version", "kind"], again)
+        if found:
+            raise UserError(f"predictions of {model}: column 'sample_id': {found['sample_id']} has a {found['kind']} prediction "
+                            f"of version {found['version']} already; give another run another model name")  # fmt: skip
 
     def of(
-        self, model: str, version: int | None = None, columns: list[str] | None = None, rows: int = 65_536
+        self, model: str, version: int | None = None, columns: list[str] | None = None, rows: int = CHUNK
     ) -> Iterator[pl.DataFrame]:
-        """Yield the rows of `model` up to table `version` in commit order, at most `rows` at a time; memory O(batch)."""
-        for _, files in added_files(self.path, -1, self.version if version is None else version):
-            mine = [file for file in files if file[1]["model"] == model]
-            yield from read_files(self.path, mine, columns, rows)
+        """Yield the rows of `model` at table `version` in commit order, at most `rows` at a time; memory O(batch)."""
+        mine = [part for part in self.parts(version) if part.partition["model"] == model]
+        yield from ahead(read_parts(self.path, mine, columns, rows))
 
     def models(self) -> list[tuple[str, int, str, int]]:
         """Return (model, newest version, kind, rows) of every model that said something."""
-        grouped = self.scan().group_by("model", "kind").agg(pl.col("version").max(), pl.len().alias("rows")).collect()
+        grouped = self.collect(self.scan().group_by("model", "kind").agg(pl.col("version").max(), pl.len().alias("rows")))
         return [(r["model"], r["version"], r["kind"], r["rows"]) for r in grouped.sort("model", "kind").to_dicts()]
 
     def lineage(self, model: str) -> list[dict[str, str]]:
         """Return the metadata of every commit of `model`, oldest first."""
-        history = DeltaTable(str(self.path)).history()
+        history = open_delta(self.path).history()
         return [
             {key: str(value) for key, value in entry.items()}
             for entry in reversed(history)
             if entry.get("model") == model
         ]
-
-
-def join_signals(batches: Iterable[pl.DataFrame], predictions: PredictionLog, model: str, *,
-                 version: int | None = None) -> Iterator[pl.DataFrame]:  # fmt: skip
-    """Yield each batch with `model`'s logits left-joined by sample_id, null where it said nothing.
-
-    Only the dates of the batch are read, so memory is O(batch + its dates' rows).
-    """
-    said = predictions.scan(version, ["sample_id", "model", "date", *(f"logit_{task}" for task in predictions.tasks)])
-    mine = said.filter(pl.col("model") == model)
-    dates: list[object] = []
-    near = pl.DataFrame()
-    for batch in batches:
-        wanted = batch["time"].dt.date().unique().sort().to_list()
-        if wanted != dates:
-            dates, near = wanted, mine.filter(pl.col("date").is_in(wanted)).drop("model", "date").collect()
-        yield batch.join(near, on="sample_id", how="left", maintain_order="left")

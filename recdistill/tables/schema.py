@@ -9,7 +9,7 @@ import polars as pl
 
 from recdistill.errors import UserError
 
-__all__ = ["POLARS_TYPES", "EventSchema"]
+__all__ = ["POLARS_TYPES", "TIME", "EventSchema"]
 
 POLARS_TYPES: dict[str, pl.DataType] = {
     "int64": pl.Int64(), "float32": pl.Float32(), "string": pl.String(),
