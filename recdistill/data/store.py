@@ -16,6 +16,7 @@ import polars as pl
 from recdistill.data.columns import create_column, open_column, read_json, write_json
 from recdistill.data.history import HistoryStore, build_histories
 from recdistill.data.ids import Vocabulary
+from recdistill.errors import UserError
 from recdistill.tables import BehaviorLog, EventLog, EventSchema
 
 __all__ = ["SampleStore", "build_store", "numeric_bucket"]
@@ -23,6 +24,8 @@ __all__ = ["SampleStore", "build_store", "numeric_bucket"]
 Array = np.ndarray[Any, np.dtype[Any]]
 CHUNK = 131_072  # rows held in memory at a time
 LIST_SLOTS = 8  # entries of a list feature that a model sees
+MOST_ACTIONS = 255  # types of behavior; a history event has one byte for its own
+Events = Iterator[tuple[Array, Array, Array, Array, Array]]  # user, item, time, known, action
 
 
 def numeric_bucket(values: Array) -> Array:
@@ -72,9 +75,11 @@ class _Encoder:
         self.actions: list[str] = []
 
     def action(self, names: pl.Series) -> Array:
-        for name in names.unique(maintain_order=True).to_list():
-            if name not in self.actions:
-                self.actions.append(name)
+        """Return uint8 [n], in the order in which action types were first met; UserError when there are too many."""
+        self.actions += [name for name in names.unique(maintain_order=True).to_list() if name not in self.actions]
+        if len(self.actions) > MOST_ACTIONS:
+            raise UserError(f"behaviors: column 'action' has more than {MOST_ACTIONS} types (the last is {self.actions[-1]!r}); "
+                            "name a column of few types as data.behaviors.action, or none")  # fmt: skip
         return np.asarray(names.replace_strict(self.actions, list(range(len(self.actions)))).to_numpy(), np.uint8)
 
     def rows(self, rows: pl.DataFrame) -> dict[str, Array]:
@@ -129,7 +134,7 @@ def _write_samples(folder: Path, events: EventLog, version: int, rows: int, enco
         at += len(chunk)
 
 
-def _sample_chunks(folder: Path) -> Iterator[tuple[Array, Array, Array, Array, Array]]:
+def _sample_chunks(folder: Path) -> Events:
     """Yield the samples as history events: the action is the first task's outcome."""
     user, item, time, known, labels = (
         open_column(folder, name) for name in ("user", "item", "time", "known", "labels")
@@ -141,9 +146,7 @@ def _sample_chunks(folder: Path) -> Iterator[tuple[Array, Array, Array, Array, A
         yield user[part][seen], item[part][seen], time[part][seen], known[part][seen], action
 
 
-def _behavior_chunks(
-    behaviors: BehaviorLog, version: int, encoder: _Encoder
-) -> Iterator[tuple[Array, Array, Array, Array, Array]]:
+def _behavior_chunks(behaviors: BehaviorLog, version: int, encoder: _Encoder) -> Events:
     for rows in behaviors.batches(version=version, rows=CHUNK):
         time = rows["time"].dt.epoch("us").to_numpy()
         user = encoder.users.encode(rows["user_id"], grow=True)
@@ -158,35 +161,56 @@ def _write_upto(folder: Path, histories: HistoryStore, rows: int) -> None:
         upto[part] = histories.known_before(user[part], time[part])
 
 
+def _write_by_id(folder: Path, rows: int) -> None:
+    """Write the rows in order of sample id; ids that ascend with the log, as row numbers do, need no sort in memory."""
+    ids, order = open_column(folder, "sample_id"), create_column(folder, "by_id", (rows,), "int64")
+    parts = [slice(at, at + CHUNK) for at in range(0, rows, CHUNK)]
+    if all((ids[part.start + 1 : part.stop + 1] > ids[part][: rows - part.start - 1]).all() for part in parts):
+        for part in parts:
+            order[part] = np.arange(part.start, min(part.stop, rows))
+    else:
+        order[:] = np.argsort(ids, kind="stable")
+
+
 def build_store(folder: Path, events: EventLog, behaviors: BehaviorLog | None) -> SampleStore:
-    """Build (or reopen) the store of the tables' current versions in `folder`; memory O(chunk + distinct ids)."""
+    """Build the store of the tables' current versions in `folder`, or reopen it when it is theirs already.
+
+    Memory O(chunk + distinct ids), and two numbers per sample where sample ids do not ascend. Raises UserError, leaving
+    nothing behind, for more than MOST_ACTIONS types of behavior.
+    """
     pinned = {"events": events.version, "behaviors": behaviors.version if behaviors else None}
     if (folder / "store.json").exists() and read_json(folder / "store.json")["versions"] == pinned:
         return SampleStore(folder)
     part = folder.with_name(folder.name + ".part")
     for old in (part, folder):
         shutil.rmtree(old, ignore_errors=True)
-    rows = int(events.scan(version=pinned["events"], columns=["sample_id"]).select(pl.len()).collect().item())
-    encoder = _Encoder(events.schema)
-    _write_samples(part, events, events.version, rows, encoder)
+    try:
+        _build(part, events, behaviors, pinned)
+    except UserError:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    part.rename(folder)
+    return SampleStore(folder)
 
-    def chunks() -> Iterator[tuple[Array, Array, Array, Array, Array]]:
-        return _behavior_chunks(behaviors, behaviors.version, encoder) if behaviors else _sample_chunks(part)
+
+def _build(part: Path, events: EventLog, behaviors: BehaviorLog | None, pinned: dict[str, Any]) -> None:
+    """Write every column of the `pinned` versions into `part`."""
+    rows, encoder = events.rows(pinned["events"]), _Encoder(events.schema)
+    _write_samples(part, events, pinned["events"], rows, encoder)
+
+    def chunks() -> Events:
+        return _behavior_chunks(behaviors, pinned["behaviors"], encoder) if behaviors else _sample_chunks(part)
 
     if behaviors:
         for _ in chunks():  # the number of users must be known before positions are given out
             continue
-    histories = build_histories(part, chunks, len(encoder.users) + 1)
-    _write_upto(part, histories, rows)
-    order = np.argsort(open_column(part, "sample_id"), kind="stable")
-    np.save(part / "by_id.npy", order)
+    _write_upto(part, build_histories(part, chunks, len(encoder.users) + 1), rows)
+    _write_by_id(part, rows)
     write_json(part / "store.json", {
         "versions": pinned, "rows": rows, "tasks": list(events.schema.tasks), "users": len(encoder.users) + 1,
         "items": len(encoder.items) + 1, "contexts": len(encoder.context) + 1,
         "actions": max(len(encoder.actions), 1) if behaviors else 2,
     })  # fmt: skip
-    part.rename(folder)
-    return SampleStore(folder)
 
 
 class SampleStore:
