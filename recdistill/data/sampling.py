@@ -51,7 +51,9 @@ def down_sampled(log: Log, sampling: SamplingConfig) -> Log:
     def batches() -> Iterator[pl.DataFrame]:
         for chunk in log.batches():
             label = chunk[f"label_{task}"].fill_null(np.nan).to_numpy()
-            yield chunk.filter(pl.Series(kept(chunk["sample_id"].to_numpy(), label, sampling, INGEST)))
+            left = chunk.filter(pl.Series(kept(chunk["sample_id"].to_numpy(), label, sampling, INGEST), dtype=pl.Boolean))
+            if len(left):
+                yield left
 
     schema: EventSchema = replace(log.schema, keep_rates=rates)
     return replace(log, schema=schema, batches=batches)

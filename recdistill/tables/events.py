@@ -41,15 +41,21 @@ class EventLog(DeltaLog):
         """Return the schema the table was made with."""
         return EventSchema.from_json(self.about)
 
-    def append(self, rows: pl.DataFrame, *, writer: str, sequence: int, source: str = "rows") -> int:
+    def append(self, rows: pl.DataFrame, *, writer: str, sequence: int, source: str = "rows", new_ids: bool = False) -> int:
         """Commit `rows` once as (writer, sequence); return the table's version.
 
+        new_ids: the caller has made sure that the table holds none of these sample ids; else all that may be near are read.
         Raises UserError, and writes nothing, for anything the checks refuse, and for a sample id the table already
         has, whether with the same label or another.
         """
         rows = check_columns(rows, self.schema.columns(), source)
         check_events(rows, self.schema.tasks, source)
-        return self._append(_dated(rows), writer, sequence, {}, lambda table: self._refuse_known(table, rows, source))
+
+        def check(table: DeltaTable) -> None:
+            if not new_ids:
+                self._refuse_known(table, rows, source)
+
+        return self._append(_dated(rows), writer, sequence, {}, check)
 
     def _refuse_known(self, table: DeltaTable, rows: pl.DataFrame, source: str) -> None:
         """Refuse sample ids already in the table."""
