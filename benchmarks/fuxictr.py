@@ -20,7 +20,8 @@ from _peers import environment, our_rows_per_second, padded, peer_rows_per_secon
 from rechub import CONFIG, ITEMS, ROUNDS, ROWS, USERS
 
 BUDGET = 3.0
-REQUIREMENTS = ("torch==2.13.0", "numpy", "scipy", "pandas", "scikit-learn", "h5py", "tqdm", "pyarrow", "polars>=1.40.1", "pyyaml")
+REQUIREMENTS = ("torch==2.13.0", "numpy", "scipy", "pandas", "scikit-learn", "h5py", "tqdm", "pyarrow", "polars>=1.40.1", "pyyaml",
+                "keras_preprocessing")  # fmt: skip
 
 
 def main() -> int:

@@ -103,5 +103,7 @@ class EventActions(nn.Module):
         """Return events [R, L, D] with their actions' vectors added; padding stays zero."""
         if self.vectors is None:
             return events
-        added = self.vectors.index_select(0, layout.action.view(-1)).view(events.shape)
-        return torch.addcmul(events, added, layout.mask.unsqueeze(2).to(events.dtype))
+        actions, width = self.vectors.shape
+        code = torch.where(layout.mask, layout.action, actions).view(-1)  # padding takes the row of zeros
+        one_hot = torch.eye(actions + 1, actions, dtype=events.dtype).index_select(0, code)
+        return torch.addmm(events.view(-1, width), one_hot, self.vectors).view(events.shape)

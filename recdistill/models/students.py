@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from recdistill.data.batch import Batch
 from recdistill.errors import UserError
-from recdistill.models.attention import first_unit_layer, weighted_sum
+from recdistill.models.attention import first_unit_layer, sigmoid_unit, weighted_sum
 from recdistill.models.blocks import MLP, Dice, EventActions, SideFeatures, item_std, new_table
 from recdistill.models.layout import Layout, lay_out
 from recdistill.models.table import TableOptions
@@ -107,6 +107,9 @@ class ActivationUnit(nn.Module):
     def forward(self, query: Tensor, events: Tensor, mask: Tensor) -> Tensor:
         """Return weights [P, L, C], 0 where mask [P, L, C] is False; query [P, C, D], events [P, L, D]."""
         first = self.layers[0]
+        if self.activation == "sigmoid" and len(self.layers) == 1 and self.training:
+            one = sigmoid_unit(query, events, first.weight, first.bias, self.last.weight[0])  # type: ignore[arg-type]
+            return (one + self.last.bias) * mask
         x = first_unit_layer(query, events, first.weight, first.bias)  # type: ignore[arg-type]
         x = self._activate(x, 0, mask)
         for layer in range(1, len(self.layers)):

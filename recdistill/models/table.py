@@ -66,6 +66,7 @@ class GrowableTable(nn.Module):
         self.width, self.seed, self.name, self.std = width, seed, name, std
         self.optimiser, self.rate = optimiser, rate
         self._live: list[tuple[Tensor, Tensor]] = []
+        self._scale = self._epsilon = torch.zeros(0)
         self._allocate(SMALLEST)
 
     def _allocate(self, capacity: int) -> None:
@@ -151,10 +152,21 @@ class GrowableTable(nn.Module):
         second = self._second.index_select(0, rows).mul_(BETA2).addcmul_(gradient, gradient, value=1 - BETA2)
         self._first.index_copy_(0, rows, first)
         self._second.index_copy_(0, rows, second)
-        count = steps.double()
-        root = (1 - BETA2**count).sqrt_()
-        scale = (root / (1 - BETA1**count)).mul_(-self.rate).float()[:, None]
-        return second.sqrt_().add_((EPSILON * root).float()[:, None]).reciprocal_().mul_(first).mul_(scale).add_(weight)
+        scale, epsilon = (of.index_select(0, steps)[:, None] for of in self._corrections(steps))
+        return second.sqrt_().add_(epsilon).reciprocal_().mul_(first).mul_(scale).add_(weight)
+
+    def _corrections(self, steps: Tensor) -> tuple[Tensor, Tensor]:
+        """Return Adam's float32 factors by number of steps: -rate sqrt(1 - b2^n) / (1 - b1^n), epsilon sqrt(1 - b2^n).
+
+        The length is a power of two, so that a resumed run computes every factor by the same vector instructions.
+        """
+        most = int(steps.max()) if len(steps) else 0
+        if most >= len(self._scale):
+            count = torch.arange(1 << (most + SMALLEST).bit_length(), dtype=torch.float64).clamp_(min=1)
+            root = (1 - BETA2**count).sqrt_()
+            self._scale = (root / (1 - BETA1**count)).mul_(-self.rate).float()
+            self._epsilon = (EPSILON * root).float()
+        return self._scale, self._epsilon
 
     def _rowwise_adagrad(self, rows: Tensor, weight: Tensor, gradient: Tensor, steps: Tensor) -> Tensor:
         """Adagrad with one accumulator per row: the mean square of its gradient (torchrec's row-wise Adagrad)."""

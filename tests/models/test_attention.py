@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recdistill.data.batch import AGES
+from recdistill.models import attention
 from recdistill.models.attention import first_unit_layer, gap_buckets
 from recdistill.models.hstu import Gaps, HSTULayer
 from recdistill.models.layout import lay_out
@@ -41,6 +42,21 @@ def test_activation_unit_is_the_naive_one(activation: str) -> None:
         x = linear(x)
         x = x.sigmoid() if activation == "sigmoid" else x.clamp(min=0) + 0.25 * x.clamp(max=0)
     torch.testing.assert_close(unit(query, events, mask), unit.last(x)[..., 0] * mask)
+
+
+@pytest.mark.parametrize("slab", [1, 1000])
+def test_sigmoid_unit_learns_as_the_plain_one(slab: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "SLAB", slab)
+    torch.manual_seed(0)
+    unit = ActivationUnit(4, [6], "sigmoid").double()
+    query, events = torch.randn(7, 3, 4).double().requires_grad_(), torch.randn(7, 5, 4).double().requires_grad_()
+    mask, pull = torch.rand(7, 5, 3) < 0.7, torch.randn(7, 5, 3).double()
+    found = []
+    for training in (True, False):
+        weights = unit.train(training)(query, events, mask)
+        found.append([weights, *torch.autograd.grad(weights, [query, events, *unit.parameters()], pull)])
+    for fast, plain in zip(*found, strict=True):
+        torch.testing.assert_close(fast, plain)
 
 
 def test_gap_buckets() -> None:

@@ -121,6 +121,18 @@ def test_state_holds_learned_rows_only_and_resumes_bit_for_bit(optimiser: str) -
     assert torch.equal(mine(rows(0, 3, 4, 77, 5000)), other(rows(0, 3, 4, 77, 5000)))
 
 
+def test_adams_factors_reach_as_far_as_a_row_has_steps() -> None:
+    ours = table()
+    short = [factor[:1000].clone() for factor in ours._corrections(torch.tensor([1]))]
+    long = ours._corrections(torch.tensor([], dtype=torch.int32)), ours._corrections(torch.tensor([123_456]))
+    count = torch.tensor([1.0, 123_456.0], dtype=torch.float64)
+    root = (1 - 0.999**count).sqrt()
+    torch.testing.assert_close(long[1][0][count.long()], (-ours.rate * root / (1 - 0.9**count)).float())
+    torch.testing.assert_close(long[1][1][count.long()], (1e-8 * root).float())
+    for factors in long:
+        assert all(torch.equal(a, b[:1000]) for a, b in zip(short, factors, strict=True))
+
+
 def test_no_gradient_no_leaf_when_not_training() -> None:
     mine = table()
     with torch.no_grad():
