@@ -16,8 +16,9 @@ from rich.table import Table
 from recdistill.config import Experiment, load_text
 from recdistill.data.store import SampleStore, build_store
 from recdistill.errors import UserError, did_you_mean
+from recdistill.evaluate.facts import ModelFacts, StudentModels, own_shift, settings_of
 from recdistill.evaluate.report import write_report
-from recdistill.evaluate.score import ModelFacts, StudentModels, score
+from recdistill.evaluate.score import score
 from recdistill.evaluate.summary import ModelSummary, Summary, write_summary
 from recdistill.evaluate.summary import load as load_summary
 from recdistill.learn import loop, worker
@@ -146,8 +147,8 @@ def _facts(folder: RunFolder, experiment: Experiment) -> tuple[ModelFacts, dict[
             raise UserError(f"{folder.root}: {job.name} is not trained to the end; run: recdistill train {folder.root}")
 
     def facts(job: worker.Job) -> ModelFacts:
-        about = worker.facts_of(folder, experiment, job, store.tasks[0])
-        return ModelFacts(job.name, job.seed, *about)
+        settings = settings_of(job.config, job.distill)
+        return ModelFacts(job.name, job.seed, own_shift(job.config), *worker.facts_of(folder, job), settings)
 
     by_name = {job.name: facts(job) for job in students}
     paired = {

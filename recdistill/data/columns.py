@@ -18,12 +18,16 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def create_column(folder: Path, name: str, shape: tuple[int, ...], dtype: str) -> Array:
-    """Return a new writable memory map of `shape`, zero-filled and sparse on disk until written."""
+    """Return a new writable memory map of `shape`, zero-filled; OSError when the disk has no room for it."""
     folder.mkdir(parents=True, exist_ok=True)
     if 0 in shape:
         np.save(folder / f"{name}.npy", np.zeros(shape, dtype))
         return np.zeros(shape, dtype)
-    return open_memmap(folder / f"{name}.npy", mode="w+", dtype=np.dtype(dtype), shape=shape)
+    path = folder / f"{name}.npy"
+    column = open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=shape)
+    with path.open("r+b") as file:  # a map of a file with holes would end the process, not raise, once the disk is full
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return column
 
 
 def open_column(folder: Path, name: str) -> Array:

@@ -42,7 +42,7 @@ def _write(part: Path, log: Log, progress: Callable[[int], None]) -> int:
     events = EventLog.create(part / "events", log.schema)
     rows = 0
     for sequence, chunk in enumerate(log.batches()):
-        events.append(chunk, writer="ingest", sequence=sequence, source=log.source)
+        events.append(chunk, writer="ingest", sequence=sequence, source=log.source, new_ids=True)  # readers see to it
         rows += len(chunk)
         progress(rows)
     if not rows:

@@ -48,7 +48,7 @@ class Learner:
             else None
         )
         self.sampling: SamplingConfig = config.sampling
-        self.shift = own.shift  # what sampling added to the log-odds
+        self.shift = math.log(config.sampling.positive / config.sampling.negative)  # its own sampling's, over the log's labels
         self.steps = 0
 
     def learn(self, batch: Batch, keep: Tensor) -> StepResult:

@@ -28,7 +28,7 @@ from recdistill.learn.loop import Progress, Totals, Trainer
 from recdistill.learn.plan import Plan
 from recdistill.learn.signals import join_column
 from recdistill.models import TableOptions, Towers, build_backbone
-from recdistill.tables import PredictionLog
+from recdistill.tables import EventLog, PredictionLog
 
 __all__ = ["TEACHER", "Job", "crew", "facts_of", "finished", "jobs_of", "trainer_of"]
 
@@ -81,7 +81,7 @@ def build_network(job: Job, store: SampleStore) -> Towers:
 def trainer_of(folder: RunFolder, experiment: Experiment, job: Job) -> Trainer:
     """Return the trainer of a job over the run's store, its signals joined."""
     store, predictions = SampleStore(folder.store), PredictionLog.open(folder.predictions)
-    logged = experiment.data.keep_rates
+    logged = EventLog.open(folder.tables / "events").schema.keep_rates
     own = keep_rates(job.config, logged, store.tasks[0])
     teacher = keep_rates(experiment.teacher, logged, store.tasks[0])
     wants = job.distill is not None and job.distill.weight != 0
@@ -106,8 +106,8 @@ def finished(folder: RunFolder, job: Job, rows: int) -> bool:
     return Checkpoints(folder.model(job.name)).newest() == _plan(job, rows).blocks - 1
 
 
-def facts_of(folder: RunFolder, experiment: Experiment, job: Job, task: str) -> tuple[float, int, int, float, float]:
-    """Return (shift, dense parameters, embedding parameters, rows/s, coverage) of a trained job from its checkpoint."""
+def facts_of(folder: RunFolder, job: Job) -> tuple[int, int, float, float]:
+    """Return (dense parameters, embedding parameters, rows/s, coverage) of a trained job from its checkpoint."""
     latest = Checkpoints(folder.model(job.name)).latest()
     if latest is None:
         raise UserError(f"{job.name}: not trained yet")
@@ -116,8 +116,7 @@ def facts_of(folder: RunFolder, experiment: Experiment, job: Job, task: str) -> 
     sparse = sum(
         value.numel() for name, value in tensors.items() if name.startswith("table/") and name.endswith("/weight")
     )
-    shift = keep_rates(job.config, experiment.data.keep_rates, task).shift
-    return shift, dense, sparse, totals.rows / max(totals.seconds, 1e-9), totals.signals / max(totals.rows, 1)
+    return dense, sparse, totals.rows / max(totals.seconds, 1e-9), totals.signals / max(totals.rows, 1)
 
 
 _reports: Any = None  # in a training process, its queue to the parent: queues can only be given when a process starts

@@ -71,7 +71,8 @@ def figures(store: SampleStore, folder: Path, kind: type[Learner], replay: int =
                       PredictionLog.create(folder / "predictions", ("click",)), Checkpoints(folder / "memory"), {})  # fmt: skip
     for _ in trainer.run_to_end():
         pass
-    said = pl.concat(list(trainer.predictions.of("memory", columns=["sample_id", "logit_click"]))).sort("sample_id")["logit_click"].to_numpy()
+    rows = pl.concat(list(trainer.predictions.of("memory", columns=["sample_id", "logit_click"])))
+    said = rows.sort("sample_id")["logit_click"].to_numpy()
     with torch.no_grad():
         again = learner.network(trainer.builder.build(np.arange(ROWS)))[0][:, 0].numpy()
     label = np.asarray(store.labels)[:, 0]
