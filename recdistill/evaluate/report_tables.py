@@ -43,18 +43,18 @@ SLICES = {
 
 def cards(summary: Summary, student: StudentSummary, metric: str) -> str:
     """Return one card per model: the headline's metric large, the others below, each with its spread over seeds."""
-    return "".join(_card(name, model, student.raw, metric) for name, model in three(summary, student))
+    return "".join(_card(name, model, student.raw, metric, summary.group) for name, model in three(summary, student))
 
 
-def _card(name: str, model: ModelSummary, raw: ModelSummary, metric: str) -> str:
+def _card(name: str, model: ModelSummary, raw: ModelSummary, metric: str, group: str) -> str:
     value, base = model.metric(metric), raw.metric(metric)
     big = number(value) if value is not None else missing(model.why.get(metric))
     gain = "baseline of the claim" if name == "raw" else ""
     if not gain and value is not None and base is not None:
         gain = f"{number(value - base, sign=True)} against the raw student"
     rows = "".join(f"<div><dt>{LABELS[m]}</dt><dd>{_cell(model, m)}</dd></div>" for m in METRICS if m != metric)
-    if len(model.gauc_by) > 1:
-        rows += "".join(f"<div><dt>GAUC by {escape(by)}</dt><dd>{number(v)}</dd></div>" for by, v in model.gauc_by.items())
+    others = ((by, value) for by, value in model.gauc_by.items() if by != group)
+    rows += "".join(f"<div><dt>GAUC by {escape(by)}</dt><dd>{number(v)}</dd></div>" for by, v in others)
     note = why_note(f"{LABELS[m]}: {model.why.get(m, 'not measured')}" for m in METRICS if model.metric(m) is None)
     return (
         f'<article class="card c-{name}"><h3>{shape(name)}{label(name)}</h3>'
@@ -119,7 +119,7 @@ def slices(summary: Summary, student: StudentSummary, metric: str) -> str:
         _slice_table(kind, [s for s in given if s.slice == kind], metric, axis, summary.rows) for kind in kinds
     )
     ends = f"{axis.marks[0][1]} to {axis.marks[-1][1]}"
-    note = why_note(s.why for s in given if s.eta is None)
+    note = why_note(f"{_kind(s.slice)} {s.value}: {s.why}" for s in given if s.eta is None)
     intro = (
         f"{LABELS[metric]} on one scale for every row, from {ends}. Each eta has its own interval of "
         f"{100 * summary.confidence:g}\u202f%: of {len(given)}, one or another is bound to miss."
@@ -127,8 +127,12 @@ def slices(summary: Summary, student: StudentSummary, metric: str) -> str:
     return f'<p class="intro">{intro}</p>{shapes()}{tables}{note}'
 
 
+def _kind(kind: str) -> str:
+    return SLICES.get(kind, kind.replace("_", " ").capitalize())
+
+
 def _slice_table(kind: str, rows: Sequence[Slice], metric: str, axis: Axis, total: int) -> str:
-    name = SLICES.get(kind, kind.replace("_", " ").capitalize())
+    name = _kind(kind)
     head = (
         f"<th>{escape(name)}</th><th>rows</th><th>{LABELS[metric]}: raw, distilled, teacher</th><th></th><th>eta</th>"
     )
@@ -163,11 +167,12 @@ def tasks(summary: Summary, metric: str) -> str:
     first = TaskSummary(rows=summary.rows, teacher=summary.models.teacher, students=summary.students)
     every = {summary.tasks[0]: first, **summary.further_tasks}
     rows = "".join(_task_row(task, one, name, metric) for task, one in every.items() for name in one.students)
-    head = "".join(f"<th>{LABELS[n].split()[0]}</th>" for n in MODELS)
-    etas = [getattr(s.transferability, metric) for one in every.values() for s in one.students.values()]
-    note = why_note(eta.why for eta in etas if eta.eta is None)
+    head = "".join(f"<th>{n}</th>" for n in MODELS)
+    etas = {(task, name): getattr(student.transferability, metric)
+            for task, one in every.items() for name, student in one.students.items()}  # fmt: skip
+    note = why_note(f"{task}, {name}: {eta.why}" for (task, name), eta in etas.items() if eta.eta is None)
     top = f"<thead><tr><th>{LABELS[metric]}</th>{head}<th>eta</th></tr></thead>"
-    return f"<section><h2>Every task</h2><table>{top}<tbody>{rows}</tbody></table>{note}</section>"
+    return f'<section><h2>Every task</h2><table class="tasks">{top}<tbody>{rows}</tbody></table>{note}</section>'
 
 
 def _task_row(task: str, one: TaskSummary, name: str, metric: str) -> str:
@@ -192,7 +197,7 @@ def cost(summary: Summary) -> str:
     most = {key: max((getattr(m, key) or 0 for _, m in models), default=0) for key, _ in columns}
     rows = "".join(
         f"<tr><th>{escape(name)}{_settings(model)}</th>"
-        + "".join(f"<td>{_cost_cell(model, key, most[key])}</td>" for key, _ in columns)
+        + "".join(f'<td data-name="{title}">{_cost_cell(model, key, most[key])}</td>' for key, title in columns)
         + "</tr>"
         for name, model in models
     )

@@ -203,3 +203,20 @@ def test_refuses_unpaired_students_and_groups_that_span_users():
     shared = Samples(samples.label, samples.user, samples.user // 2)
     with pytest.raises(UserError, match="several users"):
         transferability(shared, raw[0], raw, distilled, replicates=10, confidence=0.95)
+
+
+def test_a_part_has_the_eta_of_its_rows_alone():
+    samples, true, draw = world(users=400)
+    samples = Samples(samples.label, samples.user, samples.user * 2 + draw.integers(0, 2, len(true)))
+    raw, distilled = students(true, draw, 1.5, 3, 0.1)
+    teacher, drawn = noisy(true, draw, 0.2), draw_all(samples.users, 1, 3, 300)
+    mask = samples.user % 3 == 0
+    answer, areas = gauc_transferability(
+        samples.where(mask), [teacher[mask]], [z[mask] for z in raw], [z[mask] for z in distilled], drawn, 0.95
+    )
+    expected = [np.mean([metrics.gauc(samples.label[mask], z[mask], samples.group[mask]) for z in seeds])
+                for seeds in ([teacher], raw, distilled)]  # fmt: skip
+    assert areas == pytest.approx(expected)
+    assert answer.eta == pytest.approx((expected[2] - expected[1]) / (expected[0] - expected[1]))
+    whole = transferability(samples, teacher, raw, distilled, replicates=300, confidence=0.95)["gauc"]
+    assert answer.high - answer.low > whole.high - whole.low  # a third of the users say less

@@ -1,0 +1,175 @@
+"""A whole run scored over real tables: two tasks, missing labels, requests, and students whose eta is known beforehand."""
+
+import math
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+
+from recdistill.config import DistillConfig, EvaluateConfig, ModelConfig, SamplingConfig, StudentConfig
+from recdistill.errors import RecdistillError, UserError
+from recdistill.evaluate import metrics
+from recdistill.evaluate.facts import ModelFacts, StudentModels, own_shift, settings_of
+from recdistill.evaluate.report import render
+from recdistill.evaluate.score import score
+from recdistill.evaluate.summary import METRICS, load, write_summary
+from recdistill.tables import EventLog, EventSchema, PredictionLog
+
+ROWS, LIST, SEEDS = 6000, 5, (3, 4)
+START = datetime(2024, 5, 1, tzinfo=UTC)
+CONFIG = EvaluateConfig(seeds=list(SEEDS), group="request", bootstrap=200)
+SAMPLED = math.log(1.0 / 0.1)  # what negatives kept with 0.1 add to the log-odds
+
+
+def write_events(path, draw):
+    """Write the log; return it with the true log-odds of each task. A tenth of the clicks and a quarter of the buys are unknown."""
+    request = np.arange(ROWS) // LIST
+    user = draw.integers(0, 250, ROWS // LIST)[request]
+    true = {"click": draw.normal(-0.5, 1.5, ROWS), "buy": draw.normal(-1.0, 1.5, ROWS)}
+    labels = {}
+    for task, unknown in (("click", 0.1), ("buy", 0.25)):
+        label = (draw.random(ROWS) < metrics.probability(true[task])).astype(np.float32)
+        labels[f"label_{task}"] = pl.Series(np.where(draw.random(ROWS) < unknown, np.nan, label), dtype=pl.Float32).fill_nan(None)
+    time = pl.Series([START + timedelta(minutes=i) for i in range(ROWS)], dtype=pl.Datetime("us", "UTC"))
+    rows = pl.DataFrame({"sample_id": draw.permutation(ROWS) * 3, "time": time, "user_id": user,
+                         "item_id": draw.integers(0, 900, ROWS), "request_id": request, **labels})  # fmt: skip
+    schema = EventSchema(tasks=("click", "buy"), has_request=True, keep_rates={"click": (1.0, 0.25)})
+    EventLog.create(path / "tables" / "events", schema).append(rows, writer="test", sequence=0)
+    return rows, true
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Return (folder, events, logits by model and task): `sampled` says what the teacher does, at higher odds."""
+    path, draw = tmp_path_factory.mktemp("run"), np.random.default_rng(5)
+    rows, true = write_events(path, draw)
+    noise = {seed: {task: draw.normal(0, 1, ROWS) for task in true} for seed in SEEDS}
+    said = {"teacher": {task: z + draw.normal(0, 0.3, ROWS) for task, z in true.items()}}
+    said["sampled"] = {task: z + SAMPLED for task, z in said["teacher"].items()}
+    for seed in SEEDS:
+        said[f"weak.s{seed}"] = {task: z + 3 * noise[seed][task] for task, z in true.items()}
+        said[f"better.s{seed}"] = {task: z + 1 * noise[seed][task] for task, z in true.items()}
+    log = PredictionLog.create(path / "predictions", ("click", "buy"))
+    for model, logits in said.items():
+        columns = {f"logit_{task}": pl.Series(z, dtype=pl.Float32) for task, z in logits.items()}
+        mixed = rows.select("sample_id", "time").with_columns(**columns).sample(fraction=1, shuffle=True, seed=1)
+        log.append(mixed, model=model, version=0, kind="prequential", writer=model, sequence=0)
+    return path, rows, said
+
+
+def facts(name, seed=0, shift=0.0):
+    return ModelFacts(name, seed, shift, 100, 2000, 50_000.0, 0.9, {"kind": "din", "width": 8, "history": 20})
+
+
+def pair(raw, distilled):
+    """Return a student of both seeds; a name without a seed is the same model for each."""
+    models = ([facts(name.format(seed), seed) for seed in SEEDS] for name in (raw, distilled))
+    return StudentModels(*models)
+
+
+STUDENTS = {
+    "copy": pair("weak.s{}", "teacher"), "nothing": pair("weak.s{}", "weak.s{}"), "part": pair("weak.s{}", "better.s{}"),
+    "strong": pair("teacher", "better.s{}"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def summary(run):
+    return score("run", run[0] / "tables", facts("teacher"), STUDENTS, CONFIG)
+
+
+def tasks_of(summary):
+    return {"click": summary.students, "buy": summary.further_tasks["buy"].students}
+
+
+@pytest.mark.parametrize("task", ["click", "buy"])
+@pytest.mark.parametrize("metric", ["auc", "gauc", "ne"])
+def test_eta_is_1_for_a_copy_of_the_teacher_and_0_for_a_student_that_learned_nothing(summary, task, metric):
+    etas = {name: getattr(student.transferability, metric) for name, student in tasks_of(summary)[task].items()}
+    assert (etas["copy"].eta, etas["copy"].low, etas["copy"].high) == pytest.approx((1, 1, 1))
+    assert (etas["nothing"].eta, etas["nothing"].low, etas["nothing"].high) == pytest.approx((0, 0, 0))
+    assert 0 < etas["part"].low < etas["part"].eta < min(1, etas["part"].high)
+    assert (etas["strong"].eta, etas["strong"].low, etas["strong"].high) == (None, None, None)
+    assert etas["strong"].why == "the teacher is not better than the raw student (gain +0.0000)"
+
+
+@pytest.mark.parametrize("task", ["click", "buy"])
+def test_every_task_is_scored_on_the_rows_whose_label_is_known(run, summary, task):
+    _, rows, said = run
+    window = np.arange(ROWS) >= ROWS // 2
+    known = window & rows[f"label_{task}"].is_not_null().to_numpy()
+    label = rows[f"label_{task}"].fill_null(0).to_numpy()[known]
+    request, user = (rows[name].to_numpy()[known] for name in ("request_id", "user_id"))
+    logits = [said[f"weak.s{seed}"][task].astype(np.float32)[known] for seed in SEEDS]
+    expected = [metrics.score(label, z, request).values for z in logits]
+    model = tasks_of(summary)[task]["part"].raw
+    for name in METRICS:
+        assert model.metric(name) == pytest.approx(np.mean([one[name] for one in expected]), abs=1e-9)
+        assert model.std[name] == pytest.approx(np.std([one[name] for one in expected], ddof=1), abs=1e-9)
+    by_user = np.mean([metrics.gauc(label, z, user) for z in logits])
+    assert model.gauc_by == pytest.approx({"user": by_user, "request": model.gauc})
+    assert known.sum() == (summary.rows if task == "click" else summary.further_tasks["buy"].rows)
+
+
+def test_windows_and_slices_hold_every_metric_and_intervals(summary):
+    details = summary.students["part"].details
+    assert {*details.curves} == {*details.calibration} == {"teacher", "raw", "distilled"}
+    assert {*details.curves["teacher"].metrics} == {*METRICS}
+    raw, distilled = (details.curves[model].metrics["kl"] for model in ("raw", "distilled"))
+    assert all(0 < near < far for near, far in zip(distilled, raw, strict=True))
+    for part in details.slices:
+        assert all({*values} == {*METRICS} for values in part.metrics.values())
+        assert (part.eta is None) == (part.why is not None) and (part.eta is None or part.low < part.eta < part.high)
+    assert {part.slice for part in details.slices} >= {"new_item", "history_length", "hour"}
+
+
+def test_what_was_written_is_read_and_drawn(summary, tmp_path):
+    write_summary(summary, tmp_path / "summary.json")
+    assert load(tmp_path / "summary.json") == summary
+    page = render(summary)
+    assert all(f"<b>{name}</b>" in page for name in STUDENTS) and "din, width 8, history 20" in page
+    assert summary.coverage == 0.9 and summary.models.raw.seeds == list(SEEDS)
+
+
+def test_a_models_own_sampling_is_taken_out_and_the_logs_is_not(run, summary):
+    sampled = score("run", run[0] / "tables", facts("sampled", shift=SAMPLED), {"copy": STUDENTS["copy"]}, CONFIG)
+    for name in METRICS:
+        assert sampled.models.teacher.metric(name) == pytest.approx(summary.models.teacher.metric(name), rel=1e-4)
+    assert sampled.models.teacher.calibration == pytest.approx(1, abs=0.05)  # the labels were sampled as the log was
+    buy, exact = sampled.further_tasks["buy"], summary.further_tasks["buy"]
+    assert buy.teacher.auc == pytest.approx(exact.teacher.auc) and buy.students["copy"].transferability.gauc.eta == pytest.approx(1)
+    for name in ("logloss", "ne", "calibration", "ece"):
+        assert buy.teacher.metric(name) is None and "sampled by 'click'" in buy.teacher.why[name]
+    assert "sampled by 'click'" in buy.students["copy"].transferability.ne.why
+    assert "kl" not in buy.students["copy"].details.curves["raw"].metrics
+
+
+def test_refused_when_nothing_is_labelled_or_a_model_is_not_trained(run, tmp_path):
+    with pytest.raises(RecdistillError, match="untrained: 2,.* scored samples have no prediction"):
+        score("run", run[0] / "tables", facts("untrained"), STUDENTS, CONFIG)
+    unlabelled = run[1].with_columns(label_click=pl.when(pl.int_range(pl.len()) < ROWS // 2).then("label_click"))
+    log = EventLog.create(tmp_path / "tables" / "events", EventSchema(tasks=("click", "buy"), has_request=True))
+    log.append(unlabelled, writer="test", sequence=0)
+    PredictionLog.create(tmp_path / "predictions", ("click", "buy"))
+    with pytest.raises(UserError, match="no row after the first 50% has a label of 'click'"):
+        score("run", tmp_path / "tables", facts("teacher"), STUDENTS, CONFIG)
+
+
+def test_a_further_task_without_labels_says_so(run, tmp_path):
+    rows = run[1].with_columns(label_buy=pl.lit(None, pl.Float32))
+    log = EventLog.create(tmp_path / "tables" / "events", EventSchema(tasks=("click", "buy"), has_request=True))
+    log.append(rows, writer="test", sequence=0)
+    (tmp_path / "predictions").symlink_to(run[0] / "predictions")
+    buy = score("run", tmp_path / "tables", facts("teacher"), {"copy": STUDENTS["copy"]}, CONFIG).further_tasks["buy"]
+    assert buy.rows == 0 and buy.teacher.auc is None and buy.teacher.why["auc"] == "there are no rows"
+    assert buy.students["copy"].transferability.gauc.why == "the metric is not defined on this window"
+
+
+def test_settings_name_what_was_compared():
+    student = StudentConfig(width=8, distill=DistillConfig(weight=2.0, towers="single"))
+    told = settings_of(student, student.distill)
+    assert (told["kind"], told["width"], told["history"], told["weight"], told["towers"]) == ("din", 8, 30, 2.0, "single")
+    assert "weight" not in settings_of(student, student.distill.model_copy(update={"weight": 0.0}))
+    teacher = ModelConfig(sampling=SamplingConfig(negative=0.1))
+    assert settings_of(teacher, None)["sampling"] == "k+ 1, k- 0.1" and own_shift(teacher) == pytest.approx(SAMPLED)
