@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from recdistill.config import DistillConfig, ModelConfig
 
@@ -27,7 +27,7 @@ class ModelFacts:
     sparse_parameters: int
     rows_per_second: float
     coverage: float
-    settings: dict[str, Setting] = field(default_factory=dict)
+    settings: dict[str, Setting]
 
 
 @dataclass(frozen=True)

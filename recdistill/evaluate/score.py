@@ -33,7 +33,7 @@ from recdistill.evaluate.summary import (
 from recdistill.evaluate.transfer import Draws, Transferred, draw_all, transferability
 from recdistill.tables import EventLog, PredictionLog
 
-__all__ = ["ModelFacts", "StudentModels", "score"]
+__all__ = ["score"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

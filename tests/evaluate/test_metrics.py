@@ -70,6 +70,24 @@ def test_a_row_order_changes_nothing(rows):
         assert value is None or value == pytest.approx(second.values[name], abs=1e-12)
 
 
+@given(ROWS)
+def test_a_score_from_one_sort_is_each_metric_by_itself(rows):
+    label, logit, group = columns(rows)
+    alone = {"auc": metrics.auc(label, logit), "gauc": metrics.gauc(label, logit, group), "ece": metrics.ece(label, logit),
+             "logloss": metrics.logloss(label, logit), "ne": metrics.normalized_entropy(label, logit),
+             "calibration": metrics.calibration(label, logit)}  # fmt: skip
+    found = metrics.score(label, logit, group).values
+    assert {n: np.nan if v is None else v for n, v in found.items()} == pytest.approx(alone, abs=1e-12, nan_ok=True)
+
+
+@given(ROWS, st.floats(-5, 5))
+def test_divergence_is_the_kl_of_the_two_coins(rows, shift):
+    _, logit, _ = columns(rows)
+    p, q = metrics.probability(logit), metrics.probability(logit + shift)
+    brute = np.mean(p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q)))
+    assert metrics.divergence(logit, logit + shift) == pytest.approx(brute, abs=1e-6)
+
+
 def sample(n=5000, seed=0):
     draw = np.random.default_rng(seed)
     logit = draw.normal(-1, 1.5, n).round(2).astype(np.float32)
