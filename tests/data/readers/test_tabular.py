@@ -178,11 +178,11 @@ def test_order_is_checked_across_chunks(at: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize("form", ["parquet", "csv"])
 @pytest.mark.parametrize("at", [1, 100, 298])
 def test_ids_are_unique_across_chunks(shuffled: bool, form: str, at: int, tmp_path: Path) -> None:
-    ids = np.random.default_rng(0).permutation(300) if shuffled else np.arange(300)
-    path = tmp_path / write(table(300, id=pl.Series(ids)), tmp_path, form)
+    ids = np.random.default_rng(0).permutation(301) if shuffled else np.arange(301)
+    path = tmp_path / write(table(301, id=pl.Series(ids)), tmp_path, form)
     assert (in_chunks(path)["sample_id"].to_numpy() == ids).all()
-    ids[299] = ids[at]
-    write(table(300, id=pl.Series(ids)), tmp_path, form)
+    ids[300] = ids[at]  # the only row of the last chunk
+    write(table(301, id=pl.Series(ids)), tmp_path, form)
     with pytest.raises(UserError, match=r"row \d+, column 'id': a sample id may stand once"):
         in_chunks(path)
 
