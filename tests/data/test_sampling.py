@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from recdistill.config import DataConfig, NegativesConfig, SamplingConfig
@@ -126,6 +126,7 @@ def test_negatives_are_of_the_window_and_never_the_users_own(events: list[tuple[
 
 @settings(max_examples=40)
 @given(st.lists(EVENT, max_size=40), st.lists(st.integers(0, 40), max_size=5).map(sorted))
+@example([(k // 20, k % 3, k * k % 11) for k in range(60)], list(range(60)))  # instants cut in the middle
 def test_negatives_do_not_depend_on_the_cuts(events: list[tuple[int, int, int]], cuts: list[int]) -> None:
     config = NegativesConfig(per_positive=2, window_hours=0.5)
     one, many = (positives(events, c) for c in ((), tuple(min(c, len(events)) for c in cuts)))
