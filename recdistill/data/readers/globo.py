@@ -25,7 +25,7 @@ CONTEXT = ("click_environment", "click_deviceGroup", "click_os", "click_country"
 def read_globo(config: DataConfig, folder: Path) -> Log:
     """Return the clicks in time order with category and length of the article; behaviors are the same clicks.
 
-    Sorting needs the clicks in memory (3 million: about 1 GB). Raises UserError for a folder without the files.
+    Sorting needs the clicks in memory. Raises UserError for a folder without the files.
     """
     read_options(config, NoOptions)
     base = folder / config.path

@@ -38,7 +38,7 @@ class KuaiRandOptions:
 def read_kuairand(config: DataConfig, folder: Path) -> Log:
     """Return the views in time order, tasks is_click and long_view, features of user and video joined.
 
-    Sorting needs the log in memory, the join the videos' features (Pure and 1K: under 4 GB; 27K: far more). UserError
+    Sorting needs the log in memory, the join the videos' features: 27K is for a large machine. UserError
     for a folder without the files.
     """
     chosen = read_options(config, KuaiRandOptions).logs

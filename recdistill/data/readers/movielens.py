@@ -38,7 +38,7 @@ class MovieLensOptions:
 def read_movielens(config: DataConfig, folder: Path) -> Log:
     """Return the ratings in time order, with year and genres, and age, gender, occupation where they are given.
 
-    Sorting needs all ratings in memory (25 million: about 2 GB). Raises UserError for a folder that is no MovieLens.
+    Sorting needs all ratings in memory (25 million: about 3 GB). Raises UserError for a folder that is no MovieLens.
     """
     options = read_options(config, MovieLensOptions)
     ratings, movies, users = _tables(folder / config.path)
