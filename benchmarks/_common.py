@@ -25,6 +25,7 @@ __all__ = ["SCHEMA", "batches_of", "event_chunks", "learner_of", "paired", "stor
 
 SCHEMA = EventSchema(tasks=("click",), features={"device": "int64", "country": "int64"})
 CHUNK = 50_000
+torch.set_num_threads(1)  # as training does: models side by side use the cores
 START = 1_700_000_000_000_000  # us
 
 

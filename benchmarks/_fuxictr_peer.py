@@ -1,7 +1,8 @@
-"""Train FuxiCTR's DIN on the arrays of an .npz with its own loader and epoch, and print {"rows_per_second": ...}.
+"""Train FuxiCTR's DIN on the arrays of an .npz with its own loader and epoch, and print {"rows_per_second": [..., ...],
+"step_alone": ...}: without loader workers and with two; on STEPS batches that are ready.
 
 Run by fuxictr.py with the interpreter of the environment that has FuxiCTR's requirements.
-Arguments: FILE THREADS WORKERS BATCH WIDTH RATE CHECKOUT.
+Arguments: FILE THREADS STEPS BATCH WIDTH RATE CHECKOUT.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def feature_map(data: dict[str, Any], folder: Path, width: int) -> Any:
 
 def main() -> None:
     """Build map, loader and model, train one epoch on a tenth to warm up, then time one over all rows."""
-    file, threads, workers, batch, width, rate, checkout = sys.argv[1:8]
+    file, threads, steps, batch, width, rate, checkout = sys.argv[1:8]
     sys.path[:0] = [checkout, str(Path(checkout) / "model_zoo" / "DIN")]
     from fuxictr.pytorch.dataloaders import RankDataLoader
     from src.DIN import DIN
@@ -60,16 +61,20 @@ def main() -> None:
         model._max_gradient_norm, model._total_steps, model._stop_training = 10.0, 0, False  # what its fit() sets
         model._eval_steps = sys.maxsize  # training alone is timed
 
-        def epoch(rows: int) -> float:
+        def loader(rows: int, workers: int = 0) -> Any:
             np.savez(Path(name) / "some.npz", **{key: values[:rows] for key, values in data.items()})
-            loader, _ = RankDataLoader(fields, stage="train", train_data=str(Path(name) / "some.npz"), batch_size=int(batch),
-                                       num_workers=int(workers), data_format="npz").make_iterator()  # fmt: skip
+            return RankDataLoader(fields, stage="train", train_data=str(Path(name) / "some.npz"), batch_size=int(batch),
+                                  num_workers=workers, data_format="npz").make_iterator()[0]  # fmt: skip
+
+        def epoch(batches: Any, rows: int) -> float:
             start = time.perf_counter()
-            model.train_epoch(loader)
+            model.train_epoch(batches)
             return rows / (time.perf_counter() - start)
 
-        epoch(len(data["label"]) // 10)
-        print("\n" + json.dumps({"rows_per_second": epoch(len(data["label"]))}))
+        rows, ready = len(data["label"]), int(steps) * int(batch)
+        epoch(loader(rows // 10), 1)
+        loops = [epoch(loader(rows, workers), rows) for workers in (0, 2)]
+        print("\n" + json.dumps({"rows_per_second": loops, "step_alone": epoch(list(loader(ready)), ready)}))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""Train torch-rechub's DIN on the arrays of an .npz as its users do, and print {"rows_per_second": ...}.
+"""Train torch-rechub's DIN on the arrays of an .npz as its users do, and print {"rows_per_second": [..., ...],
+"step_alone": ...}: without loader workers and with two; on STEPS batches that are ready.
 
 Run by rechub.py with the interpreter of the environment that has torch-rechub; imports nothing of recdistill.
-Arguments: FILE THREADS WORKERS BATCH WIDTH RATE.
+Arguments: FILE THREADS STEPS BATCH WIDTH RATE.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +26,7 @@ SIDE = ("user", "hour", "device", "country")
 
 def main() -> None:
     """Build features, loader and model, train one epoch to warm up on a tenth, then time one over all rows."""
-    file, threads, workers, batch, width, rate = sys.argv[1:7]
+    file, threads, steps, batch, width, rate = sys.argv[1:7]
     torch.set_num_threads(int(threads))
     torch.manual_seed(0)
     data = {name: values for name, values in np.load(file).items()}
@@ -39,17 +41,21 @@ def main() -> None:
                 attention_mlp_params={"dims": [32], "activation": "sigmoid"})  # fmt: skip
     trainer = CTRTrainer(model, optimizer_params={"lr": float(rate)}, n_epoch=1)
 
-    def epoch(rows: int) -> float:
+    def loader(rows: int, workers: int = 0) -> Any:
         some = {name: values[:rows] for name, values in data.items()}
-        loader, _, _ = DataGenerator(some, label[:rows]).generate_dataloader(
-            x_val=some, y_val=label[:rows], x_test=some, y_test=label[:rows], batch_size=int(batch), num_workers=int(workers)
-        )
+        return DataGenerator(some, label[:rows]).generate_dataloader(
+            x_val=some, y_val=label[:rows], x_test=some, y_test=label[:rows], batch_size=int(batch), num_workers=workers
+        )[0]
+
+    def epoch(batches: Any, rows: int) -> float:
         start = time.perf_counter()
-        trainer.train_one_epoch(loader)
+        trainer.train_one_epoch(batches)
         return rows / (time.perf_counter() - start)
 
-    epoch(len(label) // 10)
-    print(json.dumps({"rows_per_second": epoch(len(label))}))
+    ready = int(steps) * int(batch)
+    epoch(loader(len(label) // 10), 1)
+    loops = [epoch(loader(len(label), workers), len(label)) for workers in (0, 2)]
+    print(json.dumps({"rows_per_second": loops, "step_alone": epoch(list(loader(ready)), ready)}))
 
 
 if __name__ == "__main__":
