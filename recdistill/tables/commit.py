@@ -21,7 +21,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction, RemoveAction
 from polars.exceptions import PolarsError
 
-from recdistill.errors import UserError
+from recdistill.errors import UserError, did_you_mean
 from recdistill.tables.follow import added_parts, first_line, live_parts, newest_version, open_delta
 from recdistill.tables.parts import Part, ahead, arrow, read_parts, write_part, write_parts
 
@@ -42,7 +42,9 @@ class DeltaLog:
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
-        self.about = str(open_delta(self.path).metadata().configuration.get(KEY, ""))
+        table = open_delta(self.path)
+        self.about = str(table.metadata().configuration.get(KEY, ""))
+        self.types = pl.Schema(table.schema().to_arrow())
         if not self.about:
             raise UserError(f"{path}: a Delta table, but not one of recdistill")
 
@@ -112,7 +114,7 @@ class DeltaLog:
 
     def rows(self, version: int | None = None) -> int:
         """Return the number of rows, from the table's statistics."""
-        return int(self.collect(self.scan(version).select(pl.len())).item())
+        return int(pl.DataFrame(open_delta(self.path, version).get_add_actions(flatten=True))["num_records"].sum())
 
     def follow(self, from_version: int, to_version: int | None = None) -> Iterator[tuple[int, pl.DataFrame]]:
         """Yield (version, rows) of the commits after `from_version` up to `to_version`, each row once.
@@ -120,7 +122,7 @@ class DeltaLog:
         Commits that only rearrange files (compaction) are skipped. Raises UserError when vacuum removed a file.
         """
         for version, parts in added_parts(self.path, from_version, self.version if to_version is None else to_version):
-            for rows in read_parts(self.path, parts, None, None):
+            for rows in read_parts(self.path, parts, self.types, None):
                 yield version, rows
 
     def parts(self, version: int | None = None) -> list[Part]:
@@ -135,7 +137,14 @@ class DeltaLog:
         They come in commit order; after compaction a date's merged rows stand where its first commit stood, which is
         the same order for a log in order of time.
         """
-        yield from ahead(read_parts(self.path, self.parts(version), columns, rows))
+        yield from ahead(read_parts(self.path, self.parts(version), self._typed(columns), rows))
+
+    def _typed(self, columns: list[str] | None) -> dict[str, pl.DataType]:
+        """Return the types of `columns` (None: all); UserError for one that the table does not have."""
+        for name in columns or []:
+            if name not in self.types:
+                raise UserError(f"{self.path}: there is no column '{name}'{did_you_mean(name, self.types)}")
+        return dict(self.types) if columns is None else {name: self.types[name] for name in columns}
 
     def compact(self) -> None:
         """Merge small files, rows in commit order; readers and followers see no change. Memory O(batch)."""
@@ -146,7 +155,7 @@ class DeltaLog:
         try:
             for merged in _mergeable(parts):
                 partition = {name: merged[0].partition[name] for name in self.partitions}
-                actions.append(write_part(self.path, partition, self._stored(merged), change=False))
+                actions.append(write_part(self.path, partition, self._stored(merged), written=min(p.written for p in merged), change=False))
                 actions += [
                     RemoveAction(part.path, data_change=False, deletion_timestamp=now, partition_values={**part.partition}, size=part.size)
                     for part in merged
@@ -158,8 +167,8 @@ class DeltaLog:
 
     def _stored(self, parts: list[Part]) -> Iterator[pl.DataFrame]:
         """Yield the rows of `parts` as their files have them, without the partition columns."""
-        for rows in read_parts(self.path, parts, None, CHUNK * 16):
-            yield rows.drop(self.partitions)
+        stored = {name: kind for name, kind in self.types.items() if name not in self.partitions}
+        yield from read_parts(self.path, parts, stored, CHUNK * 16)
 
     def vacuum(self, retain_hours: int = 168) -> list[str]:
         """Remove files that no version of the last `retain_hours` needs, killed writers' too; return their names.

@@ -10,6 +10,7 @@ Where another tool cleaned up the oldest commits, the oldest checkpoint stands f
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,23 +35,30 @@ def first_line(error: Exception) -> str:
 
 
 def open_delta(path: Path, version: int | None = None) -> DeltaTable:
-    """Return the Delta table at `path`, pinned at `version`; UserError when it is not there or cannot be read."""
+    """Return the Delta table at `path`, pinned at `version` (default: the newest); UserError when it cannot be read."""
+    version = newest_version(path) if version is None else version
     try:
         return DeltaTable(str(path), version=version)
     except TableNotFoundError:
         raise UserError(f"{path}: no table there") from None
     except (DeltaError, OSError, ValueError) as error:
-        at = "" if version is None else f" at version {version}"
-        raise UserError(f"{path}: the table cannot be read{at}: {first_line(error)}") from None
+        raise UserError(f"{path}: the table cannot be read at version {version}: {first_line(error)}") from None
 
 
 def newest_version(path: Path) -> int:
     """Return the table's newest version, by the names in its log; UserError when there is no table."""
-    names = [entry.name for entry in (path / "_delta_log").glob("[0-9]*")]
-    versions = [int(name[:20]) for name in names if re.fullmatch(r"\d{20}\.(json|checkpoint.*\.parquet)", name)]
-    if not versions:
+    try:
+        names = [name for name in os.listdir(path / "_delta_log") if re.fullmatch(r"\d{20}\.(json|checkpoint.*\.parquet)", name)]
+    except (FileNotFoundError, NotADirectoryError):
+        names = []
+    except OSError as error:
+        raise UserError(f"{path}: the table cannot be read: {first_line(error)}") from None
+    if not names:
         raise UserError(f"{path}: no table there")
-    return max(versions)
+    last = path / "_delta_log" / max(names)
+    if not last.stat().st_size:  # what a machine that lost power leaves
+        raise UserError(f"{last}: the log of the table is damaged: an empty commit; delete it to go back to the one before")
+    return int(last.name[:20])
 
 
 def parts_of(table: DeltaTable) -> list[Part]:
@@ -61,7 +69,7 @@ def parts_of(table: DeltaTable) -> list[Part]:
     named = {name.removeprefix("partition."): name for name in sorted(actions.columns) if name.startswith("partition.")}
     return [
         Part(unquote(row["path"]), {key: str(row[name]) for key, name in named.items()}, row["size_bytes"],
-             row["min.sample_id"], row["max.sample_id"])
+             row["modification_time"], row["min.sample_id"], row["max.sample_id"])
         for row in actions.sort("modification_time", "path").iter_rows(named=True)
     ]  # fmt: skip
 
@@ -69,7 +77,7 @@ def parts_of(table: DeltaTable) -> list[Part]:
 def _commit(table: Path, version: int) -> list[dict[str, Any]]:
     path = table / "_delta_log" / f"{version:020d}.json"
     try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     except FileNotFoundError:
         raise UserError(f"{path}: this commit was cleaned up; read batches() of a newer version and follow from there") from None
     except (OSError, ValueError):
@@ -79,7 +87,8 @@ def _commit(table: Path, version: int) -> list[dict[str, Any]]:
 def _part(add: dict[str, Any]) -> Part:
     stats = json.loads(add.get("stats") or "{}")
     low, high = (stats.get(key, {}).get("sample_id") for key in ("minValues", "maxValues"))
-    return Part(unquote(add["path"]), dict(sorted(add["partitionValues"].items())), add["size"], low, high)  # the log keeps no order
+    partition = dict(sorted(add["partitionValues"].items()))  # the log keeps no order
+    return Part(unquote(add["path"]), partition, add["size"], add["modificationTime"], low, high)
 
 
 def _base(table: Path, upto: int) -> tuple[int, list[Part]]:

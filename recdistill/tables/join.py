@@ -39,6 +39,7 @@ class _Said:
     def __init__(self, predictions: PredictionLog, model: str, version: int | None) -> None:
         self.table: Path = predictions.path
         self.names = [f"logit_{task}" for task in predictions.tasks]
+        self.types = {name: predictions.types[name] for name in ("sample_id", *self.names)}
         self.kept: dict[str, tuple[Array, list[Array]]] = {}
         self.parts = [part for part in predictions.parts(version) if part.partition["model"] == model]
 
@@ -48,18 +49,23 @@ class _Said:
         order = None if _rising(ids) else np.argsort(ids, kind="stable")
         ids = ids if order is None else ids[order]
         found = [np.full(len(ids), np.nan, np.float32) for _ in self.names]
-        first, last = (str(day) for day in _days(batch["time"]))
-        for part in self.parts:
-            if first <= part.partition["date"] <= last and part.may_hold(ids[0], ids[-1]):
-                _fill(found, ids, *self._load(part))
+        for part in self._near(ids, batch["time"]):
+            _fill(found, ids, *self._load(part))
         if order is not None:
             found = [_unsorted(values, order) for values in found]
         return [pl.Series(name, values, nan_to_null=True) for name, values in zip(self.names, found, strict=True)]
 
+    def _near(self, ids: Array, time: pl.Series) -> list[Part]:
+        """Return the files that may hold one of `ids` (sorted) at one of these times."""
+        if not len(ids):
+            return []
+        first, last = (str(day) for day in _days(time))
+        return [part for part in self.parts if first <= part.partition["date"] <= last and part.may_hold(ids[0], ids[-1])]
+
     def _load(self, part: Part) -> tuple[Array, list[Array]]:
         """Return (ids rising, logits per task) of a file."""
         if part.path not in self.kept:
-            self.kept[part.path] = _by_id(pl.concat(read_parts(self.table, [part], ["sample_id", *self.names], None)))
+            self.kept[part.path] = _by_id(pl.concat(read_parts(self.table, [part], self.types, None)))
         self.kept[part.path] = self.kept.pop(part.path)  # the last used stands last
         while len(self.kept) > 1 and sum(len(ids) for ids, _ in self.kept.values()) > KEPT:
             del self.kept[next(iter(self.kept))]

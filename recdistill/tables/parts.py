@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake.transaction import AddAction
 
-from recdistill.errors import UserError, did_you_mean
+from recdistill.errors import UserError
 from recdistill.tables.schema import TIME
 
 __all__ = ["Part", "ahead", "arrow", "read_parts", "write_part", "write_parts"]
@@ -28,13 +28,17 @@ PACKED = {"sample_id": "DELTA_BINARY_PACKED", "time": "DELTA_BINARY_PACKED"}  # 
 
 @dataclass(frozen=True)
 class Part:
-    """A data file: path below the table, partition values, bytes; low, high: its range of sample ids, None if unknown."""
+    """A data file: path below the table, partition values, bytes, when its oldest rows were written (ms since 1970).
+
+    low, high: the range of its sample ids, None if unknown.
+    """
 
     path: str
     partition: dict[str, str]
-    size: int = 0
-    low: int | None = None
-    high: int | None = None
+    size: int
+    written: int
+    low: int | None
+    high: int | None
 
     def may_hold(self, low: int, high: int) -> bool:
         """Return whether a sample id of [low, high] may stand in the file."""
@@ -52,7 +56,7 @@ def write_parts(table: Path, rows: pl.DataFrame, partitions: tuple[str, ...]) ->
     try:
         for key, part in sorted(rows.partition_by(*partitions, as_dict=True, include_key=False).items()):
             partition = dict(zip(partitions, map(str, key), strict=True))
-            actions.append(write_part(table, partition, [part], change=True))
+            actions.append(write_part(table, partition, [part], written=int(time.time() * 1000), change=True))
     except OSError:
         for action in actions:
             (table / action.path).unlink(missing_ok=True)
@@ -60,10 +64,12 @@ def write_parts(table: Path, rows: pl.DataFrame, partitions: tuple[str, ...]) ->
     return actions
 
 
-def write_part(table: Path, partition: dict[str, str], frames: Iterable[pl.DataFrame], *, change: bool) -> AddAction:
+def write_part(
+    table: Path, partition: dict[str, str], frames: Iterable[pl.DataFrame], *, written: int, change: bool
+) -> AddAction:
     """Write `frames` (at least one) into a new file of `partition`; return the action that adds it to the table.
 
-    change: whether these rows are new to the table. Raises OSError, and leaves no file, when it cannot be written.
+    written: see Part. change: whether these rows are new to the table. Raises OSError, and leaves no file, when it cannot be written.
     """
     folders = [f"{name}={quote(value, safe='')}" for name, value in partition.items()]
     path = Path(*folders, f"{uuid4()}.parquet")
@@ -74,7 +80,7 @@ def write_part(table: Path, partition: dict[str, str], frames: Iterable[pl.DataF
     except OSError:
         (table / path).unlink(missing_ok=True)
         raise
-    return AddAction(str(path), size, partition, int(time.time() * 1000), change, stats)
+    return AddAction(str(path), size, partition, written, change, stats)
 
 
 def _write(path: Path, frames: Iterator[pl.DataFrame]) -> str:
@@ -118,42 +124,54 @@ def _stats(ranges: pl.DataFrame) -> str:
     })  # fmt: skip
 
 
-def read_parts(table: Path, parts: Iterable[Part], columns: list[str] | None, rows: int | None) -> Iterator[pl.DataFrame]:
-    """Yield the rows of `parts` in order, at most `rows` at a time (None: a file at a time), partition values filled in.
+def read_parts(table: Path, parts: Iterable[Part], types: Mapping[str, pl.DataType], rows: int | None) -> Iterator[pl.DataFrame]:
+    """Yield the columns `types` of `parts` in order, at most `rows` at a time (None: a file at a time).
 
-    Raises UserError for a file that is damaged or that vacuum removed, and for a column that the table does not have.
+    Raises UserError for a file that is damaged or that vacuum removed.
     """
     for part in parts:
         path = table / part.path
+        stored = {name: kind for name, kind in types.items() if name not in part.partition}
         try:
             file = pq.ParquetFile(pa.memory_map(str(path)), page_checksum_verification=True)
-            stored = _stored(table, file.schema_arrow.names, part, columns)
+            _check_types(file.schema_arrow, stored)
             size = rows or max(file.metadata.num_rows, 1)
-            for batch in file.iter_batches(batch_size=size, columns=stored, use_threads=False):  # a file has few columns
-                yield _filled(pl.DataFrame(batch), part.partition, columns)
+            for batch in file.iter_batches(batch_size=size, columns=list(stored), use_threads=False):  # a file has few columns
+                clean = pa.RecordBatch.from_arrays(batch.columns, names=batch.schema.names)
+                yield _filled(pl.DataFrame(clean), part.partition, types)
         except FileNotFoundError:
             raise UserError(
                 f"{path}: removed by vacuum while still to be read; read batches() of a newer version and follow from there"
             ) from None
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise UserError(f"{path}: damaged Parquet file: {str(error).splitlines()[0]}") from None
 
 
-def _stored(table: Path, names: list[str], part: Part, columns: list[str] | None) -> list[str] | None:
-    """Return which of `columns` to read from the file itself."""
-    for name in columns or []:
-        if name not in names and name not in part.partition:
-            raise UserError(f"{table}: there is no column '{name}'{did_you_mean(name, [*names, *part.partition])}")
-    return None if columns is None else [name for name in columns if name in names]
+def _check_types(found: pa.Schema, types: Mapping[str, pl.DataType]) -> None:
+    """Raise OSError unless the file has these columns: no checksum covers its footer."""
+    for field in arrow(pl.DataFrame(schema=types)).schema:
+        at = found.get_field_index(field.name)
+        if at < 0 or _plain(found.field(at).type) != _plain(field.type):
+            raise OSError(f"its column '{field.name}' is {found.field(at).type if at >= 0 else 'missing'}, not {field.type}")
 
 
-def _filled(rows: pl.DataFrame, partition: dict[str, str], columns: list[str] | None) -> pl.DataFrame:
-    for name in partition if columns is None else [name for name in partition if name in columns]:
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """Return the type without what writers do differently: the width of offsets, Spark's timestamps."""
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return pa.list_(_plain(kind.value_type))
+    if kind == pa.timestamp("ns"):
+        return pa.timestamp("us", "UTC")
+    return pa.string() if pa.types.is_large_string(kind) else kind
+
+
+def _filled(rows: pl.DataFrame, partition: dict[str, str], types: Mapping[str, pl.DataType]) -> pl.DataFrame:
+    """Return `rows` with partition values filled in, columns as in `types`."""
+    for name in [name for name in partition if name in types]:
         value = pl.Series([partition[name]])
         rows.insert_column(rows.width, (value.str.to_date() if name == "date" else value).new_from_index(0, len(rows)).alias(name))
-    if rows.schema.get("time", TIME) != TIME:  # another writer's zone or unit
+    if rows.schema.get("time", TIME) != TIME:
         rows = rows.with_columns(pl.col("time").cast(TIME))
-    return rows if columns is None or columns == rows.columns else rows.select(columns)
+    return rows if rows.columns == list(types) else rows.select(list(types))
 
 
 def ahead(frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:

@@ -71,7 +71,7 @@ class PredictionLog(DeltaLog):
         )
         same = pl.col("kind") == kind
         again = same if kind == "prequential" else same & (pl.col("version") == version)
-        return self._append(full, writer, sequence, {"model": model, "version": str(version), **(metadata or {})},
+        return self._append(full, writer, sequence, {"model": model, "model_version": str(version), **(metadata or {})},
                             lambda table: self._refuse_again(table, full, model, again))  # fmt: skip
 
     def _refuse_again(self, table: DeltaTable, rows: pl.DataFrame, model: str, again: pl.Expr) -> None:
@@ -88,7 +88,7 @@ class PredictionLog(DeltaLog):
     ) -> Iterator[pl.DataFrame]:
         """Yield the rows of `model` at table `version` in commit order, at most `rows` at a time; memory O(batch)."""
         mine = [part for part in self.parts(version) if part.partition["model"] == model]
-        yield from ahead(read_parts(self.path, mine, columns, rows))
+        yield from ahead(read_parts(self.path, mine, self._typed(columns), rows))
 
     def models(self) -> list[tuple[str, int, str, int]]:
         """Return (model, newest version, kind, rows) of every model that said something."""
@@ -96,7 +96,7 @@ class PredictionLog(DeltaLog):
         return [(r["model"], r["version"], r["kind"], r["rows"]) for r in grouped.sort("model", "kind").to_dicts()]
 
     def lineage(self, model: str) -> list[dict[str, str]]:
-        """Return the metadata of every commit of `model`, oldest first."""
+        """Return the metadata of every commit of `model`, oldest first; `version` is the table's, `model_version` the model's."""
         history = open_delta(self.path).history()
         return [
             {key: str(value) for key, value in entry.items()}
