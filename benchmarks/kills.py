@@ -1,8 +1,9 @@
 """Kill -9 at random moments: `python benchmarks/kills.py [KILLS]` (100 kills, about 10 minutes). Budget: nothing differs.
 
-A small simulated run is started, killed at a moment drawn evenly from the length of a whole run, started again by the same
-command, killed again, and so on; whenever one reaches its end, its weights and tables are compared with those of a run that
-was never killed, and the next one starts from nothing. Every other kill hits the main process alone, so that its training
+A small simulated run is started, killed at a random moment, started again by the same command, killed again, and so on;
+whenever one reaches its end, its weights and tables are compared with those of a run that was never killed, and the next one
+starts from nothing. A moment is a random number of changes to the run's folder, which spreads kills over its life on a busy
+machine as on an idle one, and then up to 0.2 s more. Every other kill hits the main process alone, so that its training
 processes are left behind as orphans; the others hit the whole group.
 """
 
@@ -14,7 +15,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections import Counter
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -37,6 +37,7 @@ students:
 evaluate: {seeds: [0], bootstrap: 20}
 checkpoint_rows: 300
 """
+CHANGES = 30  # at most, between a start and its kill; a whole run shows about twice as many
 CLOCK = ("seconds", "waiting")  # of the totals: wall time, which no two runs share
 
 
@@ -57,6 +58,17 @@ def ended(process: subprocess.Popen[str], seconds: float) -> bool:
     if process.returncode:
         raise SystemExit(f"the run failed with exit code {process.returncode}: {said}")
     return True
+
+
+def changed(process: subprocess.Popen[str], folder: Path, changes: int) -> bool:
+    """Return whether the run came to its end before `changes` changes to the files of `folder` were seen."""
+    seen = None
+    while changes >= 0:
+        if ended(process, 0.02):
+            return True
+        now = sorted((place, *names) for place, _, names in os.walk(folder))
+        changes, seen = changes - (now != seen), now
+    return False
 
 
 def kill(process: subprocess.Popen[str], group: bool) -> None:
@@ -142,26 +154,27 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as place:
         config, whole = Path(place) / "kills.yaml", Path(place) / "whole"
         config.write_text(EXPERIMENT, encoding="utf-8")
-        clock = time.perf_counter()
         ended(start(config, whole), 600)
-        length, want = time.perf_counter() - clock, result_of(whole)
+        want = result_of(whole)
         folder = Path(place) / "killed-0"
         while True:
             process, kills = start(config, folder), stages.total()
-            if not ended(process, draw.uniform(0, length) if kills < wanted else 600):
+            if kills < wanted and not changed(process, folder, draw.randrange(CHANGES)) and not ended(process, draw.uniform(0, 0.2)):
                 kill(process, group=kills % 2 == 1)
                 stages[stage_of(folder, want)] += 1
                 continue
+            if process.poll() is None and not ended(process, 600):
+                raise SystemExit("the run hangs")
             found.add(differences(want, result_of(folder)))
             compared += 1
             if kills >= wanted:
                 break
             folder = Path(place) / f"killed-{compared}"
-    return _tell(stages, compared, found, length)
+    return _tell(stages, compared, found)
 
 
-def _tell(stages: Counter[str], compared: int, found: Differences, length: float) -> int:
-    table = Table("what", "count", title=f"kill -9 at random moments of a run of {length:.1f} s")
+def _tell(stages: Counter[str], compared: int, found: Differences) -> int:
+    table = Table("what", "count", title="kill -9 at random moments")
     for stage, kills in sorted(stages.items()):
         table.add_row(f"kills during: {stage}", str(kills))
     table.add_row("kills in all, half of them of the main process alone", str(stages.total()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -192,6 +193,23 @@ def test_a_table_of_another_schema(taught: Path, place: Path, refused: Callable[
     shutil.rmtree(run / "predictions")
     pl.DataFrame({"a": [1]}).write_delta(run / "predictions")
     assert "not one of recdistill" in refused("ingest", "tiny.yaml", "--out", "run")
+
+
+def test_a_full_disk(place: Path) -> None:
+    """On a disk in memory with room for the tables and the store, but for no checkpoint."""
+    (place / "tiny.yaml").write_text(TINY, encoding="utf-8")
+    (place / "disk").mkdir()
+    full = "mount -t tmpfs -o size={size} tmpfs disk && {{ recdistill run tiny.yaml --out disk/run; code=$?; find disk; exit $code; }}"
+    within = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
+    try:
+        subprocess.run([*within, "mount -t tmpfs tmpfs disk"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("this machine lets nobody mount a disk in memory")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run([*within, full.format(size="200k")], capture_output=True, text=True, env=os.environ | {"PATH": path})
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("recdistill: disk full: free space and run the same command again (disk/run/")
+    assert done.stderr.count("\n") == 1 and ".part" not in done.stdout and "disk/run/tables" in done.stdout
 
 
 @pytest.mark.parametrize("table", ["tables/events", "predictions"])
