@@ -1,0 +1,44 @@
+"""Teacher and students that were sampled differently, trained by the real loop: the figure of benchmarks/debias.py, small.
+
+The tolerance is four deviations of what the draw of the negatives brings at this size, about 2.5 %.
+"""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from recdistill.data.simulate import SimulatorConfig
+from recdistill.learn.folder import RunFolder
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
+        from debias import measure
+    return measure(RunFolder(tmp_path_factory.mktemp("run")), SimulatorConfig(rows=40_000, users=300, items=300, seed=1))
+
+
+@pytest.mark.parametrize("space", ["posterior", "student"])
+def test_what_is_served_is_calibrated_once_its_own_sampling_is_taken_out(measured, space):
+    window, towers = measured
+    main = towers[f"{space}: main"]
+    assert main.shift == pytest.approx(math.log(1 / 0.5))
+    assert abs(window.observed(main, corrected=True) - 1) < 4 * window.noise(main) < 0.03
+    assert window.observed(main, corrected=False) > 1.5
+
+
+def test_the_posterior_is_the_space_in_which_the_auxiliary_tower_learns_the_truth(measured):
+    window, towers = measured
+    right, wrong = (window.off(towers[f"{space}: aux"]) for space in ("posterior", "student"))
+    assert abs(right) < 0.1
+    assert 0.5 < wrong < math.log(0.5 / 0.1)  # between what its labels say and what the teacher's raw logits say
+
+
+def test_the_teacher_is_further_off_before_and_calibrated_after(measured):
+    window, towers = measured
+    teacher = towers["teacher: main"]
+    assert teacher.shift == pytest.approx(math.log(1 / 0.1))
+    assert window.observed(teacher, corrected=False) > 3
+    assert abs(window.observed(teacher, corrected=True) - 1) < 4 * window.noise(teacher)
