@@ -16,7 +16,6 @@ from rich.table import Table
 
 from recdistill.config import DistillConfig, StudentConfig
 from recdistill.data import Batch, BatchBuilder, SampleStore, build_store
-from recdistill.distill import KeepRates
 from recdistill.learn.learner import Learner
 from recdistill.models import TableOptions, Towers, build_backbone
 from recdistill.tables import EventLog, EventSchema
@@ -66,7 +65,7 @@ def learner_of(store: SampleStore, config: StudentConfig, distill: DistillConfig
     )  # fmt: skip
     decoupled = distill is not None and distill.towers == "decoupled"
     network = Towers(backbone, len(store.tasks), layout="decoupled" if decoupled else "single")
-    return Learner(network, config, distill, KeepRates(), KeepRates())
+    return Learner(network, config, distill)
 
 
 def batches_of(store: SampleStore, builder: BatchBuilder, size: int, first: int, count: int) -> list[Batch]:

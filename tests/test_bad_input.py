@@ -157,6 +157,7 @@ def test_a_flipped_bit_is_refused_or_changes_nothing(place: Path, monkeypatch: p
     ("teacher.sampling.negative=0", "teacher.sampling.negative"),
     ("data.keep_rates={clik: [1.0, 0.5]}", "did you mean 'click'"),
     ("teachr.width=3", "did you mean 'teacher'"),
+    ("evaluate.group=request", "name their column as data.columns.request"),
     ("data.columns.users=x", "did you mean 'user'"),
 ])  # fmt: skip
 def test_a_wrong_experiment(assignment: str, says: str, place: Path, refused: Callable[..., str]) -> None:

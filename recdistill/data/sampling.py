@@ -13,9 +13,10 @@ from recdistill.config import SamplingConfig
 from recdistill.data.log import Log
 from recdistill.tables import EventSchema
 
-__all__ = ["INGEST", "down_sampled", "kept", "mixed", "uniform"]
+__all__ = ["INGEST", "down_sampled", "kept", "mixed", "rates_per_task", "uniform"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
+COUNTED = 1_000_000
 INGEST = -1  # seed of what the log keeps: no model's, whose own draw must not depend on it
 
 
@@ -38,8 +39,24 @@ def kept(sample_id: Array, label: Array, sampling: SamplingConfig, seed: int) ->
 
     The same sample is kept or not wherever the log is cut; unknown labels (NaN) are kept.
     """
-    rate = np.where(label == 1, sampling.positive, np.where(label == 0, sampling.negative, 1.0))
-    return np.asarray(uniform(sample_id, seed) < rate)
+    return np.asarray(uniform(sample_id, seed) < _rate(label, sampling))
+
+
+def _rate(label: Array, sampling: SamplingConfig) -> Array:
+    """Return the probability [n] with which a sample of this label is kept."""
+    return np.where(label == 1, sampling.positive, np.where(label == 0, sampling.negative, 1.0))
+
+
+def rates_per_task(labels: Array, sampling: SamplingConfig) -> list[tuple[float, float]]:
+    """Return (k+, k-) per task of labels [N, K] that are kept by the first task's label.
+
+    For the first task these are `sampling`'s; for another the mean rate of its positives and of its negatives, as the two
+    labels go together in the first COUNTED rows of the log: right on average, not for each sample. (1, 1) without labels.
+    """
+    labels = np.asarray(labels[:COUNTED])
+    rate = _rate(labels[:, 0], sampling)
+    others = [[rate[y == value].mean() if (y == value).any() else 1.0 for value in (1, 0)] for y in labels[:, 1:].T]
+    return [(sampling.positive, sampling.negative), *((float(positive), float(negative)) for positive, negative in others)]
 
 
 def down_sampled(log: Log, sampling: SamplingConfig) -> Log:

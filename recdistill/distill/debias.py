@@ -6,6 +6,7 @@ With keep rates k+ and k- the log's odds are k+/k- times the true ones: true log
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -33,10 +34,16 @@ class KeepRates:
         """Return log(k+ / k-), what sampling added to the log-odds."""
         return math.log(self.positive / self.negative)
 
+    def __mul__(self, other: KeepRates) -> KeepRates:
+        """Return the rates of one sampling after the other."""
+        return KeepRates(self.positive * other.positive, self.negative * other.negative)
 
-def true_log_odds(logit: Tensor, rates: KeepRates) -> Tensor:
-    """Return z - log(k+ / k-), the log-odds before sampling, in the shape of `logit`."""
-    return logit - rates.shift
+
+def true_log_odds(logit: Tensor, rates: KeepRates | Sequence[KeepRates]) -> Tensor:
+    """Return z - log(k+ / k-), the log-odds before sampling, in the shape of `logit`; a sequence has rates per task [.., K]."""
+    if isinstance(rates, KeepRates):
+        return logit - rates.shift
+    return logit - torch.tensor([of_task.shift for of_task in rates], dtype=logit.dtype)
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from recdistill.distill.debias import KeepRates
-
 __all__ = ["StartGate"]
 
 
@@ -17,17 +15,18 @@ class StartGate:
     """Open while the teacher's progressive NE is below the student's by `margin` over the last `window` rows or so.
 
     Both are scored on the same rows, before either learned from them, by exponentially fading sums of log-loss; the
-    entropy of the base rate is common to both. `own` and `teacher` take the sampling out of the logits first.
+    entropy of the base rate is common to both. `own` and `teacher` are the log(k+ / k-)
+    that are in the logits and not in the labels: what the log itself went through is in both.
     """
 
-    def __init__(self, margin: float, window: int, own: KeepRates, teacher: KeepRates) -> None:
+    def __init__(self, margin: float, window: int, own: float = 0.0, teacher: float = 0.0) -> None:
         self.margin, self.window, self.own, self.teacher = margin, window, own, teacher
         self.rows = self.positives = self.student_loss = self.teacher_loss = 0.0
 
     def update(self, labels: Tensor, signals: Tensor, logits: Tensor) -> bool:
         """Score a batch, [B, K] each, by its first task; return whether signals may count for it."""
         is_open = self.open
-        y, t, z = labels[:, 0], signals[:, 0] - self.teacher.shift, logits[:, 0] - self.own.shift
+        y, t, z = labels[:, 0], signals[:, 0] - self.teacher, logits[:, 0] - self.own
         both = ~(torch.isnan(y) | torch.isnan(t))
         y, t, z = y[both].double(), t[both].double(), z[both].double()
         fade = math.exp(-len(y) / self.window)

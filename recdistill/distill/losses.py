@@ -5,6 +5,7 @@ Notation: z student logit, t teacher logit, s the sigmoid, tau the temperature. 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple, Protocol
 
 import torch
@@ -16,6 +17,7 @@ from recdistill.distill.debias import KeepRates, true_log_odds
 __all__ = ["Loss", "Objective", "Settings", "bernoulli_kl", "label_loss", "objective", "signal_loss"]
 
 Loss = Literal["cross-entropy", "kl", "mse"]
+Rates = KeepRates | Sequence[KeepRates]  # of all tasks alike, or per task
 
 
 class Settings(Protocol):
@@ -69,7 +71,7 @@ def signal_loss(kind: Loss, student: Tensor, teacher: Tensor, temperature: float
     return temperature**2 * _mean(values, present)
 
 
-def _targets(head: Tensor, signals: Tensor, space: str, own: KeepRates, teacher: KeepRates) -> tuple[Tensor, Tensor]:
+def _targets(head: Tensor, signals: Tensor, space: str, own: Rates, teacher: Rates) -> tuple[Tensor, Tensor]:
     """Return (student, teacher) log-odds in the space where they are compared.
 
     posterior: both before sampling; student: both through the student's correction, the teacher's raw logit too.
@@ -78,7 +80,7 @@ def _targets(head: Tensor, signals: Tensor, space: str, own: KeepRates, teacher:
 
 
 def objective(main: Tensor, aux: Tensor | None, labels: Tensor, signals: Tensor, settings: Settings | None,
-              weight: float, own: KeepRates, teacher: KeepRates) -> Objective:  # fmt: skip
+              weight: float, own: Rates, teacher: Rates) -> Objective:  # fmt: skip
     """Return the loss of a step.
 
     decoupled: CE(y, s(z_M)) + CE(y, s(z_A)) + alpha D(p_T, z_A)    (Rec-Distill, equations 6 and 7)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from recdistill.errors import RecdistillError, UserError
+from recdistill.errors import RecdistillError
 from recdistill.evaluate import metrics
 from recdistill.evaluate.transfer import Samples
 from recdistill.tables import EventLog, PredictionLog
@@ -101,9 +101,7 @@ def load_window(events: EventLog, version: int, task: str, start: float, group: 
     Also notes whether user and item were met before the window, and how many rows the user had before each row.
     Raises UserError when rows are to be grouped by request and the log has none.
     """
-    if group == "request" and not events.schema.has_request:
-        raise UserError("evaluate.group is 'request', but the log has no request ids; name their column as "
-                        "data.columns.request, or set evaluate.group: user")  # fmt: skip
+    events.schema.check_group(group)
     window, total = _marked(events, version, task, start)
     known = window.filter(pl.col("label").is_not_null())
     user = _codes(known["user_id"])

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from recdistill.config import DataConfig
+from recdistill.config import Experiment
 from recdistill.data.readers import Log, open_log
 from recdistill.errors import UserError
 from recdistill.learn.folder import RunFolder
@@ -21,17 +21,20 @@ def open_tables(folder: RunFolder) -> tuple[EventLog, BehaviorLog | None]:
     return EventLog.open(folder.tables / "events"), BehaviorLog.open(behaviors) if behaviors.exists() else None
 
 
-def ingest(folder: RunFolder, config: DataConfig, data: Path | None, progress: Callable[[int], None]) -> int:
+def ingest(folder: RunFolder, experiment: Experiment, data: Path | None, progress: Callable[[int], None]) -> int:
     """Write the log into the run's tables, all or nothing; return its rows, 0 when it was there already.
 
-    `progress` is told the rows written so far. Raises UserError for anything wrong with the input.
+    `progress` is told the rows written so far. Raises UserError for anything wrong with the input, also when the log cannot
+    be scored as the experiment says.
     """
     if folder.tables.exists():
         return 0
+    log = open_log(experiment.data, data)
+    log.schema.check_group(experiment.evaluate.group)
     part = folder.root / "tables.part"
     shutil.rmtree(part, ignore_errors=True)
     try:
-        rows = _write(part, open_log(config, data), progress)
+        rows = _write(part, log, progress)
         part.rename(folder.tables)
     finally:
         shutil.rmtree(part, ignore_errors=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,23 +33,25 @@ class StepResult:
 class Learner:
     """A network that learns by steps. Without `distill` (teacher) or with weight 0 (raw student) labels alone count.
 
-    own and teacher are the keep rates each was trained under, the log's times the model's own down-sampling.
+    own, teacher: the keep rates under which each learned, the log's times its own, one for all tasks or one per task.
     """
 
     def __init__(
-        self, network: Towers, config: ModelConfig, distill: DistillConfig | None, own: KeepRates, teacher: KeepRates
-    ) -> None:
-        self.network, self.distill, self.own, self.teacher = network, distill, own, teacher
+        self, network: Towers, config: ModelConfig, distill: DistillConfig | None = None,
+        own: Sequence[KeepRates] = (KeepRates(),), teacher: Sequence[KeepRates] = (KeepRates(),),
+    ) -> None:  # fmt: skip
+        self.network, self.distill = network, distill
+        self.own, self.teacher = tuple(own), tuple(teacher)
+        self.shift = KeepRates(config.sampling.positive, config.sampling.negative).shift  # over the log's labels
         self.tables: list[GrowableTable] = table_modules(network)
         self.optimiser = torch.optim.Adam(network.parameters(), lr=config.dense_rate, fused=True)
         self.auto = AutoWeight(distill.auto_fraction) if distill and distill.weight == "auto" else None
         self.gate = (
-            StartGate(distill.gate.margin, distill.gate.window, own, teacher)
+            StartGate(distill.gate.margin, distill.gate.window, self.shift, self.shift + teacher[0].shift - own[0].shift)
             if distill and distill.gate.start != "always"
             else None
         )
         self.sampling: SamplingConfig = config.sampling
-        self.shift = math.log(config.sampling.positive / config.sampling.negative)  # its own sampling's, over the log's labels
         self.steps = 0
 
     def learn(self, batch: Batch, keep: Tensor) -> StepResult:

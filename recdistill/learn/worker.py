@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
+import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -19,6 +21,7 @@ import torch
 
 from recdistill.config import DistillConfig, Experiment, ModelConfig
 from recdistill.data import BatchBuilder, SampleStore
+from recdistill.data.sampling import rates_per_task
 from recdistill.distill import KeepRates
 from recdistill.errors import RecdistillError, UserError
 from recdistill.learn.checkpoint import Checkpoints
@@ -60,12 +63,6 @@ def jobs_of(experiment: Experiment) -> tuple[Job, list[Job]]:
     return teacher, students
 
 
-def keep_rates(config: ModelConfig, data: dict[str, tuple[float, float]], task: str) -> KeepRates:
-    """Return the keep rates a model learns under: the log's times its own down-sampling."""
-    positive, negative = data.get(task, (1.0, 1.0))
-    return KeepRates(positive * config.sampling.positive, negative * config.sampling.negative)
-
-
 def build_network(job: Job, store: SampleStore) -> Towers:
     """Return the job's network; raw and distilled of one seed start from equal weights."""
     torch.manual_seed(job.seed)
@@ -81,20 +78,34 @@ def build_network(job: Job, store: SampleStore) -> Towers:
 def trainer_of(folder: RunFolder, experiment: Experiment, job: Job) -> Trainer:
     """Return the trainer of a job over the run's store, its signals joined."""
     store, predictions = SampleStore(folder.store), PredictionLog.open(folder.predictions)
-    logged = EventLog.open(folder.tables / "events").schema.keep_rates
-    own = keep_rates(job.config, logged, store.tasks[0])
-    teacher = keep_rates(experiment.teacher, logged, store.tasks[0])
     wants = job.distill is not None and job.distill.weight != 0
+    logged = EventLog.open(folder.tables / "events").schema.keep_rates
+    rates = zip(store.tasks, rates_per_task(store.labels, job.config.sampling), strict=True)
+    own = [KeepRates(*logged.get(task, (1.0, 1.0))) * KeepRates(*of_task) for task, of_task in rates]
+    teacher = _rates_of(predictions, TEACHER, store.tasks) if wants else own
+    learner = Learner(build_network(job, store), job.config, job.distill, own, teacher)
     signals = join_column(folder.signals, store, predictions, TEACHER) if wants else None
+    learned = {task: (kept.positive, kept.negative) for task, kept in zip(store.tasks, own, strict=True)}
     run = fingerprint(
         job.config.model_dump(mode="json"), job.distill.model_dump(mode="json") if job.distill else None, job.seed
     )
     return Trainer(
-        job.name, run, Learner(build_network(job, store), job.config, job.distill, own, teacher), store,
+        job.name, run, learner, store,
         BatchBuilder(store, job.config.history, signals), _plan(job, len(store)), predictions,
         Checkpoints(folder.model(job.name)),
-        {"config": run, "keep_positive": repr(own.positive), "keep_negative": repr(own.negative)},
+        {"config": run, "keep_rates": json.dumps(learned)},
     )  # fmt: skip
+
+
+def _rates_of(predictions: PredictionLog, model: str, tasks: Sequence[str]) -> list[KeepRates]:
+    """Return the keep rates per task that `model` learned under, as its commits tell."""
+    said = {entry["keep_rates"] for entry in predictions.lineage(model)}
+    if len(said) != 1:
+        raise UserError(
+            f"{predictions.path}: predictions of '{model}' tell {len(said)} keep rates, a student needs one: {sorted(said)}"
+        )
+    rates = json.loads(said.pop())
+    return [KeepRates(*rates[task]) for task in tasks]
 
 
 def _plan(job: Job, rows: int) -> Plan:
@@ -159,14 +170,18 @@ def crew(folder: RunFolder, experiment: Experiment) -> Iterator[Callable[[list[J
             running = [pool.submit(_train, folder.root, experiment, job) for job in jobs]
         return _until_done(running, reports)
 
-    with ProcessPoolExecutor(experiment.processes, context, _prepare, (reports, alive)) as pool:
-        try:
-            yield train
-        except BrokenProcessPool:
-            raise RecdistillError(f"{folder.root}: a training process was killed (out of memory?); run the same command "
-                                  "again to resume, with --set processes=1 if memory is short") from None  # fmt: skip
-        finally:
-            ours.close()
+    try:
+        with ProcessPoolExecutor(experiment.processes, context, _prepare, (reports, alive)) as pool:
+            try:
+                yield train
+            finally:
+                ours.close()
+    except BrokenProcessPool:
+        raise RecdistillError(f"{folder.root}: a training process was killed (out of memory?); run the same command "
+                              "again to resume, with --set processes=1 if memory is short") from None  # fmt: skip
+    finally:
+        for part in folder.root.glob("models/*/*.part"):  # checkpoints of jobs that were ended while they wrote
+            shutil.rmtree(part, ignore_errors=True)
 
 
 @contextmanager

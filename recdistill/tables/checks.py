@@ -11,6 +11,7 @@ from recdistill.errors import UserError, did_you_mean
 
 __all__ = ["Origin", "check_behaviors", "check_columns", "check_events", "check_logits", "check_times", "check_unique"]
 
+FIRST, LAST = -62_135_596_800_000_000, 253_402_300_800_000_000  # microseconds of Python's years 1 to 9999
 SKEW = timedelta(days=1)  # clocks and time zones of the machines that wrote the log
 
 
@@ -34,7 +35,14 @@ def _refuse(rows: pl.DataFrame, bad: pl.Expr, source: str | Origin, column: str,
         at = int(found[0])
         more = f" (and {len(found) - 1:,} more rows)" if len(found) > 1 else ""
         origin = source if isinstance(source, Origin) else Origin(source, pl.int_range(len(rows), eager=True))
-        raise origin.refuse(at, column, f"{problem}; got {rows[column][at]!r}{more}")
+        raise origin.refuse(at, column, f"{problem}; got {_shown(rows[column], at)}{more}")
+
+
+def _shown(values: pl.Series, at: int) -> str:
+    """Return a value as Python writes it; a time of a year that Python does not have, by its count."""
+    if isinstance(values.dtype, pl.Datetime) and (count := values.to_physical()[at]) is not None and not FIRST <= count < LAST:
+        return f"{count} {values.dtype.time_unit} since 1970"
+    return repr(values[at])
 
 
 def check_columns(rows: pl.DataFrame, columns: dict[str, pl.DataType], source: str) -> pl.DataFrame:
@@ -56,8 +64,9 @@ def check_unique(rows: pl.DataFrame, source: str | Origin) -> None:
 
 
 def check_times(rows: pl.DataFrame, source: str | Origin) -> None:
-    """Raise UserError for null times and times in the future."""
+    """Raise UserError for null times, times in the future and times before the year 1."""
     _refuse(rows, pl.col("time").is_null(), source, "time", "must not be empty")
+    _refuse(rows, pl.col("time").to_physical() < FIRST, source, "time", "lies before the year 1; check the time unit")
     now = datetime.now(UTC) + SKEW
     _refuse(rows, pl.col("time") > pl.lit(now), source, "time", "lies in the future; check the time unit")
 
@@ -81,9 +90,9 @@ def check_behaviors(rows: pl.DataFrame, source: str | Origin) -> None:
 
 
 def check_logits(rows: pl.DataFrame, tasks: tuple[str, ...], source: str) -> None:
-    """Raise UserError for null ids or times, null, NaN or infinite logits, and duplicate sample ids."""
-    for column in ("sample_id", "time"):
-        _refuse(rows, pl.col(column).is_null(), source, column, "must not be empty")
+    """Raise UserError for null ids or times, impossible times, null, NaN or infinite logits, and duplicate sample ids."""
+    _refuse(rows, pl.col("sample_id").is_null(), source, "sample_id", "must not be empty")
+    check_times(rows, source)
     for task in tasks:
         logit = pl.col(f"logit_{task}")
         _refuse(rows, logit.is_null() | ~logit.is_finite(), source, f"logit_{task}", "must be a finite number")

@@ -51,6 +51,12 @@ class EventSchema:
         features = {name: POLARS_TYPES[kind] for name, kind in self.features.items()}
         return {"sample_id": pl.Int64(), "time": TIME, **ids, **request, **features, **labels, **times}
 
+    def check_group(self, group: str) -> None:
+        """Raise UserError when rows are to be grouped by 'request' and have none."""
+        if group == "request" and not self.has_request:
+            raise UserError("evaluate.group is 'request', but the log has no request ids; name their column as "
+                            "data.columns.request, or set evaluate.group: user")  # fmt: skip
+
     def to_json(self) -> str:
         """Return the schema as JSON with sorted keys."""
         return json.dumps(asdict(self), sort_keys=True)

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from recdistill.config import DataConfig, NegativesConfig, SamplingConfig
+from recdistill.config import DataConfig, Experiment, NegativesConfig, SamplingConfig
 from recdistill.data.log import Log
 from recdistill.data.negatives import TRIES, with_negatives
-from recdistill.data.sampling import INGEST, down_sampled, kept, uniform
+from recdistill.data.sampling import INGEST, down_sampled, kept, rates_per_task, uniform
 from recdistill.data.seen import Seen
 from recdistill.errors import UserError
 from recdistill.learn.folder import RunFolder
@@ -70,12 +70,25 @@ def test_what_is_kept_does_not_depend_on_the_cuts(cuts: list[int], n: int) -> No
     assert whole(down_sampled(one, half)).equals(whole(down_sampled(many, half)))
 
 
+def test_what_sampling_by_one_task_keeps_of_another_is_counted() -> None:
+    draw = np.random.default_rng(0)
+    first = draw.integers(0, 2, 200_000).astype(np.float32)
+    labels = np.stack([first, first * (draw.random(len(first)) < 0.3), draw.integers(0, 2, len(first)), np.full(len(first), np.nan)], 1)
+    sampling = SamplingConfig(positive=0.9, negative=0.2)
+    keep = kept(np.arange(len(labels)), labels[:, 0], sampling, 0)
+    found = rates_per_task(labels, sampling)
+    assert found[0] == (0.9, 0.2) and found[3] == (1.0, 1.0)
+    for task in (1, 2):
+        for value, rate in zip((1, 0), found[task], strict=True):
+            assert rate == pytest.approx(keep[labels[:, task] == value].mean(), abs=0.01)
+
+
 def test_the_table_says_what_was_kept(tmp_path: Path) -> None:
     at = np.arange(3000)
     pl.DataFrame({"time": at, "user_id": at % 9, "item_id": at, "label": at % 2}).write_parquet(tmp_path / "log.parquet")
     config = DataConfig(path="log.parquet", keep_rates={"click": (1.0, 0.5)}, sampling=SamplingConfig(negative=0.2))
     folder = RunFolder(tmp_path / "run")
-    assert 1700 < ingest(folder, config, tmp_path, lambda rows: None) < 1900
+    assert 1700 < ingest(folder, Experiment(name="kept", data=config), tmp_path, lambda rows: None) < 1900
     assert open_tables(folder)[0].schema.keep_rates == {"click": (1.0, 0.1)}
 
 

@@ -1,6 +1,6 @@
 """Teacher and students that were sampled differently, trained by the real loop: the figure of benchmarks/debias.py, small.
 
-The tolerance is four deviations of what the draw of the negatives brings at this size, about 2.5 %.
+The tolerance is three deviations of what the draws of negatives and labels bring at this size, about 5 %.
 """
 
 import math
@@ -25,7 +25,7 @@ def test_what_is_served_is_calibrated_once_its_own_sampling_is_taken_out(measure
     window, towers = measured
     main = towers[f"{space}: main"]
     assert main.shift == pytest.approx(math.log(1 / 0.5))
-    assert abs(window.observed(main, corrected=True) - 1) < 4 * window.noise(main) < 0.03
+    assert abs(window.observed(main, corrected=True) - 1) < 3 * window.noise(main) < 0.06
     assert window.observed(main, corrected=False) > 1.5
 
 
@@ -41,4 +41,4 @@ def test_the_teacher_is_further_off_before_and_calibrated_after(measured):
     teacher = towers["teacher: main"]
     assert teacher.shift == pytest.approx(math.log(1 / 0.1))
     assert window.observed(teacher, corrected=False) > 3
-    assert abs(window.observed(teacher, corrected=True) - 1) < 4 * window.noise(teacher)
+    assert abs(window.observed(teacher, corrected=True) - 1) < 3 * window.noise(teacher)

@@ -177,3 +177,14 @@ def test_posterior_space_is_at_rest_when_both_know_the_truth_under_their_own_sam
     found = objective(z, None, unknown, signal, settings(), 1.0, own, teacher)
     (pull,) = torch.autograd.grad(found.total, z)
     assert abs(float(pull)) < 1e-12 and found.kl < 1e-12
+
+
+def test_each_task_is_corrected_by_its_own_rates():
+    _, _, _, labels, _ = heads()
+    own, teacher = [KeepRates(1.0, 0.5), KeepRates(0.7, 1.0)], [KeepRates(1.0, 0.1), KeepRates(0.7, 1.0)]
+    z = torch.tensor([0.3 + rates.shift for rates in own], dtype=torch.float64).repeat(6, 1).requires_grad_()
+    signals = torch.tensor([0.3 + rates.shift for rates in teacher], dtype=torch.float64).repeat(6, 1)
+    (pull,) = torch.autograd.grad(objective(z, None, torch.full_like(labels, NAN), signals, settings(), 1.0, own, teacher).total, z)
+    assert float(pull.abs().max()) < 1e-12
+    swapped = objective(z, None, torch.full_like(labels, NAN), signals, settings(), 1.0, own[::-1], teacher)
+    assert float(torch.autograd.grad(swapped.total, z)[0].abs().max()) > 1e-3

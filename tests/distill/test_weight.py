@@ -14,6 +14,7 @@ from recdistill.distill.weight import LARGEST, MEMORY
 SAME = KeepRates()
 
 
+
 def of_norm(norm):
     return torch.full((4, 4), norm / 4.0)
 
@@ -68,20 +69,20 @@ def run(gate, batches, teacher=SAME, own=SAME):
 
 
 def test_gate_opens_once_for_a_better_teacher_and_never_for_a_worse_one():
-    good = run(StartGate(0.002, 2000, SAME, SAME), stream(100, 1.0))
+    good = run(StartGate(0.002, 2000), stream(100, 1.0))
     assert not good[0] and good[-1]
     assert good == sorted(good)
-    assert not any(run(StartGate(0.002, 2000, SAME, SAME), stream(100, 0.0)))
+    assert not any(run(StartGate(0.002, 2000), stream(100, 0.0)))
 
 
 def test_gate_closes_again_when_the_teacher_goes_bad():
-    gate = StartGate(0.002, 1000, SAME, SAME)
+    gate = StartGate(0.002, 1000)
     assert run(gate, stream(100, 1.0))[-1]
     assert not run(gate, stream(100, 0.0, seed=1))[-1]
 
 
 def test_gate_judges_each_batch_by_what_came_before_it():
-    gate = StartGate(0.0, 10, SAME, SAME)
+    gate = StartGate(0.0, 10)
     y, t = torch.tensor([[1.0], [0.0]] * 50), torch.tensor([[5.0], [-5.0]] * 50)
     assert not gate.update(y, t, 0 * t)
     assert gate.update(y, -t, 0 * t)  # still open: this batch's own labels may not decide about it
@@ -90,14 +91,14 @@ def test_gate_judges_each_batch_by_what_came_before_it():
 
 def test_gate_takes_the_sampling_out_of_both_sides():
     rates = KeepRates(1.0, 0.05)
-    plain = run(StartGate(0.002, 1000, SAME, SAME), stream(100, 1.0))
-    assert run(StartGate(0.002, 1000, SAME, rates), stream(100, 1.0), teacher=rates) == plain
-    assert run(StartGate(0.002, 1000, rates, SAME), stream(100, 1.0), own=rates) == plain
-    assert not any(run(StartGate(0.002, 1000, SAME, SAME), stream(100, 1.0), teacher=KeepRates(1.0, 1e-6)))
+    plain = run(StartGate(0.002, 1000), stream(100, 1.0))
+    assert run(StartGate(0.002, 1000, teacher=rates.shift), stream(100, 1.0), teacher=rates) == plain
+    assert run(StartGate(0.002, 1000, own=rates.shift), stream(100, 1.0), own=rates) == plain
+    assert not any(run(StartGate(0.002, 1000), stream(100, 1.0), teacher=KeepRates(1.0, 1e-6)))
 
 
 def test_gate_counts_only_rows_with_both_label_and_signal():
-    gate = StartGate(0.0, 10, SAME, SAME)
+    gate = StartGate(0.0, 10)
     nan = math.nan
     y, t = torch.tensor([[1.0], [nan], [0.0]]), torch.tensor([[1.0], [1.0], [nan]])
     gate.update(y, t, torch.zeros(3, 1))
@@ -107,11 +108,11 @@ def test_gate_counts_only_rows_with_both_label_and_signal():
 
 
 def test_both_resume_from_json_where_they_stopped():
-    auto, gate = AutoWeight(0.5), StartGate(0.002, 1000, SAME, SAME)
+    auto, gate = AutoWeight(0.5), StartGate(0.002, 1000)
     auto.update(of_norm(3.0), of_norm(1.0))
     first = list(stream(100, 1.0))
     run(gate, first[:17])
-    again, regate = AutoWeight(0.5), StartGate(0.002, 1000, SAME, SAME)
+    again, regate = AutoWeight(0.5), StartGate(0.002, 1000)
     again.load_state_dict(json.loads(json.dumps(auto.state_dict())))
     regate.load_state_dict(json.loads(json.dumps(gate.state_dict())))
     for one in (auto, again):

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from recdistill.config import ModelConfig
 from recdistill.data import Batch, BatchBuilder, SampleStore, build_store
-from recdistill.distill import KeepRates
 from recdistill.evaluate.metrics import auc
 from recdistill.learn.checkpoint import Checkpoints
 from recdistill.learn.learner import Learner, StepResult
@@ -66,7 +65,7 @@ def figures(store: SampleStore, folder: Path, kind: type[Learner], replay: int =
     """Return (AUC of the memory's own record, AUC when it is asked again after learning)."""
     torch.manual_seed(0)
     config = ModelConfig(batch=1000, replay=replay, replay_window=3_000)
-    learner = kind(Towers(Memory(), tasks=1, hidden=()), config, None, KeepRates(), KeepRates())
+    learner = kind(Towers(Memory(), tasks=1, hidden=()), config)
     trainer = Trainer("memory", "1", learner, store, BatchBuilder(store, 1), Plan.of(config, ROWS, 10_000, 0),
                       PredictionLog.create(folder / "predictions", ("click",)), Checkpoints(folder / "memory"), {})  # fmt: skip
     for _ in trainer.run_to_end():

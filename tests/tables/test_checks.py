@@ -35,6 +35,10 @@ NAN, INF = float("nan"), float("inf")
     ("column 'device' has type Float32, the table has Int64", lambda rows: rows.with_columns(pl.col("device").cast(pl.Float32))),
     ("column 'devise' is not in the table's schema; did you mean 'device'?", lambda rows: rows.rename({"device": "devise"})),
     ("row 0, column 'time': lies in the future; check the time unit", lambda rows: rows.with_columns(pl.col("time").dt.offset_by("100y"))),
+    ("row 0, column 'time': lies in the future; check the time unit; got 9000000000000000000 us since 1970",
+     lambda rows: rows.with_columns(time=pl.lit(9 * 10**18).cast(rows.schema["time"]))),
+    ("row 0, column 'time': lies before the year 1; check the time unit; got -9000000000000000000 us since 1970",
+     lambda rows: rows.with_columns(time=pl.lit(-9 * 10**18).cast(rows.schema["time"]))),
     ("column 'sample_id': 3 is in the table already", with_value("sample_id", 2, 3)),
 ])  # fmt: skip
 def test_events_refuse(tmp_path: Path, fault: str, change: Change) -> None:
