@@ -32,21 +32,25 @@ class Settings(Protocol):
 
 
 class Objective(NamedTuple):
-    """total: the loss to minimise; kl: KL(teacher || student) in nats (0 without signals); coverage: share of rows."""
+    """total: the loss to minimise; coverage: share of rows with a signal for any task."""
 
     total: Tensor
-    kl: float
     coverage: float
 
 
-def _mean(values: Tensor, known: Tensor) -> Tensor:
-    return torch.where(known, values, 0.0).sum() / known.sum().clamp(min=1)
+def _known(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Return (values with 0 for NaN, the share that each has in a mean over those that are not NaN)."""
+    known = ~torch.isnan(values)
+    return torch.nan_to_num(values), known / known.sum().clamp(min=1)
+
+
+def _cross_entropy(logits: Tensor, target: Tensor, share: Tensor) -> Tensor:
+    return ((functional.softplus(logits) - target * logits) * share).sum()
 
 
 def label_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Return the mean of CE(y, s(z)) = softplus(z) - y z over known labels; 0 when none is known."""
-    known = ~torch.isnan(labels)
-    return _mean(functional.softplus(logits) - torch.nan_to_num(labels) * logits, known)
+    return _cross_entropy(logits, *_known(labels))
 
 
 def bernoulli_kl(teacher: Tensor, student: Tensor) -> Tensor:
@@ -62,13 +66,13 @@ def signal_loss(kind: Loss, student: Tensor, teacher: Tensor, temperature: float
     kl:            tau^2 KL(s(t / tau) || s(z / tau))                  (equation 2; same gradient as cross-entropy)
     mse:           (s(z) - s(t))^2                                     (equation 9; its gradient dies at saturation)
     """
-    present = ~torch.isnan(teacher)
-    target = torch.nan_to_num(teacher)
+    target, share = _known(teacher)
     if kind == "mse":
-        return _mean((torch.sigmoid(student) - torch.sigmoid(target)).square(), present)
+        return ((torch.sigmoid(student) - torch.sigmoid(target)).square() * share).sum()
     z, t = student / temperature, target / temperature
-    values = bernoulli_kl(t, z) if kind == "kl" else functional.softplus(z) - torch.sigmoid(t) * z
-    return temperature**2 * _mean(values, present)
+    if kind == "kl":
+        return temperature**2 * (bernoulli_kl(t, z) * share).sum()
+    return temperature**2 * _cross_entropy(z, torch.sigmoid(t), share)
 
 
 def _targets(head: Tensor, signals: Tensor, space: str, own: Rates, teacher: Rates) -> tuple[Tensor, Tensor]:
@@ -87,14 +91,13 @@ def objective(main: Tensor, aux: Tensor | None, labels: Tensor, signals: Tensor,
     single:    CE(y, s(z)) + alpha D(p_T, z)
     Without `settings` or signals labels alone count. The main tower of two gets exactly zero gradient from the signal.
     """
-    total = label_loss(main, labels)
+    target, share = _known(labels)
+    total = _cross_entropy(main, target, share)
     if aux is not None:
-        total = total + label_loss(aux, labels)
+        total = total + _cross_entropy(aux, target, share)
     if settings is None:
-        return Objective(total, 0.0, 0.0)
-    student, target = _targets(main if aux is None else aux, signals, settings.space, own, teacher)
-    present = ~torch.isnan(signals)
+        return Objective(total, 0.0)
     if weight:
-        total = total + weight * signal_loss(settings.loss, student, target, settings.temperature)
-    kl = float(_mean(bernoulli_kl(torch.nan_to_num(target), student.detach()), present))
-    return Objective(total, kl, float(present.any(1).float().mean()))
+        student, said = _targets(main if aux is None else aux, signals, settings.space, own, teacher)
+        total = total + weight * signal_loss(settings.loss, student, said, settings.temperature)
+    return Objective(total, float((~torch.isnan(signals)).any(1).float().mean()))
