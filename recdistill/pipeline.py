@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -168,7 +169,7 @@ def report_stage(folder: RunFolder) -> None:
 
 
 def _print_summary(summary: Summary) -> None:
-    table = Table("model", "AUC", "GAUC", "LogLoss", "NE", "p/o", "dense", "rows/s")
+    table = Table("model", "AUC", "GAUC", "LogLoss", "NE", "p/o", "dense", "rows/s", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name, student in summary.students.items():
         for kind, model in ((f"{name} raw", student.raw), (f"{name} distilled", student.distilled)):
             table.add_row(kind, *_model_cells(model))
