@@ -153,9 +153,9 @@ def _facts(folder: RunFolder, experiment: Experiment) -> tuple[ModelFacts, dict[
 
     by_name = {job.name: facts(job) for job in students}
     paired = {
-        name: StudentModels(*([by_name[f"{name}.{kind}.s{seed}"] for seed in experiment.evaluate.seeds] for kind in ("raw", "distilled")))
-        for name in experiment.students
-    }  # fmt: skip
+        name: StudentModels([by_name[raw.name] for raw, _ in pairs], [by_name[distilled.name] for _, distilled in pairs])
+        for name, pairs in worker.pairs_of(experiment).items()
+    }
     return facts(teacher), paired
 
 

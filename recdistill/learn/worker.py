@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from recdistill.config import DistillConfig, Experiment, ModelConfig
+from recdistill.config import DistillConfig, Experiment, ModelConfig, StudentConfig
 from recdistill.data import BatchBuilder, SampleStore
 from recdistill.data.sampling import rates_per_task
 from recdistill.distill import KeepRates
@@ -33,14 +33,14 @@ from recdistill.learn.signals import join_column
 from recdistill.models import TableOptions, Towers, build_backbone
 from recdistill.tables import EventLog, PredictionLog
 
-__all__ = ["TEACHER", "Job", "crew", "facts_of", "finished", "jobs_of", "trainer_of"]
+__all__ = ["TEACHER", "Job", "crew", "facts_of", "finished", "jobs_of", "pairs_of", "trainer_of"]
 
 TEACHER = "teacher"
 
 
 @dataclass(frozen=True)
 class Job:
-    """One model to train. `distill` is None for the teacher; raw students carry it with weight 0."""
+    """One model to train. `distill` is None for the teacher and has weight 0 for raw students."""
 
     name: str
     config: ModelConfig
@@ -49,18 +49,34 @@ class Job:
     block_rows: int
 
 
-def jobs_of(experiment: Experiment) -> tuple[Job, list[Job]]:
-    """Return (the teacher's job, the students'): per student and seed a raw and a distilled one, equal but for the weight."""
-    teacher = Job(TEACHER, experiment.teacher, None, 0, experiment.checkpoint_rows)
-    students = [
-        Job(f"{name}.{kind}.s{seed}", config, distill, seed, experiment.checkpoint_rows)
-        for seed in experiment.evaluate.seeds
+def pairs_of(experiment: Experiment) -> dict[str, list[tuple[Job, Job]]]:
+    """Return per student, seed by seed, its (raw, distilled) jobs, equal but for the weight.
+
+    Students that differ only in how they are distilled have their raw jobs in common, under the name of the first.
+    """
+    trained: dict[str, Job] = {}
+
+    def raw(name: str, config: StudentConfig, seed: int) -> Job:
+        alone = DistillConfig(weight=0.0, towers=config.distill.towers)
+        config = config.model_copy(update={"distill": alone})
+        job = Job(f"{name}.raw.s{seed}", config, alone, seed, experiment.checkpoint_rows)
+        return trained.setdefault(fingerprint(config.model_dump(mode="json"), seed), job)
+
+    def distilled(name: str, config: StudentConfig, seed: int) -> Job:
+        return Job(f"{name}.distilled.s{seed}", config, config.distill, seed, experiment.checkpoint_rows)
+
+    return {
+        name: [(raw(name, config, seed), distilled(name, config, seed)) for seed in experiment.evaluate.seeds]
         for name, config in experiment.students.items()
-        for kind, distill in (
-            ("raw", config.distill.model_copy(update={"weight": 0.0})), ("distilled", config.distill),
-        )
-    ]  # fmt: skip
-    return teacher, students
+    }
+
+
+def jobs_of(experiment: Experiment) -> tuple[Job, list[Job]]:
+    """Return (the teacher's job, the students', seed by seed)."""
+    teacher = Job(TEACHER, experiment.teacher, None, 0, experiment.checkpoint_rows)
+    by_seed = zip(*pairs_of(experiment).values(), strict=True)
+    students = {job.name: job for pairs in by_seed for pair in pairs for job in pair}
+    return teacher, list(students.values())
 
 
 def build_network(job: Job, store: SampleStore) -> Towers:

@@ -6,10 +6,22 @@ from pathlib import Path
 
 import pytest
 
+from recdistill.config import load_text
 from recdistill.distill import KeepRates
 from recdistill.errors import UserError
+from recdistill.learn import worker
 from tests.learn.runs import finish, tiny, trainer
 
+TWINS = """
+name: twins
+data: {reader: simulator}
+students:
+  one: &one {width: 4, distill: {weight: 1.0}}
+  gated: {<<: *one, distill: {weight: 0.5, gate: {start: teacher-ahead}}}
+  single: {<<: *one, distill: {towers: single}}
+  wider: {<<: *one, width: 8}
+evaluate: {seeds: [3, 4]}
+"""
 SAMPLED = ("data.keep_rates={finish: [1.0, 0.5]}", "data.sampling.negative=0.8", "teacher.sampling.negative=0.5",
            "teacher.replay=0", "teacher.epochs=0", "students.light.sampling.negative=0.25")  # fmt: skip
 STUDENT = "light.distilled.s0"
@@ -21,6 +33,16 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("sampled") / "run"
     finish(root, tiny(*SAMPLED), "teacher")
     return root
+
+
+def test_students_that_differ_only_in_distillation_share_their_raw_models() -> None:
+    pairs = worker.pairs_of(load_text(TWINS))
+    names = {name: [raw.name for raw, _ in of] for name, of in pairs.items()}
+    assert names == {"one": ["one.raw.s3", "one.raw.s4"], "gated": ["one.raw.s3", "one.raw.s4"],
+                     "single": ["single.raw.s3", "single.raw.s4"], "wider": ["wider.raw.s3", "wider.raw.s4"]}  # fmt: skip
+    jobs = [job.name for job in worker.jobs_of(load_text(TWINS))[1]]
+    assert len(jobs) == len(set(jobs)) == 2 * (3 + 4)
+    assert jobs[:3] == ["one.raw.s3", "one.distilled.s3", "gated.distilled.s3"]  # a seed is whole before the next begins
 
 
 def test_keep_rates_of_log_and_models_multiply_task_by_task(run: Path) -> None:
