@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from recdistill.errors import UserError, did_you_mean
 
@@ -117,7 +117,7 @@ class GateConfig(_Strict):
 
 
 class DistillConfig(_Strict):
-    """How the teacher's record becomes a loss (DESIGN section 5)."""
+    """How the teacher's record becomes a loss (docs/how-it-works.md)."""
 
     loss: Literal["cross-entropy", "kl", "mse"] = "cross-entropy"
     weight: Annotated[float, Field(ge=0)] | Literal["auto"] = 1.0
@@ -144,6 +144,13 @@ class EvaluateConfig(_Strict):
     group: Literal["request", "user"] = "user"
     bootstrap: Positive = 1000
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct(cls, seeds: list[int]) -> list[int]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError("a seed may stand once")
+        return seeds
 
 
 class Experiment(_Strict):
@@ -181,7 +188,8 @@ def _explain(error: ValidationError, where: str) -> UserError:
         return UserError(
             f"{where}: unknown key '{key}'{did_you_mean(str(first['loc'][-1]), _known_keys(first['loc']))}"
         )
-    return UserError(f"{where}: '{key}': {first['msg'].lower()}; got {str(first['input'])[:60]!r}")
+    problem = first["msg"].lower().removeprefix("value error, ")
+    return UserError(f"{where}: '{key}': {problem}; got {str(first['input'])[:60]!r}")
 
 
 def override(tree: dict[str, Any], assignment: str) -> None:

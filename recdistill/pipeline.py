@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 
+import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -42,7 +43,11 @@ def demo_config(assignments: list[str]) -> Experiment:
 
 @contextmanager
 def open_run(experiment: Experiment, data: Path | None, out: Path | None) -> Iterator[RunFolder]:
-    """Claim the run's folder (default runs/NAME) for the experiment and this process; see `RunFolder.claimed`."""
+    """Claim the run's folder (default runs/NAME) for the experiment and this process; see `RunFolder.claimed`.
+
+    A model that cannot be built is refused before anything is written.
+    """
+    worker.check_models(experiment)
     folder = RunFolder(out or Path("runs") / experiment.name)
     with folder.claimed(experiment, str(data.resolve()) if data else ""):
         yield folder
@@ -68,9 +73,13 @@ def ingest_stage(folder: RunFolder, experiment: Experiment, data: Path | None) -
     events, behaviors = open_tables(folder)
     with console.status("building the store"):
         store = build_store(folder.store, events, behaviors)
-    _say(f"store: {len(store):,} samples, {store.users - 1:,} users, {store.items - 1:,} items, "
+    _say(f"store: {len(store):,} samples from {_day(store, 0)} to {_day(store, -1)}, {store.users - 1:,} users, {store.items - 1:,} items, "
          f"{len(store.histories.item):,} history events ({time.perf_counter() - start:.1f} s)")  # fmt: skip
     PredictionLog.create(folder.predictions, tuple(store.tasks))
+
+
+def _day(store: SampleStore, at: int) -> str:
+    return str(np.datetime64(int(store.time[at]), "us").astype("datetime64[D]"))
 
 
 def _say(line: str) -> None:
@@ -120,7 +129,8 @@ def _bars() -> Iterator[Callable[[str, loop.Progress], None]]:
     with Progress(*columns, console=console, disable=not sys.stdout.isatty()) as bars:
 
         def show(name: str, at: loop.Progress) -> None:
-            note = f"{at.rows_per_second:>9,.0f} rows/s  loss {at.loss:.4f}  NE {at.ne:.4f}  coverage {at.coverage:.0%}"
+            note = f"{at.rows_per_second:>9,.0f} rows/s  so far: LogLoss {at.logloss:.4f}  NE {at.ne:.4f}"
+            note += "" if at.coverage is None else f"  coverage {at.coverage:.0%}"
             if name not in tasks:
                 tasks[name] = bars.add_task(name, total=at.total, note=note)
             bars.update(tasks[name], completed=at.done, note=note)
@@ -169,7 +179,7 @@ def report_stage(folder: RunFolder) -> None:
 
 
 def _print_summary(summary: Summary) -> None:
-    table = Table("model", "AUC", "GAUC", "LogLoss", "NE", "p/o", "dense", "rows/s", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table("model", "AUC", "GAUC", "LogLoss", "NE", "calibration", "dense", "rows/s", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name, student in summary.students.items():
         for kind, model in ((f"{name} raw", student.raw), (f"{name} distilled", student.distilled)):
             table.add_row(kind, *_model_cells(model))

@@ -157,6 +157,10 @@ def test_a_flipped_bit_is_refused_or_changes_nothing(place: Path, monkeypatch: p
     ("teacher.sampling.negative=0", "teacher.sampling.negative"),
     ("data.keep_rates={clik: [1.0, 0.5]}", "did you mean 'click'"),
     ("teachr.width=3", "did you mean 'teacher'"),
+    ("teacher.options.foo=3", "option 'foo' is not known"),
+    ("teacher.options.heads=3", "not a multiple of heads"),
+    ("students.student.options.hiden=[4]", "did you mean 'hidden'"),
+    ("evaluate.seeds=[0, 1, 0]", "a seed may stand once"),
     ("evaluate.group=request", "name their column as data.columns.request"),
     ("data.columns.users=x", "did you mean 'user'"),
 ])  # fmt: skip

@@ -133,7 +133,7 @@ def test_rooms_do_not_import_in_a_circle() -> None:
 
 
 @pytest.mark.parametrize(("module", "unwanted"), [
-    ("recdistill.cli", ("torch", "polars", "numpy", "pydantic", "deltalake", "pyarrow", "plotly", "yaml")),
+    ("recdistill.cli", ("torch", "polars", "numpy", "pydantic", "deltalake", "pyarrow", "yaml")),
     ("recdistill.tables", ("torch", "recdistill.data", "recdistill.config")),
     ("recdistill.distill", ("polars", "deltalake", "recdistill.tables", "recdistill.data")),
 ])  # fmt: skip

@@ -26,7 +26,6 @@ class StepResult:
     """logits: float32 [B, K], the main tower's from before the update; coverage: share of rows with a usable signal."""
 
     logits: Tensor
-    loss: float
     coverage: float
 
 
@@ -72,7 +71,7 @@ class Learner:
         for table in self.tables:
             table.step()
         self.steps += 1
-        return StepResult(main.detach(), float(loss.total.detach()), loss.coverage)
+        return StepResult(main.detach(), loss.coverage)
 
     def _signals(self, batch: Batch, main: Tensor) -> Tensor:
         """Return the batch's signals, all missing while the gate is closed."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -48,7 +48,6 @@ class Totals:
     positives: float = 0.0
     labels: float = 0.0
     signals: float = 0.0
-    loss: float = field(default=0.0)  # of the last step
 
     def normalized_entropy(self) -> float:
         """Return progressive NE: log-loss over the entropy of the base rate; NaN before both classes were seen."""
@@ -60,14 +59,17 @@ class Totals:
 
 @dataclass(frozen=True)
 class Progress:
-    """What a progress bar shows: steps' rows done of all, rows/s, last loss, progressive NE, share of rows with a signal."""
+    """What a progress bar shows: steps' rows done of all, rows/s, and of what was said so far LogLoss and NE.
+
+    coverage: share of rows with a signal; None for a model that hears no teacher.
+    """
 
     done: int
     total: int
     rows_per_second: float
-    loss: float
+    logloss: float
     ne: float
-    coverage: float
+    coverage: float | None
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ class Trainer:
                 logits[at : at + len(step.rows)] = result.logits.numpy()
                 at += len(step.rows)
                 self._count(totals, step.rows, result.logits, result.coverage)
-            totals.loss, totals.steps, totals.learned = result.loss, totals.steps + 1, totals.learned + len(step.rows)
+            totals.steps, totals.learned = totals.steps + 1, totals.learned + len(step.rows)
             totals.waiting += waited - clock
             totals.seconds += time.perf_counter() - clock
             clock = time.perf_counter()
@@ -144,8 +146,9 @@ class Trainer:
 
     def _progress(self, totals: Totals) -> Progress:
         total = self.plan.rows * (1 + self.plan.replay + self.plan.epochs)
-        return Progress(totals.learned, total, totals.learned / max(totals.seconds, 1e-9), totals.loss,
-                        totals.normalized_entropy(), totals.signals / max(totals.rows, 1))  # fmt: skip
+        coverage = totals.signals / max(totals.rows, 1) if self.builder.signals is not None else None
+        return Progress(totals.learned, total, totals.learned / max(totals.seconds, 1e-9),
+                        totals.logloss / max(totals.labels, 1.0), totals.normalized_entropy(), coverage)  # fmt: skip
 
     def _record(self, block: int, low: int, high: int, logits: Array) -> None:
         frame = pl.DataFrame({

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from recdistill.config import DistillConfig, Experiment, ModelConfig, StudentConfig
 from recdistill.data import BatchBuilder, SampleStore
@@ -33,7 +34,7 @@ from recdistill.learn.signals import join_column
 from recdistill.models import TableOptions, Towers, build_backbone
 from recdistill.tables import EventLog, PredictionLog
 
-__all__ = ["TEACHER", "Job", "crew", "facts_of", "finished", "jobs_of", "pairs_of", "trainer_of"]
+__all__ = ["TEACHER", "Job", "check_models", "crew", "facts_of", "finished", "jobs_of", "pairs_of", "trainer_of"]
 
 TEACHER = "teacher"
 
@@ -79,14 +80,24 @@ def jobs_of(experiment: Experiment) -> tuple[Job, list[Job]]:
     return teacher, list(students.values())
 
 
+def check_models(experiment: Experiment) -> None:
+    """Raise UserError for a model that cannot be built as the experiment says; no weight is allocated."""
+    with torch.device("meta"):
+        for config in (experiment.teacher, *experiment.students.values()):
+            _backbone(config, 0, fields=1, slots=1, actions=2)
+
+
+def _backbone(config: ModelConfig, seed: int, fields: int, slots: int, actions: int) -> nn.Module:
+    return build_backbone(
+        config.kind, width=config.width, fields=fields, slots=slots, actions=actions, length=config.history,
+        tables=TableOptions(seed, config.table_rate, config.optimiser), options=dict(config.options),
+    )  # fmt: skip
+
+
 def build_network(job: Job, store: SampleStore) -> Towers:
     """Return the job's network; raw and distilled of one seed start from equal weights."""
     torch.manual_seed(job.seed)
-    config = job.config
-    backbone = build_backbone(
-        config.kind, width=config.width, fields=store.context.shape[1], slots=store.lists.shape[1], actions=store.actions,
-        length=config.history, tables=TableOptions(job.seed, config.table_rate, config.optimiser), options=dict(config.options),
-    )  # fmt: skip
+    backbone = _backbone(job.config, job.seed, store.context.shape[1], store.lists.shape[1], store.actions)
     decoupled = job.distill is not None and job.distill.towers == "decoupled"
     return Towers(backbone, len(store.tasks), layout="decoupled" if decoupled else "single")
 

@@ -58,7 +58,7 @@ class LearnsFirst(Learner):
         """Return the logits from after the update."""
         result = super().learn(batch, keep)
         with torch.no_grad():
-            return StepResult(self.network(batch)[0], result.loss, result.coverage)
+            return StepResult(self.network(batch)[0], result.coverage)
 
 
 def figures(store: SampleStore, folder: Path, kind: type[Learner], replay: int = 0) -> tuple[float, float]:
