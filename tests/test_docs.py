@@ -11,6 +11,7 @@ import pytest
 import typer.main
 
 from recdistill.cli import app
+from recdistill import config
 from recdistill.config import load_file, load_text
 from recdistill.errors import UserError
 
@@ -18,6 +19,8 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)(?:#[^)]*)?\)")
+
+MODELS = [kind for name in config.__all__ if hasattr(kind := getattr(config, name), "model_fields")]
 
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
@@ -48,6 +51,14 @@ def test_experiments_are_valid(page: Path) -> None:
     for code in snippets(page, "yaml"):
         if code.startswith("name:"):
             load_text(code, where=page.name)
+
+
+def test_every_key_stands_in_its_page_with_its_default() -> None:
+    """The page's experiment spells out the defaults: it equals the shortest one."""
+    (text,) = snippets(ROOT / "docs" / "experiment-file.md", "yaml")
+    assert load_text(text) == load_text("{name: my-experiment, data: {}}")
+    unnamed = {key for model in MODELS for key in model.model_fields if not re.search(rf"\b{key}\b", text)}
+    assert unnamed == set()
 
 
 @pages
