@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from urllib.parse import quote
 from uuid import uuid4
@@ -134,7 +135,7 @@ def read_parts(table: Path, parts: Iterable[Part], types: Mapping[str, pl.DataTy
         stored = {name: kind for name, kind in types.items() if name not in part.partition}
         try:
             file = pq.ParquetFile(pa.memory_map(str(path)), page_checksum_verification=True)
-            _check_types(file.schema_arrow, stored)
+            _check_types(file.schema_arrow, tuple(stored.items()))
             size = rows or max(file.metadata.num_rows, 1)
             for batch in file.iter_batches(batch_size=size, columns=list(stored), use_threads=False):  # a file has few columns
                 clean = pa.RecordBatch.from_arrays(batch.columns, names=batch.schema.names)
@@ -147,9 +148,15 @@ def read_parts(table: Path, parts: Iterable[Part], types: Mapping[str, pl.DataTy
             raise UserError(f"{path}: damaged Parquet file: {str(error).splitlines()[0]}") from None
 
 
-def _check_types(found: pa.Schema, types: Mapping[str, pl.DataType]) -> None:
+@cache
+def _fields(types: tuple[tuple[str, pl.DataType], ...]) -> list[pa.Field]:
+    """Return the columns as a file has them."""
+    return list(arrow(pl.DataFrame(schema=dict(types))).schema)
+
+
+def _check_types(found: pa.Schema, types: tuple[tuple[str, pl.DataType], ...]) -> None:
     """Raise OSError unless the file has these columns: no checksum covers its footer."""
-    for field in arrow(pl.DataFrame(schema=types)).schema:
+    for field in _fields(types):
         at = found.get_field_index(field.name)
         if at < 0 or _plain(found.field(at).type) != _plain(field.type):
             raise OSError(f"its column '{field.name}' is {found.field(at).type if at >= 0 else 'missing'}, not {field.type}")
