@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from recdistill.cli import app
 from recdistill import config
+from recdistill.cli import app
 from recdistill.config import load_file, load_text
 from recdistill.errors import UserError
 
