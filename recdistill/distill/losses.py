@@ -69,7 +69,7 @@ def signal_loss(kind: Loss, student: Tensor, teacher: Tensor, temperature: float
     target, share = _known(teacher)
     if kind == "mse":
         return ((torch.sigmoid(student) - torch.sigmoid(target)).square() * share).sum()
-    z, t = student / temperature, target / temperature
+    z, t = (student, target) if temperature == 1 else (student / temperature, target / temperature)
     if kind == "kl":
         return temperature**2 * (bernoulli_kl(t, z) * share).sum()
     return temperature**2 * _cross_entropy(z, torch.sigmoid(t), share)
@@ -100,4 +100,4 @@ def objective(main: Tensor, aux: Tensor | None, labels: Tensor, signals: Tensor,
     if weight:
         student, said = _targets(main if aux is None else aux, signals, settings.space, own, teacher)
         total = total + weight * signal_loss(settings.loss, student, said, settings.temperature)
-    return Objective(total, float((~torch.isnan(signals)).any(1).float().mean()))
+    return Objective(total, 1 - int(torch.isnan(signals).all(1).sum()) / max(len(signals), 1))

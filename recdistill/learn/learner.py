@@ -58,10 +58,11 @@ class Learner:
 
         Raises RecdistillError before the update, naming sample ids, when the loss or a gradient is not finite.
         """
-        labels = batch.labels.masked_fill(~keep[:, None], math.nan)
+        dropped = ~keep[:, None]
+        labels = batch.labels.masked_fill(dropped, math.nan)
         hidden = self.network.backbone(batch)
         main, aux = self.network.heads(hidden)
-        signals = self._signals(batch, main.detach()).masked_fill(~keep[:, None], math.nan)
+        signals = self._signals(batch, main.detach()).masked_fill(dropped, math.nan)
         weight = self._weight(hidden, main, aux, labels, signals)
         loss = objective(main, aux, labels, signals, self.distill, weight, self.own, self.teacher)
         self.optimiser.zero_grad(set_to_none=True)
