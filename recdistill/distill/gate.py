@@ -15,8 +15,8 @@ class StartGate:
     """Open while the teacher's progressive NE is below the student's by `margin` over the last `window` rows or so.
 
     Both are scored on the same rows, before either learned from them, by exponentially fading sums of log-loss; the
-    entropy of the base rate is common to both. `own` and `teacher` are the log(k+ / k-)
-    that are in the logits and not in the labels: what the log itself went through is in both.
+    entropy of the base rate is common to both. `own` and `teacher` are the log(k+ / k-) that are in the logits and not in
+    the labels: what the log itself went through is in both.
     """
 
     def __init__(self, margin: float, window: int, own: float = 0.0, teacher: float = 0.0) -> None:
