@@ -195,11 +195,13 @@ def _explain(error: ValidationError, where: str) -> UserError:
 def override(tree: dict[str, Any], assignment: str) -> None:
     """Apply one `key.path=value` to a parsed YAML tree in place; the value is YAML.
 
-    Raises UserError when there is no '=' or the path runs through something that is not a mapping.
+    Raises UserError when there is no '=', no value, or the path runs through something that is not a mapping.
     """
     path, equals, text = assignment.partition("=")
     if not equals or not path:
         raise UserError(f"--set {assignment!r}: write it as key.path=value")
+    if not text.strip():
+        raise UserError(f"--set {assignment!r}: has no value; write null for none")
     *parents, last = path.split(".")
     node: Any = tree
     for part in parents:

@@ -215,7 +215,8 @@ def inspect_stage(folder: RunFolder) -> None:
         if log is not None:
             table.add_row(name, str(log.version), f"{log.rows():,}")
     console.print(table)
-    models = Table("model", "version", "kind", "rows")
+    total = events.rows()
+    models = Table("model", "version", "kind", "rows", "of the log")
     for model, version, kind, rows in PredictionLog.open(folder.predictions).models() if folder.predictions.exists() else ():
-        models.add_row(model, str(version), kind, f"{rows:,}")
+        models.add_row(model, str(version), kind, f"{rows:,}", f"{rows / total:.0%}")
     console.print(models)

@@ -161,6 +161,7 @@ def test_a_flipped_bit_is_refused_or_changes_nothing(place: Path, monkeypatch: p
     ("teacher.options.heads=3", "not a multiple of heads"),
     ("students.student.options.hiden=[4]", "did you mean 'hidden'"),
     ("evaluate.seeds=[0, 1, 0]", "a seed may stand once"),
+    ("teacher.width=", "has no value"),
     ("evaluate.group=request", "name their column as data.columns.request"),
     ("data.columns.users=x", "did you mean 'user'"),
 ])  # fmt: skip
