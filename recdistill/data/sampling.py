@@ -16,7 +16,7 @@ from recdistill.tables import EventSchema
 __all__ = ["INGEST", "down_sampled", "kept", "mixed", "rates_per_task", "uniform"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
-COUNTED = 1_000_000
+COUNTED = 1_000_000  # rows: enough for two rates, and the same work however long the log is
 INGEST = -1  # seed of what the log keeps: no model's, whose own draw must not depend on it
 
 

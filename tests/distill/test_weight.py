@@ -14,7 +14,6 @@ from recdistill.distill.weight import LARGEST, MEMORY
 SAME = KeepRates()
 
 
-
 def of_norm(norm):
     return torch.full((4, 4), norm / 4.0)
 
