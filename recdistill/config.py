@@ -12,7 +12,8 @@ from recdistill.errors import UserError, did_you_mean
 
 __all__ = [
     "BehaviorsConfig", "ColumnsConfig", "DataConfig", "DistillConfig", "EvaluateConfig", "Experiment", "GateConfig",
-    "ModelConfig", "NegativesConfig", "SamplingConfig", "StudentConfig", "TaskColumn", "load_file", "load_text", "override",
+    "HealthConfig", "LabelsConfig", "ModelConfig", "NegativesConfig", "SamplingConfig", "SourceConfig", "StreamConfig",
+    "StudentConfig", "TaskColumn", "load_file", "load_text", "override",
 ]  # fmt: skip
 
 Rate = Annotated[float, Field(gt=0.0, le=1.0)]
@@ -153,6 +154,51 @@ class EvaluateConfig(_Strict):
         return seeds
 
 
+class SourceConfig(_Strict):
+    """What carries the rows to `ingest`, in order: a broker, or Delta tables (no server)."""
+
+    kind: Literal["table", "nats", "kafka"] = "table"
+    url: str | None = None  # nats://HOST:4222, or HOST:9092 of Kafka; null with nats: a nats-server of its own is started
+    stream: str = Field(default="recdistill", pattern=r"^[A-Za-z0-9_-]+$")  # JetStream stream; Kafka topics STREAM.events ...
+    path: str = ""  # kind table: a folder with Delta tables events, behaviors, outcomes; empty: RUN/source
+    message_rows: Positive = 100  # rows of a message that the replay publishes
+
+
+class LabelsConfig(_Strict):
+    """When a label counts. Without a window labels come with their samples."""
+
+    window_s: float | None = Field(default=None, gt=0)  # event seconds; no outcome until then: negative
+    late: Literal["update", "weight", "ignore"] = "update"  # a positive after the window (docs/streaming.md)
+
+
+class HealthConfig(_Strict):
+    """When a teacher's version is quarantined; every bound must be broken beyond doubt (`sigmas`)."""
+
+    rows: Positive = 1000  # rows judged at a time; students hear none of them before
+    reference_rows: Positive = 50_000  # good rows of the past that they are compared with
+    shift: float = Field(default=1.0, gt=0)  # mean logit, in the reference's standard deviations
+    spread: float = Field(default=2.0, gt=1)  # ratio of standard deviations
+    calibration: float = Field(default=2.0, gt=1)  # ratio of predicted and observed rates, beyond the reference's own
+    ne: float = Field(default=0.2, gt=0)  # NE above the reference's
+    coverage: float = Field(default=0.5, ge=0, le=1)  # share of the samples it says something about
+    sigmas: float = Field(default=5.0, gt=0)
+
+
+class StreamConfig(_Strict):
+    """The streaming phase (docs/streaming.md)."""
+
+    batch_rows: int = Field(default=100_000, ge=0)  # of a log that is replayed: the first rows, learned in batch
+    speed: float | None = Field(default=None, gt=0)  # of a replay: event seconds per second; null: as fast as can be
+    source: SourceConfig = SourceConfig()
+    labels: LabelsConfig = LabelsConfig()
+    wait_s: float = Field(default=86_400.0, gt=0)  # event seconds that a sample waits for its signal, and a signal for its sample
+    late_s: float = Field(default=86_400.0, gt=0)  # event seconds behind the newest; older samples are dropped and counted
+    commit_rows: Positive = 2000  # rows of a commit of predictions at most; after a second it has what there is
+    checkpoint_rows: Positive = 20_000  # rows per checkpoint, and per version of a teacher
+    health: HealthConfig = HealthConfig()
+    patience_s: float = Field(default=600.0, ge=0)  # seconds to wait for a broker that is down
+
+
 class Experiment(_Strict):
     """The whole experiment file."""
 
@@ -161,6 +207,7 @@ class Experiment(_Strict):
     teacher: ModelConfig = ModelConfig()
     students: dict[str, StudentConfig] = Field(default={"student": StudentConfig()}, min_length=1)
     evaluate: EvaluateConfig = EvaluateConfig()
+    stream: StreamConfig = StreamConfig()
     checkpoint_rows: Positive = 100_000  # rows per commit of predictions and per checkpoint
     processes: Positive = 2  # students trained at a time
 

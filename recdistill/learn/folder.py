@@ -54,6 +54,21 @@ class RunFolder:
         """The teacher's logits joined to the store's order; may be deleted."""
         return self.root / "signals"
 
+    @property
+    def verdicts(self) -> Path:
+        """The Delta table of what the gate and people said of teachers' versions."""
+        return self.root / "verdicts"
+
+    @property
+    def dead(self) -> Path:
+        """The Delta table of messages and rows that could not be taken, with the reason."""
+        return self.root / "dead"
+
+    @property
+    def logs(self) -> Path:
+        """Structured logs, a file per process of a stream."""
+        return self.root / "logs"
+
     def model(self, name: str) -> Path:
         """Checkpoints of one model."""
         return self.root / "models" / name

@@ -9,7 +9,7 @@ import polars as pl
 
 from recdistill.errors import UserError, did_you_mean
 
-__all__ = ["Origin", "check_behaviors", "check_columns", "check_events", "check_logits", "check_times", "check_unique"]
+__all__ = ["Origin", "check_behaviors", "check_columns", "check_events", "check_logits", "check_outcomes", "check_times", "check_unique"]
 
 FIRST, LAST = -62_135_596_800_000_000, 253_402_300_800_000_000  # microseconds of Python's years 1 to 9999
 SKEW = timedelta(days=1)  # clocks and time zones of the machines that wrote the log
@@ -87,6 +87,15 @@ def check_behaviors(rows: pl.DataFrame, source: str | Origin) -> None:
     for column in ("user_id", "item_id", "action"):
         _refuse(rows, pl.col(column).is_null(), source, column, "must not be empty")
     check_times(rows, source)
+
+
+def check_outcomes(rows: pl.DataFrame, tasks: tuple[str, ...], source: str | Origin) -> None:
+    """Raise UserError for empty cells, unknown tasks, labels outside {0, 1} and times in the future."""
+    for column in ("sample_id", "task", "label"):
+        _refuse(rows, pl.col(column).is_null(), source, column, "must not be empty")
+    check_times(rows, source)
+    _refuse(rows, ~pl.col("task").is_in(tasks), source, "task", f"must be one of {', '.join(tasks)}")
+    _refuse(rows, ~pl.col("label").is_in([0.0, 1.0]), source, "label", "must be 0 or 1")
 
 
 def check_logits(rows: pl.DataFrame, tasks: tuple[str, ...], source: str) -> None:

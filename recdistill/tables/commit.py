@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from datetime import date
 from itertools import groupby
 from pathlib import Path
 
@@ -22,7 +23,19 @@ from deltalake.transaction import AddAction, RemoveAction
 from polars.exceptions import PolarsError
 
 from recdistill.errors import UserError, did_you_mean
-from recdistill.tables.follow import added_parts, first_line, live_parts, newest_version, open_delta
+from recdistill.killpoints import reach
+from recdistill.tables.follow import (
+    Commit,
+    added_parts,
+    commits,
+    first_line,
+    last_commit,
+    live_parts,
+    newest_after,
+    newest_version,
+    open_delta,
+    parts_of,
+)  # fmt: skip
 from recdistill.tables.parts import Part, ahead, arrow, read_parts, write_part, write_parts
 
 __all__ = ["DeltaLog"]
@@ -85,9 +98,12 @@ class DeltaLog:
             return newest_version(self.path)
         check(table)
         try:
-            self._commit(table, write_parts(self.path, rows, self.partitions), CommitProperties(
+            actions = write_parts(self.path, rows, self.partitions)
+            reach("table.files")
+            self._commit(table, actions, CommitProperties(
                 custom_metadata=metadata, max_commit_retries=RETRIES, app_transactions=[Transaction(writer, sequence)],
             ))  # fmt: skip
+            reach("table.commit")
             return newest_version(self.path)
         except CommitFailedError as error:
             raise UserError(f"{self.path}: writer '{writer}' is in use by another process: {first_line(error)}") from None
@@ -125,6 +141,26 @@ class DeltaLog:
             for rows in read_parts(self.path, parts, self.types, None):
                 yield version, rows
 
+    def commits(self, after: int, upto: int | None = None) -> Iterator[Commit]:
+        """Yield the commits after version `after` (one that exists, or -1) up to `upto` (default: the newest), each once.
+
+        Those that added no rows are among them: their writers may have said something of the table.
+        """
+        yield from commits(self.path, after, newest_after(self.path, after) if upto is None else upto)
+
+    def last_commit(self, writer: str) -> Commit | None:
+        """Return the newest commit of `writer`, None when it made none."""
+        return last_commit(self.path, writer)
+
+    def read(self, commit: Commit, columns: list[str] | None = None) -> pl.DataFrame:
+        """Return the rows that a commit added, checksums verified, in the order they were given per partition."""
+        types = self._typed(columns)
+        return pl.concat([pl.DataFrame(schema=types), *read_parts(self.path, commit.parts, types, None)])
+
+    def mark(self, writer: str, sequence: int, metadata: dict[str, str]) -> int:
+        """Commit no rows but `metadata`, once as (writer, sequence); return the table's version."""
+        return self._append(pl.DataFrame(schema=self.types), writer, sequence, metadata, lambda table: None)
+
     def parts(self, version: int | None = None) -> list[Part]:
         """Return the files of `version` (default: the newest) in commit order."""
         return live_parts(self.path, self.version if version is None else version)
@@ -156,10 +192,8 @@ class DeltaLog:
             for merged in _mergeable(parts):
                 partition = {name: merged[0].partition[name] for name in self.partitions}
                 actions.append(write_part(self.path, partition, self._stored(merged), written=min(p.written for p in merged), change=False))
-                actions += [
-                    RemoveAction(part.path, data_change=False, deletion_timestamp=now, partition_values={**part.partition}, size=part.size)
-                    for part in merged
-                ]
+                actions += [_removed(part, now) for part in merged]
+            reach("compact.files")
             if actions:
                 self._commit(table, actions, CommitProperties(max_commit_retries=RETRIES))
         except (DeltaError, OSError) as error:
@@ -169,6 +203,22 @@ class DeltaLog:
         """Yield the rows of `parts` as their files have them, without the partition columns."""
         stored = {name: kind for name, kind in self.types.items() if name not in self.partitions}
         yield from read_parts(self.path, parts, stored, CHUNK * 16)
+
+    def expire(self, before: date) -> int:
+        """Take the rows of dates before `before` out of the table; return how many. Files go when vacuum finds them unneeded.
+
+        Followers see no change: what they consumed is consumed. One that lags behind `before` is told so once they are gone.
+        """
+        table = open_delta(self.path)
+        old = [part for part in parts_of(table) if part.partition["date"] < str(before)]
+        rows = self.rows(table.version())
+        now = int(time.time() * 1000)
+        try:
+            if old:
+                self._commit(table, [_removed(part, now) for part in old], CommitProperties(max_commit_retries=RETRIES))
+        except (DeltaError, OSError) as error:
+            raise UserError(f"{self.path}: old rows cannot be taken out: {first_line(error)}") from None
+        return rows - self.rows() if old else 0
 
     def vacuum(self, retain_hours: int = 168) -> list[str]:
         """Remove files that no version of the last `retain_hours` needs, killed writers' too; return their names.
@@ -180,6 +230,10 @@ class DeltaLog:
             return list(table.vacuum(retain_hours, dry_run=False, enforce_retention_duration=False, full=True))
         except (DeltaError, OSError) as error:
             raise UserError(f"{self.path}: cannot be vacuumed: {first_line(error)}") from None
+
+
+def _removed(part: Part, now: int) -> RemoveAction:
+    return RemoveAction(part.path, data_change=False, deletion_timestamp=now, partition_values={**part.partition}, size=part.size)
 
 
 def _sequence(table: DeltaTable, writer: str) -> int:

@@ -1,7 +1,8 @@
-"""The events table, what happened; and the behaviors table, what users did besides the samples."""
+"""The events table, what happened; the behaviors table, what users did besides; the outcomes table, what was known later."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,13 +10,13 @@ import polars as pl
 from deltalake import DeltaTable
 
 from recdistill.errors import UserError
-from recdistill.tables.checks import check_behaviors, check_columns, check_events
+from recdistill.tables.checks import check_behaviors, check_columns, check_events, check_outcomes
 from recdistill.tables.commit import DeltaLog
 from recdistill.tables.follow import parts_of
 from recdistill.tables.known import first_known
 from recdistill.tables.schema import POLARS_TYPES, TIME, EventSchema
 
-__all__ = ["BehaviorLog", "EventLog"]
+__all__ = ["BehaviorLog", "EventLog", "OutcomeLog"]
 
 
 def _dated(rows: pl.DataFrame) -> pl.DataFrame:
@@ -41,8 +42,9 @@ class EventLog(DeltaLog):
         """Return the schema the table was made with."""
         return EventSchema.from_json(self.about)
 
-    def append(self, rows: pl.DataFrame, *, writer: str, sequence: int, source: str = "rows", new_ids: bool = False) -> int:
-        """Commit `rows` once as (writer, sequence); return the table's version.
+    def append(self, rows: pl.DataFrame, *, writer: str, sequence: int, source: str = "rows", new_ids: bool = False,
+               metadata: dict[str, str] | None = None) -> int:  # fmt: skip
+        """Commit `rows` once as (writer, sequence); return the table's version. `metadata` goes into the commit.
 
         new_ids: the caller has made sure that the table holds none of these sample ids; else all that may be near are read.
         Raises UserError, and writes nothing, for anything the checks refuse, and for a sample id the table already
@@ -55,7 +57,7 @@ class EventLog(DeltaLog):
             if not new_ids:
                 self._refuse_known(table, rows, source)
 
-        return self._append(_dated(rows), writer, sequence, {}, check)
+        return self._append(_dated(rows), writer, sequence, metadata or {}, check)
 
     def _refuse_known(self, table: DeltaTable, rows: pl.DataFrame, source: str) -> None:
         """Refuse sample ids already in the table."""
@@ -92,11 +94,47 @@ class BehaviorLog(DeltaLog):
             "action": pl.String(),
         }
 
-    def append(self, rows: pl.DataFrame, *, writer: str, sequence: int, source: str = "rows") -> int:
-        """Commit `rows` once as (writer, sequence); return the table's version.
+    def append(self, rows: pl.DataFrame, *, writer: str, sequence: int, source: str = "rows",
+               metadata: dict[str, str] | None = None) -> int:  # fmt: skip
+        """Commit `rows` once as (writer, sequence); return the table's version. `metadata` goes into the commit.
 
         Raises UserError, and writes nothing, for unknown columns, changed types, empty cells and times in the future.
         """
         rows = check_columns(rows, self._columns(EventSchema.from_json(self.about)), source)
         check_behaviors(rows, source)
-        return self._append(_dated(rows), writer, sequence, {}, lambda table: None)
+        return self._append(_dated(rows), writer, sequence, metadata or {}, lambda table: None)
+
+
+class OutcomeLog(DeltaLog):
+    """Labels that became known after their samples: sample_id, task, label (0 or 1), time when it became known."""
+
+    @classmethod
+    def create(cls, path: Path, schema: EventSchema) -> OutcomeLog:
+        """Make the table at `path` for the tasks of the samples' `schema`, or open an equal one."""
+        cls._create(path, cls._columns(), json.dumps({"tasks": schema.tasks}))
+        return cls(path)
+
+    @classmethod
+    def open(cls, path: Path) -> OutcomeLog:
+        """Open an existing table; UserError when there is none."""
+        return cls(path)
+
+    @staticmethod
+    def _columns() -> dict[str, pl.DataType]:
+        return {"sample_id": pl.Int64(), "task": pl.String(), "label": pl.Float32(), "time": TIME}
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Return the tasks whose labels the table takes."""
+        return tuple(json.loads(self.about)["tasks"])
+
+    def append(self, rows: pl.DataFrame, *, writer: str, sequence: int, source: str = "rows",
+               metadata: dict[str, str] | None = None) -> int:  # fmt: skip
+        """Commit `rows` once as (writer, sequence); return the table's version. `metadata` goes into the commit.
+
+        A sample may have several outcomes (a negative, then a late positive). Raises UserError, and writes nothing, for
+        unknown columns and tasks, changed types, empty cells, labels that are neither 0 nor 1, and times in the future.
+        """
+        rows = check_columns(rows, self._columns(), source)
+        check_outcomes(rows, self.tasks, source)
+        return self._append(_dated(rows), writer, sequence, metadata or {}, lambda table: None)

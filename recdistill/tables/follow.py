@@ -2,6 +2,7 @@
 
     commits 0, 1, 2 ...      appends carry dataChange = true, compaction carries false
     added_parts              the appends after a version: what a follower reads, whatever was compacted since
+    commits                  all of them one by one, with what their writers said of them
     live_parts               what stands at a version, in commit order; a merged file stands where its first part stood
 
 Where another tool cleaned up the oldest commits, the oldest checkpoint stands for them.
@@ -13,6 +14,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -24,7 +26,23 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from recdistill.errors import UserError
 from recdistill.tables.parts import Part
 
-__all__ = ["added_parts", "first_line", "live_parts", "newest_version", "open_delta", "parts_of"]
+__all__ = [
+    "Commit", "added_parts", "commits", "first_line", "last_commit", "live_parts", "newest_after", "newest_version", "open_delta",
+    "parts_of",
+]  # fmt: skip
+
+COUNTED = ("timestamp", "operation", "operationParameters", "operationMetrics", "clientVersion", "engineInfo")
+
+
+@dataclass(frozen=True)
+class Commit:
+    """A version of a table: the parts with rows new to it, what its writer said of it, and its writer's (id, sequence)."""
+
+    version: int
+    parts: list[Part]
+    about: dict[str, str]
+    writers: dict[str, int]
+
 
 Place = tuple[int, str]  # the commit that a part's first row came with, and its path
 
@@ -103,6 +121,46 @@ def _base(table: Path, upto: int) -> tuple[int, list[Part]]:
     return usable[0], parts_of(open_delta(table, usable[0]))
 
 
+def _rows_changed(actions: list[dict[str, Any]]) -> bool:
+    return any(action["remove"]["dataChange"] for action in actions if "remove" in action)
+
+
+def _read_commit(table: Path, version: int) -> Commit:
+    """Return one commit; UserError when it is cleaned up, damaged, or changed rows that were there."""
+    actions = _commit(table, version)
+    if _rows_changed(actions):
+        raise UserError(f"{table}: version {version} changed rows that were there; these tables are append-only")
+    parts = [_part(action["add"]) for action in actions if "add" in action and action["add"]["dataChange"]]
+    told = [action["commitInfo"] for action in actions if "commitInfo" in action]
+    about = {key: str(value) for info in told for key, value in info.items() if key not in COUNTED}
+    writers = {action["txn"]["appId"]: int(action["txn"]["version"]) for action in actions if "txn" in action}
+    return Commit(version, sorted(parts, key=lambda part: part.path), about, writers)
+
+
+def commits(table: Path, after: int, upto: int) -> Iterator[Commit]:
+    """Yield the commits in (after, upto], those without rows too; raises as `added_parts`."""
+    for version in range(after + 1, upto + 1):
+        yield _read_commit(table, version)
+
+
+def last_commit(table: Path, writer: str) -> Commit | None:
+    """Return the newest commit of `writer`, None when it made none; reads back from the newest."""
+    for version in range(newest_version(table), -1, -1):
+        if not (table / "_delta_log" / f"{version:020d}.json").exists():
+            return None
+        commit = _read_commit(table, version)
+        if writer in commit.writers:
+            return commit
+    return None
+
+
+def newest_after(table: Path, version: int) -> int:
+    """Return the newest version, looking from `version` (one that exists) on: O(new commits), however many there are."""
+    while (table / "_delta_log" / f"{version + 1:020d}.json").exists():
+        version += 1
+    return version
+
+
 def added_parts(table: Path, after: int, upto: int) -> Iterator[tuple[int, list[Part]]]:
     """Yield (version, parts) for the commits in (after, upto] that added rows, parts in order of partition.
 
@@ -113,13 +171,9 @@ def added_parts(table: Path, after: int, upto: int) -> Iterator[tuple[int, list[
         after, parts = _base(table, upto)
         if parts:
             yield after, parts
-    for version in range(after + 1, upto + 1):
-        actions = _commit(table, version)
-        if any(action["remove"]["dataChange"] for action in actions if "remove" in action):
-            raise UserError(f"{table}: version {version} changed rows that were there; these tables are append-only")
-        parts = [_part(action["add"]) for action in actions if "add" in action and action["add"]["dataChange"]]
-        if parts:
-            yield version, sorted(parts, key=lambda part: part.path)
+    for commit in commits(table, after, upto):
+        if commit.parts:
+            yield commit.version, commit.parts
 
 
 def live_parts(table: Path, upto: int) -> list[Part]:

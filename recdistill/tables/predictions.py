@@ -54,10 +54,11 @@ class PredictionLog(DeltaLog):
         return tuple(json.loads(self.about)["tasks"])
 
     def append(self, rows: pl.DataFrame, *, model: str, version: int, kind: Kind, writer: str, sequence: int,
-               metadata: dict[str, str] | None = None) -> int:  # fmt: skip
+               metadata: dict[str, str] | None = None, new_samples: bool = False) -> int:  # fmt: skip
         """Commit what `model` said at its published `version`, once as (writer, sequence); return the table's version.
 
         rows: sample_id, time (the sample's own), logit_<task>. `metadata` (config hash, keep rates) goes into the commit.
+        new_samples: the caller has made sure that the model said nothing of these before; else files of their dates are read.
         Raises UserError, and writes nothing, for NaN or infinite logits, duplicate sample ids, and samples that this
         version spoke about before; a prequential prediction is made once, whatever the version.
         """
@@ -71,8 +72,12 @@ class PredictionLog(DeltaLog):
         )
         same = pl.col("kind") == kind
         again = same if kind == "prequential" else same & (pl.col("version") == version)
-        return self._append(full, writer, sequence, {"model": model, "model_version": str(version), **(metadata or {})},
-                            lambda table: self._refuse_again(table, full, model, again))  # fmt: skip
+
+        def check(table: DeltaTable) -> None:
+            if not new_samples:
+                self._refuse_again(table, full, model, again)
+
+        return self._append(full, writer, sequence, {"model": model, "model_version": str(version), **(metadata or {})}, check)
 
     def _refuse_again(self, table: DeltaTable, rows: pl.DataFrame, model: str, again: pl.Expr) -> None:
         """Refuse samples that the model spoke about before, as `again` says; only files of the rows' dates are looked at."""

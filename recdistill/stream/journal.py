@@ -1,0 +1,42 @@
+"""Structured logs: one JSON line per event that matters, in the run's folder, and a short line for a person's eyes."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+__all__ = ["Journal", "read_journals"]
+
+
+class Journal:
+    """The log of one process, `logs/NAME.jsonl`: appended line by line, so that a killed process loses at most half a line."""
+
+    def __init__(self, folder: Path, process: str) -> None:
+        self.path, self.process = folder / f"{process}.jsonl", process
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def tell(self, event: str, **about: object) -> None:
+        """Write one line: time, process, event (one or two words) and what there is to know of it (JSON values)."""
+        line = {"time": datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="milliseconds"), "process": self.process,
+                "event": event, **about}  # fmt: skip
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        shown = "  ".join(f"{key}={value}" for key, value in about.items())
+        print(f"{line['time'][11:19]}  {self.process}: {event}  {shown}".rstrip(), file=sys.stderr, flush=True)
+
+
+def read_journals(folder: Path, last: int) -> list[dict[str, object]]:
+    """Return the last `last` lines over all processes, oldest first; a half-written line is left out."""
+    lines = [line for path in sorted(folder.glob("*.jsonl")) for line in path.read_text(encoding="utf-8").splitlines()[-last:]]
+    return sorted((read for line in lines if (read := _parsed(line)) is not None), key=lambda read: str(read["time"]))[-last:]
+
+
+def _parsed(line: str) -> dict[str, object] | None:
+    try:
+        read = json.loads(line)
+    except ValueError:
+        return None
+    return read if isinstance(read, dict) and "time" in read else None
