@@ -5,16 +5,15 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
 
 from recdistill.data.batch import Batch, History, Lookup
-from recdistill.data.history import age_bucket
-from recdistill.data.store import SampleStore
+from recdistill.data.history import Events, age_bucket
 
-__all__ = ["BatchBuilder", "dedupe", "prefetch"]
+__all__ = ["BatchBuilder", "Samples", "dedupe", "prefetch"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 T = TypeVar("T")
@@ -40,18 +39,45 @@ def _lookup(ids: Array, scratch: Array) -> Lookup:
     return Lookup(torch.from_numpy(unique), torch.from_numpy(inverse))
 
 
+class Samples(Protocol):
+    """What a store gives by position: its columns (see `SampleStore`), and the sizes of its vocabularies, padding included."""
+
+    sample_id: Array
+    time: Array
+    user: Array
+    item: Array
+    context: Array
+    lists: Array
+    labels: Array
+
+    @property
+    def users(self) -> int: ...
+    @property
+    def items(self) -> int: ...
+    @property
+    def contexts(self) -> int: ...
+    def history(self, rows: Array, length: int) -> Events: ...
+
+
 class BatchBuilder:
     """Builds batches from a store: histories of up to `length` events, signals from a column aligned with the store."""
 
-    def __init__(self, store: SampleStore, length: int, signals: Array | None = None) -> None:
+    def __init__(self, store: Samples, length: int, signals: Array | None = None) -> None:
         self.store, self.length, self.signals = store, length, signals
+        self._users = self._items = self._contexts = np.zeros(0, np.int64)
+
+    def _make_room(self) -> None:
+        """Let the scratch arrays hold every id of the store, which may have grown."""
+        store = self.store
         self._users, self._items, self._contexts = (
-            np.zeros(size, np.int64) for size in (store.users, store.items, store.contexts)
+            scratch if len(scratch) >= size else np.zeros(size + size // 2, np.int64)
+            for scratch, size in ((self._users, store.users), (self._items, store.items), (self._contexts, store.contexts))
         )
 
     def build(self, rows: Array) -> Batch:
         """Return the batch of store positions `rows`, int64 [B]. Not thread-safe: one builder per thread."""
         store = self.store
+        self._make_room()
         labels = store.labels[rows]
         signals = np.full_like(labels, np.nan) if self.signals is None else self.signals[rows]
         return Batch(
@@ -67,21 +93,15 @@ class BatchBuilder:
 
     def _history(self, rows: Array) -> History:
         """Gather the newest `length` known events of each row; neighbours with one user and time share a history."""
-        user, time, upto = self.store.user[rows], self.store.time[rows], self.store.upto[rows]
+        user, time = self.store.user[rows], self.store.time[rows]
         new = np.ones(len(rows), bool)
         new[1:] = (user[1:] != user[:-1]) | (time[1:] != time[:-1])
         of = np.cumsum(new) - 1
-        user, time, upto = user[new], time[new], upto[new]
-        source = self.store.histories
-        start = np.maximum(source.first[user], upto - self.length)
-        offsets = np.zeros(len(start) + 1, np.int64)
-        np.cumsum(upto - start, out=offsets[1:])
-        lengths = np.diff(offsets)
-        at = np.arange(offsets[-1]) + np.repeat(start - offsets[:-1], lengths)
-        unique, index = dedupe(source.item[at], self._items)
-        age = age_bucket((np.repeat(time, lengths) - source.time[at]) / 1e6)
-        action = source.action[at].astype(np.int64)
-        return History(*(torch.from_numpy(part) for part in (unique, index, age, action, offsets, of)))
+        seen = self.store.history(rows[new], self.length)
+        unique, index = dedupe(seen.item, self._items)
+        age = age_bucket((np.repeat(time[new], np.diff(seen.offsets)) - seen.time) / 1e6)
+        action = seen.action.astype(np.int64)
+        return History(*(torch.from_numpy(part) for part in (unique, index, age, action, seen.offsets, of)))
 
 
 def prefetch(work: Callable[[S], T], items: Iterable[S], depth: int = 4) -> Iterator[T]:

@@ -8,16 +8,37 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from recdistill.data.columns import create_column, open_column
 
-__all__ = ["HistoryStore", "age_bucket", "build_histories"]
+__all__ = ["Events", "HistoryStore", "age_bucket", "build_histories", "first_not_below", "group_ranks"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Chunks = Callable[[], Iterable[tuple[Array, Array, Array, Array, Array]]]
+
+
+class Events(NamedTuple):
+    """R jagged histories, oldest event first: offsets int64 [R + 1]; item int32, time int64 us, action uint8, [T] each."""
+
+    offsets: Array
+    item: Array
+    time: Array
+    action: Array
+
+
+def first_not_below(values: Array, low: Array, high: Array, bound: Array) -> Array:
+    """Return int64 [n]: per search the first position of [low, high) whose value is not below `bound`; values rise in each range."""
+    while True:
+        open_ = low < high
+        if not open_.any():
+            return np.asarray(low, np.int64)
+        middle = (low + high) >> 1
+        earlier = open_ & (values[np.where(open_, middle, 0)] < bound)
+        low = np.where(earlier, middle + 1, low)
+        high = np.where(open_ & ~earlier, middle, high)
 
 
 def age_bucket(seconds: Array) -> Array:
@@ -26,7 +47,7 @@ def age_bucket(seconds: Array) -> Array:
     return np.clip(exponent, 0, 31).astype(np.int64)
 
 
-def _group_ranks(user: Array) -> tuple[Array, Array]:
+def group_ranks(user: Array) -> tuple[Array, Array]:
     """Return (order, rank): a stable order by user and each row's rank among its user's rows in that order."""
     order = np.argsort(user, kind="stable")
     grouped = user[order]
@@ -51,7 +72,7 @@ def build_histories(folder: Path, chunks: Chunks, users: int) -> HistoryStore:
     action = create_column(folder, "history_action", (total,), "uint8")
     cursor = first[:-1].copy()
     for user, items, times, knowns, actions in chunks():
-        order, rank = _group_ranks(user)
+        order, rank = group_ranks(user)
         position = cursor[user[order]] + rank
         for column, values in ((item, items), (time, times), (known, knowns), (action, actions)):
             column[position] = values[order]
@@ -86,12 +107,12 @@ class HistoryStore:
 
     def known_before(self, user: Array, time: Array) -> Array:
         """Return int64 [n]: the end of each sample's history, the first event of `user` not known before `time` us."""
-        low, high = self.first[user], self.first[user + 1]
-        while True:
-            open_ = low < high
-            if not open_.any():
-                return np.asarray(low, np.int64)
-            middle = (low + high) >> 1
-            earlier = open_ & (self.known[np.where(open_, middle, 0)] < time)
-            low = np.where(earlier, middle + 1, low)
-            high = np.where(open_ & ~earlier, middle, high)
+        return first_not_below(self.known, self.first[user], self.first[user + 1], time)
+
+    def gather(self, start: Array, stop: Array) -> Events:
+        """Return the events at the positions [start, stop) of each of R histories, int64 [R] each."""
+        lengths = stop - start
+        offsets = np.zeros(len(start) + 1, np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        at = np.arange(offsets[-1]) + np.repeat(start - offsets[:-1], lengths)
+        return Events(offsets, self.item[at], self.time[at], self.action[at])

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-__all__ = ["Vocabulary", "collisions", "stable_hash64"]
+__all__ = ["GrowingVocabulary", "Vocabulary", "collisions", "stable_hash64"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -75,4 +75,40 @@ class Vocabulary:
         """Return the vocabulary that `save` wrote."""
         vocabulary = cls()
         vocabulary._known = pl.read_parquet(path)
+        return vocabulary
+
+
+class GrowingVocabulary:
+    """As `Vocabulary`, for chunks that are small beside what is known: a chunk costs O(its rows), an id some 100 bytes."""
+
+    def __init__(self) -> None:
+        self._known: dict[object, int] = {}
+        self._kind: pl.DataType | None = None
+
+    def __len__(self) -> int:
+        """Return the number of known ids."""
+        return len(self._known)
+
+    def encode(self, values: pl.Series, grow: bool) -> Array:
+        """Return int32 [n]; ids never met are added when `grow`, else 0. Only distinct values meet the vocabulary."""
+        self._kind = self._kind or values.dtype
+        distinct, known = values.unique(maintain_order=True), self._known
+        found = [known.get(value, 0) for value in distinct.to_list()]
+        for at, value in enumerate(distinct.to_list()) if grow and not all(found) else ():
+            if not found[at] and value is not None:
+                found[at] = known[value] = len(known) + 1
+        return np.asarray(values.replace_strict(distinct, pl.Series(found, dtype=pl.Int32), return_dtype=pl.Int32).to_numpy())
+
+    def save(self, path: Path) -> None:
+        """Write the ids in order, as Parquet that either vocabulary loads."""
+        ids = pl.DataFrame({"id": pl.Series(list(self._known), dtype=self._kind)})
+        ids.with_columns(index=pl.int_range(1, len(ids) + 1, dtype=pl.Int32)).write_parquet(path)
+
+    @classmethod
+    def load(cls, path: Path) -> GrowingVocabulary:
+        """Return the vocabulary that `save` of either kind wrote."""
+        vocabulary, saved = cls(), pl.read_parquet(path)
+        if saved.width:
+            vocabulary._kind = saved["id"].dtype
+            vocabulary._known = {value: at for at, value in enumerate(saved["id"].to_list(), start=1)}
         return vocabulary

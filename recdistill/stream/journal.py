@@ -20,12 +20,12 @@ class Journal:
 
     def tell(self, event: str, **about: object) -> None:
         """Write one line: time, process, event (one or two words) and what there is to know of it (JSON values)."""
-        line = {"time": datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="milliseconds"), "process": self.process,
-                "event": event, **about}  # fmt: skip
+        now = datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="milliseconds")
+        line = {"time": now, "process": self.process, "event": event, **about}
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         shown = "  ".join(f"{key}={value}" for key, value in about.items())
-        print(f"{line['time'][11:19]}  {self.process}: {event}  {shown}".rstrip(), file=sys.stderr, flush=True)
+        print(f"{now[11:19]}  {self.process}: {event}  {shown}".rstrip(), file=sys.stderr, flush=True)
 
 
 def read_journals(folder: Path, last: int) -> list[dict[str, object]]:

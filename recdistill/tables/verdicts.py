@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import polars as pl
 
 from recdistill.errors import UserError
-from recdistill.tables.checks import check_columns
+from recdistill.tables.checks import check_columns, check_times
 from recdistill.tables.commit import DeltaLog
 from recdistill.tables.schema import TIME
 
@@ -43,10 +43,12 @@ class VerdictLog(DeltaLog):
         return cls(path)
 
     def append(self, rows: pl.DataFrame, *, writer: str, sequence: int, metadata: dict[str, str] | None = None) -> int:
-        """Commit `rows` (columns as above, `time` may be left out: now) once as (writer, sequence); return the table's version."""
-        if "time" not in rows.columns:
-            rows = rows.with_columns(time=pl.lit(datetime.now(UTC)).cast(TIME))
+        """Commit `rows`, as `row` makes them, once as (writer, sequence); return the table's version.
+
+        Raises UserError, and writes nothing, for unknown columns and verdicts, changed types, and impossible times.
+        """
         rows = check_columns(rows, COLUMNS, "verdicts")
+        check_times(rows, "verdicts")
         wrong = rows.filter(~pl.col("verdict").is_in(get_args(Verdict)))
         if len(wrong):
             raise UserError(f"verdicts: column 'verdict': {wrong['verdict'][0]!r} is not one of {', '.join(get_args(Verdict))}")
@@ -55,11 +57,10 @@ class VerdictLog(DeltaLog):
     @staticmethod
     def row(model: str, version: int, verdict: Verdict, *, rows: int = 0, reason: str = "", statistics: str = "{}",
             from_time: datetime | None = None) -> pl.DataFrame:  # fmt: skip
-        """Return one row for `append`."""
+        """Return one row for `append`, of this moment."""
         return pl.DataFrame(
             {"model": [model], "version": [version], "rows": [rows], "verdict": [verdict], "reason": [reason],
-             "statistics": [statistics], "from_time": [from_time]},
-            schema={name: kind for name, kind in COLUMNS.items() if name != "time"},
+             "statistics": [statistics], "from_time": [from_time], "time": [datetime.now(UTC)]}, schema=COLUMNS,
         )  # fmt: skip
 
 

@@ -13,15 +13,15 @@ from deltalake.exceptions import DeltaError
 
 from recdistill import tables
 from recdistill.errors import UserError
-from recdistill.tables import BehaviorLog, EventLog, PredictionLog
-from tests.tables.samples import SCHEMA, actions, events, ids_of, said
+from recdistill.tables import BehaviorLog, EventLog, OutcomeLog, PredictionLog, VerdictLog
+from tests.tables.samples import SCHEMA, actions, events, ids_of, outcomes, said, verdicts
 
 
 @dataclass(frozen=True)
 class Store:
     """How to make a table at a path, rows of it by number, and append them."""
 
-    create: Callable[[Path], EventLog | BehaviorLog | PredictionLog]
+    create: Callable[[Path], EventLog | BehaviorLog | OutcomeLog | PredictionLog | VerdictLog]
     rows: Callable[[Iterable[int]], pl.DataFrame]
     about: dict[str, object]
 
@@ -29,6 +29,8 @@ class Store:
 STORES = {
     "EventLog": Store(lambda path: EventLog.create(path, SCHEMA), events, {}),
     "BehaviorLog": Store(lambda path: BehaviorLog.create(path, SCHEMA), actions, {}),
+    "OutcomeLog": Store(lambda path: OutcomeLog.create(path, SCHEMA), outcomes, {}),
+    "VerdictLog": Store(lambda path: VerdictLog.create(path), verdicts, {}),
     "PredictionLog": Store(lambda path: PredictionLog.create(path, SCHEMA.tasks), said,
                            {"model": "light/raw 0", "version": 1, "kind": "prequential"}),
 }  # fmt: skip

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from recdistill.data import BatchBuilder, store
 from recdistill.data.columns import open_column
+from recdistill.data.encoder import LIST_SLOTS, MOST_ACTIONS, numeric_bucket
 from recdistill.data.history import age_bucket
-from recdistill.data.store import LIST_SLOTS, MOST_ACTIONS, SampleStore, build_store, numeric_bucket
+from recdistill.data.store import SampleStore, build_store
 from recdistill.errors import RecdistillError, UserError
 from recdistill.tables import BehaviorLog, EventLog, EventSchema
 

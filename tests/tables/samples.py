@@ -11,9 +11,10 @@ from pathlib import Path
 
 import polars as pl
 
-from recdistill.tables import EventLog, EventSchema, PredictionLog
+from recdistill.tables import EventLog, EventSchema, PredictionLog, VerdictLog
 
-__all__ = ["ROOT", "SCHEMA", "actions", "events", "ids_of", "logit", "make_events", "make_predictions", "process", "said"]
+__all__ = ["ROOT", "SCHEMA", "actions", "events", "ids_of", "logit", "make_events", "make_predictions", "outcomes", "process", "said",
+           "verdicts"]  # fmt: skip
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = EventSchema(tasks=("click",), features={"device": "int64", "tags": "list<string>"})
@@ -56,6 +57,22 @@ def actions(ids: Iterable[int]) -> pl.DataFrame:
     })  # fmt: skip
 
 
+def outcomes(ids: Iterable[int]) -> pl.DataFrame:
+    """Return one outcome per id."""
+    ids = list(ids)
+    return pl.DataFrame({
+        "sample_id": pl.Series(ids, dtype=pl.Int64), "task": pl.Series(["click" for _ in ids], dtype=pl.String),
+        "label": pl.Series([1.0 for _ in ids], dtype=pl.Float32), "time": _times(ids),
+    })  # fmt: skip
+
+
+def verdicts(ids: Iterable[int]) -> pl.DataFrame:
+    """Return one verdict per id; the id is the number of rows."""
+    ids = list(ids)
+    rows = [VerdictLog.row("teacher", 1, "good", rows=k).drop("time") for k in ids]
+    return pl.concat([VerdictLog.row("", 0, "good").head(0).drop("time"), *rows]).with_columns(_times(ids).alias("time"))
+
+
 def make_events(path: Path, commits: Iterable[Iterable[int]] = ()) -> EventLog:
     """Return an events table with one commit of writer "w" per group of ids."""
     log = EventLog.create(path, SCHEMA)
@@ -73,8 +90,8 @@ def make_predictions(path: Path, commits: Iterable[Iterable[int]] = (), model: s
 
 
 def ids_of(frames: Iterable[pl.DataFrame]) -> list[int]:
-    """Return the sample ids of all frames, or the user ids of actions, in order."""
-    return [k for rows in frames for k in rows["sample_id" if "sample_id" in rows.columns else "user_id"].to_list()]
+    """Return the sample ids of all frames, the user ids of actions, or the numbers of verdicts, in order."""
+    return [k for rows in frames for k in rows[next(name for name in ("sample_id", "user_id", "rows") if name in rows.columns)].to_list()]
 
 
 def process(code: str, *words: object) -> subprocess.Popen[str]:

@@ -1,0 +1,128 @@
+"""Rows of the tables to arrays of small integers: the vocabularies of a store, and the columns every sample has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import polars as pl
+
+from recdistill.data.ids import GrowingVocabulary, Vocabulary
+from recdistill.errors import UserError
+from recdistill.tables import EventSchema
+
+__all__ = ["LIST_SLOTS", "MOST_ACTIONS", "Encoder", "known_time", "numeric_bucket"]
+
+Array = np.ndarray[Any, np.dtype[Any]]
+LIST_SLOTS = 8  # entries of a list feature that a model sees
+VOCABULARIES = ("users", "items", "context")
+MOST_ACTIONS = 255  # types of behavior; a history event has one byte for its own
+
+
+class _Ids(Protocol):
+    def __len__(self) -> int: ...
+    def encode(self, values: pl.Series, grow: bool) -> Array: ...
+    def save(self, path: Path) -> None: ...
+
+
+def numeric_bucket(values: Array) -> Array:
+    """Return int64 half-octave buckets, sign(x) floor(2 log2(1 + |x|)); NaN and infinities are 1000."""
+    finite = np.isfinite(values)
+    x = np.where(finite, values, 0.0)
+    return np.where(finite, np.sign(x) * np.floor(2 * np.log2(1 + np.abs(x))), 1000).astype(np.int64)
+
+
+def _field_values(rows: pl.DataFrame, schema: EventSchema) -> Iterator[tuple[str, pl.Series]]:
+    """Yield (field, string key of every row) for the context fields: the hour of day and every scalar feature."""
+    yield "hour", rows["time"].dt.hour().cast(pl.String)
+    for name, kind in schema.features.items():
+        if kind == "float32":
+            yield (
+                name,
+                pl.Series(numeric_bucket(rows[name].cast(pl.Float64).fill_null(np.nan).to_numpy())).cast(pl.String),
+            )
+        elif not kind.startswith("list"):
+            yield name, rows[name].cast(pl.String).fill_null("")
+
+
+def _encode_field(name: str, values: pl.Series, vocabulary: _Ids) -> Array:
+    """Return int32 [n]; only the distinct values of the chunk meet the vocabulary."""
+    distinct = values.unique(maintain_order=True)
+    codes = vocabulary.encode((pl.lit(name + "=") + pl.Series("v", distinct)).pipe(pl.select).to_series(), grow=True)
+    return np.asarray(values.replace_strict(distinct, pl.Series(codes), return_dtype=pl.Int32).to_numpy())
+
+
+def _encode_list(name: str, values: pl.Series, vocabulary: _Ids) -> Array:
+    """Return int32 [n, LIST_SLOTS], padded with 0."""
+    out = np.zeros((len(values), LIST_SLOTS), np.int32)
+    heads = pl.DataFrame({"v": values.cast(pl.List(pl.String)).list.head(LIST_SLOTS)}).with_row_index("row")
+    flat = heads.explode("v").drop_nulls("v")
+    if len(flat):
+        slot = flat.select(pl.int_range(pl.len()).over("row")).to_series().to_numpy()
+        out[flat["row"].to_numpy(), slot] = _encode_field(name, flat["v"], vocabulary)
+    return out
+
+
+class Encoder:
+    """The vocabularies of a store and the encoding of one chunk of rows; ids are numbered in the order of their arrival."""
+
+    def __init__(self, schema: EventSchema) -> None:
+        self.schema = schema
+        self.users: _Ids = Vocabulary()
+        self.items: _Ids = Vocabulary()
+        self.context: _Ids = Vocabulary()
+        self.actions: list[str] = []
+
+    def save(self, folder: Path) -> None:
+        """Write the vocabularies into `folder`, a Parquet file each."""
+        for name in VOCABULARIES:
+            getattr(self, name).save(folder / f"{name}.parquet")
+        pl.DataFrame({"id": self.actions}, schema={"id": pl.String()}).write_parquet(folder / "actions.parquet")
+
+    @classmethod
+    def load(cls, schema: EventSchema, folder: Path | None) -> Encoder:
+        """Return the encoder that `save` wrote, or a new one; it takes small chunks quickly, and memory O(ids) for it."""
+        encoder = cls(schema)
+        for name in VOCABULARIES:
+            setattr(encoder, name, GrowingVocabulary.load(folder / f"{name}.parquet") if folder else GrowingVocabulary())
+        if folder:
+            encoder.actions = pl.read_parquet(folder / "actions.parquet")["id"].to_list()
+        return encoder
+
+    def action(self, names: pl.Series) -> Array:
+        """Return uint8 [n], in the order in which action types were first met; UserError when there are too many."""
+        self.actions += [name for name in names.unique(maintain_order=True).to_list() if name not in self.actions]
+        if len(self.actions) > MOST_ACTIONS:
+            raise UserError(f"behaviors: column 'action' has more than {MOST_ACTIONS} types (the last is {self.actions[-1]!r}); "
+                            "name a column of few types as data.behaviors.action, or none")  # fmt: skip
+        return np.asarray(names.replace_strict(self.actions, list(range(len(self.actions)))).to_numpy(), np.uint8)
+
+    def rows(self, rows: pl.DataFrame) -> dict[str, Array]:
+        """Return the columns of a sample store for a chunk of the events table, but for those about histories."""
+        schema, n = self.schema, len(rows)
+        lists = [
+            _encode_list(name, rows[name], self.context)
+            for name, kind in schema.features.items()
+            if kind.startswith("list")
+        ]
+        labels = [rows[f"label_{task}"].fill_null(np.nan).to_numpy() for task in schema.tasks]
+        return {
+            "sample_id": rows["sample_id"].to_numpy(),
+            "time": rows["time"].dt.epoch("us").to_numpy(),
+            "user": self.users.encode(rows["user_id"], grow=True),
+            "item": self.items.encode(rows["item_id"], grow=True),
+            "request": rows["request_id"].fill_null(-1).to_numpy() if schema.has_request else np.full(n, -1),
+            "context": np.stack([_encode_field(f, v, self.context) for f, v in _field_values(rows, schema)], 1),
+            "lists": np.concatenate(lists, 1) if lists else np.zeros((n, 0), np.int32),
+            "labels": np.stack(labels, 1).astype(np.float32),
+        }
+
+
+def known_time(rows: pl.DataFrame, schema: EventSchema) -> Array:
+    """Return int64 us [n]: when the first task's outcome was known, the sample's own time unless the log says later."""
+    column = f"label_time_{schema.tasks[0]}"
+    time = rows["time"].dt.epoch("us")
+    known = rows[column].dt.epoch("us").fill_null(np.iinfo(np.int64).max) if column in rows.columns else time
+    return np.asarray(np.maximum(known.to_numpy(), time.to_numpy()))
