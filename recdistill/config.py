@@ -180,7 +180,7 @@ class HealthConfig(_Strict):
     spread: float = Field(default=2.0, gt=1)  # ratio of standard deviations
     calibration: float = Field(default=2.0, gt=1)  # ratio of predicted and observed rates, beyond the reference's own
     ne: float = Field(default=0.2, gt=0)  # NE above the reference's
-    coverage: float = Field(default=0.5, ge=0, le=1)  # share of the samples it says something about
+    coverage: float = Field(default=0.75, ge=0, le=1)  # least share of the samples it says something about
     sigmas: float = Field(default=5.0, gt=0)
 
 
