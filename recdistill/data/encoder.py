@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import polars as pl
 
-from recdistill.data.ids import GrowingVocabulary, Vocabulary
 from recdistill.errors import UserError
 from recdistill.tables import EventSchema
 
-__all__ = ["LIST_SLOTS", "MOST_ACTIONS", "Encoder", "known_time", "numeric_bucket"]
+__all__ = ["LIST_SLOTS", "MOST_ACTIONS", "Encoder", "Ids", "known_time", "numeric_bucket"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 LIST_SLOTS = 8  # entries of a list feature that a model sees
-VOCABULARIES = ("users", "items", "context")
 MOST_ACTIONS = 255  # types of behavior; a history event has one byte for its own
 
 
-class _Ids(Protocol):
+class Ids(Protocol):
+    """A vocabulary: see `Vocabulary`."""
+
     def __len__(self) -> int: ...
     def encode(self, values: pl.Series, grow: bool) -> Array: ...
-    def save(self, path: Path) -> None: ...
 
 
 def numeric_bucket(values: Array) -> Array:
@@ -47,14 +45,14 @@ def _field_values(rows: pl.DataFrame, schema: EventSchema) -> Iterator[tuple[str
             yield name, rows[name].cast(pl.String).fill_null("")
 
 
-def _encode_field(name: str, values: pl.Series, vocabulary: _Ids) -> Array:
+def _encode_field(name: str, values: pl.Series, vocabulary: Ids) -> Array:
     """Return int32 [n]; only the distinct values of the chunk meet the vocabulary."""
     distinct = values.unique(maintain_order=True)
     codes = vocabulary.encode((pl.lit(name + "=") + pl.Series("v", distinct)).pipe(pl.select).to_series(), grow=True)
     return np.asarray(values.replace_strict(distinct, pl.Series(codes), return_dtype=pl.Int32).to_numpy())
 
 
-def _encode_list(name: str, values: pl.Series, vocabulary: _Ids) -> Array:
+def _encode_list(name: str, values: pl.Series, vocabulary: Ids) -> Array:
     """Return int32 [n, LIST_SLOTS], padded with 0."""
     out = np.zeros((len(values), LIST_SLOTS), np.int32)
     heads = pl.DataFrame({"v": values.cast(pl.List(pl.String)).list.head(LIST_SLOTS)}).with_row_index("row")
@@ -68,28 +66,10 @@ def _encode_list(name: str, values: pl.Series, vocabulary: _Ids) -> Array:
 class Encoder:
     """The vocabularies of a store and the encoding of one chunk of rows; ids are numbered in the order of their arrival."""
 
-    def __init__(self, schema: EventSchema) -> None:
+    def __init__(self, schema: EventSchema, users: Ids, items: Ids, context: Ids, actions: Sequence[str] = ()) -> None:
         self.schema = schema
-        self.users: _Ids = Vocabulary()
-        self.items: _Ids = Vocabulary()
-        self.context: _Ids = Vocabulary()
-        self.actions: list[str] = []
-
-    def save(self, folder: Path) -> None:
-        """Write the vocabularies into `folder`, a Parquet file each."""
-        for name in VOCABULARIES:
-            getattr(self, name).save(folder / f"{name}.parquet")
-        pl.DataFrame({"id": self.actions}, schema={"id": pl.String()}).write_parquet(folder / "actions.parquet")
-
-    @classmethod
-    def load(cls, schema: EventSchema, folder: Path | None) -> Encoder:
-        """Return the encoder that `save` wrote, or a new one; it takes small chunks quickly, and memory O(ids) for it."""
-        encoder = cls(schema)
-        for name in VOCABULARIES:
-            setattr(encoder, name, GrowingVocabulary.load(folder / f"{name}.parquet") if folder else GrowingVocabulary())
-        if folder:
-            encoder.actions = pl.read_parquet(folder / "actions.parquet")["id"].to_list()
-        return encoder
+        self.users, self.items, self.context = users, items, context
+        self.actions = list(actions)
 
     def action(self, names: pl.Series) -> Array:
         """Return uint8 [n], in the order in which action types were first met; UserError when there are too many."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -81,9 +82,9 @@ class Vocabulary:
 class GrowingVocabulary:
     """As `Vocabulary`, for chunks that are small beside what is known: a chunk costs O(its rows), an id some 100 bytes."""
 
-    def __init__(self) -> None:
-        self._known: dict[object, int] = {}
-        self._kind: pl.DataType | None = None
+    def __init__(self, known: Iterable[object] = ()) -> None:
+        self._known = {value: at for at, value in enumerate(known, start=1)}
+        self._order: list[object] = list(self._known)
 
     def __len__(self) -> int:
         """Return the number of known ids."""
@@ -91,24 +92,21 @@ class GrowingVocabulary:
 
     def encode(self, values: pl.Series, grow: bool) -> Array:
         """Return int32 [n]; ids never met are added when `grow`, else 0. Only distinct values meet the vocabulary."""
-        self._kind = self._kind or values.dtype
         distinct, known = values.unique(maintain_order=True), self._known
-        found = [known.get(value, 0) for value in distinct.to_list()]
-        for at, value in enumerate(distinct.to_list()) if grow and not all(found) else ():
+        ids = distinct.to_list()
+        found = [known.get(value, 0) for value in ids]
+        for at, value in enumerate(ids) if grow and not all(found) else ():
             if not found[at] and value is not None:
                 found[at] = known[value] = len(known) + 1
+                self._order.append(value)
         return np.asarray(values.replace_strict(distinct, pl.Series(found, dtype=pl.Int32), return_dtype=pl.Int32).to_numpy())
 
-    def save(self, path: Path) -> None:
-        """Write the ids in order, as Parquet that either vocabulary loads."""
-        ids = pl.DataFrame({"id": pl.Series(list(self._known), dtype=self._kind)})
-        ids.with_columns(index=pl.int_range(1, len(ids) + 1, dtype=pl.Int32)).write_parquet(path)
+    def ids(self, start: int) -> list[object]:
+        """Return the ids after the first `start`, in order."""
+        return self._order[start:]
 
     @classmethod
     def load(cls, path: Path) -> GrowingVocabulary:
-        """Return the vocabulary that `save` of either kind wrote."""
-        vocabulary, saved = cls(), pl.read_parquet(path)
-        if saved.width:
-            vocabulary._kind = saved["id"].dtype
-            vocabulary._known = {value: at for at, value in enumerate(saved["id"].to_list(), start=1)}
-        return vocabulary
+        """Return the vocabulary that `Vocabulary.save` wrote."""
+        saved = pl.read_parquet(path)
+        return cls(saved["id"].to_list() if saved.width else ())

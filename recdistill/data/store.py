@@ -15,12 +15,14 @@ import numpy as np
 from recdistill.data.columns import create_column, open_column, read_json, write_json
 from recdistill.data.encoder import LIST_SLOTS, Encoder, known_time
 from recdistill.data.history import Events, HistoryStore, build_histories
+from recdistill.data.ids import Vocabulary
 from recdistill.errors import UserError
 from recdistill.tables import BehaviorLog, EventLog, EventSchema
 
 __all__ = ["SampleStore", "build_store"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
+VOCABULARIES = ("users", "items", "context")
 CHUNK = 131_072  # rows held in memory at a time
 Chunks = Iterator[tuple[Array, Array, Array, Array, Array]]  # user, item, time, known, action
 
@@ -112,7 +114,9 @@ def build_store(
 
 def _build(part: Path, events: EventLog, behaviors: BehaviorLog | None, pinned: dict[str, Any]) -> None:
     """Write every column of the `pinned` versions into `part`."""
-    rows, encoder = events.rows(pinned["events"]), Encoder(events.schema)
+    rows, vocabularies = events.rows(pinned["events"]), {name: Vocabulary() for name in VOCABULARIES}
+    users, items, context = vocabularies.values()
+    encoder = Encoder(events.schema, users, items, context)
     _write_samples(part, events, pinned["events"], rows, encoder)
 
     def chunks() -> Chunks:
@@ -123,11 +127,12 @@ def _build(part: Path, events: EventLog, behaviors: BehaviorLog | None, pinned: 
             continue
     _write_upto(part, build_histories(part, chunks, len(encoder.users) + 1), rows)
     _write_by_id(part, rows)
-    encoder.save(part)
+    for name, ids in vocabularies.items():
+        ids.save(part / f"{name}.parquet")
     write_json(part / "store.json", {
         "versions": pinned, "rows": rows, "tasks": list(events.schema.tasks), "users": len(encoder.users) + 1,
         "items": len(encoder.items) + 1, "contexts": len(encoder.context) + 1,
-        "actions": max(len(encoder.actions), 1) if behaviors else 2,
+        "actions": max(len(encoder.actions), 1) if behaviors else 2, "action_names": encoder.actions,
     })  # fmt: skip
 
 
@@ -139,7 +144,7 @@ class SampleStore:
         about = read_json(folder / "store.json")
         self.tasks: list[str] = about["tasks"]
         self.users, self.items, self.contexts = int(about["users"]), int(about["items"]), int(about["contexts"])
-        self.actions = int(about["actions"])
+        self.actions, self.action_names = int(about["actions"]), list(about["action_names"])
         (
             self.sample_id,
             self.time,
