@@ -11,7 +11,7 @@ import polars as pl
 from recdistill.errors import UserError
 from recdistill.tables import EventSchema
 
-__all__ = ["LIST_SLOTS", "MOST_ACTIONS", "Encoder", "Ids", "known_time", "numeric_bucket"]
+__all__ = ["LIST_SLOTS", "MOST_ACTIONS", "Encoder", "Ids", "field_counts", "known_time", "numeric_bucket"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 LIST_SLOTS = 8  # entries of a list feature that a model sees
@@ -23,6 +23,12 @@ class Ids(Protocol):
 
     def __len__(self) -> int: ...
     def encode(self, values: pl.Series, grow: bool) -> Array: ...
+
+
+def field_counts(schema: EventSchema) -> tuple[int, int]:
+    """Return (context fields, list slots) of a sample: the hour of day and every scalar feature; LIST_SLOTS per list."""
+    fields = 1 + sum(not kind.startswith("list") for kind in schema.features.values())
+    return fields, LIST_SLOTS * (len(schema.features) + 1 - fields)
 
 
 def numeric_bucket(values: Array) -> Array:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ __all__ = ["LiveStore"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 NEVER = np.iinfo(np.int64).max  # what is known at no time we were told
+CHUNK = 1 << 20  # history events looked at together
 PIECE = 2048  # rows whose histories are looked up at a time
 WAITING = {"user": "int32", "item": "int32", "time": "int64", "known": "int64", "action": "uint8"}
 
@@ -54,6 +56,20 @@ class LiveStore:
         self.window, self.chains = Window(), Chains(folder / "chains")
         self.newest = 0  # event time, us
         self._waiting = {name: np.zeros(0, kind) for name, kind in WAITING.items()}
+        self._handed_over = 0
+        if base is not None:
+            self._take_over(base)
+
+    def _take_over(self, base: SampleStore) -> None:
+        """Let what the batch phase's last sample did not know yet wait, so that it takes its place among what comes."""
+        self.newest = self._handed_over = int(max(base.time[-CHUNK:].max(), base.time[0]))
+        past = base.histories
+        for at in range(0, len(past.known), CHUNK):
+            late = at + np.flatnonzero(past.known[at : at + CHUNK] >= self._handed_over)
+            if len(late):
+                user = (np.searchsorted(past.first, late, side="right") - 1).astype(np.int32)
+                columns = {"user": user, "item": past.item[late], "time": past.time[late]}
+                self._wait(columns, past.known[late] < NEVER, past.known[late], past.action[late])
 
     def __len__(self) -> int:
         """Return the number of waiting samples."""
@@ -109,7 +125,7 @@ class LiveStore:
             return np.zeros(len(user), np.int64)
         known = user < self.base.users
         user = np.where(known, user, 0)
-        return np.where(known, self.base.histories.known_before(user, time), 0)
+        return np.where(known, self.base.histories.known_before(user, np.minimum(time, self._handed_over)), 0)
 
     def know(self, samples: Array, known: Array, labels: Array) -> None:
         """Take up outcomes of waiting samples (positions [n]) that became known at `known` us; later samples see them."""
@@ -162,6 +178,10 @@ class LiveStore:
         arrays |= {f"window/{name}": values for name, values in self.window.state().items()}
         arrays |= {f"heads/{name}": values for name, values in self.chains.heads().items()}
         return arrays, {"first": self.window.first, "newest": self.newest, "ids": self._saved, "actions": self.encoder.actions}
+
+    def clear(self) -> None:
+        """Remove what an earlier store left in `folder`; this one has seen nothing yet."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def restore(self, arrays: dict[str, Array], state: dict[str, Any]) -> bool:
         """Take up what `state` gave; False, and nothing usable, when `folder` lacks what it refers to."""

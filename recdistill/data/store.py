@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from recdistill.data.columns import create_column, open_column, read_json, write_json
-from recdistill.data.encoder import LIST_SLOTS, Encoder, known_time
+from recdistill.data.encoder import Encoder, field_counts, known_time
 from recdistill.data.history import Events, HistoryStore, build_histories
 from recdistill.data.ids import Vocabulary
 from recdistill.errors import UserError
@@ -28,8 +28,7 @@ Chunks = Iterator[tuple[Array, Array, Array, Array, Array]]  # user, item, time,
 
 
 def _columns(rows: int, schema: EventSchema) -> dict[str, tuple[tuple[int, ...], str]]:
-    fields = 1 + sum(not kind.startswith("list") for kind in schema.features.values())
-    slots = LIST_SLOTS * (len(schema.features) + 1 - fields)
+    fields, slots = field_counts(schema)
     return {
         "sample_id": ((rows,), "int64"), "time": ((rows,), "int64"), "user": ((rows,), "int32"), "item": ((rows,), "int32"),
         "request": ((rows,), "int64"), "context": ((rows, fields), "int32"), "lists": ((rows, slots), "int32"),

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from recdistill.distill.debias import KeepRates, true_log_odds
 
-__all__ = ["Loss", "Objective", "Settings", "bernoulli_kl", "label_loss", "objective", "signal_loss"]
+__all__ = ["Loss", "Objective", "Settings", "bernoulli_kl", "label_loss", "late_mass", "objective", "signal_loss"]
 
 Loss = Literal["cross-entropy", "kl", "mse"]
 Rates = KeepRates | Sequence[KeepRates]  # of all tasks alike, or per task
@@ -44,8 +44,21 @@ def _known(values: Tensor) -> tuple[Tensor, Tensor]:
     return torch.nan_to_num(values), known / known.sum().clamp(min=1)
 
 
-def _cross_entropy(logits: Tensor, target: Tensor, share: Tensor) -> Tensor:
-    return ((functional.softplus(logits) - target * logits) * share).sum()
+def _cross_entropy(logits: Tensor, target: Tensor, share: Tensor, mass: Tensor | None = None) -> Tensor:
+    """Return the sum of share (mass softplus(z) - target z): CE where mass is 1."""
+    whole = functional.softplus(logits)
+    return (((whole if mass is None else mass * whole) - target * logits) * share).sum()
+
+
+def late_mass(logits: Tensor, labels: Tensor, late: float) -> Tensor:
+    """Return importance weights [B, K] for labels of which some positives come late, and were negatives before.
+
+    A share `late` of the positives is learned twice, as a negative and then as a positive. With f = s(z) the weights
+    1 + late f of positives and (1 - f) (1 + late f) / (1 - f + late f) of negatives make the expected gradient that of the
+    final labels; for late = 1 they are those of the fake negative weighted loss (Ktena et al., RecSys 2019).
+    """
+    f = torch.sigmoid(logits)
+    return (1 + late * f) * torch.where(labels > 0, torch.ones_like(f), (1 - f) / (1 - f + late * f).clamp(min=1e-6))
 
 
 def label_loss(logits: Tensor, labels: Tensor) -> Tensor:
@@ -84,17 +97,20 @@ def _targets(head: Tensor, signals: Tensor, space: str, own: Rates, teacher: Rat
 
 
 def objective(main: Tensor, aux: Tensor | None, labels: Tensor, signals: Tensor, settings: Settings | None,
-              weight: float, own: Rates, teacher: Rates) -> Objective:  # fmt: skip
+              weight: float, own: Rates, teacher: Rates, mass: Tensor | None = None) -> Objective:  # fmt: skip
     """Return the loss of a step.
+
+    mass: [B, K], of each label's softplus(z), where it is not 1: w beside labels of w y is importance w; 0 beside a label of 1
+    is CE(1, s(z)) - CE(0, s(z)), which takes a negative back that was learned before and puts a positive in its place.
 
     decoupled: CE(y, s(z_M)) + CE(y, s(z_A)) + alpha D(p_T, z_A)    (Rec-Distill, equations 6 and 7)
     single:    CE(y, s(z)) + alpha D(p_T, z)
     Without `settings` or signals labels alone count. The main tower of two gets exactly zero gradient from the signal.
     """
     target, share = _known(labels)
-    total = _cross_entropy(main, target, share)
+    total = _cross_entropy(main, target, share, mass)
     if aux is not None:
-        total = total + _cross_entropy(aux, target, share)
+        total = total + _cross_entropy(aux, target, share, mass)
     if settings is None:
         return Objective(total, 0.0)
     if weight:

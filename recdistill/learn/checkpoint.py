@@ -15,6 +15,7 @@ from torch import Tensor
 
 from recdistill.data.columns import read_json, write_json
 from recdistill.errors import RecdistillError
+from recdistill.killpoints import reach
 
 __all__ = ["Checkpoint", "Checkpoints"]
 
@@ -47,11 +48,22 @@ def _checksum(path: Path) -> int:
     return value
 
 
-class Checkpoints:
-    """The checkpoints of one model, one folder per block of the log; a folder that has its final name is whole."""
+def _ladder(blocks: list[int]) -> list[int]:
+    """Return the blocks to keep: the newest KEPT, and of each doubling of age, in blocks, the oldest."""
+    rungs: dict[int, int] = {}
+    for block in reversed(blocks):
+        rungs[(blocks[-1] - block).bit_length()] = block
+    return sorted({*rungs.values(), *blocks[-KEPT:]})
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+
+class Checkpoints:
+    """The checkpoints of one model, one folder per block of the log; a folder that has its final name is whole.
+
+    ladder: keep older ones too, ever sparser with their age, to go back to.
+    """
+
+    def __init__(self, folder: Path, ladder: bool = False) -> None:
+        self.folder, self.ladder = folder, ladder
 
     def blocks(self) -> list[int]:
         """Return the published block numbers, oldest first."""
@@ -71,13 +83,20 @@ class Checkpoints:
         part.mkdir(parents=True)
         try:
             self._write(part, checkpoint)
+            reach("checkpoint.written")
             shutil.rmtree(final, ignore_errors=True)
             part.rename(final)
         finally:
             shutil.rmtree(part, ignore_errors=True)
         _sync(self.folder)
-        for old in self.blocks()[:-KEPT]:
-            shutil.rmtree(self.folder / f"{old:08d}", ignore_errors=True)
+        reach("checkpoint.published")
+        blocks = self.blocks()
+        for old in set(blocks) - set(_ladder(blocks) if self.ladder else blocks[-KEPT:]):
+            self.discard(old)
+
+    def discard(self, block: int) -> None:
+        """Remove a checkpoint."""
+        shutil.rmtree(self.folder / f"{block:08d}", ignore_errors=True)
 
     def _write(self, part: Path, checkpoint: Checkpoint) -> None:
         tensors = {name: tensor.detach().contiguous() for name, tensor in checkpoint.tensors.items()}
@@ -97,14 +116,15 @@ class Checkpoints:
         """
         blocks = self.blocks()
         for block in reversed(blocks):
-            if self._whole(self.folder / f"{block:08d}"):
+            if self.whole(block):
                 return block
         if blocks:
             raise RecdistillError(f"{self.folder}: every checkpoint is damaged; delete the folder to train this model again")
         return None
 
-    @staticmethod
-    def _whole(folder: Path) -> bool:
+    def whole(self, block: int) -> bool:
+        """Return whether a checkpoint is undamaged."""
+        folder = self.folder / f"{block:08d}"
         try:
             return bool(read_json(folder / "state.json")["checksum"] == _checksum(folder / "model.safetensors"))
         except (FileNotFoundError, ValueError, KeyError, TypeError):
@@ -115,5 +135,14 @@ class Checkpoints:
         block = self.newest()
         if block is None:
             return None
+        return block, self.load(block)
+
+    def state(self, block: int) -> dict[str, Any]:
+        """Return the state of a checkpoint, without its tensors."""
+        state: dict[str, Any] = read_json(self.folder / f"{block:08d}" / "state.json")
+        return state
+
+    def load(self, block: int) -> Checkpoint:
+        """Return a checkpoint that is there."""
         folder = self.folder / f"{block:08d}"
-        return block, Checkpoint(load_file(folder / "model.safetensors"), read_json(folder / "state.json"))
+        return Checkpoint(load_file(folder / "model.safetensors"), read_json(folder / "state.json"))

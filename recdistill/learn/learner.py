@@ -12,7 +12,7 @@ from torch import Tensor
 
 from recdistill.config import DistillConfig, ModelConfig, SamplingConfig
 from recdistill.data import Batch
-from recdistill.distill import AutoWeight, KeepRates, StartGate, objective
+from recdistill.distill import AutoWeight, KeepRates, StartGate, late_mass, objective
 from recdistill.errors import RecdistillError
 from recdistill.models import GrowableTable, Towers, table_modules
 
@@ -53,9 +53,16 @@ class Learner:
         self.sampling: SamplingConfig = config.sampling
         self.steps = 0
 
-    def learn(self, batch: Batch, keep: Tensor) -> StepResult:
+    def predict(self, batch: Batch) -> Tensor:
+        """Return the main tower's logits, float32 [B, K], and learn nothing."""
+        with torch.no_grad():
+            return self.network.heads(self.network.backbone(batch))[0]
+
+    def learn(self, batch: Batch, keep: Tensor, undo: Tensor | None = None, late: float = 0.0) -> StepResult:
         """Predict the batch, then take one step on the rows that `keep` (bool [B]) lets through.
 
+        undo: bool [B], positives that were learned as negatives before. late: the share of positives that come a second
+        time, after having been negatives; the labels are weighted accordingly.
         Raises RecdistillError before the update, naming sample ids, when the loss or a gradient is not finite.
         """
         dropped = ~keep[:, None]
@@ -64,7 +71,13 @@ class Learner:
         main, aux = self.network.heads(hidden)
         signals = self._signals(batch, main.detach()).masked_fill(dropped, math.nan)
         weight = self._weight(hidden, main, aux, labels, signals)
-        loss = objective(main, aux, labels, signals, self.distill, weight, self.own, self.teacher)
+        mass = None
+        if undo is not None:
+            mass = (~undo).float()[:, None].expand_as(labels)
+        elif late:
+            mass = late_mass(main.detach(), labels, late)
+            labels = labels * mass
+        loss = objective(main, aux, labels, signals, self.distill, weight, self.own, self.teacher, mass)
         self.optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss.total)
         self._check(loss.total, batch)

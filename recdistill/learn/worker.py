@@ -17,11 +17,13 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from recdistill.config import DistillConfig, Experiment, ModelConfig, StudentConfig
 from recdistill.data import BatchBuilder, SampleStore
+from recdistill.data.encoder import field_counts
 from recdistill.data.sampling import rates_per_task
 from recdistill.distill import KeepRates
 from recdistill.errors import RecdistillError, UserError
@@ -32,11 +34,12 @@ from recdistill.learn.loop import Progress, Totals, Trainer
 from recdistill.learn.plan import Plan
 from recdistill.learn.signals import join_column
 from recdistill.models import TableOptions, Towers, build_backbone
-from recdistill.tables import EventLog, PredictionLog
+from recdistill.tables import EventLog, EventSchema, PredictionLog
 
-__all__ = ["TEACHER", "Job", "check_models", "crew", "facts_of", "finished", "jobs_of", "pairs_of", "trainer_of"]
+__all__ = ["TEACHER", "Job", "check_models", "crew", "facts_of", "finished", "jobs_of", "learner_of", "pairs_of", "trainer_of"]
 
 TEACHER = "teacher"
+Array = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,22 @@ class Job:
     distill: DistillConfig | None
     seed: int
     block_rows: int
+
+    @property
+    def hears(self) -> bool:
+        """Return whether the model learns from a teacher."""
+        return self.distill is not None and self.distill.weight != 0
+
+    @property
+    def run(self) -> str:
+        """Return the hash of the job's configuration."""
+        distill = self.distill.model_dump(mode="json") if self.distill else None
+        return fingerprint(self.config.model_dump(mode="json"), distill, self.seed)
+
+    @property
+    def writer(self) -> str:
+        """Return the job's name as a writer of predictions."""
+        return f"{self.name}@{self.run}"
 
 
 def pairs_of(experiment: Experiment) -> dict[str, list[tuple[Job, Job]]]:
@@ -94,34 +113,35 @@ def _backbone(config: ModelConfig, seed: int, fields: int, slots: int, actions: 
     )  # fmt: skip
 
 
-def build_network(job: Job, store: SampleStore) -> Towers:
+def build_network(job: Job, schema: EventSchema, actions: int) -> Towers:
     """Return the job's network; raw and distilled of one seed start from equal weights."""
     torch.manual_seed(job.seed)
-    backbone = _backbone(job.config, job.seed, store.context.shape[1], store.lists.shape[1], store.actions)
+    backbone = _backbone(job.config, job.seed, *field_counts(schema), actions)
     decoupled = job.distill is not None and job.distill.towers == "decoupled"
-    return Towers(backbone, len(store.tasks), layout="decoupled" if decoupled else "single")
+    return Towers(backbone, len(schema.tasks), layout="decoupled" if decoupled else "single")
+
+
+def learner_of(folder: RunFolder, job: Job, labels: Array, actions: int) -> tuple[Learner, dict[str, str]]:
+    """Return a job's new learner, and what its commits say of it: its configuration's hash and the keep rates it learns under.
+
+    labels: [N, K], of the log so far, to tell what sampling by the first task does to the others.
+    """
+    predictions, schema = PredictionLog.open(folder.predictions), EventLog.open(folder.tables / "events").schema
+    rates = zip(schema.tasks, rates_per_task(labels, job.config.sampling), strict=True)
+    own = [KeepRates(*schema.keep_rates.get(task, (1.0, 1.0))) * KeepRates(*of_task) for task, of_task in rates]
+    teacher = _rates_of(predictions, TEACHER, schema.tasks) if job.hears else own
+    learner = Learner(build_network(job, schema, actions), job.config, job.distill, own, teacher)
+    learned = {task: (kept.positive, kept.negative) for task, kept in zip(schema.tasks, own, strict=True)}
+    return learner, {"config": job.run, "keep_rates": json.dumps(learned)}
 
 
 def trainer_of(folder: RunFolder, experiment: Experiment, job: Job) -> Trainer:
     """Return the trainer of a job over the run's store, its signals joined."""
     store, predictions = SampleStore(folder.store), PredictionLog.open(folder.predictions)
-    wants = job.distill is not None and job.distill.weight != 0
-    logged = EventLog.open(folder.tables / "events").schema.keep_rates
-    rates = zip(store.tasks, rates_per_task(store.labels, job.config.sampling), strict=True)
-    own = [KeepRates(*logged.get(task, (1.0, 1.0))) * KeepRates(*of_task) for task, of_task in rates]
-    teacher = _rates_of(predictions, TEACHER, store.tasks) if wants else own
-    learner = Learner(build_network(job, store), job.config, job.distill, own, teacher)
-    signals = join_column(folder.signals, store, predictions, TEACHER) if wants else None
-    learned = {task: (kept.positive, kept.negative) for task, kept in zip(store.tasks, own, strict=True)}
-    run = fingerprint(
-        job.config.model_dump(mode="json"), job.distill.model_dump(mode="json") if job.distill else None, job.seed
-    )
-    return Trainer(
-        job.name, run, learner, store,
-        BatchBuilder(store, job.config.history, signals), _plan(job, len(store)), predictions,
-        Checkpoints(folder.model(job.name)),
-        {"config": run, "keep_rates": json.dumps(learned)},
-    )  # fmt: skip
+    learner, metadata = learner_of(folder, job, store.labels, store.actions)
+    signals = join_column(folder.signals, store, predictions, TEACHER) if job.hears else None
+    return Trainer(job.name, job.run, learner, store, BatchBuilder(store, job.config.history, signals),
+                   _plan(job, len(store)), predictions, Checkpoints(folder.model(job.name)), metadata)  # fmt: skip
 
 
 def _rates_of(predictions: PredictionLog, model: str, tasks: Sequence[str]) -> list[KeepRates]:

@@ -65,7 +65,7 @@ def test_any_commits_give_the_batches_of_the_batch_store(seed: int, n: int, cuts
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 2**32), st.integers(2, 60), st.integers(1, 59), st.integers(1, 40))
 def test_a_stream_after_a_batch_phase_goes_on_with_its_histories(seed: int, n: int, cut: int, length: int) -> None:
-    rows = plain(samples(np.random.default_rng(seed), n)).with_columns(label_time_click=pl.col("time"))
+    rows = plain(samples(np.random.default_rng(seed), n))
     cut = min(cut, n - 1)
     with TemporaryDirectory() as folder:
         want = build_store(Path(folder) / "s", log_of(Path(folder) / "e", rows, PLAIN), None)

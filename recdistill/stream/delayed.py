@@ -1,0 +1,140 @@
+"""Labels that come later: what is decided about a sample when, and in which order that is learned.
+
+    arrives unlabelled --> an outcome comes ------------------------> learned with it
+                       --> the window ends without one ------------> learned as a negative --> a positive comes late: corrected
+                       --> labelled from the start -----------------> learned with it
+
+A sample is kept until neither can happen any more. All of it is a function of the tables: commits of events say how far the
+outcomes were, and event time ends the window.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from recdistill.config import LabelsConfig
+from recdistill.data.live import LiveStore
+from recdistill.stream.inbox import WITHOUT
+
+__all__ = ["Decisions"]
+
+Array = np.ndarray[Any, np.dtype[Any]]
+OPEN, NEGATIVE, CLOSED = 0, 1, 2  # no outcome yet, negative because the window ended, known
+QUEUE = {"position": "int64", "label": "float32", "again": "bool"}
+
+
+class Decisions:
+    """Which samples are to be learned next: `queue` holds their positions among all samples, label, and whether they were before.
+
+    late: event seconds after the window during which a positive may still come. Outcomes of samples not yet there wait that long.
+    """
+
+    def __init__(self, config: LabelsConfig, late_s: float) -> None:
+        self.config = config
+        self.window, self.late = int((config.window_s or 0.0) * 1e6), int(late_s * 1e6)
+        self.queue = {name: np.zeros(0, kind) for name, kind in QUEUE.items()}
+        self.early = WITHOUT
+        self.dropped: Counter[str] = Counter()
+        self.positives = self.late_positives = 0
+
+    @property
+    def late_share(self) -> float:
+        """Return the share of positives so far that came after the window."""
+        return self.late_positives / max(self.positives, 1)
+
+    def arrived(self, store: LiveStore, rows: int) -> None:
+        """Decide about the newest `rows` samples: those with a label are learned with it; then as `decide`."""
+        stage, labels = store.window["stage"][-rows:] if rows else np.zeros(0, np.int8), store.window["labels"][len(store) - rows :, 0]
+        known = np.flatnonzero(~np.isnan(labels))
+        stage[known] = CLOSED
+        self._enqueue(store, len(store) - rows + known, labels[known], np.zeros(len(known), bool))
+
+    def decide(self, store: LiveStore, told: pl.DataFrame) -> None:
+        """Take the outcomes `told` (sample_id, label, time us; in their order), then end the windows that are over."""
+        told = pl.concat([self.early, told])
+        self.early = WITHOUT
+        if len(told) and len(store):
+            ids = store.window["sample_id"]
+            order = np.argsort(ids, kind="stable")
+            at = order[np.searchsorted(ids, told["sample_id"].to_numpy(), sorter=order).clip(max=len(ids) - 1)]
+            met = ids[at] == told["sample_id"].to_numpy()
+            self._outcomes(store, at[met], told.filter(pl.Series(met)))
+            told = told.filter(pl.Series(~met))
+        fresh = told["time"] >= store.newest - self.window - self.late
+        self.dropped["outcome of no sample"] += int((~fresh).sum())
+        self.early = told.filter(fresh)
+        self._end_windows(store)
+
+    def _outcomes(self, store: LiveStore, at: Array, told: pl.DataFrame) -> None:
+        """Take outcomes of waiting samples: positions among these, each decided by the first, corrected by a positive at most once."""
+        label, time = told["label"].to_numpy(), told["time"].to_numpy()
+        stage = store.window["stage"]
+        first = _firsts(at)
+        new = first & (stage[at] == OPEN)
+        late = (stage[at] == NEGATIVE) & (label == 1) & _firsts(np.where(label == 1, at, -1 - np.arange(len(at))))
+        self.dropped["outcome twice"] += int((~new & ~late).sum())
+        if self.config.late == "ignore":
+            self.dropped["outcome late"] += int(late.sum())
+            late[:] = False
+        stage[at[new | late]] = CLOSED
+        store.window["labels"][at[new], 0] = label[new]
+        store.window["labels"][at[late], 0] = 1
+        taken = new | late
+        store.know(at[taken], np.maximum(time[taken], store.window["time"][at[taken]]), label[taken])
+        self._enqueue(store, at[taken], label[taken], late[taken])
+        self.late_positives += int(late.sum())
+
+    def _end_windows(self, store: LiveStore) -> None:
+        """Make the samples negatives whose window is over."""
+        if not len(store):
+            return
+        time = store.window["time"]
+        over = np.flatnonzero((store.window["stage"] == OPEN) & (time + self.window < store.newest))
+        store.window["stage"][over] = NEGATIVE
+        labels = store.window["labels"]
+        labels[over] = np.nan_to_num(labels[over], nan=0.0)
+        store.know(over, time[over] + self.window, np.zeros(len(over), np.float32))
+        self._enqueue(store, over, np.zeros(len(over), np.float32), np.zeros(len(over), bool))
+
+    def _enqueue(self, store: LiveStore, at: Array, label: Array, again: Array) -> None:
+        new = {"position": store.window.first + at, "label": label.astype(np.float32), "again": again}
+        self.queue = {name: np.concatenate((old, new[name])) for name, old in self.queue.items()}
+        self.positives += int((label == 1).sum())
+
+    def take(self, rows: int) -> dict[str, Array]:
+        """Return the next `rows` entries of the queue, and remove them."""
+        taken = {name: values[:rows] for name, values in self.queue.items()}
+        self.queue = {name: values[rows:] for name, values in self.queue.items()}
+        return taken
+
+    def spent(self, store: LiveStore, last: bool) -> int:
+        """Return how many of the oldest samples nothing can happen to any more; with `last` no outcome will come."""
+        waiting = int(self.queue["position"].min(initial=store.window.first + len(store))) - store.window.first
+        stage, time = store.window["stage"], store.window["time"]
+        open_ = (stage == OPEN) | ((stage == NEGATIVE) & (time + self.window + self.late >= store.newest))
+        held = np.flatnonzero(open_ & (not last))
+        return min(waiting, int(held[0]) if len(held) else len(store))
+
+    def state(self) -> tuple[dict[str, Array], dict[str, Any]]:
+        """Return what `restore` takes, as (arrays, JSON values)."""
+        arrays = {f"queue/{name}": values for name, values in self.queue.items()}
+        arrays |= {f"early/{name}": self.early[name].to_numpy() for name in self.early.columns}
+        return arrays, {"dropped": dict(self.dropped), "positives": self.positives, "late_positives": self.late_positives}
+
+    def restore(self, arrays: dict[str, Array], state: dict[str, Any]) -> None:
+        """Take up what `state` gave."""
+        self.queue = {name: arrays[f"queue/{name}"] for name in QUEUE}
+        self.early = pl.DataFrame({name: arrays[f"early/{name}"] for name in WITHOUT.columns}, schema=WITHOUT.schema)
+        self.dropped = Counter(state["dropped"])
+        self.positives, self.late_positives = state["positives"], state["late_positives"]
+
+
+def _firsts(values: Array) -> Array:
+    """Return bool [n]: whether a value stands there for the first time."""
+    out = np.zeros(len(values), bool)
+    out[np.unique(values, return_index=True)[1]] = True
+    return out

@@ -1,0 +1,207 @@
+"""Signals to the samples that wait for them, by id; samples to the signals that came first; both up to a bound.
+
+A signal is used when it is there, the gate has cleared its row, and its teacher's turn it is. Whatever ends differently is
+counted by its cause. What is decided about a sample is a function of the tables alone, as long as no bound falls due.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from recdistill.data.live import LiveStore
+from recdistill.stream.about import ModelAbout, read_about
+from recdistill.tables import PredictionLog, VerdictLog, Verdicts
+from recdistill.tables.follow import Commit
+
+__all__ = ["Joiner", "empty_columns"]
+
+Array = np.ndarray[Any, np.dtype[Any]]
+UNDECIDED, SAID, HEARD, BARRED, GIVEN_UP = 0, 1, 2, 3, 4  # a sample's fate: nothing yet, not judged yet, used, bad version, no more
+EARLY = {"sample_id": "int64", "time": "int64", "teacher": "int8", "version": "int32", "row": "int64", "logits": "float32"}
+
+
+def empty_columns(rows: int, tasks: int) -> dict[str, Array]:
+    """Return the columns of the live store that a joiner keeps of `rows` new samples."""
+    return {"fate": np.zeros(rows, np.int8), "signals": np.full((rows, tasks), np.nan, np.float32), "teacher": np.full(rows, -1, np.int8),
+            "version": np.full(rows, -1, np.int32), "row": np.full(rows, -1)}  # fmt: skip
+
+
+class Joiner:
+    """What a student knows of its teachers' predictions and of what is thought of them.
+
+    wait: event seconds that either side waits. first: the teacher to hear until another's turn begins.
+    """
+
+    def __init__(self, predictions: Path, verdicts: Path, tasks: int, wait: float, first: str) -> None:
+        self.log, self.verdict_log = PredictionLog.open(predictions), VerdictLog.open(verdicts)
+        self.verdicts = Verdicts()
+        self.tasks, self.wait, self.first = tasks, int(wait * 1e6), first
+        self.version = -1  # of the predictions table, read up to
+        self.teachers = [first]
+        self.said: Counter[str] = Counter()  # rows per teacher@version
+        self.ended: set[str] = set()
+        self.watermark = 0  # event time of the newest signal, us
+        self.missing: Counter[str] = Counter()
+        self.early = {name: np.zeros((0, tasks) if name == "logits" else 0, kind) for name, kind in EARLY.items()}
+        self.lost = {"sample_id": np.zeros(0, np.int64), "time": np.zeros(0, np.int64)}  # samples learned without, lately
+
+    def update(self) -> bool:
+        """Take up new verdicts; return whether there were any."""
+        return self.verdicts.update(self.verdict_log)
+
+    def bad(self, heard: dict[str, dict[str, int]]) -> list[str]:
+        """Return those of the heard versions, TEACHER@VERSION, that were revoked since."""
+        return [f"{teacher}@{version}" for teacher, versions in heard.items() for version in versions
+                if self.verdicts.bad.get((teacher, int(version)), ("", ""))[0] == "revoked"]  # fmt: skip
+
+    def read(self, store: LiveStore) -> bool:
+        """Read the next commit of a teacher and join it to the waiting samples; False when there is none."""
+        for commit in self.log.commits(self.version):
+            self.version = commit.version
+            about, model = read_about(ModelAbout, commit.about), commit.about.get("model", "")
+            if about is None or not (model == self.first or model.startswith(f"{self.first}-")):
+                continue
+            (self.ended.add if about.end else self.ended.discard)(model)
+            if commit.parts:
+                self._take(commit, model, store)
+            return True
+        return False
+
+    def _take(self, commit: Commit, model: str, store: LiveStore) -> None:
+        if model not in self.teachers:
+            self.teachers.append(model)
+        names = [name for name in self.log.types if name.startswith("logit_")]
+        rows = self.log.read(commit, ["sample_id", "time", "version", *names])
+        version = int(rows["version"][0])
+        key = f"{model}@{version}"
+        signals = {
+            "sample_id": rows["sample_id"].to_numpy(), "time": rows["time"].dt.epoch("us").to_numpy(),
+            "teacher": np.full(len(rows), self.teachers.index(model), np.int8), "version": rows["version"].to_numpy(),
+            "row": np.arange(len(rows)) + self.said[key], "logits": rows.select(names).to_numpy(),
+        }  # fmt: skip
+        self.said[key] += len(rows)
+        self.watermark = max(self.watermark, int(signals["time"].max()))
+        turn = self._turns(rows["time"], model)
+        self._join({name: values[turn] for name, values in signals.items()}, store)
+
+    def _turns(self, times: pl.Series, model: str) -> Array:
+        """Return bool [n]: whether it is `model`'s turn at each time."""
+        if not self.verdicts.turns:
+            return np.full(len(times), model == self.first)
+        return np.array([self.verdicts.active(time, self.first) == model for time in times.to_list()])
+
+    def arrived(self, store: LiveStore, rows: int) -> None:
+        """Join the newest `rows` waiting samples to the signals that came before them."""
+        if rows and len(self.early["sample_id"]):
+            early, self.early = self.early, {name: values[:0] for name, values in self.early.items()}
+            self._join(early, store)
+
+    def _join(self, signals: dict[str, Array], store: LiveStore) -> None:
+        """Give each signal to its waiting sample; those that meet none wait themselves."""
+        waiting = np.flatnonzero(store.window["fate"] == UNDECIDED) if len(store) else np.zeros(0, np.int64)
+        at, hit = _positions(store.window["sample_id"][waiting] if len(waiting) else waiting, signals["sample_id"])
+        found = waiting[at[hit]] if len(waiting) else waiting
+        if len(found):
+            for name in ("teacher", "version", "row"):
+                store.window[name][found] = signals[name][hit]
+            store.window["signals"][found] = signals["logits"][hit]
+            store.window["fate"][found] = SAID
+        left = self._count_late({name: values[~hit] for name, values in signals.items()})
+        self.early = {name: np.concatenate((old, left[name])) for name, old in self.early.items()}
+
+    def _count_late(self, signals: dict[str, Array]) -> dict[str, Array]:
+        """Count the signals whose samples were learned without them; return the others."""
+        late = np.isin(signals["sample_id"], self.lost["sample_id"])
+        self.missing["signal late"] += int(late.sum())
+        return {name: values[~late] for name, values in signals.items()} if late.any() else signals
+
+    def judge(self, store: LiveStore) -> None:
+        """Decide about the samples whose signal is there, as far as the gate has judged."""
+        said = np.flatnonzero(store.window["fate"] == SAID) if len(store) else np.zeros(0, np.int64)
+        if not len(said):
+            return
+        teacher, version, row = (store.window[name][said] for name in ("teacher", "version", "row"))
+        for code, number in {*zip(teacher.tolist(), version.tolist(), strict=True)}:
+            key = (self.teachers[code], number)
+            mine = (teacher == code) & (version == number)
+            if key in self.verdicts.bad:
+                store.window["fate"][said[mine]] = BARRED
+                store.window["signals"][said[mine]] = np.nan
+            else:
+                store.window["fate"][said[mine & (row < self.verdicts.cleared.get(key, 0))]] = HEARD
+
+    def ready(self, store: LiveStore, newest: int) -> int:
+        """Return how many of the oldest samples are decided about; `newest` is the event time, us, that has been reached.
+
+        Those that have waited too long are given up, and so are all without a signal once every teacher has ended.
+        """
+        if not len(store):
+            return 0
+        fate = store.window["fate"]
+        horizon = max(newest, self.watermark) - self.wait
+        silent = self.ended.issuperset(self.teachers)
+        gone = ((fate == UNDECIDED) & silent) | ((fate <= SAID) & (store.window["time"] < horizon))
+        open_ = np.flatnonzero((fate <= SAID) & ~gone)
+        count = int(open_[0]) if len(open_) else len(fate)
+        given_up = np.flatnonzero(gone[:count])
+        if len(given_up):
+            store.window["fate"][given_up] = GIVEN_UP
+            store.window["signals"][given_up] = np.nan
+        return count
+
+    def count(self, store: LiveStore, at: Array) -> Counter[tuple[str, str]]:
+        """Count the fates of the samples at positions `at`, which are being learned.
+
+        Returns how many are learned with a signal, by (teacher, version).
+        """
+        fate = store.window["fate"][at]
+        self.missing["quarantined"] += int((fate == BARRED).sum())
+        self.missing["absent"] += int((fate == GIVEN_UP).sum())
+        used = at[fate == HEARD]
+        pairs = np.stack((store.window["teacher"][used], store.window["version"][used]))
+        pairs, counts = np.unique(pairs, axis=1, return_counts=True)
+        return Counter({(self.teachers[code], str(number)): int(n) for (code, number), n in zip(pairs.T.tolist(), counts, strict=True)})
+
+    def forget(self, store: LiveStore, rows: int) -> None:
+        """Forget the oldest `rows` samples, and what nothing waits for any more."""
+        horizon = store.newest - self.wait
+        given_up = store.window["fate"][:rows] == GIVEN_UP
+        if given_up.any() or len(self.lost["time"]):
+            lost = {name: np.concatenate((old, store.window[name][:rows][given_up])) for name, old in self.lost.items()}
+            self.lost = {name: values[lost["time"] >= horizon] for name, values in lost.items()}
+        old = self.early["time"] < horizon
+        if old.any():
+            self.missing["signal unknown"] += int(old.sum())
+            self.early = {name: values[~old] for name, values in self.early.items()}
+
+    def state(self) -> tuple[dict[str, Array], dict[str, Any]]:
+        """Return what `restore` takes, as (arrays, JSON values)."""
+        arrays = {f"early/{name}": values for name, values in self.early.items()}
+        arrays |= {f"lost/{name}": values for name, values in self.lost.items()}
+        return arrays, {"version": self.version, "teachers": self.teachers, "said": dict(self.said), "ended": sorted(self.ended),
+                        "watermark": self.watermark, "missing": dict(self.missing)}  # fmt: skip
+
+    def restore(self, arrays: dict[str, Array], state: dict[str, Any]) -> None:
+        """Take up what `state` gave."""
+        for key, values in arrays.items():
+            part, name = key.split("/", 1)
+            (self.early if part == "early" else self.lost)[name] = values
+        self.version, self.watermark, self.teachers = state["version"], state["watermark"], list(state["teachers"])
+        self.said, self.missing, self.ended = Counter(state["said"]), Counter(state["missing"]), set(state["ended"])
+
+
+def _positions(known: Array, wanted: Array) -> tuple[Array, Array]:
+    """Return (at, hit): the place of each wanted id among the known, valid where `hit`."""
+    if not len(known):
+        return np.zeros(len(wanted), np.int64), np.zeros(len(wanted), bool)
+    first = int(np.searchsorted(known, wanted[0])) if len(wanted) else 0
+    if np.array_equal(known[first : first + len(wanted)], wanted):  # a teacher speaks in the order of the events
+        return np.arange(first, first + len(wanted)), np.ones(len(wanted), bool)
+    order = np.argsort(known, kind="stable")
+    at = order[np.searchsorted(known, wanted, sorter=order).clip(max=len(known) - 1)]
+    return at, known[at] == wanted

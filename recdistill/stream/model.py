@@ -1,0 +1,301 @@
+"""One model, following the tables: predict, record, learn; checkpoint; go on, for ever or to the end of the source.
+
+    labels with their samples    each sample is predicted and learned in one step, in the order of the events
+    labels that come later       a sample is predicted when it arrives, and learned when its label is decided
+
+Steps are cut by the number of samples alone, never by the clock, so a model that is killed and starts again from its
+checkpoint does the same again, bit for bit, and its weights are those of a run that was never killed.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recdistill.config import StreamConfig
+from recdistill.data import Batch, BatchBuilder, prefetch
+from recdistill.data.live import LiveStore
+from recdistill.data.sampling import kept
+from recdistill.killpoints import reach
+from recdistill.learn.checkpoint import Checkpoint, Checkpoints
+from recdistill.learn.learner import Learner
+from recdistill.learn.worker import Job
+from recdistill.stream.about import Health, ModelAbout, Sums
+from recdistill.stream.delayed import Decisions
+from recdistill.stream.inbox import Inbox
+from recdistill.stream.joiner import Joiner
+from recdistill.stream.journal import Journal
+from recdistill.stream.recorder import Recorder
+
+__all__ = ["Follower", "SetBack"]
+
+Array = np.ndarray[Any, np.dtype[Any]]
+AHEAD = 20_000  # samples read beyond those being learned
+GROUP = 4096  # samples learned between two looks at the tables
+IDLE = 0.02  # seconds between two looks when there was nothing
+
+
+class SetBack(Exception):
+    """The model must start again from an earlier state: it learned from versions that were revoked since, or lost its files."""
+
+
+@dataclass
+class Follower:
+    """A model's state and its ways in and out; `joiner` is None for one that hears no teacher, `decisions` where labels come along."""
+
+    job: Job
+    stream: StreamConfig
+    learner: Learner
+    store: LiveStore
+    inbox: Inbox
+    joiner: Joiner | None
+    decisions: Decisions | None
+    recorder: Recorder
+    checkpoints: Checkpoints
+    journal: Journal
+    heard: Counter[tuple[str, str]] = field(default_factory=Counter)
+    sums: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    said: int = 0  # waiting samples that are predicted and not dropped yet
+    lag: float = 0.0
+    _saved: int = 0  # checkpoints' worth of rows published
+
+    def __post_init__(self) -> None:
+        self.builder = BatchBuilder(self.store, self.job.config.history)
+
+    def run(self) -> None:
+        """Follow until the source has ended; raises SetBack when a teacher version that was heard is revoked."""
+        while True:
+            moved = self._look()
+            ready, ended = self._ready()
+            batch = self.job.config.batch
+            if ready >= batch or (ended and ready):
+                self._learn(min(ready if ended else ready - ready % batch, self._room()))
+            elif ended:
+                return self._finish()
+            elif not moved:
+                time.sleep(IDLE)
+            if self.recorder.rows // self.stream.checkpoint_rows > self._saved:
+                self._checkpoint()
+            elif self.recorder.due:
+                self._flush()
+
+    def _look(self) -> bool:
+        """Read what is next in the tables, if there is need of more; return whether there was anything."""
+        moved = False
+        if len(self.store) - self.said < AHEAD if self.decisions else len(self.store) < AHEAD:
+            rows = self.inbox.read()
+            moved = rows is not None
+            if rows is not None:
+                self._arrived(rows)
+        if self.joiner:
+            if self.joiner.update() and (bad := self.joiner.bad(self._lineage())):
+                raise SetBack(", ".join(bad))
+            moved |= self.joiner.read(self.store)
+            self.joiner.judge(self.store)
+        return moved
+
+    def _arrived(self, rows: int) -> None:
+        if self.joiner:
+            self.joiner.arrived(self.store, rows)
+        if self.decisions:
+            self._predict()
+            self.decisions.arrived(self.store, rows)
+            self.decisions.decide(self.store, self.inbox.take())
+
+    def _ready(self) -> tuple[int, bool]:
+        """Return (how many samples can be learned now, in order; whether nothing will come after them)."""
+        decided = self.joiner.ready(self.store, self.inbox.look_ahead()) if self.joiner else len(self.store)
+        ended = self.inbox.ended() and decided == len(self.store)
+        if not self.decisions:
+            return decided, ended
+        waiting = self.decisions.queue["position"] - self.store.window.first >= decided
+        ready = int(np.argmax(waiting)) if waiting.any() else len(waiting)
+        return ready, ended and ready == len(waiting)
+
+    def _room(self) -> int:
+        """Return how many rows, in whole batches, may be learned before the next checkpoint is due or others are to be looked at."""
+        batch, size = self.job.config.batch, self.stream.checkpoint_rows
+        left = (self._saved + 1) * size - self.recorder.rows
+        return max(batch, min(-(-left // batch), GROUP // batch) * batch)
+
+    def _learn(self, rows: int) -> None:
+        (self._learn_later if self.decisions else self._learn_in_order)(rows)
+
+    def _cuts(self, rows: Array) -> list[Array]:
+        return [rows[at : at + self.job.config.batch] for at in range(0, len(rows), self.job.config.batch)]
+
+    def _learn_in_order(self, rows: int) -> None:
+        """Predict, record and learn the oldest `rows` samples, then drop them."""
+        cuts = self._cuts(np.arange(rows))
+        for cut, (batch, keep) in zip(cuts, prefetch(self._prepare, cuts), strict=True):
+            result = self.learner.learn(batch, keep)
+            logits = result.logits.numpy()
+            reach("model.predicted")
+            self.recorder.say(self.store.window["sample_id"][cut], self.store.window["time"][cut], logits)
+            self._count(self.store.window["labels"][cut, 0], logits[:, 0], 1)
+            self._count_learned(cut)
+        self._drop(rows)
+
+    def _prepare(self, cut: Array) -> tuple[Batch, Tensor]:
+        self.builder.signals = self.store.window["signals"] if self.joiner else None
+        keep = kept(self.store.window["sample_id"][cut], self.store.window["labels"][cut, 0], self.learner.sampling, self.job.seed)
+        return self.builder.build(cut), torch.from_numpy(keep)
+
+    def _predict(self) -> None:
+        """Predict and record the samples that just arrived."""
+        self.builder.signals = None
+        for cut in self._cuts(np.arange(self.said, len(self.store))):
+            logits = self.learner.predict(self.builder.build(cut)).numpy()
+            self.store.window["said"][cut] = logits[:, 0]
+            reach("model.predicted")
+            self.recorder.say(self.store.window["sample_id"][cut], self.store.window["time"][cut], logits)
+        self.said = len(self.store)
+
+    def _learn_later(self, rows: int) -> None:
+        """Learn the next `rows` decisions, then drop the samples that nothing more can happen to."""
+        decisions, window = self.decisions, self.store.window
+        if decisions is None:
+            return
+        taken = decisions.take(rows)
+        for cut in self._cuts(np.arange(rows)):
+            at, again = taken["position"][cut] - window.first, taken["again"][cut]
+            batch, keep = self._prepare(at)
+            batch.labels[:, 0] = torch.from_numpy(taken["label"][cut])
+            batch.signals[torch.from_numpy(again)] = math.nan  # it was heard when the sample was learned first
+            if self.stream.labels.late == "weight":
+                self.learner.learn(batch, keep, late=decisions.late_share)
+            else:
+                self.learner.learn(batch, keep, undo=torch.from_numpy(again) if again.any() else None)
+            self._count(taken["label"][cut][~again], window["said"][at][~again], 1)
+            self._correct(window["said"][at][again])
+            self._count_learned(at[~again])
+        self._drop(decisions.spent(self.store, last=False))
+
+    def _drop(self, rows: int) -> None:
+        if self.joiner:
+            self.joiner.forget(self.store, rows)
+        self.store.drop(rows)
+        self.said = max(self.said - rows, 0)
+
+    def _count(self, labels: Array, logits: Array, sign: int) -> None:
+        """Add what was said, and what then was known, to the running sums; with sign -1 take it away."""
+        known = ~np.isnan(labels)
+        y, z = labels[known].astype(np.float64), logits[known].astype(np.float64) - self.learner.shift
+        self.sums["labels"] += sign * len(y)
+        self.sums["positives"] += sign * float(y.sum())
+        self.sums["predicted"] += sign * float((1 / (1 + np.exp(-z))).sum())
+        self.sums["logloss"] += sign * float((np.logaddexp(0, z) - y * z).sum())
+
+    def _correct(self, logits: Array) -> None:
+        """Count samples that were negatives as positives."""
+        self._count(np.zeros(len(logits)), logits, -1)
+        self._count(np.ones(len(logits)), logits, 1)
+
+    def _count_learned(self, at: Array) -> None:
+        """Count the samples at these positions as learned: how long they waited, and whom they heard."""
+        now, window = time.time(), self.store.window
+        self.sums["learned"] += len(at)
+        self.sums["waiting"] += float((now - window["arrived"][at]).sum())
+        published = window["published"][at]
+        if published.any():
+            self.lag = max(self.lag, now - float(published[published > 0].min()))
+        if self.joiner:
+            heard = self.joiner.count(self.store, at)
+            self.sums["signals"] += sum(heard.values())
+            self.heard.update(heard)
+
+    def _flush(self, end: bool = False) -> None:
+        missing = Counter(self.joiner.missing if self.joiner else {}) + Counter(self.decisions.dropped if self.decisions else {})
+        sums = Sums(**{each.name: float(self.sums[each.name]) for each in fields(Sums)})
+        self.recorder.flush(ModelAbout(
+            events=self.inbox.versions["events"], watermark=self.store.newest, sums=sums, missing=dict(missing), pending=len(self.store),
+            lag=self.lag, end=end, health=Health.now(time.time()),
+        ))  # fmt: skip
+        self.lag = 0.0
+
+    def _finish(self) -> None:
+        """Record and keep what there is, and say that this is all."""
+        self._flush(end=True)
+        self._checkpoint()
+        self.journal.tell("end", rows=self.recorder.rows, learned=int(self.sums["learned"]))
+
+    def _lineage(self) -> dict[str, dict[str, int]]:
+        told: dict[str, dict[str, int]] = {}
+        for (teacher, version), rows in self.heard.items():
+            told.setdefault(teacher, {})[version] = rows
+        return told
+
+    def _parts(self) -> Iterator[tuple[str, Any]]:
+        """Yield what keeps a state of its own beside the learner, by the name that a checkpoint gives it."""
+        yield "store", self.store
+        if self.joiner:
+            yield "joiner", self.joiner
+        if self.decisions:
+            yield "decisions", self.decisions
+
+    def _checkpoint(self) -> None:
+        """Publish everything that the next step depends on; what was said before is in the table first."""
+        self._flush()
+        tensors, learner = self.learner.state()
+        parts: dict[str, Any] = {}
+        for name, part in self._parts():
+            arrays, parts[name] = part.state()
+            tensors |= {f"{name}/{key}": torch.from_numpy(np.array(values)) for key, values in arrays.items()}
+        versions = dict(self.inbox.versions)
+        if self.joiner:
+            versions |= {"predictions": self.joiner.version, "verdicts": self.joiner.verdicts.version}
+        self._saved = self.recorder.rows // self.stream.checkpoint_rows
+        self.checkpoints.publish(self.recorder.rows, Checkpoint(tensors, {
+            "run": self.job.run, "rows": self.recorder.rows, "versions": versions, "heard": self._lineage(), "learner": learner,
+            "parts": parts, "sums": dict(self.sums), "said": self.said,
+        }))  # fmt: skip
+
+    def resume(self) -> None:
+        """Take up the newest clean checkpoint, remove those that learned from revoked versions; else start at the hand-over."""
+        if self.joiner:
+            self.joiner.update()
+        for block in reversed(self.checkpoints.blocks()):
+            bad = self.joiner.bad(self.checkpoints.state(block)["heard"]) if self.joiner and self.checkpoints.whole(block) else []
+            if bad:
+                self.journal.tell("rollback", checkpoint=block, revoked=bad)
+                self.checkpoints.discard(block)
+        latest = self.checkpoints.latest()
+        if latest is None:
+            return self._begin()
+        self._restore(latest[1])
+        self.recorder.start(latest[0])
+        self._saved = self.recorder.rows // self.stream.checkpoint_rows
+        self.journal.tell("resume", rows=latest[0], events=self.inbox.versions["events"], again=self.recorder.recorded - latest[0])
+
+    def _begin(self) -> None:
+        self.store.clear()
+        self.recorder.start(0)
+        self.journal.tell("start", events=self.inbox.versions["events"], again=self.recorder.recorded)
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        """Take up a checkpoint; without the files it refers to, remove all of them and raise SetBack."""
+        state = checkpoint.state
+        own: dict[str, dict[str, Array]] = {name: {} for name, _ in self._parts()}
+        for key, tensor in checkpoint.tensors.items():
+            part, _, name = key.partition("/")
+            if part in own:
+                own[part][name] = tensor.numpy()
+        if not self.store.restore(own.pop("store"), state["parts"]["store"]):
+            for block in self.checkpoints.blocks():
+                self.checkpoints.discard(block)
+            raise SetBack("its live store is gone")
+        for name, part in self._parts():
+            if name != "store":
+                part.restore(own[name], state["parts"][name])
+        self.learner.restore({k: v for k, v in checkpoint.tensors.items() if k.partition("/")[0] not in {*own, "store"}}, state["learner"])
+        self.inbox.versions = {name: state["versions"][name] for name in self.inbox.versions}
+        self.heard = Counter({(t, v): rows for t, versions in state["heard"].items() for v, rows in versions.items()})
+        self.sums, self.said = defaultdict(float, state["sums"]), state["said"]

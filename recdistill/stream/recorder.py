@@ -1,0 +1,85 @@
+"""What a model says, into the predictions table: each sample's logits once, however often the model starts again."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from recdistill.killpoints import reach
+from recdistill.stream.about import ModelAbout, to_metadata
+from recdistill.tables import PredictionLog
+
+__all__ = ["Recorder"]
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass
+class Recorder:
+    """Buffers logits and commits them when there are `commit_rows`, or what there is after a second.
+
+    Rows are counted since the hand-over. A writer's sequence number says how many it has recorded, so what a model that
+    was set back says again is recognised and left out, wherever its commits were cut. Row r is of version
+    `first_version + r // version_rows`.
+    """
+
+    log: PredictionLog
+    model: str
+    writer: str
+    metadata: dict[str, str]
+    first_version: int
+    version_rows: int
+    commit_rows: int
+    rows: int = 0  # said since the hand-over, by this state of the model
+    recorded: int = 0  # in the table, by any
+    _waiting: list[pl.DataFrame] = field(default_factory=list)
+    _last: float = 0.0
+
+    def start(self, rows: int) -> None:
+        """Go on after `rows` rows; what is in the table beyond will be said again."""
+        self.rows, self._waiting, self._last = rows, [], time.monotonic()
+        self.recorded = max(self.log.last_sequence(self.writer), 0) // 2
+
+    def say(self, sample_id: Array, times: Array, logits: Array) -> None:
+        """Take the logits [n, K] of samples at `times` us, in the order in which the model meets them."""
+        skip = min(max(self.recorded - self.rows, 0), len(sample_id))
+        self.rows += len(sample_id)
+        if skip < len(sample_id):
+            self._waiting.append(pl.DataFrame({
+                "sample_id": sample_id[skip:], "time": pl.Series(times[skip:]).cast(pl.Datetime("us", "UTC")),
+                **{f"logit_{task}": logits[skip:, k] for k, task in enumerate(self.log.tasks)},
+            }))  # fmt: skip
+
+    @property
+    def due(self) -> bool:
+        """Return whether it is time to commit."""
+        waiting = sum(map(len, self._waiting))
+        return waiting >= self.commit_rows or (waiting > 0 and time.monotonic() - self._last > 1)
+
+    def version_of(self, row: int) -> int:
+        """Return the model's version that says row `row`."""
+        return self.first_version + row // self.version_rows
+
+    def flush(self, about: ModelAbout) -> None:
+        """Commit what waits, a commit per version, with how the model fares; where that says `end`, a last, empty one."""
+        rows = pl.concat(self._waiting) if self._waiting else pl.DataFrame()
+        self._waiting, self._last = [], time.monotonic()
+        while len(rows):
+            version = self.version_of(self.recorded)
+            count = min(len(rows), (version - self.first_version + 1) * self.version_rows - self.recorded)
+            self.recorded += count
+            self.log.append(rows[:count], model=self.model, version=version, kind="prequential", writer=self.writer,
+                            sequence=2 * self.recorded, metadata=self._told(about, version, False), new_samples=True)  # fmt: skip
+            reach("model.recorded")
+            rows = rows[count:]
+        if about.end and self.recorded == self.rows:
+            version = self.version_of(max(self.recorded - 1, 0))
+            told = {"model": self.model, "model_version": str(version), **self._told(about, version, True)}
+            self.log.mark(self.writer, 2 * self.recorded + 1, told)
+
+    def _told(self, about: ModelAbout, version: int, end: bool) -> dict[str, str]:
+        return {**self.metadata, **to_metadata(replace(about, rows=self.recorded, weights_version=version, end=end))}

@@ -1,0 +1,92 @@
+"""What a model of a stream is made of: where the batch phase left it, its live store, its ways in and out."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from recdistill.config import Experiment
+from recdistill.data.live import LiveStore
+from recdistill.data.store import SampleStore
+from recdistill.errors import UserError
+from recdistill.learn.checkpoint import Checkpoints
+from recdistill.learn.folder import RunFolder, locked
+from recdistill.learn.plan import Plan
+from recdistill.learn.worker import TEACHER, Job, learner_of
+from recdistill.stream.delayed import Decisions
+from recdistill.stream.inbox import Inbox
+from recdistill.stream.joiner import Joiner
+from recdistill.stream.journal import Journal
+from recdistill.stream.model import Follower, SetBack
+from recdistill.stream.recorder import Recorder
+from recdistill.tables import EventLog, PredictionLog
+
+__all__ = ["base_of", "follower_of", "run_model", "stream_checkpoints"]
+
+
+def stream_checkpoints(folder: RunFolder, model: str) -> Checkpoints:
+    """Return the checkpoints that a model made while streaming, numbered by the rows it had said."""
+    return Checkpoints(folder.model(model) / "stream", ladder=True)
+
+
+def base_of(folder: RunFolder) -> SampleStore | None:
+    """Return the batch phase's store, None when there was no batch phase."""
+    store = SampleStore(folder.store) if (folder.store / "store.json").exists() else None
+    return store if store is not None and len(store) else None
+
+
+def follower_of(folder: RunFolder, experiment: Experiment, job: Job, journal: Journal) -> Follower:
+    """Return the model as the batch phase left it, ready to `resume`; UserError when that is not over."""
+    events, base, stream = EventLog.open(folder.tables / "events"), base_of(folder), experiment.stream
+    versions = _begin(events)
+    behaviors = (folder.tables / "behaviors").exists()
+    store = LiveStore(folder.root / "live" / job.name, events.schema, base, behaviors)
+    labels = base.labels if base else np.zeros((0, len(events.schema.tasks)), np.float32)
+    learner, metadata = learner_of(folder, job, labels, store.actions)
+    blocks = 0
+    if base is not None:
+        blocks = Plan.of(job.config, len(base), job.block_rows, job.seed).blocks
+        latest = Checkpoints(folder.model(job.name)).latest()
+        if latest is None or latest[0] != blocks - 1:
+            raise UserError(f"{folder.root}: {job.name} has not ended its batch phase; run: recdistill stream CONFIG --role batch")
+        learner.restore(latest[1].tensors, latest[1].state["learner"])
+    inbox = Inbox(folder.tables, store, versions)
+    joiner = Joiner(folder.predictions, folder.verdicts, len(events.schema.tasks), stream.wait_s, TEACHER) if job.hears else None
+    decisions = Decisions(stream.labels, stream.late_s) if stream.labels.window_s else None
+    recorder = Recorder(PredictionLog.open(folder.predictions), job.name, job.writer + "/stream", metadata, blocks,
+                        stream.checkpoint_rows, stream.commit_rows)  # fmt: skip
+    return Follower(job, stream, learner, store, inbox, joiner, decisions, recorder, stream_checkpoints(folder, job.name), journal)
+
+
+def _begin(events: EventLog) -> dict[str, int]:
+    """Return where the stream begins, by table: what the hand-over says."""
+    commit = events.last_commit("handover")
+    if commit is None:
+        raise UserError(f"{events.path}: there was no hand-over from batch to stream; run: recdistill stream CONFIG --role batch")
+    return {"events": commit.version, **{name: int(commit.about.get(name, -1)) for name in ("behaviors", "outcomes")}}
+
+
+def run_model(folder: RunFolder, experiment: Experiment, job: Job, journal: Journal) -> None:
+    """Run one model until the source has ended, from its newest clean checkpoint, however often it is set back."""
+    lock = folder.model(job.name) / "lock"
+    with locked(lock, f"{lock.parent}: another process runs this model; wait for it or stop it"):
+        if job.hears:
+            _await_teacher(folder, journal)
+        while True:
+            try:
+                follower = follower_of(folder, experiment, job, journal)
+                follower.resume()
+                return follower.run()
+            except SetBack as reason:
+                journal.tell("set back", why=str(reason))
+
+
+def _await_teacher(folder: RunFolder, journal: Journal) -> None:
+    """Wait for the first that the teacher says: its commits tell the keep rates it learned under."""
+    told = False
+    while not PredictionLog.open(folder.predictions).lineage(TEACHER):
+        if not told:
+            journal.tell("waiting", what="the teacher's first predictions")
+        told = True
+        time.sleep(0.2)
