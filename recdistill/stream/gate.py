@@ -137,7 +137,8 @@ class _Gate:
     def _first(self, model: str, commit: Commit, about: ModelAbout) -> Teacher:
         """Begin with a teacher: what it said in its batch phase is what it is compared with."""
         handed = self.events.last_commit("handover")
-        teacher = self._add(model, Start(commit.version - 1, Place(-1 if handed is None else handed.version)))
+        place = Place(-1) if handed is None else Place(handed.version, 0, int(handed.about.get("outcomes", -1)))
+        teacher = self._add(model, Start(commit.version - 1, place))
         for rows in self.verdicts.batches():  # people's, about versions to come
             self._fold(rows.filter(pl.col("model") == model))
         before = batch_rows(self.predictions, commit.version - 1, model, self.events, about.events, self.config.health.reference_rows)
