@@ -16,7 +16,6 @@ import numpy as np
 import polars as pl
 
 from recdistill.config import Experiment
-from recdistill.errors import UserError
 from recdistill.killpoints import reach
 from recdistill.learn.folder import RunFolder, locked
 from recdistill.stream.about import GateAbout, Health, ModelAbout, read_about, to_metadata
@@ -52,10 +51,8 @@ class _Gate:
     def __init__(self, folder: RunFolder, experiment: Experiment, journal: Journal) -> None:
         self.config, self.journal = experiment.stream, journal
         self.events = EventLog.open(folder.tables / "events")
-        outcomes = folder.tables / "outcomes"
-        self.outcomes = OutcomeLog.open(outcomes) if outcomes.exists() else None
-        if self.outcomes is None and self.config.labels.window_s is not None:
-            raise UserError(f"{outcomes}: no table there, but stream.labels.window_s is set: run the batch phase first")
+        delayed = self.config.labels.window_s is not None
+        self.outcomes = OutcomeLog.open(folder.tables / "outcomes") if delayed else None
         self.predictions = PredictionLog.create(folder.predictions, self.events.schema.tasks)
         self.verdicts = VerdictLog.create(folder.verdicts)
         self.teachers: dict[str, Teacher] = {}

@@ -80,6 +80,24 @@ def test_every_poison_is_found_within_one_version(poison: str, rate: float, skil
     assert alarms(windows, past(9, rate, skill), keep=False)
 
 
+def only(poison: Callable[[Array, Array], Array], labelled: bool = True, observed: float = 1.0) -> str:
+    """Return why a window is bad after `poison(logits, noise)` and with a share of its positives turned negative."""
+    (z, y), *_ = log(1, 4, skill=1.5)
+    draw = np.random.default_rng(0)
+    y = y * (draw.random(ROWS) < observed) if labelled else y * math.nan
+    window = measure(poison(z, draw.normal(0, 1, ROWS)), y)
+    return judge(window, np.stack(past(skill=1.5)), BOUNDS) or ""
+
+
+def test_each_check_finds_what_the_others_let_pass() -> None:
+    assert "mean logit" in only(lambda z, noise: z + 4, labelled=False)
+    assert "standard deviation of the logits" in only(lambda z, noise: z.mean() + 0.3 * (z - z.mean()))
+    assert only(lambda z, noise: z + 1.2) == ""
+    assert "positives where" in only(lambda z, noise: z + 1.2, observed=0.7)
+    assert only(lambda z, noise: z.mean() + 0.3 * (z - z.mean()) + 1.2 * noise).startswith("NE 1.")
+    assert only(lambda z, noise: z + 0.1 * noise) == ""
+
+
 def test_a_teacher_that_leaves_out_half_of_the_samples_is_found() -> None:
     windows = list(log(20, 3))
     assert judge(measure(*windows[0], known=500, offered=1000), np.stack(past()), BOUNDS)

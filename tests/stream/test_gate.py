@@ -161,6 +161,27 @@ def test_what_people_say_counts_at_once(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_what_people_say_while_the_gate_runs_counts_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At its first pause a version is revoked and another vouched for; the teacher goes on with both."""
+    stream = healthy(tmp_path)
+    stream.samples(2000)
+    stream.says(400, 2)
+    looks = []
+
+    def pause(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 1:
+            stream.verdicts.append(VerdictLog.row("teacher", 2, "revoked"), writer="operator:1", sequence=0)
+            stream.verdicts.append(VerdictLog.row("teacher", 3, "released"), writer="operator:2", sequence=0)
+        elif len(looks) == 2:
+            stream.says(400, 2)
+            stream.says(400, 3, poison=lambda z: -z, end=True)
+
+    monkeypatch.setattr("recdistill.stream.gate.time.sleep", pause)
+    rows = [row[1:4] for row in judged(stream) if row[1] > 1 and row[5] != "{}"]
+    assert rows == [(2, 200, "good"), (2, 400, "good"), (3, 200, "good"), (3, 400, "good")]
+
+
 def long(tmp_path: Path, window_s: float | None) -> Stream:
     """Return a stream with everything in it: a batch phase, rests, a poison, a second teacher, late labels."""
     stream = healthy(tmp_path, window_s=window_s)
@@ -172,7 +193,7 @@ def long(tmp_path: Path, window_s: float | None) -> Stream:
             stream.says(rows, 2 + k // 3, poison=(lambda z: -z) if k // 3 == 2 else (lambda z: z))
         if k >= 6:
             stream.at.setdefault("teacher-new", 4400)
-            stream.says(300, k // 4, model="teacher-new", every=1 + (k == 9) * 2, end=k == 11)
+            stream.says(300, k // 4, model="teacher-new", every=1 + (k in (9, 10)) * 2, end=k == 11)
     stream.says(0, 5, end=True)
     return stream
 
