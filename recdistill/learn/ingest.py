@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+import polars as pl
 
 from recdistill.config import Experiment
 from recdistill.data.readers import Log, open_log
-from recdistill.errors import UserError
+from recdistill.errors import RecdistillError, UserError
 from recdistill.learn.folder import RunFolder
-from recdistill.tables import BehaviorLog, EventLog
+from recdistill.tables import BehaviorLog, EventLog, OutcomeLog
+from recdistill.tables.follow import newest_version
 
-__all__ = ["ingest", "open_tables"]
+__all__ = ["hand_over", "handed_over", "head_of", "ingest", "open_tables"]
+
+HANDOVER = "handover"
 
 
 def open_tables(folder: RunFolder) -> tuple[EventLog, BehaviorLog | None]:
@@ -21,9 +26,11 @@ def open_tables(folder: RunFolder) -> tuple[EventLog, BehaviorLog | None]:
     return EventLog.open(folder.tables / "events"), BehaviorLog.open(behaviors) if behaviors.exists() else None
 
 
-def ingest(folder: RunFolder, experiment: Experiment, data: Path | None, progress: Callable[[int], None]) -> int:
+def ingest(folder: RunFolder, experiment: Experiment, data: Path | None, progress: Callable[[int], None],
+           rows: int | None = None) -> int:  # fmt: skip
     """Write the log into the run's tables, all or nothing; return its rows, 0 when it was there already.
 
+    rows: only so many samples, the first, and the behaviors up to the time of the last; a stream brings the rest.
     `progress` is told the rows written so far. Raises UserError for anything wrong with the input, also when the log cannot
     be scored as the experiment says.
     """
@@ -34,11 +41,35 @@ def ingest(folder: RunFolder, experiment: Experiment, data: Path | None, progres
     part = folder.root / "tables.part"
     shutil.rmtree(part, ignore_errors=True)
     try:
-        rows = _write(part, log, progress)
+        written = _write(part, log, progress) if rows is None else _write_head(part, log, rows, progress)
+        if rows is not None and experiment.stream.labels.window_s is not None:
+            OutcomeLog.create(part / "outcomes", log.schema)
         part.rename(folder.tables)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    return rows
+    return written
+
+
+def hand_over(folder: RunFolder) -> dict[str, int]:
+    """Mark the end of the batch phase in the tables, once; return the version of each at which it ended.
+
+    What is committed after the mark is the stream's. Raises UserError when nothing was ingested.
+    """
+    events = EventLog.open(folder.tables / "events")
+    found = {name: newest_version(folder.tables / name) for name in ("behaviors", "outcomes") if (folder.tables / name).exists()}
+    events.mark(HANDOVER, 0, {name: str(version) for name, version in found.items()})
+    handed = handed_over(events)
+    if handed is None:
+        raise RecdistillError(f"{events.path}: the mark of the hand-over cannot be found again")
+    return handed
+
+
+def handed_over(events: EventLog) -> dict[str, int] | None:
+    """Return the version of each table at which the batch phase ended, None when it has not."""
+    commit = events.last_commit(HANDOVER)
+    if commit is None:
+        return None
+    return {"events": commit.version, **{name: int(commit.about[name]) for name in ("behaviors", "outcomes") if name in commit.about}}
 
 
 def _write(part: Path, log: Log, progress: Callable[[int], None]) -> int:
@@ -55,3 +86,32 @@ def _write(part: Path, log: Log, progress: Callable[[int], None]) -> int:
         for sequence, chunk in enumerate(log.behaviors()):
             behaviors.append(chunk, writer="ingest", sequence=sequence, source=log.source)
     return rows
+
+
+def _write_head(part: Path, log: Log, limit: int, progress: Callable[[int], None]) -> int:
+    """Write the first `limit` rows, none when it is 0, and the behaviors up to then."""
+    events = EventLog.create(part / "events", log.schema)
+    rows, last = 0, None
+    for sequence, chunk in enumerate(head_of(log, limit)):
+        events.append(chunk, writer="ingest", sequence=sequence, source=log.source, new_ids=True)
+        rows, last = rows + len(chunk), chunk["time"][-1]
+        progress(rows)
+    if limit and not rows:
+        raise UserError(f"{log.source}: the log has no rows")
+    if log.behaviors is not None:
+        behaviors = BehaviorLog.create(part / "behaviors", log.schema)
+        for sequence, chunk in enumerate(log.behaviors() if last is not None else ()):
+            early = chunk.filter(pl.col("time") <= last)
+            behaviors.append(early, writer="ingest", sequence=sequence, source=log.source)
+            if len(early) < len(chunk):
+                break
+    return rows
+
+
+def head_of(log: Log, limit: int) -> Iterator[pl.DataFrame]:
+    """Yield the first `limit` rows of a log, a chunk at a time."""
+    for chunk in log.batches() if limit else ():
+        yield chunk.head(limit)
+        limit -= len(chunk)
+        if limit <= 0:
+            return

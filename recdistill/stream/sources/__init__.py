@@ -1,0 +1,47 @@
+"""Where the rows of a stream come from: Delta tables, NATS JetStream or Kafka, all read alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from recdistill.config import StreamConfig
+from recdistill.errors import UserError
+from recdistill.stream.journal import Journal
+from recdistill.stream.sources.base import Patience, Source
+from recdistill.stream.sources.table import TableSource
+
+__all__ = ["Source", "open_source"]
+
+
+@contextmanager
+def open_source(config: StreamConfig, url: str, folder: Path, journal: Journal) -> Iterator[Source]:
+    """Give the source that `config` names, closed in the end. url: of its broker; folder: of its tables, for kind table.
+
+    Raises UserError when the source needs a library that is not installed, or no url is given.
+    """
+    source = _source(config, url, folder, journal)
+    try:
+        yield source
+    finally:
+        source.close()
+
+
+def _source(config: StreamConfig, url: str, folder: Path, journal: Journal) -> Source:
+    kind, stream = config.source.kind, config.source.stream
+    if kind == "table":
+        return TableSource(folder)
+    if not url:
+        raise UserError(f"stream.source.url is not set; {kind} needs the address of its server")
+    patience = Patience(journal, url, config.patience_s)
+    try:
+        if kind == "nats":
+            from recdistill.stream.sources.nats import NatsSource
+
+            return NatsSource(url, stream, patience)
+        from recdistill.stream.sources.kafka import KafkaSource
+
+        return KafkaSource(url, stream, patience)
+    except ModuleNotFoundError:
+        raise UserError(f"stream.source.kind is {kind}, whose library is not installed; run: pip install 'recdistill[{kind}]'") from None
