@@ -29,7 +29,7 @@ from recdistill.learn.ingest import ingest, open_tables
 from recdistill.tables import PredictionLog
 
 __all__ = [
-    "demo_config", "evaluate_stage", "ingest_stage", "inspect_stage", "open_run", "report_stage", "run_pipeline", "train_stage",
+    "demo_config", "evaluate_stage", "ingest_stage", "inspect_stage", "open_run", "print_summary", "report_stage", "run_pipeline", "train_stage",
 ]  # fmt: skip
 
 console = Console(highlight=False)
@@ -146,7 +146,7 @@ def evaluate_stage(folder: RunFolder, experiment: Experiment) -> None:
     with console.status("scoring"):
         summary = score(experiment.name, folder.tables, *_facts(folder, experiment), experiment.evaluate)
     write_summary(summary, folder.root / "summary.json")
-    _print_summary(summary)
+    print_summary(summary)
 
 
 def _facts(folder: RunFolder, experiment: Experiment) -> tuple[ModelFacts, dict[str, StudentModels]]:
@@ -178,7 +178,8 @@ def report_stage(folder: RunFolder) -> None:
     _say(f"report: {folder.root / 'report.html'}")
 
 
-def _print_summary(summary: Summary) -> None:
+def print_summary(summary: Summary) -> None:
+    """Print the models' scores and how much arrived."""
     table = Table("model", "AUC", "GAUC", "LogLoss", "NE", "calibration", "dense", "rows/s", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name, student in summary.students.items():
         for kind, model in ((f"{name} raw", student.raw), (f"{name} distilled", student.distilled)):

@@ -213,6 +213,8 @@ class LiveStore:
             lines = path.read_text(encoding="utf-8").splitlines(keepends=True)[:more] if path.exists() else []
             if len(lines) < more:
                 return False
+            if not path.exists():
+                continue
             ids.encode(pl.Series([json.loads(line) for line in lines]), grow=True)
             with path.open("w", encoding="utf-8") as file:
                 file.writelines(lines)

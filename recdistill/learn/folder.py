@@ -122,7 +122,7 @@ class RunFolder:
 
     def _compare(self, found: object, mine: object) -> None:
         old, new = _flat(found), _flat(mine)
-        free = ("experiment.evaluate.", "experiment.processes")
+        free = ("experiment.evaluate.", "experiment.processes", "experiment.stream.speed", "experiment.stream.patience_s")
         changed = sorted(
             key for key in old.keys() | new.keys() if old.get(key) != new.get(key) and not key.startswith(free)
         )
@@ -130,6 +130,16 @@ class RunFolder:
             key = changed[0]
             raise UserError(f"{self.root}: holds another run ({key.removeprefix('experiment.')}: {old.get(key)!r} there, "
                             f"{new.get(key)!r} now); choose another --out or delete it")  # fmt: skip
+
+    def belongs(self, experiment: Experiment, data: str) -> None:
+        """Raise UserError unless the folder holds this experiment's run; other processes may be at work there."""
+        self.experiment()
+        self._compare(self._read(), {"experiment": experiment.model_dump(mode="json"), "data": data})
+
+    def data(self) -> Path | None:
+        """Return the folder that the experiment's data.path is relative to, as the run was started."""
+        where = str(self._read()["data"])
+        return Path(where) if where else None
 
     def experiment(self) -> Experiment:
         """Return the experiment this folder belongs to; UserError when it holds none."""

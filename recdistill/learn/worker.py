@@ -36,7 +36,7 @@ from recdistill.learn.signals import join_column
 from recdistill.models import TableOptions, Towers, build_backbone
 from recdistill.tables import EventLog, EventSchema, PredictionLog
 
-__all__ = ["TEACHER", "Job", "check_models", "crew", "facts_of", "finished", "jobs_of", "learner_of", "pairs_of", "trainer_of"]
+__all__ = ["TEACHER", "Job", "check_models", "crew", "facts_of", "finished", "jobs_of", "learner_of", "pairs_of", "parameters", "trainer_of"]
 
 TEACHER = "teacher"
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -164,17 +164,20 @@ def finished(folder: RunFolder, job: Job, rows: int) -> bool:
     return Checkpoints(folder.model(job.name)).newest() == _plan(job, rows).blocks - 1
 
 
+def parameters(tensors: dict[str, torch.Tensor]) -> tuple[int, int]:
+    """Return (dense parameters, embedding parameters that learned) of a checkpoint's tensors."""
+    dense = sum(value.numel() for name, value in tensors.items() if name.startswith("network/"))
+    sparse = sum(value.numel() for name, value in tensors.items() if name.startswith("table/") and name.endswith("/weight"))
+    return dense, sparse
+
+
 def facts_of(folder: RunFolder, job: Job) -> tuple[int, int, float, float]:
     """Return (dense parameters, embedding parameters, rows/s, coverage) of a trained job from its checkpoint."""
     latest = Checkpoints(folder.model(job.name)).latest()
     if latest is None:
         raise UserError(f"{job.name}: not trained yet")
-    tensors, totals = latest[1].tensors, Totals(**latest[1].state["totals"])
-    dense = sum(value.numel() for name, value in tensors.items() if name.startswith("network/"))
-    sparse = sum(
-        value.numel() for name, value in tensors.items() if name.startswith("table/") and name.endswith("/weight")
-    )
-    return dense, sparse, totals.rows / max(totals.seconds, 1e-9), totals.signals / max(totals.rows, 1)
+    totals = Totals(**latest[1].state["totals"])
+    return *parameters(latest[1].tensors), totals.rows / max(totals.seconds, 1e-9), totals.signals / max(totals.rows, 1)
 
 
 _reports: Any = None  # in a training process, its queue to the parent: queues can only be given when a process starts

@@ -46,12 +46,17 @@ class Inbox:
             self._read_outcomes(about.seen)
             rows = self.events.read(commit) if commit.parts else pl.DataFrame()
             if len(rows):
-                tasks = len(self.events.schema.tasks)
                 self.store.add(rows, **_columns(len(rows), len(self.events.schema.tasks), about.published))
             self.versions["events"] = commit.version
             self._end = about.end
             return len(rows)
         return None
+
+    def resume(self, versions: dict[str, int]) -> None:
+        """Go on after `versions`."""
+        self.versions = {name: versions[name] for name in self.versions}
+        for commit in self.events.commits(self.versions["events"] - 1, self.versions["events"]):
+            self._end = (read_about(IngestAbout, commit.about) or IngestAbout()).end
 
     def take(self) -> pl.DataFrame:
         """Return the outcomes of the first task read since the last call, in order: sample_id, label, time us."""

@@ -40,6 +40,7 @@ class Joiner:
     def __init__(self, predictions: Path, verdicts: Path, tasks: int, wait: float, first: str) -> None:
         self.log, self.verdict_log = PredictionLog.open(predictions), VerdictLog.open(verdicts)
         self.verdicts = Verdicts()
+        self._changed = True  # what was decided before may be decided otherwise now
         self.tasks, self.wait, self.first = tasks, int(wait * 1e6), first
         self.version = -1  # of the predictions table, read up to
         self.teachers = [first]
@@ -52,7 +53,9 @@ class Joiner:
 
     def update(self) -> bool:
         """Take up new verdicts; return whether there were any."""
-        return self.verdicts.update(self.verdict_log)
+        changed = self.verdicts.update(self.verdict_log)
+        self._changed |= changed
+        return changed
 
     def bad(self, heard: dict[str, dict[str, int]]) -> list[str]:
         """Return those of the heard versions, TEACHER@VERSION, that were revoked since."""
@@ -121,8 +124,12 @@ class Joiner:
         return {name: values[~late] for name, values in signals.items()} if late.any() else signals
 
     def judge(self, store: LiveStore) -> None:
-        """Decide about the samples whose signal is there, as far as the gate has judged."""
-        said = np.flatnonzero(store.window["fate"] == SAID) if len(store) else np.zeros(0, np.int64)
+        """Decide about the samples whose signal is there, as far as the gate has judged; again about all when a verdict is new."""
+        if not len(store):
+            return
+        fate = store.window["fate"]
+        said = np.flatnonzero((fate == SAID) | (fate == HEARD)) if self._changed else np.flatnonzero(fate == SAID)
+        self._changed = False
         if not len(said):
             return
         teacher, version, row = (store.window[name][said] for name in ("teacher", "version", "row"))

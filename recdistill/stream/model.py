@@ -127,7 +127,9 @@ class Follower:
         return max(batch, min(-(-left // batch), GROUP // batch) * batch)
 
     def _learn(self, rows: int) -> None:
+        start = time.perf_counter()
         (self._learn_later if self.decisions else self._learn_in_order)(rows)
+        self.sums["seconds"] += time.perf_counter() - start
 
     def _cuts(self, rows: Array) -> list[Array]:
         return [rows[at : at + self.job.config.batch] for at in range(0, len(rows), self.job.config.batch)]
@@ -296,6 +298,6 @@ class Follower:
             if name != "store":
                 part.restore(own[name], state["parts"][name])
         self.learner.restore({k: v for k, v in checkpoint.tensors.items() if k.partition("/")[0] not in {*own, "store"}}, state["learner"])
-        self.inbox.versions = {name: state["versions"][name] for name in self.inbox.versions}
+        self.inbox.resume(state["versions"])
         self.heard = Counter({(t, v): rows for t, versions in state["heard"].items() for v, rows in versions.items()})
         self.sums, self.said = defaultdict(float, state["sums"]), state["said"]

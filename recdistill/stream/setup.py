@@ -12,6 +12,7 @@ from recdistill.data.store import SampleStore
 from recdistill.errors import UserError
 from recdistill.learn.checkpoint import Checkpoints
 from recdistill.learn.folder import RunFolder, locked
+from recdistill.learn.ingest import handed_over
 from recdistill.learn.plan import Plan
 from recdistill.learn.worker import TEACHER, Job, learner_of
 from recdistill.stream.delayed import Decisions
@@ -39,7 +40,7 @@ def base_of(folder: RunFolder) -> SampleStore | None:
 def follower_of(folder: RunFolder, experiment: Experiment, job: Job, journal: Journal) -> Follower:
     """Return the model as the batch phase left it, ready to `resume`; UserError when that is not over."""
     events, base, stream = EventLog.open(folder.tables / "events"), base_of(folder), experiment.stream
-    versions = _begin(events)
+    versions = _start(events)
     behaviors = (folder.tables / "behaviors").exists()
     store = LiveStore(folder.root / "live" / job.name, events.schema, base, behaviors)
     labels = base.labels if base else np.zeros((0, len(events.schema.tasks)), np.float32)
@@ -59,12 +60,12 @@ def follower_of(folder: RunFolder, experiment: Experiment, job: Job, journal: Jo
     return Follower(job, stream, learner, store, inbox, joiner, decisions, recorder, stream_checkpoints(folder, job.name), journal)
 
 
-def _begin(events: EventLog) -> dict[str, int]:
+def _start(events: EventLog) -> dict[str, int]:
     """Return where the stream begins, by table: what the hand-over says."""
-    commit = events.last_commit("handover")
-    if commit is None:
+    versions = handed_over(events)
+    if versions is None:
         raise UserError(f"{events.path}: there was no hand-over from batch to stream; run: recdistill stream CONFIG --role batch")
-    return {"events": commit.version, **{name: int(commit.about.get(name, -1)) for name in ("behaviors", "outcomes")}}
+    return {"behaviors": -1, "outcomes": -1, **versions}
 
 
 def run_model(folder: RunFolder, experiment: Experiment, job: Job, journal: Journal) -> None:
