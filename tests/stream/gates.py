@@ -113,7 +113,7 @@ def verdicts_of(folder: RunFolder) -> list[tuple[Any, ...]]:
     return rows.select("model", "version", "rows", "verdict", "reason", "statistics").rows()
 
 
-def main(root: str) -> None:
+def main(root: str, *settings: str) -> None:
     """Run the gate of a run's folder in this process."""
     folder = RunFolder(Path(root))
-    run_gate(folder, load_text(CONFIG), Journal(folder.logs, "gate"))
+    run_gate(folder, load_text(CONFIG, list(settings)), Journal(folder.logs, "gate"))
