@@ -51,7 +51,7 @@ def _let_go(log: DeltaLog, days: int, journal: Journal) -> None:
     dates = pl.Series([part.partition["date"] for part in _parts(log)], dtype=pl.String).str.to_date()
     newest = dates.max()
     if newest is not None:
-        gone = log.expire(newest - timedelta(days=days))  # type: ignore[operator]
+        gone = log.expire(newest - timedelta(days=days))  # type: ignore[operator, arg-type]
         if gone:
             journal.tell("let go", table=log.path.name, rows=gone)
 

@@ -90,7 +90,7 @@ class Follower:
     def _look(self) -> bool:
         """Read what is next in the tables, if there is need of more; return whether there was anything."""
         moved = False
-        if len(self.store) - self.said < AHEAD if self.decisions else len(self.store) < AHEAD:
+        if self._wants_more():
             rows = self.inbox.read()
             moved = rows is not None
             if rows is not None:
@@ -101,6 +101,13 @@ class Follower:
             moved |= self.joiner.read(self.store)
             self.joiner.judge(self.store)
         return moved
+
+    def _wants_more(self) -> bool:
+        """Return whether to read the next commit of events.
+
+        What arrives later is predicted by weights that have learned what was decided before, not by how quick they were.
+        """
+        return len(self.decisions.queue["label"]) < self.job.config.batch if self.decisions else len(self.store) < AHEAD
 
     def _arrived(self, rows: int) -> None:
         if self.joiner:

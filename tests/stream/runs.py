@@ -26,7 +26,7 @@ from recdistill.stream.journal import Journal
 from recdistill.stream.setup import run_model, stream_checkpoints
 from recdistill.tables import EventLog, OutcomeLog, PredictionLog, VerdictLog
 
-__all__ = ["ROWS", "StreamRun", "experiment_of", "log_of", "models_of", "same_tensors"]
+__all__ = ["ROWS", "StreamRun", "experiment_of", "log_of", "models_of", "same_tensors", "same_weights"]
 
 ROWS = 3000
 ROOT = Path(__file__).parents[2]
@@ -64,6 +64,12 @@ def models_of(experiment: Experiment) -> list[worker.Job]:
 def same_tensors(one: Checkpoint, other: Checkpoint) -> bool:
     """Return whether everything that the learner has of `one` stands bit for bit in `other`."""
     return all(torch.equal(value, other.tensors[name]) for name, value in one.tensors.items())
+
+
+def same_weights(one: Checkpoint, other: Checkpoint) -> bool:
+    """Return whether two checkpoints hold the same weights and the same optimiser, bit for bit."""
+    learned = [name for name in one.tensors if name.split("/")[0] in ("network", "table", "optimiser")]
+    return all(torch.equal(one.tensors[name], other.tensors[name]) for name in learned)
 
 
 @dataclass

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from recdistill.learn.checkpoint import Checkpoint, Checkpoints
+from recdistill.learn.checkpoint import Checkpoints
 from recdistill.stream.setup import stream_checkpoints
-from tests.stream.runs import ROWS, StreamRun, experiment_of, models_of, same_tensors
+from tests.stream.runs import ROWS, StreamRun, experiment_of, models_of, same_tensors, same_weights
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -41,12 +41,6 @@ def copy_of(run: StreamRun, root: Path) -> StreamRun:
     other.root, other.folder = root, type(run.folder)(root)
     other.verdicts = type(run.verdicts)(other.folder.verdicts)
     return other
-
-
-def same_weights(one: Checkpoint, other: Checkpoint) -> bool:
-    """Return whether two checkpoints hold the same weights and the same optimiser, bit for bit."""
-    learned = [name for name in one.tensors if name.split("/")[0] in ("network", "table", "optimiser")]
-    return all(torch.equal(one.tensors[name], other.tensors[name]) for name in learned)
 
 
 @pytest.mark.parametrize("cuts", [[], [1501, 1502, 2000, 2999], list(range(1540, ROWS, 137))])
