@@ -22,11 +22,11 @@ WAIT = 5.0  # seconds; ids are a second apart within a day
 class Table:
     """A predictions and a verdicts table, a live store and the joiner between them."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, wait: float = WAIT) -> None:
         self.predictions = PredictionLog.create(root / "p", SCHEMA.tasks)
         self.verdicts = VerdictLog.create(root / "v")
         self.store = LiveStore(root / "live", SCHEMA, None, behaviors=False)
-        self.joiner = Joiner(root / "p", root / "v", 1, WAIT, "teacher")
+        self.joiner = Joiner(root / "p", root / "v", 1, wait, "teacher")
         self.sequence = 0
 
     def samples(self, ids: list[int]) -> None:
@@ -140,7 +140,7 @@ def test_a_new_teacher_takes_over_by_its_turn(table: Table) -> None:
 @given(st.integers(0, 2**32), st.integers(1, 30), st.integers(0, 3))
 def test_whatever_comes_when_every_signal_is_its_samples(tmp_path_factory: pytest.TempPathFactory, seed: int, n: int, steps: int) -> None:
     draw = np.random.default_rng(seed)
-    table = Table(tmp_path_factory.mktemp("t"))
+    table = Table(tmp_path_factory.mktemp("t"), 1e9)
     table.verdict("good")
     samples, signals = np.sort(draw.permutation(60)[:n]), draw.permutation(60)[:n]
     for mine, theirs in zip(np.array_split(samples, steps + 1), np.array_split(signals, steps + 1), strict=True):
