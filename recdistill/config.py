@@ -193,7 +193,7 @@ class StreamConfig(_Strict):
     labels: LabelsConfig = LabelsConfig()
     wait_s: float = Field(default=86_400.0, gt=0)  # event seconds that a sample waits for its signal, and a signal for its sample
     late_s: float = Field(default=86_400.0, gt=0)  # event seconds behind the newest; older samples are dropped and counted
-    commit_rows: Positive = 2000  # rows of a commit of predictions at most; after a second it has what there is
+    commit_rows: Positive = 2000  # rows that make a commit of predictions due, 4 a second at most; after a second what there is
     checkpoint_rows: Positive = 20_000  # rows per checkpoint, and per version of a teacher
     retain_days: Positive | None = None  # days of the tables that are kept, counted back from the newest; null: all
     health: HealthConfig = HealthConfig()

@@ -15,12 +15,13 @@ from recdistill.tables import PredictionLog
 
 __all__ = ["Recorder"]
 
+BUSY, IDLE = 0.25, 1.0  # seconds from one commit to the next when there are many rows, and when there are few
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass
 class Recorder:
-    """Buffers logits and commits them when there are `commit_rows`, or what there is after a second.
+    """Buffers logits and commits them when there are `commit_rows`, four times a second at most, or what there is after a second.
 
     Rows are counted since the hand-over. A writer's sequence number says how many it has recorded, so what a model that
     was set back says again is recognised and left out, wherever its commits were cut. Row r is of version
@@ -57,8 +58,8 @@ class Recorder:
     @property
     def due(self) -> bool:
         """Return whether it is time to commit."""
-        waiting = sum(map(len, self._waiting))
-        return waiting >= self.commit_rows or (waiting > 0 and time.monotonic() - self._last > 1)
+        waiting, since = sum(map(len, self._waiting)), time.monotonic() - self._last
+        return (waiting >= self.commit_rows and since > BUSY) or (waiting > 0 and since > IDLE)
 
     def version_of(self, row: int) -> int:
         """Return the model's version that says row `row`."""

@@ -35,6 +35,7 @@ from recdistill.tables.follow import (
     newest_version,
     open_delta,
     parts_of,
+    whole_commit,
 )  # fmt: skip
 from recdistill.tables.parts import Part, ahead, arrow, read_parts, write_part, write_parts
 
@@ -55,6 +56,7 @@ class DeltaLog:
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
+        self._handle: DeltaTable | None = None
         table = open_delta(self.path)
         self.about = str(table.metadata().configuration.get(KEY, ""))
         self.types = pl.Schema(table.schema().to_arrow())
@@ -93,9 +95,9 @@ class DeltaLog:
 
         `check` looks at the table that is written to, and raises UserError for rows it cannot take.
         """
-        table = open_delta(self.path)
+        table = self._newest()
         if _sequence(table, writer) >= sequence:
-            return newest_version(self.path)
+            return newest_after(self.path, table.version())
         check(table)
         try:
             actions = write_parts(self.path, rows, self.partitions)
@@ -104,11 +106,25 @@ class DeltaLog:
                 custom_metadata=metadata, max_commit_retries=RETRIES, app_transactions=[Transaction(writer, sequence)],
             ))  # fmt: skip
             reach("table.commit")
-            return newest_version(self.path)
+            return newest_after(self.path, table.version())
         except CommitFailedError as error:
+            self._handle = None
             raise UserError(f"{self.path}: writer '{writer}' is in use by another process: {first_line(error)}") from None
         except (DeltaError, OSError) as error:
+            self._handle = None
             raise UserError(f"{self.path}: cannot write: {first_line(error)}") from None
+
+    def _newest(self) -> DeltaTable:
+        """Return a handle on the newest version: that of the last append brought up to date, which is quicker than a new one."""
+        handle, self._handle = self._handle, None
+        try:
+            if handle is not None and whole_commit(self.path, newest_after(self.path, handle.version())):
+                handle.update_incremental()
+                self._handle = handle
+        except (DeltaError, OSError, ValueError):
+            self._handle = None  # opening it anew says what is wrong
+        self._handle = self._handle or open_delta(self.path)
+        return self._handle
 
     def _commit(self, table: DeltaTable, actions: Sequence[AddAction | RemoveAction], properties: CommitProperties) -> None:
         table.create_write_transaction(list(actions), "append", table.schema(), list(self.partitions), commit_properties=properties)

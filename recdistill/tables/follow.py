@@ -28,7 +28,7 @@ from recdistill.tables.parts import Part
 
 __all__ = [
     "Commit", "added_parts", "commits", "first_line", "last_commit", "live_parts", "newest_after", "newest_version", "open_delta",
-    "parts_of",
+    "parts_of", "whole_commit",
 ]  # fmt: skip
 
 COUNTED = ("timestamp", "operation", "operationParameters", "operationMetrics", "clientVersion", "engineInfo")
@@ -77,6 +77,11 @@ def newest_version(path: Path) -> int:
     if not last.stat().st_size:  # what a machine that lost power leaves
         raise UserError(f"{last}: the log of the table is damaged: an empty commit; delete it to go back to the one before")
     return int(last.name[:20])
+
+
+def whole_commit(path: Path, version: int) -> bool:
+    """Return whether a commit's file holds anything; OSError when it is not there."""
+    return (path / "_delta_log" / f"{version:020d}.json").stat().st_size > 0
 
 
 def parts_of(table: DeltaTable) -> list[Part]:
