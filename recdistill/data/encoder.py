@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import polars as pl
 
+from recdistill.data.ids import distinct_of
 from recdistill.errors import UserError
 from recdistill.tables import EventSchema
 
@@ -53,9 +54,8 @@ def _field_values(rows: pl.DataFrame, schema: EventSchema) -> Iterator[tuple[str
 
 def _encode_field(name: str, values: pl.Series, vocabulary: Ids) -> Array:
     """Return int32 [n]; only the distinct values of the chunk meet the vocabulary."""
-    distinct = values.unique(maintain_order=True)
-    codes = vocabulary.encode((pl.lit(name + "=") + pl.Series("v", distinct)).pipe(pl.select).to_series(), grow=True)
-    return np.asarray(values.replace_strict(distinct, pl.Series(codes), return_dtype=pl.Int32).to_numpy())
+    distinct, at = distinct_of(values)
+    return vocabulary.encode(pl.Series([f"{name}={value}" for value in distinct], dtype=pl.String), grow=True)[at]
 
 
 def _encode_list(name: str, values: pl.Series, vocabulary: Ids) -> Array:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-__all__ = ["GrowingVocabulary", "Vocabulary", "collisions", "stable_hash64"]
+__all__ = ["GrowingVocabulary", "Vocabulary", "collisions", "distinct_of", "stable_hash64"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -35,6 +35,12 @@ def stable_hash64(values: pl.Series) -> Array:
     hashed = np.empty(len(encoded), np.int64)
     hashed[order] = (state ^ (state >> np.uint64(31))) >> np.uint64(1)
     return np.asarray(values.replace_strict(distinct, pl.Series(hashed), return_dtype=pl.Int64), np.int64)
+
+
+def distinct_of(values: pl.Series) -> tuple[list[Any], Array]:
+    """Return (the distinct values in the order of their first, int64 [n] the place of each among them, -1 for null)."""
+    encoded = values.to_arrow(compat_level=pl.CompatLevel.oldest()).dictionary_encode()
+    return encoded.dictionary.to_pylist(), encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
 
 
 def collisions(values: pl.Series) -> list[list[object]]:
@@ -92,14 +98,14 @@ class GrowingVocabulary:
 
     def encode(self, values: pl.Series, grow: bool) -> Array:
         """Return int32 [n]; ids never met are added when `grow`, else 0. Only distinct values meet the vocabulary."""
-        distinct, known = values.unique(maintain_order=True), self._known
-        ids = distinct.to_list()
+        ids, at = distinct_of(values)
+        known = self._known
         found = [known.get(value, 0) for value in ids]
-        for at, value in enumerate(ids) if grow and not all(found) else ():
-            if not found[at] and value is not None:
-                found[at] = known[value] = len(known) + 1
+        for place, value in enumerate(ids) if grow and not all(found) else ():
+            if not found[place]:
+                found[place] = known[value] = len(known) + 1
                 self._order.append(value)
-        return np.asarray(values.replace_strict(distinct, pl.Series(found, dtype=pl.Int32), return_dtype=pl.Int32).to_numpy())
+        return np.array([*found, 0], np.int32)[at]
 
     def ids(self, start: int) -> list[object]:
         """Return the ids after the first `start`, in order."""

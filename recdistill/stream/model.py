@@ -38,8 +38,9 @@ from recdistill.stream.recorder import Recorder
 __all__ = ["Follower", "SetBack"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
-AHEAD = 20_000  # samples read beyond those being learned
+AHEAD = 20_000  # samples read beyond the first that waits for its signal
 GROUP = 4096  # samples learned between two looks at the tables
+TOGETHER = 4  # commits of signals read between two looks
 IDLE = 0.02  # seconds between two looks when there was nothing
 
 
@@ -65,9 +66,11 @@ class Follower:
     sums: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     said: int = 0  # waiting samples that are predicted and not dropped yet
     lag: float = 0.0
+    waits: int = 0  # samples to read beyond GROUP
     _saved: int = 0  # checkpoints' worth of rows published
 
     def __post_init__(self) -> None:
+        self.waits = AHEAD if self.joiner else 0
         self.builder = BatchBuilder(self.store, self.job.config.history)
 
     def run(self) -> None:
@@ -90,15 +93,16 @@ class Follower:
     def _look(self) -> bool:
         """Read what is next in the tables, if there is need of more; return whether there was anything."""
         moved = False
-        if self._wants_more():
-            rows = self.inbox.read()
-            moved = rows is not None
-            if rows is not None:
-                self._arrived(rows)
+        while self._wants_more() and (rows := self.inbox.read()) is not None:
+            moved = True
+            self._arrived(rows)
         if self.joiner:
             if self.joiner.update() and (bad := self.joiner.bad(self._lineage())):
                 raise SetBack(", ".join(bad))
-            moved |= self.joiner.read(self.store)
+            for _ in range(TOGETHER):
+                if not self.joiner.read(self.store):
+                    break
+                moved = True
             self.joiner.judge(self.store)
         return moved
 
@@ -107,7 +111,7 @@ class Follower:
 
         What arrives later is predicted by weights that have learned what was decided before, not by how quick they were.
         """
-        return len(self.decisions.queue["label"]) < self.job.config.batch if self.decisions else len(self.store) < AHEAD
+        return len(self.decisions.queue["label"]) < self.job.config.batch if self.decisions else len(self.store) < GROUP + self.waits
 
     def _arrived(self, rows: int) -> None:
         if self.joiner:
@@ -144,13 +148,13 @@ class Follower:
     def _learn_in_order(self, rows: int) -> None:
         """Predict, record and learn the oldest `rows` samples, then drop them."""
         cuts = self._cuts(np.arange(rows))
+        said = np.empty((rows, self.store.labels.shape[1]), np.float32)
         for cut, (batch, keep) in zip(cuts, prefetch(self._prepare, cuts), strict=True):
-            result = self.learner.learn(batch, keep)
-            logits = result.logits.numpy()
+            said[cut] = self.learner.learn(batch, keep).logits.numpy()
             reach("model.predicted")
-            self.recorder.say(self.store.window["sample_id"][cut], self.store.window["time"][cut], logits)
-            self._count(self.store.window["labels"][cut, 0], logits[:, 0], 1)
-            self._count_learned(cut)
+        self.recorder.say(self.store.window["sample_id"][:rows], self.store.window["time"][:rows], said)
+        self._count(self.store.window["labels"][:rows, 0], said[:, 0], 1)
+        self._count_learned(np.arange(rows))
         self._drop(rows)
 
     def _prepare(self, cut: Array) -> tuple[Batch, Tensor]:
@@ -253,6 +257,7 @@ class Follower:
     def _checkpoint(self) -> None:
         """Publish everything that the next step depends on; what was said before is in the table first."""
         self._flush()
+        self.recorder.settle()
         tensors, learner = self.learner.state()
         parts: dict[str, Any] = {}
         for name, part in self._parts():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -39,6 +40,8 @@ class Recorder:
     recorded: int = 0  # in the table, by any
     _waiting: list[pl.DataFrame] = field(default_factory=list)
     _last: float = 0.0
+    _writing: Future[None] | None = None
+    _thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
 
     def start(self, rows: int) -> None:
         """Go on after `rows` rows; what is in the table beyond will be said again."""
@@ -66,9 +69,22 @@ class Recorder:
         return self.first_version + row // self.version_rows
 
     def flush(self, about: ModelAbout) -> None:
-        """Commit what waits, a commit per version, with how the model fares; where that says `end`, a last, empty one."""
+        """Commit what waits, a commit per version, with how the model fares; where that says `end`, a last, empty one.
+
+        A thread does it while the model goes on; what went wrong there is raised by the next call, or by `settle`.
+        """
+        self.settle()
         rows = pl.concat(self._waiting) if self._waiting else pl.DataFrame()
         self._waiting, self._last = [], time.monotonic()
+        self._writing = self._thread.submit(self._commit, rows, replace(about, rows=self.rows))
+
+    def settle(self) -> None:
+        """Wait until what was flushed is in the table."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def _commit(self, rows: pl.DataFrame, about: ModelAbout) -> None:
         while len(rows):
             version = self.version_of(self.recorded)
             count = min(len(rows), (version - self.first_version + 1) * self.version_rows - self.recorded)
@@ -77,7 +93,7 @@ class Recorder:
                             sequence=2 * self.recorded, metadata=self._told(about, version, False), new_samples=True)  # fmt: skip
             reach("model.recorded")
             rows = rows[count:]
-        if about.end and self.recorded == self.rows:
+        if about.end and self.recorded == about.rows:
             version = self.version_of(max(self.recorded - 1, 0))
             told = {"model": self.model, "model_version": str(version), **self._told(about, version, True)}
             self.log.mark(self.writer, 2 * self.recorded + 1, told)

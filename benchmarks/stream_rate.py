@@ -1,0 +1,103 @@
+"""Streaming rows/s over batch rows/s: `python benchmarks/stream_rate.py`. Budget: 0.8 for each student.
+
+The same log twice: learned in batch, and followed as a stream whose commits of 2,000 rows are all there already, so that
+nothing is waited for. The stream reads, encodes, joins, learns, records four times a second and keeps a checkpoint every 20,000
+rows; the batch reads a store that was built before. Both are timed from a model of an earlier checkpoint to the end, and
+the shares of three turns each are compared pair by pair.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from _common import SCHEMA, event_chunks, tell
+
+from recdistill.config import Experiment, load_text
+from recdistill.data import build_store
+from recdistill.learn import worker
+from recdistill.learn.folder import RunFolder
+from recdistill.stream.about import IngestAbout, ModelAbout, to_metadata
+from recdistill.stream.journal import Journal
+from recdistill.stream.setup import follower_of
+from recdistill.tables import EventLog, PredictionLog, VerdictLog
+
+__all__ = ["BUDGET", "main"]
+
+BUDGET = 0.8
+ROWS, COMMIT, TURNS = 100_000, 2_000, 3
+STUDENTS = {
+    "target attention 16, 50 events, batch 64":
+        "{kind: target-attention, width: 16, history: 50, batch: 64, options: {kernels: 4, rich: true}}",
+    "din 16, 50 events, batch 512": "{kind: din, width: 16, history: 50, batch: 512}",
+}
+
+
+def _experiment(student: str) -> Experiment:
+    return load_text(f"{{name: rate, data: {{}}, students: {{light: {student}}}, evaluate: {{seeds: [0]}}}}")
+
+
+def _prepare(root: Path, batch: bool, experiment: Experiment) -> RunFolder:
+    """Write the log, and a teacher's record of it, as a batch run or as a stream has them."""
+    folder = RunFolder(root)
+    events = EventLog.create(folder.tables / "events", SCHEMA)
+    predictions = PredictionLog.create(folder.predictions, SCHEMA.tasks)
+    rows = pl.concat(list(event_chunks(ROWS, users=2_000, items=20_000)))
+    events.mark("handover", 0, {})
+    draw = np.random.default_rng(0)
+    for at in range(0, ROWS, COMMIT):
+        part = rows[at : at + COMMIT]
+        about = IngestAbout(watermark=int(part["time"].dt.epoch("us").max()), rows=at + len(part), end=at + len(part) == ROWS)  # type: ignore[arg-type]
+        events.append(part, writer="ingest", sequence=at, new_ids=True, metadata=to_metadata(about))
+        said = part.select("sample_id", "time", logit_click=pl.Series(draw.normal(-1.4, 1, len(part)), dtype=pl.Float32))
+        metadata = {"keep_rates": '{"click": [1.0, 1.0]}', **({} if batch else to_metadata(ModelAbout(end=about.end)))}
+        predictions.append(said, model=worker.TEACHER, version=at // 20_000, kind="prequential", writer="teacher", sequence=at,
+                           metadata=metadata, new_samples=True)  # fmt: skip
+    verdicts = VerdictLog.create(folder.verdicts)
+    for version in range(ROWS // 20_000):
+        verdicts.append(VerdictLog.row(worker.TEACHER, version, "good", rows=ROWS), writer="gate", sequence=version)
+    if batch:
+        build_store(folder.store, events, None)
+    return folder
+
+
+def _seconds(folder: RunFolder, experiment: Experiment, job: worker.Job, batch: bool) -> float:
+    if batch:
+        trainer = worker.trainer_of(folder, experiment, job)
+        start = time.perf_counter()
+        list(trainer.run_to_end())
+    else:
+        follower = follower_of(folder, experiment, job, Journal(folder.logs, job.name))
+        follower.resume()
+        start = time.perf_counter()
+        follower.run()
+    return time.perf_counter() - start
+
+
+def main() -> int:
+    """Measure every student, distilled; the budget is for each."""
+    told, met = [], True
+    for name, student in STUDENTS.items():
+        experiment = _experiment(student)
+        distilled = worker.jobs_of(experiment)[1][1]
+        pairs = []
+        with tempfile.TemporaryDirectory() as place:
+            for turn in range(TURNS):
+                sides = {batch: _prepare(Path(place) / f"{turn}-{batch}", batch, experiment) for batch in (True, False)}
+                order = (True, False) if turn % 2 else (False, True)
+                seconds = {batch: _seconds(sides[batch], experiment, distilled, batch) for batch in order}
+                pairs.append((ROWS / seconds[True], ROWS / seconds[False]))
+        ratio = statistics.median(stream / batch for batch, stream in pairs)
+        met &= ratio >= BUDGET
+        told.append([name, *(f"{statistics.median(side):,.0f}" for side in zip(*pairs, strict=True)), f"{ratio:.2f}"])
+    columns = ["student", "batch rows/s", "stream rows/s", "ratio"]
+    return tell(f"{ROWS:,} rows, distilled student, one process", columns, told, met, f">= {BUDGET}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
