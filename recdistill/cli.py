@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,7 @@ import typer
 
 from recdistill.errors import RecdistillError, UserError
 
-__all__ = ["app", "main"]
+__all__ = ["app", "guarded", "main"]
 
 INTERRUPTED = 130
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -51,6 +52,26 @@ def run(config: Config, data: Data = None, out: Out = None, set_: Set = None) ->
     from recdistill.pipeline import run_pipeline
 
     run_pipeline(load_file(config, set_), data, out)
+
+
+@app.command()
+def stream(
+    config: Config, data: Data = None, out: Out = None, set_: Set = None,
+    role: Annotated[str | None, typer.Option("--role", help="Only this process: batch, publish, ingest, gate, compact or a model.")] = None,
+) -> None:
+    """Batch phase, then streaming, every process or one; run it again to resume."""
+    from recdistill.config import load_file
+    from recdistill.streaming import run_stream
+
+    run_stream(load_file(config, set_), data, out, role)
+
+
+@app.command(hidden=True)
+def role(run_folder: Run, name: Annotated[str, typer.Argument()]) -> None:
+    """Run one process of a stream for the command that started it."""
+    from recdistill.streaming import run_child
+
+    run_child(run_folder, name)
 
 
 @app.command()
@@ -113,13 +134,33 @@ def inspect(run_folder: Run) -> None:
     inspect_stage(folder)
 
 
+@app.command()
+def watch(
+    run_folder: Run,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 8377,
+    host: Annotated[str, typer.Option("--host", help="Address to listen on; others than loopback can be read by anyone who reaches it.")]
+    = "127.0.0.1",
+) -> None:
+    """Serve the live page and the metrics of a run's stream."""
+    from recdistill.learn.folder import RunFolder
+    from recdistill.stream.watch import serve_watch
+
+    folder = RunFolder(run_folder)
+    serve_watch(folder, folder.experiment(), host, port)
+
+
 def main() -> None:
     """Run the command line: exit code 2 and one line for the user's mistakes, 1 for ours, 130 when interrupted."""
-    verbose = "--verbose" in sys.argv
     words = [word for word in sys.argv[1:] if word != "--verbose"] or ["--help"]
+    guarded(lambda: app(words, standalone_mode=False))
+
+
+def guarded(work: Callable[[], int | None]) -> None:
+    """Do `work`, and end the process: every way to fail becomes one line and an exit code."""
+    verbose = "--verbose" in sys.argv
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: processes end, the terminal is left in order
     try:
-        code = app(words, standalone_mode=False)
+        code = work()
     except KeyboardInterrupt:
         code = INTERRUPTED
     except Exception as error:
@@ -149,3 +190,7 @@ def _explained(error: Exception) -> tuple[str, int]:
 def _fail(message: str, code: int) -> None:
     print(f"recdistill: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -19,9 +19,18 @@ from recdistill.evaluate.report_text import number, title
 from recdistill.evaluate.summary import LABELS, StudentSummary, Summary, write_atomic
 from recdistill.evaluate.verdict import Verdict, primary_metric, verdicts
 
-__all__ = ["render", "write_report"]
+__all__ = ["house_style", "render", "write_report"]
 
 KINDS = {"claim": "Transfer shown", "unclear": "Not certain", "harm": "Harm shown", "none": "No claim"}
+
+
+def _template() -> str:
+    return files("recdistill.evaluate").joinpath("report_template.html").read_text(encoding="utf-8")
+
+
+def house_style() -> str:
+    """Return the page's style sheet, which other pages share."""
+    return _template().partition("<style>")[2].partition("</style>")[0].replace("$hidden", "")
 
 
 def _badge(verdict: Verdict) -> str:
@@ -97,9 +106,8 @@ def _typeset(sentence: str) -> str:
 def render(summary: Summary) -> str:
     """Return the whole page as HTML text; everything taken from `summary` is escaped."""
     said, metric = verdicts(summary), primary_metric(summary)
-    template = files("recdistill.evaluate").joinpath("report_template.html").read_text(encoding="utf-8")
     students = [(summary, i, name, student, metric) for i, (name, student) in enumerate(summary.students.items())]
-    return Template(template).substitute(
+    return Template(_template()).substitute(
         name=escape(summary.name),
         created=f"{summary.created.day} {summary.created:%B %Y, %H:%M} UTC",
         badges=", ".join(dict.fromkeys(KINDS[one.kind] for one in said.values())),
