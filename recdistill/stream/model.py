@@ -238,6 +238,7 @@ class Follower:
         """Record and keep what there is, and say that this is all."""
         self._flush(end=True)
         self._checkpoint()
+        self.recorder.settle()
         self.journal.tell("end", rows=self.recorder.rows, learned=int(self.sums["learned"]))
 
     def _lineage(self) -> dict[str, dict[str, int]]:
@@ -257,8 +258,8 @@ class Follower:
     def _checkpoint(self) -> None:
         """Publish everything that the next step depends on; what was said before is in the table first."""
         self._flush()
-        self.recorder.settle()
         tensors, learner = self.learner.state()
+        tensors = {name: value.clone() for name, value in tensors.items()}  # written while the model goes on
         parts: dict[str, Any] = {}
         for name, part in self._parts():
             arrays, parts[name] = part.state()
@@ -267,7 +268,7 @@ class Follower:
         if self.joiner:
             versions |= {"predictions": self.joiner.version, "verdicts": self.joiner.verdicts.version}
         self._saved = self.recorder.rows // self.stream.checkpoint_rows
-        self.checkpoints.publish(self.recorder.rows, Checkpoint(tensors, {
+        self.recorder.publish(self.checkpoints, Checkpoint(tensors, {
             "run": self.job.run, "rows": self.recorder.rows, "versions": versions, "heard": self._lineage(), "learner": learner,
             "parts": parts, "sums": dict(self.sums), "said": self.said,
         }))  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from recdistill.killpoints import reach
+from recdistill.learn.checkpoint import Checkpoint, Checkpoints
 from recdistill.stream.about import ModelAbout, to_metadata
 from recdistill.tables import PredictionLog
 
@@ -40,7 +42,7 @@ class Recorder:
     recorded: int = 0  # in the table, by any
     _waiting: list[pl.DataFrame] = field(default_factory=list)
     _last: float = 0.0
-    _writing: Future[None] | None = None
+    _writing: deque[Future[None]] = field(default_factory=deque)
     _thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
 
     def start(self, rows: int) -> None:
@@ -73,16 +75,19 @@ class Recorder:
 
         A thread does it while the model goes on; what went wrong there is raised by the next call, or by `settle`.
         """
-        self.settle()
+        self.settle(1)
         rows = pl.concat(self._waiting) if self._waiting else pl.DataFrame()
         self._waiting, self._last = [], time.monotonic()
-        self._writing = self._thread.submit(self._commit, rows, replace(about, rows=self.rows))
+        self._writing.append(self._thread.submit(self._commit, rows, replace(about, rows=self.rows)))
 
-    def settle(self) -> None:
-        """Wait until what was flushed is in the table."""
-        writing, self._writing = self._writing, None
-        if writing is not None:
-            writing.result()
+    def publish(self, checkpoints: Checkpoints, checkpoint: Checkpoint) -> None:
+        """Let the thread publish a checkpoint of this many rows, after what was flushed before: it refers to no row that could be lost."""
+        self._writing.append(self._thread.submit(checkpoints.publish, self.rows, checkpoint))
+
+    def settle(self, left: int = 0) -> None:
+        """Wait until what was flushed and published is on disk, all but the last `left` pieces of work."""
+        while len(self._writing) > left:
+            self._writing.popleft().result()
 
     def _commit(self, rows: pl.DataFrame, about: ModelAbout) -> None:
         while len(rows):
