@@ -195,6 +195,7 @@ class StreamConfig(_Strict):
     late_s: float = Field(default=86_400.0, gt=0)  # event seconds behind the newest; older samples are dropped and counted
     commit_rows: Positive = 2000  # rows that make a commit of predictions due, 4 a second at most; after a second what there is
     checkpoint_rows: Positive = 20_000  # rows per checkpoint, and per version of a teacher
+    teachers: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9._]+$")], ModelConfig] = {}  # beside the first, as teacher-NAME
     retain_days: Positive | None = None  # days of the tables that are kept, counted back from the newest; null: all
     health: HealthConfig = HealthConfig()
     patience_s: float = Field(default=600.0, ge=0)  # seconds to wait for a broker that is down

@@ -36,7 +36,8 @@ from recdistill.learn.signals import join_column
 from recdistill.models import TableOptions, Towers, build_backbone
 from recdistill.tables import EventLog, EventSchema, PredictionLog
 
-__all__ = ["TEACHER", "Job", "check_models", "crew", "facts_of", "finished", "jobs_of", "learner_of", "pairs_of", "parameters", "trainer_of"]
+__all__ = ["TEACHER", "Job", "check_models", "crew", "facts_of", "finished", "jobs_of", "learner_of", "pairs_of", "parameters",
+           "teachers_of", "trainer_of"]  # fmt: skip
 
 TEACHER = "teacher"
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -99,10 +100,15 @@ def jobs_of(experiment: Experiment) -> tuple[Job, list[Job]]:
     return teacher, list(students.values())
 
 
+def teachers_of(experiment: Experiment) -> list[Job]:
+    """Return the jobs of the teachers that stream beside the first."""
+    return [Job(f"{TEACHER}-{name}", config, None, 0, experiment.checkpoint_rows) for name, config in experiment.stream.teachers.items()]
+
+
 def check_models(experiment: Experiment) -> None:
     """Raise UserError for a model that cannot be built as the experiment says; no weight is allocated."""
     with torch.device("meta"):
-        for config in (experiment.teacher, *experiment.students.values()):
+        for config in (experiment.teacher, *experiment.students.values(), *experiment.stream.teachers.values()):
             _backbone(config, 0, fields=1, slots=1, actions=2)
 
 
