@@ -17,7 +17,7 @@ from tests.tables.samples import SCHEMA, events, said
 
 __all__ = ["DAY", "WALL", "MadeStream", "sums_of"]
 
-WALL = 1_800_000_000.0  # the writers' clock at the start
+WALL = 1_710_000_000.0  # the writers' clock at the start
 DAY = 86_400_000_000  # us
 START = 1_704_067_200_000_000  # 2024-01-01, as the samples' times
 RATE = 0.1  # of positives
