@@ -123,13 +123,19 @@ def _listening(host: str, port: int) -> socket.socket:
     return made
 
 
+class _Server(uvicorn.Server):
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and only then tell the address: who reads it can connect, and interrupt."""
+        await super().startup(sockets)
+        host, port = (sockets or [])[0].getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        print(f"http://{shown}:{port}/  (Prometheus: /metrics; Grafana: /grafana.json; Ctrl-C ends it)", flush=True)
+
+
 def serve(folder: RunFolder, experiment: Experiment, host: str, port: int) -> None:
     """Serve until interrupted; see `serve_watch`."""
-    listening = _listening(host, port)
-    shown = f"[{host}]" if ":" in host else host
-    print(f"http://{shown}:{listening.getsockname()[1]}/  (Prometheus: /metrics; Grafana: /grafana.json; Ctrl-C ends it)", flush=True)
-    config = uvicorn.Config(make_app(folder, experiment, host), log_level="warning", access_log=False, server_header=False,
-                            limit_concurrency=64, timeout_keep_alive=10, timeout_graceful_shutdown=2,
-                            h11_max_incomplete_event_size=16_384, http="h11", ws="none", lifespan="off")  # fmt: skip
-    with listening, suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets=[listening])
+    with _listening(host, port) as listening, suppress(KeyboardInterrupt):
+        config = uvicorn.Config(make_app(folder, experiment, host), log_level="warning", access_log=False, server_header=False,
+                                limit_concurrency=64, timeout_keep_alive=10, timeout_graceful_shutdown=2,
+                                h11_max_incomplete_event_size=16_384, http="h11", ws="none", lifespan="off")  # fmt: skip
+        _Server(config).run(sockets=[listening])
