@@ -29,7 +29,8 @@ from recdistill.learn.ingest import ingest, open_tables
 from recdistill.tables import PredictionLog
 
 __all__ = [
-    "demo_config", "evaluate_stage", "ingest_stage", "inspect_stage", "open_run", "print_summary", "report_stage", "run_pipeline", "train_stage",
+    "demo_config", "evaluate_stage", "ingest_stage", "inspect_stage", "open_run", "print_summary", "report_stage",
+    "run_pipeline", "train_stage",
 ]  # fmt: skip
 
 console = Console(highlight=False)

@@ -29,7 +29,8 @@ def end_with_parent() -> None:
     """End this process when the one that started it is gone, however that came about: its end of our stdin closes."""
 
     def wait() -> None:
-        sys.stdin.buffer.read()
+        while os.read(0, 1):  # not through sys.stdin, whose lock would be held when this process ends by itself
+            continue
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()

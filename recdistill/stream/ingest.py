@@ -1,0 +1,170 @@
+"""From the source to the tables, each row once in effect, whenever the process is killed.
+
+    fetch -> read -> dead letters -> behaviors -> outcomes -> events
+                     each commit says up to which offsets its table has everything
+
+The events commit closes a round. A round that was cut short is fetched again from its start: the tables that had their part
+of it say so, and rows are judged in order of arrival, so that they fare alike however rounds are cut.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from recdistill.config import Experiment
+from recdistill.errors import UserError
+from recdistill.killpoints import reach
+from recdistill.learn.folder import RunFolder, locked
+from recdistill.learn.ingest import handed_over
+from recdistill.stream.about import Health, IngestAbout, read_about, to_metadata
+from recdistill.stream.broker import server_url
+from recdistill.stream.faults import row_faults
+from recdistill.stream.journal import Journal
+from recdistill.stream.judge import Judge
+from recdistill.stream.letters import Letters
+from recdistill.stream.messages import Kind, Reader
+from recdistill.stream.rounds import Round
+from recdistill.stream.sources import Source, open_source
+from recdistill.tables import BehaviorLog, EventLog, OutcomeLog
+from recdistill.tables.commit import DeltaLog
+from recdistill.tables.dead import DeadLetters
+
+__all__ = ["WRITER", "Ingest", "run_ingest"]
+
+Array = np.ndarray[Any, np.dtype[Any]]
+WRITER = "ingest"
+MESSAGES = 256  # of one fetch
+PERIOD = 0.5  # seconds after which a round is committed with what there is
+REASONS = 100  # different ones that the journal tells
+
+
+def run_ingest(folder: RunFolder, experiment: Experiment, journal: Journal) -> int:
+    """Take rows from the source into the tables until it ends; return the rows taken since the hand-over.
+
+    Raises UserError when the batch phase has not handed over, another process ingests into this run, the broker stays
+    down, or a table cannot be written.
+    """
+    config = experiment.stream.source
+    with locked(folder.root / "lock.ingest", f"{folder.root}: another process ingests into this run; wait for it or stop it"):
+        ingest = Ingest(folder, experiment, journal)
+        if ingest.about.end:
+            return ingest.about.rows
+        tables = Path(config.path) if config.path else folder.root / "source"
+        with open_source(experiment.stream, server_url(folder.root, config), tables, journal) as source:
+            return ingest.run(source)
+
+
+class Ingest:
+    """The tables, and how far they are."""
+
+    def __init__(self, folder: RunFolder, experiment: Experiment, journal: Journal) -> None:
+        self.journal, self.commit_rows = journal, experiment.stream.commit_rows
+        self.events = EventLog.open(folder.tables / "events")
+        if handed_over(self.events) is None:
+            raise UserError(f"{folder.root}: there was no hand-over from batch to stream; run: recdistill stream CONFIG --role batch")
+        self.dead = DeadLetters.create(folder.dead)
+        self.others: dict[Kind, BehaviorLog | OutcomeLog] = {}
+        if (folder.tables / "behaviors").exists():
+            self.others["behaviors"] = BehaviorLog.open(folder.tables / "behaviors")
+        if (folder.tables / "outcomes").exists():
+            self.others["outcomes"] = OutcomeLog.open(folder.tables / "outcomes")
+        self.readers: dict[Kind, Reader] = {"events": _reader(self.events), **{kind: _reader(log) for kind, log in self.others.items()}}
+        self.about = _said(self.events)
+        self.done = {kind: _said(log).offsets for kind, log in self.others.items()}
+        self.letters_done = _said(self.dead).offsets
+        self.seen: dict[str, int] = {kind: log.version for kind, log in self.others.items()}
+        self.judge = Judge(self.events, experiment.stream.late_s, self.about.watermark)
+        self.told: set[str] = set()
+
+    def run(self, source: Source) -> int:
+        """Take rows until the source ends; return those taken since the hand-over."""
+        self.journal.tell("resumed" if self.about.offsets else "started", offsets=self.about.offsets, rows=self.about.rows)
+        parts, ended = set(source.partitions()), set[str]()
+        offsets, now = dict(self.about.offsets), Round()
+        while not self.about.end:
+            for message in source.fetch(offsets, MESSAGES, PERIOD):
+                offsets[message.partition] = message.position + 1
+                ended = ended | {message.partition} if now.take(message, self.readers) else ended - {message.partition}
+            over = now.rows >= self.commit_rows or time.monotonic() - now.begun >= PERIOD
+            if parts <= ended or (now.messages and over):
+                self._commit(now, parts <= ended)
+            if parts <= ended or over:
+                now = Round()
+        self.journal.tell("ended", rows=self.about.rows, dropped=self.about.dropped)
+        return self.about.rows
+
+    def _commit(self, now: Round, end: bool) -> None:
+        """Write a round: its rows, what was wrong with the others, and how far the source is read."""
+        reach("ingest.fetched")
+        letters, offsets = Letters(self.letters_done), now.offsets(self.about.offsets)
+        for message, error in now.unread:
+            letters.whole(message, error.reason, error.rows)
+        others = {kind: self._others(now, kind, letters) for kind in self.others}
+        events = self._events(now, letters)
+        about = IngestAbout(offsets, health=Health.now(time.time()))
+        self._bury(letters, about)
+        for kind, log in self.others.items():
+            if len(others[kind]):
+                self.seen[kind] = log.append(others[kind], writer=WRITER, sequence=log.last_sequence(WRITER) + 1, source=kind,
+                                             metadata=to_metadata(about))  # fmt: skip
+            reach(f"ingest.{kind}")
+        counted = {cause: self.about.dropped.get(cause, 0) + now.dropped.get(cause, 0) for cause in {**self.about.dropped, **now.dropped}}
+        self.about = IngestAbout(
+            offsets, dict(self.seen), max(self.judge.watermark, 0), self.about.rows + len(events), counted,
+            now.published or self.about.published, end, Health.now(time.time()),
+        )  # fmt: skip
+        sequence = self.events.last_sequence(WRITER) + 1
+        if len(events):
+            self.events.append(events, writer=WRITER, sequence=sequence, source="events", new_ids=True, metadata=to_metadata(self.about))
+        else:
+            self.events.mark(WRITER, sequence, to_metadata(self.about))
+        reach("ingest.events")
+
+    def _events(self, now: Round, letters: Letters) -> pl.DataFrame:
+        """Return the samples to take."""
+        if not now.tables["events"]:
+            return pl.DataFrame()
+        rows, of = now.of("events")
+        taken, reasons, dropped = self.judge.split(rows)
+        for cause, count in dropped.items():
+            now.drop(cause, count)
+        letters.some(now.messages, rows, of, reasons)
+        return rows if taken.all() else rows.filter(taken)
+
+    def _others(self, now: Round, kind: Kind, letters: Letters) -> pl.DataFrame:
+        """Return the behaviors or outcomes to take; those that a killed process committed are in the table."""
+        if not now.tables[kind]:
+            return pl.DataFrame()
+        rows, of = now.of(kind)
+        faults = row_faults(rows, kind, self.events.schema.tasks)
+        now.drop("invalid", len(faults) - faults.null_count())
+        letters.some(now.messages, rows, of, faults)
+        done = self.done[kind]
+        new = np.array([message.position >= done.get(message.partition, 0) for message in now.messages])
+        return rows.filter(faults.is_null() & pl.Series(new[of]))
+
+    def _bury(self, letters: Letters, about: IngestAbout) -> None:
+        rows = letters.frame()
+        if len(rows):
+            self.dead.append(rows, writer=WRITER, sequence=self.dead.last_sequence(WRITER) + 1, metadata=to_metadata(about))
+        reach("ingest.dead")
+        for reason, kind, count in rows.group_by("reason", "kind", maintain_order=True).agg(pl.col("rows").sum()).select(
+            "reason", "kind", "rows").iter_rows():  # fmt: skip
+            if reason not in self.told and len(self.told) < REASONS:
+                self.told.add(reason)
+                self.journal.tell("dead letters", kind=kind, reason=reason, rows=count, table=str(self.dead.path))
+
+
+def _reader(log: DeltaLog) -> Reader:
+    return Reader({name: kind for name, kind in log.types.items() if name not in log.partitions})
+
+
+def _said(log: DeltaLog) -> IngestAbout:
+    """Return what `ingest` last said in a table, nothing when it said nothing yet."""
+    commit = log.last_commit(WRITER)
+    return (read_about(IngestAbout, commit.about) if commit else None) or IngestAbout()

@@ -1,0 +1,185 @@
+"""The stages behind `recdistill stream`: the batch phase, then every process of the streaming phase, then the scores.
+
+    batch     reads the first rows into the tables, hands over, trains every model on them
+    publish   replays the rest of a log into the broker           gate      judges what teachers say
+    ingest    broker -> events, behaviors, outcomes               compact   merges small files, lets old days go
+    MODEL     events (+ predictions, verdicts) -> predictions, weights
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import torch
+
+from recdistill.config import Experiment
+from recdistill.data.store import build_store
+from recdistill.errors import UserError, did_you_mean
+from recdistill.evaluate.facts import ModelFacts, StudentModels, own_shift, settings_of
+from recdistill.evaluate.report import write_report
+from recdistill.evaluate.score import score
+from recdistill.evaluate.summary import write_summary
+from recdistill.learn import worker
+from recdistill.learn.folder import RunFolder
+from recdistill.learn.ingest import hand_over, ingest, open_tables
+from recdistill.pipeline import console, open_run, print_summary, train_stage
+from recdistill.stream.about import IngestAbout, ModelAbout, read_about
+from recdistill.stream.broker import local_nats
+from recdistill.stream.compact import run_compact
+from recdistill.stream.gate import run_gate
+from recdistill.stream.ingest import run_ingest
+from recdistill.stream.journal import Journal
+from recdistill.stream.publish import run_publish
+from recdistill.stream.setup import run_model, stream_checkpoints
+from recdistill.stream.supervisor import end_with_parent, supervise
+from recdistill.tables import EventLog, PredictionLog, VerdictLog
+
+__all__ = ["batch_stage", "roles_of", "run_child", "run_role", "run_stream", "score_stage"]
+
+STATUS_EVERY = 10.0  # seconds
+INTERRUPTED = 130  # exit code
+
+
+def run_stream(experiment: Experiment, data: Path | None, out: Path | None, role: str | None) -> None:
+    """Run the whole stream, or one role of it, until its source has ended; run it again to resume."""
+    folder = RunFolder(out or Path("runs") / experiment.name)
+    where = str(data.resolve()) if data else ""
+    if role is not None and role != "batch":
+        folder.belongs(experiment, where)
+        return run_role(folder, experiment, data, role)
+    with open_run(experiment, data, out) as folder:
+        batch_stage(folder, experiment, data)
+        if role is None:
+            _run_all(folder, experiment, data)
+            score_stage(folder, experiment)
+
+
+def batch_stage(folder: RunFolder, experiment: Experiment, data: Path | None) -> None:
+    """Fill the tables with the first rows, hand over to the stream, train every model on them; what is done stays done."""
+    rows = experiment.stream.batch_rows
+    with console.status("reading the log"):
+        ingest(folder, experiment, data, lambda done: None, rows)
+    versions = hand_over(folder)
+    events, behaviors = open_tables(folder)
+    PredictionLog.create(folder.predictions, events.schema.tasks)
+    VerdictLog.create(folder.verdicts)
+    if rows:
+        with console.status("building the store"):
+            store = build_store(folder.store, events, behaviors, {"events": versions["events"], "behaviors": versions.get("behaviors")})
+        train_stage(folder, experiment, None)
+        todo = [job for job in worker.teachers_of(experiment) if not worker.finished(folder, job, len(store))]
+        if todo:
+            with worker.crew(folder, experiment) as train:
+                for name, at in train(todo):
+                    if at.done == at.total:
+                        console.print(f"{name:<26} {at.rows_per_second:>9,.0f} rows/s", soft_wrap=True)
+
+
+def roles_of(folder: RunFolder, experiment: Experiment) -> tuple[list[str], list[str]]:
+    """Return (roles that come to an end with the source, roles that do not)."""
+    publish = ["publish"] if experiment.data.reader != "table" or experiment.data.path else []
+    return [*publish, "ingest", "gate", *_models(experiment)], ["compact"]
+
+
+def _models(experiment: Experiment) -> dict[str, worker.Job]:
+    teacher, students = worker.jobs_of(experiment)
+    return {job.name: job for job in (teacher, *worker.teachers_of(experiment), *students)}
+
+
+def run_role(folder: RunFolder, experiment: Experiment, data: Path | None, role: str) -> None:
+    """Run one process of the stream, here; UserError for a role that there is not."""
+    roles, helpers = roles_of(folder, experiment)
+    if role not in (*roles, *helpers):
+        raise UserError(f"--role {role}: no such role{did_you_mean(role, [*roles, *helpers])}")
+    journal = Journal(folder.logs, role)
+    if role == "publish":
+        run_publish(folder, experiment, data, journal)
+    elif role == "ingest":
+        run_ingest(folder, experiment, journal)
+    elif role == "gate":
+        run_gate(folder, experiment, journal)
+    elif role == "compact":
+        run_compact(folder, experiment.stream.retain_days, journal)
+    else:
+        torch.set_num_threads(1)  # models run side by side
+        run_model(folder, experiment, _models(experiment)[role], journal)
+
+
+def run_child(root: Path, role: str) -> None:
+    """Run one process of a stream that `run_stream` started; it ends with the one that started it."""
+    end_with_parent()
+    folder = RunFolder(root)
+    try:
+        run_role(folder, folder.experiment(), folder.data(), role)
+    except KeyboardInterrupt:  # the one that started it says so for all
+        os._exit(INTERRUPTED)
+
+
+def _run_all(folder: RunFolder, experiment: Experiment, data: Path | None) -> None:
+    """Run every role; a broker of our own beside them where the experiment names none."""
+    roles, helpers = roles_of(folder, experiment)
+    source, journal = experiment.stream.source, Journal(folder.logs, "stream")
+    if source.kind == "nats" and source.url is None:
+        with local_nats(folder.root):
+            _supervise(folder, roles, helpers, journal)
+    else:
+        _supervise(folder, roles, helpers, journal)
+
+
+def _supervise(folder: RunFolder, roles: list[str], helpers: list[str], journal: Journal) -> None:
+    told = time.monotonic()
+    for _ in supervise(folder.root, roles, helpers, journal):
+        if time.monotonic() - told > STATUS_EVERY:
+            told = time.monotonic()
+            console.print(_status(folder), soft_wrap=True)
+
+
+def _status(folder: RunFolder) -> str:
+    """Return one line: how far ingest and each model are."""
+    events, predictions = EventLog.open(folder.tables / "events"), PredictionLog.open(folder.predictions)
+    last = events.last_commit("ingest")
+    about = read_about(IngestAbout, last.about) if last else None
+    far: dict[str, int] = {}
+    for commit in predictions.commits(max(predictions.version - 200, -1)):
+        told = read_about(ModelAbout, commit.about)
+        if told:
+            far[commit.about["model"]] = told.rows
+    models = "  ".join(f"{name} {rows:,}" for name, rows in sorted(far.items()))
+    return f"streamed: {about.rows if about else 0:,} rows  {models}"
+
+
+def score_stage(folder: RunFolder, experiment: Experiment) -> None:
+    """Score the streaming phase from the tables: summary.json, report.html, the verdict."""
+    events = EventLog.open(folder.tables / "events")
+    begun = events.last_commit("handover")
+    first = events.rows(begun.version) if begun else 0
+    window = experiment.evaluate.model_copy(update={"start": first / max(events.rows(), 1)})
+    with console.status("scoring"):
+        summary = score(experiment.name, folder.tables, *_facts(folder, experiment), window)
+    write_summary(summary, folder.root / "summary.json")
+    write_report(summary, folder.root / "report.html")
+    print_summary(summary)
+    console.print(f"report: {folder.root / 'report.html'}", soft_wrap=True)
+
+
+def _facts(folder: RunFolder, experiment: Experiment) -> tuple[ModelFacts, dict[str, StudentModels]]:
+    teacher, students = worker.jobs_of(experiment)
+    facts = {job.name: _model_facts(folder, job) for job in (teacher, *students)}
+    paired = {
+        name: StudentModels([facts[raw.name] for raw, _ in pairs], [facts[distilled.name] for _, distilled in pairs])
+        for name, pairs in worker.pairs_of(experiment).items()
+    }
+    return facts[teacher.name], paired
+
+
+def _model_facts(folder: RunFolder, job: worker.Job) -> ModelFacts:
+    latest = stream_checkpoints(folder, job.name).latest()
+    if latest is None:
+        raise UserError(f"{folder.root}: {job.name} has streamed nothing yet; run: recdistill stream CONFIG")
+    state = latest[1].state
+    dense, sparse = worker.parameters(latest[1].tensors)
+    speed = state["sums"].get("learned", 0.0) / max(state["sums"].get("seconds", 0.0), 1e-9)
+    coverage = state["sums"].get("signals", 0.0) / max(state["sums"].get("learned", 0.0), 1.0)
+    return ModelFacts(job.name, job.seed, own_shift(job.config), dense, sparse, speed, coverage, settings_of(job.config, job.distill))
