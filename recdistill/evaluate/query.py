@@ -12,7 +12,7 @@ import polars as pl
 from recdistill.errors import RecdistillError
 from recdistill.evaluate import metrics
 from recdistill.evaluate.transfer import Samples
-from recdistill.tables import EventLog, PredictionLog
+from recdistill.tables import EventLog, OutcomeLog, PredictionLog
 
 __all__ = ["Frame", "Part", "load_window", "logits_of"]
 
@@ -95,14 +95,28 @@ def _marked(events: EventLog, version: int, task: str, start: float) -> tuple[pl
     return marked.slice(cut).rename({f"label_{task}": "label"}), len(rows)
 
 
+def _told_later(window: pl.DataFrame, outcomes: OutcomeLog, task: str) -> pl.DataFrame:
+    """Return the window, its missing labels filled by what was told later."""
+    told = pl.concat([rows.filter(pl.col("task") == task) for rows in outcomes.batches(columns=["sample_id", "task", "label"])])
+    told = told.group_by("sample_id").agg(later=pl.col("label").max())
+    labelled = window.join(told, on="sample_id", how="left", maintain_order="left")
+    filled = pl.coalesce("label", "later", pl.lit(0.0, pl.Float32))
+    return labelled.with_columns(label=filled).drop("later")
+
+
 def load_window(events: EventLog, version: int, task: str, start: float, group: str) -> Frame:
     """Return the rows after the first `start` share of the log whose label of `task` is known; memory O(log's ids).
 
+    Where there is a table of outcomes beside the events, a sample without a label has that of its outcomes, a positive if any
+    is one, and is a negative if it has none: what will still be told of the newest samples is not known yet.
     Also notes whether user and item were met before the window, and how many rows the user had before each row.
     Raises UserError when rows are to be grouped by request and the log has none.
     """
     events.schema.check_group(group)
     window, total = _marked(events, version, task, start)
+    outcomes = events.path.parent / "outcomes"
+    if outcomes.exists():
+        window = _told_later(window, OutcomeLog.open(outcomes), task)
     known = window.filter(pl.col("label").is_not_null())
     user = _codes(known["user_id"])
     groups = {"user": user} | ({"request": _requests(known, user)} if events.schema.has_request else {})

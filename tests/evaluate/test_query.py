@@ -11,7 +11,7 @@ from recdistill.evaluate import metrics
 from recdistill.evaluate.query import load_window, logits_of
 from recdistill.evaluate.slices import curve, slices
 from recdistill.evaluate.transfer import draw_all
-from recdistill.tables import EventLog, EventSchema, PredictionLog
+from recdistill.tables import EventLog, EventSchema, OutcomeLog, PredictionLog
 
 START = datetime(2024, 5, 1, tzinfo=UTC)
 TIME = pl.Datetime("us", "UTC")
@@ -50,6 +50,18 @@ def test_the_window_holds_the_known_labels_after_the_share(tmp_path):
     assert window.samples.label.tolist() == [0, 1, 1]
     assert window.samples.user.tolist() == window.samples.group.tolist() == [0, 1, 2]
     assert window.rows["seen"].to_list() == [1, 0, 2]
+
+
+def test_labels_that_are_told_later_are_scored_and_what_nobody_tells_is_a_negative(tmp_path):
+    rows = {"user_id": [1, 2, 1, 3, 2], "label": [1, None, None, None, None]}
+    log, frame = events_of(tmp_path, rows)
+    outcomes = OutcomeLog.create(tmp_path / "outcomes", log.schema)
+    ids = frame["sample_id"].to_list()
+    told = pl.DataFrame({"sample_id": [ids[1], ids[2], ids[2], ids[0]], "task": ["click"] * 4, "time": [START] * 4,
+                         "label": pl.Series([0, 0, 1, 0], dtype=pl.Float32)}).cast({"time": TIME})  # fmt: skip
+    outcomes.append(told, writer="test", sequence=0)
+    window = load_window(log, log.version, "click", 0.0, "user")
+    assert window.ids.tolist() == ids and window.samples.label.tolist() == [1, 0, 1, 0, 0]
 
 
 def test_new_means_first_met_inside_the_window_even_in_an_unlabelled_row(tmp_path):
