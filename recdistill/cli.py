@@ -69,9 +69,12 @@ def stream(
 @app.command(hidden=True)
 def role(run_folder: Run, name: Annotated[str, typer.Argument()]) -> None:
     """Run one process of a stream for the command that started it."""
-    from recdistill.streaming import run_child
+    try:
+        from recdistill.streaming import run_child
 
-    run_child(run_folder, name)
+        run_child(run_folder, name)
+    except KeyboardInterrupt:  # the one that started it says so for all
+        os._exit(INTERRUPTED)
 
 
 @app.command()

@@ -8,8 +8,8 @@
 
 from __future__ import annotations
 
-import os
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -26,20 +26,20 @@ from recdistill.learn.folder import RunFolder
 from recdistill.learn.ingest import hand_over, ingest, open_tables
 from recdistill.pipeline import console, open_run, print_summary, train_stage
 from recdistill.stream.about import IngestAbout, ModelAbout, read_about
-from recdistill.stream.broker import local_nats
+from recdistill.stream.broker import local_nats, server_url
 from recdistill.stream.compact import run_compact
 from recdistill.stream.gate import run_gate
 from recdistill.stream.ingest import run_ingest
 from recdistill.stream.journal import Journal
 from recdistill.stream.publish import run_publish
 from recdistill.stream.setup import run_model, stream_checkpoints
+from recdistill.stream.sources import open_source
 from recdistill.stream.supervisor import end_with_parent, supervise
 from recdistill.tables import EventLog, PredictionLog, VerdictLog
 
 __all__ = ["batch_stage", "roles_of", "run_child", "run_role", "run_stream", "score_stage"]
 
 STATUS_EVERY = 10.0  # seconds
-INTERRUPTED = 130  # exit code
 
 
 def run_stream(experiment: Experiment, data: Path | None, out: Path | None, role: str | None) -> None:
@@ -111,21 +111,25 @@ def run_child(root: Path, role: str) -> None:
     """Run one process of a stream that `run_stream` started; it ends with the one that started it."""
     end_with_parent()
     folder = RunFolder(root)
-    try:
-        run_role(folder, folder.experiment(), folder.data(), role)
-    except KeyboardInterrupt:  # the one that started it says so for all
-        os._exit(INTERRUPTED)
+    run_role(folder, folder.experiment(), folder.data(), role)
 
 
 def _run_all(folder: RunFolder, experiment: Experiment, data: Path | None) -> None:
     """Run every role; a broker of our own beside them where the experiment names none."""
     roles, helpers = roles_of(folder, experiment)
     source, journal = experiment.stream.source, Journal(folder.logs, "stream")
-    if source.kind == "nats" and source.url is None:
-        with local_nats(folder.root):
-            _supervise(folder, roles, helpers, journal)
-    else:
+    with local_nats(folder.root) if source.kind == "nats" and source.url is None else nullcontext():
+        if "publish" in roles:
+            _open_channel(folder, experiment, journal)
         _supervise(folder, roles, helpers, journal)
+
+
+def _open_channel(folder: RunFolder, experiment: Experiment, journal: Journal) -> None:
+    """Make the stream, topics or tables that the replay publishes into, so that ingest finds them whoever is first."""
+    source = experiment.stream.source
+    tables = Path(source.path) if source.path else folder.root / "source"
+    with open_source(experiment.stream, server_url(folder.root, source), tables, journal) as channel:
+        channel.create(EventLog.open(folder.tables / "events").schema)
 
 
 def _supervise(folder: RunFolder, roles: list[str], helpers: list[str], journal: Journal) -> None:

@@ -41,9 +41,10 @@ def compact_once(folder: RunFolder, retain_days: int | None, journal: Journal) -
         before = len(_parts(log))
         if before >= SMALL:
             log.compact()
-            gone = log.vacuum(RETAIN_HOURS)
-            merged += 1
-            journal.tell("compacted", table=log.path.name, files=f"{before} -> {len(_parts(log))}", removed=len(gone))
+            after = len(_parts(log))
+            if after < before:
+                merged += 1
+                journal.tell("compacted", table=log.path.name, files=f"{before} -> {after}", removed=len(log.vacuum(RETAIN_HOURS)))
     return merged
 
 

@@ -73,7 +73,10 @@ def _read(message: Message, readers: dict[Kind, Reader]) -> tuple[pa.Table, Wire
         raise Unreadable("removed by the broker before it was read; raise its retention", message.missing)
     if message.kind in readers:
         return readers[message.kind].read(message)
-    table, wire = Reader({}).read(message) if message.end else (None, Wire())
-    if table is None or not wire.end:
+    if isinstance(message.payload, pl.DataFrame):  # a table says its end with all its columns
+        table, wire = pa.table({}), Wire(message.published, end=message.end and not len(message.payload))
+    else:
+        table, wire = Reader({}).read(message) if message.end else (pa.table({}), Wire())
+    if not wire.end:
         raise Unreadable(f"this run has no table of {message.kind}")
     return table, wire
