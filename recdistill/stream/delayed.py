@@ -48,7 +48,9 @@ class Decisions:
 
     def arrived(self, store: LiveStore, rows: int) -> None:
         """Decide about the newest `rows` samples: those with a label are learned with it; then as `decide`."""
-        stage, labels = store.window["stage"][-rows:] if rows else np.zeros(0, np.int8), store.window["labels"][len(store) - rows :, 0]
+        if not rows:
+            return
+        stage, labels = store.window["stage"][-rows:], store.window["labels"][-rows:, 0]
         known = np.flatnonzero(~np.isnan(labels))
         stage[known] = CLOSED
         self._enqueue(store, len(store) - rows + known, labels[known], np.zeros(len(known), bool))
@@ -113,6 +115,8 @@ class Decisions:
 
     def spent(self, store: LiveStore, last: bool) -> int:
         """Return how many of the oldest samples nothing can happen to any more; with `last` no outcome will come."""
+        if not len(store):
+            return 0
         waiting = int(self.queue["position"].min(initial=store.window.first + len(store))) - store.window.first
         stage, time = store.window["stage"], store.window["time"]
         open_ = (stage == OPEN) | ((stage == NEGATIVE) & (time + self.window + self.late >= store.newest))

@@ -166,6 +166,13 @@ def test_models_learn_labels_that_come_later_and_do_the_same_after_a_kill(tmp_pa
     assert (last.missing.get("outcome late", 0) > 0) == (late == "ignore")
 
 
+def test_a_commit_without_samples_changes_nothing(tmp_path: Path) -> None:
+    stream = Stream(tmp_path)
+    stream.step([], [], told([0], [1.0], [0]))
+    stream.step([1], [np.nan], NONE)
+    assert stream.learned == [(0, 1.0, False)]
+
+
 def test_a_sample_that_is_unlabelled_for_ever_is_predicted_and_never_learned(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     run = StreamRun(tmp_path / "run", experiment_of("stream.labels.window_s=1.0e+9"), 1500)
