@@ -58,6 +58,7 @@ class DeltaLog:
         self.path = Path(path)
         self._handle: DeltaTable | None = None
         table = open_delta(self.path)
+        self.partitions = tuple(table.metadata().partition_columns)  # a table's own, whoever opens it
         self.about = str(table.metadata().configuration.get(KEY, ""))
         self.types = pl.Schema(table.schema().to_arrow())
         if not self.about:
