@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from recdistill.stream.about import Sums
-from recdistill.stream.journal import Journal
+from recdistill.stream.journal import Journal, read_journals
 from recdistill.stream.state import GONE, SAID, StateReader, read_state
 from recdistill.stream.tracks import POINTS, ROWS, Curve, Figures, Track, Window, role_of
 from recdistill.tables import VerdictLog
@@ -127,6 +127,10 @@ def test_a_model_that_was_rolled_back_tells_its_rows_anew() -> None:
     curve.add(1.5, window.figures())
     assert window.figures() == Figures.between(Sums(), sums_of(1500.0, 0.3))
     assert [point[0] for point in curve.points] == [1.0, 1.5]
+    for k in range(1, 61):
+        window.add(sums_of(1000.0 * k, 0.9))
+    window.add(sums_of(2000.0, 0.4))
+    assert window.figures() == Figures.between(Sums(), sums_of(2000.0, 0.4))
 
 
 def test_figures_need_labels_of_both_kinds() -> None:
@@ -229,6 +233,20 @@ def test_what_happened_comes_from_the_journals_and_is_plain_text(made: MadeStrea
     state = reader(made).read(made.wall)
     assert [(one.process, one.event, one.about) for one in state.happened] == [("gate", "quarantined", "version=3  odd=nan")]
     assert json.loads(state.to_json())["happened"][0]["process"] == "gate"
+
+
+def test_only_the_end_of_a_long_journal_is_read(made: MadeStream, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = Journal(made.folder.logs, "gate")
+    for k in range(50):
+        journal.tell("x", k=k)
+    monkeypatch.setattr("recdistill.stream.journal.LINE", 100)
+    assert [line["k"] for line in read_journals(made.folder.logs, 3)] == [47, 48, 49]
+    size = journal.path.stat().st_size
+    with journal.path.open("r+b") as file:
+        file.write(b" " * (size // 2))  # what is far back is not looked at
+    assert [line["k"] for line in read_journals(made.folder.logs, 3)] == [47, 48, 49]
+    monkeypatch.setattr("recdistill.stream.journal.LINE", 10)
+    assert read_journals(made.folder.logs, 3) == []  # a line that begins before is left out, not misread
 
 
 @pytest.mark.parametrize(("name", "role", "student"), [

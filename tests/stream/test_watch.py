@@ -23,7 +23,7 @@ from recdistill.stream.watch.metrics import expose
 from recdistill.stream.watch.page import render
 from recdistill.stream.watch.server import make_app
 from recdistill.tables import VerdictLog
-from tests.stream.streams import MadeStream
+from tests.stream.streams import MadeStream, sums_of
 
 SCRIPT = Path(sys.executable).with_name("recdistill")
 
@@ -140,6 +140,22 @@ def test_everything_given_is_escaped(tmp_path: Path) -> None:
     made.ingest(1, dropped={evil: 1})
     html = render(StateReader(made.folder, made.experiment).read(made.wall))
     assert html.count(evil) == 0 and html.count("&lt;script&gt;x") > 5
+
+
+def test_a_stream_that_is_done_says_so_whatever_there_is_to_look_at(tmp_path: Path) -> None:
+    made = MadeStream(tmp_path / "run")
+    made.ingest(10, end=True)
+    made.model("teacher", sums_of(10, 0.3), end=True)
+    made.judge(VerdictLog.row("teacher", 1, "quarantined"), end=True)
+    state = StateReader(made.folder, made.experiment).read(made.wall)
+    assert state.level == "look" and "every process is done" in render(state)
+
+
+def test_the_docs_name_every_metric(client: TestClient) -> None:
+    page = Path(__file__).parents[2].joinpath("docs", "watch-a-stream.md").read_text(encoding="utf-8")
+    told = set(re.findall(r"`(recdistill_\w+)`", page))
+    families = text_string_to_metric_families(client.get("/metrics").text)
+    assert told == {s.name for family in families for s in family.samples}
 
 
 def test_a_port_in_use_is_named(made: MadeStream) -> None:

@@ -56,7 +56,7 @@ def _headline(state: State) -> str:
     stalled = [one.name for one in state.processes if one.status == "stalled"]
     if state.level == "none":
         return "The stream has not begun"
-    if state.level == "ended":
+    if all(one.status == "ended" for one in state.processes):
         return "The source has ended, and every process is done"
     if stalled:
         return f"{escape(', '.join(stalled[:3]))}{' and others' * (len(stalled) > 3)} stalled"
@@ -84,7 +84,8 @@ def _lag_card(state: State) -> str:
     worst = max(rows, key=lambda one: one.lag_rows or 0)
     seconds = max((one.lag_seconds or 0.0 for one in rows), default=0.0)
     weights = max((one.label_to_weights or 0.0 for one in state.models), default=0.0)
-    text = f"{escape(worst.name)} most; {parts.duration(seconds)} of event time; label to weights {parts.duration(weights)}"
+    who = f"{escape(worst.name)} most; " if worst.lag_rows else ""
+    text = f"{who}{parts.duration(seconds)} of event time; label to weights {parts.duration(weights)}"
     return _card("Behind", f"{count(worst.lag_rows or 0)} <small>rows</small>", text, "harm" if worst.status == "stalled" else "")
 
 
