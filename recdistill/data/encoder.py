@@ -61,12 +61,18 @@ def _encode_field(name: str, values: pl.Series, vocabulary: Ids) -> Array:
 def _encode_list(name: str, values: pl.Series, vocabulary: Ids) -> Array:
     """Return int32 [n, LIST_SLOTS], padded with 0."""
     out = np.zeros((len(values), LIST_SLOTS), np.int32)
+    row, flat = _list_values(values)
+    if len(flat):
+        slot = np.arange(len(row)) - np.searchsorted(row, row)
+        out[row, slot] = _encode_field(name, flat, vocabulary)
+    return out
+
+
+def _list_values(values: pl.Series) -> tuple[Array, pl.Series]:
+    """Return (row, value) of the first LIST_SLOTS entries of every list, empty ones left out."""
     heads = pl.DataFrame({"v": values.cast(pl.List(pl.String)).list.head(LIST_SLOTS)}).with_row_index("row")
     flat = heads.explode("v").drop_nulls("v")
-    if len(flat):
-        slot = flat.select(pl.int_range(pl.len()).over("row")).to_series().to_numpy()
-        out[flat["row"].to_numpy(), slot] = _encode_field(name, flat["v"], vocabulary)
-    return out
+    return flat["row"].to_numpy().astype(np.int64), flat["v"]
 
 
 class Encoder:
@@ -84,6 +90,24 @@ class Encoder:
             raise UserError(f"behaviors: column 'action' has more than {MOST_ACTIONS} types (the last is {self.actions[-1]!r}); "
                             "name a column of few types as data.behaviors.action, or none")  # fmt: skip
         return np.asarray(names.replace_strict(self.actions, list(range(len(self.actions)))).to_numpy(), np.uint8)
+
+    def meet(self, rows: pl.DataFrame) -> None:
+        """Number what is new among the context of `rows` in the order of rows, so that it does not matter how they are cut."""
+        known: list[tuple[Array, pl.Series]] = []
+        for name, values in _field_values(rows, self.schema):
+            distinct, at = distinct_of(values)
+            first = np.unique(at, return_index=True)[1]
+            known.append((first, pl.Series([f"{name}={value}" for value in distinct], dtype=pl.String)))
+        for name in (name for name, kind in self.schema.features.items() if kind.startswith("list")):
+            row, values = _list_values(rows[name])
+            distinct, at = distinct_of(values)
+            first = row[np.unique(at, return_index=True)[1]]
+            known.append((first, pl.Series([f"{name}={value}" for value in distinct], dtype=pl.String)))
+        keys = pl.concat([values for _, values in known])
+        new = np.flatnonzero(self.context.encode(keys, grow=False) == 0)
+        if len(new):
+            first = np.concatenate([rows_ for rows_, _ in known])[new]
+            self.context.encode(keys[new[np.argsort(first, kind="stable")]], grow=True)
 
     def rows(self, rows: pl.DataFrame) -> dict[str, Array]:
         """Return the columns of a sample store for a chunk of the events table, but for those about histories."""

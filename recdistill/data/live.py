@@ -108,6 +108,7 @@ class LiveStore:
             self._add(rows[piece], {name: value[piece] if isinstance(value, np.ndarray) else value for name, value in extra.items()})
 
     def _add(self, rows: pl.DataFrame, extra: dict[str, Array | float]) -> None:
+        self.encoder.meet(rows)
         columns = self.encoder.rows(rows)
         self.newest = max(self.newest, int(columns["time"].max()))
         if not self.behaviors:

@@ -6,6 +6,7 @@ counted by its cause. What is decided about a sample is a function of the tables
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from recdistill.tables.follow import Commit
 __all__ = ["Joiner", "empty_columns"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
+SILENT = 60.0  # seconds without a word after which a teacher, or the gate, counts as down
+NEVER = np.iinfo(np.int64).max
 UNDECIDED, SAID, HEARD, BARRED, GIVEN_UP = 0, 1, 2, 3, 4  # a sample's fate: nothing yet, not judged yet, used, bad version, no more
 EARLY = {"sample_id": "int64", "time": "int64", "teacher": "int8", "version": "int32", "row": "int64", "logits": "float32"}
 
@@ -40,6 +43,7 @@ class Joiner:
     def __init__(self, predictions: Path, verdicts: Path, tasks: int, wait: float, first: str) -> None:
         self.log, self.verdict_log = PredictionLog.open(predictions), VerdictLog.open(verdicts)
         self.verdicts = Verdicts()
+        self._last_word = time.monotonic()  # when a teacher or the gate was heard last
         self._changed = True  # what was decided before may be decided otherwise now
         self.tasks, self.wait, self.first = tasks, int(wait * 1e6), first
         self.version = -1  # of the predictions table, read up to
@@ -54,6 +58,7 @@ class Joiner:
     def update(self) -> bool:
         """Take up new verdicts; return whether there were any."""
         changed = self.verdicts.update(self.verdict_log)
+        self._last_word = time.monotonic() if changed else self._last_word
         self._changed |= changed
         return changed
 
@@ -69,6 +74,7 @@ class Joiner:
             about, model = read_about(ModelAbout, commit.about), commit.about.get("model", "")
             if about is None or not (model == self.first or model.startswith(f"{self.first}-")):
                 continue
+            self._last_word = time.monotonic()
             (self.ended.add if about.end else self.ended.discard)(model)
             if commit.parts:
                 self._take(commit, model, store)
@@ -145,14 +151,17 @@ class Joiner:
     def ready(self, store: LiveStore, newest: int) -> int:
         """Return how many of the oldest samples are decided about; `newest` is the event time, us, that has been reached.
 
-        Those that have waited too long are given up, and so are all without a signal once every teacher has ended.
+        Given up are those without a signal whose teacher has gone on for longer than `wait` without them, or has ended; and,
+        where neither teacher nor gate has said anything for SILENT seconds, all that are older than the newest by `wait`.
         """
         if not len(store):
             return 0
         fate = store.window["fate"]
-        horizon = max(newest, self.watermark) - self.wait
-        silent = self.ended.issuperset(self.teachers)
-        gone = ((fate == UNDECIDED) & silent) | ((fate <= SAID) & (store.window["time"] < horizon))
+        time_ = store.window["time"]
+        passed = self.watermark if not self.ended.issuperset(self.teachers) else NEVER
+        gone = (fate == UNDECIDED) & (time_ < passed - self.wait)
+        if time.monotonic() - self._last_word > SILENT:
+            gone |= (fate <= SAID) & (time_ < max(newest, self.watermark) - self.wait)
         open_ = np.flatnonzero((fate <= SAID) & ~gone)
         count = int(open_[0]) if len(open_) else len(fate)
         given_up = np.flatnonzero(gone[:count])

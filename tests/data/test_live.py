@@ -98,6 +98,19 @@ def test_a_restart_sees_what_an_uninterrupted_run_sees(seed: int, n: int, saved:
         assert again.window.first == saved // 2
 
 
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 50), st.lists(st.integers(0, 50), max_size=4))
+def test_how_commits_are_cut_changes_no_number(seed: int, n: int, cuts: list[int]) -> None:
+    rows = samples(np.random.default_rng(seed), n)
+    with TemporaryDirectory() as folder:
+        one, other = (LiveStore(Path(folder) / name, DELAYED, None, behaviors=False) for name in ("one", "other"))
+        one.add(rows)
+        for low, high in zip([0, *sorted(cuts)], [*sorted(cuts), n], strict=True):
+            other.add(rows[low:high])
+        for name in ("context", "lists", "user", "item", "labels", "upto"):
+            np.testing.assert_array_equal(one.window[name], other.window[name])
+
+
 def test_a_store_without_its_files_is_not_taken_up(tmp_path: Path) -> None:
     rows = plain(samples(np.random.default_rng(0), 30))
     store = LiveStore(tmp_path / "live", PLAIN, None, behaviors=False)

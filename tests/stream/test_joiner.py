@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from recdistill.data.live import LiveStore
+from recdistill.stream import joiner
 from recdistill.stream.about import ModelAbout, to_metadata
 from recdistill.stream.joiner import Joiner, empty_columns
 from recdistill.tables import PredictionLog, VerdictLog
@@ -91,7 +92,22 @@ def test_nothing_is_heard_before_the_gate_has_cleared_it(table: Table) -> None:
     assert not counted and table.joiner.missing["quarantined"] == 3
 
 
-def test_a_sample_is_given_up_after_the_bound_and_its_signal_counted_as_late(table: Table) -> None:
+def test_a_sample_is_given_up_when_its_teacher_has_gone_on_without_it(table: Table) -> None:
+    table.verdict("good")
+    table.samples([0, 1, 2, 3, 9])
+    table.say([9])
+    assert table.ready() == 5 and table.heard() == [None] * 4 + of([9])  # samples 0 to 3 are more than WAIT older
+
+
+def test_a_teacher_that_is_only_behind_is_waited_for(table: Table) -> None:
+    table.samples([0, 1])
+    assert table.ready(int(table.store.window["time"][0]) + 10**12) == 0
+
+
+def test_a_silent_teacher_is_waited_for_up_to_the_bound_and_its_signal_counted_as_late(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(joiner, "SILENT", -1.0)
     table.verdict("good")
     table.samples([0, 1, 2, 3])
     start = int(table.store.window["time"][0])
