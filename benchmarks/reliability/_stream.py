@@ -117,8 +117,9 @@ def result_of(root: Path) -> Result:
         latest = stream_checkpoints(folder, model).latest()
         if latest is None:
             raise SystemExit(f"{model} has no checkpoint")
-        weights[model] = {name: value for name, value in latest[1].tensors.items() if name.split("/")[0] in ("network", "table", "optimiser")}
-        sums = {name: value for name, value in latest[1].state["sums"].items() if name not in ("seconds", "waiting")}
+        learned = [name for name in latest[1].tensors if name.split("/")[0] in ("network", "table", "optimiser")]
+        weights[model] = {name: latest[1].tensors[name] for name in learned}
+        sums = {name: latest[1].state["sums"].get(name, 0) for name in ("labels", "positives", "learned", "signals")}  # counts
         counts[model] = (latest[0], latest[1].state["heard"], sums)
     said = PredictionLog.open(folder.predictions).scan().collect().drop("date").sort("model", "sample_id")
     events = EventLog.open(folder.tables / "events").scan().collect().sort("sample_id")
