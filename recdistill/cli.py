@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -150,6 +151,66 @@ def watch(
 
     folder = RunFolder(run_folder)
     serve_watch(folder, folder.experiment(), host, port)
+
+
+Teacher = Annotated[str, typer.Option("--model", help="The teacher.")]
+Versions = Annotated[str, typer.Argument(help="One, as 12, or the first and the last, as 12-14.")]
+
+
+@app.command()
+def revoke(
+    run_folder: Run, versions: Versions, reason: Annotated[str, typer.Option("--reason", help="Why; it is kept.")],
+    model: Teacher = "teacher",
+) -> None:
+    """Take back a teacher's versions: students that learned from them go back to before they did."""
+    from recdistill.operate import revoke_stage
+
+    revoke_stage(run_folder, versions, model, reason)
+
+
+@app.command()
+def release(run_folder: Run, versions: Versions, model: Teacher = "teacher") -> None:
+    """Let students hear versions of a teacher that were quarantined or revoked."""
+    from recdistill.operate import release_stage
+
+    release_stage(run_folder, versions, model)
+
+
+@app.command()
+def lineage(run_folder: Run, model: Annotated[str, typer.Argument(help="A student, as light.distilled.s0.")]) -> None:
+    """Show what each checkpoint of a student learned from."""
+    from recdistill.operate import lineage_stage
+
+    lineage_stage(run_folder, model)
+
+
+@app.command()
+def promote(
+    run_folder: Run, model: Annotated[str, typer.Argument(help="A student to serve, or a teacher to hear.")],
+    rows: Annotated[int | None, typer.Option("--rows", help="Which checkpoint; default the newest.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Even when it is worse than what is served.")] = False,
+    start: Annotated[datetime | None, typer.Option("--from", help="A teacher's turn begins with samples of this time (UTC).")] = None,
+) -> None:
+    """Serve a student's checkpoint, or let students hear another teacher."""
+    from recdistill.operate import promote_stage
+
+    promote_stage(run_folder, model, rows, force, start.replace(tzinfo=UTC) if start else None)
+
+
+@app.command()
+def rollback(run_folder: Run) -> None:
+    """Serve again what was served before."""
+    from recdistill.operate import rollback_stage
+
+    rollback_stage(run_folder)
+
+
+@app.command()
+def compact(run_folder: Run, retain_days: Annotated[int | None, typer.Option("--retain-days", min=1)] = None) -> None:
+    """Merge the small files of a run's tables, and let old days go."""
+    from recdistill.operate import compact_stage
+
+    compact_stage(run_folder, retain_days)
 
 
 def main() -> None:
