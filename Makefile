@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test lint bench clean
+.PHONY: install demo test lint bench reliability clean
 
 install: .venv/.installed
 
@@ -24,6 +24,10 @@ lint: install
 # Each benchmark prints its own table and exits non-zero when its budget is missed; one miss does not hide the others.
 bench: install
 	@status=0; for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file || status=1; done; exit $$status
+
+# What a stream survives. Needs nats-server and strace; about an hour.
+reliability: install
+	@status=0; for file in benchmarks/reliability/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file || status=1; done; exit $$status
 
 clean:
 	rm -rf .venv
