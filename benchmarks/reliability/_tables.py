@@ -1,0 +1,154 @@
+"""What poison, disorder and hybrid share: a run's tables written as ingest and a scripted teacher would, and real models on them."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+
+from recdistill.config import Experiment
+from recdistill.data.readers import open_log
+from recdistill.evaluate.metrics import auc, normalized_entropy
+from recdistill.learn import worker
+from recdistill.learn.checkpoint import Checkpoint
+from recdistill.learn.folder import RunFolder
+from recdistill.stream.about import IngestAbout, ModelAbout, read_about, to_metadata
+from recdistill.stream.gate import run_gate
+from recdistill.stream.journal import Journal
+from recdistill.stream.setup import run_model, stream_checkpoints
+from recdistill.tables import EventLog, OutcomeLog, PredictionLog, VerdictLog
+from recdistill.tables.follow import Commit
+
+__all__ = ["Said", "Tables", "interval", "quality", "quiet", "same", "said_by"]
+
+COMMIT = 500  # rows
+torch.set_num_threads(1)
+
+
+@dataclass(frozen=True)
+class Said:
+    """A commit of the teacher: its version, its rows, and the metadata that it carries."""
+
+    version: int
+    rows: pl.DataFrame
+    about: dict[str, str]
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep journals off the terminal."""
+    with contextlib.redirect_stderr(io.StringIO()):
+        yield
+
+
+class Tables:
+    """A run without a batch phase under `root`; `events` in order of arrival, cut into commits of 500 rows."""
+
+    def __init__(self, root: Path, experiment: Experiment) -> None:
+        self.folder, self.experiment = RunFolder(root), experiment
+        log = open_log(experiment.data, None)
+        self.schema = replace(log.schema, features={})
+        self.rows = pl.concat(list(log.batches())).select(list(self.schema.columns()))
+        self.events = EventLog.create(self.folder.tables / "events", self.schema)
+        self.outcomes = OutcomeLog.create(self.folder.tables / "outcomes", self.schema) if experiment.stream.labels.window_s else None
+        PredictionLog.create(self.folder.predictions, self.schema.tasks)
+        self.verdicts = VerdictLog.create(self.folder.verdicts)
+        self.events.mark("handover", 0, {})
+        self.models = {job.name: job for jobs in [worker.jobs_of(experiment)] for job in (jobs[0], *jobs[1])}
+
+    def ingest(self, rows: pl.DataFrame, outcomes: pl.DataFrame | None = None) -> None:
+        """Commit all samples as ingest would, and each outcome before the first samples that are later than it."""
+        newest = rows["time"].dt.epoch("us").cum_max().to_numpy()
+        told, seen = 0, {}
+        for k, at in enumerate(range(0, len(rows), COMMIT)):
+            part = rows[at : at + COMMIT]
+            end = at + COMMIT >= len(rows)
+            if self.outcomes is not None and outcomes is not None:
+                upto = len(outcomes) if end else int(outcomes["arrived"].search_sorted(part["time"][0]))
+                if upto > told:
+                    seen = {"outcomes": self.outcomes.append(outcomes[told:upto].drop("arrived"), writer="ingest", sequence=k)}
+                    told = upto
+            about = IngestAbout(watermark=int(newest[at + len(part) - 1]), rows=at + len(part), seen=seen, end=end)
+            self.events.append(part, writer="ingest", sequence=k, new_ids=True, metadata=to_metadata(about))
+
+    def record(self, said: Iterable[Said]) -> None:
+        """Commit what a scripted teacher says, the last with the end."""
+        log = PredictionLog.open(self.folder.predictions)
+        told = list(said)
+        for k, each in enumerate(told):
+            about = replace(read_about(ModelAbout, each.about) or ModelAbout(), end=k + 1 == len(told))
+            log.append(each.rows, model=worker.TEACHER, version=each.version, kind="imported", writer="scripted", sequence=k,
+                       metadata={**each.about, **to_metadata(about)}, new_samples=True)  # fmt: skip
+
+    def verdict(self, versions: Iterable[int], verdict: str) -> None:
+        """Say of versions of the teacher that they are good (all rows), or what `verdict` says; in one commit."""
+        rows = [VerdictLog.row(worker.TEACHER, version, verdict, rows=10**9) for version in versions]  # type: ignore[arg-type]
+        if rows:
+            self.verdicts.append(pl.concat(rows), writer="scripted", sequence=self.verdicts.last_sequence("scripted") + 1)
+
+    def gate(self) -> int:
+        """Run the gate to the end; return the windows it judged."""
+        with quiet():
+            return run_gate(self.folder, self.experiment, Journal(self.folder.logs, "gate"))
+
+    def run(self, model: str) -> Checkpoint:
+        """Run a model to the end of the source; return its newest checkpoint."""
+        with quiet():
+            run_model(self.folder, self.experiment, self.models[model], Journal(self.folder.logs, model))
+        latest = stream_checkpoints(self.folder, model).latest()
+        if latest is None:
+            raise SystemExit(f"{model} has no checkpoint")
+        return latest[1]
+
+    def copy(self, root: Path) -> Tables:
+        """Return this run as it stands, at another place."""
+        shutil.copytree(self.folder.root, root)
+        found = object.__new__(Tables)
+        found.__dict__ = self.__dict__ | {"folder": RunFolder(root), "verdicts": VerdictLog.open(root / "verdicts"),
+                                          "events": EventLog.open(root / "tables" / "events")}  # fmt: skip
+        return found
+
+    def logits(self, model: str) -> np.ndarray:
+        """Return what a model said of the first task, in order of `rows`."""
+        said = pl.concat(list(PredictionLog.open(self.folder.predictions).of(model)))
+        if len(said) != said["sample_id"].n_unique():
+            raise SystemExit(f"{model} said something twice")
+        name = f"logit_{self.schema.tasks[0]}"
+        return self.rows.select("sample_id").join(said, on="sample_id", how="left", maintain_order="left")[name].to_numpy()
+
+    def labels(self) -> np.ndarray:
+        """Return the first task's labels, in order of `rows`."""
+        return self.rows[f"label_{self.schema.tasks[0]}"].to_numpy()
+
+
+def said_by(tables: Tables) -> list[Said]:
+    """Return what the real teacher of a run said, commit by commit."""
+    log = PredictionLog.open(tables.folder.predictions)
+    found: list[Commit] = [c for c in log.commits(-1) if c.parts and c.about.get("model") == worker.TEACHER]
+    return [Said(int(c.about["model_version"]), log.read(c).drop("model", "date", "version", "kind"),
+                 {k: v for k, v in c.about.items() if k not in ("model", "model_version")}) for c in found]  # fmt: skip
+
+
+def same(one: Checkpoint, other: Checkpoint) -> bool:
+    """Return whether network, table and optimiser are equal bit for bit."""
+    names = [name for name in one.tensors if name.split("/")[0] in ("network", "table", "optimiser")]
+    return all(torch.equal(one.tensors[name], other.tensors[name]) for name in names)
+
+
+def quality(label: np.ndarray, logit: np.ndarray) -> tuple[float, float]:
+    """Return (NE, AUC) of progressive predictions."""
+    return normalized_entropy(label, logit), auc(label, logit)
+
+
+def interval(differences: list[float]) -> tuple[float, float]:
+    """Return (mean, half width of the 95 % interval by Student's t) of paired differences, at least two."""
+    n = len(differences)
+    t = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}.get(n, 2.2)
+    return float(np.mean(differences)), float(t * np.std(differences, ddof=1) / np.sqrt(n))
