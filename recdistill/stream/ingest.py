@@ -10,7 +10,6 @@ of it say so, and rows are judged in order of arrival, so that they fare alike h
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,7 +28,7 @@ from recdistill.stream.judge import Judge
 from recdistill.stream.letters import Letters
 from recdistill.stream.messages import Kind, Reader
 from recdistill.stream.rounds import Round
-from recdistill.stream.sources import Source, open_source
+from recdistill.stream.sources import Source, open_source, source_tables
 from recdistill.tables import BehaviorLog, EventLog, OutcomeLog
 from recdistill.tables.commit import DeltaLog
 from recdistill.tables.dead import DeadLetters
@@ -54,8 +53,8 @@ def run_ingest(folder: RunFolder, experiment: Experiment, journal: Journal) -> i
         ingest = Ingest(folder, experiment, journal)
         if ingest.about.end:
             return ingest.about.rows
-        tables = Path(config.path) if config.path else folder.root / "source"
-        with open_source(experiment.stream, server_url(folder.root, config), tables, journal) as source:
+        url, tables = server_url(folder.root, config), source_tables(folder.root, config)
+        with open_source(experiment.stream, url, tables, journal) as source:
             return ingest.run(source)
 
 
@@ -78,6 +77,7 @@ class Ingest:
         self.done = {kind: _said(log).offsets for kind, log in self.others.items()}
         self.letters_done = _said(self.dead).offsets
         self.seen: dict[str, int] = {kind: log.version for kind, log in self.others.items()}
+        self.next = {log.path: log.last_sequence(WRITER) + 1 for log in (self.events, self.dead, *self.others.values())}
         self.judge = Judge(self.events, experiment.stream.late_s, self.about.watermark)
         self.told: set[str] = set()
 
@@ -110,7 +110,7 @@ class Ingest:
         self._bury(letters, about)
         for kind, log in self.others.items():
             if len(others[kind]):
-                self.seen[kind] = log.append(others[kind], writer=WRITER, sequence=log.last_sequence(WRITER) + 1, source=kind,
+                self.seen[kind] = log.append(others[kind], writer=WRITER, sequence=self._sequence(log), source=kind,
                                              metadata=to_metadata(about))  # fmt: skip
             reach(f"ingest.{kind}")
         counted = {cause: self.about.dropped.get(cause, 0) + now.dropped.get(cause, 0) for cause in {**self.about.dropped, **now.dropped}}
@@ -118,12 +118,17 @@ class Ingest:
             offsets, dict(self.seen), max(self.judge.watermark, 0), self.about.rows + len(events), counted,
             now.published or self.about.published, end, Health.now(time.time()),
         )  # fmt: skip
-        sequence = self.events.last_sequence(WRITER) + 1
+        sequence = self._sequence(self.events)
         if len(events):
             self.events.append(events, writer=WRITER, sequence=sequence, source="events", new_ids=True, metadata=to_metadata(self.about))
         else:
             self.events.mark(WRITER, sequence, to_metadata(self.about))
         reach("ingest.events")
+
+    def _sequence(self, log: DeltaLog) -> int:
+        """Return the next sequence number for a table."""
+        self.next[log.path] += 1
+        return self.next[log.path] - 1
 
     def _events(self, now: Round, letters: Letters) -> pl.DataFrame:
         """Return the samples to take."""
@@ -151,7 +156,7 @@ class Ingest:
     def _bury(self, letters: Letters, about: IngestAbout) -> None:
         rows = letters.frame()
         if len(rows):
-            self.dead.append(rows, writer=WRITER, sequence=self.dead.last_sequence(WRITER) + 1, metadata=to_metadata(about))
+            self.dead.append(rows, writer=WRITER, sequence=self._sequence(self.dead), metadata=to_metadata(about))
         reach("ingest.dead")
         for reason, kind, count in rows.group_by("reason", "kind", maintain_order=True).agg(pl.col("rows").sum()).select(
             "reason", "kind", "rows").iter_rows():  # fmt: skip

@@ -43,7 +43,7 @@ class Letters:
 
     def frame(self) -> pl.DataFrame:
         """Return them as the table takes them."""
-        return pl.DataFrame(self.rows, schema=COLUMNS)
+        return pl.DataFrame(self.rows, schema=COLUMNS).sort("source", "position", maintain_order=True)  # however rounds are cut
 
 
 def _bytes(message: Message, rows: pl.DataFrame) -> bytes:

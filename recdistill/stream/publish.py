@@ -22,7 +22,7 @@ from recdistill.learn.folder import RunFolder, locked
 from recdistill.stream.broker import server_url
 from recdistill.stream.journal import Journal
 from recdistill.stream.messages import Kind, Outgoing
-from recdistill.stream.sources import Source, open_source
+from recdistill.stream.sources import Source, open_source, source_tables
 from recdistill.tables import EventSchema
 from recdistill.tables.schema import TIME
 
@@ -39,7 +39,7 @@ def run_publish(folder: RunFolder, experiment: Experiment, data: Path | None, jo
     Raises UserError for anything wrong with the log or the source, and when the broker stays down.
     """
     stream, log = experiment.stream, open_log(experiment.data, data)
-    tables = Path(stream.source.path) if stream.source.path else folder.root / "source"
+    tables = source_tables(folder.root, stream.source)
     with locked(folder.root / "lock.publish", f"{folder.root}: another process replays this log; wait for it or stop it"), \
             open_source(stream, server_url(folder.root, stream.source), tables, journal) as source:  # fmt: skip
         source.create(log.schema)

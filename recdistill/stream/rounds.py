@@ -45,8 +45,8 @@ class Round:
         self.messages.append(replace(message, payload=b"", published=wire.published, end=wire.end))
         if table.num_rows:
             self.tables[message.kind].append((len(self.messages) - 1, table))
+            self.published = max(self.published, wire.published)
         self.rows += table.num_rows
-        self.published = max(self.published, wire.published)
         return wire.end
 
     def drop(self, cause: str, rows: int) -> None:

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from recdistill.config import StreamConfig
+from recdistill.config import SourceConfig, StreamConfig
 from recdistill.errors import UserError
 from recdistill.stream.journal import Journal
 from recdistill.stream.sources.base import Patience, Source
 from recdistill.stream.sources.table import TableSource
 
-__all__ = ["Source", "open_source"]
+__all__ = ["Source", "open_source", "source_tables"]
 
 
 @contextmanager
@@ -26,6 +26,11 @@ def open_source(config: StreamConfig, url: str, folder: Path, journal: Journal) 
         yield source
     finally:
         source.close()
+
+
+def source_tables(root: Path, config: SourceConfig) -> Path:
+    """Return the folder of a source of kind table: the one configured, or the run's own under `root`."""
+    return Path(config.path) if config.path else root / "source"
 
 
 def _source(config: StreamConfig, url: str, folder: Path, journal: Journal) -> Source:
