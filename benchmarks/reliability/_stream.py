@@ -40,7 +40,7 @@ stream:
   late_s: 1.0e+9
   commit_rows: 100
   checkpoint_rows: 250
-  source: {{kind: table, message_rows: 10}}
+  source: {{kind: {source}, message_rows: 10}}
   health: {{rows: 100}}
 """
 MODELS = ("teacher", "light.raw.s0", "light.distilled.s0")
@@ -56,11 +56,12 @@ class Stream:
     root: Path
     rows: int = 4000
     seconds: float | None = None
+    source: str = "table"
     running: dict[str, BaseProcess] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         speed = "null" if self.seconds is None else str(86_400 * (1 - 1000 / self.rows) / self.seconds)
-        self.experiment = load_text(CONFIG.format(rows=self.rows, speed=speed))
+        self.experiment = load_text(CONFIG.format(rows=self.rows, speed=speed, source=self.source))
         with open_run(self.experiment, None, self.root) as folder:
             batch_stage(folder, self.experiment, None)
         self.folder = RunFolder(self.root)
