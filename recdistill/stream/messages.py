@@ -13,9 +13,8 @@ from typing import Literal
 
 import polars as pl
 import pyarrow as pa
-from polars.exceptions import PolarsError
 
-from recdistill.errors import UserError
+from recdistill.errors import UserError, did_you_mean
 from recdistill.tables.checks import check_columns
 
 __all__ = ["KINDS", "LIMIT", "Kind", "Message", "Outgoing", "Reader", "Unreadable", "Wire", "encode", "number_of", "wire_of"]
@@ -25,6 +24,7 @@ KINDS: tuple[Kind, ...] = ("events", "behaviors", "outcomes")
 LIMIT = 64 << 20  # bytes of a message, and of its buffers when unpacked
 PUBLISHED, NUMBER, END = b"recdistill.published", b"recdistill.number", b"recdistill.end"
 REASON = 300  # characters
+UTC = ("UTC", "Etc/UTC", "+00:00", "Z")
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Reader:
     def __init__(self, columns: dict[str, pl.DataType]) -> None:
         self.columns = columns
         self._arrow = pl.DataFrame(schema=columns).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
-        self._good: list[pa.Schema] = []  # few: a producer writes all its messages alike
+        self._good: list[bytes] = []  # schemas; few: a producer writes all its messages alike
 
     def read(self, message: Message) -> tuple[pa.Table, Wire]:
         """Return a message's rows as Arrow, in the table's columns and types, and what it says besides.
@@ -120,21 +120,33 @@ class Reader:
             stream = pa.ipc.open_stream(message.payload)
             wire = wire_of(stream.schema)
             table = _whole(stream)
+            return (self._taken(pl.DataFrame(schema=self.columns)) if wire.end and not table.num_rows else self._fitted(table)), wire
         except (pa.ArrowException, OSError, ValueError):
             raise Unreadable("no Arrow IPC stream, or a damaged one") from None  # the details differ, and say nothing to anyone
-        if wire.end and not table.num_rows:
-            return self._taken(pl.DataFrame(schema=self.columns)), wire
-        return self._fitted(table), wire
 
     def _fitted(self, table: pa.Table) -> pa.Table:
-        plain = table.schema.remove_metadata()
-        if not any(plain.equals(good) for good in self._good):
-            taken = self._taken(_frame(table))
-            self._good = [*self._good[-3:], plain]
-            return taken
-        names = self._arrow.names
-        fitted = table if plain.names == names else table.select(names)
+        """Return a message's rows in our columns; types are compared in Arrow: what Polars does not know may end the process."""
+        exact = bytes(table.schema.remove_metadata().serialize())
+        if exact not in self._good:
+            self._check(table.schema, table.num_rows)
+            self._good = [*self._good[-3:], exact]
+        fitted = table if table.schema.names == self._arrow.names else table.select(self._arrow.names)
         return fitted.replace_schema_metadata() if fitted.schema.equals(self._arrow) else fitted.cast(self._arrow)
+
+    def _check(self, found: pa.Schema, rows: int) -> None:
+        names = found.names
+        for name in names:
+            if name not in self.columns and name != "date":
+                raise Unreadable(f"column '{name}' is not in the table's schema{did_you_mean(name, self.columns)}", rows)
+        for field in self._arrow:
+            if field.name not in names:
+                raise Unreadable(f"column '{field.name}' is missing{did_you_mean(field.name, names)}", rows)
+            if names.count(field.name) > 1:
+                raise Unreadable(f"column '{field.name}' stands twice", rows)
+            _check_texts(found.field(field.name))
+            kind = found.field(field.name).type
+            if _plain(kind) != _plain(field.type):
+                raise Unreadable(f"column '{field.name}' has type {kind}, the table has {_plain(field.type)}", rows)
 
     def _taken(self, rows: pl.DataFrame) -> pa.Table:
         try:
@@ -144,8 +156,21 @@ class Reader:
         return fitted.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(self._arrow)
 
 
-def _line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """Return the type without what producers do differently: the width of offsets, names of list elements, spellings of UTC."""
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return pa.list_(_plain(kind.value_type))
+    if pa.types.is_timestamp(kind) and kind.tz in UTC:
+        return pa.timestamp(kind.unit, "UTC")
+    return pa.string() if pa.types.is_large_string(kind) or pa.types.is_string_view(kind) else kind
+
+
+def _check_texts(field: pa.Field) -> None:
+    """Raise UnicodeDecodeError for a name or metadata that are no text, at any depth: Polars would end the process."""
+    for text in (field.name.encode(), *(field.metadata or {}).keys(), *(field.metadata or {}).values()):
+        text.decode()
+    for k in range(field.type.num_fields):
+        _check_texts(field.type.field(k))
 
 
 def _whole(stream: pa.RecordBatchStreamReader) -> pa.Table:
@@ -158,14 +183,3 @@ def _whole(stream: pa.RecordBatchStreamReader) -> pa.Table:
             raise Unreadable(f"its rows take more than {LIMIT >> 20} MiB; send fewer at a time")
         batches.append(batch)
     return pa.Table.from_batches(batches, stream.schema)
-
-
-def _frame(table: pa.Table) -> pl.DataFrame:
-    names = table.schema.names
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise Unreadable(f"column '{twice}' stands twice", table.num_rows)
-    try:
-        return pl.DataFrame(table)
-    except (PolarsError, pa.ArrowException, ValueError, TypeError, NotImplementedError) as error:
-        raise Unreadable(f"a type that no table has: {_line(error)}", table.num_rows) from None
