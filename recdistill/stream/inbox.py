@@ -41,7 +41,8 @@ class Inbox:
     def read(self) -> int | None:
         """Read the next commit of events, if there is one; return its number of samples, None when there is none."""
         for commit in self.events.commits(self.versions["events"]):
-            about = read_about(IngestAbout, commit.about) or IngestAbout()
+            told = read_about(IngestAbout, commit.about)
+            about = told or IngestAbout(end=self._end)  # others only move rows about
             self._read_behaviors(about.seen)
             self._read_outcomes(about.seen)
             rows = self.events.read(commit) if commit.parts else pl.DataFrame()
@@ -55,8 +56,11 @@ class Inbox:
     def resume(self, versions: dict[str, int]) -> None:
         """Go on after `versions`."""
         self.versions = {name: versions[name] for name in self.versions}
-        for commit in self.events.commits(self.versions["events"] - 1, self.versions["events"]):
-            self._end = (read_about(IngestAbout, commit.about) or IngestAbout()).end
+        for version in range(self.versions["events"], -1, -1):
+            about = read_about(IngestAbout, next(self.events.commits(version - 1, version)).about)
+            if about is not None:
+                self._end = about.end
+                return
 
     def take(self) -> pl.DataFrame:
         """Return the outcomes of the first task read since the last call, in order: sample_id, label, time us."""

@@ -129,6 +129,16 @@ def test_a_live_store_that_was_deleted_is_made_again(whole: StreamRun, fed: Stre
     assert want is not None and same_tensors(want[1], run.run(teacher))
 
 
+@pytest.mark.parametrize("before", [True, False])
+def test_a_compaction_after_the_end_of_the_source_hides_it_from_nobody(fed: StreamRun, tmp_path: Path, before: bool) -> None:
+    run = copy_of(fed, tmp_path / "run")
+    raw = models_of(run.experiment)[1]
+    if not before:
+        run.run(raw)
+    type(run.events)(run.folder.tables / "events").compact()
+    assert run.run(raw).state["rows"] == 1500
+
+
 def test_the_raw_student_hears_nobody(fed: StreamRun, tmp_path: Path) -> None:
     run = copy_of(fed, tmp_path / "run")
     state = run.run(models_of(run.experiment)[1]).state
