@@ -29,5 +29,9 @@ bench: install
 reliability: install
 	@status=0; for file in benchmarks/reliability/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file || status=1; done; exit $$status
 
+# What happens when things go wrong: kills, failed writes, damage, disorder, brokers, bad teachers. Hours at the full numbers.
+reliability: install
+	@status=0; for file in benchmarks/reliability/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file || status=1; done; exit $$status
+
 clean:
 	rm -rf .venv

@@ -248,6 +248,8 @@ def _explained(error: Exception) -> tuple[str, int]:
         return f"{error.format_message().rstrip('.')}; see: recdistill --help", 2
     if isinstance(error, OSError) and error.errno in REFUSED:
         return f"{error.filename}: {error.strerror}; check the path and its permissions", 2
+    if isinstance(error, OSError) and error.errno == errno.EIO:  # a write that fails names no file
+        return f"{error.filename or 'a file'}: {error.strerror}; check the disk and run the same command again", 2
     return f"unexpected {type(error).__name__}: {text.splitlines()[0] if text else ''}; run with --verbose for the traceback", 1
 
 

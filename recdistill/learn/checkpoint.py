@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from recdistill.data.columns import read_json, write_json
-from recdistill.errors import RecdistillError
+from recdistill.errors import RecdistillError, UserError
 from recdistill.killpoints import reach
 
 __all__ = ["Checkpoint", "Checkpoints"]
@@ -104,7 +104,7 @@ class Checkpoints:
         try:
             save_file(tensors, weights)
         except SafetensorError as error:
-            raise RecdistillError(f"{weights}: cannot write the checkpoint: {error}") from None
+            raise UserError(f"{weights}: cannot write the checkpoint: {error}") from None
         _sync(weights)
         write_json(part / "state.json", {"checksum": _checksum(weights), **checkpoint.state})
         _sync(part)
