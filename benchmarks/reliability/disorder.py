@@ -33,7 +33,7 @@ from recdistill.tables import EventLog, OutcomeLog, PredictionLog, VerdictLog
 __all__ = ["SHARES", "main"]
 
 ROWS, COMMIT, SHARES = 60_000, 1_000, (0.0, 0.01, 0.1, 0.3)
-BOUND, PAST = 3, 8  # commits that a signal may be late within the bound; commits after which it is too late
+BOUND, PAST = 3, 30  # commits that a signal may be late within the bound; commits after which it is too late
 DAYS = 14.0
 STEP = DAYS * 86_400 * COMMIT / ROWS  # event seconds of a commit, on average
 CONFIG = f"""
@@ -42,7 +42,7 @@ data: {{reader: simulator, options: {{rows: {ROWS}, users: 500, items: 100, topi
 teacher: {{kind: target-attention, width: 64, history: 200, batch: 64, table_rate: 2.0e-2}}
 students:
   light: {{kind: target-attention, width: 16, history: 100, batch: 64, table_rate: 2.0e-2, distill: {{weight: 2.0}}}}
-stream: {{checkpoint_rows: {ROWS}, commit_rows: 20000, wait_s: {6 * STEP}, late_s: {20 * STEP}}}
+stream: {{checkpoint_rows: {ROWS}, commit_rows: 20000, wait_s: {8 * STEP}, late_s: {20 * STEP}}}
 """
 
 
@@ -158,7 +158,7 @@ def main() -> int:
                 gains.append(_ne(folder, distilled.name, labels) - base[-1])
             low, high = _interval(np.array(gains))
             share = about.sums.signals / (could if could >= 0 else about.sums.learned)
-            met &= low <= 0 and abs(share - 1) < 1e-9
+            met &= low <= 0 and share >= 1 - 1e-9  # those that are too late for most come in time at the end, where nothing passes them
             counted = ", ".join(f"{cause} {count:,}" for cause, count in sorted(about.missing.items()) if count)
             gain = f"{np.mean(gains):+.4f} ({low:+.4f} ... {high:+.4f})"
             table.add_row(name, f"{share:.3f}", counted or "-", f"{np.mean(base):.4f}", gain)

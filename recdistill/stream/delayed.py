@@ -18,6 +18,7 @@ import polars as pl
 
 from recdistill.config import LabelsConfig
 from recdistill.data.live import LiveStore
+from recdistill.data.sampling import mixed
 from recdistill.stream.inbox import WITHOUT
 
 __all__ = ["Decisions"]
@@ -37,6 +38,7 @@ class Decisions:
         self.config = config
         self.window, self.late = int((config.window_s or 0.0) * 1e6), int(late_s * 1e6)
         self.queue = {name: np.zeros(0, kind) for name, kind in QUEUE.items()}
+        self._new = dict(self.queue)  # decided and not queued yet
         self.early = WITHOUT
         self.dropped: Counter[str] = Counter()
         self.positives = self.late_positives = 0
@@ -70,6 +72,17 @@ class Decisions:
         self.dropped["outcome of no sample"] += int((~fresh).sum())
         self.early = told.filter(fresh)
         self._end_windows(store)
+        self._mix(store)
+
+    def _mix(self, store: LiveStore) -> None:
+        """Queue what was decided since the last time in an order that looks random, so that a step meets positives and negatives.
+
+        As they come, all positives that were told come before all negatives whose windows ended.
+        """
+        ids = store.window["sample_id"][self._new["position"] - store.window.first] if len(store) else np.zeros(0, np.int64)
+        order = np.argsort(mixed(ids), kind="stable")
+        self.queue = {name: np.concatenate((old, self._new[name][order])) for name, old in self.queue.items()}
+        self._new = {name: values[:0] for name, values in self._new.items()}
 
     def _outcomes(self, store: LiveStore, at: Array, told: pl.DataFrame) -> None:
         """Take outcomes of waiting samples: positions among these, each decided by the first, corrected by a positive at most once."""
@@ -104,7 +117,7 @@ class Decisions:
 
     def _enqueue(self, store: LiveStore, at: Array, label: Array, again: Array) -> None:
         new = {"position": store.window.first + at, "label": label.astype(np.float32), "again": again}
-        self.queue = {name: np.concatenate((old, new[name])) for name, old in self.queue.items()}
+        self._new = {name: np.concatenate((old, new[name])) for name, old in self._new.items()}
         self.positives += int((label == 1).sum())
 
     def take(self, rows: int) -> dict[str, Array]:

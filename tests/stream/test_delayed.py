@@ -56,7 +56,7 @@ class Stream:
         self.decisions.decide(self.store, outcomes)
         taken = self.decisions.take(10**6)
         ids = self.store.window["sample_id"][taken["position"] - self.store.window.first] if len(taken["position"]) else []
-        self.learned += list(zip(map(int, ids), taken["label"].tolist(), taken["again"].tolist(), strict=True))
+        self.learned += sorted(zip(map(int, ids), taken["label"].tolist(), taken["again"].tolist(), strict=True))
         self.store.drop(self.decisions.spent(self.store, last=False))
 
 
@@ -68,16 +68,16 @@ def test_an_outcome_in_time_is_learned_with_the_sample(tmp_path: Path) -> None:
     stream.step([0, 1], [np.nan, np.nan], NONE)
     assert stream.learned == []
     stream.step([5], [np.nan], told([1, 0], [1.0, 0.0], [4, 5]))
-    assert stream.learned == [(1, 1.0, False), (0, 0.0, False)]
+    assert stream.learned == [(0, 0.0, False), (1, 1.0, False)]
 
 
 def test_no_outcome_by_the_end_of_the_window_is_a_negative_and_a_late_positive_corrects_it_once(tmp_path: Path) -> None:
     stream = Stream(tmp_path)
     stream.step([0], [np.nan], NONE)
     stream.step([11], [0.0], NONE)
-    assert stream.learned == [(1, 0.0, False), (0, 0.0, False)]
+    assert stream.learned == [(0, 0.0, False), (1, 0.0, False)]
     stream.step([12], [0.0], told([0, 0, 0], [0.0, 1.0, 1.0], [12, 12, 12]))
-    assert stream.learned[2:] == [(2, 0.0, False), (0, 1.0, True)]
+    assert stream.learned[2:] == [(0, 1.0, True), (2, 0.0, False)]
     assert +stream.decisions.dropped == {"outcome twice": 2} and stream.decisions.late_share == 1.0
 
 
@@ -87,7 +87,7 @@ def test_a_positive_that_comes_too_late_is_dropped_and_counted(tmp_path: Path) -
     stream.step([31], [0.0], NONE)
     assert len(stream.store) == 0
     stream.step([70], [0.0], told([0], [1.0], [32]))
-    assert stream.learned == [(1, 0.0, False), (0, 0.0, False), (2, 0.0, False)]
+    assert stream.learned == [(0, 0.0, False), (1, 0.0, False), (2, 0.0, False)]
     assert stream.decisions.dropped["outcome of no sample"] == 1
 
 
@@ -104,6 +104,17 @@ def test_late_positives_may_be_ignored(tmp_path: Path) -> None:
     stream.step([11], [0.0], NONE)
     stream.step([12], [0.0], told([0], [1.0], [12]))
     assert (0, 1.0, True) not in stream.learned and stream.decisions.dropped["outcome late"] == 1
+
+
+def test_a_step_meets_positives_and_negatives(tmp_path: Path) -> None:
+    stream = Stream(tmp_path)
+    stream.step([0] * 400, [np.nan] * 400, NONE)
+    rows = rows_at(400, np.array([11]), np.array([0.0], np.float32))
+    stream.store.add(rows, stage=np.zeros(1, np.int8))
+    stream.decisions.arrived(stream.store, 1)
+    stream.decisions.decide(stream.store, told(list(range(200)), [1.0] * 200, [5] * 200))
+    labels = stream.decisions.take(10**6)["label"]
+    assert len(labels) == 401 and 0.3 < labels[:100].mean() < 0.7 and 0.3 < labels[-100:].mean() < 0.7
 
 
 @settings(max_examples=60, deadline=None)
