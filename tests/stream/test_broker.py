@@ -57,6 +57,20 @@ def test_what_it_acknowledged_survives_kill_9_and_publisher_and_reader_go_on(tmp
     assert numbers == list(range(1, 81))
 
 
+def test_a_publisher_whose_acknowledgement_was_lost_looks_what_is_there(tmp_path: Path) -> None:
+    channel = Channel("nats", "", tmp_path)
+    with local_nats(tmp_path) as url:
+        channel.url = url
+        with channel.open() as first, channel.open() as second:
+            first.create(SCHEMA)
+            first.publish(outgoing(0, 5))
+            second.publish(outgoing(5, 5))
+            first.publish(outgoing(5, 8))  # believes that five are there
+            found = drain(first, {}, 39)
+            assert first.fetch({"s": 14}, 10, 0.1) == []
+    assert [position for got in found.values() for position, _ in got] == list(range(1, 14))
+
+
 def test_a_server_killed_while_it_is_in_use_loses_nothing_and_repeats_nothing(tmp_path: Path) -> None:
     channel = Channel("nats", "", tmp_path)
     stop = threading.Event()

@@ -145,6 +145,14 @@ def test_a_message_that_is_too_large_is_told_and_not_kept_whole(tmp_path: Path) 
     assert now.rows == 2 and now.offsets({}) == {"s": 3}
 
 
+def test_an_end_is_found_again_by_the_next_start() -> None:
+    """One partition of several has ended, and the process is killed before the others have."""
+    now = Round()
+    assert not now.take(Message("a", 6, *packed("events", events([20]))), {"events": Reader(SCHEMA.columns())})
+    assert now.take(Message("a", 7, *END), {"events": Reader(SCHEMA.columns())})
+    assert now.offsets({"b": 3}) == {"a": 7, "b": 3}
+
+
 def test_what_the_broker_lost_is_counted(tmp_path: Path) -> None:
     now = Round()
     now.take(Message("s", 41, "events", b"", missing=40), {})

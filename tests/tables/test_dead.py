@@ -15,8 +15,8 @@ from recdistill.tables.dead import COLUMNS, KEPT, DeadLetters
 def letters(*payloads: bytes) -> pl.DataFrame:
     """Return one letter per payload."""
     return pl.DataFrame(
-        [{"time": datetime(2024, 1, 1, tzinfo=UTC), "source": "s", "kind": "events", "position": k, "reason": "why", "rows": 1, "payload": payload}
-         for k, payload in enumerate(payloads)], schema=COLUMNS,
+        [(datetime(2024, 1, 1, tzinfo=UTC), "s", "events", k, "why", 1, payload) for k, payload in enumerate(payloads)],
+        schema=COLUMNS, orient="row",
     )  # fmt: skip
 
 
