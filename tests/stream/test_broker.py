@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
 import threading
 from pathlib import Path
 
+import nats
 import pytest
 
 from recdistill.config import SourceConfig
@@ -21,6 +23,17 @@ from tests.tables.samples import SCHEMA
 def kill(folder: Path) -> None:
     """Kill the server of a run as a crash would."""
     os.kill(int((folder / "broker" / "server.pid").read_text()), signal.SIGKILL)
+
+
+def purge(url: str, keep: int) -> None:
+    """Remove what a stream holds before message `keep`."""
+
+    async def act() -> None:
+        client = await nats.connect(url)
+        await client.jetstream().purge_stream("s", seq=keep)
+        await client.close()
+
+    asyncio.run(act())
 
 
 def test_its_address_is_found_by_other_processes(tmp_path: Path) -> None:
@@ -99,6 +112,24 @@ def test_a_server_killed_while_it_is_in_use_loses_nothing_and_repeats_nothing(tm
         stop.set()
         server.join()
     assert any(line["event"] == "broker back" for line in read_journals(tmp_path / "logs", 100))
+
+
+def test_what_its_retention_removed_before_it_was_read_is_told(tmp_path: Path) -> None:
+    with local_nats(tmp_path) as url, Channel("nats", url, tmp_path).open() as source:
+        source.create(SCHEMA)
+        source.publish(outgoing(0, 9))
+        purge(url, 6)
+        found = source.fetch({"s": 3}, 10, 1.0)
+    assert [(message.position, message.missing) for message in found] == [(5, 3), (6, 0), (7, 0), (8, 0), (9, 0)]
+
+
+def test_a_stream_that_was_made_anew_is_not_waited_for(tmp_path: Path) -> None:
+    with local_nats(tmp_path) as url, Channel("nats", url, tmp_path).open() as source:
+        source.create(SCHEMA)
+        source.publish(outgoing(0, 3))
+        assert source.fetch({"s": 4}, 10, 0.1) == []
+        with pytest.raises(UserError, match="stream 's' ends at 3, but 4 was read before: it was made anew"):
+            source.fetch({"s": 5}, 10, 0.1)
 
 
 def test_without_the_program_it_is_said_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,7 +57,10 @@ class NatsSource:
 
     async def _fetched(self, first: int, limit: int, seconds: float) -> list[Message]:
         if self._reader is None or self._next != first:
-            await self._checked()
+            newest = await self._checked()
+            if first > newest + 1:
+                raise UserError(f"{self.url}: stream '{self.stream}' ends at {newest}, but {first - 1} was read before: it was made anew; "
+                                "choose another --out or stream.source.stream")  # fmt: skip
             config = api.ConsumerConfig(deliver_policy=api.DeliverPolicy.BY_START_SEQUENCE, opt_start_seq=first,
                                         ack_policy=api.AckPolicy.NONE, inactive_threshold=IDLE)  # fmt: skip
             self._reader = await (await self._stream()).pull_subscribe(f"{self.stream}.*", stream=self.stream, config=config)
@@ -98,8 +101,8 @@ class NatsSource:
             await stream.add_stream(api.StreamConfig(name=self.stream, subjects=[f"{self.stream}.{kind}" for kind in KINDS]))
         await self._checked()
 
-    async def _checked(self) -> None:
-        """Raise UserError when there is no such stream."""
+    async def _checked(self) -> int:
+        """Return the stream's newest position; UserError when there is no such stream."""
         wanted = [f"{self.stream}.{kind}" for kind in KINDS]
         try:
             info = await (await self._stream()).stream_info(self.stream)
@@ -110,6 +113,7 @@ class NatsSource:
         lacks = [one for one in wanted if not {one, f"{self.stream}.*", f"{self.stream}.>"} & set(subjects)]
         if lacks:
             raise UserError(f"{self.url}: stream '{self.stream}' does not take the subject {lacks[0]}; add it, or set stream.source.stream")
+        return info.state.last_seq
 
     def resume(self) -> int:
         """See Source.resume."""
