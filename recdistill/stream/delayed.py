@@ -1,11 +1,10 @@
 """Labels that come later: what is decided about a sample when, and in which order that is learned.
 
-    arrives unlabelled --> an outcome comes ------------------------> learned with it
-                       --> the window ends without one ------------> learned as a negative --> a positive comes late: corrected
-                       --> labelled from the start -----------------> learned with it
+    arrives --> its window ends --> learned, with the outcome told by then, or as a negative --> a positive comes late: corrected
 
-A sample is kept until neither can happen any more. All of it is a function of the tables: commits of events say how far the
-outcomes were, and event time ends the window.
+All wait for their window, those told of at once too: positives are told sooner than negatives end, and a model that learned
+them sooner would believe that there are more. A sample is kept until nothing can happen to it any more. All of it is a
+function of the tables: commits of events say how far the outcomes were, and event time ends the window.
 """
 
 from __future__ import annotations
@@ -18,13 +17,12 @@ import polars as pl
 
 from recdistill.config import LabelsConfig
 from recdistill.data.live import LiveStore
-from recdistill.data.sampling import mixed
 from recdistill.stream.inbox import WITHOUT
 
 __all__ = ["Decisions"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
-OPEN, NEGATIVE, CLOSED = 0, 1, 2  # no outcome yet, negative because the window ended, known
+OPEN, TOLD, NEGATIVE, CLOSED = 0, 1, 2, 3  # in its window: no outcome yet, one told; after it: learned as a negative, final
 QUEUE = {"position": "int64", "label": "float32", "again": "bool"}
 
 
@@ -38,7 +36,6 @@ class Decisions:
         self.config = config
         self.window, self.late = int((config.window_s or 0.0) * 1e6), int(late_s * 1e6)
         self.queue = {name: np.zeros(0, kind) for name, kind in QUEUE.items()}
-        self._new = dict(self.queue)  # decided and not queued yet
         self.early = WITHOUT
         self.dropped: Counter[str] = Counter()
         self.positives = self.late_positives = 0
@@ -49,13 +46,10 @@ class Decisions:
         return self.late_positives / max(self.positives, 1)
 
     def arrived(self, store: LiveStore, rows: int) -> None:
-        """Decide about the newest `rows` samples: those with a label are learned with it; then as `decide`."""
-        if not rows:
-            return
-        stage, labels = store.window["stage"][-rows:], store.window["labels"][-rows:, 0]
-        known = np.flatnonzero(~np.isnan(labels))
-        stage[known] = CLOSED
-        self._enqueue(store, len(store) - rows + known, labels[known], np.zeros(len(known), bool))
+        """Take the newest `rows` samples; those that came with a label have been told of."""
+        if rows:
+            known = ~np.isnan(store.window["labels"][-rows:, 0])
+            store.window["stage"][-rows:][known] = TOLD
 
     def decide(self, store: LiveStore, told: pl.DataFrame) -> None:
         """Take the outcomes `told` (sample_id, label, time us; in their order), then end the windows that are over."""
@@ -72,52 +66,41 @@ class Decisions:
         self.dropped["outcome of no sample"] += int((~fresh).sum())
         self.early = told.filter(fresh)
         self._end_windows(store)
-        self._mix(store)
-
-    def _mix(self, store: LiveStore) -> None:
-        """Queue what was decided since the last time in an order that looks random, so that a step meets positives and negatives.
-
-        As they come, all positives that were told come before all negatives whose windows ended.
-        """
-        ids = store.window["sample_id"][self._new["position"] - store.window.first] if len(store) else np.zeros(0, np.int64)
-        order = np.argsort(mixed(ids), kind="stable")
-        self.queue = {name: np.concatenate((old, self._new[name][order])) for name, old in self.queue.items()}
-        self._new = {name: values[:0] for name, values in self._new.items()}
 
     def _outcomes(self, store: LiveStore, at: Array, told: pl.DataFrame) -> None:
-        """Take outcomes of waiting samples: positions among these, each decided by the first, corrected by a positive at most once."""
+        """Take outcomes of waiting samples, at positions among these; what was told first holds, but a positive replaces a negative."""
         label, time = told["label"].to_numpy(), told["time"].to_numpy()
-        stage = store.window["stage"]
-        first = _firsts(at)
-        new = first & (stage[at] == OPEN)
-        late = (stage[at] == NEGATIVE) & (label == 1) & _firsts(np.where(label == 1, at, -1 - np.arange(len(at))))
+        stage, labels = store.window["stage"], store.window["labels"]
+        best = _firsts(np.where(label == 1, at, -1 - np.arange(len(at)))) | (_firsts(at) & (label == 0))
+        new = best & ((stage[at] == OPEN) | ((stage[at] == TOLD) & (label == 1) & (labels[at, 0] == 0)))
+        late = best & (stage[at] == NEGATIVE) & (label == 1)
         self.dropped["outcome twice"] += int((~new & ~late).sum())
         if self.config.late == "ignore":
             self.dropped["outcome late"] += int(late.sum())
             late[:] = False
-        stage[at[new | late]] = CLOSED
-        store.window["labels"][at[new], 0] = label[new]
-        store.window["labels"][at[late], 0] = 1
+        for which, next_ in ((new & (label == 0), TOLD), (new & (label == 1), TOLD), (late, CLOSED)):
+            stage[at[which]] = next_
+            labels[at[which], 0] = label[which]
         taken = new | late
         store.know(at[taken], np.maximum(time[taken], store.window["time"][at[taken]]), label[taken])
-        self._enqueue(store, at[taken], label[taken], late[taken])
+        self._enqueue(store, at[late], label[late], np.ones(int(late.sum()), bool))
         self.late_positives += int(late.sum())
 
     def _end_windows(self, store: LiveStore) -> None:
-        """Make the samples negatives whose window is over."""
+        """Let the samples be learned whose window is over, in the order of the events."""
         if not len(store):
             return
-        time = store.window["time"]
-        over = np.flatnonzero((store.window["stage"] == OPEN) & (time + self.window < store.newest))
-        store.window["stage"][over] = NEGATIVE
-        labels = store.window["labels"]
+        stage, time, labels = store.window["stage"], store.window["time"], store.window["labels"]
+        over = np.flatnonzero((stage <= TOLD) & (time + self.window < store.newest))
+        nobody = over[stage[over] == OPEN]
         labels[over] = np.nan_to_num(labels[over], nan=0.0)
-        store.know(over, time[over] + self.window, np.zeros(len(over), np.float32))
-        self._enqueue(store, over, np.zeros(len(over), np.float32), np.zeros(len(over), bool))
+        stage[over] = np.where(labels[over, 0] == 1, CLOSED, NEGATIVE)
+        store.know(nobody, time[nobody] + self.window, np.zeros(len(nobody), np.float32))
+        self._enqueue(store, over, labels[over, 0], np.zeros(len(over), bool))
 
     def _enqueue(self, store: LiveStore, at: Array, label: Array, again: Array) -> None:
         new = {"position": store.window.first + at, "label": label.astype(np.float32), "again": again}
-        self._new = {name: np.concatenate((old, new[name])) for name, old in self._new.items()}
+        self.queue = {name: np.concatenate((old, new[name])) for name, old in self.queue.items()}
         self.positives += int((label == 1).sum())
 
     def take(self, rows: int) -> dict[str, Array]:
@@ -132,7 +115,7 @@ class Decisions:
             return 0
         waiting = int(self.queue["position"].min(initial=store.window.first + len(store))) - store.window.first
         stage, time = store.window["stage"], store.window["time"]
-        open_ = (stage == OPEN) | ((stage == NEGATIVE) & (time + self.window + self.late >= store.newest))
+        open_ = (stage <= TOLD) | ((stage == NEGATIVE) & (time + self.window + self.late >= store.newest))
         held = np.flatnonzero(open_ & (not last))
         return min(waiting, int(held[0]) if len(held) else len(store))
 
