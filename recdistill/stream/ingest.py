@@ -100,6 +100,8 @@ class Ingest:
 
     def _commit(self, now: Round, end: bool) -> None:
         """Write a round: its rows, what was wrong with the others, and how far the source is read."""
+        if _said(self.events) != self.about:  # where file systems share no locks, this tells
+            raise UserError(f"{self.events.path}: another process ingests into this run; stop one of them")
         reach("ingest.fetched")
         letters, offsets = Letters(self.letters_done), now.offsets(self.about.offsets)
         for message, error in now.unread:

@@ -110,7 +110,8 @@ class DeltaLog:
             return newest_after(self.path, table.version())
         except CommitFailedError as error:
             self._handle = None
-            raise UserError(f"{self.path}: writer '{writer}' is in use by another process: {first_line(error)}") from None
+            why = "cannot write" if "Unsupported" in str(error) else f"writer '{writer}' is in use by another process"
+            raise UserError(f"{self.path}: {why}: {first_line(error)}") from None
         except (DeltaError, OSError) as error:
             self._handle = None
             raise UserError(f"{self.path}: cannot write: {first_line(error)}") from None

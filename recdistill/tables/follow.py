@@ -48,8 +48,10 @@ Place = tuple[int, str]  # the commit that a part's first row came with, and its
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of the error's text."""
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    """Return the first line of the error's text; where the library tells causes below it, as a tree, also the last: the root."""
+    lines = [" ".join(re.sub(r"\x1b\[\d*m|\u21b3", "", line).split()) for line in str(error).splitlines()]
+    root = f": {lines[-1]}" if len(lines) > 1 and "\u21b3" in str(error) else ""
+    return lines[0] + root if lines else type(error).__name__
 
 
 def open_delta(path: Path, version: int | None = None) -> DeltaTable:

@@ -36,7 +36,8 @@ class Channel:
 @contextmanager
 def kafka_cluster(topics: tuple[str, ...] = ("s.events", "s.behaviors", "s.outcomes")) -> Iterator[str]:
     """Give the address of a mock cluster with these topics, four partitions each."""
-    keeper = Producer({"bootstrap.servers": "unused:1", "test.mock.num.brokers": 1, "log_level": 0})
+    keeper = Producer({"bootstrap.servers": "unused:1", "test.mock.num.brokers": 1, "log_level": 0,
+                       "receive.message.max.bytes": 1 << 30})  # the mock takes requests of up to this size  # fmt: skip
     broker = next(iter(keeper.list_topics(timeout=10).brokers.values()))
     for topic in topics:
         keeper.list_topics(topic, timeout=10)  # the mock makes a topic that a producer asks for
