@@ -38,7 +38,7 @@ evaluate: {seeds: [0], bootstrap: 20}
 checkpoint_rows: 300
 """
 CHANGES = 30  # at most, between a start and its kill; a whole run shows about twice as many
-CLOCK = ("seconds", "waiting")  # of the totals: wall time, which no two runs share
+CLOCK = ("seconds", "waiting", "state_checksum")  # wall time, which no two runs share, and what covers it
 
 
 def start(config: Path, folder: Path) -> subprocess.Popen[str]:
@@ -97,7 +97,8 @@ def result_of(folder: Path) -> Result:
     for model, checkpoint in newest.items():
         state = read_json(checkpoint / "state.json")
         totals = {key: value for key, value in state["totals"].items() if key not in CLOCK}
-        states[model] = (checkpoint.name, state | {"totals": totals})
+        rest = {key: value for key, value in state.items() if key not in CLOCK}
+        states[model] = (checkpoint.name, rest | {"totals": totals})
     said = PredictionLog.open(folder / "predictions").scan().collect().select(pl.all().exclude("date"))
     return Result(
         {model: (checkpoint / "model.safetensors").read_bytes() for model, checkpoint in newest.items()}, states,

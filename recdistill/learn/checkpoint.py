@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import zlib
@@ -20,6 +21,7 @@ from recdistill.killpoints import reach
 __all__ = ["Checkpoint", "Checkpoints"]
 
 KEPT = 2  # the newest and, should its disk block go bad, the one before
+OWN = "state_checksum"
 PIECE = 1 << 20  # bytes held while a checksum is taken
 
 
@@ -46,6 +48,11 @@ def _checksum(path: Path) -> int:
         while piece := file.read(PIECE):
             value = zlib.crc32(piece, value)
     return value
+
+
+def _of_state(state: dict[str, Any]) -> int:
+    """Return the CRC-32 of a state's JSON but for the checksum itself."""
+    return zlib.crc32(json.dumps({**json.loads(json.dumps(state)), OWN: None}, sort_keys=True).encode())
 
 
 def _ladder(blocks: list[int]) -> list[int]:
@@ -106,7 +113,8 @@ class Checkpoints:
         except SafetensorError as error:
             raise UserError(f"{weights}: cannot write the checkpoint: {error}") from None
         _sync(weights)
-        write_json(part / "state.json", {"checksum": _checksum(weights), **checkpoint.state})
+        state = {"checksum": _checksum(weights), **checkpoint.state}
+        write_json(part / "state.json", {**state, OWN: _of_state(state)})
         _sync(part)
 
     def newest(self) -> int | None:
@@ -126,8 +134,9 @@ class Checkpoints:
         """Return whether a checkpoint is undamaged."""
         folder = self.folder / f"{block:08d}"
         try:
-            return bool(read_json(folder / "state.json")["checksum"] == _checksum(folder / "model.safetensors"))
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            state = read_json(folder / "state.json")
+            return bool(state[OWN] == _of_state(state) and state["checksum"] == _checksum(folder / "model.safetensors"))
+        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
             return False
 
     def latest(self) -> tuple[int, Checkpoint] | None:

@@ -17,16 +17,18 @@ from itertools import groupby
 from pathlib import Path
 
 import polars as pl
-from deltalake import CommitProperties, DeltaTable, Transaction
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction, RemoveAction
 from polars.exceptions import PolarsError
 
 from recdistill.errors import UserError, did_you_mean
 from recdistill.killpoints import reach
+from recdistill.tables.checksum import seal, seal_of_new
 from recdistill.tables.follow import (
     Commit,
     added_parts,
+    check_made,
     commits,
     first_line,
     last_commit,
@@ -58,6 +60,7 @@ class DeltaLog:
         self.path = Path(path)
         self._handle: DeltaTable | None = None
         table = open_delta(self.path)
+        check_made(self.path)
         self.partitions = tuple(table.metadata().partition_columns)  # a table's own, whoever opens it
         self.about = str(table.metadata().configuration.get(KEY, ""))
         self.types = pl.Schema(table.schema().to_arrow())
@@ -70,8 +73,10 @@ class DeltaLog:
         try:
             if not DeltaTable.is_deltatable(str(path)):
                 empty = pl.DataFrame(schema={**columns, **cls._partition_types()})
-                DeltaTable.create(str(path), schema=arrow(empty).schema, partition_by=list(cls.partitions),
-                                  configuration={KEY: about, **PROPERTIES}, raise_if_key_not_exists=False)  # fmt: skip
+                schema, settings = Schema.from_arrow(arrow(empty).schema), {KEY: about, **PROPERTIES}
+                sealed = CommitProperties(custom_metadata=seal_of_new(schema.to_json(), cls.partitions, settings))
+                DeltaTable.create(str(path), schema=schema, partition_by=list(cls.partitions), configuration=settings,
+                                  commit_properties=sealed, raise_if_key_not_exists=False)  # fmt: skip
         except (DeltaError, OSError) as error:
             raise UserError(f"{path}: the table cannot be made: {first_line(error)}") from None
         if cls(path).about != about:
@@ -129,6 +134,7 @@ class DeltaLog:
         return self._handle
 
     def _commit(self, table: DeltaTable, actions: Sequence[AddAction | RemoveAction], properties: CommitProperties) -> None:
+        properties.custom_metadata = seal(actions, properties.app_transactions or [], properties.custom_metadata or {})
         table.create_write_transaction(list(actions), "append", table.schema(), list(self.partitions), commit_properties=properties)
 
     def scan(self, version: int | None = None, columns: list[str] | None = None) -> pl.LazyFrame:

@@ -24,11 +24,12 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from recdistill.errors import UserError
+from recdistill.tables.checksum import told, whole
 from recdistill.tables.parts import Part
 
 __all__ = [
-    "Commit", "added_parts", "commits", "first_line", "last_commit", "live_parts", "newest_after", "newest_version", "open_delta",
-    "parts_of", "whole_commit",
+    "Commit", "added_parts", "check_made", "commits", "first_line", "last_commit", "live_parts", "newest_after", "newest_version",
+    "open_delta", "parts_of", "whole_commit",
 ]  # fmt: skip
 
 COUNTED = ("timestamp", "operation", "operationParameters", "operationMetrics", "clientVersion", "engineInfo")
@@ -102,11 +103,20 @@ def parts_of(table: DeltaTable) -> list[Part]:
 def _commit(table: Path, version: int) -> list[dict[str, Any]]:
     path = table / "_delta_log" / f"{version:020d}.json"
     try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        actions: list[dict[str, Any]] = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        if not whole(actions):
+            raise ValueError("other than its checksum")
+        return actions
     except FileNotFoundError:
         raise UserError(f"{path}: this commit was cleaned up; read batches() of a newer version and follow from there") from None
-    except (OSError, ValueError):
+    except (OSError, ValueError, TypeError, AttributeError):
         raise UserError(f"{path}: the log of the table is damaged") from None
+
+
+def check_made(table: Path) -> None:
+    """Raise UserError where the commit that made the table, which describes it, is damaged; it may have been cleaned up."""
+    if (table / "_delta_log" / f"{0:020d}.json").exists():
+        _commit(table, 0)
 
 
 def _part(add: dict[str, Any]) -> Part:
@@ -138,8 +148,9 @@ def _read_commit(table: Path, version: int) -> Commit:
     if _rows_changed(actions):
         raise UserError(f"{table}: version {version} changed rows that were there; these tables are append-only")
     parts = [_part(action["add"]) for action in actions if "add" in action and action["add"]["dataChange"]]
-    told = [action["commitInfo"] for action in actions if "commitInfo" in action]
-    about = {key: str(value) for info in told for key, value in info.items() if key not in COUNTED}
+    infos = [action["commitInfo"] for action in actions if "commitInfo" in action]
+    about = {key: str(value) for info in infos for key, value in info.items() if key not in COUNTED}
+    about = about if (said := told(actions)) is None else said
     writers = {action["txn"]["appId"]: int(action["txn"]["version"]) for action in actions if "txn" in action}
     return Commit(version, sorted(parts, key=lambda part: part.path), about, writers)
 

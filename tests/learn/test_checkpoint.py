@@ -110,3 +110,13 @@ def test_a_run_goes_on_from_the_one_before_a_damaged_one(tmp_path: Path) -> None
     assert len(list(trainer(tmp_path, experiment, "teacher").run_to_end())) > 0
     got = Checkpoints(tmp_path / "models" / "teacher").latest()
     assert want and got and got[0] == want[0] and same_bits(got[1].tensors, weights)
+
+
+def test_a_state_that_was_changed_is_damaged(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    for block in (1, 2):
+        checkpoints.publish(block, Checkpoint({"w": torch.ones(3)}, {"rows": block, "share": 0.1}))
+    assert checkpoints.newest() == 2
+    path = tmp_path / "00000002" / "state.json"
+    path.write_text(path.read_text().replace('"rows": 2', '"rows": 3'))
+    assert not checkpoints.whole(2) and checkpoints.newest() == 1

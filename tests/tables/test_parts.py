@@ -90,3 +90,19 @@ def test_batches_hold_at_most_the_rows_asked_for(tmp_path: Path) -> None:
     log = make_predictions(tmp_path / "p")
     log.append(said(range(10)), model="m", version=3, kind="imported", writer="w", sequence=0)
     assert [len(rows) for rows in log.of("m", rows=4)] == [4, 4, 2]
+
+
+def test_a_page_that_is_passed_over_is_missed(tmp_path: Path) -> None:
+    log = make_predictions(tmp_path / "p")
+    log.append(said(range(200)).with_columns(pl.col("time").min()), model="m", version=1, kind="imported", writer="w", sequence=0)
+    path = log.path / log.parts()[0].path
+    raw, truth, refused = path.read_bytes(), pl.concat(log.batches()), 0
+    for at in (at for at in range(len(raw)) if raw[at : at + 3] == b"\x15\x00\x15"):  # Thrift: page type 0, then sizes
+        bad = bytearray(raw)
+        bad[at + 1] ^= 8  # a type of page that there is not
+        path.write_bytes(bad)
+        try:
+            assert pl.concat([truth[:0], *log.batches()]).equals(truth)
+        except UserError as error:
+            refused += "it lacks 200 of its 200 rows" in str(error)
+    assert refused
