@@ -93,7 +93,7 @@ class Decisions:
         stage, time, labels = store.window["stage"], store.window["time"], store.window["labels"]
         over = np.flatnonzero((stage <= TOLD) & (time + self.window < store.newest))
         nobody = over[stage[over] == OPEN]
-        labels[over] = np.nan_to_num(labels[over], nan=0.0)
+        labels[over, 0] = np.nan_to_num(labels[over, 0], nan=0.0)  # of other tasks nothing is known
         stage[over] = np.where(labels[over, 0] == 1, CLOSED, NEGATIVE)
         store.know(nobody, time[nobody] + self.window, np.zeros(len(nobody), np.float32))
         self._enqueue(store, over, labels[over, 0], np.zeros(len(over), bool))

@@ -63,6 +63,16 @@ class Stream:
 NONE = told([], [], [])
 
 
+def test_what_is_not_known_of_other_tasks_is_not_learned_as_a_negative(tmp_path: Path) -> None:
+    store = LiveStore(tmp_path, EventSchema(("click", "buy")), None, behaviors=False)
+    decisions = Decisions(LabelsConfig(window_s=WINDOW), LATE)
+    rows = rows_at(0, np.array([0, 20]), np.full(2, np.nan)).with_columns(label_buy=pl.lit(None, pl.Float32))
+    store.add(rows, stage=np.zeros(2, np.int8))
+    decisions.arrived(store, 2)
+    decisions.decide(store, NONE)
+    assert store.window["labels"][0, 0] == 0 and np.isnan(store.window["labels"][:, 1]).all()
+
+
 def test_samples_are_learned_when_their_windows_end_with_what_was_told_by_then(tmp_path: Path) -> None:
     stream = Stream(tmp_path)
     stream.step([0, 1, 2], [np.nan, np.nan, 1.0], NONE)
