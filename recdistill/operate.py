@@ -24,7 +24,7 @@ __all__ = ["compact_stage", "lineage_stage", "promote_stage", "release_stage", "
 def versions_of(text: str) -> range:
     """Return the versions that FIRST or FIRST-LAST names; UserError for anything else."""
     first, dash, last = text.partition("-")
-    if not first.isdigit() or (dash and not last.isdigit()):
+    if not first.isdecimal() or (dash and not last.isdecimal()):
         raise UserError(f"versions {text!r}: write one, as 12, or the first and the last, as 12-14")
     return range(int(first), int(last or first) + 1)
 

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
+import polars as pl
 import pytest
 import torch
 
 from recdistill.data.columns import write_json
 from recdistill.errors import UserError
 from recdistill.operate import versions_of
+from recdistill.stream.serving import verdicts_of
+from recdistill.tables import EventLog, VerdictLog
+from recdistill.tables.commit import DeltaLog
 from tests.stream.runs import StreamRun, experiment_of, models_of
 
 
@@ -72,8 +78,28 @@ def test_a_mistake_is_one_line_and_exit_code_2(run: StreamRun, words: list[str],
     assert code == 2 and problem in said and said.count("\n") == 1
 
 
+def test_a_teacher_takes_over_from_a_time_in_utc(run: StreamRun) -> None:
+    code, said = typed("promote", run.root, "teacher", "--from", "2026-01-31T12:30:00")
+    assert code == 0 and "students hear teacher about samples of 2026-01-31T12:30:00+00:00 on" in said
+    assert verdicts_of(run.folder).turns[-1] == (datetime(2026, 1, 31, 12, 30, tzinfo=UTC), "teacher")
+
+
+def test_a_round_of_housekeeping_merges_and_lets_old_days_go(run: StreamRun, tmp_path: Path) -> None:
+    root = tmp_path / "run"
+    shutil.copytree(run.root, root)
+    extra = DeltaLog(root / "tables" / "events")
+    old = run.rows[:1].with_columns(sample_id=pl.lit(-1, pl.Int64), time=pl.col("time") - pl.duration(days=90))
+    EventLog.open(extra.path).append(old, writer="old", sequence=0)
+    for k in range(60):
+        VerdictLog.open(root / "verdicts").append(VerdictLog.row("teacher", 3, "good", rows=1), writer="gate", sequence=1000 + k)
+    rows = extra.rows()
+    code, said = typed("compact", root, "--retain-days", 30)
+    assert code == 0 and "1 tables merged" in said and "table=verdicts" in said and "let go" in said
+    assert extra.rows() == rows - 1 and len(DeltaLog(root / "verdicts").parts()) < 10
+
+
 def test_versions_are_one_or_a_range() -> None:
     assert (versions_of("12"), versions_of("12-14")) == (range(12, 13), range(12, 15))
-    for wrong in ("", "a", "3-", "-3", "1.5"):
+    for wrong in ("", "a", "3-", "-3", "1.5", "\u00b2"):
         with pytest.raises(UserError, match="write one, as 12"):
             versions_of(wrong)
