@@ -116,7 +116,9 @@ def test_each_verb_says_what_must_come_before_it(
     (UserError("t: cannot write: No space left on device (os error 28)"), 2, "disk full: free space"),
     (RecdistillError("weights: I/O error: No space left on device (os error 28)"), 2, "disk full: free space"),
     (PermissionError(errno.EACCES, "Permission denied", "x/y"), 2, "x/y: Permission denied"),
-    (OSError(errno.EIO, "Input/output error", "x/y"), 1, "unexpected OSError"),
+    (OSError(errno.EIO, "Input/output error", "x/y"), 2, "x/y: Input/output error; check the disk and run the same command again"),
+    (OSError(errno.EIO, "Input/output error"), 2, "a file: Input/output error; check the disk"),
+    (OSError(errno.EMFILE, "Too many open files", "x/y"), 1, "unexpected OSError"),
     (ZeroDivisionError("a\nb"), 1, "unexpected ZeroDivisionError: a; run with --verbose"),
     (KeyboardInterrupt(), 130, "interrupted; run the same command again to resume"),
 ])  # fmt: skip
