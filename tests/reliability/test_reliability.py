@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-SMALL = [["poison.py", "1"], ["faults.py", "6"], ["damage.py", "60"], ["broker.py", "4"], ["disorder.py", "2"], ["hybrid.py", "2"]]
+SMALL = [["poison.py", "1"], ["faults.py", "9"], ["damage.py", "60"], ["broker.py", "4"], ["disorder.py", "2"], ["hybrid.py", "2"]]
 
 
 @pytest.mark.parametrize("words", SMALL, ids=lambda words: words[0])
