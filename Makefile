@@ -25,10 +25,6 @@ lint: install
 bench: install
 	@status=0; for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file || status=1; done; exit $$status
 
-# What a stream survives. Needs nats-server and strace; about an hour.
-reliability: install
-	@status=0; for file in benchmarks/reliability/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file || status=1; done; exit $$status
-
 # What happens when things go wrong: kills, failed writes, damage, disorder, brokers, bad teachers. Hours at the full numbers.
 reliability: install
 	@status=0; for file in benchmarks/reliability/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file || status=1; done; exit $$status

@@ -55,7 +55,8 @@ def test_other_producers_may_order_columns_and_write_strings_as_they_like(option
     ("column 'device' is missing", events([1, 2]).drop("device")),
     ("column 'devise' is not in the table's schema; did you mean 'device'?", events([1, 2]).rename({"device": "devise"})),
     ("column 'sample_id' has type int32, the table has int64", events([1, 2]).with_columns(pl.col("sample_id").cast(pl.Int32))),
-    ("column 'time' has type timestamp[ms, tz=UTC], the table has timestamp[us, tz=UTC]", events([1, 2]).with_columns(pl.col("time").dt.cast_time_unit("ms"))),
+    ("column 'time' has type timestamp[ms, tz=UTC], the table has timestamp[us, tz=UTC]",
+     events([1, 2]).with_columns(pl.col("time").dt.cast_time_unit("ms"))),
 ])  # fmt: skip
 def test_other_columns_are_refused_by_name(reason: str, rows: pl.DataFrame) -> None:
     for payload in (encode(Outgoing(0, "events", rows)), rows):
