@@ -188,6 +188,7 @@ class StreamConfig(_Strict):
     """The streaming phase (docs/streaming.md)."""
 
     batch_rows: int = Field(default=100_000, ge=0)  # of a log that is replayed: the first rows, learned in batch
+    replay: bool = True  # publish the rest of the log into the source; false: producers of yours fill it
     speed: float | None = Field(default=None, gt=0)  # of a replay: event seconds per second; null: as fast as can be
     source: SourceConfig = SourceConfig()
     labels: LabelsConfig = LabelsConfig()

@@ -79,7 +79,7 @@ def batch_stage(folder: RunFolder, experiment: Experiment, data: Path | None) ->
 
 def roles_of(folder: RunFolder, experiment: Experiment) -> tuple[list[str], list[str]]:
     """Return (roles that come to an end with the source, roles that do not)."""
-    publish = ["publish"] if experiment.data.reader != "table" or experiment.data.path else []
+    publish = ["publish"] if experiment.stream.replay else []
     return [*publish, "ingest", "gate", *_models(experiment)], ["compact"]
 
 

@@ -23,10 +23,10 @@ __all__ = ["main", "progress"]
 ROWS, VERSION, STRETCHES = 200_000, 2_000, 10
 CONFIG = """
 name: hybrid
-data: {{reader: simulator, options: {{rows: {rows}, users: 500, items: 200, topics: 20, topics_liked: 3, seed: 7}}}}
-teacher: {{kind: target-attention, width: 64, history: 200, batch: 128, table_rate: 2.0e-2}}
+data: {{reader: simulator, options: {{rows: {rows}, users: 500, items: 100, topics: 20, topics_liked: 3, seed: 7}}}}
+teacher: {{kind: target-attention, width: 64, history: 200, batch: 64, table_rate: 2.0e-2}}
 students:
-  light: {{kind: target-attention, width: 16, history: 50, batch: 128, table_rate: 2.0e-2, distill: {{weight: 4.0}}}}
+  light: {{kind: target-attention, width: 16, history: 100, batch: 64, table_rate: 2.0e-2, distill: {{weight: 4.0}}}}
 evaluate: {{seeds: {seeds}}}
 stream: {{checkpoint_rows: {version}, commit_rows: {commit}, wait_s: 1.0e+9}}
 """
