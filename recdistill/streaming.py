@@ -33,7 +33,7 @@ from recdistill.stream.ingest import run_ingest
 from recdistill.stream.journal import Journal
 from recdistill.stream.publish import run_publish
 from recdistill.stream.setup import run_model, stream_checkpoints
-from recdistill.stream.sources import open_source
+from recdistill.stream.sources import open_source, source_tables
 from recdistill.stream.supervisor import end_with_parent, supervise
 from recdistill.tables import EventLog, PredictionLog, VerdictLog
 
@@ -127,8 +127,7 @@ def _run_all(folder: RunFolder, experiment: Experiment, data: Path | None) -> No
 def _open_channel(folder: RunFolder, experiment: Experiment, journal: Journal) -> None:
     """Make the stream, topics or tables that the replay publishes into, so that ingest finds them whoever is first."""
     source = experiment.stream.source
-    tables = Path(source.path) if source.path else folder.root / "source"
-    with open_source(experiment.stream, server_url(folder.root, source), tables, journal) as channel:
+    with open_source(experiment.stream, server_url(folder.root, source), source_tables(folder.root, source), journal) as channel:
         channel.create(EventLog.open(folder.tables / "events").schema)
 
 

@@ -18,7 +18,7 @@ from recdistill.data.columns import read_json, write_json
 from recdistill.errors import RecdistillError, UserError
 from recdistill.killpoints import reach
 
-__all__ = ["Checkpoint", "Checkpoints"]
+__all__ = ["Checkpoint", "Checkpoints", "sync"]
 
 KEPT = 2  # the newest and, should its disk block go bad, the one before
 OWN = "state_checksum"
@@ -33,7 +33,8 @@ class Checkpoint:
     state: dict[str, Any]
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Let a file or folder reach the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -95,7 +96,7 @@ class Checkpoints:
             part.rename(final)
         finally:
             shutil.rmtree(part, ignore_errors=True)
-        _sync(self.folder)
+        sync(self.folder)
         reach("checkpoint.published")
         blocks = self.blocks()
         for old in set(blocks) - set(_ladder(blocks) if self.ladder else blocks[-KEPT:]):
@@ -112,10 +113,10 @@ class Checkpoints:
             save_file(tensors, weights)
         except SafetensorError as error:
             raise UserError(f"{weights}: cannot write the checkpoint: {error}") from None
-        _sync(weights)
+        sync(weights)
         state = {"checksum": _checksum(weights), **checkpoint.state}
         write_json(part / "state.json", {**state, OWN: _of_state(state)})
-        _sync(part)
+        sync(part)
 
     def newest(self) -> int | None:
         """Return the newest block whose checkpoint is undamaged, None when there is none yet.

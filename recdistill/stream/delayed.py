@@ -109,14 +109,14 @@ class Decisions:
         self.queue = {name: values[rows:] for name, values in self.queue.items()}
         return taken
 
-    def spent(self, store: LiveStore, last: bool) -> int:
-        """Return how many of the oldest samples nothing can happen to any more; with `last` no outcome will come."""
+    def spent(self, store: LiveStore) -> int:
+        """Return how many of the oldest samples nothing can happen to any more."""
         if not len(store):
             return 0
         waiting = int(self.queue["position"].min(initial=store.window.first + len(store))) - store.window.first
         stage, time = store.window["stage"], store.window["time"]
         open_ = (stage <= TOLD) | ((stage == NEGATIVE) & (time + self.window + self.late >= store.newest))
-        held = np.flatnonzero(open_ & (not last))
+        held = np.flatnonzero(open_)
         return min(waiting, int(held[0]) if len(held) else len(store))
 
     def state(self) -> tuple[dict[str, Array], dict[str, Any]]:

@@ -62,11 +62,6 @@ class Joiner:
         self._changed |= changed
         return changed
 
-    def bad(self, heard: dict[str, dict[str, int]]) -> list[str]:
-        """Return those of the heard versions, TEACHER@VERSION, that were revoked since."""
-        return [f"{teacher}@{version}" for teacher, versions in heard.items() for version in versions
-                if self.verdicts.bad.get((teacher, int(version)), ("", ""))[0] == "revoked"]  # fmt: skip
-
     def read(self, store: LiveStore) -> bool:
         """Read the next commit of a teacher and join it to the waiting samples; False when there is none."""
         for commit in self.log.commits(self.version):

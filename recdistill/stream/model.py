@@ -66,11 +66,9 @@ class Follower:
     sums: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     said: int = 0  # waiting samples that are predicted and not dropped yet
     lag: float = 0.0
-    waits: int = 0  # samples to read beyond GROUP
     _saved: int = 0  # checkpoints' worth of rows published
 
     def __post_init__(self) -> None:
-        self.waits = AHEAD if self.joiner else 0
         self.builder = BatchBuilder(self.store, self.job.config.history)
 
     def run(self) -> None:
@@ -97,7 +95,7 @@ class Follower:
             moved = True
             self._arrived(rows)
         if self.joiner:
-            if self.joiner.update() and (bad := self.joiner.bad(self._lineage())):
+            if self.joiner.update() and (bad := self.joiner.verdicts.revoked(self._lineage())):
                 raise SetBack(", ".join(bad))
             for _ in range(TOGETHER):
                 if not self.joiner.read(self.store):
@@ -111,7 +109,9 @@ class Follower:
 
         What arrives later is predicted by weights that have learned what was decided before, not by how quick they were.
         """
-        return len(self.decisions.queue["label"]) < self.job.config.batch if self.decisions else len(self.store) < GROUP + self.waits
+        if self.decisions:
+            return len(self.decisions.queue["label"]) < self.job.config.batch
+        return len(self.store) < GROUP + (AHEAD if self.joiner else 0)
 
     def _arrived(self, rows: int) -> None:
         if self.joiner:
@@ -190,7 +190,7 @@ class Follower:
             self._count(taken["label"][cut][~again], window["said"][at][~again], 1)
             self._correct(window["said"][at][again])
             self._count_learned(at[~again])
-        self._drop(decisions.spent(self.store, last=False))
+        self._drop(decisions.spent(self.store))
 
     def _drop(self, rows: int) -> None:
         if self.joiner:
@@ -278,8 +278,9 @@ class Follower:
         if self.joiner:
             self.joiner.update()
         for block in reversed(self.checkpoints.blocks()):
-            bad = self.joiner.bad(self.checkpoints.state(block)["heard"]) if self.joiner and self.checkpoints.whole(block) else []
-            if bad:
+            if not self.joiner or not self.checkpoints.whole(block):
+                continue
+            if bad := self.joiner.verdicts.revoked(self.checkpoints.state(block)["heard"]):
                 self.journal.tell("rollback", checkpoint=block, revoked=bad)
                 self.checkpoints.discard(block)
         latest = self.checkpoints.latest()

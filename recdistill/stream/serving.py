@@ -6,9 +6,7 @@ Both appear by one rename, so that whoever serves sees the old or the new, whole
 from __future__ import annotations
 
 import math
-import os
 import shutil
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,14 +14,14 @@ from typing import Any
 
 from recdistill.data.columns import read_json, write_json
 from recdistill.errors import UserError, did_you_mean
-from recdistill.learn.checkpoint import Checkpoints
+from recdistill.learn.checkpoint import Checkpoints, sync
 from recdistill.learn.folder import RunFolder, locked
 from recdistill.stream.about import ModelAbout, Sums, read_about
 from recdistill.stream.gate import is_teacher
 from recdistill.tables import PredictionLog, VerdictLog, Verdicts
 
 __all__ = [
-    "Promotion", "current", "progressive_ne", "promote", "promotions", "revoked_among", "rollback", "students", "verdicts_of",
+    "Promotion", "current", "progressive_ne", "promote", "promotions", "rollback", "students", "verdicts_of",
 ]  # fmt: skip
 
 WINDOW = 50_000  # rows over which a student's recent NE is compared
@@ -81,7 +79,7 @@ def promote(folder: RunFolder, model: str, rows: int | None = None, *, margin: f
     checkpoints = Checkpoints(folder.model(model) / "stream")
     rows = _chosen(folder, model, checkpoints, rows)
     state = read_json(checkpoints.folder / f"{rows:08d}" / "state.json")
-    if bad := revoked_among(verdicts_of(folder), state["heard"]):
+    if bad := verdicts_of(folder).revoked(state["heard"]):
         raise UserError(f"{model}: its checkpoint {rows} learned from {', '.join(bad)}, revoked since; choose an older one with rows")
     with locked(_root(folder) / "lock", f"{folder.root}: another process promotes or rolls back; try again"):
         served = current(folder)
@@ -117,12 +115,6 @@ def verdicts_of(folder: RunFolder) -> Verdicts:
     if folder.verdicts.exists():
         verdicts.update(VerdictLog.open(folder.verdicts))
     return verdicts
-
-
-def revoked_among(verdicts: Verdicts, heard: Mapping[str, Mapping[Any, int]]) -> list[str]:
-    """Return TEACHER@VERSION of those of the heard versions that were revoked since."""
-    return [f"{teacher}@{version}" for teacher, versions in sorted(heard.items()) for version in sorted(map(int, versions))
-            if verdicts.bad.get((teacher, version), ("", ""))[0] == "revoked"]  # fmt: skip
 
 
 def progressive_ne(folder: RunFolder, model: str, upto: int, rows: int = WINDOW) -> float:
@@ -180,15 +172,15 @@ def _publish(folder: RunFolder, source: Path, model: str, rows: int, state: dict
     try:
         shutil.copytree(source, part)
         for path in part.iterdir():
-            _sync(path)
+            sync(path)
         write_json(part / "promoted.json", _tree(made))
-        _sync(part)
+        sync(part)
         part.rename(final)
     except FileNotFoundError:
         raise UserError(f"{source}: was removed while it was copied; try again") from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    _sync(target)
+    sync(target)
     if not Checkpoints(target).whole(number):
         raise UserError(f"{final}: was damaged while it was copied; try again")
     _serve(folder, _tree(made))
@@ -201,15 +193,7 @@ def _tree(promotion: Promotion) -> dict[str, Any]:
 
 def _serve(folder: RunFolder, tree: dict[str, Any]) -> None:
     write_json(_root(folder) / "current.json", tree)
-    _sync(_root(folder))
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync(_root(folder))
 
 
 def rollback(folder: RunFolder) -> Promotion:
@@ -223,7 +207,7 @@ def rollback(folder: RunFolder) -> Promotion:
             raise UserError(f"{folder.root}: nothing is served; promote a student first")
         known = {each.name: each for each in promotions(folder)}
         verdicts, name = verdicts_of(folder), served.before
-        while name is not None and name in known and revoked_among(verdicts, known[name].heard):
+        while name is not None and name in known and verdicts.revoked(known[name].heard):
             name = known[name].before
         if name is None or name not in known:
             raise UserError(f"{folder.root}: before {served.name} no student was served that could be served again")

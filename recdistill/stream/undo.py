@@ -18,7 +18,7 @@ from recdistill.learn.checkpoint import Checkpoints
 from recdistill.learn.folder import RunFolder
 from recdistill.stream.about import IngestAbout, read_about
 from recdistill.stream.gate import is_teacher
-from recdistill.stream.serving import promotions, revoked_among, students, verdicts_of
+from recdistill.stream.serving import promotions, students, verdicts_of
 from recdistill.tables import EventLog, PredictionLog, VerdictLog
 
 __all__ = ["Affected", "Lineage", "lineage", "release", "revoke", "take_over"]
@@ -72,7 +72,7 @@ def lineage(folder: RunFolder, model: str) -> list[Lineage]:
         try:
             state = read_json(checkpoints.folder / f"{rows:08d}" / "state.json")
             heard = _heard(state)
-            found.append(Lineage(model, rows, state["versions"], heard, revoked_among(verdicts, heard), checkpoints.whole(rows)))
+            found.append(Lineage(model, rows, state["versions"], heard, verdicts.revoked(heard), checkpoints.whole(rows)))
         except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
             continue  # damaged, or removed by the model meanwhile
     return found

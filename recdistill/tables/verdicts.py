@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import polars as pl
 
@@ -98,6 +99,11 @@ class Verdicts:
         if (model, version) in self.bad:
             return False
         return True if row < self.cleared.get((model, version), 0) else None
+
+    def revoked(self, heard: Mapping[str, Mapping[Any, int]]) -> list[str]:
+        """Return TEACHER@VERSION of those of the heard versions (teacher -> version -> rows) that were revoked, in order."""
+        return [f"{teacher}@{version}" for teacher, versions in sorted(heard.items()) for version in sorted(map(int, versions))
+                if self.bad.get((teacher, version), ("", ""))[0] == "revoked"]  # fmt: skip
 
     def active(self, time: datetime, first: str) -> str:
         """Return the model to hear about a sample of `time`: the last whose turn began by then, else `first`."""

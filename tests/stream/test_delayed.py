@@ -57,7 +57,7 @@ class Stream:
         taken = self.decisions.take(10**6)
         ids = self.store.window["sample_id"][taken["position"] - self.store.window.first] if len(taken["position"]) else []
         self.learned += sorted(zip(map(int, ids), taken["label"].tolist(), taken["again"].tolist(), strict=True))
-        self.store.drop(self.decisions.spent(self.store, last=False))
+        self.store.drop(self.decisions.spent(self.store))
 
 
 NONE = told([], [], [])
