@@ -1,6 +1,7 @@
-"""A bad teacher version: `python benchmarks/reliability/poison.py [VERSIONS]` (8). Budget: nothing of it is left, no false alarm.
+"""A bad teacher version: `python benchmarks/reliability/poison.py [VERSIONS]`. Budget: nothing of it is left, no false alarm.
 
-A real teacher follows a simulated log; what it said is told again by a scripted teacher, the logits of one version negated.
+A real teacher follows a simulated log; what it said is told again by a scripted teacher, the logits of one version negated:
+each of its last 8 (VERSIONS), all that it has in the stream.
 
     gate off, the version let through   the student learns from it; it is revoked; the student goes back and learns again:
                                         its weights must be those of a run in which the version was barred from the start
@@ -148,7 +149,7 @@ def main() -> int:
     """Poison each version in turn; the exit code is 0 when nothing of it is left."""
     if sys.argv[1:2] == ["--run"]:
         return _of_run(Path(sys.argv[2]))
-    count, found = int(sys.argv[1]) if len(sys.argv) > 1 else 8, Found()
+    count, found = min(int(sys.argv[1]) if len(sys.argv) > 1 else 8, (ROWS - BATCH) // VERSION), Found()
     table = Table("version", "heard", "checkpoints thrown away", "windows judged", "rows cleared of it", title="a version negated")
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
@@ -159,7 +160,7 @@ def main() -> int:
         said = said_by(teacher)
         windows, _ = judged(clean, said, place, None, found)
         table.add_row("none", "", "", str(windows), "")
-        for version in range(ROWS // VERSION - 1 - count, ROWS // VERSION - 1):
+        for version in range(ROWS // VERSION - count, ROWS // VERSION):
             heard, thrown = let_through(clean, said, place, version, found)
             windows, cleared = judged(clean, said, place, version, found)
             table.add_row(str(version), str(heard), str(thrown), str(windows), f"{cleared} of {VERSION}")

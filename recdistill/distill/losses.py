@@ -50,10 +50,10 @@ def _cross_entropy(logits: Tensor, target: Tensor, share: Tensor, mass: Tensor |
     return (((whole if mass is None else mass * whole) - target * logits) * share).sum()
 
 
-def late_mass(logits: Tensor, labels: Tensor, late: float) -> Tensor:
+def late_mass(logits: Tensor, labels: Tensor, late: float | Tensor) -> Tensor:
     """Return importance weights [B, K] for labels of which some positives come late, and were negatives before.
 
-    A share `late` of the positives is learned twice, as a negative and then as a positive. With f = s(z) the weights
+    A share `late` (of all tasks, or [K]) of the positives is learned twice, as a negative and then as a positive. With f = s(z) the weights
     1 + late f of positives and (1 - f) (1 + late f) / (1 - f + late f) of negatives make the expected gradient that of the
     final labels; for late = 1 they are those of the fake negative weighted loss (Ktena et al., RecSys 2019).
     """

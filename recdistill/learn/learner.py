@@ -58,11 +58,11 @@ class Learner:
         with torch.no_grad():
             return self.network.heads(self.network.backbone(batch))[0]
 
-    def learn(self, batch: Batch, keep: Tensor, undo: Tensor | None = None, late: float = 0.0) -> StepResult:
+    def learn(self, batch: Batch, keep: Tensor, undo: Tensor | None = None, late: Tensor | None = None) -> StepResult:
         """Predict the batch, then take one step on the rows that `keep` (bool [B]) lets through.
 
-        undo: bool [B], positives that were learned as negatives before. late: the share of positives that come a second
-        time, after having been negatives; the labels are weighted accordingly.
+        undo: bool [B], positives that were learned as negatives before. late: float32 [K], the share of each task's positives
+        that come a second time, after having been negatives; the labels are weighted accordingly.
         Raises RecdistillError before the update, naming sample ids, when the loss or a gradient is not finite.
         """
         dropped = ~keep[:, None]
@@ -74,7 +74,7 @@ class Learner:
         mass = None
         if undo is not None:
             mass = (~undo).float()[:, None].expand_as(labels)
-        elif late:
+        elif late is not None:
             mass = late_mass(main.detach(), labels, late)
             labels = labels * mass
         loss = objective(main, aux, labels, signals, self.distill, weight, self.own, self.teacher, mass)

@@ -3,7 +3,8 @@
     arrives --> its window ends --> learned, with the outcome told by then, or as a negative --> a positive comes late: corrected
 
 All wait for their window, those told of at once too: positives are told sooner than negatives end, and a model that learned
-them sooner would believe that there are more. A sample is kept until nothing can happen to it any more. All of it is a
+them sooner would believe that there are more. Each task has its own outcomes; a sample is learned once for all of them, and
+a late positive corrects its own task alone. A sample is kept until nothing can happen to it any more. All of it is a
 function of the tables: commits of events say how far the outcomes were, and event time ends the window.
 """
 
@@ -23,36 +24,37 @@ __all__ = ["Decisions"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 OPEN, TOLD, NEGATIVE, CLOSED = 0, 1, 2, 3  # in its window: no outcome yet, one told; after it: learned as a negative, final
-QUEUE = {"position": "int64", "label": "float32", "again": "bool"}
+QUEUE = {"position": "int64", "labels": "float32", "again": "bool"}
 
 
 class Decisions:
-    """Which samples are to be learned next: `queue` holds their positions among all samples, label, and whether they were before.
+    """Which samples are to be learned next: `queue` holds their positions among all samples, labels of every task (NaN: nothing
+    to learn), and whether they were learned before.
 
     late: event seconds after the window during which a positive may still come. Outcomes of samples not yet there wait that long.
     """
 
-    def __init__(self, config: LabelsConfig, late_s: float) -> None:
-        self.config = config
+    def __init__(self, config: LabelsConfig, late_s: float, tasks: int) -> None:
+        self.config, self.tasks = config, tasks
         self.window, self.late = int((config.window_s or 0.0) * 1e6), int(late_s * 1e6)
-        self.queue = {name: np.zeros(0, kind) for name, kind in QUEUE.items()}
+        self.queue = {name: np.zeros((0, tasks) if name == "labels" else 0, kind) for name, kind in QUEUE.items()}
         self.early = WITHOUT
         self.dropped: Counter[str] = Counter()
-        self.positives = self.late_positives = 0
+        self.positives, self.late_positives = np.zeros(tasks, np.int64), np.zeros(tasks, np.int64)
 
     @property
-    def late_share(self) -> float:
-        """Return the share of positives so far that came after the window."""
-        return self.late_positives / max(self.positives, 1)
+    def late_share(self) -> Array:
+        """Return, per task, the share of positives so far that came after the window."""
+        return self.late_positives / np.maximum(self.positives, 1)
 
     def arrived(self, store: LiveStore, rows: int) -> None:
         """Take the newest `rows` samples; those that came with a label have been told of."""
         if rows:
-            known = ~np.isnan(store.window["labels"][-rows:, 0])
+            known = ~np.isnan(store.window["labels"][-rows:])
             store.window["stage"][-rows:][known] = TOLD
 
     def decide(self, store: LiveStore, told: pl.DataFrame) -> None:
-        """Take the outcomes `told` (sample_id, label, time us; in their order), then end the windows that are over."""
+        """Take the outcomes `told` (sample_id, task, label, time us; in their order), then end the windows that are over."""
         told = pl.concat([self.early, told])
         self.early = WITHOUT
         if len(told) and len(store):
@@ -69,39 +71,42 @@ class Decisions:
 
     def _outcomes(self, store: LiveStore, at: Array, told: pl.DataFrame) -> None:
         """Take outcomes of waiting samples, at positions among these; what was told first holds, but a positive replaces a negative."""
-        label, time = told["label"].to_numpy(), told["time"].to_numpy()
-        stage, labels = store.window["stage"], store.window["labels"]
-        best = _firsts(np.where(label == 1, at, -1 - np.arange(len(at)))) | (_firsts(at) & (label == 0))
-        new = best & ((stage[at] == OPEN) | ((stage[at] == TOLD) & (label == 1) & (labels[at, 0] == 0)))
-        late = best & (stage[at] == NEGATIVE) & (label == 1)
+        task, label, time = (told[name].to_numpy() for name in ("task", "label", "time"))
+        cell = at * self.tasks + task
+        stage, labels = store.window["stage"].reshape(-1), store.window["labels"].reshape(-1)
+        best = _firsts(np.where(label == 1, cell, -1 - np.arange(len(cell)))) | (_firsts(cell) & (label == 0))
+        new = best & ((stage[cell] == OPEN) | ((stage[cell] == TOLD) & (label == 1) & (labels[cell] == 0)))
+        late = best & (stage[cell] == NEGATIVE) & (label == 1)
         self.dropped["outcome twice"] += int((~new & ~late).sum())
         if self.config.late == "ignore":
             self.dropped["outcome late"] += int(late.sum())
             late[:] = False
-        for which, next_ in ((new & (label == 0), TOLD), (new & (label == 1), TOLD), (late, CLOSED)):
-            stage[at[which]] = next_
-            labels[at[which], 0] = label[which]
-        taken = new | late
-        store.know(at[taken], np.maximum(time[taken], store.window["time"][at[taken]]), label[taken])
-        self._enqueue(store, at[late], label[late], np.ones(int(late.sum()), bool))
-        self.late_positives += int(late.sum())
+        for which, next_ in ((new, TOLD), (late, CLOSED)):
+            stage[cell[which]] = next_
+            labels[cell[which]] = label[which]
+        known = (new | late) & (task == 0)  # histories carry the first task's
+        store.know(at[known], np.maximum(time[known], store.window["time"][at[known]]), label[known])
+        alone = np.full((int(late.sum()), self.tasks), np.nan, np.float32)
+        alone[np.arange(len(alone)), task[late]] = 1
+        self._enqueue(store, at[late], alone, again=True)
+        self.late_positives += np.bincount(task[late], minlength=self.tasks)
 
     def _end_windows(self, store: LiveStore) -> None:
         """Let the samples be learned whose window is over, in the order of the events."""
         if not len(store):
             return
         stage, time, labels = store.window["stage"], store.window["time"], store.window["labels"]
-        over = np.flatnonzero((stage <= TOLD) & (time + self.window < store.newest))
-        nobody = over[stage[over] == OPEN]
-        labels[over, 0] = np.nan_to_num(labels[over, 0], nan=0.0)  # of other tasks nothing is known
-        stage[over] = np.where(labels[over, 0] == 1, CLOSED, NEGATIVE)
+        over = np.flatnonzero((stage[:, 0] <= TOLD) & (time + self.window < store.newest))
+        nobody = over[stage[over, 0] == OPEN]
+        labels[over] = np.nan_to_num(labels[over], nan=0.0)
+        stage[over] = np.where(labels[over] == 1, CLOSED, NEGATIVE)
         store.know(nobody, time[nobody] + self.window, np.zeros(len(nobody), np.float32))
-        self._enqueue(store, over, labels[over, 0], np.zeros(len(over), bool))
+        self._enqueue(store, over, labels[over], again=False)
 
-    def _enqueue(self, store: LiveStore, at: Array, label: Array, again: Array) -> None:
-        new = {"position": store.window.first + at, "label": label.astype(np.float32), "again": again}
+    def _enqueue(self, store: LiveStore, at: Array, labels: Array, again: bool) -> None:
+        new = {"position": store.window.first + at, "labels": labels, "again": np.full(len(at), again)}
         self.queue = {name: np.concatenate((old, new[name])) for name, old in self.queue.items()}
-        self.positives += int((label == 1).sum())
+        self.positives += (labels == 1).sum(0)
 
     def take(self, rows: int) -> dict[str, Array]:
         """Return the next `rows` entries of the queue, and remove them."""
@@ -115,7 +120,8 @@ class Decisions:
             return 0
         waiting = int(self.queue["position"].min(initial=store.window.first + len(store))) - store.window.first
         stage, time = store.window["stage"], store.window["time"]
-        open_ = (stage <= TOLD) | ((stage == NEGATIVE) & (time + self.window + self.late >= store.newest))
+        may_come = (stage == NEGATIVE).any(1) & (time + self.window + self.late >= store.newest)
+        open_ = (stage[:, 0] <= TOLD) | may_come
         held = np.flatnonzero(open_)
         return min(waiting, int(held[0]) if len(held) else len(store))
 
@@ -123,14 +129,15 @@ class Decisions:
         """Return what `restore` takes, as (arrays, JSON values)."""
         arrays = {f"queue/{name}": values for name, values in self.queue.items()}
         arrays |= {f"early/{name}": self.early[name].to_numpy() for name in self.early.columns}
-        return arrays, {"dropped": dict(self.dropped), "positives": self.positives, "late_positives": self.late_positives}
+        counted = {"positives": self.positives.tolist(), "late_positives": self.late_positives.tolist()}
+        return arrays, {"dropped": dict(self.dropped), **counted}
 
     def restore(self, arrays: dict[str, Array], state: dict[str, Any]) -> None:
         """Take up what `state` gave."""
         self.queue = {name: arrays[f"queue/{name}"] for name in QUEUE}
         self.early = pl.DataFrame({name: arrays[f"early/{name}"] for name in WITHOUT.columns}, schema=WITHOUT.schema)
         self.dropped = Counter(state["dropped"])
-        self.positives, self.late_positives = state["positives"], state["late_positives"]
+        self.positives, self.late_positives = np.array(state["positives"]), np.array(state["late_positives"])
 
 
 def _firsts(values: Array) -> Array:

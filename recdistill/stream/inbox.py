@@ -18,7 +18,7 @@ from recdistill.tables.follow import Commit, newest_after
 __all__ = ["Inbox"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
-WITHOUT = pl.DataFrame(schema={"sample_id": pl.Int64(), "label": pl.Float32(), "time": pl.Int64()})
+WITHOUT = pl.DataFrame(schema={"sample_id": pl.Int64(), "task": pl.Int8(), "label": pl.Float32(), "time": pl.Int64()})
 
 
 class Inbox:
@@ -34,7 +34,7 @@ class Inbox:
         self.behaviors = BehaviorLog.open(tables / "behaviors") if (tables / "behaviors").exists() else None
         self.outcomes = OutcomeLog.open(tables / "outcomes") if (tables / "outcomes").exists() else None
         self.newest = 0  # event time of the newest sample anywhere in the table, us
-        self.told = WITHOUT  # outcomes of the first task read and not taken yet
+        self.told = WITHOUT  # outcomes read and not taken yet
         self._looked = self.versions["events"]
         self._end = False
 
@@ -63,7 +63,7 @@ class Inbox:
                 return
 
     def take(self) -> pl.DataFrame:
-        """Return the outcomes of the first task read since the last call, in order: sample_id, label, time us."""
+        """Return the outcomes read since the last call, in order: sample_id, task (its number), label, time us."""
         told, self.told = self.told, WITHOUT
         return told
 
@@ -92,15 +92,16 @@ class Inbox:
     def _read_outcomes(self, seen: dict[str, int]) -> None:
         if self.outcomes is None or "outcomes" not in seen:
             return
-        task = self.events.schema.tasks[0]
+        numbers = {task: k for k, task in enumerate(self.events.schema.tasks)}
         for commit in self.outcomes.commits(self.versions["outcomes"], seen["outcomes"]):
             if commit.parts:
-                rows = self.outcomes.read(commit).filter(pl.col("task") == task)
-                self.told = pl.concat([self.told, rows.select("sample_id", "label", pl.col("time").dt.epoch("us"))])
+                task = pl.col("task").replace_strict(numbers, return_dtype=pl.Int8())
+                rows = self.outcomes.read(commit).select("sample_id", task, "label", pl.col("time").dt.epoch("us"))
+                self.told = pl.concat([self.told, rows])
             self.versions["outcomes"] = commit.version
 
 
 def _columns(rows: int, tasks: int, published: float) -> dict[str, Array]:
     """Return what the models keep of `rows` new samples beside the store's own columns."""
     times = {"arrived": np.full(rows, time.time()), "published": np.full(rows, published)}
-    return {**times, "stage": np.zeros(rows, np.int8), "said": np.zeros(rows, np.float32), **empty_columns(rows, tasks)}
+    return {**times, "stage": np.zeros((rows, tasks), np.int8), "said": np.zeros(rows, np.float32), **empty_columns(rows, tasks)}

@@ -110,7 +110,7 @@ class Follower:
         What arrives later is predicted by weights that have learned what was decided before, not by how quick they were.
         """
         if self.decisions:
-            return len(self.decisions.queue["label"]) < self.job.config.batch
+            return len(self.decisions.queue["position"]) < self.job.config.batch
         return len(self.store) < GROUP + (AHEAD if self.joiner else 0)
 
     def _arrived(self, rows: int) -> None:
@@ -181,14 +181,15 @@ class Follower:
         for cut in self._cuts(np.arange(rows)):
             at, again = taken["position"][cut] - window.first, taken["again"][cut]
             batch, keep = self._prepare(at)
-            batch.labels[:, 0] = torch.from_numpy(taken["label"][cut])
+            labels = taken["labels"][cut]
+            batch.labels[:] = torch.from_numpy(labels)
             batch.signals[torch.from_numpy(again)] = math.nan  # it was heard when the sample was learned first
             if self.stream.labels.late == "weight":
-                self.learner.learn(batch, keep, late=decisions.late_share)
+                self.learner.learn(batch, keep, late=torch.from_numpy(decisions.late_share).float())
             else:
                 self.learner.learn(batch, keep, undo=torch.from_numpy(again) if again.any() else None)
-            self._count(taken["label"][cut][~again], window["said"][at][~again], 1)
-            self._correct(window["said"][at][again])
+            self._count(labels[~again, 0], window["said"][at][~again], 1)
+            self._correct(window["said"][at][again & (labels[:, 0] == 1)])
             self._count_learned(at[~again])
         self._drop(decisions.spent(self.store))
 

@@ -54,7 +54,7 @@ def follower_of(folder: RunFolder, experiment: Experiment, job: Job, journal: Jo
         learner.restore(latest[1].tensors, latest[1].state["learner"])
     inbox = Inbox(folder.tables, store, versions)
     joiner = Joiner(folder.predictions, folder.verdicts, len(events.schema.tasks), stream.wait_s, TEACHER) if job.hears else None
-    decisions = Decisions(stream.labels, stream.late_s) if stream.labels.window_s else None
+    decisions = Decisions(stream.labels, stream.late_s, len(events.schema.tasks)) if stream.labels.window_s else None
     recorder = Recorder(PredictionLog.open(folder.predictions), job.name, job.writer + "/stream", metadata, blocks,
                         stream.checkpoint_rows, stream.commit_rows)  # fmt: skip
     return Follower(job, stream, learner, store, inbox, joiner, decisions, recorder, stream_checkpoints(folder, job.name), journal)

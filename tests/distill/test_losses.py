@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recdistill.distill import KeepRates, bernoulli_kl, label_loss, objective, signal_loss
+from recdistill.distill import KeepRates, bernoulli_kl, label_loss, late_mass, objective, signal_loss
 
 LOGIT = st.floats(-12, 12)
 PAIRS = st.lists(st.tuples(LOGIT, LOGIT), min_size=1, max_size=8)
@@ -187,3 +187,24 @@ def test_each_task_is_corrected_by_its_own_rates():
     assert float(pull.abs().max()) < 1e-12
     swapped = objective(z, None, torch.full_like(labels, NAN), signals, settings(), 1.0, own[::-1], teacher)
     assert float(torch.autograd.grad(swapped.total, z)[0].abs().max()) > 1e-3
+
+
+@given(st.floats(-6, 6), st.floats(0, 1))
+def test_weighted_late_labels_leave_a_model_that_knows_the_truth_at_rest(true, late):
+    """Of samples that are positive with p, a share of them late: (1 - p) + late p come as negatives, p as positives."""
+    p = s(true)
+    pulls = []
+    for label, share in ((0.0, 1 - p + late * p), (1.0, p)):
+        z = tensor([true], grad=True)
+        mass = late_mass(z.detach(), tensor([label]), torch.tensor([late]))
+        total = objective(z, None, tensor([label]) * mass, tensor([NAN]), None, 0.0, SAME, SAME, mass).total
+        pulls.append(share * float(torch.autograd.grad(total, z)[0]))
+    assert abs(sum(pulls)) < 1e-6 and (p < 0.01 or pulls[1] < 0)
+
+
+@given(LOGIT)
+def test_a_negative_taken_back_and_the_positive_are_the_positive_alone(logit):
+    z = tensor([logit])
+    no, yes = tensor([0.0]), tensor([1.0])
+    instead = objective(z, None, yes, tensor([NAN]), None, 0.0, SAME, SAME, torch.zeros_like(z)).total
+    assert float(label_loss(z, no) + instead) == pytest.approx(float(label_loss(z, yes)), abs=1e-9)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from recdistill.config import LabelsConfig
 from recdistill.data.live import LiveStore
+from recdistill.learn.worker import Job
 from recdistill.stream.about import ModelAbout, read_about
 from recdistill.stream.delayed import Decisions
 from recdistill.tables import EventSchema, PredictionLog
@@ -33,44 +34,50 @@ def rows_at(first: int, times: np.ndarray, labels: np.ndarray) -> pl.DataFrame:
     }).cast({"sample_id": pl.Int64})  # fmt: skip
 
 
-def told(ids: list[int], labels: list[float], times: list[int]) -> pl.DataFrame:
-    return pl.DataFrame({"sample_id": pl.Series(ids, dtype=pl.Int64), "label": pl.Series(labels, dtype=pl.Float32),
-                         "time": pl.Series([t * SECOND for t in times], dtype=pl.Int64)})  # fmt: skip
+def told(ids: list[int], labels: list[float], times: list[int], tasks: list[int] | None = None) -> pl.DataFrame:
+    return pl.DataFrame({
+        "sample_id": pl.Series(ids, dtype=pl.Int64), "task": pl.Series(tasks or [0] * len(ids), dtype=pl.Int8),
+        "label": pl.Series(labels, dtype=pl.Float32), "time": pl.Series([t * SECOND for t in times], dtype=pl.Int64),
+    })  # fmt: skip
 
 
 class Stream:
     """A live store and the decisions about its samples; `learned` are (sample, label, again) in order."""
 
-    def __init__(self, folder: Path, late: str = "update") -> None:
-        self.store = LiveStore(folder, SCHEMA, None, behaviors=False)
-        self.decisions = Decisions(LabelsConfig(window_s=WINDOW, late=late), LATE)  # type: ignore[arg-type]
+    def __init__(self, folder: Path, late: str = "update", schema: EventSchema = SCHEMA) -> None:
+        self.store = LiveStore(folder, schema, None, behaviors=False)
+        self.decisions = Decisions(LabelsConfig(window_s=WINDOW, late=late), LATE, len(schema.tasks))  # type: ignore[arg-type]
         self.learned: list[tuple[int, float, bool]] = []
         self.count = 0
 
     def step(self, times: list[int], labels: list[float], outcomes: pl.DataFrame) -> None:
         rows = rows_at(self.count, np.array(times, np.int64), np.array(labels, np.float32))
+        rows = rows.with_columns(pl.lit(None, pl.Float32).alias(f"label_{task}") for task in self.store.encoder.schema.tasks[1:])
         self.count += len(rows)
         if len(rows):
-            self.store.add(rows, stage=np.zeros(len(rows), np.int8))
+            self.store.add(rows, stage=np.zeros((len(rows), self.decisions.tasks), np.int8))
         self.decisions.arrived(self.store, len(rows))
         self.decisions.decide(self.store, outcomes)
         taken = self.decisions.take(10**6)
         ids = self.store.window["sample_id"][taken["position"] - self.store.window.first] if len(taken["position"]) else []
-        self.learned += sorted(zip(map(int, ids), taken["label"].tolist(), taken["again"].tolist(), strict=True))
+        labels = taken["labels"][:, 0] if self.decisions.tasks == 1 else map(tuple, taken["labels"].astype("O"))
+        self.learned += sorted(zip(map(int, ids), labels, taken["again"].tolist(), strict=True))
         self.store.drop(self.decisions.spent(self.store))
 
 
 NONE = told([], [], [])
 
 
-def test_what_is_not_known_of_other_tasks_is_not_learned_as_a_negative(tmp_path: Path) -> None:
-    store = LiveStore(tmp_path, EventSchema(("click", "buy")), None, behaviors=False)
-    decisions = Decisions(LabelsConfig(window_s=WINDOW), LATE)
-    rows = rows_at(0, np.array([0, 20]), np.full(2, np.nan)).with_columns(label_buy=pl.lit(None, pl.Float32))
-    store.add(rows, stage=np.zeros(2, np.int8))
-    decisions.arrived(store, 2)
-    decisions.decide(store, NONE)
-    assert store.window["labels"][0, 0] == 0 and np.isnan(store.window["labels"][:, 1]).all()
+def test_every_task_has_outcomes_of_its_own_and_a_late_one_corrects_that_task_alone(tmp_path: Path) -> None:
+    stream = Stream(tmp_path, schema=EventSchema(("click", "buy")))
+    stream.step([0, 1], [np.nan, np.nan], told([0, 1, 1], [1.0, 1.0, 0.0], [4, 4, 4], [0, 1, 0]))
+    stream.step([12], [np.nan], NONE)
+    assert stream.learned == [(0, (1.0, 0.0), False), (1, (0.0, 1.0), False)]
+    stream.step([13], [np.nan], told([0, 1, 1], [1.0, 1.0, 1.0], [13, 13, 13], [1, 0, 1]))
+    late = {sample: labels for sample, labels, again in stream.learned[2:] if again}
+    assert late == {0: pytest.approx((np.nan, 1.0), nan_ok=True), 1: pytest.approx((1.0, np.nan), nan_ok=True)}
+    assert stream.decisions.dropped["outcome twice"] == 1
+    assert stream.decisions.late_share.tolist() == [0.5, 0.5]
 
 
 def test_samples_are_learned_when_their_windows_end_with_what_was_told_by_then(tmp_path: Path) -> None:
@@ -152,14 +159,16 @@ def test_every_sample_is_learned_once_and_corrected_at_most_once(seed: int, n: i
 
 
 def delayed_run(root: Path, late: str) -> StreamRun:
-    """Return a stream whose labels come 60 to 7,260 s after their samples, against a window of an hour."""
+    """Return a stream whose labels come 60 to 7,260 s after their samples, against a window of an hour; all of the second task are 1."""
     experiment = experiment_of("stream.labels.window_s=3600", f"stream.labels.late={late}", "stream.late_s=86400")
     run = StreamRun(root, experiment, 1500)
     draw = np.random.default_rng(3)
-    delay = draw.integers(60, 7260, ROWS) * SECOND
-    blank = run.rows.with_columns(label_click=pl.lit(None, pl.Float32), label_time_click=pl.lit(None, run.rows.schema["time"]))
-    outcomes = run.rows.select("sample_id", label="label_click", time=pl.col("time") + pl.Series(delay).cast(pl.Duration("us")))
-    outcomes = outcomes[1500:].with_columns(task=pl.lit("click")).select("sample_id", "task", "label", "time").sort("time")
+    later = pl.Series(draw.integers(60, 7260, ROWS - 1500) * SECOND).cast(pl.Duration("us"))
+    nothing = {f"label_{task}": pl.lit(None, pl.Float32) for task in run.log.schema.tasks}
+    blank = run.rows.with_columns(**nothing, label_time_click=pl.lit(None, run.rows.schema["time"]))
+    told_of = [run.rows[1500:].select("sample_id", task=pl.lit(task), label=label, time=pl.col("time") + later)
+               for task, label in (("click", pl.col("label_click")), ("finish", pl.lit(1.0, pl.Float32)))]  # fmt: skip
+    outcomes = pl.concat(told_of).sort("time", maintain_order=True)
     sent = 0
     for number, cut in enumerate([1700, 2100, 2101, 2600, ROWS]):
         upto = int((outcomes["time"] <= run.rows["time"][cut - 1]).sum())
@@ -168,6 +177,12 @@ def delayed_run(root: Path, late: str) -> StreamRun:
         run.feed(cut, end=cut == ROWS, seen={"outcomes": run.outcomes.version}, rows=blank[run.fed : cut])
     run.clear(range(3, 6))
     return run
+
+
+def of_second_task(run: StreamRun, job: Job) -> float:
+    """Return the mean logit of the second task over the last samples that a model spoke of."""
+    said = run.said().filter(pl.col("model") == job.name).tail(200)
+    return float(said["logit_finish"].mean())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("late", ["update", "weight", "ignore"])
@@ -186,6 +201,7 @@ def test_models_learn_labels_that_come_later_and_do_the_same_after_a_kill(tmp_pa
     last = [about for about in told_of if about is not None and about.end][0]
     assert 0 < last.sums.labels < 1500 and last.rows == 1500
     assert (last.missing.get("outcome late", 0) > 0) == (late == "ignore")
+    assert of_second_task(whole, teacher) > -1  # -3 after the batch phase
 
 
 def test_a_commit_without_samples_changes_nothing(tmp_path: Path) -> None:
