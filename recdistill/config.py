@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from recdistill.errors import UserError, did_you_mean
 
@@ -162,6 +162,14 @@ class SourceConfig(_Strict):
     stream: str = Field(default="recdistill", pattern=r"^[A-Za-z0-9_-]+$")  # JetStream stream; Kafka topics STREAM.events ...
     path: str = ""  # kind table: a folder with Delta tables events, behaviors, outcomes; empty: RUN/source
     message_rows: Positive = 100  # rows of a message that the replay publishes
+    readers: Positive = 1  # kind kafka: processes ingest-0, ingest-1 ... that split the partitions between them
+    options: dict[str, str | int | float | bool] = {}  # further settings of the broker's client; env:NAME is read from there
+
+    @model_validator(mode="after")
+    def _fits(self) -> SourceConfig:
+        if self.readers > 1 and self.kind != "kafka":
+            raise ValueError(f"readers split the partitions of kind kafka; {self.kind} has none")
+        return self
 
 
 class LabelsConfig(_Strict):

@@ -25,11 +25,11 @@ from recdistill.learn import worker
 from recdistill.learn.folder import RunFolder
 from recdistill.learn.ingest import hand_over, ingest, open_tables
 from recdistill.pipeline import console, open_run, print_summary, train_stage
-from recdistill.stream.about import IngestAbout, ModelAbout, read_about
+from recdistill.stream.about import ModelAbout, read_about
 from recdistill.stream.broker import local_nats, server_url
 from recdistill.stream.compact import run_compact
 from recdistill.stream.gate import run_gate
-from recdistill.stream.ingest import run_ingest
+from recdistill.stream.ingest import ingests, readers_of, run_ingest
 from recdistill.stream.journal import Journal
 from recdistill.stream.publish import run_publish
 from recdistill.stream.setup import run_model, stream_checkpoints
@@ -80,7 +80,7 @@ def batch_stage(folder: RunFolder, experiment: Experiment, data: Path | None) ->
 def roles_of(folder: RunFolder, experiment: Experiment) -> tuple[list[str], list[str]]:
     """Return (roles that come to an end with the source, roles that do not)."""
     publish = ["publish"] if experiment.stream.replay else []
-    return [*publish, "ingest", "gate", *_models(experiment)], ["compact"]
+    return [*publish, *readers_of(experiment), "gate", *_models(experiment)], ["compact"]
 
 
 def _models(experiment: Experiment) -> dict[str, worker.Job]:
@@ -96,8 +96,8 @@ def run_role(folder: RunFolder, experiment: Experiment, data: Path | None, role:
     journal = Journal(folder.logs, role)
     if role == "publish":
         run_publish(folder, experiment, data, journal)
-    elif role == "ingest":
-        run_ingest(folder, experiment, journal)
+    elif role in (readers := readers_of(experiment)):
+        run_ingest(folder, experiment, journal, readers.index(role))
     elif role == "gate":
         run_gate(folder, experiment, journal)
     elif role == "compact":
@@ -142,15 +142,14 @@ def _supervise(folder: RunFolder, roles: list[str], helpers: list[str], journal:
 def _status(folder: RunFolder) -> str:
     """Return one line: how far ingest and each model are."""
     events, predictions = EventLog.open(folder.tables / "events"), PredictionLog.open(folder.predictions)
-    last = events.last_commit("ingest")
-    about = read_about(IngestAbout, last.about) if last else None
+    rows = sum(about.rows for about in ingests(events).values())
     far: dict[str, int] = {}
     for commit in predictions.commits(max(predictions.version - 200, -1)):
         told = read_about(ModelAbout, commit.about)
         if told:
             far[commit.about["model"]] = told.rows
     models = "  ".join(f"{name} {rows:,}" for name, rows in sorted(far.items()))
-    return f"streamed: {about.rows if about else 0:,} rows  {models}"
+    return f"streamed: {rows:,} rows  {models}"
 
 
 def score_stage(folder: RunFolder, experiment: Experiment) -> None:

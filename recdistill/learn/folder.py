@@ -123,7 +123,7 @@ class RunFolder:
     def _compare(self, found: object, mine: object) -> None:
         old, new = _flat(found), _flat(mine)
         free = ("experiment.evaluate.", "experiment.processes", "experiment.stream.speed", "experiment.stream.patience_s",
-                "experiment.stream.teachers.")  # fmt: skip
+                "experiment.stream.teachers.", "experiment.stream.source.options.")  # fmt: skip
         changed = sorted(
             key for key in old.keys() | new.keys() if old.get(key) != new.get(key) and not key.startswith(free)
         )
@@ -153,17 +153,17 @@ class RunFolder:
 
 
 @contextmanager
-def locked(path: Path, busy: str) -> Iterator[None]:
-    """Hold the lock file `path`, made where it is missing; UserError `busy` when another process holds it.
+def locked(path: Path, busy: str | None) -> Iterator[None]:
+    """Hold the lock file `path`, made where it is missing; UserError `busy` when another process holds it, None: wait for it.
 
     The system frees it when its process ends, however that comes about.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
         except BlockingIOError:
-            raise UserError(busy) from None
+            raise UserError(busy or "") from None
         yield
 
 

@@ -15,7 +15,7 @@ from recdistill.learn.folder import RunFolder
 from recdistill.tables import BehaviorLog, EventLog, OutcomeLog
 from recdistill.tables.follow import newest_version
 
-__all__ = ["hand_over", "handed_over", "head_of", "ingest", "open_tables"]
+__all__ = ["HANDOVER", "hand_over", "handed_over", "head_of", "ingest", "open_tables"]
 
 HANDOVER = "handover"
 

@@ -39,7 +39,8 @@ class IngestAbout:
 
     seen: versions of the other tables (behaviors, outcomes) at this commit; who follows reads them up to there first.
     watermark: newest event time so far, us. rows: rows taken since the hand-over. dropped: rows by cause since then.
-    published: wall seconds at which the newest row left its producer, 0 if unknown. end: the source has ended.
+    published: wall seconds at which the newest row left its producer, 0 if unknown. end: the source has ended. reader: which
+    of `readers` processes says so, each of its own partitions.
     """
 
     offsets: dict[str, int] = field(default_factory=dict)
@@ -50,6 +51,8 @@ class IngestAbout:
     published: float = 0.0
     end: bool = False
     health: Health = Health()
+    reader: int = 0
+    readers: int = 1
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import polars as pl
 
 from recdistill.data.live import LiveStore
 from recdistill.stream.about import IngestAbout, read_about
+from recdistill.stream.ingest import ingests
 from recdistill.stream.joiner import empty_columns
 from recdistill.tables import BehaviorLog, EventLog, OutcomeLog
 from recdistill.tables.follow import Commit, newest_after
@@ -36,31 +37,27 @@ class Inbox:
         self.newest = 0  # event time of the newest sample anywhere in the table, us
         self.told = WITHOUT  # outcomes read and not taken yet
         self._looked = self.versions["events"]
-        self._end = False
+        self._ingests: dict[int, IngestAbout] = {}  # the newest word of each reader of the source
 
     def read(self) -> int | None:
         """Read the next commit of events, if there is one; return its number of samples, None when there is none."""
         for commit in self.events.commits(self.versions["events"]):
             told = read_about(IngestAbout, commit.about)
-            about = told or IngestAbout(end=self._end)  # others only move rows about
+            about = told or IngestAbout()  # others only move rows about
             self._read_behaviors(about.seen)
             self._read_outcomes(about.seen)
             rows = self.events.read(commit) if commit.parts else pl.DataFrame()
             if len(rows):
                 self.store.add(rows, **_columns(len(rows), len(self.events.schema.tasks), about.published))
             self.versions["events"] = commit.version
-            self._end = about.end
+            self._ingests |= {about.reader: about} if told else {}
             return len(rows)
         return None
 
     def resume(self, versions: dict[str, int]) -> None:
         """Go on after `versions`."""
         self.versions = {name: versions[name] for name in self.versions}
-        for version in range(self.versions["events"], -1, -1):
-            about = read_about(IngestAbout, next(self.events.commits(version - 1, version)).about)
-            if about is not None:
-                self._end = about.end
-                return
+        self._ingests = ingests(self.events, self.versions["events"])
 
     def take(self) -> pl.DataFrame:
         """Return the outcomes read since the last call, in order: sample_id, task (its number), label, time us."""
@@ -69,7 +66,10 @@ class Inbox:
 
     def ended(self) -> bool:
         """Return whether the newest commit of events was read, and says that no more will come."""
-        return self._end and newest_after(self.events.path, self.versions["events"]) == self.versions["events"]
+        over = [about.end for about in self._ingests.values()]
+        if not over or not all(over) or len(over) < next(iter(self._ingests.values())).readers:
+            return False
+        return newest_after(self.events.path, self.versions["events"]) == self.versions["events"]
 
     def look_ahead(self) -> int:
         """Return the event time, us, of the newest sample in the table, read or not."""

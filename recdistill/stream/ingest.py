@@ -5,6 +5,9 @@
 
 The events commit closes a round. A round that was cut short is fetched again from its start: the tables that had their part
 of it say so, and rows are judged in order of arrival, so that they fare alike however rounds are cut.
+
+Several readers may split the partitions of a source. Each closes its rounds in turn with the others, whose samples it knows
+by then, so that one that came on two partitions is taken once.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from recdistill.config import Experiment
 from recdistill.errors import UserError
 from recdistill.killpoints import reach
 from recdistill.learn.folder import RunFolder, locked
-from recdistill.learn.ingest import handed_over
+from recdistill.learn.ingest import HANDOVER, handed_over
 from recdistill.stream.about import Health, IngestAbout, read_about, to_metadata
 from recdistill.stream.broker import server_url
 from recdistill.stream.faults import row_faults
@@ -32,8 +35,9 @@ from recdistill.stream.sources import Source, open_source, source_tables
 from recdistill.tables import BehaviorLog, EventLog, OutcomeLog
 from recdistill.tables.commit import DeltaLog
 from recdistill.tables.dead import DeadLetters
+from recdistill.tables.follow import commits_back
 
-__all__ = ["WRITER", "Ingest", "run_ingest"]
+__all__ = ["Ingest", "ingests", "readers_of", "run_ingest"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 WRITER = "ingest"
@@ -42,27 +46,48 @@ PERIOD = 0.5  # seconds after which a round is committed with what there is
 REASONS = 100  # different ones that the journal tells
 
 
-def run_ingest(folder: RunFolder, experiment: Experiment, journal: Journal) -> int:
-    """Take rows from the source into the tables until it ends; return the rows taken since the hand-over.
+def readers_of(experiment: Experiment) -> list[str]:
+    """Return the names of the processes that read the source, by their numbers."""
+    count = experiment.stream.source.readers
+    return [WRITER] if count == 1 else [f"{WRITER}-{k}" for k in range(count)]
+
+
+def ingests(events: EventLog, upto: int | None = None) -> dict[int, IngestAbout]:
+    """Return the newest word of every reader in the events (up to a version), by its number; those that said nothing are missing."""
+    found: dict[int, IngestAbout] = {}
+    for commit in commits_back(events.path, events.version if upto is None else upto):
+        about = read_about(IngestAbout, commit.about)
+        if about is not None:
+            found.setdefault(about.reader, about)
+        if HANDOVER in commit.writers or (about is not None and len(found) == about.readers):
+            break
+    return found
+
+
+def run_ingest(folder: RunFolder, experiment: Experiment, journal: Journal, reader: int = 0) -> int:
+    """Take rows from the source into the tables until it ends; return the rows that this reader took since the hand-over.
 
     Raises UserError when the batch phase has not handed over, another process ingests into this run, the broker stays
     down, or a table cannot be written.
     """
-    config = experiment.stream.source
-    with locked(folder.root / "lock.ingest", f"{folder.root}: another process ingests into this run; wait for it or stop it"):
-        ingest = Ingest(folder, experiment, journal)
+    config, name = experiment.stream.source, readers_of(experiment)[reader]
+    busy = f"{folder.root}: another process is {name} of this run; wait for it or stop it"
+    with locked(folder.root / f"lock.{name}", busy):
+        ingest = Ingest(folder, experiment, journal, reader)
         if ingest.about.end:
             return ingest.about.rows
         url, tables = server_url(folder.root, config), source_tables(folder.root, config)
-        with open_source(experiment.stream, url, tables, journal) as source:
+        with open_source(experiment.stream, url, tables, journal, reader) as source:
             return ingest.run(source)
 
 
 class Ingest:
     """The tables, and how far they are."""
 
-    def __init__(self, folder: RunFolder, experiment: Experiment, journal: Journal) -> None:
+    def __init__(self, folder: RunFolder, experiment: Experiment, journal: Journal, reader: int = 0) -> None:
         self.journal, self.commit_rows = journal, experiment.stream.commit_rows
+        self.reader, self.of = reader, experiment.stream.source.readers
+        self.writer, self.turn = readers_of(experiment)[reader], folder.root / "lock.events"
         self.events = EventLog.open(folder.tables / "events")
         if handed_over(self.events) is None:
             raise UserError(f"{folder.root}: there was no hand-over from batch to stream; run: recdistill stream CONFIG --role batch")
@@ -73,11 +98,12 @@ class Ingest:
         if (folder.tables / "outcomes").exists():
             self.others["outcomes"] = OutcomeLog.open(folder.tables / "outcomes")
         self.readers: dict[Kind, Reader] = {"events": _reader(self.events), **{kind: _reader(log) for kind, log in self.others.items()}}
-        self.about = _said(self.events)
-        self.done = {kind: _said(log).offsets for kind, log in self.others.items()}
-        self.letters_done = _said(self.dead).offsets
+        self.about = self._said(self.events)
+        self.done = {kind: self._said(log).offsets for kind, log in self.others.items()}
+        self.letters_done = self._said(self.dead).offsets
         self.seen: dict[str, int] = {kind: log.version for kind, log in self.others.items()}
-        self.next = {log.path: log.last_sequence(WRITER) + 1 for log in (self.events, self.dead, *self.others.values())}
+        self.next = {log.path: log.last_sequence(self.writer) + 1 for log in (self.events, self.dead, *self.others.values())}
+        self.met = self.events.version  # samples of other readers are remembered up to there
         self.judge = Judge(self.events, experiment.stream.late_s, self.about.watermark)
         self.told: set[str] = set()
 
@@ -92,7 +118,8 @@ class Ingest:
                 ended = ended | {message.partition} if now.take(message, self.readers) else ended - {message.partition}
             over = now.rows >= self.commit_rows or time.monotonic() - now.begun >= PERIOD
             if parts <= ended or (now.messages and over):
-                self._commit(now, parts <= ended)
+                with locked(self.turn, None):
+                    self._commit(now, parts <= ended)
             if parts <= ended or over:
                 now = Round()
         self.journal.tell("ended", rows=self.about.rows, dropped=self.about.dropped)
@@ -100,32 +127,50 @@ class Ingest:
 
     def _commit(self, now: Round, end: bool) -> None:
         """Write a round: its rows, what was wrong with the others, and how far the source is read."""
-        if _said(self.events) != self.about:  # where file systems share no locks, this tells
+        if self._said(self.events) != self.about:  # where file systems share no locks, this tells
             raise UserError(f"{self.events.path}: another process ingests into this run; stop one of them")
+        self._meet_others()
         reach("ingest.fetched")
         letters, offsets = Letters(self.letters_done), now.offsets(self.about.offsets)
         for message, error in now.unread:
             letters.whole(message, error.reason, error.rows)
         others = {kind: self._others(now, kind, letters) for kind in self.others}
         events = self._events(now, letters)
-        about = IngestAbout(offsets, health=Health.now(time.time()))
+        about = IngestAbout(offsets, health=Health.now(time.time()), reader=self.reader, readers=self.of)
         self._bury(letters, about)
         for kind, log in self.others.items():
             if len(others[kind]):
-                self.seen[kind] = log.append(others[kind], writer=WRITER, sequence=self._sequence(log), source=kind,
+                self.seen[kind] = log.append(others[kind], writer=self.writer, sequence=self._sequence(log), source=kind,
                                              metadata=to_metadata(about))  # fmt: skip
             reach(f"ingest.{kind}")
         counted = {cause: self.about.dropped.get(cause, 0) + now.dropped.get(cause, 0) for cause in {**self.about.dropped, **now.dropped}}
         self.about = IngestAbout(
             offsets, dict(self.seen), max(self.judge.watermark, 0), self.about.rows + len(events), counted,
-            now.published or self.about.published, end, Health.now(time.time()),
+            now.published or self.about.published, end, Health.now(time.time()), reader=self.reader, readers=self.of,
         )  # fmt: skip
         sequence = self._sequence(self.events)
         if len(events):
-            self.events.append(events, writer=WRITER, sequence=sequence, source="events", new_ids=True, metadata=to_metadata(self.about))
+            self.events.append(events, writer=self.writer, sequence=sequence, source="events", new_ids=True,
+                               metadata=to_metadata(self.about))  # fmt: skip
         else:
-            self.events.mark(WRITER, sequence, to_metadata(self.about))
+            self.events.mark(self.writer, sequence, to_metadata(self.about))
         reach("ingest.events")
+
+    def _meet_others(self) -> None:
+        """Remember the samples that other readers took since the last time."""
+        if self.of == 1:
+            return
+        names = ["sample_id", "time", *(f"label_{task}" for task in self.judge.tasks)]
+        for commit in self.events.commits(self.met):
+            self.met = commit.version
+            if commit.parts and self.writer not in commit.writers:
+                self.judge.meet(self.events.read(commit, names))
+
+    def _said(self, log: DeltaLog) -> IngestAbout:
+        """Return what this reader last said in a table, nothing when it said nothing yet."""
+        commit = log.last_commit(self.writer)
+        about = read_about(IngestAbout, commit.about) if commit else None
+        return about or IngestAbout(reader=self.reader, readers=self.of)
 
     def _sequence(self, log: DeltaLog) -> int:
         """Return the next sequence number for a table."""
@@ -158,7 +203,7 @@ class Ingest:
     def _bury(self, letters: Letters, about: IngestAbout) -> None:
         rows = letters.frame()
         if len(rows):
-            self.dead.append(rows, writer=WRITER, sequence=self._sequence(self.dead), metadata=to_metadata(about))
+            self.dead.append(rows, writer=self.writer, sequence=self._sequence(self.dead), metadata=to_metadata(about))
         reach("ingest.dead")
         for reason, kind, count in rows.group_by("reason", "kind", maintain_order=True).agg(pl.col("rows").sum()).select(
             "reason", "kind", "rows").iter_rows():  # fmt: skip
@@ -169,9 +214,3 @@ class Ingest:
 
 def _reader(log: DeltaLog) -> Reader:
     return Reader({name: kind for name, kind in log.types.items() if name not in log.partitions})
-
-
-def _said(log: DeltaLog) -> IngestAbout:
-    """Return what `ingest` last said in a table, nothing when it said nothing yet."""
-    commit = log.last_commit(WRITER)
-    return (read_about(IngestAbout, commit.about) if commit else None) or IngestAbout()

@@ -40,9 +40,13 @@ class Judge:
         first = str((EPOCH + timedelta(microseconds=max(watermark - self.late, 0))).date())
         types = {name: events.types[name] for name in ("sample_id", "time", *(f"label_{task}" for task in self.tasks))}
         for rows in read_parts(events.path, [part for part in parts if part.partition["date"] >= first], types, None):
-            self.recent.add(rows["sample_id"].to_numpy(), rows["time"].to_physical().to_numpy(), label_codes(rows, self.tasks))
+            self.meet(rows)
         self.recent.forget(watermark)
         return watermark or NEVER
+
+    def meet(self, rows: pl.DataFrame) -> None:
+        """Remember samples that are in the table: sample_id, time, labels."""
+        self.recent.add(rows["sample_id"].to_numpy(), rows["time"].to_physical().to_numpy(), label_codes(rows, self.tasks))
 
     def split(self, rows: pl.DataFrame) -> tuple[Array, pl.Series, dict[str, int]]:
         """Return (bool [n]: what is taken, reasons of the others, null for duplicates, rows dropped by cause); remember them."""

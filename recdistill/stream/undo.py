@@ -16,8 +16,8 @@ from recdistill.data.columns import read_json
 from recdistill.errors import UserError, did_you_mean
 from recdistill.learn.checkpoint import Checkpoints
 from recdistill.learn.folder import RunFolder
-from recdistill.stream.about import IngestAbout, read_about
 from recdistill.stream.gate import is_teacher
+from recdistill.stream.ingest import ingests
 from recdistill.stream.serving import promotions, students, verdicts_of
 from recdistill.tables import EventLog, PredictionLog, VerdictLog
 
@@ -124,16 +124,15 @@ def take_over(folder: RunFolder, model: str, from_time: datetime | None = None) 
 
     Raises UserError for a model that is no teacher or has not spoken.
     """
-    newest = _newest(folder, model)
+    version = _newest(folder, model)
     if from_time is None:
-        commit = EventLog.open(folder.tables / "events").last_commit("ingest")
-        about = read_about(IngestAbout, commit.about) if commit else None
-        if about is None or not about.watermark:
+        newest = max((about.watermark for about in ingests(EventLog.open(folder.tables / "events")).values()), default=0)
+        if not newest:
             raise UserError(f"{folder.root}: nothing was ingested from a stream yet; say from which time on")
-        from_time = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=about.watermark)
+        from_time = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=newest)
     if from_time.tzinfo is None:
         raise UserError(f"{model}: the time {from_time} has no time zone; write it as 2026-01-31T12:00:00+00:00")
-    row = VerdictLog.row(model, newest, "active", from_time=from_time)
+    row = VerdictLog.row(model, version, "active", from_time=from_time)
     VerdictLog.create(folder.verdicts).append(row, writer=_writer(), sequence=0)
     return from_time
 

@@ -28,8 +28,8 @@ from recdistill.tables.checksum import told, whole
 from recdistill.tables.parts import Part
 
 __all__ = [
-    "Commit", "added_parts", "check_made", "commits", "first_line", "last_commit", "live_parts", "newest_after", "newest_version",
-    "open_delta", "parts_of", "whole_commit",
+    "Commit", "added_parts", "check_made", "commits", "commits_back", "first_line", "last_commit", "live_parts", "newest_after",
+    "newest_version", "open_delta", "parts_of", "whole_commit",
 ]  # fmt: skip
 
 COUNTED = ("timestamp", "operation", "operationParameters", "operationMetrics", "clientVersion", "engineInfo")
@@ -161,15 +161,16 @@ def commits(table: Path, after: int, upto: int) -> Iterator[Commit]:
         yield _read_commit(table, version)
 
 
+def commits_back(table: Path, version: int) -> Iterator[Commit]:
+    """Yield the commits from `version` down to the oldest that was not cleaned up."""
+    while version >= 0 and (table / "_delta_log" / f"{version:020d}.json").exists():
+        yield _read_commit(table, version)
+        version -= 1
+
+
 def last_commit(table: Path, writer: str) -> Commit | None:
     """Return the newest commit of `writer`, None when it made none; reads back from the newest."""
-    for version in range(newest_version(table), -1, -1):
-        if not (table / "_delta_log" / f"{version:020d}.json").exists():
-            return None
-        commit = _read_commit(table, version)
-        if writer in commit.writers:
-            return commit
-    return None
+    return next((commit for commit in commits_back(table, newest_version(table)) if writer in commit.writers), None)
 
 
 def newest_after(table: Path, version: int) -> int:

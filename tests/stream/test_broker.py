@@ -12,10 +12,12 @@ from pathlib import Path
 import nats
 import pytest
 
-from recdistill.config import SourceConfig
+from recdistill.config import SourceConfig, StreamConfig
 from recdistill.errors import UserError
+from recdistill.stream import broker
 from recdistill.stream.broker import local_nats, server_url
-from recdistill.stream.journal import read_journals
+from recdistill.stream.journal import Journal, read_journals
+from recdistill.stream.sources import open_source
 from tests.stream.brokers import Channel, drain, outgoing
 from tests.tables.samples import SCHEMA
 
@@ -143,3 +145,24 @@ def test_data_that_it_cannot_use_is_told(tmp_path: Path) -> None:
     (tmp_path / "broker" / "jetstream").write_text("no folder")
     with pytest.raises(UserError, match="nats-server did not start"), local_nats(tmp_path):
         pass
+
+
+def test_a_server_that_asks_who_we_are_is_told_from_the_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = broker._settings
+    monkeypatch.setattr(broker, "_settings", lambda folder, port: plain(folder, port) + 'authorization {user: "u", password: "secret"}\n')
+    monkeypatch.setenv("BROKER_PASSWORD", "secret")
+    journal = Journal(tmp_path / "logs", "test")
+
+    def names(options: dict[str, str]) -> list[str]:
+        config = StreamConfig.model_validate({"source": {"kind": "nats", "stream": "s", "options": options}})
+        with open_source(config, url, tmp_path, journal) as source:
+            source.create(SCHEMA)
+            return source.partitions()
+
+    with local_nats(tmp_path) as url:
+        assert names({"user": "u", "password": "env:BROKER_PASSWORD"}) == ["s"]
+        for wrong in ({}, {"user": "u", "password": "guess"}):
+            with pytest.raises(UserError, match=r"Authorization Violation.*; set stream\.source\.options"):
+                names(wrong)
+        with pytest.raises(UserError, match=r"stream\.source\.options\.pasword: not an option of nats; it knows user, password"):
+            names({"pasword": "x"})

@@ -161,7 +161,7 @@ def test_what_the_broker_lost_is_counted(tmp_path: Path) -> None:
 
 def test_a_second_process_is_refused(tmp_path: Path, url: str) -> None:
     folder = waiting_run(tmp_path)
-    with locked(folder.root / "lock.ingest", "not refused"), pytest.raises(UserError, match="another process ingests into this run"):
+    with locked(folder.root / "lock.ingest", "not refused"), pytest.raises(UserError, match="another process is ingest of this run"):
         run_ingest(folder, experiment(url), journal(folder))
 
 

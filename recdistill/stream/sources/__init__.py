@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from recdistill.config import SourceConfig, StreamConfig
 from recdistill.errors import UserError
@@ -16,12 +18,13 @@ __all__ = ["Source", "open_source", "source_tables"]
 
 
 @contextmanager
-def open_source(config: StreamConfig, url: str, folder: Path, journal: Journal) -> Iterator[Source]:
+def open_source(config: StreamConfig, url: str, folder: Path, journal: Journal, reader: int = 0) -> Iterator[Source]:
     """Give the source that `config` names, closed in the end. url: of its broker; folder: of its tables, for kind table.
 
-    Raises UserError when the source needs a library that is not installed, or no url is given.
+    reader: which of `source.readers` asks. Raises UserError when the source needs a library that is not installed, no url is
+    given, or an option is not in the environment.
     """
-    source = _source(config, url, folder, journal)
+    source = _source(config, url, folder, journal, reader)
     try:
         yield source
     finally:
@@ -33,7 +36,19 @@ def source_tables(root: Path, config: SourceConfig) -> Path:
     return Path(config.path) if config.path else root / "source"
 
 
-def _source(config: StreamConfig, url: str, folder: Path, journal: Journal) -> Source:
+def _options(config: SourceConfig) -> dict[str, Any]:
+    """Return the client's settings, secrets read from the environment."""
+    return {key: _secret(key, value[4:]) if isinstance(value, str) and value.startswith("env:") else value
+            for key, value in config.options.items()}  # fmt: skip
+
+
+def _secret(key: str, name: str) -> str:
+    if name not in os.environ:
+        raise UserError(f"stream.source.options.{key}: there is no variable {name} in the environment")
+    return os.environ[name]
+
+
+def _source(config: StreamConfig, url: str, folder: Path, journal: Journal, reader: int) -> Source:
     kind, stream = config.source.kind, config.source.stream
     if kind == "table":
         return TableSource(folder)
@@ -44,9 +59,9 @@ def _source(config: StreamConfig, url: str, folder: Path, journal: Journal) -> S
         if kind == "nats":
             from recdistill.stream.sources.nats import NatsSource
 
-            return NatsSource(url, stream, patience)
+            return NatsSource(url, stream, patience, _options(config.source))
         from recdistill.stream.sources.kafka import KafkaSource
 
-        return KafkaSource(url, stream, patience)
+        return KafkaSource(url, stream, patience, (reader, config.source.readers), _options(config.source))
     except ModuleNotFoundError:
         raise UserError(f"stream.source.kind is {kind}, whose library is not installed; run: pip install 'recdistill[{kind}]'") from None

@@ -7,7 +7,7 @@ readers may split the partitions between them.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,12 +36,17 @@ class _Reading:
 
 
 class KafkaSource:
-    """Topics of `stream` at `url`. share (k, n): of n readers, number k, from 0; it reads every n-th partition."""
+    """Topics of `stream` at `url`. share (k, n): of n readers, number k, from 0; it reads every n-th partition.
 
-    def __init__(self, url: str, stream: str, patience: Patience, share: tuple[int, int] = (0, 1)) -> None:
+    options: librdkafka's (TLS, passwords); UserError for one that it does not know.
+    """
+
+    def __init__(self, url: str, stream: str, patience: Patience, share: tuple[int, int] = (0, 1),
+                 options: Mapping[str, Any] | None = None) -> None:  # fmt: skip
         self.url, self.stream, self.patience, self.share = url, stream, patience, share
         self.topics = {f"{stream}.{kind}": kind for kind in KINDS}
-        self._common: dict[str, Any] = {"bootstrap.servers": url, "log_level": 0, "reconnect.backoff.max.ms": 1000}
+        own = {"bootstrap.servers": url, "log_level": 0, "reconnect.backoff.max.ms": 1000}
+        self._common: dict[str, Any] = {**(options or {}), **own}
         self._consumer: Consumer | None = None
         self._producer: Producer | None = None
         self._reading = _Reading()
@@ -49,8 +54,12 @@ class KafkaSource:
         self._sizes: dict[str, int] | None = None
 
     def partitions(self) -> list[str]:
-        """Return TOPIC/NUMBER of this reader's share."""
-        return sorted(f"{topic}/{k}" for topic, size in self._known().items() for k in range(size) if k % self.share[1] == self.share[0])
+        """Return TOPIC/NUMBER of this reader's share; UserError when there are too few for all readers."""
+        mine = sorted(f"{topic}/{k}" for topic, size in self._known().items() for k in range(size) if k % self.share[1] == self.share[0])
+        if not mine:
+            raise UserError(f"{self.url}: the topics have {max(self._known().values())} partitions, too few for "
+                            f"{self.share[1]} readers; lower stream.source.readers")  # fmt: skip
+        return mine
 
     def _known(self) -> dict[str, int]:
         """Return the number of partitions of every topic; UserError when one is missing."""
@@ -74,11 +83,15 @@ class KafkaSource:
 
     def _reader(self) -> Consumer:
         if self._consumer is None:
-            self._consumer = Consumer({
+            settings = {
                 **self._common, "group.id": self.stream, "enable.auto.commit": False, "enable.auto.offset.store": False,
                 "auto.offset.reset": "error", "receive.message.max.bytes": LARGEST + 512, "fetch.max.bytes": BYTES,
                 "message.max.bytes": BYTES, "queued.max.messages.kbytes": BYTES >> 10,
-            })  # fmt: skip
+            }  # fmt: skip
+            try:
+                self._consumer = Consumer(settings)
+            except KafkaException as error:
+                raise UserError(f"stream.source.options: {error.args[0].str()}") from None
         return self._consumer
 
     def fetch(self, offsets: dict[str, int], limit: int, seconds: float) -> list[Message]:
@@ -124,9 +137,9 @@ class KafkaSource:
         return [Message(name, low - 1, kind, b"", missing=low - at)] if low > at else []
 
     def create(self, schema: EventSchema) -> None:
-        """Make the topics, one partition each, or leave those there; see Source.create."""
+        """Make the topics, a partition for each reader, or leave those there; see Source.create."""
         found = self._metadata()
-        missing = [NewTopic(topic, num_partitions=1) for topic in self.topics if topic not in found]
+        missing = [NewTopic(topic, num_partitions=self.share[1]) for topic in self.topics if topic not in found]
         if not missing:
             return
         for topic, made in AdminClient(self._common).create_topics(missing, request_timeout=ANSWER).items():

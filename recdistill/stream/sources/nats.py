@@ -7,7 +7,7 @@ was in flight when a server or a publisher was killed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from itertools import count
 from typing import Any, TypeVar
 
@@ -29,14 +29,21 @@ T = TypeVar("T")
 LOST = (errors.Error, OSError, TimeoutError)
 ANSWER = 5.0  # seconds that an answer may take
 IDLE = 600.0  # seconds after which the server forgets a reader that asks nothing
+OPTIONS = ("user", "password", "token", "user_credentials", "nkeys_seed", "tls_hostname")
 LOOK_BACK = 1000  # messages of others after the last one of a replay
 
 
 class NatsSource:
-    """Stream `stream` with subjects STREAM.events, STREAM.behaviors and STREAM.outcomes at `url`."""
+    """Stream `stream` with subjects STREAM.events, STREAM.behaviors and STREAM.outcomes at `url`.
 
-    def __init__(self, url: str, stream: str, patience: Patience) -> None:
-        self.url, self.stream, self.patience = url, stream, patience
+    options: the client's for who we are (OPTIONS); UserError for another.
+    """
+
+    def __init__(self, url: str, stream: str, patience: Patience, options: Mapping[str, Any] | None = None) -> None:
+        self.url, self.stream, self.patience, self.options = url, stream, patience, dict(options or {})
+        for name in self.options:
+            if name not in OPTIONS:
+                raise UserError(f"stream.source.options.{name}: not an option of nats; it knows {', '.join(OPTIONS)}")
         self._kinds: dict[str, Kind] = {f"{stream}.{kind}": kind for kind in KINDS}
         self._loop = asyncio.new_event_loop()
         self._client: Client | None = None
@@ -154,6 +161,8 @@ class NatsSource:
             except errors.MaxPayloadError:
                 raise UserError(f"{self.url}: a message exceeds the server's max_payload; lower stream.source.message_rows") from None
             except LOST as error:
+                if "authorization" in str(error).lower():
+                    raise UserError(f"{self.url}: {error}; set stream.source.options: user and password, or token") from None
                 if not isinstance(error, BadRequestError):  # a number that was not next: look again at what is there
                     self._forget()
                 self.patience.failed(str(error) or type(error).__name__)
@@ -179,7 +188,7 @@ class NatsSource:
             self._reader = None
             self._client = await nats.connect(self.url, allow_reconnect=False, connect_timeout=2, error_cb=_quiet, ping_interval=5,
                                               max_outstanding_pings=2, closed_cb=self._closed,
-                                              max_reconnect_attempts=1, reconnect_time_wait=0.1)  # fmt: skip
+                                              max_reconnect_attempts=1, reconnect_time_wait=0.1, **self.options)  # fmt: skip
         return self._client
 
     async def _closed(self) -> None:
