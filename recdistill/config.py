@@ -205,6 +205,7 @@ class StreamConfig(_Strict):
     commit_rows: Positive = 2000  # rows that make a commit of predictions due, 4 a second at most; after a second what there is
     checkpoint_rows: Positive = 20_000  # rows per checkpoint, and per version of a teacher
     teachers: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9._]+$")], ModelConfig] = {}  # beside the first, as teacher-NAME
+    undo_hours: float = Field(default=168.0, gt=0)  # wall hours that a model can be set back: so long files and commits are kept
     retain_days: Positive | None = None  # days of the tables that are kept, counted back from the newest; null: all
     health: HealthConfig = HealthConfig()
     patience_s: float = Field(default=600.0, ge=0)  # seconds to wait for a broker that is down

@@ -12,7 +12,7 @@ from recdistill.errors import UserError
 from recdistill.learn.folder import RunFolder
 from recdistill.learn.worker import TEACHER
 from recdistill.pipeline import console
-from recdistill.stream.compact import compact_once
+from recdistill.stream.compact import Housekeeper
 from recdistill.stream.gate import is_teacher
 from recdistill.stream.journal import Journal
 from recdistill.stream.serving import promote, rollback
@@ -96,5 +96,5 @@ def rollback_stage(run: Path) -> None:
 def compact_stage(run: Path, retain_days: int | None) -> None:
     """Do one round of housekeeping."""
     folder = _open(run)
-    merged = compact_once(folder, retain_days, Journal(folder.logs, "operator"))
+    merged = Housekeeper(folder, folder.experiment(), Journal(folder.logs, "operator")).round(retain_days)
     console.print(f"{merged} tables merged", soft_wrap=True)

@@ -23,7 +23,7 @@ from recdistill.evaluate.score import score
 from recdistill.evaluate.summary import write_summary
 from recdistill.learn import worker
 from recdistill.learn.folder import RunFolder
-from recdistill.learn.ingest import hand_over, ingest, open_tables
+from recdistill.learn.ingest import hand_over, handed_over, ingest, open_tables
 from recdistill.pipeline import console, open_run, print_summary, train_stage
 from recdistill.stream.about import ModelAbout, read_about
 from recdistill.stream.broker import local_nats, server_url
@@ -61,7 +61,7 @@ def batch_stage(folder: RunFolder, experiment: Experiment, data: Path | None) ->
     rows = experiment.stream.batch_rows
     with console.status("reading the log"):
         ingest(folder, experiment, data, lambda done: None, rows)
-    versions = hand_over(folder)
+    versions = hand_over(folder).versions
     events, behaviors = open_tables(folder)
     PredictionLog.create(folder.predictions, events.schema.tasks)
     VerdictLog.create(folder.verdicts)
@@ -101,7 +101,7 @@ def run_role(folder: RunFolder, experiment: Experiment, data: Path | None, role:
     elif role == "gate":
         run_gate(folder, experiment, journal)
     elif role == "compact":
-        run_compact(folder, experiment.stream.retain_days, journal)
+        run_compact(folder, experiment, journal)
     else:
         torch.set_num_threads(1)  # models run side by side
         run_model(folder, experiment, _models(experiment)[role], journal)
@@ -155,8 +155,8 @@ def _status(folder: RunFolder) -> str:
 def score_stage(folder: RunFolder, experiment: Experiment) -> None:
     """Score the streaming phase from the tables: summary.json, report.html, the verdict."""
     events = EventLog.open(folder.tables / "events")
-    begun = events.last_commit("handover")
-    first = events.rows(begun.version) if begun else 0
+    handed = handed_over(events)
+    first = handed.rows if handed else 0
     window = experiment.evaluate.model_copy(update={"start": first / max(events.rows(), 1)})
     with console.status("scoring"):
         summary = score(experiment.name, folder.tables, *_facts(folder, experiment), window)

@@ -23,6 +23,7 @@ from recdistill.stream import compact
 from recdistill.stream.setup import stream_checkpoints
 from recdistill.streaming import batch_stage, run_role
 from recdistill.tables import EventLog, PredictionLog
+from recdistill.tables.commit import PROPERTIES
 
 __all__ = ["CONTEXT", "MODELS", "ROLES", "Differences", "Stream", "differences", "result_of"]
 
@@ -40,6 +41,7 @@ stream:
   late_s: 1.0e+9
   commit_rows: 100
   checkpoint_rows: 250
+  undo_hours: 0.001
   source: {{kind: {source}, message_rows: 10}}
   health: {{rows: 100}}
 """
@@ -60,6 +62,7 @@ class Stream:
     running: dict[str, BaseProcess] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        PROPERTIES["delta.checkpointInterval"] = "10"  # so that logs are cut
         speed = "null" if self.seconds is None else str(86_400 * (1 - 1000 / self.rows) / self.seconds)
         self.experiment = load_text(CONFIG.format(rows=self.rows, speed=speed, source=self.source))
         with open_run(self.experiment, None, self.root) as folder:
@@ -88,10 +91,10 @@ class Stream:
 
 
 def _work(root: str, role: str, point: str) -> None:
-    """Run one role; compaction comes round often, so that it can be met."""
+    """Run one role; compaction comes round often and cuts the logs, so that it can be met."""
     os.environ[VARIABLE] = point
     torch.set_num_threads(1)
-    compact.EVERY, compact.SMALL = 0.3, 8  # type: ignore[misc]
+    compact.EVERY, compact.SMALL, compact.CUT_EVERY = 0.3, 8, 0.3  # type: ignore[misc]
     sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for the life of the process
     folder = RunFolder(Path(root))
     try:

@@ -28,10 +28,10 @@ from _stream import MODELS, ROLES, Differences, Stream, differences, result_of
 from rich.console import Console
 from rich.table import Table
 
+from recdistill.errors import UserError
 from recdistill.killpoints import KILL_POINTS
 from recdistill.stream.journal import read_journals
 from recdistill.tables.commit import DeltaLog
-from recdistill.tables.follow import commits
 
 __all__ = ["POINTS", "by_points", "main", "random_kills"]
 
@@ -40,19 +40,33 @@ VICTIMS = (*ROLES, "compact")
 POINTS = {
     "ingest": [p for p in KILL_POINTS if p.startswith("ingest") and p not in ("ingest.behaviors", "ingest.outcomes")],
     "gate": [p for p in KILL_POINTS if p.startswith("gate")],
-    "compact": ["compact.files"],
+    "compact": [p for p in KILL_POINTS if p.startswith("compact")],
     "teacher": [p for p in KILL_POINTS if p.startswith(("model", "checkpoint", "table"))],
     "light.distilled.s0": [p for p in KILL_POINTS if p.startswith(("model", "checkpoint"))],
 }
 
 
 def torn(stream: Stream, draw: random.Random) -> int:
-    """Read a version of a table whole; return 1 when it does not hold exactly what its commits added."""
+    """Read a version of a table whole; return 1 when it does not hold exactly what its commits added.
+
+    Compaction also cuts the logs, all but the last commits; what it cut meanwhile is no version to read any more.
+    """
     path = draw.choice([stream.folder.tables / "events", stream.folder.predictions, stream.folder.verdicts])
     log = DeltaLog(path)
-    version = draw.randint(0, log.version)
-    added = sum(len(log.read(commit)) for commit in commits(path, -1, version))
-    return int(sum(map(len, log.batches(version))) != added)
+    version = draw.randint(max(0, log.version - 40), log.version)
+    base = _base(log)
+    try:
+        added = sum(len(rows) for _, rows in log.follow(-1, version))
+        return int(sum(map(len, log.batches(version))) != added)
+    except UserError:
+        if version > base == _base(log):
+            raise
+        return 0
+
+
+def _base(log: DeltaLog) -> int:
+    """Return the version before the oldest commit that is kept."""
+    return min(int(name[:20]) for name in os.listdir(log.path / "_delta_log") if name.endswith(".json") and name[:20].isdigit()) - 1
 
 
 def random_kills(place: Path, kills: int, draw: random.Random, found: Differences, victims: Counter[str]) -> list[float]:

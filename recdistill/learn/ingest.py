@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import polars as pl
 
 from recdistill.config import Experiment
+from recdistill.data.columns import read_json, write_json
 from recdistill.data.readers import Log, open_log
 from recdistill.errors import RecdistillError, UserError
 from recdistill.learn.folder import RunFolder
 from recdistill.tables import BehaviorLog, EventLog, OutcomeLog
 from recdistill.tables.follow import newest_version
 
-__all__ = ["HANDOVER", "hand_over", "handed_over", "head_of", "ingest", "open_tables"]
+__all__ = ["HANDOVER", "HandOver", "hand_over", "handed_over", "head_of", "ingest", "open_tables"]
 
-HANDOVER = "handover"
+HANDOVER, TOLD = "handover", "handover.json"
 
 
 def open_tables(folder: RunFolder) -> tuple[EventLog, BehaviorLog | None]:
@@ -50,26 +52,36 @@ def ingest(folder: RunFolder, experiment: Experiment, data: Path | None, progres
     return written
 
 
-def hand_over(folder: RunFolder) -> dict[str, int]:
-    """Mark the end of the batch phase in the tables, once; return the version of each at which it ended.
+@dataclass(frozen=True)
+class HandOver:
+    """versions: of each table, at which the batch phase ended; what is committed after it is the stream's. rows: of the events."""
 
-    What is committed after the mark is the stream's. Raises UserError when nothing was ingested.
-    """
+    versions: dict[str, int]
+    rows: int
+
+
+def hand_over(folder: RunFolder) -> HandOver:
+    """Mark the end of the batch phase in the tables, once, and return where it is. Raises UserError when nothing was ingested."""
     events = EventLog.open(folder.tables / "events")
     found = {name: newest_version(folder.tables / name) for name in ("behaviors", "outcomes") if (folder.tables / name).exists()}
     events.mark(HANDOVER, 0, {name: str(version) for name, version in found.items()})
     handed = handed_over(events)
     if handed is None:
         raise RecdistillError(f"{events.path}: the mark of the hand-over cannot be found again")
+    write_json(events.path.parent / TOLD, asdict(handed))
     return handed
 
 
-def handed_over(events: EventLog) -> dict[str, int] | None:
-    """Return the version of each table at which the batch phase ended, None when it has not."""
+def handed_over(events: EventLog) -> HandOver | None:
+    """Return where the batch phase ended, None when it has not. A file beside the table says it too: its log may be cut."""
+    told = events.path.parent / TOLD
+    if told.exists():
+        return HandOver(**read_json(told))
     commit = events.last_commit(HANDOVER)
     if commit is None:
         return None
-    return {"events": commit.version, **{name: int(commit.about[name]) for name in ("behaviors", "outcomes") if name in commit.about}}
+    others: dict[str, int] = {name: int(commit.about[name]) for name in ("behaviors", "outcomes") if name in commit.about}
+    return HandOver({"events": commit.version, **others}, events.rows(commit.version))
 
 
 def _write(part: Path, log: Log, progress: Callable[[int], None]) -> int:

@@ -152,7 +152,9 @@ def trainer_of(folder: RunFolder, experiment: Experiment, job: Job) -> Trainer:
 
 def _rates_of(predictions: PredictionLog, model: str, tasks: Sequence[str]) -> list[KeepRates]:
     """Return the keep rates per task that `model` learned under, as its commits tell."""
-    said = {entry["keep_rates"] for entry in predictions.lineage(model) if "keep_rates" in entry}
+    newest = predictions.told(model)
+    entries = [newest] if newest and "stream" in newest else predictions.lineage(model)  # a stream's commits are many, and alike
+    said = {entry["keep_rates"] for entry in entries if "keep_rates" in entry}
     if len(said) != 1:
         raise UserError(
             f"{predictions.path}: predictions of '{model}' tell {len(said)} keep rates, a student needs one: {sorted(said)}"

@@ -1,4 +1,4 @@
-"""Housekeeping beside live readers and writers: small files merged, files that nobody needs removed, old days let go."""
+"""Housekeeping beside live readers and writers: small files merged, what nobody needs removed, old days let go."""
 
 from __future__ import annotations
 
@@ -7,58 +7,80 @@ from datetime import timedelta
 
 import polars as pl
 
+from recdistill.config import Experiment
 from recdistill.learn.folder import RunFolder
 from recdistill.stream.journal import Journal
+from recdistill.stream.retention import cut_logs
 from recdistill.tables.commit import DeltaLog
 from recdistill.tables.follow import open_delta, parts_of
 from recdistill.tables.parts import Part
 
-__all__ = ["compact_once", "run_compact"]
+__all__ = ["Housekeeper", "run_compact"]
 
 EVERY = 30.0  # seconds between two rounds
+CUT_EVERY = 600.0
 SMALL = 50  # files of one table that make a round worth its while
-RETAIN_HOURS = 168
-
-
-def _tables(folder: RunFolder) -> list[DeltaLog]:
-    paths = [*sorted(folder.tables.glob("*")), folder.predictions, folder.verdicts]
-    return [DeltaLog(path) for path in paths if (path / "_delta_log").exists()]
+DATED = ("events", "behaviors", "outcomes", "predictions")
 
 
 def _parts(log: DeltaLog) -> list[Part]:
     return parts_of(open_delta(log.path))
 
 
-def compact_once(folder: RunFolder, retain_days: int | None, journal: Journal) -> int:
-    """Merge the small files of every table that has many, and vacuum; return how many tables were merged.
+class Housekeeper:
+    """The tables of a run, which it knows from one round to the next: a round costs what is new, however long the stream runs."""
 
-    retain_days: dates of samples older than the newest by more days are let go; None keeps all.
-    """
-    merged = 0
-    for log in _tables(folder):
-        if retain_days is not None and log.path.name in ("events", "behaviors", "outcomes", "predictions"):
-            _let_go(log, retain_days, journal)
+    def __init__(self, folder: RunFolder, experiment: Experiment, journal: Journal) -> None:
+        self.folder, self.experiment, self.journal = folder, experiment, journal
+        self.logs: dict[str, DeltaLog] = {}
+        self._next_cut = 0.0
+
+    def round(self, retain_days: int | None) -> int:
+        """Let old days go, merge the small files of every table that has many, cut the logs; return how many tables were merged.
+
+        retain_days: dates of samples older than the newest by more days are let go; None keeps all.
+        """
+        self._open()
+        merged = 0
+        for name, log in self.logs.items():
+            if retain_days is not None and name in DATED:
+                self._let_go(log, retain_days)
+            merged += self._merge(log)
+        if time.monotonic() >= self._next_cut:
+            self._next_cut = time.monotonic() + CUT_EVERY
+            if cut := cut_logs(self.folder, self.experiment, self.logs):
+                self.journal.tell("commits forgotten", **cut)
+        return merged
+
+    def _open(self) -> None:
+        """Open the tables that were made since the last round."""
+        for path in [*sorted(self.folder.tables.glob("*")), self.folder.predictions, self.folder.verdicts, self.folder.dead]:
+            if path.name not in self.logs and (path / "_delta_log").exists():
+                self.logs[path.name] = DeltaLog(path)
+
+    def _merge(self, log: DeltaLog) -> bool:
         before = len(_parts(log))
-        if before >= SMALL:
-            log.compact()
-            after = len(_parts(log))
-            if after < before:
-                merged += 1
-                journal.tell("compacted", table=log.path.name, files=f"{before} -> {after}", removed=len(log.vacuum(RETAIN_HOURS)))
-    return merged
+        if before < SMALL:
+            return False
+        log.compact()
+        after = len(_parts(log))
+        if after < before:
+            removed = len(log.vacuum(int(self.experiment.stream.undo_hours + 1)))
+            self.journal.tell("compacted", table=log.path.name, files=f"{before} -> {after}", removed=removed)
+        return after < before
+
+    def _let_go(self, log: DeltaLog, days: int) -> None:
+        dates = pl.Series([part.partition["date"] for part in _parts(log)], dtype=pl.String).str.to_date()
+        newest = dates.max()
+        if newest is not None:
+            gone = log.expire(newest - timedelta(days=days))  # type: ignore[operator, arg-type]
+            if gone:
+                self.journal.tell("let go", table=log.path.name, rows=gone)
 
 
-def _let_go(log: DeltaLog, days: int, journal: Journal) -> None:
-    dates = pl.Series([part.partition["date"] for part in _parts(log)], dtype=pl.String).str.to_date()
-    newest = dates.max()
-    if newest is not None:
-        gone = log.expire(newest - timedelta(days=days))  # type: ignore[operator, arg-type]
-        if gone:
-            journal.tell("let go", table=log.path.name, rows=gone)
-
-
-def run_compact(folder: RunFolder, retain_days: int | None, journal: Journal) -> None:
+def run_compact(folder: RunFolder, experiment: Experiment, journal: Journal) -> None:
     """Do a round every half minute, for ever."""
+    keeper = Housekeeper(folder, experiment, journal)
     while True:
-        compact_once(folder, retain_days, journal)
+        keeper.round(experiment.stream.retain_days)
         time.sleep(EVERY)

@@ -18,6 +18,7 @@ import polars as pl
 from recdistill.config import Experiment
 from recdistill.killpoints import reach
 from recdistill.learn.folder import RunFolder, locked
+from recdistill.learn.ingest import handed_over
 from recdistill.stream.about import GateAbout, Health, ModelAbout, read_about, to_metadata
 from recdistill.stream.gate_rows import Place, Samples, batch_rows, shift_of
 from recdistill.stream.gate_teacher import Said, Start, Teacher
@@ -25,7 +26,7 @@ from recdistill.stream.journal import Journal
 from recdistill.tables import EventLog, OutcomeLog, PredictionLog, VerdictLog
 from recdistill.tables.follow import Commit
 
-__all__ = ["WRITER", "is_teacher", "run_gate"]
+__all__ = ["STATE", "WRITER", "is_teacher", "run_gate"]
 
 WRITER = "gate"
 STATE = "gate"  # key of its commits' metadata: where each teacher is taken up again
@@ -133,8 +134,8 @@ class _Gate:
 
     def _first(self, model: str, commit: Commit, about: ModelAbout) -> Teacher:
         """Begin with a teacher: what it said in its batch phase is what it is compared with."""
-        handed = self.events.last_commit("handover")
-        place = Place(-1) if handed is None else Place(handed.version, 0, int(handed.about.get("outcomes", -1)))
+        handed = handed_over(self.events)
+        place = Place(-1) if handed is None else Place(handed.versions["events"], 0, handed.versions.get("outcomes", -1))
         teacher = self._add(model, Start(commit.version - 1, place))
         for rows in self.verdicts.batches():  # people's, about versions to come
             self._fold(rows.filter(pl.col("model") == model))

@@ -11,6 +11,7 @@ import polars as pl
 from recdistill.stream.dedupe import Recent, label_codes
 from recdistill.stream.faults import row_faults
 from recdistill.tables import EventLog
+from recdistill.tables.follow import open_delta, parts_of
 from recdistill.tables.parts import read_parts
 
 __all__ = ["NEVER", "Judge"]
@@ -31,7 +32,7 @@ class Judge:
 
     def _remember(self, events: EventLog, watermark: int) -> int:
         """Read back the samples within the bound; return the watermark: the given one, or the newest time where it is 0."""
-        parts = events.parts()
+        parts = parts_of(open_delta(events.path))
         if not watermark and parts:
             last = max(part.partition["date"] for part in parts)
             newest = [part for part in parts if part.partition["date"] == last]

@@ -62,10 +62,10 @@ def follower_of(folder: RunFolder, experiment: Experiment, job: Job, journal: Jo
 
 def _start(events: EventLog) -> dict[str, int]:
     """Return where the stream begins, by table: what the hand-over says."""
-    versions = handed_over(events)
-    if versions is None:
+    handed = handed_over(events)
+    if handed is None:
         raise UserError(f"{events.path}: there was no hand-over from batch to stream; run: recdistill stream CONFIG --role batch")
-    return {"behaviors": -1, "outcomes": -1, **versions}
+    return {"behaviors": -1, "outcomes": -1, **handed.versions}
 
 
 def run_model(folder: RunFolder, experiment: Experiment, job: Job, journal: Journal) -> None:
@@ -86,7 +86,7 @@ def run_model(folder: RunFolder, experiment: Experiment, job: Job, journal: Jour
 def _await_teacher(folder: RunFolder, journal: Journal) -> None:
     """Wait for the first that the teacher says: its commits tell the keep rates it learned under."""
     told = False
-    while not PredictionLog.open(folder.predictions).lineage(TEACHER):
+    while PredictionLog.open(folder.predictions).told(TEACHER) is None:
         if not told:
             journal.tell("waiting", what="the teacher's first predictions")
         told = True

@@ -131,6 +131,7 @@ class StateReader:
         self._said: deque[tuple[int, int]] = deque([(-1, 0)])  # predictions version -> rows of teachers so far
         self._versions: dict[tuple[str, int], VersionState] = {}
         self._bad: dict[tuple[str, int], VersionState] = {}
+        self._folded = -1  # version of the verdicts taken up as they stood
         self._turns: deque[tuple[float, str]] = deque(maxlen=SHOWN)
         self._dead: Counter[str] = Counter()
 
@@ -151,6 +152,8 @@ class StateReader:
         if after is None:
             return
         newest = newest_after(path, after)
+        if newest == after and (first := _before_first(path)) is not None and first > after:  # the log was cut past us
+            after, newest = first, newest_after(path, first)
         upto = min(newest, after + LIMIT)
         self._left[path] = newest - upto
         for commit in commits(path, after, upto):
@@ -175,10 +178,15 @@ class StateReader:
         return [track for track in self._models.values() if role_of(track.name)[0] == "teacher"]
 
     def _judged(self) -> None:
-        log = VerdictLog.open(self.folder.verdicts) if _before_first(self.folder.verdicts) is not None else None
-        for commit in self._new(self.folder.verdicts):
+        path = self.folder.verdicts
+        log = VerdictLog.open(path) if _before_first(path) is not None else None
+        if log and path not in self._at:  # as it stands: files of old commits are long merged into others
+            self._folded = log.version
+            for row in (row for rows in log.batches(self._folded) for row in rows.iter_rows(named=True)):
+                self._verdict(row)
+        for commit in self._new(path):
             _take(self._gates, "gate", next(iter(commit.writers), "gate"), read_about(GateAbout, commit.about))
-            for row in log.read(commit).iter_rows(named=True) if log and commit.parts else ():
+            for row in log.read(commit).iter_rows(named=True) if log and commit.parts and commit.version > self._folded else ():
                 self._verdict(row)
 
     def _verdict(self, row: dict[str, Any]) -> None:

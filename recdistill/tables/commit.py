@@ -27,12 +27,13 @@ from recdistill.killpoints import reach
 from recdistill.tables.checksum import seal, seal_of_new
 from recdistill.tables.follow import (
     Commit,
+    Standing,
     added_parts,
     check_made,
     commits,
+    cut,
     first_line,
     last_commit,
-    live_parts,
     newest_after,
     newest_version,
     open_delta,
@@ -59,6 +60,7 @@ class DeltaLog:
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
         self._handle: DeltaTable | None = None
+        self._standing: Standing | None = None
         table = open_delta(self.path)
         check_made(self.path)
         self.partitions = tuple(table.metadata().partition_columns)  # a table's own, whoever opens it
@@ -186,8 +188,11 @@ class DeltaLog:
         return self._append(pl.DataFrame(schema=self.types), writer, sequence, metadata, lambda table: None)
 
     def parts(self, version: int | None = None) -> list[Part]:
-        """Return the files of `version` (default: the newest) in commit order."""
-        return live_parts(self.path, self.version if version is None else version)
+        """Return the files of `version` (default: the newest) in commit order; asked again, only what is new is read."""
+        wanted = self.version if version is None else version
+        if self._standing is None or not self._standing.reaches(wanted):
+            self._standing = Standing(self.path, wanted)
+        return self._standing.advance(wanted).parts()
 
     def batches(
         self, version: int | None = None, columns: list[str] | None = None, rows: int = CHUNK
@@ -209,7 +214,7 @@ class DeltaLog:
     def compact(self) -> None:
         """Merge small files, rows in commit order; readers and followers see no change. Memory O(batch)."""
         table = open_delta(self.path)
-        parts = live_parts(self.path, table.version())
+        parts = self.parts(table.version())
         actions: list[AddAction | RemoveAction] = []
         now = int(time.time() * 1000)
         try:
@@ -254,6 +259,14 @@ class DeltaLog:
             return list(table.vacuum(retain_hours, dry_run=False, enforce_retention_duration=False, full=True))
         except (DeltaError, OSError) as error:
             raise UserError(f"{self.path}: cannot be vacuumed: {first_line(error)}") from None
+
+
+    def cut(self, before: int) -> int:
+        """Remove commits that nobody needs who has read up to version `before`; return how many. Rows stay as they are."""
+        try:
+            return cut(self.path, before)
+        except OSError as error:
+            raise UserError(f"{self.path}: old commits cannot be removed: {first_line(error)}") from None
 
 
 def _removed(part: Part, now: int) -> RemoveAction:

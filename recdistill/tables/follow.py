@@ -3,9 +3,10 @@
     commits 0, 1, 2 ...      appends carry dataChange = true, compaction carries false
     added_parts              the appends after a version: what a follower reads, whatever was compacted since
     commits                  all of them one by one, with what their writers said of them
-    live_parts               what stands at a version, in commit order; a merged file stands where its first part stood
+    Standing, live_parts     what stands at a version, in commit order; a merged file stands where its first part stood
+    cut                      removes the oldest commits
 
-Where another tool cleaned up the oldest commits, the oldest checkpoint stands for them.
+Where the oldest commits were removed, by `cut` or by another tool, a checkpoint of Delta's stands for them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import zlib
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,14 +27,16 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from recdistill.errors import UserError
+from recdistill.killpoints import reach
 from recdistill.tables.checksum import told, whole
 from recdistill.tables.parts import Part
 
 __all__ = [
-    "Commit", "added_parts", "check_made", "commits", "commits_back", "first_line", "last_commit", "live_parts", "newest_after",
-    "newest_version", "open_delta", "parts_of", "whole_commit",
+    "Commit", "Standing", "added_parts", "check_made", "commits", "commits_back", "cut", "first_line", "last_commit", "live_parts",
+    "newest_after", "newest_version", "open_delta", "parts_of", "version_before", "whole_commit",
 ]  # fmt: skip
 
+BASE = "recdistill.base.json"  # of the log's first checkpoint, where commits before it were cut: version and CRC-32
 COUNTED = ("timestamp", "operation", "operationParameters", "operationMetrics", "clientVersion", "engineInfo")
 
 
@@ -131,11 +136,54 @@ def _base(table: Path, upto: int) -> tuple[int, list[Part]]:
     log = table / "_delta_log"
     if (log / f"{0:020d}.json").exists():
         return -1, []
+    present = {int(path.name[:20]) for path in log.glob("*.json") if path.name[:20].isdigit()}
     versions = sorted({int(path.name[:20]) for path in log.glob("*.checkpoint*.parquet")})
-    usable = [v for v in versions if all((log / f"{k:020d}.json").exists() for k in range(v + 1, upto + 1)) and v <= upto]
+    usable = [v for v in versions if v <= upto and present.issuperset(range(v + 1, upto + 1))]
     if not usable:
         raise UserError(f"{table}: the commits up to version {upto} were cleaned up; read a newer version")
+    _check_base(log, usable[0])
     return usable[0], parts_of(open_delta(table, usable[0]))
+
+
+def _check_base(log: Path, version: int) -> None:
+    """Raise UserError where the checkpoint that stands for removed commits is other than when they were removed."""
+    told = log / BASE
+    if told.exists():
+        about = json.loads(told.read_text(encoding="utf-8"))
+        path = log / _checkpoint(version)
+        if about["version"] == version and zlib.crc32(path.read_bytes()) != about["crc32"]:
+            raise UserError(f"{path}: the log of the table is damaged")
+
+
+def _checkpoint(version: int) -> str:
+    return f"{version:020d}.checkpoint.parquet"
+
+
+def cut(table: Path, before: int) -> int:
+    """Remove the commits that the newest checkpoint at or before version `before` stands for; return how many.
+
+    Whoever has read up to `before` follows on undisturbed. The checkpoint's checksum is kept beside it, for Delta has none.
+    """
+    log = table / "_delta_log"
+    names = sorted(name for name in os.listdir(log) if name[:20].isdigit())
+    base = max((int(name[:20]) for name in names if name == _checkpoint(int(name[:20])) and int(name[:20]) <= before), default=-1)
+    old = [name for name in names if int(name[:20]) < base]
+    if old:
+        open_delta(table, base)  # raises where it cannot stand for them
+        part = log / f"{BASE}.part"
+        part.write_text(json.dumps({"version": base, "crc32": zlib.crc32((log / _checkpoint(base)).read_bytes())}), encoding="utf-8")
+        part.rename(log / BASE)
+    for name in old:
+        (log / name).unlink()
+        reach("compact.cut")
+    return sum(name.endswith(".json") for name in old)
+
+
+def version_before(table: Path, wall: float) -> int:
+    """Return the newest version committed before `wall` (epoch seconds, by its file's time), -1 when none there is."""
+    log = table / "_delta_log"
+    versions = sorted(int(name[:20]) for name in os.listdir(log) if re.fullmatch(r"\d{20}\.json", name))
+    return versions[at - 1] if (at := bisect_left(versions, wall, key=lambda v: (log / f"{v:020d}.json").stat().st_mtime)) else -1
 
 
 def _rows_changed(actions: list[dict[str, Any]]) -> bool:
@@ -195,16 +243,37 @@ def added_parts(table: Path, after: int, upto: int) -> Iterator[tuple[int, list[
             yield commit.version, commit.parts
 
 
+class Standing:
+    """The parts that stand at `version`; it is moved on at the cost of the new commits alone."""
+
+    def __init__(self, table: Path, upto: int) -> None:
+        self.table = table
+        self.version, parts = _base(table, upto)
+        self._places: dict[str, Place] = {part.path: (self.version, f"{k:012d}") for k, part in enumerate(parts)}
+        self._live = {part.path: part for part in parts}
+
+    def reaches(self, upto: int) -> bool:
+        """Return whether `advance` can come to a version from here."""
+        return self.version <= upto and (self.version == upto or (self.table / "_delta_log" / f"{self.version + 1:020d}.json").exists())
+
+    def advance(self, upto: int) -> Standing:
+        """Move on to version `upto`, and return it."""
+        for version in range(self.version + 1, upto + 1):
+            actions = _commit(self.table, version)
+            gone = [self._live.pop(unquote(action["remove"]["path"])) for action in actions if "remove" in action]
+            places = {old.path: self._places.pop(old.path) for old in gone}
+            for part in (_part(action["add"]) for action in actions if "add" in action):
+                merged = [places[old.path] for old in gone if old.partition == part.partition]
+                self._places[part.path] = min(merged, default=(version, part.path))
+                self._live[part.path] = part
+            self.version = version
+        return self
+
+    def parts(self) -> list[Part]:
+        """Return the parts in commit order, and within a commit in order of partition."""
+        return sorted(self._live.values(), key=lambda part: (self._places[part.path], part.path))
+
+
 def live_parts(table: Path, upto: int) -> list[Part]:
     """Return the parts that stand at version `upto`, in commit order and within a commit in order of partition."""
-    start, parts = _base(table, upto)
-    places: dict[str, Place] = {part.path: (start, f"{k:012d}") for k, part in enumerate(parts)}
-    live = {part.path: part for part in parts}
-    for version in range(start + 1, upto + 1):
-        actions = _commit(table, version)
-        gone = [live.pop(unquote(action["remove"]["path"])) for action in actions if "remove" in action]
-        for part in (_part(action["add"]) for action in actions if "add" in action):
-            merged = [places[old.path] for old in gone if old.partition == part.partition]
-            places[part.path] = min(merged, default=(version, part.path))
-            live[part.path] = part
-    return sorted(live.values(), key=lambda part: (places[part.path], part.path))
+    return Standing(table, upto).advance(upto).parts()

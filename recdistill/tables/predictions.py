@@ -13,7 +13,7 @@ from deltalake import DeltaTable
 from recdistill.errors import UserError
 from recdistill.tables.checks import check_columns, check_logits
 from recdistill.tables.commit import CHUNK, DeltaLog
-from recdistill.tables.follow import open_delta, parts_of
+from recdistill.tables.follow import commits_back, open_delta, parts_of
 from recdistill.tables.known import first_known
 from recdistill.tables.parts import ahead, read_parts
 from recdistill.tables.schema import TIME
@@ -99,6 +99,10 @@ class PredictionLog(DeltaLog):
         """Return (model, newest version, kind, rows) of every model that said something."""
         grouped = self.collect(self.scan().group_by("model", "kind").agg(pl.col("version").max(), pl.len().alias("rows")))
         return [(r["model"], r["version"], r["kind"], r["rows"]) for r in grouped.sort("model", "kind").to_dicts()]
+
+    def told(self, model: str) -> dict[str, str] | None:
+        """Return the metadata of the newest commit of `model`, None when it made none that is kept; reads back from the newest."""
+        return next((commit.about for commit in commits_back(self.path, self.version) if commit.about.get("model") == model), None)
 
     def lineage(self, model: str) -> list[dict[str, str]]:
         """Return the metadata of every commit of `model`, oldest first; `version` is the table's, `model_version` the model's."""

@@ -75,13 +75,23 @@ class Verdicts:
     turns: list[tuple[datetime, str]] = field(default_factory=list)
 
     def update(self, log: VerdictLog) -> bool:
-        """Take up what was committed since; return whether there was anything."""
+        """Take up what was committed since; return whether there was anything.
+
+        The first time the table is read as it stands: files of old commits are long merged into others, and the log was cut.
+        """
         before = self.version
+        if before < 0:
+            self.version = log.version
+            for rows in log.batches(self.version):
+                self._fold(rows)
         for commit in log.commits(self.version):
-            for row in log.read(commit).iter_rows(named=True):
-                self._take(row["model"], row["version"], row["verdict"], row["rows"], row["reason"], row["from_time"])
+            self._fold(log.read(commit))
             self.version = commit.version
         return self.version > before
+
+    def _fold(self, rows: pl.DataFrame) -> None:
+        for row in rows.iter_rows(named=True):
+            self._take(row["model"], row["version"], row["verdict"], row["rows"], row["reason"], row["from_time"])
 
     def _take(self, model: str, version: int, verdict: str, rows: int, reason: str, from_time: datetime | None) -> None:
         key = (model, version)

@@ -21,6 +21,7 @@ from recdistill.killpoints import VARIABLE
 from recdistill.learn import worker
 from recdistill.learn.checkpoint import Checkpoint
 from recdistill.learn.folder import RunFolder
+from recdistill.learn.ingest import hand_over
 from recdistill.stream.about import IngestAbout, to_metadata
 from recdistill.stream.journal import Journal
 from recdistill.stream.setup import run_model, stream_checkpoints
@@ -92,7 +93,7 @@ class StreamRun:
         if self.batch:
             self.events.append(self.rows[: self.batch], writer="ingest", sequence=0)
             self.fed = self.batch
-        version = self.events.mark("handover", 0, {})
+        version = hand_over(self.folder).versions["events"]
         if self.batch:
             build_store(self.folder.store, self.events, None, {"events": version, "behaviors": None})
             for job in models_of(self.experiment):

@@ -7,9 +7,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from recdistill.config import load_text
 from recdistill.learn.folder import RunFolder
 from recdistill.stream import compact
-from recdistill.stream.compact import compact_once
+from recdistill.stream.compact import Housekeeper
 from recdistill.stream.journal import Journal, read_journals
 from recdistill.tables import EventLog, PredictionLog, VerdictLog
 from tests.tables.samples import SCHEMA, events, ids_of, said
@@ -29,22 +30,26 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
     return run
 
 
+def keeper_of(folder: RunFolder) -> Housekeeper:
+    return Housekeeper(folder, load_text("{name: t, data: {}}"), Journal(folder.logs, "compact"))
+
+
 def test_merging_changes_nothing_that_is_read(folder: RunFolder) -> None:
     told = PredictionLog.open(folder.predictions)
     before = {model: pl.concat(told.of(model)) for model in ("teacher", "light")}
     followed = ids_of(rows for _, rows in told.follow(3))
-    assert compact_once(folder, None, Journal(folder.logs, "compact")) == 2
+    assert keeper_of(folder).round(None) == 2
     assert len(told.parts()) == 6 and len(EventLog.open(folder.tables / "events").parts()) == 3
     assert all(pl.concat(told.of(model)).equals(rows) for model, rows in before.items())
     assert ids_of(rows for _, rows in told.follow(3)) == followed
     assert ids_of(EventLog.open(folder.tables / "events").batches()) == list(range(30))
-    assert compact_once(folder, None, Journal(folder.logs, "compact")) == 0
+    assert keeper_of(folder).round(None) == 0
     assert [line["event"] for line in read_journals(folder.logs, 9)] == ["compacted"] * 2
 
 
 def test_old_days_are_let_go_and_who_followed_them_still_can(folder: RunFolder) -> None:
     log = EventLog.open(folder.tables / "events")
-    compact_once(folder, 1, Journal(folder.logs, "compact"))
+    keeper_of(folder).round(1)
     assert ids_of(log.batches()) == list(range(10, 30)) and log.rows() == 20
     assert ids_of(PredictionLog.open(folder.predictions).of("light")) == list(range(10, 30))
     assert ids_of(rows for _, rows in log.follow(-1)) == list(range(30))

@@ -134,9 +134,11 @@ def test_labels_are_told_when_they_are_known_and_not_before() -> None:
 def test_a_log_ends_as_the_tables_of_the_batch_phase_would(tmp_path: Path) -> None:
     folder, settings = RunFolder(tmp_path), experiment("stream.labels.window_s=600")
     assert ingest(folder, settings, None, lambda rows: None, BATCH) == BATCH
-    versions = hand_over(folder)
-    assert versions == hand_over(folder) == handed_over(EventLog.open(folder.tables / "events"))
-    assert EventLog.open(folder.tables / "events").rows(versions["events"]) == BATCH
+    handed = hand_over(folder)
+    assert handed == hand_over(folder) == handed_over(EventLog.open(folder.tables / "events"))
+    (folder.tables / "handover.json").unlink()  # the table itself says it too
+    assert handed == handed_over(EventLog.open(folder.tables / "events"))
+    assert EventLog.open(folder.tables / "events").rows(handed.versions["events"]) == handed.rows == BATCH
     journal = Journal(folder.logs, "t")
     run_publish(folder, settings, None, journal)
     assert run_ingest(folder, settings, journal) == ROWS - BATCH
@@ -153,7 +155,7 @@ def test_without_a_batch_phase_the_tables_are_empty(tmp_path: Path, monkeypatch:
     assert ingest(folder, settings, None, lambda rows: None, 0) == 0
     for name, log in (("events", EventLog), ("behaviors", BehaviorLog), ("outcomes", OutcomeLog)):
         assert log.open(folder.tables / name).rows() == 0
-    assert set(hand_over(folder)) == {"events", "behaviors", "outcomes"}
+    assert set(hand_over(folder).versions) == {"events", "behaviors", "outcomes"}
 
 
 @pytest.mark.parametrize("calls", [1, 4])

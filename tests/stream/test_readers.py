@@ -20,7 +20,7 @@ from recdistill.data.live import LiveStore
 from recdistill.errors import UserError
 from recdistill.killpoints import KILL_POINTS, VARIABLE
 from recdistill.learn.folder import RunFolder
-from recdistill.learn.ingest import handed_over
+from recdistill.learn.ingest import hand_over
 from recdistill.stream import ingest as module
 from recdistill.stream.inbox import Inbox
 from recdistill.stream.ingest import ingests, readers_of, run_ingest
@@ -133,8 +133,7 @@ def test_a_reader_that_is_killed_leaves_the_turn_to_the_others_and_takes_up_its_
 def test_models_end_when_every_reader_has(tmp_path: Path, url: str) -> None:
     produce(url, everything_twice())
     folder = waiting_run(tmp_path / "run")
-    log = EventLog.open(folder.tables / "events")
-    versions = {"behaviors": -1, "outcomes": -1, **(handed_over(log) or {})}
+    versions = {"behaviors": -1, "outcomes": -1, "events": hand_over(folder).versions["events"]}
     for reader, over in ((1, False), (0, True)):
         run_ingest(folder, shared(url), journal(folder), reader)
         inbox = Inbox(folder.tables, LiveStore(tmp_path / f"live{reader}", SCHEMA, None, behaviors=True), versions)
