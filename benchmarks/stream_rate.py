@@ -30,7 +30,7 @@ from recdistill.tables import EventLog, PredictionLog, VerdictLog
 __all__ = ["BUDGET", "main"]
 
 BUDGET = 0.8
-ROWS, COMMIT, TURNS = 100_000, 2_000, 3
+ROWS, COMMIT, TURNS = 300_000, 2_000, 3
 STUDENTS = {
     "target attention 16, 50 events, batch 64":
         "{kind: target-attention, width: 16, history: 50, batch: 64, options: {kernels: 4, rich: true}}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -52,20 +53,11 @@ def _field_values(rows: pl.DataFrame, schema: EventSchema) -> Iterator[tuple[str
             yield name, rows[name].cast(pl.String).fill_null("")
 
 
-def _encode_field(name: str, values: pl.Series, vocabulary: Ids) -> Array:
-    """Return int32 [n]; only the distinct values of the chunk meet the vocabulary."""
-    distinct, at = distinct_of(values)
-    return vocabulary.encode(pl.Series([f"{name}={value}" for value in distinct], dtype=pl.String), grow=True)[at]
-
-
-def _encode_list(name: str, values: pl.Series, vocabulary: Ids) -> Array:
-    """Return int32 [n, LIST_SLOTS], padded with 0."""
-    out = np.zeros((len(values), LIST_SLOTS), np.int32)
-    row, flat = _list_values(values)
-    if len(flat):
-        slot = np.arange(len(row)) - np.searchsorted(row, row)
-        out[row, slot] = _encode_field(name, flat, vocabulary)
-    return out
+def _lists(rows: pl.DataFrame, schema: EventSchema) -> Iterator[tuple[str, Array, pl.Series]]:
+    """Yield (field, row of every value, values) for the list features."""
+    for name, kind in schema.features.items():
+        if kind.startswith("list"):
+            yield name, *_list_values(rows[name])
 
 
 def _list_values(values: pl.Series) -> tuple[Array, pl.Series]:
@@ -91,43 +83,66 @@ class Encoder:
                             "name a column of few types as data.behaviors.action, or none")  # fmt: skip
         return np.asarray(names.replace_strict(self.actions, list(range(len(self.actions)))).to_numpy(), np.uint8)
 
-    def meet(self, rows: pl.DataFrame) -> None:
-        """Number what is new among the context of `rows` in the order of rows, so that it does not matter how they are cut."""
-        known: list[tuple[Array, pl.Series]] = []
-        for name, values in _field_values(rows, self.schema):
-            distinct, at = distinct_of(values)
-            first = np.unique(at, return_index=True)[1]
-            known.append((first, pl.Series([f"{name}={value}" for value in distinct], dtype=pl.String)))
-        for name in (name for name, kind in self.schema.features.items() if kind.startswith("list")):
-            row, values = _list_values(rows[name])
-            distinct, at = distinct_of(values)
-            first = row[np.unique(at, return_index=True)[1]]
-            known.append((first, pl.Series([f"{name}={value}" for value in distinct], dtype=pl.String)))
-        keys = pl.concat([values for _, values in known])
-        new = np.flatnonzero(self.context.encode(keys, grow=False) == 0)
-        if len(new):
-            first = np.concatenate([rows_ for rows_, _ in known])[new]
-            self.context.encode(keys[new[np.argsort(first, kind="stable")]], grow=True)
-
     def rows(self, rows: pl.DataFrame) -> dict[str, Array]:
-        """Return the columns of a sample store for a chunk of the events table, but for those about histories."""
+        """Return the columns of a sample store for a chunk of the events table, but for those about histories.
+
+        What is new to a vocabulary is numbered in the order of rows, so that it does not matter how they are cut.
+        """
         schema, n = self.schema, len(rows)
-        lists = [
-            _encode_list(name, rows[name], self.context)
-            for name, kind in schema.features.items()
-            if kind.startswith("list")
-        ]
         labels = [rows[f"label_{task}"].fill_null(np.nan).to_numpy() for task in schema.tasks]
+        context, lists = self._context(rows)
         return {
             "sample_id": rows["sample_id"].to_numpy(),
             "time": rows["time"].dt.epoch("us").to_numpy(),
             "user": self.users.encode(rows["user_id"], grow=True),
             "item": self.items.encode(rows["item_id"], grow=True),
             "request": rows["request_id"].fill_null(-1).to_numpy() if schema.has_request else np.full(n, -1),
-            "context": np.stack([_encode_field(f, v, self.context) for f, v in _field_values(rows, schema)], 1),
-            "lists": np.concatenate(lists, 1) if lists else np.zeros((n, 0), np.int32),
+            "context": context,
+            "lists": lists,
             "labels": np.stack(labels, 1).astype(np.float32),
         }
+
+    def _context(self, rows: pl.DataFrame) -> tuple[Array, Array]:
+        """Return int32 [n, fields] and int32 [n, list slots], the latter padded with 0."""
+        everywhere = np.arange(len(rows))
+        fields = [_Field.of(name, values, everywhere) for name, values in _field_values(rows, self.schema)]
+        lists = [_Field.of(name, values, row) for name, row, values in _lists(rows, self.schema)]
+        codes = iter(self._codes([*fields, *lists]))
+        context = np.stack([next(codes) for _ in fields], 1)
+        slots = np.zeros((len(rows), LIST_SLOTS * len(lists)), np.int32)
+        for k, field in enumerate(lists):
+            slots[field.row, k * LIST_SLOTS + np.arange(len(field.row)) - np.searchsorted(field.row, field.row)] = next(codes)
+        return context, slots
+
+    def _codes(self, fields: list[_Field]) -> list[Array]:
+        """Return int32 [values] of each field; the vocabulary is asked once for the distinct ones of all."""
+        keys = pl.concat([field.keys for field in fields])
+        codes = self.context.encode(keys, grow=False)
+        new = np.flatnonzero(codes == 0)
+        if len(new):
+            new = new[np.argsort(np.concatenate([field.first() for field in fields])[new], kind="stable")]
+            codes = codes.copy()
+            codes[new] = self.context.encode(keys[new], grow=True)
+        ends = np.cumsum([len(field.keys) for field in fields])
+        return [codes[end - len(field.keys) : end][field.at] for end, field in zip(ends, fields, strict=True)]
+
+
+@dataclass(frozen=True)
+class _Field:
+    """A context field of a chunk: its distinct values as keys, the place of each value among them, the row of each value."""
+
+    keys: pl.Series
+    at: Array
+    row: Array
+
+    @classmethod
+    def of(cls, name: str, values: pl.Series, row: Array) -> _Field:
+        distinct, at = distinct_of(values)
+        return cls(pl.Series([f"{name}={value}" for value in distinct], dtype=pl.String), at, row)
+
+    def first(self) -> Array:
+        """Return the row in which each distinct value stands first."""
+        return self.row[np.unique(self.at, return_index=True)[1]] if len(self.at) else self.row
 
 
 def known_time(rows: pl.DataFrame, schema: EventSchema) -> Array:

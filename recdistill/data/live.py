@@ -103,22 +103,28 @@ class LiveStore:
 
     def add(self, rows: pl.DataFrame, **extra: Array | float) -> None:
         """Append samples, rows of the events table in their order."""
-        for at in range(0, len(rows), PIECE):
-            piece = slice(at, at + PIECE)
-            self._add(rows[piece], {name: value[piece] if isinstance(value, np.ndarray) else value for name, value in extra.items()})
+        self.append(self.encode(rows), **extra)
 
-    def _add(self, rows: pl.DataFrame, extra: dict[str, Array | float]) -> None:
-        self.encoder.meet(rows)
-        columns = self.encoder.rows(rows)
+    def encode(self, rows: pl.DataFrame) -> dict[str, Array]:
+        """Return samples as `append` takes them. Only vocabularies change, so another thread may do it meanwhile, in order."""
+        return self.encoder.rows(rows) | {"known": known_time(rows, self.encoder.schema)}
+
+    def append(self, columns: dict[str, Array], **extra: Array | float) -> None:
+        """Append encoded samples, in the order in which they were encoded."""
+        rows = len(columns["time"])
+        whole = columns | {name: np.broadcast_to(value, (rows, *np.shape(value)[1:])) for name, value in extra.items()}
+        for at in range(0, rows, PIECE):
+            self._append({name: values[at : at + PIECE] for name, values in whole.items()})
+
+    def _append(self, columns: dict[str, Array]) -> None:
+        known = columns.pop("known")
         self.newest = max(self.newest, int(columns["time"].max()))
         if not self.behaviors:
-            known, labels = known_time(rows, self.encoder.schema), columns["labels"][:, 0]
+            labels = columns["labels"][:, 0]
             self._wait(columns, ~np.isnan(labels) & (known < NEVER), known, np.nan_to_num(labels))
         self._release()
         user, time = columns["user"], columns["time"]
-        columns |= {"upto": self.chains.upto(user, time), "base": self._base_before(user, time)}
-        columns |= {name: np.broadcast_to(value, (len(rows), *np.shape(value)[1:])) for name, value in extra.items()}
-        self.window.append(columns)
+        self.window.append(columns | {"upto": self.chains.upto(user, time), "base": self._base_before(user, time)})
 
     def _base_before(self, user: Array, time: Array) -> Array:
         """Return int64 [n]: the end of each sample's history in the batch phase's store, 0 where it knows no such user."""
@@ -136,11 +142,17 @@ class LiveStore:
 
     def add_behaviors(self, rows: pl.DataFrame) -> None:
         """Take up rows of the behaviors table. An action of a type that the batch phase did not know counts as its first."""
-        time = rows["time"].dt.epoch("us").to_numpy()
+        self.append_behaviors(self.encode_behaviors(rows))
+
+    def encode_behaviors(self, rows: pl.DataFrame) -> dict[str, Array]:
+        """Return behaviors as `append_behaviors` takes them; see `encode`."""
         user, item = self.encoder.users.encode(rows["user_id"], grow=True), self.encoder.items.encode(rows["item_id"], grow=True)
-        action = self.encoder.action(rows["action"])
-        columns = {"user": user, "item": item, "time": time}
-        self._wait(columns, np.ones(len(rows), bool), time, np.where(action < self.actions, action, 0))
+        return {"user": user, "item": item, "time": rows["time"].dt.epoch("us").to_numpy(), "action": self.encoder.action(rows["action"])}
+
+    def append_behaviors(self, columns: dict[str, Array]) -> None:
+        """Take up encoded behaviors."""
+        action = columns["action"]
+        self._wait(columns, np.ones(len(action), bool), columns["time"], np.where(action < self.actions, action, 0))
 
     def _wait(self, columns: dict[str, Array], which: Array, known: Array, action: Array) -> None:
         columns = columns | {"known": known, "action": action.astype(np.uint8)}

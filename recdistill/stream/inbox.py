@@ -1,8 +1,14 @@
-"""The input tables, followed: each commit's samples into the live store, after the behaviors and outcomes that came before it."""
+"""The input tables, followed: each commit's samples into the live store, after the behaviors and outcomes that came before it.
+
+A thread reads and encodes the next commit while the model learns from those before.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +20,25 @@ from recdistill.stream.about import IngestAbout, read_about
 from recdistill.stream.ingest import ingests
 from recdistill.stream.joiner import empty_columns
 from recdistill.tables import BehaviorLog, EventLog, OutcomeLog
+from recdistill.tables.commit import DeltaLog
 from recdistill.tables.follow import Commit, newest_after
 
 __all__ = ["Inbox"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 WITHOUT = pl.DataFrame(schema={"sample_id": pl.Int64(), "task": pl.Int8(), "label": pl.Float32(), "time": pl.Int64()})
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A commit of events and what came before it, read: versions of the tables after it, new words of readers, encoded rows."""
+
+    versions: dict[str, int]
+    said: dict[int, IngestAbout]
+    samples: dict[str, Array] | None
+    behaviors: list[dict[str, Array]]
+    outcomes: list[pl.DataFrame]
+    published: float
 
 
 class Inbox:
@@ -37,22 +56,53 @@ class Inbox:
         self.newest = 0  # event time of the newest sample anywhere in the table, us
         self.told = WITHOUT  # outcomes read and not taken yet
         self._looked = self.versions["events"]
+        self._thread = ThreadPoolExecutor(1)
+        self._ahead: Future[_Piece] | None = None
         self._ingests: dict[int, IngestAbout] = {}  # the newest word of each reader of the source
 
     def read(self) -> int | None:
-        """Read the next commit of events, if there is one; return its number of samples, None when there is none."""
-        for commit in self.events.commits(self.versions["events"]):
-            told = read_about(IngestAbout, commit.about)
-            about = told or IngestAbout()  # others only move rows about
-            self._read_behaviors(about.seen)
-            self._read_outcomes(about.seen)
-            rows = self.events.read(commit) if commit.parts else pl.DataFrame()
-            if len(rows):
-                self.store.add(rows, **_columns(len(rows), len(self.events.schema.tasks), about.published))
-            self.versions["events"] = commit.version
-            self._ingests |= {about.reader: about} if told else {}
-            return len(rows)
-        return None
+        """Take up the next commit of events, if there is one; return its number of samples, None when there is none."""
+        ahead = self._ahead or self._begin(self.versions)
+        if ahead is None:
+            return None
+        piece = ahead.result()
+        self._ahead = self._begin(piece.versions)
+        for behaviors in piece.behaviors:
+            self.store.append_behaviors(behaviors)
+        self.told = pl.concat([self.told, *piece.outcomes])
+        rows = len(piece.samples["time"]) if piece.samples else 0
+        if piece.samples:
+            self.store.append(piece.samples, **_columns(rows, len(self.events.schema.tasks), piece.published))
+        self.versions = piece.versions
+        self._ingests |= piece.said
+        return rows
+
+    def settle(self) -> None:
+        """Let the thread come to rest: the store's vocabularies are complete up to the commit that it reads, and change no more."""
+        if self._ahead is not None:
+            self._ahead.result()
+
+    def _begin(self, versions: dict[str, int]) -> Future[_Piece] | None:
+        """Let the thread read the commit of events after `versions`, if there is one."""
+        if newest_after(self.events.path, versions["events"]) == versions["events"]:
+            return None
+        return self._thread.submit(self._piece, dict(versions))
+
+    def _piece(self, versions: dict[str, int]) -> _Piece:
+        commit = next(self.events.commits(versions["events"]))
+        told = read_about(IngestAbout, commit.about)
+        about = told or IngestAbout()  # others only move rows about
+        behaviors = [self.store.encode_behaviors(rows) for rows in _upto(self.behaviors, "behaviors", versions, about.seen)]
+        outcomes = [self._numbered(rows) for rows in _upto(self.outcomes, "outcomes", versions, about.seen)]
+        rows = self.events.read(commit) if commit.parts else pl.DataFrame()
+        samples = self.store.encode(rows) if len(rows) else None
+        versions["events"] = commit.version
+        return _Piece(versions, {about.reader: about} if told else {}, samples, behaviors, outcomes, about.published)
+
+    def _numbered(self, outcomes: pl.DataFrame) -> pl.DataFrame:
+        numbers = {task: k for k, task in enumerate(self.events.schema.tasks)}
+        task = pl.col("task").replace_strict(numbers, return_dtype=pl.Int8())
+        return outcomes.select("sample_id", task, "label", pl.col("time").dt.epoch("us"))
 
     def resume(self, versions: dict[str, int]) -> None:
         """Go on after `versions`."""
@@ -81,24 +131,15 @@ class Inbox:
             self.newest = max(self.newest, about.watermark if about else 0)
         return max(self.newest, self.store.newest)
 
-    def _read_behaviors(self, seen: dict[str, int]) -> None:
-        if self.behaviors is None or "behaviors" not in seen:
-            return
-        for commit in self.behaviors.commits(self.versions["behaviors"], seen["behaviors"]):
-            if commit.parts:
-                self.store.add_behaviors(self.behaviors.read(commit))
-            self.versions["behaviors"] = commit.version
 
-    def _read_outcomes(self, seen: dict[str, int]) -> None:
-        if self.outcomes is None or "outcomes" not in seen:
-            return
-        numbers = {task: k for k, task in enumerate(self.events.schema.tasks)}
-        for commit in self.outcomes.commits(self.versions["outcomes"], seen["outcomes"]):
-            if commit.parts:
-                task = pl.col("task").replace_strict(numbers, return_dtype=pl.Int8())
-                rows = self.outcomes.read(commit).select("sample_id", task, "label", pl.col("time").dt.epoch("us"))
-                self.told = pl.concat([self.told, rows])
-            self.versions["outcomes"] = commit.version
+def _upto(log: DeltaLog | None, name: str, versions: dict[str, int], seen: dict[str, int]) -> Iterator[pl.DataFrame]:
+    """Yield the rows of a table's commits after `versions` up to `seen`, and move `versions` on."""
+    if log is None or name not in seen:
+        return
+    for commit in log.commits(versions[name], seen[name]):
+        if commit.parts:
+            yield log.read(commit)
+        versions[name] = commit.version
 
 
 def _columns(rows: int, tasks: int, published: float) -> dict[str, Array]:

@@ -262,6 +262,7 @@ class Follower:
         tensors, learner = self.learner.state()
         tensors = {name: value.clone() for name, value in tensors.items()}  # written while the model goes on
         parts: dict[str, Any] = {}
+        self.inbox.settle()
         for name, part in self._parts():
             arrays, parts[name] = part.state()
             tensors |= {f"{name}/{key}": torch.from_numpy(np.array(values)) for key, values in arrays.items()}
