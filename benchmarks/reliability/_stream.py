@@ -11,6 +11,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import torch
 
@@ -110,6 +111,7 @@ class Result:
 
     weights: dict[str, dict[str, torch.Tensor]]
     counts: dict[str, object]
+    wrong_joins: int
     events: pl.DataFrame
     predictions: pl.DataFrame
 
@@ -127,7 +129,21 @@ def result_of(root: Path) -> Result:
         counts[model] = (latest[0], latest[1].state["heard"], sums)
     said = PredictionLog.open(folder.predictions).scan().collect().drop("date").sort("model", "sample_id")
     events = EventLog.open(folder.tables / "events").scan().collect().sort("sample_id")
-    return Result(weights, counts, events, said)
+    return Result(weights, counts, _wrong_joins(folder, said), events, said)
+
+
+def _wrong_joins(folder: RunFolder, said: pl.DataFrame) -> int:
+    """Return how many signals, in all kept checkpoints of the student, are not what that version of the teacher said of that sample."""
+    truth = said.filter(model="teacher").select("sample_id", "version", "^logit_.*$")
+    wrong, student = 0, stream_checkpoints(folder, "light.distilled.s0")
+    for block in student.blocks():
+        held = {name: value.numpy() for name, value in student.load(block).tensors.items() if name.startswith("store/window/")}
+        ids, version, signals = (held[f"store/window/{name}"] for name in ("sample_id", "version", "signals"))
+        heard = ~np.isnan(signals[:, 0])
+        found = pl.DataFrame({"sample_id": ids[heard], "version": version[heard]}).join(
+            truth, on=["sample_id", "version"], how="left", maintain_order="left")  # fmt: skip
+        wrong += int((found.select("^logit_.*$").to_numpy() != signals[heard]).any(1).sum())  # a missing row is NaN: differs
+    return wrong
 
 
 @dataclass
@@ -139,6 +155,7 @@ class Differences:
     rows_that_differ: int = 0
     models_that_learned_other_rows_or_signals: int = 0
     models_whose_weights_differ: int = 0
+    joins_with_a_wrong_id_or_version: int = 0
     torn_versions_seen: int = 0
 
     def add(self, other: Differences) -> None:
@@ -149,7 +166,7 @@ class Differences:
 
 def differences(want: Result, got: Result) -> Differences:
     """Compare with the stream that was never killed, bit for bit."""
-    found = Differences()
+    found = Differences(joins_with_a_wrong_id_or_version=got.wrong_joins)
     for key, one, other in ((["sample_id"], want.events, got.events), (["model", "sample_id"], want.predictions, got.predictions)):
         rows, distinct = other.select(key), other.select(key).unique()
         found.rows_lost += len(one.join(distinct, on=key, how="anti"))

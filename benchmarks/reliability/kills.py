@@ -1,9 +1,11 @@
 """kill -9 over every process of a stream: `python benchmarks/reliability/kills.py [KILLS]` (1,000). Budget: nothing differs.
 
-A small stream (table source) runs as its own processes: publish, ingest, gate, teacher, raw and distilled student, compaction. One
-drawn at random is killed, again and again, at gaps drawn from 0 to 0.5 s, and started again at once; when the stream has
-ended it is compared with one that was never killed, and the next begins. Meanwhile versions drawn at random of random tables
-are read whole. Then every named kill point, 20 times each, after a random number of times it was reached.
+A small stream (table source, logs of commits that are cut) runs as its own processes: publish, ingest, gate, teacher, raw and
+distilled student, compaction. One drawn at random is killed, again and again, at gaps drawn from 0 to 0.5 s, and started again
+at once; when the stream has ended it is compared with one that was never killed, and the next begins. The signals of the
+samples that wait in the student's checkpoints must be what the teacher's version said of these very samples. Meanwhile
+versions drawn at random of random tables are read whole. Then every named kill point, 20 times each, after a random number of
+times it was reached.
 
 Processes are forked from one that has imported everything, so that a thousand kills take minutes; what an interpreter and its
 imports take to start is measured beside and to be added to the recovery times.

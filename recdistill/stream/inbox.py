@@ -6,6 +6,7 @@ A thread reads and encodes the next commit while the model learns from those bef
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from recdistill.tables.follow import Commit, newest_after
 __all__ = ["Inbox"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
+AHEAD = 4  # commits read before they are asked for
 WITHOUT = pl.DataFrame(schema={"sample_id": pl.Int64(), "task": pl.Int8(), "label": pl.Float32(), "time": pl.Int64()})
 
 
@@ -57,16 +59,15 @@ class Inbox:
         self.told = WITHOUT  # outcomes read and not taken yet
         self._looked = self.versions["events"]
         self._thread = ThreadPoolExecutor(1)
-        self._ahead: Future[_Piece] | None = None
+        self._ahead: deque[Future[_Piece]] = deque()
         self._ingests: dict[int, IngestAbout] = {}  # the newest word of each reader of the source
 
     def read(self) -> int | None:
         """Take up the next commit of events, if there is one; return its number of samples, None when there is none."""
-        ahead = self._ahead or self._begin(self.versions)
-        if ahead is None:
+        self._read_ahead()
+        if not self._ahead:
             return None
-        piece = ahead.result()
-        self._ahead = self._begin(piece.versions)
+        piece = self._ahead.popleft().result()
         for behaviors in piece.behaviors:
             self.store.append_behaviors(behaviors)
         self.told = pl.concat([self.told, *piece.outcomes])
@@ -74,21 +75,24 @@ class Inbox:
         if piece.samples:
             self.store.append(piece.samples, **_columns(rows, len(self.events.schema.tasks), piece.published))
         self.versions = piece.versions
+        self._read_ahead()
         self._ingests |= piece.said
         return rows
 
     def settle(self) -> None:
         """Let the thread come to rest: the store's vocabularies are complete up to the commit that it reads, and change no more."""
-        if self._ahead is not None:
-            self._ahead.result()
+        for ahead in self._ahead:
+            ahead.result()
 
-    def _begin(self, versions: dict[str, int]) -> Future[_Piece] | None:
-        """Let the thread read the commit of events after `versions`, if there is one."""
-        if newest_after(self.events.path, versions["events"]) == versions["events"]:
-            return None
-        return self._thread.submit(self._piece, dict(versions))
+    def _read_ahead(self) -> None:
+        """Let the thread read on to the newest commit of events, AHEAD at most."""
+        read = self.versions["events"] + len(self._ahead)
+        for _ in range(min(AHEAD - len(self._ahead), newest_after(self.events.path, read) - read)):
+            self._ahead.append(self._thread.submit(self._piece, self._ahead[-1] if self._ahead else None))
 
-    def _piece(self, versions: dict[str, int]) -> _Piece:
+    def _piece(self, before: Future[_Piece] | None) -> _Piece:
+        """Read the commit of events after another."""
+        versions = dict(before.result().versions if before else self.versions)
         commit = next(self.events.commits(versions["events"]))
         told = read_about(IngestAbout, commit.about)
         about = told or IngestAbout()  # others only move rows about
