@@ -90,6 +90,20 @@ def ingest(config: Config, data: Data = None, out: Out = None, set_: Set = None)
 
 
 @app.command()
+def import_predictions(
+    run_folder: Run, file: Annotated[Path, typer.Argument(help="Parquet: sample_id, and logit or probability.")]
+) -> None:
+    """Take a file as what the teacher of an ingested run says, instead of training one."""
+    from recdistill.learn.folder import RunFolder
+    from recdistill.pipeline import import_stage
+
+    folder = RunFolder(run_folder)
+    experiment = folder.experiment()
+    with folder.held():
+        import_stage(folder, experiment, file)
+
+
+@app.command()
 def train(
     run_folder: Run, model: Annotated[str | None, typer.Option("--model", help="Only this model.")] = None
 ) -> None:

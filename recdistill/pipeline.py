@@ -25,11 +25,12 @@ from recdistill.evaluate.summary import ModelSummary, Summary, write_summary
 from recdistill.evaluate.summary import load as load_summary
 from recdistill.learn import loop, worker
 from recdistill.learn.folder import RunFolder
+from recdistill.learn.imported import KEY, import_predictions, imported
 from recdistill.learn.ingest import ingest, open_tables
 from recdistill.tables import PredictionLog
 
 __all__ = [
-    "demo_config", "evaluate_stage", "ingest_stage", "inspect_stage", "open_run", "print_summary", "report_stage",
+    "demo_config", "evaluate_stage", "import_stage", "ingest_stage", "inspect_stage", "open_run", "print_summary", "report_stage",
     "run_pipeline", "train_stage",
 ]  # fmt: skip
 
@@ -102,12 +103,13 @@ def train_stage(folder: RunFolder, experiment: Experiment, only: str | None) -> 
     names = [job.name for job in (teacher, *students)]
     if only is not None and only not in names:
         raise UserError(f"--model {only}: no such model in {folder.root}{did_you_mean(only, names)}")
-    todo = [job for job in (teacher, *students) if only in (None, job.name) and not worker.finished(folder, job, rows)]
+    given = [teacher] if imported(PredictionLog.open(folder.predictions)) else []
+    todo = [job for job in (teacher, *students) if job not in given and only in (None, job.name) and not worker.finished(folder, job, rows)]
     if not todo:
         return _say(f"training: nothing to do, {only or 'every model'} is already trained")
     early = [job for job in todo if job.distill is None or job.distill.weight == 0]
     late = [job for job in todo if job not in early]
-    if late and teacher not in early and not worker.finished(folder, teacher, rows):
+    if late and teacher not in (*early, *given) and not worker.finished(folder, teacher, rows):
         raise UserError(f"{folder.root}: the teacher is not trained yet; run: recdistill train {folder.root}")
     with worker.crew(folder, experiment) as train, _bars() as show:
         for name, at in train(early):
@@ -154,7 +156,8 @@ def _facts(folder: RunFolder, experiment: Experiment) -> tuple[ModelFacts, dict[
     """Return what the checkpoints tell of the trained models."""
     store = _store(folder)
     teacher, students = worker.jobs_of(experiment)
-    for job in (teacher, *students):
+    told = PredictionLog.open(folder.predictions).told(teacher.name) or {}
+    for job in students if KEY in told else (teacher, *students):
         if not worker.finished(folder, job, len(store)):
             raise UserError(f"{folder.root}: {job.name} is not trained to the end; run: recdistill train {folder.root}")
 
@@ -167,7 +170,18 @@ def _facts(folder: RunFolder, experiment: Experiment) -> tuple[ModelFacts, dict[
         name: StudentModels([by_name[raw.name] for raw, _ in pairs], [by_name[distilled.name] for _, distilled in pairs])
         for name, pairs in worker.pairs_of(experiment).items()
     }
+    if KEY in told:
+        return ModelFacts(teacher.name, 0, own_shift(teacher.config), None, None, None, 1.0, {"imported": told[KEY]}), paired
     return facts(teacher), paired
+
+
+def import_stage(folder: RunFolder, experiment: Experiment, path: Path) -> None:
+    """Take a file as what the run's teacher says."""
+    _store(folder)
+    with console.status("importing predictions"):
+        found = import_predictions(folder, experiment, path)
+    left = f"; {found.unknown:,} left out, whose ids the log does not have" if found.unknown else ""
+    _say(f"teacher: {found.rows:,} predictions from {path}, coverage {found.coverage:.1%}{left}")
 
 
 def report_stage(folder: RunFolder) -> None:

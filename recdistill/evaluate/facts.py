@@ -17,15 +17,16 @@ LEARNING = ("kind", "width", "history", "batch", "table_rate", "dense_rate", "op
 class ModelFacts:
     """One trained model. shift: log(k+ / k-) that its own down-sampling, by the first task's label, left in its logits.
 
-    The log's own keep rates are no part of it: the labels that the logits are scored against were sampled alike.
+    The log's own keep rates are no part of it: the labels that the logits are scored against were sampled alike. Costs are
+    None where the model was trained elsewhere.
     """
 
     name: str
     seed: int
     shift: float
-    dense_parameters: int
-    sparse_parameters: int
-    rows_per_second: float
+    dense_parameters: int | None
+    sparse_parameters: int | None
+    rows_per_second: float | None
     coverage: float
     settings: dict[str, Setting]
 

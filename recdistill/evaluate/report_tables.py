@@ -212,7 +212,8 @@ def _settings(model: ModelSummary) -> str:
     if not given:
         return ""
     named = [f"{key.replace('_', ' ')} {given[key]}" for key in ("width", "history", "sampling") if key in given]
-    about = ", ".join([str(given.get("kind", "")), *named])
+    kind = f"imported from {given['imported']}" if "imported" in given else str(given.get("kind", ""))
+    about = ", ".join([kind, *named])
     if "weight" in given:
         about += f"; distilled with weight {given['weight']}, {given.get('towers')} towers, {given.get('loss')}"
         about += f", gate {given['gate']}" if given.get("gate") not in (None, "always") else ""

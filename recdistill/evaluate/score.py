@@ -60,7 +60,7 @@ class _Scorer:
         return ModelSummary(
             **found.values, std={**found.std}, why=found.why, gauc_by=by, settings=first.settings,
             dense_parameters=first.dense_parameters, sparse_parameters=first.sparse_parameters,
-            rows_per_second=float(np.mean([m.rows_per_second for m in models])), seeds=[m.seed for m in models],
+            rows_per_second=_mean([m.rows_per_second for m in models]), seeds=[m.seed for m in models],
         )  # fmt: skip
 
     def _gauc(self, logits: Sequence[Array], group: Array) -> float:
@@ -95,6 +95,11 @@ class _Scorer:
 
     def _draws(self, seeds: int) -> Draws:
         return draw_all(self.frame.samples.users, 1, seeds, self.config.bootstrap)
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
 
 
 def _transferability(found: dict[str, Transferred], levels_why: str | None) -> Transferability:

@@ -36,8 +36,8 @@ from recdistill.learn.signals import join_column
 from recdistill.models import TableOptions, Towers, build_backbone
 from recdistill.tables import EventLog, EventSchema, PredictionLog
 
-__all__ = ["TEACHER", "Job", "check_models", "crew", "facts_of", "finished", "jobs_of", "learner_of", "pairs_of", "parameters",
-           "teachers_of", "trainer_of"]  # fmt: skip
+__all__ = ["TEACHER", "Job", "check_models", "crew", "facts_of", "finished", "jobs_of", "learned_rates", "learner_of", "pairs_of",
+           "parameters", "teachers_of", "trainer_of"]  # fmt: skip
 
 TEACHER = "teacher"
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -133,12 +133,18 @@ def learner_of(folder: RunFolder, job: Job, labels: Array, actions: int) -> tupl
     labels: [N, K], of the log so far, to tell what sampling by the first task does to the others.
     """
     predictions, schema = PredictionLog.open(folder.predictions), EventLog.open(folder.tables / "events").schema
-    rates = zip(schema.tasks, rates_per_task(labels, job.config.sampling), strict=True)
-    own = [KeepRates(*schema.keep_rates.get(task, (1.0, 1.0))) * KeepRates(*of_task) for task, of_task in rates]
+    learned = learned_rates(schema, labels, job)
+    own = [KeepRates(*learned[task]) for task in schema.tasks]
     teacher = _rates_of(predictions, TEACHER, schema.tasks) if job.hears else own
     learner = Learner(build_network(job, schema, actions), job.config, job.distill, own, teacher)
-    learned = {task: (kept.positive, kept.negative) for task, kept in zip(schema.tasks, own, strict=True)}
     return learner, {"config": job.run, "keep_rates": json.dumps(learned)}
+
+
+def learned_rates(schema: EventSchema, labels: Array, job: Job) -> dict[str, tuple[float, float]]:
+    """Return (k+, k-) per task under which a job learns from a log of `labels` [N, K]: the log's own times the job's."""
+    rates = zip(schema.tasks, rates_per_task(labels, job.config.sampling), strict=True)
+    both = {task: KeepRates(*schema.keep_rates.get(task, (1.0, 1.0))) * KeepRates(*of_task) for task, of_task in rates}
+    return {task: (kept.positive, kept.negative) for task, kept in both.items()}
 
 
 def trainer_of(folder: RunFolder, experiment: Experiment, job: Job) -> Trainer:

@@ -80,7 +80,7 @@ class DeltaLog:
                 DeltaTable.create(str(path), schema=schema, partition_by=list(cls.partitions), configuration=settings,
                                   commit_properties=sealed, raise_if_key_not_exists=False)  # fmt: skip
         except (DeltaError, OSError) as error:
-            if not DeltaTable.is_deltatable(str(path)):  # else another process was quicker
+            if not (path / "_delta_log" / f"{0:020d}.json").exists():  # else another process was quicker
                 raise UserError(f"{path}: the table cannot be made: {first_line(error)}") from None
         if cls(path).about != about:
             raise UserError(f"{path}: holds a table of another schema; choose another folder or delete it")
