@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from recdistill.errors import UserError, did_you_mean
 
 __all__ = [
-    "BehaviorsConfig", "ColumnsConfig", "DataConfig", "DistillConfig", "EvaluateConfig", "Experiment", "GateConfig",
+    "BehaviorsConfig", "ColumnsConfig", "CrossfitConfig", "DataConfig", "DistillConfig", "EvaluateConfig", "Experiment", "GateConfig",
     "HealthConfig", "LabelsConfig", "ModelConfig", "NegativesConfig", "SamplingConfig", "SourceConfig", "StreamConfig",
     "StudentConfig", "TaskColumn", "load_file", "load_text", "override",
 ]  # fmt: skip
@@ -117,9 +117,18 @@ class GateConfig(_Strict):
     window: Positive = 20_000  # rows of the comparison
 
 
+class CrossfitConfig(_Strict):
+    """Teachers for students with `distill.signals: crossfit`: each learns from all folds but one, and scores that one."""
+
+    folds: int = Field(default=5, ge=2, le=50)
+    by: Literal["sample", "user", "time"] = "sample"
+    share: float = Field(default=0.5, gt=0, le=1)  # of the log, its first part; a stream's batch phase has all of it
+
+
 class DistillConfig(_Strict):
     """How the teacher's record becomes a loss (docs/how-it-works.md)."""
 
+    signals: Literal["prequential", "crossfit"] = "prequential"  # crossfit: of the log's first part, by teachers that never saw the label
     loss: Literal["cross-entropy", "kl", "mse"] = "cross-entropy"
     weight: Annotated[float, Field(ge=0)] | Literal["auto"] = 1.0
     auto_fraction: float = Field(default=0.5, gt=0)  # weight auto: signal gradient / label gradient at the backbone
@@ -218,10 +227,23 @@ class Experiment(_Strict):
     data: DataConfig
     teacher: ModelConfig = ModelConfig()
     students: dict[str, StudentConfig] = Field(default={"student": StudentConfig()}, min_length=1)
+    crossfit: CrossfitConfig = CrossfitConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     stream: StreamConfig = StreamConfig()
     checkpoint_rows: Positive = 100_000  # rows per commit of predictions and per checkpoint
     processes: Positive = 2  # students trained at a time
+
+    @property
+    def crossfits(self) -> bool:
+        """Return whether any student hears cross-fitted signals."""
+        return any(student.distill.signals == "crossfit" for student in self.students.values())
+
+    @model_validator(mode="after")
+    def _later_than_crossfit(self) -> Experiment:
+        if self.crossfits and self.evaluate.start < self.crossfit.share and self.crossfit.share < 1:
+            raise ValueError(f"evaluate.start {self.evaluate.start:g} lies before crossfit.share {self.crossfit.share:g}: "
+                             "students would be scored on samples whose signals knew what came later")  # fmt: skip
+        return self
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
@@ -247,7 +269,10 @@ def _explain(error: ValidationError, where: str) -> UserError:
         return UserError(
             f"{where}: unknown key '{key}'{did_you_mean(str(first['loc'][-1]), _known_keys(first['loc']))}"
         )
-    problem = first["msg"].lower().removeprefix("value error, ")
+    problem = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "value_error" and isinstance(first["input"], dict):  # about several keys, which it names
+        return UserError(f"{where}: {key}{': ' if key else ''}{problem}")
+    problem = problem[:1].lower() + problem[1:]
     return UserError(f"{where}: '{key}': {problem}; got {str(first['input'])[:60]!r}")
 
 

@@ -100,22 +100,27 @@ def train_stage(folder: RunFolder, experiment: Experiment, only: str | None) -> 
     """Train what is not finished: the teacher beside the raw students, who need no signals, then the distilled ones."""
     rows = len(_store(folder))
     teacher, students = worker.jobs_of(experiment)
-    names = [job.name for job in (teacher, *students)]
+    folds, part = worker.folds_of_teacher(experiment), worker.crossfit_rows(folder, experiment, rows)
+    names = [job.name for job in (teacher, *folds, *students)]
     if only is not None and only not in names:
         raise UserError(f"--model {only}: no such model in {folder.root}{did_you_mean(only, names)}")
     given = [teacher] if imported(PredictionLog.open(folder.predictions)) else []
     todo = [job for job in (teacher, *students) if job not in given and only in (None, job.name) and not worker.finished(folder, job, rows)]
     if not todo:
         return _say(f"training: nothing to do, {only or 'every model'} is already trained")
+    todo += [job for job in folds if only in (None, job.name) and not worker.finished(folder, job, part)]
     early = [job for job in todo if job.distill is None or job.distill.weight == 0]
     late = [job for job in todo if job not in early]
     if late and teacher not in (*early, *given) and not worker.finished(folder, teacher, rows):
         raise UserError(f"{folder.root}: the teacher is not trained yet; run: recdistill train {folder.root}")
+    missing = [job for job in folds if job not in todo and not worker.finished(folder, job, part)]
+    if missing and any(job.distill and job.distill.signals == "crossfit" for job in late):
+        raise UserError(f"{folder.root}: {missing[0].name} is not trained yet; run: recdistill train {folder.root}")
     with worker.crew(folder, experiment) as train, _bars() as show:
         for name, at in train(early):
             show(name, at)
-        if late:
-            worker.trainer_of(folder, experiment, late[0])  # joins the signals once for all
+        for job in {job.distill.signals: job for job in late if job.distill}.values():
+            worker.trainer_of(folder, experiment, job)  # joins the signals once for all
         for name, at in train(late):
             show(name, at)
 

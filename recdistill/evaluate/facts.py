@@ -54,5 +54,5 @@ def settings_of(config: ModelConfig, distill: DistillConfig | None) -> dict[str,
         named["sampling"] = f"k+ {config.sampling.positive:g}, k- {config.sampling.negative:g}"
     if distill is not None and distill.weight != 0:
         named |= {"weight": distill.weight, "towers": distill.towers, "loss": distill.loss, "space": distill.space}
-        named["gate"] = distill.gate.start
+        named |= {"gate": distill.gate.start, "signals": distill.signals}
     return named

@@ -216,6 +216,7 @@ def _settings(model: ModelSummary) -> str:
     about = ", ".join([kind, *named])
     if "weight" in given:
         about += f"; distilled with weight {given['weight']}, {given.get('towers')} towers, {given.get('loss')}"
+        about += ", cross-fitted signals" if given.get("signals") == "crossfit" else ""
         about += f", gate {given['gate']}" if given.get("gate") not in (None, "always") else ""
     return f"<small>{escape(about)}</small>"
 

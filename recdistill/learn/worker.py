@@ -28,7 +28,9 @@ from recdistill.data.sampling import rates_per_task
 from recdistill.distill import KeepRates
 from recdistill.errors import RecdistillError, UserError
 from recdistill.learn.checkpoint import Checkpoints
+from recdistill.learn.crossfit import CROSSFIT, FoldTrainer, folds_of
 from recdistill.learn.folder import RunFolder, fingerprint, locked
+from recdistill.learn.ingest import handed_over
 from recdistill.learn.learner import Learner
 from recdistill.learn.loop import Progress, Totals, Trainer
 from recdistill.learn.plan import Plan
@@ -36,8 +38,10 @@ from recdistill.learn.signals import join_column
 from recdistill.models import TableOptions, Towers, build_backbone
 from recdistill.tables import EventLog, EventSchema, PredictionLog
 
-__all__ = ["TEACHER", "Job", "check_models", "crew", "facts_of", "finished", "jobs_of", "learned_rates", "learner_of", "pairs_of",
-           "parameters", "teachers_of", "trainer_of"]  # fmt: skip
+__all__ = [
+    "TEACHER", "Job", "check_models", "crew", "crossfit_rows", "facts_of", "finished", "folds_of_teacher", "jobs_of", "learned_rates",
+    "learner_of", "pairs_of", "parameters", "teachers_of", "trainer_of",
+]  # fmt: skip
 
 TEACHER = "teacher"
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -45,13 +49,14 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 @dataclass(frozen=True)
 class Job:
-    """One model to train. `distill` is None for the teacher and has weight 0 for raw students."""
+    """One model to train. `distill` is None for teachers and has weight 0 for raw students; fold: which one it is to score."""
 
     name: str
     config: ModelConfig
     distill: DistillConfig | None
     seed: int
     block_rows: int
+    fold: int | None = None
 
     @property
     def hears(self) -> bool:
@@ -105,6 +110,18 @@ def teachers_of(experiment: Experiment) -> list[Job]:
     return [Job(f"{TEACHER}-{name}", config, None, 0, experiment.checkpoint_rows) for name, config in experiment.stream.teachers.items()]
 
 
+def folds_of_teacher(experiment: Experiment) -> list[Job]:
+    """Return the jobs of the teachers that cross-fitted signals come from, none where no student hears them."""
+    count = experiment.crossfit.folds if experiment.crossfits else 0
+    return [Job(f"{TEACHER}.fold{k}", experiment.teacher, None, 0, experiment.checkpoint_rows, k) for k in range(count)]
+
+
+def crossfit_rows(folder: RunFolder, experiment: Experiment, rows: int) -> int:
+    """Return how many of the store's first rows take part in cross-fitting: all of a stream's batch phase."""
+    streams = handed_over(EventLog.open(folder.tables / "events")) is not None
+    return rows if streams else int(experiment.crossfit.share * rows)
+
+
 def check_models(experiment: Experiment) -> None:
     """Raise UserError for a model that cannot be built as the experiment says; no weight is allocated."""
     with torch.device("meta"):
@@ -147,13 +164,24 @@ def learned_rates(schema: EventSchema, labels: Array, job: Job) -> dict[str, tup
     return {task: (kept.positive, kept.negative) for task, kept in both.items()}
 
 
-def trainer_of(folder: RunFolder, experiment: Experiment, job: Job) -> Trainer:
+def trainer_of(folder: RunFolder, experiment: Experiment, job: Job) -> Trainer | FoldTrainer:
     """Return the trainer of a job over the run's store, its signals joined."""
     store, predictions = SampleStore(folder.store), PredictionLog.open(folder.predictions)
     learner, metadata = learner_of(folder, job, store.labels, store.actions)
-    signals = join_column(folder.signals, store, predictions, TEACHER) if job.hears else None
+    checkpoints, early = Checkpoints(folder.model(job.name)), crossfit_rows(folder, experiment, len(store)) if experiment.crossfits else 0
+    if job.fold is not None:
+        return FoldTrainer(job.name, job.fold, folds_of(store, early, experiment.crossfit), learner, store,
+                           BatchBuilder(store, job.config.history), _plan(job, early), predictions, checkpoints, job.writer,
+                           {**metadata, "folds": experiment.crossfit.model_dump_json()})  # fmt: skip
+    signals = _signals(folder, job, store, predictions, early) if job.hears else None
     return Trainer(job.name, job.run, learner, store, BatchBuilder(store, job.config.history, signals),
-                   _plan(job, len(store)), predictions, Checkpoints(folder.model(job.name)), metadata)  # fmt: skip
+                   _plan(job, len(store)), predictions, checkpoints, metadata)  # fmt: skip
+
+
+def _signals(folder: RunFolder, job: Job, store: SampleStore, predictions: PredictionLog, early: int) -> Array:
+    if job.distill is not None and job.distill.signals == "crossfit":
+        return join_column(folder.root / "signals.crossfit", store, predictions, TEACHER, (CROSSFIT, early))
+    return join_column(folder.signals, store, predictions, TEACHER)
 
 
 def _rates_of(predictions: PredictionLog, model: str, tasks: Sequence[str]) -> list[KeepRates]:

@@ -152,7 +152,7 @@ def test_more_readers_than_partitions_are_refused(tmp_path: Path, url: str) -> N
 
 
 def test_only_a_source_with_partitions_has_readers() -> None:
-    with pytest.raises(UserError, match="'stream.source': readers split the partitions of kind kafka; nats has none"):
+    with pytest.raises(UserError, match=r"stream\.source: readers split the partitions of kind kafka; nats has none"):
         load_text("{name: t, data: {}, stream: {source: {kind: nats, readers: 2}}}")
 
 

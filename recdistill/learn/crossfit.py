@@ -1,0 +1,97 @@
+"""Signals of the batch phase from teachers that never learned from the sample: K folds, each scored by the one without it.
+
+    fold 0   [learn][learn][score]        a teacher per fold, all passes over the other folds, then the fold scored
+    fold 1   [learn][score][learn]        with what it knows in the end: mature, and label-free
+    fold 2   [score][learn][learn]
+
+Only the log's first `crossfit.share` takes part: what comes later is scored by nobody who could know it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+
+from recdistill.config import CrossfitConfig
+from recdistill.data import BatchBuilder, SampleStore, prefetch
+from recdistill.data.sampling import kept, uniform
+from recdistill.learn.checkpoint import Checkpoint, Checkpoints
+from recdistill.learn.learner import Learner
+from recdistill.learn.loop import Progress, Totals
+from recdistill.learn.plan import Plan, Step
+from recdistill.tables import PredictionLog
+
+__all__ = ["CROSSFIT", "FoldTrainer", "folds_of"]
+
+Array = np.ndarray[Any, np.dtype[Any]]
+CROSSFIT = "teacher.crossfit"  # the folds' name in the predictions table; a version is a fold
+SEED = 11  # of the draw of folds
+
+
+def folds_of(store: SampleStore, rows: int, config: CrossfitConfig) -> Array:
+    """Return int64 [rows]: the fold of each of the first samples, by sample id, user, or time in blocks of equal size."""
+    if config.by == "time":
+        return np.arange(rows) * config.folds // max(rows, 1)
+    keys = store.sample_id[:rows] if config.by == "sample" else store.user[:rows]
+    return np.asarray((uniform(np.asarray(keys, np.int64), SEED) * config.folds).astype(np.int64))
+
+
+@dataclass(frozen=True)
+class FoldTrainer:
+    """One fold's teacher over the first `plan.rows` samples; see the module. writer: its name in the predictions table."""
+
+    name: str
+    fold: int
+    folds: Array
+    learner: Learner
+    store: SampleStore
+    builder: BatchBuilder
+    plan: Plan
+    predictions: PredictionLog
+    checkpoints: Checkpoints
+    writer: str
+    metadata: dict[str, str]
+
+    def run_to_end(self) -> Iterator[Progress]:
+        """Learn every block that is not done yet, then score the fold; a checkpoint per block."""
+        latest = self.checkpoints.latest()
+        totals, first = Totals(), 0
+        if latest is not None:
+            first = latest[0] + 1
+            self.learner.restore(latest[1].tensors, latest[1].state["learner"])
+            totals = Totals(**latest[1].state["totals"])
+        for block in range(first, self.plan.blocks):
+            steps = list(self.plan.steps(block))
+            for step, (batch, learn) in zip(steps, prefetch(self._prepare, steps), strict=True):
+                self.learner.learn(batch, learn)
+                totals.learned, totals.steps = totals.learned + len(step.rows), totals.steps + 1
+            if block + 1 == self.plan.blocks:
+                self._score()  # before the checkpoint that says that all is done
+            tensors, state = self.learner.state()
+            self.checkpoints.publish(block, Checkpoint(tensors, {"learner": state, "totals": vars(totals)}))
+            total = self.plan.rows * (1 + self.plan.replay + self.plan.epochs)
+            yield Progress(totals.learned, total, 0.0, float("nan"), float("nan"), None)
+
+    def _prepare(self, step: Step) -> tuple[Any, torch.Tensor]:
+        rows = step.rows
+        keep = kept(self.store.sample_id[rows], self.store.labels[rows, 0], self.learner.sampling, self.plan.seed)
+        return self.builder.build(rows), torch.from_numpy(keep & (self.folds[rows] != self.fold))
+
+    def _score(self) -> None:
+        """Record what the teacher says of its fold, a commit per block."""
+        mine = np.flatnonzero(self.folds == self.fold)
+        for sequence, low in enumerate(range(0, len(mine), self.plan.block_rows)):
+            rows = mine[low : low + self.plan.block_rows]
+            cuts = [rows[at : at + self.plan.batch] for at in range(0, len(rows), self.plan.batch)]
+            said = np.concatenate([self.learner.predict(batch).numpy() for batch in prefetch(self.builder.build, cuts)])
+            frame = pl.DataFrame({
+                "sample_id": self.store.sample_id[rows], "time": pl.Series(self.store.time[rows]).cast(pl.Datetime("us", "UTC")),
+                **{f"logit_{task}": said[:, k] for k, task in enumerate(self.store.tasks)},
+            })  # fmt: skip
+            self.predictions.append(frame, model=CROSSFIT, version=self.fold, kind="crossfit", writer=self.writer, sequence=sequence,
+                                    metadata=self.metadata, new_samples=True)  # fmt: skip
