@@ -9,6 +9,7 @@ Only the log's first `crossfit.share` takes part: what comes later is scored by 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +23,7 @@ from recdistill.data import BatchBuilder, SampleStore, prefetch
 from recdistill.data.sampling import kept, uniform
 from recdistill.learn.checkpoint import Checkpoint, Checkpoints
 from recdistill.learn.learner import Learner
-from recdistill.learn.loop import Progress, Totals
+from recdistill.learn.loop import REPORT_EVERY, Progress, Totals
 from recdistill.learn.plan import Plan, Step
 from recdistill.tables import PredictionLog
 
@@ -66,16 +67,23 @@ class FoldTrainer:
             self.learner.restore(latest[1].tensors, latest[1].state["learner"])
             totals = Totals(**latest[1].state["totals"])
         for block in range(first, self.plan.blocks):
-            steps = list(self.plan.steps(block))
-            for step, (batch, learn) in zip(steps, prefetch(self._prepare, steps), strict=True):
-                self.learner.learn(batch, learn)
-                totals.learned, totals.steps = totals.learned + len(step.rows), totals.steps + 1
+            yield from self._learn(block, totals)
             if block + 1 == self.plan.blocks:
                 self._score()  # before the checkpoint that says that all is done
             tensors, state = self.learner.state()
             self.checkpoints.publish(block, Checkpoint(tensors, {"learner": state, "totals": vars(totals)}))
-            total = self.plan.rows * (1 + self.plan.replay + self.plan.epochs)
-            yield Progress(totals.learned, total, 0.0, float("nan"), float("nan"), None)
+            yield totals.progress(self.plan, hears=False)
+
+    def _learn(self, block: int, totals: Totals) -> Iterator[Progress]:
+        """Learn a block's rows but for the fold's, of which it is counted what is said of them in passing."""
+        steps, clock = list(self.plan.steps(block)), time.perf_counter()
+        for step, (batch, learn) in zip(steps, prefetch(self._prepare, steps), strict=True):
+            result, mine = self.learner.learn(batch, learn), self.folds[step.rows] == self.fold
+            totals.say(self.store.labels[step.rows[mine], 0], result.logits[torch.from_numpy(mine), 0] - self.learner.shift)
+            totals.learned, totals.steps = totals.learned + len(step.rows), totals.steps + 1
+            totals.seconds, clock = totals.seconds + time.perf_counter() - clock, time.perf_counter()
+            if totals.steps % REPORT_EVERY == 0:
+                yield totals.progress(self.plan, hears=False)
 
     def _prepare(self, step: Step) -> tuple[Any, torch.Tensor]:
         rows = step.rows

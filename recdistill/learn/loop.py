@@ -29,7 +29,7 @@ from recdistill.learn.learner import Learner
 from recdistill.learn.plan import Plan, Step, kept
 from recdistill.tables import PredictionLog
 
-__all__ = ["Progress", "Totals", "Trainer"]
+__all__ = ["REPORT_EVERY", "Progress", "Totals", "Trainer"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 REPORT_EVERY = 50  # steps between two progress reports
@@ -48,6 +48,23 @@ class Totals:
     positives: float = 0.0
     labels: float = 0.0
     signals: float = 0.0
+
+    def say(self, labels: Array, logits: torch.Tensor) -> None:
+        """Count rows of which the model said something: labels float32 [n] (NaN: unknown), logits [n] before the update."""
+        y = torch.from_numpy(labels)
+        known = ~torch.isnan(y)
+        y, z = y[known].double(), logits[known].double()
+        self.rows += len(labels)
+        self.labels += float(len(y))
+        self.positives += float(y.sum())
+        self.logloss += float(torch.nn.functional.binary_cross_entropy_with_logits(z, y, reduction="sum"))
+
+    def progress(self, plan: Plan, hears: bool) -> Progress:
+        """Return how far a model is in its plan; hears: whether it learns from a teacher."""
+        total = plan.rows * (1 + plan.replay + plan.epochs)
+        coverage = self.signals / max(self.rows, 1) if hears else None
+        return Progress(self.learned, total, self.learned / max(self.seconds, 1e-9), self.logloss / max(self.labels, 1.0),
+                        self.normalized_entropy(), coverage)  # fmt: skip
 
     def normalized_entropy(self) -> float:
         """Return progressive NE: log-loss over the entropy of the base rate; NaN before both classes were seen."""
@@ -135,20 +152,11 @@ class Trainer:
         return self.builder.build(step.rows), torch.from_numpy(keep)
 
     def _count(self, totals: Totals, rows: Array, logits: torch.Tensor, coverage: float) -> None:
-        y, z = torch.from_numpy(self.store.labels[rows, 0]), logits[:, 0] - self.learner.shift
-        known = ~torch.isnan(y)
-        y, z = y[known].double(), z[known].double()
-        totals.rows += len(rows)
-        totals.labels += float(len(y))
-        totals.positives += float(y.sum())
-        totals.logloss += float(torch.nn.functional.binary_cross_entropy_with_logits(z, y, reduction="sum"))
+        totals.say(self.store.labels[rows, 0], logits[:, 0] - self.learner.shift)
         totals.signals += coverage * len(rows)
 
     def _progress(self, totals: Totals) -> Progress:
-        total = self.plan.rows * (1 + self.plan.replay + self.plan.epochs)
-        coverage = totals.signals / max(totals.rows, 1) if self.builder.signals is not None else None
-        return Progress(totals.learned, total, totals.learned / max(totals.seconds, 1e-9),
-                        totals.logloss / max(totals.labels, 1.0), totals.normalized_entropy(), coverage)  # fmt: skip
+        return totals.progress(self.plan, self.builder.signals is not None)
 
     def _record(self, block: int, low: int, high: int, logits: Array) -> None:
         frame = pl.DataFrame({
