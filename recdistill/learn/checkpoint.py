@@ -18,7 +18,7 @@ from recdistill.data.columns import read_json, write_json
 from recdistill.errors import RecdistillError, UserError
 from recdistill.killpoints import reach
 
-__all__ = ["Checkpoint", "Checkpoints", "sync"]
+__all__ = ["Checkpoint", "Checkpoints", "checksum", "sync"]
 
 KEPT = 2  # the newest and, should its disk block go bad, the one before
 OWN = "state_checksum"
@@ -42,7 +42,7 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def _checksum(path: Path) -> int:
+def checksum(path: Path) -> int:
     """Return the CRC-32 of a file, read piece by piece."""
     value = 0
     with path.open("rb") as file:
@@ -114,7 +114,7 @@ class Checkpoints:
         except SafetensorError as error:
             raise UserError(f"{weights}: cannot write the checkpoint: {error}") from None
         sync(weights)
-        state = {"checksum": _checksum(weights), **checkpoint.state}
+        state = {"checksum": checksum(weights), **checkpoint.state}
         write_json(part / "state.json", {**state, OWN: _of_state(state)})
         sync(part)
 
@@ -136,7 +136,7 @@ class Checkpoints:
         folder = self.folder / f"{block:08d}"
         try:
             state = read_json(folder / "state.json")
-            return bool(state[OWN] == _of_state(state) and state["checksum"] == _checksum(folder / "model.safetensors"))
+            return bool(state[OWN] == _of_state(state) and state["checksum"] == checksum(folder / "model.safetensors"))
         except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
             return False
 

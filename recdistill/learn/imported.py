@@ -8,7 +8,6 @@ Nothing is written for a file with a fault; one whose import was killed is taken
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ import pyarrow.parquet as pq
 from recdistill.config import Experiment
 from recdistill.data import SampleStore
 from recdistill.errors import UserError
+from recdistill.learn.checkpoint import checksum
 from recdistill.learn.folder import RunFolder
 from recdistill.learn.worker import TEACHER, jobs_of, learned_rates
 from recdistill.tables import EventLog, PredictionLog
@@ -105,10 +105,12 @@ class _File:
     def __init__(self, path: Path, tasks: tuple[str, ...]) -> None:
         self.path = path
         try:
-            self.checksum = _checksum(path)
+            self.checksum = checksum(path)
             names = pq.read_schema(path).names
-        except (OSError, pa.ArrowException) as error:
-            raise UserError(f"{path}: is no Parquet file that can be read: {str(error).splitlines()[0]}") from None
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read: {error.strerror or str(error).splitlines()[0]}") from None
+        except pa.ArrowException as error:
+            raise UserError(f"{path}: is no Parquet file: {str(error).splitlines()[0]}") from None
         self.columns = {f"logit_{task}": _column(path, task, names, alone=len(tasks) == 1) for task in tasks}
         if "sample_id" not in names:
             raise UserError(f"{path}: column 'sample_id' is missing")
@@ -148,11 +150,3 @@ def _column(path: Path, task: str, names: list[str], alone: bool) -> str:
         what = f"has both '{here[0]}' and '{here[1]}'; drop one" if here else f"has none of {', '.join(wanted)}"
         raise UserError(f"{path}: of task '{task}' the file {what}")
     return here[0]
-
-
-def _checksum(path: Path) -> int:
-    value = 0
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            value = zlib.crc32(piece, value)
-    return value

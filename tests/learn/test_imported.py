@@ -158,8 +158,8 @@ def test_a_file_with_a_fault_is_refused_and_nothing_is_written(
 def test_what_is_no_parquet_file_is_refused(run: tuple[RunFolder, Experiment], tmp_path: Path) -> None:
     folder, experiment = run
     (tmp_path / "said.csv").write_text("sample_id,logit_click\n1,2\n")
-    for name in ("said.csv", "nowhere.parquet"):
-        with pytest.raises(UserError, match="is no Parquet file that can be read"):
+    for name, told in (("said.csv", "is no Parquet file"), ("nowhere.parquet", "cannot be read: No such file or directory")):
+        with pytest.raises(UserError, match=told):
             import_predictions(folder, experiment, tmp_path / name)
 
 
