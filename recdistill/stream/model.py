@@ -34,6 +34,7 @@ from recdistill.stream.inbox import Inbox
 from recdistill.stream.joiner import Joiner
 from recdistill.stream.journal import Journal
 from recdistill.stream.recorder import Recorder
+from recdistill.tables.follow import check_follows
 
 __all__ = ["Follower", "SetBack"]
 
@@ -286,9 +287,13 @@ class Follower:
                 self.journal.tell("rollback", checkpoint=block, revoked=bad)
                 self.checkpoints.discard(block)
         latest = self.checkpoints.latest()
+        if latest is not None:
+            self._restore(latest[1])
+        check_follows(self.inbox.events.path, self.inbox.versions["events"])
+        if self.joiner:
+            check_follows(self.joiner.log.path, self.joiner.version)
         if latest is None:
             return self._begin()
-        self._restore(latest[1])
         self.recorder.start(latest[0])
         self._saved = self.recorder.rows // self.stream.checkpoint_rows
         self.journal.tell("resume", rows=latest[0], events=self.inbox.versions["events"], again=self.recorder.recorded - latest[0])

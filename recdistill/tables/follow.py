@@ -32,8 +32,8 @@ from recdistill.tables.checksum import told, whole
 from recdistill.tables.parts import Part
 
 __all__ = [
-    "Commit", "Standing", "added_parts", "check_made", "commits", "commits_back", "cut", "first_line", "last_commit", "live_parts",
-    "newest_after", "newest_version", "open_delta", "parts_of", "version_before", "whole_commit",
+    "Commit", "Standing", "added_parts", "check_follows", "check_made", "commits", "commits_back", "cut", "first_line", "last_commit",
+    "live_parts", "newest_after", "newest_version", "open_delta", "parts_of", "version_before", "whole_commit",
 ]  # fmt: skip
 
 BASE = "recdistill.base.json"  # of the log's first checkpoint, where commits before it were cut: version and CRC-32
@@ -219,6 +219,13 @@ def commits_back(table: Path, version: int) -> Iterator[Commit]:
 def last_commit(table: Path, writer: str) -> Commit | None:
     """Return the newest commit of `writer`, None when it made none; reads back from the newest."""
     return next((commit for commit in commits_back(table, newest_version(table)) if writer in commit.writers), None)
+
+
+def check_follows(table: Path, after: int) -> None:
+    """Raise UserError where what was committed after a version was cleaned up: whoever asks what is new would wait for ever."""
+    if newest_version(table) > after and not (table / "_delta_log" / f"{after + 1:020d}.json").exists():
+        raise UserError(f"{table}: the commits after version {after} were cleaned up; nobody can start from there any more "
+                        "(stream.undo_hours says how long they are kept); start another run")  # fmt: skip
 
 
 def newest_after(table: Path, version: int) -> int:

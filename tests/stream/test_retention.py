@@ -140,6 +140,17 @@ def test_models_go_on_after_a_cut_as_if_there_had_been_none(tmp_path: Path) -> N
     assert {model.name for model in read_state(cut.folder, cut.experiment).models} == {job.name for job in models_of(cut.experiment)}
 
 
+def test_a_model_that_would_need_what_was_cut_is_told_so(tmp_path: Path) -> None:
+    run = half_way(tmp_path)
+    cut_logs(run.folder, run.experiment, logs_of(run))
+    raw = models_of(run.experiment)[1]
+    checkpoints = stream_checkpoints(run.folder, raw.name)
+    for block in checkpoints.blocks():
+        checkpoints.discard(block)
+    with pytest.raises(UserError, match=r"were cleaned up; nobody can start from there any more \(stream\.undo_hours"):
+        run.run(raw)
+
+
 def needed_version(run: StreamRun) -> int:
     states = [stream_checkpoints(run.folder, job.name) for job in models_of(run.experiment)]
     return min(checkpoints.state(checkpoints.blocks()[0])["versions"]["events"] for checkpoints in states)
