@@ -25,7 +25,7 @@ from recdistill.evaluate.summary import ModelSummary, Summary, write_summary
 from recdistill.evaluate.summary import load as load_summary
 from recdistill.learn import loop, worker
 from recdistill.learn.folder import RunFolder
-from recdistill.learn.imported import KEY, import_predictions, imported
+from recdistill.learn.imported import import_predictions, imported
 from recdistill.learn.ingest import ingest, open_tables
 from recdistill.tables import PredictionLog
 
@@ -105,15 +105,16 @@ def train_stage(folder: RunFolder, experiment: Experiment, only: str | None) -> 
     if only is not None and only not in names:
         raise UserError(f"--model {only}: no such model in {folder.root}{did_you_mean(only, names)}")
     given = [teacher] if imported(PredictionLog.open(folder.predictions)) else []
-    todo = [job for job in (teacher, *students) if job not in given and only in (None, job.name) and not worker.finished(folder, job, rows)]
+    over = [(job, rows) for job in (teacher, *students) if job not in given] + [(job, part) for job in folds]
+    open_ = [job for job, upto in over if not worker.finished(folder, job, upto)]
+    todo = [job for job in open_ if only in (None, job.name)]
     if not todo:
         return _say(f"training: nothing to do, {only or 'every model'} is already trained")
-    todo += [job for job in folds if only in (None, job.name) and not worker.finished(folder, job, part)]
     early = [job for job in todo if job.distill is None or job.distill.weight == 0]
     late = [job for job in todo if job not in early]
-    if late and teacher not in (*early, *given) and not worker.finished(folder, teacher, rows):
+    if late and teacher in open_ and teacher not in early:
         raise UserError(f"{folder.root}: the teacher is not trained yet; run: recdistill train {folder.root}")
-    missing = [job for job in folds if job not in todo and not worker.finished(folder, job, part)]
+    missing = [job for job in folds if job in open_ and job not in early]
     if missing and any(job.distill and job.distill.signals == "crossfit" for job in late):
         raise UserError(f"{folder.root}: {missing[0].name} is not trained yet; run: recdistill train {folder.root}")
     with worker.crew(folder, experiment) as train, _bars() as show:
@@ -161,8 +162,8 @@ def _facts(folder: RunFolder, experiment: Experiment) -> tuple[ModelFacts, dict[
     """Return what the checkpoints tell of the trained models."""
     store = _store(folder)
     teacher, students = worker.jobs_of(experiment)
-    told = PredictionLog.open(folder.predictions).told(teacher.name) or {}
-    for job in students if KEY in told else (teacher, *students):
+    file = imported(PredictionLog.open(folder.predictions))
+    for job in students if file else (teacher, *students):
         if not worker.finished(folder, job, len(store)):
             raise UserError(f"{folder.root}: {job.name} is not trained to the end; run: recdistill train {folder.root}")
 
@@ -175,8 +176,8 @@ def _facts(folder: RunFolder, experiment: Experiment) -> tuple[ModelFacts, dict[
         name: StudentModels([by_name[raw.name] for raw, _ in pairs], [by_name[distilled.name] for _, distilled in pairs])
         for name, pairs in worker.pairs_of(experiment).items()
     }
-    if KEY in told:
-        return ModelFacts(teacher.name, 0, own_shift(teacher.config), None, None, None, 1.0, {"imported": told[KEY]}), paired
+    if file:
+        return ModelFacts(teacher.name, 0, own_shift(teacher.config), None, None, None, 1.0, {"imported": file}), paired
     return facts(teacher), paired
 
 

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import polars as pl
 import torch
 
 from recdistill.config import CrossfitConfig
@@ -23,7 +22,7 @@ from recdistill.data import BatchBuilder, SampleStore, prefetch
 from recdistill.data.sampling import kept, uniform
 from recdistill.learn.checkpoint import Checkpoint, Checkpoints
 from recdistill.learn.learner import Learner
-from recdistill.learn.loop import REPORT_EVERY, Progress, Totals
+from recdistill.learn.loop import REPORT_EVERY, Progress, Totals, resumed
 from recdistill.learn.plan import Plan, Step
 from recdistill.tables import PredictionLog
 
@@ -46,7 +45,6 @@ def folds_of(store: SampleStore, rows: int, config: CrossfitConfig) -> Array:
 class FoldTrainer:
     """One fold's teacher over the first `plan.rows` samples; see the module. writer: its name in the predictions table."""
 
-    name: str
     fold: int
     folds: Array
     learner: Learner
@@ -60,12 +58,7 @@ class FoldTrainer:
 
     def run_to_end(self) -> Iterator[Progress]:
         """Learn every block that is not done yet, then score the fold; a checkpoint per block."""
-        latest = self.checkpoints.latest()
-        totals, first = Totals(), 0
-        if latest is not None:
-            first = latest[0] + 1
-            self.learner.restore(latest[1].tensors, latest[1].state["learner"])
-            totals = Totals(**latest[1].state["totals"])
+        totals, first = resumed(self.learner, self.checkpoints)
         for block in range(first, self.plan.blocks):
             yield from self._learn(block, totals)
             if block + 1 == self.plan.blocks:
@@ -97,9 +90,6 @@ class FoldTrainer:
             rows = mine[low : low + self.plan.block_rows]
             cuts = [rows[at : at + self.plan.batch] for at in range(0, len(rows), self.plan.batch)]
             said = np.concatenate([self.learner.predict(batch).numpy() for batch in prefetch(self.builder.build, cuts)])
-            frame = pl.DataFrame({
-                "sample_id": self.store.sample_id[rows], "time": pl.Series(self.store.time[rows]).cast(pl.Datetime("us", "UTC")),
-                **{f"logit_{task}": said[:, k] for k, task in enumerate(self.store.tasks)},
-            })  # fmt: skip
-            self.predictions.append(frame, model=CROSSFIT, version=self.fold, kind="crossfit", writer=self.writer, sequence=sequence,
+            told = self.predictions.rows_of(self.store.sample_id[rows], self.store.time[rows], said)
+            self.predictions.append(told, model=CROSSFIT, version=self.fold, kind="crossfit", writer=self.writer, sequence=sequence,
                                     metadata=self.metadata, new_samples=True)  # fmt: skip

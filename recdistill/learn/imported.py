@@ -26,7 +26,7 @@ from recdistill.learn.folder import RunFolder
 from recdistill.learn.worker import TEACHER, jobs_of, learned_rates
 from recdistill.tables import EventLog, PredictionLog
 
-__all__ = ["KEY", "Imported", "import_predictions", "imported"]
+__all__ = ["Imported", "import_predictions", "imported"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 ROWS = 1 << 20  # of a part
@@ -42,10 +42,9 @@ class Imported:
     coverage: float
 
 
-def imported(predictions: PredictionLog) -> bool:
-    """Return whether the teacher of a run is one whose predictions were imported, all of them."""
-    told = predictions.told(TEACHER)
-    return told is not None and KEY in told
+def imported(predictions: PredictionLog) -> str | None:
+    """Return the name of the file that all predictions of a run's teacher were imported from; None when there is no such file."""
+    return (predictions.told(TEACHER) or {}).get(KEY)
 
 
 def import_predictions(folder: RunFolder, experiment: Experiment, path: Path) -> Imported:
@@ -80,12 +79,11 @@ def _check(file: _File, store: SampleStore, start: float) -> Imported:
     """Read the whole file, and return what is in it."""
     heard, unknown = np.zeros(len(store), bool), 0
     for rows in file.parts():
-        ids = rows["sample_id"]
-        at = store.positions(ids.to_numpy())
+        at = store.positions(rows["sample_id"].to_numpy())
         mine = at[at >= 0]
-        twice = ids.filter(pl.Series(at >= 0)).filter(pl.Series(heard[mine]) | ids.filter(pl.Series(at >= 0)).is_duplicated())
+        twice = mine[heard[mine] | pl.Series(mine).is_duplicated().to_numpy()]
         if len(twice):
-            raise UserError(f"{file.path}: column 'sample_id': {twice[0]} stands there twice")
+            raise UserError(f"{file.path}: column 'sample_id': {store.sample_id[twice[0]]} stands there twice")
         heard[mine] = True
         unknown += int((at < 0).sum())
     if not heard.any():

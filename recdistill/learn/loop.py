@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import polars as pl
 import torch
 
 from recdistill.data import BatchBuilder, SampleStore, prefetch
@@ -29,7 +28,7 @@ from recdistill.learn.learner import Learner
 from recdistill.learn.plan import Plan, Step, kept
 from recdistill.tables import PredictionLog
 
-__all__ = ["REPORT_EVERY", "Progress", "Totals", "Trainer"]
+__all__ = ["REPORT_EVERY", "Progress", "Totals", "Trainer", "resumed"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 REPORT_EVERY = 50  # steps between two progress reports
@@ -89,6 +88,16 @@ class Progress:
     coverage: float | None
 
 
+def resumed(learner: Learner, checkpoints: Checkpoints) -> tuple[Totals, int]:
+    """Take up the newest checkpoint, if there is one; return the totals so far and the block to go on with."""
+    latest = checkpoints.latest()
+    if latest is None:
+        return Totals(), 0
+    block, checkpoint = latest
+    learner.restore(checkpoint.tensors, checkpoint.state["learner"])
+    return Totals(**checkpoint.state["totals"]), block + 1
+
+
 @dataclass(frozen=True)
 class Trainer:
     """One model's run over the store. `model` names it in the predictions table, `run` its configuration's hash."""
@@ -105,7 +114,7 @@ class Trainer:
 
     def run_to_end(self) -> Iterator[Progress]:
         """Resume after the last checkpoint and run every remaining block, yielding progress now and then."""
-        totals, first = self._resume()
+        totals, first = resumed(self.learner, self.checkpoints)
         for block in range(first, self.plan.blocks):
             yield from self._block(block, totals)
 
@@ -113,14 +122,6 @@ class Trainer:
         """Return the totals of the last checkpoint."""
         latest = self.checkpoints.latest()
         return Totals(**latest[1].state["totals"]) if latest else Totals()
-
-    def _resume(self) -> tuple[Totals, int]:
-        latest = self.checkpoints.latest()
-        if latest is None:
-            return Totals(), 0
-        block, checkpoint = latest
-        self.learner.restore(checkpoint.tensors, checkpoint.state["learner"])
-        return Totals(**checkpoint.state["totals"]), block + 1
 
     def _block(self, block: int, totals: Totals) -> Iterator[Progress]:
         low, high = self.plan.span(block)
@@ -159,12 +160,8 @@ class Trainer:
         return totals.progress(self.plan, self.builder.signals is not None)
 
     def _record(self, block: int, low: int, high: int, logits: Array) -> None:
-        frame = pl.DataFrame({
-            "sample_id": self.store.sample_id[low:high],
-            "time": pl.Series(self.store.time[low:high]).cast(pl.Datetime("us", "UTC")),
-            **{f"logit_{task}": logits[:, k] for k, task in enumerate(self.store.tasks)},
-        })  # fmt: skip
-        self.predictions.append(frame, model=self.model, version=block, kind="prequential",
+        rows = self.predictions.rows_of(self.store.sample_id[low:high], self.store.time[low:high], logits)
+        self.predictions.append(rows, model=self.model, version=block, kind="prequential",
                                 writer=f"{self.model}@{self.run}", sequence=block, metadata=self.metadata)  # fmt: skip
 
     def _publish(self, block: int, totals: Totals) -> None:

@@ -117,7 +117,9 @@ def folds_of_teacher(experiment: Experiment) -> list[Job]:
 
 
 def crossfit_rows(folder: RunFolder, experiment: Experiment, rows: int) -> int:
-    """Return how many of the store's first rows take part in cross-fitting: all of a stream's batch phase."""
+    """Return how many of the store's first rows take part in cross-fitting: all of a stream's batch phase, none where nobody hears it."""
+    if not experiment.crossfits:
+        return 0
     streams = handed_over(EventLog.open(folder.tables / "events")) is not None
     return rows if streams else int(experiment.crossfit.share * rows)
 
@@ -168,9 +170,9 @@ def trainer_of(folder: RunFolder, experiment: Experiment, job: Job) -> Trainer |
     """Return the trainer of a job over the run's store, its signals joined."""
     store, predictions = SampleStore(folder.store), PredictionLog.open(folder.predictions)
     learner, metadata = learner_of(folder, job, store.labels, store.actions)
-    checkpoints, early = Checkpoints(folder.model(job.name)), crossfit_rows(folder, experiment, len(store)) if experiment.crossfits else 0
+    checkpoints, early = Checkpoints(folder.model(job.name)), crossfit_rows(folder, experiment, len(store))
     if job.fold is not None:
-        return FoldTrainer(job.name, job.fold, folds_of(store, early, experiment.crossfit), learner, store,
+        return FoldTrainer(job.fold, folds_of(store, early, experiment.crossfit), learner, store,
                            BatchBuilder(store, job.config.history), _plan(job, early), predictions, checkpoints, job.writer,
                            {**metadata, "folds": experiment.crossfit.model_dump_json()})  # fmt: skip
     signals = _signals(folder, job, store, predictions, early) if job.hears else None

@@ -12,8 +12,6 @@ from recdistill.learn.folder import RunFolder
 from recdistill.stream.journal import Journal
 from recdistill.stream.retention import cut_logs
 from recdistill.tables.commit import DeltaLog
-from recdistill.tables.follow import open_delta, parts_of
-from recdistill.tables.parts import Part
 
 __all__ = ["Housekeeper", "run_compact"]
 
@@ -21,10 +19,6 @@ EVERY = 30.0  # seconds between two rounds
 CUT_EVERY = 600.0
 SMALL = 50  # files of one table that make a round worth its while
 DATED = ("events", "behaviors", "outcomes", "predictions")
-
-
-def _parts(log: DeltaLog) -> list[Part]:
-    return parts_of(open_delta(log.path))
 
 
 class Housekeeper:
@@ -59,18 +53,18 @@ class Housekeeper:
                 self.logs[path.name] = DeltaLog(path)
 
     def _merge(self, log: DeltaLog) -> bool:
-        before = len(_parts(log))
+        before = len(log.parts())
         if before < SMALL:
             return False
         log.compact()
-        after = len(_parts(log))
+        after = len(log.parts())
         if after < before:
             removed = len(log.vacuum(int(self.experiment.stream.undo_hours + 1)))
             self.journal.tell("compacted", table=log.path.name, files=f"{before} -> {after}", removed=removed)
         return after < before
 
     def _let_go(self, log: DeltaLog, days: int) -> None:
-        dates = pl.Series([part.partition["date"] for part in _parts(log)], dtype=pl.String).str.to_date()
+        dates = pl.Series([part.partition["date"] for part in log.parts()], dtype=pl.String).str.to_date()
         newest = dates.max()
         if newest is not None:
             gone = log.expire(newest - timedelta(days=days))  # type: ignore[operator, arg-type]

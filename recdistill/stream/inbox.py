@@ -75,7 +75,6 @@ class Inbox:
         if piece.samples:
             self.store.append(piece.samples, **_columns(rows, len(self.events.schema.tasks), piece.published))
         self.versions = piece.versions
-        self._read_ahead()
         self._ingests |= piece.said
         return rows
 

@@ -55,10 +55,7 @@ class Recorder:
         skip = min(max(self.recorded - self.rows, 0), len(sample_id))
         self.rows += len(sample_id)
         if skip < len(sample_id):
-            self._waiting.append(pl.DataFrame({
-                "sample_id": sample_id[skip:], "time": pl.Series(times[skip:]).cast(pl.Datetime("us", "UTC")),
-                **{f"logit_{task}": logits[skip:, k] for k, task in enumerate(self.log.tasks)},
-            }))  # fmt: skip
+            self._waiting.append(self.log.rows_of(sample_id[skip:], times[skip:], logits[skip:]))
 
     @property
     def due(self) -> bool:

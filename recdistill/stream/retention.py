@@ -7,7 +7,6 @@ which any process might go on: what its kept checkpoints and its last word say.
 from __future__ import annotations
 
 import json
-import shutil
 import time
 
 from recdistill.config import Experiment
@@ -31,13 +30,12 @@ def forget_states(folder: RunFolder, jobs: list[Job], before: float) -> int:
     for job in jobs:
         checkpoints = stream_checkpoints(folder, job.name)
         for block in checkpoints.blocks()[:-KEPT]:
-            path = checkpoints.folder / f"{block:08d}"
             try:
-                old = (path / "state.json").stat().st_mtime < before
+                old = (checkpoints.folder / f"{block:08d}" / "state.json").stat().st_mtime < before
             except FileNotFoundError:  # the model removed it meanwhile
                 continue
             if old:
-                shutil.rmtree(path, ignore_errors=True)
+                checkpoints.discard(block)
                 gone += 1
     return gone
 

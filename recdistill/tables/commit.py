@@ -261,7 +261,6 @@ class DeltaLog:
         except (DeltaError, OSError) as error:
             raise UserError(f"{self.path}: cannot be vacuumed: {first_line(error)}") from None
 
-
     def cut(self, before: int) -> int:
         """Remove commits that nobody needs who has read up to version `before`; return how many. Rows stay as they are."""
         try:

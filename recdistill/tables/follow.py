@@ -3,7 +3,7 @@
     commits 0, 1, 2 ...      appends carry dataChange = true, compaction carries false
     added_parts              the appends after a version: what a follower reads, whatever was compacted since
     commits                  all of them one by one, with what their writers said of them
-    Standing, live_parts     what stands at a version, in commit order; a merged file stands where its first part stood
+    Standing                 what stands at a version, in commit order; a merged file stands where its first part stood
     cut                      removes the oldest commits
 
 Where the oldest commits were removed, by `cut` or by another tool, a checkpoint of Delta's stands for them.
@@ -33,7 +33,7 @@ from recdistill.tables.parts import Part
 
 __all__ = [
     "Commit", "Standing", "added_parts", "check_follows", "check_made", "commits", "commits_back", "cut", "first_line", "last_commit",
-    "live_parts", "newest_after", "newest_version", "open_delta", "parts_of", "version_before", "whole_commit",
+    "newest_after", "newest_version", "open_delta", "parts_of", "version_before", "whole_commit",
 ]  # fmt: skip
 
 BASE = "recdistill.base.json"  # of the log's first checkpoint, where commits before it were cut: version and CRC-32
@@ -279,8 +279,3 @@ class Standing:
     def parts(self) -> list[Part]:
         """Return the parts in commit order, and within a commit in order of partition."""
         return sorted(self._live.values(), key=lambda part: (self._places[part.path], part.path))
-
-
-def live_parts(table: Path, upto: int) -> list[Part]:
-    """Return the parts that stand at version `upto`, in commit order and within a commit in order of partition."""
-    return Standing(table, upto).advance(upto).parts()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import polars as pl
 from deltalake import DeltaTable
 
@@ -20,6 +21,7 @@ from recdistill.tables.schema import TIME
 
 __all__ = ["Kind", "PredictionLog"]
 
+Array = np.ndarray[Any, np.dtype[Any]]
 Kind = Literal["prequential", "crossfit", "imported"]
 
 
@@ -52,6 +54,11 @@ class PredictionLog(DeltaLog):
     def tasks(self) -> tuple[str, ...]:
         """Return the tasks that every row has a logit of."""
         return tuple(json.loads(self.about)["tasks"])
+
+    def rows_of(self, sample_id: Array, time: Array, logits: Array) -> pl.DataFrame:
+        """Return rows for `append`: int64 [n] ids, int64 [n] times of the samples in us, float32 [n, K] logits."""
+        times = pl.Series(time).cast(TIME)
+        return pl.DataFrame({"sample_id": sample_id, "time": times, **{f"logit_{task}": logits[:, k] for k, task in enumerate(self.tasks)}})
 
     def append(self, rows: pl.DataFrame, *, model: str, version: int, kind: Kind, writer: str, sequence: int,
                metadata: dict[str, str] | None = None, new_samples: bool = False) -> int:  # fmt: skip

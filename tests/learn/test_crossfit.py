@@ -148,6 +148,12 @@ def test_a_student_waits_for_its_folds(run: tuple[RunFolder, Experiment]) -> Non
         train_stage(folder, experiment, "crossed.distilled.s0")
 
 
+def test_a_fold_can_be_trained_alone(run: tuple[RunFolder, Experiment]) -> None:
+    folder, experiment = run
+    train_stage(folder, experiment, "teacher.fold1")
+    assert worker.finished(folder, worker.folds_of_teacher(experiment)[1], EARLY)
+
+
 def test_samples_whose_signals_knew_the_future_are_not_scored() -> None:
     with pytest.raises(UserError, match=r"evaluate\.start 0\.3 lies before crossfit\.share 0\.4"):
         load_text(CONFIG, ["evaluate.start=0.3"])
