@@ -56,6 +56,17 @@ def run(config: Config, data: Data = None, out: Out = None, set_: Set = None) ->
 
 
 @app.command()
+def ablate(
+    config: Config, grid: Annotated[Path, typer.Option("--grid", help="The methods to try (YAML).")],
+    data: Data = None, out: Out = None, set_: Set = None,
+) -> None:
+    """Try many methods on one student, over seeds, and sort them by what pays; run it again to resume."""
+    from recdistill.ablate import ablate as try_all
+
+    try_all(config, grid, data, out, set_)
+
+
+@app.command()
 def stream(
     config: Config, data: Data = None, out: Out = None, set_: Set = None,
     role: Annotated[str | None, typer.Option("--role", help="Only this process: batch, publish, ingest, gate, compact or a model.")] = None,
@@ -121,12 +132,12 @@ def train(
 def evaluate(run_folder: Run) -> None:
     """Score a trained run from its tables and write summary.json."""
     from recdistill.learn.folder import RunFolder
-    from recdistill.pipeline import evaluate_stage
+    from recdistill.pipeline import evaluate_stage, print_summary
 
     folder = RunFolder(run_folder)
     experiment = folder.experiment()
     with folder.held():
-        evaluate_stage(folder, experiment)
+        print_summary(evaluate_stage(folder, experiment))
 
 
 @app.command()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -11,13 +11,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from recdistill.errors import UserError, did_you_mean
 
 __all__ = [
-    "BehaviorsConfig", "ColumnsConfig", "CrossfitConfig", "DataConfig", "DistillConfig", "EvaluateConfig", "Experiment", "GateConfig",
-    "HealthConfig", "LabelsConfig", "ModelConfig", "NegativesConfig", "SamplingConfig", "SourceConfig", "StreamConfig",
-    "StudentConfig", "TaskColumn", "load_file", "load_text", "override",
+    "BehaviorsConfig", "CandidatesConfig", "ColumnsConfig", "CrossfitConfig", "DataConfig", "DistillConfig", "EvaluateConfig",
+    "Experiment", "GateConfig", "HealthConfig", "LabelsConfig", "ModelConfig", "NegativesConfig", "SamplingConfig", "SourceConfig",
+    "StreamConfig", "StudentConfig", "TaskColumn", "checked", "load_file", "load_text", "override", "parsed", "put", "read_text",
 ]  # fmt: skip
 
 Rate = Annotated[float, Field(gt=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
+
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class _Strict(BaseModel):
@@ -92,6 +95,14 @@ class DataConfig(_Strict):
     sampling: SamplingConfig = SamplingConfig()  # what to keep of it now; multiplies the keep rates of the first task
 
 
+class CandidatesConfig(_Strict):
+    """Items beside each sample that nobody was shown, of samples shortly before; the teacher says what it thinks of them too."""
+
+    count: int = Field(default=0, ge=0, le=64)  # per sample
+    window: Positive = 20_000  # samples before it that they are drawn from
+    item_features: list[str] = []  # columns that describe the item: they come with it
+
+
 class ModelConfig(_Strict):
     """A network and how it learns."""
 
@@ -133,6 +144,7 @@ class DistillConfig(_Strict):
     weight: Annotated[float, Field(ge=0)] | Literal["auto"] = 1.0
     auto_fraction: float = Field(default=0.5, gt=0)  # weight auto: signal gradient / label gradient at the backbone
     towers: Literal["decoupled", "single"] = "decoupled"
+    candidates: int = Field(default=0, ge=0)  # of the teacher's per sample, to learn from
     temperature: float = Field(default=1.0, gt=0)
     space: Literal["posterior", "student"] = "posterior"
     gate: GateConfig = GateConfig()
@@ -228,6 +240,7 @@ class Experiment(_Strict):
     teacher: ModelConfig = ModelConfig()
     students: dict[str, StudentConfig] = Field(default={"student": StudentConfig()}, min_length=1)
     crossfit: CrossfitConfig = CrossfitConfig()
+    candidates: CandidatesConfig = CandidatesConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     stream: StreamConfig = StreamConfig()
     checkpoint_rows: Positive = 100_000  # rows per commit of predictions and per checkpoint
@@ -237,6 +250,14 @@ class Experiment(_Strict):
     def crossfits(self) -> bool:
         """Return whether any student hears cross-fitted signals."""
         return any(student.distill.signals == "crossfit" for student in self.students.values())
+
+    @model_validator(mode="after")
+    def _enough_candidates(self) -> Experiment:
+        for name, student in self.students.items():
+            if student.distill.candidates > self.candidates.count:
+                raise ValueError(f"students.{name}.distill.candidates {student.distill.candidates}: the teacher is asked about "
+                                 f"candidates.count {self.candidates.count}")  # fmt: skip
+        return self
 
     @model_validator(mode="after")
     def _later_than_crossfit(self) -> Experiment:
@@ -252,9 +273,9 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
     return [model for part in get_args(annotation) for model in _models_in(part)]
 
 
-def _known_keys(location: tuple[int | str, ...]) -> list[str]:
-    """Return the keys allowed beside the one at `location` of an Experiment."""
-    models: list[type[BaseModel]] = [Experiment]
+def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """Return the keys allowed beside the one at `location` of a `model`."""
+    models = [model]
     for step in location[:-1]:
         nested = [m for model in models if str(step) in model.model_fields
                   for m in _models_in(model.model_fields[str(step)].annotation)]  # fmt: skip
@@ -262,18 +283,29 @@ def _known_keys(location: tuple[int | str, ...]) -> list[str]:
     return [key for model in models for key in model.model_fields]
 
 
-def _explain(error: ValidationError, where: str) -> UserError:
+def _explain(error: ValidationError, model: type[BaseModel], where: str) -> UserError:
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         return UserError(
-            f"{where}: unknown key '{key}'{did_you_mean(str(first['loc'][-1]), _known_keys(first['loc']))}"
+            f"{where}: unknown key '{key}'{did_you_mean(str(first['loc'][-1]), _known_keys(model, first['loc']))}"
         )
     problem = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error" and isinstance(first["input"], dict):  # about several keys, which it names
         return UserError(f"{where}: {key}{': ' if key else ''}{problem}")
     problem = problem[:1].lower() + problem[1:]
     return UserError(f"{where}: '{key}': {problem}; got {str(first['input'])[:60]!r}")
+
+
+def put(tree: dict[str, Any], path: str, value: Any, where: str) -> None:
+    """Set `key.path` of a parsed YAML tree in place; UserError when the path runs through something that is not a mapping."""
+    *parents, last = path.split(".")
+    node: Any = tree
+    for part in parents:
+        node = node.setdefault(part, {})
+        if not isinstance(node, dict):
+            raise UserError(f"{where}: '{part}' is not a group of keys")
+    node[last] = value
 
 
 def override(tree: dict[str, Any], assignment: str) -> None:
@@ -286,20 +318,15 @@ def override(tree: dict[str, Any], assignment: str) -> None:
         raise UserError(f"--set {assignment!r}: write it as key.path=value")
     if not text.strip():
         raise UserError(f"--set {assignment!r}: has no value; write null for none")
-    *parents, last = path.split(".")
-    node: Any = tree
-    for part in parents:
-        node = node.setdefault(part, {})
-        if not isinstance(node, dict):
-            raise UserError(f"--set {assignment!r}: '{part}' is not a group of keys")
     try:
-        node[last] = yaml.safe_load(text)
+        value = yaml.safe_load(text)
     except yaml.YAMLError:
         raise UserError(f"--set {assignment!r}: the value is not YAML") from None
+    put(tree, path, value, f"--set {assignment!r}")
 
 
-def load_text(text: str, assignments: list[str] | None = None, where: str = "config") -> Experiment:
-    """Parse an experiment from YAML text with `--set` assignments on top; UserError names the first wrong key."""
+def parsed(text: str, where: str) -> dict[str, Any]:
+    """Return the keys of YAML text; UserError when it holds anything else."""
     try:
         tree = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -308,18 +335,34 @@ def load_text(text: str, assignments: list[str] | None = None, where: str = "con
         raise UserError(f"{where}:{line} is not YAML: {getattr(error, 'problem', 'cannot be parsed')}") from None
     if not isinstance(tree, dict):
         raise UserError(f"{where}: expected keys like 'name:' and 'data:', got {type(tree).__name__}")
+    return tree
+
+
+def checked(model: type[Model], tree: dict[str, Any], where: str) -> Model:
+    """Return the `model` of parsed keys; UserError names the first wrong one."""
+    try:
+        return model.model_validate(tree)
+    except ValidationError as error:
+        raise _explain(error, model, where) from None
+
+
+def load_text(text: str, assignments: list[str] | None = None, where: str = "config") -> Experiment:
+    """Parse an experiment from YAML text with `--set` assignments on top; UserError names the first wrong key."""
+    tree = parsed(text, where)
     for assignment in assignments or []:
         override(tree, assignment)
+    return checked(Experiment, tree, where)
+
+
+def read_text(path: Path) -> str:
+    """Return the text of an experiment file; UserError when it cannot be read."""
     try:
-        return Experiment.model_validate(tree)
-    except ValidationError as error:
-        raise _explain(error, where) from None
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a text file"
+        raise UserError(f"{path}: cannot read the experiment file: {reason}") from None
 
 
 def load_file(path: Path, assignments: list[str] | None = None) -> Experiment:
     """Read an experiment file; see `load_text`."""
-    try:
-        return load_text(path.read_text(encoding="utf-8"), assignments, str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not a text file"
-        raise UserError(f"{path}: cannot read the experiment file: {reason}") from None
+    return load_text(read_text(path), assignments, str(path))

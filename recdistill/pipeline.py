@@ -31,7 +31,7 @@ from recdistill.tables import PredictionLog
 
 __all__ = [
     "demo_config", "evaluate_stage", "import_stage", "ingest_stage", "inspect_stage", "open_run", "print_summary", "report_stage",
-    "run_pipeline", "train_stage",
+    "run_pipeline", "run_stages", "train_stage",
 ]  # fmt: skip
 
 console = Console(highlight=False)
@@ -58,10 +58,15 @@ def open_run(experiment: Experiment, data: Path | None, out: Path | None) -> Ite
 def run_pipeline(experiment: Experiment, data: Path | None, out: Path | None) -> None:
     """Run every stage; the folder afterwards holds summary.json and report.html."""
     with open_run(experiment, data, out) as folder:
-        ingest_stage(folder, experiment, data)
-        train_stage(folder, experiment, None)
-        evaluate_stage(folder, experiment)
+        print_summary(run_stages(folder, experiment, data))
         report_stage(folder)
+
+
+def run_stages(folder: RunFolder, experiment: Experiment, data: Path | None) -> Summary:
+    """Run every stage up to the scores in a claimed folder; return them."""
+    ingest_stage(folder, experiment, data)
+    train_stage(folder, experiment, None)
+    return evaluate_stage(folder, experiment)
 
 
 def ingest_stage(folder: RunFolder, experiment: Experiment, data: Path | None) -> None:
@@ -77,7 +82,7 @@ def ingest_stage(folder: RunFolder, experiment: Experiment, data: Path | None) -
         store = build_store(folder.store, events, behaviors)
     _say(f"store: {len(store):,} samples from {_day(store, 0)} to {_day(store, -1)}, {store.users - 1:,} users, {store.items - 1:,} items, "
          f"{len(store.histories.item):,} history events ({time.perf_counter() - start:.1f} s)")  # fmt: skip
-    PredictionLog.create(folder.predictions, tuple(store.tasks))
+    PredictionLog.create(folder.predictions, tuple(store.tasks), worker.channels_of(experiment, store.tasks))
 
 
 def _day(store: SampleStore, at: int) -> str:
@@ -150,12 +155,12 @@ def _bars() -> Iterator[Callable[[str, loop.Progress], None]]:
         yield show
 
 
-def evaluate_stage(folder: RunFolder, experiment: Experiment) -> None:
-    """Score every model from the tables, write summary.json and print the verdict."""
+def evaluate_stage(folder: RunFolder, experiment: Experiment) -> Summary:
+    """Score every model from the tables, write summary.json and return it."""
     with console.status("scoring"):
         summary = score(experiment.name, folder.tables, *_facts(folder, experiment), experiment.evaluate)
     write_summary(summary, folder.root / "summary.json")
-    print_summary(summary)
+    return summary
 
 
 def _facts(folder: RunFolder, experiment: Experiment) -> tuple[ModelFacts, dict[str, StudentModels]]:

@@ -63,7 +63,7 @@ def batch_stage(folder: RunFolder, experiment: Experiment, data: Path | None) ->
         ingest(folder, experiment, data, lambda done: None, rows)
     versions = hand_over(folder).versions
     events, behaviors = open_tables(folder)
-    PredictionLog.create(folder.predictions, events.schema.tasks)
+    PredictionLog.create(folder.predictions, events.schema.tasks, worker.channels_of(experiment, events.schema.tasks))
     VerdictLog.create(folder.verdicts)
     if rows:
         with console.status("building the store"):

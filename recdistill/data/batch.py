@@ -71,6 +71,7 @@ class Batch:
     """B samples ready for a model; everything a backbone may read.
 
     labels: float32 [B, K], NaN where not known; signals: float32 [B, K], teacher logits, NaN where missing.
+    each: rows per sample of the log: itself, then its candidates, which nobody was shown and which have no labels.
     """
 
     sample_id: Tensor
@@ -81,6 +82,7 @@ class Batch:
     history: History
     labels: Tensor
     signals: Tensor
+    each: int = 1
 
     def __len__(self) -> int:
         """Return B."""

@@ -5,15 +5,17 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
 
 from recdistill.data.batch import Batch, History, Lookup
+from recdistill.data.candidates import Candidates
 from recdistill.data.history import Events, age_bucket
 
-__all__ = ["BatchBuilder", "Samples", "dedupe", "prefetch"]
+__all__ = ["BatchBuilder", "Beside", "Samples", "dedupe", "prefetch"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 T = TypeVar("T")
@@ -32,6 +34,11 @@ def dedupe(ids: Array, scratch: Array) -> tuple[Array, Array]:
     unique = np.concatenate((np.zeros(1, np.int64), unique))
     scratch[unique] = np.arange(len(unique))
     return unique, scratch[flat].reshape(ids.shape)
+
+
+def _after_each(own: Array, further: Array) -> Array:
+    """Return [B * (1 + n), ...]: every row of `own` [B, ...], and after it those of `further` [B, n, ...]."""
+    return np.concatenate((own[:, None], further), 1).reshape(-1, *own.shape[1:])
 
 
 def _lookup(ids: Array, scratch: Array) -> Lookup:
@@ -59,11 +66,22 @@ class Samples(Protocol):
     def history(self, rows: Array, length: int) -> Events: ...
 
 
-class BatchBuilder:
-    """Builds batches from a store: histories of up to `length` events, signals from a column aligned with the store."""
+@dataclass(frozen=True)
+class Beside:
+    """Candidates of a store's samples; signals: float16 [N, count, K], what the teacher says of them, NaN where it does not."""
 
-    def __init__(self, store: Samples, length: int, signals: Array | None = None) -> None:
-        self.store, self.length, self.signals = store, length, signals
+    candidates: Candidates
+    signals: Array
+
+
+class BatchBuilder:
+    """Builds batches from a store: histories of up to `length` events, signals from a column aligned with the store.
+
+    beside: the candidates that come with each sample, none where it is None.
+    """
+
+    def __init__(self, store: Samples, length: int, signals: Array | None = None, beside: Beside | None = None) -> None:
+        self.store, self.length, self.signals, self.beside = store, length, signals, beside
         self._users = self._items = self._contexts = np.zeros(0, np.int64)
 
     def _make_room(self) -> None:
@@ -76,19 +94,41 @@ class BatchBuilder:
 
     def build(self, rows: Array) -> Batch:
         """Return the batch of store positions `rows`, int64 [B]. Not thread-safe: one builder per thread."""
+        labels = self.store.labels[rows]
+        signals = np.full_like(labels, np.nan) if self.signals is None else self.signals[rows]
+        if self.beside is None:
+            return self._batch(rows, rows, labels, signals, None)
+        candidates, said = self.beside.candidates, self.beside.signals[rows].astype(np.float32)
+        drawn = candidates.drawn(rows, self.store.sample_id[rows], said.shape[1])
+        each = 1 + said.shape[1]
+        none = np.full_like(said, np.nan)
+        return self._batch(np.repeat(rows, each), _after_each(rows, drawn), _after_each(labels, none), _after_each(signals, said),
+                           candidates, each)  # fmt: skip
+
+    def candidates(self, rows: Array, candidates: Candidates) -> Batch:
+        """Return the candidates alone of the samples at `rows`, [B * count]; no labels, no signals."""
+        drawn = candidates.drawn(rows, self.store.sample_id[rows], candidates.count)
+        none = np.full((drawn.size, self.store.labels.shape[1]), np.nan, np.float32)
+        return self._batch(np.repeat(rows, candidates.count), drawn.reshape(-1), none, none, candidates)
+
+    def _batch(self, rows: Array, items: Array, labels: Array, signals: Array, candidates: Candidates | None, each: int = 1) -> Batch:
+        """Return the batch of users, context and histories of `rows` with the items of the rows `items`, [B] each."""
         store = self.store
         self._make_room()
-        labels = store.labels[rows]
-        signals = np.full_like(labels, np.nan) if self.signals is None else self.signals[rows]
+        context, lists = store.context[rows], store.lists[rows]
+        if candidates is not None:
+            context = np.where(candidates.fields, store.context[items], context)
+            lists = np.where(candidates.slots, store.lists[items], lists)
         return Batch(
             sample_id=torch.from_numpy(store.sample_id[rows]),
-            item=_lookup(store.item[rows], self._items),
+            item=_lookup(store.item[items], self._items),
             user=_lookup(store.user[rows], self._users),
-            context=_lookup(store.context[rows], self._contexts),
-            lists=_lookup(store.lists[rows], self._contexts),
+            context=_lookup(context, self._contexts),
+            lists=_lookup(lists, self._contexts),
             history=self._history(rows),
             labels=torch.from_numpy(labels),
             signals=torch.from_numpy(signals),
+            each=each,
         )
 
     def _history(self, rows: Array) -> History:

@@ -2,10 +2,10 @@
 
 from recdistill.distill.debias import KeepRates, PaperCorrection, paper_log_odds, true_log_odds
 from recdistill.distill.gate import StartGate
-from recdistill.distill.losses import Loss, Objective, bernoulli_kl, label_loss, late_mass, objective, signal_loss
+from recdistill.distill.losses import Loss, bernoulli_kl, label_loss, late_mass, objective, share_heard, signal_loss
 from recdistill.distill.weight import AutoWeight
 
 __all__ = [
-    "AutoWeight", "KeepRates", "Loss", "Objective", "PaperCorrection", "StartGate", "bernoulli_kl", "label_loss", "late_mass",
-    "objective", "paper_log_odds", "signal_loss", "true_log_odds",
+    "AutoWeight", "KeepRates", "Loss", "PaperCorrection", "StartGate", "bernoulli_kl", "label_loss", "late_mass",
+    "objective", "paper_log_odds", "share_heard", "signal_loss", "true_log_odds",
 ]  # fmt: skip

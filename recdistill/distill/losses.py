@@ -6,7 +6,7 @@ Notation: z student logit, t teacher logit, s the sigmoid, tau the temperature. 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from recdistill.distill.debias import KeepRates, true_log_odds
 
-__all__ = ["Loss", "Objective", "Settings", "bernoulli_kl", "label_loss", "late_mass", "objective", "signal_loss"]
+__all__ = ["Loss", "Settings", "bernoulli_kl", "label_loss", "late_mass", "objective", "share_heard", "signal_loss"]
 
 Loss = Literal["cross-entropy", "kl", "mse"]
 Rates = KeepRates | Sequence[KeepRates]  # of all tasks alike, or per task
@@ -29,13 +29,6 @@ class Settings(Protocol):
     def temperature(self) -> float: ...
     @property
     def space(self) -> Literal["posterior", "student"]: ...
-
-
-class Objective(NamedTuple):
-    """total: the loss to minimise; coverage: share of rows with a signal for any task."""
-
-    total: Tensor
-    coverage: float
 
 
 def _known(values: Tensor) -> tuple[Tensor, Tensor]:
@@ -97,7 +90,7 @@ def _targets(head: Tensor, signals: Tensor, space: str, own: Rates, teacher: Rat
 
 
 def objective(main: Tensor, aux: Tensor | None, labels: Tensor, signals: Tensor, settings: Settings | None,
-              weight: float, own: Rates, teacher: Rates, mass: Tensor | None = None) -> Objective:  # fmt: skip
+              weight: float, own: Rates, teacher: Rates, mass: Tensor | None = None) -> Tensor:  # fmt: skip
     """Return the loss of a step.
 
     mass: [B, K], of each label's softplus(z), where it is not 1: w beside labels of w y is importance w; 0 beside a label of 1
@@ -111,9 +104,12 @@ def objective(main: Tensor, aux: Tensor | None, labels: Tensor, signals: Tensor,
     total = _cross_entropy(main, target, share, mass)
     if aux is not None:
         total = total + _cross_entropy(aux, target, share, mass)
-    if settings is None:
-        return Objective(total, 0.0)
-    if weight:
+    if settings is not None and weight:
         student, said = _targets(main if aux is None else aux, signals, settings.space, own, teacher)
         total = total + weight * signal_loss(settings.loss, student, said, settings.temperature)
-    return Objective(total, 1 - int(torch.isnan(signals).all(1).sum()) / max(len(signals), 1))
+    return total
+
+
+def share_heard(signals: Tensor) -> float:
+    """Return the share of rows with a signal for any task."""
+    return 1 - int(torch.isnan(signals).all(1).sum()) / max(len(signals), 1)

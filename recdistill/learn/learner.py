@@ -12,7 +12,7 @@ from torch import Tensor
 
 from recdistill.config import DistillConfig, ModelConfig, SamplingConfig
 from recdistill.data import Batch
-from recdistill.distill import AutoWeight, KeepRates, StartGate, late_mass, objective
+from recdistill.distill import AutoWeight, KeepRates, StartGate, late_mass, objective, share_heard
 from recdistill.errors import RecdistillError
 from recdistill.models import GrowableTable, Towers, table_modules
 
@@ -23,7 +23,7 @@ MEASURE_EVERY = 20  # steps between two measurements of the gradients for an aut
 
 @dataclass(frozen=True)
 class StepResult:
-    """logits: float32 [B, K], the main tower's from before the update; coverage: share of rows with a usable signal."""
+    """logits: float32 [B, K], the main tower's from before the update; coverage: share of samples with a usable signal."""
 
     logits: Tensor
     coverage: float
@@ -65,7 +65,7 @@ class Learner:
         that come a second time, after having been negatives; the labels are weighted accordingly.
         Raises RecdistillError before the update, naming sample ids, when the loss or a gradient is not finite.
         """
-        dropped = ~keep[:, None]
+        dropped = ~keep[:, None].repeat_interleave(batch.each, 0)
         labels = batch.labels.masked_fill(dropped, math.nan)
         hidden = self.network.backbone(batch)
         main, aux = self.network.heads(hidden)
@@ -73,19 +73,19 @@ class Learner:
         weight = self._weight(hidden, main, aux, labels, signals)
         mass = None
         if undo is not None:
-            mass = (~undo).float()[:, None].expand_as(labels)
+            mass = (~undo).float()[:, None].repeat_interleave(batch.each, 0).expand_as(labels)
         elif late is not None:
             mass = late_mass(main.detach(), labels, late)
             labels = labels * mass
         loss = objective(main, aux, labels, signals, self.distill, weight, self.own, self.teacher, mass)
         self.optimiser.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss.total)
-        self._check(loss.total, batch)
+        torch.autograd.backward(loss)
+        self._check(loss, batch)
         self.optimiser.step()
         for table in self.tables:
             table.step()
         self.steps += 1
-        return StepResult(main.detach(), loss.coverage)
+        return StepResult(main.detach()[:: batch.each], share_heard(signals[:: batch.each]))
 
     def _signals(self, batch: Batch, main: Tensor) -> Tensor:
         """Return the batch's signals, all missing while the gate is closed."""
@@ -99,8 +99,8 @@ class Learner:
         if self.auto is None:
             return float(self.distill.weight)
         if self.steps % MEASURE_EVERY == 0:
-            label_only = objective(main, aux, labels, signals, self.distill, 0.0, self.own, self.teacher).total
-            both = objective(main, aux, labels, signals, self.distill, 1.0, self.own, self.teacher).total
+            label_only = objective(main, aux, labels, signals, self.distill, 0.0, self.own, self.teacher)
+            both = objective(main, aux, labels, signals, self.distill, 1.0, self.own, self.teacher)
             (by_label,) = torch.autograd.grad(label_only, hidden, retain_graph=True)
             (by_both,) = torch.autograd.grad(both, hidden, retain_graph=True)
             self.auto.update(by_label, by_both - by_label)

@@ -22,16 +22,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from recdistill.data import BatchBuilder, SampleStore, prefetch
+from recdistill.data import Batch, BatchBuilder, SampleStore, prefetch
+from recdistill.data.candidates import Candidates
 from recdistill.learn.checkpoint import Checkpoint, Checkpoints
 from recdistill.learn.learner import Learner
 from recdistill.learn.plan import Plan, Step, kept
+from recdistill.learn.signals import CANDIDATES
 from recdistill.tables import PredictionLog
 
 __all__ = ["REPORT_EVERY", "Progress", "Totals", "Trainer", "resumed"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 REPORT_EVERY = 50  # steps between two progress reports
+HIGHEST = 6e4  # of a candidate's logit, which is kept in 16 bits
 
 
 @dataclass
@@ -100,7 +103,10 @@ def resumed(learner: Learner, checkpoints: Checkpoints) -> tuple[Totals, int]:
 
 @dataclass(frozen=True)
 class Trainer:
-    """One model's run over the store. `model` names it in the predictions table, `run` its configuration's hash."""
+    """One model's run over the store. `model` names it in the predictions table, `run` its configuration's hash.
+
+    candidates: those that it is asked about too, None for none.
+    """
 
     model: str
     run: str
@@ -111,6 +117,7 @@ class Trainer:
     predictions: PredictionLog
     checkpoints: Checkpoints
     metadata: dict[str, str]
+    candidates: Candidates | None = None
 
     def run_to_end(self) -> Iterator[Progress]:
         """Resume after the last checkpoint and run every remaining block, yielding progress now and then."""
@@ -127,10 +134,14 @@ class Trainer:
         low, high = self.plan.span(block)
         recording = block < self.plan.blocks_per_pass
         logits = np.empty((high - low, len(self.store.tasks)), np.float32)
+        others = np.empty((high - low, self.candidates.count, len(self.store.tasks)), np.float16) if self.candidates else None
         at, clock = 0, time.perf_counter()
         steps = list(self.plan.steps(block))
-        for step, (batch, learn) in zip(steps, prefetch(self._prepare, steps), strict=True):
+        for step, (batch, learn, asked) in zip(steps, prefetch(self._prepare, steps), strict=True):
             waited = time.perf_counter()
+            if asked is not None and others is not None:
+                said = self.learner.predict(asked).clamp(-HIGHEST, HIGHEST)
+                others[at : at + len(step.rows)] = said.view(len(step.rows), *others.shape[1:]).numpy()
             result = self.learner.learn(batch, learn)
             if step.record:
                 logits[at : at + len(step.rows)] = result.logits.numpy()
@@ -143,14 +154,16 @@ class Trainer:
             if totals.steps % REPORT_EVERY == 0:
                 yield self._progress(totals)
         if recording:
-            self._record(block, low, high, logits)
+            self._record(block, low, high, logits, others)
         self._publish(block, totals)
         yield self._progress(totals)
 
-    def _prepare(self, step: Step) -> tuple[Any, torch.Tensor]:
+    def _prepare(self, step: Step) -> tuple[Batch, torch.Tensor, Batch | None]:
+        """Return the step's batch, which of it is learned, and the candidates that are asked about."""
         labels = self.store.labels[step.rows, 0]
         keep = kept(self.store.sample_id[step.rows], labels, self.learner.sampling, self.plan.seed)
-        return self.builder.build(step.rows), torch.from_numpy(keep)
+        asked = self.builder.candidates(step.rows, self.candidates) if self.candidates and step.record else None
+        return self.builder.build(step.rows), torch.from_numpy(keep), asked
 
     def _count(self, totals: Totals, rows: Array, logits: torch.Tensor, coverage: float) -> None:
         totals.say(self.store.labels[rows, 0], logits[:, 0] - self.learner.shift)
@@ -159,8 +172,9 @@ class Trainer:
     def _progress(self, totals: Totals) -> Progress:
         return totals.progress(self.plan, self.builder.signals is not None)
 
-    def _record(self, block: int, low: int, high: int, logits: Array) -> None:
-        rows = self.predictions.rows_of(self.store.sample_id[low:high], self.store.time[low:high], logits)
+    def _record(self, block: int, low: int, high: int, logits: Array, others: Array | None) -> None:
+        channels = {} if others is None else {CANDIDATES: others}
+        rows = self.predictions.rows_of(self.store.sample_id[low:high], self.store.time[low:high], logits, channels)
         self.predictions.append(rows, model=self.model, version=block, kind="prequential",
                                 writer=f"{self.model}@{self.run}", sequence=block, metadata=self.metadata)  # fmt: skip
 

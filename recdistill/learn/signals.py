@@ -1,8 +1,9 @@
-"""A teacher's record joined to the store: one float32 column per task in the store's order, NaN where nothing was said."""
+"""A teacher's record joined to the store: columns in the store's order, NaN where nothing was said."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,16 @@ import numpy as np
 from recdistill.data import SampleStore
 from recdistill.data.columns import create_column, open_column, read_json, write_json
 from recdistill.tables import PredictionLog
+from recdistill.tables.rawbytes import from_bytes
 
-__all__ = ["join_column"]
+__all__ = ["CANDIDATES", "join_candidates", "join_column"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
+CANDIDATES = "candidates"  # the channel: float16 [count, K] per sample
 
 
 def join_column(folder: Path, store: SampleStore, predictions: PredictionLog, model: str, first: tuple[str, int] | None = None) -> Array:
-    """Return the read-only column [N, K] of all that `model` said so far, joined by sample id.
+    """Return the read-only column float32 [N, K] of all that `model` said so far, joined by sample id.
 
     first: another model, and how many of the store's first rows are to hear it in place of `model`.
     Memory O(batch): predictions stream by and each lands at its sample's position. The column is kept in `folder` and
@@ -27,17 +30,41 @@ def join_column(folder: Path, store: SampleStore, predictions: PredictionLog, mo
     """
     early, rows = first or ("", 0)
     sources = [(model, rows, len(store)), *([(early, 0, rows)] if rows else [])]
-    pinned = {"sources": [[name, low, high, len(predictions.lineage(name))] for name, low, high in sources]}
-    if (folder / "signals.json").exists() and read_json(folder / "signals.json") == pinned:
-        return open_column(folder, "logits")
-    shutil.rmtree(folder, ignore_errors=True)
-    column = create_column(folder, "logits", (len(store), len(store.tasks)), "float32")
-    column[:] = np.nan
+    pinned = [[name, low, high, len(predictions.lineage(name))] for name, low, high in sources]
     names = [f"logit_{task}" for task in store.tasks]
-    for name, low, high in sources:
-        for said in predictions.of(name, columns=["sample_id", *names]):
-            at = store.positions(said["sample_id"].to_numpy())
-            mine = (at >= low) & (at < high)
-            column[at[mine]] = said.select(names).to_numpy()[mine]
-    write_json(folder / "signals.json", pinned)
-    return open_column(folder, "logits")
+
+    def fill(column: Array) -> None:
+        for name, low, high in sources:
+            for said in predictions.of(name, columns=["sample_id", *names]):
+                at = store.positions(said["sample_id"].to_numpy())
+                mine = (at >= low) & (at < high)
+                column[at[mine]] = said.select(names).to_numpy()[mine]
+
+    return _kept(folder, "logits", pinned, (len(store), len(store.tasks)), "float32", fill)
+
+
+def join_candidates(folder: Path, store: SampleStore, predictions: PredictionLog, model: str) -> Array:
+    """Return the read-only column float16 [N, count, K] of what `model` said of the samples' candidates; kept as `join_column`'s."""
+    width, tasks = predictions.channels[CANDIDATES], len(store.tasks)
+    pinned = [model, len(predictions.lineage(model))]
+
+    def fill(column: Array) -> None:
+        for said in predictions.of(model, columns=["sample_id", CANDIDATES]):
+            has, held = from_bytes(said[CANDIDATES], width)
+            at = store.positions(said["sample_id"].to_numpy())[has]
+            column[at[at >= 0]] = held.view(np.float16).reshape(len(at), -1, tasks)[at >= 0]
+
+    return _kept(folder, CANDIDATES, pinned, (len(store), width // 2 // tasks, tasks), "float16", fill)
+
+
+def _kept(folder: Path, name: str, pinned: object, shape: tuple[int, ...], dtype: str, fill: Callable[[Array], None]) -> Array:
+    """Return the column that `fill` writes into NaN, or the one that is there already of what is `pinned`."""
+    about = folder / "signals.json"
+    if about.exists() and read_json(about) == pinned:
+        return open_column(folder, name)
+    shutil.rmtree(folder, ignore_errors=True)
+    column = create_column(folder, name, shape, dtype)
+    column[:] = np.nan
+    fill(column)
+    write_json(about, pinned)
+    return open_column(folder, name)

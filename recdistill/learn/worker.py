@@ -23,6 +23,8 @@ from torch import nn
 
 from recdistill.config import DistillConfig, Experiment, ModelConfig, StudentConfig
 from recdistill.data import BatchBuilder, SampleStore
+from recdistill.data.builder import Beside
+from recdistill.data.candidates import Candidates
 from recdistill.data.encoder import field_counts
 from recdistill.data.sampling import rates_per_task
 from recdistill.distill import KeepRates
@@ -34,13 +36,13 @@ from recdistill.learn.ingest import handed_over
 from recdistill.learn.learner import Learner
 from recdistill.learn.loop import Progress, Totals, Trainer
 from recdistill.learn.plan import Plan
-from recdistill.learn.signals import join_column
+from recdistill.learn.signals import CANDIDATES, join_candidates, join_column
 from recdistill.models import TableOptions, Towers, build_backbone
 from recdistill.tables import EventLog, EventSchema, PredictionLog
 
 __all__ = [
-    "TEACHER", "Job", "check_models", "crew", "crossfit_rows", "facts_of", "finished", "folds_of_teacher", "jobs_of", "learned_rates",
-    "learner_of", "pairs_of", "parameters", "teachers_of", "trainer_of",
+    "TEACHER", "Job", "channels_of", "check_models", "crew", "crossfit_rows", "facts_of", "finished", "folds_of_teacher", "jobs_of",
+    "learned_rates", "learner_of", "pairs_of", "parameters", "teachers_of", "trainer_of",
 ]  # fmt: skip
 
 TEACHER = "teacher"
@@ -175,15 +177,32 @@ def trainer_of(folder: RunFolder, experiment: Experiment, job: Job) -> Trainer |
         return FoldTrainer(job.fold, folds_of(store, early, experiment.crossfit), learner, store,
                            BatchBuilder(store, job.config.history), _plan(job, early), predictions, checkpoints, job.writer,
                            {**metadata, "folds": experiment.crossfit.model_dump_json()})  # fmt: skip
+    schema = EventLog.open(folder.tables / "events").schema
+    candidates = Candidates.of(experiment.candidates, schema)
     signals = _signals(folder, job, store, predictions, early) if job.hears else None
-    return Trainer(job.name, job.run, learner, store, BatchBuilder(store, job.config.history, signals),
-                   _plan(job, len(store)), predictions, checkpoints, metadata)  # fmt: skip
+    beside = _beside(folder, job, store, predictions, candidates)
+    asked = candidates if candidates.count and job.name == TEACHER else None
+    return Trainer(job.name, job.run, learner, store, BatchBuilder(store, job.config.history, signals, beside),
+                   _plan(job, len(store)), predictions, checkpoints, metadata, asked)  # fmt: skip
 
 
 def _signals(folder: RunFolder, job: Job, store: SampleStore, predictions: PredictionLog, early: int) -> Array:
     if job.distill is not None and job.distill.signals == "crossfit":
         return join_column(folder.root / "signals.crossfit", store, predictions, TEACHER, (CROSSFIT, early))
     return join_column(folder.signals, store, predictions, TEACHER)
+
+
+def _beside(folder: RunFolder, job: Job, store: SampleStore, predictions: PredictionLog, candidates: Candidates) -> Beside | None:
+    if job.distill is None or not job.hears or not job.distill.candidates:
+        return None
+    said = join_candidates(folder.root / "signals.candidates", store, predictions, TEACHER)
+    return Beside(candidates, said[:, : job.distill.candidates])
+
+
+def channels_of(experiment: Experiment, tasks: Sequence[str]) -> dict[str, int]:
+    """Return the bytes per row of what the teacher says besides its logits."""
+    count = experiment.candidates.count
+    return {CANDIDATES: 2 * count * len(tasks)} if count else {}
 
 
 def _rates_of(predictions: PredictionLog, model: str, tasks: Sequence[str]) -> list[KeepRates]:

@@ -9,7 +9,10 @@ import polars as pl
 
 from recdistill.errors import UserError, did_you_mean
 
-__all__ = ["Origin", "check_behaviors", "check_columns", "check_events", "check_logits", "check_outcomes", "check_times", "check_unique"]
+__all__ = [
+    "Origin", "check_behaviors", "check_channels", "check_columns", "check_events", "check_logits", "check_outcomes", "check_times",
+    "check_unique",
+]  # fmt: skip
 
 FIRST, LAST = -62_135_596_800_000_000, 253_402_300_800_000_000  # microseconds of Python's years 1 to 9999
 SKEW = timedelta(days=1)  # clocks and time zones of the machines that wrote the log
@@ -96,6 +99,12 @@ def check_outcomes(rows: pl.DataFrame, tasks: tuple[str, ...], source: str | Ori
     check_times(rows, source)
     _refuse(rows, ~pl.col("task").is_in(tasks), source, "task", f"must be one of {', '.join(tasks)}")
     _refuse(rows, ~pl.col("label").is_in([0.0, 1.0]), source, "label", "must be 0 or 1")
+
+
+def check_channels(rows: pl.DataFrame, channels: dict[str, int], source: str) -> None:
+    """Raise UserError for a row that holds another number of bytes than its channel has."""
+    for name, width in channels.items():
+        _refuse(rows, pl.col(name).bin.size() != width, source, name, f"must hold {width} bytes or nothing")
 
 
 def check_logits(rows: pl.DataFrame, tasks: tuple[str, ...], source: str) -> None:

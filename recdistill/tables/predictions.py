@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,11 +12,12 @@ import polars as pl
 from deltalake import DeltaTable
 
 from recdistill.errors import UserError
-from recdistill.tables.checks import check_columns, check_logits
+from recdistill.tables.checks import check_channels, check_columns, check_logits
 from recdistill.tables.commit import CHUNK, DeltaLog
 from recdistill.tables.follow import commits_back, open_delta, parts_of
 from recdistill.tables.known import first_known
 from recdistill.tables.parts import ahead, read_parts
+from recdistill.tables.rawbytes import to_bytes
 from recdistill.tables.schema import TIME
 
 __all__ = ["Kind", "PredictionLog"]
@@ -26,7 +27,10 @@ Kind = Literal["prequential", "crossfit", "imported"]
 
 
 class PredictionLog(DeltaLog):
-    """One row per (model, version, sample): the raw logit of every task."""
+    """One row per (model, version, sample): the raw logit of every task, and on further channels what else students may hear.
+
+    A channel is a binary column, so many bytes in every row of the models that speak on it, null in all others.
+    """
 
     partitions = ("model", "date")
 
@@ -35,10 +39,13 @@ class PredictionLog(DeltaLog):
         return {"model": pl.String(), "date": pl.Date()}
 
     @classmethod
-    def create(cls, path: Path, tasks: tuple[str, ...]) -> PredictionLog:
-        """Make the table at `path`, or open an equal one; UserError when one of other tasks is there."""
-        columns = cls._columns(tasks) | {"version": pl.Int32(), "kind": pl.String()}
-        cls._create(path, columns, json.dumps({"tasks": tasks}))
+    def create(cls, path: Path, tasks: tuple[str, ...], channels: Mapping[str, int] | None = None) -> PredictionLog:
+        """Make the table at `path`, or open an equal one; UserError when one of other tasks or channels is there.
+
+        channels: name -> bytes per row.
+        """
+        columns = cls._columns(tasks, tuple(channels or ())) | {"version": pl.Int32(), "kind": pl.String()}
+        cls._create(path, columns, json.dumps({"tasks": tasks} | ({"channels": dict(channels)} if channels else {})))
         return cls(path)
 
     @classmethod
@@ -47,24 +54,36 @@ class PredictionLog(DeltaLog):
         return cls(path)
 
     @staticmethod
-    def _columns(tasks: tuple[str, ...]) -> dict[str, pl.DataType]:
-        return {"sample_id": pl.Int64(), "time": TIME, **{f"logit_{task}": pl.Float32() for task in tasks}}
+    def _columns(tasks: tuple[str, ...], channels: tuple[str, ...]) -> dict[str, pl.DataType]:
+        logits: dict[str, pl.DataType] = {f"logit_{task}": pl.Float32() for task in tasks}
+        return {"sample_id": pl.Int64(), "time": TIME, **logits, **{name: pl.Binary() for name in channels}}
 
     @property
     def tasks(self) -> tuple[str, ...]:
         """Return the tasks that every row has a logit of."""
         return tuple(json.loads(self.about)["tasks"])
 
-    def rows_of(self, sample_id: Array, time: Array, logits: Array) -> pl.DataFrame:
-        """Return rows for `append`: int64 [n] ids, int64 [n] times of the samples in us, float32 [n, K] logits."""
-        times = pl.Series(time).cast(TIME)
-        return pl.DataFrame({"sample_id": sample_id, "time": times, **{f"logit_{task}": logits[:, k] for k, task in enumerate(self.tasks)}})
+    @property
+    def channels(self) -> dict[str, int]:
+        """Return the bytes per row of each channel."""
+        return dict(json.loads(self.about).get("channels", {}))
+
+    def rows_of(self, sample_id: Array, time: Array, logits: Array, channels: Mapping[str, Array] | None = None) -> pl.DataFrame:
+        """Return rows for `append`: int64 [n] ids, int64 [n] times of the samples in us, float32 [n, K] logits.
+
+        channels: arrays of n rows of that channel's bytes, of any type and shape; those left out stay empty.
+        """
+        logs = {f"logit_{task}": logits[:, k] for k, task in enumerate(self.tasks)}
+        said = {name: to_bytes(values) for name, values in (channels or {}).items()}
+        rest = {name: pl.Series([None], dtype=pl.Binary).new_from_index(0, len(sample_id)) for name in self.channels if name not in said}
+        return pl.DataFrame({"sample_id": sample_id, "time": pl.Series(time).cast(TIME), **logs, **said, **rest})
 
     def append(self, rows: pl.DataFrame, *, model: str, version: int, kind: Kind, writer: str, sequence: int,
                metadata: dict[str, str] | None = None, new_samples: bool = False) -> int:  # fmt: skip
         """Commit what `model` said at its published `version`, once as (writer, sequence); return the table's version.
 
-        rows: sample_id, time (the sample's own), logit_<task>. `metadata` (config hash, keep rates) goes into the commit.
+        rows: sample_id, time (the sample's own), logit_<task>, and the table's channels (see `rows_of`). `metadata` (config hash,
+        keep rates) goes into the commit.
         new_samples: the caller has made sure that the model said nothing of these before; else files of their dates are read.
         Raises UserError, and writes nothing, for NaN or infinite logits, duplicate sample ids, and samples that this
         version spoke about before; a prequential prediction is made once, whatever the version.
@@ -72,8 +91,9 @@ class PredictionLog(DeltaLog):
         source = f"predictions of {model}"
         if not model:
             raise UserError("predictions need the name of their model; got ''")
-        rows = check_columns(rows, self._columns(self.tasks), source)
+        rows = check_columns(rows, self._columns(self.tasks, tuple(self.channels)), source)
         check_logits(rows, self.tasks, source)
+        check_channels(rows, self.channels, source)
         full = rows.with_columns(
             version=pl.lit(version, pl.Int32), kind=pl.lit(kind), model=pl.lit(model), date=pl.col("time").dt.date()
         )

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recdistill.distill import KeepRates, bernoulli_kl, label_loss, late_mass, objective, signal_loss
+from recdistill.distill import KeepRates, bernoulli_kl, label_loss, late_mass, objective, share_heard, signal_loss
 
 LOGIT = st.floats(-12, 12)
 PAIRS = st.lists(st.tuples(LOGIT, LOGIT), min_size=1, max_size=8)
@@ -116,15 +116,15 @@ def test_decoupled_is_two_label_losses_and_the_weighted_signal_on_the_auxiliary(
     z, a = hidden @ main, hidden @ aux
     found = objective(z, a, labels, signals, settings(), 3.0, SAME, SAME)
     expected = label_loss(z, labels) + label_loss(a, labels) + 3 * signal_loss("cross-entropy", a, signals)
-    torch.testing.assert_close(found.total, expected)
-    assert found.coverage == pytest.approx(5 / 6)  # one row of six has no signal for any task
+    torch.testing.assert_close(found, expected)
+    assert share_heard(signals) == pytest.approx(5 / 6)  # one row of six has no signal for any task
 
 
 def test_single_puts_the_signal_on_the_one_tower():
     hidden, main, _, labels, signals = heads()
     z = hidden @ main
     found = objective(z, None, labels, signals, settings("kl", 2.0), 0.5, SAME, SAME)
-    torch.testing.assert_close(found.total, label_loss(z, labels) + 0.5 * signal_loss("kl", z, signals, 2.0))
+    torch.testing.assert_close(found, label_loss(z, labels) + 0.5 * signal_loss("kl", z, signals, 2.0))
 
 
 @pytest.mark.parametrize("kind", ["cross-entropy", "kl", "mse"])
@@ -132,13 +132,13 @@ def test_the_main_tower_gets_exactly_zero_gradient_from_the_signal(kind):
     hidden, main, aux, labels, signals = heads()
     unknown = torch.full_like(labels, NAN)  # with no label known, all that is left is the signal
     found = objective(hidden @ main, hidden @ aux, unknown, signals, settings(kind), 5.0, SAME, SAME)
-    by_main, by_aux, by_hidden = torch.autograd.grad(found.total, (main, aux, hidden))
+    by_main, by_aux, by_hidden = torch.autograd.grad(found, (main, aux, hidden))
     assert torch.equal(by_main, torch.zeros_like(main))
     assert by_aux.abs().max() > 0 and by_hidden.abs().max() > 0
 
     def by_labels_and(signal, weight):
         loss = objective(hidden @ main, hidden @ aux, labels, signal, settings(kind), weight, SAME, SAME)
-        return torch.autograd.grad(loss.total, main)[0]
+        return torch.autograd.grad(loss, main)[0]
 
     alone = by_labels_and(signals, 0.0)
     assert torch.equal(by_labels_and(signals, 5.0), alone)
@@ -152,8 +152,8 @@ def test_without_weight_settings_or_signals_the_labels_alone_count():
     missing = torch.full_like(signals, NAN)
     for signal, config, weight in ((signals, None, 1.0), (signals, settings(), 0.0), (missing, settings(), 2.0)):
         found = objective(z, a, labels, signal, config, weight, SAME, SAME)
-        assert torch.equal(found.total.detach(), alone)
-    assert objective(z, a, labels, missing, settings(), 2.0, SAME, SAME).coverage == 0.0
+        assert torch.equal(found.detach(), alone)
+    assert share_heard(missing) == 0.0
 
 
 def test_spaces_differ_only_when_sampling_does():
@@ -162,7 +162,7 @@ def test_spaces_differ_only_when_sampling_does():
     half, tenth = KeepRates(1.0, 0.5), KeepRates(1.0, 0.1)
 
     def total(space, own, teacher):
-        return float(objective(z, None, labels, signals, settings(space=space), 1.0, own, teacher).total.detach())
+        return float(objective(z, None, labels, signals, settings(space=space), 1.0, own, teacher).detach())
 
     assert total("posterior", half, half) == pytest.approx(total("student", half, half))
     assert total("posterior", half, tenth) != pytest.approx(total("student", half, tenth))
@@ -174,7 +174,7 @@ def test_posterior_space_is_at_rest_when_both_know_the_truth_under_their_own_sam
     z = tensor([true + own.shift], grad=True)
     signal, unknown = tensor([true + teacher.shift]), tensor([NAN])
     found = objective(z, None, unknown, signal, settings(), 1.0, own, teacher)
-    (pull,) = torch.autograd.grad(found.total, z)
+    (pull,) = torch.autograd.grad(found, z)
     assert abs(float(pull)) < 1e-12
 
 
@@ -183,10 +183,10 @@ def test_each_task_is_corrected_by_its_own_rates():
     own, teacher = [KeepRates(1.0, 0.5), KeepRates(0.7, 1.0)], [KeepRates(1.0, 0.1), KeepRates(0.7, 1.0)]
     z = torch.tensor([0.3 + rates.shift for rates in own], dtype=torch.float64).repeat(6, 1).requires_grad_()
     signals = torch.tensor([0.3 + rates.shift for rates in teacher], dtype=torch.float64).repeat(6, 1)
-    (pull,) = torch.autograd.grad(objective(z, None, torch.full_like(labels, NAN), signals, settings(), 1.0, own, teacher).total, z)
+    (pull,) = torch.autograd.grad(objective(z, None, torch.full_like(labels, NAN), signals, settings(), 1.0, own, teacher), z)
     assert float(pull.abs().max()) < 1e-12
     swapped = objective(z, None, torch.full_like(labels, NAN), signals, settings(), 1.0, own[::-1], teacher)
-    assert float(torch.autograd.grad(swapped.total, z)[0].abs().max()) > 1e-3
+    assert float(torch.autograd.grad(swapped, z)[0].abs().max()) > 1e-3
 
 
 @given(st.floats(-6, 6), st.floats(0, 1))
@@ -197,7 +197,7 @@ def test_weighted_late_labels_leave_a_model_that_knows_the_truth_at_rest(true, l
     for label, share in ((0.0, 1 - p + late * p), (1.0, p)):
         z = tensor([true], grad=True)
         mass = late_mass(z.detach(), tensor([label]), torch.tensor([late]))
-        total = objective(z, None, tensor([label]) * mass, tensor([NAN]), None, 0.0, SAME, SAME, mass).total
+        total = objective(z, None, tensor([label]) * mass, tensor([NAN]), None, 0.0, SAME, SAME, mass)
         pulls.append(share * float(torch.autograd.grad(total, z)[0]))
     assert abs(sum(pulls)) < 1e-6 and (p < 0.01 or pulls[1] < 0)
 
@@ -206,5 +206,5 @@ def test_weighted_late_labels_leave_a_model_that_knows_the_truth_at_rest(true, l
 def test_a_negative_taken_back_and_the_positive_are_the_positive_alone(logit):
     z = tensor([logit])
     no, yes = tensor([0.0]), tensor([1.0])
-    instead = objective(z, None, yes, tensor([NAN]), None, 0.0, SAME, SAME, torch.zeros_like(z)).total
+    instead = objective(z, None, yes, tensor([NAN]), None, 0.0, SAME, SAME, torch.zeros_like(z))
     assert float(label_loss(z, no) + instead) == pytest.approx(float(label_loss(z, yes)), abs=1e-9)
