@@ -26,9 +26,9 @@ from recdistill.config import (
     DistillConfig,
     EvaluateConfig,
     Experiment,
-    ModelConfig,
     SamplingConfig,
     StudentConfig,
+    TeacherConfig,
 )
 from recdistill.data import SampleStore, build_store
 from recdistill.data.simulate import Simulator, SimulatorConfig
@@ -36,6 +36,7 @@ from recdistill.evaluate import metrics
 from recdistill.learn import worker
 from recdistill.learn.folder import RunFolder
 from recdistill.learn.ingest import ingest, open_tables
+from recdistill.learn.jobs import Job, jobs_of
 from recdistill.learn.signals import join_column
 from recdistill.tables import PredictionLog
 
@@ -92,13 +93,13 @@ def experiment_of(world: SimulatorConfig) -> Experiment:
     student = StudentConfig(**small, sampling=SamplingConfig(negative=0.5))
     return Experiment(
         name="debias", data=DataConfig(reader="simulator", options=vars(world)),
-        teacher=ModelConfig(**small, sampling=SamplingConfig(negative=0.1)),
+        teacher=TeacherConfig(**small, sampling=SamplingConfig(negative=0.1)),
         students={space: student.model_copy(update={"distill": DistillConfig(space=space)}) for space in ("posterior", "student")},
         evaluate=EvaluateConfig(seeds=[0]), checkpoint_rows=world.rows,
     )  # fmt: skip
 
 
-def trained(folder: RunFolder, experiment: Experiment, store: SampleStore, job: worker.Job) -> list[Tower]:
+def trained(folder: RunFolder, experiment: Experiment, store: SampleStore, job: Job) -> list[Tower]:
     """Train a job; return its main tower as recorded, and its auxiliary tower as heard on the way."""
     trainer, heard = worker.trainer_of(folder, experiment, job), []
     towers = trainer.learner.network
@@ -118,7 +119,7 @@ def measure(folder: RunFolder, world: SimulatorConfig) -> tuple[Window, dict[str
     ingest(folder, experiment, None, lambda rows: None)
     store = build_store(folder.store, *open_tables(folder))
     PredictionLog.create(folder.predictions, tuple(store.tasks))
-    teacher, students = worker.jobs_of(experiment)
+    teacher, students = jobs_of(experiment)
     jobs = [teacher, *(job for job in students if "distilled" in job.name)]
     towers = [tower for job in jobs for tower in trained(folder, experiment, store, job)]
     truth = np.concatenate([chunk["probability_click"].to_numpy() for chunk in Simulator(world).chunks()])

@@ -22,6 +22,7 @@ from recdistill.config import Experiment, load_text
 from recdistill.data import build_store
 from recdistill.learn import worker
 from recdistill.learn.folder import RunFolder
+from recdistill.learn.jobs import TEACHER, Job, jobs_of
 from recdistill.stream.about import IngestAbout, ModelAbout, to_metadata
 from recdistill.stream.journal import Journal
 from recdistill.stream.setup import follower_of
@@ -56,17 +57,17 @@ def _prepare(root: Path, batch: bool, experiment: Experiment) -> RunFolder:
         events.append(part, writer="ingest", sequence=at, new_ids=True, metadata=to_metadata(about))
         said = part.select("sample_id", "time", logit_click=pl.Series(draw.normal(-1.4, 1, len(part)), dtype=pl.Float32))
         metadata = {"keep_rates": '{"click": [1.0, 1.0]}', **({} if batch else to_metadata(ModelAbout(end=about.end)))}
-        predictions.append(said, model=worker.TEACHER, version=at // 20_000, kind="prequential", writer="teacher", sequence=at,
+        predictions.append(said, model=TEACHER, version=at // 20_000, kind="prequential", writer="teacher", sequence=at,
                            metadata=metadata, new_samples=True)  # fmt: skip
     verdicts = VerdictLog.create(folder.verdicts)
     for version in range(ROWS // 20_000):
-        verdicts.append(VerdictLog.row(worker.TEACHER, version, "good", rows=ROWS), writer="gate", sequence=version)
+        verdicts.append(VerdictLog.row(TEACHER, version, "good", rows=ROWS), writer="gate", sequence=version)
     if batch:
         build_store(folder.store, events, None)
     return folder
 
 
-def _seconds(folder: RunFolder, experiment: Experiment, job: worker.Job, batch: bool) -> float:
+def _seconds(folder: RunFolder, experiment: Experiment, job: Job, batch: bool) -> float:
     if batch:
         trainer = worker.trainer_of(folder, experiment, job)
         start = time.perf_counter()
@@ -84,7 +85,7 @@ def main() -> int:
     told, met = [], True
     for name, student in STUDENTS.items():
         experiment = _experiment(student)
-        distilled = worker.jobs_of(experiment)[1][1]
+        distilled = jobs_of(experiment)[1][1]
         pairs = []
         with tempfile.TemporaryDirectory() as place:
             for turn in range(TURNS):

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from recdistill.errors import UserError
 from recdistill.learn.folder import RunFolder
-from recdistill.learn.worker import TEACHER
+from recdistill.learn.jobs import TEACHER
 from recdistill.pipeline import console
 from recdistill.stream.compact import Housekeeper
 from recdistill.stream.gate import is_teacher

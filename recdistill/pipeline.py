@@ -27,6 +27,7 @@ from recdistill.learn import loop, worker
 from recdistill.learn.folder import RunFolder
 from recdistill.learn.imported import import_predictions, imported
 from recdistill.learn.ingest import ingest, open_tables
+from recdistill.learn.jobs import TEACHER, Job, folds_of_teacher, heard_by, jobs_of, pairs_of, teachers_of
 from recdistill.tables import PredictionLog
 
 __all__ = [
@@ -102,33 +103,49 @@ def _store(folder: RunFolder) -> SampleStore:
 
 
 def train_stage(folder: RunFolder, experiment: Experiment, only: str | None) -> None:
-    """Train what is not finished: the teacher beside the raw students, who need no signals, then the distilled ones."""
+    """Train what is not finished, each once all that it hears are: teachers beside raw students first."""
     rows = len(_store(folder))
-    teacher, students = worker.jobs_of(experiment)
-    folds, part = worker.folds_of_teacher(experiment), worker.crossfit_rows(folder, experiment, rows)
-    names = [job.name for job in (teacher, *folds, *students)]
+    teacher, students = jobs_of(experiment)
+    folds, part = folds_of_teacher(experiment), worker.crossfit_rows(folder, experiment, rows)
+    every = [teacher, *teachers_of(experiment), *folds, *students]
+    names = [job.name for job in every]
     if only is not None and only not in names:
         raise UserError(f"--model {only}: no such model in {folder.root}{did_you_mean(only, names)}")
-    given = [teacher] if imported(PredictionLog.open(folder.predictions)) else []
-    over = [(job, rows) for job in (teacher, *students) if job not in given] + [(job, part) for job in folds]
-    open_ = [job for job, upto in over if not worker.finished(folder, job, upto)]
-    todo = [job for job in open_ if only in (None, job.name)]
-    if not todo:
+    given = {TEACHER} if _imported(folder, experiment) else set()
+    open_ = {job.name: job for job in every if job.name not in given
+             and not worker.finished(folder, job, part if job.fold is not None else rows)}  # fmt: skip
+    if not (todo := [job for job in open_.values() if only in (None, job.name)]):
         return _say(f"training: nothing to do, {only or 'every model'} is already trained")
-    early = [job for job in todo if job.distill is None or job.distill.weight == 0]
-    late = [job for job in todo if job not in early]
-    if late and teacher in open_ and teacher not in early:
-        raise UserError(f"{folder.root}: the teacher is not trained yet; run: recdistill train {folder.root}")
-    missing = [job for job in folds if job in open_ and job not in early]
-    if missing and any(job.distill and job.distill.signals == "crossfit" for job in late):
-        raise UserError(f"{folder.root}: {missing[0].name} is not trained yet; run: recdistill train {folder.root}")
     with worker.crew(folder, experiment) as train, _bars() as show:
-        for name, at in train(early):
-            show(name, at)
-        for job in {job.distill.signals: job for job in late if job.distill}.values():
-            worker.trainer_of(folder, experiment, job)  # joins the signals once for all
-        for name, at in train(late):
-            show(name, at)
+        while todo:
+            ready = [job for job in todo if not _awaited(experiment, job, folds, open_)]
+            if not ready:
+                missing = _awaited(experiment, todo[0], folds, open_)[0]
+                raise UserError(f"{folder.root}: {missing} is not trained yet; run: recdistill train {folder.root}")
+            for job in {str((job.distill, heard_by(experiment, job))): job for job in ready if job.hears}.values():
+                worker.trainer_of(folder, experiment, job)  # joins the signals once for all
+            for name, at in train(ready):
+                show(name, at)
+            for job in ready:
+                del open_[job.name]
+            todo = [job for job in todo if job.name in open_]
+
+
+def _awaited(experiment: Experiment, job: Job, folds: list[Job], open_: dict[str, Job]) -> list[str]:
+    """Return who is to be trained before a job, of those that are not yet."""
+    crossfit = job.hears and job.distill is not None and job.distill.signals == "crossfit"
+    heard = [*heard_by(experiment, job), *([fold.name for fold in folds] if crossfit else [])]
+    return [name for name in heard if name in open_]
+
+
+def _imported(folder: RunFolder, experiment: Experiment) -> str | None:
+    """Return the file that the teacher was imported from; UserError where students ask for more than such a one can say."""
+    file = imported(PredictionLog.open(folder.predictions))
+    asking = [name for name, student in experiment.students.items() if student.distill.candidates]
+    if file and asking:
+        raise UserError(f"{folder.root}: a teacher imported from a file says nothing of candidates; set students.{asking[0]}.distill."
+                        "candidates to 0")  # fmt: skip
+    return file
 
 
 @contextmanager
@@ -166,20 +183,20 @@ def evaluate_stage(folder: RunFolder, experiment: Experiment) -> Summary:
 def _facts(folder: RunFolder, experiment: Experiment) -> tuple[ModelFacts, dict[str, StudentModels]]:
     """Return what the checkpoints tell of the trained models."""
     store = _store(folder)
-    teacher, students = worker.jobs_of(experiment)
+    teacher, students = jobs_of(experiment)
     file = imported(PredictionLog.open(folder.predictions))
     for job in students if file else (teacher, *students):
         if not worker.finished(folder, job, len(store)):
             raise UserError(f"{folder.root}: {job.name} is not trained to the end; run: recdistill train {folder.root}")
 
-    def facts(job: worker.Job) -> ModelFacts:
+    def facts(job: Job) -> ModelFacts:
         settings = settings_of(job.config, job.distill)
         return ModelFacts(job.name, job.seed, own_shift(job.config), *worker.facts_of(folder, job), settings)
 
     by_name = {job.name: facts(job) for job in students}
     paired = {
         name: StudentModels([by_name[raw.name] for raw, _ in pairs], [by_name[distilled.name] for _, distilled in pairs])
-        for name, pairs in worker.pairs_of(experiment).items()
+        for name, pairs in pairs_of(experiment).items()
     }
     if file:
         return ModelFacts(teacher.name, 0, own_shift(teacher.config), None, None, None, 1.0, {"imported": file}), paired

@@ -24,6 +24,7 @@ from recdistill.evaluate.summary import write_summary
 from recdistill.learn import worker
 from recdistill.learn.folder import RunFolder
 from recdistill.learn.ingest import hand_over, handed_over, ingest, open_tables
+from recdistill.learn.jobs import TEACHER, Job, jobs_of, pairs_of, teachers_of
 from recdistill.pipeline import console, open_run, print_summary, train_stage
 from recdistill.stream.about import ModelAbout, read_about
 from recdistill.stream.broker import local_nats, server_url
@@ -40,12 +41,14 @@ from recdistill.tables import EventLog, PredictionLog, VerdictLog
 __all__ = ["batch_stage", "roles_of", "run_child", "run_role", "run_stream", "score_stage"]
 
 STATUS_EVERY = 10.0  # seconds
+PLAIN = {"hears": [TEACHER], "candidates": 0, "start": 0.0, "share": 1.0}  # what a stream knows of a student's ways to listen
 
 
 def run_stream(experiment: Experiment, data: Path | None, out: Path | None, role: str | None) -> None:
     """Run the whole stream, or one role of it, until its source has ended; run it again to resume."""
     folder = RunFolder(out or Path("runs") / experiment.name)
     where = str(data.resolve()) if data else ""
+    _check(experiment)
     if role is not None and role != "batch":
         folder.belongs(experiment, where)
         return run_role(folder, experiment, data, role)
@@ -54,6 +57,17 @@ def run_stream(experiment: Experiment, data: Path | None, out: Path | None, role
         if role is None:
             _run_all(folder, experiment, data)
             score_stage(folder, experiment)
+
+
+def _check(experiment: Experiment) -> None:
+    """Raise UserError for what a batch run knows and a stream does not."""
+    for name, teacher in {TEACHER: experiment.teacher, **experiment.teachers}.items():
+        if not teacher.stale.fresh:
+            raise UserError(f"{name}.stale: a stream's teachers speak with their newest weights; use recdistill run")
+    for name, student in experiment.students.items():
+        for key, plain in PLAIN.items():
+            if getattr(student.distill, key) != plain:
+                raise UserError(f"students.{name}.distill.{key}: a stream knows only {plain}; use recdistill run")
 
 
 def batch_stage(folder: RunFolder, experiment: Experiment, data: Path | None) -> None:
@@ -67,14 +81,8 @@ def batch_stage(folder: RunFolder, experiment: Experiment, data: Path | None) ->
     VerdictLog.create(folder.verdicts)
     if rows:
         with console.status("building the store"):
-            store = build_store(folder.store, events, behaviors, {"events": versions["events"], "behaviors": versions.get("behaviors")})
+            build_store(folder.store, events, behaviors, {"events": versions["events"], "behaviors": versions.get("behaviors")})
         train_stage(folder, experiment, None)
-        todo = [job for job in worker.teachers_of(experiment) if not worker.finished(folder, job, len(store))]
-        if todo:
-            with worker.crew(folder, experiment) as train:
-                for name, at in train(todo):
-                    if at.done == at.total:
-                        console.print(f"{name:<26} {at.rows_per_second:>9,.0f} rows/s", soft_wrap=True)
 
 
 def roles_of(folder: RunFolder, experiment: Experiment) -> tuple[list[str], list[str]]:
@@ -83,9 +91,9 @@ def roles_of(folder: RunFolder, experiment: Experiment) -> tuple[list[str], list
     return [*publish, *readers_of(experiment), "gate", *_models(experiment)], ["compact"]
 
 
-def _models(experiment: Experiment) -> dict[str, worker.Job]:
-    teacher, students = worker.jobs_of(experiment)
-    return {job.name: job for job in (teacher, *worker.teachers_of(experiment), *students)}
+def _models(experiment: Experiment) -> dict[str, Job]:
+    teacher, students = jobs_of(experiment)
+    return {job.name: job for job in (teacher, *teachers_of(experiment), *students)}
 
 
 def run_role(folder: RunFolder, experiment: Experiment, data: Path | None, role: str) -> None:
@@ -167,16 +175,16 @@ def score_stage(folder: RunFolder, experiment: Experiment) -> None:
 
 
 def _facts(folder: RunFolder, experiment: Experiment) -> tuple[ModelFacts, dict[str, StudentModels]]:
-    teacher, students = worker.jobs_of(experiment)
+    teacher, students = jobs_of(experiment)
     facts = {job.name: _model_facts(folder, job) for job in (teacher, *students)}
     paired = {
         name: StudentModels([facts[raw.name] for raw, _ in pairs], [facts[distilled.name] for _, distilled in pairs])
-        for name, pairs in worker.pairs_of(experiment).items()
+        for name, pairs in pairs_of(experiment).items()
     }
     return facts[teacher.name], paired
 
 
-def _model_facts(folder: RunFolder, job: worker.Job) -> ModelFacts:
+def _model_facts(folder: RunFolder, job: Job) -> ModelFacts:
     latest = stream_checkpoints(folder, job.name).latest()
     if latest is None:
         raise UserError(f"{folder.root}: {job.name} has streamed nothing yet; run: recdistill stream CONFIG")

@@ -16,9 +16,9 @@ import torch
 from recdistill.config import Experiment
 from recdistill.data.readers import open_log
 from recdistill.evaluate.metrics import auc, normalized_entropy
-from recdistill.learn import worker
 from recdistill.learn.checkpoint import Checkpoint
 from recdistill.learn.folder import RunFolder
+from recdistill.learn.jobs import TEACHER, jobs_of
 from recdistill.stream.about import IngestAbout, ModelAbout, read_about, to_metadata
 from recdistill.stream.gate import run_gate
 from recdistill.stream.journal import Journal
@@ -61,7 +61,7 @@ class Tables:
         PredictionLog.create(self.folder.predictions, self.schema.tasks)
         self.verdicts = VerdictLog.create(self.folder.verdicts)
         self.events.mark("handover", 0, {})
-        self.models = {job.name: job for jobs in [worker.jobs_of(experiment)] for job in (jobs[0], *jobs[1])}
+        self.models = {job.name: job for jobs in [jobs_of(experiment)] for job in (jobs[0], *jobs[1])}
 
     def ingest(self, rows: pl.DataFrame, outcomes: pl.DataFrame | None = None) -> None:
         """Commit all samples as ingest would, and each outcome before the first samples that are later than it."""
@@ -84,12 +84,12 @@ class Tables:
         told = list(said)
         for k, each in enumerate(told):
             about = replace(read_about(ModelAbout, each.about) or ModelAbout(), end=k + 1 == len(told))
-            log.append(each.rows, model=worker.TEACHER, version=each.version, kind="imported", writer="scripted", sequence=k,
+            log.append(each.rows, model=TEACHER, version=each.version, kind="imported", writer="scripted", sequence=k,
                        metadata={**each.about, **to_metadata(about)}, new_samples=True)  # fmt: skip
 
     def verdict(self, versions: Iterable[int], verdict: str) -> None:
         """Say of versions of the teacher that they are good (all rows), or what `verdict` says; in one commit."""
-        rows = [VerdictLog.row(worker.TEACHER, version, verdict, rows=10**9) for version in versions]  # type: ignore[arg-type]
+        rows = [VerdictLog.row(TEACHER, version, verdict, rows=10**9) for version in versions]  # type: ignore[arg-type]
         if rows:
             self.verdicts.append(pl.concat(rows), writer="scripted", sequence=self.verdicts.last_sequence("scripted") + 1)
 
@@ -131,7 +131,7 @@ class Tables:
 def said_by(tables: Tables) -> list[Said]:
     """Return what the real teacher of a run said, commit by commit."""
     log = PredictionLog.open(tables.folder.predictions)
-    found: list[Commit] = [c for c in log.commits(-1) if c.parts and c.about.get("model") == worker.TEACHER]
+    found: list[Commit] = [c for c in log.commits(-1) if c.parts and c.about.get("model") == TEACHER]
     return [Said(int(c.about["model_version"]), log.read(c).drop("model", "date", "version", "kind"),
                  {k: v for k, v in c.about.items() if k not in ("model", "model_version")}) for c in found]  # fmt: skip
 

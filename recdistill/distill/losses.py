@@ -5,6 +5,7 @@ Notation: z student logit, t teacher logit, s the sigmoid, tau the temperature. 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
@@ -14,7 +15,7 @@ from torch.nn import functional
 
 from recdistill.distill.debias import KeepRates, true_log_odds
 
-__all__ = ["Loss", "Settings", "bernoulli_kl", "label_loss", "late_mass", "objective", "share_heard", "signal_loss"]
+__all__ = ["Loss", "Settings", "bernoulli_kl", "label_loss", "late_mass", "objective", "scaled_label", "share_heard", "signal_loss"]
 
 Loss = Literal["cross-entropy", "kl", "mse"]
 Rates = KeepRates | Sequence[KeepRates]  # of all tasks alike, or per task
@@ -29,6 +30,10 @@ class Settings(Protocol):
     def temperature(self) -> float: ...
     @property
     def space(self) -> Literal["posterior", "student"]: ...
+    @property
+    def towers(self) -> Literal["decoupled", "single", "signal-only"]: ...
+    @property
+    def label_scale(self) -> float: ...
 
 
 def _known(values: Tensor) -> tuple[Tensor, Tensor]:
@@ -65,14 +70,21 @@ def bernoulli_kl(teacher: Tensor, student: Tensor) -> Tensor:
     return (p * (teacher - student) + functional.softplus(student) - functional.softplus(teacher)).clamp(min=0)
 
 
-def signal_loss(kind: Loss, student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
-    """Return the mean over present signals of
+def scaled_label(teacher: Tensor, scale: float) -> Tensor:
+    """Return the log-odds of min(scale * s(t), 1), finite (ExFM, equation 4): a target that is no probability any more."""
+    target = (functional.logsigmoid(teacher) + math.log(scale)).clamp(max=-1e-6)
+    return target - torch.log(-torch.expm1(target))
+
+
+def signal_loss(kind: Loss, student: Tensor, teacher: Tensor, temperature: float = 1.0, weights: Tensor | None = None) -> Tensor:
+    """Return the mean over present signals, each times its task's entry of `weights` [K], of
 
     cross-entropy: tau^2 [softplus(z / tau) - s(t / tau) z / tau]      (Rec-Distill, equation 8)
     kl:            tau^2 KL(s(t / tau) || s(z / tau))                  (equation 2; same gradient as cross-entropy)
     mse:           (s(z) - s(t))^2                                     (equation 9; its gradient dies at saturation)
     """
     target, share = _known(teacher)
+    share = share if weights is None else share * weights
     if kind == "mse":
         return ((torch.sigmoid(student) - torch.sigmoid(target)).square() * share).sum()
     z, t = (student, target) if temperature == 1 else (student / temperature, target / temperature)
@@ -90,24 +102,30 @@ def _targets(head: Tensor, signals: Tensor, space: str, own: Rates, teacher: Rat
 
 
 def objective(main: Tensor, aux: Tensor | None, labels: Tensor, signals: Tensor, settings: Settings | None,
-              weight: float, own: Rates, teacher: Rates, mass: Tensor | None = None) -> Tensor:  # fmt: skip
+              weight: float | Tensor, own: Rates, teacher: Rates, mass: Tensor | None = None) -> Tensor:  # fmt: skip
     """Return the loss of a step.
+
+    weight: alpha, of all tasks or float32 [K].
 
     mass: [B, K], of each label's softplus(z), where it is not 1: w beside labels of w y is importance w; 0 beside a label of 1
     is CE(1, s(z)) - CE(0, s(z)), which takes a negative back that was learned before and puts a positive in its place.
 
     decoupled: CE(y, s(z_M)) + CE(y, s(z_A)) + alpha D(p_T, z_A)    (Rec-Distill, equations 6 and 7)
+    signal-only: CE(y, s(z_M)) + alpha D(p_T, z_A)                   (ExFM, equation 5)
     single:    CE(y, s(z)) + alpha D(p_T, z)
     Without `settings` or signals labels alone count. The main tower of two gets exactly zero gradient from the signal.
     """
     target, share = _known(labels)
     total = _cross_entropy(main, target, share, mass)
-    if aux is not None:
+    if aux is not None and (settings is None or settings.towers != "signal-only"):
         total = total + _cross_entropy(aux, target, share, mass)
-    if settings is not None and weight:
-        student, said = _targets(main if aux is None else aux, signals, settings.space, own, teacher)
-        total = total + weight * signal_loss(settings.loss, student, said, settings.temperature)
-    return total
+    if settings is None or (isinstance(weight, float) and not weight):
+        return total
+    student, said = _targets(main if aux is None else aux, signals, settings.space, own, teacher)
+    said = said if settings.label_scale == 1 else scaled_label(said, settings.label_scale)
+    if isinstance(weight, Tensor):
+        return total + signal_loss(settings.loss, student, said, settings.temperature, weight)
+    return total + weight * signal_loss(settings.loss, student, said, settings.temperature)
 
 
 def share_heard(signals: Tensor) -> float:

@@ -52,7 +52,14 @@ def settings_of(config: ModelConfig, distill: DistillConfig | None) -> dict[str,
     named: dict[str, Setting] = {name: getattr(config, name) for name in LEARNING}
     if (config.sampling.positive, config.sampling.negative) != (1.0, 1.0):
         named["sampling"] = f"k+ {config.sampling.positive:g}, k- {config.sampling.negative:g}"
-    if distill is not None and distill.weight != 0:
-        named |= {"weight": distill.weight, "towers": distill.towers, "loss": distill.loss, "space": distill.space}
-        named |= {"gate": distill.gate.start, "signals": distill.signals}
+    if distill is not None and distill.listens:
+        named["weight"] = _weight(distill.weight)
+        named |= {"towers": distill.towers, "loss": distill.loss, "space": distill.space}
+        named |= {"gate": distill.gate.start, "signals": distill.signals, "hears": ", ".join(distill.hears)}
+        named |= {"candidates": distill.candidates} if distill.candidates else {}
     return named
+
+
+def _weight(weight: Setting | dict[str, float]) -> Setting:
+    """Return a weight as one setting, also where it is one per task."""
+    return ", ".join(f"{task} {one:g}" for task, one in weight.items()) if isinstance(weight, dict) else weight

@@ -123,7 +123,7 @@ class RunFolder:
     def _compare(self, found: object, mine: object) -> None:
         old, new = _flat(found), _flat(mine)
         free = ("experiment.evaluate.", "experiment.processes", "experiment.stream.speed", "experiment.stream.patience_s",
-                "experiment.stream.teachers.", "experiment.stream.source.options.")  # fmt: skip
+                "experiment.teachers.", "experiment.stream.source.options.")  # fmt: skip
         changed = sorted(
             key for key in old.keys() | new.keys() if old.get(key) != new.get(key) and not key.startswith(free)
         )

@@ -23,7 +23,8 @@ from recdistill.data import SampleStore
 from recdistill.errors import UserError
 from recdistill.learn.checkpoint import checksum
 from recdistill.learn.folder import RunFolder
-from recdistill.learn.worker import TEACHER, jobs_of, learned_rates
+from recdistill.learn.jobs import TEACHER, jobs_of
+from recdistill.learn.worker import learned_rates
 from recdistill.tables import EventLog, PredictionLog
 
 __all__ = ["Imported", "import_predictions", "imported"]

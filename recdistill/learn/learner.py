@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +12,14 @@ from torch import Tensor
 
 from recdistill.config import DistillConfig, ModelConfig, SamplingConfig
 from recdistill.data import Batch
-from recdistill.distill import AutoWeight, KeepRates, StartGate, late_mass, objective, share_heard
-from recdistill.errors import RecdistillError
+from recdistill.data.slices import SLICES, Slicer
+from recdistill.distill import Adapter, AutoWeight, KeepRates, StartGate, late_mass, objective, share_heard, signal_loss
+from recdistill.errors import RecdistillError, UserError, did_you_mean
 from recdistill.models import GrowableTable, Towers, table_modules
 
 __all__ = ["Learner", "StepResult"]
 
+ONE_SLICE = Slicer()
 MEASURE_EVERY = 20  # steps between two measurements of the gradients for an automatic weight
 
 
@@ -33,23 +35,29 @@ class Learner:
     """A network that learns by steps. Without `distill` (teacher) or with weight 0 (raw student) labels alone count.
 
     own, teacher: the keep rates under which each learned, the log's times its own, one for all tasks or one per task.
+    tasks: their names, for weights by task; slicer: of the gate. UserError for a weight of a task that there is not.
     """
 
     def __init__(
         self, network: Towers, config: ModelConfig, distill: DistillConfig | None = None,
         own: Sequence[KeepRates] = (KeepRates(),), teacher: Sequence[KeepRates] = (KeepRates(),),
+        tasks: Sequence[str] = (), slicer: Slicer = ONE_SLICE,
     ) -> None:  # fmt: skip
-        self.network, self.distill = network, distill
+        self.network, self.distill, self.slicer = network, distill, slicer
+        self.weights = _by_task(distill.weight, tasks) if distill and isinstance(distill.weight, dict) else None
         self.own, self.teacher = tuple(own), tuple(teacher)
         self.shift = KeepRates(config.sampling.positive, config.sampling.negative).shift  # over the log's labels
         self.tables: list[GrowableTable] = table_modules(network)
         self.optimiser = torch.optim.Adam(network.parameters(), lr=config.dense_rate, fused=True)
         self.auto = AutoWeight(distill.auto_fraction) if distill and distill.weight == "auto" else None
         self.gate = (
-            StartGate(distill.gate.margin, distill.gate.window, self.shift, self.shift + teacher[0].shift - own[0].shift)
+            StartGate(distill.gate.margin, distill.gate.window, self.shift, self.shift + teacher[0].shift - own[0].shift,
+                      sigmas=distill.gate.sigmas, slices=SLICES)
             if distill and distill.gate.start != "always"
             else None
         )
+        heard = distill.adapter if distill and network.adapted is not None else None
+        self.adapter = Adapter(max(len(tasks), 1), heard.hidden, heard.rate) if heard else None
         self.sampling: SamplingConfig = config.sampling
         self.steps = 0
 
@@ -68,7 +76,8 @@ class Learner:
         dropped = ~keep[:, None].repeat_interleave(batch.each, 0)
         labels = batch.labels.masked_fill(dropped, math.nan)
         hidden = self.network.backbone(batch)
-        main, aux = self.network.heads(hidden)
+        scale = self.distill.gradient_scale if self.distill else 1.0
+        main, aux = self.network.heads(hidden, scale)
         signals = self._signals(batch, main.detach()).masked_fill(dropped, math.nan)
         weight = self._weight(hidden, main, aux, labels, signals)
         mass = None
@@ -78,6 +87,9 @@ class Learner:
             mass = late_mass(main.detach(), labels, late)
             labels = labels * mass
         loss = objective(main, aux, labels, signals, self.distill, weight, self.own, self.teacher, mass)
+        if self.adapter is not None and self.distill and self.distill.adapter:
+            second = self.adapter.learn(signals, labels)
+            loss = loss + self.distill.adapter.weight * signal_loss("cross-entropy", self.network.adapted_head(hidden, scale), second)
         self.optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         self._check(loss, batch)
@@ -88,16 +100,19 @@ class Learner:
         return StepResult(main.detach()[:: batch.each], share_heard(signals[:: batch.each]))
 
     def _signals(self, batch: Batch, main: Tensor) -> Tensor:
-        """Return the batch's signals, all missing while the gate is closed."""
-        if self.gate is not None and not self.gate.update(batch.labels, batch.signals, main):
-            return torch.full_like(batch.signals, math.nan)
-        return batch.signals
+        """Return the batch's signals, missing where the gate is closed."""
+        if self.gate is None:
+            return batch.signals
+        may = self.gate.update(batch.labels, batch.signals, main, self.slicer.of_batch(batch))
+        return batch.signals.masked_fill(~may[:, None], math.nan)
 
-    def _weight(self, hidden: Tensor, main: Tensor, aux: Tensor | None, labels: Tensor, signals: Tensor) -> float:
+    def _weight(self, hidden: Tensor, main: Tensor, aux: Tensor | None, labels: Tensor, signals: Tensor) -> float | Tensor:
         if self.distill is None:
             return 0.0
+        if self.weights is not None:
+            return self.weights
         if self.auto is None:
-            return float(self.distill.weight)
+            return float(self.distill.weight)  # type: ignore[arg-type]
         if self.steps % MEASURE_EVERY == 0:
             label_only = objective(main, aux, labels, signals, self.distill, 0.0, self.own, self.teacher)
             both = objective(main, aux, labels, signals, self.distill, 1.0, self.own, self.teacher)
@@ -127,6 +142,9 @@ class Learner:
         state: dict[str, Any] = {"steps": self.steps}
         state |= {"auto": self.auto.state_dict()} if self.auto else {}
         state |= {"gate": self.gate.state_dict()} if self.gate else {}
+        if self.adapter:
+            values, state["adapter"] = self.adapter.state()
+            tensors |= {f"adapter/{name}": value for name, value in values.items()}
         return tensors, state
 
     def restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
@@ -149,3 +167,14 @@ class Learner:
             self.auto.load_state_dict(state["auto"])
         if self.gate:
             self.gate.load_state_dict(state["gate"])
+        if self.adapter:
+            own = {k.removeprefix("adapter/"): v for k, v in tensors.items() if k.startswith("adapter/")}
+            self.adapter.restore(own, state["adapter"])
+
+
+def _by_task(weight: Mapping[str, float], tasks: Sequence[str]) -> Tensor:
+    """Return float32 [K], 0 for a task that is not named."""
+    for name in weight:
+        if name not in tasks:
+            raise UserError(f"distill.weight: no task '{name}'{did_you_mean(name, tasks)}")
+    return torch.tensor([weight.get(task, 0.0) for task in tasks])

@@ -25,7 +25,7 @@ import torch
 from recdistill.data import Batch, BatchBuilder, SampleStore, prefetch
 from recdistill.data.candidates import Candidates
 from recdistill.learn.checkpoint import Checkpoint, Checkpoints
-from recdistill.learn.learner import Learner
+from recdistill.learn.learner import Learner, StepResult
 from recdistill.learn.plan import Plan, Step, kept
 from recdistill.learn.signals import CANDIDATES
 from recdistill.tables import PredictionLog
@@ -142,7 +142,7 @@ class Trainer:
             if asked is not None and others is not None:
                 said = self.learner.predict(asked).clamp(-HIGHEST, HIGHEST)
                 others[at : at + len(step.rows)] = said.view(len(step.rows), *others.shape[1:]).numpy()
-            result = self.learner.learn(batch, learn)
+            result = self.learner.learn(batch, learn) if step.learn else StepResult(self.learner.predict(batch), 0.0)
             if step.record:
                 logits[at : at + len(step.rows)] = result.logits.numpy()
                 at += len(step.rows)

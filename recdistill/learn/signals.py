@@ -14,9 +14,10 @@ from recdistill.data.columns import create_column, open_column, read_json, write
 from recdistill.tables import PredictionLog
 from recdistill.tables.rawbytes import from_bytes
 
-__all__ = ["CANDIDATES", "join_candidates", "join_column"]
+__all__ = ["CANDIDATES", "CHUNK", "join_candidates", "join_column", "kept_column"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
+CHUNK = 1 << 17  # rows of a column held in memory at a time
 CANDIDATES = "candidates"  # the channel: float16 [count, K] per sample
 
 
@@ -40,7 +41,7 @@ def join_column(folder: Path, store: SampleStore, predictions: PredictionLog, mo
                 mine = (at >= low) & (at < high)
                 column[at[mine]] = said.select(names).to_numpy()[mine]
 
-    return _kept(folder, "logits", pinned, (len(store), len(store.tasks)), "float32", fill)
+    return kept_column(folder, "logits", pinned, (len(store), len(store.tasks)), "float32", fill)
 
 
 def join_candidates(folder: Path, store: SampleStore, predictions: PredictionLog, model: str) -> Array:
@@ -54,10 +55,10 @@ def join_candidates(folder: Path, store: SampleStore, predictions: PredictionLog
             at = store.positions(said["sample_id"].to_numpy())[has]
             column[at[at >= 0]] = held.view(np.float16).reshape(len(at), -1, tasks)[at >= 0]
 
-    return _kept(folder, CANDIDATES, pinned, (len(store), width // 2 // tasks, tasks), "float16", fill)
+    return kept_column(folder, CANDIDATES, pinned, (len(store), width // 2 // tasks, tasks), "float16", fill)
 
 
-def _kept(folder: Path, name: str, pinned: object, shape: tuple[int, ...], dtype: str, fill: Callable[[Array], None]) -> Array:
+def kept_column(folder: Path, name: str, pinned: object, shape: tuple[int, ...], dtype: str, fill: Callable[[Array], None]) -> Array:
     """Return the column that `fill` writes into NaN, or the one that is there already of what is `pinned`."""
     about = folder / "signals.json"
     if about.exists() and read_json(about) == pinned:

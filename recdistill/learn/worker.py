@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -21,101 +20,33 @@ import numpy as np
 import torch
 from torch import nn
 
-from recdistill.config import DistillConfig, Experiment, ModelConfig, StudentConfig
+from recdistill.config import Experiment, ModelConfig
 from recdistill.data import BatchBuilder, SampleStore
-from recdistill.data.builder import Beside
 from recdistill.data.candidates import Candidates
 from recdistill.data.encoder import field_counts
 from recdistill.data.sampling import rates_per_task
+from recdistill.data.slices import Slicer
 from recdistill.distill import KeepRates
 from recdistill.errors import RecdistillError, UserError
 from recdistill.learn.checkpoint import Checkpoints
-from recdistill.learn.crossfit import CROSSFIT, FoldTrainer, folds_of
-from recdistill.learn.folder import RunFolder, fingerprint, locked
+from recdistill.learn.crossfit import FoldTrainer, folds_of
+from recdistill.learn.folder import RunFolder, locked
+from recdistill.learn.heard import heard
 from recdistill.learn.ingest import handed_over
+from recdistill.learn.jobs import TEACHER, Job
 from recdistill.learn.learner import Learner
 from recdistill.learn.loop import Progress, Totals, Trainer
 from recdistill.learn.plan import Plan
-from recdistill.learn.signals import CANDIDATES, join_candidates, join_column
+from recdistill.learn.signals import CANDIDATES
 from recdistill.models import TableOptions, Towers, build_backbone
 from recdistill.tables import EventLog, EventSchema, PredictionLog
 
 __all__ = [
-    "TEACHER", "Job", "channels_of", "check_models", "crew", "crossfit_rows", "facts_of", "finished", "folds_of_teacher", "jobs_of",
-    "learned_rates", "learner_of", "pairs_of", "parameters", "teachers_of", "trainer_of",
+    "channels_of", "check_models", "crew", "crossfit_rows", "facts_of", "finished", "learned_rates", "learner_of", "parameters",
+    "trainer_of",
 ]  # fmt: skip
 
-TEACHER = "teacher"
 Array = np.ndarray[Any, np.dtype[Any]]
-
-
-@dataclass(frozen=True)
-class Job:
-    """One model to train. `distill` is None for teachers and has weight 0 for raw students; fold: which one it is to score."""
-
-    name: str
-    config: ModelConfig
-    distill: DistillConfig | None
-    seed: int
-    block_rows: int
-    fold: int | None = None
-
-    @property
-    def hears(self) -> bool:
-        """Return whether the model learns from a teacher."""
-        return self.distill is not None and self.distill.weight != 0
-
-    @property
-    def run(self) -> str:
-        """Return the hash of the job's configuration."""
-        distill = self.distill.model_dump(mode="json") if self.distill else None
-        return fingerprint(self.config.model_dump(mode="json"), distill, self.seed)
-
-    @property
-    def writer(self) -> str:
-        """Return the job's name as a writer of predictions."""
-        return f"{self.name}@{self.run}"
-
-
-def pairs_of(experiment: Experiment) -> dict[str, list[tuple[Job, Job]]]:
-    """Return per student, seed by seed, its (raw, distilled) jobs, equal but for the weight.
-
-    Students that differ only in how they are distilled have their raw jobs in common, under the name of the first.
-    """
-    trained: dict[str, Job] = {}
-
-    def raw(name: str, config: StudentConfig, seed: int) -> Job:
-        alone = DistillConfig(weight=0.0, towers=config.distill.towers)
-        config = config.model_copy(update={"distill": alone})
-        job = Job(f"{name}.raw.s{seed}", config, alone, seed, experiment.checkpoint_rows)
-        return trained.setdefault(fingerprint(config.model_dump(mode="json"), seed), job)
-
-    def distilled(name: str, config: StudentConfig, seed: int) -> Job:
-        return Job(f"{name}.distilled.s{seed}", config, config.distill, seed, experiment.checkpoint_rows)
-
-    return {
-        name: [(raw(name, config, seed), distilled(name, config, seed)) for seed in experiment.evaluate.seeds]
-        for name, config in experiment.students.items()
-    }
-
-
-def jobs_of(experiment: Experiment) -> tuple[Job, list[Job]]:
-    """Return (the teacher's job, the students', seed by seed)."""
-    teacher = Job(TEACHER, experiment.teacher, None, 0, experiment.checkpoint_rows)
-    by_seed = zip(*pairs_of(experiment).values(), strict=True)
-    students = {job.name: job for pairs in by_seed for pair in pairs for job in pair}
-    return teacher, list(students.values())
-
-
-def teachers_of(experiment: Experiment) -> list[Job]:
-    """Return the jobs of the teachers that stream beside the first."""
-    return [Job(f"{TEACHER}-{name}", config, None, 0, experiment.checkpoint_rows) for name, config in experiment.stream.teachers.items()]
-
-
-def folds_of_teacher(experiment: Experiment) -> list[Job]:
-    """Return the jobs of the teachers that cross-fitted signals come from, none where no student hears them."""
-    count = experiment.crossfit.folds if experiment.crossfits else 0
-    return [Job(f"{TEACHER}.fold{k}", experiment.teacher, None, 0, experiment.checkpoint_rows, k) for k in range(count)]
 
 
 def crossfit_rows(folder: RunFolder, experiment: Experiment, rows: int) -> int:
@@ -129,7 +60,7 @@ def crossfit_rows(folder: RunFolder, experiment: Experiment, rows: int) -> int:
 def check_models(experiment: Experiment) -> None:
     """Raise UserError for a model that cannot be built as the experiment says; no weight is allocated."""
     with torch.device("meta"):
-        for config in (experiment.teacher, *experiment.students.values(), *experiment.stream.teachers.values()):
+        for config in (experiment.teacher, *experiment.students.values(), *experiment.teachers.values()):
             _backbone(config, 0, fields=1, slots=1, actions=2)
 
 
@@ -144,20 +75,23 @@ def build_network(job: Job, schema: EventSchema, actions: int) -> Towers:
     """Return the job's network; raw and distilled of one seed start from equal weights."""
     torch.manual_seed(job.seed)
     backbone = _backbone(job.config, job.seed, *field_counts(schema), actions)
-    decoupled = job.distill is not None and job.distill.towers == "decoupled"
-    return Towers(backbone, len(schema.tasks), layout="decoupled" if decoupled else "single")
+    two = job.distill is not None and job.distill.towers != "single"
+    adapted = job.hears and job.distill is not None and job.distill.adapter is not None
+    return Towers(backbone, len(schema.tasks), layout="decoupled" if two else "single", adapted=adapted)
 
 
-def learner_of(folder: RunFolder, job: Job, labels: Array, actions: int) -> tuple[Learner, dict[str, str]]:
+def learner_of(folder: RunFolder, job: Job, labels: Array, actions: int,
+               teacher: Sequence[KeepRates] | None) -> tuple[Learner, dict[str, str]]:  # fmt: skip
     """Return a job's new learner, and what its commits say of it: its configuration's hash and the keep rates it learns under.
 
-    labels: [N, K], of the log so far, to tell what sampling by the first task does to the others.
+    labels: [N, K], of the log so far, to tell what sampling by the first task does to the others. teacher: the keep rates per
+    task that are in what it hears, None for one that hears nobody.
     """
-    predictions, schema = PredictionLog.open(folder.predictions), EventLog.open(folder.tables / "events").schema
+    schema = EventLog.open(folder.tables / "events").schema
     learned = learned_rates(schema, labels, job)
     own = [KeepRates(*learned[task]) for task in schema.tasks]
-    teacher = _rates_of(predictions, TEACHER, schema.tasks) if job.hears else own
-    learner = Learner(build_network(job, schema, actions), job.config, job.distill, own, teacher)
+    slicer = Slicer.of(job.distill.gate.by if job.distill else None, schema)
+    learner = Learner(build_network(job, schema, actions), job.config, job.distill, own, teacher or own, schema.tasks, slicer)
     return learner, {"config": job.run, "keep_rates": json.dumps(learned)}
 
 
@@ -171,32 +105,17 @@ def learned_rates(schema: EventSchema, labels: Array, job: Job) -> dict[str, tup
 def trainer_of(folder: RunFolder, experiment: Experiment, job: Job) -> Trainer | FoldTrainer:
     """Return the trainer of a job over the run's store, its signals joined."""
     store, predictions = SampleStore(folder.store), PredictionLog.open(folder.predictions)
-    learner, metadata = learner_of(folder, job, store.labels, store.actions)
-    checkpoints, early = Checkpoints(folder.model(job.name)), crossfit_rows(folder, experiment, len(store))
+    early, schema = crossfit_rows(folder, experiment, len(store)), EventLog.open(folder.tables / "events").schema
+    told = heard(folder, experiment, job, store, predictions, schema, early)
+    learner, metadata = learner_of(folder, job, store.labels, store.actions, told.rates)
+    checkpoints = Checkpoints(folder.model(job.name))
     if job.fold is not None:
         return FoldTrainer(job.fold, folds_of(store, early, experiment.crossfit), learner, store,
                            BatchBuilder(store, job.config.history), _plan(job, early), predictions, checkpoints, job.writer,
                            {**metadata, "folds": experiment.crossfit.model_dump_json()})  # fmt: skip
-    schema = EventLog.open(folder.tables / "events").schema
-    candidates = Candidates.of(experiment.candidates, schema)
-    signals = _signals(folder, job, store, predictions, early) if job.hears else None
-    beside = _beside(folder, job, store, predictions, candidates)
-    asked = candidates if candidates.count and job.name == TEACHER else None
-    return Trainer(job.name, job.run, learner, store, BatchBuilder(store, job.config.history, signals, beside),
-                   _plan(job, len(store)), predictions, checkpoints, metadata, asked)  # fmt: skip
-
-
-def _signals(folder: RunFolder, job: Job, store: SampleStore, predictions: PredictionLog, early: int) -> Array:
-    if job.distill is not None and job.distill.signals == "crossfit":
-        return join_column(folder.root / "signals.crossfit", store, predictions, TEACHER, (CROSSFIT, early))
-    return join_column(folder.signals, store, predictions, TEACHER)
-
-
-def _beside(folder: RunFolder, job: Job, store: SampleStore, predictions: PredictionLog, candidates: Candidates) -> Beside | None:
-    if job.distill is None or not job.hears or not job.distill.candidates:
-        return None
-    said = join_candidates(folder.root / "signals.candidates", store, predictions, TEACHER)
-    return Beside(candidates, said[:, : job.distill.candidates])
+    asked = Candidates.of(experiment.candidates, schema) if experiment.candidates.count and job.name == TEACHER else None
+    return Trainer(job.name, job.run, learner, store, BatchBuilder(store, job.config.history, told.signals, told.beside),
+                   _plan(job, len(store), store.time), predictions, checkpoints, metadata, asked)  # fmt: skip
 
 
 def channels_of(experiment: Experiment, tasks: Sequence[str]) -> dict[str, int]:
@@ -205,21 +124,8 @@ def channels_of(experiment: Experiment, tasks: Sequence[str]) -> dict[str, int]:
     return {CANDIDATES: 2 * count * len(tasks)} if count else {}
 
 
-def _rates_of(predictions: PredictionLog, model: str, tasks: Sequence[str]) -> list[KeepRates]:
-    """Return the keep rates per task that `model` learned under, as its commits tell."""
-    newest = predictions.told(model)
-    entries = [newest] if newest and "stream" in newest else predictions.lineage(model)  # a stream's commits are many, and alike
-    said = {entry["keep_rates"] for entry in entries if "keep_rates" in entry}
-    if len(said) != 1:
-        raise UserError(
-            f"{predictions.path}: predictions of '{model}' tell {len(said)} keep rates, a student needs one: {sorted(said)}"
-        )
-    rates = json.loads(said.pop())
-    return [KeepRates(*rates[task]) for task in tasks]
-
-
-def _plan(job: Job, rows: int) -> Plan:
-    return Plan.of(job.config, rows, job.block_rows, job.seed)
+def _plan(job: Job, rows: int, times: Array | None = None) -> Plan:
+    return Plan.of(job.config, rows, job.block_rows, job.seed, times)
 
 
 def finished(folder: RunFolder, job: Job, rows: int) -> bool:

@@ -26,8 +26,8 @@ from recdistill.data.live import LiveStore
 from recdistill.data.sampling import kept
 from recdistill.killpoints import reach
 from recdistill.learn.checkpoint import Checkpoint, Checkpoints
+from recdistill.learn.jobs import Job
 from recdistill.learn.learner import Learner
-from recdistill.learn.worker import Job
 from recdistill.stream.about import Health, ModelAbout, Sums
 from recdistill.stream.delayed import Decisions
 from recdistill.stream.inbox import Inbox

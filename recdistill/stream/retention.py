@@ -12,7 +12,7 @@ import time
 from recdistill.config import Experiment
 from recdistill.learn.checkpoint import KEPT, Checkpoints
 from recdistill.learn.folder import RunFolder
-from recdistill.learn.worker import Job, jobs_of, teachers_of
+from recdistill.learn.jobs import Job, jobs_of, teachers_of
 from recdistill.stream.gate import STATE, WRITER
 from recdistill.stream.ingest import readers_of
 from recdistill.stream.setup import stream_checkpoints

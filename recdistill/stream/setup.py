@@ -12,9 +12,11 @@ from recdistill.data.store import SampleStore
 from recdistill.errors import UserError
 from recdistill.learn.checkpoint import Checkpoints
 from recdistill.learn.folder import RunFolder, locked
+from recdistill.learn.heard import rates_of
 from recdistill.learn.ingest import handed_over
+from recdistill.learn.jobs import TEACHER, Job
 from recdistill.learn.plan import Plan
-from recdistill.learn.worker import TEACHER, Job, learner_of
+from recdistill.learn.worker import learner_of
 from recdistill.stream.delayed import Decisions
 from recdistill.stream.inbox import Inbox
 from recdistill.stream.joiner import Joiner
@@ -44,7 +46,8 @@ def follower_of(folder: RunFolder, experiment: Experiment, job: Job, journal: Jo
     behaviors = (folder.tables / "behaviors").exists()
     store = LiveStore(folder.root / "live" / job.name, events.schema, base, behaviors)
     labels = base.labels if base else np.zeros((0, len(events.schema.tasks)), np.float32)
-    learner, metadata = learner_of(folder, job, labels, store.actions)
+    rates = rates_of(PredictionLog.open(folder.predictions), TEACHER, events.schema.tasks) if job.hears else None
+    learner, metadata = learner_of(folder, job, labels, store.actions, rates)
     blocks = 0
     if base is not None:
         blocks = Plan.of(job.config, len(base), job.block_rows, job.seed).blocks

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recdistill.distill import KeepRates, bernoulli_kl, label_loss, late_mass, objective, share_heard, signal_loss
+from recdistill.distill import KeepRates, bernoulli_kl, label_loss, late_mass, objective, scaled_label, share_heard, signal_loss
 
 LOGIT = st.floats(-12, 12)
 PAIRS = st.lists(st.tuples(LOGIT, LOGIT), min_size=1, max_size=8)
@@ -32,8 +32,8 @@ def kl(p, q):
     return p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q))
 
 
-def settings(loss="cross-entropy", temperature=1.0, space="posterior"):
-    return SimpleNamespace(loss=loss, temperature=temperature, space=space)
+def settings(loss="cross-entropy", temperature=1.0, space="posterior", towers="decoupled", label_scale=1.0):
+    return SimpleNamespace(loss=loss, temperature=temperature, space=space, towers=towers, label_scale=label_scale)
 
 
 @given(PAIRS, st.sampled_from([0.5, 1.0, 4.0]))
@@ -208,3 +208,31 @@ def test_a_negative_taken_back_and_the_positive_are_the_positive_alone(logit):
     no, yes = tensor([0.0]), tensor([1.0])
     instead = objective(z, None, yes, tensor([NAN]), None, 0.0, SAME, SAME, torch.zeros_like(z))
     assert float(label_loss(z, no) + instead) == pytest.approx(float(label_loss(z, yes)), abs=1e-9)
+
+
+def test_signal_only_keeps_the_labels_from_the_auxiliary_tower():
+    hidden, main, aux, labels, signals = heads()
+    z, a = hidden @ main, hidden @ aux
+    found = objective(z, a, labels, signals, settings(towers="signal-only"), 3.0, SAME, SAME)
+    torch.testing.assert_close(found, label_loss(z, labels) + 3 * signal_loss("cross-entropy", a, signals))
+
+
+@given(st.lists(st.floats(-30, 30), min_size=1, max_size=8), st.floats(0.1, 20))
+def test_label_scaling_is_exfms_equation_4(logits, scale):
+    t = torch.tensor(logits, dtype=torch.float64)
+    target = torch.sigmoid(scaled_label(t, scale))
+    torch.testing.assert_close(target, (scale * torch.sigmoid(t)).clamp(max=1), atol=2e-6, rtol=1e-6)
+    assert torch.isfinite(scaled_label(t.float(), scale)).all()
+
+
+def test_a_weight_per_task_is_the_sum_of_the_tasks_shares():
+    hidden, main, _, labels, signals = heads()
+    z = hidden @ main
+    both = objective(z, None, labels, signals, settings(), torch.tensor([2.0, 0.5]), SAME, SAME) - label_loss(z, labels)
+    alone = []
+    for k in (0, 1):
+        said = torch.full_like(signals, NAN)
+        said[:, k] = signals[:, k]
+        share = (~torch.isnan(said)).sum() / (~torch.isnan(signals)).sum()
+        alone.append(share * signal_loss("cross-entropy", z, said))
+    torch.testing.assert_close(both, 2.0 * alone[0] + 0.5 * alone[1])

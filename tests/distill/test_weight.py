@@ -64,7 +64,7 @@ def stream(rows, quality, seed=0, batches=40):
 
 
 def run(gate, batches, teacher=SAME, own=SAME):
-    return [gate.update(y, t + teacher.shift, z + own.shift) for y, t, z in batches]
+    return [bool(gate.update(y, t + teacher.shift, z + own.shift).all()) for y, t, z in batches]
 
 
 def test_gate_opens_once_for_a_better_teacher_and_never_for_a_worse_one():
@@ -83,9 +83,9 @@ def test_gate_closes_again_when_the_teacher_goes_bad():
 def test_gate_judges_each_batch_by_what_came_before_it():
     gate = StartGate(0.0, 10)
     y, t = torch.tensor([[1.0], [0.0]] * 50), torch.tensor([[5.0], [-5.0]] * 50)
-    assert not gate.update(y, t, 0 * t)
-    assert gate.update(y, -t, 0 * t)  # still open: this batch's own labels may not decide about it
-    assert not gate.update(y, t, 0 * t)
+    assert not gate.update(y, t, 0 * t).any()
+    assert gate.update(y, -t, 0 * t).all()  # still open: this batch's own labels may not decide about it
+    assert not gate.update(y, t, 0 * t).any()
 
 
 def test_gate_takes_the_sampling_out_of_both_sides():
@@ -101,9 +101,26 @@ def test_gate_counts_only_rows_with_both_label_and_signal():
     nan = math.nan
     y, t = torch.tensor([[1.0], [nan], [0.0]]), torch.tensor([[1.0], [1.0], [nan]])
     gate.update(y, t, torch.zeros(3, 1))
-    assert gate.rows == 1 and not gate.open  # one class has no entropy
+    assert gate.sums[0, 0] == 1 and not gate.open.any()  # one class has no entropy
     gate.update(torch.full((3, 1), nan), t, torch.zeros(3, 1))
-    assert gate.rows == 1
+    assert gate.sums[0, 0] == 1
+
+
+def test_gate_opens_slice_by_slice():
+    gate = StartGate(0.002, 500, slices=3)
+    for (y, good, z), (_, bad, _) in zip(stream(60, 1.0), stream(60, 0.0), strict=True):
+        slices = torch.arange(len(y)) % 2
+        may = gate.update(y, torch.where(slices[:, None] == 0, good, bad), z, slices)
+    assert may[0::2].all() and not may[1::2].any()
+    assert gate.open.tolist() == [True, False, False]  # nobody was ever in the third
+
+
+def test_gate_waits_until_the_teacher_is_ahead_by_more_than_its_noise():
+    def opened(sigmas: float) -> int:
+        return run(StartGate(0.0, 100, sigmas=sigmas), stream(200, 1.0)).count(False)
+
+    assert opened(0.0) < opened(8.0)
+    assert not any(run(StartGate(0.0, 100, sigmas=1000.0), stream(100, 1.0)))
 
 
 def test_both_resume_from_json_where_they_stopped():

@@ -9,6 +9,7 @@ import torch
 from recdistill.config import Experiment, load_text
 from recdistill.learn import worker
 from recdistill.learn.folder import RunFolder
+from recdistill.learn.jobs import jobs_of
 from recdistill.learn.loop import Trainer
 from recdistill.pipeline import ingest_stage, open_run
 
@@ -36,7 +37,7 @@ def ingested(root: Path, experiment: Experiment) -> RunFolder:
 
 def trainer(root: Path, experiment: Experiment, name: str) -> Trainer:
     """Return the trainer of one model of an ingested run."""
-    teacher, students = worker.jobs_of(experiment)
+    teacher, students = jobs_of(experiment)
     return worker.trainer_of(RunFolder(root), experiment, next(job for job in (teacher, *students) if job.name == name))
 
 

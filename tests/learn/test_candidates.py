@@ -8,8 +8,8 @@ from recdistill.data import SampleStore
 from recdistill.errors import UserError
 from recdistill.learn.checkpoint import Checkpoints
 from recdistill.learn.folder import RunFolder
+from recdistill.learn.jobs import TEACHER
 from recdistill.learn.signals import CANDIDATES, join_candidates
-from recdistill.learn.worker import TEACHER
 from recdistill.tables import PredictionLog
 from recdistill.tables.rawbytes import from_bytes
 from tests.learn.runs import finish, same_bits, tiny, trainer

@@ -23,6 +23,7 @@ from recdistill.killpoints import VARIABLE
 from recdistill.learn import worker
 from recdistill.learn.crossfit import CROSSFIT, folds_of
 from recdistill.learn.folder import RunFolder
+from recdistill.learn.jobs import folds_of_teacher, jobs_of
 from recdistill.learn.learner import Learner
 from recdistill.learn.loop import Trainer
 from recdistill.pipeline import ingest_stage, open_run, run_pipeline, train_stage
@@ -45,9 +46,10 @@ import sys
 from pathlib import Path
 from recdistill.learn import worker
 from recdistill.learn.folder import RunFolder
+from recdistill.learn.jobs import folds_of_teacher
 folder = RunFolder(Path(sys.argv[1]))
 experiment = folder.experiment()
-list(worker.trainer_of(folder, experiment, worker.folds_of_teacher(experiment)[0]).run_to_end())
+list(worker.trainer_of(folder, experiment, folds_of_teacher(experiment)[0]).run_to_end())
 """
 
 
@@ -77,7 +79,7 @@ def test_no_fold_scores_what_it_learned_from(run: tuple[RunFolder, Experiment], 
 
     monkeypatch.setattr(Learner, "learn", spy)
     store, scored = SampleStore(folder.store), []
-    for job in worker.folds_of_teacher(experiment):
+    for job in folds_of_teacher(experiment):
         learned.clear()
         list(worker.trainer_of(folder, experiment, job).run_to_end())
         said = pl.concat(PredictionLog.open(folder.predictions).of(CROSSFIT)).filter(version=job.fold)
@@ -105,7 +107,7 @@ def test_a_student_hears_the_folds_first_and_the_teacher_afterwards(run: tuple[R
     store, predictions = SampleStore(folder.store), PredictionLog.open(folder.predictions)
     said = {name: pl.concat(predictions.of(name)) for name in ("teacher", CROSSFIT)}
     assert set(said[CROSSFIT]["kind"]) == {"crossfit"}
-    students = {job.name: job for job in worker.jobs_of(experiment)[1]}
+    students = {job.name: job for job in jobs_of(experiment)[1]}
     for name, early in (("crossed.distilled.s0", CROSSFIT), ("plain.distilled.s0", "teacher")):
         trainer = worker.trainer_of(folder, experiment, students[name])
         assert isinstance(trainer, Trainer)
@@ -120,7 +122,7 @@ def test_a_fold_that_is_killed_ends_as_if_it_had_not_been(run: tuple[RunFolder, 
     folder, experiment = run
     with open_run(experiment, None, tmp_path / "whole") as whole:
         ingest_stage(whole, experiment, None)
-        job = worker.folds_of_teacher(experiment)[0]
+        job = folds_of_teacher(experiment)[0]
         list(worker.trainer_of(whole, experiment, job).run_to_end())
     for point in ("checkpoint.published:2", "table.commit:1", "checkpoint.written:1"):
         done = subprocess.run([sys.executable, "-c", FOLD, str(folder.root)], env={**os.environ, VARIABLE: point, "OMP_NUM_THREADS": "1"},
@@ -151,7 +153,7 @@ def test_a_student_waits_for_its_folds(run: tuple[RunFolder, Experiment]) -> Non
 def test_a_fold_can_be_trained_alone(run: tuple[RunFolder, Experiment]) -> None:
     folder, experiment = run
     train_stage(folder, experiment, "teacher.fold1")
-    assert worker.finished(folder, worker.folds_of_teacher(experiment)[1], EARLY)
+    assert worker.finished(folder, folds_of_teacher(experiment)[1], EARLY)
 
 
 def test_samples_whose_signals_knew_the_future_are_not_scored() -> None:

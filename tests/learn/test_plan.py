@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recdistill.config import SamplingConfig
+from recdistill.config import SamplingConfig, StaleConfig
 from recdistill.learn.plan import Plan, kept
 
 PLANS = st.builds(
@@ -55,3 +55,40 @@ def test_kept_follows_the_rates_and_not_the_order():
         keep[500:600], kept(ids[500:600], labels[500:600], SamplingConfig(positive=0.8, negative=0.1), 3)
     )
     assert kept(ids, np.full(200_000, np.nan), SamplingConfig(positive=0.1, negative=0.1), 3).all()
+
+
+STALE = st.one_of(
+    st.builds(StaleConfig, steps=st.integers(1, 5)), st.builds(StaleConfig, versions=st.integers(1, 3)),
+    st.builds(StaleConfig, hours=st.floats(0.01, 2.0)),
+)  # fmt: skip
+
+
+@given(STALE, st.integers(1, 300), st.integers(1, 90), st.integers(1, 40))
+def test_a_stale_model_says_every_row_and_learns_only_what_is_old_enough(stale, rows, block_rows, batch):
+    times = np.arange(rows, dtype=np.int64) * 60_000_000  # a row a minute
+    plan = Plan(rows, block_rows, batch, 0, 1, 0, 0, stale, times)
+    said, learned = 0, 0
+    for block in range(plan.blocks):
+        for step in plan.steps(block):
+            assert step.record != step.learn
+            if step.record:
+                assert step.rows[0] == said
+                said = int(step.rows[-1]) + 1
+                continue
+            assert step.rows[0] == learned and len(step.rows) == batch
+            learned = int(step.rows[-1]) + 1
+            if stale.steps:
+                assert said - learned >= stale.steps * batch
+            elif stale.versions:
+                assert learned <= (said // block_rows - stale.versions + 1) * block_rows
+            else:
+                assert times[said - 1] - times[learned - 1] >= int(stale.hours * 3.6e9)
+    assert said == rows
+
+
+def test_stale_weights_are_no_older_than_asked_for():
+    times = np.arange(1000, dtype=np.int64) * 60_000_000
+    for stale, upto in ((StaleConfig(steps=3), 1000 - 3 * 10), (StaleConfig(hours=2.0), 1000 - 120), (StaleConfig(versions=1), 1000)):
+        plan = Plan(1000, 100, 10, 0, 1, 0, 0, stale, times)
+        learned = [step for block in range(plan.blocks) for step in plan.steps(block) if step.learn]
+        assert learned[-1].rows[-1] + 1 == upto, stale

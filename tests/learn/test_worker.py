@@ -9,7 +9,7 @@ import pytest
 from recdistill.config import load_text
 from recdistill.distill import KeepRates
 from recdistill.errors import UserError
-from recdistill.learn import worker
+from recdistill.learn.jobs import jobs_of, pairs_of
 from tests.learn.runs import finish, tiny, trainer
 
 TWINS = """
@@ -36,11 +36,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_students_that_differ_only_in_distillation_share_their_raw_models() -> None:
-    pairs = worker.pairs_of(load_text(TWINS))
+    pairs = pairs_of(load_text(TWINS))
     names = {name: [raw.name for raw, _ in of] for name, of in pairs.items()}
     assert names == {"one": ["one.raw.s3", "one.raw.s4"], "gated": ["one.raw.s3", "one.raw.s4"],
                      "single": ["single.raw.s3", "single.raw.s4"], "wider": ["wider.raw.s3", "wider.raw.s4"]}  # fmt: skip
-    jobs = [job.name for job in worker.jobs_of(load_text(TWINS))[1]]
+    jobs = [job.name for job in jobs_of(load_text(TWINS))[1]]
     assert len(jobs) == len(set(jobs)) == 2 * (3 + 4)
     assert jobs[:3] == ["one.raw.s3", "one.distilled.s3", "gated.distilled.s3"]  # a seed is whole before the next begins
 

@@ -22,6 +22,7 @@ from recdistill.learn import worker
 from recdistill.learn.checkpoint import Checkpoint
 from recdistill.learn.folder import RunFolder
 from recdistill.learn.ingest import hand_over
+from recdistill.learn.jobs import Job, jobs_of
 from recdistill.stream.about import IngestAbout, to_metadata
 from recdistill.stream.journal import Journal
 from recdistill.stream.setup import run_model, stream_checkpoints
@@ -56,9 +57,9 @@ def log_of(experiment: Experiment) -> tuple[Log, pl.DataFrame]:
     return log, rows
 
 
-def models_of(experiment: Experiment) -> list[worker.Job]:
+def models_of(experiment: Experiment) -> list[Job]:
     """Return the teacher, the raw and the distilled student."""
-    teacher, students = worker.jobs_of(experiment)
+    teacher, students = jobs_of(experiment)
     return [teacher, *students]
 
 
@@ -118,12 +119,12 @@ class StreamRun:
             row = VerdictLog.row("teacher", version, verdict, rows=10**6)  # type: ignore[arg-type]
             self.verdicts.append(row, writer="gate", sequence=self.verdicts.last_sequence("gate") + 1)
 
-    def run(self, job: worker.Job) -> Checkpoint:
+    def run(self, job: Job) -> Checkpoint:
         """Run one model to the end of the source; return its newest checkpoint."""
         run_model(self.folder, self.experiment, job, Journal(self.folder.logs, job.name))
         return self.newest(job)
 
-    def newest(self, job: worker.Job) -> Checkpoint:
+    def newest(self, job: Job) -> Checkpoint:
         """Return a model's newest checkpoint of the stream."""
         latest = stream_checkpoints(self.folder, job.name).latest()
         if latest is None:
@@ -135,7 +136,7 @@ class StreamRun:
         rows = PredictionLog.open(self.folder.predictions).scan().collect().drop("date", "version")
         return rows.sort("model", "sample_id")
 
-    def process(self, job: worker.Job, point: str) -> int:
+    def process(self, job: Job, point: str) -> int:
         """Run one model in a process of its own that is killed at `point`; return its exit code."""
         code = ("import sys; from pathlib import Path; from tests.stream.runs import *; import tests.stream.runs as r;"
                 "from recdistill.config import Experiment; e = Experiment.model_validate_json(sys.argv[2]);"

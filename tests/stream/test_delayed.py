@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from recdistill.config import LabelsConfig
 from recdistill.data.live import LiveStore
-from recdistill.learn.worker import Job
+from recdistill.learn.jobs import Job
 from recdistill.stream.about import ModelAbout, read_about
 from recdistill.stream.delayed import Decisions
 from recdistill.tables import EventSchema, PredictionLog

@@ -1,0 +1,31 @@
+"""The one typed experiment file: every key, its unit and its default; a wrong key or value is refused by name."""
+
+from recdistill.config.data import (
+    BehaviorsConfig,
+    ColumnsConfig,
+    DataConfig,
+    NegativesConfig,
+    SamplingConfig,
+    TaskColumn,
+)
+from recdistill.config.experiment import EvaluateConfig, Experiment
+from recdistill.config.load import checked, load_file, load_text, override, parsed, put, read_text
+from recdistill.config.models import (
+    AdapterConfig,
+    CandidatesConfig,
+    CrossfitConfig,
+    DistillConfig,
+    GateConfig,
+    ModelConfig,
+    StaleConfig,
+    StudentConfig,
+    TeacherConfig,
+)
+from recdistill.config.stream import HealthConfig, LabelsConfig, SourceConfig, StreamConfig
+
+__all__ = [
+    "AdapterConfig", "BehaviorsConfig", "CandidatesConfig", "ColumnsConfig", "CrossfitConfig", "DataConfig", "DistillConfig",
+    "EvaluateConfig", "Experiment", "GateConfig", "HealthConfig", "LabelsConfig", "ModelConfig", "NegativesConfig", "SamplingConfig",
+    "SourceConfig", "StaleConfig", "StreamConfig", "StudentConfig", "TaskColumn", "TeacherConfig", "checked", "load_file", "load_text",
+    "override", "parsed", "put", "read_text",
+]  # fmt: skip

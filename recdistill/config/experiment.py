@@ -1,0 +1,90 @@
+"""The whole experiment file."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from recdistill.config.base import Positive, Strict
+from recdistill.config.data import DataConfig
+from recdistill.config.models import CandidatesConfig, CrossfitConfig, StudentConfig, TeacherConfig
+from recdistill.config.stream import StreamConfig
+from recdistill.errors import did_you_mean
+
+__all__ = ["EvaluateConfig", "Experiment"]
+
+TeacherName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._]+$")]
+
+
+class EvaluateConfig(Strict):
+    """What is scored, and how certain the answer must be."""
+
+    start: float = Field(default=0.5, ge=0, lt=1)  # the window: rows after this share of the log
+    seeds: list[int] = Field(default=[0, 1, 2, 3, 4], min_length=1)
+    group: Literal["request", "user"] = "user"
+    bootstrap: Positive = 1000
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct(cls, seeds: list[int]) -> list[int]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError("a seed may stand once")
+        return seeds
+
+
+class Experiment(Strict):
+    """The whole experiment file."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    data: DataConfig
+    teacher: TeacherConfig = TeacherConfig()
+    teachers: dict[TeacherName, TeacherConfig] = {}  # further ones, as teacher-NAME
+    students: dict[str, StudentConfig] = Field(default={"student": StudentConfig()}, min_length=1)
+    crossfit: CrossfitConfig = CrossfitConfig()
+    candidates: CandidatesConfig = CandidatesConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    stream: StreamConfig = StreamConfig()
+    checkpoint_rows: Positive = 100_000  # rows per commit of predictions and per checkpoint
+    processes: Positive = 2  # students trained at a time
+
+    @property
+    def crossfits(self) -> bool:
+        """Return whether any student hears cross-fitted signals."""
+        return any(student.distill.signals == "crossfit" for student in self.students.values())
+
+    @model_validator(mode="after")
+    def _enough_candidates(self) -> Experiment:
+        for name, student in self.students.items():
+            if student.distill.candidates > self.candidates.count:
+                raise ValueError(f"students.{name}.distill.candidates {student.distill.candidates}: the teacher is asked about "
+                                 f"candidates.count {self.candidates.count}")  # fmt: skip
+        return self
+
+    @model_validator(mode="after")
+    def _hears_somebody(self) -> Experiment:
+        names = ["teacher", *self.teachers, *self.students]
+        if len(set(names)) < len(names):
+            raise ValueError("a teacher and a student, or two teachers, have one name")
+        for name, student in self.students.items():
+            for heard in student.distill.hears:
+                if heard not in names:
+                    raise ValueError(f"students.{name}.distill.hears: there is no '{heard}'{did_you_mean(heard, names)}")
+                if self._reaches(heard, name, len(self.students)):
+                    raise ValueError(f"students.{name}.distill.hears: '{heard}' hears '{name}'")
+        return self
+
+    def _reaches(self, heard: str, name: str, steps: int) -> bool:
+        """Return whether `heard` is `name`, or hears it, by way of at most `steps` others."""
+        if heard == name:
+            return True
+        further = self.students[heard].distill.hears if heard in self.students and steps else []
+        return any(self._reaches(each, name, steps - 1) for each in further)
+
+    @model_validator(mode="after")
+    def _later_than_crossfit(self) -> Experiment:
+        if self.crossfits and self.evaluate.start < self.crossfit.share and self.crossfit.share < 1:
+            raise ValueError(f"evaluate.start {self.evaluate.start:g} lies before crossfit.share {self.crossfit.share:g}: "
+                             "students would be scored on samples whose signals knew what came later")  # fmt: skip
+        return self

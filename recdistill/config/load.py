@@ -1,0 +1,117 @@
+"""From YAML to an experiment: a wrong key or value is refused by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from recdistill.config.experiment import Experiment
+from recdistill.errors import UserError, did_you_mean
+
+__all__ = ["checked", "load_file", "load_text", "override", "parsed", "put", "read_text"]
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models_in(part)]
+
+
+def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """Return the keys allowed beside the one at `location` of a `model`."""
+    models = [model]
+    for step in location[:-1]:
+        nested = [m for model in models if str(step) in model.model_fields
+                  for m in _models_in(model.model_fields[str(step)].annotation)]  # fmt: skip
+        models = nested or models
+    return [key for model in models for key in model.model_fields]
+
+
+def _explain(error: ValidationError, model: type[BaseModel], where: str) -> UserError:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return UserError(
+            f"{where}: unknown key '{key}'{did_you_mean(str(first['loc'][-1]), _known_keys(model, first['loc']))}"
+        )
+    problem = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "value_error" and isinstance(first["input"], dict):  # about several keys, which it names
+        return UserError(f"{where}: {key}{': ' if key else ''}{problem}")
+    problem = problem[:1].lower() + problem[1:]
+    return UserError(f"{where}: '{key}': {problem}; got {str(first['input'])[:60]!r}")
+
+
+def put(tree: dict[str, Any], path: str, value: Any, where: str) -> None:
+    """Set `key.path` of a parsed YAML tree in place; UserError when the path runs through something that is not a mapping."""
+    *parents, last = path.split(".")
+    node: Any = tree
+    for part in parents:
+        node = node.setdefault(part, {})
+        if not isinstance(node, dict):
+            raise UserError(f"{where}: '{part}' is not a group of keys")
+    node[last] = value
+
+
+def override(tree: dict[str, Any], assignment: str) -> None:
+    """Apply one `key.path=value` to a parsed YAML tree in place; the value is YAML.
+
+    Raises UserError when there is no '=', no value, or the path runs through something that is not a mapping.
+    """
+    path, equals, text = assignment.partition("=")
+    if not equals or not path:
+        raise UserError(f"--set {assignment!r}: write it as key.path=value")
+    if not text.strip():
+        raise UserError(f"--set {assignment!r}: has no value; write null for none")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UserError(f"--set {assignment!r}: the value is not YAML") from None
+    put(tree, path, value, f"--set {assignment!r}")
+
+
+def parsed(text: str, where: str) -> dict[str, Any]:
+    """Return the keys of YAML text; UserError when it holds anything else."""
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}" if mark else ""
+        raise UserError(f"{where}:{line} is not YAML: {getattr(error, 'problem', 'cannot be parsed')}") from None
+    if not isinstance(tree, dict):
+        raise UserError(f"{where}: expected keys like 'name:' and 'data:', got {type(tree).__name__}")
+    return tree
+
+
+def checked(model: type[Model], tree: dict[str, Any], where: str) -> Model:
+    """Return the `model` of parsed keys; UserError names the first wrong one."""
+    try:
+        return model.model_validate(tree)
+    except ValidationError as error:
+        raise _explain(error, model, where) from None
+
+
+def load_text(text: str, assignments: list[str] | None = None, where: str = "config") -> Experiment:
+    """Parse an experiment from YAML text with `--set` assignments on top; UserError names the first wrong key."""
+    tree = parsed(text, where)
+    for assignment in assignments or []:
+        override(tree, assignment)
+    return checked(Experiment, tree, where)
+
+
+def read_text(path: Path) -> str:
+    """Return the text of an experiment file; UserError when it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a text file"
+        raise UserError(f"{path}: cannot read the experiment file: {reason}") from None
+
+
+def load_file(path: Path, assignments: list[str] | None = None) -> Experiment:
+    """Read an experiment file; see `load_text`."""
+    return load_text(read_text(path), assignments, str(path))

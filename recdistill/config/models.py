@@ -1,0 +1,143 @@
+"""Networks: what they are made of, how they learn, and how a student listens."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from recdistill.config.base import Positive, Strict
+from recdistill.config.data import SamplingConfig
+
+__all__ = [
+    "AdapterConfig", "CandidatesConfig", "CrossfitConfig", "DistillConfig", "GateConfig", "ModelConfig", "StaleConfig", "StudentConfig",
+    "TeacherConfig",
+]  # fmt: skip
+
+Weight = Annotated[float, Field(ge=0)]
+
+
+class ModelConfig(Strict):
+    """A network and how it learns."""
+
+    kind: Literal["pooled-mlp", "dcn-v2", "din", "target-attention", "hstu"] = "target-attention"
+    width: Positive = 32  # embedding width
+    history: Positive = 30  # past events it sees
+    options: dict[str, int | float | bool | str | list[int]] = {}  # the backbone's own arguments
+    batch: Positive = 512  # rows per step
+    table_rate: float = Field(default=1e-2, gt=0)  # learning rate of the embedding rows
+    dense_rate: float = Field(default=3e-3, gt=0)  # learning rate of everything else
+    optimiser: Literal["adam", "rowwise-adagrad"] = "adam"
+    replay: int = Field(default=0, ge=0)  # extra learning steps per batch, drawn from the last `replay_window` rows
+    replay_window: Positive = 25_000
+    epochs: int = Field(default=0, ge=0)  # shuffled passes after the prequential one (their logits are not recorded)
+    sampling: SamplingConfig = SamplingConfig()
+
+
+class StaleConfig(Strict):
+    """How old the weights are that a teacher speaks with: it learns from a sample only when that is so old. One of three."""
+
+    steps: int = Field(default=0, ge=0)  # batches
+    hours: float = Field(default=0.0, ge=0)  # of the log
+    versions: int = Field(default=0, ge=0)  # published ones, each of checkpoint_rows
+
+    @model_validator(mode="after")
+    def _one(self) -> StaleConfig:
+        if sum(value > 0 for value in (self.steps, self.hours, self.versions)) > 1:
+            raise ValueError("name one of steps, hours and versions")
+        return self
+
+    @property
+    def fresh(self) -> bool:
+        """Return whether the teacher speaks with its newest weights."""
+        return not (self.steps or self.hours or self.versions)
+
+
+class TeacherConfig(ModelConfig):
+    """A model that students hear."""
+
+    stale: StaleConfig = StaleConfig()
+
+    @model_validator(mode="after")
+    def _in_order(self) -> TeacherConfig:
+        if not self.stale.fresh and (self.replay or self.epochs):
+            raise ValueError("stale is for a teacher that learns each sample once; set replay and epochs to 0")
+        return self
+
+
+class CandidatesConfig(Strict):
+    """Items beside each sample that nobody was shown, of samples shortly before; the teacher says what it thinks of them too."""
+
+    count: int = Field(default=0, ge=0, le=64)  # per sample
+    window: Positive = 20_000  # samples before it that they are drawn from
+    item_features: list[str] = []  # columns that describe the item: they come with it
+
+
+class GateConfig(Strict):
+    """When signals count: once the teacher's progressive NE beats the student's own by `margin` and by `sigmas` of its error."""
+
+    start: Literal["always", "teacher-ahead"] = "always"
+    margin: float = Field(default=0.002, ge=0)
+    sigmas: float = Field(default=2.0, ge=0)  # standard errors of the difference
+    window: Positive = 20_000  # rows of the comparison
+    by: str | None = None  # a gate per value of this feature; or per length of history; null: one gate
+
+
+class CrossfitConfig(Strict):
+    """Teachers for students with `distill.signals: crossfit`: each learns from all folds but one, and scores that one."""
+
+    folds: int = Field(default=5, ge=2, le=50)
+    by: Literal["sample", "user", "time"] = "sample"
+    share: float = Field(default=0.5, gt=0, le=1)  # of the log, its first part; a stream's batch phase has all of it
+
+
+class AdapterConfig(Strict):
+    """ExFM's student adapter: an MLP on the teacher's logit, learned from fresh labels, whose word is a second target."""
+
+    hidden: list[Positive] = [8]
+    rate: float = Field(default=1e-2, gt=0)  # of its own optimiser
+    weight: Weight = 1.0  # of its target, on a head of its own
+
+
+class DistillConfig(Strict):
+    """How the teacher's record becomes a loss (docs/how-it-works.md)."""
+
+    hears: list[str] = Field(default=["teacher"], min_length=1)  # teacher, a name of `teachers`, another student; several: an ensemble
+    ensemble: Literal["mean", "recent"] = "mean"  # of the log-odds: each alike, or by recent NE per slice of `gate.by`
+    signals: Literal["prequential", "crossfit"] = "prequential"  # crossfit: of the log's first part, by teachers that never saw the label
+    start: float = Field(default=0.0, ge=0, lt=1)  # share of the log after which it listens
+    share: float = Field(default=1.0, ge=0, le=1)  # of the signals that it hears, the others left out by sample id
+    candidates: int = Field(default=0, ge=0)  # of the teacher's per sample, to learn from
+    loss: Literal["cross-entropy", "kl", "mse"] = "cross-entropy"
+    weight: Weight | Literal["auto"] | dict[str, Weight] = 1.0  # of the signal beside the label's 1; a number per task
+    auto_fraction: float = Field(default=0.5, gt=0)  # weight auto: signal gradient / label gradient at the backbone
+    towers: Literal["decoupled", "single", "signal-only"] = "decoupled"  # signal-only: the auxiliary tower hears no label (ExFM)
+    label_scale: float = Field(default=1.0, gt=0)  # ExFM, equation 4: the target is min(scale * p, 1); the head is never served
+    gradient_scale: float = Field(default=1.0, gt=0)  # ExFM: of what reaches the backbone from the auxiliary tower
+    adapter: AdapterConfig | None = None
+    temperature: float = Field(default=1.0, gt=0)
+    space: Literal["posterior", "student"] = "posterior"
+    gate: GateConfig = GateConfig()
+
+    @model_validator(mode="after")
+    def _fits(self) -> DistillConfig:
+        if self.towers == "single" and (self.gradient_scale != 1 or self.label_scale != 1):
+            raise ValueError("label_scale and gradient_scale are the auxiliary tower's; with towers single there is none")
+        if self.signals == "crossfit" and self.hears != ["teacher"]:
+            raise ValueError("signals crossfit are the first teacher's; hears must be [teacher]")
+        if len(set(self.hears)) < len(self.hears):
+            raise ValueError("hears names somebody twice")
+        return self
+
+    @property
+    def listens(self) -> bool:
+        """Return whether any signal counts."""
+        return any(self.weight.values()) if isinstance(self.weight, dict) else self.weight != 0
+
+
+class StudentConfig(ModelConfig):
+    """A light model, trained twice per seed: raw (labels alone) and distilled, equal in everything else."""
+
+    kind: Literal["pooled-mlp", "dcn-v2", "din", "target-attention", "hstu"] = "din"
+    width: Positive = 16
+    distill: DistillConfig = DistillConfig()

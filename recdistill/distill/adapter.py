@@ -1,0 +1,87 @@
+"""ExFM's student adapter (2502.17494, equations 6 and 7): what the teacher says, brought up to date by fresh labels.
+
+A teacher of another domain, or an old one, is off in ways that recent labels show at once. An MLP on its log-odds learns that
+with an optimiser of its own; what it says, and no gradient, is a second target of the student. Within a step the adapter
+learns first (algorithm 1).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from recdistill.distill.losses import label_loss
+
+__all__ = ["FEWEST", "Adapter"]
+
+FEWEST = 1000  # rows with a label and a signal before it has anything to say
+SEED = 5
+
+
+class Adapter:
+    """An MLP per task on one logit; it starts as the identity."""
+
+    def __init__(self, tasks: int, hidden: Sequence[int], rate: float) -> None:
+        before = torch.get_rng_state()
+        torch.manual_seed(SEED)  # its weights are no one else's business
+        self.networks = nn.ModuleList(_network(hidden) for _ in range(tasks))
+        torch.set_rng_state(before)
+        self.optimiser = torch.optim.Adam(self.networks.parameters(), lr=rate)
+        self.rows = 0
+
+    def _said(self, signals: Tensor) -> Tensor:
+        known = torch.nan_to_num(signals)
+        return known + torch.cat([network(known[:, k : k + 1]) for k, network in enumerate(self.networks)], 1)
+
+    def learn(self, signals: Tensor, labels: Tensor) -> Tensor:
+        """Take a step on the rows with both, then return what it says, [B, K], without gradients.
+
+        NaN where the teacher says nothing, and everywhere until it has learned from FEWEST rows. Labels [B, K], NaN where unknown.
+        """
+        silent = torch.isnan(signals)
+        fresh = labels.masked_fill(silent, math.nan)
+        rows = int((~torch.isnan(fresh)).any(1).sum())
+        if rows:
+            self.optimiser.zero_grad(set_to_none=True)
+            label_loss(self._said(signals), fresh).backward()  # type: ignore[no-untyped-call]
+            self.optimiser.step()
+            self.rows += rows
+        if self.rows < FEWEST:
+            return torch.full_like(signals, math.nan)
+        with torch.no_grad():
+            return self._said(signals).masked_fill(silent, math.nan)
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return what `restore` takes."""
+        tensors = {f"network/{name}": value for name, value in self.networks.state_dict().items()}
+        for i, slots in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser/{i}/{key}": torch.as_tensor(value) for key, value in slots.items()}
+        return tensors, {"rows": self.rows}
+
+    def restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        """Take up a saved state."""
+        self.networks.load_state_dict({k.removeprefix("network/"): v for k, v in tensors.items() if k.startswith("network/")})
+        slots: dict[int, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            if key.startswith("optimiser/"):
+                _, i, name = key.split("/")
+                slots.setdefault(int(i), {})[name] = value
+        self.optimiser.load_state_dict({"state": slots, "param_groups": self.optimiser.state_dict()["param_groups"]})
+        self.rows = int(state["rows"])
+
+
+def _network(hidden: Sequence[int]) -> nn.Sequential:
+    """Return [B, 1] -> [B, 1], zero at first."""
+    layers: list[nn.Module] = []
+    width = 1
+    for wide in hidden:
+        layers += [nn.Linear(width, wide), nn.Tanh()]
+        width = wide
+    last = nn.Linear(width, 1)
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(*layers, last)

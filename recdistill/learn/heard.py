@@ -1,0 +1,119 @@
+"""What a student hears, in the store's order: one model's record or several's, all of it or a share, and under which keep rates."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from recdistill.config import DistillConfig, Experiment
+from recdistill.data import SampleStore
+from recdistill.data.builder import Beside
+from recdistill.data.candidates import Candidates
+from recdistill.data.sampling import uniform
+from recdistill.data.slices import SLICES, Slicer
+from recdistill.distill import KeepRates
+from recdistill.distill.ensemble import Record, combine
+from recdistill.errors import UserError
+from recdistill.learn.crossfit import CROSSFIT
+from recdistill.learn.folder import RunFolder, fingerprint
+from recdistill.learn.jobs import TEACHER, Job, heard_by
+from recdistill.learn.signals import CHUNK, join_candidates, join_column, kept_column
+from recdistill.tables import EventSchema, PredictionLog
+
+__all__ = ["Heard", "heard", "rates_of"]
+
+Array = np.ndarray[Any, np.dtype[Any]]
+SEED = 37  # of the draw of the share that is heard
+
+
+@dataclass(frozen=True)
+class Heard:
+    """signals: float32 [N, K], NaN where nothing is heard; rates: the keep rates per task that are in them; None for a raw student."""
+
+    signals: Array | None
+    rates: list[KeepRates] | None
+    beside: Beside | None
+
+
+def heard(folder: RunFolder, experiment: Experiment, job: Job, store: SampleStore, predictions: PredictionLog, schema: EventSchema,
+          early: int) -> Heard:  # fmt: skip
+    """Return what a job hears, joined once and kept in the run's folder.
+
+    early: how many of the store's first rows hear cross-fitted signals where the job wants those. Raises UserError for a model that
+    does not tell under which keep rates it learned.
+    """
+    names = heard_by(experiment, job)
+    if job.distill is None or not names:
+        return Heard(None, None, None)
+    rates = [rates_of(predictions, name, store.tasks) for name in names]
+    if len(names) == 1:
+        first = (CROSSFIT, early) if job.distill.signals == "crossfit" else None
+        column = join_column(_place(folder, names, job.distill.signals), store, predictions, names[0], first)
+    else:
+        slicer = Slicer.of(job.distill.gate.by, schema)
+        column, rates = _ensemble(folder, names, job.distill, store, predictions, rates, slicer), [[KeepRates()] * len(store.tasks)]
+    column = _part(folder, names, job.distill, store, column)
+    beside = None
+    if job.distill.candidates:
+        said = join_candidates(folder.root / "signals.candidates", store, predictions, TEACHER)
+        beside = Beside(Candidates.of(experiment.candidates, schema), said[:, : job.distill.candidates])
+    return Heard(column, rates[0], beside)
+
+
+def _place(folder: RunFolder, *what: object) -> Path:
+    return folder.signals / fingerprint(*what)
+
+
+def _ensemble(folder: RunFolder, names: Sequence[str], distill: DistillConfig, store: SampleStore, predictions: PredictionLog,
+              rates: list[list[KeepRates]], slicer: Slicer) -> Array:  # fmt: skip
+    """Return the column of the models' log-odds, each as before its own sampling, combined as `distill.ensemble` says."""
+    columns = [join_column(_place(folder, [name], "prequential"), store, predictions, name) for name in names]
+    shifts = np.array([[of_task.shift for of_task in own] for own in rates], np.float32)[:, None]
+    settings = [list(names), distill.ensemble, distill.gate.by, distill.gate.window]
+
+    def fill(column: Array) -> None:
+        record = Record(SLICES, len(names), len(store.tasks), distill.gate.window)
+        for low in range(0, len(store), CHUNK):
+            part = slice(low, low + CHUNK)
+            said = np.stack([each[part] for each in columns]) - shifts
+            known = store.upto[part] - store.histories.first[store.user[part]]
+            slices = slicer.codes(torch.from_numpy(np.array(store.context[part])), torch.from_numpy(known)).numpy()
+            column[part] = combine(distill.ensemble, said, store.labels[part], slices, record)
+
+    pinned = [settings, [len(predictions.lineage(name)) for name in names]]
+    return kept_column(_place(folder, settings), "logits", pinned, columns[0].shape, "float32", fill)
+
+
+def _part(folder: RunFolder, names: Sequence[str], distill: DistillConfig, store: SampleStore, whole: Array) -> Array:
+    """Return the column with what is not to be heard left out: before `start` of the log, and all but a `share`."""
+    if distill.start == 0 and distill.share == 1:
+        return whole
+    settings = [list(names), distill.model_dump(mode="json", include={"signals", "ensemble", "start", "share"}), distill.gate.by]
+    first = int(distill.start * len(store))
+
+    def fill(column: Array) -> None:
+        for low in range(first, len(store), CHUNK):
+            part = slice(low, low + CHUNK)
+            keep = uniform(store.sample_id[part], SEED) < distill.share
+            column[part] = np.where(keep[:, None], whole[part], np.nan)
+
+    return kept_column(_place(folder, "part", settings), "logits", settings, whole.shape, "float32", fill)
+
+
+def rates_of(predictions: PredictionLog, model: str, tasks: Sequence[str]) -> list[KeepRates]:
+    """Return the keep rates per task that `model` learned under, as its commits tell; UserError when they tell none, or several."""
+    newest = predictions.told(model)
+    entries = [newest] if newest and "stream" in newest else predictions.lineage(model)  # a stream's commits are many, and alike
+    said = {entry["keep_rates"] for entry in entries if "keep_rates" in entry}
+    if len(said) != 1:
+        raise UserError(
+            f"{predictions.path}: predictions of '{model}' tell {len(said)} keep rates, a student needs one: {sorted(said)}"
+        )
+    rates = json.loads(said.pop())
+    return [KeepRates(*rates[task]) for task in tasks]
