@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from recdistill.config import DistillConfig
+from recdistill.config import DistillConfig, StatesConfig
 from recdistill.evaluate.ablation import Ablation, ablation_of, write_ablation
 from recdistill.evaluate.summary import LABELS, Transfer
 from recdistill.grid import load_grid
@@ -22,16 +22,20 @@ def ablate(config: Path, grid: Path, data: Path | None, out: Path | None, assign
     with open_run(experiment, data, out) as folder:
         summary = run_stages(folder, experiment, data)
         report_stage(folder)
-        sizes = {name: bytes_per_sample(student.distill, len(summary.tasks)) for name, student in experiment.students.items()}
+        tasks, states = len(summary.tasks), experiment.states
+        sizes = {name: bytes_per_sample(student.distill, states, tasks) for name, student in experiment.students.items()}
         found = ablation_of(summary, methods, sizes)
         write_ablation(found, folder.root)
         _print(found)
         console.print(f"ablation: {folder.root / 'ablation.html'}", soft_wrap=True)
 
 
-def bytes_per_sample(distill: DistillConfig, tasks: int) -> int:
-    """Return the bytes of a teacher's record that a student reads of each sample."""
-    return (4 + 2 * distill.candidates) * tasks if distill.weight else 0
+def bytes_per_sample(distill: DistillConfig, states: StatesConfig, tasks: int) -> int:
+    """Return the bytes of its teachers' record that a student reads of each sample."""
+    if not distill.listens:
+        return 0
+    logits = 4 * len(distill.hears) if distill.weight or distill.listwise or distill.adapter else 0
+    return (logits + 2 * distill.candidates) * tasks + (states.width * states.bits // 8 if distill.states else 0)
 
 
 def _print(found: Ablation) -> None:

@@ -141,10 +141,11 @@ def _awaited(experiment: Experiment, job: Job, folds: list[Job], open_: dict[str
 def _imported(folder: RunFolder, experiment: Experiment) -> str | None:
     """Return the file that the teacher was imported from; UserError where students ask for more than such a one can say."""
     file = imported(PredictionLog.open(folder.predictions))
-    asking = [name for name, student in experiment.students.items() if student.distill.candidates]
-    if file and asking:
-        raise UserError(f"{folder.root}: a teacher imported from a file says nothing of candidates; set students.{asking[0]}.distill."
-                        "candidates to 0")  # fmt: skip
+    for name, student in experiment.students.items():
+        for channel in ("candidates", "states"):
+            if file and getattr(student.distill, channel):
+                raise UserError(f"{folder.root}: a teacher imported from a file has no {channel}; set students.{name}.distill.{channel} "
+                                "to 0")  # fmt: skip
     return file
 
 

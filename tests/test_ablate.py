@@ -5,7 +5,7 @@ import json
 import pytest
 
 from recdistill.ablate import ablate, bytes_per_sample
-from recdistill.config import DistillConfig
+from recdistill.config import DistillConfig, StatesConfig
 from recdistill.evaluate.ablation import Ablation, ablation_of, render
 from recdistill.evaluate.summary import Transfer, Transferability
 from recdistill.evaluate.summary import load as load_summary
@@ -68,4 +68,7 @@ def test_the_page_escapes_what_is_the_users(out):
 
 
 def test_a_student_without_a_signal_reads_nothing():
-    assert bytes_per_sample(DistillConfig(weight=0.0), 2) == 0 and bytes_per_sample(DistillConfig(candidates=3), 2) == 20
+    states = StatesConfig(width=16, bits=4)
+    assert bytes_per_sample(DistillConfig(weight=0.0), states, 2) == 0 and bytes_per_sample(DistillConfig(candidates=3), states, 2) == 20
+    assert bytes_per_sample(DistillConfig(weight=0.0, states=5), states, 2) == 8
+    assert bytes_per_sample(DistillConfig(hears=["teacher", "other"], states=5), states, 2) == 24

@@ -101,7 +101,7 @@ def test_each_verb_says_what_must_come_before_it(
     shutil.rmtree(run / "models" / "teacher")
     assert "teacher is not trained to the end; run: recdistill train" in fails("evaluate", run)
     shutil.rmtree(run / "models" / "light.distilled.s0")
-    assert "the teacher is not trained yet" in fails("train", run, "--model", "light.distilled.s0")
+    assert "teacher is not trained yet" in fails("train", run, "--model", "light.distilled.s0")
     shutil.rmtree(run / "store")
     for verb in ("train", "evaluate"):
         assert "nothing ingested yet; run: recdistill ingest" in fails(verb, run)

@@ -18,6 +18,7 @@ from recdistill.config.models import (
     GateConfig,
     ModelConfig,
     StaleConfig,
+    StatesConfig,
     StudentConfig,
     TeacherConfig,
 )
@@ -26,6 +27,6 @@ from recdistill.config.stream import HealthConfig, LabelsConfig, SourceConfig, S
 __all__ = [
     "AdapterConfig", "BehaviorsConfig", "CandidatesConfig", "ColumnsConfig", "CrossfitConfig", "DataConfig", "DistillConfig",
     "EvaluateConfig", "Experiment", "GateConfig", "HealthConfig", "LabelsConfig", "ModelConfig", "NegativesConfig", "SamplingConfig",
-    "SourceConfig", "StaleConfig", "StreamConfig", "StudentConfig", "TaskColumn", "TeacherConfig", "checked", "load_file", "load_text",
-    "override", "parsed", "put", "read_text",
+    "SourceConfig", "StaleConfig", "StatesConfig", "StreamConfig", "StudentConfig", "TaskColumn", "TeacherConfig", "checked",
+    "load_file", "load_text", "override", "parsed", "put", "read_text",
 ]  # fmt: skip

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from recdistill.config.base import Positive, Strict
 from recdistill.config.data import DataConfig
-from recdistill.config.models import CandidatesConfig, CrossfitConfig, StudentConfig, TeacherConfig
+from recdistill.config.models import CandidatesConfig, CrossfitConfig, StatesConfig, StudentConfig, TeacherConfig
 from recdistill.config.stream import StreamConfig
 from recdistill.errors import did_you_mean
 
@@ -44,6 +44,7 @@ class Experiment(Strict):
     students: dict[str, StudentConfig] = Field(default={"student": StudentConfig()}, min_length=1)
     crossfit: CrossfitConfig = CrossfitConfig()
     candidates: CandidatesConfig = CandidatesConfig()
+    states: StatesConfig = StatesConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     stream: StreamConfig = StreamConfig()
     checkpoint_rows: Positive = 100_000  # rows per commit of predictions and per checkpoint
@@ -60,6 +61,8 @@ class Experiment(Strict):
             if student.distill.candidates > self.candidates.count:
                 raise ValueError(f"students.{name}.distill.candidates {student.distill.candidates}: the teacher is asked about "
                                  f"candidates.count {self.candidates.count}")  # fmt: skip
+            if student.distill.states and not self.states.width:
+                raise ValueError(f"students.{name}.distill.states {student.distill.states}: the teacher writes none; set states.width")
         return self
 
     @model_validator(mode="after")

@@ -10,8 +10,8 @@ from recdistill.config.base import Positive, Strict
 from recdistill.config.data import SamplingConfig
 
 __all__ = [
-    "AdapterConfig", "CandidatesConfig", "CrossfitConfig", "DistillConfig", "GateConfig", "ModelConfig", "StaleConfig", "StudentConfig",
-    "TeacherConfig",
+    "AdapterConfig", "CandidatesConfig", "CrossfitConfig", "DistillConfig", "GateConfig", "ModelConfig", "StaleConfig", "StatesConfig",
+    "StudentConfig", "TeacherConfig",
 ]  # fmt: skip
 
 Weight = Annotated[float, Field(ge=0)]
@@ -73,6 +73,15 @@ class CandidatesConfig(Strict):
     item_features: list[str] = []  # columns that describe the item: they come with it
 
 
+class StatesConfig(Strict):
+    """The teacher's hidden state beside its logit, in width * bits / 8 bytes per sample; 0: none (LoopFM's channel)."""
+
+    width: int = Field(default=0, ge=0, le=1024, multiple_of=4)
+    bits: Literal[4, 8] = 8
+    rate: float = Field(default=1e-3, gt=0)  # of the autoencoder's optimiser
+    learn_rows: Positive = 100_000  # that the autoencoder learns from; then it stays as it is
+
+
 class GateConfig(Strict):
     """When signals count: once the teacher's progressive NE beats the student's own by `margin` and by `sigmas` of its error."""
 
@@ -108,6 +117,8 @@ class DistillConfig(Strict):
     start: float = Field(default=0.0, ge=0, lt=1)  # share of the log after which it listens
     share: float = Field(default=1.0, ge=0, le=1)  # of the signals that it hears, the others left out by sample id
     candidates: int = Field(default=0, ge=0)  # of the teacher's per sample, to learn from
+    states: int = Field(default=0, ge=0)  # of the teacher's, of the user's last samples strictly before, as a feature (LoopFM)
+    listwise: Weight = 0.0  # of the teacher's order within a request, beside `weight`
     loss: Literal["cross-entropy", "kl", "mse"] = "cross-entropy"
     weight: Weight | Literal["auto"] | dict[str, Weight] = 1.0  # of the signal beside the label's 1; a number per task
     auto_fraction: float = Field(default=0.5, gt=0)  # weight auto: signal gradient / label gradient at the backbone
@@ -131,8 +142,9 @@ class DistillConfig(Strict):
 
     @property
     def listens(self) -> bool:
-        """Return whether any signal counts."""
-        return any(self.weight.values()) if isinstance(self.weight, dict) else self.weight != 0
+        """Return whether anything that a teacher says counts."""
+        heard = any(self.weight.values()) if isinstance(self.weight, dict) else self.weight != 0
+        return bool(heard or self.listwise or self.states or (self.adapter and self.adapter.weight))
 
 
 class StudentConfig(ModelConfig):

@@ -12,6 +12,7 @@ from torch import Tensor
 
 __all__ = ["AGES", "Batch", "History", "Lookup"]
 
+NOTHING = torch.zeros(0)
 AGES = 32  # log2 buckets of an event's age in seconds: 2^31 s is 68 years
 
 
@@ -72,6 +73,8 @@ class Batch:
 
     labels: float32 [B, K], NaN where not known; signals: float32 [B, K], teacher logits, NaN where missing.
     each: rows per sample of the log: itself, then its candidates, which nobody was shown and which have no labels.
+    states: float32 [R, J, D], what the teacher thought at the user's last samples strictly before, oldest first, left-aligned;
+    state_counts: int64 [R], how many there are; both empty where nobody reads them.
     """
 
     sample_id: Tensor
@@ -83,6 +86,8 @@ class Batch:
     labels: Tensor
     signals: Tensor
     each: int = 1
+    states: Tensor = NOTHING
+    state_counts: Tensor = NOTHING
 
     def __len__(self) -> int:
         """Return B."""

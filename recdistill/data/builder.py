@@ -77,11 +77,12 @@ class Beside:
 class BatchBuilder:
     """Builds batches from a store: histories of up to `length` events, signals from a column aligned with the store.
 
-    beside: the candidates that come with each sample, none where it is None.
+    beside: the candidates that come with each sample, none where it is None; past: the teacher's states that come with each history.
     """
 
-    def __init__(self, store: Samples, length: int, signals: Array | None = None, beside: Beside | None = None) -> None:
-        self.store, self.length, self.signals, self.beside = store, length, signals, beside
+    def __init__(self, store: Samples, length: int, signals: Array | None = None, beside: Beside | None = None,
+                 past: Callable[[Array], tuple[Array, Array]] | None = None) -> None:  # fmt: skip
+        self.store, self.length, self.signals, self.beside, self.past = store, length, signals, beside, past
         self._users = self._items = self._contexts = np.zeros(0, np.int64)
 
     def _make_room(self) -> None:
@@ -115,7 +116,7 @@ class BatchBuilder:
         """Return the batch of users, context and histories of `rows` with the items of the rows `items`, [B] each."""
         store = self.store
         self._make_room()
-        context, lists = store.context[rows], store.lists[rows]
+        context, lists, history = store.context[rows], store.lists[rows], self._history(rows)
         if candidates is not None:
             context = np.where(candidates.fields, store.context[items], context)
             lists = np.where(candidates.slots, store.lists[items], lists)
@@ -125,11 +126,20 @@ class BatchBuilder:
             user=_lookup(store.user[rows], self._users),
             context=_lookup(context, self._contexts),
             lists=_lookup(lists, self._contexts),
-            history=self._history(rows),
+            history=history,
             labels=torch.from_numpy(labels),
             signals=torch.from_numpy(signals),
             each=each,
+            **self._states(rows, history),
         )
+
+    def _states(self, rows: Array, history: History) -> dict[str, torch.Tensor]:
+        """Return the teacher's states of each history, nothing where nobody reads them."""
+        if self.past is None:
+            return {}
+        firsts = np.flatnonzero(np.diff(history.of.numpy(), prepend=-1))
+        states, counts = self.past(rows[firsts])
+        return {"states": torch.from_numpy(states), "state_counts": torch.from_numpy(counts)}
 
     def _history(self, rows: Array) -> History:
         """Gather the newest `length` known events of each row; neighbours with one user and time share a history."""

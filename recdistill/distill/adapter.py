@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from recdistill.distill.losses import label_loss
+from recdistill.distill.saved import load_slots, slots_of
 
 __all__ = ["FEWEST", "Adapter"]
 
@@ -58,19 +59,12 @@ class Adapter:
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return what `restore` takes."""
         tensors = {f"network/{name}": value for name, value in self.networks.state_dict().items()}
-        for i, slots in self.optimiser.state_dict()["state"].items():
-            tensors |= {f"optimiser/{i}/{key}": torch.as_tensor(value) for key, value in slots.items()}
-        return tensors, {"rows": self.rows}
+        return tensors | slots_of(self.optimiser), {"rows": self.rows}
 
     def restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         """Take up a saved state."""
         self.networks.load_state_dict({k.removeprefix("network/"): v for k, v in tensors.items() if k.startswith("network/")})
-        slots: dict[int, dict[str, Tensor]] = {}
-        for key, value in tensors.items():
-            if key.startswith("optimiser/"):
-                _, i, name = key.split("/")
-                slots.setdefault(int(i), {})[name] = value
-        self.optimiser.load_state_dict({"state": slots, "param_groups": self.optimiser.state_dict()["param_groups"]})
+        load_slots(self.optimiser, tensors)
         self.rows = int(state["rows"])
 
 

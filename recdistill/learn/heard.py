@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,18 +17,20 @@ from recdistill.data.builder import Beside
 from recdistill.data.candidates import Candidates
 from recdistill.data.sampling import uniform
 from recdistill.data.slices import SLICES, Slicer
-from recdistill.distill import KeepRates
+from recdistill.data.states import PastStates
+from recdistill.distill import KeepRates, unpacked
 from recdistill.distill.ensemble import Record, combine
 from recdistill.errors import UserError
 from recdistill.learn.crossfit import CROSSFIT
 from recdistill.learn.folder import RunFolder, fingerprint
 from recdistill.learn.jobs import TEACHER, Job, heard_by
-from recdistill.learn.signals import CHUNK, join_candidates, join_column, kept_column
+from recdistill.learn.signals import CHUNK, join_candidates, join_column, join_states, kept_column
 from recdistill.tables import EventSchema, PredictionLog
 
 __all__ = ["Heard", "heard", "rates_of"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
+Past = Callable[[Array], tuple[Array, Array]]
 SEED = 37  # of the draw of the share that is heard
 
 
@@ -39,6 +41,7 @@ class Heard:
     signals: Array | None
     rates: list[KeepRates] | None
     beside: Beside | None
+    past: Past | None
 
 
 def heard(folder: RunFolder, experiment: Experiment, job: Job, store: SampleStore, predictions: PredictionLog, schema: EventSchema,
@@ -50,7 +53,7 @@ def heard(folder: RunFolder, experiment: Experiment, job: Job, store: SampleStor
     """
     names = heard_by(experiment, job)
     if job.distill is None or not names:
-        return Heard(None, None, None)
+        return Heard(None, None, None, None)
     rates = [rates_of(predictions, name, store.tasks) for name in names]
     if len(names) == 1:
         first = (CROSSFIT, early) if job.distill.signals == "crossfit" else None
@@ -63,7 +66,22 @@ def heard(folder: RunFolder, experiment: Experiment, job: Job, store: SampleStor
     if job.distill.candidates:
         said = join_candidates(folder.root / "signals.candidates", store, predictions, TEACHER)
         beside = Beside(Candidates.of(experiment.candidates, schema), said[:, : job.distill.candidates])
-    return Heard(column, rates[0], beside)
+    return Heard(column, rates[0], beside, _past(folder, experiment, job.distill.states, store, predictions))
+
+
+def _past(folder: RunFolder, experiment: Experiment, count: int, store: SampleStore, predictions: PredictionLog) -> Past | None:
+    """Return what gathers the teacher's states of the last `count` samples before each, as float32 [R, count, D]."""
+    if not count:
+        return None
+    place = folder.root / "signals.states"
+    codes, spoken = join_states(place, store, predictions, TEACHER)
+    states, bits = PastStates.open(place, codes, spoken, count), experiment.states.bits
+
+    def past(rows: Array) -> tuple[Array, Array]:
+        packed, counts = states.gather(rows)
+        return unpacked(packed, bits), counts
+
+    return past
 
 
 def _place(folder: RunFolder, *what: object) -> Path:

@@ -3,32 +3,52 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from recdistill.config import DistillConfig, ModelConfig, SamplingConfig
 from recdistill.data import Batch
 from recdistill.data.slices import SLICES, Slicer
-from recdistill.distill import Adapter, AutoWeight, KeepRates, StartGate, late_mass, objective, share_heard, signal_loss
+from recdistill.distill import (
+    Adapter,
+    AutoWeight,
+    Compressor,
+    KeepRates,
+    StartGate,
+    late_mass,
+    listwise_loss,
+    load_slots,
+    objective,
+    packed,
+    share_heard,
+    signal_loss,
+    slots_of,
+)
 from recdistill.errors import RecdistillError, UserError, did_you_mean
 from recdistill.models import GrowableTable, Towers, table_modules
 
 __all__ = ["Learner", "StepResult"]
 
+Array = np.ndarray[Any, np.dtype[Any]]
 ONE_SLICE = Slicer()
 MEASURE_EVERY = 20  # steps between two measurements of the gradients for an automatic weight
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """logits: float32 [B, K], the main tower's from before the update; coverage: share of samples with a usable signal."""
+    """logits: float32 [B, K], the main tower's from before the update; coverage: share of samples with a usable signal.
+
+    state: uint8 [B, bytes], what the model thought, for a teacher that writes it down; also from before the update.
+    """
 
     logits: Tensor
     coverage: float
+    state: Array | None = None
 
 
 class Learner:
@@ -57,6 +77,7 @@ class Learner:
             else None
         )
         heard = distill.adapter if distill and network.adapted is not None else None
+        self.compressor: Compressor | None = None
         self.adapter = Adapter(max(len(tasks), 1), heard.hidden, heard.rate) if heard else None
         self.sampling: SamplingConfig = config.sampling
         self.steps = 0
@@ -64,7 +85,19 @@ class Learner:
     def predict(self, batch: Batch) -> Tensor:
         """Return the main tower's logits, float32 [B, K], and learn nothing."""
         with torch.no_grad():
-            return self.network.heads(self.network.backbone(batch))[0]
+            return self.network.heads(self.network.shared(batch))[0]
+
+    def say(self, batch: Batch) -> StepResult:
+        """Return what `learn` would, and learn nothing."""
+        with torch.no_grad():
+            hidden = self.network.shared(batch)
+            return StepResult(self.network.heads(hidden)[0], 0.0, self._state(hidden))
+
+    def _state(self, hidden: Tensor) -> Array | None:
+        if self.compressor is None:
+            return None
+        with torch.no_grad():
+            return packed(self.compressor.encode(hidden), self.compressor.bits)
 
     def learn(self, batch: Batch, keep: Tensor, undo: Tensor | None = None, late: Tensor | None = None) -> StepResult:
         """Predict the batch, then take one step on the rows that `keep` (bool [B]) lets through.
@@ -75,7 +108,7 @@ class Learner:
         """
         dropped = ~keep[:, None].repeat_interleave(batch.each, 0)
         labels = batch.labels.masked_fill(dropped, math.nan)
-        hidden = self.network.backbone(batch)
+        hidden = self.network.shared(batch)
         scale = self.distill.gradient_scale if self.distill else 1.0
         main, aux = self.network.heads(hidden, scale)
         signals = self._signals(batch, main.detach()).masked_fill(dropped, math.nan)
@@ -90,14 +123,19 @@ class Learner:
         if self.adapter is not None and self.distill and self.distill.adapter:
             second = self.adapter.learn(signals, labels)
             loss = loss + self.distill.adapter.weight * signal_loss("cross-entropy", self.network.adapted_head(hidden, scale), second)
+        if self.distill and self.distill.listwise:
+            loss = loss + self.distill.listwise * listwise_loss(main if aux is None else aux, signals, batch.history.of)
         self.optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         self._check(loss, batch)
+        state = self._state(hidden)
+        if self.compressor is not None:
+            self.compressor.learn(hidden)
         self.optimiser.step()
         for table in self.tables:
             table.step()
         self.steps += 1
-        return StepResult(main.detach()[:: batch.each], share_heard(signals[:: batch.each]))
+        return StepResult(main.detach()[:: batch.each], share_heard(signals[:: batch.each]), state)
 
     def _signals(self, batch: Batch, main: Tensor) -> Tensor:
         """Return the batch's signals, missing where the gate is closed."""
@@ -134,17 +172,16 @@ class Learner:
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return everything that the next step depends on, as (flat tensors, JSON values)."""
         tensors = {f"network/{name}": value for name, value in self.network.state_dict().items()}
-        for i, slots in self.optimiser.state_dict()["state"].items():
-            tensors |= {f"optimiser/{i}/{key}": torch.as_tensor(value) for key, value in slots.items()}
+        tensors |= slots_of(self.optimiser)
         for at, table in enumerate(self.tables):
             tensors |= {f"table/{at}/{key}": value for key, value in table.state().items()}
         tensors["random"] = torch.get_rng_state()
         state: dict[str, Any] = {"steps": self.steps}
         state |= {"auto": self.auto.state_dict()} if self.auto else {}
         state |= {"gate": self.gate.state_dict()} if self.gate else {}
-        if self.adapter:
-            values, state["adapter"] = self.adapter.state()
-            tensors |= {f"adapter/{name}": value for name, value in values.items()}
+        for name, part in self._parts():
+            values, state[name] = part.state()
+            tensors |= {f"{name}/{key}": value for key, value in values.items()}
         return tensors, state
 
     def restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
@@ -152,12 +189,7 @@ class Learner:
         self.network.load_state_dict(
             {k.removeprefix("network/"): v for k, v in tensors.items() if k.startswith("network/")}
         )
-        slots: dict[int, dict[str, Tensor]] = {}
-        for key, value in tensors.items():
-            if key.startswith("optimiser/"):
-                _, i, name = key.split("/")
-                slots.setdefault(int(i), {})[name] = value
-        self.optimiser.load_state_dict({"state": slots, "param_groups": self.optimiser.state_dict()["param_groups"]})
+        load_slots(self.optimiser, tensors)
         for at, table in enumerate(self.tables):
             prefix = f"table/{at}/"
             table.load_state({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
@@ -167,9 +199,15 @@ class Learner:
             self.auto.load_state_dict(state["auto"])
         if self.gate:
             self.gate.load_state_dict(state["gate"])
+        for name, part in self._parts():
+            part.restore({k.removeprefix(f"{name}/"): v for k, v in tensors.items() if k.startswith(f"{name}/")}, state[name])
+
+    def _parts(self) -> Iterator[tuple[str, Adapter | Compressor]]:
+        """Yield what learns beside the network, with an optimiser of its own."""
         if self.adapter:
-            own = {k.removeprefix("adapter/"): v for k, v in tensors.items() if k.startswith("adapter/")}
-            self.adapter.restore(own, state["adapter"])
+            yield "adapter", self.adapter
+        if self.compressor:
+            yield "compressor", self.compressor
 
 
 def _by_task(weight: Mapping[str, float], tasks: Sequence[str]) -> Tensor:

@@ -25,9 +25,9 @@ import torch
 from recdistill.data import Batch, BatchBuilder, SampleStore, prefetch
 from recdistill.data.candidates import Candidates
 from recdistill.learn.checkpoint import Checkpoint, Checkpoints
-from recdistill.learn.learner import Learner, StepResult
+from recdistill.learn.learner import Learner
 from recdistill.learn.plan import Plan, Step, kept
-from recdistill.learn.signals import CANDIDATES
+from recdistill.learn.signals import CANDIDATES, STATE
 from recdistill.tables import PredictionLog
 
 __all__ = ["REPORT_EVERY", "Progress", "Totals", "Trainer", "resumed"]
@@ -133,19 +133,20 @@ class Trainer:
     def _block(self, block: int, totals: Totals) -> Iterator[Progress]:
         low, high = self.plan.span(block)
         recording = block < self.plan.blocks_per_pass
-        logits = np.empty((high - low, len(self.store.tasks)), np.float32)
-        others = np.empty((high - low, self.candidates.count, len(self.store.tasks)), np.float16) if self.candidates else None
+        logits, channels = np.empty((high - low, len(self.store.tasks)), np.float32), self._channels(high - low)
         at, clock = 0, time.perf_counter()
         steps = list(self.plan.steps(block))
         for step, (batch, learn, asked) in zip(steps, prefetch(self._prepare, steps), strict=True):
             waited = time.perf_counter()
-            if asked is not None and others is not None:
-                said = self.learner.predict(asked).clamp(-HIGHEST, HIGHEST)
-                others[at : at + len(step.rows)] = said.view(len(step.rows), *others.shape[1:]).numpy()
-            result = self.learner.learn(batch, learn) if step.learn else StepResult(self.learner.predict(batch), 0.0)
+            others = None if asked is None else self.learner.predict(asked).clamp(-HIGHEST, HIGHEST)
+            result = self.learner.learn(batch, learn) if step.learn else self.learner.say(batch)
             if step.record:
-                logits[at : at + len(step.rows)] = result.logits.numpy()
-                at += len(step.rows)
+                part = slice(at, at + len(step.rows))
+                logits[part], at = result.logits.numpy(), part.stop
+                if others is not None:
+                    channels[CANDIDATES][part] = others.view(len(step.rows), -1, others.shape[1]).numpy()
+                if result.state is not None:
+                    channels[STATE][part] = result.state
                 self._count(totals, step.rows, result.logits, result.coverage)
             totals.steps, totals.learned = totals.steps + 1, totals.learned + len(step.rows)
             totals.waiting += waited - clock
@@ -154,7 +155,7 @@ class Trainer:
             if totals.steps % REPORT_EVERY == 0:
                 yield self._progress(totals)
         if recording:
-            self._record(block, low, high, logits, others)
+            self._record(block, low, high, logits, channels)
         self._publish(block, totals)
         yield self._progress(totals)
 
@@ -172,8 +173,13 @@ class Trainer:
     def _progress(self, totals: Totals) -> Progress:
         return totals.progress(self.plan, self.builder.signals is not None)
 
-    def _record(self, block: int, low: int, high: int, logits: Array, others: Array | None) -> None:
-        channels = {} if others is None else {CANDIDATES: others}
+    def _channels(self, rows: int) -> dict[str, Array]:
+        """Return room for what is said besides logits, as far as this model says it."""
+        count, compressor = self.candidates.count if self.candidates else 0, self.learner.compressor
+        room = {CANDIDATES: np.empty((rows, count, len(self.store.tasks)), np.float16)} if count else {}
+        return room | ({STATE: np.empty((rows, compressor.width * compressor.bits // 8), np.uint8)} if compressor else {})
+
+    def _record(self, block: int, low: int, high: int, logits: Array, channels: dict[str, Array]) -> None:
         rows = self.predictions.rows_of(self.store.sample_id[low:high], self.store.time[low:high], logits, channels)
         self.predictions.append(rows, model=self.model, version=block, kind="prequential",
                                 writer=f"{self.model}@{self.run}", sequence=block, metadata=self.metadata)  # fmt: skip

@@ -11,14 +11,16 @@ import numpy as np
 
 from recdistill.data import SampleStore
 from recdistill.data.columns import create_column, open_column, read_json, write_json
+from recdistill.data.states import write_order
 from recdistill.tables import PredictionLog
 from recdistill.tables.rawbytes import from_bytes
 
-__all__ = ["CANDIDATES", "CHUNK", "join_candidates", "join_column", "kept_column"]
+__all__ = ["CANDIDATES", "CHUNK", "STATE", "join_candidates", "join_column", "join_states", "kept_column"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 CHUNK = 1 << 17  # rows of a column held in memory at a time
 CANDIDATES = "candidates"  # the channel: float16 [count, K] per sample
+STATE = "state"  # the channel: what the teacher thought, quantised
 
 
 def join_column(folder: Path, store: SampleStore, predictions: PredictionLog, model: str, first: tuple[str, int] | None = None) -> Array:
@@ -58,14 +60,30 @@ def join_candidates(folder: Path, store: SampleStore, predictions: PredictionLog
     return kept_column(folder, CANDIDATES, pinned, (len(store), width // 2 // tasks, tasks), "float16", fill)
 
 
+def join_states(folder: Path, store: SampleStore, predictions: PredictionLog, model: str) -> tuple[Array, Array]:
+    """Return (uint8 [N, bytes] states of `model`, bool [N] where there is one), kept as `join_column`'s, and the order for `PastStates`."""
+    width, pinned = predictions.channels[STATE], [model, len(predictions.lineage(model))]
+
+    def fill(column: Array) -> None:
+        for said in predictions.of(model, columns=["sample_id", STATE]):
+            has, held = from_bytes(said[STATE], width)
+            at = store.positions(said["sample_id"].to_numpy())[has]
+            column[at[at >= 0]] = np.concatenate((held, np.ones((len(held), 1), np.uint8)), 1)[at >= 0]
+        write_order(folder, store)
+
+    column = kept_column(folder, STATE, pinned, (len(store), width + 1), "uint8", fill)
+    return column[:, :-1], column[:, -1].astype(bool)
+
+
 def kept_column(folder: Path, name: str, pinned: object, shape: tuple[int, ...], dtype: str, fill: Callable[[Array], None]) -> Array:
-    """Return the column that `fill` writes into NaN, or the one that is there already of what is `pinned`."""
+    """Return the column that `fill` writes into NaN (0 in whole numbers), or the one that is there already of what is `pinned`."""
     about = folder / "signals.json"
     if about.exists() and read_json(about) == pinned:
         return open_column(folder, name)
     shutil.rmtree(folder, ignore_errors=True)
     column = create_column(folder, name, shape, dtype)
-    column[:] = np.nan
+    if np.dtype(dtype).kind == "f":
+        column[:] = np.nan
     fill(column)
     write_json(about, pinned)
     return open_column(folder, name)

@@ -20,13 +20,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from recdistill.config import Experiment, ModelConfig
+from recdistill.config import Experiment, ModelConfig, StatesConfig
 from recdistill.data import BatchBuilder, SampleStore
 from recdistill.data.candidates import Candidates
 from recdistill.data.encoder import field_counts
 from recdistill.data.sampling import rates_per_task
 from recdistill.data.slices import Slicer
-from recdistill.distill import KeepRates
+from recdistill.distill import Compressor, KeepRates
 from recdistill.errors import RecdistillError, UserError
 from recdistill.learn.checkpoint import Checkpoints
 from recdistill.learn.crossfit import FoldTrainer, folds_of
@@ -37,7 +37,7 @@ from recdistill.learn.jobs import TEACHER, Job
 from recdistill.learn.learner import Learner
 from recdistill.learn.loop import Progress, Totals, Trainer
 from recdistill.learn.plan import Plan
-from recdistill.learn.signals import CANDIDATES
+from recdistill.learn.signals import CANDIDATES, STATE
 from recdistill.models import TableOptions, Towers, build_backbone
 from recdistill.tables import EventLog, EventSchema, PredictionLog
 
@@ -71,27 +71,28 @@ def _backbone(config: ModelConfig, seed: int, fields: int, slots: int, actions: 
     )  # fmt: skip
 
 
-def build_network(job: Job, schema: EventSchema, actions: int) -> Towers:
-    """Return the job's network; raw and distilled of one seed start from equal weights."""
+def build_network(job: Job, schema: EventSchema, actions: int, states: int) -> Towers:
+    """Return the job's network; raw and distilled of one seed start from equal weights. states: width of the teacher's, if any."""
     torch.manual_seed(job.seed)
     backbone = _backbone(job.config, job.seed, *field_counts(schema), actions)
     two = job.distill is not None and job.distill.towers != "single"
     adapted = job.hears and job.distill is not None and job.distill.adapter is not None
-    return Towers(backbone, len(schema.tasks), layout="decoupled" if two else "single", adapted=adapted)
+    read = states if job.hears and job.distill is not None and job.distill.states else 0
+    return Towers(backbone, len(schema.tasks), layout="decoupled" if two else "single", adapted=adapted, states=read)
 
 
 def learner_of(folder: RunFolder, job: Job, labels: Array, actions: int,
-               teacher: Sequence[KeepRates] | None) -> tuple[Learner, dict[str, str]]:  # fmt: skip
+               teacher: Sequence[KeepRates] | None, states: int = 0) -> tuple[Learner, dict[str, str]]:  # fmt: skip
     """Return a job's new learner, and what its commits say of it: its configuration's hash and the keep rates it learns under.
 
     labels: [N, K], of the log so far, to tell what sampling by the first task does to the others. teacher: the keep rates per
-    task that are in what it hears, None for one that hears nobody.
+    task that are in what it hears, None for one that hears nobody. states: width of the states that its teacher writes.
     """
     schema = EventLog.open(folder.tables / "events").schema
     learned = learned_rates(schema, labels, job)
     own = [KeepRates(*learned[task]) for task in schema.tasks]
     slicer = Slicer.of(job.distill.gate.by if job.distill else None, schema)
-    learner = Learner(build_network(job, schema, actions), job.config, job.distill, own, teacher or own, schema.tasks, slicer)
+    learner = Learner(build_network(job, schema, actions, states), job.config, job.distill, own, teacher or own, schema.tasks, slicer)
     return learner, {"config": job.run, "keep_rates": json.dumps(learned)}
 
 
@@ -107,21 +108,29 @@ def trainer_of(folder: RunFolder, experiment: Experiment, job: Job) -> Trainer |
     store, predictions = SampleStore(folder.store), PredictionLog.open(folder.predictions)
     early, schema = crossfit_rows(folder, experiment, len(store)), EventLog.open(folder.tables / "events").schema
     told = heard(folder, experiment, job, store, predictions, schema, early)
-    learner, metadata = learner_of(folder, job, store.labels, store.actions, told.rates)
+    learner, metadata = learner_of(folder, job, store.labels, store.actions, told.rates, experiment.states.width)
+    if job.name == TEACHER and experiment.states.width:
+        learner.compressor = _compressor(learner, experiment.states)
     checkpoints = Checkpoints(folder.model(job.name))
     if job.fold is not None:
         return FoldTrainer(job.fold, folds_of(store, early, experiment.crossfit), learner, store,
                            BatchBuilder(store, job.config.history), _plan(job, early), predictions, checkpoints, job.writer,
                            {**metadata, "folds": experiment.crossfit.model_dump_json()})  # fmt: skip
     asked = Candidates.of(experiment.candidates, schema) if experiment.candidates.count and job.name == TEACHER else None
-    return Trainer(job.name, job.run, learner, store, BatchBuilder(store, job.config.history, told.signals, told.beside),
+    return Trainer(job.name, job.run, learner, store, BatchBuilder(store, job.config.history, told.signals, told.beside, told.past),
                    _plan(job, len(store), store.time), predictions, checkpoints, metadata, asked)  # fmt: skip
+
+
+def _compressor(learner: Learner, config: StatesConfig) -> Compressor:
+    width = int(learner.network.backbone.output_width)  # type: ignore[arg-type]
+    return Compressor(width, config.width, config.bits, config.rate, config.learn_rows)
 
 
 def channels_of(experiment: Experiment, tasks: Sequence[str]) -> dict[str, int]:
     """Return the bytes per row of what the teacher says besides its logits."""
     count = experiment.candidates.count
-    return {CANDIDATES: 2 * count * len(tasks)} if count else {}
+    candidates = {CANDIDATES: 2 * count * len(tasks)} if count else {}
+    return candidates | ({STATE: experiment.states.width * experiment.states.bits // 8} if experiment.states.width else {})
 
 
 def _plan(job: Job, rows: int, times: Array | None = None) -> Plan:

@@ -12,7 +12,7 @@ from recdistill.data.batch import Batch
 from recdistill.errors import UserError
 from recdistill.models.blocks import MLP
 
-__all__ = ["Layout", "Towers"]
+__all__ = ["Layout", "StateReader", "Towers"]
 
 Layout = Literal["single", "decoupled"]
 
@@ -35,6 +35,24 @@ def _width(backbone: nn.Module, given: int | None) -> int:
     return width
 
 
+class StateReader(nn.Module):
+    """The teacher's states of the user's earlier samples as a feature: the last one, and their mean; adds nothing at first."""
+
+    def __init__(self, states: int, output: int, hidden: int = 16) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(2 * states, hidden), nn.Linear(hidden, output)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return [B, output]; zero for users without a state."""
+        states, counts = batch.states, batch.state_counts
+        newest = states[torch.arange(len(states)), (counts - 1).clamp(min=0)]
+        both = torch.cat([newest, states.sum(1) / counts.clamp(min=1)[:, None]], 1)
+        added = torch.as_tensor(self.last(torch.relu(self.first(both)))) * (counts > 0)[:, None]
+        return added.index_select(0, batch.history.of)
+
+
 class Towers(nn.Module):
     """A backbone with its heads: a backbone is any module that turns a `Batch` into [B, output_width].
 
@@ -43,13 +61,19 @@ class Towers(nn.Module):
     """
 
     def __init__(self, backbone: nn.Module, tasks: int, layout: Layout = "single", hidden: Sequence[int] = (16,),
-                 output_width: int | None = None, adapted: bool = False) -> None:  # fmt: skip
+                 output_width: int | None = None, adapted: bool = False, states: int = 0) -> None:  # fmt: skip
         super().__init__()
         width = _width(backbone, output_width)
         self.backbone = backbone
         self.main = _tower(width, hidden, tasks)
         self.aux = _tower(width, hidden, tasks) if layout == "decoupled" else None
         self.adapted = _tower(width, hidden, tasks) if adapted else None
+        self.reader = StateReader(states, width) if states else None
+
+    def shared(self, batch: Batch) -> Tensor:
+        """Return what the towers stand on, [B, output_width]: the backbone's output, and what the teacher's earlier states add."""
+        hidden = torch.as_tensor(self.backbone(batch))
+        return hidden if self.reader is None else hidden + self.reader(batch)
 
     def heads(self, shared: Tensor, scale: float = 1.0) -> tuple[Tensor, Tensor | None]:
         """Return (main, auxiliary or None), logits [B, K], of the backbone's output [B, output_width].
@@ -64,4 +88,4 @@ class Towers(nn.Module):
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Return (main, auxiliary or None), raw logits [B, K]."""
-        return self.heads(self.backbone(batch))
+        return self.heads(self.shared(batch))

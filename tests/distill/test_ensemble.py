@@ -25,7 +25,8 @@ def world(rows: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Return (log-odds [2, n, 1] of a teacher that knows and one that guesses, labels [n, 1])."""
     draw = np.random.default_rng(seed)
     z = draw.normal(0, 2, rows)
-    return np.stack([z, draw.normal(0, 2, rows)])[..., None].astype(np.float32), (draw.random(rows) < 1 / (1 + np.exp(-z)))[:, None].astype(float)
+    labels = draw.random(rows) < 1 / (1 + np.exp(-z))
+    return np.stack([z, draw.normal(0, 2, rows)])[..., None].astype(np.float32), labels[:, None].astype(float)
 
 
 def test_recent_follows_who_is_right_slice_by_slice():

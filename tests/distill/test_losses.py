@@ -8,7 +8,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recdistill.distill import KeepRates, bernoulli_kl, label_loss, late_mass, objective, scaled_label, share_heard, signal_loss
+from recdistill.distill import (
+    KeepRates,
+    bernoulli_kl,
+    label_loss,
+    late_mass,
+    objective,
+    scaled_label,
+    share_heard,
+    signal_loss,
+)
 
 LOGIT = st.floats(-12, 12)
 PAIRS = st.lists(st.tuples(LOGIT, LOGIT), min_size=1, max_size=8)
