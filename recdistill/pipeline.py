@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
@@ -123,12 +124,20 @@ def train_stage(folder: RunFolder, experiment: Experiment, only: str | None) -> 
                 missing = _awaited(experiment, todo[0], folds, open_)[0]
                 raise UserError(f"{folder.root}: {missing} is not trained yet; run: recdistill train {folder.root}")
             for job in {str((job.distill, heard_by(experiment, job))): job for job in ready if job.hears}.values():
-                worker.trainer_of(folder, experiment, job)  # joins the signals once for all
+                _tell_coverage(job, worker.trainer_of(folder, experiment, job).builder.signals)  # joins the signals once for all
             for name, at in train(ready):
                 show(name, at)
             for job in ready:
                 del open_[job.name]
             todo = [job for job in todo if job.name in open_]
+
+
+def _tell_coverage(job: Job, signals: np.ndarray[Any, np.dtype[Any]] | None) -> None:
+    """Say for how many samples a student hears nothing, if there are any: of these it learns the labels alone."""
+    missing = 0 if signals is None else int(np.isnan(signals).all(1).sum())
+    if signals is not None and missing:
+        _say(f"warning: {job.name.partition('.distilled')[0]}: no signal for {missing:,} of {len(signals):,} samples; of these it learns "
+             "the labels alone")  # fmt: skip
 
 
 def _awaited(experiment: Experiment, job: Job, folds: list[Job], open_: dict[str, Job]) -> list[str]:
