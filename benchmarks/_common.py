@@ -56,16 +56,20 @@ def store_of(folder: Path, rows: int, users: int, items: int, candidates: int = 
     return build_store(folder / "store", log, None)
 
 
-def learner_of(store: SampleStore, config: StudentConfig, distill: DistillConfig | None) -> Learner:
-    """Return a student as a run would build it; without `distill` one tower that learns from labels alone."""
+def learner_of(store: SampleStore, config: StudentConfig, distill: DistillConfig | None, states: int = 0) -> Learner:
+    """Return a student as a run would build it; without `distill` one tower that learns from labels alone.
+
+    states: width of the teacher's states that it reads.
+    """
     torch.manual_seed(0)
     backbone = build_backbone(
         config.kind, width=config.width, fields=store.context.shape[1], slots=store.lists.shape[1], actions=store.actions,
         length=config.history, tables=TableOptions(0, config.table_rate, config.optimiser), options=dict(config.options),
     )  # fmt: skip
-    decoupled = distill is not None and distill.towers == "decoupled"
-    network = Towers(backbone, len(store.tasks), layout="decoupled" if decoupled else "single")
-    return Learner(network, config, distill)
+    two = distill is not None and distill.towers != "single"
+    network = Towers(backbone, len(store.tasks), layout="decoupled" if two else "single", states=states,
+                     adapted=distill is not None and distill.adapter is not None)  # fmt: skip
+    return Learner(network, config, distill, tasks=store.tasks)
 
 
 def batches_of(store: SampleStore, builder: BatchBuilder, size: int, first: int, count: int) -> list[Batch]:

@@ -106,6 +106,7 @@ def _store(folder: RunFolder) -> SampleStore:
 def train_stage(folder: RunFolder, experiment: Experiment, only: str | None) -> None:
     """Train what is not finished, each once all that it hears are: teachers beside raw students first."""
     rows = len(_store(folder))
+    worker.check_names(folder, experiment)
     teacher, students = jobs_of(experiment)
     folds, part = folds_of_teacher(experiment), worker.crossfit_rows(folder, experiment, rows)
     every = [teacher, *teachers_of(experiment), *folds, *students]
@@ -205,7 +206,8 @@ def _facts(folder: RunFolder, experiment: Experiment) -> tuple[ModelFacts, dict[
 
     by_name = {job.name: facts(job) for job in students}
     paired = {
-        name: StudentModels([by_name[raw.name] for raw, _ in pairs], [by_name[distilled.name] for _, distilled in pairs])
+        name: StudentModels([by_name[raw.name] for raw, _ in pairs], [by_name[distilled.name] for _, distilled in pairs],
+                            experiment.students[name].domain)  # fmt: skip
         for name, pairs in pairs_of(experiment).items()
     }
     if file:

@@ -65,6 +65,8 @@ def _check(experiment: Experiment) -> None:
         if not teacher.stale.fresh:
             raise UserError(f"{name}.stale: a stream's teachers speak with their newest weights; use recdistill run")
     for name, student in experiment.students.items():
+        if student.domain:
+            raise UserError(f"students.{name}.domain: a stream's students learn from every sample; use recdistill run")
         for key, plain in PLAIN.items():
             if getattr(student.distill, key) != plain:
                 raise UserError(f"students.{name}.distill.{key}: a stream knows only {plain}; use recdistill run")

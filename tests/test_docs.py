@@ -14,6 +14,7 @@ from recdistill import config
 from recdistill.cli import app
 from recdistill.config import load_file, load_text
 from recdistill.errors import UserError
+from recdistill.grid import load_grid
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -85,6 +86,12 @@ def test_links_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda path: path.name)
 def test_examples_are_valid(path: Path) -> None:
     assert load_file(path).name == path.stem
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples" / "grids").glob("*.yaml")), ids=lambda path: path.name)
+def test_grids_fit_the_experiment_that_they_name(path: Path) -> None:
+    config = re.search(r"recdistill ablate (examples/\S+\.yaml)", path.read_text(encoding="utf-8"))
+    assert config and len(load_grid(ROOT / config[1], path)[1]) > 1
 
 
 def test_a_wrong_experiment_is_found() -> None:

@@ -153,3 +153,4 @@ class StudentConfig(ModelConfig):
     kind: Literal["pooled-mlp", "dcn-v2", "din", "target-attention", "hstu"] = "din"
     width: Positive = 16
     distill: DistillConfig = DistillConfig()
+    domain: dict[str, int | str] = Field(default={}, max_length=1)  # {feature: value}: it learns, and is scored on, those samples alone

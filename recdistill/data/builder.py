@@ -68,10 +68,14 @@ class Samples(Protocol):
 
 @dataclass(frozen=True)
 class Beside:
-    """Candidates of a store's samples; signals: float16 [N, count, K], what the teacher says of them, NaN where it does not."""
+    """Candidates of a store's samples; signals: float16 [N, count, K], what the teacher says of them, NaN where it does not.
+
+    shift: float32 [K], taken off them, so that they and the samples' own signals are of one sampling.
+    """
 
     candidates: Candidates
     signals: Array
+    shift: Array
 
 
 class BatchBuilder:
@@ -99,7 +103,7 @@ class BatchBuilder:
         signals = np.full_like(labels, np.nan) if self.signals is None else self.signals[rows]
         if self.beside is None:
             return self._batch(rows, rows, labels, signals, None)
-        candidates, said = self.beside.candidates, self.beside.signals[rows].astype(np.float32)
+        candidates, said = self.beside.candidates, self.beside.signals[rows].astype(np.float32) - self.beside.shift
         drawn = candidates.drawn(rows, self.store.sample_id[rows], said.shape[1])
         each = 1 + said.shape[1]
         none = np.full_like(said, np.nan)

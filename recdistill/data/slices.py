@@ -25,13 +25,13 @@ class Slicer:
     history: bool = False
 
     @classmethod
-    def of(cls, name: str | None, schema: EventSchema) -> Slicer:
-        """Return the slicer by a feature's name, "hour", or "history"; UserError for any other name."""
+    def of(cls, name: str | None, schema: EventSchema, key: str = "distill.gate.by") -> Slicer:
+        """Return the slicer by a feature's name, "hour", or "history"; UserError, about `key`, for any other name."""
         fields = ["hour", *(feature for feature, kind in schema.features.items() if not kind.startswith("list"))]
         if name is None or name == HISTORY:
             return cls(None, name is not None)
         if name not in fields:
-            raise UserError(f"distill.gate.by: no feature '{name}'{did_you_mean(name, [HISTORY, *fields])}")
+            raise UserError(f"{key}: no feature '{name}'{did_you_mean(name, [HISTORY, *fields])}")
         return cls(fields.index(name))
 
     def codes(self, context: Tensor, lengths: Tensor) -> Tensor:

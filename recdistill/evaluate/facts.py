@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from recdistill.config import DistillConfig, ModelConfig
 
@@ -33,10 +33,11 @@ class ModelFacts:
 
 @dataclass(frozen=True)
 class StudentModels:
-    """A student's raw and distilled models, paired by position."""
+    """A student's raw and distilled models, paired by position. domain: {feature: value} of the samples it is for, none for all."""
 
     raw: list[ModelFacts]
     distilled: list[ModelFacts]
+    domain: dict[str, int | str] = field(default_factory=dict)
 
 
 def own_shift(config: ModelConfig) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,14 @@ class Frame:
     def ids(self) -> Array:
         """Return int64 [N], the sample ids."""
         return self.rows["sample_id"].to_numpy()
+
+    def of_domain(self, domain: dict[str, int | str]) -> Frame:
+        """Return the rows of a domain {feature: value} alone; users and groups keep their codes."""
+        if not domain:
+            return self
+        mask = self.rows.select(pl.all_horizontal(pl.col(name) == value for name, value in domain.items())).to_series().to_numpy()
+        groups = {name: codes[mask] for name, codes in self.groups.items()}
+        return replace(self, rows=self.rows.filter(pl.Series(mask)), samples=self.samples.where(mask), groups=groups)
 
     def where(self, part: slice | Array) -> Part:
         """Return the labels and groups of some rows, a slice or a mask."""
@@ -81,9 +89,9 @@ def _requests(rows: pl.DataFrame, user: Array) -> Array:
     return np.asarray(np.unique(user * (request.max(initial=0) + 1) + request, return_inverse=True)[1])
 
 
-def _marked(events: EventLog, version: int, task: str, start: float) -> tuple[pl.DataFrame, int]:
+def _marked(events: EventLog, version: int, task: str, start: float, features: Sequence[str]) -> tuple[pl.DataFrame, int]:
     """Return (the rows after the first `start` share of the log, marked by what was met before; the log's rows)."""
-    columns = ["sample_id", "time", "user_id", "item_id", f"label_{task}"]
+    columns = ["sample_id", "time", "user_id", "item_id", f"label_{task}", *features]
     columns += ["request_id"] if events.schema.has_request else []
     rows = pl.concat(list(events.batches(version=version, columns=columns)))
     cut = int(len(rows) * start)
@@ -104,16 +112,17 @@ def _told_later(window: pl.DataFrame, outcomes: OutcomeLog, task: str) -> pl.Dat
     return labelled.with_columns(label=filled).drop("later")
 
 
-def load_window(events: EventLog, version: int, task: str, start: float, group: str) -> Frame:
+def load_window(events: EventLog, version: int, task: str, start: float, group: str, features: Sequence[str] = ()) -> Frame:
     """Return the rows after the first `start` share of the log whose label of `task` is known; memory O(log's ids).
 
     Where there is a table of outcomes beside the events, a sample without a label has that of its outcomes, a positive if any
     is one, and is a negative if it has none: what will still be told of the newest samples is not known yet.
-    Also notes whether user and item were met before the window, and how many rows the user had before each row.
+    features: columns of the events that the frame is to have too. Also notes whether user and item were met before the window, and
+    how many rows the user had before each row.
     Raises UserError when rows are to be grouped by request and the log has none.
     """
     events.schema.check_group(group)
-    window, total = _marked(events, version, task, start)
+    window, total = _marked(events, version, task, start, features)
     outcomes = events.path.parent / "outcomes"
     if outcomes.exists():
         window = _told_later(window, OutcomeLog.open(outcomes), task)

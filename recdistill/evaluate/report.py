@@ -64,10 +64,11 @@ def _hidden(summary: Summary) -> str:
 
 def _lead(summary: Summary, name: str, student: StudentSummary, metric: str) -> str:
     """Return the paragraph above a student's numbers: the three it rests on, in words."""
-    teacher, raw, distilled = (m.metric(metric) for m in (summary.models.teacher, student.raw, student.distilled))
-    rows = f"{summary.rows:,}".replace(",", "\u202f")
+    teacher, raw, distilled = (m.metric(metric) for m in (student.teacher or summary.models.teacher, student.raw, student.distilled))
+    rows = f"{summary.rows if student.rows is None else student.rows:,}".replace(",", "\u202f")
+    where = "".join(f" with {escape(feature)} {escape(str(value))}" for feature, value in student.domain.items())
     return (
-        f"On {rows} impressions, each predicted before its outcome was learned, student <b>{escape(name)}</b> scores "
+        f"On {rows} impressions{where}, each predicted before its outcome was learned, student <b>{escape(name)}</b> scores "
         f"{LABELS[metric]} {number(raw)} on labels alone and {number(distilled)} with the teacher’s signal; "
         f"the teacher scores {number(teacher)}."
     )

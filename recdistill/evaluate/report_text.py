@@ -54,7 +54,7 @@ def count(value: float) -> str:
 
 def three(summary: Summary, student: StudentSummary) -> list[tuple[str, ModelSummary]]:
     """Return a student's three models by name, in the order of MODELS."""
-    return [("raw", student.raw), ("distilled", student.distilled), ("teacher", summary.models.teacher)]
+    return [("raw", student.raw), ("distilled", student.distilled), ("teacher", student.teacher or summary.models.teacher)]
 
 
 def drawn(names: Iterable[str]) -> list[str]:

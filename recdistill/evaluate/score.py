@@ -66,6 +66,13 @@ class _Scorer:
     def _gauc(self, logits: Sequence[Array], group: Array) -> float:
         return float(np.mean([metrics.gauc(self.frame.samples.label, z, group) for z in logits]))
 
+    def of_domain(self, teacher: ModelFacts, models: StudentModels) -> StudentSummary:
+        """Return one student of a domain, and the teacher there, on the domain's rows alone."""
+        part = replace(self, frame=self.frame.of_domain(models.domain))
+        top = part.logits([teacher])
+        found = part.student(models, top, part._draws(len(models.raw)))
+        return found.model_copy(update={"domain": models.domain, "rows": len(part.frame.ids), "teacher": part.model([teacher], top)})
+
     def student(self, models: StudentModels, top: list[Array], drawn: Draws) -> StudentSummary:
         """Return one student against the teacher's logits `top`."""
         raw, distilled = self.logits(models.raw), self.logits(models.distilled)
@@ -89,7 +96,8 @@ class _Scorer:
         """Return every model on this task."""
         top = self.logits([teacher])
         answers = {
-            name: self.student(models, top, self._draws(len(models.raw))) for name, models in students.items()
+            name: self.of_domain(teacher, models) if models.domain else self.student(models, top, self._draws(len(models.raw)))
+            for name, models in students.items()
         }
         return TaskSummary(rows=len(self.frame.ids), teacher=self.model([teacher], top), students=answers)
 
@@ -143,7 +151,8 @@ def score(
     models = [teacher, *(m for pair in students.values() for m in (*pair.raw, *pair.distilled))]
     window, scored = Window(), {}
     for task in tasks:
-        frame = load_window(events, pinned, task, config.start, config.group)
+        features = {name: None for student in students.values() for name in student.domain}
+        frame = load_window(events, pinned, task, config.start, config.group, list(features))
         if task == tasks[0]:
             window = _window(frame, events, task)
         frame = replace(frame, levels_why=_levels_why(tasks, task, models))

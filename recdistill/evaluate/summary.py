@@ -23,7 +23,7 @@ __all__ = [
     "summarise", "write_atomic", "write_summary",
 ]  # fmt: skip
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 METRICS = ("auc", "gauc", "logloss", "ne", "calibration", "ece")
 LABELS = {
     "auc": "AUC", "gauc": "GAUC", "logloss": "LogLoss", "ne": "NE", "calibration": "Calibration", "ece": "ECE",
@@ -187,7 +187,8 @@ class Details(_Record):
 class StudentSummary(_Record):
     """One student of the run on one task: trained raw and distilled, equal in everything else.
 
-    `coverage`: share of samples that had a usable signal when the distilled one learned from them.
+    `coverage`: share of samples that had a usable signal when the distilled one learned from them. A student of a `domain` (feature:
+    value) is scored on its `rows` alone, and against the `teacher` there; the three are empty for one that is for all samples.
     """
 
     raw: ModelSummary
@@ -195,6 +196,9 @@ class StudentSummary(_Record):
     transferability: Transferability
     coverage: Share = None
     details: Details = Details()
+    domain: dict[str, int | str] = {}
+    rows: Count | None = None
+    teacher: ModelSummary | None = None
 
 
 class TaskSummary(_Record):
@@ -212,7 +216,7 @@ class Summary(_Record):
     `transferability`. `rows` counts the scored rows.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     name: str
     created: Moment
     tasks: Annotated[list[str], Field(min_length=1)]

@@ -61,11 +61,13 @@ def heard(folder: RunFolder, experiment: Experiment, job: Job, store: SampleStor
     else:
         slicer = Slicer.of(job.distill.gate.by, schema)
         column, rates = _ensemble(folder, names, job.distill, store, predictions, rates, slicer), [[KeepRates()] * len(store.tasks)]
-    column = _part(folder, names, job.distill, store, column)
+    column = _part(folder, names, job.distill, store, predictions, column)
     beside = None
     if job.distill.candidates:
-        said = join_candidates(folder.root / "signals.candidates", store, predictions, TEACHER)
-        beside = Beside(Candidates.of(experiment.candidates, schema), said[:, : job.distill.candidates])
+        said = join_candidates(folder.signals / "candidates", store, predictions, TEACHER)
+        own = rates_of(predictions, TEACHER, store.tasks)
+        shift = np.array([one.shift - other.shift for one, other in zip(own, rates[0], strict=True)], np.float32)
+        beside = Beside(Candidates.of(experiment.candidates, schema), said[:, : job.distill.candidates], shift)
     return Heard(column, rates[0], beside, _past(folder, experiment, job.distill.states, store, predictions))
 
 
@@ -73,7 +75,7 @@ def _past(folder: RunFolder, experiment: Experiment, count: int, store: SampleSt
     """Return what gathers the teacher's states of the last `count` samples before each, as float32 [R, count, D]."""
     if not count:
         return None
-    place = folder.root / "signals.states"
+    place = folder.signals / "states"
     codes, spoken = join_states(place, store, predictions, TEACHER)
     states, bits = PastStates.open(place, codes, spoken, count), experiment.states.bits
 
@@ -108,7 +110,8 @@ def _ensemble(folder: RunFolder, names: Sequence[str], distill: DistillConfig, s
     return kept_column(_place(folder, settings), "logits", pinned, columns[0].shape, "float32", fill)
 
 
-def _part(folder: RunFolder, names: Sequence[str], distill: DistillConfig, store: SampleStore, whole: Array) -> Array:
+def _part(folder: RunFolder, names: Sequence[str], distill: DistillConfig, store: SampleStore, predictions: PredictionLog,
+          whole: Array) -> Array:  # fmt: skip
     """Return the column with what is not to be heard left out: before `start` of the log, and all but a `share`."""
     if distill.start == 0 and distill.share == 1:
         return whole
@@ -121,7 +124,8 @@ def _part(folder: RunFolder, names: Sequence[str], distill: DistillConfig, store
             keep = uniform(store.sample_id[part], SEED) < distill.share
             column[part] = np.where(keep[:, None], whole[part], np.nan)
 
-    return kept_column(_place(folder, "part", settings), "logits", settings, whole.shape, "float32", fill)
+    pinned = [settings, [len(predictions.lineage(name)) for name in names]]
+    return kept_column(_place(folder, "part", settings), "logits", pinned, whole.shape, "float32", fill)
 
 
 def rates_of(predictions: PredictionLog, model: str, tasks: Sequence[str]) -> list[KeepRates]:

@@ -32,7 +32,7 @@ from recdistill.distill import (
 from recdistill.errors import RecdistillError, UserError, did_you_mean
 from recdistill.models import GrowableTable, Towers, table_modules
 
-__all__ = ["Learner", "StepResult"]
+__all__ = ["Learner", "StepResult", "by_task"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 ONE_SLICE = Slicer()
@@ -64,7 +64,7 @@ class Learner:
         tasks: Sequence[str] = (), slicer: Slicer = ONE_SLICE,
     ) -> None:  # fmt: skip
         self.network, self.distill, self.slicer = network, distill, slicer
-        self.weights = _by_task(distill.weight, tasks) if distill and isinstance(distill.weight, dict) else None
+        self.weights = by_task(distill.weight, tasks) if distill and isinstance(distill.weight, dict) else None
         self.own, self.teacher = tuple(own), tuple(teacher)
         self.shift = KeepRates(config.sampling.positive, config.sampling.negative).shift  # over the log's labels
         self.tables: list[GrowableTable] = table_modules(network)
@@ -210,8 +210,8 @@ class Learner:
             yield "compressor", self.compressor
 
 
-def _by_task(weight: Mapping[str, float], tasks: Sequence[str]) -> Tensor:
-    """Return float32 [K], 0 for a task that is not named."""
+def by_task(weight: Mapping[str, float], tasks: Sequence[str]) -> Tensor:
+    """Return float32 [K], 0 for a task that is not named; UserError for one that there is not."""
     for name in weight:
         if name not in tasks:
             raise UserError(f"distill.weight: no task '{name}'{did_you_mean(name, tasks)}")

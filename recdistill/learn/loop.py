@@ -105,7 +105,7 @@ def resumed(learner: Learner, checkpoints: Checkpoints) -> tuple[Totals, int]:
 class Trainer:
     """One model's run over the store. `model` names it in the predictions table, `run` its configuration's hash.
 
-    candidates: those that it is asked about too, None for none.
+    candidates: those that it is asked about too, None for none. only: bool [N], which samples it learns from, None for all.
     """
 
     model: str
@@ -118,6 +118,7 @@ class Trainer:
     checkpoints: Checkpoints
     metadata: dict[str, str]
     candidates: Candidates | None = None
+    only: Array | None = None
 
     def run_to_end(self) -> Iterator[Progress]:
         """Resume after the last checkpoint and run every remaining block, yielding progress now and then."""
@@ -163,6 +164,7 @@ class Trainer:
         """Return the step's batch, which of it is learned, and the candidates that are asked about."""
         labels = self.store.labels[step.rows, 0]
         keep = kept(self.store.sample_id[step.rows], labels, self.learner.sampling, self.plan.seed)
+        keep = keep if self.only is None else keep & self.only[step.rows]
         asked = self.builder.candidates(step.rows, self.candidates) if self.candidates and step.record else None
         return self.builder.build(step.rows), torch.from_numpy(keep), asked
 

@@ -20,9 +20,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from recdistill.config import Experiment, ModelConfig, StatesConfig
+from recdistill.config import Experiment, ModelConfig, StatesConfig, StudentConfig
 from recdistill.data import BatchBuilder, SampleStore
 from recdistill.data.candidates import Candidates
+from recdistill.data.domain import rows_of_domain
 from recdistill.data.encoder import field_counts
 from recdistill.data.sampling import rates_per_task
 from recdistill.data.slices import Slicer
@@ -34,7 +35,7 @@ from recdistill.learn.folder import RunFolder, locked
 from recdistill.learn.heard import heard
 from recdistill.learn.ingest import handed_over
 from recdistill.learn.jobs import TEACHER, Job
-from recdistill.learn.learner import Learner
+from recdistill.learn.learner import Learner, by_task
 from recdistill.learn.loop import Progress, Totals, Trainer
 from recdistill.learn.plan import Plan
 from recdistill.learn.signals import CANDIDATES, STATE
@@ -42,7 +43,7 @@ from recdistill.models import TableOptions, Towers, build_backbone
 from recdistill.tables import EventLog, EventSchema, PredictionLog
 
 __all__ = [
-    "channels_of", "check_models", "crew", "crossfit_rows", "facts_of", "finished", "learned_rates", "learner_of", "parameters",
+    "channels_of", "check_models", "check_names", "crew", "crossfit_rows", "facts_of", "finished", "learned_rates", "learner_of", "parameters",
     "trainer_of",
 ]  # fmt: skip
 
@@ -62,6 +63,17 @@ def check_models(experiment: Experiment) -> None:
     with torch.device("meta"):
         for config in (experiment.teacher, *experiment.students.values(), *experiment.teachers.values()):
             _backbone(config, 0, fields=1, slots=1, actions=2)
+
+
+def check_names(folder: RunFolder, experiment: Experiment) -> None:
+    """Raise UserError for a feature, a value or a task that the experiment names and an ingested log does not have."""
+    schema, store = EventLog.open(folder.tables / "events").schema, SampleStore(folder.store)
+    Candidates.of(experiment.candidates, schema)
+    for student in experiment.students.values():
+        Slicer.of(student.distill.gate.by, schema)
+        rows_of_domain(store, schema, student.domain)
+        if isinstance(student.distill.weight, dict):
+            by_task(student.distill.weight, schema.tasks)
 
 
 def _backbone(config: ModelConfig, seed: int, fields: int, slots: int, actions: int) -> nn.Module:
@@ -116,9 +128,10 @@ def trainer_of(folder: RunFolder, experiment: Experiment, job: Job) -> Trainer |
         return FoldTrainer(job.fold, folds_of(store, early, experiment.crossfit), learner, store,
                            BatchBuilder(store, job.config.history), _plan(job, early), predictions, checkpoints, job.writer,
                            {**metadata, "folds": experiment.crossfit.model_dump_json()})  # fmt: skip
+    only = rows_of_domain(store, schema, job.config.domain) if isinstance(job.config, StudentConfig) else None
     asked = Candidates.of(experiment.candidates, schema) if experiment.candidates.count and job.name == TEACHER else None
     return Trainer(job.name, job.run, learner, store, BatchBuilder(store, job.config.history, told.signals, told.beside, told.past),
-                   _plan(job, len(store), store.time), predictions, checkpoints, metadata, asked)  # fmt: skip
+                   _plan(job, len(store), store.time), predictions, checkpoints, metadata, asked, only)  # fmt: skip
 
 
 def _compressor(learner: Learner, config: StatesConfig) -> Compressor:

@@ -59,7 +59,7 @@ def test_a_batch_holds_each_sample_and_then_its_candidates(store):
     said = np.arange(len(store) * 4, dtype=np.float16).reshape(len(store), 2, 2)
     rows = np.arange(100, 130)
     own = BatchBuilder(store, 5, store.labels).build(rows)
-    batch = BatchBuilder(store, 5, store.labels, Beside(asked, said)).build(rows)
+    batch = BatchBuilder(store, 5, store.labels, Beside(asked, said, np.array([0.0, 2.0], np.float32))).build(rows)
     drawn = asked.drawn(rows, store.sample_id[rows], 2)
     assert batch.each == 3 and len(batch) == 90
     for k in range(3):
@@ -72,8 +72,8 @@ def test_a_batch_holds_each_sample_and_then_its_candidates(store):
         np.testing.assert_array_equal(batch.history.of[k::3], own.history.of)
     assert torch.equal(batch.labels[::3], own.labels) and torch.equal(batch.signals[::3], own.signals)
     assert torch.isnan(batch.labels[1::3]).all() and torch.isnan(batch.labels[2::3]).all()
-    np.testing.assert_array_equal(batch.signals[1::3], said[rows, 0])
-    np.testing.assert_array_equal(batch.signals[2::3], said[rows, 1])
+    np.testing.assert_array_equal(batch.signals[1::3], said[rows, 0] - np.array([0.0, 2.0], np.float32))
+    np.testing.assert_array_equal(batch.signals[2::3], said[rows, 1] - np.array([0.0, 2.0], np.float32))
     alone = BatchBuilder(store, 5).candidates(rows, asked)
     np.testing.assert_array_equal(alone.item.ids(), store.item[drawn.ravel()])
     np.testing.assert_array_equal(alone.context.ids(), torch.stack((batch.context.ids()[1::3], batch.context.ids()[2::3]), 1).flatten(0, 1))

@@ -148,13 +148,29 @@ def test_what_cannot_be_is_refused(key, said):
 @pytest.mark.parametrize(("key", "said"), [
     ("students.light.distill.weight={clik: 1}", "no task 'clik'; did you mean 'click'"),
     ("students.light.distill.gate={start: teacher-ahead, by: devise}", "no feature 'devise'; did you mean 'device'"),
+    ("candidates.item_features=[topik]", "no feature 'topik'; did you mean 'topic'"),
 ])  # fmt: skip
 def test_names_of_the_log_are_checked_before_training(tmp_path: Path, key, said):
-    ingested(tmp_path, tiny(key))
+    folder = ingested(tmp_path, tiny(key))
     with pytest.raises(UserError, match=said):
-        for name in ("teacher", "light.distilled.s0"):
-            list(trainer(tmp_path, tiny(key), name).run_to_end())
+        train_stage(folder, tiny(key), None)
+    assert not (tmp_path / "models").exists()
 
 
 def test_tiny_hears_its_teacher():
     assert "distill" in TINY and heard_by(tiny(), jobs_of(tiny())[1][1]) == ["teacher"]
+
+
+def test_candidates_and_logits_of_an_ensemble_are_of_one_sampling(tmp_path):
+    """A teacher that learned from a quarter of the negatives: what it says of candidates is corrected as its logit is."""
+    keys = ("teacher.sampling.negative=0.25", "teachers.other={kind: pooled-mlp, width: 4, history: 5, batch: 50}",
+            "candidates.count=2", "students.light.distill={hears: [teacher, other], candidates: 2}")  # fmt: skip
+    for name in ("teacher", "teacher-other"):
+        ingested(tmp_path, tiny(*keys))
+        job = next(job for job in (jobs_of(tiny(*keys))[0], *teachers_of(tiny(*keys))) if job.name == name)
+        list(worker.trainer_of(RunFolder(tmp_path), tiny(*keys), job).run_to_end())
+    beside = trainer(tmp_path, tiny(*keys), "light.distilled.s0").builder.beside
+    assert beside.shift[0] == pytest.approx(np.log(4))
+    alone = tiny(*keys[:3], "students.light.distill={candidates: 2}")
+    (tmp_path / "run.json").unlink()
+    assert trainer(tmp_path, alone, "light.distilled.s0").builder.beside.shift[0] == 0
