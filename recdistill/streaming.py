@@ -41,7 +41,7 @@ from recdistill.tables import EventLog, PredictionLog, VerdictLog
 __all__ = ["batch_stage", "roles_of", "run_child", "run_role", "run_stream", "score_stage"]
 
 STATUS_EVERY = 10.0  # seconds
-PLAIN = {"hears": [TEACHER], "candidates": 0, "states": 0, "start": 0.0, "share": 1.0}  # what a stream knows of a student's ways to listen
+PLAIN = {"hears": [TEACHER], "states": 0, "start": 0.0, "share": 1.0}  # what a stream knows of a student's ways to listen
 
 
 def run_stream(experiment: Experiment, data: Path | None, out: Path | None, role: str | None) -> None:

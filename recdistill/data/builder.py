@@ -38,7 +38,7 @@ def dedupe(ids: Array, scratch: Array) -> tuple[Array, Array]:
 
 def _after_each(own: Array, further: Array) -> Array:
     """Return [B * (1 + n), ...]: every row of `own` [B, ...], and after it those of `further` [B, n, ...]."""
-    return np.concatenate((own[:, None], further), 1).reshape(-1, *own.shape[1:])
+    return np.concatenate((own[:, None], further), 1).reshape(len(own) * (1 + further.shape[1]), *own.shape[1:])
 
 
 def _lookup(ids: Array, scratch: Array) -> Lookup:
@@ -64,6 +64,8 @@ class Samples(Protocol):
     @property
     def contexts(self) -> int: ...
     def history(self, rows: Array, length: int) -> Events: ...
+    def places(self, rows: Array) -> Array: ...
+    def items_at(self, places: Array) -> tuple[Array, Array, Array]: ...
 
 
 @dataclass(frozen=True)
@@ -99,35 +101,40 @@ class BatchBuilder:
 
     def build(self, rows: Array) -> Batch:
         """Return the batch of store positions `rows`, int64 [B]. Not thread-safe: one builder per thread."""
-        labels = self.store.labels[rows]
+        store, labels = self.store, self.store.labels[rows]
         signals = np.full_like(labels, np.nan) if self.signals is None else self.signals[rows]
-        if self.beside is None:
-            return self._batch(rows, rows, labels, signals, None)
-        candidates, said = self.beside.candidates, self.beside.signals[rows].astype(np.float32) - self.beside.shift
-        drawn = candidates.drawn(rows, self.store.sample_id[rows], said.shape[1])
-        each = 1 + said.shape[1]
-        none = np.full_like(said, np.nan)
-        return self._batch(np.repeat(rows, each), _after_each(rows, drawn), _after_each(labels, none), _after_each(signals, said),
-                           candidates, each)  # fmt: skip
+        own = store.item[rows], store.context[rows], store.lists[rows]
+        if self.beside is None or np.isnan(self.beside.signals[rows]).all():
+            return self._batch(rows, *own, labels, signals)
+        said = self.beside.signals[rows].astype(np.float32) - self.beside.shift
+        count = said.shape[1]
+        asked = self._asked(rows, self.beside.candidates, count)
+        item, context, lists = (_after_each(a, b.reshape(len(rows), count, *b.shape[1:])) for a, b in zip(own, asked, strict=True))
+        return self._batch(np.repeat(rows, 1 + count), item, context, lists, _after_each(labels, np.full_like(said, np.nan)),
+                           _after_each(signals, said), 1 + count)  # fmt: skip
 
     def candidates(self, rows: Array, candidates: Candidates) -> Batch:
         """Return the candidates alone of the samples at `rows`, [B * count]; no labels, no signals."""
-        drawn = candidates.drawn(rows, self.store.sample_id[rows], candidates.count)
-        none = np.full((drawn.size, self.store.labels.shape[1]), np.nan, np.float32)
-        return self._batch(np.repeat(rows, candidates.count), drawn.reshape(-1), none, none, candidates)
+        asked = self._asked(rows, candidates, candidates.count)
+        none = np.full((len(rows) * candidates.count, self.store.labels.shape[1]), np.nan, np.float32)
+        return self._batch(np.repeat(rows, candidates.count), *asked, none, none)
 
-    def _batch(self, rows: Array, items: Array, labels: Array, signals: Array, candidates: Candidates | None, each: int = 1) -> Batch:
-        """Return the batch of users, context and histories of `rows` with the items of the rows `items`, [B] each."""
-        store = self.store
+    def _asked(self, rows: Array, candidates: Candidates, count: int) -> tuple[Array, Array, Array]:
+        """Return (item, context, lists) of the first `count` candidates of each row, [B * count, ...]."""
+        drawn = candidates.drawn(self.store.places(rows), self.store.sample_id[rows], count).reshape(-1)
+        item, context, lists = self.store.items_at(drawn)
+        own = np.repeat(rows, count)
+        context = np.where(candidates.fields, context, self.store.context[own])
+        return item, context, np.where(candidates.slots, lists, self.store.lists[own])
+
+    def _batch(self, rows: Array, item: Array, context: Array, lists: Array, labels: Array, signals: Array, each: int = 1) -> Batch:
+        """Return the batch of users and histories of `rows`, all else as given, [B, ...] each."""
         self._make_room()
-        context, lists, history = store.context[rows], store.lists[rows], self._history(rows)
-        if candidates is not None:
-            context = np.where(candidates.fields, store.context[items], context)
-            lists = np.where(candidates.slots, store.lists[items], lists)
+        history = self._history(rows)
         return Batch(
-            sample_id=torch.from_numpy(store.sample_id[rows]),
-            item=_lookup(store.item[items], self._items),
-            user=_lookup(store.user[rows], self._users),
+            sample_id=torch.from_numpy(self.store.sample_id[rows]),
+            item=_lookup(item, self._items),
+            user=_lookup(self.store.user[rows], self._users),
             context=_lookup(context, self._contexts),
             lists=_lookup(lists, self._contexts),
             history=history,

@@ -33,6 +33,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 NEVER = np.iinfo(np.int64).max  # what is known at no time we were told
 CHUNK = 1 << 20  # history events looked at together
 PIECE = 2048  # rows whose histories are looked up at a time
+RECENT = ("item", "context", "lists")
 WAITING = {"user": "int32", "item": "int32", "time": "int64", "known": "int64", "action": "uint8"}
 
 
@@ -40,11 +41,11 @@ class LiveStore:
     """Samples by position among those waiting (0: the oldest); a `Samples` for batch builders.
 
     base: the batch phase's store, None without one. behaviors: whether histories come from that table, not from outcomes.
-    extra: further columns of a waiting row, name -> value at its arrival (an array or a number); the caller may write to them.
+    back: how many samples before a waiting one its candidates may be of; so many are kept. extra: further columns of a waiting row, name -> value at its arrival (an array or a number); the caller may write to them.
     """
 
-    def __init__(self, folder: Path, schema: EventSchema, base: SampleStore | None, behaviors: bool) -> None:
-        self.folder, self.base, self.behaviors = folder, base, behaviors
+    def __init__(self, folder: Path, schema: EventSchema, base: SampleStore | None, behaviors: bool, back: int = 0) -> None:
+        self.folder, self.base, self.behaviors, self.back = folder, base, behaviors, back
         self.vocabularies = {
             name: GrowingVocabulary.load(base.folder / f"{name}.parquet") if base else GrowingVocabulary() for name in VOCABULARIES
         }
@@ -53,7 +54,7 @@ class LiveStore:
         users, items, context = (self.vocabularies[name] for name in VOCABULARIES)
         self.encoder = Encoder(schema, users, items, context, base.action_names if base else ())
         self.actions = base.actions if base else 1 if behaviors else 2
-        self.window, self.chains = Window(), Chains(folder / "chains")
+        self.window, self.chains, self.recent = Window(), Chains(folder / "chains"), Window()
         self.newest = 0  # event time, us
         self._waiting = {name: np.zeros(0, kind) for name, kind in WAITING.items()}
         self._handed_over = 0
@@ -123,6 +124,8 @@ class LiveStore:
             labels = columns["labels"][:, 0]
             self._wait(columns, ~np.isnan(labels) & (known < NEVER), known, np.nan_to_num(labels))
         self._release()
+        if self.back:
+            self.recent.append({name: columns[name] for name in RECENT})
         user, time = columns["user"], columns["time"]
         self.window.append(columns | {"upto": self.chains.upto(user, time), "base": self._base_before(user, time)})
 
@@ -183,14 +186,32 @@ class LiveStore:
     def drop(self, rows: int) -> None:
         """Drop the oldest `rows` waiting samples."""
         self.window.drop(rows)
+        self.recent.drop(max(0, self.window.first - self.back - self.recent.first) if self.back else 0)
+
+    def places(self, rows: Array) -> Array:
+        """Return int64 [n]: where in the log, the batch phase's samples first, the waiting samples at `rows` stand."""
+        return np.asarray(rows + self.window.first + (len(self.base) if self.base else 0))
+
+    def items_at(self, places: Array) -> tuple[Array, Array, Array]:
+        """Return (item [n], context [n, F], lists [n, M]) of the samples at these places of the log, at most `back` before a waiting one."""
+        first = len(self.base) if self.base else 0
+        here = np.maximum(places - first - self.recent.first, 0)
+        found = [self.recent[name][here] for name in RECENT]
+        old = np.flatnonzero(places < first)
+        if self.base is not None and len(old):
+            for values, before in zip(found, self.base.items_at(places[old]), strict=True):
+                values[old] = before
+        item, context, lists = found
+        return item, context, lists
 
     def state(self) -> tuple[dict[str, Array], dict[str, Any]]:
         """Return what `restore` takes, as (arrays, JSON values); what it refers to in `folder` is on disk afterwards."""
         self._save_ids()
         arrays = {f"waiting/{name}": values for name, values in self._waiting.items()}
         arrays |= {f"window/{name}": values for name, values in self.window.state().items()}
+        arrays |= {f"recent/{name}": values for name, values in self.recent.state().items()}
         arrays |= {f"heads/{name}": values for name, values in self.chains.heads().items()}
-        return arrays, {"first": self.window.first, "newest": self.newest, "ids": self._saved, "actions": self.encoder.actions}
+        return arrays, {"first": self.window.first, "recent": self.recent.first, "newest": self.newest, "ids": self._saved, "actions": self.encoder.actions}
 
     def clear(self) -> None:
         """Remove what an earlier store left in `folder`; this one has seen nothing yet."""
@@ -198,7 +219,7 @@ class LiveStore:
 
     def restore(self, arrays: dict[str, Array], state: dict[str, Any]) -> bool:
         """Take up what `state` gave; False, and nothing usable, when `folder` lacks what it refers to."""
-        parts: dict[str, dict[str, Array]] = {"waiting": {}, "window": {}, "heads": {}}
+        parts: dict[str, dict[str, Array]] = {"waiting": {}, "window": {}, "recent": {}, "heads": {}}
         for key, values in arrays.items():
             part, name = key.split("/", 1)
             parts[part][name] = values
@@ -207,6 +228,7 @@ class LiveStore:
         self.encoder.actions = list(state["actions"])
         self.newest, self._waiting = state["newest"], parts["waiting"]
         self.window.restore(state["first"], parts["window"])
+        self.recent.restore(state["recent"], parts["recent"])
         return True
 
     def _save_ids(self) -> None:

@@ -165,6 +165,14 @@ class SampleStore:
         """Return the number of samples."""
         return len(self.sample_id)
 
+    def places(self, rows: Array) -> Array:
+        """Return int64 [n]: where in the log the samples at `rows` stand; here it is the same."""
+        return rows
+
+    def items_at(self, places: Array) -> tuple[Array, Array, Array]:
+        """Return (item [n], context [n, F], lists [n, M]) of the samples at these places of the log."""
+        return self.item[places], self.context[places], self.lists[places]
+
     def history(self, rows: Array, length: int) -> Events:
         """Return the newest `length` events known before each of `rows`, int64 [R] store positions."""
         upto = self.upto[rows]

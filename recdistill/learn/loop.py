@@ -30,7 +30,7 @@ from recdistill.learn.plan import Plan, Step, kept
 from recdistill.learn.signals import CANDIDATES, STATE
 from recdistill.tables import PredictionLog
 
-__all__ = ["REPORT_EVERY", "Progress", "Totals", "Trainer", "resumed"]
+__all__ = ["HIGHEST", "REPORT_EVERY", "Progress", "Totals", "Trainer", "resumed"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 REPORT_EVERY = 50  # steps between two progress reports

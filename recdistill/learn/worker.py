@@ -129,7 +129,7 @@ def trainer_of(folder: RunFolder, experiment: Experiment, job: Job) -> Trainer |
                            BatchBuilder(store, job.config.history), _plan(job, early), predictions, checkpoints, job.writer,
                            {**metadata, "folds": experiment.crossfit.model_dump_json()})  # fmt: skip
     only = rows_of_domain(store, schema, job.config.domain) if isinstance(job.config, StudentConfig) else None
-    asked = Candidates.of(experiment.candidates, schema) if experiment.candidates.count and job.name == TEACHER else None
+    asked = Candidates.of(experiment.candidates, schema) if experiment.candidates.count and job.distill is None else None
     return Trainer(job.name, job.run, learner, store, BatchBuilder(store, job.config.history, told.signals, told.beside, told.past),
                    _plan(job, len(store), store.time), predictions, checkpoints, metadata, asked, only)  # fmt: skip
 

@@ -47,11 +47,11 @@ class Inbox:
     """Follows `tables` from the hand-over on; `versions` are those read up to, by table.
 
     A commit of events names the versions of the other tables that were there when it was made; these are read first,
-    and no further, so what a sample can know does not depend on who reads when.
+    and no further, so what a sample can know does not depend on who reads when. candidates: how many of a sample's are heard.
     """
 
-    def __init__(self, tables: Path, store: LiveStore, versions: dict[str, int]) -> None:
-        self.store, self.versions = store, dict(versions)
+    def __init__(self, tables: Path, store: LiveStore, versions: dict[str, int], candidates: int = 0) -> None:
+        self.store, self.versions, self.candidates = store, dict(versions), candidates
         self.events = EventLog.open(tables / "events")
         self.behaviors = BehaviorLog.open(tables / "behaviors") if (tables / "behaviors").exists() else None
         self.outcomes = OutcomeLog.open(tables / "outcomes") if (tables / "outcomes").exists() else None
@@ -73,7 +73,7 @@ class Inbox:
         self.told = pl.concat([self.told, *piece.outcomes])
         rows = len(piece.samples["time"]) if piece.samples else 0
         if piece.samples:
-            self.store.append(piece.samples, **_columns(rows, len(self.events.schema.tasks), piece.published))
+            self.store.append(piece.samples, **_columns(rows, len(self.events.schema.tasks), piece.published, self.candidates))
         self.versions = piece.versions
         self._ingests |= piece.said
         return rows
@@ -145,7 +145,7 @@ def _upto(log: DeltaLog | None, name: str, versions: dict[str, int], seen: dict[
         versions[name] = commit.version
 
 
-def _columns(rows: int, tasks: int, published: float) -> dict[str, Array]:
+def _columns(rows: int, tasks: int, published: float, candidates: int) -> dict[str, Array]:
     """Return what the models keep of `rows` new samples beside the store's own columns."""
     times = {"arrived": np.full(rows, time.time()), "published": np.full(rows, published)}
-    return {**times, "stage": np.zeros((rows, tasks), np.int8), "said": np.zeros(rows, np.float32), **empty_columns(rows, tasks)}
+    return {**times, "stage": np.zeros((rows, tasks), np.int8), "said": np.zeros(rows, np.float32), **empty_columns(rows, tasks, candidates)}

@@ -15,9 +15,11 @@ import numpy as np
 import polars as pl
 
 from recdistill.data.live import LiveStore
+from recdistill.learn.signals import CANDIDATES
 from recdistill.stream.about import ModelAbout, read_about
 from recdistill.tables import PredictionLog, VerdictLog, Verdicts
 from recdistill.tables.follow import Commit
+from recdistill.tables.rawbytes import from_bytes
 
 __all__ = ["Joiner", "empty_columns"]
 
@@ -25,34 +27,37 @@ Array = np.ndarray[Any, np.dtype[Any]]
 SILENT = 60.0  # seconds without a word after which a teacher, or the gate, counts as down
 NEVER = np.iinfo(np.int64).max
 UNDECIDED, SAID, HEARD, BARRED, GIVEN_UP = 0, 1, 2, 3, 4  # a sample's fate: nothing yet, not judged yet, used, bad version, no more
-EARLY = {"sample_id": "int64", "time": "int64", "teacher": "int8", "version": "int32", "row": "int64", "logits": "float32"}
+EARLY = {"sample_id": "int64", "time": "int64", "teacher": "int8", "version": "int32", "row": "int64"}
 
 
-def empty_columns(rows: int, tasks: int) -> dict[str, Array]:
-    """Return the columns of the live store that a joiner keeps of `rows` new samples."""
+def empty_columns(rows: int, tasks: int, candidates: int) -> dict[str, Array]:
+    """Return the columns of the live store that a joiner keeps of `rows` new samples; candidates: how many it hears of each."""
     return {"fate": np.zeros(rows, np.int8), "signals": np.full((rows, tasks), np.nan, np.float32), "teacher": np.full(rows, -1, np.int8),
-            "version": np.full(rows, -1, np.int32), "row": np.full(rows, -1)}  # fmt: skip
+            "version": np.full(rows, -1, np.int32), "row": np.full(rows, -1),
+            "beside": np.full((rows, candidates, tasks), np.nan, np.float16)}  # fmt: skip
 
 
 class Joiner:
     """What a student knows of its teachers' predictions and of what is thought of them.
 
-    wait: event seconds that either side waits. first: the teacher to hear until another's turn begins.
+    wait: event seconds that either side waits. first: the teacher to hear until another's turn begins. candidates: how many of a
+    sample's it hears.
     """
 
-    def __init__(self, predictions: Path, verdicts: Path, tasks: int, wait: float, first: str) -> None:
+    def __init__(self, predictions: Path, verdicts: Path, tasks: int, wait: float, first: str, candidates: int = 0) -> None:
         self.log, self.verdict_log = PredictionLog.open(predictions), VerdictLog.open(verdicts)
         self.verdicts = Verdicts()
         self._last_word = time.monotonic()  # when a teacher or the gate was heard last
         self._changed = True  # what was decided before may be decided otherwise now
-        self.tasks, self.wait, self.first = tasks, int(wait * 1e6), first
+        self.tasks, self.wait, self.first, self.candidates = tasks, int(wait * 1e6), first, candidates
         self.version = -1  # of the predictions table, read up to
         self.teachers = [first]
         self.said: Counter[str] = Counter()  # rows per teacher@version
         self.ended: set[str] = set()
         self.watermark = 0  # event time of the newest signal, us
         self.missing: Counter[str] = Counter()
-        self.early = {name: np.zeros((0, tasks) if name == "logits" else 0, kind) for name, kind in EARLY.items()}
+        self.early = {name: np.zeros(0, kind) for name, kind in EARLY.items()}
+        self.early |= {"logits": np.zeros((0, tasks), np.float32), "beside": np.zeros((0, candidates, tasks), np.float16)}
         self.lost = {"sample_id": np.zeros(0, np.int64), "time": np.zeros(0, np.int64)}  # samples learned without, lately
 
     def update(self) -> bool:
@@ -80,18 +85,27 @@ class Joiner:
         if model not in self.teachers:
             self.teachers.append(model)
         names = [name for name in self.log.types if name.startswith("logit_")]
-        rows = self.log.read(commit, ["sample_id", "time", "version", *names])
+        rows = self.log.read(commit, ["sample_id", "time", "version", *names, *([CANDIDATES] if self.candidates else [])])
         version = int(rows["version"][0])
         key = f"{model}@{version}"
         signals = {
             "sample_id": rows["sample_id"].to_numpy(), "time": rows["time"].dt.epoch("us").to_numpy(),
             "teacher": np.full(len(rows), self.teachers.index(model), np.int8), "version": rows["version"].to_numpy(),
             "row": np.arange(len(rows)) + self.said[key], "logits": rows.select(names).to_numpy(),
+            "beside": self._beside(rows),
         }  # fmt: skip
         self.said[key] += len(rows)
         self.watermark = max(self.watermark, int(signals["time"].max()))
         turn = self._turns(rows["time"], model)
         self._join({name: values[turn] for name, values in signals.items()}, store)
+
+    def _beside(self, rows: pl.DataFrame) -> Array:
+        """Return float16 [n, candidates, K]: what is said of the samples' candidates, NaN where nothing is."""
+        beside = np.full((len(rows), self.candidates, self.tasks), np.nan, np.float16)
+        if self.candidates:
+            has, held = from_bytes(rows[CANDIDATES], self.log.channels[CANDIDATES])
+            beside[has] = held.view(np.float16).reshape(len(held), -1, self.tasks)[:, : self.candidates]
+        return beside
 
     def _turns(self, times: pl.Series, model: str) -> Array:
         """Return bool [n]: whether it is `model`'s turn at each time."""
@@ -111,7 +125,7 @@ class Joiner:
         at, hit = _positions(store.window["sample_id"][waiting] if len(waiting) else waiting, signals["sample_id"])
         found = waiting[at[hit]] if len(waiting) else waiting
         if len(found):
-            for name in ("teacher", "version", "row"):
+            for name in ("teacher", "version", "row", "beside"):
                 store.window[name][found] = signals[name][hit]
             store.window["signals"][found] = signals["logits"][hit]
             store.window["fate"][found] = SAID
@@ -139,7 +153,7 @@ class Joiner:
             mine = (teacher == code) & (version == number)
             if key in self.verdicts.bad:
                 store.window["fate"][said[mine]] = BARRED
-                store.window["signals"][said[mine]] = np.nan
+                _silence(store, said[mine])
             else:
                 store.window["fate"][said[mine & (row < self.verdicts.cleared.get(key, 0))]] = HEARD
 
@@ -162,7 +176,7 @@ class Joiner:
         given_up = np.flatnonzero(gone[:count])
         if len(given_up):
             store.window["fate"][given_up] = GIVEN_UP
-            store.window["signals"][given_up] = np.nan
+            _silence(store, given_up)
         return count
 
     def count(self, store: LiveStore, at: Array) -> Counter[tuple[str, str]]:
@@ -204,6 +218,12 @@ class Joiner:
             (self.early if part == "early" else self.lost)[name] = values
         self.version, self.watermark, self.teachers = state["version"], state["watermark"], list(state["teachers"])
         self.said, self.missing, self.ended = Counter(state["said"]), Counter(state["missing"]), set(state["ended"])
+
+
+def _silence(store: LiveStore, at: Array) -> None:
+    """Let nothing be heard of the waiting samples at `at`."""
+    store.window["signals"][at] = np.nan
+    store.window["beside"][at] = np.nan
 
 
 def _positions(known: Array, wanted: Array) -> tuple[Array, Array]:

@@ -22,12 +22,16 @@ from torch import Tensor
 
 from recdistill.config import StreamConfig
 from recdistill.data import Batch, BatchBuilder, prefetch
+from recdistill.data.builder import Beside
+from recdistill.data.candidates import Candidates
 from recdistill.data.live import LiveStore
 from recdistill.data.sampling import kept
 from recdistill.killpoints import reach
 from recdistill.learn.checkpoint import Checkpoint, Checkpoints
 from recdistill.learn.jobs import Job
 from recdistill.learn.learner import Learner
+from recdistill.learn.loop import HIGHEST
+from recdistill.learn.signals import CANDIDATES
 from recdistill.stream.about import Health, ModelAbout, Sums
 from recdistill.stream.delayed import Decisions
 from recdistill.stream.inbox import Inbox
@@ -39,6 +43,7 @@ from recdistill.tables.follow import check_follows
 __all__ = ["Follower", "SetBack"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
+NO_SHIFT = np.zeros(1, np.float32)  # samples and candidates are of one teacher
 AHEAD = 20_000  # samples read beyond the first that waits for its signal
 GROUP = 4096  # samples learned between two looks at the tables
 TOGETHER = 4  # commits of signals read between two looks
@@ -51,7 +56,10 @@ class SetBack(Exception):
 
 @dataclass
 class Follower:
-    """A model's state and its ways in and out; `joiner` is None for one that hears no teacher, `decisions` where labels come along."""
+    """A model's state and its ways in and out; `joiner` is None for one that hears no teacher, `decisions` where labels come along.
+
+    asked: the candidates that a teacher is asked about; hears: those that a student hears of.
+    """
 
     job: Job
     stream: StreamConfig
@@ -63,6 +71,8 @@ class Follower:
     recorder: Recorder
     checkpoints: Checkpoints
     journal: Journal
+    asked: Candidates | None = None
+    hears: Candidates | None = None
     heard: Counter[tuple[str, str]] = field(default_factory=Counter)
     sums: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     said: int = 0  # waiting samples that are predicted and not dropped yet
@@ -149,28 +159,50 @@ class Follower:
     def _learn_in_order(self, rows: int) -> None:
         """Predict, record and learn the oldest `rows` samples, then drop them."""
         cuts = self._cuts(np.arange(rows))
-        said = np.empty((rows, self.store.labels.shape[1]), np.float32)
-        for cut, (batch, keep) in zip(cuts, prefetch(self._prepare, cuts), strict=True):
+        said, channels = np.empty((rows, self.store.labels.shape[1]), np.float32), self._channels(rows)
+        for cut, (batch, keep, asked) in zip(cuts, prefetch(self._prepare, cuts), strict=True):
+            self._answer(asked, channels, cut)
             said[cut] = self.learner.learn(batch, keep).logits.numpy()
             reach("model.predicted")
-        self.recorder.say(self.store.window["sample_id"][:rows], self.store.window["time"][:rows], said)
+        self.recorder.say(self.store.window["sample_id"][:rows], self.store.window["time"][:rows], said, channels)
         self._count(self.store.window["labels"][:rows, 0], said[:, 0], 1)
         self._count_learned(np.arange(rows))
         self._drop(rows)
 
-    def _prepare(self, cut: Array) -> tuple[Batch, Tensor]:
+    def _channels(self, rows: int) -> dict[str, Array]:
+        """Return room for what is said of the candidates of `rows` samples, none for a model that is not asked."""
+        shape = (rows, self.asked.count, self.store.labels.shape[1]) if self.asked else ()
+        return {CANDIDATES: np.empty(shape, np.float16)} if self.asked else {}
+
+    def _answer(self, asked: Batch | None, channels: dict[str, Array], at: Array) -> None:
+        """Say what is thought of the candidates of the samples at positions `at`."""
+        if asked is not None:
+            said = self.learner.predict(asked).clamp(-HIGHEST, HIGHEST)
+            channels[CANDIDATES][at] = said.view(len(at), -1, said.shape[1]).numpy()
+
+    def _prepare(self, cut: Array) -> tuple[Batch, Tensor, Batch | None]:
+        """Return the batch of waiting samples, which of it is learned, and the candidates that are asked about."""
+        return *self._batch(cut), self._ask(cut)
+
+    def _batch(self, cut: Array) -> tuple[Batch, Tensor]:
         self.builder.signals = self.store.window["signals"] if self.joiner else None
+        self.builder.beside = Beside(self.hears, self.store.window["beside"], NO_SHIFT) if self.hears else None
         keep = kept(self.store.window["sample_id"][cut], self.store.window["labels"][cut, 0], self.learner.sampling, self.job.seed)
         return self.builder.build(cut), torch.from_numpy(keep)
 
+    def _ask(self, cut: Array) -> Batch | None:
+        return self.builder.candidates(cut, self.asked) if self.asked else None
+
     def _predict(self) -> None:
         """Predict and record the samples that just arrived."""
-        self.builder.signals = None
+        self.builder.signals = self.builder.beside = None
         for cut in self._cuts(np.arange(self.said, len(self.store))):
+            channels = self._channels(len(cut))
+            self._answer(self._ask(cut), channels, np.arange(len(cut)))
             logits = self.learner.predict(self.builder.build(cut)).numpy()
             self.store.window["said"][cut] = logits[:, 0]
             reach("model.predicted")
-            self.recorder.say(self.store.window["sample_id"][cut], self.store.window["time"][cut], logits)
+            self.recorder.say(self.store.window["sample_id"][cut], self.store.window["time"][cut], logits, channels)
         self.said = len(self.store)
 
     def _learn_later(self, rows: int) -> None:
@@ -181,10 +213,10 @@ class Follower:
         taken = decisions.take(rows)
         for cut in self._cuts(np.arange(rows)):
             at, again = taken["position"][cut] - window.first, taken["again"][cut]
-            batch, keep = self._prepare(at)
+            batch, keep = self._batch(at)
             labels = taken["labels"][cut]
-            batch.labels[:] = torch.from_numpy(labels)
-            batch.signals[torch.from_numpy(again)] = math.nan  # it was heard when the sample was learned first
+            batch.labels[:: batch.each] = torch.from_numpy(labels)
+            batch.signals[torch.from_numpy(again).repeat_interleave(batch.each)] = math.nan  # heard when the sample was learned first
             if self.stream.labels.late == "weight":
                 self.learner.learn(batch, keep, late=torch.from_numpy(decisions.late_share).float())
             else:

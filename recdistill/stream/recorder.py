@@ -50,12 +50,14 @@ class Recorder:
         self.rows, self._waiting, self._last = rows, [], time.monotonic()
         self.recorded = max(self.log.last_sequence(self.writer), 0) // 2
 
-    def say(self, sample_id: Array, times: Array, logits: Array) -> None:
-        """Take the logits [n, K] of samples at `times` us, in the order in which the model meets them."""
+    def say(self, sample_id: Array, times: Array, logits: Array, channels: dict[str, Array]) -> None:
+        """Take the logits [n, K] of samples at `times` us, and what is said besides, in the order in which the model meets them."""
         skip = min(max(self.recorded - self.rows, 0), len(sample_id))
         self.rows += len(sample_id)
         if skip < len(sample_id):
-            self._waiting.append(self.log.rows_of(sample_id[skip:], times[skip:], logits[skip:]))
+            self._waiting.append(self.log.rows_of(
+                sample_id[skip:], times[skip:], logits[skip:], {name: said[skip:] for name, said in channels.items()}
+            ))  # fmt: skip
 
     @property
     def due(self) -> bool:

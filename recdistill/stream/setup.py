@@ -7,6 +7,7 @@ import time
 import numpy as np
 
 from recdistill.config import Experiment
+from recdistill.data.candidates import Candidates
 from recdistill.data.live import LiveStore
 from recdistill.data.store import SampleStore
 from recdistill.errors import UserError
@@ -23,7 +24,7 @@ from recdistill.stream.joiner import Joiner
 from recdistill.stream.journal import Journal
 from recdistill.stream.model import Follower, SetBack
 from recdistill.stream.recorder import Recorder
-from recdistill.tables import EventLog, PredictionLog
+from recdistill.tables import EventLog, EventSchema, PredictionLog
 
 __all__ = ["base_of", "follower_of", "run_model", "stream_checkpoints"]
 
@@ -44,7 +45,9 @@ def follower_of(folder: RunFolder, experiment: Experiment, job: Job, journal: Jo
     events, base, stream = EventLog.open(folder.tables / "events"), base_of(folder), experiment.stream
     versions = _start(events)
     behaviors = (folder.tables / "behaviors").exists()
-    store = LiveStore(folder.root / "live" / job.name, events.schema, base, behaviors)
+    asked, hears = _candidates(experiment, job, events.schema)
+    back = experiment.candidates.window if asked or hears else 0
+    store = LiveStore(folder.root / "live" / job.name, events.schema, base, behaviors, back)
     labels = base.labels if base else np.zeros((0, len(events.schema.tasks)), np.float32)
     rates = rates_of(PredictionLog.open(folder.predictions), TEACHER, events.schema.tasks) if job.hears else None
     learner, metadata = learner_of(folder, job, labels, store.actions, rates)
@@ -55,12 +58,21 @@ def follower_of(folder: RunFolder, experiment: Experiment, job: Job, journal: Jo
         if latest is None or latest[0] != blocks - 1:
             raise UserError(f"{folder.root}: {job.name} has not ended its batch phase; run: recdistill stream CONFIG --role batch")
         learner.restore(latest[1].tensors, latest[1].state["learner"])
-    inbox = Inbox(folder.tables, store, versions)
-    joiner = Joiner(folder.predictions, folder.verdicts, len(events.schema.tasks), stream.wait_s, TEACHER) if job.hears else None
+    count = job.distill.candidates if hears and job.distill else 0
+    inbox = Inbox(folder.tables, store, versions, count)
+    joiner = Joiner(folder.predictions, folder.verdicts, len(events.schema.tasks), stream.wait_s, TEACHER, count) if job.hears else None
     decisions = Decisions(stream.labels, stream.late_s, len(events.schema.tasks)) if stream.labels.window_s else None
     recorder = Recorder(PredictionLog.open(folder.predictions), job.name, job.writer + "/stream", metadata, blocks,
                         stream.checkpoint_rows, stream.commit_rows)  # fmt: skip
-    return Follower(job, stream, learner, store, inbox, joiner, decisions, recorder, stream_checkpoints(folder, job.name), journal)
+    return Follower(job, stream, learner, store, inbox, joiner, decisions, recorder, stream_checkpoints(folder, job.name), journal,
+                    asked, hears)  # fmt: skip
+
+
+def _candidates(experiment: Experiment, job: Job, schema: EventSchema) -> tuple[Candidates | None, Candidates | None]:
+    """Return the candidates that a teacher is asked about, and those that a student hears of."""
+    found = Candidates.of(experiment.candidates, schema)
+    asked = found if job.distill is None and found.count else None
+    return asked, found if job.hears and job.distill is not None and job.distill.candidates else None
 
 
 def _start(events: EventLog) -> dict[str, int]:

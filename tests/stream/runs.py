@@ -87,7 +87,8 @@ class StreamRun:
         self.log, self.rows = log_of(self.experiment)
         self.events = EventLog.create(self.folder.tables / "events", self.log.schema)
         self.fed = self.commits = 0
-        PredictionLog.create(self.folder.predictions, self.log.schema.tasks)
+        tasks = self.log.schema.tasks
+        PredictionLog.create(self.folder.predictions, tasks, worker.channels_of(self.experiment, tasks))
         self.verdicts = VerdictLog.create(self.folder.verdicts)
         if self.experiment.stream.labels.window_s:
             self.outcomes = OutcomeLog.create(self.folder.tables / "outcomes", self.log.schema)

@@ -31,7 +31,7 @@ class Table:
         self.sequence = 0
 
     def samples(self, ids: list[int]) -> None:
-        self.store.add(events(ids), **empty_columns(len(ids), 1))
+        self.store.add(events(ids), **empty_columns(len(ids), 1, 0))
         self.joiner.arrived(self.store, len(ids))
 
     def say(self, ids: list[int], version: int = 1, model: str = "teacher", kind: str = "prequential", end: bool = False) -> None:
