@@ -41,7 +41,8 @@ class LiveStore:
     """Samples by position among those waiting (0: the oldest); a `Samples` for batch builders.
 
     base: the batch phase's store, None without one. behaviors: whether histories come from that table, not from outcomes.
-    back: how many samples before a waiting one its candidates may be of; so many are kept. extra: further columns of a waiting row, name -> value at its arrival (an array or a number); the caller may write to them.
+    back: how many samples before a waiting one its candidates may be of; so many are kept.
+    extra: further columns of a waiting row, name -> value at its arrival (an array or a number); the caller may write to them.
     """
 
     def __init__(self, folder: Path, schema: EventSchema, base: SampleStore | None, behaviors: bool, back: int = 0) -> None:
@@ -193,7 +194,7 @@ class LiveStore:
         return np.asarray(rows + self.window.first + (len(self.base) if self.base else 0))
 
     def items_at(self, places: Array) -> tuple[Array, Array, Array]:
-        """Return (item [n], context [n, F], lists [n, M]) of the samples at these places of the log, at most `back` before a waiting one."""
+        """Return (item [n], context [n, F], lists [n, M]) at these places of the log, at most `back` before a waiting sample."""
         first = len(self.base) if self.base else 0
         here = np.maximum(places - first - self.recent.first, 0)
         found = [self.recent[name][here] for name in RECENT]
@@ -211,7 +212,8 @@ class LiveStore:
         arrays |= {f"window/{name}": values for name, values in self.window.state().items()}
         arrays |= {f"recent/{name}": values for name, values in self.recent.state().items()}
         arrays |= {f"heads/{name}": values for name, values in self.chains.heads().items()}
-        return arrays, {"first": self.window.first, "recent": self.recent.first, "newest": self.newest, "ids": self._saved, "actions": self.encoder.actions}
+        return arrays, {"first": self.window.first, "recent": self.recent.first, "newest": self.newest, "ids": self._saved,
+                        "actions": self.encoder.actions}  # fmt: skip
 
     def clear(self) -> None:
         """Remove what an earlier store left in `folder`; this one has seen nothing yet."""

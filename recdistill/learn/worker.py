@@ -43,8 +43,8 @@ from recdistill.models import TableOptions, Towers, build_backbone
 from recdistill.tables import EventLog, EventSchema, PredictionLog
 
 __all__ = [
-    "channels_of", "check_models", "check_names", "crew", "crossfit_rows", "facts_of", "finished", "learned_rates", "learner_of", "parameters",
-    "trainer_of",
+    "channels_of", "check_models", "check_names", "crew", "crossfit_rows", "facts_of", "finished", "learned_rates", "learner_of",
+    "parameters", "trainer_of",
 ]  # fmt: skip
 
 Array = np.ndarray[Any, np.dtype[Any]]
