@@ -148,5 +148,5 @@ def _upto(log: DeltaLog | None, name: str, versions: dict[str, int], seen: dict[
 def _columns(rows: int, tasks: int, published: float, candidates: int) -> dict[str, Array]:
     """Return what the models keep of `rows` new samples beside the store's own columns."""
     times = {"arrived": np.full(rows, time.time()), "published": np.full(rows, published)}
-    own = {"stage": np.zeros((rows, tasks), np.int8), "said": np.zeros(rows, np.float32)}
+    own: dict[str, Array] = {"stage": np.zeros((rows, tasks), np.int8), "said": np.zeros(rows, np.float32)}
     return {**times, **own, **empty_columns(rows, tasks, candidates)}
