@@ -104,9 +104,12 @@ class BatchBuilder:
         store, labels = self.store, self.store.labels[rows]
         signals = np.full_like(labels, np.nan) if self.signals is None else self.signals[rows]
         own = store.item[rows], store.context[rows], store.lists[rows]
-        if self.beside is None or np.isnan(self.beside.signals[rows]).all():
+        said = np.full((len(rows), 0, labels.shape[1]), np.nan, np.float32)
+        if self.beside is not None:  # of a sample whose own signal is not heard nothing is
+            silent = np.asarray(np.isnan(signals).all(1))[:, None, None]
+            said = np.where(silent, np.nan, self.beside.signals[rows] - self.beside.shift)
+        if self.beside is None or np.isnan(said).all():
             return self._batch(rows, *own, labels, signals)
-        said = self.beside.signals[rows].astype(np.float32) - self.beside.shift
         count = said.shape[1]
         asked = self._asked(rows, self.beside.candidates, count)
         item, context, lists = (_after_each(a, b.reshape(len(rows), count, *b.shape[1:])) for a, b in zip(own, asked, strict=True))

@@ -53,6 +53,18 @@ def test_draws_are_even_over_the_window():
     assert abs(counts / len(rows) - 0.1).max() < 0.005
 
 
+def test_of_a_sample_that_is_not_heard_no_candidate_is(store):
+    schema = EventSchema(("click", "finish"), {"position": "int64", "device": "int64", "topic": "int64", "age_days": "float32"})
+    asked = Candidates.of(CandidatesConfig(count=2, window=30), schema)
+    beside = Beside(asked, np.ones((len(store), 2, 2), np.float16), np.zeros(2, np.float32))
+    signals = np.ones((len(store), 2), np.float32)
+    signals[100:110] = np.nan
+    batch = BatchBuilder(store, 5, signals, beside).build(np.arange(100, 130))
+    heard = ~torch.isnan(batch.signals).all(1).view(30, 3)
+    assert not heard[:10].any() and heard[10:].all()
+    assert BatchBuilder(store, 5, signals, beside).build(np.arange(100, 110)).each == 1
+
+
 def test_a_batch_holds_each_sample_and_then_its_candidates(store):
     schema = EventSchema(("click", "finish"), {"position": "int64", "device": "int64", "topic": "int64", "age_days": "float32"})
     asked = Candidates.of(CandidatesConfig(count=2, window=30, item_features=["topic", "age_days"]), schema)
