@@ -75,3 +75,13 @@ def test_raw_students_do_not_change_by_candidates(tmp_path, run):
 def test_asking_for_more_than_there_are_is_refused():
     with pytest.raises(UserError, match="students.light.distill.candidates 4: the teacher is asked about candidates.count 3"):
         tiny(*ASKED, "students.light.distill.candidates=4")
+
+
+def test_asking_changes_nothing_of_the_teacher(tmp_path, run):
+    finish(tmp_path, tiny(), TEACHER)
+    one, other = (Checkpoints(RunFolder(root).model(TEACHER)).latest()[1].tensors for root in (tmp_path, run.root))
+    learned = [name for name in one if name.startswith(("network/", "optimiser/")) or name.endswith("/first")]
+    assert learned and all(torch.equal(one[name], other[name]) for name in learned if one[name].shape == other[name].shape)
+    plain, asked = (PredictionLog.open(RunFolder(root).predictions) for root in (tmp_path, run.root))
+    said = [[row for rows in log.of(TEACHER) for row in rows["logit_click"].to_list()] for log in (plain, asked)]
+    assert said[0] == said[1]
