@@ -10,16 +10,16 @@ __all__ = ["listwise_loss"]
 LOWEST = -1e9  # a logit of nobody
 
 
-def listwise_loss(student: Tensor, teacher: Tensor, group: Tensor) -> Tensor:
-    """Return the sum over lists of CE(softmax(t), softmax(z)), per row with a signal (ListNet: Cao et al., ICML 2007, equation 5).
+def listwise_loss(student: Tensor, teacher: Tensor, group: Tensor, rows: int | None = None) -> Tensor:
+    """Return the sum over lists of CE(softmax(t), softmax(z)), per row and task (ListNet: Cao et al., ICML 2007, equation 5).
 
-    Logits [B, K]; group: int64 [B], the list of each row. Rows whose signal is missing (NaN) are in no list. A constant added to
+    rows: how many are learned from, all by default. Logits [B, K]; group: int64 [B], the list of each row. Rows whose signal is missing (NaN) are in no list. A constant added to
     the logits of a list, such as what sampling does, changes nothing.
     """
     known = ~torch.isnan(teacher)
     t, z = (torch.where(known, logits, LOWEST) for logits in (torch.nan_to_num(teacher), student))
     share = (t - _log_sum(t.detach(), group)).exp() * known
-    return (share * (_log_sum(z, group) - z)).sum() / known.sum().clamp(min=1)
+    return (share * (_log_sum(z, group) - z)).sum() / max((len(known) if rows is None else rows) * known.shape[1], 1)
 
 
 def _log_sum(logits: Tensor, group: Tensor) -> Tensor:

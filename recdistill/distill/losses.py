@@ -76,14 +76,18 @@ def scaled_label(teacher: Tensor, scale: float) -> Tensor:
     return target - torch.log(-torch.expm1(target))
 
 
-def signal_loss(kind: Loss, student: Tensor, teacher: Tensor, temperature: float = 1.0, weights: Tensor | None = None) -> Tensor:
-    """Return the mean over present signals, each times its task's entry of `weights` [K], of
+def signal_loss(kind: Loss, student: Tensor, teacher: Tensor, temperature: float = 1.0, weights: Tensor | None = None,
+                rows: int | None = None) -> Tensor:  # fmt: skip
+    """Return the mean over `rows` (all by default) and tasks, 0 where the signal is missing, each times its task's entry of
+    `weights` [K], of
 
     cross-entropy: tau^2 [softplus(z / tau) - s(t / tau) z / tau]      (Rec-Distill, equation 8)
     kl:            tau^2 KL(s(t / tau) || s(z / tau))                  (equation 2; same gradient as cross-entropy)
     mse:           (s(z) - s(t))^2                                     (equation 9; its gradient dies at saturation)
     """
-    target, share = _known(teacher)
+    target, known = torch.nan_to_num(teacher), ~torch.isnan(teacher)
+    counted = (len(known) if rows is None else rows) * known.shape[-1]
+    share = known / max(counted, 1)  # what one signal counts does not depend on how many others are missing
     share = share if weights is None else share * weights
     if kind == "mse":
         return ((torch.sigmoid(student) - torch.sigmoid(target)).square() * share).sum()
@@ -102,10 +106,10 @@ def _targets(head: Tensor, signals: Tensor, space: str, own: Rates, teacher: Rat
 
 
 def objective(main: Tensor, aux: Tensor | None, labels: Tensor, signals: Tensor, settings: Settings | None,
-              weight: float | Tensor, own: Rates, teacher: Rates, mass: Tensor | None = None) -> Tensor:  # fmt: skip
+              weight: float | Tensor, own: Rates, teacher: Rates, mass: Tensor | None = None, rows: int | None = None) -> Tensor:  # fmt: skip
     """Return the loss of a step.
 
-    weight: alpha, of all tasks or float32 [K].
+    weight: alpha, of all tasks or float32 [K]. rows: how many are learned from, where those that are not have NaN; all by default.
 
     mass: [B, K], of each label's softplus(z), where it is not 1: w beside labels of w y is importance w; 0 beside a label of 1
     is CE(1, s(z)) - CE(0, s(z)), which takes a negative back that was learned before and puts a positive in its place.
@@ -124,8 +128,8 @@ def objective(main: Tensor, aux: Tensor | None, labels: Tensor, signals: Tensor,
     student, said = _targets(main if aux is None else aux, signals, settings.space, own, teacher)
     said = said if settings.label_scale == 1 else scaled_label(said, settings.label_scale)
     if isinstance(weight, Tensor):
-        return total + signal_loss(settings.loss, student, said, settings.temperature, weight)
-    return total + weight * signal_loss(settings.loss, student, said, settings.temperature)
+        return total + signal_loss(settings.loss, student, said, settings.temperature, weight, rows)
+    return total + weight * signal_loss(settings.loss, student, said, settings.temperature, None, rows)
 
 
 def share_heard(signals: Tensor) -> float:

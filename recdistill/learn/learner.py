@@ -112,19 +112,21 @@ class Learner:
         scale = self.distill.gradient_scale if self.distill else 1.0
         main, aux = self.network.heads(hidden, scale)
         signals = self._signals(batch, main.detach()).masked_fill(dropped, math.nan)
-        weight = self._weight(hidden, main, aux, labels, signals)
+        rows = int(keep.sum()) * batch.each
+        weight = self._weight(hidden, main, aux, labels, signals, rows)
         mass = None
         if undo is not None:
             mass = (~undo).float()[:, None].repeat_interleave(batch.each, 0).expand_as(labels)
         elif late is not None:
             mass = late_mass(main.detach(), labels, late)
             labels = labels * mass
-        loss = objective(main, aux, labels, signals, self.distill, weight, self.own, self.teacher, mass)
+        loss = objective(main, aux, labels, signals, self.distill, weight, self.own, self.teacher, mass, rows)
         if self.adapter is not None and self.distill and self.distill.adapter:
             second = self.adapter.learn(signals, labels)
-            loss = loss + self.distill.adapter.weight * signal_loss("cross-entropy", self.network.adapted_head(hidden, scale), second)
+            head = self.network.adapted_head(hidden, scale)
+            loss = loss + self.distill.adapter.weight * signal_loss("cross-entropy", head, second, rows=rows)
         if self.distill and self.distill.listwise:
-            loss = loss + self.distill.listwise * listwise_loss(main if aux is None else aux, signals, batch.history.of)
+            loss = loss + self.distill.listwise * listwise_loss(main if aux is None else aux, signals, batch.history.of, rows)
         self.optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         self._check(loss, batch)
@@ -144,7 +146,8 @@ class Learner:
         may = self.gate.update(batch.labels, batch.signals, main, self.slicer.of_batch(batch))
         return batch.signals.masked_fill(~may[:, None], math.nan)
 
-    def _weight(self, hidden: Tensor, main: Tensor, aux: Tensor | None, labels: Tensor, signals: Tensor) -> float | Tensor:
+    def _weight(self, hidden: Tensor, main: Tensor, aux: Tensor | None, labels: Tensor, signals: Tensor,
+                rows: int) -> float | Tensor:  # fmt: skip
         if self.distill is None:
             return 0.0
         if self.weights is not None:
@@ -153,7 +156,7 @@ class Learner:
             return float(self.distill.weight)  # type: ignore[arg-type]
         if self.steps % MEASURE_EVERY == 0:
             label_only = objective(main, aux, labels, signals, self.distill, 0.0, self.own, self.teacher)
-            both = objective(main, aux, labels, signals, self.distill, 1.0, self.own, self.teacher)
+            both = objective(main, aux, labels, signals, self.distill, 1.0, self.own, self.teacher, None, rows)
             (by_label,) = torch.autograd.grad(label_only, hidden, retain_graph=True)
             (by_both,) = torch.autograd.grad(both, hidden, retain_graph=True)
             self.auto.update(by_label, by_both - by_label)
