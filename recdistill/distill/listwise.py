@@ -13,8 +13,8 @@ LOWEST = -1e9  # a logit of nobody
 def listwise_loss(student: Tensor, teacher: Tensor, group: Tensor, rows: int | None = None) -> Tensor:
     """Return the sum over lists of CE(softmax(t), softmax(z)), per row and task (ListNet: Cao et al., ICML 2007, equation 5).
 
-    rows: how many are learned from, all by default. Logits [B, K]; group: int64 [B], the list of each row. Rows whose signal is missing (NaN) are in no list. A constant added to
-    the logits of a list, such as what sampling does, changes nothing.
+    Logits [B, K]; group: int64 [B], the list of each row; rows: how many are learned from, all by default. Rows whose signal is missing
+    (NaN) are in no list. A constant added to the logits of a list, such as what sampling does, changes nothing.
     """
     known = ~torch.isnan(teacher)
     t, z = (torch.where(known, logits, LOWEST) for logits in (torch.nan_to_num(teacher), student))

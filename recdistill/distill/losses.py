@@ -106,7 +106,8 @@ def _targets(head: Tensor, signals: Tensor, space: str, own: Rates, teacher: Rat
 
 
 def objective(main: Tensor, aux: Tensor | None, labels: Tensor, signals: Tensor, settings: Settings | None,
-              weight: float | Tensor, own: Rates, teacher: Rates, mass: Tensor | None = None, rows: int | None = None) -> Tensor:  # fmt: skip
+              weight: float | Tensor, own: Rates, teacher: Rates, mass: Tensor | None = None,
+              rows: int | None = None) -> Tensor:  # fmt: skip
     """Return the loss of a step.
 
     weight: alpha, of all tasks or float32 [K]. rows: how many are learned from, where those that are not have NaN; all by default.
