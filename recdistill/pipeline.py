@@ -29,6 +29,7 @@ from recdistill.learn.folder import RunFolder
 from recdistill.learn.imported import import_predictions, imported
 from recdistill.learn.ingest import ingest, open_tables
 from recdistill.learn.jobs import TEACHER, Job, folds_of_teacher, heard_by, jobs_of, pairs_of, teachers_of
+from recdistill.learn.signals import channels_of
 from recdistill.tables import PredictionLog
 
 __all__ = [
@@ -84,7 +85,7 @@ def ingest_stage(folder: RunFolder, experiment: Experiment, data: Path | None) -
         store = build_store(folder.store, events, behaviors)
     _say(f"store: {len(store):,} samples from {_day(store, 0)} to {_day(store, -1)}, {store.users - 1:,} users, {store.items - 1:,} items, "
          f"{len(store.histories.item):,} history events ({time.perf_counter() - start:.1f} s)")  # fmt: skip
-    PredictionLog.create(folder.predictions, tuple(store.tasks), worker.channels_of(experiment, store.tasks))
+    PredictionLog.create(folder.predictions, tuple(store.tasks), channels_of(experiment, store.tasks))
 
 
 def _day(store: SampleStore, at: int) -> str:

@@ -25,6 +25,7 @@ from recdistill.learn import worker
 from recdistill.learn.folder import RunFolder
 from recdistill.learn.ingest import hand_over, handed_over, ingest, open_tables
 from recdistill.learn.jobs import TEACHER, Job, jobs_of, pairs_of, teachers_of
+from recdistill.learn.signals import channels_of
 from recdistill.pipeline import console, open_run, print_summary, train_stage
 from recdistill.stream.about import ModelAbout, read_about
 from recdistill.stream.broker import local_nats, server_url
@@ -79,7 +80,7 @@ def batch_stage(folder: RunFolder, experiment: Experiment, data: Path | None) ->
         ingest(folder, experiment, data, lambda done: None, rows)
     versions = hand_over(folder).versions
     events, behaviors = open_tables(folder)
-    PredictionLog.create(folder.predictions, events.schema.tasks, worker.channels_of(experiment, events.schema.tasks))
+    PredictionLog.create(folder.predictions, events.schema.tasks, channels_of(experiment, events.schema.tasks))
     VerdictLog.create(folder.verdicts)
     if rows:
         with console.status("building the store"):

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from recdistill.config import Experiment
 from recdistill.data import SampleStore
 from recdistill.data.columns import create_column, open_column, read_json, write_json
 from recdistill.data.states import write_order
 from recdistill.tables import PredictionLog
 from recdistill.tables.rawbytes import from_bytes
 
-__all__ = ["CANDIDATES", "CHUNK", "STATE", "join_candidates", "join_column", "join_states", "kept_column"]
+__all__ = ["CANDIDATES", "CHUNK", "STATE", "channels_of", "join_candidates", "join_column", "join_states", "kept_column"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 CHUNK = 1 << 17  # rows of a column held in memory at a time
 CANDIDATES = "candidates"  # the channel: float16 [count, K] per sample
 STATE = "state"  # the channel: what the teacher thought, quantised
+
+
+def channels_of(experiment: Experiment, tasks: Sequence[str]) -> dict[str, int]:
+    """Return the bytes per row of what the teacher says besides its logits."""
+    count = experiment.candidates.count
+    candidates = {CANDIDATES: 2 * count * len(tasks)} if count else {}
+    return candidates | ({STATE: experiment.states.width * experiment.states.bits // 8} if experiment.states.width else {})
 
 
 def join_column(folder: Path, store: SampleStore, predictions: PredictionLog, model: str, first: tuple[str, int] | None = None) -> Array:

@@ -38,12 +38,11 @@ from recdistill.learn.jobs import TEACHER, Job
 from recdistill.learn.learner import Learner, by_task
 from recdistill.learn.loop import Progress, Totals, Trainer
 from recdistill.learn.plan import Plan
-from recdistill.learn.signals import CANDIDATES, STATE
 from recdistill.models import TableOptions, Towers, build_backbone
 from recdistill.tables import EventLog, EventSchema, PredictionLog
 
 __all__ = [
-    "channels_of", "check_models", "check_names", "crew", "crossfit_rows", "facts_of", "finished", "learned_rates", "learner_of",
+    "check_models", "check_names", "crew", "crossfit_rows", "facts_of", "finished", "learned_rates", "learner_of",
     "parameters", "trainer_of",
 ]  # fmt: skip
 
@@ -137,13 +136,6 @@ def trainer_of(folder: RunFolder, experiment: Experiment, job: Job) -> Trainer |
 def _compressor(learner: Learner, config: StatesConfig) -> Compressor:
     width = int(learner.network.backbone.output_width)  # type: ignore[arg-type]
     return Compressor(width, config.width, config.bits, config.rate, config.learn_rows)
-
-
-def channels_of(experiment: Experiment, tasks: Sequence[str]) -> dict[str, int]:
-    """Return the bytes per row of what the teacher says besides its logits."""
-    count = experiment.candidates.count
-    candidates = {CANDIDATES: 2 * count * len(tasks)} if count else {}
-    return candidates | ({STATE: experiment.states.width * experiment.states.bits // 8} if experiment.states.width else {})
 
 
 def _plan(job: Job, rows: int, times: Array | None = None) -> Plan:

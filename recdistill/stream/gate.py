@@ -19,6 +19,7 @@ from recdistill.config import Experiment
 from recdistill.killpoints import reach
 from recdistill.learn.folder import RunFolder, locked
 from recdistill.learn.ingest import handed_over
+from recdistill.learn.signals import channels_of
 from recdistill.stream.about import GateAbout, Health, ModelAbout, read_about, to_metadata
 from recdistill.stream.gate_rows import Place, Samples, batch_rows, shift_of
 from recdistill.stream.gate_teacher import Said, Start, Teacher
@@ -54,7 +55,8 @@ class _Gate:
         self.events = EventLog.open(folder.tables / "events")
         delayed = self.config.labels.window_s is not None
         self.outcomes = OutcomeLog.open(folder.tables / "outcomes") if delayed else None
-        self.predictions = PredictionLog.create(folder.predictions, self.events.schema.tasks)
+        tasks = self.events.schema.tasks
+        self.predictions = PredictionLog.create(folder.predictions, tasks, channels_of(experiment, tasks))
         self.verdicts = VerdictLog.create(folder.verdicts)
         self.teachers: dict[str, Teacher] = {}
         self.recorded = time.monotonic()

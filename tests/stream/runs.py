@@ -23,6 +23,7 @@ from recdistill.learn.checkpoint import Checkpoint
 from recdistill.learn.folder import RunFolder
 from recdistill.learn.ingest import hand_over
 from recdistill.learn.jobs import Job, jobs_of
+from recdistill.learn.signals import channels_of
 from recdistill.stream.about import IngestAbout, to_metadata
 from recdistill.stream.journal import Journal
 from recdistill.stream.setup import run_model, stream_checkpoints
@@ -88,7 +89,7 @@ class StreamRun:
         self.events = EventLog.create(self.folder.tables / "events", self.log.schema)
         self.fed = self.commits = 0
         tasks = self.log.schema.tasks
-        PredictionLog.create(self.folder.predictions, tasks, worker.channels_of(self.experiment, tasks))
+        PredictionLog.create(self.folder.predictions, tasks, channels_of(self.experiment, tasks))
         self.verdicts = VerdictLog.create(self.folder.verdicts)
         if self.experiment.stream.labels.window_s:
             self.outcomes = OutcomeLog.create(self.folder.tables / "outcomes", self.log.schema)

@@ -8,8 +8,11 @@ import pytest
 import torch
 
 from recdistill.learn.checkpoint import Checkpoints
+from recdistill.learn.folder import RunFolder
 from recdistill.learn.signals import CANDIDATES
 from recdistill.stream.setup import stream_checkpoints
+from recdistill.streaming import run_stream
+from recdistill.tables import PredictionLog
 from tests.stream.runs import ROWS, StreamRun, experiment_of, models_of, same_tensors
 from tests.stream.test_model import copy_of
 
@@ -81,3 +84,14 @@ def test_with_labels_that_come_later_it_is_asked_when_the_sample_arrives(tmp_pat
     said = run.said().filter(model="teacher")
     assert said[CANDIDATES].null_count() == 0 and len(said) == ROWS
     assert stream_checkpoints(run.folder, "light.distilled.s0").latest()[1].state["sums"]["signals"] > 1000
+
+
+def test_a_whole_stream_with_all_its_processes(tmp_path: Path) -> None:
+    """What the roles make of one table: the gate opens it, compaction merges it, students join it."""
+    keys = (*ASKED, "stream.batch_rows=1500", "data.options.rows=6000", "candidates.item_features=[topic]",
+            "stream.health={shift: 1000, spread: 1000, calibration: 1000, ne: 1000}")  # fmt: skip
+    run_stream(experiment_of(*keys), None, tmp_path / "run", None)
+    rows = PredictionLog.open(tmp_path / "run" / "predictions").scan().collect()
+    said = rows.filter(model="teacher")
+    assert len(said) == 6000 and said[CANDIDATES].null_count() == 0
+    assert stream_checkpoints(RunFolder(tmp_path / "run"), "light.distilled.s0").latest()[1].state["sums"]["signals"] > 4000
