@@ -15,9 +15,9 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from recdistill.config import Experiment, checked, override, parsed, put, read_text
+from recdistill.config import Experiment, Strict, checked, override, parsed, put, read_text
 from recdistill.errors import UserError, did_you_mean
 
 __all__ = ["Grid", "load_grid", "methods_of"]
@@ -26,10 +26,8 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._=,-]*$")]
 MOST = 200  # methods: a slip in a grid should not train for a month
 
 
-class Grid(BaseModel):
+class Grid(Strict):
     """The whole grid file; see the module."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     student: str | None = None
     set: dict[str, Any] = {}

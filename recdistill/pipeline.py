@@ -25,7 +25,9 @@ from recdistill.evaluate.score import score
 from recdistill.evaluate.summary import ModelSummary, Summary, write_summary
 from recdistill.evaluate.summary import load as load_summary
 from recdistill.learn import loop, worker
+from recdistill.learn.crossfit import crossfit_rows
 from recdistill.learn.folder import RunFolder
+from recdistill.learn.heard import heard
 from recdistill.learn.imported import import_predictions, imported
 from recdistill.learn.ingest import ingest, open_tables
 from recdistill.learn.jobs import TEACHER, Job, folds_of_teacher, heard_by, jobs_of, pairs_of, teachers_of
@@ -109,7 +111,7 @@ def train_stage(folder: RunFolder, experiment: Experiment, only: str | None) -> 
     rows = len(_store(folder))
     worker.check_names(folder, experiment)
     teacher, students = jobs_of(experiment)
-    folds, part = folds_of_teacher(experiment), worker.crossfit_rows(folder, experiment, rows)
+    folds, part = folds_of_teacher(experiment), crossfit_rows(folder, experiment, rows)
     every = [teacher, *teachers_of(experiment), *folds, *students]
     names = [job.name for job in every]
     if only is not None and only not in names:
@@ -126,7 +128,7 @@ def train_stage(folder: RunFolder, experiment: Experiment, only: str | None) -> 
                 missing = _awaited(experiment, todo[0], folds, open_)[0]
                 raise UserError(f"{folder.root}: {missing} is not trained yet; run: recdistill train {folder.root}")
             for job in {str((job.distill, heard_by(experiment, job))): job for job in ready if job.hears}.values():
-                _tell_coverage(job, worker.trainer_of(folder, experiment, job).builder.signals)  # joins the signals once for all
+                _tell_coverage(job, heard(folder, experiment, job).signals)  # joins the signals once for all
             for name, at in train(ready):
                 show(name, at)
             for job in ready:

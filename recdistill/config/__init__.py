@@ -1,5 +1,6 @@
 """The one typed experiment file: every key, its unit and its default; a wrong key or value is refused by name."""
 
+from recdistill.config.base import Strict
 from recdistill.config.data import (
     BehaviorsConfig,
     ColumnsConfig,
@@ -27,6 +28,6 @@ from recdistill.config.stream import HealthConfig, LabelsConfig, SourceConfig, S
 __all__ = [
     "AdapterConfig", "BehaviorsConfig", "CandidatesConfig", "ColumnsConfig", "CrossfitConfig", "DataConfig", "DistillConfig",
     "EvaluateConfig", "Experiment", "GateConfig", "HealthConfig", "LabelsConfig", "ModelConfig", "NegativesConfig", "SamplingConfig",
-    "SourceConfig", "StaleConfig", "StatesConfig", "StreamConfig", "StudentConfig", "TaskColumn", "TeacherConfig", "checked",
-    "load_file", "load_text", "override", "parsed", "put", "read_text",
+    "SourceConfig", "StaleConfig", "StatesConfig", "StreamConfig", "Strict", "StudentConfig", "TaskColumn", "TeacherConfig",
+    "checked", "load_file", "load_text", "override", "parsed", "put", "read_text",
 ]  # fmt: skip

@@ -79,6 +79,15 @@ class Beside:
     signals: Array
     shift: Array
 
+    def heard(self, rows: Array, own: Array) -> Array | None:
+        """Return float32 [B, count, K] of the samples at `rows`, None where nothing is heard of any.
+
+        own: [B, K], the samples' own signals; of a sample without one none of its candidates is heard.
+        """
+        silent = np.asarray(np.isnan(own).all(1))[:, None, None]
+        said = np.where(silent, np.nan, self.signals[rows] - self.shift)
+        return None if np.isnan(said).all() else np.asarray(said)
+
 
 class BatchBuilder:
     """Builds batches from a store: histories of up to `length` events, signals from a column aligned with the store.
@@ -104,11 +113,8 @@ class BatchBuilder:
         store, labels = self.store, self.store.labels[rows]
         signals = np.full_like(labels, np.nan) if self.signals is None else self.signals[rows]
         own = store.item[rows], store.context[rows], store.lists[rows]
-        said = np.full((len(rows), 0, labels.shape[1]), np.nan, np.float32)
-        if self.beside is not None:  # of a sample whose own signal is not heard nothing is
-            silent = np.asarray(np.isnan(signals).all(1))[:, None, None]
-            said = np.where(silent, np.nan, self.beside.signals[rows] - self.beside.shift)
-        if self.beside is None or np.isnan(said).all():
+        said = self.beside.heard(rows, signals) if self.beside else None
+        if self.beside is None or said is None:
             return self._batch(rows, *own, labels, signals)
         count = said.shape[1]
         asked = self._asked(rows, self.beside.candidates, count)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from recdistill.config import CandidatesConfig
-from recdistill.data.encoder import LIST_SLOTS
+from recdistill.data.encoder import LIST_SLOTS, context_fields
 from recdistill.data.sampling import uniform
 from recdistill.errors import UserError, did_you_mean
 from recdistill.tables import EventSchema
@@ -39,8 +39,8 @@ class Candidates:
         for name in config.item_features:
             if name not in schema.features:
                 raise UserError(f"candidates.item_features: no feature '{name}'{did_you_mean(name, schema.features)}")
-        lists = [name for name, kind in schema.features.items() if kind.startswith("list")]
-        scalars = [name for name in schema.features if name not in lists]
+        _, *scalars = context_fields(schema)
+        lists = [name for name in schema.features if name not in scalars]
         fields = np.array([False, *(name in config.item_features for name in scalars)])  # the hour is of no item
         slots = np.repeat(np.array([name in config.item_features for name in lists], bool), LIST_SLOTS)
         return cls(config.count, config.window, fields, slots)

@@ -13,7 +13,7 @@ from recdistill.data.ids import distinct_of
 from recdistill.errors import UserError
 from recdistill.tables import EventSchema
 
-__all__ = ["LIST_SLOTS", "MOST_ACTIONS", "Encoder", "Ids", "field_counts", "known_time", "numeric_bucket"]
+__all__ = ["LIST_SLOTS", "MOST_ACTIONS", "Encoder", "Ids", "context_fields", "field_counts", "known_time", "numeric_bucket"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 LIST_SLOTS = 8  # entries of a list feature that a model sees
@@ -28,9 +28,14 @@ class Ids(Protocol):
 
 
 def field_counts(schema: EventSchema) -> tuple[int, int]:
-    """Return (context fields, list slots) of a sample: the hour of day and every scalar feature; LIST_SLOTS per list."""
-    fields = 1 + sum(not kind.startswith("list") for kind in schema.features.values())
+    """Return (context fields, list slots) of a sample: see `context_fields`; LIST_SLOTS per list."""
+    fields = len(context_fields(schema))
     return fields, LIST_SLOTS * (len(schema.features) + 1 - fields)
+
+
+def context_fields(schema: EventSchema) -> list[str]:
+    """Return the names of the context fields, in the order of the columns: the hour of day and every scalar feature."""
+    return ["hour", *(name for name, kind in schema.features.items() if not kind.startswith("list"))]
 
 
 def numeric_bucket(values: Array) -> Array:

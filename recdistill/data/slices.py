@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from recdistill.data.batch import Batch
+from recdistill.data.encoder import context_fields
 from recdistill.errors import UserError, did_you_mean
 from recdistill.tables import EventSchema
 
@@ -27,7 +28,7 @@ class Slicer:
     @classmethod
     def of(cls, name: str | None, schema: EventSchema, key: str = "distill.gate.by") -> Slicer:
         """Return the slicer by a feature's name, "hour", or "history"; UserError, about `key`, for any other name."""
-        fields = ["hour", *(feature for feature, kind in schema.features.items() if not kind.startswith("list"))]
+        fields = context_fields(schema)
         if name is None or name == HISTORY:
             return cls(None, name is not None)
         if name not in fields:
@@ -48,4 +49,3 @@ class Slicer:
     def of_batch(self, batch: Batch) -> Tensor:
         """Return the slice of each of a batch's rows, int64 [B]."""
         return self.codes(batch.context.ids(), batch.history.lengths[batch.history.of])
-

@@ -16,11 +16,11 @@ from recdistill.distill.losses import (
     share_heard,
     signal_loss,
 )
-from recdistill.distill.saved import load_slots, slots_of
+from recdistill.distill.saved import state_of, take_up
 from recdistill.distill.weight import AutoWeight
 
 __all__ = [
     "Adapter", "AutoWeight", "Compressor", "KeepRates", "Loss", "PaperCorrection", "Record", "StartGate", "bernoulli_kl", "combine",
-    "label_loss", "late_mass", "listwise_loss", "load_slots", "objective", "packed", "paper_log_odds", "quantised", "scaled_label",
-    "share_heard", "signal_loss", "slots_of", "true_log_odds", "unpacked",
+    "label_loss", "late_mass", "listwise_loss", "objective", "packed", "paper_log_odds", "quantised", "scaled_label", "share_heard",
+    "signal_loss", "state_of", "take_up", "true_log_odds", "unpacked",
 ]  # fmt: skip

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from recdistill.distill.losses import label_loss
-from recdistill.distill.saved import load_slots, slots_of
+from recdistill.distill.saved import state_of, take_up
 
 __all__ = ["FEWEST", "Adapter"]
 
@@ -27,10 +27,9 @@ class Adapter:
     """An MLP per task on one logit; it starts as the identity."""
 
     def __init__(self, tasks: int, hidden: Sequence[int], rate: float) -> None:
-        before = torch.get_rng_state()
-        torch.manual_seed(SEED)  # its weights are no one else's business
-        self.networks = nn.ModuleList(_network(hidden) for _ in range(tasks))
-        torch.set_rng_state(before)
+        with torch.random.fork_rng(devices=[]):  # its weights are no one else's business
+            torch.manual_seed(SEED)
+            self.networks = nn.ModuleList(_network(hidden) for _ in range(tasks))
         self.optimiser = torch.optim.Adam(self.networks.parameters(), lr=rate)
         self.rows = 0
 
@@ -48,7 +47,7 @@ class Adapter:
         rows = int((~torch.isnan(fresh)).any(1).sum())
         if rows:
             self.optimiser.zero_grad(set_to_none=True)
-            label_loss(self._said(signals), fresh).backward()  # type: ignore[no-untyped-call]
+            torch.autograd.backward(label_loss(self._said(signals), fresh))
             self.optimiser.step()
             self.rows += rows
         if self.rows < FEWEST:
@@ -58,13 +57,11 @@ class Adapter:
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return what `restore` takes."""
-        tensors = {f"network/{name}": value for name, value in self.networks.state_dict().items()}
-        return tensors | slots_of(self.optimiser), {"rows": self.rows}
+        return state_of(self.networks, self.optimiser), {"rows": self.rows}
 
     def restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         """Take up a saved state."""
-        self.networks.load_state_dict({k.removeprefix("network/"): v for k, v in tensors.items() if k.startswith("network/")})
-        load_slots(self.optimiser, tensors)
+        take_up(self.networks, self.optimiser, tensors)
         self.rows = int(state["rows"])
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from recdistill.distill.saved import load_slots, slots_of
+from recdistill.distill.saved import state_of, take_up
 
 __all__ = ["Compressor", "packed", "quantised", "unpacked"]
 
@@ -51,15 +51,12 @@ class Compressor:
     """From hidden states [B, H] to codes [B, D]; learns from the first `rows` rows."""
 
     def __init__(self, inputs: int, width: int, bits: Bits, rate: float, rows: int) -> None:
-        before = torch.get_rng_state()
-        torch.manual_seed(SEED)
         self.width, self.bits, self.rows, self.seen = width, bits, rows, 0
-        widths = [width >> k for k in range(NESTED) if width >> k]
-        self.network = nn.ModuleDict({
-            "encode": nn.Linear(inputs, width), **{f"decode_{w}": nn.Linear(w, inputs) for w in widths},
-        })  # fmt: skip
-        torch.set_rng_state(before)
-        self.widths = widths
+        self.widths = [width >> k for k in range(NESTED) if width >> k]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(SEED)
+            parts = {"encode": nn.Linear(inputs, width), **{f"decode_{w}": nn.Linear(w, inputs) for w in self.widths}}
+        self.network = nn.ModuleDict(parts)
         self.mean, self.variance = torch.zeros(inputs), torch.ones(inputs)
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=rate)
 
@@ -89,11 +86,9 @@ class Compressor:
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return what `restore` takes."""
-        tensors = {f"network/{name}": value for name, value in self.network.state_dict().items()}
-        return tensors | slots_of(self.optimiser) | {"mean": self.mean, "variance": self.variance}, {"seen": self.seen}
+        return state_of(self.network, self.optimiser) | {"mean": self.mean, "variance": self.variance}, {"seen": self.seen}
 
     def restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         """Take up a saved state."""
-        self.network.load_state_dict({k.removeprefix("network/"): v for k, v in tensors.items() if k.startswith("network/")})
-        load_slots(self.optimiser, tensors)
+        take_up(self.network, self.optimiser, tensors)
         self.mean, self.variance, self.seen = tensors["mean"], tensors["variance"], int(state["seen"])

@@ -1,24 +1,26 @@
-"""An optimiser's state as flat tensors, and back."""
+"""A network and its optimiser as flat tensors, and back."""
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-__all__ = ["load_slots", "slots_of"]
+__all__ = ["state_of", "take_up"]
 
 
-def slots_of(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return what an optimiser remembers, named optimiser/PARAMETER/SLOT."""
+def state_of(network: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return all that the next step depends on, named network/PARAMETER and optimiser/PARAMETER/SLOT."""
+    tensors = {f"network/{name}": value for name, value in network.state_dict().items()}
     state = optimiser.state_dict()["state"]
-    return {f"optimiser/{i}/{key}": torch.as_tensor(value) for i, slots in state.items() for key, value in slots.items()}
+    return tensors | {f"optimiser/{i}/{key}": torch.as_tensor(value) for i, slots in state.items() for key, value in slots.items()}
 
 
-def load_slots(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Let an optimiser remember what `slots_of` returned; other tensors are left alone."""
+def take_up(network: nn.Module, optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Take up what `state_of` returned; other tensors are left alone."""
+    network.load_state_dict({name.removeprefix("network/"): value for name, value in tensors.items() if name.startswith("network/")})
     slots: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        if key.startswith("optimiser/"):
-            _, i, name = key.split("/")
-            slots.setdefault(int(i), {})[name] = value
+    for name, value in tensors.items():
+        if name.startswith("optimiser/"):
+            _, i, slot = name.split("/")
+            slots.setdefault(int(i), {})[slot] = value
     optimiser.load_state_dict({"state": slots, "param_groups": optimiser.state_dict()["param_groups"]})

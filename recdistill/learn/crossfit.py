@@ -17,20 +17,30 @@ from typing import Any
 import numpy as np
 import torch
 
-from recdistill.config import CrossfitConfig
+from recdistill.config import CrossfitConfig, Experiment
 from recdistill.data import BatchBuilder, SampleStore, prefetch
 from recdistill.data.sampling import kept, uniform
 from recdistill.learn.checkpoint import Checkpoint, Checkpoints
+from recdistill.learn.folder import RunFolder
+from recdistill.learn.ingest import handed_over
 from recdistill.learn.learner import Learner
 from recdistill.learn.loop import REPORT_EVERY, Progress, Totals, resumed
 from recdistill.learn.plan import Plan, Step
-from recdistill.tables import PredictionLog
+from recdistill.tables import EventLog, PredictionLog
 
-__all__ = ["CROSSFIT", "FoldTrainer", "folds_of"]
+__all__ = ["CROSSFIT", "FoldTrainer", "crossfit_rows", "folds_of"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 CROSSFIT = "teacher.crossfit"  # the folds' name in the predictions table; a version is a fold
 SEED = 11  # of the draw of folds
+
+
+def crossfit_rows(folder: RunFolder, experiment: Experiment, rows: int) -> int:
+    """Return how many of the store's first rows take part in cross-fitting: all of a stream's batch phase, none where nobody hears it."""
+    if not experiment.crossfits:
+        return 0
+    streams = handed_over(EventLog.open(folder.tables / "events")) is not None
+    return rows if streams else int(experiment.crossfit.share * rows)
 
 
 def folds_of(store: SampleStore, rows: int, config: CrossfitConfig) -> Array:

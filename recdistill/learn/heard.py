@@ -21,11 +21,11 @@ from recdistill.data.states import PastStates
 from recdistill.distill import KeepRates, unpacked
 from recdistill.distill.ensemble import Record, combine
 from recdistill.errors import UserError
-from recdistill.learn.crossfit import CROSSFIT
+from recdistill.learn.crossfit import CROSSFIT, crossfit_rows
 from recdistill.learn.folder import RunFolder, fingerprint
 from recdistill.learn.jobs import TEACHER, Job, heard_by
 from recdistill.learn.signals import CHUNK, join_candidates, join_column, join_states, kept_column
-from recdistill.tables import EventSchema, PredictionLog
+from recdistill.tables import EventLog, PredictionLog
 
 __all__ = ["Heard", "heard", "rates_of"]
 
@@ -44,19 +44,19 @@ class Heard:
     past: Past | None
 
 
-def heard(folder: RunFolder, experiment: Experiment, job: Job, store: SampleStore, predictions: PredictionLog, schema: EventSchema,
-          early: int) -> Heard:  # fmt: skip
+def heard(folder: RunFolder, experiment: Experiment, job: Job) -> Heard:
     """Return what a job hears, joined once and kept in the run's folder.
 
-    early: how many of the store's first rows hear cross-fitted signals where the job wants those. Raises UserError for a model that
-    does not tell under which keep rates it learned.
+    Raises UserError for a model that does not tell under which keep rates it learned.
     """
     names = heard_by(experiment, job)
     if job.distill is None or not names:
         return Heard(None, None, None, None)
+    store, predictions = SampleStore(folder.store), PredictionLog.open(folder.predictions)
+    schema = EventLog.open(folder.tables / "events").schema
     rates = [rates_of(predictions, name, store.tasks) for name in names]
     if len(names) == 1:
-        first = (CROSSFIT, early) if job.distill.signals == "crossfit" else None
+        first = (CROSSFIT, crossfit_rows(folder, experiment, len(store))) if job.distill.signals == "crossfit" else None
         column = join_column(_place(folder, names, job.distill.signals), store, predictions, names[0], first)
     else:
         slicer = Slicer.of(job.distill.gate.by, schema)

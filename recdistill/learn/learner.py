@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,19 +22,20 @@ from recdistill.distill import (
     StartGate,
     late_mass,
     listwise_loss,
-    load_slots,
     objective,
     packed,
     share_heard,
     signal_loss,
-    slots_of,
+    state_of,
+    take_up,
 )
 from recdistill.errors import RecdistillError, UserError, did_you_mean
 from recdistill.models import GrowableTable, Towers, table_modules
 
-__all__ = ["Learner", "StepResult", "by_task"]
+__all__ = ["Learner", "StepResult", "fixed_weight"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
+HIGHEST = 6e4  # of a candidate's logit, which is kept in 16 bits
 ONE_SLICE = Slicer()
 MEASURE_EVERY = 20  # steps between two measurements of the gradients for an automatic weight
 
@@ -64,7 +65,7 @@ class Learner:
         tasks: Sequence[str] = (), slicer: Slicer = ONE_SLICE,
     ) -> None:  # fmt: skip
         self.network, self.distill, self.slicer = network, distill, slicer
-        self.weights = by_task(distill.weight, tasks) if distill and isinstance(distill.weight, dict) else None
+        self.fixed = fixed_weight(distill.weight, tasks) if distill else 0.0
         self.own, self.teacher = tuple(own), tuple(teacher)
         self.shift = KeepRates(config.sampling.positive, config.sampling.negative).shift  # over the log's labels
         self.tables: list[GrowableTable] = table_modules(network)
@@ -86,6 +87,11 @@ class Learner:
         """Return the main tower's logits, float32 [B, K], and learn nothing."""
         with torch.no_grad():
             return self.network.heads(self.network.shared(batch))[0]
+
+    def answer(self, asked: Batch, samples: int) -> Array:
+        """Return float16 [samples, count, K], what is thought of candidates; logits beyond HIGHEST are cut."""
+        said = self.predict(asked).clamp(-HIGHEST, HIGHEST)
+        return np.asarray(said.view(samples, -1, said.shape[1]).numpy(), np.float16)
 
     def say(self, batch: Batch) -> StepResult:
         """Return what `learn` would, and learn nothing."""
@@ -148,12 +154,8 @@ class Learner:
 
     def _weight(self, hidden: Tensor, main: Tensor, aux: Tensor | None, labels: Tensor, signals: Tensor,
                 rows: int) -> float | Tensor:  # fmt: skip
-        if self.distill is None:
-            return 0.0
-        if self.weights is not None:
-            return self.weights
         if self.auto is None:
-            return float(self.distill.weight)  # type: ignore[arg-type]
+            return self.fixed
         if self.steps % MEASURE_EVERY == 0:
             label_only = objective(main, aux, labels, signals, self.distill, 0.0, self.own, self.teacher)
             both = objective(main, aux, labels, signals, self.distill, 1.0, self.own, self.teacher, None, rows)
@@ -174,8 +176,7 @@ class Learner:
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return everything that the next step depends on, as (flat tensors, JSON values)."""
-        tensors = {f"network/{name}": value for name, value in self.network.state_dict().items()}
-        tensors |= slots_of(self.optimiser)
+        tensors = state_of(self.network, self.optimiser)
         for at, table in enumerate(self.tables):
             tensors |= {f"table/{at}/{key}": value for key, value in table.state().items()}
         tensors["random"] = torch.get_rng_state()
@@ -189,10 +190,7 @@ class Learner:
 
     def restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         """Take up the state that `state()` gave."""
-        self.network.load_state_dict(
-            {k.removeprefix("network/"): v for k, v in tensors.items() if k.startswith("network/")}
-        )
-        load_slots(self.optimiser, tensors)
+        take_up(self.network, self.optimiser, tensors)
         for at, table in enumerate(self.tables):
             prefix = f"table/{at}/"
             table.load_state({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
@@ -213,8 +211,13 @@ class Learner:
             yield "compressor", self.compressor
 
 
-def by_task(weight: Mapping[str, float], tasks: Sequence[str]) -> Tensor:
-    """Return float32 [K], 0 for a task that is not named; UserError for one that there is not."""
+def fixed_weight(weight: float | Literal["auto"] | Mapping[str, float], tasks: Sequence[str]) -> float | Tensor:
+    """Return a weight as the loss takes it: one by task as float32 [K], 0 for a task that is not named; 0 for one that is not fixed.
+
+    Raises UserError for a task that there is not.
+    """
+    if not isinstance(weight, Mapping):
+        return 0.0 if weight == "auto" else float(weight)
     for name in weight:
         if name not in tasks:
             raise UserError(f"distill.weight: no task '{name}'{did_you_mean(name, tasks)}")

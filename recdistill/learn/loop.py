@@ -30,11 +30,10 @@ from recdistill.learn.plan import Plan, Step, kept
 from recdistill.learn.signals import CANDIDATES, STATE
 from recdistill.tables import PredictionLog
 
-__all__ = ["HIGHEST", "REPORT_EVERY", "Progress", "Totals", "Trainer", "resumed"]
+__all__ = ["REPORT_EVERY", "Progress", "Totals", "Trainer", "resumed"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 REPORT_EVERY = 50  # steps between two progress reports
-HIGHEST = 6e4  # of a candidate's logit, which is kept in 16 bits
 
 
 @dataclass
@@ -139,13 +138,13 @@ class Trainer:
         steps = list(self.plan.steps(block))
         for step, (batch, learn, asked) in zip(steps, prefetch(self._prepare, steps), strict=True):
             waited = time.perf_counter()
-            others = None if asked is None else self.learner.predict(asked).clamp(-HIGHEST, HIGHEST)
+            others = None if asked is None else self.learner.answer(asked, len(step.rows))
             result = self.learner.learn(batch, learn) if step.learn else self.learner.say(batch)
             if step.record:
                 part = slice(at, at + len(step.rows))
                 logits[part], at = result.logits.numpy(), part.stop
                 if others is not None:
-                    channels[CANDIDATES][part] = others.view(len(step.rows), -1, others.shape[1]).numpy()
+                    channels[CANDIDATES][part] = others
                 if result.state is not None:
                     channels[STATE][part] = result.state
                 self._count(totals, step.rows, result.logits, result.coverage)

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from recdistill.config import Experiment, ModelConfig, StatesConfig, StudentConfig
+from recdistill.config import Experiment, ModelConfig, StudentConfig
 from recdistill.data import BatchBuilder, SampleStore
 from recdistill.data.candidates import Candidates
 from recdistill.data.domain import rows_of_domain
@@ -30,31 +30,22 @@ from recdistill.data.slices import Slicer
 from recdistill.distill import Compressor, KeepRates
 from recdistill.errors import RecdistillError, UserError
 from recdistill.learn.checkpoint import Checkpoints
-from recdistill.learn.crossfit import FoldTrainer, folds_of
+from recdistill.learn.crossfit import FoldTrainer, crossfit_rows, folds_of
 from recdistill.learn.folder import RunFolder, locked
 from recdistill.learn.heard import heard
-from recdistill.learn.ingest import handed_over
 from recdistill.learn.jobs import TEACHER, Job
-from recdistill.learn.learner import Learner, by_task
+from recdistill.learn.learner import Learner, fixed_weight
 from recdistill.learn.loop import Progress, Totals, Trainer
 from recdistill.learn.plan import Plan
 from recdistill.models import TableOptions, Towers, build_backbone
 from recdistill.tables import EventLog, EventSchema, PredictionLog
 
 __all__ = [
-    "check_models", "check_names", "crew", "crossfit_rows", "facts_of", "finished", "learned_rates", "learner_of",
+    "check_models", "check_names", "crew", "facts_of", "finished", "learned_rates", "learner_of",
     "parameters", "trainer_of",
 ]  # fmt: skip
 
 Array = np.ndarray[Any, np.dtype[Any]]
-
-
-def crossfit_rows(folder: RunFolder, experiment: Experiment, rows: int) -> int:
-    """Return how many of the store's first rows take part in cross-fitting: all of a stream's batch phase, none where nobody hears it."""
-    if not experiment.crossfits:
-        return 0
-    streams = handed_over(EventLog.open(folder.tables / "events")) is not None
-    return rows if streams else int(experiment.crossfit.share * rows)
 
 
 def check_models(experiment: Experiment) -> None:
@@ -71,8 +62,7 @@ def check_names(folder: RunFolder, experiment: Experiment) -> None:
     for student in experiment.students.values():
         Slicer.of(student.distill.gate.by, schema)
         rows_of_domain(store, schema, student.domain)
-        if isinstance(student.distill.weight, dict):
-            by_task(student.distill.weight, schema.tasks)
+        fixed_weight(student.distill.weight, schema.tasks)
 
 
 def _backbone(config: ModelConfig, seed: int, fields: int, slots: int, actions: int) -> nn.Module:
@@ -118,10 +108,11 @@ def trainer_of(folder: RunFolder, experiment: Experiment, job: Job) -> Trainer |
     """Return the trainer of a job over the run's store, its signals joined."""
     store, predictions = SampleStore(folder.store), PredictionLog.open(folder.predictions)
     early, schema = crossfit_rows(folder, experiment, len(store)), EventLog.open(folder.tables / "events").schema
-    told = heard(folder, experiment, job, store, predictions, schema, early)
+    told = heard(folder, experiment, job)
     learner, metadata = learner_of(folder, job, store.labels, store.actions, told.rates, experiment.states.width)
     if job.name == TEACHER and experiment.states.width:
-        learner.compressor = _compressor(learner, experiment.states)
+        states = experiment.states
+        learner.compressor = Compressor(learner.network.output_width, states.width, states.bits, states.rate, states.learn_rows)
     checkpoints = Checkpoints(folder.model(job.name))
     if job.fold is not None:
         return FoldTrainer(job.fold, folds_of(store, early, experiment.crossfit), learner, store,
@@ -131,11 +122,6 @@ def trainer_of(folder: RunFolder, experiment: Experiment, job: Job) -> Trainer |
     asked = Candidates.of(experiment.candidates, schema) if experiment.candidates.count and job.distill is None else None
     return Trainer(job.name, job.run, learner, store, BatchBuilder(store, job.config.history, told.signals, told.beside, told.past),
                    _plan(job, len(store), store.time), predictions, checkpoints, metadata, asked, only)  # fmt: skip
-
-
-def _compressor(learner: Learner, config: StatesConfig) -> Compressor:
-    width = int(learner.network.backbone.output_width)  # type: ignore[arg-type]
-    return Compressor(width, config.width, config.bits, config.rate, config.learn_rows)
 
 
 def _plan(job: Job, rows: int, times: Array | None = None) -> Plan:

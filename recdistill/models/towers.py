@@ -63,7 +63,7 @@ class Towers(nn.Module):
     def __init__(self, backbone: nn.Module, tasks: int, layout: Layout = "single", hidden: Sequence[int] = (16,),
                  output_width: int | None = None, adapted: bool = False, states: int = 0) -> None:  # fmt: skip
         super().__init__()
-        width = _width(backbone, output_width)
+        self.output_width = width = _width(backbone, output_width)
         self.backbone = backbone
         self.main = _tower(width, hidden, tasks)
         self.aux = _tower(width, hidden, tasks) if layout == "decoupled" else None

@@ -30,7 +30,6 @@ from recdistill.killpoints import reach
 from recdistill.learn.checkpoint import Checkpoint, Checkpoints
 from recdistill.learn.jobs import Job
 from recdistill.learn.learner import Learner
-from recdistill.learn.loop import HIGHEST
 from recdistill.learn.signals import CANDIDATES
 from recdistill.stream.about import Health, ModelAbout, Sums
 from recdistill.stream.delayed import Decisions
@@ -177,8 +176,7 @@ class Follower:
     def _answer(self, asked: Batch | None, channels: dict[str, Array], at: Array) -> None:
         """Say what is thought of the candidates of the samples at positions `at`."""
         if asked is not None:
-            said = self.learner.predict(asked).clamp(-HIGHEST, HIGHEST)
-            channels[CANDIDATES][at] = said.view(len(at), -1, said.shape[1]).numpy()
+            channels[CANDIDATES][at] = self.learner.answer(asked, len(at))
 
     def _prepare(self, cut: Array) -> tuple[Batch, Tensor, Batch | None]:
         """Return the batch of waiting samples, which of it is learned, and the candidates that are asked about."""
