@@ -35,7 +35,7 @@ def bytes_per_sample(distill: DistillConfig, states: StatesConfig, tasks: int) -
     if not distill.listens:
         return 0
     logits = 4 * len(distill.hears) if distill.weight or distill.listwise or distill.adapter else 0
-    return (logits + 2 * distill.candidates) * tasks + (states.width * states.bits // 8 if distill.states else 0)
+    return (logits + 2 * distill.candidates) * tasks + (states.size if distill.states else 0)
 
 
 def _print(found: Ablation) -> None:

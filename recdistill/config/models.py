@@ -81,6 +81,11 @@ class StatesConfig(Strict):
     rate: float = Field(default=1e-3, gt=0)  # of the autoencoder's optimiser
     learn_rows: Positive = 100_000  # that the autoencoder learns from; then it stays as it is
 
+    @property
+    def size(self) -> int:
+        """Return the bytes of one state."""
+        return self.width * self.bits // 8
+
 
 class GateConfig(Strict):
     """When signals count: once the teacher's progressive NE beats the student's own by `margin` and by `sigmas` of its error."""

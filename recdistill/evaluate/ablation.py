@@ -9,8 +9,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
+from recdistill.config import Strict
 from recdistill.evaluate.charts import Axis, linear_axis, whisker
 from recdistill.evaluate.report import house_style
 from recdistill.evaluate.report_text import number, percent
@@ -20,13 +19,11 @@ from recdistill.evaluate.verdict import primary_metric
 __all__ = ["Ablation", "Method", "ablation_of", "render", "write_ablation"]
 
 
-class Method(BaseModel):
+class Method(Strict):
     """One method: the keys that it changes, the metric of its raw and distilled students, eta, and what it costs.
 
     step_cost: seconds per row that it learns, relative to its raw student. bytes_per_sample: of the teacher's record that it reads.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     changes: dict[str, Any]
@@ -38,10 +35,8 @@ class Method(BaseModel):
     bytes_per_sample: int
 
 
-class Ablation(BaseModel):
+class Ablation(Strict):
     """All methods, the one that pays most first; teacher: its metric."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     metric: str

@@ -44,8 +44,6 @@ class Frame:
 
     def of_domain(self, domain: dict[str, int | str]) -> Frame:
         """Return the rows of a domain {feature: value} alone; users and groups keep their codes."""
-        if not domain:
-            return self
         mask = self.rows.select(pl.all_horizontal(pl.col(name) == value for name, value in domain.items())).to_series().to_numpy()
         groups = {name: codes[mask] for name, codes in self.groups.items()}
         return replace(self, rows=self.rows.filter(pl.Series(mask)), samples=self.samples.where(mask), groups=groups)

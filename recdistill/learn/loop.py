@@ -176,9 +176,10 @@ class Trainer:
 
     def _channels(self, rows: int) -> dict[str, Array]:
         """Return room for what is said besides logits, as far as this model says it."""
-        count, compressor = self.candidates.count if self.candidates else 0, self.learner.compressor
+        count = self.candidates.count if self.candidates else 0
         room = {CANDIDATES: np.empty((rows, count, len(self.store.tasks)), np.float16)} if count else {}
-        return room | ({STATE: np.empty((rows, compressor.width * compressor.bits // 8), np.uint8)} if compressor else {})
+        writes = self.learner.compressor is not None
+        return room | ({STATE: np.empty((rows, self.predictions.channels[STATE]), np.uint8)} if writes else {})
 
     def _record(self, block: int, low: int, high: int, logits: Array, channels: dict[str, Array]) -> None:
         rows = self.predictions.rows_of(self.store.sample_id[low:high], self.store.time[low:high], logits, channels)

@@ -28,7 +28,7 @@ def channels_of(experiment: Experiment, tasks: Sequence[str]) -> dict[str, int]:
     """Return the bytes per row of what the teacher says besides its logits."""
     count = experiment.candidates.count
     candidates = {CANDIDATES: 2 * count * len(tasks)} if count else {}
-    return candidates | ({STATE: experiment.states.width * experiment.states.bits // 8} if experiment.states.width else {})
+    return candidates | ({STATE: experiment.states.size} if experiment.states.width else {})
 
 
 def join_column(folder: Path, store: SampleStore, predictions: PredictionLog, model: str, first: tuple[str, int] | None = None) -> Array:
