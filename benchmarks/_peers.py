@@ -47,8 +47,8 @@ def environment(name: str, requirements: Sequence[str]) -> Path:
     return python
 
 
-def padded(store: SampleStore, length: int) -> dict[str, Array]:
-    """Return the store as arrays: user, item, hour, device, country int64 [N]; history [N, length], 0-padded; label [N].
+def padded(store: SampleStore, length: int, context: Sequence[str] = ("hour", "device", "country")) -> dict[str, Array]:
+    """Return the store as arrays: user, item and `context`, int64 [N]; history [N, length], 0-padded; label [N].
 
     Context ids are made small per field, so that the peer's tables are no larger than ours.
     """
@@ -60,7 +60,7 @@ def padded(store: SampleStore, length: int) -> dict[str, Array]:
         index, _, _, _ = batch.dense()
         history[rows, : index.shape[1]] = batch.unique[index[batch.of]].numpy()
     fields = [np.unique(column, return_inverse=True)[1] + 1 for column in np.asarray(store.context).T]
-    names = dict(zip(("hour", "device", "country"), fields, strict=True))
+    names = dict(zip(context, fields, strict=True))
     return {"user": np.asarray(store.user, np.int64), "item": np.asarray(store.item, np.int64), **names,
             "history": history, "label": np.asarray(store.labels[:, 0])}  # fmt: skip
 

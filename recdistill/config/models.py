@@ -15,15 +15,16 @@ __all__ = [
 ]  # fmt: skip
 
 Weight = Annotated[float, Field(ge=0)]
+Kind = Literal["pooled-mlp", "dcn-v2", "din", "target-attention", "hstu", "transformer", "longer", "token-mixer"]
 
 
 class ModelConfig(Strict):
     """A network and how it learns."""
 
-    kind: Literal["pooled-mlp", "dcn-v2", "din", "target-attention", "hstu"] = "target-attention"
+    kind: Kind = "target-attention"
     width: Positive = 32  # embedding width
     history: Positive = 30  # past events it sees
-    options: dict[str, int | float | bool | str | list[int]] = {}  # the backbone's own arguments
+    options: dict[str, int | float | bool | str | list[int] | list[str] | list[list[int]]] = {}  # the backbone's own arguments
     batch: Positive = 512  # rows per step
     table_rate: float = Field(default=1e-2, gt=0)  # learning rate of the embedding rows
     dense_rate: float = Field(default=3e-3, gt=0)  # learning rate of everything else
@@ -155,7 +156,7 @@ class DistillConfig(Strict):
 class StudentConfig(ModelConfig):
     """A light model, trained twice per seed: raw (labels alone) and distilled, equal in everything else."""
 
-    kind: Literal["pooled-mlp", "dcn-v2", "din", "target-attention", "hstu"] = "din"
+    kind: Kind = "din"
     width: Positive = 16
     distill: DistillConfig = DistillConfig()
     domain: dict[str, int | str] = Field(default={}, max_length=1)  # {feature: value}: it learns, and is scored on, those samples alone

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from recdistill.errors import UserError, did_you_mean
-from recdistill.models.hstu import HSTU
+from recdistill.models.sequential import HSTU, Longer, TokenMixerModel, Transformer
 from recdistill.models.students import DIN, DCNv2, PooledMLP
 from recdistill.models.table import GrowableTable, TableOptions
 from recdistill.models.target_attention import TargetAttention
@@ -25,6 +25,9 @@ BACKBONES: dict[str, type[nn.Module]] = {
     "din": DIN,
     "target-attention": TargetAttention,
     "hstu": HSTU,
+    "transformer": Transformer,
+    "longer": Longer,
+    "token-mixer": TokenMixerModel,
 }
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-__all__ = ["EMPTY", "dots", "first_unit_layer", "gap_buckets", "pointwise", "sigmoid_unit", "split_heads", "weighted_sum"]
+__all__ = ["EMPTY", "dots", "first_unit_layer", "gap_buckets", "sigmoid_unit", "split_heads", "weighted_sum"]
 
 EMPTY = -1e4  # the score of padding: exp(EMPTY) is exactly zero
 SLAB = 1 << 18  # hidden units worked on at a time: 1 MiB, which a cache holds from the first product to the last
@@ -107,12 +107,3 @@ def gap_buckets(ages: int) -> Tensor:
     middle = torch.cat([torch.zeros(1, dtype=torch.float64), 1.5 * 2.0 ** torch.arange(ages - 1, dtype=torch.float64)])
     gap = (middle[None, :] - middle[:, None]).clamp(min=0)
     return torch.where(gap < 1, 0, gap.clamp(min=1).log2().floor().long() + 1).clamp(max=ages - 1)
-
-
-def pointwise(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, mask: Tensor) -> Tensor:
-    """Return [P, n, d], HSTU's attention (2402.17152, equation 3): mask * SiLU(Q K^T + bias) V.
-
-    query [P, n, d], key and value [P, m, d], bias [P, n or 1, m], mask [P, n or 1, m]: 1 / length or 0.
-    """
-    scores = torch.baddbmm(bias, query, key.transpose(1, 2))
-    return torch.bmm(functional.silu(scores) * mask, value)

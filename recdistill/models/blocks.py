@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from recdistill.data.batch import Batch
-from recdistill.models.layout import Layout
+from recdistill.models.layout import Layout, lay_out
 from recdistill.models.table import GrowableTable, TableOptions
 
-__all__ = ["MLP", "Dice", "EventActions", "SideFeatures", "item_std", "new_table"]
+__all__ = ["MLP", "Dice", "EventActions", "Inputs", "SideFeatures", "item_std", "new_table"]
 
 
 def item_std(width: int) -> float:
@@ -107,3 +107,28 @@ class EventActions(nn.Module):
         code = torch.where(layout.mask, layout.action, actions).view(-1)  # padding takes the row of zeros
         one_hot = torch.eye(actions + 1, actions, dtype=events.dtype).index_select(0, code)
         return torch.addmm(events.view(-1, width), one_hot, self.vectors).view(events.shape)
+
+
+class Inputs(nn.Module):
+    """What most backbones begin with: one item table for candidates and events, the actions, the side features."""
+
+    def __init__(self, width: int, fields: int, slots: int, actions: int, context_width: int,
+                 tables: TableOptions) -> None:  # fmt: skip
+        super().__init__()
+        self.item = new_table("item", width, item_std(width), tables)
+        self.actions = EventActions(actions, width)
+        self.side = SideFeatures(width, context_width, fields, slots, tables)
+        self.width = 2 * width + self.side.width
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor, list[Tensor], Layout]:
+        """Return (candidate [B, D], events [R, L, D], side features, layout)."""
+        layout = lay_out(batch.history)
+        candidate = self.item(batch.item.unique).index_select(0, batch.item.inverse)
+        events = self.actions(layout.events(self.item(batch.history.unique)), layout)
+        return candidate, events, self.side(batch), layout
+
+    def pooled(self, batch: Batch) -> list[Tensor]:
+        """Return [candidate, mean of its events, *side features], each [B, ...]."""
+        candidate, events, side, layout = self(batch)
+        mean = events.sum(1) / layout.lengths.clamp(min=1)[:, None]
+        return [candidate, mean.index_select(0, layout.of), *side]

@@ -11,38 +11,12 @@ from torch import Tensor, nn
 from recdistill.data.batch import Batch
 from recdistill.errors import UserError
 from recdistill.models.attention import first_unit_layer, sigmoid_unit, weighted_sum
-from recdistill.models.blocks import MLP, Dice, EventActions, SideFeatures, item_std, new_table
-from recdistill.models.layout import Layout, lay_out
+from recdistill.models.blocks import MLP, Dice, Inputs
 from recdistill.models.table import TableOptions
 
 __all__ = ["ActivationUnit", "DCNv2", "DIN", "PooledMLP"]
 
 Activation = Literal["sigmoid", "prelu", "dice"]
-
-
-class _Inputs(nn.Module):
-    """What the students share: one item table for candidates and events, the actions, the side features."""
-
-    def __init__(self, width: int, fields: int, slots: int, actions: int, context_width: int,
-                 tables: TableOptions) -> None:  # fmt: skip
-        super().__init__()
-        self.item = new_table("item", width, item_std(width), tables)
-        self.actions = EventActions(actions, width)
-        self.side = SideFeatures(width, context_width, fields, slots, tables)
-        self.width = 2 * width + self.side.width
-
-    def forward(self, batch: Batch) -> tuple[Tensor, Tensor, list[Tensor], Layout]:
-        """Return (candidate [B, D], events [R, L, D], side features, layout)."""
-        layout = lay_out(batch.history)
-        candidate = self.item(batch.item.unique).index_select(0, batch.item.inverse)
-        events = self.actions(layout.events(self.item(batch.history.unique)), layout)
-        return candidate, events, self.side(batch), layout
-
-    def pooled(self, batch: Batch) -> list[Tensor]:
-        """Return [candidate, mean of its events, *side features], each [B, ...]."""
-        candidate, events, side, layout = self(batch)
-        mean = events.sum(1) / layout.lengths.clamp(min=1)[:, None]
-        return [candidate, mean.index_select(0, layout.of), *side]
 
 
 class PooledMLP(nn.Module):
@@ -51,7 +25,7 @@ class PooledMLP(nn.Module):
     def __init__(self, width: int, *, fields: int, slots: int, actions: int, hidden: Sequence[int] = (64, 32),
                  context_width: int = 8, tables: TableOptions) -> None:  # fmt: skip
         super().__init__()
-        self.inputs = _Inputs(width, fields, slots, actions, context_width, tables)
+        self.inputs = Inputs(width, fields, slots, actions, context_width, tables)
         self.body = MLP(self.inputs.width + width, hidden)
         self.output_width = self.body.output_width
 
@@ -68,7 +42,7 @@ class DCNv2(nn.Module):
                  hidden: Sequence[int] = (64, 32), context_width: int = 8,
                  tables: TableOptions) -> None:  # fmt: skip
         super().__init__()
-        self.inputs = _Inputs(width, fields, slots, actions, context_width, tables)
+        self.inputs = Inputs(width, fields, slots, actions, context_width, tables)
         total = self.inputs.width
         self.crosses = nn.ModuleList(nn.Linear(total, total) for _ in range(crosses))
         self.body = MLP(total, hidden)
@@ -124,7 +98,7 @@ class DIN(nn.Module):
                  activation: Activation = "sigmoid", hidden: Sequence[int] = (64, 32), context_width: int = 8,
                  tables: TableOptions) -> None:  # fmt: skip
         super().__init__()
-        self.inputs = _Inputs(width, fields, slots, actions, context_width, tables)
+        self.inputs = Inputs(width, fields, slots, actions, context_width, tables)
         self.unit = ActivationUnit(width, unit, activation)
         self.body = MLP(self.inputs.width, hidden)
         self.output_width = self.body.output_width

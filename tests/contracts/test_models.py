@@ -21,6 +21,14 @@ CASES = {
     "target-attention": ("target-attention", {}),
     "target-attention-rich": ("target-attention", {"rich": True, "heads": 2, "kernels": 3}),
     "hstu": ("hstu", {"heads": 2}),
+    "hstu-semi-local": ("hstu", {"heads": 2, "layers": 3, "band": 3, "columns": 2}),
+    "hstu-truncated": ("hstu", {"layers": 2, "newest_layers": 2, "newest": 4, "recompute": True, "bias": ["time"]}),
+    "hstu-transducers": ("hstu", {"transducers": [[0], [1]]}),
+    "sasrec": ("transformer", {"block": "sasrec", "residual": "post", "heads": 2}),
+    "llama-with-bias": ("transformer", {"block": "llama", "bias": ["position", "time"], "layers": 3, "band": 5}),
+    "longer": ("longer", {"merge": 2, "queries": 3, "layers": 2, "heads": 2}),
+    "token-mixer": ("token-mixer", {"tokens": 4, "mixer_width": 16, "mixer_layers": 3, "merge": 2, "queries": 2}),
+    "rankmixer": ("token-mixer", {"tokens": 4, "mixer_width": 16, "variant": "rankmixer", "merge": 3}),
 }
 
 

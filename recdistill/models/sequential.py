@@ -1,0 +1,141 @@
+"""Backbones whose heart is an encoder of the history: HSTU, Transformer, LONGER, and token mixing on top of one.
+
+Each embeds items and side features, lets candidates pass the encoder beside their history, and mixes state, candidate and
+side features. `encode` and `body` take plain tensors, so that a plan can count them on the meta device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from recdistill.data.batch import Batch
+from recdistill.errors import UserError
+from recdistill.models.blocks import MLP, Inputs
+from recdistill.models.hstu import Columns, HSTUStack
+from recdistill.models.longer import LongerStack
+from recdistill.models.sequences import Sequences
+from recdistill.models.table import TableOptions
+from recdistill.models.token_mixer import TokenMixer, Variant
+from recdistill.models.transformer import Block, Residual, TransformerStack
+
+__all__ = ["HSTU", "Longer", "SequenceBackbone", "TokenMixerModel", "Transformer"]
+
+Precision = Literal["float32", "bfloat16"]
+
+
+class SequenceBackbone(nn.Module):
+    """Inputs, encoders, body. encoders: each [R, L, D], [P, C, D] -> [P, C, its output_width]; actions: those each one hears,
+    None for all of them. precision: of the encoders' matrix products.
+    """
+
+    def __init__(self, inputs: Inputs, encoders: Sequence[nn.Module], body: nn.Module, actions: Sequence[Sequence[int]] | None = None,
+                 precision: Precision = "float32") -> None:  # fmt: skip
+        super().__init__()
+        if precision not in ("float32", "bfloat16"):
+            raise UserError(f"precision {precision!r} is not one of float32, bfloat16")
+        self.inputs, self.encoders, self.body = inputs, nn.ModuleList(encoders), body
+        self.norms = nn.ModuleList(nn.LayerNorm(int(one.output_width)) for one in encoders)  # type: ignore[arg-type]
+        self.actions = None if actions is None else [torch.tensor(codes, device="cpu") for codes in actions]
+        self.short = precision == "bfloat16"
+        self.output_width: int = body.output_width  # type: ignore[assignment]
+
+    def encode(self, events: Tensor, targets: Tensor, at: Sequences) -> Tensor:
+        """Return states [P, C, S] of targets [P, C, D] over their histories' events [R, L, D]."""
+        with torch.autocast(events.device.type, torch.bfloat16, enabled=self.short):
+            found = [encoder(*self._heard(number, events, targets, at)) for number, encoder in enumerate(self.encoders)]
+        return torch.cat([norm(state.float() if self.short else state) for norm, state in zip(self.norms, found, strict=True)], 2)
+
+    def _heard(self, number: int, events: Tensor, targets: Tensor, at: Sequences) -> tuple[Tensor, Tensor, Sequences]:
+        if self.actions is None:
+            return events, targets, at
+        at, events = at.of_actions(events, self.actions[number])
+        return events, targets, at
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return [B, output_width]."""
+        candidate, events, side, layout = self.inputs(batch)
+        at, order = Sequences.of(layout)
+        events = events if order is None else events.index_select(0, order)
+        states = layout.ungroup(self.encode(events, layout.group(candidate), at))
+        return torch.as_tensor(self.body(torch.cat([candidate, states, *side], 1)))
+
+
+class HSTU(SequenceBackbone):
+    """HSTU with ULTRA-HSTU's options; see HSTUStack and HSTULayer. One item table; an MLP mixes.
+
+    transducers: groups of action codes, each with a stack of its own that hears those events alone (mixture of transducers).
+    """
+
+    def __init__(self, width: int, *, fields: int, slots: int, actions: int, length: int, layers: int = 2, heads: int = 1,
+                 bias: Sequence[str] = ("position", "time"), band: int | None = None, columns: int = 0, columns_at: Columns = "oldest",
+                 newest_layers: int = 0, newest: int = 0, transducers: Sequence[Sequence[int]] | None = None, recompute: bool = False,
+                 precision: Precision = "float32", hidden: Sequence[int] = (64, 32), context_width: int = 8,
+                 tables: TableOptions) -> None:  # fmt: skip
+        _check_actions(transducers, actions)
+        _check_band("hstu", band, columns, columns_at)
+        inputs = Inputs(width, fields, slots, actions, context_width, tables)
+        stacks = [
+            HSTUStack(width, heads, length, layers, newest_layers, newest, recompute, bias=bias, band=band, columns=columns,
+                      columns_at=columns_at)
+            for _ in transducers or [()]
+        ]  # fmt: skip
+        body = MLP(inputs.width - width + width * len(stacks), hidden)
+        super().__init__(inputs, stacks, body, transducers, precision)
+
+
+class Transformer(SequenceBackbone):
+    """Softmax blocks, Llama's or SASRec's; see TransformerStack. One item table; an MLP mixes."""
+
+    def __init__(self, width: int, *, fields: int, slots: int, actions: int, length: int, layers: int = 2, heads: int = 1,
+                 block: Block = "llama", residual: Residual = "pre", bias: Sequence[str] = (), band: int | None = None,
+                 precision: Precision = "float32", hidden: Sequence[int] = (64, 32), context_width: int = 8,
+                 tables: TableOptions) -> None:  # fmt: skip
+        _check_band("transformer", band, 0, "oldest")
+        inputs = Inputs(width, fields, slots, actions, context_width, tables)
+        stack = TransformerStack(width, heads, length, layers, block, residual, bias, band)
+        super().__init__(inputs, [stack], MLP(inputs.width, hidden), precision=precision)
+
+
+class Longer(SequenceBackbone):
+    """LONGER's sequence part; see LongerStack. One item table; an MLP mixes."""
+
+    def __init__(self, width: int, *, fields: int, slots: int, actions: int, length: int, layers: int = 1, heads: int = 1, merge: int = 4,
+                 queries: int = 32, precision: Precision = "float32", hidden: Sequence[int] = (64, 32), context_width: int = 8,
+                 tables: TableOptions) -> None:  # fmt: skip
+        inputs = Inputs(width, fields, slots, actions, context_width, tables)
+        stack = LongerStack(width, heads, length, layers, merge, queries)
+        super().__init__(inputs, [stack], MLP(inputs.width - width + stack.output_width, hidden), precision=precision)
+
+
+class TokenMixerModel(SequenceBackbone):
+    """Token mixing over candidate, side features and the state that LONGER's part makes of the history: Rec-Distill's teacher.
+
+    layers, merge, queries: see LongerStack; mixer_width, mixer_heads, mixer_layers, tokens, expand, variant: see TokenMixer.
+    """
+
+    def __init__(self, width: int, *, fields: int, slots: int, actions: int, length: int, layers: int = 1, heads: int = 1, merge: int = 4,
+                 queries: int = 32, tokens: int = 8, mixer_width: int = 64, mixer_layers: int = 2, mixer_heads: int | None = None,
+                 expand: float = 2.0, variant: Variant = "tokenmixer-large", precision: Precision = "float32",
+                 context_width: int = 8, tables: TableOptions) -> None:  # fmt: skip
+        inputs = Inputs(width, fields, slots, actions, context_width, tables)
+        stack = LongerStack(width, heads, length, layers, merge, queries)
+        body = TokenMixer(inputs.width - width + stack.output_width, tokens=tokens, width=mixer_width, layers=mixer_layers,
+                          heads=mixer_heads, expand=expand, variant=variant)  # fmt: skip
+        super().__init__(inputs, [stack], body, precision=precision)
+
+
+def _check_actions(groups: Sequence[Sequence[int]] | None, actions: int) -> None:
+    for code in (code for group in groups or [] for code in group):
+        if not 0 <= code < actions:
+            raise UserError(f"hstu: transducers name action {code}; the log has {actions}, counted from 0")
+
+
+def _check_band(kind: str, band: int | None, columns: int, columns_at: str) -> None:
+    if (band is not None and band < 1) or columns < 0:
+        raise UserError(f"{kind}: band {band} must be at least 1, columns {columns} at least 0")
+    if columns_at not in ("oldest", "newest"):
+        raise UserError(f"{kind}: columns_at {columns_at!r} is not one of oldest, newest")
