@@ -67,6 +67,24 @@ def ablate(
 
 
 @app.command()
+def plan(
+    config: Config, set_: Set = None,
+    gpus: Annotated[int, typer.Option("--gpus", min=1, help="Ranks that share the work.")] = 1,
+    memory: Annotated[float, typer.Option("--memory", min=0.1, help="GiB of each.")] = 80.0,
+    tflops: Annotated[float, typer.Option("--tflops", min=0.001, help="Peak TFLOP/s of each; an H100 in bf16 has 989.")] = 989.0,
+    mfu: Annotated[float, typer.Option("--mfu", min=0.01, max=1.0, help="Share of the peak that is reached.")] = 0.4,
+    network: Annotated[float, typer.Option("--network", min=0.001, help="GB/s between them, of each.")] = 50.0,
+    rows: Annotated[float, typer.Option("--rows", min=1, help="Samples of the log.")] = 1e9,
+    ids: Annotated[float, typer.Option("--ids", min=1, help="Distinct ids of users, items and features.")] = 1e7,
+) -> None:
+    """Say what the teacher of an experiment will need, and how long it will take; nothing is allocated."""
+    from recdistill.plan import Machine
+    from recdistill.plan import plan as plan_of
+
+    plan_of(config, set_, Machine(gpus, memory * (1 << 30), tflops * 1e12, mfu, network * 1e9), rows, ids)
+
+
+@app.command()
 def stream(
     config: Config, data: Data = None, out: Out = None, set_: Set = None,
     role: Annotated[str | None, typer.Option("--role", help="Only this process: batch, publish, ingest, gate, compact or a model.")] = None,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from recdistill.config.base import Positive, Strict
 from recdistill.config.data import SamplingConfig
+from recdistill.config.presets import expanded
 
 __all__ = [
     "AdapterConfig", "CandidatesConfig", "CrossfitConfig", "DistillConfig", "GateConfig", "ModelConfig", "StaleConfig", "StatesConfig",
@@ -33,6 +34,11 @@ class ModelConfig(Strict):
     replay_window: Positive = 25_000
     epochs: int = Field(default=0, ge=0)  # shuffled passes after the prequential one (their logits are not recorded)
     sampling: SamplingConfig = SamplingConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset(cls, keys: Any) -> Any:
+        return expanded(keys)
 
 
 class StaleConfig(Strict):

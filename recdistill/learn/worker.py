@@ -20,7 +20,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from recdistill.config import Experiment, ModelConfig, StudentConfig
+from recdistill.config import Experiment, ModelConfig, StudentConfig, TeacherConfig
+from recdistill.config.presets import presets
 from recdistill.data import BatchBuilder, SampleStore
 from recdistill.data.candidates import Candidates
 from recdistill.data.domain import rows_of_domain
@@ -37,7 +38,7 @@ from recdistill.learn.jobs import TEACHER, Job
 from recdistill.learn.learner import Learner, fixed_weight
 from recdistill.learn.loop import Progress, Totals, Trainer
 from recdistill.learn.plan import Plan
-from recdistill.models import TableOptions, Towers, build_backbone
+from recdistill.models import TableOptions, Towers, build_backbone, dense_parameters
 from recdistill.tables import EventLog, EventSchema, PredictionLog
 
 __all__ = [
@@ -46,13 +47,43 @@ __all__ = [
 ]  # fmt: skip
 
 Array = np.ndarray[Any, np.dtype[Any]]
+DENSE_BYTES = 16  # per dense parameter that learns: float32 weight, gradient, two moments
+MOST_ACTIONS = 64  # assumed before the log is read
 
 
 def check_models(experiment: Experiment) -> None:
-    """Raise UserError for a model that cannot be built as the experiment says; no weight is allocated."""
+    """Raise UserError for a model that cannot be built as the experiment says, or not here; no weight is allocated."""
+    named = {"teacher": experiment.teacher, **{f"teachers.{name}": config for name, config in experiment.teachers.items()},
+             **{f"students.{name}": config for name, config in experiment.students.items()}}  # fmt: skip
+    for name, config in named.items():
+        with torch.device("meta"):
+            dense = dense_parameters(_backbone(config, 0, fields=1, slots=1, actions=MOST_ACTIONS))
+        _check_fits(name, dense)
+
+
+def _check_fits(name: str, dense: int) -> None:
+    """Raise UserError when weights, gradients and Adam's moments of so many parameters are more than the memory there is."""
+    have = available_memory()
+    if DENSE_BYTES * dense > have:
+        fitting = [preset for preset in presets() if DENSE_BYTES * _preset_size(preset) <= have]
+        need = f"{DENSE_BYTES * dense / 2**30:,.1f} GiB to learn, {have / 2**30:,.1f} are free here"
+        largest = max(fitting, key=_preset_size, default="none")
+        raise UserError(f"{name}: its {dense:,} dense parameters need {need}; the largest preset that fits is {largest}; "
+                        "for more machines, see: recdistill plan")  # fmt: skip
+
+
+def _preset_size(name: str) -> int:
     with torch.device("meta"):
-        for config in (experiment.teacher, *experiment.students.values(), *experiment.teachers.values()):
-            _backbone(config, 0, fields=1, slots=1, actions=2)
+        return dense_parameters(_backbone(TeacherConfig.model_validate(presets()[name]), 0, fields=1, slots=1, actions=1))
+
+
+def available_memory() -> int:
+    """Return the bytes that a new process may still take."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def check_names(folder: RunFolder, experiment: Experiment) -> None:

@@ -7,6 +7,7 @@ side features. `encode` and `body` take plain tensors, so that a plan can count 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Literal
 
 import torch
@@ -45,7 +46,7 @@ class SequenceBackbone(nn.Module):
 
     def encode(self, events: Tensor, targets: Tensor, at: Sequences) -> Tensor:
         """Return states [P, C, S] of targets [P, C, D] over their histories' events [R, L, D]."""
-        with torch.autocast(events.device.type, torch.bfloat16, enabled=self.short):
+        with torch.autocast(events.device.type, torch.bfloat16) if self.short else nullcontext():
             found = [encoder(*self._heard(number, events, targets, at)) for number, encoder in enumerate(self.encoders)]
         return torch.cat([norm(state.float() if self.short else state) for norm, state in zip(self.norms, found, strict=True)], 2)
 

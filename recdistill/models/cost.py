@@ -1,0 +1,85 @@
+"""What a backbone costs, counted operation by operation: encoders of histories on the meta device, where nothing is allocated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from recdistill.data.batch import Batch, History, Lookup
+from recdistill.models.sequences import one_sequence
+from recdistill.models.sequential import SequenceBackbone
+
+__all__ = ["Cost", "cost_of"]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one history and its samples. forward, step: FLOPs of their products, a step being forward and backward.
+
+    dense: parameters; kept: bytes that the forward pass keeps for the backward one.
+    """
+
+    dense: int
+    forward: int
+    step: int
+    kept: int
+
+
+def cost_of(backbone: nn.Module, events: int, samples: int = 1) -> Cost:
+    """Return what a history of `events` events with `samples` samples costs a backbone of `build_backbone`.
+
+    One with encoders may stand on the meta device; others are run, on zeros. Elementwise work is not counted.
+    """
+    dense = sum(parameter.numel() for parameter in backbone.parameters())
+    own = {_storage(parameter) for parameter in backbone.parameters()}
+    kept: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        if _storage(tensor) not in own:
+            kept[_storage(tensor)] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), FlopCounterMode(display=False) as counter:
+        out = _run(backbone, events, samples)
+        forward = counter.get_total_flops()
+        size = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+        kept.clear()
+        torch.autograd.backward(out.sum())
+    return Cost(dense, forward, counter.get_total_flops(), size)
+
+
+def _storage(tensor: Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)
+
+
+def _run(backbone: nn.Module, events: int, samples: int) -> Tensor:
+    if not isinstance(backbone, SequenceBackbone):
+        return torch.as_tensor(backbone(_batch(backbone, events, samples)))
+    device = next(backbone.parameters()).device
+    width = backbone.inputs.item.width
+    history = torch.zeros(1, max(events, 1), width, device=device, requires_grad=True)
+    targets = torch.zeros(1, samples, width, device=device, requires_grad=True)
+    rules = backbone.actions, backbone.short
+    backbone.actions, backbone.short = None, False  # each stack hears all events, in float32: at most what it will cost
+    states = backbone.encode(history, targets, one_sequence(events, device))
+    backbone.actions, backbone.short = rules
+    side = torch.zeros(samples, backbone.inputs.width - width, device=device)
+    return torch.as_tensor(backbone.body(torch.cat([side, states[0]], 1)))
+
+
+def _batch(backbone: nn.Module, events: int, samples: int) -> Batch:
+    """Return a batch of one request about nothing that was seen before."""
+    side: Any = next(part for part in backbone.modules() if hasattr(part, "slots"))
+    zeros = torch.zeros(events, dtype=torch.int64)
+
+    def column(*shape: int) -> Lookup:
+        return Lookup(torch.arange(2), torch.ones(shape, dtype=torch.int64))
+
+    history = History(torch.arange(2), zeros + 1, zeros, zeros, torch.tensor([0, events]), torch.zeros(samples, dtype=torch.int64))
+    blank = torch.full((samples, 1), float("nan"))
+    return Batch(torch.arange(samples), column(samples), column(samples), column(samples, side.fields), column(samples, side.slots),
+                 history, blank, blank)  # fmt: skip
