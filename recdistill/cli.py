@@ -67,6 +67,18 @@ def ablate(
 
 
 @app.command()
+def scale(
+    config: Config, data: Data = None, out: Out = None, set_: Set = None,
+    sweep: Annotated[Path | None, typer.Option("--sweep", help="The sizes to try (YAML); without, halves of the teacher's.")] = None,
+    axis: Annotated[list[str] | None, typer.Option("--axis", help="Only this axis; may be given again.")] = None,
+) -> None:
+    """Try one model in several sizes, over seeds, and fit how its loss falls; run it again to resume."""
+    from recdistill.scale import scale as try_sizes
+
+    try_sizes(config, sweep, axis or [], data, out, set_)
+
+
+@app.command()
 def plan(
     config: Config, set_: Set = None,
     gpus: Annotated[int, typer.Option("--gpus", min=1, help="Ranks that share the work.")] = 1,

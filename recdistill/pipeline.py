@@ -36,7 +36,7 @@ from recdistill.tables import PredictionLog
 
 __all__ = [
     "demo_config", "evaluate_stage", "import_stage", "ingest_stage", "inspect_stage", "open_run", "print_summary", "report_stage",
-    "run_pipeline", "run_stages", "train_stage",
+    "run_pipeline", "run_stages", "train_alone", "train_stage",
 ]  # fmt: skip
 
 console = Console(highlight=False)
@@ -134,6 +134,18 @@ def train_stage(folder: RunFolder, experiment: Experiment, only: str | None) -> 
             for job in ready:
                 del open_[job.name]
             todo = [job for job in todo if job.name in open_]
+
+
+def train_alone(folder: RunFolder, experiment: Experiment, jobs: list[Job]) -> None:
+    """Train those of `jobs` that are not finished; none of them may hear another."""
+    rows = len(_store(folder))
+    worker.check_names(folder, experiment)
+    todo = [job for job in jobs if not worker.finished(folder, job, rows)]
+    if not todo:
+        return _say("training: nothing to do, every model is already trained")
+    with worker.crew(folder, experiment) as train, _bars() as show:
+        for name, at in train(todo):
+            show(name, at)
 
 
 def _tell_coverage(job: Job, signals: np.ndarray[Any, np.dtype[Any]] | None) -> None:

@@ -16,8 +16,9 @@ NAMES = [str(path.relative_to(PACKAGE)) for path in MODULES]
 
 FILE_LINES, FUNCTION_LINES = 400, 60
 RANKS = {
-    "errors": -2, "killpoints": -2, "config": -1, "grid": -1, "tables": 0, "data": 1, "models": 2, "distill": 2, "compress": 2,
-    "learn": 3, "stream": 3, "evaluate": 3, "serve": 3, "pipeline": 4, "streaming": 5, "operate": 5, "ablate": 5, "plan": 5, "cli": 6,
+    "errors": -2, "killpoints": -2, "config": -1, "grid": -1, "sweep": -1, "tables": 0, "data": 1, "models": 2, "distill": 2,
+    "compress": 2, "learn": 3, "stream": 3, "evaluate": 3, "serve": 3, "pipeline": 4, "streaming": 5, "operate": 5, "ablate": 5,
+    "plan": 5, "scale": 5, "cli": 6,
 }  # fmt: skip
 BROAD_EXCEPT = {
     "cli.py": "the last resort: one line instead of a traceback",

@@ -1,0 +1,201 @@
+"""Scaling: how a model's loss falls with its size, as a law with intervals; as `scale.json` and as a page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import numpy as np
+
+from recdistill.config import Strict
+from recdistill.evaluate.charts import Axis, Series, line_chart, log_axis, ticks
+from recdistill.evaluate.report import house_style
+from recdistill.evaluate.report_text import number
+from recdistill.evaluate.summary import write_atomic
+from recdistill.evaluate.transfer import Draws, Samples, bootstrap
+
+__all__ = ["Law", "Scaling", "Size", "fit", "measured", "render", "scaling_of", "write_scaling"]
+
+Array = np.ndarray[Any, np.dtype[Any]]
+METRICS = ("gauc", "auc", "ne")
+EXPONENTS = np.geomspace(0.02, 4.0, 200)
+
+
+class Value(Strict):
+    """A metric with its interval."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+class Size(Strict):
+    """One size: its axis, its number there, the keys that make it, what it costs and how good it is.
+
+    flops: of a row, forward. gain: of NE over the size before it on its axis, positive is better.
+    """
+
+    name: str
+    axis: str
+    x: float | None
+    changes: dict[str, Any]
+    dense_parameters: int | None
+    flops: int | None
+    rows_per_second: float | None
+    gauc: Value
+    auc: Value
+    ne: Value
+    gain: Value | None = None
+
+
+class Law(Strict):
+    """NE = floor + factor * (x / first) ** -exponent, first the smallest x; intervals over users and seeds.
+
+    monotone: whether every size is better than the one before it, in NE.
+    """
+
+    axis: str
+    first: float
+    floor: Value
+    factor: Value
+    exponent: Value
+    error: float
+    monotone: bool
+
+    @property
+    def verdict(self) -> str:
+        """Return in words whether every size is better."""
+        return "every size is better than the one before" if self.monotone else "not every size is better than the one before"
+
+
+class Scaling(Strict):
+    """All sizes, axis by axis, and the laws of those with numbers."""
+
+    name: str
+    rows: int
+    seeds: list[int]
+    confidence: float
+    sizes: list[Size]
+    laws: list[Law]
+
+
+def fit(x: Array, loss: Array) -> tuple[Array, Array, Array]:
+    """Return (floor, factor, exponent), each float64 [B], of loss [B, P] = floor + factor (x / min x) ** -exponent, by least squares.
+
+    For each of EXPONENTS the rest is linear; factor and floor are not negative. x: float64 [P], distinct, positive.
+    """
+    base, best = (x / x.min())[None, :] ** -EXPONENTS[:, None], np.full(len(loss), np.inf)
+    found = np.zeros((3, len(loss)))
+    for exponent, column in zip(EXPONENTS, base, strict=True):
+        centred = column - column.mean()
+        factor = np.maximum((loss * centred).sum(1) / (centred**2).sum(), 0.0)
+        floor = np.maximum(loss.mean(1) - factor * column.mean(), 0.0)
+        factor = np.where(floor > 0, factor, np.maximum((loss * column).sum(1) / (column**2).sum(), 0.0))
+        error = ((loss - floor[:, None] - factor[:, None] * column) ** 2).sum(1)
+        better = error < best
+        best = np.where(better, error, best)
+        found[:, better] = np.stack([floor, factor, np.full(len(loss), exponent)])[:, better]
+    return found[0], found[1], found[2]
+
+
+def measured(samples: Samples, logits: Sequence[Sequence[Array]], drawn: Draws) -> dict[str, Array]:
+    """Return per metric float64 [sizes, 1 + replicates] of the sizes' logits, seeds paired; larger is better."""
+    found = {name: [] for name in METRICS}  # type: dict[str, list[Array]]
+    for seeds in logits:
+        for name, values in bootstrap(samples, seeds, drawn.bundle, drawn.weights).items():
+            mean = values.mean(0)
+            found[name].append(mean + ((values - mean) * drawn.students.T).sum(0))
+    return {name: np.stack(values) for name, values in found.items()}
+
+
+def _value(replicates: Array, confidence: float) -> Value:
+    known = replicates[1:][np.isfinite(replicates[1:])]
+    low, high = np.quantile(known, [(1 - confidence) / 2, (1 + confidence) / 2]) if len(known) else (np.nan, np.nan)
+    first, *rest = (float(part) if np.isfinite(part) else None for part in (replicates[0], low, high))
+    return Value(value=first, low=rest[0], high=rest[1])
+
+
+def scaling_of(name: str, rows: int, seeds: list[int], confidence: float, facts: Mapping[str, dict[str, Any]],
+               values: dict[str, Array]) -> Scaling:  # fmt: skip
+    """Return the scaling of sizes by name: facts are Size's keys but for the metrics, values as `measured` gives them."""
+    loss = -values["ne"]
+    sizes: list[Size] = []
+    for at, (key, keys) in enumerate(facts.items()):
+        same = at > 0 and sizes[-1].axis == keys["axis"]
+        gain = _value(loss[at - 1] - loss[at], confidence) if same else None
+        told = {metric: _value(values[metric][at], confidence) for metric in ("gauc", "auc")}
+        sizes.append(Size(name=key, **keys, gauc=told["gauc"], auc=told["auc"], ne=_value(loss[at], confidence), gain=gain))
+    axes = dict.fromkeys(size.axis for size in sizes)
+    laws = [_law(axis, sizes, loss, confidence) for axis in axes if _numbered(axis, sizes)]
+    return Scaling(name=name, rows=rows, seeds=seeds, confidence=confidence, sizes=sizes, laws=laws)
+
+
+def _numbered(axis: str, sizes: Sequence[Size]) -> bool:
+    """Return whether an axis has a law: three different numbers at least."""
+    numbers = [size.x for size in sizes if size.axis == axis]
+    return None not in numbers and len(set(numbers)) == len(numbers) >= 3
+
+
+def _law(axis: str, sizes: Sequence[Size], loss: Array, confidence: float) -> Law:
+    at = [place for place, size in enumerate(sizes) if size.axis == axis]
+    x = np.array([sizes[place].x for place in at], np.float64)
+    floor, factor, exponent = fit(x, loss[at].T)
+    told = floor[0] + factor[0] * (x / x.min()) ** -exponent[0]
+    gains = [gain for place in at if (gain := sizes[place].gain) is not None]
+    return Law(
+        axis=axis, first=float(x.min()), floor=_value(floor, confidence), factor=_value(factor, confidence),
+        exponent=_value(exponent, confidence), error=float(np.abs(told - loss[at, 0]).max()),
+        monotone=all(gain.value is not None and gain.value > 0 for gain in gains),
+    )  # fmt: skip
+
+
+def render(scaling: Scaling) -> str:
+    """Return the page as HTML text; everything taken from `scaling` is escaped."""
+    return Template(files("recdistill.evaluate").joinpath("scaling.html").read_text(encoding="utf-8")).substitute(
+        style=house_style(), name=escape(scaling.name), rows=f"{scaling.rows:,}".replace(",", "\u202f"), seeds=len(scaling.seeds),
+        confidence=f"{100 * scaling.confidence:g}", figures="".join(_figure(law, scaling) for law in scaling.laws),
+        table="".join(_row(size) for size in scaling.sizes),
+    )  # fmt: skip
+
+
+def _figure(law: Law, scaling: Scaling) -> str:
+    sizes = sorted((size for size in scaling.sizes if size.axis == law.axis), key=lambda size: size.x or 0.0)
+    x, y = [size.x or 0.0 for size in sizes], [size.ne.value for size in sizes]
+    floor, factor, exponent = (part.value or 0.0 for part in (law.floor, law.factor, law.exponent))
+    told = [floor + factor * (at / law.first) ** -exponent for at in x]
+    series = [Series("measured", "c-teacher", x, y), Series("law", "c-raw", x, told)]
+    readouts = [f"{at:g}: NE {number(one)}, by the law {number(by)}" for at, one, by in zip(x, y, told, strict=True)]
+    across = log_axis(x)
+    chart = line_chart(series, across, _close(y + told), readouts, (law.axis, "NE, log scale"), f"NE over {law.axis}")
+    formula = f"NE = {_told(law.floor)} + {_told(law.factor)} · ({escape(law.axis)} / {law.first:g})<sup>−a</sup>"
+    said = f"{formula}, a = {_told(law.exponent)}; largest error {law.error:.5f}; {law.verdict}."
+    return f"<section><h2>{escape(law.axis)}</h2>{chart}<p class=\"note\">{said}</p></section>"
+
+
+def _close(values: Sequence[float | None]) -> Axis:
+    """Return a logarithmic axis close around the values, marked at round numbers."""
+    known = [value for value in values if value is not None]
+    marks = [mark for mark in ticks(min(known), max(known), 4) if mark > 0]
+    return Axis(marks[0], marks[-1], [(mark, f"{mark:.4g}") for mark in marks], lambda value: float(np.log(value)))
+
+
+def _told(one: Value) -> str:
+    return number(one.value) if one.low is None else f"{number(one.value)} ({number(one.low)} to {number(one.high)})"
+
+
+def _row(size: Size) -> str:
+    changed = ", ".join(f"{key}: {value}" for key, value in size.changes.items())
+    speed = "–" if size.rows_per_second is None else f"{size.rows_per_second:,.0f}"
+    cells = [_told(size.gauc), _told(size.auc), _told(size.ne), "–" if size.gain is None else _told(size.gain),
+             *("–" if count is None else f"{count:,}" for count in (size.dense_parameters, size.flops)), speed]  # fmt: skip
+    return f"<tr><th>{escape(size.name)}<small>{escape(changed)}</small></th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+
+
+def write_scaling(scaling: Scaling, folder: Path) -> None:
+    """Write scale.json and scale.html into `folder`, each atomically; UserError when that cannot be done."""
+    write_atomic(scaling.model_dump_json(indent=2) + "\n", folder / "scale.json")
+    write_atomic(render(scaling), folder / "scale.html")

@@ -1,0 +1,128 @@
+"""A sweep: the sizes that one model is tried in, axis by axis, as a file; or, without one, halves of what the model is.
+
+    model: teacher                                     # or a student's name
+    set: {data.limit: 500000}                          # keys of the whole experiment, as --set gives them
+    axes:
+      history: {history: [5, 10, 25, 50]}              # the first key is the axis; further ones go along, as many values each
+      width: {width: [16, 32, 64], options.heads: [1, 2, 4]}
+      kinds: {kind: [din, hstu], options: [{}, {layers: 2}]}
+"""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from recdistill.config import Experiment, ModelConfig, Strict, checked, override, parsed, put, read_text
+from recdistill.errors import UserError, did_you_mean
+
+__all__ = ["Sized", "Sweep", "default_axes", "load_sweep"]
+
+Axis = Annotated[dict[str, Annotated[list[Any], Field(min_length=1)]], Field(min_length=1)]
+AxisName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
+HALVES = (8, 4, 2, 1)
+TEACHER_ONLY = ("stale",)
+STUDENT_ONLY = ("distill", "domain")
+
+
+class Sweep(Strict):
+    """The whole sweep file; see the module."""
+
+    model: str = "teacher"
+    set: dict[str, Any] = {}
+    axes: dict[AxisName, Axis] = {}
+
+
+class Sized(Strict):
+    """One size: the axis it stands on, its number there or None where it has none, and the keys that make it."""
+
+    axis: str
+    x: float | None
+    changes: dict[str, Any]
+
+
+def load_sweep(config: Path, sweep: Path | None, axes: list[str], assignments: list[str] | None) -> tuple[Experiment, dict[str, Sized]]:
+    """Return (an experiment whose students are the sizes, the sizes by student's name); `axes` names those wanted, none: all.
+
+    Raises UserError that names the file and the first wrong key.
+    """
+    tree = parsed(read_text(config), str(config))
+    found = checked(Sweep, parsed(read_text(sweep), str(sweep)) if sweep else {}, str(sweep))
+    for key, value in found.set.items():
+        put(tree, key, value, f"{sweep}: set")
+    for assignment in assignments or []:
+        override(tree, assignment)
+    whole = checked(Experiment, tree, str(config))
+    base = _base(whole, found.model, sweep or config)
+    named = found.axes or default_axes(base)
+    for axis in axes:
+        if axis not in named:
+            raise UserError(f"--axis {axis}: the sweep has no such axis{did_you_mean(axis, named)}; it has {', '.join(named)}")
+    students, sizes = {}, {}
+    for axis in axes or named:
+        for name, sized in _sizes(axis, named[axis], str(sweep)).items():
+            students[name], sizes[name] = _changed(base, sized.changes, f"{sweep or config}: {name}"), sized
+    tree |= {"name": f"{whole.name}-scale", "students": students, "teachers": {}, "candidates": {}, "states": {}}
+    return checked(Experiment, tree, f"{config} with {sweep or 'halves of it'}"), sizes
+
+
+def _base(experiment: Experiment, name: str, where: Path) -> ModelConfig:
+    models: dict[str, ModelConfig] = {**experiment.students, "teacher": experiment.teacher}
+    if name not in models:
+        raise UserError(f"{where}: model: there is no '{name}'{did_you_mean(name, models)}")
+    return models[name]
+
+
+def default_axes(model: ModelConfig) -> dict[str, dict[str, list[Any]]]:
+    """Return eighth, quarter, half and whole of a model's history, width and data, and of its dense part where it is told how."""
+    heads = model.options.get("heads", 1)
+    step = heads * 2 if isinstance(heads, int) else 2
+    widths = sorted({max(step, model.width // part // step * step) for part in HALVES})
+    axes: dict[str, dict[str, list[Any]]] = {
+        "history": {"history": sorted({max(1, model.history // part) for part in HALVES})},
+        "width": {"width": widths},
+        "data": {"sampling": [{"positive": 1 / part, "negative": 1 / part} for part in HALVES]},
+    }
+    hidden = model.options.get("hidden", [64, 32] if model.kind != "token-mixer" else None)
+    if isinstance(hidden, list):
+        axes["dense"] = {"options.hidden": [[max(4, int(size) // part) for size in hidden] for part in HALVES]}  # type: ignore[arg-type]
+    else:
+        most = int(model.options.get("mixer_width", 64))  # type: ignore[arg-type]
+        tokens = int(model.options.get("tokens", 8))  # type: ignore[arg-type]
+        axes["dense"] = {"options.mixer_width": sorted({max(tokens, most // part // tokens * tokens) for part in HALVES})}
+    return axes
+
+
+def _sizes(axis: str, keys: dict[str, list[Any]], where: str) -> dict[str, Sized]:
+    """Return the sizes of an axis by name."""
+    counts = {len(values) for values in keys.values()}
+    if len(counts) > 1:
+        raise UserError(f"{where}: axes.{axis}: its keys have {' and '.join(map(str, sorted(counts)))} values; give each as many")
+    found = {}
+    for place, values in enumerate(zip(*keys.values(), strict=True)):
+        x = _number(values[0])
+        text = f"{x:g}" if x is not None else str(values[0]) if isinstance(values[0], str) else str(place + 1)
+        name = f"{axis}-{''.join(sign if sign.isalnum() or sign in '.-' else '_' for sign in text)}"
+        name = f"{name}-{place + 1}" if name in found else name
+        found[name] = Sized(axis=axis, x=x, changes=dict(zip(keys, values, strict=True)))
+    return found
+
+
+def _number(value: Any) -> float | None:
+    """Return what a value stands for on its axis: a number itself, a sampling its share; None for anything else."""
+    if isinstance(value, dict):
+        return value.get("negative")
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _changed(base: ModelConfig, changes: dict[str, Any], where: str) -> dict[str, Any]:
+    """Return the keys of a student that hears nobody: those of `base` with the changes."""
+    tree = copy.deepcopy(base.model_dump(mode="json", exclude=set(TEACHER_ONLY + STUDENT_ONLY)))
+    if "kind" in changes:
+        tree["options"] = {}
+    for key, value in changes.items():
+        put(tree, key, value, where)
+    return {**tree, "distill": {"weight": 0.0, "towers": "single"}}

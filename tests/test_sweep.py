@@ -1,0 +1,71 @@
+"""Sizes as a file: what it says, what it says by default, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from recdistill.config import TeacherConfig
+from recdistill.errors import UserError
+from recdistill.sweep import default_axes, load_sweep
+
+CONFIG = """
+name: small
+data: {reader: simulator, options: {rows: 3000}}
+teacher: {kind: target-attention, width: 8, history: 20, batch: 256, options: {heads: 2, hidden: [16]}}
+students: {light: {width: 4, history: 5}}
+evaluate: {seeds: [0, 1]}
+"""
+
+
+def load(folder: Path, sweep: str | None, *axes: str):  # type: ignore[no-untyped-def]
+    (folder / "c.yaml").write_text(CONFIG)
+    if sweep is not None:
+        (folder / "s.yaml").write_text(sweep)
+    return load_sweep(folder / "c.yaml", folder / "s.yaml" if sweep is not None else None, list(axes), None)
+
+
+def test_halves_of_the_teacher_without_a_file(tmp_path: Path) -> None:
+    experiment, sizes = load(tmp_path, None)
+    assert [sized.x for sized in sizes.values() if sized.axis == "history"] == [2, 5, 10, 20]
+    assert [sized.x for sized in sizes.values() if sized.axis == "width"] == [4, 8]  # whole pairs per head
+    assert [sized.x for sized in sizes.values() if sized.axis == "data"] == [0.125, 0.25, 0.5, 1.0]
+    assert all(not student.distill.listens for student in experiment.students.values())
+    assert experiment.students["history-5"].options == {"heads": 2, "hidden": [16]} and experiment.name == "small-scale"
+
+
+@pytest.mark.parametrize("preset", ["1m", "ultra-2m"])
+def test_every_preset_has_halves_that_can_be_built(preset: str) -> None:
+    from recdistill.config import load_text
+    from recdistill.learn.worker import check_models
+
+    teacher = TeacherConfig.model_validate({"preset": preset})
+    for axis, keys in default_axes(teacher).items():
+        for values in zip(*keys.values(), strict=True):
+            sets = [f"teacher.{key}={value}" for key, value in zip(keys, values, strict=True)]
+            check_models(load_text(f"{{name: x, data: {{}}, teacher: {{preset: {preset}}}}}", sets))
+        assert axis
+
+
+def test_further_keys_go_along(tmp_path: Path) -> None:
+    experiment, sizes = load(tmp_path, "axes: {width: {width: [4, 8], options.heads: [1, 4]}, kind: {kind: [din, hstu]}}")
+    assert list(sizes) == ["width-4", "width-8", "kind-din", "kind-hstu"]
+    assert experiment.students["width-8"].options["heads"] == 4
+    assert experiment.students["kind-din"].options == {} and sizes["kind-din"].x is None
+
+
+def test_one_axis_of_a_student(tmp_path: Path) -> None:
+    experiment, _ = load(tmp_path, "model: light\naxes: {history: {history: [2, 3]}, width: {width: [4]}}", "history")
+    assert list(experiment.students) == ["history-2", "history-3"] and experiment.students["history-2"].width == 4
+
+
+@pytest.mark.parametrize(("sweep", "axes", "says"), [
+    ("axes: {width: {width: [4, 8], history: [3]}}", [], "axes.width: its keys have 1 and 2 values"),
+    ("axes: {width: {widht: [4]}}", [], "unknown key .*widht"), ("model: lihgt", [], "there is no 'lihgt'; did you mean 'light'"),
+    ("axis: {}", [], "unknown key 'axis'; did you mean 'axes'"), ("{}", ["histroy"], "--axis histroy: .*did you mean 'history'"),
+    ("axes: {width: {width: []}}", [], "axes"),
+])  # fmt: skip
+def test_what_is_wrong_is_named(tmp_path: Path, sweep: str, axes: list[str], says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        load(tmp_path, sweep, *axes)
