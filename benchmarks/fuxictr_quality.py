@@ -69,10 +69,12 @@ def scores_of(frame: Frame, store: SampleStore, logits: Array, last: int) -> dic
 def main() -> int:
     """Search, then run the best of each kind over the seeds, and print both tables."""
     parser = argparse.ArgumentParser(description="FuxiCTR's DIN and DCN-v2 beside our raw student")
-    parser.add_argument("--fuxictr", type=Path, required=True)
-    parser.add_argument("--run", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
+    for name in ("--fuxictr", "--run", "--out"):
+        parser.add_argument(name, type=Path)
     given = parser.parse_args()
+    if None in (given.fuxictr, given.run, given.out):
+        print("not measured: needs --fuxictr PATH, a checkout of github.com/reczoo/FuxiCTR, --run RUN and --out FOLDER")
+        return 0
     python, run = environment("fuxictr", REQUIREMENTS), RunFolder(given.run)
     experiment, store = run.experiment(), SampleStore(run.store)
     student = next(iter(experiment.students.values()))

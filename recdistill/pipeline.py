@@ -18,6 +18,7 @@ from rich.table import Table
 
 from recdistill.config import Experiment, load_text
 from recdistill.data.store import SampleStore, build_store
+from recdistill.distill.adapter import FEWEST
 from recdistill.errors import UserError, did_you_mean
 from recdistill.evaluate.facts import ModelFacts, StudentModels, own_shift, settings_of
 from recdistill.evaluate.report import write_report
@@ -132,6 +133,7 @@ def train_stage(folder: RunFolder, experiment: Experiment, only: str | None) -> 
             for name, at in train(ready):
                 show(name, at)
             for job in ready:
+                _tell_adapter(folder, job)
                 del open_[job.name]
             todo = [job for job in todo if job.name in open_]
 
@@ -154,6 +156,14 @@ def _tell_coverage(job: Job, signals: np.ndarray[Any, np.dtype[Any]] | None) -> 
     if signals is not None and missing:
         _say(f"warning: {job.name.partition('.distilled')[0]}: no signal for {missing:,} of {len(signals):,} samples; of these it learns "
              "the labels alone")  # fmt: skip
+
+
+def _tell_adapter(folder: RunFolder, job: Job) -> None:
+    """Say that a student adapter stayed silent, if it did: too few of its samples had a label beside the signal."""
+    rows = worker.adapter_rows(folder, job)
+    if rows is not None and rows < FEWEST:
+        _say(f"warning: {job.name}: its adapter met {rows:,} samples with both a label and a signal, and says nothing before {FEWEST:,}; "
+             "what it was to add is missing")  # fmt: skip
 
 
 def _awaited(experiment: Experiment, job: Job, folds: list[Job], open_: dict[str, Job]) -> list[str]:

@@ -172,3 +172,14 @@ def _read(terminal: int) -> bytes:
         return os.read(terminal, 4096)
     except OSError:  # how Linux says that nobody holds the other side any more
         return b""
+
+
+def test_an_adapter_that_stays_silent_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+                                              ) -> None:  # fmt: skip
+    """A log too short for it: its student learns from what else it hears, and the run says that the adapter added nothing."""
+    sets = ["data.options.rows=900", "students.light.distill.adapter={}", "evaluate.seeds=[0]", "candidates.count=0",
+            "students.light.distill.candidates=0"]  # fmt: skip
+    code, out, err = called(monkeypatch, capsys, "demo", "--out", tmp_path / "run", *(part for one in sets for part in ("--set", one)))
+    assert code == 0, err
+    said = " ".join(out.split())
+    assert "light.distilled.s0: its adapter met 900 samples with both a label and a signal, and says nothing before 1,000" in said

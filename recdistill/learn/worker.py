@@ -42,7 +42,7 @@ from recdistill.models import TableOptions, Towers, build_backbone, dense_parame
 from recdistill.tables import EventLog, EventSchema, PredictionLog
 
 __all__ = [
-    "check_models", "check_names", "crew", "facts_of", "finished", "learned_rates", "learner_of",
+    "adapter_rows", "check_models", "check_names", "crew", "facts_of", "finished", "learned_rates", "learner_of",
     "parameters", "trainer_of",
 ]  # fmt: skip
 
@@ -178,6 +178,14 @@ def facts_of(folder: RunFolder, job: Job) -> tuple[int, int, float, float]:
         raise UserError(f"{job.name}: not trained yet")
     totals = Totals(**latest[1].state["totals"])
     return *parameters(latest[1].tensors), totals.rows / max(totals.seconds, 1e-9), totals.signals / max(totals.rows, 1)
+
+
+def adapter_rows(folder: RunFolder, job: Job) -> int | None:
+    """Return how many samples a trained student's adapter learned from, None for a model without one."""
+    if job.distill is None or job.distill.adapter is None or not job.hears:
+        return None
+    latest = Checkpoints(folder.model(job.name)).latest()
+    return None if latest is None else int(latest[1].state["learner"]["adapter"]["rows"])
 
 
 _reports: Any = None  # in a training process, its queue to the parent: queues can only be given when a process starts
