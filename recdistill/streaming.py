@@ -65,7 +65,11 @@ def _check(experiment: Experiment) -> None:
     for name, teacher in {TEACHER: experiment.teacher, **experiment.teachers}.items():
         if not teacher.stale.fresh:
             raise UserError(f"{name}.stale: a stream's teachers speak with their newest weights; use recdistill run")
+        if teacher.pretrain:
+            raise UserError(f"{name}.pretrain: a stream does not stop to pre-train; use recdistill run")
     for name, student in experiment.students.items():
+        if student.pretrain:
+            raise UserError(f"students.{name}.pretrain: a stream does not stop to pre-train; use recdistill run")
         if student.domain:
             raise UserError(f"students.{name}.domain: a stream's students learn from every sample; use recdistill run")
         for key, plain in PLAIN.items():

@@ -18,6 +18,7 @@ from recdistill.config.models import (
     DistillConfig,
     GateConfig,
     ModelConfig,
+    PretrainConfig,
     StaleConfig,
     StatesConfig,
     StudentConfig,
@@ -27,7 +28,7 @@ from recdistill.config.stream import HealthConfig, LabelsConfig, SourceConfig, S
 
 __all__ = [
     "AdapterConfig", "BehaviorsConfig", "CandidatesConfig", "ColumnsConfig", "CrossfitConfig", "DataConfig", "DistillConfig",
-    "EvaluateConfig", "Experiment", "GateConfig", "HealthConfig", "LabelsConfig", "ModelConfig", "NegativesConfig", "SamplingConfig",
-    "SourceConfig", "StaleConfig", "StatesConfig", "StreamConfig", "Strict", "StudentConfig", "TaskColumn", "TeacherConfig",
-    "checked", "load_file", "load_text", "override", "parsed", "put", "read_text",
+    "EvaluateConfig", "Experiment", "GateConfig", "HealthConfig", "LabelsConfig", "ModelConfig", "NegativesConfig", "PretrainConfig",
+    "SamplingConfig", "SourceConfig", "StaleConfig", "StatesConfig", "StreamConfig", "Strict", "StudentConfig", "TaskColumn",
+    "TeacherConfig", "checked", "load_file", "load_text", "override", "parsed", "put", "read_text",
 ]  # fmt: skip

@@ -89,6 +89,8 @@ class Experiment(Strict):
     def _later_than_crossfit(self) -> Experiment:
         if self.crossfits and not self.teacher.stale.fresh:
             raise ValueError("teacher.stale: cross-fitted teachers speak in the end, with all that they know; leave it out")
+        if self.crossfits and self.teacher.pretrain:
+            raise ValueError("teacher.pretrain: cross-fitted teachers do not go through the log in order; leave it out")
         if self.crossfits and self.evaluate.start < self.crossfit.share and self.crossfit.share < 1:
             raise ValueError(f"evaluate.start {self.evaluate.start:g} lies before crossfit.share {self.crossfit.share:g}: "
                              "students would be scored on samples whose signals knew what came later")  # fmt: skip

@@ -11,12 +11,26 @@ from recdistill.config.data import SamplingConfig
 from recdistill.config.presets import expanded
 
 __all__ = [
-    "AdapterConfig", "CandidatesConfig", "CrossfitConfig", "DistillConfig", "GateConfig", "ModelConfig", "StaleConfig", "StatesConfig",
-    "StudentConfig", "TeacherConfig",
+    "AdapterConfig", "CandidatesConfig", "CrossfitConfig", "DistillConfig", "GateConfig", "ModelConfig", "PretrainConfig",
+    "StaleConfig", "StatesConfig", "StudentConfig", "TeacherConfig",
 ]  # fmt: skip
 
 Weight = Annotated[float, Field(ge=0)]
 Kind = Literal["pooled-mlp", "dcn-v2", "din", "target-attention", "hstu", "transformer", "longer", "token-mixer"]
+
+
+class PretrainConfig(Strict):
+    """Generative pre-training of the item table at one point of the log, on what was done before it (GPSD)."""
+
+    at: float = Field(default=0.25, gt=0, lt=1)  # share of the log, down to a whole checkpoint
+    epochs: Positive = 2
+    batch: Positive = 64  # histories per step
+    negatives: Positive = 1024  # items drawn per step
+    temperature: float = Field(default=0.05, gt=0)  # of cosines
+    rate: float = Field(default=1e-3, gt=0)  # of the encoder; like the next, it warms up, and follows a cosine to a tenth
+    table_rate: float = Field(default=5e-3, gt=0)  # of the item table
+    table: Literal["frozen", "transferred"] = "frozen"  # whether the items that it met go on learning from labels
+    dense: bool = False  # whether the encoder that told the next item is the one that goes on, or one is lent for it
 
 
 class ModelConfig(Strict):
@@ -34,6 +48,7 @@ class ModelConfig(Strict):
     replay_window: Positive = 25_000
     epochs: int = Field(default=0, ge=0)  # shuffled passes after the prequential one (their logits are not recorded)
     sampling: SamplingConfig = SamplingConfig()
+    pretrain: PretrainConfig | None = None
 
     @model_validator(mode="before")
     @classmethod

@@ -22,11 +22,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from recdistill.config import PretrainConfig
 from recdistill.data import Batch, BatchBuilder, SampleStore, prefetch
 from recdistill.data.candidates import Candidates
 from recdistill.learn.checkpoint import Checkpoint, Checkpoints
 from recdistill.learn.learner import Learner
 from recdistill.learn.plan import Plan, Step, kept
+from recdistill.learn.pretrain import pretrain
 from recdistill.learn.signals import CANDIDATES, STATE
 from recdistill.tables import PredictionLog
 
@@ -105,6 +107,7 @@ class Trainer:
     """One model's run over the store. `model` names it in the predictions table, `run` its configuration's hash.
 
     candidates: those that it is asked about too, None for none. only: bool [N], which samples it learns from, None for all.
+    pretrain: how it is pre-trained, once, before the first block that begins at or after that share of the log.
     """
 
     model: str
@@ -118,11 +121,15 @@ class Trainer:
     metadata: dict[str, str]
     candidates: Candidates | None = None
     only: Array | None = None
+    pretrain: PretrainConfig | None = None
 
     def run_to_end(self) -> Iterator[Progress]:
         """Resume after the last checkpoint and run every remaining block, yielding progress now and then."""
         totals, first = resumed(self.learner, self.checkpoints)
         for block in range(first, self.plan.blocks):
+            if self.pretrain and block == self.plan.block_at(self.pretrain.at):
+                row, backbone = self.plan.span(block)[0], self.learner.network.backbone
+                pretrain(backbone, self.store, int(self.store.time[row]), self.builder.length, self.pretrain, self.plan.seed)
             yield from self._block(block, totals)
 
     def totals(self) -> Totals:

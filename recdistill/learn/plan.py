@@ -60,6 +60,10 @@ class Plan:
         """Return how many blocks there are in all."""
         return self.blocks_per_pass * (1 + self.epochs)
 
+    def block_at(self, share: float) -> int:
+        """Return the block of the first pass in which that share of the log ends."""
+        return int(share * self.rows) // self.block_rows
+
     def span(self, block: int) -> tuple[int, int]:
         """Return the [low, high) rows of a block within its pass."""
         low = block % self.blocks_per_pass * self.block_rows

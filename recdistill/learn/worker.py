@@ -38,6 +38,7 @@ from recdistill.learn.jobs import TEACHER, Job
 from recdistill.learn.learner import Learner, fixed_weight
 from recdistill.learn.loop import Progress, Totals, Trainer
 from recdistill.learn.plan import Plan
+from recdistill.learn.pretrain import able
 from recdistill.models import TableOptions, Towers, build_backbone, dense_parameters
 from recdistill.tables import EventLog, EventSchema, PredictionLog
 
@@ -57,8 +58,10 @@ def check_models(experiment: Experiment) -> None:
              **{f"students.{name}": config for name, config in experiment.students.items()}}  # fmt: skip
     for name, config in named.items():
         with torch.device("meta"):
-            dense = dense_parameters(_backbone(config, 0, fields=1, slots=1, actions=MOST_ACTIONS))
-        _check_fits(name, dense)
+            backbone = _backbone(config, 0, fields=1, slots=1, actions=MOST_ACTIONS)
+        if config.pretrain and not able(backbone):
+            raise UserError(f"{name}.pretrain: is for kinds hstu, without transducers, and transformer")
+        _check_fits(name, dense_parameters(backbone))
 
 
 def _check_fits(name: str, dense: int) -> None:
@@ -151,8 +154,12 @@ def trainer_of(folder: RunFolder, experiment: Experiment, job: Job) -> Trainer |
                            {**metadata, "folds": experiment.crossfit.model_dump_json()})  # fmt: skip
     only = rows_of_domain(store, schema, job.config.domain) if isinstance(job.config, StudentConfig) else None
     asked = Candidates.of(experiment.candidates, schema) if experiment.candidates.count and job.distill is None else None
+    plan = _plan(job, len(store), store.time)
+    if job.config.pretrain and not plan.block_at(job.config.pretrain.at):
+        raise UserError(f"{job.name}: pretrain.at {job.config.pretrain.at:g} of {len(store):,} samples ends before the first checkpoint; "
+                        f"lower checkpoint_rows, which is {job.block_rows:,}")  # fmt: skip
     return Trainer(job.name, job.run, learner, store, BatchBuilder(store, job.config.history, told.signals, told.beside, told.past),
-                   _plan(job, len(store), store.time), predictions, checkpoints, metadata, asked, only)  # fmt: skip
+                   plan, predictions, checkpoints, metadata, asked, only, job.config.pretrain)  # fmt: skip
 
 
 def _plan(job: Job, rows: int, times: Array | None = None) -> Plan:

@@ -101,10 +101,14 @@ class EventActions(nn.Module):
 
     def forward(self, events: Tensor, layout: Layout) -> Tensor:
         """Return events [R, L, D] with their actions' vectors added; padding stays zero."""
+        return self.add(events, layout.action, layout.mask)
+
+    def add(self, events: Tensor, action: Tensor, mask: Tensor) -> Tensor:
+        """Return the same of action int64 [R, L] and mask bool [R, L]."""
         if self.vectors is None:
             return events
         actions, width = self.vectors.shape
-        code = torch.where(layout.mask, layout.action, actions).view(-1)  # padding takes the row of zeros
+        code = torch.where(mask, action, actions).view(-1)  # padding takes the row of zeros
         one_hot = torch.eye(actions + 1, actions, dtype=events.dtype).index_select(0, code)
         return torch.addmm(events.view(-1, width), one_hot, self.vectors).view(events.shape)
 

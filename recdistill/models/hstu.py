@@ -28,7 +28,7 @@ Columns = Literal["oldest", "newest"]
 
 def _by_head(x: Tensor, heads: int) -> Tensor:
     """Return [R, H, n, d] of [R, n, D]."""
-    return x.view(*x.shape[:2], heads, -1).transpose(1, 2)
+    return x.view(*x.shape[:2], heads, x.shape[2] // heads).transpose(1, 2)
 
 
 class HSTULayer(nn.Module):
@@ -140,3 +140,10 @@ class HSTUStack(nn.Module):
             else:
                 events, targets = layer(events, targets, at)
         raise AssertionError("the closing layer returns")
+
+    def states(self, events: Tensor, at: Sequences) -> Tensor:
+        """Return events [R, L, D] after all layers, each having seen its past and itself; no layer is truncated."""
+        nobody = events.new_zeros(len(events), 0, events.shape[2])
+        for layer in (*self.layers, self.closing):
+            events, _ = layer(events, nobody, at)
+        return events

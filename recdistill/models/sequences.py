@@ -13,7 +13,7 @@ from torch import Tensor
 from recdistill.models.attend import BLOCK
 from recdistill.models.layout import Layout
 
-__all__ = ["Sequences", "one_sequence"]
+__all__ = ["Sequences", "one_sequence", "sequences"]
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,17 @@ class Sequences:
 def _alive(lengths: Tensor, longest: int) -> tuple[int, ...]:
     starts = torch.arange(0, max(longest, 1), BLOCK)
     return tuple((lengths[:, None] > starts).sum(0).tolist())
+
+
+def sequences(lengths: Tensor, age: Tensor, action: Tensor) -> tuple[Sequences, Tensor]:
+    """Return (the histories of `lengths` int64 [R], longest first, one group each; bool [R, L] where their events lie).
+
+    age, action: int64 [T], history after history.
+    """
+    mask = torch.arange(max(int(lengths.max()), 1)) < lengths[:, None]
+    ages, actions = torch.zeros(mask.shape, dtype=torch.int64), torch.zeros(mask.shape, dtype=torch.int64)
+    ages[mask], actions[mask] = age, action
+    return Sequences(ages, actions, lengths, None, _alive(lengths, mask.shape[1])), mask
 
 
 def one_sequence(length: int, device: torch.device | str = "cpu") -> Sequences:

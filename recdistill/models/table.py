@@ -66,6 +66,7 @@ class GrowableTable(nn.Module):
         self.width, self.seed, self.name, self.std = width, seed, name, std
         self.optimiser, self.rate = optimiser, rate
         self._live: list[tuple[Tensor, Tensor]] = []
+        self._freezes = False
         self._scale = self._epsilon = torch.zeros(0)
         self._allocate(SMALLEST)
 
@@ -75,14 +76,14 @@ class GrowableTable(nn.Module):
         self._first = _zeros(capacity, self.width if self.optimiser == "adam" else 0)
         self._second = _zeros(capacity, second)
         self._steps = _zeros(capacity, dtype=np.int32)
-        self._ready = _zeros(capacity, dtype=np.bool_)
+        self._ready, self._frozen = _zeros(capacity, dtype=np.bool_), _zeros(capacity, dtype=np.bool_)
         self._place = _zeros(capacity, dtype=np.int64)
 
     def _grow(self, rows: int) -> None:
-        old = [self._weight, self._first, self._second, self._steps, self._ready]
+        old = [self._weight, self._first, self._second, self._steps, self._ready, self._frozen]
         used = len(self._ready)
         self._allocate(max(rows, 2 * used))
-        new = [self._weight, self._first, self._second, self._steps, self._ready]
+        new = [self._weight, self._first, self._second, self._steps, self._ready, self._frozen]
         for before, after in zip(old, new, strict=True):
             after[:used] = before
 
@@ -113,6 +114,15 @@ class GrowableTable(nn.Module):
             self._live.append((unique, rows))
         return rows
 
+    def set_rate(self, rate: float) -> None:
+        """Learn at another rate from the next step on."""
+        self.rate, self._scale = rate, torch.zeros(0)
+
+    def freeze(self, rows: Tensor) -> None:
+        """Let `rows`, int64, learn nothing from now on."""
+        self._prepare(rows)
+        self._frozen[rows], self._freezes = True, True
+
     def gradients(self) -> list[Tensor]:
         """Return the gradients waiting for `step`, one [U, width] per lookup that received one."""
         return [leaf.grad for _, leaf in self._live if leaf.grad is not None]
@@ -129,6 +139,9 @@ class GrowableTable(nn.Module):
             return
         rows, weight, gradient = live[0] if len(live) == 1 else self._summed(live)
         rows, weight, gradient = rows[1:], weight[1:], gradient[1:]  # padding does not learn
+        if self._freezes:
+            learns = ~self._frozen[rows]
+            rows, weight, gradient = rows[learns], weight[learns], gradient[learns]
         steps = self._steps.index_select(0, rows) + 1
         self._steps.index_copy_(0, rows, steps)
         update = self._adam if self.optimiser == "adam" else self._rowwise_adagrad
@@ -175,9 +188,10 @@ class GrowableTable(nn.Module):
         return weight - self.rate * gradient / (second.sqrt() + EPSILON)
 
     def state(self) -> dict[str, Tensor]:
-        """Return a copy of the rows that have learned: `rows` int64 [n], and their weights and optimiser state."""
-        rows = torch.nonzero(self._steps > 0)[:, 0]
-        return {"rows": rows} | {name: getattr(self, f"_{name}").index_select(0, rows) for name in STATE}
+        """Return a copy of the rows that have learned or are frozen: `rows` int64 [n], their weights and optimiser state."""
+        rows = torch.nonzero((self._steps > 0) | self._frozen)[:, 0]
+        frozen = {"frozen": self._frozen.index_select(0, rows)} if self._freezes else {}
+        return {"rows": rows} | {name: getattr(self, f"_{name}").index_select(0, rows) for name in STATE} | frozen
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Become the table whose `state` this is; every other row is as new."""
@@ -186,4 +200,7 @@ class GrowableTable(nn.Module):
         self._allocate(max(SMALLEST, int(rows.max()) + 1 if len(rows) else 0))
         for name in STATE:
             getattr(self, f"_{name}").index_copy_(0, rows, state[name])
+        self._freezes = "frozen" in state
+        if self._freezes:
+            self._frozen.index_copy_(0, rows, state["frozen"])
         self._ready[rows] = True

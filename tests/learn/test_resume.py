@@ -24,6 +24,7 @@ SETTINGS = {
     "dcn-v2": ("students.light.kind=dcn-v2",),
     "target-attention": ("students.light.kind=target-attention",),
     "hstu": ("students.light.kind=hstu",),
+    "pre-trained": ("students.light.kind=transformer", "students.light.pretrain={at: 0.5, epochs: 1, negatives: 8}"),
 }  # fmt: skip
 NAME = "light.distilled.s0"
 
