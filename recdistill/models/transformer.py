@@ -125,14 +125,17 @@ class TransformerStack(nn.Module):
         self.layers, self.closing = nn.ModuleList(stack[:-1]), stack[-1]
 
     def _placed(self, events: Tensor, at: Sequences) -> Tensor:
-        assert self.places is not None
+        """Return the events with the vectors of their places, where there are any."""
+        if self.places is None:
+            return events
         back = (at.lengths[:, None] - torch.arange(events.shape[1], device=events.device)).clamp(0, self.length)
         return events + self.places.index_select(0, back.view(-1)).view(events.shape)
 
     def forward(self, events: Tensor, targets: Tensor, at: Sequences) -> Tensor:
         """Return targets [P, C, D] after all layers; events [R, L, D]."""
+        events = self._placed(events, at)
         if self.places is not None:
-            events, targets = self._placed(events, at), targets + self.places[0]
+            targets = targets + self.places[0]
         for layer in self.layers:
             events, targets = layer(events, targets, at)
         return torch.as_tensor(self.closing.last(events, targets, at))
@@ -140,8 +143,7 @@ class TransformerStack(nn.Module):
     def states(self, events: Tensor, at: Sequences) -> Tensor:
         """Return events [R, L, D] after all layers, each having seen its past and itself."""
         nobody = events.new_zeros(len(events), 0, events.shape[2])
-        if self.places is not None:
-            events = self._placed(events, at)
+        events = self._placed(events, at)
         for layer in (*self.layers, self.closing):
             events, _ = layer(events, nobody, at)
         return events
