@@ -146,12 +146,18 @@ def import_predictions(
 
 @app.command()
 def train(
-    run_folder: Run, model: Annotated[str | None, typer.Option("--model", help="Only this model.")] = None
+    run_folder: Run, model: Annotated[str | None, typer.Option("--model", help="Only this model.")] = None,
+    shard: Annotated[bool, typer.Option("--shard", help="Under torchrun: spread the dense part over the ranks too.")] = False,
 ) -> None:
-    """Train the models of an ingested run that are not finished: the teacher, then the students."""
+    """Train the models of an ingested run that are not finished: the teacher, then the students. Under torchrun: one model, by ranks."""
     from recdistill.learn.folder import RunFolder
-    from recdistill.pipeline import train_stage
+    from recdistill.learn.ranked import asked_for
+    from recdistill.pipeline import ranked_stage, train_stage
 
+    if asked_for():
+        return ranked_stage(run_folder, model, shard)
+    if shard:
+        raise UserError("--shard: is for several ranks; start them with torchrun --no-python recdistill train RUN --shard")
     folder = RunFolder(run_folder)
     experiment = folder.experiment()
     with folder.held():

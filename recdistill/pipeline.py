@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -32,12 +32,13 @@ from recdistill.learn.heard import heard
 from recdistill.learn.imported import import_predictions, imported
 from recdistill.learn.ingest import ingest, open_tables
 from recdistill.learn.jobs import TEACHER, Job, folds_of_teacher, heard_by, jobs_of, pairs_of, teachers_of
+from recdistill.learn.ranked import joined
 from recdistill.learn.signals import channels_of
 from recdistill.tables import PredictionLog
 
 __all__ = [
-    "demo_config", "evaluate_stage", "import_stage", "ingest_stage", "inspect_stage", "open_run", "print_summary", "report_stage",
-    "run_pipeline", "run_stages", "train_alone", "train_stage",
+    "demo_config", "evaluate_stage", "import_stage", "ingest_stage", "inspect_stage", "open_run", "print_summary", "ranked_stage",
+    "report_stage", "run_pipeline", "run_stages", "train_alone", "train_stage",
 ]  # fmt: skip
 
 console = Console(highlight=False)
@@ -148,6 +149,26 @@ def train_alone(folder: RunFolder, experiment: Experiment, jobs: list[Job]) -> N
     with worker.crew(folder, experiment) as train, _bars() as show:
         for name, at in train(todo):
             show(name, at)
+
+
+def ranked_stage(root: Path, model: str | None, sharded: bool) -> None:
+    """Train one model of an ingested run as one of several ranks; the first of them shows how far it is.
+
+    sharded: whether each keeps but a share of the dense part.
+    """
+    folder = RunFolder(root)
+    experiment = folder.experiment()
+    rows, (teacher, students) = len(_store(folder)), jobs_of(experiment)
+    every = {job.name: job for job in (teacher, *teachers_of(experiment), *students)}
+    if model not in every:
+        raise UserError(f"--model {model}: ranks train one model of {folder.root}; name one of {', '.join(every)}")
+    with joined() as ranks, folder.held() if ranks.first else nullcontext(), _bars() as show:
+        ranks.wait()  # nobody looks before the first one holds the folder
+        if worker.finished(folder, every[model], rows):
+            return _say(f"training: nothing to do, {model} is already trained") if ranks.first else None
+        for at in worker.train_ranked(folder, experiment, every[model], ranks, sharded):
+            if ranks.first:
+                show(model, at)
 
 
 def _tell_coverage(job: Job, signals: np.ndarray[Any, np.dtype[Any]] | None) -> None:

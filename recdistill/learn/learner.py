@@ -31,6 +31,7 @@ from recdistill.distill import (
 )
 from recdistill.errors import RecdistillError, UserError, did_you_mean
 from recdistill.models import GrowableTable, Towers, table_modules
+from recdistill.models.ranks import IN_FULL, Dense
 
 __all__ = ["Learner", "StepResult", "fixed_weight"]
 
@@ -57,14 +58,15 @@ class Learner:
 
     own, teacher: the keep rates under which each learned, the log's times its own, one for all tasks or one per task.
     tasks: their names, for weights by task; slicer: of the gate. UserError for a weight of a task that there is not.
+    dense: how the network's parameters lie over the ranks that learn together, each from its part of a step.
     """
 
     def __init__(
         self, network: Towers, config: ModelConfig, distill: DistillConfig | None = None,
         own: Sequence[KeepRates] = (KeepRates(),), teacher: Sequence[KeepRates] = (KeepRates(),),
-        tasks: Sequence[str] = (), slicer: Slicer = ONE_SLICE,
+        tasks: Sequence[str] = (), slicer: Slicer = ONE_SLICE, dense: Dense = IN_FULL,
     ) -> None:  # fmt: skip
-        self.network, self.distill, self.slicer = network, distill, slicer
+        self.network, self.distill, self.slicer, self.dense = network, distill, slicer, dense
         self.fixed = fixed_weight(distill.weight, tasks) if distill else 0.0
         self.own, self.teacher = tuple(own), tuple(teacher)
         self.shift = KeepRates(config.sampling.positive, config.sampling.negative).shift  # over the log's labels
@@ -105,11 +107,13 @@ class Learner:
         with torch.no_grad():
             return packed(self.compressor.encode(hidden), self.compressor.bits)
 
-    def learn(self, batch: Batch, keep: Tensor, undo: Tensor | None = None, late: Tensor | None = None) -> StepResult:
+    def learn(self, batch: Batch, keep: Tensor, undo: Tensor | None = None, late: Tensor | None = None, weight: float = 1.0
+              ) -> StepResult:  # fmt: skip
         """Predict the batch, then take one step on the rows that `keep` (bool [B]) lets through.
 
         undo: bool [B], positives that were learned as negatives before. late: float32 [K], the share of each task's positives
         that come a second time, after having been negatives; the labels are weighted accordingly.
+        weight: what this batch's mean loss counts in the step's, where ranks share one.
         Raises RecdistillError before the update, naming sample ids, when the loss or a gradient is not finite.
         """
         dropped = ~keep[:, None].repeat_interleave(batch.each, 0)
@@ -119,14 +123,14 @@ class Learner:
         main, aux = self.network.heads(hidden, scale)
         signals = self._signals(batch, main.detach()).masked_fill(dropped, math.nan)
         rows = int(keep.sum()) * batch.each
-        weight = self._weight(hidden, main, aux, labels, signals, rows)
+        alpha = self._weight(hidden, main, aux, labels, signals, rows)
         mass = None
         if undo is not None:
             mass = (~undo).float()[:, None].repeat_interleave(batch.each, 0).expand_as(labels)
         elif late is not None:
             mass = late_mass(main.detach(), labels, late)
             labels = labels * mass
-        loss = objective(main, aux, labels, signals, self.distill, weight, self.own, self.teacher, mass, rows)
+        loss = objective(main, aux, labels, signals, self.distill, alpha, self.own, self.teacher, mass, rows)
         if self.adapter is not None and self.distill and self.distill.adapter:
             second = self.adapter.learn(signals, labels)
             head = self.network.adapted_head(hidden, scale)
@@ -134,7 +138,8 @@ class Learner:
         if self.distill and self.distill.listwise:
             loss = loss + self.distill.listwise * listwise_loss(main if aux is None else aux, signals, batch.history.of, rows)
         self.optimiser.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
+        torch.autograd.backward(loss if weight == 1 else loss * weight)
+        self.dense.add_up(self.network)
         self._check(loss, batch)
         state = self._state(hidden)
         if self.compressor is not None:
@@ -165,9 +170,11 @@ class Learner:
         return float(self.auto.weight)
 
     def _check(self, loss: Tensor, batch: Batch) -> None:
-        sums = [loss.detach()] + [p.grad.sum() for p in self.network.parameters() if p.grad is not None]
+        sums = [loss.detach()] + [self.dense.local(p.grad).sum() for p in self.network.parameters() if p.grad is not None]
         sums += [gradient.sum() for table in self.tables for gradient in table.gradients()]
-        if not bool(torch.isfinite(torch.stack(sums)).all()):
+        total = torch.stack(sums).sum()[None]
+        self.dense.ranks.sum_in_place([total])  # so that all ranks stop together
+        if not bool(torch.isfinite(total)):
             ids = batch.sample_id[:5].tolist()
             raise RecdistillError(
                 f"step {self.steps}: loss or gradient is not finite (loss {float(loss.detach())}); nothing was updated; "
@@ -176,7 +183,7 @@ class Learner:
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return everything that the next step depends on, as (flat tensors, JSON values)."""
-        tensors = state_of(self.network, self.optimiser)
+        tensors = self.dense.whole(state_of(self.network, self.optimiser))
         for at, table in enumerate(self.tables):
             tensors |= {f"table/{at}/{key}": value for key, value in table.state().items()}
         tensors["random"] = torch.get_rng_state()
@@ -190,7 +197,7 @@ class Learner:
 
     def restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         """Take up the state that `state()` gave."""
-        take_up(self.network, self.optimiser, tensors)
+        take_up(self.network, self.optimiser, self.dense.shares(self.network, tensors))
         for at, table in enumerate(self.tables):
             prefix = f"table/{at}/"
             table.load_state({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})

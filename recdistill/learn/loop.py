@@ -25,11 +25,13 @@ import torch
 from recdistill.config import PretrainConfig
 from recdistill.data import Batch, BatchBuilder, SampleStore, prefetch
 from recdistill.data.candidates import Candidates
+from recdistill.killpoints import reach
 from recdistill.learn.checkpoint import Checkpoint, Checkpoints
 from recdistill.learn.learner import Learner
 from recdistill.learn.plan import Plan, Step, kept
 from recdistill.learn.pretrain import pretrain
 from recdistill.learn.signals import CANDIDATES, STATE
+from recdistill.models.ranks import ALONE, Ranks
 from recdistill.tables import PredictionLog
 
 __all__ = ["REPORT_EVERY", "Progress", "Totals", "Trainer", "resumed"]
@@ -108,6 +110,7 @@ class Trainer:
 
     candidates: those that it is asked about too, None for none. only: bool [N], which samples it learns from, None for all.
     pretrain: how it is pre-trained, once, before the first block that begins at or after that share of the log.
+    ranks: the processes that share every step's rows, each with a trainer like this one; the first of them writes.
     """
 
     model: str
@@ -122,6 +125,7 @@ class Trainer:
     candidates: Candidates | None = None
     only: Array | None = None
     pretrain: PretrainConfig | None = None
+    ranks: Ranks = ALONE
 
     def run_to_end(self) -> Iterator[Progress]:
         """Resume after the last checkpoint and run every remaining block, yielding progress now and then."""
@@ -140,21 +144,24 @@ class Trainer:
     def _block(self, block: int, totals: Totals) -> Iterator[Progress]:
         low, high = self.plan.span(block)
         recording = block < self.plan.blocks_per_pass
-        logits, channels = np.empty((high - low, len(self.store.tasks)), np.float32), self._channels(high - low)
+        logits, channels = np.zeros((high - low, len(self.store.tasks)), np.float32), self._channels(high - low)
         at, clock = 0, time.perf_counter()
         steps = list(self.plan.steps(block))
-        for step, (batch, learn, asked) in zip(steps, prefetch(self._prepare, steps), strict=True):
+        for step, (batch, learn, asked, weight) in zip(steps, prefetch(self._prepare, steps), strict=True):
             waited = time.perf_counter()
-            others = None if asked is None else self.learner.answer(asked, len(step.rows))
-            result = self.learner.learn(batch, learn) if step.learn else self.learner.say(batch)
+            mine = self.ranks.part(len(step.rows))
+            others = None if asked is None else self.learner.answer(asked, len(learn))
+            result = self.learner.learn(batch, learn, weight=weight) if step.learn else self.learner.say(batch)
+            reach("step.learned")
             if step.record:
-                part = slice(at, at + len(step.rows))
-                logits[part], at = result.logits.numpy(), part.stop
+                part, said = slice(at + mine.start, at + mine.stop), slice(mine.stop - mine.start)
+                logits[part], at = result.logits.numpy()[said], at + len(step.rows)
                 if others is not None:
-                    channels[CANDIDATES][part] = others
+                    channels[CANDIDATES][part] = others[said]
                 if result.state is not None:
-                    channels[STATE][part] = result.state
-                self._count(totals, step.rows, result.logits, result.coverage)
+                    channels[STATE][part] = result.state[said]
+                totals.say(self.store.labels[step.rows[mine], 0], result.logits[said, 0] - self.learner.shift)
+                totals.signals += result.coverage * len(step.rows)
             totals.steps, totals.learned = totals.steps + 1, totals.learned + len(step.rows)
             totals.waiting += waited - clock
             totals.seconds += time.perf_counter() - clock
@@ -162,21 +169,29 @@ class Trainer:
             if totals.steps % REPORT_EVERY == 0:
                 yield self._progress(totals)
         if recording:
-            self._record(block, low, high, logits, channels)
+            channels = {name: self.ranks.merged(values) for name, values in channels.items()}
+            self._record(block, low, high, self.ranks.merged(logits), channels)
         self._publish(block, totals)
         yield self._progress(totals)
 
-    def _prepare(self, step: Step) -> tuple[Batch, torch.Tensor, Batch | None]:
-        """Return the step's batch, which of it is learned, and the candidates that are asked about."""
-        labels = self.store.labels[step.rows, 0]
-        keep = kept(self.store.sample_id[step.rows], labels, self.learner.sampling, self.plan.seed)
-        keep = keep if self.only is None else keep & self.only[step.rows]
-        asked = self.builder.candidates(step.rows, self.candidates) if self.candidates and step.record else None
-        return self.builder.build(step.rows), torch.from_numpy(keep), asked
+    def _prepare(self, step: Step) -> tuple[Batch, torch.Tensor, Batch | None, float]:
+        """Return this rank's part of the step: batch, which of it is learned, the candidates that are asked about, and what its mean
+        loss weighs in the step's. A rank without a part takes the first row and learns nothing from it.
+        """
+        keep, part = self._kept(step.rows), self.ranks.part(len(step.rows))
+        rows, mine = (step.rows[part], keep[part]) if part.stop > part.start else (step.rows[:1], np.zeros(1, bool))
+        asked = self.builder.candidates(rows, self.candidates) if self.candidates and step.record else None
+        weight = 1.0 if self.ranks.size == 1 else self._known(rows, mine) / max(self._known(step.rows, keep), 1)
+        return self.builder.build(rows), torch.from_numpy(mine), asked, weight
 
-    def _count(self, totals: Totals, rows: Array, logits: torch.Tensor, coverage: float) -> None:
-        totals.say(self.store.labels[rows, 0], logits[:, 0] - self.learner.shift)
-        totals.signals += coverage * len(rows)
+    def _kept(self, rows: Array) -> Array:
+        """Return bool [n], which of the store's rows are learned."""
+        keep = kept(self.store.sample_id[rows], self.store.labels[rows, 0], self.learner.sampling, self.plan.seed)
+        return keep if self.only is None else keep & self.only[rows]
+
+    def _known(self, rows: Array, keep: Array) -> int:
+        """Return how many labels of these rows are learned."""
+        return int((~np.isnan(self.store.labels[rows]) & keep[:, None]).sum())
 
     def _progress(self, totals: Totals) -> Progress:
         return totals.progress(self.plan, self.builder.signals is not None)
@@ -184,17 +199,21 @@ class Trainer:
     def _channels(self, rows: int) -> dict[str, Array]:
         """Return room for what is said besides logits, as far as this model says it."""
         count = self.candidates.count if self.candidates else 0
-        room = {CANDIDATES: np.empty((rows, count, len(self.store.tasks)), np.float16)} if count else {}
+        room = {CANDIDATES: np.zeros((rows, count, len(self.store.tasks)), np.float16)} if count else {}
         writes = self.learner.compressor is not None
-        return room | ({STATE: np.empty((rows, self.predictions.channels[STATE]), np.uint8)} if writes else {})
+        return room | ({STATE: np.zeros((rows, self.predictions.channels[STATE]), np.uint8)} if writes else {})
 
     def _record(self, block: int, low: int, high: int, logits: Array, channels: dict[str, Array]) -> None:
+        if not self.ranks.first:
+            return
         rows = self.predictions.rows_of(self.store.sample_id[low:high], self.store.time[low:high], logits, channels)
         self.predictions.append(rows, model=self.model, version=block, kind="prequential",
                                 writer=f"{self.model}@{self.run}", sequence=block, metadata=self.metadata)  # fmt: skip
 
     def _publish(self, block: int, totals: Totals) -> None:
         tensors, state = self.learner.state()
-        self.checkpoints.publish(block, Checkpoint(tensors, {
-            "block": block, "run": self.run, "learner": state, "totals": vars(totals), "metadata": self.metadata,
-        }))  # fmt: skip
+        if self.ranks.first:
+            self.checkpoints.publish(block, Checkpoint(tensors, {
+                "block": block, "run": self.run, "learner": state, "totals": vars(totals), "metadata": self.metadata,
+            }))  # fmt: skip
+        self.ranks.wait()

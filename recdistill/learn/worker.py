@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -40,11 +40,13 @@ from recdistill.learn.loop import Progress, Totals, Trainer
 from recdistill.learn.plan import Plan
 from recdistill.learn.pretrain import able
 from recdistill.models import TableOptions, Towers, build_backbone, dense_parameters
+from recdistill.models.ranks import ALONE, Dense, InFull, Ranks
+from recdistill.models.sharded import spread_tables
 from recdistill.tables import EventLog, EventSchema, PredictionLog
 
 __all__ = [
     "adapter_rows", "check_models", "check_names", "crew", "facts_of", "finished", "learned_rates", "learner_of",
-    "parameters", "trainer_of",
+    "parameters", "train_ranked", "trainer_of",
 ]  # fmt: skip
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -117,7 +119,8 @@ def build_network(job: Job, schema: EventSchema, actions: int, states: int) -> T
 
 
 def learner_of(folder: RunFolder, job: Job, labels: Array, actions: int,
-               teacher: Sequence[KeepRates] | None, states: int = 0) -> tuple[Learner, dict[str, str]]:  # fmt: skip
+               teacher: Sequence[KeepRates] | None, states: int = 0, ranks: Ranks = ALONE,
+               sharded: bool = False) -> tuple[Learner, dict[str, str]]:  # fmt: skip
     """Return a job's new learner, and what its commits say of it: its configuration's hash and the keep rates it learns under.
 
     labels: [N, K], of the log so far, to tell what sampling by the first task does to the others. teacher: the keep rates per
@@ -127,8 +130,19 @@ def learner_of(folder: RunFolder, job: Job, labels: Array, actions: int,
     learned = learned_rates(schema, labels, job)
     own = [KeepRates(*learned[task]) for task in schema.tasks]
     slicer = Slicer.of(job.distill.gate.by if job.distill else None, schema)
-    learner = Learner(build_network(job, schema, actions, states), job.config, job.distill, own, teacher or own, schema.tasks, slicer)
+    network = build_network(job, schema, actions, states)
+    spread_tables(network, ranks)
+    dense = _spread(network, ranks) if sharded else InFull(ranks)
+    learner = Learner(network, job.config, job.distill, own, teacher or own, schema.tasks, slicer, dense)
     return learner, {"config": job.run, "keep_rates": json.dumps(learned)}
+
+
+def _spread(network: nn.Module, ranks: Ranks) -> Dense:
+    from recdistill.models.dense_shards import Sharded  # which takes a third of a second to import
+
+    shards = Sharded(ranks)
+    shards.spread(network)
+    return shards
 
 
 def learned_rates(schema: EventSchema, labels: Array, job: Job) -> dict[str, tuple[float, float]]:
@@ -138,12 +152,15 @@ def learned_rates(schema: EventSchema, labels: Array, job: Job) -> dict[str, tup
     return {task: (kept.positive, kept.negative) for task, kept in both.items()}
 
 
-def trainer_of(folder: RunFolder, experiment: Experiment, job: Job) -> Trainer | FoldTrainer:
-    """Return the trainer of a job over the run's store, its signals joined."""
+def trainer_of(folder: RunFolder, experiment: Experiment, job: Job, ranks: Ranks = ALONE, sharded: bool = False) -> Trainer | FoldTrainer:
+    """Return the trainer of a job over the run's store, its signals joined.
+
+    ranks: the processes that train it; sharded: whether each keeps but a share of the dense part.
+    """
     store, predictions = SampleStore(folder.store), PredictionLog.open(folder.predictions)
     early, schema = crossfit_rows(folder, experiment, len(store)), EventLog.open(folder.tables / "events").schema
     told = heard(folder, experiment, job)
-    learner, metadata = learner_of(folder, job, store.labels, store.actions, told.rates, experiment.states.width)
+    learner, metadata = learner_of(folder, job, store.labels, store.actions, told.rates, experiment.states.width, ranks, sharded)
     if job.name == TEACHER and experiment.states.width:
         states = experiment.states
         learner.compressor = Compressor(learner.network.output_width, states.width, states.bits, states.rate, states.learn_rows)
@@ -159,7 +176,7 @@ def trainer_of(folder: RunFolder, experiment: Experiment, job: Job) -> Trainer |
         raise UserError(f"{job.name}: pretrain.at {job.config.pretrain.at:g} of {len(store):,} samples ends before the first checkpoint; "
                         f"lower checkpoint_rows, which is {job.block_rows:,}")  # fmt: skip
     return Trainer(job.name, job.run, learner, store, BatchBuilder(store, job.config.history, told.signals, told.beside, told.past),
-                   plan, predictions, checkpoints, metadata, asked, only, job.config.pretrain)  # fmt: skip
+                   plan, predictions, checkpoints, metadata, asked, only, job.config.pretrain, ranks)  # fmt: skip
 
 
 def _plan(job: Job, rows: int, times: Array | None = None) -> Plan:
@@ -193,6 +210,23 @@ def adapter_rows(folder: RunFolder, job: Job) -> int | None:
         return None
     latest = Checkpoints(folder.model(job.name)).latest()
     return None if latest is None else int(latest[1].state["learner"]["adapter"]["rows"])
+
+
+def train_ranked(folder: RunFolder, experiment: Experiment, job: Job, ranks: Ranks, sharded: bool) -> Iterator[Progress]:
+    """Train a job as one of several ranks, each in a process of its own that calls this.
+
+    sharded: whether each keeps but a share of the dense part.
+
+    Raises UserError for what ranks cannot share.
+    """
+    for what, there in (("a model that hears a teacher", job.hears), ("pretrain", job.config.pretrain is not None),
+                        ("a fold", job.fold is not None), ("states", bool(experiment.states.width))):  # fmt: skip
+        if there:
+            raise UserError(f"{job.name}: {what} is trained in one process; run recdistill train without torchrun")
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+    with locked(folder.model(job.name) / "lock", f"{folder.model(job.name)}: another process still trains this model") if ranks.first \
+            else nullcontext():  # fmt: skip
+        yield from trainer_of(folder, experiment, job, ranks, sharded).run_to_end()
 
 
 _reports: Any = None  # in a training process, its queue to the parent: queues can only be given when a process starts

@@ -94,8 +94,16 @@ class GrowableTable(nn.Module):
         ready = self._ready[rows]
         if not ready.all():
             fresh = rows[~ready]
-            self._weight[fresh] = initial_rows(self.seed, self.name, fresh, self.width, self.std)
+            self._weight[fresh] = self._first_values(fresh)
             self._ready[fresh] = True
+
+    def _first_values(self, rows: Tensor) -> Tensor:
+        return initial_rows(self.seed, self.name, rows, self.width, self.std)
+
+    def peek(self, rows: Tensor) -> Tensor:
+        """Return float32 [n, width], a copy of `rows`, int64 [n], which may repeat; nothing will be learned from it."""
+        self._prepare(rows)
+        return self._weight.index_select(0, rows)
 
     @property
     def touched(self) -> int:
@@ -138,7 +146,13 @@ class GrowableTable(nn.Module):
         if not live:
             return
         rows, weight, gradient = live[0] if len(live) == 1 else self._summed(live)
-        rows, weight, gradient = rows[1:], weight[1:], gradient[1:]  # padding does not learn
+        self._learn(rows[1:], weight[1:], gradient[1:])  # padding does not learn
+
+    def update(self, rows: Tensor, gradient: Tensor) -> None:
+        """Update `rows`, int64 [n], distinct and none of them padding, by their gradients [n, width], once."""
+        self._learn(rows, self._weight.index_select(0, rows), gradient)
+
+    def _learn(self, rows: Tensor, weight: Tensor, gradient: Tensor) -> None:
         if self._freezes:
             learns = ~self._frozen[rows]
             rows, weight, gradient = rows[learns], weight[learns], gradient[learns]

@@ -1,0 +1,52 @@
+"""One model trained by several processes (torchrun): rows of every step are shared out, tables are spread, the first rank writes.
+
+What it writes is what one process would have written, but for the order in which numbers are added up: the same tables, the
+same checkpoints, from which any number of ranks may go on.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+
+import torch.distributed as dist
+
+from recdistill.errors import RecdistillError, UserError
+from recdistill.models.ranks import Ranks
+
+__all__ = ["TIMEOUT", "asked_for", "joined"]
+
+TIMEOUT = 120.0  # seconds that a rank waits for the others; RECDISTILL_RANK_TIMEOUT sets another
+NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+def asked_for(environment: Mapping[str, str] = os.environ) -> bool:
+    """Return whether this process was started as one of several, as torchrun does."""
+    return int(environment.get("WORLD_SIZE", "1")) > 1
+
+
+@contextmanager
+def joined() -> Iterator[Ranks]:
+    """Meet the other ranks, and leave them when the block ends.
+
+    Raises UserError where the environment does not say who is who, RecdistillError when another rank is gone or silent.
+    """
+    missing = [name for name in NEEDED if name not in os.environ]
+    if missing:
+        raise UserError(f"{', '.join(missing)} not set; start ranks with: torchrun --nproc-per-node N --no-python recdistill train RUN")
+    timeout = timedelta(seconds=float(os.environ.get("RECDISTILL_RANK_TIMEOUT", TIMEOUT)))
+    ranks = Ranks(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
+    try:
+        dist.init_process_group("gloo", timeout=timeout)
+        yield ranks
+        ranks.wait()
+    except (RuntimeError, dist.DistError) as lost:
+        if isinstance(lost, RecdistillError):
+            raise
+        raise RecdistillError(f"rank {ranks.rank} of {ranks.size}: another rank is gone, or was silent for {timeout.seconds} s; nothing of "
+                              "the last checkpoint is lost: start all ranks again to resume") from lost  # fmt: skip
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
