@@ -98,7 +98,8 @@ def main() -> int:
             table.add_row(kind, str(batch), f"{rate:g}", *(f"{tried[batch, rate][name]:.4f}" for name in NAMES))
         batch, rate = max(tried, key=lambda key: tried[key]["gauc"])
         setting = asked | {"kind": kind, "batch": batch, "rate": rate, "rows": len(store)}
-        runs = [scores_of(frame, store, said(python, given.out, setting | {"seed": seed}), len(store) - before) for seed in evaluate.seeds[:SEEDS]]
+        told = [said(python, given.out, setting | {"seed": seed}) for seed in evaluate.seeds[:SEEDS]]
+        runs = [scores_of(frame, store, logits, len(store) - before) for logits in told]
         cells = [[one[name] for one in runs] for name in NAMES]
         final.add_row(kind, str(batch), f"{rate:g}", *(f"{statistics.mean(v):.4f} +- {statistics.pstdev(v):.4f}" for v in cells))
     console.print(table)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from recdistill.data.batch import Batch, History, Lookup
+from recdistill.models.hstu import HSTUStack
 from recdistill.models.sequences import one_sequence
 from recdistill.models.sequential import SequenceBackbone
 
@@ -35,21 +36,60 @@ def cost_of(backbone: nn.Module, events: int, samples: int = 1) -> Cost:
     One with encoders may stand on the meta device; others are run, on zeros. Elementwise work is not counted.
     """
     dense = sum(parameter.numel() for parameter in backbone.parameters())
-    own = {_storage(parameter) for parameter in backbone.parameters()}
-    kept: dict[int, Tensor] = {}
+    with FlopCounterMode(display=False) as counter:
+        out = _run(backbone, events, samples)
+        forward = counter.get_total_flops()
+        torch.autograd.backward(out.sum())
+    return Cost(dense, forward, counter.get_total_flops(), _kept(backbone, events, samples))
+
+
+def _kept(backbone: nn.Module, events: int, samples: int) -> int:
+    """Return the bytes kept for the backward pass. Of stacks that recompute: every layer's input, and twice what the largest layer
+    keeps, which stands there with its gradients while it is made again.
+    """
+    own, kept, hooks = {_storage(parameter) for parameter in backbone.parameters()}, _Kept(), []
+    stacks = [part for part in backbone.modules() if isinstance(part, HSTUStack) and part.recompute]
+    for stack in stacks:
+        stack.recompute = False
+        hooks += [hook for layer in stack.layers for hook in _watched(layer, kept)]
 
     def keep(tensor: Tensor) -> Tensor:
         if _storage(tensor) not in own:
-            kept[_storage(tensor)] = tensor
+            kept.tensors[_storage(tensor)] = tensor
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), FlopCounterMode(display=False) as counter:
-        out = _run(backbone, events, samples)
-        forward = counter.get_total_flops()
-        size = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
-        kept.clear()
-        torch.autograd.backward(out.sum())
-    return Cost(dense, forward, counter.get_total_flops(), size)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        _run(backbone, events, samples)
+    for stack in stacks:
+        stack.recompute = True
+    for handle in hooks:
+        handle.remove()
+    return kept.size() - sum(kept.layers) + sum(kept.inputs) + 2 * max(kept.layers, default=0)
+
+
+@dataclass
+class _Kept:
+    """tensors: what is kept, by storage; layers, inputs: bytes that each recomputed layer keeps, and is given."""
+
+    tensors: dict[int, Tensor] = field(default_factory=dict)
+    layers: list[int] = field(default_factory=list)
+    inputs: list[int] = field(default_factory=list)
+
+    def size(self) -> int:
+        """Return the bytes kept so far."""
+        return sum(tensor.untyped_storage().nbytes() for tensor in self.tensors.values())
+
+
+def _watched(layer: nn.Module, kept: _Kept) -> tuple[Any, Any]:
+    """Note how many bytes a layer keeps when it is called; return the hooks."""
+    def before(_layer: nn.Module, given: tuple[Any, ...]) -> None:
+        kept.inputs.append(sum(part.untyped_storage().nbytes() for part in given[:2]))
+        kept.layers.append(-kept.size())
+
+    def after(_layer: nn.Module, _given: Any, _out: Any) -> None:
+        kept.layers[-1] += kept.size()
+
+    return layer.register_forward_pre_hook(before), layer.register_forward_hook(after)
 
 
 def _storage(tensor: Tensor) -> int:
