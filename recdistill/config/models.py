@@ -38,7 +38,7 @@ class ModelConfig(Strict):
 
     kind: Kind = "target-attention"
     width: Positive = 32  # embedding width
-    history: Positive = 30  # past events it sees
+    history: int = Field(default=30, ge=1, le=100_000)  # past events it sees
     options: dict[str, int | float | bool | str | list[int] | list[str] | list[list[int]]] = {}  # the backbone's own arguments
     batch: Positive = 512  # rows per step
     table_rate: float = Field(default=1e-2, gt=0)  # learning rate of the embedding rows

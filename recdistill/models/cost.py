@@ -103,10 +103,10 @@ def _run(backbone: nn.Module, events: int, samples: int) -> Tensor:
     width = backbone.inputs.item.width
     history = torch.zeros(1, max(events, 1), width, device=device, requires_grad=True)
     targets = torch.zeros(1, samples, width, device=device, requires_grad=True)
-    rules = backbone.actions, backbone.short
-    backbone.actions, backbone.short = None, False  # each stack hears all events, in float32: at most what it will cost
+    rules = backbone.actions, backbone.short, backbone.stochastic
+    backbone.actions, backbone.short, backbone.stochastic = None, False, 0.0  # all events, in float32: at most what it will cost
     states = backbone.encode(history, targets, one_sequence(events, device))
-    backbone.actions, backbone.short = rules
+    backbone.actions, backbone.short, backbone.stochastic = rules
     side = torch.zeros(samples, backbone.inputs.width - width, device=device)
     return torch.as_tensor(backbone.body(torch.cat([side, states[0]], 1)))
 

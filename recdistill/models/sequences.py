@@ -65,6 +65,22 @@ class Sequences:
         alive = _alive(lengths, at.shape[1]) if ordered else None
         return Sequences(self.age.gather(1, at), self.action.gather(1, at), lengths, self.piece, alive), rows
 
+    def shortened(self, x: Tensor, alpha: float, longest: int) -> tuple[Sequences, Tensor]:
+        """Return the histories, and x [R, L, D], after stochastic length (HSTU, 2402.17152, equation 5): with N = longest, one of
+        n > N^(alpha / 2) events keeps all of them with probability N^alpha / n^2, and otherwise N^(alpha / 2) drawn at random.
+
+        The draws are torch's.
+        """
+        few = max(1, round(longest ** (alpha / 2)))
+        cut = (self.lengths > few) & (torch.rand(len(self.lengths)) >= (few / self.lengths.clamp(min=1)) ** 2)
+        if not bool(cut.any()):
+            return self, x
+        lengths = torch.where(cut, few, self.lengths)
+        rank = torch.rand(self.age.shape).masked_fill_(~self.mask, 2.0).argsort(1).argsort(1)  # padding comes last
+        kept = (rank < lengths[:, None]) & self.mask
+        at = torch.argsort(~kept, dim=1, stable=True)[:, : max(int(lengths.max()), 1)]
+        return self.only(x, at, lengths)
+
     def of_actions(self, x: Tensor, actions: Tensor) -> tuple[Sequences, Tensor]:
         """Return the events with one of `actions` (int64), and x [R, L, D] of those."""
         kept = torch.isin(self.action, actions) & self.mask

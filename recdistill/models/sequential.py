@@ -30,12 +30,16 @@ Precision = Literal["float32", "bfloat16"]
 
 class SequenceBackbone(nn.Module):
     """Inputs, encoders, body. encoders: each [R, L, D], [P, C, D] -> [P, C, its output_width]; actions: those each one hears,
-    None for all of them. precision: of the encoders' matrix products.
+    None for all of them. precision: of the encoders' matrix products. stochastic: alpha of stochastic length while it learns,
+    longest: its N; 0: none. What is said of a sample it learns from then knows as much of the history as was learned from.
     """
 
     def __init__(self, inputs: Inputs, encoders: Sequence[nn.Module], body: nn.Module, actions: Sequence[Sequence[int]] | None = None,
-                 precision: Precision = "float32") -> None:  # fmt: skip
+                 precision: Precision = "float32", stochastic: float = 0.0, longest: int = 0) -> None:  # fmt: skip
         super().__init__()
+        if stochastic and not 1 <= stochastic <= 2:
+            raise UserError(f"stochastic: alpha {stochastic:g} is not between 1 and 2")
+        self.stochastic, self.longest = stochastic, longest
         if precision not in ("float32", "bfloat16"):
             raise UserError(f"precision {precision!r} is not one of float32, bfloat16")
         self.inputs, self.encoders, self.body = inputs, nn.ModuleList(encoders), body
@@ -46,6 +50,8 @@ class SequenceBackbone(nn.Module):
 
     def encode(self, events: Tensor, targets: Tensor, at: Sequences) -> Tensor:
         """Return states [P, C, S] of targets [P, C, D] over their histories' events [R, L, D]."""
+        if self.stochastic and self.training and torch.is_grad_enabled():
+            at, events = at.shortened(events, self.stochastic, self.longest)
         with torch.autocast(events.device.type, torch.bfloat16) if self.short else nullcontext():
             found = [encoder(*self._heard(number, events, targets, at)) for number, encoder in enumerate(self.encoders)]
         return torch.cat([norm(state.float() if self.short else state) for norm, state in zip(self.norms, found, strict=True)], 2)
@@ -69,12 +75,13 @@ class HSTU(SequenceBackbone):
     """HSTU with ULTRA-HSTU's options; see HSTUStack and HSTULayer. One item table; an MLP mixes.
 
     transducers: groups of action codes, each with a stack of its own that hears those events alone (mixture of transducers).
+    stochastic: alpha of stochastic length, 0 for none.
     """
 
     def __init__(self, width: int, *, fields: int, slots: int, actions: int, length: int, layers: int = 2, heads: int = 1,
                  bias: Sequence[str] = ("position", "time"), band: int | None = None, columns: int = 0, columns_at: Columns = "oldest",
                  newest_layers: int = 0, newest: int = 0, transducers: Sequence[Sequence[int]] | None = None, recompute: bool = False,
-                 precision: Precision = "float32", hidden: Sequence[int] = (64, 32), context_width: int = 8,
+                 stochastic: float = 0.0, precision: Precision = "float32", hidden: Sequence[int] = (64, 32), context_width: int = 8,
                  tables: TableOptions) -> None:  # fmt: skip
         _check_actions(transducers, actions)
         _check_band("hstu", band, columns, columns_at)
@@ -85,7 +92,7 @@ class HSTU(SequenceBackbone):
             for _ in transducers or [()]
         ]  # fmt: skip
         body = MLP(inputs.width - width + width * len(stacks), hidden)
-        super().__init__(inputs, stacks, body, transducers, precision)
+        super().__init__(inputs, stacks, body, transducers, precision, stochastic, length)
 
 
 class Transformer(SequenceBackbone):

@@ -16,11 +16,11 @@ from recdistill.models.hstu import HSTULayer, HSTUStack
 from recdistill.models.layout import lay_out
 from recdistill.models.longer import LongerStack, merged
 from recdistill.models.relative import RelativeBias
-from recdistill.models.sequences import Sequences, one_sequence
+from recdistill.models.sequences import Sequences, one_sequence, sequences
 from recdistill.models.token_mixer import TokenMixer, mixed, reverted
 from recdistill.models.transformer import TransformerLayer, TransformerStack, rotated
 from tests.models.reference import pairwise, seen
-from tests.models.samples import make_batch
+from tests.models.samples import make_batch, make_net
 
 WIDTH = 8
 SIZES = [(3, 1, 2), (1, 1, 1), (9, 1, 1)]
@@ -238,9 +238,48 @@ def test_rankmixer() -> None:
         torch.testing.assert_close(fast, tokens.mean(0))
 
 
+def test_stochastic_length_shortens_the_long_ones_and_keeps_their_order() -> None:
+    """Of many draws, the share that stays whole is N^alpha / n^2, and every event is as likely to stay as another."""
+    torch.manual_seed(0)
+    long, short, draws = 16, 5, 2_000
+    lengths = torch.tensor([long] * draws + [short] * 10)
+    at, _ = sequences(lengths, torch.zeros(int(lengths.sum()), dtype=torch.int64), torch.zeros(int(lengths.sum()), dtype=torch.int64))
+    x = torch.arange(long).double().view(1, -1, 1).expand(len(lengths), -1, -1)
+    fewer, kept = at.shortened(x, 1.5, 16)  # N^(alpha / 2) = 8
+    whole = (fewer.lengths[:draws] == long).double().mean()
+    assert float(whole) == pytest.approx(64 / 256, abs=0.04) and set(fewer.lengths.tolist()) == {8, 16, 5}
+    cut = fewer.lengths == 8
+    assert (kept[cut, :8, 0].diff(dim=1) > 0).all()
+    shares = torch.bincount(kept[cut, :8, 0].long().view(-1), minlength=long) / cut.sum()
+    torch.testing.assert_close(shares, torch.full((long,), 0.5), atol=0.06, rtol=0)
+    assert torch.equal(kept[-1, :5, 0], torch.arange(5.0).double())
+
+
+def test_stochastic_length_is_for_learning_alone() -> None:
+    net, batch = make_net("hstu", stochastic=1.0), make_batch((2,), (9,))
+    learned = {tuple(net(batch)[0].flatten().tolist()) for _ in range(8)}
+    with torch.no_grad():
+        said = {tuple(net(batch)[0].flatten().tolist()) for _ in range(3)}
+    assert len(learned) > 1 and len(said) == 1
+
+
+@pytest.mark.parametrize("kind", ["hstu", "transformer", "longer"])
+def test_short_numbers_say_nearly_the_same_and_learn(kind: str) -> None:
+    exact, short = (make_net(kind, heads=2, precision=precision) for precision in ("float32", "bfloat16"))
+    batch = make_batch()
+    states = [net.backbone(batch) for net in (exact, short)]
+    assert states[1].dtype == torch.float32
+    assert float((states[0] - states[1]).detach().norm() / states[0].detach().norm()) < 0.05
+    short(batch)[0].sum().backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in short.parameters())
+
+
 WRONG: list[tuple[Callable[[], nn.Module], str]] = [
     (lambda: HSTUStack(8, 3, 9, 2), "not a multiple"), (lambda: HSTUStack(8, 2, 9, 0), "at least 1"),
-    (lambda: HSTUStack(8, 2, 9, 2, newest_layers=1), "go together"), (lambda: HSTULayer(8, 2, 9, ["place"]), "not one of position, time"),
+    (lambda: HSTUStack(8, 2, 9, 2, newest_layers=1), "go together"), (lambda: make_net("hstu", stochastic=3.0), "between 1 and 2"),
+    (lambda: make_net("hstu", precision="fp8"), "not one of float32, bfloat16"), (lambda: make_net("hstu", band=0), "at least 1"),
+    (lambda: make_net("hstu", transducers=[[5]]), "name action 5"), (lambda: make_net("hstu", columns_at="middle"), "not one of oldest"),
+    (lambda: HSTULayer(8, 2, 9, ["place"]), "not one of position, time"),
     (lambda: TransformerStack(6, 2, 9, 1), "even width"), (lambda: TransformerStack(8, 2, 9, 1, "gpt"), "not one of sasrec, llama"),  # type: ignore[arg-type]
     (lambda: LongerStack(8, 2, 9, merge=0), "at least 1"), (lambda: TokenMixer(4, tokens=4, width=8, layers=1, heads=3), "mixer_heads"),
     (lambda: TokenMixer(4, tokens=4, width=8, layers=1, heads=2, variant="rankmixer"), "as many heads as tokens"),
