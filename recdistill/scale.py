@@ -52,9 +52,13 @@ def _scored(folder: RunFolder, experiment: Experiment, sizes: dict[str, Sized], 
         if job.name not in said:
             said[job.name] = logits_of(predictions, predictions.version, job.name, task, frame.ids, own_shift(job.config))
     drawn = draw_all(frame.samples.users, 1, len(told.seeds), told.bootstrap)
-    values = measured(frame.samples, [[said[job.name] for job in seeds] for seeds in jobs.values()], drawn)
+    logits = [[said[job.name] for job in seeds] for seeds in jobs.values()]
+    values, met_first = measured(frame.samples, logits, drawn), frame.rows["new_item"].to_numpy()
+    part = frame.samples.where(met_first)
+    both = 0 < part.label.sum() < len(part.label)
+    new = measured(part, [[one[met_first] for one in seeds] for seeds in logits], drawn) if both else None
     facts = {name: _facts(folder, sizes[name], experiment.students[name], seeds, store) for name, seeds in jobs.items()}
-    return scaling_of(experiment.name, len(frame.ids), told.seeds, told.confidence, facts, values)
+    return scaling_of(experiment.name, len(frame.ids), told.seeds, told.confidence, facts, values, new)
 
 
 def _facts(folder: RunFolder, sized: Sized, config: StudentConfig, seeds: list[Job], store: SampleStore) -> dict[str, Any]:
@@ -81,10 +85,11 @@ def _flops(config: StudentConfig, fields: int, slots: int, actions: int) -> int:
 
 
 def _print(found: Scaling) -> None:
-    table = Table("size", "GAUC", "AUC", "NE", "better by", "dense", "MFLOP/row", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table("size", "GAUC", "AUC", "NE", "better by", "NE, new items", "dense", "MFLOP/row", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for size in found.sizes:
         gain = "" if size.gain is None else _told(size.gain, "+.4f")
-        table.add_row(size.name, *(_one(part) for part in (size.gauc, size.auc, size.ne)), gain, f"{size.dense_parameters or 0:,}",
+        table.add_row(size.name, *(_one(part) for part in (size.gauc, size.auc, size.ne)), gain,
+                      "-" if size.ne_new is None else _one(size.ne_new), f"{size.dense_parameters or 0:,}",
                       f"{(size.flops or 0) / 1e6:,.3f}")  # fmt: skip
     console.print(table)
     for law in found.laws:

@@ -15,6 +15,7 @@ from recdistill.cli import app
 from recdistill.config import load_file, load_text
 from recdistill.errors import UserError
 from recdistill.grid import load_grid
+from recdistill.sweep import load_sweep
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -92,6 +93,12 @@ def test_examples_are_valid(path: Path) -> None:
 def test_grids_fit_the_experiment_that_they_name(path: Path) -> None:
     config = re.search(r"recdistill ablate (examples/\S+\.yaml)", path.read_text(encoding="utf-8"))
     assert config and len(load_grid(ROOT / config[1], path)[1]) > 1
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples" / "sweeps").glob("*.yaml")), ids=lambda path: path.name)
+def test_sweeps_fit_the_experiment_that_they_name(path: Path) -> None:
+    config = re.search(r"recdistill scale (examples/\S+\.yaml)", path.read_text(encoding="utf-8"))
+    assert config and len(load_sweep(ROOT / config[1], path, [], None)[1]) > 1
 
 
 def test_a_wrong_experiment_is_found() -> None:

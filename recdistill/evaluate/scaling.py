@@ -36,7 +36,8 @@ class Value(Strict):
 class Size(Strict):
     """One size: its axis, its number there, the keys that make it, what it costs and how good it is.
 
-    flops: of a row, forward. gain: of NE over the size before it on its axis, positive is better.
+    flops: of a row, forward. ne_new: NE where the item was met by nobody before the window. gain: of NE over the size before it on
+    its axis, positive is better.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Size(Strict):
     gauc: Value
     auc: Value
     ne: Value
+    ne_new: Value | None = None
     gain: Value | None = None
 
 
@@ -120,15 +122,19 @@ def _value(replicates: Array, confidence: float) -> Value:
 
 
 def scaling_of(name: str, rows: int, seeds: list[int], confidence: float, facts: Mapping[str, dict[str, Any]],
-               values: dict[str, Array]) -> Scaling:  # fmt: skip
-    """Return the scaling of sizes by name: facts are Size's keys but for the metrics, values as `measured` gives them."""
+               values: dict[str, Array], new: dict[str, Array] | None = None) -> Scaling:  # fmt: skip
+    """Return the scaling of sizes by name: facts are Size's keys but for the metrics, values as `measured` gives them.
+
+    new: the same of the samples whose item is new to the window, None where there are none.
+    """
     loss = -values["ne"]
     sizes: list[Size] = []
     for at, (key, keys) in enumerate(facts.items()):
         same = at > 0 and sizes[-1].axis == keys["axis"]
         gain = _value(loss[at - 1] - loss[at], confidence) if same else None
         told = {metric: _value(values[metric][at], confidence) for metric in ("gauc", "auc")}
-        sizes.append(Size(name=key, **keys, gauc=told["gauc"], auc=told["auc"], ne=_value(loss[at], confidence), gain=gain))
+        sizes.append(Size(name=key, **keys, gauc=told["gauc"], auc=told["auc"], ne=_value(loss[at], confidence), gain=gain,
+                          ne_new=_value(-new["ne"][at], confidence) if new else None))  # fmt: skip
     axes = dict.fromkeys(size.axis for size in sizes)
     laws = [_law(axis, sizes, loss, confidence) for axis in axes if _numbered(axis, sizes)]
     return Scaling(name=name, rows=rows, seeds=seeds, confidence=confidence, sizes=sizes, laws=laws)
@@ -190,7 +196,7 @@ def _told(one: Value) -> str:
 def _row(size: Size) -> str:
     changed = ", ".join(f"{key}: {value}" for key, value in size.changes.items())
     speed = "–" if size.rows_per_second is None else f"{size.rows_per_second:,.0f}"
-    cells = [_told(size.gauc), _told(size.auc), _told(size.ne), "–" if size.gain is None else _told(size.gain),
+    cells = [_told(size.gauc), _told(size.auc), _told(size.ne), *("–" if one is None else _told(one) for one in (size.gain, size.ne_new)),
              *("–" if count is None else f"{count:,}" for count in (size.dense_parameters, size.flops)), speed]  # fmt: skip
     return f"<tr><th>{escape(size.name)}<small>{escape(changed)}</small></th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
 
