@@ -122,17 +122,18 @@ class Longer(SequenceBackbone):
 class TokenMixerModel(SequenceBackbone):
     """Token mixing over candidate, side features and the state that LONGER's part makes of the history: Rec-Distill's teacher.
 
-    layers, merge, queries: see LongerStack; mixer_width, mixer_heads, mixer_layers, tokens, expand, variant: see TokenMixer.
+    layers, merge, queries: see LongerStack; mixer_width, mixer_heads, mixer_layers, tokens, expand, variant, experts, active:
+    see TokenMixer.
     """
 
     def __init__(self, width: int, *, fields: int, slots: int, actions: int, length: int, layers: int = 1, heads: int = 1, merge: int = 4,
                  queries: int = 32, tokens: int = 8, mixer_width: int = 64, mixer_layers: int = 2, mixer_heads: int | None = None,
-                 expand: float = 2.0, variant: Variant = "tokenmixer-large", precision: Precision = "float32",
-                 context_width: int = 8, tables: TableOptions) -> None:  # fmt: skip
+                 expand: float = 2.0, variant: Variant = "tokenmixer-large", experts: int = 0, active: int = 1,
+                 precision: Precision = "float32", context_width: int = 8, tables: TableOptions) -> None:  # fmt: skip
         inputs = Inputs(width, fields, slots, actions, context_width, tables)
         stack = LongerStack(width, heads, length, layers, merge, queries)
         body = TokenMixer(inputs.width - width + stack.output_width, tokens=tokens, width=mixer_width, layers=mixer_layers,
-                          heads=mixer_heads, expand=expand, variant=variant)  # fmt: skip
+                          heads=mixer_heads, expand=expand, variant=variant, experts=experts, active=active)  # fmt: skip
         super().__init__(inputs, [stack], body, precision=precision)
 
 

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from recdistill.errors import UserError
 
-__all__ = ["PerTokenSwiGLU", "TokenMixer", "mixed", "reverted"]
+__all__ = ["PerTokenSwiGLU", "SparseSwiGLU", "TokenMixer", "mixed", "one_token", "reverted"]
 
 Variant = Literal["rankmixer", "tokenmixer-large"]
 
@@ -46,6 +46,46 @@ class PerTokenSwiGLU(nn.Module):
         return torch.bmm(functional.silu(gate).mul(up), self.down)
 
 
+def one_token(part: nn.Module, x: Tensor, token: int) -> Tensor:
+    """Return [n, D] of x [n, D], samples of one token, by a PerTokenSwiGLU."""
+    gate, up = (x @ part.get_parameter("up")[token]).chunk(2, 1)
+    return functional.silu(gate).mul(up) @ part.get_parameter("down")[token]
+
+
+class SparseSwiGLU(nn.Module):
+    """Per-token SwiGLU of which each sample takes, token by token, a shared expert and the `active` of `experts` others that its router
+    prefers, weighed by softmax among those, times experts / active (SP-MoE of TokenMixer-Large).
+    """
+
+    def __init__(self, tokens: int, width: int, hidden: int, experts: int, active: int) -> None:
+        super().__init__()
+        part = max(1, hidden // (experts + 1))
+        self.active, self.scale = active, experts / active
+        self.shared = PerTokenSwiGLU(tokens, width, part)
+        self.experts = nn.ModuleList(PerTokenSwiGLU(tokens, width, part) for _ in range(experts))
+        self.router = _weights(tokens, width, experts)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return [T, B, D] of tokens [T, B, D]; only the samples that take an expert are given to it."""
+        best, chosen = torch.bmm(x, self.router).topk(self.active, 2)
+        gate = torch.zeros(*x.shape[:2], len(self.experts), dtype=x.dtype, device=x.device).scatter(2, chosen, best.softmax(2) * self.scale)
+        rows = []
+        for token in range(len(x)):
+            out = torch.zeros_like(x[token])
+            for number, expert in enumerate(self.experts):
+                taken = self._taken(chosen[token], number)
+                said = one_token(expert, x[token].index_select(0, taken), token) * gate[token, taken, number, None]
+                out = out.index_add(0, taken, said)
+            rows.append(out)
+        return torch.as_tensor(self.shared(x) + torch.stack(rows))
+
+    def _taken(self, chosen: Tensor, number: int) -> Tensor:
+        """Return int64 [n], the samples that chose an expert; on the meta device, which knows no values, as many as on average."""
+        if chosen.is_meta:
+            return torch.arange(-(-len(chosen) * self.active // len(self.experts)), device="meta")
+        return (chosen == number).any(1).nonzero()[:, 0]
+
+
 class _PerTokenFFN(nn.Module):
     """GELU between two products, weights of its own for each token."""
 
@@ -73,12 +113,13 @@ class _RankMixerBlock(nn.Module):
 class _LargeBlock(nn.Module):
     """X + revert(SwiGLU(mix(norm X))), then the same without mixing: pre-norm, residuals between tokens of one meaning."""
 
-    def __init__(self, tokens: int, width: int, heads: int, expand: float) -> None:
+    def __init__(self, tokens: int, width: int, heads: int, expand: float, experts: int, active: int) -> None:
         super().__init__()
         self.tokens, self.heads, wide = tokens, heads, tokens * width // heads
         self.first, self.second = nn.RMSNorm(width), nn.RMSNorm(width)
         self.across = PerTokenSwiGLU(heads, wide, int(expand * wide))
-        self.within = PerTokenSwiGLU(tokens, width, int(expand * width))
+        hidden = int(expand * width)
+        self.within = SparseSwiGLU(tokens, width, hidden, experts, active) if experts else PerTokenSwiGLU(tokens, width, hidden)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + reverted(self.across(mixed(self.first(x), self.heads)), self.tokens)
@@ -88,15 +129,18 @@ class _LargeBlock(nn.Module):
 class TokenMixer(nn.Module):
     """Features [B, inputs] made into `tokens` of `width`, through `layers` blocks, averaged: [B, output_width = width].
 
-    tokenmixer-large: one more token that sums up all of them, and what went into every second block is added behind it.
+    tokenmixer-large: one more token that sums up all of them, and what went into every second block is added behind it. experts,
+    active: see SparseSwiGLU; 0: none.
     """
 
     def __init__(self, inputs: int, *, tokens: int, width: int, layers: int, heads: int | None = None, expand: float = 2.0,
-                 variant: Variant = "tokenmixer-large") -> None:  # fmt: skip
+                 variant: Variant = "tokenmixer-large", experts: int = 0, active: int = 1) -> None:  # fmt: skip
         super().__init__()
         heads = tokens if heads is None else heads
         if variant not in ("rankmixer", "tokenmixer-large"):
             raise UserError(f"token-mixer: variant {variant!r} is not one of rankmixer, tokenmixer-large")
+        if experts and (variant == "rankmixer" or not 1 <= active <= experts):
+            raise UserError(f"token-mixer: experts {experts} are tokenmixer-large's, and active {active} of them must be 1 to all")
         if layers < 1 or tokens < 2:
             raise UserError(f"token-mixer: layers {layers} must be at least 1, tokens {tokens} at least 2")
         if width % heads:
@@ -107,7 +151,8 @@ class TokenMixer(nn.Module):
         self.enter = nn.Linear(inputs, (tokens - self.large) * width)
         self.summary = nn.Linear(inputs, width) if self.large else None
         self.layers = nn.ModuleList(
-            _LargeBlock(tokens, width, heads, expand) if self.large else _RankMixerBlock(tokens, width, expand) for _ in range(layers)
+            _LargeBlock(tokens, width, heads, expand, experts, active) if self.large else _RankMixerBlock(tokens, width, expand)
+            for _ in range(layers)
         )
 
     def forward(self, x: Tensor) -> Tensor:

@@ -27,6 +27,14 @@ def test_counted_on_the_meta_device_as_on_this_one(kind: str) -> None:
     assert cost_of(built(kind, "meta"), 9, 3) == cost_of(built(kind, "cpu"), 9, 3)
 
 
+def test_sparse_experts_are_counted_as_on_average() -> None:
+    def step(device: str, **options: object) -> int:
+        return cost_of(built("token-mixer", device, tokens=4, mixer_width=16, **options), 9, 64).step
+
+    assert step("meta", experts=4, active=1) == pytest.approx(step("cpu", experts=4, active=1), rel=0.05)
+    assert step("meta", experts=4, active=1) < step("meta")
+
+
 @pytest.mark.parametrize("kind", ENCODERS)
 def test_a_batch_that_is_run_does_as_many_products(kind: str) -> None:
     backbone, batch = built(kind, "cpu"), make_batch((3,), (9,))

@@ -17,7 +17,7 @@ from recdistill.models.layout import lay_out
 from recdistill.models.longer import LongerStack, merged
 from recdistill.models.relative import RelativeBias
 from recdistill.models.sequences import Sequences, one_sequence, sequences
-from recdistill.models.token_mixer import TokenMixer, mixed, reverted
+from recdistill.models.token_mixer import SparseSwiGLU, TokenMixer, mixed, reverted
 from recdistill.models.transformer import TransformerLayer, TransformerStack, rotated
 from tests.models.reference import pairwise, seen
 from tests.models.samples import make_batch, make_net
@@ -225,6 +225,20 @@ def test_token_mixer_large(heads: int) -> None:
     torch.testing.assert_close(mixer(x), torch.stack([large(mixer, row) for row in x]))
 
 
+@pytest.mark.parametrize("active", [1, 2, 3])
+def test_sparse_experts(active: int) -> None:
+    layer = randomised(SparseSwiGLU(2, 6, 16, 3, active))
+    x = torch.randn(2, 5, 6).double()
+    expected = layer.shared(x)
+    for t in range(2):
+        for b in range(5):
+            scores = x[t, b] @ layer.router[t]
+            best = scores.argsort(descending=True)[:active]
+            for gate, number in zip(scores[best].softmax(0), best.tolist(), strict=True):
+                expected[t, b] += gate * 3 / active * layer.experts[number](x)[t, b]
+    torch.testing.assert_close(layer(x), expected)
+
+
 def test_rankmixer() -> None:
     mixer = randomised(TokenMixer(6, tokens=4, width=8, layers=2, variant="rankmixer"))
     x = torch.randn(3, 6).double()
@@ -276,6 +290,7 @@ def test_short_numbers_say_nearly_the_same_and_learn(kind: str) -> None:
 
 WRONG: list[tuple[Callable[[], nn.Module], str]] = [
     (lambda: HSTUStack(8, 3, 9, 2), "not a multiple"), (lambda: HSTUStack(8, 2, 9, 0), "at least 1"),
+    (lambda: TokenMixer(4, tokens=4, width=8, layers=1, experts=2, active=3), "active 3 of them"),
     (lambda: HSTUStack(8, 2, 9, 2, newest_layers=1), "go together"), (lambda: make_net("hstu", stochastic=3.0), "between 1 and 2"),
     (lambda: make_net("hstu", precision="fp8"), "not one of float32, bfloat16"), (lambda: make_net("hstu", band=0), "at least 1"),
     (lambda: make_net("hstu", transducers=[[5]]), "name action 5"), (lambda: make_net("hstu", columns_at="middle"), "not one of oldest"),
