@@ -23,6 +23,10 @@ __all__ = ["Law", "Scaling", "Size", "fit", "measured", "render", "scaling_of", 
 Array = np.ndarray[Any, np.dtype[Any]]
 METRICS = ("gauc", "auc", "ne")
 EXPONENTS = np.geomspace(0.02, 4.0, 200)
+MEANT = {"history": "events of history", "width": "embedding width", "data": "samples learned", "dense": "dense parameters"}
+SWATCH = '<svg viewBox="0 0 28 8" aria-hidden="true"><path class="line {}" d="M1 4H27"/></svg>'
+LEGEND = (f'<p class="legend"><span>{SWATCH.format("c-teacher")}measured</span>'
+          f'<span>{SWATCH.format("c-raw")}by the law</span></p>')  # fmt: skip
 
 
 class Value(Strict):
@@ -175,11 +179,11 @@ def _figure(law: Law, scaling: Scaling) -> str:
     told = [floor + factor * (at / law.first) ** -exponent for at in x]
     series = [Series("measured", "c-teacher", x, y), Series("law", "c-raw", x, told)]
     readouts = [f"{at:g}: NE {number(one)}, by the law {number(by)}" for at, one, by in zip(x, y, told, strict=True)]
-    across = log_axis(x)
-    chart = line_chart(series, across, _close(y + told), readouts, (law.axis, "NE, log scale"), f"NE over {law.axis}")
+    chart = line_chart(series, log_axis(x), _close(y + told), readouts, (f"{MEANT.get(law.axis, law.axis)}, log scale", "NE, log scale"),
+                       f"NE over {law.axis}")  # fmt: skip
     formula = f"NE = {_told(law.floor)} + {_told(law.factor)} · ({escape(law.axis)} / {law.first:g})<sup>−a</sup>"
     said = f"{formula}, a = {_told(law.exponent)}; largest error {law.error:.5f}; {law.verdict}."
-    return f"<section><h2>{escape(law.axis)}</h2>{chart}<p class=\"note\">{said}</p></section>"
+    return f"<section><h2>{escape(law.axis)}</h2>{LEGEND}{chart}<p class=\"note\">{said}</p></section>"
 
 
 def _close(values: Sequence[float | None]) -> Axis:
