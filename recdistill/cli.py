@@ -80,7 +80,8 @@ def scale(
 
 @app.command()
 def plan(
-    config: Config, set_: Set = None,
+    config: Annotated[Path | None, typer.Argument(help="The experiment file (YAML).")] = None, set_: Set = None,
+    preset: Annotated[str | None, typer.Option("--preset", help="A size, without a file: 1m ... 24b, ultra-2m, ultra-40m.")] = None,
     gpus: Annotated[int, typer.Option("--gpus", min=1, help="Ranks that share the work.")] = 1,
     memory: Annotated[float, typer.Option("--memory", min=0.1, help="GiB of each.")] = 80.0,
     tflops: Annotated[float, typer.Option("--tflops", min=0.001, help="Peak TFLOP/s of each; an H100 in bf16 has 989.")] = 989.0,
@@ -90,10 +91,10 @@ def plan(
     ids: Annotated[float, typer.Option("--ids", min=1, help="Distinct ids of users, items and features.")] = 1e7,
 ) -> None:
     """Say what the teacher of an experiment will need, and how long it will take; nothing is allocated."""
-    from recdistill.plan import Machine
+    from recdistill.plan import Machine, teacher_of
     from recdistill.plan import plan as plan_of
 
-    plan_of(config, set_, Machine(gpus, memory * (1 << 30), tflops * 1e12, mfu, network * 1e9), rows, ids)
+    plan_of(teacher_of(config, preset, set_), Machine(gpus, memory * (1 << 30), tflops * 1e12, mfu, network * 1e9), rows, ids)
 
 
 @app.command()

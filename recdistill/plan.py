@@ -9,7 +9,7 @@ import torch
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from recdistill.config import ModelConfig, TeacherConfig, load_file
+from recdistill.config import ModelConfig, TeacherConfig, load_file, load_text
 from recdistill.config.presets import presets
 from recdistill.errors import UserError
 from recdistill.learn.worker import DENSE_BYTES
@@ -18,7 +18,7 @@ from recdistill.models.cost import Cost, cost_of
 from recdistill.models.sequential import SequenceBackbone
 from recdistill.pipeline import console
 
-__all__ = ["Machine", "Needs", "needs_of", "plan"]
+__all__ = ["Machine", "Needs", "needs_of", "plan", "teacher_of"]
 
 GIB = 1 << 30
 ROW = 3  # floats per embedding float: itself and Adam's two moments
@@ -97,9 +97,17 @@ def _layers(backbone: torch.nn.Module) -> list[torch.nn.Module]:
     return [layer for part in lists for layer in part] or [backbone]
 
 
-def plan(config: Path, assignments: list[str] | None, machine: Machine, rows: float, ids: float) -> None:
-    """Print what the experiment's teacher needs; UserError, after that, when it does not fit, naming a preset that does."""
-    teacher = load_file(config, assignments).teacher
+def teacher_of(config: Path | None, preset: str | None, assignments: list[str] | None) -> TeacherConfig:
+    """Return the teacher of an experiment file, or a preset's; UserError unless one of the two is given."""
+    if (config is None) == (preset is None):
+        raise UserError("plan: give an experiment file or --preset NAME, one of the two")
+    if config is not None:
+        return load_file(config, assignments).teacher
+    return load_text(f"{{name: plan, data: {{}}, teacher: {{preset: {preset}}}}}", assignments, f"--preset {preset}").teacher
+
+
+def plan(teacher: TeacherConfig, machine: Machine, rows: float, ids: float) -> None:
+    """Print what a teacher needs; UserError, after that, when it does not fit, naming a preset that does."""
     needs = needs_of(teacher, machine, rows, ids)
     console.print(_table(teacher, needs, machine, rows, ids))
     if needs.memory > machine.memory:

@@ -10,7 +10,7 @@ import pytest
 from recdistill.config import TeacherConfig, load_text
 from recdistill.errors import UserError
 from recdistill.learn import worker
-from recdistill.plan import GIB, Machine, needs_of, plan
+from recdistill.plan import GIB, Machine, needs_of, plan, teacher_of
 
 MACHINE = Machine(gpus=1, memory=80 * GIB, peak=1e15, share=0.4, network=5e10)
 
@@ -47,12 +47,21 @@ def test_weights_are_shared_by_ranks_and_the_slower_of_computing_and_moving_deci
 
 def test_what_does_not_fit_is_said_with_the_nearest_that_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UserError, match="the largest preset that fits is 1b"):
-        plan(write(tmp_path, "{preset: 24b}"), None, MACHINE, 1e9, 1e7)
+        plan(teacher_of(write(tmp_path, "{preset: 24b}"), None, None), MACHINE, 1e9, 1e7)
     assert "dense parameters" in capsys.readouterr().out
 
 
+def test_a_preset_needs_no_experiment(tmp_path: Path) -> None:
+    assert teacher_of(None, "7b", ["teacher.batch=3"]).batch == 3
+    for config, preset in ((None, None), (write(tmp_path, "{}"), "7b")):
+        with pytest.raises(UserError, match="an experiment file or --preset NAME"):
+            teacher_of(config, preset, None)
+    with pytest.raises(UserError, match="did you mean '24b'"):
+        teacher_of(None, "24n", None)
+
+
 def test_a_light_teacher_is_counted_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    plan(write(tmp_path, "{kind: target-attention}"), None, MACHINE, 1e9, 1e7)
+    plan(teacher_of(write(tmp_path, "{kind: target-attention}"), None, None), MACHINE, 1e9, 1e7)
     assert "FLOPs per row" in capsys.readouterr().out
 
 
