@@ -107,8 +107,9 @@ def _run(backbone: nn.Module, events: int, samples: int) -> Tensor:
     backbone.actions, backbone.short, backbone.stochastic = None, False, 0.0  # all events, in float32: at most what it will cost
     states = backbone.encode(history, targets, one_sequence(events, device))
     backbone.actions, backbone.short, backbone.stochastic = rules
-    side = torch.zeros(samples, backbone.inputs.width - width, device=device)
-    return torch.as_tensor(backbone.body(torch.cat([side, states[0]], 1)))
+    side = [torch.zeros(samples, size, device=device) for size in (width, backbone.inputs.side.width - width)]
+    total = history.sum(1).expand(samples, -1)
+    return backbone.mix(targets[0], states[0], total, total / max(events, 1), side)
 
 
 def _batch(backbone: nn.Module, events: int, samples: int) -> Batch:

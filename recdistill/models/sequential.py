@@ -1,7 +1,7 @@
 """Backbones whose heart is an encoder of the history: HSTU, Transformer, LONGER, and token mixing on top of one.
 
 Each embeds items and side features, lets candidates pass the encoder beside their history, and mixes state, candidate and
-side features. `encode` and `body` take plain tensors, so that a plan can count them on the meta device.
+side features. `encode` and `mix` take plain tensors, so that a plan can count them on the meta device.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from recdistill.models.transformer import Block, Residual, TransformerStack
 __all__ = ["HSTU", "Longer", "SequenceBackbone", "TokenMixerModel", "Transformer"]
 
 Precision = Literal["float32", "bfloat16"]
+DIRECT = 2  # dot products that reach the output directly
 
 
 class SequenceBackbone(nn.Module):
@@ -46,7 +47,7 @@ class SequenceBackbone(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(int(one.output_width)) for one in encoders)  # type: ignore[arg-type]
         self.actions = None if actions is None else [torch.tensor(codes, device="cpu") for codes in actions]
         self.short = precision == "bfloat16"
-        self.output_width: int = body.output_width  # type: ignore[assignment]
+        self.output_width = int(body.output_width) + DIRECT  # type: ignore[arg-type]
 
     def encode(self, events: Tensor, targets: Tensor, at: Sequences) -> Tensor:
         """Return states [P, C, S] of targets [P, C, D] over their histories' events [R, L, D]."""
@@ -65,10 +66,21 @@ class SequenceBackbone(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         """Return [B, output_width]."""
         candidate, events, side, layout = self.inputs(batch)
+        total = events.sum(1)
+        mean = (total / layout.lengths.clamp(min=1)[:, None]).index_select(0, layout.of)
         at, order = Sequences.of(layout)
         events = events if order is None else events.index_select(0, order)
         states = layout.ungroup(self.encode(events, layout.group(candidate), at))
-        return torch.as_tensor(self.body(torch.cat([candidate, states, *side], 1)))
+        return self.mix(candidate, states, total.index_select(0, layout.of), mean, side)
+
+    def mix(self, candidate: Tensor, states: Tensor, total: Tensor, mean: Tensor, side: Sequence[Tensor]) -> Tensor:
+        """Return [B, output_width] of candidates [B, D], states [B, S], sum and mean of their events [B, D], side features.
+
+        The candidate's dot products with its user and with the sum of its events reach the output directly as well: without them an
+        encoder says less of new items than a pooled history does.
+        """
+        direct = torch.stack([(candidate * total).sum(1), (candidate * side[0]).sum(1)], 1)
+        return torch.cat([self.body(torch.cat([candidate, states, candidate * mean, direct, *side], 1)), direct], 1)
 
 
 class HSTU(SequenceBackbone):
@@ -91,8 +103,7 @@ class HSTU(SequenceBackbone):
                       columns_at=columns_at)
             for _ in transducers or [()]
         ]  # fmt: skip
-        body = MLP(inputs.width - width + width * len(stacks), hidden)
-        super().__init__(inputs, stacks, body, transducers, precision, stochastic, length)
+        super().__init__(inputs, stacks, MLP(_mixed(inputs, stacks), hidden), transducers, precision, stochastic, length)
 
 
 class Transformer(SequenceBackbone):
@@ -105,7 +116,7 @@ class Transformer(SequenceBackbone):
         _check_band("transformer", band, 0, "oldest")
         inputs = Inputs(width, fields, slots, actions, context_width, tables)
         stack = TransformerStack(width, heads, length, layers, block, residual, bias, band)
-        super().__init__(inputs, [stack], MLP(inputs.width, hidden), precision=precision)
+        super().__init__(inputs, [stack], MLP(_mixed(inputs, [stack]), hidden), precision=precision)
 
 
 class Longer(SequenceBackbone):
@@ -116,7 +127,7 @@ class Longer(SequenceBackbone):
                  tables: TableOptions) -> None:  # fmt: skip
         inputs = Inputs(width, fields, slots, actions, context_width, tables)
         stack = LongerStack(width, heads, length, layers, merge, queries)
-        super().__init__(inputs, [stack], MLP(inputs.width - width + stack.output_width, hidden), precision=precision)
+        super().__init__(inputs, [stack], MLP(_mixed(inputs, [stack]), hidden), precision=precision)
 
 
 class TokenMixerModel(SequenceBackbone):
@@ -132,9 +143,14 @@ class TokenMixerModel(SequenceBackbone):
                  precision: Precision = "float32", context_width: int = 8, tables: TableOptions) -> None:  # fmt: skip
         inputs = Inputs(width, fields, slots, actions, context_width, tables)
         stack = LongerStack(width, heads, length, layers, merge, queries)
-        body = TokenMixer(inputs.width - width + stack.output_width, tokens=tokens, width=mixer_width, layers=mixer_layers,
+        body = TokenMixer(_mixed(inputs, [stack]), tokens=tokens, width=mixer_width, layers=mixer_layers,
                           heads=mixer_heads, expand=expand, variant=variant, experts=experts, active=active)  # fmt: skip
         super().__init__(inputs, [stack], body, precision=precision)
+
+
+def _mixed(inputs: Inputs, encoders: Sequence[nn.Module]) -> int:
+    """Return how wide what the body mixes is: candidate, its product with the mean event, side features, states, dots."""
+    return inputs.width + sum(int(one.output_width) for one in encoders) + DIRECT  # type: ignore[arg-type, misc]
 
 
 def _check_actions(groups: Sequence[Sequence[int]] | None, actions: int) -> None:
