@@ -127,7 +127,7 @@ def ingest(config: Config, data: Data = None, out: Out = None, set_: Set = None)
     from recdistill.pipeline import ingest_stage, open_run
 
     experiment = load_file(config, set_)
-    with open_run(experiment, data, out) as folder:
+    with open_run(experiment, data, out, trains=False) as folder:
         ingest_stage(folder, experiment, data)
 
 

@@ -51,12 +51,12 @@ def demo_config(assignments: list[str]) -> Experiment:
 
 
 @contextmanager
-def open_run(experiment: Experiment, data: Path | None, out: Path | None) -> Iterator[RunFolder]:
+def open_run(experiment: Experiment, data: Path | None, out: Path | None, trains: bool = True) -> Iterator[RunFolder]:
     """Claim the run's folder (default runs/NAME) for the experiment and this process; see `RunFolder.claimed`.
 
-    A model that cannot be built is refused before anything is written.
+    A model that cannot be built is refused before anything is written, and where the process trains also one that does not fit.
     """
-    worker.check_models(experiment)
+    worker.check_models(experiment, trains)
     folder = RunFolder(out or Path("runs") / experiment.name)
     with folder.claimed(experiment, str(data.resolve()) if data else ""):
         yield folder

@@ -24,8 +24,10 @@ __all__ = ["Sized", "Sweep", "default_axes", "load_sweep"]
 Axis = Annotated[dict[str, Annotated[list[Any], Field(min_length=1)]], Field(min_length=1)]
 AxisName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
 HALVES = (8, 4, 2, 1)
+MOST = 1e300
 TEACHER_ONLY = ("stale",)
 STUDENT_ONLY = ("distill", "domain")
+OF_PRESET = ("kind", "width", "history", "batch", "options")
 
 
 class Sweep(Strict):
@@ -65,7 +67,7 @@ def load_sweep(config: Path, sweep: Path | None, axes: list[str], assignments: l
     for axis in axes or named:
         for name, sized in _sizes(axis, named[axis], str(sweep)).items():
             students[name], sizes[name] = _changed(base, sized.changes, f"{sweep or config}: {name}"), sized
-    tree |= {"name": f"{whole.name}-scale", "students": students, "teachers": {}, "candidates": {}, "states": {}}
+    tree |= {"name": f"{whole.name}-scale", "students": students, "teacher": {}, "teachers": {}, "candidates": {}, "states": {}}
     return checked(Experiment, tree, f"{config} with {sweep or 'halves of it'}"), sizes
 
 
@@ -113,9 +115,8 @@ def _sizes(axis: str, keys: dict[str, list[Any]], where: str) -> dict[str, Sized
 
 def _number(value: Any) -> float | None:
     """Return what a value stands for on its axis: a number itself, a sampling its share; None for anything else."""
-    if isinstance(value, dict):
-        return value.get("negative")
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    value = value.get("negative") if isinstance(value, dict) else value
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MOST else None
 
 
 def _changed(base: ModelConfig, changes: dict[str, Any], where: str) -> dict[str, Any]:
@@ -123,6 +124,10 @@ def _changed(base: ModelConfig, changes: dict[str, Any], where: str) -> dict[str
     tree = copy.deepcopy(base.model_dump(mode="json", exclude=set(TEACHER_ONLY + STUDENT_ONLY)))
     if "kind" in changes:
         tree["options"] = {}
+    if "preset" in changes:  # whose keys are to win over those of the model
+        tree = {key: value for key, value in tree.items() if key not in OF_PRESET}
     for key, value in changes.items():
+        if key.partition(".")[0] in STUDENT_ONLY:
+            raise UserError(f"{where}: {key}: sizes learn from labels alone, from every sample; leave it out")
         put(tree, key, value, where)
     return {**tree, "distill": {"weight": 0.0, "towers": "single"}}

@@ -55,6 +55,11 @@ def test_further_keys_go_along(tmp_path: Path) -> None:
     assert experiment.students["kind-din"].options == {} and sizes["kind-din"].x is None
 
 
+def test_a_preset_brings_its_own_keys(tmp_path: Path) -> None:
+    experiment, _ = load(tmp_path, "axes: {size: {preset: [1m, 10m]}}")
+    assert [student.history for student in experiment.students.values()] == [200, 1000]
+
+
 def test_one_axis_of_a_student(tmp_path: Path) -> None:
     experiment, _ = load(tmp_path, "model: light\naxes: {history: {history: [2, 3]}, width: {width: [4]}}", "history")
     assert list(experiment.students) == ["history-2", "history-3"] and experiment.students["history-2"].width == 4
@@ -64,7 +69,8 @@ def test_one_axis_of_a_student(tmp_path: Path) -> None:
     ("axes: {width: {width: [4, 8], history: [3]}}", [], "axes.width: its keys have 1 and 2 values"),
     ("axes: {width: {widht: [4]}}", [], "unknown key .*widht"), ("model: lihgt", [], "there is no 'lihgt'; did you mean 'light'"),
     ("axis: {}", [], "unknown key 'axis'; did you mean 'axes'"), ("{}", ["histroy"], "--axis histroy: .*did you mean 'history'"),
-    ("axes: {width: {width: []}}", [], "axes"),
+    ("axes: {width: {width: []}}", [], "axes"), ("axes: {w: {distill.weight: [1, 2]}}", [], "sizes learn from labels alone"),
+    ("axes: {w: {sampling: [{negative: a}]}}", [], "sampling.negative"),
 ])  # fmt: skip
 def test_what_is_wrong_is_named(tmp_path: Path, sweep: str, axes: list[str], says: str) -> None:
     with pytest.raises(UserError, match=says):

@@ -82,6 +82,8 @@ class TeacherConfig(ModelConfig):
 
     @model_validator(mode="after")
     def _in_order(self) -> TeacherConfig:
+        if not self.stale.fresh and self.pretrain:
+            raise ValueError("a stale teacher may not pre-train on what is newer than its weights; leave out stale or pretrain")
         if not self.stale.fresh and (self.replay or self.epochs):
             raise ValueError("stale is for a teacher that learns each sample once; set replay and epochs to 0")
         return self

@@ -25,10 +25,12 @@ def expanded(keys: Any) -> Any:
     if not isinstance(keys, dict) or "preset" not in keys:
         return keys
     name, known = keys["preset"], presets()
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         raise ValueError(f"there is no preset '{name}'{did_you_mean(str(name), known)}; known are {', '.join(known)}")
     own = {key: value for key, value in keys.items() if key != "preset"}
     merged = {**known[name], **own}
-    if isinstance(own.get("options"), dict) and own.get("kind", known[name]["kind"]) == known[name]["kind"]:
+    if own.get("kind", known[name]["kind"]) != known[name]["kind"]:
+        merged["options"] = own.get("options", {})
+    elif isinstance(own.get("options"), dict):
         merged["options"] = {**known[name]["options"], **own["options"]}
     return merged

@@ -140,14 +140,15 @@ def scaling_of(name: str, rows: int, seeds: list[int], confidence: float, facts:
         sizes.append(Size(name=key, **keys, gauc=told["gauc"], auc=told["auc"], ne=_value(loss[at], confidence), gain=gain,
                           ne_new=_value(-new["ne"][at], confidence) if new else None))  # fmt: skip
     axes = dict.fromkeys(size.axis for size in sizes)
-    laws = [_law(axis, sizes, loss, confidence) for axis in axes if _numbered(axis, sizes)]
+    laws = [_law(axis, sizes, loss, confidence) for axis in axes if _numbered(axis, sizes) and np.isfinite(loss[:, 0]).all()]
     return Scaling(name=name, rows=rows, seeds=seeds, confidence=confidence, sizes=sizes, laws=laws)
 
 
 def _numbered(axis: str, sizes: Sequence[Size]) -> bool:
     """Return whether an axis has a law: three different numbers at least."""
     numbers = [size.x for size in sizes if size.axis == axis]
-    return None not in numbers and len(set(numbers)) == len(numbers) >= 3
+    known = [number for number in numbers if number is not None and 0 < number < np.inf]
+    return len(known) == len(numbers) == len(set(known)) and len(known) >= 3
 
 
 def _law(axis: str, sizes: Sequence[Size], loss: Array, confidence: float) -> Law:
@@ -155,11 +156,11 @@ def _law(axis: str, sizes: Sequence[Size], loss: Array, confidence: float) -> La
     x = np.array([sizes[place].x for place in at], np.float64)
     floor, factor, exponent = fit(x, loss[at].T)
     told = floor[0] + factor[0] * (x / x.min()) ** -exponent[0]
-    gains = [gain for place in at if (gain := sizes[place].gain) is not None]
+    rising = loss[[at[place] for place in np.argsort(x)], 0]
     return Law(
         axis=axis, first=float(x.min()), floor=_value(floor, confidence), factor=_value(factor, confidence),
         exponent=_value(exponent, confidence), error=float(np.abs(told - loss[at, 0]).max()),
-        monotone=all(gain.value is not None and gain.value > 0 for gain in gains),
+        monotone=bool((np.diff(rising) < 0).all()),
     )  # fmt: skip
 
 
@@ -207,5 +208,6 @@ def _row(size: Size) -> str:
 
 def write_scaling(scaling: Scaling, folder: Path) -> None:
     """Write scale.json and scale.html into `folder`, each atomically; UserError when that cannot be done."""
+    page = render(scaling)  # before anything is written
     write_atomic(scaling.model_dump_json(indent=2) + "\n", folder / "scale.json")
-    write_atomic(render(scaling), folder / "scale.html")
+    write_atomic(page, folder / "scale.html")

@@ -24,7 +24,14 @@ NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 def asked_for(environment: Mapping[str, str] = os.environ) -> bool:
     """Return whether this process was started as one of several, as torchrun does."""
-    return int(environment.get("WORLD_SIZE", "1")) > 1
+    return environment.get("WORLD_SIZE", "1") not in ("", "1")
+
+
+def _number(name: str, default: float) -> float:
+    try:
+        return float(os.environ.get(name, default))
+    except ValueError:
+        raise UserError(f"{name}={os.environ[name]!r}: is no number") from None
 
 
 @contextmanager
@@ -36,7 +43,7 @@ def joined() -> Iterator[Ranks]:
     missing = [name for name in NEEDED if name not in os.environ]
     if missing:
         raise UserError(f"{', '.join(missing)} not set; start ranks with: torchrun --nproc-per-node N --no-python recdistill train RUN")
-    timeout = timedelta(seconds=float(os.environ.get("RECDISTILL_RANK_TIMEOUT", TIMEOUT)))
+    timeout = timedelta(seconds=_number("RECDISTILL_RANK_TIMEOUT", TIMEOUT))
     ranks = Ranks(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
     try:
         dist.init_process_group("gloo", timeout=timeout)
@@ -45,8 +52,10 @@ def joined() -> Iterator[Ranks]:
     except (RuntimeError, dist.DistError) as lost:
         if isinstance(lost, RecdistillError):
             raise
-        raise RecdistillError(f"rank {ranks.rank} of {ranks.size}: another rank is gone, or was silent for {timeout.seconds} s; nothing of "
-                              "the last checkpoint is lost: start all ranks again to resume") from lost  # fmt: skip
+        said = str(lost).strip().partition("\n")[0][:160]
+        gone = f"another rank is gone, or was silent for {timeout.seconds} s"
+        raise RecdistillError(f"rank {ranks.rank} of {ranks.size}: {gone} ({said}); "
+                              "nothing of the last checkpoint is lost: start all ranks again to resume") from lost  # fmt: skip
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()

@@ -54,8 +54,11 @@ DENSE_BYTES = 16  # per dense parameter that learns: float32 weight, gradient, t
 MOST_ACTIONS = 64  # assumed before the log is read
 
 
-def check_models(experiment: Experiment) -> None:
-    """Raise UserError for a model that cannot be built as the experiment says, or not here; no weight is allocated."""
+def check_models(experiment: Experiment, trains: bool = True) -> None:
+    """Raise UserError for a model that cannot be built as the experiment says; no weight is allocated.
+
+    trains: whether they are about to be trained here; then also for one that this machine's memory does not hold.
+    """
     named = {"teacher": experiment.teacher, **{f"teachers.{name}": config for name, config in experiment.teachers.items()},
              **{f"students.{name}": config for name, config in experiment.students.items()}}  # fmt: skip
     for name, config in named.items():
@@ -63,7 +66,8 @@ def check_models(experiment: Experiment) -> None:
             backbone = _backbone(config, 0, fields=1, slots=1, actions=MOST_ACTIONS)
         if config.pretrain and not able(backbone):
             raise UserError(f"{name}.pretrain: is for kinds hstu, without transducers, and transformer")
-        _check_fits(name, dense_parameters(backbone))
+        if trains:
+            _check_fits(name, dense_parameters(backbone))
 
 
 def _check_fits(name: str, dense: int) -> None:
@@ -220,7 +224,9 @@ def train_ranked(folder: RunFolder, experiment: Experiment, job: Job, ranks: Ran
     Raises UserError for what ranks cannot share.
     """
     for what, there in (("a model that hears a teacher", job.hears), ("pretrain", job.config.pretrain is not None),
-                        ("a fold", job.fold is not None), ("states", bool(experiment.states.width))):  # fmt: skip
+                        ("a fold", job.fold is not None), ("states", bool(experiment.states.width)),
+                        ("stochastic length", bool(job.config.options.get("stochastic"))),
+                        ("activation dice", job.config.options.get("activation") == "dice")):  # fmt: skip
         if there:
             raise UserError(f"{job.name}: {what} is trained in one process; run recdistill train without torchrun")
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))

@@ -58,11 +58,15 @@ def test_sizes_that_get_better_are_told_so() -> None:
     assert "every size is better" in page and "<b>" not in page.partition("<h1>")[2].partition("</h1>")[0]
 
 
+def test_sizes_are_compared_in_order_of_their_numbers() -> None:
+    assert not scaled([0.5, 1.0, 4.0], facts("width", [32.0, 16.0, 8.0])).laws[0].monotone
+
+
 def test_one_that_is_worse_is_told_so() -> None:
     assert not scaled([0.5, 4.0, 2.0], facts("width", [8.0, 16.0, 32.0])).laws[0].monotone
 
 
-@pytest.mark.parametrize("xs", [[None, None, None], [8.0, 16.0], [8.0, 8.0, 16.0]])
+@pytest.mark.parametrize("xs", [[None, None, None], [8.0, 16.0], [8.0, 8.0, 16.0], [0.0, 1.0, 2.0], [-1.0, 1.0, 2.0]])
 def test_kinds_and_two_numbers_have_no_law(xs: list[float | None]) -> None:
     found = scaled([1.0, 2.0, 3.0][: len(xs)], facts("kind", xs))
     assert found.laws == [] and len(found.sizes) == len(xs)

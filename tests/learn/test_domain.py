@@ -45,7 +45,7 @@ def test_it_learns_from_its_samples_alone(run):
     np.testing.assert_array_equal(made.only, device(run)[store.sample_id] == 2)
     rows = np.flatnonzero(~made.only)[:50]
     before = {name: value.clone() for name, value in made.learner.state()[0].items()}
-    batch, keep, _ = made._prepare(type("Step", (), {"rows": rows, "record": False})())
+    batch, keep, _, _ = made._prepare(type("Step", (), {"rows": rows, "record": False})())
     assert not keep.any()
     made.learner.learn(batch, keep)
     after = made.learner.state()[0]
