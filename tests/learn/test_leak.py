@@ -54,9 +54,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> SampleStore:
 class LearnsFirst(Learner):
     """The mistake that the loop must not make: learn, then say what it thinks."""
 
-    def learn(self, batch: Batch, keep: Tensor) -> StepResult:
+    def learn(self, batch: Batch, keep: Tensor, **more: object) -> StepResult:  # type: ignore[override]
         """Return the logits from after the update."""
-        result = super().learn(batch, keep)
+        result = super().learn(batch, keep, **more)  # type: ignore[arg-type]
         with torch.no_grad():
             return StepResult(self.network(batch)[0], result.coverage)
 
