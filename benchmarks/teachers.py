@@ -19,10 +19,10 @@ from _common import tell
 from attention import gemm, high_water
 
 from recdistill.config import StudentConfig
-from recdistill.config.presets import presets
 from recdistill.data.batch import AGES, Batch, History, Lookup
 from recdistill.learn.learner import Learner
-from recdistill.models import TableOptions, Towers, build_backbone
+from recdistill.learn.sizes import DENSE_BYTES, backbone_of, countable
+from recdistill.models import Towers
 from recdistill.models.cost import cost_of
 
 NAMES = ("1m", "10m", "100m", "ultra-2m")
@@ -32,15 +32,13 @@ CANDIDATES = (1, 100, 1000)
 
 def config_of(name: str) -> StudentConfig:
     """Return a preset as a model that is trained by itself."""
-    return StudentConfig.model_validate({key: value for key, value in presets()[name].items()})
+    return StudentConfig.model_validate({"preset": name})
 
 
 def learner_of(config: StudentConfig) -> Learner:
     """Return the preset's learner over a log that is not there."""
     torch.manual_seed(0)
-    backbone = build_backbone(config.kind, width=config.width, fields=FIELDS, slots=0, actions=1, length=config.history,
-                              tables=TableOptions(), options=dict(config.options))  # fmt: skip
-    return Learner(Towers(backbone, 1), config)
+    return Learner(Towers(backbone_of(config, 0, FIELDS, 0, 1), 1), config)
 
 
 def batch_of(events: int, samples: int) -> Batch:
@@ -77,11 +75,8 @@ def measure(name: str) -> None:
 def planned(name: str) -> tuple[int, float, float]:
     """Return (dense parameters, FLOPs of a step, MiB) as counted, with nothing allocated."""
     config = config_of(name)
-    with torch.device("meta"):
-        backbone = build_backbone(config.kind, width=config.width, fields=FIELDS, slots=0, actions=1, length=config.history,
-                                  tables=TableOptions(), options=dict(config.options))  # fmt: skip
-    cost = cost_of(backbone, config.history)
-    return cost.dense, cost.step, (16 * cost.dense + cost.kept) / 2**20
+    cost = cost_of(countable(config, FIELDS, 0, 1), config.history)
+    return cost.dense, cost.step, (DENSE_BYTES * cost.dense + cost.kept) / 2**20
 
 
 def scored_together() -> list[list[str]]:

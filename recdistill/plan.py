@@ -12,17 +12,16 @@ from rich.table import Table
 from recdistill.config import ModelConfig, TeacherConfig, load_file, load_text
 from recdistill.config.presets import presets
 from recdistill.errors import UserError
-from recdistill.learn.worker import DENSE_BYTES
-from recdistill.models import TableOptions, build_backbone, table_modules
+from recdistill.learn.sizes import DENSE_BYTES, MOST_ACTIONS, countable
+from recdistill.models import table_modules
 from recdistill.models.cost import Cost, cost_of
-from recdistill.models.sequential import SequenceBackbone
 from recdistill.pipeline import console
 
 __all__ = ["Machine", "Needs", "needs_of", "plan", "teacher_of"]
 
 GIB = 1 << 30
 ROW = 3  # floats per embedding float: itself and Adam's two moments
-FIELDS, LISTS, ACTIONS = 16, 1, 64  # side features assumed; the log's own number moves little
+FIELDS, LISTS = 16, 1  # side features assumed; the log's own number moves little
 EVENT = 8  # bytes of an event on its way in: item int32, age and action
 
 
@@ -65,7 +64,7 @@ class Needs:
 
 def needs_of(config: ModelConfig, machine: Machine, rows: float, ids: float) -> Needs:
     """Return what a model needs on `machine` to learn a log of `rows` samples over `ids` distinct ids, a history per sample."""
-    backbone = _built(config)
+    backbone = countable(config, FIELDS, LISTS, MOST_ACTIONS)
     cost, ranks = cost_of(backbone, config.history), machine.gpus
     largest = max(sum(p.numel() for p in part.parameters()) for part in _layers(backbone))
     width = sum(table.width for table in table_modules(backbone)) / len(table_modules(backbone))
@@ -78,17 +77,6 @@ def needs_of(config: ModelConfig, machine: Machine, rows: float, ids: float) -> 
         activations=config.batch * cost.kept, tables=ROW * 4 * ids * width / ranks, moved=moved,
         computing=computing, moving=moving, rows=speed, arriving=speed * EVENT * config.history, days=rows / speed / 86_400,
     )  # fmt: skip
-
-
-def _built(config: ModelConfig) -> torch.nn.Module:
-    """Return the backbone, on the meta device where it can be counted there; the others are small."""
-    def build() -> torch.nn.Module:
-        return build_backbone(config.kind, width=config.width, fields=FIELDS, slots=LISTS, actions=ACTIONS, length=config.history,
-                              tables=TableOptions(0, config.table_rate, config.optimiser), options=dict(config.options))  # fmt: skip
-
-    with torch.device("meta"):
-        backbone = build()
-    return backbone if isinstance(backbone, SequenceBackbone) else build()
 
 
 def _layers(backbone: torch.nn.Module) -> list[torch.nn.Module]:

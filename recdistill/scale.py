@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
@@ -19,9 +18,8 @@ from recdistill.evaluate.transfer import draw_all
 from recdistill.learn import worker
 from recdistill.learn.folder import RunFolder
 from recdistill.learn.jobs import Job, pairs_of
-from recdistill.models import TableOptions, build_backbone
+from recdistill.learn.sizes import countable
 from recdistill.models.cost import cost_of
-from recdistill.models.sequential import SequenceBackbone
 from recdistill.pipeline import console, ingest_stage, open_run, train_alone
 from recdistill.sweep import Sized, load_sweep
 from recdistill.tables import EventLog, PredictionLog
@@ -70,18 +68,8 @@ def _facts(folder: RunFolder, sized: Sized, config: StudentConfig, seeds: list[J
     elif x is None and "kind" not in sized.changes:
         x = float(dense)
     schema = EventLog.open(folder.tables / "events").schema
-    flops = _flops(config, *field_counts(schema), store.actions)
+    flops = cost_of(countable(config, *field_counts(schema), store.actions), config.history).forward
     return {"axis": sized.axis, "x": x, "changes": sized.changes, "dense_parameters": dense, "flops": flops, "rows_per_second": speed}
-
-
-def _flops(config: StudentConfig, fields: int, slots: int, actions: int) -> int:
-    def build() -> torch.nn.Module:
-        return build_backbone(config.kind, width=config.width, fields=fields, slots=slots, actions=actions, length=config.history,
-                              tables=TableOptions(), options=dict(config.options))  # fmt: skip
-
-    with torch.device("meta"):
-        backbone = build()
-    return cost_of(backbone if isinstance(backbone, SequenceBackbone) else build(), config.history).forward
 
 
 def _print(found: Scaling) -> None:

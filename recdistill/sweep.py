@@ -80,8 +80,7 @@ def _base(experiment: Experiment, name: str, where: Path) -> ModelConfig:
 
 def default_axes(model: ModelConfig) -> dict[str, dict[str, list[Any]]]:
     """Return eighth, quarter, half and whole of a model's history, width and data, and of its dense part where it is told how."""
-    heads = model.options.get("heads", 1)
-    step = heads * 2 if isinstance(heads, int) else 2
+    step = 2 * _whole(model, "heads", 1)
     widths = sorted({max(step, model.width // part // step * step) for part in HALVES})
     axes: dict[str, dict[str, list[Any]]] = {
         "history": {"history": sorted({max(1, model.history // part) for part in HALVES})},
@@ -90,12 +89,17 @@ def default_axes(model: ModelConfig) -> dict[str, dict[str, list[Any]]]:
     }
     hidden = model.options.get("hidden", [64, 32] if model.kind != "token-mixer" else None)
     if isinstance(hidden, list):
-        axes["dense"] = {"options.hidden": [[max(4, int(size) // part) for size in hidden] for part in HALVES]}  # type: ignore[arg-type]
+        axes["dense"] = {"options.hidden": [[max(4, size // part) for size in hidden if isinstance(size, int)] for part in HALVES]}
     else:
-        most = int(model.options.get("mixer_width", 64))  # type: ignore[arg-type]
-        tokens = int(model.options.get("tokens", 8))  # type: ignore[arg-type]
+        most, tokens = _whole(model, "mixer_width", 64), _whole(model, "tokens", 8)
         axes["dense"] = {"options.mixer_width": sorted({max(tokens, most // part // tokens * tokens) for part in HALVES})}
     return axes
+
+
+def _whole(model: ModelConfig, option: str, default: int) -> int:
+    """Return an option that counts something; its default where it is no count, which building the model will say."""
+    value = model.options.get(option, default)
+    return value if isinstance(value, int) and value > 0 else default
 
 
 def _sizes(axis: str, keys: dict[str, list[Any]], where: str) -> dict[str, Sized]:

@@ -9,7 +9,7 @@ import pytest
 
 from recdistill.config import TeacherConfig, load_text
 from recdistill.errors import UserError
-from recdistill.learn import worker
+from recdistill.learn import sizes, worker
 from recdistill.plan import GIB, Machine, needs_of, plan, teacher_of
 
 MACHINE = Machine(gpus=1, memory=80 * GIB, peak=1e15, share=0.4, network=5e10)
@@ -66,7 +66,7 @@ def test_a_light_teacher_is_counted_too(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_a_run_refuses_a_teacher_that_this_machine_cannot_hold(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "available_memory", lambda: 4 * GIB)
+    monkeypatch.setattr(sizes, "available_memory", lambda: 4 * GIB)
     worker.check_models(load_text("{name: x, data: {}, teacher: {preset: 100m}}"))
     worker.check_models(load_text("{name: x, data: {}, teacher: {preset: 1b}}"), trains=False)  # other machines may
     with pytest.raises(UserError, match="teacher: its .* need .* GiB to learn, 4.0 are free here; the largest preset that fits is 100m"):

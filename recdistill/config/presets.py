@@ -26,7 +26,8 @@ def expanded(keys: Any) -> Any:
         return keys
     name, known = keys["preset"], presets()
     if not isinstance(name, str) or name not in known:
-        raise ValueError(f"there is no preset '{name}'{did_you_mean(str(name), known)}; known are {', '.join(known)}")
+        near = did_you_mean(str(name), known).partition("; known")[0]
+        raise ValueError(f"there is no preset '{name}'{near}; known are {', '.join(known)}")
     own = {key: value for key, value in keys.items() if key != "preset"}
     merged = {**known[name], **own}
     if own.get("kind", known[name]["kind"]) != known[name]["kind"]:

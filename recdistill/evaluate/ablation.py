@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from html import escape
-from importlib.resources import files
 from pathlib import Path
-from string import Template
 from typing import Any
 
 from recdistill.config import Strict
 from recdistill.evaluate.charts import Axis, linear_axis, whisker
-from recdistill.evaluate.report import house_style
+from recdistill.evaluate.report import page
 from recdistill.evaluate.report_text import number, percent
 from recdistill.evaluate.summary import LABELS, StudentSummary, Summary, Transfer, Transferability, write_atomic
 from recdistill.evaluate.verdict import primary_metric
@@ -83,8 +81,9 @@ def render(ablation: Ablation) -> str:
     etas = [_eta(method, ablation.metric) for method in ablation.methods]
     ends = [value for eta in etas for value in (eta.eta, eta.low, eta.high) if value is not None]
     axis = linear_axis([max(-1.0, min(2.0, value)) for value in [0.0, 1.0, *ends]], about=5)
-    return Template(files("recdistill.evaluate").joinpath("ablation.html").read_text(encoding="utf-8")).substitute(
-        style=house_style(), name=escape(ablation.name), metric=LABELS[ablation.metric], confidence=f"{100 * ablation.confidence:g}",
+    return page(
+        f"Ablation: {ablation.name}", "ablation.html", name=escape(ablation.name),
+        metric=LABELS[ablation.metric], confidence=f"{100 * ablation.confidence:g}",
         teacher=number(ablation.teacher), rows=f"{ablation.rows:,}".replace(",", "\u202f"), seeds=len(ablation.seeds),
         figure="".join(_bar(method, ablation.metric, axis) for method in ablation.methods),
         scale="".join(f'<span style="left:{axis.place(value):.1f}%">{percent(value)}</span>' for value, _ in axis.marks),

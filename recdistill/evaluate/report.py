@@ -19,18 +19,24 @@ from recdistill.evaluate.report_text import number, title
 from recdistill.evaluate.summary import LABELS, StudentSummary, Summary, write_atomic
 from recdistill.evaluate.verdict import Verdict, primary_metric, verdicts
 
-__all__ = ["house_style", "render", "write_report"]
+__all__ = ["house_style", "page", "render", "write_report"]
 
 KINDS = {"claim": "Transfer shown", "unclear": "Not certain", "harm": "Harm shown", "none": "No claim"}
 
 
-def _template() -> str:
-    return files("recdistill.evaluate").joinpath("report_template.html").read_text(encoding="utf-8")
+def _template(name: str = "report_template.html") -> str:
+    return files("recdistill.evaluate").joinpath(name).read_text(encoding="utf-8")
 
 
 def house_style() -> str:
-    """Return the page's style sheet, which other pages share."""
+    """Return the report's style sheet, which other pages share."""
     return _template().partition("<style>")[2].partition("</style>")[0].replace("$hidden", "")
+
+
+def page(heading: str, body: str, **parts: object) -> str:
+    """Return another page in the report's style: `body` is the template of what it shows, `parts` fill it and are safe HTML."""
+    shown = Template(_template(body)).substitute(parts)
+    return Template(_template("page.html")).substitute(title=escape(heading), style=house_style(), body=shown)
 
 
 def _badge(verdict: Verdict) -> str:

@@ -82,10 +82,14 @@ def title(summary: Summary, text: str, name: str) -> str:
 
 
 def legend(names: Sequence[str]) -> str:
-    """Return the legend of lines."""
-    swatch = '<svg viewBox="0 0 28 8" aria-hidden="true"><path class="line {0}" d="M1 4H27"/></svg>'
-    entries = (f"<span>{swatch.format(colour(n, names))}{escape(label(n))}</span>" for n in names)
-    return f'<p class="legend">{"".join(entries)}</p>'
+    """Return the legend of models' lines."""
+    return swatches([(label(name), colour(name, names)) for name in names])
+
+
+def swatches(entries: Sequence[tuple[str, str]]) -> str:
+    """Return the legend of lines, each (what it is called, its colour class)."""
+    swatch = '<svg viewBox="0 0 28 8" aria-hidden="true"><path class="line {}" d="M1 4H27"/></svg>'
+    return f'<p class="legend">{"".join(f"<span>{swatch.format(of)}{escape(text)}</span>" for text, of in entries)}</p>'
 
 
 def shape(name: str) -> str:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
-from importlib.resources import files
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import numpy as np
 
 from recdistill.config import Strict
 from recdistill.evaluate.charts import Axis, Series, line_chart, log_axis, ticks
-from recdistill.evaluate.report import house_style
-from recdistill.evaluate.report_text import number
+from recdistill.evaluate.report import page
+from recdistill.evaluate.report_text import number, swatches
 from recdistill.evaluate.summary import write_atomic
-from recdistill.evaluate.transfer import Draws, Samples, bootstrap
+from recdistill.evaluate.transfer import Draws, Samples, bootstrap, over_seeds
 
 __all__ = ["Law", "Scaling", "Size", "fit", "measured", "render", "scaling_of", "write_scaling"]
 
@@ -24,9 +22,6 @@ Array = np.ndarray[Any, np.dtype[Any]]
 METRICS = ("gauc", "auc", "ne")
 EXPONENTS = np.geomspace(0.02, 4.0, 200)
 MEANT = {"history": "events of history", "width": "embedding width", "data": "samples learned", "dense": "dense parameters"}
-SWATCH = '<svg viewBox="0 0 28 8" aria-hidden="true"><path class="line {}" d="M1 4H27"/></svg>'
-LEGEND = (f'<p class="legend"><span>{SWATCH.format("c-teacher")}measured</span>'
-          f'<span>{SWATCH.format("c-raw")}by the law</span></p>')  # fmt: skip
 
 
 class Value(Strict):
@@ -110,11 +105,10 @@ def fit(x: Array, loss: Array) -> tuple[Array, Array, Array]:
 
 def measured(samples: Samples, logits: Sequence[Sequence[Array]], drawn: Draws) -> dict[str, Array]:
     """Return per metric float64 [sizes, 1 + replicates] of the sizes' logits, seeds paired; larger is better."""
-    found = {name: [] for name in METRICS}  # type: dict[str, list[Array]]
+    found: dict[str, list[Array]] = {name: [] for name in METRICS}
     for seeds in logits:
         for name, values in bootstrap(samples, seeds, drawn.bundle, drawn.weights).items():
-            mean = values.mean(0)
-            found[name].append(mean + ((values - mean) * drawn.students.T).sum(0))
+            found[name].append(over_seeds(values, drawn.students))
     return {name: np.stack(values) for name, values in found.items()}
 
 
@@ -166,8 +160,9 @@ def _law(axis: str, sizes: Sequence[Size], loss: Array, confidence: float) -> La
 
 def render(scaling: Scaling) -> str:
     """Return the page as HTML text; everything taken from `scaling` is escaped."""
-    return Template(files("recdistill.evaluate").joinpath("scaling.html").read_text(encoding="utf-8")).substitute(
-        style=house_style(), name=escape(scaling.name), rows=f"{scaling.rows:,}".replace(",", "\u202f"), seeds=len(scaling.seeds),
+    return page(
+        f"Scaling: {scaling.name}", "scaling.html", name=escape(scaling.name),
+        rows=f"{scaling.rows:,}".replace(",", "\u202f"), seeds=len(scaling.seeds),
         confidence=f"{100 * scaling.confidence:g}", figures="".join(_figure(law, scaling) for law in scaling.laws),
         table="".join(_row(size) for size in scaling.sizes),
     )  # fmt: skip
@@ -184,7 +179,8 @@ def _figure(law: Law, scaling: Scaling) -> str:
                        f"NE over {law.axis}")  # fmt: skip
     formula = f"NE = {_told(law.floor)} + {_told(law.factor)} · ({escape(law.axis)} / {law.first:g})<sup>−a</sup>"
     said = f"{formula}, a = {_told(law.exponent)}; largest error {law.error:.5f}; {law.verdict}."
-    return f"<section><h2>{escape(law.axis)}</h2>{LEGEND}{chart}<p class=\"note\">{said}</p></section>"
+    told_apart = swatches([("measured", "c-teacher"), ("by the law", "c-raw")])
+    return f'<section><h2>{escape(law.axis)}</h2>{told_apart}{chart}<p class="note">{said}</p></section>'
 
 
 def _close(values: Sequence[float | None]) -> Axis:
@@ -208,6 +204,6 @@ def _row(size: Size) -> str:
 
 def write_scaling(scaling: Scaling, folder: Path) -> None:
     """Write scale.json and scale.html into `folder`, each atomically; UserError when that cannot be done."""
-    page = render(scaling)  # before anything is written
+    html = render(scaling)  # before anything is written
     write_atomic(scaling.model_dump_json(indent=2) + "\n", folder / "scale.json")
-    write_atomic(page, folder / "scale.html")
+    write_atomic(html, folder / "scale.html")

@@ -25,7 +25,7 @@ from recdistill.evaluate import metrics
 
 __all__ = [
     "Draws", "Samples", "Transferred", "bootstrap", "bootstrap_gauc", "draw_all", "gauc_transferability",
-    "transferability", "user_weights",
+    "over_seeds", "transferability", "user_weights",
 ]  # fmt: skip
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -147,7 +147,7 @@ def _spread(replicates: int, seeds: int, draw: np.random.Generator) -> Array:
     return np.vstack([np.zeros(seeds), draw.standard_normal((replicates, seeds)) / scale])
 
 
-def _over_seeds(values: Array, spread: Array) -> Array:
+def over_seeds(values: Array, spread: Array) -> Array:
     """Return float64 [1 + replicates], the mean over seeds as drawn, of values [seeds, 1 + replicates]."""
     mean = values.mean(0)
     return np.asarray(mean + ((values - mean) * spread.T).sum(0))
@@ -178,7 +178,7 @@ def _answered(values: Array, drawn: Draws, users: int, confidence: float) -> Tra
     teachers, seeds = drawn.teachers.shape[1], drawn.students.shape[1]
     parts = np.split(values, [teachers, teachers + seeds])
     spreads = (drawn.teachers, drawn.students, drawn.students)
-    top, before, after = (_over_seeds(part, by) for part, by in zip(parts, spreads, strict=True))
+    top, before, after = (over_seeds(part, by) for part, by in zip(parts, spreads, strict=True))
     return _answer(top, before, after, seeds, users, confidence)
 
 

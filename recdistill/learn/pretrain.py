@@ -20,6 +20,7 @@ from torch.nn import functional
 from recdistill.config import PretrainConfig
 from recdistill.data import SampleStore
 from recdistill.data.history import age_bucket
+from recdistill.models.attention import EMPTY
 from recdistill.models.hstu import HSTUStack
 from recdistill.models.sequences import Sequences, sequences
 from recdistill.models.sequential import SequenceBackbone
@@ -78,7 +79,7 @@ def next_item_loss(states: Tensor, rows: Tensor, target: Tensor, drawn: Tensor, 
     states, rows = functional.normalize(states, dim=1), functional.normalize(rows, dim=1)
     right = (states * rows.index_select(0, target)).sum(1, keepdim=True) / temperature
     others = states @ rows.index_select(0, drawn).T / temperature
-    others = others.masked_fill(target[:, None] == drawn, -1e4)
+    others = others.masked_fill(target[:, None] == drawn, EMPTY)
     return (torch.cat([right, others], 1).logsumexp(1) - right[:, 0]).mean()
 
 

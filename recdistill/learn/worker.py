@@ -20,8 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from recdistill.config import Experiment, ModelConfig, StudentConfig, TeacherConfig
-from recdistill.config.presets import presets
+from recdistill.config import Experiment, StudentConfig
 from recdistill.data import BatchBuilder, SampleStore
 from recdistill.data.candidates import Candidates
 from recdistill.data.domain import rows_of_domain
@@ -39,7 +38,8 @@ from recdistill.learn.learner import Learner, fixed_weight
 from recdistill.learn.loop import Progress, Totals, Trainer
 from recdistill.learn.plan import Plan
 from recdistill.learn.pretrain import able
-from recdistill.models import TableOptions, Towers, build_backbone, dense_parameters
+from recdistill.learn.sizes import MOST_ACTIONS, backbone_of, check_fits
+from recdistill.models import Towers, dense_parameters
 from recdistill.models.ranks import ALONE, Dense, InFull, Ranks
 from recdistill.models.sharded import spread_tables
 from recdistill.tables import EventLog, EventSchema, PredictionLog
@@ -50,8 +50,6 @@ __all__ = [
 ]  # fmt: skip
 
 Array = np.ndarray[Any, np.dtype[Any]]
-DENSE_BYTES = 16  # per dense parameter that learns: float32 weight, gradient, two moments
-MOST_ACTIONS = 64  # assumed before the log is read
 
 
 def check_models(experiment: Experiment, trains: bool = True) -> None:
@@ -63,36 +61,11 @@ def check_models(experiment: Experiment, trains: bool = True) -> None:
              **{f"students.{name}": config for name, config in experiment.students.items()}}  # fmt: skip
     for name, config in named.items():
         with torch.device("meta"):
-            backbone = _backbone(config, 0, fields=1, slots=1, actions=MOST_ACTIONS)
+            backbone = backbone_of(config, 0, fields=1, slots=1, actions=MOST_ACTIONS)
         if config.pretrain and not able(backbone):
             raise UserError(f"{name}.pretrain: is for kinds hstu, without transducers, and transformer")
         if trains:
-            _check_fits(name, dense_parameters(backbone))
-
-
-def _check_fits(name: str, dense: int) -> None:
-    """Raise UserError when weights, gradients and Adam's moments of so many parameters are more than the memory there is."""
-    have = available_memory()
-    if DENSE_BYTES * dense > have:
-        fitting = [preset for preset in presets() if DENSE_BYTES * _preset_size(preset) <= have]
-        need = f"{DENSE_BYTES * dense / 2**30:,.1f} GiB to learn, {have / 2**30:,.1f} are free here"
-        largest = max(fitting, key=_preset_size, default="none")
-        raise UserError(f"{name}: its {dense:,} dense parameters need {need}; the largest preset that fits is {largest}; "
-                        "for more machines, see: recdistill plan")  # fmt: skip
-
-
-def _preset_size(name: str) -> int:
-    with torch.device("meta"):
-        return dense_parameters(_backbone(TeacherConfig.model_validate(presets()[name]), 0, fields=1, slots=1, actions=1))
-
-
-def available_memory() -> int:
-    """Return the bytes that a new process may still take."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+            check_fits(name, dense_parameters(backbone))
 
 
 def check_names(folder: RunFolder, experiment: Experiment) -> None:
@@ -105,17 +78,10 @@ def check_names(folder: RunFolder, experiment: Experiment) -> None:
         fixed_weight(student.distill.weight, schema.tasks)
 
 
-def _backbone(config: ModelConfig, seed: int, fields: int, slots: int, actions: int) -> nn.Module:
-    return build_backbone(
-        config.kind, width=config.width, fields=fields, slots=slots, actions=actions, length=config.history,
-        tables=TableOptions(seed, config.table_rate, config.optimiser), options=dict(config.options),
-    )  # fmt: skip
-
-
 def build_network(job: Job, schema: EventSchema, actions: int, states: int) -> Towers:
     """Return the job's network; raw and distilled of one seed start from equal weights. states: width of the teacher's, if any."""
     torch.manual_seed(job.seed)
-    backbone = _backbone(job.config, job.seed, *field_counts(schema), actions)
+    backbone = backbone_of(job.config, job.seed, *field_counts(schema), actions)
     two = job.distill is not None and job.distill.towers != "single"
     adapted = job.hears and job.distill is not None and job.distill.adapter is not None
     read = states if job.hears and job.distill is not None and job.distill.states else 0

@@ -14,9 +14,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-__all__ = ["BLOCK", "EMPTY", "attend", "band_bias"]
+from recdistill.models.attention import EMPTY
 
-EMPTY = -1e4  # the score of what may not be seen: SiLU and softmax of it, and their slopes, are exactly zero
+__all__ = ["BLOCK", "attend", "band_bias"]
+
 BLOCK = 128  # queries of a tile
 TILE = 1 << 18  # scores of a tile, 1 MiB: what a cache holds from the first product to the last
 

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 __all__ = ["EMPTY", "dots", "first_unit_layer", "gap_buckets", "sigmoid_unit", "split_heads", "weighted_sum"]
 
-EMPTY = -1e4  # the score of padding: exp(EMPTY) is exactly zero
+EMPTY = -1e4  # the score of what may not be seen: its exponential, its SiLU, and their slopes are exactly zero
 SLAB = 1 << 18  # hidden units worked on at a time: 1 MiB, which a cache holds from the first product to the last
 
 

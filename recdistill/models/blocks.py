@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from recdistill.data.batch import Batch
+from recdistill.errors import UserError
 from recdistill.models.layout import Layout, lay_out
 from recdistill.models.table import GrowableTable, TableOptions
 
-__all__ = ["MLP", "Dice", "EventActions", "Inputs", "SideFeatures", "item_std", "new_table"]
+__all__ = ["MLP", "Dice", "EventActions", "Inputs", "SideFeatures", "item_std", "new_table", "width_of"]
 
 
 def item_std(width: int) -> float:
@@ -25,6 +26,15 @@ def item_std(width: int) -> float:
 def new_table(name: str, width: int, std: float, options: TableOptions) -> GrowableTable:
     """Return a table that starts and learns as `options` say."""
     return GrowableTable(width, seed=options.seed, name=name, std=std, optimiser=options.optimiser, rate=options.rate)
+
+
+def width_of(part: nn.Module, given: int | None = None) -> int:
+    """Return how wide a module's output is: `given`, or its `output_width`; UserError where neither says so."""
+    width = given if given is not None else getattr(part, "output_width", None)
+    if not isinstance(width, int) or width < 1:
+        raise UserError(f"{type(part).__name__}: unknown output width; give the class an integer `output_width` or "
+                        "pass output_width=... to Towers")  # fmt: skip
+    return width
 
 
 class MLP(nn.Sequential):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from recdistill.errors import UserError
+from recdistill.models.attention import EMPTY
 from recdistill.models.sequences import Sequences
 from recdistill.models.transformer import SwiGLU, TransformerLayer
 
@@ -44,7 +45,7 @@ class _Inner(nn.Module):
     def forward(self, x: Tensor, real: Tensor) -> Tensor:
         q, k, v = self.project(self.first(x)).chunk(3, -1)
         scores = torch.matmul(q, k.transpose(-1, -2)) * q.shape[-1] ** -0.5
-        weights = scores.masked_fill(~real.unsqueeze(-2), -1e4).softmax(-1)
+        weights = scores.masked_fill(~real.unsqueeze(-2), EMPTY).softmax(-1)
         x = x + self.out(torch.matmul(weights, v))
         return torch.as_tensor((x + self.ffn(self.second(x))) * real.unsqueeze(-1))
 
@@ -66,7 +67,7 @@ class _Cross(nn.Module):
         """Return [R, n, W] of queries [R, n, W]; seen bool [R, n, G]."""
         q = self.query(self.before_q(queries)).unflatten(2, (self.heads, -1)).transpose(1, 2)
         scores = torch.matmul(q, k.transpose(2, 3)) * q.shape[3] ** -0.5
-        weights = scores.masked_fill(~seen.unsqueeze(1), -1e4).softmax(3) * seen.any(2)[:, None, :, None]
+        weights = scores.masked_fill(~seen.unsqueeze(1), EMPTY).softmax(3) * seen.any(2)[:, None, :, None]
         x = queries + self.out(torch.matmul(weights, v).transpose(1, 2).flatten(2))
         return torch.as_tensor(x + self.ffn(self.second(x)))
 

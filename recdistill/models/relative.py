@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from recdistill.data.batch import AGES
 from recdistill.errors import UserError
-from recdistill.models.attend import EMPTY
-from recdistill.models.attention import gap_buckets
+from recdistill.models.attention import EMPTY, gap_buckets
 from recdistill.models.sequences import Sequences
 
 __all__ = ["RelativeBias"]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from recdistill.data.batch import Batch
 from recdistill.errors import UserError
-from recdistill.models.blocks import MLP, Inputs
+from recdistill.models.blocks import MLP, Inputs, width_of
 from recdistill.models.hstu import Columns, HSTUStack
 from recdistill.models.longer import LongerStack
 from recdistill.models.sequences import Sequences
@@ -44,10 +44,10 @@ class SequenceBackbone(nn.Module):
         if precision not in ("float32", "bfloat16"):
             raise UserError(f"precision {precision!r} is not one of float32, bfloat16")
         self.inputs, self.encoders, self.body = inputs, nn.ModuleList(encoders), body
-        self.norms = nn.ModuleList(nn.LayerNorm(int(one.output_width)) for one in encoders)  # type: ignore[arg-type]
+        self.norms = nn.ModuleList(nn.LayerNorm(width_of(one)) for one in encoders)
         self.actions = None if actions is None else [torch.tensor(codes, device="cpu") for codes in actions]
         self.short = precision == "bfloat16"
-        self.output_width = int(body.output_width) + DIRECT  # type: ignore[arg-type]
+        self.output_width = width_of(body) + DIRECT
 
     def encode(self, events: Tensor, targets: Tensor, at: Sequences) -> Tensor:
         """Return states [P, C, S] of targets [P, C, D] over their histories' events [R, L, D]."""
@@ -150,7 +150,7 @@ class TokenMixerModel(SequenceBackbone):
 
 def _mixed(inputs: Inputs, encoders: Sequence[nn.Module]) -> int:
     """Return how wide what the body mixes is: candidate, its product with the mean event, side features, states, dots."""
-    return inputs.width + sum(int(one.output_width) for one in encoders) + DIRECT  # type: ignore[arg-type, misc]
+    return inputs.width + sum(width_of(one) for one in encoders) + DIRECT
 
 
 def _check_actions(groups: Sequence[Sequence[int]] | None, actions: int) -> None:

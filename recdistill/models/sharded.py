@@ -35,7 +35,7 @@ class _Owned(GrowableTable):
     """The rows of one rank, by r // N."""
 
     def __init__(self, table: GrowableTable, ranks: Ranks) -> None:
-        super().__init__(table.width, seed=table.seed, name=table.name, std=table.std, optimiser=table.optimiser, rate=table.rate)
+        super().__init__(table.width, **table.settings)
         self.ranks = ranks
 
     def _first_values(self, rows: Tensor) -> Tensor:
@@ -46,7 +46,7 @@ class ShardedTable(GrowableTable):
     """See the module; to a model it is the `table` that it is made of, none of whose rows was looked up yet."""
 
     def __init__(self, table: GrowableTable, ranks: Ranks) -> None:
-        super().__init__(table.width, seed=table.seed, name=table.name, std=table.std, optimiser=table.optimiser, rate=table.rate)
+        super().__init__(table.width, **table.settings)
         self.ranks = ranks
         self._owned = (_Owned(table, ranks),)  # in a tuple: it is no table of the model's beside this one
         self._lookups: list[_Lookup] = []

@@ -97,6 +97,11 @@ class GrowableTable(nn.Module):
             self._weight[fresh] = self._first_values(fresh)
             self._ready[fresh] = True
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Return what another table like this one is made with, beside its width."""
+        return {name: getattr(self, name) for name in ("seed", "name", "std", "optimiser", "rate")}
+
     def _first_values(self, rows: Tensor) -> Tensor:
         return initial_rows(self.seed, self.name, rows, self.width, self.std)
 

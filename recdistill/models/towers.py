@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from recdistill.data.batch import Batch
-from recdistill.errors import UserError
-from recdistill.models.blocks import MLP
+from recdistill.models.blocks import MLP, width_of
 
 __all__ = ["Layout", "StateReader", "Towers"]
 
@@ -25,14 +24,6 @@ def _tower(inputs: int, hidden: Sequence[int], tasks: int) -> nn.Module:
 def _scaled(shared: Tensor, scale: float) -> Tensor:
     """Return `shared`, whose gradient is multiplied by `scale`."""
     return shared if scale == 1 else shared.detach() + scale * (shared - shared.detach())
-
-
-def _width(backbone: nn.Module, given: int | None) -> int:
-    width = given if given is not None else getattr(backbone, "output_width", None)
-    if not isinstance(width, int) or width < 1:
-        raise UserError(f"{type(backbone).__name__}: unknown output width; give the class an integer `output_width` or "
-                        "pass output_width=... to Towers")  # fmt: skip
-    return width
 
 
 class StateReader(nn.Module):
@@ -63,7 +54,7 @@ class Towers(nn.Module):
     def __init__(self, backbone: nn.Module, tasks: int, layout: Layout = "single", hidden: Sequence[int] = (16,),
                  output_width: int | None = None, adapted: bool = False, states: int = 0) -> None:  # fmt: skip
         super().__init__()
-        self.output_width = width = _width(backbone, output_width)
+        self.output_width = width = width_of(backbone, output_width)
         self.backbone = backbone
         self.main = _tower(width, hidden, tasks)
         self.aux = _tower(width, hidden, tasks) if layout == "decoupled" else None

@@ -93,7 +93,7 @@ def test_intervals_over_few_seeds_cover(seeds):
     for _ in range(trials):
         values = np.repeat(draw.normal(0, 1, seeds)[:, None], 801, axis=1)
         low, high = transfer._interval(
-            transfer._over_seeds(values, transfer._spread(800, seeds, draw))[1:], 0.95
+            transfer.over_seeds(values, transfer._spread(800, seeds, draw))[1:], 0.95
         )
         covered += low <= 0 <= high
     assert 0.91 < covered / trials < 0.985

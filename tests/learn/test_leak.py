@@ -54,9 +54,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> SampleStore:
 class LearnsFirst(Learner):
     """The mistake that the loop must not make: learn, then say what it thinks."""
 
-    def learn(self, batch: Batch, keep: Tensor, **more: object) -> StepResult:  # type: ignore[override]
+    def learn(self, batch: Batch, keep: Tensor, undo: Tensor | None = None, late: Tensor | None = None, weight: float = 1.0) -> StepResult:
         """Return the logits from after the update."""
-        result = super().learn(batch, keep, **more)  # type: ignore[arg-type]
+        result = super().learn(batch, keep, undo, late, weight)
         with torch.no_grad():
             return StepResult(self.network(batch)[0], result.coverage)
 

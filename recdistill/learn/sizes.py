@@ -1,0 +1,60 @@
+"""A model from its configuration, before there is a log to train it on: built, counted, and held against the memory there is."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from recdistill.config import ModelConfig, TeacherConfig
+from recdistill.config.presets import presets
+from recdistill.errors import UserError
+from recdistill.models import TableOptions, build_backbone, dense_parameters
+from recdistill.models.sequential import SequenceBackbone
+
+__all__ = ["DENSE_BYTES", "MOST_ACTIONS", "available_memory", "backbone_of", "check_fits", "countable"]
+
+DENSE_BYTES = 16  # per dense parameter that learns: float32 weight, gradient, two moments
+MOST_ACTIONS = 64  # assumed before the log is read
+
+
+def backbone_of(config: ModelConfig, seed: int, fields: int, slots: int, actions: int) -> nn.Module:
+    """Return a model's backbone; its dense weights come from torch's generator, its tables from the seed."""
+    return build_backbone(
+        config.kind, width=config.width, fields=fields, slots=slots, actions=actions, length=config.history,
+        tables=TableOptions(seed, config.table_rate, config.optimiser), options=dict(config.options),
+    )  # fmt: skip
+
+
+def countable(config: ModelConfig, fields: int, slots: int, actions: int) -> nn.Module:
+    """Return a backbone for `cost_of`: on the meta device where it can be counted there; the others are small."""
+    with torch.device("meta"):
+        backbone = backbone_of(config, 0, fields, slots, actions)
+    return backbone if isinstance(backbone, SequenceBackbone) else backbone_of(config, 0, fields, slots, actions)
+
+
+def check_fits(name: str, dense: int) -> None:
+    """Raise UserError when weights, gradients and Adam's moments of so many parameters are more than the memory there is."""
+    have = available_memory()
+    if DENSE_BYTES * dense > have:
+        fitting = [preset for preset in presets() if DENSE_BYTES * _preset_size(preset) <= have]
+        need = f"{DENSE_BYTES * dense / 2**30:,.1f} GiB to learn, {have / 2**30:,.1f} are free here"
+        largest = max(fitting, key=_preset_size, default="none")
+        raise UserError(f"{name}: its {dense:,} dense parameters need {need}; the largest preset that fits is {largest}; "
+                        "for more machines, see: recdistill plan")  # fmt: skip
+
+
+def _preset_size(name: str) -> int:
+    with torch.device("meta"):
+        return dense_parameters(backbone_of(TeacherConfig.model_validate(presets()[name]), 0, fields=1, slots=1, actions=1))
+
+
+def available_memory() -> int:
+    """Return the bytes that a new process may still take."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
