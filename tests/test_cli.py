@@ -150,7 +150,7 @@ def test_ctrl_c_gives_130_one_line_and_the_cursor_back(config: Path, tmp_path: P
     """On a real terminal, as soon as the bars are up; all processes of the terminal get the signal."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        [SCRIPT, "run", config, "--out", tmp_path / "run", "--set", "data.options.rows=50000"], stdin=theirs, stdout=theirs,
+        [SCRIPT, "run", config, "--out", tmp_path / "run", "--set", "data.options.rows=400000"], stdin=theirs, stdout=theirs,
         stderr=subprocess.PIPE, text=True, start_new_session=True, env=os.environ | {"TERM": "xterm", "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     os.close(theirs)
