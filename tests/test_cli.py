@@ -148,9 +148,10 @@ def test_a_training_process_fails_in_one_line_and_ends_the_others(config: Path, 
 
 def test_ctrl_c_gives_130_one_line_and_the_cursor_back(config: Path, tmp_path: Path) -> None:
     """On a real terminal, as soon as the bars are up; all processes of the terminal get the signal."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # as on a terminal; a shell's background jobs ignore it, and hand that down
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        [SCRIPT, "run", config, "--out", tmp_path / "run", "--set", "data.options.rows=400000"], stdin=theirs, stdout=theirs,
+        [SCRIPT, "run", config, "--out", tmp_path / "run", "--set", "data.options.rows=50000"], stdin=theirs, stdout=theirs,
         stderr=subprocess.PIPE, text=True, start_new_session=True, env=os.environ | {"TERM": "xterm", "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     os.close(theirs)
