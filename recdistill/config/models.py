@@ -49,6 +49,7 @@ class ModelConfig(Strict):
     epochs: int = Field(default=0, ge=0)  # shuffled passes after the prequential one (their logits are not recorded)
     sampling: SamplingConfig = SamplingConfig()
     pretrain: PretrainConfig | None = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"  # of the dense part; auto: CUDA where there is one; tables stay with the host
 
     @model_validator(mode="before")
     @classmethod
@@ -181,5 +182,6 @@ class StudentConfig(ModelConfig):
 
     kind: Kind = "din"
     width: Positive = 16
+    device: Literal["auto", "cpu", "cuda"] = "cpu"
     distill: DistillConfig = DistillConfig()
     domain: dict[str, int | str] = Field(default={}, max_length=1)  # {feature: value}: it learns, and is scored on, those samples alone

@@ -5,7 +5,7 @@ Shapes: B samples, K tasks, F context fields, M list slots, R distinct histories
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -30,6 +30,10 @@ class Lookup:
     def ids(self) -> Tensor:
         """Return the column itself: int64, the shape of `inverse`."""
         return self.unique[self.inverse]
+
+    def to(self, device: torch.device) -> Lookup:
+        """Return the lookup with `inverse` on a device; `unique` stays with the host, like the tables it is looked up in."""
+        return replace(self, inverse=self.inverse.to(device))
 
 
 @dataclass(frozen=True)
@@ -92,3 +96,12 @@ class Batch:
     def __len__(self) -> int:
         """Return B."""
         return len(self.sample_id)
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch with what a network reads of it on a device; the history follows when it is laid out (`lay_out`), and
+        sample ids, labels and signals stay with the host, where the losses are made.
+        """
+        if device.type == "cpu":
+            return self
+        moved = {name: getattr(self, name).to(device) for name in ("item", "user", "context", "lists", "states", "state_counts")}
+        return replace(self, **moved)

@@ -30,9 +30,9 @@ class Job:
 
     @property
     def run(self) -> str:
-        """Return the hash of the job's configuration."""
+        """Return the hash of the job's configuration; not of its device, for a run may go on elsewhere."""
         distill = self.distill.model_dump(mode="json") if self.distill else None
-        return fingerprint(self.config.model_dump(mode="json"), distill, self.seed)
+        return fingerprint(self.config.model_dump(mode="json", exclude={"device"}), distill, self.seed)
 
     @property
     def writer(self) -> str:

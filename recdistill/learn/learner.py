@@ -71,7 +71,8 @@ class Learner:
         self.own, self.teacher = tuple(own), tuple(teacher)
         self.shift = KeepRates(config.sampling.positive, config.sampling.negative).shift  # over the log's labels
         self.tables: list[GrowableTable] = table_modules(network)
-        self.optimiser = torch.optim.Adam(network.parameters(), lr=config.dense_rate, fused=True)
+        device = next(network.parameters()).device.type
+        self.optimiser = torch.optim.Adam(network.parameters(), lr=config.dense_rate, fused=device in ("cpu", "cuda"))
         self.auto = AutoWeight(distill.auto_fraction) if distill and distill.weight == "auto" else None
         self.gate = (
             StartGate(distill.gate.margin, distill.gate.window, self.shift, self.shift + teacher[0].shift - own[0].shift,
@@ -105,7 +106,7 @@ class Learner:
         if self.compressor is None:
             return None
         with torch.no_grad():
-            return packed(self.compressor.encode(hidden), self.compressor.bits)
+            return packed(self.compressor.encode(hidden.cpu()), self.compressor.bits)
 
     def learn(self, batch: Batch, keep: Tensor, undo: Tensor | None = None, late: Tensor | None = None, weight: float = 1.0
               ) -> StepResult:  # fmt: skip
@@ -143,7 +144,7 @@ class Learner:
         self._check(loss, batch)
         state = self._state(hidden)
         if self.compressor is not None:
-            self.compressor.learn(hidden)
+            self.compressor.learn(hidden.cpu())
         self.optimiser.step()
         for table in self.tables:
             table.step()
@@ -170,7 +171,8 @@ class Learner:
         return float(self.auto.weight)
 
     def _check(self, loss: Tensor, batch: Batch) -> None:
-        sums = [loss.detach()] + [self.dense.local(p.grad).sum() for p in self.network.parameters() if p.grad is not None]
+        dense = [self.dense.local(p.grad).sum() for p in self.network.parameters() if p.grad is not None]
+        sums = [loss.detach(), torch.stack(dense).sum().cpu()]
         sums += [gradient.sum() for table in self.tables for gradient in table.gradients()]
         total = torch.stack(sums).sum()[None]
         self.dense.ranks.sum_in_place([total])  # so that all ranks stop together
@@ -183,7 +185,7 @@ class Learner:
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return everything that the next step depends on, as (flat tensors, JSON values)."""
-        tensors = self.dense.whole(state_of(self.network, self.optimiser))
+        tensors = {name: value.cpu() for name, value in self.dense.whole(state_of(self.network, self.optimiser)).items()}
         for at, table in enumerate(self.tables):
             tensors |= {f"table/{at}/{key}": value for key, value in table.state().items()}
         tensors["random"] = torch.get_rng_state()

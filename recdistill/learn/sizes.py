@@ -17,6 +17,7 @@ from recdistill.models.sequential import SequenceBackbone
 __all__ = ["DENSE_BYTES", "MOST_ACTIONS", "available_memory", "backbone_of", "check_fits", "countable"]
 
 DENSE_BYTES = 16  # per dense parameter that learns: float32 weight, gradient, two moments
+HOST = torch.device("cpu")
 MOST_ACTIONS = 64  # assumed before the log is read
 
 
@@ -35,9 +36,9 @@ def countable(config: ModelConfig, fields: int, slots: int, actions: int) -> nn.
     return backbone if isinstance(backbone, SequenceBackbone) else backbone_of(config, 0, fields, slots, actions)
 
 
-def check_fits(name: str, dense: int) -> None:
-    """Raise UserError when weights, gradients and Adam's moments of so many parameters are more than the memory there is."""
-    have = available_memory()
+def check_fits(name: str, dense: int, device: torch.device = HOST) -> None:
+    """Raise UserError when weights, gradients and Adam's moments of so many parameters are more than the memory that a device has free."""
+    have = available_memory() if device.type == "cpu" else torch.cuda.mem_get_info(device)[0]
     if DENSE_BYTES * dense > have:
         fitting = [preset for preset in presets() if DENSE_BYTES * _preset_size(preset) <= have]
         need = f"{DENSE_BYTES * dense / 2**30:,.1f} GiB to learn, {have / 2**30:,.1f} are free here"

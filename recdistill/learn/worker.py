@@ -40,6 +40,7 @@ from recdistill.learn.plan import Plan
 from recdistill.learn.pretrain import able
 from recdistill.learn.sizes import MOST_ACTIONS, backbone_of, check_fits
 from recdistill.models import Towers, dense_parameters
+from recdistill.models.device import device_of, place
 from recdistill.models.ranks import ALONE, Dense, InFull, Ranks
 from recdistill.models.sharded import spread_tables
 from recdistill.tables import EventLog, EventSchema, PredictionLog
@@ -60,12 +61,13 @@ def check_models(experiment: Experiment, trains: bool = True) -> None:
     named = {"teacher": experiment.teacher, **{f"teachers.{name}": config for name, config in experiment.teachers.items()},
              **{f"students.{name}": config for name, config in experiment.students.items()}}  # fmt: skip
     for name, config in named.items():
+        device = device_of(config.device) if trains else None
         with torch.device("meta"):
             backbone = backbone_of(config, 0, fields=1, slots=1, actions=MOST_ACTIONS)
         if config.pretrain and not able(backbone):
             raise UserError(f"{name}.pretrain: is for kinds hstu, without transducers, and transformer")
-        if trains:
-            check_fits(name, dense_parameters(backbone))
+        if device is not None:
+            check_fits(name, dense_parameters(backbone), device)
 
 
 def check_names(folder: RunFolder, experiment: Experiment) -> None:
@@ -102,6 +104,7 @@ def learner_of(folder: RunFolder, job: Job, labels: Array, actions: int,
     slicer = Slicer.of(job.distill.gate.by if job.distill else None, schema)
     network = build_network(job, schema, actions, states)
     spread_tables(network, ranks)
+    place(network, device_of(job.config.device))
     dense = _spread(network, ranks) if sharded else InFull(ranks)
     learner = Learner(network, job.config, job.distill, own, teacher or own, schema.tasks, slicer, dense)
     return learner, {"config": job.run, "keep_rates": json.dumps(learned)}

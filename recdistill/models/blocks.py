@@ -119,7 +119,7 @@ class EventActions(nn.Module):
             return events
         actions, width = self.vectors.shape
         code = torch.where(mask, action, actions).view(-1)  # padding takes the row of zeros
-        one_hot = torch.eye(actions + 1, actions, dtype=events.dtype).index_select(0, code)
+        one_hot = torch.eye(actions + 1, actions, dtype=events.dtype, device=events.device).index_select(0, code)
         return torch.addmm(events.view(-1, width), one_hot, self.vectors).view(events.shape)
 
 
@@ -136,7 +136,7 @@ class Inputs(nn.Module):
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor, list[Tensor], Layout]:
         """Return (candidate [B, D], events [R, L, D], side features, layout)."""
-        layout = lay_out(batch.history)
+        layout = lay_out(batch.history).to(self.item.device)
         candidate = self.item(batch.item.unique).index_select(0, batch.item.inverse)
         events = self.actions(layout.events(self.item(batch.history.unique)), layout)
         return candidate, events, self.side(batch), layout

@@ -6,7 +6,8 @@ far more samples than the others, which becomes several groups), D width.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,6 +37,14 @@ class Layout:
     slots: Tensor | None
     place: Tensor | None
 
+    def to(self, device: torch.device) -> Layout:
+        """Return the layout on a device."""
+        if device.type == "cpu":
+            return self
+        values = {part.name: getattr(self, part.name) for part in fields(self)}
+        moved: dict[str, Any] = {name: value.to(device) for name, value in values.items() if isinstance(value, Tensor)}
+        return replace(self, **moved)
+
     def group(self, x: Tensor) -> Tensor:
         """Return [P, C, ...] of per-sample [B, ...]."""
         flat = x if self.slots is None else x.index_select(0, self.slots)
@@ -49,8 +58,8 @@ class Layout:
     def occupied(self) -> Tensor:
         """Return bool [P, C], False for empty slots."""
         if self.place is None:
-            return torch.ones(len(self.of) // self.size, self.size, dtype=torch.bool)
-        taken = torch.zeros(self.slots.shape if self.slots is not None else (), dtype=torch.bool)
+            return torch.ones(len(self.of) // self.size, self.size, dtype=torch.bool, device=self.of.device)
+        taken = torch.zeros(self.slots.shape if self.slots is not None else (), dtype=torch.bool, device=self.of.device)
         taken[self.place] = True
         return taken.view(-1, self.size)
 

@@ -36,7 +36,7 @@ class Sequences:
             return cls(layout.age, layout.action, lengths, layout.piece, _alive(lengths, layout.age.shape[1])), None
         order = torch.argsort(lengths, descending=True, stable=True)
         rank = torch.empty_like(order)
-        rank[order] = torch.arange(len(order))
+        rank[order] = torch.arange(len(order), device=order.device)
         piece = rank if layout.piece is None else rank.index_select(0, layout.piece)
         lengths = lengths.index_select(0, order)
         age, action = layout.age.index_select(0, order), layout.action.index_select(0, order)
@@ -72,18 +72,19 @@ class Sequences:
         The draws are torch's.
         """
         few = max(1, round(longest ** (alpha / 2)))
-        cut = (self.lengths > few) & (torch.rand(len(self.lengths)) >= (few / self.lengths.clamp(min=1)) ** 2)
+        device = x.device  # the draws are the host's, so that they are the same wherever a model computes
+        cut = (self.lengths > few) & (torch.rand(len(self.lengths), device="cpu").to(device) >= (few / self.lengths.clamp(min=1)) ** 2)
         if not bool(cut.any()):
             return self, x
         lengths = torch.where(cut, few, self.lengths)
-        rank = torch.rand(self.age.shape).masked_fill_(~self.mask, 2.0).argsort(1).argsort(1)  # padding comes last
+        rank = torch.rand(self.age.shape, device="cpu").to(device).masked_fill_(~self.mask, 2.0).argsort(1).argsort(1)  # padding comes last
         kept = (rank < lengths[:, None]) & self.mask
         at = torch.argsort(~kept, dim=1, stable=True)[:, : max(int(lengths.max()), 1)]
         return self.only(x, at, lengths)
 
     def of_actions(self, x: Tensor, actions: Tensor) -> tuple[Sequences, Tensor]:
         """Return the events with one of `actions` (int64), and x [R, L, D] of those."""
-        kept = torch.isin(self.action, actions) & self.mask
+        kept = torch.isin(self.action, actions.to(self.action.device)) & self.mask
         lengths = kept.sum(1)
         at = torch.argsort(~kept, dim=1, stable=True)[:, : max(int(lengths.max()), 1)]
         return self.only(x, at, lengths)
@@ -91,7 +92,7 @@ class Sequences:
 
 def _alive(lengths: Tensor, longest: int) -> tuple[int, ...]:
     starts = torch.arange(0, max(longest, 1), BLOCK)
-    return tuple((lengths[:, None] > starts).sum(0).tolist())
+    return tuple((lengths.cpu()[:, None] > starts).sum(0).tolist())
 
 
 def sequences(lengths: Tensor, age: Tensor, action: Tensor) -> tuple[Sequences, Tensor]:

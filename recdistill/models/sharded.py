@@ -74,7 +74,7 @@ class ShardedTable(GrowableTable):
         if self.training and torch.is_grad_enabled():
             rows.requires_grad_()
             self._lookups.append(_Lookup(rows, order, mine, theirs, asked))
-        return rows
+        return rows.to(self.device)
 
     def gradients(self) -> list[Tensor]:
         """Return the gradients waiting for `step`."""

@@ -65,6 +65,7 @@ class GrowableTable(nn.Module):
         super().__init__()
         self.width, self.seed, self.name, self.std = width, seed, name, std
         self.optimiser, self.rate = optimiser, rate
+        self.device = torch.device("cpu")  # where looked-up rows are wanted; the table itself stays with the host
         self._live: list[tuple[Tensor, Tensor]] = []
         self._freezes = False
         self._scale = self._epsilon = torch.zeros(0)
@@ -116,16 +117,16 @@ class GrowableTable(nn.Module):
         return int((self._steps > 0).sum())
 
     def forward(self, unique: Tensor) -> Tensor:
-        """Return float32 [U, width] rows of `unique`, int64 [U], distinct, unique[0] == 0.
+        """Return float32 [U, width] rows of `unique`, int64 [U], distinct, unique[0] == 0, on the table's `device`.
 
-        In training mode (and with gradients on) a leaf that `step` will learn from.
+        In training mode (and with gradients on) they come of a leaf that `step` will learn from.
         """
         self._prepare(unique)
         rows = self._weight.index_select(0, unique)
         if self.training and torch.is_grad_enabled():
             rows.requires_grad_()
             self._live.append((unique, rows))
-        return rows
+        return rows.to(self.device)
 
     def set_rate(self, rate: float) -> None:
         """Learn at another rate from the next step on."""

@@ -63,7 +63,7 @@ class TargetAttention(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Return [B, output_width]."""
-        layout = lay_out(batch.history)
+        layout = lay_out(batch.history).to(self.item.device)
         x = self.item(batch.item.unique).index_select(0, batch.item.inverse)
         side = self.side(batch)
         match, rich = self._match(x, self.past(batch.history.unique), layout)

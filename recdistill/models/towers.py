@@ -38,10 +38,10 @@ class StateReader(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         """Return [B, output]; zero for users without a state."""
         states, counts = batch.states, batch.state_counts
-        newest = states[torch.arange(len(states)), (counts - 1).clamp(min=0)]
+        newest = states[torch.arange(len(states), device=states.device), (counts - 1).clamp(min=0)]
         both = torch.cat([newest, states.sum(1) / counts.clamp(min=1)[:, None]], 1)
         added = torch.as_tensor(self.last(torch.relu(self.first(both)))) * (counts > 0)[:, None]
-        return added.index_select(0, batch.history.of)
+        return added.index_select(0, batch.history.of.to(added.device))
 
 
 class Towers(nn.Module):
@@ -63,19 +63,20 @@ class Towers(nn.Module):
 
     def shared(self, batch: Batch) -> Tensor:
         """Return what the towers stand on, [B, output_width]: the backbone's output, and what the teacher's earlier states add."""
+        batch = batch.to(next(self.main.parameters()).device)
         hidden = torch.as_tensor(self.backbone(batch))
         return hidden if self.reader is None else hidden + self.reader(batch)
 
     def heads(self, shared: Tensor, scale: float = 1.0) -> tuple[Tensor, Tensor | None]:
-        """Return (main, auxiliary or None), logits [B, K], of the backbone's output [B, output_width].
+        """Return (main, auxiliary or None), logits [B, K] with the host, of the backbone's output [B, output_width].
 
         scale: what the auxiliary tower's gradient is multiplied by on its way into the backbone (ExFM, gradient scaling).
         """
-        return self.main(shared), None if self.aux is None else self.aux(_scaled(shared, scale))
+        return self.main(shared).cpu(), None if self.aux is None else self.aux(_scaled(shared, scale)).cpu()
 
     def adapted_head(self, shared: Tensor, scale: float = 1.0) -> Tensor:
         """Return the logits [B, K] of the tower that hears the student adapter (ExFM, equation 7)."""
-        return torch.as_tensor(self.adapted(_scaled(shared, scale))) if self.adapted is not None else shared.new_zeros(0)
+        return torch.as_tensor(self.adapted(_scaled(shared, scale)).cpu()) if self.adapted is not None else torch.zeros(0)
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Return (main, auxiliary or None), raw logits [B, K]."""

@@ -1,0 +1,74 @@
+"""Every model learns the same wherever its dense part computes: what it reads is brought there, its tables stay with the host."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from recdistill.config import DistillConfig, StudentConfig, load_text
+from recdistill.errors import UserError
+from recdistill.learn.learner import Learner
+from recdistill.learn.worker import check_models
+from recdistill.models import table_modules
+from recdistill.models.device import device_of, place
+from tests.contracts.test_models import CASES
+from tests.models.elsewhere import Elsewhere, another_device
+from tests.models.samples import make_batch, make_net
+
+
+def _steps(kind: str, options: dict[str, Any], device: torch.device | None) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Return the logits of three steps, and the learner's state after them."""
+    net = make_net(kind, layout="decoupled", **options)
+    if device is not None:
+        place(net, device)
+    learner, said = Learner(net, StudentConfig(), DistillConfig()), []
+    for seed in range(3):
+        batch = make_batch(seed=seed)
+        batch.signals.copy_(torch.linspace(-1, 1, len(batch))[:, None])
+        said.append(learner.learn(batch, torch.ones(len(batch), dtype=torch.bool)).logits)
+    return torch.cat(said), learner.state()[0]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_elsewhere_is_as_here(case: str) -> None:
+    kind, options = CASES[case]
+    logits, state = _steps(kind, options, None)
+    with another_device() as device:
+        far_logits, far_state = _steps(kind, options, device)
+    assert not isinstance(far_logits, Elsewhere) and not any(isinstance(value, Elsewhere) for value in far_state.values())
+    torch.testing.assert_close(far_logits, logits, rtol=1e-4, atol=1e-5)
+    assert far_state.keys() == state.keys()
+    for name, value in state.items():
+        torch.testing.assert_close(far_state[name], value, rtol=1e-3, atol=1e-4, msg=name)
+
+
+def test_the_other_device_is_one() -> None:
+    with another_device() as device:
+        there = torch.arange(3, device=device)
+        assert there.device == device and (there + 1).cpu().tolist() == [1, 2, 3]
+        with pytest.raises(RuntimeError, match="some tensors are here, and some elsewhere"):
+            there + torch.arange(3)
+
+
+def test_tables_stay_with_the_host() -> None:
+    with another_device() as device:
+        net = make_net("din")
+        place(net, device)
+        table = table_modules(net)[0]
+        rows = table(torch.tensor([0, 1, 2]))
+        assert isinstance(rows, Elsewhere) and not isinstance(table._weight, Elsewhere)
+        assert all(parameter.device == device for parameter in net.parameters())
+
+
+def test_a_model_for_cuda_where_there_is_none_is_refused_before_anything_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    experiment = load_text("{name: there, data: {}, teacher: {device: cuda}}", [], "there.yaml")
+    with pytest.raises(UserError, match="device cuda: no CUDA device is seen here"):
+        check_models(experiment)
+
+
+def test_auto_is_the_cpu_where_there_is_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert device_of("auto") == device_of("cpu") == torch.device("cpu")
