@@ -2,6 +2,7 @@
 
 Letters: R histories, H heads, N = R * H, L events, n queries, m keys, d width of a head, e = d plus what biases add to it.
 A tile is some rows, some queries, and all the keys that those may look at; its scores are made again for the backward pass.
+On CUDA the same is done by fused kernels where it can be (fused.py); everywhere else, and for float64, by the blocks here.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from recdistill.models.attention import EMPTY
+from recdistill.models.fused import fused, serves
 
 __all__ = ["BLOCK", "attend", "band_bias"]
 
@@ -31,7 +33,7 @@ class _Tile(NamedTuple):
 
 def _tiles(rows: int, n: int, m: int, heads: int, band: int | None, alive: Sequence[int] | None) -> Iterator[_Tile]:
     """Yield the tiles of n queries and m keys; band None: every query sees all keys."""
-    block = min(BLOCK, n) if band is not None else max(1, min(n, TILE // max(1, m * heads)))
+    block = max(1, min(BLOCK, n)) if band is not None else max(1, min(n, TILE // max(1, m * heads)))
     for at, start in enumerate(range(0, n, block)):
         queries = slice(start, min(start + block, n))
         size = queries.stop - start
@@ -100,9 +102,13 @@ def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None
 
     query [N, n, e], key [N, m, e], value [N, m, d]; the heads of a history stand side by side in N.
     band: each query sees itself and the band - 1 keys before it (n = m), and bias is [H, BLOCK or n, ...] of `band_bias`;
-    None: each sees every key, and bias is [H, n, m]. EMPTY in the bias hides a pair. alive: per block of BLOCK queries, how
-    many histories reach it, where they stand longest first; the others' queries give 0.
+    None: each sees every key, and bias is [H, n, m]. EMPTY in the bias hides a pair; without a bias nothing is added. alive: per
+    block of BLOCK queries, how many histories reach it, where they stand longest first; the others' queries give 0.
     """
+    if serves(query.device.type, (query, key, value)):
+        return fused(query, key, value, bias, heads=heads, band=band, alive=alive, softmax=softmax, block=BLOCK)
+    if bias is None and band is not None:
+        bias = band_bias(query.new_zeros(heads, 1), query.shape[1], band)
     return torch.as_tensor(_Attend.apply(query, key, value, bias, heads, band, alive, softmax))  # type: ignore[no-untyped-call]
 
 
