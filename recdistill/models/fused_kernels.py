@@ -186,7 +186,6 @@ def backward_bias(query, key, value, table, reach, grad, levels, means, parts, r
         q, k = base + i, j
         if BANDED:
             k = base + j - (band - 1)
-        q = tl.where(i < size, q, end)  # the next block's queries are not this one's
         mine, wish = _rows(query + row * n * E, q, n, E, EP), _rows(grad + row * n * D, q, n, D, DP)
         theirs, own = _rows(key + row * m * E, k, m, E, EP), _rows(value + row * m * D, k, m, D, DP)
         scores, see = _pairs(mine, theirs, q, k, table + head * size * columns, end, m, band, block, columns, BANDED, BIASED)

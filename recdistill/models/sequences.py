@@ -100,8 +100,8 @@ def sequences(lengths: Tensor, age: Tensor, action: Tensor) -> tuple[Sequences, 
 
     age, action: int64 [T], history after history.
     """
-    mask = torch.arange(max(int(lengths.max()), 1)) < lengths[:, None]
-    ages, actions = torch.zeros(mask.shape, dtype=torch.int64), torch.zeros(mask.shape, dtype=torch.int64)
+    mask = torch.arange(max(int(lengths.max()), 1), device=lengths.device) < lengths[:, None]
+    ages, actions = age.new_zeros(mask.shape), action.new_zeros(mask.shape)
     ages[mask], actions[mask] = age, action
     return Sequences(ages, actions, lengths, None, _alive(lengths, mask.shape[1])), mask
 
