@@ -34,6 +34,7 @@ from recdistill.learn.ingest import ingest, open_tables
 from recdistill.learn.jobs import TEACHER, Job, folds_of_teacher, heard_by, jobs_of, pairs_of, teachers_of
 from recdistill.learn.ranked import joined
 from recdistill.learn.signals import channels_of
+from recdistill.learn.sizes import check_actions
 from recdistill.tables import PredictionLog
 
 __all__ = [
@@ -111,7 +112,7 @@ def _store(folder: RunFolder) -> SampleStore:
 def train_stage(folder: RunFolder, experiment: Experiment, only: str | None) -> None:
     """Train what is not finished, each once all that it hears are: teachers beside raw students first."""
     rows = len(_store(folder))
-    worker.check_names(folder, experiment)
+    _check(folder, experiment)
     teacher, students = jobs_of(experiment)
     folds, part = folds_of_teacher(experiment), crossfit_rows(folder, experiment, rows)
     every = [teacher, *teachers_of(experiment), *folds, *students]
@@ -139,10 +140,16 @@ def train_stage(folder: RunFolder, experiment: Experiment, only: str | None) -> 
             todo = [job for job in todo if job.name in open_]
 
 
+def _check(folder: RunFolder, experiment: Experiment) -> None:
+    """Raise UserError for what the experiment names and the log does not have."""
+    worker.check_names(folder, experiment)
+    check_actions([experiment.teacher, *experiment.teachers.values(), *experiment.students.values()], _store(folder).actions)
+
+
 def train_alone(folder: RunFolder, experiment: Experiment, jobs: list[Job]) -> None:
     """Train those of `jobs` that are not finished; none of them may hear another."""
     rows = len(_store(folder))
-    worker.check_names(folder, experiment)
+    _check(folder, experiment)
     todo = [job for job in jobs if not worker.finished(folder, job, rows)]
     if not todo:
         return _say("training: nothing to do, every model is already trained")

@@ -79,21 +79,35 @@ def _base(experiment: Experiment, name: str, where: Path) -> ModelConfig:
 
 
 def default_axes(model: ModelConfig) -> dict[str, dict[str, list[Any]]]:
-    """Return eighth, quarter, half and whole of a model's history, width and data, and of its dense part where it is told how."""
-    step = 2 * _whole(model, "heads", 1)
-    widths = sorted({max(step, model.width // part // step * step) for part in HALVES})
+    """Return eighth, quarter, half and whole of a model's history, width and data, and of its dense part where it is told how.
+
+    What heads or tokens do not divide is left out; so is an axis on which there is nothing below the whole.
+    """
+    learned = model.sampling
     axes: dict[str, dict[str, list[Any]]] = {
-        "history": {"history": sorted({max(1, model.history // part) for part in HALVES})},
-        "width": {"width": widths},
-        "data": {"sampling": [{"positive": 1 / part, "negative": 1 / part} for part in HALVES]},
+        "history": {"history": _halves(model.history, 1)},
+        "width": {"width": _halves(model.width, 2 * _whole(model, "heads", 1))},
+        "data": {"sampling": [{"positive": learned.positive / part, "negative": learned.negative / part} for part in HALVES]},
     }
-    hidden = model.options.get("hidden", [64, 32] if model.kind != "token-mixer" else None)
-    if isinstance(hidden, list):
-        axes["dense"] = {"options.hidden": [[max(4, size // part) for size in hidden if isinstance(size, int)] for part in HALVES]}
+    if model.kind == "token-mixer":
+        step = _whole(model, "mixer_heads", _whole(model, "tokens", 8))
+        axes["dense"] = {"options.mixer_width": _halves(_whole(model, "mixer_width", 64), step)}
     else:
-        most, tokens = _whole(model, "mixer_width", 64), _whole(model, "tokens", 8)
-        axes["dense"] = {"options.mixer_width": sorted({max(tokens, most // part // tokens * tokens) for part in HALVES})}
-    return axes
+        axes["dense"] = {"options.hidden": _hidden_halves(model.options.get("hidden", [64, 32]))}
+    return {name: keys for name, keys in axes.items() if all(len(values) > 1 for values in keys.values())}
+
+
+def _halves(whole: int, step: int) -> list[int]:
+    """Return eighth, quarter and half of `whole`, each a multiple of `step`, and `whole` as it is; ascending, each once."""
+    return sorted({size for part in HALVES if 0 < (size := whole // part // step * step) < whole} | {whole})
+
+
+def _hidden_halves(hidden: Any) -> list[list[int]]:
+    """Return the same of the sizes of hidden layers, none below 4 but those that are; nothing for what is no list of sizes."""
+    if not isinstance(hidden, list) or not all(isinstance(size, int) and size > 0 for size in hidden):
+        return []
+    found = [[min(size, max(4, size // part)) for size in hidden] for part in HALVES]
+    return [sizes for place, sizes in enumerate(found) if sizes not in found[:place]]
 
 
 def _whole(model: ModelConfig, option: str, default: int) -> int:

@@ -159,6 +159,8 @@ def test_a_flipped_bit_is_refused_or_changes_nothing(place: Path, monkeypatch: p
     ("teachr.width=3", "did you mean 'teacher'"),
     ("teacher.options.foo=3", "option 'foo' is not known"),
     ("teacher.options.heads=3", "not a multiple of heads"),
+    ("teacher.options.heads=4.5", "options.heads: it should be a valid integer; got '4.5'"),
+    ("students.student.options.hidden=[0]", "options.hidden[0]: "),
     ("students.student.options.hiden=[4]", "did you mean 'hidden'"),
     ("evaluate.seeds=[0, 1, 0]", "a seed may stand once"),
     ("teacher.width=", "has no value"),

@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from recdistill.config import TeacherConfig
+from recdistill.config import TeacherConfig, put
 from recdistill.errors import UserError
 from recdistill.sweep import default_axes, load_sweep
 
@@ -46,6 +49,38 @@ def test_every_preset_has_halves_that_can_be_built(preset: str) -> None:
             sets = [f"teacher.{key}={value}" for key, value in zip(keys, values, strict=True)]
             check_models(load_text(f"{{name: x, data: {{}}, teacher: {{preset: {preset}}}}}", sets))
         assert axis
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from(["target-attention", "hstu", "transformer", "longer", "token-mixer", "din"]), st.integers(1, 40), st.integers(1, 40),
+       st.sampled_from([{}, {"heads": 3}, {"heads": 5}, {"hidden": [3]}, {"hidden": [9, 2]}, {"tokens": 6, "mixer_width": 36},
+                        {"tokens": 4, "mixer_heads": 6, "mixer_width": 24}, {"heads": "4"}, {"hidden": ["a", 8]},
+                        {"hidden": 5}]))  # fmt: skip
+def test_halves_can_be_built_where_the_whole_can(kind: str, width: int, history: int, options: dict[str, object]) -> None:
+    """Each once, none above the whole, the whole among them; what is wrong with the whole is not hidden by changing it."""
+    teacher = TeacherConfig.model_validate({"kind": kind, "width": width, "history": history, "options": options})
+    for keys in default_axes(teacher).values():
+        ((key, values),) = keys.items()
+        assert len(values) > 1 and all(value not in values[:place] for place, value in enumerate(values))
+        if key in ("width", "history"):
+            assert values[-1] == getattr(teacher, key)
+        if key.startswith("options."):
+            assert key[8:] not in options or options[key[8:]] in values
+        if buildable(teacher):
+            assert all(buildable(teacher, key, value) for value in values)
+
+
+def buildable(teacher: TeacherConfig, key: str = "width", value: object = None) -> bool:
+    from recdistill.learn.sizes import backbone_of
+
+    tree = teacher.model_dump(mode="json")
+    put(tree, key, tree[key] if value is None else value, "test")
+    try:
+        with torch.device("meta"):
+            backbone_of(TeacherConfig.model_validate(tree), 0, 1, 1, 1)
+    except UserError:
+        return False
+    return True
 
 
 def test_further_keys_go_along(tmp_path: Path) -> None:

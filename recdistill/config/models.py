@@ -16,6 +16,7 @@ __all__ = [
 ]  # fmt: skip
 
 Weight = Annotated[float, Field(ge=0)]
+EmbeddingWidth = Annotated[int, Field(ge=1, le=65_536)]
 Kind = Literal["pooled-mlp", "dcn-v2", "din", "target-attention", "hstu", "transformer", "longer", "token-mixer"]
 
 
@@ -37,9 +38,9 @@ class ModelConfig(Strict):
     """A network and how it learns."""
 
     kind: Kind = "target-attention"
-    width: Positive = 32  # embedding width
+    width: EmbeddingWidth = 32
     history: int = Field(default=30, ge=1, le=100_000)  # past events it sees
-    options: dict[str, int | float | bool | str | list[int] | list[str] | list[list[int]]] = {}  # the backbone's own arguments
+    options: dict[str, Any] = {}  # the backbone's own arguments, which it checks itself
     batch: Positive = 512  # rows per step
     table_rate: float = Field(default=1e-2, gt=0)  # learning rate of the embedding rows
     dense_rate: float = Field(default=3e-3, gt=0)  # learning rate of everything else
@@ -181,7 +182,7 @@ class StudentConfig(ModelConfig):
     """A light model, trained twice per seed: raw (labels alone) and distilled, equal in everything else."""
 
     kind: Kind = "din"
-    width: Positive = 16
+    width: EmbeddingWidth = 16
     device: Literal["auto", "cpu", "cuda"] = "cpu"
     distill: DistillConfig = DistillConfig()
     domain: dict[str, int | str] = Field(default={}, max_length=1)  # {feature: value}: it learns, and is scored on, those samples alone

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -10,15 +11,15 @@ from torch import nn
 
 from recdistill.config import ModelConfig, TeacherConfig
 from recdistill.config.presets import presets
+from recdistill.data.encoder import MOST_ACTIONS
 from recdistill.errors import UserError
 from recdistill.models import TableOptions, build_backbone, dense_parameters
 from recdistill.models.sequential import SequenceBackbone
 
-__all__ = ["DENSE_BYTES", "MOST_ACTIONS", "available_memory", "backbone_of", "check_fits", "countable"]
+__all__ = ["DENSE_BYTES", "MOST_ACTIONS", "available_memory", "backbone_of", "check_actions", "check_fits", "countable"]
 
 DENSE_BYTES = 16  # per dense parameter that learns: float32 weight, gradient, two moments
 HOST = torch.device("cpu")
-MOST_ACTIONS = 64  # assumed before the log is read
 
 
 def backbone_of(config: ModelConfig, seed: int, fields: int, slots: int, actions: int) -> nn.Module:
@@ -34,6 +35,16 @@ def countable(config: ModelConfig, fields: int, slots: int, actions: int) -> nn.
     with torch.device("meta"):
         backbone = backbone_of(config, 0, fields, slots, actions)
     return backbone if isinstance(backbone, SequenceBackbone) else backbone_of(config, 0, fields, slots, actions)
+
+
+def check_actions(configs: Iterable[ModelConfig], actions: int) -> None:
+    """Raise UserError for a model that names an action which a log of `actions` types does not have; no weight is allocated.
+
+    Before there is a log, models are built for MOST_ACTIONS: more than that no log has.
+    """
+    for config in configs:
+        with torch.device("meta"):
+            backbone_of(config, 0, 1, 1, actions)
 
 
 def check_fits(name: str, dense: int, device: torch.device = HOST) -> None:

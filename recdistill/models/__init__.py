@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from recdistill.errors import UserError, did_you_mean
+from recdistill.models.options import checked_options
 from recdistill.models.sequential import HSTU, Longer, TokenMixerModel, Transformer
 from recdistill.models.students import DIN, DCNv2, PooledMLP
 from recdistill.models.table import GrowableTable, TableOptions
@@ -36,18 +37,15 @@ def build_backbone(kind: str, *, width: int, fields: int, slots: int, actions: i
     """Return a backbone of BACKBONES; fields F, slots M, actions A as in `Batch`, length = most events it will see.
 
     `options` are the class's own keyword arguments. Dense weights come from torch's global generator: seed it first.
-    UserError for an unknown kind or option.
+    UserError for an unknown kind, an unknown option, or one whose value the class cannot be built with.
     """
     if kind not in BACKBONES:
         raise UserError(f"model kind {kind!r} is not known{did_you_mean(kind, BACKBONES)}")
     given: dict[str, Any] = {"fields": fields, "slots": slots, "actions": actions, "length": length, "tables": tables}
-    accepted = list(inspect.signature(BACKBONES[kind]).parameters)
-    for name in options:
-        if name not in accepted or name in given or name == "width":
-            own = [other for other in accepted if other not in given and other != "width"]
-            raise UserError(f"model {kind}: option {name!r} is not known{did_you_mean(name, own)}")
+    chosen = checked_options(kind, BACKBONES[kind], options, (*given, "width"))
+    accepted = inspect.signature(BACKBONES[kind]).parameters
     shape = {name: value for name, value in given.items() if name in accepted}
-    return BACKBONES[kind](width, **shape, **options)
+    return BACKBONES[kind](width, **shape, **chosen)
 
 
 def table_modules(module: nn.Module) -> list[GrowableTable]:

@@ -103,13 +103,13 @@ def _run(backbone: nn.Module, events: int, samples: int) -> Tensor:
     width = backbone.inputs.item.width
     history = torch.zeros(1, max(events, 1), width, device=device, requires_grad=True)
     targets = torch.zeros(1, samples, width, device=device, requires_grad=True)
-    rules = backbone.actions, backbone.short, backbone.stochastic
-    backbone.actions, backbone.short, backbone.stochastic = None, False, 0.0  # all events, in float32: at most what it will cost
+    rules = backbone.actions, backbone.short
+    backbone.actions, backbone.short = None, False  # all events, in float32: at most what it will cost
     states = backbone.encode(history, targets, one_sequence(events, device))
-    backbone.actions, backbone.short, backbone.stochastic = rules
+    backbone.actions, backbone.short = rules
     side = [torch.zeros(samples, size, device=device) for size in (width, backbone.inputs.side.width - width)]
-    total = history.sum(1).expand(samples, -1)
-    return backbone.mix(targets[0], states[0], total, total / max(events, 1), side)
+    mean, length = history.mean(1).expand(samples, -1), torch.full((samples,), events, device=device)
+    return backbone.mix(targets[0], states[0], mean, length, side)
 
 
 def _batch(backbone: nn.Module, events: int, samples: int) -> Batch:

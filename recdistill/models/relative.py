@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +13,10 @@ from recdistill.errors import UserError
 from recdistill.models.attention import EMPTY, gap_buckets
 from recdistill.models.sequences import Sequences
 
-__all__ = ["RelativeBias"]
+__all__ = ["Bias", "RelativeBias"]
 
-KINDS = ("position", "time")
+Bias = Literal["position", "time"]
+KINDS = get_args(Bias)
 
 
 class RelativeBias(nn.Module):

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from recdistill.data.batch import Batch
@@ -18,6 +19,8 @@ from recdistill.errors import UserError
 from recdistill.models.blocks import MLP, Inputs, width_of
 from recdistill.models.hstu import Columns, HSTUStack
 from recdistill.models.longer import LongerStack
+from recdistill.models.options import Actions, Count, Few, Number, Whole, Width, Widths
+from recdistill.models.relative import Bias
 from recdistill.models.sequences import Sequences
 from recdistill.models.table import TableOptions
 from recdistill.models.token_mixer import TokenMixer, Variant
@@ -26,7 +29,16 @@ from recdistill.models.transformer import Block, Residual, TransformerStack
 __all__ = ["HSTU", "Longer", "SequenceBackbone", "TokenMixerModel", "Transformer"]
 
 Precision = Literal["float32", "bfloat16"]
+Transducers = Annotated[Sequence[Actions], Field(min_length=1)]
+Expand = Annotated[float, Field(gt=0, le=64)]
 DIRECT = 2  # dot products that reach the output directly
+
+
+def pull(length: Tensor) -> Tensor:
+    """Return [B], what the mean dot product with `length` events (int64 [B]) counts: their sum's deviation, if they were independent,
+    so that it stays in reach at 20,000 events.
+    """
+    return length.to(torch.float32).sqrt()
 
 
 class SequenceBackbone(nn.Module):
@@ -51,8 +63,6 @@ class SequenceBackbone(nn.Module):
 
     def encode(self, events: Tensor, targets: Tensor, at: Sequences) -> Tensor:
         """Return states [P, C, S] of targets [P, C, D] over their histories' events [R, L, D]."""
-        if self.stochastic and self.training and torch.is_grad_enabled():
-            at, events = at.shortened(events, self.stochastic, self.longest)
         with torch.autocast(events.device.type, torch.bfloat16) if self.short else nullcontext():
             found = [encoder(*self._heard(number, events, targets, at)) for number, encoder in enumerate(self.encoders)]
         return torch.cat([norm(state.float() if self.short else state) for norm, state in zip(self.norms, found, strict=True)], 2)
@@ -66,21 +76,27 @@ class SequenceBackbone(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         """Return [B, output_width]."""
         candidate, events, side, layout = self.inputs(batch)
-        total = events.sum(1)
-        mean = (total / layout.lengths.clamp(min=1)[:, None]).index_select(0, layout.of)
         at, order = Sequences.of(layout)
         events = events if order is None else events.index_select(0, order)
+        of = layout.of if order is None else order.argsort().index_select(0, layout.of)
+        length = at.lengths.index_select(0, of)  # of the whole history, whatever is left of it to learn from
+        if self.stochastic and self.training and torch.is_grad_enabled():
+            at, events = at.shortened(events, self.stochastic, self.longest)
+            events = events * at.mask.unsqueeze(2)
+        mean = (events.sum(1) / at.lengths.clamp(min=1)[:, None]).index_select(0, of)
         states = layout.ungroup(self.encode(events, layout.group(candidate), at))
-        return self.mix(candidate, states, total.index_select(0, layout.of), mean, side)
+        return self.mix(candidate, states, mean, length, side)
 
-    def mix(self, candidate: Tensor, states: Tensor, total: Tensor, mean: Tensor, side: Sequence[Tensor]) -> Tensor:
-        """Return [B, output_width] of candidates [B, D], states [B, S], sum and mean of their events [B, D], side features.
+    def mix(self, candidate: Tensor, states: Tensor, mean: Tensor, length: Tensor, side: Sequence[Tensor]) -> Tensor:
+        """Return [B, output_width] of candidates [B, D], states [B, S], the mean of their events [B, D], how many these are in all
+        (int64 [B]), side features.
 
-        The candidate's dot products with its user and with the sum of its events reach the output directly as well: without them an
-        encoder says less of new items than a pooled history does.
+        The candidate's dot products with its user and with its events reach the output directly as well: without them an encoder says
+        less of new items than a pooled history does.
         """
-        direct = torch.stack([(candidate * total).sum(1), (candidate * side[0]).sum(1)], 1)
-        return torch.cat([self.body(torch.cat([candidate, states, candidate * mean, direct, *side], 1)), direct], 1)
+        common = candidate * mean
+        direct = torch.stack([common.sum(1) * pull(length), (candidate * side[0]).sum(1)], 1)
+        return torch.cat([self.body(torch.cat([candidate, states, common, direct, *side], 1)), direct], 1)
 
 
 class HSTU(SequenceBackbone):
@@ -90,13 +106,12 @@ class HSTU(SequenceBackbone):
     stochastic: alpha of stochastic length, 0 for none.
     """
 
-    def __init__(self, width: int, *, fields: int, slots: int, actions: int, length: int, layers: int = 2, heads: int = 1,
-                 bias: Sequence[str] = ("position", "time"), band: int | None = None, columns: int = 0, columns_at: Columns = "oldest",
-                 newest_layers: int = 0, newest: int = 0, transducers: Sequence[Sequence[int]] | None = None, recompute: bool = False,
-                 stochastic: float = 0.0, precision: Precision = "float32", hidden: Sequence[int] = (64, 32), context_width: int = 8,
+    def __init__(self, width: int, *, fields: int, slots: int, actions: int, length: int, layers: Few = 2, heads: Few = 1,
+                 bias: Sequence[Bias] = ("position", "time"), band: Count | None = None, columns: Whole = 0, columns_at: Columns = "oldest",
+                 newest_layers: Number = 0, newest: Whole = 0, transducers: Transducers | None = None, recompute: bool = False,
+                 stochastic: float = 0.0, precision: Precision = "float32", hidden: Widths = (64, 32), context_width: Width = 8,
                  tables: TableOptions) -> None:  # fmt: skip
         _check_actions(transducers, actions)
-        _check_band("hstu", band, columns, columns_at)
         inputs = Inputs(width, fields, slots, actions, context_width, tables)
         stacks = [
             HSTUStack(width, heads, length, layers, newest_layers, newest, recompute, bias=bias, band=band, columns=columns,
@@ -109,11 +124,10 @@ class HSTU(SequenceBackbone):
 class Transformer(SequenceBackbone):
     """Softmax blocks, Llama's or SASRec's; see TransformerStack. One item table; an MLP mixes."""
 
-    def __init__(self, width: int, *, fields: int, slots: int, actions: int, length: int, layers: int = 2, heads: int = 1,
-                 block: Block = "llama", residual: Residual = "pre", bias: Sequence[str] = (), band: int | None = None,
-                 precision: Precision = "float32", hidden: Sequence[int] = (64, 32), context_width: int = 8,
+    def __init__(self, width: int, *, fields: int, slots: int, actions: int, length: int, layers: Few = 2, heads: Few = 1,
+                 block: Block = "llama", residual: Residual = "pre", bias: Sequence[Bias] = (), band: Count | None = None,
+                 precision: Precision = "float32", hidden: Widths = (64, 32), context_width: Width = 8,
                  tables: TableOptions) -> None:  # fmt: skip
-        _check_band("transformer", band, 0, "oldest")
         inputs = Inputs(width, fields, slots, actions, context_width, tables)
         stack = TransformerStack(width, heads, length, layers, block, residual, bias, band)
         super().__init__(inputs, [stack], MLP(_mixed(inputs, [stack]), hidden), precision=precision)
@@ -122,8 +136,8 @@ class Transformer(SequenceBackbone):
 class Longer(SequenceBackbone):
     """LONGER's sequence part; see LongerStack. One item table; an MLP mixes."""
 
-    def __init__(self, width: int, *, fields: int, slots: int, actions: int, length: int, layers: int = 1, heads: int = 1, merge: int = 4,
-                 queries: int = 32, precision: Precision = "float32", hidden: Sequence[int] = (64, 32), context_width: int = 8,
+    def __init__(self, width: int, *, fields: int, slots: int, actions: int, length: int, layers: Few = 1, heads: Few = 1, merge: Few = 4,
+                 queries: Count = 32, precision: Precision = "float32", hidden: Widths = (64, 32), context_width: Width = 8,
                  tables: TableOptions) -> None:  # fmt: skip
         inputs = Inputs(width, fields, slots, actions, context_width, tables)
         stack = LongerStack(width, heads, length, layers, merge, queries)
@@ -137,10 +151,10 @@ class TokenMixerModel(SequenceBackbone):
     see TokenMixer.
     """
 
-    def __init__(self, width: int, *, fields: int, slots: int, actions: int, length: int, layers: int = 1, heads: int = 1, merge: int = 4,
-                 queries: int = 32, tokens: int = 8, mixer_width: int = 64, mixer_layers: int = 2, mixer_heads: int | None = None,
-                 expand: float = 2.0, variant: Variant = "tokenmixer-large", experts: int = 0, active: int = 1,
-                 precision: Precision = "float32", context_width: int = 8, tables: TableOptions) -> None:  # fmt: skip
+    def __init__(self, width: int, *, fields: int, slots: int, actions: int, length: int, layers: Few = 1, heads: Few = 1, merge: Few = 4,
+                 queries: Count = 32, tokens: Few = 8, mixer_width: Width = 64, mixer_layers: Few = 2, mixer_heads: Few | None = None,
+                 expand: Expand = 2.0, variant: Variant = "tokenmixer-large", experts: Number = 0, active: Few = 1,
+                 precision: Precision = "float32", context_width: Width = 8, tables: TableOptions) -> None:  # fmt: skip
         inputs = Inputs(width, fields, slots, actions, context_width, tables)
         stack = LongerStack(width, heads, length, layers, merge, queries)
         body = TokenMixer(_mixed(inputs, [stack]), tokens=tokens, width=mixer_width, layers=mixer_layers,
@@ -157,10 +171,3 @@ def _check_actions(groups: Sequence[Sequence[int]] | None, actions: int) -> None
     for code in (code for group in groups or [] for code in group):
         if not 0 <= code < actions:
             raise UserError(f"hstu: transducers name action {code}; the log has {actions}, counted from 0")
-
-
-def _check_band(kind: str, band: int | None, columns: int, columns_at: str) -> None:
-    if (band is not None and band < 1) or columns < 0:
-        raise UserError(f"{kind}: band {band} must be at least 1, columns {columns} at least 0")
-    if columns_at not in ("oldest", "newest"):
-        raise UserError(f"{kind}: columns_at {columns_at!r} is not one of oldest, newest")

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from recdistill.data.batch import Batch
 from recdistill.errors import UserError
 from recdistill.models.attention import first_unit_layer, sigmoid_unit, weighted_sum
 from recdistill.models.blocks import MLP, Dice, Inputs
+from recdistill.models.options import Number, Width, Widths
 from recdistill.models.table import TableOptions
 
 __all__ = ["ActivationUnit", "DCNv2", "DIN", "PooledMLP"]
@@ -22,8 +24,8 @@ Activation = Literal["sigmoid", "prelu", "dice"]
 class PooledMLP(nn.Module):
     """An MLP on candidate, mean of the history, their product, user, context and lists."""
 
-    def __init__(self, width: int, *, fields: int, slots: int, actions: int, hidden: Sequence[int] = (64, 32),
-                 context_width: int = 8, tables: TableOptions) -> None:  # fmt: skip
+    def __init__(self, width: int, *, fields: int, slots: int, actions: int, hidden: Widths = (64, 32),
+                 context_width: Width = 8, tables: TableOptions) -> None:  # fmt: skip
         super().__init__()
         self.inputs = Inputs(width, fields, slots, actions, context_width, tables)
         self.body = MLP(self.inputs.width + width, hidden)
@@ -38,8 +40,8 @@ class PooledMLP(nn.Module):
 class DCNv2(nn.Module):
     """Deep & Cross Network v2, parallel (2008.13535, equation 1): x <- x0 * (W x + b) + x beside an MLP on x0."""
 
-    def __init__(self, width: int, *, fields: int, slots: int, actions: int, crosses: int = 2,
-                 hidden: Sequence[int] = (64, 32), context_width: int = 8,
+    def __init__(self, width: int, *, fields: int, slots: int, actions: int, crosses: Number = 2,
+                 hidden: Widths = (64, 32), context_width: Width = 8,
                  tables: TableOptions) -> None:  # fmt: skip
         super().__init__()
         self.inputs = Inputs(width, fields, slots, actions, context_width, tables)
@@ -94,8 +96,8 @@ class ActivationUnit(nn.Module):
 class DIN(nn.Module):
     """Deep Interest Network (1706.06978): history summed under the activation unit's weights, then an MLP."""
 
-    def __init__(self, width: int, *, fields: int, slots: int, actions: int, unit: Sequence[int] = (32,),
-                 activation: Activation = "sigmoid", hidden: Sequence[int] = (64, 32), context_width: int = 8,
+    def __init__(self, width: int, *, fields: int, slots: int, actions: int, unit: Annotated[Widths, Field(min_length=1)] = (32,),
+                 activation: Activation = "sigmoid", hidden: Widths = (64, 32), context_width: Width = 8,
                  tables: TableOptions) -> None:  # fmt: skip
         super().__init__()
         self.inputs = Inputs(width, fields, slots, actions, context_width, tables)

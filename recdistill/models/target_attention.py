@@ -6,8 +6,6 @@ per pair: sum_l w_l <x, h_l> = <x, sum_l w_l h_l>, and the sum on the right is m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
@@ -16,6 +14,7 @@ from recdistill.errors import UserError
 from recdistill.models.attention import EMPTY, dots, split_heads, weighted_sum
 from recdistill.models.blocks import MLP, SideFeatures, item_std, new_table
 from recdistill.models.layout import Layout, lay_out
+from recdistill.models.options import Few, Width, Widths
 from recdistill.models.table import TableOptions
 
 __all__ = ["TargetAttention"]
@@ -32,8 +31,8 @@ class TargetAttention(nn.Module):
     history and the recency-pooled history themselves. An MLP mixes all of it; the dots also reach the output directly.
     """
 
-    def __init__(self, width: int, *, fields: int, slots: int, actions: int, heads: int = 1, kernels: int = 1,
-                 hidden: Sequence[int] = (64, 32), rich: bool = False, context_width: int = 8,
+    def __init__(self, width: int, *, fields: int, slots: int, actions: int, heads: Few = 1, kernels: Few = 1,
+                 hidden: Widths = (64, 32), rich: bool = False, context_width: Width = 8,
                  tables: TableOptions) -> None:  # fmt: skip
         super().__init__()
         if width % heads:

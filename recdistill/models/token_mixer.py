@@ -103,7 +103,7 @@ class _RankMixerBlock(nn.Module):
     def __init__(self, tokens: int, width: int, expand: float) -> None:
         super().__init__()
         self.tokens, self.first, self.second = tokens, nn.LayerNorm(width), nn.LayerNorm(width)
-        self.ffn = _PerTokenFFN(tokens, width, int(expand * width))
+        self.ffn = _PerTokenFFN(tokens, width, max(1, int(expand * width)))
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.first(mixed(x, self.tokens) + x)
@@ -117,8 +117,8 @@ class _LargeBlock(nn.Module):
         super().__init__()
         self.tokens, self.heads, wide = tokens, heads, tokens * width // heads
         self.first, self.second = nn.RMSNorm(width), nn.RMSNorm(width)
-        self.across = PerTokenSwiGLU(heads, wide, int(expand * wide))
-        hidden = int(expand * width)
+        self.across = PerTokenSwiGLU(heads, wide, max(1, int(expand * wide)))
+        hidden = max(1, int(expand * width))
         self.within = SparseSwiGLU(tokens, width, hidden, experts, active) if experts else PerTokenSwiGLU(tokens, width, hidden)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -56,7 +56,7 @@ def test_parameters_are_counted() -> None:
 @pytest.mark.parametrize(("kind", "options", "words"), [
     ("dinn", {}, "did you mean 'din'"),
     ("din", {"activaton": "prelu"}, "did you mean 'activation'"),
-    ("din", {"activation": "tanh"}, "not one of sigmoid"),
+    ("din", {"activation": "tanh"}, "'sigmoid', 'prelu' or 'dice'"),
     ("din", {"fields": 3}, "not known"),
     ("hstu", {"heads": 3}, "not a multiple"),
     ("target-attention", {"heads": 3}, "not a multiple"),
