@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from recdistill.config import PretrainConfig
 from recdistill.data import SampleStore
@@ -32,6 +33,7 @@ __all__ = ["Windows", "able", "next_item_loss", "pretrain", "windows_of"]
 Array = np.ndarray[Any, np.dtype[Any]]
 SEED = 13
 WARM, LOWEST, STAGES = 0.05, 0.1, 40  # of the schedule: share of steps that warm up, last rate over first, changes of a table's rate
+SCORES = 1 << 22  # that stand in memory at a time, 16 MiB
 SORTED = 32  # batches whose windows are sorted by length together
 Stack = HSTUStack | TransformerStack
 
@@ -74,13 +76,24 @@ def able(backbone: nn.Module) -> bool:
 def next_item_loss(states: Tensor, rows: Tensor, target: Tensor, drawn: Tensor, temperature: float) -> Tensor:
     """Return the mean sampled softmax loss: states [n, D] against items `rows` [U, D], target int64 [n], drawn int64 [m].
 
-    Scores are cosines over `temperature`; a drawn item that is the target counts once.
+    Scores are cosines over `temperature`; a drawn item that is the target counts once. Scores are made for SCORES / m states at a time,
+    and again for the backward pass, so that memory does not grow with n * m.
     """
-    states, rows = functional.normalize(states, dim=1), functional.normalize(rows, dim=1)
+    rows, step = functional.normalize(rows, dim=1), max(1, SCORES // max(1, len(drawn)))
+    sums = [
+        checkpoint(_summed_loss, some, rows, right, drawn, temperature, use_reentrant=False, preserve_rng_state=False)
+        for some, right in zip(states.split(step), target.split(step), strict=True)
+    ]
+    return torch.stack(sums).sum() / len(states)
+
+
+def _summed_loss(states: Tensor, rows: Tensor, target: Tensor, drawn: Tensor, temperature: float) -> Tensor:
+    """Return the summed loss of some states; rows of length 1."""
+    states = functional.normalize(states, dim=1)
     right = (states * rows.index_select(0, target)).sum(1, keepdim=True) / temperature
     others = states @ rows.index_select(0, drawn).T / temperature
     others = others.masked_fill(target[:, None] == drawn, EMPTY)
-    return (torch.cat([right, others], 1).logsumexp(1) - right[:, 0]).mean()
+    return (torch.cat([right, others], 1).logsumexp(1) - right[:, 0]).sum()
 
 
 def pretrain(backbone: nn.Module, store: SampleStore, time: int, length: int, config: PretrainConfig, seed: int) -> float:

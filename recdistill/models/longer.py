@@ -101,7 +101,8 @@ class LongerStack(nn.Module):
         seen = torch.arange(tokens.shape[1], device=events.device) <= place.unsqueeze(2)
         x = self.cross(newest, k, v, seen & (place < all_.lengths[:, None]).unsqueeze(2))
         visible = all_.pieces(all_.mask).unsqueeze(1).expand(-1, targets.shape[1], -1)
-        targets = self.cross(self.enter(targets), all_.pieces(k), all_.pieces(v), visible)
+        entered = self.enter(targets).to(targets.dtype)  # under autocast it comes out short, and what follows is added to it
+        targets = self.cross(entered, all_.pieces(k), all_.pieces(v), visible)
         for layer in self.layers:
             x, targets = layer(x, targets, few)
         return torch.as_tensor(self.closing.last(x, targets, few))

@@ -14,6 +14,7 @@ from torch.nn import functional
 from recdistill.config import PretrainConfig, load_text
 from recdistill.data import SampleStore
 from recdistill.errors import UserError
+from recdistill.learn import pretrain as learning
 from recdistill.learn import worker
 from recdistill.learn.pretrain import next_item_loss, pretrain, windows_of
 from recdistill.models import TableOptions, build_backbone
@@ -69,6 +70,29 @@ def test_the_loss_is_the_written_out_one() -> None:
         scores = torch.stack([functional.cosine_similarity(state, rows[one], dim=0) / 0.1 for one in others])
         losses.append(functional.cross_entropy(scores[None], torch.tensor([0])))
     torch.testing.assert_close(next_item_loss(states, rows, target, drawn, 0.1), torch.stack(losses).mean())
+
+
+def test_the_loss_in_parts_is_the_loss_at_once_and_keeps_no_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    n, m = 101, 64
+    target, drawn, losses, kept = torch.randint(30, (n,)), torch.randint(30, (m,)), [], []
+    for scores in (n * m, 7 * m, 1):  # all at once, seven states at a time, one
+        monkeypatch.setattr(learning, "SCORES", scores)
+        states, rows = (torch.linspace(-1, 1, size * 4).double().sin().view(size, 4).requires_grad_() for size in (n, 30))
+        largest = [0]
+
+        def keep(tensor: torch.Tensor, largest: list[int] = largest) -> torch.Tensor:
+            largest[0] = max(largest[0], tensor.numel())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            loss = next_item_loss(states, rows, target, drawn, 0.05)
+        loss.backward()
+        losses.append((loss.detach(), states.grad, rows.grad))
+        kept.append(largest[0])
+    for other in losses[1:]:
+        torch.testing.assert_close(other, losses[0], rtol=1e-12, atol=1e-12)
+    assert max(kept) < n * m
 
 
 @pytest.mark.parametrize("kind", ["hstu", "transformer"])
