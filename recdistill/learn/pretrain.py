@@ -82,7 +82,7 @@ def next_item_loss(states: Tensor, rows: Tensor, target: Tensor, drawn: Tensor, 
     rows, step = functional.normalize(rows, dim=1), max(1, SCORES // max(1, len(drawn)))
     sums = [
         checkpoint(_summed_loss, some, rows, right, drawn, temperature, use_reentrant=False, preserve_rng_state=False)
-        for some, right in zip(states.split(step), target.split(step), strict=True)
+        for some, right in zip(torch.split(states, step), torch.split(target, step), strict=True)
     ]
     return torch.stack(sums).sum() / len(states)
 

@@ -65,22 +65,19 @@ class Sequences:
         alive = _alive(lengths, at.shape[1]) if ordered else None
         return Sequences(self.age.gather(1, at), self.action.gather(1, at), lengths, self.piece, alive), rows
 
-    def shortened(self, x: Tensor, alpha: float, longest: int) -> tuple[Sequences, Tensor]:
-        """Return the histories, and x [R, L, D], after stochastic length (HSTU, 2402.17152, equation 5): with N = longest, one of
-        n > N^(alpha / 2) events keeps all of them with probability N^alpha / n^2, and otherwise N^(alpha / 2) drawn at random.
+    def shortened(self, x: Tensor, lengths: Tensor) -> tuple[Sequences, Tensor]:
+        """Return the histories cut to `lengths` (int64 [R]) events drawn at random, and x [R, L, D] of those, zero for padding.
 
         The draws are torch's.
         """
-        few = max(1, round(longest ** (alpha / 2)))
-        device = x.device  # the draws are the host's, so that they are the same wherever a model computes
-        cut = (self.lengths > few) & (torch.rand(len(self.lengths), device="cpu").to(device) >= (few / self.lengths.clamp(min=1)) ** 2)
-        if not bool(cut.any()):
+        if torch.equal(lengths, self.lengths):
             return self, x
-        lengths = torch.where(cut, few, self.lengths)
-        rank = torch.rand(self.age.shape, device="cpu").to(device).masked_fill_(~self.mask, 2.0).argsort(1).argsort(1)  # padding comes last
+        drawn = torch.rand(self.age.shape, device="cpu").to(x.device)  # by the host: the same wherever a model computes
+        rank = drawn.masked_fill_(~self.mask, 2.0).argsort(1).argsort(1)  # padding comes last
         kept = (rank < lengths[:, None]) & self.mask
         at = torch.argsort(~kept, dim=1, stable=True)[:, : max(int(lengths.max()), 1)]
-        return self.only(x, at, lengths)
+        fewer, rows = self.only(x, at, lengths)
+        return fewer, rows * fewer.mask.unsqueeze(2)
 
     def of_actions(self, x: Tensor, actions: Tensor) -> tuple[Sequences, Tensor]:
         """Return the events with one of `actions` (int64), and x [R, L, D] of those."""

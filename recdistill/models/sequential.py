@@ -22,6 +22,7 @@ from recdistill.models.longer import LongerStack
 from recdistill.models.options import Actions, Count, Few, Number, Whole, Width, Widths
 from recdistill.models.relative import Bias
 from recdistill.models.sequences import Sequences
+from recdistill.models.stochastic import StochasticLength
 from recdistill.models.table import TableOptions
 from recdistill.models.token_mixer import TokenMixer, Variant
 from recdistill.models.transformer import Block, Residual, TransformerStack
@@ -43,16 +44,14 @@ def pull(length: Tensor) -> Tensor:
 
 class SequenceBackbone(nn.Module):
     """Inputs, encoders, body. encoders: each [R, L, D], [P, C, D] -> [P, C, its output_width]; actions: those each one hears,
-    None for all of them. precision: of the encoders' matrix products. stochastic: alpha of stochastic length while it learns,
-    longest: its N; 0: none. What is said of a sample it learns from then knows as much of the history as was learned from.
+    None for all of them. precision: of the encoders' matrix products. stochastic: what draws the length to learn from. What is
+    said of a sample it learns from then knows as much of the history as was learned from.
     """
 
     def __init__(self, inputs: Inputs, encoders: Sequence[nn.Module], body: nn.Module, actions: Sequence[Sequence[int]] | None = None,
-                 precision: Precision = "float32", stochastic: float = 0.0, longest: int = 0) -> None:  # fmt: skip
+                 precision: Precision = "float32", stochastic: StochasticLength | None = None) -> None:  # fmt: skip
         super().__init__()
-        if stochastic and not 1 <= stochastic <= 2:
-            raise UserError(f"stochastic: alpha {stochastic:g} is not between 1 and 2")
-        self.stochastic, self.longest = stochastic, longest
+        self.stochastic = stochastic
         if precision not in ("float32", "bfloat16"):
             raise UserError(f"precision {precision!r} is not one of float32, bfloat16")
         self.inputs, self.encoders, self.body = inputs, nn.ModuleList(encoders), body
@@ -80,9 +79,8 @@ class SequenceBackbone(nn.Module):
         events = events if order is None else events.index_select(0, order)
         of = layout.of if order is None else order.argsort().index_select(0, layout.of)
         length = at.lengths.index_select(0, of)  # of the whole history, whatever is left of it to learn from
-        if self.stochastic and self.training and torch.is_grad_enabled():
-            at, events = at.shortened(events, self.stochastic, self.longest)
-            events = events * at.mask.unsqueeze(2)
+        if self.stochastic is not None and self.training and torch.is_grad_enabled():
+            at, events = at.shortened(events, self.stochastic(at.lengths))
         mean = (events.sum(1) / at.lengths.clamp(min=1)[:, None]).index_select(0, of)
         states = layout.ungroup(self.encode(events, layout.group(candidate), at))
         return self.mix(candidate, states, mean, length, side)
@@ -103,22 +101,25 @@ class HSTU(SequenceBackbone):
     """HSTU with ULTRA-HSTU's options; see HSTUStack and HSTULayer. One item table; an MLP mixes.
 
     transducers: groups of action codes, each with a stack of its own that hears those events alone (mixture of transducers).
-    stochastic: alpha of stochastic length, 0 for none.
+    stochastic: alpha of stochastic length, 0 for none; balanced: under a budget of events. See StochasticLength.
     """
 
     def __init__(self, width: int, *, fields: int, slots: int, actions: int, length: int, layers: Few = 2, heads: Few = 1,
                  bias: Sequence[Bias] = ("position", "time"), band: Count | None = None, columns: Whole = 0, columns_at: Columns = "oldest",
                  newest_layers: Number = 0, newest: Whole = 0, transducers: Transducers | None = None, recompute: bool = False,
-                 stochastic: float = 0.0, precision: Precision = "float32", hidden: Widths = (64, 32), context_width: Width = 8,
-                 tables: TableOptions) -> None:  # fmt: skip
+                 stochastic: float = 0.0, balanced: bool = False, precision: Precision = "float32", hidden: Widths = (64, 32),
+                 context_width: Width = 8, tables: TableOptions) -> None:  # fmt: skip
         _check_actions(transducers, actions)
+        if balanced and not stochastic:
+            raise UserError("hstu: balanced is about stochastic length; give stochastic, or leave it out")
+        shorter = StochasticLength(stochastic, length, balanced) if stochastic else None
         inputs = Inputs(width, fields, slots, actions, context_width, tables)
         stacks = [
             HSTUStack(width, heads, length, layers, newest_layers, newest, recompute, bias=bias, band=band, columns=columns,
                       columns_at=columns_at)
             for _ in transducers or [()]
         ]  # fmt: skip
-        super().__init__(inputs, stacks, MLP(_mixed(inputs, stacks), hidden), transducers, precision, stochastic, length)
+        super().__init__(inputs, stacks, MLP(_mixed(inputs, stacks), hidden), transducers, precision, shorter)
 
 
 class Transformer(SequenceBackbone):

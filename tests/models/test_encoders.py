@@ -16,7 +16,7 @@ from recdistill.models.hstu import HSTULayer, HSTUStack
 from recdistill.models.layout import lay_out
 from recdistill.models.longer import LongerStack, merged
 from recdistill.models.relative import RelativeBias
-from recdistill.models.sequences import Sequences, one_sequence, sequences
+from recdistill.models.sequences import Sequences, one_sequence
 from recdistill.models.token_mixer import SparseSwiGLU, TokenMixer, mixed, reverted
 from recdistill.models.transformer import TransformerLayer, TransformerStack, rotated
 from tests.models.reference import pairwise, seen
@@ -250,31 +250,6 @@ def test_rankmixer() -> None:
             ffn = torch.stack([functional.gelu(s[t] @ layer.ffn.up[t]) @ layer.ffn.down[t] for t in range(4)])
             tokens = layer.second(ffn + s)
         torch.testing.assert_close(fast, tokens.mean(0))
-
-
-def test_stochastic_length_shortens_the_long_ones_and_keeps_their_order() -> None:
-    """Of many draws, the share that stays whole is N^alpha / n^2, and every event is as likely to stay as another."""
-    torch.manual_seed(0)
-    long, short, draws = 16, 5, 2_000
-    lengths = torch.tensor([long] * draws + [short] * 10)
-    at, _ = sequences(lengths, torch.zeros(int(lengths.sum()), dtype=torch.int64), torch.zeros(int(lengths.sum()), dtype=torch.int64))
-    x = torch.arange(long).double().view(1, -1, 1).expand(len(lengths), -1, -1)
-    fewer, kept = at.shortened(x, 1.5, 16)  # N^(alpha / 2) = 8
-    whole = (fewer.lengths[:draws] == long).double().mean()
-    assert float(whole) == pytest.approx(64 / 256, abs=0.04) and set(fewer.lengths.tolist()) == {8, 16, 5}
-    cut = fewer.lengths == 8
-    assert (kept[cut, :8, 0].diff(dim=1) > 0).all()
-    shares = torch.bincount(kept[cut, :8, 0].long().view(-1), minlength=long) / cut.sum()
-    torch.testing.assert_close(shares, torch.full((long,), 0.5), atol=0.06, rtol=0)
-    assert torch.equal(kept[-1, :5, 0], torch.arange(5.0).double())
-
-
-def test_stochastic_length_is_for_learning_alone() -> None:
-    net, batch = make_net("hstu", stochastic=1.0), make_batch((2,), (9,))
-    learned = {tuple(net(batch)[0].flatten().tolist()) for _ in range(8)}
-    with torch.no_grad():
-        said = {tuple(net(batch)[0].flatten().tolist()) for _ in range(3)}
-    assert len(learned) > 1 and len(said) == 1
 
 
 @pytest.mark.parametrize("kind", ["hstu", "transformer", "longer"])
