@@ -132,6 +132,9 @@ class Learner:
             mass = late_mass(main.detach(), labels, late)
             labels = labels * mass
         loss = objective(main, aux, labels, signals, self.distill, alpha, self.own, self.teacher, mass, rows)
+        for said in self.network.between():
+            own_loss = objective(said, None, labels, signals, None, 0.0, self.own, self.teacher, mass)
+            loss = loss + self.network.auxiliary * own_loss
         if self.adapter is not None and self.distill and self.distill.adapter:
             second = self.adapter.learn(signals, labels)
             head = self.network.adapted_head(hidden, scale)

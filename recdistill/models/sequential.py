@@ -31,15 +31,16 @@ __all__ = ["HSTU", "Longer", "SequenceBackbone", "TokenMixerModel", "Transformer
 
 Precision = Literal["float32", "bfloat16"]
 Transducers = Annotated[Sequence[Actions], Field(min_length=1)]
+Weight = Annotated[float, Field(ge=0)]
 Expand = Annotated[float, Field(gt=0, le=64)]
 DIRECT = 2  # dot products that reach the output directly
 
 
 def pull(length: Tensor) -> Tensor:
-    """Return [B], what the mean dot product with `length` events (int64 [B]) counts: their sum's deviation, if they were independent,
-    so that it stays in reach at 20,000 events.
+    """Return float32 [B], what the mean dot product with `length` events (int64 [B]) counts: more of a longer history, but 5 of 200
+    events and 10 of 20,000, where a sum would grow with their number and drown whatever stands beside it.
     """
-    return length.to(torch.float32).sqrt()
+    return torch.log1p(length.to(torch.float32))
 
 
 class SequenceBackbone(nn.Module):
@@ -149,18 +150,28 @@ class TokenMixerModel(SequenceBackbone):
     """Token mixing over candidate, side features and the state that LONGER's part makes of the history: Rec-Distill's teacher.
 
     layers, merge, queries: see LongerStack; mixer_width, mixer_heads, mixer_layers, tokens, expand, variant, experts, active:
-    see TokenMixer.
+    see TokenMixer. auxiliary: weight of the labels' loss on logits of the states between blocks; 0: none. See Towers.
     """
+
+    body: TokenMixer
 
     def __init__(self, width: int, *, fields: int, slots: int, actions: int, length: int, layers: Few = 1, heads: Few = 1, merge: Few = 4,
                  queries: Count = 32, tokens: Few = 8, mixer_width: Width = 64, mixer_layers: Few = 2, mixer_heads: Few | None = None,
                  expand: Expand = 2.0, variant: Variant = "tokenmixer-large", experts: Number = 0, active: Few = 1,
-                 precision: Precision = "float32", context_width: Width = 8, tables: TableOptions) -> None:  # fmt: skip
+                 auxiliary: Weight = 0.0, precision: Precision = "float32", context_width: Width = 8,
+                 tables: TableOptions) -> None:  # fmt: skip
         inputs = Inputs(width, fields, slots, actions, context_width, tables)
         stack = LongerStack(width, heads, length, layers, merge, queries)
         body = TokenMixer(_mixed(inputs, [stack]), tokens=tokens, width=mixer_width, layers=mixer_layers,
-                          heads=mixer_heads, expand=expand, variant=variant, experts=experts, active=active)  # fmt: skip
+                          heads=mixer_heads, expand=expand, variant=variant, experts=experts, active=active,
+                          between=auxiliary > 0)  # fmt: skip
         super().__init__(inputs, [stack], body, precision=precision)
+        self.auxiliary = auxiliary
+
+    def taken(self) -> list[Tensor]:
+        """Return the states [B, mixer_width] between blocks of the last pass that learned, and forget them."""
+        states, self.body.passed = self.body.passed, []
+        return states
 
 
 def _mixed(inputs: Inputs, encoders: Sequence[nn.Module]) -> int:

@@ -130,11 +130,12 @@ class TokenMixer(nn.Module):
     """Features [B, inputs] made into `tokens` of `width`, through `layers` blocks, averaged: [B, output_width = width].
 
     tokenmixer-large: one more token that sums up all of them, and what went into every second block is added behind it. experts,
-    active: see SparseSwiGLU; 0: none.
+    active: see SparseSwiGLU; 0: none. between: whether to keep, while something is learned, what stands behind those blocks, the
+    last one apart: [B, width] each, in `passed` until they are taken.
     """
 
     def __init__(self, inputs: int, *, tokens: int, width: int, layers: int, heads: int | None = None, expand: float = 2.0,
-                 variant: Variant = "tokenmixer-large", experts: int = 0, active: int = 1) -> None:  # fmt: skip
+                 variant: Variant = "tokenmixer-large", experts: int = 0, active: int = 1, between: bool = False) -> None:  # fmt: skip
         super().__init__()
         heads = tokens if heads is None else heads
         if variant not in ("rankmixer", "tokenmixer-large"):
@@ -147,6 +148,9 @@ class TokenMixer(nn.Module):
             raise UserError(f"token-mixer: mixer_width {width} is not a multiple of mixer_heads {heads}; change one of them")
         if variant == "rankmixer" and heads != tokens:
             raise UserError(f"token-mixer: rankmixer has as many heads as tokens; leave mixer_heads out, or make it {tokens}")
+        if between and (variant == "rankmixer" or layers < 3):
+            raise UserError("token-mixer: auxiliary losses stand between blocks of tokenmixer-large, at least 3; raise mixer_layers")
+        self.between, self.passed = between * ((layers - 1) // 2), list[Tensor]()
         self.tokens, self.width, self.output_width, self.large = tokens, width, width, variant == "tokenmixer-large"
         self.enter = nn.Linear(inputs, (tokens - self.large) * width)
         self.summary = nn.Linear(inputs, width) if self.large else None
@@ -161,9 +165,11 @@ class TokenMixer(nn.Module):
         if self.summary is not None:
             parts = torch.cat([self.summary(x), parts], 1)
         x = parts.view(len(x), self.tokens, self.width).transpose(0, 1)
-        earlier = x
+        earlier, self.passed = x, []
         for number, layer in enumerate(self.layers):
             x = layer(x)
             if self.large and number % 2:
                 x, earlier = x + earlier, x
+                if len(self.passed) < self.between and torch.is_grad_enabled():
+                    self.passed.append(x.mean(0))
         return x.mean(0)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from recdistill.data.batch import Batch
 from recdistill.models.blocks import MLP, width_of
+from recdistill.models.sequential import TokenMixerModel
 
 __all__ = ["Layout", "StateReader", "Towers"]
 
@@ -47,7 +48,8 @@ class StateReader(nn.Module):
 class Towers(nn.Module):
     """A backbone with its heads: a backbone is any module that turns a `Batch` into [B, output_width].
 
-    Further towers are drawn last, so a raw and a distilled student of one torch seed start alike in all they share.
+    Further towers are drawn last, so a raw and a distilled student of one torch seed start alike in all they share. Where the backbone
+    is a TokenMixerModel with `auxiliary`, each state between its blocks has a linear head, for `between` alone: it is never served.
     UserError when neither the backbone nor the caller says how wide the backbone's output is.
     """
 
@@ -60,6 +62,9 @@ class Towers(nn.Module):
         self.aux = _tower(width, hidden, tasks) if layout == "decoupled" else None
         self.adapted = _tower(width, hidden, tasks) if adapted else None
         self.reader = StateReader(states, width) if states else None
+        mixer = backbone if isinstance(backbone, TokenMixerModel) else None
+        self.auxiliary = mixer.auxiliary if mixer else 0.0
+        self.extra = nn.ModuleList(nn.Linear(mixer.body.width, tasks) for _ in range(mixer.body.between)) if mixer else nn.ModuleList()
 
     def shared(self, batch: Batch) -> Tensor:
         """Return what the towers stand on, [B, output_width]: the backbone's output, and what the teacher's earlier states add."""
@@ -77,6 +82,15 @@ class Towers(nn.Module):
     def adapted_head(self, shared: Tensor, scale: float = 1.0) -> Tensor:
         """Return the logits [B, K] of the tower that hears the student adapter (ExFM, equation 7)."""
         return torch.as_tensor(self.adapted(_scaled(shared, scale)).cpu()) if self.adapted is not None else torch.zeros(0)
+
+    def between(self) -> list[Tensor]:
+        """Return the logits [B, K] of the states between the backbone's blocks as of the last `shared` that learned, once.
+
+        Their labels' loss counts `auxiliary` beside the towers' (TokenMixer-Large, 2602.06563); none where that is 0.
+        """
+        if not isinstance(self.backbone, TokenMixerModel):
+            return []
+        return [torch.as_tensor(head(state)) for head, state in zip(self.extra, self.backbone.taken(), strict=False)]
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Return (main, auxiliary or None), raw logits [B, K]."""

@@ -291,6 +291,7 @@ WRONG: list[tuple[Callable[[], nn.Module], str]] = [
     (lambda: make_net("hstu", transducers=[[5]]), "name action 5"), (lambda: make_net("hstu", columns_at="middle"), "'oldest' or 'newest'"),
     (lambda: HSTULayer(8, 2, 9, ["place"]), "not one of position, time"),
     (lambda: TransformerStack(6, 2, 9, 1), "even width"), (lambda: TransformerStack(8, 2, 9, 1, "gpt"), "not one of sasrec, llama"),  # type: ignore[arg-type]
+    (lambda: make_net("token-mixer", mixer_layers=2, auxiliary=0.1), "at least 3"),
     (lambda: LongerStack(8, 2, 9, merge=0), "at least 1"), (lambda: TokenMixer(4, tokens=4, width=8, layers=1, heads=3), "mixer_heads"),
     (lambda: TokenMixer(4, tokens=4, width=8, layers=1, heads=2, variant="rankmixer"), "as many heads as tokens"),
 ]  # fmt: skip

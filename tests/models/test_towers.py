@@ -41,6 +41,22 @@ def test_the_towers_share_the_backbone_and_nothing_else() -> None:
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in net.backbone.parameters())
 
 
+def test_states_between_blocks_have_heads_for_learning_alone() -> None:
+    net = make_net("token-mixer", tokens=4, mixer_width=16, mixer_layers=5, auxiliary=0.3)
+    plain, batch = make_net("token-mixer", tokens=4, mixer_width=16, mixer_layers=5), make_batch()
+    assert (net.auxiliary, len(net.extra), len(plain.extra)) == (0.3, 2, 0) and plain.between() == []
+    assert torch.equal(net(batch)[0], plain(batch)[0])  # what is served is not another
+    said = net.between()
+    assert [each.shape for each in said] == [(6, 1)] * 2 and not torch.equal(*said)
+    said[0].square().sum().backward()
+    reached = {name.split(".")[2] for name, p in net.backbone.named_parameters() if name.startswith("body.layers") and p.grad is not None}
+    assert reached == {"0", "1"}  # the first state stands behind the second block
+    assert net.between() == []  # given once
+    with torch.no_grad():
+        net(batch)
+    assert net.between() == []
+
+
 def test_parameters_are_counted() -> None:
     net = make_net("target-attention", width=8)
     assert sparse_parameters(net) == 0 and dense_parameters(net) == sum(p.numel() for p in net.parameters())
