@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from recdistill.config import TeacherConfig
+from recdistill.distill import label_loss
 from recdistill.errors import RecdistillError
 from recdistill.learn.learner import Learner
 from recdistill.learn.loop import Trainer
 from tests.learn.runs import ingested, same_bits, tiny, trainer
+from tests.models.samples import make_batch, make_net
 
 
 @pytest.fixture
@@ -67,3 +71,27 @@ def test_the_run_stops_there_and_keeps_its_last_checkpoint(ready: Trainer) -> No
         list(ready.run_to_end())
     assert ready.checkpoints.newest() == 0
     assert sum(len(rows) for rows in ready.predictions.of("teacher", columns=["sample_id"])) == 200
+
+
+def test_states_between_blocks_hear_the_labels_too() -> None:
+    """One step with `auxiliary` is a step on the sum of the losses: heads move, and what is said before it does not change."""
+    said, moved = [], []
+    for weight in (0.0, 0.5):
+        options: dict[str, Any] = {"tokens": 4, "mixer_width": 16, "mixer_layers": 3, "auxiliary": weight}
+        network, batch = make_net("token-mixer", **options), make_batch()
+        learner = Learner(network, TeacherConfig())
+        before = [head.weight.detach().clone() for head in network.extra]  # type: ignore[union-attr]
+        said.append(learner.learn(batch, torch.ones(len(batch), dtype=torch.bool)).logits)
+        moved.append([not torch.equal(one, head.weight) for one, head in zip(before, network.extra, strict=True)])  # type: ignore[union-attr]
+    assert torch.equal(*said) and moved == [[], [True]]
+    network, batch = make_net("token-mixer", tokens=4, mixer_width=16, mixer_layers=3, auxiliary=0.5), make_batch()
+    main, _ = network.heads(network.shared(batch))
+    (between,) = network.between()
+    loss = label_loss(main, batch.labels) + 0.5 * label_loss(between, batch.labels)
+    loss.backward()
+    expected = {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}
+    network = make_net("token-mixer", tokens=4, mixer_width=16, mixer_layers=3, auxiliary=0.5)
+    learner = Learner(network, TeacherConfig())
+    learner.learn(batch, torch.ones(len(batch), dtype=torch.bool))
+    for name, p in network.named_parameters():
+        torch.testing.assert_close(p.grad, expected.get(name))

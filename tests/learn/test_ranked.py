@@ -24,8 +24,9 @@ SCRIPT = Path(sys.executable).with_name("recdistill")
 KINDS = {
     "hstu": ("teacher.kind=hstu", "candidates.count=2", "teacher.epochs=0"),
     "target-attention": ("teacher.kind=target-attention", "teacher.replay=1", "teacher.epochs=1"),
-    "token-mixer": ("teacher.kind=token-mixer", "teacher.optimiser=rowwise-adagrad", "teacher.sampling.negative=0.5"),
-}
+    "token-mixer": ("teacher.kind=token-mixer", "teacher.optimiser=rowwise-adagrad", "teacher.sampling.negative=0.5",
+                    "teacher.options={mixer_layers: 3, auxiliary: 0.3}"),
+}  # fmt: skip
 
 
 def free_port() -> int:
