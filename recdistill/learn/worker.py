@@ -194,7 +194,6 @@ def train_ranked(folder: RunFolder, experiment: Experiment, job: Job, ranks: Ran
     """
     for what, there in (("a model that hears a teacher", job.hears), ("pretrain", job.config.pretrain is not None),
                         ("a fold", job.fold is not None), ("states", bool(experiment.states.width)),
-                        ("stochastic length", bool(job.config.options.get("stochastic"))),
                         ("activation dice", job.config.options.get("activation") == "dice")):  # fmt: skip
         if there:
             raise UserError(f"{job.name}: {what} is trained in one process; run recdistill train without torchrun")

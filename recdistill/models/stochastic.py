@@ -49,7 +49,7 @@ class StochasticLength(nn.Module):
 
     def forward(self, lengths: Tensor) -> Tensor:
         """Return int64 [R], how many events of each history to learn from; lengths int64 [R]."""
-        chances = torch.rand(len(lengths), device=lengths.device)
+        chances = torch.rand(len(lengths), device="cpu").to(lengths.device)  # by the host: the same wherever a model computes
         plain = kept_lengths(lengths, self.few, chances)
         if not self.balanced:
             return plain
