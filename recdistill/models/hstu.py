@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from recdistill.errors import UserError
 from recdistill.models.attend import attend, band_bias
+from recdistill.models.float8 import same_products
 from recdistill.models.relative import RelativeBias
 from recdistill.models.sequences import Sequences
 
@@ -133,7 +134,7 @@ class HSTUStack(nn.Module):
         for number, layer in enumerate(self.layers):
             at, events = at.newest(events, self.newest) if number == self.cut else (at, events)
             if self.recompute and torch.is_grad_enabled():
-                events, targets = checkpoint(layer, events, targets, at, use_reentrant=False)
+                events, targets = checkpoint(layer, events, targets, at, use_reentrant=False, context_fn=same_products)
             else:
                 events, targets = layer(events, targets, at)
         at, events = at.newest(events, self.newest) if len(self.layers) == self.cut else (at, events)

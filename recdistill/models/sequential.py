@@ -7,7 +7,7 @@ side features. `encode` and `mix` take plain tensors, so that a plan can count t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from typing import Annotated, Literal
 
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from recdistill.data.batch import Batch
 from recdistill.errors import UserError
 from recdistill.models.blocks import MLP, Inputs, width_of
+from recdistill.models.float8 import Float8, check_float8
 from recdistill.models.hstu import Columns, HSTUStack
 from recdistill.models.longer import LongerStack
 from recdistill.models.options import Actions, Count, Few, Number, Whole, Width, Widths
@@ -29,7 +30,7 @@ from recdistill.models.transformer import Block, Residual, TransformerStack
 
 __all__ = ["HSTU", "Longer", "SequenceBackbone", "TokenMixerModel", "Transformer"]
 
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["float32", "bfloat16", "float8"]
 Transducers = Annotated[Sequence[Actions], Field(min_length=1)]
 Weight = Annotated[float, Field(ge=0)]
 Expand = Annotated[float, Field(gt=0, le=64)]
@@ -45,25 +46,31 @@ def pull(length: Tensor) -> Tensor:
 
 class SequenceBackbone(nn.Module):
     """Inputs, encoders, body. encoders: each [R, L, D], [P, C, D] -> [P, C, its output_width]; actions: those each one hears,
-    None for all of them. precision: of the encoders' matrix products. stochastic: what draws the length to learn from. What is
-    said of a sample it learns from then knows as much of the history as was learned from.
+    None for all of them. precision: of the encoders' matrix products; float8: of their linear ones, where the GPU has it (float8.py),
+    and bfloat16 for the others. stochastic: what draws the length to learn from. What is said of a sample it learns from then knows
+    as much of the history as was learned from.
     """
 
     def __init__(self, inputs: Inputs, encoders: Sequence[nn.Module], body: nn.Module, actions: Sequence[Sequence[int]] | None = None,
                  precision: Precision = "float32", stochastic: StochasticLength | None = None) -> None:  # fmt: skip
         super().__init__()
         self.stochastic = stochastic
-        if precision not in ("float32", "bfloat16"):
-            raise UserError(f"precision {precision!r} is not one of float32, bfloat16")
+        if precision not in ("float32", "bfloat16", "float8"):
+            raise UserError(f"precision {precision!r} is not one of float32, bfloat16, float8")
         self.inputs, self.encoders, self.body = inputs, nn.ModuleList(encoders), body
         self.norms = nn.ModuleList(nn.LayerNorm(width_of(one)) for one in encoders)
         self.actions = None if actions is None else [torch.tensor(codes, device="cpu") for codes in actions]
-        self.short = precision == "bfloat16"
+        self.short, self.shortest = precision != "float32", precision == "float8"
         self.output_width = width_of(body) + DIRECT
 
     def encode(self, events: Tensor, targets: Tensor, at: Sequences) -> Tensor:
         """Return states [P, C, S] of targets [P, C, D] over their histories' events [R, L, D]."""
-        with torch.autocast(events.device.type, torch.bfloat16) if self.short else nullcontext():
+        with ExitStack() as products:
+            if self.short:
+                products.enter_context(torch.autocast(events.device.type, torch.bfloat16))
+            if self.short and self.shortest:
+                check_float8(events.device)
+                products.enter_context(Float8())
             found = [encoder(*self._heard(number, events, targets, at)) for number, encoder in enumerate(self.encoders)]
         return torch.cat([norm(state.float() if self.short else state) for norm, state in zip(self.norms, found, strict=True)], 2)
 
