@@ -85,8 +85,8 @@ class _Fused(torch.autograd.Function):
         reach = _reach(alive, block, rows // heads, n, query.device)
         table = query if bias is None else bias.contiguous()
         if rows and n and m:
-            grid = (rows * -(-n // sizes["QS"]),)
-            fused_kernels.forward[grid](query, key, value, table, reach, out, levels, **sizes)
+            with torch.cuda.device_of(query):  # type: ignore[no-untyped-call]
+                fused_kernels.forward[(rows * -(-n // sizes["QS"]),)](query, key, value, table, reach, out, levels, **sizes)
         ctx.save_for_backward(query, key, value, bias, reach, levels, *([out] if softmax else []))
         ctx.sizes = sizes
         return out
@@ -98,7 +98,8 @@ class _Fused(torch.autograd.Function):
         grad = grad.contiguous()
         means = (grad.float() * out[0].float()).sum(2) if out else levels
         given = query, key, value, query if bias is None else bias.contiguous(), reach, grad, levels, means
-        found = _gradients(given, bias, ctx.sizes)
+        with torch.cuda.device_of(query):  # type: ignore[no-untyped-call]
+            found = _gradients(given, bias, ctx.sizes)
         return (*found, None, None, None, None, None)
 
 
