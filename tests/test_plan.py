@@ -10,7 +10,9 @@ import pytest
 from recdistill.config import TeacherConfig, load_text
 from recdistill.errors import UserError
 from recdistill.learn import sizes, worker
+from recdistill.pipeline import train_stage
 from recdistill.plan import GIB, Machine, needs_of, plan, teacher_of
+from tests.learn.runs import ingested, tiny
 
 MACHINE = Machine(gpus=1, memory=80 * GIB, peak=1e15, share=0.4, network=5e10)
 
@@ -71,3 +73,17 @@ def test_a_run_refuses_a_teacher_that_this_machine_cannot_hold(monkeypatch: pyte
     worker.check_models(load_text("{name: x, data: {}, teacher: {preset: 1b}}"), trains=False)  # other machines may
     with pytest.raises(UserError, match="teacher: its .* need .* GiB to learn, 4.0 are free here; the largest preset that fits is 100m"):
         worker.check_models(load_text("{name: x, data: {}, teacher: {preset: 1b}}"))
+
+
+def test_actions_are_held_against_the_log_once_it_is_there(tmp_path: Path) -> None:
+    """Before that nobody knows how many there are; then no model trains if one names an action that the log does not have."""
+    options = "{transducers: [[0], [5]]}"
+    plan(teacher_of(write(tmp_path, f"{{kind: hstu, options: {options}}}"), None, None), MACHINE, 1e9, 1e7)
+    with pytest.raises(UserError, match="name action 255; the log has 255"):
+        teacher = teacher_of(write(tmp_path, "{kind: hstu, options: {transducers: [[255]]}}"), None, None)
+        plan(teacher, MACHINE, 1e9, 1e7)
+    experiment = tiny("students.light.kind=hstu", f"students.light.options={options}")
+    folder = ingested(tmp_path / "run", experiment)
+    with pytest.raises(UserError, match="name action 5; the log has 2"):
+        train_stage(folder, experiment, None)
+    assert not any((folder.root / "models").rglob("*.safetensors"))
