@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from recdistill.config import Experiment, StudentConfig
+from recdistill.config import Experiment, ModelConfig, StudentConfig
 from recdistill.data import BatchBuilder, SampleStore
 from recdistill.data.candidates import Candidates
 from recdistill.data.domain import rows_of_domain
@@ -41,7 +41,9 @@ from recdistill.learn.pretrain import able
 from recdistill.learn.sizes import MOST_ACTIONS, backbone_of, check_fits
 from recdistill.models import Towers, dense_parameters
 from recdistill.models.device import device_of, place
+from recdistill.models.float8 import check_float8
 from recdistill.models.ranks import ALONE, Dense, InFull, Ranks
+from recdistill.models.sequential import SequenceBackbone
 from recdistill.models.sharded import spread_tables
 from recdistill.tables import EventLog, EventSchema, PredictionLog
 
@@ -62,12 +64,22 @@ def check_models(experiment: Experiment, trains: bool = True) -> None:
              **{f"students.{name}": config for name, config in experiment.students.items()}}  # fmt: skip
     for name, config in named.items():
         device = device_of(config.device) if trains else None
-        with torch.device("meta"):
-            backbone = backbone_of(config, 0, fields=1, slots=1, actions=MOST_ACTIONS)
+        backbone = _unallocated(name, config)
         if config.pretrain and not able(backbone):
             raise UserError(f"{name}.pretrain: is for kinds hstu, without transducers, and transformer")
+        if device is not None and isinstance(backbone, SequenceBackbone) and backbone.shortest:
+            check_float8(device)
         if device is not None:
             check_fits(name, dense_parameters(backbone), device)
+
+
+def _unallocated(name: str, config: ModelConfig) -> nn.Module:
+    """Return a model's backbone on the meta device; UserError, beginning with its name, when it cannot be built."""
+    try:
+        with torch.device("meta"):
+            return backbone_of(config, 0, fields=1, slots=1, actions=MOST_ACTIONS)
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from None
 
 
 def check_names(folder: RunFolder, experiment: Experiment) -> None:

@@ -69,6 +69,12 @@ def test_a_model_for_cuda_where_there_is_none_is_refused_before_anything_is_read
         check_models(experiment)
 
 
+def test_float8_on_the_cpu_is_refused_before_anything_is_read() -> None:
+    experiment = load_text("{name: short, data: {}, teacher: {kind: hstu, device: cpu, options: {precision: float8}}}", [], "short.yaml")
+    with pytest.raises(UserError, match="precision: float8 needs a GPU of compute capability 8.9"):
+        check_models(experiment)
+
+
 def test_auto_is_the_cpu_where_there_is_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert device_of("auto") == device_of("cpu") == torch.device("cpu")
