@@ -19,6 +19,7 @@ __all__ = ["GrowableTable", "Optimiser", "TableOptions", "initial_rows"]
 Optimiser = Literal["adam", "rowwise-adagrad"]
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 SMALLEST = 1024  # rows of a new table
+WIDE = 24  # floats
 STATE = ("weight", "first", "second", "steps")
 
 
@@ -52,6 +53,14 @@ def initial_rows(seed: int, name: str, rows: Tensor, width: int, std: float) -> 
 def _zeros(*shape: int, dtype: Any = np.float32) -> Tensor:
     """Return zeros whose pages the system allocates when first written (torch.zeros would write them all)."""
     return torch.from_numpy(np.zeros(shape, dtype))
+
+
+def _put(into: Tensor, rows: Tensor, values: Tensor) -> None:
+    """Write `values` [n, D] to distinct `rows` of `into`: numpy copies wide rows faster, torch's index_copy_ narrow ones."""
+    if values.shape[1] < WIDE:
+        into.index_copy_(0, rows, values)
+    else:
+        into.numpy()[rows.numpy()] = values.numpy()
 
 
 class GrowableTable(nn.Module):
@@ -92,7 +101,7 @@ class GrowableTable(nn.Module):
         """Make room for `rows` and draw the ones met for the first time."""
         if len(rows) and int(rows.max()) >= len(self._ready):
             self._grow(int(rows.max()) + 1)
-        ready = self._ready[rows]
+        ready = self._ready.index_select(0, rows)
         if not ready.all():
             fresh = rows[~ready]
             self._weight[fresh] = self._first_values(fresh)
@@ -165,7 +174,7 @@ class GrowableTable(nn.Module):
         steps = self._steps.index_select(0, rows) + 1
         self._steps.index_copy_(0, rows, steps)
         update = self._adam if self.optimiser == "adam" else self._rowwise_adagrad
-        self._weight.index_copy_(0, rows, update(rows, weight, gradient, steps))
+        _put(self._weight, rows, update(rows, weight, gradient, steps))
 
     def _summed(self, live: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
         """Return (rows, weight, gradient) with each row once, padding first; O(ids), no sort."""
@@ -183,8 +192,8 @@ class GrowableTable(nn.Module):
         """Lazy Adam: a row's moments decay, and its bias is corrected, by the steps that touched that row."""
         first = self._first.index_select(0, rows).lerp_(gradient, 1 - BETA1)
         second = self._second.index_select(0, rows).mul_(BETA2).addcmul_(gradient, gradient, value=1 - BETA2)
-        self._first.index_copy_(0, rows, first)
-        self._second.index_copy_(0, rows, second)
+        _put(self._first, rows, first)
+        _put(self._second, rows, second)
         scale, epsilon = (of.index_select(0, steps)[:, None] for of in self._corrections(steps))
         return second.sqrt_().add_(epsilon).reciprocal_().mul_(first).mul_(scale).add_(weight)
 
@@ -203,9 +212,11 @@ class GrowableTable(nn.Module):
 
     def _rowwise_adagrad(self, rows: Tensor, weight: Tensor, gradient: Tensor, steps: Tensor) -> Tensor:
         """Adagrad with one accumulator per row: the mean square of its gradient (torchrec's row-wise Adagrad)."""
-        second = self._second.index_select(0, rows) + gradient.square().mean(1, keepdim=True)
+        work = gradient.square()
+        second = self._second.index_select(0, rows) + work.mean(1, keepdim=True)
         self._second.index_copy_(0, rows, second)
-        return weight - self.rate * gradient / (second.sqrt() + EPSILON)
+        torch.mul(gradient, self.rate, out=work).div_(second.sqrt_().add_(EPSILON))
+        return torch.sub(weight, work, out=work)
 
     def state(self) -> dict[str, Tensor]:
         """Return a copy of the rows that have learned or are frozen: `rows` int64 [n], their weights and optimiser state."""
