@@ -11,7 +11,7 @@ VARIABLE = "RECDISTILL_KILL_POINT"  # NAME or NAME:COUNT: the process kills itse
 KILL_POINTS = (
     "ingest.fetched", "ingest.dead", "ingest.behaviors", "ingest.outcomes", "ingest.events",
     "table.files", "table.commit", "compact.files", "compact.cut",
-    "model.predicted", "model.recorded", "step.learned", "checkpoint.written", "checkpoint.published",
+    "model.predicted", "model.recorded", "step.learned", "checkpoint.share", "checkpoint.written", "checkpoint.published",
     "gate.judged", "gate.recorded",
 )  # fmt: skip
 _reached = dict.fromkeys(KILL_POINTS, 0)

@@ -171,7 +171,7 @@ def ranked_stage(root: Path, model: str | None, sharded: bool) -> None:
         raise UserError(f"--model {model}: ranks train one model of {folder.root}; name one of {', '.join(every)}")
     with joined() as ranks, folder.held() if ranks.first else nullcontext(), _bars() as show:
         ranks.wait()  # nobody looks before the first one holds the folder
-        if worker.finished(folder, every[model], rows):
+        if worker.finished(folder, every[model], rows, ranks):
             return _say(f"training: nothing to do, {model} is already trained") if ranks.first else None
         for at in worker.train_ranked(folder, experiment, every[model], ranks, sharded):
             if ranks.first:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
@@ -15,6 +14,7 @@ from recdistill.errors import UserError
 from recdistill.learn.sizes import DENSE_BYTES, MOST_ACTIONS, countable
 from recdistill.models import table_modules
 from recdistill.models.cost import Cost, cost_of
+from recdistill.models.groups import gathered
 from recdistill.pipeline import console
 
 __all__ = ["Machine", "Needs", "needs_of", "plan", "teacher_of"]
@@ -40,11 +40,13 @@ class Machine:
 class Needs:
     """Of one rank, in bytes, but rows (per second, all ranks) and days; fully sharded dense part, row-sharded tables.
 
+    batch: its rows of a step, at most, for ranks share out the step's. gathered: the largest layer, the next, and what is in none.
     moved: over the network per step, weights gathered twice and gradients scattered once, embedding rows there and back.
     computing, moving: seconds of a step, which overlap: the longer one decides.
     """
 
     cost: Cost
+    batch: int
     weights: float
     gathered: float
     activations: float
@@ -66,23 +68,17 @@ def needs_of(config: ModelConfig, machine: Machine, rows: float, ids: float) -> 
     """Return what a model needs on `machine` to learn a log of `rows` samples over `ids` distinct ids, a history per sample."""
     backbone = countable(config, FIELDS, LISTS, MOST_ACTIONS)
     cost, ranks = cost_of(backbone, config.history), machine.gpus
-    largest = max(sum(p.numel() for p in part.parameters()) for part in _layers(backbone))
+    batch, (outside, largest) = -(-config.batch // ranks), gathered(backbone)
     width = sum(table.width for table in table_modules(backbone)) / len(table_modules(backbone))
-    distinct = config.batch * min(config.history + FIELDS + 2, ids)
+    distinct = batch * min(config.history + FIELDS + 2, ids)
     moved = (ranks - 1) / ranks * 4 * (3 * cost.dense + 2 * distinct * config.width)
-    computing, moving = config.batch * cost.step / (machine.peak * machine.share), moved / machine.network
-    speed = ranks * config.batch / max(computing, moving)
+    computing, moving = batch * cost.step / (machine.peak * machine.share), moved / machine.network
+    speed = config.batch / max(computing, moving)
     return Needs(
-        cost=cost, weights=DENSE_BYTES * cost.dense / ranks, gathered=0.0 if ranks == 1 else 2 * 4 * largest,
-        activations=config.batch * cost.kept, tables=ROW * 4 * ids * width / ranks, moved=moved,
+        cost=cost, batch=batch, weights=DENSE_BYTES * cost.dense / ranks, gathered=0.0 if ranks == 1 else 4 * (outside + 2 * largest),
+        activations=batch * cost.kept, tables=ROW * 4 * ids * width / ranks, moved=moved,
         computing=computing, moving=moving, rows=speed, arriving=speed * EVENT * config.history, days=rows / speed / 86_400,
     )  # fmt: skip
-
-
-def _layers(backbone: torch.nn.Module) -> list[torch.nn.Module]:
-    """Return the parts that would be gathered one at a time."""
-    lists = [part for part in backbone.modules() if isinstance(part, torch.nn.ModuleList)]
-    return [layer for part in lists for layer in part] or [backbone]
 
 
 def teacher_of(config: Path | None, preset: str | None, assignments: list[str] | None) -> TeacherConfig:
@@ -115,15 +111,15 @@ def _fits(machine: Machine, rows: float, ids: float) -> str:
 
 
 def _table(teacher: TeacherConfig, needs: Needs, machine: Machine, rows: float, ids: float) -> Table:
-    title = (f"{teacher.kind}, width {teacher.width}, {teacher.history:,} events, {teacher.batch} rows per step on each of {machine.gpus} "
-             f"x {machine.peak / 1e12:,.0f} TFLOP/s at {machine.share:.0%}")  # fmt: skip
+    title = (f"{teacher.kind}, width {teacher.width}, {teacher.history:,} events, {teacher.batch:,} rows a step, {needs.batch:,} on each "
+             f"of {machine.gpus:,} x {machine.peak / 1e12:,.0f} TFLOP/s at {machine.share:.0%}")  # fmt: skip
     table = Table("what", "amount", title=title, box=SIMPLE_HEAD, title_justify="left")
     for what, amount in (
         ("dense parameters", f"{needs.cost.dense:,}"),
         ("FLOPs per row, forward", f"{needs.cost.forward:,}"),
         ("FLOPs per row, a step", f"{needs.cost.step:,}"),
         ("GiB per rank: weights, gradients, Adam", f"{needs.weights / GIB:,.2f}"),
-        ("  gathered layers, this one and the next", f"{needs.gathered / GIB:,.2f}"),
+        ("  gathered: a layer, the next, what is in none", f"{needs.gathered / GIB:,.2f}"),
         ("  kept for the backward pass", f"{needs.activations / GIB:,.2f}"),
         (f"  embedding rows and Adam, {ids:,.0f} ids", f"{needs.tables / GIB:,.2f}"),
         ("  together", f"{needs.memory / GIB:,.2f} of {machine.memory / GIB:,.0f}"),

@@ -43,7 +43,9 @@ def test_weights_are_shared_by_ranks_and_the_slower_of_computing_and_moving_deci
     one, many = (needs_of(config, replace(MACHINE, gpus=gpus), 1e9, 1e7) for gpus in (1, 16))
     assert many.weights == pytest.approx(one.weights / 16) and one.moving == 0 and one.gathered == 0
     assert one.rows == pytest.approx(config.batch / one.computing)
-    assert many.rows == pytest.approx(16 * config.batch / max(many.computing, many.moving))
+    assert many.rows == pytest.approx(config.batch / max(many.computing, many.moving))
+    assert many.batch == config.batch / 16 and many.computing == pytest.approx(one.computing / 16)  # a step's rows are shared out
+    assert needs_of(config, replace(MACHINE, gpus=3), 1e9, 1e7).batch == 86  # of 256: somebody takes the odd one
     assert one.days == pytest.approx(1e9 / one.rows / 86_400)
 
 

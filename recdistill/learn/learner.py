@@ -31,7 +31,7 @@ from recdistill.distill import (
 )
 from recdistill.errors import RecdistillError, UserError, did_you_mean
 from recdistill.models import GrowableTable, Towers, table_modules
-from recdistill.models.ranks import IN_FULL, Dense
+from recdistill.models.ranks import IN_FULL, Dense, Rows
 
 __all__ = ["Learner", "StepResult", "fixed_weight"]
 
@@ -187,11 +187,15 @@ class Learner:
             )
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return everything that the next step depends on, as (flat tensors, JSON values)."""
-        tensors = {name: value.cpu() for name, value in self.dense.whole(state_of(self.network, self.optimiser)).items()}
+        """Return everything that the next step depends on, as (flat tensors, JSON values).
+
+        Of several ranks each gives a share; tensors of one name, rows upon rows in order of the ranks, are those of one process.
+        """
+        tensors = {name: value.cpu() for name, value in self.dense.mine(state_of(self.network, self.optimiser)).items()}
         for at, table in enumerate(self.tables):
             tensors |= {f"table/{at}/{key}": value for key, value in table.state().items()}
-        tensors["random"] = torch.get_rng_state()
+        if self.dense.ranks.first:
+            tensors["random"] = torch.get_rng_state()
         state: dict[str, Any] = {"steps": self.steps}
         state |= {"auto": self.auto.state_dict()} if self.auto else {}
         state |= {"gate": self.gate.state_dict()} if self.gate else {}
@@ -200,20 +204,20 @@ class Learner:
             tensors |= {f"{name}/{key}": value for key, value in values.items()}
         return tensors, state
 
-    def restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-        """Take up the state that `state()` gave."""
+    def restore(self, tensors: Mapping[str, Rows], state: dict[str, Any]) -> None:
+        """Take up the state that `state()` gave, of all ranks together; of the tensors only what this rank keeps is read."""
         take_up(self.network, self.optimiser, self.dense.shares(self.network, tensors))
         for at, table in enumerate(self.tables):
             prefix = f"table/{at}/"
             table.load_state({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
-        torch.set_rng_state(tensors["random"])
+        torch.set_rng_state(tensors["random"][...])
         self.steps = int(state["steps"])
         if self.auto:
             self.auto.load_state_dict(state["auto"])
         if self.gate:
             self.gate.load_state_dict(state["gate"])
         for name, part in self._parts():
-            part.restore({k.removeprefix(f"{name}/"): v for k, v in tensors.items() if k.startswith(f"{name}/")}, state[name])
+            part.restore({k.removeprefix(f"{name}/"): v[...] for k, v in tensors.items() if k.startswith(f"{name}/")}, state[name])
 
     def _parts(self) -> Iterator[tuple[str, Adapter | Compressor]]:
         """Yield what learns beside the network, with an optimiser of its own."""

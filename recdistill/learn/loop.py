@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -38,11 +38,15 @@ __all__ = ["REPORT_EVERY", "Progress", "Totals", "Trainer", "resumed"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 REPORT_EVERY = 50  # steps between two progress reports
+SAID = ("rows", "logloss", "positives", "labels", "signals")  # of Totals, what ranks sum up each for itself
 
 
 @dataclass
 class Totals:
-    """Running sums over the recorded rows, from the start of the run; seconds count learning only."""
+    """Running sums over the recorded rows, from the start of the run; seconds count learning only.
+
+    Of several ranks each sums up what it said itself, the first one also what was said before the run was taken up.
+    """
 
     rows: int = 0
     steps: int = 0
@@ -63,6 +67,17 @@ class Totals:
         self.labels += float(len(y))
         self.positives += float(y.sum())
         self.logloss += float(torch.nn.functional.binary_cross_entropy_with_logits(z, y, reduction="sum"))
+
+    def together(self, ranks: Ranks) -> Totals:
+        """Return the whole job's; a call of all ranks together."""
+        sums = torch.tensor([float(getattr(self, name)) for name in SAID], dtype=torch.float64)
+        ranks.sum_in_place([sums])
+        rows, *others = sums.tolist()
+        return replace(self, rows=int(rows), **dict(zip(SAID[1:], others, strict=True)))
+
+    def of_rank(self, ranks: Ranks) -> Totals:
+        """Return what a rank goes on with from the whole job's."""
+        return self if ranks.first else replace(self, **dict.fromkeys(SAID, 0))
 
     def progress(self, plan: Plan, hears: bool) -> Progress:
         """Return how far a model is in its plan; hears: whether it learns from a teacher."""
@@ -96,12 +111,12 @@ class Progress:
 
 def resumed(learner: Learner, checkpoints: Checkpoints) -> tuple[Totals, int]:
     """Take up the newest checkpoint, if there is one; return the totals so far and the block to go on with."""
-    latest = checkpoints.latest()
-    if latest is None:
+    block = checkpoints.newest()
+    if block is None:
         return Totals(), 0
-    block, checkpoint = latest
-    learner.restore(checkpoint.tensors, checkpoint.state["learner"])
-    return Totals(**checkpoint.state["totals"]), block + 1
+    state = checkpoints.state(block)
+    learner.restore(checkpoints.stored(block), state["learner"])
+    return Totals(**state["totals"]).of_rank(checkpoints.ranks), block + 1
 
 
 @dataclass(frozen=True)
@@ -110,7 +125,7 @@ class Trainer:
 
     candidates: those that it is asked about too, None for none. only: bool [N], which samples it learns from, None for all.
     pretrain: how it is pre-trained, once, before the first block that begins at or after that share of the log.
-    ranks: the processes that share every step's rows, each with a trainer like this one; the first of them writes.
+    ranks: the processes that share every step's rows, each with a trainer like this one; the first of them records what all say.
     """
 
     model: str
@@ -138,8 +153,8 @@ class Trainer:
 
     def totals(self) -> Totals:
         """Return the totals of the last checkpoint."""
-        latest = self.checkpoints.latest()
-        return Totals(**latest[1].state["totals"]) if latest else Totals()
+        block = self.checkpoints.newest()
+        return Totals() if block is None else Totals(**self.checkpoints.state(block)["totals"])
 
     def _block(self, block: int, totals: Totals) -> Iterator[Progress]:
         low, high = self.plan.span(block)
@@ -161,7 +176,7 @@ class Trainer:
                 if result.state is not None:
                     channels[STATE][part] = result.state[said]
                 totals.say(self.store.labels[step.rows[mine], 0], result.logits[said, 0] - self.learner.shift)
-                totals.signals += result.coverage * len(step.rows)
+                totals.signals += result.coverage * (mine.stop - mine.start)
             totals.steps, totals.learned = totals.steps + 1, totals.learned + len(step.rows)
             totals.waiting += waited - clock
             totals.seconds += time.perf_counter() - clock
@@ -194,7 +209,7 @@ class Trainer:
         return int((~np.isnan(self.store.labels[rows]) & keep[:, None]).sum())
 
     def _progress(self, totals: Totals) -> Progress:
-        return totals.progress(self.plan, self.builder.signals is not None)
+        return totals.together(self.ranks).progress(self.plan, self.builder.signals is not None)
 
     def _channels(self, rows: int) -> dict[str, Array]:
         """Return room for what is said besides logits, as far as this model says it."""
@@ -212,8 +227,6 @@ class Trainer:
 
     def _publish(self, block: int, totals: Totals) -> None:
         tensors, state = self.learner.state()
-        if self.ranks.first:
-            self.checkpoints.publish(block, Checkpoint(tensors, {
-                "block": block, "run": self.run, "learner": state, "totals": vars(totals), "metadata": self.metadata,
-            }))  # fmt: skip
-        self.ranks.wait()
+        self.checkpoints.publish(block, Checkpoint(tensors, {
+            "block": block, "run": self.run, "learner": state, "totals": vars(totals.together(self.ranks)), "metadata": self.metadata,
+        }))  # fmt: skip

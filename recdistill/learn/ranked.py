@@ -1,7 +1,7 @@
-"""One model trained by several processes (torchrun): rows of every step are shared out, tables are spread, the first rank writes.
+"""One model trained by several processes (torchrun): rows of every step are shared out, tables are spread, the first rank records.
 
-What it writes is what one process would have written, but for the order in which numbers are added up: the same tables, the
-same checkpoints, from which any number of ranks may go on.
+What it records is what one process would have, but for the order in which numbers are added up. Of a checkpoint every rank writes
+its share; any number of ranks may go on from it, and one process too.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 
+import torch
 import torch.distributed as dist
 
 from recdistill.errors import RecdistillError, UserError
@@ -46,7 +47,7 @@ def joined() -> Iterator[Ranks]:
     timeout = timedelta(seconds=_number("RECDISTILL_RANK_TIMEOUT", TIMEOUT))
     ranks = Ranks(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
     try:
-        dist.init_process_group("gloo", timeout=timeout)
+        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=timeout)
         yield ranks
         ranks.wait()
     except (RuntimeError, dist.DistError) as lost:

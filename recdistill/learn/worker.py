@@ -8,7 +8,7 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext
@@ -42,7 +42,7 @@ from recdistill.learn.sizes import MOST_ACTIONS, backbone_of, check_fits
 from recdistill.models import Towers, dense_parameters
 from recdistill.models.device import device_of, place
 from recdistill.models.float8 import check_float8
-from recdistill.models.ranks import ALONE, Dense, InFull, Ranks
+from recdistill.models.ranks import ALONE, Dense, InFull, Ranks, Rows
 from recdistill.models.sequential import SequenceBackbone
 from recdistill.models.sharded import spread_tables
 from recdistill.tables import EventLog, EventSchema, PredictionLog
@@ -114,20 +114,23 @@ def learner_of(folder: RunFolder, job: Job, labels: Array, actions: int,
     learned = learned_rates(schema, labels, job)
     own = [KeepRates(*learned[task]) for task in schema.tasks]
     slicer = Slicer.of(job.distill.gate.by if job.distill else None, schema)
-    network = build_network(job, schema, actions, states)
-    spread_tables(network, ranks)
-    place(network, device_of(job.config.device))
-    dense = _spread(network, ranks) if sharded else InFull(ranks)
-    learner = Learner(network, job.config, job.distill, own, teacher or own, schema.tasks, slicer, dense)
+    device = device_of(job.config.device)
+    dense = _sharded(ranks, device) if sharded else InFull(ranks)
+
+    def make() -> Towers:
+        network = build_network(job, schema, actions, states)
+        spread_tables(network, ranks)
+        place(network, device)
+        return network
+
+    learner = Learner(dense.built(make), job.config, job.distill, own, teacher or own, schema.tasks, slicer, dense)
     return learner, {"config": job.run, "keep_rates": json.dumps(learned)}
 
 
-def _spread(network: nn.Module, ranks: Ranks) -> Dense:
+def _sharded(ranks: Ranks, device: torch.device) -> Dense:
     from recdistill.models.dense_shards import Sharded  # which takes a third of a second to import
 
-    shards = Sharded(ranks)
-    shards.spread(network)
-    return shards
+    return Sharded(ranks, device)
 
 
 def learned_rates(schema: EventSchema, labels: Array, job: Job) -> dict[str, tuple[float, float]]:
@@ -149,7 +152,7 @@ def trainer_of(folder: RunFolder, experiment: Experiment, job: Job, ranks: Ranks
     if job.name == TEACHER and experiment.states.width:
         states = experiment.states
         learner.compressor = Compressor(learner.network.output_width, states.width, states.bits, states.rate, states.learn_rows)
-    checkpoints = Checkpoints(folder.model(job.name))
+    checkpoints = Checkpoints(folder.model(job.name), ranks=ranks)
     if job.fold is not None:
         return FoldTrainer(job.fold, folds_of(store, early, experiment.crossfit), learner, store,
                            BatchBuilder(store, job.config.history), _plan(job, early), predictions, checkpoints, job.writer,
@@ -168,33 +171,35 @@ def _plan(job: Job, rows: int, times: Array | None = None) -> Plan:
     return Plan.of(job.config, rows, job.block_rows, job.seed, times)
 
 
-def finished(folder: RunFolder, job: Job, rows: int) -> bool:
-    """Return whether the job's last block has its checkpoint, undamaged."""
-    return Checkpoints(folder.model(job.name)).newest() == _plan(job, rows).blocks - 1
+def finished(folder: RunFolder, job: Job, rows: int, ranks: Ranks = ALONE) -> bool:
+    """Return whether the job's last block has its checkpoint, undamaged; of several ranks, which share the reading, all ask together."""
+    return Checkpoints(folder.model(job.name), ranks=ranks).newest() == _plan(job, rows).blocks - 1
 
 
-def parameters(tensors: dict[str, torch.Tensor]) -> tuple[int, int]:
-    """Return (dense parameters, embedding parameters that learned) of a checkpoint's tensors."""
-    dense = sum(value.numel() for name, value in tensors.items() if name.startswith("network/"))
-    sparse = sum(value.numel() for name, value in tensors.items() if name.startswith("table/") and name.endswith("/weight"))
+def parameters(tensors: Mapping[str, Rows]) -> tuple[int, int]:
+    """Return (dense parameters, embedding parameters that learned) of a checkpoint's tensors, of which none is read."""
+    dense = sum(value.shape.numel() for name, value in tensors.items() if name.startswith("network/"))
+    sparse = sum(value.shape.numel() for name, value in tensors.items() if name.startswith("table/") and name.endswith("/weight"))
     return dense, sparse
 
 
 def facts_of(folder: RunFolder, job: Job) -> tuple[int, int, float, float]:
     """Return (dense parameters, embedding parameters, rows/s, coverage) of a trained job from its checkpoint."""
-    latest = Checkpoints(folder.model(job.name)).latest()
-    if latest is None:
+    checkpoints = Checkpoints(folder.model(job.name))
+    block = checkpoints.newest()
+    if block is None:
         raise UserError(f"{job.name}: not trained yet")
-    totals = Totals(**latest[1].state["totals"])
-    return *parameters(latest[1].tensors), totals.rows / max(totals.seconds, 1e-9), totals.signals / max(totals.rows, 1)
+    totals = Totals(**checkpoints.state(block)["totals"])
+    return *parameters(checkpoints.stored(block)), totals.rows / max(totals.seconds, 1e-9), totals.signals / max(totals.rows, 1)
 
 
 def adapter_rows(folder: RunFolder, job: Job) -> int | None:
     """Return how many samples a trained student's adapter learned from, None for a model without one."""
     if job.distill is None or job.distill.adapter is None or not job.hears:
         return None
-    latest = Checkpoints(folder.model(job.name)).latest()
-    return None if latest is None else int(latest[1].state["learner"]["adapter"]["rows"])
+    checkpoints = Checkpoints(folder.model(job.name))
+    block = checkpoints.newest()
+    return None if block is None else int(checkpoints.state(block)["learner"]["adapter"]["rows"])
 
 
 def train_ranked(folder: RunFolder, experiment: Experiment, job: Job, ranks: Ranks, sharded: bool) -> Iterator[Progress]:
@@ -212,6 +217,8 @@ def train_ranked(folder: RunFolder, experiment: Experiment, job: Job, ranks: Ran
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
     with locked(folder.model(job.name) / "lock", f"{folder.model(job.name)}: another process still trains this model") if ranks.first \
             else nullcontext():  # fmt: skip
+        if ranks.first:
+            Checkpoints(folder.model(job.name)).clear()
         yield from trainer_of(folder, experiment, job, ranks, sharded).run_to_end()
 
 

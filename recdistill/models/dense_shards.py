@@ -4,39 +4,51 @@ and gets back its share of the gradients' sum.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor
+from torch.nn.modules.module import register_module_module_registration_hook
 
-from recdistill.models.ranks import Ranks
+from recdistill.models.groups import is_layer
+from recdistill.models.ranks import DENSE, Ranks, Rows
 
 __all__ = ["Sharded"]
 
 CALLED = ("last", "shared", "heads")  # what is called besides forward, and needs the gathered weights too
+Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
 class Sharded:
-    """Every rank holds a share of each parameter; `spread` makes it so."""
+    """Every rank holds a share of each parameter, on its device; `built` makes it so."""
 
     ranks: Ranks
+    device: torch.device
 
-    def spread(self, network: nn.Module) -> None:
-        """Spread the network's parameters, layer by layer; from then on backward adds the gradients up."""
-        mesh = init_device_mesh("cpu", (self.ranks.size,))
-        for part in (*reversed(_layers(network)), network):
-            fully_shard(part, mesh=mesh)
-        for part in network.modules():
-            if isinstance(part, FSDPModule):
-                part.set_force_sum_reduction_for_comms(True)
-                part.set_gradient_divide_factor(1.0)
-                for name in CALLED:
-                    if callable(getattr(part, name, None)):
-                        register_fsdp_forward_method(part, name)
+    def built(self, make: Callable[[], Network]) -> Network:
+        """Return what `make` makes, spread: of a layer only this rank's share is kept as soon as it stands in its list.
+
+        Every rank draws all weights, in one order, and so starts as one process would. From then on backward adds gradients up.
+        """
+        mesh = init_device_mesh(self.device.type, (self.ranks.size,))
+
+        def keep_share(parent: nn.Module, name: str, part: nn.Module | None) -> None:
+            if part is not None and is_layer(parent, name, part):
+                _spread(part, mesh)
+
+        hook = register_module_module_registration_hook(keep_share)
+        try:
+            network = make()
+        finally:
+            hook.remove()
+        _spread(network, mesh)
+        return network
 
     def add_up(self, network: nn.Module) -> None:
         """Do nothing: backward did it."""
@@ -45,33 +57,37 @@ class Sharded:
         """Return what this rank holds of a tensor."""
         return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
-    def whole(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the tensors of a state in full; a call of all ranks together."""
-        return {name: value.full_tensor() if isinstance(value, DTensor) else value for name, value in tensors.items()}
+    def mine(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return what this rank writes of a state: its shares, and on the first rank what is not spread."""
+        return {name: self.local(value) for name, value in tensors.items() if self.ranks.first or isinstance(value, DTensor)}
 
-    def shares(self, network: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return what this rank takes of a whole state of `network` and its optimiser."""
+    def shares(self, network: nn.Module, stored: Mapping[str, Rows]) -> dict[str, Tensor]:
+        """Return what this rank takes of a whole state of `network` and its optimiser; nothing else is read."""
         by_name = {f"network/{name}": parameter for name, parameter in network.named_parameters()}
         by_place = list(network.parameters())
         found = {}
-        for name, value in tensors.items():
-            place = name.split("/")[1] if name.startswith("optimiser/") else None
-            found[name] = _like(value, by_name.get(name) if place is None else by_place[int(place)])
+        for name, value in stored.items():
+            if name.startswith(DENSE):
+                place = name.split("/")[1] if name.startswith("optimiser/") else None
+                found[name] = self._share(value, by_name.get(name) if place is None else by_place[int(place)])
         return found
 
+    def _share(self, value: Rows, pattern: Tensor | None) -> Tensor:
+        """Return this rank's rows, spread as `pattern` is, or all of them where that one is whole, or of another shape."""
+        if not isinstance(pattern, DTensor) or value.shape != pattern.shape:
+            return value[...]
+        with torch.no_grad():
+            share = torch.empty_like(pattern, requires_grad=False)
+            self.local(share).copy_(value[self.ranks.chunk(len(pattern))])
+        return share
 
-def _like(value: Tensor, pattern: Tensor | None) -> Tensor:
-    """Return a whole value spread as `pattern` is, or as it is where that one is whole, or of another shape."""
-    if not isinstance(pattern, DTensor) or value.shape != pattern.shape:
-        return value
-    return torch.as_tensor(distribute_tensor(value, pattern.device_mesh, pattern.placements))
 
-
-def _layers(network: nn.Module) -> list[nn.Module]:
-    """Return the parts that are gathered one at a time, outer ones first: what stands in a list, and what closes a stack."""
-    found: list[nn.Module] = []
-    for parent in network.modules():
-        listed = isinstance(parent, nn.ModuleList)
-        inside = [child for name, child in parent.named_children() if listed or name == "closing"]
-        found += [part for part in inside if any(True for _ in part.children()) and part not in found]
-    return found
+def _spread(part: nn.Module, mesh: DeviceMesh) -> None:
+    """Spread the parameters of a part that are not spread yet."""
+    fully_shard(part, mesh=mesh)
+    if isinstance(part, FSDPModule):
+        part.set_force_sum_reduction_for_comms(True)
+        part.set_gradient_divide_factor(1.0)
+        for name in CALLED:
+            if callable(getattr(part, name, None)):
+                register_fsdp_forward_method(part, name)

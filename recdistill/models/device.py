@@ -31,7 +31,10 @@ def device_of(name: str) -> torch.device:
 
 def place(network: nn.Module, device: torch.device) -> None:
     """Let a network compute on `device` from now on; before an optimiser takes its parameters."""
-    network.to(device)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if device.type != "cpu":
+        network.to(device)
     for part in network.modules():
         if isinstance(part, GrowableTable):
             part.device = device

@@ -5,18 +5,21 @@ Letters: N ranks. Every call but `part` is made by all ranks together.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from types import EllipsisType
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-__all__ = ["ALONE", "IN_FULL", "Dense", "InFull", "Ranks"]
+__all__ = ["ALONE", "DENSE", "IN_FULL", "Dense", "InFull", "Ranks", "Rows"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
+DENSE = ("network/", "optimiser/")  # what the names of a dense part's state begin with
+Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -28,13 +31,18 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Return whether this is the rank that writes."""
+        """Return whether this is the rank that writes what is everybody's."""
         return self.rank == 0
 
     def part(self, rows: int) -> slice:
         """Return which of a step's rows are this rank's: neighbours stay together, sizes differ by one at most."""
         edges = [rows * number // self.size for number in (self.rank, self.rank + 1)]
         return slice(*edges)
+
+    def chunk(self, rows: int) -> slice:
+        """Return which of a spread weight's rows this rank keeps: all but the last ranks as many, as FSDP2 does it."""
+        each = -(-rows // self.size)
+        return slice(min(self.rank * each, rows), min((self.rank + 1) * each, rows))
 
     def sum_in_place(self, tensors: Sequence[Tensor]) -> None:
         """Replace float tensors of one type by their sums over all ranks, in one message."""
@@ -65,13 +73,13 @@ class Ranks:
         dist.all_to_all_single(found, rows.contiguous(), list(theirs), list(mine))
         return found
 
-    def gathered(self, mine: Any) -> list[Any] | None:
-        """Return every rank's object on the first rank, None on the others."""
+    def told(self, mine: int) -> list[int]:
+        """Return every rank's number, in their order."""
         if self.size == 1:
             return [mine]
-        found: list[Any] | None = [None] * self.size if self.first else None
-        dist.gather_object(mine, found)
-        return found
+        found = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
+        dist.all_gather(found, torch.tensor([mine]))
+        return [int(number) for number in found]
 
     def wait(self) -> None:
         """Return once every rank has come here."""
@@ -82,15 +90,24 @@ class Ranks:
 ALONE = Ranks()
 
 
+class Rows(Protocol):
+    """A tensor, here or in files; its rows, or all of it by `...`, are read as they are asked for."""
+
+    @property
+    def shape(self) -> torch.Size: ...
+    def __getitem__(self, rows: slice | EllipsisType, /) -> Tensor: ...
+
+
 class Dense(Protocol):
     """How a network's parameters lie over ranks."""
 
     @property
     def ranks(self) -> Ranks: ...
+    def built(self, make: Callable[[], Network]) -> Network: ...
     def add_up(self, network: nn.Module) -> None: ...
     def local(self, tensor: Tensor) -> Tensor: ...
-    def whole(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]: ...
-    def shares(self, network: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]: ...
+    def mine(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]: ...
+    def shares(self, network: nn.Module, stored: Mapping[str, Rows]) -> dict[str, Tensor]: ...
 
 
 @dataclass(frozen=True)
@@ -98,6 +115,10 @@ class InFull:
     """Every rank holds all of them."""
 
     ranks: Ranks = ALONE
+
+    def built(self, make: Callable[[], Network]) -> Network:
+        """Return what `make` makes."""
+        return make()
 
     def add_up(self, network: nn.Module) -> None:
         """Replace the gradients by their sums over all ranks."""
@@ -107,13 +128,13 @@ class InFull:
         """Return what this rank holds of a tensor."""
         return tensor
 
-    def whole(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the tensors of a state in full."""
-        return tensors
+    def mine(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return what this rank writes of a state: the first rank all of it."""
+        return tensors if self.ranks.first else {}
 
-    def shares(self, network: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return what this rank takes of a whole state of `network` and its optimiser."""
-        return tensors
+    def shares(self, network: nn.Module, stored: Mapping[str, Rows]) -> dict[str, Tensor]:
+        """Return what this rank takes of a state of `network` and its optimiser: all of it."""
+        return {name: value[...] for name, value in stored.items() if name.startswith(DENSE)}
 
 
 IN_FULL = InFull()

@@ -1,21 +1,23 @@
 """An embedding table whose rows are spread over ranks: row r belongs to rank r mod N, which alone keeps and learns it.
 
 A lookup sends ids to their owners and rows back; a step sends gradients to the owners, which add them up. A row starts as it
-would in one table, and the state is that of one table, so that a run may go on with another number of ranks.
+would in one table, and the states of all ranks together are that of one table, so that a run may go on with another number of ranks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from recdistill.models.ranks import Ranks
+from recdistill.models.ranks import Ranks, Rows
 from recdistill.models.table import GrowableTable, initial_rows
 
 __all__ = ["ShardedTable", "spread_tables"]
+
+PIECE = 1 << 16  # rows of a state that are read at once
 
 
 @dataclass(frozen=True)
@@ -108,21 +110,23 @@ class ShardedTable(GrowableTable):
         self.owned.freeze(mine // self.ranks.size)
 
     def state(self) -> dict[str, Tensor]:
-        """Return the whole table's state on the first rank, nothing on the others; a call of all ranks together."""
+        """Return this rank's rows of the state, by their numbers in the whole table."""
         own = self.owned.state()
-        found = self.ranks.gathered({**own, "rows": own["rows"] * self.ranks.size + self.ranks.rank})
-        if found is None:
-            return {}
-        whole = {name: torch.cat([one[name] for one in found]) for name in found[0]}
-        order = torch.argsort(whole["rows"])
-        return {name: values[order] for name, values in whole.items()}
+        return {**own, "rows": own["rows"] * self.ranks.size + self.ranks.rank}
 
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """Take this rank's rows of a whole table's state."""
+    def load_state(self, state: Mapping[str, Rows]) -> None:
+        """Take this rank's rows of a whole table's state, in any order; besides their numbers no others are read."""
         self.clear()
-        mine = state["rows"] % self.ranks.size == self.ranks.rank
-        own = {name: values[mine] for name, values in state.items()}
-        self.owned.load_state({**own, "rows": own["rows"] // self.ranks.size})
+        rows = state["rows"][...]
+        mine = rows % self.ranks.size == self.ranks.rank
+        own = {name: _chosen(values, mine) for name, values in state.items() if name != "rows"}
+        self.owned.load_state({**own, "rows": rows[mine] // self.ranks.size})
+
+
+def _chosen(values: Rows, which: Tensor) -> Tensor:
+    """Return the rows that bool [n] says, reading piece by piece those pieces that have any."""
+    pieces = [slice(at, at + PIECE) for at in range(0, len(which), PIECE)]
+    return torch.cat([values[:0], *(values[piece][which[piece]] for piece in pieces if which[piece].any())])
 
 
 def spread_tables(module: nn.Module, ranks: Ranks) -> None:

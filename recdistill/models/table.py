@@ -7,12 +7,15 @@ gathered once per distinct id as a leaf of the graph; `step` updates those rows 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from recdistill.models.ranks import Rows
 
 __all__ = ["GrowableTable", "Optimiser", "TableOptions", "initial_rows"]
 
@@ -224,14 +227,14 @@ class GrowableTable(nn.Module):
         frozen = {"frozen": self._frozen.index_select(0, rows)} if self._freezes else {}
         return {"rows": rows} | {name: getattr(self, f"_{name}").index_select(0, rows) for name in STATE} | frozen
 
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """Become the table whose `state` this is; every other row is as new."""
-        rows = state["rows"]
+    def load_state(self, state: Mapping[str, Rows]) -> None:
+        """Become the table whose `state` this is, its rows in any order; every other row is as new."""
+        rows = state["rows"][...]
         self.clear()
         self._allocate(max(SMALLEST, int(rows.max()) + 1 if len(rows) else 0))
         for name in STATE:
-            getattr(self, f"_{name}").index_copy_(0, rows, state[name])
+            getattr(self, f"_{name}").index_copy_(0, rows, state[name][...])
         self._freezes = "frozen" in state
         if self._freezes:
-            self._frozen.index_copy_(0, rows, state["frozen"])
+            self._frozen.index_copy_(0, rows, state["frozen"][...])
         self._ready[rows] = True
