@@ -190,7 +190,7 @@ def make(layers, width):
     return Towers(build_backbone("token-mixer", **shape, tables=TableOptions(), options=options), 1)
 
 with joined() as ranks:
-    dense = Sharded(ranks)
+    dense = Sharded(ranks, torch.device("cpu"))
     dense.built(partial(make, 1, 8))  # what is loaded at the first use is not counted
     said = [peak()]
     learner = Learner(dense.built(partial(make, layers, width)), config, dense=dense)
