@@ -147,15 +147,14 @@ class _Pretraining:
     def _step(self, chosen: Array) -> float:
         order = chosen[np.argsort(-(self.windows.stop - self.windows.start)[chosen], kind="stable")]
         found = self.store.histories.gather(self.windows.start[order], self.windows.stop[order])
-        lengths = torch.from_numpy(np.diff(found.offsets))
         draw = self.known[torch.randint(len(self.known), (self.config.negatives,)).numpy()]
         unique, inverse = np.unique(np.concatenate([[0], found.item, draw]), return_inverse=True)
         rows = self.table(torch.from_numpy(unique.astype(np.int64)))
-        index, drawn = (torch.from_numpy(part) for part in np.split(inverse[1:], [len(found.item)]))
-        age = torch.from_numpy(age_bucket((self.time - found.time) / 1e6))
-        action = torch.from_numpy(found.action.astype(np.int64))
-        at, places = sequences(lengths, age, action)
-        padded = torch.zeros(at.age.shape, dtype=torch.int64)
+        index, drawn = (torch.from_numpy(part).to(rows.device) for part in np.split(inverse[1:], [len(found.item)]))
+        ages = age_bucket((self.time - found.time) / 1e6)
+        told = (torch.from_numpy(part).to(rows.device) for part in (np.diff(found.offsets), ages, found.action.astype(np.int64)))
+        at, places = sequences(*told)
+        padded = torch.zeros_like(at.age)
         padded[places] = index
         loss = self._loss(at, padded, rows, drawn)
         if loss is None:

@@ -18,8 +18,10 @@ from recdistill.learn import pretrain as learning
 from recdistill.learn import worker
 from recdistill.learn.pretrain import next_item_loss, pretrain, windows_of
 from recdistill.models import TableOptions, build_backbone
+from recdistill.models.device import place
 from recdistill.pipeline import train_stage
 from tests.learn.runs import ingested, tiny
+from tests.models.elsewhere import another_device
 
 CONFIG = PretrainConfig(epochs=3, batch=16, negatives=16, table_rate=0.02, rate=0.01)
 
@@ -58,6 +60,20 @@ def test_windows_hold_every_known_event_once_but_for_what_they_share(store: Samp
     known = [event for user in range(1, len(first) - 1) for event in range(first[user] + 1, first[user + 1])
              if store.histories.known[event] < time]  # fmt: skip
     assert sorted(told.tolist()) == known
+
+
+def test_elsewhere_is_as_here(store: SampleStore) -> None:
+    def learned(there: torch.device | None) -> torch.Tensor:
+        net = backbone(store)
+        if there is not None:
+            place(net, there)
+        pretrain(net, store, cut(store), 8, CONFIG.model_copy(update={"dense": True}), seed=0)
+        rows = net.inputs.item.peek(torch.arange(12))
+        return torch.cat([rows.flatten(), *(parameter.detach().cpu().flatten() for parameter in net.encoders.parameters())])
+
+    here = learned(None)
+    with another_device() as device:
+        torch.testing.assert_close(learned(device), here, rtol=1e-3, atol=1e-4)
 
 
 def test_the_loss_is_the_written_out_one() -> None:
