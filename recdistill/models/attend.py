@@ -75,8 +75,8 @@ class _Attend(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, bias = ctx.saved_tensors
         heads, band, alive, softmax = ctx.shape
-        to_query, to_key, to_value = (torch.zeros_like(part) for part in (query, key, value))
-        to_bias = None if bias is None else torch.zeros_like(bias)
+        to_query, to_key, to_value = torch.zeros_like(query), _sums(key), _sums(value)
+        to_bias = None if bias is None else _sums(bias)
         for tile in _tiles(len(query), query.shape[1], key.shape[1], heads, band, alive):
             rows, queries, keys = tile.rows, tile.queries, tile.keys
             scores, pull = _scores(query, key, bias, tile), grad[rows, queries]
@@ -93,7 +93,13 @@ class _Attend(torch.autograd.Function):
             if to_bias is not None:
                 by_head = to_scores.view(-1, heads, *to_scores.shape[1:])
                 to_bias[:, tile.bias[0], tile.bias[1]] += by_head.sum(0)
-        return to_query, to_key, to_value, to_bias, None, None, None, None
+        to_bias = None if bias is None or to_bias is None else to_bias.to(bias.dtype)
+        return to_query, to_key.to(key.dtype), to_value.to(value.dtype), to_bias, None, None, None, None
+
+
+def _sums(like: Tensor) -> Tensor:
+    """Return zeros to add up in: short numbers would lose what many tiles add."""
+    return torch.zeros_like(like, dtype=torch.promote_types(like.dtype, torch.float32))
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None, *, heads: int, band: int | None = None,
