@@ -126,8 +126,8 @@ class HSTUStack(nn.Module):
         if bool(newest_layers) != bool(newest):
             raise UserError("hstu: newest_layers and newest go together: so many layers on so many events")
         self.output_width, self.cut, self.newest, self.recompute = width, layers, newest, recompute
-        stack = [HSTULayer(width, heads, length, **layer) for _ in range(layers + newest_layers)]
-        self.layers, self.closing = nn.ModuleList(stack[:-1]), stack[-1]
+        self.layers = nn.ModuleList(HSTULayer(width, heads, length, **layer) for _ in range(layers + newest_layers - 1))
+        self.closing = HSTULayer(width, heads, length, **layer)
 
     def forward(self, events: Tensor, targets: Tensor, at: Sequences) -> Tensor:
         """Return targets [P, C, D] after all layers; events [R, L, D]."""

@@ -88,8 +88,8 @@ class LongerStack(nn.Module):
         self.merge, self.queries, self.output_width = merge, queries, wide
         self.inner, self.enter, self.cross = _Inner(width), nn.Linear(width, wide), _Cross(wide, heads)
         groups = -(-length // merge)
-        stack = [TransformerLayer(wide, heads, groups, "llama", "pre", (), None) for _ in range(layers)]
-        self.layers, self.closing = nn.ModuleList(stack[:-1]), stack[-1]
+        self.layers = nn.ModuleList(TransformerLayer(wide, heads, groups, "llama", "pre", (), None) for _ in range(layers - 1))
+        self.closing = TransformerLayer(wide, heads, groups, "llama", "pre", (), None)
 
     def forward(self, events: Tensor, targets: Tensor, at: Sequences) -> Tensor:
         """Return targets [P, C, W]; events [R, L, D]."""

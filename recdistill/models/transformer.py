@@ -121,8 +121,8 @@ class TransformerStack(nn.Module):
             raise UserError(f"transformer: width {width} does not divide into {heads} heads{' of even width' * (block == 'llama')}")
         self.output_width, self.length = width, length
         self.places = nn.Parameter(0.02 * torch.randn(length + 1, width)) if block == "sasrec" else None
-        stack = [TransformerLayer(width, heads, length, block, residual, bias, band) for _ in range(layers)]
-        self.layers, self.closing = nn.ModuleList(stack[:-1]), stack[-1]
+        self.layers = nn.ModuleList(TransformerLayer(width, heads, length, block, residual, bias, band) for _ in range(layers - 1))
+        self.closing = TransformerLayer(width, heads, length, block, residual, bias, band)
 
     def _placed(self, events: Tensor, at: Sequences) -> Tensor:
         """Return the events with the vectors of their places, where there are any."""

@@ -287,7 +287,7 @@ WRONG: list[tuple[Callable[[], nn.Module], str]] = [
     (lambda: HSTUStack(8, 3, 9, 2), "not a multiple"), (lambda: HSTUStack(8, 2, 9, 0), "at least 1"),
     (lambda: TokenMixer(4, tokens=4, width=8, layers=1, experts=2, active=3), "active 3 of them"),
     (lambda: HSTUStack(8, 2, 9, 2, newest_layers=1), "go together"), (lambda: make_net("hstu", stochastic=3.0), "between 1 and 2"),
-    (lambda: make_net("hstu", precision="fp8"), "'float32' or 'bfloat16'"), (lambda: make_net("hstu", band=0), "equal to 1"),
+    (lambda: make_net("hstu", precision="fp8"), "'float32', 'bfloat16' or 'float8'"), (lambda: make_net("hstu", band=0), "equal to 1"),
     (lambda: make_net("hstu", transducers=[[5]]), "name action 5"), (lambda: make_net("hstu", columns_at="middle"), "'oldest' or 'newest'"),
     (lambda: HSTULayer(8, 2, 9, ["place"]), "not one of position, time"),
     (lambda: TransformerStack(6, 2, 9, 1), "even width"), (lambda: TransformerStack(8, 2, 9, 1, "gpt"), "not one of sasrec, llama"),  # type: ignore[arg-type]
