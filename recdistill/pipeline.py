@@ -34,7 +34,7 @@ from recdistill.learn.ingest import ingest, open_tables
 from recdistill.learn.jobs import TEACHER, Job, folds_of_teacher, heard_by, jobs_of, pairs_of, teachers_of
 from recdistill.learn.ranked import joined
 from recdistill.learn.signals import channels_of
-from recdistill.learn.sizes import check_actions
+from recdistill.learn.sizes import check_actions, check_device, named_models
 from recdistill.tables import PredictionLog
 
 __all__ = [
@@ -141,9 +141,12 @@ def train_stage(folder: RunFolder, experiment: Experiment, only: str | None) -> 
 
 
 def _check(folder: RunFolder, experiment: Experiment) -> None:
-    """Raise UserError for what the experiment names and the log does not have."""
+    """Raise UserError for what the experiment names and the log, or this machine, does not have."""
+    named = named_models(experiment)
+    for name, config in named.items():
+        check_device(name, config)
     worker.check_names(folder, experiment)
-    check_actions([experiment.teacher, *experiment.teachers.values(), *experiment.students.values()], _store(folder).actions)
+    check_actions(named, _store(folder).actions)
 
 
 def train_alone(folder: RunFolder, experiment: Experiment, jobs: list[Job]) -> None:

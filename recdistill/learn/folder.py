@@ -125,7 +125,8 @@ class RunFolder:
         free = ("experiment.evaluate.", "experiment.processes", "experiment.stream.speed", "experiment.stream.patience_s",
                 "experiment.teachers.", "experiment.stream.source.options.")  # fmt: skip
         changed = sorted(
-            key for key in old.keys() | new.keys() if old.get(key) != new.get(key) and not key.startswith(free)
+            key for key in old.keys() | new.keys()
+            if old.get(key) != new.get(key) and not key.startswith(free) and not key.endswith(".device")
         )
         if changed:
             key = changed[0]

@@ -30,7 +30,7 @@ from recdistill.distill import (
     take_up,
 )
 from recdistill.errors import RecdistillError, UserError, did_you_mean
-from recdistill.models import GrowableTable, Towers, table_modules
+from recdistill.models import REVISION, GrowableTable, Towers, table_modules
 from recdistill.models.ranks import IN_FULL, Dense, Rows
 
 __all__ = ["Learner", "StepResult", "fixed_weight"]
@@ -196,7 +196,7 @@ class Learner:
             tensors |= {f"table/{at}/{key}": value for key, value in table.state().items()}
         if self.dense.ranks.first:
             tensors["random"] = torch.get_rng_state()
-        state: dict[str, Any] = {"steps": self.steps}
+        state: dict[str, Any] = {"steps": self.steps, "revision": REVISION}
         state |= {"auto": self.auto.state_dict()} if self.auto else {}
         state |= {"gate": self.gate.state_dict()} if self.gate else {}
         for name, part in self._parts():
@@ -205,7 +205,13 @@ class Learner:
         return tensors, state
 
     def restore(self, tensors: Mapping[str, Rows], state: dict[str, Any]) -> None:
-        """Take up the state that `state()` gave, of all ranks together; of the tensors only what this rank keeps is read."""
+        """Take up the state that `state()` gave, of all ranks together; of the tensors only what this rank keeps is read.
+
+        UserError for one of networks that meant something else by the same weights.
+        """
+        if state.get("revision", 1) != REVISION:
+            raise UserError(f"a checkpoint of revision {state.get('revision', 1)} of the networks, of which this is {REVISION}: "
+                            "go on with the recdistill that wrote it, or train in a new folder")  # fmt: skip
         take_up(self.network, self.optimiser, self.dense.shares(self.network, tensors))
         for at, table in enumerate(self.tables):
             prefix = f"table/{at}/"

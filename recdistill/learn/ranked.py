@@ -20,6 +20,7 @@ from recdistill.models.ranks import Ranks
 __all__ = ["TIMEOUT", "asked_for", "joined"]
 
 TIMEOUT = 120.0  # seconds that a rank waits for the others; RECDISTILL_RANK_TIMEOUT sets another
+MOST = 1e6  # of what the environment counts
 NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -28,11 +29,14 @@ def asked_for(environment: Mapping[str, str] = os.environ) -> bool:
     return environment.get("WORLD_SIZE", "1") not in ("", "1")
 
 
-def _number(name: str, default: float) -> float:
+def _number(name: str, default: float = 0.0, least: float = 0.0) -> float:
     try:
-        return float(os.environ.get(name, default))
+        value = float(os.environ.get(name, default))
+        if least <= value < MOST:
+            return value
     except ValueError:
-        raise UserError(f"{name}={os.environ[name]!r}: is no number") from None
+        pass
+    raise UserError(f"{name}={os.environ[name]!r}: is no number from {least:g} to {MOST:g}")
 
 
 @contextmanager
@@ -44,17 +48,21 @@ def joined() -> Iterator[Ranks]:
     missing = [name for name in NEEDED if name not in os.environ]
     if missing:
         raise UserError(f"{', '.join(missing)} not set; start ranks with: torchrun --nproc-per-node N --no-python recdistill train RUN")
-    timeout = timedelta(seconds=_number("RECDISTILL_RANK_TIMEOUT", TIMEOUT))
-    ranks = Ranks(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
+    timeout = timedelta(seconds=_number("RECDISTILL_RANK_TIMEOUT", TIMEOUT, 1.0))
+    ranks = Ranks(int(_number("RANK")), int(_number("WORLD_SIZE", least=1.0)))
     try:
         dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=timeout)
         yield ranks
         ranks.wait()
+    except torch.OutOfMemoryError as full:
+        said = str(full).partition("\n")[0][:160]
+        raise RecdistillError(f"rank {ranks.rank} of {ranks.size}: its device has no memory left ({said}); "
+                              "start more ranks with --shard, or lower batch, history or width") from full  # fmt: skip
     except (RuntimeError, dist.DistError) as lost:
         if isinstance(lost, RecdistillError):
             raise
         said = str(lost).strip().partition("\n")[0][:160]
-        gone = f"another rank is gone, or was silent for {timeout.seconds} s"
+        gone = f"another rank is gone, or was silent for {timeout.total_seconds():g} s"
         raise RecdistillError(f"rank {ranks.rank} of {ranks.size}: {gone} ({said}); "
                               "nothing of the last checkpoint is lost: start all ranks again to resume") from lost  # fmt: skip
     finally:

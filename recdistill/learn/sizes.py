@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from recdistill.config import ModelConfig, TeacherConfig
+from recdistill.config import Experiment, ModelConfig, TeacherConfig
 from recdistill.config.presets import presets
 from recdistill.data.encoder import MOST_ACTIONS
 from recdistill.errors import UserError
 from recdistill.models import TableOptions, build_backbone, dense_parameters
+from recdistill.models.device import device_of
+from recdistill.models.float8 import check_float8
 from recdistill.models.sequential import SequenceBackbone
 
-__all__ = ["DENSE_BYTES", "MOST_ACTIONS", "available_memory", "backbone_of", "check_actions", "check_fits", "countable"]
+__all__ = [
+    "DENSE_BYTES", "MOST_ACTIONS", "available_memory", "backbone_of", "check_actions", "check_device", "check_fits", "countable",
+    "named_models", "unallocated",
+]  # fmt: skip
 
 DENSE_BYTES = 16  # per dense parameter that learns: float32 weight, gradient, two moments
 HOST = torch.device("cpu")
+
+
+def named_models(experiment: Experiment) -> dict[str, ModelConfig]:
+    """Return every model of an experiment by where it stands in its file."""
+    return {"teacher": experiment.teacher, **{f"teachers.{name}": config for name, config in experiment.teachers.items()},
+            **{f"students.{name}": config for name, config in experiment.students.items()}}  # fmt: skip
 
 
 def backbone_of(config: ModelConfig, seed: int, fields: int, slots: int, actions: int) -> nn.Module:
@@ -31,20 +42,44 @@ def backbone_of(config: ModelConfig, seed: int, fields: int, slots: int, actions
 
 
 def countable(config: ModelConfig, fields: int, slots: int, actions: int) -> nn.Module:
-    """Return a backbone for `cost_of`: on the meta device where it can be counted there; the others are small."""
+    """Return a backbone for `cost_of`: on the meta device where it can be counted there; the others, usually small, are built.
+
+    Raises UserError for one of those that is larger than the memory there is.
+    """
     with torch.device("meta"):
         backbone = backbone_of(config, 0, fields, slots, actions)
+    if not isinstance(backbone, SequenceBackbone):
+        check_fits(config.kind, dense_parameters(backbone))
     return backbone if isinstance(backbone, SequenceBackbone) else backbone_of(config, 0, fields, slots, actions)
 
 
-def check_actions(configs: Iterable[ModelConfig], actions: int) -> None:
+def check_actions(configs: Mapping[str, ModelConfig], actions: int) -> None:
     """Raise UserError for a model that names an action which a log of `actions` types does not have; no weight is allocated.
 
     Before there is a log, models are built for MOST_ACTIONS: more than that no log has.
     """
-    for config in configs:
+    for name, config in configs.items():
+        unallocated(name, config, actions)
+
+
+def unallocated(name: str, config: ModelConfig, actions: int = MOST_ACTIONS) -> nn.Module:
+    """Return a model's backbone on the meta device; UserError, beginning with its name, when it cannot be built."""
+    try:
         with torch.device("meta"):
-            backbone_of(config, 0, 1, 1, actions)
+            return backbone_of(config, 0, fields=1, slots=1, actions=actions)
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from None
+
+
+def check_device(name: str, config: ModelConfig) -> torch.device:
+    """Return the device that a model will compute on here; UserError, beginning with its name, when that cannot be."""
+    try:
+        device = device_of(config.device)
+        if config.options.get("precision") == "float8":
+            check_float8(device)
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from None
+    return device
 
 
 def check_fits(name: str, dense: int, device: torch.device = HOST) -> None:

@@ -18,9 +18,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
-from recdistill.config import Experiment, ModelConfig, StudentConfig
+from recdistill.config import Experiment, StudentConfig
 from recdistill.data import BatchBuilder, SampleStore
 from recdistill.data.candidates import Candidates
 from recdistill.data.domain import rows_of_domain
@@ -38,12 +37,10 @@ from recdistill.learn.learner import Learner, fixed_weight
 from recdistill.learn.loop import Progress, Totals, Trainer
 from recdistill.learn.plan import Plan
 from recdistill.learn.pretrain import able
-from recdistill.learn.sizes import MOST_ACTIONS, backbone_of, check_fits
+from recdistill.learn.sizes import backbone_of, check_device, check_fits, named_models, unallocated
 from recdistill.models import Towers, dense_parameters
 from recdistill.models.device import device_of, place
-from recdistill.models.float8 import check_float8
 from recdistill.models.ranks import ALONE, Dense, InFull, Ranks, Rows
-from recdistill.models.sequential import SequenceBackbone
 from recdistill.models.sharded import spread_tables
 from recdistill.tables import EventLog, EventSchema, PredictionLog
 
@@ -60,26 +57,12 @@ def check_models(experiment: Experiment, trains: bool = True) -> None:
 
     trains: whether they are about to be trained here; then also for one that this machine's memory does not hold.
     """
-    named = {"teacher": experiment.teacher, **{f"teachers.{name}": config for name, config in experiment.teachers.items()},
-             **{f"students.{name}": config for name, config in experiment.students.items()}}  # fmt: skip
-    for name, config in named.items():
-        device = device_of(config.device) if trains else None
-        backbone = _unallocated(name, config)
+    for name, config in named_models(experiment).items():
+        backbone = unallocated(name, config)
         if config.pretrain and not able(backbone):
             raise UserError(f"{name}.pretrain: is for kinds hstu, without transducers, and transformer")
-        if device is not None and isinstance(backbone, SequenceBackbone) and backbone.shortest:
-            check_float8(device)
-        if device is not None:
-            check_fits(name, dense_parameters(backbone), device)
-
-
-def _unallocated(name: str, config: ModelConfig) -> nn.Module:
-    """Return a model's backbone on the meta device; UserError, beginning with its name, when it cannot be built."""
-    try:
-        with torch.device("meta"):
-            return backbone_of(config, 0, fields=1, slots=1, actions=MOST_ACTIONS)
-    except UserError as error:
-        raise UserError(f"{name}: {error}") from None
+        if trains and check_device(name, config).type == "cpu":  # asking a GPU takes a piece of it: who trains there asks
+            check_fits(name, dense_parameters(backbone))
 
 
 def check_names(folder: RunFolder, experiment: Experiment) -> None:
@@ -120,6 +103,8 @@ def learner_of(folder: RunFolder, job: Job, labels: Array, actions: int,
     def make() -> Towers:
         network = build_network(job, schema, actions, states)
         spread_tables(network, ranks)
+        if device.type == "cuda" and not sharded:
+            check_fits(job.name, dense_parameters(network), device)
         place(network, device)
         return network
 

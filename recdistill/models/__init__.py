@@ -16,10 +16,11 @@ from recdistill.models.target_attention import TargetAttention
 from recdistill.models.towers import Towers
 
 __all__ = [
-    "BACKBONES", "DIN", "HSTU", "DCNv2", "GrowableTable", "PooledMLP", "TableOptions", "TargetAttention", "Towers",
+    "BACKBONES", "REVISION", "DIN", "HSTU", "DCNv2", "GrowableTable", "PooledMLP", "TableOptions", "TargetAttention", "Towers",
     "build_backbone", "dense_parameters", "sparse_parameters", "table_modules",
 ]  # fmt: skip
 
+REVISION = 2  # of what the same weights say; 2: encoders count the mean dot with the events, and not their sum
 BACKBONES: dict[str, type[nn.Module]] = {
     "pooled-mlp": PooledMLP,
     "dcn-v2": DCNv2,

@@ -36,6 +36,8 @@ class Sharded:
 
         Every rank draws all weights, in one order, and so starts as one process would. From then on backward adds gradients up.
         """
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)
         mesh = init_device_mesh(self.device.type, (self.ranks.size,))
 
         def keep_share(parent: nn.Module, name: str, part: nn.Module | None) -> None:

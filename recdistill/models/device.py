@@ -19,14 +19,18 @@ def device_of(name: str) -> torch.device:
     """Return the device of a configuration's `device`: cpu, cuda, or auto, which is cuda where there is one.
 
     One process of several on a machine takes the CUDA device of its number there (LOCAL_RANK, as torchrun counts).
-    Raises UserError for cuda where there is none.
+    Raises UserError for cuda where there is none, and for a process beyond the last one.
     """
     there = torch.cuda.is_available()
     if name == "cuda" and not there:
         raise UserError("device cuda: no CUDA device is seen here; set device: cpu or auto, or install a CUDA build of torch")
     if name == "cpu" or not there:
         return torch.device("cpu")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+    number, count = os.environ.get("LOCAL_RANK", "0"), torch.cuda.device_count()
+    if not number.isdigit() or int(number) >= count:
+        raise UserError(f"device {name}: process {number} of this machine has no CUDA device, there are {count}; "
+                        "start as many processes as devices, or set device: cpu")  # fmt: skip
+    return torch.device("cuda", int(number))
 
 
 def place(network: nn.Module, device: torch.device) -> None:

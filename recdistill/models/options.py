@@ -42,5 +42,6 @@ def _fitting(kind: str, name: str, annotation: Any, value: Any) -> Any:
     except ValidationError as error:
         first = error.errors()[0]
         at = "".join(f"[{part}]" for part in first["loc"] if isinstance(part, int))
-        said = first["msg"].replace("Input", "it").replace("Value", "it")
+        listed = "sequence" in first["type"] or "is_instance" in first["type"]
+        said = "it should be a list" if listed else first["msg"].replace("Input", "it").replace("Value", "it")
         raise UserError(f"model {kind}: options.{name}{at}: {said}; got {str(first['input'])[:60]!r}") from None

@@ -65,15 +65,15 @@ class Sequences:
         alive = _alive(lengths, at.shape[1]) if ordered else None
         return Sequences(self.age.gather(1, at), self.action.gather(1, at), lengths, self.piece, alive), rows
 
-    def shortened(self, x: Tensor, lengths: Tensor) -> tuple[Sequences, Tensor]:
+    def shortened(self, x: Tensor, lengths: Tensor, draws: torch.Generator | None = None) -> tuple[Sequences, Tensor]:
         """Return the histories cut to `lengths` (int64 [R]) events drawn at random, and x [R, L, D] of those, zero for padding.
 
-        The draws are torch's.
+        draws: the host's generator, torch's own by default; what is drawn is the same wherever a model computes.
         """
         if torch.equal(lengths, self.lengths):
             return self, x
-        drawn = torch.rand(self.age.shape, device="cpu").to(x.device)  # by the host: the same wherever a model computes
-        rank = drawn.masked_fill_(~self.mask, 2.0).argsort(1).argsort(1)  # padding comes last
+        drawn = torch.rand(self.age.shape, generator=draws, device="cpu").to(x.device)
+        rank = drawn.masked_fill_(~self.mask, 2.0).argsort(dim=1, stable=True).argsort(1)  # padding comes last
         kept = (rank < lengths[:, None]) & self.mask
         at = torch.argsort(~kept, dim=1, stable=True)[:, : max(int(lengths.max()), 1)]
         fewer, rows = self.only(x, at, lengths)

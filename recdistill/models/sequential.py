@@ -34,6 +34,7 @@ Precision = Literal["float32", "bfloat16", "float8"]
 Transducers = Annotated[Sequence[Actions], Field(min_length=1)]
 Weight = Annotated[float, Field(ge=0)]
 Expand = Annotated[float, Field(gt=0, le=64)]
+Experts = Annotated[int, Field(ge=0, le=64)]  # of each token in each layer
 DIRECT = 2  # dot products that reach the output directly
 
 
@@ -88,7 +89,7 @@ class SequenceBackbone(nn.Module):
         of = layout.of if order is None else order.argsort().index_select(0, layout.of)
         length = at.lengths.index_select(0, of)  # of the whole history, whatever is left of it to learn from
         if self.stochastic is not None and self.training and torch.is_grad_enabled():
-            at, events = at.shortened(events, self.stochastic(at.lengths))
+            at, events = at.shortened(events, self.stochastic(at.lengths), self.stochastic.draws)
         mean = (events.sum(1) / at.lengths.clamp(min=1)[:, None]).index_select(0, of)
         states = layout.ungroup(self.encode(events, layout.group(candidate), at))
         return self.mix(candidate, states, mean, length, side)
@@ -164,7 +165,7 @@ class TokenMixerModel(SequenceBackbone):
 
     def __init__(self, width: int, *, fields: int, slots: int, actions: int, length: int, layers: Few = 1, heads: Few = 1, merge: Few = 4,
                  queries: Count = 32, tokens: Few = 8, mixer_width: Width = 64, mixer_layers: Few = 2, mixer_heads: Few | None = None,
-                 expand: Expand = 2.0, variant: Variant = "tokenmixer-large", experts: Number = 0, active: Few = 1,
+                 expand: Expand = 2.0, variant: Variant = "tokenmixer-large", experts: Experts = 0, active: Few = 1,
                  auxiliary: Weight = 0.0, precision: Precision = "float32", context_width: Width = 8,
                  tables: TableOptions) -> None:  # fmt: skip
         inputs = Inputs(width, fields, slots, actions, context_width, tables)

@@ -84,13 +84,13 @@ class Towers(nn.Module):
         return torch.as_tensor(self.adapted(_scaled(shared, scale)).cpu()) if self.adapted is not None else torch.zeros(0)
 
     def between(self) -> list[Tensor]:
-        """Return the logits [B, K] of the states between the backbone's blocks as of the last `shared` that learned, once.
+        """Return the logits [B, K], with the host, of the states between the backbone's blocks as of the last `shared` that learned, once.
 
         Their labels' loss counts `auxiliary` beside the towers' (TokenMixer-Large, 2602.06563); none where that is 0.
         """
         if not isinstance(self.backbone, TokenMixerModel):
             return []
-        return [torch.as_tensor(head(state)) for head, state in zip(self.extra, self.backbone.taken(), strict=False)]
+        return [torch.as_tensor(head(state)).cpu() for head, state in zip(self.extra, self.backbone.taken(), strict=False)]
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Return (main, auxiliary or None), raw logits [B, K]."""

@@ -31,9 +31,16 @@ def _steps(kind: str, options: dict[str, Any], device: torch.device | None) -> t
     return torch.cat(said), learner.state()[0]
 
 
-@pytest.mark.parametrize("case", CASES)
+EVERY: dict[str, tuple[str, dict[str, Any]]] = {
+    **CASES,
+    "hstu-stochastic": ("hstu", {"stochastic": 1.0}), "hstu-balanced": ("hstu", {"stochastic": 1.0, "balanced": True}),
+    "token-mixer-auxiliary": ("token-mixer", {"tokens": 4, "mixer_width": 16, "mixer_layers": 3, "merge": 2, "auxiliary": 0.5}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", EVERY)
 def test_elsewhere_is_as_here(case: str) -> None:
-    kind, options = CASES[case]
+    kind, options = EVERY[case]
     logits, state = _steps(kind, options, None)
     with another_device() as device:
         far_logits, far_state = _steps(kind, options, device)
@@ -65,8 +72,18 @@ def test_tables_stay_with_the_host() -> None:
 def test_a_model_for_cuda_where_there_is_none_is_refused_before_anything_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     experiment = load_text("{name: there, data: {}, teacher: {device: cuda}}", [], "there.yaml")
-    with pytest.raises(UserError, match="device cuda: no CUDA device is seen here"):
+    with pytest.raises(UserError, match="teacher: device cuda: no CUDA device is seen here"):
         check_models(experiment)
+
+
+def test_a_process_beyond_the_last_device_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert device_of("auto") == torch.device("cuda", 1)
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(UserError, match="process 2 of this machine has no CUDA device, there are 2; start as many processes as devices"):
+        device_of("auto")
 
 
 def test_float8_on_the_cpu_is_refused_before_anything_is_read() -> None:

@@ -117,6 +117,7 @@ def test_a_folder_of_other_files_or_of_another_run_is_left_as_it_is(tmp_path: Pa
         ingested(folder.root, tiny("teacher.width=8"))
     assert (folder.root / "run.json").read_bytes() == before and folder.tables.exists()
     assert ingested(folder.root, tiny("evaluate.seeds=[0, 1]", "processes=1")).experiment().evaluate.seeds == [0, 1]
+    assert ingested(folder.root, tiny("teacher.device=cpu")).experiment().teacher.device == "cpu"  # a run may go on elsewhere
 
 
 def test_a_damaged_run_file_is_told(tmp_path: Path) -> None:

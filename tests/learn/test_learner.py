@@ -11,7 +11,7 @@ import torch
 
 from recdistill.config import TeacherConfig
 from recdistill.distill import label_loss
-from recdistill.errors import RecdistillError
+from recdistill.errors import RecdistillError, UserError
 from recdistill.learn.learner import Learner
 from recdistill.learn.loop import Trainer
 from tests.learn.runs import ingested, same_bits, tiny, trainer
@@ -71,6 +71,14 @@ def test_the_run_stops_there_and_keeps_its_last_checkpoint(ready: Trainer) -> No
         list(ready.run_to_end())
     assert ready.checkpoints.newest() == 0
     assert sum(len(rows) for rows in ready.predictions.of("teacher", columns=["sample_id"])) == 200
+
+
+def test_a_checkpoint_of_networks_that_meant_something_else_is_refused(ready: Trainer) -> None:
+    tensors, state = ready.learner.state()
+    ready.learner.restore(tensors, state)
+    del state["revision"]  # as the first ones were
+    with pytest.raises(UserError, match="a checkpoint of revision 1 of the networks, of which this is 2"):
+        ready.learner.restore(tensors, state)
 
 
 def test_states_between_blocks_hear_the_labels_too() -> None:

@@ -16,12 +16,13 @@ import numpy as np
 import pytest
 import torch
 
+from recdistill.errors import UserError
 from recdistill.killpoints import VARIABLE
 from recdistill.learn import worker
 from recdistill.learn.checkpoint import Checkpoint, Checkpoints
 from recdistill.learn.folder import RunFolder
 from recdistill.learn.jobs import jobs_of
-from recdistill.learn.ranked import asked_for
+from recdistill.learn.ranked import asked_for, joined
 from recdistill.models.ranks import Ranks
 from recdistill.tables import PredictionLog
 from tests.learn.runs import finish, ingested, tiny
@@ -145,6 +146,17 @@ def test_a_rank_that_dies_ends_the_job_in_one_line_and_it_goes_on_with_any_numbe
     assert newest(folder.root).state["totals"]["rows"] == newest(whole[1]).state["totals"]["rows"] == 400
 
 
+def test_ranks_that_draw_lengths_draw_the_same_after_a_kill(tmp_path: Path) -> None:
+    folder = ingested(tmp_path / "killed", tiny("teacher.kind=hstu", "checkpoint_rows=100", "teacher.history=8",
+                                                "teacher.options={stochastic: 1.2, balanced: true}"))  # fmt: skip
+    shutil.copytree(folder.root, tmp_path / "whole")
+    ended(started(folder.root, 2, timeout=10, kill=(0, "checkpoint.published:2")))
+    for root in (folder.root, tmp_path / "whole"):
+        for code, said in ended(started(root, 2)):
+            assert code == 0, said
+    assert np.array_equal(logits(folder.root), logits(tmp_path / "whole"))
+
+
 @pytest.mark.parametrize("words", [(), ("--shard",)])
 def test_two_ranks_take_up_what_one_began(tmp_path: Path, whole: tuple[Path, Path], words: tuple[str, ...]) -> None:
     """The newest checkpoint is damaged, which both find, each having read a part of it."""
@@ -247,6 +259,15 @@ def test_what_ranks_cannot_share_is_refused(tmp_path: Path, settings: tuple[str,
     ]  # fmt: skip
     for code, said in ended(processes):
         assert code == 2 and says in " ".join(said.split()), said
+
+
+@pytest.mark.parametrize(("name", "value"), [("RANK", "x"), ("WORLD_SIZE", "0"), ("RECDISTILL_RANK_TIMEOUT", "nan"),
+                                           ("RECDISTILL_RANK_TIMEOUT", "inf"), ("RECDISTILL_RANK_TIMEOUT", "-5")])  # fmt: skip
+def test_what_the_environment_says_of_ranks_is_checked(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    for key, right in (("RANK", "0"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", "1"), (name, value)):
+        monkeypatch.setenv(key, right)
+    with pytest.raises(UserError, match=f"{name}='{value}': is no number from"), joined():
+        raise AssertionError("met nobody")
 
 
 def test_rows_are_shared_out_once() -> None:

@@ -52,7 +52,7 @@ def test_nor_do_several_together(data: st.DataObject) -> None:
 
 @pytest.mark.parametrize(("kind", "options", "says"), [
     ("hstu", {"heads": "4"}, r"options.heads: .*valid integer; got '4'"), ("hstu", {"heads": 0}, r"options.heads: .*equal to 1; got '0'"),
-    ("hstu", {"hidden": 5}, r"options.hidden: .*Sequence; got '5'"), ("hstu", {"band": 8.5}, r"options.band: .*integer; got '8.5'"),
+    ("hstu", {"hidden": 5}, "options.hidden: it should be a list; got '5'"), ("hstu", {"band": 8.5}, r"options.band: .*integer; got '8.5'"),
     ("hstu", {"newest": -5, "newest_layers": 1}, r"options.newest: .*equal to 0"), ("hstu", {"transducers": []}, r"options.transducers: "),
     ("hstu", {"transducers": [[0], []]}, r"options.transducers\[1\]: "), ("hstu", {"recompute": "no"}, r"options.recompute: .*boolean"),
     ("token-mixer", {"expand": -1}, r"options.expand: .*greater than 0"), ("hstu", {"layers": True}, r"options.layers: .*integer"),

@@ -97,7 +97,7 @@ def rank_of_two(rank: int, folder: str) -> None:
     torch.manual_seed(rank)
     shorter, lengths = StochasticLength(1.0, 100, balanced=True), torch.full((40,), 15 if rank == 0 else 30)
     loads = [int(shorter(lengths).sum()) for _ in range(2 * PERIOD)]
-    Path(folder, f"{rank}.json").write_text(json.dumps([loads, shorter.get_buffer("load").tolist()]))
+    Path(folder, f"{rank}.json").write_text(json.dumps([loads, shorter.load.tolist()]))
     dist.destroy_process_group()
 
 
