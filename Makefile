@@ -18,6 +18,7 @@ test: install
 	$(BIN)/python -m pytest
 
 lint: install
+	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 

@@ -1,4 +1,6 @@
-"""The attention of one long history on a GPU, in short numbers, forward and backward: ours beside PyTorch's own on the same tensors."""
+"""The attention of one long history on a GPU, in short numbers, forward and backward: ours beside PyTorch's
+own on the same tensors.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +28,7 @@ def now(device: str) -> float:
 
 def ours(length: int, band: int, softmax: bool) -> Attention:
     """Return our attention of [1, H, L, d], a band with a bias by distance; PyTorch's has none."""
+
     def call(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         heads, bias = query.shape[1], band_bias(query.new_zeros(query.shape[1], 1), length, band)
         return attend(query[0], key[0], value[0], bias, heads=heads, band=band, softmax=softmax)[None]
@@ -37,7 +40,9 @@ def masked(length: int, band: int, device: str) -> Attention:
     """Return scaled_dot_product_attention under a mask of L x L."""
     apart = torch.arange(length, device=device)[:, None] - torch.arange(length, device=device)
     mask = (apart >= 0) & (apart < band)
-    return lambda query, key, value: functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=1.0)
+    return lambda query, key, value: functional.scaled_dot_product_attention(
+        query, key, value, attn_mask=mask, scale=1.0
+    )
 
 
 def flexible(length: int, band: int, device: str) -> Attention:
@@ -46,7 +51,8 @@ def flexible(length: int, band: int, device: str) -> Attention:
 
     mask = create_block_mask(lambda _b, _h, q, k: (q >= k) & (q - k < band), None, None, length, length, device=device)
     compiled = torch.compile(flex_attention)
-    return lambda query, key, value: compiled(query, key, value, block_mask=mask, scale=1.0)  # type: ignore[no-any-return]
+    # type: ignore[no-any-return]
+    return lambda query, key, value: compiled(query, key, value, block_mask=mask, scale=1.0)
 
 
 def seconds(call: Attention, parts: list[Tensor], rounds: int) -> float:
@@ -61,12 +67,16 @@ def seconds(call: Attention, parts: list[Tensor], rounds: int) -> float:
 
 def compared(length: int, heads: int, width: int, band: int, rounds: int, device: str) -> list[list[str]]:
     """Return rows of (attention, milliseconds of a step, how many times ours under softmax); what fails says why."""
-    parts = [torch.randn(1, heads, length, width, device=device, dtype=torch.bfloat16, requires_grad=True) for _ in range(3)]
+    parts = [
+        torch.randn(1, heads, length, width, device=device, dtype=torch.bfloat16, requires_grad=True) for _ in range(3)
+    ]
     ways: dict[str, Callable[[], Attention]] = {
         f"ours, softmax, band {band}": lambda: ours(length, band, True),
         f"ours, SiLU, band {band}": lambda: ours(length, band, False),
         "ours, softmax, all": lambda: ours(length, length, True),
-        "scaled_dot_product_attention, all": lambda: lambda *x: functional.scaled_dot_product_attention(*x, is_causal=True, scale=1.0),
+        "scaled_dot_product_attention, all": lambda: (
+            lambda *x: functional.scaled_dot_product_attention(*x, is_causal=True, scale=1.0)
+        ),
         f"scaled_dot_product_attention, band {band}": lambda: masked(length, band, device),
         f"flex_attention, band {band}": lambda: flexible(length, band, device),
     }

@@ -1,4 +1,6 @@
-"""What the benchmarks share: a log made with numpy, the store over it, students, and how a ratio is measured and told."""
+"""What the benchmarks share: a log made with numpy, the store over it, students, and how a ratio is
+measured and told.
+"""
 
 from __future__ import annotations
 
@@ -37,15 +39,17 @@ def event_chunks(rows: int, users: int, items: int, seed: int = 0, candidates: i
         n = min(CHUNK, rows - at)
         request = (at + np.arange(n)) // candidates
         user = request * 0x9E3779B1 % 2**32 % users  # any user, the same one for the whole request
-        yield pl.DataFrame({
-            "sample_id": at + np.arange(n),
-            "time": pl.Series(START + request * 1_000_000).cast(pl.Datetime("us", "UTC")),
-            "user_id": user,
-            "item_id": np.minimum(np.searchsorted(edges, draw.random(n)), items - 1),
-            "device": user % 4,
-            "country": user % 29,
-            "label_click": (draw.random(n) < 0.2).astype(np.float32),
-        })  # fmt: skip
+        yield pl.DataFrame(
+            {
+                "sample_id": at + np.arange(n),
+                "time": pl.Series(START + request * 1_000_000).cast(pl.Datetime("us", "UTC")),
+                "user_id": user,
+                "item_id": np.minimum(np.searchsorted(edges, draw.random(n)), items - 1),
+                "device": user % 4,
+                "country": user % 29,
+                "label_click": (draw.random(n) < 0.2).astype(np.float32),
+            }
+        )
 
 
 def store_of(folder: Path, rows: int, users: int, items: int, candidates: int = 1) -> SampleStore:
@@ -63,12 +67,23 @@ def learner_of(store: SampleStore, config: StudentConfig, distill: DistillConfig
     """
     torch.manual_seed(0)
     backbone = build_backbone(
-        config.kind, width=config.width, fields=store.context.shape[1], slots=store.lists.shape[1], actions=store.actions,
-        length=config.history, tables=TableOptions(0, config.table_rate, config.optimiser), options=dict(config.options),
-    )  # fmt: skip
+        config.kind,
+        width=config.width,
+        fields=store.context.shape[1],
+        slots=store.lists.shape[1],
+        actions=store.actions,
+        length=config.history,
+        tables=TableOptions(0, config.table_rate, config.optimiser),
+        options=dict(config.options),
+    )
     two = distill is not None and distill.towers != "single"
-    network = Towers(backbone, len(store.tasks), layout="decoupled" if two else "single", states=states,
-                     adapted=distill is not None and distill.adapter is not None)  # fmt: skip
+    network = Towers(
+        backbone,
+        len(store.tasks),
+        layout="decoupled" if two else "single",
+        states=states,
+        adapted=distill is not None and distill.adapter is not None,
+    )
     return Learner(network, config, distill, tasks=store.tasks)
 
 

@@ -31,11 +31,21 @@ def feature_map(data: dict[str, Any], folder: Path, width: int) -> Any:
     features: list[dict[str, Any]] = [
         {name: {"source": "", "type": "categorical", "padding_idx": 0, "vocab_size": sizes[name]}} for name in FIELDS
     ]
-    features.append({"history": {
-        "source": "", "type": "sequence", "share_embedding": "item", "padding_idx": 0, "vocab_size": sizes["item"],
-        "max_len": data["history"].shape[1],
-    }})  # fmt: skip
-    (folder / "feature_map.json").write_text(json.dumps({"dataset_id": "log", "labels": ["label"], "features": features}))
+    features.append(
+        {
+            "history": {
+                "source": "",
+                "type": "sequence",
+                "share_embedding": "item",
+                "padding_idx": 0,
+                "vocab_size": sizes["item"],
+                "max_len": data["history"].shape[1],
+            }
+        }
+    )
+    (folder / "feature_map.json").write_text(
+        json.dumps({"dataset_id": "log", "labels": ["label"], "features": features})
+    )
     loaded = FeatureMap("log", str(folder))
     loaded.load(str(folder / "feature_map.json"), {"embedding_dim": width})
     return loaded
@@ -54,17 +64,33 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         fields = feature_map(data, Path(name), int(width))
         model = DIN(
-            fields, embedding_dim=int(width), dnn_hidden_units=[64, 32, 16], attention_hidden_units=[32],
-            attention_hidden_activations="sigmoid", din_target_field="item", din_sequence_field="history",
-            learning_rate=float(rate), optimizer="adam", loss="binary_crossentropy", metrics=["AUC"], model_root=name, verbose=1,
-        )  # fmt: skip
+            fields,
+            embedding_dim=int(width),
+            dnn_hidden_units=[64, 32, 16],
+            attention_hidden_units=[32],
+            attention_hidden_activations="sigmoid",
+            din_target_field="item",
+            din_sequence_field="history",
+            learning_rate=float(rate),
+            optimizer="adam",
+            loss="binary_crossentropy",
+            metrics=["AUC"],
+            model_root=name,
+            verbose=1,
+        )
         model._max_gradient_norm, model._total_steps, model._stop_training = 10.0, 0, False  # what its fit() sets
         model._eval_steps = sys.maxsize  # training alone is timed
 
         def loader(rows: int, workers: int = 0) -> Any:
             np.savez(Path(name) / "some.npz", **{key: values[:rows] for key, values in data.items()})
-            return RankDataLoader(fields, stage="train", train_data=str(Path(name) / "some.npz"), batch_size=int(batch),
-                                  num_workers=workers, data_format="npz").make_iterator()[0]  # fmt: skip
+            return RankDataLoader(
+                fields,
+                stage="train",
+                train_data=str(Path(name) / "some.npz"),
+                batch_size=int(batch),
+                num_workers=workers,
+                data_format="npz",
+            ).make_iterator()[0]
 
         def epoch(batches: Any, rows: int) -> float:
             start = time.perf_counter()

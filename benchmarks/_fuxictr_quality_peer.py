@@ -1,8 +1,8 @@
 """Take one of FuxiCTR's models once through the arrays of an .npz in time order, every row said before it is learned.
 
-Run by fuxictr_quality.py with the interpreter of the environment that has FuxiCTR's requirements. Its one argument is a JSON
-object: file, checkout, kind (DIN or DCNv2), batch, rate, rows, width, seed, out: the .npy of float32 [rows] logits to write.
-What is said of a batch is what the training step's own forward pass, before the update, returned.
+Run by fuxictr_quality.py with the interpreter of the environment that has FuxiCTR's requirements. Its one argument is a
+JSON object: file, checkout, kind (DIN or DCNv2), batch, rate, rows, width, seed, out: the .npy of float32 [rows] logits
+to write. What is said of a batch is what the training step's own forward pass, before the update, returned.
 """
 
 from __future__ import annotations
@@ -20,10 +20,15 @@ import torch
 __all__ = ["main"]
 
 SIZES: dict[str, dict[str, Any]] = {
-    "DIN": {"dnn_hidden_units": [64, 32], "attention_hidden_units": [32], "attention_hidden_activations": "sigmoid",
-            "din_target_field": "item", "din_sequence_field": "history"},
+    "DIN": {
+        "dnn_hidden_units": [64, 32],
+        "attention_hidden_units": [32],
+        "attention_hidden_activations": "sigmoid",
+        "din_target_field": "item",
+        "din_sequence_field": "history",
+    },
     "DCNv2": {"model_structure": "parallel", "parallel_dnn_hidden_units": [64, 32], "num_cross_layers": 2},
-}  # fmt: skip
+}
 
 
 def feature_map(data: dict[str, Any], folder: Path, width: int, pooled: bool) -> Any:
@@ -31,14 +36,25 @@ def feature_map(data: dict[str, Any], folder: Path, width: int, pooled: bool) ->
     from fuxictr.features import FeatureMap
 
     items = int(max(data["item"].max(), data["history"].max())) + 1
-    fields = {name: int(values.max()) + 1 for name, values in data.items() if name not in ("label", "history")} | {"item": items}
+    fields = {name: int(values.max()) + 1 for name, values in data.items() if name not in ("label", "history")} | {
+        "item": items
+    }
     features: list[dict[str, Any]] = [
-        {name: {"source": "", "type": "categorical", "padding_idx": 0, "vocab_size": size}} for name, size in fields.items()
+        {name: {"source": "", "type": "categorical", "padding_idx": 0, "vocab_size": size}}
+        for name, size in fields.items()
     ]
-    history = {"source": "", "type": "sequence", "share_embedding": "item", "padding_idx": 0, "vocab_size": items,
-               "max_len": data["history"].shape[1]}  # fmt: skip
+    history = {
+        "source": "",
+        "type": "sequence",
+        "share_embedding": "item",
+        "padding_idx": 0,
+        "vocab_size": items,
+        "max_len": data["history"].shape[1],
+    }
     features.append({"history": history | ({"feature_encoder": "layers.MaskedAveragePooling()"} if pooled else {})})
-    (folder / "feature_map.json").write_text(json.dumps({"dataset_id": "log", "labels": ["label"], "features": features}))
+    (folder / "feature_map.json").write_text(
+        json.dumps({"dataset_id": "log", "labels": ["label"], "features": features})
+    )
     loaded = FeatureMap("log", str(folder))
     loaded.load(str(folder / "feature_map.json"), {"embedding_dim": width})
     return loaded
@@ -55,9 +71,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         fields = feature_map(data, Path(name), asked["width"], kind == "DCNv2")
         model = getattr(importlib.import_module(f"src.{kind}"), kind)(
-            fields, embedding_dim=asked["width"], learning_rate=asked["rate"], optimizer="adam", loss="binary_crossentropy",
-            metrics=["AUC"], model_root=name, verbose=0, **SIZES[kind],
-        )  # fmt: skip
+            fields,
+            embedding_dim=asked["width"],
+            learning_rate=asked["rate"],
+            optimizer="adam",
+            loss="binary_crossentropy",
+            metrics=["AUC"],
+            model_root=name,
+            verbose=0,
+            **SIZES[kind],
+        )
     model._max_gradient_norm = 10.0  # what its fit() sets
     said, forward = [], model.forward
 

@@ -1,4 +1,6 @@
-"""Comparing with other libraries: their environment, the log as the padded arrays they want, and rows per second, turn by turn."""
+"""Comparing with other libraries: their environment, the log as the padded arrays they want, and rows per
+second, turn by turn.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,9 @@ __all__ = ["BUDGET", "COLUMNS", "compare", "environment", "log_and_arrays"]
 
 BUDGET = 3.0
 ROWS, USERS, ITEMS, ROUNDS = 40_000, 250, 50_000, 3
-CONFIG = StudentConfig(kind="din", width=16, history=50, table_rate=1e-3,
-                       options={"context_width": 16, "unit": [32], "hidden": [64, 32]})  # fmt: skip
+CONFIG = StudentConfig(
+    kind="din", width=16, history=50, table_rate=1e-3, options={"context_width": 16, "unit": [32], "hidden": [64, 32]}
+)
 COLUMNS = ("log", "recdistill rows/s", "peer rows/s", "ratio", "step alone", "peer's step alone", "ratio")
 STEPS = 60  # of the step alone
 
@@ -61,8 +64,13 @@ def padded(store: SampleStore, length: int, context: Sequence[str] = ("hour", "d
         history[rows, : index.shape[1]] = batch.unique[index[batch.of]].numpy()
     fields = [np.unique(column, return_inverse=True)[1] + 1 for column in np.asarray(store.context).T]
     names = dict(zip(context, fields, strict=True))
-    return {"user": np.asarray(store.user, np.int64), "item": np.asarray(store.item, np.int64), **names,
-            "history": history, "label": np.asarray(store.labels[:, 0])}  # fmt: skip
+    return {
+        "user": np.asarray(store.user, np.int64),
+        "item": np.asarray(store.item, np.int64),
+        **names,
+        "history": history,
+        "label": np.asarray(store.labels[:, 0]),
+    }
 
 
 def log_and_arrays(folder: Path, candidates: int) -> tuple[SampleStore, Path]:
@@ -81,7 +89,9 @@ def our_speed(store: SampleStore) -> tuple[float, float]:
     steps = [step.rows for step in Plan.of(CONFIG, len(store), len(store), 0).steps(0)]
 
     def prepare(rows: Array) -> Any:
-        return builder.build(rows), torch.from_numpy(kept(store.sample_id[rows], store.labels[rows, 0], CONFIG.sampling, 0))
+        return builder.build(rows), torch.from_numpy(
+            kept(store.sample_id[rows], store.labels[rows, 0], CONFIG.sampling, 0)
+        )
 
     def run(some: Sequence[Array], batches: Any) -> float:
         start = time.perf_counter()
@@ -106,7 +116,9 @@ def peer_speed(python: Path, script: str, *arguments: object) -> tuple[list[floa
     return found["rows_per_second"], found["step_alone"]
 
 
-def compare(name: str, python: Path, script: str, store: SampleStore, arrays: Path, *extra: object) -> tuple[float, list[str]]:
+def compare(
+    name: str, python: Path, script: str, store: SampleStore, arrays: Path, *extra: object
+) -> tuple[float, list[str]]:
     """Measure both sides ROUNDS times, turn and turn about; return (ratio of rows per second, a row under COLUMNS).
 
     Ratios are medians over rounds, so that what slows the machine for a while slows both sides of a pair.
@@ -115,13 +127,20 @@ def compare(name: str, python: Path, script: str, store: SampleStore, arrays: Pa
     steps: list[tuple[float, float]] = []
     for _ in range(ROUNDS):
         ours, alone = our_speed(store)
-        theirs, their_step = peer_speed(python, script, arrays, torch.get_num_threads(), STEPS, CONFIG.batch, CONFIG.width, 1e-3, *extra)
+        theirs, their_step = peer_speed(
+            python, script, arrays, torch.get_num_threads(), STEPS, CONFIG.batch, CONFIG.width, 1e-3, *extra
+        )
         steps.append((alone, their_step))
         for loop, speed in zip(loops, theirs, strict=True):
             loop.append((ours, speed))
     loop, step = min((_medians(loop) for loop in loops), key=lambda found: found[2]), _medians(steps)
-    return loop[2], [name, *(f"{value:,.0f}" for value in loop[:2]), f"{loop[2]:.2f}",
-                     *(f"{value:,.0f}" for value in step[:2]), f"{step[2]:.2f}"]  # fmt: skip
+    return loop[2], [
+        name,
+        *(f"{value:,.0f}" for value in loop[:2]),
+        f"{loop[2]:.2f}",
+        *(f"{value:,.0f}" for value in step[:2]),
+        f"{step[2]:.2f}",
+    ]
 
 
 def _medians(pairs: Sequence[tuple[float, float]]) -> tuple[float, float, float]:

@@ -35,10 +35,23 @@ def main() -> None:
     sizes["item"] = int(max(data["item"].max(), data["history"].max())) + 1
     side = [SparseFeature(name, vocab_size=sizes[name], embed_dim=int(width)) for name in SIDE]
     target = [SparseFeature("item", vocab_size=sizes["item"], embed_dim=int(width), padding_idx=0)]
-    history = [SequenceFeature("history", vocab_size=sizes["item"], embed_dim=int(width), pooling="concat",
-                               shared_with="item", padding_idx=0)]  # fmt: skip
-    model = DIN(features=side, history_features=history, target_features=target, mlp_params={"dims": [64, 32, 16]},
-                attention_mlp_params={"dims": [32], "activation": "sigmoid"})  # fmt: skip
+    history = [
+        SequenceFeature(
+            "history",
+            vocab_size=sizes["item"],
+            embed_dim=int(width),
+            pooling="concat",
+            shared_with="item",
+            padding_idx=0,
+        )
+    ]
+    model = DIN(
+        features=side,
+        history_features=history,
+        target_features=target,
+        mlp_params={"dims": [64, 32, 16]},
+        attention_mlp_params={"dims": [32], "activation": "sigmoid"},
+    )
     trainer = CTRTrainer(model, optimizer_params={"lr": float(rate)}, n_epoch=1)
 
     def loader(rows: int, workers: int = 0) -> Any:

@@ -1,9 +1,11 @@
-"""Attention on long histories, and how much of the machine the token mixer uses: `python benchmarks/attention.py` (about 3 minutes).
+"""Attention on long histories, and how much of the machine the token mixer uses: `python benchmarks/attention.py`
+(about 3 minutes).
 
-One HSTU layer, forward and backward, on one history. Budgets: semi-local, time per event at 20,000 / at 1,000 events
-<= 1.2; its peak memory grows with the length, not its square; a TokenMixer-Large block of width 512 reaches >= 0.4 of
-the matrix product's own speed here. The dense layer stands beside, as far as its L x L memory goes. Where there is a GPU, the fused
-attention of 20,000 events stands beside PyTorch's own, and the block's share of the peak is measured in bfloat16: >= 0.5.
+One HSTU layer, forward and backward, on one history. Budgets: semi-local, time per event at 20,000 / at 1,000 events <=
+1.2; its peak memory grows with the length, not its square; a TokenMixer-Large block of width 512 reaches >= 0.4 of the
+matrix product's own speed here. The dense layer stands beside, as far as its L x L memory goes. Where there is a GPU,
+the fused attention of 20,000 events stands beside PyTorch's own, and the block's share of the peak is measured in
+bfloat16: >= 0.5.
 """
 
 from __future__ import annotations
@@ -32,7 +34,11 @@ def step_of(length: int, band: int | None, columns: int) -> Callable[[], None]:
     """Return a function that takes one HSTU layer forward and backward over one history."""
     torch.manual_seed(0)
     layer = HSTULayer(WIDTH, HEADS, length, band=band, columns=columns)
-    events, targets, at = torch.randn(1, length, WIDTH, requires_grad=True), torch.randn(1, 4, WIDTH), one_sequence(length)
+    events, targets, at = (
+        torch.randn(1, length, WIDTH, requires_grad=True),
+        torch.randn(1, 4, WIDTH),
+        one_sequence(length),
+    )
 
     def step() -> None:
         after, seen = layer(events, targets, at)
@@ -57,7 +63,10 @@ def per_event(length: int, band: int | None, columns: int) -> float:
 
 def peak(length: int, columns: int) -> float:
     """Return MiB that a semi-local step of its own process needs beyond one on 64 events."""
-    code = f"import sys; sys.path.insert(0, {str(sys.path[0])!r}); import attention; attention.measure({length}, {columns})"
+    code = (
+        f"import sys; sys.path.insert(0, {str(sys.path[0])!r}); import attention; attention.measure({length}, "
+        f"{columns})"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return float(done.stdout)
 
@@ -111,28 +120,56 @@ def on_gpu() -> int:
         return 0
     heads, width = 8, 64
     rows = compared(LONG, heads, width, BAND, ROUNDS, "cuda")
-    title = f"{torch.cuda.get_device_name()}: attention of {LONG:,} events, {heads} heads of {width}, bfloat16, forward and backward"
+    title = (
+        f"{torch.cuda.get_device_name()}: attention of {LONG:,} events, {heads} heads of {width}, bfloat16, forward "
+        "and backward"
+    )
     tell(title, ("attention", "ms", "times"), rows, True, "none")
     peak, mixer = gemm(8192, "cuda", torch.bfloat16), mixer_speed(2048, 8192, "cuda", torch.bfloat16)
     mixed = [[f"{peak / 1e12:.0f}", f"{mixer / 1e12:.0f}", f"{mixer / peak:.2f}"]]
-    return tell("TokenMixer-Large, width 2,048, bfloat16", ("GEMM TFLOP/s", "blocks", "MFU"), mixed, mixer / peak >= MFU, f">= {MFU}")
+    return tell(
+        "TokenMixer-Large, width 2,048, bfloat16",
+        ("GEMM TFLOP/s", "blocks", "MFU"),
+        mixed,
+        mixer / peak >= MFU,
+        f">= {MFU}",
+    )
 
 
 def main() -> int:
     """Measure and print everything."""
     rows, ratios = [], {}
-    for name, band, columns in (("semi-local", BAND, 0), (f"semi-local, {COLUMNS} columns", BAND, COLUMNS), ("dense", None, 0)):
+    for name, band, columns in (
+        ("semi-local", BAND, 0),
+        (f"semi-local, {COLUMNS} columns", BAND, COLUMNS),
+        ("dense", None, 0),
+    ):
         short, long = per_event(SHORT, band, columns), per_event(LONG, band, columns)
         ratios[name] = long / short
         memory = [f"{peak(length, columns):.0f}" if band else "" for length in (SHORT * 5, LONG)]
         rows.append([name, f"{short * 1e6:.1f}", f"{long * 1e6:.1f}", f"{long / short:.2f}", *memory])
     peak_gemm, mixer = gemm(), mixer_speed()
     title = f"one HSTU layer, width {WIDTH}, {HEADS} heads, band {BAND}"
-    columns_ = ("attention", f"us/event at {SHORT:,}", f"at {LONG:,}", "ratio", f"peak MiB at {SHORT * 5:,}", f"at {LONG:,}")
-    failed = tell(title, columns_, rows, max(ratios["semi-local"], ratios[f"semi-local, {COLUMNS} columns"]) <= BUDGET, f"<= {BUDGET}")
+    columns_ = (
+        "attention",
+        f"us/event at {SHORT:,}",
+        f"at {LONG:,}",
+        "ratio",
+        f"peak MiB at {SHORT * 5:,}",
+        f"at {LONG:,}",
+    )
+    failed = tell(
+        title,
+        columns_,
+        rows,
+        max(ratios["semi-local"], ratios[f"semi-local, {COLUMNS} columns"]) <= BUDGET,
+        f"<= {BUDGET}",
+    )
     share = mixer / peak_gemm
     mixed = [[f"{peak_gemm / 1e9:.0f}", f"{mixer / 1e9:.0f}", f"{share:.2f}"]]
-    failed |= tell("TokenMixer-Large, width 512", ("GEMM GFLOP/s", "blocks", "share"), mixed, share >= SHARE, f">= {SHARE}")
+    failed |= tell(
+        "TokenMixer-Large, width 512", ("GEMM GFLOP/s", "blocks", "share"), mixed, share >= SHARE, f">= {SHARE}"
+    )
     return failed | on_gpu()
 
 

@@ -45,8 +45,9 @@ def main() -> int:
             built = [builder.build(some) for some in work[WARM:]]
             step, build, alone = paired(
                 lambda k, to=learner, of=built, all_=keep: to.learn(of[k], all_),
-                lambda k, by=builder, of=work: by.build(of[WARM + k]), STEPS,
-            )  # fmt: skip
+                lambda k, by=builder, of=work: by.build(of[WARM + k]),
+                STEPS,
+            )
             waits, steps, clock = [], [], time.perf_counter()
             for batch in prefetch(builder.build, work[WARM:]):
                 ready = time.perf_counter()
@@ -57,7 +58,9 @@ def main() -> int:
             waited = sum(waits[1:]) / sum(steps[1:])
             met &= waited <= BUDGET
             slower = statistics.median(steps) / step
-            rows.append([name, f"{build * 1e3:.2f}", f"{step * 1e3:.2f}", f"{alone:.3f}", f"{waited:.3f}", f"{slower:.2f}"])
+            rows.append(
+                [name, f"{build * 1e3:.2f}", f"{step * 1e3:.2f}", f"{alone:.3f}", f"{waited:.3f}", f"{slower:.2f}"]
+            )
     columns = ["student", "build ms", "step ms", "alone", "waited", "step beside the thread / alone"]
     return tell("batches of 512 rows", columns, rows, met, f"waited <= {BUDGET}")
 

@@ -1,7 +1,9 @@
-"""What K = 4 cross-fitted teachers cost beside 4 trainings of the one: `python benchmarks/crossfit.py` (about a minute).
+"""What K = 4 cross-fitted teachers cost beside 4 trainings of the one: `python benchmarks/crossfit.py` (about a
+minute).
 
-The seconds that all folds take, learning and scoring and writing, over 4 x the seconds of one teacher over the same samples.
-Budget: <= 1.2. A fold learns from three quarters of them and scores the rest, so less than 1 is to be expected.
+The seconds that all folds take, learning and scoring and writing, over 4 x the seconds of one teacher over the same
+samples. Budget: <= 1.2. A fold learns from three quarters of them and scores the rest, so less than 1 is to be
+expected.
 """
 
 from __future__ import annotations
@@ -52,7 +54,13 @@ def main() -> int:
         found = np.array([measure(Path(folder) / str(turn)) for turn in range(ROUNDS)])
     ratio = float(np.median(found[:, 1] / found[:, 0] / FOLDS))
     row = [f"{np.median(found[:, 0]):.1f}", f"{np.median(found[:, 1]):.1f}", f"{ratio:.2f}"]
-    return tell("cross-fitting", ("teacher, s", f"{FOLDS} folds, s", f"folds / {FOLDS} teachers"), [row], ratio <= BUDGET, f"<= {BUDGET}")
+    return tell(
+        "cross-fitting",
+        ("teacher, s", f"{FOLDS} folds, s", f"folds / {FOLDS} teachers"),
+        [row],
+        ratio <= BUDGET,
+        f"<= {BUDGET}",
+    )
 
 
 if __name__ == "__main__":

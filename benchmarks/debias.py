@@ -1,12 +1,13 @@
-"""Debias by known probabilities: `python benchmarks/debias.py` (about 40 seconds). Budget: predicted / observed within 1 %.
+"""Debias by known probabilities: `python benchmarks/debias.py` (about 40 seconds). Budget: predicted / observed within
+1 %.
 
 On the simulator, a teacher that learns from a tenth of the negatives and students that learn from half of them, trained
 by the loop of every run. All figures are of what each tower said before it learned, over the second half of the log.
 
-predicted / observed: before and after each model's own log(k+ / k-) is taken out of its logits, and the deviation that two
-draws bring to whoever knows the probabilities: of the negatives that are kept, and of the labels it is measured by.
-predicted / true: against the simulator's probabilities. still off: the constant in log-odds that would make that ratio 1.
-The budget is for what is served, the students' main towers; the auxiliary ones show which space is right.
+predicted / observed: before and after each model's own log(k+ / k-) is taken out of its logits, and the deviation that
+two draws bring to whoever knows the probabilities: of the negatives that are kept, and of the labels it is measured by.
+predicted / true: against the simulator's probabilities. still off: the constant in log-odds that would make that ratio
+1. The budget is for what is served, the students' main towers; the auxiliary ones show which space is right.
 """
 
 from __future__ import annotations
@@ -83,7 +84,9 @@ class Window:
         low, high = -8.0, 8.0
         while high - low > 1e-4:
             middle = (low + high) / 2
-            high, low = (middle, low) if self.true(Tower("", tower.logits, tower.shift + middle)) < 1 else (high, middle)
+            high, low = (
+                (middle, low) if self.true(Tower("", tower.logits, tower.shift + middle)) < 1 else (high, middle)
+            )
         return low
 
 
@@ -92,11 +95,16 @@ def experiment_of(world: SimulatorConfig) -> Experiment:
     small: dict[str, Any] = {"kind": "target-attention", "width": 8, "history": 50}
     student = StudentConfig(**small, sampling=SamplingConfig(negative=0.5))
     return Experiment(
-        name="debias", data=DataConfig(reader="simulator", options=vars(world)),
+        name="debias",
+        data=DataConfig(reader="simulator", options=vars(world)),
         teacher=TeacherConfig(**small, sampling=SamplingConfig(negative=0.1)),
-        students={space: student.model_copy(update={"distill": DistillConfig(space=space)}) for space in ("posterior", "student")},
-        evaluate=EvaluateConfig(seeds=[0]), checkpoint_rows=world.rows,
-    )  # fmt: skip
+        students={
+            space: student.model_copy(update={"distill": DistillConfig(space=space)})
+            for space in ("posterior", "student")
+        },
+        evaluate=EvaluateConfig(seeds=[0]),
+        checkpoint_rows=world.rows,
+    )
 
 
 def trained(folder: RunFolder, experiment: Experiment, store: SampleStore, job: Job) -> list[Tower]:
@@ -132,10 +140,16 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         window, towers = measure(RunFolder(Path(folder)), WORLD)
     rows = [
-        [name, f"{window.observed(tower, corrected=False):.3f}", f"{window.observed(tower, corrected=True):.4f}",
-         f"{window.noise(tower):.4f}", f"{window.true(tower):.4f}", f"{window.off(tower):+.3f}"]
+        [
+            name,
+            f"{window.observed(tower, corrected=False):.3f}",
+            f"{window.observed(tower, corrected=True):.4f}",
+            f"{window.noise(tower):.4f}",
+            f"{window.true(tower):.4f}",
+            f"{window.off(tower):+.3f}",
+        ]
         for name, tower in towers.items()
-    ]  # fmt: skip
+    ]
     served = [towers["posterior: main"], towers["student: main"]]
     met = all(abs(window.observed(tower, corrected=True) - 1) <= BUDGET for tower in served)
     columns = ["tower", "predicted / observed, as sampled", "corrected", "noise", "predicted / true", "still off"]

@@ -1,4 +1,5 @@
-"""Rows per second on DIN against FuxiCTR: `python benchmarks/fuxictr.py --fuxictr PATH` (about 2 minutes). Budget: >= 3.
+"""Rows per second on DIN against FuxiCTR: `python benchmarks/fuxictr.py --fuxictr PATH` (about 2 minutes). Budget: >=
+3.
 
 PATH is a checkout of github.com/reczoo/FuxiCTR; its published wheel carries no DIN. Without it nothing is measured.
 Samples, histories, widths, batch, Adam and threads are equal, and turns are taken, as in rechub.py. FuxiCTR clips
@@ -16,8 +17,19 @@ from pathlib import Path
 from _common import tell
 from _peers import BUDGET, COLUMNS, compare, environment, log_and_arrays
 
-REQUIREMENTS = ("torch==2.13.0", "numpy", "scipy", "pandas", "scikit-learn", "h5py", "tqdm", "pyarrow", "polars>=1.40.1", "pyyaml",
-                "keras_preprocessing")  # fmt: skip
+REQUIREMENTS = (
+    "torch==2.13.0",
+    "numpy",
+    "scipy",
+    "pandas",
+    "scikit-learn",
+    "h5py",
+    "tqdm",
+    "pyarrow",
+    "polars>=1.40.1",
+    "pyyaml",
+    "keras_preprocessing",
+)
 
 
 def main() -> int:

@@ -1,4 +1,5 @@
-"""FuxiCTR's DIN and DCN-v2 beside our raw student: `python benchmarks/fuxictr_quality.py --fuxictr PATH --run RUN --out FOLDER`.
+"""FuxiCTR's DIN and DCN-v2 beside our raw student: `python benchmarks/fuxictr_quality.py --fuxictr PATH --run RUN --out
+FOLDER`.
 
 RUN is a finished run of `recdistill run` or `ablate` on the same log; PATH a checkout of github.com/reczoo/FuxiCTR. The
 peers get the run's own samples, histories, embedding width, seeds and window, one pass in time order, scored before
@@ -42,7 +43,9 @@ Array = np.ndarray[Any, np.dtype[Any]]
 def arrays_of(store: SampleStore, length: int) -> dict[str, Array]:
     """Return `padded` without the user, whatever context fields the log has."""
     found = padded(store, length, [f"context_{field}" for field in range(store.context.shape[1])])
-    return {name: values if name == "label" else values.astype(np.int32) for name, values in found.items() if name != "user"}
+    return {
+        name: values if name == "label" else values.astype(np.int32) for name, values in found.items() if name != "user"
+    }
 
 
 def said(python: Path, folder: Path, asked: dict[str, Any]) -> Array:
@@ -50,8 +53,11 @@ def said(python: Path, folder: Path, asked: dict[str, Any]) -> Array:
     out = folder / ("-".join(str(asked[key]) for key in ("kind", "batch", "rate", "rows", "seed")) + ".npy")
     if not out.exists():
         part = out.with_suffix(".part.npy")
-        done = subprocess.run([python, HERE / "_fuxictr_quality_peer.py", json.dumps(asked | {"out": str(part)})],
-                              capture_output=True, text=True)  # fmt: skip
+        done = subprocess.run(
+            [python, HERE / "_fuxictr_quality_peer.py", json.dumps(asked | {"out": str(part)})],
+            capture_output=True,
+            text=True,
+        )
         if done.returncode:
             raise SystemExit(f"{asked}: failed\n{done.stderr[-2000:]}")
         part.rename(out)
@@ -63,7 +69,9 @@ def scores_of(frame: Frame, store: SampleStore, logits: Array, last: int) -> dic
     first, ids = len(logits) - last, frame.ids
     place = dict(zip(store.sample_id[first : len(logits)].tolist(), range(last), strict=True))
     inside = np.fromiter((place.get(key, -1) for key in ids.tolist()), np.int64, len(ids))
-    found = score(frame.samples.label[inside >= 0], logits[first:][inside[inside >= 0]], frame.samples.group[inside >= 0])
+    found = score(
+        frame.samples.label[inside >= 0], logits[first:][inside[inside >= 0]], frame.samples.group[inside >= 0]
+    )
     return {name: float(found.values[name] or 0.0) for name in NAMES}
 
 
@@ -94,17 +102,23 @@ def main() -> int:
         tried = {}
         for batch, rate in product(BATCHES, RATES):
             setting = asked | {"kind": kind, "batch": batch, "rate": rate}
-            tried[batch, rate] = scores_of(frame, store, said(python, given.out, setting | {"rows": before, "seed": 0}), before // 2)
+            tried[batch, rate] = scores_of(
+                frame, store, said(python, given.out, setting | {"rows": before, "seed": 0}), before // 2
+            )
             table.add_row(kind, str(batch), f"{rate:g}", *(f"{tried[batch, rate][name]:.4f}" for name in NAMES))
         batch, rate = max(tried, key=lambda key: tried[key]["gauc"])
         setting = asked | {"kind": kind, "batch": batch, "rate": rate, "rows": len(store)}
         told = [said(python, given.out, setting | {"seed": seed}) for seed in evaluate.seeds[:SEEDS]]
         runs = [scores_of(frame, store, logits, len(store) - before) for logits in told]
         cells = [[one[name] for one in runs] for name in NAMES]
-        final.add_row(kind, str(batch), f"{rate:g}", *(f"{statistics.mean(v):.4f} +- {statistics.pstdev(v):.4f}" for v in cells))
+        final.add_row(
+            kind, str(batch), f"{rate:g}", *(f"{statistics.mean(v):.4f} +- {statistics.pstdev(v):.4f}" for v in cells)
+        )
     console.print(table)
     raw = load(run.root / "summary.json").models.raw
-    final.add_row("our raw student", "", "", *(f"{raw.metric(name):.4f} +- {raw.std.get(name) or 0:.4f}" for name in NAMES))
+    final.add_row(
+        "our raw student", "", "", *(f"{raw.metric(name):.4f} +- {raw.std.get(name) or 0:.4f}" for name in NAMES)
+    )
     console.print(final)
     return 0
 

@@ -1,7 +1,8 @@
 """Joining a teacher's record against reading the same columns plainly: `python benchmarks/join_scan.py` (about 20 s).
 
 1,000,000 samples in 20 commits, and as many recorded logits. `scan` reads, by polars, the Parquet columns that the join
-has to read from both tables, in batches too; `join` yields the samples' batches with the logit beside each. Budget: <= 2.
+has to read from both tables, in batches too; `join` yields the samples' batches with the logit beside each. Budget: <=
+2.
 """
 
 from __future__ import annotations
@@ -50,17 +51,22 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         events, predictions = write_tables(folder)
-        joined = drain(b.drop_nulls("logit_click") for b in join_signals(events.batches(columns=COLUMNS), predictions, "teacher"))
+        joined = drain(
+            b.drop_nulls("logit_click") for b in join_signals(events.batches(columns=COLUMNS), predictions, "teacher")
+        )
         if joined != ROWS:
             raise SystemExit(f"the join found {joined} of {ROWS} signals")
         scan, join, ratio = paired(
             lambda k: plain_scan(folder),
-            lambda k: drain(join_signals(events.batches(columns=COLUMNS), predictions, "teacher")), ROUNDS,
-        )  # fmt: skip
+            lambda k: drain(join_signals(events.batches(columns=COLUMNS), predictions, "teacher")),
+            ROUNDS,
+        )
         read = paired(lambda k: plain_scan(folder), lambda k: drain(events.batches(columns=COLUMNS)), ROUNDS)[1]
-    rows = [["plain scan, both tables", f"{scan:.3f}", f"{ROWS / scan:,.0f}", "1"],
-            ["our batches of the samples alone", f"{read:.3f}", f"{ROWS / read:,.0f}", f"{read / scan:.2f}"],
-            ["join", f"{join:.3f}", f"{ROWS / join:,.0f}", f"{ratio:.2f}"]]  # fmt: skip
+    rows = [
+        ["plain scan, both tables", f"{scan:.3f}", f"{ROWS / scan:,.0f}", "1"],
+        ["our batches of the samples alone", f"{read:.3f}", f"{ROWS / read:,.0f}", f"{read / scan:.2f}"],
+        ["join", f"{join:.3f}", f"{ROWS / join:,.0f}", f"{ratio:.2f}"],
+    ]
     return tell(f"{ROWS:,} samples", ["what", "s", "rows/s", "ratio"], rows, ratio <= BUDGET, f"<= {BUDGET}")
 
 

@@ -1,10 +1,11 @@
-"""Kill -9 at random moments: `python benchmarks/kills.py [KILLS]` (100 kills, about 10 minutes). Budget: nothing differs.
+"""Kill -9 at random moments: `python benchmarks/kills.py [KILLS]` (100 kills, about 10 minutes). Budget: nothing
+differs.
 
 A small simulated run is started, killed at a random moment, started again by the same command, killed again, and so on;
-whenever one reaches its end, its weights and tables are compared with those of a run that was never killed, and the next one
-starts from nothing. A moment is a random number of changes to the run's folder, which spreads kills over its life on a busy
-machine as on an idle one, and then up to 0.2 s more. Every other kill hits the main process alone, so that its training
-processes are left behind as orphans; the others hit the whole group.
+whenever one reaches its end, its weights and tables are compared with those of a run that was never killed, and the
+next one starts from nothing. A moment is a random number of changes to the run's folder, which spreads kills over its
+life on a busy machine as on an idle one, and then up to 0.2 s more. Every other kill hits the main process alone, so
+that its training processes are left behind as orphans; the others hit the whole group.
 """
 
 from __future__ import annotations
@@ -45,8 +46,9 @@ def start(config: Path, folder: Path) -> subprocess.Popen[str]:
     """Start `recdistill run` in a process group of its own; its output is a pipe that all its processes hold."""
     command = [Path(sys.executable).with_name("recdistill"), "run", config, "--out", folder]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-                            env=environment)  # fmt: skip
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True, env=environment
+    )
 
 
 def ended(process: subprocess.Popen[str], seconds: float) -> bool:
@@ -82,7 +84,9 @@ def kill(process: subprocess.Popen[str], group: bool) -> None:
 
 @dataclass(frozen=True)
 class Result:
-    """What a run leaves: bytes of the newest checkpoints' tensors and their state by model, and the rows of both tables."""
+    """What a run leaves: bytes of the newest checkpoints' tensors and their state by model, and the rows of
+    both tables.
+    """
 
     weights: dict[str, bytes]
     states: dict[str, object]
@@ -101,9 +105,11 @@ def result_of(folder: Path) -> Result:
         states[model] = (checkpoint.name, rest | {"totals": totals})
     said = PredictionLog.open(folder / "predictions").scan().collect().select(pl.all().exclude("date"))
     return Result(
-        {model: (checkpoint / "model.safetensors").read_bytes() for model, checkpoint in newest.items()}, states,
-        EventLog.open(folder / "tables" / "events").scan().collect().sort("sample_id"), said.sort("model", "sample_id"),
-    )  # fmt: skip
+        {model: (checkpoint / "model.safetensors").read_bytes() for model, checkpoint in newest.items()},
+        states,
+        EventLog.open(folder / "tables" / "events").scan().collect().sort("sample_id"),
+        said.sort("model", "sample_id"),
+    )
 
 
 @dataclass
@@ -124,7 +130,10 @@ class Differences:
 def differences(want: Result, got: Result) -> Differences:
     """Compare a result with the one of an uninterrupted run, bit for bit."""
     found = Differences()
-    for key, one, other in ((["sample_id"], want.events, got.events), (["model", "sample_id"], want.predictions, got.predictions)):
+    for key, one, other in (
+        (["sample_id"], want.events, got.events),
+        (["model", "sample_id"], want.predictions, got.predictions),
+    ):
         rows, distinct = other.select(key), other.select(key).unique()
         found.rows_lost += len(one.join(distinct, on=key, how="anti"))
         found.rows_twice += len(rows) - len(distinct)
@@ -160,7 +169,11 @@ def main() -> int:
         folder = Path(place) / "killed-0"
         while True:
             process, kills = start(config, folder), stages.total()
-            if kills < wanted and not changed(process, folder, draw.randrange(CHANGES)) and not ended(process, draw.uniform(0, 0.2)):
+            if (
+                kills < wanted
+                and not changed(process, folder, draw.randrange(CHANGES))
+                and not ended(process, draw.uniform(0, 0.2))
+            ):
                 kill(process, group=kills % 2 == 1)
                 stages[stage_of(folder, want)] += 1
                 continue

@@ -1,8 +1,9 @@
 """Peak memory against the size of the log: `python benchmarks/memory.py` (about 3 minutes). Budget: at most 1.25 times.
 
-The same users and items, 1x, 10x and 100x the rows; each stage of each size runs in a process of its own: ingest (events
-into the table, chunk by chunk), store (columns and histories), train (a student, one pass). Peak is the process's largest
-anonymous memory, sampled every 10 ms: pages of memory-mapped files are the system's to drop, and are not counted.
+The same users and items, 1x, 10x and 100x the rows; each stage of each size runs in a process of its own: ingest
+(events into the table, chunk by chunk), store (columns and histories), train (a student, one pass). Peak is the
+process's largest anonymous memory, sampled every 10 ms: pages of memory-mapped files are the system's to drop, and are
+not counted.
 """
 
 from __future__ import annotations
@@ -94,7 +95,10 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             for stage in stages:
                 peaks[stage.__name__].append(peak_of(stage, Path(folder), BASE * size))
-    rows = [[name, *(f"{peak / 2**20:,.0f}" for peak in found), f"{found[-1] / found[0]:.2f}"] for name, found in peaks.items()]
+    rows = [
+        [name, *(f"{peak / 2**20:,.0f}" for peak in found), f"{found[-1] / found[0]:.2f}"]
+        for name, found in peaks.items()
+    ]
     met = all(found[-1] <= BUDGET * found[0] for found in peaks.values())
     columns = ["stage", *(f"{BASE * size:,} rows" for size in SIZES), f"{SIZES[-1]}x / 1x"]
     return tell("peak memory, MiB", columns, rows, met, f"{SIZES[-1]}x / 1x <= {BUDGET}")

@@ -1,7 +1,8 @@
 """What each way to listen costs a student: `python benchmarks/methods.py` (about 2 min). No budget: a table of ratios.
 
-The same student learns from the same rows, turn and turn about with the raw one, in one process; batches are ready beforehand, so what
-is timed is the step. Memory is the peak of a process of its own that builds the batches and takes the steps.
+The same student learns from the same rows, turn and turn about with the raw one, in one process; batches are ready
+beforehand, so what is timed is the step. Memory is the peak of a process of its own that builds the batches and takes
+the steps.
 """
 
 from __future__ import annotations
@@ -44,13 +45,18 @@ def builder_of(store: SampleStore, distill: DistillConfig | None) -> BatchBuilde
     if distill is None:
         return BatchBuilder(store, STUDENT.history)
     said = draw.normal(-1.4, 1.0, (len(store), distill.candidates, 1)).astype(np.float16)
-    asked = Candidates(distill.candidates, 20_000, np.zeros(store.context.shape[1], bool), np.zeros(store.lists.shape[1], bool))
+    asked = Candidates(
+        distill.candidates, 20_000, np.zeros(store.context.shape[1], bool), np.zeros(store.lists.shape[1], bool)
+    )
     states = draw.normal(0, 0.3, (1024, distill.states, STATES)).astype(np.float32)
     beside = Beside(asked, said, np.zeros(1, np.float32)) if said.size else None
     return BatchBuilder(
-        store, STUDENT.history, draw.normal(-1.4, 1.0, (len(store), 1)).astype(np.float32), beside,
+        store,
+        STUDENT.history,
+        draw.normal(-1.4, 1.0, (len(store), 1)).astype(np.float32),
+        beside,
         (lambda rows: (states[rows % 1024], np.full(len(rows), distill.states))) if states.size else None,
-    )  # fmt: skip
+    )
 
 
 def made(store: SampleStore, distill: DistillConfig | None):  # type: ignore[no-untyped-def]
@@ -63,9 +69,15 @@ def made(store: SampleStore, distill: DistillConfig | None):  # type: ignore[no-
 def peak(folder: Path, distill: DistillConfig | None) -> float:
     """Return the peak memory, in bytes, of a process that does what a method does, a batch at a time."""
     store = SampleStore(folder)
-    learner, builder = learner_of(store, STUDENT, distill, STATES if distill and distill.states else 0), builder_of(store, distill)
+    learner, builder = (
+        learner_of(store, STUDENT, distill, STATES if distill and distill.states else 0),
+        builder_of(store, distill),
+    )
     for k in range(STEPS):
-        learner.learn(builder.build(np.arange(k * STUDENT.batch, (k + 1) * STUDENT.batch)), torch.ones(STUDENT.batch, dtype=torch.bool))
+        learner.learn(
+            builder.build(np.arange(k * STUDENT.batch, (k + 1) * STUDENT.batch)),
+            torch.ones(STUDENT.batch, dtype=torch.bool),
+        )
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
 
 
@@ -89,8 +101,9 @@ def main() -> int:
                 learner.learn(batches[k], keep)
             one, other, ratio = paired(
                 lambda k: raw.learn(plain[WARM + k], keep),
-                lambda k, to=learner, of=batches: to.learn(of[WARM + k], keep), STEPS,
-            )  # fmt: skip
+                lambda k, to=learner, of=batches: to.learn(of[WARM + k], keep),
+                STEPS,
+            )
             memory = in_process(Path(name) / "store", distill) / alone
             rows.append([method, f"{one * 1e3:.2f}", f"{other * 1e3:.2f}", f"{ratio:.2f}", f"{memory:.2f}"])
     return tell("one step of 64 rows", ["method", "raw ms", "method ms", "step", "peak memory"], rows, True, "none")

@@ -1,9 +1,9 @@
 """Rows per second on DIN against torch-rechub 0.9.0: `python benchmarks/rechub.py` (about 2 minutes). Budget: >= 3.
 
 Both train on the same samples with the same histories (50 events), widths (16 everywhere; unit 32, MLP 64-32-16),
-batch, Adam and one thread, turn and turn about, each with its own loader and loop; `step alone` is forward, backward and
-update on batches that are ready. With one candidate per request there is no history to share between samples, and the
-budget is for that; the last line has ten, as impression logs do.
+batch, Adam and one thread, turn and turn about, each with its own loader and loop; `step alone` is forward, backward
+and update on batches that are ready. With one candidate per request there is no history to share between samples, and
+the budget is for that; the last line has ten, as impression logs do.
 
 Not the same, because neither lets it be chosen: torch-rechub puts batch normalisation and Dice into its MLP and reads
 its rows shuffled from padded arrays in memory, with a random access per sample; recdistill's loop also predicts before

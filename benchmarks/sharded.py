@@ -1,13 +1,16 @@
-"""Rows of an embedding table spread over ranks, beside torchrec's: `python benchmarks/sharded.py` (about 8 minutes). Budget: ratio >= 1.
+"""Rows of an embedding table spread over ranks, beside torchrec's: `python benchmarks/sharded.py` (about 8 minutes).
+Budget: ratio >= 1.
 
-A step looks ids up in 1,000,000 rows, drawn by Zipf's law, and moves what it touched by row-wise Adagrad, which both have; Adam is
-ours alone, for FBGEMM has none on a CPU. `distinct`: both are given each id of the batch once, as recdistill's batches are; `repeated`:
-both are given all 20,000, and ours finds the distinct ones within the time. Ids are numbered at random, or by popularity, nearly
-what a vocabulary does that numbers them as they appear. Gradients are given; there is no model. Ranks are processes of this machine
-that talk over gloo, one thread each; one rank is the table that a run without torchrun has.
+A step looks ids up in 1,000,000 rows, drawn by Zipf's law, and moves what it touched by row-wise Adagrad, which both
+have; Adam is ours alone, for FBGEMM has none on a CPU. `distinct`: both are given each id of the batch once, as
+recdistill's batches are; `repeated`: both are given all 20,000, and ours finds the distinct ones within the time. Ids
+are numbered at random, or by popularity, nearly what a vocabulary does that numbers them as they appear. Gradients are
+given; there is no model. Ranks are processes of this machine that talk over gloo, one thread each; one rank is the
+table that a run without torchrun has.
 
-torchrec's is an EmbeddingCollection sharded row-wise, the optimiser fused into its backward pass; the budget is for that. Its
-EmbeddingBagCollection with one id in each bag does the same by another kernel; that is told. Without torchrec ours alone is measured.
+torchrec's is an EmbeddingCollection sharded row-wise, the optimiser fused into its backward pass; the budget is for
+that. Its EmbeddingBagCollection with one id in each bag does the same by another kernel; that is told. Without torchrec
+ours alone is measured.
 """
 
 from __future__ import annotations
@@ -53,7 +56,9 @@ def batches(rank: int, distinct: bool, popular: bool) -> list[Tensor]:
     return [torch.from_numpy(ids) for ids in drawn]
 
 
-def ours(ranks: Ranks, width: int, optimiser: Optimiser, distinct: bool, given: list[Tensor], gradients: list[Tensor]) -> Step:
+def ours(
+    ranks: Ranks, width: int, optimiser: Optimiser, distinct: bool, given: list[Tensor], gradients: list[Tensor]
+) -> Step:
     """Return one step of the table on batch k."""
     table = GrowableTable(width, seed=0, name="item", std=0.02, optimiser=optimiser, rate=RATE)
     table = table if ranks.size == 1 else ShardedTable(table, ranks)
@@ -84,12 +89,16 @@ def theirs(width: int, bags: bool, given: list[Tensor], gradients: list[Tensor])
     set_gradient_division(False)  # gradients are summed over ranks, as ours
     fused = {"optimizer": EmbOptimType.EXACT_ROWWISE_ADAGRAD, "learning_rate": RATE, "eps": 1e-8}
     sharder: Any = (EmbeddingBagCollectionSharder if bags else EmbeddingCollectionSharder)(fused_params=fused)
-    kind, config = (torchrec.EmbeddingBagCollection, torchrec.EmbeddingBagConfig) if bags else \
-        (torchrec.EmbeddingCollection, torchrec.EmbeddingConfig)  # fmt: skip
+    kind, config = (
+        (torchrec.EmbeddingBagCollection, torchrec.EmbeddingBagConfig)
+        if bags
+        else (torchrec.EmbeddingCollection, torchrec.EmbeddingConfig)
+    )
     one = config(num_embeddings=ROWS, embedding_dim=width, name="item", feature_names=["id"])
     module, size = kind(tables=[one], device=torch.device("meta")), dist.get_world_size()
-    plan = construct_module_sharding_plan(module, {"item": row_wise(compute_kernel="fused")}, sharder, local_size=size,
-                                          world_size=size, device_type="cpu")  # fmt: skip
+    plan = construct_module_sharding_plan(
+        module, {"item": row_wise(compute_kernel="fused")}, sharder, local_size=size, world_size=size, device_type="cpu"
+    )
     sharded = sharder.shard(module, plan, ShardingEnv.from_process_group(dist.group.WORLD), torch.device("cpu"))
     lengths = [torch.ones(len(ids), dtype=torch.int64) for ids in given]
 
@@ -112,13 +121,17 @@ def rounds_of(step: Step) -> Step:
     return several
 
 
-def measured(ranks: Ranks, width: int, distinct: bool, popular: bool, peer: bool) -> tuple[int, list[float], list[float]]:
+def measured(
+    ranks: Ranks, width: int, distinct: bool, popular: bool, peer: bool
+) -> tuple[int, list[float], list[float]]:
     """Return (rows of a step over all ranks, seconds of each side's step, each peer's over ours).
 
     The sides: ours with Adagrad, with Adam, and where there is a peer, its collection and its bags.
     """
     given = batches(ranks.rank, distinct, popular)
-    gradients = [torch.randn(len(ids), width, generator=torch.Generator().manual_seed(k)) for k, ids in enumerate(given)]
+    gradients = [
+        torch.randn(len(ids), width, generator=torch.Generator().manual_seed(k)) for k, ids in enumerate(given)
+    ]
     steps = [ours(ranks, width, optimiser, distinct, given, gradients) for optimiser in ("rowwise-adagrad", "adam")]
     steps += [theirs(width, bags, given, gradients) for bags in (False, True)] if peer else []
     for k in range(BATCHES):  # every row of the batches is there, as in a table that has learned for a while
@@ -153,7 +166,13 @@ def free_port() -> int:
 def row_of(case: Case, rows: int, seconds: list[float], ratios: list[float]) -> list[str]:
     """Return a case's line."""
     ranks, width, distinct, popular = case
-    words = [str(ranks), str(width), "distinct" if distinct else "repeated", "popular" if popular else "random", f"{rows:,}"]
+    words = [
+        str(ranks),
+        str(width),
+        "distinct" if distinct else "repeated",
+        "popular" if popular else "random",
+        f"{rows:,}",
+    ]
     return [*words, *(f"{rows / took:,.0f}" for took in seconds), *(f"{ratio:.2f}" for ratio in ratios)]
 
 
@@ -161,13 +180,19 @@ def main() -> int:
     """Measure every case."""
     peer = importlib.util.find_spec("torchrec") is not None
     if not peer:
-        print("torchrec is not installed, ours alone is measured; docs/how-big.md says how to install it", file=sys.stderr)
+        print(
+            "torchrec is not installed, ours alone is measured; docs/how-big.md says how to install it", file=sys.stderr
+        )
     results, found = torch.multiprocessing.get_context("spawn").SimpleQueue(), []
     for size in (1, 2):
         torch.multiprocessing.spawn(work, (size, free_port(), peer, results), size)
         while not results.empty():
             found.append(results.get())
-    model = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    model = [
+        line.split(":")[1].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    ]
     columns = ["ranks", "width", "ids", "order", "a step", "Adagrad rows/s", "Adam"]
     columns += ["torchrec", "its bags", "ratio", "bags"] if peer else []
     met = all(ratios[0] >= BUDGET for *_, ratios in found if ratios)

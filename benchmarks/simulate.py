@@ -1,4 +1,5 @@
-"""Rows per second of the simulator on one core: `python benchmarks/simulate.py` (about 20 s). Budget: 1,000,000 rows in 60 s.
+"""Rows per second of the simulator on one core: `python benchmarks/simulate.py` (about 20 s). Budget: 1,000,000 rows in
+60 s.
 
 Few users with long histories, the demo's users, and more users than rows; seconds include drawing the world. The last
 column counts the log's way into the events table too, which is what `recdistill ingest` does.

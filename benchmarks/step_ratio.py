@@ -44,8 +44,9 @@ def main() -> int:
             timed = batches[WARM:]
             one, other, ratio = paired(
                 lambda k, to=raw, of=timed, all_=keep: to.learn(of[k], all_),
-                lambda k, to=distilled, of=timed, all_=keep: to.learn(of[k], all_), STEPS,
-            )  # fmt: skip
+                lambda k, to=distilled, of=timed, all_=keep: to.learn(of[k], all_),
+                STEPS,
+            )
             met &= ratio <= BUDGET
             rows.append([name, f"{one * 1e3:.2f}", f"{other * 1e3:.2f}", f"{ratio:.3f}"])
     return tell("one step of 512 rows", ["student", "raw ms", "distilled ms", "ratio"], rows, met, f"<= {BUDGET}")

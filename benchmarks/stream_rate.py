@@ -1,9 +1,9 @@
 """Streaming rows/s over batch rows/s: `python benchmarks/stream_rate.py`. Budget: 0.8 for each student.
 
-The same log twice: learned in batch, and followed as a stream whose commits of 2,000 rows are all there already, so that
-nothing is waited for. The stream reads, encodes, joins, learns, records four times a second and keeps a checkpoint every 20,000
-rows; the batch reads a store that was built before. Both are timed from a model of an earlier checkpoint to the end, and
-the shares of three turns each are compared pair by pair.
+The same log twice: learned in batch, and followed as a stream whose commits of 2,000 rows are all there already, so
+that nothing is waited for. The stream reads, encodes, joins, learns, records four times a second and keeps a checkpoint
+every 20,000 rows; the batch reads a store that was built before. Both are timed from a model of an earlier checkpoint
+to the end, and the shares of three turns each are compared pair by pair.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ __all__ = ["BUDGET", "main"]
 BUDGET = 0.8
 ROWS, COMMIT, TURNS = 300_000, 2_000, 3
 STUDENTS = {
-    "target attention 16, 50 events, batch 64":
-        "{kind: target-attention, width: 16, history: 50, batch: 64, options: {kernels: 4, rich: true}}",
+    "target attention 16, 50 events, batch 64": "{kind: target-attention, width: 16, history: 50, "
+    "batch: 64, options: {kernels: 4, rich: true}}",
     "din 16, 50 events, batch 512": "{kind: din, width: 16, history: 50, batch: 512}",
 }
 
@@ -53,12 +53,24 @@ def _prepare(root: Path, batch: bool, experiment: Experiment) -> RunFolder:
     draw = np.random.default_rng(0)
     for at in range(0, ROWS, COMMIT):
         part = rows[at : at + COMMIT]
-        about = IngestAbout(watermark=int(part["time"].dt.epoch("us").max()), rows=at + len(part), end=at + len(part) == ROWS)  # type: ignore[arg-type]
+        about = IngestAbout(
+            watermark=int(part["time"].dt.epoch("us").max()), rows=at + len(part), end=at + len(part) == ROWS
+        )  # type: ignore[arg-type]
         events.append(part, writer="ingest", sequence=at, new_ids=True, metadata=to_metadata(about))
-        said = part.select("sample_id", "time", logit_click=pl.Series(draw.normal(-1.4, 1, len(part)), dtype=pl.Float32))
+        said = part.select(
+            "sample_id", "time", logit_click=pl.Series(draw.normal(-1.4, 1, len(part)), dtype=pl.Float32)
+        )
         metadata = {"keep_rates": '{"click": [1.0, 1.0]}', **({} if batch else to_metadata(ModelAbout(end=about.end)))}
-        predictions.append(said, model=TEACHER, version=at // 20_000, kind="prequential", writer="teacher", sequence=at,
-                           metadata=metadata, new_samples=True)  # fmt: skip
+        predictions.append(
+            said,
+            model=TEACHER,
+            version=at // 20_000,
+            kind="prequential",
+            writer="teacher",
+            sequence=at,
+            metadata=metadata,
+            new_samples=True,
+        )
     verdicts = VerdictLog.create(folder.verdicts)
     for version in range(ROWS // 20_000):
         verdicts.append(VerdictLog.row(TEACHER, version, "good", rows=ROWS), writer="gate", sequence=version)

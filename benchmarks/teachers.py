@@ -1,9 +1,10 @@
-"""What `recdistill plan` says against what happens, and one history for many candidates: `python benchmarks/teachers.py` (1 minute).
+"""What `recdistill plan` says against what happens, and one history for many candidates: `python
+benchmarks/teachers.py` (1 minute).
 
-Each preset learns a step on one user's full history, in a process of its own. Time: FLOPs of the plan over the seconds it
-takes, as a share of this machine's matrix product. Memory: peak against the plan's weights, gradients, moments and what is
-kept for the backward pass. Budget: measured / planned memory within 0.5 and 2, where 50 MiB or more are planned. A history of
-20,000 events must train.
+Each preset learns a step on one user's full history, in a process of its own. Time: FLOPs of the plan over the seconds
+it takes, as a share of this machine's matrix product. Memory: peak against the plan's weights, gradients, moments and
+what is kept for the backward pass. Budget: measured / planned memory within 0.5 and 2, where 50 MiB or more are
+planned. A history of 20,000 events must train.
 """
 
 from __future__ import annotations
@@ -47,13 +48,23 @@ def batch_of(events: int, samples: int) -> Batch:
     items = Lookup(torch.arange(events + 1), torch.arange(1, events + 1))
     age = torch.arange(events).flip(0).add(1).log2().long().clamp(max=AGES - 1)
     zeros = torch.zeros(events, dtype=torch.int64)
-    history = History(items.unique, items.inverse, age, zeros, torch.tensor([0, events]), torch.zeros(samples, dtype=torch.int64))
+    history = History(
+        items.unique, items.inverse, age, zeros, torch.tensor([0, events]), torch.zeros(samples, dtype=torch.int64)
+    )
     column = Lookup(torch.arange(samples + 1), torch.arange(1, samples + 1))
     context = Lookup(torch.arange(FIELDS + 1), torch.arange(1, FIELDS + 1).expand(samples, FIELDS))
     labels = torch.from_numpy(draw.integers(0, 2, (samples, 1)).astype(np.float32))
     empty = Lookup(torch.zeros(1, dtype=torch.int64), torch.zeros(samples, 0, dtype=torch.int64))
-    return Batch(torch.arange(samples), column, Lookup(torch.arange(2), torch.ones(samples, dtype=torch.int64)), context, empty, history,
-                 labels, torch.full((samples, 1), float("nan")))  # fmt: skip
+    return Batch(
+        torch.arange(samples),
+        column,
+        Lookup(torch.arange(2), torch.ones(samples, dtype=torch.int64)),
+        context,
+        empty,
+        history,
+        labels,
+        torch.full((samples, 1), float("nan")),
+    )
 
 
 def measure(name: str) -> None:
@@ -80,7 +91,9 @@ def planned(name: str) -> tuple[int, float, float]:
 
 
 def scored_together() -> list[list[str]]:
-    """Return candidates per second of an ultra-2m teacher against one history of 20,000 events, by how many share its encoding."""
+    """Return candidates per second of an ultra-2m teacher against one history of 20,000 events, by how many
+    share its encoding.
+    """
     config = config_of("ultra-2m")
     learner, rows = learner_of(config), []
     for count in CANDIDATES:
@@ -101,11 +114,25 @@ def main() -> int:
         seconds, taken = map(float, done.stdout.split())
         dense, flops, memory = planned(name)
         ratios += [taken / memory] if memory >= LEAST else []
-        rows.append([name, f"{config_of(name).history:,}", f"{dense / 1e6:.1f}", f"{flops / 1e9:.2f}", f"{seconds:.2f}",
-                     f"{flops / seconds / peak:.2f}", f"{memory:,.0f}", f"{taken:,.0f}", f"{taken / memory:.2f}"])  # fmt: skip
+        rows.append(
+            [
+                name,
+                f"{config_of(name).history:,}",
+                f"{dense / 1e6:.1f}",
+                f"{flops / 1e9:.2f}",
+                f"{seconds:.2f}",
+                f"{flops / seconds / peak:.2f}",
+                f"{memory:,.0f}",
+                f"{taken:,.0f}",
+                f"{taken / memory:.2f}",
+            ]
+        )
     columns = ("preset", "events", "M dense", "GFLOP a step", "seconds", "of GEMM", "MiB planned", "measured", "ratio")
     met = all(NARROWEST <= ratio <= WIDEST for ratio in ratios)
-    title, budget = f"a step on one history; GEMM {peak / 1e9:.0f} GFLOP/s", f"memory within {NARROWEST:g} and {WIDEST:g}"
+    title, budget = (
+        f"a step on one history; GEMM {peak / 1e9:.0f} GFLOP/s",
+        f"memory within {NARROWEST:g} and {WIDEST:g}",
+    )
     failed = tell(title, columns, rows, met, budget)
     columns = ("candidates", "seconds", "candidates/s")
     return failed | tell("one history of 20,000 events, ultra-2m", columns, scored_together(), True, "none; told")

@@ -1,8 +1,8 @@
 """A LightGBM teacher for an ingested run: python examples/lightgbm_teacher.py RUN OUT.parquet [BLOCKS]
 
-The log is cut into blocks of equal size. What is said of a block comes from trees, and from rates of users and items, that know
-the blocks before it and nothing else, so no prediction has seen its own label. The first block is learned from and not spoken of:
-its students have the labels alone. Needs `pip install 'recdistill[lightgbm]'`.
+The log is cut into blocks of equal size. What is said of a block comes from trees, and from rates of users and items,
+that know the blocks before it and nothing else, so no prediction has seen its own label. The first block is learned
+from and not spoken of: its students have the labels alone. Needs `pip install 'recdistill[lightgbm]'`.
 """
 
 from __future__ import annotations
@@ -17,13 +17,24 @@ import polars as pl
 from recdistill.tables import EventLog
 
 IDS = ("user_id", "item_id")
-SETTINGS = {"objective": "binary", "learning_rate": 0.05, "num_leaves": 15, "min_data_in_leaf": 200, "lambda_l2": 10.0,
-            "num_threads": 2, "verbose": -1, "deterministic": True, "seed": 0}  # fmt: skip
+SETTINGS = {
+    "objective": "binary",
+    "learning_rate": 0.05,
+    "num_leaves": 15,
+    "min_data_in_leaf": 200,
+    "lambda_l2": 10.0,
+    "num_threads": 2,
+    "verbose": -1,
+    "deterministic": True,
+    "seed": 0,
+}
 PRIOR = 10  # rows of the mean that a rate starts from
 
 
 def rates(past: pl.DataFrame, rows: pl.DataFrame, keys: list[tuple[str, ...]]) -> pl.DataFrame:
-    """Return what `past` knows of each row by each of `keys`: how many samples, and the share of positives, shrunk to the mean."""
+    """Return what `past` knows of each row by each of `keys`: how many samples, and the share of positives,
+    shrunk to the mean.
+    """
     mean, columns = past["label"].mean(), {}
     for key in keys:
         known = past.group_by(key).agg(seen=pl.len(), positives=pl.col("label").sum())
@@ -35,14 +46,20 @@ def rates(past: pl.DataFrame, rows: pl.DataFrame, keys: list[tuple[str, ...]]) -
 
 
 def predictions(rows: pl.DataFrame, features: list[str], blocks: int = 10) -> pl.DataFrame:
-    """Return sample_id and logit of every block but the first. rows: in order of time, with IDS, `features` and `label`."""
+    """Return sample_id and logit of every block but the first. rows: in order of time, with IDS, `features`
+    and `label`.
+    """
     keys = [("user_id",), ("item_id",), IDS, *(("user_id", name) for name in features if rows[name].dtype.is_integer())]
     edges = [len(rows) * k // blocks for k in range(blocks + 1)]
     seen: list[tuple[np.ndarray, np.ndarray]] = []  # what each block looked like when it came, and how it ended
     said: list[pl.DataFrame] = []
     for low, high in zip(edges[:-1], edges[1:], strict=True):
         block, past = rows[low:high], rows[:low] if low else rows[:1]
-        inputs = pl.concat([rates(past, block, keys), block.select(features)], how="horizontal").to_numpy().astype(np.float32)
+        inputs = (
+            pl.concat([rates(past, block, keys), block.select(features)], how="horizontal")
+            .to_numpy()
+            .astype(np.float32)
+        )
         if seen:
             known = lightgbm.Dataset(np.concatenate([x for x, _ in seen]), np.concatenate([y for _, y in seen]))
             trees = lightgbm.train(SETTINGS, known, num_boost_round=100)

@@ -22,9 +22,12 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.ENAMETOOLONG)
 
 app = typer.Typer(
-    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     help="Distil a large recommendation model into the one you can serve.",
-)  # fmt: skip
+)
 
 Config = Annotated[Path, typer.Argument(help="The experiment file (YAML).")]
 Data = Annotated[Path | None, typer.Option("--data", help="Folder that data.path is relative to.")]
@@ -57,8 +60,11 @@ def run(config: Config, data: Data = None, out: Out = None, set_: Set = None) ->
 
 @app.command()
 def ablate(
-    config: Config, grid: Annotated[Path, typer.Option("--grid", help="The methods to try (YAML).")],
-    data: Data = None, out: Out = None, set_: Set = None,
+    config: Config,
+    grid: Annotated[Path, typer.Option("--grid", help="The methods to try (YAML).")],
+    data: Data = None,
+    out: Out = None,
+    set_: Set = None,
 ) -> None:
     """Try many methods on one student, over seeds, and sort them by what pays; run it again to resume."""
     from recdistill.ablate import ablate as try_all
@@ -68,8 +74,13 @@ def ablate(
 
 @app.command()
 def scale(
-    config: Config, data: Data = None, out: Out = None, set_: Set = None,
-    sweep: Annotated[Path | None, typer.Option("--sweep", help="The sizes to try (YAML); without, halves of the teacher's.")] = None,
+    config: Config,
+    data: Data = None,
+    out: Out = None,
+    set_: Set = None,
+    sweep: Annotated[
+        Path | None, typer.Option("--sweep", help="The sizes to try (YAML); without, halves of the teacher's.")
+    ] = None,
     axis: Annotated[list[str] | None, typer.Option("--axis", help="Only this axis; may be given again.")] = None,
 ) -> None:
     """Try one model in several sizes, over seeds, and fit how its loss falls; run it again to resume."""
@@ -80,11 +91,16 @@ def scale(
 
 @app.command()
 def plan(
-    config: Annotated[Path | None, typer.Argument(help="The experiment file (YAML).")] = None, set_: Set = None,
-    preset: Annotated[str | None, typer.Option("--preset", help="A size, without a file: 1m ... 24b, ultra-2m, ultra-40m.")] = None,
+    config: Annotated[Path | None, typer.Argument(help="The experiment file (YAML).")] = None,
+    set_: Set = None,
+    preset: Annotated[
+        str | None, typer.Option("--preset", help="A size, without a file: 1m ... 24b, ultra-2m, ultra-40m.")
+    ] = None,
     gpus: Annotated[int, typer.Option("--gpus", min=1, help="Ranks that share the work.")] = 1,
     memory: Annotated[float, typer.Option("--memory", min=0.1, help="GiB of each.")] = 80.0,
-    tflops: Annotated[float, typer.Option("--tflops", min=0.001, help="Peak TFLOP/s of each; an H100 in bf16 has 989.")] = 989.0,
+    tflops: Annotated[
+        float, typer.Option("--tflops", min=0.001, help="Peak TFLOP/s of each; an H100 in bf16 has 989.")
+    ] = 989.0,
     mfu: Annotated[float, typer.Option("--mfu", min=0.01, max=1.0, help="Share of the peak that is reached.")] = 0.4,
     network: Annotated[float, typer.Option("--network", min=0.001, help="GB/s between them, of each.")] = 50.0,
     rows: Annotated[float, typer.Option("--rows", min=1, help="Samples of the log.")] = 1e9,
@@ -94,13 +110,23 @@ def plan(
     from recdistill.plan import Machine, teacher_of
     from recdistill.plan import plan as plan_of
 
-    plan_of(teacher_of(config, preset, set_), Machine(gpus, memory * (1 << 30), tflops * 1e12, mfu, network * 1e9), rows, ids)
+    plan_of(
+        teacher_of(config, preset, set_),
+        Machine(gpus, memory * (1 << 30), tflops * 1e12, mfu, network * 1e9),
+        rows,
+        ids,
+    )
 
 
 @app.command()
 def stream(
-    config: Config, data: Data = None, out: Out = None, set_: Set = None,
-    role: Annotated[str | None, typer.Option("--role", help="Only this process: batch, publish, ingest, gate, compact or a model.")] = None,
+    config: Config,
+    data: Data = None,
+    out: Out = None,
+    set_: Set = None,
+    role: Annotated[
+        str | None, typer.Option("--role", help="Only this process: batch, publish, ingest, gate, compact or a model.")
+    ] = None,
 ) -> None:
     """Batch phase, then streaming, every process or one; run it again to resume."""
     from recdistill.config import load_file
@@ -147,10 +173,15 @@ def import_predictions(
 
 @app.command()
 def train(
-    run_folder: Run, model: Annotated[str | None, typer.Option("--model", help="Only this model.")] = None,
-    shard: Annotated[bool, typer.Option("--shard", help="Under torchrun: spread the dense part over the ranks too.")] = False,
+    run_folder: Run,
+    model: Annotated[str | None, typer.Option("--model", help="Only this model.")] = None,
+    shard: Annotated[
+        bool, typer.Option("--shard", help="Under torchrun: spread the dense part over the ranks too.")
+    ] = False,
 ) -> None:
-    """Train the models of an ingested run that are not finished: the teacher, then the students. Under torchrun: one model, by ranks."""
+    """Train the models of an ingested run that are not finished: the teacher, then the students. Under
+    torchrun: one model, by ranks.
+    """
     from recdistill.learn.folder import RunFolder
     from recdistill.learn.ranked import asked_for
     from recdistill.pipeline import ranked_stage, train_stage
@@ -158,7 +189,9 @@ def train(
     if asked_for():
         return ranked_stage(run_folder, model, shard)
     if shard:
-        raise UserError("--shard: is for several ranks; start them with torchrun --no-python recdistill train RUN --shard")
+        raise UserError(
+            "--shard: is for several ranks; start them with torchrun --no-python recdistill train RUN --shard"
+        )
     folder = RunFolder(run_folder)
     experiment = folder.experiment()
     with folder.held():
@@ -204,8 +237,10 @@ def inspect(run_folder: Run) -> None:
 def watch(
     run_folder: Run,
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 8377,
-    host: Annotated[str, typer.Option("--host", help="Address to listen on; others than loopback can be read by anyone who reaches it.")]
-    = "127.0.0.1",
+    host: Annotated[
+        str,
+        typer.Option("--host", help="Address to listen on; others than loopback can be read by anyone who reaches it."),
+    ] = "127.0.0.1",
 ) -> None:
     """Serve the live page and the metrics of a run's stream."""
     from recdistill.learn.folder import RunFolder
@@ -221,7 +256,9 @@ Versions = Annotated[str, typer.Argument(help="One, as 12, or the first and the 
 
 @app.command()
 def revoke(
-    run_folder: Run, versions: Versions, reason: Annotated[str, typer.Option("--reason", help="Why; it is kept.")],
+    run_folder: Run,
+    versions: Versions,
+    reason: Annotated[str, typer.Option("--reason", help="Why; it is kept.")],
     model: Teacher = "teacher",
 ) -> None:
     """Take back a teacher's versions: students that learned from them go back to before they did."""
@@ -248,10 +285,13 @@ def lineage(run_folder: Run, model: Annotated[str, typer.Argument(help="A studen
 
 @app.command()
 def promote(
-    run_folder: Run, model: Annotated[str, typer.Argument(help="A student to serve, or a teacher to hear.")],
+    run_folder: Run,
+    model: Annotated[str, typer.Argument(help="A student to serve, or a teacher to hear.")],
     rows: Annotated[int | None, typer.Option("--rows", help="Which checkpoint; default the newest.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Even when it is worse than what is served.")] = False,
-    start: Annotated[datetime | None, typer.Option("--from", help="A teacher's turn begins with samples of this time (UTC).")] = None,
+    start: Annotated[
+        datetime | None, typer.Option("--from", help="A teacher's turn begins with samples of this time (UTC).")
+    ] = None,
 ) -> None:
     """Serve a student's checkpoint, or let students hear another teacher."""
     from recdistill.operate import promote_stage
@@ -312,7 +352,11 @@ def _explained(error: Exception) -> tuple[str, int]:
         return f"{error.filename}: {error.strerror}; check the path and its permissions", 2
     if isinstance(error, OSError) and error.errno == errno.EIO:  # a write that fails names no file
         return f"{error.filename or 'a file'}: {error.strerror}; check the disk and run the same command again", 2
-    return f"unexpected {type(error).__name__}: {text.splitlines()[0] if text else ''}; run with --verbose for the traceback", 1
+    return (
+        f"unexpected {type(error).__name__}: {text.splitlines()[0] if text else ''}; run with --verbose for the "
+        "traceback",
+        1,
+    )
 
 
 def _fail(message: str, code: int) -> None:

@@ -1,10 +1,10 @@
 """A grid: the methods that one student is tried with, as a file; it becomes one experiment with a student per method.
 
-    student: light                       # which of the experiment's; its first without
-    set: {candidates.count: 4}           # keys of the whole experiment, as --set gives them
-    methods:                             # name -> keys of that student that differ
-      two-towers: {distill.weight: 2.0}
-    grid: {distill.weight: [1, 2, 4]}    # and every combination of these
+student: light                       # which of the experiment's; its first without
+set: {candidates.count: 4}           # keys of the whole experiment, as --set gives them
+methods:                             # name -> keys of that student that differ
+  two-towers: {distill.weight: 2.0}
+grid: {distill.weight: [1, 2, 4]}    # and every combination of these
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ class Grid(Strict):
     grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = {}
 
 
-def load_grid(config: Path, grid: Path, assignments: list[str] | None = None) -> tuple[Experiment, dict[str, dict[str, Any]]]:
+def load_grid(
+    config: Path, grid: Path, assignments: list[str] | None = None
+) -> tuple[Experiment, dict[str, dict[str, Any]]]:
     """Return (the experiment of a student per method, what each method changes).
 
     Raises UserError that names the file and the first wrong key.
@@ -49,7 +51,9 @@ def load_grid(config: Path, grid: Path, assignments: list[str] | None = None) ->
     name = found.student or next(iter(students))
     if name not in students:
         raise UserError(f"{grid}: student: the experiment has no '{name}'{did_you_mean(name, students)}")
-    tree["students"] = {method: _changed(students[name] or {}, changes, f"{grid}: {method}") for method, changes in methods.items()}
+    tree["students"] = {
+        method: _changed(students[name] or {}, changes, f"{grid}: {method}") for method, changes in methods.items()
+    }
     tree["name"] = f"{tree.get('name', '')}-ablation"
     return checked(Experiment, tree, f"{config} with {grid}"), methods
 

@@ -7,13 +7,28 @@ import signal
 
 __all__ = ["KILL_POINTS", "VARIABLE", "reach"]
 
-VARIABLE = "RECDISTILL_KILL_POINT"  # NAME or NAME:COUNT: the process kills itself when it reaches NAME for the COUNT-th time
+VARIABLE = (
+    "RECDISTILL_KILL_POINT"  # NAME or NAME:COUNT: the process kills itself when it reaches NAME for the COUNT-th time
+)
 KILL_POINTS = (
-    "ingest.fetched", "ingest.dead", "ingest.behaviors", "ingest.outcomes", "ingest.events",
-    "table.files", "table.commit", "compact.files", "compact.cut",
-    "model.predicted", "model.recorded", "step.learned", "checkpoint.share", "checkpoint.written", "checkpoint.published",
-    "gate.judged", "gate.recorded",
-)  # fmt: skip
+    "ingest.fetched",
+    "ingest.dead",
+    "ingest.behaviors",
+    "ingest.outcomes",
+    "ingest.events",
+    "table.files",
+    "table.commit",
+    "compact.files",
+    "compact.cut",
+    "model.predicted",
+    "model.recorded",
+    "step.learned",
+    "checkpoint.share",
+    "checkpoint.written",
+    "checkpoint.published",
+    "gate.judged",
+    "gate.recorded",
+)
 _reached = dict.fromkeys(KILL_POINTS, 0)
 
 

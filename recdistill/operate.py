@@ -18,7 +18,15 @@ from recdistill.stream.journal import Journal
 from recdistill.stream.serving import promote, rollback
 from recdistill.stream.undo import lineage, release, revoke, take_over
 
-__all__ = ["compact_stage", "lineage_stage", "promote_stage", "release_stage", "revoke_stage", "rollback_stage", "versions_of"]
+__all__ = [
+    "compact_stage",
+    "lineage_stage",
+    "promote_stage",
+    "release_stage",
+    "revoke_stage",
+    "rollback_stage",
+    "versions_of",
+]
 
 
 def versions_of(text: str) -> range:
@@ -43,7 +51,9 @@ def revoke_stage(run: Path, versions: str, model: str, reason: str) -> None:
     if not affected:
         console.print("no student has learned from it", soft_wrap=True)
         return
-    table = Table("student", "checkpoints that learned from it", "goes back to", "promoted ones that did", box=SIMPLE_HEAD)
+    table = Table(
+        "student", "checkpoints that learned from it", "goes back to", "promoted ones that did", box=SIMPLE_HEAD
+    )
     for each in affected:
         back = "the hand-over" if each.back_to is None else f"{each.back_to:,} rows"
         promoted = ", ".join(f"{name} (served now)" if name == each.serving else name for name in each.promoted)
@@ -63,8 +73,12 @@ def lineage_stage(run: Path, model: str) -> None:
     """Print what each checkpoint of a student learned from."""
     table = Table("checkpoint", "tables", "signals heard, rows per teacher@version", "", box=SIMPLE_HEAD)
     for each in lineage(_open(run), model):
-        versions = ", ".join(f"{name} {version}" for name, version in each.versions.items() if version is not None and version >= 0)
-        heard = ", ".join(f"{teacher}@{version}: {rows:,}" for teacher, told in each.heard.items() for version, rows in told.items())
+        versions = ", ".join(
+            f"{name} {version}" for name, version in each.versions.items() if version is not None and version >= 0
+        )
+        heard = ", ".join(
+            f"{teacher}@{version}: {rows:,}" for teacher, told in each.heard.items() for version, rows in told.items()
+        )
         bad = f"revoked: {', '.join(each.revoked)}" if each.revoked else "" if each.whole else "damaged"
         table.add_row(f"{each.rows:,} rows", versions, heard or "-", bad)
     console.print(table)
@@ -75,13 +89,18 @@ def promote_stage(run: Path, model: str, rows: int | None, force: bool, start: d
     folder = _open(run)
     if is_teacher(model):
         begins = take_over(folder, model, start)
-        console.print(f"students hear {model} about samples of {begins.isoformat(timespec='seconds')} on", soft_wrap=True)
+        console.print(
+            f"students hear {model} about samples of {begins.isoformat(timespec='seconds')} on", soft_wrap=True
+        )
         Journal(folder.logs, "operator").tell("takes over", model=model, start=begins.isoformat())
         return
     if start is not None:
         raise UserError(f"--from goes with a teacher ({TEACHER}, {TEACHER}-NAME), not with the student '{model}'")
     made = promote(folder, model, rows, force=force)
-    console.print(f"served: {made.name}, {model} after {made.rows:,} rows -> {folder.root / 'serving' / made.name}", soft_wrap=True)
+    console.print(
+        f"served: {made.name}, {model} after {made.rows:,} rows -> {folder.root / 'serving' / made.name}",
+        soft_wrap=True,
+    )
     Journal(folder.logs, "operator").tell("promoted", model=model, rows=made.rows)
 
 

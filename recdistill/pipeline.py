@@ -1,4 +1,6 @@
-"""The stages behind the command line, in order: ingest, train, evaluate, report. Each does only what is not done yet."""
+"""The stages behind the command line, in order: ingest, train, evaluate, report. Each does only what is not
+done yet.
+"""
 
 from __future__ import annotations
 
@@ -38,9 +40,20 @@ from recdistill.learn.sizes import check_actions, check_device, named_models
 from recdistill.tables import PredictionLog
 
 __all__ = [
-    "demo_config", "evaluate_stage", "import_stage", "ingest_stage", "inspect_stage", "open_run", "print_summary", "ranked_stage",
-    "report_stage", "run_pipeline", "run_stages", "train_alone", "train_stage",
-]  # fmt: skip
+    "demo_config",
+    "evaluate_stage",
+    "import_stage",
+    "ingest_stage",
+    "inspect_stage",
+    "open_run",
+    "print_summary",
+    "ranked_stage",
+    "report_stage",
+    "run_pipeline",
+    "run_stages",
+    "train_alone",
+    "train_stage",
+]
 
 console = Console(highlight=False)
 
@@ -55,7 +68,8 @@ def demo_config(assignments: list[str]) -> Experiment:
 def open_run(experiment: Experiment, data: Path | None, out: Path | None, trains: bool = True) -> Iterator[RunFolder]:
     """Claim the run's folder (default runs/NAME) for the experiment and this process; see `RunFolder.claimed`.
 
-    A model that cannot be built is refused before anything is written, and where the process trains also one that does not fit.
+    A model that cannot be built is refused before anything is written, and where the process trains also one that does
+    not fit.
     """
     worker.check_models(experiment, trains)
     folder = RunFolder(out or Path("runs") / experiment.name)
@@ -82,14 +96,20 @@ def ingest_stage(folder: RunFolder, experiment: Experiment, data: Path | None) -
     start = time.perf_counter()
     with console.status("reading the log") as status:
         rows = ingest(folder, experiment, data, lambda done: status.update(f"reading the log: {done:,} rows"))
-    _say(f"log: {rows:,} rows in {time.perf_counter() - start:.1f} s -> {folder.tables}" if rows
-         else f"log: nothing to do, already read -> {folder.tables}")  # fmt: skip
+    _say(
+        f"log: {rows:,} rows in {time.perf_counter() - start:.1f} s -> {folder.tables}"
+        if rows
+        else f"log: nothing to do, already read -> {folder.tables}"
+    )
     start = time.perf_counter()
     events, behaviors = open_tables(folder)
     with console.status("building the store"):
         store = build_store(folder.store, events, behaviors)
-    _say(f"store: {len(store):,} samples from {_day(store, 0)} to {_day(store, -1)}, {store.users - 1:,} users, {store.items - 1:,} items, "
-         f"{len(store.histories.item):,} history events ({time.perf_counter() - start:.1f} s)")  # fmt: skip
+    _say(
+        f"store: {len(store):,} samples from {_day(store, 0)} to {_day(store, -1)}, {store.users - 1:,} users, "
+        f"{store.items - 1:,} items, {len(store.histories.item):,} history events ({time.perf_counter() - start:.1f} "
+        "s)"
+    )
     PredictionLog.create(folder.predictions, tuple(store.tasks), channels_of(experiment, store.tasks))
 
 
@@ -120,8 +140,11 @@ def train_stage(folder: RunFolder, experiment: Experiment, only: str | None) -> 
     if only is not None and only not in names:
         raise UserError(f"--model {only}: no such model in {folder.root}{did_you_mean(only, names)}")
     given = {TEACHER} if _imported(folder, experiment) else set()
-    open_ = {job.name: job for job in every if job.name not in given
-             and not worker.finished(folder, job, part if job.fold is not None else rows)}  # fmt: skip
+    open_ = {
+        job.name: job
+        for job in every
+        if job.name not in given and not worker.finished(folder, job, part if job.fold is not None else rows)
+    }
     if not (todo := [job for job in open_.values() if only in (None, job.name)]):
         return _say(f"training: nothing to do, {only or 'every model'} is already trained")
     with worker.crew(folder, experiment) as train, _bars() as show:
@@ -185,16 +208,20 @@ def _tell_coverage(job: Job, signals: np.ndarray[Any, np.dtype[Any]] | None) -> 
     """Say for how many samples a student hears nothing, if there are any: of these it learns the labels alone."""
     missing = 0 if signals is None else int(np.isnan(signals).all(1).sum())
     if signals is not None and missing:
-        _say(f"warning: {job.name.partition('.distilled')[0]}: no signal for {missing:,} of {len(signals):,} samples; of these it learns "
-             "the labels alone")  # fmt: skip
+        _say(
+            f"warning: {job.name.partition('.distilled')[0]}: no signal for {missing:,} of {len(signals):,} samples; "
+            "of these it learns the labels alone"
+        )
 
 
 def _tell_adapter(folder: RunFolder, job: Job) -> None:
     """Say that a student adapter stayed silent, if it did: too few of its samples had a label beside the signal."""
     rows = worker.adapter_rows(folder, job)
     if rows is not None and rows < FEWEST:
-        _say(f"warning: {job.name}: its adapter met {rows:,} samples with both a label and a signal, and says nothing before {FEWEST:,}; "
-             "what it was to add is missing")  # fmt: skip
+        _say(
+            f"warning: {job.name}: its adapter met {rows:,} samples with both a label and a signal, and says nothing "
+            f"before {FEWEST:,}; what it was to add is missing"
+        )
 
 
 def _awaited(experiment: Experiment, job: Job, folds: list[Job], open_: dict[str, Job]) -> list[str]:
@@ -205,23 +232,32 @@ def _awaited(experiment: Experiment, job: Job, folds: list[Job], open_: dict[str
 
 
 def _imported(folder: RunFolder, experiment: Experiment) -> str | None:
-    """Return the file that the teacher was imported from; UserError where students ask for more than such a one can say."""
+    """Return the file that the teacher was imported from; UserError where students ask for more than such a
+    one can say.
+    """
     file = imported(PredictionLog.open(folder.predictions))
     for name, student in experiment.students.items():
         for channel in ("candidates", "states"):
             if file and getattr(student.distill, channel):
-                raise UserError(f"{folder.root}: a teacher imported from a file has no {channel}; set students.{name}.distill.{channel} "
-                                "to 0")  # fmt: skip
+                raise UserError(
+                    f"{folder.root}: a teacher imported from a file has no {channel}; set "
+                    f"students.{name}.distill.{channel} to 0"
+                )
     return file
 
 
 @contextmanager
 def _bars() -> Iterator[Callable[[str, loop.Progress], None]]:
-    """Show one bar per model in training; on a pipe, a line per finished model. The cursor comes back however it ends."""
+    """Show one bar per model in training; on a pipe, a line per finished model. The cursor comes back
+    however it ends.
+    """
     columns = (
-        TextColumn("{task.description:<26}"), BarColumn(24), TextColumn("{task.percentage:>3.0f}%"),
-        TextColumn("{task.fields[note]}"), TimeRemainingColumn(),
-    )  # fmt: skip
+        TextColumn("{task.description:<26}"),
+        BarColumn(24),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TextColumn("{task.fields[note]}"),
+        TimeRemainingColumn(),
+    )
     tasks: dict[str, TaskID] = {}
     told: set[str] = set()
     with Progress(*columns, console=console, disable=not sys.stdout.isatty()) as bars:
@@ -262,8 +298,11 @@ def _facts(folder: RunFolder, experiment: Experiment) -> tuple[ModelFacts, dict[
 
     by_name = {job.name: facts(job) for job in students}
     paired = {
-        name: StudentModels([by_name[raw.name] for raw, _ in pairs], [by_name[distilled.name] for _, distilled in pairs],
-                            experiment.students[name].domain)  # fmt: skip
+        name: StudentModels(
+            [by_name[raw.name] for raw, _ in pairs],
+            [by_name[distilled.name] for _, distilled in pairs],
+            experiment.students[name].domain,
+        )
         for name, pairs in pairs_of(experiment).items()
     }
     if file:
@@ -291,7 +330,9 @@ def report_stage(folder: RunFolder) -> None:
 
 def print_summary(summary: Summary) -> None:
     """Print the models' scores and how much arrived."""
-    table = Table("model", "AUC", "GAUC", "LogLoss", "NE", "calibration", "dense", "rows/s", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(
+        "model", "AUC", "GAUC", "LogLoss", "NE", "calibration", "dense", "rows/s", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
     for name, student in summary.students.items():
         for kind, model in ((f"{name} raw", student.raw), (f"{name} distilled", student.distilled)):
             table.add_row(kind, *_model_cells(model))
@@ -313,8 +354,9 @@ def _model_cells(model: ModelSummary) -> list[str]:
         return "-" if value is None else format(value, form)
 
     return [cell(name, ".4f") for name in ("auc", "gauc", "logloss", "ne", "calibration")] + [
-        cell("dense_parameters", ",.0f"), cell("rows_per_second", ",.0f"),
-    ]  # fmt: skip
+        cell("dense_parameters", ",.0f"),
+        cell("rows_per_second", ",.0f"),
+    ]
 
 
 def inspect_stage(folder: RunFolder) -> None:
@@ -329,6 +371,8 @@ def inspect_stage(folder: RunFolder) -> None:
     console.print(table)
     total = events.rows()
     models = Table("model", "version", "kind", "rows", "of the log")
-    for model, version, kind, rows in PredictionLog.open(folder.predictions).models() if folder.predictions.exists() else ():
+    for model, version, kind, rows in (
+        PredictionLog.open(folder.predictions).models() if folder.predictions.exists() else ()
+    ):
         models.add_row(model, str(version), kind, f"{rows:,}", f"{rows / total:.0%}")
     console.print(models)

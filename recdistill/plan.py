@@ -27,7 +27,9 @@ EVENT = 8  # bytes of an event on its way in: item int32, age and action
 
 @dataclass(frozen=True)
 class Machine:
-    """gpus: ranks; memory: bytes of each; peak: FLOP/s of each; share: of the peak that is reached (MFU); network: bytes/s of each."""
+    """gpus: ranks; memory: bytes of each; peak: FLOP/s of each; share: of the peak that is reached (MFU);
+    network: bytes/s of each.
+    """
 
     gpus: int
     memory: float
@@ -40,9 +42,9 @@ class Machine:
 class Needs:
     """Of one rank, in bytes, but rows (per second, all ranks) and days; fully sharded dense part, row-sharded tables.
 
-    batch: its rows of a step, at most, for ranks share out the step's. gathered: the largest layer, the next, and what is in none.
-    moved: over the network per step, weights gathered twice and gradients scattered once, embedding rows there and back.
-    computing, moving: seconds of a step, which overlap: the longer one decides.
+    batch: its rows of a step, at most, for ranks share out the step's. gathered: the largest layer, the next, and what
+    is in none. moved: over the network per step, weights gathered twice and gradients scattered once, embedding rows
+    there and back. computing, moving: seconds of a step, which overlap: the longer one decides.
     """
 
     cost: Cost
@@ -65,7 +67,9 @@ class Needs:
 
 
 def needs_of(config: ModelConfig, machine: Machine, rows: float, ids: float) -> Needs:
-    """Return what a model needs on `machine` to learn a log of `rows` samples over `ids` distinct ids, a history per sample."""
+    """Return what a model needs on `machine` to learn a log of `rows` samples over `ids` distinct ids, a
+    history per sample.
+    """
     backbone = countable(config, FIELDS, LISTS, MOST_ACTIONS)
     cost, ranks = cost_of(backbone, config.history), machine.gpus
     batch, (outside, largest) = -(-config.batch // ranks), gathered(backbone)
@@ -75,10 +79,19 @@ def needs_of(config: ModelConfig, machine: Machine, rows: float, ids: float) -> 
     computing, moving = batch * cost.step / (machine.peak * machine.share), moved / machine.network
     speed = config.batch / max(computing, moving)
     return Needs(
-        cost=cost, batch=batch, weights=DENSE_BYTES * cost.dense / ranks, gathered=0.0 if ranks == 1 else 4 * (outside + 2 * largest),
-        activations=batch * cost.kept, tables=ROW * 4 * ids * width / ranks, moved=moved,
-        computing=computing, moving=moving, rows=speed, arriving=speed * EVENT * config.history, days=rows / speed / 86_400,
-    )  # fmt: skip
+        cost=cost,
+        batch=batch,
+        weights=DENSE_BYTES * cost.dense / ranks,
+        gathered=0.0 if ranks == 1 else 4 * (outside + 2 * largest),
+        activations=batch * cost.kept,
+        tables=ROW * 4 * ids * width / ranks,
+        moved=moved,
+        computing=computing,
+        moving=moving,
+        rows=speed,
+        arriving=speed * EVENT * config.history,
+        days=rows / speed / 86_400,
+    )
 
 
 def teacher_of(config: Path | None, preset: str | None, assignments: list[str] | None) -> TeacherConfig:
@@ -87,7 +100,9 @@ def teacher_of(config: Path | None, preset: str | None, assignments: list[str] |
         raise UserError("plan: give an experiment file or --preset NAME, one of the two")
     if config is not None:
         return load_file(config, assignments).teacher
-    return load_text(f"{{name: plan, data: {{}}, teacher: {{preset: {preset}}}}}", assignments, f"--preset {preset}").teacher
+    return load_text(
+        f"{{name: plan, data: {{}}, teacher: {{preset: {preset}}}}}", assignments, f"--preset {preset}"
+    ).teacher
 
 
 def plan(teacher: TeacherConfig, machine: Machine, rows: float, ids: float) -> None:
@@ -96,7 +111,8 @@ def plan(teacher: TeacherConfig, machine: Machine, rows: float, ids: float) -> N
     console.print(_table(teacher, needs, machine, rows, ids))
     if needs.memory > machine.memory:
         raise UserError(
-            f"plan: a rank needs {needs.memory / GIB:,.1f} GiB and has {machine.memory / GIB:,.0f}; {_fits(machine, rows, ids)}"
+            f"plan: a rank needs {needs.memory / GIB:,.1f} GiB and has {machine.memory / GIB:,.0f}; "
+            f"{_fits(machine, rows, ids)}"
         )
 
 
@@ -107,12 +123,18 @@ def _fits(machine: Machine, rows: float, ids: float) -> str:
         needs = needs_of(TeacherConfig.model_validate(keys), machine, rows, ids)
         if needs.memory <= machine.memory:
             fitting.append((needs.cost.dense, name))
-    return f"the largest preset that fits is {max(fitting)[1]}" if fitting else "no preset fits; give more --gpus or fewer --ids"
+    return (
+        f"the largest preset that fits is {max(fitting)[1]}"
+        if fitting
+        else "no preset fits; give more --gpus or fewer --ids"
+    )
 
 
 def _table(teacher: TeacherConfig, needs: Needs, machine: Machine, rows: float, ids: float) -> Table:
-    title = (f"{teacher.kind}, width {teacher.width}, {teacher.history:,} events, {teacher.batch:,} rows a step, {needs.batch:,} on each "
-             f"of {machine.gpus:,} x {machine.peak / 1e12:,.0f} TFLOP/s at {machine.share:.0%}")  # fmt: skip
+    title = (
+        f"{teacher.kind}, width {teacher.width}, {teacher.history:,} events, {teacher.batch:,} rows a step, "
+        f"{needs.batch:,} on each of {machine.gpus:,} x {machine.peak / 1e12:,.0f} TFLOP/s at {machine.share:.0%}"
+    )
     table = Table("what", "amount", title=title, box=SIMPLE_HEAD, title_justify="left")
     for what, amount in (
         ("dense parameters", f"{needs.cost.dense:,}"),

@@ -1,4 +1,6 @@
-"""The stage behind `recdistill scale`: one model in several sizes over seeds, from labels alone, as one run that resumes."""
+"""The stage behind `recdistill scale`: one model in several sizes over seeds, from labels alone, as one run
+that resumes.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,14 @@ from recdistill.tables import EventLog, PredictionLog
 __all__ = ["scale"]
 
 
-def scale(config: Path, sweep: Path | None, axes: list[str], data: Path | None, out: Path | None, assignments: list[str] | None) -> None:
+def scale(
+    config: Path,
+    sweep: Path | None,
+    axes: list[str],
+    data: Path | None,
+    out: Path | None,
+    assignments: list[str] | None,
+) -> None:
     """Train every size, and write scale.json and scale.html."""
     experiment, sizes = load_sweep(config, sweep, axes, assignments)
     with open_run(experiment, data, out) as folder:
@@ -48,7 +57,9 @@ def _scored(folder: RunFolder, experiment: Experiment, sizes: dict[str, Sized], 
     said: dict[str, Any] = {}
     for job in (job for seeds in jobs.values() for job in seeds):
         if job.name not in said:
-            said[job.name] = logits_of(predictions, predictions.version, job.name, task, frame.ids, own_shift(job.config))
+            said[job.name] = logits_of(
+                predictions, predictions.version, job.name, task, frame.ids, own_shift(job.config)
+            )
     drawn = draw_all(frame.samples.users, 1, len(told.seeds), told.bootstrap)
     logits = [[said[job.name] for job in seeds] for seeds in jobs.values()]
     values, met_first = measured(frame.samples, logits, drawn), frame.rows["new_item"].to_numpy()
@@ -59,8 +70,12 @@ def _scored(folder: RunFolder, experiment: Experiment, sizes: dict[str, Sized], 
     return scaling_of(experiment.name, len(frame.ids), told.seeds, told.confidence, facts, values, new)
 
 
-def _facts(folder: RunFolder, sized: Sized, config: StudentConfig, seeds: list[Job], store: SampleStore) -> dict[str, Any]:
-    """Return a size's keys but for its metrics; data counts in rows, what has no number of its own in dense parameters."""
+def _facts(
+    folder: RunFolder, sized: Sized, config: StudentConfig, seeds: list[Job], store: SampleStore
+) -> dict[str, Any]:
+    """Return a size's keys but for its metrics; data counts in rows, what has no number of its own in dense
+    parameters.
+    """
     dense, _, speed, _ = worker.facts_of(folder, seeds[0])
     x = sized.x
     if "sampling" in sized.changes and x is not None:
@@ -69,16 +84,39 @@ def _facts(folder: RunFolder, sized: Sized, config: StudentConfig, seeds: list[J
         x = float(dense)
     schema = EventLog.open(folder.tables / "events").schema
     flops = cost_of(countable(config, *field_counts(schema), store.actions), config.history).forward
-    return {"axis": sized.axis, "x": x, "changes": sized.changes, "dense_parameters": dense, "flops": flops, "rows_per_second": speed}
+    return {
+        "axis": sized.axis,
+        "x": x,
+        "changes": sized.changes,
+        "dense_parameters": dense,
+        "flops": flops,
+        "rows_per_second": speed,
+    }
 
 
 def _print(found: Scaling) -> None:
-    table = Table("size", "GAUC", "AUC", "NE", "better by", "NE, new items", "dense", "MFLOP/row", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(
+        "size",
+        "GAUC",
+        "AUC",
+        "NE",
+        "better by",
+        "NE, new items",
+        "dense",
+        "MFLOP/row",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
     for size in found.sizes:
         gain = "" if size.gain is None else _told(size.gain, "+.4f")
-        table.add_row(size.name, *(_one(part) for part in (size.gauc, size.auc, size.ne)), gain,
-                      "-" if size.ne_new is None else _one(size.ne_new), f"{size.dense_parameters or 0:,}",
-                      f"{(size.flops or 0) / 1e6:,.3f}")  # fmt: skip
+        table.add_row(
+            size.name,
+            *(_one(part) for part in (size.gauc, size.auc, size.ne)),
+            gain,
+            "-" if size.ne_new is None else _one(size.ne_new),
+            f"{size.dense_parameters or 0:,}",
+            f"{(size.flops or 0) / 1e6:,.3f}",
+        )
     console.print(table)
     for law in found.laws:
         formula = f"NE = {_told(law.floor)} + {_told(law.factor)} (x / {law.first:g})^-a, a = {_told(law.exponent)}"
@@ -92,4 +130,6 @@ def _one(part: Value) -> str:
 def _told(one: Value, form: str = ".4f") -> str:
     if one.value is None:
         return "-"
-    return format(one.value, form) + ("" if one.low is None or one.high is None else f" ({one.low:{form}} ... {one.high:{form}})")
+    return format(one.value, form) + (
+        "" if one.low is None or one.high is None else f" ({one.low:{form}} ... {one.high:{form}})"
+    )

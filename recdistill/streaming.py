@@ -1,9 +1,9 @@
 """The stages behind `recdistill stream`: the batch phase, then every process of the streaming phase, then the scores.
 
-    batch     reads the first rows into the tables, hands over, trains every model on them
-    publish   replays the rest of a log into the broker           gate      judges what teachers say
-    ingest    broker -> events, behaviors, outcomes               compact   merges small files, lets old days go
-    MODEL     events (+ predictions, verdicts) -> predictions, weights
+batch     reads the first rows into the tables, hands over, trains every model on them
+publish   replays the rest of a log into the broker           gate      judges what teachers say
+ingest    broker -> events, behaviors, outcomes               compact   merges small files, lets old days go
+MODEL     events (+ predictions, verdicts) -> predictions, weights
 """
 
 from __future__ import annotations
@@ -42,7 +42,12 @@ from recdistill.tables import EventLog, PredictionLog, VerdictLog
 __all__ = ["batch_stage", "roles_of", "run_child", "run_role", "run_stream", "score_stage"]
 
 STATUS_EVERY = 10.0  # seconds
-PLAIN = {"hears": [TEACHER], "states": 0, "start": 0.0, "share": 1.0}  # what a stream knows of a student's ways to listen
+PLAIN = {
+    "hears": [TEACHER],
+    "states": 0,
+    "start": 0.0,
+    "share": 1.0,
+}  # what a stream knows of a student's ways to listen
 
 
 def run_stream(experiment: Experiment, data: Path | None, out: Path | None, role: str | None) -> None:
@@ -78,7 +83,9 @@ def _check(experiment: Experiment) -> None:
 
 
 def batch_stage(folder: RunFolder, experiment: Experiment, data: Path | None) -> None:
-    """Fill the tables with the first rows, hand over to the stream, train every model on them; what is done stays done."""
+    """Fill the tables with the first rows, hand over to the stream, train every model on them; what is done
+    stays done.
+    """
     rows = experiment.stream.batch_rows
     with console.status("reading the log"):
         ingest(folder, experiment, data, lambda done: None, rows)
@@ -88,7 +95,9 @@ def batch_stage(folder: RunFolder, experiment: Experiment, data: Path | None) ->
     VerdictLog.create(folder.verdicts)
     if rows:
         with console.status("building the store"):
-            build_store(folder.store, events, behaviors, {"events": versions["events"], "behaviors": versions.get("behaviors")})
+            build_store(
+                folder.store, events, behaviors, {"events": versions["events"], "behaviors": versions.get("behaviors")}
+            )
         train_stage(folder, experiment, None)
 
 
@@ -142,7 +151,9 @@ def _run_all(folder: RunFolder, experiment: Experiment, data: Path | None) -> No
 def _open_channel(folder: RunFolder, experiment: Experiment, journal: Journal) -> None:
     """Make the stream, topics or tables that the replay publishes into, so that ingest finds them whoever is first."""
     source = experiment.stream.source
-    with open_source(experiment.stream, server_url(folder.root, source), source_tables(folder.root, source), journal) as channel:
+    with open_source(
+        experiment.stream, server_url(folder.root, source), source_tables(folder.root, source), journal
+    ) as channel:
         channel.create(EventLog.open(folder.tables / "events").schema)
 
 
@@ -199,4 +210,6 @@ def _model_facts(folder: RunFolder, job: Job) -> ModelFacts:
     dense, sparse = worker.parameters(latest[1].tensors)
     speed = state["sums"].get("learned", 0.0) / max(state["sums"].get("seconds", 0.0), 1e-9)
     coverage = state["sums"].get("signals", 0.0) / max(state["sums"].get("learned", 0.0), 1.0)
-    return ModelFacts(job.name, job.seed, own_shift(job.config), dense, sparse, speed, coverage, settings_of(job.config, job.distill))
+    return ModelFacts(
+        job.name, job.seed, own_shift(job.config), dense, sparse, speed, coverage, settings_of(job.config, job.distill)
+    )

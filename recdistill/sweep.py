@@ -1,11 +1,10 @@
 """A sweep: the sizes that one model is tried in, axis by axis, as a file; or, without one, halves of what the model is.
 
-    model: teacher                                     # or a student's name
-    set: {data.limit: 500000}                          # keys of the whole experiment, as --set gives them
-    axes:
-      history: {history: [5, 10, 25, 50]}              # the first key is the axis; further ones go along, as many values each
-      width: {width: [16, 32, 64], options.heads: [1, 2, 4]}
-      kinds: {kind: [din, hstu], options: [{}, {layers: 2}]}
+model: teacher                                     # or a student's name
+set: {data.limit: 500000}                          # keys of the whole experiment, as --set gives them
+axes:
+  history: {history: [5, 10, 25, 50]}              # the first key is the axis; further ones go along, as many values
+  each width: {width: [16, 32, 64], options.heads: [1, 2, 4]} kinds: {kind: [din, hstu], options: [{}, {layers: 2}]}
 """
 
 from __future__ import annotations
@@ -46,8 +45,11 @@ class Sized(Strict):
     changes: dict[str, Any]
 
 
-def load_sweep(config: Path, sweep: Path | None, axes: list[str], assignments: list[str] | None) -> tuple[Experiment, dict[str, Sized]]:
-    """Return (an experiment whose students are the sizes, the sizes by student's name); `axes` names those wanted, none: all.
+def load_sweep(
+    config: Path, sweep: Path | None, axes: list[str], assignments: list[str] | None
+) -> tuple[Experiment, dict[str, Sized]]:
+    """Return (an experiment whose students are the sizes, the sizes by student's name); `axes` names those wanted,
+    none: all.
 
     Raises UserError that names the file and the first wrong key.
     """
@@ -62,12 +64,21 @@ def load_sweep(config: Path, sweep: Path | None, axes: list[str], assignments: l
     named = found.axes or default_axes(base)
     for axis in axes:
         if axis not in named:
-            raise UserError(f"--axis {axis}: the sweep has no such axis{did_you_mean(axis, named)}; it has {', '.join(named)}")
+            raise UserError(
+                f"--axis {axis}: the sweep has no such axis{did_you_mean(axis, named)}; it has {', '.join(named)}"
+            )
     students, sizes = {}, {}
     for axis in axes or named:
         for name, sized in _sizes(axis, named[axis], str(sweep)).items():
             students[name], sizes[name] = _changed(base, sized.changes, f"{sweep or config}: {name}"), sized
-    tree |= {"name": f"{whole.name}-scale", "students": students, "teacher": {}, "teachers": {}, "candidates": {}, "states": {}}
+    tree |= {
+        "name": f"{whole.name}-scale",
+        "students": students,
+        "teacher": {},
+        "teachers": {},
+        "candidates": {},
+        "states": {},
+    }
     return checked(Experiment, tree, f"{config} with {sweep or 'halves of it'}"), sizes
 
 
@@ -79,7 +90,8 @@ def _base(experiment: Experiment, name: str, where: Path) -> ModelConfig:
 
 
 def default_axes(model: ModelConfig) -> dict[str, dict[str, list[Any]]]:
-    """Return eighth, quarter, half and whole of a model's history, width and data, and of its dense part where it is told how.
+    """Return eighth, quarter, half and whole of a model's history, width and data, and of its dense part where it is
+    told how.
 
     What heads or tokens do not divide is left out; so is an axis on which there is nothing below the whole.
     """
@@ -87,7 +99,9 @@ def default_axes(model: ModelConfig) -> dict[str, dict[str, list[Any]]]:
     axes: dict[str, dict[str, list[Any]]] = {
         "history": {"history": _halves(model.history, 1)},
         "width": {"width": _halves(model.width, 2 * _whole(model, "heads", 1))},
-        "data": {"sampling": [{"positive": learned.positive / part, "negative": learned.negative / part} for part in HALVES]},
+        "data": {
+            "sampling": [{"positive": learned.positive / part, "negative": learned.negative / part} for part in HALVES]
+        },
     }
     if model.kind == "token-mixer":
         step = _whole(model, "mixer_heads", _whole(model, "tokens", 8))
@@ -98,12 +112,16 @@ def default_axes(model: ModelConfig) -> dict[str, dict[str, list[Any]]]:
 
 
 def _halves(whole: int, step: int) -> list[int]:
-    """Return eighth, quarter and half of `whole`, each a multiple of `step`, and `whole` as it is; ascending, each once."""
+    """Return eighth, quarter and half of `whole`, each a multiple of `step`, and `whole` as it is;
+    ascending, each once.
+    """
     return sorted({size for part in HALVES if 0 < (size := whole // part // step * step) < whole} | {whole})
 
 
 def _hidden_halves(hidden: Any) -> list[list[int]]:
-    """Return the same of the sizes of hidden layers, none below 4 but those that are; nothing for what is no list of sizes."""
+    """Return the same of the sizes of hidden layers, none below 4 but those that are; nothing for what is
+    no list of sizes.
+    """
     if not isinstance(hidden, list) or not all(isinstance(size, int) and size > 0 for size in hidden):
         return []
     found = [[min(size, max(4, size // part)) for size in hidden] for part in HALVES]
@@ -120,7 +138,9 @@ def _sizes(axis: str, keys: dict[str, list[Any]], where: str) -> dict[str, Sized
     """Return the sizes of an axis by name."""
     counts = {len(values) for values in keys.values()}
     if len(counts) > 1:
-        raise UserError(f"{where}: axes.{axis}: its keys have {' and '.join(map(str, sorted(counts)))} values; give each as many")
+        raise UserError(
+            f"{where}: axes.{axis}: its keys have {' and '.join(map(str, sorted(counts)))} values; give each as many"
+        )
     found = {}
     for place, values in enumerate(zip(*keys.values(), strict=True)):
         x = _number(values[0])
@@ -134,7 +154,9 @@ def _sizes(axis: str, keys: dict[str, list[Any]], where: str) -> dict[str, Sized
 def _number(value: Any) -> float | None:
     """Return what a value stands for on its axis: a number itself, a sampling its share; None for anything else."""
     value = value.get("negative") if isinstance(value, dict) else value
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MOST else None
+    return (
+        float(value) if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MOST else None
+    )
 
 
 def _changed(base: ModelConfig, changes: dict[str, Any], where: str) -> dict[str, Any]:

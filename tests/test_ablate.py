@@ -1,4 +1,6 @@
-"""An ablation ends with a table, a page and a file that agree with the run's summary; it goes on where it was stopped."""
+"""An ablation ends with a table, a page and a file that agree with the run's summary; it goes on where it
+was stopped.
+"""
 
 import json
 
@@ -36,7 +38,9 @@ def test_every_method_stands_in_the_file_as_in_the_summary(out):
         assert (one.raw, one.distilled) == (student.raw.gauc, student.distilled.gauc)
         assert one.transferability == student.transferability
         assert one.bytes_per_sample == (4 + 2 * one.changes.get("distill.candidates", 0)) * 2
-    assert len({one.raw for one in found.methods}) == 1, "methods that differ in distillation alone share their raw students"
+    assert len({one.raw for one in found.methods}) == 1, (
+        "methods that differ in distillation alone share their raw students"
+    )
 
 
 def test_it_trains_nothing_twice(out, capsys):
@@ -54,7 +58,9 @@ def test_sorted_by_what_pays_with_the_withheld_last(out):
         one = summary.students[name]
         eta = Transfer(why="too small") if etas[name] is None else Transfer(eta=etas[name], low=-1.0, high=1.0)
         moved = one.distilled.model_copy(update={"gauc": one.raw.gauc + gains[name]})
-        return one.model_copy(update={"distilled": moved, "transferability": Transferability(auc=eta, gauc=eta, ne=eta)})
+        return one.model_copy(
+            update={"distilled": moved, "transferability": Transferability(auc=eta, gauc=eta, ne=eta)}
+        )
 
     changed = summary.model_copy(update={"students": {name: student(name) for name in names}})
     found = ablation_of(changed, dict.fromkeys(names, {}), dict.fromkeys(names, 8))
@@ -69,6 +75,9 @@ def test_the_page_escapes_what_is_the_users(out):
 
 def test_a_student_without_a_signal_reads_nothing():
     states = StatesConfig(width=16, bits=4)
-    assert bytes_per_sample(DistillConfig(weight=0.0), states, 2) == 0 and bytes_per_sample(DistillConfig(candidates=3), states, 2) == 20
+    assert (
+        bytes_per_sample(DistillConfig(weight=0.0), states, 2) == 0
+        and bytes_per_sample(DistillConfig(candidates=3), states, 2) == 20
+    )
     assert bytes_per_sample(DistillConfig(weight=0.0, states=5), states, 2) == 8
     assert bytes_per_sample(DistillConfig(hears=["teacher", "other"], states=5), states, 2) == 24

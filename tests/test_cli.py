@@ -1,4 +1,6 @@
-"""The command line: exit codes, one line of error, what is said when there is nothing to do, a terminal left in order."""
+"""The command line: exit codes, one line of error, what is said when there is nothing to do, a terminal
+left in order.
+"""
 
 from __future__ import annotations
 
@@ -64,22 +66,26 @@ def test_a_trained_run_is_scored_reported_inspected_and_never_trained_again(
     assert (run / "summary.json").exists() and (run / "report.html").exists()
 
 
-@pytest.mark.parametrize(("words", "says"), [
-    (("trian", "x"), "No such command 'trian'"),
-    (("run", "x.yaml", "--uot", "y"), "No such option"),
-    (("run",), "Missing argument"),
-    (("run", "none.yaml"), "none.yaml: cannot read the experiment file: No such file"),
-    (("run", "tiny.yaml", "--set", "teacher.widht=3"), "unknown key 'teacher.widht'; did you mean 'width'?"),
-    (("run", "tiny.yaml", "--set", "teacher"), "write it as key.path=value"),
-    (("run", "tiny.yaml", "--out", "tiny.yaml"), "tiny.yaml"),
-    (("train", "nowhere"), "nowhere: holds no run; start one with"),
-    (("evaluate", "nowhere"), "nowhere: holds no run"),
-    (("report", "nowhere"), "nowhere: holds no run"),
-    (("inspect", "nowhere"), "nowhere: holds no run"),
-    (("inspect", "tiny.yaml"), "tiny.yaml"),
-])  # fmt: skip
-def test_wrong_words(words: tuple[str, ...], says: str, config: Path, monkeypatch: pytest.MonkeyPatch,
-                     capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("trian", "x"), "No such command 'trian'"),
+        (("run", "x.yaml", "--uot", "y"), "No such option"),
+        (("run",), "Missing argument"),
+        (("run", "none.yaml"), "none.yaml: cannot read the experiment file: No such file"),
+        (("run", "tiny.yaml", "--set", "teacher.widht=3"), "unknown key 'teacher.widht'; did you mean 'width'?"),
+        (("run", "tiny.yaml", "--set", "teacher"), "write it as key.path=value"),
+        (("run", "tiny.yaml", "--out", "tiny.yaml"), "tiny.yaml"),
+        (("train", "nowhere"), "nowhere: holds no run; start one with"),
+        (("evaluate", "nowhere"), "nowhere: holds no run"),
+        (("report", "nowhere"), "nowhere: holds no run"),
+        (("inspect", "nowhere"), "nowhere: holds no run"),
+        (("inspect", "tiny.yaml"), "tiny.yaml"),
+    ],
+)
+def test_wrong_words(
+    words: tuple[str, ...], says: str, config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(config.parent)
     code, out, err = called(monkeypatch, capsys, *words)
     assert code == 2 and says in err and err.count("\n") == 1 and "Traceback" not in err and not out
@@ -109,21 +115,38 @@ def test_each_verb_says_what_must_come_before_it(
     assert "nothing ingested yet" in fails("inspect", run)
 
 
-@pytest.mark.parametrize(("error", "code", "says"), [
-    (UserError("a: wrong\n  line"), 2, "a: wrong line"),
-    (RecdistillError("ours"), 1, "ours"),
-    (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "x/y"), 2, "disk full: free space and run the same command again"),
-    (UserError("t: cannot write: No space left on device (os error 28)"), 2, "disk full: free space"),
-    (RecdistillError("weights: I/O error: No space left on device (os error 28)"), 2, "disk full: free space"),
-    (PermissionError(errno.EACCES, "Permission denied", "x/y"), 2, "x/y: Permission denied"),
-    (OSError(errno.EIO, "Input/output error", "x/y"), 2, "x/y: Input/output error; check the disk and run the same command again"),
-    (OSError(errno.EIO, "Input/output error"), 2, "a file: Input/output error; check the disk"),
-    (OSError(errno.EMFILE, "Too many open files", "x/y"), 1, "unexpected OSError"),
-    (ZeroDivisionError("a\nb"), 1, "unexpected ZeroDivisionError: a; run with --verbose"),
-    (KeyboardInterrupt(), 130, "interrupted; run the same command again to resume"),
-])  # fmt: skip
-def test_every_failure_is_one_line(error: BaseException, code: int, says: str, monkeypatch: pytest.MonkeyPatch, trained: Path,
-                                   capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+@pytest.mark.parametrize(
+    ("error", "code", "says"),
+    [
+        (UserError("a: wrong\n  line"), 2, "a: wrong line"),
+        (RecdistillError("ours"), 1, "ours"),
+        (
+            OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "x/y"),
+            2,
+            "disk full: free space and run the same command again",
+        ),
+        (UserError("t: cannot write: No space left on device (os error 28)"), 2, "disk full: free space"),
+        (RecdistillError("weights: I/O error: No space left on device (os error 28)"), 2, "disk full: free space"),
+        (PermissionError(errno.EACCES, "Permission denied", "x/y"), 2, "x/y: Permission denied"),
+        (
+            OSError(errno.EIO, "Input/output error", "x/y"),
+            2,
+            "x/y: Input/output error; check the disk and run the same command again",
+        ),
+        (OSError(errno.EIO, "Input/output error"), 2, "a file: Input/output error; check the disk"),
+        (OSError(errno.EMFILE, "Too many open files", "x/y"), 1, "unexpected OSError"),
+        (ZeroDivisionError("a\nb"), 1, "unexpected ZeroDivisionError: a; run with --verbose"),
+        (KeyboardInterrupt(), 130, "interrupted; run the same command again to resume"),
+    ],
+)
+def test_every_failure_is_one_line(
+    error: BaseException,
+    code: int,
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
+    trained: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     def fails(*_: object) -> None:
         raise error
 
@@ -148,12 +171,19 @@ def test_a_training_process_fails_in_one_line_and_ends_the_others(config: Path, 
 
 def test_ctrl_c_gives_130_one_line_and_the_cursor_back(config: Path, tmp_path: Path) -> None:
     """On a real terminal, as soon as the bars are up; all processes of the terminal get the signal."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # as on a terminal; a shell's background jobs ignore it, and hand that down
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # as on a terminal; a shell's background jobs ignore it, and hand that down
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        [SCRIPT, "run", config, "--out", tmp_path / "run", "--set", "data.options.rows=50000"], stdin=theirs, stdout=theirs,
-        stderr=subprocess.PIPE, text=True, start_new_session=True, env=os.environ | {"TERM": "xterm", "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+        [SCRIPT, "run", config, "--out", tmp_path / "run", "--set", "data.options.rows=50000"],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=os.environ | {"TERM": "xterm", "OMP_NUM_THREADS": "1"},
+    )
     os.close(theirs)
     shown = b""
     while b"rows/s" not in shown:
@@ -175,12 +205,25 @@ def _read(terminal: int) -> bytes:
         return b""
 
 
-def test_an_adapter_that_stays_silent_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-                                              ) -> None:  # fmt: skip
-    """A log too short for it: its student learns from what else it hears, and the run says that the adapter added nothing."""
-    sets = ["data.options.rows=900", "students.light.distill.adapter={}", "evaluate.seeds=[0]", "candidates.count=0",
-            "students.light.distill.candidates=0"]  # fmt: skip
-    code, out, err = called(monkeypatch, capsys, "demo", "--out", tmp_path / "run", *(part for one in sets for part in ("--set", one)))
+def test_an_adapter_that_stays_silent_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A log too short for it: its student learns from what else it hears, and the run says that the adapter
+    added nothing.
+    """
+    sets = [
+        "data.options.rows=900",
+        "students.light.distill.adapter={}",
+        "evaluate.seeds=[0]",
+        "candidates.count=0",
+        "students.light.distill.candidates=0",
+    ]
+    code, out, err = called(
+        monkeypatch, capsys, "demo", "--out", tmp_path / "run", *(part for one in sets for part in ("--set", one))
+    )
     assert code == 0, err
     said = " ".join(out.split())
-    assert "light.distilled.s0: its adapter met 900 samples with both a label and a signal, and says nothing before 1,000" in said
+    assert (
+        "light.distilled.s0: its adapter met 900 samples with both a label and a signal, and says nothing before 1,000"
+        in said
+    )

@@ -16,10 +16,28 @@ NAMES = [str(path.relative_to(PACKAGE)) for path in MODULES]
 
 FILE_LINES, FUNCTION_LINES = 400, 60
 RANKS = {
-    "errors": -2, "killpoints": -2, "config": -1, "grid": -1, "sweep": -1, "tables": 0, "data": 1, "models": 2, "distill": 2,
-    "compress": 2, "learn": 3, "stream": 3, "evaluate": 3, "serve": 3, "pipeline": 4, "streaming": 5, "operate": 5, "ablate": 5,
-    "plan": 5, "scale": 5, "cli": 6,
-}  # fmt: skip
+    "errors": -2,
+    "killpoints": -2,
+    "config": -1,
+    "grid": -1,
+    "sweep": -1,
+    "tables": 0,
+    "data": 1,
+    "models": 2,
+    "distill": 2,
+    "compress": 2,
+    "learn": 3,
+    "stream": 3,
+    "evaluate": 3,
+    "serve": 3,
+    "pipeline": 4,
+    "streaming": 5,
+    "operate": 5,
+    "ablate": 5,
+    "plan": 5,
+    "scale": 5,
+    "cli": 6,
+}
 BROAD_EXCEPT = {
     "cli.py": "the last resort: one line instead of a traceback",
     "data/builder.py": "carries a thread's exception to the consumer, where it is raised",
@@ -68,7 +86,11 @@ def faults(name: str, source: str) -> list[str]:
     for node in ast.walk(tree):
         found += fault_of(node, name)
     for node in tree.body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_") and not ast.get_docstring(node):
+        if (
+            isinstance(node, ast.FunctionDef | ast.ClassDef)
+            and not node.name.startswith("_")
+            and not ast.get_docstring(node)
+        ):
             found.append(f"{node.name}: no docstring")
     return found
 
@@ -82,12 +104,20 @@ def fault_of(node: ast.AST, name: str) -> list[str]:
         return [f"{node.name}: {lines} lines"] if lines > FUNCTION_LINES else []
     if isinstance(node, ast.ExceptHandler) and name not in BROAD_EXCEPT:
         kinds = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]
-        return ["broad except" for kind in kinds if kind is None or getattr(kind, "id", "") in ("Exception", "BaseException")]
+        return [
+            "broad except"
+            for kind in kinds
+            if kind is None or getattr(kind, "id", "") in ("Exception", "BaseException")
+        ]
     if isinstance(node, ast.Call):
         called = ast.unparse(node.func)
         if called in ("eval", "exec", "yaml.load", "yaml.unsafe_load", "torch.load"):
             return [f"{called} called"]
-        return [f"{called} with pickle" for key in node.keywords if key.arg == "allow_pickle" and ast.unparse(key.value) != "False"]
+        return [
+            f"{called} with pickle"
+            for key in node.keywords
+            if key.arg == "allow_pickle" and ast.unparse(key.value) != "False"
+        ]
     return []
 
 
@@ -105,22 +135,25 @@ def test_module_keeps_the_house_rules(path: Path) -> None:
     assert faults(str(path.relative_to(PACKAGE)), path.read_text(encoding="utf-8")) == []
 
 
-@pytest.mark.parametrize(("name", "source", "fault"), [
-    ("data/x.py", "x = 1\n" * 400, "file too long"),
-    ("data/x.py", "x = 1\n", "no __all__"),
-    ("data/x.py", "__all__ = []\nfrom recdistill.learn import loop\n", "imports up: learn"),
-    ("tables/x.py", "__all__ = []\nimport torch.nn\n", "tables imports torch.nn"),
-    ("distill/x.py", "__all__ = []\nfrom recdistill.tables import EventLog\n", "distill imports tables"),
-    ("data/x.py", "__all__ = []\nimport pickle\n", "pickle imported"),
-    ("data/x.py", "__all__ = []\nassert 1\n", "assert"),
-    ("data/x.py", "__all__ = []\ntry:\n    x = 1\nexcept Exception:\n    x = 2\n", "broad except"),
-    ("data/x.py", "__all__ = []\ntry:\n    x = 1\nexcept:\n    x = 2\n", "broad except"),
-    ("data/x.py", "__all__ = []\neval('1')\n", "eval called"),
-    ("data/x.py", "__all__ = []\nyaml.load(x)\n", "yaml.load called"),
-    ("data/x.py", "__all__ = []\nnp.load(x, allow_pickle=True)\n", "np.load with pickle"),
-    ("data/x.py", "__all__ = []\ndef f():\n    '''f.'''\n" + "    x = 1\n" * 60, "f: 62 lines"),
-    ("data/x.py", "__all__ = []\ndef f():\n    return 1\n", "f: no docstring"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "source", "fault"),
+    [
+        ("data/x.py", "x = 1\n" * 400, "file too long"),
+        ("data/x.py", "x = 1\n", "no __all__"),
+        ("data/x.py", "__all__ = []\nfrom recdistill.learn import loop\n", "imports up: learn"),
+        ("tables/x.py", "__all__ = []\nimport torch.nn\n", "tables imports torch.nn"),
+        ("distill/x.py", "__all__ = []\nfrom recdistill.tables import EventLog\n", "distill imports tables"),
+        ("data/x.py", "__all__ = []\nimport pickle\n", "pickle imported"),
+        ("data/x.py", "__all__ = []\nassert 1\n", "assert"),
+        ("data/x.py", "__all__ = []\ntry:\n    x = 1\nexcept Exception:\n    x = 2\n", "broad except"),
+        ("data/x.py", "__all__ = []\ntry:\n    x = 1\nexcept:\n    x = 2\n", "broad except"),
+        ("data/x.py", "__all__ = []\neval('1')\n", "eval called"),
+        ("data/x.py", "__all__ = []\nyaml.load(x)\n", "yaml.load called"),
+        ("data/x.py", "__all__ = []\nnp.load(x, allow_pickle=True)\n", "np.load with pickle"),
+        ("data/x.py", "__all__ = []\ndef f():\n    '''f.'''\n" + "    x = 1\n" * 60, "f: 62 lines"),
+        ("data/x.py", "__all__ = []\ndef f():\n    return 1\n", "f: no docstring"),
+    ],
+)
 def test_each_rule_can_fail(name: str, source: str, fault: str) -> None:
     assert fault in faults(name, source)
 
@@ -133,11 +166,14 @@ def test_rooms_do_not_import_in_a_circle() -> None:
     assert cycle({"learn": {"evaluate"}, "evaluate": {"learn"}, "data": set()}) == ["evaluate", "learn"]
 
 
-@pytest.mark.parametrize(("module", "unwanted"), [
-    ("recdistill.cli", ("torch", "polars", "numpy", "pydantic", "deltalake", "pyarrow", "yaml")),
-    ("recdistill.tables", ("torch", "recdistill.data", "recdistill.config")),
-    ("recdistill.distill", ("polars", "deltalake", "recdistill.tables", "recdistill.data")),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("module", "unwanted"),
+    [
+        ("recdistill.cli", ("torch", "polars", "numpy", "pydantic", "deltalake", "pyarrow", "yaml")),
+        ("recdistill.tables", ("torch", "recdistill.data", "recdistill.config")),
+        ("recdistill.distill", ("polars", "deltalake", "recdistill.tables", "recdistill.data")),
+    ],
+)
 def test_a_room_brings_only_what_it_needs(module: str, unwanted: tuple[str, ...]) -> None:
     code = f"import sys, {module}; print(*[name for name in {unwanted!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)

@@ -1,4 +1,6 @@
-"""The worked example of a teacher of one's own: it says nothing that its labels told it, and a run takes it from its file to the scores."""
+"""The worked example of a teacher of one's own: it says nothing that its labels told it, and a run takes it
+from its file to the scores.
+"""
 
 import importlib.util
 import sys
@@ -34,15 +36,22 @@ def example():
 
 def rows(seed: int = 0) -> pl.DataFrame:
     draw = np.random.default_rng(seed)
-    return pl.DataFrame({
-        "sample_id": np.arange(2000), "user_id": draw.integers(0, 50, 2000), "item_id": draw.integers(0, 20, 2000),
-        "position": draw.integers(0, 4, 2000), "label": draw.integers(0, 2, 2000).astype(float),
-    })  # fmt: skip
+    return pl.DataFrame(
+        {
+            "sample_id": np.arange(2000),
+            "user_id": draw.integers(0, 50, 2000),
+            "item_id": draw.integers(0, 20, 2000),
+            "position": draw.integers(0, 4, 2000),
+            "label": draw.integers(0, 2, 2000).astype(float),
+        }
+    )
 
 
 def test_a_block_is_said_before_its_labels_are_known(example):
     plain = rows()
-    changed = plain.with_columns(label=pl.when(pl.col("sample_id") >= 1000).then(1 - pl.col("label")).otherwise("label"))
+    changed = plain.with_columns(
+        label=pl.when(pl.col("sample_id") >= 1000).then(1 - pl.col("label")).otherwise("label")
+    )
     one, other = (example.predictions(each, ["position"], blocks=4) for each in (plain, changed))
     same = one["logit"] == other["logit"]
     assert one["sample_id"].to_list() == list(range(500, 2000))

@@ -25,7 +25,12 @@ def write(folder: Path, teacher: str) -> Path:
 
 def test_keys_beside_a_preset_win() -> None:
     config = TeacherConfig.model_validate({"preset": "1m", "history": 7, "options": {"tokens": 6}})
-    assert (config.kind, config.history, config.options["tokens"], config.options["mixer_width"]) == ("token-mixer", 7, 6, 56)
+    assert (config.kind, config.history, config.options["tokens"], config.options["mixer_width"]) == (
+        "token-mixer",
+        7,
+        6,
+        56,
+    )
 
 
 def test_options_of_another_kind_are_not_mixed_in() -> None:
@@ -44,12 +49,16 @@ def test_weights_are_shared_by_ranks_and_the_slower_of_computing_and_moving_deci
     assert many.weights == pytest.approx(one.weights / 16) and one.moving == 0 and one.gathered == 0
     assert one.rows == pytest.approx(config.batch / one.computing)
     assert many.rows == pytest.approx(config.batch / max(many.computing, many.moving))
-    assert many.batch == config.batch / 16 and many.computing == pytest.approx(one.computing / 16)  # a step's rows are shared out
+    assert many.batch == config.batch / 16 and many.computing == pytest.approx(
+        one.computing / 16
+    )  # a step's rows are shared out
     assert needs_of(config, replace(MACHINE, gpus=3), 1e9, 1e7).batch == 86  # of 256: somebody takes the odd one
     assert one.days == pytest.approx(1e9 / one.rows / 86_400)
 
 
-def test_what_does_not_fit_is_said_with_the_nearest_that_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_does_not_fit_is_said_with_the_nearest_that_does(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(UserError, match="the largest preset that fits is 1b"):
         plan(teacher_of(write(tmp_path, "{preset: 24b}"), None, None), MACHINE, 1e9, 1e7)
     assert "dense parameters" in capsys.readouterr().out
@@ -73,12 +82,16 @@ def test_a_run_refuses_a_teacher_that_this_machine_cannot_hold(monkeypatch: pyte
     monkeypatch.setattr(sizes, "available_memory", lambda: 4 * GIB)
     worker.check_models(load_text("{name: x, data: {}, teacher: {preset: 100m}}"))
     worker.check_models(load_text("{name: x, data: {}, teacher: {preset: 1b}}"), trains=False)  # other machines may
-    with pytest.raises(UserError, match="teacher: its .* need .* GiB to learn, 4.0 are free here; the largest preset that fits is 100m"):
+    with pytest.raises(
+        UserError, match="teacher: its .* need .* GiB to learn, 4.0 are free here; the largest preset that fits is 100m"
+    ):
         worker.check_models(load_text("{name: x, data: {}, teacher: {preset: 1b}}"))
 
 
 def test_actions_are_held_against_the_log_once_it_is_there(tmp_path: Path) -> None:
-    """Before that nobody knows how many there are; then no model trains if one names an action that the log does not have."""
+    """Before that nobody knows how many there are; then no model trains if one names an action that the log
+    does not have.
+    """
     options = "{transducers: [[0], [5]]}"
     plan(teacher_of(write(tmp_path, f"{{kind: hstu, options: {options}}}"), None, None), MACHINE, 1e9, 1e7)
     with pytest.raises(UserError, match="name action 255; the log has 255"):

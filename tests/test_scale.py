@@ -25,8 +25,15 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
 def test_every_size_stands_in_the_file_and_on_the_page(run: tuple[Path, list[str]]) -> None:
     found = json.loads((run[0] / "scale.json").read_text())
     assert [size["name"] for size in found["sizes"]] == [
-        "history-2", "history-5", "history-10", "history-20", "data-0.125", "data-0.25", "data-0.5", "data-1",
-    ]  # fmt: skip
+        "history-2",
+        "history-5",
+        "history-10",
+        "history-20",
+        "data-0.125",
+        "data-0.25",
+        "data-0.5",
+        "data-1",
+    ]
     assert [law["axis"] for law in found["laws"]] == ["history", "data"]
     assert [size["x"] for size in found["sizes"]][4:] == [375, 750, 1500, 3000]
     assert found["sizes"][3]["ne"] == found["sizes"][7]["ne"]  # one model, on two axes

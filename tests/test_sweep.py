@@ -52,12 +52,31 @@ def test_every_preset_has_halves_that_can_be_built(preset: str) -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.sampled_from(["target-attention", "hstu", "transformer", "longer", "token-mixer", "din"]), st.integers(1, 40), st.integers(1, 40),
-       st.sampled_from([{}, {"heads": 3}, {"heads": 5}, {"hidden": [3]}, {"hidden": [9, 2]}, {"tokens": 6, "mixer_width": 36},
-                        {"tokens": 4, "mixer_heads": 6, "mixer_width": 24}, {"heads": "4"}, {"hidden": ["a", 8]},
-                        {"hidden": 5}]))  # fmt: skip
-def test_halves_can_be_built_where_the_whole_can(kind: str, width: int, history: int, options: dict[str, object]) -> None:
-    """Each once, none above the whole, the whole among them; what is wrong with the whole is not hidden by changing it."""
+@given(
+    st.sampled_from(["target-attention", "hstu", "transformer", "longer", "token-mixer", "din"]),
+    st.integers(1, 40),
+    st.integers(1, 40),
+    st.sampled_from(
+        [
+            {},
+            {"heads": 3},
+            {"heads": 5},
+            {"hidden": [3]},
+            {"hidden": [9, 2]},
+            {"tokens": 6, "mixer_width": 36},
+            {"tokens": 4, "mixer_heads": 6, "mixer_width": 24},
+            {"heads": "4"},
+            {"hidden": ["a", 8]},
+            {"hidden": 5},
+        ]
+    ),
+)
+def test_halves_can_be_built_where_the_whole_can(
+    kind: str, width: int, history: int, options: dict[str, object]
+) -> None:
+    """Each once, none above the whole, the whole among them; what is wrong with the whole is not hidden by
+    changing it.
+    """
     teacher = TeacherConfig.model_validate({"kind": kind, "width": width, "history": history, "options": options})
     for keys in default_axes(teacher).values():
         ((key, values),) = keys.items()
@@ -84,7 +103,9 @@ def buildable(teacher: TeacherConfig, key: str = "width", value: object = None) 
 
 
 def test_further_keys_go_along(tmp_path: Path) -> None:
-    experiment, sizes = load(tmp_path, "axes: {width: {width: [4, 8], options.heads: [1, 4]}, kind: {kind: [din, hstu]}}")
+    experiment, sizes = load(
+        tmp_path, "axes: {width: {width: [4, 8], options.heads: [1, 4]}, kind: {kind: [din, hstu]}}"
+    )
     assert list(sizes) == ["width-4", "width-8", "kind-din", "kind-hstu"]
     assert experiment.students["width-8"].options["heads"] == 4
     assert experiment.students["kind-din"].options == {} and sizes["kind-din"].x is None
@@ -100,13 +121,19 @@ def test_one_axis_of_a_student(tmp_path: Path) -> None:
     assert list(experiment.students) == ["history-2", "history-3"] and experiment.students["history-2"].width == 4
 
 
-@pytest.mark.parametrize(("sweep", "axes", "says"), [
-    ("axes: {width: {width: [4, 8], history: [3]}}", [], "axes.width: its keys have 1 and 2 values"),
-    ("axes: {width: {widht: [4]}}", [], "unknown key .*widht"), ("model: lihgt", [], "there is no 'lihgt'; did you mean 'light'"),
-    ("axis: {}", [], "unknown key 'axis'; did you mean 'axes'"), ("{}", ["histroy"], "--axis histroy: .*did you mean 'history'"),
-    ("axes: {width: {width: []}}", [], "axes"), ("axes: {w: {distill.weight: [1, 2]}}", [], "sizes learn from labels alone"),
-    ("axes: {w: {sampling: [{negative: a}]}}", [], "sampling.negative"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("sweep", "axes", "says"),
+    [
+        ("axes: {width: {width: [4, 8], history: [3]}}", [], "axes.width: its keys have 1 and 2 values"),
+        ("axes: {width: {widht: [4]}}", [], "unknown key .*widht"),
+        ("model: lihgt", [], "there is no 'lihgt'; did you mean 'light'"),
+        ("axis: {}", [], "unknown key 'axis'; did you mean 'axes'"),
+        ("{}", ["histroy"], "--axis histroy: .*did you mean 'history'"),
+        ("axes: {width: {width: []}}", [], "axes"),
+        ("axes: {w: {distill.weight: [1, 2]}}", [], "sizes learn from labels alone"),
+        ("axes: {w: {sampling: [{negative: a}]}}", [], "sampling.negative"),
+    ],
+)
 def test_what_is_wrong_is_named(tmp_path: Path, sweep: str, axes: list[str], says: str) -> None:
     with pytest.raises(UserError, match=says):
         load(tmp_path, sweep, *axes)

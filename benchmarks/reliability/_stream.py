@@ -54,7 +54,9 @@ CONTEXT.set_forkserver_preload(["recdistill.streaming"])
 
 @dataclass
 class Stream:
-    """A run of `rows` samples, a thousand of them in batch; its processes by role, each started again when it was killed."""
+    """A run of `rows` samples, a thousand of them in batch; its processes by role, each started again when
+    it was killed.
+    """
 
     root: Path
     rows: int = 4000
@@ -125,7 +127,9 @@ def result_of(root: Path) -> Result:
             raise SystemExit(f"{model} has no checkpoint")
         learned = [name for name in latest[1].tensors if name.split("/")[0] in ("network", "table", "optimiser")]
         weights[model] = {name: latest[1].tensors[name] for name in learned}
-        sums = {name: latest[1].state["sums"].get(name, 0) for name in ("labels", "positives", "learned", "signals")}  # counts
+        sums = {
+            name: latest[1].state["sums"].get(name, 0) for name in ("labels", "positives", "learned", "signals")
+        }  # counts
         counts[model] = (latest[0], latest[1].state["heard"], sums)
     said = PredictionLog.open(folder.predictions).scan().collect().drop("date").sort("model", "sample_id")
     events = EventLog.open(folder.tables / "events").scan().collect().sort("sample_id")
@@ -133,16 +137,25 @@ def result_of(root: Path) -> Result:
 
 
 def _wrong_joins(folder: RunFolder, said: pl.DataFrame) -> int:
-    """Return how many signals, in all kept checkpoints of the student, are not what that version of the teacher said of that sample."""
+    """Return how many signals, in all kept checkpoints of the student, are not what that version of the
+    teacher said of that sample.
+    """
     truth = said.filter(model="teacher").select("sample_id", "version", "^logit_.*$")
     wrong, student = 0, stream_checkpoints(folder, "light.distilled.s0")
     for block in student.blocks():
-        held = {name: value.numpy() for name, value in student.load(block).tensors.items() if name.startswith("store/window/")}
+        held = {
+            name: value.numpy()
+            for name, value in student.load(block).tensors.items()
+            if name.startswith("store/window/")
+        }
         ids, version, signals = (held[f"store/window/{name}"] for name in ("sample_id", "version", "signals"))
         heard = ~np.isnan(signals[:, 0])
         found = pl.DataFrame({"sample_id": ids[heard], "version": version[heard]}).join(
-            truth, on=["sample_id", "version"], how="left", maintain_order="left")  # fmt: skip
-        wrong += int((found.select("^logit_.*$").to_numpy() != signals[heard]).any(1).sum())  # a missing row is NaN: differs
+            truth, on=["sample_id", "version"], how="left", maintain_order="left"
+        )
+        wrong += int(
+            (found.select("^logit_.*$").to_numpy() != signals[heard]).any(1).sum()
+        )  # a missing row is NaN: differs
     return wrong
 
 
@@ -167,7 +180,10 @@ class Differences:
 def differences(want: Result, got: Result) -> Differences:
     """Compare with the stream that was never killed, bit for bit."""
     found = Differences(joins_with_a_wrong_id_or_version=got.wrong_joins)
-    for key, one, other in ((["sample_id"], want.events, got.events), (["model", "sample_id"], want.predictions, got.predictions)):
+    for key, one, other in (
+        (["sample_id"], want.events, got.events),
+        (["model", "sample_id"], want.predictions, got.predictions),
+    ):
         rows, distinct = other.select(key), other.select(key).unique()
         found.rows_lost += len(one.join(distinct, on=key, how="anti"))
         found.rows_twice += len(rows) - len(distinct)

@@ -1,4 +1,6 @@
-"""What poison, disorder and hybrid share: a run's tables written as ingest and a scripted teacher would, and real models on them."""
+"""What poison, disorder and hybrid share: a run's tables written as ingest and a scripted teacher would,
+and real models on them.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,11 @@ class Tables:
         self.schema = replace(log.schema, features={})
         self.rows = pl.concat(list(log.batches())).select(list(self.schema.columns()))
         self.events = EventLog.create(self.folder.tables / "events", self.schema)
-        self.outcomes = OutcomeLog.create(self.folder.tables / "outcomes", self.schema) if experiment.stream.labels.window_s else None
+        self.outcomes = (
+            OutcomeLog.create(self.folder.tables / "outcomes", self.schema)
+            if experiment.stream.labels.window_s
+            else None
+        )
         PredictionLog.create(self.folder.predictions, self.schema.tasks)
         self.verdicts = VerdictLog.create(self.folder.verdicts)
         self.events.mark("handover", 0, {})
@@ -73,7 +79,11 @@ class Tables:
             if self.outcomes is not None and outcomes is not None:
                 upto = len(outcomes) if end else int(outcomes["arrived"].search_sorted(part["time"][0]))
                 if upto > told:
-                    seen = {"outcomes": self.outcomes.append(outcomes[told:upto].drop("arrived"), writer="ingest", sequence=k)}
+                    seen = {
+                        "outcomes": self.outcomes.append(
+                            outcomes[told:upto].drop("arrived"), writer="ingest", sequence=k
+                        )
+                    }
                     told = upto
             about = IngestAbout(watermark=int(newest[at + len(part) - 1]), rows=at + len(part), seen=seen, end=end)
             self.events.append(part, writer="ingest", sequence=k, new_ids=True, metadata=to_metadata(about))
@@ -84,14 +94,24 @@ class Tables:
         told = list(said)
         for k, each in enumerate(told):
             about = replace(read_about(ModelAbout, each.about) or ModelAbout(), end=k + 1 == len(told))
-            log.append(each.rows, model=TEACHER, version=each.version, kind="imported", writer="scripted", sequence=k,
-                       metadata={**each.about, **to_metadata(about)}, new_samples=True)  # fmt: skip
+            log.append(
+                each.rows,
+                model=TEACHER,
+                version=each.version,
+                kind="imported",
+                writer="scripted",
+                sequence=k,
+                metadata={**each.about, **to_metadata(about)},
+                new_samples=True,
+            )
 
     def verdict(self, versions: Iterable[int], verdict: str) -> None:
         """Say of versions of the teacher that they are good (all rows), or what `verdict` says; in one commit."""
         rows = [VerdictLog.row(TEACHER, version, verdict, rows=10**9) for version in versions]  # type: ignore[arg-type]
         if rows:
-            self.verdicts.append(pl.concat(rows), writer="scripted", sequence=self.verdicts.last_sequence("scripted") + 1)
+            self.verdicts.append(
+                pl.concat(rows), writer="scripted", sequence=self.verdicts.last_sequence("scripted") + 1
+            )
 
     def gate(self) -> int:
         """Run the gate to the end; return the windows it judged."""
@@ -111,8 +131,11 @@ class Tables:
         """Return this run as it stands, at another place."""
         shutil.copytree(self.folder.root, root)
         found = object.__new__(Tables)
-        found.__dict__ = self.__dict__ | {"folder": RunFolder(root), "verdicts": VerdictLog.open(root / "verdicts"),
-                                          "events": EventLog.open(root / "tables" / "events")}  # fmt: skip
+        found.__dict__ = self.__dict__ | {
+            "folder": RunFolder(root),
+            "verdicts": VerdictLog.open(root / "verdicts"),
+            "events": EventLog.open(root / "tables" / "events"),
+        }
         return found
 
     def logits(self, model: str) -> np.ndarray:
@@ -121,7 +144,9 @@ class Tables:
         if len(said) != said["sample_id"].n_unique():
             raise SystemExit(f"{model} said something twice")
         name = f"logit_{self.schema.tasks[0]}"
-        return self.rows.select("sample_id").join(said, on="sample_id", how="left", maintain_order="left")[name].to_numpy()
+        return (
+            self.rows.select("sample_id").join(said, on="sample_id", how="left", maintain_order="left")[name].to_numpy()
+        )
 
     def labels(self) -> np.ndarray:
         """Return the first task's labels, in order of `rows`."""
@@ -132,8 +157,14 @@ def said_by(tables: Tables) -> list[Said]:
     """Return what the real teacher of a run said, commit by commit."""
     log = PredictionLog.open(tables.folder.predictions)
     found: list[Commit] = [c for c in log.commits(-1) if c.parts and c.about.get("model") == TEACHER]
-    return [Said(int(c.about["model_version"]), log.read(c).drop("model", "date", "version", "kind"),
-                 {k: v for k, v in c.about.items() if k not in ("model", "model_version")}) for c in found]  # fmt: skip
+    return [
+        Said(
+            int(c.about["model_version"]),
+            log.read(c).drop("model", "date", "version", "kind"),
+            {k: v for k, v in c.about.items() if k not in ("model", "model_version")},
+        )
+        for c in found
+    ]
 
 
 def same(one: Checkpoint, other: Checkpoint) -> bool:

@@ -1,8 +1,10 @@
-"""nats-server killed under load: `python benchmarks/reliability/broker.py [KILLS]` (50). Budget: nothing lost, nothing twice, in order.
+"""nats-server killed under load: `python benchmarks/reliability/broker.py [KILLS]` (50). Budget: nothing lost, nothing
+twice, in order.
 
-`publish` replays a simulated log into a nats-server of the run's own and `ingest` reads it, each a process of its own, while the
-server is killed with kill -9 at random moments and started again on its data. Half-way `ingest` is stopped (SIGSTOP) for an hour
-of event time, and the backlog measured when it goes on. At the end the events table must hold the log's rows, in its order, once.
+`publish` replays a simulated log into a nats-server of the run's own and `ingest` reads it, each a process of its own,
+while the server is killed with kill -9 at random moments and started again on its data. Half-way `ingest` is stopped
+(SIGSTOP) for an hour of event time, and the backlog measured when it goes on. At the end the events table must hold the
+log's rows, in its order, once.
 """
 
 from __future__ import annotations
@@ -54,7 +56,9 @@ class Figures:
 
 def _role(root: Path, role: str) -> subprocess.Popen[bytes]:
     words = [sys.executable, "-m", "recdistill.cli", "role", str(root), role]
-    return subprocess.Popen(words, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    return subprocess.Popen(
+        words, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
 
 
 def _taken(folder: RunFolder) -> IngestAbout:
@@ -129,11 +133,15 @@ def main() -> int:
     order = got.equals(want)
     table = Table("what", "count", title=f"nats-server killed under load, {rows:,} rows in {seconds:.0f} s")
     for name, value in (
-        ("kills", str(told.kills)), ("rows lost", str(lost)), ("rows twice", str(twice)), ("rows dropped", str(sum(dropped.values()))),
-        ("in order", str(order)), ("seconds until it answered: largest", f"{max(told.down, default=0):.2f}"),
+        ("kills", str(told.kills)),
+        ("rows lost", str(lost)),
+        ("rows twice", str(twice)),
+        ("rows dropped", str(sum(dropped.values()))),
+        ("in order", str(order)),
+        ("seconds until it answered: largest", f"{max(told.down, default=0):.2f}"),
         ("ingest stopped for an hour of event time: rows behind", f"{told.backlog:,}"),
         ("seconds to fill that in", f"{told.caught_up:.2f}"),
-    ):  # fmt: skip
+    ):
         table.add_row(name, value)
     Console(width=120).print(table)
     met = order and not lost and not twice and not dropped and told.kills >= kills and told.backlog > 0

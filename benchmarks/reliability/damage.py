@@ -1,8 +1,9 @@
-"""Bits that flip, files cut short: `python benchmarks/reliability/damage.py [TRIALS]` (1,000). Budget: none goes unnoticed.
+"""Bits that flip, files cut short: `python benchmarks/reliability/damage.py [TRIALS]` (1,000). Budget: none goes
+unnoticed.
 
-A file of a table's data, of a table's log or of a checkpoint is drawn at random; one bit of it flips or its end is cut off, at random.
-Everything is then read: every commit with what its writer said and its rows, every row as it stands, the newest checkpoint. It
-must be told that something is damaged, or everything must be as it was.
+A file of a table's data, of a table's log or of a checkpoint is drawn at random; one bit of it flips or its end is cut
+off, at random. Everything is then read: every commit with what its writer said and its rows, every row as it stands,
+the newest checkpoint. It must be told that something is damaged, or everything must be as it was.
 """
 
 from __future__ import annotations
@@ -41,17 +42,38 @@ def prepare(root: Path) -> None:
     for k in range(6):
         ids = np.arange(k * ROWS, (k + 1) * ROWS)
         times = pl.Series(START + ids * 1_000_000).cast(pl.Datetime("us", "UTC"))
-        events.append(pl.DataFrame({"sample_id": ids, "time": times, "user_id": ids % 7, "item_id": ids % 11, "device": ids % 3,
-                                    "label_click": (ids % 5 == 0).astype(np.float32)}), writer="ingest", sequence=k,
-                      metadata=to_metadata(IngestAbout({"0": k}, rows=int(ids[-1]))))  # fmt: skip
+        events.append(
+            pl.DataFrame(
+                {
+                    "sample_id": ids,
+                    "time": times,
+                    "user_id": ids % 7,
+                    "item_id": ids % 11,
+                    "device": ids % 3,
+                    "label_click": (ids % 5 == 0).astype(np.float32),
+                }
+            ),
+            writer="ingest",
+            sequence=k,
+            metadata=to_metadata(IngestAbout({"0": k}, rows=int(ids[-1]))),
+        )
         said = pl.DataFrame({"sample_id": ids, "time": times, "logit_click": draw.normal(size=ROWS).astype(np.float32)})
-        predictions.append(said, model="teacher", version=k, kind="prequential", writer="teacher", sequence=k,
-                           metadata=to_metadata(ModelAbout(k, int(ids[-1]))))  # fmt: skip
+        predictions.append(
+            said,
+            model="teacher",
+            version=k,
+            kind="prequential",
+            writer="teacher",
+            sequence=k,
+            metadata=to_metadata(ModelAbout(k, int(ids[-1]))),
+        )
         verdicts.append(VerdictLog.row("teacher", k, "good", rows=ROWS), writer="gate", sequence=k)
     predictions.compact()
     for block in (1, 2):
         weights = torch.from_numpy(draw.normal(size=3000).astype(np.float32))
-        Checkpoints(root / "checkpoints").publish(block, Checkpoint({"w": weights}, {"rows": block, "versions": {"events": 5}}))
+        Checkpoints(root / "checkpoints").publish(
+            block, Checkpoint({"w": weights}, {"rows": block, "versions": {"events": 5}})
+        )
 
 
 def contents(root: Path) -> list[object]:
@@ -72,7 +94,13 @@ def contents(root: Path) -> list[object]:
 def files_of(root: Path) -> dict[str, list[Path]]:
     """Return the files by kind."""
     every = [path for path in sorted(root.rglob("*")) if path.is_file()]
-    kind = lambda path: "log" if "_delta_log" in path.parts else "checkpoint" if "checkpoints" in path.parts else "data"  # noqa: E731
+    # noqa: E731
+
+    def kind(path):
+        if "_delta_log" in path.parts:
+            return "log"
+        return "checkpoint" if "checkpoints" in path.parts else "data"
+
     return {name: [path for path in every if kind(path) == name] for name in KINDS}
 
 

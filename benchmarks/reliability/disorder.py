@@ -1,11 +1,13 @@
-"""Signals and labels in disorder: `python benchmarks/reliability/disorder.py [SEEDS]` (5). Budget: never below the raw student.
+"""Signals and labels in disorder: `python benchmarks/reliability/disorder.py [SEEDS]` (5). Budget: never below the raw
+student.
 
-A real teacher's record is told again by a scripted one, and the labels come as outcomes of their own. A share (0, 1, 10, 30 %)
-of the signals, and as large a share of the positive labels, is each of: late (signals by up to a tenth of the log, labels by up to
-six hours, beyond their window), early (a signal before its sample, a label with its sample), said twice, missing. A student with two
-towers and its raw twin follow. Nobody gives up waiting here (a signal later than the bound is one that is missing), so coverage must
-be what was sent, to the row. The main tower's progressive predictions of the second half are compared with the raw student's, pairs
-of one seed; noise is the wider of the intervals over seeds and over ten stretches of the log.
+A real teacher's record is told again by a scripted one, and the labels come as outcomes of their own. A share (0, 1,
+10, 30 %) of the signals, and as large a share of the positive labels, is each of: late (signals by up to a tenth of the
+log, labels by up to six hours, beyond their window), early (a signal before its sample, a label with its sample), said
+twice, missing. A student with two towers and its raw twin follow. Nobody gives up waiting here (a signal later than the
+bound is one that is missing), so coverage must be what was sent, to the row. The main tower's progressive predictions
+of the second half are compared with the raw student's, pairs of one seed; noise is the wider of the intervals over
+seeds and over ten stretches of the log.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ DISORDERS = ("late", "early", "twice", "missing")
 LATE_S, WINDOW_S, STRETCHES = 21_600, 3_600, 10
 CONFIG = """
 name: disorder
-data: {{reader: simulator, options: {{rows: {rows}, users: 200, items: 300, topics: 40, topics_liked: 4, days: 5.0, delay_minutes: 5}}}}
+data: {{reader: simulator, options: {{rows: {rows}, users: 200, items: 300,
+   topics: 40, topics_liked: 4, days: 5.0, delay_minutes: 5}}}}
 teacher: {{kind: target-attention, width: 16, history: 100, batch: 100}}
 students:
   light: {{kind: pooled-mlp, width: 8, history: 20, batch: 100, distill: {{weight: 1.0}}}}
@@ -44,7 +47,8 @@ stream:
 
 @dataclass(frozen=True)
 class Counts:
-    """Samples a student learned, those with a signal, samples that a signal was sent about, and what it missed by cause.
+    """Samples a student learned, those with a signal, samples that a signal was sent about, and what it missed by
+    cause.
 
     open: samples of the last label window, of which the end of the stream leaves some undecided.
     """
@@ -56,23 +60,30 @@ class Counts:
     missing: dict[str, int]
 
     def whole(self, rows: int) -> bool:
-        """Return whether all rows with a decided label were learned, each with the signal that was sent or none, as counted."""
+        """Return whether all rows with a decided label were learned, each with the signal that was sent or
+        none, as counted.
+        """
         decided, absent = rows - self.open <= self.learned <= rows, self.missing.get("absent", 0)
         return decided and self.signals + absent == self.learned and self.sent - self.open <= self.signals <= self.sent
 
 
 def signals_of(said: list[Said], disorder: str, share: float, draw: np.random.Generator, end: int) -> list[Said]:
     """Return what was said in another order: `share` of the rows of each commit late, early, twice or missing."""
-    rows = pl.concat([each.rows.with_columns(commit=pl.lit(k), version=pl.lit(each.version)) for k, each in enumerate(said)])
+    rows = pl.concat(
+        [each.rows.with_columns(commit=pl.lit(k), version=pl.lit(each.version)) for k, each in enumerate(said)]
+    )
     chosen = draw.random(len(rows)) < share
     moved = rows.filter(pl.Series(chosen))
     rest = rows if disorder == "twice" else rows.filter(pl.Series(~chosen))
     shift = draw.integers(1, 1 + max(len(said) // 10, 1), len(moved)) * (-1 if disorder == "early" else 1)
     if disorder != "missing":
-        rest = pl.concat([rest, moved.with_columns(commit=(pl.col("commit") + pl.Series(shift)).clip(0, end).cast(pl.Int32))])
+        rest = pl.concat(
+            [rest, moved.with_columns(commit=(pl.col("commit") + pl.Series(shift)).clip(0, end).cast(pl.Int32))]
+        )
     rest, found = rest.unique(["commit", "sample_id"], keep="first", maintain_order=True), []
     for (commit, version), part in sorted(rest.group_by("commit", "version", maintain_order=True)):
-        found.append(Said(int(version), part.drop("commit", "version"), said[int(commit)].about))  # type: ignore[call-overload]
+        # type: ignore[call-overload]
+        found.append(Said(int(version), part.drop("commit", "version"), said[int(commit)].about))
     return found
 
 
@@ -80,7 +91,9 @@ def outcomes_of(rows: pl.DataFrame, disorder: str, share: float, draw: np.random
     """Return the labels as outcomes in order of arrival; `arrived` is the event time at which each is there."""
     known = rows.filter(pl.col("label_click") == 1).with_columns(known=pl.coalesce("label_time_click", "time"))
     chosen = pl.Series(draw.random(len(known)) < share)
-    delay = pl.Series([timedelta(seconds=float(s)) for s in draw.uniform(0, LATE_S, len(known))], dtype=pl.Duration("us"))
+    delay = pl.Series(
+        [timedelta(seconds=float(s)) for s in draw.uniform(0, LATE_S, len(known))], dtype=pl.Duration("us")
+    )
     if disorder == "late":
         known = known.with_columns(known=pl.when(chosen).then(pl.col("known") + delay).otherwise("known"))
     elif disorder == "early":
@@ -94,10 +107,14 @@ def outcomes_of(rows: pl.DataFrame, disorder: str, share: float, draw: np.random
 
 
 def measure(place: Path, teacher: Tables, disorder: str, share: float, seeds: int) -> tuple[Counts, np.ndarray]:
-    """Run the pairs of students; return the counts of the first, and the differences to the raw ones [seeds, stretches, (NE, AUC)]."""
+    """Run the pairs of students; return the counts of the first, and the differences to the raw ones
+    [seeds, stretches, (NE, AUC)].
+    """
     draw = np.random.default_rng(1)
     run = Tables(place, teacher.experiment)
-    hidden = [pl.lit(None).cast(run.rows.schema[name]).alias(name) for name in run.rows.columns if name.startswith("label_")]
+    hidden = [
+        pl.lit(None).cast(run.rows.schema[name]).alias(name) for name in run.rows.columns if name.startswith("label_")
+    ]
     run.ingest(run.rows.with_columns(hidden), outcomes_of(run.rows, disorder, share, draw))
     said = said_by(teacher)
     sent = signals_of(said, disorder, share, draw, len(said) - 1)
@@ -128,7 +145,9 @@ def _counts(run: Tables, sent: int) -> Counts:
     state = latest[1].state
     missing = {key: int(value) for key, value in state["parts"]["joiner"]["missing"].items() if value}
     undecided = run.rows["time"] > run.rows["time"].max() - timedelta(seconds=WINDOW_S)  # type: ignore[operator]
-    return Counts(int(state["sums"]["learned"]), int(state["sums"].get("signals", 0)), sent, int(undecided.sum()), missing)
+    return Counts(
+        int(state["sums"]["learned"]), int(state["sums"].get("signals", 0)), sent, int(undecided.sum()), missing
+    )
 
 
 def main() -> int:
@@ -136,8 +155,16 @@ def main() -> int:
     seeds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
     rows = 30_000 if seeds >= 5 else 4_000
     config = CONFIG.format(rows=rows, seeds=[*range(seeds)], commit=COMMIT, window=WINDOW_S)
-    table = Table("disorder", "share", "sent", "coverage", "learned without, and signals without use", "NE - raw", "AUC - raw",
-                  title=f"{rows:,} rows, {seeds} paired seeds, second half, 95 % interval")  # fmt: skip
+    table = Table(
+        "disorder",
+        "share",
+        "sent",
+        "coverage",
+        "learned without, and signals without use",
+        "NE - raw",
+        "AUC - raw",
+        title=f"{rows:,} rows, {seeds} paired seeds, second half, 95 % interval",
+    )
     met = True
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
@@ -152,10 +179,20 @@ def main() -> int:
             good = ne - ne_half <= 0 and auc + auc_half >= 0 and counts.whole(rows)
             met &= good
             causes = ", ".join(f"{value} {key}" for key, value in sorted(counts.missing.items()))
-            table.add_row(disorder, f"{share:.0%}", f"{counts.sent / rows:.1%}", f"{counts.signals / counts.learned:.1%}", causes,
-                          f"{ne:+.4f} +- {ne_half:.4f}", f"{auc:+.4f} +- {auc_half:.4f}")  # fmt: skip
+            table.add_row(
+                disorder,
+                f"{share:.0%}",
+                f"{counts.sent / rows:.1%}",
+                f"{counts.signals / counts.learned:.1%}",
+                causes,
+                f"{ne:+.4f} +- {ne_half:.4f}",
+                f"{auc:+.4f} +- {auc_half:.4f}",
+            )
     Console(width=150).print(table)
-    print(f"budget coverage exactly what was sent, the main tower never below the raw student beyond noise: {'met' if met else 'MISSED'}")
+    print(
+        "budget coverage exactly what was sent, the main tower never below the raw student beyond noise: "
+        f"{'met' if met else 'MISSED'}"
+    )
     return 0 if met else 1
 
 

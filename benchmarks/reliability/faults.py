@@ -1,10 +1,11 @@
 """Writes that fail: `python benchmarks/reliability/faults.py [STEP]`. Budget: no corrupt table, no unclear error.
 
-Each of ingest, a commit of predictions, a checkpoint, verdicts and compaction is done in a process in which the N-th change to
-a file fails, for N = 0, 1, 2 ... until none does (STEP apart, 1): no space left and read-only (from then on), an I/O error
-(once), a refused name (from then on), a write that takes half of its bytes (once). A preloaded library (_faults.c, built with cc)
-stands between the process and the system, so whatever library writes is met. Afterwards another process reads everything, and
-does the same again without faults: what is there must be what was there before or what comes after it, and then what comes after.
+Each of ingest, a commit of predictions, a checkpoint, verdicts and compaction is done in a process in which the N-th
+change to a file fails, for N = 0, 1, 2 ... until none does (STEP apart, 1): no space left and read-only (from then on),
+an I/O error (once), a refused name (from then on), a write that takes half of its bytes (once). A preloaded library
+(_faults.c, built with cc) stands between the process and the system, so whatever library writes is met. Afterwards
+another process reads everything, and does the same again without faults: what is there must be what was there before or
+what comes after it, and then what comes after.
 """
 
 from __future__ import annotations
@@ -61,12 +62,27 @@ FIRST = 1_704_067_200_000_000  # us
 def _said(first: int) -> pl.DataFrame:
     ids = np.arange(first, first + 200)
     times = pl.Series(FIRST + ids % 200 * 1_000_000).cast(pl.Datetime("us", "UTC"))
-    return pl.DataFrame({"sample_id": ids, "time": times, "logit_click": ids.astype(np.float32), "logit_finish": -ids.astype(np.float32)})
+    return pl.DataFrame(
+        {
+            "sample_id": ids,
+            "time": times,
+            "logit_click": ids.astype(np.float32),
+            "logit_finish": -ids.astype(np.float32),
+        }
+    )
 
 
 def _say(root: Path, sequence: int) -> None:
     log = PredictionLog.open(root / "predictions")
-    log.append(_said(1000 * sequence), model="m", version=sequence, kind="imported", writer="m", sequence=sequence, new_samples=True)
+    log.append(
+        _said(1000 * sequence),
+        model="m",
+        version=sequence,
+        kind="imported",
+        writer="m",
+        sequence=sequence,
+        new_samples=True,
+    )
 
 
 def _ingest(root: Path) -> None:
@@ -112,7 +128,9 @@ def _short(ids: pl.Series) -> str:
 
 
 def _contents(root: Path) -> str:
-    """Return what a reader finds, as text to compare: rows of every table, whole and commit by commit, and the newest checkpoint."""
+    """Return what a reader finds, as text to compare: rows of every table, whole and commit by commit, and
+    the newest checkpoint.
+    """
     told = []
     for path in (root / "tables" / "events", root / "predictions", root / "verdicts"):
         log = DeltaLog(path)
@@ -180,7 +198,11 @@ def trial(place: Path, job: str, fault: str, index: int, before: str, after: str
 
     code = forked(work, said)
     fired = (place / "fired").read_text(encoding="utf-8") == "1"
-    text = [line for line in said.read_text(errors="replace").splitlines() if line.startswith("recdistill: ") or "Traceback" in line]
+    text = [
+        line
+        for line in said.read_text(errors="replace").splitlines()
+        if line.startswith("recdistill: ") or "Traceback" in line
+    ]
     unclear = "" if code == 0 or _clear(code, text, fault) else f"exit code {code}: {said.read_text(errors='replace')}"
     middle = _look(root, place)
     whole = [before] if job == "compaction" else [before, after]
@@ -191,7 +213,9 @@ def trial(place: Path, job: str, fault: str, index: int, before: str, after: str
     if not corrupt:
         again = forked(lambda: JOBS[job](root), said)
         end = _look(root, place)
-        corrupt = "" if again == 0 and end == after else f"again: exit code {again} {said.read_text(errors='replace')} {end}"
+        corrupt = (
+            "" if again == 0 and end == after else f"again: exit code {again} {said.read_text(errors='replace')} {end}"
+        )
     return Outcome(fired, corrupt, unclear)
 
 
@@ -240,8 +264,12 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             library = Path(folder).resolve() / "faults.so"
             subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, here / "_faults.c", "-ldl"], check=True)
-            prepare = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(here)!r}); from pathlib import Path; import faults;"
-                       f"faults._prepare(Path({str(library.parent / 'first')!r}))"]  # fmt: skip
+            prepare = [
+                sys.executable,
+                "-c",
+                f"import sys; sys.path.insert(0, {str(here)!r}); from pathlib import Path; import faults;"
+                f"faults._prepare(Path({str(library.parent / 'first')!r}))",
+            ]
             subprocess.run(prepare, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             environment = os.environ | {"FAULTS_PLACE": str(library.parent), "LD_PRELOAD": str(library)}
             return subprocess.run([sys.executable, __file__, str(step)], env=environment, check=False).returncode

@@ -1,8 +1,10 @@
-"""Distilling from the first streaming step against switching it on mid-way: `python benchmarks/reliability/hybrid.py [SEEDS]` (5).
+"""Distilling from the first streaming step against switching it on mid-way: `python benchmarks/reliability/hybrid.py
+[SEEDS]` (5).
 
-One teacher streams over a simulated log from its first row. A student hears all of it; another, equal in seed, initial weights and data,
-hears none of the first half (those versions are barred); the raw one hears none. What each said before it learned is compared over
-ten stretches of the log, pairs of one seed. There is no budget: it prints what it finds, "never catches up" or not.
+One teacher streams over a simulated log from its first row. A student hears all of it; another, equal in seed, initial
+weights and data, hears none of the first half (those versions are barred); the raw one hears none. What each said
+before it learned is compared over ten stretches of the log, pairs of one seed. There is no budget: it prints what it
+finds, "never catches up" or not.
 """
 
 from __future__ import annotations
@@ -48,7 +50,12 @@ def measure(place: Path, rows: int, seeds: int) -> dict[str, list[Array]]:
     teacher = first.copy(place / "teacher")
     teacher.run("teacher")
     versions = range(rows // VERSION)
-    found: dict[str, list[Array]] = {"raw": [], "from the first step": [], "from the middle": [], "teacher": [progress(teacher, "teacher")]}
+    found: dict[str, list[Array]] = {
+        "raw": [],
+        "from the first step": [],
+        "from the middle": [],
+        "teacher": [progress(teacher, "teacher")],
+    }
     first.record(said_by(teacher))
     late = first.copy(place / "late")
     first.verdict(versions, "good")
@@ -56,7 +63,11 @@ def measure(place: Path, rows: int, seeds: int) -> dict[str, list[Array]]:
     late.verdict(versions[: len(versions) // 2], "quarantined")
     for seed in range(seeds):
         raw, distilled = f"light.raw.s{seed}", f"light.distilled.s{seed}"
-        for side, tables, model in (("raw", first, raw), ("from the first step", first, distilled), ("from the middle", late, distilled)):
+        for side, tables, model in (
+            ("raw", first, raw),
+            ("from the first step", first, distilled),
+            ("from the middle", late, distilled),
+        ):
             tables.run(model)
             found[side].append(progress(tables, model))
     return found
@@ -70,14 +81,26 @@ def main() -> int:
         found = measure(Path(folder), rows, seeds)
     console = Console(width=140)
     for k, metric in enumerate(("progressive NE (less is better)", "progressive AUC")):
-        table = Table("rows", "teacher", "raw", "from the first step", "from the middle", "first - raw", "middle - first",
-                      title=f"{metric}, {seeds} paired seeds, 95 % interval")  # fmt: skip
+        table = Table(
+            "rows",
+            "teacher",
+            "raw",
+            "from the first step",
+            "from the middle",
+            "first - raw",
+            "middle - first",
+            title=f"{metric}, {seeds} paired seeds, 95 % interval",
+        )
         for at in range(STRETCHES):
             sides = {side: [run[at, k] for run in runs] for side, runs in found.items()}
             pairs = (("from the first step", "raw"), ("from the middle", "from the first step"))
             told = [interval([a - b for a, b in zip(sides[one], sides[other], strict=True)]) for one, other in pairs]
-            means = [f"{np.mean(sides[side]):.4f}" for side in ("teacher", "raw", "from the first step", "from the middle")]
-            table.add_row(f"{(at + 1) * rows // STRETCHES:,}", *means, *(f"{mean:+.4f} +- {half:.4f}" for mean, half in told))
+            means = [
+                f"{np.mean(sides[side]):.4f}" for side in ("teacher", "raw", "from the first step", "from the middle")
+            ]
+            table.add_row(
+                f"{(at + 1) * rows // STRETCHES:,}", *means, *(f"{mean:+.4f} +- {half:.4f}" for mean, half in told)
+            )
         console.print(table)
     return 0
 

@@ -1,14 +1,15 @@
-"""kill -9 over every process of a stream: `python benchmarks/reliability/kills.py [KILLS]` (1,000). Budget: nothing differs.
+"""kill -9 over every process of a stream: `python benchmarks/reliability/kills.py [KILLS]` (1,000). Budget: nothing
+differs.
 
-A small stream (table source, logs of commits that are cut) runs as its own processes: publish, ingest, gate, teacher, raw and
-distilled student, compaction. One drawn at random is killed, again and again, at gaps drawn from 0 to 0.5 s, and started again
-at once; when the stream has ended it is compared with one that was never killed, and the next begins. The signals of the
-samples that wait in the student's checkpoints must be what the teacher's version said of these very samples. Meanwhile
-versions drawn at random of random tables are read whole. Then every named kill point, 20 times each, after a random number of
-times it was reached.
+A small stream (table source, logs of commits that are cut) runs as its own processes: publish, ingest, gate, teacher,
+raw and distilled student, compaction. One drawn at random is killed, again and again, at gaps drawn from 0 to 0.5 s,
+and started again at once; when the stream has ended it is compared with one that was never killed, and the next begins.
+The signals of the samples that wait in the student's checkpoints must be what the teacher's version said of these very
+samples. Meanwhile versions drawn at random of random tables are read whole. Then every named kill point, 20 times each,
+after a random number of times it was reached.
 
-Processes are forked from one that has imported everything, so that a thousand kills take minutes; what an interpreter and its
-imports take to start is measured beside and to be added to the recovery times.
+Processes are forked from one that has imported everything, so that a thousand kills take minutes; what an interpreter
+and its imports take to start is measured beside and to be added to the recovery times.
 """
 
 from __future__ import annotations
@@ -68,10 +69,19 @@ def torn(stream: Stream, draw: random.Random) -> int:
 
 def _base(log: DeltaLog) -> int:
     """Return the version before the oldest commit that is kept."""
-    return min(int(name[:20]) for name in os.listdir(log.path / "_delta_log") if name.endswith(".json") and name[:20].isdigit()) - 1
+    return (
+        min(
+            int(name[:20])
+            for name in os.listdir(log.path / "_delta_log")
+            if name.endswith(".json") and name[:20].isdigit()
+        )
+        - 1
+    )
 
 
-def random_kills(place: Path, kills: int, draw: random.Random, found: Differences, victims: Counter[str]) -> list[float]:
+def random_kills(
+    place: Path, kills: int, draw: random.Random, found: Differences, victims: Counter[str]
+) -> list[float]:
     """Kill until there were `kills` or the stream has ended; return the seconds to each recovery."""
     stream, died, back = Stream(place, seconds=SECONDS), {}, []
     for role in VICTIMS:
@@ -105,7 +115,9 @@ def _alive_again(stream: Stream, role: str, since: float) -> bool:
 def by_points(place: Path, times: int, draw: random.Random, victims: Counter[str]) -> None:
     """Run one stream in which every named kill point is met `times` times."""
     stream = Stream(place, rows=4000, seconds=None)
-    left = {role: [(point, draw.randint(1, 3)) for point in points for _ in range(times)] for role, points in POINTS.items()}
+    left = {
+        role: [(point, draw.randint(1, 3)) for point in points for _ in range(times)] for role, points in POINTS.items()
+    }
     for role in left:
         draw.shuffle(left[role])
 
@@ -164,11 +176,17 @@ def main() -> int:
 
 
 def _said_again(place: Path) -> list[int]:
-    lines = [line for line in read_journals(place / "logs", 10_000) if line["event"] == "resume" and line["process"] in MODELS]
+    lines = [
+        line
+        for line in read_journals(place / "logs", 10_000)
+        if line["event"] == "resume" and line["process"] in MODELS
+    ]
     return [int(str(line["again"])) for line in lines]
 
 
-def _tell(found: Differences, victims: Counter[str], points: Counter[str], back: list[float], again: list[int], streams: int) -> int:
+def _tell(
+    found: Differences, victims: Counter[str], points: Counter[str], back: list[float], again: list[int], streams: int
+) -> int:
     table = Table("what", "count", title="kill -9 over the processes of a stream")
     for role, count in sorted(victims.items()):
         table.add_row(f"at random times: {role}", str(count))
@@ -181,7 +199,10 @@ def _tell(found: Differences, victims: Counter[str], points: Counter[str], back:
     p50, p95 = np.quantile(back, [0.5, 0.95]) if back else (0.0, 0.0)
     table.add_row("seconds until it goes on: p50, p95, largest", f"{p50:.2f}, {p95:.2f}, {max(back, default=0):.2f}")
     table.add_row("to be added: seconds an interpreter takes to start", f"{_start_of_an_interpreter():.2f}")
-    table.add_row("rows said again per restart: median, largest", f"{statistics.median(again or [0]):.0f}, {max(again, default=0)}")
+    table.add_row(
+        "rows said again per restart: median, largest",
+        f"{statistics.median(again or [0]):.0f}, {max(again, default=0)}",
+    )
     Console(width=120).print(table)
     met = found == Differences()
     print(f"budget nothing lost, twice, torn or different: {'met' if met else 'MISSED'}")

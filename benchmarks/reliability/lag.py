@@ -1,9 +1,11 @@
-"""From a label to the weights: `python benchmarks/reliability/lag.py [SECONDS]`. Budget: p99 <= 5 s at 2,000 rows/s on 2 cores.
+"""From a label to the weights: `python benchmarks/reliability/lag.py [SECONDS]`. Budget: p99 <= 5 s at 2,000 rows/s on
+2 cores.
 
-A simulated log is replayed through a nats-server at 2,000 rows/s to ingest, gate, teacher, raw and distilled student, all of
-them on this machine. A row's lag is the wall time from its leaving the producer to the step that learned from it. Each commit
-of a model tells the largest lag since its last; ingest's commits tell when their newest row was published, so half a second,
-the longest that ingest collects, is added. The share is taken over a model's commits, which is above that over its rows.
+A simulated log is replayed through a nats-server at 2,000 rows/s to ingest, gate, teacher, raw and distilled student,
+all of them on this machine. A row's lag is the wall time from its leaving the producer to the step that learned from
+it. Each commit of a model tells the largest lag since its last; ingest's commits tell when their newest row was
+published, so half a second, the longest that ingest collects, is added. The share is taken over a model's commits,
+which is above that over its rows.
 """
 
 from __future__ import annotations
@@ -66,7 +68,9 @@ def main() -> int:
 
 
 def _tell(found: dict[str, list[tuple[float, float]]], seconds: int) -> int:
-    table = Table("model", "commits", "p50 s", "p99 s", "largest s", title=f"label to weights at {RATE:,} rows/s, {seconds} s")
+    table = Table(
+        "model", "commits", "p50 s", "p99 s", "largest s", title=f"label to weights at {RATE:,} rows/s, {seconds} s"
+    )
     met = True
     for model, told in sorted(found.items()):
         start = told[0][0] + SETTLED

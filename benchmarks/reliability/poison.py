@@ -1,10 +1,13 @@
-"""A bad teacher version: `python benchmarks/reliability/poison.py [VERSIONS]`. Budget: nothing of it is left, no false alarm.
+"""A bad teacher version: `python benchmarks/reliability/poison.py [VERSIONS]`. Budget: nothing of it is left, no false
+alarm.
 
-A real teacher follows a simulated log; what it said is told again by a scripted teacher, the logits of one version negated:
-each of its last 8 (VERSIONS), all that it has in the stream.
+A real teacher follows a simulated log; what it said is told again by a scripted teacher, the logits of one version
+negated: each of its last 8 (VERSIONS), all that it has in the stream.
 
-    gate off, the version let through   the student learns from it; it is revoked; the student goes back and learns again:
-                                        its weights must be those of a run in which the version was barred from the start
+    gate off, the version let through   the student learns from it; it is revoked; the student goes back and learns
+    again:
+                                        its weights must be those of a run in which the version was barred from the
+                                        start
     gate on                             the version must be quarantined before the next one is heard
     gate on, nothing changed            every window must be found good
 
@@ -42,7 +45,8 @@ teacher: {{kind: pooled-mlp, width: 8, history: 20, batch: 100}}
 students:
   light: {{kind: pooled-mlp, width: 4, history: 5, batch: 100, distill: {{weight: 1.0}}}}
 evaluate: {{seeds: [0]}}
-stream: {{checkpoint_rows: {VERSION}, commit_rows: {COMMIT}, wait_s: 1.0e+9, health: {{rows: 500, reference_rows: 10000}}}}
+stream: {{checkpoint_rows: {VERSION}, commit_rows: {COMMIT}, wait_s: 1.0e+9,
+  health: {{rows: 500, reference_rows: 10000}}}}
 """
 STUDENT = "light.distilled.s0"
 
@@ -61,7 +65,10 @@ class Found:
 
 def _negated(said: list[Said], version: int | None) -> list[Said]:
     """Return what was said, the logits of a version turned round."""
-    return [replace(each, rows=each.rows.with_columns(-pl.col("^logit_.*$"))) if each.version == version else each for each in said]
+    return [
+        replace(each, rows=each.rows.with_columns(-pl.col("^logit_.*$"))) if each.version == version else each
+        for each in said
+    ]
 
 
 def let_through(clean: Tables, said: list[Said], place: Path, version: int, found: Found) -> tuple[int, int]:
@@ -83,32 +90,56 @@ def let_through(clean: Tables, said: list[Said], place: Path, version: int, foun
     return heard, len(hit_by[0].checkpoints)
 
 
-def gated(samples: pl.DataFrame, logits: pl.DataFrame, place: Path, experiment: Experiment, batch: int) -> tuple[int, pl.DataFrame]:
+def gated(
+    samples: pl.DataFrame, logits: pl.DataFrame, place: Path, experiment: Experiment, batch: int
+) -> tuple[int, pl.DataFrame]:
     """Stream samples and what a teacher said of them through the gate; return (windows judged, all verdicts).
 
-    The first `batch` rows are the batch phase; after it a version has `stream.checkpoint_rows` rows, the first being version 1.
+    The first `batch` rows are the batch phase; after it a version has `stream.checkpoint_rows` rows, the first being
+    version 1.
     """
     folder, task = RunFolder(place), logits.columns[-1].removeprefix("logit_")
-    events, predictions = EventLog.create(folder.tables / "events", EventSchema((task,))), PredictionLog.create(folder.predictions, (task,))
+    events, predictions = (
+        EventLog.create(folder.tables / "events", EventSchema((task,))),
+        PredictionLog.create(folder.predictions, (task,)),
+    )
     VerdictLog.create(folder.verdicts)
     events.append(samples[:batch], writer="batch", sequence=0, new_ids=True)
-    predictions.append(logits[:batch], model="teacher", version=0, kind="prequential", writer="batch", sequence=0, new_samples=True)
+    predictions.append(
+        logits[:batch], model="teacher", version=0, kind="prequential", writer="batch", sequence=0, new_samples=True
+    )
     events.mark("handover", 0, {})
     rows = experiment.stream.commit_rows
     for k, at in enumerate(range(batch, len(samples), rows)):
-        events.append(samples[at : at + rows], writer="ingest", sequence=k, new_ids=True, metadata=to_metadata(IngestAbout(rows=at)))
+        events.append(
+            samples[at : at + rows],
+            writer="ingest",
+            sequence=k,
+            new_ids=True,
+            metadata=to_metadata(IngestAbout(rows=at)),
+        )
         about = ModelAbout(events.version, at, end=at + rows >= len(samples))
-        predictions.append(logits[at : at + rows], model="teacher", version=1 + (at - batch) // experiment.stream.checkpoint_rows,
-                           kind="prequential", writer="stream", sequence=k, new_samples=True, metadata=to_metadata(about))  # fmt: skip
+        predictions.append(
+            logits[at : at + rows],
+            model="teacher",
+            version=1 + (at - batch) // experiment.stream.checkpoint_rows,
+            kind="prequential",
+            writer="stream",
+            sequence=k,
+            new_samples=True,
+            metadata=to_metadata(about),
+        )
     with quiet():
         windows = run_gate(folder, experiment, Journal(folder.logs, "gate"))
     return windows, pl.concat(list(VerdictLog.open(folder.verdicts).batches()))
 
 
 def judged(tables: Tables, said: list[Said], place: Path, version: int | None, found: Found) -> tuple[int, int]:
-    """Send the record through the gate, one version negated; return (windows judged, rows of that version that were cleared).
+    """Send the record through the gate, one version negated; return (windows judged, rows of that version that were
+    cleared).
 
-    A third of the log is the batch phase: a teacher that knows nothing yet is worse than the base rate, and the gate says so.
+    A third of the log is the batch phase: a teacher that knows nothing yet is worse than the base rate, and the gate
+    says so.
     """
     skip = BATCH // VERSION - 1  # the gate's version 1 is the teacher's version BATCH // VERSION
     logits = pl.concat([each.rows for each in _negated(said, version)]).select("sample_id", "time", "logit_click")
@@ -117,7 +148,9 @@ def judged(tables: Tables, said: list[Said], place: Path, version: int | None, f
     bad = {number + skip for number in told.filter(pl.col("verdict") == "quarantined")["version"]}
     found.poisoned_versions_not_quarantined += int(version is not None and version not in bad)
     found.false_alarms += len(bad - {version})
-    cleared = told.filter(pl.col("verdict") == "good", pl.col("version") + skip == (-1 if version is None else version))["rows"]
+    cleared = told.filter(
+        pl.col("verdict") == "good", pl.col("version") + skip == (-1 if version is None else version)
+    )["rows"]
     return windows, int(cleared.max() or 0)  # type: ignore[arg-type]
 
 
@@ -130,10 +163,16 @@ def alarms(run: Path, place: Path) -> tuple[int, list[tuple[int, int, str]]]:
     old = EventLog.open(source.tables / "events")
     task = old.schema.tasks[0]
     names = ["sample_id", "time", "user_id", "item_id", f"label_{task}"]
-    said = pl.concat(list(PredictionLog.open(source.predictions).of("teacher", columns=["sample_id", "time", f"logit_{task}"])))
-    rows = said.join(pl.concat(list(old.batches(columns=names))).drop("time"), on="sample_id", how="left", maintain_order="left")
+    said = pl.concat(
+        list(PredictionLog.open(source.predictions).of("teacher", columns=["sample_id", "time", f"logit_{task}"]))
+    )
+    rows = said.join(
+        pl.concat(list(old.batches(columns=names))).drop("time"), on="sample_id", how="left", maintain_order="left"
+    )
     experiment = load_text("{name: gate, data: {}}")
-    windows, told = gated(rows.select(names), rows.select(said.columns), place, experiment, min(100_000, len(rows) // 2))
+    windows, told = gated(
+        rows.select(names), rows.select(said.columns), place, experiment, min(100_000, len(rows) // 2)
+    )
     return windows, told.filter(pl.col("verdict") == "quarantined").select("version", "rows", "reason").rows()
 
 
@@ -150,7 +189,9 @@ def main() -> int:
     if sys.argv[1:2] == ["--run"]:
         return _of_run(Path(sys.argv[2]))
     count, found = min(int(sys.argv[1]) if len(sys.argv) > 1 else 8, (ROWS - BATCH) // VERSION), Found()
-    table = Table("version", "heard", "checkpoints thrown away", "windows judged", "rows cleared of it", title="a version negated")
+    table = Table(
+        "version", "heard", "checkpoints thrown away", "windows judged", "rows cleared of it", title="a version negated"
+    )
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         clean = Tables(place / "clean", load_text(CONFIG))

@@ -1,9 +1,11 @@
-"""Eight hours of event time with a kill a minute: `python benchmarks/reliability/soak.py [MINUTES]`. Budget: memory, handles and lag flat.
+"""Eight hours of event time with a kill a minute: `python benchmarks/reliability/soak.py [MINUTES]`. Budget: memory,
+handles and lag flat.
 
-A simulated day is replayed through a nats-server so fast that eight hours take MINUTES (10) of wall time, at 300 rows/s; once a
-minute a process drawn at random (publish, ingest, gate, teacher, students) is killed with kill -9, and started again by the
-supervisor. Each commit tells its process's memory, open files and lag. Flat: what each uses towards the end (the last third,
-median) is at most 1.25 of what it used after a while (the second third); and every row was said by every model once.
+A simulated day is replayed through a nats-server so fast that eight hours take MINUTES (10) of wall time, at 300
+rows/s; once a minute a process drawn at random (publish, ingest, gate, teacher, students) is killed with kill -9, and
+started again by the supervisor. Each commit tells its process's memory, open files and lag. Flat: what each uses
+towards the end (the last third, median) is at most 1.25 of what it used after a while (the second third); and every row
+was said by every model once.
 """
 
 from __future__ import annotations
@@ -49,7 +51,8 @@ def _experiment(minutes: int) -> str:
     days = HOURS / 24 * (rows + BATCH) / rows
     return f"""
 name: soak
-data: {{reader: simulator, options: {{rows: {rows + BATCH}, users: 2000, items: 500, topics: 20, days: {days}, seed: 7}}}}
+data: {{reader: simulator, options: {{rows: {rows + BATCH}, users: 2000, items: 500,
+  topics: 20, days: {days}, seed: 7}}}}
 teacher: {{kind: target-attention, width: 32, history: 100, batch: 64}}
 students:
   light: {{kind: target-attention, width: 16, history: 50, batch: 64}}
@@ -133,13 +136,23 @@ def _tell(run: Path, kills: int, seconds: float) -> int:
     met = True
     for name, told in sorted(_lives(run).items()):
         sides = _thirds(told)
-        memory, handles, lag = ([statistics.median(get(life) for life in side) for side in sides] for get in (
-            lambda life: life.health.rss / 1e6, lambda life: life.health.handles, lambda life: life.lag))  # fmt: skip
-        met &= all(later <= BUDGET * first for first, later in (memory, handles)) and lag[1] <= max(BUDGET * lag[0], lag[0] + 0.5)
+        memory, handles, lag = (
+            [statistics.median(get(life) for life in side) for side in sides]
+            for get in (lambda life: life.health.rss / 1e6, lambda life: life.health.handles, lambda life: life.lag)
+        )
+        met &= all(later <= BUDGET * first for first, later in (memory, handles)) and lag[1] <= max(
+            BUDGET * lag[0], lag[0] + 0.5
+        )
         table.add_row(name, *(f"{value:,.0f}" for value in (*memory, *handles)), *(f"{value:.2f}" for value in lag))
     Console(width=120).print(table)
     rows = EventLog.open(run / "tables" / "events").rows()
-    said = PredictionLog.open(run / "predictions").scan().group_by("model").agg(pl.len(), ids=pl.col("sample_id").n_unique()).collect()
+    said = (
+        PredictionLog.open(run / "predictions")
+        .scan()
+        .group_by("model")
+        .agg(pl.len(), ids=pl.col("sample_id").n_unique())
+        .collect()
+    )
     whole = all(row["len"] == row["ids"] == rows for row in said.iter_rows(named=True)) and len(said) == 3
     print(json.dumps({"rows": rows, "said by each model, once": whole}))
     print(f"budget flat within {BUDGET}, every row once: {'met' if met and whole else 'MISSED'}")

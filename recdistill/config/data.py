@@ -27,7 +27,9 @@ class ColumnsConfig(Strict):
     user: str = "user_id"
     item: str = "item_id"
     request: str | None = None
-    tasks: dict[str, str | TaskColumn | Literal[1]] = Field(default={"click": "label"}, min_length=1)  # 1: every row is one
+    tasks: dict[str, str | TaskColumn | Literal[1]] = Field(
+        default={"click": "label"}, min_length=1
+    )  # 1: every row is one
     label_times: dict[str, str] = {}
     categorical: list[str] = []
     numeric: list[str] = []
@@ -56,11 +58,15 @@ class SamplingConfig(Strict):
 
 
 class NegativesConfig(Strict):
-    """Sampled negatives for a log of positives only: items that anybody chose in the window just before, in proportion."""
+    """Sampled negatives for a log of positives only: items that anybody chose in the window just before, in
+    proportion.
+    """
 
     per_positive: Positive = 3
     window_hours: float = Field(default=1.0, gt=0)
-    item_features: list[str] = []  # columns that describe the item: taken from the drawn row, the others from the positive
+    item_features: list[
+        str
+    ] = []  # columns that describe the item: taken from the drawn row, the others from the positive
     seed: int = 0
 
 

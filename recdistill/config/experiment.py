@@ -59,10 +59,15 @@ class Experiment(Strict):
     def _enough_candidates(self) -> Experiment:
         for name, student in self.students.items():
             if student.distill.candidates > self.candidates.count:
-                raise ValueError(f"students.{name}.distill.candidates {student.distill.candidates}: the teacher is asked about "
-                                 f"candidates.count {self.candidates.count}")  # fmt: skip
+                raise ValueError(
+                    f"students.{name}.distill.candidates {student.distill.candidates}: the teacher is asked about "
+                    f"candidates.count {self.candidates.count}"
+                )
             if student.distill.states and not self.states.width:
-                raise ValueError(f"students.{name}.distill.states {student.distill.states}: the teacher writes none; set states.width")
+                raise ValueError(
+                    f"students.{name}.distill.states {student.distill.states}: the teacher writes none; set "
+                    "states.width"
+                )
         return self
 
     @model_validator(mode="after")
@@ -73,7 +78,9 @@ class Experiment(Strict):
         for name, student in self.students.items():
             for heard in student.distill.hears:
                 if heard not in names:
-                    raise ValueError(f"students.{name}.distill.hears: there is no '{heard}'{did_you_mean(heard, names)}")
+                    raise ValueError(
+                        f"students.{name}.distill.hears: there is no '{heard}'{did_you_mean(heard, names)}"
+                    )
                 if self._reaches(heard, name, len(self.students)):
                     raise ValueError(f"students.{name}.distill.hears: '{heard}' hears '{name}'")
         return self
@@ -88,10 +95,14 @@ class Experiment(Strict):
     @model_validator(mode="after")
     def _later_than_crossfit(self) -> Experiment:
         if self.crossfits and not self.teacher.stale.fresh:
-            raise ValueError("teacher.stale: cross-fitted teachers speak in the end, with all that they know; leave it out")
+            raise ValueError(
+                "teacher.stale: cross-fitted teachers speak in the end, with all that they know; leave it out"
+            )
         if self.crossfits and self.teacher.pretrain:
             raise ValueError("teacher.pretrain: cross-fitted teachers do not go through the log in order; leave it out")
         if self.crossfits and self.evaluate.start < self.crossfit.share and self.crossfit.share < 1:
-            raise ValueError(f"evaluate.start {self.evaluate.start:g} lies before crossfit.share {self.crossfit.share:g}: "
-                             "students would be scored on samples whose signals knew what came later")  # fmt: skip
+            raise ValueError(
+                f"evaluate.start {self.evaluate.start:g} lies before crossfit.share {self.crossfit.share:g}: "
+                "students would be scored on samples whose signals knew what came later"
+            )
         return self

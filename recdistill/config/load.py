@@ -26,8 +26,12 @@ def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list
     """Return the keys allowed beside the one at `location` of a `model`."""
     models = [model]
     for step in location[:-1]:
-        nested = [m for model in models if str(step) in model.model_fields
-                  for m in _models_in(model.model_fields[str(step)].annotation)]  # fmt: skip
+        nested = [
+            m
+            for model in models
+            if str(step) in model.model_fields
+            for m in _models_in(model.model_fields[str(step)].annotation)
+        ]
         models = nested or models
     return [key for model in models for key in model.model_fields]
 
@@ -47,7 +51,9 @@ def _explain(error: ValidationError, model: type[BaseModel], where: str) -> User
 
 
 def put(tree: dict[str, Any], path: str, value: Any, where: str) -> None:
-    """Set `key.path` of a parsed YAML tree in place; UserError when the path runs through something that is not a mapping."""
+    """Set `key.path` of a parsed YAML tree in place; UserError when the path runs through something that is
+    not a mapping.
+    """
     *parents, last = path.split(".")
     node: Any = tree
     for part in parents:

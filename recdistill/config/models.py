@@ -11,9 +11,18 @@ from recdistill.config.data import SamplingConfig
 from recdistill.config.presets import expanded
 
 __all__ = [
-    "AdapterConfig", "CandidatesConfig", "CrossfitConfig", "DistillConfig", "GateConfig", "ModelConfig", "PretrainConfig",
-    "StaleConfig", "StatesConfig", "StudentConfig", "TeacherConfig",
-]  # fmt: skip
+    "AdapterConfig",
+    "CandidatesConfig",
+    "CrossfitConfig",
+    "DistillConfig",
+    "GateConfig",
+    "ModelConfig",
+    "PretrainConfig",
+    "StaleConfig",
+    "StatesConfig",
+    "StudentConfig",
+    "TeacherConfig",
+]
 
 Weight = Annotated[float, Field(ge=0)]
 EmbeddingWidth = Annotated[int, Field(ge=1, le=65_536)]
@@ -28,7 +37,9 @@ class PretrainConfig(Strict):
     batch: Positive = 64  # histories per step
     negatives: Positive = 1024  # items drawn per step
     temperature: float = Field(default=0.05, gt=0)  # of cosines
-    rate: float = Field(default=1e-3, gt=0)  # of the encoder; like the next, it warms up, and follows a cosine to a tenth
+    rate: float = Field(
+        default=1e-3, gt=0
+    )  # of the encoder; like the next, it warms up, and follows a cosine to a tenth
     table_rate: float = Field(default=5e-3, gt=0)  # of the item table
     table: Literal["frozen", "transferred"] = "frozen"  # whether the items that it met go on learning from labels
     dense: bool = False  # whether the encoder that told the next item is the one that goes on, or one is lent for it
@@ -50,7 +61,9 @@ class ModelConfig(Strict):
     epochs: int = Field(default=0, ge=0)  # shuffled passes after the prequential one (their logits are not recorded)
     sampling: SamplingConfig = SamplingConfig()
     pretrain: PretrainConfig | None = None
-    device: Literal["auto", "cpu", "cuda"] = "auto"  # of the dense part; auto: CUDA where there is one; tables stay with the host
+    device: Literal["auto", "cpu", "cuda"] = (
+        "auto"  # of the dense part; auto: CUDA where there is one; tables stay with the host
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -59,7 +72,9 @@ class ModelConfig(Strict):
 
 
 class StaleConfig(Strict):
-    """How old the weights are that a teacher speaks with: it learns from a sample only when that is so old. One of three."""
+    """How old the weights are that a teacher speaks with: it learns from a sample only when that is so old.
+    One of three.
+    """
 
     steps: int = Field(default=0, ge=0)  # batches
     hours: float = Field(default=0.0, ge=0)  # of the log
@@ -85,14 +100,18 @@ class TeacherConfig(ModelConfig):
     @model_validator(mode="after")
     def _in_order(self) -> TeacherConfig:
         if not self.stale.fresh and self.pretrain:
-            raise ValueError("a stale teacher may not pre-train on what is newer than its weights; leave out stale or pretrain")
+            raise ValueError(
+                "a stale teacher may not pre-train on what is newer than its weights; leave out stale or pretrain"
+            )
         if not self.stale.fresh and (self.replay or self.epochs):
             raise ValueError("stale is for a teacher that learns each sample once; set replay and epochs to 0")
         return self
 
 
 class CandidatesConfig(Strict):
-    """Items beside each sample that nobody was shown, of samples shortly before; the teacher says what it thinks of them too."""
+    """Items beside each sample that nobody was shown, of samples shortly before; the teacher says what it
+    thinks of them too.
+    """
 
     count: int = Field(default=0, ge=0, le=64)  # per sample
     window: Positive = 20_000  # samples before it that they are drawn from
@@ -114,7 +133,9 @@ class StatesConfig(Strict):
 
 
 class GateConfig(Strict):
-    """When signals count: once the teacher's progressive NE beats the student's own by `margin` and by `sigmas` of its error."""
+    """When signals count: once the teacher's progressive NE beats the student's own by `margin` and by
+    `sigmas` of its error.
+    """
 
     start: Literal["always", "teacher-ahead"] = "always"
     margin: float = Field(default=0.002, ge=0)
@@ -124,7 +145,9 @@ class GateConfig(Strict):
 
 
 class CrossfitConfig(Strict):
-    """Teachers for students with `distill.signals: crossfit`: each learns from all folds but one, and scores that one."""
+    """Teachers for students with `distill.signals: crossfit`: each learns from all folds but one, and
+    scores that one.
+    """
 
     folds: int = Field(default=5, ge=2, le=50)
     by: Literal["sample", "user", "time"] = "sample"
@@ -132,7 +155,9 @@ class CrossfitConfig(Strict):
 
 
 class AdapterConfig(Strict):
-    """ExFM's student adapter: an MLP on the teacher's logit, learned from fresh labels, whose word is a second target."""
+    """ExFM's student adapter: an MLP on the teacher's logit, learned from fresh labels, whose word is a
+    second target.
+    """
 
     hidden: list[Positive] = [8]
     rate: float = Field(default=1e-2, gt=0)  # of its own optimiser
@@ -142,19 +167,29 @@ class AdapterConfig(Strict):
 class DistillConfig(Strict):
     """How the teacher's record becomes a loss (docs/how-it-works.md)."""
 
-    hears: list[str] = Field(default=["teacher"], min_length=1)  # teacher, a name of `teachers`, another student; several: an ensemble
+    hears: list[str] = Field(
+        default=["teacher"], min_length=1
+    )  # teacher, a name of `teachers`, another student; several: an ensemble
     ensemble: Literal["mean", "recent"] = "mean"  # of the log-odds: each alike, or by recent NE per slice of `gate.by`
-    signals: Literal["prequential", "crossfit"] = "prequential"  # crossfit: of the log's first part, by teachers that never saw the label
+    signals: Literal["prequential", "crossfit"] = (
+        "prequential"  # crossfit: of the log's first part, by teachers that never saw the label
+    )
     start: float = Field(default=0.0, ge=0, lt=1)  # share of the log after which it listens
     share: float = Field(default=1.0, ge=0, le=1)  # of the signals that it hears, the others left out by sample id
     candidates: int = Field(default=0, ge=0)  # of the teacher's per sample, to learn from
-    states: int = Field(default=0, ge=0)  # of the teacher's, of the user's last samples strictly before, as a feature (LoopFM)
+    states: int = Field(
+        default=0, ge=0
+    )  # of the teacher's, of the user's last samples strictly before, as a feature (LoopFM)
     listwise: Weight = 0.0  # of the teacher's order within a request, beside `weight`
     loss: Literal["cross-entropy", "kl", "mse"] = "cross-entropy"
     weight: Weight | Literal["auto"] | dict[str, Weight] = 1.0  # of the signal beside the label's 1; a number per task
     auto_fraction: float = Field(default=0.5, gt=0)  # weight auto: signal gradient / label gradient at the backbone
-    towers: Literal["decoupled", "single", "signal-only"] = "decoupled"  # signal-only: the auxiliary tower hears no label (ExFM)
-    label_scale: float = Field(default=1.0, gt=0)  # ExFM, equation 4: the target is min(scale * p, 1); the head is never served
+    towers: Literal["decoupled", "single", "signal-only"] = (
+        "decoupled"  # signal-only: the auxiliary tower hears no label (ExFM)
+    )
+    label_scale: float = Field(
+        default=1.0, gt=0
+    )  # ExFM, equation 4: the target is min(scale * p, 1); the head is never served
     gradient_scale: float = Field(default=1.0, gt=0)  # ExFM: of what reaches the backbone from the auxiliary tower
     adapter: AdapterConfig | None = None
     temperature: float = Field(default=1.0, gt=0)
@@ -164,7 +199,9 @@ class DistillConfig(Strict):
     @model_validator(mode="after")
     def _fits(self) -> DistillConfig:
         if self.towers == "single" and (self.gradient_scale != 1 or self.label_scale != 1):
-            raise ValueError("label_scale and gradient_scale are the auxiliary tower's; with towers single there is none")
+            raise ValueError(
+                "label_scale and gradient_scale are the auxiliary tower's; with towers single there is none"
+            )
         if self.signals == "crossfit" and self.hears != ["teacher"]:
             raise ValueError("signals crossfit are the first teacher's; hears must be [teacher]")
         if len(set(self.hears)) < len(self.hears):
@@ -185,4 +222,6 @@ class StudentConfig(ModelConfig):
     width: EmbeddingWidth = 16
     device: Literal["auto", "cpu", "cuda"] = "cpu"
     distill: DistillConfig = DistillConfig()
-    domain: dict[str, int | str] = Field(default={}, max_length=1)  # {feature: value}: it learns, and is scored on, those samples alone
+    domain: dict[str, int | str] = Field(
+        default={}, max_length=1
+    )  # {feature: value}: it learns, and is scored on, those samples alone

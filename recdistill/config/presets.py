@@ -16,12 +16,16 @@ __all__ = ["expanded", "presets"]
 @cache
 def presets() -> dict[str, dict[str, Any]]:
     """Return the keys of every preset by name, in the order of the file."""
-    found: dict[str, dict[str, Any]] = yaml.safe_load(files("recdistill.config").joinpath("presets.yaml").read_text(encoding="utf-8"))
+    found: dict[str, dict[str, Any]] = yaml.safe_load(
+        files("recdistill.config").joinpath("presets.yaml").read_text(encoding="utf-8")
+    )
     return found
 
 
 def expanded(keys: Any) -> Any:
-    """Return a model's keys with those of its preset under them, options by option; ValueError for a preset that there is not."""
+    """Return a model's keys with those of its preset under them, options by option; ValueError for a preset
+    that there is not.
+    """
     if not isinstance(keys, dict) or "preset" not in keys:
         return keys
     name, known = keys["preset"], presets()

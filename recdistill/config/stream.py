@@ -15,12 +15,18 @@ class SourceConfig(Strict):
     """What carries the rows to `ingest`, in order: a broker, or Delta tables (no server)."""
 
     kind: Literal["table", "nats", "kafka"] = "table"
-    url: str | None = None  # nats://HOST:4222, or HOST:9092 of Kafka; null with nats: a nats-server of its own is started
-    stream: str = Field(default="recdistill", pattern=r"^[A-Za-z0-9_-]+$")  # JetStream stream; Kafka topics STREAM.events ...
+    url: str | None = (
+        None  # nats://HOST:4222, or HOST:9092 of Kafka; null with nats: a nats-server of its own is started
+    )
+    stream: str = Field(
+        default="recdistill", pattern=r"^[A-Za-z0-9_-]+$"
+    )  # JetStream stream; Kafka topics STREAM.events ...
     path: str = ""  # kind table: a folder with Delta tables events, behaviors, outcomes; empty: RUN/source
     message_rows: Positive = 100  # rows of a message that the replay publishes
     readers: Positive = 1  # kind kafka: processes ingest-0, ingest-1 ... that split the partitions between them
-    options: dict[str, str | int | float | bool] = {}  # further settings of the broker's client; env:NAME is read from there
+    options: dict[
+        str, str | int | float | bool
+    ] = {}  # further settings of the broker's client; env:NAME is read from there
 
     @model_validator(mode="after")
     def _fits(self) -> SourceConfig:
@@ -57,11 +63,19 @@ class StreamConfig(Strict):
     speed: float | None = Field(default=None, gt=0)  # of a replay: event seconds per second; null: as fast as can be
     source: SourceConfig = SourceConfig()
     labels: LabelsConfig = LabelsConfig()
-    wait_s: float = Field(default=86_400.0, gt=0)  # event seconds that a sample waits for its signal, and a signal for its sample
-    late_s: float = Field(default=86_400.0, gt=0)  # event seconds behind the newest; older samples are dropped and counted
-    commit_rows: Positive = 2000  # rows that make a commit of predictions due, 4 a second at most; after a second what there is
+    wait_s: float = Field(
+        default=86_400.0, gt=0
+    )  # event seconds that a sample waits for its signal, and a signal for its sample
+    late_s: float = Field(
+        default=86_400.0, gt=0
+    )  # event seconds behind the newest; older samples are dropped and counted
+    commit_rows: Positive = (
+        2000  # rows that make a commit of predictions due, 4 a second at most; after a second what there is
+    )
     checkpoint_rows: Positive = 20_000  # rows per checkpoint, and per version of a teacher
-    undo_hours: float = Field(default=168.0, gt=0)  # wall hours that a model can be set back: so long files and commits are kept
+    undo_hours: float = Field(
+        default=168.0, gt=0
+    )  # wall hours that a model can be set back: so long files and commits are kept
     retain_days: Positive | None = None  # days of the tables that are kept, counted back from the newest; null: all
     health: HealthConfig = HealthConfig()
     patience_s: float = Field(default=600.0, ge=0)  # seconds to wait for a broker that is down

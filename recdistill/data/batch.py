@@ -1,6 +1,7 @@
 """What a model sees: one batch of samples, ids deduplicated, histories jagged and shared by the samples of a request.
 
-Shapes: B samples, K tasks, F context fields, M list slots, R distinct histories, T history events in all, U distinct ids.
+Shapes: B samples, K tasks, F context fields, M list slots, R distinct histories, T history events in all, U distinct
+ids.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ class Lookup:
         return self.unique[self.inverse]
 
     def to(self, device: torch.device) -> Lookup:
-        """Return the lookup with `inverse` on a device; `unique` stays with the host, like the tables it is looked up in."""
+        """Return the lookup with `inverse` on a device; `unique` stays with the host, like the tables it is
+        looked up in.
+        """
         return replace(self, inverse=self.inverse.to(device))
 
 
@@ -75,9 +78,9 @@ class History:
 class Batch:
     """B samples ready for a model; everything a backbone may read.
 
-    labels: float32 [B, K], NaN where not known; signals: float32 [B, K], teacher logits, NaN where missing.
-    each: rows per sample of the log: itself, then its candidates, which nobody was shown and which have no labels.
-    states: float32 [R, J, D], what the teacher thought at the user's last samples strictly before, oldest first, left-aligned;
+    labels: float32 [B, K], NaN where not known; signals: float32 [B, K], teacher logits, NaN where missing. each: rows
+    per sample of the log: itself, then its candidates, which nobody was shown and which have no labels. states: float32
+    [R, J, D], what the teacher thought at the user's last samples strictly before, oldest first, left-aligned;
     state_counts: int64 [R], how many there are; both empty where nobody reads them.
     """
 
@@ -98,10 +101,13 @@ class Batch:
         return len(self.sample_id)
 
     def to(self, device: torch.device) -> Batch:
-        """Return the batch with what a network reads of it on a device; the history follows when it is laid out (`lay_out`), and
-        sample ids, labels and signals stay with the host, where the losses are made.
+        """Return the batch with what a network reads of it on a device; the history follows when it is laid out
+        (`lay_out`), and sample ids, labels and signals stay with the host, where the losses are made.
         """
         if device.type == "cpu":
             return self
-        moved = {name: getattr(self, name).to(device) for name in ("item", "user", "context", "lists", "states", "state_counts")}
+        moved = {
+            name: getattr(self, name).to(device)
+            for name in ("item", "user", "context", "lists", "states", "state_counts")
+        }
         return replace(self, **moved)

@@ -1,4 +1,6 @@
-"""Rows to batches: gather columns and histories, deduplicate ids, hand the model tensors; prefetched in the background."""
+"""Rows to batches: gather columns and histories, deduplicate ids, hand the model tensors; prefetched in the
+background.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,9 @@ def _lookup(ids: Array, scratch: Array) -> Lookup:
 
 
 class Samples(Protocol):
-    """What a store gives by position: its columns (see `SampleStore`), and the sizes of its vocabularies, padding included."""
+    """What a store gives by position: its columns (see `SampleStore`), and the sizes of its vocabularies,
+    padding included.
+    """
 
     sample_id: Array
     time: Array
@@ -70,7 +74,8 @@ class Samples(Protocol):
 
 @dataclass(frozen=True)
 class Beside:
-    """Candidates of a store's samples; signals: float16 [N, count, K], what the teacher says of them, NaN where it does not.
+    """Candidates of a store's samples; signals: float16 [N, count, K], what the teacher says of them, NaN where it does
+    not.
 
     shift: float32 [K], taken off them, so that they and the samples' own signals are of one sampling.
     """
@@ -92,11 +97,18 @@ class Beside:
 class BatchBuilder:
     """Builds batches from a store: histories of up to `length` events, signals from a column aligned with the store.
 
-    beside: the candidates that come with each sample, none where it is None; past: the teacher's states that come with each history.
+    beside: the candidates that come with each sample, none where it is None; past: the teacher's states that come with
+    each history.
     """
 
-    def __init__(self, store: Samples, length: int, signals: Array | None = None, beside: Beside | None = None,
-                 past: Callable[[Array], tuple[Array, Array]] | None = None) -> None:  # fmt: skip
+    def __init__(
+        self,
+        store: Samples,
+        length: int,
+        signals: Array | None = None,
+        beside: Beside | None = None,
+        past: Callable[[Array], tuple[Array, Array]] | None = None,
+    ) -> None:
         self.store, self.length, self.signals, self.beside, self.past = store, length, signals, beside, past
         self._users = self._items = self._contexts = np.zeros(0, np.int64)
 
@@ -105,7 +117,11 @@ class BatchBuilder:
         store = self.store
         self._users, self._items, self._contexts = (
             scratch if len(scratch) >= size else np.zeros(size + size // 2, np.int64)
-            for scratch, size in ((self._users, store.users), (self._items, store.items), (self._contexts, store.contexts))
+            for scratch, size in (
+                (self._users, store.users),
+                (self._items, store.items),
+                (self._contexts, store.contexts),
+            )
         )
 
     def build(self, rows: Array) -> Batch:
@@ -118,9 +134,18 @@ class BatchBuilder:
             return self._batch(rows, *own, labels, signals)
         count = said.shape[1]
         asked = self._asked(rows, self.beside.candidates, count)
-        item, context, lists = (_after_each(a, b.reshape(len(rows), count, *b.shape[1:])) for a, b in zip(own, asked, strict=True))
-        return self._batch(np.repeat(rows, 1 + count), item, context, lists, _after_each(labels, np.full_like(said, np.nan)),
-                           _after_each(signals, said), 1 + count)  # fmt: skip
+        item, context, lists = (
+            _after_each(a, b.reshape(len(rows), count, *b.shape[1:])) for a, b in zip(own, asked, strict=True)
+        )
+        return self._batch(
+            np.repeat(rows, 1 + count),
+            item,
+            context,
+            lists,
+            _after_each(labels, np.full_like(said, np.nan)),
+            _after_each(signals, said),
+            1 + count,
+        )
 
     def candidates(self, rows: Array, candidates: Candidates) -> Batch:
         """Return the candidates alone of the samples at `rows`, [B * count]; no labels, no signals."""
@@ -136,7 +161,9 @@ class BatchBuilder:
         context = np.where(candidates.fields, context, self.store.context[own])
         return item, context, np.where(candidates.slots, lists, self.store.lists[own])
 
-    def _batch(self, rows: Array, item: Array, context: Array, lists: Array, labels: Array, signals: Array, each: int = 1) -> Batch:
+    def _batch(
+        self, rows: Array, item: Array, context: Array, lists: Array, labels: Array, signals: Array, each: int = 1
+    ) -> Batch:
         """Return the batch of users and histories of `rows`, all else as given, [B, ...] each."""
         self._make_room()
         history = self._history(rows)
@@ -175,7 +202,9 @@ class BatchBuilder:
 
 
 def prefetch(work: Callable[[S], T], items: Iterable[S], depth: int = 4) -> Iterator[T]:
-    """Yield work(item) in order, computed by one background thread at most `depth` ahead; its exceptions surface here."""
+    """Yield work(item) in order, computed by one background thread at most `depth` ahead; its exceptions
+    surface here.
+    """
     results: queue.Queue[tuple[bool, Any]] = queue.Queue(depth)
     stop = threading.Event()
 

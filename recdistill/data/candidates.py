@@ -1,8 +1,9 @@
-"""Candidates that nobody was shown: beside each sample, items of a few earlier samples, which a teacher is asked about too.
+"""Candidates that nobody was shown: beside each sample, items of a few earlier samples, which a teacher is asked about
+too.
 
-A candidate is a sample's user, context and history with the item of another: one of the `window` samples before it, drawn
-evenly, so items come as often as they were shown there. Which one is a function of the sample alone, so that nothing but
-what the teacher says has to be kept. There is no label, and never will be.
+A candidate is a sample's user, context and history with the item of another: one of the `window` samples before it,
+drawn evenly, so items come as often as they were shown there. Which one is a function of the sample alone, so that
+nothing but what the teacher says has to be kept. There is no label, and never will be.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ class Candidates:
         return cls(config.count, config.window, fields, slots)
 
     def drawn(self, rows: Array, sample_id: Array, count: int) -> Array:
-        """Return int64 [n, count]: the log positions whose items are the first candidates of the samples at positions `rows`.
+        """Return int64 [n, count]: the log positions whose items are the first candidates of the samples at positions
+        `rows`.
 
         The first sample of a log has itself.
         """

@@ -1,4 +1,5 @@
-"""Histories that grow: every user's events in a chain of blocks, in memory-mapped columns that are only ever appended to.
+"""Histories that grow: every user's events in a chain of blocks, in memory-mapped columns that are only ever appended
+to.
 
     block     0      1      2      3            SIZE events each; one belongs to one user
     item    [....] [....] [..  ] [.   ]
@@ -25,7 +26,13 @@ __all__ = ["Chains"]
 Array = np.ndarray[Any, np.dtype[Any]]
 SIZE = 16  # events per block
 FIRST = 1024  # blocks of a new arena
-COLUMNS = {"item": ("int32", SIZE), "time": ("int64", SIZE), "known": ("int64", SIZE), "action": ("uint8", SIZE), "before": ("int64", 1)}
+COLUMNS = {
+    "item": ("int32", SIZE),
+    "time": ("int64", SIZE),
+    "known": ("int64", SIZE),
+    "action": ("uint8", SIZE),
+    "before": ("int64", 1),
+}
 HEADS = ("last", "count", "latest")
 NEVER = np.iinfo(np.int64).min
 
@@ -87,7 +94,9 @@ class Chains:
         self._columns = larger
 
     def add(self, user: Array, item: Array, time: Array, known: Array, action: Array) -> None:
-        """Append events, int arrays [n] in order of `known` us; one known before its user's last counts as known with that."""
+        """Append events, int arrays [n] in order of `known` us; one known before its user's last counts as
+        known with that.
+        """
         if not len(user):
             return
         order, rank = group_ranks(user)
@@ -100,7 +109,11 @@ class Chains:
         for name, values in (("item", item[order]), ("time", time[order]), ("known", known), ("action", action[order])):
             columns[name][block, slot] = values
         ends = np.r_[user[1:] != user[:-1], True]
-        self.last[user[ends]], self.count[user[ends]], self.latest[user[ends]] = block[ends], position[ends] + 1, known[ends]
+        self.last[user[ends]], self.count[user[ends]], self.latest[user[ends]] = (
+            block[ends],
+            position[ends] + 1,
+            known[ends],
+        )
 
     def _blocks(self, user: Array, rank: Array, fresh: Array) -> Array:
         """Return int64 [n], the block of each event (sorted by user), new ones chained where `fresh`."""
@@ -113,7 +126,9 @@ class Chains:
         return block
 
     def upto(self, user: Array, time: Array) -> Array:
-        """Return int64 [n]: how many events of each user were known strictly before `time` us. Quick where few came after."""
+        """Return int64 [n]: how many events of each user were known strictly before `time` us. Quick where
+        few came after.
+        """
         self._make_room(int(user.max(initial=0)) + 1, 1)
         count, block = self.count[user], self.last[user]
         late = np.flatnonzero((count > 0) & (self.latest[user] >= time))
@@ -128,7 +143,9 @@ class Chains:
         return np.asarray(count)
 
     def gather(self, user: Array, start: Array, stop: Array, before: Events) -> Events:
-        """Return per history the events of `before` (R of them), then those at [start, stop) of its user, oldest first."""
+        """Return per history the events of `before` (R of them), then those at [start, stop) of its user,
+        oldest first.
+        """
         had, new = np.diff(before.offsets), stop - start
         offsets = np.r_[0, np.cumsum(had + new)]
         out = Events(offsets, *(np.empty(offsets[-1], column.dtype) for column in before[1:]))

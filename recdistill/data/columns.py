@@ -1,4 +1,6 @@
-"""A folder of memory-mapped columns: each one `.npy` file, written once by position, read by any number of processes."""
+"""A folder of memory-mapped columns: each one `.npy` file, written once by position, read by any number of
+processes.
+"""
 
 from __future__ import annotations
 

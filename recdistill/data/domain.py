@@ -22,8 +22,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 def rows_of_domain(store: SampleStore, schema: EventSchema, domain: Mapping[str, int | str]) -> Array | None:
     """Return bool [N], which of the store's samples are of a domain, None for one that is no domain at all.
 
-    Raises UserError for a feature that there is not, or whose values are no names (numbers with a fraction, lists), and where no
-    sample has the value.
+    Raises UserError for a feature that there is not, or whose values are no names (numbers with a fraction, lists), and
+    where no sample has the value.
     """
     for name, value in domain.items():
         field, kind = Slicer.of(name, schema, "domain").field, schema.features.get(name)

@@ -13,7 +13,16 @@ from recdistill.data.ids import distinct_of
 from recdistill.errors import UserError
 from recdistill.tables import EventSchema
 
-__all__ = ["LIST_SLOTS", "MOST_ACTIONS", "Encoder", "Ids", "context_fields", "field_counts", "known_time", "numeric_bucket"]
+__all__ = [
+    "LIST_SLOTS",
+    "MOST_ACTIONS",
+    "Encoder",
+    "Ids",
+    "context_fields",
+    "field_counts",
+    "known_time",
+    "numeric_bucket",
+]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 LIST_SLOTS = 8  # entries of a list feature that a model sees
@@ -73,7 +82,9 @@ def _list_values(values: pl.Series) -> tuple[Array, pl.Series]:
 
 
 class Encoder:
-    """The vocabularies of a store and the encoding of one chunk of rows; ids are numbered in the order of their arrival."""
+    """The vocabularies of a store and the encoding of one chunk of rows; ids are numbered in the order of
+    their arrival.
+    """
 
     def __init__(self, schema: EventSchema, users: Ids, items: Ids, context: Ids, actions: Sequence[str] = ()) -> None:
         self.schema = schema
@@ -84,8 +95,10 @@ class Encoder:
         """Return uint8 [n], in the order in which action types were first met; UserError when there are too many."""
         self.actions += [name for name in names.unique(maintain_order=True).to_list() if name not in self.actions]
         if len(self.actions) > MOST_ACTIONS:
-            raise UserError(f"behaviors: column 'action' has more than {MOST_ACTIONS} types (the last is {self.actions[-1]!r}); "
-                            "name a column of few types as data.behaviors.action, or none")  # fmt: skip
+            raise UserError(
+                f"behaviors: column 'action' has more than {MOST_ACTIONS} types (the last is {self.actions[-1]!r}); "
+                "name a column of few types as data.behaviors.action, or none"
+            )
         return np.asarray(names.replace_strict(self.actions, list(range(len(self.actions)))).to_numpy(), np.uint8)
 
     def rows(self, rows: pl.DataFrame) -> dict[str, Array]:
@@ -116,7 +129,9 @@ class Encoder:
         context = np.stack([next(codes) for _ in fields], 1)
         slots = np.zeros((len(rows), LIST_SLOTS * len(lists)), np.int32)
         for k, field in enumerate(lists):
-            slots[field.row, k * LIST_SLOTS + np.arange(len(field.row)) - np.searchsorted(field.row, field.row)] = next(codes)
+            slots[field.row, k * LIST_SLOTS + np.arange(len(field.row)) - np.searchsorted(field.row, field.row)] = next(
+                codes
+            )
         return context, slots
 
     def _codes(self, fields: list[_Field]) -> list[Array]:
@@ -134,7 +149,9 @@ class Encoder:
 
 @dataclass(frozen=True)
 class _Field:
-    """A context field of a chunk: its distinct values as keys, the place of each value among them, the row of each value."""
+    """A context field of a chunk: its distinct values as keys, the place of each value among them, the row
+    of each value.
+    """
 
     keys: pl.Series
     at: Array

@@ -21,7 +21,9 @@ Chunks = Callable[[], Iterable[tuple[Array, Array, Array, Array, Array]]]
 
 
 class Events(NamedTuple):
-    """R jagged histories, oldest event first: offsets int64 [R + 1]; item int32, time int64 us, action uint8, [T] each."""
+    """R jagged histories, oldest event first: offsets int64 [R + 1]; item int32, time int64 us, action
+    uint8, [T] each.
+    """
 
     offsets: Array
     item: Array
@@ -30,7 +32,9 @@ class Events(NamedTuple):
 
 
 def first_not_below(values: Array, low: Array, high: Array, bound: Array) -> Array:
-    """Return int64 [n]: per search the first position of [low, high) whose value is not below `bound`; values rise in each range."""
+    """Return int64 [n]: per search the first position of [low, high) whose value is not below `bound`;
+    values rise in each range.
+    """
     while True:
         open_ = low < high
         if not open_.any():
@@ -67,8 +71,10 @@ def build_histories(folder: Path, chunks: Chunks, users: int) -> HistoryStore:
         counts += np.bincount(user, minlength=users)
     first = np.r_[0, np.cumsum(counts)]
     total = int(first[-1])
-    item, time, known = (create_column(folder, f"history_{name}", (total,), dtype)
-                         for name, dtype in (("item", "int32"), ("time", "int64"), ("known", "int64")))  # fmt: skip
+    item, time, known = (
+        create_column(folder, f"history_{name}", (total,), dtype)
+        for name, dtype in (("item", "int32"), ("time", "int64"), ("known", "int64"))
+    )
     action = create_column(folder, "history_action", (total,), "uint8")
     cursor = first[:-1].copy()
     for user, items, times, knowns, actions in chunks():
@@ -98,7 +104,9 @@ def _sort_by_known(columns: tuple[Array, ...], first: Array, slab: int = 1 << 20
 
 
 class HistoryStore:
-    """Every user's events, memory-mapped: `item` int32, `time` and `known` int64 us, `action` uint8, `first` per user."""
+    """Every user's events, memory-mapped: `item` int32, `time` and `known` int64 us, `action` uint8,
+    `first` per user.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.item, self.time, self.known, self.action, self.first = (

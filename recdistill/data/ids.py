@@ -86,7 +86,9 @@ class Vocabulary:
 
 
 class GrowingVocabulary:
-    """As `Vocabulary`, for chunks that are small beside what is known: a chunk costs O(its rows), an id some 100 bytes."""
+    """As `Vocabulary`, for chunks that are small beside what is known: a chunk costs O(its rows), an id
+    some 100 bytes.
+    """
 
     def __init__(self, known: Iterable[object] = ()) -> None:
         self._known = {value: at for at, value in enumerate(known, start=1)}

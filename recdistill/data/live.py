@@ -4,8 +4,8 @@
                                 --> known by then: Chains (each user's events since the hand-over)
     a history = the user's last events in the batch phase's store, then those in the chains
 
-State is bounded by the rows that wait, the events that wait, and the distinct ids; what happened lies in mapped files. It
-is derived: `restore` says when the files are not there, and the caller feeds the commits again.
+State is bounded by the rows that wait, the events that wait, and the distinct ids; what happened lies in mapped files.
+It is derived: `restore` says when the files are not there, and the caller feeds the commits again.
 """
 
 from __future__ import annotations
@@ -40,15 +40,18 @@ WAITING = {"user": "int32", "item": "int32", "time": "int64", "known": "int64", 
 class LiveStore:
     """Samples by position among those waiting (0: the oldest); a `Samples` for batch builders.
 
-    base: the batch phase's store, None without one. behaviors: whether histories come from that table, not from outcomes.
-    back: how many samples before a waiting one its candidates may be of; so many are kept.
-    extra: further columns of a waiting row, name -> value at its arrival (an array or a number); the caller may write to them.
+    base: the batch phase's store, None without one. behaviors: whether histories come from that table, not from
+    outcomes. back: how many samples before a waiting one its candidates may be of; so many are kept. extra: further
+    columns of a waiting row, name -> value at its arrival (an array or a number); the caller may write to them.
     """
 
-    def __init__(self, folder: Path, schema: EventSchema, base: SampleStore | None, behaviors: bool, back: int = 0) -> None:
+    def __init__(
+        self, folder: Path, schema: EventSchema, base: SampleStore | None, behaviors: bool, back: int = 0
+    ) -> None:
         self.folder, self.base, self.behaviors, self.back = folder, base, behaviors, back
         self.vocabularies = {
-            name: GrowingVocabulary.load(base.folder / f"{name}.parquet") if base else GrowingVocabulary() for name in VOCABULARIES
+            name: GrowingVocabulary.load(base.folder / f"{name}.parquet") if base else GrowingVocabulary()
+            for name in VOCABULARIES
         }
         self._saved = {name: len(ids) for name, ids in self.vocabularies.items()}
         self._based = dict(self._saved)
@@ -108,7 +111,9 @@ class LiveStore:
         self.append(self.encode(rows), **extra)
 
     def encode(self, rows: pl.DataFrame) -> dict[str, Array]:
-        """Return samples as `append` takes them. Only vocabularies change, so another thread may do it meanwhile, in order."""
+        """Return samples as `append` takes them. Only vocabularies change, so another thread may do it
+        meanwhile, in order.
+        """
         return self.encoder.rows(rows) | {"known": known_time(rows, self.encoder.schema)}
 
     def append(self, columns: dict[str, Array], **extra: Array | float) -> None:
@@ -131,7 +136,9 @@ class LiveStore:
         self.window.append(columns | {"upto": self.chains.upto(user, time), "base": self._base_before(user, time)})
 
     def _base_before(self, user: Array, time: Array) -> Array:
-        """Return int64 [n]: the end of each sample's history in the batch phase's store, 0 where it knows no such user."""
+        """Return int64 [n]: the end of each sample's history in the batch phase's store, 0 where it knows
+        no such user.
+        """
         if self.base is None:
             return np.zeros(len(user), np.int64)
         known = user < self.base.users
@@ -139,19 +146,31 @@ class LiveStore:
         return np.where(known, self.base.histories.known_before(user, np.minimum(time, self._handed_over)), 0)
 
     def know(self, samples: Array, known: Array, labels: Array) -> None:
-        """Take up outcomes of waiting samples (positions [n]) that became known at `known` us; later samples see them."""
+        """Take up outcomes of waiting samples (positions [n]) that became known at `known` us; later
+        samples see them.
+        """
         if not self.behaviors:
             columns = {name: self.window[name][samples] for name in ("user", "item", "time")}
             self._wait(columns, np.ones(len(samples), bool), known, labels)
 
     def add_behaviors(self, rows: pl.DataFrame) -> None:
-        """Take up rows of the behaviors table. An action of a type that the batch phase did not know counts as its first."""
+        """Take up rows of the behaviors table. An action of a type that the batch phase did not know counts
+        as its first.
+        """
         self.append_behaviors(self.encode_behaviors(rows))
 
     def encode_behaviors(self, rows: pl.DataFrame) -> dict[str, Array]:
         """Return behaviors as `append_behaviors` takes them; see `encode`."""
-        user, item = self.encoder.users.encode(rows["user_id"], grow=True), self.encoder.items.encode(rows["item_id"], grow=True)
-        return {"user": user, "item": item, "time": rows["time"].dt.epoch("us").to_numpy(), "action": self.encoder.action(rows["action"])}
+        user, item = (
+            self.encoder.users.encode(rows["user_id"], grow=True),
+            self.encoder.items.encode(rows["item_id"], grow=True),
+        )
+        return {
+            "user": user,
+            "item": item,
+            "time": rows["time"].dt.epoch("us").to_numpy(),
+            "action": self.encoder.action(rows["action"]),
+        }
 
     def append_behaviors(self, columns: dict[str, Array]) -> None:
         """Take up encoded behaviors."""
@@ -175,7 +194,9 @@ class LiveStore:
         """Return the newest `length` events known before each of `rows`, int64 [R] positions."""
         user, stop = self.window["user"][rows], self.window["upto"][rows]
         start = np.maximum(stop - length, 0)
-        return self.chains.gather(user, start, stop, self._base_history(user, self.window["base"][rows], length - (stop - start)))
+        return self.chains.gather(
+            user, start, stop, self._base_history(user, self.window["base"][rows], length - (stop - start))
+        )
 
     def _base_history(self, user: Array, stop: Array, length: Array) -> Events:
         if self.base is None:
@@ -194,7 +215,9 @@ class LiveStore:
         return np.asarray(rows + self.window.first + (len(self.base) if self.base else 0))
 
     def items_at(self, places: Array) -> tuple[Array, Array, Array]:
-        """Return (item [n], context [n, F], lists [n, M]) at these places of the log, at most `back` before a waiting sample."""
+        """Return (item [n], context [n, F], lists [n, M]) at these places of the log, at most `back` before
+        a waiting sample.
+        """
         first = len(self.base) if self.base else 0
         here = np.maximum(places - first - self.recent.first, 0)
         found = [self.recent[name][here] for name in RECENT]
@@ -206,14 +229,21 @@ class LiveStore:
         return item, context, lists
 
     def state(self) -> tuple[dict[str, Array], dict[str, Any]]:
-        """Return what `restore` takes, as (arrays, JSON values); what it refers to in `folder` is on disk afterwards."""
+        """Return what `restore` takes, as (arrays, JSON values); what it refers to in `folder` is on disk
+        afterwards.
+        """
         self._save_ids()
         arrays = {f"waiting/{name}": values for name, values in self._waiting.items()}
         arrays |= {f"window/{name}": values for name, values in self.window.state().items()}
         arrays |= {f"recent/{name}": values for name, values in self.recent.state().items()}
         arrays |= {f"heads/{name}": values for name, values in self.chains.heads().items()}
-        return arrays, {"first": self.window.first, "recent": self.recent.first, "newest": self.newest, "ids": self._saved,
-                        "actions": self.encoder.actions}  # fmt: skip
+        return arrays, {
+            "first": self.window.first,
+            "recent": self.recent.first,
+            "newest": self.newest,
+            "ids": self._saved,
+            "actions": self.encoder.actions,
+        }
 
     def clear(self) -> None:
         """Remove what an earlier store left in `folder`; this one has seen nothing yet."""
@@ -244,7 +274,9 @@ class LiveStore:
         self._saved = {name: len(ids) for name, ids in self.vocabularies.items()}
 
     def _load_ids(self, counts: dict[str, int]) -> bool:
-        """Take up the first ids of each file, and cut it there: what follows was met after the checkpoint, and will be again."""
+        """Take up the first ids of each file, and cut it there: what follows was met after the checkpoint,
+        and will be again.
+        """
         for name, ids in self.vocabularies.items():
             path, more = self.folder / f"{name}.jsonl", counts[name] - self._based[name]
             lines = path.read_text(encoding="utf-8").splitlines(keepends=True)[:more] if path.exists() else []

@@ -14,7 +14,8 @@ __all__ = ["Log"]
 
 @dataclass(frozen=True)
 class Log:
-    """schema: of the events; batches: gives their chunks, every sample id once over all of them; behaviors: likewise, or None.
+    """schema: of the events; batches: gives their chunks, every sample id once over all of them; behaviors: likewise,
+    or None.
 
     source: for messages; item_features: which of the schema's features describe the item alone.
     """

@@ -36,7 +36,9 @@ def with_negatives(log: Log, config: NegativesConfig) -> Log:
     """
     for name in config.item_features:
         if name not in log.schema.features:
-            raise UserError(f"data.negatives.item_features: no feature '{name}'{did_you_mean(name, log.schema.features)}")
+            raise UserError(
+                f"data.negatives.item_features: no feature '{name}'{did_you_mean(name, log.schema.features)}"
+            )
     schema = replace(log.schema, has_request=True)
     of_item = sorted({*log.item_features, *config.item_features})
 
@@ -59,7 +61,9 @@ def _check(rows: pl.DataFrame, log: Log) -> None:
     wrong = rows.filter(pl.col(f"label_{task}").ne_missing(1.0) | (pl.col("sample_id") < 0))
     if len(wrong):
         label, sample = wrong[f"label_{task}"][0], wrong["sample_id"][0]
-        raise UserError(f"{log.source}: data.negatives needs a log of positives with ids from 0; sample {sample} has label {label}")
+        raise UserError(
+            f"{log.source}: data.negatives needs a log of positives with ids from 0; sample {sample} has label {label}"
+        )
 
 
 def _whole_instants(chunks: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
@@ -138,7 +142,12 @@ class _Draws:
         drawn = pool.select("item_id", *self.of_item)[picked[positive, place]]
         labels = {f"label_{task}": pl.lit(0.0, pl.Float32) for task in self.schema.tasks}
         negatives = block[positive].with_columns(drawn).with_columns(**labels, sample_id=pl.Series(ids, dtype=pl.Int64))
-        both = pl.concat([block.with_columns(request_id=pl.Series(number)),
-                          negatives.with_columns(request_id=pl.Series(number[positive]))], how="diagonal")  # fmt: skip
+        both = pl.concat(
+            [
+                block.with_columns(request_id=pl.Series(number)),
+                negatives.with_columns(request_id=pl.Series(number[positive])),
+            ],
+            how="diagonal",
+        )
         order = np.lexsort((np.concatenate((np.zeros(len(block)), 1 + place)), both["request_id"].to_numpy()))
         return both.select(list(self.schema.columns()))[order]

@@ -50,17 +50,23 @@ def _rate(label: Array, sampling: SamplingConfig) -> Array:
 def rates_per_task(labels: Array, sampling: SamplingConfig) -> list[tuple[float, float]]:
     """Return (k+, k-) per task of labels [N, K] that are kept by the first task's label.
 
-    For the first task these are `sampling`'s; for another the mean rate of its positives and of its negatives, as the two
-    labels go together in the first COUNTED rows of the log: right on average, not for each sample. (1, 1) without labels.
+    For the first task these are `sampling`'s; for another the mean rate of its positives and of its negatives, as the
+    two labels go together in the first COUNTED rows of the log: right on average, not for each sample. (1, 1) without
+    labels.
     """
     labels = np.asarray(labels[:COUNTED])
     rate = _rate(labels[:, 0], sampling)
     others = [[rate[y == value].mean() if (y == value).any() else 1.0 for value in (1, 0)] for y in labels[:, 1:].T]
-    return [(sampling.positive, sampling.negative), *((float(positive), float(negative)) for positive, negative in others)]
+    return [
+        (sampling.positive, sampling.negative),
+        *((float(positive), float(negative)) for positive, negative in others),
+    ]
 
 
 def down_sampled(log: Log, sampling: SamplingConfig) -> Log:
-    """Return the log with a share of its samples, by the first task's label; its keep rates are multiplied by `sampling`'s."""
+    """Return the log with a share of its samples, by the first task's label; its keep rates are multiplied
+    by `sampling`'s.
+    """
     task = log.schema.tasks[0]
     positive, negative = log.schema.keep_rates.get(task, (1.0, 1.0))
     rates = {**log.schema.keep_rates, task: (positive * sampling.positive, negative * sampling.negative)}
@@ -68,7 +74,9 @@ def down_sampled(log: Log, sampling: SamplingConfig) -> Log:
     def batches() -> Iterator[pl.DataFrame]:
         for chunk in log.batches():
             label = chunk[f"label_{task}"].fill_null(np.nan).to_numpy()
-            left = chunk.filter(pl.Series(kept(chunk["sample_id"].to_numpy(), label, sampling, INGEST), dtype=pl.Boolean))
+            left = chunk.filter(
+                pl.Series(kept(chunk["sample_id"].to_numpy(), label, sampling, INGEST), dtype=pl.Boolean)
+            )
             if len(left):
                 yield left
 

@@ -30,14 +30,17 @@ LIST = 4  # samples of one request
 SLAB = 4_096  # requests
 STRONGEST, GROWTH = 3.0, 0.02  # of a taste: where it ends, and what a click adds
 SIMULATED = EventSchema(
-    ("click", "finish"), {"position": "int64", "device": "int64", "topic": "int64", "age_days": "float32"},
-    has_request=True, label_times=("click", "finish"),
-)  # fmt: skip
+    ("click", "finish"),
+    {"position": "int64", "device": "int64", "topic": "int64", "age_days": "float32"},
+    has_request=True,
+    label_times=("click", "finish"),
+)
 
 
 @dataclass(frozen=True)
 class SimulatorConfig:
-    """rows: samples; topics_liked: of `topics`, per user; days: length of the log; delay_minutes: mean delay of a click.
+    """rows: samples; topics_liked: of `topics`, per user; days: length of the log; delay_minutes: mean delay of a
+    click.
 
     A user has about rows / users events. UserError names the first value that cannot be.
     """
@@ -65,7 +68,9 @@ class SimulatorConfig:
 
 
 def _distinct(draw: np.random.Generator, rows: int, choices: int, count: int) -> Array:
-    """Return int32 [rows, count], numbers below `choices`, distinct within a row: Floyd's sampling, all rows at once."""
+    """Return int32 [rows, count], numbers below `choices`, distinct within a row: Floyd's sampling, all
+    rows at once.
+    """
     chosen = np.empty((rows, count), np.int32)
     for k in range(count):
         last = choices - count + k
@@ -123,15 +128,25 @@ class Simulator:
         np.add.at(strength, (user[of], slot), np.float32(GROWTH))
         time = START + (progress * (config.days * 86_400e6)).astype(np.int64)
         delay = draw.exponential(config.delay_minutes * 60e6, len(item)).astype(np.int64)
-        return pl.DataFrame({
-            "sample_id": first * LIST + np.arange(len(item)), "time": pl.Series(time).cast(STAMP),
-            "user_id": user, "item_id": item, "request_id": request, "position": position, "device": device,
-            "topic": self.topic[item], "age_days": ((progress - self.birth[item]) * config.days).astype(np.float32),
-            "label_click": clicked.astype(np.float32), "label_finish": finished.astype(np.float32),
-            "label_time_click": pl.Series(time + delay).cast(STAMP),
-            "label_time_finish": pl.Series(time + 2 * delay).cast(STAMP),
-            "probability_click": click, "probability_finish": click * finish,
-        })  # fmt: skip
+        return pl.DataFrame(
+            {
+                "sample_id": first * LIST + np.arange(len(item)),
+                "time": pl.Series(time).cast(STAMP),
+                "user_id": user,
+                "item_id": item,
+                "request_id": request,
+                "position": position,
+                "device": device,
+                "topic": self.topic[item],
+                "age_days": ((progress - self.birth[item]) * config.days).astype(np.float32),
+                "label_click": clicked.astype(np.float32),
+                "label_finish": finished.astype(np.float32),
+                "label_time_click": pl.Series(time + delay).cast(STAMP),
+                "label_time_finish": pl.Series(time + 2 * delay).cast(STAMP),
+                "probability_click": click,
+                "probability_finish": click * finish,
+            }
+        )
 
     def _shown(self, draw: np.random.Generator, progress: Array) -> Array:
         """Return int64 [n]: items born by then, newer ones a little more often."""

@@ -1,4 +1,6 @@
-"""Slices of samples by one thing about them, as small numbers, for what is counted apart: gates, and weights of teachers."""
+"""Slices of samples by one thing about them, as small numbers, for what is counted apart: gates, and
+weights of teachers.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,8 @@ class Slicer:
         return cls(fields.index(name))
 
     def codes(self, context: Tensor, lengths: Tensor) -> Tensor:
-        """Return int64 [B] below SLICES of context ids [B, F] and lengths of history [B]: one slice where they are made of nothing.
+        """Return int64 [B] below SLICES of context ids [B, F] and lengths of history [B]: one slice where they are made
+        of nothing.
 
         Lengths double from slice to slice: 0, 1, 2 to 3, 4 to 7 ...
         """

@@ -17,7 +17,9 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def write_order(folder: Path, store: SampleStore) -> None:
-    """Write, for `PastStates`, the samples by user in order of time, and where each one's past lies there; memory O(samples)."""
+    """Write, for `PastStates`, the samples by user in order of time, and where each one's past lies there;
+    memory O(samples).
+    """
     user, time = np.asarray(store.user), np.asarray(store.time)
     order = np.argsort(user, kind="stable")
     by_user, by_time = user[order], time[order]
@@ -31,7 +33,9 @@ def write_order(folder: Path, store: SampleStore) -> None:
 
 @dataclass(frozen=True)
 class PastStates:
-    """codes: uint8 [N, bytes] in the store's order; spoken: bool [N], where there is one; a sample reads the last `count` before it."""
+    """codes: uint8 [N, bytes] in the store's order; spoken: bool [N], where there is one; a sample reads
+    the last `count` before it.
+    """
 
     codes: Array
     spoken: Array
@@ -47,7 +51,9 @@ class PastStates:
         return cls(codes, spoken, order, first, stop, count)
 
     def gather(self, rows: Array) -> tuple[Array, Array]:
-        """Return (uint8 [R, count, bytes], int64 [R] how many there are) of samples at positions `rows`, oldest first, left-aligned."""
+        """Return (uint8 [R, count, bytes], int64 [R] how many there are) of samples at positions `rows`,
+        oldest first, left-aligned.
+        """
         stop = self.stop[rows]
         start = np.maximum(self.first[rows], stop - self.count)
         step = np.arange(self.count)

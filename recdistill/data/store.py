@@ -30,10 +30,17 @@ Chunks = Iterator[tuple[Array, Array, Array, Array, Array]]  # user, item, time,
 def _columns(rows: int, schema: EventSchema) -> dict[str, tuple[tuple[int, ...], str]]:
     fields, slots = field_counts(schema)
     return {
-        "sample_id": ((rows,), "int64"), "time": ((rows,), "int64"), "user": ((rows,), "int32"), "item": ((rows,), "int32"),
-        "request": ((rows,), "int64"), "context": ((rows, fields), "int32"), "lists": ((rows, slots), "int32"),
-        "labels": ((rows, len(schema.tasks)), "float32"), "known": ((rows,), "int64"), "upto": ((rows,), "int64"),
-    }  # fmt: skip
+        "sample_id": ((rows,), "int64"),
+        "time": ((rows,), "int64"),
+        "user": ((rows,), "int32"),
+        "item": ((rows,), "int32"),
+        "request": ((rows,), "int64"),
+        "context": ((rows, fields), "int32"),
+        "lists": ((rows, slots), "int32"),
+        "labels": ((rows, len(schema.tasks)), "float32"),
+        "known": ((rows,), "int64"),
+        "upto": ((rows,), "int64"),
+    }
 
 
 def _write_samples(folder: Path, events: EventLog, version: int, rows: int, encoder: Encoder) -> None:
@@ -91,7 +98,8 @@ def _write_by_id(folder: Path, rows: int) -> None:
 def build_store(
     folder: Path, events: EventLog, behaviors: BehaviorLog | None, versions: dict[str, int | None] | None = None
 ) -> SampleStore:
-    """Build the store of the tables' `versions` (default: the newest) in `folder`, or reopen it when it is theirs already.
+    """Build the store of the tables' `versions` (default: the newest) in `folder`, or reopen it when it is theirs
+    already.
 
     Memory O(chunk + distinct ids), and two numbers per sample where sample ids do not ascend. Raises UserError, leaving
     nothing behind, for more than MOST_ACTIONS types of behavior.
@@ -128,11 +136,19 @@ def _build(part: Path, events: EventLog, behaviors: BehaviorLog | None, pinned: 
     _write_by_id(part, rows)
     for name, ids in vocabularies.items():
         ids.save(part / f"{name}.parquet")
-    write_json(part / "store.json", {
-        "versions": pinned, "rows": rows, "tasks": list(events.schema.tasks), "users": len(encoder.users) + 1,
-        "items": len(encoder.items) + 1, "contexts": len(encoder.context) + 1,
-        "actions": max(len(encoder.actions), 1) if behaviors else 2, "action_names": encoder.actions,
-    })  # fmt: skip
+    write_json(
+        part / "store.json",
+        {
+            "versions": pinned,
+            "rows": rows,
+            "tasks": list(events.schema.tasks),
+            "users": len(encoder.users) + 1,
+            "items": len(encoder.items) + 1,
+            "contexts": len(encoder.context) + 1,
+            "actions": max(len(encoder.actions), 1) if behaviors else 2,
+            "action_names": encoder.actions,
+        },
+    )
 
 
 class SampleStore:

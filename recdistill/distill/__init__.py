@@ -20,7 +20,28 @@ from recdistill.distill.saved import state_of, take_up
 from recdistill.distill.weight import AutoWeight
 
 __all__ = [
-    "Adapter", "AutoWeight", "Compressor", "KeepRates", "Loss", "PaperCorrection", "Record", "StartGate", "bernoulli_kl", "combine",
-    "label_loss", "late_mass", "listwise_loss", "objective", "packed", "paper_log_odds", "quantised", "scaled_label", "share_heard",
-    "signal_loss", "state_of", "take_up", "true_log_odds", "unpacked",
-]  # fmt: skip
+    "Adapter",
+    "AutoWeight",
+    "Compressor",
+    "KeepRates",
+    "Loss",
+    "PaperCorrection",
+    "Record",
+    "StartGate",
+    "bernoulli_kl",
+    "combine",
+    "label_loss",
+    "late_mass",
+    "listwise_loss",
+    "objective",
+    "packed",
+    "paper_log_odds",
+    "quantised",
+    "scaled_label",
+    "share_heard",
+    "signal_loss",
+    "state_of",
+    "take_up",
+    "true_log_odds",
+    "unpacked",
+]

@@ -1,8 +1,8 @@
 """ExFM's student adapter (2502.17494, equations 6 and 7): what the teacher says, brought up to date by fresh labels.
 
-A teacher of another domain, or an old one, is off in ways that recent labels show at once. An MLP on its log-odds learns that
-with an optimiser of its own; what it says, and no gradient, is a second target of the student. Within a step the adapter
-learns first (algorithm 1).
+A teacher of another domain, or an old one, is off in ways that recent labels show at once. An MLP on its log-odds
+learns that with an optimiser of its own; what it says, and no gradient, is a second target of the student. Within a
+step the adapter learns first (algorithm 1).
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ class Adapter:
     def learn(self, signals: Tensor, labels: Tensor) -> Tensor:
         """Take a step on the rows with both, then return what it says, [B, K], without gradients.
 
-        NaN where the teacher says nothing, and everywhere until it has learned from FEWEST rows. Labels [B, K], NaN where unknown.
+        NaN where the teacher says nothing, and everywhere until it has learned from FEWEST rows. Labels [B, K], NaN
+        where unknown.
         """
         silent = torch.isnan(signals)
         fresh = labels.masked_fill(silent, math.nan)

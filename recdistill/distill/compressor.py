@@ -1,8 +1,10 @@
-"""A teacher's hidden state in a few bytes (LoopFM, 2605.29280): an autoencoder with nested widths and a quantised middle.
+"""A teacher's hidden state in a few bytes (LoopFM, 2605.29280): an autoencoder with nested widths and a quantised
+middle.
 
-Each prefix of the code is to tell as much of the state as so few numbers can (Matryoshka), so that a student may read a part of
-it. It learns on what the teacher thinks while the teacher learns, with an optimiser of its own and no gradient into the teacher,
-for the first rows only: later codes mean what they meant, which matters more than that they fit (LoopFM, drift).
+Each prefix of the code is to tell as much of the state as so few numbers can (Matryoshka), so that a student may read a
+part of it. It learns on what the teacher thinks while the teacher learns, with an optimiser of its own and no gradient
+into the teacher, for the first rows only: later codes mean what they meant, which matters more than that they fit
+(LoopFM, drift).
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ NESTED = 3  # widths D, D / 2, D / 4
 
 
 def quantised(z: Tensor, bits: Bits) -> Tensor:
-    """Return z in [-1, 1) rounded to 2^bits steps, with the gradient of z (straight-through): clamp(round(8 z), -8, 7) / 8 for 4."""
+    """Return z in [-1, 1) rounded to 2^bits steps, with the gradient of z (straight-through): clamp(round(8
+    z), -8, 7) / 8 for 4.
+    """
     half = 2 ** (bits - 1)
     return torch.add(z, ((z * half).round().clamp(-half, half - 1) / half - z).detach())
 
@@ -68,7 +72,9 @@ class Compressor:
         return (hidden - self.mean) * torch.rsqrt(self.variance + 1e-6)
 
     def learn(self, hidden: Tensor) -> float:
-        """Take a step on states [B, H] while there are rows left to learn from; return the mean squared error over all widths."""
+        """Take a step on states [B, H] while there are rows left to learn from; return the mean squared
+        error over all widths.
+        """
         if self.seen >= self.rows:
             return 0.0
         hidden = hidden.detach()
@@ -86,7 +92,9 @@ class Compressor:
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return what `restore` takes."""
-        return state_of(self.network, self.optimiser) | {"mean": self.mean, "variance": self.variance}, {"seen": self.seen}
+        return state_of(self.network, self.optimiser) | {"mean": self.mean, "variance": self.variance}, {
+            "seen": self.seen
+        }
 
     def restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         """Take up a saved state."""

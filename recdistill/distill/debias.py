@@ -40,7 +40,9 @@ class KeepRates:
 
 
 def true_log_odds(logit: Tensor, rates: KeepRates | Sequence[KeepRates]) -> Tensor:
-    """Return z - log(k+ / k-), the log-odds before sampling, in the shape of `logit`; a sequence has rates per task [.., K]."""
+    """Return z - log(k+ / k-), the log-odds before sampling, in the shape of `logit`; a sequence has rates
+    per task [.., K].
+    """
     shifts = [of_task.shift for of_task in ([rates] if isinstance(rates, KeepRates) else rates)]
     return logit - torch.tensor(shifts, dtype=logit.dtype) if any(shifts) else logit
 

@@ -1,4 +1,6 @@
-"""Several teachers as one: the mean of what they say, or weighted by how well each of them did lately, slice by slice."""
+"""Several teachers as one: the mean of what they say, or weighted by how well each of them did lately,
+slice by slice.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ FEWEST = 200  # rows of a slice before its weights differ
 
 
 class Record:
-    """How well `teachers` did so far: exponentially fading log-loss and rows [slices, T, K], of about `window` rows per slice."""
+    """How well `teachers` did so far: exponentially fading log-loss and rows [slices, T, K], of about
+    `window` rows per slice.
+    """
 
     def __init__(self, slices: int, teachers: int, tasks: int, window: int) -> None:
         self.loss, self.rows = np.zeros((slices, teachers, tasks)), np.zeros((slices, teachers, tasks))
@@ -42,9 +46,11 @@ class Record:
 
 
 def combine(how: Literal["mean", "recent"], said: Array, labels: Array, slices: Array, record: Record) -> Array:
-    """Return float32 [n, K]: log-odds [T, n, K] of T teachers as one, NaN where all are silent; who is silent has no weight.
+    """Return float32 [n, K]: log-odds [T, n, K] of T teachers as one, NaN where all are silent; who is silent has no
+    weight.
 
-    Rows are in order of time; with `recent` each is weighted by what was known before its STEP of rows, and added to `record`.
+    Rows are in order of time; with `recent` each is weighted by what was known before its STEP of rows, and added to
+    `record`.
     """
     if how == "mean":
         return _weighted(said, np.ones_like(said))

@@ -15,14 +15,24 @@ FULL = 0.3934693402873666  # 1 - exp(-1/2): what half a window of rows leaves of
 
 
 class StartGate:
-    """Open for a slice while the teacher's progressive NE there is below the student's by `margin`, and by `sigmas` standard errors.
+    """Open for a slice while the teacher's progressive NE there is below the student's by `margin`, and by `sigmas`
+    standard errors.
 
-    Both are scored on the same rows, before either learned from them, by sums that fade over about `window` rows of the slice; the
-    entropy of the base rate is common to both. `own` and `teacher` are the log(k+ / k-) that are in the logits and not in
-    the labels: what the log itself went through is in both.
+    Both are scored on the same rows, before either learned from them, by sums that fade over about `window` rows of the
+    slice; the entropy of the base rate is common to both. `own` and `teacher` are the log(k+ / k-) that are in the
+    logits and not in the labels: what the log itself went through is in both.
     """
 
-    def __init__(self, margin: float, window: int, own: float = 0.0, teacher: float = 0.0, *, sigmas: float = 0.0, slices: int = 1) -> None:
+    def __init__(
+        self,
+        margin: float,
+        window: int,
+        own: float = 0.0,
+        teacher: float = 0.0,
+        *,
+        sigmas: float = 0.0,
+        slices: int = 1,
+    ) -> None:
         self.margin, self.window, self.own, self.teacher, self.sigmas = margin, window, own, teacher, sigmas
         self.sums = torch.zeros(slices, 4, dtype=torch.float64)
 
@@ -38,7 +48,9 @@ class StartGate:
         y, t, z, at = y[both].double(), t[both].double(), z[both].double(), at[both]
         ahead = functional.binary_cross_entropy_with_logits(z, y, reduction="none")
         ahead -= functional.binary_cross_entropy_with_logits(t, y, reduction="none")
-        new = torch.zeros_like(self.sums).index_add_(0, at, torch.stack((torch.ones_like(y), y, ahead, ahead.square()), 1))
+        new = torch.zeros_like(self.sums).index_add_(
+            0, at, torch.stack((torch.ones_like(y), y, ahead, ahead.square()), 1)
+        )
         self.sums = self.sums * torch.exp(-new[:, ROWS:POSITIVES] / self.window) + new
         return may
 

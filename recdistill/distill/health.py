@@ -1,9 +1,11 @@
-"""Whether what a teacher's version says is fit to be heard: a window of its logits against windows that were judged good.
+"""Whether what a teacher's version says is fit to be heard: a window of its logits against windows that were judged
+good.
 
-A figure is bad beyond doubt when it lies further from the reference than a bound *and* than `sigmas` standard errors. The rows
-of a log are no independent draws (a request's samples, a user's, the hours of a day), so no error here takes them for that.
-It is the largest of what blocks of neighbouring rows show when each is left out in turn (the delete-one-group jackknife:
-Quenouille 1956, Tukey 1958) and of how much the reference's own windows differ, scaled to the window's rows:
+A figure is bad beyond doubt when it lies further from the reference than a bound *and* than `sigmas` standard errors.
+The rows of a log are no independent draws (a request's samples, a user's, the hours of a day), so no error here takes
+them for that. It is the largest of what blocks of neighbouring rows show when each is left out in turn (the
+delete-one-group jackknife: Quenouille 1956, Tukey 1958) and of how much the reference's own windows differ, scaled to
+the window's rows:
 
     error^2 = max(jackknife^2, between^2 * reference window's rows / rows) + error of the reference itself^2
 
@@ -39,8 +41,9 @@ FEWEST_OF_CLASS = 10  # positives and negatives of which NE means something
 class Window:
     """float64 sums [B, len(FIELDS)] over blocks of neighbouring rows, in order.
 
-    labels: rows whose label is known; positives, predicted (sum of probabilities) and logloss (nats) are over these. offered:
-    samples that there were to speak about, known: those of them that were spoken about; both 0 where nobody counted.
+    labels: rows whose label is known; positives, predicted (sum of probabilities) and logloss (nats) are over these.
+    offered: samples that there were to speak about, known: those of them that were spoken about; both 0 where nobody
+    counted.
     """
 
     blocks: Array
@@ -59,11 +62,16 @@ class Window:
         sums = self.sums
         labels, offered = sums[LABELS], sums[OFFERED]
         found = {
-            "rows": sums[ROWS], "mean": float(_mean(sums)), "std": float(_std(sums)), "labels": labels,
-            "observed": sums[POSITIVES] / labels if labels else math.nan, "predicted": sums[PREDICTED] / labels if labels else math.nan,
-            "logloss": sums[LOGLOSS] / labels if labels else math.nan, "ne": float(_ne(sums)),
+            "rows": sums[ROWS],
+            "mean": float(_mean(sums)),
+            "std": float(_std(sums)),
+            "labels": labels,
+            "observed": sums[POSITIVES] / labels if labels else math.nan,
+            "predicted": sums[PREDICTED] / labels if labels else math.nan,
+            "logloss": sums[LOGLOSS] / labels if labels else math.nan,
+            "ne": float(_ne(sums)),
             "coverage": sums[KNOWN] / offered if offered else math.nan,
-        }  # fmt: skip
+        }
         return {name: float(value) if math.isfinite(value) else None for name, value in found.items()}
 
 
@@ -73,9 +81,17 @@ def measure(logits: Array, labels: Array, known: int = 0, offered: int = 0) -> W
     has = ~np.isnan(y)
     y = np.where(has, y, 0.0)
     against = np.logaddexp(0.0, z)  # -log(1 - p)
-    columns = np.stack([
-        np.ones(len(z)), z, z * z, has, y, np.where(has, np.exp(z - against), 0.0), np.where(has, against - y * z, 0.0),
-    ])  # fmt: skip
+    columns = np.stack(
+        [
+            np.ones(len(z)),
+            z,
+            z * z,
+            has,
+            y,
+            np.where(has, np.exp(z - against), 0.0),
+            np.where(has, against - y * z, 0.0),
+        ]
+    )
     edges = np.unique(np.arange(BLOCKS) * len(z) // BLOCKS)
     blocks = np.zeros((len(edges), len(FIELDS)))
     blocks[:, : len(columns)] = np.add.reduceat(columns, edges, axis=1).T
@@ -108,14 +124,18 @@ def _jackknife(blocks: Array, figure: Figure) -> float:
 
 
 def _error(window: Window, reference: Array, figure: Figure) -> float:
-    """Return the standard error of the window's figure minus the reference's (see above); infinite when there is no telling."""
+    """Return the standard error of the window's figure minus the reference's (see above); infinite when
+    there is no telling.
+    """
     rows, sums = window.sums[ROWS], reference.sum(0)
     own = _jackknife(window.blocks, figure)
     if len(reference) < FEWEST_BLOCKS:
         return math.inf if math.isnan(own) else math.sqrt(own * (1 + rows / sums[ROWS]))
     values = figure(reference)
     values = values[np.isfinite(values)]
-    between = float(values.var(ddof=1)) * sums[ROWS] / len(reference) / rows if len(values) >= FEWEST_BLOCKS else math.nan
+    between = (
+        float(values.var(ddof=1)) * sums[ROWS] / len(reference) / rows if len(values) >= FEWEST_BLOCKS else math.nan
+    )
     spread = np.array([own, between])
     of_window = float(np.nanmax(spread)) if np.isfinite(spread).any() else math.inf
     of_reference = _jackknife(reference, figure)
@@ -125,7 +145,8 @@ def _error(window: Window, reference: Array, figure: Figure) -> float:
 def judge(window: Window, reference: Array, bounds: HealthConfig) -> str | None:
     """Return why what the window holds should not be heard, one line with figures; None when it is healthy.
 
-    reference: sums [W, len(FIELDS)] of windows judged good, W may be 0: then NE and coverage are judged in absolute terms alone.
+    reference: sums [W, len(FIELDS)] of windows judged good, W may be 0: then NE and coverage are judged in absolute
+    terms alone.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         found = _coverage(window, bounds) or _worse_than_nothing(window, bounds)
@@ -142,7 +163,10 @@ def _coverage(window: Window, bounds: HealthConfig) -> str | None:
         return None
     if 1 - known / offered <= bounds.sigmas * math.sqrt(0.25 / offered):
         return None
-    return f"says something about {known:,.0f} of {offered:,.0f} samples ({known / offered:.0%}; at least {bounds.coverage:.0%} are wanted)"
+    return (
+        f"says something about {known:,.0f} of {offered:,.0f} samples ({known / offered:.0%}; at least "
+        f"{bounds.coverage:.0%} are wanted)"
+    )
 
 
 def _shift(window: Window, reference: Array, bounds: HealthConfig) -> str | None:
@@ -150,7 +174,10 @@ def _shift(window: Window, reference: Array, bounds: HealthConfig) -> str | None
     away, error = abs(now - then), _error(window, reference, _mean)
     if away <= bounds.shift * std or away <= bounds.sigmas * error:
         return None
-    return f"mean logit {now:.3f}, was {then:.3f} with standard deviation {std:.3f} (bound {bounds.shift:g} of it, {_sure(away, error)})"
+    return (
+        f"mean logit {now:.3f}, was {then:.3f} with standard deviation {std:.3f} (bound {bounds.shift:g} of it, "
+        f"{_sure(away, error)})"
+    )
 
 
 def _spread(window: Window, reference: Array, bounds: HealthConfig) -> str | None:
@@ -159,11 +186,16 @@ def _spread(window: Window, reference: Array, bounds: HealthConfig) -> str | Non
     away, error = abs(now - then), _error(window, reference, _std)
     if 1 / bounds.spread * then <= now <= bounds.spread * then or away <= bounds.sigmas * error:
         return None
-    return f"standard deviation of the logits {now:.3f}, was {then:.3f} (bound {bounds.spread:g} times, {_sure(away, error)})"
+    return (
+        f"standard deviation of the logits {now:.3f}, was {then:.3f} (bound {bounds.spread:g} times, "
+        f"{_sure(away, error)})"
+    )
 
 
 def _calibration(window: Window, reference: Array, bounds: HealthConfig) -> str | None:
-    """Judge predicted minus what the reference would have predicted for as many positives: linear, so none at all will do."""
+    """Judge predicted minus what the reference would have predicted for as many positives: linear, so none
+    at all will do.
+    """
     sums, before = window.sums, reference.sum(0)
     if sums[LABELS] < FEWEST_ROWS or before[POSITIVES] < FEWEST_OF_CLASS:
         return None
@@ -180,8 +212,10 @@ def _calibration(window: Window, reference: Array, bounds: HealthConfig) -> str 
     error = max(_error(window, reference, excess), by_chance)
     if away <= bounds.sigmas * error:
         return None
-    return (f"predicts {predicted:,.1f} positives where {observed:,.0f} were seen, before {then:.2f} for each "
-            f"(bound {bounds.calibration:g} times, {_sure(away, error)})")  # fmt: skip
+    return (
+        f"predicts {predicted:,.1f} positives where {observed:,.0f} were seen, before {then:.2f} for each "
+        f"(bound {bounds.calibration:g} times, {_sure(away, error)})"
+    )
 
 
 def _scored(sums: Array) -> bool:
@@ -204,7 +238,9 @@ def _worse_than_nothing(window: Window, bounds: HealthConfig) -> str | None:
     now, variance = float(_ne(window.sums)), _jackknife(window.blocks, _ne)
     if now - 1 <= bounds.ne or math.isnan(variance) or now - 1 <= bounds.sigmas * math.sqrt(variance):
         return None
-    return f"NE {now:.3f}: worse than the base rate alone (bound {1 + bounds.ne:g}, {_sure(now - 1, math.sqrt(variance))})"
+    return (
+        f"NE {now:.3f}: worse than the base rate alone (bound {1 + bounds.ne:g}, {_sure(now - 1, math.sqrt(variance))})"
+    )
 
 
 def _sure(away: float, error: float) -> str:

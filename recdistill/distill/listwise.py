@@ -1,4 +1,6 @@
-"""Listwise transfer: the teacher's order among what one user was asked about at one time, candidates that nobody was shown included."""
+"""Listwise transfer: the teacher's order among what one user was asked about at one time, candidates that
+nobody was shown included.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +13,12 @@ LOWEST = -1e9  # a logit of nobody
 
 
 def listwise_loss(student: Tensor, teacher: Tensor, group: Tensor, rows: int | None = None) -> Tensor:
-    """Return the sum over lists of CE(softmax(t), softmax(z)), per row and task (ListNet: Cao et al., ICML 2007, equation 5).
+    """Return the sum over lists of CE(softmax(t), softmax(z)), per row and task (ListNet: Cao et al., ICML 2007,
+    equation 5).
 
-    Logits [B, K]; group: int64 [B], the list of each row; rows: how many are learned from, all by default. Rows whose signal is missing
-    (NaN) are in no list. A constant added to the logits of a list, such as what sampling does, changes nothing.
+    Logits [B, K]; group: int64 [B], the list of each row; rows: how many are learned from, all by default. Rows whose
+    signal is missing (NaN) are in no list. A constant added to the logits of a list, such as what sampling does,
+    changes nothing.
     """
     known = ~torch.isnan(teacher)
     t, z = (torch.where(known, logits, LOWEST) for logits in (torch.nan_to_num(teacher), student))
@@ -26,6 +30,8 @@ def _log_sum(logits: Tensor, group: Tensor) -> Tensor:
     """Return [B, K]: for each row log sum exp over its list."""
     lists = int(group.max()) + 1 if len(group) else 0
     at = group[:, None].expand_as(logits)
-    top = torch.full((lists, logits.shape[1]), LOWEST, dtype=logits.dtype).scatter_reduce(0, at, logits.detach(), "amax")
+    top = torch.full((lists, logits.shape[1]), LOWEST, dtype=logits.dtype).scatter_reduce(
+        0, at, logits.detach(), "amax"
+    )
     total = torch.zeros_like(top).index_add(0, group, (logits - top[group]).exp())
     return (total.log() + top)[group]

@@ -15,7 +15,17 @@ from torch.nn import functional
 
 from recdistill.distill.debias import KeepRates, true_log_odds
 
-__all__ = ["Loss", "Settings", "bernoulli_kl", "label_loss", "late_mass", "objective", "scaled_label", "share_heard", "signal_loss"]
+__all__ = [
+    "Loss",
+    "Settings",
+    "bernoulli_kl",
+    "label_loss",
+    "late_mass",
+    "objective",
+    "scaled_label",
+    "share_heard",
+    "signal_loss",
+]
 
 Loss = Literal["cross-entropy", "kl", "mse"]
 Rates = KeepRates | Sequence[KeepRates]  # of all tasks alike, or per task
@@ -51,9 +61,10 @@ def _cross_entropy(logits: Tensor, target: Tensor, share: Tensor, mass: Tensor |
 def late_mass(logits: Tensor, labels: Tensor, late: float | Tensor) -> Tensor:
     """Return importance weights [B, K] for labels of which some positives come late, and were negatives before.
 
-    A share `late` (of all tasks, or [K]) of the positives is learned twice, as a negative and then as a positive. With f = s(z) the weights
-    1 + late f of positives and (1 - f) (1 + late f) / (1 - f + late f) of negatives make the expected gradient that of the
-    final labels; for late = 1 they are those of the fake negative weighted loss (Ktena et al., RecSys 2019).
+    A share `late` (of all tasks, or [K]) of the positives is learned twice, as a negative and then as a positive. With
+    f = s(z) the weights 1 + late f of positives and (1 - f) (1 + late f) / (1 - f + late f) of negatives make the
+    expected gradient that of the final labels; for late = 1 they are those of the fake negative weighted loss (Ktena et
+    al., RecSys 2019).
     """
     f = torch.sigmoid(logits)
     return (1 + late * f) * torch.where(labels > 0, torch.ones_like(f), (1 - f) / (1 - f + late * f).clamp(min=1e-6))
@@ -71,15 +82,23 @@ def bernoulli_kl(teacher: Tensor, student: Tensor) -> Tensor:
 
 
 def scaled_label(teacher: Tensor, scale: float) -> Tensor:
-    """Return the log-odds of min(scale * s(t), 1), finite (ExFM, equation 4): a target that is no probability any more."""
+    """Return the log-odds of min(scale * s(t), 1), finite (ExFM, equation 4): a target that is no
+    probability any more.
+    """
     target = (functional.logsigmoid(teacher) + math.log(scale)).clamp(max=-1e-6)
     return target - torch.log(-torch.expm1(target))
 
 
-def signal_loss(kind: Loss, student: Tensor, teacher: Tensor, temperature: float = 1.0, weights: Tensor | None = None,
-                rows: int | None = None) -> Tensor:  # fmt: skip
-    """Return the mean over `rows` (all by default) and tasks, 0 where the signal is missing, each times its task's entry of
-    `weights` [K], of
+def signal_loss(
+    kind: Loss,
+    student: Tensor,
+    teacher: Tensor,
+    temperature: float = 1.0,
+    weights: Tensor | None = None,
+    rows: int | None = None,
+) -> Tensor:
+    """Return the mean over `rows` (all by default) and tasks, 0 where the signal is missing, each times its task's
+    entry of `weights` [K], of
 
     cross-entropy: tau^2 [softplus(z / tau) - s(t / tau) z / tau]      (Rec-Distill, equation 8)
     kl:            tau^2 KL(s(t / tau) || s(z / tau))                  (equation 2; same gradient as cross-entropy)
@@ -105,15 +124,26 @@ def _targets(head: Tensor, signals: Tensor, space: str, own: Rates, teacher: Rat
     return true_log_odds(head, own), true_log_odds(signals, teacher if space == "posterior" else own)
 
 
-def objective(main: Tensor, aux: Tensor | None, labels: Tensor, signals: Tensor, settings: Settings | None,
-              weight: float | Tensor, own: Rates, teacher: Rates, mass: Tensor | None = None,
-              rows: int | None = None) -> Tensor:  # fmt: skip
+def objective(
+    main: Tensor,
+    aux: Tensor | None,
+    labels: Tensor,
+    signals: Tensor,
+    settings: Settings | None,
+    weight: float | Tensor,
+    own: Rates,
+    teacher: Rates,
+    mass: Tensor | None = None,
+    rows: int | None = None,
+) -> Tensor:
     """Return the loss of a step.
 
-    weight: alpha, of all tasks or float32 [K]. rows: how many are learned from, where those that are not have NaN; all by default.
+    weight: alpha, of all tasks or float32 [K]. rows: how many are learned from, where those that are not have NaN; all
+    by default.
 
-    mass: [B, K], of each label's softplus(z), where it is not 1: w beside labels of w y is importance w; 0 beside a label of 1
-    is CE(1, s(z)) - CE(0, s(z)), which takes a negative back that was learned before and puts a positive in its place.
+    mass: [B, K], of each label's softplus(z), where it is not 1: w beside labels of w y is importance w; 0 beside a
+    label of 1 is CE(1, s(z)) - CE(0, s(z)), which takes a negative back that was learned before and puts a positive in
+    its place.
 
     decoupled: CE(y, s(z_M)) + CE(y, s(z_A)) + alpha D(p_T, z_A)    (Rec-Distill, equations 6 and 7)
     signal-only: CE(y, s(z_M)) + alpha D(p_T, z_A)                   (ExFM, equation 5)

@@ -12,12 +12,16 @@ def state_of(network: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, 
     """Return all that the next step depends on, named network/PARAMETER and optimiser/PARAMETER/SLOT."""
     tensors = {f"network/{name}": value for name, value in network.state_dict().items()}
     state = optimiser.state_dict()["state"]
-    return tensors | {f"optimiser/{i}/{key}": torch.as_tensor(value) for i, slots in state.items() for key, value in slots.items()}
+    return tensors | {
+        f"optimiser/{i}/{key}": torch.as_tensor(value) for i, slots in state.items() for key, value in slots.items()
+    }
 
 
 def take_up(network: nn.Module, optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
     """Take up what `state_of` returned; other tensors are left alone."""
-    network.load_state_dict({name.removeprefix("network/"): value for name, value in tensors.items() if name.startswith("network/")})
+    network.load_state_dict(
+        {name.removeprefix("network/"): value for name, value in tensors.items() if name.startswith("network/")}
+    )
     slots: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         if name.startswith("optimiser/"):

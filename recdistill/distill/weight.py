@@ -11,7 +11,9 @@ LARGEST = 100.0  # a teacher that agrees with its student has a gradient near ze
 
 
 class AutoWeight:
-    """alpha = fraction * mean |g_label| / mean |g_signal|, running averages of gradient norms; 1 before any was seen."""
+    """alpha = fraction * mean |g_label| / mean |g_signal|, running averages of gradient norms; 1 before any
+    was seen.
+    """
 
     def __init__(self, fraction: float) -> None:
         self.fraction, self.label, self.signal, self.count = fraction, 0.0, 0.0, 0

@@ -1,4 +1,6 @@
-"""An ablation: one student, many methods, sorted by what pays; as `ablation.json` and as a page with one table and one figure."""
+"""An ablation: one student, many methods, sorted by what pays; as `ablation.json` and as a page with one
+table and one figure.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ __all__ = ["Ablation", "Method", "ablation_of", "render", "write_ablation"]
 class Method(Strict):
     """One method: the keys that it changes, the metric of its raw and distilled students, eta, and what it costs.
 
-    step_cost: seconds per row that it learns, relative to its raw student. bytes_per_sample: of the teacher's record that it reads.
+    step_cost: seconds per row that it learns, relative to its raw student. bytes_per_sample: of the teacher's record
+    that it reads.
     """
 
     name: str
@@ -50,18 +53,28 @@ def ablation_of(summary: Summary, changes: Mapping[str, dict[str, Any]], sizes: 
     metric = primary_metric(summary)
     methods = [_method(name, student, metric, changes[name], sizes[name]) for name, student in summary.students.items()]
     return Ablation(
-        name=summary.name, metric=metric, seeds=summary.models.raw.seeds, confidence=summary.confidence, rows=summary.rows,
-        teacher=summary.models.teacher.metric(metric), methods=sorted(methods, key=lambda one: _pays(one, metric), reverse=True),
-    )  # fmt: skip
+        name=summary.name,
+        metric=metric,
+        seeds=summary.models.raw.seeds,
+        confidence=summary.confidence,
+        rows=summary.rows,
+        teacher=summary.models.teacher.metric(metric),
+        methods=sorted(methods, key=lambda one: _pays(one, metric), reverse=True),
+    )
 
 
 def _method(name: str, student: StudentSummary, metric: str, changes: dict[str, Any], size: int) -> Method:
     raw, distilled = student.raw.rows_per_second, student.distilled.rows_per_second
     return Method(
-        name=name, changes=changes, raw=student.raw.metric(metric), distilled=student.distilled.metric(metric),
-        transferability=student.transferability, coverage=student.coverage, step_cost=raw / distilled if raw and distilled else None,
+        name=name,
+        changes=changes,
+        raw=student.raw.metric(metric),
+        distilled=student.distilled.metric(metric),
+        transferability=student.transferability,
+        coverage=student.coverage,
+        step_cost=raw / distilled if raw and distilled else None,
         bytes_per_sample=size,
-    )  # fmt: skip
+    )
 
 
 def _pays(method: Method, metric: str) -> tuple[bool, float]:
@@ -82,13 +95,20 @@ def render(ablation: Ablation) -> str:
     ends = [value for eta in etas for value in (eta.eta, eta.low, eta.high) if value is not None]
     axis = linear_axis([max(-1.0, min(2.0, value)) for value in [0.0, 1.0, *ends]], about=5)
     return page(
-        f"Ablation: {ablation.name}", "ablation.html", name=escape(ablation.name),
-        metric=LABELS[ablation.metric], confidence=f"{100 * ablation.confidence:g}",
-        teacher=number(ablation.teacher), rows=f"{ablation.rows:,}".replace(",", "\u202f"), seeds=len(ablation.seeds),
+        f"Ablation: {ablation.name}",
+        "ablation.html",
+        name=escape(ablation.name),
+        metric=LABELS[ablation.metric],
+        confidence=f"{100 * ablation.confidence:g}",
+        teacher=number(ablation.teacher),
+        rows=f"{ablation.rows:,}".replace(",", "\u202f"),
+        seeds=len(ablation.seeds),
         figure="".join(_bar(method, ablation.metric, axis) for method in ablation.methods),
-        scale="".join(f'<span style="left:{axis.place(value):.1f}%">{percent(value)}</span>' for value, _ in axis.marks),
+        scale="".join(
+            f'<span style="left:{axis.place(value):.1f}%">{percent(value)}</span>' for value, _ in axis.marks
+        ),
         table="".join(_row(method) for method in ablation.methods),
-    )  # fmt: skip
+    )
 
 
 def _bar(method: Method, metric: str, axis: Axis) -> str:
@@ -103,11 +123,17 @@ def _row(method: Method) -> str:
     changed = ", ".join(f"{key}: {value}" for key, value in method.changes.items())
     etas = (getattr(method.transferability, metric) for metric in ("gauc", "auc", "ne"))
     cells = [
-        number(method.raw), number(method.distilled), *(percent(eta.eta) for eta in etas),
-        "–" if method.step_cost is None else f"{method.step_cost:.2f}", f"{method.bytes_per_sample:,}", percent(method.coverage),
-    ]  # fmt: skip
-    return (f"<tr><th>{escape(method.name)}<small>{escape(changed)}</small></th>"
-            f"{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")  # fmt: skip
+        number(method.raw),
+        number(method.distilled),
+        *(percent(eta.eta) for eta in etas),
+        "–" if method.step_cost is None else f"{method.step_cost:.2f}",
+        f"{method.bytes_per_sample:,}",
+        percent(method.coverage),
+    ]
+    return (
+        f"<tr><th>{escape(method.name)}<small>{escape(changed)}</small></th>"
+        f"{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+    )
 
 
 def write_ablation(ablation: Ablation, folder: Path) -> None:

@@ -17,8 +17,8 @@ LEARNING = ("kind", "width", "history", "batch", "table_rate", "dense_rate", "op
 class ModelFacts:
     """One trained model. shift: log(k+ / k-) that its own down-sampling, by the first task's label, left in its logits.
 
-    The log's own keep rates are no part of it: the labels that the logits are scored against were sampled alike. Costs are
-    None where the model was trained elsewhere.
+    The log's own keep rates are no part of it: the labels that the logits are scored against were sampled alike. Costs
+    are None where the model was trained elsewhere.
     """
 
     name: str
@@ -33,7 +33,9 @@ class ModelFacts:
 
 @dataclass(frozen=True)
 class StudentModels:
-    """A student's raw and distilled models, paired by position. domain: {feature: value} of the samples it is for, none for all."""
+    """A student's raw and distilled models, paired by position. domain: {feature: value} of the samples it
+    is for, none for all.
+    """
 
     raw: list[ModelFacts]
     distilled: list[ModelFacts]

@@ -18,9 +18,24 @@ import numpy as np
 from recdistill.errors import UserError
 
 __all__ = [
-    "Array", "Scores", "auc", "calibration", "calibration_bins", "divergence", "ece", "entropy", "gauc", "gauc_parts",
-    "log_losses", "logloss", "normalized_entropy", "over_seeds", "placements", "probability", "score",
-]  # fmt: skip
+    "Array",
+    "Scores",
+    "auc",
+    "calibration",
+    "calibration_bins",
+    "divergence",
+    "ece",
+    "entropy",
+    "gauc",
+    "gauc_parts",
+    "log_losses",
+    "logloss",
+    "normalized_entropy",
+    "over_seeds",
+    "placements",
+    "probability",
+    "score",
+]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 LARGEST_CODE = 2**30  # users and groups above it are recoded, so that (group, logit, label) fits 64 bits
@@ -28,7 +43,9 @@ LARGEST_CODE = 2**30  # users and groups above it are recoded, so that (group, l
 
 @dataclass(frozen=True)
 class Scores:
-    """The metrics by name, None where undefined; `why` then says why in one sentence. std: over seeds, where several."""
+    """The metrics by name, None where undefined; `why` then says why in one sentence. std: over seeds,
+    where several.
+    """
 
     values: dict[str, float | None]
     why: dict[str, str]
@@ -225,11 +242,13 @@ def score(label: Array, logit: Array, group: Array | None = None) -> Scores:
         bits, positives = float(entropy(y.mean())), int(y.sum())
         mean = logloss(y, z)
         values |= {
-            "auc": _auc_of_ties(ordered, ties), "logloss": mean, "ne": mean / bits if bits else math.nan,
+            "auc": _auc_of_ties(ordered, ties),
+            "logloss": mean,
+            "ne": mean / bits if bits else math.nan,
             "gauc": math.nan if group is None else gauc(y, z, group),
             "calibration": float(p.sum()) / positives if positives else math.nan,
             "ece": float(count @ np.abs(predicted - observed)) / len(y),
-        }  # fmt: skip
+        }
     why = {name: _reason(name, label, group) for name, value in values.items() if math.isnan(value)}
     return Scores({name: None if name in why else value for name, value in values.items()}, why)
 
@@ -252,7 +271,9 @@ def over_seeds(label: Array, logits: Sequence[Array], group: Array | None = None
     seeds = {name: [one.values[name] for one in each] for name in each[0].values if name not in each[0].why}
     known = {name: np.array(values, np.float64) for name, values in seeds.items()}
     std = {name: float(values.std(ddof=1)) for name, values in known.items() if len(values) > 1}
-    return Scores({name: float(known[name].mean()) if name in known else None for name in each[0].values}, each[0].why, std)
+    return Scores(
+        {name: float(known[name].mean()) if name in known else None for name in each[0].values}, each[0].why, std
+    )
 
 
 def _reason(metric: str, label: Array, group: Array | None) -> str:

@@ -1,4 +1,6 @@
-"""The scored window as a query over the two tables: labels and ids from events, logits from predictions, by sample id."""
+"""The scored window as a query over the two tables: labels and ids from events, logits from predictions, by
+sample id.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +28,8 @@ LEVELS = ("logloss", "ne", "calibration", "ece")  # what a constant added to the
 class Frame:
     """The window's rows in log order with what slices need: id, time, user, item, label of each, and when first met.
 
-    groups: int64 codes [N] of each row's `user` and, where the log has one, `request`. levels_why: why the LEVELS cannot
-    be said, or None when they can.
+    groups: int64 codes [N] of each row's `user` and, where the log has one, `request`. levels_why: why the LEVELS
+    cannot be said, or None when they can.
     """
 
     rows: pl.DataFrame
@@ -44,7 +46,11 @@ class Frame:
 
     def of_domain(self, domain: dict[str, int | str]) -> Frame:
         """Return the rows of a domain {feature: value} alone; users and groups keep their codes."""
-        mask = self.rows.select(pl.all_horizontal(pl.col(name) == value for name, value in domain.items())).to_series().to_numpy()
+        mask = (
+            self.rows.select(pl.all_horizontal(pl.col(name) == value for name, value in domain.items()))
+            .to_series()
+            .to_numpy()
+        )
         groups = {name: codes[mask] for name, codes in self.groups.items()}
         return replace(self, rows=self.rows.filter(pl.Series(mask)), samples=self.samples.where(mask), groups=groups)
 
@@ -66,8 +72,11 @@ class Part:
         if self.levels_why is None:
             return found
         hidden = dict.fromkeys(LEVELS, self.levels_why)
-        return metrics.Scores({**found.values, **dict.fromkeys(LEVELS)}, {**found.why, **hidden},
-                              {name: value for name, value in found.std.items() if name not in hidden})  # fmt: skip
+        return metrics.Scores(
+            {**found.values, **dict.fromkeys(LEVELS)},
+            {**found.why, **hidden},
+            {name: value for name, value in found.std.items() if name not in hidden},
+        )
 
 
 def _codes(values: pl.Series) -> Array:
@@ -87,7 +96,9 @@ def _requests(rows: pl.DataFrame, user: Array) -> Array:
     return np.asarray(np.unique(user * (request.max(initial=0) + 1) + request, return_inverse=True)[1])
 
 
-def _marked(events: EventLog, version: int, task: str, start: float, features: Sequence[str]) -> tuple[pl.DataFrame, int]:
+def _marked(
+    events: EventLog, version: int, task: str, start: float, features: Sequence[str]
+) -> tuple[pl.DataFrame, int]:
     """Return (the rows after the first `start` share of the log, marked by what was met before; the log's rows)."""
     columns = ["sample_id", "time", "user_id", "item_id", f"label_{task}", *features]
     columns += ["request_id"] if events.schema.has_request else []
@@ -103,21 +114,25 @@ def _marked(events: EventLog, version: int, task: str, start: float, features: S
 
 def _told_later(window: pl.DataFrame, outcomes: OutcomeLog, task: str) -> pl.DataFrame:
     """Return the window, its missing labels filled by what was told later."""
-    told = pl.concat([rows.filter(pl.col("task") == task) for rows in outcomes.batches(columns=["sample_id", "task", "label"])])
+    told = pl.concat(
+        [rows.filter(pl.col("task") == task) for rows in outcomes.batches(columns=["sample_id", "task", "label"])]
+    )
     told = told.group_by("sample_id").agg(later=pl.col("label").max())
     labelled = window.join(told, on="sample_id", how="left", maintain_order="left")
     filled = pl.coalesce("label", "later", pl.lit(0.0, pl.Float32))
     return labelled.with_columns(label=filled).drop("later")
 
 
-def load_window(events: EventLog, version: int, task: str, start: float, group: str, features: Sequence[str] = ()) -> Frame:
+def load_window(
+    events: EventLog, version: int, task: str, start: float, group: str, features: Sequence[str] = ()
+) -> Frame:
     """Return the rows after the first `start` share of the log whose label of `task` is known; memory O(log's ids).
 
-    Where there is a table of outcomes beside the events, a sample without a label has that of its outcomes, a positive if any
-    is one, and is a negative if it has none: what will still be told of the newest samples is not known yet.
-    features: columns of the events that the frame is to have too. Also notes whether user and item were met before the window, and
-    how many rows the user had before each row.
-    Raises UserError when rows are to be grouped by request and the log has none.
+    Where there is a table of outcomes beside the events, a sample without a label has that of its outcomes, a positive
+    if any is one, and is a negative if it has none: what will still be told of the newest samples is not known yet.
+    features: columns of the events that the frame is to have too. Also notes whether user and item were met before the
+    window, and how many rows the user had before each row. Raises UserError when rows are to be grouped by request and
+    the log has none.
     """
     events.schema.check_group(group)
     window, total = _marked(events, version, task, start, features)
@@ -127,7 +142,9 @@ def load_window(events: EventLog, version: int, task: str, start: float, group: 
     known = window.filter(pl.col("label").is_not_null())
     user = _codes(known["user_id"])
     groups = {"user": user} | ({"request": _requests(known, user)} if events.schema.has_request else {})
-    return Frame(known, Samples(known["label"].to_numpy().astype(np.float64), user, groups[group]), groups, start, total)
+    return Frame(
+        known, Samples(known["label"].to_numpy().astype(np.float64), user, groups[group]), groups, start, total
+    )
 
 
 def logits_of(predictions: PredictionLog, version: int, model: str, task: str, ids: Array, shift: float) -> Array:

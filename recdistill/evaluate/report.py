@@ -34,7 +34,9 @@ def house_style() -> str:
 
 
 def page(heading: str, body: str, **parts: object) -> str:
-    """Return another page in the report's style: `body` is the template of what it shows, `parts` fill it and are safe HTML."""
+    """Return another page in the report's style: `body` is the template of what it shows, `parts` fill it
+    and are safe HTML.
+    """
     shown = Template(_template(body)).substitute(parts)
     return Template(_template("page.html")).substitute(title=escape(heading), style=house_style(), body=shown)
 
@@ -56,7 +58,8 @@ def _switch(summary: Summary) -> str:
     if len(summary.students) == 1:
         return ""
     fields = (
-        f'<input type="radio" name="student" id="student-{i}"{" checked" * (not i)}><label for="student-{i}">{escape(name)}</label>'
+        f'<input type="radio" name="student" id="student-{i}"{" checked" * (not i)}>'
+        f'<label for="student-{i}">{escape(name)}</label>'
         for i, name in enumerate(summary.students)
     )
     return f'<div class="switch"><span>Details of</span>{"".join(fields)}</div>'
@@ -70,12 +73,14 @@ def _hidden(summary: Summary) -> str:
 
 def _lead(summary: Summary, name: str, student: StudentSummary, metric: str) -> str:
     """Return the paragraph above a student's numbers: the three it rests on, in words."""
-    teacher, raw, distilled = (m.metric(metric) for m in (student.teacher or summary.models.teacher, student.raw, student.distilled))
+    teacher, raw, distilled = (
+        m.metric(metric) for m in (student.teacher or summary.models.teacher, student.raw, student.distilled)
+    )
     rows = f"{summary.rows if student.rows is None else student.rows:,}".replace(",", "\u202f")
     where = "".join(f" with {escape(feature)} {escape(str(value))}" for feature, value in student.domain.items())
     return (
-        f"On {rows} impressions{where}, each predicted before its outcome was learned, student <b>{escape(name)}</b> scores "
-        f"{LABELS[metric]} {number(raw)} on labels alone and {number(distilled)} with the teacher’s signal; "
+        f"On {rows} impressions{where}, each predicted before its outcome was learned, student <b>{escape(name)}</b> "
+        f"scores {LABELS[metric]} {number(raw)} on labels alone and {number(distilled)} with the teacher’s signal; "
         f"the teacher scores {number(teacher)}."
     )
 
@@ -84,21 +89,30 @@ def _numbers(summary: Summary, place: int, name: str, student: StudentSummary, m
     """Return a student's lead, ladder and cards."""
     return (
         f'<div class="of-{place}"><p class="lead">{_lead(summary, name, student, metric)}</p>'
-        f'{plots.ladder(summary, student, metric)}<div class="cards">{tables.cards(summary, student, metric)}</div></div>'
+        f"{plots.ladder(summary, student, metric)}"
+        f'<div class="cards">{tables.cards(summary, student, metric)}</div></div>'
     )
 
 
 def _details(summary: Summary, place: int, name: str, student: StudentSummary, metric: str) -> str:
     """Return a student's curves, calibration and slices."""
     parts = (
-        ("Over time", "Each point scores the impressions of one stretch of time with what the models said before they "
-         "learned from them.", plots.curves(student, metric, place)),
-        ("Calibration", "Impressions are grouped by predicted rate; each dot is one group. Of the first seed.",
-         plots.calibration(student)),
+        (
+            "Over time",
+            "Each point scores the impressions of one stretch of time with what the models said before they "
+            "learned from them.",
+            plots.curves(student, metric, place),
+        ),
+        (
+            "Calibration",
+            "Impressions are grouped by predicted rate; each dot is one group. Of the first seed.",
+            plots.calibration(student),
+        ),
         ("Where it arrived", "", tables.slices(summary, student, metric)),
-    )  # fmt: skip
+    )
     return "".join(
-        f'<section class="of-{place}">{title(summary, head, name)}{f"<p class=intro>{intro}</p>" if intro else ""}{body}</section>'
+        f'<section class="of-{place}">{title(summary, head, name)}'
+        f"{f'<p class=intro>{intro}</p>' if intro else ''}{body}</section>"
         for head, intro, body in parts
     )
 

@@ -15,7 +15,7 @@ from recdistill.evaluate.charts import (
     log_axis,
     scatter_chart,
     time_axis,
-)  # fmt: skip
+)
 from recdistill.evaluate.report_text import colour, drawn, label, legend, moment, number, three
 from recdistill.evaluate.summary import LABELS, METRICS, Bin, Curve, StudentSummary, Summary
 

@@ -18,7 +18,7 @@ from recdistill.evaluate.report_text import (
     shapes,
     three,
     why_note,
-)  # fmt: skip
+)
 from recdistill.evaluate.summary import (
     LABELS,
     METRICS,
@@ -168,8 +168,11 @@ def tasks(summary: Summary, metric: str) -> str:
     every = {summary.tasks[0]: first, **summary.further_tasks}
     rows = "".join(_task_row(task, one, name, metric) for task, one in every.items() for name in one.students)
     head = "".join(f"<th>{n}</th>" for n in MODELS)
-    etas = {(task, name): getattr(student.transferability, metric)
-            for task, one in every.items() for name, student in one.students.items()}  # fmt: skip
+    etas = {
+        (task, name): getattr(student.transferability, metric)
+        for task, one in every.items()
+        for name, student in one.students.items()
+    }
     note = why_note(f"{task}, {name}: {eta.why}" for (task, name), eta in etas.items() if eta.eta is None)
     top = f"<thead><tr><th>{LABELS[metric]}</th>{head}<th>eta</th></tr></thead>"
     return f'<section><h2>Every task</h2><table class="tasks">{top}<tbody>{rows}</tbody></table>{note}</section>'
@@ -237,10 +240,12 @@ def measured(summary: Summary) -> str:
         ("GAUC groups", f"one per {escape(summary.group)}"),
         ("Seeds", f"teacher {_seeds(summary.models.teacher)}; {_paired(summary)}"),
         ("Signal coverage", _coverage(summary)),
-        ("Table versions", f"events {_version(summary.versions.events)}; "
-                           f"predictions {_version(summary.versions.predictions)}"),
+        (
+            "Table versions",
+            f"events {_version(summary.versions.events)}; predictions {_version(summary.versions.predictions)}",
+        ),
         ("Packages", escape(packages) or missing("not recorded")),
-    ]  # fmt: skip
+    ]
     return '<dl class="facts">' + "".join(f"<div><dt>{k}</dt><dd>{v}</dd></div>" for k, v in facts) + "</dl>"
 
 
@@ -251,10 +256,11 @@ def _seeds(model: ModelSummary) -> str:
 def _paired(summary: Summary) -> str:
     """Return the students' seeds, each student's once when all are alike."""
     said = dict.fromkeys(
-        f"students {_seeds(s.distilled)}, the same for raw and distilled" if s.raw.seeds == s.distilled.seeds
+        f"students {_seeds(s.distilled)}, the same for raw and distilled"
+        if s.raw.seeds == s.distilled.seeds
         else f"raw {_seeds(s.raw)}; distilled {_seeds(s.distilled)}: not the same, so not paired"
         for s in summary.students.values()
-    )  # fmt: skip
+    )
     return "; ".join(said)
 
 

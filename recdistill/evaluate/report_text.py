@@ -9,9 +9,22 @@ from html import escape
 from recdistill.evaluate.summary import LABELS, ModelSummary, StudentSummary, Summary
 
 __all__ = [
-    "MODELS", "colour", "count", "drawn", "label", "legend", "missing", "moment", "number", "percent", "shape",
-    "shapes", "three", "title", "why_note",
-]  # fmt: skip
+    "MODELS",
+    "colour",
+    "count",
+    "drawn",
+    "label",
+    "legend",
+    "missing",
+    "moment",
+    "number",
+    "percent",
+    "shape",
+    "shapes",
+    "three",
+    "title",
+    "why_note",
+]
 
 MODELS = ("raw", "distilled", "teacher")  # the order of every ladder and table: from the baseline to the aim
 FURTHER = ("c-other1", "c-other2", "c-other3")
@@ -54,7 +67,11 @@ def count(value: float) -> str:
 
 def three(summary: Summary, student: StudentSummary) -> list[tuple[str, ModelSummary]]:
     """Return a student's three models by name, in the order of MODELS."""
-    return [("raw", student.raw), ("distilled", student.distilled), ("teacher", student.teacher or summary.models.teacher)]
+    return [
+        ("raw", student.raw),
+        ("distilled", student.distilled),
+        ("teacher", student.teacher or summary.models.teacher),
+    ]
 
 
 def drawn(names: Iterable[str]) -> list[str]:

@@ -21,7 +21,12 @@ __all__ = ["Law", "Scaling", "Size", "fit", "measured", "render", "scaling_of", 
 Array = np.ndarray[Any, np.dtype[Any]]
 METRICS = ("gauc", "auc", "ne")
 EXPONENTS = np.geomspace(0.02, 4.0, 200)
-MEANT = {"history": "events of history", "width": "embedding width", "data": "samples learned", "dense": "dense parameters"}
+MEANT = {
+    "history": "events of history",
+    "width": "embedding width",
+    "data": "samples learned",
+    "dense": "dense parameters",
+}
 
 
 class Value(Strict):
@@ -35,8 +40,8 @@ class Value(Strict):
 class Size(Strict):
     """One size: its axis, its number there, the keys that make it, what it costs and how good it is.
 
-    flops: of a row, forward. ne_new: NE where the item was met by nobody before the window. gain: of NE over the size before it on
-    its axis, positive is better.
+    flops: of a row, forward. ne_new: NE where the item was met by nobody before the window. gain: of NE over the size
+    before it on its axis, positive is better.
     """
 
     name: str
@@ -70,7 +75,11 @@ class Law(Strict):
     @property
     def verdict(self) -> str:
         """Return in words whether every size is better."""
-        return "every size is better than the one before" if self.monotone else "not every size is better than the one before"
+        return (
+            "every size is better than the one before"
+            if self.monotone
+            else "not every size is better than the one before"
+        )
 
 
 class Scaling(Strict):
@@ -85,7 +94,8 @@ class Scaling(Strict):
 
 
 def fit(x: Array, loss: Array) -> tuple[Array, Array, Array]:
-    """Return (floor, factor, exponent), each float64 [B], of loss [B, P] = floor + factor (x / min x) ** -exponent, by least squares.
+    """Return (floor, factor, exponent), each float64 [B], of loss [B, P] = floor + factor (x / min x) ** -exponent, by
+    least squares.
 
     For each of EXPONENTS the rest is linear; factor and floor are not negative. x: float64 [P], distinct, positive.
     """
@@ -119,8 +129,15 @@ def _value(replicates: Array, confidence: float) -> Value:
     return Value(value=first, low=rest[0], high=rest[1])
 
 
-def scaling_of(name: str, rows: int, seeds: list[int], confidence: float, facts: Mapping[str, dict[str, Any]],
-               values: dict[str, Array], new: dict[str, Array] | None = None) -> Scaling:  # fmt: skip
+def scaling_of(
+    name: str,
+    rows: int,
+    seeds: list[int],
+    confidence: float,
+    facts: Mapping[str, dict[str, Any]],
+    values: dict[str, Array],
+    new: dict[str, Array] | None = None,
+) -> Scaling:
     """Return the scaling of sizes by name: facts are Size's keys but for the metrics, values as `measured` gives them.
 
     new: the same of the samples whose item is new to the window, None where there are none.
@@ -131,10 +148,21 @@ def scaling_of(name: str, rows: int, seeds: list[int], confidence: float, facts:
         same = at > 0 and sizes[-1].axis == keys["axis"]
         gain = _value(loss[at - 1] - loss[at], confidence) if same else None
         told = {metric: _value(values[metric][at], confidence) for metric in ("gauc", "auc")}
-        sizes.append(Size(name=key, **keys, gauc=told["gauc"], auc=told["auc"], ne=_value(loss[at], confidence), gain=gain,
-                          ne_new=_value(-new["ne"][at], confidence) if new else None))  # fmt: skip
+        sizes.append(
+            Size(
+                name=key,
+                **keys,
+                gauc=told["gauc"],
+                auc=told["auc"],
+                ne=_value(loss[at], confidence),
+                gain=gain,
+                ne_new=_value(-new["ne"][at], confidence) if new else None,
+            )
+        )
     axes = dict.fromkeys(size.axis for size in sizes)
-    laws = [_law(axis, sizes, loss, confidence) for axis in axes if _numbered(axis, sizes) and np.isfinite(loss[:, 0]).all()]
+    laws = [
+        _law(axis, sizes, loss, confidence) for axis in axes if _numbered(axis, sizes) and np.isfinite(loss[:, 0]).all()
+    ]
     return Scaling(name=name, rows=rows, seeds=seeds, confidence=confidence, sizes=sizes, laws=laws)
 
 
@@ -152,20 +180,28 @@ def _law(axis: str, sizes: Sequence[Size], loss: Array, confidence: float) -> La
     told = floor[0] + factor[0] * (x / x.min()) ** -exponent[0]
     rising = loss[[at[place] for place in np.argsort(x)], 0]
     return Law(
-        axis=axis, first=float(x.min()), floor=_value(floor, confidence), factor=_value(factor, confidence),
-        exponent=_value(exponent, confidence), error=float(np.abs(told - loss[at, 0]).max()),
+        axis=axis,
+        first=float(x.min()),
+        floor=_value(floor, confidence),
+        factor=_value(factor, confidence),
+        exponent=_value(exponent, confidence),
+        error=float(np.abs(told - loss[at, 0]).max()),
         monotone=bool((np.diff(rising) < 0).all()),
-    )  # fmt: skip
+    )
 
 
 def render(scaling: Scaling) -> str:
     """Return the page as HTML text; everything taken from `scaling` is escaped."""
     return page(
-        f"Scaling: {scaling.name}", "scaling.html", name=escape(scaling.name),
-        rows=f"{scaling.rows:,}".replace(",", "\u202f"), seeds=len(scaling.seeds),
-        confidence=f"{100 * scaling.confidence:g}", figures="".join(_figure(law, scaling) for law in scaling.laws),
+        f"Scaling: {scaling.name}",
+        "scaling.html",
+        name=escape(scaling.name),
+        rows=f"{scaling.rows:,}".replace(",", "\u202f"),
+        seeds=len(scaling.seeds),
+        confidence=f"{100 * scaling.confidence:g}",
+        figures="".join(_figure(law, scaling) for law in scaling.laws),
         table="".join(_row(size) for size in scaling.sizes),
-    )  # fmt: skip
+    )
 
 
 def _figure(law: Law, scaling: Scaling) -> str:
@@ -175,8 +211,14 @@ def _figure(law: Law, scaling: Scaling) -> str:
     told = [floor + factor * (at / law.first) ** -exponent for at in x]
     series = [Series("measured", "c-teacher", x, y), Series("law", "c-raw", x, told)]
     readouts = [f"{at:g}: NE {number(one)}, by the law {number(by)}" for at, one, by in zip(x, y, told, strict=True)]
-    chart = line_chart(series, log_axis(x), _close(y + told), readouts, (f"{MEANT.get(law.axis, law.axis)}, log scale", "NE, log scale"),
-                       f"NE over {law.axis}")  # fmt: skip
+    chart = line_chart(
+        series,
+        log_axis(x),
+        _close(y + told),
+        readouts,
+        (f"{MEANT.get(law.axis, law.axis)}, log scale", "NE, log scale"),
+        f"NE over {law.axis}",
+    )
     formula = f"NE = {_told(law.floor)} + {_told(law.factor)} · ({escape(law.axis)} / {law.first:g})<sup>−a</sup>"
     said = f"{formula}, a = {_told(law.exponent)}; largest error {law.error:.5f}; {law.verdict}."
     told_apart = swatches([("measured", "c-teacher"), ("by the law", "c-raw")])
@@ -197,9 +239,16 @@ def _told(one: Value) -> str:
 def _row(size: Size) -> str:
     changed = ", ".join(f"{key}: {value}" for key, value in size.changes.items())
     speed = "–" if size.rows_per_second is None else f"{size.rows_per_second:,.0f}"
-    cells = [_told(size.gauc), _told(size.auc), _told(size.ne), *("–" if one is None else _told(one) for one in (size.gain, size.ne_new)),
-             *("–" if count is None else f"{count:,}" for count in (size.dense_parameters, size.flops)), speed]  # fmt: skip
-    return f"<tr><th>{escape(size.name)}<small>{escape(changed)}</small></th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+    cells = [
+        _told(size.gauc),
+        _told(size.auc),
+        _told(size.ne),
+        *("–" if one is None else _told(one) for one in (size.gain, size.ne_new)),
+        *("–" if count is None else f"{count:,}" for count in (size.dense_parameters, size.flops)),
+        speed,
+    ]
+    data = "".join(f"<td>{cell}</td>" for cell in cells)
+    return f"<tr><th>{escape(size.name)}<small>{escape(changed)}</small></th>{data}</tr>"
 
 
 def write_scaling(scaling: Scaling, folder: Path) -> None:

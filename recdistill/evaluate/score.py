@@ -1,4 +1,6 @@
-"""A run's summary: every model scored on the window and every task, students against the teacher, all from the two tables."""
+"""A run's summary: every model scored on the window and every task, students against the teacher, all from
+the two tables.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,7 @@ from recdistill.evaluate.summary import (
     Versions,
     Window,
     summarise,
-)  # fmt: skip
+)
 from recdistill.evaluate.transfer import Draws, Transferred, draw_all, transferability
 from recdistill.tables import EventLog, PredictionLog
 
@@ -58,10 +60,16 @@ class _Scorer:
         found, first = self.frame.where(slice(None)).scores(logits), models[0]
         by: dict[str, float | None] = {name: self._gauc(logits, group) for name, group in self.frame.groups.items()}
         return ModelSummary(
-            **found.values, std={**found.std}, why=found.why, gauc_by=by, settings=first.settings,
-            dense_parameters=first.dense_parameters, sparse_parameters=first.sparse_parameters,
-            rows_per_second=_mean([m.rows_per_second for m in models]), seeds=[m.seed for m in models],
-        )  # fmt: skip
+            **found.values,
+            std={**found.std},
+            why=found.why,
+            gauc_by=by,
+            settings=first.settings,
+            dense_parameters=first.dense_parameters,
+            sparse_parameters=first.sparse_parameters,
+            rows_per_second=_mean([m.rows_per_second for m in models]),
+            seeds=[m.seed for m in models],
+        )
 
     def _gauc(self, logits: Sequence[Array], group: Array) -> float:
         return float(np.mean([metrics.gauc(self.frame.samples.label, z, group) for z in logits]))
@@ -71,18 +79,21 @@ class _Scorer:
         part = replace(self, frame=self.frame.of_domain(models.domain))
         top = part.logits([teacher])
         found = part.student(models, top, part._draws(len(models.raw)))
-        return found.model_copy(update={"domain": models.domain, "rows": len(part.frame.ids), "teacher": part.model([teacher], top)})
+        return found.model_copy(
+            update={"domain": models.domain, "rows": len(part.frame.ids), "teacher": part.model([teacher], top)}
+        )
 
     def student(self, models: StudentModels, top: list[Array], drawn: Draws) -> StudentSummary:
         """Return one student against the teacher's logits `top`."""
         raw, distilled = self.logits(models.raw), self.logits(models.distilled)
         found = transferability(self.frame.samples, top, raw, distilled, drawn, self.config.confidence)
         return StudentSummary(
-            raw=self.model(models.raw, raw), distilled=self.model(models.distilled, distilled),
+            raw=self.model(models.raw, raw),
+            distilled=self.model(models.distilled, distilled),
             transferability=_transferability(found, self.frame.levels_why),
             coverage=float(np.mean([m.coverage for m in models.distilled])),
             details=self._details({"teacher": top, "raw": raw, "distilled": distilled}, drawn),
-        )  # fmt: skip
+        )
 
     def _details(self, logits: dict[str, list[Array]], drawn: Draws) -> Details:
         told = {"teacher": (), "raw": logits["teacher"], "distilled": logits["teacher"]}
@@ -90,13 +101,15 @@ class _Scorer:
             curves={name: curve(self.frame, seeds, told[name]) for name, seeds in logits.items()},
             calibration={name: _bins(self.frame, seeds) for name, seeds in logits.items()},
             slices=slices(self.frame, logits, drawn, self.config.confidence),
-        )  # fmt: skip
+        )
 
     def all(self, teacher: ModelFacts, students: dict[str, StudentModels]) -> TaskSummary:
         """Return every model on this task."""
         top = self.logits([teacher])
         answers = {
-            name: self.of_domain(teacher, models) if models.domain else self.student(models, top, self._draws(len(models.raw)))
+            name: self.of_domain(teacher, models)
+            if models.domain
+            else self.student(models, top, self._draws(len(models.raw)))
             for name, models in students.items()
         }
         return TaskSummary(rows=len(self.frame.ids), teacher=self.model([teacher], top), students=answers)
@@ -143,8 +156,8 @@ def score(
 ) -> Summary:
     """Return the summary of a run whose tables lie in `tables` (events) and beside it (predictions).
 
-    Raises UserError when no row of the window has a label of the first task, or rows are to be grouped by a request that
-    the log has not; RecdistillError when a model said nothing about some of the scored rows.
+    Raises UserError when no row of the window has a label of the first task, or rows are to be grouped by a request
+    that the log has not; RecdistillError when a model said nothing about some of the scored rows.
     """
     events, predictions = EventLog.open(tables / "events"), PredictionLog.open(tables.parent / "predictions")
     pinned, said, tasks = events.version, predictions.version, events.schema.tasks
@@ -159,14 +172,24 @@ def score(
         scored[task] = _Scorer(frame, predictions, said, task, config).all(teacher, students)
     first = scored.pop(tasks[0])
     return summarise(
-        teacher=first.teacher, students=first.students, name=name, created=datetime.now(UTC), tasks=list(tasks),
-        group=config.group, confidence=config.confidence, rows=first.rows, window=window,
-        versions=_versions(pinned, said), further_tasks=scored,
-    )  # fmt: skip
+        teacher=first.teacher,
+        students=first.students,
+        name=name,
+        created=datetime.now(UTC),
+        tasks=list(tasks),
+        group=config.group,
+        confidence=config.confidence,
+        rows=first.rows,
+        window=window,
+        versions=_versions(pinned, said),
+        further_tasks=scored,
+    )
 
 
 def _window(frame: Frame, events: EventLog, task: str) -> Window:
     if not len(frame.ids):
-        raise UserError(f"{events.path}: no row after the first {frame.share:.0%} has a label of '{task}'; lower evaluate.start")
+        raise UserError(
+            f"{events.path}: no row after the first {frame.share:.0%} has a label of '{task}'; lower evaluate.start"
+        )
     time = frame.rows["time"]
     return Window(start=time[0], end=time[-1], share=frame.share)

@@ -59,7 +59,8 @@ def _masks(frame: Frame) -> Iterator[tuple[str, str, Array]]:
 def slices(frame: Frame, logits: dict[str, list[Array]], drawn: Draws, confidence: float) -> list[Slice]:
     """Return each model's metrics (means over seeds) in every slice of enough rows, and eta on GAUC with its interval.
 
-    `logits` maps teacher, raw and distilled to their seeds' logits [N]; users and seeds are drawn as for the whole window.
+    `logits` maps teacher, raw and distilled to their seeds' logits [N]; users and seeds are drawn as for the whole
+    window.
     """
     return [
         _slice(frame, logits, name, value, mask, drawn, confidence)
@@ -68,16 +69,23 @@ def slices(frame: Frame, logits: dict[str, list[Array]], drawn: Draws, confidenc
     ]
 
 
-def _slice(frame: Frame, logits: dict[str, list[Array]], name: str, value: str, mask: Array, drawn: Draws,
-           confidence: float) -> Slice:  # fmt: skip
+def _slice(
+    frame: Frame, logits: dict[str, list[Array]], name: str, value: str, mask: Array, drawn: Draws, confidence: float
+) -> Slice:
     part = frame.where(mask)
     cut = {model: [z[mask] for z in logits[model]] for model in ("teacher", "raw", "distilled")}
-    eta, areas = gauc_transferability(
-        part.samples, cut["teacher"], cut["raw"], cut["distilled"], drawn, confidence
-    )
+    eta, areas = gauc_transferability(part.samples, cut["teacher"], cut["raw"], cut["distilled"], drawn, confidence)
     table = {
         model: part.scores(seeds, grouped=False).values | {"gauc": area}
         for (model, seeds), area in zip(cut.items(), areas, strict=True)
     }
-    return Slice(slice=name, value=value, rows=int(mask.sum()), metrics=table, eta=eta.eta, low=eta.low, high=eta.high,
-                 why=eta.why)  # fmt: skip
+    return Slice(
+        slice=name,
+        value=value,
+        rows=int(mask.sum()),
+        metrics=table,
+        eta=eta.eta,
+        low=eta.low,
+        high=eta.high,
+        why=eta.why,
+    )

@@ -18,18 +18,42 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from recdistill.errors import UserError
 
 __all__ = [
-    "LABELS", "METRICS", "SCHEMA_VERSION", "Bin", "Curve", "Details", "ModelSummary", "Models", "Slice",
-    "StudentSummary", "Summary", "TaskSummary", "Transfer", "Transferability", "Versions", "Window", "load",
-    "summarise", "write_atomic", "write_summary",
-]  # fmt: skip
+    "LABELS",
+    "METRICS",
+    "SCHEMA_VERSION",
+    "Bin",
+    "Curve",
+    "Details",
+    "ModelSummary",
+    "Models",
+    "Slice",
+    "StudentSummary",
+    "Summary",
+    "TaskSummary",
+    "Transfer",
+    "Transferability",
+    "Versions",
+    "Window",
+    "load",
+    "summarise",
+    "write_atomic",
+    "write_summary",
+]
 
 SCHEMA_VERSION = 2
 METRICS = ("auc", "gauc", "logloss", "ne", "calibration", "ece")
 LABELS = {
-    "auc": "AUC", "gauc": "GAUC", "logloss": "LogLoss", "ne": "NE", "calibration": "Calibration", "ece": "ECE",
+    "auc": "AUC",
+    "gauc": "GAUC",
+    "logloss": "LogLoss",
+    "ne": "NE",
+    "calibration": "Calibration",
+    "ece": "ECE",
     "kl": "KL to teacher",
-    "teacher": "Teacher", "raw": "Raw student", "distilled": "Distilled student",
-}  # fmt: skip
+    "teacher": "Teacher",
+    "raw": "Raw student",
+    "distilled": "Distilled student",
+}
 
 
 def _finite_or_none(value: Any) -> Any:
@@ -187,8 +211,9 @@ class Details(_Record):
 class StudentSummary(_Record):
     """One student of the run on one task: trained raw and distilled, equal in everything else.
 
-    `coverage`: share of samples that had a usable signal when the distilled one learned from them. A student of a `domain` (feature:
-    value) is scored on its `rows` alone, and against the `teacher` there; the three are empty for one that is for all samples.
+    `coverage`: share of samples that had a usable signal when the distilled one learned from them. A student of a
+    `domain` (feature: value) is scored on its `rows` alone, and against the `teacher` there; the three are empty for
+    one that is for all samples.
     """
 
     raw: ModelSummary

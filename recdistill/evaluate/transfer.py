@@ -24,9 +24,17 @@ from recdistill.errors import UserError
 from recdistill.evaluate import metrics
 
 __all__ = [
-    "Draws", "Samples", "Transferred", "bootstrap", "bootstrap_gauc", "draw_all", "gauc_transferability",
-    "over_seeds", "transferability", "user_weights",
-]  # fmt: skip
+    "Draws",
+    "Samples",
+    "Transferred",
+    "bootstrap",
+    "bootstrap_gauc",
+    "draw_all",
+    "gauc_transferability",
+    "over_seeds",
+    "transferability",
+    "user_weights",
+]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 BUNDLES = 10_000  # more users than this are drawn in random bundles: the error of the error is 1 / sqrt(2 x bundles)
@@ -182,8 +190,14 @@ def _answered(values: Array, drawn: Draws, users: int, confidence: float) -> Tra
     return _answer(top, before, after, seeds, users, confidence)
 
 
-def transferability(samples: Samples, teacher: Sequence[Array], raw: Sequence[Array], distilled: Sequence[Array],
-                    drawn: Draws, confidence: float) -> dict[str, Transferred]:  # fmt: skip
+def transferability(
+    samples: Samples,
+    teacher: Sequence[Array],
+    raw: Sequence[Array],
+    distilled: Sequence[Array],
+    drawn: Draws,
+    confidence: float,
+) -> dict[str, Transferred]:
     """Return eta by metric (auc, gauc, ne) from logits [N]: raw and distilled students paired by seed.
 
     The spread over seeds of several teachers counts; that of a single one cannot be seen, so the answer is about that
@@ -195,8 +209,14 @@ def transferability(samples: Samples, teacher: Sequence[Array], raw: Sequence[Ar
     return {name: _answered(values, drawn, samples.users, confidence) for name, values in found.items()}
 
 
-def gauc_transferability(part: Samples, teacher: Sequence[Array], raw: Sequence[Array], distilled: Sequence[Array],
-                         drawn: Draws, confidence: float) -> tuple[Transferred, tuple[float, float, float]]:  # fmt: skip
+def gauc_transferability(
+    part: Samples,
+    teacher: Sequence[Array],
+    raw: Sequence[Array],
+    distilled: Sequence[Array],
+    drawn: Draws,
+    confidence: float,
+) -> tuple[Transferred, tuple[float, float, float]]:
     """Return eta on GAUC of a part of the samples, and the GAUC of teacher, raw and distilled, means over seeds.
 
     Users are drawn as for all samples; only the rows of the part count.

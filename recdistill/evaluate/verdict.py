@@ -11,7 +11,9 @@ __all__ = ["Verdict", "headline", "primary_metric", "verdicts"]
 
 @dataclass(frozen=True)
 class Verdict:
-    """The report's first sentence on a student as plain text, about `metric`; `kind` is claim, unclear, harm or none."""
+    """The report's first sentence on a student as plain text, about `metric`; `kind` is claim, unclear,
+    harm or none.
+    """
 
     kind: str
     text: str

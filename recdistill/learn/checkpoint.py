@@ -79,8 +79,8 @@ def _ladder(blocks: list[int]) -> list[int]:
 class Checkpoints:
     """The checkpoints of one model, one folder per block of the log; a folder that has its final name is whole.
 
-    ladder: keep older ones too, ever sparser with their age, to go back to. ranks: the processes that write it together; what
-    publishes or looks for damage is then a call of all of them, which share out the work.
+    ladder: keep older ones too, ever sparser with their age, to go back to. ranks: the processes that write it
+    together; what publishes or looks for damage is then a call of all of them, which share out the work.
     """
 
     def __init__(self, folder: Path, ladder: bool = False, ranks: Ranks = ALONE) -> None:
@@ -96,8 +96,8 @@ class Checkpoints:
         """Write and fsync everything beside the final name, rename once, then drop what is older than KEPT.
 
         One of the same block can only be damaged (else the run had gone on after it), and is replaced. Whatever fails
-        before the rename leaves the older checkpoints as they were, and nothing else. Of several ranks each writes its tensors;
-        the first one writes its state, and renames when all have written.
+        before the rename leaves the older checkpoints as they were, and nothing else. Of several ranks each writes its
+        tensors; the first one writes its state, and renames when all have written.
         """
         final = self.folder / f"{block:08d}"
         part = self._begun(final)
@@ -116,7 +116,9 @@ class Checkpoints:
         self.ranks.wait()
 
     def _begun(self, final: Path) -> Path:
-        """Return the new folder that all write to; its name is like no other's, should a rank of a job that died still write."""
+        """Return the new folder that all write to; its name is like no other's, should a rank of a job that
+        died still write.
+        """
         mark = f".{self.ranks.told(secrets.randbits(31))[0]:08x}" if self.ranks.size > 1 else ""
         part = self.folder / f"{final.name}{mark}.part"
         if self.ranks.first:
@@ -170,7 +172,9 @@ class Checkpoints:
                 return block
             blocks = [other for other in blocks if other < block]
         if found:
-            raise RecdistillError(f"{self.folder}: every checkpoint is damaged; delete the folder to train this model again")
+            raise RecdistillError(
+                f"{self.folder}: every checkpoint is damaged; delete the folder to train this model again"
+            )
         return None
 
     def whole(self, block: int) -> bool:
@@ -183,7 +187,9 @@ class Checkpoints:
         try:
             state = read_json(folder / "state.json")
             files = list(_files(state).items())[self.ranks.rank :: self.ranks.size]
-            return bool(state[OWN] == _of_state(state) and all(value == checksum(folder / name) for name, value in files))
+            return bool(
+                state[OWN] == _of_state(state) and all(value == checksum(folder / name) for name, value in files)
+            )
         except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
             return False
 

@@ -1,4 +1,5 @@
-"""Signals of the batch phase from teachers that never learned from the sample: K folds, each scored by the one without it.
+"""Signals of the batch phase from teachers that never learned from the sample: K folds, each scored by the one without
+it.
 
     fold 0   [learn][learn][score]        a teacher per fold, all passes over the other folds, then the fold scored
     fold 1   [learn][score][learn]        with what it knows in the end: mature, and label-free
@@ -36,7 +37,9 @@ SEED = 11  # of the draw of folds
 
 
 def crossfit_rows(folder: RunFolder, experiment: Experiment, rows: int) -> int:
-    """Return how many of the store's first rows take part in cross-fitting: all of a stream's batch phase, none where nobody hears it."""
+    """Return how many of the store's first rows take part in cross-fitting: all of a stream's batch phase,
+    none where nobody hears it.
+    """
     if not experiment.crossfits:
         return 0
     streams = handed_over(EventLog.open(folder.tables / "events")) is not None
@@ -44,7 +47,9 @@ def crossfit_rows(folder: RunFolder, experiment: Experiment, rows: int) -> int:
 
 
 def folds_of(store: SampleStore, rows: int, config: CrossfitConfig) -> Array:
-    """Return int64 [rows]: the fold of each of the first samples, by sample id, user, or time in blocks of equal size."""
+    """Return int64 [rows]: the fold of each of the first samples, by sample id, user, or time in blocks of
+    equal size.
+    """
     if config.by == "time":
         return np.arange(rows) * config.folds // max(rows, 1)
     keys = store.sample_id[:rows] if config.by == "sample" else store.user[:rows]
@@ -53,7 +58,9 @@ def folds_of(store: SampleStore, rows: int, config: CrossfitConfig) -> Array:
 
 @dataclass(frozen=True)
 class FoldTrainer:
-    """One fold's teacher over the first `plan.rows` samples; see the module. writer: its name in the predictions table."""
+    """One fold's teacher over the first `plan.rows` samples; see the module. writer: its name in the
+    predictions table.
+    """
 
     fold: int
     folds: Array
@@ -82,7 +89,9 @@ class FoldTrainer:
         steps, clock = list(self.plan.steps(block)), time.perf_counter()
         for step, (batch, learn) in zip(steps, prefetch(self._prepare, steps), strict=True):
             result, mine = self.learner.learn(batch, learn), self.folds[step.rows] == self.fold
-            totals.say(self.store.labels[step.rows[mine], 0], result.logits[torch.from_numpy(mine), 0] - self.learner.shift)
+            totals.say(
+                self.store.labels[step.rows[mine], 0], result.logits[torch.from_numpy(mine), 0] - self.learner.shift
+            )
             totals.learned, totals.steps = totals.learned + len(step.rows), totals.steps + 1
             totals.seconds, clock = totals.seconds + time.perf_counter() - clock, time.perf_counter()
             if totals.steps % REPORT_EVERY == 0:
@@ -101,5 +110,13 @@ class FoldTrainer:
             cuts = [rows[at : at + self.plan.batch] for at in range(0, len(rows), self.plan.batch)]
             said = np.concatenate([self.learner.predict(batch).numpy() for batch in prefetch(self.builder.build, cuts)])
             told = self.predictions.rows_of(self.store.sample_id[rows], self.store.time[rows], said)
-            self.predictions.append(told, model=CROSSFIT, version=self.fold, kind="crossfit", writer=self.writer, sequence=sequence,
-                                    metadata=self.metadata, new_samples=True)  # fmt: skip
+            self.predictions.append(
+                told,
+                model=CROSSFIT,
+                version=self.fold,
+                kind="crossfit",
+                writer=self.writer,
+                sequence=sequence,
+                metadata=self.metadata,
+                new_samples=True,
+            )

@@ -82,7 +82,11 @@ class RunFolder:
         here goes again when it is left with nothing ingested.
         """
         mine = {"experiment": experiment.model_dump(mode="json"), "data": data}
-        if self.root.exists() and not self._about.exists() and {path.name for path in self.root.iterdir()} - FIRST_FILES:
+        if (
+            self.root.exists()
+            and not self._about.exists()
+            and {path.name for path in self.root.iterdir()} - FIRST_FILES
+        ):
             raise UserError(f"{self.root}: holds files that are no run of recdistill; choose another --out")
         made = [path for path in (self.root, *self.root.parents) if not path.exists()]
         try:
@@ -122,16 +126,25 @@ class RunFolder:
 
     def _compare(self, found: object, mine: object) -> None:
         old, new = _flat(found), _flat(mine)
-        free = ("experiment.evaluate.", "experiment.processes", "experiment.stream.speed", "experiment.stream.patience_s",
-                "experiment.teachers.", "experiment.stream.source.options.")  # fmt: skip
+        free = (
+            "experiment.evaluate.",
+            "experiment.processes",
+            "experiment.stream.speed",
+            "experiment.stream.patience_s",
+            "experiment.teachers.",
+            "experiment.stream.source.options.",
+        )
         changed = sorted(
-            key for key in old.keys() | new.keys()
+            key
+            for key in old.keys() | new.keys()
             if old.get(key) != new.get(key) and not key.startswith(free) and not key.endswith(".device")
         )
         if changed:
             key = changed[0]
-            raise UserError(f"{self.root}: holds another run ({key.removeprefix('experiment.')}: {old.get(key)!r} there, "
-                            f"{new.get(key)!r} now); choose another --out or delete it")  # fmt: skip
+            raise UserError(
+                f"{self.root}: holds another run ({key.removeprefix('experiment.')}: {old.get(key)!r} there, "
+                f"{new.get(key)!r} now); choose another --out or delete it"
+            )
 
     def belongs(self, experiment: Experiment, data: str) -> None:
         """Raise UserError unless the folder holds this experiment's run; other processes may be at work there."""
@@ -155,7 +168,8 @@ class RunFolder:
 
 @contextmanager
 def locked(path: Path, busy: str | None) -> Iterator[None]:
-    """Hold the lock file `path`, made where it is missing; UserError `busy` when another process holds it, None: wait for it.
+    """Hold the lock file `path`, made where it is missing; UserError `busy` when another process holds it, None: wait
+    for it.
 
     The system frees it when its process ends, however that comes about.
     """

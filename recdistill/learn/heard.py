@@ -1,4 +1,6 @@
-"""What a student hears, in the store's order: one model's record or several's, all of it or a share, and under which keep rates."""
+"""What a student hears, in the store's order: one model's record or several's, all of it or a share, and
+under which keep rates.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ SEED = 37  # of the draw of the share that is heard
 
 @dataclass(frozen=True)
 class Heard:
-    """signals: float32 [N, K], NaN where nothing is heard; rates: the keep rates per task that are in them; None for a raw student."""
+    """signals: float32 [N, K], NaN where nothing is heard; rates: the keep rates per task that are in them;
+    None for a raw student.
+    """
 
     signals: Array | None
     rates: list[KeepRates] | None
@@ -60,7 +64,10 @@ def heard(folder: RunFolder, experiment: Experiment, job: Job) -> Heard:
         column = join_column(_place(folder, names, job.distill.signals), store, predictions, names[0], first)
     else:
         slicer = Slicer.of(job.distill.gate.by, schema)
-        column, rates = _ensemble(folder, names, job.distill, store, predictions, rates, slicer), [[KeepRates()] * len(store.tasks)]
+        column, rates = (
+            _ensemble(folder, names, job.distill, store, predictions, rates, slicer),
+            [[KeepRates()] * len(store.tasks)],
+        )
     column = _part(folder, names, job.distill, store, predictions, column)
     beside = None
     if job.distill.candidates:
@@ -71,7 +78,9 @@ def heard(folder: RunFolder, experiment: Experiment, job: Job) -> Heard:
     return Heard(column, rates[0], beside, _past(folder, experiment, job.distill.states, store, predictions))
 
 
-def _past(folder: RunFolder, experiment: Experiment, count: int, store: SampleStore, predictions: PredictionLog) -> Past | None:
+def _past(
+    folder: RunFolder, experiment: Experiment, count: int, store: SampleStore, predictions: PredictionLog
+) -> Past | None:
     """Return what gathers the teacher's states of the last `count` samples before each, as float32 [R, count, D]."""
     if not count:
         return None
@@ -90,9 +99,18 @@ def _place(folder: RunFolder, *what: object) -> Path:
     return folder.signals / fingerprint(*what)
 
 
-def _ensemble(folder: RunFolder, names: Sequence[str], distill: DistillConfig, store: SampleStore, predictions: PredictionLog,
-              rates: list[list[KeepRates]], slicer: Slicer) -> Array:  # fmt: skip
-    """Return the column of the models' log-odds, each as before its own sampling, combined as `distill.ensemble` says."""
+def _ensemble(
+    folder: RunFolder,
+    names: Sequence[str],
+    distill: DistillConfig,
+    store: SampleStore,
+    predictions: PredictionLog,
+    rates: list[list[KeepRates]],
+    slicer: Slicer,
+) -> Array:
+    """Return the column of the models' log-odds, each as before its own sampling, combined as
+    `distill.ensemble` says.
+    """
     columns = [join_column(_place(folder, [name], "prequential"), store, predictions, name) for name in names]
     shifts = np.array([[of_task.shift for of_task in own] for own in rates], np.float32)[:, None]
     settings = [list(names), distill.ensemble, distill.gate.by, distill.gate.window]
@@ -110,12 +128,22 @@ def _ensemble(folder: RunFolder, names: Sequence[str], distill: DistillConfig, s
     return kept_column(_place(folder, settings), "logits", pinned, columns[0].shape, "float32", fill)
 
 
-def _part(folder: RunFolder, names: Sequence[str], distill: DistillConfig, store: SampleStore, predictions: PredictionLog,
-          whole: Array) -> Array:  # fmt: skip
+def _part(
+    folder: RunFolder,
+    names: Sequence[str],
+    distill: DistillConfig,
+    store: SampleStore,
+    predictions: PredictionLog,
+    whole: Array,
+) -> Array:
     """Return the column with what is not to be heard left out: before `start` of the log, and all but a `share`."""
     if distill.start == 0 and distill.share == 1:
         return whole
-    settings = [list(names), distill.model_dump(mode="json", include={"signals", "ensemble", "start", "share"}), distill.gate.by]
+    settings = [
+        list(names),
+        distill.model_dump(mode="json", include={"signals", "ensemble", "start", "share"}),
+        distill.gate.by,
+    ]
     first = int(distill.start * len(store))
 
     def fill(column: Array) -> None:
@@ -129,13 +157,18 @@ def _part(folder: RunFolder, names: Sequence[str], distill: DistillConfig, store
 
 
 def rates_of(predictions: PredictionLog, model: str, tasks: Sequence[str]) -> list[KeepRates]:
-    """Return the keep rates per task that `model` learned under, as its commits tell; UserError when they tell none, or several."""
+    """Return the keep rates per task that `model` learned under, as its commits tell; UserError when they
+    tell none, or several.
+    """
     newest = predictions.told(model)
-    entries = [newest] if newest and "stream" in newest else predictions.lineage(model)  # a stream's commits are many, and alike
+    entries = (
+        [newest] if newest and "stream" in newest else predictions.lineage(model)
+    )  # a stream's commits are many, and alike
     said = {entry["keep_rates"] for entry in entries if "keep_rates" in entry}
     if len(said) != 1:
         raise UserError(
-            f"{predictions.path}: predictions of '{model}' tell {len(said)} keep rates, a student needs one: {sorted(said)}"
+            f"{predictions.path}: predictions of '{model}' tell {len(said)} keep rates, a student needs one: "
+            f"{sorted(said)}"
         )
     rates = json.loads(said.pop())
     return [KeepRates(*rates[task]) for task in tasks]

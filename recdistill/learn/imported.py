@@ -1,4 +1,5 @@
-"""A teacher that was trained elsewhere: what it says of each sample, taken from a Parquet file into the predictions table.
+"""A teacher that was trained elsewhere: what it says of each sample, taken from a Parquet file into the predictions
+table.
 
     check the whole file -> commit it, a part per commit -> a last commit says that it is all there
 
@@ -44,33 +45,47 @@ class Imported:
 
 
 def imported(predictions: PredictionLog) -> str | None:
-    """Return the name of the file that all predictions of a run's teacher were imported from; None when there is no such file."""
+    """Return the name of the file that all predictions of a run's teacher were imported from; None when
+    there is no such file.
+    """
     return (predictions.told(TEACHER) or {}).get(KEY)
 
 
 def import_predictions(folder: RunFolder, experiment: Experiment, path: Path) -> Imported:
     """Take `path` as all that the run's teacher says: columns sample_id, and per task logit_TASK or probability_TASK.
 
-    With one task, `logit` or `probability` will do. What the teacher learned from is `teacher.sampling` of the experiment.
-    Raises UserError, and writes nothing, when the file is no such table, a value is missing, infinite or no probability, a
-    sample stands there twice, a scored sample is missing, or the run has a teacher already.
+    With one task, `logit` or `probability` will do. What the teacher learned from is `teacher.sampling` of the
+    experiment. Raises UserError, and writes nothing, when the file is no such table, a value is missing, infinite or no
+    probability, a sample stands there twice, a scored sample is missing, or the run has a teacher already.
     """
     store, predictions = SampleStore(folder.store), PredictionLog.open(folder.predictions)
     file = _File(path, tuple(store.tasks))
     writer = f"{TEACHER}@import-{file.checksum:08x}"
     told = predictions.told(TEACHER)
     if told is not None and told.get("file") != writer:
-        raise UserError(f"{folder.root}: the run has a teacher already ({told.get(KEY, 'trained here')}); import into another --out")
+        raise UserError(
+            f"{folder.root}: the run has a teacher already ({told.get(KEY, 'trained here')}); import into another --out"
+        )
     found = _check(file, store, experiment.evaluate.start)
     rates = learned_rates(EventLog.open(folder.tables / "events").schema, store.labels, jobs_of(experiment)[0])
     about = {"keep_rates": json.dumps(rates), "file": writer}
     sequence = 0
     for rows in file.parts():
         at = store.positions(rows["sample_id"].to_numpy())
-        rows = rows.with_columns(time=pl.Series(store.time[at.clip(0)]).cast(pl.Datetime("us", "UTC"))).filter(pl.Series(at >= 0))
+        rows = rows.with_columns(time=pl.Series(store.time[at.clip(0)]).cast(pl.Datetime("us", "UTC"))).filter(
+            pl.Series(at >= 0)
+        )
         if len(rows):
-            predictions.append(rows, model=TEACHER, version=0, kind="imported", writer=writer, sequence=sequence, metadata=about,
-                               new_samples=True)  # fmt: skip
+            predictions.append(
+                rows,
+                model=TEACHER,
+                version=0,
+                kind="imported",
+                writer=writer,
+                sequence=sequence,
+                metadata=about,
+                new_samples=True,
+            )
         sequence += 1
     predictions.mark(writer, sequence, {"model": TEACHER, "model_version": "0", KEY: path.name, **about})
     return found
@@ -93,8 +108,10 @@ def _check(file: _File, store: SampleStore, start: float) -> Imported:
     scored = ~np.isnan(store.labels[first:, 0])
     silent = int((scored & ~heard[first:]).sum())
     if silent:
-        raise UserError(f"{file.path}: says nothing of {silent:,} of the {int(scored.sum()):,} samples that are scored, those after "
-                        f"the first {start:.0%} of the log; add them, or raise evaluate.start")  # fmt: skip
+        raise UserError(
+            f"{file.path}: says nothing of {silent:,} of the {int(scored.sum()):,} samples that are scored, those "
+            f"after the first {start:.0%} of the log; add them, or raise evaluate.start"
+        )
     return Imported(int(heard.sum()), unknown, float(heard.mean()))
 
 
@@ -125,9 +142,13 @@ class _File:
 
     def _logits(self, rows: pl.DataFrame) -> pl.DataFrame:
         if not rows["sample_id"].dtype.is_integer() or rows["sample_id"].null_count():
-            raise UserError(f"{self.path}: column 'sample_id' must hold whole numbers, none empty; it is {rows['sample_id'].dtype}")
+            raise UserError(
+                f"{self.path}: column 'sample_id' must hold whole numbers, none empty; it is {rows['sample_id'].dtype}"
+            )
         ids = rows["sample_id"].cast(pl.Int64)
-        return pl.DataFrame({"sample_id": ids, **{name: self._logit(rows[column], ids) for name, column in self.columns.items()}})
+        return pl.DataFrame(
+            {"sample_id": ids, **{name: self._logit(rows[column], ids) for name, column in self.columns.items()}}
+        )
 
     def _logit(self, values: pl.Series, ids: pl.Series) -> pl.Series:
         if not values.dtype.is_numeric():

@@ -28,13 +28,18 @@ def open_tables(folder: RunFolder) -> tuple[EventLog, BehaviorLog | None]:
     return EventLog.open(folder.tables / "events"), BehaviorLog.open(behaviors) if behaviors.exists() else None
 
 
-def ingest(folder: RunFolder, experiment: Experiment, data: Path | None, progress: Callable[[int], None],
-           rows: int | None = None) -> int:  # fmt: skip
+def ingest(
+    folder: RunFolder,
+    experiment: Experiment,
+    data: Path | None,
+    progress: Callable[[int], None],
+    rows: int | None = None,
+) -> int:
     """Write the log into the run's tables, all or nothing; return its rows, 0 when it was there already.
 
     rows: only so many samples, the first, and the behaviors up to the time of the last; a stream brings the rest.
-    `progress` is told the rows written so far. Raises UserError for anything wrong with the input, also when the log cannot
-    be scored as the experiment says.
+    `progress` is told the rows written so far. Raises UserError for anything wrong with the input, also when the log
+    cannot be scored as the experiment says.
     """
     if folder.tables.exists():
         return 0
@@ -54,16 +59,24 @@ def ingest(folder: RunFolder, experiment: Experiment, data: Path | None, progres
 
 @dataclass(frozen=True)
 class HandOver:
-    """versions: of each table, at which the batch phase ended; what is committed after it is the stream's. rows: of the events."""
+    """versions: of each table, at which the batch phase ended; what is committed after it is the stream's.
+    rows: of the events.
+    """
 
     versions: dict[str, int]
     rows: int
 
 
 def hand_over(folder: RunFolder) -> HandOver:
-    """Mark the end of the batch phase in the tables, once, and return where it is. Raises UserError when nothing was ingested."""
+    """Mark the end of the batch phase in the tables, once, and return where it is. Raises UserError when
+    nothing was ingested.
+    """
     events = EventLog.open(folder.tables / "events")
-    found = {name: newest_version(folder.tables / name) for name in ("behaviors", "outcomes") if (folder.tables / name).exists()}
+    found = {
+        name: newest_version(folder.tables / name)
+        for name in ("behaviors", "outcomes")
+        if (folder.tables / name).exists()
+    }
     events.mark(HANDOVER, 0, {name: str(version) for name, version in found.items()})
     handed = handed_over(events)
     if handed is None:
@@ -73,14 +86,18 @@ def hand_over(folder: RunFolder) -> HandOver:
 
 
 def handed_over(events: EventLog) -> HandOver | None:
-    """Return where the batch phase ended, None when it has not. A file beside the table says it too: its log may be cut."""
+    """Return where the batch phase ended, None when it has not. A file beside the table says it too: its
+    log may be cut.
+    """
     told = events.path.parent / TOLD
     if told.exists():
         return HandOver(**read_json(told))
     commit = events.last_commit(HANDOVER)
     if commit is None:
         return None
-    others: dict[str, int] = {name: int(commit.about[name]) for name in ("behaviors", "outcomes") if name in commit.about}
+    others: dict[str, int] = {
+        name: int(commit.about[name]) for name in ("behaviors", "outcomes") if name in commit.about
+    }
     return HandOver({"events": commit.version, **others}, events.rows(commit.version))
 
 

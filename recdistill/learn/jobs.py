@@ -14,7 +14,9 @@ TEACHER = "teacher"
 
 @dataclass(frozen=True)
 class Job:
-    """One model to train. `distill` is None for teachers and has weight 0 for raw students; fold: which one it is to score."""
+    """One model to train. `distill` is None for teachers and has weight 0 for raw students; fold: which one
+    it is to score.
+    """
 
     name: str
     config: ModelConfig
@@ -72,11 +74,16 @@ def jobs_of(experiment: Experiment) -> tuple[Job, list[Job]]:
 
 def teachers_of(experiment: Experiment) -> list[Job]:
     """Return the jobs of the teachers beside the first."""
-    return [Job(f"{TEACHER}-{name}", config, None, 0, experiment.checkpoint_rows) for name, config in experiment.teachers.items()]
+    return [
+        Job(f"{TEACHER}-{name}", config, None, 0, experiment.checkpoint_rows)
+        for name, config in experiment.teachers.items()
+    ]
 
 
 def heard_by(experiment: Experiment, job: Job) -> list[str]:
-    """Return the names of the models that a job hears: teachers, or other students' distilled models of its own seed."""
+    """Return the names of the models that a job hears: teachers, or other students' distilled models of its
+    own seed.
+    """
     if job.distill is None or not job.hears:
         return []
     further = {name: f"{TEACHER}-{name}" for name in experiment.teachers} | {TEACHER: TEACHER}

@@ -62,10 +62,16 @@ class Learner:
     """
 
     def __init__(
-        self, network: Towers, config: ModelConfig, distill: DistillConfig | None = None,
-        own: Sequence[KeepRates] = (KeepRates(),), teacher: Sequence[KeepRates] = (KeepRates(),),
-        tasks: Sequence[str] = (), slicer: Slicer = ONE_SLICE, dense: Dense = IN_FULL,
-    ) -> None:  # fmt: skip
+        self,
+        network: Towers,
+        config: ModelConfig,
+        distill: DistillConfig | None = None,
+        own: Sequence[KeepRates] = (KeepRates(),),
+        teacher: Sequence[KeepRates] = (KeepRates(),),
+        tasks: Sequence[str] = (),
+        slicer: Slicer = ONE_SLICE,
+        dense: Dense = IN_FULL,
+    ) -> None:
         self.network, self.distill, self.slicer, self.dense = network, distill, slicer, dense
         self.fixed = fixed_weight(distill.weight, tasks) if distill else 0.0
         self.own, self.teacher = tuple(own), tuple(teacher)
@@ -75,8 +81,14 @@ class Learner:
         self.optimiser = torch.optim.Adam(network.parameters(), lr=config.dense_rate, fused=device in ("cpu", "cuda"))
         self.auto = AutoWeight(distill.auto_fraction) if distill and distill.weight == "auto" else None
         self.gate = (
-            StartGate(distill.gate.margin, distill.gate.window, self.shift, self.shift + teacher[0].shift - own[0].shift,
-                      sigmas=distill.gate.sigmas, slices=SLICES)
+            StartGate(
+                distill.gate.margin,
+                distill.gate.window,
+                self.shift,
+                self.shift + teacher[0].shift - own[0].shift,
+                sigmas=distill.gate.sigmas,
+                slices=SLICES,
+            )
             if distill and distill.gate.start != "always"
             else None
         )
@@ -108,14 +120,15 @@ class Learner:
         with torch.no_grad():
             return packed(self.compressor.encode(hidden.cpu()), self.compressor.bits)
 
-    def learn(self, batch: Batch, keep: Tensor, undo: Tensor | None = None, late: Tensor | None = None, weight: float = 1.0
-              ) -> StepResult:  # fmt: skip
+    def learn(
+        self, batch: Batch, keep: Tensor, undo: Tensor | None = None, late: Tensor | None = None, weight: float = 1.0
+    ) -> StepResult:
         """Predict the batch, then take one step on the rows that `keep` (bool [B]) lets through.
 
-        undo: bool [B], positives that were learned as negatives before. late: float32 [K], the share of each task's positives
-        that come a second time, after having been negatives; the labels are weighted accordingly.
-        weight: what this batch's mean loss counts in the step's, where ranks share one.
-        Raises RecdistillError before the update, naming sample ids, when the loss or a gradient is not finite.
+        undo: bool [B], positives that were learned as negatives before. late: float32 [K], the share of each task's
+        positives that come a second time, after having been negatives; the labels are weighted accordingly. weight:
+        what this batch's mean loss counts in the step's, where ranks share one. Raises RecdistillError before the
+        update, naming sample ids, when the loss or a gradient is not finite.
         """
         dropped = ~keep[:, None].repeat_interleave(batch.each, 0)
         labels = batch.labels.masked_fill(dropped, math.nan)
@@ -140,7 +153,9 @@ class Learner:
             head = self.network.adapted_head(hidden, scale)
             loss = loss + self.distill.adapter.weight * signal_loss("cross-entropy", head, second, rows=rows)
         if self.distill and self.distill.listwise:
-            loss = loss + self.distill.listwise * listwise_loss(main if aux is None else aux, signals, batch.history.of, rows)
+            loss = loss + self.distill.listwise * listwise_loss(
+                main if aux is None else aux, signals, batch.history.of, rows
+            )
         self.optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss if weight == 1 else loss * weight)
         self.dense.add_up(self.network)
@@ -161,8 +176,9 @@ class Learner:
         may = self.gate.update(batch.labels, batch.signals, main, self.slicer.of_batch(batch))
         return batch.signals.masked_fill(~may[:, None], math.nan)
 
-    def _weight(self, hidden: Tensor, main: Tensor, aux: Tensor | None, labels: Tensor, signals: Tensor,
-                rows: int) -> float | Tensor:  # fmt: skip
+    def _weight(
+        self, hidden: Tensor, main: Tensor, aux: Tensor | None, labels: Tensor, signals: Tensor, rows: int
+    ) -> float | Tensor:
         if self.auto is None:
             return self.fixed
         if self.steps % MEASURE_EVERY == 0:
@@ -182,14 +198,16 @@ class Learner:
         if not bool(torch.isfinite(total)):
             ids = batch.sample_id[:5].tolist()
             raise RecdistillError(
-                f"step {self.steps}: loss or gradient is not finite (loss {float(loss.detach())}); nothing was updated; "
-                f"the batch holds {len(batch)} samples, first ids {ids}: look for extreme values or lower the learning rates"
+                f"step {self.steps}: loss or gradient is not finite (loss {float(loss.detach())}); nothing was "
+                f"updated; the batch holds {len(batch)} samples, first ids {ids}: look for extreme values or lower "
+                "the learning rates"
             )
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return everything that the next step depends on, as (flat tensors, JSON values).
 
-        Of several ranks each gives a share; tensors of one name, rows upon rows in order of the ranks, are those of one process.
+        Of several ranks each gives a share; tensors of one name, rows upon rows in order of the ranks, are those of one
+        process.
         """
         tensors = {name: value.cpu() for name, value in self.dense.mine(state_of(self.network, self.optimiser)).items()}
         for at, table in enumerate(self.tables):
@@ -205,13 +223,16 @@ class Learner:
         return tensors, state
 
     def restore(self, tensors: Mapping[str, Rows], state: dict[str, Any]) -> None:
-        """Take up the state that `state()` gave, of all ranks together; of the tensors only what this rank keeps is read.
+        """Take up the state that `state()` gave, of all ranks together; of the tensors only what this rank keeps is
+        read.
 
         UserError for one of networks that meant something else by the same weights.
         """
         if state.get("revision", 1) != REVISION:
-            raise UserError(f"a checkpoint of revision {state.get('revision', 1)} of the networks, of which this is {REVISION}: "
-                            "go on with the recdistill that wrote it, or train in a new folder")  # fmt: skip
+            raise UserError(
+                f"a checkpoint of revision {state.get('revision', 1)} of the networks, of which this is {REVISION}: "
+                "go on with the recdistill that wrote it, or train in a new folder"
+            )
         take_up(self.network, self.optimiser, self.dense.shares(self.network, tensors))
         for at, table in enumerate(self.tables):
             prefix = f"table/{at}/"
@@ -223,7 +244,10 @@ class Learner:
         if self.gate:
             self.gate.load_state_dict(state["gate"])
         for name, part in self._parts():
-            part.restore({k.removeprefix(f"{name}/"): v[...] for k, v in tensors.items() if k.startswith(f"{name}/")}, state[name])
+            part.restore(
+                {k.removeprefix(f"{name}/"): v[...] for k, v in tensors.items() if k.startswith(f"{name}/")},
+                state[name],
+            )
 
     def _parts(self) -> Iterator[tuple[str, Adapter | Compressor]]:
         """Yield what learns beside the network, with an optimiser of its own."""
@@ -234,7 +258,8 @@ class Learner:
 
 
 def fixed_weight(weight: float | Literal["auto"] | Mapping[str, float], tasks: Sequence[str]) -> float | Tensor:
-    """Return a weight as the loss takes it: one by task as float32 [K], 0 for a task that is not named; 0 for one that is not fixed.
+    """Return a weight as the loss takes it: one by task as float32 [K], 0 for a task that is not named; 0 for one that
+    is not fixed.
 
     Raises UserError for a task that there is not.
     """

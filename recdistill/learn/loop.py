@@ -1,4 +1,5 @@
-"""The one loop of teachers and students: predict the batch, record its logits, learn from it; commit, checkpoint, go on.
+"""The one loop of teachers and students: predict the batch, record its logits, learn from it; commit, checkpoint, go
+on.
 
     for block in plan:                       # a block is one commit and one checkpoint
         for step in block:
@@ -59,7 +60,9 @@ class Totals:
     signals: float = 0.0
 
     def say(self, labels: Array, logits: torch.Tensor) -> None:
-        """Count rows of which the model said something: labels float32 [n] (NaN: unknown), logits [n] before the update."""
+        """Count rows of which the model said something: labels float32 [n] (NaN: unknown), logits [n]
+        before the update.
+        """
         y = torch.from_numpy(labels)
         known = ~torch.isnan(y)
         y, z = y[known].double(), logits[known].double()
@@ -83,8 +86,14 @@ class Totals:
         """Return how far a model is in its plan; hears: whether it learns from a teacher."""
         total = plan.rows * (1 + plan.replay + plan.epochs)
         coverage = self.signals / max(self.rows, 1) if hears else None
-        return Progress(self.learned, total, self.learned / max(self.seconds, 1e-9), self.logloss / max(self.labels, 1.0),
-                        self.normalized_entropy(), coverage)  # fmt: skip
+        return Progress(
+            self.learned,
+            total,
+            self.learned / max(self.seconds, 1e-9),
+            self.logloss / max(self.labels, 1.0),
+            self.normalized_entropy(),
+            coverage,
+        )
 
     def normalized_entropy(self) -> float:
         """Return progressive NE: log-loss over the entropy of the base rate; NaN before both classes were seen."""
@@ -123,9 +132,10 @@ def resumed(learner: Learner, checkpoints: Checkpoints) -> tuple[Totals, int]:
 class Trainer:
     """One model's run over the store. `model` names it in the predictions table, `run` its configuration's hash.
 
-    candidates: those that it is asked about too, None for none. only: bool [N], which samples it learns from, None for all.
-    pretrain: how it is pre-trained, once, before the first block that begins at or after that share of the log.
-    ranks: the processes that share every step's rows, each with a trainer like this one; the first of them records what all say.
+    candidates: those that it is asked about too, None for none. only: bool [N], which samples it learns from, None for
+    all. pretrain: how it is pre-trained, once, before the first block that begins at or after that share of the log.
+    ranks: the processes that share every step's rows, each with a trainer like this one; the first of them records what
+    all say.
     """
 
     model: str
@@ -148,7 +158,9 @@ class Trainer:
         for block in range(first, self.plan.blocks):
             if self.pretrain and block == self.plan.block_at(self.pretrain.at):
                 row, backbone = self.plan.span(block)[0], self.learner.network.backbone
-                pretrain(backbone, self.store, int(self.store.time[row]), self.builder.length, self.pretrain, self.plan.seed)
+                pretrain(
+                    backbone, self.store, int(self.store.time[row]), self.builder.length, self.pretrain, self.plan.seed
+                )
             yield from self._block(block, totals)
 
     def totals(self) -> Totals:
@@ -190,8 +202,8 @@ class Trainer:
         yield self._progress(totals)
 
     def _prepare(self, step: Step) -> tuple[Batch, torch.Tensor, Batch | None, float]:
-        """Return this rank's part of the step: batch, which of it is learned, the candidates that are asked about, and what its mean
-        loss weighs in the step's. A rank without a part takes the first row and learns nothing from it.
+        """Return this rank's part of the step: batch, which of it is learned, the candidates that are asked about, and
+        what its mean loss weighs in the step's. A rank without a part takes the first row and learns nothing from it.
         """
         keep, part = self._kept(step.rows), self.ranks.part(len(step.rows))
         rows, mine = (step.rows[part], keep[part]) if part.stop > part.start else (step.rows[:1], np.zeros(1, bool))
@@ -222,11 +234,28 @@ class Trainer:
         if not self.ranks.first:
             return
         rows = self.predictions.rows_of(self.store.sample_id[low:high], self.store.time[low:high], logits, channels)
-        self.predictions.append(rows, model=self.model, version=block, kind="prequential",
-                                writer=f"{self.model}@{self.run}", sequence=block, metadata=self.metadata)  # fmt: skip
+        self.predictions.append(
+            rows,
+            model=self.model,
+            version=block,
+            kind="prequential",
+            writer=f"{self.model}@{self.run}",
+            sequence=block,
+            metadata=self.metadata,
+        )
 
     def _publish(self, block: int, totals: Totals) -> None:
         tensors, state = self.learner.state()
-        self.checkpoints.publish(block, Checkpoint(tensors, {
-            "block": block, "run": self.run, "learner": state, "totals": vars(totals.together(self.ranks)), "metadata": self.metadata,
-        }))  # fmt: skip
+        self.checkpoints.publish(
+            block,
+            Checkpoint(
+                tensors,
+                {
+                    "block": block,
+                    "run": self.run,
+                    "learner": state,
+                    "totals": vars(totals.together(self.ranks)),
+                    "metadata": self.metadata,
+                },
+            ),
+        )

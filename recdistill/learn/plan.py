@@ -19,7 +19,9 @@ FRESH = StaleConfig()
 
 @dataclass(frozen=True)
 class Step:
-    """rows: int64 [B] store positions; record: whether these rows are met for the first time, in time order; learn: whether to."""
+    """rows: int64 [B] store positions; record: whether these rows are met for the first time, in time
+    order; learn: whether to.
+    """
 
     rows: Array
     record: bool
@@ -30,8 +32,8 @@ class Step:
 class Plan:
     """The blocks of one model's training: one prequential pass over `rows` samples, then `epochs` shuffled ones.
 
-    A block is what one commit of predictions and one checkpoint cover. stale: how old the weights are that it speaks with; times:
-    int64 [rows] us, which that may need.
+    A block is what one commit of predictions and one checkpoint cover. stale: how old the weights are that it speaks
+    with; times: int64 [rows] us, which that may need.
     """
 
     rows: int
@@ -48,7 +50,9 @@ class Plan:
     def of(cls, config: ModelConfig, rows: int, block_rows: int, seed: int, times: Array | None = None) -> Plan:
         """Return the plan of a model over a log of `rows` samples."""
         stale = config.stale if isinstance(config, TeacherConfig) else FRESH
-        return cls(rows, block_rows, config.batch, config.replay, config.replay_window, config.epochs, seed, stale, times)
+        return cls(
+            rows, block_rows, config.batch, config.replay, config.replay_window, config.epochs, seed, stale, times
+        )
 
     @property
     def blocks_per_pass(self) -> int:
@@ -72,7 +76,8 @@ class Plan:
     def steps(self, block: int) -> Iterator[Step]:
         """Yield the steps of a block: fresh rows in order, each followed by `replay` draws from the rows just before.
 
-        A stale model predicts fresh rows without learning them, and learns older ones, in whole batches, as they become old enough.
+        A stale model predicts fresh rows without learning them, and learns older ones, in whole batches, as they become
+        old enough.
         """
         if not self.stale.fresh:
             yield from self._stale_steps(block)

@@ -1,7 +1,8 @@
-"""Generative pre-training (GPSD, 2506.03699): the item table learns to tell what users did next, before it goes on learning labels.
+"""Generative pre-training (GPSD, 2506.03699): the item table learns to tell what users did next, before it goes on
+learning labels.
 
-It happens at one point of a model's pass over the log, and learns from what was known there: nothing that is said of a sample
-afterwards knew its outcome, and what was said before stays as it was.
+It happens at one point of a model's pass over the log, and learns from what was known there: nothing that is said of a
+sample afterwards knew its outcome, and what was said before stays as it was.
 """
 
 from __future__ import annotations
@@ -32,7 +33,11 @@ __all__ = ["Windows", "able", "next_item_loss", "pretrain", "windows_of"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 SEED = 13
-WARM, LOWEST, STAGES = 0.05, 0.1, 40  # of the schedule: share of steps that warm up, last rate over first, changes of a table's rate
+WARM, LOWEST, STAGES = (
+    0.05,
+    0.1,
+    40,
+)  # of the schedule: share of steps that warm up, last rate over first, changes of a table's rate
 SCORES = 1 << 22  # that stand in memory at a time, 16 MiB
 SORTED = 32  # batches whose windows are sorted by length together
 Stack = HSTUStack | TransformerStack
@@ -40,7 +45,9 @@ Stack = HSTUStack | TransformerStack
 
 @dataclass(frozen=True)
 class Windows:
-    """Spans [start, stop) of the store's events, int64 [n] each, each of one user, at most length + 1 long, at least 2."""
+    """Spans [start, stop) of the store's events, int64 [n] each, each of one user, at most length + 1 long,
+    at least 2.
+    """
 
     start: Array
     stop: Array
@@ -58,7 +65,9 @@ class Windows:
 
 
 def windows_of(store: SampleStore, time: int, length: int) -> Windows:
-    """Return every user's events known before `time` us, cut from the newest back into windows of length + 1, one event shared."""
+    """Return every user's events known before `time` us, cut from the newest back into windows of length +
+    1, one event shared.
+    """
     users = np.arange(1, len(store.histories.first) - 1)
     upto = store.histories.known_before(users, np.full(len(users), time))
     first = store.histories.first[users]
@@ -70,14 +79,19 @@ def windows_of(store: SampleStore, time: int, length: int) -> Windows:
 
 def able(backbone: nn.Module) -> bool:
     """Return whether a backbone can be pre-trained: one history, encoded event by event."""
-    return isinstance(backbone, SequenceBackbone) and len(backbone.encoders) == 1 and isinstance(backbone.encoders[0], Stack)
+    return (
+        isinstance(backbone, SequenceBackbone)
+        and len(backbone.encoders) == 1
+        and isinstance(backbone.encoders[0], Stack)
+    )
 
 
 def next_item_loss(states: Tensor, rows: Tensor, target: Tensor, drawn: Tensor, temperature: float) -> Tensor:
-    """Return the mean sampled softmax loss: states [n, D] against items `rows` [U, D], target int64 [n], drawn int64 [m].
+    """Return the mean sampled softmax loss: states [n, D] against items `rows` [U, D], target int64 [n], drawn int64
+    [m].
 
-    Scores are cosines over `temperature`; a drawn item that is the target counts once. Scores are made for SCORES / m states at a time,
-    and again for the backward pass, so that memory does not grow with n * m.
+    Scores are cosines over `temperature`; a drawn item that is the target counts once. Scores are made for SCORES / m
+    states at a time, and again for the backward pass, so that memory does not grow with n * m.
     """
     rows, step = functional.normalize(rows, dim=1), max(1, SCORES // max(1, len(drawn)))
     sums = [
@@ -96,11 +110,13 @@ def _summed_loss(states: Tensor, rows: Tensor, target: Tensor, drawn: Tensor, te
     return (torch.cat([right, others], 1).logsumexp(1) - right[:, 0]).sum()
 
 
-def pretrain(backbone: nn.Module, store: SampleStore, time: int, length: int, config: PretrainConfig, seed: int) -> float:
+def pretrain(
+    backbone: nn.Module, store: SampleStore, time: int, length: int, config: PretrainConfig, seed: int
+) -> float:
     """Teach the backbone's item table, and its encoder when `config.dense` says so, what was done before `time` us.
 
-    Returns the mean loss of the last epoch, NaN without any events; for a backbone that is `able`. The random state of the caller
-    stays as it was.
+    Returns the mean loss of the last epoch, NaN without any events; for a backbone that is `able`. The random state of
+    the caller stays as it was.
     """
     net = cast(SequenceBackbone, backbone)
     with torch.random.fork_rng(devices=[]):
@@ -110,8 +126,16 @@ def pretrain(backbone: nn.Module, store: SampleStore, time: int, length: int, co
 
 
 class _Pretraining:
-    def __init__(self, net: SequenceBackbone, encoder: Stack, store: SampleStore, windows: Windows, time: int, config: PretrainConfig,
-                 seed: int) -> None:  # fmt: skip
+    def __init__(
+        self,
+        net: SequenceBackbone,
+        encoder: Stack,
+        store: SampleStore,
+        windows: Windows,
+        time: int,
+        config: PretrainConfig,
+        seed: int,
+    ) -> None:
         self.net, self.encoder, self.store, self.windows, self.time = net, encoder, store, windows, time
         self.config, self.seed = config, seed
         self.table: GrowableTable = net.inputs.item
@@ -138,7 +162,9 @@ class _Pretraining:
     def _rates(self, at: int, steps: int) -> None:
         """Warm up, then follow a cosine down to LOWEST of the rates."""
         warm = max(1, int(WARM * steps))
-        share = min(1.0, (at + 1) / warm) * (LOWEST + (1 - LOWEST) * 0.5 * (1 + math.cos(math.pi * min(1.0, at / max(steps, 1)))))
+        share = min(1.0, (at + 1) / warm) * (
+            LOWEST + (1 - LOWEST) * 0.5 * (1 + math.cos(math.pi * min(1.0, at / max(steps, 1))))
+        )
         for group in self.optimiser.param_groups:
             group["lr"] = self.config.rate * share
         if at % max(1, steps // STAGES) == 0:
@@ -152,7 +178,10 @@ class _Pretraining:
         rows = self.table(torch.from_numpy(unique.astype(np.int64)))
         index, drawn = (torch.from_numpy(part).to(rows.device) for part in np.split(inverse[1:], [len(found.item)]))
         ages = age_bucket((self.time - found.time) / 1e6)
-        told = (torch.from_numpy(part).to(rows.device) for part in (np.diff(found.offsets), ages, found.action.astype(np.int64)))
+        told = (
+            torch.from_numpy(part).to(rows.device)
+            for part in (np.diff(found.offsets), ages, found.action.astype(np.int64))
+        )
         at, places = sequences(*told)
         padded = torch.zeros_like(at.age)
         padded[places] = index
@@ -169,12 +198,20 @@ class _Pretraining:
 
     def _loss(self, at: Sequences, index: Tensor, rows: Tensor, drawn: Tensor) -> Tensor | None:
         """Return the loss of telling each event from those before it, None where there is none to tell."""
-        events = self.net.inputs.actions.add(rows.index_select(0, index.view(-1)).view(*index.shape, -1), at.action, at.mask)
+        events = self.net.inputs.actions.add(
+            rows.index_select(0, index.view(-1)).view(*index.shape, -1), at.action, at.mask
+        )
         states = self.encoder.states(events, at)[:, :-1]
         told = at.mask[:, 1:] & (at.action[:, 1:] == 1) if self.outcomes else at.mask[:, 1:]
-        return next_item_loss(states[told], rows, index[:, 1:][told], drawn, self.config.temperature) if bool(told.any()) else None
+        return (
+            next_item_loss(states[told], rows, index[:, 1:][told], drawn, self.config.temperature)
+            if bool(told.any())
+            else None
+        )
 
     @property
     def outcomes(self) -> bool:
-        """Return whether an event is an impression with its outcome, of which only the positive ones were done by the user."""
+        """Return whether an event is an impression with its outcome, of which only the positive ones were
+        done by the user.
+        """
         return not self.store.action_names and self.store.actions == 2

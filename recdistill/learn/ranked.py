@@ -1,7 +1,8 @@
-"""One model trained by several processes (torchrun): rows of every step are shared out, tables are spread, the first rank records.
+"""One model trained by several processes (torchrun): rows of every step are shared out, tables are spread, the first
+rank records.
 
-What it records is what one process would have, but for the order in which numbers are added up. Of a checkpoint every rank writes
-its share; any number of ranks may go on from it, and one process too.
+What it records is what one process would have, but for the order in which numbers are added up. Of a checkpoint every
+rank writes its share; any number of ranks may go on from it, and one process too.
 """
 
 from __future__ import annotations
@@ -47,7 +48,10 @@ def joined() -> Iterator[Ranks]:
     """
     missing = [name for name in NEEDED if name not in os.environ]
     if missing:
-        raise UserError(f"{', '.join(missing)} not set; start ranks with: torchrun --nproc-per-node N --no-python recdistill train RUN")
+        raise UserError(
+            f"{', '.join(missing)} not set; start ranks with: torchrun --nproc-per-node N --no-python recdistill "
+            "train RUN"
+        )
     timeout = timedelta(seconds=_number("RECDISTILL_RANK_TIMEOUT", TIMEOUT, 1.0))
     ranks = Ranks(int(_number("RANK")), int(_number("WORLD_SIZE", least=1.0)))
     try:
@@ -56,15 +60,19 @@ def joined() -> Iterator[Ranks]:
         ranks.wait()
     except torch.OutOfMemoryError as full:
         said = str(full).partition("\n")[0][:160]
-        raise RecdistillError(f"rank {ranks.rank} of {ranks.size}: its device has no memory left ({said}); "
-                              "start more ranks with --shard, or lower batch, history or width") from full  # fmt: skip
+        raise RecdistillError(
+            f"rank {ranks.rank} of {ranks.size}: its device has no memory left ({said}); "
+            "start more ranks with --shard, or lower batch, history or width"
+        ) from full
     except (RuntimeError, dist.DistError) as lost:
         if isinstance(lost, RecdistillError):
             raise
         said = str(lost).strip().partition("\n")[0][:160]
         gone = f"another rank is gone, or was silent for {timeout.total_seconds():g} s"
-        raise RecdistillError(f"rank {ranks.rank} of {ranks.size}: {gone} ({said}); "
-                              "nothing of the last checkpoint is lost: start all ranks again to resume") from lost  # fmt: skip
+        raise RecdistillError(
+            f"rank {ranks.rank} of {ranks.size}: {gone} ({said}); "
+            "nothing of the last checkpoint is lost: start all ranks again to resume"
+        ) from lost
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()

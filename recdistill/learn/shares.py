@@ -1,6 +1,8 @@
-"""Tensors in the files of a checkpoint, read when they are asked for: all of them in one file, or a file per rank that wrote.
+"""Tensors in the files of a checkpoint, read when they are asked for: all of them in one file, or a file per rank that
+wrote.
 
-A tensor of which several files have rows is these rows one upon the other, in order of the files; their headers say how many.
+A tensor of which several files have rows is these rows one upon the other, in order of the files; their headers say how
+many.
 """
 
 from __future__ import annotations
@@ -45,9 +47,13 @@ class Stored:
         return torch.cat(parts) if len(parts) > 1 else parts[0] if parts else self._read(0, None)[:0]
 
     def _read(self, number: int, rows: slice | None) -> Tensor:
-        """Return rows of a file, copied so that the file's pages are let go, or all of them, which the system reads when they are used."""
+        """Return rows of a file, copied so that the file's pages are let go, or all of them, which the
+        system reads when they are used.
+        """
         with safe_open(self.files[number], "pt") as file:
-            return torch.as_tensor(file.get_tensor(self.name) if rows is None else file.get_slice(self.name)[rows].clone())
+            return torch.as_tensor(
+                file.get_tensor(self.name) if rows is None else file.get_slice(self.name)[rows].clone()
+            )
 
 
 def stored(files: Sequence[Path]) -> dict[str, Stored]:

@@ -16,7 +16,16 @@ from recdistill.data.states import write_order
 from recdistill.tables import PredictionLog
 from recdistill.tables.rawbytes import from_bytes
 
-__all__ = ["CANDIDATES", "CHUNK", "STATE", "channels_of", "join_candidates", "join_column", "join_states", "kept_column"]
+__all__ = [
+    "CANDIDATES",
+    "CHUNK",
+    "STATE",
+    "channels_of",
+    "join_candidates",
+    "join_column",
+    "join_states",
+    "kept_column",
+]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 CHUNK = 1 << 17  # rows of a column held in memory at a time
@@ -31,7 +40,9 @@ def channels_of(experiment: Experiment, tasks: Sequence[str]) -> dict[str, int]:
     return candidates | ({STATE: experiment.states.size} if experiment.states.width else {})
 
 
-def join_column(folder: Path, store: SampleStore, predictions: PredictionLog, model: str, first: tuple[str, int] | None = None) -> Array:
+def join_column(
+    folder: Path, store: SampleStore, predictions: PredictionLog, model: str, first: tuple[str, int] | None = None
+) -> Array:
     """Return the read-only column float32 [N, K] of all that `model` said so far, joined by sample id.
 
     first: another model, and how many of the store's first rows are to hear it in place of `model`.
@@ -55,7 +66,9 @@ def join_column(folder: Path, store: SampleStore, predictions: PredictionLog, mo
 
 
 def join_candidates(folder: Path, store: SampleStore, predictions: PredictionLog, model: str) -> Array:
-    """Return the read-only column float16 [N, count, K] of what `model` said of the samples' candidates; kept as `join_column`'s."""
+    """Return the read-only column float16 [N, count, K] of what `model` said of the samples' candidates;
+    kept as `join_column`'s.
+    """
     width, tasks = predictions.channels[CANDIDATES], len(store.tasks)
     pinned = [model, len(predictions.lineage(model))]
 
@@ -69,7 +82,9 @@ def join_candidates(folder: Path, store: SampleStore, predictions: PredictionLog
 
 
 def join_states(folder: Path, store: SampleStore, predictions: PredictionLog, model: str) -> tuple[Array, Array]:
-    """Return (uint8 [N, bytes] states of `model`, bool [N] where there is one), kept as `join_column`'s, and the order for `PastStates`."""
+    """Return (uint8 [N, bytes] states of `model`, bool [N] where there is one), kept as `join_column`'s,
+    and the order for `PastStates`.
+    """
     width, pinned = predictions.channels[STATE], [model, len(predictions.lineage(model))]
 
     def fill(column: Array) -> None:
@@ -83,8 +98,12 @@ def join_states(folder: Path, store: SampleStore, predictions: PredictionLog, mo
     return column[:, :-1], column[:, -1].astype(bool)
 
 
-def kept_column(folder: Path, name: str, pinned: object, shape: tuple[int, ...], dtype: str, fill: Callable[[Array], None]) -> Array:
-    """Return the column that `fill` writes into NaN (0 in whole numbers), or the one that is there already of what is `pinned`."""
+def kept_column(
+    folder: Path, name: str, pinned: object, shape: tuple[int, ...], dtype: str, fill: Callable[[Array], None]
+) -> Array:
+    """Return the column that `fill` writes into NaN (0 in whole numbers), or the one that is there already
+    of what is `pinned`.
+    """
     about = folder / "signals.json"
     if about.exists() and read_json(about) == pinned:
         return open_column(folder, name)

@@ -1,4 +1,6 @@
-"""A model from its configuration, before there is a log to train it on: built, counted, and held against the memory there is."""
+"""A model from its configuration, before there is a log to train it on: built, counted, and held against
+the memory there is.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +21,17 @@ from recdistill.models.float8 import check_float8
 from recdistill.models.sequential import SequenceBackbone
 
 __all__ = [
-    "DENSE_BYTES", "MOST_ACTIONS", "available_memory", "backbone_of", "check_actions", "check_device", "check_fits", "countable",
-    "named_models", "unallocated",
-]  # fmt: skip
+    "DENSE_BYTES",
+    "MOST_ACTIONS",
+    "available_memory",
+    "backbone_of",
+    "check_actions",
+    "check_device",
+    "check_fits",
+    "countable",
+    "named_models",
+    "unallocated",
+]
 
 DENSE_BYTES = 16  # per dense parameter that learns: float32 weight, gradient, two moments
 HOST = torch.device("cpu")
@@ -29,20 +39,30 @@ HOST = torch.device("cpu")
 
 def named_models(experiment: Experiment) -> dict[str, ModelConfig]:
     """Return every model of an experiment by where it stands in its file."""
-    return {"teacher": experiment.teacher, **{f"teachers.{name}": config for name, config in experiment.teachers.items()},
-            **{f"students.{name}": config for name, config in experiment.students.items()}}  # fmt: skip
+    return {
+        "teacher": experiment.teacher,
+        **{f"teachers.{name}": config for name, config in experiment.teachers.items()},
+        **{f"students.{name}": config for name, config in experiment.students.items()},
+    }
 
 
 def backbone_of(config: ModelConfig, seed: int, fields: int, slots: int, actions: int) -> nn.Module:
     """Return a model's backbone; its dense weights come from torch's generator, its tables from the seed."""
     return build_backbone(
-        config.kind, width=config.width, fields=fields, slots=slots, actions=actions, length=config.history,
-        tables=TableOptions(seed, config.table_rate, config.optimiser), options=dict(config.options),
-    )  # fmt: skip
+        config.kind,
+        width=config.width,
+        fields=fields,
+        slots=slots,
+        actions=actions,
+        length=config.history,
+        tables=TableOptions(seed, config.table_rate, config.optimiser),
+        options=dict(config.options),
+    )
 
 
 def countable(config: ModelConfig, fields: int, slots: int, actions: int) -> nn.Module:
-    """Return a backbone for `cost_of`: on the meta device where it can be counted there; the others, usually small, are built.
+    """Return a backbone for `cost_of`: on the meta device where it can be counted there; the others, usually small, are
+    built.
 
     Raises UserError for one of those that is larger than the memory there is.
     """
@@ -54,7 +74,8 @@ def countable(config: ModelConfig, fields: int, slots: int, actions: int) -> nn.
 
 
 def check_actions(configs: Mapping[str, ModelConfig], actions: int) -> None:
-    """Raise UserError for a model that names an action which a log of `actions` types does not have; no weight is allocated.
+    """Raise UserError for a model that names an action which a log of `actions` types does not have; no weight is
+    allocated.
 
     Before there is a log, models are built for MOST_ACTIONS: more than that no log has.
     """
@@ -83,19 +104,25 @@ def check_device(name: str, config: ModelConfig) -> torch.device:
 
 
 def check_fits(name: str, dense: int, device: torch.device = HOST) -> None:
-    """Raise UserError when weights, gradients and Adam's moments of so many parameters are more than the memory that a device has free."""
+    """Raise UserError when weights, gradients and Adam's moments of so many parameters are more than the
+    memory that a device has free.
+    """
     have = available_memory() if device.type == "cpu" else torch.cuda.mem_get_info(device)[0]
     if DENSE_BYTES * dense > have:
         fitting = [preset for preset in presets() if DENSE_BYTES * _preset_size(preset) <= have]
         need = f"{DENSE_BYTES * dense / 2**30:,.1f} GiB to learn, {have / 2**30:,.1f} are free here"
         largest = max(fitting, key=_preset_size, default="none")
-        raise UserError(f"{name}: its {dense:,} dense parameters need {need}; the largest preset that fits is {largest}; "
-                        "for more machines, see: recdistill plan")  # fmt: skip
+        raise UserError(
+            f"{name}: its {dense:,} dense parameters need {need}; the largest preset that fits is {largest}; "
+            "for more machines, see: recdistill plan"
+        )
 
 
 def _preset_size(name: str) -> int:
     with torch.device("meta"):
-        return dense_parameters(backbone_of(TeacherConfig.model_validate(presets()[name]), 0, fields=1, slots=1, actions=1))
+        return dense_parameters(
+            backbone_of(TeacherConfig.model_validate(presets()[name]), 0, fields=1, slots=1, actions=1)
+        )
 
 
 def available_memory() -> int:

@@ -45,9 +45,18 @@ from recdistill.models.sharded import spread_tables
 from recdistill.tables import EventLog, EventSchema, PredictionLog
 
 __all__ = [
-    "adapter_rows", "check_models", "check_names", "crew", "facts_of", "finished", "learned_rates", "learner_of",
-    "parameters", "train_ranked", "trainer_of",
-]  # fmt: skip
+    "adapter_rows",
+    "check_models",
+    "check_names",
+    "crew",
+    "facts_of",
+    "finished",
+    "learned_rates",
+    "learner_of",
+    "parameters",
+    "train_ranked",
+    "trainer_of",
+]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -61,7 +70,9 @@ def check_models(experiment: Experiment, trains: bool = True) -> None:
         backbone = unallocated(name, config)
         if config.pretrain and not able(backbone):
             raise UserError(f"{name}.pretrain: is for kinds hstu, without transducers, and transformer")
-        if trains and check_device(name, config).type == "cpu":  # asking a GPU takes a piece of it: who trains there asks
+        if (
+            trains and check_device(name, config).type == "cpu"
+        ):  # asking a GPU takes a piece of it: who trains there asks
             check_fits(name, dense_parameters(backbone))
 
 
@@ -76,7 +87,9 @@ def check_names(folder: RunFolder, experiment: Experiment) -> None:
 
 
 def build_network(job: Job, schema: EventSchema, actions: int, states: int) -> Towers:
-    """Return the job's network; raw and distilled of one seed start from equal weights. states: width of the teacher's, if any."""
+    """Return the job's network; raw and distilled of one seed start from equal weights. states: width of
+    the teacher's, if any.
+    """
     torch.manual_seed(job.seed)
     backbone = backbone_of(job.config, job.seed, *field_counts(schema), actions)
     two = job.distill is not None and job.distill.towers != "single"
@@ -85,13 +98,22 @@ def build_network(job: Job, schema: EventSchema, actions: int, states: int) -> T
     return Towers(backbone, len(schema.tasks), layout="decoupled" if two else "single", adapted=adapted, states=read)
 
 
-def learner_of(folder: RunFolder, job: Job, labels: Array, actions: int,
-               teacher: Sequence[KeepRates] | None, states: int = 0, ranks: Ranks = ALONE,
-               sharded: bool = False) -> tuple[Learner, dict[str, str]]:  # fmt: skip
-    """Return a job's new learner, and what its commits say of it: its configuration's hash and the keep rates it learns under.
+def learner_of(
+    folder: RunFolder,
+    job: Job,
+    labels: Array,
+    actions: int,
+    teacher: Sequence[KeepRates] | None,
+    states: int = 0,
+    ranks: Ranks = ALONE,
+    sharded: bool = False,
+) -> tuple[Learner, dict[str, str]]:
+    """Return a job's new learner, and what its commits say of it: its configuration's hash and the keep rates it learns
+    under.
 
-    labels: [N, K], of the log so far, to tell what sampling by the first task does to the others. teacher: the keep rates per
-    task that are in what it hears, None for one that hears nobody. states: width of the states that its teacher writes.
+    labels: [N, K], of the log so far, to tell what sampling by the first task does to the others. teacher: the keep
+    rates per task that are in what it hears, None for one that hears nobody. states: width of the states that its
+    teacher writes.
     """
     schema = EventLog.open(folder.tables / "events").schema
     learned = learned_rates(schema, labels, job)
@@ -119,13 +141,17 @@ def _sharded(ranks: Ranks, device: torch.device) -> Dense:
 
 
 def learned_rates(schema: EventSchema, labels: Array, job: Job) -> dict[str, tuple[float, float]]:
-    """Return (k+, k-) per task under which a job learns from a log of `labels` [N, K]: the log's own times the job's."""
+    """Return (k+, k-) per task under which a job learns from a log of `labels` [N, K]: the log's own times
+    the job's.
+    """
     rates = zip(schema.tasks, rates_per_task(labels, job.config.sampling), strict=True)
     both = {task: KeepRates(*schema.keep_rates.get(task, (1.0, 1.0))) * KeepRates(*of_task) for task, of_task in rates}
     return {task: (kept.positive, kept.negative) for task, kept in both.items()}
 
 
-def trainer_of(folder: RunFolder, experiment: Experiment, job: Job, ranks: Ranks = ALONE, sharded: bool = False) -> Trainer | FoldTrainer:
+def trainer_of(
+    folder: RunFolder, experiment: Experiment, job: Job, ranks: Ranks = ALONE, sharded: bool = False
+) -> Trainer | FoldTrainer:
     """Return the trainer of a job over the run's store, its signals joined.
 
     ranks: the processes that train it; sharded: whether each keeps but a share of the dense part.
@@ -133,23 +159,53 @@ def trainer_of(folder: RunFolder, experiment: Experiment, job: Job, ranks: Ranks
     store, predictions = SampleStore(folder.store), PredictionLog.open(folder.predictions)
     early, schema = crossfit_rows(folder, experiment, len(store)), EventLog.open(folder.tables / "events").schema
     told = heard(folder, experiment, job)
-    learner, metadata = learner_of(folder, job, store.labels, store.actions, told.rates, experiment.states.width, ranks, sharded)
+    learner, metadata = learner_of(
+        folder, job, store.labels, store.actions, told.rates, experiment.states.width, ranks, sharded
+    )
     if job.name == TEACHER and experiment.states.width:
         states = experiment.states
-        learner.compressor = Compressor(learner.network.output_width, states.width, states.bits, states.rate, states.learn_rows)
+        learner.compressor = Compressor(
+            learner.network.output_width, states.width, states.bits, states.rate, states.learn_rows
+        )
     checkpoints = Checkpoints(folder.model(job.name), ranks=ranks)
     if job.fold is not None:
-        return FoldTrainer(job.fold, folds_of(store, early, experiment.crossfit), learner, store,
-                           BatchBuilder(store, job.config.history), _plan(job, early), predictions, checkpoints, job.writer,
-                           {**metadata, "folds": experiment.crossfit.model_dump_json()})  # fmt: skip
+        return FoldTrainer(
+            job.fold,
+            folds_of(store, early, experiment.crossfit),
+            learner,
+            store,
+            BatchBuilder(store, job.config.history),
+            _plan(job, early),
+            predictions,
+            checkpoints,
+            job.writer,
+            {**metadata, "folds": experiment.crossfit.model_dump_json()},
+        )
     only = rows_of_domain(store, schema, job.config.domain) if isinstance(job.config, StudentConfig) else None
-    asked = Candidates.of(experiment.candidates, schema) if experiment.candidates.count and job.distill is None else None
+    asked = (
+        Candidates.of(experiment.candidates, schema) if experiment.candidates.count and job.distill is None else None
+    )
     plan = _plan(job, len(store), store.time)
     if job.config.pretrain and not plan.block_at(job.config.pretrain.at):
-        raise UserError(f"{job.name}: pretrain.at {job.config.pretrain.at:g} of {len(store):,} samples ends before the first checkpoint; "
-                        f"lower checkpoint_rows, which is {job.block_rows:,}")  # fmt: skip
-    return Trainer(job.name, job.run, learner, store, BatchBuilder(store, job.config.history, told.signals, told.beside, told.past),
-                   plan, predictions, checkpoints, metadata, asked, only, job.config.pretrain, ranks)  # fmt: skip
+        raise UserError(
+            f"{job.name}: pretrain.at {job.config.pretrain.at:g} of {len(store):,} samples ends before the first "
+            f"checkpoint; lower checkpoint_rows, which is {job.block_rows:,}"
+        )
+    return Trainer(
+        job.name,
+        job.run,
+        learner,
+        store,
+        BatchBuilder(store, job.config.history, told.signals, told.beside, told.past),
+        plan,
+        predictions,
+        checkpoints,
+        metadata,
+        asked,
+        only,
+        job.config.pretrain,
+        ranks,
+    )
 
 
 def _plan(job: Job, rows: int, times: Array | None = None) -> Plan:
@@ -157,14 +213,18 @@ def _plan(job: Job, rows: int, times: Array | None = None) -> Plan:
 
 
 def finished(folder: RunFolder, job: Job, rows: int, ranks: Ranks = ALONE) -> bool:
-    """Return whether the job's last block has its checkpoint, undamaged; of several ranks, which share the reading, all ask together."""
+    """Return whether the job's last block has its checkpoint, undamaged; of several ranks, which share the
+    reading, all ask together.
+    """
     return Checkpoints(folder.model(job.name), ranks=ranks).newest() == _plan(job, rows).blocks - 1
 
 
 def parameters(tensors: Mapping[str, Rows]) -> tuple[int, int]:
     """Return (dense parameters, embedding parameters that learned) of a checkpoint's tensors, of which none is read."""
     dense = sum(value.shape.numel() for name, value in tensors.items() if name.startswith("network/"))
-    sparse = sum(value.shape.numel() for name, value in tensors.items() if name.startswith("table/") and name.endswith("/weight"))
+    sparse = sum(
+        value.shape.numel() for name, value in tensors.items() if name.startswith("table/") and name.endswith("/weight")
+    )
     return dense, sparse
 
 
@@ -175,7 +235,11 @@ def facts_of(folder: RunFolder, job: Job) -> tuple[int, int, float, float]:
     if block is None:
         raise UserError(f"{job.name}: not trained yet")
     totals = Totals(**checkpoints.state(block)["totals"])
-    return *parameters(checkpoints.stored(block)), totals.rows / max(totals.seconds, 1e-9), totals.signals / max(totals.rows, 1)
+    return (
+        *parameters(checkpoints.stored(block)),
+        totals.rows / max(totals.seconds, 1e-9),
+        totals.signals / max(totals.rows, 1),
+    )
 
 
 def adapter_rows(folder: RunFolder, job: Job) -> int | None:
@@ -187,21 +251,30 @@ def adapter_rows(folder: RunFolder, job: Job) -> int | None:
     return None if block is None else int(checkpoints.state(block)["learner"]["adapter"]["rows"])
 
 
-def train_ranked(folder: RunFolder, experiment: Experiment, job: Job, ranks: Ranks, sharded: bool) -> Iterator[Progress]:
+def train_ranked(
+    folder: RunFolder, experiment: Experiment, job: Job, ranks: Ranks, sharded: bool
+) -> Iterator[Progress]:
     """Train a job as one of several ranks, each in a process of its own that calls this.
 
     sharded: whether each keeps but a share of the dense part.
 
     Raises UserError for what ranks cannot share.
     """
-    for what, there in (("a model that hears a teacher", job.hears), ("pretrain", job.config.pretrain is not None),
-                        ("a fold", job.fold is not None), ("states", bool(experiment.states.width)),
-                        ("activation dice", job.config.options.get("activation") == "dice")):  # fmt: skip
+    for what, there in (
+        ("a model that hears a teacher", job.hears),
+        ("pretrain", job.config.pretrain is not None),
+        ("a fold", job.fold is not None),
+        ("states", bool(experiment.states.width)),
+        ("activation dice", job.config.options.get("activation") == "dice"),
+    ):
         if there:
             raise UserError(f"{job.name}: {what} is trained in one process; run recdistill train without torchrun")
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
-    with locked(folder.model(job.name) / "lock", f"{folder.model(job.name)}: another process still trains this model") if ranks.first \
-            else nullcontext():  # fmt: skip
+    with (
+        locked(folder.model(job.name) / "lock", f"{folder.model(job.name)}: another process still trains this model")
+        if ranks.first
+        else nullcontext()
+    ):
         if ranks.first:
             Checkpoints(folder.model(job.name)).clear()
         yield from trainer_of(folder, experiment, job, ranks, sharded).run_to_end()
@@ -254,8 +327,10 @@ def crew(folder: RunFolder, experiment: Experiment) -> Iterator[Callable[[list[J
             finally:
                 ours.close()
     except BrokenProcessPool:
-        raise RecdistillError(f"{folder.root}: a training process was killed (out of memory?); run the same command "
-                              "again to resume, with --set processes=1 if memory is short") from None  # fmt: skip
+        raise RecdistillError(
+            f"{folder.root}: a training process was killed (out of memory?); run the same command "
+            "again to resume, with --set processes=1 if memory is short"
+        ) from None
     finally:
         for part in folder.root.glob("models/*/*.part"):  # checkpoints of jobs that were ended while they wrote
             shutil.rmtree(part, ignore_errors=True)

@@ -16,9 +16,21 @@ from recdistill.models.target_attention import TargetAttention
 from recdistill.models.towers import Towers
 
 __all__ = [
-    "BACKBONES", "REVISION", "DIN", "HSTU", "DCNv2", "GrowableTable", "PooledMLP", "TableOptions", "TargetAttention", "Towers",
-    "build_backbone", "dense_parameters", "sparse_parameters", "table_modules",
-]  # fmt: skip
+    "BACKBONES",
+    "REVISION",
+    "DIN",
+    "HSTU",
+    "DCNv2",
+    "GrowableTable",
+    "PooledMLP",
+    "TableOptions",
+    "TargetAttention",
+    "Towers",
+    "build_backbone",
+    "dense_parameters",
+    "sparse_parameters",
+    "table_modules",
+]
 
 REVISION = 2  # of what the same weights say; 2: encoders count the mean dot with the events, and not their sum
 BACKBONES: dict[str, type[nn.Module]] = {
@@ -33,8 +45,17 @@ BACKBONES: dict[str, type[nn.Module]] = {
 }
 
 
-def build_backbone(kind: str, *, width: int, fields: int, slots: int, actions: int, length: int,
-                   tables: TableOptions, options: dict[str, Any]) -> nn.Module:  # fmt: skip
+def build_backbone(
+    kind: str,
+    *,
+    width: int,
+    fields: int,
+    slots: int,
+    actions: int,
+    length: int,
+    tables: TableOptions,
+    options: dict[str, Any],
+) -> nn.Module:
     """Return a backbone of BACKBONES; fields F, slots M, actions A as in `Batch`, length = most events it will see.
 
     `options` are the class's own keyword arguments. Dense weights come from torch's global generator: seed it first.

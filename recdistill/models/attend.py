@@ -1,8 +1,9 @@
 """Attention inside a history by blocks, forward and backward: no matrix of L x L is ever made, memory is linear in L.
 
-Letters: R histories, H heads, N = R * H, L events, n queries, m keys, d width of a head, e = d plus what biases add to it.
-A tile is some rows, some queries, and all the keys that those may look at; its scores are made again for the backward pass.
-On CUDA the same is done by fused kernels where it can be (fused.py); everywhere else, and for float64, by the blocks here.
+Letters: R histories, H heads, N = R * H, L events, n queries, m keys, d width of a head, e = d plus what biases add to
+it. A tile is some rows, some queries, and all the keys that those may look at; its scores are made again for the
+backward pass. On CUDA the same is done by fused kernels where it can be (fused.py); everywhere else, and for float64,
+by the blocks here.
 """
 
 from __future__ import annotations
@@ -59,8 +60,17 @@ def _scores(query: Tensor, key: Tensor, bias: Tensor | None, tile: _Tile) -> Ten
 
 class _Attend(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, heads: int, band: int | None,
-                alive: Sequence[int] | None, softmax: bool) -> Tensor:  # fmt: skip
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        bias: Tensor | None,
+        heads: int,
+        band: int | None,
+        alive: Sequence[int] | None,
+        softmax: bool,
+    ) -> Tensor:
         out = value.new_zeros(len(query), query.shape[1], value.shape[2])
         for tile in _tiles(len(query), query.shape[1], key.shape[1], heads, band, alive):
             scores = _scores(query, key, bias, tile)
@@ -102,28 +112,44 @@ def _sums(like: Tensor) -> Tensor:
     return torch.zeros_like(like, dtype=torch.promote_types(like.dtype, torch.float32))
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None, *, heads: int, band: int | None = None,
-           alive: Sequence[int] | None = None, softmax: bool = False) -> Tensor:  # fmt: skip
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    bias: Tensor | None = None,
+    *,
+    heads: int,
+    band: int | None = None,
+    alive: Sequence[int] | None = None,
+    softmax: bool = False,
+) -> Tensor:
     """Return [N, n, d]: SiLU(Q K^T + bias) V (HSTU, 2402.17152, equation 3, unscaled), or softmax in place of SiLU.
 
-    query [N, n, e], key [N, m, e], value [N, m, d]; the heads of a history stand side by side in N.
-    band: each query sees itself and the band - 1 keys before it (n = m), and bias is [H, BLOCK or n, ...] of `band_bias`;
-    None: each sees every key, and bias is [H, n, m]. EMPTY in the bias hides a pair; without a bias nothing is added. alive: per
+    query [N, n, e], key [N, m, e], value [N, m, d]; the heads of a history stand side by side in N. band: each query
+    sees itself and the band - 1 keys before it (n = m), and bias is [H, BLOCK or n, ...] of `band_bias`; None: each
+    sees every key, and bias is [H, n, m]. EMPTY in the bias hides a pair; without a bias nothing is added. alive: per
     block of BLOCK queries, how many histories reach it, where they stand longest first; the others' queries give 0.
     """
     if serves(query.device.type, (query, key, value)):
         return fused(query, key, value, bias, heads=heads, band=band, alive=alive, softmax=softmax, block=BLOCK)
     if bias is None and band is not None:
         bias = band_bias(query.new_zeros(heads, 1), query.shape[1], band)
-    return torch.as_tensor(_Attend.apply(query, key, value, bias, heads, band, alive, softmax))  # type: ignore[no-untyped-call]
+    # type: ignore[no-untyped-call]
+    return torch.as_tensor(_Attend.apply(query, key, value, bias, heads, band, alive, softmax))
 
 
 def band_bias(by_distance: Tensor, length: int, band: int) -> Tensor:
-    """Return [H, b, b + band - 1], b = min(BLOCK, length): what a block of queries adds to its scores with the keys from
-    band - 1 before its first to its last: by_distance [H, S], by how many events lie between, the last for all farther ones.
+    """Return [H, b, b + band - 1], b = min(BLOCK, length): what a block of queries adds to its scores with the keys
+    from band - 1 before its first to its last: by_distance [H, S], by how many events lie between, the last for all
+    farther ones.
     """
     size = min(BLOCK, length)
-    apart = torch.arange(size, device=by_distance.device)[:, None] + band - 1 - torch.arange(size + band - 1, device=by_distance.device)
+    apart = (
+        torch.arange(size, device=by_distance.device)[:, None]
+        + band
+        - 1
+        - torch.arange(size + band - 1, device=by_distance.device)
+    )
     seen = (apart >= 0) & (apart < band)
     at = apart.clamp(0, by_distance.shape[1] - 1)
     rows = by_distance.index_select(1, at.view(-1)).view(-1, *at.shape)

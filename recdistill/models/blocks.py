@@ -32,8 +32,10 @@ def width_of(part: nn.Module, given: int | None = None) -> int:
     """Return how wide a module's output is: `given`, or its `output_width`; UserError where neither says so."""
     width = given if given is not None else getattr(part, "output_width", None)
     if not isinstance(width, int) or width < 1:
-        raise UserError(f"{type(part).__name__}: unknown output width; give the class an integer `output_width` or "
-                        "pass output_width=... to Towers")  # fmt: skip
+        raise UserError(
+            f"{type(part).__name__}: unknown output width; give the class an integer `output_width` or "
+            "pass output_width=... to Towers"
+        )
     return width
 
 
@@ -126,8 +128,9 @@ class EventActions(nn.Module):
 class Inputs(nn.Module):
     """What most backbones begin with: one item table for candidates and events, the actions, the side features."""
 
-    def __init__(self, width: int, fields: int, slots: int, actions: int, context_width: int,
-                 tables: TableOptions) -> None:  # fmt: skip
+    def __init__(
+        self, width: int, fields: int, slots: int, actions: int, context_width: int, tables: TableOptions
+    ) -> None:
         super().__init__()
         self.item = new_table("item", width, item_std(width), tables)
         self.actions = EventActions(actions, width)

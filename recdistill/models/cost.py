@@ -1,4 +1,6 @@
-"""What a backbone costs, counted operation by operation: encoders of histories on the meta device, where nothing is allocated."""
+"""What a backbone costs, counted operation by operation: encoders of histories on the meta device, where
+nothing is allocated.
+"""
 
 from __future__ import annotations
 
@@ -44,8 +46,8 @@ def cost_of(backbone: nn.Module, events: int, samples: int = 1) -> Cost:
 
 
 def _kept(backbone: nn.Module, events: int, samples: int) -> int:
-    """Return the bytes kept for the backward pass. Of stacks that recompute: every layer's input, and twice what the largest layer
-    keeps, which stands there with its gradients while it is made again.
+    """Return the bytes kept for the backward pass. Of stacks that recompute: every layer's input, and twice what the
+    largest layer keeps, which stands there with its gradients while it is made again.
     """
     own, kept, hooks = {_storage(parameter) for parameter in backbone.parameters()}, _Kept(), []
     stacks = [part for part in backbone.modules() if isinstance(part, HSTUStack) and part.recompute]
@@ -82,6 +84,7 @@ class _Kept:
 
 def _watched(layer: nn.Module, kept: _Kept) -> tuple[Any, Any]:
     """Note how many bytes a layer keeps when it is called; return the hooks."""
+
     def before(_layer: nn.Module, given: tuple[Any, ...]) -> None:
         kept.inputs.append(sum(part.untyped_storage().nbytes() for part in given[:2]))
         kept.layers.append(-kept.size())
@@ -120,7 +123,17 @@ def _batch(backbone: nn.Module, events: int, samples: int) -> Batch:
     def column(*shape: int) -> Lookup:
         return Lookup(torch.arange(2), torch.ones(shape, dtype=torch.int64))
 
-    history = History(torch.arange(2), zeros + 1, zeros, zeros, torch.tensor([0, events]), torch.zeros(samples, dtype=torch.int64))
+    history = History(
+        torch.arange(2), zeros + 1, zeros, zeros, torch.tensor([0, events]), torch.zeros(samples, dtype=torch.int64)
+    )
     blank = torch.full((samples, 1), float("nan"))
-    return Batch(torch.arange(samples), column(samples), column(samples), column(samples, side.fields), column(samples, side.slots),
-                 history, blank, blank)  # fmt: skip
+    return Batch(
+        torch.arange(samples),
+        column(samples),
+        column(samples),
+        column(samples, side.fields),
+        column(samples, side.slots),
+        history,
+        blank,
+        blank,
+    )

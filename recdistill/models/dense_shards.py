@@ -1,5 +1,5 @@
-"""The dense part of a model spread over ranks by FSDP2: each rank keeps a share of every weight, gathers a layer when it is its turn,
-and gets back its share of the gradients' sum.
+"""The dense part of a model spread over ranks by FSDP2: each rank keeps a share of every weight, gathers a layer when
+it is its turn, and gets back its share of the gradients' sum.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ class Sharded:
     def built(self, make: Callable[[], Network]) -> Network:
         """Return what `make` makes, spread: of a layer only this rank's share is kept as soon as it stands in its list.
 
-        Every rank draws all weights, in one order, and so starts as one process would. From then on backward adds gradients up.
+        Every rank draws all weights, in one order, and so starts as one process would. From then on backward adds
+        gradients up.
         """
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
@@ -61,7 +62,9 @@ class Sharded:
 
     def mine(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return what this rank writes of a state: its shares, and on the first rank what is not spread."""
-        return {name: self.local(value) for name, value in tensors.items() if self.ranks.first or isinstance(value, DTensor)}
+        return {
+            name: self.local(value) for name, value in tensors.items() if self.ranks.first or isinstance(value, DTensor)
+        }
 
     def shares(self, network: nn.Module, stored: Mapping[str, Rows]) -> dict[str, Tensor]:
         """Return what this rank takes of a whole state of `network` and its optimiser; nothing else is read."""
@@ -75,7 +78,9 @@ class Sharded:
         return found
 
     def _share(self, value: Rows, pattern: Tensor | None) -> Tensor:
-        """Return this rank's rows, spread as `pattern` is, or all of them where that one is whole, or of another shape."""
+        """Return this rank's rows, spread as `pattern` is, or all of them where that one is whole, or of
+        another shape.
+        """
         if not isinstance(pattern, DTensor) or value.shape != pattern.shape:
             return value[...]
         with torch.no_grad():

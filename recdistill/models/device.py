@@ -1,5 +1,6 @@
-"""Where the dense part of a model computes. Embedding tables stay in the host's memory, which holds more rows; what a batch needs of
-them travels, and their gradients travel back. So does the little that the losses read: logits come back to the host, where labels are.
+"""Where the dense part of a model computes. Embedding tables stay in the host's memory, which holds more rows; what a
+batch needs of them travels, and their gradients travel back. So does the little that the losses read: logits come back
+to the host, where labels are.
 """
 
 from __future__ import annotations
@@ -23,13 +24,17 @@ def device_of(name: str) -> torch.device:
     """
     there = torch.cuda.is_available()
     if name == "cuda" and not there:
-        raise UserError("device cuda: no CUDA device is seen here; set device: cpu or auto, or install a CUDA build of torch")
+        raise UserError(
+            "device cuda: no CUDA device is seen here; set device: cpu or auto, or install a CUDA build of torch"
+        )
     if name == "cpu" or not there:
         return torch.device("cpu")
     number, count = os.environ.get("LOCAL_RANK", "0"), torch.cuda.device_count()
     if not number.isdigit() or int(number) >= count:
-        raise UserError(f"device {name}: process {number} of this machine has no CUDA device, there are {count}; "
-                        "start as many processes as devices, or set device: cpu")  # fmt: skip
+        raise UserError(
+            f"device {name}: process {number} of this machine has no CUDA device, there are {count}; "
+            "start as many processes as devices, or set device: cpu"
+        )
     return torch.device("cuda", int(number))
 
 

@@ -1,7 +1,9 @@
-"""Linear products in 8-bit numbers, where the hardware multiplies them: values and weights as e4m3, gradients as e5m2 (2209.05433).
+"""Linear products in 8-bit numbers, where the hardware multiplies them: values and weights as e4m3, gradients as e5m2
+(2209.05433).
 
-Every operand is scaled by its own largest value at each product, sums are float32. What is not a product of matrices, attention
-among it, goes on in the numbers it had; so does a product whose widths are no multiples of 16, which the hardware refuses.
+Every operand is scaled by its own largest value at each product, sums are float32. What is not a product of matrices,
+attention among it, goes on in the numbers it had; so does a product whose widths are no multiples of 16, which the
+hardware refuses.
 """
 
 from __future__ import annotations
@@ -26,7 +28,10 @@ OLDEST = 8, 9  # compute capability
 def check_float8(device: torch.device) -> None:
     """Raise UserError unless the device multiplies 8-bit numbers."""
     if device.type != "cuda" or torch.cuda.get_device_capability(device) < OLDEST:
-        raise UserError(f"precision: float8 needs a GPU of compute capability 8.9 or more, and this model is on {device}; take bfloat16")
+        raise UserError(
+            f"precision: float8 needs a GPU of compute capability 8.9 or more, and this model is on {device}; take "
+            "bfloat16"
+        )
 
 
 def _short(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -57,28 +62,37 @@ class _Product(torch.autograd.Function):
         short, scale, few, weight_scale = ctx.saved_tensors
         pull, pull_scale = _short(grad.contiguous(), torch.float8_e5m2)
         to_x = torch._scaled_mm(pull, _columns(few), scale_a=pull_scale, scale_b=weight_scale, out_dtype=torch.bfloat16)
-        to_weight = torch._scaled_mm(pull.t().contiguous(), _columns(short), scale_a=pull_scale, scale_b=scale, out_dtype=torch.float32)
+        to_weight = torch._scaled_mm(
+            pull.t().contiguous(), _columns(short), scale_a=pull_scale, scale_b=scale, out_dtype=torch.float32
+        )
         return to_x.to(ctx.dtypes[0]), to_weight.to(ctx.dtypes[1])
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return bfloat16 [..., o] of x [..., i], weight [o, i], bias [o], multiplied in 8 bits; where that cannot be, what torch's does."""
+    """Return bfloat16 [..., o] of x [..., i], weight [o, i], bias [o], multiplied in 8 bits; where that
+    cannot be, what torch's does.
+    """
     if not x.numel() or weight.shape[0] % UNIT or weight.shape[1] % UNIT:
         return functional.linear(x, weight, bias)
     rows = x.reshape(-1, x.shape[-1])
     padded = functional.pad(rows, (0, 0, 0, -len(rows) % UNIT))
-    out = torch.as_tensor(_Product.apply(padded, weight))[: len(rows)].view(*x.shape[:-1], -1)  # type: ignore[no-untyped-call]
+    # type: ignore[no-untyped-call]
+    out = torch.as_tensor(_Product.apply(padded, weight))[: len(rows)].view(*x.shape[:-1], -1)
     return out if bias is None else out + bias.to(out.dtype)
 
 
 class Float8(TorchFunctionMode):
-    """Within this context every `torch.nn.functional.linear`, so every nn.Linear, is this module's `linear`; used inside autocast."""
+    """Within this context every `torch.nn.functional.linear`, so every nn.Linear, is this module's
+    `linear`; used inside autocast.
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return (linear if func is functional.linear else func)(*args, **kwargs or {})
 
 
 def same_products() -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
-    """Return the contexts for torch's checkpoint: what is made again for the backward pass is made with the products of now."""
+    """Return the contexts for torch's checkpoint: what is made again for the backward pass is made with the
+    products of now.
+    """
     now = any(isinstance(mode, Float8) for mode in _get_current_function_mode_stack())  # type: ignore[no-untyped-call]
     return nullcontext(), Float8() if now else nullcontext()

@@ -1,8 +1,9 @@
-"""Attention as fused Triton kernels, for CUDA: what attend.py does by blocks, forward and backward, without ever writing a score down.
+"""Attention as fused Triton kernels, for CUDA: what attend.py does by blocks, forward and backward, without ever
+writing a score down.
 
-Letters as in attend.py. bfloat16, float16 or float32, added up in float32, whose products are exact float32 ones (no TF32).
-Every sum is made in one order, the bias gradient's too: the same inputs give the same bits. Kept for the backward pass are the
-inputs and, for softmax, the output and one number per query.
+Letters as in attend.py. bfloat16, float16 or float32, added up in float32, whose products are exact float32 ones (no
+TF32). Every sum is made in one order, the bias gradient's too: the same inputs give the same bits. Kept for the
+backward pass are the inputs and, for softmax, the output and one number per query.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ def _installed() -> bool:
 
 
 def serves(device: str, parts: Sequence[Tensor]) -> bool:
-    """Return whether `fused` does attention on a type of device with query, key, value: CUDA with Triton, one short or single dtype,
-    heads of at most WIDEST.
+    """Return whether `fused` does attention on a type of device with query, key, value: CUDA with Triton, one short or
+    single dtype, heads of at most WIDEST.
     """
     known = parts[0].dtype in DTYPES and len({part.dtype for part in parts}) == 1
     return device == "cuda" and known and all(part.shape[2] <= WIDEST for part in parts) and _installed()
@@ -45,23 +46,47 @@ def _reach(alive: Sequence[int] | None, block: int, histories: int, n: int, devi
 
 
 def _step(widest: int, item: int) -> int:
-    """Return how many queries and keys a program works on at a time: what it keeps of them in registers, as the compiler says."""
+    """Return how many queries and keys a program works on at a time: what it keeps of them in registers, as
+    the compiler says.
+    """
     return max(16, min(64, 32768 // (widest * item**2)))
 
 
-def _sizes(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, heads: int, band: int | None, softmax: bool, block: int
-           ) -> dict[str, Any]:  # fmt: skip
+def _sizes(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    bias: Tensor | None,
+    heads: int,
+    band: int | None,
+    softmax: bool,
+    block: int,
+) -> dict[str, Any]:
     """Return the arguments that all kernels share; without a band the one block holds all n queries."""
     n, m, e, d = query.shape[1], key.shape[1], query.shape[2], value.shape[2]
     widths = [max(16, 1 << (width - 1).bit_length()) for width in (e, d)]
     step = _step(max(widths), query.element_size())
     size, columns = (0, 0) if bias is None else bias.shape[1:]
     return {
-        "n": n, "m": m, "heads": heads, "band": band or 0, "block": n if band is None else block, "columns": columns, "size": size,
-        "E": e, "D": d, "EP": widths[0], "DP": widths[1], "QS": step, "KS": step,
-        "BANDED": band is not None, "BIASED": bias is not None, "SOFTMAX": softmax, "num_warps": 8 if step == 64 else 4,
+        "n": n,
+        "m": m,
+        "heads": heads,
+        "band": band or 0,
+        "block": n if band is None else block,
+        "columns": columns,
+        "size": size,
+        "E": e,
+        "D": d,
+        "EP": widths[0],
+        "DP": widths[1],
+        "QS": step,
+        "KS": step,
+        "BANDED": band is not None,
+        "BIASED": bias is not None,
+        "SOFTMAX": softmax,
+        "num_warps": 8 if step == 64 else 4,
         "num_stages": 2 if step == 64 else 1,
-    }  # fmt: skip
+    }
 
 
 def _groups(rows: int, sizes: dict[str, Any]) -> tuple[int, int]:
@@ -73,8 +98,18 @@ def _groups(rows: int, sizes: dict[str, Any]) -> tuple[int, int]:
 
 class _Fused(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, heads: int, band: int | None,
-                alive: Sequence[int] | None, softmax: bool, block: int) -> Tensor:  # fmt: skip
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        bias: Tensor | None,
+        heads: int,
+        band: int | None,
+        alive: Sequence[int] | None,
+        softmax: bool,
+        block: int,
+    ) -> Tensor:
         from recdistill.models import fused_kernels
 
         query, key, value = query.contiguous(), key.contiguous(), value.contiguous()
@@ -86,7 +121,9 @@ class _Fused(torch.autograd.Function):
         table = query if bias is None else bias.contiguous()
         if rows and n and m:
             with torch.cuda.device_of(query):  # type: ignore[no-untyped-call]
-                fused_kernels.forward[(rows * -(-n // sizes["QS"]),)](query, key, value, table, reach, out, levels, **sizes)
+                fused_kernels.forward[(rows * -(-n // sizes["QS"]),)](
+                    query, key, value, table, reach, out, levels, **sizes
+                )
         ctx.save_for_backward(query, key, value, bias, reach, levels, *([out] if softmax else []))
         ctx.sizes = sizes
         return out
@@ -123,10 +160,22 @@ def _gradients(given: tuple[Tensor, ...], bias: Tensor | None, sizes: dict[str, 
     return to_query, to_key, to_value, to_bias
 
 
-def fused(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, *, heads: int, band: int | None, alive: Sequence[int] | None,
-          softmax: bool, block: int) -> Tensor:  # fmt: skip
-    """Return what `attend` does, for tensors that `serves` says yes to; block: its BLOCK, queries per number of `alive`.
+def fused(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    bias: Tensor | None,
+    *,
+    heads: int,
+    band: int | None,
+    alive: Sequence[int] | None,
+    softmax: bool,
+    block: int,
+) -> Tensor:
+    """Return what `attend` does, for tensors that `serves` says yes to; block: its BLOCK, queries per number of
+    `alive`.
 
     A softmax query without any key gives 0.
     """
-    return torch.as_tensor(_Fused.apply(query, key, value, bias, heads, band, alive, softmax, block))  # type: ignore[no-untyped-call]
+    # type: ignore[no-untyped-call]
+    return torch.as_tensor(_Fused.apply(query, key, value, bias, heads, band, alive, softmax, block))

@@ -1,8 +1,10 @@
-"""The Triton kernels of fused attention; fused.py starts them. Letters as in attend.py; everything is row-major and added up in float32.
+"""The Triton kernels of fused attention; fused.py starts them. Letters as in attend.py; everything is row-major and
+added up in float32.
 
-One row of N stands for one head of one history. A program works on `QS` queries and `KS` keys at a time; E and D are the widths
-of a head, EP and DP the powers of two they are padded to. reach: int32 [R], how many queries of a history count. table: the
-bias, [H, block, columns] for a band, whose corner lies `band - 1` keys before its block's first query, or [H, n, columns = m].
+One row of N stands for one head of one history. A program works on `QS` queries and `KS` keys at a time; E and D are
+the widths of a head, EP and DP the powers of two they are padded to. reach: int32 [R], how many queries of a history
+count. table: the bias, [H, block, columns] for a band, whose corner lies `band - 1` keys before its block's first
+query, or [H, n, columns = m].
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ INTERPRETED = tl.constexpr(os.environ.get("TRITON_INTERPRET") == "1")
 
 @triton.jit
 def _dot(a, b):
-    """Return the product, float32. Triton's interpreter takes bfloat16 for integers; in float32 its products are exact as well."""
+    """Return the product, float32. Triton's interpreter takes bfloat16 for integers; in float32 its
+    products are exact as well.
+    """
     if INTERPRETED:
         a, b = a.to(tl.float32), b.to(tl.float32)
     return tl.dot(a, b, input_precision="ieee")
@@ -38,13 +42,16 @@ def _rows(x, at, count, WIDTH: tl.constexpr, PADDED: tl.constexpr):
 def _write(x, at, count, rows, WIDTH: tl.constexpr, PADDED: tl.constexpr):
     """Write `rows` to the rows `at` of x [count, WIDTH]."""
     column = tl.arange(0, PADDED)[None, :]
-    tl.store(x + at[:, None] * WIDTH + column, rows.to(x.dtype.element_ty), mask=(at[:, None] < count) & (column < WIDTH))
+    tl.store(
+        x + at[:, None] * WIDTH + column, rows.to(x.dtype.element_ty), mask=(at[:, None] < count) & (column < WIDTH)
+    )
 
 
 @triton.jit
-def _pairs(query, key, q, k, table, end, m, band, block, columns,
-           BANDED: tl.constexpr, BIASED: tl.constexpr):  # fmt: skip
-    """Return the scores of queries q with keys k, and which of those pairs there are; the scores of the others mean nothing."""
+def _pairs(query, key, q, k, table, end, m, band, block, columns, BANDED: tl.constexpr, BIASED: tl.constexpr):
+    """Return the scores of queries q with keys k, and which of those pairs there are; the scores of the
+    others mean nothing.
+    """
     scores = _dot(query, tl.trans(key))
     row, column = q[:, None], k[None, :]
     see = (row < end) & (column >= 0) & (column < m)
@@ -65,8 +72,8 @@ def _numbers(x, at, count, WANTED: tl.constexpr):
 
 @triton.jit
 def _slopes(scores, see, pull, level, mean, SOFTMAX: tl.constexpr):
-    """Return the weights and the gradients of the scores, of the gradients `pull` of the weights. level: the log of the sum of the
-    exponentials of a query's scores; mean: the mean of `pull` under its weights.
+    """Return the weights and the gradients of the scores, of the gradients `pull` of the weights. level: the log of the
+    sum of the exponentials of a query's scores; mean: the mean of `pull` under its weights.
     """
     if SOFTMAX:
         weights = tl.where(see, tl.exp(scores - level[:, None]), 0.0)
@@ -79,10 +86,34 @@ def _slopes(scores, see, pull, level, mean, SOFTMAX: tl.constexpr):
 
 
 @triton.jit
-def forward(query, key, value, table, reach, out, levels, n, m, heads, band,
-            block, columns, size, E: tl.constexpr, D: tl.constexpr, EP: tl.constexpr, DP: tl.constexpr, QS: tl.constexpr,
-            KS: tl.constexpr, BANDED: tl.constexpr, BIASED: tl.constexpr, SOFTMAX: tl.constexpr):  # fmt: skip
-    """Write out [N, n, D] and, for softmax, levels [N, n]; one program per row of N and QS queries. The softmax is made on the way."""
+def forward(
+    query,
+    key,
+    value,
+    table,
+    reach,
+    out,
+    levels,
+    n,
+    m,
+    heads,
+    band,
+    block,
+    columns,
+    size,
+    E: tl.constexpr,
+    D: tl.constexpr,
+    EP: tl.constexpr,
+    DP: tl.constexpr,
+    QS: tl.constexpr,
+    KS: tl.constexpr,
+    BANDED: tl.constexpr,
+    BIASED: tl.constexpr,
+    SOFTMAX: tl.constexpr,
+):
+    """Write out [N, n, D] and, for softmax, levels [N, n]; one program per row of N and QS queries. The
+    softmax is made on the way.
+    """
     row, start = (tl.program_id(0) // tl.cdiv(n, QS)).to(tl.int64), tl.program_id(0) % tl.cdiv(n, QS) * QS
     end = tl.load(reach + row // heads)
     if start >= end:
@@ -96,7 +127,9 @@ def forward(query, key, value, table, reach, out, levels, n, m, heads, band,
         first, last = tl.maximum(start - band + 1, 0) // KS * KS, tl.minimum(start + QS, end)
     for at in range(first, last, KS):
         k = at + tl.arange(0, KS)
-        scores, see = _pairs(mine, _rows(key + row * m * E, k, m, E, EP), q, k, table, end, m, band, block, columns, BANDED, BIASED)
+        scores, see = _pairs(
+            mine, _rows(key + row * m * E, k, m, E, EP), q, k, table, end, m, band, block, columns, BANDED, BIASED
+        )
         if SOFTMAX:
             scores = tl.where(see, scores, LOW)
             better = tl.maximum(best, tl.max(scores, 1))
@@ -114,10 +147,33 @@ def forward(query, key, value, table, reach, out, levels, n, m, heads, band,
 
 
 @triton.jit
-def backward_query(query, key, value, table, reach, grad, levels, means, to_query, n,
-                   m, heads, band, block, columns, size, E: tl.constexpr, D: tl.constexpr,
-                   EP: tl.constexpr, DP: tl.constexpr, QS: tl.constexpr, KS: tl.constexpr, BANDED: tl.constexpr, BIASED: tl.constexpr,
-                   SOFTMAX: tl.constexpr):  # fmt: skip
+def backward_query(
+    query,
+    key,
+    value,
+    table,
+    reach,
+    grad,
+    levels,
+    means,
+    to_query,
+    n,
+    m,
+    heads,
+    band,
+    block,
+    columns,
+    size,
+    E: tl.constexpr,
+    D: tl.constexpr,
+    EP: tl.constexpr,
+    DP: tl.constexpr,
+    QS: tl.constexpr,
+    KS: tl.constexpr,
+    BANDED: tl.constexpr,
+    BIASED: tl.constexpr,
+    SOFTMAX: tl.constexpr,
+):
     """Write to_query [N, n, E] of grad [N, n, D]; one program per row of N and QS queries."""
     row, start = (tl.program_id(0) // tl.cdiv(n, QS)).to(tl.int64), tl.program_id(0) % tl.cdiv(n, QS) * QS
     end = tl.load(reach + row // heads)
@@ -142,11 +198,37 @@ def backward_query(query, key, value, table, reach, grad, levels, means, to_quer
 
 
 @triton.jit
-def backward_key(query, key, value, table, reach, grad, levels, means, to_key,
-                 to_value, n, m, heads, band, block, columns, size, E: tl.constexpr,
-                 D: tl.constexpr, EP: tl.constexpr, DP: tl.constexpr, QS: tl.constexpr, KS: tl.constexpr, BANDED: tl.constexpr,
-                 BIASED: tl.constexpr, SOFTMAX: tl.constexpr):  # fmt: skip
-    """Write to_key [N, m, E] and to_value [N, m, D]; one program per row of N and KS keys, over the queries that may look at them."""
+def backward_key(
+    query,
+    key,
+    value,
+    table,
+    reach,
+    grad,
+    levels,
+    means,
+    to_key,
+    to_value,
+    n,
+    m,
+    heads,
+    band,
+    block,
+    columns,
+    size,
+    E: tl.constexpr,
+    D: tl.constexpr,
+    EP: tl.constexpr,
+    DP: tl.constexpr,
+    QS: tl.constexpr,
+    KS: tl.constexpr,
+    BANDED: tl.constexpr,
+    BIASED: tl.constexpr,
+    SOFTMAX: tl.constexpr,
+):
+    """Write to_key [N, m, E] and to_value [N, m, D]; one program per row of N and KS keys, over the queries
+    that may look at them.
+    """
     row, start = (tl.program_id(0) // tl.cdiv(m, KS)).to(tl.int64), tl.program_id(0) % tl.cdiv(m, KS) * KS
     end, k = tl.load(reach + row // heads), start + tl.arange(0, KS)
     mine, own = _rows(key + row * m * E, k, m, E, EP), _rows(value + row * m * D, k, m, D, DP)
@@ -169,12 +251,37 @@ def backward_key(query, key, value, table, reach, grad, levels, means, to_key,
 
 
 @triton.jit
-def backward_bias(query, key, value, table, reach, grad, levels, means, parts, rows,
-                  n, m, heads, band, block, columns, size, E: tl.constexpr, D: tl.constexpr,
-                  EP: tl.constexpr, DP: tl.constexpr, QS: tl.constexpr, KS: tl.constexpr, BANDED: tl.constexpr, BIASED: tl.constexpr,
-                  SOFTMAX: tl.constexpr):  # fmt: skip
-    """Write parts [G, H, size, columns], float32: what the g-th, (g + G)-th ... of histories and their blocks add to the table's
-    gradient. One program per QS x KS of the table, head and g; nobody else writes there, so that sums are always made in one order.
+def backward_bias(
+    query,
+    key,
+    value,
+    table,
+    reach,
+    grad,
+    levels,
+    means,
+    parts,
+    rows,
+    n,
+    m,
+    heads,
+    band,
+    block,
+    columns,
+    size,
+    E: tl.constexpr,
+    D: tl.constexpr,
+    EP: tl.constexpr,
+    DP: tl.constexpr,
+    QS: tl.constexpr,
+    KS: tl.constexpr,
+    BANDED: tl.constexpr,
+    BIASED: tl.constexpr,
+    SOFTMAX: tl.constexpr,
+):
+    """Write parts [G, H, size, columns], float32: what the g-th, (g + G)-th ... of histories and their blocks add to
+    the table's gradient. One program per QS x KS of the table, head and g; nobody else writes there, so that sums are
+    always made in one order.
     """
     across, head, part = tl.cdiv(columns, KS), tl.program_id(1), tl.program_id(2)
     i, j = tl.program_id(0) // across * QS + tl.arange(0, QS), tl.program_id(0) % across * KS + tl.arange(0, KS)
@@ -188,7 +295,9 @@ def backward_bias(query, key, value, table, reach, grad, levels, means, parts, r
             k = base + j - (band - 1)
         mine, wish = _rows(query + row * n * E, q, n, E, EP), _rows(grad + row * n * D, q, n, D, DP)
         theirs, own = _rows(key + row * m * E, k, m, E, EP), _rows(value + row * m * D, k, m, D, DP)
-        scores, see = _pairs(mine, theirs, q, k, table + head * size * columns, end, m, band, block, columns, BANDED, BIASED)
+        scores, see = _pairs(
+            mine, theirs, q, k, table + head * size * columns, end, m, band, block, columns, BANDED, BIASED
+        )
         level, mean = _numbers(levels + row * n, q, n, SOFTMAX), _numbers(means + row * n, q, n, SOFTMAX)
         _, slopes = _slopes(scores, see, _dot(wish, tl.trans(own)), level, mean, SOFTMAX)
         found += slopes

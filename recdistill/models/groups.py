@@ -1,4 +1,6 @@
-"""Which weights are gathered together where a network's dense part is spread over ranks: layer by layer, and all the rest at once."""
+"""Which weights are gathered together where a network's dense part is spread over ranks: layer by layer,
+and all the rest at once.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +12,15 @@ __all__ = ["gathered", "is_layer"]
 
 
 def is_layer(parent: nn.Module, name: str, part: nn.Module) -> bool:
-    """Return whether a part is gathered when it is its turn: what stands in a list or closes a stack, and has parts itself."""
+    """Return whether a part is gathered when it is its turn: what stands in a list or closes a stack, and
+    has parts itself.
+    """
     return (isinstance(parent, nn.ModuleList) or name == "closing") and any(True for _ in part.children())
 
 
 def gathered(network: nn.Module) -> tuple[int, int]:
-    """Return how many parameters stand outside of all layers, and the most that a layer gathers, with those it stands in.
+    """Return how many parameters stand outside of all layers, and the most that a layer gathers, with those it stands
+    in.
 
     The former are gathered for all of a step.
     """

@@ -1,9 +1,9 @@
 """HSTU (2402.17152) and what ULTRA-HSTU (2602.16986) makes of it, with candidates as targets: each sees its history and
 itself, never another candidate.
 
-A history is encoded once, whoever looks at it; a candidate then passes the layers as if it alone were appended to it, so any
-number of candidates share one history's keys and values (M-FALCON). An event is one token: item and action are added up.
-Letters as in layout.py; H heads, d = D / H.
+A history is encoded once, whoever looks at it; a candidate then passes the layers as if it alone were appended to it,
+so any number of candidates share one history's keys and values (M-FALCON). An event is one token: item and action are
+added up. Letters as in layout.py; H heads, d = D / H.
 """
 
 from __future__ import annotations
@@ -35,13 +35,21 @@ def _by_head(x: Tensor, heads: int) -> Tensor:
 class HSTULayer(nn.Module):
     """U, V, Q, K = SiLU(f1(LN(x))); y = f2(LN(A V) * U) + x, A = SiLU(Q K^T + position + time) / length, causal.
 
-    length: the constant attention is divided by, and the largest distance with a position bias of its own. bias: which of the
-    two there are. band: how many events back an event looks, itself among them (None: all); columns: beside them, that many
-    of the `columns_at` end of the history (semi-local attention). Targets always see the whole history.
+    length: the constant attention is divided by, and the largest distance with a position bias of its own. bias: which
+    of the two there are. band: how many events back an event looks, itself among them (None: all); columns: beside
+    them, that many of the `columns_at` end of the history (semi-local attention). Targets always see the whole history.
     """
 
-    def __init__(self, width: int, heads: int, length: int, bias: Sequence[str] = ("position", "time"), band: int | None = None,
-                 columns: int = 0, columns_at: Columns = "oldest") -> None:  # fmt: skip
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        length: int,
+        bias: Sequence[str] = ("position", "time"),
+        band: int | None = None,
+        columns: int = 0,
+        columns_at: Columns = "oldest",
+    ) -> None:
         super().__init__()
         self.heads, self.length, self.band, self.columns, self.columns_at = heads, length, band, columns, columns_at
         self.norm, self.mixed_norm = nn.LayerNorm(width), nn.LayerNorm(width)
@@ -75,7 +83,9 @@ class HSTULayer(nn.Module):
         return attend(query, key[:, :count], value[:, :count], bias, heads=self.heads)
 
     def _newest(self, query: Tensor, key: Tensor, value: Tensor, at: Sequences, band: int) -> Tensor:
-        """Return [N, L, d], what comes of the history's last events beyond the band: only they themselves come later than any."""
+        """Return [N, L, d], what comes of the history's last events beyond the band: only they themselves
+        come later than any.
+        """
         count = min(self.columns, query.shape[1])
         steps = torch.arange(count, device=query.device)
         where = ((at.lengths - count).clamp(min=0)[:, None] + steps).clamp(max=query.shape[1] - 1)
@@ -101,7 +111,9 @@ class HSTULayer(nn.Module):
         return self._see(targets, v, k, at)
 
     def _see(self, targets: Tensor, v: Tensor, k: Tensor, at: Sequences) -> Tensor:
-        """Attend from each target to its history and to itself; what is added to an event's score is one more of its key's columns."""
+        """Attend from each target to its history and to itself; what is added to an event's score is one
+        more of its key's columns.
+        """
         u, q, own_v, own_k = self._split(targets, 4)
         key, value = at.pieces(torch.cat([k, self.bias.of_targets(at, k).unsqueeze(3)], 3)), at.pieces(v)
         query = torch.cat([q, torch.ones_like(q[..., :1])], 3)
@@ -116,8 +128,17 @@ class HSTUStack(nn.Module):
     recompute: forget what a layer made on the way and make it again for the backward pass. `layer`: see HSTULayer.
     """
 
-    def __init__(self, width: int, heads: int, length: int, layers: int, newest_layers: int = 0, newest: int = 0,
-                 recompute: bool = False, **layer: Any) -> None:  # fmt: skip
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        length: int,
+        layers: int,
+        newest_layers: int = 0,
+        newest: int = 0,
+        recompute: bool = False,
+        **layer: Any,
+    ) -> None:
         super().__init__()
         if layers < 1:
             raise UserError(f"hstu: layers is {layers}; give at least 1")

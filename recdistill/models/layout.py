@@ -80,8 +80,10 @@ def lay_out(history: History) -> Layout:
     mask = step < lengths[:, None]
     if len(history.index):
         at = (history.offsets[:-1, None] + step).masked_fill_(~mask, 0).view(-1)
-        index, age, action = (part.index_select(0, at).view(mask.shape).mul_(mask)
-                              for part in (history.index, history.age, history.action))  # fmt: skip
+        index, age, action = (
+            part.index_select(0, at).view(mask.shape).mul_(mask)
+            for part in (history.index, history.age, history.action)
+        )
     else:
         index, age, action = (torch.zeros(mask.shape, dtype=torch.int64) for _ in range(3))
     size, piece, slots, place = _grouping(history.of, len(lengths), samples)

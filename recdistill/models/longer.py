@@ -1,6 +1,6 @@
-"""LONGER (2505.04421): adjacent events merged into wider tokens, a layer in which few queries see all of them, then layers
-among the few. Candidates are global tokens that see everything and that nobody sees, so that one history's keys and values
-serve any number of them. Letters as in layout.py; G = L / merge tokens of width W = merge * D.
+"""LONGER (2505.04421): adjacent events merged into wider tokens, a layer in which few queries see all of them, then
+layers among the few. Candidates are global tokens that see everything and that nobody sees, so that one history's keys
+and values serve any number of them. Letters as in layout.py; G = L / merge tokens of width W = merge * D.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ __all__ = ["LongerStack", "merged"]
 
 
 def merged(events: Tensor, at: Sequences, merge: int) -> tuple[Tensor, Tensor, Sequences]:
-    """Return (events [R, G, merge, D] in groups that end with the newest, bool [R, G, merge] which are real, the groups' Sequences).
+    """Return (events [R, G, merge, D] in groups that end with the newest, bool [R, G, merge] which are real, the
+    groups' Sequences).
 
     Only the oldest group may be short; a group is as old as its newest event.
     """
@@ -55,13 +56,21 @@ class _Cross(nn.Module):
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.heads, self.before_q, self.before_k, self.second = heads, nn.RMSNorm(width), nn.RMSNorm(width), nn.RMSNorm(width)
+        self.heads, self.before_q, self.before_k, self.second = (
+            heads,
+            nn.RMSNorm(width),
+            nn.RMSNorm(width),
+            nn.RMSNorm(width),
+        )
         self.query, self.pair = nn.Linear(width, width, bias=False), nn.Linear(width, 2 * width, bias=False)
         self.out, self.ffn = nn.Linear(width, width, bias=False), SwiGLU(width, 8 * -(-width // 3))
 
     def keys(self, tokens: Tensor) -> list[Tensor]:
         """Return k and v [R, H, G, d]: what a server keeps of a history."""
-        return [part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in self.pair(self.before_k(tokens)).chunk(2, -1)]
+        return [
+            part.unflatten(2, (self.heads, -1)).transpose(1, 2)
+            for part in self.pair(self.before_k(tokens)).chunk(2, -1)
+        ]
 
     def forward(self, queries: Tensor, k: Tensor, v: Tensor, seen: Tensor) -> Tensor:
         """Return [R, n, W] of queries [R, n, W]; seen bool [R, n, G]."""
@@ -88,7 +97,9 @@ class LongerStack(nn.Module):
         self.merge, self.queries, self.output_width = merge, queries, wide
         self.inner, self.enter, self.cross = _Inner(width), nn.Linear(width, wide), _Cross(wide, heads)
         groups = -(-length // merge)
-        self.layers = nn.ModuleList(TransformerLayer(wide, heads, groups, "llama", "pre", (), None) for _ in range(layers - 1))
+        self.layers = nn.ModuleList(
+            TransformerLayer(wide, heads, groups, "llama", "pre", (), None) for _ in range(layers - 1)
+        )
         self.closing = TransformerLayer(wide, heads, groups, "llama", "pre", (), None)
 
     def forward(self, events: Tensor, targets: Tensor, at: Sequences) -> Tensor:
@@ -101,7 +112,9 @@ class LongerStack(nn.Module):
         seen = torch.arange(tokens.shape[1], device=events.device) <= place.unsqueeze(2)
         x = self.cross(newest, k, v, seen & (place < all_.lengths[:, None]).unsqueeze(2))
         visible = all_.pieces(all_.mask).unsqueeze(1).expand(-1, targets.shape[1], -1)
-        entered = self.enter(targets).to(targets.dtype)  # under autocast it comes out short, and what follows is added to it
+        entered = self.enter(targets).to(
+            targets.dtype
+        )  # under autocast it comes out short, and what follows is added to it
         targets = self.cross(entered, all_.pieces(k), all_.pieces(v), visible)
         for layer in self.layers:
             x, targets = layer(x, targets, few)

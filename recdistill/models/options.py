@@ -23,10 +23,13 @@ Actions = Annotated[Sequence[Annotated[int, Field(ge=0)]], Field(min_length=1)] 
 STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 
 
-def checked_options(kind: str, network: type[nn.Module], options: dict[str, Any], given: Iterable[str]) -> dict[str, Any]:
+def checked_options(
+    kind: str, network: type[nn.Module], options: dict[str, Any], given: Iterable[str]
+) -> dict[str, Any]:
     """Return the options of a class, whose values fit its annotations; `given` names what the user does not choose.
 
-    An int is a float, a bool is no int, and nothing is read out of text. UserError names the first that is unknown or does not fit.
+    An int is a float, a bool is no int, and nothing is read out of text. UserError names the first that is unknown or
+    does not fit.
     """
     own = [name for name in inspect.signature(network).parameters if name not in given]
     hints = get_type_hints(network.__init__, include_extras=True)

@@ -1,4 +1,5 @@
-"""Several processes that train one model: which part of a step is whose, and what they tell each other (torch.distributed).
+"""Several processes that train one model: which part of a step is whose, and what they tell each other
+(torch.distributed).
 
 Letters: N ranks. Every call but `part` is made by all ranks together.
 """
@@ -57,7 +58,9 @@ class Ranks:
         """Return an array of which every rank filled in its part and left zeros elsewhere; bit for bit."""
         if self.size == 1:
             return values
-        whole = torch.from_numpy(np.ascontiguousarray(values).view(np.uint8).astype(np.int32))  # no two ranks fill in one byte
+        whole = torch.from_numpy(
+            np.ascontiguousarray(values).view(np.uint8).astype(np.int32)
+        )  # no two ranks fill in one byte
         dist.all_reduce(whole)
         return np.asarray(whole.numpy().astype(np.uint8)).view(values.dtype).reshape(values.shape)
 

@@ -1,4 +1,5 @@
-"""Histories on their way through the layers of an encoder: longest first, so that no block works for those that have ended.
+"""Histories on their way through the layers of an encoder: longest first, so that no block works for those that have
+ended.
 
 Letters as in layout.py.
 """
@@ -18,8 +19,9 @@ __all__ = ["Sequences", "one_sequence", "sequences"]
 
 @dataclass(frozen=True)
 class Sequences:
-    """age, action: int64 [R, L], left-aligned, oldest first; lengths: int64 [R]; piece: int64 [P], the row of each group of
-    samples, None when group p is row p; alive: how many rows reach each block of BLOCK events, None when not longest first.
+    """age, action: int64 [R, L], left-aligned, oldest first; lengths: int64 [R]; piece: int64 [P], the row of each
+    group of samples, None when group p is row p; alive: how many rows reach each block of BLOCK events, None when not
+    longest first.
     """
 
     age: Tensor
@@ -30,7 +32,9 @@ class Sequences:
 
     @classmethod
     def of(cls, layout: Layout) -> tuple[Sequences, Tensor | None]:
-        """Return (the layout's histories longest first, int64 [R] their rows in the layout, or None when it has them so)."""
+        """Return (the layout's histories longest first, int64 [R] their rows in the layout, or None when it
+        has them so).
+        """
         lengths = layout.lengths
         if bool((lengths[1:] <= lengths[:-1]).all()):
             return cls(layout.age, layout.action, lengths, layout.piece, _alive(lengths, layout.age.shape[1])), None
@@ -55,18 +59,23 @@ class Sequences:
         """Return the newest `keep` events of every history, and x [R, L, D] of those."""
         if self.age.shape[1] <= keep:
             return self, x
-        at = (torch.arange(keep, device=x.device) + (self.lengths - keep).clamp(min=0)[:, None]).clamp(max=self.age.shape[1] - 1)
+        at = (torch.arange(keep, device=x.device) + (self.lengths - keep).clamp(min=0)[:, None]).clamp(
+            max=self.age.shape[1] - 1
+        )
         return self.only(x, at, self.lengths.clamp(max=keep))
 
     def only(self, x: Tensor, at: Tensor, lengths: Tensor) -> tuple[Sequences, Tensor]:
-        """Return the histories of the events `at` (int64 [R, n], ascending), `lengths` of each; rows stay where they are."""
+        """Return the histories of the events `at` (int64 [R, n], ascending), `lengths` of each; rows stay
+        where they are.
+        """
         rows = x.gather(1, at.unsqueeze(2).expand(-1, -1, x.shape[2]))
         ordered = self.alive is not None and bool((lengths[1:] <= lengths[:-1]).all())
         alive = _alive(lengths, at.shape[1]) if ordered else None
         return Sequences(self.age.gather(1, at), self.action.gather(1, at), lengths, self.piece, alive), rows
 
     def shortened(self, x: Tensor, lengths: Tensor, draws: torch.Generator | None = None) -> tuple[Sequences, Tensor]:
-        """Return the histories cut to `lengths` (int64 [R]) events drawn at random, and x [R, L, D] of those, zero for padding.
+        """Return the histories cut to `lengths` (int64 [R]) events drawn at random, and x [R, L, D] of those, zero for
+        padding.
 
         draws: the host's generator, torch's own by default; what is drawn is the same wherever a model computes.
         """
@@ -104,6 +113,8 @@ def sequences(lengths: Tensor, age: Tensor, action: Tensor) -> tuple[Sequences, 
 
 
 def one_sequence(length: int, device: torch.device | str = "cpu") -> Sequences:
-    """Return a batch of one history of `length` events, with one group of samples; on the meta device it costs nothing."""
+    """Return a batch of one history of `length` events, with one group of samples; on the meta device it
+    costs nothing.
+    """
     ages = torch.zeros(1, max(length, 1), dtype=torch.int64, device=device)
     return Sequences(ages, ages, torch.full((1,), length, dtype=torch.int64, device=device), None, None)

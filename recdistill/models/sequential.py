@@ -1,7 +1,7 @@
 """Backbones whose heart is an encoder of the history: HSTU, Transformer, LONGER, and token mixing on top of one.
 
-Each embeds items and side features, lets candidates pass the encoder beside their history, and mixes state, candidate and
-side features. `encode` and `mix` take plain tensors, so that a plan can count them on the meta device.
+Each embeds items and side features, lets candidates pass the encoder beside their history, and mixes state, candidate
+and side features. `encode` and `mix` take plain tensors, so that a plan can count them on the meta device.
 """
 
 from __future__ import annotations
@@ -39,21 +39,28 @@ DIRECT = 2  # dot products that reach the output directly
 
 
 def pull(length: Tensor) -> Tensor:
-    """Return float32 [B], what the mean dot product with `length` events (int64 [B]) counts: more of a longer history, but 5 of 200
-    events and 10 of 20,000, where a sum would grow with their number and drown whatever stands beside it.
+    """Return float32 [B], what the mean dot product with `length` events (int64 [B]) counts: more of a longer history,
+    but 5 of 200 events and 10 of 20,000, where a sum would grow with their number and drown whatever stands beside it.
     """
     return torch.log1p(length.to(torch.float32))
 
 
 class SequenceBackbone(nn.Module):
-    """Inputs, encoders, body. encoders: each [R, L, D], [P, C, D] -> [P, C, its output_width]; actions: those each one hears,
-    None for all of them. precision: of the encoders' matrix products; float8: of their linear ones, where the GPU has it (float8.py),
-    and bfloat16 for the others. stochastic: what draws the length to learn from. What is said of a sample it learns from then knows
-    as much of the history as was learned from.
+    """Inputs, encoders, body. encoders: each [R, L, D], [P, C, D] -> [P, C, its output_width]; actions: those each one
+    hears, None for all of them. precision: of the encoders' matrix products; float8: of their linear ones, where the
+    GPU has it (float8.py), and bfloat16 for the others. stochastic: what draws the length to learn from. What is said
+    of a sample it learns from then knows as much of the history as was learned from.
     """
 
-    def __init__(self, inputs: Inputs, encoders: Sequence[nn.Module], body: nn.Module, actions: Sequence[Sequence[int]] | None = None,
-                 precision: Precision = "float32", stochastic: StochasticLength | None = None) -> None:  # fmt: skip
+    def __init__(
+        self,
+        inputs: Inputs,
+        encoders: Sequence[nn.Module],
+        body: nn.Module,
+        actions: Sequence[Sequence[int]] | None = None,
+        precision: Precision = "float32",
+        stochastic: StochasticLength | None = None,
+    ) -> None:
         super().__init__()
         self.stochastic = stochastic
         if precision not in ("float32", "bfloat16", "float8"):
@@ -73,7 +80,9 @@ class SequenceBackbone(nn.Module):
                 check_float8(events.device)
                 products.enter_context(Float8())
             found = [encoder(*self._heard(number, events, targets, at)) for number, encoder in enumerate(self.encoders)]
-        return torch.cat([norm(state.float() if self.short else state) for norm, state in zip(self.norms, found, strict=True)], 2)
+        return torch.cat(
+            [norm(state.float() if self.short else state) for norm, state in zip(self.norms, found, strict=True)], 2
+        )
 
     def _heard(self, number: int, events: Tensor, targets: Tensor, at: Sequences) -> tuple[Tensor, Tensor, Sequences]:
         if self.actions is None:
@@ -95,11 +104,11 @@ class SequenceBackbone(nn.Module):
         return self.mix(candidate, states, mean, length, side)
 
     def mix(self, candidate: Tensor, states: Tensor, mean: Tensor, length: Tensor, side: Sequence[Tensor]) -> Tensor:
-        """Return [B, output_width] of candidates [B, D], states [B, S], the mean of their events [B, D], how many these are in all
-        (int64 [B]), side features.
+        """Return [B, output_width] of candidates [B, D], states [B, S], the mean of their events [B, D], how many these
+        are in all (int64 [B]), side features.
 
-        The candidate's dot products with its user and with its events reach the output directly as well: without them an encoder says
-        less of new items than a pooled history does.
+        The candidate's dot products with its user and with its events reach the output directly as well: without them
+        an encoder says less of new items than a pooled history does.
         """
         common = candidate * mean
         direct = torch.stack([common.sum(1) * pull(length), (candidate * side[0]).sum(1)], 1)
@@ -109,35 +118,82 @@ class SequenceBackbone(nn.Module):
 class HSTU(SequenceBackbone):
     """HSTU with ULTRA-HSTU's options; see HSTUStack and HSTULayer. One item table; an MLP mixes.
 
-    transducers: groups of action codes, each with a stack of its own that hears those events alone (mixture of transducers).
-    stochastic: alpha of stochastic length, 0 for none; balanced: under a budget of events. See StochasticLength.
+    transducers: groups of action codes, each with a stack of its own that hears those events alone (mixture of
+    transducers). stochastic: alpha of stochastic length, 0 for none; balanced: under a budget of events. See
+    StochasticLength.
     """
 
-    def __init__(self, width: int, *, fields: int, slots: int, actions: int, length: int, layers: Few = 2, heads: Few = 1,
-                 bias: Sequence[Bias] = ("position", "time"), band: Count | None = None, columns: Whole = 0, columns_at: Columns = "oldest",
-                 newest_layers: Number = 0, newest: Whole = 0, transducers: Transducers | None = None, recompute: bool = False,
-                 stochastic: float = 0.0, balanced: bool = False, precision: Precision = "float32", hidden: Widths = (64, 32),
-                 context_width: Width = 8, tables: TableOptions) -> None:  # fmt: skip
+    def __init__(
+        self,
+        width: int,
+        *,
+        fields: int,
+        slots: int,
+        actions: int,
+        length: int,
+        layers: Few = 2,
+        heads: Few = 1,
+        bias: Sequence[Bias] = ("position", "time"),
+        band: Count | None = None,
+        columns: Whole = 0,
+        columns_at: Columns = "oldest",
+        newest_layers: Number = 0,
+        newest: Whole = 0,
+        transducers: Transducers | None = None,
+        recompute: bool = False,
+        stochastic: float = 0.0,
+        balanced: bool = False,
+        precision: Precision = "float32",
+        hidden: Widths = (64, 32),
+        context_width: Width = 8,
+        tables: TableOptions,
+    ) -> None:
         _check_actions(transducers, actions)
         if balanced and not stochastic:
             raise UserError("hstu: balanced is about stochastic length; give stochastic, or leave it out")
         shorter = StochasticLength(stochastic, length, balanced) if stochastic else None
         inputs = Inputs(width, fields, slots, actions, context_width, tables)
         stacks = [
-            HSTUStack(width, heads, length, layers, newest_layers, newest, recompute, bias=bias, band=band, columns=columns,
-                      columns_at=columns_at)
+            HSTUStack(
+                width,
+                heads,
+                length,
+                layers,
+                newest_layers,
+                newest,
+                recompute,
+                bias=bias,
+                band=band,
+                columns=columns,
+                columns_at=columns_at,
+            )
             for _ in transducers or [()]
-        ]  # fmt: skip
+        ]
         super().__init__(inputs, stacks, MLP(_mixed(inputs, stacks), hidden), transducers, precision, shorter)
 
 
 class Transformer(SequenceBackbone):
     """Softmax blocks, Llama's or SASRec's; see TransformerStack. One item table; an MLP mixes."""
 
-    def __init__(self, width: int, *, fields: int, slots: int, actions: int, length: int, layers: Few = 2, heads: Few = 1,
-                 block: Block = "llama", residual: Residual = "pre", bias: Sequence[Bias] = (), band: Count | None = None,
-                 precision: Precision = "float32", hidden: Widths = (64, 32), context_width: Width = 8,
-                 tables: TableOptions) -> None:  # fmt: skip
+    def __init__(
+        self,
+        width: int,
+        *,
+        fields: int,
+        slots: int,
+        actions: int,
+        length: int,
+        layers: Few = 2,
+        heads: Few = 1,
+        block: Block = "llama",
+        residual: Residual = "pre",
+        bias: Sequence[Bias] = (),
+        band: Count | None = None,
+        precision: Precision = "float32",
+        hidden: Widths = (64, 32),
+        context_width: Width = 8,
+        tables: TableOptions,
+    ) -> None:
         inputs = Inputs(width, fields, slots, actions, context_width, tables)
         stack = TransformerStack(width, heads, length, layers, block, residual, bias, band)
         super().__init__(inputs, [stack], MLP(_mixed(inputs, [stack]), hidden), precision=precision)
@@ -146,33 +202,78 @@ class Transformer(SequenceBackbone):
 class Longer(SequenceBackbone):
     """LONGER's sequence part; see LongerStack. One item table; an MLP mixes."""
 
-    def __init__(self, width: int, *, fields: int, slots: int, actions: int, length: int, layers: Few = 1, heads: Few = 1, merge: Few = 4,
-                 queries: Count = 32, precision: Precision = "float32", hidden: Widths = (64, 32), context_width: Width = 8,
-                 tables: TableOptions) -> None:  # fmt: skip
+    def __init__(
+        self,
+        width: int,
+        *,
+        fields: int,
+        slots: int,
+        actions: int,
+        length: int,
+        layers: Few = 1,
+        heads: Few = 1,
+        merge: Few = 4,
+        queries: Count = 32,
+        precision: Precision = "float32",
+        hidden: Widths = (64, 32),
+        context_width: Width = 8,
+        tables: TableOptions,
+    ) -> None:
         inputs = Inputs(width, fields, slots, actions, context_width, tables)
         stack = LongerStack(width, heads, length, layers, merge, queries)
         super().__init__(inputs, [stack], MLP(_mixed(inputs, [stack]), hidden), precision=precision)
 
 
 class TokenMixerModel(SequenceBackbone):
-    """Token mixing over candidate, side features and the state that LONGER's part makes of the history: Rec-Distill's teacher.
+    """Token mixing over candidate, side features and the state that LONGER's part makes of the history: Rec-Distill's
+    teacher.
 
-    layers, merge, queries: see LongerStack; mixer_width, mixer_heads, mixer_layers, tokens, expand, variant, experts, active:
-    see TokenMixer. auxiliary: weight of the labels' loss on logits of the states between blocks; 0: none. See Towers.
+    layers, merge, queries: see LongerStack; mixer_width, mixer_heads, mixer_layers, tokens, expand, variant, experts,
+    active: see TokenMixer. auxiliary: weight of the labels' loss on logits of the states between blocks; 0: none. See
+    Towers.
     """
 
     body: TokenMixer
 
-    def __init__(self, width: int, *, fields: int, slots: int, actions: int, length: int, layers: Few = 1, heads: Few = 1, merge: Few = 4,
-                 queries: Count = 32, tokens: Few = 8, mixer_width: Width = 64, mixer_layers: Few = 2, mixer_heads: Few | None = None,
-                 expand: Expand = 2.0, variant: Variant = "tokenmixer-large", experts: Experts = 0, active: Few = 1,
-                 auxiliary: Weight = 0.0, precision: Precision = "float32", context_width: Width = 8,
-                 tables: TableOptions) -> None:  # fmt: skip
+    def __init__(
+        self,
+        width: int,
+        *,
+        fields: int,
+        slots: int,
+        actions: int,
+        length: int,
+        layers: Few = 1,
+        heads: Few = 1,
+        merge: Few = 4,
+        queries: Count = 32,
+        tokens: Few = 8,
+        mixer_width: Width = 64,
+        mixer_layers: Few = 2,
+        mixer_heads: Few | None = None,
+        expand: Expand = 2.0,
+        variant: Variant = "tokenmixer-large",
+        experts: Experts = 0,
+        active: Few = 1,
+        auxiliary: Weight = 0.0,
+        precision: Precision = "float32",
+        context_width: Width = 8,
+        tables: TableOptions,
+    ) -> None:
         inputs = Inputs(width, fields, slots, actions, context_width, tables)
         stack = LongerStack(width, heads, length, layers, merge, queries)
-        body = TokenMixer(_mixed(inputs, [stack]), tokens=tokens, width=mixer_width, layers=mixer_layers,
-                          heads=mixer_heads, expand=expand, variant=variant, experts=experts, active=active,
-                          between=auxiliary > 0)  # fmt: skip
+        body = TokenMixer(
+            _mixed(inputs, [stack]),
+            tokens=tokens,
+            width=mixer_width,
+            layers=mixer_layers,
+            heads=mixer_heads,
+            expand=expand,
+            variant=variant,
+            experts=experts,
+            active=active,
+            between=auxiliary > 0,
+        )
         super().__init__(inputs, [stack], body, precision=precision)
         self.auxiliary = auxiliary
 
@@ -183,7 +284,9 @@ class TokenMixerModel(SequenceBackbone):
 
 
 def _mixed(inputs: Inputs, encoders: Sequence[nn.Module]) -> int:
-    """Return how wide what the body mixes is: candidate, its product with the mean event, side features, states, dots."""
+    """Return how wide what the body mixes is: candidate, its product with the mean event, side features,
+    states, dots.
+    """
     return inputs.width + sum(width_of(one) for one in encoders) + DIRECT
 
 

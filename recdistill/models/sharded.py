@@ -1,7 +1,8 @@
 """An embedding table whose rows are spread over ranks: row r belongs to rank r mod N, which alone keeps and learns it.
 
-A lookup sends ids to their owners and rows back; a step sends gradients to the owners, which add them up. A row starts as it
-would in one table, and the states of all ranks together are that of one table, so that a run may go on with another number of ranks.
+A lookup sends ids to their owners and rows back; a step sends gradients to the owners, which add them up. A row starts
+as it would in one table, and the states of all ranks together are that of one table, so that a run may go on with
+another number of ranks.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ PIECE = 1 << 16  # rows of a state that are read at once
 
 @dataclass(frozen=True)
 class _Lookup:
-    """One lookup on its way: leaf [U, D] in the caller's order; order: by owner; mine, theirs: rows to and from each rank;
-    asked: int64, the owner's own rows that others (and itself) looked up.
+    """One lookup on its way: leaf [U, D] in the caller's order; order: by owner; mine, theirs: rows to and from each
+    rank; asked: int64, the owner's own rows that others (and itself) looked up.
     """
 
     leaf: Tensor
@@ -96,7 +97,9 @@ class ShardedTable(GrowableTable):
         self._lookups.clear()
         distinct, place = torch.unique(torch.cat(rows), return_inverse=True)
         summed = torch.zeros(len(distinct), self.width).index_add_(0, place, torch.cat(gradients))
-        real = (distinct != 0) if self.ranks.first else torch.ones_like(distinct, dtype=torch.bool)  # padding does not learn
+        real = (
+            (distinct != 0) if self.ranks.first else torch.ones_like(distinct, dtype=torch.bool)
+        )  # padding does not learn
         self.owned.update(distinct[real], summed[real])
 
     def set_rate(self, rate: float) -> None:

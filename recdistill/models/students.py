@@ -24,8 +24,17 @@ Activation = Literal["sigmoid", "prelu", "dice"]
 class PooledMLP(nn.Module):
     """An MLP on candidate, mean of the history, their product, user, context and lists."""
 
-    def __init__(self, width: int, *, fields: int, slots: int, actions: int, hidden: Widths = (64, 32),
-                 context_width: Width = 8, tables: TableOptions) -> None:  # fmt: skip
+    def __init__(
+        self,
+        width: int,
+        *,
+        fields: int,
+        slots: int,
+        actions: int,
+        hidden: Widths = (64, 32),
+        context_width: Width = 8,
+        tables: TableOptions,
+    ) -> None:
         super().__init__()
         self.inputs = Inputs(width, fields, slots, actions, context_width, tables)
         self.body = MLP(self.inputs.width + width, hidden)
@@ -40,9 +49,18 @@ class PooledMLP(nn.Module):
 class DCNv2(nn.Module):
     """Deep & Cross Network v2, parallel (2008.13535, equation 1): x <- x0 * (W x + b) + x beside an MLP on x0."""
 
-    def __init__(self, width: int, *, fields: int, slots: int, actions: int, crosses: Number = 2,
-                 hidden: Widths = (64, 32), context_width: Width = 8,
-                 tables: TableOptions) -> None:  # fmt: skip
+    def __init__(
+        self,
+        width: int,
+        *,
+        fields: int,
+        slots: int,
+        actions: int,
+        crosses: Number = 2,
+        hidden: Widths = (64, 32),
+        context_width: Width = 8,
+        tables: TableOptions,
+    ) -> None:
         super().__init__()
         self.inputs = Inputs(width, fields, slots, actions, context_width, tables)
         total = self.inputs.width
@@ -96,9 +114,19 @@ class ActivationUnit(nn.Module):
 class DIN(nn.Module):
     """Deep Interest Network (1706.06978): history summed under the activation unit's weights, then an MLP."""
 
-    def __init__(self, width: int, *, fields: int, slots: int, actions: int, unit: Annotated[Widths, Field(min_length=1)] = (32,),
-                 activation: Activation = "sigmoid", hidden: Widths = (64, 32), context_width: Width = 8,
-                 tables: TableOptions) -> None:  # fmt: skip
+    def __init__(
+        self,
+        width: int,
+        *,
+        fields: int,
+        slots: int,
+        actions: int,
+        unit: Annotated[Widths, Field(min_length=1)] = (32,),
+        activation: Activation = "sigmoid",
+        hidden: Widths = (64, 32),
+        context_width: Width = 8,
+        tables: TableOptions,
+    ) -> None:
         super().__init__()
         self.inputs = Inputs(width, fields, slots, actions, context_width, tables)
         self.unit = ActivationUnit(width, unit, activation)

@@ -59,7 +59,9 @@ def _zeros(*shape: int, dtype: Any = np.float32) -> Tensor:
 
 
 def _put(into: Tensor, rows: Tensor, values: Tensor) -> None:
-    """Write `values` [n, D] to distinct `rows` of `into`: numpy copies wide rows faster, torch's index_copy_ narrow ones."""
+    """Write `values` [n, D] to distinct `rows` of `into`: numpy copies wide rows faster, torch's
+    index_copy_ narrow ones.
+    """
     if values.shape[1] < WIDE:
         into.index_copy_(0, rows, values)
     else:
@@ -72,8 +74,9 @@ class GrowableTable(nn.Module):
     `name` must differ between the tables of one model that are to start differently.
     """
 
-    def __init__(self, width: int, *, seed: int, name: str, std: float,
-                 optimiser: Optimiser = "adam", rate: float = 1e-2) -> None:  # fmt: skip
+    def __init__(
+        self, width: int, *, seed: int, name: str, std: float, optimiser: Optimiser = "adam", rate: float = 1e-2
+    ) -> None:
         super().__init__()
         self.width, self.seed, self.name, self.std = width, seed, name, std
         self.optimiser, self.rate = optimiser, rate
@@ -222,7 +225,9 @@ class GrowableTable(nn.Module):
         return torch.sub(weight, work, out=work)
 
     def state(self) -> dict[str, Tensor]:
-        """Return a copy of the rows that have learned or are frozen: `rows` int64 [n], their weights and optimiser state."""
+        """Return a copy of the rows that have learned or are frozen: `rows` int64 [n], their weights and
+        optimiser state.
+        """
         rows = torch.nonzero((self._steps > 0) | self._frozen)[:, 0]
         frozen = {"frozen": self._frozen.index_select(0, rows)} if self._freezes else {}
         return {"rows": rows} | {name: getattr(self, f"_{name}").index_select(0, rows) for name in STATE} | frozen

@@ -31,9 +31,20 @@ class TargetAttention(nn.Module):
     history and the recency-pooled history themselves. An MLP mixes all of it; the dots also reach the output directly.
     """
 
-    def __init__(self, width: int, *, fields: int, slots: int, actions: int, heads: Few = 1, kernels: Few = 1,
-                 hidden: Widths = (64, 32), rich: bool = False, context_width: Width = 8,
-                 tables: TableOptions) -> None:  # fmt: skip
+    def __init__(
+        self,
+        width: int,
+        *,
+        fields: int,
+        slots: int,
+        actions: int,
+        heads: Few = 1,
+        kernels: Few = 1,
+        hidden: Widths = (64, 32),
+        rich: bool = False,
+        context_width: Width = 8,
+        tables: TableOptions,
+    ) -> None:
         super().__init__()
         if width % heads:
             raise UserError(f"target-attention: width {width} is not a multiple of heads {heads}; change one of them")

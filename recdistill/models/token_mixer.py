@@ -1,4 +1,5 @@
-"""Token mixing: RankMixer (2507.15551) and TokenMixer-Large (2602.06563). T tokens of width D, each with weights of its own.
+"""Token mixing: RankMixer (2507.15551) and TokenMixer-Large (2602.06563). T tokens of width D, each with weights of its
+own.
 
 B samples. Mixing is a transposition, it has no weights: head h of every token becomes token h.
 """
@@ -35,7 +36,9 @@ def _weights(tokens: int, inputs: int, outputs: int, std: float | None = None) -
 
 
 class PerTokenSwiGLU(nn.Module):
-    """SwiGLU with weights of its own for each token: [T, B, D] -> [T, B, D]; starts small (deviation .01 on the way down)."""
+    """SwiGLU with weights of its own for each token: [T, B, D] -> [T, B, D]; starts small (deviation .01 on
+    the way down).
+    """
 
     def __init__(self, tokens: int, width: int, hidden: int) -> None:
         super().__init__()
@@ -53,8 +56,8 @@ def one_token(part: nn.Module, x: Tensor, token: int) -> Tensor:
 
 
 class SparseSwiGLU(nn.Module):
-    """Per-token SwiGLU of which each sample takes, token by token, a shared expert and the `active` of `experts` others that its router
-    prefers, weighed by softmax among those, times experts / active (SP-MoE of TokenMixer-Large).
+    """Per-token SwiGLU of which each sample takes, token by token, a shared expert and the `active` of `experts` others
+    that its router prefers, weighed by softmax among those, times experts / active (SP-MoE of TokenMixer-Large).
     """
 
     def __init__(self, tokens: int, width: int, hidden: int, experts: int, active: int) -> None:
@@ -68,7 +71,9 @@ class SparseSwiGLU(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return [T, B, D] of tokens [T, B, D]; only the samples that take an expert are given to it."""
         best, chosen = torch.bmm(x, self.router).topk(self.active, 2)
-        gate = torch.zeros(*x.shape[:2], len(self.experts), dtype=x.dtype, device=x.device).scatter(2, chosen, best.softmax(2) * self.scale)
+        gate = torch.zeros(*x.shape[:2], len(self.experts), dtype=x.dtype, device=x.device).scatter(
+            2, chosen, best.softmax(2) * self.scale
+        )
         rows = []
         for token in range(len(x)):
             out = torch.zeros_like(x[token])
@@ -80,7 +85,9 @@ class SparseSwiGLU(nn.Module):
         return torch.as_tensor(self.shared(x) + torch.stack(rows))
 
     def _taken(self, chosen: Tensor, number: int) -> Tensor:
-        """Return int64 [n], the samples that chose an expert; on the meta device, which knows no values, as many as on average."""
+        """Return int64 [n], the samples that chose an expert; on the meta device, which knows no values, as
+        many as on average.
+        """
         if chosen.is_meta:
             return torch.arange(-(-len(chosen) * self.active // len(self.experts)), device="meta")
         return (chosen == number).any(1).nonzero()[:, 0]
@@ -111,7 +118,9 @@ class _RankMixerBlock(nn.Module):
 
 
 class _LargeBlock(nn.Module):
-    """X + revert(SwiGLU(mix(norm X))), then the same without mixing: pre-norm, residuals between tokens of one meaning."""
+    """X + revert(SwiGLU(mix(norm X))), then the same without mixing: pre-norm, residuals between tokens of
+    one meaning.
+    """
 
     def __init__(self, tokens: int, width: int, heads: int, expand: float, experts: int, active: int) -> None:
         super().__init__()
@@ -119,7 +128,9 @@ class _LargeBlock(nn.Module):
         self.first, self.second = nn.RMSNorm(width), nn.RMSNorm(width)
         self.across = PerTokenSwiGLU(heads, wide, max(1, int(expand * wide)))
         hidden = max(1, int(expand * width))
-        self.within = SparseSwiGLU(tokens, width, hidden, experts, active) if experts else PerTokenSwiGLU(tokens, width, hidden)
+        self.within = (
+            SparseSwiGLU(tokens, width, hidden, experts, active) if experts else PerTokenSwiGLU(tokens, width, hidden)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + reverted(self.across(mixed(self.first(x), self.heads)), self.tokens)
@@ -129,33 +140,55 @@ class _LargeBlock(nn.Module):
 class TokenMixer(nn.Module):
     """Features [B, inputs] made into `tokens` of `width`, through `layers` blocks, averaged: [B, output_width = width].
 
-    tokenmixer-large: one more token that sums up all of them, and what went into every second block is added behind it. experts,
-    active: see SparseSwiGLU; 0: none. between: whether to keep, while something is learned, what stands behind those blocks, the
-    last one apart: [B, width] each, in `passed` until they are taken.
+    tokenmixer-large: one more token that sums up all of them, and what went into every second block is added behind it.
+    experts, active: see SparseSwiGLU; 0: none. between: whether to keep, while something is learned, what stands behind
+    those blocks, the last one apart: [B, width] each, in `passed` until they are taken.
     """
 
-    def __init__(self, inputs: int, *, tokens: int, width: int, layers: int, heads: int | None = None, expand: float = 2.0,
-                 variant: Variant = "tokenmixer-large", experts: int = 0, active: int = 1, between: bool = False) -> None:  # fmt: skip
+    def __init__(
+        self,
+        inputs: int,
+        *,
+        tokens: int,
+        width: int,
+        layers: int,
+        heads: int | None = None,
+        expand: float = 2.0,
+        variant: Variant = "tokenmixer-large",
+        experts: int = 0,
+        active: int = 1,
+        between: bool = False,
+    ) -> None:
         super().__init__()
         heads = tokens if heads is None else heads
         if variant not in ("rankmixer", "tokenmixer-large"):
             raise UserError(f"token-mixer: variant {variant!r} is not one of rankmixer, tokenmixer-large")
         if experts and (variant == "rankmixer" or not 1 <= active <= experts):
-            raise UserError(f"token-mixer: experts {experts} are tokenmixer-large's, and active {active} of them must be 1 to all")
+            raise UserError(
+                f"token-mixer: experts {experts} are tokenmixer-large's, and active {active} of them must be 1 to all"
+            )
         if layers < 1 or tokens < 2:
             raise UserError(f"token-mixer: layers {layers} must be at least 1, tokens {tokens} at least 2")
         if width % heads:
-            raise UserError(f"token-mixer: mixer_width {width} is not a multiple of mixer_heads {heads}; change one of them")
+            raise UserError(
+                f"token-mixer: mixer_width {width} is not a multiple of mixer_heads {heads}; change one of them"
+            )
         if variant == "rankmixer" and heads != tokens:
-            raise UserError(f"token-mixer: rankmixer has as many heads as tokens; leave mixer_heads out, or make it {tokens}")
+            raise UserError(
+                f"token-mixer: rankmixer has as many heads as tokens; leave mixer_heads out, or make it {tokens}"
+            )
         if between and (variant == "rankmixer" or layers < 3):
-            raise UserError("token-mixer: auxiliary losses stand between blocks of tokenmixer-large, at least 3; raise mixer_layers")
+            raise UserError(
+                "token-mixer: auxiliary losses stand between blocks of tokenmixer-large, at least 3; raise mixer_layers"
+            )
         self.between, self.passed = between * ((layers - 1) // 2), list[Tensor]()
         self.tokens, self.width, self.output_width, self.large = tokens, width, width, variant == "tokenmixer-large"
         self.enter = nn.Linear(inputs, (tokens - self.large) * width)
         self.summary = nn.Linear(inputs, width) if self.large else None
         self.layers = nn.ModuleList(
-            _LargeBlock(tokens, width, heads, expand, experts, active) if self.large else _RankMixerBlock(tokens, width, expand)
+            _LargeBlock(tokens, width, heads, expand, experts, active)
+            if self.large
+            else _RankMixerBlock(tokens, width, expand)
             for _ in range(layers)
         )
 

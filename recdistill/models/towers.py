@@ -28,7 +28,9 @@ def _scaled(shared: Tensor, scale: float) -> Tensor:
 
 
 class StateReader(nn.Module):
-    """The teacher's states of the user's earlier samples as a feature: the last one, and their mean; adds nothing at first."""
+    """The teacher's states of the user's earlier samples as a feature: the last one, and their mean; adds
+    nothing at first.
+    """
 
     def __init__(self, states: int, output: int, hidden: int = 16) -> None:
         super().__init__()
@@ -48,13 +50,22 @@ class StateReader(nn.Module):
 class Towers(nn.Module):
     """A backbone with its heads: a backbone is any module that turns a `Batch` into [B, output_width].
 
-    Further towers are drawn last, so a raw and a distilled student of one torch seed start alike in all they share. Where the backbone
-    is a TokenMixerModel with `auxiliary`, each state between its blocks has a linear head, for `between` alone: it is never served.
-    UserError when neither the backbone nor the caller says how wide the backbone's output is.
+    Further towers are drawn last, so a raw and a distilled student of one torch seed start alike in all they share.
+    Where the backbone is a TokenMixerModel with `auxiliary`, each state between its blocks has a linear head, for
+    `between` alone: it is never served. UserError when neither the backbone nor the caller says how wide the backbone's
+    output is.
     """
 
-    def __init__(self, backbone: nn.Module, tasks: int, layout: Layout = "single", hidden: Sequence[int] = (16,),
-                 output_width: int | None = None, adapted: bool = False, states: int = 0) -> None:  # fmt: skip
+    def __init__(
+        self,
+        backbone: nn.Module,
+        tasks: int,
+        layout: Layout = "single",
+        hidden: Sequence[int] = (16,),
+        output_width: int | None = None,
+        adapted: bool = False,
+        states: int = 0,
+    ) -> None:
         super().__init__()
         self.output_width = width = width_of(backbone, output_width)
         self.backbone = backbone
@@ -64,10 +75,16 @@ class Towers(nn.Module):
         self.reader = StateReader(states, width) if states else None
         mixer = backbone if isinstance(backbone, TokenMixerModel) else None
         self.auxiliary = mixer.auxiliary if mixer else 0.0
-        self.extra = nn.ModuleList(nn.Linear(mixer.body.width, tasks) for _ in range(mixer.body.between)) if mixer else nn.ModuleList()
+        self.extra = (
+            nn.ModuleList(nn.Linear(mixer.body.width, tasks) for _ in range(mixer.body.between))
+            if mixer
+            else nn.ModuleList()
+        )
 
     def shared(self, batch: Batch) -> Tensor:
-        """Return what the towers stand on, [B, output_width]: the backbone's output, and what the teacher's earlier states add."""
+        """Return what the towers stand on, [B, output_width]: the backbone's output, and what the teacher's
+        earlier states add.
+        """
         batch = batch.to(next(self.main.parameters()).device)
         hidden = torch.as_tensor(self.backbone(batch))
         return hidden if self.reader is None else hidden + self.reader(batch)
@@ -75,22 +92,28 @@ class Towers(nn.Module):
     def heads(self, shared: Tensor, scale: float = 1.0) -> tuple[Tensor, Tensor | None]:
         """Return (main, auxiliary or None), logits [B, K] with the host, of the backbone's output [B, output_width].
 
-        scale: what the auxiliary tower's gradient is multiplied by on its way into the backbone (ExFM, gradient scaling).
+        scale: what the auxiliary tower's gradient is multiplied by on its way into the backbone (ExFM, gradient
+        scaling).
         """
         return self.main(shared).cpu(), None if self.aux is None else self.aux(_scaled(shared, scale)).cpu()
 
     def adapted_head(self, shared: Tensor, scale: float = 1.0) -> Tensor:
         """Return the logits [B, K] of the tower that hears the student adapter (ExFM, equation 7)."""
-        return torch.as_tensor(self.adapted(_scaled(shared, scale)).cpu()) if self.adapted is not None else torch.zeros(0)
+        return (
+            torch.as_tensor(self.adapted(_scaled(shared, scale)).cpu()) if self.adapted is not None else torch.zeros(0)
+        )
 
     def between(self) -> list[Tensor]:
-        """Return the logits [B, K], with the host, of the states between the backbone's blocks as of the last `shared` that learned, once.
+        """Return the logits [B, K], with the host, of the states between the backbone's blocks as of the last `shared`
+        that learned, once.
 
         Their labels' loss counts `auxiliary` beside the towers' (TokenMixer-Large, 2602.06563); none where that is 0.
         """
         if not isinstance(self.backbone, TokenMixerModel):
             return []
-        return [torch.as_tensor(head(state)).cpu() for head, state in zip(self.extra, self.backbone.taken(), strict=False)]
+        return [
+            torch.as_tensor(head(state)).cpu() for head, state in zip(self.extra, self.backbone.taken(), strict=False)
+        ]
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Return (main, auxiliary or None), raw logits [B, K]."""

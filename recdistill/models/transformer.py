@@ -1,4 +1,5 @@
-"""Softmax attention as HSTU's scaling study (2412.00714) compares it: SASRec's blocks and Llama's, with candidates as targets.
+"""Softmax attention as HSTU's scaling study (2412.00714) compares it: SASRec's blocks and Llama's, with candidates as
+targets.
 
 Both take HSTU's relative bias if asked; in that study it is what lets SASRec scale. Letters as in layout.py; H heads.
 """
@@ -51,8 +52,16 @@ class TransformerLayer(nn.Module):
     sasrec: LayerNorm, ReLU, no rotation. llama: RMSNorm, SwiGLU, RoPE.
     """
 
-    def __init__(self, width: int, heads: int, length: int, block: Block, residual: Residual, bias: Sequence[str], band: int | None
-                 ) -> None:  # fmt: skip
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        length: int,
+        block: Block,
+        residual: Residual,
+        bias: Sequence[str],
+        band: int | None,
+    ) -> None:
         super().__init__()
         llama = block == "llama"
         norm = nn.RMSNorm if llama else nn.LayerNorm
@@ -108,8 +117,17 @@ class TransformerLayer(nn.Module):
 class TransformerStack(nn.Module):
     """`layers` of one kind of block. sasrec adds a vector per place to its input, counted from the target back."""
 
-    def __init__(self, width: int, heads: int, length: int, layers: int, block: Block = "llama", residual: Residual = "pre",
-                 bias: Sequence[str] = (), band: int | None = None) -> None:  # fmt: skip
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        length: int,
+        layers: int,
+        block: Block = "llama",
+        residual: Residual = "pre",
+        bias: Sequence[str] = (),
+        band: int | None = None,
+    ) -> None:
         super().__init__()
         if layers < 1:
             raise UserError(f"transformer: layers is {layers}; give at least 1")
@@ -118,10 +136,14 @@ class TransformerStack(nn.Module):
         if residual not in ("pre", "post"):
             raise UserError(f"transformer: residual {residual!r} is not one of pre, post")
         if width % heads or (block == "llama" and width // heads % 2):
-            raise UserError(f"transformer: width {width} does not divide into {heads} heads{' of even width' * (block == 'llama')}")
+            raise UserError(
+                f"transformer: width {width} does not divide into {heads} heads{' of even width' * (block == 'llama')}"
+            )
         self.output_width, self.length = width, length
         self.places = nn.Parameter(0.02 * torch.randn(length + 1, width)) if block == "sasrec" else None
-        self.layers = nn.ModuleList(TransformerLayer(width, heads, length, block, residual, bias, band) for _ in range(layers - 1))
+        self.layers = nn.ModuleList(
+            TransformerLayer(width, heads, length, block, residual, bias, band) for _ in range(layers - 1)
+        )
         self.closing = TransformerLayer(width, heads, length, block, residual, bias, band)
 
     def _placed(self, events: Tensor, at: Sequences) -> Tensor:

@@ -39,8 +39,8 @@ class IngestAbout:
 
     seen: versions of the other tables (behaviors, outcomes) at this commit; who follows reads them up to there first.
     watermark: newest event time so far, us. rows: rows taken since the hand-over. dropped: rows by cause since then.
-    published: wall seconds at which the newest row left its producer, 0 if unknown. end: the source has ended. reader: which
-    of `readers` processes says so, each of its own partitions.
+    published: wall seconds at which the newest row left its producer, 0 if unknown. end: the source has ended. reader:
+    which of `readers` processes says so, each of its own partitions.
     """
 
     offsets: dict[str, int] = field(default_factory=dict)
@@ -59,8 +59,8 @@ class IngestAbout:
 class Sums:
     """Running sums since the hand-over, first task: a window's figures are differences of two commits' sums.
 
-    labels: rows whose label was known; positives, predicted (sum of probabilities), logloss over these.
-    signals: rows learned with a teacher's signal; learned: rows learned. waiting: wall seconds from a row's arrival to its learning.
+    labels: rows whose label was known; positives, predicted (sum of probabilities), logloss over these. signals: rows
+    learned with a teacher's signal; learned: rows learned. waiting: wall seconds from a row's arrival to its learning.
     """
 
     labels: float = 0.0
@@ -76,10 +76,10 @@ class Sums:
 class ModelAbout:
     """A commit of a model that follows the tables.
 
-    events: version of the events table that it has read up to. rows: rows it recorded since the hand-over.
-    watermark: event time of the last of them, us. missing: rows learned without a signal, by cause (quarantined, late,
-    absent), and signals without use (late, unknown). lag: the largest number of seconds, over the rows learned since the
-    last commit, from a row's leaving its producer to its being in the weights. weights_version: the model's version.
+    events: version of the events table that it has read up to. rows: rows it recorded since the hand-over. watermark:
+    event time of the last of them, us. missing: rows learned without a signal, by cause (quarantined, late, absent),
+    and signals without use (late, unknown). lag: the largest number of seconds, over the rows learned since the last
+    commit, from a row's leaving its producer to its being in the weights. weights_version: the model's version.
     """
 
     events: int = -1
@@ -117,4 +117,6 @@ def read_about(kind: type[T], about: dict[str, str]) -> T | None:
 def _read(kind: type[T], tree: dict[str, Any]) -> T:
     nested = {"health": Health, "sums": Sums}
     known = {each.name for each in fields(kind)}  # type: ignore[arg-type]
-    return kind(**{key: _read(nested[key], value) if key in nested else value for key, value in tree.items() if key in known})
+    return kind(
+        **{key: _read(nested[key], value) if key in nested else value for key, value in tree.items() if key in known}
+    )

@@ -29,19 +29,27 @@ def server_url(root: Path, config: SourceConfig) -> str:
 
 @contextmanager
 def local_nats(root: Path) -> Iterator[str]:
-    """Run a server with its data in `root`/broker and give its url, also written to url there; the port of before if it is free.
+    """Run a server with its data in `root`/broker and give its url, also written to url there; the port of before if it
+    is free.
 
     Raises UserError when nats-server is not installed or does not start.
     """
     program = shutil.which("nats-server") or shutil.which("nats-server", path="/usr/sbin:/usr/local/sbin")
     if program is None:
-        raise UserError("nats-server is not installed; install it (Debian: apt-get install nats-server), or set stream.source.url")
+        raise UserError(
+            "nats-server is not installed; install it (Debian: apt-get install nats-server), or set stream.source.url"
+        )
     folder = root.resolve() / "broker"
     folder.mkdir(parents=True, exist_ok=True)
     port = _port(folder / "url")
     (folder / "server.conf").write_text(_settings(folder, port), encoding="utf-8")
-    process = subprocess.Popen([program, "-c", str(folder / "server.conf")], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                               stderr=subprocess.DEVNULL, start_new_session=True)  # fmt: skip
+    process = subprocess.Popen(
+        [program, "-c", str(folder / "server.conf")],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     try:
         _await(process, port, folder)
         (folder / "url").write_text(f"nats://127.0.0.1:{port}\n", encoding="utf-8")
@@ -56,8 +64,10 @@ def local_nats(root: Path) -> Iterator[str]:
 
 
 def _settings(folder: Path, port: int) -> str:
-    return (f'listen: "127.0.0.1:{port}"\nmax_payload: {LARGEST}\nmax_pending: 256MB\nlog_file: "{folder / "server.log"}"\n'
-            f'pid_file: "{folder / "server.pid"}"\njetstream {{ store_dir: "{folder}" }}\n')  # fmt: skip
+    return (
+        f'listen: "127.0.0.1:{port}"\nmax_payload: {LARGEST}\nmax_pending: 256MB\nlog_file: "{folder / "server.log"}"\n'
+        f'pid_file: "{folder / "server.pid"}"\njetstream {{ store_dir: "{folder}" }}\n'
+    )
 
 
 def _port(told: Path) -> int:

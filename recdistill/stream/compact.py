@@ -22,7 +22,9 @@ DATED = ("events", "behaviors", "outcomes", "predictions")
 
 
 class Housekeeper:
-    """The tables of a run, which it knows from one round to the next: a round costs what is new, however long the stream runs."""
+    """The tables of a run, which it knows from one round to the next: a round costs what is new, however
+    long the stream runs.
+    """
 
     def __init__(self, folder: RunFolder, experiment: Experiment, journal: Journal) -> None:
         self.folder, self.experiment, self.journal = folder, experiment, journal
@@ -30,7 +32,8 @@ class Housekeeper:
         self._next_cut = 0.0
 
     def round(self, retain_days: int | None) -> int:
-        """Let old days go, merge the small files of every table that has many, cut the logs; return how many tables were merged.
+        """Let old days go, merge the small files of every table that has many, cut the logs; return how many tables
+        were merged.
 
         retain_days: dates of samples older than the newest by more days are let go; None keeps all.
         """
@@ -48,7 +51,12 @@ class Housekeeper:
 
     def _open(self) -> None:
         """Open the tables that were made since the last round."""
-        for path in [*sorted(self.folder.tables.glob("*")), self.folder.predictions, self.folder.verdicts, self.folder.dead]:
+        for path in [
+            *sorted(self.folder.tables.glob("*")),
+            self.folder.predictions,
+            self.folder.verdicts,
+            self.folder.dead,
+        ]:
             if path.name not in self.logs and (path / "_delta_log").exists():
                 self.logs[path.name] = DeltaLog(path)
 

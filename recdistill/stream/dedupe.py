@@ -1,4 +1,6 @@
-"""Which samples were met of late: ids and labels within a bound of event time, so that memory does not grow with the log."""
+"""Which samples were met of late: ids and labels within a bound of event time, so that memory does not grow
+with the log.
+"""
 
 from __future__ import annotations
 

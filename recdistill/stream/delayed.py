@@ -1,11 +1,12 @@
 """Labels that come later: what is decided about a sample when, and in which order that is learned.
 
-    arrives --> its window ends --> learned, with the outcome told by then, or as a negative --> a positive comes late: corrected
+    arrives --> its window ends --> learned, with the outcome told by then, or as a negative --> a positive comes late:
+    corrected
 
-All wait for their window, those told of at once too: positives are told sooner than negatives end, and a model that learned
-them sooner would believe that there are more. Each task has its own outcomes; a sample is learned once for all of them, and
-a late positive corrects its own task alone. A sample is kept until nothing can happen to it any more. All of it is a
-function of the tables: commits of events say how far the outcomes were, and event time ends the window.
+All wait for their window, those told of at once too: positives are told sooner than negatives end, and a model that
+learned them sooner would believe that there are more. Each task has its own outcomes; a sample is learned once for all
+of them, and a late positive corrects its own task alone. A sample is kept until nothing can happen to it any more. All
+of it is a function of the tables: commits of events say how far the outcomes were, and event time ends the window.
 """
 
 from __future__ import annotations
@@ -23,15 +24,21 @@ from recdistill.stream.inbox import WITHOUT
 __all__ = ["Decisions"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
-OPEN, TOLD, NEGATIVE, CLOSED = 0, 1, 2, 3  # in its window: no outcome yet, one told; after it: learned as a negative, final
+OPEN, TOLD, NEGATIVE, CLOSED = (
+    0,
+    1,
+    2,
+    3,
+)  # in its window: no outcome yet, one told; after it: learned as a negative, final
 QUEUE = {"position": "int64", "labels": "float32", "again": "bool"}
 
 
 class Decisions:
-    """Which samples are to be learned next: `queue` holds their positions among all samples, labels of every task (NaN: nothing
-    to learn), and whether they were learned before.
+    """Which samples are to be learned next: `queue` holds their positions among all samples, labels of every task (NaN:
+    nothing to learn), and whether they were learned before.
 
-    late: event seconds after the window during which a positive may still come. Outcomes of samples not yet there wait that long.
+    late: event seconds after the window during which a positive may still come. Outcomes of samples not yet there wait
+    that long.
     """
 
     def __init__(self, config: LabelsConfig, late_s: float, tasks: int) -> None:
@@ -54,7 +61,9 @@ class Decisions:
             store.window["stage"][-rows:][known] = TOLD
 
     def decide(self, store: LiveStore, told: pl.DataFrame) -> None:
-        """Take the outcomes `told` (sample_id, task, label, time us; in their order), then end the windows that are over."""
+        """Take the outcomes `told` (sample_id, task, label, time us; in their order), then end the windows
+        that are over.
+        """
         told = pl.concat([self.early, told])
         self.early = WITHOUT
         if len(told) and len(store):
@@ -70,7 +79,9 @@ class Decisions:
         self._end_windows(store)
 
     def _outcomes(self, store: LiveStore, at: Array, told: pl.DataFrame) -> None:
-        """Take outcomes of waiting samples, at positions among these; what was told first holds, but a positive replaces a negative."""
+        """Take outcomes of waiting samples, at positions among these; what was told first holds, but a
+        positive replaces a negative.
+        """
         task, label, time = (told[name].to_numpy() for name in ("task", "label", "time"))
         cell = at * self.tasks + task
         stage, labels = store.window["stage"].reshape(-1), store.window["labels"].reshape(-1)

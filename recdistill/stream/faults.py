@@ -1,4 +1,6 @@
-"""What is wrong with single rows, so that they alone are left out. A reason names the column and no value: reasons stay few."""
+"""What is wrong with single rows, so that they alone are left out. A reason names the column and no value:
+reasons stay few.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +13,17 @@ from recdistill.tables.checks import FIRST
 
 __all__ = ["SKEW", "row_faults"]
 
-SKEW = timedelta(minutes=5)  # that a producer's clock may be ahead: a time further on would move the watermark for all others
+SKEW = timedelta(
+    minutes=5
+)  # that a producer's clock may be ahead: a time further on would move the watermark for all others
 
 
 def row_faults(rows: pl.DataFrame, kind: Kind, tasks: tuple[str, ...]) -> pl.Series:
     """Return the reason why each row cannot be taken, null where it can."""
     checks = [*_times(), *{"events": _events, "behaviors": _behaviors, "outcomes": _outcomes}[kind](tasks)]
-    reason = pl.coalesce(pl.when(bad.fill_null(False)).then(pl.lit(f"column '{column}': {why}")) for column, why, bad in checks)
+    reason = pl.coalesce(
+        pl.when(bad.fill_null(False)).then(pl.lit(f"column '{column}': {why}")) for column, why, bad in checks
+    )
     return rows.select(reason.alias("reason")).to_series()
 
 

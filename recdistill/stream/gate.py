@@ -2,8 +2,8 @@
 
     predictions (of teachers) + events (labels) + outcomes (late labels) -> verdicts
 
-A restart folds the verdicts table, takes up each teacher where the gate's last commit says, and goes on: the verdicts are
-those of a gate that was never stopped.
+A restart folds the verdicts table, takes up each teacher where the gate's last commit says, and goes on: the verdicts
+are those of a gate that was never stopped.
 """
 
 from __future__ import annotations
@@ -131,17 +131,30 @@ class _Gate:
         rows = self.predictions.read(commit, ["sample_id", "time", logit])
         logits = rows[logit].to_numpy().astype(np.float64) - shift_of(commit.about, self.events.schema)
         version = int(commit.about.get("model_version", about.weights_version))
-        teacher.take(Said(commit.version, version, about.events, rows["sample_id"].to_numpy(), logits,
-                          rows["time"].to_physical().to_numpy(), about.end))  # fmt: skip
+        teacher.take(
+            Said(
+                commit.version,
+                version,
+                about.events,
+                rows["sample_id"].to_numpy(),
+                logits,
+                rows["time"].to_physical().to_numpy(),
+                about.end,
+            )
+        )
 
     def _first(self, model: str, commit: Commit, about: ModelAbout) -> Teacher:
         """Begin with a teacher: what it said in its batch phase is what it is compared with."""
         handed = handed_over(self.events)
-        place = Place(-1) if handed is None else Place(handed.versions["events"], 0, handed.versions.get("outcomes", -1))
+        place = (
+            Place(-1) if handed is None else Place(handed.versions["events"], 0, handed.versions.get("outcomes", -1))
+        )
         teacher = self._add(model, Start(commit.version - 1, place))
         for rows in self.verdicts.batches():  # people's, about versions to come
             self._fold(rows.filter(pl.col("model") == model))
-        before = batch_rows(self.predictions, commit.version - 1, model, self.events, about.events, self.config.health.reference_rows)
+        before = batch_rows(
+            self.predictions, commit.version - 1, model, self.events, about.events, self.config.health.reference_rows
+        )
         if len(before):
             told = next((each for each in reversed(self.predictions.lineage(model)) if "stream" not in each), {})
             shift = shift_of(told, self.events.schema)
@@ -156,8 +169,10 @@ class _Gate:
         self.judged += sum(teacher.windows for teacher in self.teachers.values())
         reach("gate.judged")
         state = {name: teacher.start(self.seen).to_json() for name, teacher in self.teachers.items()}
-        metadata = {STATE: json.dumps({"seen": self.seen, "teachers": state}),
-                    **to_metadata(GateAbout(self.seen, self.judged, end, Health.now(time.time())))}  # fmt: skip
+        metadata = {
+            STATE: json.dumps({"seen": self.seen, "teachers": state}),
+            **to_metadata(GateAbout(self.seen, self.judged, end, Health.now(time.time()))),
+        }
         if found:
             self.verdicts.append(pl.concat(found), writer=WRITER, sequence=self.sequence, metadata=metadata)
         else:
@@ -168,7 +183,11 @@ class _Gate:
             self._tell(teacher)
 
     def _tell(self, teacher: Teacher) -> None:
-        for row in pl.concat([VerdictLog.row("", 0, "good").clear(), *teacher.taken]).filter(verdict="quarantined").iter_rows(named=True):
+        for row in (
+            pl.concat([VerdictLog.row("", 0, "good").clear(), *teacher.taken])
+            .filter(verdict="quarantined")
+            .iter_rows(named=True)
+        ):
             self.journal.tell("quarantined", model=teacher.name, version=row["version"], reason=row["reason"])
         for version, rows in teacher.cleared:
             self.journal.tell("version cleared", model=teacher.name, version=version, rows=rows)

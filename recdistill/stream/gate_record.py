@@ -62,7 +62,9 @@ class Record:
             self.version = version
 
     def judge(self, version: int, window: Window) -> str | None:
-        """Return why the next window of `version` is bad, alone or together with its others so far; None when it is good."""
+        """Return why the next window of `version` is bad, alone or together with its others so far; None
+        when it is good.
+        """
         self.begin(version)
         reference = self._reference()
         alone = judge(window, reference, self.bounds)

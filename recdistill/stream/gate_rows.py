@@ -1,7 +1,7 @@
 """What a teacher said beside what happened: labels and places of its rows, read in step with it, in flat memory.
 
-Everything here is a function of the tables up to the versions that the teacher itself had read when it spoke, so that whoever
-reads it again, or later, sees the same.
+Everything here is a function of the tables up to the versions that the teacher itself had read when it spoke, so that
+whoever reads it again, or later, sees the same.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ KEPT = 2_000_000  # samples in memory at most
 
 @dataclass(frozen=True)
 class Place:
-    """A place in the stream: versions of events and outcomes read up to, and the samples from the hand-over to there."""
+    """A place in the stream: versions of events and outcomes read up to, and the samples from the hand-over
+    to there.
+    """
 
     events: int
     position: int = 0
@@ -76,7 +78,9 @@ class Samples:
             seen = about.seen.get("outcomes", self.at.outcomes)
             self._read_outcomes(seen)
             self.watermark = max(self.watermark, about.watermark)
-            self.at = Place(commit.version, self.at.position + (0 if rows is None else len(rows)), max(seen, self.at.outcomes))
+            self.at = Place(
+                commit.version, self.at.position + (0 if rows is None else len(rows)), max(seen, self.at.outcomes)
+            )
         while self._chunks and self.at.position - self._chunks[0].place.position > KEPT:
             del self._chunks[0]
 
@@ -92,7 +96,9 @@ class Samples:
                 self._known[-2:] = [_merged(*self._known[-2:])]
 
     def about(self, ids: Array) -> tuple[Array, Array]:
-        """Return (labels float64 [n] as they came with the samples, NaN where not; positions int64 [n], -1 for no sample of the stream)."""
+        """Return (labels float64 [n] as they came with the samples, NaN where not; positions int64 [n], -1
+        for no sample of the stream).
+        """
         labels, positions = np.full(len(ids), np.nan), np.full(len(ids), -1)
         near = [chunk for chunk in self._chunks if chunk.end > self.furthest + 1]
         for chunk in near + self._chunks[: len(self._chunks) - len(near)]:
@@ -149,7 +155,9 @@ def shift_of(about: dict[str, str], schema: EventSchema) -> float:
     return KeepRates(*told).shift - logged.shift if told else 0.0
 
 
-def batch_rows(predictions: PredictionLog, before: int, model: str, events: EventLog, upto: int, limit: int) -> pl.DataFrame:
+def batch_rows(
+    predictions: PredictionLog, before: int, model: str, events: EventLog, upto: int, limit: int
+) -> pl.DataFrame:
     """Return the last `limit` rows that `model` had said at version `before` of the predictions, with their labels.
 
     Columns version, logit, label (null: unknown), in order; samples are looked up in `events` at version `upto`. Memory
@@ -157,17 +165,24 @@ def batch_rows(predictions: PredictionLog, before: int, model: str, events: Even
     """
     task = events.schema.tasks[0]
     said: list[pl.DataFrame] = []
-    types = {name: predictions.types[name] for name in ("sample_id", "time", "version", f"logit_{predictions.tasks[0]}")}
+    types = {
+        name: predictions.types[name] for name in ("sample_id", "time", "version", f"logit_{predictions.tasks[0]}")
+    }
     for part in reversed([part for part in predictions.parts(before) if part.partition["model"] == model]):
         said.insert(0, pl.concat([pl.DataFrame(schema=types), *read_parts(predictions.path, [part], types, None)]))
         if sum(len(each) for each in said) >= limit:
             break
-    rows: pl.DataFrame = pl.concat([pl.DataFrame(schema=types), *said]).tail(limit).rename({f"logit_{predictions.tasks[0]}": "logit"})
+    rows: pl.DataFrame = (
+        pl.concat([pl.DataFrame(schema=types), *said]).tail(limit).rename({f"logit_{predictions.tasks[0]}": "logit"})
+    )
     if not len(rows):
         return rows.select("version", "logit", label=pl.lit(None, pl.Float32))
     ids, days = rows["sample_id"].to_numpy(), rows["time"].dt.date()
-    near = [part for part in events.parts(upto) if part.may_hold(ids.min(), ids.max())
-            and str(days.min()) <= part.partition["date"] <= str(days.max())]  # fmt: skip
+    near = [
+        part
+        for part in events.parts(upto)
+        if part.may_hold(ids.min(), ids.max()) and str(days.min()) <= part.partition["date"] <= str(days.max())
+    ]
     wanted = {name: events.types[name] for name in ("sample_id", f"label_{task}")}
     found = [pl.DataFrame(schema=wanted)]
     found += [each.join(rows, on="sample_id", how="semi") for each in read_parts(events.path, near, wanted, 65_536)]

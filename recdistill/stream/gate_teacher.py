@@ -1,12 +1,13 @@
 """One teacher before the gate: its rows cut into windows, the windows judged, the verdicts that come of it.
 
-    rows as recorded -> windows of health.rows within a version -> judged -> good (so many rows of the version) or quarantined
+    rows as recorded -> windows of health.rows within a version -> judged -> good (so many rows of the version) or
+    quarantined
                                      |
                                      +-> held until their labels are settled (stream.labels.window_s) -> judged again
 
-Windows are cut by the number of rows, never by commits or by time, and everything they are judged by is read from the tables
-as of the version that the teacher had read. So a gate that starts again anywhere says the same again; what it has said already
-it recognises by version and row.
+Windows are cut by the number of rows, never by commits or by time, and everything they are judged by is read from the
+tables as of the version that the teacher had read. So a gate that starts again anywhere says the same again; what it
+has said already it recognises by version and row.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ HELD = 2_000_000  # rows that wait for their labels at most; the oldest are then
 class Start:
     """Where a gate takes a teacher up again: after `commit` of the predictions and `skip` rows of the teacher's next.
 
-    version, rows: the version those rows are of, and its rows up to there. furthest: see `Samples`. place: where to read from.
+    version, rows: the version those rows are of, and its rows up to there. furthest: see `Samples`. place: where to
+    read from.
     """
 
     commit: int
@@ -98,7 +100,9 @@ class _Held:
 
 
 class Teacher:
-    """One model's rows; `taken` lists the verdicts in order, for the gate to record, each a row of the verdicts table."""
+    """One model's rows; `taken` lists the verdicts in order, for the gate to record, each a row of the
+    verdicts table.
+    """
 
     def __init__(self, name: str, config: StreamConfig, samples: Samples, start: Start) -> None:
         self.name, self.config, self.samples = name, config, samples
@@ -151,7 +155,9 @@ class Teacher:
         else:
             self._forget(version)
             self.said.last = max(self.said.last, (version, rows))
-            self.taken.append(VerdictLog.row(self.name, version, "quarantined", rows=rows, reason=why, statistics=about))
+            self.taken.append(
+                VerdictLog.row(self.name, version, "quarantined", rows=rows, reason=why, statistics=about)
+            )
 
     # ---- rows
 
@@ -160,7 +166,9 @@ class Teacher:
         logits, labels = rows["logit"].to_numpy(), rows["label"].fill_null(np.nan).to_numpy()
         for first in range(len(rows) % self.config.health.rows, len(rows), self.config.health.rows):
             part = slice(first, first + self.config.health.rows)
-            self._verdict(int(rows["version"][part.stop - 1]), part.stop, measure(logits[part], labels[part]), "batch", None)
+            self._verdict(
+                int(rows["version"][part.stop - 1]), part.stop, measure(logits[part], labels[part]), "batch", None
+            )
 
     def take(self, said: Said) -> None:
         """Take the next commit of this teacher, judging every window that it completes."""
@@ -216,7 +224,9 @@ class Teacher:
         if self.version in self.bad:
             return
         if (self.version, self.rows) > self.said.last:
-            early = labels if self._wait is None else np.full(count, np.nan)  # positives are known early, negatives late
+            early = (
+                labels if self._wait is None else np.full(count, np.nan)
+            )  # positives are known early, negatives late
             window = measure(said.logits, early, known, offered)
             why = None if self.version in self.released else self.said.judge(self.version, window)
             self._verdict(self.version, self.rows, window, "said", why)

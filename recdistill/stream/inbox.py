@@ -1,4 +1,5 @@
-"""The input tables, followed: each commit's samples into the live store, after the behaviors and outcomes that came before it.
+"""The input tables, followed: each commit's samples into the live store, after the behaviors and outcomes that came
+before it.
 
 A thread reads and encodes the next commit while the model learns from those before.
 """
@@ -33,7 +34,9 @@ WITHOUT = pl.DataFrame(schema={"sample_id": pl.Int64(), "task": pl.Int8(), "labe
 
 @dataclass(frozen=True)
 class _Piece:
-    """A commit of events and what came before it, read: versions of the tables after it, new words of readers, encoded rows."""
+    """A commit of events and what came before it, read: versions of the tables after it, new words of
+    readers, encoded rows.
+    """
 
     versions: dict[str, int]
     said: dict[int, IngestAbout]
@@ -47,7 +50,8 @@ class Inbox:
     """Follows `tables` from the hand-over on; `versions` are those read up to, by table.
 
     A commit of events names the versions of the other tables that were there when it was made; these are read first,
-    and no further, so what a sample can know does not depend on who reads when. candidates: how many of a sample's are heard.
+    and no further, so what a sample can know does not depend on who reads when. candidates: how many of a sample's are
+    heard.
     """
 
     def __init__(self, tables: Path, store: LiveStore, versions: dict[str, int], candidates: int = 0) -> None:
@@ -73,13 +77,17 @@ class Inbox:
         self.told = pl.concat([self.told, *piece.outcomes])
         rows = len(piece.samples["time"]) if piece.samples else 0
         if piece.samples:
-            self.store.append(piece.samples, **_columns(rows, len(self.events.schema.tasks), piece.published, self.candidates))
+            self.store.append(
+                piece.samples, **_columns(rows, len(self.events.schema.tasks), piece.published, self.candidates)
+            )
         self.versions = piece.versions
         self._ingests |= piece.said
         return rows
 
     def settle(self) -> None:
-        """Let the thread come to rest: the store's vocabularies are complete up to the commit that it reads, and change no more."""
+        """Let the thread come to rest: the store's vocabularies are complete up to the commit that it
+        reads, and change no more.
+        """
         for ahead in self._ahead:
             ahead.result()
 
@@ -95,7 +103,9 @@ class Inbox:
         commit = next(self.events.commits(versions["events"]))
         told = read_about(IngestAbout, commit.about)
         about = told or IngestAbout()  # others only move rows about
-        behaviors = [self.store.encode_behaviors(rows) for rows in _upto(self.behaviors, "behaviors", versions, about.seen)]
+        behaviors = [
+            self.store.encode_behaviors(rows) for rows in _upto(self.behaviors, "behaviors", versions, about.seen)
+        ]
         outcomes = [self._numbered(rows) for rows in _upto(self.outcomes, "outcomes", versions, about.seen)]
         rows = self.events.read(commit) if commit.parts else pl.DataFrame()
         samples = self.store.encode(rows) if len(rows) else None

@@ -3,11 +3,11 @@
     fetch -> read -> dead letters -> behaviors -> outcomes -> events
                      each commit says up to which offsets its table has everything
 
-The events commit closes a round. A round that was cut short is fetched again from its start: the tables that had their part
-of it say so, and rows are judged in order of arrival, so that they fare alike however rounds are cut.
+The events commit closes a round. A round that was cut short is fetched again from its start: the tables that had their
+part of it say so, and rows are judged in order of arrival, so that they fare alike however rounds are cut.
 
-Several readers may split the partitions of a source. Each closes its rounds in turn with the others, whose samples it knows
-by then, so that one that came on two partitions is taken once.
+Several readers may split the partitions of a source. Each closes its rounds in turn with the others, whose samples it
+knows by then, so that one that came on two partitions is taken once.
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ def readers_of(experiment: Experiment) -> list[str]:
 
 
 def ingests(events: EventLog, upto: int | None = None) -> dict[int, IngestAbout]:
-    """Return the newest word of every reader in the events (up to a version), by its number; those that said nothing are missing."""
+    """Return the newest word of every reader in the events (up to a version), by its number; those that
+    said nothing are missing.
+    """
     found: dict[int, IngestAbout] = {}
     for commit in commits_back(events.path, events.version if upto is None else upto):
         about = read_about(IngestAbout, commit.about)
@@ -65,7 +67,8 @@ def ingests(events: EventLog, upto: int | None = None) -> dict[int, IngestAbout]
 
 
 def run_ingest(folder: RunFolder, experiment: Experiment, journal: Journal, reader: int = 0) -> int:
-    """Take rows from the source into the tables until it ends; return the rows that this reader took since the hand-over.
+    """Take rows from the source into the tables until it ends; return the rows that this reader took since the
+    hand-over.
 
     Raises UserError when the batch phase has not handed over, another process ingests into this run, the broker stays
     down, or a table cannot be written.
@@ -90,26 +93,36 @@ class Ingest:
         self.writer, self.turn = readers_of(experiment)[reader], folder.root / "lock.events"
         self.events = EventLog.open(folder.tables / "events")
         if handed_over(self.events) is None:
-            raise UserError(f"{folder.root}: there was no hand-over from batch to stream; run: recdistill stream CONFIG --role batch")
+            raise UserError(
+                f"{folder.root}: there was no hand-over from batch to stream; run: recdistill stream CONFIG --role "
+                "batch"
+            )
         self.dead = DeadLetters.create(folder.dead)
         self.others: dict[Kind, BehaviorLog | OutcomeLog] = {}
         if (folder.tables / "behaviors").exists():
             self.others["behaviors"] = BehaviorLog.open(folder.tables / "behaviors")
         if (folder.tables / "outcomes").exists():
             self.others["outcomes"] = OutcomeLog.open(folder.tables / "outcomes")
-        self.readers: dict[Kind, Reader] = {"events": _reader(self.events), **{kind: _reader(log) for kind, log in self.others.items()}}
+        self.readers: dict[Kind, Reader] = {
+            "events": _reader(self.events),
+            **{kind: _reader(log) for kind, log in self.others.items()},
+        }
         self.about = self._said(self.events)
         self.done = {kind: self._said(log).offsets for kind, log in self.others.items()}
         self.letters_done = self._said(self.dead).offsets
         self.seen: dict[str, int] = {kind: log.version for kind, log in self.others.items()}
-        self.next = {log.path: log.last_sequence(self.writer) + 1 for log in (self.events, self.dead, *self.others.values())}
+        self.next = {
+            log.path: log.last_sequence(self.writer) + 1 for log in (self.events, self.dead, *self.others.values())
+        }
         self.met = self.events.version  # samples of other readers are remembered up to there
         self.judge = Judge(self.events, experiment.stream.late_s, self.about.watermark)
         self.told: set[str] = set()
 
     def run(self, source: Source) -> int:
         """Take rows until the source ends; return those taken since the hand-over."""
-        self.journal.tell("resumed" if self.about.offsets else "started", offsets=self.about.offsets, rows=self.about.rows)
+        self.journal.tell(
+            "resumed" if self.about.offsets else "started", offsets=self.about.offsets, rows=self.about.rows
+        )
         parts, ended = set(source.partitions()), set[str]()
         offsets, now = dict(self.about.offsets), Round()
         while not self.about.end:
@@ -140,18 +153,40 @@ class Ingest:
         self._bury(letters, about)
         for kind, log in self.others.items():
             if len(others[kind]):
-                self.seen[kind] = log.append(others[kind], writer=self.writer, sequence=self._sequence(log), source=kind,
-                                             metadata=to_metadata(about))  # fmt: skip
+                self.seen[kind] = log.append(
+                    others[kind],
+                    writer=self.writer,
+                    sequence=self._sequence(log),
+                    source=kind,
+                    metadata=to_metadata(about),
+                )
             reach(f"ingest.{kind}")
-        counted = {cause: self.about.dropped.get(cause, 0) + now.dropped.get(cause, 0) for cause in {**self.about.dropped, **now.dropped}}
+        counted = {
+            cause: self.about.dropped.get(cause, 0) + now.dropped.get(cause, 0)
+            for cause in {**self.about.dropped, **now.dropped}
+        }
         self.about = IngestAbout(
-            offsets, dict(self.seen), max(self.judge.watermark, 0), self.about.rows + len(events), counted,
-            now.published or self.about.published, end, Health.now(time.time()), reader=self.reader, readers=self.of,
-        )  # fmt: skip
+            offsets,
+            dict(self.seen),
+            max(self.judge.watermark, 0),
+            self.about.rows + len(events),
+            counted,
+            now.published or self.about.published,
+            end,
+            Health.now(time.time()),
+            reader=self.reader,
+            readers=self.of,
+        )
         sequence = self._sequence(self.events)
         if len(events):
-            self.events.append(events, writer=self.writer, sequence=sequence, source="events", new_ids=True,
-                               metadata=to_metadata(self.about))  # fmt: skip
+            self.events.append(
+                events,
+                writer=self.writer,
+                sequence=sequence,
+                source="events",
+                new_ids=True,
+                metadata=to_metadata(self.about),
+            )
         else:
             self.events.mark(self.writer, sequence, to_metadata(self.about))
         reach("ingest.events")
@@ -205,8 +240,12 @@ class Ingest:
         if len(rows):
             self.dead.append(rows, writer=self.writer, sequence=self._sequence(self.dead), metadata=to_metadata(about))
         reach("ingest.dead")
-        for reason, kind, count in rows.group_by("reason", "kind", maintain_order=True).agg(pl.col("rows").sum()).select(
-            "reason", "kind", "rows").iter_rows():  # fmt: skip
+        for reason, kind, count in (
+            rows.group_by("reason", "kind", maintain_order=True)
+            .agg(pl.col("rows").sum())
+            .select("reason", "kind", "rows")
+            .iter_rows()
+        ):
             if reason not in self.told and len(self.told) < REASONS:
                 self.told.add(reason)
                 self.journal.tell("dead letters", kind=kind, reason=reason, rows=count, table=str(self.dead.path))

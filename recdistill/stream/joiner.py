@@ -1,7 +1,8 @@
 """Signals to the samples that wait for them, by id; samples to the signals that came first; both up to a bound.
 
-A signal is used when it is there, the gate has cleared its row, and its teacher's turn it is. Whatever ends differently is
-counted by its cause. What is decided about a sample is a function of the tables alone, as long as no bound falls due.
+A signal is used when it is there, the gate has cleared its row, and its teacher's turn it is. Whatever ends differently
+is counted by its cause. What is decided about a sample is a function of the tables alone, as long as no bound falls
+due.
 """
 
 from __future__ import annotations
@@ -26,25 +27,40 @@ __all__ = ["Joiner", "empty_columns"]
 Array = np.ndarray[Any, np.dtype[Any]]
 SILENT = 60.0  # seconds without a word after which a teacher, or the gate, counts as down
 NEVER = np.iinfo(np.int64).max
-UNDECIDED, SAID, HEARD, BARRED, GIVEN_UP = 0, 1, 2, 3, 4  # a sample's fate: nothing yet, not judged yet, used, bad version, no more
+UNDECIDED, SAID, HEARD, BARRED, GIVEN_UP = (
+    0,
+    1,
+    2,
+    3,
+    4,
+)  # a sample's fate: nothing yet, not judged yet, used, bad version, no more
 EARLY = {"sample_id": "int64", "time": "int64", "teacher": "int8", "version": "int32", "row": "int64"}
 
 
 def empty_columns(rows: int, tasks: int, candidates: int) -> dict[str, Array]:
-    """Return the columns of the live store that a joiner keeps of `rows` new samples; candidates: how many it hears of each."""
-    return {"fate": np.zeros(rows, np.int8), "signals": np.full((rows, tasks), np.nan, np.float32), "teacher": np.full(rows, -1, np.int8),
-            "version": np.full(rows, -1, np.int32), "row": np.full(rows, -1),
-            "beside": np.full((rows, candidates, tasks), np.nan, np.float16)}  # fmt: skip
+    """Return the columns of the live store that a joiner keeps of `rows` new samples; candidates: how many
+    it hears of each.
+    """
+    return {
+        "fate": np.zeros(rows, np.int8),
+        "signals": np.full((rows, tasks), np.nan, np.float32),
+        "teacher": np.full(rows, -1, np.int8),
+        "version": np.full(rows, -1, np.int32),
+        "row": np.full(rows, -1),
+        "beside": np.full((rows, candidates, tasks), np.nan, np.float16),
+    }
 
 
 class Joiner:
     """What a student knows of its teachers' predictions and of what is thought of them.
 
-    wait: event seconds that either side waits. first: the teacher to hear until another's turn begins. candidates: how many of a
-    sample's it hears.
+    wait: event seconds that either side waits. first: the teacher to hear until another's turn begins. candidates: how
+    many of a sample's it hears.
     """
 
-    def __init__(self, predictions: Path, verdicts: Path, tasks: int, wait: float, first: str, candidates: int = 0) -> None:
+    def __init__(
+        self, predictions: Path, verdicts: Path, tasks: int, wait: float, first: str, candidates: int = 0
+    ) -> None:
         self.log, self.verdict_log = PredictionLog.open(predictions), VerdictLog.open(verdicts)
         self.verdicts = Verdicts()
         self._last_word = time.monotonic()  # when a teacher or the gate was heard last
@@ -57,8 +73,14 @@ class Joiner:
         self.watermark = 0  # event time of the newest signal, us
         self.missing: Counter[str] = Counter()
         self.early = {name: np.zeros(0, kind) for name, kind in EARLY.items()}
-        self.early |= {"logits": np.zeros((0, tasks), np.float32), "beside": np.zeros((0, candidates, tasks), np.float16)}
-        self.lost = {"sample_id": np.zeros(0, np.int64), "time": np.zeros(0, np.int64)}  # samples learned without, lately
+        self.early |= {
+            "logits": np.zeros((0, tasks), np.float32),
+            "beside": np.zeros((0, candidates, tasks), np.float16),
+        }
+        self.lost = {
+            "sample_id": np.zeros(0, np.int64),
+            "time": np.zeros(0, np.int64),
+        }  # samples learned without, lately
 
     def update(self) -> bool:
         """Take up new verdicts; return whether there were any."""
@@ -85,15 +107,20 @@ class Joiner:
         if model not in self.teachers:
             self.teachers.append(model)
         names = [name for name in self.log.types if name.startswith("logit_")]
-        rows = self.log.read(commit, ["sample_id", "time", "version", *names, *([CANDIDATES] if self.candidates else [])])
+        rows = self.log.read(
+            commit, ["sample_id", "time", "version", *names, *([CANDIDATES] if self.candidates else [])]
+        )
         version = int(rows["version"][0])
         key = f"{model}@{version}"
         signals = {
-            "sample_id": rows["sample_id"].to_numpy(), "time": rows["time"].dt.epoch("us").to_numpy(),
-            "teacher": np.full(len(rows), self.teachers.index(model), np.int8), "version": rows["version"].to_numpy(),
-            "row": np.arange(len(rows)) + self.said[key], "logits": rows.select(names).to_numpy(),
+            "sample_id": rows["sample_id"].to_numpy(),
+            "time": rows["time"].dt.epoch("us").to_numpy(),
+            "teacher": np.full(len(rows), self.teachers.index(model), np.int8),
+            "version": rows["version"].to_numpy(),
+            "row": np.arange(len(rows)) + self.said[key],
+            "logits": rows.select(names).to_numpy(),
             "beside": self._beside(rows),
-        }  # fmt: skip
+        }
         self.said[key] += len(rows)
         self.watermark = max(self.watermark, int(signals["time"].max()))
         turn = self._turns(rows["time"], model)
@@ -139,7 +166,9 @@ class Joiner:
         return {name: values[~late] for name, values in signals.items()} if late.any() else signals
 
     def judge(self, store: LiveStore) -> None:
-        """Decide about the samples whose signal is there, as far as the gate has judged; again about all when a verdict is new."""
+        """Decide about the samples whose signal is there, as far as the gate has judged; again about all
+        when a verdict is new.
+        """
         if not len(store):
             return
         fate = store.window["fate"]
@@ -158,10 +187,12 @@ class Joiner:
                 store.window["fate"][said[mine & (row < self.verdicts.cleared.get(key, 0))]] = HEARD
 
     def ready(self, store: LiveStore, newest: int) -> int:
-        """Return how many of the oldest samples are decided about; `newest` is the event time, us, that has been reached.
+        """Return how many of the oldest samples are decided about; `newest` is the event time, us, that has been
+        reached.
 
-        Given up are those without a signal whose teacher has gone on for longer than `wait` without them, or has ended; and,
-        where neither teacher nor gate has said anything for SILENT seconds, all that are older than the newest by `wait`.
+        Given up are those without a signal whose teacher has gone on for longer than `wait` without them, or has ended;
+        and, where neither teacher nor gate has said anything for SILENT seconds, all that are older than the newest by
+        `wait`.
         """
         if not len(store):
             return 0
@@ -190,7 +221,12 @@ class Joiner:
         used = at[fate == HEARD]
         pairs = np.stack((store.window["teacher"][used], store.window["version"][used]))
         pairs, counts = np.unique(pairs, axis=1, return_counts=True)
-        return Counter({(self.teachers[code], str(number)): int(n) for (code, number), n in zip(pairs.T.tolist(), counts, strict=True)})
+        return Counter(
+            {
+                (self.teachers[code], str(number)): int(n)
+                for (code, number), n in zip(pairs.T.tolist(), counts, strict=True)
+            }
+        )
 
     def forget(self, store: LiveStore, rows: int) -> None:
         """Forget the oldest `rows` samples, and what nothing waits for any more."""
@@ -208,8 +244,14 @@ class Joiner:
         """Return what `restore` takes, as (arrays, JSON values)."""
         arrays = {f"early/{name}": values for name, values in self.early.items()}
         arrays |= {f"lost/{name}": values for name, values in self.lost.items()}
-        return arrays, {"version": self.version, "teachers": self.teachers, "said": dict(self.said), "ended": sorted(self.ended),
-                        "watermark": self.watermark, "missing": dict(self.missing)}  # fmt: skip
+        return arrays, {
+            "version": self.version,
+            "teachers": self.teachers,
+            "said": dict(self.said),
+            "ended": sorted(self.ended),
+            "watermark": self.watermark,
+            "missing": dict(self.missing),
+        }
 
     def restore(self, arrays: dict[str, Array], state: dict[str, Any]) -> None:
         """Take up what `state` gave."""

@@ -14,7 +14,9 @@ LINE = 1024  # bytes allowed for per line when the last lines are read
 
 
 class Journal:
-    """The log of one process, `logs/NAME.jsonl`: appended line by line, so that a killed process loses at most half a line."""
+    """The log of one process, `logs/NAME.jsonl`: appended line by line, so that a killed process loses at
+    most half a line.
+    """
 
     def __init__(self, folder: Path, process: str) -> None:
         self.path, self.process = folder / f"{process}.jsonl", process
@@ -33,11 +35,15 @@ class Journal:
 def read_journals(folder: Path, last: int) -> list[dict[str, object]]:
     """Return the last `last` lines over all processes, oldest first; a half-written line is left out."""
     lines = [line for path in sorted(folder.glob("*.jsonl")) for line in _tail(path, last * LINE).splitlines()[-last:]]
-    return sorted((read for line in lines if (read := _parsed(line)) is not None), key=lambda read: str(read["time"]))[-last:]
+    return sorted((read for line in lines if (read := _parsed(line)) is not None), key=lambda read: str(read["time"]))[
+        -last:
+    ]
 
 
 def _tail(path: Path, size: int) -> str:
-    """Return the last `size` bytes of a journal: they grow for as long as a stream runs, and the live page asks every second."""
+    """Return the last `size` bytes of a journal: they grow for as long as a stream runs, and the live page
+    asks every second.
+    """
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - size))
         return file.read(size).decode("utf-8", "replace")

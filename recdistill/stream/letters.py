@@ -19,7 +19,9 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 @dataclass
 class Letters:
-    """The letters of one commit; `below`: messages before these positions have theirs already, from a run that was killed."""
+    """The letters of one commit; `below`: messages before these positions have theirs already, from a run
+    that was killed.
+    """
 
     below: dict[str, int]
     rows: list[dict[str, object]] = field(default_factory=list)
@@ -27,12 +29,26 @@ class Letters:
     def add(self, message: Message, reason: str, rows: int, payload: bytes) -> None:
         """Add what is wrong with `rows` rows of a message."""
         if message.position >= self.below.get(message.partition, 0):
-            self.rows.append({"time": datetime.now(UTC), "source": message.partition, "kind": message.kind, "position": message.position,
-                              "reason": reason, "rows": rows, "payload": payload[:KEPT]})  # fmt: skip
+            self.rows.append(
+                {
+                    "time": datetime.now(UTC),
+                    "source": message.partition,
+                    "kind": message.kind,
+                    "position": message.position,
+                    "reason": reason,
+                    "rows": rows,
+                    "payload": payload[:KEPT],
+                }
+            )
 
     def whole(self, message: Message, reason: str, rows: int) -> None:
         """Add a whole message."""
-        self.add(message, reason, rows, message.payload if isinstance(message.payload, bytes) else _bytes(message, message.payload))
+        self.add(
+            message,
+            reason,
+            rows,
+            message.payload if isinstance(message.payload, bytes) else _bytes(message, message.payload),
+        )
 
     def some(self, messages: list[Message], rows: pl.DataFrame, of: Array, reasons: pl.Series) -> None:
         """Add the rows with a reason; of: int [n], the message that each row is of."""
@@ -43,7 +59,9 @@ class Letters:
 
     def frame(self) -> pl.DataFrame:
         """Return them as the table takes them."""
-        return pl.DataFrame(self.rows, schema=COLUMNS).sort("source", "position", maintain_order=True)  # however rounds are cut
+        return pl.DataFrame(self.rows, schema=COLUMNS).sort(
+            "source", "position", maintain_order=True
+        )  # however rounds are cut
 
 
 def _bytes(message: Message, rows: pl.DataFrame) -> bytes:

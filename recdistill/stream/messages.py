@@ -1,8 +1,8 @@
 """What travels: a batch of rows as an Arrow IPC stream, which any language can write, read without trusting any of it.
 
-    schema metadata    recdistill.published   seconds since 1970 at which it left its producer
-                       recdistill.number      of a replay: its place in it, from 0
-                       recdistill.end         nothing follows on this partition
+schema metadata    recdistill.published   seconds since 1970 at which it left its producer
+                   recdistill.number      of a replay: its place in it, from 0
+                   recdistill.end         nothing follows on this partition
 """
 
 from __future__ import annotations
@@ -17,7 +17,19 @@ import pyarrow as pa
 from recdistill.errors import UserError, did_you_mean
 from recdistill.tables.checks import check_columns
 
-__all__ = ["KINDS", "LIMIT", "Kind", "Message", "Outgoing", "Reader", "Unreadable", "Wire", "encode", "number_of", "wire_of"]
+__all__ = [
+    "KINDS",
+    "LIMIT",
+    "Kind",
+    "Message",
+    "Outgoing",
+    "Reader",
+    "Unreadable",
+    "Wire",
+    "encode",
+    "number_of",
+    "wire_of",
+]
 
 Kind = Literal["events", "behaviors", "outcomes"]
 KINDS: tuple[Kind, ...] = ("events", "behaviors", "outcomes")
@@ -31,8 +43,8 @@ UTC = ("UTC", "Etc/UTC", "+00:00", "Z")
 class Message:
     """What a source gives: `payload` stands at `position` of `partition`; the channel says its kind.
 
-    payload: an Arrow IPC stream, or the rows themselves where the source is a table. published, end: of such rows (see above).
-    missing: messages that the broker no longer had; then there is no payload, and position is the last of them.
+    payload: an Arrow IPC stream, or the rows themselves where the source is a table. published, end: of such rows (see
+    above). missing: messages that the broker no longer had; then there is no payload, and position is the last of them.
     """
 
     partition: str
@@ -64,7 +76,9 @@ class Wire:
 
 
 class Unreadable(Exception):
-    """A message that cannot be taken as a whole. reason: one line; rows: how many it holds, 1 if that cannot be told."""
+    """A message that cannot be taken as a whole. reason: one line; rows: how many it holds, 1 if that
+    cannot be told.
+    """
 
     def __init__(self, reason: str, rows: int = 1) -> None:
         super().__init__(reason)
@@ -120,12 +134,20 @@ class Reader:
             stream = pa.ipc.open_stream(message.payload)
             wire = wire_of(stream.schema)
             table = _whole(stream)
-            return (self._taken(pl.DataFrame(schema=self.columns)) if wire.end and not table.num_rows else self._fitted(table)), wire
+            return (
+                self._taken(pl.DataFrame(schema=self.columns))
+                if wire.end and not table.num_rows
+                else self._fitted(table)
+            ), wire
         except (pa.ArrowException, OSError, ValueError):
-            raise Unreadable("no Arrow IPC stream, or a damaged one") from None  # the details differ, and say nothing to anyone
+            raise Unreadable(
+                "no Arrow IPC stream, or a damaged one"
+            ) from None  # the details differ, and say nothing to anyone
 
     def _fitted(self, table: pa.Table) -> pa.Table:
-        """Return a message's rows in our columns; types are compared in Arrow: what Polars does not know may end the process."""
+        """Return a message's rows in our columns; types are compared in Arrow: what Polars does not know
+        may end the process.
+        """
         exact = bytes(table.schema.remove_metadata().serialize())
         if exact not in self._good:
             self._check(table.schema, table.num_rows)
@@ -137,7 +159,9 @@ class Reader:
         names = found.names
         for name in names:
             if name not in self.columns and name != "date":
-                raise Unreadable(f"column '{name}' is not in the table's schema{did_you_mean(name, self.columns)}", rows)
+                raise Unreadable(
+                    f"column '{name}' is not in the table's schema{did_you_mean(name, self.columns)}", rows
+                )
         for field in self._arrow:
             if field.name not in names:
                 raise Unreadable(f"column '{field.name}' is missing{did_you_mean(field.name, names)}", rows)
@@ -157,7 +181,9 @@ class Reader:
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
-    """Return the type without what producers do differently: the width of offsets, names of list elements, spellings of UTC."""
+    """Return the type without what producers do differently: the width of offsets, names of list elements,
+    spellings of UTC.
+    """
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         return pa.list_(_plain(kind.value_type))
     if pa.types.is_timestamp(kind) and kind.tz in UTC:

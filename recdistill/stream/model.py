@@ -50,12 +50,15 @@ IDLE = 0.02  # seconds between two looks when there was nothing
 
 
 class SetBack(Exception):
-    """The model must start again from an earlier state: it learned from versions that were revoked since, or lost its files."""
+    """The model must start again from an earlier state: it learned from versions that were revoked since,
+    or lost its files.
+    """
 
 
 @dataclass
 class Follower:
-    """A model's state and its ways in and out; `joiner` is None for one that hears no teacher, `decisions` where labels come along.
+    """A model's state and its ways in and out; `joiner` is None for one that hears no teacher, `decisions` where labels
+    come along.
 
     asked: the candidates that a teacher is asked about; hears: those that a student hears of.
     """
@@ -117,7 +120,8 @@ class Follower:
     def _wants_more(self) -> bool:
         """Return whether to read the next commit of events.
 
-        What arrives later is predicted by weights that have learned what was decided before, not by how quick they were.
+        What arrives later is predicted by weights that have learned what was decided before, not by how quick they
+        were.
         """
         if self.decisions:
             return len(self.decisions.queue["position"]) < self.job.config.batch
@@ -142,7 +146,9 @@ class Follower:
         return ready, ended and ready == len(waiting)
 
     def _room(self) -> int:
-        """Return how many rows, in whole batches, may be learned before the next checkpoint is due or others are to be looked at."""
+        """Return how many rows, in whole batches, may be learned before the next checkpoint is due or
+        others are to be looked at.
+        """
         batch, size = self.job.config.batch, self.stream.checkpoint_rows
         left = (self._saved + 1) * size - self.recorder.rows
         return max(batch, min(-(-left // batch), GROUP // batch) * batch)
@@ -185,7 +191,12 @@ class Follower:
     def _batch(self, cut: Array) -> tuple[Batch, Tensor]:
         self.builder.signals = self.store.window["signals"] if self.joiner else None
         self.builder.beside = Beside(self.hears, self.store.window["beside"], NO_SHIFT) if self.hears else None
-        keep = kept(self.store.window["sample_id"][cut], self.store.window["labels"][cut, 0], self.learner.sampling, self.job.seed)
+        keep = kept(
+            self.store.window["sample_id"][cut],
+            self.store.window["labels"][cut, 0],
+            self.learner.sampling,
+            self.job.seed,
+        )
         return self.builder.build(cut), torch.from_numpy(keep)
 
     def _ask(self, cut: Array) -> Batch | None:
@@ -214,7 +225,9 @@ class Follower:
             batch, keep = self._batch(at)
             labels = taken["labels"][cut]
             batch.labels[:: batch.each] = torch.from_numpy(labels)
-            batch.signals[torch.from_numpy(again).repeat_interleave(batch.each)] = math.nan  # heard when the sample was learned first
+            batch.signals[torch.from_numpy(again).repeat_interleave(batch.each)] = (
+                math.nan
+            )  # heard when the sample was learned first
             if self.stream.labels.late == "weight":
                 self.learner.learn(batch, keep, late=torch.from_numpy(decisions.late_share).float())
             else:
@@ -258,12 +271,22 @@ class Follower:
             self.heard.update(heard)
 
     def _flush(self, end: bool = False) -> None:
-        missing = Counter(self.joiner.missing if self.joiner else {}) + Counter(self.decisions.dropped if self.decisions else {})
+        missing = Counter(self.joiner.missing if self.joiner else {}) + Counter(
+            self.decisions.dropped if self.decisions else {}
+        )
         sums = Sums(**{each.name: float(self.sums[each.name]) for each in fields(Sums)})
-        self.recorder.flush(ModelAbout(
-            events=self.inbox.versions["events"], watermark=self.store.newest, sums=sums, missing=dict(missing), pending=len(self.store),
-            lag=self.lag, end=end, health=Health.now(time.time()),
-        ))  # fmt: skip
+        self.recorder.flush(
+            ModelAbout(
+                events=self.inbox.versions["events"],
+                watermark=self.store.newest,
+                sums=sums,
+                missing=dict(missing),
+                pending=len(self.store),
+                lag=self.lag,
+                end=end,
+                health=Health.now(time.time()),
+            )
+        )
         self.lag = 0.0
 
     def _finish(self) -> None:
@@ -301,13 +324,27 @@ class Follower:
         if self.joiner:
             versions |= {"predictions": self.joiner.version, "verdicts": self.joiner.verdicts.version}
         self._saved = self.recorder.rows // self.stream.checkpoint_rows
-        self.recorder.publish(self.checkpoints, Checkpoint(tensors, {
-            "run": self.job.run, "rows": self.recorder.rows, "versions": versions, "heard": self._lineage(), "learner": learner,
-            "parts": parts, "sums": dict(self.sums), "said": self.said,
-        }))  # fmt: skip
+        self.recorder.publish(
+            self.checkpoints,
+            Checkpoint(
+                tensors,
+                {
+                    "run": self.job.run,
+                    "rows": self.recorder.rows,
+                    "versions": versions,
+                    "heard": self._lineage(),
+                    "learner": learner,
+                    "parts": parts,
+                    "sums": dict(self.sums),
+                    "said": self.said,
+                },
+            ),
+        )
 
     def resume(self) -> None:
-        """Take up the newest clean checkpoint, remove those that learned from revoked versions; else start at the hand-over."""
+        """Take up the newest clean checkpoint, remove those that learned from revoked versions; else start
+        at the hand-over.
+        """
         if self.joiner:
             self.joiner.update()
         for block in reversed(self.checkpoints.blocks()):
@@ -326,7 +363,9 @@ class Follower:
             return self._begin()
         self.recorder.start(latest[0])
         self._saved = self.recorder.rows // self.stream.checkpoint_rows
-        self.journal.tell("resume", rows=latest[0], events=self.inbox.versions["events"], again=self.recorder.recorded - latest[0])
+        self.journal.tell(
+            "resume", rows=latest[0], events=self.inbox.versions["events"], again=self.recorder.recorded - latest[0]
+        )
 
     def _begin(self) -> None:
         self.store.clear()
@@ -348,7 +387,10 @@ class Follower:
         for name, part in self._parts():
             if name != "store":
                 part.restore(own[name], state["parts"][name])
-        self.learner.restore({k: v for k, v in checkpoint.tensors.items() if k.partition("/")[0] not in {*own, "store"}}, state["learner"])
+        self.learner.restore(
+            {k: v for k, v in checkpoint.tensors.items() if k.partition("/")[0] not in {*own, "store"}},
+            state["learner"],
+        )
         self.inbox.resume(state["versions"])
         self.heard = Counter({(t, v): rows for t, versions in state["heard"].items() for v, rows in versions.items()})
         self.sums, self.said = defaultdict(float, state["sums"]), state["said"]

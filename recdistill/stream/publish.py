@@ -40,8 +40,12 @@ def run_publish(folder: RunFolder, experiment: Experiment, data: Path | None, jo
     """
     stream, log = experiment.stream, open_log(experiment.data, data)
     tables = source_tables(folder.root, stream.source)
-    with locked(folder.root / "lock.publish", f"{folder.root}: another process replays this log; wait for it or stop it"), \
-            open_source(stream, server_url(folder.root, stream.source), tables, journal) as source:  # fmt: skip
+    with (
+        locked(
+            folder.root / "lock.publish", f"{folder.root}: another process replays this log; wait for it or stop it"
+        ),
+        open_source(stream, server_url(folder.root, stream.source), tables, journal) as source,
+    ):
         source.create(log.schema)
         first = source.resume()
         journal.tell("resumed" if first else "started", message=first)

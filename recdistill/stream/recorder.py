@@ -24,7 +24,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 @dataclass
 class Recorder:
-    """Buffers logits and commits them when there are `commit_rows`, four times a second at most, or what there is after a second.
+    """Buffers logits and commits them when there are `commit_rows`, four times a second at most, or what there is after
+    a second.
 
     Rows are counted since the hand-over. A writer's sequence number says how many it has recorded, so what a model that
     was set back says again is recognised and left out, wherever its commits were cut. Row r is of version
@@ -51,13 +52,20 @@ class Recorder:
         self.recorded = max(self.log.last_sequence(self.writer), 0) // 2
 
     def say(self, sample_id: Array, times: Array, logits: Array, channels: dict[str, Array]) -> None:
-        """Take the logits [n, K] of samples at `times` us, and what is said besides, in the order in which the model meets them."""
+        """Take the logits [n, K] of samples at `times` us, and what is said besides, in the order in which
+        the model meets them.
+        """
         skip = min(max(self.recorded - self.rows, 0), len(sample_id))
         self.rows += len(sample_id)
         if skip < len(sample_id):
-            self._waiting.append(self.log.rows_of(
-                sample_id[skip:], times[skip:], logits[skip:], {name: said[skip:] for name, said in channels.items()}
-            ))  # fmt: skip
+            self._waiting.append(
+                self.log.rows_of(
+                    sample_id[skip:],
+                    times[skip:],
+                    logits[skip:],
+                    {name: said[skip:] for name, said in channels.items()},
+                )
+            )
 
     @property
     def due(self) -> bool:
@@ -80,7 +88,9 @@ class Recorder:
         self._writing.append(self._thread.submit(self._commit, rows, replace(about, rows=self.rows)))
 
     def publish(self, checkpoints: Checkpoints, checkpoint: Checkpoint) -> None:
-        """Let the thread publish a checkpoint of this many rows, after what was flushed before: it refers to no row that could be lost."""
+        """Let the thread publish a checkpoint of this many rows, after what was flushed before: it refers
+        to no row that could be lost.
+        """
         self._writing.append(self._thread.submit(checkpoints.publish, self.rows, checkpoint))
 
     def settle(self, left: int = 0) -> None:
@@ -93,8 +103,16 @@ class Recorder:
             version = self.version_of(self.recorded)
             count = min(len(rows), (version - self.first_version + 1) * self.version_rows - self.recorded)
             self.recorded += count
-            self.log.append(rows[:count], model=self.model, version=version, kind="prequential", writer=self.writer,
-                            sequence=2 * self.recorded, metadata=self._told(about, version, False), new_samples=True)  # fmt: skip
+            self.log.append(
+                rows[:count],
+                model=self.model,
+                version=version,
+                kind="prequential",
+                writer=self.writer,
+                sequence=2 * self.recorded,
+                metadata=self._told(about, version, False),
+                new_samples=True,
+            )
             reach("model.recorded")
             rows = rows[count:]
         if about.end and self.recorded == about.rows:

@@ -1,7 +1,7 @@
 """What nobody needs any more: states too old to be set back to, and the commits that only they would read again.
 
-A log of commits grows by a file per commit, a million a day where a dozen models are busy. It is cut at the oldest version from
-which any process might go on: what its kept checkpoints and its last word say.
+A log of commits grows by a file per commit, a million a day where a dozen models are busy. It is cut at the oldest
+version from which any process might go on: what its kept checkpoints and its last word say.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ Needs = dict[str, int]  # table -> version from which somebody goes on
 
 
 def forget_states(folder: RunFolder, jobs: list[Job], before: float) -> int:
-    """Remove the models' checkpoints published before `before` (epoch seconds), but for each one's newest; return how many."""
+    """Remove the models' checkpoints published before `before` (epoch seconds), but for each one's newest;
+    return how many.
+    """
     gone = 0
     for job in jobs:
         checkpoints = stream_checkpoints(folder, job.name)
@@ -59,12 +61,17 @@ def _of_gate(verdicts: DeltaLog) -> Needs | None:
     state = json.loads(last.about[STATE])
     needs = {"predictions": int(state["seen"]), "verdicts": last.version}
     for teacher in (each for each in state["teachers"].values() if not each["ended"]):
-        needs = _least(needs, {"predictions": teacher["commit"], **{name: teacher["place"][name] for name in ("events", "outcomes")}})
+        needs = _least(
+            needs,
+            {"predictions": teacher["commit"], **{name: teacher["place"][name] for name in ("events", "outcomes")}},
+        )
     return needs
 
 
 def _last_words(log: DeltaLog, writers: set[str]) -> Needs:
-    """Return the version of the oldest among the writers' newest commits; of those that wrote nothing there is none to keep."""
+    """Return the version of the oldest among the writers' newest commits; of those that wrote nothing there
+    is none to keep.
+    """
     version, left = log.version, set(writers)
     for commit in commits_back(log.path, log.version):
         if left & commit.writers.keys():
@@ -75,11 +82,16 @@ def _last_words(log: DeltaLog, writers: set[str]) -> Needs:
 
 
 def _least(one: Needs, other: Needs) -> Needs:
-    return {name: min(value for value in (one.get(name), other.get(name)) if value is not None) for name in one.keys() | other.keys()}
+    return {
+        name: min(value for value in (one.get(name), other.get(name)) if value is not None)
+        for name in one.keys() | other.keys()
+    }
 
 
 def needed(folder: RunFolder, experiment: Experiment, jobs: list[Job], logs: dict[str, DeltaLog]) -> Needs:
-    """Return, per table, the oldest version from which a process of the stream might go on; none while one has yet to begin."""
+    """Return, per table, the oldest version from which a process of the stream might go on; none while one
+    has yet to begin.
+    """
     states = [_of_model(stream_checkpoints(folder, job.name)) for job in jobs]
     states += [_of_gate(logs["verdicts"])] if "verdicts" in logs else [None]
     readers = set(readers_of(experiment))
@@ -93,11 +105,17 @@ def needed(folder: RunFolder, experiment: Experiment, jobs: list[Job], logs: dic
 
 
 def cut_logs(folder: RunFolder, experiment: Experiment, logs: dict[str, DeltaLog]) -> dict[str, int]:
-    """Forget what is older than `stream.undo_hours`, as far as no process goes on from there; return commits removed, by table."""
+    """Forget what is older than `stream.undo_hours`, as far as no process goes on from there; return
+    commits removed, by table.
+    """
     before = time.time() - experiment.stream.undo_hours * 3600
     teacher, students = jobs_of(experiment)
     jobs = [teacher, *teachers_of(experiment), *students]
     forget_states(folder, jobs, before)
     needs = needed(folder, experiment, jobs, logs)
-    cut = {name: logs[name].cut(min(version, version_before(logs[name].path, before))) for name, version in needs.items() if name in logs}
+    cut = {
+        name: logs[name].cut(min(version, version_before(logs[name].path, before)))
+        for name, version in needs.items()
+        if name in logs
+    }
     return {name: commits for name, commits in cut.items() if commits}

@@ -19,7 +19,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 @dataclass
 class Round:
-    """messages: without payload; unread: those that could not be read, with theirs; rows: so far, an unreadable message counts as one.
+    """messages: without payload; unread: those that could not be read, with theirs; rows: so far, an unreadable message
+    counts as one.
 
     ended: partitions on which nothing follows. published: when the newest message left its producer, 0 if unknown.
     """
@@ -55,7 +56,9 @@ class Round:
             self.dropped[cause] = self.dropped.get(cause, 0) + rows
 
     def of(self, kind: Kind) -> tuple[pl.DataFrame, Array]:
-        """Return the rows of a kind (there are some) in order of arrival, and int [n]: the message that each came in."""
+        """Return the rows of a kind (there are some) in order of arrival, and int [n]: the message that
+        each came in.
+        """
         tables = self.tables[kind]
         rows = pl.DataFrame(pa.concat_tables([table for _, table in tables])).rechunk()
         return rows, np.repeat([k for k, _ in tables], [table.num_rows for _, table in tables])

@@ -1,4 +1,5 @@
-"""Which student is served: RUN/serving/NAME/NUMBER holds what was promoted, RUN/serving/current.json says which of them it is.
+"""Which student is served: RUN/serving/NAME/NUMBER holds what was promoted, RUN/serving/current.json says which of them
+it is.
 
 Both appear by one rename, so that whoever serves sees the old or the new, whole.
 """
@@ -21,8 +22,15 @@ from recdistill.stream.gate import is_teacher
 from recdistill.tables import PredictionLog, VerdictLog, Verdicts
 
 __all__ = [
-    "Promotion", "current", "progressive_ne", "promote", "promotions", "rollback", "students", "verdicts_of",
-]  # fmt: skip
+    "Promotion",
+    "current",
+    "progressive_ne",
+    "promote",
+    "promotions",
+    "rollback",
+    "students",
+    "verdicts_of",
+]
 
 WINDOW = 50_000  # rows over which a student's recent NE is compared
 
@@ -31,7 +39,8 @@ WINDOW = 50_000  # rows over which a student's recent NE is compared
 class Promotion:
     """A promoted checkpoint. name: its folder under RUN/serving, MODEL/NUMBER; rows: those its model had said.
 
-    heard, versions: its lineage (see `Lineage`). before: the name of what it replaced. current: whether it is served now.
+    heard, versions: its lineage (see `Lineage`). before: the name of what it replaced. current: whether it is served
+    now.
     """
 
     name: str
@@ -64,23 +73,34 @@ def current(folder: RunFolder) -> Promotion | None:
 def promotions(folder: RunFolder) -> list[Promotion]:
     """Return everything that was promoted and is still whole, by model and number."""
     served = current(folder)
-    found = sorted(_root(folder).glob("*/*/promoted.json"), key=lambda path: (path.parts[-3], len(path.parts[-2]), path.parts[-2]))
-    kept = [path for path in found if path.parent.name.isdigit() and Checkpoints(path.parents[1]).whole(int(path.parent.name))]
+    found = sorted(
+        _root(folder).glob("*/*/promoted.json"), key=lambda path: (path.parts[-3], len(path.parts[-2]), path.parts[-2])
+    )
+    kept = [
+        path
+        for path in found
+        if path.parent.name.isdigit() and Checkpoints(path.parents[1]).whole(int(path.parent.name))
+    ]
     return [_read(path, served.name if served else None) for path in kept]
 
 
-def promote(folder: RunFolder, model: str, rows: int | None = None, *, margin: float = 0.01, force: bool = False) -> Promotion:
+def promote(
+    folder: RunFolder, model: str, rows: int | None = None, *, margin: float = 0.01, force: bool = False
+) -> Promotion:
     """Publish a student's stream checkpoint, by default its newest, for serving; return what is served now.
 
-    Raises UserError for one that is not there, is damaged or heard a version that was revoked since, and, unless `force`,
-    where its progressive NE over its last WINDOW rows is unknown, 1 or more, or above the served model's over the same rows by
-    more than `margin`.
+    Raises UserError for one that is not there, is damaged or heard a version that was revoked since, and, unless
+    `force`, where its progressive NE over its last WINDOW rows is unknown, 1 or more, or above the served model's over
+    the same rows by more than `margin`.
     """
     checkpoints = Checkpoints(folder.model(model) / "stream")
     rows = _chosen(folder, model, checkpoints, rows)
     state = read_json(checkpoints.folder / f"{rows:08d}" / "state.json")
     if bad := verdicts_of(folder).revoked(state["heard"]):
-        raise UserError(f"{model}: its checkpoint {rows} learned from {', '.join(bad)}, revoked since; choose an older one with rows")
+        raise UserError(
+            f"{model}: its checkpoint {rows} learned from {', '.join(bad)}, revoked since; choose an older one with "
+            "rows"
+        )
     with locked(_root(folder) / "lock", f"{folder.root}: another process promotes or rolls back; try again"):
         served = current(folder)
         if not force:
@@ -95,12 +115,16 @@ def _root(folder: RunFolder) -> Path:
 def _chosen(folder: RunFolder, model: str, checkpoints: Checkpoints, rows: int | None) -> int:
     blocks = checkpoints.blocks()
     if model not in students(folder) or not blocks:
-        raise UserError(f"{folder.root}: no student '{model}' with checkpoints of a stream{did_you_mean(model, students(folder))}")
+        raise UserError(
+            f"{folder.root}: no student '{model}' with checkpoints of a stream{did_you_mean(model, students(folder))}"
+        )
     rows = blocks[-1] if rows is None else rows
     if rows not in blocks:
         raise UserError(f"{model}: has no checkpoint of {rows} rows; there are {', '.join(map(str, blocks))}")
     if not checkpoints.whole(rows):
-        raise UserError(f"{checkpoints.folder / f'{rows:08d}'}: damaged; choose another of {', '.join(map(str, blocks))}")
+        raise UserError(
+            f"{checkpoints.folder / f'{rows:08d}'}: damaged; choose another of {', '.join(map(str, blocks))}"
+        )
     return rows
 
 
@@ -118,7 +142,8 @@ def verdicts_of(folder: RunFolder) -> Verdicts:
 
 
 def progressive_ne(folder: RunFolder, model: str, upto: int, rows: int = WINDOW) -> float:
-    """Return the NE of what `model` said of the `rows` rows before row `upto` of the stream, before it knew; NaN when unknown.
+    """Return the NE of what `model` said of the `rows` rows before row `upto` of the stream, before it knew; NaN when
+    unknown.
 
     The commits before and after the window's ends bound it, so it is longer by up to a commit.
     """
@@ -151,19 +176,30 @@ def _check_ne(folder: RunFolder, model: str, rows: int, served: Promotion | None
     if math.isnan(found):
         raise UserError(f"{model}: the labels known so far do not tell its NE; wait for more, or force it")
     if found >= 1:
-        raise UserError(f"{model}: its NE over the last rows is {found:.4f}: no better than the base rate; force it to serve it still")
+        raise UserError(
+            f"{model}: its NE over the last rows is {found:.4f}: no better than the base rate; force it to serve it "
+            "still"
+        )
     if served is None or served.model == model:
         return
     other = progressive_ne(folder, served.model, rows)
     if found > other + margin:
-        raise UserError(f"{model}: its NE over the last rows is {found:.4f}, {served.model}'s, which is served, {other:.4f} "
-                        f"(margin {margin:g}); force it to serve it still")  # fmt: skip
+        raise UserError(
+            f"{model}: its NE over the last rows is {found:.4f}, {served.model}'s, which is served, {other:.4f} "
+            f"(margin {margin:g}); force it to serve it still"
+        )
 
 
-def _publish(folder: RunFolder, source: Path, model: str, rows: int, state: dict[str, Any], served: Promotion | None) -> Promotion:
+def _publish(
+    folder: RunFolder, source: Path, model: str, rows: int, state: dict[str, Any], served: Promotion | None
+) -> Promotion:
     """Copy a checkpoint beside its final name, rename it, then say that it is the one."""
     target = _root(folder) / model
-    number = max((int(path.name) for path in target.iterdir() if path.name.isdigit()), default=0) + 1 if target.exists() else 1
+    number = (
+        max((int(path.name) for path in target.iterdir() if path.name.isdigit()), default=0) + 1
+        if target.exists()
+        else 1
+    )
     final, part = target / f"{number:08d}", target / f"{number:08d}.part"
     name = f"{model}/{final.name}"
     now = datetime.now(UTC).isoformat(timespec="milliseconds")

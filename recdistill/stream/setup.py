@@ -56,16 +56,41 @@ def follower_of(folder: RunFolder, experiment: Experiment, job: Job, journal: Jo
         blocks = Plan.of(job.config, len(base), job.block_rows, job.seed).blocks
         latest = Checkpoints(folder.model(job.name)).latest()
         if latest is None or latest[0] != blocks - 1:
-            raise UserError(f"{folder.root}: {job.name} has not ended its batch phase; run: recdistill stream CONFIG --role batch")
+            raise UserError(
+                f"{folder.root}: {job.name} has not ended its batch phase; run: recdistill stream CONFIG --role batch"
+            )
         learner.restore(latest[1].tensors, latest[1].state["learner"])
     count = job.distill.candidates if hears and job.distill else 0
     inbox = Inbox(folder.tables, store, versions, count)
-    joiner = Joiner(folder.predictions, folder.verdicts, len(events.schema.tasks), stream.wait_s, TEACHER, count) if job.hears else None
+    joiner = (
+        Joiner(folder.predictions, folder.verdicts, len(events.schema.tasks), stream.wait_s, TEACHER, count)
+        if job.hears
+        else None
+    )
     decisions = Decisions(stream.labels, stream.late_s, len(events.schema.tasks)) if stream.labels.window_s else None
-    recorder = Recorder(PredictionLog.open(folder.predictions), job.name, job.writer + "/stream", metadata, blocks,
-                        stream.checkpoint_rows, stream.commit_rows)  # fmt: skip
-    return Follower(job, stream, learner, store, inbox, joiner, decisions, recorder, stream_checkpoints(folder, job.name), journal,
-                    asked, hears)  # fmt: skip
+    recorder = Recorder(
+        PredictionLog.open(folder.predictions),
+        job.name,
+        job.writer + "/stream",
+        metadata,
+        blocks,
+        stream.checkpoint_rows,
+        stream.commit_rows,
+    )
+    return Follower(
+        job,
+        stream,
+        learner,
+        store,
+        inbox,
+        joiner,
+        decisions,
+        recorder,
+        stream_checkpoints(folder, job.name),
+        journal,
+        asked,
+        hears,
+    )
 
 
 def _candidates(experiment: Experiment, job: Job, schema: EventSchema) -> tuple[Candidates | None, Candidates | None]:
@@ -79,7 +104,9 @@ def _start(events: EventLog) -> dict[str, int]:
     """Return where the stream begins, by table: what the hand-over says."""
     handed = handed_over(events)
     if handed is None:
-        raise UserError(f"{events.path}: there was no hand-over from batch to stream; run: recdistill stream CONFIG --role batch")
+        raise UserError(
+            f"{events.path}: there was no hand-over from batch to stream; run: recdistill stream CONFIG --role batch"
+        )
     return {"behaviors": -1, "outcomes": -1, **handed.versions}
 
 

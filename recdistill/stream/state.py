@@ -42,7 +42,9 @@ OTHER, GONE = "other reasons", "no longer in the table"
 
 @dataclass(frozen=True)
 class ProcessState:
-    """status: working, idle, stalled or ended. lag_rows, lag_seconds (event time): behind ingest; silent: wall seconds."""
+    """status: working, idle, stalled or ended. lag_rows, lag_seconds (event time): behind ingest; silent:
+    wall seconds.
+    """
 
     name: str
     kind: str
@@ -74,7 +76,9 @@ class ModelState:
 
 @dataclass(frozen=True)
 class VersionState:
-    """A teacher's version: verdict good, waiting, quarantined, revoked; `rows` may be heard; time: of the verdict, epoch seconds."""
+    """A teacher's version: verdict good, waiting, quarantined, revoked; `rows` may be heard; time: of the
+    verdict, epoch seconds.
+    """
 
     model: str
     version: int
@@ -86,7 +90,9 @@ class VersionState:
 
 @dataclass(frozen=True)
 class Happening:
-    """A line of a process's journal: time as it stands there (ISO, UTC), what happened, and what there is to know of it."""
+    """A line of a process's journal: time as it stands there (ISO, UTC), what happened, and what there is
+    to know of it.
+    """
 
     time: str
     process: str
@@ -136,7 +142,9 @@ class StateReader:
         self._dead: Counter[str] = Counter()
 
     def read(self, wall: float | None = None) -> State:
-        """Take up what was committed since and return the state at `wall` (default: now); UserError for a damaged table."""
+        """Take up what was committed since and return the state at `wall` (default: now); UserError for a
+        damaged table.
+        """
         for commit in self._new(self.folder.tables / "events"):
             _take(self._ingest, "ingest", next(iter(commit.writers), "ingest"), read_about(IngestAbout, commit.about))
         for commit in self._new(self.folder.predictions):
@@ -186,7 +194,9 @@ class StateReader:
                 self._verdict(row)
         for commit in self._new(path):
             _take(self._gates, "gate", next(iter(commit.writers), "gate"), read_about(GateAbout, commit.about))
-            for row in log.read(commit).iter_rows(named=True) if log and commit.parts and commit.version > self._folded else ():
+            for row in (
+                log.read(commit).iter_rows(named=True) if log and commit.parts and commit.version > self._folded else ()
+            ):
                 self._verdict(row)
 
     def _verdict(self, row: dict[str, Any]) -> None:
@@ -196,7 +206,11 @@ class StateReader:
         elif row["verdict"] == "released":
             self._bad.pop(key, None)
             known = self._versions.get(key)
-            self._version(VersionState(*key, "good" if known and known.rows else "waiting", known.rows if known else 0, row["reason"], at))
+            self._version(
+                VersionState(
+                    *key, "good" if known and known.rows else "waiting", known.rows if known else 0, row["reason"], at
+                )
+            )
         elif row["verdict"] == "good":
             self._version(VersionState(*key, "good", row["rows"], row["reason"], at))
         else:
@@ -221,7 +235,10 @@ class StateReader:
                 self._dead[reason if known else OTHER] += rows or 1
 
     def _state(self, wall: float) -> State:
-        processes = [self._process(track, wall) for track in (*self._ingest.values(), *self._models.values(), *self._gates.values())]
+        processes = [
+            self._process(track, wall)
+            for track in (*self._ingest.values(), *self._models.values(), *self._gates.values())
+        ]
         models = [_model(track) for track in self._models.values()]
         bad = list(self._bad.values())
         versions = [self._bad.get(key, state) for key, state in self._versions.items()]
@@ -230,10 +247,21 @@ class StateReader:
         for track in self._ingest.values():
             dropped.update(track.about.dropped if isinstance(track.about, IngestAbout) else {})
         return State(
-            self.experiment.name, wall, self._watermark() / 1e6, level, why, sum(self._left.values()), processes, models, versions,
-            bad, list(self._turns), dict(dropped), dict(self._dead),
+            self.experiment.name,
+            wall,
+            self._watermark() / 1e6,
+            level,
+            why,
+            sum(self._left.values()),
+            processes,
+            models,
+            versions,
+            bad,
+            list(self._turns),
+            dict(dropped),
+            dict(self._dead),
             [_happening(line) for line in read_journals(self.folder.logs, SHOWN)],
-        )  # fmt: skip
+        )
 
     def _watermark(self) -> int:
         return max((track.watermark for track in self._ingest.values()), default=0)
@@ -241,14 +269,27 @@ class StateReader:
     def _process(self, track: Track, wall: float) -> ProcessState:
         silent = max(0.0, wall - track.health.wall) if track.health.wall else 0.0
         rows, lag = self._behind(track)
-        seconds = (self._watermark() - track.watermark) / 1e6 if track.kind == "model" and track.watermark and self._ingest else None
+        seconds = (
+            (self._watermark() - track.watermark) / 1e6
+            if track.kind == "model" and track.watermark and self._ingest
+            else None
+        )
         work = lag is not None and lag > self._grace()
         status = "ended" if track.end else "working" if silent < SILENT else "stalled" if work else "idle"
         pending = track.about.pending if isinstance(track.about, ModelAbout) else 0
         return ProcessState(
-            track.name, track.kind, status, rows, track.rows_per_second(wall), lag, None if seconds is None else max(0.0, seconds),
-            silent, pending, track.health.rss, track.health.handles,
-        )  # fmt: skip
+            track.name,
+            track.kind,
+            status,
+            rows,
+            track.rows_per_second(wall),
+            lag,
+            None if seconds is None else max(0.0, seconds),
+            silent,
+            pending,
+            track.health.rss,
+            track.health.handles,
+        )
 
     def _grace(self) -> int:
         """Return the rows that a process may be behind because others wait for a full window or commit."""
@@ -285,9 +326,16 @@ def _model(track: Track) -> ModelState:
     role, student = role_of(track.name)
     about = track.about if isinstance(track.about, ModelAbout) else ModelAbout()
     return ModelState(
-        track.name, role, student, about.weights_version, track.window.figures(), Figures.between(type(about.sums)(), about.sums),
-        dict(about.missing), track.label_to_weights(), list(track.curve.points),
-    )  # fmt: skip
+        track.name,
+        role,
+        student,
+        about.weights_version,
+        track.window.figures(),
+        Figures.between(type(about.sums)(), about.sums),
+        dict(about.missing),
+        track.label_to_weights(),
+        list(track.curve.points),
+    )
 
 
 def _happening(line: dict[str, object]) -> Happening:
@@ -300,13 +348,27 @@ def _judge(processes: list[ProcessState], models: list[ModelState], bad: list[Ve
     newest = {model.name: model.version for model in models}
     if not processes:
         return "none", ["No process of the stream has said anything yet."]
-    why = [f"{one.name} has been silent for {one.silent:.0f} s and is {one.lag_rows} rows behind" for one in processes
-           if one.status == "stalled"]  # fmt: skip
+    why = [
+        f"{one.name} has been silent for {one.silent:.0f} s and is {one.lag_rows} rows behind"
+        for one in processes
+        if one.status == "stalled"
+    ]
     level = "bad" if why else "good"
-    look = [f"{one.name} has taken nothing for {one.silent:.0f} s" for one in processes if one.kind == "ingest" and one.status == "idle"]
-    look += [f"{one.model}'s newest version {one.version} is {one.verdict}" for one in bad if newest.get(one.model) == one.version]
-    look += [f"{one.name} hears a teacher for only {100 * one.recent.coverage:.0f} % of its rows" for one in models
-             if one.role == "distilled" and one.recent.coverage is not None and one.recent.coverage < LEAST_COVERAGE]  # fmt: skip
+    look = [
+        f"{one.name} has taken nothing for {one.silent:.0f} s"
+        for one in processes
+        if one.kind == "ingest" and one.status == "idle"
+    ]
+    look += [
+        f"{one.model}'s newest version {one.version} is {one.verdict}"
+        for one in bad
+        if newest.get(one.model) == one.version
+    ]
+    look += [
+        f"{one.name} hears a teacher for only {100 * one.recent.coverage:.0f} % of its rows"
+        for one in models
+        if one.role == "distilled" and one.recent.coverage is not None and one.recent.coverage < LEAST_COVERAGE
+    ]
     if not why and not look and all(one.status == "ended" for one in processes):
         return "ended", []
     return "look" if look and level == "good" else level, why + look

@@ -1,6 +1,7 @@
 """Every process of a stream under one roof: started, started again when one is killed, stopped together.
 
-A process shares nothing with the others but the tables, so it may also be started alone, by its role, here or elsewhere.
+A process shares nothing with the others but the tables, so it may also be started alone, by its role, here or
+elsewhere.
 """
 
 from __future__ import annotations
@@ -82,7 +83,9 @@ def supervise(root: Path, roles: list[str], helpers: list[str], journal: Journal
                     _forgive(role, -code, died[role], journal)
                     children[role] = _start(root, role)
                 elif code is not None:
-                    raise (UserError if code == 2 else RecdistillError)(f"{root}: {role} failed; its line above says why")
+                    raise (UserError if code == 2 else RecdistillError)(
+                        f"{root}: {role} failed; its line above says why"
+                    )
             yield sum(role in children for role in roles)
             time.sleep(0.2)
 

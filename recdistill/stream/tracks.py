@@ -1,8 +1,8 @@
 """What the live page remembers of each process: bounded, however long the stream runs.
 
-    Window   the newest rows' figures: a difference of two commits' sums
-    Curve    figures over event time, thinned evenly
-    Track    one process: how far it is, how fast, since when it is silent
+Window   the newest rows' figures: a difference of two commits' sums
+Curve    figures over event time, thinned evenly
+Track    one process: how far it is, how fast, since when it is silent
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ Point = tuple[float, float | None, float | None]  # event seconds, NE, calibrati
 
 @dataclass(frozen=True)
 class Figures:
-    """Over `rows` labelled rows: normalized entropy, predicted / observed rate, share of rows learned with a signal; None: unknown."""
+    """Over `rows` labelled rows: normalized entropy, predicted / observed rate, share of rows learned with
+    a signal; None: unknown.
+    """
 
     rows: int = 0
     ne: float | None = None
@@ -38,11 +40,12 @@ class Figures:
         labels, positives = new.labels - old.labels, new.positives - old.positives
         learned = new.learned - old.learned
         return cls(
-            int(labels), _ne(labels, positives, new.logloss - old.logloss),
+            int(labels),
+            _ne(labels, positives, new.logloss - old.logloss),
             (new.predicted - old.predicted) / positives if positives > 0 else None,
             (new.signals - old.signals) / learned if learned > 0 else None,
             (new.waiting - old.waiting) / learned if learned > 0 else None,
-        )  # fmt: skip
+        )
 
 
 def _ne(labels: float, positives: float, logloss: float) -> float | None:

@@ -1,6 +1,7 @@
 """Undo, by a person: a teacher's version revoked or released, a teacher's turn, and what a student learned from.
 
-Nothing here touches a running model: verdicts are appended to their table, and every model reads them and goes back by itself.
+Nothing here touches a running model: verdicts are appended to their table, and every model reads them and goes back by
+itself.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ ALL = 2**62  # rows: as many as a version may have
 class Lineage:
     """What a checkpoint learned from: versions of tables, and rows learned with a signal per teacher and version of it.
 
-    rows: rows the student had said, the checkpoint's name. revoked: TEACHER@VERSION of what it heard and what was revoked since.
+    rows: rows the student had said, the checkpoint's name. revoked: TEACHER@VERSION of what it heard and what was
+    revoked since.
     """
 
     model: str
@@ -43,7 +45,8 @@ class Lineage:
 
 @dataclass(frozen=True)
 class Affected:
-    """A student that heard a revoked version: its checkpoints that did, and the newest that did not (None: the hand-over).
+    """A student that heard a revoked version: its checkpoints that did, and the newest that did not (None: the
+    hand-over).
 
     promoted: names NAME/NUMBER under serving that did; serving: the one of them that is served now, None when none is.
     """
@@ -56,23 +59,31 @@ class Affected:
 
 
 def _heard(state: dict[str, Any]) -> dict[str, dict[int, int]]:
-    return {teacher: {int(version): int(rows) for version, rows in versions.items()} for teacher, versions in state["heard"].items()}
+    return {
+        teacher: {int(version): int(rows) for version, rows in versions.items()}
+        for teacher, versions in state["heard"].items()
+    }
 
 
 def lineage(folder: RunFolder, model: str) -> list[Lineage]:
-    """Return what each of a student's stream checkpoints learned from, oldest first; those with no readable state are left out.
+    """Return what each of a student's stream checkpoints learned from, oldest first; those with no readable state are
+    left out.
 
     Raises UserError for a model without any.
     """
     if model not in students(folder):
-        raise UserError(f"{folder.root}: no student '{model}' with checkpoints of a stream{did_you_mean(model, students(folder))}")
+        raise UserError(
+            f"{folder.root}: no student '{model}' with checkpoints of a stream{did_you_mean(model, students(folder))}"
+        )
     checkpoints, found = Checkpoints(folder.model(model) / "stream"), []
     verdicts = verdicts_of(folder)
     for rows in checkpoints.blocks():
         try:
             state = read_json(checkpoints.folder / f"{rows:08d}" / "state.json")
             heard = _heard(state)
-            found.append(Lineage(model, rows, state["versions"], heard, verdicts.revoked(heard), checkpoints.whole(rows)))
+            found.append(
+                Lineage(model, rows, state["versions"], heard, verdicts.revoked(heard), checkpoints.whole(rows))
+            )
         except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
             continue  # damaged, or removed by the model meanwhile
     return found
@@ -81,8 +92,8 @@ def lineage(folder: RunFolder, model: str) -> list[Lineage]:
 def revoke(folder: RunFolder, model: str, versions: range, reason: str) -> list[Affected]:
     """Revoke a teacher's versions: no student hears them from now on, and those that did go back to before they did.
 
-    Returns the students that did. Raises UserError, and revokes nothing, for a model that is no teacher and for versions that
-    it never had.
+    Returns the students that did. Raises UserError, and revokes nothing, for a model that is no teacher and for
+    versions that it never had.
     """
     _check_versions(folder, model, versions)
     if not reason.strip():
@@ -113,20 +124,28 @@ def release(folder: RunFolder, model: str, versions: range) -> None:
     log, verdicts = VerdictLog.create(folder.verdicts), verdicts_of(folder)
     for version in versions:
         if (model, version) not in verdicts.bad:
-            raise UserError(f"{model}: version {version} is neither quarantined nor revoked; there is nothing to release")
-    rows = [row for version in versions for row in (
-        VerdictLog.row(model, version, "released"), VerdictLog.row(model, version, "good", rows=ALL))]  # fmt: skip
+            raise UserError(
+                f"{model}: version {version} is neither quarantined nor revoked; there is nothing to release"
+            )
+    rows = [
+        row
+        for version in versions
+        for row in (VerdictLog.row(model, version, "released"), VerdictLog.row(model, version, "good", rows=ALL))
+    ]
     log.append(pl.concat(rows), writer=_writer(), sequence=0)
 
 
 def take_over(folder: RunFolder, model: str, from_time: datetime | None = None) -> datetime:
-    """Let students hear the teacher `model` about samples of `from_time` on (default: the newest so far); return that time.
+    """Let students hear the teacher `model` about samples of `from_time` on (default: the newest so far); return that
+    time.
 
     Raises UserError for a model that is no teacher or has not spoken.
     """
     version = _newest(folder, model)
     if from_time is None:
-        newest = max((about.watermark for about in ingests(EventLog.open(folder.tables / "events")).values()), default=0)
+        newest = max(
+            (about.watermark for about in ingests(EventLog.open(folder.tables / "events")).values()), default=0
+        )
         if not newest:
             raise UserError(f"{folder.root}: nothing was ingested from a stream yet; say from which time on")
         from_time = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=newest)
@@ -143,7 +162,9 @@ def _writer() -> str:
 
 def _newest(folder: RunFolder, model: str) -> int:
     """Return a teacher's newest version; UserError when `model` is none."""
-    spoke = {name: version for name, version, _, _ in PredictionLog.open(folder.predictions).models() if is_teacher(name)}
+    spoke = {
+        name: version for name, version, _, _ in PredictionLog.open(folder.predictions).models() if is_teacher(name)
+    }
     if model not in spoke:
         raise UserError(f"{folder.root}: no teacher '{model}' has said anything{did_you_mean(model, spoke)}")
     return spoke[model]

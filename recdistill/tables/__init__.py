@@ -7,6 +7,14 @@ from recdistill.tables.schema import POLARS_TYPES, EventSchema
 from recdistill.tables.verdicts import VerdictLog, Verdicts
 
 __all__ = [
-    "POLARS_TYPES", "BehaviorLog", "EventLog", "EventSchema", "Kind", "OutcomeLog", "PredictionLog", "VerdictLog", "Verdicts",
+    "POLARS_TYPES",
+    "BehaviorLog",
+    "EventLog",
+    "EventSchema",
+    "Kind",
+    "OutcomeLog",
+    "PredictionLog",
+    "VerdictLog",
+    "Verdicts",
     "join_signals",
-]  # fmt: skip
+]

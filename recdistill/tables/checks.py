@@ -10,9 +10,16 @@ import polars as pl
 from recdistill.errors import UserError, did_you_mean
 
 __all__ = [
-    "Origin", "check_behaviors", "check_channels", "check_columns", "check_events", "check_logits", "check_outcomes", "check_times",
+    "Origin",
+    "check_behaviors",
+    "check_channels",
+    "check_columns",
+    "check_events",
+    "check_logits",
+    "check_outcomes",
+    "check_times",
     "check_unique",
-]  # fmt: skip
+]
 
 FIRST, LAST = -62_135_596_800_000_000, 253_402_300_800_000_000  # microseconds of Python's years 1 to 9999
 SKEW = timedelta(days=1)  # clocks and time zones of the machines that wrote the log
@@ -43,7 +50,11 @@ def _refuse(rows: pl.DataFrame, bad: pl.Expr, source: str | Origin, column: str,
 
 def _shown(values: pl.Series, at: int) -> str:
     """Return a value as Python writes it; a time of a year that Python does not have, by its count."""
-    if isinstance(values.dtype, pl.Datetime) and (count := values.to_physical()[at]) is not None and not FIRST <= count < LAST:
+    if (
+        isinstance(values.dtype, pl.Datetime)
+        and (count := values.to_physical()[at]) is not None
+        and not FIRST <= count < LAST
+    ):
         return f"{count} {values.dtype.time_unit} since 1970"
     return repr(values[at])
 
@@ -108,7 +119,9 @@ def check_channels(rows: pl.DataFrame, channels: dict[str, int], source: str) ->
 
 
 def check_logits(rows: pl.DataFrame, tasks: tuple[str, ...], source: str) -> None:
-    """Raise UserError for null ids or times, impossible times, null, NaN or infinite logits, and duplicate sample ids."""
+    """Raise UserError for null ids or times, impossible times, null, NaN or infinite logits, and duplicate
+    sample ids.
+    """
     _refuse(rows, pl.col("sample_id").is_null(), source, "sample_id", "must not be empty")
     check_times(rows, source)
     for task in tasks:

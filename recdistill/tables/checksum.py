@@ -1,8 +1,9 @@
-"""A checksum of each commit within the commit, for no other covers the log of a table; commits of other writers have none.
+"""A checksum of each commit within the commit, for no other covers the log of a table; commits of other writers have
+none.
 
-It covers the files added and removed, the writers' transactions, the table's own description, and what the writer said; the
-rest (time, operation, library) is not read. Its value names the keys the writer said something under, so that a damaged
-key is missed.
+It covers the files added and removed, the writers' transactions, the table's own description, and what the writer said;
+the rest (time, operation, library) is not read. Its value names the keys the writer said something under, so that a
+damaged key is missed.
 """
 
 from __future__ import annotations
@@ -19,13 +20,30 @@ from deltalake.transaction import AddAction, RemoveAction
 __all__ = ["seal", "seal_of_new", "told", "whole"]
 
 KEY, MARK = "recdistill.checksum", "crc32"
-ACTIONS = {"add", "remove", "commitInfo", "txn", "metaData", "protocol", "cdc", "domainMetadata", "checkpointMetadata", "sidecar"}
+ACTIONS = {
+    "add",
+    "remove",
+    "commitInfo",
+    "txn",
+    "metaData",
+    "protocol",
+    "cdc",
+    "domainMetadata",
+    "checkpointMetadata",
+    "sidecar",
+}
 Action = dict[str, Any]
 
 
-def seal(actions: Sequence[AddAction | RemoveAction], transactions: Sequence[Transaction], said: Mapping[str, str]) -> dict[str, str]:
+def seal(
+    actions: Sequence[AddAction | RemoveAction], transactions: Sequence[Transaction], said: Mapping[str, str]
+) -> dict[str, str]:
     """Return what the writer says of a commit, and the checksum beside it."""
-    adds = [[a.path, a.size, a.partition_values, a.modification_time, a.data_change, a.stats] for a in actions if isinstance(a, AddAction)]
+    adds = [
+        [a.path, a.size, a.partition_values, a.modification_time, a.data_change, a.stats]
+        for a in actions
+        if isinstance(a, AddAction)
+    ]
     removes = [[a.path, a.partition_values, a.data_change] for a in actions if isinstance(a, RemoveAction)]
     return _sealed([adds, removes, [[t.app_id, t.version] for t in transactions], []], said)
 
@@ -36,7 +54,9 @@ def seal_of_new(schema: str, partitions: Sequence[str], configuration: Mapping[s
 
 
 def whole(actions: list[Action]) -> bool:
-    """Return whether a commit's actions, as its file has them, are those its checksum was taken of; True where it has none."""
+    """Return whether a commit's actions, as its file has them, are those its checksum was taken of; True
+    where it has none.
+    """
     info = _info(actions)
     if not ACTIONS.issuperset(name for action in actions for name in action):
         return False
@@ -68,10 +88,22 @@ def _sealed(parts: list[list[Any]], said: Mapping[str, str]) -> dict[str, str]:
 
 
 def _parts(actions: list[Action]) -> list[list[Any]]:
-    adds, removes, transactions, tables = ([a[name] for a in actions if name in a] for name in ("add", "remove", "txn", "metaData"))
+    adds, removes, transactions, tables = (
+        [a[name] for a in actions if name in a] for name in ("add", "remove", "txn", "metaData")
+    )
     try:
         return [
-            [[unquote(a["path"]), a["size"], a["partitionValues"], a["modificationTime"], a["dataChange"], a.get("stats")] for a in adds],
+            [
+                [
+                    unquote(a["path"]),
+                    a["size"],
+                    a["partitionValues"],
+                    a["modificationTime"],
+                    a["dataChange"],
+                    a.get("stats"),
+                ]
+                for a in adds
+            ],
             [[unquote(a["path"]), a["partitionValues"], a["dataChange"]] for a in removes],
             [[a["appId"], a["version"]] for a in transactions],
             [[json.loads(a["schemaString"]), a["partitionColumns"], a["configuration"]] for a in tables],

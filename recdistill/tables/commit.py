@@ -39,7 +39,7 @@ from recdistill.tables.follow import (
     open_delta,
     parts_of,
     whole_commit,
-)  # fmt: skip
+)
 from recdistill.tables.parts import Part, ahead, arrow, read_parts, write_part, write_parts
 
 __all__ = ["DeltaLog"]
@@ -77,8 +77,14 @@ class DeltaLog:
                 empty = pl.DataFrame(schema={**columns, **cls._partition_types()})
                 schema, settings = Schema.from_arrow(arrow(empty).schema), {KEY: about, **PROPERTIES}
                 sealed = CommitProperties(custom_metadata=seal_of_new(schema.to_json(), cls.partitions, settings))
-                DeltaTable.create(str(path), schema=schema, partition_by=list(cls.partitions), configuration=settings,
-                                  commit_properties=sealed, raise_if_key_not_exists=False)  # fmt: skip
+                DeltaTable.create(
+                    str(path),
+                    schema=schema,
+                    partition_by=list(cls.partitions),
+                    configuration=settings,
+                    commit_properties=sealed,
+                    raise_if_key_not_exists=False,
+                )
         except (DeltaError, OSError) as error:
             if not (path / "_delta_log" / f"{0:020d}.json").exists():  # else another process was quicker
                 raise UserError(f"{path}: the table cannot be made: {first_line(error)}") from None
@@ -98,8 +104,14 @@ class DeltaLog:
         """Return the last sequence number that `writer` committed, -1 when none."""
         return _sequence(open_delta(self.path), writer)
 
-    def _append(self, rows: pl.DataFrame, writer: str, sequence: int, metadata: dict[str, str],
-                check: Callable[[DeltaTable], None]) -> int:  # fmt: skip
+    def _append(
+        self,
+        rows: pl.DataFrame,
+        writer: str,
+        sequence: int,
+        metadata: dict[str, str],
+        check: Callable[[DeltaTable], None],
+    ) -> int:
         """Commit `rows` once as (writer, sequence); return the table's version. A replay writes nothing.
 
         `check` looks at the table that is written to, and raises UserError for rows it cannot take.
@@ -111,9 +123,15 @@ class DeltaLog:
         try:
             actions = write_parts(self.path, rows, self.partitions)
             reach("table.files")
-            self._commit(table, actions, CommitProperties(
-                custom_metadata=metadata, max_commit_retries=RETRIES, app_transactions=[Transaction(writer, sequence)],
-            ))  # fmt: skip
+            self._commit(
+                table,
+                actions,
+                CommitProperties(
+                    custom_metadata=metadata,
+                    max_commit_retries=RETRIES,
+                    app_transactions=[Transaction(writer, sequence)],
+                ),
+            )
             reach("table.commit")
             return newest_after(self.path, table.version())
         except CommitFailedError as error:
@@ -125,7 +143,9 @@ class DeltaLog:
             raise UserError(f"{self.path}: cannot write: {first_line(error)}") from None
 
     def _newest(self) -> DeltaTable:
-        """Return a handle on the newest version: that of the last append brought up to date, which is quicker than a new one."""
+        """Return a handle on the newest version: that of the last append brought up to date, which is
+        quicker than a new one.
+        """
         handle, self._handle = self._handle, None
         try:
             if handle is not None and whole_commit(self.path, newest_after(self.path, handle.version())):
@@ -136,9 +156,13 @@ class DeltaLog:
         self._handle = self._handle or open_delta(self.path)
         return self._handle
 
-    def _commit(self, table: DeltaTable, actions: Sequence[AddAction | RemoveAction], properties: CommitProperties) -> None:
+    def _commit(
+        self, table: DeltaTable, actions: Sequence[AddAction | RemoveAction], properties: CommitProperties
+    ) -> None:
         properties.custom_metadata = seal(actions, properties.app_transactions or [], properties.custom_metadata or {})
-        table.create_write_transaction(list(actions), "append", table.schema(), list(self.partitions), commit_properties=properties)
+        table.create_write_transaction(
+            list(actions), "append", table.schema(), list(self.partitions), commit_properties=properties
+        )
 
     def scan(self, version: int | None = None, columns: list[str] | None = None) -> pl.LazyFrame:
         """Return a lazy frame of the table pinned at `version` (default: the newest), in no promised order.
@@ -169,7 +193,8 @@ class DeltaLog:
                 yield version, rows
 
     def commits(self, after: int, upto: int | None = None) -> Iterator[Commit]:
-        """Yield the commits after version `after` (one that exists, or -1) up to `upto` (default: the newest), each once.
+        """Yield the commits after version `after` (one that exists, or -1) up to `upto` (default: the newest), each
+        once.
 
         Those that added no rows are among them: their writers may have said something of the table.
         """
@@ -189,7 +214,9 @@ class DeltaLog:
         return self._append(pl.DataFrame(schema=self.types), writer, sequence, metadata, lambda table: None)
 
     def parts(self, version: int | None = None) -> list[Part]:
-        """Return the files of `version` (default: the newest) in commit order; asked again, only what is new is read."""
+        """Return the files of `version` (default: the newest) in commit order; asked again, only what is
+        new is read.
+        """
         wanted = self.version if version is None else version
         if self._standing is None or not self._standing.reaches(wanted):
             self._standing = Standing(self.path, wanted)
@@ -221,7 +248,11 @@ class DeltaLog:
         try:
             for merged in _mergeable(parts):
                 partition = {name: merged[0].partition[name] for name in self.partitions}
-                actions.append(write_part(self.path, partition, self._stored(merged), written=min(p.written for p in merged), change=False))
+                actions.append(
+                    write_part(
+                        self.path, partition, self._stored(merged), written=min(p.written for p in merged), change=False
+                    )
+                )
                 actions += [_removed(part, now) for part in merged]
             reach("compact.files")
             if actions:
@@ -235,9 +266,11 @@ class DeltaLog:
         yield from read_parts(self.path, parts, stored, CHUNK * 16)
 
     def expire(self, before: date) -> int:
-        """Take the rows of dates before `before` out of the table; return how many. Files go when vacuum finds them unneeded.
+        """Take the rows of dates before `before` out of the table; return how many. Files go when vacuum finds them
+        unneeded.
 
-        Followers see no change: what they consumed is consumed. One that lags behind `before` is told so once they are gone.
+        Followers see no change: what they consumed is consumed. One that lags behind `before` is told so once they are
+        gone.
         """
         table = open_delta(self.path)
         old = [part for part in parts_of(table) if part.partition["date"] < str(before)]
@@ -262,7 +295,9 @@ class DeltaLog:
             raise UserError(f"{self.path}: cannot be vacuumed: {first_line(error)}") from None
 
     def cut(self, before: int) -> int:
-        """Remove commits that nobody needs who has read up to version `before`; return how many. Rows stay as they are."""
+        """Remove commits that nobody needs who has read up to version `before`; return how many. Rows stay
+        as they are.
+        """
         try:
             return cut(self.path, before)
         except OSError as error:
@@ -270,7 +305,9 @@ class DeltaLog:
 
 
 def _removed(part: Part, now: int) -> RemoveAction:
-    return RemoveAction(part.path, data_change=False, deletion_timestamp=now, partition_values={**part.partition}, size=part.size)
+    return RemoveAction(
+        part.path, data_change=False, deletion_timestamp=now, partition_values={**part.partition}, size=part.size
+    )
 
 
 def _sequence(table: DeltaTable, writer: str) -> int:

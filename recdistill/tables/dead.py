@@ -14,16 +14,22 @@ __all__ = ["COLUMNS", "KEPT", "DeadLetters"]
 
 KEPT = 1 << 20  # bytes of a payload
 COLUMNS: dict[str, pl.DataType] = {
-    "time": TIME, "source": pl.String(), "kind": pl.String(), "position": pl.Int64(), "reason": pl.String(), "rows": pl.Int64(),
+    "time": TIME,
+    "source": pl.String(),
+    "kind": pl.String(),
+    "position": pl.Int64(),
+    "reason": pl.String(),
+    "rows": pl.Int64(),
     "payload": pl.Binary(),
-}  # fmt: skip
+}
 
 
 class DeadLetters(DeltaLog):
     """One row per message and reason.
 
-    time: of arrival; source: partition of the channel, position: of the message in it; kind: of table it was for;
-    rows: how many rows are meant; payload: these rows as an Arrow IPC stream, or the start of what cannot be read (at most KEPT bytes).
+    time: of arrival; source: partition of the channel, position: of the message in it; kind: of table it was for; rows:
+    how many rows are meant; payload: these rows as an Arrow IPC stream, or the start of what cannot be read (at most
+    KEPT bytes).
     """
 
     @classmethod
@@ -40,4 +46,6 @@ class DeadLetters(DeltaLog):
     def append(self, rows: pl.DataFrame, *, writer: str, sequence: int, metadata: dict[str, str] | None = None) -> int:
         """Commit `rows` (COLUMNS) once as (writer, sequence); return the table's version."""
         rows = check_columns(rows, COLUMNS, "dead letters").with_columns(pl.col("payload").bin.head(KEPT))
-        return self._append(rows.with_columns(date=pl.col("time").dt.date()), writer, sequence, metadata or {}, lambda table: None)
+        return self._append(
+            rows.with_columns(date=pl.col("time").dt.date()), writer, sequence, metadata or {}, lambda table: None
+        )

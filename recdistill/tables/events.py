@@ -1,4 +1,6 @@
-"""The events table, what happened; the behaviors table, what users did besides; the outcomes table, what was known later."""
+"""The events table, what happened; the behaviors table, what users did besides; the outcomes table, what
+was known later.
+"""
 
 from __future__ import annotations
 
@@ -42,13 +44,21 @@ class EventLog(DeltaLog):
         """Return the schema the table was made with."""
         return EventSchema.from_json(self.about)
 
-    def append(self, rows: pl.DataFrame, *, writer: str, sequence: int, source: str = "rows", new_ids: bool = False,
-               metadata: dict[str, str] | None = None) -> int:  # fmt: skip
+    def append(
+        self,
+        rows: pl.DataFrame,
+        *,
+        writer: str,
+        sequence: int,
+        source: str = "rows",
+        new_ids: bool = False,
+        metadata: dict[str, str] | None = None,
+    ) -> int:
         """Commit `rows` once as (writer, sequence); return the table's version. `metadata` goes into the commit.
 
-        new_ids: the caller has made sure that the table holds none of these sample ids; else all that may be near are read.
-        Raises UserError, and writes nothing, for anything the checks refuse, and for a sample id the table already
-        has, whether with the same label or another.
+        new_ids: the caller has made sure that the table holds none of these sample ids; else all that may be near are
+        read. Raises UserError, and writes nothing, for anything the checks refuse, and for a sample id the table
+        already has, whether with the same label or another.
         """
         rows = check_columns(rows, self.schema.columns(), source)
         check_events(rows, self.schema.tasks, source)
@@ -94,8 +104,15 @@ class BehaviorLog(DeltaLog):
             "action": pl.String(),
         }
 
-    def append(self, rows: pl.DataFrame, *, writer: str, sequence: int, source: str = "rows",
-               metadata: dict[str, str] | None = None) -> int:  # fmt: skip
+    def append(
+        self,
+        rows: pl.DataFrame,
+        *,
+        writer: str,
+        sequence: int,
+        source: str = "rows",
+        metadata: dict[str, str] | None = None,
+    ) -> int:
         """Commit `rows` once as (writer, sequence); return the table's version. `metadata` goes into the commit.
 
         Raises UserError, and writes nothing, for unknown columns, changed types, empty cells and times in the future.
@@ -128,8 +145,15 @@ class OutcomeLog(DeltaLog):
         """Return the tasks whose labels the table takes."""
         return tuple(json.loads(self.about)["tasks"])
 
-    def append(self, rows: pl.DataFrame, *, writer: str, sequence: int, source: str = "rows",
-               metadata: dict[str, str] | None = None) -> int:  # fmt: skip
+    def append(
+        self,
+        rows: pl.DataFrame,
+        *,
+        writer: str,
+        sequence: int,
+        source: str = "rows",
+        metadata: dict[str, str] | None = None,
+    ) -> int:
         """Commit `rows` once as (writer, sequence); return the table's version. `metadata` goes into the commit.
 
         A sample may have several outcomes (a negative, then a late positive). Raises UserError, and writes nothing, for

@@ -32,9 +32,23 @@ from recdistill.tables.checksum import told, whole
 from recdistill.tables.parts import Part
 
 __all__ = [
-    "Commit", "Standing", "added_parts", "check_follows", "check_made", "commits", "commits_back", "cut", "first_line", "last_commit",
-    "newest_after", "newest_version", "open_delta", "parts_of", "version_before", "whole_commit",
-]  # fmt: skip
+    "Commit",
+    "Standing",
+    "added_parts",
+    "check_follows",
+    "check_made",
+    "commits",
+    "commits_back",
+    "cut",
+    "first_line",
+    "last_commit",
+    "newest_after",
+    "newest_version",
+    "open_delta",
+    "parts_of",
+    "version_before",
+    "whole_commit",
+]
 
 BASE = "recdistill.base.json"  # of the log's first checkpoint, where commits before it were cut: version and CRC-32
 COUNTED = ("timestamp", "operation", "operationParameters", "operationMetrics", "clientVersion", "engineInfo")
@@ -42,7 +56,9 @@ COUNTED = ("timestamp", "operation", "operationParameters", "operationMetrics", 
 
 @dataclass(frozen=True)
 class Commit:
-    """A version of a table: the parts with rows new to it, what its writer said of it, and its writer's (id, sequence)."""
+    """A version of a table: the parts with rows new to it, what its writer said of it, and its writer's
+    (id, sequence).
+    """
 
     version: int
     parts: list[Part]
@@ -54,7 +70,9 @@ Place = tuple[int, str]  # the commit that a part's first row came with, and its
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of the error's text; where the library tells causes below it, as a tree, also the last: the root."""
+    """Return the first line of the error's text; where the library tells causes below it, as a tree, also
+    the last: the root.
+    """
     lines = [" ".join(re.sub(r"\x1b\[\d*m|\u21b3", "", line).split()) for line in str(error).splitlines()]
     root = f": {lines[-1]}" if len(lines) > 1 and "\u21b3" in str(error) else ""
     return lines[0] + root if lines else type(error).__name__
@@ -74,7 +92,11 @@ def open_delta(path: Path, version: int | None = None) -> DeltaTable:
 def newest_version(path: Path) -> int:
     """Return the table's newest version, by the names in its log; UserError when there is no table."""
     try:
-        names = [name for name in os.listdir(path / "_delta_log") if re.fullmatch(r"\d{20}\.(json|checkpoint.*\.parquet)", name)]
+        names = [
+            name
+            for name in os.listdir(path / "_delta_log")
+            if re.fullmatch(r"\d{20}\.(json|checkpoint.*\.parquet)", name)
+        ]
     except (FileNotFoundError, NotADirectoryError):
         names = []
     except OSError as error:
@@ -83,7 +105,9 @@ def newest_version(path: Path) -> int:
         raise UserError(f"{path}: no table there")
     last = path / "_delta_log" / max(names)
     if not last.stat().st_size:  # what a machine that lost power leaves
-        raise UserError(f"{last}: the log of the table is damaged: an empty commit; delete it to go back to the one before")
+        raise UserError(
+            f"{last}: the log of the table is damaged: an empty commit; delete it to go back to the one before"
+        )
     return int(last.name[:20])
 
 
@@ -99,10 +123,16 @@ def parts_of(table: DeltaTable) -> list[Part]:
         actions = actions if name in actions.columns else actions.with_columns(pl.lit(None, pl.Int64).alias(name))
     named = {name.removeprefix("partition."): name for name in sorted(actions.columns) if name.startswith("partition.")}
     return [
-        Part(unquote(row["path"]), {key: str(row[name]) for key, name in named.items()}, row["size_bytes"],
-             row["modification_time"], row["min.sample_id"], row["max.sample_id"])
+        Part(
+            unquote(row["path"]),
+            {key: str(row[name]) for key, name in named.items()},
+            row["size_bytes"],
+            row["modification_time"],
+            row["min.sample_id"],
+            row["max.sample_id"],
+        )
         for row in actions.sort("modification_time", "path").iter_rows(named=True)
-    ]  # fmt: skip
+    ]
 
 
 def _commit(table: Path, version: int) -> list[dict[str, Any]]:
@@ -113,13 +143,17 @@ def _commit(table: Path, version: int) -> list[dict[str, Any]]:
             raise ValueError("other than its checksum")
         return actions
     except FileNotFoundError:
-        raise UserError(f"{path}: this commit was cleaned up; read batches() of a newer version and follow from there") from None
+        raise UserError(
+            f"{path}: this commit was cleaned up; read batches() of a newer version and follow from there"
+        ) from None
     except (OSError, ValueError, TypeError, AttributeError):
         raise UserError(f"{path}: the log of the table is damaged") from None
 
 
 def check_made(table: Path) -> None:
-    """Raise UserError where the commit that made the table, which describes it, is damaged; it may have been cleaned up."""
+    """Raise UserError where the commit that made the table, which describes it, is damaged; it may have
+    been cleaned up.
+    """
     if (table / "_delta_log" / f"{0:020d}.json").exists():
         _commit(table, 0)
 
@@ -132,7 +166,9 @@ def _part(add: dict[str, Any]) -> Part:
 
 
 def _base(table: Path, upto: int) -> tuple[int, list[Part]]:
-    """Return (version, its parts) to start from: -1 and none, or the oldest checkpoint where commits were cleaned up."""
+    """Return (version, its parts) to start from: -1 and none, or the oldest checkpoint where commits were
+    cleaned up.
+    """
     log = table / "_delta_log"
     if (log / f"{0:020d}.json").exists():
         return -1, []
@@ -162,16 +198,22 @@ def _checkpoint(version: int) -> str:
 def cut(table: Path, before: int) -> int:
     """Remove the commits that the newest checkpoint at or before version `before` stands for; return how many.
 
-    Whoever has read up to `before` follows on undisturbed. The checkpoint's checksum is kept beside it, for Delta has none.
+    Whoever has read up to `before` follows on undisturbed. The checkpoint's checksum is kept beside it, for Delta has
+    none.
     """
     log = table / "_delta_log"
     names = sorted(name for name in os.listdir(log) if name[:20].isdigit())
-    base = max((int(name[:20]) for name in names if name == _checkpoint(int(name[:20])) and int(name[:20]) <= before), default=-1)
+    base = max(
+        (int(name[:20]) for name in names if name == _checkpoint(int(name[:20])) and int(name[:20]) <= before),
+        default=-1,
+    )
     old = [name for name in names if int(name[:20]) < base]
     if old:
         open_delta(table, base)  # raises where it cannot stand for them
         part = log / f"{BASE}.part"
-        part.write_text(json.dumps({"version": base, "crc32": zlib.crc32((log / _checkpoint(base)).read_bytes())}), encoding="utf-8")
+        part.write_text(
+            json.dumps({"version": base, "crc32": zlib.crc32((log / _checkpoint(base)).read_bytes())}), encoding="utf-8"
+        )
         part.rename(log / BASE)
     for name in old:
         (log / name).unlink()
@@ -183,7 +225,11 @@ def version_before(table: Path, wall: float) -> int:
     """Return the newest version committed before `wall` (epoch seconds, by its file's time), -1 when none there is."""
     log = table / "_delta_log"
     versions = sorted(int(name[:20]) for name in os.listdir(log) if re.fullmatch(r"\d{20}\.json", name))
-    return versions[at - 1] if (at := bisect_left(versions, wall, key=lambda v: (log / f"{v:020d}.json").stat().st_mtime)) else -1
+    return (
+        versions[at - 1]
+        if (at := bisect_left(versions, wall, key=lambda v: (log / f"{v:020d}.json").stat().st_mtime))
+        else -1
+    )
 
 
 def _rows_changed(actions: list[dict[str, Any]]) -> bool:
@@ -222,14 +268,20 @@ def last_commit(table: Path, writer: str) -> Commit | None:
 
 
 def check_follows(table: Path, after: int) -> None:
-    """Raise UserError where what was committed after a version was cleaned up: whoever asks what is new would wait for ever."""
+    """Raise UserError where what was committed after a version was cleaned up: whoever asks what is new
+    would wait for ever.
+    """
     if newest_version(table) > after and not (table / "_delta_log" / f"{after + 1:020d}.json").exists():
-        raise UserError(f"{table}: the commits after version {after} were cleaned up; nobody can start from there any more "
-                        "(stream.undo_hours says how long they are kept); start another run")  # fmt: skip
+        raise UserError(
+            f"{table}: the commits after version {after} were cleaned up; nobody can start from there any more "
+            "(stream.undo_hours says how long they are kept); start another run"
+        )
 
 
 def newest_after(table: Path, version: int) -> int:
-    """Return the newest version, looking from `version` (one that exists) on: O(new commits), however many there are."""
+    """Return the newest version, looking from `version` (one that exists) on: O(new commits), however many
+    there are.
+    """
     while (table / "_delta_log" / f"{version + 1:020d}.json").exists():
         version += 1
     return version
@@ -261,7 +313,9 @@ class Standing:
 
     def reaches(self, upto: int) -> bool:
         """Return whether `advance` can come to a version from here."""
-        return self.version <= upto and (self.version == upto or (self.table / "_delta_log" / f"{self.version + 1:020d}.json").exists())
+        return self.version <= upto and (
+            self.version == upto or (self.table / "_delta_log" / f"{self.version + 1:020d}.json").exists()
+        )
 
     def advance(self, upto: int) -> Standing:
         """Move on to version `upto`, and return it."""

@@ -19,8 +19,9 @@ KEPT = 4_000_000  # rows of predictions in memory at most, beside the file being
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-def join_signals(batches: Iterable[pl.DataFrame], predictions: PredictionLog, model: str, *,
-                 version: int | None = None) -> Iterator[pl.DataFrame]:  # fmt: skip
+def join_signals(
+    batches: Iterable[pl.DataFrame], predictions: PredictionLog, model: str, *, version: int | None = None
+) -> Iterator[pl.DataFrame]:
     """Yield each batch with `model`'s logits joined by sample_id, in the batch's order, null where it said nothing.
 
     batches: any columns, `sample_id` and `time` among them. `version` pins the predictions (default: the newest now).
@@ -60,7 +61,9 @@ class _Said:
         if not len(ids):
             return []
         first, last = (str(day) for day in _days(time))
-        return [part for part in self.parts if first <= part.partition["date"] <= last and part.may_hold(ids[0], ids[-1])]
+        return [
+            part for part in self.parts if first <= part.partition["date"] <= last and part.may_hold(ids[0], ids[-1])
+        ]
 
     def _load(self, part: Part) -> tuple[Array, list[Array]]:
         """Return (ids rising, logits per task) of a file."""
@@ -86,7 +89,9 @@ def _by_id(rows: pl.DataFrame) -> tuple[Array, list[Array]]:
     """Return the rows in order of id, the last of each id."""
     if not _rising(rows["sample_id"].to_numpy()):
         rows = rows.unique("sample_id", keep="last").sort("sample_id")
-    return rows["sample_id"].to_numpy(), [column.to_numpy() for column in rows.iter_columns() if column.name != "sample_id"]
+    return rows["sample_id"].to_numpy(), [
+        column.to_numpy() for column in rows.iter_columns() if column.name != "sample_id"
+    ]
 
 
 def _fill(found: list[Array], wanted: Array, ids: Array, logits: list[Array]) -> None:

@@ -12,8 +12,11 @@ from recdistill.tables.parts import Part
 __all__ = ["first_known"]
 
 
-def first_known(log: DeltaLog, parts: list[Part], ids: pl.Series, columns: list[str], where: pl.Expr) -> dict[str, Any] | None:
-    """Return sample_id and `columns` of a row of `parts` with one of `ids` for which `where` holds, None when there is none.
+def first_known(
+    log: DeltaLog, parts: list[Part], ids: pl.Series, columns: list[str], where: pl.Expr
+) -> dict[str, Any] | None:
+    """Return sample_id and `columns` of a row of `parts` with one of `ids` for which `where` holds, None when there is
+    none.
 
     A log whose ids rise reads nothing. Raises UserError for a file that cannot be read.
     """
@@ -28,4 +31,6 @@ def first_known(log: DeltaLog, parts: list[Part], ids: pl.Series, columns: list[
     seen = log.collect(both.select("sample_id").head(1))
     if not len(seen):
         return None
-    return log.collect(both.filter(pl.col("sample_id") == seen["sample_id"][0]).select("sample_id", *columns)).row(0, named=True)
+    return log.collect(both.filter(pl.col("sample_id") == seen["sample_id"][0]).select("sample_id", *columns)).row(
+        0, named=True
+    )

@@ -70,7 +70,8 @@ def write_part(
 ) -> AddAction:
     """Write `frames` (at least one) into a new file of `partition`; return the action that adds it to the table.
 
-    written: see Part. change: whether these rows are new to the table. Raises OSError, and leaves no file, when it cannot be written.
+    written: see Part. change: whether these rows are new to the table. Raises OSError, and leaves no file, when it
+    cannot be written.
     """
     folders = [f"{name}={quote(value, safe='')}" for name, value in partition.items()]
     path = Path(*folders, f"{uuid4()}.parquet")
@@ -89,9 +90,13 @@ def _write(path: Path, frames: Iterator[pl.DataFrame]) -> str:
     first = arrow(next(frames))
     with path.open("xb") as file:
         with pq.ParquetWriter(
-            file, first.schema, compression="snappy", write_page_checksum=True, use_dictionary=_dictionaries(first.schema),
+            file,
+            first.schema,
+            compression="snappy",
+            write_page_checksum=True,
+            use_dictionary=_dictionaries(first.schema),
             column_encoding={name: PACKED[name] for name in first.schema.names if name in PACKED},
-        ) as writer:  # fmt: skip
+        ) as writer:
             for rows in _chain(first, frames):
                 writer.write_table(rows)
                 ranges.append(_range(pl.DataFrame(rows)))
@@ -113,19 +118,26 @@ def _chain(first: pa.Table, frames: Iterator[pl.DataFrame]) -> Iterator[pa.Table
 
 def _range(rows: pl.DataFrame) -> pl.DataFrame:
     known = [name for name in RANGED if name in rows.columns]
-    return rows.select(pl.len().alias("rows"), pl.col(known).min().name.prefix("min."), pl.col(known).max().name.prefix("max."))
+    return rows.select(
+        pl.len().alias("rows"), pl.col(known).min().name.prefix("min."), pl.col(known).max().name.prefix("max.")
+    )
 
 
 def _stats(ranges: pl.DataFrame) -> str:
     known = [name for name in RANGED if f"min.{name}" in ranges.columns]
-    return json.dumps({
-        "numRecords": ranges["rows"].sum(), "nullCount": dict.fromkeys(known, 0),
-        "minValues": {name: ranges[f"min.{name}"].min() for name in known},
-        "maxValues": {name: ranges[f"max.{name}"].max() for name in known},
-    })  # fmt: skip
+    return json.dumps(
+        {
+            "numRecords": ranges["rows"].sum(),
+            "nullCount": dict.fromkeys(known, 0),
+            "minValues": {name: ranges[f"min.{name}"].min() for name in known},
+            "maxValues": {name: ranges[f"max.{name}"].max() for name in known},
+        }
+    )
 
 
-def read_parts(table: Path, parts: Iterable[Part], types: Mapping[str, pl.DataType], rows: int | None) -> Iterator[pl.DataFrame]:
+def read_parts(
+    table: Path, parts: Iterable[Part], types: Mapping[str, pl.DataType], rows: int | None
+) -> Iterator[pl.DataFrame]:
     """Yield the columns `types` of `parts` in order, at most `rows` at a time (None: a file at a time).
 
     Raises UserError for a file that is damaged or that vacuum removed.
@@ -137,7 +149,9 @@ def read_parts(table: Path, parts: Iterable[Part], types: Mapping[str, pl.DataTy
             file = pq.ParquetFile(pa.memory_map(str(path)), page_checksum_verification=True)
             _check_types(file.schema_arrow, tuple(stored.items()))
             size, left = rows or max(file.metadata.num_rows, 1), file.metadata.num_rows
-            for batch in file.iter_batches(batch_size=size, columns=list(stored), use_threads=False):  # a file has few columns
+            for batch in file.iter_batches(
+                batch_size=size, columns=list(stored), use_threads=False
+            ):  # a file has few columns
                 clean = pa.RecordBatch.from_arrays(batch.columns, names=batch.schema.names)
                 left -= len(clean)
                 yield _filled(pl.DataFrame(clean), part.partition, types)
@@ -145,7 +159,8 @@ def read_parts(table: Path, parts: Iterable[Part], types: Mapping[str, pl.DataTy
                 raise OSError(f"it lacks {left} of its {file.metadata.num_rows} rows")
         except FileNotFoundError:
             raise UserError(
-                f"{path}: removed by vacuum while still to be read; read batches() of a newer version and follow from there"
+                f"{path}: removed by vacuum while still to be read; read batches() of a newer version and follow "
+                "from there"
             ) from None
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise UserError(f"{path}: damaged Parquet file: {str(error).splitlines()[0]}") from None
@@ -162,7 +177,9 @@ def _check_types(found: pa.Schema, types: tuple[tuple[str, pl.DataType], ...]) -
     for field in _fields(types):
         at = found.get_field_index(field.name)
         if at < 0 or _plain(found.field(at).type) != _plain(field.type):
-            raise OSError(f"its column '{field.name}' is {found.field(at).type if at >= 0 else 'missing'}, not {field.type}")
+            raise OSError(
+                f"its column '{field.name}' is {found.field(at).type if at >= 0 else 'missing'}, not {field.type}"
+            )
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
@@ -178,7 +195,9 @@ def _filled(rows: pl.DataFrame, partition: dict[str, str], types: Mapping[str, p
     """Return `rows` with partition values filled in, columns as in `types`."""
     for name in [name for name in partition if name in types]:
         value = pl.Series([partition[name]])
-        rows.insert_column(rows.width, (value.str.to_date() if name == "date" else value).new_from_index(0, len(rows)).alias(name))
+        rows.insert_column(
+            rows.width, (value.str.to_date() if name == "date" else value).new_from_index(0, len(rows)).alias(name)
+        )
     if rows.schema.get("time", TIME) != TIME:
         rows = rows.with_columns(pl.col("time").cast(TIME))
     return rows if rows.columns == list(types) else rows.select(list(types))

@@ -27,7 +27,8 @@ Kind = Literal["prequential", "crossfit", "imported"]
 
 
 class PredictionLog(DeltaLog):
-    """One row per (model, version, sample): the raw logit of every task, and on further channels what else students may hear.
+    """One row per (model, version, sample): the raw logit of every task, and on further channels what else students may
+    hear.
 
     A channel is a binary column, so many bytes in every row of the models that speak on it, null in all others.
     """
@@ -68,25 +69,41 @@ class PredictionLog(DeltaLog):
         """Return the bytes per row of each channel."""
         return dict(json.loads(self.about).get("channels", {}))
 
-    def rows_of(self, sample_id: Array, time: Array, logits: Array, channels: Mapping[str, Array] | None = None) -> pl.DataFrame:
+    def rows_of(
+        self, sample_id: Array, time: Array, logits: Array, channels: Mapping[str, Array] | None = None
+    ) -> pl.DataFrame:
         """Return rows for `append`: int64 [n] ids, int64 [n] times of the samples in us, float32 [n, K] logits.
 
         channels: arrays of n rows of that channel's bytes, of any type and shape; those left out stay empty.
         """
         logs = {f"logit_{task}": logits[:, k] for k, task in enumerate(self.tasks)}
         said = {name: to_bytes(values) for name, values in (channels or {}).items()}
-        rest = {name: pl.Series([None], dtype=pl.Binary).new_from_index(0, len(sample_id)) for name in self.channels if name not in said}
+        rest = {
+            name: pl.Series([None], dtype=pl.Binary).new_from_index(0, len(sample_id))
+            for name in self.channels
+            if name not in said
+        }
         return pl.DataFrame({"sample_id": sample_id, "time": pl.Series(time).cast(TIME), **logs, **said, **rest})
 
-    def append(self, rows: pl.DataFrame, *, model: str, version: int, kind: Kind, writer: str, sequence: int,
-               metadata: dict[str, str] | None = None, new_samples: bool = False) -> int:  # fmt: skip
+    def append(
+        self,
+        rows: pl.DataFrame,
+        *,
+        model: str,
+        version: int,
+        kind: Kind,
+        writer: str,
+        sequence: int,
+        metadata: dict[str, str] | None = None,
+        new_samples: bool = False,
+    ) -> int:
         """Commit what `model` said at its published `version`, once as (writer, sequence); return the table's version.
 
-        rows: sample_id, time (the sample's own), logit_<task>, and the table's channels (see `rows_of`). `metadata` (config hash,
-        keep rates) goes into the commit.
-        new_samples: the caller has made sure that the model said nothing of these before; else files of their dates are read.
-        Raises UserError, and writes nothing, for NaN or infinite logits, duplicate sample ids, and samples that this
-        version spoke about before; a prequential prediction is made once, whatever the version.
+        rows: sample_id, time (the sample's own), logit_<task>, and the table's channels (see `rows_of`). `metadata`
+        (config hash, keep rates) goes into the commit. new_samples: the caller has made sure that the model said
+        nothing of these before; else files of their dates are read. Raises UserError, and writes nothing, for NaN or
+        infinite logits, duplicate sample ids, and samples that this version spoke about before; a prequential
+        prediction is made once, whatever the version.
         """
         source = f"predictions of {model}"
         if not model:
@@ -104,16 +121,24 @@ class PredictionLog(DeltaLog):
             if not new_samples:
                 self._refuse_again(table, full, model, again)
 
-        return self._append(full, writer, sequence, {"model": model, "model_version": str(version), **(metadata or {})}, check)
+        return self._append(
+            full, writer, sequence, {"model": model, "model_version": str(version), **(metadata or {})}, check
+        )
 
     def _refuse_again(self, table: DeltaTable, rows: pl.DataFrame, model: str, again: pl.Expr) -> None:
-        """Refuse samples that the model spoke about before, as `again` says; only files of the rows' dates are looked at."""
+        """Refuse samples that the model spoke about before, as `again` says; only files of the rows' dates
+        are looked at.
+        """
         dates = set(rows["date"].unique().cast(pl.String))
-        mine = [part for part in parts_of(table) if part.partition["model"] == model and part.partition["date"] in dates]
+        mine = [
+            part for part in parts_of(table) if part.partition["model"] == model and part.partition["date"] in dates
+        ]
         found = first_known(self, mine, rows["sample_id"], ["version", "kind"], again)
         if found:
-            raise UserError(f"predictions of {model}: column 'sample_id': {found['sample_id']} has a {found['kind']} prediction "
-                            f"of version {found['version']} already; give another run another model name")  # fmt: skip
+            raise UserError(
+                f"predictions of {model}: column 'sample_id': {found['sample_id']} has a {found['kind']} prediction "
+                f"of version {found['version']} already; give another run another model name"
+            )
 
     def of(
         self, model: str, version: int | None = None, columns: list[str] | None = None, rows: int = CHUNK
@@ -124,15 +149,24 @@ class PredictionLog(DeltaLog):
 
     def models(self) -> list[tuple[str, int, str, int]]:
         """Return (model, newest version, kind, rows) of every model that said something."""
-        grouped = self.collect(self.scan().group_by("model", "kind").agg(pl.col("version").max(), pl.len().alias("rows")))
+        grouped = self.collect(
+            self.scan().group_by("model", "kind").agg(pl.col("version").max(), pl.len().alias("rows"))
+        )
         return [(r["model"], r["version"], r["kind"], r["rows"]) for r in grouped.sort("model", "kind").to_dicts()]
 
     def told(self, model: str) -> dict[str, str] | None:
-        """Return the metadata of the newest commit of `model`, None when it made none that is kept; reads back from the newest."""
-        return next((commit.about for commit in commits_back(self.path, self.version) if commit.about.get("model") == model), None)
+        """Return the metadata of the newest commit of `model`, None when it made none that is kept; reads
+        back from the newest.
+        """
+        return next(
+            (commit.about for commit in commits_back(self.path, self.version) if commit.about.get("model") == model),
+            None,
+        )
 
     def lineage(self, model: str) -> list[dict[str, str]]:
-        """Return the metadata of every commit of `model`, oldest first; `version` is the table's, `model_version` the model's."""
+        """Return the metadata of every commit of `model`, oldest first; `version` is the table's,
+        `model_version` the model's.
+        """
         history = open_delta(self.path).history()
         return [
             {key: str(value) for key, value in entry.items()}

@@ -25,7 +25,9 @@ def to_bytes(values: Array) -> pl.Series:
 
 
 def from_bytes(column: pl.Series, width: int) -> tuple[Array, Array]:
-    """Return (bool [n] which rows hold something, uint8 [those, width]); UserError where a row holds another number of bytes."""
+    """Return (bool [n] which rows hold something, uint8 [those, width]); UserError where a row holds
+    another number of bytes.
+    """
     has = column.is_not_null().to_numpy()
     held = column.drop_nulls()
     if not len(held):

@@ -12,9 +12,12 @@ from recdistill.errors import UserError
 __all__ = ["POLARS_TYPES", "TIME", "EventSchema"]
 
 POLARS_TYPES: dict[str, pl.DataType] = {
-    "int64": pl.Int64(), "float32": pl.Float32(), "string": pl.String(),
-    "list<int64>": pl.List(pl.Int64()), "list<string>": pl.List(pl.String()),
-}  # fmt: skip
+    "int64": pl.Int64(),
+    "float32": pl.Float32(),
+    "string": pl.String(),
+    "list<int64>": pl.List(pl.Int64()),
+    "list<string>": pl.List(pl.String()),
+}
 TIME = pl.Datetime("us", "UTC")
 
 
@@ -54,8 +57,10 @@ class EventSchema:
     def check_group(self, group: str) -> None:
         """Raise UserError when rows are to be grouped by 'request' and have none."""
         if group == "request" and not self.has_request:
-            raise UserError("evaluate.group is 'request', but the log has no request ids; name their column as "
-                            "data.columns.request, or set evaluate.group: user")  # fmt: skip
+            raise UserError(
+                "evaluate.group is 'request', but the log has no request ids; name their column as "
+                "data.columns.request, or set evaluate.group: user"
+            )
 
     def to_json(self) -> str:
         """Return the schema as JSON with sorted keys."""

@@ -1,4 +1,6 @@
-"""The verdicts table: which of a teacher's rows students may hear, which versions they may not, and whose turn it is."""
+"""The verdicts table: which of a teacher's rows students may hear, which versions they may not, and whose
+turn it is.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +21,15 @@ __all__ = ["Verdict", "VerdictLog", "Verdicts"]
 
 Verdict = Literal["good", "quarantined", "revoked", "released", "active"]
 COLUMNS: dict[str, pl.DataType] = {
-    "model": pl.String(), "version": pl.Int32(), "rows": pl.Int64(), "verdict": pl.String(), "reason": pl.String(),
-    "statistics": pl.String(), "from_time": TIME, "time": TIME,
-}  # fmt: skip
+    "model": pl.String(),
+    "version": pl.Int32(),
+    "rows": pl.Int64(),
+    "verdict": pl.String(),
+    "reason": pl.String(),
+    "statistics": pl.String(),
+    "from_time": TIME,
+    "time": TIME,
+}
 
 
 class VerdictLog(DeltaLog):
@@ -52,17 +60,38 @@ class VerdictLog(DeltaLog):
         check_times(rows, "verdicts")
         wrong = rows.filter(~pl.col("verdict").is_in(get_args(Verdict)))
         if len(wrong):
-            raise UserError(f"verdicts: column 'verdict': {wrong['verdict'][0]!r} is not one of {', '.join(get_args(Verdict))}")
-        return self._append(rows.with_columns(date=pl.col("time").dt.date()), writer, sequence, metadata or {}, lambda table: None)
+            raise UserError(
+                f"verdicts: column 'verdict': {wrong['verdict'][0]!r} is not one of {', '.join(get_args(Verdict))}"
+            )
+        return self._append(
+            rows.with_columns(date=pl.col("time").dt.date()), writer, sequence, metadata or {}, lambda table: None
+        )
 
     @staticmethod
-    def row(model: str, version: int, verdict: Verdict, *, rows: int = 0, reason: str = "", statistics: str = "{}",
-            from_time: datetime | None = None) -> pl.DataFrame:  # fmt: skip
+    def row(
+        model: str,
+        version: int,
+        verdict: Verdict,
+        *,
+        rows: int = 0,
+        reason: str = "",
+        statistics: str = "{}",
+        from_time: datetime | None = None,
+    ) -> pl.DataFrame:
         """Return one row for `append`, of this moment."""
         return pl.DataFrame(
-            {"model": [model], "version": [version], "rows": [rows], "verdict": [verdict], "reason": [reason],
-             "statistics": [statistics], "from_time": [from_time], "time": [datetime.now(UTC)]}, schema=COLUMNS,
-        )  # fmt: skip
+            {
+                "model": [model],
+                "version": [version],
+                "rows": [rows],
+                "verdict": [verdict],
+                "reason": [reason],
+                "statistics": [statistics],
+                "from_time": [from_time],
+                "time": [datetime.now(UTC)],
+            },
+            schema=COLUMNS,
+        )
 
 
 @dataclass
@@ -77,7 +106,8 @@ class Verdicts:
     def update(self, log: VerdictLog) -> bool:
         """Take up what was committed since; return whether there was anything.
 
-        The first time the table is read as it stands: files of old commits are long merged into others, and the log was cut.
+        The first time the table is read as it stands: files of old commits are long merged into others, and the log was
+        cut.
         """
         before = self.version
         if before < 0:
@@ -111,9 +141,15 @@ class Verdicts:
         return True if row < self.cleared.get((model, version), 0) else None
 
     def revoked(self, heard: Mapping[str, Mapping[Any, int]]) -> list[str]:
-        """Return TEACHER@VERSION of those of the heard versions (teacher -> version -> rows) that were revoked, in order."""
-        return [f"{teacher}@{version}" for teacher, versions in sorted(heard.items()) for version in sorted(map(int, versions))
-                if self.bad.get((teacher, version), ("", ""))[0] == "revoked"]  # fmt: skip
+        """Return TEACHER@VERSION of those of the heard versions (teacher -> version -> rows) that were
+        revoked, in order.
+        """
+        return [
+            f"{teacher}@{version}"
+            for teacher, versions in sorted(heard.items())
+            for version in sorted(map(int, versions))
+            if self.bad.get((teacher, version), ("", ""))[0] == "revoked"
+        ]
 
     def active(self, time: datetime, first: str) -> str:
         """Return the model to hear about a sample of `time`: the last whose turn began by then, else `first`."""

@@ -1,4 +1,6 @@
-"""Every model learns the same wherever its dense part computes: what it reads is brought there, its tables stay with the host."""
+"""Every model learns the same wherever its dense part computes: what it reads is brought there, its tables
+stay with the host.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ from tests.models.elsewhere import Elsewhere, another_device
 from tests.models.samples import make_batch, make_net
 
 
-def _steps(kind: str, options: dict[str, Any], device: torch.device | None) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+def _steps(
+    kind: str, options: dict[str, Any], device: torch.device | None
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Return the logits of three steps, and the learner's state after them."""
     net = make_net(kind, layout="decoupled", **options)
     if device is not None:
@@ -33,9 +37,13 @@ def _steps(kind: str, options: dict[str, Any], device: torch.device | None) -> t
 
 EVERY: dict[str, tuple[str, dict[str, Any]]] = {
     **CASES,
-    "hstu-stochastic": ("hstu", {"stochastic": 1.0}), "hstu-balanced": ("hstu", {"stochastic": 1.0, "balanced": True}),
-    "token-mixer-auxiliary": ("token-mixer", {"tokens": 4, "mixer_width": 16, "mixer_layers": 3, "merge": 2, "auxiliary": 0.5}),
-}  # fmt: skip
+    "hstu-stochastic": ("hstu", {"stochastic": 1.0}),
+    "hstu-balanced": ("hstu", {"stochastic": 1.0, "balanced": True}),
+    "token-mixer-auxiliary": (
+        "token-mixer",
+        {"tokens": 4, "mixer_width": 16, "mixer_layers": 3, "merge": 2, "auxiliary": 0.5},
+    ),
+}
 
 
 @pytest.mark.parametrize("case", EVERY)
@@ -44,7 +52,9 @@ def test_elsewhere_is_as_here(case: str) -> None:
     logits, state = _steps(kind, options, None)
     with another_device() as device:
         far_logits, far_state = _steps(kind, options, device)
-    assert not isinstance(far_logits, Elsewhere) and not any(isinstance(value, Elsewhere) for value in far_state.values())
+    assert not isinstance(far_logits, Elsewhere) and not any(
+        isinstance(value, Elsewhere) for value in far_state.values()
+    )
     torch.testing.assert_close(far_logits, logits, rtol=1e-4, atol=1e-5)
     assert far_state.keys() == state.keys()
     for name, value in state.items():
@@ -69,7 +79,9 @@ def test_tables_stay_with_the_host() -> None:
         assert all(parameter.device == device for parameter in net.parameters())
 
 
-def test_a_model_for_cuda_where_there_is_none_is_refused_before_anything_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_for_cuda_where_there_is_none_is_refused_before_anything_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     experiment = load_text("{name: there, data: {}, teacher: {device: cuda}}", [], "there.yaml")
     with pytest.raises(UserError, match="teacher: device cuda: no CUDA device is seen here"):
@@ -82,12 +94,16 @@ def test_a_process_beyond_the_last_device_is_refused(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert device_of("auto") == torch.device("cuda", 1)
     monkeypatch.setenv("LOCAL_RANK", "2")
-    with pytest.raises(UserError, match="process 2 of this machine has no CUDA device, there are 2; start as many processes as devices"):
+    with pytest.raises(
+        UserError, match="process 2 of this machine has no CUDA device, there are 2; start as many processes as devices"
+    ):
         device_of("auto")
 
 
 def test_float8_on_the_cpu_is_refused_before_anything_is_read() -> None:
-    experiment = load_text("{name: short, data: {}, teacher: {kind: hstu, device: cpu, options: {precision: float8}}}", [], "short.yaml")
+    experiment = load_text(
+        "{name: short, data: {}, teacher: {kind: hstu, device: cpu, options: {precision: float8}}}", [], "short.yaml"
+    )
     with pytest.raises(UserError, match="precision: float8 needs a GPU of compute capability 8.9"):
         check_models(experiment)
 

@@ -106,9 +106,13 @@ def test_padding(net: Towers) -> None:
     short, long = make_batch((3, 1), (4, 2)), make_batch((3, 1), (4, 9))
     ids = torch.cat([short.history.unique[short.history.index[:4]], long.history.unique[long.history.index[4:]]])
     column = lookup(ids.numpy())
-    history = replace(long.history, unique=column.unique, index=column.inverse,
-                      age=torch.cat([short.history.age[:4], long.history.age[4:]]),
-                      action=torch.cat([short.history.action[:4], long.history.action[4:]]))  # fmt: skip
+    history = replace(
+        long.history,
+        unique=column.unique,
+        index=column.inverse,
+        age=torch.cat([short.history.age[:4], long.history.age[4:]]),
+        action=torch.cat([short.history.action[:4], long.history.action[4:]]),
+    )
     same(predict(net, replace(short, history=history))[:3], predict(net, short)[:3])
 
 

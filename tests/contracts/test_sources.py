@@ -30,7 +30,10 @@ def there(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Channel]:
 
 def ids(found: dict[str, list[tuple[int, pl.DataFrame]]]) -> dict[str, list[int]]:
     """Return, by partition, the numbers that its rows were sent as."""
-    named = {name: [rows["sample_id" if "sample_id" in rows.columns else "user_id"] for _, rows in got] for name, got in found.items()}
+    named = {
+        name: [rows["sample_id" if "sample_id" in rows.columns else "user_id"] for _, rows in got]
+        for name, got in found.items()
+    }
     return {name: [k for numbers in got for k in numbers] for name, got in named.items()}
 
 
@@ -103,18 +106,30 @@ def test_an_end_arrives_on_every_partition_after_all_else(there: Channel) -> Non
             for message in source.fetch(offsets, 100, 0.1):
                 assert message.partition not in ended
                 offsets[message.partition] = message.position + 1
-                if message.end or (isinstance(message.payload, bytes) and message.kind == "events" and reader.read(message)[1].end):
+                if message.end or (
+                    isinstance(message.payload, bytes) and message.kind == "events" and reader.read(message)[1].end
+                ):
                     ended.append(message.partition)
             if len(ended) == (4 if there.config.source.kind == "kafka" else len(source.partitions())):
                 break
-        assert sorted(ended) == [name for name in sorted(source.partitions()) if there.config.source.kind != "kafka" or "events" in name]
+        assert sorted(ended) == [
+            name for name in sorted(source.partitions()) if there.config.source.kind != "kafka" or "events" in name
+        ]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_missing_channel_is_named(kind: str, tmp_path: Path) -> None:
-    said = {"table": "source/events: no table there", "nats": "there is no stream 's'", "kafka": "there is no topic 's.events'"}
+    said = {
+        "table": "source/events: no table there",
+        "nats": "there is no stream 's'",
+        "kafka": "there is no topic 's.events'",
+    }
     if kind == "kafka":
-        with kafka_cluster(("other",)) as url, Channel(kind, url, tmp_path).open() as source, pytest.raises(UserError, match=said[kind]):
+        with (
+            kafka_cluster(("other",)) as url,
+            Channel(kind, url, tmp_path).open() as source,
+            pytest.raises(UserError, match=said[kind]),
+        ):
             source.fetch({}, 1, 0.1)
     else:
         with channel(kind, tmp_path) as made, made.open() as source, pytest.raises(UserError, match=said[kind]):
@@ -124,7 +139,10 @@ def test_a_missing_channel_is_named(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", BROKERS)
 def test_a_broker_that_is_down_is_waited_for_and_then_named(kind: str, tmp_path: Path) -> None:
     url = {"nats": "nats://127.0.0.1:9", "kafka": "127.0.0.1:9"}[kind]
-    with Channel(kind, url, tmp_path, patience=0.5).open() as source, pytest.raises(UserError, match=f"{url}: the broker does not answer"):
+    with (
+        Channel(kind, url, tmp_path, patience=0.5).open() as source,
+        pytest.raises(UserError, match=f"{url}: the broker does not answer"),
+    ):
         source.partitions()
     assert [line["event"] for line in read_journals(tmp_path / "logs", 9)] == ["waiting for the broker"]
 

@@ -31,9 +31,12 @@ STORES = {
     "BehaviorLog": Store(lambda path: BehaviorLog.create(path, SCHEMA), actions, {}),
     "OutcomeLog": Store(lambda path: OutcomeLog.create(path, SCHEMA), outcomes, {}),
     "VerdictLog": Store(lambda path: VerdictLog.create(path), verdicts, {}),
-    "PredictionLog": Store(lambda path: PredictionLog.create(path, SCHEMA.tasks), said,
-                           {"model": "light/raw 0", "version": 1, "kind": "prequential"}),
-}  # fmt: skip
+    "PredictionLog": Store(
+        lambda path: PredictionLog.create(path, SCHEMA.tasks),
+        said,
+        {"model": "light/raw 0", "version": 1, "kind": "prequential"},
+    ),
+}
 
 
 class Case:
@@ -44,8 +47,11 @@ class Case:
         for sequence in range(3):
             self.append(range(5 * sequence, 5 * sequence + 5), sequence)
 
-    def append(self, ids: Iterable[int], sequence: int, change: Callable[[pl.DataFrame], pl.DataFrame] = lambda rows: rows) -> int:
-        return self.log.append(change(self.store.rows(ids)), writer="w", sequence=sequence, **self.store.about)  # type: ignore[arg-type]
+    def append(
+        self, ids: Iterable[int], sequence: int, change: Callable[[pl.DataFrame], pl.DataFrame] = lambda rows: rows
+    ) -> int:
+        # type: ignore[arg-type]
+        return self.log.append(change(self.store.rows(ids)), writer="w", sequence=sequence, **self.store.about)
 
 
 @pytest.fixture(params=STORES)
@@ -93,13 +99,21 @@ def test_pinned_and_followed_rows_are_all_rows(case: Case) -> None:
     assert ids_of(whole) == list(range(15))
 
 
-@pytest.mark.parametrize(("fault", "change"), [
-    ("column 'nonsense' is not in the table's schema", lambda rows: rows.with_columns(nonsense=1)),
-    ("column 'time' is missing", lambda rows: rows.drop("time")),
-    ("column 'time' has type Int64, the table has Datetime", lambda rows: rows.with_columns(pl.col("time").cast(pl.Int64))),
-    ("row 3, column 'time': must not be empty", lambda rows: rows.with_columns(
-        pl.when(pl.int_range(pl.len()) != 3).then(pl.col("time")).alias("time"))),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("fault", "change"),
+    [
+        ("column 'nonsense' is not in the table's schema", lambda rows: rows.with_columns(nonsense=1)),
+        ("column 'time' is missing", lambda rows: rows.drop("time")),
+        (
+            "column 'time' has type Int64, the table has Datetime",
+            lambda rows: rows.with_columns(pl.col("time").cast(pl.Int64)),
+        ),
+        (
+            "row 3, column 'time': must not be empty",
+            lambda rows: rows.with_columns(pl.when(pl.int_range(pl.len()) != 3).then(pl.col("time")).alias("time")),
+        ),
+    ],
+)
 def test_a_refusal_writes_nothing(case: Case, fault: str, change: Callable[[pl.DataFrame], pl.DataFrame]) -> None:
     before = (case.log.version, sorted(case.path.rglob("*")))
     with pytest.raises(UserError, match=fault):

@@ -42,7 +42,9 @@ def test_drawn_from_the_window_before_and_alike_however_rows_are_cut(rows, windo
     drawn = found.drawn(at, at * 7, count)
     back = at[:, None] - drawn
     assert ((back >= 1) & (back <= window) | (at[:, None] == 0) & (back == 0)).all() and (drawn >= 0).all()
-    np.testing.assert_array_equal(drawn, np.concatenate([found.drawn(at[i : i + 1], at[i : i + 1] * 7, count) for i in range(len(at))]))
+    np.testing.assert_array_equal(
+        drawn, np.concatenate([found.drawn(at[i : i + 1], at[i : i + 1] * 7, count) for i in range(len(at))])
+    )
     np.testing.assert_array_equal(drawn, found.drawn(at, at * 7, count + 2)[:, :count])
 
 
@@ -54,7 +56,9 @@ def test_draws_are_even_over_the_window():
 
 
 def test_of_a_sample_that_is_not_heard_no_candidate_is(store):
-    schema = EventSchema(("click", "finish"), {"position": "int64", "device": "int64", "topic": "int64", "age_days": "float32"})
+    schema = EventSchema(
+        ("click", "finish"), {"position": "int64", "device": "int64", "topic": "int64", "age_days": "float32"}
+    )
     asked = Candidates.of(CandidatesConfig(count=2, window=30), schema)
     beside = Beside(asked, np.ones((len(store), 2, 2), np.float16), np.zeros(2, np.float32))
     signals = np.ones((len(store), 2), np.float32)
@@ -66,7 +70,9 @@ def test_of_a_sample_that_is_not_heard_no_candidate_is(store):
 
 
 def test_a_batch_holds_each_sample_and_then_its_candidates(store):
-    schema = EventSchema(("click", "finish"), {"position": "int64", "device": "int64", "topic": "int64", "age_days": "float32"})
+    schema = EventSchema(
+        ("click", "finish"), {"position": "int64", "device": "int64", "topic": "int64", "age_days": "float32"}
+    )
     asked = Candidates.of(CandidatesConfig(count=2, window=30, item_features=["topic", "age_days"]), schema)
     said = np.arange(len(store) * 4, dtype=np.float16).reshape(len(store), 2, 2)
     rows = np.arange(100, 130)
@@ -88,5 +94,6 @@ def test_a_batch_holds_each_sample_and_then_its_candidates(store):
     np.testing.assert_array_equal(batch.signals[2::3], said[rows, 1] - np.array([0.0, 2.0], np.float32))
     alone = BatchBuilder(store, 5).candidates(rows, asked)
     np.testing.assert_array_equal(alone.item.ids(), store.item[drawn.ravel()])
-    np.testing.assert_array_equal(alone.context.ids(), torch.stack((batch.context.ids()[1::3], batch.context.ids()[2::3]), 1).flatten(0, 1))
-
+    np.testing.assert_array_equal(
+        alone.context.ids(), torch.stack((batch.context.ids()[1::3], batch.context.ids()[2::3]), 1).flatten(0, 1)
+    )

@@ -1,4 +1,6 @@
-"""Chains against brute force: what was known before, in order, whatever the chunks; heads bring older histories back."""
+"""Chains against brute force: what was known before, in order, whatever the chunks; heads bring older
+histories back.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ def brute(chunks: list[tuple[np.ndarray, ...]], user: int) -> list[tuple[int, in
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(0, 10**6), st.integers(1, 6), st.lists(st.integers(0, 80), min_size=1, max_size=5), st.integers(1, 60))
+@given(
+    st.integers(0, 10**6), st.integers(1, 6), st.lists(st.integers(0, 80), min_size=1, max_size=5), st.integers(1, 60)
+)
 def test_histories_are_those_of_brute_force(seed: int, users: int, sizes: list[int], length: int) -> None:
     rng = np.random.default_rng(seed)
     with TemporaryDirectory() as folder:
@@ -86,6 +90,8 @@ def test_heads_without_their_arena_are_not_taken_up(tmp_path: Path) -> None:
 def test_earlier_events_stand_before_the_chain(tmp_path: Path) -> None:
     chains = Chains(tmp_path)
     chains.add(np.array([1, 1]), np.array([7, 8]), np.array([10, 11]), np.array([10, 11]), np.array([0, 1]))
-    before = Events(np.array([0, 2, 3]), np.array([1, 2, 3], np.int32), np.array([1, 2, 3]), np.array([0, 0, 0], np.uint8))
+    before = Events(
+        np.array([0, 2, 3]), np.array([1, 2, 3], np.int32), np.array([1, 2, 3]), np.array([0, 0, 0], np.uint8)
+    )
     seen = chains.gather(np.array([0, 1]), np.array([0, 0]), np.array([0, 2]), before)
     assert (seen.offsets.tolist(), seen.item.tolist()) == ([0, 2, 5], [1, 2, 3, 7, 8])

@@ -30,9 +30,17 @@ def by_the_book(text):
 def test_hashes_are_pinned():
     values = pl.Series(["", "a", "user_42", "日本", "x" * 300])
     assert stable_hash64(values).tolist() == [
-        8832978290816513101, 99183506424991868, 4570769707465068115, 6627721192101189507, 5885532892535040633,
-    ]  # fmt: skip
-    assert stable_hash64(pl.Series([1, -7, 2**62])).tolist() == [2541128369176532975, 2735312634145446768, 5719456011860590435]
+        8832978290816513101,
+        99183506424991868,
+        4570769707465068115,
+        6627721192101189507,
+        5885532892535040633,
+    ]
+    assert stable_hash64(pl.Series([1, -7, 2**62])).tolist() == [
+        2541128369176532975,
+        2735312634145446768,
+        5719456011860590435,
+    ]
 
 
 @given(st.lists(NAME, max_size=30))
@@ -64,7 +72,9 @@ def test_collisions_are_reported_as_groups_of_distinct_values(values, modulus):
         found = collisions(pl.Series(values, dtype=pl.Int64))
     shared = Counter(value % modulus for value in set(values))
     assert sorted(map(sorted, found)) == sorted(
-        sorted(value for value in set(values) if value % modulus == hash_) for hash_, count in shared.items() if count > 1
+        sorted(value for value in set(values) if value % modulus == hash_)
+        for hash_, count in shared.items()
+        if count > 1
     )
 
 
@@ -73,7 +83,11 @@ def test_an_empty_id_and_a_missing_one_share_a_hash_and_are_told():
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.one_of(st.none(), st.integers(0, 30)), max_size=60), st.lists(st.integers(0, 60), max_size=4), st.booleans())
+@given(
+    st.lists(st.one_of(st.none(), st.integers(0, 30)), max_size=60),
+    st.lists(st.integers(0, 60), max_size=4),
+    st.booleans(),
+)
 def test_a_vocabulary_grown_in_pieces_is_the_one_grown_at_once(values, cuts, strings):
     series = pl.Series(values, dtype=pl.Int64)
     series = series.cast(pl.String) if strings else series

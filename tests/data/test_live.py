@@ -1,4 +1,6 @@
-"""The live store against the batch one: the same rows, in whatever commits, give the same batches; restarts see the same."""
+"""The live store against the batch one: the same rows, in whatever commits, give the same batches; restarts
+see the same.
+"""
 
 from __future__ import annotations
 
@@ -44,8 +46,20 @@ PLAIN = type(DELAYED)(("click", "buy"), user_id="string", label_times=("click",)
 
 
 def same(one: builder.Batch, other: builder.Batch) -> bool:
-    parts = lambda b: [b.sample_id, b.item.ids(), b.user.ids(), b.context.ids(), b.labels, b.history.unique[b.history.index],  # noqa: E731
-                       b.history.age, b.history.action, b.history.offsets, b.history.of]  # fmt: skip
+    def parts(b):
+        return [
+            b.sample_id,
+            b.item.ids(),
+            b.user.ids(),
+            b.context.ids(),
+            b.labels,
+            b.history.unique[b.history.index],
+            b.history.age,
+            b.history.action,
+            b.history.offsets,
+            b.history.of,
+        ]
+
     return all(torch.equal(x.nan_to_num(-1), y.nan_to_num(-1)) for x, y in zip(parts(one), parts(other), strict=True))
 
 
@@ -72,7 +86,9 @@ def test_a_stream_after_a_batch_phase_goes_on_with_its_histories(seed: int, n: i
         base = build_store(Path(folder) / "b", log_of(Path(folder) / "f", rows[:cut], PLAIN), None)
         got = LiveStore(Path(folder) / "live", PLAIN, base, behaviors=False)
         got.add(rows[cut:])
-        assert same(BatchBuilder(want, length).build(np.arange(cut, n)), BatchBuilder(got, length).build(np.arange(n - cut)))
+        assert same(
+            BatchBuilder(want, length).build(np.arange(cut, n)), BatchBuilder(got, length).build(np.arange(n - cut))
+        )
 
 
 @settings(max_examples=15, deadline=None)
@@ -122,12 +138,22 @@ def test_a_store_without_its_files_is_not_taken_up(tmp_path: Path) -> None:
 @given(st.integers(0, 2**32), st.integers(1, 30), st.integers(1, 50), st.integers(1, 12))
 def test_histories_come_from_behaviors_that_came_before_the_samples(seed: int, n: int, m: int, length: int) -> None:
     draw = np.random.default_rng(seed)
-    rows = samples(draw, n).select("sample_id", "time", "item_id", user_id=draw.integers(0, 4, n), request_id=np.arange(n),
-                                   label_click=pl.lit(1.0, pl.Float32))  # fmt: skip
-    did = pl.DataFrame({
-        "user_id": draw.integers(2, 7, m), "item_id": draw.integers(3, 12, m), "action": ["click"] * m,
-        "time": pl.Series(START + np.sort(draw.integers(0, 40, m)) * 900 * SECOND).cast(STAMP),
-    })  # fmt: skip
+    rows = samples(draw, n).select(
+        "sample_id",
+        "time",
+        "item_id",
+        user_id=draw.integers(0, 4, n),
+        request_id=np.arange(n),
+        label_click=pl.lit(1.0, pl.Float32),
+    )
+    did = pl.DataFrame(
+        {
+            "user_id": draw.integers(2, 7, m),
+            "item_id": draw.integers(3, 12, m),
+            "action": ["click"] * m,
+            "time": pl.Series(START + np.sort(draw.integers(0, 40, m)) * 900 * SECOND).cast(STAMP),
+        }
+    )
     with TemporaryDirectory() as folder:
         store = LiveStore(Path(folder), BEHAVED, None, behaviors=True)
         store.add_behaviors(did)

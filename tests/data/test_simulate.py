@@ -24,8 +24,12 @@ def log():
 def test_labels_are_drawn_with_the_probability_that_is_told(log, task):
     p, y = log[f"probability_{task}"].to_numpy(), log[f"label_{task}"].to_numpy()
     assert p.min() > 0 and p.max() < 1
-    groups = {"tenth": np.argsort(np.argsort(p)) * 10 // len(p), "position": log["position"].to_numpy(),
-              "device": log["device"].to_numpy(), "part of the log": np.arange(len(p)) * 8 // len(p)}  # fmt: skip
+    groups = {
+        "tenth": np.argsort(np.argsort(p)) * 10 // len(p),
+        "position": log["position"].to_numpy(),
+        "device": log["device"].to_numpy(),
+        "part of the log": np.arange(len(p)) * 8 // len(p),
+    }
     for name, of in groups.items():
         for group in np.unique(of):
             inside = of == group
@@ -42,14 +46,18 @@ def test_one_seed_one_log_however_it_is_cut_and_how_often_it_is_read(log):
 
 
 def test_time_ascends_and_labels_are_known_later(log):
-    assert log["time"].is_sorted() and (log["time"].diff().drop_nulls() >= pl.Series([0]).cast(pl.Duration("us"))[0]).all()
+    assert (
+        log["time"].is_sorted() and (log["time"].diff().drop_nulls() >= pl.Series([0]).cast(pl.Duration("us"))[0]).all()
+    )
     assert (log["time"][-1] - log["time"][0]).total_seconds() == pytest.approx(30 * 86_400, rel=1e-3)
     click, finish = ((log[f"label_time_{task}"] - log["time"]).dt.total_microseconds() for task in SIMULATED.tasks)
     assert click.min() >= 0 and (finish >= click).all()
     assert click.mean() / 60e6 == pytest.approx(10, rel=0.05)
     for columns in (["sample_id"], ["request_id", "position"]):
         assert not log.select(columns).is_duplicated().any()
-    assert log.group_by("request_id").agg(pl.col("user_id", "time", "device").n_unique()).drop("request_id").max().row(0) == (1, 1, 1)
+    assert log.group_by("request_id").agg(pl.col("user_id", "time", "device").n_unique()).drop("request_id").max().row(
+        0
+    ) == (1, 1, 1)
 
 
 def test_two_tasks_and_a_finish_needs_a_click(log):
@@ -61,7 +69,11 @@ def test_two_tasks_and_a_finish_needs_a_click(log):
 
 def test_a_lower_position_gets_fewer_clicks(log):
     by_position = log.group_by("position").agg(pl.col("label_click").mean()).sort("position")["label_click"].to_list()
-    assert len(by_position) == 4 and by_position == sorted(by_position, reverse=True) and by_position[0] > 1.3 * by_position[3]
+    assert (
+        len(by_position) == 4
+        and by_position == sorted(by_position, reverse=True)
+        and by_position[0] > 1.3 * by_position[3]
+    )
 
 
 def test_items_are_born_during_the_log_and_never_shown_before(log):
@@ -74,7 +86,9 @@ def test_items_are_born_during_the_log_and_never_shown_before(log):
 
 
 def clicks_on_the_topic(log, length):
-    """Return, per event of the last third, the user's clicks minus 0.14 a time on its topic over the `length` events before."""
+    """Return, per event of the last third, the user's clicks minus 0.14 a time on its topic over the
+    `length` events before.
+    """
     out = np.zeros(len(log))
     order = np.argsort(log["user_id"].to_numpy(), kind="stable")
     cuts = np.flatnonzero(np.diff(log["user_id"].to_numpy()[order])) + 1
@@ -107,7 +121,13 @@ def test_the_truth_can_be_recorded_as_a_models_predictions_and_none_scores_bette
 
 
 @settings(max_examples=25, deadline=None)
-@given(rows=st.integers(1, 300), users=st.integers(1, 5), items=st.integers(1, 9), topics=st.integers(1, 9), seed=st.integers(0, 99))
+@given(
+    rows=st.integers(1, 300),
+    users=st.integers(1, 5),
+    items=st.integers(1, 9),
+    topics=st.integers(1, 9),
+    seed=st.integers(0, 99),
+)
 def test_any_size_gives_exactly_its_rows_in_the_tables_types(rows, users, items, topics, seed):
     config = SimulatorConfig(rows, users, items, topics, topics_liked=(topics + 1) // 2, seed=seed)
     log = pl.concat(Simulator(config).chunks())
@@ -134,10 +154,24 @@ def test_liked_topics_are_distinct_and_evenly_drawn(topics, liked, seed):
     assert abs(counts - expected).max() <= 6 * np.sqrt(expected * (1 - liked / topics) + 1e-9)
 
 
-@pytest.mark.parametrize(("key", "value"), [
-    ("rows", 0), ("rows", "1e6"), ("rows", 1e6), ("users", -1), ("items", 0), ("topics", True), ("topics_liked", 101), ("seed", -1),
-    ("days", 0), ("days", float("inf")), ("days", "30"), ("delay_minutes", -1.0), ("delay_minutes", float("nan")),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("rows", 0),
+        ("rows", "1e6"),
+        ("rows", 1e6),
+        ("users", -1),
+        ("items", 0),
+        ("topics", True),
+        ("topics_liked", 101),
+        ("seed", -1),
+        ("days", 0),
+        ("days", float("inf")),
+        ("days", "30"),
+        ("delay_minutes", -1.0),
+        ("delay_minutes", float("nan")),
+    ],
+)
 def test_refuses_what_cannot_be_by_name(key, value):
     with pytest.raises(UserError, match=f"simulator: {key}"):
         SimulatorConfig(**{key: value})

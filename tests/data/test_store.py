@@ -1,4 +1,6 @@
-"""The store against brute force over random logs: what a batch holds is what the user had done, and what was known of it."""
+"""The store against brute force over random logs: what a batch holds is what the user had done, and what
+was known of it.
+"""
 
 from collections import Counter
 from pathlib import Path
@@ -21,8 +23,12 @@ from recdistill.tables import BehaviorLog, EventLog, EventSchema
 START = 1_700_000_000_000_000  # us
 SECOND = 1_000_000
 STAMP = pl.Datetime("us", "UTC")
-DELAYED = EventSchema(("click", "buy"), {"n": "float32", "kind": "string", "tags": "list<string>"}, user_id="string",
-                      label_times=("click",))  # fmt: skip
+DELAYED = EventSchema(
+    ("click", "buy"),
+    {"n": "float32", "kind": "string", "tags": "list<string>"},
+    user_id="string",
+    label_times=("click",),
+)
 BEHAVED = EventSchema(("click",), has_request=True)
 
 
@@ -32,21 +38,29 @@ def small_chunks(monkeypatch):
 
 
 def samples(draw, n):
-    """Return a log of few users, with ties in time; some labels or their times are missing, some are early by a bad clock."""
+    """Return a log of few users, with ties in time; some labels or their times are missing, some are early
+    by a bad clock.
+    """
     time = np.sort(draw.integers(0, 40, n)) * 900 * SECOND
     known = [None if draw.random() < 0.1 else int(t + draw.integers(-1, 5) * 900 * SECOND) for t in time]
     label = [None if draw.random() < 0.15 else float(draw.integers(0, 2)) for _ in range(n)]
     kind = [None if k == 0 else "k" * k for k in draw.integers(0, 3, n).tolist()]
     number = draw.choice([0.0, 0.5, -3.0, 1e30, np.nan, np.inf, -np.inf], n)
     tags = [[str(tag) for tag in draw.integers(0, 5, draw.integers(0, 11))] for _ in range(n)]
-    return pl.DataFrame({
-        "sample_id": draw.permutation(10 * n)[:n], "time": pl.Series(START + time).cast(STAMP),
-        "user_id": [f"u{u}" for u in draw.integers(0, 4, n)], "item_id": draw.integers(0, 6, n),
-        "n": pl.Series(number, dtype=pl.Float32), "kind": pl.Series(kind, dtype=pl.String),
-        "tags": pl.Series(tags, dtype=pl.List(pl.String)),
-        "label_click": pl.Series(label, dtype=pl.Float32), "label_buy": pl.Series([0.0] * n, dtype=pl.Float32),
-        "label_time_click": pl.Series([k if k is None else START + k for k in known], dtype=pl.Int64).cast(STAMP),
-    })  # fmt: skip
+    return pl.DataFrame(
+        {
+            "sample_id": draw.permutation(10 * n)[:n],
+            "time": pl.Series(START + time).cast(STAMP),
+            "user_id": [f"u{u}" for u in draw.integers(0, 4, n)],
+            "item_id": draw.integers(0, 6, n),
+            "n": pl.Series(number, dtype=pl.Float32),
+            "kind": pl.Series(kind, dtype=pl.String),
+            "tags": pl.Series(tags, dtype=pl.List(pl.String)),
+            "label_click": pl.Series(label, dtype=pl.Float32),
+            "label_buy": pl.Series([0.0] * n, dtype=pl.Float32),
+            "label_time_click": pl.Series([k if k is None else START + k for k in known], dtype=pl.Int64).cast(STAMP),
+        }
+    )
 
 
 def log_of(folder, rows, schema, commits=1):
@@ -59,8 +73,14 @@ def log_of(folder, rows, schema, commits=1):
 def histories(batch):
     """Return, per sample, its history as (item index, age bucket, action), oldest first."""
     of, offsets = batch.history.of.tolist(), batch.history.offsets.tolist()
-    events = list(zip(batch.history.unique[batch.history.index].tolist(), batch.history.age.tolist(),
-                      batch.history.action.tolist(), strict=True))  # fmt: skip
+    events = list(
+        zip(
+            batch.history.unique[batch.history.index].tolist(),
+            batch.history.age.tolist(),
+            batch.history.action.tolist(),
+            strict=True,
+        )
+    )
     return [events[offsets[r] : offsets[r + 1]] for r in of]
 
 
@@ -75,7 +95,9 @@ def expected(asked, events, length):
     for user, now in asked:
         mine = sorted((known, at) for at, (who, _, _, known, _) in enumerate(events) if who == user and known < now)
         newest = [events[at] for _, at in mine[max(0, len(mine) - length) :]]
-        out.append([(item, int(age_bucket(np.array((now - time) / SECOND))), action) for _, item, time, _, action in newest])
+        out.append(
+            [(item, int(age_bucket(np.array((now - time) / SECOND))), action) for _, item, time, _, action in newest]
+        )
     return out
 
 
@@ -97,16 +119,19 @@ def test_a_batch_holds_exactly_the_users_known_past(seed, n, commits, length):
     item, time = index_of(rows["item_id"]), micros(rows["time"])
     events = [
         (user, item[i], t, max(t, known), int(label))
-        for user, i, t, known, label in zip(rows["user_id"], rows["item_id"], time, micros(rows["label_time_click"]),
-                                            rows["label_click"], strict=True)
+        for user, i, t, known, label in zip(
+            rows["user_id"], rows["item_id"], time, micros(rows["label_time_click"]), rows["label_click"], strict=True
+        )
         if label is not None and known is not None
-    ]  # fmt: skip
+    ]
     assert histories(batch) == expected([(rows["user_id"][int(a)], time[a]) for a in asked], events, length)
     assert batch.sample_id.tolist() == rows["sample_id"].to_numpy()[asked].tolist()
     assert batch.item.ids().tolist() == [item[rows["item_id"][int(a)]] for a in asked]
     user = index_of(rows["user_id"])
     assert batch.user.ids().tolist() == [user[rows["user_id"][int(a)]] for a in asked]
-    np.testing.assert_array_equal(batch.labels, rows.select("label_click", "label_buy").to_numpy()[asked].astype(np.float32))
+    np.testing.assert_array_equal(
+        batch.labels, rows.select("label_click", "label_buy").to_numpy()[asked].astype(np.float32)
+    )
     assert batch.signals.isnan().all() and built.request.tolist() == [-1] * n
 
 
@@ -114,20 +139,32 @@ def test_a_batch_holds_exactly_the_users_known_past(seed, n, commits, length):
 @given(st.integers(0, 2**32), st.integers(1, 30), st.integers(1, 50), st.integers(1, 12))
 def test_histories_come_from_the_behaviors_where_there_are_any(seed, n, m, length):
     draw = np.random.default_rng(seed)
-    rows = samples(draw, n).select("sample_id", "time", "item_id", user_id=draw.integers(0, 4, n), request_id=np.arange(n),
-                                   label_click=pl.lit(1.0, pl.Float32))  # fmt: skip
-    did = pl.DataFrame({
-        "user_id": draw.integers(2, 7, m), "item_id": draw.integers(3, 12, m),
-        "time": pl.Series(START + np.sort(draw.integers(0, 40, m)) * 900 * SECOND).cast(STAMP),
-        "action": draw.choice(["see", "like", "buy"], m),
-    })  # fmt: skip
+    rows = samples(draw, n).select(
+        "sample_id",
+        "time",
+        "item_id",
+        user_id=draw.integers(0, 4, n),
+        request_id=np.arange(n),
+        label_click=pl.lit(1.0, pl.Float32),
+    )
+    did = pl.DataFrame(
+        {
+            "user_id": draw.integers(2, 7, m),
+            "item_id": draw.integers(3, 12, m),
+            "time": pl.Series(START + np.sort(draw.integers(0, 40, m)) * 900 * SECOND).cast(STAMP),
+            "action": draw.choice(["see", "like", "buy"], m),
+        }
+    )
     with TemporaryDirectory() as folder:
         behaviors = BehaviorLog.create(Path(folder) / "b", BEHAVED)
         behaviors.append(did, writer="t", sequence=0)
         built = build_store(Path(folder) / "s", log_of(Path(folder) / "e", rows, BEHAVED), behaviors)
         batch = BatchBuilder(built, length).build(np.arange(n))
     item, action, time = index_of(rows["item_id"], did["item_id"]), index_of(did["action"]), micros(did["time"])
-    events = [(u, item[i], t, t, action[a] - 1) for u, i, t, a in zip(did["user_id"], did["item_id"], time, did["action"], strict=True)]
+    events = [
+        (u, item[i], t, t, action[a] - 1)
+        for u, i, t, a in zip(did["user_id"], did["item_id"], time, did["action"], strict=True)
+    ]
     assert histories(batch) == expected(list(zip(rows["user_id"], micros(rows["time"]), strict=True)), events, length)
     assert built.users == 1 + len({*rows["user_id"], *did["user_id"]}) and built.items == 1 + len(item)
     assert built.actions == len(action) and built.request.tolist() == list(range(n))
@@ -177,7 +214,9 @@ def test_a_store_is_reopened_while_the_tables_stand_and_rebuilt_when_they_moved_
     (tmp_path / "s.part").mkdir()
     (tmp_path / "s.part" / "killed.npy").touch()
     assert build_store(tmp_path / "s", log, None).sample_id.tolist() == rows["sample_id"].to_list()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["e", "s"] and not (tmp_path / "s" / "killed.npy").exists()
+    assert (
+        sorted(path.name for path in tmp_path.iterdir()) == ["e", "s"] and not (tmp_path / "s" / "killed.npy").exists()
+    )
 
 
 def test_a_store_is_of_one_version_though_others_write_meanwhile(tmp_path, monkeypatch):
@@ -204,14 +243,28 @@ def test_a_log_without_rows_makes_an_empty_store(tmp_path):
 
 def actions(folder, count):
     behaviors = BehaviorLog.create(folder / "b", BEHAVED)
-    behaviors.append(pl.DataFrame({
-        "user_id": [1] * count, "item_id": [1] * count, "action": [f"a{k}" for k in range(count)],
-        "time": pl.Series(START + np.arange(count) * SECOND).cast(STAMP),
-    }), writer="t", sequence=0)  # fmt: skip
-    rows = pl.DataFrame({
-        "sample_id": [1], "time": pl.Series([START + 10_000 * SECOND]).cast(STAMP), "user_id": [1], "item_id": [1],
-        "request_id": [1], "label_click": pl.Series([1.0], dtype=pl.Float32),
-    })  # fmt: skip
+    behaviors.append(
+        pl.DataFrame(
+            {
+                "user_id": [1] * count,
+                "item_id": [1] * count,
+                "action": [f"a{k}" for k in range(count)],
+                "time": pl.Series(START + np.arange(count) * SECOND).cast(STAMP),
+            }
+        ),
+        writer="t",
+        sequence=0,
+    )
+    rows = pl.DataFrame(
+        {
+            "sample_id": [1],
+            "time": pl.Series([START + 10_000 * SECOND]).cast(STAMP),
+            "user_id": [1],
+            "item_id": [1],
+            "request_id": [1],
+            "label_click": pl.Series([1.0], dtype=pl.Float32),
+        }
+    )
     return log_of(folder / "e", rows, BEHAVED), behaviors
 
 

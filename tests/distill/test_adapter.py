@@ -1,4 +1,6 @@
-"""The student adapter: an identity until labels say otherwise, silent until it has seen enough, no gradient into the teacher."""
+"""The student adapter: an identity until labels say otherwise, silent until it has seen enough, no gradient
+into the teacher.
+"""
 
 import json
 

@@ -1,4 +1,6 @@
-"""A state in a few bytes: what is packed comes back, the gradient goes straight through, prefixes tell what they can."""
+"""A state in a few bytes: what is packed comes back, the gradient goes straight through, prefixes tell what
+they can.
+"""
 
 import json
 
@@ -55,7 +57,9 @@ def test_a_prefix_alone_tells_most_of_it():
         compressor.learn(states(500, k))
     wanted = compressor._normal(states(500, 777))
     codes = compressor.encode(states(500, 777))
-    errors = [float((compressor.network[f"decode_{w}"](codes[:, :w]) - wanted).square().mean()) for w in compressor.widths]
+    errors = [
+        float((compressor.network[f"decode_{w}"](codes[:, :w]) - wanted).square().mean()) for w in compressor.widths
+    ]
     assert compressor.widths == [16, 8, 4] and errors == sorted(errors) and errors[-1] < 0.2
 
 

@@ -1,4 +1,5 @@
-"""Teacher and students that were sampled differently, trained by the real loop: the figure of benchmarks/debias.py, small.
+"""Teacher and students that were sampled differently, trained by the real loop: the figure of benchmarks/debias.py,
+small.
 
 The tolerance is three deviations of what the draws of negatives and labels bring at this size, about 5 %.
 """
@@ -17,7 +18,9 @@ def measured(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
         from debias import measure
-    return measure(RunFolder(tmp_path_factory.mktemp("run")), SimulatorConfig(rows=40_000, users=300, items=300, seed=1))
+    return measure(
+        RunFolder(tmp_path_factory.mktemp("run")), SimulatorConfig(rows=40_000, users=300, items=300, seed=1)
+    )
 
 
 @pytest.mark.parametrize("space", ["posterior", "student"])

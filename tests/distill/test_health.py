@@ -21,8 +21,9 @@ ROWS, DAY, BOUNDS = 1000, 40, HealthConfig()  # DAY: windows
 
 
 def log(windows: int, seed: int, rate: float = -3.0, skill: float = 1.2) -> Iterable[tuple[Array, Array]]:
-    """Yield (logits, labels) of a healthy teacher, window by window: a daily cycle of the base rate of +- 30 %, which the teacher
-    follows half; samples of a request and of a user's hour that go together; skill that grows from 60 %; logits that creep by 0.3."""
+    """Yield (logits, labels) of a healthy teacher, window by window: a daily cycle of the base rate of +- 30 %, which
+    the teacher follows half; samples of a request and of a user's hour that go together; skill that grows from 60 %;
+    logits that creep by 0.3."""
     draw = np.random.default_rng(seed)
     for k in range(windows):
         cycle = math.log(1 + 0.3 * math.sin(2 * math.pi * k / DAY))
@@ -30,7 +31,10 @@ def log(windows: int, seed: int, rate: float = -3.0, skill: float = 1.2) -> Iter
         taste = draw.normal(0, skill, ROWS)
         labels = draw.random(ROWS) < 1 / (1 + np.exp(-(rate + cycle + request + taste)))
         known = 0.6 + 0.4 * k / windows
-        yield rate + 0.1 + 0.5 * cycle + known * (request + taste) + 0.3 * k / windows + draw.normal(0, 0.2, ROWS), labels * 1.0
+        yield (
+            rate + 0.1 + 0.5 * cycle + known * (request + taste) + 0.3 * k / windows + draw.normal(0, 0.2, ROWS),
+            labels * 1.0,
+        )
 
 
 def alarms(windows: Iterable[tuple[Array, Array]], reference: deque[Array], keep: bool = True) -> list[str]:
@@ -76,7 +80,9 @@ def test_every_poison_is_found_within_one_version(poison: str, rate: float, skil
     if poison == "shuffled" and not labelled:
         pytest.skip("the logits alone look as they did")
     draw = np.random.default_rng(5)
-    windows = [(POISONS[poison](z, draw.random(ROWS)), y if labelled else y * math.nan) for z, y in log(20, 4, rate, skill)]
+    windows = [
+        (POISONS[poison](z, draw.random(ROWS)), y if labelled else y * math.nan) for z, y in log(20, 4, rate, skill)
+    ]
     assert alarms(windows, past(9, rate, skill), keep=False)
 
 
@@ -135,7 +141,10 @@ def test_neighbours_that_go_together_are_no_independent_rows() -> None:
     assert judge(measure(alone, np.full(ROWS, math.nan)), reference, HealthConfig(shift=0.1, spread=5))
 
 
-@given(st.lists(st.tuples(st.floats(-30, 30), st.sampled_from([0.0, 1.0, math.nan])), min_size=1, max_size=300), st.integers(1, 299))
+@given(
+    st.lists(st.tuples(st.floats(-30, 30), st.sampled_from([0.0, 1.0, math.nan])), min_size=1, max_size=300),
+    st.integers(1, 299),
+)
 def test_windows_add_up_and_agree_with_brute_force(rows: list[tuple[float, float]], cut: int) -> None:
     z, y = (np.array(column) for column in zip(*rows, strict=True))
     whole = measure(z, y, 3, 4)

@@ -10,7 +10,7 @@ from recdistill.distill import listwise_loss
 NAN = float("nan")
 ROWS = st.lists(
     st.tuples(st.floats(-6, 6), st.one_of(st.floats(-6, 6), st.just(NAN)), st.integers(0, 3)), min_size=1, max_size=12
-)  # fmt: skip
+)
 
 
 def softmax(x: np.ndarray) -> np.ndarray:

@@ -94,7 +94,9 @@ def test_missing_signals_count_nothing_and_pull_nothing(kind):
     signal_loss(kind, z, t).backward()
     assert z.grad[1] == 0 and (z.grad[[0, 2]] != 0).all()
     present = signal_loss(kind, z.detach()[[0, 2]], t[[0, 2]])
-    assert float(signal_loss(kind, z.detach(), t)) == pytest.approx(2 / 3 * float(present))  # a missing one makes no other count more
+    assert float(signal_loss(kind, z.detach(), t)) == pytest.approx(
+        2 / 3 * float(present)
+    )  # a missing one makes no other count more
     assert float(signal_loss(kind, z.detach(), t, rows=2)) == pytest.approx(float(present))
     assert float(signal_loss(kind, z.detach(), torch.full_like(t, NAN))) == 0
 
@@ -193,7 +195,9 @@ def test_each_task_is_corrected_by_its_own_rates():
     own, teacher = [KeepRates(1.0, 0.5), KeepRates(0.7, 1.0)], [KeepRates(1.0, 0.1), KeepRates(0.7, 1.0)]
     z = torch.tensor([0.3 + rates.shift for rates in own], dtype=torch.float64).repeat(6, 1).requires_grad_()
     signals = torch.tensor([0.3 + rates.shift for rates in teacher], dtype=torch.float64).repeat(6, 1)
-    (pull,) = torch.autograd.grad(objective(z, None, torch.full_like(labels, NAN), signals, settings(), 1.0, own, teacher), z)
+    (pull,) = torch.autograd.grad(
+        objective(z, None, torch.full_like(labels, NAN), signals, settings(), 1.0, own, teacher), z
+    )
     assert float(pull.abs().max()) < 1e-12
     swapped = objective(z, None, torch.full_like(labels, NAN), signals, settings(), 1.0, own[::-1], teacher)
     assert float(torch.autograd.grad(swapped, z)[0].abs().max()) > 1e-3

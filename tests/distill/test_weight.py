@@ -60,7 +60,11 @@ def stream(rows, quality, seed=0, batches=40):
     for _ in range(batches):
         true = torch.randn(rows, 2, generator=draw) * 2
         noise = torch.randn(rows, 2, generator=draw) * 2
-        yield (torch.rand(rows, 2, generator=draw) < torch.sigmoid(true)).float(), quality * true + (1 - quality) * noise, 0 * true
+        yield (
+            (torch.rand(rows, 2, generator=draw) < torch.sigmoid(true)).float(),
+            quality * true + (1 - quality) * noise,
+            0 * true,
+        )
 
 
 def run(gate, batches, teacher=SAME, own=SAME):

@@ -73,9 +73,14 @@ def test_a_row_order_changes_nothing(rows):
 @given(ROWS)
 def test_a_score_from_one_sort_is_each_metric_by_itself(rows):
     label, logit, group = columns(rows)
-    alone = {"auc": metrics.auc(label, logit), "gauc": metrics.gauc(label, logit, group), "ece": metrics.ece(label, logit),
-             "logloss": metrics.logloss(label, logit), "ne": metrics.normalized_entropy(label, logit),
-             "calibration": metrics.calibration(label, logit)}  # fmt: skip
+    alone = {
+        "auc": metrics.auc(label, logit),
+        "gauc": metrics.gauc(label, logit, group),
+        "ece": metrics.ece(label, logit),
+        "logloss": metrics.logloss(label, logit),
+        "ne": metrics.normalized_entropy(label, logit),
+        "calibration": metrics.calibration(label, logit),
+    }
     found = metrics.score(label, logit, group).values
     assert {n: np.nan if v is None else v for n, v in found.items()} == pytest.approx(alone, abs=1e-12, nan_ok=True)
 

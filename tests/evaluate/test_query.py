@@ -42,7 +42,11 @@ def record(log, frame, model, logit, sequence=0):
 
 
 def test_the_window_holds_the_known_labels_after_the_share(tmp_path):
-    rows = {"user_id": [1, 2, 1, 3, 2, 3, 4, 1], "label": [0, 1, 0, 1, None, 0, 1, 1], "item_id": [5, 5, 6, 6, 7, 5, 7, 8]}
+    rows = {
+        "user_id": [1, 2, 1, 3, 2, 3, 4, 1],
+        "label": [0, 1, 0, 1, None, 0, 1, 1],
+        "item_id": [5, 5, 6, 6, 7, 5, 7, 8],
+    }
     log, frame = events_of(tmp_path, rows)
     window = load_window(log, log.version, "click", 0.5, "user")
     assert window.total == 8 and window.share == 0.5
@@ -57,15 +61,25 @@ def test_labels_that_are_told_later_are_scored_and_what_nobody_tells_is_a_negati
     log, frame = events_of(tmp_path, rows)
     outcomes = OutcomeLog.create(tmp_path / "outcomes", log.schema)
     ids = frame["sample_id"].to_list()
-    told = pl.DataFrame({"sample_id": [ids[1], ids[2], ids[2], ids[0]], "task": ["click"] * 4, "time": [START] * 4,
-                         "label": pl.Series([0, 0, 1, 0], dtype=pl.Float32)}).cast({"time": TIME})  # fmt: skip
+    told = pl.DataFrame(
+        {
+            "sample_id": [ids[1], ids[2], ids[2], ids[0]],
+            "task": ["click"] * 4,
+            "time": [START] * 4,
+            "label": pl.Series([0, 0, 1, 0], dtype=pl.Float32),
+        }
+    ).cast({"time": TIME})
     outcomes.append(told, writer="test", sequence=0)
     window = load_window(log, log.version, "click", 0.0, "user")
     assert window.ids.tolist() == ids and window.samples.label.tolist() == [1, 0, 1, 0, 0]
 
 
 def test_new_means_first_met_inside_the_window_even_in_an_unlabelled_row(tmp_path):
-    rows = {"user_id": [1, 2, 1, 3, 2, 3, 4, 1], "label": [0, 1, 0, 1, None, 0, 1, 1], "item_id": [5, 5, 6, 6, 7, 5, 7, 8]}
+    rows = {
+        "user_id": [1, 2, 1, 3, 2, 3, 4, 1],
+        "label": [0, 1, 0, 1, None, 0, 1, 1],
+        "item_id": [5, 5, 6, 6, 7, 5, 7, 8],
+    }
     log, _ = events_of(tmp_path, rows)
     window = load_window(log, log.version, "click", 3 / 8, "user")
     assert window.rows["user_id"].to_list() == [3, 3, 4, 1]

@@ -44,18 +44,30 @@ def with_details(summary: Summary, details: Details) -> Summary:
 @pytest.mark.parametrize(
     ("eta", "kind", "text"),
     [
-        ({"eta": 0.62, "low": 0.51, "high": 0.7}, "claim",
-         "62 % of the teacher's gain arrived (GAUC, 95 % interval 51-70 %)"),
-        ({"eta": 0.12, "low": -0.05, "high": 0.21}, "unclear",
-         "Not certain: 12 % of the teacher's gain arrived (GAUC, 95 % interval -5 to 21 %); "
-         "the interval includes zero"),
-        ({"eta": -0.18, "low": -0.3, "high": -0.05}, "harm",
-         "Distillation hurt: -18 % of the teacher's gain arrived (GAUC, 95 % interval -30 to -5 %)"),
+        (
+            {"eta": 0.62, "low": 0.51, "high": 0.7},
+            "claim",
+            "62 % of the teacher's gain arrived (GAUC, 95 % interval 51-70 %)",
+        ),
+        (
+            {"eta": 0.12, "low": -0.05, "high": 0.21},
+            "unclear",
+            "Not certain: 12 % of the teacher's gain arrived (GAUC, 95 % interval -5 to 21 %); "
+            "the interval includes zero",
+        ),
+        (
+            {"eta": -0.18, "low": -0.3, "high": -0.05},
+            "harm",
+            "Distillation hurt: -18 % of the teacher's gain arrived (GAUC, 95 % interval -30 to -5 %)",
+        ),
         ({"eta": 0.4}, "unclear", "Not certain: 40 % of the teacher's gain arrived (GAUC, no interval)"),
-        ({"why": "the teacher's gain is inside the noise: 0.001"}, "none",
-         "No claim: the teacher's gain is inside the noise: 0.001"),
+        (
+            {"why": "the teacher's gain is inside the noise: 0.001"},
+            "none",
+            "No claim: the teacher's gain is inside the noise: 0.001",
+        ),
     ],
-)  # fmt: skip
+)
 def test_the_headline_claims_what_the_interval_allows(eta: dict[str, float], kind: str, text: str) -> None:
     verdict = headline(with_eta(**eta))
     assert (verdict.kind, verdict.text, verdict.metric) == (kind, text, "gauc")
@@ -123,22 +135,33 @@ def test_what_a_user_wrote_is_escaped_everywhere() -> None:
             "slices": [Slice(slice=HOSTILE, value=HOSTILE, rows=1, metrics={"raw": {"gauc": 0.5}}, why=HOSTILE)],
         }
     )
-    hostile_model = full.models.raw.model_copy(update={"auc": None, "dense_parameters": None, "why": {
-        "auc": HOSTILE, "dense_parameters": HOSTILE}, "settings": {"kind": HOSTILE, "weight": HOSTILE},
-        "gauc_by": {HOSTILE: 0.5, "user": 0.5}})  # fmt: skip
+    hostile_model = full.models.raw.model_copy(
+        update={
+            "auc": None,
+            "dense_parameters": None,
+            "why": {"auc": HOSTILE, "dense_parameters": HOSTILE},
+            "settings": {"kind": HOSTILE, "weight": HOSTILE},
+            "gauc_by": {HOSTILE: 0.5, "user": 0.5},
+        }
+    )
     withheld = Transferability(auc=Transfer(why=HOSTILE), gauc=Transfer(why=HOSTILE), ne=Transfer(why=HOSTILE))
-    student = full.students["din-16"].model_copy(update={"raw": hostile_model, "transferability": withheld, "details": details})
+    student = full.students["din-16"].model_copy(
+        update={"raw": hostile_model, "transferability": withheld, "details": details}
+    )
     text = render(
         full.model_copy(
             update={
-                "name": HOSTILE, "group": HOSTILE, "tasks": [HOSTILE, HOSTILE], "transferability": withheld,
+                "name": HOSTILE,
+                "group": HOSTILE,
+                "tasks": [HOSTILE, HOSTILE],
+                "transferability": withheld,
                 "students": {HOSTILE: student, "b": student},
                 "further_tasks": {HOSTILE: TaskSummary(rows=1, teacher=hostile_model, students={HOSTILE: student})},
                 "models": full.models.model_copy(update={"raw": hostile_model}),
                 "versions": full.versions.model_copy(update={"packages": {HOSTILE: HOSTILE}}),
             }
         )
-    )  # fmt: skip
+    )
     page = Page(text)
     assert "script" not in page.tags and page.open == []
     assert page.text.count("<script>") > 10
@@ -164,8 +187,13 @@ def test_every_student_has_its_own_verdict_numbers_and_settings() -> None:
     text = Page(render(sample_summary())).text
     assert "din-16 62\u202f% of the teacher’s gain arrived (GAUC, 95\u202f% interval 51–70\u202f%)" in text
     assert "din-8 31\u202f% of the teacher’s gain arrived (GAUC, 95\u202f% interval 20–39\u202f%)" in text
-    for shown in ("student din-16 scores GAUC 0.7392", "student din-8 scores GAUC 0.7392", "0.7525", "Over time din-8",
-                  "din, width 8, history 20; distilled with weight 1.0, decoupled towers, cross-entropy"):  # fmt: skip
+    for shown in (
+        "student din-16 scores GAUC 0.7392",
+        "student din-8 scores GAUC 0.7392",
+        "0.7525",
+        "Over time din-8",
+        "din, width 8, history 20; distilled with weight 1.0, decoupled towers, cross-entropy",
+    ):
         assert shown in text
     for student in sample_summary().students:
         alone = sample_summary().model_copy(update={"students": {student: sample_summary().students[student]}})
@@ -214,7 +242,7 @@ def test_the_page_shows_the_numbers_of_the_summary() -> None:
         Details(calibration={"raw": [Bin(predicted=0.5, observed=0.5, count=0)]}),
         Details(slices=[Slice(slice="hour", value="1", rows=0, metrics={})]),
     ],
-)  # fmt: skip
+)
 def test_scant_details_still_make_a_page(details: Details) -> None:
     assert Page(render(with_details(sample_summary(), details))).open == []
 
@@ -265,9 +293,14 @@ def test_a_log_axis_places_rates_inside_with_few_marks(values: list[float]) -> N
 
 @pytest.mark.parametrize(
     ("hours", "texts"),
-    [(0, ["00:00"]), (6, ["00:00", "02:00", "04:00", "06:00"]), (72, ["2 Mar 00:00", "3 Mar 00:00", "4 Mar 00:00",
-     "5 Mar 00:00"]), (24 * 27, ["2 Mar", "11 Mar", "20 Mar", "29 Mar"]), (24 * 720, ["Mar 2026"])],
-)  # fmt: skip
+    [
+        (0, ["00:00"]),
+        (6, ["00:00", "02:00", "04:00", "06:00"]),
+        (72, ["2 Mar 00:00", "3 Mar 00:00", "4 Mar 00:00", "5 Mar 00:00"]),
+        (24 * 27, ["2 Mar", "11 Mar", "20 Mar", "29 Mar"]),
+        (24 * 720, ["Mar 2026"]),
+    ],
+)
 def test_time_marks_fit_their_span(hours: int, texts: list[str]) -> None:
     axis = time_axis([START.timestamp(), START.timestamp() + 3600 * hours])
     assert [text for _, text in axis.marks][: len(texts)] == texts

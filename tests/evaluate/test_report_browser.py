@@ -18,9 +18,16 @@ from tests.evaluate.sample import sample_summary, withheld_summary
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-    "--disable-background-networking", "--disable-component-update", "--enable-logging=stderr",
-]  # fmt: skip
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-sync",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--enable-logging=stderr",
+]
 REQUIRED = os.environ.get("RECDISTILL_REQUIRE_CHROMIUM") == "1"
 pytestmark = pytest.mark.skipif(CHROMIUM is None and not REQUIRED, reason="chromium is not installed")
 
@@ -64,9 +71,13 @@ def long_names() -> Summary:
     cut = [Slice(slice=word, value=word, rows=10**11, metrics={"raw": {"gauc": 0.5}}, why=word), *details.slices]
     wide = full.students["din-16"].model_copy(update={"details": details.model_copy(update={"slices": cut})})
     return full.model_copy(
-        update={"name": word, "tasks": ["a", word], "students": {word: wide, "b": full.students["din-8"]},
-                "further_tasks": {word: finish.model_copy(update={"students": {word: wide}})}}
-    )  # fmt: skip
+        update={
+            "name": word,
+            "tasks": ["a", word],
+            "students": {word: wide, "b": full.students["din-8"]},
+            "further_tasks": {word: finish.model_copy(update={"students": {word: wide}})},
+        }
+    )
 
 
 @pytest.mark.parametrize("summary", [sample_summary(), withheld_summary()], ids=["full", "withheld"])

@@ -31,7 +31,14 @@ def test_what_gets_worse_has_no_factor_and_no_negative_floor() -> None:
 
 def facts(axis: str, xs: list[float | None]) -> dict[str, dict[str, object]]:
     return {
-        f"{axis}-{at}": {"axis": axis, "x": x, "changes": {"width": x}, "dense_parameters": 10, "flops": 5, "rows_per_second": None}
+        f"{axis}-{at}": {
+            "axis": axis,
+            "x": x,
+            "changes": {"width": x},
+            "dense_parameters": 10,
+            "flops": 5,
+            "rows_per_second": None,
+        }
         for at, x in enumerate(xs)
     }
 
@@ -51,7 +58,9 @@ def scaled(quality: list[float], keys: dict[str, dict[str, object]]) -> Scaling:
 def test_sizes_that_get_better_are_told_so() -> None:
     found = scaled([0.5, 1.0, 2.0, 4.0], facts("width", [8.0, 16.0, 32.0, 64.0]))
     assert [law.monotone for law in found.laws] == [True]
-    assert found.sizes[0].gain is None and all(size.gain and size.gain.low and size.gain.low > 0 for size in found.sizes[1:])
+    assert found.sizes[0].gain is None and all(
+        size.gain and size.gain.low and size.gain.low > 0 for size in found.sizes[1:]
+    )
     gauc = [size.gauc.value for size in found.sizes]
     assert gauc == sorted(gauc)  # type: ignore[type-var]
     page = render(found)

@@ -1,4 +1,6 @@
-"""A whole run scored over real tables: two tasks, missing labels, requests, and students whose eta is known beforehand."""
+"""A whole run scored over real tables: two tasks, missing labels, requests, and students whose eta is known
+beforehand.
+"""
 
 import math
 from datetime import UTC, datetime, timedelta
@@ -23,17 +25,29 @@ SAMPLED = math.log(1.0 / 0.1)  # what negatives kept with 0.1 add to the log-odd
 
 
 def write_events(path, draw):
-    """Write the log; return it with the true log-odds of each task. A tenth of the clicks and a quarter of the buys are unknown."""
+    """Write the log; return it with the true log-odds of each task. A tenth of the clicks and a quarter of
+    the buys are unknown.
+    """
     request = np.arange(ROWS) // LIST
     user = draw.integers(0, 250, ROWS // LIST)[request]
     true = {"click": draw.normal(-0.5, 1.5, ROWS), "buy": draw.normal(-1.0, 1.5, ROWS)}
     labels = {}
     for task, unknown in (("click", 0.1), ("buy", 0.25)):
         label = (draw.random(ROWS) < metrics.probability(true[task])).astype(np.float32)
-        labels[f"label_{task}"] = pl.Series(np.where(draw.random(ROWS) < unknown, np.nan, label), dtype=pl.Float32).fill_nan(None)
+        labels[f"label_{task}"] = pl.Series(
+            np.where(draw.random(ROWS) < unknown, np.nan, label), dtype=pl.Float32
+        ).fill_nan(None)
     time = pl.Series([START + timedelta(minutes=i) for i in range(ROWS)], dtype=pl.Datetime("us", "UTC"))
-    rows = pl.DataFrame({"sample_id": draw.permutation(ROWS) * 3, "time": time, "user_id": user,
-                         "item_id": draw.integers(0, 900, ROWS), "request_id": request, **labels})  # fmt: skip
+    rows = pl.DataFrame(
+        {
+            "sample_id": draw.permutation(ROWS) * 3,
+            "time": time,
+            "user_id": user,
+            "item_id": draw.integers(0, 900, ROWS),
+            "request_id": request,
+            **labels,
+        }
+    )
     schema = EventSchema(tasks=("click", "buy"), has_request=True, keep_rates={"click": (1.0, 0.25)})
     EventLog.create(path / "tables" / "events", schema).append(rows, writer="test", sequence=0)
     return rows, true
@@ -69,9 +83,11 @@ def pair(raw, distilled):
 
 
 STUDENTS = {
-    "copy": pair("weak.s{}", "teacher"), "nothing": pair("weak.s{}", "weak.s{}"), "part": pair("weak.s{}", "better.s{}"),
+    "copy": pair("weak.s{}", "teacher"),
+    "nothing": pair("weak.s{}", "weak.s{}"),
+    "part": pair("weak.s{}", "better.s{}"),
     "strong": pair("teacher", "better.s{}"),
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +154,9 @@ def test_a_models_own_sampling_is_taken_out_and_the_logs_is_not(run, summary):
         assert sampled.models.teacher.metric(name) == pytest.approx(summary.models.teacher.metric(name), rel=1e-4)
     assert sampled.models.teacher.calibration == pytest.approx(1, abs=0.05)  # the labels were sampled as the log was
     buy, exact = sampled.further_tasks["buy"], summary.further_tasks["buy"]
-    assert buy.teacher.auc == pytest.approx(exact.teacher.auc) and buy.students["copy"].transferability.gauc.eta == pytest.approx(1)
+    assert buy.teacher.auc == pytest.approx(exact.teacher.auc) and buy.students[
+        "copy"
+    ].transferability.gauc.eta == pytest.approx(1)
     for name in ("logloss", "ne", "calibration", "ece"):
         assert buy.teacher.metric(name) is None and "sampled by 'click'" in buy.teacher.why[name]
     assert "sampled by 'click'" in buy.students["copy"].transferability.ne.why
@@ -169,7 +187,13 @@ def test_a_further_task_without_labels_says_so(run, tmp_path):
 def test_settings_name_what_was_compared():
     student = StudentConfig(width=8, distill=DistillConfig(weight=2.0, towers="single"))
     told = settings_of(student, student.distill)
-    assert (told["kind"], told["width"], told["history"], told["weight"], told["towers"]) == ("din", 8, 30, 2.0, "single")
+    assert (told["kind"], told["width"], told["history"], told["weight"], told["towers"]) == (
+        "din",
+        8,
+        30,
+        2.0,
+        "single",
+    )
     assert "weight" not in settings_of(student, student.distill.model_copy(update={"weight": 0.0}))
     teacher = ModelConfig(sampling=SamplingConfig(negative=0.1))
     assert settings_of(teacher, None)["sampling"] == "k+ 1, k- 0.1" and own_shift(teacher) == pytest.approx(SAMPLED)

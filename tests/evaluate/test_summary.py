@@ -91,9 +91,13 @@ def test_metric_refuses_other_names() -> None:
 
 @pytest.mark.parametrize(
     ("text", "says"),
-    [("{", "not JSON"), ("[]", "schema_version is None"), ('{"schema_version": 9}', "schema_version is 9"),
-     ('{"schema_version": 2}', "'name'")],
-)  # fmt: skip
+    [
+        ("{", "not JSON"),
+        ("[]", "schema_version is None"),
+        ('{"schema_version": 9}', "schema_version is 9"),
+        ('{"schema_version": 2}', "'name'"),
+    ],
+)
 def test_load_names_what_is_wrong_in_one_line(tmp_path: Path, text: str, says: str) -> None:
     path = tmp_path / "summary.json"
     path.write_text(text)

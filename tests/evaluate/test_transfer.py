@@ -92,9 +92,7 @@ def test_intervals_over_few_seeds_cover(seeds):
     covered, trials = 0, 400
     for _ in range(trials):
         values = np.repeat(draw.normal(0, 1, seeds)[:, None], 801, axis=1)
-        low, high = transfer._interval(
-            transfer.over_seeds(values, transfer._spread(800, seeds, draw))[1:], 0.95
-        )
+        low, high = transfer._interval(transfer.over_seeds(values, transfer._spread(800, seeds, draw))[1:], 0.95)
         covered += low <= 0 <= high
     assert 0.91 < covered / trials < 0.985
 
@@ -115,8 +113,10 @@ def test_eta_is_the_ratio_of_mean_gains_inside_its_interval():
     teacher = noisy(true, draw, 0.2)
     raw, distilled = students(true, draw, 1.5, 4, 0.1)
     for name, answer in transferability(samples, teacher, raw, distilled, replicates=500, confidence=0.95).items():
-        score = {k: np.mean([BRUTE[name](samples.label, z, samples.group) for z in zs])
-                 for k, zs in (("teacher", [teacher]), ("raw", raw), ("distilled", distilled))}  # fmt: skip
+        score = {
+            k: np.mean([BRUTE[name](samples.label, z, samples.group) for z in zs])
+            for k, zs in (("teacher", [teacher]), ("raw", raw), ("distilled", distilled))
+        }
         gain, room = score["distilled"] - score["raw"], score["teacher"] - score["raw"]
         assert answer.why is None
         assert (answer.gain, answer.teacher_gain) == pytest.approx((gain, room))
@@ -143,9 +143,7 @@ def test_same_seed_same_answer():
     samples, true, draw = world(users=40)
     raw, distilled = students(true, draw, 1.0, 2, 0.1)
     teacher = noisy(true, draw, 0.3)
-    first, second = (
-        transferability(samples, teacher, raw, distilled, replicates=50, confidence=0.9) for _ in range(2)
-    )
+    first, second = (transferability(samples, teacher, raw, distilled, replicates=50, confidence=0.9) for _ in range(2))
     assert first == second
 
 
@@ -214,8 +212,10 @@ def test_a_part_has_the_eta_of_its_rows_alone():
     answer, areas = gauc_transferability(
         samples.where(mask), [teacher[mask]], [z[mask] for z in raw], [z[mask] for z in distilled], drawn, 0.95
     )
-    expected = [np.mean([metrics.gauc(samples.label[mask], z[mask], samples.group[mask]) for z in seeds])
-                for seeds in ([teacher], raw, distilled)]  # fmt: skip
+    expected = [
+        np.mean([metrics.gauc(samples.label[mask], z[mask], samples.group[mask]) for z in seeds])
+        for seeds in ([teacher], raw, distilled)
+    ]
     assert areas == pytest.approx(expected)
     assert answer.eta == pytest.approx((expected[2] - expected[1]) / (expected[0] - expected[1]))
     whole = transferability(samples, teacher, raw, distilled, replicates=300, confidence=0.95)["gauc"]

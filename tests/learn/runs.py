@@ -52,5 +52,6 @@ def finish(root: Path, experiment: Experiment, *names: str) -> None:
 def same_bits(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     """Return whether two flat states hold the same names, types and bits (NaN equals the same NaN)."""
     return one.keys() == other.keys() and all(
-        one[name].dtype == other[name].dtype and one[name].numpy().tobytes() == other[name].numpy().tobytes() for name in one
+        one[name].dtype == other[name].dtype and one[name].numpy().tobytes() == other[name].numpy().tobytes()
+        for name in one
     )

@@ -1,4 +1,6 @@
-"""What a teacher says of candidates: before it learns, recorded with its logit, heard by those who ask for it, resumed bit for bit."""
+"""What a teacher says of candidates: before it learns, recorded with its logit, heard by those who ask for
+it, resumed bit for bit.
+"""
 
 import numpy as np
 import pytest
@@ -14,7 +16,12 @@ from recdistill.tables import PredictionLog
 from recdistill.tables.rawbytes import from_bytes
 from tests.learn.runs import finish, same_bits, tiny, trainer
 
-ASKED = ("candidates.count=3", "candidates.window=100", "candidates.item_features=[topic, age_days]", "students.light.distill.candidates=2")
+ASKED = (
+    "candidates.count=3",
+    "candidates.window=100",
+    "candidates.item_features=[topic, age_days]",
+    "students.light.distill.candidates=2",
+)
 STUDENT = "light.distilled.s0"
 
 
@@ -66,14 +73,18 @@ def test_what_it_learns_from_them_is_the_signal_alone(run):
 
 def test_raw_students_do_not_change_by_candidates(tmp_path, run):
     finish(tmp_path, tiny(), TEACHER, "light.raw.s0", STUDENT)
-    one, other = (Checkpoints(RunFolder(root).model("light.raw.s0")).latest()[1].tensors for root in (tmp_path, run.root))
+    one, other = (
+        Checkpoints(RunFolder(root).model("light.raw.s0")).latest()[1].tensors for root in (tmp_path, run.root)
+    )
     assert same_bits(one, other)
     one, other = (Checkpoints(RunFolder(root).model(STUDENT)).latest()[1].tensors for root in (tmp_path, run.root))
     assert not same_bits(one, other)
 
 
 def test_asking_for_more_than_there_are_is_refused():
-    with pytest.raises(UserError, match="students.light.distill.candidates 4: the teacher is asked about candidates.count 3"):
+    with pytest.raises(
+        UserError, match="students.light.distill.candidates 4: the teacher is asked about candidates.count 3"
+    ):
         tiny(*ASKED, "students.light.distill.candidates=4")
 
 
@@ -81,7 +92,9 @@ def test_asking_changes_nothing_of_the_teacher(tmp_path, run):
     finish(tmp_path, tiny(), TEACHER)
     one, other = (Checkpoints(RunFolder(root).model(TEACHER)).latest()[1].tensors for root in (tmp_path, run.root))
     learned = [name for name in one if name.startswith(("network/", "optimiser/")) or name.endswith("/first")]
-    assert learned and all(torch.equal(one[name], other[name]) for name in learned if one[name].shape == other[name].shape)
+    assert learned and all(
+        torch.equal(one[name], other[name]) for name in learned if one[name].shape == other[name].shape
+    )
     plain, asked = (PredictionLog.open(RunFolder(root).predictions) for root in (tmp_path, run.root))
     said = [[row for rows in log.of(TEACHER) for row in rows["logit_click"].to_list()] for log in (plain, asked)]
     assert said[0] == said[1]

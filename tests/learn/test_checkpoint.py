@@ -44,13 +44,16 @@ def test_the_newest_two_are_kept_and_come_back_bit_for_bit(tmp_path: Path) -> No
     assert found and found[0] == 3 and same_bits(found[1].tensors, of(3).tensors) and found[1].state["block"] == 3
 
 
-@pytest.mark.parametrize("damage", [
-    lambda path: flip(path / "model.safetensors"),
-    lambda path: (path / "model.safetensors").write_bytes((path / "model.safetensors").read_bytes()[:-1]),
-    lambda path: (path / "model.safetensors").unlink(),
-    lambda path: (path / "state.json").write_text("{"),
-    lambda path: (path / "state.json").unlink(),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: flip(path / "model.safetensors"),
+        lambda path: (path / "model.safetensors").write_bytes((path / "model.safetensors").read_bytes()[:-1]),
+        lambda path: (path / "model.safetensors").unlink(),
+        lambda path: (path / "state.json").write_text("{"),
+        lambda path: (path / "state.json").unlink(),
+    ],
+)
 def test_a_damaged_one_is_passed_over_and_replaced(tmp_path: Path, damage: object) -> None:
     checkpoints = Checkpoints(tmp_path)
     checkpoints.publish(0, of(0))

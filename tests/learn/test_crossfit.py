@@ -68,7 +68,9 @@ def by(experiment: Experiment, what: str) -> Experiment:
 
 
 @pytest.mark.parametrize("what", ["sample", "user", "time"])
-def test_no_fold_scores_what_it_learned_from(run: tuple[RunFolder, Experiment], what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_fold_scores_what_it_learned_from(
+    run: tuple[RunFolder, Experiment], what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder, experiment = run[0], by(run[1], what)
     learned: set[int] = set()
     learn = Learner.learn
@@ -125,11 +127,18 @@ def test_a_fold_that_is_killed_ends_as_if_it_had_not_been(run: tuple[RunFolder, 
         job = folds_of_teacher(experiment)[0]
         list(worker.trainer_of(whole, experiment, job).run_to_end())
     for point in ("checkpoint.published:2", "table.commit:1", "checkpoint.written:1"):
-        done = subprocess.run([sys.executable, "-c", FOLD, str(folder.root)], env={**os.environ, VARIABLE: point, "OMP_NUM_THREADS": "1"},
-                              capture_output=True, text=True, check=False)  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-c", FOLD, str(folder.root)],
+            env={**os.environ, VARIABLE: point, "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert done.returncode == -signal.SIGKILL, done.stderr
     list(worker.trainer_of(folder, experiment, job).run_to_end())
-    want, got = (pl.concat(PredictionLog.open(each.predictions).of(CROSSFIT)).sort("sample_id") for each in (whole, folder))
+    want, got = (
+        pl.concat(PredictionLog.open(each.predictions).of(CROSSFIT)).sort("sample_id") for each in (whole, folder)
+    )
     assert got.equals(want)
 
 

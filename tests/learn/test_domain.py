@@ -65,11 +65,14 @@ def test_it_is_scored_on_its_samples_against_the_teacher_there(run):
     assert f"{student.rows:,}".replace(",", "\u202f") + " impressions with device 2" in render(summary)
 
 
-@pytest.mark.parametrize(("domain", "said"), [
-    ("{devise: 2}", "domain: no feature 'devise'; did you mean 'device'"),
-    ("{device: 9}", "domain: no sample has device 9"),
-    ("{age_days: 1}", "'age_days' is of type float32"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("domain", "said"),
+    [
+        ("{devise: 2}", "domain: no feature 'devise'; did you mean 'device'"),
+        ("{device: 9}", "domain: no sample has device 9"),
+        ("{age_days: 1}", "'age_days' is of type float32"),
+    ],
+)
 def test_a_domain_that_there_is_not_is_refused(tmp_path, domain, said):
     config = tiny(f"students.light.domain={domain}")
     folder = ingested(tmp_path, config)

@@ -1,4 +1,6 @@
-"""Whom a student hears: several teachers as one, another student, a share, from some point on; and how that is resumed."""
+"""Whom a student hears: several teachers as one, another student, a share, from some point on; and how that
+is resumed.
+"""
 
 from pathlib import Path
 
@@ -31,7 +33,8 @@ students:
   stale: {<<: *one, distill: {hears: [old]}}
   chained: {<<: *one, width: 2, distill: {hears: [both]}}
   some: {<<: *one, distill: {start: 0.5, share: 0.5}}
-  exfm: {<<: *one, distill: {towers: signal-only, label_scale: 2.0, gradient_scale: 3.0, adapter: {hidden: [4]}, weight: {click: 2.0}}}
+  exfm: {<<: *one, distill: {towers: signal-only, label_scale: 2.0, gradient_scale: 3.0,
+    adapter: {hidden: [4]}, weight: {click: 2.0}}}
 evaluate: {seeds: [0, 1], bootstrap: 20}
 checkpoint_rows: 200
 """
@@ -58,17 +61,28 @@ def said(run: RunFolder, model: str) -> np.ndarray:
 
 
 def test_an_ensemble_is_the_mean_of_log_odds_before_each_ones_own_sampling(run):
-    trained = worker.trainer_of(run, run.experiment(), next(j for j in jobs_of(run.experiment())[1] if j.name == "both.distilled.s0"))
-    first = worker.trainer_of(run, run.experiment(), next(j for j in jobs_of(run.experiment())[1] if j.name == "plain.distilled.s0"))
+    trained = worker.trainer_of(
+        run, run.experiment(), next(j for j in jobs_of(run.experiment())[1] if j.name == "both.distilled.s0")
+    )
+    first = worker.trainer_of(
+        run, run.experiment(), next(j for j in jobs_of(run.experiment())[1] if j.name == "plain.distilled.s0")
+    )
     shifts = np.array([rates.shift for rates in first.learner.teacher], np.float32)
     assert shifts[0] == pytest.approx(np.log(2)) and all(rates.shift == 0 for rates in trained.learner.teacher)
-    np.testing.assert_allclose(trained.builder.signals, ((said(run, "teacher") - shifts) + said(run, "teacher-wide")) / 2, atol=1e-6)
+    np.testing.assert_allclose(
+        trained.builder.signals, ((said(run, "teacher") - shifts) + said(run, "teacher-wide")) / 2, atol=1e-6
+    )
 
 
 def test_recent_weights_lie_between_the_teachers(run):
     trained = column(run, "recent.distilled.s0")
-    first = worker.trainer_of(run, run.experiment(), next(j for j in jobs_of(run.experiment())[1] if j.name == "plain.distilled.s0"))
-    one, other = said(run, "teacher") - np.array([r.shift for r in first.learner.teacher], np.float32), said(run, "teacher-wide")
+    first = worker.trainer_of(
+        run, run.experiment(), next(j for j in jobs_of(run.experiment())[1] if j.name == "plain.distilled.s0")
+    )
+    one, other = (
+        said(run, "teacher") - np.array([r.shift for r in first.learner.teacher], np.float32),
+        said(run, "teacher-wide"),
+    )
     assert (trained >= np.minimum(one, other) - 1e-5).all() and (trained <= np.maximum(one, other) + 1e-5).all()
 
 
@@ -94,7 +108,10 @@ def test_a_stale_teacher_says_everything_and_knows_less(run):
 def test_whoever_is_heard_is_trained_first(tmp_path):
     experiment = load_text(MANY)
     ingested(tmp_path, experiment)
-    with open_run(experiment, None, tmp_path) as folder, pytest.raises(UserError, match="both.distilled.s0 is not trained yet"):
+    with (
+        open_run(experiment, None, tmp_path) as folder,
+        pytest.raises(UserError, match="both.distilled.s0 is not trained yet"),
+    ):
         train_stage(folder, experiment, "chained.distilled.s0")
 
 
@@ -105,13 +122,17 @@ def test_resumes_bit_for_bit_from_every_checkpoint(run, tmp_path, model):
     want = Checkpoints(run.model(model)).latest()[1].tensors
     for block in (0, 1):
         again = worker.trainer_of(run, experiment, job)
-        again = type(again)(**{**vars(again), "checkpoints": Checkpoints(tmp_path / f"{block}"), "model": f"copy-{model}-{block}"})
+        again = type(again)(
+            **{**vars(again), "checkpoints": Checkpoints(tmp_path / f"{block}"), "model": f"copy-{model}-{block}"}
+        )
         steps = again.run_to_end()
         while Checkpoints(tmp_path / f"{block}").newest() != block:
             next(steps)
         steps.close()
         rest = worker.trainer_of(run, experiment, job)
-        rest = type(rest)(**{**vars(rest), "checkpoints": Checkpoints(tmp_path / f"{block}"), "model": f"copy-{model}-{block}"})
+        rest = type(rest)(
+            **{**vars(rest), "checkpoints": Checkpoints(tmp_path / f"{block}"), "model": f"copy-{model}-{block}"}
+        )
         list(rest.run_to_end())
         assert same_bits(Checkpoints(tmp_path / f"{block}").latest()[1].tensors, want)
 
@@ -121,7 +142,9 @@ def test_exfms_serving_tower_hears_no_signal(run):
     grads = []
     for shift in (0.0, 3.0):
         experiment = run.experiment()
-        trained = worker.trainer_of(run, experiment, next(j for j in jobs_of(experiment)[1] if j.name == "exfm.distilled.s0"))
+        trained = worker.trainer_of(
+            run, experiment, next(j for j in jobs_of(experiment)[1] if j.name == "exfm.distilled.s0")
+        )
         trained.learner.adapter.rows = 10_000  # past its silence
         batch = trained.builder.build(np.arange(100, 150))
         batch.signals.add_(shift)
@@ -130,26 +153,35 @@ def test_exfms_serving_tower_hears_no_signal(run):
     assert all(torch.equal(one, other) for one, other in zip(*grads, strict=True))
 
 
-@pytest.mark.parametrize(("key", "said"), [
-    ("students.light.distill.hears=[nobody]", "there is no 'nobody'"),
-    ("students.light.distill.hears=[light]", "'light' hears 'light'"),
-    ("students.light.distill.hears=[teacher, teacher]", "names somebody twice"),
-    ("students.light.distill={signals: crossfit, hears: [light]}", "hears must be"),
-    ("students.light.distill={towers: single, label_scale: 2}", "with towers single there is none"),
-    ("teacher.stale={steps: 1, hours: 1}", "name one of steps, hours and versions"),
-    ("teacher.stale.steps=1", "set replay and epochs to 0"),
-    ("teachers.light={}", "have one name"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("students.light.distill.hears=[nobody]", "there is no 'nobody'"),
+        ("students.light.distill.hears=[light]", "'light' hears 'light'"),
+        ("students.light.distill.hears=[teacher, teacher]", "names somebody twice"),
+        ("students.light.distill={signals: crossfit, hears: [light]}", "hears must be"),
+        ("students.light.distill={towers: single, label_scale: 2}", "with towers single there is none"),
+        ("teacher.stale={steps: 1, hours: 1}", "name one of steps, hours and versions"),
+        ("teacher.stale.steps=1", "set replay and epochs to 0"),
+        ("teachers.light={}", "have one name"),
+    ],
+)
 def test_what_cannot_be_is_refused(key, said):
     with pytest.raises(UserError, match=said):
         tiny(key)
 
 
-@pytest.mark.parametrize(("key", "said"), [
-    ("students.light.distill.weight={clik: 1}", "no task 'clik'; did you mean 'click'"),
-    ("students.light.distill.gate={start: teacher-ahead, by: devise}", "no feature 'devise'; did you mean 'device'"),
-    ("candidates.item_features=[topik]", "no feature 'topik'; did you mean 'topic'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("students.light.distill.weight={clik: 1}", "no task 'clik'; did you mean 'click'"),
+        (
+            "students.light.distill.gate={start: teacher-ahead, by: devise}",
+            "no feature 'devise'; did you mean 'device'",
+        ),
+        ("candidates.item_features=[topik]", "no feature 'topik'; did you mean 'topic'"),
+    ],
+)
 def test_names_of_the_log_are_checked_before_training(tmp_path: Path, key, said):
     folder = ingested(tmp_path, tiny(key))
     with pytest.raises(UserError, match=said):
@@ -162,9 +194,15 @@ def test_tiny_hears_its_teacher():
 
 
 def test_candidates_and_logits_of_an_ensemble_are_of_one_sampling(tmp_path):
-    """A teacher that learned from a quarter of the negatives: what it says of candidates is corrected as its logit is."""
-    keys = ("teacher.sampling.negative=0.25", "teachers.other={kind: pooled-mlp, width: 4, history: 5, batch: 50}",
-            "candidates.count=2", "students.light.distill={hears: [teacher, other], candidates: 2}")  # fmt: skip
+    """A teacher that learned from a quarter of the negatives: what it says of candidates is corrected as
+    its logit is.
+    """
+    keys = (
+        "teacher.sampling.negative=0.25",
+        "teachers.other={kind: pooled-mlp, width: 4, history: 5, batch: 50}",
+        "candidates.count=2",
+        "students.light.distill={hears: [teacher, other], candidates: 2}",
+    )
     for name in ("teacher", "teacher-other"):
         ingested(tmp_path, tiny(*keys))
         job = next(job for job in (jobs_of(tiny(*keys))[0], *teachers_of(tiny(*keys))) if job.name == name)

@@ -61,8 +61,13 @@ def truth_of(folder: RunFolder) -> pl.DataFrame:
 def test_each_sample_hears_what_the_file_says_of_it(run: tuple[RunFolder, Experiment], tmp_path: Path) -> None:
     folder, experiment = run
     truth = truth_of(folder)
-    logit, probability = truth["logit_click"].to_numpy(), 1 / (1 + np.exp(-truth["logit_finish"].to_numpy().astype(np.float64)))
-    rows = pl.DataFrame({"sample_id": truth["sample_id"], "logit_click": logit, "probability_finish": probability, "more": "ignored"})
+    logit, probability = (
+        truth["logit_click"].to_numpy(),
+        1 / (1 + np.exp(-truth["logit_finish"].to_numpy().astype(np.float64))),
+    )
+    rows = pl.DataFrame(
+        {"sample_id": truth["sample_id"], "logit_click": logit, "probability_finish": probability, "more": "ignored"}
+    )
     strangers = rows[:5].with_columns(sample_id=pl.Series(range(10**7, 10**7 + 5)))
     pl.concat([rows[200:], strangers]).sample(fraction=1, shuffle=True, seed=1).write_parquet(tmp_path / "said.parquet")
     found = import_predictions(folder, experiment, tmp_path / "said.parquet")
@@ -76,7 +81,9 @@ def test_each_sample_hears_what_the_file_says_of_it(run: tuple[RunFolder, Experi
     assert set(predictions.scan().collect()["kind"]) == {"imported"} and imported(predictions)
 
 
-def test_a_run_goes_on_with_it_in_place_of_a_teacher_of_its_own(run: tuple[RunFolder, Experiment], tmp_path: Path) -> None:
+def test_a_run_goes_on_with_it_in_place_of_a_teacher_of_its_own(
+    run: tuple[RunFolder, Experiment], tmp_path: Path
+) -> None:
     folder, experiment = run
     truth_of(folder).write_parquet(tmp_path / "said.parquet")
     import_predictions(folder, experiment, tmp_path / "said.parquet")
@@ -98,19 +105,28 @@ def test_a_whole_run_after_an_import_ends_with_a_report(tmp_path: Path) -> None:
     assert "said.parquet" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
 
 
-def test_an_import_that_is_killed_is_taken_up_and_no_student_hears_the_half(run: tuple[RunFolder, Experiment], tmp_path: Path) -> None:
+def test_an_import_that_is_killed_is_taken_up_and_no_student_hears_the_half(
+    run: tuple[RunFolder, Experiment], tmp_path: Path
+) -> None:
     folder, experiment = run
     path = tmp_path / "said.parquet"
     truth_of(folder).write_parquet(path)
-    done = subprocess.run([sys.executable, "-c", IMPORT, str(folder.root), str(path)], env={**os.environ, VARIABLE: "table.commit:3"},
-                          capture_output=True, text=True, check=False)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORT, str(folder.root), str(path)],
+        env={**os.environ, VARIABLE: "table.commit:3"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == -signal.SIGKILL, done.stderr
     predictions = PredictionLog.open(folder.predictions)
     assert predictions.rows() in (1000, 1500) and not imported(predictions)
     truth_of(folder).with_columns(pl.col("logit_click") + 1).write_parquet(tmp_path / "other.parquet")
     with pytest.raises(UserError, match="has a teacher already"):
         import_predictions(folder, experiment, tmp_path / "other.parquet")
-    again = subprocess.run([sys.executable, "-c", IMPORT, str(folder.root), str(path)], capture_output=True, text=True, check=False)
+    again = subprocess.run(
+        [sys.executable, "-c", IMPORT, str(folder.root), str(path)], capture_output=True, text=True, check=False
+    )
     assert again.returncode == 0, again.stderr
     assert predictions.rows() == predictions.scan().collect()["sample_id"].n_unique() == 3000 and imported(predictions)
 
@@ -126,7 +142,9 @@ def spoilt(rows: pl.DataFrame, fault: str) -> pl.DataFrame:
         "text": rows.with_columns(logit_click=pl.lit("high")),
         "missing": rows.with_columns(logit_click=pl.when(~last).then("logit_click")),
         "infinite": rows.with_columns(logit_click=pl.when(last).then(float("inf")).otherwise("logit_click")),
-        "no probability": rows.drop("logit_click").with_columns(probability_click=pl.when(last).then(1.0).otherwise(0.5)),
+        "no probability": rows.drop("logit_click").with_columns(
+            probability_click=pl.when(last).then(1.0).otherwise(0.5)
+        ),
         "twice": pl.concat([rows, rows[:1]]),
         "strangers": rows.with_columns(pl.col("sample_id") + 10**7),
         "a scored one missing": rows[:-1],
@@ -134,15 +152,25 @@ def spoilt(rows: pl.DataFrame, fault: str) -> pl.DataFrame:
     return made[fault]
 
 
-@pytest.mark.parametrize(("fault", "told"), [
-    ("no id", "column 'sample_id' is missing"), ("id of text", "'sample_id' must hold whole numbers"),
-    ("no column", "of task 'finish' the file has none of logit_finish, probability_finish"),
-    ("two columns", "has both 'logit_click' and 'probability_click'; drop one"), ("text", "'logit_click' must hold numbers; it is String"),
-    ("missing", r"'logit_click' must be finite; sample \d+ has None"), ("infinite", r"'logit_click' must be finite; sample \d+ has inf"),
-    ("no probability", r"'probability_click' must lie between 0 and 1, both excluded; sample \d+ has 1\.0"),
-    ("twice", "stands there twice"), ("strangers", "none of its 3,000 sample ids is in the log"),
-    ("a scored one missing", "says nothing of 1 of the 1,500 samples that are scored, those after the first 50% of the log"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ("no id", "column 'sample_id' is missing"),
+        ("id of text", "'sample_id' must hold whole numbers"),
+        ("no column", "of task 'finish' the file has none of logit_finish, probability_finish"),
+        ("two columns", "has both 'logit_click' and 'probability_click'; drop one"),
+        ("text", "'logit_click' must hold numbers; it is String"),
+        ("missing", r"'logit_click' must be finite; sample \d+ has None"),
+        ("infinite", r"'logit_click' must be finite; sample \d+ has inf"),
+        ("no probability", r"'probability_click' must lie between 0 and 1, both excluded; sample \d+ has 1\.0"),
+        ("twice", "stands there twice"),
+        ("strangers", "none of its 3,000 sample ids is in the log"),
+        (
+            "a scored one missing",
+            "says nothing of 1 of the 1,500 samples that are scored, those after the first 50% of the log",
+        ),
+    ],
+)
 def test_a_file_with_a_fault_is_refused_and_nothing_is_written(
     run: tuple[RunFolder, Experiment], tmp_path: Path, fault: str, told: str
 ) -> None:
@@ -158,7 +186,10 @@ def test_a_file_with_a_fault_is_refused_and_nothing_is_written(
 def test_what_is_no_parquet_file_is_refused(run: tuple[RunFolder, Experiment], tmp_path: Path) -> None:
     folder, experiment = run
     (tmp_path / "said.csv").write_text("sample_id,logit_click\n1,2\n")
-    for name, told in (("said.csv", "is no Parquet file"), ("nowhere.parquet", "cannot be read: No such file or directory")):
+    for name, told in (
+        ("said.csv", "is no Parquet file"),
+        ("nowhere.parquet", "cannot be read: No such file or directory"),
+    ):
         with pytest.raises(UserError, match=told):
             import_predictions(folder, experiment, tmp_path / name)
 

@@ -62,8 +62,16 @@ def test_killed_before_any_file_operation(tmp_path: Path) -> None:
     snapshots.on = False
     want = result_of(tmp_path / "run")
     points = " ".join(snapshots.taken)
-    for moment in ("run.json.part", "os.rename /tables.part", "os.rename /store.part", "signals.json", "model.safetensors",
-                   "state.json", "os.mkdir /models/teacher/00000001.part", "open /models/teacher/00000001.part"):  # fmt: skip
+    for moment in (
+        "run.json.part",
+        "os.rename /tables.part",
+        "os.rename /store.part",
+        "signals.json",
+        "model.safetensors",
+        "state.json",
+        "os.mkdir /models/teacher/00000001.part",
+        "open /models/teacher/00000001.part",
+    ):
         assert moment in points
     for point, folder in snapshots.taken.items():
         finish(folder, experiment, *MODELS)
@@ -117,12 +125,18 @@ def test_a_folder_of_other_files_or_of_another_run_is_left_as_it_is(tmp_path: Pa
         ingested(folder.root, tiny("teacher.width=8"))
     assert (folder.root / "run.json").read_bytes() == before and folder.tables.exists()
     assert ingested(folder.root, tiny("evaluate.seeds=[0, 1]", "processes=1")).experiment().evaluate.seeds == [0, 1]
-    assert ingested(folder.root, tiny("teacher.device=cpu")).experiment().teacher.device == "cpu"  # a run may go on elsewhere
+    assert (
+        ingested(folder.root, tiny("teacher.device=cpu")).experiment().teacher.device == "cpu"
+    )  # a run may go on elsewhere
 
 
 def test_a_damaged_run_file_is_told(tmp_path: Path) -> None:
     folder = ingested(tmp_path / "run", tiny())
-    for text, says in (("{", "damaged"), ("{}", "not of this version"), ('{"experiment": {"name": "x"}}', "not of this version")):
+    for text, says in (
+        ("{", "damaged"),
+        ("{}", "not of this version"),
+        ('{"experiment": {"name": "x"}}', "not of this version"),
+    ):
         (folder.root / "run.json").write_text(text, encoding="utf-8")
         with pytest.raises(UserError, match=says):
             RunFolder(folder.root).experiment()

@@ -1,4 +1,6 @@
-"""No logit is recorded that has seen its own label: shown by a teacher that can do nothing but learn samples by heart."""
+"""No logit is recorded that has seen its own label: shown by a teacher that can do nothing but learn
+samples by heart.
+"""
 
 from __future__ import annotations
 
@@ -44,17 +46,28 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> SampleStore:
     draw = np.random.default_rng(0)
     events = EventLog.create(folder / "events", EventSchema(("click",)))
     ids = np.arange(ROWS)
-    events.append(pl.DataFrame({
-        "sample_id": ids, "time": pl.Series(1_700_000_000_000_000 + ids * 1_000).cast(pl.Datetime("us", "UTC")),
-        "user_id": ids % 100, "item_id": ids % 70, "label_click": draw.integers(0, 2, ROWS).astype(np.float32),
-    }), writer="test", sequence=0)  # fmt: skip
+    events.append(
+        pl.DataFrame(
+            {
+                "sample_id": ids,
+                "time": pl.Series(1_700_000_000_000_000 + ids * 1_000).cast(pl.Datetime("us", "UTC")),
+                "user_id": ids % 100,
+                "item_id": ids % 70,
+                "label_click": draw.integers(0, 2, ROWS).astype(np.float32),
+            }
+        ),
+        writer="test",
+        sequence=0,
+    )
     return build_store(folder / "store", events, None)
 
 
 class LearnsFirst(Learner):
     """The mistake that the loop must not make: learn, then say what it thinks."""
 
-    def learn(self, batch: Batch, keep: Tensor, undo: Tensor | None = None, late: Tensor | None = None, weight: float = 1.0) -> StepResult:
+    def learn(
+        self, batch: Batch, keep: Tensor, undo: Tensor | None = None, late: Tensor | None = None, weight: float = 1.0
+    ) -> StepResult:
         """Return the logits from after the update."""
         result = super().learn(batch, keep, undo, late, weight)
         with torch.no_grad():
@@ -66,8 +79,17 @@ def figures(store: SampleStore, folder: Path, kind: type[Learner], replay: int =
     torch.manual_seed(0)
     config = ModelConfig(batch=1000, replay=replay, replay_window=3_000)
     learner = kind(Towers(Memory(), tasks=1, hidden=()), config)
-    trainer = Trainer("memory", "1", learner, store, BatchBuilder(store, 1), Plan.of(config, ROWS, 10_000, 0),
-                      PredictionLog.create(folder / "predictions", ("click",)), Checkpoints(folder / "memory"), {})  # fmt: skip
+    trainer = Trainer(
+        "memory",
+        "1",
+        learner,
+        store,
+        BatchBuilder(store, 1),
+        Plan.of(config, ROWS, 10_000, 0),
+        PredictionLog.create(folder / "predictions", ("click",)),
+        Checkpoints(folder / "memory"),
+        {},
+    )
     for _ in trainer.run_to_end():
         pass
     rows = pl.concat(list(trainer.predictions.of("memory", columns=["sample_id", "logit_click"])))

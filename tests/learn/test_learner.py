@@ -82,7 +82,9 @@ def test_a_checkpoint_of_networks_that_meant_something_else_is_refused(ready: Tr
 
 
 def test_states_between_blocks_hear_the_labels_too() -> None:
-    """One step with `auxiliary` is a step on the sum of the losses: heads move, and what is said before it does not change."""
+    """One step with `auxiliary` is a step on the sum of the losses: heads move, and what is said before it
+    does not change.
+    """
     said, moved = [], []
     for weight in (0.0, 0.5):
         options: dict[str, Any] = {"tokens": 4, "mixer_width": 16, "mixer_layers": 3, "auxiliary": weight}
@@ -90,7 +92,8 @@ def test_states_between_blocks_hear_the_labels_too() -> None:
         learner = Learner(network, TeacherConfig())
         before = [head.weight.detach().clone() for head in network.extra]  # type: ignore[union-attr]
         said.append(learner.learn(batch, torch.ones(len(batch), dtype=torch.bool)).logits)
-        moved.append([not torch.equal(one, head.weight) for one, head in zip(before, network.extra, strict=True)])  # type: ignore[union-attr]
+        # type: ignore[union-attr]
+        moved.append([not torch.equal(one, head.weight) for one, head in zip(before, network.extra, strict=True)])
     assert torch.equal(*said) and moved == [[], [True]]
     network, batch = make_net("token-mixer", tokens=4, mixer_width=16, mixer_layers=3, auxiliary=0.5), make_batch()
     main, _ = network.heads(network.shared(batch))

@@ -58,9 +58,10 @@ def test_kept_follows_the_rates_and_not_the_order():
 
 
 STALE = st.one_of(
-    st.builds(StaleConfig, steps=st.integers(1, 5)), st.builds(StaleConfig, versions=st.integers(1, 3)),
+    st.builds(StaleConfig, steps=st.integers(1, 5)),
+    st.builds(StaleConfig, versions=st.integers(1, 3)),
     st.builds(StaleConfig, hours=st.floats(0.01, 2.0)),
-)  # fmt: skip
+)
 
 
 @given(STALE, st.integers(1, 300), st.integers(1, 90), st.integers(1, 40))
@@ -88,7 +89,11 @@ def test_a_stale_model_says_every_row_and_learns_only_what_is_old_enough(stale, 
 
 def test_stale_weights_are_no_older_than_asked_for():
     times = np.arange(1000, dtype=np.int64) * 60_000_000
-    for stale, upto in ((StaleConfig(steps=3), 1000 - 3 * 10), (StaleConfig(hours=2.0), 1000 - 120), (StaleConfig(versions=1), 1000)):
+    for stale, upto in (
+        (StaleConfig(steps=3), 1000 - 3 * 10),
+        (StaleConfig(hours=2.0), 1000 - 120),
+        (StaleConfig(versions=1), 1000),
+    ):
         plan = Plan(1000, 100, 10, 0, 1, 0, 0, stale, times)
         learned = [step for block in range(plan.blocks) for step in plan.steps(block) if step.learn]
         assert learned[-1].rows[-1] + 1 == upto, stale

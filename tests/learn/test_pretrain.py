@@ -44,8 +44,16 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> SampleStore:
 
 def backbone(store: SampleStore, kind: str = "hstu") -> Any:
     torch.manual_seed(0)
-    return build_backbone(kind, width=16, fields=store.context.shape[1], slots=store.lists.shape[1], actions=store.actions, length=8,
-                          tables=TableOptions(), options={"layers": 2})  # fmt: skip
+    return build_backbone(
+        kind,
+        width=16,
+        fields=store.context.shape[1],
+        slots=store.lists.shape[1],
+        actions=store.actions,
+        length=8,
+        tables=TableOptions(),
+        options={"layers": 2},
+    )
 
 
 def cut(store: SampleStore, share: float = 0.5) -> int:
@@ -57,8 +65,12 @@ def test_windows_hold_every_known_event_once_but_for_what_they_share(store: Samp
     windows = windows_of(store, time, 8)
     assert (windows.stop - windows.start >= 2).all() and (windows.stop - windows.start <= 9).all()
     told = np.concatenate([np.arange(a + 1, b) for a, b in zip(windows.start, windows.stop, strict=True)])
-    known = [event for user in range(1, len(first) - 1) for event in range(first[user] + 1, first[user + 1])
-             if store.histories.known[event] < time]  # fmt: skip
+    known = [
+        event
+        for user in range(1, len(first) - 1)
+        for event in range(first[user] + 1, first[user + 1])
+        if store.histories.known[event] < time
+    ]
     assert sorted(told.tolist()) == known
 
 
@@ -69,7 +81,9 @@ def test_elsewhere_is_as_here(store: SampleStore) -> None:
             place(net, there)
         pretrain(net, store, cut(store), 8, CONFIG.model_copy(update={"dense": True}), seed=0)
         rows = net.inputs.item.peek(torch.arange(12))
-        return torch.cat([rows.flatten(), *(parameter.detach().cpu().flatten() for parameter in net.encoders.parameters())])
+        return torch.cat(
+            [rows.flatten(), *(parameter.detach().cpu().flatten() for parameter in net.encoders.parameters())]
+        )
 
     here = learned(None)
     with another_device() as device:
@@ -94,7 +108,9 @@ def test_the_loss_in_parts_is_the_loss_at_once_and_keeps_no_scores(monkeypatch: 
     target, drawn, losses, kept = torch.randint(30, (n,)), torch.randint(30, (m,)), [], []
     for scores in (n * m, 7 * m, 1):  # all at once, seven states at a time, one
         monkeypatch.setattr(learning, "SCORES", scores)
-        states, rows = (torch.linspace(-1, 1, size * 4).double().sin().view(size, 4).requires_grad_() for size in (n, 30))
+        states, rows = (
+            torch.linspace(-1, 1, size * 4).double().sin().view(size, 4).requires_grad_() for size in (n, 30)
+        )
         largest = [0]
 
         def keep(tensor: torch.Tensor, largest: list[int] = largest) -> torch.Tensor:
@@ -114,7 +130,9 @@ def test_the_loss_in_parts_is_the_loss_at_once_and_keeps_no_scores(monkeypatch: 
 @pytest.mark.parametrize("kind", ["hstu", "transformer"])
 def test_what_always_follows_is_learned(store: SampleStore, kind: str) -> None:
     def last(epochs: int) -> float:
-        return pretrain(backbone(store, kind), store, cut(store), 8, CONFIG.model_copy(update={"epochs": epochs, "dense": True}), 0)
+        return pretrain(
+            backbone(store, kind), store, cut(store), 8, CONFIG.model_copy(update={"epochs": epochs, "dense": True}), 0
+        )
 
     assert last(30) < 0.3 < last(1)  # nats of 17 items; nothing learned: 2.8
 
@@ -127,7 +145,9 @@ def test_it_does_not_peek(store: SampleStore) -> None:
         net = backbone(store)
         pretrain(net, store, cut(store), 8, CONFIG, 0)
         learned.append(net.inputs.item.state())
-        object.__setattr__(store.histories, "item", np.where(np.asarray(store.histories.known) < cut(store), item, 40 - item))
+        object.__setattr__(
+            store.histories, "item", np.where(np.asarray(store.histories.known) < cut(store), item, 40 - item)
+        )
     object.__setattr__(store.histories, "item", item)
     assert all(torch.equal(learned[0][name], learned[1][name]) for name in learned[0])
 
@@ -175,12 +195,19 @@ def worker_job(experiment: Any) -> Any:
     return jobs_of(experiment)[0]
 
 
-@pytest.mark.parametrize(("sets", "says"), [
-    (("teacher.kind=din",), "teacher.pretrain: is for kinds hstu"), (("teacher.kind=longer",), "is for kinds hstu"),
-    (("teacher.kind=hstu", "teacher.options={transducers: [[0], [1]]}"), "without transducers"),
-    (("teacher.kind=hstu", "students.light.distill.signals=crossfit", "crossfit.share=0.5"), "teacher.pretrain: cross-fitted"),
-    (("teacher.kind=hstu", "checkpoint_rows=400"), "ends before the first checkpoint; lower checkpoint_rows"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("sets", "says"),
+    [
+        (("teacher.kind=din",), "teacher.pretrain: is for kinds hstu"),
+        (("teacher.kind=longer",), "is for kinds hstu"),
+        (("teacher.kind=hstu", "teacher.options={transducers: [[0], [1]]}"), "without transducers"),
+        (
+            ("teacher.kind=hstu", "students.light.distill.signals=crossfit", "crossfit.share=0.5"),
+            "teacher.pretrain: cross-fitted",
+        ),
+        (("teacher.kind=hstu", "checkpoint_rows=400"), "ends before the first checkpoint; lower checkpoint_rows"),
+    ],
+)
 def test_what_cannot_be_is_refused(tmp_path: Path, sets: tuple[str, ...], says: str) -> None:
     with pytest.raises(UserError, match=says):
         experiment = tiny("teacher.pretrain={at: 0.5}", *sets)

@@ -32,9 +32,13 @@ SCRIPT = Path(sys.executable).with_name("recdistill")
 KINDS = {
     "hstu": ("teacher.kind=hstu", "candidates.count=2", "teacher.epochs=0"),
     "target-attention": ("teacher.kind=target-attention", "teacher.replay=1", "teacher.epochs=1"),
-    "token-mixer": ("teacher.kind=token-mixer", "teacher.optimiser=rowwise-adagrad", "teacher.sampling.negative=0.5",
-                    "teacher.options={mixer_layers: 3, auxiliary: 0.3}"),
-}  # fmt: skip
+    "token-mixer": (
+        "teacher.kind=token-mixer",
+        "teacher.optimiser=rowwise-adagrad",
+        "teacher.sampling.negative=0.5",
+        "teacher.options={mixer_layers: 3, auxiliary: 0.3}",
+    ),
+}
 BLOCKS = tiny("teacher.kind=hstu", "checkpoint_rows=100")
 
 
@@ -44,15 +48,29 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-def started(root: Path, ranks: int, *words: str, timeout: float = 60, kill: tuple[int, str] | None = None) -> list[subprocess.Popen[str]]:
+def started(
+    root: Path, ranks: int, *words: str, timeout: float = 60, kill: tuple[int, str] | None = None
+) -> list[subprocess.Popen[str]]:
     """Start the ranks of `recdistill train`; kill: (rank, kill point) that ends one of them with SIGKILL."""
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks),
-              "RECDISTILL_RANK_TIMEOUT": str(timeout)}  # fmt: skip
+    shared = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port()),
+        "WORLD_SIZE": str(ranks),
+        "LOCAL_WORLD_SIZE": str(ranks),
+        "RECDISTILL_RANK_TIMEOUT": str(timeout),
+    }
     found = []
     for rank in range(ranks):
         own = {VARIABLE: kill[1]} if kill and kill[0] == rank else {}
-        found.append(subprocess.Popen([SCRIPT, "train", root, "--model", "teacher", *words], text=True, stdout=subprocess.PIPE,
-                                      stderr=subprocess.PIPE, env={**os.environ, **shared, **own, "RANK": str(rank)}))  # fmt: skip
+        found.append(
+            subprocess.Popen(
+                [SCRIPT, "train", root, "--model", "teacher", *words],
+                text=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env={**os.environ, **shared, **own, "RANK": str(rank)},
+            )
+        )
     return found
 
 
@@ -62,7 +80,12 @@ def ended(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
 
 
 def logits(root: Path) -> np.ndarray:
-    rows = PredictionLog.open(root / "predictions").scan(columns=["sample_id", "logit_click", "logit_finish"]).collect().sort("sample_id")
+    rows = (
+        PredictionLog.open(root / "predictions")
+        .scan(columns=["sample_id", "logit_click", "logit_finish"])
+        .collect()
+        .sort("sample_id")
+    )
     assert rows["sample_id"].is_unique().all()
     return rows.to_numpy()
 
@@ -88,11 +111,20 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder.root, root / "trained"
 
 
-@pytest.mark.parametrize(("kind", "ranks", "words"), [
-    ("hstu", 2, ()), ("hstu", 3, ()), ("target-attention", 2, ()), ("token-mixer", 2, ()), ("hstu", 2, ("--shard",)),
-    ("token-mixer", 2, ("--shard",)),
-])  # fmt: skip
-def test_ranks_say_and_learn_what_one_process_does(tmp_path: Path, kind: str, ranks: int, words: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("kind", "ranks", "words"),
+    [
+        ("hstu", 2, ()),
+        ("hstu", 3, ()),
+        ("target-attention", 2, ()),
+        ("token-mixer", 2, ()),
+        ("hstu", 2, ("--shard",)),
+        ("token-mixer", 2, ("--shard",)),
+    ],
+)
+def test_ranks_say_and_learn_what_one_process_does(
+    tmp_path: Path, kind: str, ranks: int, words: tuple[str, ...]
+) -> None:
     """Three ranks do not divide the batch of 50."""
     experiment = tiny(*KINDS[kind])
     folder = ingested(tmp_path / "many", experiment)
@@ -111,7 +143,10 @@ def test_ranks_say_and_learn_what_one_process_does(tmp_path: Path, kind: str, ra
             torch.testing.assert_close(other.tensors[name], value, rtol=5e-2, atol=2e-3, msg=name)
     for key in ("rows", "labels", "positives", "logloss", "learned", "steps"):
         assert other.state["totals"][key] == pytest.approx(learned.state["totals"][key], rel=1e-3), key
-    assert worker.facts_of(folder, jobs_of(experiment)[0])[:2] == worker.facts_of(RunFolder(tmp_path / "one"), jobs_of(experiment)[0])[:2]
+    assert (
+        worker.facts_of(folder, jobs_of(experiment)[0])[:2]
+        == worker.facts_of(RunFolder(tmp_path / "one"), jobs_of(experiment)[0])[:2]
+    )
     assert len(list((folder.model("teacher") / f"{other.state['block']:08d}").glob("*.safetensors"))) == ranks
 
 
@@ -123,13 +158,28 @@ def goes_on(root: Path, ranks: int, *words: str) -> None:
         assert code == 0, said
 
 
-@pytest.mark.parametrize(("kill", "words", "block", "left", "ranks"), [
-    ((1, "step.learned:12"), (), 1, 0, 1),
-    ((1, "checkpoint.share:2"), ("--shard",), 0, 0, 1),  # one of them has written, the other has not: nothing is published
-    ((0, "checkpoint.written:2"), ("--shard",), 0, 1, 3),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kill", "words", "block", "left", "ranks"),
+    [
+        ((1, "step.learned:12"), (), 1, 0, 1),
+        (
+            (1, "checkpoint.share:2"),
+            ("--shard",),
+            0,
+            0,
+            1,
+        ),  # one of them has written, the other has not: nothing is published
+        ((0, "checkpoint.written:2"), ("--shard",), 0, 1, 3),
+    ],
+)
 def test_a_rank_that_dies_ends_the_job_in_one_line_and_it_goes_on_with_any_number(
-    tmp_path: Path, whole: tuple[Path, Path], kill: tuple[int, str], words: tuple[str, ...], block: int, left: int, ranks: int
+    tmp_path: Path,
+    whole: tuple[Path, Path],
+    kill: tuple[int, str],
+    words: tuple[str, ...],
+    block: int,
+    left: int,
+    ranks: int,
 ) -> None:
     """left: parts of a checkpoint that nobody could remove; the next start does."""
     folder = RunFolder(Path(shutil.copytree(whole[0], tmp_path / "run")))
@@ -147,8 +197,15 @@ def test_a_rank_that_dies_ends_the_job_in_one_line_and_it_goes_on_with_any_numbe
 
 
 def test_ranks_that_draw_lengths_draw_the_same_after_a_kill(tmp_path: Path) -> None:
-    folder = ingested(tmp_path / "killed", tiny("teacher.kind=hstu", "checkpoint_rows=100", "teacher.history=8",
-                                                "teacher.options={stochastic: 1.2, balanced: true}"))  # fmt: skip
+    folder = ingested(
+        tmp_path / "killed",
+        tiny(
+            "teacher.kind=hstu",
+            "checkpoint_rows=100",
+            "teacher.history=8",
+            "teacher.options={stochastic: 1.2, balanced: true}",
+        ),
+    )
     shutil.copytree(folder.root, tmp_path / "whole")
     ended(started(folder.root, 2, timeout=10, kill=(0, "checkpoint.published:2")))
     for root in (folder.root, tmp_path / "whole"):
@@ -192,7 +249,7 @@ layers, width = int(sys.argv[2]), int(sys.argv[3])
 config = TeacherConfig(kind="token-mixer")
 
 def peak():
-    lines = Path("/proc/self/status").read_text().splitlines()  # the system's other count is inherited from who started us
+    lines = Path("/proc/self/status").read_text().splitlines()  # the other count is inherited
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
 def make(layers, width):
@@ -222,49 +279,97 @@ with joined() as ranks:
     resumed(learner, checkpoints)
     said.append(peak())
     for mine, whole in zip(learner.network.parameters(), make(layers, width).parameters(), strict=True):
-        assert torch.equal(dense.local(mine.detach()), whole[ranks.chunk(len(whole))])  # a step without gradients changed nothing
+        assert torch.equal(dense.local(mine.detach()), whole[ranks.chunk(len(whole))])
     print(4 * dense_parameters(learner.network), *said)
 """
 
 
 def test_no_rank_holds_the_whole(tmp_path: Path) -> None:
-    """Peaks of memory, as the system counts it: at the start, at a checkpoint and when one is taken up; initial weights to the bit."""
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2", "MALLOC_MMAP_THRESHOLD_": "65536",
-              "OMP_NUM_THREADS": "1"}  # fmt: skip
+    """Peaks of memory, as the system counts it: at the start, at a checkpoint and when one is taken up;
+    initial weights to the bit.
+    """
+    shared = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port()),
+        "WORLD_SIZE": "2",
+        "MALLOC_MMAP_THRESHOLD_": "65536",
+        "OMP_NUM_THREADS": "1",
+    }
     words = [sys.executable, "-c", MEASURED, str(tmp_path), "16", "256"]
-    outcomes = ended([subprocess.Popen(words, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, **shared,
-                                       "RANK": str(rank)}) for rank in range(2)])  # fmt: skip
+    outcomes = ended(
+        [
+            subprocess.Popen(
+                words,
+                text=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env={**os.environ, **shared, "RANK": str(rank)},
+            )
+            for rank in range(2)
+        ]
+    )
     for code, said in outcomes:
         assert code == 0, said
         whole, *peaks = map(int, said.split())
-        start, _, checkpoint, again, taken_up = (after - before for before, after in zip(peaks, peaks[1:], strict=False))
+        start, _, checkpoint, again, taken_up = (
+            after - before for before, after in zip(peaks, peaks[1:], strict=False)
+        )
         assert 0.4 * whole < start < 0.7 * whole  # half of it, and a sixteenth on its way
-        assert checkpoint < 0.2 * whole and again < 0.2 * whole  # written as it lies; what a step took has room for another share
+        assert (
+            checkpoint < 0.2 * whole and again < 0.2 * whole
+        )  # written as it lies; what a step took has room for another share
         assert taken_up < 0.7 * whole  # weights and moments would be three times the whole
 
 
-@pytest.mark.parametrize(("settings", "model", "says"), [
-    ((), "light.distilled.s0", "a model that hears a teacher is trained in one process"),
-    ((), "tiecher", "--model tiecher: ranks train one model"),
-    (("teacher.kind=hstu", "teacher.pretrain={at: 0.5}"), "teacher", "pretrain is trained in one process"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("settings", "model", "says"),
+    [
+        ((), "light.distilled.s0", "a model that hears a teacher is trained in one process"),
+        ((), "tiecher", "--model tiecher: ranks train one model"),
+        (("teacher.kind=hstu", "teacher.pretrain={at: 0.5}"), "teacher", "pretrain is trained in one process"),
+    ],
+)
 def test_what_ranks_cannot_share_is_refused(tmp_path: Path, settings: tuple[str, ...], model: str, says: str) -> None:
     folder = ingested(tmp_path / "run", tiny(*settings))
-    environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2",
-                   "RECDISTILL_RANK_TIMEOUT": "30"}  # fmt: skip
+    environment = {
+        **os.environ,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port()),
+        "WORLD_SIZE": "2",
+        "RECDISTILL_RANK_TIMEOUT": "30",
+    }
     processes = [
-        subprocess.Popen([SCRIPT, "train", folder.root, "--model", model], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                         env={**environment, "RANK": str(rank)})
+        subprocess.Popen(
+            [SCRIPT, "train", folder.root, "--model", model],
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**environment, "RANK": str(rank)},
+        )
         for rank in range(2)
-    ]  # fmt: skip
+    ]
     for code, said in ended(processes):
         assert code == 2 and says in " ".join(said.split()), said
 
 
-@pytest.mark.parametrize(("name", "value"), [("RANK", "x"), ("WORLD_SIZE", "0"), ("RECDISTILL_RANK_TIMEOUT", "nan"),
-                                           ("RECDISTILL_RANK_TIMEOUT", "inf"), ("RECDISTILL_RANK_TIMEOUT", "-5")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("RANK", "x"),
+        ("WORLD_SIZE", "0"),
+        ("RECDISTILL_RANK_TIMEOUT", "nan"),
+        ("RECDISTILL_RANK_TIMEOUT", "inf"),
+        ("RECDISTILL_RANK_TIMEOUT", "-5"),
+    ],
+)
 def test_what_the_environment_says_of_ranks_is_checked(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
-    for key, right in (("RANK", "0"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", "1"), (name, value)):
+    for key, right in (
+        ("RANK", "0"),
+        ("WORLD_SIZE", "2"),
+        ("MASTER_ADDR", "127.0.0.1"),
+        ("MASTER_PORT", "1"),
+        (name, value),
+    ):
         monkeypatch.setenv(key, right)
     with pytest.raises(UserError, match=f"{name}='{value}': is no number from"), joined():
         raise AssertionError("met nobody")

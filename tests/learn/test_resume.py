@@ -15,8 +15,11 @@ SETTINGS = {
     "batch": (),
     "replay and epochs": ("students.light.replay=2", "students.light.replay_window=120", "students.light.epochs=2"),
     "automatic weight": ("students.light.distill.weight=auto",),
-    "gate": ("students.light.distill.gate.start=teacher-ahead", "students.light.distill.gate.margin=0",
-             "students.light.distill.gate.window=50"),
+    "gate": (
+        "students.light.distill.gate.start=teacher-ahead",
+        "students.light.distill.gate.margin=0",
+        "students.light.distill.gate.window=50",
+    ),
     "row-wise adagrad": ("students.light.optimiser=rowwise-adagrad",),
     "adam": ("students.light.optimiser=adam", "students.light.distill.towers=single", "students.light.distill.loss=kl"),
     "sampling": ("students.light.sampling.negative=0.5", "students.light.distill.space=student"),
@@ -25,7 +28,7 @@ SETTINGS = {
     "target-attention": ("students.light.kind=target-attention",),
     "hstu": ("students.light.kind=hstu",),
     "pre-trained": ("students.light.kind=transformer", "students.light.pretrain={at: 0.5, epochs: 1, negatives: 8}"),
-}  # fmt: skip
+}
 NAME = "light.distilled.s0"
 
 
@@ -44,7 +47,9 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS.keys())
-def test_resumed_after_every_block_equals_uninterrupted(taught: Path, tmp_path: Path, settings: tuple[str, ...]) -> None:
+def test_resumed_after_every_block_equals_uninterrupted(
+    taught: Path, tmp_path: Path, settings: tuple[str, ...]
+) -> None:
     experiment = tiny("checkpoint_rows=150", *settings)
     shutil.copytree(taught, tmp_path / "whole")
     shutil.copytree(taught, tmp_path / "parts")

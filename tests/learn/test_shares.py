@@ -106,11 +106,16 @@ def published(folder: Path, block: int, size: int = 3) -> None:
     by_ranks(folder, size, publish)
 
 
-@pytest.mark.parametrize("damage", [
-    lambda path: flip(path / "share-00001.safetensors"),
-    lambda path: (path / "share-00002.safetensors").unlink(),
-    lambda path: (path / "state.json").write_text((path / "state.json").read_text().replace('"shares": [', '"shares": [1, ')),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: flip(path / "share-00001.safetensors"),
+        lambda path: (path / "share-00002.safetensors").unlink(),
+        lambda path: (path / "state.json").write_text(
+            (path / "state.json").read_text().replace('"shares": [', '"shares": [1, ')
+        ),
+    ],
+)
 def test_a_damaged_or_missing_share_is_passed_over_by_all(tmp_path: Path, damage: object) -> None:
     for block in range(3):
         published(tmp_path, block)

@@ -1,4 +1,6 @@
-"""The channel of states: written before the teacher learns, read from strictly earlier samples, with and without the logit."""
+"""The channel of states: written before the teacher learns, read from strictly earlier samples, with and
+without the logit.
+"""
 
 import numpy as np
 import pytest
@@ -81,7 +83,9 @@ def test_it_adds_nothing_at_first_and_learns_with_and_without_the_logit(run):
 def test_the_autoencoder_changes_nothing_of_the_teacher(tmp_path):
     for root, more in ((tmp_path / "with", ["states.width=4"]), (tmp_path / "without", [])):
         finish(root, tiny(*more), "teacher")
-    one, other = (Checkpoints(RunFolder(tmp_path / name).model("teacher")).latest()[1].tensors for name in ("with", "without"))
+    one, other = (
+        Checkpoints(RunFolder(tmp_path / name).model("teacher")).latest()[1].tensors for name in ("with", "without")
+    )
     assert same_bits({name: value for name, value in one.items() if not name.startswith("compressor/")}, other)
 
 
@@ -94,7 +98,9 @@ def test_a_teacher_with_states_resumes_bit_for_bit(tmp_path):
         next(steps)
     steps.close()
     list(trainer(tmp_path / "cut", config, "teacher").run_to_end())
-    one, other = (Checkpoints(RunFolder(tmp_path / name).model("teacher")).latest()[1].tensors for name in ("whole", "cut"))
+    one, other = (
+        Checkpoints(RunFolder(tmp_path / name).model("teacher")).latest()[1].tensors for name in ("whole", "cut")
+    )
     assert same_bits(one, other)
 
 

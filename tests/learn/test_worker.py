@@ -22,8 +22,14 @@ students:
   wider: {<<: *one, width: 8}
 evaluate: {seeds: [3, 4]}
 """
-SAMPLED = ("data.keep_rates={finish: [1.0, 0.5]}", "data.sampling.negative=0.8", "teacher.sampling.negative=0.5",
-           "teacher.replay=0", "teacher.epochs=0", "students.light.sampling.negative=0.25")  # fmt: skip
+SAMPLED = (
+    "data.keep_rates={finish: [1.0, 0.5]}",
+    "data.sampling.negative=0.8",
+    "teacher.sampling.negative=0.5",
+    "teacher.replay=0",
+    "teacher.epochs=0",
+    "students.light.sampling.negative=0.25",
+)
 STUDENT = "light.distilled.s0"
 
 
@@ -38,11 +44,19 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_students_that_differ_only_in_distillation_share_their_raw_models() -> None:
     pairs = pairs_of(load_text(TWINS))
     names = {name: [raw.name for raw, _ in of] for name, of in pairs.items()}
-    assert names == {"one": ["one.raw.s3", "one.raw.s4"], "gated": ["one.raw.s3", "one.raw.s4"],
-                     "single": ["single.raw.s3", "single.raw.s4"], "wider": ["wider.raw.s3", "wider.raw.s4"]}  # fmt: skip
+    assert names == {
+        "one": ["one.raw.s3", "one.raw.s4"],
+        "gated": ["one.raw.s3", "one.raw.s4"],
+        "single": ["single.raw.s3", "single.raw.s4"],
+        "wider": ["wider.raw.s3", "wider.raw.s4"],
+    }
     jobs = [job.name for job in jobs_of(load_text(TWINS))[1]]
     assert len(jobs) == len(set(jobs)) == 2 * (3 + 4)
-    assert jobs[:3] == ["one.raw.s3", "one.distilled.s3", "gated.distilled.s3"]  # a seed is whole before the next begins
+    assert jobs[:3] == [
+        "one.raw.s3",
+        "one.distilled.s3",
+        "gated.distilled.s3",
+    ]  # a seed is whole before the next begins
 
 
 def test_keep_rates_of_log_and_models_multiply_task_by_task(run: Path) -> None:
@@ -53,7 +67,9 @@ def test_keep_rates_of_log_and_models_multiply_task_by_task(run: Path) -> None:
     assert learner.own[1].positive == learner.teacher[1].positive == 1.0  # whoever finishes has clicked
     assert learner.own[1].negative == pytest.approx(0.5 * (1 - missed * 0.75))
     assert learner.teacher[1].negative == pytest.approx(0.5 * (1 - missed * 0.5))
-    assert learner.shift == pytest.approx(KeepRates(1.0, 0.25).shift)  # what is in its logits and not in the log's labels
+    assert learner.shift == pytest.approx(
+        KeepRates(1.0, 0.25).shift
+    )  # what is in its logits and not in the log's labels
 
 
 def test_the_gate_hears_what_is_in_the_logits_and_not_in_the_labels(run: Path) -> None:
@@ -71,6 +87,8 @@ def test_a_teacher_that_told_two_rates_is_refused(run: Path) -> None:
     other = trainer(run, tiny(*SAMPLED, "teacher.sampling.negative=0.9"), "teacher")
     columns = ["sample_id", "time", "logit_click", "logit_finish"]
     row = next(other.predictions.of("teacher", columns=columns))[:1]
-    other.predictions.append(row, model="teacher", version=9, kind="crossfit", writer="other", sequence=0, metadata=other.metadata)
+    other.predictions.append(
+        row, model="teacher", version=9, kind="crossfit", writer="other", sequence=0, metadata=other.metadata
+    )
     with pytest.raises(UserError, match="predictions of 'teacher' tell 2 keep rates, a student needs one"):
         trainer(run, tiny(*SAMPLED), STUDENT)

@@ -1,6 +1,8 @@
-"""A device that there is not: tensors that say they lie elsewhere, compute on the CPU, and refuse to meet one that is here.
+"""A device that there is not: tensors that say they lie elsewhere, compute on the CPU, and refuse to meet one that is
+here.
 
-It stands where the meta device stands, so that code which places tensors can be run, with values, on a machine with a CPU alone.
+It stands where the meta device stands, so that code which places tensors can be run, with values, on a machine with a
+CPU alone.
 """
 
 from __future__ import annotations
@@ -39,7 +41,11 @@ class Elsewhere(Tensor):
 def _call(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     tensors = [part for part in tree_leaves((args, kwargs)) if isinstance(part, Tensor)]
     away = [isinstance(tensor, Elsewhere) for tensor in tensors]
-    if any(away) and func not in MOVES and any(tensor.ndim and not gone for tensor, gone in zip(tensors, away, strict=True)):
+    if (
+        any(away)
+        and func not in MOVES
+        and any(tensor.ndim and not gone for tensor, gone in zip(tensors, away, strict=True))
+    ):
         raise RuntimeError(f"{func}: some tensors are here, and some elsewhere")
     device = kwargs.get("device")
     if device is not None:

@@ -1,4 +1,6 @@
-"""The kernels compile for GPUs that are not here, within the shared memory of each: what test_fused.py runs in a process of its own."""
+"""The kernels compile for GPUs that are not here, within the shared memory of each: what test_fused.py runs
+in a process of its own.
+"""
 
 from __future__ import annotations
 
@@ -24,16 +26,25 @@ def built(name: str, arch: int, dtype: torch.dtype, width: int, band: int | None
     sizes = fused._sizes(part, part, part, torch.empty(2, 128, 191, device="meta"), 2, band, softmax, 128)
     options = {name: sizes.pop(name) for name in ("num_warps", "num_stages")}
     fixed = {name: sizes[name] for name in sizes if name.isupper()}
-    types = {name: "constexpr" if name in fixed else "i32" if name in COUNTS else NUMBERS.get(name, "*" + NAMES[dtype])
-             for name in kernel.arg_names}  # fmt: skip
+    types = {
+        name: "constexpr" if name in fixed else "i32" if name in COUNTS else NUMBERS.get(name, "*" + NAMES[dtype])
+        for name in kernel.arg_names
+    }
     aligned = {(at,): [["tt.divisibility", 16]] for at, type_ in enumerate(types.values()) if type_.startswith("*")}
     return triton.compile(ASTSource(kernel, types, fixed, aligned), target=GPUTarget("cuda", arch, 32), options=options)
 
 
 @pytest.mark.parametrize("name", fused_kernels.__all__)
-@pytest.mark.parametrize(("arch", "dtype", "width", "band", "softmax"), [
-    (80, torch.bfloat16, 57, 64, False), (90, torch.bfloat16, 128, None, True), (89, torch.float32, 57, 64, True),
-])  # fmt: skip
-def test_a_kernel_compiles(name: str, arch: int, dtype: torch.dtype, width: int, band: int | None, softmax: bool) -> None:
+@pytest.mark.parametrize(
+    ("arch", "dtype", "width", "band", "softmax"),
+    [
+        (80, torch.bfloat16, 57, 64, False),
+        (90, torch.bfloat16, 128, None, True),
+        (89, torch.float32, 57, 64, True),
+    ],
+)
+def test_a_kernel_compiles(
+    name: str, arch: int, dtype: torch.dtype, width: int, band: int | None, softmax: bool
+) -> None:
     kernel = built(name, arch, dtype, width, band, softmax)
     assert kernel.asm["cubin"] and kernel.metadata.shared <= SHARED[arch] * 1024

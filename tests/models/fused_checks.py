@@ -1,8 +1,8 @@
-"""Fused attention equals attention pair by pair: what test_fused.py runs in a process of its own, in Triton's interpreter, or on CUDA
-where there is one.
+"""Fused attention equals attention pair by pair: what test_fused.py runs in a process of its own, in Triton's
+interpreter, or on CUDA where there is one.
 
-Stated tolerances, of the norm of what should be (or of 1, if that is less): float32 1e-5, float16 5e-3, bfloat16 3e-2; softmax and
-SiLU, forward and backward.
+Stated tolerances, of the norm of what should be (or of 1, if that is less): float32 1e-5, float16 5e-3, bfloat16 3e-2;
+softmax and SiLU, forward and backward.
 """
 
 from __future__ import annotations
@@ -49,14 +49,35 @@ def agree(fast: Tensor, given: Sequence[Tensor], plain: Tensor, same: Sequence[T
     theirs = torch.autograd.grad(plain, same, pull) if same else ()
     for one, other in zip((fast, *ours), (plain, *theirs), strict=True):
         assert one.shape == other.shape
-        assert float((one.detach().cpu().double() - other.detach()).norm()) <= error * max(1.0, float(other.detach().norm()))
+        assert float((one.detach().cpu().double() - other.detach()).norm()) <= error * max(
+            1.0, float(other.detach().norm())
+        )
 
 
-def in_band(rows: int, length: int, heads: int, band: int, softmax: bool, dtype: torch.dtype = torch.float32,
-            alive: Sequence[int] | None = None, ends: Sequence[int] | None = None) -> None:  # fmt: skip
+def in_band(
+    rows: int,
+    length: int,
+    heads: int,
+    band: int,
+    softmax: bool,
+    dtype: torch.dtype = torch.float32,
+    alive: Sequence[int] | None = None,
+    ends: Sequence[int] | None = None,
+) -> None:
     """Check a band with a bias by distance; ends: how many queries of each history `alive` leaves."""
-    given = [*drawn(rows * heads, length, length, dtype), torch.randn(heads, 6, device=DEVICE).to(dtype).requires_grad_()]
-    fast = fused(*given[:3], band_bias(given[3], length, band), heads=heads, band=band, alive=alive, softmax=softmax, block=module.BLOCK)
+    given = [
+        *drawn(rows * heads, length, length, dtype),
+        torch.randn(heads, 6, device=DEVICE).to(dtype).requires_grad_(),
+    ]
+    fast = fused(
+        *given[:3],
+        band_bias(given[3], length, band),
+        heads=heads,
+        band=band,
+        alive=alive,
+        softmax=softmax,
+        block=module.BLOCK,
+    )
     same = exact(given)
     plain = dense(*same, band, softmax)  # type: ignore[call-arg]
     if ends is not None:
@@ -73,11 +94,18 @@ def test_a_band(length: int, softmax: bool) -> None:
 
 
 @pytest.mark.parametrize("softmax", [False, True])
-@pytest.mark.parametrize(("rows", "length", "heads", "band", "block"), [
-    (2, 37, 3, 37, 16), (1, 40, 1, 1, 7), (3, 33, 2, 9, 128), (1, 70, 2, 64, 20),
-])  # fmt: skip
-def test_bands_of_every_width(rows: int, length: int, heads: int, band: int, block: int, softmax: bool, monkeypatch: pytest.MonkeyPatch
-                              ) -> None:  # fmt: skip
+@pytest.mark.parametrize(
+    ("rows", "length", "heads", "band", "block"),
+    [
+        (2, 37, 3, 37, 16),
+        (1, 40, 1, 1, 7),
+        (3, 33, 2, 9, 128),
+        (1, 70, 2, 64, 20),
+    ],
+)
+def test_bands_of_every_width(
+    rows: int, length: int, heads: int, band: int, block: int, softmax: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "BLOCK", block)
     in_band(rows, length, heads, band, softmax)
 
@@ -102,10 +130,20 @@ def test_every_query_sees_all_keys_without_a_band(n: int, m: int, softmax: bool)
     given = [*drawn(4, n, m), torch.randn(2, n, m, device=DEVICE).requires_grad_()]
     same, all_ = exact(given), torch.ones(n, m, dtype=torch.bool)
     fast = fused(*given, heads=2, band=None, alive=None, softmax=softmax, block=128)
-    agree(fast, given, torch.stack([pairwise(*(part[r] for part in same[:3]), same[3][r % 2], all_, softmax) for r in range(4)]), same)
+    agree(
+        fast,
+        given,
+        torch.stack([pairwise(*(part[r] for part in same[:3]), same[3][r % 2], all_, softmax) for r in range(4)]),
+        same,
+    )
     fast = fused(*given[:3], None, heads=2, band=None, alive=None, softmax=softmax, block=128)
     none = torch.zeros(n, m)
-    agree(fast, given[:3], torch.stack([pairwise(*(part[r] for part in same[:3]), none, all_, softmax) for r in range(4)]), same[:3])
+    agree(
+        fast,
+        given[:3],
+        torch.stack([pairwise(*(part[r] for part in same[:3]), none, all_, softmax) for r in range(4)]),
+        same[:3],
+    )
 
 
 @pytest.mark.parametrize("softmax", [False, True])
@@ -125,10 +163,14 @@ def test_hidden_pairs(softmax: bool) -> None:
     fast = fused(*given, bias.to(DEVICE), heads=1, band=None, alive=None, softmax=softmax, block=128)
     same = exact(given)
     seen = [0, 2, 3, 4, 5]
-    plain = torch.stack([pairwise(same[0][r, seen], same[1][r], same[2][r], bias[0, seen] * 0, may[0, seen], softmax) for r in range(2)])
+    plain = torch.stack(
+        [pairwise(same[0][r, seen], same[1][r], same[2][r], bias[0, seen] * 0, may[0, seen], softmax) for r in range(2)]
+    )
     agree(fast[:, seen], given, plain, same)
     blocks = attend(*same, bias.double(), heads=1, softmax=softmax)
-    torch.testing.assert_close(fast[:, 1].detach().cpu().double(), blocks[:, 1].detach(), atol=2e-3, rtol=0)  # 1e4 + x has few digits left
+    torch.testing.assert_close(
+        fast[:, 1].detach().cpu().double(), blocks[:, 1].detach(), atol=2e-3, rtol=0
+    )  # 1e4 + x has few digits left
 
 
 @pytest.mark.parametrize(("rows", "n", "m", "band"), [(0, 7, 7, 3), (2, 0, 0, 1), (2, 0, 5, None), (2, 5, 0, None)])
@@ -143,8 +185,8 @@ def test_nothing_to_look_at(rows: int, n: int, m: int, band: int | None, softmax
 
 
 def test_twenty_thousand_events() -> None:
-    """Held against the blocks in float64, which test_attend.py holds against the pairs. The interpreter would need a minute for
-    the backward pass, which is therefore held there on a GPU alone.
+    """Held against the blocks in float64, which test_attend.py holds against the pairs. The interpreter would need a
+    minute for the backward pass, which is therefore held there on a GPU alone.
     """
     length, band = 20_000, 32
     given = drawn(1, length, length, torch.float16)
@@ -165,9 +207,10 @@ def test_the_same_inputs_give_the_same_bits() -> None:
 
 
 ENCODERS: list[Any] = [
-    lambda: HSTUStack(8, 2, 40, 2, band=6, columns=3), lambda: HSTUStack(8, 2, 40, 2, 1, 20, band=6, columns=3, columns_at="newest"),
+    lambda: HSTUStack(8, 2, 40, 2, band=6, columns=3),
+    lambda: HSTUStack(8, 2, 40, 2, 1, 20, band=6, columns=3, columns_at="newest"),
     lambda: TransformerStack(8, 2, 40, 2, bias=["position", "time"]),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("build", ENCODERS, ids=["hstu", "truncated", "transformer"])

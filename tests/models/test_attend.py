@@ -17,8 +17,9 @@ def inputs(rows: int, length: int, width: int, heads: int, dtype: torch.dtype = 
     return [*parts, torch.randn(heads, 6, dtype=dtype).requires_grad_()]
 
 
-def dense(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, distance: torch.Tensor, band: int, softmax: bool
-          ) -> torch.Tensor:  # fmt: skip
+def dense(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, distance: torch.Tensor, band: int, softmax: bool
+) -> torch.Tensor:
     length, heads = query.shape[1], len(distance)
     apart = torch.arange(length)[:, None] - torch.arange(length)
     bias, may = distance[:, apart.clamp(0, distance.shape[1] - 1)], (apart >= 0) & (apart < band)
@@ -26,9 +27,19 @@ def dense(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, distance:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(1, 3), st.integers(1, 23), st.integers(1, 3), st.integers(1, 25), st.sampled_from([1, 4, 7, 128]),
-       st.sampled_from([1, 30, 1 << 18]), st.booleans(), st.integers(0, 99))  # fmt: skip
-def test_blocks_equal_pairs(rows: int, length: int, heads: int, band: int, block: int, tile: int, softmax: bool, seed: int) -> None:
+@given(
+    st.integers(1, 3),
+    st.integers(1, 23),
+    st.integers(1, 3),
+    st.integers(1, 25),
+    st.sampled_from([1, 4, 7, 128]),
+    st.sampled_from([1, 30, 1 << 18]),
+    st.booleans(),
+    st.integers(0, 99),
+)
+def test_blocks_equal_pairs(
+    rows: int, length: int, heads: int, band: int, block: int, tile: int, softmax: bool, seed: int
+) -> None:
     torch.manual_seed(seed)
     given_, band = inputs(rows, length, 3, heads), min(band, length)
     pull = torch.randn(rows * heads, length, 3, dtype=torch.float64)
@@ -51,10 +62,18 @@ def test_every_query_sees_all_keys_without_a_band(softmax: bool, tile: int, monk
     query, key, value = (torch.randn(4, n, 3, dtype=torch.float64, requires_grad=True) for n in (5, 11, 11))
     bias = torch.randn(2, 5, 11, dtype=torch.float64, requires_grad=True)
     fast = attend(query, key, value, bias, heads=2, softmax=softmax)
-    plain = torch.stack([pairwise(query[n], key[n], value[n], bias[n % 2], torch.ones(5, 11, dtype=torch.bool), softmax) for n in range(4)])
+    plain = torch.stack(
+        [
+            pairwise(query[n], key[n], value[n], bias[n % 2], torch.ones(5, 11, dtype=torch.bool), softmax)
+            for n in range(4)
+        ]
+    )
     torch.testing.assert_close(fast, plain)
-    for one, other in zip(torch.autograd.grad(fast.sum(), [query, key, value, bias]),
-                          torch.autograd.grad(plain.sum(), [query, key, value, bias]), strict=True):  # fmt: skip
+    for one, other in zip(
+        torch.autograd.grad(fast.sum(), [query, key, value, bias]),
+        torch.autograd.grad(plain.sum(), [query, key, value, bias]),
+        strict=True,
+    ):
         torch.testing.assert_close(one, other)
 
 
@@ -82,7 +101,9 @@ def test_a_prime_length_in_short_numbers(length: int, dtype: torch.dtype, error:
     plain = dense(*exact, band, False)  # type: ignore[call-arg]
     fast = attend(*short[:3], band_bias(short[3], length, band), heads=2, band=band)
     assert float((fast.double() - plain).detach().norm() / plain.detach().norm()) < error
-    for one, other in zip(torch.autograd.grad(fast, short, pull.to(dtype)), torch.autograd.grad(plain, exact, pull), strict=True):
+    for one, other in zip(
+        torch.autograd.grad(fast, short, pull.to(dtype)), torch.autograd.grad(plain, exact, pull), strict=True
+    ):
         assert float((one.double() - other).norm() / other.norm()) < error
 
 
@@ -94,7 +115,9 @@ def test_twenty_thousand_events_never_meet_in_one_matrix() -> None:
     with torch.autograd.graph.saved_tensors_hooks(lambda t: (sizes.append(t.numel()), t)[1], lambda t: t):
         out = attend(query, key, value, band_bias(distance, length, band), heads=1, band=band)
     out.sum().backward()
-    assert out.shape == (1, length, 4) and out.isfinite().all() and query.grad is not None and query.grad.isfinite().all()
+    assert (
+        out.shape == (1, length, 4) and out.isfinite().all() and query.grad is not None and query.grad.isfinite().all()
+    )
     assert max(sizes) <= length * 4
     first = dense(query[:, :200], key[:, :200], value[:, :200], distance, band, False)
     torch.testing.assert_close(out[:, :200].double(), first, rtol=1e-3, atol=1e-4)

@@ -17,8 +17,9 @@ SIZES = st.integers(1, 5)
 
 @settings(max_examples=30, deadline=None)
 @given(SIZES, SIZES, SIZES, SIZES, SIZES, st.integers(0, 99))
-def test_first_unit_layer_is_the_naive_one(groups: int, size: int, length: int, width: int, units: int, seed: int
-                                           ) -> None:  # fmt: skip
+def test_first_unit_layer_is_the_naive_one(
+    groups: int, size: int, length: int, width: int, units: int, seed: int
+) -> None:
     torch.manual_seed(seed)
     query, events = torch.randn(groups, size, width).double(), torch.randn(groups, length, width).double()
     linear = torch.nn.Linear(4 * width, units).double()

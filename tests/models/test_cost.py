@@ -19,7 +19,9 @@ ENCODERS = [kind for kind, cls in BACKBONES.items() if issubclass(cls, SequenceB
 def built(kind: str, device: str, **options: object) -> torch.nn.Module:
     torch.manual_seed(0)
     with torch.device(device):
-        return build_backbone(kind, width=8, fields=3, slots=2, actions=2, length=9, tables=TableOptions(), options=dict(options))
+        return build_backbone(
+            kind, width=8, fields=3, slots=2, actions=2, length=9, tables=TableOptions(), options=dict(options)
+        )
 
 
 @pytest.mark.parametrize("kind", ENCODERS)
@@ -54,8 +56,16 @@ def test_the_others_are_run(kind: str) -> None:
 def test_dense_attention_grows_with_the_square_and_semi_local_does_not() -> None:
     def forward(length: int, **options: object) -> int:
         with torch.device("meta"):
-            backbone = build_backbone("hstu", width=8, fields=1, slots=1, actions=1, length=length, tables=TableOptions(),
-                                      options={"layers": 2, **options})  # fmt: skip
+            backbone = build_backbone(
+                "hstu",
+                width=8,
+                fields=1,
+                slots=1,
+                actions=1,
+                length=length,
+                tables=TableOptions(),
+                options={"layers": 2, **options},
+            )
         return cost_of(backbone, length).forward
 
     assert forward(4096, band=64) / forward(1024, band=64) < 4.2
@@ -71,7 +81,15 @@ def test_recomputing_keeps_less_and_does_more() -> None:
 def test_a_preset_has_the_size_of_its_name(name: str) -> None:
     config = TeacherConfig.model_validate({"preset": name})
     with torch.device("meta"):
-        backbone = build_backbone(config.kind, width=config.width, fields=8, slots=1, actions=1, length=config.history,
-                                  tables=TableOptions(), options=dict(config.options))  # fmt: skip
+        backbone = build_backbone(
+            config.kind,
+            width=config.width,
+            fields=8,
+            slots=1,
+            actions=1,
+            length=config.history,
+            tables=TableOptions(),
+            options=dict(config.options),
+        )
     number, unit = float(name.split("-")[-1][:-1]), {"m": 1e6, "b": 1e9}[name[-1]]
     assert dense_parameters(backbone) == pytest.approx(number * unit, rel=0.15)

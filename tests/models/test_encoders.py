@@ -35,7 +35,9 @@ def randomised(module: nn.Module) -> Any:
     return module
 
 
-def run(stack: nn.Module, sizes: tuple[int, ...], lengths: tuple[int, ...] = (4, 0, 9)) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+def run(
+    stack: nn.Module, sizes: tuple[int, ...], lengths: tuple[int, ...] = (4, 0, 9)
+) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
     """Return (what the stack makes of each sample, each sample's [history..., candidate] and their ages)."""
     batch = make_batch(sizes, lengths)
     rows = torch.randn(len(batch.history.unique), WIDTH).double()
@@ -57,7 +59,10 @@ def bias_of(bias: RelativeBias, ages: Tensor) -> Tensor:
     n, zero = len(ages), torch.zeros(bias.heads, AGES, dtype=torch.float64)
     position = torch.zeros(bias.heads, n + 1) if bias.position is None else bias.position
     time = zero if bias.time is None else bias.time
-    pairs = [[position[:, min(max(i - j, 0), position.shape[1] - 1)] + time[:, GAPS[ages[i], ages[j]]] for j in range(n)] for i in range(n)]
+    pairs = [
+        [position[:, min(max(i - j, 0), position.shape[1] - 1)] + time[:, GAPS[ages[i], ages[j]]] for j in range(n)]
+        for i in range(n)
+    ]
     return torch.stack([torch.stack(row) for row in pairs]).permute(2, 0, 1)
 
 
@@ -70,14 +75,22 @@ def hstu(layer: HSTULayer, x: Tensor, ages: Tensor, may: Tensor) -> Tensor:
     u, q, v, k = functional.silu(layer.project(layer.norm(x))).chunk(4, 1)
     bias, d = bias_of(layer.bias, ages), x.shape[1] // layer.heads
     parts = [slice(h * d, (h + 1) * d) for h in range(layer.heads)]
-    mixed_ = torch.cat([pairwise(q[:, p], k[:, p], v[:, p], bias[h], may) for h, p in enumerate(parts)], 1) / layer.length
+    mixed_ = (
+        torch.cat([pairwise(q[:, p], k[:, p], v[:, p], bias[h], may) for h, p in enumerate(parts)], 1) / layer.length
+    )
     return layer.out(layer.mixed_norm(mixed_) * u) + x  # type: ignore[no-any-return]
 
 
 RULES: list[dict[str, Any]] = [
-    {}, {"band": 3}, {"band": 1, "columns": 2}, {"band": 3, "columns": 2, "columns_at": "newest"},
-    {"band": 2, "columns": 50}, {"bias": ["time"]}, {"bias": []}, {"band": 50, "columns": 2},
-]  # fmt: skip
+    {},
+    {"band": 3},
+    {"band": 1, "columns": 2},
+    {"band": 3, "columns": 2, "columns_at": "newest"},
+    {"band": 2, "columns": 50},
+    {"bias": ["time"]},
+    {"bias": []},
+    {"band": 50, "columns": 2},
+]
 
 
 @pytest.mark.parametrize("sizes", SIZES)
@@ -133,7 +146,9 @@ def transformer(layer: TransformerLayer, x: Tensor, ages: Tensor, may: Tensor) -
 
 @pytest.mark.parametrize("sizes", SIZES)
 @pytest.mark.parametrize("residual", ["pre", "post"])
-@pytest.mark.parametrize(("block", "bias", "band"), [("llama", [], None), ("sasrec", [], None), ("sasrec", ["position", "time"], 3)])
+@pytest.mark.parametrize(
+    ("block", "bias", "band"), [("llama", [], None), ("sasrec", [], None), ("sasrec", ["position", "time"], 3)]
+)
 def test_transformer(sizes: tuple[int, ...], residual: Any, block: Any, bias: list[str], band: int | None) -> None:
     stack = randomised(TransformerStack(WIDTH, 2, 10, 3, block, residual, bias, band))
     fast, alone = run(stack, sizes)
@@ -169,8 +184,10 @@ def longer(stack: LongerStack, x: Tensor) -> Tensor:
     cross, d = stack.cross, stack.output_width // stack.cross.heads
     q, (k, v) = cross.query(cross.before_q(queries)), cross.pair(cross.before_k(all_)).chunk(2, 1)
     no_bias = torch.zeros(len(queries), len(all_))
-    heads = [pairwise(q[:, p] * d**-0.5, k[:, p], v[:, p], no_bias, may, True) if len(all_) else torch.zeros(1, d).double()
-             for p in (slice(h * d, (h + 1) * d) for h in range(cross.heads))]  # fmt: skip
+    heads = [
+        pairwise(q[:, p] * d**-0.5, k[:, p], v[:, p], no_bias, may, True) if len(all_) else torch.zeros(1, d).double()
+        for p in (slice(h * d, (h + 1) * d) for h in range(cross.heads))
+    ]
     queries = queries + cross.out(torch.cat(heads, 1))
     queries = queries + cross.ffn(cross.second(queries))
     for layer in (*stack.layers, stack.closing):
@@ -210,7 +227,9 @@ def large(mixer: TokenMixer, x: Tensor) -> Tensor:
 
     for number, layer in enumerate(mixer.layers):
         normed, d = [layer.first(t) for t in tokens], mixer.width // layer.heads
-        heads = [swiglu(layer.across, h, torch.cat([t[h * d : (h + 1) * d] for t in normed])) for h in range(layer.heads)]
+        heads = [
+            swiglu(layer.across, h, torch.cat([t[h * d : (h + 1) * d] for t in normed])) for h in range(layer.heads)
+        ]
         tokens = [t + torch.cat([head[i * d : (i + 1) * d] for head in heads]) for i, t in enumerate(tokens)]
         tokens = [t + swiglu(layer.within, i, layer.second(t)) for i, t in enumerate(tokens)]
         if number % 2:
@@ -263,13 +282,22 @@ def test_short_numbers_say_nearly_the_same_and_learn(kind: str) -> None:
     assert all(p.grad is None or p.grad.isfinite().all() for p in short.parameters())
 
 
-@pytest.mark.parametrize(("kind", "options"), [
-    ("hstu", {"layers": 3, "band": 3, "columns": 2, "recompute": True}), ("hstu", {"newest": 3, "newest_layers": 1}),
-    ("hstu", {"transducers": [[0], [1]]}), ("transformer", {"bias": ["time"]}), ("transformer", {"block": "sasrec", "residual": "post"}),
-    ("longer", {"layers": 2}), ("token-mixer", {}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("hstu", {"layers": 3, "band": 3, "columns": 2, "recompute": True}),
+        ("hstu", {"newest": 3, "newest_layers": 1}),
+        ("hstu", {"transducers": [[0], [1]]}),
+        ("transformer", {"bias": ["time"]}),
+        ("transformer", {"block": "sasrec", "residual": "post"}),
+        ("longer", {"layers": 2}),
+        ("token-mixer", {}),
+    ],
+)
 def test_only_products_are_short(kind: str, options: dict[str, Any], recwarn: pytest.WarningsRecorder) -> None:
-    """What layers add to stays float32: no residual is rounded, and no RMSNorm meets a type that is not its weight's."""
+    """What layers add to stays float32: no residual is rounded, and no RMSNorm meets a type that is not its
+    weight's.
+    """
     net, seen = make_net(kind, heads=2, precision="bfloat16", **options), set()
     for name, part in net.backbone.encoders.named_modules():  # type: ignore[union-attr]
         if isinstance(part, nn.RMSNorm | nn.LayerNorm) and not name.endswith("mixed_norm"):  # which norms a product
@@ -284,17 +312,23 @@ def test_only_products_are_short(kind: str, options: dict[str, Any], recwarn: py
 
 
 WRONG: list[tuple[Callable[[], nn.Module], str]] = [
-    (lambda: HSTUStack(8, 3, 9, 2), "not a multiple"), (lambda: HSTUStack(8, 2, 9, 0), "at least 1"),
+    (lambda: HSTUStack(8, 3, 9, 2), "not a multiple"),
+    (lambda: HSTUStack(8, 2, 9, 0), "at least 1"),
     (lambda: TokenMixer(4, tokens=4, width=8, layers=1, experts=2, active=3), "active 3 of them"),
-    (lambda: HSTUStack(8, 2, 9, 2, newest_layers=1), "go together"), (lambda: make_net("hstu", stochastic=3.0), "between 1 and 2"),
-    (lambda: make_net("hstu", precision="fp8"), "'float32', 'bfloat16' or 'float8'"), (lambda: make_net("hstu", band=0), "equal to 1"),
-    (lambda: make_net("hstu", transducers=[[5]]), "name action 5"), (lambda: make_net("hstu", columns_at="middle"), "'oldest' or 'newest'"),
+    (lambda: HSTUStack(8, 2, 9, 2, newest_layers=1), "go together"),
+    (lambda: make_net("hstu", stochastic=3.0), "between 1 and 2"),
+    (lambda: make_net("hstu", precision="fp8"), "'float32', 'bfloat16' or 'float8'"),
+    (lambda: make_net("hstu", band=0), "equal to 1"),
+    (lambda: make_net("hstu", transducers=[[5]]), "name action 5"),
+    (lambda: make_net("hstu", columns_at="middle"), "'oldest' or 'newest'"),
     (lambda: HSTULayer(8, 2, 9, ["place"]), "not one of position, time"),
-    (lambda: TransformerStack(6, 2, 9, 1), "even width"), (lambda: TransformerStack(8, 2, 9, 1, "gpt"), "not one of sasrec, llama"),  # type: ignore[arg-type]
+    (lambda: TransformerStack(6, 2, 9, 1), "even width"),
+    (lambda: TransformerStack(8, 2, 9, 1, "gpt"), "not one of sasrec, llama"),  # type: ignore[arg-type]
     (lambda: make_net("token-mixer", mixer_layers=2, auxiliary=0.1), "at least 3"),
-    (lambda: LongerStack(8, 2, 9, merge=0), "at least 1"), (lambda: TokenMixer(4, tokens=4, width=8, layers=1, heads=3), "mixer_heads"),
+    (lambda: LongerStack(8, 2, 9, merge=0), "at least 1"),
+    (lambda: TokenMixer(4, tokens=4, width=8, layers=1, heads=3), "mixer_heads"),
     (lambda: TokenMixer(4, tokens=4, width=8, layers=1, heads=2, variant="rankmixer"), "as many heads as tokens"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("build", "says"), WRONG)

@@ -1,4 +1,6 @@
-"""Linear products in 8 bits, as the CPU imitates them: near float64's, forward and backward, and refused where they are no use."""
+"""Linear products in 8 bits, as the CPU imitates them: near float64's, forward and backward, and refused
+where they are no use.
+"""
 
 from __future__ import annotations
 
@@ -21,14 +23,22 @@ def far(found: Tensor, exact: Tensor) -> float:
 @pytest.mark.parametrize("shape", [(16,), (3, 5), (1,), (2, 3, 4)])
 @pytest.mark.parametrize("size", [1e-6, 1.0, 1e6])
 def test_a_product_in_eight_bits(shape: tuple[int, ...], size: float) -> None:
-    """e4m3 has 3 bits behind the point, e5m2 has 2: errors of single numbers up to 1/16 and 1/8, whatever their size."""
+    """e4m3 has 3 bits behind the point, e5m2 has 2: errors of single numbers up to 1/16 and 1/8, whatever
+    their size.
+    """
     torch.manual_seed(0)
-    x, weight, bias = (size * torch.randn(*shape, 32)).requires_grad_(), torch.randn(48, 32, requires_grad=True), torch.randn(48)
+    x, weight, bias = (
+        (size * torch.randn(*shape, 32)).requires_grad_(),
+        torch.randn(48, 32, requires_grad=True),
+        torch.randn(48),
+    )
     exact = [part.detach().double().requires_grad_() for part in (x, weight)]
     out, plain = linear(x, weight, bias * size), functional.linear(*exact, bias.double() * size)
     assert out.dtype == torch.bfloat16 and out.shape == (*shape, 48) and far(out, plain) < 0.06
     pull = torch.randn(plain.shape, dtype=torch.float64)
-    for one, other in zip(torch.autograd.grad(out, [x, weight], pull.bfloat16()), torch.autograd.grad(plain, exact, pull), strict=True):
+    for one, other in zip(
+        torch.autograd.grad(out, [x, weight], pull.bfloat16()), torch.autograd.grad(plain, exact, pull), strict=True
+    ):
         assert one.dtype == torch.float32 and far(one, other) < 0.12
 
 

@@ -1,4 +1,6 @@
-"""Fused attention: chosen where it can be, equal to pairs in Triton's interpreter, and compiled for GPUs that are not here."""
+"""Fused attention: chosen where it can be, equal to pairs in Triton's interpreter, and compiled for GPUs
+that are not here.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,19 @@ needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="triton is
 
 
 def checked(name: str, **extra: str) -> subprocess.CompletedProcess[str]:
-    """Run the tests of a file in a process of its own: whether kernels are interpreted is decided when triton is imported."""
-    call = [sys.executable, "-m", "pytest", f"tests/models/{name}", "-p", "no:cacheprovider", "-W", "ignore:overflow encountered in exp"]
+    """Run the tests of a file in a process of its own: whether kernels are interpreted is decided when
+    triton is imported.
+    """
+    call = [
+        sys.executable,
+        "-m",
+        "pytest",
+        f"tests/models/{name}",
+        "-p",
+        "no:cacheprovider",
+        "-W",
+        "ignore:overflow encountered in exp",
+    ]
     return subprocess.run(call, capture_output=True, text=True, cwd=ROOT, env={**os.environ, **extra})
 
 
@@ -48,7 +61,9 @@ def test_fused_attention_is_for_cuda_and_what_fits(monkeypatch: pytest.MonkeyPat
 
 
 def test_attention_needs_no_triton() -> None:
-    code = ("import sys; sys.modules['triton'] = None; import torch; from recdistill.models import attend, fused\n"
-            "x = torch.ones(1, 3, 2); print(fused._installed(), *attend.attend(x, x, x, heads=1, band=2).shape)")  # fmt: skip
+    code = (
+        "import sys; sys.modules['triton'] = None; import torch; from recdistill.models import attend, fused\n"
+        "x = torch.ones(1, 3, 2); print(fused._installed(), *attend.attend(x, x, x, heads=1, band=2).shape)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.split() == ["False", "1", "3", "2"], done.stderr

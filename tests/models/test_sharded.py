@@ -1,4 +1,6 @@
-"""Two gloo ranks: rows spread over them learn what one table learns, and what torchrec's row-wise Adagrad does where it is installed."""
+"""Two gloo ranks: rows spread over them learn what one table learns, and what torchrec's row-wise Adagrad
+does where it is installed.
+"""
 
 from __future__ import annotations
 
@@ -64,11 +66,14 @@ def torchrecs(ranks: Ranks) -> Tensor:
     from torchrec.distributed.types import ShardingEnv
 
     set_gradient_division(False)
-    sharder = EmbeddingCollectionSharder({"optimizer": EmbOptimType.EXACT_ROWWISE_ADAGRAD, "learning_rate": RATE, "eps": 1e-8})
+    sharder = EmbeddingCollectionSharder(
+        {"optimizer": EmbOptimType.EXACT_ROWWISE_ADAGRAD, "learning_rate": RATE, "eps": 1e-8}
+    )
     config = torchrec.EmbeddingConfig(num_embeddings=ROWS, embedding_dim=WIDTH, name="t", feature_names=["id"])
     module = torchrec.EmbeddingCollection(tables=[config], device=torch.device("meta"))
-    plan = construct_module_sharding_plan(module, {"t": row_wise(compute_kernel="fused")}, sharder, local_size=2, world_size=2,
-                                          device_type="cpu")  # fmt: skip
+    plan = construct_module_sharding_plan(
+        module, {"t": row_wise(compute_kernel="fused")}, sharder, local_size=2, world_size=2, device_type="cpu"
+    )
     theirs = sharder.shard(module, plan, ShardingEnv.from_process_group(dist.group.WORLD), torch.device("cpu"))
     with torch.no_grad():
         for shard in theirs.state_dict()["embeddings.t.weight"].local_shards():
@@ -87,17 +92,29 @@ def torchrecs(ranks: Ranks) -> Tensor:
 
 
 WAYS: dict[str, Callable[[Ranks], Tensor]] = {
-    "adam": lambda ranks: spread("adam", ranks), "rowwise-adagrad": lambda ranks: spread("rowwise-adagrad", ranks), "torchrec": torchrecs,
-}  # fmt: skip
+    "adam": lambda ranks: spread("adam", ranks),
+    "rowwise-adagrad": lambda ranks: spread("rowwise-adagrad", ranks),
+    "torchrec": torchrecs,
+}
 
 
 def on_two_ranks(way: str) -> None:
     """Each rank compares what it finds with one table; a difference ends it with an error."""
     with tempfile.TemporaryDirectory() as folder:
-        processes = [subprocess.Popen([sys.executable, "-c", f"import sys; from tests.models.test_sharded import rank_of; "
-                                       f"rank_of({way!r}, {rank}, {folder!r})"], stderr=subprocess.PIPE, text=True,
-                                      cwd=Path(__file__).parents[2], env={**os.environ, "OMP_NUM_THREADS": "1"})
-                     for rank in range(2)]  # fmt: skip
+        processes = [
+            subprocess.Popen(
+                [
+                    sys.executable,
+                    "-c",
+                    f"import sys; from tests.models.test_sharded import rank_of; rank_of({way!r}, {rank}, {folder!r})",
+                ],
+                stderr=subprocess.PIPE,
+                text=True,
+                cwd=Path(__file__).parents[2],
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+            )
+            for rank in range(2)
+        ]
         for process in processes:
             _, said = process.communicate(timeout=120)
             assert process.returncode == 0, said

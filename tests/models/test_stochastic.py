@@ -22,12 +22,18 @@ LENGTHS = st.lists(st.integers(0, 50), min_size=1, max_size=30)
 @given(LENGTHS, st.integers(1, 20), st.integers(0, 2**31 - 1), st.integers(0, 1_000))
 def test_a_budget_is_kept_and_nothing_below_the_least(sizes: list[int], few: int, seed: int, budget: int) -> None:
     lengths, chances = torch.tensor(sizes), torch.rand(len(sizes), generator=torch.Generator().manual_seed(seed))
-    plain, kept, least = kept_lengths(lengths, few, chances), kept_lengths(lengths, few, chances, budget), lengths.clamp(max=few)
+    plain, kept, least = (
+        kept_lengths(lengths, few, chances),
+        kept_lengths(lengths, few, chances, budget),
+        lengths.clamp(max=few),
+    )
     assert ((plain == least) | (plain == lengths)).all() and ((kept == least) | (kept == plain)).all()
     assert kept.sum() <= max(budget, least.sum())
     if plain.sum() <= budget:
         assert torch.equal(kept, plain)
-    elif budget >= least.sum():  # some of the lucky ones must be cut, and the first of the others would not fit any more
+    elif (
+        budget >= least.sum()
+    ):  # some of the lucky ones must be cut, and the first of the others would not fit any more
         assert kept.sum() < plain.sum()
 
 
@@ -35,8 +41,12 @@ def test_the_budget_is_for_the_luckiest() -> None:
     lengths, chances = torch.tensor([20, 20, 20, 3]), torch.tensor([0.2, 0.01, 0.1, 0.9])
     assert kept_lengths(lengths, 10, chances).tolist() == [20, 20, 20, 3]
     assert [kept_lengths(lengths, 10, chances, budget).tolist() for budget in (53, 52, 43, 33, 0)] == [
-        [10, 20, 20, 3], [10, 20, 10, 3], [10, 20, 10, 3], [10, 10, 10, 3], [10, 10, 10, 3],
-    ]  # fmt: skip
+        [10, 20, 20, 3],
+        [10, 20, 10, 3],
+        [10, 20, 10, 3],
+        [10, 10, 10, 3],
+        [10, 10, 10, 3],
+    ]
 
 
 def test_the_long_ones_are_shortened_and_keep_their_order() -> None:
@@ -44,7 +54,9 @@ def test_the_long_ones_are_shortened_and_keep_their_order() -> None:
     torch.manual_seed(0)
     long, short, draws = 16, 5, 2_000
     lengths = torch.tensor([long] * draws + [short] * 10)
-    at, _ = sequences(lengths, torch.zeros(int(lengths.sum()), dtype=torch.int64), torch.zeros(int(lengths.sum()), dtype=torch.int64))
+    at, _ = sequences(
+        lengths, torch.zeros(int(lengths.sum()), dtype=torch.int64), torch.zeros(int(lengths.sum()), dtype=torch.int64)
+    )
     x = torch.arange(long).double().view(1, -1, 1).expand(len(lengths), -1, -1)
     fewer, kept = at.shortened(x, StochasticLength(1.5, 16)(at.lengths))  # N^(alpha / 2) = 8
     whole = (fewer.lengths[:draws] == long).double().mean()
@@ -65,7 +77,9 @@ def test_it_is_for_learning_alone() -> None:
 
 
 def test_the_direct_dot_sees_what_is_learned_from() -> None:
-    """Whether 3 events or 9 of one kind are left, their mean and the length of the whole are the same, and so is the dot."""
+    """Whether 3 events or 9 of one kind are left, their mean and the length of the whole are the same, and
+    so is the dot.
+    """
     net, batch = make_net("hstu", stochastic=1.0).backbone, make_batch((2,), (9,))
     batch.history.index.fill_(1)
     batch.history.action.zero_()

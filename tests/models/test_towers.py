@@ -49,7 +49,11 @@ def test_states_between_blocks_have_heads_for_learning_alone() -> None:
     said = net.between()
     assert [each.shape for each in said] == [(6, 1)] * 2 and not torch.equal(*said)
     said[0].square().sum().backward()
-    reached = {name.split(".")[2] for name, p in net.backbone.named_parameters() if name.startswith("body.layers") and p.grad is not None}
+    reached = {
+        name.split(".")[2]
+        for name, p in net.backbone.named_parameters()
+        if name.startswith("body.layers") and p.grad is not None
+    }
     assert reached == {"0", "1"}  # the first state stands behind the second block
     assert net.between() == []  # given once
     with torch.no_grad():
@@ -69,14 +73,17 @@ def test_parameters_are_counted() -> None:
     assert sparse_parameters(net) == 8 * (items + past + users + contexts) + items
 
 
-@pytest.mark.parametrize(("kind", "options", "words"), [
-    ("dinn", {}, "did you mean 'din'"),
-    ("din", {"activaton": "prelu"}, "did you mean 'activation'"),
-    ("din", {"activation": "tanh"}, "'sigmoid', 'prelu' or 'dice'"),
-    ("din", {"fields": 3}, "not known"),
-    ("hstu", {"heads": 3}, "not a multiple"),
-    ("target-attention", {"heads": 3}, "not a multiple"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kind", "options", "words"),
+    [
+        ("dinn", {}, "did you mean 'din'"),
+        ("din", {"activaton": "prelu"}, "did you mean 'activation'"),
+        ("din", {"activation": "tanh"}, "'sigmoid', 'prelu' or 'dice'"),
+        ("din", {"fields": 3}, "not known"),
+        ("hstu", {"heads": 3}, "not a multiple"),
+        ("target-attention", {"heads": 3}, "not a multiple"),
+    ],
+)
 def test_mistakes_are_named(kind: str, options: dict[str, object], words: str) -> None:
     with pytest.raises(UserError, match=words):
         build_backbone(kind, width=8, fields=1, slots=0, actions=1, length=5, tables=TableOptions(), options=options)

@@ -12,11 +12,20 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-SMALL = [["poison.py", "1"], ["faults.py", "9"], ["damage.py", "60"], ["broker.py", "4"], ["disorder.py", "2"], ["hybrid.py", "2"]]
+SMALL = [
+    ["poison.py", "1"],
+    ["faults.py", "9"],
+    ["damage.py", "60"],
+    ["broker.py", "4"],
+    ["disorder.py", "2"],
+    ["hybrid.py", "2"],
+]
 
 
 @pytest.mark.parametrize("words", SMALL, ids=lambda words: words[0])
 def test_the_budget_is_met(words: list[str]) -> None:
     command = [sys.executable, str(ROOT / "benchmarks" / "reliability" / words[0]), *words[1:]]
-    done = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr

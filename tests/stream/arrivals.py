@@ -21,7 +21,19 @@ from recdistill.tables.dead import DeadLetters
 from recdistill.tables.schema import TIME
 from tests.tables.samples import SCHEMA, actions, events
 
-__all__ = ["BATCH", "END", "Arrival", "experiment", "mixed", "outcomes", "packed", "result", "said", "send", "waiting_run"]
+__all__ = [
+    "BATCH",
+    "END",
+    "Arrival",
+    "experiment",
+    "mixed",
+    "outcomes",
+    "packed",
+    "result",
+    "said",
+    "send",
+    "waiting_run",
+]
 
 BATCH = 10  # samples of the batch phase: ids 0 to 9
 Arrival = tuple[Kind, bytes]
@@ -33,7 +45,8 @@ def experiment(url: str, *assignments: str) -> Experiment:
     text = f"""
 name: t
 data: {{path: unused.csv}}
-stream: {{batch_rows: 10, late_s: 172800, commit_rows: 20, patience_s: 20, source: {{kind: nats, url: '{url}', stream: s}}}}
+stream: {{batch_rows: 10, late_s: 172800, commit_rows: 20,
+  patience_s: 20, source: {{kind: nats, url: '{url}', stream: s}}}}
 """
     return load_text(text, list(assignments))
 
@@ -60,21 +73,32 @@ def packed(kind: Kind, rows: pl.DataFrame) -> Arrival:
 
 
 def mixed() -> list[Arrival]:
-    """Return samples 10 to 59 in order, behaviors and outcomes of ids 10 to 59, and between them all that goes wrong."""
+    """Return samples 10 to 59 in order, behaviors and outcomes of ids 10 to 59, and between them all that
+    goes wrong.
+    """
     made: list[Arrival] = []
     soon = datetime.now(UTC) + timedelta(hours=3)
     one = events([1000])
-    bad = pl.concat([
-        one.with_columns(time=pl.lit(soon).cast(TIME)), one.with_columns(sample_id=pl.lit(None, pl.Int64)), events([29]),
-        one.with_columns(label_click=pl.lit(7, pl.Float32)),
-    ])  # fmt: skip
+    bad = pl.concat(
+        [
+            one.with_columns(time=pl.lit(soon).cast(TIME)),
+            one.with_columns(sample_id=pl.lit(None, pl.Int64)),
+            events([29]),
+            one.with_columns(label_click=pl.lit(7, pl.Float32)),
+        ]
+    )
     wrong: list[Arrival] = [
-        ("events", b"poison"), packed("events", bad), packed("events", events([7, 8])), packed("events", events([9], label=0.0)),
-        packed("events", events(range(20, 25)).drop("device")), packed("events", events(range(25, 28)).rename({"device": "devise"})),
+        ("events", b"poison"),
+        packed("events", bad),
+        packed("events", events([7, 8])),
+        packed("events", events([9], label=0.0)),
+        packed("events", events(range(20, 25)).drop("device")),
+        packed("events", events(range(25, 28)).rename({"device": "devise"})),
         packed("events", one.with_columns(time=events([0])["time"])),
         packed("behaviors", actions([1]).with_columns(item_id=pl.lit(None, pl.Int64))),
-        packed("outcomes", outcomes([12, 13], task="buy")), packed("outcomes", outcomes([12], label=0.5)),
-    ]  # fmt: skip
+        packed("outcomes", outcomes([12, 13], task="buy")),
+        packed("outcomes", outcomes([12], label=0.5)),
+    ]
     for k in range(10):
         ids = range(10 + 5 * k, 15 + 5 * k)
         made += [packed("behaviors", actions(ids)), packed("events", events([k for k in ids if k != 29]))]
@@ -102,7 +126,9 @@ def send(url: str, arrivals: Sequence[Arrival], stream: str = "s") -> None:
 
 def result(folder: RunFolder) -> dict[str, list[tuple[object, ...]]]:
     """Return all rows of all tables, in order, but for what tells the wall time."""
-    dead = pl.concat([pl.DataFrame(schema=DeadLetters.open(folder.dead).types), *DeadLetters.open(folder.dead).batches()])
+    dead = pl.concat(
+        [pl.DataFrame(schema=DeadLetters.open(folder.dead).types), *DeadLetters.open(folder.dead).batches()]
+    )
     found = {"dead": dead.drop("time", "date", "payload")}
     for name, log in (("events", EventLog), ("behaviors", BehaviorLog), ("outcomes", OutcomeLog)):
         found[name] = pl.concat(log.open(folder.tables / name).batches())

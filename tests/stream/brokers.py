@@ -23,7 +23,9 @@ class Channel:
     """A channel of one kind: opens readers and publishers of it."""
 
     def __init__(self, kind: str, url: str, folder: Path, patience: float = 20) -> None:
-        self.config = StreamConfig.model_validate({"source": {"kind": kind, "url": url or None, "stream": "s"}, "patience_s": patience})
+        self.config = StreamConfig.model_validate(
+            {"source": {"kind": kind, "url": url or None, "stream": "s"}, "patience_s": patience}
+        )
         self.url, self.folder = url, folder
         self.journal = Journal(folder / "logs", "test")
 
@@ -36,8 +38,14 @@ class Channel:
 @contextmanager
 def kafka_cluster(topics: tuple[str, ...] = ("s.events", "s.behaviors", "s.outcomes")) -> Iterator[str]:
     """Give the address of a mock cluster with these topics, four partitions each."""
-    keeper = Producer({"bootstrap.servers": "unused:1", "test.mock.num.brokers": 1, "log_level": 0,
-                       "receive.message.max.bytes": 1 << 30})  # the mock takes requests of up to this size  # fmt: skip
+    keeper = Producer(
+        {
+            "bootstrap.servers": "unused:1",
+            "test.mock.num.brokers": 1,
+            "log_level": 0,
+            "receive.message.max.bytes": 1 << 30,
+        }
+    )  # the mock takes requests of up to this size
     broker = next(iter(keeper.list_topics(timeout=10).brokers.values()))
     for topic in topics:
         keeper.list_topics(topic, timeout=10)  # the mock makes a topic that a producer asks for
@@ -68,7 +76,9 @@ def outgoing(first: int, count: int, rows: int = 3) -> list[Outgoing]:
     return made
 
 
-def drain(source: Source, offsets: dict[str, int], rows: int, limit: int = 1000) -> dict[str, list[tuple[int, pl.DataFrame]]]:
+def drain(
+    source: Source, offsets: dict[str, int], rows: int, limit: int = 1000
+) -> dict[str, list[tuple[int, pl.DataFrame]]]:
     """Fetch until `rows` rows came; return by partition (position, rows); `offsets` are moved on."""
     from recdistill.stream.messages import Reader
     from tests.tables.samples import SCHEMA

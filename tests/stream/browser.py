@@ -1,4 +1,6 @@
-"""A page in headless Chromium, driven over pipes: what it shows, what it says on the console, what it asks of a network."""
+"""A page in headless Chromium, driven over pipes: what it shows, what it says on the console, what it asks
+of a network.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +20,16 @@ __all__ = ["CHROMIUM", "REQUIRED", "Page", "browsing"]
 CHROMIUM = shutil.which("chromium")
 REQUIRED = os.environ.get("RECDISTILL_REQUIRE_CHROMIUM") == "1"
 FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync", "--remote-debugging-pipe",
-    "--disable-background-networking", "--disable-component-update",
-]  # fmt: skip
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-sync",
+    "--remote-debugging-pipe",
+    "--disable-background-networking",
+    "--disable-component-update",
+]
 BOUND = 30.0  # seconds that an answer, or what a test waits for, may take
 
 
@@ -40,7 +49,9 @@ class Page:
     def call(self, method: str, **params: Any) -> dict[str, Any]:
         """Return the browser's answer to one command."""
         self._count += 1
-        message = {"id": self._count, "method": method, "params": params} | ({"sessionId": self._session} if self._session else {})
+        message = {"id": self._count, "method": method, "params": params} | (
+            {"sessionId": self._session} if self._session else {}
+        )
         os.write(self.out, json.dumps(message).encode() + b"\0")
         while (answer := self._next()).get("id") != self._count:
             self._event(answer)

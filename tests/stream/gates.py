@@ -1,4 +1,6 @@
-"""A run's tables with a made-up teacher in them, for the tests of the gate: the model of `tests.distill.test_health`, smaller."""
+"""A run's tables with a made-up teacher in them, for the tests of the gate: the model of
+`tests.distill.test_health`, smaller.
+"""
 
 from __future__ import annotations
 
@@ -33,9 +35,13 @@ stream: {health: {rows: 200, reference_rows: 2000}}
 class Stream:
     """The tables of a run: `samples` appends events, `says` what a teacher predicts of the next of them."""
 
-    def __init__(self, root: Path, *settings: str, keep: tuple[float, float] = (1.0, 1.0), window_s: float | None = None) -> None:
+    def __init__(
+        self, root: Path, *settings: str, keep: tuple[float, float] = (1.0, 1.0), window_s: float | None = None
+    ) -> None:
         self.folder = RunFolder(root)
-        self.experiment: Experiment = load_text(CONFIG, [*settings, f"stream.labels.window_s={'null' if window_s is None else window_s}"])
+        self.experiment: Experiment = load_text(
+            CONFIG, [*settings, f"stream.labels.window_s={'null' if window_s is None else window_s}"]
+        )
         self.delayed = window_s is not None
         schema = EventSchema(("click",), keep_rates={"click": keep})
         self.events = EventLog.create(self.folder.tables / "events", schema)
@@ -61,10 +67,15 @@ class Stream:
         self.labels = np.append(self.labels, labels)
         seen = {} if self.outcomes is None else {"outcomes": self._outcomes(len(self.ids) - 50)}
         about = IngestAbout(seen=seen, watermark=START + len(self.ids) * SECOND, rows=len(self.ids), end=end)
-        rows_ = pl.DataFrame({
-            "sample_id": ids, "time": self.times(slice(first, None)), "user_id": ids % 7, "item_id": ids % 5,
-            "label_click": pl.Series([None] * rows if self.delayed else labels, dtype=pl.Float32),
-        })  # fmt: skip
+        rows_ = pl.DataFrame(
+            {
+                "sample_id": ids,
+                "time": self.times(slice(first, None)),
+                "user_id": ids % 7,
+                "item_id": ids % 5,
+                "label_click": pl.Series([None] * rows if self.delayed else labels, dtype=pl.Float32),
+            }
+        )
         self.events.append(rows_, writer="ingest", sequence=self._next("ingest"), metadata=to_metadata(about))
 
     def _outcomes(self, upto: int) -> int:
@@ -75,8 +86,14 @@ class Stream:
         at = at[at >= first]
         if outcomes is None or not len(at):
             return -1 if outcomes is None else outcomes.version
-        rows = pl.DataFrame({"sample_id": self.ids[at], "task": ["click"] * len(at), "label": pl.Series([1.0] * len(at), dtype=pl.Float32),
-                             "time": self.times(at)})  # fmt: skip
+        rows = pl.DataFrame(
+            {
+                "sample_id": self.ids[at],
+                "task": ["click"] * len(at),
+                "label": pl.Series([1.0] * len(at), dtype=pl.Float32),
+                "time": self.times(at),
+            }
+        )
         return outcomes.append(rows, writer="ingest", sequence=self._next("ingest.outcomes"))
 
     def times(self, at: Any) -> pl.Series:
@@ -87,8 +104,19 @@ class Stream:
         """End the batch phase."""
         self.events.mark("handover", 0, {})
 
-    def says(self, rows: int, version: int, *, model: str = "teacher", poison: Callable[[Array], Array] = np.positive, every: int = 1,
-             end: bool = False, batch: bool = False, shift: float = 0.0, keep: tuple[float, float] | None = None) -> None:  # fmt: skip
+    def says(
+        self,
+        rows: int,
+        version: int,
+        *,
+        model: str = "teacher",
+        poison: Callable[[Array], Array] = np.positive,
+        every: int = 1,
+        end: bool = False,
+        batch: bool = False,
+        shift: float = 0.0,
+        keep: tuple[float, float] | None = None,
+    ) -> None:
         """Record what `model` says at `version` of its next `rows` samples, of each `every`-th alone."""
         first = self.at.get(model, 0)
         at = np.arange(first, first + rows, every)
@@ -98,13 +126,22 @@ class Stream:
         about = to_metadata(ModelAbout(self.events.version, self.at[model], weights_version=version, end=end))
         metadata = {"keep_rates": json.dumps({"click": keep})} if keep else {}
         metadata |= {} if batch else about
-        frame = pl.DataFrame({"sample_id": self.ids[at], "time": self.times(at), "logit_click": pl.Series(logits, dtype=pl.Float32)})
+        frame = pl.DataFrame(
+            {"sample_id": self.ids[at], "time": self.times(at), "logit_click": pl.Series(logits, dtype=pl.Float32)}
+        )
         writer = f"{model}@abc"
         if not rows:
             self.predictions.mark(writer, self._next(writer), metadata)
             return
-        self.predictions.append(frame, model=model, version=version, kind="prequential", writer=writer, sequence=self._next(writer),
-                                metadata=metadata)  # fmt: skip
+        self.predictions.append(
+            frame,
+            model=model,
+            version=version,
+            kind="prequential",
+            writer=writer,
+            sequence=self._next(writer),
+            metadata=metadata,
+        )
 
 
 def verdicts_of(folder: RunFolder) -> list[tuple[Any, ...]]:

@@ -51,7 +51,9 @@ def experiment_of(*assignments: str) -> Experiment:
 
 
 def log_of(experiment: Experiment) -> tuple[Log, pl.DataFrame]:
-    """Return the simulated log without features, whose ids would be numbered by the batch store's chunks, and its rows."""
+    """Return the simulated log without features, whose ids would be numbered by the batch store's chunks,
+    and its rows.
+    """
     log = open_log(experiment.data, None)
     log = replace(log, schema=replace(log.schema, features={}))
     rows = pl.concat(list(log.batches())).select(list(log.schema.columns()))
@@ -102,7 +104,9 @@ class StreamRun:
             for job in models_of(self.experiment):
                 list(worker.trainer_of(self.folder, self.experiment, job).run_to_end())
 
-    def feed(self, upto: int, end: bool = False, seen: dict[str, int] | None = None, rows: pl.DataFrame | None = None) -> None:
+    def feed(
+        self, upto: int, end: bool = False, seen: dict[str, int] | None = None, rows: pl.DataFrame | None = None
+    ) -> None:
         """Commit the rows up to `upto` as ingest would."""
         rows = self.rows[self.fed : upto] if rows is None else rows
         self.fed, self.commits = upto, self.commits + 1
@@ -140,10 +144,12 @@ class StreamRun:
 
     def process(self, job: Job, point: str) -> int:
         """Run one model in a process of its own that is killed at `point`; return its exit code."""
-        code = ("import sys; from pathlib import Path; from tests.stream.runs import *; import tests.stream.runs as r;"
-                "from recdistill.config import Experiment; e = Experiment.model_validate_json(sys.argv[2]);"
-                "job = next(j for j in models_of(e) if j.name == sys.argv[3]); f = r.RunFolder(Path(sys.argv[1]));"
-                "r.run_model(f, e, job, r.Journal(f.logs, job.name))")  # fmt: skip
+        code = (
+            "import sys; from pathlib import Path; from tests.stream.runs import *; import tests.stream.runs as r;"
+            "from recdistill.config import Experiment; e = Experiment.model_validate_json(sys.argv[2]);"
+            "job = next(j for j in models_of(e) if j.name == sys.argv[3]); f = r.RunFolder(Path(sys.argv[1]));"
+            "r.run_model(f, e, job, r.Journal(f.logs, job.name))"
+        )
         words = [sys.executable, "-c", code, str(self.root), self.experiment.model_dump_json(), job.name]
         environment = os.environ | {VARIABLE: point, "OMP_NUM_THREADS": "1"}
         return subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, check=False).returncode

@@ -63,7 +63,9 @@ class MadeStream:
         told = IngestAbout(watermark=START + self.taken * DAY // 10, rows=self.taken, health=self.health())
         metadata = to_metadata(replace(told, **about))  # type: ignore[arg-type]
         if rows:
-            self.events.append(events(ids), writer="ingest", sequence=self.events.version, metadata=metadata, new_ids=True)
+            self.events.append(
+                events(ids), writer="ingest", sequence=self.events.version, metadata=metadata, new_ids=True
+            )
         else:
             self.events.mark("ingest", self.events.version, metadata)
 
@@ -71,19 +73,34 @@ class MadeStream:
         """Commit what `name` says of its next `rows` samples, with its running `sums`."""
         first = self.rows.get(name, 0)
         self.rows[name] = first + rows
-        told = ModelAbout(rows=first + rows, watermark=START + (first + rows) * DAY // 10, sums=sums, weights_version=version,
-                          health=self.health())  # fmt: skip
+        told = ModelAbout(
+            rows=first + rows,
+            watermark=START + (first + rows) * DAY // 10,
+            sums=sums,
+            weights_version=version,
+            health=self.health(),
+        )
         self.predictions.append(
-            said(range(first, first + rows)), model=name, version=version, kind="prequential", writer=f"{name}@run", sequence=first + rows,
-            metadata=to_metadata(replace(told, **about)), new_samples=True,  # type: ignore[arg-type]
-        )  # fmt: skip
+            said(range(first, first + rows)),
+            model=name,
+            version=version,
+            kind="prequential",
+            writer=f"{name}@run",
+            sequence=first + rows,
+            metadata=to_metadata(replace(told, **about)),
+            new_samples=True,  # type: ignore[arg-type]
+        )
 
     def judge(self, *rows: pl.DataFrame, judged: int = 0, end: bool = False) -> None:
         """Commit verdicts, the gate having read all predictions."""
         about = GateAbout(self.predictions.version, judged, end, self.health())
         given = pl.concat(rows) if rows else VerdictLog.row("", 0, "good").head(0)
-        self.verdicts.append(given.with_columns(time=pl.lit(datetime.fromtimestamp(self.wall, UTC))) if rows else given, writer="gate",
-                             sequence=self.verdicts.version, metadata=to_metadata(about))  # fmt: skip
+        self.verdicts.append(
+            given.with_columns(time=pl.lit(datetime.fromtimestamp(self.wall, UTC))) if rows else given,
+            writer="gate",
+            sequence=self.verdicts.version,
+            metadata=to_metadata(about),
+        )
 
     def step(self, k: int, rows: int = 10) -> None:
         """Let every process make its k-th step (from 1); the distilled student is better than the raw one."""
@@ -91,5 +108,7 @@ class MadeStream:
         at = float(k * rows)
         self.model("teacher", sums_of(at, 0.28), rows, version=1 + k // 3)
         self.model(f"{self.student}.raw.s0", sums_of(at, 0.32, signals=0.0), rows, lag=1.5)
-        self.model(f"{self.student}.distilled.s0", sums_of(at, 0.30, 0.11, 0.75), rows, lag=2.5, missing={"late": k}, pending=3)
+        self.model(
+            f"{self.student}.distilled.s0", sums_of(at, 0.30, 0.11, 0.75), rows, lag=2.5, missing={"late": k}, pending=3
+        )
         self.judge(VerdictLog.row("teacher", 1 + k // 3, "good", rows=rows), judged=k)

@@ -1,4 +1,6 @@
-"""What goes wrong around a stream: brokers that go and come, clocks that are wrong, messages sent twice, disks that fill up."""
+"""What goes wrong around a stream: brokers that go and come, clocks that are wrong, messages sent twice,
+disks that fill up.
+"""
 
 from __future__ import annotations
 
@@ -93,7 +95,9 @@ def now_rows(*ahead: timedelta) -> pl.DataFrame:
 def test_a_clock_that_is_wrong_moves_nothing_for_the_others(tmp_path: Path) -> None:
     log = EventLog.create(tmp_path / "events", SCHEMA)
     minute = timedelta(minutes=1)
-    taken, reasons, dropped = Judge(log, 600.0, 0).split(now_rows(-3 * minute, 2 * minute, 180 * minute, -3 * minute, -30 * minute))
+    taken, reasons, dropped = Judge(log, 600.0, 0).split(
+        now_rows(-3 * minute, 2 * minute, 180 * minute, -3 * minute, -30 * minute)
+    )
     assert taken.tolist() == [True, True, False, True, False]
     assert str(reasons[2]).startswith("column 'time': lies in the future; check the producer's clock")
     assert str(reasons[4]).startswith("column 'time': more than stream.late_s behind the newest")
@@ -129,7 +133,10 @@ def test_a_message_of_100_mb_is_refused_cut_for_the_dead_letters_and_passed(tmp_
     (message, error), *_ = now.unread
     letters = Letters({})
     letters.whole(message, error.reason, error.rows)
-    assert error.reason == "a message of more than 64 MiB; send fewer rows at a time" and len(letters.rows[0]["payload"]) == 1 << 20
+    assert (
+        error.reason == "a message of more than 64 MiB; send fewer rows at a time"
+        and len(letters.rows[0]["payload"]) == 1 << 20
+    )
     assert offsets == {"s.events/0": 1, "s.events/1": 1} and now.of("events")[0].equals(events(range(10, 15)))
 
 
@@ -159,10 +166,13 @@ def newer(path: Path, protocol: dict[str, object]) -> None:
     (path / "_delta_log" / f"{version:020d}.json").write_text(json.dumps({"protocol": protocol}) + "\n")
 
 
-@pytest.mark.parametrize("protocol", [
-    {"minReaderVersion": 99, "minWriterVersion": 99},
-    {"minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": ["fresh"], "writerFeatures": ["fresh"]},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "protocol",
+    [
+        {"minReaderVersion": 99, "minWriterVersion": 99},
+        {"minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": ["fresh"], "writerFeatures": ["fresh"]},
+    ],
+)
 def test_a_table_of_a_newer_format_is_refused_by_name(tmp_path: Path, protocol: dict[str, object]) -> None:
     made = Channel("table", "", tmp_path)
     with made.open() as source:
@@ -211,14 +221,22 @@ def test_a_disk_that_fills_up_stops_ingest_in_one_line_and_with_room_it_goes_on(
             source.publish([Outgoing(k, "events", events(range(BATCH + 20 * k, BATCH + 20 * k + 20)))])
         source.publish([Outgoing(COMMITS, "events", events([]), end=True)])
     within = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
-    script = ('mount -t tmpfs -o size=160k tmpfs disk && { "$0" -c "$1"; echo "first $?"; mount -o remount,size=50m disk; "$0" -c "$1"; '
-              'echo "second $?"; }')  # fmt: skip
+    script = (
+        'mount -t tmpfs -o size=160k tmpfs disk && { "$0" -c "$1"; echo "first $?"; '
+        'mount -o remount,size=50m disk; "$0" -c "$1"; '
+        'echo "second $?"; }'
+    )
     try:
         subprocess.run([*within, "mount -t tmpfs tmpfs disk"], check=True, capture_output=True, cwd=tmp_path)
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("this machine lets nobody mount a disk in memory")
-    done = subprocess.run([*within, script, sys.executable, TAKE], capture_output=True, text=True, cwd=tmp_path,
-                          env=os.environ | {"PYTHONPATH": str(ROOT)})  # fmt: skip
+    done = subprocess.run(
+        [*within, script, sys.executable, TAKE],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
     first, code, second, last = done.stdout.splitlines()
     assert (code, last, second) == ("first 2", "second 0", f"{BATCH + 20 * COMMITS} True"), done.stderr
     assert first.endswith(" True") and BATCH <= int(first.split()[0]) < BATCH + 20 * COMMITS

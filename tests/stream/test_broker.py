@@ -109,7 +109,9 @@ def test_a_server_killed_while_it_is_in_use_loses_nothing_and_repeats_nothing(tm
             for turn in range(40):
                 writer.publish(outgoing(turn * 5, 5))
                 found = drain(reader, offsets, 15)
-                assert [position for got in found.values() for position, _ in got] == list(range(turn * 5 + 1, turn * 5 + 6))
+                assert [position for got in found.values() for position, _ in got] == list(
+                    range(turn * 5 + 1, turn * 5 + 6)
+                )
     finally:
         stop.set()
         server.join()
@@ -147,9 +149,15 @@ def test_data_that_it_cannot_use_is_told(tmp_path: Path) -> None:
         pass
 
 
-def test_a_server_that_asks_who_we_are_is_told_from_the_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_asks_who_we_are_is_told_from_the_options(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plain = broker._settings
-    monkeypatch.setattr(broker, "_settings", lambda folder, port: plain(folder, port) + 'authorization {user: "u", password: "secret"}\n')
+    monkeypatch.setattr(
+        broker,
+        "_settings",
+        lambda folder, port: plain(folder, port) + 'authorization {user: "u", password: "secret"}\n',
+    )
     monkeypatch.setenv("BROKER_PASSWORD", "secret")
     journal = Journal(tmp_path / "logs", "test")
 
@@ -164,5 +172,7 @@ def test_a_server_that_asks_who_we_are_is_told_from_the_options(tmp_path: Path, 
         for wrong in ({}, {"user": "u", "password": "guess"}):
             with pytest.raises(UserError, match=r"Authorization Violation.*; set stream\.source\.options"):
                 names(wrong)
-        with pytest.raises(UserError, match=r"stream\.source\.options\.pasword: not an option of nats; it knows user, password"):
+        with pytest.raises(
+            UserError, match=r"stream\.source\.options\.pasword: not an option of nats; it knows user, password"
+        ):
             names({"pasword": "x"})

@@ -1,4 +1,6 @@
-"""Candidates in a stream: what is said of them, and learned from it, is what batch alone does, whatever commits and kills."""
+"""Candidates in a stream: what is said of them, and learned from it, is what batch alone does, whatever
+commits and kills.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +72,10 @@ def test_nothing_is_heard_of_a_version_that_is_bad(tmp_path: Path) -> None:
     run.run(teacher)
     other = copy_of(run, tmp_path / "b")
     heard, _ = run.run(distilled), other.run(raw)
-    assert heard.state["sums"].get("signals", 0.0) == 0 and heard.state["parts"]["joiner"]["missing"]["quarantined"] == ROWS
+    assert (
+        heard.state["sums"].get("signals", 0.0) == 0
+        and heard.state["parts"]["joiner"]["missing"]["quarantined"] == ROWS
+    )
     one, two = (each.said().filter(model=job.name)["logit_click"] for each, job in ((run, distilled), (other, raw)))
     assert (one == two).all()
 
@@ -88,10 +93,18 @@ def test_with_labels_that_come_later_it_is_asked_when_the_sample_arrives(tmp_pat
 
 def test_a_whole_stream_with_all_its_processes(tmp_path: Path) -> None:
     """What the roles make of one table: the gate opens it, compaction merges it, students join it."""
-    keys = (*ASKED, "stream.batch_rows=1500", "data.options.rows=6000", "candidates.item_features=[topic]",
-            "stream.health={shift: 1000, spread: 1000, calibration: 1000, ne: 1000}")  # fmt: skip
+    keys = (
+        *ASKED,
+        "stream.batch_rows=1500",
+        "data.options.rows=6000",
+        "candidates.item_features=[topic]",
+        "stream.health={shift: 1000, spread: 1000, calibration: 1000, ne: 1000}",
+    )
     run_stream(experiment_of(*keys), None, tmp_path / "run", None)
     rows = PredictionLog.open(tmp_path / "run" / "predictions").scan().collect()
     said = rows.filter(model="teacher")
     assert len(said) == 6000 and said[CANDIDATES].null_count() == 0
-    assert stream_checkpoints(RunFolder(tmp_path / "run"), "light.distilled.s0").latest()[1].state["sums"]["signals"] > 4000
+    assert (
+        stream_checkpoints(RunFolder(tmp_path / "run"), "light.distilled.s0").latest()[1].state["sums"]["signals"]
+        > 4000
+    )

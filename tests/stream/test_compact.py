@@ -25,7 +25,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
     for k in range(10):
         log.append(events(range(3 * k, 3 * k + 3)), writer="ingest", sequence=k)
         for model in ("teacher", "light"):
-            told.append(said(range(3 * k, 3 * k + 3)), model=model, version=k, kind="prequential", writer=model, sequence=k)
+            told.append(
+                said(range(3 * k, 3 * k + 3)), model=model, version=k, kind="prequential", writer=model, sequence=k
+            )
     VerdictLog.create(run.verdicts).append(VerdictLog.row("teacher", 0, "good"), writer="gate", sequence=0)
     return run
 

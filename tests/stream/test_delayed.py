@@ -1,4 +1,6 @@
-"""Labels that come later: each is learned once, whatever comes when; and a model that learns so does the same again after a kill."""
+"""Labels that come later: each is learned once, whatever comes when; and a model that learns so does the
+same again after a kill.
+"""
 
 from __future__ import annotations
 
@@ -27,18 +29,26 @@ SCHEMA = EventSchema(("click",))
 
 def rows_at(first: int, times: np.ndarray, labels: np.ndarray) -> pl.DataFrame:
     n = len(times)
-    return pl.DataFrame({
-        "sample_id": np.arange(first, first + n), "time": pl.Series(times * SECOND).cast(pl.Datetime("us", "UTC")),
-        "user_id": np.zeros(n, np.int64), "item_id": np.ones(n, np.int64),
-        "label_click": pl.Series(labels, dtype=pl.Float32, nan_to_null=True),
-    }).cast({"sample_id": pl.Int64})  # fmt: skip
+    return pl.DataFrame(
+        {
+            "sample_id": np.arange(first, first + n),
+            "time": pl.Series(times * SECOND).cast(pl.Datetime("us", "UTC")),
+            "user_id": np.zeros(n, np.int64),
+            "item_id": np.ones(n, np.int64),
+            "label_click": pl.Series(labels, dtype=pl.Float32, nan_to_null=True),
+        }
+    ).cast({"sample_id": pl.Int64})
 
 
 def told(ids: list[int], labels: list[float], times: list[int], tasks: list[int] | None = None) -> pl.DataFrame:
-    return pl.DataFrame({
-        "sample_id": pl.Series(ids, dtype=pl.Int64), "task": pl.Series(tasks or [0] * len(ids), dtype=pl.Int8),
-        "label": pl.Series(labels, dtype=pl.Float32), "time": pl.Series([t * SECOND for t in times], dtype=pl.Int64),
-    })  # fmt: skip
+    return pl.DataFrame(
+        {
+            "sample_id": pl.Series(ids, dtype=pl.Int64),
+            "task": pl.Series(tasks or [0] * len(ids), dtype=pl.Int8),
+            "label": pl.Series(labels, dtype=pl.Float32),
+            "time": pl.Series([t * SECOND for t in times], dtype=pl.Int64),
+        }
+    )
 
 
 class Stream:
@@ -46,20 +56,27 @@ class Stream:
 
     def __init__(self, folder: Path, late: str = "update", schema: EventSchema = SCHEMA) -> None:
         self.store = LiveStore(folder, schema, None, behaviors=False)
-        self.decisions = Decisions(LabelsConfig(window_s=WINDOW, late=late), LATE, len(schema.tasks))  # type: ignore[arg-type]
+        # type: ignore[arg-type]
+        self.decisions = Decisions(LabelsConfig(window_s=WINDOW, late=late), LATE, len(schema.tasks))
         self.learned: list[tuple[int, float, bool]] = []
         self.count = 0
 
     def step(self, times: list[int], labels: list[float], outcomes: pl.DataFrame) -> None:
         rows = rows_at(self.count, np.array(times, np.int64), np.array(labels, np.float32))
-        rows = rows.with_columns(pl.lit(None, pl.Float32).alias(f"label_{task}") for task in self.store.encoder.schema.tasks[1:])
+        rows = rows.with_columns(
+            pl.lit(None, pl.Float32).alias(f"label_{task}") for task in self.store.encoder.schema.tasks[1:]
+        )
         self.count += len(rows)
         if len(rows):
             self.store.add(rows, stage=np.zeros((len(rows), self.decisions.tasks), np.int8))
         self.decisions.arrived(self.store, len(rows))
         self.decisions.decide(self.store, outcomes)
         taken = self.decisions.take(10**6)
-        ids = self.store.window["sample_id"][taken["position"] - self.store.window.first] if len(taken["position"]) else []
+        ids = (
+            self.store.window["sample_id"][taken["position"] - self.store.window.first]
+            if len(taken["position"])
+            else []
+        )
         labels = taken["labels"][:, 0] if self.decisions.tasks == 1 else map(tuple, taken["labels"].astype("O"))
         self.learned += sorted(zip(map(int, ids), labels, taken["again"].tolist(), strict=True))
         self.store.drop(self.decisions.spent(self.store))
@@ -141,33 +158,45 @@ def test_every_sample_is_learned_once_and_corrected_at_most_once(seed: int, n: i
     draw = np.random.default_rng(seed)
     times = np.sort(draw.integers(0, 60, n))
     labels = np.where(draw.random(n) < 0.3, draw.integers(0, 2, n), np.nan)
-    outcomes = sorted((int(times[k] + draw.integers(0, 40)), k, float(draw.integers(0, 2))) for k in draw.integers(0, n, 2 * n))
+    outcomes = sorted(
+        (int(times[k] + draw.integers(0, 40)), k, float(draw.integers(0, 2))) for k in draw.integers(0, n, 2 * n)
+    )
     with TemporaryDirectory() as folder:
         stream, at = Stream(Path(folder)), 0
         for cut in np.array_split(np.arange(n), steps):
             now = int(times[cut[-1]]) if len(cut) else 0
             due = [o for o in outcomes[at:] if o[0] <= now]
             at += len(due)
-            stream.step(times[cut].tolist(), labels[cut].tolist(), told([k for _, k, _ in due], [y for *_, y in due], [t for t, *_ in due]))
+            stream.step(
+                times[cut].tolist(),
+                labels[cut].tolist(),
+                told([k for _, k, _ in due], [y for *_, y in due], [t for t, *_ in due]),
+            )
         stream.step([200], [np.nan], NONE)
     learned = [(k, y) for k, y, again in stream.learned if not again]
     again = [k for k, y, again in stream.learned if again]
     assert sorted(k for k, _ in learned) == list(range(n)) and len(again) == len(set(again))
     first = dict(learned)
     assert all(first[k] >= labels[k] for k in range(n) if not np.isnan(labels[k]))
-    assert all(first[k] == 0.0 and stream.learned.index((k, 0.0, False)) < stream.learned.index((k, 1.0, True)) for k in again)
+    assert all(
+        first[k] == 0.0 and stream.learned.index((k, 0.0, False)) < stream.learned.index((k, 1.0, True)) for k in again
+    )
 
 
 def delayed_run(root: Path, late: str) -> StreamRun:
-    """Return a stream whose labels come 60 to 7,260 s after their samples, against a window of an hour; all of the second task are 1."""
+    """Return a stream whose labels come 60 to 7,260 s after their samples, against a window of an hour; all
+    of the second task are 1.
+    """
     experiment = experiment_of("stream.labels.window_s=3600", f"stream.labels.late={late}", "stream.late_s=86400")
     run = StreamRun(root, experiment, 1500)
     draw = np.random.default_rng(3)
     later = pl.Series(draw.integers(60, 7260, ROWS - 1500) * SECOND).cast(pl.Duration("us"))
     nothing = {f"label_{task}": pl.lit(None, pl.Float32) for task in run.log.schema.tasks}
     blank = run.rows.with_columns(**nothing, label_time_click=pl.lit(None, run.rows.schema["time"]))
-    told_of = [run.rows[1500:].select("sample_id", task=pl.lit(task), label=label, time=pl.col("time") + later)
-               for task, label in (("click", pl.col("label_click")), ("finish", pl.lit(1.0, pl.Float32)))]  # fmt: skip
+    told_of = [
+        run.rows[1500:].select("sample_id", task=pl.lit(task), label=label, time=pl.col("time") + later)
+        for task, label in (("click", pl.col("label_click")), ("finish", pl.lit(1.0, pl.Float32)))
+    ]
     outcomes = pl.concat(told_of).sort("time", maintain_order=True)
     sent = 0
     for number, cut in enumerate([1700, 2100, 2101, 2600, ROWS]):
@@ -197,7 +226,9 @@ def test_models_learn_labels_that_come_later_and_do_the_same_after_a_kill(tmp_pa
     assert whole.said().equals(killed.said())
     said = whole.said().filter(pl.col("model") == teacher.name)
     assert sorted(said["sample_id"]) == sorted(whole.rows["sample_id"])
-    told_of = [read_about(ModelAbout, commit.about) for commit in PredictionLog.open(whole.folder.predictions).commits(-1)]
+    told_of = [
+        read_about(ModelAbout, commit.about) for commit in PredictionLog.open(whole.folder.predictions).commits(-1)
+    ]
     last = [about for about in told_of if about is not None and about.end][0]
     assert 0 < last.sums.labels < 1500 and last.rows == 1500
     assert (last.missing.get("outcome late", 0) > 0) == (late == "ignore")

@@ -55,8 +55,17 @@ def test_versions_are_cleared_window_by_window_and_the_rest_when_the_next_begins
         stream.says(rows, version)
     stream.says(0, 3, end=True)
     found = short(judged(stream))
-    assert found[:10] == [(0 if k < 6 else 1, 200 * k, "good") for k in range(1, 11)]  # the batch phase's, to compare with
-    assert found[10:] == [(2, 200, "good"), (2, 400, "good"), (2, 600, "good"), (2, 650, "good"), (3, 200, "good"), (3, 250, "good")]
+    assert found[:10] == [
+        (0 if k < 6 else 1, 200 * k, "good") for k in range(1, 11)
+    ]  # the batch phase's, to compare with
+    assert found[10:] == [
+        (2, 200, "good"),
+        (2, 400, "good"),
+        (2, 600, "good"),
+        (2, 650, "good"),
+        (3, 200, "good"),
+        (3, 250, "good"),
+    ]
     verdicts = Verdicts()
     verdicts.update(stream.verdicts)
     assert [verdicts.may_hear("teacher", 2, row) for row in (0, 649, 650)] == [True, True, None]
@@ -67,9 +76,13 @@ def test_versions_are_cleared_window_by_window_and_the_rest_when_the_next_begins
 
 
 POISONS: dict[str, dict[str, Any]] = {
-    "flipped": {"poison": lambda z: -z}, "shifted": {"poison": lambda z: z + 4}, "scaled": {"poison": lambda z: 3 * z},
-    "constant": {"poison": lambda z: 0 * z}, "half missing": {"every": 2}, "shuffled": {"poison": lambda z: z[::-1]},
-}  # fmt: skip
+    "flipped": {"poison": lambda z: -z},
+    "shifted": {"poison": lambda z: z + 4},
+    "scaled": {"poison": lambda z: 3 * z},
+    "constant": {"poison": lambda z: 0 * z},
+    "half missing": {"every": 2},
+    "shuffled": {"poison": lambda z: z[::-1]},
+}
 
 
 @pytest.mark.parametrize("poison", POISONS)
@@ -91,7 +104,9 @@ def test_a_poisoned_version_is_stopped_and_the_next_is_judged_on_its_own(tmp_pat
     verdicts = Verdicts()
     verdicts.update(stream.verdicts)
     assert verdicts.may_hear("teacher", 3, 0) is False and verdicts.may_hear("teacher", 4, 1999)
-    assert any(line["event"] == "quarantined" and line["version"] == 3 for line in read_journals(stream.folder.logs, 100))
+    assert any(
+        line["event"] == "quarantined" and line["version"] == 3 for line in read_journals(stream.folder.logs, 100)
+    )
 
 
 def test_without_a_batch_phase_the_first_window_is_judged_in_absolute_terms(tmp_path: Path) -> None:
@@ -101,7 +116,12 @@ def test_without_a_batch_phase_the_first_window_is_judged_in_absolute_terms(tmp_
     stream.says(400, 1)
     stream.says(400, 2, poison=lambda z: z + 4)
     stream.says(0, 2, end=True)
-    assert short(judged(stream)) == [(0, 200, "quarantined"), (1, 200, "good"), (1, 400, "good"), (2, 200, "quarantined")]
+    assert short(judged(stream)) == [
+        (0, 200, "quarantined"),
+        (1, 200, "good"),
+        (1, 400, "good"),
+        (2, 200, "quarantined"),
+    ]
 
 
 def test_down_sampling_of_the_teachers_own_is_taken_out_the_logs_is_not(tmp_path: Path) -> None:
@@ -119,7 +139,9 @@ def test_down_sampling_of_the_teachers_own_is_taken_out_the_logs_is_not(tmp_path
 
 
 def test_late_labels_are_judged_when_they_have_settled(tmp_path: Path) -> None:
-    """Of logits that only look right no one can tell before the labels are known: then the version is quarantined after all."""
+    """Of logits that only look right no one can tell before the labels are known: then the version is
+    quarantined after all.
+    """
     stream = Stream(tmp_path / "run", window_s=300)
     for k in range(10):
         stream.samples(400)
@@ -158,8 +180,16 @@ def test_two_teachers_are_judged_apart_and_students_not_at_all(tmp_path: Path) -
     rows = [row for row in judged(stream) if row[1] > 1 or row[0] != "teacher"]
     assert {row[0] for row in rows} == {"teacher", "teacher-new"}
     assert {row[3] for row in rows if row[0] == "teacher"} == {"good"}
-    assert [row[:4] for row in rows if row[0] != "teacher"] == [("teacher-new", 0, 200, "quarantined"), ("teacher-new", 1, 200, "good")]
-    assert [is_teacher(name) for name in ("teacher", "teacher-b", "teachers", "light.raw.s0")] == [True, True, False, False]
+    assert [row[:4] for row in rows if row[0] != "teacher"] == [
+        ("teacher-new", 0, 200, "quarantined"),
+        ("teacher-new", 1, 200, "good"),
+    ]
+    assert [is_teacher(name) for name in ("teacher", "teacher-b", "teachers", "light.raw.s0")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
 
 
 def test_what_people_say_counts_at_once(tmp_path: Path) -> None:
@@ -171,8 +201,10 @@ def test_what_people_say_counts_at_once(tmp_path: Path) -> None:
     stream.says(400, 3, poison=lambda z: -z)
     stream.says(400, 4, poison=lambda z: -z, end=True)
     assert [row[1:4] for row in judged(stream) if row[1] > 1 and row[5] != "{}"] == [
-        (3, 200, "good"), (3, 400, "good"), (4, 200, "quarantined"),
-    ]  # fmt: skip
+        (3, 200, "good"),
+        (3, 400, "good"),
+        (4, 200, "quarantined"),
+    ]
 
 
 def test_what_people_say_while_the_gate_runs_counts_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,7 +267,9 @@ def test_stopped_after_any_commit_and_started_again_it_says_the_same(
     """Time is cut at every commit of the predictions: the gate sees only so many, is stopped, and another goes on."""
     stream = long(tmp_path, window_s)
     whole = cut_off(stream, tmp_path / "whole", 10**9)
-    monkeypatch.setattr("recdistill.stream.gate.EVERY", -1.0)  # it records after every commit, and sees its own verdicts come
+    monkeypatch.setattr(
+        "recdistill.stream.gate.EVERY", -1.0
+    )  # it records after every commit, and sees its own verdicts come
     run_gate(whole, stream.experiment, Journal(whole.logs, "gate"))
     expected = verdicts_of(whole)
     assert any("standard deviation" in row[4] for row in expected)  # the reason tells what it was compared with
@@ -264,7 +298,13 @@ def test_killed_at_a_named_point_and_started_again_it_says_the_same(tmp_path: Pa
     stream = long(tmp_path, None)
     killed = cut_off(stream, tmp_path / "killed", 10**9)
     expected = judged(stream)
-    command = [sys.executable, "-c", "import sys; from tests.stream.gates import main; main(*sys.argv[1:])", str(killed.root), *LENIENT]
+    command = [
+        sys.executable,
+        "-c",
+        "import sys; from tests.stream.gates import main; main(*sys.argv[1:])",
+        str(killed.root),
+        *LENIENT,
+    ]
     for expect in (-9, 0):
         environment = {**os.environ, **({VARIABLE: point} if expect else {})}
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
@@ -274,5 +314,8 @@ def test_killed_at_a_named_point_and_started_again_it_says_the_same(tmp_path: Pa
 
 def test_a_second_gate_is_refused(tmp_path: Path) -> None:
     stream = healthy(tmp_path)
-    with locked(stream.folder.root / "lock.gate", "busy"), pytest.raises(UserError, match="another gate is at work on this run"):
+    with (
+        locked(stream.folder.root / "lock.gate", "busy"),
+        pytest.raises(UserError, match="another gate is at work on this run"),
+    ):
         run_gate(stream.folder, stream.experiment, Journal(stream.folder.logs, "gate"))

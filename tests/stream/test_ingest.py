@@ -1,4 +1,6 @@
-"""Ingest: each row once in effect, whenever it is killed; what cannot be taken is told, kept and counted, and stops nothing."""
+"""Ingest: each row once in effect, whenever it is killed; what cannot be taken is told, kept and counted,
+and stops nothing.
+"""
 
 from __future__ import annotations
 
@@ -87,11 +89,19 @@ def test_good_rows_arrive_in_order_and_bad_ones_alone_are_left_out(tmp_path: Pat
 def test_dead_letters_say_why_and_keep_what_it_was(tmp_path: Path, url: str) -> None:
     letters = pl.concat(DeadLetters.open(taken(tmp_path, url).dead).batches()).sort("position")
     reasons = letters["reason"].to_list()
-    for reason in ("no Arrow IPC stream", "column 'time': lies in the future", "column 'sample_id': must not be empty",
-                   "column 'label_click': must be 0, 1 or empty", "column 'sample_id': is in the table with another label",
-                   "column 'device' is missing", "column 'devise' is not in the table's schema; did you mean 'device'?",
-                   "column 'time': more than stream.late_s behind", "column 'item_id': must not be empty",
-                   "column 'task': must be one of click", "column 'label': must be 0 or 1"):  # fmt: skip
+    for reason in (
+        "no Arrow IPC stream",
+        "column 'time': lies in the future",
+        "column 'sample_id': must not be empty",
+        "column 'label_click': must be 0, 1 or empty",
+        "column 'sample_id': is in the table with another label",
+        "column 'device' is missing",
+        "column 'devise' is not in the table's schema; did you mean 'device'?",
+        "column 'time': more than stream.late_s behind",
+        "column 'item_id': must not be empty",
+        "column 'task': must be one of click",
+        "column 'label': must be 0 or 1",
+    ):
         assert sum(text.startswith(reason) for text in reasons) == 1, reason
     assert set(letters["source"]) == {"s"} and letters["rows"].sum() == 3 + 1 + 1 + 5 + 3 + 1 + 1 + 2 + 1
     late = letters.filter(pl.col("reason").str.contains("late_s"))["payload"][0]
@@ -99,12 +109,21 @@ def test_dead_letters_say_why_and_keep_what_it_was(tmp_path: Path, url: str) -> 
     assert letters.filter(pl.col("reason").str.contains("no Arrow"))["payload"][0] == b"poison"
 
 
-@pytest.mark.parametrize("point", [point for point in KILL_POINTS if point.startswith("ingest.")] + ["table.files", "table.commit"])
-def test_killed_anywhere_it_ends_with_the_same_tables(tmp_path: Path, url: str, whole: dict[str, object], point: str) -> None:
+@pytest.mark.parametrize(
+    "point", [point for point in KILL_POINTS if point.startswith("ingest.")] + ["table.files", "table.commit"]
+)
+def test_killed_anywhere_it_ends_with_the_same_tables(
+    tmp_path: Path, url: str, whole: dict[str, object], point: str
+) -> None:
     folder = waiting_run(tmp_path / "killed")
     for count in (1, 3):
-        done = subprocess.run([sys.executable, "-c", RUN, str(folder.root), url], env={**os.environ, VARIABLE: f"{point}:{count}"},
-                              capture_output=True, text=True, cwd=Path(__file__).parents[2])  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-c", RUN, str(folder.root), url],
+            env={**os.environ, VARIABLE: f"{point}:{count}"},
+            capture_output=True,
+            text=True,
+            cwd=Path(__file__).parents[2],
+        )
         assert done.returncode == -signal.SIGKILL, done.stderr
     run_ingest(folder, experiment(url), journal(folder))
     assert result(folder) == whole
@@ -132,7 +151,11 @@ def test_a_reason_is_told_once_however_many_messages_have_it(tmp_path: Path) -> 
         folder = taken(tmp_path / "run", address)
     assert sorted(ids_of(EventLog.open(folder.tables / "events").batches())) == [*range(BATCH), 20, 21]
     told = [line["reason"] for line in read_journals(folder.logs, 1000) if line["event"] == "dead letters"]
-    assert len(told) == 2 and told[0].startswith("column 'device' is missing") and told[1].startswith("column 'label_click': must be")
+    assert (
+        len(told) == 2
+        and told[0].startswith("column 'device' is missing")
+        and told[1].startswith("column 'label_click': must be")
+    )
     assert said(folder).dropped == {"unreadable": 300, "invalid": 300}
     assert DeadLetters.open(folder.dead).rows() == 600
 
@@ -161,7 +184,10 @@ def test_what_the_broker_lost_is_counted(tmp_path: Path) -> None:
 
 def test_a_second_process_is_refused(tmp_path: Path, url: str) -> None:
     folder = waiting_run(tmp_path)
-    with locked(folder.root / "lock.ingest", "not refused"), pytest.raises(UserError, match="another process is ingest of this run"):
+    with (
+        locked(folder.root / "lock.ingest", "not refused"),
+        pytest.raises(UserError, match="another process is ingest of this run"),
+    ):
         run_ingest(folder, experiment(url), journal(folder))
 
 

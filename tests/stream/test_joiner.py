@@ -1,4 +1,6 @@
-"""The joiner: signals before, after, twice, never; each joined by id and version, used only when cleared, counted otherwise."""
+"""The joiner: signals before, after, twice, never; each joined by id and version, used only when cleared,
+counted otherwise.
+"""
 
 from __future__ import annotations
 
@@ -34,13 +36,25 @@ class Table:
         self.store.add(events(ids), **empty_columns(len(ids), 1, 0))
         self.joiner.arrived(self.store, len(ids))
 
-    def say(self, ids: list[int], version: int = 1, model: str = "teacher", kind: str = "prequential", end: bool = False) -> None:
+    def say(
+        self, ids: list[int], version: int = 1, model: str = "teacher", kind: str = "prequential", end: bool = False
+    ) -> None:
         self.sequence += 1
         rows = said(ids).with_columns((pl.col("logit_click") + 1000 * version).cast(pl.Float32))
-        self.predictions.append(rows, model=model, version=version, kind=kind, writer=model, sequence=self.sequence,  # type: ignore[arg-type]
-                                metadata=to_metadata(ModelAbout(end=end)), new_samples=True)  # fmt: skip
+        self.predictions.append(
+            rows,
+            model=model,
+            version=version,
+            kind=kind,
+            writer=model,
+            sequence=self.sequence,  # type: ignore[arg-type]
+            metadata=to_metadata(ModelAbout(end=end)),
+            new_samples=True,
+        )
 
-    def verdict(self, verdict: str, version: int = 1, rows: int = 10**6, model: str = "teacher", **about: object) -> None:
+    def verdict(
+        self, verdict: str, version: int = 1, rows: int = 10**6, model: str = "teacher", **about: object
+    ) -> None:
         self.sequence += 1
         row = VerdictLog.row(model, version, verdict, rows=rows, **about)  # type: ignore[arg-type]
         self.verdicts.append(row, writer="gate", sequence=self.sequence)
@@ -154,7 +168,9 @@ def test_a_new_teacher_takes_over_by_its_turn(table: Table) -> None:
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 2**32), st.integers(1, 30), st.integers(0, 3))
-def test_whatever_comes_when_every_signal_is_its_samples(tmp_path_factory: pytest.TempPathFactory, seed: int, n: int, steps: int) -> None:
+def test_whatever_comes_when_every_signal_is_its_samples(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, n: int, steps: int
+) -> None:
     draw = np.random.default_rng(seed)
     table = Table(tmp_path_factory.mktemp("t"), 1e9)
     table.verdict("good")

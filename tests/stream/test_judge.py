@@ -32,7 +32,10 @@ def test_memory_is_bounded_by_event_time(tmp_path: Path) -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 60), st.booleans()), max_size=60), st.lists(st.integers(1, 20), min_size=1, max_size=60))
+@given(
+    st.lists(st.tuples(st.integers(0, 60), st.booleans()), max_size=60),
+    st.lists(st.integers(1, 20), min_size=1, max_size=60),
+)
 def test_rows_fare_alike_however_they_are_cut(drawn: list[tuple[int, bool]], cuts: list[int]) -> None:
     rows = pl.concat([events([]), *(events([k], label=float(label)) for k, label in drawn)])
     want, met, newest = [], dict[int, float](), -(10**20)
@@ -44,17 +47,25 @@ def test_rows_fare_alike_however_they_are_cut(drawn: list[tuple[int, bool]], cut
             met.setdefault(k, label)
     judge, counted, taken = _empty_judge(), dict[str, int](), list[bool]()
     for cut in [*cuts, len(rows)]:
-        part, _, dropped = judge.split(rows[len(taken) : len(taken) + cut]) if len(taken) < len(rows) else (np.zeros(0), None, {})
+        part, _, dropped = (
+            judge.split(rows[len(taken) : len(taken) + cut]) if len(taken) < len(rows) else (np.zeros(0), None, {})
+        )
         taken += [bool(one) for one in part]
         counted = {cause: counted.get(cause, 0) + dropped.get(cause, 0) for cause in {**counted, **dropped}}
     assert taken == [what == "taken" for what in want]
     assert {cause: counted.get(cause, 0) for cause in ("late", "duplicate", "relabelled")} == {
-        cause: want.count(cause) for cause in ("late", "duplicate", "relabelled")}  # fmt: skip
+        cause: want.count(cause) for cause in ("late", "duplicate", "relabelled")
+    }
 
 
 def _empty_judge() -> Judge:
     judge = Judge.__new__(Judge)
-    judge.tasks, judge.late, judge.recent, judge.watermark = ("click",), 2 * DAY * 1_000_000, Recent(2 * DAY * 1_000_000), -(2**62)
+    judge.tasks, judge.late, judge.recent, judge.watermark = (
+        ("click",),
+        2 * DAY * 1_000_000,
+        Recent(2 * DAY * 1_000_000),
+        -(2**62),
+    )
     return judge
 
 
@@ -70,5 +81,7 @@ def test_ids_are_found_as_in_a_dictionary(groups: list[list[int]], asked: list[i
 
 
 def test_codes_tell_labels_apart() -> None:
-    rows = pl.DataFrame({"label_a": [0.0, 1.0, None, 1.0], "label_b": [1.0, 0.0, 1.0, None]}, schema_overrides={"label_a": pl.Float32})
+    rows = pl.DataFrame(
+        {"label_a": [0.0, 1.0, None, 1.0], "label_b": [1.0, 0.0, 1.0, None]}, schema_overrides={"label_a": pl.Float32}
+    )
     assert len(set(label_codes(rows, ("a", "b")).tolist())) == 4

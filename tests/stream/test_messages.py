@@ -51,13 +51,24 @@ def test_other_producers_may_order_columns_and_write_strings_as_they_like(option
     assert pl.DataFrame(READER.read(message(stream(narrow)))[0]).equals(events(range(5)))
 
 
-@pytest.mark.parametrize(("reason", "rows"), [
-    ("column 'device' is missing", events([1, 2]).drop("device")),
-    ("column 'devise' is not in the table's schema; did you mean 'device'?", events([1, 2]).rename({"device": "devise"})),
-    ("column 'sample_id' has type int32, the table has int64", events([1, 2]).with_columns(pl.col("sample_id").cast(pl.Int32))),
-    ("column 'time' has type timestamp[ms, tz=UTC], the table has timestamp[us, tz=UTC]",
-     events([1, 2]).with_columns(pl.col("time").dt.cast_time_unit("ms"))),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("reason", "rows"),
+    [
+        ("column 'device' is missing", events([1, 2]).drop("device")),
+        (
+            "column 'devise' is not in the table's schema; did you mean 'device'?",
+            events([1, 2]).rename({"device": "devise"}),
+        ),
+        (
+            "column 'sample_id' has type int32, the table has int64",
+            events([1, 2]).with_columns(pl.col("sample_id").cast(pl.Int32)),
+        ),
+        (
+            "column 'time' has type timestamp[ms, tz=UTC], the table has timestamp[us, tz=UTC]",
+            events([1, 2]).with_columns(pl.col("time").dt.cast_time_unit("ms")),
+        ),
+    ],
+)
 def test_other_columns_are_refused_by_name(reason: str, rows: pl.DataFrame) -> None:
     for payload in (encode(Outgoing(0, "events", rows)), rows):
         with pytest.raises(Unreadable) as caught:
@@ -66,8 +77,12 @@ def test_other_columns_are_refused_by_name(reason: str, rows: pl.DataFrame) -> N
 
 
 def test_odd_types_are_refused() -> None:
-    for column in (pa.array([None], pa.null()), pa.array([(1, 2, 3)], pa.month_day_nano_interval()), pa.array([{"a": 1}]),
-                   pa.UnionArray.from_sparse(pa.array([0], pa.int8()), [pa.array([1])])):  # fmt: skip
+    for column in (
+        pa.array([None], pa.null()),
+        pa.array([(1, 2, 3)], pa.month_day_nano_interval()),
+        pa.array([{"a": 1}]),
+        pa.UnionArray.from_sparse(pa.array([0], pa.int8()), [pa.array([1])]),
+    ):
         with pytest.raises(Unreadable):
             READER.read(message(stream(pa.table({"sample_id": column}))))
     twice = pa.table([pa.array([1]), pa.array([2])], names=["sample_id", "sample_id"])
@@ -78,8 +93,7 @@ def test_odd_types_are_refused() -> None:
 def test_large_messages_are_refused_packed_or_not() -> None:
     with pytest.raises(Unreadable, match="more than 64 MiB"):
         READER.read(message(bytes(LIMIT + 1)))
-    bomb = stream(pa.table({"sample_id": pa.nulls(LIMIT // 8 + 1, pa.int64()).fill_null(0)}),
-                  compression="zstd")  # fmt: skip
+    bomb = stream(pa.table({"sample_id": pa.nulls(LIMIT // 8 + 1, pa.int64()).fill_null(0)}), compression="zstd")
     assert len(bomb) < LIMIT // 100
     with pytest.raises(Unreadable, match="its rows take more than 64 MiB"):
         READER.read(message(bomb))

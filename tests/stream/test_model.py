@@ -1,4 +1,6 @@
-"""Models that follow the tables: batch and stream do what batch alone does, whatever the commits, kills and revocations."""
+"""Models that follow the tables: batch and stream do what batch alone does, whatever the commits, kills and
+revocations.
+"""
 
 from __future__ import annotations
 
@@ -65,10 +67,20 @@ def test_a_stream_from_nothing_learns_what_batch_alone_learns(whole: StreamRun, 
     assert run.said().equals(whole.said())
 
 
-@pytest.mark.parametrize("point", [
-    "model.predicted:13", "model.recorded:3", "checkpoint.written:2", "checkpoint.published:2", "table.files:4", "table.commit:4",
-])  # fmt: skip
-def test_a_model_that_is_killed_does_the_same_again(whole: StreamRun, fed: StreamRun, tmp_path: Path, point: str) -> None:
+@pytest.mark.parametrize(
+    "point",
+    [
+        "model.predicted:13",
+        "model.recorded:3",
+        "checkpoint.written:2",
+        "checkpoint.published:2",
+        "table.files:4",
+        "table.commit:4",
+    ],
+)
+def test_a_model_that_is_killed_does_the_same_again(
+    whole: StreamRun, fed: StreamRun, tmp_path: Path, point: str
+) -> None:
     run = copy_of(fed, tmp_path / "run")
     teacher, _, distilled = models_of(run.experiment)
     for job in (teacher, distilled):
@@ -76,7 +88,11 @@ def test_a_model_that_is_killed_does_the_same_again(whole: StreamRun, fed: Strea
         want = Checkpoints(whole.folder.model(job.name)).latest()
         assert want is not None and same_tensors(want[1], run.run(job))
     mine = [job.name for job in (teacher, distilled)]
-    assert run.said().filter(run.said()["model"].is_in(mine)).equals(whole.said().filter(whole.said()["model"].is_in(mine)))
+    assert (
+        run.said()
+        .filter(run.said()["model"].is_in(mine))
+        .equals(whole.said().filter(whole.said()["model"].is_in(mine)))
+    )
 
 
 def test_lineage_names_every_version_that_was_learned_from(fed: StreamRun, tmp_path: Path) -> None:
@@ -130,7 +146,9 @@ def test_a_live_store_that_was_deleted_is_made_again(whole: StreamRun, fed: Stre
 
 
 @pytest.mark.parametrize("before", [True, False])
-def test_a_compaction_after_the_end_of_the_source_hides_it_from_nobody(fed: StreamRun, tmp_path: Path, before: bool) -> None:
+def test_a_compaction_after_the_end_of_the_source_hides_it_from_nobody(
+    fed: StreamRun, tmp_path: Path, before: bool
+) -> None:
     run = copy_of(fed, tmp_path / "run")
     raw = models_of(run.experiment)[1]
     if not before:

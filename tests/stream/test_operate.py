@@ -37,8 +37,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> StreamRun:
 
 def typed(*words: object) -> tuple[int, str]:
     """Return (exit code, all that was printed) of a command."""
-    done = subprocess.run([Path(sys.executable).with_name("recdistill"), *map(str, words)], capture_output=True, text=True, check=False,
-                          env={"COLUMNS": "200", "PATH": "/usr/bin:/bin"})  # fmt: skip
+    done = subprocess.run(
+        [Path(sys.executable).with_name("recdistill"), *map(str, words)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"COLUMNS": "200", "PATH": "/usr/bin:/bin"},
+    )
     return done.returncode, done.stdout + done.stderr
 
 
@@ -65,14 +70,17 @@ def test_lineage_promotion_revocation_and_the_way_back(run: StreamRun) -> None:
     assert code == 2 and "nothing to release" in said
 
 
-@pytest.mark.parametrize(("words", "problem"), [
-    (["revoke", "RUN", "99", "--reason", "x"], "has versions 0 to 5"),
-    (["revoke", "RUN", "4", "--model", "teachr", "--reason", "x"], "did you mean 'teacher'"),
-    (["lineage", "RUN", "light.distiled.s0"], "did you mean 'light.distilled.s0'"),
-    (["promote", "RUN", "light.raw.s0", "--from", "2024-01-01"], "--from goes with a teacher"),
-    (["compact", "/nowhere"], "holds no run"),
-    (["stream", "/nowhere.yaml"], "cannot read the experiment file"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["revoke", "RUN", "99", "--reason", "x"], "has versions 0 to 5"),
+        (["revoke", "RUN", "4", "--model", "teachr", "--reason", "x"], "did you mean 'teacher'"),
+        (["lineage", "RUN", "light.distiled.s0"], "did you mean 'light.distilled.s0'"),
+        (["promote", "RUN", "light.raw.s0", "--from", "2024-01-01"], "--from goes with a teacher"),
+        (["compact", "/nowhere"], "holds no run"),
+        (["stream", "/nowhere.yaml"], "cannot read the experiment file"),
+    ],
+)
 def test_a_mistake_is_one_line_and_exit_code_2(run: StreamRun, words: list[str], problem: str) -> None:
     code, said = typed(*(str(run.root) if word == "RUN" else word for word in words))
     assert code == 2 and problem in said and said.count("\n") == 1
@@ -91,7 +99,9 @@ def test_a_round_of_housekeeping_merges_and_lets_old_days_go(run: StreamRun, tmp
     old = run.rows[:1].with_columns(sample_id=pl.lit(-1, pl.Int64), time=pl.col("time") - pl.duration(days=90))
     EventLog.open(extra.path).append(old, writer="old", sequence=0)
     for k in range(60):
-        VerdictLog.open(root / "verdicts").append(VerdictLog.row("teacher", 3, "good", rows=1), writer="gate", sequence=1000 + k)
+        VerdictLog.open(root / "verdicts").append(
+            VerdictLog.row("teacher", 3, "good", rows=1), writer="gate", sequence=1000 + k
+        )
     rows = extra.rows()
     code, said = typed("compact", root, "--retain-days", 30)
     assert code == 0 and "1 tables merged" in said and "table=verdicts" in said and "let go" in said

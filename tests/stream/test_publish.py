@@ -51,7 +51,8 @@ def counted(self, messages):
         os.kill(os.getpid(), signal.SIGKILL)
 TableSource.publish = counted
 publish.TOGETHER = 3
-publish.run_publish(RunFolder(Path(sys.argv[1])), load_text(sys.argv[2]), None, Journal(Path(sys.argv[1]) / "logs", "publish"))
+root = Path(sys.argv[1])
+publish.run_publish(RunFolder(root), load_text(sys.argv[2]), None, Journal(root / "logs", "publish"))
 """
 
 
@@ -115,10 +116,14 @@ def test_labels_are_told_when_they_are_known_and_not_before() -> None:
         assert samples[f"label_{task}"].null_count() == len(samples) == samples[f"label_time_{task}"].null_count()
     told = of(messages, "outcomes")
     whole = rows_of(log)[BATCH:]
-    want = pl.concat([
-        whole.filter(pl.col(f"label_{task}") == 1).select("sample_id", task=pl.lit(task), label=f"label_{task}", time=f"label_time_{task}")
-        for task in ("click", "finish")
-    ])  # fmt: skip
+    want = pl.concat(
+        [
+            whole.filter(pl.col(f"label_{task}") == 1).select(
+                "sample_id", task=pl.lit(task), label=f"label_{task}", time=f"label_time_{task}"
+            )
+            for task in ("click", "finish")
+        ]
+    )
     assert told.sort("sample_id", "task").equals(want.sort("sample_id", "task")) and len(told) > 50
     assert told["time"].is_sorted()
     known = set[int]()
@@ -164,8 +169,13 @@ def test_killed_it_goes_on_where_it_was(tmp_path: Path, calls: int) -> None:
     killed, whole = RunFolder(tmp_path / "killed"), RunFolder(tmp_path / "whole")
     text = CONFIG.replace("stream: {", "stream: {labels: {window_s: 600}, ")
     for _ in range(2):
-        done = subprocess.run([sys.executable, "-c", KILLED, str(killed.root), text, str(calls)], capture_output=True, text=True,
-                              cwd=Path(__file__).parents[2], env={**os.environ, "OMP_NUM_THREADS": "1"})  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-c", KILLED, str(killed.root), text, str(calls)],
+            capture_output=True,
+            text=True,
+            cwd=Path(__file__).parents[2],
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
         assert done.returncode == -signal.SIGKILL, done.stderr
     for folder in (killed, whole):
         run_publish(folder, settings, None, Journal(folder.logs, "t"))

@@ -1,4 +1,6 @@
-"""Several processes that split the partitions of a Kafka source: each row once, whoever is killed; the end when all have ended."""
+"""Several processes that split the partitions of a Kafka source: each row once, whoever is killed; the end
+when all have ended.
+"""
 
 from __future__ import annotations
 
@@ -42,8 +44,14 @@ run_ingest(folder, shared(sys.argv[2]), journal(folder), int(sys.argv[3]))
 
 
 def shared(url: str, *assignments: str) -> Experiment:
-    return experiment(url, "stream.source.kind=kafka", f"stream.source.readers={READERS}", "stream.late_s=1.0e+9",
-                      "stream.commit_rows=1", *assignments)  # fmt: skip
+    return experiment(
+        url,
+        "stream.source.kind=kafka",
+        f"stream.source.readers={READERS}",
+        "stream.late_s=1.0e+9",
+        "stream.commit_rows=1",
+        *assignments,
+    )
 
 
 def produce(url: str, arrivals: Sequence[tuple[int, Arrival]]) -> None:
@@ -58,13 +66,21 @@ def produce(url: str, arrivals: Sequence[tuple[int, Arrival]]) -> None:
 
 
 def everything_twice() -> list[tuple[int, Arrival]]:
-    """Return samples, each twice: on a partition of either reader, some a little later; and what was told of them, once."""
+    """Return samples, each twice: on a partition of either reader, some a little later; and what was told
+    of them, once.
+    """
     draw, sent = np.random.default_rng(0), []
     for at in range(BATCH, BATCH + SAMPLES, 4):
         ids = range(at, at + 4)
         one, other = draw.choice(2, 2) * 2 + [0, 1]
-        sent += [(float(at), int(one), packed("events", events(ids))), (at + 30 * draw.random(), int(other), packed("events", events(ids)))]
-        sent += [(float(at), int(one), packed("behaviors", actions(ids))), (at + 1.0, int(other), packed("outcomes", outcomes(ids)))]
+        sent += [
+            (float(at), int(one), packed("events", events(ids))),
+            (at + 30 * draw.random(), int(other), packed("events", events(ids))),
+        ]
+        sent += [
+            (float(at), int(one), packed("behaviors", actions(ids))),
+            (at + 1.0, int(other), packed("outcomes", outcomes(ids))),
+        ]
     return [(partition, arrival) for _, partition, arrival in sorted(sent, key=lambda each: each[0])]
 
 
@@ -85,7 +101,11 @@ def check(folder: RunFolder) -> None:
     assert sorted(ids_of(log.batches())) == list(range(BATCH + SAMPLES))
     said = ingests(log)
     assert sorted(said) == list(range(READERS)) and all(about.end for about in said.values())
-    assert sum(about.rows for about in said.values()) == SAMPLES == sum(about.dropped.get("duplicate", 0) for about in said.values())
+    assert (
+        sum(about.rows for about in said.values())
+        == SAMPLES
+        == sum(about.dropped.get("duplicate", 0) for about in said.values())
+    )
     offsets = [set(about.offsets) for about in said.values()]
     assert not offsets[0] & offsets[1] and len(offsets[0] | offsets[1]) == 3 * PARTITIONS
     for name in ("behaviors", "outcomes"):
@@ -119,11 +139,15 @@ def test_a_reader_waits_for_the_one_whose_turn_it_is(tmp_path: Path, url: str, m
 
 
 @pytest.mark.parametrize("point", [point for point in KILL_POINTS if point.startswith("ingest.")] + ["table.commit"])
-def test_a_reader_that_is_killed_leaves_the_turn_to_the_others_and_takes_up_its_own(tmp_path: Path, url: str, point: str) -> None:
+def test_a_reader_that_is_killed_leaves_the_turn_to_the_others_and_takes_up_its_own(
+    tmp_path: Path, url: str, point: str
+) -> None:
     produce(url, everything_twice())
     folder = waiting_run(tmp_path)
     words = [sys.executable, "-c", RUN, str(folder.root), url, "0"]
-    done = subprocess.run(words, env={**os.environ, VARIABLE: f"{point}:2"}, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    done = subprocess.run(
+        words, env={**os.environ, VARIABLE: f"{point}:2"}, capture_output=True, text=True, cwd=Path(__file__).parents[2]
+    )
     assert done.returncode == -signal.SIGKILL, done.stderr
     run_ingest(folder, shared(url), journal(folder), 1)
     run_ingest(folder, shared(url), journal(folder), 0)
@@ -164,8 +188,10 @@ def test_a_setting_that_the_client_does_not_know_is_refused(tmp_path: Path, url:
 
 def test_secrets_are_read_from_the_environment(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     stream = shared(url, "stream.source.options={client.id: 'env:WHO'}").stream
-    with pytest.raises(UserError, match=r"options\.client\.id: there is no variable WHO in the environment"), \
-            open_source(stream, url, tmp_path, journal(RunFolder(tmp_path))):  # fmt: skip
+    with (
+        pytest.raises(UserError, match=r"options\.client\.id: there is no variable WHO in the environment"),
+        open_source(stream, url, tmp_path, journal(RunFolder(tmp_path))),
+    ):
         pass
     monkeypatch.setenv("WHO", "me")
     with open_source(stream, url, tmp_path, journal(RunFolder(tmp_path))) as source:

@@ -26,7 +26,10 @@ from recdistill.tables.follow import version_before
 from tests.stream.runs import ROWS, StreamRun, experiment_of, models_of, same_weights
 from tests.tables.samples import SCHEMA, events, ids_of
 
-CUT = "import sys; from pathlib import Path; from recdistill.tables.commit import DeltaLog as D; D(Path(sys.argv[1])).cut(int(sys.argv[2]))"
+CUT = (
+    "import sys; from pathlib import Path; from recdistill.tables.commit import DeltaLog as D; "
+    "D(Path(sys.argv[1])).cut(int(sys.argv[2]))"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +51,9 @@ def log(tmp_path: Path) -> EventLog:
 
 def oldest(log: DeltaLog) -> int:
     """Return the version of the oldest commit that is kept."""
-    return min(int(name[:20]) for name in os.listdir(log.path / "_delta_log") if name[:20].isdigit() and name.endswith(".json"))
+    return min(
+        int(name[:20]) for name in os.listdir(log.path / "_delta_log") if name[:20].isdigit() and name.endswith(".json")
+    )
 
 
 def test_a_cut_leaves_rows_and_order_and_those_who_follow_from_there(log: EventLog) -> None:
@@ -72,7 +77,9 @@ def test_nothing_is_cut_where_no_checkpoint_stands_for_it(log: EventLog) -> None
 
 
 def test_a_cut_that_is_killed_leaves_a_whole_table(log: EventLog) -> None:
-    done = subprocess.run([sys.executable, "-c", CUT, str(log.path), "33"], env={**os.environ, VARIABLE: "compact.cut:7"}, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", CUT, str(log.path), "33"], env={**os.environ, VARIABLE: "compact.cut:7"}, check=False
+    )
     assert done.returncode == -signal.SIGKILL and 0 < oldest(log) < 29
     assert ids_of(EventLog.open(log.path).batches()) == list(range(90))
     assert log.cut(33) > 0 and oldest(log) == 29
@@ -97,7 +104,9 @@ def test_versions_are_found_by_the_time_of_their_commits(log: EventLog) -> None:
 def test_what_is_known_of_versions_survives_merging_vacuum_and_cut(tmp_path: Path) -> None:
     verdicts = VerdictLog.create(tmp_path / "verdicts")
     for k in range(30):
-        verdicts.append(VerdictLog.row("teacher", k, "quarantined" if k % 3 else "good", rows=k), writer="gate", sequence=k)
+        verdicts.append(
+            VerdictLog.row("teacher", k, "quarantined" if k % 3 else "good", rows=k), writer="gate", sequence=k
+        )
     verdicts.append(VerdictLog.row("teacher", 1, "released"), writer="gate", sequence=30)
     before = Verdicts()
     before.update(verdicts)
@@ -111,7 +120,9 @@ def test_what_is_known_of_versions_survives_merging_vacuum_and_cut(tmp_path: Pat
 
 def half_way(root: Path) -> StreamRun:
     """Return a stream whose teacher and gate have ended, and whose students were killed after a third of it."""
-    run = StreamRun(root, experiment_of("stream.undo_hours=1.0e-9", "stream.commit_rows=20", "stream.health.rows=100"), 1500)
+    run = StreamRun(
+        root, experiment_of("stream.undo_hours=1.0e-9", "stream.commit_rows=20", "stream.health.rows=100"), 1500
+    )
     teacher, raw, distilled = models_of(run.experiment)
     for upto in range(1520, 2260, 20):
         run.feed(upto)
@@ -137,7 +148,9 @@ def test_models_go_on_after_a_cut_as_if_there_had_been_none(tmp_path: Path) -> N
     for student in models_of(whole.experiment)[1:]:
         assert same_weights(whole.run(student), cut.run(student))
     assert whole.said().equals(cut.said())
-    assert {model.name for model in read_state(cut.folder, cut.experiment).models} == {job.name for job in models_of(cut.experiment)}
+    assert {model.name for model in read_state(cut.folder, cut.experiment).models} == {
+        job.name for job in models_of(cut.experiment)
+    }
 
 
 def test_a_model_that_would_need_what_was_cut_is_told_so(tmp_path: Path) -> None:
@@ -175,6 +188,8 @@ def test_states_too_old_to_be_set_back_to_go_but_for_the_newest(tmp_path: Path) 
 
 def test_without_undo_hours_behind_it_nothing_goes(tmp_path: Path) -> None:
     run = half_way(tmp_path)
-    patient = Experiment.model_validate(run.experiment.model_dump() | {"stream": {**run.experiment.stream.model_dump(), "undo_hours": 1.0}})
+    patient = Experiment.model_validate(
+        run.experiment.model_dump() | {"stream": {**run.experiment.stream.model_dump(), "undo_hours": 1.0}}
+    )
     assert cut_logs(run.folder, patient, logs_of(run)) == {}
     assert PredictionLog.open(run.folder.predictions).told("teacher")

@@ -36,10 +36,21 @@ def dead(made: MadeStream, *rows: tuple[str, int]) -> None:
     """Commit dead letters, (reason, rows) each."""
     log = DeadLetters.create(made.folder.dead)
     times = events(range(len(rows)))["time"]
-    log.append(pl.DataFrame({
-        "time": times, "source": ["0"] * len(rows), "kind": ["events"] * len(rows), "position": [0] * len(rows),
-        "reason": [reason for reason, _ in rows], "rows": [count for _, count in rows], "payload": [b""] * len(rows),
-    }), writer="ingest", sequence=log.version)  # fmt: skip
+    log.append(
+        pl.DataFrame(
+            {
+                "time": times,
+                "source": ["0"] * len(rows),
+                "kind": ["events"] * len(rows),
+                "position": [0] * len(rows),
+                "reason": [reason for reason, _ in rows],
+                "rows": [count for _, count in rows],
+                "payload": [b""] * len(rows),
+            }
+        ),
+        writer="ingest",
+        sequence=log.version,
+    )
 
 
 def test_a_run_without_a_stream_has_not_begun(made: MadeStream) -> None:
@@ -104,7 +115,10 @@ def test_figures_are_of_the_newest_rows(made: MadeStream) -> None:
     state = reader(made).read(made.wall)
     assert state.models[0].recent.ne == pytest.approx(0.5 / ENTROPY)
     later = sums_of(ROWS, 0.5)
-    made.model("light.raw.s0", Sums(*(a + b for a, b in zip(vars(later).values(), vars(sums_of(ROWS, 0.3, 0.2)).values(), strict=True))))
+    made.model(
+        "light.raw.s0",
+        Sums(*(a + b for a, b in zip(vars(later).values(), vars(sums_of(ROWS, 0.3, 0.2)).values(), strict=True))),
+    )
     model = reader(made).read(made.wall).models[0]
     assert model.recent.ne == pytest.approx(0.3 / ENTROPY) and model.recent.calibration == pytest.approx(2.0)
     assert model.total.ne == pytest.approx(0.4 / ENTROPY) and model.recent.rows == ROWS
@@ -173,7 +187,12 @@ def test_a_silent_process_with_work_is_stalled_and_one_without_is_idle(made: Mad
     made.ingest(30)
     state = reader(made).read(made.wall + 100)
     assert {one.name: one.status for one in state.processes} == {
-        "ingest": "idle", "teacher": "stalled", "light.raw.s0": "stalled", "light.distilled.s0": "stalled", "gate": "idle"}  # fmt: skip
+        "ingest": "idle",
+        "teacher": "stalled",
+        "light.raw.s0": "stalled",
+        "light.distilled.s0": "stalled",
+        "gate": "idle",
+    }
     assert state.level == "bad" and "teacher has been silent for 104 s and is 30 rows behind" in state.why[0]
     assert reader(made).read(made.wall).level == "good"
 
@@ -191,7 +210,9 @@ def test_a_stream_whose_processes_all_ended_is_done(made: MadeStream) -> None:
 def test_verdicts_are_folded(made: MadeStream) -> None:
     made.model("teacher", sums_of(10, 0.3), version=1)
     made.model("teacher", sums_of(20, 0.3), version=2)
-    made.judge(VerdictLog.row("teacher", 1, "good", rows=10), VerdictLog.row("teacher", 2, "quarantined", reason="shift 3"))
+    made.judge(
+        VerdictLog.row("teacher", 1, "good", rows=10), VerdictLog.row("teacher", 2, "quarantined", reason="shift 3")
+    )
     reading = reader(made)
     state = reading.read(made.wall)
     assert [(one.version, one.verdict, one.rows) for one in state.versions] == [(1, "good", 10), (2, "quarantined", 0)]
@@ -199,10 +220,14 @@ def test_verdicts_are_folded(made: MadeStream) -> None:
     assert state.level == "look" and "newest version 2 is quarantined" in state.why[0]
     made.judge(VerdictLog.row("teacher", 2, "released"), VerdictLog.row("teacher", 1, "revoked", reason="by hand"))
     state = reading.read(made.wall)
-    assert [(one.version, one.verdict) for one in state.versions] == [(1, "revoked"), (2, "waiting")] and len(state.bad) == 1
+    assert [(one.version, one.verdict) for one in state.versions] == [(1, "revoked"), (2, "waiting")] and len(
+        state.bad
+    ) == 1
 
 
-def test_a_gate_far_behind_costs_bounded_memory_and_still_counts(made: MadeStream, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gate_far_behind_costs_bounded_memory_and_still_counts(
+    made: MadeStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("recdistill.stream.state.SAID", 4)
     for k in range(1, 21):
         made.model("teacher", sums_of(10.0 * k, 0.3))
@@ -231,7 +256,9 @@ def test_dead_letters_that_retention_took_do_not_stop_the_page(made: MadeStream)
 def test_what_happened_comes_from_the_journals_and_is_plain_text(made: MadeStream) -> None:
     Journal(made.folder.logs, "gate").tell("quarantined", version=3, odd=float("nan"))
     state = reader(made).read(made.wall)
-    assert [(one.process, one.event, one.about) for one in state.happened] == [("gate", "quarantined", "version=3  odd=nan")]
+    assert [(one.process, one.event, one.about) for one in state.happened] == [
+        ("gate", "quarantined", "version=3  odd=nan")
+    ]
     assert json.loads(state.to_json())["happened"][0]["process"] == "gate"
 
 
@@ -249,9 +276,17 @@ def test_only_the_end_of_a_long_journal_is_read(made: MadeStream, monkeypatch: p
     assert read_journals(made.folder.logs, 3) == []  # a line that begins before is left out, not misread
 
 
-@pytest.mark.parametrize(("name", "role", "student"), [
-    ("teacher", "teacher", ""), ("teacher-b", "teacher", ""), ("a.b.raw.s0", "raw", "a.b"), ("x.distilled.s11", "distilled", "x"),
-    ("teacherish", "other", ""), ("x.raw", "other", ""), ("x", "other", ""),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "role", "student"),
+    [
+        ("teacher", "teacher", ""),
+        ("teacher-b", "teacher", ""),
+        ("a.b.raw.s0", "raw", "a.b"),
+        ("x.distilled.s11", "distilled", "x"),
+        ("teacherish", "other", ""),
+        ("x.raw", "other", ""),
+        ("x", "other", ""),
+    ],
+)
 def test_models_are_told_by_their_names(name: str, role: str, student: str) -> None:
     assert role_of(name) == (role, student)

@@ -32,9 +32,14 @@ class Run(Stream):
 
     def checkpoint(self, rows: int, heard: dict[int, int], model: str = STUDENT, teacher: str = "teacher") -> None:
         """Publish one that heard so many rows of each version."""
-        state = {"rows": rows, "heard": {teacher: {str(version): count for version, count in heard.items()}} if heard else {},
-                 "versions": {"events": 3, "behaviors": None, "outcomes": None, "predictions": rows, "verdicts": 5}}  # fmt: skip
-        Checkpoints(self.folder.model(model) / "stream", ladder=True).publish(rows, Checkpoint({"w": torch.tensor([float(rows)])}, state))
+        state = {
+            "rows": rows,
+            "heard": {teacher: {str(version): count for version, count in heard.items()}} if heard else {},
+            "versions": {"events": 3, "behaviors": None, "outcomes": None, "predictions": rows, "verdicts": 5},
+        }
+        Checkpoints(self.folder.model(model) / "stream", ladder=True).publish(
+            rows, Checkpoint({"w": torch.tensor([float(rows)])}, state)
+        )
 
     def learned(self, rows: int, ne: float, model: str = STUDENT) -> None:
         """Commit that `model` has said `rows` rows so far; over those since the last time its NE was `ne`."""
@@ -76,12 +81,15 @@ def test_revoke_names_the_checkpoints_that_heard_and_the_one_to_go_back_to(run: 
     run.checkpoint(100, {1: 5}, "late.distilled.s0", teacher="teacher-old")
     found = revoke(run.folder, "teacher", range(1, 3), "labels\nwere flipped")
     assert [(each.model, each.checkpoints, each.back_to, each.promoted) for each in found] == [
-        (STUDENT, [200, 300], 100, []), (OTHER, [100], None, []),
-    ]  # fmt: skip
+        (STUDENT, [200, 300], 100, []),
+        (OTHER, [100], None, []),
+    ]
     assert verdicts(run).bad == {("teacher", version): ("revoked", "labels were flipped") for version in (1, 2)}
     assert [(each.rows, each.revoked) for each in lineage(run.folder, STUDENT)] == [
-        (100, []), (200, ["teacher@1"]), (300, ["teacher@1", "teacher@2"]),
-    ]  # fmt: skip
+        (100, []),
+        (200, ["teacher@1"]),
+        (300, ["teacher@1", "teacher@2"]),
+    ]
 
 
 def test_a_damaged_checkpoint_is_not_gone_back_to(run: Run) -> None:
@@ -114,7 +122,10 @@ def test_a_released_version_is_heard_to_its_last_row(run: Run) -> None:
 def test_mistakes_change_nothing(run: Run) -> None:
     before = run.verdicts.version
     for call, problem in (
-        (lambda: revoke(run.folder, "techer", range(1, 2), "x"), "no teacher 'techer' has said anything; did you mean 'teacher'"),
+        (
+            lambda: revoke(run.folder, "techer", range(1, 2), "x"),
+            "no teacher 'techer' has said anything; did you mean 'teacher'",
+        ),
         (lambda: revoke(run.folder, STUDENT, range(1, 2), "x"), "no teacher"),
         (lambda: revoke(run.folder, "teacher", range(4, 7), "x"), "has versions 0 to 5; got 4 to 6"),
         (lambda: revoke(run.folder, "teacher", range(3, 3), "x"), "has versions 0 to 5"),
@@ -139,7 +150,9 @@ def test_a_new_teacher_takes_over_from_the_newest_event_or_a_given_time(run: Run
     newest = take_over(run.folder, "teacher-new")
     assert newest.timestamp() * 1e6 == START + 600e6
     early = datetime(2024, 1, 1, tzinfo=UTC)
-    assert verdicts(run).active(early, "teacher") == "teacher" and verdicts(run).active(newest, "teacher") == "teacher-new"
+    assert (
+        verdicts(run).active(early, "teacher") == "teacher" and verdicts(run).active(newest, "teacher") == "teacher-new"
+    )
     take_over(run.folder, "teacher-new", early)
     assert verdicts(run).active(early, "teacher") == "teacher-new"
 

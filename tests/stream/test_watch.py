@@ -1,4 +1,6 @@
-"""The watch server: its routes and nothing else, what it refuses, metrics that parse, a dashboard that names only metrics there are."""
+"""The watch server: its routes and nothing else, what it refuses, metrics that parse, a dashboard that
+names only metrics there are.
+"""
 
 from __future__ import annotations
 
@@ -42,12 +44,18 @@ def made(tmp_path: Path) -> MadeStream:
 @pytest.fixture
 def client(made: MadeStream) -> TestClient:
     """Return a client of the stream's server."""
-    return TestClient(make_app(made.folder, made.experiment), base_url="http://127.0.0.1:8377", raise_server_exceptions=False)
+    return TestClient(
+        make_app(made.folder, made.experiment), base_url="http://127.0.0.1:8377", raise_server_exceptions=False
+    )
 
 
 def samples(text: str) -> dict[tuple[str, ...], float]:
     """Return (name, sorted label values ...) -> value of metrics in Prometheus' text format."""
-    return {(s.name, *sorted(s.labels.values())): s.value for family in text_string_to_metric_families(text) for s in family.samples}
+    return {
+        (s.name, *sorted(s.labels.values())): s.value
+        for family in text_string_to_metric_families(text)
+        for s in family.samples
+    }
 
 
 def test_metrics_say_what_the_state_says(client: TestClient) -> None:
@@ -55,10 +63,15 @@ def test_metrics_say_what_the_state_says(client: TestClient) -> None:
     found = samples(answer.text)
     assert answer.headers["content-type"].startswith("text/plain; version=")
     assert found["recdistill_rows_total", "teacher"] == 20 and found["recdistill_lag_rows", "teacher"] == 5
-    assert found["recdistill_quarantined_versions", "teacher"] == 1 and found["recdistill_dropped_rows_total", "late"] == 3
+    assert (
+        found["recdistill_quarantined_versions", "teacher"] == 1 and found["recdistill_dropped_rows_total", "late"] == 3
+    )
     assert found["recdistill_coverage", "light.distilled.s0"] == pytest.approx(0.75)
     assert found["recdistill_missing_signals_total", "late", "light.distilled.s0"] == 2
-    assert found["recdistill_label_to_weights_seconds", "light.raw.s0"] == 1.5 and found["recdistill_dead_letters_total",] == 0
+    assert (
+        found["recdistill_label_to_weights_seconds", "light.raw.s0"] == 1.5
+        and found["recdistill_dead_letters_total",] == 0
+    )
     assert found["recdistill_ne", "light.distilled.s0"] < found["recdistill_ne", "light.raw.s0"]
 
 
@@ -84,12 +97,16 @@ def test_the_dashboard_names_only_metrics_and_labels_there_are(client: TestClien
     for target in targets:
         used = re.findall(r"recdistill_\w+", target["expr"])
         assert used and set(used) <= there.keys(), target
-        assert set(re.findall(r"{{(\w+)}}", target["legendFormat"])) <= set.union(*(there[name] for name in used)), target
+        assert set(re.findall(r"{{(\w+)}}", target["legendFormat"])) <= set.union(*(there[name] for name in used)), (
+            target
+        )
     asked = {name for target in targets for name in re.findall(r"recdistill_\w+", target["expr"])}
     assert {"recdistill_ne", "recdistill_lag_rows", "recdistill_quarantined_versions", "recdistill_coverage"} <= asked
 
 
-@pytest.mark.parametrize("path", ["/docs", "/redoc", "/openapi.json", "/index.html", "/run.json", "/static/x", "/%2e%2e/run.json"])
+@pytest.mark.parametrize(
+    "path", ["/docs", "/redoc", "/openapi.json", "/index.html", "/run.json", "/static/x", "/%2e%2e/run.json"]
+)
 def test_there_are_no_other_routes(client: TestClient, path: str) -> None:
     assert client.get(path).status_code == 404
 

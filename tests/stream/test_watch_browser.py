@@ -26,7 +26,9 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None and not REQUIRED, reason="chrom
 def served(made: MadeStream, port: int = 0) -> Iterator[str]:
     """Yield the address of a real `recdistill watch` of the stream."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen([SCRIPT, "watch", made.root, "--port", str(port)], stdout=subprocess.PIPE, text=True, env=environment) as process:
+    with subprocess.Popen(
+        [SCRIPT, "watch", made.root, "--port", str(port)], stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
         assert process.stdout
         try:
             yield process.stdout.readline().split()[0]
@@ -83,7 +85,9 @@ def test_it_takes_up_new_commits_by_itself(page: Page, url: str, made: MadeStrea
     made.ingest(70)
     made.judge(VerdictLog.row("teacher", 2, "quarantined", reason="calibration 3.1 <b>"))
     page.wait("document.querySelector('h1').innerText.includes('at most 70 rows behind')")
-    assert "calibration 3.1 <b>" in page.text("[data-part=versions]") and "quarantined" in page.text("[data-part=versions]")
+    assert "calibration 3.1 <b>" in page.text("[data-part=versions]") and "quarantined" in page.text(
+        "[data-part=versions]"
+    )
     assert "1\n" in page.text("[data-part=cards] .harm") and page.said == []
 
 
@@ -106,7 +110,9 @@ def test_a_value_that_is_being_read_is_not_taken_away(page: Page, url: str, made
     open_quietly(page, url)
     page.ask("window.read = document.querySelector('.hit'); window.read.focus()")
     made.step(7)
-    page.wait(f"document.querySelector('[data-part=processes] td:nth-child(3)').innerText === '{made.taken}'")  # the rest went on
+    page.wait(
+        f"document.querySelector('[data-part=processes] td:nth-child(3)').innerText === '{made.taken}'"
+    )  # the rest went on
     assert page.ask("window.read.isConnected") is True
     page.ask("window.read.blur()")
     page.wait("!window.read.isConnected")
@@ -144,7 +150,9 @@ def test_nothing_is_wider_than_a_phone(page: Page, tmp_path: Path, dark: bool) -
 
 def test_a_page_that_is_too_wide_is_seen(page: Page) -> None:
     page.size(360)
-    page.open("data:text/html,<!doctype html><meta name=viewport content='width=device-width'><p style='width:500px'>wide")
+    page.open(
+        "data:text/html,<!doctype html><meta name=viewport content='width=device-width'><p style='width:500px'>wide"
+    )
     assert page.ask("document.documentElement.scrollWidth") > 360
 
 
@@ -164,7 +172,9 @@ def test_it_can_be_used_without_seeing_it(page: Page, url: str) -> None:
     page.size(1200)
     open_quietly(page, url)
     nodes = page.call("Accessibility.getFullAXTree")["nodes"]
-    roles = {(node["role"]["value"], node.get("name", {}).get("value", "")) for node in nodes if not node.get("ignored")}
+    roles = {
+        (node["role"]["value"], node.get("name", {}).get("value", "")) for node in nodes if not node.get("ignored")
+    }
     named = {role: [name for other, name in roles if other == role] for role, _ in roles}
     assert named["button"] == ["Pause"] and all(named["image"]) and len(named["image"]) == 2
     assert {"status", "table", "rowheader", "columnheader", "heading", "main"} <= named.keys()

@@ -35,12 +35,21 @@ def test_what_a_writer_said_is_read_without_the_checksum(log: EventLog) -> None:
     assert [commit.about for commit in log.commits(0)] == [SAID] * 3
 
 
-@pytest.mark.parametrize(("old", "new"), [
-    ("five", "fivf"), ('"note"', '"nota"'), ('"version":1', '"version":2'), ('"appId":"w"', '"appId":"v"'), ('"add"', '"aed"'),
-    ('"commitInfo"', '"commitInfn"'), ("recdistill.checksum", "recdistill.checksul"), ("crc32 ", "crc12 "),
-    ('numRecords\\": 10', 'numRecords\\": 30'),
-    ('"modificationTime":1', '"modificationTime":3'),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("five", "fivf"),
+        ('"note"', '"nota"'),
+        ('"version":1', '"version":2'),
+        ('"appId":"w"', '"appId":"v"'),
+        ('"add"', '"aed"'),
+        ('"commitInfo"', '"commitInfn"'),
+        ("recdistill.checksum", "recdistill.checksul"),
+        ("crc32 ", "crc12 "),
+        ('numRecords\\": 10', 'numRecords\\": 30'),
+        ('"modificationTime":1', '"modificationTime":3'),
+    ],
+)
 def test_a_commit_that_was_changed_is_refused(log: EventLog, old: str, new: str) -> None:
     rewrite(log, 2, lambda text: text.replace(old, new))
     with pytest.raises(UserError, match=r"0002\.json: the log of the table is damaged"):

@@ -95,7 +95,9 @@ def test_a_failed_commit_can_be_replayed(tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert "\n" not in str(caught.value)
-    assert [path for path in sorted(log.path.rglob("*")) if path.is_file()] == [path for path in before if path.is_file()]
+    assert [path for path in sorted(log.path.rglob("*")) if path.is_file()] == [
+        path for path in before if path.is_file()
+    ]
     assert (ids_of(log.batches()), log.version) == (list(range(5)), 1)
     log.append(events(range(5, 10)), writer="w", sequence=1)
     assert ids_of(log.batches()) == list(range(10))
@@ -151,14 +153,17 @@ def _file_above(path: Path) -> None:
     EventLog.create(path, SCHEMA)
 
 
-@pytest.mark.parametrize(("make", "fault"), [
-    (_other_schema, "holds a table of another schema; choose another folder or delete it"),
-    (_other_tasks, "holds a table of another schema; choose another folder or delete it"),
-    (_foreign, "a Delta table, but not one of recdistill"),
-    (_folder, "no table there"),
-    (lambda path: EventLog.open(path), "no table there"),
-    (_file_above, "the table cannot be made: "),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("make", "fault"),
+    [
+        (_other_schema, "holds a table of another schema; choose another folder or delete it"),
+        (_other_tasks, "holds a table of another schema; choose another folder or delete it"),
+        (_foreign, "a Delta table, but not one of recdistill"),
+        (_folder, "no table there"),
+        (lambda path: EventLog.open(path), "no table there"),
+        (_file_above, "the table cannot be made: "),
+    ],
+)
 def test_what_is_not_ours_is_refused(tmp_path: Path, make: Callable[[Path], None], fault: str) -> None:
     with pytest.raises(UserError, match=f"^{tmp_path / 't'}: {fault}[^\n]*$"):
         make(tmp_path / "t")
@@ -168,8 +173,13 @@ def test_what_is_not_ours_is_refused(tmp_path: Path, make: Callable[[Path], None
 def test_a_damaged_commit_is_named_and_the_one_before_stays_readable(tmp_path: Path, damage: str) -> None:
     log = make_events(tmp_path / "t", [range(5), range(5, 10)])
     (log.path / "_delta_log" / f"{2:020d}.json").write_text(damage)
-    for read in (log.rows, lambda: list(log.batches()), lambda: list(log.follow(0)),
-                 lambda: EventLog.open(log.path), lambda: log.append(events([20]), writer="w", sequence=2)):  # fmt: skip
+    for read in (
+        log.rows,
+        lambda: list(log.batches()),
+        lambda: list(log.follow(0)),
+        lambda: EventLog.open(log.path),
+        lambda: log.append(events([20]), writer="w", sequence=2),
+    ):
         with pytest.raises(UserError, match=f"^{log.path}[^\n]*$"):
             read()
     assert (ids_of(log.batches(version=1)), log.rows(1)) == (list(range(5)), 5)

@@ -16,8 +16,9 @@ def letters(*payloads: bytes) -> pl.DataFrame:
     """Return one letter per payload."""
     return pl.DataFrame(
         [(datetime(2024, 1, 1, tzinfo=UTC), "s", "events", k, "why", 1, payload) for k, payload in enumerate(payloads)],
-        schema=COLUMNS, orient="row",
-    )  # fmt: skip
+        schema=COLUMNS,
+        orient="row",
+    )
 
 
 def test_payloads_come_back_and_are_cut_where_they_are_too_large(tmp_path: Path) -> None:

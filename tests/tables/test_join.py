@@ -20,9 +20,13 @@ IDS = 40
 @pytest.fixture(scope="module")
 def log(tmp_path_factory: pytest.TempPathFactory) -> PredictionLog:
     """The teacher spoke about every id not divisible by 7, shuffled within four commits; a stranger about all."""
-    log = make_predictions(tmp_path_factory.mktemp("join") / "p", [
-        [k for k in sorted(range(IDS), key=lambda k: (k // 12, k * 5 % 12)) if k // 12 == commit and k % 7] for commit in range(4)
-    ])  # fmt: skip
+    log = make_predictions(
+        tmp_path_factory.mktemp("join") / "p",
+        [
+            [k for k in sorted(range(IDS), key=lambda k: (k // 12, k * 5 % 12)) if k // 12 == commit and k % 7]
+            for commit in range(4)
+        ],
+    )
     wrong = said(range(IDS)).with_columns(pl.lit(99.0, pl.Float32).alias("logit_click"))
     log.append(wrong, model="stranger", version=1, kind="prequential", writer="s", sequence=0)
     return log
@@ -30,11 +34,15 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> PredictionLog:
 
 def truth(batch: pl.DataFrame) -> pl.DataFrame:
     known = pl.col("sample_id") % 7 != 0
-    return batch.with_columns(logit(batch["sample_id"])).with_columns(pl.when(known).then(pl.col("logit_click")).alias("logit_click"))
+    return batch.with_columns(logit(batch["sample_id"])).with_columns(
+        pl.when(known).then(pl.col("logit_click")).alias("logit_click")
+    )
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(groups=st.lists(st.lists(st.integers(0, IDS + 20), max_size=25), max_size=4), kept=st.sampled_from([1, 4_000_000]))
+@given(
+    groups=st.lists(st.lists(st.integers(0, IDS + 20), max_size=25), max_size=4), kept=st.sampled_from([1, 4_000_000])
+)
 def test_logits_go_to_their_ids(log: PredictionLog, groups: list[list[int]], kept: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(joins, "KEPT", kept)

@@ -41,17 +41,27 @@ def test_a_truncated_file_is_named_and_older_versions_stay_readable(tmp_path: Pa
     log = make_events(tmp_path / "t", [range(5), range(5, 10)])
     path = log.path / log.parts()[1].path
     path.write_bytes(path.read_bytes()[:keep])
-    for read in (lambda: list(log.batches()), lambda: list(log.follow(0)), lambda: log.append(events([7]), writer="w", sequence=2)):
+    for read in (
+        lambda: list(log.batches()),
+        lambda: list(log.follow(0)),
+        lambda: log.append(events([7]), writer="w", sequence=2),
+    ):
         with pytest.raises(UserError, match=f"^{log.path}[^\n]*$"):
             read()
     assert ids_of(log.batches(version=1)) == list(range(5))
     assert log.version == 2
 
 
-@pytest.mark.parametrize(("rows", "fault"), [
-    (lambda rows: rows.drop_columns(["device"]), "its column 'device' is missing, not int64"),
-    (lambda rows: rows.set_column(0, "sample_id", rows["sample_id"].cast("int32")), "its column 'sample_id' is int32, not int64"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("rows", "fault"),
+    [
+        (lambda rows: rows.drop_columns(["device"]), "its column 'device' is missing, not int64"),
+        (
+            lambda rows: rows.set_column(0, "sample_id", rows["sample_id"].cast("int32")),
+            "its column 'sample_id' is int32, not int64",
+        ),
+    ],
+)
 def test_a_file_of_other_columns_is_refused(tmp_path: Path, rows: Callable[[pa.Table], pa.Table], fault: str) -> None:
     log = make_events(tmp_path / "t", [range(5)])
     path = log.path / log.parts()[0].path
@@ -80,7 +90,9 @@ def test_rows_lie_in_the_folder_of_their_date_and_ids_are_packed(tmp_path: Path)
     first, second = log.parts()
     assert [part.partition["date"] for part in (first, second)] == ["2024-01-01", "2024-01-02"]
     assert (first.low, first.high, second.low, second.high) == (0, 9, 10, 14)
-    assert first.path.startswith("date=2024-01-01/") and len(pq.read_table(log.path / first.path, partitioning=None)) == 10
+    assert (
+        first.path.startswith("date=2024-01-01/") and len(pq.read_table(log.path / first.path, partitioning=None)) == 10
+    )
     columns = pq.read_metadata(log.path / first.path).row_group(0).to_dict()["columns"]
     encodings = {column["path_in_schema"]: column["encodings"] for column in columns}
     assert "DELTA_BINARY_PACKED" in encodings["sample_id"] and "RLE_DICTIONARY" in encodings["tags.list.element"]
@@ -94,7 +106,14 @@ def test_batches_hold_at_most_the_rows_asked_for(tmp_path: Path) -> None:
 
 def test_a_page_that_is_passed_over_is_missed(tmp_path: Path) -> None:
     log = make_predictions(tmp_path / "p")
-    log.append(said(range(200)).with_columns(pl.col("time").min()), model="m", version=1, kind="imported", writer="w", sequence=0)
+    log.append(
+        said(range(200)).with_columns(pl.col("time").min()),
+        model="m",
+        version=1,
+        kind="imported",
+        writer="w",
+        sequence=0,
+    )
     path = log.path / log.parts()[0].path
     raw, truth, refused = path.read_bytes(), pl.concat(log.batches()), 0
     for at in (at for at in range(len(raw)) if raw[at : at + 3] == b"\x15\x00\x15"):  # Thrift: page type 0, then sizes

@@ -19,7 +19,11 @@ def test_a_prequential_prediction_is_made_once(tmp_path: Path) -> None:
     assert (log.version, log.rows()) == (2, 20)
     log.append(said([13]), model="another", version=2, kind="prequential", writer="another run", sequence=0)
     log.append(said([13]), model="teacher", version=2, kind="crossfit", writer="another run", sequence=1)
-    assert log.models() == [("another", 2, "prequential", 1), ("teacher", 2, "crossfit", 1), ("teacher", 1, "prequential", 20)]
+    assert log.models() == [
+        ("another", 2, "prequential", 1),
+        ("teacher", 2, "crossfit", 1),
+        ("teacher", 1, "prequential", 20),
+    ]
 
 
 @pytest.mark.parametrize("kind", ["imported", "crossfit"])
@@ -35,10 +39,19 @@ def test_other_kinds_speak_once_a_version(tmp_path: Path, kind: Kind) -> None:
 def test_lineage_tells_each_commit_of_a_model(tmp_path: Path) -> None:
     log = PredictionLog.create(tmp_path / "p", ("click",))
     for version in range(3):
-        log.append(said([version]), model="m", version=version, kind="prequential", writer="w", sequence=version,
-                   metadata={"config": f"hash {version}"})  # fmt: skip
+        log.append(
+            said([version]),
+            model="m",
+            version=version,
+            kind="prequential",
+            writer="w",
+            sequence=version,
+            metadata={"config": f"hash {version}"},
+        )
     log.append(said([9]), model="other", version=0, kind="prequential", writer="o", sequence=0)
-    assert [(entry["model_version"], entry["config"]) for entry in log.lineage("m")] == [(str(k), f"hash {k}") for k in range(3)]
+    assert [(entry["model_version"], entry["config"]) for entry in log.lineage("m")] == [
+        (str(k), f"hash {k}") for k in range(3)
+    ]
 
 
 def test_a_model_needs_a_name(tmp_path: Path) -> None:

@@ -45,7 +45,11 @@ def open_log(config: DataConfig, data: Path | None) -> Log:
 
 def _refuse_unused(config: DataConfig) -> None:
     """Raise UserError for a setting that the reader would not look at."""
-    table = {"columns": config.columns != ColumnsConfig(), "behaviors": config.behaviors is not None, "sort": config.sort}
+    table = {
+        "columns": config.columns != ColumnsConfig(),
+        "behaviors": config.behaviors is not None,
+        "sort": config.sort,
+    }
     for name, given in table.items():
         if given and config.reader != "table":
             raise UserError(f"data.{name}: belongs to reader: table; reader {config.reader} knows its files")
@@ -74,6 +78,11 @@ def _simulated(config: DataConfig, folder: Path) -> Log:
 
 
 READERS: dict[str, Reader] = {
-    "simulator": _simulated, "table": read_table, "movielens": read_movielens, "kuairand": read_kuairand, "mind": read_mind,
-    "globo": read_globo, "trivago": read_trivago,
-}  # fmt: skip
+    "simulator": _simulated,
+    "table": read_table,
+    "movielens": read_movielens,
+    "kuairand": read_kuairand,
+    "mind": read_mind,
+    "globo": read_globo,
+    "trivago": read_trivago,
+}

@@ -1,7 +1,9 @@
-"""Files in chunks of raw columns: any Parquet, CSV, Delta table or headerless text, in memory that does not grow with it.
+"""Files in chunks of raw columns: any Parquet, CSV, Delta table or headerless text, in memory that does not grow with
+it.
 
 Parquet and Delta are read slice by slice, text by the streaming engine. (Measured with polars 2.1, 32 million rows of
-seven columns: slices stay at 160 MB where the streaming engine's batches reach 400; of CSV, 500 from 8 million rows on.)
+seven columns: slices stay at 160 MB where the streaming engine's batches reach 400; of CSV, 500 from 8 million rows
+on.)
 """
 
 from __future__ import annotations
@@ -42,7 +44,9 @@ class Source:
         return Source(self.path, self._numbered().filter(condition), self.kinds)
 
     def chunks(self, columns: list[str], order: pl.Expr | None = None, rows: int = CHUNK) -> Iterator[pl.DataFrame]:
-        """Yield ROW and `columns`, at most `rows` rows at a time; with `order` all are sorted by it first, in memory."""
+        """Yield ROW and `columns`, at most `rows` rows at a time; with `order` all are sorted by it first,
+        in memory.
+        """
         frame = self._numbered().select(ROW, *dict.fromkeys(columns))
         with reading(self.path):
             if order is not None:
@@ -127,5 +131,7 @@ def find_files(folder: Path, *patterns: str) -> list[Path]:
         raise UserError(f"{folder}: no such folder; check data.path and --data")
     found = [path for pattern in patterns for where in (pattern, f"*/{pattern}") for path in folder.glob(where)]
     if not found:
-        raise UserError(f"{folder}: holds no {' or '.join(patterns)}; data.path is the folder as its publisher gives it")
+        raise UserError(
+            f"{folder}: holds no {' or '.join(patterns)}; data.path is the folder as its publisher gives it"
+        )
     return sorted(found, key=lambda path: path.name)

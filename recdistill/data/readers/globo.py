@@ -1,7 +1,8 @@
-"""Clicks of G1, Globo.com's news portal, as published with CHAMELEON (Moreira et al., DLRS 2018, 10.1145/3270323.3270328).
+"""Clicks of G1, Globo.com's news portal, as published with CHAMELEON (Moreira et al., DLRS 2018,
+10.1145/3270323.3270328).
 
-A folder with clicks/clicks_hour_*.csv (an hour of sessions each) and articles_metadata.csv. Times are milliseconds since
-1970; that of every session's last click is made up, 30 s after the click before it. All rows are clicks: add
+A folder with clicks/clicks_hour_*.csv (an hour of sessions each) and articles_metadata.csv. Times are milliseconds
+since 1970; that of every session's last click is made up, 30 s after the click before it. All rows are clicks: add
 `negatives` to the experiment.
 """
 
@@ -33,14 +34,27 @@ def read_globo(config: DataConfig, folder: Path) -> Log:
     articles = scan_csv(find_files(base, "articles_metadata.csv")).frame.collect()
     about = articles.select("category_id", "words_count", click_article_id="article_id")
     columns = ColumnsConfig(
-        time="click_timestamp", time_unit="ms", user="user_id", item="click_article_id", tasks={"click": 1},
-        categorical=[*CONTEXT, "category_id"], numeric=["words_count"],
-    )  # fmt: skip
+        time="click_timestamp",
+        time_unit="ms",
+        user="user_id",
+        item="click_article_id",
+        tasks={"click": 1},
+        categorical=[*CONTEXT, "category_id"],
+        numeric=["words_count"],
+    )
 
     def prepare(chunk: pl.DataFrame) -> pl.DataFrame:
         return chunk.join(about, on="click_article_id", how="left", maintain_order="left")
 
-    events = Events(source, columns, sort=True, prepare=prepare, needs=("user_id", "click_article_id", "click_timestamp", *CONTEXT))
+    events = Events(
+        source, columns, sort=True, prepare=prepare, needs=("user_id", "click_article_id", "click_timestamp", *CONTEXT)
+    )
     schema, _ = events.mapped()
     clicks = BehaviorsConfig(path="", time="click_timestamp", time_unit="ms", user="user_id", item="click_article_id")
-    return Log(schema, events.chunks, lambda: behavior_rows(source, clicks, schema), str(source.path), ("category_id", "words_count"))
+    return Log(
+        schema,
+        events.chunks,
+        lambda: behavior_rows(source, clicks, schema),
+        str(source.path),
+        ("category_id", "words_count"),
+    )

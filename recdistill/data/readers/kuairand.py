@@ -22,9 +22,15 @@ __all__ = ["KuaiRandOptions", "read_kuairand"]
 
 LOG = ("user_id", "video_id", "time_ms", "is_click", "long_view", "duration_ms", "tab", "is_rand")
 USER = (
-    "user_active_degree", "is_live_streamer", "is_video_author", "follow_user_num_range", "fans_user_num_range",
-    "friend_user_num_range", "register_days_range", *(f"onehot_feat{k}" for k in range(18)),
-)  # fmt: skip
+    "user_active_degree",
+    "is_live_streamer",
+    "is_video_author",
+    "follow_user_num_range",
+    "fans_user_num_range",
+    "friend_user_num_range",
+    "register_days_range",
+    *(f"onehot_feat{k}" for k in range(18)),
+)
 VIDEO = ("author_id", "video_type", "upload_type", "music_id", "tag")
 
 
@@ -54,9 +60,15 @@ def read_kuairand(config: DataConfig, folder: Path) -> Log:
         )
 
     columns = ColumnsConfig(
-        time="time_ms", time_unit="ms", user="user_id", item="video_id", tasks={"is_click": "is_click", "long_view": "long_view"},
-        categorical=["tab", "is_rand", *USER, *VIDEO[:-1]], numeric=["duration_ms"], lists={"tag": ","},
-    )  # fmt: skip
+        time="time_ms",
+        time_unit="ms",
+        user="user_id",
+        item="video_id",
+        tasks={"is_click": "is_click", "long_view": "long_view"},
+        categorical=["tab", "is_rand", *USER, *VIDEO[:-1]],
+        numeric=["duration_ms"],
+        lists={"tag": ","},
+    )
     events = Events(source, columns, sort=True, prepare=prepare, needs=LOG)
     return Log(events.mapped()[0], events.chunks, None, str(source.path), (*VIDEO, "duration_ms"))
 

@@ -33,9 +33,13 @@ class Column:
 
 
 def make_time(column: str, unit: str, kind: pl.DataType) -> Column:
-    """Return the column that makes `column` a UTC time in microseconds; `unit` counts where `kind` is no time itself."""
+    """Return the column that makes `column` a UTC time in microseconds; `unit` counts where `kind` is no
+    time itself.
+    """
     made = _time(column, unit, kind)
-    return replace(made, value=pl.when(made.value.dt.year().is_between(1, 9998)).then(made.value))  # what Python can show
+    return replace(
+        made, value=pl.when(made.value.dt.year().is_between(1, 9998)).then(made.value)
+    )  # what Python can show
 
 
 def _time(column: str, unit: str, kind: pl.DataType) -> Column:
@@ -50,7 +54,9 @@ def _time(column: str, unit: str, kind: pl.DataType) -> Column:
         if number is None:
             return Column(column, pl.lit(None, TIME), f"a number of {unit}, but the column is {kind}")
         made = (number * UNITS[unit]).round().cast(pl.Int64, strict=False).cast(TIME)
-        return Column(column, made, f"a time in {unit} since 1970; set columns.time_unit to s, ms, us, iso or a pattern")
+        return Column(
+            column, made, f"a time in {unit} since 1970; set columns.time_unit to s, ms, us, iso or a pattern"
+        )
     return Column(column, _parsed(value.cast(pl.String), unit), f"a time as time_unit says ({unit})")
 
 
@@ -97,11 +103,18 @@ def _named(columns: ColumnsConfig) -> dict[str, str]:
     """Return every key of the mapping that names a column of the user's table, with that name."""
     named = {"time": columns.time, "user": columns.user, "item": columns.item}
     named |= {key: name for key, name in (("sample_id", columns.sample_id), ("request", columns.request)) if name}
-    named |= {f"tasks.{task}": spec if isinstance(spec, str) else spec.column
-              for task, spec in columns.tasks.items() if not isinstance(spec, int)}  # fmt: skip
+    named |= {
+        f"tasks.{task}": spec if isinstance(spec, str) else spec.column
+        for task, spec in columns.tasks.items()
+        if not isinstance(spec, int)
+    }
     named |= {f"label_times.{task}": name for task, name in columns.label_times.items()}
     named |= {f"categorical: {name}": name for name in columns.categorical}
-    return named | {f"numeric: {name}": name for name in columns.numeric} | {f"lists.{name}": name for name in columns.lists}
+    return (
+        named
+        | {f"numeric: {name}": name for name in columns.numeric}
+        | {f"lists.{name}": name for name in columns.lists}
+    )
 
 
 def _need(kinds: Kinds, named: dict[str, str], group: str, path: Path) -> None:
@@ -130,25 +143,37 @@ def event_columns(kinds: Kinds, columns: ColumnsConfig, path: Path) -> tuple[Eve
     out |= {name: _number(name, kinds[name]) for name in columns.numeric}
     out |= {name: _list(name, separator, kinds[name]) for name, separator in columns.lists.items()}
     out |= {f"label_{task}": _task(spec, kinds, columns.item) for task, spec in columns.tasks.items()}
-    out |= {f"label_time_{task}": make_time(name, columns.time_unit, kinds[name]) for task, name in columns.label_times.items()}
+    out |= {
+        f"label_time_{task}": make_time(name, columns.time_unit, kinds[name])
+        for task, name in columns.label_times.items()
+    }
     features |= dict.fromkeys(columns.numeric, "float32") | dict.fromkeys(columns.lists, "list<string>")
-    return EventSchema(tuple(columns.tasks), features, user, item, columns.request is not None, tuple(columns.label_times)), out
+    return EventSchema(
+        tuple(columns.tasks), features, user, item, columns.request is not None, tuple(columns.label_times)
+    ), out
 
 
 def behavior_columns(kinds: Kinds, columns: BehaviorsConfig, schema: EventSchema, path: Path) -> dict[str, Column]:
     """Return a column per column of the behaviors table, ids of the types that `schema` has; UserError as above."""
     named = {key: getattr(columns, key) for key in ("time", "user", "item", "action")}
     _need(kinds, {key: name for key, name in named.items() if name}, "behaviors", path)
-    action = Column(columns.action or columns.item, pl.col(columns.action).cast(pl.String) if columns.action else pl.lit("event"),
-                    "text")  # fmt: skip
+    action = Column(
+        columns.action or columns.item,
+        pl.col(columns.action).cast(pl.String) if columns.action else pl.lit("event"),
+        "text",
+    )
     return {
-        "user_id": _id(columns.user, schema.user_id), "item_id": _id(columns.item, schema.item_id),
-        "time": make_time(columns.time, columns.time_unit, kinds[columns.time]), "action": action,
-    }  # fmt: skip
+        "user_id": _id(columns.user, schema.user_id),
+        "item_id": _id(columns.item, schema.item_id),
+        "time": make_time(columns.time, columns.time_unit, kinds[columns.time]),
+        "action": action,
+    }
 
 
 def convert(chunk: pl.DataFrame, columns: dict[str, Column], path: Path) -> tuple[pl.DataFrame, Origin]:
-    """Return `columns` made of a raw chunk, and where its rows came from; UserError at the first value that does not fit."""
+    """Return `columns` made of a raw chunk, and where its rows came from; UserError at the first value that
+    does not fit.
+    """
     out = chunk.select(**{name: column.value for name, column in columns.items()})
     origin = Origin(str(path), chunk[ROW], {name: column.source for name, column in columns.items()})
     for name, column in columns.items():

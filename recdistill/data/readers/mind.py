@@ -1,7 +1,7 @@
 """MIND as Microsoft publishes it (https://github.com/msnews/msnews.github.io/blob/master/assets/doc/introduction.md).
 
-One split's folder: behaviors.tsv (impression id, user, time like 11/11/2019 9:05:58 AM, history, impressions like
-"N1-1 N2-0"; without -0 and -1 in the test split) and news.tsv, both without header and quotes. Times name no zone; UTC is
+One split's folder: behaviors.tsv (impression id, user, time like 11/11/2019 9:05:58 AM, history, impressions like "N1-1
+N2-0"; without -0 and -1 in the test split) and news.tsv, both without header and quotes. Times name no zone; UTC is
 taken.
 """
 
@@ -40,14 +40,27 @@ def read_mind(config: DataConfig, folder: Path) -> Log:
     source = scan_text(find_files(base, "behaviors.tsv")[0], BEHAVIORS, "\t")
     news = scan_text(find_files(base, "news.tsv")[0], dict.fromkeys(NEWS, TEXT), "\t").frame
     about = news.select("item", "category", "subcategory").collect()
-    columns = ColumnsConfig(time="time", time_unit=CLOCK, user="user", item="item", request="impression",
-                            tasks={"click": "clicked"}, categorical=["category", "subcategory"])  # fmt: skip
+    columns = ColumnsConfig(
+        time="time",
+        time_unit=CLOCK,
+        user="user",
+        item="item",
+        request="impression",
+        tasks={"click": "clicked"},
+        categorical=["category", "subcategory"],
+    )
 
     def prepare(chunk: pl.DataFrame) -> pl.DataFrame:
         return _shown(chunk).join(about, on="item", how="left", maintain_order="left")
 
-    events = Events(source, columns, sort=True, prepare=prepare, needs=("impression", "user", "time", "impressions"),
-                    rows=IMPRESSIONS)  # fmt: skip
+    events = Events(
+        source,
+        columns,
+        sort=True,
+        prepare=prepare,
+        needs=("impression", "user", "time", "impressions"),
+        rows=IMPRESSIONS,
+    )
     schema, _ = events.mapped()
     return Log(schema, events.chunks, lambda: _behaviors(source, schema), str(source.path), ("category", "subcategory"))
 
@@ -67,9 +80,15 @@ def _behaviors(source: Source, schema: EventSchema) -> Iterator[pl.DataFrame]:
     histories = first.select("user", item=pl.col("history").str.split(" ")).collect()
     back = pl.int_ranges(pl.col("item").list.len().cast(pl.Int64), 0, -1)
     rows = histories.filter(pl.col("item").list.len() > 0).with_columns(back=back).explode("item", "back")
-    yield rows.select(user_id="user", item_id="item", time=pl.lit(start) - pl.duration(seconds="back"),
-                      action=pl.lit("click")).sort("time", maintain_order=True)  # fmt: skip
+    yield rows.select(
+        user_id="user", item_id="item", time=pl.lit(start) - pl.duration(seconds="back"), action=pl.lit("click")
+    ).sort("time", maintain_order=True)
     columns = BehaviorsConfig(path="", time="time", time_unit=CLOCK, user="user", item="item", action=None)
-    for chunk in behavior_rows(source, columns, schema, lambda raw: _shown(raw).filter(pl.col("clicked") == "1"),
-                               needs=("user", "time", "impressions")):  # fmt: skip
+    for chunk in behavior_rows(
+        source,
+        columns,
+        schema,
+        lambda raw: _shown(raw).filter(pl.col("clicked") == "1"),
+        needs=("user", "time", "impressions"),
+    ):
         yield chunk.with_columns(action=pl.lit("click"))

@@ -1,4 +1,5 @@
-"""MovieLens as GroupLens publishes it (https://grouplens.org/datasets/movielens, README of each): the folder says which.
+"""MovieLens as GroupLens publishes it (https://grouplens.org/datasets/movielens, README of each): the folder says
+which.
 
 100K: u.data (tabs), u.item and u.user ('|', Latin-1), genres as 19 flags. 1M: ratings.dat, movies.dat, users.dat ('::',
 Latin-1). 10M: ratings.dat, movies.dat ('::', UTF-8). 20M, 25M: ratings.csv, movies.csv. Times are seconds since 1970.
@@ -22,9 +23,26 @@ __all__ = ["MovieLensOptions", "read_movielens"]
 INTEGER, NUMBER = pl.Int64(), pl.Float64()
 RATINGS: dict[str, pl.DataType] = {"userId": INTEGER, "movieId": INTEGER, "rating": NUMBER, "timestamp": INTEGER}
 GENRES = (
-    "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy",
-    "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western",
-)  # fmt: skip
+    "unknown",
+    "Action",
+    "Adventure",
+    "Animation",
+    "Children's",
+    "Comedy",
+    "Crime",
+    "Documentary",
+    "Drama",
+    "Fantasy",
+    "Film-Noir",
+    "Horror",
+    "Musical",
+    "Mystery",
+    "Romance",
+    "Sci-Fi",
+    "Thriller",
+    "War",
+    "Western",
+)
 YEAR = pl.col("title").str.extract(r"\((\d{4})\)\s*$").alias("year")
 
 
@@ -50,9 +68,13 @@ def read_movielens(config: DataConfig, folder: Path) -> Log:
         return joined if users is None else joined.join(users, on="userId", how="left", maintain_order="left")
 
     columns = ColumnsConfig(
-        time="timestamp", user="userId", item="movieId", tasks={"like": TaskColumn(column="rating", at_least=options.at_least)},
-        categorical=["year", *people], lists={"genres": "|"},
-    )  # fmt: skip
+        time="timestamp",
+        user="userId",
+        item="movieId",
+        tasks={"like": TaskColumn(column="rating", at_least=options.at_least)},
+        categorical=["year", *people],
+        lists={"genres": "|"},
+    )
     events = Events(ratings, columns, sort=True, prepare=prepare, needs=tuple(RATINGS))
     return Log(events.mapped()[0], events.chunks, None, str(ratings.path), ("year", "genres"))
 
@@ -65,9 +87,17 @@ def _tables(folder: Path) -> tuple[Source, pl.DataFrame, pl.DataFrame | None]:
     if path.name == "ratings.dat":
         people = path.with_name("users.dat")  # not in 10M
         users = read_latin1(people, ["userId", "gender", "age", "occupation", "zip"], "::") if people.exists() else None
-        return scan_text(path, RATINGS, "::"), read_latin1(path.with_name("movies.dat"), ["movieId", "title", "genres"], "::"), users
+        return (
+            scan_text(path, RATINGS, "::"),
+            read_latin1(path.with_name("movies.dat"), ["movieId", "title", "genres"], "::"),
+            users,
+        )
     items = read_latin1(path.with_name("u.item"), ["movieId", "title", "date", "video", "url", *GENRES], "|")
     flags = [pl.when(pl.col(genre) == "1").then(pl.lit(genre)) for genre in GENRES]
     movies = items.with_columns(genres=pl.concat_str(flags, separator="|", ignore_nulls=True))
     people = path.with_name("u.user")
-    return scan_text(path, RATINGS, "\t"), movies, read_latin1(people, ["userId", "age", "gender", "occupation", "zip"], "|")
+    return (
+        scan_text(path, RATINGS, "\t"),
+        movies,
+        read_latin1(people, ["userId", "age", "gender", "occupation", "zip"], "|"),
+    )

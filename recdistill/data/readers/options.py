@@ -21,7 +21,9 @@ class NoOptions:
 
 
 def read_options(config: DataConfig, kind: type[T]) -> T:
-    """Return `data.options` as a `kind`; UserError names the first option it does not have or whose value does not fit."""
+    """Return `data.options` as a `kind`; UserError names the first option it does not have or whose value
+    does not fit.
+    """
     known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
     for name in config.options:
         if name not in known:

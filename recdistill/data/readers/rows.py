@@ -1,4 +1,6 @@
-"""The one way from raw chunks to a log: converted, checked across chunk borders, wrong rows named as they stand in the file."""
+"""The one way from raw chunks to a log: converted, checked across chunk borders, wrong rows named as they
+stand in the file.
+"""
 
 from __future__ import annotations
 
@@ -109,7 +111,8 @@ class _Order:
 class _Ids:
     """Refuses a sample id of an earlier chunk.
 
-    While ids rise nothing is remembered; when they first do not, those before are read again and then kept, 8 bytes each.
+    While ids rise nothing is remembered; when they first do not, those before are read again and then kept, 8 bytes
+    each.
     """
 
     events: Events
@@ -129,13 +132,22 @@ class _Ids:
                 self.seen.add(part)
         double = np.flatnonzero(self.seen.holds(ids))
         if len(double):
-            raise origin.refuse(int(double[0]), "sample_id", f"a sample id may stand once; {ids[double[0]]} stood before")
+            raise origin.refuse(
+                int(double[0]), "sample_id", f"a sample id may stand once; {ids[double[0]]} stood before"
+            )
         self.seen.add(ids)
 
 
-def behavior_rows(source: Source, columns: BehaviorsConfig, schema: EventSchema, prepare: Prepare = lambda chunk: chunk,
-                  needs: tuple[str, ...] = ()) -> Iterator[pl.DataFrame]:  # fmt: skip
-    """Yield behaviors in time order; rows without user or item are left out. A file out of order is sorted in memory."""
+def behavior_rows(
+    source: Source,
+    columns: BehaviorsConfig,
+    schema: EventSchema,
+    prepare: Prepare = lambda chunk: chunk,
+    needs: tuple[str, ...] = (),
+) -> Iterator[pl.DataFrame]:
+    """Yield behaviors in time order; rows without user or item are left out. A file out of order is sorted
+    in memory.
+    """
     made = behavior_columns(_kinds(source, prepare), columns, schema, source.path)
     time = make_time(columns.time, columns.time_unit, source.kinds[columns.time])
     order = None if is_ordered(source, time) else time.value

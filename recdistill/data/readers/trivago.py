@@ -22,12 +22,15 @@ __all__ = ["read_trivago"]
 CONTEXT = ("platform", "city", "device")
 SHOWN = ("user_id", "timestamp", "reference", *CONTEXT, "current_filters", "impressions", "prices")
 CLICKOUT = pl.col("action_type") == "clickout item"
-HOTEL = CLICKOUT | (pl.col("action_type") == "search for item") | pl.col("action_type").str.starts_with("interaction item")
+HOTEL = (
+    CLICKOUT | (pl.col("action_type") == "search for item") | pl.col("action_type").str.starts_with("interaction item")
+)
 LISTS = 16_384  # result lists to a chunk, at most 25 hotels each
 
 
 def read_trivago(config: DataConfig, folder: Path) -> Log:
-    """Return every hotel of every clickout's list as a sample, one request per list; behaviors are all actions on a hotel.
+    """Return every hotel of every clickout's list as a sample, one request per list; behaviors are all actions on a
+    hotel.
 
     The label is 1 for the hotel clicked, unknown where it is kept back. Sorting needs the clickouts in memory. Raises
     UserError for a folder without the files, or a list that has not as many prices as hotels.
@@ -41,14 +44,27 @@ def read_trivago(config: DataConfig, folder: Path) -> Log:
         return _shown(chunk, source.path).join(hotels, on="item", how="left", maintain_order="left")
 
     columns = ColumnsConfig(
-        time="timestamp", user="user_id", item="hotel", request="request", tasks={"click": "clicked"},
-        categorical=[*CONTEXT, "position", "price_rank"], numeric=["price"], lists={"current_filters": "|", "properties": "|"},
-    )  # fmt: skip
+        time="timestamp",
+        user="user_id",
+        item="hotel",
+        request="request",
+        tasks={"click": "clicked"},
+        categorical=[*CONTEXT, "position", "price_rank"],
+        numeric=["price"],
+        lists={"current_filters": "|", "properties": "|"},
+    )
     events = Events(source.where(CLICKOUT), columns, sort=True, prepare=prepare, needs=SHOWN, rows=LISTS)
     schema, _ = events.mapped()
     actions = BehaviorsConfig(path="", time="timestamp", user="user_id", item="hotel", action="action_type")
-    return Log(schema, events.chunks, lambda: behavior_rows(source.where(HOTEL), actions, schema, _acted,
-               needs=("user_id", "timestamp", "reference", "action_type")), str(source.path), ("properties",))  # fmt: skip
+    return Log(
+        schema,
+        events.chunks,
+        lambda: behavior_rows(
+            source.where(HOTEL), actions, schema, _acted, needs=("user_id", "timestamp", "reference", "action_type")
+        ),
+        str(source.path),
+        ("properties",),
+    )
 
 
 def _acted(chunk: pl.DataFrame) -> pl.DataFrame:
@@ -57,7 +73,9 @@ def _acted(chunk: pl.DataFrame) -> pl.DataFrame:
 
 
 def _shown(chunk: pl.DataFrame, path: Path) -> pl.DataFrame:
-    """Return a row per hotel of each list, with its position, price, rank by price (1: cheapest) and whether it was clicked."""
+    """Return a row per hotel of each list, with its position, price, rank by price (1: cheapest) and
+    whether it was clicked.
+    """
     lists = chunk.with_columns(pl.col("impressions", "prices").str.split("|"))
     uneven = lists.filter(pl.col("impressions").list.len() != pl.col("prices").list.len())
     if len(uneven):
@@ -66,6 +84,10 @@ def _shown(chunk: pl.DataFrame, path: Path) -> pl.DataFrame:
     shown = lists.with_columns(position=position).explode("impressions", "prices", "position")
     price = pl.col("prices").cast(pl.Float32, strict=False)
     return shown.with_columns(
-        item="impressions", hotel=pl.col("impressions").cast(pl.Int64, strict=False), price="prices", request=ROW,
-        price_rank=price.rank("min").over(ROW).cast(pl.Int64), clicked=(pl.col("impressions") == pl.col("reference")).cast(pl.Float32),
-    )  # fmt: skip
+        item="impressions",
+        hotel=pl.col("impressions").cast(pl.Int64, strict=False),
+        price="prices",
+        request=ROW,
+        price_rank=price.rank("min").over(ROW).cast(pl.Int64),
+        clicked=(pl.col("impressions") == pl.col("reference")).cast(pl.Float32),
+    )

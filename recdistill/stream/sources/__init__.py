@@ -19,10 +19,11 @@ __all__ = ["Source", "open_source", "source_tables"]
 
 @contextmanager
 def open_source(config: StreamConfig, url: str, folder: Path, journal: Journal, reader: int = 0) -> Iterator[Source]:
-    """Give the source that `config` names, closed in the end. url: of its broker; folder: of its tables, for kind table.
+    """Give the source that `config` names, closed in the end. url: of its broker; folder: of its tables, for kind
+    table.
 
-    reader: which of `source.readers` asks. Raises UserError when the source needs a library that is not installed, no url is
-    given, or an option is not in the environment.
+    reader: which of `source.readers` asks. Raises UserError when the source needs a library that is not installed, no
+    url is given, or an option is not in the environment.
     """
     source = _source(config, url, folder, journal, reader)
     try:
@@ -38,8 +39,10 @@ def source_tables(root: Path, config: SourceConfig) -> Path:
 
 def _options(config: SourceConfig) -> dict[str, Any]:
     """Return the client's settings, secrets read from the environment."""
-    return {key: _secret(key, value[4:]) if isinstance(value, str) and value.startswith("env:") else value
-            for key, value in config.options.items()}  # fmt: skip
+    return {
+        key: _secret(key, value[4:]) if isinstance(value, str) and value.startswith("env:") else value
+        for key, value in config.options.items()
+    }
 
 
 def _secret(key: str, name: str) -> str:
@@ -64,4 +67,6 @@ def _source(config: StreamConfig, url: str, folder: Path, journal: Journal, read
 
         return KafkaSource(url, stream, patience, (reader, config.source.readers), _options(config.source))
     except ModuleNotFoundError:
-        raise UserError(f"stream.source.kind is {kind}, whose library is not installed; run: pip install 'recdistill[{kind}]'") from None
+        raise UserError(
+            f"stream.source.kind is {kind}, whose library is not installed; run: pip install 'recdistill[{kind}]'"
+        ) from None

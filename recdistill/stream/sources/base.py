@@ -18,13 +18,16 @@ PAUSE = 0.2  # seconds between two tries
 
 
 class Source(Protocol):
-    """An ordered channel in partitions. Offsets are the reader's own: nothing is kept in the broker about who read what."""
+    """An ordered channel in partitions. Offsets are the reader's own: nothing is kept in the broker about
+    who read what.
+    """
 
     def partitions(self) -> list[str]:
         """Return the names of the partitions that this reader is to read; UserError when the channel does not exist."""
 
     def fetch(self, offsets: dict[str, int], limit: int, seconds: float) -> list[Message]:
-        """Return at most `limit` messages, in order per partition, none below `offsets` (partition -> position, missing: first).
+        """Return at most `limit` messages, in order per partition, none below `offsets` (partition -> position,
+        missing: first).
 
         Waits up to `seconds` for the first. A broker that is down is waited for; UserError when it stays down or the
         channel does not exist.
@@ -62,8 +65,10 @@ class Patience:
             self._since = now
             self.journal.tell("waiting for the broker", url=self.where, reason=reason, at_most_s=self.seconds)
         if now - self._since >= self.seconds:
-            raise UserError(f"{self.where}: the broker does not answer ({reason}) after {self.seconds:g} s; start it, or set "
-                            "stream.source.url (stream.patience_s says how long to wait)")  # fmt: skip
+            raise UserError(
+                f"{self.where}: the broker does not answer ({reason}) after {self.seconds:g} s; start it, or set "
+                "stream.source.url (stream.patience_s says how long to wait)"
+            )
         time.sleep(min(PAUSE, self.seconds))
 
     def worked(self) -> None:

@@ -1,4 +1,5 @@
-"""Kafka topics as a source: STREAM.events, STREAM.behaviors, STREAM.outcomes, each in partitions; a position is an offset.
+"""Kafka topics as a source: STREAM.events, STREAM.behaviors, STREAM.outcomes, each in partitions; a position is an
+offset.
 
 Partitions are assigned, not subscribed, at the reader's own offsets: the broker keeps nothing of what was read. Several
 readers may split the partitions between them.
@@ -41,8 +42,14 @@ class KafkaSource:
     options: librdkafka's (TLS, passwords); UserError for one that it does not know.
     """
 
-    def __init__(self, url: str, stream: str, patience: Patience, share: tuple[int, int] = (0, 1),
-                 options: Mapping[str, Any] | None = None) -> None:  # fmt: skip
+    def __init__(
+        self,
+        url: str,
+        stream: str,
+        patience: Patience,
+        share: tuple[int, int] = (0, 1),
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
         self.url, self.stream, self.patience, self.share = url, stream, patience, share
         self.topics = {f"{stream}.{kind}": kind for kind in KINDS}
         own = {"bootstrap.servers": url, "log_level": 0, "reconnect.backoff.max.ms": 1000}
@@ -55,10 +62,17 @@ class KafkaSource:
 
     def partitions(self) -> list[str]:
         """Return TOPIC/NUMBER of this reader's share; UserError when there are too few for all readers."""
-        mine = sorted(f"{topic}/{k}" for topic, size in self._known().items() for k in range(size) if k % self.share[1] == self.share[0])
+        mine = sorted(
+            f"{topic}/{k}"
+            for topic, size in self._known().items()
+            for k in range(size)
+            if k % self.share[1] == self.share[0]
+        )
         if not mine:
-            raise UserError(f"{self.url}: the topics have {max(self._known().values())} partitions, too few for "
-                            f"{self.share[1]} readers; lower stream.source.readers")  # fmt: skip
+            raise UserError(
+                f"{self.url}: the topics have {max(self._known().values())} partitions, too few for "
+                f"{self.share[1]} readers; lower stream.source.readers"
+            )
         return mine
 
     def _known(self) -> dict[str, int]:
@@ -67,7 +81,10 @@ class KafkaSource:
             found = self._metadata()
             for topic in self.topics:
                 if topic not in found:
-                    raise UserError(f"{self.url}: there is no topic '{topic}'; make it, publish into it first, or set stream.source.stream")
+                    raise UserError(
+                        f"{self.url}: there is no topic '{topic}'; make it, publish into it first, or set "
+                        "stream.source.stream"
+                    )
             self._sizes = {topic: found[topic] for topic in self.topics}
         return self._sizes
 
@@ -84,10 +101,16 @@ class KafkaSource:
     def _reader(self) -> Consumer:
         if self._consumer is None:
             settings = {
-                **self._common, "group.id": self.stream, "enable.auto.commit": False, "enable.auto.offset.store": False,
-                "auto.offset.reset": "error", "receive.message.max.bytes": LARGEST + 512, "fetch.max.bytes": BYTES,
-                "message.max.bytes": BYTES, "queued.max.messages.kbytes": BYTES >> 10,
-            }  # fmt: skip
+                **self._common,
+                "group.id": self.stream,
+                "enable.auto.commit": False,
+                "enable.auto.offset.store": False,
+                "auto.offset.reset": "error",
+                "receive.message.max.bytes": LARGEST + 512,
+                "fetch.max.bytes": BYTES,
+                "message.max.bytes": BYTES,
+                "queued.max.messages.kbytes": BYTES >> 10,
+            }
             try:
                 self._consumer = Consumer(settings)
             except KafkaException as error:
@@ -130,8 +153,10 @@ class KafkaSource:
         low, high = self._reader().get_watermark_offsets(TopicPartition(got.topic(), got.partition()), timeout=ANSWER)
         at = self._reading.offsets[name]
         if at > high:
-            raise UserError(f"{self.url}: {name} ends at offset {high}, but {at} was read before: the topic was made anew; "
-                            "choose another --out or stream.source.stream")  # fmt: skip
+            raise UserError(
+                f"{self.url}: {name} ends at offset {high}, but {at} was read before: the topic was made anew; "
+                "choose another --out or stream.source.stream"
+            )
         self._reading = _Reading()  # assigned anew with the next fetch
         kind = self.topics[got.topic()]
         return [Message(name, low - 1, kind, b"", missing=low - at)] if low > at else []
@@ -147,7 +172,9 @@ class KafkaSource:
                 made.result()
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                    raise UserError(f"{self.url}: topic '{topic}' cannot be made: {error.args[0].str()}; make it yourself") from None
+                    raise UserError(
+                        f"{self.url}: topic '{topic}' cannot be made: {error.args[0].str()}; make it yourself"
+                    ) from None
         until = time.monotonic() + ANSWER
         while any(topic not in self._metadata() for topic in self.topics) and time.monotonic() < until:
             time.sleep(0.05)
@@ -189,7 +216,9 @@ class KafkaSource:
         while producer.flush(ANSWER) and not failed:
             self.patience.failed("messages are not acknowledged")
         if failed:
-            raise UserError(f"{self.url}: cannot publish: {failed[0]}; lower stream.source.message_rows if messages are too large")
+            raise UserError(
+                f"{self.url}: cannot publish: {failed[0]}; lower stream.source.message_rows if messages are too large"
+            )
         self.patience.worked()
 
     def _targets(self, message: Outgoing) -> list[tuple[str, int]]:
@@ -200,7 +229,9 @@ class KafkaSource:
 
     def _writer(self) -> Producer:
         if self._producer is None:
-            self._producer = Producer({**self._common, "enable.idempotence": True, "linger.ms": 2, "message.timeout.ms": 0})
+            self._producer = Producer(
+                {**self._common, "enable.idempotence": True, "linger.ms": 2, "message.timeout.ms": 0}
+            )
         return self._producer
 
     def _failed(self, error: KafkaError) -> None:

@@ -66,17 +66,27 @@ class NatsSource:
         if self._reader is None or self._next != first:
             newest = await self._checked()
             if first > newest + 1:
-                raise UserError(f"{self.url}: stream '{self.stream}' ends at {newest}, but {first - 1} was read before: it was made anew; "
-                                "choose another --out or stream.source.stream")  # fmt: skip
-            config = api.ConsumerConfig(deliver_policy=api.DeliverPolicy.BY_START_SEQUENCE, opt_start_seq=first,
-                                        ack_policy=api.AckPolicy.NONE, inactive_threshold=IDLE)  # fmt: skip
-            self._reader = await (await self._stream()).pull_subscribe(f"{self.stream}.*", stream=self.stream, config=config)
+                raise UserError(
+                    f"{self.url}: stream '{self.stream}' ends at {newest}, but {first - 1} was read before: it was "
+                    "made anew; choose another --out or stream.source.stream"
+                )
+            config = api.ConsumerConfig(
+                deliver_policy=api.DeliverPolicy.BY_START_SEQUENCE,
+                opt_start_seq=first,
+                ack_policy=api.AckPolicy.NONE,
+                inactive_threshold=IDLE,
+            )
+            self._reader = await (await self._stream()).pull_subscribe(
+                f"{self.stream}.*", stream=self.stream, config=config
+            )
             self._next = first
         found: list[Message] = []
         size = 0
         while len(found) < limit and size < BYTES:
             try:  # the first ones are worth a wait; and large ones come one by one, so that memory holds few
-                batch = await self._reader.fetch(min(limit - len(found), 64), max(seconds, 0.002) if not found else 0.002)
+                batch = await self._reader.fetch(
+                    min(limit - len(found), 64), max(seconds, 0.002) if not found else 0.002
+                )
             except (TimeoutError, errors.TimeoutError):
                 if not found and not (await self._connected()).is_connected:
                     raise
@@ -105,7 +115,9 @@ class NatsSource:
         try:
             await stream.stream_info(self.stream)
         except NotFoundError:
-            await stream.add_stream(api.StreamConfig(name=self.stream, subjects=[f"{self.stream}.{kind}" for kind in KINDS]))
+            await stream.add_stream(
+                api.StreamConfig(name=self.stream, subjects=[f"{self.stream}.{kind}" for kind in KINDS])
+            )
         await self._checked()
 
     async def _checked(self) -> int:
@@ -114,12 +126,17 @@ class NatsSource:
         try:
             info = await (await self._stream()).stream_info(self.stream)
         except NotFoundError:
-            raise UserError(f"{self.url}: there is no stream '{self.stream}'; make it with the subjects {', '.join(wanted)}, publish "
-                            "into it first, or set stream.source.stream") from None  # fmt: skip
+            raise UserError(
+                f"{self.url}: there is no stream '{self.stream}'; make it with the subjects {', '.join(wanted)}, "
+                "publish into it first, or set stream.source.stream"
+            ) from None
         subjects = info.config.subjects or []
         lacks = [one for one in wanted if not {one, f"{self.stream}.*", f"{self.stream}.>"} & set(subjects)]
         if lacks:
-            raise UserError(f"{self.url}: stream '{self.stream}' does not take the subject {lacks[0]}; add it, or set stream.source.stream")
+            raise UserError(
+                f"{self.url}: stream '{self.stream}' does not take the subject {lacks[0]}; add it, or set "
+                "stream.source.stream"
+            )
         return info.state.last_seq
 
     def resume(self) -> int:
@@ -146,9 +163,15 @@ class NatsSource:
         sequence, number = self._last or await self._tail()
         self._last = None  # until all are known to be there
         left = {key: payloads[key] for key in sorted(payloads) if key > number}
-        sent = [stream.publish(subject, payload, ANSWER, headers={"Nats-Expected-Last-Sequence": str(after)})
-                for after, (subject, payload) in zip(count(sequence), left.values(), strict=False)]  # fmt: skip
-        failed = [answer for answer in await asyncio.gather(*sent, return_exceptions=True) if isinstance(answer, BaseException)]
+        sent = [
+            stream.publish(subject, payload, ANSWER, headers={"Nats-Expected-Last-Sequence": str(after)})
+            for after, (subject, payload) in zip(count(sequence), left.values(), strict=False)
+        ]
+        failed = [
+            answer
+            for answer in await asyncio.gather(*sent, return_exceptions=True)
+            if isinstance(answer, BaseException)
+        ]
         if failed:
             raise failed[0]
         self._last = sequence + len(left), max([number, *left])
@@ -159,10 +182,14 @@ class NatsSource:
             try:
                 result = self._loop.run_until_complete(self._unless_lost(act))
             except errors.MaxPayloadError:
-                raise UserError(f"{self.url}: a message exceeds the server's max_payload; lower stream.source.message_rows") from None
+                raise UserError(
+                    f"{self.url}: a message exceeds the server's max_payload; lower stream.source.message_rows"
+                ) from None
             except LOST as error:
                 if "authorization" in str(error).lower():
-                    raise UserError(f"{self.url}: {error}; set stream.source.options: user and password, or token") from None
+                    raise UserError(
+                        f"{self.url}: {error}; set stream.source.options: user and password, or token"
+                    ) from None
                 if not isinstance(error, BadRequestError):  # a number that was not next: look again at what is there
                     self._forget()
                 self.patience.failed(str(error) or type(error).__name__)
@@ -186,9 +213,18 @@ class NatsSource:
     async def _connected(self) -> Client:
         if self._client is None or not self._client.is_connected:
             self._reader = None
-            self._client = await nats.connect(self.url, allow_reconnect=False, connect_timeout=2, error_cb=_quiet, ping_interval=5,
-                                              max_outstanding_pings=2, closed_cb=self._closed,
-                                              max_reconnect_attempts=1, reconnect_time_wait=0.1, **self.options)  # fmt: skip
+            self._client = await nats.connect(
+                self.url,
+                allow_reconnect=False,
+                connect_timeout=2,
+                error_cb=_quiet,
+                ping_interval=5,
+                max_outstanding_pings=2,
+                closed_cb=self._closed,
+                max_reconnect_attempts=1,
+                reconnect_time_wait=0.1,
+                **self.options,
+            )
         return self._client
 
     async def _closed(self) -> None:

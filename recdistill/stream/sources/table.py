@@ -19,8 +19,10 @@ __all__ = ["TableSource"]
 
 NUMBER, PUBLISHED, END = "recdistill.number", "recdistill.published", "recdistill.end"
 LOGS: dict[Kind, type[EventLog] | type[BehaviorLog] | type[OutcomeLog]] = {
-    "events": EventLog, "behaviors": BehaviorLog, "outcomes": OutcomeLog,
-}  # fmt: skip
+    "events": EventLog,
+    "behaviors": BehaviorLog,
+    "outcomes": OutcomeLog,
+}
 POLL = 0.05  # seconds between two looks
 WRITER = "publish"
 
@@ -34,12 +36,16 @@ class TableSource:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._newest: dict[str, int] = {}
-        self._empty: dict[str, tuple[int, int]] = {}  # the reader's offset, and the version up to which nothing follows it
+        self._empty: dict[
+            str, tuple[int, int]
+        ] = {}  # the reader's offset, and the version up to which nothing follows it
 
     def partitions(self) -> list[str]:
         """Return the kinds that have a table."""
         if not self._exists("events"):
-            raise UserError(f"{self.folder / 'events'}: no table there; publish into it first, or set stream.source.path")
+            raise UserError(
+                f"{self.folder / 'events'}: no table there; publish into it first, or set stream.source.path"
+            )
         return [kind for kind in KINDS if self._exists(kind)]
 
     def _exists(self, kind: Kind) -> bool:
@@ -53,7 +59,9 @@ class TableSource:
         return found
 
     def _there(self, offsets: dict[str, int], limit: int) -> list[Message]:
-        kinds = self.partitions()  # events first: what stands in the others by now was there before those that come later
+        kinds = (
+            self.partitions()
+        )  # events first: what stands in the others by now was there before those that come later
         upto = {kind: self._look(kind, offsets.get(kind, 0)) for kind in kinds}
         found: list[Message] = []
         for kind in ("behaviors", "outcomes", "events"):
@@ -100,7 +108,8 @@ class TableSource:
         return LOGS[kind].open(self.folder / kind).last_sequence(WRITER)
 
     def publish(self, messages: Sequence[Outgoing]) -> None:
-        """Commit a call's messages as one commit per kind, events last, so that a reader meets no event before its behaviors.
+        """Commit a call's messages as one commit per kind, events last, so that a reader meets no event before its
+        behaviors.
 
         Every table gets one, also without rows: its sequence is the number of the last message here.
         """

@@ -12,7 +12,8 @@ NEEDED = ("fastapi", "uvicorn", "prometheus_client")
 
 
 def serve_watch(folder: RunFolder, experiment: Experiment, host: str = "127.0.0.1", port: int = 8377) -> None:
-    """Serve the page, its state and metrics of a run until interrupted; `port` 0 takes a free one. The address is printed.
+    """Serve the page, its state and metrics of a run until interrupted; `port` 0 takes a free one. The address is
+    printed.
 
     Raises UserError when the port is taken, the host is none of this machine's, or the libraries are not installed.
     """

@@ -36,7 +36,9 @@ def _mean(values: Sequence[Value]) -> Value:
 
 
 def grid_of(models: Sequence[ModelState]) -> list[float]:
-    """Return at most PLACES rising event times (seconds) that the curves are read at; none before there are two points."""
+    """Return at most PLACES rising event times (seconds) that the curves are read at; none before there are
+    two points.
+    """
     times = sorted({point[0] for one in models for point in one.curve})
     if len(times) <= PLACES:
         return times if len(times) > 1 else []

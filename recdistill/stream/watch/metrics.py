@@ -51,38 +51,71 @@ def _gauge(name: str, text: str, labels: tuple[str, ...], samples: Samples) -> F
 def _processes(state: State) -> Iterator[Family]:
     of, each = ("process",), [((one.name,), one) for one in state.processes]
     yield _counter("rows", "Rows taken, recorded or judged since the hand-over.", of, ((n, p.rows) for n, p in each))
-    yield _gauge("rows_per_second", "Rows per second over the last half minute.", of, ((n, p.rows_per_second) for n, p in each))
-    yield _gauge("lag_rows", "Rows behind ingest; of the gate: behind the teachers.", of, ((n, p.lag_rows) for n, p in each))
+    yield _gauge(
+        "rows_per_second", "Rows per second over the last half minute.", of, ((n, p.rows_per_second) for n, p in each)
+    )
+    yield _gauge(
+        "lag_rows", "Rows behind ingest; of the gate: behind the teachers.", of, ((n, p.lag_rows) for n, p in each)
+    )
     yield _gauge("lag_seconds", "Event time behind the newest event.", of, ((n, p.lag_seconds) for n, p in each))
     yield _gauge("silent_seconds", "Wall time since the last commit.", of, ((n, p.silent) for n, p in each))
     yield _gauge("pending_rows", "Rows waiting for a label or a signal.", of, ((n, p.pending) for n, p in each))
-    yield _gauge("process_resident_memory_bytes", "Memory in use at the last commit.", of, ((n, p.memory) for n, p in each))
+    yield _gauge(
+        "process_resident_memory_bytes", "Memory in use at the last commit.", of, ((n, p.memory) for n, p in each)
+    )
     yield _gauge("process_open_handles", "Open files at the last commit.", of, ((n, p.handles) for n, p in each))
     yield _gauge("stalled", "1: silent with rows to do.", of, ((n, float(p.status == "stalled")) for n, p in each))
-    yield _gauge("ended", "1: its source is exhausted and all is done.", of, ((n, float(p.status == "ended")) for n, p in each))
+    yield _gauge(
+        "ended", "1: its source is exhausted and all is done.", of, ((n, float(p.status == "ended")) for n, p in each)
+    )
 
 
 def _models(state: State) -> Iterator[Family]:
     of, each = ("model",), [((one.name,), one) for one in state.models]
     yield _gauge("ne", "Progressive normalized entropy over the newest rows.", of, ((n, m.recent.ne) for n, m in each))
-    yield _gauge("calibration", "Predicted over observed rate, newest rows.", of, ((n, m.recent.calibration) for n, m in each))
+    yield _gauge(
+        "calibration", "Predicted over observed rate, newest rows.", of, ((n, m.recent.calibration) for n, m in each)
+    )
     hearing = [(n, m) for n, m in each if m.role == "distilled"]
-    yield _gauge("coverage", "Share of the newest rows learned with a signal.", of, ((n, m.recent.coverage) for n, m in hearing))
-    yield _gauge("waiting_seconds", "Mean wall time from arrival to learning, newest rows.", of, ((n, m.recent.waiting) for n, m in each))
-    yield _gauge("label_to_weights_seconds", "Longest way of a row from its producer into the weights, last half minute.", of,
-                 ((n, m.label_to_weights) for n, m in each))  # fmt: skip
+    yield _gauge(
+        "coverage", "Share of the newest rows learned with a signal.", of, ((n, m.recent.coverage) for n, m in hearing)
+    )
+    yield _gauge(
+        "waiting_seconds",
+        "Mean wall time from arrival to learning, newest rows.",
+        of,
+        ((n, m.recent.waiting) for n, m in each),
+    )
+    yield _gauge(
+        "label_to_weights_seconds",
+        "Longest way of a row from its producer into the weights, last half minute.",
+        of,
+        ((n, m.label_to_weights) for n, m in each),
+    )
     yield _gauge("model_version", "Version of the model that speaks.", of, ((n, m.version) for n, m in each))
-    yield _counter("missing_signals", "Rows learned without a signal, and signals without use, by cause.", ("model", "cause"),
-                   (((m.name, cause), rows) for _, m in each for cause, rows in m.missing.items()))  # fmt: skip
+    yield _counter(
+        "missing_signals",
+        "Rows learned without a signal, and signals without use, by cause.",
+        ("model", "cause"),
+        (((m.name, cause), rows) for _, m in each for cause, rows in m.missing.items()),
+    )
 
 
 def _whole(state: State) -> Iterator[Family]:
     teachers = {one.name: 0 for one in state.models if one.role == "teacher"}
     for one in state.bad:
         teachers[one.model] = teachers.get(one.model, 0) + 1
-    yield _gauge("quarantined_versions", "Versions quarantined or revoked and not released.", ("model",),
-                 (((name,), rows) for name, rows in teachers.items()))  # fmt: skip
-    yield _counter("dropped_rows", "Rows that ingest dropped, by cause.", ("cause",),
-                   (((cause,), rows) for cause, rows in state.dropped.items()))  # fmt: skip
+    yield _gauge(
+        "quarantined_versions",
+        "Versions quarantined or revoked and not released.",
+        ("model",),
+        (((name,), rows) for name, rows in teachers.items()),
+    )
+    yield _counter(
+        "dropped_rows",
+        "Rows that ingest dropped, by cause.",
+        ("cause",),
+        (((cause,), rows) for cause, rows in state.dropped.items()),
+    )
     yield _counter("dead_letters", "Rows of messages that could not be taken.", (), [((), sum(state.dead.values()))])
     yield _gauge("unread_commits", "Commits that this exporter has yet to read.", (), [((), state.unread)])

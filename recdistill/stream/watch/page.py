@@ -17,9 +17,12 @@ __all__ = ["SCRIPT", "render"]
 _FILES = files("recdistill.stream.watch")
 SCRIPT = _FILES.joinpath("page.js").read_text(encoding="utf-8")  # the policy lets the browser run this text only
 LEVELS = {
-    "none": ("Not begun", "none"), "good": ("Healthy", "claim"), "look": ("Look at this", "unclear"), "bad": ("Trouble", "harm"),
+    "none": ("Not begun", "none"),
+    "good": ("Healthy", "claim"),
+    "look": ("Look at this", "unclear"),
+    "bad": ("Trouble", "harm"),
     "ended": ("Finished", "claim"),
-}  # fmt: skip
+}
 
 
 def render(state: State) -> str:
@@ -70,7 +73,14 @@ def _behind(processes: list[ProcessState]) -> str:
 
 
 def _cards(state: State) -> str:
-    return "".join((_lag_card(state), *(_gain_card(state, name) for name in students_of(state)), _bad_card(state), _lost_card(state)))
+    return "".join(
+        (
+            _lag_card(state),
+            *(_gain_card(state, name) for name in students_of(state)),
+            _bad_card(state),
+            _lost_card(state),
+        )
+    )
 
 
 def _card(head: str, big: str, text: str, kind: str = "") -> str:
@@ -86,7 +96,9 @@ def _lag_card(state: State) -> str:
     weights = max((one.label_to_weights or 0.0 for one in state.models), default=0.0)
     who = f"{escape(worst.name)} most; " if worst.lag_rows else ""
     text = f"{who}{parts.duration(seconds)} of event time; label to weights {parts.duration(weights)}"
-    return _card("Behind", f"{count(worst.lag_rows or 0)} <small>rows</small>", text, "harm" if worst.status == "stalled" else "")
+    return _card(
+        "Behind", f"{count(worst.lag_rows or 0)} <small>rows</small>", text, "harm" if worst.status == "stalled" else ""
+    )
 
 
 def _gain_card(state: State, student: str) -> str:
@@ -113,7 +125,12 @@ def _lost_card(state: State) -> str:
     dropped, dead = sum(state.dropped.values()), sum(state.dead.values())
     heard = [one.recent.coverage for one in state.models if _hears(one)]
     covered = f"; coverage {percent(min(c for c in heard if c is not None))}" if heard else ""
-    return _card("Dropped", count(dropped), f"rows, and {count(dead)} dead letters{covered}", "unclear" if dropped or dead else "")
+    return _card(
+        "Dropped",
+        count(dropped),
+        f"rows, and {count(dead)} dead letters{covered}",
+        "unclear" if dropped or dead else "",
+    )
 
 
 def _hears(model: ModelState) -> bool:

@@ -42,7 +42,9 @@ def duration(seconds: float | None) -> str:
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], wide: int = -1) -> str:
     """Return a table of safe HTML cells that stacks on a phone; column `wide` has a line of its own there."""
     head = "".join(f'<th scope="col">{one}</th>' for one in heads)
-    body = "".join(f"<tr>{''.join(_cell(heads[k], cell, k, k == wide) for k, cell in enumerate(row))}</tr>" for row in rows)
+    body = "".join(
+        f"<tr>{''.join(_cell(heads[k], cell, k, k == wide) for k, cell in enumerate(row))}</tr>" for row in rows
+    )
     return f'<table class="stack"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
 
 
@@ -70,16 +72,24 @@ def _figures(model: ModelState) -> tuple[str, ...]:
     recent = model.recent
     covered = percent(recent.coverage) if model.role == "distilled" else "–"
     return (
-        f'<b class="dot inline c-{model.role}"></b>{escape(model.name)}', number(recent.ne), number(recent.calibration, 3), covered,
-        duration(recent.waiting), duration(model.label_to_weights), count(recent.rows),
-    )  # fmt: skip
+        f'<b class="dot inline c-{model.role}"></b>{escape(model.name)}',
+        number(recent.ne),
+        number(recent.calibration, 3),
+        covered,
+        duration(recent.waiting),
+        duration(model.label_to_weights),
+        count(recent.rows),
+    )
 
 
 def _curves(given: dict[str, list[ModelState]], grid: list[float]) -> str:
     if not grid:
         return _none("– No curve yet: it begins with the second commit.")
     roles = [role for role, models in given.items() if models]
-    charts = (_chart([_series(role, given[role], roles, grid, figure) for role in roles], grid, name) for name, figure in CURVES)
+    charts = (
+        _chart([_series(role, given[role], roles, grid, figure) for role in roles], grid, name)
+        for name, figure in CURVES
+    )
     return f'{legend(roles)}<div class="pair">{"".join(f"<div>{chart}</div>" for chart in charts)}</div>'
 
 
@@ -88,28 +98,55 @@ def _series(role: str, models: list[ModelState], roles: list[str], grid: list[fl
 
 
 def _chart(series: list[Series], grid: list[float], name: str) -> str:
-    readouts = [f"<b>{moment(time)}</b>" + "".join(f'<span class="{s.colour}">{s.label} {number(s.y[i])}</span>' for s in series)
-                for i, time in enumerate(grid)]  # fmt: skip
+    readouts = [
+        f"<b>{moment(time)}</b>"
+        + "".join(f'<span class="{s.colour}">{s.label} {number(s.y[i])}</span>' for s in series)
+        for i, time in enumerate(grid)
+    ]
     title = f"{name}, over time: {', '.join(f'{s.label} {number(s.y[-1])} last' for s in series)}"
-    return line_chart(series, time_axis(grid, 3), linear_axis([v for s in series for v in s.y]), readouts, ("event time, UTC", name), title)
+    return line_chart(
+        series,
+        time_axis(grid, 3),
+        linear_axis([v for s in series for v in s.y]),
+        readouts,
+        ("event time, UTC", name),
+        title,
+    )
 
 
 def processes(state: State) -> str:
     """Return a row per process."""
     if not state.processes:
         return _none("– None has committed anything yet.")
-    heads = ("process", "state", "rows", "rows/s", "behind", "event time behind", "last sign", "waiting rows", "memory", "files")
+    heads = (
+        "process",
+        "state",
+        "rows",
+        "rows/s",
+        "behind",
+        "event time behind",
+        "last sign",
+        "waiting rows",
+        "memory",
+        "files",
+    )
     return _table(heads, (_process(one) for one in state.processes))
 
 
 def _process(one: ProcessState) -> tuple[str, ...]:
     kind = {"stalled": "ill", "working": "fine"}.get(one.status, "none")
     return (
-        escape(one.name), f'<span class="{kind}">{one.status}</span>', count(one.rows),
-        "–" if one.rows_per_second is None else count(one.rows_per_second), "–" if one.lag_rows is None else count(one.lag_rows),
-        duration(one.lag_seconds), "–" if one.status == "ended" else f"{duration(one.silent)} ago", count(one.pending),
-        f"{one.memory / 2**20:,.0f}\u202fMiB", count(one.handles),
-    )  # fmt: skip
+        escape(one.name),
+        f'<span class="{kind}">{one.status}</span>',
+        count(one.rows),
+        "–" if one.rows_per_second is None else count(one.rows_per_second),
+        "–" if one.lag_rows is None else count(one.lag_rows),
+        duration(one.lag_seconds),
+        "–" if one.status == "ended" else f"{duration(one.silent)} ago",
+        count(one.pending),
+        f"{one.memory / 2**20:,.0f}\u202fMiB",
+        count(one.handles),
+    )
 
 
 def versions(state: State) -> str:
@@ -118,26 +155,46 @@ def versions(state: State) -> str:
         return _none("– No teacher has said anything in the stream yet.")
     heads = ("version", "verdict", "rows to hear", "since", "reason")
     bad = sorted(state.bad, key=lambda one: -one.time)
-    more = f'<p class="note">{count(len(bad) - VERSIONS)} earlier ones are in the verdicts table.</p>' if len(bad) > VERSIONS else ""
-    first = f"<h3>Not to be heard</h3>{_table(heads, map(_version, bad[:VERSIONS]), 4)}{more}" if bad else _none("None is quarantined.")
+    more = (
+        f'<p class="note">{count(len(bad) - VERSIONS)} earlier ones are in the verdicts table.</p>'
+        if len(bad) > VERSIONS
+        else ""
+    )
+    first = (
+        f"<h3>Not to be heard</h3>{_table(heads, map(_version, bad[:VERSIONS]), 4)}{more}"
+        if bad
+        else _none("None is quarantined.")
+    )
     newest = sorted(state.versions, key=lambda one: -one.time)[:VERSIONS]
-    turns = "".join(f'<p class="note">From {moment(at)} UTC on students hear {escape(model)}.</p>' for at, model in state.turns[-3:])
-    return f"{first}{turns}<details><summary>The newest versions</summary>{_table(heads, map(_version, newest), 4)}</details>"
+    turns = "".join(
+        f'<p class="note">From {moment(at)} UTC on students hear {escape(model)}.</p>' for at, model in state.turns[-3:]
+    )
+    return (
+        f"{first}{turns}<details><summary>The newest "
+        f"versions</summary>{_table(heads, map(_version, newest), 4)}</details>"
+    )
 
 
 def _version(one: VersionState) -> tuple[str, ...]:
     kind = {"good": "fine", "waiting": "none"}.get(one.verdict, "ill")
     verdict = f'<span class="{kind}">{escape(one.verdict)}</span>'
-    return f"{escape(one.model)} {one.version}", verdict, count(one.rows), f"{clock(one.time)} UTC", escape(one.reason[:500]) or "–"
+    return (
+        f"{escape(one.model)} {one.version}",
+        verdict,
+        count(one.rows),
+        f"{clock(one.time)} UTC",
+        escape(one.reason[:500]) or "–",
+    )
 
 
 def lost(state: State) -> str:
     """Return what was dropped, missing and dead, each by cause."""
     missing = [(f"{one.name}: {cause}", rows) for one in state.models for cause, rows in one.missing.items() if rows]
     lists = (
-        ("Rows dropped by ingest", list(state.dropped.items())), ("Signals missing or unused", missing),
+        ("Rows dropped by ingest", list(state.dropped.items())),
+        ("Signals missing or unused", missing),
         ("Dead letters", sorted(state.dead.items(), key=lambda one: -one[1])[:VERSIONS]),
-    )  # fmt: skip
+    )
     return f'<div class="three">{"".join(_list(head, pairs) for head, pairs in lists)}</div>'
 
 

@@ -57,8 +57,10 @@ class _Snapshot:
 
 def _policy() -> str:
     digest = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
-    return (f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; connect-src 'self'; img-src data:; "
-            "base-uri 'none'; form-action 'none'; frame-ancestors 'none'")  # fmt: skip
+    return (
+        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; connect-src 'self'; img-src "
+        "data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
 
 
 class _Guard(BaseHTTPMiddleware):
@@ -66,11 +68,20 @@ class _Guard(BaseHTTPMiddleware):
 
     async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
         if request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers:
-            response: Response = PlainTextResponse("This server takes no bodies.\n", 413, headers={"Connection": "close"})
+            response: Response = PlainTextResponse(
+                "This server takes no bodies.\n", 413, headers={"Connection": "close"}
+            )
         else:
             response = await call_next(request)
-        response.headers.update({"Content-Security-Policy": _policy(), "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store",
-                                 "Referrer-Policy": "no-referrer", "Cross-Origin-Resource-Policy": "same-origin"})  # fmt: skip
+        response.headers.update(
+            {
+                "Content-Security-Policy": _policy(),
+                "X-Content-Type-Options": "nosniff",
+                "Cache-Control": "no-store",
+                "Referrer-Policy": "no-referrer",
+                "Cross-Origin-Resource-Policy": "same-origin",
+            }
+        )
         return response
 
 
@@ -101,7 +112,9 @@ def make_app(folder: RunFolder, experiment: Experiment, host: str = "127.0.0.1")
 
     @app.get("/grafana.json")
     def grafana() -> Response:
-        return Response(files("recdistill.stream.watch").joinpath("grafana.json").read_bytes(), media_type="application/json")
+        return Response(
+            files("recdistill.stream.watch").joinpath("grafana.json").read_bytes(), media_type="application/json"
+        )
 
     app.add_middleware(_Guard)
     if host in OWN:
@@ -118,8 +131,14 @@ def _listening(host: str, port: int) -> socket.socket:
         made.listen(64)
     except OSError as error:
         made.close()
-        why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used: {(error.strerror or str(error)).lower()}"
-        raise UserError(f"watch: port {port} of {host} {why}; choose another with --port (0 takes a free one)") from None
+        why = (
+            "is in use"
+            if error.errno == errno.EADDRINUSE
+            else f"cannot be used: {(error.strerror or str(error)).lower()}"
+        )
+        raise UserError(
+            f"watch: port {port} of {host} {why}; choose another with --port (0 takes a free one)"
+        ) from None
     return made
 
 
@@ -135,7 +154,17 @@ class _Server(uvicorn.Server):
 def serve(folder: RunFolder, experiment: Experiment, host: str, port: int) -> None:
     """Serve until interrupted; see `serve_watch`."""
     with _listening(host, port) as listening, suppress(KeyboardInterrupt):
-        config = uvicorn.Config(make_app(folder, experiment, host), log_level="warning", access_log=False, server_header=False,
-                                limit_concurrency=64, timeout_keep_alive=10, timeout_graceful_shutdown=2,
-                                h11_max_incomplete_event_size=16_384, http="h11", ws="none", lifespan="off")  # fmt: skip
+        config = uvicorn.Config(
+            make_app(folder, experiment, host),
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            limit_concurrency=64,
+            timeout_keep_alive=10,
+            timeout_graceful_shutdown=2,
+            h11_max_incomplete_event_size=16_384,
+            http="h11",
+            ws="none",
+            lifespan="off",
+        )
         _Server(config).run(sockets=[listening])

@@ -1,4 +1,6 @@
-"""A log is the file's rows whatever its form and length; each thing wrong with it is one line: file, row, column, remedy."""
+"""A log is the file's rows whatever its form and length; each thing wrong with it is one line: file, row,
+column, remedy.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +28,18 @@ COLUMNS = ColumnsConfig(sample_id="id", categorical=["device"], numeric=["price"
 def table(rows: int = 6, **changed: object) -> pl.DataFrame:
     """Return a small log in order of time; `changed` replaces columns."""
     at = pl.int_range(rows, eager=True)
-    frame = pl.DataFrame({"id": at + 10, "time": START + at * 60, "user_id": at % 2, "item_id": at, "label": at % 2,
-                          "device": (at % 3).cast(pl.String), "price": at * 1.5, "tags": ["a|b"] * rows})  # fmt: skip
+    frame = pl.DataFrame(
+        {
+            "id": at + 10,
+            "time": START + at * 60,
+            "user_id": at % 2,
+            "item_id": at,
+            "label": at % 2,
+            "device": (at % 3).cast(pl.String),
+            "price": at * 1.5,
+            "tags": ["a|b"] * rows,
+        }
+    )
     return frame.with_columns(**changed) if changed else frame
 
 
@@ -98,13 +110,16 @@ def test_limit_takes_the_first_rows_in_time(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "unit"),
     [
-        ([START, START + 1], "s"), ([START * 1000, START * 1000 + 1000], "ms"), ([START * 10**6, (START + 1) * 10**6], "us"),
-        ([START + 0.0, START + 1.0], "s"), (["2023-11-14T22:13:20Z", "2023-11-14 22:13:21.000"], "iso"),
+        ([START, START + 1], "s"),
+        ([START * 1000, START * 1000 + 1000], "ms"),
+        ([START * 10**6, (START + 1) * 10**6], "us"),
+        ([START + 0.0, START + 1.0], "s"),
+        (["2023-11-14T22:13:20Z", "2023-11-14 22:13:21.000"], "iso"),
         (["2023-11-14T23:13:20+01:00", "2023-11-14T22:13:21Z"], "iso"),
         (["11/14/2023 10:13:20 PM", "11/14/2023 10:13:21 PM"], "%m/%d/%Y %I:%M:%S %p"),
         ([datetime(2023, 11, 14, 22, 13, 20), datetime(2023, 11, 14, 22, 13, 21)], "s"),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("form", ["parquet", "csv"])
 def test_time_units(values: list[object], unit: str, form: str, tmp_path: Path) -> None:
     if form == "csv" and isinstance(values[0], datetime):
@@ -126,7 +141,12 @@ def test_labels_by_threshold_by_constant_and_unknown(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("column", "at", "value", "says"),
     [
-        ("time", 3, START - 1, "row 3, column 'time': earlier than the row before; sort the file or set data.sort: true"),
+        (
+            "time",
+            3,
+            START - 1,
+            "row 3, column 'time': earlier than the row before; sort the file or set data.sort: true",
+        ),
         ("time", 5, START * 2, "row 5, column 'time': lies in the future; check the time unit"),
         ("time", 5, START * 1000, "row 5, column 'time': not a time in s since 1970; set columns.time_unit to s, ms"),
         ("time", 2, None, "row 2, column 'time': must not be empty"),
@@ -134,7 +154,7 @@ def test_labels_by_threshold_by_constant_and_unknown(tmp_path: Path) -> None:
         ("label", 4, 2, "row 4, column 'label': must be 0, 1 or empty; got 2.0"),
         ("id", 5, 10, "column 'id': a sample id may stand once"),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_value(column: str, at: int, value: object, says: str, form: str, tmp_path: Path) -> None:
     frame = table()
     values = frame[column].to_list()
@@ -151,11 +171,13 @@ def test_a_wrong_value(column: str, at: int, value: object, says: str, form: str
         ("user_id", "u7", "column 'user_id': not an integer; got 'u7'"),
         ("id", "10.5", "column 'id': not an integer; got '10.5'"),
     ],
-)  # fmt: skip
+)
 def test_a_value_of_the_wrong_type_in_the_second_chunk(column: str, value: str, says: str, tmp_path: Path) -> None:
     frame = table(10_200).cast({column: pl.String})
     at = 10_150
-    frame = frame.with_columns(pl.when(pl.int_range(pl.len()) == at).then(pl.lit(value)).otherwise(column).alias(column))
+    frame = frame.with_columns(
+        pl.when(pl.int_range(pl.len()) == at).then(pl.lit(value)).otherwise(column).alias(column)
+    )
     with pytest.raises(UserError, match=re.escape(f"row {at}, {says}")):
         in_chunks(tmp_path / write(frame, tmp_path, "csv"))
 
@@ -163,7 +185,9 @@ def test_a_value_of_the_wrong_type_in_the_second_chunk(column: str, value: str, 
 def test_columns_of_the_wrong_type(tmp_path: Path) -> None:
     name = write(table(time=pl.Series([True] * 6)), tmp_path)
     assert "column 'time': not a number of s, but the column is Boolean" in refused(tmp_path, name)
-    assert "'price' (data.columns.numeric: price) holds List" in refused(tmp_path, write(table(price=pl.Series([["a"]] * 6)), tmp_path))
+    assert "'price' (data.columns.numeric: price) holds List" in refused(
+        tmp_path, write(table(price=pl.Series([["a"]] * 6)), tmp_path)
+    )
 
 
 @pytest.mark.parametrize("at", [1, 99, 100, 101, 250])
@@ -255,7 +279,9 @@ def test_text_that_is_no_table(tmp_path: Path) -> None:
 
 
 def test_behaviors_are_put_in_order(tmp_path: Path) -> None:
-    actions = pl.DataFrame({"at": [START + 9, START, START + 5], "user_id": [1, 1, None], "item_id": [7, 8, 9], "kind": ["a", "b", "c"]})
+    actions = pl.DataFrame(
+        {"at": [START + 9, START, START + 5], "user_id": [1, 1, None], "item_id": [7, 8, 9], "kind": ["a", "b", "c"]}
+    )
     actions.write_parquet(tmp_path / "actions.parquet")
     given = BehaviorsConfig(path="actions.parquet", time="at", action="kind")
     log = open_log(DataConfig(path=write(table(), tmp_path), columns=COLUMNS, behaviors=given), tmp_path)
@@ -263,7 +289,9 @@ def test_behaviors_are_put_in_order(tmp_path: Path) -> None:
     actions.with_columns(at=pl.Series([START * 2] * 3)).write_parquet(tmp_path / "actions.parquet")
     assert "column 'at': lies in the future" in refused(tmp_path, "log.parquet", behaviors=given)
     wrong = BehaviorsConfig(path="actions.parquet", time="at", action="knd")
-    assert "no column 'knd' (data.behaviors.action); did you mean 'kind'?" in refused(tmp_path, "log.parquet", behaviors=wrong)
+    assert "no column 'knd' (data.behaviors.action); did you mean 'kind'?" in refused(
+        tmp_path, "log.parquet", behaviors=wrong
+    )
 
 
 @pytest.mark.parametrize(
@@ -275,7 +303,7 @@ def test_behaviors_are_put_in_order(tmp_path: Path) -> None:
         ({"reader": "simulator", "options": {"row": 1}}, "no 'row'; did you mean 'rows'?"),
         ({"reader": "simulator", "options": {"rows": "many"}}, "data.options.rows: input should be a valid integer"),
     ],
-)  # fmt: skip
+)
 def test_settings_that_fit_nothing(config: dict[str, object], says: str, tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         open_log(DataConfig(path=write(table(), tmp_path), **config), tmp_path)
