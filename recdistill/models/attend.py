@@ -134,8 +134,8 @@ def attend(
         return fused(query, key, value, bias, heads=heads, band=band, alive=alive, softmax=softmax, block=BLOCK)
     if bias is None and band is not None:
         bias = band_bias(query.new_zeros(heads, 1), query.shape[1], band)
-    # type: ignore[no-untyped-call]
-    return torch.as_tensor(_Attend.apply(query, key, value, bias, heads, band, alive, softmax))
+    out = _Attend.apply(query, key, value, bias, heads, band, alive, softmax)  # type: ignore[no-untyped-call]
+    return torch.as_tensor(out)
 
 
 def band_bias(by_distance: Tensor, length: int, band: int) -> Tensor:

@@ -76,8 +76,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return functional.linear(x, weight, bias)
     rows = x.reshape(-1, x.shape[-1])
     padded = functional.pad(rows, (0, 0, 0, -len(rows) % UNIT))
-    # type: ignore[no-untyped-call]
-    out = torch.as_tensor(_Product.apply(padded, weight))[: len(rows)].view(*x.shape[:-1], -1)
+    product = _Product.apply(padded, weight)  # type: ignore[no-untyped-call]
+    out = torch.as_tensor(product)[: len(rows)].view(*x.shape[:-1], -1)
     return out if bias is None else out + bias.to(out.dtype)
 
 

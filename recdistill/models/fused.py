@@ -177,5 +177,5 @@ def fused(
 
     A softmax query without any key gives 0.
     """
-    # type: ignore[no-untyped-call]
-    return torch.as_tensor(_Fused.apply(query, key, value, bias, heads, band, alive, softmax, block))
+    out = _Fused.apply(query, key, value, bias, heads, band, alive, softmax, block)  # type: ignore[no-untyped-call]
+    return torch.as_tensor(out)
