@@ -22,28 +22,22 @@ import numpy as np
 import torch
 from _common import tell
 
-from recdistill.config import (
-    DataConfig,
-    DistillConfig,
-    EvaluateConfig,
-    Experiment,
-    SamplingConfig,
-    StudentConfig,
-    TeacherConfig,
-)
-from recdistill.data import SampleStore, build_store
-from recdistill.data.simulate import Simulator, SimulatorConfig
+from recdistill.config.data import DataConfig, SamplingConfig
+from recdistill.config.experiment import EvaluateConfig, Experiment
+from recdistill.config.models import DistillConfig, StudentConfig, TeacherConfig
+from recdistill.data.readers.simulator import Simulator, SimulatorConfig
+from recdistill.data.store.sample_store import SampleStore, build_store
 from recdistill.evaluate import metrics
-from recdistill.learn import worker
-from recdistill.learn.folder import RunFolder
-from recdistill.learn.ingest import ingest, open_tables
-from recdistill.learn.jobs import Job, jobs_of
-from recdistill.learn.signals import join_column
-from recdistill.tables import PredictionLog
+from recdistill.runs.batch_ingest import ingest, open_tables
+from recdistill.runs.folder import RunFolder
+from recdistill.runs.jobs import Job, jobs_of
+from recdistill.signals.columns import join_column
+from recdistill.tables.predictions import PredictionLog
+from recdistill.train import build
+from recdistill.typing import Array
 
 BUDGET = 0.01
 WORLD = SimulatorConfig(rows=1_600_000, users=2_000, items=2_000, seed=11)
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True)
@@ -109,7 +103,7 @@ def experiment_of(world: SimulatorConfig) -> Experiment:
 
 def trained(folder: RunFolder, experiment: Experiment, store: SampleStore, job: Job) -> list[Tower]:
     """Train a job; return its main tower as recorded, and its auxiliary tower as heard on the way."""
-    trainer, heard = worker.trainer_of(folder, experiment, job), []
+    trainer, heard = build.trainer_of(folder, experiment, job), []
     towers = trainer.learner.network
     if towers.aux is not None:
         towers.aux.register_forward_hook(lambda module, given, said: heard.append(said.detach()[:, 0]))

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from _common import batches_of, learner_of, paired, store_of, tell
 
-from recdistill.config import AdapterConfig, DistillConfig, GateConfig, StudentConfig
-from recdistill.data import BatchBuilder, SampleStore
-from recdistill.data.builder import Beside
-from recdistill.data.candidates import Candidates
+from recdistill.config.models import AdapterConfig, DistillConfig, GateConfig, StudentConfig
+from recdistill.data.batch.builder import BatchBuilder, Beside
+from recdistill.data.batch.candidates import Candidates
+from recdistill.data.store.sample_store import SampleStore
 
 STEPS, WARM, STATES = 200, 10, 16
 STUDENT = StudentConfig(kind="target-attention", width=16, history=50, batch=64, options={"kernels": 4, "rich": True})

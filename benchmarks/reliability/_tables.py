@@ -15,18 +15,20 @@ import numpy as np
 import polars as pl
 import torch
 
-from recdistill.config import Experiment
-from recdistill.data.readers import open_log
+from recdistill.checkpoint.store import Checkpoint
+from recdistill.config.experiment import Experiment
+from recdistill.data.readers.factory import open_log
 from recdistill.evaluate.metrics import auc, normalized_entropy
-from recdistill.learn.checkpoint import Checkpoint
-from recdistill.learn.folder import RunFolder
-from recdistill.learn.jobs import TEACHER, jobs_of
-from recdistill.stream.about import IngestAbout, ModelAbout, read_about, to_metadata
-from recdistill.stream.gate import run_gate
-from recdistill.stream.journal import Journal
-from recdistill.stream.setup import run_model, stream_checkpoints
-from recdistill.tables import EventLog, OutcomeLog, PredictionLog, VerdictLog
-from recdistill.tables.follow import Commit
+from recdistill.runs.folder import RunFolder
+from recdistill.runs.jobs import TEACHER, jobs_of
+from recdistill.stream.event_log import Journal
+from recdistill.stream.gate.process import run_gate
+from recdistill.stream.progress import IngestAbout, ModelAbout, read_about, to_metadata
+from recdistill.stream.workers.build import run_model, stream_checkpoints
+from recdistill.tables.delta.commits import Commit
+from recdistill.tables.events import EventLog, OutcomeLog
+from recdistill.tables.predictions import PredictionLog
+from recdistill.tables.verdicts import VerdictLog
 
 __all__ = ["Said", "Tables", "interval", "quality", "quiet", "same", "said_by"]
 

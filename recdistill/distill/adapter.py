@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from recdistill.distill.losses import label_loss
-from recdistill.distill.saved import state_of, take_up
+from recdistill.distill.optimizer_state import state_of, take_up
 
 __all__ = ["FEWEST", "Adapter"]
 

@@ -9,16 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from recdistill.config import EvaluateConfig
+from recdistill.config.experiment import EvaluateConfig
 from recdistill.errors import UserError
 from recdistill.evaluate import metrics
-from recdistill.evaluate.facts import ModelFacts, StudentModels
-from recdistill.evaluate.query import Frame, load_window, logits_of
-from recdistill.evaluate.slices import curve, slices
+from recdistill.evaluate.breakdown import curve, slices
+from recdistill.evaluate.model_facts import ModelFacts, StudentModels
 from recdistill.evaluate.summary import (
     Bin,
     Details,
@@ -32,12 +30,13 @@ from recdistill.evaluate.summary import (
     Window,
     summarise,
 )
-from recdistill.evaluate.transfer import Draws, Transferred, draw_all, transferability
-from recdistill.tables import EventLog, PredictionLog
+from recdistill.evaluate.transferability import Draws, Transferred, draw_all, transferability
+from recdistill.evaluate.window import Frame, load_window, logits_of
+from recdistill.tables.events import EventLog
+from recdistill.tables.predictions import PredictionLog
+from recdistill.typing import Array
 
 __all__ = ["score"]
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True)

@@ -5,18 +5,18 @@ The tolerance is three deviations of what the draws of negatives and labels brin
 """
 
 import math
-from pathlib import Path
 
 import pytest
 
-from recdistill.data.simulate import SimulatorConfig
-from recdistill.learn.folder import RunFolder
+from recdistill.data.readers.simulator import SimulatorConfig
+from recdistill.runs.folder import RunFolder
+from tests.support.paths import ROOT
 
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
+        patch.syspath_prepend(ROOT / "benchmarks")
         from debias import measure
     return measure(
         RunFolder(tmp_path_factory.mktemp("run")), SimulatorConfig(rows=40_000, users=300, items=300, seed=1)

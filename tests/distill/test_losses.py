@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recdistill.distill import (
-    KeepRates,
+from recdistill.distill.debias import KeepRates
+from recdistill.distill.losses import (
     bernoulli_kl,
     label_loss,
     late_mass,

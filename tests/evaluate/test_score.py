@@ -9,14 +9,18 @@ import numpy as np
 import polars as pl
 import pytest
 
-from recdistill.config import DistillConfig, EvaluateConfig, ModelConfig, SamplingConfig, StudentConfig
+from recdistill.config.data import SamplingConfig
+from recdistill.config.experiment import EvaluateConfig
+from recdistill.config.models import DistillConfig, ModelConfig, StudentConfig
 from recdistill.errors import RecdistillError, UserError
 from recdistill.evaluate import metrics
-from recdistill.evaluate.facts import ModelFacts, StudentModels, own_shift, settings_of
-from recdistill.evaluate.report import render
+from recdistill.evaluate.model_facts import ModelFacts, StudentModels, own_shift, settings_of
 from recdistill.evaluate.score import score
 from recdistill.evaluate.summary import METRICS, load, write_summary
-from recdistill.tables import EventLog, EventSchema, PredictionLog
+from recdistill.report.page import render
+from recdistill.tables.events import EventLog
+from recdistill.tables.predictions import PredictionLog
+from recdistill.tables.schema import EventSchema
 
 ROWS, LIST, SEEDS = 6000, 5, (3, 4)
 START = datetime(2024, 5, 1, tzinfo=UTC)

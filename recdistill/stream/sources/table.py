@@ -9,11 +9,12 @@ from pathlib import Path
 import polars as pl
 
 from recdistill.errors import UserError
-from recdistill.stream.messages import KINDS, Kind, Message, Outgoing
 from recdistill.stream.sources.base import BYTES
-from recdistill.tables import BehaviorLog, EventLog, EventSchema, OutcomeLog
-from recdistill.tables.follow import Commit, commits, newest_after, open_delta
-from recdistill.tables.parts import read_parts
+from recdistill.stream.sources.wire import KINDS, Kind, Message, Outgoing
+from recdistill.tables.delta.commits import Commit, commits, newest_after, open_delta
+from recdistill.tables.delta.files import read_parts
+from recdistill.tables.events import BehaviorLog, EventLog, OutcomeLog
+from recdistill.tables.schema import EventSchema
 
 __all__ = ["TableSource"]
 

@@ -1,0 +1,97 @@
+"""What there is to train: a job per model, by name, and whom each of them hears."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from recdistill.config.models import DistillConfig, ModelConfig, StudentConfig
+from recdistill.config.experiment import Experiment
+from recdistill.runs.folder import fingerprint
+
+__all__ = ["TEACHER", "Job", "folds_of_teacher", "heard_by", "jobs_of", "pairs_of", "teachers_of"]
+
+TEACHER = "teacher"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One model to train. `distill` is None for teachers and has weight 0 for raw students; fold: which one
+    it is to score.
+    """
+
+    name: str
+    config: ModelConfig
+    distill: DistillConfig | None
+    seed: int
+    block_rows: int
+    fold: int | None = None
+
+    @property
+    def hears(self) -> bool:
+        """Return whether the model learns from a teacher."""
+        return self.distill is not None and self.distill.listens
+
+    @property
+    def run(self) -> str:
+        """Return the hash of the job's configuration; not of its device, for a run may go on elsewhere."""
+        distill = self.distill.model_dump(mode="json") if self.distill else None
+        return fingerprint(self.config.model_dump(mode="json", exclude={"device"}), distill, self.seed)
+
+    @property
+    def writer(self) -> str:
+        """Return the job's name as a writer of predictions."""
+        return f"{self.name}@{self.run}"
+
+
+def pairs_of(experiment: Experiment) -> dict[str, list[tuple[Job, Job]]]:
+    """Return per student, seed by seed, its (raw, distilled) jobs, equal but for the weight.
+
+    Students that differ only in how they are distilled have their raw jobs in common, under the name of the first.
+    """
+    trained: dict[str, Job] = {}
+
+    def raw(name: str, config: StudentConfig, seed: int) -> Job:
+        alone = DistillConfig(weight=0.0, towers=config.distill.towers)
+        config = config.model_copy(update={"distill": alone})
+        job = Job(f"{name}.raw.s{seed}", config, alone, seed, experiment.checkpoint_rows)
+        return trained.setdefault(fingerprint(config.model_dump(mode="json"), seed), job)
+
+    def distilled(name: str, config: StudentConfig, seed: int) -> Job:
+        return Job(f"{name}.distilled.s{seed}", config, config.distill, seed, experiment.checkpoint_rows)
+
+    return {
+        name: [(raw(name, config, seed), distilled(name, config, seed)) for seed in experiment.evaluate.seeds]
+        for name, config in experiment.students.items()
+    }
+
+
+def jobs_of(experiment: Experiment) -> tuple[Job, list[Job]]:
+    """Return (the teacher's job, the students', seed by seed)."""
+    teacher = Job(TEACHER, experiment.teacher, None, 0, experiment.checkpoint_rows)
+    by_seed = zip(*pairs_of(experiment).values(), strict=True)
+    students = {job.name: job for pairs in by_seed for pair in pairs for job in pair}
+    return teacher, list(students.values())
+
+
+def teachers_of(experiment: Experiment) -> list[Job]:
+    """Return the jobs of the teachers beside the first."""
+    return [
+        Job(f"{TEACHER}-{name}", config, None, 0, experiment.checkpoint_rows)
+        for name, config in experiment.teachers.items()
+    ]
+
+
+def heard_by(experiment: Experiment, job: Job) -> list[str]:
+    """Return the names of the models that a job hears: teachers, or other students' distilled models of its
+    own seed.
+    """
+    if job.distill is None or not job.hears:
+        return []
+    further = {name: f"{TEACHER}-{name}" for name in experiment.teachers} | {TEACHER: TEACHER}
+    return [further.get(name, f"{name}.distilled.s{job.seed}") for name in job.distill.hears]
+
+
+def folds_of_teacher(experiment: Experiment) -> list[Job]:
+    """Return the jobs of the teachers that cross-fitted signals come from, none where no student hears them."""
+    count = experiment.crossfit.folds if experiment.crossfits else 0
+    return [Job(f"{TEACHER}.fold{k}", experiment.teacher, None, 0, experiment.checkpoint_rows, k) for k in range(count)]
