@@ -46,7 +46,7 @@ class Tower:
 
     name: str
     logits: Array
-    shift: float
+    log_odds_offset: float
 
 
 @dataclass(frozen=True)
@@ -58,18 +58,18 @@ class Window:
 
     def observed(self, tower: Tower, corrected: bool) -> float:
         """Return predicted / observed."""
-        return metrics.calibration(self.label, tower.logits - tower.shift * corrected)
+        return metrics.calibration(self.label, tower.logits - tower.log_odds_offset * corrected)
 
     def true(self, tower: Tower) -> float:
         """Return predicted / true, corrected."""
-        return float(metrics.probability(tower.logits - tower.shift).sum() / self.probability.sum())
+        return float(metrics.probability(tower.logits - tower.log_odds_offset).sum() / self.probability.sum())
 
     def noise(self, tower: Tower) -> float:
         """Return one deviation of predicted / observed for a model that fits its draw of the negatives perfectly.
 
         The draw of the labels adds its own: the model said so before it saw them.
         """
-        kept, variance = np.exp(-tower.shift), self.probability * (1 - self.probability)
+        kept, variance = np.exp(-tower.log_odds_offset), self.probability * (1 - self.probability)
         log_odds = np.sqrt((1 - kept) / kept / (1 - self.label).sum())
         return float(np.hypot(log_odds * variance.sum(), np.sqrt(variance.sum())) / self.probability.sum())
 
@@ -79,7 +79,9 @@ class Window:
         while high - low > 1e-4:
             middle = (low + high) / 2
             high, low = (
-                (middle, low) if self.true(Tower("", tower.logits, tower.shift + middle)) < 1 else (high, middle)
+                (middle, low)
+                if self.true(Tower("", tower.logits, tower.log_odds_offset + middle)) < 1
+                else (high, middle)
             )
         return low
 
@@ -112,7 +114,7 @@ def trained(folder: RunFolder, experiment: Experiment, store: SampleStore, job: 
     said = join_column(folder.root / "said" / job.name, store, PredictionLog.open(folder.predictions), job.name)
     logits = {"main": np.array(said[:, 0])} | ({"aux": torch.cat(heard).numpy()} if heard else {})
     name, half = job.name.split(".")[0], len(store) // 2
-    return [Tower(f"{name}: {tower}", z[half:], trainer.learner.shift) for tower, z in logits.items()]
+    return [Tower(f"{name}: {tower}", z[half:], trainer.learner.log_odds_offset) for tower, z in logits.items()]
 
 
 def measure(folder: RunFolder, world: SimulatorConfig) -> tuple[Window, dict[str, Tower]]:

@@ -79,14 +79,14 @@ class Tables:
             part = rows[at : at + COMMIT]
             end = at + COMMIT >= len(rows)
             if self.outcomes is not None and outcomes is not None:
-                upto = len(outcomes) if end else int(outcomes["arrived"].search_sorted(part["time"][0]))
-                if upto > told:
+                history_end = len(outcomes) if end else int(outcomes["arrived"].search_sorted(part["time"][0]))
+                if history_end > told:
                     seen = {
                         "outcomes": self.outcomes.append(
-                            outcomes[told:upto].drop("arrived"), writer="ingest", sequence=k
+                            outcomes[told:history_end].drop("arrived"), writer="ingest", sequence=k
                         )
                     }
-                    told = upto
+                    told = history_end
             about = IngestAbout(watermark=int(newest[at + len(part) - 1]), rows=at + len(part), seen=seen, end=end)
             self.events.append(part, writer="ingest", sequence=k, new_ids=True, metadata=to_metadata(about))
 

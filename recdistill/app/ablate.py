@@ -11,7 +11,7 @@ from rich.table import Table
 
 from recdistill.app.run import console, open_run, report_stage, run_stages
 from recdistill.config.grid import load_grid
-from recdistill.config.models import DistillConfig, StatesConfig
+from recdistill.config.models import DistillConfig, TeacherHiddenConfig
 from recdistill.evaluate.ablation import Ablation, ablation_of
 from recdistill.evaluate.summary import LABELS, Transfer
 from recdistill.report.ablation import write_ablation
@@ -27,9 +27,9 @@ def ablate(config: Path, grid: Path, data: Path | None, out: Path | None, assign
     with open_run(experiment, data, out) as folder:
         summary = run_stages(folder, experiment, data)
         report_stage(folder)
-        tasks, states = len(summary.tasks), experiment.states
+        tasks, hidden = len(summary.tasks), experiment.teacher_hidden
         sizes = {
-            name: bytes_per_sample(student.distill, states, tasks) for name, student in experiment.students.items()
+            name: bytes_per_sample(student.distill, hidden, tasks) for name, student in experiment.students.items()
         }
         found = ablation_of(summary, methods, sizes)
         write_ablation(found, folder.root)
@@ -37,12 +37,12 @@ def ablate(config: Path, grid: Path, data: Path | None, out: Path | None, assign
         console.print(f"ablation: {folder.root / 'ablation.html'}", soft_wrap=True)
 
 
-def bytes_per_sample(distill: DistillConfig, states: StatesConfig, tasks: int) -> int:
+def bytes_per_sample(distill: DistillConfig, hidden: TeacherHiddenConfig, tasks: int) -> int:
     """Return the bytes of its teachers' record that a student reads of each sample."""
-    if not distill.listens:
+    if not distill.uses_teacher:
         return 0
-    logits = 4 * len(distill.hears) if distill.weight or distill.listwise or distill.adapter else 0
-    return (logits + 2 * distill.candidates) * tasks + (states.size if distill.states else 0)
+    logits = 4 * len(distill.teachers) if distill.weight or distill.listwise or distill.adapter else 0
+    return (logits + 2 * distill.candidates) * tasks + (hidden.size if distill.teacher_hidden else 0)
 
 
 def _print(found: Ablation) -> None:

@@ -23,14 +23,14 @@ from recdistill.data.store.sample_store import SampleStore, build_store
 from recdistill.distill.adapter import FEWEST
 from recdistill.distributed.launch import joined
 from recdistill.errors import UserError, did_you_mean
-from recdistill.evaluate.model_facts import ModelFacts, StudentModels, own_shift, settings_of
+from recdistill.evaluate.model_facts import ModelFacts, StudentModels, log_odds_offset_of, settings_of
 from recdistill.evaluate.score import score
 from recdistill.evaluate.summary import ModelSummary, Summary, write_summary
 from recdistill.evaluate.summary import load as load_summary
 from recdistill.report.page import write_report
 from recdistill.runs.batch_ingest import ingest, open_tables
 from recdistill.runs.folder import RunFolder
-from recdistill.runs.jobs import TEACHER, Job, folds_of_teacher, heard_by, jobs_of, pairs_of, teachers_of
+from recdistill.runs.jobs import TEACHER, Job, folds_of_teacher, jobs_of, pairs_of, teacher_names, teachers_of
 from recdistill.signals.columns import channels_of
 from recdistill.signals.folds import crossfit_rows
 from recdistill.signals.import_file import import_predictions, imported
@@ -154,7 +154,9 @@ def train_stage(folder: RunFolder, experiment: Experiment, only: str | None) -> 
             if not ready:
                 missing = _awaited(experiment, todo[0], folds, open_)[0]
                 raise UserError(f"{folder.root}: {missing} is not trained yet; run: recdistill train {folder.root}")
-            for job in {str((job.distill, heard_by(experiment, job))): job for job in ready if job.hears}.values():
+            for job in {
+                str((job.distill, teacher_names(experiment, job))): job for job in ready if job.uses_teacher
+            }.values():
                 _tell_coverage(job, heard(folder, experiment, job).signals)  # joins the signals once for all
             for name, at in train(ready):
                 show(name, at)
@@ -227,8 +229,8 @@ def _tell_adapter(folder: RunFolder, job: Job) -> None:
 
 def _awaited(experiment: Experiment, job: Job, folds: list[Job], open_: dict[str, Job]) -> list[str]:
     """Return who is to be trained before a job, of those that are not yet."""
-    crossfit = job.hears and job.distill is not None and job.distill.signals == "crossfit"
-    heard = [*heard_by(experiment, job), *([fold.name for fold in folds] if crossfit else [])]
+    crossfit = job.uses_teacher and job.distill is not None and job.distill.signals == "crossfit"
+    heard = [*teacher_names(experiment, job), *([fold.name for fold in folds] if crossfit else [])]
     return [name for name in heard if name in open_]
 
 
@@ -238,7 +240,7 @@ def _imported(folder: RunFolder, experiment: Experiment) -> str | None:
     """
     file = imported(PredictionLog.open(folder.predictions))
     for name, student in experiment.students.items():
-        for channel in ("candidates", "states"):
+        for channel in ("candidates", "teacher_hidden"):
             if file and getattr(student.distill, channel):
                 raise UserError(
                     f"{folder.root}: a teacher imported from a file has no {channel}; set "
@@ -295,7 +297,7 @@ def _facts(folder: RunFolder, experiment: Experiment) -> tuple[ModelFacts, dict[
 
     def facts(job: Job) -> ModelFacts:
         settings = settings_of(job.config, job.distill)
-        return ModelFacts(job.name, job.seed, own_shift(job.config), *build.facts_of(folder, job), settings)
+        return ModelFacts(job.name, job.seed, log_odds_offset_of(job.config), *build.facts_of(folder, job), settings)
 
     by_name = {job.name: facts(job) for job in students}
     paired = {
@@ -307,7 +309,9 @@ def _facts(folder: RunFolder, experiment: Experiment) -> tuple[ModelFacts, dict[
         for name, pairs in pairs_of(experiment).items()
     }
     if file:
-        return ModelFacts(teacher.name, 0, own_shift(teacher.config), None, None, None, 1.0, {"imported": file}), paired
+        return ModelFacts(
+            teacher.name, 0, log_odds_offset_of(teacher.config), None, None, None, 1.0, {"imported": file}
+        ), paired
     return facts(teacher), paired
 
 

@@ -16,7 +16,7 @@ from recdistill.config.models import StudentConfig
 from recdistill.config.sweep import Sized, load_sweep
 from recdistill.data.store.encoder import field_counts
 from recdistill.data.store.sample_store import SampleStore
-from recdistill.evaluate.model_facts import own_shift
+from recdistill.evaluate.model_facts import log_odds_offset_of
 from recdistill.evaluate.scaling_laws import Scaling, Value, measured, scaling_of
 from recdistill.evaluate.transferability import draw_all
 from recdistill.evaluate.window import load_window, logits_of
@@ -61,7 +61,7 @@ def _scored(folder: RunFolder, experiment: Experiment, sizes: dict[str, Sized], 
     for job in (job for seeds in jobs.values() for job in seeds):
         if job.name not in said:
             said[job.name] = logits_of(
-                predictions, predictions.version, job.name, task, frame.ids, own_shift(job.config)
+                predictions, predictions.version, job.name, task, frame.ids, log_odds_offset_of(job.config)
             )
     drawn = draw_all(frame.samples.users, 1, len(told.seeds), told.bootstrap)
     logits = [[said[job.name] for job in seeds] for seeds in jobs.values()]

@@ -18,7 +18,7 @@ from recdistill.app.run import console, open_run, print_summary, train_stage
 from recdistill.config.experiment import Experiment
 from recdistill.data.store.sample_store import build_store
 from recdistill.errors import UserError, did_you_mean
-from recdistill.evaluate.model_facts import ModelFacts, StudentModels, own_shift, settings_of
+from recdistill.evaluate.model_facts import ModelFacts, StudentModels, log_odds_offset_of, settings_of
 from recdistill.evaluate.score import score
 from recdistill.evaluate.summary import write_summary
 from recdistill.report.page import write_report
@@ -45,8 +45,8 @@ __all__ = ["batch_stage", "roles_of", "run_child", "run_role", "run_stream", "sc
 
 STATUS_EVERY = 10.0  # seconds
 PLAIN = {
-    "hears": [TEACHER],
-    "states": 0,
+    "teachers": [TEACHER],
+    "teacher_hidden": 0,
     "start": 0.0,
     "share": 1.0,
 }  # what a stream knows of a student's ways to listen
@@ -213,5 +213,12 @@ def _model_facts(folder: RunFolder, job: Job) -> ModelFacts:
     speed = state["sums"].get("learned", 0.0) / max(state["sums"].get("seconds", 0.0), 1e-9)
     coverage = state["sums"].get("signals", 0.0) / max(state["sums"].get("learned", 0.0), 1.0)
     return ModelFacts(
-        job.name, job.seed, own_shift(job.config), dense, sparse, speed, coverage, settings_of(job.config, job.distill)
+        job.name,
+        job.seed,
+        log_odds_offset_of(job.config),
+        dense,
+        sparse,
+        speed,
+        coverage,
+        settings_of(job.config, job.distill),
     )

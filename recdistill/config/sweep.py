@@ -80,7 +80,7 @@ def load_sweep(
         "teacher": {},
         "teachers": {},
         "candidates": {},
-        "states": {},
+        "teacher_hidden": {},
     }
     return checked(Experiment, tree, f"{config} with {sweep or 'halves of it'}"), sizes
 
@@ -163,7 +163,7 @@ def _number(value: Any) -> float | None:
 
 
 def _changed(base: ModelConfig, changes: dict[str, Any], where: str) -> dict[str, Any]:
-    """Return the keys of a student that hears nobody: those of `base` with the changes."""
+    """Return the keys of a student without a teacher: those of `base` with the changes."""
     tree = copy.deepcopy(base.model_dump(mode="json", exclude=set(TEACHER_ONLY + STUDENT_ONLY)))
     if "kind" in changes:
         tree["options"] = {}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-__all__ = ["state_of", "take_up"]
+__all__ = ["network_state", "load_state_dict"]
 
 
-def state_of(network: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+def network_state(network: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Return all that the next step depends on, named network/PARAMETER and optimiser/PARAMETER/SLOT."""
     tensors = {f"network/{name}": value for name, value in network.state_dict().items()}
     state = optimiser.state_dict()["state"]
@@ -17,8 +17,8 @@ def state_of(network: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, 
     }
 
 
-def take_up(network: nn.Module, optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Take up what `state_of` returned; other tensors are left alone."""
+def load_state_dict(network: nn.Module, optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Take up what `network_state` returned; other tensors are left alone."""
     network.load_state_dict(
         {name.removeprefix("network/"): value for name, value in tensors.items() if name.startswith("network/")}
     )

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from recdistill.distill.optimizer_state import state_of, take_up
+from recdistill.distill.optimizer_state import load_state_dict, network_state
 from recdistill.typing import Array
 
-__all__ = ["Compressor", "packed", "quantised", "unpacked"]
+__all__ = ["HiddenStateCodec", "packed", "quantised", "unpacked"]
 
 Bits = Literal[4, 8]
 SEED = 29
@@ -51,7 +51,7 @@ def unpacked(data: Array, bits: Bits) -> Array:
     return np.where(both > 7, both - 16, both).astype(np.float32) / 8
 
 
-class Compressor:
+class HiddenStateCodec:
     """From hidden states [B, H] to codes [B, D]; learns from the first `rows` rows."""
 
     def __init__(self, inputs: int, width: int, bits: Bits, rate: float, rows: int) -> None:
@@ -92,11 +92,11 @@ class Compressor:
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return what `restore` takes."""
-        return state_of(self.network, self.optimiser) | {"mean": self.mean, "variance": self.variance}, {
+        return network_state(self.network, self.optimiser) | {"mean": self.mean, "variance": self.variance}, {
             "seen": self.seen
         }
 
     def restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         """Take up a saved state."""
-        take_up(self.network, self.optimiser, tensors)
+        load_state_dict(self.network, self.optimiser, tensors)
         self.mean, self.variance, self.seen = tensors["mean"], tensors["variance"], int(state["seen"])

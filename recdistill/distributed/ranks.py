@@ -1,7 +1,7 @@
 """Several processes that train one model: which part of a step is whose, and what they tell each other
 (torch.distributed).
 
-Letters: N ranks. Every call but `part` is made by all ranks together.
+Shapes: N ranks. Every call but `part` is made by all ranks together.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from recdistill.config.models import DistillConfig, ModelConfig
 
-__all__ = ["ModelFacts", "Setting", "StudentModels", "own_shift", "settings_of"]
+__all__ = ["ModelFacts", "Setting", "StudentModels", "log_odds_offset_of", "settings_of"]
 
 Setting = str | int | float
 LEARNING = ("kind", "width", "history", "batch", "table_rate", "dense_rate", "optimiser", "replay", "epochs")
@@ -23,7 +23,7 @@ class ModelFacts:
 
     name: str
     seed: int
-    shift: float
+    log_odds_offset: float
     dense_parameters: int | None
     sparse_parameters: int | None
     rows_per_second: float | None
@@ -42,7 +42,7 @@ class StudentModels:
     domain: dict[str, int | str] = field(default_factory=dict)
 
 
-def own_shift(config: ModelConfig) -> float:
+def log_odds_offset_of(config: ModelConfig) -> float:
     """Return log(k+ / k-) of the model's own down-sampling."""
     return math.log(config.sampling.positive / config.sampling.negative)
 
@@ -55,10 +55,10 @@ def settings_of(config: ModelConfig, distill: DistillConfig | None) -> dict[str,
     named: dict[str, Setting] = {name: getattr(config, name) for name in LEARNING}
     if (config.sampling.positive, config.sampling.negative) != (1.0, 1.0):
         named["sampling"] = f"k+ {config.sampling.positive:g}, k- {config.sampling.negative:g}"
-    if distill is not None and distill.listens:
+    if distill is not None and distill.uses_teacher:
         named["weight"] = _weight(distill.weight)
         named |= {"towers": distill.towers, "loss": distill.loss, "space": distill.space}
-        named |= {"gate": distill.gate.start, "signals": distill.signals, "hears": ", ".join(distill.hears)}
+        named |= {"gate": distill.gate.start, "signals": distill.signals, "teachers": ", ".join(distill.teachers)}
         named |= {"candidates": distill.candidates} if distill.candidates else {}
     return named
 

@@ -52,7 +52,7 @@ class _Scorer:
     def logits(self, models: Sequence[ModelFacts]) -> list[Array]:
         """Return float32 [N] of each model, what its own sampling added taken out."""
         ids = self.frame.ids
-        return [logits_of(self.predictions, self.version, m.name, self.task, ids, m.shift) for m in models]
+        return [logits_of(self.predictions, self.version, m.name, self.task, ids, m.log_odds_offset) for m in models]
 
     def model(self, models: Sequence[ModelFacts], logits: Sequence[Array]) -> ModelSummary:
         """Return one model over its seeds."""
@@ -140,7 +140,7 @@ def _bins(frame: Frame, logits: Sequence[Array]) -> list[Bin]:
 
 def _levels_why(tasks: Sequence[str], task: str, models: Sequence[ModelFacts]) -> str | None:
     """Return why the level of `task`'s logits is unknown: models down-sample by the first task's label."""
-    if task == tasks[0] or all(model.shift == 0 for model in models):
+    if task == tasks[0] or all(model.log_odds_offset == 0 for model in models):
         return None
     return f"models learned from rows sampled by '{tasks[0]}'; what that adds to the log-odds of '{task}' is not known"
 

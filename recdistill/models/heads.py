@@ -12,7 +12,7 @@ from recdistill.data.batch.batch import Batch
 from recdistill.models.backbones.sequence import TokenMixerModel
 from recdistill.models.layers.blocks import MLP, width_of
 
-__all__ = ["Layout", "StateReader", "Towers"]
+__all__ = ["Layout", "TeacherHiddenReader", "Towers"]
 
 Layout = Literal["single", "decoupled"]
 
@@ -27,7 +27,7 @@ def _scaled(shared: Tensor, scale: float) -> Tensor:
     return shared if scale == 1 else shared.detach() + scale * (shared - shared.detach())
 
 
-class StateReader(nn.Module):
+class TeacherHiddenReader(nn.Module):
     """The teacher's states of the user's earlier samples as a feature: the last one, and their mean; adds
     nothing at first.
     """
@@ -40,7 +40,7 @@ class StateReader(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Return [B, output]; zero for users without a state."""
-        states, counts = batch.states, batch.state_counts
+        states, counts = batch.teacher_hidden, batch.teacher_hidden_counts
         newest = states[torch.arange(len(states), device=states.device), (counts - 1).clamp(min=0)]
         both = torch.cat([newest, states.sum(1) / counts.clamp(min=1)[:, None]], 1)
         added = torch.as_tensor(self.last(torch.relu(self.first(both)))) * (counts > 0)[:, None]
@@ -72,7 +72,7 @@ class Towers(nn.Module):
         self.main = _tower(width, hidden, tasks)
         self.aux = _tower(width, hidden, tasks) if layout == "decoupled" else None
         self.adapted = _tower(width, hidden, tasks) if adapted else None
-        self.reader = StateReader(states, width) if states else None
+        self.reader = TeacherHiddenReader(states, width) if states else None
         mixer = backbone if isinstance(backbone, TokenMixerModel) else None
         self.auxiliary = mixer.auxiliary if mixer else 0.0
         self.extra = (

@@ -8,7 +8,7 @@ from recdistill.config.models import DistillConfig, ModelConfig, StudentConfig
 from recdistill.config.experiment import Experiment
 from recdistill.runs.folder import fingerprint
 
-__all__ = ["TEACHER", "Job", "folds_of_teacher", "heard_by", "jobs_of", "pairs_of", "teachers_of"]
+__all__ = ["TEACHER", "Job", "folds_of_teacher", "teacher_names", "jobs_of", "pairs_of", "teachers_of"]
 
 TEACHER = "teacher"
 
@@ -27,9 +27,9 @@ class Job:
     fold: int | None = None
 
     @property
-    def hears(self) -> bool:
+    def uses_teacher(self) -> bool:
         """Return whether the model learns from a teacher."""
-        return self.distill is not None and self.distill.listens
+        return self.distill is not None and self.distill.uses_teacher
 
     @property
     def run(self) -> str:
@@ -81,14 +81,14 @@ def teachers_of(experiment: Experiment) -> list[Job]:
     ]
 
 
-def heard_by(experiment: Experiment, job: Job) -> list[str]:
+def teacher_names(experiment: Experiment, job: Job) -> list[str]:
     """Return the names of the models that a job hears: teachers, or other students' distilled models of its
     own seed.
     """
-    if job.distill is None or not job.hears:
+    if job.distill is None or not job.uses_teacher:
         return []
     further = {name: f"{TEACHER}-{name}" for name in experiment.teachers} | {TEACHER: TEACHER}
-    return [further.get(name, f"{name}.distilled.s{job.seed}") for name in job.distill.hears]
+    return [further.get(name, f"{name}.distilled.s{job.seed}") for name in job.distill.teachers]
 
 
 def folds_of_teacher(experiment: Experiment) -> list[Job]:

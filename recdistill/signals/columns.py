@@ -23,7 +23,7 @@ __all__ = [
     "channels_of",
     "join_candidates",
     "join_column",
-    "join_states",
+    "join_teacher_hidden",
     "kept_column",
 ]
 
@@ -36,7 +36,7 @@ def channels_of(experiment: Experiment, tasks: Sequence[str]) -> dict[str, int]:
     """Return the bytes per row of what the teacher says besides its logits."""
     count = experiment.candidates.count
     candidates = {CANDIDATES: 2 * count * len(tasks)} if count else {}
-    return candidates | ({STATE: experiment.states.size} if experiment.states.width else {})
+    return candidates | ({STATE: experiment.teacher_hidden.size} if experiment.teacher_hidden.width else {})
 
 
 def join_column(
@@ -80,7 +80,9 @@ def join_candidates(folder: Path, store: SampleStore, predictions: PredictionLog
     return kept_column(folder, CANDIDATES, pinned, (len(store), width // 2 // tasks, tasks), "float16", fill)
 
 
-def join_states(folder: Path, store: SampleStore, predictions: PredictionLog, model: str) -> tuple[Array, Array]:
+def join_teacher_hidden(
+    folder: Path, store: SampleStore, predictions: PredictionLog, model: str
+) -> tuple[Array, Array]:
     """Return (uint8 [N, bytes] states of `model`, bool [N] where there is one), kept as `join_column`'s,
     and the order for `PastStates`.
     """

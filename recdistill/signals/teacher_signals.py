@@ -14,7 +14,7 @@ import torch
 
 from recdistill.config.experiment import Experiment
 from recdistill.config.models import DistillConfig
-from recdistill.data.batch.builder import Beside
+from recdistill.data.batch.builder import CandidateSignals
 from recdistill.data.batch.candidates import Candidates
 from recdistill.data.batch.past_states import PastStates
 from recdistill.data.batch.slicer import SLICES, Slicer
@@ -25,8 +25,8 @@ from recdistill.distill.ensemble import Record, combine
 from recdistill.distill.state_codec import unpacked
 from recdistill.errors import UserError
 from recdistill.runs.folder import RunFolder, fingerprint
-from recdistill.runs.jobs import TEACHER, Job, heard_by
-from recdistill.signals.columns import CHUNK, join_candidates, join_column, join_states, kept_column
+from recdistill.runs.jobs import TEACHER, Job, teacher_names
+from recdistill.signals.columns import CHUNK, join_candidates, join_column, join_teacher_hidden, kept_column
 from recdistill.signals.folds import CROSSFIT, crossfit_rows
 from recdistill.tables.events import EventLog
 from recdistill.tables.predictions import PredictionLog
@@ -46,7 +46,7 @@ class Heard:
 
     signals: Array | None
     rates: list[KeepRates] | None
-    beside: Beside | None
+    beside: CandidateSignals | None
     past: Past | None
 
 
@@ -55,7 +55,7 @@ def heard(folder: RunFolder, experiment: Experiment, job: Job) -> Heard:
 
     Raises UserError for a model that does not tell under which keep rates it learned.
     """
-    names = heard_by(experiment, job)
+    names = teacher_names(experiment, job)
     if job.distill is None or not names:
         return Heard(None, None, None, None)
     store, predictions = SampleStore(folder.store), PredictionLog.open(folder.predictions)
@@ -75,9 +75,13 @@ def heard(folder: RunFolder, experiment: Experiment, job: Job) -> Heard:
     if job.distill.candidates:
         said = join_candidates(folder.signals / "candidates", store, predictions, TEACHER)
         own = rates_of(predictions, TEACHER, store.tasks)
-        shift = np.array([one.shift - other.shift for one, other in zip(own, rates[0], strict=True)], np.float32)
-        beside = Beside(Candidates.of(experiment.candidates, schema), said[:, : job.distill.candidates], shift)
-    return Heard(column, rates[0], beside, _past(folder, experiment, job.distill.states, store, predictions))
+        shift = np.array(
+            [one.log_odds_offset - other.log_odds_offset for one, other in zip(own, rates[0], strict=True)], np.float32
+        )
+        beside = CandidateSignals(
+            Candidates.of(experiment.candidates, schema), said[:, : job.distill.candidates], shift
+        )
+    return Heard(column, rates[0], beside, _past(folder, experiment, job.distill.teacher_hidden, store, predictions))
 
 
 def _past(
@@ -87,8 +91,8 @@ def _past(
     if not count:
         return None
     place = folder.signals / "states"
-    codes, spoken = join_states(place, store, predictions, TEACHER)
-    states, bits = PastStates.open(place, codes, spoken, count), experiment.states.bits
+    codes, spoken = join_teacher_hidden(place, store, predictions, TEACHER)
+    states, bits = PastStates.open(place, codes, spoken, count), experiment.teacher_hidden.bits
 
     def past(rows: Array) -> tuple[Array, Array]:
         packed, counts = states.gather(rows)
@@ -114,7 +118,7 @@ def _ensemble(
     `distill.ensemble` says.
     """
     columns = [join_column(_place(folder, [name], "prequential"), store, predictions, name) for name in names]
-    shifts = np.array([[of_task.shift for of_task in own] for own in rates], np.float32)[:, None]
+    shifts = np.array([[of_task.log_odds_offset for of_task in own] for own in rates], np.float32)[:, None]
     settings = [list(names), distill.ensemble, distill.gate.by, distill.gate.window]
 
     def fill(column: Array) -> None:
@@ -122,7 +126,7 @@ def _ensemble(
         for low in range(0, len(store), CHUNK):
             part = slice(low, low + CHUNK)
             said = np.stack([each[part] for each in columns]) - shifts
-            known = store.upto[part] - store.histories.first[store.user[part]]
+            known = store.history_end[part] - store.histories.first[store.user[part]]
             slices = slicer.codes(torch.from_numpy(np.array(store.context[part])), torch.from_numpy(known)).numpy()
             column[part] = combine(distill.ensemble, said, store.labels[part], slices, record)
 

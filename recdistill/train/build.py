@@ -17,7 +17,7 @@ from recdistill.data.batch.slicer import Slicer
 from recdistill.data.store.encoder import field_counts
 from recdistill.data.store.sample_store import SampleStore
 from recdistill.distill.debias import KeepRates
-from recdistill.distill.state_codec import Compressor
+from recdistill.distill.state_codec import HiddenStateCodec
 from recdistill.distributed.ranks import ALONE, Dense, InFull, Ranks, Rows
 from recdistill.errors import UserError
 from recdistill.models.embeddings.sharded import spread_tables
@@ -84,8 +84,8 @@ def build_network(job: Job, schema: EventSchema, actions: int, states: int) -> T
     torch.manual_seed(job.seed)
     backbone = backbone_of(job.config, job.seed, *field_counts(schema), actions)
     two = job.distill is not None and job.distill.towers != "single"
-    adapted = job.hears and job.distill is not None and job.distill.adapter is not None
-    read = states if job.hears and job.distill is not None and job.distill.states else 0
+    adapted = job.uses_teacher and job.distill is not None and job.distill.adapter is not None
+    read = states if job.uses_teacher and job.distill is not None and job.distill.teacher_hidden else 0
     return Towers(backbone, len(schema.tasks), layout="decoupled" if two else "single", adapted=adapted, states=read)
 
 
@@ -142,11 +142,11 @@ def trainer_of(
     early, schema = crossfit_rows(folder, experiment, len(store)), EventLog.open(folder.tables / "events").schema
     told = heard(folder, experiment, job)
     learner, metadata = learner_of(
-        folder, job, store.labels, store.actions, told.rates, experiment.states.width, ranks, sharded
+        folder, job, store.labels, store.actions, told.rates, experiment.teacher_hidden.width, ranks, sharded
     )
-    if job.name == TEACHER and experiment.states.width:
-        states = experiment.states
-        learner.compressor = Compressor(
+    if job.name == TEACHER and experiment.teacher_hidden.width:
+        states = experiment.teacher_hidden
+        learner.hidden_state_codec = HiddenStateCodec(
             learner.network.output_width, states.width, states.bits, states.rate, states.learn_rows
         )
     checkpoints = Checkpoints(folder.model(job.name), ranks=ranks)
@@ -226,7 +226,7 @@ def facts_of(folder: RunFolder, job: Job) -> tuple[int, int, float, float]:
 
 def adapter_rows(folder: RunFolder, job: Job) -> int | None:
     """Return how many samples a trained student's adapter learned from, None for a model without one."""
-    if job.distill is None or job.distill.adapter is None or not job.hears:
+    if job.distill is None or job.distill.adapter is None or not job.uses_teacher:
         return None
     checkpoints = Checkpoints(folder.model(job.name))
     block = checkpoints.newest()

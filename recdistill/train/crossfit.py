@@ -58,7 +58,7 @@ class FoldTrainer:
                 self._score()  # before the checkpoint that says that all is done
             tensors, state = self.learner.state()
             self.checkpoints.publish(block, Checkpoint(tensors, {"learner": state, "totals": vars(totals)}))
-            yield totals.progress(self.plan, hears=False)
+            yield totals.progress(self.plan, uses_teacher=False)
 
     def _learn(self, block: int, totals: Totals) -> Iterator[Progress]:
         """Learn a block's rows but for the fold's, of which it is counted what is said of them in passing."""
@@ -66,12 +66,13 @@ class FoldTrainer:
         for step, (batch, learn) in zip(steps, prefetch(self._prepare, steps), strict=True):
             result, mine = self.learner.learn(batch, learn), self.folds[step.rows] == self.fold
             totals.say(
-                self.store.labels[step.rows[mine], 0], result.logits[torch.from_numpy(mine), 0] - self.learner.shift
+                self.store.labels[step.rows[mine], 0],
+                result.logits[torch.from_numpy(mine), 0] - self.learner.log_odds_offset,
             )
             totals.learned, totals.steps = totals.learned + len(step.rows), totals.steps + 1
             totals.seconds, clock = totals.seconds + time.perf_counter() - clock, time.perf_counter()
             if totals.steps % REPORT_EVERY == 0:
-                yield totals.progress(self.plan, hears=False)
+                yield totals.progress(self.plan, uses_teacher=False)
 
     def _prepare(self, step: Step) -> tuple[Any, torch.Tensor]:
         rows = step.rows

@@ -19,10 +19,10 @@ from recdistill.distill.adapter import Adapter
 from recdistill.distill.auto_weight import AutoWeight
 from recdistill.distill.debias import KeepRates
 from recdistill.distill.listwise import listwise_loss
-from recdistill.distill.losses import late_mass, objective, share_heard, signal_loss
-from recdistill.distill.optimizer_state import state_of, take_up
+from recdistill.distill.losses import importance_weight, objective, share_with_signal, signal_loss
+from recdistill.distill.optimizer_state import load_state_dict, network_state
 from recdistill.distill.start_gate import StartGate
-from recdistill.distill.state_codec import Compressor, packed
+from recdistill.distill.state_codec import HiddenStateCodec, packed
 from recdistill.distributed.ranks import IN_FULL, Dense, Rows
 from recdistill.errors import RecdistillError, UserError, did_you_mean
 from recdistill.models.embeddings.growable import GrowableTable
@@ -71,7 +71,9 @@ class Learner:
         self.network, self.distill, self.slicer, self.dense = network, distill, slicer, dense
         self.fixed = fixed_weight(distill.weight, tasks) if distill else 0.0
         self.own, self.teacher = tuple(own), tuple(teacher)
-        self.shift = KeepRates(config.sampling.positive, config.sampling.negative).shift  # over the log's labels
+        self.log_odds_offset = KeepRates(
+            config.sampling.positive, config.sampling.negative
+        ).log_odds_offset  # over the log's labels
         self.tables: list[GrowableTable] = table_modules(network)
         device = next(network.parameters()).device.type
         self.optimiser = torch.optim.Adam(network.parameters(), lr=config.dense_rate, fused=device in ("cpu", "cuda"))
@@ -80,8 +82,8 @@ class Learner:
             StartGate(
                 distill.gate.margin,
                 distill.gate.window,
-                self.shift,
-                self.shift + teacher[0].shift - own[0].shift,
+                self.log_odds_offset,
+                self.log_odds_offset + teacher[0].log_odds_offset - own[0].log_odds_offset,
                 sigmas=distill.gate.sigmas,
                 slices=SLICES,
             )
@@ -89,7 +91,7 @@ class Learner:
             else None
         )
         heard = distill.adapter if distill and network.adapted is not None else None
-        self.compressor: Compressor | None = None
+        self.hidden_state_codec: HiddenStateCodec | None = None
         self.adapter = Adapter(max(len(tasks), 1), heard.hidden, heard.rate) if heard else None
         self.sampling: SamplingConfig = config.sampling
         self.steps = 0
@@ -111,10 +113,10 @@ class Learner:
             return StepResult(self.network.heads(hidden)[0], 0.0, self._state(hidden))
 
     def _state(self, hidden: Tensor) -> Array | None:
-        if self.compressor is None:
+        if self.hidden_state_codec is None:
             return None
         with torch.no_grad():
-            return packed(self.compressor.encode(hidden.cpu()), self.compressor.bits)
+            return packed(self.hidden_state_codec.encode(hidden.cpu()), self.hidden_state_codec.bits)
 
     def learn(
         self, batch: Batch, keep: Tensor, undo: Tensor | None = None, late: Tensor | None = None, weight: float = 1.0
@@ -126,19 +128,19 @@ class Learner:
         what this batch's mean loss counts in the step's, where ranks share one. Raises RecdistillError before the
         update, naming sample ids, when the loss or a gradient is not finite.
         """
-        dropped = ~keep[:, None].repeat_interleave(batch.each, 0)
+        dropped = ~keep[:, None].repeat_interleave(batch.rows_per_sample, 0)
         labels = batch.labels.masked_fill(dropped, math.nan)
         hidden = self.network.shared(batch)
         scale = self.distill.gradient_scale if self.distill else 1.0
         main, aux = self.network.heads(hidden, scale)
         signals = self._signals(batch, main.detach()).masked_fill(dropped, math.nan)
-        rows = int(keep.sum()) * batch.each
+        rows = int(keep.sum()) * batch.rows_per_sample
         alpha = self._weight(hidden, main, aux, labels, signals, rows)
         mass = None
         if undo is not None:
-            mass = (~undo).float()[:, None].repeat_interleave(batch.each, 0).expand_as(labels)
+            mass = (~undo).float()[:, None].repeat_interleave(batch.rows_per_sample, 0).expand_as(labels)
         elif late is not None:
-            mass = late_mass(main.detach(), labels, late)
+            mass = importance_weight(main.detach(), labels, late)
             labels = labels * mass
         loss = objective(main, aux, labels, signals, self.distill, alpha, self.own, self.teacher, mass, rows)
         for said in self.network.between():
@@ -157,13 +159,15 @@ class Learner:
         self.dense.add_up(self.network)
         self._check(loss, batch)
         state = self._state(hidden)
-        if self.compressor is not None:
-            self.compressor.learn(hidden.cpu())
+        if self.hidden_state_codec is not None:
+            self.hidden_state_codec.learn(hidden.cpu())
         self.optimiser.step()
         for table in self.tables:
             table.step()
         self.steps += 1
-        return StepResult(main.detach()[:: batch.each], share_heard(signals[:: batch.each]), state)
+        return StepResult(
+            main.detach()[:: batch.rows_per_sample], share_with_signal(signals[:: batch.rows_per_sample]), state
+        )
 
     def _signals(self, batch: Batch, main: Tensor) -> Tensor:
         """Return the batch's signals, missing where the gate is closed."""
@@ -205,7 +209,9 @@ class Learner:
         Of several ranks each gives a share; tensors of one name, rows upon rows in order of the ranks, are those of one
         process.
         """
-        tensors = {name: value.cpu() for name, value in self.dense.mine(state_of(self.network, self.optimiser)).items()}
+        tensors = {
+            name: value.cpu() for name, value in self.dense.mine(network_state(self.network, self.optimiser)).items()
+        }
         for at, table in enumerate(self.tables):
             tensors |= {f"table/{at}/{key}": value for key, value in table.state().items()}
         if self.dense.ranks.first:
@@ -229,7 +235,7 @@ class Learner:
                 f"a checkpoint of revision {state.get('revision', 1)} of the networks, of which this is {REVISION}: "
                 "go on with the recdistill that wrote it, or train in a new folder"
             )
-        take_up(self.network, self.optimiser, self.dense.shares(self.network, tensors))
+        load_state_dict(self.network, self.optimiser, self.dense.shares(self.network, tensors))
         for at, table in enumerate(self.tables):
             prefix = f"table/{at}/"
             table.load_state({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
@@ -245,12 +251,12 @@ class Learner:
                 state[name],
             )
 
-    def _parts(self) -> Iterator[tuple[str, Adapter | Compressor]]:
+    def _parts(self) -> Iterator[tuple[str, Adapter | HiddenStateCodec]]:
         """Yield what learns beside the network, with an optimiser of its own."""
         if self.adapter:
             yield "adapter", self.adapter
-        if self.compressor:
-            yield "compressor", self.compressor
+        if self.hidden_state_codec:
+            yield "hidden_state_codec", self.hidden_state_codec
 
 
 def fixed_weight(weight: float | Literal["auto"] | Mapping[str, float], tasks: Sequence[str]) -> float | Tensor:

@@ -69,11 +69,11 @@ def windows_of(store: SampleStore, time: int, length: int) -> Windows:
     1, one event shared.
     """
     users = np.arange(1, len(store.histories.first) - 1)
-    upto = store.histories.known_before(users, np.full(len(users), time))
+    history_end = store.histories.known_before(users, np.full(len(users), time))
     first = store.histories.first[users]
-    counts = np.maximum(-(-(upto - first - 1) // length), 0)
+    counts = np.maximum(-(-(history_end - first - 1) // length), 0)
     back = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    stop = np.repeat(upto, counts) - back * length
+    stop = np.repeat(history_end, counts) - back * length
     return Windows(np.maximum(stop - length - 1, np.repeat(first, counts)), stop)
 
 

@@ -101,10 +101,10 @@ class Plan:
         for at in range(low, high, self.batch):
             fresh = np.arange(at, min(at + self.batch, high))
             yield Step(fresh, record=True, learn=False)
-            upto = self._old_enough(int(fresh[-1]) + 1)
-            for first in range(learned, upto, self.batch):
+            history_end = self._old_enough(int(fresh[-1]) + 1)
+            for first in range(learned, history_end, self.batch):
                 yield Step(np.arange(first, first + self.batch), record=False)
-            learned = max(learned, upto)
+            learned = max(learned, history_end)
 
     def _old_enough(self, said: int) -> int:
         """Return how many rows, in whole batches, are learned once `said` rows are predicted."""

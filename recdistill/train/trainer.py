@@ -83,10 +83,10 @@ class Totals:
         """Return what a rank goes on with from the whole job's."""
         return self if ranks.first else replace(self, **dict.fromkeys(SAID, 0))
 
-    def progress(self, plan: Plan, hears: bool) -> Progress:
-        """Return how far a model is in its plan; hears: whether it learns from a teacher."""
+    def progress(self, plan: Plan, uses_teacher: bool) -> Progress:
+        """Return how far a model is in its plan; uses_teacher: whether it learns from a teacher."""
         total = plan.rows * (1 + plan.replay + plan.epochs)
-        coverage = self.signals / max(self.rows, 1) if hears else None
+        coverage = self.signals / max(self.rows, 1) if uses_teacher else None
         return Progress(
             self.learned,
             total,
@@ -188,7 +188,7 @@ class Trainer:
                     channels[CANDIDATES][part] = others[said]
                 if result.state is not None:
                     channels[STATE][part] = result.state[said]
-                totals.say(self.store.labels[step.rows[mine], 0], result.logits[said, 0] - self.learner.shift)
+                totals.say(self.store.labels[step.rows[mine], 0], result.logits[said, 0] - self.learner.log_odds_offset)
                 totals.signals += result.coverage * (mine.stop - mine.start)
             totals.steps, totals.learned = totals.steps + 1, totals.learned + len(step.rows)
             totals.waiting += waited - clock
@@ -228,7 +228,7 @@ class Trainer:
         """Return room for what is said besides logits, as far as this model says it."""
         count = self.candidates.count if self.candidates else 0
         room = {CANDIDATES: np.zeros((rows, count, len(self.store.tasks)), np.float16)} if count else {}
-        writes = self.learner.compressor is not None
+        writes = self.learner.hidden_state_codec is not None
         return room | ({STATE: np.zeros((rows, self.predictions.channels[STATE]), np.uint8)} if writes else {})
 
     def _record(self, block: int, low: int, high: int, logits: Array, channels: dict[str, Array]) -> None:

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from recdistill.app.ablate import ablate, bytes_per_sample
-from recdistill.config.models import DistillConfig, StatesConfig
+from recdistill.config.models import DistillConfig, TeacherHiddenConfig
 from recdistill.evaluate.ablation import Ablation, ablation_of
 from recdistill.evaluate.summary import Transfer, Transferability
 from recdistill.evaluate.summary import load as load_summary
@@ -75,10 +75,10 @@ def test_the_page_escapes_what_is_the_users(out):
 
 
 def test_a_student_without_a_signal_reads_nothing():
-    states = StatesConfig(width=16, bits=4)
+    states = TeacherHiddenConfig(width=16, bits=4)
     assert (
         bytes_per_sample(DistillConfig(weight=0.0), states, 2) == 0
         and bytes_per_sample(DistillConfig(candidates=3), states, 2) == 20
     )
-    assert bytes_per_sample(DistillConfig(weight=0.0, states=5), states, 2) == 8
-    assert bytes_per_sample(DistillConfig(hears=["teacher", "other"], states=5), states, 2) == 24
+    assert bytes_per_sample(DistillConfig(weight=0.0, teacher_hidden=5), states, 2) == 8
+    assert bytes_per_sample(DistillConfig(teachers=["teacher", "other"], teacher_hidden=5), states, 2) == 24

@@ -35,7 +35,7 @@ def test_halves_of_the_teacher_without_a_file(tmp_path: Path) -> None:
     assert [sized.x for sized in sizes.values() if sized.axis == "history"] == [2, 5, 10, 20]
     assert [sized.x for sized in sizes.values() if sized.axis == "width"] == [4, 8]  # whole pairs per head
     assert [sized.x for sized in sizes.values() if sized.axis == "data"] == [0.125, 0.25, 0.5, 1.0]
-    assert all(not student.distill.listens for student in experiment.students.values())
+    assert all(not student.distill.uses_teacher for student in experiment.students.values())
     assert experiment.students["history-5"].options == {"heads": 2, "hidden": [16]} and experiment.name == "small-scale"
 
 

@@ -70,7 +70,7 @@ def stream(rows, quality, seed=0, batches=40):
 
 
 def run(gate, batches, teacher=SAME, own=SAME):
-    return [bool(gate.update(y, t + teacher.shift, z + own.shift).all()) for y, t, z in batches]
+    return [bool(gate.update(y, t + teacher.log_odds_offset, z + own.log_odds_offset).all()) for y, t, z in batches]
 
 
 def test_gate_opens_once_for_a_better_teacher_and_never_for_a_worse_one():
@@ -97,8 +97,8 @@ def test_gate_judges_each_batch_by_what_came_before_it():
 def test_gate_takes_the_sampling_out_of_both_sides():
     rates = KeepRates(1.0, 0.05)
     plain = run(StartGate(0.002, 1000), stream(100, 1.0))
-    assert run(StartGate(0.002, 1000, teacher=rates.shift), stream(100, 1.0), teacher=rates) == plain
-    assert run(StartGate(0.002, 1000, own=rates.shift), stream(100, 1.0), own=rates) == plain
+    assert run(StartGate(0.002, 1000, teacher=rates.log_odds_offset), stream(100, 1.0), teacher=rates) == plain
+    assert run(StartGate(0.002, 1000, own=rates.log_odds_offset), stream(100, 1.0), own=rates) == plain
     assert not any(run(StartGate(0.002, 1000), stream(100, 1.0), teacher=KeepRates(1.0, 1e-6)))
 
 

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recdistill.distill.state_codec import Compressor, packed, quantised, unpacked
+from recdistill.distill.state_codec import HiddenStateCodec, packed, quantised, unpacked
 
 
 @given(st.lists(st.floats(-1, 1), min_size=4, max_size=4), st.sampled_from([4, 8]))
@@ -41,7 +41,7 @@ def states(rows: int, seed: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("bits", [4, 8])
 def test_it_learns_what_the_states_have_in_common_and_then_stays(bits):
-    compressor = Compressor(32, 16, bits, 3e-3, 100_000)
+    compressor = HiddenStateCodec(32, 16, bits, 3e-3, 100_000)
     first = compressor.learn(states(500, 0))
     errors = [compressor.learn(states(500, k)) for k in range(1, 199)]
     assert errors[-1] < 0.3 * first
@@ -52,7 +52,7 @@ def test_it_learns_what_the_states_have_in_common_and_then_stays(bits):
 
 
 def test_a_prefix_alone_tells_most_of_it():
-    compressor = Compressor(32, 16, 8, 3e-3, 10**9)
+    compressor = HiddenStateCodec(32, 16, 8, 3e-3, 10**9)
     for k in range(300):
         compressor.learn(states(500, k))
     wanted = compressor._normal(states(500, 777))
@@ -65,7 +65,7 @@ def test_a_prefix_alone_tells_most_of_it():
 
 def test_it_draws_nothing_from_the_teachers_random_state_and_resumes():
     before = torch.get_rng_state()
-    one, other = Compressor(32, 8, 4, 1e-2, 5000), Compressor(32, 8, 4, 1e-2, 5000)
+    one, other = HiddenStateCodec(32, 8, 4, 1e-2, 5000), HiddenStateCodec(32, 8, 4, 1e-2, 5000)
     assert torch.equal(torch.get_rng_state(), before)
     for k in range(4):
         one.learn(states(100, k))

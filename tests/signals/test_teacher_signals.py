@@ -14,7 +14,7 @@ from recdistill.config.load import load_text
 from recdistill.data.store.sample_store import SampleStore
 from recdistill.errors import UserError
 from recdistill.runs.folder import RunFolder
-from recdistill.runs.jobs import heard_by, jobs_of, teachers_of
+from recdistill.runs.jobs import jobs_of, teacher_names, teachers_of
 from recdistill.tables.predictions import PredictionLog
 from recdistill.train import build
 from tests.support.runs import TINY, ingested, same_bits, tiny, trainer
@@ -28,10 +28,10 @@ teachers:
   old: {kind: pooled-mlp, width: 4, history: 5, batch: 50, stale: {hours: 2}}
 students:
   plain: &one {kind: pooled-mlp, width: 4, history: 5, batch: 50}
-  both: {<<: *one, distill: {hears: [teacher, wide]}}
-  recent: {<<: *one, distill: {hears: [teacher, wide], ensemble: recent, gate: {by: device, window: 100}}}
-  stale: {<<: *one, distill: {hears: [old]}}
-  chained: {<<: *one, width: 2, distill: {hears: [both]}}
+  both: {<<: *one, distill: {teachers: [teacher, wide]}}
+  recent: {<<: *one, distill: {teachers: [teacher, wide], ensemble: recent, gate: {by: device, window: 100}}}
+  stale: {<<: *one, distill: {teachers: [old]}}
+  chained: {<<: *one, width: 2, distill: {teachers: [both]}}
   some: {<<: *one, distill: {start: 0.5, share: 0.5}}
   exfm: {<<: *one, distill: {towers: signal-only, label_scale: 2.0, gradient_scale: 3.0,
     adapter: {hidden: [4]}, weight: {click: 2.0}}}
@@ -67,8 +67,10 @@ def test_an_ensemble_is_the_mean_of_log_odds_before_each_ones_own_sampling(run):
     first = build.trainer_of(
         run, run.experiment(), next(j for j in jobs_of(run.experiment())[1] if j.name == "plain.distilled.s0")
     )
-    shifts = np.array([rates.shift for rates in first.learner.teacher], np.float32)
-    assert shifts[0] == pytest.approx(np.log(2)) and all(rates.shift == 0 for rates in trained.learner.teacher)
+    shifts = np.array([rates.log_odds_offset for rates in first.learner.teacher], np.float32)
+    assert shifts[0] == pytest.approx(np.log(2)) and all(
+        rates.log_odds_offset == 0 for rates in trained.learner.teacher
+    )
     np.testing.assert_allclose(
         trained.builder.signals, ((said(run, "teacher") - shifts) + said(run, "teacher-wide")) / 2, atol=1e-6
     )
@@ -80,7 +82,7 @@ def test_recent_weights_lie_between_the_teachers(run):
         run, run.experiment(), next(j for j in jobs_of(run.experiment())[1] if j.name == "plain.distilled.s0")
     )
     one, other = (
-        said(run, "teacher") - np.array([r.shift for r in first.learner.teacher], np.float32),
+        said(run, "teacher") - np.array([r.log_odds_offset for r in first.learner.teacher], np.float32),
         said(run, "teacher-wide"),
     )
     assert (trained >= np.minimum(one, other) - 1e-5).all() and (trained <= np.maximum(one, other) + 1e-5).all()
@@ -89,7 +91,7 @@ def test_recent_weights_lie_between_the_teachers(run):
 def test_a_chain_hears_the_other_students_model_of_its_own_seed(run):
     np.testing.assert_array_equal(column(run, "chained.distilled.s1"), said(run, "both.distilled.s1"))
     job = next(job for job in jobs_of(run.experiment())[1] if job.name == "chained.distilled.s1")
-    assert heard_by(run.experiment(), job) == ["both.distilled.s1"]
+    assert teacher_names(run.experiment(), job) == ["both.distilled.s1"]
 
 
 def test_a_share_from_some_point_on(run):
@@ -156,10 +158,10 @@ def test_exfms_serving_tower_hears_no_signal(run):
 @pytest.mark.parametrize(
     ("key", "said"),
     [
-        ("students.light.distill.hears=[nobody]", "there is no 'nobody'"),
-        ("students.light.distill.hears=[light]", "'light' hears 'light'"),
-        ("students.light.distill.hears=[teacher, teacher]", "names somebody twice"),
-        ("students.light.distill={signals: crossfit, hears: [light]}", "hears must be"),
+        ("students.light.distill.teachers=[nobody]", "there is no 'nobody'"),
+        ("students.light.distill.teachers=[light]", "'light' learns from 'light'"),
+        ("students.light.distill.teachers=[teacher, teacher]", "names one twice"),
+        ("students.light.distill={signals: crossfit, teachers: [light]}", "teachers must be"),
         ("students.light.distill={towers: single, label_scale: 2}", "with towers single there is none"),
         ("teacher.stale={steps: 1, hours: 1}", "name one of steps, hours and versions"),
         ("teacher.stale.steps=1", "set replay and epochs to 0"),
@@ -190,7 +192,7 @@ def test_names_of_the_log_are_checked_before_training(tmp_path: Path, key, said)
 
 
 def test_tiny_hears_its_teacher():
-    assert "distill" in TINY and heard_by(tiny(), jobs_of(tiny())[1][1]) == ["teacher"]
+    assert "distill" in TINY and teacher_names(tiny(), jobs_of(tiny())[1][1]) == ["teacher"]
 
 
 def test_candidates_and_logits_of_an_ensemble_are_of_one_sampling(tmp_path):
@@ -201,14 +203,14 @@ def test_candidates_and_logits_of_an_ensemble_are_of_one_sampling(tmp_path):
         "teacher.sampling.negative=0.25",
         "teachers.other={kind: pooled-mlp, width: 4, history: 5, batch: 50}",
         "candidates.count=2",
-        "students.light.distill={hears: [teacher, other], candidates: 2}",
+        "students.light.distill={teachers: [teacher, other], candidates: 2}",
     )
     for name in ("teacher", "teacher-other"):
         ingested(tmp_path, tiny(*keys))
         job = next(job for job in (jobs_of(tiny(*keys))[0], *teachers_of(tiny(*keys))) if job.name == name)
         list(build.trainer_of(RunFolder(tmp_path), tiny(*keys), job).run_to_end())
-    beside = trainer(tmp_path, tiny(*keys), "light.distilled.s0").builder.beside
-    assert beside.shift[0] == pytest.approx(np.log(4))
+    beside = trainer(tmp_path, tiny(*keys), "light.distilled.s0").builder.candidate_signals
+    assert beside.log_odds_offset[0] == pytest.approx(np.log(4))
     alone = tiny(*keys[:3], "students.light.distill={candidates: 2}")
     (tmp_path / "run.json").unlink()
-    assert trainer(tmp_path, alone, "light.distilled.s0").builder.beside.shift[0] == 0
+    assert trainer(tmp_path, alone, "light.distilled.s0").builder.candidate_signals.log_odds_offset[0] == 0

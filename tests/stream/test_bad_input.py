@@ -22,8 +22,8 @@ from confluent_kafka import Producer
 from recdistill.errors import UserError
 from recdistill.runs.folder import RunFolder
 from recdistill.stream.event_log import read_journals
-from recdistill.stream.ingest.admission import Judge
-from recdistill.stream.ingest.dead_letters import Letters
+from recdistill.stream.ingest.admission import AdmissionFilter
+from recdistill.stream.ingest.dead_letters import DeadLetterBuffer
 from recdistill.stream.ingest.micro_batch import Round
 from recdistill.stream.ingest.process import Ingest, run_ingest
 from recdistill.stream.sources.local_nats import local_nats
@@ -95,7 +95,7 @@ def now_rows(*ahead: timedelta) -> pl.DataFrame:
 def test_a_clock_that_is_wrong_moves_nothing_for_the_others(tmp_path: Path) -> None:
     log = EventLog.create(tmp_path / "events", SCHEMA)
     minute = timedelta(minutes=1)
-    taken, reasons, dropped = Judge(log, 600.0, 0).split(
+    taken, reasons, dropped = AdmissionFilter(log, 600.0, 0).split(
         now_rows(-3 * minute, 2 * minute, 180 * minute, -3 * minute, -30 * minute)
     )
     assert taken.tolist() == [True, True, False, True, False]
@@ -131,7 +131,7 @@ def test_a_message_of_100_mb_is_refused_cut_for_the_dead_letters_and_passed(tmp_
             if len(offsets) == 2:
                 break
     (message, error), *_ = now.unread
-    letters = Letters({})
+    letters = DeadLetterBuffer({})
     letters.whole(message, error.reason, error.rows)
     assert (
         error.reason == "a message of more than 64 MiB; send fewer rows at a time"

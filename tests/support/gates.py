@@ -82,11 +82,13 @@ class Stream:
         )
         self.events.append(rows_, writer="ingest", sequence=self._next("ingest"), metadata=to_metadata(about))
 
-    def _outcomes(self, upto: int) -> int:
-        """Append the positives among the samples up to `upto` that were not told yet; return the table's version."""
+    def _outcomes(self, history_end: int) -> int:
+        """Append the positives among the samples up to `history_end` that were not told yet; return the
+        table's version.
+        """
         outcomes, first = self.outcomes, self.at.get("outcomes", 0)
-        self.at["outcomes"] = max(first, upto)
-        at = np.flatnonzero(self.labels[: max(upto, 0)])
+        self.at["outcomes"] = max(first, history_end)
+        at = np.flatnonzero(self.labels[: max(history_end, 0)])
         at = at[at >= first]
         if outcomes is None or not len(at):
             return -1 if outcomes is None else outcomes.version

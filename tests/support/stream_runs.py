@@ -108,13 +108,13 @@ class StreamRun:
                 list(build.trainer_of(self.folder, self.experiment, job).run_to_end())
 
     def feed(
-        self, upto: int, end: bool = False, seen: dict[str, int] | None = None, rows: pl.DataFrame | None = None
+        self, history_end: int, end: bool = False, seen: dict[str, int] | None = None, rows: pl.DataFrame | None = None
     ) -> None:
-        """Commit the rows up to `upto` as ingest would."""
-        rows = self.rows[self.fed : upto] if rows is None else rows
-        self.fed, self.commits = upto, self.commits + 1
-        watermark = int(self.rows[:upto]["time"].dt.epoch("us").max()) if upto else 0
-        about = IngestAbout(watermark=watermark, rows=upto - self.batch, seen=seen or {}, end=end)
+        """Commit the rows up to `history_end` as ingest would."""
+        rows = self.rows[self.fed : history_end] if rows is None else rows
+        self.fed, self.commits = history_end, self.commits + 1
+        watermark = int(self.rows[:history_end]["time"].dt.epoch("us").max()) if history_end else 0
+        about = IngestAbout(watermark=watermark, rows=history_end - self.batch, seen=seen or {}, end=end)
         self.events.append(rows, writer="ingest", sequence=self.commits, metadata=to_metadata(about))
 
     def feed_all(self, cuts: Sequence[int]) -> None:

@@ -67,15 +67,17 @@ def test_keep_rates_of_log_and_models_multiply_task_by_task(run: Path) -> None:
     assert learner.own[1].positive == learner.teacher[1].positive == 1.0  # whoever finishes has clicked
     assert learner.own[1].negative == pytest.approx(0.5 * (1 - missed * 0.75))
     assert learner.teacher[1].negative == pytest.approx(0.5 * (1 - missed * 0.5))
-    assert learner.shift == pytest.approx(
-        KeepRates(1.0, 0.25).shift
+    assert learner.log_odds_offset == pytest.approx(
+        KeepRates(1.0, 0.25).log_odds_offset
     )  # what is in its logits and not in the log's labels
 
 
 def test_the_gate_hears_what_is_in_the_logits_and_not_in_the_labels(run: Path) -> None:
     gate = trainer(run, tiny(*SAMPLED, "students.light.distill.gate.start=teacher-ahead"), STUDENT).learner.gate
     assert gate is not None
-    assert (gate.own, gate.teacher) == pytest.approx((KeepRates(1.0, 0.25).shift, KeepRates(1.0, 0.5).shift))
+    assert (gate.own, gate.teacher) == pytest.approx(
+        (KeepRates(1.0, 0.25).log_odds_offset, KeepRates(1.0, 0.5).log_odds_offset)
+    )
 
 
 def test_the_teachers_rates_are_those_of_its_commits_whatever_the_file_says_now(run: Path) -> None:

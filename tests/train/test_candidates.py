@@ -56,12 +56,12 @@ def test_what_it_learns_from_them_is_the_signal_alone(run):
     student = trainer(run.root, tiny(*ASKED), STUDENT)
     batch = student.builder.build(np.arange(200, 250))
     silent = student.learner.network
-    assert batch.each == 3
+    assert batch.rows_per_sample == 3
     batch.signals[:] = torch.nan
     before = {name: value.clone() for name, value in silent.state_dict().items()}
     student.learner.learn(batch, torch.ones(50, dtype=torch.bool))
     plain = trainer(run.root, tiny(*ASKED), STUDENT)
-    plain.builder.beside = None
+    plain.builder.candidate_signals = None
     alone = plain.builder.build(np.arange(200, 250))
     alone.signals[:] = torch.nan
     said = plain.learner.learn(alone, torch.ones(50, dtype=torch.bool))

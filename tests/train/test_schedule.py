@@ -90,11 +90,11 @@ def test_a_stale_model_says_every_row_and_learns_only_what_is_old_enough(stale, 
 
 def test_stale_weights_are_no_older_than_asked_for():
     times = np.arange(1000, dtype=np.int64) * 60_000_000
-    for stale, upto in (
+    for stale, history_end in (
         (StaleConfig(steps=3), 1000 - 3 * 10),
         (StaleConfig(hours=2.0), 1000 - 120),
         (StaleConfig(versions=1), 1000),
     ):
         plan = Plan(1000, 100, 10, 0, 1, 0, 0, stale, times)
         learned = [step for block in range(plan.blocks) for step in plan.steps(block) if step.learn]
-        assert learned[-1].rows[-1] + 1 == upto, stale
+        assert learned[-1].rows[-1] + 1 == history_end, stale

@@ -23,11 +23,11 @@ CONFIG = """
 name: states
 data: {reader: simulator, options: {rows: 600, users: 20, items: 40, days: 0.5}}
 teacher: {kind: pooled-mlp, width: 4, history: 5, batch: 50, options: {hidden: [8]}}
-states: {width: 8, bits: 4, learn_rows: 300}
+teacher_hidden: {width: 8, bits: 4, learn_rows: 300}
 students:
   plain: &one {kind: pooled-mlp, width: 4, history: 5, batch: 50}
-  both: {<<: *one, distill: {states: 4}}
-  alone: {<<: *one, distill: {weight: 0.0, states: 4}}
+  both: {<<: *one, distill: {teacher_hidden: 4}}
+  alone: {<<: *one, distill: {weight: 0.0, teacher_hidden: 4}}
 evaluate: {seeds: [0, 1], bootstrap: 20}
 checkpoint_rows: 200
 """
@@ -58,10 +58,10 @@ def test_a_student_reads_the_past_alone(run):
     student, store = made(run, "both.distilled.s0"), SampleStore(run.store)
     rows = np.arange(400, 450)
     batch = student.builder.build(rows)
-    assert batch.states.shape[1:] == (4, 8) and len(batch.states) == len(batch.history.lengths)
+    assert batch.teacher_hidden.shape[1:] == (4, 8) and len(batch.teacher_hidden) == len(batch.history.lengths)
     for row, at in zip(rows, batch.history.of.tolist(), strict=True):
         past = ((store.user == store.user[row]) & (store.time < store.time[row])).sum()
-        assert int(batch.state_counts[at]) == min(int(past), 4)
+        assert int(batch.teacher_hidden_counts[at]) == min(int(past), 4)
 
 
 def test_it_adds_nothing_at_first_and_learns_with_and_without_the_logit(run):
@@ -81,7 +81,7 @@ def test_it_adds_nothing_at_first_and_learns_with_and_without_the_logit(run):
 
 
 def test_the_autoencoder_changes_nothing_of_the_teacher(tmp_path):
-    for root, more in ((tmp_path / "with", ["states.width=4"]), (tmp_path / "without", [])):
+    for root, more in ((tmp_path / "with", ["teacher_hidden.width=4"]), (tmp_path / "without", [])):
         finish(root, tiny(*more), "teacher")
     one, other = (
         Checkpoints(RunFolder(tmp_path / name).model("teacher")).latest()[1].tensors for name in ("with", "without")
@@ -90,7 +90,7 @@ def test_the_autoencoder_changes_nothing_of_the_teacher(tmp_path):
 
 
 def test_a_teacher_with_states_resumes_bit_for_bit(tmp_path):
-    config = tiny("states.width=4", "states.learn_rows=300")
+    config = tiny("teacher_hidden.width=4", "teacher_hidden.learn_rows=300")
     finish(tmp_path / "whole", config, "teacher")
     finish(tmp_path / "cut", config)
     steps = trainer(tmp_path / "cut", config, "teacher").run_to_end()
@@ -105,5 +105,7 @@ def test_a_teacher_with_states_resumes_bit_for_bit(tmp_path):
 
 
 def test_states_that_nobody_writes_are_refused():
-    with pytest.raises(UserError, match="students.light.distill.states 3: the teacher writes none; set states.width"):
-        tiny("students.light.distill.states=3")
+    with pytest.raises(
+        UserError, match="students.light.distill.teacher_hidden 3: the teacher writes none; set teacher_hidden.width"
+    ):
+        tiny("students.light.distill.teacher_hidden=3")

@@ -78,10 +78,10 @@ class History:
 class Batch:
     """B samples ready for a model; everything a backbone may read.
 
-    labels: float32 [B, K], NaN where not known; signals: float32 [B, K], teacher logits, NaN where missing. each: rows
-    per sample of the log: itself, then its candidates, which nobody was shown and which have no labels. states: float32
-    [R, J, D], what the teacher thought at the user's last samples strictly before, oldest first, left-aligned;
-    state_counts: int64 [R], how many there are; both empty where nobody reads them.
+    labels: float32 [B, K], NaN where not known; signals: float32 [B, K], teacher logits, NaN where missing.
+    rows_per_sample: the sample itself, then its candidates, which nobody was shown and which have no labels.
+    teacher_hidden: float32 [R, J, D], the teacher's hidden states of the user's last samples strictly before, oldest
+    first, left-aligned; teacher_hidden_counts: int64 [R], how many there are; both empty where no model reads them.
     """
 
     sample_id: Tensor
@@ -92,9 +92,9 @@ class Batch:
     history: History
     labels: Tensor
     signals: Tensor
-    each: int = 1
-    states: Tensor = NOTHING
-    state_counts: Tensor = NOTHING
+    rows_per_sample: int = 1
+    teacher_hidden: Tensor = NOTHING
+    teacher_hidden_counts: Tensor = NOTHING
 
     def __len__(self) -> int:
         """Return B."""
@@ -108,6 +108,6 @@ class Batch:
             return self
         moved = {
             name: getattr(self, name).to(device)
-            for name in ("item", "user", "context", "lists", "states", "state_counts")
+            for name in ("item", "user", "context", "lists", "teacher_hidden", "teacher_hidden_counts")
         }
         return replace(self, **moved)

@@ -18,7 +18,7 @@ from recdistill.data.batch.candidates import Candidates
 from recdistill.data.store.history import Events, age_bucket
 from recdistill.typing import Array
 
-__all__ = ["BatchBuilder", "Beside", "Samples", "dedupe", "prefetch"]
+__all__ = ["BatchBuilder", "CandidateSignals", "Samples", "dedupe", "prefetch"]
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -38,7 +38,7 @@ def dedupe(ids: Array, scratch: Array) -> tuple[Array, Array]:
     return unique, scratch[flat].reshape(ids.shape)
 
 
-def _after_each(own: Array, further: Array) -> Array:
+def _interleave(own: Array, further: Array) -> Array:
     """Return [B * (1 + n), ...]: every row of `own` [B, ...], and after it those of `further` [B, n, ...]."""
     return np.concatenate((own[:, None], further), 1).reshape(len(own) * (1 + further.shape[1]), *own.shape[1:])
 
@@ -73,32 +73,32 @@ class Samples(Protocol):
 
 
 @dataclass(frozen=True)
-class Beside:
-    """Candidates of a store's samples; signals: float16 [N, count, K], what the teacher says of them, NaN where it does
-    not.
+class CandidateSignals:
+    """Candidates of a store's samples; signals: float16 [N, count, K], the teacher's logits, NaN where there is
+    none.
 
-    shift: float32 [K], taken off them, so that they and the samples' own signals are of one sampling.
+    log_odds_offset: float32 [K], taken off them, so that they and the samples' own signals are of one sampling.
     """
 
     candidates: Candidates
     signals: Array
-    shift: Array
+    log_odds_offset: Array
 
-    def heard(self, rows: Array, own: Array) -> Array | None:
-        """Return float32 [B, count, K] of the samples at `rows`, None where nothing is heard of any.
+    def of_rows(self, rows: Array, own: Array) -> Array | None:
+        """Return float32 [B, count, K] of the samples at `rows`, None where no candidate of theirs has a signal.
 
-        own: [B, K], the samples' own signals; of a sample without one none of its candidates is heard.
+        own: [B, K], the samples' own signals; a sample without one has no candidate signals either.
         """
-        silent = np.asarray(np.isnan(own).all(1))[:, None, None]
-        said = np.where(silent, np.nan, self.signals[rows] - self.shift)
-        return None if np.isnan(said).all() else np.asarray(said)
+        missing = np.asarray(np.isnan(own).all(1))[:, None, None]
+        signals = np.where(missing, np.nan, self.signals[rows] - self.log_odds_offset)
+        return None if np.isnan(signals).all() else np.asarray(signals)
 
 
 class BatchBuilder:
     """Builds batches from a store: histories of up to `length` events, signals from a column aligned with the store.
 
-    beside: the candidates that come with each sample, none where it is None; past: the teacher's states that come with
-    each history.
+    candidate_signals: the candidates that come with each sample, none where it is None; past: the teacher's hidden
+    states that come with each history.
     """
 
     def __init__(
@@ -106,10 +106,16 @@ class BatchBuilder:
         store: Samples,
         length: int,
         signals: Array | None = None,
-        beside: Beside | None = None,
+        candidate_signals: CandidateSignals | None = None,
         past: Callable[[Array], tuple[Array, Array]] | None = None,
     ) -> None:
-        self.store, self.length, self.signals, self.beside, self.past = store, length, signals, beside, past
+        self.store, self.length, self.signals, self.candidate_signals, self.past = (
+            store,
+            length,
+            signals,
+            candidate_signals,
+            past,
+        )
         self._users = self._items = self._contexts = np.zeros(0, np.int64)
 
     def _make_room(self) -> None:
@@ -129,40 +135,47 @@ class BatchBuilder:
         store, labels = self.store, self.store.labels[rows]
         signals = np.full_like(labels, np.nan) if self.signals is None else self.signals[rows]
         own = store.item[rows], store.context[rows], store.lists[rows]
-        said = self.beside.heard(rows, signals) if self.beside else None
-        if self.beside is None or said is None:
+        others = self.candidate_signals.of_rows(rows, signals) if self.candidate_signals else None
+        if self.candidate_signals is None or others is None:
             return self._batch(rows, *own, labels, signals)
-        count = said.shape[1]
-        asked = self._asked(rows, self.beside.candidates, count)
+        count = others.shape[1]
+        drawn = self._drawn(rows, self.candidate_signals.candidates, count)
         item, context, lists = (
-            _after_each(a, b.reshape(len(rows), count, *b.shape[1:])) for a, b in zip(own, asked, strict=True)
+            _interleave(a, b.reshape(len(rows), count, *b.shape[1:])) for a, b in zip(own, drawn, strict=True)
         )
         return self._batch(
             np.repeat(rows, 1 + count),
             item,
             context,
             lists,
-            _after_each(labels, np.full_like(said, np.nan)),
-            _after_each(signals, said),
+            _interleave(labels, np.full_like(others, np.nan)),
+            _interleave(signals, others),
             1 + count,
         )
 
     def candidates(self, rows: Array, candidates: Candidates) -> Batch:
         """Return the candidates alone of the samples at `rows`, [B * count]; no labels, no signals."""
-        asked = self._asked(rows, candidates, candidates.count)
+        drawn = self._drawn(rows, candidates, candidates.count)
         none = np.full((len(rows) * candidates.count, self.store.labels.shape[1]), np.nan, np.float32)
-        return self._batch(np.repeat(rows, candidates.count), *asked, none, none)
+        return self._batch(np.repeat(rows, candidates.count), *drawn, none, none)
 
-    def _asked(self, rows: Array, candidates: Candidates, count: int) -> tuple[Array, Array, Array]:
+    def _drawn(self, rows: Array, candidates: Candidates, count: int) -> tuple[Array, Array, Array]:
         """Return (item, context, lists) of the first `count` candidates of each row, [B * count, ...]."""
-        drawn = candidates.drawn(self.store.places(rows), self.store.sample_id[rows], count).reshape(-1)
-        item, context, lists = self.store.items_at(drawn)
+        positions = candidates.drawn(self.store.places(rows), self.store.sample_id[rows], count).reshape(-1)
+        item, context, lists = self.store.items_at(positions)
         own = np.repeat(rows, count)
         context = np.where(candidates.fields, context, self.store.context[own])
         return item, context, np.where(candidates.slots, lists, self.store.lists[own])
 
     def _batch(
-        self, rows: Array, item: Array, context: Array, lists: Array, labels: Array, signals: Array, each: int = 1
+        self,
+        rows: Array,
+        item: Array,
+        context: Array,
+        lists: Array,
+        labels: Array,
+        signals: Array,
+        rows_per_sample: int = 1,
     ) -> Batch:
         """Return the batch of users and histories of `rows`, all else as given, [B, ...] each."""
         self._make_room()
@@ -176,17 +189,17 @@ class BatchBuilder:
             history=history,
             labels=torch.from_numpy(labels),
             signals=torch.from_numpy(signals),
-            each=each,
+            rows_per_sample=rows_per_sample,
             **self._states(rows, history),
         )
 
     def _states(self, rows: Array, history: History) -> dict[str, torch.Tensor]:
-        """Return the teacher's states of each history, nothing where nobody reads them."""
+        """Return the teacher's hidden states of each history, nothing where no model reads them."""
         if self.past is None:
             return {}
         firsts = np.flatnonzero(np.diff(history.of.numpy(), prepend=-1))
         states, counts = self.past(rows[firsts])
-        return {"states": torch.from_numpy(states), "state_counts": torch.from_numpy(counts)}
+        return {"teacher_hidden": torch.from_numpy(states), "teacher_hidden_counts": torch.from_numpy(counts)}
 
     def _history(self, rows: Array) -> History:
         """Gather the newest `length` known events of each row; neighbours with one user and time share a history."""

@@ -124,7 +124,7 @@ class Chains:
         self._columns["before"][block[fresh], 0] = before[fresh]
         return block
 
-    def upto(self, user: Array, time: Array) -> Array:
+    def history_end(self, user: Array, time: Array) -> Array:
         """Return int64 [n]: how many events of each user were known strictly before `time` us. Quick where
         few came after.
         """

@@ -133,7 +133,9 @@ class LiveStore:
         if self.back:
             self.recent.append({name: columns[name] for name in RECENT})
         user, time = columns["user"], columns["time"]
-        self.window.append(columns | {"upto": self.chains.upto(user, time), "base": self._base_before(user, time)})
+        self.window.append(
+            columns | {"history_end": self.chains.history_end(user, time), "base": self._base_before(user, time)}
+        )
 
     def _base_before(self, user: Array, time: Array) -> Array:
         """Return int64 [n]: the end of each sample's history in the batch phase's store, 0 where it knows
@@ -192,7 +194,7 @@ class LiveStore:
 
     def history(self, rows: Array, length: int) -> Events:
         """Return the newest `length` events known before each of `rows`, int64 [R] positions."""
-        user, stop = self.window["user"][rows], self.window["upto"][rows]
+        user, stop = self.window["user"][rows], self.window["history_end"][rows]
         start = np.maximum(stop - length, 0)
         return self.chains.gather(
             user, start, stop, self._base_history(user, self.window["base"][rows], length - (stop - start))

@@ -40,7 +40,7 @@ def _columns(rows: int, schema: EventSchema) -> dict[str, tuple[tuple[int, ...],
         "lists": ((rows, slots), "int32"),
         "labels": ((rows, len(schema.tasks)), "float32"),
         "known": ((rows,), "int64"),
-        "upto": ((rows,), "int64"),
+        "history_end": ((rows,), "int64"),
     }
 
 
@@ -48,7 +48,7 @@ def _write_samples(folder: Path, events: EventLog, version: int, rows: int, enco
     columns = {
         name: create_column(folder, name, *spec)
         for name, spec in _columns(rows, events.schema).items()
-        if name != "upto"
+        if name != "history_end"
     }
     at = 0
     for chunk in events.batches(version=version, rows=CHUNK):
@@ -77,12 +77,12 @@ def _behavior_chunks(behaviors: BehaviorLog, version: int, encoder: Encoder) -> 
         yield user, encoder.items.encode(rows["item_id"], grow=True), time, time, encoder.action(rows["action"])
 
 
-def _write_upto(folder: Path, histories: HistoryStore, rows: int) -> None:
+def _write_history_end(folder: Path, histories: HistoryStore, rows: int) -> None:
     user, time = open_column(folder, "user"), open_column(folder, "time")
-    upto = create_column(folder, "upto", (rows,), "int64")
+    history_end = create_column(folder, "history_end", (rows,), "int64")
     for at in range(0, rows, CHUNK):
         part = slice(at, at + CHUNK)
-        upto[part] = histories.known_before(user[part], time[part])
+        history_end[part] = histories.known_before(user[part], time[part])
 
 
 def _write_by_id(folder: Path, rows: int) -> None:
@@ -133,7 +133,7 @@ def _build(part: Path, events: EventLog, behaviors: BehaviorLog | None, pinned: 
     if behaviors:
         for _ in chunks():  # the number of users must be known before positions are given out
             continue
-    _write_upto(part, build_histories(part, chunks, len(encoder.users) + 1), rows)
+    _write_history_end(part, build_histories(part, chunks, len(encoder.users) + 1), rows)
     _write_by_id(part, rows)
     for name, ids in vocabularies.items():
         ids.save(part / f"{name}.parquet")
@@ -170,10 +170,10 @@ class SampleStore:
             self.context,
             self.lists,
             self.labels,
-            self.upto,
+            self.history_end,
         ) = (
             open_column(folder, name)
-            for name in ("sample_id", "time", "user", "item", "request", "context", "lists", "labels", "upto")
+            for name in ("sample_id", "time", "user", "item", "request", "context", "lists", "labels", "history_end")
         )
         self.by_id = open_column(folder, "by_id")
         self.histories = HistoryStore(folder)
@@ -192,8 +192,10 @@ class SampleStore:
 
     def history(self, rows: Array, length: int) -> Events:
         """Return the newest `length` events known before each of `rows`, int64 [R] store positions."""
-        upto = self.upto[rows]
-        return self.histories.gather(np.maximum(self.histories.first[self.user[rows]], upto - length), upto)
+        history_end = self.history_end[rows]
+        return self.histories.gather(
+            np.maximum(self.histories.first[self.user[rows]], history_end - length), history_end
+        )
 
     def positions(self, sample_id: Array) -> Array:
         """Return int64 [n]: the row of each sample id, -1 where it is not in the log."""

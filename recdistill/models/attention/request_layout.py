@@ -1,6 +1,6 @@
 """Where samples and events lie: padded per history, samples grouped by the history they share.
 
-Letters: B samples, R histories, L events of the longest, P groups of at most C samples (P = R but for a history with
+Shapes: B samples, R histories, L events of the longest, P groups of at most C samples (P = R but for a history with
 far more samples than the others, which becomes several groups), D width.
 """
 

@@ -1,6 +1,7 @@
 """Attention between candidates and histories as pure functions; nothing of shape [B, L, D] is ever made.
 
-Letters as in layout.py: P groups, C candidates of a group, L events, D width, H heads, d = D / H, N hidden units.
+Shapes as in request_layout.py: P groups, C candidates of a group, L events, D width, H heads, d = D / H, N hidden
+units.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""The Triton kernels of fused attention; fused.py starts them. Letters as in attend.py; everything is row-major and
-added up in float32.
+"""The Triton kernels of fused attention; triton_op.py starts them. Shapes as in blockwise.py; everything is row-major
+and added up in float32.
 
 One row of N stands for one head of one history. A program works on `QS` queries and `KS` keys at a time; E and D are
 the widths of a head, EP and DP the powers of two they are padded to. reach: int32 [R], how many queries of a history

@@ -1,7 +1,7 @@
 """Attention as fused Triton kernels, for CUDA: what attend.py does by blocks, forward and backward, without ever
 writing a score down.
 
-Letters as in attend.py. bfloat16, float16 or float32, added up in float32, whose products are exact float32 ones (no
+Shapes as in blockwise.py. bfloat16, float16 or float32, added up in float32, whose products are exact float32 ones (no
 TF32). Every sum is made in one order, the bias gradient's too: the same inputs give the same bits. Kept for the
 backward pass are the inputs and, for softmax, the output and one number per query.
 """

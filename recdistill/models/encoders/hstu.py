@@ -3,7 +3,7 @@ itself, never another candidate.
 
 A history is encoded once, whoever looks at it; a candidate then passes the layers as if it alone were appended to it,
 so any number of candidates share one history's keys and values (M-FALCON). An event is one token: item and action are
-added up. Letters as in layout.py; H heads, d = D / H.
+added up. Shapes as in request_layout.py; H heads, d = D / H.
 """
 
 from __future__ import annotations

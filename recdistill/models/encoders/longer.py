@@ -1,6 +1,6 @@
 """LONGER (2505.04421): adjacent events merged into wider tokens, a layer in which few queries see all of them, then
 layers among the few. Candidates are global tokens that see everything and that nobody sees, so that one history's keys
-and values serve any number of them. Letters as in layout.py; G = L / merge tokens of width W = merge * D.
+and values serve any number of them. Shapes as in request_layout.py; G = L / merge tokens of width W = merge * D.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Histories on their way through the layers of an encoder: longest first, so that no block works for those that have
 ended.
 
-Letters as in layout.py.
+Shapes as in request_layout.py.
 """
 
 from __future__ import annotations

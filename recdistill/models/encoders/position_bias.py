@@ -25,7 +25,7 @@ class RelativeBias(nn.Module):
     """What is added to the score of a pair of events, per head; `kinds` names those of position and time that there
     are.
 
-    length: the largest distance with a value of its own. Letters as in attend.py.
+    length: the largest distance with a value of its own. Shapes as in blockwise.py.
     """
 
     def __init__(self, heads: int, length: int, kinds: Sequence[str] = KINDS) -> None:

@@ -1,7 +1,8 @@
 """Softmax attention as HSTU's scaling study (2412.00714) compares it: SASRec's blocks and Llama's, with candidates as
 targets.
 
-Both take HSTU's relative bias if asked; in that study it is what lets SASRec scale. Letters as in layout.py; H heads.
+Both take HSTU's relative bias if asked; in that study it is what lets SASRec scale. Shapes as in request_layout.py; H
+heads.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from recdistill.tables.predictions import PredictionLog
 from recdistill.tables.schema import EventSchema
 from recdistill.typing import Array
 
-__all__ = ["Place", "Samples", "batch_rows", "shift_of"]
+__all__ = ["Place", "Samples", "batch_rows", "log_odds_offset_of_commit"]
 
 _Known = tuple[int, Array, Array]  # newest version of outcomes, ids in order, labels
 SLACK = 100_000  # samples behind a teacher's newest that it may still speak about, out of order
@@ -145,7 +145,7 @@ def _merged(old: _Known, new: _Known) -> _Known:
     return new[0], ids[last], labels[last]
 
 
-def shift_of(about: dict[str, str], schema: EventSchema) -> float:
+def log_odds_offset_of_commit(about: dict[str, str], schema: EventSchema) -> float:
     """Return what a model's own sampling added to its logits of the first task, beyond the log's: log(k+ / k-) of each.
 
     about: what the model's commit says of its keep rates. The labels that it is judged by were sampled as the log says.
@@ -153,16 +153,16 @@ def shift_of(about: dict[str, str], schema: EventSchema) -> float:
     task = schema.tasks[0]
     logged = KeepRates(*schema.keep_rates.get(task, (1.0, 1.0)))
     told = json.loads(about.get("keep_rates", "{}")).get(task)
-    return KeepRates(*told).shift - logged.shift if told else 0.0
+    return KeepRates(*told).log_odds_offset - logged.log_odds_offset if told else 0.0
 
 
 def batch_rows(
-    predictions: PredictionLog, before: int, model: str, events: EventLog, upto: int, limit: int
+    predictions: PredictionLog, before: int, model: str, events: EventLog, events_version: int, limit: int
 ) -> pl.DataFrame:
     """Return the last `limit` rows that `model` had said at version `before` of the predictions, with their labels.
 
-    Columns version, logit, label (null: unknown), in order; samples are looked up in `events` at version `upto`. Memory
-    O(limit + a file).
+    Columns version, logit, label (null: unknown), in order; samples are looked up in `events` at version
+    `events_version`. Memory O(limit + a file).
     """
     task = events.schema.tasks[0]
     said: list[pl.DataFrame] = []
@@ -181,7 +181,7 @@ def batch_rows(
     ids, days = rows["sample_id"].to_numpy(), rows["time"].dt.date()
     near = [
         part
-        for part in events.parts(upto)
+        for part in events.parts(events_version)
         if part.may_hold(ids.min(), ids.max()) and str(days.min()) <= part.partition["date"] <= str(days.max())
     ]
     wanted = {name: events.types[name] for name in ("sample_id", f"label_{task}")}

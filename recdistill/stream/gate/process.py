@@ -20,7 +20,7 @@ from recdistill.runs.batch_ingest import handed_over
 from recdistill.runs.folder import RunFolder, locked
 from recdistill.signals.columns import channels_of
 from recdistill.stream.event_log import Journal
-from recdistill.stream.gate.labelled_rows import Place, Samples, batch_rows, shift_of
+from recdistill.stream.gate.labelled_rows import Place, Samples, batch_rows, log_odds_offset_of_commit
 from recdistill.stream.gate.teacher_windows import Said, Start, Teacher
 from recdistill.stream.progress import GateAbout, Health, ModelAbout, read_about, to_metadata
 from recdistill.tables.delta.commits import Commit
@@ -131,7 +131,7 @@ class _Gate:
             return
         logit = f"logit_{self.events.schema.tasks[0]}"
         rows = self.predictions.read(commit, ["sample_id", "time", logit])
-        logits = rows[logit].to_numpy().astype(np.float64) - shift_of(commit.about, self.events.schema)
+        logits = rows[logit].to_numpy().astype(np.float64) - log_odds_offset_of_commit(commit.about, self.events.schema)
         version = int(commit.about.get("model_version", about.weights_version))
         teacher.take(
             Said(
@@ -159,7 +159,7 @@ class _Gate:
         )
         if len(before):
             told = next((each for each in reversed(self.predictions.lineage(model)) if "stream" not in each), {})
-            shift = shift_of(told, self.events.schema)
+            shift = log_odds_offset_of_commit(told, self.events.schema)
             teacher.batch(before.with_columns(pl.col("logit").cast(pl.Float64) - shift))
         return teacher
 

@@ -16,7 +16,7 @@ from recdistill.tables.delta.files import read_parts
 from recdistill.tables.events import EventLog
 from recdistill.typing import Array
 
-__all__ = ["NEVER", "Judge"]
+__all__ = ["NEVER", "AdmissionFilter"]
 
 NEVER = np.iinfo(np.int64).min // 2
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -26,7 +26,7 @@ RELABELLED, LATE = (
 )
 
 
-class Judge:
+class AdmissionFilter:
     """late_s: event seconds behind the newest time (the watermark, us) that a sample may be; ids are
     remembered as long.
     """

@@ -12,11 +12,11 @@ from recdistill.stream.sources.wire import Message, Outgoing, encode
 from recdistill.tables.dead_letters import COLUMNS, KEPT
 from recdistill.typing import Array
 
-__all__ = ["Letters"]
+__all__ = ["DeadLetterBuffer"]
 
 
 @dataclass
-class Letters:
+class DeadLetterBuffer:
     """The letters of one commit; `below`: messages before these positions have theirs already, from a run
     that was killed.
     """

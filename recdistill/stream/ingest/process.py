@@ -22,8 +22,8 @@ from recdistill.errors import UserError
 from recdistill.runs.batch_ingest import HANDOVER, handed_over
 from recdistill.runs.folder import RunFolder, locked
 from recdistill.stream.event_log import Journal
-from recdistill.stream.ingest.admission import Judge
-from recdistill.stream.ingest.dead_letters import Letters
+from recdistill.stream.ingest.admission import AdmissionFilter
+from recdistill.stream.ingest.dead_letters import DeadLetterBuffer
 from recdistill.stream.ingest.micro_batch import Round
 from recdistill.stream.ingest.row_checks import row_faults
 from recdistill.stream.progress import Health, IngestAbout, read_about, to_metadata
@@ -51,12 +51,12 @@ def readers_of(experiment: Experiment) -> list[str]:
     return [WRITER] if count == 1 else [f"{WRITER}-{k}" for k in range(count)]
 
 
-def ingests(events: EventLog, upto: int | None = None) -> dict[int, IngestAbout]:
+def ingests(events: EventLog, version: int | None = None) -> dict[int, IngestAbout]:
     """Return the newest word of every reader in the events (up to a version), by its number; those that
     said nothing are missing.
     """
     found: dict[int, IngestAbout] = {}
-    for commit in commits_back(events.path, events.version if upto is None else upto):
+    for commit in commits_back(events.path, events.version if version is None else version):
         about = read_about(IngestAbout, commit.about)
         if about is not None:
             found.setdefault(about.reader, about)
@@ -114,7 +114,7 @@ class Ingest:
             log.path: log.last_sequence(self.writer) + 1 for log in (self.events, self.dead, *self.others.values())
         }
         self.met = self.events.version  # samples of other readers are remembered up to there
-        self.judge = Judge(self.events, experiment.stream.late_s, self.about.watermark)
+        self.judge = AdmissionFilter(self.events, experiment.stream.late_s, self.about.watermark)
         self.told: set[str] = set()
 
     def run(self, source: Source) -> int:
@@ -143,7 +143,7 @@ class Ingest:
             raise UserError(f"{self.events.path}: another process ingests into this run; stop one of them")
         self._meet_others()
         reach("ingest.fetched")
-        letters, offsets = Letters(self.letters_done), now.offsets(self.about.offsets)
+        letters, offsets = DeadLetterBuffer(self.letters_done), now.offsets(self.about.offsets)
         for message, error in now.unread:
             letters.whole(message, error.reason, error.rows)
         others = {kind: self._others(now, kind, letters) for kind in self.others}
@@ -211,7 +211,7 @@ class Ingest:
         self.next[log.path] += 1
         return self.next[log.path] - 1
 
-    def _events(self, now: Round, letters: Letters) -> pl.DataFrame:
+    def _events(self, now: Round, letters: DeadLetterBuffer) -> pl.DataFrame:
         """Return the samples to take."""
         if not now.tables["events"]:
             return pl.DataFrame()
@@ -222,7 +222,7 @@ class Ingest:
         letters.some(now.messages, rows, of, reasons)
         return rows if taken.all() else rows.filter(taken)
 
-    def _others(self, now: Round, kind: Kind, letters: Letters) -> pl.DataFrame:
+    def _others(self, now: Round, kind: Kind, letters: DeadLetterBuffer) -> pl.DataFrame:
         """Return the behaviors or outcomes to take; those that a killed process committed are in the table."""
         if not now.tables[kind]:
             return pl.DataFrame()
@@ -234,7 +234,7 @@ class Ingest:
         new = np.array([message.position >= done.get(message.partition, 0) for message in now.messages])
         return rows.filter(faults.is_null() & pl.Series(new[of]))
 
-    def _bury(self, letters: Letters, about: IngestAbout) -> None:
+    def _bury(self, letters: DeadLetterBuffer, about: IngestAbout) -> None:
         rows = letters.frame()
         if len(rows):
             self.dead.append(rows, writer=self.writer, sequence=self._sequence(self.dead), metadata=to_metadata(about))

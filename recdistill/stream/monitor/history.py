@@ -2,7 +2,7 @@
 
 Window   the newest rows' figures: a difference of two commits' sums
 Curve    figures over event time, thinned evenly
-Track    one process: how far it is, how fast, since when it is silent
+ProcessHistory    one process: how far it is, how fast, since when it is silent
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from recdistill.stream.progress import GateAbout, Health, IngestAbout, ModelAbout, Sums
 
-__all__ = ["Curve", "Figures", "Track", "Window", "role_of"]
+__all__ = ["Curve", "Figures", "ProcessHistory", "Window", "role_of"]
 
 ROWS = 20_000  # labelled rows of a window
 STEPS = 40  # sums kept per window
@@ -115,7 +115,7 @@ def role_of(model: str) -> tuple[str, str]:
     return (role, student) if student and role in ("raw", "distilled") and seed.startswith("s") else ("other", "")
 
 
-class Track:
+class ProcessHistory:
     """One process, by what its commits say."""
 
     def __init__(self, name: str, kind: str) -> None:

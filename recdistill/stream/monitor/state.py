@@ -23,13 +23,13 @@ from recdistill.config.experiment import Experiment
 from recdistill.errors import UserError
 from recdistill.runs.folder import RunFolder
 from recdistill.stream.event_log import read_journals
-from recdistill.stream.monitor.history import Figures, Point, Track, role_of
+from recdistill.stream.monitor.history import Figures, Point, ProcessHistory, role_of
 from recdistill.stream.progress import GateAbout, IngestAbout, ModelAbout, read_about
 from recdistill.tables.delta.commits import Commit, commits, newest_after
 from recdistill.tables.delta.log import DeltaLog
 from recdistill.tables.verdicts import VerdictLog
 
-__all__ = ["Happening", "ModelState", "ProcessState", "State", "StateReader", "VersionState", "read_state"]
+__all__ = ["Happening", "ModelState", "ProcessState", "State", "TeacherHiddenReader", "VersionState", "read_state"]
 
 LIMIT = 20_000  # commits per table and refresh: a page that opens late reads a long history in bounded steps
 SILENT = 60.0  # wall seconds without a sign of life before a process that has work counts as stalled
@@ -124,16 +124,16 @@ class State:
         return json.dumps(asdict(self), allow_nan=False)
 
 
-class StateReader:
+class TeacherHiddenReader:
     """Reads a run's tables again and again; each commit once."""
 
     def __init__(self, folder: RunFolder, experiment: Experiment) -> None:
         self.folder, self.experiment = folder, experiment
         self._at: dict[Path, int] = {}
         self._left: dict[Path, int] = {}
-        self._ingest: dict[str, Track] = {}
-        self._models: dict[str, Track] = {}
-        self._gates: dict[str, Track] = {}
+        self._ingest: dict[str, ProcessHistory] = {}
+        self._models: dict[str, ProcessHistory] = {}
+        self._gates: dict[str, ProcessHistory] = {}
         self._said: deque[tuple[int, int]] = deque([(-1, 0)])  # predictions version -> rows of teachers so far
         self._versions: dict[tuple[str, int], VersionState] = {}
         self._bad: dict[tuple[str, int], VersionState] = {}
@@ -162,9 +162,9 @@ class StateReader:
         newest = newest_after(path, after)
         if newest == after and (first := _before_first(path)) is not None and first > after:  # the log was cut past us
             after, newest = first, newest_after(path, first)
-        upto = min(newest, after + LIMIT)
-        self._left[path] = newest - upto
-        for commit in commits(path, after, upto):
+        last = min(newest, after + LIMIT)
+        self._left[path] = newest - last
+        for commit in commits(path, after, last):
             yield commit
             self._at[path] = commit.version
 
@@ -182,7 +182,7 @@ class StateReader:
             self._said = deque([*list(self._said)[:-1:2], self._said[-1]])
         self._version(VersionState(model, version, "waiting", 0, "", about.health.wall), new=True)
 
-    def _teachers(self) -> list[Track]:
+    def _teachers(self) -> list[ProcessHistory]:
         return [track for track in self._models.values() if role_of(track.name)[0] == "teacher"]
 
     def _judged(self) -> None:
@@ -266,7 +266,7 @@ class StateReader:
     def _watermark(self) -> int:
         return max((track.watermark for track in self._ingest.values()), default=0)
 
-    def _process(self, track: Track, wall: float) -> ProcessState:
+    def _process(self, track: ProcessHistory, wall: float) -> ProcessState:
         silent = max(0.0, wall - track.health.wall) if track.health.wall else 0.0
         rows, lag = self._behind(track)
         seconds = (
@@ -296,7 +296,7 @@ class StateReader:
         stream = self.experiment.stream
         return stream.health.rows + stream.commit_rows
 
-    def _behind(self, track: Track) -> tuple[int, int | None]:
+    def _behind(self, track: ProcessHistory) -> tuple[int, int | None]:
         """Return (rows done, rows behind) of a process: models behind ingest, the gate behind the teachers."""
         if track.kind == "model" and self._ingest:
             return track.rows, max(0, sum(each.rows for each in self._ingest.values()) - track.rows)
@@ -316,13 +316,15 @@ def _reasons(log: DeltaLog, commit: Commit) -> list[tuple[str, int]]:
         return [(GONE, 1)]
 
 
-def _take(tracks: dict[str, Track], kind: str, name: str, about: IngestAbout | ModelAbout | GateAbout | None) -> None:
+def _take(
+    tracks: dict[str, ProcessHistory], kind: str, name: str, about: IngestAbout | ModelAbout | GateAbout | None
+) -> None:
     """Take up what a process says of itself, if it does."""
     if about is not None:
-        tracks.setdefault(name, Track(name, kind)).add(about)
+        tracks.setdefault(name, ProcessHistory(name, kind)).add(about)
 
 
-def _model(track: Track) -> ModelState:
+def _model(track: ProcessHistory) -> ModelState:
     role, student = role_of(track.name)
     about = track.about if isinstance(track.about, ModelAbout) else ModelAbout()
     return ModelState(
@@ -386,8 +388,8 @@ def _before_first(path: Path) -> int | None:
 
 
 def read_state(folder: RunFolder, experiment: Experiment) -> State:
-    """Return the state of a run's stream now, read whole; a `StateReader` reads on."""
-    reader = StateReader(folder, experiment)
+    """Return the state of a run's stream now, read whole; a `TeacherHiddenReader` reads on."""
+    reader = TeacherHiddenReader(folder, experiment)
     state = reader.read()
     while state.unread:
         state = reader.read()

@@ -142,9 +142,9 @@ def verdicts_of(folder: RunFolder) -> Verdicts:
     return verdicts
 
 
-def progressive_ne(folder: RunFolder, model: str, upto: int, rows: int = WINDOW) -> float:
-    """Return the NE of what `model` said of the `rows` rows before row `upto` of the stream, before it knew; NaN when
-    unknown.
+def progressive_ne(folder: RunFolder, model: str, end_row: int, rows: int = WINDOW) -> float:
+    """Return the NE of what `model` said of the `rows` rows before row `end_row` of the stream, before it knew; NaN
+    when unknown.
 
     The commits before and after the window's ends bound it, so it is longer by up to a commit.
     """
@@ -156,9 +156,9 @@ def progressive_ne(folder: RunFolder, model: str, upto: int, rows: int = WINDOW)
         about = read_about(ModelAbout, commit.about) if commit.about.get("model") == model else None
         if about is None:
             continue
-        if end is None and about.rows <= upto:
+        if end is None and about.rows <= end_row:
             end = about.sums
-        elif about.rows <= upto - rows:
+        elif about.rows <= end_row - rows:
             start = about.sums
             break
     return math.nan if end is None else _ne(end, start)

@@ -134,11 +134,11 @@ class _UpTo:
         self._batches = batches() if batches else iter(())
         self._rest: pl.DataFrame | None = next(self._batches, None)
 
-    def take(self, upto: datetime | None) -> pl.DataFrame:
-        """Return the rows not taken yet that happened by `upto`."""
+    def take(self, until: datetime | None) -> pl.DataFrame:
+        """Return the rows not taken yet that happened by `until`."""
         taken: list[pl.DataFrame] = []
-        while upto is not None and self._rest is not None:
-            early = self._rest.filter(pl.col("time") <= upto)
+        while until is not None and self._rest is not None:
+            early = self._rest.filter(pl.col("time") <= until)
             taken.append(early)
             if len(early) < len(self._rest):
                 self._rest = self._rest[len(early) :]

@@ -21,7 +21,7 @@ from recdistill.stream.workers.delayed_labels import Decisions
 from recdistill.stream.workers.prediction_writer import Recorder
 from recdistill.stream.workers.signal_joiner import Joiner
 from recdistill.stream.workers.table_follower import Inbox
-from recdistill.stream.workers.worker import Follower, SetBack
+from recdistill.stream.workers.worker import Follower, RestartFromCheckpoint
 from recdistill.tables.events import EventLog
 from recdistill.tables.predictions import PredictionLog
 from recdistill.tables.schema import EventSchema
@@ -51,7 +51,7 @@ def follower_of(folder: RunFolder, experiment: Experiment, job: Job, journal: Jo
     back = experiment.candidates.window if asked or hears else 0
     store = LiveStore(folder.root / "live" / job.name, events.schema, base, behaviors, back)
     labels = base.labels if base else np.zeros((0, len(events.schema.tasks)), np.float32)
-    rates = rates_of(PredictionLog.open(folder.predictions), TEACHER, events.schema.tasks) if job.hears else None
+    rates = rates_of(PredictionLog.open(folder.predictions), TEACHER, events.schema.tasks) if job.uses_teacher else None
     learner, metadata = learner_of(folder, job, labels, store.actions, rates)
     blocks = 0
     if base is not None:
@@ -66,7 +66,7 @@ def follower_of(folder: RunFolder, experiment: Experiment, job: Job, journal: Jo
     inbox = Inbox(folder.tables, store, versions, count)
     joiner = (
         Joiner(folder.predictions, folder.verdicts, len(events.schema.tasks), stream.wait_s, TEACHER, count)
-        if job.hears
+        if job.uses_teacher
         else None
     )
     decisions = Decisions(stream.labels, stream.late_s, len(events.schema.tasks)) if stream.labels.window_s else None
@@ -99,7 +99,7 @@ def _candidates(experiment: Experiment, job: Job, schema: EventSchema) -> tuple[
     """Return the candidates that a teacher is asked about, and those that a student hears of."""
     found = Candidates.of(experiment.candidates, schema)
     asked = found if job.distill is None and found.count else None
-    return asked, found if job.hears and job.distill is not None and job.distill.candidates else None
+    return asked, found if job.uses_teacher and job.distill is not None and job.distill.candidates else None
 
 
 def _start(events: EventLog) -> dict[str, int]:
@@ -116,14 +116,14 @@ def run_model(folder: RunFolder, experiment: Experiment, job: Job, journal: Jour
     """Run one model until the source has ended, from its newest clean checkpoint, however often it is set back."""
     lock = folder.model(job.name) / "lock"
     with locked(lock, f"{lock.parent}: another process runs this model; wait for it or stop it"):
-        if job.hears:
+        if job.uses_teacher:
             _await_teacher(folder, journal)
         while True:
             try:
                 follower = follower_of(folder, experiment, job, journal)
                 follower.resume()
                 return follower.run()
-            except SetBack as reason:
+            except RestartFromCheckpoint as reason:
                 journal.tell("set back", why=str(reason))
 
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from recdistill.checkpoint.store import Checkpoint, Checkpoints
 from recdistill.config.stream import StreamConfig
 from recdistill.data.batch.batch import Batch
-from recdistill.data.batch.builder import BatchBuilder, Beside, prefetch
+from recdistill.data.batch.builder import BatchBuilder, CandidateSignals, prefetch
 from recdistill.data.batch.candidates import Candidates
 from recdistill.data.sampling import kept
 from recdistill.data.store.live_store import LiveStore
@@ -40,16 +40,16 @@ from recdistill.testing.killpoints import reach
 from recdistill.train.learner import Learner
 from recdistill.typing import Array
 
-__all__ = ["Follower", "SetBack"]
+__all__ = ["Follower", "RestartFromCheckpoint"]
 
-NO_SHIFT = np.zeros(1, np.float32)  # samples and candidates are of one teacher
+NO_SHIFT = np.zeros(1, np.float32)  # one teacher
 AHEAD = 20_000  # samples read beyond the first that waits for its signal
 GROUP = 4096  # samples learned between two looks at the tables
 TOGETHER = 4  # commits of signals read between two looks
 IDLE = 0.02  # seconds between two looks when there was nothing
 
 
-class SetBack(Exception):
+class RestartFromCheckpoint(Exception):
     """The model must start again from an earlier state: it learned from versions that were revoked since,
     or lost its files.
     """
@@ -85,7 +85,9 @@ class Follower:
         self.builder = BatchBuilder(self.store, self.job.config.history)
 
     def run(self) -> None:
-        """Follow until the source has ended; raises SetBack when a teacher version that was heard is revoked."""
+        """Follow until the source has ended; raises RestartFromCheckpoint when a teacher version that was
+        heard is revoked.
+        """
         while True:
             moved = self._look()
             ready, ended = self._ready()
@@ -109,7 +111,7 @@ class Follower:
             self._arrived(rows)
         if self.joiner:
             if self.joiner.update() and (bad := self.joiner.verdicts.revoked(self._lineage())):
-                raise SetBack(", ".join(bad))
+                raise RestartFromCheckpoint(", ".join(bad))
             for _ in range(TOGETHER):
                 if not self.joiner.read(self.store):
                     break
@@ -190,7 +192,8 @@ class Follower:
 
     def _batch(self, cut: Array) -> tuple[Batch, Tensor]:
         self.builder.signals = self.store.window["signals"] if self.joiner else None
-        self.builder.beside = Beside(self.hears, self.store.window["beside"], NO_SHIFT) if self.hears else None
+        beside = self.store.window["beside"] if self.hears else None
+        self.builder.candidate_signals = CandidateSignals(self.hears, beside, NO_SHIFT) if self.hears else None
         keep = kept(
             self.store.window["sample_id"][cut],
             self.store.window["labels"][cut, 0],
@@ -204,7 +207,7 @@ class Follower:
 
     def _predict(self) -> None:
         """Predict and record the samples that just arrived."""
-        self.builder.signals = self.builder.beside = None
+        self.builder.signals = self.builder.candidate_signals = None
         for cut in self._cuts(np.arange(self.said, len(self.store))):
             channels = self._channels(len(cut))
             self._answer(self._ask(cut), channels, np.arange(len(cut)))
@@ -224,8 +227,8 @@ class Follower:
             at, again = taken["position"][cut] - window.first, taken["again"][cut]
             batch, keep = self._batch(at)
             labels = taken["labels"][cut]
-            batch.labels[:: batch.each] = torch.from_numpy(labels)
-            batch.signals[torch.from_numpy(again).repeat_interleave(batch.each)] = (
+            batch.labels[:: batch.rows_per_sample] = torch.from_numpy(labels)
+            batch.signals[torch.from_numpy(again).repeat_interleave(batch.rows_per_sample)] = (
                 math.nan
             )  # heard when the sample was learned first
             if self.stream.labels.late == "weight":
@@ -246,7 +249,7 @@ class Follower:
     def _count(self, labels: Array, logits: Array, sign: int) -> None:
         """Add what was said, and what then was known, to the running sums; with sign -1 take it away."""
         known = ~np.isnan(labels)
-        y, z = labels[known].astype(np.float64), logits[known].astype(np.float64) - self.learner.shift
+        y, z = labels[known].astype(np.float64), logits[known].astype(np.float64) - self.learner.log_odds_offset
         self.sums["labels"] += sign * len(y)
         self.sums["positives"] += sign * float(y.sum())
         self.sums["predicted"] += sign * float((1 / (1 + np.exp(-z))).sum())
@@ -373,7 +376,7 @@ class Follower:
         self.journal.tell("start", events=self.inbox.versions["events"], again=self.recorder.recorded)
 
     def _restore(self, checkpoint: Checkpoint) -> None:
-        """Take up a checkpoint; without the files it refers to, remove all of them and raise SetBack."""
+        """Take up a checkpoint; without the files it refers to, remove all of them and raise RestartFromCheckpoint."""
         state = checkpoint.state
         own: dict[str, dict[str, Array]] = {name: {} for name, _ in self._parts()}
         for key, tensor in checkpoint.tensors.items():
@@ -383,7 +386,7 @@ class Follower:
         if not self.store.restore(own.pop("store"), state["parts"]["store"]):
             for block in self.checkpoints.blocks():
                 self.checkpoints.discard(block)
-            raise SetBack("its live store is gone")
+            raise RestartFromCheckpoint("its live store is gone")
         for name, part in self._parts():
             if name != "store":
                 part.restore(own[name], state["parts"][name])

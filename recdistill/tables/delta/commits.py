@@ -165,7 +165,7 @@ def _part(add: dict[str, Any]) -> Part:
     return Part(unquote(add["path"]), partition, add["size"], add["modificationTime"], low, high)
 
 
-def _base(table: Path, upto: int) -> tuple[int, list[Part]]:
+def _base(table: Path, last: int) -> tuple[int, list[Part]]:
     """Return (version, its parts) to start from: -1 and none, or the oldest checkpoint where commits were
     cleaned up.
     """
@@ -174,9 +174,9 @@ def _base(table: Path, upto: int) -> tuple[int, list[Part]]:
         return -1, []
     present = {int(path.name[:20]) for path in log.glob("*.json") if path.name[:20].isdigit()}
     versions = sorted({int(path.name[:20]) for path in log.glob("*.checkpoint*.parquet")})
-    usable = [v for v in versions if v <= upto and present.issuperset(range(v + 1, upto + 1))]
+    usable = [v for v in versions if v <= last and present.issuperset(range(v + 1, last + 1))]
     if not usable:
-        raise UserError(f"{table}: the commits up to version {upto} were cleaned up; read a newer version")
+        raise UserError(f"{table}: the commits up to version {last} were cleaned up; read a newer version")
     _check_base(log, usable[0])
     return usable[0], parts_of(open_delta(table, usable[0]))
 
@@ -249,9 +249,9 @@ def _read_commit(table: Path, version: int) -> Commit:
     return Commit(version, sorted(parts, key=lambda part: part.path), about, writers)
 
 
-def commits(table: Path, after: int, upto: int) -> Iterator[Commit]:
-    """Yield the commits in (after, upto], those without rows too; raises as `added_parts`."""
-    for version in range(after + 1, upto + 1):
+def commits(table: Path, after: int, last: int) -> Iterator[Commit]:
+    """Yield the commits in (after, last], those without rows too; raises as `added_parts`."""
+    for version in range(after + 1, last + 1):
         yield _read_commit(table, version)
 
 
@@ -287,17 +287,17 @@ def newest_after(table: Path, version: int) -> int:
     return version
 
 
-def added_parts(table: Path, after: int, upto: int) -> Iterator[tuple[int, list[Part]]]:
-    """Yield (version, parts) for the commits in (after, upto] that added rows, parts in order of partition.
+def added_parts(table: Path, after: int, last: int) -> Iterator[tuple[int, list[Part]]]:
+    """Yield (version, parts) for the commits in (after, last] that added rows, parts in order of partition.
 
     From -1 the base of a cleaned-up log counts as one commit. Raises UserError for a commit that is cleaned up,
     damaged, or changed rows that were there.
     """
     if after < 0:
-        after, parts = _base(table, upto)
+        after, parts = _base(table, last)
         if parts:
             yield after, parts
-    for commit in commits(table, after, upto):
+    for commit in commits(table, after, last):
         if commit.parts:
             yield commit.version, commit.parts
 
@@ -305,21 +305,21 @@ def added_parts(table: Path, after: int, upto: int) -> Iterator[tuple[int, list[
 class Standing:
     """The parts that stand at `version`; it is moved on at the cost of the new commits alone."""
 
-    def __init__(self, table: Path, upto: int) -> None:
+    def __init__(self, table: Path, last: int) -> None:
         self.table = table
-        self.version, parts = _base(table, upto)
+        self.version, parts = _base(table, last)
         self._places: dict[str, Place] = {part.path: (self.version, f"{k:012d}") for k, part in enumerate(parts)}
         self._live = {part.path: part for part in parts}
 
-    def reaches(self, upto: int) -> bool:
+    def reaches(self, last: int) -> bool:
         """Return whether `advance` can come to a version from here."""
-        return self.version <= upto and (
-            self.version == upto or (self.table / "_delta_log" / f"{self.version + 1:020d}.json").exists()
+        return self.version <= last and (
+            self.version == last or (self.table / "_delta_log" / f"{self.version + 1:020d}.json").exists()
         )
 
-    def advance(self, upto: int) -> Standing:
-        """Move on to version `upto`, and return it."""
-        for version in range(self.version + 1, upto + 1):
+    def advance(self, last: int) -> Standing:
+        """Move on to version `last`, and return it."""
+        for version in range(self.version + 1, last + 1):
             actions = _commit(self.table, version)
             gone = [self._live.pop(unquote(action["remove"]["path"])) for action in actions if "remove" in action]
             places = {old.path: self._places.pop(old.path) for old in gone}

@@ -192,13 +192,13 @@ class DeltaLog:
             for rows in read_parts(self.path, parts, self.types, None):
                 yield version, rows
 
-    def commits(self, after: int, upto: int | None = None) -> Iterator[Commit]:
-        """Yield the commits after version `after` (one that exists, or -1) up to `upto` (default: the newest), each
+    def commits(self, after: int, last: int | None = None) -> Iterator[Commit]:
+        """Yield the commits after version `after` (one that exists, or -1) up to `last` (default: the newest), each
         once.
 
         Those that added no rows are among them: their writers may have said something of the table.
         """
-        yield from commits(self.path, after, newest_after(self.path, after) if upto is None else upto)
+        yield from commits(self.path, after, newest_after(self.path, after) if last is None else last)
 
     def last_commit(self, writer: str) -> Commit | None:
         """Return the newest commit of `writer`, None when it made none."""

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recdistill.config.models import CandidatesConfig
-from recdistill.data.batch.builder import BatchBuilder, Beside
+from recdistill.data.batch.builder import BatchBuilder, CandidateSignals
 from recdistill.data.batch.candidates import Candidates
 from recdistill.data.store.encoder import LIST_SLOTS
 from recdistill.data.store.sample_store import SampleStore
@@ -60,13 +60,13 @@ def test_of_a_sample_that_is_not_heard_no_candidate_is(store):
         ("click", "finish"), {"position": "int64", "device": "int64", "topic": "int64", "age_days": "float32"}
     )
     asked = Candidates.of(CandidatesConfig(count=2, window=30), schema)
-    beside = Beside(asked, np.ones((len(store), 2, 2), np.float16), np.zeros(2, np.float32))
+    beside = CandidateSignals(asked, np.ones((len(store), 2, 2), np.float16), np.zeros(2, np.float32))
     signals = np.ones((len(store), 2), np.float32)
     signals[100:110] = np.nan
     batch = BatchBuilder(store, 5, signals, beside).build(np.arange(100, 130))
     heard = ~torch.isnan(batch.signals).all(1).view(30, 3)
     assert not heard[:10].any() and heard[10:].all()
-    assert BatchBuilder(store, 5, signals, beside).build(np.arange(100, 110)).each == 1
+    assert BatchBuilder(store, 5, signals, beside).build(np.arange(100, 110)).rows_per_sample == 1
 
 
 def test_a_batch_holds_each_sample_and_then_its_candidates(store):
@@ -77,9 +77,11 @@ def test_a_batch_holds_each_sample_and_then_its_candidates(store):
     said = np.arange(len(store) * 4, dtype=np.float16).reshape(len(store), 2, 2)
     rows = np.arange(100, 130)
     own = BatchBuilder(store, 5, store.labels).build(rows)
-    batch = BatchBuilder(store, 5, store.labels, Beside(asked, said, np.array([0.0, 2.0], np.float32))).build(rows)
+    batch = BatchBuilder(store, 5, store.labels, CandidateSignals(asked, said, np.array([0.0, 2.0], np.float32))).build(
+        rows
+    )
     drawn = asked.drawn(rows, store.sample_id[rows], 2)
-    assert batch.each == 3 and len(batch) == 90
+    assert batch.rows_per_sample == 3 and len(batch) == 90
     for k in range(3):
         at = rows if k == 0 else drawn[:, k - 1]
         np.testing.assert_array_equal(batch.item.ids()[k::3], store.item[at])

@@ -33,8 +33,8 @@ def test_known_before_is_the_strict_past_of_the_user(events, chunk, queries):
     with TemporaryDirectory() as folder:
         store = build_histories(Path(folder), chunks, users=5)
         asked = np.array([q[0] for q in queries], np.int64), np.array([q[1] for q in queries], np.int64)
-        upto = store.known_before(*asked)
-        for u, t, end in zip(*asked, upto, strict=True):
+        history_end = store.known_before(*asked)
+        for u, t, end in zip(*asked, history_end, strict=True):
             got = sorted(zip(store.known[store.first[u] : end], store.item[store.first[u] : end], strict=True))
             assert got == sorted((known[i], item[i]) for i in range(len(user)) if user[i] == u and known[i] < t)
             assert (np.diff(store.known[store.first[u] : store.first[u + 1]]) >= 0).all()

@@ -49,7 +49,7 @@ def test_histories_are_those_of_brute_force(seed: int, users: int, sizes: list[i
         for chunk in chunks:
             chains.add(*chunk)
         user, time = rng.integers(0, users + 2, 20), rng.integers(0, 60, 20)
-        stop = chains.upto(user, time)
+        stop = chains.history_end(user, time)
         seen = chains.gather(user, np.maximum(stop - length, 0), stop, nothing(20))
         for row in range(20):
             want = [event for event in brute(chunks, user[row]) if event[2] < time[row]][-length:]

@@ -125,7 +125,7 @@ def test_how_commits_are_cut_changes_no_number(seed: int, n: int, cuts: list[int
         one.add(rows)
         for low, high in zip([0, *sorted(cuts)], [*sorted(cuts), n], strict=True):
             other.add(rows[low:high])
-        for name in ("context", "lists", "user", "item", "labels", "upto"):
+        for name in ("context", "lists", "user", "item", "labels", "history_end"):
             np.testing.assert_array_equal(one.window[name], other.window[name])
 
 

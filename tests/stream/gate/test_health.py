@@ -135,9 +135,12 @@ def test_neighbours_that_go_together_are_no_independent_rows() -> None:
     draw = np.random.default_rng(1)
     reference = measure(draw.normal(0, 1, 4000), np.full(4000, math.nan)).sums[None]
     clustered = draw.normal(0.9, 1.5, 10).repeat(100) + draw.normal(0, 0.1, ROWS)
-    assert judge(measure(clustered, np.full(ROWS, math.nan)), reference, HealthConfig(shift=0.1, spread=5)) is None
+    assert (
+        judge(measure(clustered, np.full(ROWS, math.nan)), reference, HealthConfig(log_odds_offset=0.1, spread=5))
+        is None
+    )
     alone = draw.permutation(clustered)
-    assert judge(measure(alone, np.full(ROWS, math.nan)), reference, HealthConfig(shift=0.1, spread=5))
+    assert judge(measure(alone, np.full(ROWS, math.nan)), reference, HealthConfig(log_odds_offset=0.1, spread=5))
 
 
 @given(

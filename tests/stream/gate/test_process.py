@@ -130,7 +130,7 @@ def test_down_sampling_of_the_teachers_own_is_taken_out_the_logs_is_not(tmp_path
     stream.samples(3000)
     stream.says(1000, 0, batch=True, keep=keep)
     stream.hand_over()
-    stream.says(1000, 1, keep=own, shift=float(np.log(0.5 / 0.01)), end=True)
+    stream.says(1000, 1, keep=own, log_odds_offset=float(np.log(0.5 / 0.01)), end=True)
     found = judged(stream)
     assert {row[3] for row in found} == {"good"}
     statistics = [json.loads(row[5]) for row in found]

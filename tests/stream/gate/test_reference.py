@@ -39,7 +39,7 @@ def test_the_windows_of_a_bad_version_are_compared_with_no_more() -> None:
 
 
 def test_a_version_is_compared_with_earlier_ones_and_not_with_itself() -> None:
-    made = record(shift=2.0)
+    made = record(log_odds_offset=2.0)
     for k in range(20):  # it walks away slowly
         step = window(0.3 * k)
         if made.judge(1, step):
@@ -57,7 +57,7 @@ def test_the_reference_is_bounded() -> None:
 
 
 def test_what_no_window_shows_alone_shows_in_all_of_a_version_together() -> None:
-    made = record(shift=0.25, sigmas=8.0)
+    made = record(log_odds_offset=0.25, sigmas=8.0)
     found = []
     for k in range(12):
         step = window(0.45)

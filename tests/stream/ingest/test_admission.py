@@ -9,7 +9,7 @@ import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recdistill.stream.ingest.admission import Judge
+from recdistill.stream.ingest.admission import AdmissionFilter
 from recdistill.stream.ingest.dedupe import Recent, label_codes
 from tests.support.tables import events, make_events
 
@@ -17,7 +17,7 @@ DAY = 86_400
 
 
 def test_what_the_table_holds_within_the_bound_is_known_after_a_restart(tmp_path: Path) -> None:
-    judge = Judge(make_events(tmp_path / "t", [range(15), range(15, 35)]), 2 * DAY, 0)
+    judge = AdmissionFilter(make_events(tmp_path / "t", [range(15), range(15, 35)]), 2 * DAY, 0)
     taken, reasons, dropped = judge.split(events([15, 18, 34, 35, 3]))
     assert taken.tolist() == [False, False, False, True, False]
     assert dropped == {"invalid": 0, "late": 1, "relabelled": 0, "duplicate": 3}
@@ -25,7 +25,7 @@ def test_what_the_table_holds_within_the_bound_is_known_after_a_restart(tmp_path
 
 
 def test_memory_is_bounded_by_event_time(tmp_path: Path) -> None:
-    judge = Judge(make_events(tmp_path / "t"), 2 * DAY, 0)
+    judge = AdmissionFilter(make_events(tmp_path / "t"), 2 * DAY, 0)
     for first in range(0, 2000, 50):
         assert judge.split(events(range(first, first + 50)))[0].all()
     assert 20 <= len(judge.recent) <= 80  # ten samples a day
@@ -58,8 +58,8 @@ def test_rows_fare_alike_however_they_are_cut(drawn: list[tuple[int, bool]], cut
     }
 
 
-def _empty_judge() -> Judge:
-    judge = Judge.__new__(Judge)
+def _empty_judge() -> AdmissionFilter:
+    judge = AdmissionFilter.__new__(AdmissionFilter)
     judge.tasks, judge.late, judge.recent, judge.watermark = (
         ("click",),
         2 * DAY * 1_000_000,

@@ -127,8 +127,8 @@ def half_way(root: Path) -> StreamRun:
         root, experiment_of("stream.undo_hours=1.0e-9", "stream.commit_rows=20", "stream.health.rows=100"), 1500
     )
     teacher, raw, distilled = models_of(run.experiment)
-    for upto in range(1520, 2260, 20):
-        run.feed(upto)
+    for history_end in range(1520, 2260, 20):
+        run.feed(history_end)
     assert run.process(raw, "checkpoint.published:1") == -signal.SIGKILL  # has read no further
     run.feed_all(list(range(2260, ROWS, 20)))
     run.run(teacher)

@@ -10,8 +10,8 @@ import polars as pl
 import pytest
 
 from recdistill.stream.event_log import Journal, read_journals
-from recdistill.stream.monitor.history import POINTS, ROWS, Curve, Figures, Track, Window, role_of
-from recdistill.stream.monitor.state import GONE, SAID, StateReader, read_state
+from recdistill.stream.monitor.history import POINTS, ROWS, Curve, Figures, ProcessHistory, Window, role_of
+from recdistill.stream.monitor.state import GONE, SAID, TeacherHiddenReader, read_state
 from recdistill.stream.progress import Sums
 from recdistill.tables.dead_letters import DeadLetters
 from recdistill.tables.verdicts import VerdictLog
@@ -27,9 +27,9 @@ def made(tmp_path: Path) -> MadeStream:
     return MadeStream(tmp_path / "run")
 
 
-def reader(made: MadeStream) -> StateReader:
+def reader(made: MadeStream) -> TeacherHiddenReader:
     """Return a reader of the stream."""
-    return StateReader(made.folder, made.experiment)
+    return TeacherHiddenReader(made.folder, made.experiment)
 
 
 def dead(made: MadeStream, *rows: tuple[str, int]) -> None:
@@ -175,7 +175,7 @@ def test_pace_is_of_the_last_half_minute(made: MadeStream) -> None:
 def test_label_to_weights_is_the_longest_of_the_last_half_minute() -> None:
     from recdistill.stream.progress import Health, ModelAbout
 
-    track = Track("m", "model")
+    track = ProcessHistory("m", "model")
     assert track.label_to_weights() is None
     for wall, lag in ((0.0, 9.0), (50.0, 2.0), (60.0, 1.0)):
         track.add(ModelAbout(lag=lag, health=Health(wall)))

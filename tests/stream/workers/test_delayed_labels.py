@@ -201,9 +201,9 @@ def delayed_run(root: Path, late: str) -> StreamRun:
     outcomes = pl.concat(told_of).sort("time", maintain_order=True)
     sent = 0
     for number, cut in enumerate([1700, 2100, 2101, 2600, ROWS]):
-        upto = int((outcomes["time"] <= run.rows["time"][cut - 1]).sum())
-        run.outcomes.append(outcomes[sent:upto], writer="ingest", sequence=number)
-        sent = upto
+        history_end = int((outcomes["time"] <= run.rows["time"][cut - 1]).sum())
+        run.outcomes.append(outcomes[sent:history_end], writer="ingest", sequence=number)
+        sent = history_end
         run.feed(cut, end=cut == ROWS, seen={"outcomes": run.outcomes.version}, rows=blank[run.fed : cut])
     run.clear(range(3, 6))
     return run

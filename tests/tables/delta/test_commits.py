@@ -14,10 +14,10 @@ from recdistill.tables.events import EventLog
 from tests.support.tables import events, ids_of, make_events, make_predictions, said
 
 
-def clean_up(log: EventLog, upto: int) -> None:
-    """Take away the oldest commits as another tool's cleanup does, after a checkpoint at `upto`."""
-    DeltaTable(str(log.path), version=upto).create_checkpoint()
-    for version in range(upto):
+def clean_up(log: EventLog, history_end: int) -> None:
+    """Take away the oldest commits as another tool's cleanup does, after a checkpoint at `history_end`."""
+    DeltaTable(str(log.path), version=history_end).create_checkpoint()
+    for version in range(history_end):
         (log.path / "_delta_log" / f"{version:020d}.json").unlink()
 
 
@@ -87,16 +87,16 @@ def test_a_log_cleaned_up_by_another_tool_is_read_from_its_checkpoint(tmp_path: 
     log = make_events(tmp_path / "t", [range(3 * k, 3 * k + 3) for k in range(4)])
     if compacted:
         log.compact()
-    upto = log.version
-    clean_up(log, upto)
+    history_end = log.version
+    clean_up(log, history_end)
     log.append(events(range(12, 15)), writer="w", sequence=4)
     assert ids_of(log.batches()) == list(range(15))
-    assert ids_of(log.batches(version=upto)) == list(range(12))
+    assert ids_of(log.batches(version=history_end)) == list(range(12))
     followed = list(log.follow(-1))
-    assert sorted({version for version, _ in followed}) == [upto, upto + 1]
+    assert sorted({version for version, _ in followed}) == [history_end, history_end + 1]
     assert ids_of(rows for _, rows in followed) == list(range(15))
-    assert ids_of(rows for _, rows in log.follow(upto)) == [12, 13, 14]
-    for read in (lambda: list(log.follow(1)), lambda: list(log.batches(version=upto - 1))):
+    assert ids_of(rows for _, rows in log.follow(history_end)) == [12, 13, 14]
+    for read in (lambda: list(log.follow(1)), lambda: list(log.batches(version=history_end - 1))):
         with pytest.raises(UserError, match=f"^{log.path}.*cleaned up; read [^\n]*$"):
             read()
 

@@ -22,7 +22,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from recdistill.config.experiment import Experiment
 from recdistill.errors import UserError
 from recdistill.runs.folder import RunFolder
-from recdistill.stream.monitor.state import State, StateReader
+from recdistill.stream.monitor.state import State, TeacherHiddenReader
 from recdistill.stream.monitor.watch.page import SCRIPT, render
 from recdistill.stream.monitor.watch.prometheus import expose
 
@@ -37,7 +37,7 @@ class _Snapshot:
     """The state for all requests: read at most once per FRESH seconds, by one thread at a time."""
 
     def __init__(self, folder: RunFolder, experiment: Experiment) -> None:
-        self.reader, self.lock = StateReader(folder, experiment), threading.Lock()
+        self.reader, self.lock = TeacherHiddenReader(folder, experiment), threading.Lock()
         self.state: State | None = None
         self.said = ""
 

@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from recdistill.errors import UserError
 from recdistill.runs.folder import RunFolder
-from recdistill.stream.monitor.state import StateReader
+from recdistill.stream.monitor.state import TeacherHiddenReader
 from recdistill.stream.monitor.watch.launch import serve_watch
 from recdistill.stream.monitor.watch.page import render
 from recdistill.stream.monitor.watch.prometheus import expose
@@ -79,7 +79,7 @@ def test_metrics_say_what_the_state_says(client: TestClient) -> None:
 def test_a_figure_that_is_not_known_is_no_metric(tmp_path: Path) -> None:
     made = MadeStream(tmp_path / "run")
     made.ingest(5)
-    found = samples(expose(StateReader(made.folder, made.experiment).read()).decode())
+    found = samples(expose(TeacherHiddenReader(made.folder, made.experiment).read()).decode())
     assert ("recdistill_rows_total", "ingest") in found and ("recdistill_lag_rows", "ingest") not in found
 
 
@@ -156,7 +156,7 @@ def test_everything_given_is_escaped(tmp_path: Path) -> None:
     made.step(1)
     made.judge(VerdictLog.row("teacher", 1, "quarantined", reason=evil + '"'))
     made.ingest(1, dropped={evil: 1})
-    html = render(StateReader(made.folder, made.experiment).read(made.wall))
+    html = render(TeacherHiddenReader(made.folder, made.experiment).read(made.wall))
     assert html.count(evil) == 0 and html.count("&lt;script&gt;x") > 5
 
 
@@ -165,7 +165,7 @@ def test_a_stream_that_is_done_says_so_whatever_there_is_to_look_at(tmp_path: Pa
     made.ingest(10, end=True)
     made.model("teacher", sums_of(10, 0.3), end=True)
     made.judge(VerdictLog.row("teacher", 1, "quarantined"), end=True)
-    state = StateReader(made.folder, made.experiment).read(made.wall)
+    state = TeacherHiddenReader(made.folder, made.experiment).read(made.wall)
     assert state.level == "look" and "every process is done" in render(state)
 
 
