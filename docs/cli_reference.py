@@ -12,8 +12,8 @@ HEAD = """# Command line
 
 Made from the program by `docs/cli_reference.py`; `make docs` writes it again, and a test compares the two.
 
-Every command says what is wrong in one line. Exit codes: 0 done, 1 an error of ours, 2 something that you can correct, 130 interrupted.
-`recdistill --verbose COMMAND` shows tracebacks, `recdistill COMMAND --help` this text.
+Every command states in one line what is wrong. Exit: 0 done, 1 an error of ours, 2 something that you can correct,
+130 interrupted. `recdistill --verbose COMMAND` shows tracebacks, `recdistill COMMAND --help` shows this text.
 """
 
 
@@ -30,8 +30,11 @@ def row(parameter: Any) -> str:
     name = ", ".join(parameter.opts) if option else parameter.opts[0].upper()
     given = parameter.default not in (None, False) and not callable(parameter.default)
     default = "required" if parameter.required else f"`{parameter.default}`" if given else ""
-    note = " May be given again." if parameter.multiple else " A switch." if getattr(parameter, "is_flag", False) else ""
-    return f"| `{name}` | {default} | {' '.join((parameter.help or '').split()).replace('|', chr(92) + '|')}{note} |"
+    note = (
+        " May be given again." if parameter.multiple else " A switch." if getattr(parameter, "is_flag", False) else ""
+    )
+    text = " ".join((parameter.help or "").split()).rstrip(".").replace("|", "\\|")
+    return f"| `{name}` | {default} | {text}{'.' if text else ''}{note} |"
 
 
 def section(name: str, command: Any) -> str:
