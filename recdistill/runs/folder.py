@@ -56,7 +56,7 @@ class RunFolder:
 
     @property
     def verdicts(self) -> Path:
-        """The Delta table of what the gate and people said of teachers' versions."""
+        """The Delta table of the gate's and people's verdicts on teachers' versions."""
         return self.root / "verdicts"
 
     @property

@@ -39,10 +39,10 @@ def train_ranked(
     Raises UserError for what ranks cannot share.
     """
     for what, there in (
-        ("a model that hears a teacher", job.uses_teacher),
+        ("a model with a teacher", job.uses_teacher),
         ("pretrain", job.config.pretrain is not None),
         ("a fold", job.fold is not None),
-        ("states", bool(experiment.teacher_hidden.width)),
+        ("teacher_hidden", bool(experiment.teacher_hidden.width)),
         ("activation dice", job.config.options.get("activation") == "dice"),
     ):
         if there:
