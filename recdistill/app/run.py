@@ -264,7 +264,7 @@ def _bars() -> Iterator[Callable[[str, trainer.Progress], None]]:
     )
     tasks: dict[str, TaskID] = {}
     printed: set[str] = set()
-    with Progress(*columns, console=console, disable=not sys.stdout.isatty()) as bars:
+    with Progress(*columns, console=console, disable=not (sys.stdout.isatty() or console.is_jupyter)) as bars:
 
         def show(name: str, at: trainer.Progress) -> None:
             note = f"{at.rows_per_second:>9,.0f} rows/s  so far: LogLoss {at.logloss:.4f}  NE {at.ne:.4f}"
@@ -281,6 +281,8 @@ def _bars() -> Iterator[Callable[[str, trainer.Progress], None]]:
 
 def evaluate_stage(folder: RunFolder, experiment: Experiment) -> Summary:
     """Score every model from the tables, write summary.json and return it."""
+    if not experiment.students:
+        raise UserError(f"{folder.root}: has no student to score yet; train one")
     with console.status("scoring"):
         summary = score(experiment.name, folder.tables, *_facts(folder, experiment), experiment.evaluate)
     write_summary(summary, folder.root / "summary.json")

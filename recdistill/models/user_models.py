@@ -51,8 +51,14 @@ def kind_of(network: type[nn.Module]) -> str:
 
 
 def importable(kind: str) -> bool:
-    """Return whether another process can import the class: one that a notebook or script defined itself it cannot."""
-    return not is_user_model(kind) or not kind.startswith("__main__:")
+    """Return whether another process can import the class; one that a notebook or a script defines it cannot."""
+    if not is_user_model(kind):
+        return True
+    try:
+        found = importlib.util.find_spec(kind.partition(":")[0])
+    except (ImportError, ValueError):  # a parent package is missing; a module that was made, not loaded
+        return False
+    return found is not None and not kind.startswith("__main__:")
 
 
 def _is_network(value: object) -> bool:
