@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from importlib import resources
 from pathlib import Path
@@ -89,7 +89,7 @@ def run_pipeline(experiment: Experiment, data: Path | None, out: Path | None) ->
 def run_stages(folder: RunFolder, experiment: Experiment, data: Path | None) -> Summary:
     """Run every stage up to the scores in a claimed folder; return them."""
     ingest_stage(folder, experiment, data)
-    train_stage(folder, experiment, None)
+    train_stage(folder, experiment)
     return evaluate_stage(folder, experiment)
 
 
@@ -131,7 +131,7 @@ def _store(folder: RunFolder) -> SampleStore:
     return SampleStore(folder.store)
 
 
-def train_stage(folder: RunFolder, experiment: Experiment, only: str | None) -> None:
+def train_stage(folder: RunFolder, experiment: Experiment, only: Sequence[str] = ()) -> None:
     """Train what is not finished, each once its teachers are: teachers and raw students first."""
     rows = len(_store(folder))
     _check(folder, experiment)
@@ -139,16 +139,17 @@ def train_stage(folder: RunFolder, experiment: Experiment, only: str | None) -> 
     folds, part = folds_of_teacher(experiment), crossfit_rows(folder, experiment, rows)
     every = [teacher, *teachers_of(experiment), *folds, *students]
     names = [job.name for job in every]
-    if only is not None and only not in names:
-        raise UserError(f"--model {only}: no such model in {folder.root}{did_you_mean(only, names)}")
+    for name in only:
+        if name not in names:
+            raise UserError(f"--model {name}: no such model in {folder.root}{did_you_mean(name, names)}")
     given = {TEACHER} if _imported(folder, experiment) else set()
     open_ = {
         job.name: job
         for job in every
         if job.name not in given and not build.finished(folder, job, part if job.fold is not None else rows)
     }
-    if not (todo := [job for job in open_.values() if only in (None, job.name)]):
-        return _print(f"training: nothing to do, {only or 'every model'} is already trained")
+    if not (todo := [job for job in open_.values() if not only or job.name in only]):
+        return _print(f"training: nothing to do, {', '.join(only) or 'every model'} is already trained")
     with pool.crew(folder, experiment) as train, _bars() as show:
         while todo:
             ready = [job for job in todo if not _awaited(experiment, job, folds, open_)]

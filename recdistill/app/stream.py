@@ -101,7 +101,7 @@ def batch_stage(folder: RunFolder, experiment: Experiment, data: Path | None) ->
             build_store(
                 folder.store, events, behaviors, {"events": versions["events"], "behaviors": versions.get("behaviors")}
             )
-        train_stage(folder, experiment, None)
+        train_stage(folder, experiment)
 
 
 def roles_of(folder: RunFolder, experiment: Experiment) -> tuple[list[str], list[str]]:
