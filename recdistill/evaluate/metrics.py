@@ -30,6 +30,7 @@ __all__ = [
     "gauc_parts",
     "log_losses",
     "logloss",
+    "ne_of_sums",
     "normalized_entropy",
     "over_seeds",
     "placements",
@@ -173,11 +174,20 @@ def entropy(rate: Array | float) -> Array:
     return np.where((r > 0) & (r < 1), -(inside * np.log(inside) + (1 - inside) * np.log1p(-inside)), 0.0)
 
 
+def ne_of_sums(loss: Array | float, labels: Array | float, positives: Array | float) -> Array:
+    """Return NE = log-loss / entropy of the base rate (1 is as good as the base rate), elementwise, float64.
+
+    loss: the sum of the log-losses in nats of `labels` rows, of which `positives` are positive. NaN with one class.
+    """
+    rows = np.asarray(labels, np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        spread = entropy(positives / rows)
+        return np.asarray(loss / rows / np.where(spread > 0, spread, np.nan))
+
+
 def normalized_entropy(label: Array, logit: Array) -> float:
-    """Return NE = log-loss / entropy of the base rate (1 is as good as the base rate); NaN with one class only."""
-    bits = float(entropy(np.mean(label == 1))) if len(label) else 0.0
-    mean = logloss(label, logit)
-    return mean / bits if bits else math.nan
+    """Return the NE of rows, see `ne_of_sums`; NaN with one class only."""
+    return float(ne_of_sums(log_losses(label, logit).sum(), len(label), int(np.count_nonzero(label == 1))))
 
 
 def probability(logit: Array) -> Array:
@@ -238,12 +248,11 @@ def score(label: Array, logit: Array, group: Array | None = None) -> Scores:
         order = np.argsort(z)
         ordered, ties, p = y[order], _starts(z[order]), probability(z[order])
         predicted, observed, count = _bins(ordered, p, ties, 20)
-        bits, positives = float(entropy(y.mean())), int(y.sum())
-        mean = logloss(y, z)
+        positives, losses = int(y.sum()), log_losses(y, z)
         values |= {
             "auc": _auc_of_ties(ordered, ties),
-            "logloss": mean,
-            "ne": mean / bits if bits else math.nan,
+            "logloss": float(losses.mean()),
+            "ne": float(ne_of_sums(losses.sum(), len(y), positives)),
             "gauc": math.nan if group is None else gauc(y, z, group),
             "calibration": float(p.sum()) / positives if positives else math.nan,
             "ece": float(count @ np.abs(predicted - observed)) / len(y),

@@ -116,15 +116,13 @@ def bootstrap(samples: Samples, logits: Sequence[Array], bundle: Array, weights:
     rows = positives + negatives
     found: dict[str, list[Array]] = {"auc": [], "ne": []}
     with np.errstate(divide="ignore", invalid="ignore"):
-        entropy = metrics.entropy(positives / rows)
-        entropy[entropy == 0] = np.nan  # one class: NE does not exist
         for logit in logits:
             placed = metrics.placements(samples.label, logit)
             placed_positive, placed_negative = np.where(positive, placed, 0.0), np.where(positive, 0.0, placed)
             whole = placed_positive.sum() / positive.sum()
             sides = totals(placed_positive) / positives + totals(placed_negative) / negatives
             found["auc"].append(sides - whole)
-            found["ne"].append(-totals(metrics.log_losses(samples.label, logit)) / rows / entropy)
+            found["ne"].append(-metrics.ne_of_sums(totals(metrics.log_losses(samples.label, logit)), rows, positives))
     gauc = bootstrap_gauc(samples, logits, bundle, weights)
     return {"auc": np.stack(found["auc"]), "gauc": gauc, "ne": np.stack(found["ne"])}
 
