@@ -64,9 +64,9 @@ class _Scorer:
             why=found.why,
             gauc_by=by,
             settings=first.settings,
-            dense_parameters=first.dense_parameters,
-            sparse_parameters=first.sparse_parameters,
-            rows_per_second=_mean([m.rows_per_second for m in models]),
+            dense_parameters=first.costs.dense_parameters,
+            sparse_parameters=first.costs.sparse_parameters,
+            rows_per_second=_mean([m.costs.rows_per_second for m in models]),
             seeds=[m.seed for m in models],
         )
 
@@ -90,7 +90,7 @@ class _Scorer:
             raw=self.model(models.raw, raw),
             distilled=self.model(models.distilled, distilled),
             transferability=_transferability(found, self.frame.levels_why),
-            coverage=float(np.mean([m.coverage for m in models.distilled])),
+            coverage=float(np.mean([m.costs.coverage for m in models.distilled])),
             details=self._details({"teacher": top, "raw": raw, "distilled": distilled}, drawn),
         )
 
