@@ -25,7 +25,8 @@ from recdistill.evaluate.summary import write_summary
 from recdistill.report.page import write_report
 from recdistill.runs.batch_ingest import hand_over, handed_over, ingest, open_tables
 from recdistill.runs.folder import RunFolder
-from recdistill.runs.jobs import TEACHER, Job, jobs_of, teachers_of
+from recdistill.runs.jobs import Job, jobs_of, teachers_of
+from recdistill.runs.names import TEACHER
 from recdistill.signals.columns import channels_of
 from recdistill.stream.event_log import Journal
 from recdistill.stream.gate.process import run_gate

@@ -22,7 +22,7 @@ from recdistill.checkpoint.store import Checkpoint, Checkpoints
 from recdistill.data.batch.builder import BatchBuilder, prefetch
 from recdistill.data.sampling import kept
 from recdistill.data.store.sample_store import SampleStore
-from recdistill.signals.folds import CROSSFIT
+from recdistill.runs.names import CROSSFIT
 from recdistill.tables.predictions import PredictionLog
 from recdistill.train.learner import Learner
 from recdistill.train.schedule import Plan, Step
@@ -61,11 +61,11 @@ class FoldTrainer:
             yield totals.progress(self.plan, uses_teacher=False)
 
     def _learn(self, block: int, totals: Totals) -> Iterator[Progress]:
-        """Learn a block's rows but for the fold's, of which it is counted what is said of them in passing."""
+        """Learn a block's rows but for the fold's, whose predictions in passing are counted."""
         steps, clock = list(self.plan.steps(block)), time.perf_counter()
         for step, (batch, learn) in zip(steps, prefetch(self._prepare, steps), strict=True):
             result, mine = self.learner.learn(batch, learn), self.folds[step.rows] == self.fold
-            totals.say(
+            totals.count(
                 self.store.labels[step.rows[mine], 0],
                 result.logits[torch.from_numpy(mine), 0] - self.learner.log_odds_offset,
             )
@@ -80,15 +80,17 @@ class FoldTrainer:
         return self.builder.build(rows), torch.from_numpy(keep & (self.folds[rows] != self.fold))
 
     def _score(self) -> None:
-        """Record what the teacher says of its fold, a commit per block."""
+        """Record the teacher's logits of its fold, a commit per block."""
         mine = np.flatnonzero(self.folds == self.fold)
         for sequence, low in enumerate(range(0, len(mine), self.plan.block_rows)):
             rows = mine[low : low + self.plan.block_rows]
             cuts = [rows[at : at + self.plan.batch] for at in range(0, len(rows), self.plan.batch)]
-            said = np.concatenate([self.learner.predict(batch).numpy() for batch in prefetch(self.builder.build, cuts)])
-            told = self.predictions.rows_of(self.store.sample_id[rows], self.store.time[rows], said)
+            logits = np.concatenate(
+                [self.learner.predict(batch).numpy() for batch in prefetch(self.builder.build, cuts)]
+            )
+            predicted = self.predictions.rows_of(self.store.sample_id[rows], self.store.time[rows], logits)
             self.predictions.append(
-                told,
+                predicted,
                 model=CROSSFIT,
                 version=self.fold,
                 kind="crossfit",

@@ -169,7 +169,7 @@ def spoilt(rows: pl.DataFrame, fault: str) -> pl.DataFrame:
         ("strangers", "none of its 3,000 sample ids is in the log"),
         (
             "a scored one missing",
-            "says nothing of 1 of the 1,500 samples that are scored, those after the first 50% of the log",
+            "has no prediction for 1 of the 1,500 samples that are scored, those after the first 50% of the log",
         ),
     ],
 )

@@ -24,7 +24,8 @@ from recdistill.errors import UserError
 from recdistill.evaluate.summary import load
 from recdistill.runs.folder import RunFolder
 from recdistill.runs.jobs import folds_of_teacher, jobs_of
-from recdistill.signals.folds import CROSSFIT, folds_of
+from recdistill.runs.names import CROSSFIT
+from recdistill.signals.folds import folds_of
 from recdistill.tables.predictions import PredictionLog
 from recdistill.testing.killpoints import VARIABLE
 from recdistill.train import build
