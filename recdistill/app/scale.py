@@ -116,14 +116,14 @@ def _print(found: Scaling) -> None:
             size.name,
             *(_one(part) for part in (size.gauc, size.auc, size.ne)),
             gain,
-            "-" if size.ne_new is None else _one(size.ne_new),
+            "-" if size.ne_new_items is None else _one(size.ne_new_items),
             f"{size.dense_parameters or 0:,}",
             f"{(size.flops or 0) / 1e6:,.3f}",
         )
     console.print(table)
     for law in found.laws:
         formula = f"NE = {_told(law.floor)} + {_told(law.factor)} (x / {law.first:g})^-a, a = {_told(law.exponent)}"
-        console.print(f"{law.axis}: {formula}; {law.verdict}", soft_wrap=True)
+        console.print(f"{law.axis}: {formula}; {law.in_words}", soft_wrap=True)
 
 
 def _one(part: Value) -> str:
