@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test lint bench reliability clean
+.PHONY: install demo docs test lint bench reliability clean
 
 install: .venv/.installed
 
@@ -13,6 +13,12 @@ install: .venv/.installed
 
 demo: install
 	$(BIN)/recdistill demo
+
+# The site, into site/; links and anchors are checked.
+docs: install
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/python docs/cli_reference.py > docs/reference/cli.md
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 test: install
 	$(BIN)/python -m pytest
