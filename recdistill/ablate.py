@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from recdistill.app.results import publish_files
 from recdistill.config import DistillConfig, StatesConfig
 from recdistill.evaluate.ablation import Ablation, ablation_of, write_ablation
 from recdistill.evaluate.summary import LABELS, Transfer
@@ -32,6 +33,7 @@ def ablate(config: Path, grid: Path, data: Path | None, out: Path | None, assign
         }
         found = ablation_of(summary, methods, sizes)
         write_ablation(found, folder.root)
+        publish_files(folder, experiment, [folder.root / "ablation.html", folder.root / "ablation.json"], console.print)
         _print(found)
         console.print(f"ablation: {folder.root / 'ablation.html'}", soft_wrap=True)
 

@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from recdistill import completion
 from recdistill.errors import RecdistillError, UserError
 
 __all__ = ["app", "guarded", "main"]
@@ -22,7 +23,6 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.ENAMETOOLONG)
 
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -33,7 +33,7 @@ Config = Annotated[Path, typer.Argument(help="The experiment file (YAML).")]
 Data = Annotated[Path | None, typer.Option("--data", help="Folder that data.path is relative to.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Folder of the run; default runs/NAME.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="Override one key: --set teacher.width=64")]
-Run = Annotated[Path, typer.Argument(help="The folder of a run.")]
+Run = Annotated[Path, typer.Argument(help="The folder of a run.", autocompletion=completion.runs)]
 
 
 @app.callback()
@@ -174,7 +174,9 @@ def import_predictions(
 @app.command()
 def train(
     run_folder: Run,
-    model: Annotated[str | None, typer.Option("--model", help="Only this model.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Only this model.", autocompletion=completion.models)
+    ] = None,
     shard: Annotated[
         bool, typer.Option("--shard", help="Under torchrun: spread the dense part over the ranks too.")
     ] = False,
@@ -212,7 +214,7 @@ def evaluate(run_folder: Run) -> None:
 
 @app.command()
 def report(run_folder: Run) -> None:
-    """Write report.html from summary.json."""
+    """Write report.html and model-card.md from summary.json."""
     from recdistill.learn.folder import RunFolder
     from recdistill.pipeline import report_stage
 
@@ -220,6 +222,19 @@ def report(run_folder: Run) -> None:
     folder.experiment()
     with folder.held():
         report_stage(folder)
+
+
+@app.command()
+def compare(
+    runs: Annotated[
+        list[Path], typer.Argument(help="Folders of finished runs, two or more.", autocompletion=completion.runs)
+    ],
+    out: Annotated[Path | None, typer.Option("--out", help="Also write a page (HTML).")] = None,
+) -> None:
+    """Put finished runs side by side: scores, what arrived, and the keys that differ."""
+    from recdistill.app.compare import compare as put_together
+
+    put_together(runs, out)
 
 
 @app.command()
@@ -250,7 +265,7 @@ def watch(
     serve_watch(folder, folder.experiment(), host, port)
 
 
-Teacher = Annotated[str, typer.Option("--model", help="The teacher.")]
+Teacher = Annotated[str, typer.Option("--model", help="The teacher.", autocompletion=completion.models)]
 Versions = Annotated[str, typer.Argument(help="One, as 12, or the first and the last, as 12-14.")]
 
 
@@ -276,7 +291,10 @@ def release(run_folder: Run, versions: Versions, model: Teacher = "teacher") -> 
 
 
 @app.command()
-def lineage(run_folder: Run, model: Annotated[str, typer.Argument(help="A student, as light.distilled.s0.")]) -> None:
+def lineage(
+    run_folder: Run,
+    model: Annotated[str, typer.Argument(help="A student, as light.distilled.s0.", autocompletion=completion.models)],
+) -> None:
     """Show what each checkpoint of a student learned from."""
     from recdistill.operate import lineage_stage
 
@@ -286,7 +304,9 @@ def lineage(run_folder: Run, model: Annotated[str, typer.Argument(help="A studen
 @app.command()
 def promote(
     run_folder: Run,
-    model: Annotated[str, typer.Argument(help="A student to serve, or a teacher to hear.")],
+    model: Annotated[
+        str, typer.Argument(help="A student to serve, or a teacher to hear.", autocompletion=completion.models)
+    ],
     rows: Annotated[int | None, typer.Option("--rows", help="Which checkpoint; default the newest.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Even when it is worse than what is served.")] = False,
     start: Annotated[

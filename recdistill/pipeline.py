@@ -18,12 +18,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from recdistill.app.results import publish_results
 from recdistill.config import Experiment, load_text
 from recdistill.data.store import SampleStore, build_store
 from recdistill.distill.adapter import FEWEST
 from recdistill.errors import UserError, did_you_mean
 from recdistill.evaluate.facts import ModelFacts, StudentModels, own_shift, settings_of
-from recdistill.evaluate.report import write_report
 from recdistill.evaluate.score import score
 from recdistill.evaluate.summary import ModelSummary, Summary, write_summary
 from recdistill.evaluate.summary import load as load_summary
@@ -38,6 +38,7 @@ from recdistill.learn.ranked import joined
 from recdistill.learn.signals import channels_of
 from recdistill.learn.sizes import check_actions, check_device, named_models
 from recdistill.tables import PredictionLog
+from recdistill.tracking.session import check_trackers, tracked
 
 __all__ = [
     "demo_config",
@@ -72,6 +73,7 @@ def open_run(experiment: Experiment, data: Path | None, out: Path | None, trains
     not fit.
     """
     worker.check_models(experiment, trains)
+    check_trackers(experiment.tracking)
     folder = RunFolder(out or Path("runs") / experiment.name)
     with folder.claimed(experiment, str(data.resolve()) if data else ""):
         yield folder
@@ -147,7 +149,7 @@ def train_stage(folder: RunFolder, experiment: Experiment, only: str | None) -> 
     }
     if not (todo := [job for job in open_.values() if only in (None, job.name)]):
         return _say(f"training: nothing to do, {only or 'every model'} is already trained")
-    with worker.crew(folder, experiment) as train, _bars() as show:
+    with worker.crew(folder, experiment) as train, _shown(folder, experiment) as show:
         while todo:
             ready = [job for job in todo if not _awaited(experiment, job, folds, open_)]
             if not ready:
@@ -179,7 +181,7 @@ def train_alone(folder: RunFolder, experiment: Experiment, jobs: list[Job]) -> N
     todo = [job for job in jobs if not worker.finished(folder, job, rows)]
     if not todo:
         return _say("training: nothing to do, every model is already trained")
-    with worker.crew(folder, experiment) as train, _bars() as show:
+    with worker.crew(folder, experiment) as train, _shown(folder, experiment) as show:
         for name, at in train(todo):
             show(name, at)
 
@@ -195,7 +197,7 @@ def ranked_stage(root: Path, model: str | None, sharded: bool) -> None:
     every = {job.name: job for job in (teacher, *teachers_of(experiment), *students)}
     if model not in every:
         raise UserError(f"--model {model}: ranks train one model of {folder.root}; name one of {', '.join(every)}")
-    with joined() as ranks, folder.held() if ranks.first else nullcontext(), _bars() as show:
+    with joined() as ranks, folder.held() if ranks.first else nullcontext(), _shown(folder, experiment) as show:
         ranks.wait()  # nobody looks before the first one holds the folder
         if worker.finished(folder, every[model], rows, ranks):
             return _say(f"training: nothing to do, {model} is already trained") if ranks.first else None
@@ -244,6 +246,18 @@ def _imported(folder: RunFolder, experiment: Experiment) -> str | None:
                     f"students.{name}.distill.{channel} to 0"
                 )
     return file
+
+
+@contextmanager
+def _shown(folder: RunFolder, experiment: Experiment) -> Iterator[Callable[[str, loop.Progress], None]]:
+    """Show how far each model is, here and in the experiment's trackers."""
+    with tracked(folder, experiment, _say) as tracking, _bars() as bars:
+
+        def show(name: str, at: loop.Progress) -> None:
+            bars(name, at)
+            tracking.progress(name, at)
+
+        yield show
 
 
 @contextmanager
@@ -320,12 +334,11 @@ def import_stage(folder: RunFolder, experiment: Experiment, path: Path) -> None:
 
 
 def report_stage(folder: RunFolder) -> None:
-    """Write report.html."""
+    """Write report.html and model-card.md."""
     path = folder.root / "summary.json"
     if not path.exists():
         raise UserError(f"{folder.root}: not scored yet; run: recdistill evaluate {folder.root}")
-    write_report(load_summary(path), folder.root / "report.html")
-    _say(f"report: {folder.root / 'report.html'}")
+    publish_results(folder, load_summary(path), _say)
 
 
 def print_summary(summary: Summary) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from recdistill.app.results import publish_files
 from recdistill.config import Experiment, StudentConfig
 from recdistill.data import SampleStore
 from recdistill.data.encoder import field_counts
@@ -46,6 +47,7 @@ def scale(
         with console.status("scoring"):
             found = _scored(folder, experiment, sizes, jobs)
         write_scaling(found, folder.root)
+        publish_files(folder, experiment, [folder.root / "scale.html", folder.root / "scale.json"], console.print)
         _print(found)
         console.print(f"scaling: {folder.root / 'scale.html'}", soft_wrap=True)
 

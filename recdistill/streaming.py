@@ -14,11 +14,11 @@ from pathlib import Path
 
 import torch
 
+from recdistill.app.results import publish_results
 from recdistill.config import Experiment
 from recdistill.data.store import build_store
 from recdistill.errors import UserError, did_you_mean
 from recdistill.evaluate.facts import ModelFacts, StudentModels, own_shift, settings_of
-from recdistill.evaluate.report import write_report
 from recdistill.evaluate.score import score
 from recdistill.evaluate.summary import write_summary
 from recdistill.learn import worker
@@ -179,7 +179,7 @@ def _status(folder: RunFolder) -> str:
 
 
 def score_stage(folder: RunFolder, experiment: Experiment) -> None:
-    """Score the streaming phase from the tables: summary.json, report.html, the verdict."""
+    """Score the streaming phase from the tables: summary.json, report.html, model-card.md, the verdict."""
     events = EventLog.open(folder.tables / "events")
     handed = handed_over(events)
     first = handed.rows if handed else 0
@@ -187,9 +187,8 @@ def score_stage(folder: RunFolder, experiment: Experiment) -> None:
     with console.status("scoring"):
         summary = score(experiment.name, folder.tables, *_facts(folder, experiment), window)
     write_summary(summary, folder.root / "summary.json")
-    write_report(summary, folder.root / "report.html")
     print_summary(summary)
-    console.print(f"report: {folder.root / 'report.html'}", soft_wrap=True)
+    publish_results(folder, summary, lambda line: console.print(line, soft_wrap=True))
 
 
 def _facts(folder: RunFolder, experiment: Experiment) -> tuple[ModelFacts, dict[str, StudentModels]]:
