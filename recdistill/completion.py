@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import typer
@@ -10,6 +11,7 @@ import typer
 __all__ = ["models", "runs"]
 
 MOST = 200  # answers; more is no help
+PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._=+,@%-]*")
 
 
 def runs(incomplete: str) -> list[str]:
@@ -27,7 +29,7 @@ def runs(incomplete: str) -> list[str]:
 
 def models(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return the models of the run that stands before it on the line."""
-    run = ctx.params.get("run_folder")
+    run = ctx.params.get("run_folder") or next(iter(ctx.args), None)  # not parsed yet behind an option without a value
     return [name for name in _folders(Path(run) / "models") if name.startswith(incomplete)][:MOST] if run else []
 
 
@@ -36,9 +38,12 @@ def _runs_in(folder: Path) -> list[str]:
 
 
 def _folders(folder: Path) -> list[str]:
-    """Return the names of a folder's folders, sorted; none where it cannot be read."""
+    """Return the names of a folder's folders, sorted; none where it cannot be read.
+
+    One that a shell could read as more than a name is left out.
+    """
     try:
         with os.scandir(folder) as entries:
-            return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+            return sorted(entry.name for entry in entries if PLAIN.fullmatch(entry.name) and entry.is_dir())
     except OSError:
         return []

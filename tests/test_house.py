@@ -27,6 +27,9 @@ RANKS = {
     "distill": 2,
     "compress": 2,
     "learn": 3,
+    "report": 3,
+    "tracking": 3,
+    "app": 4,
     "stream": 3,
     "evaluate": 3,
     "serve": 3,
@@ -40,6 +43,7 @@ RANKS = {
 }
 BROAD_EXCEPT = {
     "cli.py": "the last resort: one line instead of a traceback",
+    "tracking/session.py": "a tracker's library may raise anything, and none of it may end a training",
     "data/builder.py": "carries a thread's exception to the consumer, where it is raised",
 }
 
@@ -170,6 +174,7 @@ def test_rooms_do_not_import_in_a_circle() -> None:
     ("module", "unwanted"),
     [
         ("recdistill.cli", ("torch", "polars", "numpy", "pydantic", "deltalake", "pyarrow", "yaml")),
+        ("recdistill.pipeline", ("mlflow", "tensorboard", "torch.utils.tensorboard")),
         ("recdistill.tables", ("torch", "recdistill.data", "recdistill.config")),
         ("recdistill.distill", ("polars", "deltalake", "recdistill.tables", "recdistill.data")),
     ],

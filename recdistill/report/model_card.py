@@ -58,16 +58,20 @@ def render_card(summary: Summary, lineage: Mapping[str, str]) -> str:
 
 def plain(text: object) -> str:
     """Return a text as one line that Markdown shows as it is: no tag, no link, no end of a table's cell."""
-    line = "".join(mark if mark.isprintable() else " " for mark in str(text))
-    safe = re.sub(r"([\\`*_\[\]#|~$])", r"\\\1", escape(" ".join(line.split()), quote=False))
+    safe = re.sub(r"([\\`*_\[\]#|~$])", r"\\\1", escape(_line(text), quote=False))
     return safe.replace("://", "&#58;//").replace("www.", "www&#46;")  # which Markdown would make links of
+
+
+def _line(text: object) -> str:
+    """Return a text as one line of what can be seen; a line of its own could end the header."""
+    return " ".join("".join(mark if mark.isprintable() else " " for mark in str(text)).split())
 
 
 def _header(summary: Summary, lineage: Mapping[str, str]) -> str:
     """Return the metadata as YAML: of each student the distilled model's metrics, and eta with its interval."""
-    data = {"type": lineage.get("data", "").partition(":")[0] or "log", "name": lineage.get("data", "not recorded")}
+    data = _line(lineage.get("data", "not recorded"))
     index = [
-        {"name": f"{summary.name}/{name}", "results": [_result(summary, student, data)]}
+        {"name": _line(f"{summary.name}/{name}"), "results": [_result(summary, student, data)]}
         for name, student in summary.students.items()
     ]
     tree = {
@@ -80,7 +84,7 @@ def _header(summary: Summary, lineage: Mapping[str, str]) -> str:
     return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=120)
 
 
-def _result(summary: Summary, student: StudentSummary, data: Mapping[str, str]) -> dict[str, Any]:
+def _result(summary: Summary, student: StudentSummary, data: str) -> dict[str, Any]:
     metrics: list[dict[str, Any]] = [
         {"type": metric, "name": LABELS[metric], "value": value}
         for metric in METRICS
@@ -91,15 +95,16 @@ def _result(summary: Summary, student: StudentSummary, data: Mapping[str, str]) 
         if eta.eta is not None:
             ends = {"low": eta.low, "high": eta.high, "confidence": summary.confidence}
             metrics.append({"type": f"eta_{metric}", "name": f"eta ({LABELS[metric]})", "value": eta.eta} | ends)
-    task = {"type": "click-through-rate-prediction", "name": summary.tasks[0]}
-    return {"task": task, "dataset": dict(data), "metrics": metrics}
+    task = {"type": "click-through-rate-prediction", "name": _line(summary.tasks[0])}
+    return {"task": task, "dataset": {"type": data.partition(":")[0], "name": data}, "metrics": metrics}
 
 
 def _opening(summary: Summary) -> str:
     """Return what was trained and each student's verdict."""
     lines = [f"**{plain(name)}**: {plain(said.text.rstrip('.'))}." for name, said in verdicts(summary).items()]
-    kind = plain(summary.models.teacher.settings.get("kind", "imported"))
-    about = f"Light ranking models, distilled by recdistill from a large teacher ({kind})."
+    settings = summary.models.teacher.settings
+    kind = settings.get("kind") or ("imported" if "imported" in settings else "")
+    about = f"Light ranking models, distilled by recdistill from a large teacher{f' ({plain(kind)})' if kind else ''}."
     return f"{about} Each was trained once with the teacher's signals and once on labels alone.\n\n{_list(lines)}"
 
 

@@ -56,6 +56,7 @@ def _be_quiet() -> None:
     """Keep MLflow's notes off the terminal and its usage statistics at home, where nobody has said otherwise."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     import mlflow  # noqa: F401  which sets the levels of its loggers
 
     for name in CHATTER:

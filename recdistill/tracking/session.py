@@ -59,10 +59,10 @@ class Feed:
                 self.fault, self._waiting = f"{MAX_WAITING:,} points wait for its answer", Update()
 
     def close(self, status: str, patience: float) -> None:
-        """Send what waits and end the tracker's session, within `patience` seconds."""
+        """Send what waits and end the tracker's session, within `patience` seconds; after a fault, wait for nothing."""
         self._status = status
         self._closing.set()
-        self._thread.join(patience)
+        self._thread.join(0.0 if self.fault else patience)
         if self._thread.is_alive():
             self.fault = self.fault or f"no answer within {patience:g} s"
 
@@ -87,7 +87,7 @@ def _reason(error: Exception) -> str:
     """Return an error in one short line, without the passwords that addresses carry."""
     kind = "" if isinstance(error, RecdistillError) else f"{type(error).__name__}: "
     text = " ".join(f"{kind}{error}".split())
-    return re.sub(r"//[^/@\s]+@", "//...@", text)[:300]
+    return re.sub(r"//[^/@\s]+@", "//...@", text)[:600]
 
 
 class Session:
@@ -131,7 +131,10 @@ class Session:
         for feed in self._feeds:
             if feed.fault and (self._root, feed.name) not in _warned:
                 _warned.add((self._root, feed.name))
-                self._warn(f"warning: tracking: {feed.name} is out of reach, the run goes on without it: {feed.fault}")
+                self._warn(
+                    f"warning: tracking: {feed.name} is out of reach, the run goes on without it ({feed.fault}); "
+                    f"when it is back, send the scores with: recdistill report {self._root}"
+                )
 
 
 @contextmanager

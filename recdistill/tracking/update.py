@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import posixpath
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -118,6 +117,6 @@ def plain_name(name: str, allowed: str = r"\w.\-") -> str:
     allowed: the characters that may stay, as inside a regular expression's brackets.
     """
     clean = re.sub(f"[^{allowed}]", "_", name, flags=re.ASCII)[:LONGEST]
-    clean = clean if posixpath.normpath(clean) == clean else clean.replace("/", "_")
+    clean = clean.replace("/", "_") if {"", ".", ".."} & set(clean.split("/")) else clean
     clean = f"_{clean[1:]}" if clean.startswith((".", "/")) else clean
     return clean if clean == name else f"{clean}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
