@@ -40,6 +40,12 @@ def followed(*assignments: str) -> Experiment:
     return tiny("tracking=[mlflow]", *assignments)
 
 
+def with_store(root: Path, other: Path) -> None:
+    """Give a folder the store of another run, without its run: making a new one takes seconds."""
+    (root / "tracking").mkdir(parents=True)
+    shutil.copy(other / "tracking" / "mlflow.db", root / "tracking")
+
+
 def everywhere(root: Path) -> set[str]:
     """Return what lies directly in a folder."""
     return {path.name for path in root.iterdir()}
@@ -105,7 +111,8 @@ def test_two_folders_share_the_store_that_the_environment_names(
     assert everywhere(tmp_path / "one" / "tracking") == {"mlflow.json"}
 
 
-def test_names_that_mlflow_refuses_are_told_apart_and_stay_inside(tmp_path: Path) -> None:
+def test_names_that_mlflow_refuses_are_told_apart_and_stay_inside(followed_run: Path, tmp_path: Path) -> None:
+    with_store(tmp_path / "run", followed_run)
     hostile = [
         "../../up",
         "a\nb",
@@ -182,7 +189,8 @@ def test_a_store_that_may_only_be_read_costs_one_warning(
     )
 
 
-def test_a_failed_and_a_stopped_run_say_so(tmp_path: Path) -> None:
+def test_a_failed_and_a_stopped_run_say_so(followed_run: Path, tmp_path: Path) -> None:
+    with_store(tmp_path / "run", followed_run)
     for error, status in ((ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")):
         with pytest.raises(error), tracked(RunFolder(tmp_path / "run"), followed(), print) as tracking:
             tracking.progress("teacher", Progress(1, 2, 1.0, 1.0, 1.0, None))
