@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from recdistill.models.attend import attend, band_bias
+from recdistill.models.attention.blockwise import attend, band_bias
 
 __all__ = ["compared", "now"]
 

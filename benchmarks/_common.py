@@ -16,11 +16,16 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from recdistill.config import DistillConfig, StudentConfig
-from recdistill.data import Batch, BatchBuilder, SampleStore, build_store
-from recdistill.learn.learner import Learner
-from recdistill.models import TableOptions, Towers, build_backbone
-from recdistill.tables import EventLog, EventSchema
+from recdistill.config.models import DistillConfig, StudentConfig
+from recdistill.data.batch.batch import Batch
+from recdistill.data.batch.builder import BatchBuilder
+from recdistill.data.store.sample_store import SampleStore, build_store
+from recdistill.models.embeddings.growable import TableOptions
+from recdistill.models.factory import build_backbone
+from recdistill.models.heads import Towers
+from recdistill.tables.events import EventLog
+from recdistill.tables.schema import EventSchema
+from recdistill.train.learner import Learner
 
 __all__ = ["SCHEMA", "batches_of", "event_chunks", "learner_of", "paired", "store_of", "tell"]
 

@@ -21,9 +21,9 @@ import torch
 from _attention_gpu import compared, now
 from _common import tell
 
-from recdistill.models.hstu import HSTULayer
-from recdistill.models.sequences import one_sequence
-from recdistill.models.token_mixer import TokenMixer
+from recdistill.models.backbones.token_mixer import TokenMixer
+from recdistill.models.encoders.hstu import HSTULayer
+from recdistill.models.encoders.packed import one_sequence
 
 WIDTH, HEADS, BAND, COLUMNS = 64, 2, 256, 32
 SHORT, LONG, ROUNDS = 1_000, 20_000, 5

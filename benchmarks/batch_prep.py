@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from _common import learner_of, paired, store_of, tell
 
-from recdistill.config import DistillConfig, StudentConfig
-from recdistill.data import BatchBuilder, prefetch
+from recdistill.config.models import DistillConfig, StudentConfig
+from recdistill.data.batch.builder import BatchBuilder, prefetch
 
 BUDGET = 0.10
 STEPS, WARM = 100, 10

@@ -25,19 +25,19 @@ from fuxictr import REQUIREMENTS
 from rich.console import Console
 from rich.table import Table
 
-from recdistill.data import SampleStore
+from recdistill.data.store.sample_store import SampleStore
 from recdistill.evaluate.metrics import score
-from recdistill.evaluate.query import Frame, load_window
 from recdistill.evaluate.summary import load
-from recdistill.learn.folder import RunFolder
-from recdistill.tables import EventLog
+from recdistill.evaluate.window import Frame, load_window
+from recdistill.runs.folder import RunFolder
+from recdistill.tables.events import EventLog
+from recdistill.typing import Array
 
 __all__ = ["main"]
 
 KINDS, BATCHES, RATES = ("DIN", "DCNv2"), (64, 256), (5e-4, 1e-3, 2e-3, 4e-3)
 SEEDS = 3  # of the window; a seed of a peer takes ten minutes
 NAMES = ("gauc", "auc", "ne")
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def arrays_of(store: SampleStore, length: int) -> dict[str, Array]:

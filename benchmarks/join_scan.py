@@ -16,7 +16,9 @@ import numpy as np
 import polars as pl
 from _common import SCHEMA, event_chunks, paired, tell
 
-from recdistill.tables import EventLog, PredictionLog, join_signals
+from recdistill.tables.events import EventLog
+from recdistill.tables.join import join_signals
+from recdistill.tables.predictions import PredictionLog
 
 BUDGET = 2.0
 ROWS, ROUNDS = 1_000_000, 7

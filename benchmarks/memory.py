@@ -20,9 +20,10 @@ import numpy as np
 import torch
 from _common import SCHEMA, event_chunks, learner_of, tell
 
-from recdistill.config import StudentConfig
-from recdistill.data import BatchBuilder, SampleStore, build_store, prefetch
-from recdistill.tables import EventLog
+from recdistill.config.models import StudentConfig
+from recdistill.data.batch.builder import BatchBuilder, prefetch
+from recdistill.data.store.sample_store import SampleStore, build_store
+from recdistill.tables.events import EventLog
 
 BUDGET = 1.25
 BASE, SIZES, USERS, ITEMS = 50_000, (1, 10, 100), 2_000, 20_000

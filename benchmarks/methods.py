@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from _common import batches_of, learner_of, paired, store_of, tell
 
-from recdistill.config import AdapterConfig, DistillConfig, GateConfig, StudentConfig
-from recdistill.data import BatchBuilder, SampleStore
-from recdistill.data.builder import Beside
-from recdistill.data.candidates import Candidates
+from recdistill.config.models import AdapterConfig, DistillConfig, GateConfig, StudentConfig
+from recdistill.data.batch.builder import BatchBuilder, CandidateSignals
+from recdistill.data.batch.candidates import Candidates
+from recdistill.data.store.sample_store import SampleStore
 
 STEPS, WARM, STATES = 200, 10, 16
 STUDENT = StudentConfig(kind="target-attention", width=16, history=50, batch=64, options={"kernels": 4, "rich": True})
@@ -32,7 +32,7 @@ METHODS = {
     "gate by history": DistillConfig(gate=GateConfig(start="teacher-ahead", by="history")),
     "automatic weight": DistillConfig(weight="auto"),
     "listwise": DistillConfig(towers="single", listwise=1.0),
-    "8 states": DistillConfig(towers="single", states=8),
+    "8 states": DistillConfig(towers="single", teacher_hidden=8),
     "2 candidates": DistillConfig(towers="single", candidates=2),
     "8 candidates": DistillConfig(towers="single", candidates=8),
     "8 candidates, listwise": DistillConfig(towers="single", candidates=8, listwise=1.0),
@@ -48,21 +48,21 @@ def builder_of(store: SampleStore, distill: DistillConfig | None) -> BatchBuilde
     asked = Candidates(
         distill.candidates, 20_000, np.zeros(store.context.shape[1], bool), np.zeros(store.lists.shape[1], bool)
     )
-    states = draw.normal(0, 0.3, (1024, distill.states, STATES)).astype(np.float32)
-    beside = Beside(asked, said, np.zeros(1, np.float32)) if said.size else None
+    states = draw.normal(0, 0.3, (1024, distill.teacher_hidden, STATES)).astype(np.float32)
+    beside = CandidateSignals(asked, said, np.zeros(1, np.float32)) if said.size else None
     return BatchBuilder(
         store,
         STUDENT.history,
         draw.normal(-1.4, 1.0, (len(store), 1)).astype(np.float32),
         beside,
-        (lambda rows: (states[rows % 1024], np.full(len(rows), distill.states))) if states.size else None,
+        (lambda rows: (states[rows % 1024], np.full(len(rows), distill.teacher_hidden))) if states.size else None,
     )
 
 
 def made(store: SampleStore, distill: DistillConfig | None):  # type: ignore[no-untyped-def]
     """Return (learner, batches) of a method; None is the raw student."""
     first = len(store) - STUDENT.batch * (STEPS + WARM)
-    learner = learner_of(store, STUDENT, distill, STATES if distill and distill.states else 0)
+    learner = learner_of(store, STUDENT, distill, STATES if distill and distill.teacher_hidden else 0)
     return learner, batches_of(store, builder_of(store, distill), STUDENT.batch, first, STEPS + WARM)
 
 
@@ -70,7 +70,7 @@ def peak(folder: Path, distill: DistillConfig | None) -> float:
     """Return the peak memory, in bytes, of a process that does what a method does, a batch at a time."""
     store = SampleStore(folder)
     learner, builder = (
-        learner_of(store, STUDENT, distill, STATES if distill and distill.states else 0),
+        learner_of(store, STUDENT, distill, STATES if distill and distill.teacher_hidden else 0),
         builder_of(store, distill),
     )
     for k in range(STEPS):

@@ -31,9 +31,9 @@ import torch.distributed as dist
 from _common import paired, tell
 from torch import Tensor
 
-from recdistill.models.ranks import Ranks
-from recdistill.models.sharded import ShardedTable
-from recdistill.models.table import GrowableTable, Optimiser
+from recdistill.distributed.ranks import Ranks
+from recdistill.models.embeddings.growable import GrowableTable, Optimiser
+from recdistill.models.embeddings.sharded import ShardedTable
 
 ROWS, IDS, RATE = 1_000_000, 20_000, 1e-2
 DISTINCT = 9_500  # of the ids of a batch, where each stands once: as many on every rank, as torchrec's bags want it

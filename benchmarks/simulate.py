@@ -14,8 +14,8 @@ from pathlib import Path
 
 from _common import tell
 
-from recdistill.data.simulate import SIMULATED, Simulator, SimulatorConfig
-from recdistill.tables import EventLog
+from recdistill.data.readers.simulator import SIMULATED, Simulator, SimulatorConfig
+from recdistill.tables.events import EventLog
 
 BUDGET = 60.0
 ROWS = 1_000_000

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from _common import batches_of, learner_of, paired, store_of, tell
 
-from recdistill.config import DistillConfig, StudentConfig
-from recdistill.data import BatchBuilder
+from recdistill.config.models import DistillConfig, StudentConfig
+from recdistill.data.batch.builder import BatchBuilder
 
 BUDGET = 1.10
 STEPS, WARM = 100, 10

@@ -17,16 +17,20 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from _common import SCHEMA, event_chunks, tell
+from recdistill.runs.names import TEACHER
 
-from recdistill.config import Experiment, load_text
-from recdistill.data import build_store
-from recdistill.learn import worker
-from recdistill.learn.folder import RunFolder
-from recdistill.learn.jobs import TEACHER, Job, jobs_of
-from recdistill.stream.about import IngestAbout, ModelAbout, to_metadata
-from recdistill.stream.journal import Journal
-from recdistill.stream.setup import follower_of
-from recdistill.tables import EventLog, PredictionLog, VerdictLog
+from recdistill.config.experiment import Experiment
+from recdistill.config.load import load_text
+from recdistill.data.store.sample_store import build_store
+from recdistill.runs.folder import RunFolder
+from recdistill.runs.jobs import Job, jobs_of
+from recdistill.stream.event_log import Journal
+from recdistill.stream.progress import IngestAbout, ModelAbout, to_metadata
+from recdistill.stream.workers.build import follower_of
+from recdistill.tables.events import EventLog
+from recdistill.tables.predictions import PredictionLog
+from recdistill.tables.verdicts import VerdictLog
+from recdistill.train import build
 
 __all__ = ["BUDGET", "main"]
 
@@ -81,7 +85,7 @@ def _prepare(root: Path, batch: bool, experiment: Experiment) -> RunFolder:
 
 def _seconds(folder: RunFolder, experiment: Experiment, job: Job, batch: bool) -> float:
     if batch:
-        trainer = worker.trainer_of(folder, experiment, job)
+        trainer = build.trainer_of(folder, experiment, job)
         start = time.perf_counter()
         list(trainer.run_to_end())
     else:

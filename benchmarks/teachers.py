@@ -19,12 +19,12 @@ import torch
 from _common import tell
 from attention import gemm, high_water
 
-from recdistill.config import StudentConfig
-from recdistill.data.batch import AGES, Batch, History, Lookup
-from recdistill.learn.learner import Learner
-from recdistill.learn.sizes import DENSE_BYTES, backbone_of, countable
-from recdistill.models import Towers
-from recdistill.models.cost import cost_of
+from recdistill.config.models import StudentConfig
+from recdistill.data.batch.batch import AGES, Batch, History, Lookup
+from recdistill.models.flops import cost_of
+from recdistill.models.heads import Towers
+from recdistill.train.learner import Learner
+from recdistill.train.memory_check import DENSE_BYTES, backbone_of, countable
 
 NAMES = ("1m", "10m", "100m", "ultra-2m")
 FIELDS, ROUNDS, WIDEST, NARROWEST, LEAST = 8, 3, 2.0, 0.5, 50

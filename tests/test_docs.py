@@ -10,19 +10,24 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from recdistill import config
-from recdistill.cli import app
-from recdistill.config import load_file, load_text
+from recdistill.cli.app import app
+from recdistill.config import base, data, experiment, models, stream
+from recdistill.config.grid import load_grid
+from recdistill.config.load import load_file, load_text
+from recdistill.config.sweep import load_sweep
 from recdistill.errors import UserError
-from recdistill.grid import load_grid
-from recdistill.sweep import load_sweep
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)(?:#[^)]*)?\)")
 
-MODELS = [kind for name in config.__all__ if hasattr(kind := getattr(config, name), "model_fields")]
+MODELS = [
+    kind
+    for module in (base, data, experiment, models, stream)
+    for name in module.__all__
+    if hasattr(kind := getattr(module, name), "model_fields")
+]
 
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 

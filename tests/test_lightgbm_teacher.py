@@ -1,22 +1,23 @@
 """The worked example of a teacher of one's own: it says nothing that its labels told it, and a run takes it
+from tests.support.paths import ROOT
 from its file to the scores.
 """
 
 import importlib.util
 import sys
-from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
-from recdistill.config import load_text
+from recdistill.app.run import ingest_stage, open_run, run_pipeline
+from recdistill.config.load import load_text
 from recdistill.evaluate.summary import load
-from recdistill.learn.folder import RunFolder
-from recdistill.learn.imported import import_predictions
-from recdistill.pipeline import ingest_stage, open_run, run_pipeline
+from recdistill.runs.folder import RunFolder
+from recdistill.signals.import_file import import_predictions
+from tests.support.paths import ROOT
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "lightgbm_teacher.py"
+EXAMPLE = ROOT / "examples" / "lightgbm_teacher.py"
 CONFIG = """
 name: trees
 data: {reader: simulator, options: {rows: 20000, users: 100, items: 50, topics: 10, topics_liked: 3}}

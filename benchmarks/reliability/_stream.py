@@ -15,16 +15,17 @@ import numpy as np
 import polars as pl
 import torch
 
-from recdistill.config import load_text
+from recdistill.app.run import open_run
+from recdistill.app.stream import batch_stage, run_role
+from recdistill.config.load import load_text
 from recdistill.errors import RecdistillError
-from recdistill.killpoints import VARIABLE
-from recdistill.learn.folder import RunFolder
-from recdistill.pipeline import open_run
-from recdistill.stream import compact
-from recdistill.stream.setup import stream_checkpoints
-from recdistill.streaming import batch_stage, run_role
-from recdistill.tables import EventLog, PredictionLog
-from recdistill.tables.commit import PROPERTIES
+from recdistill.runs.folder import RunFolder
+from recdistill.stream.maintenance import compact
+from recdistill.stream.workers.build import stream_checkpoints
+from recdistill.tables.delta.log import PROPERTIES
+from recdistill.tables.events import EventLog
+from recdistill.tables.predictions import PredictionLog
+from recdistill.testing.killpoints import VARIABLE
 
 __all__ = ["CONTEXT", "MODELS", "ROLES", "Differences", "Stream", "differences", "result_of"]
 
@@ -49,7 +50,7 @@ stream:
 MODELS = ("teacher", "light.raw.s0", "light.distilled.s0")
 ROLES = ("publish", "ingest", "gate", *MODELS)
 CONTEXT = multiprocessing.get_context("forkserver")  # imports torch once; a process then starts in a moment
-CONTEXT.set_forkserver_preload(["recdistill.streaming"])
+CONTEXT.set_forkserver_preload(["recdistill.app.stream"])
 
 
 @dataclass

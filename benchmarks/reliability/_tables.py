@@ -14,19 +14,22 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import torch
+from recdistill.runs.names import TEACHER
 
-from recdistill.config import Experiment
-from recdistill.data.readers import open_log
+from recdistill.checkpoint.store import Checkpoint
+from recdistill.config.experiment import Experiment
+from recdistill.data.readers.factory import open_log
 from recdistill.evaluate.metrics import auc, normalized_entropy
-from recdistill.learn.checkpoint import Checkpoint
-from recdistill.learn.folder import RunFolder
-from recdistill.learn.jobs import TEACHER, jobs_of
-from recdistill.stream.about import IngestAbout, ModelAbout, read_about, to_metadata
-from recdistill.stream.gate import run_gate
-from recdistill.stream.journal import Journal
-from recdistill.stream.setup import run_model, stream_checkpoints
-from recdistill.tables import EventLog, OutcomeLog, PredictionLog, VerdictLog
-from recdistill.tables.follow import Commit
+from recdistill.runs.folder import RunFolder
+from recdistill.runs.jobs import jobs_of
+from recdistill.stream.event_log import Journal
+from recdistill.stream.gate.process import run_gate
+from recdistill.stream.progress import IngestAbout, ModelAbout, read_about, to_metadata
+from recdistill.stream.workers.build import run_model, stream_checkpoints
+from recdistill.tables.delta.commits import Commit
+from recdistill.tables.events import EventLog, OutcomeLog
+from recdistill.tables.predictions import PredictionLog
+from recdistill.tables.verdicts import VerdictLog
 
 __all__ = ["Said", "Tables", "interval", "quality", "quiet", "same", "said_by"]
 
@@ -77,14 +80,14 @@ class Tables:
             part = rows[at : at + COMMIT]
             end = at + COMMIT >= len(rows)
             if self.outcomes is not None and outcomes is not None:
-                upto = len(outcomes) if end else int(outcomes["arrived"].search_sorted(part["time"][0]))
-                if upto > told:
+                history_end = len(outcomes) if end else int(outcomes["arrived"].search_sorted(part["time"][0]))
+                if history_end > told:
                     seen = {
                         "outcomes": self.outcomes.append(
-                            outcomes[told:upto].drop("arrived"), writer="ingest", sequence=k
+                            outcomes[told:history_end].drop("arrived"), writer="ingest", sequence=k
                         )
                     }
-                    told = upto
+                    told = history_end
             about = IngestAbout(watermark=int(newest[at + len(part) - 1]), rows=at + len(part), seen=seen, end=end)
             self.events.append(part, writer="ingest", sequence=k, new_ids=True, metadata=to_metadata(about))
 

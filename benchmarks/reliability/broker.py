@@ -24,14 +24,14 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
-from recdistill.config import load_text
-from recdistill.data.readers import open_log
-from recdistill.learn.folder import RunFolder
-from recdistill.pipeline import open_run
-from recdistill.stream.about import IngestAbout, read_about
-from recdistill.stream.broker import local_nats
-from recdistill.streaming import batch_stage
-from recdistill.tables import EventLog
+from recdistill.app.run import open_run
+from recdistill.app.stream import batch_stage
+from recdistill.config.load import load_text
+from recdistill.data.readers.factory import open_log
+from recdistill.runs.folder import RunFolder
+from recdistill.stream.progress import IngestAbout, read_about
+from recdistill.stream.sources.local_nats import local_nats
+from recdistill.tables.events import EventLog
 
 __all__ = ["main"]
 
@@ -55,7 +55,7 @@ class Figures:
 
 
 def _role(root: Path, role: str) -> subprocess.Popen[bytes]:
-    words = [sys.executable, "-m", "recdistill.cli", "role", str(root), role]
+    words = [sys.executable, "-m", "recdistill", "role", str(root), role]
     return subprocess.Popen(
         words, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"}
     )

@@ -21,11 +21,14 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from recdistill.checkpoint.store import Checkpoint, Checkpoints
 from recdistill.errors import RecdistillError
-from recdistill.learn.checkpoint import Checkpoint, Checkpoints
-from recdistill.stream.about import IngestAbout, ModelAbout, to_metadata
-from recdistill.tables import EventLog, EventSchema, PredictionLog, VerdictLog
-from recdistill.tables.commit import DeltaLog
+from recdistill.stream.progress import IngestAbout, ModelAbout, to_metadata
+from recdistill.tables.delta.log import DeltaLog
+from recdistill.tables.events import EventLog
+from recdistill.tables.predictions import PredictionLog
+from recdistill.tables.schema import EventSchema
+from recdistill.tables.verdicts import VerdictLog
 
 __all__ = ["contents", "main", "prepare", "trial"]
 

@@ -24,8 +24,8 @@ from _tables import COMMIT, Said, Tables, interval, quality, said_by
 from rich.console import Console
 from rich.table import Table
 
-from recdistill.config import load_text
-from recdistill.stream.setup import stream_checkpoints
+from recdistill.config.load import load_text
+from recdistill.stream.workers.build import stream_checkpoints
 
 __all__ = ["DISORDERS", "main", "outcomes_of", "signals_of"]
 

@@ -29,15 +29,16 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from recdistill.cli import guarded
-from recdistill.config import load_text
+from recdistill.app.run import open_run
+from recdistill.app.stream import batch_stage, run_role
+from recdistill.checkpoint.store import Checkpoint, Checkpoints
+from recdistill.cli.app import guarded
+from recdistill.config.load import load_text
 from recdistill.errors import RecdistillError
-from recdistill.learn.checkpoint import Checkpoint, Checkpoints
-from recdistill.learn.folder import RunFolder
-from recdistill.pipeline import open_run
-from recdistill.streaming import batch_stage, run_role
-from recdistill.tables import PredictionLog, VerdictLog
-from recdistill.tables.commit import DeltaLog
+from recdistill.runs.folder import RunFolder
+from recdistill.tables.delta.log import DeltaLog
+from recdistill.tables.predictions import PredictionLog
+from recdistill.tables.verdicts import VerdictLog
 
 __all__ = ["JOBS", "main", "trial"]
 

@@ -18,7 +18,7 @@ from _tables import COMMIT, Tables, interval, quality, said_by
 from rich.console import Console
 from rich.table import Table
 
-from recdistill.config import load_text
+from recdistill.config.load import load_text
 
 __all__ = ["main", "progress"]
 

@@ -32,9 +32,9 @@ from rich.console import Console
 from rich.table import Table
 
 from recdistill.errors import UserError
-from recdistill.killpoints import KILL_POINTS
-from recdistill.stream.journal import read_journals
-from recdistill.tables.commit import DeltaLog
+from recdistill.stream.event_log import read_journals
+from recdistill.tables.delta.log import DeltaLog
+from recdistill.testing.killpoints import KILL_POINTS
 
 __all__ = ["POINTS", "by_points", "main", "random_kills"]
 
@@ -142,7 +142,7 @@ def _start_of_an_interpreter() -> float:
     seconds = []
     for _ in range(3):
         start = time.monotonic()
-        subprocess.run([sys.executable, "-c", "import recdistill.streaming"], check=True)
+        subprocess.run([sys.executable, "-c", "import recdistill.app.stream"], check=True)
         seconds.append(time.monotonic() - start)
     return statistics.median(seconds)
 

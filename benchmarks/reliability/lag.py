@@ -20,9 +20,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from recdistill.stream.about import ModelAbout, read_about
-from recdistill.stream.ingest import PERIOD
-from recdistill.tables import PredictionLog
+from recdistill.stream.ingest.process import PERIOD
+from recdistill.stream.progress import ModelAbout, read_about
+from recdistill.tables.predictions import PredictionLog
 
 __all__ = ["BUDGET", "RATE", "experiment", "lags", "main"]
 

@@ -27,13 +27,17 @@ from _tables import COMMIT, Said, Tables, quiet, said_by, same
 from rich.console import Console
 from rich.table import Table
 
-from recdistill.config import Experiment, load_text
-from recdistill.learn.folder import RunFolder
-from recdistill.stream.about import IngestAbout, ModelAbout, to_metadata
-from recdistill.stream.gate import run_gate
-from recdistill.stream.journal import Journal
-from recdistill.stream.undo import lineage, revoke
-from recdistill.tables import EventLog, EventSchema, PredictionLog, VerdictLog
+from recdistill.config.experiment import Experiment
+from recdistill.config.load import load_text
+from recdistill.runs.folder import RunFolder
+from recdistill.stream.event_log import Journal
+from recdistill.stream.gate.process import run_gate
+from recdistill.stream.progress import IngestAbout, ModelAbout, to_metadata
+from recdistill.stream.registry.revoke import lineage, revoke
+from recdistill.tables.events import EventLog
+from recdistill.tables.predictions import PredictionLog
+from recdistill.tables.schema import EventSchema
+from recdistill.tables.verdicts import VerdictLog
 
 __all__ = ["Found", "alarms", "gated", "judged", "let_through", "main"]
 

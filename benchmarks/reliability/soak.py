@@ -28,8 +28,10 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
-from recdistill.stream.about import GateAbout, Health, IngestAbout, ModelAbout, read_about
-from recdistill.tables import EventLog, PredictionLog, VerdictLog
+from recdistill.stream.progress import GateAbout, Health, IngestAbout, ModelAbout, read_about
+from recdistill.tables.events import EventLog
+from recdistill.tables.predictions import PredictionLog
+from recdistill.tables.verdicts import VerdictLog
 
 __all__ = ["BUDGET", "HOURS", "RATE", "main"]
 

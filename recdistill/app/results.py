@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from recdistill.config import Experiment
-from recdistill.evaluate.report import write_report
+from recdistill.config.experiment import Experiment
 from recdistill.evaluate.summary import Summary
-from recdistill.learn.folder import RunFolder
 from recdistill.report.lineage import lineage_of
 from recdistill.report.model_card import write_model_card
+from recdistill.report.page import write_report
+from recdistill.runs.folder import RunFolder
 from recdistill.tracking.session import tracked
 
 __all__ = ["publish_files", "publish_results"]

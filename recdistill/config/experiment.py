@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from recdistill.config.base import Positive, Strict
 from recdistill.config.data import DataConfig
-from recdistill.config.models import CandidatesConfig, CrossfitConfig, StatesConfig, StudentConfig, TeacherConfig
+from recdistill.config.models import CandidatesConfig, CrossfitConfig, StudentConfig, TeacherConfig, TeacherHiddenConfig
 from recdistill.config.stream import StreamConfig
 from recdistill.errors import did_you_mean
 
@@ -40,11 +40,11 @@ class Experiment(Strict):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     data: DataConfig
     teacher: TeacherConfig = TeacherConfig()
-    teachers: dict[TeacherName, TeacherConfig] = {}  # further ones, as teacher-NAME
-    students: dict[str, StudentConfig] = Field(default={"student": StudentConfig()}, min_length=1)
+    teachers: dict[TeacherName, TeacherConfig] = {}  # further ones; their models are named teacher-NAME
+    students: dict[str, StudentConfig] = {"student": StudentConfig()}
     crossfit: CrossfitConfig = CrossfitConfig()
     candidates: CandidatesConfig = CandidatesConfig()
-    states: StatesConfig = StatesConfig()
+    teacher_hidden: TeacherHiddenConfig = TeacherHiddenConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     stream: StreamConfig = StreamConfig()
     checkpoint_rows: Positive = 100_000  # rows per commit of predictions and per checkpoint
@@ -53,7 +53,7 @@ class Experiment(Strict):
 
     @property
     def crossfits(self) -> bool:
-        """Return whether any student hears cross-fitted signals."""
+        """Return whether any student learns from cross-fitted signals."""
         return any(student.distill.signals == "crossfit" for student in self.students.values())
 
     @field_validator("tracking")
@@ -71,40 +71,40 @@ class Experiment(Strict):
                     f"students.{name}.distill.candidates {student.distill.candidates}: the teacher is asked about "
                     f"candidates.count {self.candidates.count}"
                 )
-            if student.distill.states and not self.states.width:
+            if student.distill.teacher_hidden and not self.teacher_hidden.width:
                 raise ValueError(
-                    f"students.{name}.distill.states {student.distill.states}: the teacher writes none; set "
-                    "states.width"
+                    f"students.{name}.distill.teacher_hidden {student.distill.teacher_hidden}: the teacher writes "
+                    "none; set teacher_hidden.width"
                 )
         return self
 
     @model_validator(mode="after")
-    def _hears_somebody(self) -> Experiment:
+    def _teachers_exist(self) -> Experiment:
         names = ["teacher", *self.teachers, *self.students]
         if len(set(names)) < len(names):
             raise ValueError("a teacher and a student, or two teachers, have one name")
         for name, student in self.students.items():
-            for heard in student.distill.hears:
-                if heard not in names:
+            for teacher in student.distill.teachers:
+                if teacher not in names:
                     raise ValueError(
-                        f"students.{name}.distill.hears: there is no '{heard}'{did_you_mean(heard, names)}"
+                        f"students.{name}.distill.teachers: there is no '{teacher}'{did_you_mean(teacher, names)}"
                     )
-                if self._reaches(heard, name, len(self.students)):
-                    raise ValueError(f"students.{name}.distill.hears: '{heard}' hears '{name}'")
+                if self._learns_from(teacher, name, len(self.students)):
+                    raise ValueError(f"students.{name}.distill.teachers: '{teacher}' learns from '{name}'")
         return self
 
-    def _reaches(self, heard: str, name: str, steps: int) -> bool:
-        """Return whether `heard` is `name`, or hears it, by way of at most `steps` others."""
-        if heard == name:
+    def _learns_from(self, teacher: str, name: str, steps: int) -> bool:
+        """Return whether `teacher` is `name`, or learns from it, by way of at most `steps` others."""
+        if teacher == name:
             return True
-        further = self.students[heard].distill.hears if heard in self.students and steps else []
-        return any(self._reaches(each, name, steps - 1) for each in further)
+        further = self.students[teacher].distill.teachers if teacher in self.students and steps else []
+        return any(self._learns_from(other, name, steps - 1) for other in further)
 
     @model_validator(mode="after")
     def _later_than_crossfit(self) -> Experiment:
         if self.crossfits and not self.teacher.stale.fresh:
             raise ValueError(
-                "teacher.stale: cross-fitted teachers speak in the end, with all that they know; leave it out"
+                "teacher.stale: cross-fitted teachers predict at the end, with all that they learned; leave it out"
             )
         if self.crossfits and self.teacher.pretrain:
             raise ValueError("teacher.pretrain: cross-fitted teachers do not go through the log in order; leave it out")

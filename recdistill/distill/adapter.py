@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from recdistill.distill.losses import label_loss
-from recdistill.distill.saved import state_of, take_up
+from recdistill.distill.optimizer_state import load_state_dict, network_state
 
 __all__ = ["FEWEST", "Adapter"]
 
@@ -58,11 +58,11 @@ class Adapter:
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return what `restore` takes."""
-        return state_of(self.networks, self.optimiser), {"rows": self.rows}
+        return network_state(self.networks, self.optimiser), {"rows": self.rows}
 
     def restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         """Take up a saved state."""
-        take_up(self.networks, self.optimiser, tensors)
+        load_state_dict(self.networks, self.optimiser, tensors)
         self.rows = int(state["rows"])
 
 

@@ -5,13 +5,14 @@ slice by slice.
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
+from recdistill.typing import Array
+
 __all__ = ["Record", "combine"]
 
-Array = np.ndarray[Any, np.dtype[Any]]
 STEP = 1000  # rows weighted alike, by what was known before them
 SHARPNESS = 0.005  # nats: a teacher whose log-loss was larger by so much has 1 / e of the other's weight
 FEWEST = 200  # rows of a slice before its weights differ

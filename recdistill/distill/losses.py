@@ -20,10 +20,10 @@ __all__ = [
     "Settings",
     "bernoulli_kl",
     "label_loss",
-    "late_mass",
+    "importance_weight",
     "objective",
     "scaled_label",
-    "share_heard",
+    "share_with_signal",
     "signal_loss",
 ]
 
@@ -58,7 +58,7 @@ def _cross_entropy(logits: Tensor, target: Tensor, share: Tensor, mass: Tensor |
     return (((whole if mass is None else mass * whole) - target * logits) * share).sum()
 
 
-def late_mass(logits: Tensor, labels: Tensor, late: float | Tensor) -> Tensor:
+def importance_weight(logits: Tensor, labels: Tensor, late: float | Tensor) -> Tensor:
     """Return importance weights [B, K] for labels of which some positives come late, and were negatives before.
 
     A share `late` (of all tasks, or [K]) of the positives is learned twice, as a negative and then as a positive. With
@@ -163,6 +163,6 @@ def objective(
     return total + weight * signal_loss(settings.loss, student, said, settings.temperature, None, rows)
 
 
-def share_heard(signals: Tensor) -> float:
+def share_with_signal(signals: Tensor) -> float:
     """Return the share of rows with a signal for any task."""
     return 1 - int(torch.isnan(signals).all(1).sum()) / max(len(signals), 1)

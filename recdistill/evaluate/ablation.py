@@ -5,18 +5,13 @@ table and one figure.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from html import escape
-from pathlib import Path
 from typing import Any
 
-from recdistill.config import Strict
-from recdistill.evaluate.charts import Axis, linear_axis, whisker
-from recdistill.evaluate.report import page
-from recdistill.evaluate.report_text import number, percent
-from recdistill.evaluate.summary import LABELS, StudentSummary, Summary, Transfer, Transferability, write_atomic
-from recdistill.evaluate.verdict import primary_metric
+from recdistill.config.base import Strict
+from recdistill.evaluate.headline import primary_metric
+from recdistill.evaluate.summary import StudentSummary, Summary, Transfer, Transferability
 
-__all__ = ["Ablation", "Method", "ablation_of", "render", "write_ablation"]
+__all__ = ["Ablation", "Method", "ablation_of"]
 
 
 class Method(Strict):
@@ -87,56 +82,3 @@ def _pays(method: Method, metric: str) -> tuple[bool, float]:
 def _eta(method: Method, metric: str) -> Transfer:
     eta: Transfer = getattr(method.transferability, metric)
     return eta
-
-
-def render(ablation: Ablation) -> str:
-    """Return the page as HTML text; everything taken from `ablation` is escaped."""
-    etas = [_eta(method, ablation.metric) for method in ablation.methods]
-    ends = [value for eta in etas for value in (eta.eta, eta.low, eta.high) if value is not None]
-    axis = linear_axis([max(-1.0, min(2.0, value)) for value in [0.0, 1.0, *ends]], about=5)
-    return page(
-        f"Ablation: {ablation.name}",
-        "ablation.html",
-        name=escape(ablation.name),
-        metric=LABELS[ablation.metric],
-        confidence=f"{100 * ablation.confidence:g}",
-        teacher=number(ablation.teacher),
-        rows=f"{ablation.rows:,}".replace(",", "\u202f"),
-        seeds=len(ablation.seeds),
-        figure="".join(_bar(method, ablation.metric, axis) for method in ablation.methods),
-        scale="".join(
-            f'<span style="left:{axis.place(value):.1f}%">{percent(value)}</span>' for value, _ in axis.marks
-        ),
-        table="".join(_row(method) for method in ablation.methods),
-    )
-
-
-def _bar(method: Method, metric: str, axis: Axis) -> str:
-    eta, start = _eta(method, metric), f'<div class="row"><span>{escape(method.name)}</span>'
-    if eta.eta is None:
-        return f"{start}<em>no claim: {escape(eta.why or '')}</em></div>"
-    told = f"<b>{percent(eta.eta)}</b> <small>{percent(eta.low)} to {percent(eta.high)}</small>"
-    return f"{start}{whisker(eta.eta, eta.low, eta.high, axis)}<span>{told}</span></div>"
-
-
-def _row(method: Method) -> str:
-    changed = ", ".join(f"{key}: {value}" for key, value in method.changes.items())
-    etas = (getattr(method.transferability, metric) for metric in ("gauc", "auc", "ne"))
-    cells = [
-        number(method.raw),
-        number(method.distilled),
-        *(percent(eta.eta) for eta in etas),
-        "–" if method.step_cost is None else f"{method.step_cost:.2f}",
-        f"{method.bytes_per_sample:,}",
-        percent(method.coverage),
-    ]
-    return (
-        f"<tr><th>{escape(method.name)}<small>{escape(changed)}</small></th>"
-        f"{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
-    )
-
-
-def write_ablation(ablation: Ablation, folder: Path) -> None:
-    """Write ablation.json and ablation.html into `folder`, each atomically; UserError when that cannot be done."""
-    write_atomic(ablation.model_dump_json(indent=2) + "\n", folder / "ablation.json")
-    write_atomic(render(ablation), folder / "ablation.html")

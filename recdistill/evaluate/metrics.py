@@ -11,11 +11,11 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from recdistill.errors import UserError
+from recdistill.typing import Array
 
 __all__ = [
     "Array",
@@ -37,7 +37,6 @@ __all__ = [
     "score",
 ]
 
-Array = np.ndarray[Any, np.dtype[Any]]
 LARGEST_CODE = 2**30  # users and groups above it are recoded, so that (group, logit, label) fits 64 bits
 
 

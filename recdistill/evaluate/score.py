@@ -9,16 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from recdistill.config import EvaluateConfig
+from recdistill.config.experiment import EvaluateConfig
 from recdistill.errors import UserError
 from recdistill.evaluate import metrics
-from recdistill.evaluate.facts import ModelFacts, StudentModels
-from recdistill.evaluate.query import Frame, load_window, logits_of
-from recdistill.evaluate.slices import curve, slices
+from recdistill.evaluate.breakdown import curve, slices
+from recdistill.evaluate.model_facts import ModelFacts, StudentModels
 from recdistill.evaluate.summary import (
     Bin,
     Details,
@@ -32,12 +30,13 @@ from recdistill.evaluate.summary import (
     Window,
     summarise,
 )
-from recdistill.evaluate.transfer import Draws, Transferred, draw_all, transferability
-from recdistill.tables import EventLog, PredictionLog
+from recdistill.evaluate.transferability import Draws, Transferred, draw_all, transferability
+from recdistill.evaluate.window import Frame, load_window, logits_of
+from recdistill.tables.events import EventLog
+from recdistill.tables.predictions import PredictionLog
+from recdistill.typing import Array
 
 __all__ = ["score"]
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class _Scorer:
     def logits(self, models: Sequence[ModelFacts]) -> list[Array]:
         """Return float32 [N] of each model, what its own sampling added taken out."""
         ids = self.frame.ids
-        return [logits_of(self.predictions, self.version, m.name, self.task, ids, m.shift) for m in models]
+        return [logits_of(self.predictions, self.version, m.name, self.task, ids, m.log_odds_offset) for m in models]
 
     def model(self, models: Sequence[ModelFacts], logits: Sequence[Array]) -> ModelSummary:
         """Return one model over its seeds."""
@@ -141,7 +140,7 @@ def _bins(frame: Frame, logits: Sequence[Array]) -> list[Bin]:
 
 def _levels_why(tasks: Sequence[str], task: str, models: Sequence[ModelFacts]) -> str | None:
     """Return why the level of `task`'s logits is unknown: models down-sample by the first task's label."""
-    if task == tasks[0] or all(model.shift == 0 for model in models):
+    if task == tasks[0] or all(model.log_odds_offset == 0 for model in models):
         return None
     return f"models learned from rows sampled by '{tasks[0]}'; what that adds to the log-odds of '{task}' is not known"
 

@@ -13,10 +13,8 @@ from pathlib import Path
 from string import Template
 
 from recdistill.config.flat import flat
-from recdistill.data.columns import read_json
+from recdistill.data.store.memmap import read_json
 from recdistill.errors import UserError
-from recdistill.evaluate.report import framed
-from recdistill.evaluate.report_text import why_note
 from recdistill.evaluate.summary import (
     LABELS,
     METRICS,
@@ -27,6 +25,8 @@ from recdistill.evaluate.summary import (
     load,
     write_atomic,
 )
+from recdistill.report.page import framed
+from recdistill.report.text import why_note
 
 __all__ = ["Comparison", "Finished", "Row", "compared", "finished", "render_comparison", "write_comparison"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from recdistill.config import Experiment
+from recdistill.config.experiment import Experiment
 from recdistill.evaluate.summary import Summary
-from recdistill.learn.folder import RunFolder, fingerprint
-from recdistill.learn.jobs import Job, heard_by, jobs_of, teachers_of
+from recdistill.runs.folder import RunFolder, fingerprint
+from recdistill.runs.jobs import Job, jobs_of, teacher_names, teachers_of
 
 __all__ = ["lineage_of"]
 
@@ -50,6 +50,6 @@ def _data(experiment: Experiment, root: Path | None) -> str:
 
 def _model(experiment: Experiment, job: Job) -> str:
     """Return a model's configuration hash, as its commits carry it, and whose signals it learned from."""
-    heard = heard_by(experiment, job)
+    teachers = teacher_names(experiment, job)
     kind = job.distill.signals if job.distill else ""
-    return f"configuration {job.run}, " + (f"{kind} signals of {', '.join(heard)}" if heard else "labels alone")
+    return f"configuration {job.run}, " + (f"{kind} signals of {', '.join(teachers)}" if teachers else "labels alone")

@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from recdistill.evaluate.headline import verdicts
 from recdistill.evaluate.summary import (
     LABELS,
     METRICS,
@@ -22,7 +23,6 @@ from recdistill.evaluate.summary import (
     Transfer,
     write_atomic,
 )
-from recdistill.evaluate.verdict import verdicts
 
 __all__ = ["render_card", "write_model_card"]
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from recdistill.errors import RecdistillError, UserError
-from recdistill.stream.journal import Journal
+from recdistill.stream.event_log import Journal
 
 __all__ = ["end_with_parent", "supervise"]
 
@@ -38,7 +38,7 @@ def end_with_parent() -> None:
 
 
 def _start(root: Path, role: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "recdistill.cli", "role", str(root), role]
+    command = [sys.executable, "-m", "recdistill", "role", str(root), role]
     return subprocess.Popen(command, stdin=subprocess.PIPE, env=os.environ | {"OMP_NUM_THREADS": "1"})
 
 

@@ -12,11 +12,12 @@ import polars as pl
 from deltalake import DeltaTable
 
 from recdistill.errors import UserError
-from recdistill.tables.checks import check_behaviors, check_columns, check_events, check_outcomes
-from recdistill.tables.commit import DeltaLog
-from recdistill.tables.follow import parts_of
-from recdistill.tables.known import first_known
-from recdistill.tables.schema import POLARS_TYPES, TIME, EventSchema
+from recdistill.tables.delta.commits import parts_of
+from recdistill.tables.delta.existing_ids import first_known
+from recdistill.tables.delta.log import DeltaLog
+from recdistill.tables.delta.types import TIME
+from recdistill.tables.schema import POLARS_TYPES, EventSchema
+from recdistill.tables.validation import check_behaviors, check_columns, check_events, check_outcomes
 
 __all__ = ["BehaviorLog", "EventLog", "OutcomeLog"]
 

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
 
-from recdistill.tables.parts import Part, read_parts
+from recdistill.tables.delta.files import Part, read_parts
 from recdistill.tables.predictions import PredictionLog
+from recdistill.typing import Array
 
 __all__ = ["join_signals"]
 
 KEPT = 4_000_000  # rows of predictions in memory at most, beside the file being read
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def join_signals(

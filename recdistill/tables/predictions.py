@@ -5,24 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
 import polars as pl
 from deltalake import DeltaTable
 
 from recdistill.errors import UserError
-from recdistill.tables.checks import check_channels, check_columns, check_logits
-from recdistill.tables.commit import CHUNK, DeltaLog
-from recdistill.tables.follow import commits_back, open_delta, parts_of
-from recdistill.tables.known import first_known
-from recdistill.tables.parts import ahead, read_parts
-from recdistill.tables.rawbytes import to_bytes
-from recdistill.tables.schema import TIME
+from recdistill.tables.delta.commits import commits_back, open_delta, parts_of
+from recdistill.tables.delta.existing_ids import first_known
+from recdistill.tables.delta.files import ahead, read_parts
+from recdistill.tables.delta.fixed_bytes import to_bytes
+from recdistill.tables.delta.log import CHUNK, DeltaLog
+from recdistill.tables.delta.types import TIME
+from recdistill.tables.validation import check_channels, check_columns, check_logits
+from recdistill.typing import Array
 
 __all__ = ["Kind", "PredictionLog"]
 
-Array = np.ndarray[Any, np.dtype[Any]]
 Kind = Literal["prequential", "crossfit", "imported"]
 
 
@@ -154,7 +153,7 @@ class PredictionLog(DeltaLog):
         )
         return [(r["model"], r["version"], r["kind"], r["rows"]) for r in grouped.sort("model", "kind").to_dicts()]
 
-    def told(self, model: str) -> dict[str, str] | None:
+    def newest_metadata(self, model: str) -> dict[str, str] | None:
         """Return the metadata of the newest commit of `model`, None when it made none that is kept; reads
         back from the newest.
         """

@@ -13,9 +13,9 @@ from typing import Any, Literal, get_args
 import polars as pl
 
 from recdistill.errors import UserError
-from recdistill.tables.checks import check_columns, check_times
-from recdistill.tables.commit import DeltaLog
-from recdistill.tables.schema import TIME
+from recdistill.tables.delta.log import DeltaLog
+from recdistill.tables.delta.types import TIME
+from recdistill.tables.validation import check_columns, check_times
 
 __all__ = ["Verdict", "VerdictLog", "Verdicts"]
 

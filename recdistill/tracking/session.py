@@ -12,12 +12,12 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
-from recdistill.config import Experiment
+from recdistill.config.experiment import Experiment
 from recdistill.errors import RecdistillError, UserError
 from recdistill.evaluate.summary import Summary
-from recdistill.learn.folder import RunFolder
-from recdistill.learn.loop import Progress
+from recdistill.runs.folder import RunFolder
 from recdistill.tracking.update import Tracker, Update, parameters_of, points_of, scores_of
+from recdistill.train.trainer import Progress
 
 __all__ = ["Session", "check_trackers", "tracked"]
 

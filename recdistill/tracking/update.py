@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from recdistill.config import Experiment
+from recdistill.config.experiment import Experiment
 from recdistill.config.flat import flat
 from recdistill.evaluate.summary import METRICS, ModelSummary, Summary
-from recdistill.learn.loop import Progress
+from recdistill.train.trainer import Progress
 
 __all__ = ["Point", "Tracker", "Update", "parameters_of", "plain_name", "points_of", "scores_of"]
 

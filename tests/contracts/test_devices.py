@@ -9,15 +9,16 @@ from typing import Any
 import pytest
 import torch
 
-from recdistill.config import DistillConfig, StudentConfig, load_text
+from recdistill.config.load import load_text
+from recdistill.config.models import DistillConfig, StudentConfig
 from recdistill.errors import UserError
-from recdistill.learn.learner import Learner
-from recdistill.learn.worker import check_models
-from recdistill.models import table_modules
-from recdistill.models.device import device_of, place
+from recdistill.models.factory import table_modules
+from recdistill.models.layers.device import device_of, place
+from recdistill.train.build import check_models
+from recdistill.train.learner import Learner
 from tests.contracts.test_models import CASES
-from tests.models.elsewhere import Elsewhere, another_device
-from tests.models.samples import make_batch, make_net
+from tests.support.batches import make_batch, make_net
+from tests.support.pretended_device import Elsewhere, another_device
 
 
 def _steps(

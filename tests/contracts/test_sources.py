@@ -9,12 +9,12 @@ from typing import get_args
 import polars as pl
 import pytest
 
-from recdistill.config import SourceConfig
+from recdistill.config.stream import SourceConfig
 from recdistill.errors import UserError
-from recdistill.stream.journal import read_journals
-from recdistill.stream.messages import Outgoing, Reader
-from tests.stream.brokers import Channel, channel, drain, kafka_cluster, outgoing
-from tests.tables.samples import SCHEMA, events
+from recdistill.stream.event_log import read_journals
+from recdistill.stream.sources.wire import Outgoing, Reader
+from tests.support.brokers import Channel, channel, drain, kafka_cluster, outgoing
+from tests.support.tables import SCHEMA, events
 
 KINDS = ("table", "nats", "kafka")
 BROKERS = ("nats", "kafka")

@@ -11,10 +11,12 @@ import pytest
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
-from recdistill import tables
 from recdistill.errors import UserError
-from recdistill.tables import BehaviorLog, EventLog, OutcomeLog, PredictionLog, VerdictLog
-from tests.tables.samples import SCHEMA, actions, events, ids_of, outcomes, said, verdicts
+from recdistill.tables.delta.log import DeltaLog
+from recdistill.tables.events import BehaviorLog, EventLog, OutcomeLog
+from recdistill.tables.predictions import PredictionLog
+from recdistill.tables.verdicts import VerdictLog
+from tests.support.tables import SCHEMA, actions, events, ids_of, outcomes, said, verdicts
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def case(request: pytest.FixtureRequest, tmp_path: Path) -> Case:
 
 
 def test_every_store_is_listed() -> None:
-    assert set(STORES) == {name for name in tables.__all__ if name.endswith("Log")}
+    assert set(STORES) == {kind.__name__ for kind in DeltaLog.__subclasses__()}
 
 
 def test_rows_come_back_whole_in_commit_order(case: Case) -> None:

@@ -14,15 +14,17 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from recdistill.config import DataConfig, Experiment, NegativesConfig, SamplingConfig
-from recdistill.data.log import Log
-from recdistill.data.negatives import TRIES, with_negatives
-from recdistill.data.sampling import INGEST, down_sampled, kept, rates_per_task, uniform
-from recdistill.data.seen import Seen
+from recdistill.config.data import DataConfig, NegativesConfig, SamplingConfig
+from recdistill.config.experiment import Experiment
+from recdistill.data.readers.base import Log
+from recdistill.data.readers.down_sampling import down_sampled
+from recdistill.data.readers.negatives import TRIES, with_negatives
+from recdistill.data.sampling import INGEST, kept, rates_per_task, uniform
+from recdistill.data.store.id_set import Seen
 from recdistill.errors import UserError
-from recdistill.learn.folder import RunFolder
-from recdistill.learn.ingest import ingest, open_tables
-from recdistill.tables import EventSchema
+from recdistill.runs.batch_ingest import ingest, open_tables
+from recdistill.runs.folder import RunFolder
+from recdistill.tables.schema import EventSchema
 
 SCHEMA = EventSchema(("click", "buy"), {"device": "int64", "topic": "int64"}, keep_rates={"click": (0.5, 1.0)})
 HOUR = 3_600_000_000

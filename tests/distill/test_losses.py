@@ -8,14 +8,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recdistill.distill import (
-    KeepRates,
+from recdistill.distill.debias import KeepRates
+from recdistill.distill.losses import (
     bernoulli_kl,
+    importance_weight,
     label_loss,
-    late_mass,
     objective,
     scaled_label,
-    share_heard,
+    share_with_signal,
     signal_loss,
 )
 
@@ -129,7 +129,7 @@ def test_decoupled_is_two_label_losses_and_the_weighted_signal_on_the_auxiliary(
     found = objective(z, a, labels, signals, settings(), 3.0, SAME, SAME)
     expected = label_loss(z, labels) + label_loss(a, labels) + 3 * signal_loss("cross-entropy", a, signals)
     torch.testing.assert_close(found, expected)
-    assert share_heard(signals) == pytest.approx(5 / 6)  # one row of six has no signal for any task
+    assert share_with_signal(signals) == pytest.approx(5 / 6)  # one row of six has no signal for any task
 
 
 def test_single_puts_the_signal_on_the_one_tower():
@@ -165,7 +165,7 @@ def test_without_weight_settings_or_signals_the_labels_alone_count():
     for signal, config, weight in ((signals, None, 1.0), (signals, settings(), 0.0), (missing, settings(), 2.0)):
         found = objective(z, a, labels, signal, config, weight, SAME, SAME)
         assert torch.equal(found.detach(), alone)
-    assert share_heard(missing) == 0.0
+    assert share_with_signal(missing) == 0.0
 
 
 def test_spaces_differ_only_when_sampling_does():
@@ -183,8 +183,8 @@ def test_spaces_differ_only_when_sampling_does():
 @given(st.floats(0.05, 1), st.floats(0.05, 1), LOGIT)
 def test_posterior_space_is_at_rest_when_both_know_the_truth_under_their_own_sampling(student_rate, teacher_rate, true):
     own, teacher = KeepRates(1.0, student_rate), KeepRates(1.0, teacher_rate)
-    z = tensor([true + own.shift], grad=True)
-    signal, unknown = tensor([true + teacher.shift]), tensor([NAN])
+    z = tensor([true + own.log_odds_offset], grad=True)
+    signal, unknown = tensor([true + teacher.log_odds_offset]), tensor([NAN])
     found = objective(z, None, unknown, signal, settings(), 1.0, own, teacher)
     (pull,) = torch.autograd.grad(found, z)
     assert abs(float(pull)) < 1e-12
@@ -193,8 +193,8 @@ def test_posterior_space_is_at_rest_when_both_know_the_truth_under_their_own_sam
 def test_each_task_is_corrected_by_its_own_rates():
     _, _, _, labels, _ = heads()
     own, teacher = [KeepRates(1.0, 0.5), KeepRates(0.7, 1.0)], [KeepRates(1.0, 0.1), KeepRates(0.7, 1.0)]
-    z = torch.tensor([0.3 + rates.shift for rates in own], dtype=torch.float64).repeat(6, 1).requires_grad_()
-    signals = torch.tensor([0.3 + rates.shift for rates in teacher], dtype=torch.float64).repeat(6, 1)
+    z = torch.tensor([0.3 + rates.log_odds_offset for rates in own], dtype=torch.float64).repeat(6, 1).requires_grad_()
+    signals = torch.tensor([0.3 + rates.log_odds_offset for rates in teacher], dtype=torch.float64).repeat(6, 1)
     (pull,) = torch.autograd.grad(
         objective(z, None, torch.full_like(labels, NAN), signals, settings(), 1.0, own, teacher), z
     )
@@ -210,7 +210,7 @@ def test_weighted_late_labels_leave_a_model_that_knows_the_truth_at_rest(true, l
     pulls = []
     for label, share in ((0.0, 1 - p + late * p), (1.0, p)):
         z = tensor([true], grad=True)
-        mass = late_mass(z.detach(), tensor([label]), torch.tensor([late]))
+        mass = importance_weight(z.detach(), tensor([label]), torch.tensor([late]))
         total = objective(z, None, tensor([label]) * mass, tensor([NAN]), None, 0.0, SAME, SAME, mass)
         pulls.append(share * float(torch.autograd.grad(total, z)[0]))
     assert abs(sum(pulls)) < 1e-6 and (p < 0.01 or pulls[1] < 0)

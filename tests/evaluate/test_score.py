@@ -9,14 +9,18 @@ import numpy as np
 import polars as pl
 import pytest
 
-from recdistill.config import DistillConfig, EvaluateConfig, ModelConfig, SamplingConfig, StudentConfig
+from recdistill.config.data import SamplingConfig
+from recdistill.config.experiment import EvaluateConfig
+from recdistill.config.models import DistillConfig, ModelConfig, StudentConfig
 from recdistill.errors import RecdistillError, UserError
 from recdistill.evaluate import metrics
-from recdistill.evaluate.facts import ModelFacts, StudentModels, own_shift, settings_of
-from recdistill.evaluate.report import render
+from recdistill.evaluate.model_facts import ModelFacts, StudentModels, log_odds_offset_of, settings_of
 from recdistill.evaluate.score import score
 from recdistill.evaluate.summary import METRICS, load, write_summary
-from recdistill.tables import EventLog, EventSchema, PredictionLog
+from recdistill.report.page import render
+from recdistill.tables.events import EventLog
+from recdistill.tables.predictions import PredictionLog
+from recdistill.tables.schema import EventSchema
 
 ROWS, LIST, SEEDS = 6000, 5, (3, 4)
 START = datetime(2024, 5, 1, tzinfo=UTC)
@@ -72,8 +76,8 @@ def run(tmp_path_factory):
     return path, rows, said
 
 
-def facts(name, seed=0, shift=0.0):
-    return ModelFacts(name, seed, shift, 100, 2000, 50_000.0, 0.9, {"kind": "din", "width": 8, "history": 20})
+def facts(name, seed=0, log_odds_offset=0.0):
+    return ModelFacts(name, seed, log_odds_offset, 100, 2000, 50_000.0, 0.9, {"kind": "din", "width": 8, "history": 20})
 
 
 def pair(raw, distilled):
@@ -149,7 +153,9 @@ def test_what_was_written_is_read_and_drawn(summary, tmp_path):
 
 
 def test_a_models_own_sampling_is_taken_out_and_the_logs_is_not(run, summary):
-    sampled = score("run", run[0] / "tables", facts("sampled", shift=SAMPLED), {"copy": STUDENTS["copy"]}, CONFIG)
+    sampled = score(
+        "run", run[0] / "tables", facts("sampled", log_odds_offset=SAMPLED), {"copy": STUDENTS["copy"]}, CONFIG
+    )
     for name in METRICS:
         assert sampled.models.teacher.metric(name) == pytest.approx(summary.models.teacher.metric(name), rel=1e-4)
     assert sampled.models.teacher.calibration == pytest.approx(1, abs=0.05)  # the labels were sampled as the log was
@@ -196,4 +202,6 @@ def test_settings_name_what_was_compared():
     )
     assert "weight" not in settings_of(student, student.distill.model_copy(update={"weight": 0.0}))
     teacher = ModelConfig(sampling=SamplingConfig(negative=0.1))
-    assert settings_of(teacher, None)["sampling"] == "k+ 1, k- 0.1" and own_shift(teacher) == pytest.approx(SAMPLED)
+    assert settings_of(teacher, None)["sampling"] == "k+ 1, k- 0.1" and log_odds_offset_of(teacher) == pytest.approx(
+        SAMPLED
+    )

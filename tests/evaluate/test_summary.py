@@ -11,16 +11,8 @@ from pydantic import ValidationError
 
 from recdistill.errors import UserError
 from recdistill.evaluate import summary as module
-from recdistill.evaluate.summary import (
-    Curve,
-    ModelSummary,
-    StudentSummary,
-    Transfer,
-    load,
-    summarise,
-    write_summary,
-)
-from tests.evaluate.sample import START, sample_summary, withheld_summary
+from recdistill.evaluate.summary import Curve, ModelSummary, StudentSummary, Transfer, load, summarise, write_summary
+from tests.support.summaries import START, sample_summary, withheld_summary
 
 
 @pytest.mark.parametrize("make", [sample_summary, withheld_summary])

@@ -5,12 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-
+from tests.support.paths import ROOT
 
 SMALL = [
     ["poison.py", "1"],

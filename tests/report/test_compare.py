@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from recdistill import cli
+from recdistill.cli import app as cli
 from recdistill.errors import UserError
 from recdistill.evaluate.summary import Summary, write_summary
 from recdistill.report.compare import compared, finished, render_comparison
-from tests.evaluate.sample import sample_summary, withheld_summary
+from tests.support.summaries import sample_summary, withheld_summary
 
 HOSTILE = "<script>alert('x')</script>\"&$name"
 

@@ -9,7 +9,7 @@ from markdown_it import MarkdownIt
 
 from recdistill.evaluate.summary import Slice, StudentSummary, Summary
 from recdistill.report.model_card import plain, render_card
-from tests.evaluate.sample import sample_summary, withheld_summary
+from tests.support.summaries import sample_summary, withheld_summary
 
 LINEAGE = {"data": "table: /logs/impressions.parquet", "events_version": "41", "model.teacher": "labels alone"}
 HOSTILE = "x\n---\n# <script>alert(1)</script> [a](http://evil) | ${name} `&copy;` \x1b[31m \u202e"

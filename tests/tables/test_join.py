@@ -10,9 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from recdistill.tables import PredictionLog, join_signals
-from recdistill.tables import join as joins
-from tests.tables.samples import events, logit, make_predictions, said
+from recdistill.tables import join
+from recdistill.tables.join import join_signals
+from recdistill.tables.predictions import PredictionLog
+from tests.support.tables import events, logit, make_predictions, said
 
 IDS = 40
 
@@ -45,7 +46,7 @@ def truth(batch: pl.DataFrame) -> pl.DataFrame:
 )
 def test_logits_go_to_their_ids(log: PredictionLog, groups: list[list[int]], kept: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(joins, "KEPT", kept)
+        patch.setattr(join, "KEPT", kept)
         batches = [events(ids).select("sample_id", "time", "device") for ids in groups]
         known = truth(events(range(IDS))).select("sample_id", "logit_click")
         for batch, joined in zip(batches, join_signals(batches, log, "teacher"), strict=True):
@@ -74,16 +75,16 @@ def test_the_newest_commit_counts_and_a_version_pins(tmp_path: Path) -> None:
 
 
 def test_memory_is_that_of_a_batch(log: PredictionLog, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(joins, "KEPT", 10)
+    monkeypatch.setattr(join, "KEPT", 10)
     opened: list[str] = []
-    read = joins.read_parts
+    read = join.read_parts
 
-    def counted(table: Path, parts: list[joins.Part], columns: list[str], rows: None) -> Iterator[pl.DataFrame]:
+    def counted(table: Path, parts: list[join.Part], columns: list[str], rows: None) -> Iterator[pl.DataFrame]:
         opened.extend(part.path for part in parts)
         return read(table, parts, columns, rows)
 
-    monkeypatch.setattr(joins, "read_parts", counted)
-    said_by = joins._Said(log, "teacher", None)
+    monkeypatch.setattr(join, "read_parts", counted)
+    said_by = join._Said(log, "teacher", None)
     for at in range(0, IDS, 5):
         said_by.about(events(range(at, at + 5)))
         assert sum(len(ids) for ids, _ in said_by.kept.values()) <= 12  # KEPT, or one file

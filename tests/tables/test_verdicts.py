@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from recdistill.errors import UserError
-from recdistill.tables import VerdictLog, Verdicts
+from recdistill.tables.verdicts import VerdictLog, Verdicts
 
 NOON = datetime(2024, 1, 1, 12, tzinfo=UTC)
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from recdistill.pipeline import run_pipeline
+from recdistill.app.run import run_pipeline
 from recdistill.tracking import session
-from tests.learn.runs import tiny
+from tests.support.runs import tiny
 
 
 def _freshen(patch: pytest.MonkeyPatch, place: Path) -> None:

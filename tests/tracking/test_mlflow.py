@@ -11,16 +11,16 @@ from typing import Any
 
 import pytest
 
-from recdistill.cli import guarded
-from recdistill.config import Experiment
-from recdistill.learn.folder import RunFolder
-from recdistill.learn.loop import Progress
-from recdistill.pipeline import evaluate_stage, open_run, report_stage, run_pipeline
+from recdistill.app.run import evaluate_stage, open_run, report_stage, run_pipeline
+from recdistill.cli.app import guarded
+from recdistill.config.experiment import Experiment
+from recdistill.runs.folder import RunFolder
 from recdistill.tracking.mlflow import open_run as open_mlflow
 from recdistill.tracking.mlflow import store_of
 from recdistill.tracking.session import tracked
 from recdistill.tracking.update import Point, Update
-from tests.learn.runs import tiny
+from recdistill.train.trainer import Progress
+from tests.support.runs import tiny
 
 FILES = ["model-card.md", "report.html", "run.json", "summary.json"]
 

@@ -12,8 +12,8 @@ from typing import Literal
 
 import polars as pl
 
-from recdistill.config import ColumnsConfig, DataConfig
-from recdistill.data.log import Log
+from recdistill.config.data import ColumnsConfig, DataConfig
+from recdistill.data.readers.base import Log
 from recdistill.data.readers.files import find_files, scan_csv
 from recdistill.data.readers.options import read_options
 from recdistill.data.readers.rows import Events

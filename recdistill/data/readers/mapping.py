@@ -8,11 +8,11 @@ from pathlib import Path
 
 import polars as pl
 
-from recdistill.config import BehaviorsConfig, ColumnsConfig, TaskColumn
+from recdistill.config.data import BehaviorsConfig, ColumnsConfig, TaskColumn
 from recdistill.data.readers.files import ROW
 from recdistill.errors import UserError, did_you_mean
-from recdistill.tables import POLARS_TYPES, EventSchema
-from recdistill.tables.checks import Origin
+from recdistill.tables.schema import POLARS_TYPES, EventSchema
+from recdistill.tables.validation import Origin
 
 __all__ = ["Column", "behavior_columns", "convert", "event_columns", "make_time"]
 

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import polars as pl
 
-from recdistill.config import BehaviorsConfig, ColumnsConfig, DataConfig
-from recdistill.data.log import Log
+from recdistill.config.data import BehaviorsConfig, ColumnsConfig, DataConfig
+from recdistill.data.readers.base import Log
 from recdistill.data.readers.files import ROW, Source, find_files, scan_text
 from recdistill.data.readers.mapping import make_time
 from recdistill.data.readers.options import NoOptions, read_options
 from recdistill.data.readers.rows import Events, behavior_rows
-from recdistill.tables import EventSchema
+from recdistill.tables.schema import EventSchema
 
 __all__ = ["read_mind"]
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import polars as pl
 
-from recdistill.config import ColumnsConfig, DataConfig, TaskColumn
-from recdistill.data.log import Log
+from recdistill.config.data import ColumnsConfig, DataConfig, TaskColumn
+from recdistill.data.readers.base import Log
 from recdistill.data.readers.files import Source, find_files, read_latin1, scan_csv, scan_text
 from recdistill.data.readers.options import read_options
 from recdistill.data.readers.rows import Events

@@ -7,21 +7,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 import numpy as np
 import polars as pl
 
-from recdistill.config import BehaviorsConfig, ColumnsConfig
+from recdistill.config.data import BehaviorsConfig, ColumnsConfig
 from recdistill.data.readers.files import CHUNK, ROW, Source
 from recdistill.data.readers.mapping import Column, behavior_columns, convert, event_columns, make_time
-from recdistill.data.seen import Seen
-from recdistill.tables import EventSchema
-from recdistill.tables.checks import Origin, check_events, check_times
+from recdistill.data.store.id_set import Seen
+from recdistill.tables.schema import EventSchema
+from recdistill.tables.validation import Origin, check_events, check_times
+from recdistill.typing import Array
 
 __all__ = ["Events", "behavior_rows", "is_ordered"]
 
-Array = np.ndarray[Any, np.dtype[Any]]
 Prepare = Callable[[pl.DataFrame], pl.DataFrame]
 
 

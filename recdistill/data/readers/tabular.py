@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from recdistill.config import DataConfig
-from recdistill.data.log import Log
+from recdistill.config.data import DataConfig
+from recdistill.data.readers.base import Log
 from recdistill.data.readers.files import scan_file
 from recdistill.data.readers.mapping import behavior_columns
 from recdistill.data.readers.options import NoOptions, read_options

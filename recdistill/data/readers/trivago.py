@@ -10,8 +10,8 @@ from pathlib import Path
 
 import polars as pl
 
-from recdistill.config import BehaviorsConfig, ColumnsConfig, DataConfig
-from recdistill.data.log import Log
+from recdistill.config.data import BehaviorsConfig, ColumnsConfig, DataConfig
+from recdistill.data.readers.base import Log
 from recdistill.data.readers.files import ROW, find_files, scan_csv
 from recdistill.data.readers.options import NoOptions, read_options
 from recdistill.data.readers.rows import Events, behavior_rows

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from recdistill.errors import UserError
-from recdistill.stream.journal import Journal
-from recdistill.stream.messages import Message, Outgoing
-from recdistill.tables import EventSchema
+from recdistill.stream.event_log import Journal
+from recdistill.stream.sources.wire import Message, Outgoing
+from recdistill.tables.schema import EventSchema
 
 __all__ = ["BYTES", "Patience", "Source"]
 

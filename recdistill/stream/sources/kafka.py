@@ -17,9 +17,9 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from recdistill.errors import UserError
-from recdistill.stream.messages import KINDS, Message, Outgoing, encode, number_of
 from recdistill.stream.sources.base import BYTES, Patience
-from recdistill.tables import EventSchema
+from recdistill.stream.sources.wire import KINDS, Message, Outgoing, encode, number_of
+from recdistill.tables.schema import EventSchema
 
 __all__ = ["KafkaSource"]
 

@@ -19,9 +19,9 @@ from nats.js.client import JetStreamContext
 from nats.js.errors import BadRequestError, NotFoundError
 
 from recdistill.errors import UserError
-from recdistill.stream.messages import KINDS, Kind, Message, Outgoing, encode, number_of
 from recdistill.stream.sources.base import BYTES, Patience
-from recdistill.tables import EventSchema
+from recdistill.stream.sources.wire import KINDS, Kind, Message, Outgoing, encode, number_of
+from recdistill.tables.schema import EventSchema
 
 __all__ = ["NatsSource"]
 

@@ -9,11 +9,12 @@ from pathlib import Path
 import polars as pl
 
 from recdistill.errors import UserError
-from recdistill.stream.messages import KINDS, Kind, Message, Outgoing
 from recdistill.stream.sources.base import BYTES
-from recdistill.tables import BehaviorLog, EventLog, EventSchema, OutcomeLog
-from recdistill.tables.follow import Commit, commits, newest_after, open_delta
-from recdistill.tables.parts import read_parts
+from recdistill.stream.sources.wire import KINDS, Kind, Message, Outgoing
+from recdistill.tables.delta.commits import Commit, commits, newest_after, open_delta
+from recdistill.tables.delta.files import read_parts
+from recdistill.tables.events import BehaviorLog, EventLog, OutcomeLog
+from recdistill.tables.schema import EventSchema
 
 __all__ = ["TableSource"]
 
@@ -62,18 +63,18 @@ class TableSource:
         kinds = (
             self.partitions()
         )  # events first: what stands in the others by now was there before those that come later
-        upto = {kind: self._look(kind, offsets.get(kind, 0)) for kind in kinds}
+        newest = {kind: self._look(kind, offsets.get(kind, 0)) for kind in kinds}
         found: list[Message] = []
         for kind in ("behaviors", "outcomes", "events"):
-            if kind in upto:
-                found += self._of(kind, offsets.get(kind, 0), upto[kind], limit - len(found))
+            if kind in newest:
+                found += self._of(kind, offsets.get(kind, 0), newest[kind], limit - len(found))
         return found
 
-    def _of(self, kind: Kind, first: int, upto: int, limit: int) -> list[Message]:
+    def _of(self, kind: Kind, first: int, newest: int, limit: int) -> list[Message]:
         found: list[Message] = []
         size = 0
         begun, empty = self._empty.get(kind, (first, first - 1))
-        for commit in commits(self.folder / kind, empty if begun == first else first - 1, upto):
+        for commit in commits(self.folder / kind, empty if begun == first else first - 1, newest):
             if len(found) >= limit or size > BYTES:
                 break
             if commit.parts or END in commit.about:

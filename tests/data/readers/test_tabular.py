@@ -15,8 +15,8 @@ import polars as pl
 import pytest
 from deltalake import write_deltalake
 
-from recdistill.config import BehaviorsConfig, ColumnsConfig, DataConfig, TaskColumn
-from recdistill.data.readers import open_log
+from recdistill.config.data import BehaviorsConfig, ColumnsConfig, DataConfig, TaskColumn
+from recdistill.data.readers.factory import open_log
 from recdistill.data.readers.files import CHUNK, scan_file
 from recdistill.data.readers.rows import Events
 from recdistill.errors import UserError

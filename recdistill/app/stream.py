@@ -1,0 +1,224 @@
+"""The stages behind `recdistill stream`: the batch phase, then every process of the streaming phase, then the scores.
+
+batch     reads the first rows into the tables, hands over, trains every model on them
+publish   replays the rest of a log into the broker           gate      judges what teachers say
+ingest    broker -> events, behaviors, outcomes               compact   merges small files, lets old days go
+MODEL     events (+ predictions, verdicts) -> predictions, weights
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import nullcontext
+from pathlib import Path
+
+import torch
+
+from recdistill.app.results import publish_results
+from recdistill.app.run import console, open_run, print_summary, train_stage
+from recdistill.config.experiment import Experiment
+from recdistill.data.store.sample_store import build_store
+from recdistill.errors import UserError, did_you_mean
+from recdistill.evaluate.model_facts import ModelFacts, StudentModels, log_odds_offset_of, settings_of
+from recdistill.evaluate.score import score
+from recdistill.evaluate.summary import write_summary
+from recdistill.runs.batch_ingest import hand_over, handed_over, ingest, open_tables
+from recdistill.runs.folder import RunFolder
+from recdistill.runs.jobs import Job, jobs_of, pairs_of, teachers_of
+from recdistill.runs.names import TEACHER
+from recdistill.signals.columns import channels_of
+from recdistill.stream.event_log import Journal
+from recdistill.stream.gate.process import run_gate
+from recdistill.stream.ingest.process import ingests, readers_of, run_ingest
+from recdistill.stream.maintenance.compact import run_compact
+from recdistill.stream.progress import ModelAbout, read_about
+from recdistill.stream.sources.factory import open_source, source_tables
+from recdistill.stream.sources.local_nats import local_nats, server_url
+from recdistill.stream.sources.replay import run_publish
+from recdistill.stream.supervisor import end_with_parent, supervise
+from recdistill.stream.workers.build import run_model, stream_checkpoints
+from recdistill.tables.events import EventLog
+from recdistill.tables.predictions import PredictionLog
+from recdistill.tables.verdicts import VerdictLog
+from recdistill.train import build
+
+__all__ = ["batch_stage", "roles_of", "run_child", "run_role", "run_stream", "score_stage"]
+
+STATUS_EVERY = 10.0  # seconds
+PLAIN = {
+    "teachers": [TEACHER],
+    "teacher_hidden": 0,
+    "start": 0.0,
+    "share": 1.0,
+}  # what a stream knows of a student's ways to listen
+
+
+def run_stream(experiment: Experiment, data: Path | None, out: Path | None, role: str | None) -> None:
+    """Run the whole stream, or one role of it, until its source has ended; run it again to resume."""
+    folder = RunFolder(out or Path("runs") / experiment.name)
+    where = str(data.resolve()) if data else ""
+    _check(experiment)
+    if role is not None and role != "batch":
+        folder.belongs(experiment, where)
+        return run_role(folder, experiment, data, role)
+    with open_run(experiment, data, out) as folder:
+        batch_stage(folder, experiment, data)
+        if role is None:
+            _run_all(folder, experiment, data)
+            score_stage(folder, experiment)
+
+
+def _check(experiment: Experiment) -> None:
+    """Raise UserError for what a batch run knows and a stream does not."""
+    for name, teacher in {TEACHER: experiment.teacher, **experiment.teachers}.items():
+        if not teacher.stale.fresh:
+            raise UserError(f"{name}.stale: a stream's teachers speak with their newest weights; use recdistill run")
+        if teacher.pretrain:
+            raise UserError(f"{name}.pretrain: a stream does not stop to pre-train; use recdistill run")
+    for name, student in experiment.students.items():
+        if student.pretrain:
+            raise UserError(f"students.{name}.pretrain: a stream does not stop to pre-train; use recdistill run")
+        if student.domain:
+            raise UserError(f"students.{name}.domain: a stream's students learn from every sample; use recdistill run")
+        for key, plain in PLAIN.items():
+            if getattr(student.distill, key) != plain:
+                raise UserError(f"students.{name}.distill.{key}: a stream knows only {plain}; use recdistill run")
+
+
+def batch_stage(folder: RunFolder, experiment: Experiment, data: Path | None) -> None:
+    """Fill the tables with the first rows, hand over to the stream, train every model on them; what is done
+    stays done.
+    """
+    rows = experiment.stream.batch_rows
+    with console.status("reading the log"):
+        ingest(folder, experiment, data, lambda done: None, rows)
+    versions = hand_over(folder).versions
+    events, behaviors = open_tables(folder)
+    PredictionLog.create(folder.predictions, events.schema.tasks, channels_of(experiment, events.schema.tasks))
+    VerdictLog.create(folder.verdicts)
+    if rows:
+        with console.status("building the store"):
+            build_store(
+                folder.store, events, behaviors, {"events": versions["events"], "behaviors": versions.get("behaviors")}
+            )
+        train_stage(folder, experiment, None)
+
+
+def roles_of(folder: RunFolder, experiment: Experiment) -> tuple[list[str], list[str]]:
+    """Return (roles that come to an end with the source, roles that do not)."""
+    publish = ["publish"] if experiment.stream.replay else []
+    return [*publish, *readers_of(experiment), "gate", *_models(experiment)], ["compact"]
+
+
+def _models(experiment: Experiment) -> dict[str, Job]:
+    teacher, students = jobs_of(experiment)
+    return {job.name: job for job in (teacher, *teachers_of(experiment), *students)}
+
+
+def run_role(folder: RunFolder, experiment: Experiment, data: Path | None, role: str) -> None:
+    """Run one process of the stream, here; UserError for a role that there is not."""
+    roles, helpers = roles_of(folder, experiment)
+    if role not in (*roles, *helpers):
+        raise UserError(f"--role {role}: no such role{did_you_mean(role, [*roles, *helpers])}")
+    journal = Journal(folder.logs, role)
+    if role == "publish":
+        run_publish(folder, experiment, data, journal)
+    elif role in (readers := readers_of(experiment)):
+        run_ingest(folder, experiment, journal, readers.index(role))
+    elif role == "gate":
+        run_gate(folder, experiment, journal)
+    elif role == "compact":
+        run_compact(folder, experiment, journal)
+    else:
+        torch.set_num_threads(1)  # models run side by side
+        run_model(folder, experiment, _models(experiment)[role], journal)
+
+
+def run_child(root: Path, role: str) -> None:
+    """Run one process of a stream that `run_stream` started; it ends with the one that started it."""
+    end_with_parent()
+    folder = RunFolder(root)
+    run_role(folder, folder.experiment(), folder.data(), role)
+
+
+def _run_all(folder: RunFolder, experiment: Experiment, data: Path | None) -> None:
+    """Run every role; a broker of our own beside them where the experiment names none."""
+    roles, helpers = roles_of(folder, experiment)
+    source, journal = experiment.stream.source, Journal(folder.logs, "stream")
+    with local_nats(folder.root) if source.kind == "nats" and source.url is None else nullcontext():
+        if "publish" in roles:
+            _open_channel(folder, experiment, journal)
+        _supervise(folder, roles, helpers, journal)
+
+
+def _open_channel(folder: RunFolder, experiment: Experiment, journal: Journal) -> None:
+    """Make the stream, topics or tables that the replay publishes into, so that ingest finds them whoever is first."""
+    source = experiment.stream.source
+    with open_source(
+        experiment.stream, server_url(folder.root, source), source_tables(folder.root, source), journal
+    ) as channel:
+        channel.create(EventLog.open(folder.tables / "events").schema)
+
+
+def _supervise(folder: RunFolder, roles: list[str], helpers: list[str], journal: Journal) -> None:
+    told = time.monotonic()
+    for _ in supervise(folder.root, roles, helpers, journal):
+        if time.monotonic() - told > STATUS_EVERY:
+            told = time.monotonic()
+            console.print(_status(folder), soft_wrap=True)
+
+
+def _status(folder: RunFolder) -> str:
+    """Return one line: how far ingest and each model are."""
+    events, predictions = EventLog.open(folder.tables / "events"), PredictionLog.open(folder.predictions)
+    rows = sum(about.rows for about in ingests(events).values())
+    far: dict[str, int] = {}
+    for commit in predictions.commits(max(predictions.version - 200, -1)):
+        told = read_about(ModelAbout, commit.about)
+        if told:
+            far[commit.about["model"]] = told.rows
+    models = "  ".join(f"{name} {rows:,}" for name, rows in sorted(far.items()))
+    return f"streamed: {rows:,} rows  {models}"
+
+
+def score_stage(folder: RunFolder, experiment: Experiment) -> None:
+    """Score the streaming phase from the tables: summary.json, report.html, model-card.md, the verdict."""
+    events = EventLog.open(folder.tables / "events")
+    handed = handed_over(events)
+    first = handed.rows if handed else 0
+    window = experiment.evaluate.model_copy(update={"start": first / max(events.rows(), 1)})
+    with console.status("scoring"):
+        summary = score(experiment.name, folder.tables, *_facts(folder, experiment), window)
+    write_summary(summary, folder.root / "summary.json")
+    print_summary(summary)
+    publish_results(folder, summary, lambda line: console.print(line, soft_wrap=True))
+
+
+def _facts(folder: RunFolder, experiment: Experiment) -> tuple[ModelFacts, dict[str, StudentModels]]:
+    teacher, students = jobs_of(experiment)
+    facts = {job.name: _model_facts(folder, job) for job in (teacher, *students)}
+    paired = {
+        name: StudentModels([facts[raw.name] for raw, _ in pairs], [facts[distilled.name] for _, distilled in pairs])
+        for name, pairs in pairs_of(experiment).items()
+    }
+    return facts[teacher.name], paired
+
+
+def _model_facts(folder: RunFolder, job: Job) -> ModelFacts:
+    latest = stream_checkpoints(folder, job.name).latest()
+    if latest is None:
+        raise UserError(f"{folder.root}: {job.name} has streamed nothing yet; run: recdistill stream CONFIG")
+    state = latest[1].state
+    dense, sparse = build.parameters(latest[1].tensors)
+    speed = state["sums"].get("learned", 0.0) / max(state["sums"].get("seconds", 0.0), 1e-9)
+    coverage = state["sums"].get("signals", 0.0) / max(state["sums"].get("learned", 0.0), 1.0)
+    return ModelFacts(
+        job.name,
+        job.seed,
+        log_odds_offset_of(job.config),
+        dense,
+        sparse,
+        speed,
+        coverage,
+        settings_of(job.config, job.distill),
+    )
