@@ -1,4 +1,4 @@
-"""What a scored run leaves for people and other systems: the report, the model card, and word to its trackers."""
+"""What a scored run leaves for people and other systems: the report, the model card, and what its trackers get."""
 
 from __future__ import annotations
 
@@ -16,22 +16,24 @@ from recdistill.tracking.session import tracked
 __all__ = ["publish_files", "publish_results"]
 
 
-def publish_results(folder: RunFolder, summary: Summary, say: Callable[[str], None]) -> None:
-    """Write report.html and model-card.md, and tell the experiment's trackers of them and of the scores.
+def publish_results(folder: RunFolder, summary: Summary, show: Callable[[str], None]) -> None:
+    """Write report.html and model-card.md, and send them and the scores to the experiment's trackers.
 
-    say: prints a line. Raises UserError when a file cannot be written, or a tracker's packages are missing.
+    show: prints a line. Raises UserError when a file cannot be written, or a tracker's packages are missing.
     """
     experiment, root = folder.experiment(), folder.root
     lineage = lineage_of(folder, experiment, summary)
-    with tracked(folder, experiment, say) as tracking:
+    with tracked(folder, experiment, show) as tracking:
         write_report(summary, root / "report.html")
         write_model_card(summary, lineage, root / "model-card.md")
         names = ("report.html", "model-card.md", "summary.json", "run.json")
         tracking.finished(summary, lineage, [root / name for name in names])
-    say(f"report: {root / 'report.html'}")
+    show(f"report: {root / 'report.html'}")
 
 
-def publish_files(folder: RunFolder, experiment: Experiment, files: Sequence[Path], say: Callable[[str], None]) -> None:
-    """Tell the experiment's trackers of further files that a run has made."""
-    with tracked(folder, experiment, say) as tracking:
+def publish_files(
+    folder: RunFolder, experiment: Experiment, files: Sequence[Path], show: Callable[[str], None]
+) -> None:
+    """Send further files that a run has made to the experiment's trackers."""
+    with tracked(folder, experiment, show) as tracking:
         tracking.files(files)

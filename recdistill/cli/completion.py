@@ -15,7 +15,7 @@ PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._=+,@%-]*")
 
 
 def runs(incomplete: str) -> list[str]:
-    """Return the folders of runs that begin with what is typed: beside it, and one level deeper, as in runs/."""
+    """Return the folders of runs that begin with what is typed: there, and one level deeper, as in runs/."""
     start, _, begun = incomplete.rpartition("/")
     root = Path(f"{start}/" if "/" in incomplete else ".")
     shown = f"{start}/" if "/" in incomplete else ""

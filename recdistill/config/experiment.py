@@ -49,7 +49,7 @@ class Experiment(Strict):
     stream: StreamConfig = StreamConfig()
     checkpoint_rows: Positive = 100_000  # rows per commit of predictions and per checkpoint
     processes: Positive = 2  # students trained at a time
-    tracking: list[Literal["mlflow", "tensorboard"]] = []  # who is told of the run beside its own folder
+    tracking: list[Literal["mlflow", "tensorboard"]] = []  # where a run is shown too
 
     @property
     def crossfits(self) -> bool:

@@ -32,7 +32,7 @@ __all__ = ["Comparison", "Finished", "Row", "compared", "finished", "render_comp
 
 NONE = "–"
 ETAS = ("gauc", "auc", "ne")
-Tell = Callable[[TaskSummary], ModelSummary | None]
+Pick = Callable[[TaskSummary], ModelSummary | None]
 
 
 @dataclass(frozen=True)
@@ -106,9 +106,9 @@ def compared(runs: Sequence[Finished]) -> Comparison:
 def _scores(runs: Sequence[Finished]) -> list[Row]:
     found = []
     for task in _tasks(runs):
-        for name, tell in _models(runs):
-            told = [_told(run, task, tell) for run in runs]
-            cells = {metric: [_score(model, metric) for model in told] for metric in METRICS}
+        for name, pick in _models(runs):
+            models = [_model_of(run, task, pick) for run in runs]
+            cells = {metric: [_score(model, metric) for model in models] for metric in METRICS}
             of = name if task == runs[0].summary.tasks[0] else f"{task}: {name}"
             found += [Row(of, LABELS[metric], row) for metric, row in cells.items() if any(row)]
     return found
@@ -122,21 +122,21 @@ def _students(runs: Sequence[Finished]) -> list[str]:
     return list(dict.fromkeys(name for run in runs for name in run.summary.students))
 
 
-def _models(runs: Sequence[Finished]) -> list[tuple[str, Tell]]:
+def _models(runs: Sequence[Finished]) -> list[tuple[str, Pick]]:
     """Return what there is to score, by name, and how it is found in a run's task."""
 
-    def of(name: str, kind: str) -> Tell:
+    def of(name: str, kind: str) -> Pick:
         return lambda task: getattr(task.students[name], kind) if name in task.students else None
 
-    found: list[tuple[str, Tell]] = [("teacher", lambda task: task.teacher)]
+    found: list[tuple[str, Pick]] = [("teacher", lambda task: task.teacher)]
     for name in _students(runs):
         found += [(f"{name} {kind}", of(name, kind)) for kind in ("distilled", "raw")]
     return found
 
 
-def _told(run: Finished, task: str, tell: Tell) -> ModelSummary | None:
+def _model_of(run: Finished, task: str, pick: Pick) -> ModelSummary | None:
     one = run.task(task)
-    return None if one is None else tell(one)
+    return None if one is None else pick(one)
 
 
 def _score(model: ModelSummary | None, metric: str) -> str:
@@ -184,8 +184,8 @@ def _withheld(runs: Sequence[Finished]) -> list[str]:
 def _facts(runs: Sequence[Finished]) -> list[Row]:
     """Return what was scored and what it cost."""
 
-    def row(of: str, name: str, tell: Callable[[Summary], object]) -> Row:
-        return Row(of, name, [str(tell(run.summary)) for run in runs])
+    def row(of: str, name: str, pick: Callable[[Summary], object]) -> Row:
+        return Row(of, name, [str(pick(run.summary)) for run in runs])
 
     found = [
         row("scored", "impressions", lambda one: f"{one.rows:,}"),
@@ -194,14 +194,15 @@ def _facts(runs: Sequence[Finished]) -> list[Row]:
         row("scored", "interval", lambda one: f"{100 * one.confidence:g} %"),
         row("run", "created", lambda one: f"{one.created:%Y-%m-%d %H:%M} UTC"),
     ]
-    for name, tell in _models(runs):
-        told = [_told(run, run.summary.tasks[0], tell) for run in runs]
+    for name, pick in _models(runs):
+        models = [_model_of(run, run.summary.tasks[0], pick) for run in runs]
         for key, title in (("dense_parameters", "dense parameters"), ("rows_per_second", "rows/s")):
             cells = [
-                "" if model is None or getattr(model, key) is None else f"{getattr(model, key):,.0f}" for model in told
+                "" if model is None or getattr(model, key) is None else f"{getattr(model, key):,.0f}"
+                for model in models
             ]
             found += [Row(name, title, cells)] if any(cells) else []
-        found.append(Row(name, "seeds", ["" if model is None else str(len(model.seeds)) for model in told]))
+        found.append(Row(name, "seeds", ["" if model is None else str(len(model.seeds)) for model in models]))
     return found
 
 
@@ -225,7 +226,7 @@ def _notes(runs: Sequence[Finished]) -> list[str]:
         "the certainty of the intervals": lambda one: one.confidence,
         "the students' seeds": lambda one: one.models.distilled.seeds,
     }
-    apart = [name for name, tell in parts.items() if any(tell(run.summary) != tell(runs[0].summary) for run in runs)]
+    apart = [name for name, pick in parts.items() if any(pick(run.summary) != pick(runs[0].summary) for run in runs)]
     return [f"not alike in {', '.join(apart)}: scores of these runs are not of the same thing"] if apart else []
 
 

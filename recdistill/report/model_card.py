@@ -27,7 +27,7 @@ from recdistill.evaluate.summary import (
 __all__ = ["render_card", "write_model_card"]
 
 ETAS = ("gauc", "auc", "ne")
-SHORTEST_SLICE = 100  # rows: of fewer, that the student lost there says nothing
+SHORTEST_SLICE = 100  # rows: of fewer, a loss is noise
 
 
 def write_model_card(summary: Summary, lineage: Mapping[str, str], path: Path) -> None:
@@ -101,7 +101,7 @@ def _result(summary: Summary, student: StudentSummary, data: str) -> dict[str, A
 
 def _opening(summary: Summary) -> str:
     """Return what was trained and each student's verdict."""
-    lines = [f"**{plain(name)}**: {plain(said.text.rstrip('.'))}." for name, said in verdicts(summary).items()]
+    lines = [f"**{plain(name)}**: {plain(verdict.text.rstrip('.'))}." for name, verdict in verdicts(summary).items()]
     settings = summary.models.teacher.settings
     kind = settings.get("kind") or ("imported" if "imported" in settings else "")
     about = f"Light ranking models, distilled by recdistill from a large teacher{f' ({plain(kind)})' if kind else ''}."

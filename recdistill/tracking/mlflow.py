@@ -22,7 +22,7 @@ __all__ = ["MlflowRun", "open_run", "store_of"]
 METRICS, TEXTS = 1000, 100  # that one call takes
 KEY = r"\w.\-/: "  # what MLflow takes in a name
 LONGEST_VALUE = 5000  # characters of a tag or a parameter
-CHATTER = ("mlflow", "alembic", "urllib3")  # their loggers tell of each migration and of each attempt
+CHATTER = ("mlflow", "alembic", "urllib3")  # their loggers report each migration and each attempt
 T = TypeVar("T")
 
 

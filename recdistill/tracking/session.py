@@ -91,24 +91,24 @@ def _reason(error: Exception) -> str:
 
 
 class Session:
-    """The trackers of one stage's work; they are opened by the first thing that there is to tell."""
+    """The trackers of one stage's work; they are opened by the first thing that there is to send."""
 
     def __init__(self, folder: RunFolder, experiment: Experiment, warn: Callable[[str], None]):
         self._root, self._experiment, self._warn = folder.root, experiment, warn
         self._feeds: list[Feed] = []
 
     def progress(self, model: str, at: Progress) -> None:
-        """Tell how far a model in training is."""
+        """Send how far a model in training is."""
         if self._experiment.tracking:
             self._send(Update(points=points_of(model, at)))
 
     def finished(self, summary: Summary, lineage: Mapping[str, str], files: Sequence[Path]) -> None:
-        """Tell a scored run's metrics, where it comes from, and the files that are done."""
+        """Send a scored run's metrics, where it comes from, and the files that are done."""
         tags = {f"recdistill.{key}": value for key, value in lineage.items()}
         self._send(Update(tags=tags, points=scores_of(summary), files=files))
 
     def files(self, files: Sequence[Path]) -> None:
-        """Tell of further files that are done."""
+        """Send further files that are done."""
         self._send(Update(files=files))
 
     def close(self, status: str) -> None:
@@ -116,7 +116,7 @@ class Session:
         for feed in self._feeds:
             known = (self._root, feed.name) in _warned
             feed.close(status, IMPATIENCE if known or status != "FINISHED" else PATIENCE)
-        self._tell()
+        self._warn_once()
 
     def _send(self, update: Update) -> None:
         if not self._feeds:
@@ -125,9 +125,9 @@ class Session:
             update = Update(parameters=parameters_of(self._experiment)).then(update)
         for feed in self._feeds:
             feed.send(update)
-        self._tell()
+        self._warn_once()
 
-    def _tell(self) -> None:
+    def _warn_once(self) -> None:
         for feed in self._feeds:
             if feed.fault and (self._root, feed.name) not in _warned:
                 _warned.add((self._root, feed.name))

@@ -59,11 +59,11 @@ def test_verbs_options_runs_and_models_are_offered(line: str, offered: list[str]
 
 
 @pytest.mark.parametrize(
-    ("shell", "says"), [("bash", "complete -o default"), ("zsh", "#compdef"), ("fish", "complete")]
+    ("shell", "begins"), [("bash", "complete -o default"), ("zsh", "#compdef"), ("fish", "complete")]
 )
-def test_each_shell_gets_its_script(shell: str, says: str, place: Path) -> None:
+def test_each_shell_gets_its_script(shell: str, begins: str, place: Path) -> None:
     script = asked(shell, "source", place)
-    assert says in script and "_RECDISTILL_COMPLETE" in script
+    assert begins in script and "_RECDISTILL_COMPLETE" in script
 
 
 def test_the_command_shows_the_script_of_a_shell(place: Path) -> None:

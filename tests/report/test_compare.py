@@ -32,8 +32,8 @@ def called(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], 
     monkeypatch.setattr(sys, "argv", ["recdistill", "compare", *map(str, words)])
     with pytest.raises(SystemExit) as caught:
         cli.main()
-    said = capsys.readouterr()
-    return int(caught.value.code or 0), said.out, said.err
+    shown = capsys.readouterr()
+    return int(caught.value.code or 0), shown.out, shown.err
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_many_runs_are_printed_whole_into_a_pipe(
 
 
 @pytest.mark.parametrize(
-    ("spoil", "says"),
+    ("spoil", "message"),
     [
         (lambda folder: (folder / "run.json").unlink(), "b: holds no run; name folders that recdistill run has made"),
         (lambda folder: (folder / "summary.json").unlink(), "b: not scored yet; run: recdistill evaluate"),
@@ -97,7 +97,7 @@ def test_many_runs_are_printed_whole_into_a_pipe(
 )
 def test_a_folder_that_is_no_finished_run_is_refused(
     spoil,
-    says: str,
+    message: str,
     two: list[Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -105,7 +105,7 @@ def test_a_folder_that_is_no_finished_run_is_refused(
 ) -> None:
     spoil(two[1])
     code, out, err = called(monkeypatch, capsys, *two, "--out", tmp_path / "page.html")
-    assert code == 2 and not out and says in err and err.count("\n") == 1
+    assert code == 2 and not out and message in err and err.count("\n") == 1
     assert not (tmp_path / "page.html").exists()
 
 

@@ -53,21 +53,21 @@ def everywhere(root: Path) -> set[str]:
 
 def test_a_run_shows_its_keys_its_way_its_scores_its_files_and_where_it_comes_from(followed_run: Path) -> None:
     client, run = client_of(followed_run)
-    told = client.get_run(run)
-    assert told.info.status == "FINISHED" and told.info.run_name == "run"
-    assert client.get_experiment(told.info.experiment_id).name == "tiny"
-    assert (told.data.params["teacher.width"], told.data.params["evaluate.seeds"]) == ("4", "[0]")
-    assert told.data.params["students.light.distill.weight"] == "auto"
+    logged_run = client.get_run(run)
+    assert logged_run.info.status == "FINISHED" and logged_run.info.run_name == "run"
+    assert client.get_experiment(logged_run.info.experiment_id).name == "tiny"
+    assert (logged_run.data.params["teacher.width"], logged_run.data.params["evaluate.seeds"]) == ("4", "[0]")
+    assert logged_run.data.params["students.light.distill.weight"] == "auto"
     steps = [point.step for point in client.get_metric_history(run, "teacher/progressive_ne")]
     assert steps == sorted(steps) and steps[0] < steps[-1] == 1200  # 400 rows, replayed once, one epoch
     summary = json.loads((followed_run / "summary.json").read_text())
-    assert told.data.metrics["light.distilled/auc"] == summary["students"]["light"]["distilled"]["auc"]
-    assert told.data.metrics["teacher/finish/auc"] == summary["further_tasks"]["finish"]["teacher"]["auc"]
-    assert not any("eta" in name for name in told.data.metrics), "withheld, so there is none to show"
-    assert told.data.tags["recdistill.run"] == str(followed_run)
-    assert told.data.tags["recdistill.model.light.distilled.s0"].endswith("prequential signals of teacher")
-    assert told.data.tags["recdistill.model.light.raw.s0"].endswith("labels alone")
-    assert told.data.tags["recdistill.events_version"] == str(summary["versions"]["events"])
+    assert logged_run.data.metrics["light.distilled/auc"] == summary["students"]["light"]["distilled"]["auc"]
+    assert logged_run.data.metrics["teacher/finish/auc"] == summary["further_tasks"]["finish"]["teacher"]["auc"]
+    assert not any("eta" in name for name in logged_run.data.metrics), "withheld, so there is none to show"
+    assert logged_run.data.tags["recdistill.run"] == str(followed_run)
+    assert logged_run.data.tags["recdistill.model.light.distilled.s0"].endswith("prequential signals of teacher")
+    assert logged_run.data.tags["recdistill.model.light.raw.s0"].endswith("labels alone")
+    assert logged_run.data.tags["recdistill.events_version"] == str(summary["versions"]["events"])
     assert [file.path for file in client.list_artifacts(run)] == FILES
     for name in FILES:
         stored = Path(client.download_artifacts(run, name)).read_bytes()
@@ -82,9 +82,11 @@ def test_scored_again_it_is_the_same_run_and_says_which_keys_changed(followed_ru
         evaluate_stage(folder, folder.experiment())
         report_stage(folder)
     assert client_of(tmp_path / "run")[1] == run
-    told = client.get_run(run)
-    assert told.data.tags["recdistill.changed"] == "evaluate.bootstrap: 30" and told.info.status == "FINISHED"
-    assert told.data.params["evaluate.bootstrap"] == "20"
+    logged_run = client.get_run(run)
+    assert (
+        logged_run.data.tags["recdistill.changed"] == "evaluate.bootstrap: 30" and logged_run.info.status == "FINISHED"
+    )
+    assert logged_run.data.params["evaluate.bootstrap"] == "20"
     client.delete_run(run)
     report_stage(RunFolder(tmp_path / "run"))
     assert client_of(tmp_path / "run")[1] != run
@@ -130,9 +132,9 @@ def test_names_that_mlflow_refuses_are_told_apart_and_stay_inside(followed_run: 
     handle.log(Update(values, values, [Point(name, "ne", 1, float(at), 0.0) for at, name in enumerate(hostile)]))
     handle.log(Update(parameters={f"key.{at}": "v" for at in range(250)}))
     client, run = client_of(tmp_path / "run")
-    told = client.get_run(run)
-    assert sorted(told.data.metrics.values()) == [float(at) for at in range(len(hostile))]
-    assert len(told.data.params) == len(hostile) + 250
+    logged_run = client.get_run(run)
+    assert sorted(logged_run.data.metrics.values()) == [float(at) for at in range(len(hostile))]
+    assert len(logged_run.data.params) == len(hostile) + 250
     assert everywhere(tmp_path) == {"run"} and everywhere(tmp_path / "run") == {"tracking"}
 
 
@@ -144,34 +146,34 @@ def test_a_store_that_is_down_costs_one_warning_and_nothing_else(
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:secret@127.0.0.1:{nobody.getsockname()[1]}")
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
         run_pipeline(followed(), None, tmp_path / "run")
-    said = capsys.readouterr()
-    assert said.out.count("warning: tracking: mlflow is out of reach, the run goes on without it") == 1
-    assert "refused" in said.out and f"recdistill report {tmp_path / 'run'}" in said.out.replace("\n", "")
-    assert "secret" not in said.out + said.err and said.err == ""
+    shown = capsys.readouterr()
+    assert shown.out.count("warning: tracking: mlflow is out of reach, the run goes on without it") == 1
+    assert "refused" in shown.out and f"recdistill report {tmp_path / 'run'}" in shown.out.replace("\n", "")
+    assert "secret" not in shown.out + shown.err and shown.err == ""
     assert {"report.html", "model-card.md", "summary.json"} < everywhere(tmp_path / "run")
 
 
 def test_a_store_that_never_answers_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("recdistill.tracking.session.PATIENCE", 0.0)
-    said: list[str] = []
-    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, says nothing
+    lines: list[str] = []
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, answers none
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        with tracked(RunFolder(tmp_path / "run"), followed(), said.append) as tracking:
+        with tracked(RunFolder(tmp_path / "run"), followed(), lines.append) as tracking:
             tracking.progress("teacher", Progress(1, 2, 1.0, 1.0, 1.0, None))
-    (line,) = said
+    (line,) = lines
     assert "no answer within 0 s" in line
 
 
 def test_what_waits_for_a_store_has_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("recdistill.tracking.session.MAX_WAITING", 5)
     monkeypatch.setattr("recdistill.tracking.session.PATIENCE", 0.0)
-    said: list[str] = []
+    lines: list[str] = []
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        with tracked(RunFolder(tmp_path / "run"), followed(), said.append) as tracking:
+        with tracked(RunFolder(tmp_path / "run"), followed(), lines.append) as tracking:
             for step in range(9):
                 tracking.progress("teacher", Progress(step, 9, 1.0, 1.0, 1.0, None))
-    assert len(said) == 1 and "5 points wait for its answer" in said[0]
+    assert len(lines) == 1 and "5 points wait for its answer" in lines[0]
 
 
 def test_a_store_that_may_only_be_read_costs_one_warning(
@@ -180,10 +182,10 @@ def test_a_store_that_may_only_be_read_costs_one_warning(
     shutil.copytree(followed_run, tmp_path / "run")
     store = tmp_path / "run" / "tracking" / "mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///file:{store}?mode=ro&uri=true")
-    before, said = store.read_bytes(), []
-    with tracked(RunFolder(tmp_path / "run"), followed(), said.append) as tracking:
+    before, lines = store.read_bytes(), []
+    with tracked(RunFolder(tmp_path / "run"), followed(), lines.append) as tracking:
         tracking.progress("teacher", Progress(1, 2, 1.0, 1.0, 1.0, None))
-    assert len(said) == 1 and "readonly database" in said[0]
+    assert len(lines) == 1 and "readonly database" in lines[0]
     assert store.read_bytes() == before and sqlite3.connect(store).execute("select count(*) from runs").fetchone() == (
         1,
     )
