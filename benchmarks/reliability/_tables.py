@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import torch
-from recdistill.runs.names import TEACHER
 
 from recdistill.checkpoint.store import Checkpoint
 from recdistill.config.experiment import Experiment
@@ -22,6 +21,7 @@ from recdistill.data.readers.factory import open_log
 from recdistill.evaluate.metrics import auc, normalized_entropy
 from recdistill.runs.folder import RunFolder
 from recdistill.runs.jobs import jobs_of
+from recdistill.runs.names import TEACHER
 from recdistill.stream.event_log import Journal
 from recdistill.stream.gate.process import run_gate
 from recdistill.stream.progress import IngestAbout, ModelAbout, read_about, to_metadata

@@ -9,8 +9,9 @@ from pathlib import Path
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from recdistill.app.progress import console
 from recdistill.app.results import publish_files
-from recdistill.app.run import console, open_run, report_stage, run_stages
+from recdistill.app.run import open_run, report_stage, run_stages
 from recdistill.config.grid import load_grid
 from recdistill.config.models import DistillConfig, TeacherHiddenConfig
 from recdistill.evaluate.ablation import Ablation, ablation_of

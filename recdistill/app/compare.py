@@ -12,14 +12,17 @@ from rich.measure import Measurement
 from rich.table import Column, Table
 from rich.text import Text
 
-from recdistill.report.compare import Row, compared, finished, write_comparison
+from recdistill.report.compare import Comparison, Row, compared, finished, write_comparison
 
 __all__ = ["compare"]
 
 
-def compare(folders: Sequence[Path], out: Path | None) -> None:
-    """Print the runs side by side, and write the page where one is asked for."""
-    comparison = compared([finished(folder) for folder in folders])
+def compare(folders: Sequence[str | Path], out: Path | None = None) -> Comparison:
+    """Print finished runs side by side, write the page where one is asked for, and return what stands on it.
+
+    Raises UserError for fewer than two folders, and for one that holds no scored run; then nothing is written.
+    """
+    comparison = compared([finished(Path(folder)) for folder in folders])
     for rows in (comparison.scores, comparison.etas, comparison.keys):
         if rows:
             _print(comparison.runs, rows)
@@ -29,6 +32,7 @@ def compare(folders: Sequence[Path], out: Path | None) -> None:
     if out is not None:
         write_comparison(comparison, out)
         console.print(Text(f"comparison: {out}"), soft_wrap=True)
+    return comparison
 
 
 def _print(runs: Sequence[str], rows: Sequence[Row]) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from recdistill.app.progress import console
 from recdistill.app.results import publish_files
-from recdistill.app.run import console, ingest_stage, open_run, train_alone
+from recdistill.app.run import ingest_stage, open_run, train_alone
 from recdistill.config.experiment import Experiment
 from recdistill.config.models import StudentConfig
 from recdistill.config.sweep import Sized, load_sweep

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import torch
 
+from recdistill.app.progress import console
 from recdistill.app.results import publish_results
-from recdistill.app.run import console, open_run, print_summary, train_stage
+from recdistill.app.run import open_run, print_summary, train_stage
 from recdistill.config.experiment import Experiment
 from recdistill.data.store.sample_store import build_store
 from recdistill.errors import UserError, did_you_mean
@@ -101,7 +102,7 @@ def batch_stage(folder: RunFolder, experiment: Experiment, data: Path | None) ->
             build_store(
                 folder.store, events, behaviors, {"events": versions["events"], "behaviors": versions.get("behaviors")}
             )
-        train_stage(folder, experiment, None)
+        train_stage(folder, experiment)
 
 
 def roles_of(folder: RunFolder, experiment: Experiment) -> tuple[list[str], list[str]]:

@@ -5,12 +5,12 @@ it, resumed bit for bit.
 import numpy as np
 import pytest
 import torch
-from recdistill.runs.names import TEACHER
 
 from recdistill.checkpoint.store import Checkpoints
 from recdistill.data.store.sample_store import SampleStore
 from recdistill.errors import UserError
 from recdistill.runs.folder import RunFolder
+from recdistill.runs.names import TEACHER
 from recdistill.signals.columns import CANDIDATES, join_candidates
 from recdistill.tables.delta.fixed_bytes import from_bytes
 from recdistill.tables.predictions import PredictionLog
