@@ -10,7 +10,9 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from recdistill.app.run import console, ingest_stage, open_run, train_alone
+from recdistill.app.progress import console
+from recdistill.app.results import publish_files
+from recdistill.app.run import ingest_stage, open_run, train_alone
 from recdistill.config.experiment import Experiment
 from recdistill.config.models import StudentConfig
 from recdistill.config.sweep import Sized, load_sweep
@@ -49,6 +51,7 @@ def scale(
         with console.status("scoring"):
             found = _scored(folder, experiment, sizes, jobs)
         write_scaling(found, folder.root)
+        publish_files(folder, experiment, [folder.root / "scale.html", folder.root / "scale.json"], console.print)
         _print(found)
         console.print(f"scaling: {folder.root / 'scale.html'}", soft_wrap=True)
 

@@ -15,14 +15,14 @@ from pathlib import Path
 import torch
 
 from recdistill.app.model_facts import model_facts
-from recdistill.app.run import console, open_run, print_summary, train_stage
+from recdistill.app.progress import console
+from recdistill.app.results import publish_results
 from recdistill.config.experiment import Experiment
 from recdistill.data.store.sample_store import build_store
 from recdistill.errors import UserError, did_you_mean
 from recdistill.evaluate.model_facts import ModelFacts, StudentModels, TrainingCosts
 from recdistill.evaluate.score import score
 from recdistill.evaluate.summary import write_summary
-from recdistill.report.page import write_report
 from recdistill.runs.batch_ingest import hand_over, handed_over, ingest, open_tables
 from recdistill.runs.folder import RunFolder
 from recdistill.runs.jobs import Job, jobs_of, teachers_of
@@ -183,7 +183,7 @@ def _status(folder: RunFolder) -> str:
 
 
 def score_stage(folder: RunFolder, experiment: Experiment) -> None:
-    """Score the streaming phase from the tables: summary.json, report.html, the verdict."""
+    """Score the streaming phase from the tables: summary.json, report.html, model-card.md, the verdict."""
     events = EventLog.open(folder.tables / "events")
     handed = handed_over(events)
     first = handed.rows if handed else 0
@@ -191,9 +191,8 @@ def score_stage(folder: RunFolder, experiment: Experiment) -> None:
     with console.status("scoring"):
         summary = score(experiment.name, folder.tables, *_facts(folder, experiment), window)
     write_summary(summary, folder.root / "summary.json")
-    write_report(summary, folder.root / "report.html")
     print_summary(summary)
-    console.print(f"report: {folder.root / 'report.html'}", soft_wrap=True)
+    publish_results(folder, summary, lambda line: console.print(line, soft_wrap=True))
 
 
 def _facts(folder: RunFolder, experiment: Experiment) -> tuple[ModelFacts, dict[str, StudentModels]]:

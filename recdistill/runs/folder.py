@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from recdistill.config.experiment import Experiment
+from recdistill.config.flat import flat
 from recdistill.data.store.memmap import read_json, write_json
 from recdistill.errors import UserError
 
@@ -130,10 +131,11 @@ class RunFolder:
             raise UserError(f"{self._about}: damaged; choose another --out or delete the folder") from None
 
     def _compare(self, found: object, mine: object) -> None:
-        old, new = _flat(found), _flat(mine)
+        old, new = flat(found), flat(mine)
         free = (
             "experiment.evaluate.",
             "experiment.processes",
+            "experiment.tracking",
             "experiment.stream.speed",
             "experiment.stream.patience_s",
             "experiment.teachers.",
@@ -197,9 +199,3 @@ def locked(path: Path, busy: str | None) -> Iterator[None]:
         except BlockingIOError:
             raise UserError(busy or "") from None
         yield
-
-
-def _flat(tree: object, prefix: str = "") -> dict[str, object]:
-    if isinstance(tree, dict):
-        return {key: value for name, branch in tree.items() for key, value in _flat(branch, f"{prefix}{name}.").items()}
-    return {prefix.rstrip("."): tree}
