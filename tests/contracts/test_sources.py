@@ -14,13 +14,15 @@ from recdistill.errors import UserError
 from recdistill.stream.event_log import read_journals
 from recdistill.stream.sources.wire import Outgoing, Reader
 from tests.support.brokers import Channel, channel, drain, kafka_cluster, outgoing
+from tests.support.programs import needs
 from tests.support.tables import SCHEMA, events
 
 KINDS = ("table", "nats", "kafka")
 BROKERS = ("nats", "kafka")
+SERVED = ("table", pytest.param("nats", marks=needs("nats-server")), "kafka")  # the kinds, each with its server
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=SERVED)
 def there(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Channel]:
     with channel(request.param, tmp_path) as made:
         with made.open() as source:
@@ -117,7 +119,7 @@ def test_an_end_arrives_on_every_partition_after_all_else(there: Channel) -> Non
         ]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SERVED)
 def test_a_missing_channel_is_named(kind: str, tmp_path: Path) -> None:
     said = {
         "table": "source/events: no table there",
@@ -147,7 +149,7 @@ def test_a_broker_that_is_down_is_waited_for_and_then_named(kind: str, tmp_path:
     assert [line["event"] for line in read_journals(tmp_path / "logs", 9)] == ["waiting for the broker"]
 
 
-@pytest.mark.parametrize("kind", BROKERS)
+@pytest.mark.parametrize("kind", SERVED[1:])
 def test_a_broker_that_goes_down_later_is_waited_for_and_then_named(kind: str, tmp_path: Path) -> None:
     with channel(kind, tmp_path, patience=0.5) as made:
         with made.open() as source:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import subprocess
 from html import escape
 from pathlib import Path
@@ -14,9 +12,9 @@ import pytest
 
 from recdistill.evaluate.summary import Slice, Summary
 from recdistill.report.page import render, write_report
+from tests.support.programs import needs, path_of
 from tests.support.summaries import sample_summary, withheld_summary
 
-CHROMIUM = shutil.which("chromium")
 FLAGS = [
     "--headless",
     "--no-sandbox",
@@ -28,14 +26,12 @@ FLAGS = [
     "--disable-component-update",
     "--enable-logging=stderr",
 ]
-REQUIRED = os.environ.get("RECDISTILL_REQUIRE_CHROMIUM") == "1"
-pytestmark = pytest.mark.skipif(CHROMIUM is None and not REQUIRED, reason="chromium is not installed")
+pytestmark = needs("chromium")
 
 
 def browse(page: Path, folder: Path, *flags: str) -> subprocess.CompletedProcess[str]:
     """Open `page` headless with a fresh profile and wait for the browser to end."""
-    assert CHROMIUM, "chromium is not on PATH, and RECDISTILL_REQUIRE_CHROMIUM=1 asks for it"
-    command = [CHROMIUM, *FLAGS, f"--user-data-dir={folder / 'profile'}", *flags, page.as_uri()]
+    command = [str(path_of("chromium")), *FLAGS, f"--user-data-dir={folder / 'profile'}", *flags, page.as_uri()]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
 
 

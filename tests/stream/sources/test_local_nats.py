@@ -19,6 +19,7 @@ from recdistill.stream.sources import local_nats as broker
 from recdistill.stream.sources.factory import open_source
 from recdistill.stream.sources.local_nats import local_nats, server_url
 from tests.support.brokers import Channel, drain, outgoing
+from tests.support.programs import needs
 from tests.support.tables import SCHEMA
 
 
@@ -38,6 +39,7 @@ def purge(url: str, keep: int) -> None:
     asyncio.run(act())
 
 
+@needs("nats-server")
 def test_its_address_is_found_by_other_processes(tmp_path: Path) -> None:
     config = SourceConfig(kind="nats")
     assert server_url(tmp_path, config) == ""
@@ -49,6 +51,7 @@ def test_its_address_is_found_by_other_processes(tmp_path: Path) -> None:
     assert server_url(tmp_path, SourceConfig(kind="table")) == ""
 
 
+@needs("nats-server")
 def test_a_port_that_is_taken_is_left_alone(tmp_path: Path) -> None:
     with local_nats(tmp_path) as url:
         pass
@@ -56,6 +59,7 @@ def test_a_port_that_is_taken_is_left_alone(tmp_path: Path) -> None:
         assert other != url
 
 
+@needs("nats-server")
 def test_what_it_acknowledged_survives_kill_9_and_publisher_and_reader_go_on(tmp_path: Path) -> None:
     channel, offsets, numbers = Channel("nats", "", tmp_path), dict[str, int](), list[int]()
     for turn in range(4):
@@ -72,6 +76,7 @@ def test_what_it_acknowledged_survives_kill_9_and_publisher_and_reader_go_on(tmp
     assert numbers == list(range(1, 81))
 
 
+@needs("nats-server")
 def test_a_publisher_whose_acknowledgement_was_lost_looks_what_is_there(tmp_path: Path) -> None:
     channel = Channel("nats", "", tmp_path)
     with local_nats(tmp_path) as url:
@@ -86,6 +91,7 @@ def test_a_publisher_whose_acknowledgement_was_lost_looks_what_is_there(tmp_path
     assert [position for got in found.values() for position, _ in got] == list(range(1, 14))
 
 
+@needs("nats-server")
 def test_a_server_killed_while_it_is_in_use_loses_nothing_and_repeats_nothing(tmp_path: Path) -> None:
     channel = Channel("nats", "", tmp_path)
     stop = threading.Event()
@@ -118,6 +124,7 @@ def test_a_server_killed_while_it_is_in_use_loses_nothing_and_repeats_nothing(tm
     assert any(line["event"] == "broker back" for line in read_journals(tmp_path / "logs", 100))
 
 
+@needs("nats-server")
 def test_what_its_retention_removed_before_it_was_read_is_told(tmp_path: Path) -> None:
     with local_nats(tmp_path) as url, Channel("nats", url, tmp_path).open() as source:
         source.create(SCHEMA)
@@ -127,6 +134,7 @@ def test_what_its_retention_removed_before_it_was_read_is_told(tmp_path: Path) -
     assert [(message.position, message.missing) for message in found] == [(5, 3), (6, 0), (7, 0), (8, 0), (9, 0)]
 
 
+@needs("nats-server")
 def test_a_stream_that_was_made_anew_is_not_waited_for(tmp_path: Path) -> None:
     with local_nats(tmp_path) as url, Channel("nats", url, tmp_path).open() as source:
         source.create(SCHEMA)
@@ -142,6 +150,7 @@ def test_without_the_program_it_is_said_how_to_get_it(tmp_path: Path, monkeypatc
         pass
 
 
+@needs("nats-server")
 def test_data_that_it_cannot_use_is_told(tmp_path: Path) -> None:
     (tmp_path / "broker").mkdir()
     (tmp_path / "broker" / "jetstream").write_text("no folder")
@@ -149,6 +158,7 @@ def test_data_that_it_cannot_use_is_told(tmp_path: Path) -> None:
         pass
 
 
+@needs("nats-server")
 def test_a_server_that_asks_who_we_are_is_told_from_the_options(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,12 +14,13 @@ from pathlib import Path
 import pytest
 
 from recdistill.tables.verdicts import VerdictLog
-from tests.support.browser import CHROMIUM, REQUIRED, Page, browsing
+from tests.support.browser import Page, browsing
+from tests.support.programs import needs
 from tests.support.streams import MadeStream
 
 SCRIPT = Path(sys.executable).with_name("recdistill")
 EVIL = "<img src=x onerror=document.title='evil'>"
-pytestmark = pytest.mark.skipif(CHROMIUM is None and not REQUIRED, reason="chromium is not installed")
+pytestmark = needs("chromium")
 
 
 @contextmanager
