@@ -1,4 +1,4 @@
-"""What holds for every test: no deadlines, and a skip that names the package it waits for."""
+"""What holds for every test: one thread, no deadlines, and a skip that names the package it waits for."""
 
 from __future__ import annotations
 
@@ -6,15 +6,19 @@ import os
 from collections import Counter
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.support.programs import REQUIRE, advice, missing
 
 ABSENT = "needs"  # the property of a report: what the test was skipped for
 
-# A deadline would make a test fail on a busy machine, and says nothing about the code.
-settings.register_profile("no-deadline", deadline=None)
-settings.load_profile("no-deadline")
+# Tests run side by side, and processes of one test too: threads that wait for a busy core would only slow them down.
+for variable in ("OMP_NUM_THREADS", "POLARS_MAX_THREADS"):
+    os.environ.setdefault(variable, "1")
+
+# A deadline would make a test fail on a busy machine, and says nothing about the code; nor does a slow draw.
+settings.register_profile("any-load", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any-load")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -27,6 +27,7 @@ from recdistill.testing.killpoints import VARIABLE
 from recdistill.train import build
 from tests.checkpoint.test_store import flip
 from tests.support.runs import finish, ingested, tiny
+from tests.support.sweeps import swept
 
 SCRIPT = Path(sys.executable).with_name("recdistill")
 KINDS = {
@@ -113,14 +114,17 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.mark.parametrize(
     ("kind", "ranks", "words"),
-    [
-        ("hstu", 2, ()),
-        ("hstu", 3, ()),
-        ("target-attention", 2, ()),
-        ("token-mixer", 2, ()),
-        ("hstu", 2, ("--shard",)),
-        ("token-mixer", 2, ("--shard",)),
-    ],
+    swept(
+        [
+            ("hstu", 3, ()),
+            ("token-mixer", 2, ("--shard",)),
+            ("hstu", 2, ()),
+            ("target-attention", 2, ()),
+            ("token-mixer", 2, ()),
+            ("hstu", 2, ("--shard",)),
+        ],
+        quick=2,
+    ),
 )
 def test_ranks_say_and_learn_what_one_process_does(
     tmp_path: Path, kind: str, ranks: int, words: tuple[str, ...]
@@ -158,17 +162,13 @@ def goes_on(root: Path, ranks: int, *words: str) -> None:
 
 @pytest.mark.parametrize(
     ("kill", "words", "block", "left", "ranks"),
-    [
-        ((1, "step.learned:12"), (), 1, 0, 1),
-        (
-            (1, "checkpoint.share:2"),
-            ("--shard",),
-            0,
-            0,
-            1,
-        ),  # one of them has written, the other has not: nothing is published
-        ((0, "checkpoint.written:2"), ("--shard",), 0, 1, 3),
-    ],
+    swept(
+        [
+            ((0, "checkpoint.written:2"), ("--shard",), 0, 1, 3),
+            ((1, "step.learned:12"), (), 1, 0, 1),
+            ((1, "checkpoint.share:2"), ("--shard",), 0, 0, 1),  # one has written, the other not: nothing is published
+        ]
+    ),
 )
 def test_a_rank_that_dies_ends_the_job_in_one_line_and_it_goes_on_with_any_number(
     tmp_path: Path,
@@ -194,6 +194,7 @@ def test_a_rank_that_dies_ends_the_job_in_one_line_and_it_goes_on_with_any_numbe
     assert newest(folder.root).state["totals"]["rows"] == newest(whole[1]).state["totals"]["rows"] == 400
 
 
+@pytest.mark.long
 def test_ranks_that_draw_lengths_draw_the_same_after_a_kill(tmp_path: Path) -> None:
     folder = ingested(
         tmp_path / "killed",
@@ -212,7 +213,7 @@ def test_ranks_that_draw_lengths_draw_the_same_after_a_kill(tmp_path: Path) -> N
     assert np.array_equal(logits(folder.root), logits(tmp_path / "whole"))
 
 
-@pytest.mark.parametrize("words", [(), ("--shard",)])
+@pytest.mark.parametrize("words", [("--shard",), pytest.param((), marks=pytest.mark.long)])
 def test_two_ranks_take_up_what_one_began(tmp_path: Path, whole: tuple[Path, Path], words: tuple[str, ...]) -> None:
     """The newest checkpoint is damaged, which both find, each having read a part of it."""
     root = Path(shutil.copytree(whole[1], tmp_path / "run"))
@@ -284,6 +285,7 @@ with joined() as ranks:
 """
 
 
+@pytest.mark.long
 def test_no_rank_holds_the_whole(tmp_path: Path) -> None:
     """Peaks of memory, as the system counts it: at the start, at a checkpoint and when one is taken up;
     initial weights to the bit.
@@ -323,11 +325,13 @@ def test_no_rank_holds_the_whole(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("settings", "model", "says"),
-    [
-        ((), "light.distilled.s0", "a model that hears a teacher is trained in one process"),
-        ((), "tiecher", "--model tiecher: ranks train one model"),
-        (("teacher.kind=hstu", "teacher.pretrain={at: 0.5}"), "teacher", "pretrain is trained in one process"),
-    ],
+    swept(
+        [
+            ((), "light.distilled.s0", "a model that hears a teacher is trained in one process"),
+            ((), "tiecher", "--model tiecher: ranks train one model"),
+            (("teacher.kind=hstu", "teacher.pretrain={at: 0.5}"), "teacher", "pretrain is trained in one process"),
+        ]
+    ),
 )
 def test_what_ranks_cannot_share_is_refused(tmp_path: Path, settings: tuple[str, ...], model: str, says: str) -> None:
     folder = ingested(tmp_path / "run", tiny(*settings))

@@ -11,6 +11,7 @@ import pytest
 from tests.support.paths import ROOT
 from tests.support.programs import needs
 
+pytestmark = pytest.mark.long
 SMALL = [
     ["poison.py", "1"],
     pytest.param(["faults.py", "9"], marks=needs("cc")),

@@ -14,6 +14,7 @@ from recdistill.evaluate.summary import Slice, Summary
 from recdistill.report.page import render, write_report
 from tests.support.programs import needs, path_of
 from tests.support.summaries import sample_summary, withheld_summary
+from tests.support.sweeps import swept
 
 FLAGS = [
     "--headless",
@@ -88,7 +89,7 @@ def test_a_page_that_talks_and_asks_is_seen(tmp_path: Path) -> None:
     assert any("heard" in line for line in said) and asked == ["http://127.0.0.1:9/x.png"]
 
 
-@pytest.mark.parametrize("width", [320, 360, 390, 768, 1200])
+@pytest.mark.parametrize("width", swept([320, 1200, 360, 390, 768], quick=2))
 def test_no_sideways_scrolling(width: int, tmp_path: Path) -> None:
     for summary in (sample_summary(), withheld_summary(), long_names()):
         inside, needed = widths(render(summary), tmp_path, width)

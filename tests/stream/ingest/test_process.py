@@ -42,6 +42,7 @@ from tests.support.arrivals import (
 from tests.support.brokers import channel, outgoing
 from tests.support.paths import ROOT
 from tests.support.programs import needs
+from tests.support.sweeps import swept
 from tests.support.tables import SCHEMA, actions, events, ids_of
 
 ROUND = 6  # messages
@@ -115,7 +116,8 @@ def test_dead_letters_say_why_and_keep_what_it_was(tmp_path: Path, url: str) -> 
 
 @needs("nats-server")
 @pytest.mark.parametrize(
-    "point", [point for point in KILL_POINTS if point.startswith("ingest.")] + ["table.files", "table.commit"]
+    "point",
+    swept(["table.commit", *(point for point in KILL_POINTS if point.startswith("ingest.")), "table.files"], quick=2),
 )
 def test_killed_anywhere_it_ends_with_the_same_tables(
     tmp_path: Path, url: str, whole: dict[str, object], point: str

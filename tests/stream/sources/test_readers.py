@@ -32,6 +32,7 @@ from recdistill.testing.killpoints import KILL_POINTS, VARIABLE
 from tests.support.arrivals import BATCH, END, Arrival, experiment, journal, outcomes, packed, waiting_run
 from tests.support.brokers import kafka_cluster
 from tests.support.paths import ROOT
+from tests.support.sweeps import swept
 from tests.support.tables import SCHEMA, actions, events, ids_of
 
 READERS, PARTITIONS, SAMPLES = 2, 4, 240
@@ -140,7 +141,9 @@ def test_a_reader_waits_for_the_one_whose_turn_it_is(tmp_path: Path, url: str, m
     check(folder)
 
 
-@pytest.mark.parametrize("point", [point for point in KILL_POINTS if point.startswith("ingest.")] + ["table.commit"])
+@pytest.mark.parametrize(
+    "point", swept(["table.commit", *(point for point in KILL_POINTS if point.startswith("ingest."))])
+)
 def test_a_reader_that_is_killed_leaves_the_turn_to_the_others_and_takes_up_its_own(
     tmp_path: Path, url: str, point: str
 ) -> None:
