@@ -33,7 +33,7 @@ pytestmark = needs("chromium")
 def browse(page: Path, folder: Path, *flags: str) -> subprocess.CompletedProcess[str]:
     """Open `page` headless with a fresh profile and wait for the browser to end."""
     command = [str(path_of("chromium")), *FLAGS, f"--user-data-dir={folder / 'profile'}", *flags, page.as_uri()]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, check=True)
 
 
 def console_and_requests(page: Path, folder: Path) -> tuple[list[str], list[str]]:

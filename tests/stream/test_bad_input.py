@@ -35,7 +35,7 @@ from tests.support.paths import ROOT
 from tests.support.programs import needs
 from tests.support.tables import SCHEMA, actions, events, ids_of
 
-PATIENCE = 60.0  # seconds until a test gives up
+PATIENCE = 300.0  # seconds until a test gives up
 COMMITS = 12
 
 

@@ -39,7 +39,7 @@ READERS, PARTITIONS, SAMPLES = 2, 4, 240
 RUN = """
 import sys
 from pathlib import Path
-from tests.stream.sources.test_readers import RunFolder, run_ingest, shared, journal, module
+from tests.stream.sources.test_readers import RunFolder, run_ingest, shared, journal, process
 process.MESSAGES = 3
 folder = RunFolder(Path(sys.argv[1]))
 run_ingest(folder, shared(sys.argv[2]), journal(folder), int(sys.argv[3]))
@@ -65,7 +65,7 @@ def produce(url: str, arrivals: Sequence[tuple[int, Arrival]]) -> None:
     for kind in ("events", "behaviors", "outcomes"):
         for partition in range(PARTITIONS):
             producer.produce(f"s.{kind}", END[1], partition=partition)
-    assert producer.flush(20) == 0
+    assert producer.flush(120) == 0
 
 
 def everything_twice() -> list[tuple[int, Arrival]]:
