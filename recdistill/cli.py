@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from recdistill.errors import RecdistillError, UserError
+from recdistill.errors import RecdistillError, UserError, printable
 
 __all__ = ["app", "guarded", "main"]
 
@@ -360,7 +360,7 @@ def _explained(error: Exception) -> tuple[str, int]:
 
 
 def _fail(message: str, code: int) -> None:
-    print(f"recdistill: {' '.join(message.split())}", file=sys.stderr)
+    print(f"recdistill: {printable(' '.join(message.split()))}", file=sys.stderr)
     sys.exit(code)
 
 

@@ -55,7 +55,7 @@ __all__ = [
     "train_stage",
 ]
 
-console = Console(highlight=False)
+console = Console(highlight=False, markup=False, emoji=False)  # what is printed has names and paths in it
 
 
 def demo_config(assignments: list[str]) -> Experiment:

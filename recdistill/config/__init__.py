@@ -1,6 +1,6 @@
 """The one typed experiment file: every key, its unit and its default; a wrong key or value is refused by name."""
 
-from recdistill.config.base import Strict
+from recdistill.config.base import NAME, Name, Strict, check_name, shortened, slug
 from recdistill.config.data import (
     BehaviorsConfig,
     ColumnsConfig,
@@ -27,6 +27,7 @@ from recdistill.config.models import (
 from recdistill.config.stream import HealthConfig, LabelsConfig, SourceConfig, StreamConfig
 
 __all__ = [
+    "NAME",
     "AdapterConfig",
     "BehaviorsConfig",
     "CandidatesConfig",
@@ -40,6 +41,7 @@ __all__ = [
     "HealthConfig",
     "LabelsConfig",
     "ModelConfig",
+    "Name",
     "NegativesConfig",
     "PretrainConfig",
     "SamplingConfig",
@@ -51,6 +53,7 @@ __all__ = [
     "StudentConfig",
     "TaskColumn",
     "TeacherConfig",
+    "check_name",
     "checked",
     "load_file",
     "load_text",
@@ -58,4 +61,6 @@ __all__ = [
     "parsed",
     "put",
     "read_text",
+    "shortened",
+    "slug",
 ]
