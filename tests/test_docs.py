@@ -135,7 +135,7 @@ def test_commands_exist(page: Path) -> None:
             known = {option for parameter in commands[words[1]].params for option in parameter.opts} | {"--help"}
             assert {word for word in words[2:] if word.startswith("--")} <= known, line
         if words[:1] == ["make"]:
-            targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+            targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
             assert set(words[1:]) <= set(targets), line
         if words[:1] in ([".venv/bin/python"], ["python"]) and words[1].startswith(("benchmarks/", "examples/")):
             assert (ROOT / words[1]).exists(), line
