@@ -61,7 +61,7 @@ def _print(found: Ablation) -> None:
         padding=(0, 1, 0, 0),
     )
     for one in found.methods:
-        eta: Transfer = getattr(one.transferability, found.metric)
+        eta: Transfer = one.transferability.metric(found.metric)
         interval = "-" if eta.low is None or eta.high is None else f"{eta.low:+.3f} ... {eta.high:+.3f}"
         table.add_row(
             one.name,
@@ -74,7 +74,7 @@ def _print(found: Ablation) -> None:
         )
     console.print(f"teacher: {LABELS[found.metric]} {_cell(found.teacher)}")
     console.print(table)
-    for why in {eta.why: None for one in found.methods if (eta := getattr(one.transferability, found.metric)).why}:
+    for why in {eta.why: None for one in found.methods if (eta := one.transferability.metric(found.metric)).why}:
         console.print(f"no eta: {why}", soft_wrap=True)
 
 

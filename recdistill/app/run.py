@@ -14,6 +14,7 @@ import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from recdistill.app.model_facts import model_facts
 from recdistill.app.progress import console, shown
 from recdistill.app.progress import print_line as _print
 from recdistill.app.results import publish_results
@@ -23,13 +24,13 @@ from recdistill.data.store.sample_store import SampleStore, build_store
 from recdistill.distill.adapter import FEWEST
 from recdistill.distributed.launch import joined
 from recdistill.errors import UserError, did_you_mean
-from recdistill.evaluate.model_facts import ModelFacts, StudentModels, log_odds_offset_of, settings_of
+from recdistill.evaluate.model_facts import ModelFacts, StudentModels
 from recdistill.evaluate.score import score
 from recdistill.evaluate.summary import ModelSummary, Summary, write_summary
 from recdistill.evaluate.summary import load as load_summary
 from recdistill.runs.batch_ingest import ingest, open_tables
 from recdistill.runs.folder import RunFolder
-from recdistill.runs.jobs import Job, folds_of_teacher, jobs_of, pairs_of, teacher_names, teachers_of
+from recdistill.runs.jobs import Job, folds_of_teacher, jobs_of, teacher_names, teachers_of
 from recdistill.runs.names import TEACHER
 from recdistill.signals.columns import channels_of
 from recdistill.signals.folds import crossfit_rows
@@ -256,32 +257,15 @@ def evaluate_stage(folder: RunFolder, experiment: Experiment) -> Summary:
 
 
 def _facts(folder: RunFolder, experiment: Experiment) -> tuple[ModelFacts, dict[str, StudentModels]]:
-    """Return facts of the trained models from their checkpoints."""
+    """Return what is scored; UserError for a model that is not trained to the end."""
     store = _store(folder)
     teacher, students = jobs_of(experiment)
     file = imported(PredictionLog.open(folder.predictions))
-    for job in students if file else (teacher, *students):
+    trained = students if file else [teacher, *students]
+    for job in trained:
         if not build.finished(folder, job, len(store)):
             raise UserError(f"{folder.root}: {job.name} is not trained to the end; run: recdistill train {folder.root}")
-
-    def facts(job: Job) -> ModelFacts:
-        settings = settings_of(job.config, job.distill)
-        return ModelFacts(job.name, job.seed, log_odds_offset_of(job.config), *build.facts_of(folder, job), settings)
-
-    by_name = {job.name: facts(job) for job in students}
-    paired = {
-        name: StudentModels(
-            [by_name[raw.name] for raw, _ in pairs],
-            [by_name[distilled.name] for _, distilled in pairs],
-            experiment.students[name].domain,
-        )
-        for name, pairs in pairs_of(experiment).items()
-    }
-    if file:
-        return ModelFacts(
-            teacher.name, 0, log_odds_offset_of(teacher.config), None, None, None, 1.0, {"imported": file}
-        ), paired
-    return facts(teacher), paired
+    return model_facts(experiment, {job.name: build.training_costs(folder, job) for job in trained}, file)
 
 
 def import_stage(folder: RunFolder, experiment: Experiment, path: Path) -> None:

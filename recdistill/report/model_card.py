@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from recdistill.evaluate.headline import verdicts
+from recdistill.evaluate.headline import headlines
 from recdistill.evaluate.summary import (
     LABELS,
     METRICS,
@@ -101,7 +101,7 @@ def _result(summary: Summary, student: StudentSummary, data: str) -> dict[str, A
 
 def _opening(summary: Summary) -> str:
     """Return what was trained and each student's verdict."""
-    lines = [f"**{plain(name)}**: {plain(verdict.text.rstrip('.'))}." for name, verdict in verdicts(summary).items()]
+    lines = [f"**{plain(name)}**: {plain(line.text.rstrip('.'))}." for name, line in headlines(summary).items()]
     settings = summary.models.teacher.settings
     kind = settings.get("kind") or ("imported" if "imported" in settings else "")
     about = f"Light ranking models, distilled by recdistill from a large teacher{f' ({plain(kind)})' if kind else ''}."
