@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from recdistill.cli import main as cli
+from recdistill.cli import app as cli
 from recdistill.config.base import shortened, slug
 from recdistill.config.grid import load_grid
 from recdistill.config.load import load_text
