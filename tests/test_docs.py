@@ -27,6 +27,7 @@ from recdistill.errors import UserError
 from recdistill.models.factory import BACKBONES
 from recdistill.tables import dead_letters, verdicts
 from tests.support.paths import ROOT
+from tests.support.programs import needs
 
 DOCS = ROOT / "docs"
 TOP = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
@@ -204,8 +205,8 @@ def test_the_old_private_words_stay_away(page: Path) -> None:
     assert [f"{number}: {line}" for number, line in lines if PRIVATE.search(line)] == []
 
 
+@needs("mkdocs")
 def test_the_site_builds_and_its_links_and_anchors_lead_somewhere(tmp_path: Path) -> None:
-    pytest.importorskip("mkdocs", reason="the extra docs is not installed: pip install 'recdistill[docs]'")
     command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(tmp_path / "site")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

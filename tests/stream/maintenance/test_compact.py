@@ -66,10 +66,10 @@ def test_old_days_are_let_go_and_who_followed_them_still_can(folder: RunFolder) 
 ROUNDS = """
 import sys
 from pathlib import Path
-from recdistill.config import load_text
-from recdistill.learn.folder import RunFolder
-from recdistill.stream import compact
-from recdistill.stream.journal import Journal
+from recdistill.config.load import load_text
+from recdistill.runs.folder import RunFolder
+from recdistill.stream.event_log import Journal
+from recdistill.stream.maintenance import compact
 
 compact.SMALL, compact.EVERY, compact.CUT_EVERY = 2, 0.01, 0.01
 folder = RunFolder(Path(sys.argv[1]))

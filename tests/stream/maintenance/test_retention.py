@@ -200,4 +200,4 @@ def test_without_undo_hours_behind_it_nothing_goes(half: StreamRun, tmp_path: Pa
         run.experiment.model_dump() | {"stream": {**run.experiment.stream.model_dump(), "undo_hours": 1.0}}
     )
     assert cut_logs(run.folder, patient, logs_of(run)) == {}
-    assert PredictionLog.open(run.folder.predictions).told("teacher")
+    assert PredictionLog.open(run.folder.predictions).newest_metadata("teacher")
