@@ -37,7 +37,9 @@ __all__ = [
     "table_modules",
 ]
 
-REVISION = 2  # of what the same weights say; 2: encoders count the mean dot with the events, and not their sum
+REVISION = (
+    2  # raised when the same weights mean another function; 2: encoders use the mean dot with the events, not their sum
+)
 BACKBONES: dict[str, type[nn.Module]] = {
     "pooled-mlp": PooledMLP,
     "dcn-v2": DCNv2,

@@ -1,4 +1,4 @@
-"""A deadline would make a test fail on a busy machine, and says nothing about the code."""
+"""No deadlines: on a busy machine they would fail tests of correct code."""
 
 from hypothesis import settings
 

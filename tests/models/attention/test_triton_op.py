@@ -63,8 +63,8 @@ def test_fused_attention_is_for_cuda_and_what_fits(monkeypatch: pytest.MonkeyPat
 def test_attention_needs_no_triton() -> None:
     code = (
         "import sys; sys.modules['triton'] = None; import torch\n"
-        "from recdistill.models.attention import blockwise as attend, triton_op as fused\n"
-        "x = torch.ones(1, 3, 2); print(triton_op._installed(), *attend.attend(x, x, x, heads=1, band=2).shape)"
+        "from recdistill.models.attention import blockwise, triton_op\n"
+        "x = torch.ones(1, 3, 2); print(triton_op._installed(), *blockwise.attend(x, x, x, heads=1, band=2).shape)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.split() == ["False", "1", "3", "2"], done.stderr
