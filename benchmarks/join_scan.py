@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from _common import SCHEMA, event_chunks, paired, tell
+from _common import SCHEMA, event_chunks, paired, report
 
 from recdistill.tables.events import EventLog
 from recdistill.tables.join import join_signals
@@ -69,7 +69,7 @@ def main() -> int:
         ["our batches of the samples alone", f"{read:.3f}", f"{ROWS / read:,.0f}", f"{read / scan:.2f}"],
         ["join", f"{join:.3f}", f"{ROWS / join:,.0f}", f"{ratio:.2f}"],
     ]
-    return tell(f"{ROWS:,} samples", ["what", "s", "rows/s", "ratio"], rows, ratio <= BUDGET, f"<= {BUDGET}")
+    return report(f"{ROWS:,} samples", ["what", "s", "rows/s", "ratio"], rows, ratio <= BUDGET, f"<= {BUDGET}")
 
 
 if __name__ == "__main__":

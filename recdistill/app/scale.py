@@ -89,7 +89,7 @@ def _facts(
     elif x is None and "kind" not in sized.changes:
         x = float(costs.dense_parameters or 0)
     schema = EventLog.open(folder.tables / "events").schema
-    flops = cost_of(countable(config, *field_counts(schema), store.actions), config.history).forward
+    flops = cost_of(countable(config, *field_counts(schema), store.actions), config.history).forward_flops
     return {
         "axis": sized.axis,
         "x": x,

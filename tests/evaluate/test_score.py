@@ -59,21 +59,21 @@ def write_events(path, draw):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """Return (folder, events, logits by model and task): `sampled` says what the teacher does, at higher odds."""
+    """Return (folder, events, logits by model and task): `sampled` predicts what the teacher does, at higher odds."""
     path, draw = tmp_path_factory.mktemp("run"), np.random.default_rng(5)
     rows, true = write_events(path, draw)
     noise = {seed: {task: draw.normal(0, 1, ROWS) for task in true} for seed in SEEDS}
-    said = {"teacher": {task: z + draw.normal(0, 0.3, ROWS) for task, z in true.items()}}
-    said["sampled"] = {task: z + SAMPLED for task, z in said["teacher"].items()}
+    logits_of_models = {"teacher": {task: z + draw.normal(0, 0.3, ROWS) for task, z in true.items()}}
+    logits_of_models["sampled"] = {task: z + SAMPLED for task, z in logits_of_models["teacher"].items()}
     for seed in SEEDS:
-        said[f"weak.s{seed}"] = {task: z + 3 * noise[seed][task] for task, z in true.items()}
-        said[f"better.s{seed}"] = {task: z + 1 * noise[seed][task] for task, z in true.items()}
+        logits_of_models[f"weak.s{seed}"] = {task: z + 3 * noise[seed][task] for task, z in true.items()}
+        logits_of_models[f"better.s{seed}"] = {task: z + 1 * noise[seed][task] for task, z in true.items()}
     log = PredictionLog.create(path / "predictions", ("click", "buy"))
-    for model, logits in said.items():
+    for model, logits in logits_of_models.items():
         columns = {f"logit_{task}": pl.Series(z, dtype=pl.Float32) for task, z in logits.items()}
         mixed = rows.select("sample_id", "time").with_columns(**columns).sample(fraction=1, shuffle=True, seed=1)
         log.append(mixed, model=model, version=0, kind="prequential", writer=model, sequence=0)
-    return path, rows, said
+    return path, rows, logits_of_models
 
 
 def facts(name, seed=0, log_odds_offset=0.0):
@@ -107,7 +107,7 @@ def tasks_of(summary):
 
 @pytest.mark.parametrize("task", ["click", "buy"])
 @pytest.mark.parametrize("metric", ["auc", "gauc", "ne"])
-def test_eta_is_1_for_a_copy_of_the_teacher_and_0_for_a_student_that_learned_nothing(summary, task, metric):
+def test_eta_is_1_for_a_copy_of_the_teacher_and_0_for_one_that_learned_nothing(summary, task, metric):
     etas = {name: getattr(student.transferability, metric) for name, student in tasks_of(summary)[task].items()}
     assert (etas["copy"].eta, etas["copy"].low, etas["copy"].high) == pytest.approx((1, 1, 1))
     assert (etas["nothing"].eta, etas["nothing"].low, etas["nothing"].high) == pytest.approx((0, 0, 0))
@@ -118,12 +118,12 @@ def test_eta_is_1_for_a_copy_of_the_teacher_and_0_for_a_student_that_learned_not
 
 @pytest.mark.parametrize("task", ["click", "buy"])
 def test_every_task_is_scored_on_the_rows_whose_label_is_known(run, summary, task):
-    _, rows, said = run
+    _, rows, logits_of_models = run
     window = np.arange(ROWS) >= ROWS // 2
     known = window & rows[f"label_{task}"].is_not_null().to_numpy()
     label = rows[f"label_{task}"].fill_null(0).to_numpy()[known]
     request, user = (rows[name].to_numpy()[known] for name in ("request_id", "user_id"))
-    logits = [said[f"weak.s{seed}"][task].astype(np.float32)[known] for seed in SEEDS]
+    logits = [logits_of_models[f"weak.s{seed}"][task].astype(np.float32)[known] for seed in SEEDS]
     expected = [metrics.score(label, z, request).values for z in logits]
     model = tasks_of(summary)[task]["part"].raw
     for name in METRICS:
@@ -194,8 +194,8 @@ def test_a_further_task_without_labels_says_so(run, tmp_path):
 
 def test_settings_name_what_was_compared():
     student = StudentConfig(width=8, distill=DistillConfig(weight=2.0, towers="single"))
-    told = settings_of(student, student.distill)
-    assert (told["kind"], told["width"], told["history"], told["weight"], told["towers"]) == (
+    settings = settings_of(student, student.distill)
+    assert (settings["kind"], settings["width"], settings["history"], settings["weight"], settings["towers"]) == (
         "din",
         8,
         30,

@@ -63,7 +63,7 @@ def test_labels_that_are_told_later_are_scored_and_what_nobody_tells_is_a_negati
     log, frame = events_of(tmp_path, rows)
     outcomes = OutcomeLog.create(tmp_path / "outcomes", log.schema)
     ids = frame["sample_id"].to_list()
-    told = pl.DataFrame(
+    late = pl.DataFrame(
         {
             "sample_id": [ids[1], ids[2], ids[2], ids[0]],
             "task": ["click"] * 4,
@@ -71,7 +71,7 @@ def test_labels_that_are_told_later_are_scored_and_what_nobody_tells_is_a_negati
             "label": pl.Series([0, 0, 1, 0], dtype=pl.Float32),
         }
     ).cast({"time": TIME})
-    outcomes.append(told, writer="test", sequence=0)
+    outcomes.append(late, writer="test", sequence=0)
     window = load_window(log, log.version, "click", 0.0, "user")
     assert window.ids.tolist() == ids and window.samples.label.tolist() == [1, 0, 1, 0, 0]
 
@@ -117,15 +117,17 @@ def test_rows_cannot_be_grouped_by_a_request_that_the_log_has_not(tmp_path):
 def test_logits_meet_their_own_rows_and_no_others(tmp_path):
     n = 50
     log, frame = events_of(tmp_path, {"user_id": list(range(n)), "label": [0, 1] * (n // 2)})
-    said = PredictionLog.create(tmp_path / "predictions", ("click",))
+    predictions = PredictionLog.create(tmp_path / "predictions", ("click",))
     function = frame["sample_id"].to_numpy() / 3.0  # logit = f(id)
     mixed = np.random.default_rng(0).permutation(n)
     for sequence, part in enumerate(np.split(mixed, 5)):
-        record(said, frame[part], "a", function[part], sequence)
-    record(said, frame, "b", -function)
+        record(predictions, frame[part], "a", function[part], sequence)
+    record(predictions, frame, "b", -function)
     ids = load_window(log, log.version, "click", 0.4, "user").ids
-    np.testing.assert_allclose(logits_of(said, said.version, "a", "click", ids, 0.0), ids / 3, rtol=1e-6)
-    np.testing.assert_allclose(logits_of(said, said.version, "b", "click", ids, 0.5), -ids / 3 - 0.5, rtol=1e-6)
+    np.testing.assert_allclose(logits_of(predictions, predictions.version, "a", "click", ids, 0.0), ids / 3, rtol=1e-6)
+    np.testing.assert_allclose(
+        logits_of(predictions, predictions.version, "b", "click", ids, 0.5), -ids / 3 - 0.5, rtol=1e-6
+    )
     with pytest.raises(RecdistillError, match="a: 15 of 30 scored samples have no prediction") as refused:
         half = PredictionLog.create(tmp_path / "half", ("click",))
         record(half, frame[35:], "a", function[35:])
@@ -145,15 +147,16 @@ def scored(tmp_path_factory):
     }
     path = tmp_path_factory.mktemp("scored")
     log, frame = events_of(path, rows)
-    said = PredictionLog.create(path / "predictions", ("click",))
+    predictions = PredictionLog.create(path / "predictions", ("click",))
     levels = {"teacher": [0.1], "raw": [3.0, 3.1], "distilled": [1.0, 1.1]}
     window = load_window(log, log.version, "click", 0.5, "user")
     logits = {}
     for model, noises in levels.items():
         for seed, noise in enumerate(noises):
-            record(said, frame, f"{model}.{seed}", true + draw.normal(0, noise, n))
+            record(predictions, frame, f"{model}.{seed}", true + draw.normal(0, noise, n))
         logits[model] = [
-            logits_of(said, said.version, f"{model}.{seed}", "click", window.ids, 0.0) for seed in range(len(noises))
+            logits_of(predictions, predictions.version, f"{model}.{seed}", "click", window.ids, 0.0)
+            for seed in range(len(noises))
         ]
     return window, logits
 

@@ -1,4 +1,4 @@
-"""report.html: says no more than the numbers allow, escapes what users wrote, loads nothing, and explains each dash."""
+"""report.html: claims no more than the numbers allow, escapes user text, loads nothing, and explains each dash."""
 
 from __future__ import annotations
 

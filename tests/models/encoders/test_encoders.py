@@ -314,12 +314,12 @@ def test_only_products_are_short(kind: str, options: dict[str, Any], recwarn: py
 WRONG: list[tuple[Callable[[], nn.Module], str]] = [
     (lambda: HSTUStack(8, 3, 9, 2), "not a multiple"),
     (lambda: HSTUStack(8, 2, 9, 0), "at least 1"),
-    (lambda: TokenMixer(4, tokens=4, width=8, layers=1, experts=2, active=3), "active 3 of them"),
+    (lambda: TokenMixer(4, tokens=4, width=8, layers=1, experts=2, active=3), "active 3 from 1 to 2"),
     (lambda: HSTUStack(8, 2, 9, 2, newest_layers=1), "go together"),
     (lambda: make_net("hstu", stochastic=3.0), "between 1 and 2"),
     (lambda: make_net("hstu", precision="fp8"), "'float32', 'bfloat16' or 'float8'"),
     (lambda: make_net("hstu", band=0), "equal to 1"),
-    (lambda: make_net("hstu", transducers=[[5]]), "name action 5"),
+    (lambda: make_net("hstu", transducers=[[5]]), "action 5 is not in the log"),
     (lambda: make_net("hstu", columns_at="middle"), "'oldest' or 'newest'"),
     (lambda: HSTULayer(8, 2, 9, ["place"]), "not one of position, time"),
     (lambda: TransformerStack(6, 2, 9, 1), "even width"),
@@ -331,9 +331,9 @@ WRONG: list[tuple[Callable[[], nn.Module], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("build", "says"), WRONG)
-def test_wrong_options_are_named(build: Callable[[], nn.Module], says: str) -> None:
+@pytest.mark.parametrize(("build", "message"), WRONG)
+def test_wrong_options_are_named(build: Callable[[], nn.Module], message: str) -> None:
     from recdistill.errors import UserError
 
-    with pytest.raises(UserError, match=says):
+    with pytest.raises(UserError, match=message):
         build()
