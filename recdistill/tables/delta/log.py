@@ -40,6 +40,7 @@ from recdistill.tables.delta.commits import (
     whole_commit,
 )
 from recdistill.tables.delta.files import Part, ahead, arrow, read_parts, write_part, write_parts
+from recdistill.tables.delta.paths import has_commit
 from recdistill.testing.killpoints import reach
 
 __all__ = ["DeltaLog"]
@@ -86,7 +87,7 @@ class DeltaLog:
                     raise_if_key_not_exists=False,
                 )
         except (DeltaError, OSError) as error:
-            if not (path / "_delta_log" / f"{0:020d}.json").exists():  # else another process was quicker
+            if not has_commit(path, 0):  # else another process was quicker
                 raise UserError(f"{path}: the table cannot be made: {first_line(error)}") from None
         if cls(path).about != about:
             raise UserError(f"{path}: holds a table of another schema; choose another folder or delete it")
