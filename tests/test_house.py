@@ -32,6 +32,9 @@ FLOORS = (  # a room imports from the floors below its own, and nothing from its
 RANKS = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 BROAD_EXCEPT = {
     "cli/app.py": "the last resort: one line instead of a traceback",
+    "models/user_models.py": "a user's module may raise anything while it is imported",
+    "models/factory.py": "a user's constructor may raise anything",
+    "models/contract.py": "a user's network may raise anything",
     "data/batch/builder.py": "carries a thread's exception to the consumer, where it is raised",
 }
 

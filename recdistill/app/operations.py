@@ -11,7 +11,7 @@ from rich.table import Table
 from recdistill.app.run import console
 from recdistill.errors import UserError
 from recdistill.runs.folder import RunFolder
-from recdistill.runs.jobs import TEACHER
+from recdistill.runs.names import TEACHER
 from recdistill.stream.event_log import Journal
 from recdistill.stream.gate.process import is_teacher
 from recdistill.stream.maintenance.compact import Housekeeper

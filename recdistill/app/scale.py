@@ -55,22 +55,22 @@ def scale(
 
 def _scored(folder: RunFolder, experiment: Experiment, sizes: dict[str, Sized], jobs: dict[str, list[Job]]) -> Scaling:
     events, predictions = EventLog.open(folder.tables / "events"), PredictionLog.open(folder.predictions)
-    task, told, store = events.schema.tasks[0], experiment.evaluate, SampleStore(folder.store)
-    frame = load_window(events, events.version, task, told.start, told.group)
-    said: dict[str, Any] = {}
+    task, settings, store = events.schema.tasks[0], experiment.evaluate, SampleStore(folder.store)
+    frame = load_window(events, events.version, task, settings.start, settings.group)
+    logits_by_name: dict[str, Any] = {}
     for job in (job for seeds in jobs.values() for job in seeds):
-        if job.name not in said:
-            said[job.name] = logits_of(
+        if job.name not in logits_by_name:
+            logits_by_name[job.name] = logits_of(
                 predictions, predictions.version, job.name, task, frame.ids, log_odds_offset_of(job.config)
             )
-    drawn = draw_all(frame.samples.users, 1, len(told.seeds), told.bootstrap)
-    logits = [[said[job.name] for job in seeds] for seeds in jobs.values()]
+    drawn = draw_all(frame.samples.users, 1, len(settings.seeds), settings.bootstrap)
+    logits = [[logits_by_name[job.name] for job in seeds] for seeds in jobs.values()]
     values, met_first = measured(frame.samples, logits, drawn), frame.rows["new_item"].to_numpy()
     part = frame.samples.where(met_first)
     both = 0 < part.label.sum() < len(part.label)
     new = measured(part, [[one[met_first] for one in seeds] for seeds in logits], drawn) if both else None
     facts = {name: _facts(folder, sizes[name], experiment.students[name], seeds, store) for name, seeds in jobs.items()}
-    return scaling_of(experiment.name, len(frame.ids), told.seeds, told.confidence, facts, values, new)
+    return scaling_of(experiment.name, len(frame.ids), settings.seeds, settings.confidence, facts, values, new)
 
 
 def _facts(

@@ -24,7 +24,8 @@ from recdistill.evaluate.summary import write_summary
 from recdistill.report.page import write_report
 from recdistill.runs.batch_ingest import hand_over, handed_over, ingest, open_tables
 from recdistill.runs.folder import RunFolder
-from recdistill.runs.jobs import TEACHER, Job, jobs_of, pairs_of, teachers_of
+from recdistill.runs.jobs import Job, jobs_of, pairs_of, teachers_of
+from recdistill.runs.names import TEACHER
 from recdistill.signals.columns import channels_of
 from recdistill.stream.event_log import Journal
 from recdistill.stream.gate.process import run_gate
@@ -100,7 +101,7 @@ def batch_stage(folder: RunFolder, experiment: Experiment, data: Path | None) ->
             build_store(
                 folder.store, events, behaviors, {"events": versions["events"], "behaviors": versions.get("behaviors")}
             )
-        train_stage(folder, experiment, None)
+        train_stage(folder, experiment)
 
 
 def roles_of(folder: RunFolder, experiment: Experiment) -> tuple[list[str], list[str]]:

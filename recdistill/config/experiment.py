@@ -41,7 +41,7 @@ class Experiment(Strict):
     data: DataConfig
     teacher: TeacherConfig = TeacherConfig()
     teachers: dict[TeacherName, TeacherConfig] = {}  # further ones; their models are named teacher-NAME
-    students: dict[str, StudentConfig] = Field(default={"student": StudentConfig()}, min_length=1)
+    students: dict[str, StudentConfig] = {"student": StudentConfig()}
     crossfit: CrossfitConfig = CrossfitConfig()
     candidates: CandidatesConfig = CandidatesConfig()
     teacher_hidden: TeacherHiddenConfig = TeacherHiddenConfig()

@@ -35,6 +35,11 @@ class RunFolder:
     root: Path
 
     @property
+    def exists(self) -> bool:
+        """Whether there is a run."""
+        return self._about.exists()
+
+    @property
     def tables(self) -> Path:
         """Delta tables: events, behaviors."""
         return self.root / "tables"
@@ -56,7 +61,7 @@ class RunFolder:
 
     @property
     def verdicts(self) -> Path:
-        """The Delta table of what the gate and people said of teachers' versions."""
+        """The Delta table of the gate's and people's verdicts on teachers' versions."""
         return self.root / "verdicts"
 
     @property
@@ -137,7 +142,10 @@ class RunFolder:
         changed = sorted(
             key
             for key in old.keys() | new.keys()
-            if old.get(key) != new.get(key) and not key.startswith(free) and not key.endswith(".device")
+            if old.get(key) != new.get(key)
+            and not key.startswith(free)
+            and not key.endswith(".device")
+            and self._started(key)
         )
         if changed:
             key = changed[0]
@@ -145,6 +153,15 @@ class RunFolder:
                 f"{self.root}: holds another run ({key.removeprefix('experiment.')}: {old.get(key)!r} there, "
                 f"{new.get(key)!r} now); choose another --out or delete it"
             )
+
+    def _started(self, key: str) -> bool:
+        """Return whether what a key of the experiment describes has begun; a model without checkpoints has not."""
+        group, _, rest = key.removeprefix("experiment.").partition(".")
+        if group == "teacher":
+            return self.model("teacher").exists()
+        if group == "students":
+            return any(self.root.glob(f"models/{rest.partition('.')[0]}.*"))
+        return True
 
     def belongs(self, experiment: Experiment, data: str) -> None:
         """Raise UserError unless the folder holds this experiment's run; other processes may be at work there."""

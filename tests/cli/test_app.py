@@ -224,6 +224,6 @@ def test_an_adapter_that_stays_silent_is_told(
     assert code == 0, err
     said = " ".join(out.split())
     assert (
-        "light.distilled.s0: its adapter met 900 samples with both a label and a signal, and says nothing before 1,000"
-        in said
+        "light.distilled.s0: its adapter saw 900 samples with both a label and a signal, and gives no target before "
+        "1,000" in said
     )
