@@ -1,8 +1,7 @@
 """What each commit added and what stands at a version, read from the Delta log itself: order and versions are exact.
 
-    commits 0, 1, 2 ...      appends carry dataChange = true, compaction carries false
-    added_parts              the appends after a version: what a follower reads, whatever was compacted since
-    commits                  all of them one by one, with what their writers said of them
+    commits                  one by one, 0, 1, 2 ...: the rows each added, and the metadata its writer gave it. Appends
+                             carry dataChange = true, compaction false: a follower reads each row once
     Standing                 what stands at a version, in commit order; a merged file stands where its first part stood
     cut                      removes the oldest commits
 
@@ -44,7 +43,6 @@ from recdistill.testing.killpoints import reach
 __all__ = [
     "Commit",
     "Standing",
-    "added_parts",
     "check_follows",
     "check_made",
     "commits",
@@ -143,8 +141,8 @@ def _commit(table: Path, version: int) -> list[dict[str, Any]]:
     path = commit_path(table, version)
     try:
         actions: list[dict[str, Any]] = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        if not whole(actions):
-            raise ValueError("other than its checksum")
+        if not actions or not whole(actions):
+            raise ValueError("empty, or other than its checksum")
         return actions
     except FileNotFoundError:
         raise UserError(
@@ -241,7 +239,10 @@ def _read_commit(table: Path, version: int) -> Commit:
 
 
 def commits(table: Path, after: int, last: int) -> Iterator[Commit]:
-    """Yield the commits in (after, last], those without rows too; raises as `added_parts`."""
+    """Yield the commits in (after, last], those without rows too.
+
+    Raises UserError for one that was cleaned up, is damaged, or changed rows that were there.
+    """
     for version in range(after + 1, last + 1):
         yield _read_commit(table, version)
 
@@ -276,21 +277,6 @@ def newest_after(table: Path, version: int) -> int:
     while has_commit(table, version + 1):
         version += 1
     return version
-
-
-def added_parts(table: Path, after: int, last: int) -> Iterator[tuple[int, list[Part]]]:
-    """Yield (version, parts) for the commits in (after, last] that added rows, parts in order of partition.
-
-    From -1 the base of a cleaned-up log counts as one commit. Raises UserError for a commit that is cleaned up,
-    damaged, or changed rows that were there.
-    """
-    if after < 0:
-        after, parts = _base(table, last)
-        if parts:
-            yield after, parts
-    for commit in commits(table, after, last):
-        if commit.parts:
-            yield commit.version, commit.parts
 
 
 class Standing:
