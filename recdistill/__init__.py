@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from recdistill.api.run import Run as Run
     from recdistill.api.run import TrainedModel as TrainedModel
     from recdistill.app.ablate import ablate as ablate
+    from recdistill.app.compare import compare as compare
     from recdistill.app.scale import scale as scale
     from recdistill.data.batch.batch import Batch as Batch
     from recdistill.errors import RecdistillError as RecdistillError
@@ -51,6 +52,7 @@ _HOMES = {
     "UserError": "recdistill.errors",
     "ablate": "recdistill.app.ablate",
     "check_model": "recdistill.models.contract",
+    "compare": "recdistill.app.compare",
     "example_batch": "recdistill.models.contract",
     "read_log": "recdistill.api.log",
     "scale": "recdistill.app.scale",
@@ -70,6 +72,7 @@ __all__ = [
     "UserError",
     "ablate",
     "check_model",
+    "compare",
     "example_batch",
     "read_log",
     "scale",

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from recdistill.app.run import console
+from recdistill.app.progress import console
 from recdistill.errors import UserError
 from recdistill.runs.folder import RunFolder
 from recdistill.runs.names import TEACHER

@@ -4,40 +4,41 @@ done yet.
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from importlib import resources
 from pathlib import Path
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from recdistill.app.model_facts import model_facts
+from recdistill.app.progress import console, shown
+from recdistill.app.progress import print_line as _print
+from recdistill.app.results import publish_results
 from recdistill.config.experiment import Experiment
 from recdistill.config.load import load_text
 from recdistill.data.store.sample_store import SampleStore, build_store
 from recdistill.distill.adapter import FEWEST
 from recdistill.distributed.launch import joined
 from recdistill.errors import UserError, did_you_mean
-from recdistill.evaluate.model_facts import ModelFacts, StudentModels, log_odds_offset_of, settings_of
+from recdistill.evaluate.model_facts import ModelFacts, StudentModels
 from recdistill.evaluate.score import score
 from recdistill.evaluate.summary import ModelSummary, Summary, write_summary
 from recdistill.evaluate.summary import load as load_summary
-from recdistill.report.page import write_report
 from recdistill.runs.batch_ingest import ingest, open_tables
 from recdistill.runs.folder import RunFolder
-from recdistill.runs.jobs import Job, folds_of_teacher, jobs_of, pairs_of, teacher_names, teachers_of
+from recdistill.runs.jobs import Job, folds_of_teacher, jobs_of, teacher_names, teachers_of
 from recdistill.runs.names import TEACHER
 from recdistill.signals.columns import channels_of
 from recdistill.signals.folds import crossfit_rows
 from recdistill.signals.import_file import import_predictions, imported
 from recdistill.signals.teacher_signals import teacher_signals
 from recdistill.tables.predictions import PredictionLog
-from recdistill.train import build, pool, trainer
+from recdistill.tracking.session import check_trackers
+from recdistill.train import build, pool
 from recdistill.train.memory_check import check_actions, check_device, named_models
 from recdistill.typing import Array
 
@@ -57,8 +58,6 @@ __all__ = [
     "train_stage",
 ]
 
-console = Console(highlight=False)
-
 
 def demo_config(assignments: list[str]) -> Experiment:
     """Return the built-in simulated experiment."""
@@ -74,6 +73,7 @@ def open_run(experiment: Experiment, data: Path | None, out: Path | None, trains
     not fit.
     """
     build.check_models(experiment, trains)
+    check_trackers(experiment.tracking)
     folder = RunFolder(out or Path("runs") / experiment.name)
     with folder.claimed(experiment, str(data.resolve()) if data else ""):
         yield folder
@@ -119,11 +119,6 @@ def _day(store: SampleStore, at: int) -> str:
     return str(np.datetime64(int(store.time[at]), "us").astype("datetime64[D]"))
 
 
-def _print(line: str) -> None:
-    """Print one line, however wide the terminal."""
-    console.print(line, soft_wrap=True)
-
-
 def _store(folder: RunFolder) -> SampleStore:
     """Return the run's store; UserError when the log was not read to the end."""
     if not (folder.store / "store.json").exists() or not folder.predictions.exists():
@@ -150,7 +145,7 @@ def train_stage(folder: RunFolder, experiment: Experiment, only: Sequence[str] =
     }
     if not (todo := [job for job in open_.values() if not only or job.name in only]):
         return _print(f"training: nothing to do, {', '.join(only) or 'every model'} is already trained")
-    with pool.crew(folder, experiment) as train, _bars() as show:
+    with pool.crew(folder, experiment) as train, shown(folder, experiment) as show:
         while todo:
             ready = [job for job in todo if not _awaited(experiment, job, folds, open_)]
             if not ready:
@@ -184,7 +179,7 @@ def train_alone(folder: RunFolder, experiment: Experiment, jobs: list[Job]) -> N
     todo = [job for job in jobs if not build.finished(folder, job, rows)]
     if not todo:
         return _print("training: nothing to do, every model is already trained")
-    with pool.crew(folder, experiment) as train, _bars() as show:
+    with pool.crew(folder, experiment) as train, shown(folder, experiment) as show:
         for name, at in train(todo):
             show(name, at)
 
@@ -200,7 +195,7 @@ def ranked_stage(root: Path, model: str | None, sharded: bool) -> None:
     every = {job.name: job for job in (teacher, *teachers_of(experiment), *students)}
     if model not in every:
         raise UserError(f"--model {model}: ranks train one model of {folder.root}; name one of {', '.join(every)}")
-    with joined() as ranks, folder.held() if ranks.first else nullcontext(), _bars() as show:
+    with joined() as ranks, folder.held() if ranks.first else nullcontext(), shown(folder, experiment) as show:
         ranks.wait()  # nobody looks before the first one holds the folder
         if build.finished(folder, every[model], rows, ranks):
             return _print(f"training: nothing to do, {model} is already trained") if ranks.first else None
@@ -251,35 +246,6 @@ def _imported(folder: RunFolder, experiment: Experiment) -> str | None:
     return file
 
 
-@contextmanager
-def _bars() -> Iterator[Callable[[str, trainer.Progress], None]]:
-    """Show one bar per model in training; on a pipe, a line per finished model. The cursor comes back
-    however it ends.
-    """
-    columns = (
-        TextColumn("{task.description:<26}"),
-        BarColumn(24),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TextColumn("{task.fields[note]}"),
-        TimeRemainingColumn(),
-    )
-    tasks: dict[str, TaskID] = {}
-    printed: set[str] = set()
-    with Progress(*columns, console=console, disable=not (sys.stdout.isatty() or console.is_jupyter)) as bars:
-
-        def show(name: str, at: trainer.Progress) -> None:
-            note = f"{at.rows_per_second:>9,.0f} rows/s  so far: LogLoss {at.logloss:.4f}  NE {at.ne:.4f}"
-            note += "" if at.coverage is None else f"  coverage {at.coverage:.0%}"
-            if name not in tasks:
-                tasks[name] = bars.add_task(name, total=at.total, note=note)
-            bars.update(tasks[name], completed=at.done, note=note)
-            if bars.disable and at.done == at.total and name not in printed:
-                printed.add(name)
-                _print(f"{name:<26} {note}")
-
-        yield show
-
-
 def evaluate_stage(folder: RunFolder, experiment: Experiment) -> Summary:
     """Score every model from the tables, write summary.json and return it."""
     if not experiment.students:
@@ -291,32 +257,15 @@ def evaluate_stage(folder: RunFolder, experiment: Experiment) -> Summary:
 
 
 def _facts(folder: RunFolder, experiment: Experiment) -> tuple[ModelFacts, dict[str, StudentModels]]:
-    """Return facts of the trained models from their checkpoints."""
+    """Return what is scored; UserError for a model that is not trained to the end."""
     store = _store(folder)
     teacher, students = jobs_of(experiment)
     file = imported(PredictionLog.open(folder.predictions))
-    for job in students if file else (teacher, *students):
+    trained = students if file else [teacher, *students]
+    for job in trained:
         if not build.finished(folder, job, len(store)):
             raise UserError(f"{folder.root}: {job.name} is not trained to the end; run: recdistill train {folder.root}")
-
-    def facts(job: Job) -> ModelFacts:
-        settings = settings_of(job.config, job.distill)
-        return ModelFacts(job.name, job.seed, log_odds_offset_of(job.config), *build.facts_of(folder, job), settings)
-
-    by_name = {job.name: facts(job) for job in students}
-    paired = {
-        name: StudentModels(
-            [by_name[raw.name] for raw, _ in pairs],
-            [by_name[distilled.name] for _, distilled in pairs],
-            experiment.students[name].domain,
-        )
-        for name, pairs in pairs_of(experiment).items()
-    }
-    if file:
-        return ModelFacts(
-            teacher.name, 0, log_odds_offset_of(teacher.config), None, None, None, 1.0, {"imported": file}
-        ), paired
-    return facts(teacher), paired
+    return model_facts(experiment, {job.name: build.training_costs(folder, job) for job in trained}, file)
 
 
 def import_stage(folder: RunFolder, experiment: Experiment, path: Path) -> None:
@@ -329,12 +278,11 @@ def import_stage(folder: RunFolder, experiment: Experiment, path: Path) -> None:
 
 
 def report_stage(folder: RunFolder) -> None:
-    """Write report.html."""
+    """Write report.html and model-card.md."""
     path = folder.root / "summary.json"
     if not path.exists():
         raise UserError(f"{folder.root}: not scored yet; run: recdistill evaluate {folder.root}")
-    write_report(load_summary(path), folder.root / "report.html")
-    _print(f"report: {folder.root / 'report.html'}")
+    publish_results(folder, load_summary(path), _print)
 
 
 def print_summary(summary: Summary) -> None:

@@ -10,7 +10,9 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from recdistill.app.run import console, ingest_stage, open_run, train_alone
+from recdistill.app.progress import console
+from recdistill.app.results import publish_files
+from recdistill.app.run import ingest_stage, open_run, train_alone
 from recdistill.config.experiment import Experiment
 from recdistill.config.models import StudentConfig
 from recdistill.config.sweep import Sized, load_sweep
@@ -49,6 +51,7 @@ def scale(
         with console.status("scoring"):
             found = _scored(folder, experiment, sizes, jobs)
         write_scaling(found, folder.root)
+        publish_files(folder, experiment, [folder.root / "scale.html", folder.root / "scale.json"], console.print)
         _print(found)
         console.print(f"scaling: {folder.root / 'scale.html'}", soft_wrap=True)
 
@@ -79,21 +82,21 @@ def _facts(
     """Return a size's keys but for its metrics; data counts in rows, what has no number of its own in dense
     parameters.
     """
-    dense, _, speed, _ = build.facts_of(folder, seeds[0])
+    costs = build.training_costs(folder, seeds[0])
     x = sized.x
     if "sampling" in sized.changes and x is not None:
         x *= len(store)
     elif x is None and "kind" not in sized.changes:
-        x = float(dense)
+        x = float(costs.dense_parameters or 0)
     schema = EventLog.open(folder.tables / "events").schema
     flops = cost_of(countable(config, *field_counts(schema), store.actions), config.history).forward
     return {
         "axis": sized.axis,
         "x": x,
         "changes": sized.changes,
-        "dense_parameters": dense,
+        "dense_parameters": costs.dense_parameters,
         "flops": flops,
-        "rows_per_second": speed,
+        "rows_per_second": costs.rows_per_second,
     }
 
 
@@ -116,14 +119,14 @@ def _print(found: Scaling) -> None:
             size.name,
             *(_one(part) for part in (size.gauc, size.auc, size.ne)),
             gain,
-            "-" if size.ne_new is None else _one(size.ne_new),
+            "-" if size.ne_new_items is None else _one(size.ne_new_items),
             f"{size.dense_parameters or 0:,}",
             f"{(size.flops or 0) / 1e6:,.3f}",
         )
     console.print(table)
     for law in found.laws:
         formula = f"NE = {_told(law.floor)} + {_told(law.factor)} (x / {law.first:g})^-a, a = {_told(law.exponent)}"
-        console.print(f"{law.axis}: {formula}; {law.verdict}", soft_wrap=True)
+        console.print(f"{law.axis}: {formula}; {law.in_words}", soft_wrap=True)
 
 
 def _one(part: Value) -> str:

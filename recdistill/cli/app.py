@@ -13,10 +13,10 @@ import typer
 
 from recdistill import __version__
 from recdistill.cli.registry import lineage, promote, revoke, rollback, unquarantine
-from recdistill.cli.steps import evaluate, import_predictions, ingest, inspect, predict, report, train
+from recdistill.cli.steps import compare, evaluate, import_predictions, ingest, inspect, predict, report, train
 from recdistill.cli.streams import INTERRUPTED, compact, role, stream, watch
 from recdistill.cli.studies import ablate, demo, plan, run, scale
-from recdistill.errors import RecdistillError, UserError
+from recdistill.errors import RecdistillError, UserError, printable
 
 __all__ = ["app", "guarded", "main"]
 
@@ -34,6 +34,7 @@ VERBS: tuple[Callable[..., None], ...] = (  # in the order in which --help shows
     train,
     evaluate,
     report,
+    compare,
     inspect,
     predict,
     watch,
@@ -46,7 +47,6 @@ VERBS: tuple[Callable[..., None], ...] = (  # in the order in which --help shows
 )
 
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -118,5 +118,5 @@ def _explained(error: Exception) -> tuple[str, int]:
 
 
 def _fail(message: str, code: int) -> None:
-    print(f"recdistill: {' '.join(message.split())}", file=sys.stderr)
+    print(f"recdistill: {printable(' '.join(message.split()))}", file=sys.stderr)
     sys.exit(code)

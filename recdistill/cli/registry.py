@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
+from recdistill.cli import completion
 from recdistill.cli.options import RunFolder
 
 __all__ = ["lineage", "promote", "revoke", "rollback", "unquarantine"]
 
-Teacher = Annotated[str, typer.Option("--model", help="The teacher.")]
+Teacher = Annotated[str, typer.Option("--model", help="The teacher.", autocompletion=completion.models)]
 Versions = Annotated[str, typer.Argument(help="One, as 12, or the first and the last, as 12-14.")]
 
 
@@ -35,7 +36,8 @@ def unquarantine(run_folder: RunFolder, versions: Versions, model: Teacher = "te
 
 
 def lineage(
-    run_folder: RunFolder, model: Annotated[str, typer.Argument(help="A student, as light.distilled.s0.")]
+    run_folder: RunFolder,
+    model: Annotated[str, typer.Argument(help="A student, as light.distilled.s0.", autocompletion=completion.models)],
 ) -> None:
     """Show what each checkpoint of a student learned from."""
     from recdistill.app.operations import lineage_stage
@@ -45,7 +47,9 @@ def lineage(
 
 def promote(
     run_folder: RunFolder,
-    model: Annotated[str, typer.Argument(help="A student to serve, or a teacher to learn from.")],
+    model: Annotated[
+        str, typer.Argument(help="A student to serve, or a teacher to learn from.", autocompletion=completion.models)
+    ],
     rows: Annotated[int | None, typer.Option("--rows", help="Which checkpoint; default the newest.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Even when it is worse than what is served.")] = False,
     start: Annotated[

@@ -1,4 +1,4 @@
-"""Verbs for one step of a run: ingest, import-predictions, train, evaluate, report, inspect, predict."""
+"""Verbs for one step of a run: ingest, import-predictions, train, evaluate, report, compare, inspect, predict."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
+from recdistill.cli import completion
 from recdistill.cli.options import Config, Data, Out, RunFolder, Set
 from recdistill.errors import UserError
 
-__all__ = ["evaluate", "import_predictions", "ingest", "inspect", "predict", "report", "train"]
+__all__ = ["compare", "evaluate", "import_predictions", "ingest", "inspect", "predict", "report", "train"]
 
 
 def ingest(config: Config, data: Data = None, out: Out = None, set_: Set = None) -> None:
@@ -31,7 +32,9 @@ def import_predictions(
 
 def train(
     run_folder: RunFolder,
-    model: Annotated[str | None, typer.Option("--model", help="Only this model.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Only this model.", autocompletion=completion.models)
+    ] = None,
     shard: Annotated[
         bool, typer.Option("--shard", help="Under torchrun: spread the dense part over the ranks.")
     ] = False,
@@ -60,10 +63,22 @@ def evaluate(run_folder: RunFolder) -> None:
 
 
 def report(run_folder: RunFolder) -> None:
-    """Write report.html from summary.json."""
+    """Write report.html and model-card.md from summary.json."""
     from recdistill.api.run import Run
 
     Run(run_folder).report()
+
+
+def compare(
+    run_folders: Annotated[
+        list[Path], typer.Argument(help="Folders of finished runs, two or more.", autocompletion=completion.runs)
+    ],
+    out: Annotated[Path | None, typer.Option("--out", help="Also write a page (HTML).")] = None,
+) -> None:
+    """Put finished runs side by side: scores, what arrived, and the keys that differ."""
+    import recdistill
+
+    recdistill.compare(run_folders, out)
 
 
 def inspect(run_folder: RunFolder) -> None:
@@ -75,7 +90,12 @@ def inspect(run_folder: RunFolder) -> None:
 
 def predict(
     run_folder: RunFolder,
-    model: Annotated[str, typer.Argument(help="A model, as light.distilled.s0, or a student: its first seed.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A model, as light.distilled.s0, or a student: its first seed.", autocompletion=completion.models
+        ),
+    ],
     data: Annotated[
         Path, typer.Option("--data", help="Rows to predict: Parquet, CSV or Delta, with the log's columns.")
     ],

@@ -10,13 +10,13 @@ from pathlib import Path
 import polars as pl
 
 from recdistill.config.experiment import Experiment
-from recdistill.data.store.memmap import read_json, write_json
 from recdistill.data.readers.base import Log
 from recdistill.data.readers.factory import open_log
+from recdistill.data.store.memmap import read_json, write_json
 from recdistill.errors import RecdistillError, UserError
 from recdistill.runs.folder import RunFolder
-from recdistill.tables.events import BehaviorLog, EventLog, OutcomeLog
 from recdistill.tables.delta.commits import newest_version
+from recdistill.tables.events import BehaviorLog, EventLog, OutcomeLog
 
 __all__ = ["HANDOVER", "HandOver", "hand_over", "handed_over", "head_of", "ingest", "open_tables"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from recdistill.config.models import DistillConfig, ModelConfig, StudentConfig
 from recdistill.config.experiment import Experiment
+from recdistill.config.models import DistillConfig, ModelConfig, StudentConfig
 from recdistill.runs.folder import fingerprint
 from recdistill.runs.names import TEACHER, ModelName
 

@@ -20,6 +20,7 @@ from recdistill.distill.debias import KeepRates
 from recdistill.distill.state_codec import HiddenStateCodec
 from recdistill.distributed.ranks import ALONE, Dense, InFull, Ranks, Rows
 from recdistill.errors import UserError
+from recdistill.evaluate.model_facts import TrainingCosts
 from recdistill.models.embeddings.sharded import spread_tables
 from recdistill.models.factory import dense_parameters
 from recdistill.models.heads import Towers
@@ -45,11 +46,11 @@ __all__ = [
     "adapter_rows",
     "check_models",
     "check_names",
-    "facts_of",
     "finished",
     "learner_of",
     "parameters",
     "trainer_of",
+    "training_costs",
 ]
 
 
@@ -211,18 +212,16 @@ def parameters(tensors: Mapping[str, Rows]) -> tuple[int, int]:
     return dense, sparse
 
 
-def facts_of(folder: RunFolder, job: Job) -> tuple[int, int, float, float]:
-    """Return (dense parameters, embedding parameters, rows/s, coverage) of a trained job from its checkpoint."""
+def training_costs(folder: RunFolder, job: Job) -> TrainingCosts:
+    """Return what a trained job costs, from its newest checkpoint; UserError when there is none."""
     checkpoints = Checkpoints(folder.model(job.name))
     block = checkpoints.newest()
     if block is None:
         raise UserError(f"{job.name}: not trained yet")
     totals = Totals(**checkpoints.state(block)["totals"])
-    return (
-        *parameters(checkpoints.stored(block)),
-        totals.rows / max(totals.seconds, 1e-9),
-        totals.signals / max(totals.rows, 1),
-    )
+    dense, sparse = parameters(checkpoints.stored(block))
+    speed, coverage = totals.rows / max(totals.seconds, 1e-9), totals.signals / max(totals.rows, 1)
+    return TrainingCosts(dense, sparse, speed, coverage)
 
 
 def adapter_rows(folder: RunFolder, job: Job) -> int | None:

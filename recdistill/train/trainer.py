@@ -14,7 +14,6 @@ there, it is recognised by its sequence number and not written twice.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -28,6 +27,7 @@ from recdistill.data.batch.builder import BatchBuilder
 from recdistill.data.batch.candidates import Candidates
 from recdistill.data.store.sample_store import SampleStore
 from recdistill.distributed.ranks import ALONE, Ranks
+from recdistill.evaluate.metrics import ne_of_sums
 from recdistill.signals.columns import CANDIDATES, STATE
 from recdistill.tables.predictions import PredictionLog
 from recdistill.train.learner import Learner
@@ -102,10 +102,7 @@ class Totals:
 
     def normalized_entropy(self) -> float:
         """Return progressive NE: log-loss over the entropy of the base rate; NaN before both classes were seen."""
-        rate = self.positives / self.labels if self.labels else 0.0
-        if not 0.0 < rate < 1.0:
-            return float("nan")
-        return self.logloss / self.labels / -(rate * math.log(rate) + (1 - rate) * math.log(1 - rate))
+        return float(ne_of_sums(self.logloss, self.labels, self.positives))
 
 
 @dataclass(frozen=True)

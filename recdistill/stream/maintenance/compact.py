@@ -8,7 +8,8 @@ from datetime import timedelta
 import polars as pl
 
 from recdistill.config.experiment import Experiment
-from recdistill.runs.folder import RunFolder
+from recdistill.errors import RecdistillError
+from recdistill.runs.folder import RunFolder, locked
 from recdistill.stream.event_log import Journal
 from recdistill.stream.maintenance.retention import cut_logs
 from recdistill.tables.delta.log import DeltaLog
@@ -36,8 +37,13 @@ class Housekeeper:
         """Let old days go, merge the small files of every table that has many, cut the logs; return how many tables
         were merged.
 
-        retain_days: dates of samples older than the newest by more days are let go; None keeps all.
+        retain_days: dates of samples older than the newest by more days are let go; None keeps all. One process at a
+        time does a round of a run; others wait for it.
         """
+        with locked(self.folder.root / "lock.compact", None):
+            return self._round(retain_days)
+
+    def _round(self, retain_days: int | None) -> int:
         self._open()
         merged = 0
         for name, log in self.logs.items():
@@ -65,7 +71,8 @@ class Housekeeper:
         before = len(log.parts())
         if before < SMALL:
             return False
-        log.compact()
+        if not log.compact():
+            self.journal.tell("stepped aside", table=log.path.name)
         after = len(log.parts())
         if after < before:
             removed = len(log.vacuum(int(self.experiment.stream.undo_hours + 1)))
@@ -82,8 +89,12 @@ class Housekeeper:
 
 
 def run_compact(folder: RunFolder, experiment: Experiment, journal: Journal) -> None:
-    """Do a round every half minute, for ever."""
+    """Do a round every half minute, for ever; one that fails is told, and tried again with the next."""
     keeper = Housekeeper(folder, experiment, journal)
     while True:
-        keeper.round(experiment.stream.retain_days)
+        try:
+            keeper.round(experiment.stream.retain_days)
+        except (RecdistillError, OSError) as error:
+            journal.tell("failed", why=str(error), again_in_s=EVERY)
+            keeper = Housekeeper(folder, experiment, journal)
         time.sleep(EVERY)

@@ -11,6 +11,7 @@ import math
 from collections import deque
 from dataclasses import dataclass, field
 
+from recdistill.evaluate.metrics import ne_of_sums
 from recdistill.stream.progress import GateAbout, Health, IngestAbout, ModelAbout, Sums
 
 __all__ = ["Curve", "Figures", "ProcessHistory", "Window", "role_of"]
@@ -50,10 +51,7 @@ class Figures:
 
 def _ne(labels: float, positives: float, logloss: float) -> float | None:
     """Return log-loss over the entropy of the base rate; None before both classes were seen."""
-    if not 0.0 < positives < labels:
-        return None
-    rate = positives / labels
-    value = logloss / labels / -(rate * math.log(rate) + (1 - rate) * math.log(1 - rate))
+    value = float(ne_of_sums(logloss, labels, positives))
     return value if math.isfinite(value) else None
 
 

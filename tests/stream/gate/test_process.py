@@ -24,6 +24,7 @@ from recdistill.tables.verdicts import VerdictLog, Verdicts
 from recdistill.testing.killpoints import VARIABLE
 from tests.support.gates import Stream, verdicts_of
 from tests.support.paths import ROOT
+from tests.support.sweeps import swept
 
 
 def judged(stream: Stream) -> list[tuple[Any, ...]]:
@@ -292,7 +293,7 @@ def test_stopped_after_any_commit_and_started_again_it_says_the_same(
         assert [row for row in verdicts_of(steps) if row[0] == model] == [row for row in expected if row[0] == model]
 
 
-@pytest.mark.parametrize("point", ["gate.judged", "gate.recorded", "table.files"])
+@pytest.mark.parametrize("point", swept(["gate.judged", "gate.recorded", "table.files"]))
 def test_killed_at_a_named_point_and_started_again_it_says_the_same(tmp_path: Path, point: str) -> None:
     stream = long(tmp_path, None)
     killed = cut_off(stream, tmp_path / "killed", 10**9)

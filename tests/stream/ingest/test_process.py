@@ -41,6 +41,8 @@ from tests.support.arrivals import (
 )
 from tests.support.brokers import channel, outgoing
 from tests.support.paths import ROOT
+from tests.support.programs import needs
+from tests.support.sweeps import swept
 from tests.support.tables import SCHEMA, actions, events, ids_of
 
 ROUND = 6  # messages
@@ -74,6 +76,7 @@ def taken(root: Path, url: str, *assignments: str) -> RunFolder:
     return folder
 
 
+@needs("nats-server")
 def test_good_rows_arrive_in_order_and_bad_ones_alone_are_left_out(tmp_path: Path, url: str) -> None:
     folder = taken(tmp_path, url)
     log = EventLog.open(folder.tables / "events")
@@ -87,6 +90,7 @@ def test_good_rows_arrive_in_order_and_bad_ones_alone_are_left_out(tmp_path: Pat
     assert about.dropped == {"invalid": 3 + 1 + 3, "duplicate": 2, "relabelled": 1, "unreadable": 1 + 5 + 3, "late": 1}
 
 
+@needs("nats-server")
 def test_dead_letters_say_why_and_keep_what_it_was(tmp_path: Path, url: str) -> None:
     letters = pl.concat(DeadLetters.open(taken(tmp_path, url).dead).batches()).sort("position")
     reasons = letters["reason"].to_list()
@@ -110,8 +114,10 @@ def test_dead_letters_say_why_and_keep_what_it_was(tmp_path: Path, url: str) -> 
     assert letters.filter(pl.col("reason").str.contains("no Arrow"))["payload"][0] == b"poison"
 
 
+@needs("nats-server")
 @pytest.mark.parametrize(
-    "point", [point for point in KILL_POINTS if point.startswith("ingest.")] + ["table.files", "table.commit"]
+    "point",
+    swept(["table.commit", *(point for point in KILL_POINTS if point.startswith("ingest.")), "table.files"], quick=2),
 )
 def test_killed_anywhere_it_ends_with_the_same_tables(
     tmp_path: Path, url: str, whole: dict[str, object], point: str
@@ -130,6 +136,7 @@ def test_killed_anywhere_it_ends_with_the_same_tables(
     assert result(folder) == whole
 
 
+@needs("nats-server")
 def test_rounds_of_any_size_give_the_same_rows(
     tmp_path: Path, url: str, whole: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,6 +144,7 @@ def test_rounds_of_any_size_give_the_same_rows(
     assert result(taken(tmp_path, url, "stream.commit_rows=1")) == whole
 
 
+@needs("nats-server")
 def test_a_stream_that_ended_stays_ended(tmp_path: Path, url: str) -> None:
     folder = taken(tmp_path, url)
     before = EventLog.open(folder.tables / "events").version
@@ -144,6 +152,7 @@ def test_a_stream_that_ended_stays_ended(tmp_path: Path, url: str) -> None:
     assert EventLog.open(folder.tables / "events").version == before
 
 
+@needs("nats-server")
 def test_a_reason_is_told_once_however_many_messages_have_it(tmp_path: Path) -> None:
     with local_nats(tmp_path) as address:
         changed = [packed("events", events([k]).drop("device")) for k in range(300)]
@@ -183,6 +192,7 @@ def test_what_the_broker_lost_is_counted(tmp_path: Path) -> None:
     assert (now.dropped, now.offsets({"s": 2})) == ({"missing": 40}, {"s": 42})
 
 
+@needs("nats-server")
 def test_a_second_process_is_refused(tmp_path: Path, url: str) -> None:
     folder = waiting_run(tmp_path)
     with (
@@ -192,6 +202,7 @@ def test_a_second_process_is_refused(tmp_path: Path, url: str) -> None:
         run_ingest(folder, experiment(url), journal(folder))
 
 
+@needs("nats-server")
 def test_without_a_hand_over_nothing_is_taken(tmp_path: Path, url: str) -> None:
     folder = RunFolder(tmp_path)
     EventLog.create(folder.tables / "events", SCHEMA)
@@ -215,6 +226,7 @@ def test_other_sources_fill_the_same_tables(tmp_path: Path, kind: str) -> None:
     assert said(folder).end and said(folder).dropped == {}
 
 
+@needs("nats-server")
 def test_an_action_that_no_table_takes_is_a_dead_letter(tmp_path: Path) -> None:
     folder = waiting_run(tmp_path / "run")
     shutil.rmtree(folder.tables / "behaviors")

@@ -32,13 +32,14 @@ from recdistill.testing.killpoints import KILL_POINTS, VARIABLE
 from tests.support.arrivals import BATCH, END, Arrival, experiment, journal, outcomes, packed, waiting_run
 from tests.support.brokers import kafka_cluster
 from tests.support.paths import ROOT
+from tests.support.sweeps import swept
 from tests.support.tables import SCHEMA, actions, events, ids_of
 
 READERS, PARTITIONS, SAMPLES = 2, 4, 240
 RUN = """
 import sys
 from pathlib import Path
-from tests.stream.sources.test_readers import RunFolder, run_ingest, shared, journal, module
+from tests.stream.sources.test_readers import RunFolder, run_ingest, shared, journal, process
 process.MESSAGES = 3
 folder = RunFolder(Path(sys.argv[1]))
 run_ingest(folder, shared(sys.argv[2]), journal(folder), int(sys.argv[3]))
@@ -64,7 +65,7 @@ def produce(url: str, arrivals: Sequence[tuple[int, Arrival]]) -> None:
     for kind in ("events", "behaviors", "outcomes"):
         for partition in range(PARTITIONS):
             producer.produce(f"s.{kind}", END[1], partition=partition)
-    assert producer.flush(20) == 0
+    assert producer.flush(120) == 0
 
 
 def everything_twice() -> list[tuple[int, Arrival]]:
@@ -140,7 +141,9 @@ def test_a_reader_waits_for_the_one_whose_turn_it_is(tmp_path: Path, url: str, m
     check(folder)
 
 
-@pytest.mark.parametrize("point", [point for point in KILL_POINTS if point.startswith("ingest.")] + ["table.commit"])
+@pytest.mark.parametrize(
+    "point", swept(["table.commit", *(point for point in KILL_POINTS if point.startswith("ingest."))])
+)
 def test_a_reader_that_is_killed_leaves_the_turn_to_the_others_and_takes_up_its_own(
     tmp_path: Path, url: str, point: str
 ) -> None:
