@@ -14,7 +14,6 @@ from uuid import uuid4
 import polars as pl
 
 from recdistill.checkpoint.store import Checkpoints
-from recdistill.data.store.memmap import read_json
 from recdistill.errors import UserError, did_you_mean
 from recdistill.runs.folder import RunFolder
 from recdistill.stream.gate.process import is_teacher
@@ -81,7 +80,7 @@ def lineage(folder: RunFolder, model: str) -> list[Lineage]:
     verdicts = verdicts_of(folder)
     for rows in checkpoints.blocks():
         try:
-            state = read_json(checkpoints.folder / f"{rows:08d}" / "state.json")
+            state = checkpoints.state(rows)
             heard = _heard(state)
             found.append(
                 Lineage(model, rows, state["versions"], heard, verdicts.revoked(heard), checkpoints.whole(rows))

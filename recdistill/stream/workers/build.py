@@ -34,7 +34,7 @@ __all__ = ["base_of", "follower_of", "run_model", "stream_checkpoints"]
 
 def stream_checkpoints(folder: RunFolder, model: str) -> Checkpoints:
     """Return the checkpoints that a model made while streaming, numbered by the rows it had said."""
-    return Checkpoints(folder.model(model) / "stream", ladder=True)
+    return Checkpoints(folder.model(model) / "stream", keep_sparse=True)
 
 
 def base_of(folder: RunFolder) -> SampleStore | None:

@@ -27,7 +27,6 @@ from recdistill.tables.delta.checksum import seal, seal_of_new
 from recdistill.tables.delta.commits import (
     Commit,
     Standing,
-    added_parts,
     check_made,
     commits,
     cut,
@@ -40,6 +39,7 @@ from recdistill.tables.delta.commits import (
     whole_commit,
 )
 from recdistill.tables.delta.files import Part, ahead, arrow, read_parts, write_part, write_parts
+from recdistill.tables.delta.paths import has_commit
 from recdistill.testing.killpoints import reach
 
 __all__ = ["DeltaLog"]
@@ -87,7 +87,7 @@ class DeltaLog:
                     raise_if_key_not_exists=False,
                 )
         except (DeltaError, OSError) as error:
-            if not (path / "_delta_log" / f"{0:020d}.json").exists():  # else another process was quicker
+            if not has_commit(path, 0):  # else another process was quicker
                 raise UserError(f"{path}: the table cannot be made: {first_line(error)}") from None
         if cls(path).about != about:
             raise UserError(f"{path}: holds a table of another schema; choose another folder or delete it")
@@ -184,20 +184,13 @@ class DeltaLog:
         """Return the number of rows, from the table's statistics."""
         return int(pl.DataFrame(open_delta(self.path, version).get_add_actions(flatten=True))["num_records"].sum())
 
-    def follow(self, from_version: int, to_version: int | None = None) -> Iterator[tuple[int, pl.DataFrame]]:
-        """Yield (version, rows) of the commits after `from_version` up to `to_version`, each row once.
-
-        Commits that only rearrange files (compaction) are skipped. Raises UserError when vacuum removed a file.
-        """
-        for version, parts in added_parts(self.path, from_version, self.version if to_version is None else to_version):
-            for rows in read_parts(self.path, parts, self.types, None):
-                yield version, rows
-
     def commits(self, after: int, last: int | None = None) -> Iterator[Commit]:
         """Yield the commits after version `after` (one that exists, or -1) up to `last` (default: the newest), each
         once.
 
-        Those that added no rows are among them: their writers may have said something of the table.
+        Those that added no rows are among them, for what their writers recorded; compaction adds none, so whoever reads
+        commit by commit sees each row once. Raises UserError for a commit that is damaged or changed rows that were
+        there, and for one before `last` that was cleaned up.
         """
         yield from commits(self.path, after, newest_after(self.path, after) if last is None else last)
 

@@ -37,7 +37,7 @@ class Run(Stream):
             "heard": {teacher: {str(version): count for version, count in heard.items()}} if heard else {},
             "versions": {"events": 3, "behaviors": None, "outcomes": None, "predictions": rows, "verdicts": 5},
         }
-        Checkpoints(self.folder.model(model) / "stream", ladder=True).publish(
+        Checkpoints(self.folder.model(model) / "stream", keep_sparse=True).publish(
             rows, Checkpoint({"w": torch.tensor([float(rows)])}, state)
         )
 
