@@ -30,7 +30,7 @@ from recdistill.stream.event_log import Journal
 from recdistill.stream.gate.process import run_gate
 from recdistill.stream.ingest.process import ingests, readers_of, run_ingest
 from recdistill.stream.maintenance.compact import run_compact
-from recdistill.stream.progress import ModelAbout, read_about
+from recdistill.stream.progress import ModelProgress, read_progress
 from recdistill.stream.sources.factory import open_source, source_tables
 from recdistill.stream.sources.local_nats import local_nats, server_url
 from recdistill.stream.sources.replay import run_publish
@@ -173,7 +173,7 @@ def _status(folder: RunFolder) -> str:
     rows = sum(about.rows for about in ingests(events).values())
     far: dict[str, int] = {}
     for commit in predictions.commits(max(predictions.version - 200, -1)):
-        told = read_about(ModelAbout, commit.about)
+        told = read_progress(ModelProgress, commit.about)
         if told:
             far[commit.about["model"]] = told.rows
     models = "  ".join(f"{name} {rows:,}" for name, rows in sorted(far.items()))

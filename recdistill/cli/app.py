@@ -268,11 +268,11 @@ def revoke(
 
 
 @app.command()
-def release(run_folder: Run, versions: Versions, model: Teacher = "teacher") -> None:
-    """Let students hear versions of a teacher that were quarantined or revoked."""
-    from recdistill.app.operations import release_stage
+def unquarantine(run_folder: Run, versions: Versions, model: Teacher = "teacher") -> None:
+    """Let students learn from versions of a teacher that were quarantined or revoked."""
+    from recdistill.app.operations import unquarantine_stage
 
-    release_stage(run_folder, versions, model)
+    unquarantine_stage(run_folder, versions, model)
 
 
 @app.command()
@@ -286,14 +286,14 @@ def lineage(run_folder: Run, model: Annotated[str, typer.Argument(help="A studen
 @app.command()
 def promote(
     run_folder: Run,
-    model: Annotated[str, typer.Argument(help="A student to serve, or a teacher to hear.")],
+    model: Annotated[str, typer.Argument(help="A student to serve, or a teacher to learn from.")],
     rows: Annotated[int | None, typer.Option("--rows", help="Which checkpoint; default the newest.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Even when it is worse than what is served.")] = False,
     start: Annotated[
-        datetime | None, typer.Option("--from", help="A teacher's turn begins with samples of this time (UTC).")
+        datetime | None, typer.Option("--from", help="A teacher is active from samples of this time on (UTC).")
     ] = None,
 ) -> None:
-    """Serve a student's checkpoint, or let students hear another teacher."""
+    """Serve a student's checkpoint, or let students learn from another teacher."""
     from recdistill.app.operations import promote_stage
 
     promote_stage(run_folder, model, rows, force, start.replace(tzinfo=UTC) if start else None)

@@ -95,4 +95,4 @@ def _forgive(role: str, signal: int, died: list[float], journal: Journal) -> Non
     died[:] = [at for at in died if time.monotonic() - at < PATIENCE] + [time.monotonic()]
     if len(died) > FORGIVEN:
         raise RecdistillError(f"{role} was killed {len(died)} times within {PATIENCE:.0f} s (out of memory?)")
-    journal.tell("started again", role=role, signal=signal)
+    journal.write("started again", role=role, signal=signal)

@@ -46,7 +46,7 @@ class Housekeeper:
         if time.monotonic() >= self._next_cut:
             self._next_cut = time.monotonic() + CUT_EVERY
             if cut := cut_logs(self.folder, self.experiment, self.logs):
-                self.journal.tell("commits forgotten", **cut)
+                self.journal.write("commits forgotten", **cut)
         return merged
 
     def _open(self) -> None:
@@ -68,7 +68,7 @@ class Housekeeper:
         after = len(log.parts())
         if after < before:
             removed = len(log.vacuum(int(self.experiment.stream.undo_hours + 1)))
-            self.journal.tell("compacted", table=log.path.name, files=f"{before} -> {after}", removed=removed)
+            self.journal.write("compacted", table=log.path.name, files=f"{before} -> {after}", removed=removed)
         return after < before
 
     def _let_go(self, log: DeltaLog, days: int) -> None:
@@ -77,7 +77,7 @@ class Housekeeper:
         if newest is not None:
             gone = log.expire(newest - timedelta(days=days))  # type: ignore[operator, arg-type]
             if gone:
-                self.journal.tell("let go", table=log.path.name, rows=gone)
+                self.journal.write("let go", table=log.path.name, rows=gone)
 
 
 def run_compact(folder: RunFolder, experiment: Experiment, journal: Journal) -> None:
