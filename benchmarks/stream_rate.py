@@ -22,7 +22,8 @@ from recdistill.config.experiment import Experiment
 from recdistill.config.load import load_text
 from recdistill.data.store.sample_store import build_store
 from recdistill.runs.folder import RunFolder
-from recdistill.runs.jobs import TEACHER, Job, jobs_of
+from recdistill.runs.jobs import Job, jobs_of
+from recdistill.runs.names import TEACHER
 from recdistill.stream.event_log import Journal
 from recdistill.stream.progress import IngestProgress, ModelProgress, to_metadata
 from recdistill.stream.workers.build import follower_of

@@ -20,7 +20,8 @@ from recdistill.config.experiment import Experiment
 from recdistill.data.readers.factory import open_log
 from recdistill.evaluate.metrics import auc, normalized_entropy
 from recdistill.runs.folder import RunFolder
-from recdistill.runs.jobs import TEACHER, jobs_of
+from recdistill.runs.jobs import jobs_of
+from recdistill.runs.names import TEACHER
 from recdistill.stream.event_log import Journal
 from recdistill.stream.gate.process import run_gate
 from recdistill.stream.progress import IngestProgress, ModelProgress, read_progress, to_metadata

@@ -119,7 +119,7 @@ def _stream(root: Path, rows: int, kills: int, speed: float) -> Figures:
 def main() -> int:
     """Kill, compare; the exit code is 0 when the table is the log."""
     kills = int(sys.argv[1]) if len(sys.argv) > 1 else 50
-    seconds = kills * 1.5 + 10.0
+    seconds = kills * 1.5 + 30.0
     rows, speed = int(seconds * 500), DAYS * 86_400 / seconds
     with tempfile.TemporaryDirectory() as place:
         root = Path(place) / "run"

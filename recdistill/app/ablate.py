@@ -9,7 +9,9 @@ from pathlib import Path
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from recdistill.app.run import console, open_run, report_stage, run_stages
+from recdistill.app.progress import console
+from recdistill.app.results import publish_files
+from recdistill.app.run import open_run, report_stage, run_stages
 from recdistill.config.grid import load_grid
 from recdistill.config.models import DistillConfig, TeacherHiddenConfig
 from recdistill.evaluate.ablation import Ablation, ablation_of
@@ -33,6 +35,7 @@ def ablate(config: Path, grid: Path, data: Path | None, out: Path | None, assign
         }
         found = ablation_of(summary, methods, sizes)
         write_ablation(found, folder.root)
+        publish_files(folder, experiment, [folder.root / "ablation.html", folder.root / "ablation.json"], console.print)
         _print(found)
         console.print(f"ablation: {folder.root / 'ablation.html'}", soft_wrap=True)
 
@@ -58,7 +61,7 @@ def _print(found: Ablation) -> None:
         padding=(0, 1, 0, 0),
     )
     for one in found.methods:
-        eta: Transfer = getattr(one.transferability, found.metric)
+        eta: Transfer = one.transferability.metric(found.metric)
         interval = "-" if eta.low is None or eta.high is None else f"{eta.low:+.3f} ... {eta.high:+.3f}"
         table.add_row(
             one.name,
@@ -71,7 +74,7 @@ def _print(found: Ablation) -> None:
         )
     console.print(f"teacher: {LABELS[found.metric]} {_cell(found.teacher)}")
     console.print(table)
-    for why in {eta.why: None for one in found.methods if (eta := getattr(one.transferability, found.metric)).why}:
+    for why in {eta.why: None for one in found.methods if (eta := one.transferability.metric(found.metric)).why}:
         console.print(f"no eta: {why}", soft_wrap=True)
 
 

@@ -8,12 +8,11 @@ from pathlib import Path
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from recdistill.app.run import console
+from recdistill.app.progress import console
 from recdistill.errors import UserError
 from recdistill.runs.folder import RunFolder
-from recdistill.runs.jobs import TEACHER
+from recdistill.runs.names import TEACHER, is_teacher
 from recdistill.stream.event_log import Journal
-from recdistill.stream.gate.process import is_teacher
 from recdistill.stream.maintenance.compact import Housekeeper
 from recdistill.stream.registry.promote import promote, rollback
 from recdistill.stream.registry.revoke import lineage, revoke, take_over, unquarantine

@@ -4,39 +4,41 @@ done yet.
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from importlib import resources
 from pathlib import Path
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from recdistill.app.model_facts import model_facts
+from recdistill.app.progress import console, shown
+from recdistill.app.progress import print_line as _print
+from recdistill.app.results import publish_results
 from recdistill.config.experiment import Experiment
 from recdistill.config.load import load_text
 from recdistill.data.store.sample_store import SampleStore, build_store
 from recdistill.distill.adapter import FEWEST
 from recdistill.distributed.launch import joined
 from recdistill.errors import UserError, did_you_mean
-from recdistill.evaluate.model_facts import ModelFacts, StudentModels, log_odds_offset_of, settings_of
+from recdistill.evaluate.model_facts import ModelFacts, StudentModels
 from recdistill.evaluate.score import score
 from recdistill.evaluate.summary import ModelSummary, Summary, write_summary
 from recdistill.evaluate.summary import load as load_summary
-from recdistill.report.page import write_report
 from recdistill.runs.batch_ingest import ingest, open_tables
 from recdistill.runs.folder import RunFolder
-from recdistill.runs.jobs import TEACHER, Job, folds_of_teacher, jobs_of, pairs_of, teacher_names, teachers_of
+from recdistill.runs.jobs import Job, folds_of_teacher, jobs_of, teacher_names, teachers_of
+from recdistill.runs.names import TEACHER
 from recdistill.signals.columns import channels_of
 from recdistill.signals.folds import crossfit_rows
 from recdistill.signals.import_file import import_predictions, imported
-from recdistill.signals.teacher_signals import heard
+from recdistill.signals.teacher_signals import teacher_signals
 from recdistill.tables.predictions import PredictionLog
-from recdistill.train import build, pool, trainer
+from recdistill.tracking.session import check_trackers
+from recdistill.train import build, pool
 from recdistill.train.memory_check import check_actions, check_device, named_models
 from recdistill.typing import Array
 
@@ -56,8 +58,6 @@ __all__ = [
     "train_stage",
 ]
 
-console = Console(highlight=False)
-
 
 def demo_config(assignments: list[str]) -> Experiment:
     """Return the built-in simulated experiment."""
@@ -73,6 +73,7 @@ def open_run(experiment: Experiment, data: Path | None, out: Path | None, trains
     not fit.
     """
     build.check_models(experiment, trains)
+    check_trackers(experiment.tracking)
     folder = RunFolder(out or Path("runs") / experiment.name)
     with folder.claimed(experiment, str(data.resolve()) if data else ""):
         yield folder
@@ -88,7 +89,7 @@ def run_pipeline(experiment: Experiment, data: Path | None, out: Path | None) ->
 def run_stages(folder: RunFolder, experiment: Experiment, data: Path | None) -> Summary:
     """Run every stage up to the scores in a claimed folder; return them."""
     ingest_stage(folder, experiment, data)
-    train_stage(folder, experiment, None)
+    train_stage(folder, experiment)
     return evaluate_stage(folder, experiment)
 
 
@@ -97,7 +98,7 @@ def ingest_stage(folder: RunFolder, experiment: Experiment, data: Path | None) -
     start = time.perf_counter()
     with console.status("reading the log") as status:
         rows = ingest(folder, experiment, data, lambda done: status.update(f"reading the log: {done:,} rows"))
-    _say(
+    _print(
         f"log: {rows:,} rows in {time.perf_counter() - start:.1f} s -> {folder.tables}"
         if rows
         else f"log: nothing to do, already read -> {folder.tables}"
@@ -106,7 +107,7 @@ def ingest_stage(folder: RunFolder, experiment: Experiment, data: Path | None) -
     events, behaviors = open_tables(folder)
     with console.status("building the store"):
         store = build_store(folder.store, events, behaviors)
-    _say(
+    _print(
         f"store: {len(store):,} samples from {_day(store, 0)} to {_day(store, -1)}, {store.users - 1:,} users, "
         f"{store.items - 1:,} items, {len(store.histories.item):,} history events ({time.perf_counter() - start:.1f} "
         "s)"
@@ -118,11 +119,6 @@ def _day(store: SampleStore, at: int) -> str:
     return str(np.datetime64(int(store.time[at]), "us").astype("datetime64[D]"))
 
 
-def _say(line: str) -> None:
-    """Print one line, however wide the terminal."""
-    console.print(line, soft_wrap=True)
-
-
 def _store(folder: RunFolder) -> SampleStore:
     """Return the run's store; UserError when the log was not read to the end."""
     if not (folder.store / "store.json").exists() or not folder.predictions.exists():
@@ -130,25 +126,26 @@ def _store(folder: RunFolder) -> SampleStore:
     return SampleStore(folder.store)
 
 
-def train_stage(folder: RunFolder, experiment: Experiment, only: str | None) -> None:
-    """Train what is not finished, each once all that it hears are: teachers beside raw students first."""
+def train_stage(folder: RunFolder, experiment: Experiment, only: Sequence[str] = ()) -> None:
+    """Train what is not finished, each once its teachers are: teachers and raw students first."""
     rows = len(_store(folder))
     _check(folder, experiment)
     teacher, students = jobs_of(experiment)
     folds, part = folds_of_teacher(experiment), crossfit_rows(folder, experiment, rows)
     every = [teacher, *teachers_of(experiment), *folds, *students]
     names = [job.name for job in every]
-    if only is not None and only not in names:
-        raise UserError(f"--model {only}: no such model in {folder.root}{did_you_mean(only, names)}")
+    for name in only:
+        if name not in names:
+            raise UserError(f"--model {name}: no such model in {folder.root}{did_you_mean(name, names)}")
     given = {TEACHER} if _imported(folder, experiment) else set()
     open_ = {
         job.name: job
         for job in every
         if job.name not in given and not build.finished(folder, job, part if job.fold is not None else rows)
     }
-    if not (todo := [job for job in open_.values() if only in (None, job.name)]):
-        return _say(f"training: nothing to do, {only or 'every model'} is already trained")
-    with pool.crew(folder, experiment) as train, _bars() as show:
+    if not (todo := [job for job in open_.values() if not only or job.name in only]):
+        return _print(f"training: nothing to do, {', '.join(only) or 'every model'} is already trained")
+    with pool.crew(folder, experiment) as train, shown(folder, experiment) as show:
         while todo:
             ready = [job for job in todo if not _awaited(experiment, job, folds, open_)]
             if not ready:
@@ -157,11 +154,11 @@ def train_stage(folder: RunFolder, experiment: Experiment, only: str | None) -> 
             for job in {
                 str((job.distill, teacher_names(experiment, job))): job for job in ready if job.uses_teacher
             }.values():
-                _tell_coverage(job, heard(folder, experiment, job).signals)  # joins the signals once for all
+                _print_coverage(job, teacher_signals(folder, experiment, job).signals)  # joins the signals once for all
             for name, at in train(ready):
                 show(name, at)
             for job in ready:
-                _tell_adapter(folder, job)
+                _print_adapter(folder, job)
                 del open_[job.name]
             todo = [job for job in todo if job.name in open_]
 
@@ -176,13 +173,13 @@ def _check(folder: RunFolder, experiment: Experiment) -> None:
 
 
 def train_alone(folder: RunFolder, experiment: Experiment, jobs: list[Job]) -> None:
-    """Train those of `jobs` that are not finished; none of them may hear another."""
+    """Train those of `jobs` that are not finished; none of them may learn from another."""
     rows = len(_store(folder))
     _check(folder, experiment)
     todo = [job for job in jobs if not build.finished(folder, job, rows)]
     if not todo:
-        return _say("training: nothing to do, every model is already trained")
-    with pool.crew(folder, experiment) as train, _bars() as show:
+        return _print("training: nothing to do, every model is already trained")
+    with pool.crew(folder, experiment) as train, shown(folder, experiment) as show:
         for name, at in train(todo):
             show(name, at)
 
@@ -198,45 +195,45 @@ def ranked_stage(root: Path, model: str | None, sharded: bool) -> None:
     every = {job.name: job for job in (teacher, *teachers_of(experiment), *students)}
     if model not in every:
         raise UserError(f"--model {model}: ranks train one model of {folder.root}; name one of {', '.join(every)}")
-    with joined() as ranks, folder.held() if ranks.first else nullcontext(), _bars() as show:
+    with joined() as ranks, folder.held() if ranks.first else nullcontext(), shown(folder, experiment) as show:
         ranks.wait()  # nobody looks before the first one holds the folder
         if build.finished(folder, every[model], rows, ranks):
-            return _say(f"training: nothing to do, {model} is already trained") if ranks.first else None
+            return _print(f"training: nothing to do, {model} is already trained") if ranks.first else None
         for at in pool.train_ranked(folder, experiment, every[model], ranks, sharded):
             if ranks.first:
                 show(model, at)
 
 
-def _tell_coverage(job: Job, signals: Array | None) -> None:
-    """Say for how many samples a student hears nothing, if there are any: of these it learns the labels alone."""
+def _print_coverage(job: Job, signals: Array | None) -> None:
+    """Print for how many samples a student has no signal, if there are any: of these it learns the labels alone."""
     missing = 0 if signals is None else int(np.isnan(signals).all(1).sum())
     if signals is not None and missing:
-        _say(
+        _print(
             f"warning: {job.name.partition('.distilled')[0]}: no signal for {missing:,} of {len(signals):,} samples; "
             "of these it learns the labels alone"
         )
 
 
-def _tell_adapter(folder: RunFolder, job: Job) -> None:
-    """Say that a student adapter stayed silent, if it did: too few of its samples had a label beside the signal."""
+def _print_adapter(folder: RunFolder, job: Job) -> None:
+    """Print that a student adapter was never used: too few of its samples had both a label and a signal."""
     rows = build.adapter_rows(folder, job)
     if rows is not None and rows < FEWEST:
-        _say(
-            f"warning: {job.name}: its adapter met {rows:,} samples with both a label and a signal, and says nothing "
-            f"before {FEWEST:,}; what it was to add is missing"
+        _print(
+            f"warning: {job.name}: its adapter saw {rows:,} samples with both a label and a signal, and gives no "
+            f"target before {FEWEST:,}; what it was to add is missing"
         )
 
 
 def _awaited(experiment: Experiment, job: Job, folds: list[Job], open_: dict[str, Job]) -> list[str]:
-    """Return who is to be trained before a job, of those that are not yet."""
+    """Return the models that must be trained before a job, of those that are not yet."""
     crossfit = job.uses_teacher and job.distill is not None and job.distill.signals == "crossfit"
-    heard = [*teacher_names(experiment, job), *([fold.name for fold in folds] if crossfit else [])]
-    return [name for name in heard if name in open_]
+    needed = [*teacher_names(experiment, job), *([fold.name for fold in folds] if crossfit else [])]
+    return [name for name in needed if name in open_]
 
 
 def _imported(folder: RunFolder, experiment: Experiment) -> str | None:
     """Return the file that the teacher was imported from; UserError where students ask for more than such a
-    one can say.
+    file holds.
     """
     file = imported(PredictionLog.open(folder.predictions))
     for name, student in experiment.students.items():
@@ -249,37 +246,10 @@ def _imported(folder: RunFolder, experiment: Experiment) -> str | None:
     return file
 
 
-@contextmanager
-def _bars() -> Iterator[Callable[[str, trainer.Progress], None]]:
-    """Show one bar per model in training; on a pipe, a line per finished model. The cursor comes back
-    however it ends.
-    """
-    columns = (
-        TextColumn("{task.description:<26}"),
-        BarColumn(24),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TextColumn("{task.fields[note]}"),
-        TimeRemainingColumn(),
-    )
-    tasks: dict[str, TaskID] = {}
-    told: set[str] = set()
-    with Progress(*columns, console=console, disable=not sys.stdout.isatty()) as bars:
-
-        def show(name: str, at: trainer.Progress) -> None:
-            note = f"{at.rows_per_second:>9,.0f} rows/s  so far: LogLoss {at.logloss:.4f}  NE {at.ne:.4f}"
-            note += "" if at.coverage is None else f"  coverage {at.coverage:.0%}"
-            if name not in tasks:
-                tasks[name] = bars.add_task(name, total=at.total, note=note)
-            bars.update(tasks[name], completed=at.done, note=note)
-            if bars.disable and at.done == at.total and name not in told:
-                told.add(name)
-                _say(f"{name:<26} {note}")
-
-        yield show
-
-
 def evaluate_stage(folder: RunFolder, experiment: Experiment) -> Summary:
     """Score every model from the tables, write summary.json and return it."""
+    if not experiment.students:
+        raise UserError(f"{folder.root}: has no student to score yet; train one")
     with console.status("scoring"):
         summary = score(experiment.name, folder.tables, *_facts(folder, experiment), experiment.evaluate)
     write_summary(summary, folder.root / "summary.json")
@@ -287,50 +257,32 @@ def evaluate_stage(folder: RunFolder, experiment: Experiment) -> Summary:
 
 
 def _facts(folder: RunFolder, experiment: Experiment) -> tuple[ModelFacts, dict[str, StudentModels]]:
-    """Return what the checkpoints tell of the trained models."""
+    """Return what is scored; UserError for a model that is not trained to the end."""
     store = _store(folder)
     teacher, students = jobs_of(experiment)
     file = imported(PredictionLog.open(folder.predictions))
-    for job in students if file else (teacher, *students):
+    trained = students if file else [teacher, *students]
+    for job in trained:
         if not build.finished(folder, job, len(store)):
             raise UserError(f"{folder.root}: {job.name} is not trained to the end; run: recdistill train {folder.root}")
-
-    def facts(job: Job) -> ModelFacts:
-        settings = settings_of(job.config, job.distill)
-        return ModelFacts(job.name, job.seed, log_odds_offset_of(job.config), *build.facts_of(folder, job), settings)
-
-    by_name = {job.name: facts(job) for job in students}
-    paired = {
-        name: StudentModels(
-            [by_name[raw.name] for raw, _ in pairs],
-            [by_name[distilled.name] for _, distilled in pairs],
-            experiment.students[name].domain,
-        )
-        for name, pairs in pairs_of(experiment).items()
-    }
-    if file:
-        return ModelFacts(
-            teacher.name, 0, log_odds_offset_of(teacher.config), None, None, None, 1.0, {"imported": file}
-        ), paired
-    return facts(teacher), paired
+    return model_facts(experiment, {job.name: build.training_costs(folder, job) for job in trained}, file)
 
 
 def import_stage(folder: RunFolder, experiment: Experiment, path: Path) -> None:
-    """Take a file as what the run's teacher says."""
+    """Take a file as the predictions of the run's teacher."""
     _store(folder)
     with console.status("importing predictions"):
         found = import_predictions(folder, experiment, path)
     left = f"; {found.unknown:,} left out, whose ids the log does not have" if found.unknown else ""
-    _say(f"teacher: {found.rows:,} predictions from {path}, coverage {found.coverage:.1%}{left}")
+    _print(f"teacher: {found.rows:,} predictions from {path}, coverage {found.coverage:.1%}{left}")
 
 
 def report_stage(folder: RunFolder) -> None:
-    """Write report.html."""
+    """Write report.html and model-card.md."""
     path = folder.root / "summary.json"
     if not path.exists():
         raise UserError(f"{folder.root}: not scored yet; run: recdistill evaluate {folder.root}")
-    write_report(load_summary(path), folder.root / "report.html")
-    _say(f"report: {folder.root / 'report.html'}")
+    publish_results(folder, load_summary(path), _print)
 
 
 def print_summary(summary: Summary) -> None:
@@ -345,12 +297,12 @@ def print_summary(summary: Summary) -> None:
     console.print(table)
     for name, student in summary.students.items():
         for metric, transfer in student.transferability:
-            said = (
+            text = (
                 transfer.why
                 if transfer.eta is None
                 else f"{transfer.eta:+.3f} ({transfer.low:+.3f} ... {transfer.high:+.3f})"
             )
-            _say(f"{name}: eta ({metric}) {said}")
+            _print(f"{name}: eta ({metric}) {text}")
 
 
 def _model_cells(model: ModelSummary) -> list[str]:

@@ -10,7 +10,9 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from recdistill.app.run import console, ingest_stage, open_run, train_alone
+from recdistill.app.progress import console
+from recdistill.app.results import publish_files
+from recdistill.app.run import ingest_stage, open_run, train_alone
 from recdistill.config.experiment import Experiment
 from recdistill.config.models import StudentConfig
 from recdistill.config.sweep import Sized, load_sweep
@@ -49,28 +51,29 @@ def scale(
         with console.status("scoring"):
             found = _scored(folder, experiment, sizes, jobs)
         write_scaling(found, folder.root)
+        publish_files(folder, experiment, [folder.root / "scale.html", folder.root / "scale.json"], console.print)
         _print(found)
         console.print(f"scaling: {folder.root / 'scale.html'}", soft_wrap=True)
 
 
 def _scored(folder: RunFolder, experiment: Experiment, sizes: dict[str, Sized], jobs: dict[str, list[Job]]) -> Scaling:
     events, predictions = EventLog.open(folder.tables / "events"), PredictionLog.open(folder.predictions)
-    task, told, store = events.schema.tasks[0], experiment.evaluate, SampleStore(folder.store)
-    frame = load_window(events, events.version, task, told.start, told.group)
-    said: dict[str, Any] = {}
+    task, settings, store = events.schema.tasks[0], experiment.evaluate, SampleStore(folder.store)
+    frame = load_window(events, events.version, task, settings.start, settings.group)
+    logits_by_name: dict[str, Any] = {}
     for job in (job for seeds in jobs.values() for job in seeds):
-        if job.name not in said:
-            said[job.name] = logits_of(
+        if job.name not in logits_by_name:
+            logits_by_name[job.name] = logits_of(
                 predictions, predictions.version, job.name, task, frame.ids, log_odds_offset_of(job.config)
             )
-    drawn = draw_all(frame.samples.users, 1, len(told.seeds), told.bootstrap)
-    logits = [[said[job.name] for job in seeds] for seeds in jobs.values()]
+    drawn = draw_all(frame.samples.users, 1, len(settings.seeds), settings.bootstrap)
+    logits = [[logits_by_name[job.name] for job in seeds] for seeds in jobs.values()]
     values, met_first = measured(frame.samples, logits, drawn), frame.rows["new_item"].to_numpy()
     part = frame.samples.where(met_first)
     both = 0 < part.label.sum() < len(part.label)
     new = measured(part, [[one[met_first] for one in seeds] for seeds in logits], drawn) if both else None
     facts = {name: _facts(folder, sizes[name], experiment.students[name], seeds, store) for name, seeds in jobs.items()}
-    return scaling_of(experiment.name, len(frame.ids), told.seeds, told.confidence, facts, values, new)
+    return scaling_of(experiment.name, len(frame.ids), settings.seeds, settings.confidence, facts, values, new)
 
 
 def _facts(
@@ -79,21 +82,21 @@ def _facts(
     """Return a size's keys but for its metrics; data counts in rows, what has no number of its own in dense
     parameters.
     """
-    dense, _, speed, _ = build.facts_of(folder, seeds[0])
+    costs = build.training_costs(folder, seeds[0])
     x = sized.x
     if "sampling" in sized.changes and x is not None:
         x *= len(store)
     elif x is None and "kind" not in sized.changes:
-        x = float(dense)
+        x = float(costs.dense_parameters or 0)
     schema = EventLog.open(folder.tables / "events").schema
     flops = cost_of(countable(config, *field_counts(schema), store.actions), config.history).forward
     return {
         "axis": sized.axis,
         "x": x,
         "changes": sized.changes,
-        "dense_parameters": dense,
+        "dense_parameters": costs.dense_parameters,
         "flops": flops,
-        "rows_per_second": speed,
+        "rows_per_second": costs.rows_per_second,
     }
 
 
@@ -116,14 +119,14 @@ def _print(found: Scaling) -> None:
             size.name,
             *(_one(part) for part in (size.gauc, size.auc, size.ne)),
             gain,
-            "-" if size.ne_new is None else _one(size.ne_new),
+            "-" if size.ne_new_items is None else _one(size.ne_new_items),
             f"{size.dense_parameters or 0:,}",
             f"{(size.flops or 0) / 1e6:,.3f}",
         )
     console.print(table)
     for law in found.laws:
         formula = f"NE = {_told(law.floor)} + {_told(law.factor)} (x / {law.first:g})^-a, a = {_told(law.exponent)}"
-        console.print(f"{law.axis}: {formula}; {law.verdict}", soft_wrap=True)
+        console.print(f"{law.axis}: {formula}; {law.in_words}", soft_wrap=True)
 
 
 def _one(part: Value) -> str:

@@ -14,17 +14,20 @@ from pathlib import Path
 
 import torch
 
-from recdistill.app.run import console, open_run, print_summary, train_stage
+from recdistill.app.model_facts import model_facts
+from recdistill.app.progress import console
+from recdistill.app.results import publish_results
+from recdistill.app.run import open_run, print_summary, train_stage
 from recdistill.config.experiment import Experiment
 from recdistill.data.store.sample_store import build_store
 from recdistill.errors import UserError, did_you_mean
-from recdistill.evaluate.model_facts import ModelFacts, StudentModels, log_odds_offset_of, settings_of
+from recdistill.evaluate.model_facts import ModelFacts, StudentModels, TrainingCosts
 from recdistill.evaluate.score import score
 from recdistill.evaluate.summary import write_summary
-from recdistill.report.page import write_report
 from recdistill.runs.batch_ingest import hand_over, handed_over, ingest, open_tables
 from recdistill.runs.folder import RunFolder
-from recdistill.runs.jobs import TEACHER, Job, jobs_of, pairs_of, teachers_of
+from recdistill.runs.jobs import Job, jobs_of, teachers_of
+from recdistill.runs.names import TEACHER
 from recdistill.signals.columns import channels_of
 from recdistill.stream.event_log import Journal
 from recdistill.stream.gate.process import run_gate
@@ -100,7 +103,7 @@ def batch_stage(folder: RunFolder, experiment: Experiment, data: Path | None) ->
             build_store(
                 folder.store, events, behaviors, {"events": versions["events"], "behaviors": versions.get("behaviors")}
             )
-        train_stage(folder, experiment, None)
+        train_stage(folder, experiment)
 
 
 def roles_of(folder: RunFolder, experiment: Experiment) -> tuple[list[str], list[str]]:
@@ -181,7 +184,7 @@ def _status(folder: RunFolder) -> str:
 
 
 def score_stage(folder: RunFolder, experiment: Experiment) -> None:
-    """Score the streaming phase from the tables: summary.json, report.html, the verdict."""
+    """Score the streaming phase from the tables: summary.json, report.html, model-card.md, the verdict."""
     events = EventLog.open(folder.tables / "events")
     handed = handed_over(events)
     first = handed.rows if handed else 0
@@ -189,36 +192,22 @@ def score_stage(folder: RunFolder, experiment: Experiment) -> None:
     with console.status("scoring"):
         summary = score(experiment.name, folder.tables, *_facts(folder, experiment), window)
     write_summary(summary, folder.root / "summary.json")
-    write_report(summary, folder.root / "report.html")
     print_summary(summary)
-    console.print(f"report: {folder.root / 'report.html'}", soft_wrap=True)
+    publish_results(folder, summary, lambda line: console.print(line, soft_wrap=True))
 
 
 def _facts(folder: RunFolder, experiment: Experiment) -> tuple[ModelFacts, dict[str, StudentModels]]:
+    """Return what is scored; UserError for a model that has streamed nothing yet."""
     teacher, students = jobs_of(experiment)
-    facts = {job.name: _model_facts(folder, job) for job in (teacher, *students)}
-    paired = {
-        name: StudentModels([facts[raw.name] for raw, _ in pairs], [facts[distilled.name] for _, distilled in pairs])
-        for name, pairs in pairs_of(experiment).items()
-    }
-    return facts[teacher.name], paired
+    return model_facts(experiment, {job.name: _costs(folder, job) for job in (teacher, *students)})
 
 
-def _model_facts(folder: RunFolder, job: Job) -> ModelFacts:
+def _costs(folder: RunFolder, job: Job) -> TrainingCosts:
     latest = stream_checkpoints(folder, job.name).latest()
     if latest is None:
         raise UserError(f"{folder.root}: {job.name} has streamed nothing yet; run: recdistill stream CONFIG")
-    state = latest[1].state
+    sums = latest[1].state["sums"]
     dense, sparse = build.parameters(latest[1].tensors)
-    speed = state["sums"].get("learned", 0.0) / max(state["sums"].get("seconds", 0.0), 1e-9)
-    coverage = state["sums"].get("signals", 0.0) / max(state["sums"].get("learned", 0.0), 1.0)
-    return ModelFacts(
-        job.name,
-        job.seed,
-        log_odds_offset_of(job.config),
-        dense,
-        sparse,
-        speed,
-        coverage,
-        settings_of(job.config, job.distill),
-    )
+    speed = sums.get("learned", 0.0) / max(sums.get("seconds", 0.0), 1e-9)
+    coverage = sums.get("signals", 0.0) / max(sums.get("learned", 0.0), 1.0)
+    return TrainingCosts(dense, sparse, speed, coverage)

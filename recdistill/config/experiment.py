@@ -41,7 +41,7 @@ class Experiment(Strict):
     data: DataConfig
     teacher: TeacherConfig = TeacherConfig()
     teachers: dict[TeacherName, TeacherConfig] = {}  # further ones; their models are named teacher-NAME
-    students: dict[str, StudentConfig] = Field(default={"student": StudentConfig()}, min_length=1)
+    students: dict[str, StudentConfig] = {"student": StudentConfig()}
     crossfit: CrossfitConfig = CrossfitConfig()
     candidates: CandidatesConfig = CandidatesConfig()
     teacher_hidden: TeacherHiddenConfig = TeacherHiddenConfig()
@@ -49,11 +49,19 @@ class Experiment(Strict):
     stream: StreamConfig = StreamConfig()
     checkpoint_rows: Positive = 100_000  # rows per commit of predictions and per checkpoint
     processes: Positive = 2  # students trained at a time
+    tracking: list[Literal["mlflow", "tensorboard"]] = []  # where a run is shown too
 
     @property
     def crossfits(self) -> bool:
         """Return whether any student learns from cross-fitted signals."""
         return any(student.distill.signals == "crossfit" for student in self.students.values())
+
+    @field_validator("tracking")
+    @classmethod
+    def _each_once(cls, tracking: list[str]) -> list[str]:
+        if len(set(tracking)) < len(tracking):
+            raise ValueError("a tracker may stand once")
+        return tracking
 
     @model_validator(mode="after")
     def _enough_candidates(self) -> Experiment:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from recdistill.config.base import Positive, Strict
 from recdistill.config.data import SamplingConfig
 from recdistill.config.presets import expanded
+from recdistill.errors import did_you_mean
 
 __all__ = [
     "AdapterConfig",
@@ -16,17 +18,29 @@ __all__ = [
     "CrossfitConfig",
     "DistillConfig",
     "GateConfig",
+    "KINDS",
     "ModelConfig",
     "PretrainConfig",
     "StaleConfig",
     "TeacherHiddenConfig",
     "StudentConfig",
     "TeacherConfig",
+    "USER_KIND",
 ]
 
 Weight = Annotated[float, Field(ge=0)]
 EmbeddingWidth = Annotated[int, Field(ge=1, le=65_536)]
-Kind = Literal["pooled-mlp", "dcn-v2", "din", "target-attention", "hstu", "transformer", "longer", "token-mixer"]
+KINDS = ("pooled-mlp", "dcn-v2", "din", "target-attention", "hstu", "transformer", "longer", "token-mixer")
+USER_KIND = re.compile(r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$")
+
+
+def _known_kind(kind: str) -> str:
+    if kind not in KINDS and not USER_KIND.match(kind):
+        raise ValueError(f"no such model{did_you_mean(kind, KINDS)}; your own is package.module:Class")
+    return kind
+
+
+Kind = Annotated[str, AfterValidator(_known_kind)]  # one of KINDS, or the user's own class as package.module:Class
 
 
 class PretrainConfig(Strict):

@@ -1,6 +1,4 @@
-"""An ablation: one student, many methods, sorted by what pays; as `ablation.json` and as a page with one
-table and one figure.
-"""
+"""An ablation: one student, many ways to distill it, sorted by eta; written as `ablation.json` and as a page."""
 
 from __future__ import annotations
 
@@ -9,15 +7,15 @@ from typing import Any
 
 from recdistill.config.base import Strict
 from recdistill.evaluate.headline import primary_metric
-from recdistill.evaluate.summary import StudentSummary, Summary, Transfer, Transferability
+from recdistill.evaluate.summary import StudentSummary, Summary, Transferability
 
 __all__ = ["Ablation", "Method", "ablation_of"]
 
 
 class Method(Strict):
-    """One method: the keys that it changes, the metric of its raw and distilled students, eta, and what it costs.
+    """One method: the keys that it changes, the metric of its raw and distilled students, eta, and its cost.
 
-    step_cost: seconds per row that it learns, relative to its raw student. bytes_per_sample: of the teacher's record
+    step_cost: seconds per row that it learns, relative to its raw student. bytes_per_sample: of the teachers' record
     that it reads.
     """
 
@@ -32,7 +30,7 @@ class Method(Strict):
 
 
 class Ablation(Strict):
-    """All methods, the one that pays most first; teacher: its metric."""
+    """All methods, the largest eta first; teacher: its metric."""
 
     name: str
     metric: str
@@ -54,7 +52,7 @@ def ablation_of(summary: Summary, changes: Mapping[str, dict[str, Any]], sizes: 
         confidence=summary.confidence,
         rows=summary.rows,
         teacher=summary.models.teacher.metric(metric),
-        methods=sorted(methods, key=lambda one: _pays(one, metric), reverse=True),
+        methods=sorted(methods, key=lambda one: _order(one, metric), reverse=True),
     )
 
 
@@ -72,13 +70,8 @@ def _method(name: str, student: StudentSummary, metric: str, changes: dict[str, 
     )
 
 
-def _pays(method: Method, metric: str) -> tuple[bool, float]:
-    """Return what methods are sorted by: eta; where there is none, what the method gained, after all that have one."""
-    eta = _eta(method, metric).eta
+def _order(method: Method, metric: str) -> tuple[bool, float]:
+    """Return what methods are sorted by: eta; those without one follow, by the student's own gain."""
+    eta = method.transferability.metric(metric).eta
     gain = (method.distilled or 0.0) - (method.raw or 0.0)
     return eta is not None, gain if eta is None else eta
-
-
-def _eta(method: Method, metric: str) -> Transfer:
-    eta: Transfer = getattr(method.transferability, metric)
-    return eta

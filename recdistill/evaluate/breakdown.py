@@ -1,4 +1,4 @@
-"""Where and when: metrics by slice of the window, and over time."""
+"""Metrics by slice of the scored window, and over time."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from recdistill.typing import Array
 
 __all__ = ["curve", "slices"]
 
-BUCKETS = 40  # points of a curve
-HISTORY = ((0, 1, "0"), (1, 10, "1-9"), (10, 50, "10-49"), (50, 200, "50-199"), (200, math.inf, "200+"))
-FEWEST = 200  # rows of a slice worth a line
+CURVE_POINTS = 40  # at most
+HISTORY_LENGTHS = ((0, 1, "0"), (1, 10, "1-9"), (10, 50, "10-49"), (50, 200, "50-199"), (200, math.inf, "200+"))
+MIN_ROWS = 200  # of a slice, and of a point of a curve
 
 
 def curve(frame: Frame, logits: Sequence[Array], teacher: Sequence[Array] = ()) -> Curve:
-    """Return a model's metrics over time, the mean over its seeds, in equal-mass buckets of the window.
+    """Return a model's metrics over time, the mean over its seeds, in buckets of equally many rows.
 
     With the logits of a `teacher` also `kl`, the mean KL(teacher || model) in nats.
     """
-    edges = np.linspace(0, len(frame.ids), min(BUCKETS, max(1, len(frame.ids) // FEWEST)) + 1).astype(int)
+    edges = np.linspace(0, len(frame.ids), min(CURVE_POINTS, max(1, len(frame.ids) // MIN_ROWS)) + 1).astype(int)
     parts = [slice(low, high) for low, high in zip(edges[:-1], edges[1:], strict=True) if high > low]
     times: list[datetime] = frame.rows["time"].gather([part.start for part in parts]).to_list()
     found = [frame.where(part).scores([z[part] for z in logits]).values for part in parts]
@@ -38,7 +38,7 @@ def curve(frame: Frame, logits: Sequence[Array], teacher: Sequence[Array] = ()) 
 
 
 def _divergence(part: slice, logits: Sequence[Array], teacher: Sequence[Array]) -> float:
-    return float(np.mean([metrics.divergence(top[part], z[part]) for top in teacher for z in logits]))
+    return float(np.mean([metrics.divergence(one[part], z[part]) for one in teacher for z in logits]))
 
 
 def _masks(frame: Frame) -> Iterator[tuple[str, str, Array]]:
@@ -48,7 +48,7 @@ def _masks(frame: Frame) -> Iterator[tuple[str, str, Array]]:
         yield name, "yes", flag
         yield name, "no", ~flag
     seen = rows["seen"].to_numpy()
-    for low, high, value in HISTORY:
+    for low, high, value in HISTORY_LENGTHS:
         yield "history_length", value, (seen >= low) & (seen < high)
     hour = rows.select(pl.col("time").dt.hour()).to_series().to_numpy()
     for first in range(0, 24, 6):
@@ -64,7 +64,7 @@ def slices(frame: Frame, logits: dict[str, list[Array]], drawn: Draws, confidenc
     return [
         _slice(frame, logits, name, value, mask, drawn, confidence)
         for name, value, mask in _masks(frame)
-        if mask.sum() >= FEWEST
+        if mask.sum() >= MIN_ROWS
     ]
 
 

@@ -1,4 +1,4 @@
-"""What scoring cannot see in the two tables: costs, settings, and what a model's own sampling did to its logits."""
+"""What scoring needs beside the two tables: costs, settings, and what a model's own sampling added to its logits."""
 
 from __future__ import annotations
 
@@ -7,27 +7,41 @@ from dataclasses import dataclass, field
 
 from recdistill.config.models import DistillConfig, ModelConfig
 
-__all__ = ["ModelFacts", "Setting", "StudentModels", "log_odds_offset_of", "settings_of"]
+__all__ = ["IMPORTED", "TrainingCosts", "ModelFacts", "Setting", "StudentModels", "log_odds_offset_of", "settings_of"]
 
 Setting = str | int | float
-LEARNING = ("kind", "width", "history", "batch", "table_rate", "dense_rate", "optimiser", "replay", "epochs")
+SHOWN_SETTINGS = ("kind", "width", "history", "batch", "table_rate", "dense_rate", "optimiser", "replay", "epochs")
+
+
+@dataclass(frozen=True)
+class TrainingCosts:
+    """What a model holds and how fast it learned, None where it was trained elsewhere.
+
+    dense_parameters: learned numbers of its network; sparse_parameters: of its embedding rows. rows_per_second: of the
+    whole loop. coverage: share of samples that had a usable signal when it learned from them.
+    """
+
+    dense_parameters: int | None
+    sparse_parameters: int | None
+    rows_per_second: float | None
+    coverage: float
+
+
+IMPORTED = TrainingCosts(None, None, None, 1.0)  # of a model whose predictions were imported from a file
 
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """One trained model. shift: log(k+ / k-) that its own down-sampling, by the first task's label, left in its logits.
+    """One model. log_odds_offset: log(k+ / k-) that its own down-sampling, by the first task's label, left in its
+    logits.
 
-    The log's own keep rates are no part of it: the labels that the logits are scored against were sampled alike. Costs
-    are None where the model was trained elsewhere.
+    The log's own keep rates are no part of it: the labels that the logits are scored against were sampled alike.
     """
 
     name: str
     seed: int
     log_odds_offset: float
-    dense_parameters: int | None
-    sparse_parameters: int | None
-    rows_per_second: float | None
-    coverage: float
+    costs: TrainingCosts
     settings: dict[str, Setting]
 
 
@@ -52,7 +66,7 @@ def settings_of(config: ModelConfig, distill: DistillConfig | None) -> dict[str,
 
     `distill` is None for the teacher; a raw student, of weight 0, has no settings of it either.
     """
-    named: dict[str, Setting] = {name: getattr(config, name) for name in LEARNING}
+    named: dict[str, Setting] = {name: getattr(config, name) for name in SHOWN_SETTINGS}
     if (config.sampling.positive, config.sampling.negative) != (1.0, 1.0):
         named["sampling"] = f"k+ {config.sampling.positive:g}, k- {config.sampling.negative:g}"
     if distill is not None and distill.uses_teacher:

@@ -1,4 +1,4 @@
-"""Scaling: how a model's loss falls with its size, as a law with intervals; as `scale.json` and as a page."""
+"""Scaling: how a model's loss falls with its size, as a law with intervals; written as `scale.json` and as a page."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 
 from recdistill.config.base import Strict
-from recdistill.evaluate.transferability import Draws, Samples, bootstrap, over_seeds
+from recdistill.evaluate.transferability import Draws, ScoredSamples, bootstrap, over_seeds
 from recdistill.typing import Array
 
 __all__ = ["Law", "Scaling", "Size", "fit", "measured", "scaling_of"]
 
 METRICS = ("gauc", "auc", "ne")
 EXPONENTS = np.geomspace(0.02, 4.0, 200)
-MEANT = {
+AXIS_NAMES = {
     "history": "events of history",
     "width": "embedding width",
     "data": "samples learned",
@@ -32,10 +32,10 @@ class Value(Strict):
 
 
 class Size(Strict):
-    """One size: its axis, its number there, the keys that make it, what it costs and how good it is.
+    """One size: its axis, its number there, the keys that it changes, its cost and its metrics.
 
-    flops: of a row, forward. ne_new: NE where the item was met by nobody before the window. gain: of NE over the size
-    before it on its axis, positive is better.
+    flops: of a row, forward. ne_new_items: NE of the rows whose item nobody met before the window. gain: of NE over the
+    size before it on its axis, positive is better.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Size(Strict):
     gauc: Value
     auc: Value
     ne: Value
-    ne_new: Value | None = None
+    ne_new_items: Value | None = None
     gain: Value | None = None
 
 
@@ -67,8 +67,8 @@ class Law(Strict):
     monotone: bool
 
     @property
-    def verdict(self) -> str:
-        """Return in words whether every size is better."""
+    def in_words(self) -> str:
+        """Return in words whether every size is better than the one before."""
         return (
             "every size is better than the one before"
             if self.monotone
@@ -77,7 +77,7 @@ class Law(Strict):
 
 
 class Scaling(Strict):
-    """All sizes, axis by axis, and the laws of those with numbers."""
+    """All sizes, axis by axis, and the law of each axis whose sizes are numbers."""
 
     name: str
     rows: int
@@ -107,7 +107,7 @@ def fit(x: Array, loss: Array) -> tuple[Array, Array, Array]:
     return found[0], found[1], found[2]
 
 
-def measured(samples: Samples, logits: Sequence[Sequence[Array]], drawn: Draws) -> dict[str, Array]:
+def measured(samples: ScoredSamples, logits: Sequence[Sequence[Array]], drawn: Draws) -> dict[str, Array]:
     """Return per metric float64 [sizes, 1 + replicates] of the sizes' logits, seeds paired; larger is better."""
     found: dict[str, list[Array]] = {name: [] for name in METRICS}
     for seeds in logits:
@@ -141,16 +141,16 @@ def scaling_of(
     for at, (key, keys) in enumerate(facts.items()):
         same = at > 0 and sizes[-1].axis == keys["axis"]
         gain = _value(loss[at - 1] - loss[at], confidence) if same else None
-        told = {metric: _value(values[metric][at], confidence) for metric in ("gauc", "auc")}
+        ranked = {metric: _value(values[metric][at], confidence) for metric in ("gauc", "auc")}
         sizes.append(
             Size(
                 name=key,
                 **keys,
-                gauc=told["gauc"],
-                auc=told["auc"],
+                gauc=ranked["gauc"],
+                auc=ranked["auc"],
                 ne=_value(loss[at], confidence),
                 gain=gain,
-                ne_new=_value(-new["ne"][at], confidence) if new else None,
+                ne_new_items=_value(-new["ne"][at], confidence) if new else None,
             )
         )
     axes = dict.fromkeys(size.axis for size in sizes)
@@ -171,7 +171,7 @@ def _law(axis: str, sizes: Sequence[Size], loss: Array, confidence: float) -> La
     at = [place for place, size in enumerate(sizes) if size.axis == axis]
     x = np.array([sizes[place].x for place in at], np.float64)
     floor, factor, exponent = fit(x, loss[at].T)
-    told = floor[0] + factor[0] * (x / x.min()) ** -exponent[0]
+    fitted = floor[0] + factor[0] * (x / x.min()) ** -exponent[0]
     rising = loss[[at[place] for place in np.argsort(x)], 0]
     return Law(
         axis=axis,
@@ -179,6 +179,6 @@ def _law(axis: str, sizes: Sequence[Size], loss: Array, confidence: float) -> La
         floor=_value(floor, confidence),
         factor=_value(factor, confidence),
         exponent=_value(exponent, confidence),
-        error=float(np.abs(told - loss[at, 0]).max()),
+        error=float(np.abs(fitted - loss[at, 0]).max()),
         monotone=bool((np.diff(rising) < 0).all()),
     )

@@ -7,9 +7,10 @@ are one matrix product:
   AUC   to first order: mean placement of the drawn positives + that of the drawn negatives - AUC (Hajek projection).
         What it drops is the product of two users' deviations, of order 1 / users.
 
-Seeds stay paired: raw and distilled of one seed deviate together. Resampling a handful of seeds is far too sure of
-itself (a 95 % interval then covers 51 % of the time with 2 seeds, 75 % with 3, 84 % with 5), so a replicate draws the
-mean over seeds from its t distribution with seeds - 1 degrees of freedom instead, which covers 95 % (Gaussian seeds).
+Seeds stay paired: raw and distilled of one seed deviate together. Resampling a handful of seeds gives too narrow
+intervals (a 95 % interval then covers 51 % of the time with 2 seeds, 75 % with 3, 84 % with 5), so a replicate draws
+the mean over seeds from its t distribution with seeds - 1 degrees of freedom instead, which covers 95 %
+(Gaussian seeds).
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from recdistill.typing import Array
 
 __all__ = [
     "Draws",
-    "Samples",
-    "Transferred",
+    "ScoredSamples",
+    "EtaEstimate",
     "bootstrap",
     "bootstrap_gauc",
     "draw_all",
@@ -40,8 +41,8 @@ BUNDLES = 10_000  # more users than this are drawn in random bundles: the error 
 
 
 @dataclass(frozen=True)
-class Samples:
-    """The scored window: label float [N] of 0 and 1, user int codes [N] from 0, group int [N], each within one user."""
+class ScoredSamples:
+    """The scored rows: label float [N] of 0 and 1, user int codes [N] from 0, group int [N], each within one user."""
 
     label: Array
     user: Array
@@ -52,14 +53,15 @@ class Samples:
         """Return the number of users."""
         return int(self.user.max()) + 1 if len(self.user) else 0
 
-    def where(self, part: slice | Array) -> Samples:
+    def where(self, part: slice | Array) -> ScoredSamples:
         """Return the rows in `part`, a slice or a mask [N]; users and groups keep their codes."""
-        return Samples(self.label[part], self.user[part], self.group[part])
+        return ScoredSamples(self.label[part], self.user[part], self.group[part])
 
 
 @dataclass(frozen=True)
-class Transferred:
-    """One metric's answer, larger is better (NE is signed so). A withheld eta and its bounds are None; `why` says why.
+class EtaEstimate:
+    """Eta on one metric, larger is better (NE is signed so). A withheld eta and its bounds are None, and
+    `why` is the reason.
 
     teacher_gain is P_teacher - P_raw and gain P_distilled - P_raw, means over seeds, each with its interval.
     """
@@ -88,7 +90,7 @@ def user_weights(users: int, replicates: int, draw: np.random.Generator) -> tupl
     return bundle, np.vstack([np.ones(bundles), times])
 
 
-def _owners(samples: Samples) -> tuple[Array, Array]:
+def _owners(samples: ScoredSamples) -> tuple[Array, Array]:
     """Return (group codes ascending, each one's user); UserError when a group spans users."""
     codes, first, inverse = np.unique(samples.group, return_index=True, return_inverse=True)
     owner = samples.user[first]
@@ -101,7 +103,7 @@ def _owners(samples: Samples) -> tuple[Array, Array]:
     return codes, owner
 
 
-def bootstrap(samples: Samples, logits: Sequence[Array], bundle: Array, weights: Array) -> dict[str, Array]:
+def bootstrap(samples: ScoredSamples, logits: Sequence[Array], bundle: Array, weights: Array) -> dict[str, Array]:
     """Return per metric float64 [models, replicates], larger is better (minus NE), NaN where it is undefined.
 
     logits: [N] of each model; bundle and weights as `user_weights` returns them.
@@ -116,20 +118,18 @@ def bootstrap(samples: Samples, logits: Sequence[Array], bundle: Array, weights:
     rows = positives + negatives
     found: dict[str, list[Array]] = {"auc": [], "ne": []}
     with np.errstate(divide="ignore", invalid="ignore"):
-        entropy = metrics.entropy(positives / rows)
-        entropy[entropy == 0] = np.nan  # one class: NE does not exist
         for logit in logits:
             placed = metrics.placements(samples.label, logit)
             placed_positive, placed_negative = np.where(positive, placed, 0.0), np.where(positive, 0.0, placed)
             whole = placed_positive.sum() / positive.sum()
             sides = totals(placed_positive) / positives + totals(placed_negative) / negatives
             found["auc"].append(sides - whole)
-            found["ne"].append(-totals(metrics.log_losses(samples.label, logit)) / rows / entropy)
+            found["ne"].append(-metrics.ne_of_sums(totals(metrics.log_losses(samples.label, logit)), rows, positives))
     gauc = bootstrap_gauc(samples, logits, bundle, weights)
     return {"auc": np.stack(found["auc"]), "gauc": gauc, "ne": np.stack(found["ne"])}
 
 
-def bootstrap_gauc(samples: Samples, logits: Sequence[Array], bundle: Array, weights: Array) -> Array:
+def bootstrap_gauc(samples: ScoredSamples, logits: Sequence[Array], bundle: Array, weights: Array) -> Array:
     """Return GAUC alone as float64 [models, replicates]; see `bootstrap`. Users of `samples` may be some of all."""
     codes, owner = _owners(samples)
     columns = []
@@ -143,7 +143,7 @@ def bootstrap_gauc(samples: Samples, logits: Sequence[Array], bundle: Array, wei
 
 
 def _spread(replicates: int, seeds: int, draw: np.random.Generator) -> Array:
-    """Return float64 [1 + replicates, seeds]: what each seed's deviation from the mean counts in each replicate.
+    """Return float64 [1 + replicates, seeds]: the weight of each seed's deviation from the mean in each replicate.
 
     With standard normal xi_s and a chi-square of S - 1 degrees of freedom, sum of xi_s (x_s - mean) / sqrt(S chi2) is
     the standard error of the mean times a t variable of S - 1 degrees. The first row, the sample itself, is zero.
@@ -164,7 +164,7 @@ def over_seeds(values: Array, spread: Array) -> Array:
 class Draws:
     """One set of replicates, drawn once and used for every metric and slice.
 
-    bundle and weights as `user_weights` returns them; teachers and students: what each seed counts, as `_spread` says.
+    bundle and weights as `user_weights` returns them; teachers and students: the weight of each seed, see `_spread`.
     """
 
     bundle: Array
@@ -180,49 +180,50 @@ def draw_all(users: int, teachers: int, seeds: int, replicates: int, seed: int =
     return Draws(*drawn, _spread(replicates, teachers, draw), _spread(replicates, seeds, draw))
 
 
-def _answered(values: Array, drawn: Draws, users: int, confidence: float) -> Transferred:
-    """Return the answer from one metric's values [teachers + raw + distilled, replicates]."""
+def _estimate_of(values: Array, drawn: Draws, users: int, confidence: float) -> EtaEstimate:
+    """Return eta from one metric's values [teachers + raw + distilled, replicates]."""
     teachers, seeds = drawn.teachers.shape[1], drawn.students.shape[1]
     parts = np.split(values, [teachers, teachers + seeds])
     spreads = (drawn.teachers, drawn.students, drawn.students)
-    top, before, after = (over_seeds(part, by) for part, by in zip(parts, spreads, strict=True))
-    return _answer(top, before, after, seeds, users, confidence)
+    teacher, raw, distilled = (over_seeds(part, by) for part, by in zip(parts, spreads, strict=True))
+    return _estimate(teacher, raw, distilled, seeds, users, confidence)
 
 
 def transferability(
-    samples: Samples,
+    samples: ScoredSamples,
     teacher: Sequence[Array],
     raw: Sequence[Array],
     distilled: Sequence[Array],
     drawn: Draws,
     confidence: float,
-) -> dict[str, Transferred]:
+) -> dict[str, EtaEstimate]:
     """Return eta by metric (auc, gauc, ne) from logits [N]: raw and distilled students paired by seed.
 
-    The spread over seeds of several teachers counts; that of a single one cannot be seen, so the answer is about that
+    The spread over seeds of several teachers counts; that of a single one cannot be seen, so eta is about that
     teacher. Raises UserError for unpaired students and for groups that span users.
     """
     if len(raw) != len(distilled) or not raw:
         raise UserError(f"transferability: {len(raw)} raw and {len(distilled)} distilled students; pair them by seed")
     found = bootstrap(samples, [*teacher, *raw, *distilled], drawn.bundle, drawn.weights)
-    return {name: _answered(values, drawn, samples.users, confidence) for name, values in found.items()}
+    return {name: _estimate_of(values, drawn, samples.users, confidence) for name, values in found.items()}
 
 
 def gauc_transferability(
-    part: Samples,
+    part: ScoredSamples,
     teacher: Sequence[Array],
     raw: Sequence[Array],
     distilled: Sequence[Array],
     drawn: Draws,
     confidence: float,
-) -> tuple[Transferred, tuple[float, float, float]]:
+) -> tuple[EtaEstimate, tuple[float, float, float]]:
     """Return eta on GAUC of a part of the samples, and the GAUC of teacher, raw and distilled, means over seeds.
 
     Users are drawn as for all samples; only the rows of the part count.
     """
     values = bootstrap_gauc(part, [*teacher, *raw, *distilled], drawn.bundle, drawn.weights)
-    top, before, after = (float(one.mean()) for one in np.split(values[:, 0], [len(teacher), len(teacher) + len(raw)]))
-    return _answered(values, drawn, len(np.unique(part.user)), confidence), (top, before, after)
+    split = np.split(values[:, 0], [len(teacher), len(teacher) + len(raw)])
+    means = float(split[0].mean()), float(split[1].mean()), float(split[2].mean())
+    return _estimate_of(values, drawn, len(np.unique(part.user)), confidence), means
 
 
 def _interval(replicates: Array, confidence: float) -> tuple[float, float]:
@@ -234,20 +235,20 @@ def _interval(replicates: Array, confidence: float) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _answer(teacher: Array, raw: Array, distilled: Array, seeds: int, users: int, confidence: float) -> Transferred:
+def _estimate(teacher: Array, raw: Array, distilled: Array, seeds: int, users: int, confidence: float) -> EtaEstimate:
     teacher_gain, gain = teacher - raw, distilled - raw
     low, high = _interval(teacher_gain[1:], confidence)
     rest = (float(teacher_gain[0]), low, high, float(gain[0]), *_interval(gain[1:], confidence))
     why = _withheld(float(teacher_gain[0]), low, high, seeds, users)
     if why:
-        return Transferred(None, None, None, *rest, why)
+        return EtaEstimate(None, None, None, *rest, why)
     # Where a replicate's teacher gains nothing, its eta is past every bound on the side of the student's own gain.
     past = np.where(np.isnan(gain), np.nan, np.copysign(np.inf, gain))
     eta = np.divide(gain, teacher_gain, out=past, where=teacher_gain > 0)
     eta_low, eta_high = _interval(eta[1:], confidence)
     if not np.isfinite([eta_low, eta_high]).all():
-        return Transferred(None, None, None, *rest, "eta has no bounded interval: the teacher's gain is too uncertain")
-    return Transferred(float(eta[0]), eta_low, eta_high, *rest, None)
+        return EtaEstimate(None, None, None, *rest, "eta has no bounded interval: the teacher's gain is too uncertain")
+    return EtaEstimate(float(eta[0]), eta_low, eta_high, *rest, None)
 
 
 def _withheld(gain: float, low: float, high: float, seeds: int, users: int) -> str | None:

@@ -12,7 +12,7 @@ import polars as pl
 
 from recdistill.errors import RecdistillError
 from recdistill.evaluate import metrics
-from recdistill.evaluate.transferability import Samples
+from recdistill.evaluate.transferability import ScoredSamples
 from recdistill.tables.events import EventLog, OutcomeLog
 from recdistill.tables.predictions import PredictionLog
 from recdistill.typing import Array
@@ -27,12 +27,12 @@ LEVELS = ("logloss", "ne", "calibration", "ece")  # what a constant added to the
 class Frame:
     """The window's rows in log order with what slices need: id, time, user, item, label of each, and when first met.
 
-    groups: int64 codes [N] of each row's `user` and, where the log has one, `request`. levels_why: why the LEVELS
-    cannot be said, or None when they can.
+    groups: int64 codes [N] of each row's `user` and, where the log has one, `request`. levels_why: why the LEVELS are
+    unknown, None when they are known.
     """
 
     rows: pl.DataFrame
-    samples: Samples
+    samples: ScoredSamples
     groups: dict[str, Array]
     share: float
     total: int
@@ -62,7 +62,7 @@ class Frame:
 class Part:
     """Some of the window's rows, to be scored."""
 
-    samples: Samples
+    samples: ScoredSamples
     levels_why: str | None
 
     def scores(self, logits: Sequence[Array], grouped: bool = True) -> metrics.Scores:
@@ -111,13 +111,13 @@ def _marked(
     return marked.slice(cut).rename({f"label_{task}": "label"}), len(rows)
 
 
-def _told_later(window: pl.DataFrame, outcomes: OutcomeLog, task: str) -> pl.DataFrame:
-    """Return the window, its missing labels filled by what was told later."""
-    told = pl.concat(
+def _with_outcomes(window: pl.DataFrame, outcomes: OutcomeLog, task: str) -> pl.DataFrame:
+    """Return the window, its missing labels filled from the outcomes that became known later."""
+    known = pl.concat(
         [rows.filter(pl.col("task") == task) for rows in outcomes.batches(columns=["sample_id", "task", "label"])]
     )
-    told = told.group_by("sample_id").agg(later=pl.col("label").max())
-    labelled = window.join(told, on="sample_id", how="left", maintain_order="left")
+    known = known.group_by("sample_id").agg(later=pl.col("label").max())
+    labelled = window.join(known, on="sample_id", how="left", maintain_order="left")
     filled = pl.coalesce("label", "later", pl.lit(0.0, pl.Float32))
     return labelled.with_columns(label=filled).drop("later")
 
@@ -128,8 +128,8 @@ def load_window(
     """Return the rows after the first `start` share of the log whose label of `task` is known; memory O(log's ids).
 
     Where there is a table of outcomes beside the events, a sample without a label has that of its outcomes, a positive
-    if any is one, and is a negative if it has none: what will still be told of the newest samples is not known yet.
-    features: columns of the events that the frame is to have too. Also notes whether user and item were met before the
+    if any is one, and is a negative if it has none: outcomes of the newest samples that are still to come are not known
+    yet. features: further columns of the events. Also notes whether user and item were met before the
     window, and how many rows the user had before each row. Raises UserError when rows are to be grouped by request and
     the log has none.
     """
@@ -137,19 +137,21 @@ def load_window(
     window, total = _marked(events, version, task, start, features)
     outcomes = events.path.parent / "outcomes"
     if outcomes.exists():
-        window = _told_later(window, OutcomeLog.open(outcomes), task)
+        window = _with_outcomes(window, OutcomeLog.open(outcomes), task)
     known = window.filter(pl.col("label").is_not_null())
     user = _codes(known["user_id"])
     groups = {"user": user} | ({"request": _requests(known, user)} if events.schema.has_request else {})
     return Frame(
-        known, Samples(known["label"].to_numpy().astype(np.float64), user, groups[group]), groups, start, total
+        known, ScoredSamples(known["label"].to_numpy().astype(np.float64), user, groups[group]), groups, start, total
     )
 
 
-def logits_of(predictions: PredictionLog, version: int, model: str, task: str, ids: Array, shift: float) -> Array:
-    """Return float32 [N], the recorded logits of `model` for `ids` with the sampling's `shift` taken out.
+def logits_of(
+    predictions: PredictionLog, version: int, model: str, task: str, ids: Array, log_odds_offset: float
+) -> Array:
+    """Return float32 [N], the recorded logits of `model` for `ids` with `log_odds_offset` subtracted.
 
-    Raises RecdistillError when the model said nothing about some of them.
+    Raises RecdistillError when some of them have no prediction.
     """
     order = np.argsort(ids)
     ordered, out = ids[order], np.full(len(ids), np.nan, np.float32)
@@ -159,7 +161,7 @@ def logits_of(predictions: PredictionLog, version: int, model: str, task: str, i
         at = np.searchsorted(ordered, sample)
         hit = at < len(ids)
         hit[hit] = ordered[at[hit]] == sample[hit]
-        out[order[at[hit]]] = rows[f"logit_{task}"].to_numpy()[hit] - np.float32(shift)
+        out[order[at[hit]]] = rows[f"logit_{task}"].to_numpy()[hit] - np.float32(log_odds_offset)
     missing = int(np.isnan(out).sum())
     if missing:
         raise RecdistillError(

@@ -15,7 +15,9 @@ from recdistill.models.backbones.sequence import HSTU, Longer, TokenMixerModel, 
 from recdistill.models.backbones.target_attention import TargetAttention
 from recdistill.models.embeddings.growable import GrowableTable, TableOptions
 from recdistill.models.heads import Towers
+from recdistill.models.layers.blocks import width_of
 from recdistill.models.layers.options import checked_options
+from recdistill.models.user_models import import_model, is_user_model
 
 __all__ = [
     "BACKBONES",
@@ -30,11 +32,12 @@ __all__ = [
     "Towers",
     "build_backbone",
     "dense_parameters",
+    "network_class",
     "sparse_parameters",
     "table_modules",
 ]
 
-REVISION = 2  # of what the same weights say; 2: encoders count the mean dot with the events, and not their sum
+REVISION = 3  # of what a checkpoint holds and what its weights mean; 3: its keys have other names (CHANGELOG)
 BACKBONES: dict[str, type[nn.Module]] = {
     "pooled-mlp": PooledMLP,
     "dcn-v2": DCNv2,
@@ -58,18 +61,50 @@ def build_backbone(
     tables: TableOptions,
     options: dict[str, Any],
 ) -> nn.Module:
-    """Return a backbone of BACKBONES; fields F, slots M, actions A as in `Batch`, length = most events it will see.
+    """Return a backbone of BACKBONES, or of the user's own class; fields F, slots M, actions A as in `Batch`, length =
+    most events it will see.
 
-    `options` are the class's own keyword arguments. Dense weights come from torch's global generator: seed it first.
-    UserError for an unknown kind, an unknown option, or one whose value the class cannot be built with.
+    `options` are the class's own keyword arguments; of the others it is given those that its constructor names. Dense
+    weights come from torch's global generator: seed it first. UserError for an unknown kind, an unknown option, or one
+    whose value the class cannot be built with.
     """
-    if kind not in BACKBONES:
-        raise UserError(f"model kind {kind!r} is not known{did_you_mean(kind, BACKBONES)}")
-    given: dict[str, Any] = {"fields": fields, "slots": slots, "actions": actions, "length": length, "tables": tables}
-    chosen = checked_options(kind, BACKBONES[kind], options, (*given, "width"))
-    accepted = inspect.signature(BACKBONES[kind]).parameters
+    network = network_class(kind)
+    given: dict[str, Any] = {
+        "width": width,
+        "fields": fields,
+        "slots": slots,
+        "actions": actions,
+        "length": length,
+        "tables": tables,
+    }
+    chosen = checked_options(kind, network, options, given)
+    accepted = inspect.signature(network).parameters
     shape = {name: value for name, value in given.items() if name in accepted}
-    return BACKBONES[kind](width, **shape, **chosen)
+    return _built(kind, network, {**shape, **chosen})
+
+
+def network_class(kind: str) -> type[nn.Module]:
+    """Return the class of a kind: one of BACKBONES, or the user's own as `package.module:Class`; UserError
+    for others.
+    """
+    if kind in BACKBONES:
+        return BACKBONES[kind]
+    if is_user_model(kind):
+        return import_model(kind)
+    raise UserError(
+        f"model kind {kind!r} is not known{did_you_mean(kind, BACKBONES)}; your own is package.module:Class"
+    )
+
+
+def _built(kind: str, network: type[nn.Module], arguments: dict[str, Any]) -> nn.Module:
+    if not is_user_model(kind):
+        return network(**arguments)
+    try:
+        built = network(**arguments)
+    except Exception as error:  # noqa: BLE001 - a user's constructor may raise anything
+        raise UserError(f"model kind {kind!r}: it cannot be built: {type(error).__name__}: {error}") from error
+    width_of(built)
+    return built
 
 
 def table_modules(module: nn.Module) -> list[GrowableTable]:

@@ -117,7 +117,8 @@ def _run(backbone: nn.Module, events: int, samples: int) -> Tensor:
 
 def _batch(backbone: nn.Module, events: int, samples: int) -> Batch:
     """Return a batch of one request about nothing that was seen before."""
-    side: Any = next(part for part in backbone.modules() if hasattr(part, "slots"))
+    side: Any = next((part for part in backbone.modules() if hasattr(part, "slots")), None)
+    fields, slots = (side.fields, side.slots) if side else (1, 1)  # a model of the user's own: one of each
     zeros = torch.zeros(events, dtype=torch.int64)
 
     def column(*shape: int) -> Lookup:
@@ -131,8 +132,8 @@ def _batch(backbone: nn.Module, events: int, samples: int) -> Batch:
         torch.arange(samples),
         column(samples),
         column(samples),
-        column(samples, side.fields),
-        column(samples, side.slots),
+        column(samples, fields),
+        column(samples, slots),
         history,
         blank,
         blank,

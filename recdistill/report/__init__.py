@@ -1,1 +1,1 @@
-"""The pages a person reads: report, ablation, scaling."""
+"""The pages for people: report, ablation, scaling."""

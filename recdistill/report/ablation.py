@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from pathlib import Path
 
-from recdistill.evaluate.ablation import Ablation, Method, _eta
+from recdistill.evaluate.ablation import Ablation, Method
 from recdistill.evaluate.summary import LABELS, write_atomic
 from recdistill.report.charts import Axis, linear_axis, whisker
 from recdistill.report.page import page
@@ -16,7 +16,7 @@ __all__ = ["render", "write_ablation"]
 
 def render(ablation: Ablation) -> str:
     """Return the page as HTML text; everything taken from `ablation` is escaped."""
-    etas = [_eta(method, ablation.metric) for method in ablation.methods]
+    etas = [method.transferability.metric(ablation.metric) for method in ablation.methods]
     ends = [value for eta in etas for value in (eta.eta, eta.low, eta.high) if value is not None]
     axis = linear_axis([max(-1.0, min(2.0, value)) for value in [0.0, 1.0, *ends]], about=5)
     return page(
@@ -37,16 +37,16 @@ def render(ablation: Ablation) -> str:
 
 
 def _bar(method: Method, metric: str, axis: Axis) -> str:
-    eta, start = _eta(method, metric), f'<div class="row"><span>{escape(method.name)}</span>'
+    eta, start = method.transferability.metric(metric), f'<div class="row"><span>{escape(method.name)}</span>'
     if eta.eta is None:
         return f"{start}<em>no claim: {escape(eta.why or '')}</em></div>"
-    told = f"<b>{percent(eta.eta)}</b> <small>{percent(eta.low)} to {percent(eta.high)}</small>"
-    return f"{start}{whisker(eta.eta, eta.low, eta.high, axis)}<span>{told}</span></div>"
+    figures = f"<b>{percent(eta.eta)}</b> <small>{percent(eta.low)} to {percent(eta.high)}</small>"
+    return f"{start}{whisker(eta.eta, eta.low, eta.high, axis)}<span>{figures}</span></div>"
 
 
 def _row(method: Method) -> str:
     changed = ", ".join(f"{key}: {value}" for key, value in method.changes.items())
-    etas = (getattr(method.transferability, metric) for metric in ("gauc", "auc", "ne"))
+    etas = (method.transferability.metric(metric) for metric in ("gauc", "auc", "ne"))
     cells = [
         number(method.raw),
         number(method.distilled),

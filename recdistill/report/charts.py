@@ -67,7 +67,7 @@ class Axis:
 
 def ticks(low: float, high: float, about: int = 4) -> list[float]:
     """Return round numbers (1, 2 or 5 times a power of ten apart) that cover [low, high] in about `about` steps."""
-    span = max(high - low, 1e-6 * max(abs(low), abs(high)))  # closer than that, the marks would read alike
+    span = max(high - low, 1e-6 * max(abs(low), abs(high)))  # closer than that, the marks would have equal texts
     span = span if span > 1e-9 else 1.0
     raw = span / about
     power = 10.0 ** math.floor(math.log10(raw))
@@ -172,7 +172,7 @@ def line_chart(
 
 
 def _alone(points: list[tuple[float, float] | None], i: int) -> bool:
-    """Say whether point i has no neighbour to draw a line to, so that only a dot can show it."""
+    """Return whether point i has no neighbour to draw a line to, so that only a dot can show it."""
     return (i == 0 or points[i - 1] is None) and (i + 1 == len(points) or points[i + 1] is None)
 
 

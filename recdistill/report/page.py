@@ -13,14 +13,14 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
-from recdistill.evaluate.headline import Verdict, primary_metric, verdicts
+from recdistill.evaluate.headline import Headline, headlines, primary_metric
 from recdistill.evaluate.summary import LABELS, StudentSummary, Summary, write_atomic
 from recdistill.report import plots, tables
 from recdistill.report.text import number, title
 
-__all__ = ["house_style", "page", "render", "write_report"]
+__all__ = ["framed", "house_style", "page", "render", "write_report"]
 
-KINDS = {"claim": "Transfer shown", "unclear": "Not certain", "harm": "Harm shown", "none": "No claim"}
+BADGES = {"claim": "Transfer shown", "unclear": "Not certain", "harm": "Harm shown", "none": "No claim"}
 
 
 def _template(name: str = "report_template.html") -> str:
@@ -36,19 +36,23 @@ def page(heading: str, body: str, **parts: object) -> str:
     """Return another page in the report's style: `body` is the template of what it shows, `parts` fill it
     and are safe HTML.
     """
-    shown = Template(_template(body)).substitute(parts)
-    return Template(_template("page.html")).substitute(title=escape(heading), style=house_style(), body=shown)
+    return framed(heading, Template(_template(body)).substitute(parts))
 
 
-def _badge(verdict: Verdict) -> str:
-    return f'<span class="badge {verdict.kind}">{KINDS[verdict.kind]}</span>'
+def framed(heading: str, body: str) -> str:
+    """Return a page in the report's style that shows `body`, safe HTML."""
+    return Template(_template("page.html")).substitute(title=escape(heading), style=house_style(), body=body)
 
 
-def _headlines(said: dict[str, Verdict]) -> str:
-    """Return the verdict on each student, named where there are several."""
-    if len(said) == 1:
-        return f"<h1>{_typeset(next(iter(said.values())).text)}</h1>"
-    lines = (f"<span>{_badge(one)}<b>{escape(name)}</b> {_typeset(one.text)}</span>" for name, one in said.items())
+def _badge(headline: Headline) -> str:
+    return f'<span class="badge {headline.kind}">{BADGES[headline.kind]}</span>'
+
+
+def _headlines(shown: dict[str, Headline]) -> str:
+    """Return the headline of each student, with its name where there are several."""
+    if len(shown) == 1:
+        return f"<h1>{_typeset(next(iter(shown.values())).text)}</h1>"
+    lines = (f"<span>{_badge(one)}<b>{escape(name)}</b> {_typeset(one.text)}</span>" for name, one in shown.items())
     return f'<h1 class="several">{"".join(lines)}</h1>'
 
 
@@ -79,16 +83,16 @@ def _lead(summary: Summary, name: str, student: StudentSummary, metric: str) -> 
     where = "".join(f" with {escape(feature)} {escape(str(value))}" for feature, value in student.domain.items())
     return (
         f"On {rows} impressions{where}, each predicted before its outcome was learned, student <b>{escape(name)}</b> "
-        f"scores {LABELS[metric]} {number(raw)} on labels alone and {number(distilled)} with the teacher’s signal; "
+        f"scores {LABELS[metric]} {number(raw)} on labels alone and {number(distilled)} with the teacher’s signals; "
         f"the teacher scores {number(teacher)}."
     )
 
 
 def _numbers(summary: Summary, place: int, name: str, student: StudentSummary, metric: str) -> str:
-    """Return a student's lead, ladder and cards."""
+    """Return a student's lead paragraph, the strip from raw student to teacher, and cards."""
     return (
         f'<div class="of-{place}"><p class="lead">{_lead(summary, name, student, metric)}</p>'
-        f"{plots.ladder(summary, student, metric)}"
+        f"{plots.gain_strip(summary, student, metric)}"
         f'<div class="cards">{tables.cards(summary, student, metric)}</div></div>'
     )
 
@@ -98,8 +102,8 @@ def _details(summary: Summary, place: int, name: str, student: StudentSummary, m
     parts = (
         (
             "Over time",
-            "Each point scores the impressions of one stretch of time with what the models said before they "
-            "learned from them.",
+            "Each point scores the impressions of one stretch of time by the predictions that the models made "
+            "before they learned from them.",
             plots.curves(student, metric, place),
         ),
         (
@@ -125,14 +129,14 @@ def _typeset(sentence: str) -> str:
 
 def render(summary: Summary) -> str:
     """Return the whole page as HTML text; everything taken from `summary` is escaped."""
-    said, metric = verdicts(summary), primary_metric(summary)
+    shown, metric = headlines(summary), primary_metric(summary)
     students = [(summary, i, name, student, metric) for i, (name, student) in enumerate(summary.students.items())]
     return Template(_template()).substitute(
         name=escape(summary.name),
         created=f"{summary.created.day} {summary.created:%B %Y, %H:%M} UTC",
-        badges=", ".join(dict.fromkeys(KINDS[one.kind] for one in said.values())),
-        badge=_badge(next(iter(said.values()))) if len(said) == 1 else "",
-        headline=_headlines(said),
+        badges=", ".join(dict.fromkeys(BADGES[one.kind] for one in shown.values())),
+        badge=_badge(next(iter(shown.values()))) if len(shown) == 1 else "",
+        headline=_headlines(shown),
         switch=_switch(summary),
         hidden=_hidden(summary),
         numbers="".join(_numbers(*student) for student in students),

@@ -1,4 +1,4 @@
-"""The report's plots of one student: the ladder, curves over time, calibration."""
+"""The report's plots of one student: its gain beside the teacher's, curves over time, calibration."""
 
 from __future__ import annotations
 
@@ -17,27 +17,25 @@ from recdistill.report.charts import (
     scatter_chart,
     time_axis,
 )
-from recdistill.report.text import colour, drawn, label, legend, moment, number, three
+from recdistill.report.text import colour, label, legend, legend_order, moment, number, three_models
 
-__all__ = ["calibration", "curves", "ladder"]
+__all__ = ["calibration", "curves", "gain_strip"]
 
-LEAST = 0.004  # the narrowest ladder: closer models should look close
-
-
-LOWER = ("logloss", "ne", "ece", "kl")  # better when lower
+MIN_AXIS_SPAN = 0.004  # of the gain strip: closer models should look close
+LOWER_IS_BETTER = ("logloss", "ne", "ece", "kl")
 
 
-def ladder(summary: Summary, student: StudentSummary, metric: str) -> str:
-    """Return the strip from the raw student over the distilled one to the teacher; empty if one has no `metric`."""
-    known = [(name, v) for name, model in three(summary, student) if (v := model.metric(metric)) is not None]
+def gain_strip(summary: Summary, student: StudentSummary, metric: str) -> str:
+    """Return one strip with the raw student, the distilled one and the teacher; empty if one has no `metric`."""
+    known = [(name, v) for name, model in three_models(summary, student) if (v := model.metric(metric)) is not None]
     if len(known) < 3:
         return ""
     middle = sum(v for _, v in known) / len(known)
-    axis = linear_axis([middle - LEAST / 2, middle + LEAST / 2, *(v for _, v in known)])
+    axis = linear_axis([middle - MIN_AXIS_SPAN / 2, middle + MIN_AXIS_SPAN / 2, *(v for _, v in known)])
     text = ", ".join(f"{label(name).lower()} {number(v)}" for name, v in known)
     marks = "".join(f'<span style="left:{axis.place(v):.1f}%">{t}</span>' for v, t in axis.marks)
     strip = dots([Point(label(name), f"c-{name}", v) for name, v in known], axis)
-    head = f'<div class="ladder" role="img" aria-label="{LABELS[metric]}: {text}">'
+    head = f'<div class="gain-strip" role="img" aria-label="{LABELS[metric]}: {text}">'
     return f'{head}{strip}<div class="ax">{marks}</div></div>'
 
 
@@ -60,7 +58,7 @@ def _tab(metric: str, place: int, chosen: bool) -> str:
 
 def _curve_panel(given: dict[str, Curve], metric: str) -> str:
     times = sorted({t for curve in given.values() for t in curve.time})
-    names = drawn(n for n in given if metric in given[n].metrics)
+    names = legend_order(n for n in given if metric in given[n].metrics)
     values = {n: dict(zip(given[n].time, given[n].metrics[metric], strict=True)) for n in names}
     seconds = [t.timestamp() for t in times]
     series = [Series(label(n), colour(n, names), seconds, [values[n].get(t) for t in times]) for n in names]
@@ -71,7 +69,7 @@ def _curve_panel(given: dict[str, Curve], metric: str) -> str:
         time_axis(seconds),
         axis,
         readouts,
-        ("time of the impressions", LABELS[metric] + ", lower is better" * (metric in LOWER)),
+        ("time of the impressions", LABELS[metric] + ", lower is better" * (metric in LOWER_IS_BETTER)),
         f"{LABELS[metric]} over time: {', '.join(s.label for s in series)}",
     )
     return f'<div class="panel">{legend(names)}{chart}{_numbers([moment(t) for t in times], series)}</div>'
@@ -96,7 +94,7 @@ def calibration(student: StudentSummary) -> str:
     Logarithmic when the predictions span more than a factor of 30, as click rates do.
     """
     bins = {name: [b for b in given if b.count] for name, given in student.details.calibration.items()}
-    names = drawn(n for n in bins if bins[n])
+    names = legend_order(n for n in bins if bins[n])
     if not names:
         return '<p class="none">– This run recorded no calibration bins.</p>'
     predicted = [b.predicted for n in names for b in bins[n]]
@@ -120,7 +118,7 @@ def _reliability(bins: dict[str, list[Bin]], names: list[str], logarithmic: bool
 
 
 def _ratio(bins: dict[str, list[Bin]], names: list[str], logarithmic: bool) -> str:
-    """Draw the same bins as a ratio: on a diagonal over four decades nobody sees 10 per cent."""
+    """Draw the same bins as a ratio: 10 per cent cannot be seen on a diagonal over four decades."""
     known = {n: [b for b in bins[n] if b.predicted > 0] for n in names}
     x = _rates([b.predicted for n in names for b in bins[n]], logarithmic)
     series = [

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recdistill.evaluate.scaling_laws import MEANT, Law, Scaling, Size, Value
+from recdistill.evaluate.scaling_laws import AXIS_NAMES, Law, Scaling, Size, Value
 from recdistill.evaluate.summary import write_atomic
 from recdistill.report.charts import Axis, Series, line_chart, log_axis, ticks
 from recdistill.report.page import page
@@ -35,21 +35,23 @@ def _figure(law: Law, scaling: Scaling) -> str:
     sizes = sorted((size for size in scaling.sizes if size.axis == law.axis), key=lambda size: size.x or 0.0)
     x, y = [size.x or 0.0 for size in sizes], [size.ne.value for size in sizes]
     floor, factor, exponent = (part.value or 0.0 for part in (law.floor, law.factor, law.exponent))
-    told = [floor + factor * (at / law.first) ** -exponent for at in x]
-    series = [Series("measured", "c-teacher", x, y), Series("law", "c-raw", x, told)]
-    readouts = [f"{at:g}: NE {number(one)}, by the law {number(by)}" for at, one, by in zip(x, y, told, strict=True)]
+    fitted = [floor + factor * (at / law.first) ** -exponent for at in x]
+    series = [Series("measured", "c-teacher", x, y), Series("law", "c-raw", x, fitted)]
+    readouts = [f"{at:g}: NE {number(one)}, by the law {number(by)}" for at, one, by in zip(x, y, fitted, strict=True)]
     chart = line_chart(
         series,
         log_axis(x),
-        _close(y + told),
+        _close(y + fitted),
         readouts,
-        (f"{MEANT.get(law.axis, law.axis)}, log scale", "NE, log scale"),
+        (f"{AXIS_NAMES.get(law.axis, law.axis)}, log scale", "NE, log scale"),
         f"NE over {law.axis}",
     )
-    formula = f"NE = {_told(law.floor)} + {_told(law.factor)} · ({escape(law.axis)} / {law.first:g})<sup>−a</sup>"
-    said = f"{formula}, a = {_told(law.exponent)}; largest error {law.error:.5f}; {law.verdict}."
-    told_apart = swatches([("measured", "c-teacher"), ("by the law", "c-raw")])
-    return f'<section><h2>{escape(law.axis)}</h2>{told_apart}{chart}<p class="note">{said}</p></section>'
+    formula = (
+        f"NE = {_interval(law.floor)} + {_interval(law.factor)} · ({escape(law.axis)} / {law.first:g})<sup>−a</sup>"
+    )
+    note = f"{formula}, a = {_interval(law.exponent)}; largest error {law.error:.5f}; {law.in_words}."
+    legend = swatches([("measured", "c-teacher"), ("by the law", "c-raw")])
+    return f'<section><h2>{escape(law.axis)}</h2>{legend}{chart}<p class="note">{note}</p></section>'
 
 
 def _close(values: Sequence[float | None]) -> Axis:
@@ -59,7 +61,7 @@ def _close(values: Sequence[float | None]) -> Axis:
     return Axis(marks[0], marks[-1], [(mark, f"{mark:.4g}") for mark in marks], lambda value: float(np.log(value)))
 
 
-def _told(one: Value) -> str:
+def _interval(one: Value) -> str:
     return number(one.value) if one.low is None else f"{number(one.value)} ({number(one.low)} to {number(one.high)})"
 
 
@@ -67,10 +69,10 @@ def _row(size: Size) -> str:
     changed = ", ".join(f"{key}: {value}" for key, value in size.changes.items())
     speed = "–" if size.rows_per_second is None else f"{size.rows_per_second:,.0f}"
     cells = [
-        _told(size.gauc),
-        _told(size.auc),
-        _told(size.ne),
-        *("–" if one is None else _told(one) for one in (size.gain, size.ne_new)),
+        _interval(size.gauc),
+        _interval(size.auc),
+        _interval(size.ne),
+        *("–" if one is None else _interval(one) for one in (size.gain, size.ne_new_items)),
         *("–" if count is None else f"{count:,}" for count in (size.dense_parameters, size.flops)),
         speed,
     ]

@@ -26,7 +26,7 @@ from recdistill.report.text import (
     percent,
     shape,
     shapes,
-    three,
+    three_models,
     why_note,
 )
 
@@ -43,7 +43,9 @@ SLICES = {
 
 def cards(summary: Summary, student: StudentSummary, metric: str) -> str:
     """Return one card per model: the headline's metric large, the others below, each with its spread over seeds."""
-    return "".join(_card(name, model, student.raw, metric, summary.group) for name, model in three(summary, student))
+    return "".join(
+        _card(name, model, student.raw, metric, summary.group) for name, model in three_models(summary, student)
+    )
 
 
 def _card(name: str, model: ModelSummary, raw: ModelSummary, metric: str, group: str) -> str:
@@ -93,7 +95,7 @@ def transfer(summary: Summary) -> str:
 
 
 def _transfer_rows(name: str, student: StudentSummary, axis: Axis) -> str:
-    rows = (_transfer_row(metric, getattr(student.transferability, metric), axis) for metric in ("gauc", "auc", "ne"))
+    rows = (_transfer_row(metric, student.transferability.metric(metric), axis) for metric in ("gauc", "auc", "ne"))
     return f'<p class="student">{escape(name)}</p>{"".join(rows)}'
 
 
@@ -110,7 +112,7 @@ def slices(summary: Summary, student: StudentSummary, metric: str) -> str:
     """Return one table per kind of slice; gaps are drawn on one scale for all of them."""
     given = student.details.slices
     if not given:
-        return '<p class="none">– This run was not sliced.</p>'
+        return '<p class="none">– This run has no slices.</p>'
     if not any(metric in m for s in given for m in s.metrics.values()):
         metric = "auc"
     axis = linear_axis([v for s in given for m in s.metrics.values() if (v := m.get(metric)) is not None])
@@ -122,7 +124,7 @@ def slices(summary: Summary, student: StudentSummary, metric: str) -> str:
     note = why_note(f"{_kind(s.slice)} {s.value}: {s.why}" for s in given if s.eta is None)
     intro = (
         f"{LABELS[metric]} on one scale for every row, from {ends}. Each eta has its own interval of "
-        f"{100 * summary.confidence:g}\u202f%: of {len(given)}, one or another is bound to miss."
+        f"{100 * summary.confidence:g}\u202f%: with {len(given)} intervals, some are bound to miss."
     )
     return f'<p class="intro">{intro}</p>{shapes()}{tables}{note}'
 
@@ -169,7 +171,7 @@ def tasks(summary: Summary, metric: str) -> str:
     rows = "".join(_task_row(task, one, name, metric) for task, one in every.items() for name in one.students)
     head = "".join(f"<th>{n}</th>" for n in MODELS)
     etas = {
-        (task, name): getattr(student.transferability, metric)
+        (task, name): student.transferability.metric(metric)
         for task, one in every.items()
         for name, student in one.students.items()
     }
@@ -180,14 +182,14 @@ def tasks(summary: Summary, metric: str) -> str:
 
 def _task_row(task: str, one: TaskSummary, name: str, metric: str) -> str:
     student = one.students[name]
-    eta: Transfer = getattr(student.transferability, metric)
+    eta: Transfer = student.transferability.metric(metric)
     cells = "".join(f"<td>{number(m.metric(metric))}</td>" for m in (student.raw, student.distilled, one.teacher))
     who = f" <small>{escape(name)}</small>" if len(one.students) > 1 else ""
     return f"<tr><th>{escape(task)}{who}</th>{cells}<td>{_eta(eta.eta, eta.low, eta.high, eta.why)}</td></tr>"
 
 
 def cost(summary: Summary) -> str:
-    """Return what each model is and costs: settings, parameters and measured speed, with bars against the largest."""
+    """Return each model's settings, parameters and measured speed, with bars against the largest."""
     models = [("Teacher", summary.models.teacher)]
     for name, student in summary.students.items():
         suffix = f" {name}" if len(summary.students) > 1 else " student"
@@ -210,7 +212,7 @@ def cost(summary: Summary) -> str:
 
 
 def _settings(model: ModelSummary) -> str:
-    """Return what the model is, in the experiment file's words: what differs most between models first."""
+    """Return the model's settings by their names in the experiment file, what differs most between models first."""
     given = model.settings
     if not given:
         return ""
@@ -230,7 +232,7 @@ def _cost_cell(model: ModelSummary, key: str, most: float) -> str:
 
 
 def measured(summary: Summary) -> str:
-    """Return how the numbers came to be: window, rows, seeds, coverage, versions."""
+    """Return where the numbers come from: window, rows, seeds, coverage, versions."""
     first = " (the first is the one shown)" if len(summary.tasks) > 1 else ""
     packages = ", ".join(f"{name} {version}" for name, version in summary.versions.packages.items())
     facts = [
@@ -254,14 +256,14 @@ def _seeds(model: ModelSummary) -> str:
 
 
 def _paired(summary: Summary) -> str:
-    """Return the students' seeds, each student's once when all are alike."""
-    said = dict.fromkeys(
+    """Return the students' seeds, once where all students have the same."""
+    lines = dict.fromkeys(
         f"students {_seeds(s.distilled)}, the same for raw and distilled"
         if s.raw.seeds == s.distilled.seeds
         else f"raw {_seeds(s.raw)}; distilled {_seeds(s.distilled)}: not the same, so not paired"
         for s in summary.students.values()
     )
-    return "; ".join(said)
+    return "; ".join(lines)
 
 
 def _coverage(summary: Summary) -> str:

@@ -1,4 +1,4 @@
-"""How the report writes numbers, names, moments and what is missing; every text that is not ours is escaped."""
+"""How the report writes numbers, names, moments and what is missing; every text of the user's is escaped."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = [
     "MODELS",
     "colour",
     "count",
-    "drawn",
+    "legend_order",
     "label",
     "legend",
     "missing",
@@ -21,12 +21,12 @@ __all__ = [
     "percent",
     "shape",
     "shapes",
-    "three",
+    "three_models",
     "title",
     "why_note",
 ]
 
-MODELS = ("raw", "distilled", "teacher")  # the order of every ladder and table: from the baseline to the aim
+MODELS = ("raw", "distilled", "teacher")  # the order of every strip and table: from the baseline to the goal
 FURTHER = ("c-other1", "c-other2", "c-other3")
 
 
@@ -41,7 +41,7 @@ def percent(value: float | None, digits: int = 0) -> str:
 
 
 def missing(why: str | None) -> str:
-    """Return a dash that carries its reason, readable by pointing at it and by a screen reader."""
+    """Return a dash that carries its reason, shown on hover and to screen readers."""
     reason = escape(why or "not measured")
     return f'<abbr class="none" title="{reason}">–<span class="sr"> ({reason})</span></abbr>'
 
@@ -52,7 +52,7 @@ def moment(time: datetime) -> str:
 
 
 def why_note(reasons: Iterable[str | None]) -> str:
-    """Return the reasons behind a block's dashes in print, for those who cannot point at them."""
+    """Return the reasons behind a block's dashes as a note, for paper and touch screens."""
     given = "; ".join(dict.fromkeys(escape(r) for r in reasons if r))
     return f'<p class="note">Without a number: {given}.</p>' if given else ""
 
@@ -65,7 +65,7 @@ def count(value: float) -> str:
     return f"{value:,.0f}".replace(",", "\u202f")
 
 
-def three(summary: Summary, student: StudentSummary) -> list[tuple[str, ModelSummary]]:
+def three_models(summary: Summary, student: StudentSummary) -> list[tuple[str, ModelSummary]]:
     """Return a student's three models by name, in the order of MODELS."""
     return [
         ("raw", student.raw),
@@ -74,8 +74,8 @@ def three(summary: Summary, student: StudentSummary) -> list[tuple[str, ModelSum
     ]
 
 
-def drawn(names: Iterable[str]) -> list[str]:
-    """Return model `names` in the order of a legend: the best first, then those of other names as they came."""
+def legend_order(names: Iterable[str]) -> list[str]:
+    """Return model `names` in the order of a legend: the teacher first, then those of other names as they came."""
     given = list(names)
     return [n for n in reversed(MODELS) if n in given] + [n for n in given if n not in MODELS]
 
@@ -86,7 +86,7 @@ def label(name: str) -> str:
 
 
 def colour(name: str, order: Sequence[str]) -> str:
-    """Return the CSS class of model `name`; models beyond the three take turns, by their place in `order`."""
+    """Return the CSS class of model `name`; further models share the colours of FURTHER, by their place in `order`."""
     if name in MODELS:
         return f"c-{name}"
     others = [n for n in order if n not in MODELS]

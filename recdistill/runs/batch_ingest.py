@@ -10,17 +10,17 @@ from pathlib import Path
 import polars as pl
 
 from recdistill.config.experiment import Experiment
-from recdistill.data.store.memmap import read_json, write_json
 from recdistill.data.readers.base import Log
 from recdistill.data.readers.factory import open_log
+from recdistill.data.store.memmap import read_json, write_json
 from recdistill.errors import RecdistillError, UserError
 from recdistill.runs.folder import RunFolder
-from recdistill.tables.events import BehaviorLog, EventLog, OutcomeLog
 from recdistill.tables.delta.commits import newest_version
+from recdistill.tables.events import BehaviorLog, EventLog, OutcomeLog
 
 __all__ = ["HANDOVER", "HandOver", "hand_over", "handed_over", "head_of", "ingest", "open_tables"]
 
-HANDOVER, TOLD = "handover", "handover.json"
+HANDOVER, HANDOVER_FILE = "handover", "handover.json"
 
 
 def open_tables(folder: RunFolder) -> tuple[EventLog, BehaviorLog | None]:
@@ -39,8 +39,8 @@ def ingest(
     """Write the log into the run's tables, all or nothing; return its rows, 0 when it was there already.
 
     rows: only so many samples, the first, and the behaviors up to the time of the last; a stream brings the rest.
-    `progress` is told the rows written so far. Raises UserError for anything wrong with the input, also when the log
-    cannot be scored as the experiment says.
+    `progress` is called with the rows written so far. Raises UserError for anything wrong with the input, also when the
+    log cannot be scored as the experiment says.
     """
     if folder.tables.exists():
         return 0
@@ -82,17 +82,17 @@ def hand_over(folder: RunFolder) -> HandOver:
     handed = handed_over(events)
     if handed is None:
         raise RecdistillError(f"{events.path}: the mark of the hand-over cannot be found again")
-    write_json(events.path.parent / TOLD, asdict(handed))
+    write_json(events.path.parent / HANDOVER_FILE, asdict(handed))
     return handed
 
 
 def handed_over(events: EventLog) -> HandOver | None:
-    """Return where the batch phase ended, None when it has not. A file beside the table says it too: its
+    """Return where the batch phase ended, None when it has not. A file next to the table holds it too: its
     log may be cut.
     """
-    told = events.path.parent / TOLD
-    if told.exists():
-        return HandOver(**read_json(told))
+    file = events.path.parent / HANDOVER_FILE
+    if file.exists():
+        return HandOver(**read_json(file))
     commit = events.last_commit(HANDOVER)
     if commit is None:
         return None

@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from recdistill.config.experiment import Experiment
+from recdistill.config.flat import flat
 from recdistill.data.store.memmap import read_json, write_json
 from recdistill.errors import UserError
 
@@ -33,6 +34,11 @@ class RunFolder:
     """Paths of a run under `root`; `claim` says which experiment it belongs to."""
 
     root: Path
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a run."""
+        return self._about.exists()
 
     @property
     def tables(self) -> Path:
@@ -56,7 +62,7 @@ class RunFolder:
 
     @property
     def verdicts(self) -> Path:
-        """The Delta table of what the gate and people said of teachers' versions."""
+        """The Delta table of the gate's and people's verdicts on teachers' versions."""
         return self.root / "verdicts"
 
     @property
@@ -125,10 +131,11 @@ class RunFolder:
             raise UserError(f"{self._about}: damaged; choose another --out or delete the folder") from None
 
     def _compare(self, found: object, mine: object) -> None:
-        old, new = _flat(found), _flat(mine)
+        old, new = flat(found), flat(mine)
         free = (
             "experiment.evaluate.",
             "experiment.processes",
+            "experiment.tracking",
             "experiment.stream.speed",
             "experiment.stream.patience_s",
             "experiment.teachers.",
@@ -137,7 +144,10 @@ class RunFolder:
         changed = sorted(
             key
             for key in old.keys() | new.keys()
-            if old.get(key) != new.get(key) and not key.startswith(free) and not key.endswith(".device")
+            if old.get(key) != new.get(key)
+            and not key.startswith(free)
+            and not key.endswith(".device")
+            and self._started(key)
         )
         if changed:
             key = changed[0]
@@ -145,6 +155,15 @@ class RunFolder:
                 f"{self.root}: holds another run ({key.removeprefix('experiment.')}: {old.get(key)!r} there, "
                 f"{new.get(key)!r} now); choose another --out or delete it"
             )
+
+    def _started(self, key: str) -> bool:
+        """Return whether what a key of the experiment describes has begun; a model without checkpoints has not."""
+        group, _, rest = key.removeprefix("experiment.").partition(".")
+        if group == "teacher":
+            return self.model("teacher").exists()
+        if group == "students":
+            return any(self.root.glob(f"models/{rest.partition('.')[0]}.*"))
+        return True
 
     def belongs(self, experiment: Experiment, data: str) -> None:
         """Raise UserError unless the folder holds this experiment's run; other processes may be at work there."""
@@ -180,9 +199,3 @@ def locked(path: Path, busy: str | None) -> Iterator[None]:
         except BlockingIOError:
             raise UserError(busy or "") from None
         yield
-
-
-def _flat(tree: object, prefix: str = "") -> dict[str, object]:
-    if isinstance(tree, dict):
-        return {key: value for name, branch in tree.items() for key, value in _flat(branch, f"{prefix}{name}.").items()}
-    return {prefix.rstrip("."): tree}

@@ -1,16 +1,16 @@
-"""What there is to train: a job per model, by name, and whom each of them hears."""
+"""What there is to train: a job per model, by name, and which teachers each of them learns from."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
-from recdistill.config.models import DistillConfig, ModelConfig, StudentConfig
 from recdistill.config.experiment import Experiment
+from recdistill.config.models import DistillConfig, ModelConfig, StudentConfig
 from recdistill.runs.folder import fingerprint
+from recdistill.runs.names import TEACHER, ModelName
 
-__all__ = ["TEACHER", "Job", "folds_of_teacher", "teacher_names", "jobs_of", "pairs_of", "teachers_of"]
-
-TEACHER = "teacher"
+__all__ = ["Job", "folds_of_teacher", "teacher_names", "jobs_of", "pairs_of", "teachers_of"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,10 @@ class Job:
         return f"{self.name}@{self.run}"
 
 
+def _student(name: str, variant: Literal["raw", "distilled"], seed: int) -> str:
+    return str(ModelName("student", name, variant, seed))
+
+
 def pairs_of(experiment: Experiment) -> dict[str, list[tuple[Job, Job]]]:
     """Return per student, seed by seed, its (raw, distilled) jobs, equal but for the weight.
 
@@ -53,11 +57,11 @@ def pairs_of(experiment: Experiment) -> dict[str, list[tuple[Job, Job]]]:
     def raw(name: str, config: StudentConfig, seed: int) -> Job:
         alone = DistillConfig(weight=0.0, towers=config.distill.towers)
         config = config.model_copy(update={"distill": alone})
-        job = Job(f"{name}.raw.s{seed}", config, alone, seed, experiment.checkpoint_rows)
+        job = Job(_student(name, "raw", seed), config, alone, seed, experiment.checkpoint_rows)
         return trained.setdefault(fingerprint(config.model_dump(mode="json"), seed), job)
 
     def distilled(name: str, config: StudentConfig, seed: int) -> Job:
-        return Job(f"{name}.distilled.s{seed}", config, config.distill, seed, experiment.checkpoint_rows)
+        return Job(_student(name, "distilled", seed), config, config.distill, seed, experiment.checkpoint_rows)
 
     return {
         name: [(raw(name, config, seed), distilled(name, config, seed)) for seed in experiment.evaluate.seeds]
@@ -74,24 +78,25 @@ def jobs_of(experiment: Experiment) -> tuple[Job, list[Job]]:
 
 
 def teachers_of(experiment: Experiment) -> list[Job]:
-    """Return the jobs of the teachers beside the first."""
+    """Return the jobs of the further teachers."""
     return [
-        Job(f"{TEACHER}-{name}", config, None, 0, experiment.checkpoint_rows)
+        Job(str(ModelName("teacher", name)), config, None, 0, experiment.checkpoint_rows)
         for name, config in experiment.teachers.items()
     ]
 
 
 def teacher_names(experiment: Experiment, job: Job) -> list[str]:
-    """Return the names of the models that a job hears: teachers, or other students' distilled models of its
+    """Return the names of the models that a job learns from: teachers, or other students' distilled models of its
     own seed.
     """
     if job.distill is None or not job.uses_teacher:
         return []
-    further = {name: f"{TEACHER}-{name}" for name in experiment.teachers} | {TEACHER: TEACHER}
-    return [further.get(name, f"{name}.distilled.s{job.seed}") for name in job.distill.teachers]
+    known = {name: str(ModelName("teacher", name)) for name in experiment.teachers} | {TEACHER: TEACHER}
+    return [known.get(name, _student(name, "distilled", job.seed)) for name in job.distill.teachers]
 
 
 def folds_of_teacher(experiment: Experiment) -> list[Job]:
-    """Return the jobs of the teachers that cross-fitted signals come from, none where no student hears them."""
+    """Return the jobs of the teachers that cross-fitted signals come from, none where no student uses them."""
     count = experiment.crossfit.folds if experiment.crossfits else 0
-    return [Job(f"{TEACHER}.fold{k}", experiment.teacher, None, 0, experiment.checkpoint_rows, k) for k in range(count)]
+    rows = experiment.checkpoint_rows
+    return [Job(str(ModelName("fold", number=k)), experiment.teacher, None, 0, rows, k) for k in range(count)]

@@ -13,9 +13,7 @@ from recdistill.runs.folder import RunFolder
 from recdistill.tables.events import EventLog
 from recdistill.typing import Array
 
-__all__ = ["CROSSFIT", "crossfit_rows", "folds_of"]
-
-CROSSFIT = "teacher.crossfit"  # the folds' name in the predictions table; a version is a fold
+__all__ = ["crossfit_rows", "folds_of"]
 
 
 SEED = 11  # of the draw of folds
@@ -23,7 +21,7 @@ SEED = 11  # of the draw of folds
 
 def crossfit_rows(folder: RunFolder, experiment: Experiment, rows: int) -> int:
     """Return how many of the store's first rows take part in cross-fitting: all of a stream's batch phase,
-    none where nobody hears it.
+    none where no student uses it.
     """
     if not experiment.crossfits:
         return 0

@@ -1,7 +1,7 @@
-"""A teacher that was trained elsewhere: what it says of each sample, taken from a Parquet file into the predictions
+"""A teacher that was trained elsewhere: its prediction of each sample, taken from a Parquet file into the predictions
 table.
 
-    check the whole file -> commit it, a part per commit -> a last commit says that it is all there
+    check the whole file -> commit it, a part per commit -> a last commit marks that it is all there
 
 Nothing is written for a file with a fault; one whose import was killed is taken up where it was.
 """
@@ -23,7 +23,8 @@ from recdistill.config.experiment import Experiment
 from recdistill.data.store.sample_store import SampleStore
 from recdistill.errors import UserError
 from recdistill.runs.folder import RunFolder
-from recdistill.runs.jobs import TEACHER, jobs_of
+from recdistill.runs.jobs import jobs_of
+from recdistill.runs.names import TEACHER
 from recdistill.signals.keep_rates import learned_rates
 from recdistill.tables.events import EventLog
 from recdistill.tables.predictions import PredictionLog
@@ -47,11 +48,12 @@ def imported(predictions: PredictionLog) -> str | None:
     """Return the name of the file that all predictions of a run's teacher were imported from; None when
     there is no such file.
     """
-    return (predictions.told(TEACHER) or {}).get(KEY)
+    return (predictions.newest_metadata(TEACHER) or {}).get(KEY)
 
 
 def import_predictions(folder: RunFolder, experiment: Experiment, path: Path) -> Imported:
-    """Take `path` as all that the run's teacher says: columns sample_id, and per task logit_TASK or probability_TASK.
+    """Take `path` as the predictions of the run's teacher: columns sample_id, and per task logit_TASK or
+    probability_TASK.
 
     With one task, `logit` or `probability` will do. What the teacher learned from is `teacher.sampling` of the
     experiment. Raises UserError, and writes nothing, when the file is no such table, a value is missing, infinite or no
@@ -60,10 +62,11 @@ def import_predictions(folder: RunFolder, experiment: Experiment, path: Path) ->
     store, predictions = SampleStore(folder.store), PredictionLog.open(folder.predictions)
     file = _File(path, tuple(store.tasks))
     writer = f"{TEACHER}@import-{file.checksum:08x}"
-    told = predictions.told(TEACHER)
-    if told is not None and told.get("file") != writer:
+    newest = predictions.newest_metadata(TEACHER)
+    if newest is not None and newest.get("file") != writer:
         raise UserError(
-            f"{folder.root}: the run has a teacher already ({told.get(KEY, 'trained here')}); import into another --out"
+            f"{folder.root}: the run has a teacher already ({newest.get(KEY, 'trained here')}); import into another "
+            "--out"
         )
     found = _check(file, store, experiment.evaluate.start)
     rates = learned_rates(EventLog.open(folder.tables / "events").schema, store.labels, jobs_of(experiment)[0])
@@ -92,26 +95,26 @@ def import_predictions(folder: RunFolder, experiment: Experiment, path: Path) ->
 
 def _check(file: _File, store: SampleStore, start: float) -> Imported:
     """Read the whole file, and return what is in it."""
-    heard, unknown = np.zeros(len(store), bool), 0
+    present, unknown = np.zeros(len(store), bool), 0
     for rows in file.parts():
         at = store.positions(rows["sample_id"].to_numpy())
         mine = at[at >= 0]
-        twice = mine[heard[mine] | pl.Series(mine).is_duplicated().to_numpy()]
+        twice = mine[present[mine] | pl.Series(mine).is_duplicated().to_numpy()]
         if len(twice):
             raise UserError(f"{file.path}: column 'sample_id': {store.sample_id[twice[0]]} stands there twice")
-        heard[mine] = True
+        present[mine] = True
         unknown += int((at < 0).sum())
-    if not heard.any():
+    if not present.any():
         raise UserError(f"{file.path}: none of its {unknown:,} sample ids is in the log")
     first = int(start * len(store))
     scored = ~np.isnan(store.labels[first:, 0])
-    silent = int((scored & ~heard[first:]).sum())
-    if silent:
+    missing = int((scored & ~present[first:]).sum())
+    if missing:
         raise UserError(
-            f"{file.path}: says nothing of {silent:,} of the {int(scored.sum()):,} samples that are scored, those "
-            f"after the first {start:.0%} of the log; add them, or raise evaluate.start"
+            f"{file.path}: has no prediction for {missing:,} of the {int(scored.sum()):,} samples that are scored, "
+            f"those after the first {start:.0%} of the log; add them, or raise evaluate.start"
         )
-    return Imported(int(heard.sum()), unknown, float(heard.mean()))
+    return Imported(int(present.sum()), unknown, float(present.mean()))
 
 
 class _File:

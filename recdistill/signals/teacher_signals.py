@@ -1,5 +1,5 @@
-"""What a student hears, in the store's order: one model's record or several's, all of it or a share, and
-under which keep rates.
+"""The signals of a student, in the store's order: the record of one teacher or of several, all of it or a share, and
+the keep rates that are in it.
 """
 
 from __future__ import annotations
@@ -25,39 +25,40 @@ from recdistill.distill.ensemble import Record, combine
 from recdistill.distill.state_codec import unpacked
 from recdistill.errors import UserError
 from recdistill.runs.folder import RunFolder, fingerprint
-from recdistill.runs.jobs import TEACHER, Job, teacher_names
-from recdistill.signals.columns import CHUNK, join_candidates, join_column, join_teacher_hidden, kept_column
-from recdistill.signals.folds import CROSSFIT, crossfit_rows
+from recdistill.runs.jobs import Job, teacher_names
+from recdistill.runs.names import CROSSFIT, TEACHER
+from recdistill.signals.columns import CHUNK, join_candidates, join_column, join_teacher_hidden, stored_column
+from recdistill.signals.folds import crossfit_rows
 from recdistill.tables.events import EventLog
 from recdistill.tables.predictions import PredictionLog
 from recdistill.typing import Array
 
-__all__ = ["Heard", "heard", "rates_of"]
+__all__ = ["TeacherSignals", "rates_of", "teacher_signals"]
 
-Past = Callable[[Array], tuple[Array, Array]]
-SEED = 37  # of the draw of the share that is heard
+PastHidden = Callable[[Array], tuple[Array, Array]]
+SEED = 37  # of the draw of the share that counts
 
 
 @dataclass(frozen=True)
-class Heard:
-    """signals: float32 [N, K], NaN where nothing is heard; rates: the keep rates per task that are in them;
+class TeacherSignals:
+    """signals: float32 [N, K], NaN where there is no signal; rates: the keep rates per task that are in them;
     None for a raw student.
     """
 
     signals: Array | None
     rates: list[KeepRates] | None
-    beside: CandidateSignals | None
-    past: Past | None
+    candidates: CandidateSignals | None
+    past_hidden: PastHidden | None
 
 
-def heard(folder: RunFolder, experiment: Experiment, job: Job) -> Heard:
-    """Return what a job hears, joined once and kept in the run's folder.
+def teacher_signals(folder: RunFolder, experiment: Experiment, job: Job) -> TeacherSignals:
+    """Return the signals of a job, joined once and kept in the run's folder.
 
-    Raises UserError for a model that does not tell under which keep rates it learned.
+    Raises UserError for a teacher whose commits do not name the keep rates it learned under.
     """
     names = teacher_names(experiment, job)
     if job.distill is None or not names:
-        return Heard(None, None, None, None)
+        return TeacherSignals(None, None, None, None)
     store, predictions = SampleStore(folder.store), PredictionLog.open(folder.predictions)
     schema = EventLog.open(folder.tables / "events").schema
     rates = [rates_of(predictions, name, store.tasks) for name in names]
@@ -71,28 +72,31 @@ def heard(folder: RunFolder, experiment: Experiment, job: Job) -> Heard:
             [[KeepRates()] * len(store.tasks)],
         )
     column = _part(folder, names, job.distill, store, predictions, column)
-    beside = None
+    candidates = None
     if job.distill.candidates:
-        said = join_candidates(folder.signals / "candidates", store, predictions, TEACHER)
+        logits = join_candidates(folder.signals / "candidates", store, predictions, TEACHER)
         own = rates_of(predictions, TEACHER, store.tasks)
-        shift = np.array(
+        offset = np.array(
             [one.log_odds_offset - other.log_odds_offset for one, other in zip(own, rates[0], strict=True)], np.float32
         )
-        beside = CandidateSignals(
-            Candidates.of(experiment.candidates, schema), said[:, : job.distill.candidates], shift
-        )
-    return Heard(column, rates[0], beside, _past(folder, experiment, job.distill.teacher_hidden, store, predictions))
+        drawn = Candidates.of(experiment.candidates, schema)
+        candidates = CandidateSignals(drawn, logits[:, : job.distill.candidates], offset)
+    return TeacherSignals(
+        column, rates[0], candidates, _past_hidden(folder, experiment, job.distill.teacher_hidden, store, predictions)
+    )
 
 
-def _past(
+def _past_hidden(
     folder: RunFolder, experiment: Experiment, count: int, store: SampleStore, predictions: PredictionLog
-) -> Past | None:
-    """Return what gathers the teacher's states of the last `count` samples before each, as float32 [R, count, D]."""
+) -> PastHidden | None:
+    """Return what gathers the teacher's hidden states of the last `count` samples before each: float32 [R,
+    count, D].
+    """
     if not count:
         return None
-    place = folder.signals / "states"
-    codes, spoken = join_teacher_hidden(place, store, predictions, TEACHER)
-    states, bits = PastStates.open(place, codes, spoken, count), experiment.teacher_hidden.bits
+    place = folder.signals / "teacher_hidden"
+    codes, present = join_teacher_hidden(place, store, predictions, TEACHER)
+    states, bits = PastStates.open(place, codes, present, count), experiment.teacher_hidden.bits
 
     def past(rows: Array) -> tuple[Array, Array]:
         packed, counts = states.gather(rows)
@@ -118,20 +122,20 @@ def _ensemble(
     `distill.ensemble` says.
     """
     columns = [join_column(_place(folder, [name], "prequential"), store, predictions, name) for name in names]
-    shifts = np.array([[of_task.log_odds_offset for of_task in own] for own in rates], np.float32)[:, None]
+    offsets = np.array([[of_task.log_odds_offset for of_task in own] for own in rates], np.float32)[:, None]
     settings = [list(names), distill.ensemble, distill.gate.by, distill.gate.window]
 
     def fill(column: Array) -> None:
         record = Record(SLICES, len(names), len(store.tasks), distill.gate.window)
         for low in range(0, len(store), CHUNK):
             part = slice(low, low + CHUNK)
-            said = np.stack([each[part] for each in columns]) - shifts
+            logits = np.stack([column[part] for column in columns]) - offsets
             known = store.history_end[part] - store.histories.first[store.user[part]]
             slices = slicer.codes(torch.from_numpy(np.array(store.context[part])), torch.from_numpy(known)).numpy()
-            column[part] = combine(distill.ensemble, said, store.labels[part], slices, record)
+            column[part] = combine(distill.ensemble, logits, store.labels[part], slices, record)
 
     pinned = [settings, [len(predictions.lineage(name)) for name in names]]
-    return kept_column(_place(folder, settings), "logits", pinned, columns[0].shape, "float32", fill)
+    return stored_column(_place(folder, settings), "logits", pinned, columns[0].shape, "float32", fill)
 
 
 def _part(
@@ -142,7 +146,7 @@ def _part(
     predictions: PredictionLog,
     whole: Array,
 ) -> Array:
-    """Return the column with what is not to be heard left out: before `start` of the log, and all but a `share`."""
+    """Return the column without the signals that do not count: before `start` of the log, and all but a `share`."""
     if distill.start == 0 and distill.share == 1:
         return whole
     settings = [
@@ -159,22 +163,22 @@ def _part(
             column[part] = np.where(keep[:, None], whole[part], np.nan)
 
     pinned = [settings, [len(predictions.lineage(name)) for name in names]]
-    return kept_column(_place(folder, "part", settings), "logits", pinned, whole.shape, "float32", fill)
+    return stored_column(_place(folder, "part", settings), "logits", pinned, whole.shape, "float32", fill)
 
 
 def rates_of(predictions: PredictionLog, model: str, tasks: Sequence[str]) -> list[KeepRates]:
-    """Return the keep rates per task that `model` learned under, as its commits tell; UserError when they
-    tell none, or several.
+    """Return the keep rates per task that `model` learned under, as its commits state them; UserError when they
+    state none, or several.
     """
-    newest = predictions.told(model)
+    newest = predictions.newest_metadata(model)
     entries = (
         [newest] if newest and "stream" in newest else predictions.lineage(model)
     )  # a stream's commits are many, and alike
-    said = {entry["keep_rates"] for entry in entries if "keep_rates" in entry}
-    if len(said) != 1:
+    found = {entry["keep_rates"] for entry in entries if "keep_rates" in entry}
+    if len(found) != 1:
         raise UserError(
-            f"{predictions.path}: predictions of '{model}' tell {len(said)} keep rates, a student needs one: "
-            f"{sorted(said)}"
+            f"{predictions.path}: the commits of '{model}' name {len(found)} keep rates, a student needs one: "
+            f"{sorted(found)}"
         )
-    rates = json.loads(said.pop())
+    rates = json.loads(found.pop())
     return [KeepRates(*rates[task]) for task in tasks]

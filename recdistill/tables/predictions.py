@@ -153,7 +153,7 @@ class PredictionLog(DeltaLog):
         )
         return [(r["model"], r["version"], r["kind"], r["rows"]) for r in grouped.sort("model", "kind").to_dicts()]
 
-    def told(self, model: str) -> dict[str, str] | None:
+    def newest_metadata(self, model: str) -> dict[str, str] | None:
         """Return the metadata of the newest commit of `model`, None when it made none that is kept; reads
         back from the newest.
         """

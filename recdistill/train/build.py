@@ -20,15 +20,17 @@ from recdistill.distill.debias import KeepRates
 from recdistill.distill.state_codec import HiddenStateCodec
 from recdistill.distributed.ranks import ALONE, Dense, InFull, Ranks, Rows
 from recdistill.errors import UserError
+from recdistill.evaluate.model_facts import TrainingCosts
 from recdistill.models.embeddings.sharded import spread_tables
 from recdistill.models.factory import dense_parameters
 from recdistill.models.heads import Towers
 from recdistill.models.layers.device import device_of, place
 from recdistill.runs.folder import RunFolder
-from recdistill.runs.jobs import TEACHER, Job
+from recdistill.runs.jobs import Job
+from recdistill.runs.names import TEACHER
 from recdistill.signals.folds import crossfit_rows, folds_of
 from recdistill.signals.keep_rates import learned_rates
-from recdistill.signals.teacher_signals import heard
+from recdistill.signals.teacher_signals import teacher_signals
 from recdistill.tables.events import EventLog
 from recdistill.tables.predictions import PredictionLog
 from recdistill.tables.schema import EventSchema
@@ -44,11 +46,11 @@ __all__ = [
     "adapter_rows",
     "check_models",
     "check_names",
-    "facts_of",
     "finished",
     "learner_of",
     "parameters",
     "trainer_of",
+    "training_costs",
 ]
 
 
@@ -77,15 +79,15 @@ def check_names(folder: RunFolder, experiment: Experiment) -> None:
         fixed_weight(student.distill.weight, schema.tasks)
 
 
-def build_network(job: Job, schema: EventSchema, actions: int, states: int) -> Towers:
-    """Return the job's network; raw and distilled of one seed start from equal weights. states: width of
-    the teacher's, if any.
+def build_network(job: Job, schema: EventSchema, actions: int, hidden: int) -> Towers:
+    """Return the job's network; raw and distilled of one seed start from equal weights. hidden: width of
+    the teacher's recorded hidden state, if any.
     """
     torch.manual_seed(job.seed)
     backbone = backbone_of(job.config, job.seed, *field_counts(schema), actions)
     two = job.distill is not None and job.distill.towers != "single"
     adapted = job.uses_teacher and job.distill is not None and job.distill.adapter is not None
-    read = states if job.uses_teacher and job.distill is not None and job.distill.teacher_hidden else 0
+    read = hidden if job.uses_teacher and job.distill is not None and job.distill.teacher_hidden else 0
     return Towers(backbone, len(schema.tasks), layout="decoupled" if two else "single", adapted=adapted, states=read)
 
 
@@ -95,16 +97,16 @@ def learner_of(
     labels: Array,
     actions: int,
     teacher: Sequence[KeepRates] | None,
-    states: int = 0,
+    hidden: int = 0,
     ranks: Ranks = ALONE,
     sharded: bool = False,
 ) -> tuple[Learner, dict[str, str]]:
-    """Return a job's new learner, and what its commits say of it: its configuration's hash and the keep rates it learns
-    under.
+    """Return a job's new learner, and the metadata of its commits: its configuration's hash and the keep rates it
+    learns under.
 
-    labels: [N, K], of the log so far, to tell what sampling by the first task does to the others. teacher: the keep
-    rates per task that are in what it hears, None for one that hears nobody. states: width of the states that its
-    teacher writes.
+    labels: [N, K], of the log so far, to know what sampling by the first task does to the others. teacher: the keep
+    rates per task that are in its signals, None without a teacher. hidden: width of the hidden states that its
+    teacher records.
     """
     schema = EventLog.open(folder.tables / "events").schema
     learned = learned_rates(schema, labels, job)
@@ -114,7 +116,7 @@ def learner_of(
     dense = _sharded(ranks, device) if sharded else InFull(ranks)
 
     def make() -> Towers:
-        network = build_network(job, schema, actions, states)
+        network = build_network(job, schema, actions, hidden)
         spread_tables(network, ranks)
         if device.type == "cuda" and not sharded:
             check_fits(job.name, dense_parameters(network), device)
@@ -140,14 +142,14 @@ def trainer_of(
     """
     store, predictions = SampleStore(folder.store), PredictionLog.open(folder.predictions)
     early, schema = crossfit_rows(folder, experiment, len(store)), EventLog.open(folder.tables / "events").schema
-    told = heard(folder, experiment, job)
+    signals = teacher_signals(folder, experiment, job)
     learner, metadata = learner_of(
-        folder, job, store.labels, store.actions, told.rates, experiment.teacher_hidden.width, ranks, sharded
+        folder, job, store.labels, store.actions, signals.rates, experiment.teacher_hidden.width, ranks, sharded
     )
     if job.name == TEACHER and experiment.teacher_hidden.width:
-        states = experiment.teacher_hidden
+        hidden = experiment.teacher_hidden
         learner.hidden_state_codec = HiddenStateCodec(
-            learner.network.output_width, states.width, states.bits, states.rate, states.learn_rows
+            learner.network.output_width, hidden.width, hidden.bits, hidden.rate, hidden.learn_rows
         )
     checkpoints = Checkpoints(folder.model(job.name), ranks=ranks)
     if job.fold is not None:
@@ -178,7 +180,7 @@ def trainer_of(
         job.run,
         learner,
         store,
-        BatchBuilder(store, job.config.history, told.signals, told.beside, told.past),
+        BatchBuilder(store, job.config.history, signals.signals, signals.candidates, signals.past_hidden),
         plan,
         predictions,
         checkpoints,
@@ -210,18 +212,16 @@ def parameters(tensors: Mapping[str, Rows]) -> tuple[int, int]:
     return dense, sparse
 
 
-def facts_of(folder: RunFolder, job: Job) -> tuple[int, int, float, float]:
-    """Return (dense parameters, embedding parameters, rows/s, coverage) of a trained job from its checkpoint."""
+def training_costs(folder: RunFolder, job: Job) -> TrainingCosts:
+    """Return what a trained job costs, from its newest checkpoint; UserError when there is none."""
     checkpoints = Checkpoints(folder.model(job.name))
     block = checkpoints.newest()
     if block is None:
         raise UserError(f"{job.name}: not trained yet")
     totals = Totals(**checkpoints.state(block)["totals"])
-    return (
-        *parameters(checkpoints.stored(block)),
-        totals.rows / max(totals.seconds, 1e-9),
-        totals.signals / max(totals.rows, 1),
-    )
+    dense, sparse = parameters(checkpoints.stored(block))
+    speed, coverage = totals.rows / max(totals.seconds, 1e-9), totals.signals / max(totals.rows, 1)
+    return TrainingCosts(dense, sparse, speed, coverage)
 
 
 def adapter_rows(folder: RunFolder, job: Job) -> int | None:

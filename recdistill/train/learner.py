@@ -32,7 +32,7 @@ from recdistill.typing import Array
 
 __all__ = ["Learner", "StepResult", "fixed_weight"]
 
-HIGHEST = 6e4  # of a candidate's logit, which is kept in 16 bits
+MAX_LOGIT = 6e4  # of a candidate's logit, which is kept in 16 bits
 ONE_SLICE = Slicer()
 MEASURE_EVERY = 20  # steps between two measurements of the gradients for an automatic weight
 
@@ -41,7 +41,7 @@ MEASURE_EVERY = 20  # steps between two measurements of the gradients for an aut
 class StepResult:
     """logits: float32 [B, K], the main tower's from before the update; coverage: share of samples with a usable signal.
 
-    state: uint8 [B, bytes], what the model thought, for a teacher that writes it down; also from before the update.
+    state: uint8 [B, bytes], the quantised hidden state, for a teacher that records it; also from before the update.
     """
 
     logits: Tensor
@@ -90,9 +90,9 @@ class Learner:
             if distill and distill.gate.start != "always"
             else None
         )
-        heard = distill.adapter if distill and network.adapted is not None else None
+        adapter = distill.adapter if distill and network.adapted is not None else None
         self.hidden_state_codec: HiddenStateCodec | None = None
-        self.adapter = Adapter(max(len(tasks), 1), heard.hidden, heard.rate) if heard else None
+        self.adapter = Adapter(max(len(tasks), 1), adapter.hidden, adapter.rate) if adapter else None
         self.sampling: SamplingConfig = config.sampling
         self.steps = 0
 
@@ -101,12 +101,12 @@ class Learner:
         with torch.no_grad():
             return self.network.heads(self.network.shared(batch))[0]
 
-    def answer(self, asked: Batch, samples: int) -> Array:
-        """Return float16 [samples, count, K], what is thought of candidates; logits beyond HIGHEST are cut."""
-        said = self.predict(asked).clamp(-HIGHEST, HIGHEST)
-        return np.asarray(said.view(samples, -1, said.shape[1]).numpy(), np.float16)
+    def score_candidates(self, asked: Batch, samples: int) -> Array:
+        """Return float16 [samples, count, K], logits of candidates, clipped to +-MAX_LOGIT."""
+        logits = self.predict(asked).clamp(-MAX_LOGIT, MAX_LOGIT)
+        return np.asarray(logits.view(samples, -1, logits.shape[1]).numpy(), np.float16)
 
-    def say(self, batch: Batch) -> StepResult:
+    def predict_only(self, batch: Batch) -> StepResult:
         """Return what `learn` would, and learn nothing."""
         with torch.no_grad():
             hidden = self.network.shared(batch)
@@ -136,15 +136,15 @@ class Learner:
         signals = self._signals(batch, main.detach()).masked_fill(dropped, math.nan)
         rows = int(keep.sum()) * batch.rows_per_sample
         alpha = self._weight(hidden, main, aux, labels, signals, rows)
-        mass = None
+        label_weight = None
         if undo is not None:
-            mass = (~undo).float()[:, None].repeat_interleave(batch.rows_per_sample, 0).expand_as(labels)
+            label_weight = (~undo).float()[:, None].repeat_interleave(batch.rows_per_sample, 0).expand_as(labels)
         elif late is not None:
-            mass = importance_weight(main.detach(), labels, late)
-            labels = labels * mass
-        loss = objective(main, aux, labels, signals, self.distill, alpha, self.own, self.teacher, mass, rows)
-        for said in self.network.between():
-            own_loss = objective(said, None, labels, signals, None, 0.0, self.own, self.teacher, mass)
+            label_weight = importance_weight(main.detach(), labels, late)
+            labels = labels * label_weight
+        loss = objective(main, aux, labels, signals, self.distill, alpha, self.own, self.teacher, label_weight, rows)
+        for between in self.network.between():
+            own_loss = objective(between, None, labels, signals, None, 0.0, self.own, self.teacher, label_weight)
             loss = loss + self.network.auxiliary * own_loss
         if self.adapter is not None and self.distill and self.distill.adapter:
             second = self.adapter.learn(signals, labels)
@@ -228,7 +228,7 @@ class Learner:
         """Take up the state that `state()` gave, of all ranks together; of the tensors only what this rank keeps is
         read.
 
-        UserError for one of networks that meant something else by the same weights.
+        UserError for one of a network that gives the same weights another meaning.
         """
         if state.get("revision", 1) != REVISION:
             raise UserError(
@@ -252,7 +252,7 @@ class Learner:
             )
 
     def _parts(self) -> Iterator[tuple[str, Adapter | HiddenStateCodec]]:
-        """Yield what learns beside the network, with an optimiser of its own."""
+        """Yield the parts that learn with an optimiser of their own."""
         if self.adapter:
             yield "adapter", self.adapter
         if self.hidden_state_codec:

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -21,9 +22,11 @@ from recdistill.checkpoint.store import Checkpoints
 from recdistill.config.experiment import Experiment
 from recdistill.distributed.ranks import Ranks
 from recdistill.errors import RecdistillError, UserError
+from recdistill.models.user_models import importable
 from recdistill.runs.folder import RunFolder, locked
 from recdistill.runs.jobs import Job
 from recdistill.train.build import trainer_of
+from recdistill.train.memory_check import named_models
 from recdistill.train.trainer import Progress
 
 __all__ = ["crew", "train_ranked"]
@@ -39,10 +42,10 @@ def train_ranked(
     Raises UserError for what ranks cannot share.
     """
     for what, there in (
-        ("a model that hears a teacher", job.uses_teacher),
+        ("a model with a teacher", job.uses_teacher),
         ("pretrain", job.config.pretrain is not None),
         ("a fold", job.fold is not None),
-        ("states", bool(experiment.teacher_hidden.width)),
+        ("teacher_hidden", bool(experiment.teacher_hidden.width)),
         ("activation dice", job.config.options.get("activation") == "dice"),
     ):
         if there:
@@ -89,12 +92,15 @@ def crew(folder: RunFolder, experiment: Experiment) -> Iterator[Callable[[list[J
     generator; leaving the block, for whatever reason, ends the jobs still running where they are: what was committed
     stays, and a run may be stopped anywhere. RecdistillError when the system killed a process.
     """
+    if not all(importable(model.kind) for model in named_models(experiment).values()):
+        yield lambda jobs: _here(folder, experiment, jobs)
+        return
     context = multiprocessing.get_context("spawn")
     reports = context.SimpleQueue()
     alive, ours = context.Pipe(duplex=False)
 
     def train(jobs: list[Job]) -> Iterator[tuple[str, Progress]]:
-        with _without_interrupts():
+        with _without_interrupts(), _without_main():
             running = [pool.submit(_train, folder.root, experiment, job) for job in jobs]
         return _until_done(running, reports)
 
@@ -112,6 +118,34 @@ def crew(folder: RunFolder, experiment: Experiment) -> Iterator[Callable[[list[J
     finally:
         for part in folder.root.glob("models/*/*.part"):  # checkpoints of jobs that were ended while they wrote
             shutil.rmtree(part, ignore_errors=True)
+
+
+def _here(folder: RunFolder, experiment: Experiment, jobs: list[Job]) -> Iterator[tuple[str, Progress]]:
+    """Train jobs in this process, one after the other: no other process can import a class of a notebook."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as in a training process, so that the weights are the same to the bit
+    try:
+        for job in jobs:
+            busy = f"{folder.model(job.name)}: another process still trains this model"
+            with locked(folder.model(job.name) / "lock", busy):
+                for progress in trainer_of(folder, experiment, job).run_to_end():
+                    yield job.name, progress
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Let processes started meanwhile not run the caller's script again: nothing of it is needed there."""
+    main = sys.modules["__main__"]
+    hidden = {name: getattr(main, name) for name in ("__file__", "__spec__") if hasattr(main, name)}
+    try:
+        for name in hidden:
+            setattr(main, name, None)
+        yield
+    finally:
+        for name, value in hidden.items():
+            setattr(main, name, value)
 
 
 @contextmanager

@@ -1,8 +1,8 @@
-"""Generative pre-training (GPSD, 2506.03699): the item table learns to tell what users did next, before it goes on
+"""Generative pre-training (GPSD, 2506.03699): the item table learns to predict what users do next, before it goes on
 learning labels.
 
-It happens at one point of a model's pass over the log, and learns from what was known there: nothing that is said of a
-sample afterwards knew its outcome, and what was said before stays as it was.
+It happens at one point of a model's pass over the log, and learns from what was known there: no prediction of a
+sample afterwards knew its outcome, and predictions made before stay as they were.
 """
 
 from __future__ import annotations
@@ -178,11 +178,11 @@ class _Pretraining:
         rows = self.table(torch.from_numpy(unique.astype(np.int64)))
         index, drawn = (torch.from_numpy(part).to(rows.device) for part in np.split(inverse[1:], [len(found.item)]))
         ages = age_bucket((self.time - found.time) / 1e6)
-        told = (
+        events = (
             torch.from_numpy(part).to(rows.device)
             for part in (np.diff(found.offsets), ages, found.action.astype(np.int64))
         )
-        at, places = sequences(*told)
+        at, places = sequences(*events)
         padded = torch.zeros_like(at.age)
         padded[places] = index
         loss = self._loss(at, padded, rows, drawn)
@@ -197,15 +197,15 @@ class _Pretraining:
         return float(loss.detach())
 
     def _loss(self, at: Sequences, index: Tensor, rows: Tensor, drawn: Tensor) -> Tensor | None:
-        """Return the loss of telling each event from those before it, None where there is none to tell."""
+        """Return the loss of predicting each event from those before it, None where there is none to predict."""
         events = self.net.inputs.actions.add(
             rows.index_select(0, index.view(-1)).view(*index.shape, -1), at.action, at.mask
         )
         states = self.encoder.states(events, at)[:, :-1]
-        told = at.mask[:, 1:] & (at.action[:, 1:] == 1) if self.outcomes else at.mask[:, 1:]
+        predicted = at.mask[:, 1:] & (at.action[:, 1:] == 1) if self.outcomes else at.mask[:, 1:]
         return (
-            next_item_loss(states[told], rows, index[:, 1:][told], drawn, self.config.temperature)
-            if bool(told.any())
+            next_item_loss(states[predicted], rows, index[:, 1:][predicted], drawn, self.config.temperature)
+            if bool(predicted.any())
             else None
         )
 

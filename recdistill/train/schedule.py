@@ -31,7 +31,7 @@ class Step:
 class Plan:
     """The blocks of one model's training: one prequential pass over `rows` samples, then `epochs` shuffled ones.
 
-    A block is what one commit of predictions and one checkpoint cover. stale: how old the weights are that it speaks
+    A block is what one commit of predictions and one checkpoint cover. stale: how old the weights are that it predicts
     with; times: int64 [rows] us, which that may need.
     """
 
@@ -101,19 +101,19 @@ class Plan:
         for at in range(low, high, self.batch):
             fresh = np.arange(at, min(at + self.batch, high))
             yield Step(fresh, record=True, learn=False)
-            history_end = self._old_enough(int(fresh[-1]) + 1)
-            for first in range(learned, history_end, self.batch):
+            ready = self._old_enough(int(fresh[-1]) + 1)
+            for first in range(learned, ready, self.batch):
                 yield Step(np.arange(first, first + self.batch), record=False)
-            learned = max(learned, history_end)
+            learned = max(learned, ready)
 
-    def _old_enough(self, said: int) -> int:
-        """Return how many rows, in whole batches, are learned once `said` rows are predicted."""
+    def _old_enough(self, predicted: int) -> int:
+        """Return how many rows, in whole batches, are learned once `predicted` rows are."""
         if self.stale.steps:
-            rows = said - self.stale.steps * self.batch
+            rows = predicted - self.stale.steps * self.batch
         elif self.stale.versions:
-            rows = (said // self.block_rows - self.stale.versions + 1) * self.block_rows
+            rows = (predicted // self.block_rows - self.stale.versions + 1) * self.block_rows
         else:
             times = self.times if self.times is not None else np.zeros(0, np.int64)
-            newest = int(times[said - 1]) if said else np.iinfo(np.int64).min // 2
-            rows = int(np.searchsorted(times[:said], newest - int(self.stale.hours * 3.6e9), side="right"))
+            newest = int(times[predicted - 1]) if predicted else np.iinfo(np.int64).min // 2
+            rows = int(np.searchsorted(times[:predicted], newest - int(self.stale.hours * 3.6e9), side="right"))
         return max(rows, 0) // self.batch * self.batch

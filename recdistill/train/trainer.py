@@ -14,7 +14,6 @@ there, it is recognised by its sequence number and not written twice.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -24,44 +23,43 @@ import torch
 
 from recdistill.checkpoint.store import Checkpoint, Checkpoints
 from recdistill.config.models import PretrainConfig
-from recdistill.data.batch.batch import Batch
-from recdistill.data.batch.builder import BatchBuilder, prefetch
+from recdistill.data.batch.builder import BatchBuilder
 from recdistill.data.batch.candidates import Candidates
 from recdistill.data.store.sample_store import SampleStore
 from recdistill.distributed.ranks import ALONE, Ranks
+from recdistill.evaluate.metrics import ne_of_sums
 from recdistill.signals.columns import CANDIDATES, STATE
 from recdistill.tables.predictions import PredictionLog
-from recdistill.testing.killpoints import reach
 from recdistill.train.learner import Learner
 from recdistill.train.pretrain import pretrain
 from recdistill.train.schedule import Plan, Step, kept
+from recdistill.train.step import Prepared, steps
 from recdistill.typing import Array
 
 __all__ = ["REPORT_EVERY", "Progress", "Totals", "Trainer", "resumed"]
 
 REPORT_EVERY = 50  # steps between two progress reports
-SAID = ("rows", "logloss", "positives", "labels", "signals")  # of Totals, what ranks sum up each for itself
+SUMMED = ("rows", "logloss", "positives", "labels", "signals")  # fields of Totals that each rank sums for its own rows
 
 
 @dataclass
 class Totals:
     """Running sums over the recorded rows, from the start of the run; seconds count learning only.
 
-    Of several ranks each sums up what it said itself, the first one also what was said before the run was taken up.
+    Of several ranks each sums up its own rows, the first one also those from before the run was resumed.
     """
 
     rows: int = 0
     steps: int = 0
     learned: int = 0  # rows of all steps, those of replays and epochs too
     seconds: float = 0.0
-    waiting: float = 0.0  # seconds the loop waited for a batch
     logloss: float = 0.0
     positives: float = 0.0
     labels: float = 0.0
     signals: float = 0.0
 
-    def say(self, labels: Array, logits: torch.Tensor) -> None:
-        """Count rows of which the model said something: labels float32 [n] (NaN: unknown), logits [n]
+    def count(self, labels: Array, logits: torch.Tensor) -> None:
+        """Count predicted rows: labels float32 [n] (NaN: unknown), logits [n]
         before the update.
         """
         y = torch.from_numpy(labels)
@@ -72,16 +70,22 @@ class Totals:
         self.positives += float(y.sum())
         self.logloss += float(torch.nn.functional.binary_cross_entropy_with_logits(z, y, reduction="sum"))
 
-    def together(self, ranks: Ranks) -> Totals:
+    def of_all_ranks(self, ranks: Ranks) -> Totals:
         """Return the whole job's; a call of all ranks together."""
-        sums = torch.tensor([float(getattr(self, name)) for name in SAID], dtype=torch.float64)
+        sums = torch.tensor([float(getattr(self, name)) for name in SUMMED], dtype=torch.float64)
         ranks.sum_in_place([sums])
         rows, *others = sums.tolist()
-        return replace(self, rows=int(rows), **dict(zip(SAID[1:], others, strict=True)))
+        return replace(self, rows=int(rows), **dict(zip(SUMMED[1:], others, strict=True)))
 
     def of_rank(self, ranks: Ranks) -> Totals:
         """Return what a rank goes on with from the whole job's."""
-        return self if ranks.first else replace(self, **dict.fromkeys(SAID, 0))
+        return self if ranks.first else replace(self, **dict.fromkeys(SUMMED, 0))
+
+    def stepped(self, rows: int, clock: float) -> float:
+        """Count a step over `rows` rows since `clock`, in seconds; return the clock now."""
+        now = time.perf_counter()
+        self.steps, self.learned, self.seconds = self.steps + 1, self.learned + rows, self.seconds + now - clock
+        return now
 
     def progress(self, plan: Plan, uses_teacher: bool) -> Progress:
         """Return how far a model is in its plan; uses_teacher: whether it learns from a teacher."""
@@ -98,17 +102,14 @@ class Totals:
 
     def normalized_entropy(self) -> float:
         """Return progressive NE: log-loss over the entropy of the base rate; NaN before both classes were seen."""
-        rate = self.positives / self.labels if self.labels else 0.0
-        if not 0.0 < rate < 1.0:
-            return float("nan")
-        return self.logloss / self.labels / -(rate * math.log(rate) + (1 - rate) * math.log(1 - rate))
+        return float(ne_of_sums(self.logloss, self.labels, self.positives))
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What a progress bar shows: steps' rows done of all, rows/s, and of what was said so far LogLoss and NE.
+    """What a progress bar shows: rows learned of all, rows/s, and LogLoss and NE of the predictions so far.
 
-    coverage: share of rows with a signal; None for a model that hears no teacher.
+    coverage: share of rows with a signal; None for a model without a teacher.
     """
 
     done: int
@@ -133,10 +134,10 @@ def resumed(learner: Learner, checkpoints: Checkpoints) -> tuple[Totals, int]:
 class Trainer:
     """One model's run over the store. `model` names it in the predictions table, `run` its configuration's hash.
 
-    candidates: those that it is asked about too, None for none. only: bool [N], which samples it learns from, None for
+    candidates: those that it scores too, None for none. only: bool [N], which samples it learns from, None for
     all. pretrain: how it is pre-trained, once, before the first block that begins at or after that share of the log.
-    ranks: the processes that share every step's rows, each with a trainer like this one; the first of them records what
-    all say.
+    ranks: the processes that share every step's rows, each with a trainer like this one; the first of them records the
+    logits of all.
     """
 
     model: str
@@ -174,26 +175,22 @@ class Trainer:
         recording = block < self.plan.blocks_per_pass
         logits, channels = np.zeros((high - low, len(self.store.tasks)), np.float32), self._channels(high - low)
         at, clock = 0, time.perf_counter()
-        steps = list(self.plan.steps(block))
-        for step, (batch, learn, asked, weight) in zip(steps, prefetch(self._prepare, steps), strict=True):
-            waited = time.perf_counter()
+        planned = list(self.plan.steps(block))
+        for step, (_, done) in zip(planned, steps(self.learner, self._prepare, planned), strict=True):
             mine = self.ranks.part(len(step.rows))
-            others = None if asked is None else self.learner.answer(asked, len(learn))
-            result = self.learner.learn(batch, learn, weight=weight) if step.learn else self.learner.say(batch)
-            reach("step.learned")
             if step.record:
-                part, said = slice(at + mine.start, at + mine.stop), slice(mine.stop - mine.start)
-                logits[part], at = result.logits.numpy()[said], at + len(step.rows)
-                if others is not None:
-                    channels[CANDIDATES][part] = others[said]
-                if result.state is not None:
-                    channels[STATE][part] = result.state[said]
-                totals.say(self.store.labels[step.rows[mine], 0], result.logits[said, 0] - self.learner.log_odds_offset)
-                totals.signals += result.coverage * (mine.stop - mine.start)
-            totals.steps, totals.learned = totals.steps + 1, totals.learned + len(step.rows)
-            totals.waiting += waited - clock
-            totals.seconds += time.perf_counter() - clock
-            clock = time.perf_counter()
+                part, own = slice(at + mine.start, at + mine.stop), slice(mine.stop - mine.start)
+                logits[part], at = done.result.logits.numpy()[own], at + len(step.rows)
+                if done.candidates is not None:
+                    channels[CANDIDATES][part] = done.candidates[own]
+                if done.result.state is not None:
+                    channels[STATE][part] = done.result.state[own]
+                totals.count(
+                    self.store.labels[step.rows[mine], 0],
+                    done.result.logits[own, 0] - self.learner.log_odds_offset,
+                )
+                totals.signals += done.result.coverage * (mine.stop - mine.start)
+            clock = totals.stepped(len(step.rows), clock)
             if totals.steps % REPORT_EVERY == 0:
                 yield self._progress(totals)
         if recording:
@@ -202,15 +199,13 @@ class Trainer:
         self._publish(block, totals)
         yield self._progress(totals)
 
-    def _prepare(self, step: Step) -> tuple[Batch, torch.Tensor, Batch | None, float]:
-        """Return this rank's part of the step: batch, which of it is learned, the candidates that are asked about, and
-        what its mean loss weighs in the step's. A rank without a part takes the first row and learns nothing from it.
-        """
+    def _prepare(self, step: Step) -> Prepared:
+        """Return this rank's part of a step. A rank without a part takes the first row and learns nothing from it."""
         keep, part = self._kept(step.rows), self.ranks.part(len(step.rows))
         rows, mine = (step.rows[part], keep[part]) if part.stop > part.start else (step.rows[:1], np.zeros(1, bool))
         asked = self.builder.candidates(rows, self.candidates) if self.candidates and step.record else None
         weight = 1.0 if self.ranks.size == 1 else self._known(rows, mine) / max(self._known(step.rows, keep), 1)
-        return self.builder.build(rows), torch.from_numpy(mine), asked, weight
+        return Prepared(self.builder.build(rows), torch.from_numpy(mine), asked, step.learn, weight)
 
     def _kept(self, rows: Array) -> Array:
         """Return bool [n], which of the store's rows are learned."""
@@ -222,10 +217,10 @@ class Trainer:
         return int((~np.isnan(self.store.labels[rows]) & keep[:, None]).sum())
 
     def _progress(self, totals: Totals) -> Progress:
-        return totals.together(self.ranks).progress(self.plan, self.builder.signals is not None)
+        return totals.of_all_ranks(self.ranks).progress(self.plan, self.builder.signals is not None)
 
     def _channels(self, rows: int) -> dict[str, Array]:
-        """Return room for what is said besides logits, as far as this model says it."""
+        """Return room for what this model records besides logits."""
         count = self.candidates.count if self.candidates else 0
         room = {CANDIDATES: np.zeros((rows, count, len(self.store.tasks)), np.float16)} if count else {}
         writes = self.learner.hidden_state_codec is not None
@@ -255,7 +250,7 @@ class Trainer:
                     "block": block,
                     "run": self.run,
                     "learner": state,
-                    "totals": vars(totals.together(self.ranks)),
+                    "totals": vars(totals.of_all_ranks(self.ranks)),
                     "metadata": self.metadata,
                 },
             ),

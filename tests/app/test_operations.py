@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,7 +18,7 @@ from recdistill.stream.registry.promote import verdicts_of
 from recdistill.tables.delta.log import DeltaLog
 from recdistill.tables.events import EventLog
 from recdistill.tables.verdicts import VerdictLog
-from tests.support.paths import ROOT
+from tests.support.commands import typed
 from tests.support.stream_runs import StreamRun, experiment_of, models_of
 
 
@@ -35,19 +33,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> StreamRun:
     for job in models_of(made.experiment):
         made.run(job)
     return made
-
-
-def typed(*words: object) -> tuple[int, str]:
-    """Return (exit code, all that was printed) of a command."""
-    done = subprocess.run(
-        [sys.executable, "-m", "recdistill", *map(str, words)],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-        env={"COLUMNS": "200", "PATH": "/usr/bin:/bin"},
-    )
-    return done.returncode, done.stdout + done.stderr
 
 
 def test_lineage_promotion_revocation_and_the_way_back(run: StreamRun) -> None:

@@ -111,6 +111,18 @@ def test_agrees_with_scikit_learn():
     assert metrics.calibration(label, logit) == pytest.approx(p.sum() / label.sum(), abs=1e-12)
 
 
+def test_ne_of_sums_is_elementwise_and_nan_with_one_class():
+    loss, rows, positives = (
+        np.array([2.0, 2.0, 2.0, 0.0]),
+        np.array([4.0, 4.0, 4.0, 0.0]),
+        np.array([1.0, 0.0, 4.0, 0.0]),
+    )
+    with np.errstate(all="raise"):
+        found = metrics.ne_of_sums(loss, rows, positives)
+    assert found[0] == pytest.approx(0.5 / (-0.25 * math.log(0.25) - 0.75 * math.log(0.75)))
+    assert np.isnan(found[1:]).all()
+
+
 def test_bins_have_equal_mass_and_sum_to_the_whole():
     label, logit, _ = sample()
     bins = metrics.calibration_bins(label, logit)

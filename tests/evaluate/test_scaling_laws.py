@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recdistill.evaluate.scaling_laws import Scaling, fit, measured, scaling_of
-from recdistill.evaluate.transferability import Samples, draw_all
+from recdistill.evaluate.transferability import ScoredSamples, draw_all
 from recdistill.report.scaling import render
 
 
@@ -49,7 +49,7 @@ def scaled(quality: list[float], keys: dict[str, dict[str, object]]) -> Scaling:
     draw = np.random.default_rng(0)
     user = np.sort(draw.integers(0, 50, 4_000))
     truth = draw.normal(size=4_000)
-    samples = Samples((draw.random(4_000) < 1 / (1 + np.exp(-truth))).astype(float), user, user)
+    samples = ScoredSamples((draw.random(4_000) < 1 / (1 + np.exp(-truth))).astype(float), user, user)
     noise = draw.normal(size=(2, 4_000))
     logits = [[(truth + n / q).astype(np.float32) for n in noise] for q in quality]
     values = measured(samples, logits, draw_all(50, 1, 2, 100))

@@ -14,7 +14,7 @@ from recdistill.config.experiment import EvaluateConfig
 from recdistill.config.models import DistillConfig, ModelConfig, StudentConfig
 from recdistill.errors import RecdistillError, UserError
 from recdistill.evaluate import metrics
-from recdistill.evaluate.model_facts import ModelFacts, StudentModels, log_odds_offset_of, settings_of
+from recdistill.evaluate.model_facts import ModelFacts, StudentModels, TrainingCosts, log_odds_offset_of, settings_of
 from recdistill.evaluate.score import score
 from recdistill.evaluate.summary import METRICS, load, write_summary
 from recdistill.report.page import render
@@ -77,7 +77,9 @@ def run(tmp_path_factory):
 
 
 def facts(name, seed=0, log_odds_offset=0.0):
-    return ModelFacts(name, seed, log_odds_offset, 100, 2000, 50_000.0, 0.9, {"kind": "din", "width": 8, "history": 20})
+    return ModelFacts(
+        name, seed, log_odds_offset, TrainingCosts(100, 2000, 50_000.0, 0.9), {"kind": "din", "width": 8, "history": 20}
+    )
 
 
 def pair(raw, distilled):

@@ -6,7 +6,7 @@ import pytest
 from recdistill.errors import UserError
 from recdistill.evaluate import metrics
 from recdistill.evaluate import transferability as transfer
-from recdistill.evaluate.transferability import Samples, bootstrap, draw_all, gauc_transferability, user_weights
+from recdistill.evaluate.transferability import ScoredSamples, bootstrap, draw_all, gauc_transferability, user_weights
 
 BRUTE = {
     "auc": lambda y, z, g: metrics.auc(y, z),
@@ -28,7 +28,7 @@ def world(users=150, rows=12, seed=0, spread=1.0):
     user = np.repeat(np.arange(users), draw.integers(2, 2 * rows, users))
     true = draw.normal(-0.5, 1, users)[user] + draw.normal(0, spread, len(user))
     label = (draw.random(len(user)) < metrics.probability(true)).astype(float)
-    return Samples(label, user, user), true, draw
+    return ScoredSamples(label, user, user), true, draw
 
 
 def noisy(true, draw, level):
@@ -76,7 +76,7 @@ def test_many_users_are_drawn_in_bundles_of_the_same_spread(monkeypatch):
 def test_groups_of_one_user_follow_that_user():
     samples, true, draw = world()
     request = samples.user * 3 + draw.integers(0, 3, len(samples.user))
-    split = Samples(samples.label, samples.user, request * 10**12)
+    split = ScoredSamples(samples.label, samples.user, request * 10**12)
     logit = noisy(true, draw, 1.0)
     bundle, weights = user_weights(split.users, 1, draw)
     keep = weights.copy()
@@ -176,11 +176,11 @@ def test_withheld_when_the_teachers_gain_is_inside_the_noise():
 def test_withheld_where_the_metric_does_not_exist():
     samples, true, draw = world()
     raw, distilled = students(true, draw, 1.0, 2, 0.1)
-    none = Samples(np.zeros_like(samples.label), samples.user, samples.group)
+    none = ScoredSamples(np.zeros_like(samples.label), samples.user, samples.group)
     why = withheld(none, noisy(true, draw, 0.1), raw, distilled)
     assert set(why.values()) == {"the metric is not defined on this window"}
     nothing = np.zeros(0, np.float32)
-    empty = Samples(np.zeros(0), np.zeros(0, int), np.zeros(0, int))
+    empty = ScoredSamples(np.zeros(0), np.zeros(0, int), np.zeros(0, int))
     assert len(withheld(empty, nothing, [nothing] * 2, [nothing] * 2)) == 3
 
 
@@ -199,14 +199,14 @@ def test_refuses_unpaired_students_and_groups_that_span_users():
     raw, distilled = students(true, draw, 1.0, 3, 0.1)
     with pytest.raises(UserError, match="3 raw and 2 distilled"):
         transferability(samples, raw[0], raw, distilled[:2], replicates=10, confidence=0.95)
-    shared = Samples(samples.label, samples.user, samples.user // 2)
+    shared = ScoredSamples(samples.label, samples.user, samples.user // 2)
     with pytest.raises(UserError, match="several users"):
         transferability(shared, raw[0], raw, distilled, replicates=10, confidence=0.95)
 
 
 def test_a_part_has_the_eta_of_its_rows_alone():
     samples, true, draw = world(users=400)
-    samples = Samples(samples.label, samples.user, samples.user * 2 + draw.integers(0, 2, len(true)))
+    samples = ScoredSamples(samples.label, samples.user, samples.user * 2 + draw.integers(0, 2, len(true)))
     raw, distilled = students(true, draw, 1.5, 3, 0.1)
     teacher, drawn = noisy(true, draw, 0.2), draw_all(samples.users, 1, 3, 300)
     mask = samples.user % 3 == 0

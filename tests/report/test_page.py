@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recdistill.errors import UserError
-from recdistill.evaluate.headline import Verdict, verdicts
+from recdistill.evaluate.headline import Headline, headlines
 from recdistill.evaluate.summary import Bin, Curve, Details, Slice, Summary, TaskSummary, Transfer, Transferability
 from recdistill.report.charts import linear_axis, log_axis, ticks, time_axis
 from recdistill.report.page import render, write_report
@@ -30,9 +30,9 @@ def with_eta(**gauc: float | str | None) -> Summary:
     return summary.model_copy(update={"transferability": transfer, "students": {"din-16": first}})
 
 
-def headline(summary: Summary) -> Verdict:
-    """Return the verdict on the first student."""
-    return next(iter(verdicts(summary).values()))
+def headline(summary: Summary) -> Headline:
+    """Return the headline of the first student."""
+    return next(iter(headlines(summary).values()))
 
 
 def with_details(summary: Summary, details: Details) -> Summary:
@@ -69,8 +69,8 @@ def with_details(summary: Summary, details: Details) -> Summary:
     ],
 )
 def test_the_headline_claims_what_the_interval_allows(eta: dict[str, float], kind: str, text: str) -> None:
-    verdict = headline(with_eta(**eta))
-    assert (verdict.kind, verdict.text, verdict.metric) == (kind, text, "gauc")
+    shown = headline(with_eta(**eta))
+    assert (shown.kind, shown.text, shown.metric) == (kind, text, "gauc")
 
 
 def test_a_withheld_gauc_is_not_replaced_by_a_metric_that_looks_better() -> None:
@@ -171,7 +171,7 @@ def test_what_is_missing_is_a_dash_with_its_reason() -> None:
     text = render(withheld_summary())
     assert 'title="no user has both a click and a miss">–' in text
     assert "Without a number: GAUC: no user has both a click and a miss; Calibration: not measured;" in text
-    for sentence in ("recorded no curves", "recorded no calibration", "was not sliced", "the run gave no window"):
+    for sentence in ("recorded no curves", "recorded no calibration", "has no slices", "the run gave no window"):
         assert sentence in text
 
 
@@ -183,7 +183,7 @@ def test_students_with_other_seeds_are_not_called_paired() -> None:
     assert "raw 7; distilled 0, 1, 2, 3, 4: not the same" in render(summary.model_copy(update={"students": students}))
 
 
-def test_every_student_has_its_own_verdict_numbers_and_settings() -> None:
+def test_every_student_has_its_own_headline_numbers_and_settings() -> None:
     text = Page(render(sample_summary())).text
     assert "din-16 62\u202f% of the teacher’s gain arrived (GAUC, 95\u202f% interval 51–70\u202f%)" in text
     assert "din-8 31\u202f% of the teacher’s gain arrived (GAUC, 95\u202f% interval 20–39\u202f%)" in text

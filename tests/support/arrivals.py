@@ -47,7 +47,7 @@ def experiment(url: str, *assignments: str) -> Experiment:
 name: t
 data: {{path: unused.csv}}
 stream: {{batch_rows: 10, late_s: 172800, commit_rows: 20,
-  patience_s: 20, source: {{kind: nats, url: '{url}', stream: s}}}}
+  patience_s: 120, source: {{kind: nats, url: '{url}', stream: s}}}}
 """
     return load_text(text, list(assignments))
 

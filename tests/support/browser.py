@@ -7,7 +7,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -15,10 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["CHROMIUM", "REQUIRED", "Page", "browsing"]
+from tests.support.programs import path_of
 
-CHROMIUM = shutil.which("chromium")
-REQUIRED = os.environ.get("RECDISTILL_REQUIRE_CHROMIUM") == "1"
+__all__ = ["Page", "browsing"]
+
 FLAGS = [
     "--headless",
     "--no-sandbox",
@@ -30,7 +29,7 @@ FLAGS = [
     "--disable-background-networking",
     "--disable-component-update",
 ]
-BOUND = 30.0  # seconds that an answer, or what a test waits for, may take
+BOUND = 300.0  # seconds that an answer, or what a test waits for, may take
 
 
 class Page:
@@ -113,10 +112,10 @@ class Page:
 @contextmanager
 def browsing(folder: Path) -> Iterator[Page]:
     """Yield a page of a browser with a fresh profile in `folder`."""
-    assert CHROMIUM, "chromium is not on PATH, and RECDISTILL_REQUIRE_CHROMIUM=1 asks for it"
+    program = str(path_of("chromium"))
     (theirs_in, ours_out), (ours_in, theirs_out) = os.pipe(), os.pipe()
     shell = f'exec "$@" 3<&{theirs_in} 4>&{theirs_out} 2>/dev/null'
-    command = ["bash", "-c", shell, "browser", CHROMIUM, *FLAGS, f"--user-data-dir={folder / 'profile'}"]
+    command = ["bash", "-c", shell, "browser", program, *FLAGS, f"--user-data-dir={folder / 'profile'}"]
     with subprocess.Popen(command, pass_fds=(theirs_in, theirs_out)) as process:
         os.close(theirs_in)
         os.close(theirs_out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
@@ -33,7 +34,7 @@ from recdistill.testing.killpoints import VARIABLE
 from recdistill.train import build
 from tests.support.paths import ROOT
 
-__all__ = ["ROWS", "StreamRun", "experiment_of", "log_of", "models_of", "same_tensors", "same_weights"]
+__all__ = ["ROWS", "StreamRun", "copy_of", "experiment_of", "log_of", "models_of", "same_tensors", "same_weights"]
 
 ROWS = 3000
 CONFIG = """
@@ -157,6 +158,16 @@ class StreamRun:
         words = [sys.executable, "-c", code, str(self.root), self.experiment.model_dump_json(), job.name]
         environment = os.environ | {VARIABLE: point, "OMP_NUM_THREADS": "1"}
         return subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, check=False).returncode
+
+
+def copy_of(run: StreamRun, root: Path) -> StreamRun:
+    """Return a copy of the run, to go on with."""
+    shutil.copytree(run.root, root)
+    other = object.__new__(StreamRun)
+    other.__dict__.update(run.__dict__)
+    other.root, other.folder = root, type(run.folder)(root)
+    other.verdicts = type(run.verdicts)(other.folder.verdicts)
+    return other
 
 
 def ids(rows: pl.DataFrame) -> np.ndarray:

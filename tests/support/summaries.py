@@ -10,6 +10,7 @@ from recdistill.evaluate.summary import (
     Curve,
     Details,
     ModelSummary,
+    ScoredWindow,
     Slice,
     StudentSummary,
     Summary,
@@ -17,7 +18,6 @@ from recdistill.evaluate.summary import (
     Transfer,
     Transferability,
     Versions,
-    Window,
     summarise,
 )
 
@@ -138,7 +138,7 @@ def sample_summary() -> Summary:
         created=datetime(2026, 3, 17, 9, 30, tzinfo=UTC),
         tasks=["click", "finish"],
         rows=68_000,
-        window=Window(start=START, end=START + timedelta(days=14), share=0.5),
+        window=ScoredWindow(start=START, end=START + timedelta(days=14), share=0.5),
         versions=Versions(events=41, predictions=117, packages={"recdistill": "0.1.0", "torch": "2.13.0"}),
         teacher=_model(0.7791, 0.7820, 0.8718, 4_200_000, 5_300_000, 3_900, [0]),
         students={"din-16": _student(0.62, 16, _details(0.62)), "din-8": _student(0.31, 8, _details(0.31))},

@@ -40,7 +40,7 @@ def truth(batch: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     groups=st.lists(st.lists(st.integers(0, IDS + 20), max_size=25), max_size=4), kept=st.sampled_from([1, 4_000_000])
 )

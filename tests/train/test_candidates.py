@@ -10,7 +10,7 @@ from recdistill.checkpoint.store import Checkpoints
 from recdistill.data.store.sample_store import SampleStore
 from recdistill.errors import UserError
 from recdistill.runs.folder import RunFolder
-from recdistill.runs.jobs import TEACHER
+from recdistill.runs.names import TEACHER
 from recdistill.signals.columns import CANDIDATES, join_candidates
 from recdistill.tables.delta.fixed_bytes import from_bytes
 from recdistill.tables.predictions import PredictionLog

@@ -48,7 +48,7 @@ def made(run: RunFolder, name: str):
 
 def test_the_teacher_writes_it_before_it_learns(run):
     fresh = made(run, "teacher")
-    first = fresh.learner.say(fresh.builder.build(np.arange(50))).state
+    first = fresh.learner.predict_only(fresh.builder.build(np.arange(50))).state
     rows = next(iter(PredictionLog.open(run.predictions).of("teacher")))
     _, held = from_bytes(rows[STATE], 4)
     np.testing.assert_array_equal(held[:50], first)
@@ -67,7 +67,7 @@ def test_a_student_reads_the_past_alone(run):
 def test_it_adds_nothing_at_first_and_learns_with_and_without_the_logit(run):
     plain, both, alone = (made(run, f"{name}.distilled.s0") for name in ("plain", "both", "alone"))
     rows, keep = np.arange(300, 350), torch.ones(50, dtype=torch.bool)
-    said = [each.learner.say(each.builder.build(rows)).logits for each in (plain, both, alone)]
+    said = [each.learner.predict_only(each.builder.build(rows)).logits for each in (plain, both, alone)]
     assert torch.equal(said[0], said[1]) and torch.equal(said[0], said[2])
     for each in (both, alone):
         each.learner.learn(each.builder.build(rows), keep)

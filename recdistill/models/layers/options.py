@@ -20,6 +20,7 @@ Whole = Annotated[int, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]  # of events
 Widths = Sequence[Width]
 Actions = Annotated[Sequence[Annotated[int, Field(ge=0)]], Field(min_length=1)]  # by their codes
+VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 
 
@@ -31,12 +32,14 @@ def checked_options(
     An int is a float, a bool is no int, and nothing is read out of text. UserError names the first that is unknown or
     does not fit.
     """
-    own = [name for name in inspect.signature(network).parameters if name not in given]
+    parameters = inspect.signature(network).parameters.values()
+    own = [one.name for one in parameters if one.name not in given and one.kind not in VARIADIC]
+    takes_any = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters)
     hints = get_type_hints(network.__init__, include_extras=True)
     for name in options:
-        if name not in own:
+        if name not in own and not takes_any:
             raise UserError(f"model {kind}: option {name!r} is not known{did_you_mean(name, own)}")
-    return {name: _fitting(kind, name, hints[name], value) for name, value in options.items()}
+    return {name: _fitting(kind, name, hints.get(name, Any), value) for name, value in options.items()}
 
 
 def _fitting(kind: str, name: str, annotation: Any, value: Any) -> Any:

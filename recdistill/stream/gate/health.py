@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recdistill.config.stream import HealthConfig
+from recdistill.evaluate.metrics import ne_of_sums
 from recdistill.typing import Array
 
 __all__ = ["FIELDS", "HealthWindow", "fault_of", "measure"]
@@ -107,10 +108,7 @@ def _std(sums: Array) -> Array:
 
 def _ne(sums: Array) -> Array:
     """Return log-loss over the entropy of the base rate, NaN where a class is missing."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        rate = sums[..., POSITIVES] / sums[..., LABELS]
-        entropy = -(rate * np.log(rate) + (1 - rate) * np.log1p(-rate))
-        return np.asarray(sums[..., LOGLOSS] / sums[..., LABELS] / entropy)
+    return ne_of_sums(sums[..., LOGLOSS], sums[..., LABELS], sums[..., POSITIVES])
 
 
 def _jackknife(blocks: Array, figure: Figure) -> float:

@@ -18,6 +18,7 @@ import polars as pl
 from recdistill.config.experiment import Experiment
 from recdistill.runs.batch_ingest import handed_over
 from recdistill.runs.folder import RunFolder, locked
+from recdistill.runs.names import is_teacher
 from recdistill.signals.columns import channels_of
 from recdistill.stream.event_log import Journal
 from recdistill.stream.gate.labelled_rows import LabelledRows, Place, batch_rows, log_odds_offset_of_commit
@@ -29,17 +30,12 @@ from recdistill.tables.predictions import PredictionLog
 from recdistill.tables.verdicts import VerdictLog
 from recdistill.testing.killpoints import reach
 
-__all__ = ["STATE", "WRITER", "is_teacher", "run_gate"]
+__all__ = ["STATE", "WRITER", "run_gate"]
 
 WRITER = "gate"
 STATE = "gate"  # key of its commits' metadata: where each teacher is taken up again
 EVERY = 1.0  # seconds between two commits while there is more to judge
 PAUSE = 0.1  # seconds between two looks while there is nothing
-
-
-def is_teacher(model: str) -> bool:
-    """Return whether a model's name is a teacher's: `teacher`, or `teacher-` and more."""
-    return model == "teacher" or model.startswith("teacher-")
 
 
 def run_gate(folder: RunFolder, experiment: Experiment, journal: Journal) -> int:

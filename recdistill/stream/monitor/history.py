@@ -11,6 +11,8 @@ import math
 from collections import deque
 from dataclasses import dataclass, field
 
+from recdistill.evaluate.metrics import ne_of_sums
+from recdistill.runs.names import ModelName
 from recdistill.stream.progress import GateProgress, Health, IngestProgress, ModelProgress, Sums
 
 __all__ = ["Curve", "Figures", "ProcessHistory", "RecentSums", "role_of"]
@@ -50,10 +52,7 @@ class Figures:
 
 def _ne(labels: float, positives: float, logloss: float) -> float | None:
     """Return log-loss over the entropy of the base rate; None before both classes were seen."""
-    if not 0.0 < positives < labels:
-        return None
-    rate = positives / labels
-    value = logloss / labels / -(rate * math.log(rate) + (1 - rate) * math.log(1 - rate))
+    value = float(ne_of_sums(logloss, labels, positives))
     return value if math.isfinite(value) else None
 
 
@@ -109,10 +108,10 @@ class Curve:
 
 def role_of(model: str) -> tuple[str, str]:
     """Return (role, student) of a model: `teacher`, or `raw` or `distilled` of a student; else `other`."""
-    if model == "teacher" or model.startswith("teacher-"):
-        return "teacher", ""
-    student, role, seed = ("", "", *model.rsplit(".", 2))[-3:]
-    return (role, student) if student and role in ("raw", "distilled") and seed.startswith("s") else ("other", "")
+    name = ModelName.find(model)
+    if name is not None and name.kind == "student":
+        return name.variant, name.name
+    return ("teacher", "") if name is not None and name.is_teacher else ("other", "")
 
 
 class ProcessHistory:

@@ -16,8 +16,9 @@ from typing import Any
 from recdistill.checkpoint.store import Checkpoints, sync
 from recdistill.data.store.memmap import read_json, write_json
 from recdistill.errors import UserError, did_you_mean
+from recdistill.evaluate.metrics import ne_of_sums
 from recdistill.runs.folder import RunFolder, locked
-from recdistill.stream.gate.process import is_teacher
+from recdistill.runs.names import is_teacher
 from recdistill.stream.progress import ModelProgress, Sums, read_progress
 from recdistill.tables.predictions import PredictionLog
 from recdistill.tables.verdicts import VerdictLog, Verdicts
@@ -163,15 +164,10 @@ def progressive_ne(folder: RunFolder, model: str, end_row: int, rows: int = NE_R
         elif progress.rows <= end_row - rows:
             start = progress.sums
             break
-    return math.nan if end is None else _ne(end, start)
-
-
-def _ne(end: Sums, start: Sums) -> float:
-    labels, positives = end.labels - start.labels, end.positives - start.positives
-    if not 0 < positives < labels:
+    if end is None:
         return math.nan
-    rate = positives / labels
-    return (end.logloss - start.logloss) / labels / -(rate * math.log(rate) + (1 - rate) * math.log1p(-rate))
+    labels, positives = end.labels - start.labels, end.positives - start.positives
+    return float(ne_of_sums(end.logloss - start.logloss, labels, positives))
 
 
 def _check_ne(folder: RunFolder, model: str, rows: int, served: Promotion | None, margin: float) -> None:

@@ -18,7 +18,7 @@ from recdistill.checkpoint.store import Checkpoints
 from recdistill.data.store.memmap import read_json
 from recdistill.errors import UserError, did_you_mean
 from recdistill.runs.folder import RunFolder
-from recdistill.stream.gate.process import is_teacher
+from recdistill.runs.names import is_teacher
 from recdistill.stream.ingest.process import ingests
 from recdistill.stream.registry.promote import Promotion, promotions, students, verdicts_of
 from recdistill.tables.events import EventLog

@@ -14,7 +14,8 @@ from recdistill.data.store.sample_store import SampleStore
 from recdistill.errors import UserError
 from recdistill.runs.batch_ingest import handed_over
 from recdistill.runs.folder import RunFolder, locked
-from recdistill.runs.jobs import TEACHER, Job
+from recdistill.runs.jobs import Job
+from recdistill.runs.names import TEACHER
 from recdistill.signals.teacher_signals import rates_of
 from recdistill.stream.event_log import Journal
 from recdistill.stream.workers.delayed_labels import Decisions
@@ -130,7 +131,7 @@ def run_model(folder: RunFolder, experiment: Experiment, job: Job, journal: Jour
 def _await_teacher(folder: RunFolder, journal: Journal) -> None:
     """Wait for the first that the teacher says: its commits tell the keep rates it learned under."""
     told = False
-    while PredictionLog.open(folder.predictions).told(TEACHER) is None:
+    while PredictionLog.open(folder.predictions).newest_metadata(TEACHER) is None:
         if not told:
             journal.write("waiting", what="the teacher's first predictions")
         told = True

@@ -184,16 +184,17 @@ class Follower:
     def _answer(self, asked: Batch | None, channels: dict[str, Array], at: Array) -> None:
         """Say what is thought of the candidates of the samples at positions `at`."""
         if asked is not None:
-            channels[CANDIDATES][at] = self.learner.answer(asked, len(at))
+            channels[CANDIDATES][at] = self.learner.score_candidates(asked, len(at))
 
     def _prepare(self, cut: Array) -> tuple[Batch, Tensor, Batch | None]:
-        """Return the batch of waiting samples, which of it is learned, and the candidates that are asked about."""
+        """Return the batch, which of it is learned, and the candidates that are asked about."""
         return *self._batch(cut), self._ask(cut)
 
     def _batch(self, cut: Array) -> tuple[Batch, Tensor]:
         self.builder.signals = self.store.window["signals"] if self.joiner else None
-        beside = self.store.window["beside"] if self.hears else None
-        self.builder.candidate_signals = CandidateSignals(self.hears, beside, NO_SHIFT) if self.hears else None
+        self.builder.candidate_signals = (
+            CandidateSignals(self.hears, self.store.window["beside"], NO_SHIFT) if self.hears else None
+        )
         keep = kept(
             self.store.window["sample_id"][cut],
             self.store.window["labels"][cut, 0],

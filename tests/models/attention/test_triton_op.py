@@ -7,7 +7,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -16,8 +15,7 @@ import torch
 from recdistill.models.attention import triton_op
 from recdistill.models.attention.triton_op import WIDEST, serves
 from tests.support.paths import ROOT
-
-needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
+from tests.support.programs import needs
 
 
 def checked(name: str, **extra: str) -> subprocess.CompletedProcess[str]:
@@ -28,7 +26,7 @@ def checked(name: str, **extra: str) -> subprocess.CompletedProcess[str]:
         sys.executable,
         "-m",
         "pytest",
-        f"tests/models/{name}",
+        f"tests/support/{name}",
         "-p",
         "no:cacheprovider",
         "-W",
@@ -37,15 +35,17 @@ def checked(name: str, **extra: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(call, capture_output=True, text=True, cwd=ROOT, env={**os.environ, **extra})
 
 
-@needs_triton
+@pytest.mark.long
+@needs("triton")
 def test_the_kernels_equal_pairs() -> None:
-    done = checked("fused_checks.py", TRITON_INTERPRET="0" if torch.cuda.is_available() else "1")
+    done = checked("triton_checks.py", TRITON_INTERPRET="0" if torch.cuda.is_available() else "1")
     assert done.returncode == 0, done.stdout
 
 
-@needs_triton
+@pytest.mark.long
+@needs("triton")
 def test_the_kernels_compile(tmp_path: Path) -> None:
-    done = checked("fused_builds.py", TRITON_INTERPRET="0", TRITON_CACHE_DIR=str(tmp_path))
+    done = checked("triton_builds.py", TRITON_INTERPRET="0", TRITON_CACHE_DIR=str(tmp_path))
     assert done.returncode == 0, done.stdout
 
 
@@ -63,8 +63,8 @@ def test_fused_attention_is_for_cuda_and_what_fits(monkeypatch: pytest.MonkeyPat
 def test_attention_needs_no_triton() -> None:
     code = (
         "import sys; sys.modules['triton'] = None; import torch\n"
-        "from recdistill.models.attention import blockwise as attend, triton_op as fused\n"
-        "x = torch.ones(1, 3, 2); print(triton_op._installed(), *attend.attend(x, x, x, heads=1, band=2).shape)"
+        "from recdistill.models.attention import blockwise, triton_op\n"
+        "x = torch.ones(1, 3, 2); print(triton_op._installed(), *blockwise.attend(x, x, x, heads=1, band=2).shape)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.split() == ["False", "1", "3", "2"], done.stderr

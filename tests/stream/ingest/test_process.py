@@ -41,6 +41,8 @@ from tests.support.arrivals import (
 )
 from tests.support.brokers import channel, outgoing
 from tests.support.paths import ROOT
+from tests.support.programs import needs
+from tests.support.sweeps import swept
 from tests.support.tables import SCHEMA, actions, events, ids_of
 
 MESSAGES = 6  # of a micro-batch
@@ -74,6 +76,7 @@ def taken(root: Path, url: str, *assignments: str) -> RunFolder:
     return folder
 
 
+@needs("nats-server")
 def test_good_rows_arrive_in_order_and_bad_ones_alone_are_left_out(tmp_path: Path, url: str) -> None:
     folder = taken(tmp_path, url)
     log = EventLog.open(folder.tables / "events")
@@ -98,6 +101,7 @@ def test_good_rows_arrive_in_order_and_bad_ones_alone_are_left_out(tmp_path: Pat
     }
 
 
+@needs("nats-server")
 def test_dead_letters_hold_the_reason_and_what_it_was(tmp_path: Path, url: str) -> None:
     letters = pl.concat(DeadLetters.open(taken(tmp_path, url).dead).batches()).sort("position")
     reasons = letters["reason"].to_list()
@@ -121,8 +125,10 @@ def test_dead_letters_hold_the_reason_and_what_it_was(tmp_path: Path, url: str) 
     assert letters.filter(pl.col("reason").str.contains("no Arrow"))["payload"][0] == b"poison"
 
 
+@needs("nats-server")
 @pytest.mark.parametrize(
-    "point", [point for point in KILL_POINTS if point.startswith("ingest.")] + ["table.files", "table.commit"]
+    "point",
+    swept(["table.commit", *(point for point in KILL_POINTS if point.startswith("ingest.")), "table.files"], quick=2),
 )
 def test_killed_anywhere_it_ends_with_the_same_tables(
     tmp_path: Path, url: str, whole: dict[str, object], point: str
@@ -141,6 +147,7 @@ def test_killed_anywhere_it_ends_with_the_same_tables(
     assert result(folder) == whole
 
 
+@needs("nats-server")
 def test_micro_batches_of_any_size_give_the_same_rows(
     tmp_path: Path, url: str, whole: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,6 +155,7 @@ def test_micro_batches_of_any_size_give_the_same_rows(
     assert result(taken(tmp_path, url, "stream.commit_rows=1")) == whole
 
 
+@needs("nats-server")
 def test_a_stream_that_ended_stays_ended(tmp_path: Path, url: str) -> None:
     folder = taken(tmp_path, url)
     before = EventLog.open(folder.tables / "events").version
@@ -155,6 +163,7 @@ def test_a_stream_that_ended_stays_ended(tmp_path: Path, url: str) -> None:
     assert EventLog.open(folder.tables / "events").version == before
 
 
+@needs("nats-server")
 def test_a_reason_is_reported_once_however_many_messages_have_it(tmp_path: Path) -> None:
     with local_nats(tmp_path) as address:
         changed = [packed("events", events([k]).drop("device")) for k in range(300)]
@@ -194,6 +203,7 @@ def test_what_the_broker_lost_is_counted(tmp_path: Path) -> None:
     assert (batch.dropped, batch.offsets({"s": 2})) == ({"missing": 40}, {"s": 42})
 
 
+@needs("nats-server")
 def test_a_second_process_is_refused(tmp_path: Path, url: str) -> None:
     folder = waiting_run(tmp_path)
     with (
@@ -203,6 +213,7 @@ def test_a_second_process_is_refused(tmp_path: Path, url: str) -> None:
         run_ingest(folder, experiment(url), journal(folder))
 
 
+@needs("nats-server")
 def test_without_a_hand_over_nothing_is_taken(tmp_path: Path, url: str) -> None:
     folder = RunFolder(tmp_path)
     EventLog.create(folder.tables / "events", SCHEMA)
@@ -226,6 +237,7 @@ def test_other_sources_fill_the_same_tables(tmp_path: Path, kind: str) -> None:
     assert reported(folder).end and reported(folder).dropped == {}
 
 
+@needs("nats-server")
 def test_an_action_that_no_table_takes_is_a_dead_letter(tmp_path: Path) -> None:
     folder = waiting_run(tmp_path / "run")
     shutil.rmtree(folder.tables / "behaviors")

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ from recdistill.tables.events import EventLog
 from recdistill.tables.predictions import PredictionLog
 from recdistill.tables.verdicts import VerdictLog, Verdicts
 from recdistill.testing.killpoints import VARIABLE
-from tests.support.stream_runs import ROWS, StreamRun, experiment_of, models_of, same_weights
+from tests.support.stream_runs import ROWS, StreamRun, copy_of, experiment_of, models_of, same_weights
 from tests.support.tables import SCHEMA, events, ids_of
 
 CUT = (
@@ -35,10 +36,12 @@ CUT = (
 )
 
 
-@pytest.fixture(autouse=True)
-def often(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="module")
+def often() -> Iterator[None]:
     """Let Delta write a checkpoint every tenth version."""
-    monkeypatch.setitem(delta_log.PROPERTIES, "delta.checkpointInterval", "10")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setitem(delta_log.PROPERTIES, "delta.checkpointInterval", "10")
+        yield
 
 
 @pytest.fixture
@@ -121,8 +124,10 @@ def test_what_is_known_of_versions_survives_merging_vacuum_and_cut(tmp_path: Pat
     assert (after.bad, after.approved) == (before.bad, before.approved) and len(after.bad) == 19
 
 
-def half_way(root: Path) -> StreamRun:
-    """Return a stream whose teacher and gate have ended, and whose students were killed after a third of it."""
+@pytest.fixture(scope="module")
+def half(tmp_path_factory: pytest.TempPathFactory) -> StreamRun:
+    """A stream whose teacher and gate have ended, and whose students were killed after a third of it."""
+    root = tmp_path_factory.mktemp("half") / "run"
     run = StreamRun(
         root, experiment_of("stream.undo_hours=1.0e-9", "stream.commit_rows=20", "stream.health.rows=100"), 1500
     )
@@ -143,8 +148,8 @@ def logs_of(run: StreamRun) -> dict[str, DeltaLog]:
     return keeper.logs
 
 
-def test_models_go_on_after_a_cut_as_if_there_had_been_none(tmp_path: Path) -> None:
-    whole, cut = half_way(tmp_path / "whole"), half_way(tmp_path / "cut")
+def test_models_go_on_after_a_cut_as_if_there_had_been_none(half: StreamRun, tmp_path: Path) -> None:
+    whole, cut = copy_of(half, tmp_path / "whole"), copy_of(half, tmp_path / "cut")
     gone = cut_logs(cut.folder, cut.experiment, logs_of(cut))
     assert gone["events"] >= 20 and handed_over(EventLog.open(cut.folder.tables / "events")) is not None
     assert oldest(EventLog.open(cut.folder.tables / "events")) <= needed_version(cut)
@@ -156,8 +161,8 @@ def test_models_go_on_after_a_cut_as_if_there_had_been_none(tmp_path: Path) -> N
     }
 
 
-def test_a_model_that_would_need_what_was_cut_is_refused(tmp_path: Path) -> None:
-    run = half_way(tmp_path)
+def test_a_model_that_would_need_what_was_cut_is_refused(half: StreamRun, tmp_path: Path) -> None:
+    run = copy_of(half, tmp_path / "run")
     cut_logs(run.folder, run.experiment, logs_of(run))
     raw = models_of(run.experiment)[1]
     checkpoints = stream_checkpoints(run.folder, raw.name)
@@ -172,8 +177,8 @@ def needed_version(run: StreamRun) -> int:
     return min(checkpoints.state(checkpoints.blocks()[0])["versions"]["events"] for checkpoints in states)
 
 
-def test_nothing_is_cut_while_a_model_has_yet_to_begin(tmp_path: Path) -> None:
-    run = half_way(tmp_path)
+def test_nothing_is_cut_while_a_model_has_yet_to_begin(half: StreamRun, tmp_path: Path) -> None:
+    run = copy_of(half, tmp_path / "run")
     checkpoints = stream_checkpoints(run.folder, models_of(run.experiment)[1].name)
     for block in checkpoints.blocks():
         checkpoints.discard(block)
@@ -181,18 +186,18 @@ def test_nothing_is_cut_while_a_model_has_yet_to_begin(tmp_path: Path) -> None:
     assert cut_logs(run.folder, run.experiment, logs_of(run)) == {}
 
 
-def test_states_too_old_to_be_set_back_to_go_but_for_the_newest(tmp_path: Path) -> None:
-    run = half_way(tmp_path)
+def test_states_too_old_to_be_set_back_to_go_but_for_the_newest(half: StreamRun, tmp_path: Path) -> None:
+    run = copy_of(half, tmp_path / "run")
     teacher = models_of(run.experiment)[0]
     before = stream_checkpoints(run.folder, teacher.name).blocks()
     cut_logs(run.folder, run.experiment, logs_of(run))
     assert len(before) > 2 and stream_checkpoints(run.folder, teacher.name).blocks() == before[-2:]
 
 
-def test_without_undo_hours_behind_it_nothing_goes(tmp_path: Path) -> None:
-    run = half_way(tmp_path)
+def test_without_undo_hours_behind_it_nothing_goes(half: StreamRun, tmp_path: Path) -> None:
+    run = copy_of(half, tmp_path / "run")
     patient = Experiment.model_validate(
         run.experiment.model_dump() | {"stream": {**run.experiment.stream.model_dump(), "undo_hours": 1.0}}
     )
     assert cut_logs(run.folder, patient, logs_of(run)) == {}
-    assert PredictionLog.open(run.folder.predictions).told("teacher")
+    assert PredictionLog.open(run.folder.predictions).newest_metadata("teacher")

@@ -32,6 +32,7 @@ from recdistill.testing.killpoints import KILL_POINTS, VARIABLE
 from tests.support.arrivals import BATCH, END, Arrival, experiment, journal, outcomes, packed, waiting_run
 from tests.support.brokers import kafka_cluster
 from tests.support.paths import ROOT
+from tests.support.sweeps import swept
 from tests.support.tables import SCHEMA, actions, events, ids_of
 
 READERS, PARTITIONS, SAMPLES = 2, 4, 240
@@ -64,7 +65,7 @@ def produce(url: str, arrivals: Sequence[tuple[int, Arrival]]) -> None:
     for kind in ("events", "behaviors", "outcomes"):
         for partition in range(PARTITIONS):
             producer.produce(f"s.{kind}", END[1], partition=partition)
-    assert producer.flush(20) == 0
+    assert producer.flush(120) == 0
 
 
 def everything_twice() -> list[tuple[int, Arrival]]:
@@ -140,7 +141,9 @@ def test_a_reader_waits_for_the_one_that_commits(tmp_path: Path, url: str, monke
     check(folder)
 
 
-@pytest.mark.parametrize("point", [point for point in KILL_POINTS if point.startswith("ingest.")] + ["table.commit"])
+@pytest.mark.parametrize(
+    "point", swept(["table.commit", *(point for point in KILL_POINTS if point.startswith("ingest."))])
+)
 def test_a_reader_that_is_killed_lets_the_others_commit_and_resumes(tmp_path: Path, url: str, point: str) -> None:
     produce(url, everything_twice())
     folder = waiting_run(tmp_path)

@@ -27,6 +27,7 @@ from recdistill.stream.sources.replay import messages_of, run_publish
 from recdistill.stream.sources.wire import Outgoing
 from recdistill.tables.events import BehaviorLog, EventLog, OutcomeLog
 from tests.support.paths import ROOT
+from tests.support.sweeps import swept
 from tests.support.tables import actions
 
 ROWS, BATCH = 1000, 370
@@ -165,7 +166,7 @@ def test_without_a_batch_phase_the_tables_are_empty(tmp_path: Path, monkeypatch:
     assert set(hand_over(folder).versions) == {"events", "behaviors", "outcomes"}
 
 
-@pytest.mark.parametrize("calls", [1, 4])
+@pytest.mark.parametrize("calls", swept([4, 1]))
 def test_killed_it_goes_on_where_it_was(tmp_path: Path, calls: int) -> None:
     settings = experiment("stream.labels.window_s=600")
     killed, whole = RunFolder(tmp_path / "killed"), RunFolder(tmp_path / "whole")

@@ -15,8 +15,8 @@ from recdistill.runs.folder import RunFolder
 from recdistill.signals.columns import CANDIDATES
 from recdistill.stream.workers.build import stream_checkpoints
 from recdistill.tables.predictions import PredictionLog
-from tests.stream.workers.test_worker import copy_of
-from tests.support.stream_runs import ROWS, StreamRun, experiment_of, models_of, same_tensors
+from tests.support.stream_runs import ROWS, StreamRun, copy_of, experiment_of, models_of, same_tensors
+from tests.support.sweeps import swept
 
 ASKED = ("candidates.count=3", "candidates.window=700", "students.light.distill.candidates=2")
 
@@ -52,7 +52,7 @@ def test_the_candidates_were_learned_from(whole: StreamRun, tmp_path: Path) -> N
     assert not same_tensors(one, other)
 
 
-@pytest.mark.parametrize("point", ["model.predicted:13", "checkpoint.published:2", "table.commit:4"])
+@pytest.mark.parametrize("point", swept(["model.predicted:13", "checkpoint.published:2", "table.commit:4"]))
 def test_who_is_killed_does_the_same_again(whole: StreamRun, tmp_path: Path, point: str) -> None:
     run = StreamRun(tmp_path / "run", experiment_of(*ASKED), 1500)
     run.feed_all([1600, 1601, 2222])
@@ -91,6 +91,7 @@ def test_with_labels_that_come_later_it_is_asked_when_the_sample_arrives(tmp_pat
     assert stream_checkpoints(run.folder, "light.distilled.s0").latest()[1].state["sums"]["signals"] > 1000
 
 
+@pytest.mark.long
 def test_a_whole_stream_with_all_its_processes(tmp_path: Path) -> None:
     """What the roles make of one table: the gate opens it, compaction merges it, students join it."""
     keys = (

@@ -22,6 +22,7 @@ from recdistill.stream.workers.delayed_labels import Decisions
 from recdistill.tables.predictions import PredictionLog
 from recdistill.tables.schema import EventSchema
 from tests.support.stream_runs import ROWS, StreamRun, experiment_of, models_of, same_weights
+from tests.support.sweeps import swept
 
 SECOND = 1_000_000
 WINDOW, LATE = 10.0, 20.0  # seconds
@@ -215,7 +216,7 @@ def of_second_task(run: StreamRun, job: Job) -> float:
     return float(said["logit_finish"].mean())  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("late", ["update", "weight", "ignore"])
+@pytest.mark.parametrize("late", swept(["update", "weight", "ignore"]))
 def test_models_learn_labels_that_come_later_and_do_the_same_after_a_kill(tmp_path: Path, late: str) -> None:
     torch.set_num_threads(1)
     whole, killed = delayed_run(tmp_path / "whole", late), delayed_run(tmp_path / "killed", late)

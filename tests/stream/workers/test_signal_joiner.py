@@ -167,7 +167,7 @@ def test_a_new_teacher_takes_over_by_its_turn(table: Table) -> None:
     assert dict(table.joiner.count(table.store, np.arange(5))) == {("teacher", "1"): 3, ("teacher-two", "2"): 2}
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.integers(0, 2**32), st.integers(1, 30), st.integers(0, 3))
 def test_whatever_comes_when_every_signal_is_its_samples(
     tmp_path_factory: pytest.TempPathFactory, seed: int, n: int, steps: int

@@ -12,7 +12,16 @@ import torch
 
 from recdistill.checkpoint.store import Checkpoints
 from recdistill.stream.workers.build import stream_checkpoints
-from tests.support.stream_runs import ROWS, StreamRun, experiment_of, models_of, same_tensors, same_weights
+from tests.support.stream_runs import (
+    ROWS,
+    StreamRun,
+    copy_of,
+    experiment_of,
+    models_of,
+    same_tensors,
+    same_weights,
+)
+from tests.support.sweeps import swept
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -33,16 +42,6 @@ def fed(tmp_path_factory: pytest.TempPathFactory) -> StreamRun:
     run.feed_all([1600, 1601, 2222])
     run.approve(range(3, 6))
     return run
-
-
-def copy_of(run: StreamRun, root: Path) -> StreamRun:
-    """Return a copy of the run, to go on with."""
-    shutil.copytree(run.root, root)
-    other = object.__new__(StreamRun)
-    other.__dict__.update(run.__dict__)
-    other.root, other.folder = root, type(run.folder)(root)
-    other.verdicts = type(run.verdicts)(other.folder.verdicts)
-    return other
 
 
 @pytest.mark.parametrize("cuts", [[], [1501, 1502, 2000, 2999], list(range(1540, ROWS, 137))])
@@ -69,14 +68,17 @@ def test_a_stream_from_nothing_learns_what_batch_alone_learns(whole: StreamRun, 
 
 @pytest.mark.parametrize(
     "point",
-    [
-        "model.predicted:13",
-        "model.recorded:3",
-        "checkpoint.written:2",
-        "checkpoint.published:2",
-        "table.files:4",
-        "table.commit:4",
-    ],
+    swept(
+        [
+            "model.predicted:13",
+            "checkpoint.published:2",
+            "model.recorded:3",
+            "checkpoint.written:2",
+            "table.files:4",
+            "table.commit:4",
+        ],
+        quick=2,
+    ),
 )
 def test_a_model_that_is_killed_does_the_same_again(
     whole: StreamRun, fed: StreamRun, tmp_path: Path, point: str

@@ -205,7 +205,7 @@ def test_the_command_serves_until_interrupted_and_ends_well(made: MadeStream) ->
         line = process.stdout.readline()
         assert re.match(r"http://127\.0\.0\.1:\d+/  \(", line)
         process.send_signal(signal.SIGINT)
-        assert (process.wait(30), process.stderr.read()) == (0, "")
+        assert (process.wait(600), process.stderr.read()) == (0, "")
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
