@@ -81,7 +81,7 @@ def supervise(root: Path, roles: list[str], helpers: list[str], journal: Journal
         while any(role in children for role in roles):
             for role, code in [(role, child.poll()) for role, child in children.items()]:
                 if code is not None and role in helpers:
-                    journal.tell("failed", role=role, code=code, again_in_s=AGAIN)
+                    journal.write("failed", role=role, code=code, again_in_s=AGAIN)
                     due[role] = time.monotonic() + AGAIN
                     del children[role]
                 elif code == 0:
@@ -105,4 +105,4 @@ def _forgive(role: str, signal: int, died: list[float], journal: Journal) -> Non
     died[:] = [at for at in died if time.monotonic() - at < PATIENCE] + [time.monotonic()]
     if len(died) > FORGIVEN:
         raise RecdistillError(f"{role} was killed {len(died)} times within {PATIENCE:.0f} s (out of memory?)")
-    journal.tell("started again", role=role, signal=signal)
+    journal.write("started again", role=role, signal=signal)

@@ -53,7 +53,7 @@ class Housekeeper:
         if time.monotonic() >= self._next_cut:
             self._next_cut = time.monotonic() + CUT_EVERY
             if cut := cut_logs(self.folder, self.experiment, self.logs):
-                self.journal.tell("commits forgotten", **cut)
+                self.journal.write("commits forgotten", **cut)
         return merged
 
     def _open(self) -> None:
@@ -72,11 +72,11 @@ class Housekeeper:
         if before < SMALL:
             return False
         if not log.compact():
-            self.journal.tell("stepped aside", table=log.path.name)
+            self.journal.write("stepped aside", table=log.path.name)
         after = len(log.parts())
         if after < before:
             removed = len(log.vacuum(int(self.experiment.stream.undo_hours + 1)))
-            self.journal.tell("compacted", table=log.path.name, files=f"{before} -> {after}", removed=removed)
+            self.journal.write("compacted", table=log.path.name, files=f"{before} -> {after}", removed=removed)
         return after < before
 
     def _let_go(self, log: DeltaLog, days: int) -> None:
@@ -85,7 +85,7 @@ class Housekeeper:
         if newest is not None:
             gone = log.expire(newest - timedelta(days=days))  # type: ignore[operator, arg-type]
             if gone:
-                self.journal.tell("let go", table=log.path.name, rows=gone)
+                self.journal.write("let go", table=log.path.name, rows=gone)
 
 
 def run_compact(folder: RunFolder, experiment: Experiment, journal: Journal) -> None:
@@ -95,6 +95,6 @@ def run_compact(folder: RunFolder, experiment: Experiment, journal: Journal) -> 
         try:
             keeper.round(experiment.stream.retain_days)
         except (RecdistillError, OSError) as error:
-            journal.tell("failed", why=str(error), again_in_s=EVERY)
+            journal.write("failed", why=str(error), again_in_s=EVERY)
             keeper = Housekeeper(folder, experiment, journal)
         time.sleep(EVERY)

@@ -125,7 +125,7 @@ def run_model(folder: RunFolder, experiment: Experiment, job: Job, journal: Jour
                 follower.resume()
                 return follower.run()
             except RestartFromCheckpoint as reason:
-                journal.tell("set back", why=str(reason))
+                journal.write("set back", why=str(reason))
 
 
 def _await_teacher(folder: RunFolder, journal: Journal) -> None:
@@ -133,6 +133,6 @@ def _await_teacher(folder: RunFolder, journal: Journal) -> None:
     told = False
     while PredictionLog.open(folder.predictions).newest_metadata(TEACHER) is None:
         if not told:
-            journal.tell("waiting", what="the teacher's first predictions")
+            journal.write("waiting", what="the teacher's first predictions")
         told = True
         time.sleep(0.2)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import polars as pl
 
 from recdistill.checkpoint.store import Checkpoint, Checkpoints
-from recdistill.stream.progress import ModelAbout, to_metadata
+from recdistill.stream.progress import ModelProgress, to_metadata
 from recdistill.tables.predictions import PredictionLog
 from recdistill.testing.killpoints import reach
 from recdistill.typing import Array
@@ -75,7 +75,7 @@ class Recorder:
         """Return the model's version that says row `row`."""
         return self.first_version + row // self.version_rows
 
-    def flush(self, about: ModelAbout) -> None:
+    def flush(self, about: ModelProgress) -> None:
         """Commit what waits, a commit per version, with how the model fares; where that says `end`, a last, empty one.
 
         A thread does it while the model goes on; what went wrong there is raised by the next call, or by `settle`.
@@ -96,7 +96,7 @@ class Recorder:
         while len(self._writing) > left:
             self._writing.popleft().result()
 
-    def _commit(self, rows: pl.DataFrame, about: ModelAbout) -> None:
+    def _commit(self, rows: pl.DataFrame, about: ModelProgress) -> None:
         while len(rows):
             version = self.version_of(self.recorded)
             count = min(len(rows), (version - self.first_version + 1) * self.version_rows - self.recorded)
@@ -118,5 +118,5 @@ class Recorder:
             told = {"model": self.model, "model_version": str(version), **self._told(about, version, True)}
             self.log.mark(self.writer, 2 * self.recorded + 1, told)
 
-    def _told(self, about: ModelAbout, version: int, end: bool) -> dict[str, str]:
+    def _told(self, about: ModelProgress, version: int, end: bool) -> dict[str, str]:
         return {**self.metadata, **to_metadata(replace(about, rows=self.recorded, weights_version=version, end=end))}

@@ -17,7 +17,7 @@ import polars as pl
 
 from recdistill.data.store.live_store import LiveStore
 from recdistill.signals.columns import CANDIDATES
-from recdistill.stream.progress import ModelAbout, read_about
+from recdistill.stream.progress import ModelProgress, read_progress
 from recdistill.tables.delta.commits import Commit
 from recdistill.tables.delta.fixed_bytes import from_bytes
 from recdistill.tables.predictions import PredictionLog
@@ -94,7 +94,7 @@ class Joiner:
         """Read the next commit of a teacher and join it to the waiting samples; False when there is none."""
         for commit in self.log.commits(self.version):
             self.version = commit.version
-            about, model = read_about(ModelAbout, commit.about), commit.about.get("model", "")
+            about, model = read_progress(ModelProgress, commit.about), commit.about.get("model", "")
             if about is None or not (model == self.first or model.startswith(f"{self.first}-")):
                 continue
             self._last_word = time.monotonic()
@@ -137,9 +137,9 @@ class Joiner:
 
     def _turns(self, times: pl.Series, model: str) -> Array:
         """Return bool [n]: whether it is `model`'s turn at each time."""
-        if not self.verdicts.turns:
+        if not self.verdicts.active_teacher_from:
             return np.full(len(times), model == self.first)
-        return np.array([self.verdicts.active(time, self.first) == model for time in times.to_list()])
+        return np.array([self.verdicts.active_teacher(time, self.first) == model for time in times.to_list()])
 
     def arrived(self, store: LiveStore, rows: int) -> None:
         """Join the newest `rows` waiting samples to the signals that came before them."""
@@ -185,7 +185,7 @@ class Joiner:
                 store.window["fate"][said[mine]] = BARRED
                 _silence(store, said[mine])
             else:
-                store.window["fate"][said[mine & (row < self.verdicts.cleared.get(key, 0))]] = HEARD
+                store.window["fate"][said[mine & (row < self.verdicts.approved.get(key, 0))]] = HEARD
 
     def ready(self, store: LiveStore, newest: int) -> int:
         """Return how many of the oldest samples are decided about; `newest` is the event time, us, that has been

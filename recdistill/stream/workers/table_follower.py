@@ -18,7 +18,7 @@ import polars as pl
 
 from recdistill.data.store.live_store import LiveStore
 from recdistill.stream.ingest.process import ingests
-from recdistill.stream.progress import IngestAbout, read_about
+from recdistill.stream.progress import IngestProgress, read_progress
 from recdistill.stream.workers.signal_joiner import empty_columns
 from recdistill.tables.delta.commits import Commit, newest_after
 from recdistill.tables.delta.log import DeltaLog
@@ -38,7 +38,7 @@ class _Piece:
     """
 
     versions: dict[str, int]
-    said: dict[int, IngestAbout]
+    said: dict[int, IngestProgress]
     samples: dict[str, Array] | None
     behaviors: list[dict[str, Array]]
     outcomes: list[pl.DataFrame]
@@ -63,7 +63,7 @@ class Inbox:
         self._looked = self.versions["events"]
         self._thread = ThreadPoolExecutor(1)
         self._ahead: deque[Future[_Piece]] = deque()
-        self._ingests: dict[int, IngestAbout] = {}  # the newest word of each reader of the source
+        self._ingests: dict[int, IngestProgress] = {}  # the newest word of each reader of the source
 
     def read(self) -> int | None:
         """Take up the next commit of events, if there is one; return its number of samples, None when there is none."""
@@ -100,8 +100,8 @@ class Inbox:
         """Read the commit of events after another."""
         versions = dict(before.result().versions if before else self.versions)
         commit = next(self.events.commits(versions["events"]))
-        told = read_about(IngestAbout, commit.about)
-        about = told or IngestAbout()  # others only move rows about
+        told = read_progress(IngestProgress, commit.about)
+        about = told or IngestProgress()  # others only move rows about
         behaviors = [
             self.store.encode_behaviors(rows) for rows in _upto(self.behaviors, "behaviors", versions, about.seen)
         ]
@@ -139,7 +139,7 @@ class Inbox:
         if version > self._looked:
             self._looked = version
             told: list[Commit] = list(self.events.commits(version - 1, version))
-            about = read_about(IngestAbout, told[0].about)
+            about = read_progress(IngestProgress, told[0].about)
             self.newest = max(self.newest, about.watermark if about else 0)
         return max(self.newest, self.store.newest)
 

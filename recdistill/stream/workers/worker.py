@@ -30,7 +30,7 @@ from recdistill.data.store.live_store import LiveStore
 from recdistill.runs.jobs import Job
 from recdistill.signals.columns import CANDIDATES
 from recdistill.stream.event_log import Journal
-from recdistill.stream.progress import Health, ModelAbout, Sums
+from recdistill.stream.progress import Health, ModelProgress, Sums
 from recdistill.stream.workers.delayed_labels import Decisions
 from recdistill.stream.workers.prediction_writer import Recorder
 from recdistill.stream.workers.signal_joiner import Joiner
@@ -280,7 +280,7 @@ class Follower:
         )
         sums = Sums(**{each.name: float(self.sums[each.name]) for each in fields(Sums)})
         self.recorder.flush(
-            ModelAbout(
+            ModelProgress(
                 events=self.inbox.versions["events"],
                 watermark=self.store.newest,
                 sums=sums,
@@ -298,7 +298,7 @@ class Follower:
         self._flush(end=True)
         self._checkpoint()
         self.recorder.settle()
-        self.journal.tell("end", rows=self.recorder.rows, learned=int(self.sums["learned"]))
+        self.journal.write("end", rows=self.recorder.rows, learned=int(self.sums["learned"]))
 
     def _lineage(self) -> dict[str, dict[str, int]]:
         told: dict[str, dict[str, int]] = {}
@@ -336,7 +336,7 @@ class Follower:
                     "run": self.job.run,
                     "rows": self.recorder.rows,
                     "versions": versions,
-                    "heard": self._lineage(),
+                    "learned_from": self._lineage(),
                     "learner": learner,
                     "parts": parts,
                     "sums": dict(self.sums),
@@ -354,8 +354,8 @@ class Follower:
         for block in reversed(self.checkpoints.blocks()):
             if not self.joiner or not self.checkpoints.whole(block):
                 continue
-            if bad := self.joiner.verdicts.revoked(self.checkpoints.state(block)["heard"]):
-                self.journal.tell("rollback", checkpoint=block, revoked=bad)
+            if bad := self.joiner.verdicts.revoked(self.checkpoints.state(block)["learned_from"]):
+                self.journal.write("rollback", checkpoint=block, revoked=bad)
                 self.checkpoints.discard(block)
         latest = self.checkpoints.latest()
         if latest is not None:
@@ -367,14 +367,14 @@ class Follower:
             return self._begin()
         self.recorder.start(latest[0])
         self._saved = self.recorder.rows // self.stream.checkpoint_rows
-        self.journal.tell(
+        self.journal.write(
             "resume", rows=latest[0], events=self.inbox.versions["events"], again=self.recorder.recorded - latest[0]
         )
 
     def _begin(self) -> None:
         self.store.clear()
         self.recorder.start(0)
-        self.journal.tell("start", events=self.inbox.versions["events"], again=self.recorder.recorded)
+        self.journal.write("start", events=self.inbox.versions["events"], again=self.recorder.recorded)
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         """Take up a checkpoint; without the files it refers to, remove all of them and raise RestartFromCheckpoint."""
@@ -396,5 +396,7 @@ class Follower:
             state["learner"],
         )
         self.inbox.resume(state["versions"])
-        self.heard = Counter({(t, v): rows for t, versions in state["heard"].items() for v, rows in versions.items()})
+        self.heard = Counter(
+            {(t, v): rows for t, versions in state["learned_from"].items() for v, rows in versions.items()}
+        )
         self.sums, self.said = defaultdict(float, state["sums"]), state["said"]

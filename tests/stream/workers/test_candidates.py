@@ -36,7 +36,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> StreamRun:
 def test_batch_and_stream_do_what_batch_alone_does(whole: StreamRun, tmp_path: Path, batch: int) -> None:
     run = StreamRun(tmp_path / "run", experiment_of(*ASKED), batch)
     run.feed_all([1600, 1601, 2222])
-    run.clear(range(6))
+    run.approve(range(6))
     for job in models_of(run.experiment):
         want = Checkpoints(whole.folder.model(job.name)).latest()
         assert want is not None and same_tensors(want[1], run.run(job))
@@ -56,7 +56,7 @@ def test_the_candidates_were_learned_from(whole: StreamRun, tmp_path: Path) -> N
 def test_who_is_killed_does_the_same_again(whole: StreamRun, tmp_path: Path, point: str) -> None:
     run = StreamRun(tmp_path / "run", experiment_of(*ASKED), 1500)
     run.feed_all([1600, 1601, 2222])
-    run.clear(range(6))
+    run.approve(range(6))
     for job in models_of(run.experiment):
         assert run.process(job, point) == -9
         assert same_tensors(Checkpoints(whole.folder.model(job.name)).latest()[1], run.run(job))
@@ -67,7 +67,7 @@ def test_nothing_is_heard_of_a_version_that_is_bad(tmp_path: Path) -> None:
     """Of a quarantined version neither the logits nor the candidates count: the student is a raw one from there on."""
     run = StreamRun(tmp_path / "a" / "run", experiment_of(*ASKED), 0)
     run.feed_all([1600])
-    run.clear(range(6), "quarantined")
+    run.approve(range(6), "quarantined")
     teacher, raw, distilled = models_of(run.experiment)
     run.run(teacher)
     other = copy_of(run, tmp_path / "b")
@@ -83,7 +83,7 @@ def test_nothing_is_heard_of_a_version_that_is_bad(tmp_path: Path) -> None:
 def test_with_labels_that_come_later_it_is_asked_when_the_sample_arrives(tmp_path: Path) -> None:
     run = StreamRun(tmp_path / "run", experiment_of(*ASKED, "stream.labels.window_s=60"), 1500)
     run.feed_all([1600, 2222])
-    run.clear(range(6))
+    run.approve(range(6))
     for job in models_of(run.experiment):
         run.run(job)
     said = run.said().filter(model="teacher")

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from recdistill.config.stream import LabelsConfig
 from recdistill.data.store.live_store import LiveStore
 from recdistill.runs.jobs import Job
-from recdistill.stream.progress import ModelAbout, read_about
+from recdistill.stream.progress import ModelProgress, read_progress
 from recdistill.stream.workers.delayed_labels import Decisions
 from recdistill.tables.predictions import PredictionLog
 from recdistill.tables.schema import EventSchema
@@ -206,7 +206,7 @@ def delayed_run(root: Path, late: str) -> StreamRun:
         run.outcomes.append(outcomes[sent:history_end], writer="ingest", sequence=number)
         sent = history_end
         run.feed(cut, end=cut == ROWS, seen={"outcomes": run.outcomes.version}, rows=blank[run.fed : cut])
-    run.clear(range(3, 6))
+    run.approve(range(3, 6))
     return run
 
 
@@ -229,7 +229,8 @@ def test_models_learn_labels_that_come_later_and_do_the_same_after_a_kill(tmp_pa
     said = whole.said().filter(pl.col("model") == teacher.name)
     assert sorted(said["sample_id"]) == sorted(whole.rows["sample_id"])
     told_of = [
-        read_about(ModelAbout, commit.about) for commit in PredictionLog.open(whole.folder.predictions).commits(-1)
+        read_progress(ModelProgress, commit.about)
+        for commit in PredictionLog.open(whole.folder.predictions).commits(-1)
     ]
     last = [about for about in told_of if about is not None and about.end][0]
     assert 0 < last.sums.labels < 1500 and last.rows == 1500

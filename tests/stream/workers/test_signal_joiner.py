@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from recdistill.data.store.live_store import LiveStore
-from recdistill.stream.progress import ModelAbout, to_metadata
+from recdistill.stream.progress import ModelProgress, to_metadata
 from recdistill.stream.workers import signal_joiner
 from recdistill.stream.workers.signal_joiner import Joiner, empty_columns
 from recdistill.tables.predictions import PredictionLog
@@ -49,7 +49,7 @@ class Table:
             kind=kind,
             writer=model,
             sequence=self.sequence,  # type: ignore[arg-type]
-            metadata=to_metadata(ModelAbout(end=end)),
+            metadata=to_metadata(ModelProgress(end=end)),
             new_samples=True,
         )
 
@@ -82,7 +82,7 @@ def of(ids: list[int], version: int = 1) -> list[float]:
 
 
 def test_samples_wait_for_their_signals_and_signals_for_their_samples(table: Table) -> None:
-    table.verdict("good")
+    table.verdict("approved")
     table.samples([0, 1, 2])
     assert table.ready() == 0
     table.say([2, 0])
@@ -99,7 +99,7 @@ def test_nothing_is_heard_before_the_gate_has_cleared_it(table: Table) -> None:
     table.samples([0, 1, 2])
     table.say([0, 1, 2])
     assert table.ready() == 0
-    table.verdict("good", rows=2)
+    table.verdict("approved", rows=2)
     assert table.ready() == 2
     table.verdict("quarantined")
     assert table.ready() == 3 and table.heard() == [None] * 3
@@ -108,7 +108,7 @@ def test_nothing_is_heard_before_the_gate_has_cleared_it(table: Table) -> None:
 
 
 def test_a_sample_is_given_up_when_its_teacher_has_gone_on_without_it(table: Table) -> None:
-    table.verdict("good")
+    table.verdict("approved")
     table.samples([0, 1, 2, 3, 9])
     table.say([9])
     assert table.ready() == 5 and table.heard() == [None] * 4 + of([9])  # samples 0 to 3 are more than WAIT older
@@ -123,7 +123,7 @@ def test_a_silent_teacher_is_waited_for_up_to_the_bound_and_its_signal_counted_a
     table: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(signal_joiner, "SILENT", -1.0)
-    table.verdict("good")
+    table.verdict("approved")
     table.samples([0, 1, 2, 3])
     start = int(table.store.window["time"][0])
     assert table.ready(start + 5_000_000) == 0
@@ -137,7 +137,7 @@ def test_a_silent_teacher_is_waited_for_up_to_the_bound_and_its_signal_counted_a
 
 
 def test_a_signal_that_no_sample_claims_is_forgotten_and_counted(table: Table) -> None:
-    table.verdict("good")
+    table.verdict("approved")
     table.say([1])
     table.samples([0])
     table.ready()
@@ -148,7 +148,7 @@ def test_a_signal_that_no_sample_claims_is_forgotten_and_counted(table: Table) -
 
 
 def test_when_the_teachers_have_ended_nobody_waits_for_them(table: Table) -> None:
-    table.verdict("good")
+    table.verdict("approved")
     table.samples([0, 1])
     table.say([1], end=True)
     assert table.ready() == 2 and table.heard() == [None, *of([1])]
@@ -157,8 +157,8 @@ def test_when_the_teachers_have_ended_nobody_waits_for_them(table: Table) -> Non
 def test_a_new_teacher_takes_over_by_its_turn(table: Table) -> None:
     times = events([3])["time"]
     for model in ("teacher", "teacher-two"):
-        table.verdict("good", model=model)
-        table.verdict("good", 2, model=model)
+        table.verdict("approved", model=model)
+        table.verdict("approved", 2, model=model)
     table.verdict("active", 2, model="teacher-two", from_time=times[0])
     table.samples([0, 1, 2, 3, 4])
     table.say([0, 1, 2, 3, 4])
@@ -174,7 +174,7 @@ def test_whatever_comes_when_every_signal_is_its_samples(
 ) -> None:
     draw = np.random.default_rng(seed)
     table = Table(tmp_path_factory.mktemp("t"), 1e9)
-    table.verdict("good")
+    table.verdict("approved")
     samples, signals = np.sort(draw.permutation(60)[:n]), draw.permutation(60)[:n]
     for mine, theirs in zip(np.array_split(samples, steps + 1), np.array_split(signals, steps + 1), strict=True):
         first = draw.random() < 0.5

@@ -40,7 +40,7 @@ def fed(tmp_path_factory: pytest.TempPathFactory) -> StreamRun:
     """Half the log in batch, the rest in the tables, the teacher's versions cleared and nothing streamed yet."""
     run = StreamRun(tmp_path_factory.mktemp("fed") / "run", experiment_of(), 1500)
     run.feed_all([1600, 1601, 2222])
-    run.clear(range(3, 6))
+    run.approve(range(3, 6))
     return run
 
 
@@ -48,7 +48,7 @@ def fed(tmp_path_factory: pytest.TempPathFactory) -> StreamRun:
 def test_batch_and_stream_learn_what_batch_alone_learns(whole: StreamRun, tmp_path: Path, cuts: list[int]) -> None:
     run = StreamRun(tmp_path / "run", experiment_of(), 1500)
     run.feed_all(cuts)
-    run.clear(range(3, 6))
+    run.approve(range(3, 6))
     for job in models_of(run.experiment):
         got = run.run(job)
         want = Checkpoints(whole.folder.model(job.name)).latest()
@@ -59,7 +59,7 @@ def test_batch_and_stream_learn_what_batch_alone_learns(whole: StreamRun, tmp_pa
 def test_a_stream_from_nothing_learns_what_batch_alone_learns(whole: StreamRun, tmp_path: Path) -> None:
     run = StreamRun(tmp_path / "run", experiment_of(), 0)
     run.feed_all([700, 1900])
-    run.clear(range(6))
+    run.approve(range(6))
     for job in models_of(run.experiment):
         want = Checkpoints(whole.folder.model(job.name)).latest()
         assert want is not None and same_tensors(want[1], run.run(job))
@@ -102,10 +102,10 @@ def test_lineage_names_every_version_that_was_learned_from(fed: StreamRun, tmp_p
     teacher, _, distilled = models_of(run.experiment)
     run.run(teacher)
     state = run.run(distilled).state
-    assert state["heard"] == {"teacher": {"3": 500, "4": 500, "5": 500}}
+    assert state["learned_from"] == {"teacher": {"3": 500, "4": 500, "5": 500}}
     assert state["versions"]["events"] == run.events.version and state["rows"] == 1500
     first = stream_checkpoints(run.folder, distilled.name)
-    assert [first.state(block)["heard"]["teacher"] for block in first.blocks()][0] == {"3": 500}
+    assert [first.state(block)["learned_from"]["teacher"] for block in first.blocks()][0] == {"3": 500}
 
 
 def test_a_revoked_version_is_unlearned(fed: StreamRun, tmp_path: Path) -> None:
@@ -115,12 +115,12 @@ def test_a_revoked_version_is_unlearned(fed: StreamRun, tmp_path: Path) -> None:
     for each in (never, run):
         each.run(teacher)
     clean = never.run(distilled)
-    assert clean.state["heard"] == {"teacher": {"3": 500, "5": 500}}
-    assert run.run(distilled).state["heard"]["teacher"]["4"] == 500
+    assert clean.state["learned_from"] == {"teacher": {"3": 500, "5": 500}}
+    assert run.run(distilled).state["learned_from"]["teacher"]["4"] == 500
     run.clear([4], "revoked")
     again = run.run(distilled)
     assert same_weights(clean, again)
-    assert again.state["heard"] == clean.state["heard"]
+    assert again.state["learned_from"] == clean.state["learned_from"]
     assert run.said().select("model", "sample_id").is_duplicated().sum() == 0
     journal = (run.folder.logs / f"{distilled.name}.jsonl").read_text()
     assert '"rollback"' in journal and "teacher@4" in journal
@@ -162,4 +162,4 @@ def test_a_compaction_after_the_end_of_the_source_hides_it_from_nobody(
 def test_the_raw_student_hears_nobody(fed: StreamRun, tmp_path: Path) -> None:
     run = copy_of(fed, tmp_path / "run")
     state = run.run(models_of(run.experiment)[1]).state
-    assert state["heard"] == {} and "joiner" not in state["parts"]
+    assert state["learned_from"] == {} and "joiner" not in state["parts"]
