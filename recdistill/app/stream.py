@@ -165,10 +165,10 @@ def _open_channel(folder: RunFolder, experiment: Experiment, journal: Journal) -
 
 
 def _supervise(folder: RunFolder, roles: list[str], helpers: list[str], journal: Journal) -> None:
-    told = time.monotonic()
+    last_shown = time.monotonic()
     for _ in supervise(folder.root, roles, helpers, journal):
-        if time.monotonic() - told > STATUS_EVERY:
-            told = time.monotonic()
+        if time.monotonic() - last_shown > STATUS_EVERY:
+            last_shown = time.monotonic()
             with suppress(
                 UserError, OSError
             ):  # who shows how far they are must not end them: a commit was cut, a disk full

@@ -110,7 +110,7 @@ def test_samples_are_learned_when_their_windows_end_with_what_was_told_by_then(t
     assert stream.learned[2:] == [(2, 1.0, False), (3, 0.0, False)]  # nobody told of sample 3
 
 
-def test_in_its_window_a_positive_replaces_a_negative_and_nothing_replaces_a_positive(tmp_path: Path) -> None:
+def test_in_its_window_a_positive_replaces_a_negative_and_stays(tmp_path: Path) -> None:
     stream = Stream(tmp_path)
     stream.step([0, 0], [np.nan, np.nan], told([0, 1], [0.0, 1.0], [1, 1]))
     stream.step([2], [np.nan], told([0, 1, 0], [1.0, 0.0, 1.0], [2, 2, 2]))

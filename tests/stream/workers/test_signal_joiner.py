@@ -119,7 +119,7 @@ def test_a_teacher_that_is_only_behind_is_waited_for(table: Table) -> None:
     assert table.ready(int(table.store.window["time"][0]) + 10**12) == 0
 
 
-def test_a_silent_teacher_is_waited_for_up_to_the_bound_and_its_signal_counted_as_late(
+def test_a_silent_teacher_is_waited_for_and_its_signal_counted_as_late(
     table: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(signal_joiner, "SILENT", -1.0)
