@@ -1,4 +1,4 @@
-"""Housekeeping beside live readers and writers: small files merged, what nobody needs removed, old days let go."""
+"""Housekeeping while others read and write: small files merged, what nobody needs removed, old days let go."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DATED = ("events", "behaviors", "outcomes", "predictions")
 
 
 class Housekeeper:
-    """The tables of a run, which it knows from one round to the next: a round costs what is new, however
+    """Does rounds of housekeeping on the tables of a run, which it keeps open: a round costs what is new, however
     long the stream runs.
     """
 
@@ -53,7 +53,7 @@ class Housekeeper:
         if time.monotonic() >= self._next_cut:
             self._next_cut = time.monotonic() + CUT_EVERY
             if cut := cut_logs(self.folder, self.experiment, self.logs):
-                self.journal.write("commits forgotten", **cut)
+                self.journal.write("commits removed", **cut)
         return merged
 
     def _open(self) -> None:
@@ -89,7 +89,7 @@ class Housekeeper:
 
 
 def run_compact(folder: RunFolder, experiment: Experiment, journal: Journal) -> None:
-    """Do a round every half minute, for ever; one that fails is told, and tried again with the next."""
+    """Do a round every half minute, for ever; a failure is logged, and the next round tries again."""
     keeper = Housekeeper(folder, experiment, journal)
     while True:
         try:

@@ -96,15 +96,15 @@ def test_processes_that_keep_house_at_once_exclude_each_other(folder: RunFolder)
     log, keepers = EventLog.open(folder.tables / "events"), [housekeeping(folder, f"keeper-{k}") for k in range(2)]
     for sequence in range(10, 60):
         log.append(events(range(3 * sequence, 3 * sequence + 3)), writer="ingest", sequence=sequence)
-    said = [keeper.communicate()[1] for keeper in keepers]
-    assert [keeper.returncode for keeper in keepers] == [0, 0], said
+    lines = [keeper.communicate()[1] for keeper in keepers]
+    assert [keeper.returncode for keeper in keepers] == [0, 0], lines
     keeper_of(folder).round(1)
     ids = ids_of(log.batches())
     assert ids == list(range(ids[0], 180)) and log.collect(log.scan())["sample_id"].sort().to_list() == ids
-    assert "compacted" in "".join(said) and "let go" in "".join(said)
+    assert "compacted" in "".join(lines) and "let go" in "".join(lines)
 
 
-def test_a_housekeeper_that_fails_tells_it_and_tries_again(folder: RunFolder) -> None:
+def test_a_housekeeper_that_fails_logs_it_and_tries_again(folder: RunFolder) -> None:
     newest = max((folder.predictions / "_delta_log").glob("*.json"))
     whole = newest.read_bytes()
     newest.write_bytes(whole[: len(whole) // 2])
