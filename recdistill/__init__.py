@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from recdistill.api.result import Result as Result
     from recdistill.api.run import Run as Run
     from recdistill.api.run import TrainedModel as TrainedModel
+    from recdistill.app.ablate import ablate as ablate
+    from recdistill.app.compare import compare as compare
+    from recdistill.app.scale import scale as scale
     from recdistill.data.batch.batch import Batch as Batch
     from recdistill.errors import RecdistillError as RecdistillError
     from recdistill.errors import UserError as UserError
@@ -47,9 +50,12 @@ _HOMES = {
     "Teacher": "recdistill.api.models",
     "TrainedModel": "recdistill.api.run",
     "UserError": "recdistill.errors",
+    "ablate": "recdistill.app.ablate",
     "check_model": "recdistill.models.contract",
+    "compare": "recdistill.app.compare",
     "example_batch": "recdistill.models.contract",
     "read_log": "recdistill.api.log",
+    "scale": "recdistill.app.scale",
 }
 __all__ = [
     "Batch",
@@ -64,9 +70,12 @@ __all__ = [
     "Teacher",
     "TrainedModel",
     "UserError",
+    "ablate",
     "check_model",
+    "compare",
     "example_batch",
     "read_log",
+    "scale",
 ]
 
 

@@ -13,7 +13,17 @@ from recdistill.errors import UserError, did_you_mean
 from recdistill.evaluate.summary import METRICS, StudentSummary, Summary, Transfer
 from recdistill.runs.names import TEACHER
 
-__all__ = ["Report", "Result", "StudentResult"]
+__all__ = ["Eta", "Report", "Result", "StudentResult"]
+
+
+@dataclass(frozen=True)
+class Eta:
+    """Transferability: value, and the bounds of its interval; None where there is none, for the reason in `why`."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    why: str | None
 
 
 @dataclass(frozen=True)
@@ -23,12 +33,13 @@ class StudentResult:
     name: str
     summary: StudentSummary
 
-    def eta(self, metric: str = "gauc") -> Transfer:
+    def eta(self, metric: str = "gauc") -> Eta:
         """Return eta on auc, gauc or ne with its low and high bound, or None and `why` there is none."""
         known = dict(self.summary.transferability)
         if metric not in known:
             raise UserError(f"eta: no metric '{metric}'{did_you_mean(metric, known)}")
-        return known[metric]  # type: ignore[no-any-return]
+        found: Transfer = known[metric]
+        return Eta(found.eta, found.low, found.high, found.why)
 
 
 @dataclass(frozen=True)

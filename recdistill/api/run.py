@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from recdistill.config.experiment import Experiment
 from recdistill.config.load import checked, load_file
 from recdistill.config.models import StudentConfig, TeacherConfig
 from recdistill.data.readers.new_rows import source_of
+from recdistill.data.writer import write_frames
 from recdistill.errors import UserError, did_you_mean
 from recdistill.runs.folder import RunFolder
 from recdistill.runs.jobs import Job, folds_of_teacher, jobs_of, pairs_of, teachers_of
@@ -43,6 +44,13 @@ class TrainedModel:
         fit the run's log.
         """
         return pl.concat(self.run.predictions(self._of(seed), data))
+
+    def predict_file(self, data: Any, path: str | Path, seed: int | None = None) -> int:
+        """Write the predictions of new rows to a .parquet or .csv file, a chunk at a time, and return how many.
+
+        The file appears whole or not at all. Raises UserError for another kind of file, and as `predict`.
+        """
+        return write_frames(Path(path), self.run.predictions(self._of(seed), data))
 
     def _of(self, seed: int | None) -> str:
         if seed is None:
@@ -70,7 +78,7 @@ class Run:
         tree = {"name": self.folder.root.resolve().name, "data": log.config, "students": {}, **settings}
         self.experiment = checked(Experiment, tree, "Run")
         if self.folder.exists:
-            self._join(self.folder.experiment())
+            self._join(self.folder.experiment(), settings.get("evaluate", {}))
         if log.frame is not None:
             self.data = self.folder.root.resolve()
 
@@ -90,10 +98,12 @@ class Run:
         run.folder, run.log, run.data = RunFolder(out or Path("runs") / run.experiment.name), None, data
         return run
 
-    def _join(self, there: Experiment) -> None:
-        """Take over the models of a run that is there."""
-        models = {"teacher": there.teacher, "teachers": there.teachers, "students": there.students}
-        self.experiment = self.experiment.model_copy(update=models)
+    def _join(self, there: Experiment, evaluate: Mapping[str, Any]) -> None:
+        """Take over the models and seeds of a run that is there; the seeds unless `evaluate` names others."""
+        update: dict[str, Any] = {"teacher": there.teacher, "teachers": there.teachers, "students": there.students}
+        if "seeds" not in evaluate:
+            update["evaluate"] = self.experiment.evaluate.model_copy(update={"seeds": there.evaluate.seeds})
+        self.experiment = self.experiment.model_copy(update=update)
 
     @contextmanager
     def _claimed(self, trains: bool = True) -> Iterator[None]:
@@ -132,7 +142,7 @@ class Run:
         if isinstance(model, Student):
             return self._train_student(model, teacher, distill, seeds)
         with self._held():
-            stages.train_stage(self.folder, self.experiment, model)
+            stages.train_stage(self.folder, self.experiment, [model] if model else [])
         return None
 
     def _train_teacher(self, teacher: Teacher) -> TrainedModel:
@@ -177,8 +187,14 @@ class Run:
     def _train(self, names: list[str]) -> None:
         with self._claimed():
             stages.ingest_stage(self.folder, self.experiment, self.data)
-            for name in names:
-                stages.train_stage(self.folder, self.experiment, name)
+            stages.train_stage(self.folder, self.experiment, names)
+
+    def import_predictions(self, path: Path) -> None:
+        """Take a Parquet file as the predictions of the teacher of a run whose log is ingested; see
+        `import_teacher`.
+        """
+        with self._held():
+            stages.import_stage(self.folder, self.experiment, path)
 
     def import_teacher(self, predictions: Any) -> TrainedModel:
         """Take a Parquet file or a frame as the predictions of the run's teacher: sample_id, and per task logit_TASK or

@@ -9,7 +9,9 @@ from pathlib import Path
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from recdistill.app.run import console, open_run, report_stage, run_stages
+from recdistill.app.progress import console
+from recdistill.app.results import publish_files
+from recdistill.app.run import open_run, report_stage, run_stages
 from recdistill.config.grid import load_grid
 from recdistill.config.models import DistillConfig, TeacherHiddenConfig
 from recdistill.evaluate.ablation import Ablation, ablation_of
@@ -33,6 +35,7 @@ def ablate(config: Path, grid: Path, data: Path | None, out: Path | None, assign
         }
         found = ablation_of(summary, methods, sizes)
         write_ablation(found, folder.root)
+        publish_files(folder, experiment, [folder.root / "ablation.html", folder.root / "ablation.json"], console.print)
         _print(found)
         console.print(f"ablation: {folder.root / 'ablation.html'}", soft_wrap=True)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from recdistill.app.run import console
+from recdistill.app.progress import console
 from recdistill.config.load import load_file, load_text
 from recdistill.config.models import ModelConfig, TeacherConfig
 from recdistill.config.presets import presets

@@ -4,20 +4,20 @@ done yet.
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from importlib import resources
 from pathlib import Path
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from recdistill.app.model_facts import model_facts
+from recdistill.app.progress import console, shown
+from recdistill.app.progress import print_line as _print
+from recdistill.app.results import publish_results
 from recdistill.config.experiment import Experiment
 from recdistill.config.load import load_text
 from recdistill.data.store.sample_store import SampleStore, build_store
@@ -28,7 +28,6 @@ from recdistill.evaluate.model_facts import ModelFacts, StudentModels
 from recdistill.evaluate.score import score
 from recdistill.evaluate.summary import ModelSummary, Summary, write_summary
 from recdistill.evaluate.summary import load as load_summary
-from recdistill.report.page import write_report
 from recdistill.runs.batch_ingest import ingest, open_tables
 from recdistill.runs.folder import RunFolder
 from recdistill.runs.jobs import Job, folds_of_teacher, jobs_of, teacher_names, teachers_of
@@ -38,7 +37,8 @@ from recdistill.signals.folds import crossfit_rows
 from recdistill.signals.import_file import import_predictions, imported
 from recdistill.signals.teacher_signals import teacher_signals
 from recdistill.tables.predictions import PredictionLog
-from recdistill.train import build, pool, trainer
+from recdistill.tracking.session import check_trackers
+from recdistill.train import build, pool
 from recdistill.train.memory_check import check_actions, check_device, named_models
 from recdistill.typing import Array
 
@@ -58,8 +58,6 @@ __all__ = [
     "train_stage",
 ]
 
-console = Console(highlight=False)
-
 
 def demo_config(assignments: list[str]) -> Experiment:
     """Return the built-in simulated experiment."""
@@ -75,6 +73,7 @@ def open_run(experiment: Experiment, data: Path | None, out: Path | None, trains
     not fit.
     """
     build.check_models(experiment, trains)
+    check_trackers(experiment.tracking)
     folder = RunFolder(out or Path("runs") / experiment.name)
     with folder.claimed(experiment, str(data.resolve()) if data else ""):
         yield folder
@@ -90,7 +89,7 @@ def run_pipeline(experiment: Experiment, data: Path | None, out: Path | None) ->
 def run_stages(folder: RunFolder, experiment: Experiment, data: Path | None) -> Summary:
     """Run every stage up to the scores in a claimed folder; return them."""
     ingest_stage(folder, experiment, data)
-    train_stage(folder, experiment, None)
+    train_stage(folder, experiment)
     return evaluate_stage(folder, experiment)
 
 
@@ -120,11 +119,6 @@ def _day(store: SampleStore, at: int) -> str:
     return str(np.datetime64(int(store.time[at]), "us").astype("datetime64[D]"))
 
 
-def _print(line: str) -> None:
-    """Print one line, however wide the terminal."""
-    console.print(line, soft_wrap=True)
-
-
 def _store(folder: RunFolder) -> SampleStore:
     """Return the run's store; UserError when the log was not read to the end."""
     if not (folder.store / "store.json").exists() or not folder.predictions.exists():
@@ -132,7 +126,7 @@ def _store(folder: RunFolder) -> SampleStore:
     return SampleStore(folder.store)
 
 
-def train_stage(folder: RunFolder, experiment: Experiment, only: str | None) -> None:
+def train_stage(folder: RunFolder, experiment: Experiment, only: Sequence[str] = ()) -> None:
     """Train what is not finished, each once its teachers are: teachers and raw students first."""
     rows = len(_store(folder))
     _check(folder, experiment)
@@ -140,17 +134,18 @@ def train_stage(folder: RunFolder, experiment: Experiment, only: str | None) -> 
     folds, part = folds_of_teacher(experiment), crossfit_rows(folder, experiment, rows)
     every = [teacher, *teachers_of(experiment), *folds, *students]
     names = [job.name for job in every]
-    if only is not None and only not in names:
-        raise UserError(f"--model {only}: no such model in {folder.root}{did_you_mean(only, names)}")
+    for name in only:
+        if name not in names:
+            raise UserError(f"--model {name}: no such model in {folder.root}{did_you_mean(name, names)}")
     given = {TEACHER} if _imported(folder, experiment) else set()
     open_ = {
         job.name: job
         for job in every
         if job.name not in given and not build.finished(folder, job, part if job.fold is not None else rows)
     }
-    if not (todo := [job for job in open_.values() if only in (None, job.name)]):
-        return _print(f"training: nothing to do, {only or 'every model'} is already trained")
-    with pool.crew(folder, experiment) as train, _bars() as show:
+    if not (todo := [job for job in open_.values() if not only or job.name in only]):
+        return _print(f"training: nothing to do, {', '.join(only) or 'every model'} is already trained")
+    with pool.crew(folder, experiment) as train, shown(folder, experiment) as show:
         while todo:
             ready = [job for job in todo if not _awaited(experiment, job, folds, open_)]
             if not ready:
@@ -184,7 +179,7 @@ def train_alone(folder: RunFolder, experiment: Experiment, jobs: list[Job]) -> N
     todo = [job for job in jobs if not build.finished(folder, job, rows)]
     if not todo:
         return _print("training: nothing to do, every model is already trained")
-    with pool.crew(folder, experiment) as train, _bars() as show:
+    with pool.crew(folder, experiment) as train, shown(folder, experiment) as show:
         for name, at in train(todo):
             show(name, at)
 
@@ -200,7 +195,7 @@ def ranked_stage(root: Path, model: str | None, sharded: bool) -> None:
     every = {job.name: job for job in (teacher, *teachers_of(experiment), *students)}
     if model not in every:
         raise UserError(f"--model {model}: ranks train one model of {folder.root}; name one of {', '.join(every)}")
-    with joined() as ranks, folder.held() if ranks.first else nullcontext(), _bars() as show:
+    with joined() as ranks, folder.held() if ranks.first else nullcontext(), shown(folder, experiment) as show:
         ranks.wait()  # nobody looks before the first one holds the folder
         if build.finished(folder, every[model], rows, ranks):
             return _print(f"training: nothing to do, {model} is already trained") if ranks.first else None
@@ -251,35 +246,6 @@ def _imported(folder: RunFolder, experiment: Experiment) -> str | None:
     return file
 
 
-@contextmanager
-def _bars() -> Iterator[Callable[[str, trainer.Progress], None]]:
-    """Show one bar per model in training; on a pipe, a line per finished model. The cursor comes back
-    however it ends.
-    """
-    columns = (
-        TextColumn("{task.description:<26}"),
-        BarColumn(24),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TextColumn("{task.fields[note]}"),
-        TimeRemainingColumn(),
-    )
-    tasks: dict[str, TaskID] = {}
-    printed: set[str] = set()
-    with Progress(*columns, console=console, disable=not (sys.stdout.isatty() or console.is_jupyter)) as bars:
-
-        def show(name: str, at: trainer.Progress) -> None:
-            note = f"{at.rows_per_second:>9,.0f} rows/s  so far: LogLoss {at.logloss:.4f}  NE {at.ne:.4f}"
-            note += "" if at.coverage is None else f"  coverage {at.coverage:.0%}"
-            if name not in tasks:
-                tasks[name] = bars.add_task(name, total=at.total, note=note)
-            bars.update(tasks[name], completed=at.done, note=note)
-            if bars.disable and at.done == at.total and name not in printed:
-                printed.add(name)
-                _print(f"{name:<26} {note}")
-
-        yield show
-
-
 def evaluate_stage(folder: RunFolder, experiment: Experiment) -> Summary:
     """Score every model from the tables, write summary.json and return it."""
     if not experiment.students:
@@ -312,12 +278,11 @@ def import_stage(folder: RunFolder, experiment: Experiment, path: Path) -> None:
 
 
 def report_stage(folder: RunFolder) -> None:
-    """Write report.html."""
+    """Write report.html and model-card.md."""
     path = folder.root / "summary.json"
     if not path.exists():
         raise UserError(f"{folder.root}: not scored yet; run: recdistill evaluate {folder.root}")
-    write_report(load_summary(path), folder.root / "report.html")
-    _print(f"report: {folder.root / 'report.html'}")
+    publish_results(folder, load_summary(path), _print)
 
 
 def print_summary(summary: Summary) -> None:

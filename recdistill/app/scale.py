@@ -10,7 +10,9 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from recdistill.app.run import console, ingest_stage, open_run, train_alone
+from recdistill.app.progress import console
+from recdistill.app.results import publish_files
+from recdistill.app.run import ingest_stage, open_run, train_alone
 from recdistill.config.experiment import Experiment
 from recdistill.config.models import StudentConfig
 from recdistill.config.sweep import Sized, load_sweep
@@ -49,6 +51,7 @@ def scale(
         with console.status("scoring"):
             found = _scored(folder, experiment, sizes, jobs)
         write_scaling(found, folder.root)
+        publish_files(folder, experiment, [folder.root / "scale.html", folder.root / "scale.json"], console.print)
         _print(found)
         console.print(f"scaling: {folder.root / 'scale.html'}", soft_wrap=True)
 
@@ -111,7 +114,7 @@ def _print(found: Scaling) -> None:
         padding=(0, 1, 0, 0),
     )
     for size in found.sizes:
-        gain = "" if size.gain is None else _told(size.gain, "+.4f")
+        gain = "" if size.gain is None else _cell(size.gain, "+.4f")
         table.add_row(
             size.name,
             *(_one(part) for part in (size.gauc, size.auc, size.ne)),
@@ -122,7 +125,7 @@ def _print(found: Scaling) -> None:
         )
     console.print(table)
     for law in found.laws:
-        formula = f"NE = {_told(law.floor)} + {_told(law.factor)} (x / {law.first:g})^-a, a = {_told(law.exponent)}"
+        formula = f"NE = {_cell(law.floor)} + {_cell(law.factor)} (x / {law.first:g})^-a, a = {_cell(law.exponent)}"
         console.print(f"{law.axis}: {formula}; {law.in_words}", soft_wrap=True)
 
 
@@ -130,7 +133,7 @@ def _one(part: Value) -> str:
     return "-" if part.value is None else f"{part.value:.4f}"
 
 
-def _told(one: Value, form: str = ".4f") -> str:
+def _cell(one: Value, form: str = ".4f") -> str:
     if one.value is None:
         return "-"
     return format(one.value, form) + (

@@ -9,20 +9,22 @@ MODEL     events (+ predictions, verdicts) -> predictions, weights
 from __future__ import annotations
 
 import time
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
+from itertools import islice
 from pathlib import Path
 
 import torch
 
 from recdistill.app.model_facts import model_facts
-from recdistill.app.run import console, open_run, print_summary, train_stage
+from recdistill.app.progress import console
+from recdistill.app.results import publish_results
+from recdistill.app.run import open_run, print_summary, train_stage
 from recdistill.config.experiment import Experiment
 from recdistill.data.store.sample_store import build_store
 from recdistill.errors import UserError, did_you_mean
 from recdistill.evaluate.model_facts import ModelFacts, StudentModels, TrainingCosts
 from recdistill.evaluate.score import score
 from recdistill.evaluate.summary import write_summary
-from recdistill.report.page import write_report
 from recdistill.runs.batch_ingest import hand_over, handed_over, ingest, open_tables
 from recdistill.runs.folder import RunFolder
 from recdistill.runs.jobs import Job, jobs_of, teachers_of
@@ -32,12 +34,13 @@ from recdistill.stream.event_log import Journal
 from recdistill.stream.gate.process import run_gate
 from recdistill.stream.ingest.process import ingests, readers_of, run_ingest
 from recdistill.stream.maintenance.compact import run_compact
-from recdistill.stream.progress import ModelAbout, read_about
+from recdistill.stream.progress import ModelProgress, read_progress
 from recdistill.stream.sources.factory import open_source, source_tables
 from recdistill.stream.sources.local_nats import local_nats, server_url
 from recdistill.stream.sources.replay import run_publish
 from recdistill.stream.supervisor import end_with_parent, supervise
 from recdistill.stream.workers.build import run_model, stream_checkpoints
+from recdistill.tables.delta.commits import commits_back
 from recdistill.tables.events import EventLog
 from recdistill.tables.predictions import PredictionLog
 from recdistill.tables.verdicts import VerdictLog
@@ -102,7 +105,7 @@ def batch_stage(folder: RunFolder, experiment: Experiment, data: Path | None) ->
             build_store(
                 folder.store, events, behaviors, {"events": versions["events"], "behaviors": versions.get("behaviors")}
             )
-        train_stage(folder, experiment, None)
+        train_stage(folder, experiment)
 
 
 def roles_of(folder: RunFolder, experiment: Experiment) -> tuple[list[str], list[str]]:
@@ -162,11 +165,14 @@ def _open_channel(folder: RunFolder, experiment: Experiment, journal: Journal) -
 
 
 def _supervise(folder: RunFolder, roles: list[str], helpers: list[str], journal: Journal) -> None:
-    told = time.monotonic()
+    last_shown = time.monotonic()
     for _ in supervise(folder.root, roles, helpers, journal):
-        if time.monotonic() - told > STATUS_EVERY:
-            told = time.monotonic()
-            console.print(_status(folder), soft_wrap=True)
+        if time.monotonic() - last_shown > STATUS_EVERY:
+            last_shown = time.monotonic()
+            with suppress(
+                UserError, OSError
+            ):  # who shows how far they are must not end them: a commit was cut, a disk full
+                console.print(_status(folder), soft_wrap=True)
 
 
 def _status(folder: RunFolder) -> str:
@@ -174,16 +180,16 @@ def _status(folder: RunFolder) -> str:
     events, predictions = EventLog.open(folder.tables / "events"), PredictionLog.open(folder.predictions)
     rows = sum(about.rows for about in ingests(events).values())
     far: dict[str, int] = {}
-    for commit in predictions.commits(max(predictions.version - 200, -1)):
-        told = read_about(ModelAbout, commit.about)
-        if told:
-            far[commit.about["model"]] = told.rows
+    for commit in islice(commits_back(predictions.path, predictions.version), 200):
+        progress = read_progress(ModelProgress, commit.about)
+        if progress:
+            far.setdefault(commit.about["model"], progress.rows)
     models = "  ".join(f"{name} {rows:,}" for name, rows in sorted(far.items()))
     return f"streamed: {rows:,} rows  {models}"
 
 
 def score_stage(folder: RunFolder, experiment: Experiment) -> None:
-    """Score the streaming phase from the tables: summary.json, report.html, the verdict."""
+    """Score the streaming phase from the tables: summary.json, report.html, model-card.md, the verdict."""
     events = EventLog.open(folder.tables / "events")
     handed = handed_over(events)
     first = handed.rows if handed else 0
@@ -191,9 +197,8 @@ def score_stage(folder: RunFolder, experiment: Experiment) -> None:
     with console.status("scoring"):
         summary = score(experiment.name, folder.tables, *_facts(folder, experiment), window)
     write_summary(summary, folder.root / "summary.json")
-    write_report(summary, folder.root / "report.html")
     print_summary(summary)
-    console.print(f"report: {folder.root / 'report.html'}", soft_wrap=True)
+    publish_results(folder, summary, lambda line: console.print(line, soft_wrap=True))
 
 
 def _facts(folder: RunFolder, experiment: Experiment) -> tuple[ModelFacts, dict[str, StudentModels]]:

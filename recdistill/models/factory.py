@@ -37,9 +37,7 @@ __all__ = [
     "table_modules",
 ]
 
-REVISION = (
-    2  # raised when the same weights mean another function; 2: encoders use the mean dot with the events, not their sum
-)
+REVISION = 3  # of what a checkpoint holds and what its weights mean; 3: its keys have other names (CHANGELOG)
 BACKBONES: dict[str, type[nn.Module]] = {
     "pooled-mlp": PooledMLP,
     "dcn-v2": DCNv2,

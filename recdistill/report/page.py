@@ -18,7 +18,7 @@ from recdistill.evaluate.summary import LABELS, StudentSummary, Summary, write_a
 from recdistill.report import plots, tables
 from recdistill.report.text import number, title
 
-__all__ = ["house_style", "page", "render", "write_report"]
+__all__ = ["framed", "house_style", "page", "render", "write_report"]
 
 BADGES = {"claim": "Transfer shown", "unclear": "Not certain", "harm": "Harm shown", "none": "No claim"}
 
@@ -36,8 +36,12 @@ def page(heading: str, body: str, **parts: object) -> str:
     """Return another page in the report's style: `body` is the template of what it shows, `parts` fill it
     and are safe HTML.
     """
-    shown = Template(_template(body)).substitute(parts)
-    return Template(_template("page.html")).substitute(title=escape(heading), style=house_style(), body=shown)
+    return framed(heading, Template(_template(body)).substitute(parts))
+
+
+def framed(heading: str, body: str) -> str:
+    """Return a page in the report's style that shows `body`, safe HTML."""
+    return Template(_template("page.html")).substitute(title=escape(heading), style=house_style(), body=body)
 
 
 def _badge(headline: Headline) -> str:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +25,7 @@ from recdistill.runs.names import CROSSFIT
 from recdistill.tables.predictions import PredictionLog
 from recdistill.train.learner import Learner
 from recdistill.train.schedule import Plan, Step
+from recdistill.train.step import Prepared, steps
 from recdistill.train.trainer import REPORT_EVERY, Progress, Totals, resumed
 from recdistill.typing import Array
 
@@ -62,22 +62,19 @@ class FoldTrainer:
 
     def _learn(self, block: int, totals: Totals) -> Iterator[Progress]:
         """Learn a block's rows but for the fold's, whose predictions in passing are counted."""
-        steps, clock = list(self.plan.steps(block)), time.perf_counter()
-        for step, (batch, learn) in zip(steps, prefetch(self._prepare, steps), strict=True):
-            result, mine = self.learner.learn(batch, learn), self.folds[step.rows] == self.fold
-            totals.count(
-                self.store.labels[step.rows[mine], 0],
-                result.logits[torch.from_numpy(mine), 0] - self.learner.log_odds_offset,
-            )
-            totals.learned, totals.steps = totals.learned + len(step.rows), totals.steps + 1
-            totals.seconds, clock = totals.seconds + time.perf_counter() - clock, time.perf_counter()
+        planned, clock = list(self.plan.steps(block)), time.perf_counter()
+        for step, (_, done) in zip(planned, steps(self.learner, self._prepare, planned), strict=True):
+            mine = self.folds[step.rows] == self.fold
+            logits = done.result.logits[torch.from_numpy(mine), 0] - self.learner.log_odds_offset
+            totals.count(self.store.labels[step.rows[mine], 0], logits)
+            clock = totals.stepped(len(step.rows), clock)
             if totals.steps % REPORT_EVERY == 0:
                 yield totals.progress(self.plan, uses_teacher=False)
 
-    def _prepare(self, step: Step) -> tuple[Any, torch.Tensor]:
+    def _prepare(self, step: Step) -> Prepared:
         rows = step.rows
         keep = kept(self.store.sample_id[rows], self.store.labels[rows, 0], self.learner.sampling, self.plan.seed)
-        return self.builder.build(rows), torch.from_numpy(keep & (self.folds[rows] != self.fold))
+        return Prepared(self.builder.build(rows), torch.from_numpy(keep & (self.folds[rows] != self.fold)))
 
     def _score(self) -> None:
         """Record the teacher's logits of its fold, a commit per block."""

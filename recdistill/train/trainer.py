@@ -23,18 +23,17 @@ import torch
 
 from recdistill.checkpoint.store import Checkpoint, Checkpoints
 from recdistill.config.models import PretrainConfig
-from recdistill.data.batch.batch import Batch
-from recdistill.data.batch.builder import BatchBuilder, prefetch
+from recdistill.data.batch.builder import BatchBuilder
 from recdistill.data.batch.candidates import Candidates
 from recdistill.data.store.sample_store import SampleStore
 from recdistill.distributed.ranks import ALONE, Ranks
 from recdistill.evaluate.metrics import ne_of_sums
 from recdistill.signals.columns import CANDIDATES, STATE
 from recdistill.tables.predictions import PredictionLog
-from recdistill.testing.killpoints import reach
 from recdistill.train.learner import Learner
 from recdistill.train.pretrain import pretrain
 from recdistill.train.schedule import Plan, Step, kept
+from recdistill.train.step import Prepared, steps
 from recdistill.typing import Array
 
 __all__ = ["REPORT_EVERY", "Progress", "Totals", "Trainer", "resumed"]
@@ -54,7 +53,6 @@ class Totals:
     steps: int = 0
     learned: int = 0  # rows of all steps, those of replays and epochs too
     seconds: float = 0.0
-    waiting: float = 0.0  # seconds the loop waited for a batch
     logloss: float = 0.0
     positives: float = 0.0
     labels: float = 0.0
@@ -82,6 +80,12 @@ class Totals:
     def of_rank(self, ranks: Ranks) -> Totals:
         """Return what a rank goes on with from the whole job's."""
         return self if ranks.first else replace(self, **dict.fromkeys(SUMMED, 0))
+
+    def stepped(self, rows: int, clock: float) -> float:
+        """Count a step over `rows` rows since `clock`, in seconds; return the clock now."""
+        now = time.perf_counter()
+        self.steps, self.learned, self.seconds = self.steps + 1, self.learned + rows, self.seconds + now - clock
+        return now
 
     def progress(self, plan: Plan, uses_teacher: bool) -> Progress:
         """Return how far a model is in its plan; uses_teacher: whether it learns from a teacher."""
@@ -171,28 +175,22 @@ class Trainer:
         recording = block < self.plan.blocks_per_pass
         logits, channels = np.zeros((high - low, len(self.store.tasks)), np.float32), self._channels(high - low)
         at, clock = 0, time.perf_counter()
-        steps = list(self.plan.steps(block))
-        for step, (batch, learn, asked, weight) in zip(steps, prefetch(self._prepare, steps), strict=True):
-            waited = time.perf_counter()
+        planned = list(self.plan.steps(block))
+        for step, (_, done) in zip(planned, steps(self.learner, self._prepare, planned), strict=True):
             mine = self.ranks.part(len(step.rows))
-            others = None if asked is None else self.learner.score_candidates(asked, len(learn))
-            result = self.learner.learn(batch, learn, weight=weight) if step.learn else self.learner.predict_only(batch)
-            reach("step.learned")
             if step.record:
                 part, own = slice(at + mine.start, at + mine.stop), slice(mine.stop - mine.start)
-                logits[part], at = result.logits.numpy()[own], at + len(step.rows)
-                if others is not None:
-                    channels[CANDIDATES][part] = others[own]
-                if result.state is not None:
-                    channels[STATE][part] = result.state[own]
+                logits[part], at = done.result.logits.numpy()[own], at + len(step.rows)
+                if done.candidates is not None:
+                    channels[CANDIDATES][part] = done.candidates[own]
+                if done.result.state is not None:
+                    channels[STATE][part] = done.result.state[own]
                 totals.count(
-                    self.store.labels[step.rows[mine], 0], result.logits[own, 0] - self.learner.log_odds_offset
+                    self.store.labels[step.rows[mine], 0],
+                    done.result.logits[own, 0] - self.learner.log_odds_offset,
                 )
-                totals.signals += result.coverage * (mine.stop - mine.start)
-            totals.steps, totals.learned = totals.steps + 1, totals.learned + len(step.rows)
-            totals.waiting += waited - clock
-            totals.seconds += time.perf_counter() - clock
-            clock = time.perf_counter()
+                totals.signals += done.result.coverage * (mine.stop - mine.start)
+            clock = totals.stepped(len(step.rows), clock)
             if totals.steps % REPORT_EVERY == 0:
                 yield self._progress(totals)
         if recording:
@@ -201,15 +199,13 @@ class Trainer:
         self._publish(block, totals)
         yield self._progress(totals)
 
-    def _prepare(self, step: Step) -> tuple[Batch, torch.Tensor, Batch | None, float]:
-        """Return this rank's part of the step: batch, which of it is learned, the candidates that are scored, and
-        what its mean loss weighs in the step's. A rank without a part takes the first row and learns nothing from it.
-        """
+    def _prepare(self, step: Step) -> Prepared:
+        """Return this rank's part of a step. A rank without a part takes the first row and learns nothing from it."""
         keep, part = self._kept(step.rows), self.ranks.part(len(step.rows))
         rows, mine = (step.rows[part], keep[part]) if part.stop > part.start else (step.rows[:1], np.zeros(1, bool))
         asked = self.builder.candidates(rows, self.candidates) if self.candidates and step.record else None
         weight = 1.0 if self.ranks.size == 1 else self._known(rows, mine) / max(self._known(step.rows, keep), 1)
-        return self.builder.build(rows), torch.from_numpy(mine), asked, weight
+        return Prepared(self.builder.build(rows), torch.from_numpy(mine), asked, step.learn, weight)
 
     def _kept(self, rows: Array) -> Array:
         """Return bool [n], which of the store's rows are learned."""

@@ -101,5 +101,5 @@ def test_actions_are_checked_against_the_log_once_it_is_there(tmp_path: Path) ->
     experiment = tiny("students.light.kind=hstu", f"students.light.options={options}")
     folder = ingested(tmp_path / "run", experiment)
     with pytest.raises(UserError, match="action 5 is not in the log, which has actions 0 to 1"):
-        train_stage(folder, experiment, None)
+        train_stage(folder, experiment)
     assert not any((folder.root / "models").rglob("*.safetensors"))

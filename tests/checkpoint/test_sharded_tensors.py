@@ -75,13 +75,13 @@ class Threads(Ranks):
     def gather(self, mine: int) -> list[int]:
         numbers, barrier = self.board
         numbers[self.rank] = mine
-        barrier.wait(10)
+        barrier.wait(120)
         found = list(numbers)
-        barrier.wait(10)
+        barrier.wait(120)
         return found
 
     def wait(self) -> None:
-        self.board[1].wait(10)
+        self.board[1].wait(120)
 
 
 def by_ranks(folder: Path, size: int, do: object) -> list[object]:

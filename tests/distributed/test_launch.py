@@ -27,6 +27,7 @@ from recdistill.testing.killpoints import VARIABLE
 from recdistill.train import build
 from tests.checkpoint.test_store import flip
 from tests.support.runs import finish, ingested, tiny
+from tests.support.sweeps import swept
 
 SCRIPT = Path(sys.executable).with_name("recdistill")
 KINDS = {
@@ -49,7 +50,7 @@ def free_port() -> int:
 
 
 def started(
-    root: Path, ranks: int, *words: str, timeout: float = 60, kill: tuple[int, str] | None = None
+    root: Path, ranks: int, *words: str, timeout: float = 120, kill: tuple[int, str] | None = None
 ) -> list[subprocess.Popen[str]]:
     """Start the ranks of `recdistill train`; kill: (rank, kill point) that ends one of them with SIGKILL."""
     shared = {
@@ -75,7 +76,7 @@ def started(
 
 
 def ended(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
-    outputs = [process.communicate(timeout=120) for process in processes]
+    outputs = [process.communicate(timeout=600) for process in processes]
     return [(process.returncode, out + err) for process, (out, err) in zip(processes, outputs, strict=True)]
 
 
@@ -113,14 +114,17 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.mark.parametrize(
     ("kind", "ranks", "words"),
-    [
-        ("hstu", 2, ()),
-        ("hstu", 3, ()),
-        ("target-attention", 2, ()),
-        ("token-mixer", 2, ()),
-        ("hstu", 2, ("--shard",)),
-        ("token-mixer", 2, ("--shard",)),
-    ],
+    swept(
+        [
+            ("hstu", 3, ()),
+            ("token-mixer", 2, ("--shard",)),
+            ("hstu", 2, ()),
+            ("target-attention", 2, ()),
+            ("token-mixer", 2, ()),
+            ("hstu", 2, ("--shard",)),
+        ],
+        quick=2,
+    ),
 )
 def test_ranks_predict_and_learn_what_one_process_does(
     tmp_path: Path, kind: str, ranks: int, words: tuple[str, ...]
@@ -158,17 +162,13 @@ def goes_on(root: Path, ranks: int, *words: str) -> None:
 
 @pytest.mark.parametrize(
     ("kill", "words", "block", "left", "ranks"),
-    [
-        ((1, "step.learned:12"), (), 1, 0, 1),
-        (
-            (1, "checkpoint.share:2"),
-            ("--shard",),
-            0,
-            0,
-            1,
-        ),  # one of them has written, the other has not: nothing is published
-        ((0, "checkpoint.written:2"), ("--shard",), 0, 1, 3),
-    ],
+    swept(
+        [
+            ((0, "checkpoint.written:2"), ("--shard",), 0, 1, 3),
+            ((1, "step.learned:12"), (), 1, 0, 1),
+            ((1, "checkpoint.share:2"), ("--shard",), 0, 0, 1),  # one has written, the other not: nothing is published
+        ]
+    ),
 )
 def test_a_rank_that_dies_ends_the_job_in_one_line_and_it_goes_on_with_any_number(
     tmp_path: Path,
@@ -181,7 +181,7 @@ def test_a_rank_that_dies_ends_the_job_in_one_line_and_it_goes_on_with_any_numbe
 ) -> None:
     """left: parts of a checkpoint that nobody could remove; the next start does."""
     folder = RunFolder(Path(shutil.copytree(whole[0], tmp_path / "run")))
-    outcomes = ended(started(folder.root, 2, *words, timeout=10, kill=kill))
+    outcomes = ended(started(folder.root, 2, *words, kill=kill))
     (code, output), (killed, _) = outcomes[1 - kill[0]], outcomes[kill[0]]
     assert killed == -9 and code == 1
     line = output.strip().splitlines()[-1]
@@ -194,6 +194,7 @@ def test_a_rank_that_dies_ends_the_job_in_one_line_and_it_goes_on_with_any_numbe
     assert newest(folder.root).state["totals"]["rows"] == newest(whole[1]).state["totals"]["rows"] == 400
 
 
+@pytest.mark.long
 def test_ranks_that_draw_lengths_draw_the_same_after_a_kill(tmp_path: Path) -> None:
     folder = ingested(
         tmp_path / "killed",
@@ -205,14 +206,14 @@ def test_ranks_that_draw_lengths_draw_the_same_after_a_kill(tmp_path: Path) -> N
         ),
     )
     shutil.copytree(folder.root, tmp_path / "whole")
-    ended(started(folder.root, 2, timeout=10, kill=(0, "checkpoint.published:2")))
+    ended(started(folder.root, 2, kill=(0, "checkpoint.published:2")))
     for root in (folder.root, tmp_path / "whole"):
         for code, output in ended(started(root, 2)):
             assert code == 0, output
     assert np.array_equal(logits(folder.root), logits(tmp_path / "whole"))
 
 
-@pytest.mark.parametrize("words", [(), ("--shard",)])
+@pytest.mark.parametrize("words", [("--shard",), pytest.param((), marks=pytest.mark.long)])
 def test_two_ranks_take_up_what_one_began(tmp_path: Path, whole: tuple[Path, Path], words: tuple[str, ...]) -> None:
     """The newest checkpoint is damaged, which both find, each having read a part of it."""
     root = Path(shutil.copytree(whole[1], tmp_path / "run"))
@@ -284,6 +285,7 @@ with joined() as ranks:
 """
 
 
+@pytest.mark.long
 def test_no_rank_holds_the_whole(tmp_path: Path) -> None:
     """Peaks of memory, as the system counts it: at the start, at a checkpoint and when one is taken up;
     initial weights to the bit.
@@ -323,11 +325,13 @@ def test_no_rank_holds_the_whole(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("settings", "model", "message"),
-    [
-        ((), "light.distilled.s0", "a model that hears a teacher is trained in one process"),
-        ((), "tiecher", "--model tiecher: ranks train one model"),
-        (("teacher.kind=hstu", "teacher.pretrain={at: 0.5}"), "teacher", "pretrain is trained in one process"),
-    ],
+    swept(
+        [
+            ((), "light.distilled.s0", "a model with a teacher is trained in one process"),
+            ((), "tiecher", "--model tiecher: ranks train one model"),
+            (("teacher.kind=hstu", "teacher.pretrain={at: 0.5}"), "teacher", "pretrain is trained in one process"),
+        ]
+    ),
 )
 def test_what_ranks_cannot_share_is_refused(
     tmp_path: Path, settings: tuple[str, ...], model: str, message: str
@@ -338,7 +342,7 @@ def test_what_ranks_cannot_share_is_refused(
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(free_port()),
         "WORLD_SIZE": "2",
-        "RECDISTILL_RANK_TIMEOUT": "30",
+        "RECDISTILL_RANK_TIMEOUT": "120",
     }
     processes = [
         subprocess.Popen(

@@ -89,7 +89,7 @@ def test_a_run_goes_on_with_it_in_place_of_a_teacher_of_its_own(
     folder, experiment = run
     truth_of(folder).write_parquet(tmp_path / "said.parquet")
     import_predictions(folder, experiment, tmp_path / "said.parquet")
-    train_stage(folder, experiment, None)
+    train_stage(folder, experiment)
     evaluate_stage(folder, experiment)
     assert not folder.model("teacher").exists()
     models = load(folder.root / "summary.json").models
@@ -198,7 +198,7 @@ def test_what_is_no_parquet_file_is_refused(run: tuple[RunFolder, Experiment], t
 
 def test_a_run_whose_teacher_was_trained_takes_no_other(run: tuple[RunFolder, Experiment], tmp_path: Path) -> None:
     folder, experiment = run
-    train_stage(folder, experiment, "teacher")
+    train_stage(folder, experiment, ["teacher"])
     truth_of(folder).write_parquet(tmp_path / "said.parquet")
     with pytest.raises(UserError, match=r"has a teacher already \(trained here\)"):
         import_predictions(folder, experiment, tmp_path / "said.parquet")

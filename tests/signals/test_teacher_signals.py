@@ -114,7 +114,7 @@ def test_whoever_is_heard_is_trained_first(tmp_path):
         open_run(experiment, None, tmp_path) as folder,
         pytest.raises(UserError, match="both.distilled.s0 is not trained yet"),
     ):
-        train_stage(folder, experiment, "chained.distilled.s0")
+        train_stage(folder, experiment, ["chained.distilled.s0"])
 
 
 @pytest.mark.parametrize("model", ["exfm.distilled.s0", "teacher-old", "recent.distilled.s1"])
@@ -187,7 +187,7 @@ def test_what_cannot_be_is_refused(key, said):
 def test_names_of_the_log_are_checked_before_training(tmp_path: Path, key, said):
     folder = ingested(tmp_path, tiny(key))
     with pytest.raises(UserError, match=said):
-        train_stage(folder, tiny(key), None)
+        train_stage(folder, tiny(key))
     assert not (tmp_path / "models").exists()
 
 

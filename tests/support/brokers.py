@@ -23,7 +23,7 @@ __all__ = ["Channel", "channel", "drain", "kafka_cluster", "outgoing"]
 class Channel:
     """A channel of one kind: opens readers and publishers of it."""
 
-    def __init__(self, kind: str, url: str, folder: Path, patience: float = 20) -> None:
+    def __init__(self, kind: str, url: str, folder: Path, patience: float = 120) -> None:
         self.config = StreamConfig.model_validate(
             {"source": {"kind": kind, "url": url or None, "stream": "s"}, "patience_s": patience}
         )
@@ -47,15 +47,15 @@ def kafka_cluster(topics: tuple[str, ...] = ("s.events", "s.behaviors", "s.outco
             "receive.message.max.bytes": 1 << 30,
         }
     )  # the mock takes requests of up to this size
-    broker = next(iter(keeper.list_topics(timeout=10).brokers.values()))
+    broker = next(iter(keeper.list_topics(timeout=120).brokers.values()))
     for topic in topics:
-        keeper.list_topics(topic, timeout=10)  # the mock makes a topic that a producer asks for
+        keeper.list_topics(topic, timeout=120)  # the mock makes a topic that a producer asks for
     yield f"{broker.host}:{broker.port}"
     del keeper  # and the cluster with it
 
 
 @contextmanager
-def channel(kind: str, folder: Path, patience: float = 20) -> Iterator[Channel]:
+def channel(kind: str, folder: Path, patience: float = 120) -> Iterator[Channel]:
     """Give a channel with its server."""
     if kind == "nats":
         with local_nats(folder) as url:
@@ -86,7 +86,7 @@ def drain(
 
     readers = {"events": Reader(SCHEMA.columns()), "behaviors": Reader(dict(actions([]).schema))}
     found: dict[str, list[tuple[int, pl.DataFrame]]] = {}
-    for _ in range(200):
+    for _ in range(3000):  # five minutes
         for message in source.fetch(dict(offsets), limit, 0.1):
             assert message.position >= offsets.get(message.partition, 0)
             table, _wire = readers[message.kind].read(message)

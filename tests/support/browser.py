@@ -1,5 +1,5 @@
-"""A page in headless Chromium, driven over pipes: what it shows, what it says on the console, what it asks
-of a network.
+"""A page in headless Chromium, driven over pipes: what it shows, what it writes to the console, what it
+requests from the network.
 """
 
 from __future__ import annotations
@@ -7,7 +7,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -15,10 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["CHROMIUM", "REQUIRED", "Page", "browsing"]
+from tests.support.programs import path_of
 
-CHROMIUM = shutil.which("chromium")
-REQUIRED = os.environ.get("RECDISTILL_REQUIRE_CHROMIUM") == "1"
+__all__ = ["Page", "browsing"]
+
 FLAGS = [
     "--headless",
     "--no-sandbox",
@@ -30,16 +29,16 @@ FLAGS = [
     "--disable-background-networking",
     "--disable-component-update",
 ]
-BOUND = 30.0  # seconds that an answer, or what a test waits for, may take
+BOUND = 300.0  # seconds that an answer, or what a test waits for, may take
 
 
 class Page:
-    """One tab. `said`: its console messages and uncaught errors; `asked`: the URLs it asked for."""
+    """One tab. `console`: its messages and uncaught errors; `requested`: the URLs it asked for."""
 
     def __init__(self, out: int, into: int) -> None:
         self.out, self.into = out, into
-        self.said: list[str] = []
-        self.asked: list[str] = []
+        self.console: list[str] = []
+        self.requested: list[str] = []
         self._buffer, self._count, self._session = b"", 0, ""
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
@@ -69,11 +68,11 @@ class Page:
     def _event(self, event: dict[str, Any]) -> None:
         given = event.get("params", {})
         if event["method"] in ("Runtime.consoleAPICalled", "Runtime.exceptionThrown"):
-            self.said.append(json.dumps(given))
+            self.console.append(json.dumps(given))
         elif event["method"] == "Log.entryAdded":
-            self.said.append(given["entry"]["text"])
+            self.console.append(given["entry"]["text"])
         elif event["method"] == "Network.requestWillBeSent":
-            self.asked.append(given["request"]["url"])
+            self.requested.append(given["request"]["url"])
 
     def open(self, url: str) -> None:
         """Go to `url` and wait for it."""
@@ -90,7 +89,7 @@ class Page:
         """Wait, within BOUND, until the expression is true."""
         end = time.monotonic() + BOUND
         while not self.ask(f"Boolean({expression})"):
-            assert time.monotonic() < end, f"never came true: {expression}; the page says: {self.text()[:500]}"
+            assert time.monotonic() < end, f"never came true: {expression}; the page shows: {self.text()[:500]}"
 
     def text(self, selector: str = "body") -> str:
         """Return the text of the first element that matches."""
@@ -113,10 +112,10 @@ class Page:
 @contextmanager
 def browsing(folder: Path) -> Iterator[Page]:
     """Yield a page of a browser with a fresh profile in `folder`."""
-    assert CHROMIUM, "chromium is not on PATH, and RECDISTILL_REQUIRE_CHROMIUM=1 asks for it"
+    program = str(path_of("chromium"))
     (theirs_in, ours_out), (ours_in, theirs_out) = os.pipe(), os.pipe()
     shell = f'exec "$@" 3<&{theirs_in} 4>&{theirs_out} 2>/dev/null'
-    command = ["bash", "-c", shell, "browser", CHROMIUM, *FLAGS, f"--user-data-dir={folder / 'profile'}"]
+    command = ["bash", "-c", shell, "browser", program, *FLAGS, f"--user-data-dir={folder / 'profile'}"]
     with subprocess.Popen(command, pass_fds=(theirs_in, theirs_out)) as process:
         os.close(theirs_in)
         os.close(theirs_out)

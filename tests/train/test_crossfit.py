@@ -108,7 +108,7 @@ def test_folds_are_drawn_by_sample_user_or_time(run: tuple[RunFolder, Experiment
 
 def test_a_student_hears_the_folds_first_and_the_teacher_afterwards(run: tuple[RunFolder, Experiment]) -> None:
     folder, experiment = run
-    train_stage(folder, experiment, None)
+    train_stage(folder, experiment)
     store, predictions = SampleStore(folder.store), PredictionLog.open(folder.predictions)
     said = {name: pl.concat(predictions.of(name)) for name in ("teacher", CROSSFIT)}
     assert set(said[CROSSFIT]["kind"]) == {"crossfit"}
@@ -157,14 +157,14 @@ def test_a_whole_run_reports_both_students(tmp_path: Path) -> None:
 
 def test_a_student_waits_for_its_folds(run: tuple[RunFolder, Experiment]) -> None:
     folder, experiment = run
-    train_stage(folder, experiment, "teacher")
+    train_stage(folder, experiment, ["teacher"])
     with pytest.raises(UserError, match=r"teacher\.fold0 is not trained yet; run: recdistill train"):
-        train_stage(folder, experiment, "crossed.distilled.s0")
+        train_stage(folder, experiment, ["crossed.distilled.s0"])
 
 
 def test_a_fold_can_be_trained_alone(run: tuple[RunFolder, Experiment]) -> None:
     folder, experiment = run
-    train_stage(folder, experiment, "teacher.fold1")
+    train_stage(folder, experiment, ["teacher.fold1"])
     assert build.finished(folder, folds_of_teacher(experiment)[1], EARLY)
 
 

@@ -78,5 +78,5 @@ def test_a_domain_that_there_is_not_is_refused(tmp_path, domain, said):
     config = tiny(f"students.light.domain={domain}")
     folder = ingested(tmp_path, config)
     with pytest.raises(UserError, match=said):
-        train_stage(folder, config, None)
+        train_stage(folder, config)
     assert not (tmp_path / "models").exists()

@@ -88,8 +88,8 @@ def test_killed_for_real(tmp_path: Path) -> None:
         while not (folder / "models" / model / "00000001").exists():
             assert not ended(process, 0.01), "it was to be killed before it ended"
         kill(process, group)
-        process.communicate(timeout=60)  # the end of its output: every process that held it is gone, orphans too
-    assert ended(start(config, folder), 300)
+        process.communicate(timeout=600)  # the end of its output: every process that held it is gone, orphans too
+    assert ended(start(config, folder), 1200)
     assert differences(result_of(tmp_path / "whole"), result_of(folder)) == Differences()
     assert (folder / "report.html").exists()
 

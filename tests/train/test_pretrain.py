@@ -187,7 +187,7 @@ def test_frozen_items_stay_and_new_ones_learn(store: SampleStore, table: str) ->
 def test_a_run_pre_trains_once_and_says_all(tmp_path: Path) -> None:
     sets = ("teacher.kind=hstu", "teacher.epochs=0", "teacher.pretrain={at: 0.5, epochs: 1, negatives: 8}")
     folder = ingested(tmp_path / "run", tiny(*sets))
-    train_stage(folder, tiny(*sets), "teacher")
+    train_stage(folder, tiny(*sets), ["teacher"])
     assert build.finished(folder, worker_job(tiny(*sets)), 400)
 
 
@@ -214,7 +214,7 @@ def test_what_cannot_be_is_refused(tmp_path: Path, sets: tuple[str, ...], says: 
     with pytest.raises(UserError, match=says):
         experiment = tiny("teacher.pretrain={at: 0.5}", *sets)
         build.check_models(experiment)
-        train_stage(ingested(tmp_path / "run", experiment), experiment, "teacher")
+        train_stage(ingested(tmp_path / "run", experiment), experiment, ["teacher"])
 
 
 def test_an_unknown_key_is_named() -> None:

@@ -16,7 +16,7 @@ import polars as pl
 from recdistill.config.data import NegativesConfig
 from recdistill.data.readers.base import Log
 from recdistill.data.sampling import mixed, uniform
-from recdistill.data.store.id_set import Seen
+from recdistill.data.store.id_set import IdSet
 from recdistill.errors import UserError, did_you_mean
 from recdistill.tables.schema import EventSchema
 from recdistill.typing import Array
@@ -88,7 +88,7 @@ class _Draws:
     def __init__(self, config: NegativesConfig, schema: EventSchema, of_item: list[str]) -> None:
         self.config, self.schema, self.of_item = config, schema, of_item
         self.window = int(config.window_hours * 3_600e6)
-        self.chosen = Seen()
+        self.chosen = IdSet()
         self.done = 0
         self.pool: pl.DataFrame | None = None
 

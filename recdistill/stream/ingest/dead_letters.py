@@ -1,4 +1,4 @@
-"""Dead letters in the making: what could not be taken, why, and enough of it to be mended and sent again."""
+"""Dead letters of a commit: what could not be taken, why, and enough of it to be mended and sent again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from recdistill.stream.sources.wire import Message, Outgoing, encode
-from recdistill.tables.dead_letters import COLUMNS, KEPT
+from recdistill.tables.dead_letters import COLUMNS, MAX_PAYLOAD
 from recdistill.typing import Array
 
 __all__ = ["DeadLetterBuffer"]
@@ -17,8 +17,8 @@ __all__ = ["DeadLetterBuffer"]
 
 @dataclass
 class DeadLetterBuffer:
-    """The letters of one commit; `below`: messages before these positions have theirs already, from a run
-    that was killed.
+    """The dead letters of one commit; below: those of messages before these positions are in the table already, from a
+    run that was killed.
     """
 
     below: dict[str, int]
@@ -35,7 +35,7 @@ class DeadLetterBuffer:
                     "position": message.position,
                     "reason": reason,
                     "rows": rows,
-                    "payload": payload[:KEPT],
+                    "payload": payload[:MAX_PAYLOAD],
                 }
             )
 
@@ -48,22 +48,21 @@ class DeadLetterBuffer:
             message.payload if isinstance(message.payload, bytes) else _bytes(message, message.payload),
         )
 
-    def some(self, messages: list[Message], rows: pl.DataFrame, of: Array, reasons: pl.Series) -> None:
-        """Add the rows with a reason; of: int [n], the message that each row is of."""
-        bad = pl.DataFrame({"of": of, "reason": reasons, "at": np.arange(len(rows))}).drop_nulls("reason")
-        for (k, reason), mine in bad.group_by("of", "reason", maintain_order=True):
+    def some(self, messages: list[Message], rows: pl.DataFrame, origin: Array, reasons: pl.Series) -> None:
+        """Add the rows with a reason; origin: int [n], the message that each row is of."""
+        bad = pl.DataFrame({"origin": origin, "reason": reasons, "at": np.arange(len(rows))}).drop_nulls("reason")
+        for (k, reason), mine in bad.group_by("origin", "reason", maintain_order=True):
             message = messages[int(str(k))]
             self.add(message, str(reason), len(mine), _bytes(message, rows[mine["at"]]))
 
     def frame(self) -> pl.DataFrame:
         """Return them as the table takes them."""
-        return pl.DataFrame(self.rows, schema=COLUMNS).sort(
-            "source", "position", maintain_order=True
-        )  # however rounds are cut
+        rows = pl.DataFrame(self.rows, schema=COLUMNS)
+        return rows.sort("source", "position", maintain_order=True)  # however micro-batches are cut
 
 
 def _bytes(message: Message, rows: pl.DataFrame) -> bytes:
     """Return rows as an Arrow stream, as many of the first as may be kept."""
-    while len(data := encode(Outgoing(-1, message.kind, rows), message.published)) > KEPT and len(rows) > 1:
+    while len(data := encode(Outgoing(-1, message.kind, rows), message.published)) > MAX_PAYLOAD and len(rows) > 1:
         rows = rows.head(len(rows) // 2)
     return data

@@ -7,7 +7,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -16,8 +15,7 @@ import torch
 from recdistill.models.attention import triton_op
 from recdistill.models.attention.triton_op import WIDEST, serves
 from tests.support.paths import ROOT
-
-needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
+from tests.support.programs import needs
 
 
 def checked(name: str, **extra: str) -> subprocess.CompletedProcess[str]:
@@ -28,7 +26,7 @@ def checked(name: str, **extra: str) -> subprocess.CompletedProcess[str]:
         sys.executable,
         "-m",
         "pytest",
-        f"tests/models/{name}",
+        f"tests/support/{name}",
         "-p",
         "no:cacheprovider",
         "-W",
@@ -37,15 +35,17 @@ def checked(name: str, **extra: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(call, capture_output=True, text=True, cwd=ROOT, env={**os.environ, **extra})
 
 
-@needs_triton
+@pytest.mark.long
+@needs("triton")
 def test_the_kernels_equal_pairs() -> None:
-    done = checked("fused_checks.py", TRITON_INTERPRET="0" if torch.cuda.is_available() else "1")
+    done = checked("triton_checks.py", TRITON_INTERPRET="0" if torch.cuda.is_available() else "1")
     assert done.returncode == 0, done.stdout
 
 
-@needs_triton
+@pytest.mark.long
+@needs("triton")
 def test_the_kernels_compile(tmp_path: Path) -> None:
-    done = checked("fused_builds.py", TRITON_INTERPRET="0", TRITON_CACHE_DIR=str(tmp_path))
+    done = checked("triton_builds.py", TRITON_INTERPRET="0", TRITON_CACHE_DIR=str(tmp_path))
     assert done.returncode == 0, done.stdout
 
 

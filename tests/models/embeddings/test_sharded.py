@@ -116,7 +116,7 @@ def on_two_ranks(way: str) -> None:
             for rank in range(2)
         ]
         for process in processes:
-            _, output = process.communicate(timeout=120)
+            _, output = process.communicate(timeout=600)
             assert process.returncode == 0, output
 
 

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,14 +20,14 @@ from recdistill.stream.maintenance.compact import Housekeeper
 from recdistill.stream.maintenance.retention import cut_logs, needed
 from recdistill.stream.monitor.state import read_state
 from recdistill.stream.workers.build import stream_checkpoints
-from recdistill.tables.delta import log as commit
+from recdistill.tables.delta import log as delta_log
 from recdistill.tables.delta.commits import version_before
 from recdistill.tables.delta.log import DeltaLog
 from recdistill.tables.events import EventLog
 from recdistill.tables.predictions import PredictionLog
 from recdistill.tables.verdicts import VerdictLog, Verdicts
 from recdistill.testing.killpoints import VARIABLE
-from tests.support.stream_runs import ROWS, StreamRun, experiment_of, models_of, same_weights
+from tests.support.stream_runs import ROWS, StreamRun, copy_of, experiment_of, models_of, same_weights
 from tests.support.tables import SCHEMA, events, ids_of
 
 CUT = (
@@ -35,10 +36,12 @@ CUT = (
 )
 
 
-@pytest.fixture(autouse=True)
-def often(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="module")
+def often() -> Iterator[None]:
     """Let Delta write a checkpoint every tenth version."""
-    monkeypatch.setitem(commit.PROPERTIES, "delta.checkpointInterval", "10")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setitem(delta_log.PROPERTIES, "delta.checkpointInterval", "10")
+        yield
 
 
 @pytest.fixture
@@ -46,7 +49,7 @@ def log(tmp_path: Path) -> EventLog:
     """Forty-five commits of two samples each, compacted in the middle."""
     made = EventLog.create(tmp_path / "events", SCHEMA)
     for k in range(45):
-        made.append(events(range(2 * k, 2 * k + 2)), writer="ingest", sequence=k, metadata={"said": str(k)})
+        made.append(events(range(2 * k, 2 * k + 2)), writer="ingest", sequence=k, metadata={"commit": str(k)})
         if k == 25:
             made.compact()
     return made
@@ -61,18 +64,18 @@ def oldest(log: DeltaLog) -> int:
 
 def test_a_cut_leaves_rows_and_order_and_those_who_follow_from_there(log: EventLog) -> None:
     before = ids_of(log.batches())
-    told = [(each.version, each.about) for each in log.commits(33)]
+    followed = [(commit.version, commit.about) for commit in log.commits(33)]
     parts = log.parts()
     assert log.cut(33) == oldest(log) == 29
     fresh = EventLog.open(log.path)
     assert ids_of(fresh.batches()) == before == list(range(90)) and fresh.rows() == 90
-    assert [(each.version, each.about) for each in fresh.commits(33)] == told
+    assert [(commit.version, commit.about) for commit in fresh.commits(33)] == followed
     assert [part.path for part in fresh.parts()] == [part.path for part in parts] == [part.path for part in log.parts()]
     assert fresh.last_sequence("ingest") == 44 and fresh.last_commit("ingest") == log.last_commit("ingest")
     fresh.append(events(range(90, 92)), writer="ingest", sequence=45)
-    assert ids_of(log.batches()) == list(range(92)) and ids_of(rows for _, rows in log.follow(-1)) == list(range(92))
+    assert ids_of(log.batches()) == list(range(92)) and ids_of(followed(log, log.version - 1)) == [90, 91]
     with pytest.raises(UserError, match="cleaned up"):
-        list(fresh.follow(5))
+        list(fresh.commits(5, fresh.version))
 
 
 def test_nothing_is_cut_where_no_checkpoint_stands_for_it(log: EventLog) -> None:
@@ -108,9 +111,9 @@ def test_what_is_known_of_versions_survives_merging_vacuum_and_cut(tmp_path: Pat
     verdicts = VerdictLog.create(tmp_path / "verdicts")
     for k in range(30):
         verdicts.append(
-            VerdictLog.row("teacher", k, "quarantined" if k % 3 else "good", rows=k), writer="gate", sequence=k
+            VerdictLog.row("teacher", k, "quarantined" if k % 3 else "approved", rows=k), writer="gate", sequence=k
         )
-    verdicts.append(VerdictLog.row("teacher", 1, "released"), writer="gate", sequence=30)
+    verdicts.append(VerdictLog.row("teacher", 1, "unquarantined"), writer="gate", sequence=30)
     before = Verdicts()
     before.update(verdicts)
     verdicts.compact()
@@ -118,17 +121,19 @@ def test_what_is_known_of_versions_survives_merging_vacuum_and_cut(tmp_path: Pat
     assert verdicts.cut(25) == 19
     after = Verdicts()
     after.update(verdicts)
-    assert (after.bad, after.cleared) == (before.bad, before.cleared) and len(after.bad) == 19
+    assert (after.bad, after.approved) == (before.bad, before.approved) and len(after.bad) == 19
 
 
-def half_way(root: Path) -> StreamRun:
-    """Return a stream whose teacher and gate have ended, and whose students were killed after a third of it."""
+@pytest.fixture(scope="module")
+def half(tmp_path_factory: pytest.TempPathFactory) -> StreamRun:
+    """A stream whose teacher and gate have ended, and whose students were killed after a third of it."""
+    root = tmp_path_factory.mktemp("half") / "run"
     run = StreamRun(
         root, experiment_of("stream.undo_hours=1.0e-9", "stream.commit_rows=20", "stream.health.rows=100"), 1500
     )
     teacher, raw, distilled = models_of(run.experiment)
-    for history_end in range(1520, 2260, 20):
-        run.feed(history_end)
+    for stop in range(1520, 2260, 20):
+        run.feed(stop)
     assert run.process(raw, "checkpoint.published:1") == -signal.SIGKILL  # has read no further
     run.feed_all(list(range(2260, ROWS, 20)))
     run.run(teacher)
@@ -143,21 +148,21 @@ def logs_of(run: StreamRun) -> dict[str, DeltaLog]:
     return keeper.logs
 
 
-def test_models_go_on_after_a_cut_as_if_there_had_been_none(tmp_path: Path) -> None:
-    whole, cut = half_way(tmp_path / "whole"), half_way(tmp_path / "cut")
+def test_models_go_on_after_a_cut_as_if_there_had_been_none(half: StreamRun, tmp_path: Path) -> None:
+    whole, cut = copy_of(half, tmp_path / "whole"), copy_of(half, tmp_path / "cut")
     gone = cut_logs(cut.folder, cut.experiment, logs_of(cut))
     assert gone["events"] >= 20 and handed_over(EventLog.open(cut.folder.tables / "events")) is not None
     assert oldest(EventLog.open(cut.folder.tables / "events")) <= needed_version(cut)
     for student in models_of(whole.experiment)[1:]:
         assert same_weights(whole.run(student), cut.run(student))
-    assert whole.said().equals(cut.said())
+    assert whole.predictions().equals(cut.predictions())
     assert {model.name for model in read_state(cut.folder, cut.experiment).models} == {
         job.name for job in models_of(cut.experiment)
     }
 
 
-def test_a_model_that_would_need_what_was_cut_is_told_so(tmp_path: Path) -> None:
-    run = half_way(tmp_path)
+def test_a_model_that_would_need_what_was_cut_is_refused(half: StreamRun, tmp_path: Path) -> None:
+    run = copy_of(half, tmp_path / "run")
     cut_logs(run.folder, run.experiment, logs_of(run))
     raw = models_of(run.experiment)[1]
     checkpoints = stream_checkpoints(run.folder, raw.name)
@@ -172,8 +177,8 @@ def needed_version(run: StreamRun) -> int:
     return min(checkpoints.state(checkpoints.blocks()[0])["versions"]["events"] for checkpoints in states)
 
 
-def test_nothing_is_cut_while_a_model_has_yet_to_begin(tmp_path: Path) -> None:
-    run = half_way(tmp_path)
+def test_nothing_is_cut_while_a_model_has_yet_to_begin(half: StreamRun, tmp_path: Path) -> None:
+    run = copy_of(half, tmp_path / "run")
     checkpoints = stream_checkpoints(run.folder, models_of(run.experiment)[1].name)
     for block in checkpoints.blocks():
         checkpoints.discard(block)
@@ -181,18 +186,18 @@ def test_nothing_is_cut_while_a_model_has_yet_to_begin(tmp_path: Path) -> None:
     assert cut_logs(run.folder, run.experiment, logs_of(run)) == {}
 
 
-def test_states_too_old_to_be_set_back_to_go_but_for_the_newest(tmp_path: Path) -> None:
-    run = half_way(tmp_path)
+def test_states_too_old_to_be_set_back_to_go_but_for_the_newest(half: StreamRun, tmp_path: Path) -> None:
+    run = copy_of(half, tmp_path / "run")
     teacher = models_of(run.experiment)[0]
     before = stream_checkpoints(run.folder, teacher.name).blocks()
     cut_logs(run.folder, run.experiment, logs_of(run))
     assert len(before) > 2 and stream_checkpoints(run.folder, teacher.name).blocks() == before[-2:]
 
 
-def test_without_undo_hours_behind_it_nothing_goes(tmp_path: Path) -> None:
-    run = half_way(tmp_path)
+def test_without_undo_hours_behind_it_nothing_goes(half: StreamRun, tmp_path: Path) -> None:
+    run = copy_of(half, tmp_path / "run")
     patient = Experiment.model_validate(
         run.experiment.model_dump() | {"stream": {**run.experiment.stream.model_dump(), "undo_hours": 1.0}}
     )
     assert cut_logs(run.folder, patient, logs_of(run)) == {}
-    assert PredictionLog.open(run.folder.predictions).told("teacher")
+    assert PredictionLog.open(run.folder.predictions).newest_metadata("teacher")
