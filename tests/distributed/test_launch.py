@@ -126,7 +126,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         quick=2,
     ),
 )
-def test_ranks_say_and_learn_what_one_process_does(
+def test_ranks_predict_and_learn_what_one_process_does(
     tmp_path: Path, kind: str, ranks: int, words: tuple[str, ...]
 ) -> None:
     """Three ranks do not divide the batch of 50."""
@@ -368,7 +368,7 @@ def test_what_ranks_cannot_share_is_refused(
         ("RECDISTILL_RANK_TIMEOUT", "-5"),
     ],
 )
-def test_what_the_environment_says_of_ranks_is_checked(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+def test_the_environment_of_a_rank_is_checked(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     for key, right in (
         ("RANK", "0"),
         ("WORLD_SIZE", "2"),

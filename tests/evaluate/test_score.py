@@ -9,12 +9,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from recdistill.config.data import SamplingConfig
 from recdistill.config.experiment import EvaluateConfig
-from recdistill.config.models import DistillConfig, ModelConfig, StudentConfig
 from recdistill.errors import RecdistillError, UserError
 from recdistill.evaluate import metrics
-from recdistill.evaluate.model_facts import ModelFacts, StudentModels, TrainingCosts, log_odds_offset_of, settings_of
+from recdistill.evaluate.model_facts import ModelFacts, StudentModels, TrainingCosts
 from recdistill.evaluate.score import score
 from recdistill.evaluate.summary import METRICS, load, write_summary
 from recdistill.report.page import render
@@ -23,8 +21,14 @@ from recdistill.tables.predictions import PredictionLog
 from recdistill.tables.schema import EventSchema
 
 ROWS, LIST, SEEDS = 6000, 5, (3, 4)
+
+
 START = datetime(2024, 5, 1, tzinfo=UTC)
+
+
 CONFIG = EvaluateConfig(seeds=list(SEEDS), group="request", bootstrap=200)
+
+
 SAMPLED = math.log(1.0 / 0.1)  # what negatives kept with 0.1 add to the log-odds
 
 
@@ -182,7 +186,7 @@ def test_refused_when_nothing_is_labelled_or_a_model_is_not_trained(run, tmp_pat
         score("run", tmp_path / "tables", facts("teacher"), STUDENTS, CONFIG)
 
 
-def test_a_further_task_without_labels_says_so(run, tmp_path):
+def test_a_further_task_without_labels_has_a_reason(run, tmp_path):
     rows = run[1].with_columns(label_buy=pl.lit(None, pl.Float32))
     log = EventLog.create(tmp_path / "tables" / "events", EventSchema(tasks=("click", "buy"), has_request=True))
     log.append(rows, writer="test", sequence=0)
@@ -190,20 +194,3 @@ def test_a_further_task_without_labels_says_so(run, tmp_path):
     buy = score("run", tmp_path / "tables", facts("teacher"), {"copy": STUDENTS["copy"]}, CONFIG).further_tasks["buy"]
     assert buy.rows == 0 and buy.teacher.auc is None and buy.teacher.why["auc"] == "there are no rows"
     assert buy.students["copy"].transferability.gauc.why == "the metric is not defined on this window"
-
-
-def test_settings_name_what_was_compared():
-    student = StudentConfig(width=8, distill=DistillConfig(weight=2.0, towers="single"))
-    settings = settings_of(student, student.distill)
-    assert (settings["kind"], settings["width"], settings["history"], settings["weight"], settings["towers"]) == (
-        "din",
-        8,
-        30,
-        2.0,
-        "single",
-    )
-    assert "weight" not in settings_of(student, student.distill.model_copy(update={"weight": 0.0}))
-    teacher = ModelConfig(sampling=SamplingConfig(negative=0.1))
-    assert settings_of(teacher, None)["sampling"] == "k+ 1, k- 0.1" and log_odds_offset_of(teacher) == pytest.approx(
-        SAMPLED
-    )

@@ -47,7 +47,7 @@ def test_numbers_that_are_not_numbers_become_null(value: float) -> None:
     assert model.auc is None and model.std["auc"] is None
 
 
-def test_a_withheld_eta_must_say_why() -> None:
+def test_a_withheld_eta_must_have_a_reason() -> None:
     with pytest.raises(ValidationError, match="why"):
         Transfer(eta=float("nan"))
     with pytest.raises(ValidationError, match="above high"):
