@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recdistill.data.store.encoder import MAX_ACTIONS
 from recdistill.errors import UserError
 from recdistill.models.embeddings.growable import TableOptions
 from recdistill.models.factory import BACKBONES, build_backbone
