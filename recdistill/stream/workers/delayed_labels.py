@@ -57,8 +57,8 @@ class Decisions:
     def arrived(self, store: LiveStore, rows: int) -> None:
         """Take the newest `rows` samples; those that came with a label have been told of."""
         if rows:
-            known = ~np.isnan(store.window["labels"][-rows:])
-            store.window["stage"][-rows:][known] = TOLD
+            known = ~np.isnan(store.rows["labels"][-rows:])
+            store.rows["stage"][-rows:][known] = TOLD
 
     def decide(self, store: LiveStore, told: pl.DataFrame) -> None:
         """Take the outcomes `told` (sample_id, task, label, time us; in their order), then end the windows
@@ -67,7 +67,7 @@ class Decisions:
         told = pl.concat([self.early, told])
         self.early = WITHOUT
         if len(told) and len(store):
-            ids = store.window["sample_id"]
+            ids = store.rows["sample_id"]
             order = np.argsort(ids, kind="stable")
             at = order[np.searchsorted(ids, told["sample_id"].to_numpy(), sorter=order).clip(max=len(ids) - 1)]
             met = ids[at] == told["sample_id"].to_numpy()
@@ -84,7 +84,7 @@ class Decisions:
         """
         task, label, time = (told[name].to_numpy() for name in ("task", "label", "time"))
         cell = at * self.tasks + task
-        stage, labels = store.window["stage"].reshape(-1), store.window["labels"].reshape(-1)
+        stage, labels = store.rows["stage"].reshape(-1), store.rows["labels"].reshape(-1)
         best = _firsts(np.where(label == 1, cell, -1 - np.arange(len(cell)))) | (_firsts(cell) & (label == 0))
         new = best & ((stage[cell] == OPEN) | ((stage[cell] == TOLD) & (label == 1) & (labels[cell] == 0)))
         late = best & (stage[cell] == NEGATIVE) & (label == 1)
@@ -96,7 +96,7 @@ class Decisions:
             stage[cell[which]] = next_
             labels[cell[which]] = label[which]
         known = (new | late) & (task == 0)  # histories carry the first task's
-        store.know(at[known], np.maximum(time[known], store.window["time"][at[known]]), label[known])
+        store.add_outcomes(at[known], np.maximum(time[known], store.rows["time"][at[known]]), label[known])
         alone = np.full((int(late.sum()), self.tasks), np.nan, np.float32)
         alone[np.arange(len(alone)), task[late]] = 1
         self._enqueue(store, at[late], alone, again=True)
@@ -106,16 +106,16 @@ class Decisions:
         """Let the samples be learned whose window is over, in the order of the events."""
         if not len(store):
             return
-        stage, time, labels = store.window["stage"], store.window["time"], store.window["labels"]
+        stage, time, labels = store.rows["stage"], store.rows["time"], store.rows["labels"]
         over = np.flatnonzero((stage[:, 0] <= TOLD) & (time + self.window < store.newest))
         nobody = over[stage[over, 0] == OPEN]
         labels[over] = np.nan_to_num(labels[over], nan=0.0)
         stage[over] = np.where(labels[over] == 1, CLOSED, NEGATIVE)
-        store.know(nobody, time[nobody] + self.window, np.zeros(len(nobody), np.float32))
+        store.add_outcomes(nobody, time[nobody] + self.window, np.zeros(len(nobody), np.float32))
         self._enqueue(store, over, labels[over], again=False)
 
     def _enqueue(self, store: LiveStore, at: Array, labels: Array, again: bool) -> None:
-        new = {"position": store.window.first + at, "labels": labels, "again": np.full(len(at), again)}
+        new = {"position": store.rows.first + at, "labels": labels, "again": np.full(len(at), again)}
         self.queue = {name: np.concatenate((old, new[name])) for name, old in self.queue.items()}
         self.positives += (labels == 1).sum(0)
 
@@ -129,8 +129,8 @@ class Decisions:
         """Return how many of the oldest samples nothing can happen to any more."""
         if not len(store):
             return 0
-        waiting = int(self.queue["position"].min(initial=store.window.first + len(store))) - store.window.first
-        stage, time = store.window["stage"], store.window["time"]
+        waiting = int(self.queue["position"].min(initial=store.rows.first + len(store))) - store.rows.first
+        stage, time = store.rows["stage"], store.rows["time"]
         may_come = (stage == NEGATIVE).any(1) & (time + self.window + self.late >= store.newest)
         open_ = (stage[:, 0] <= TOLD) | may_come
         held = np.flatnonzero(open_)

@@ -149,14 +149,14 @@ class Joiner:
 
     def _join(self, signals: dict[str, Array], store: LiveStore) -> None:
         """Give each signal to its waiting sample; those that meet none wait themselves."""
-        waiting = np.flatnonzero(store.window["fate"] == UNDECIDED) if len(store) else np.zeros(0, np.int64)
-        at, hit = _positions(store.window["sample_id"][waiting] if len(waiting) else waiting, signals["sample_id"])
+        waiting = np.flatnonzero(store.rows["fate"] == UNDECIDED) if len(store) else np.zeros(0, np.int64)
+        at, hit = _positions(store.rows["sample_id"][waiting] if len(waiting) else waiting, signals["sample_id"])
         found = waiting[at[hit]] if len(waiting) else waiting
         if len(found):
             for name in ("teacher", "version", "row", "beside"):
-                store.window[name][found] = signals[name][hit]
-            store.window["signals"][found] = signals["logits"][hit]
-            store.window["fate"][found] = SAID
+                store.rows[name][found] = signals[name][hit]
+            store.rows["signals"][found] = signals["logits"][hit]
+            store.rows["fate"][found] = SAID
         left = self._count_late({name: values[~hit] for name, values in signals.items()})
         self.early = {name: np.concatenate((old, left[name])) for name, old in self.early.items()}
 
@@ -172,20 +172,20 @@ class Joiner:
         """
         if not len(store):
             return
-        fate = store.window["fate"]
+        fate = store.rows["fate"]
         said = np.flatnonzero((fate == SAID) | (fate == HEARD)) if self._changed else np.flatnonzero(fate == SAID)
         self._changed = False
         if not len(said):
             return
-        teacher, version, row = (store.window[name][said] for name in ("teacher", "version", "row"))
+        teacher, version, row = (store.rows[name][said] for name in ("teacher", "version", "row"))
         for code, number in {*zip(teacher.tolist(), version.tolist(), strict=True)}:
             key = (self.teachers[code], number)
             mine = (teacher == code) & (version == number)
             if key in self.verdicts.bad:
-                store.window["fate"][said[mine]] = BARRED
+                store.rows["fate"][said[mine]] = BARRED
                 _silence(store, said[mine])
             else:
-                store.window["fate"][said[mine & (row < self.verdicts.cleared.get(key, 0))]] = HEARD
+                store.rows["fate"][said[mine & (row < self.verdicts.cleared.get(key, 0))]] = HEARD
 
     def ready(self, store: LiveStore, newest: int) -> int:
         """Return how many of the oldest samples are decided about; `newest` is the event time, us, that has been
@@ -197,8 +197,8 @@ class Joiner:
         """
         if not len(store):
             return 0
-        fate = store.window["fate"]
-        time_ = store.window["time"]
+        fate = store.rows["fate"]
+        time_ = store.rows["time"]
         passed = self.watermark if not self.ended.issuperset(self.teachers) else NEVER
         gone = (fate == UNDECIDED) & (time_ < passed - self.wait)
         if time.monotonic() - self._last_word > SILENT:
@@ -207,7 +207,7 @@ class Joiner:
         count = int(open_[0]) if len(open_) else len(fate)
         given_up = np.flatnonzero(gone[:count])
         if len(given_up):
-            store.window["fate"][given_up] = GIVEN_UP
+            store.rows["fate"][given_up] = GIVEN_UP
             _silence(store, given_up)
         return count
 
@@ -216,11 +216,11 @@ class Joiner:
 
         Returns how many are learned with a signal, by (teacher, version).
         """
-        fate = store.window["fate"][at]
+        fate = store.rows["fate"][at]
         self.missing["quarantined"] += int((fate == BARRED).sum())
         self.missing["absent"] += int((fate == GIVEN_UP).sum())
         used = at[fate == HEARD]
-        pairs = np.stack((store.window["teacher"][used], store.window["version"][used]))
+        pairs = np.stack((store.rows["teacher"][used], store.rows["version"][used]))
         pairs, counts = np.unique(pairs, axis=1, return_counts=True)
         return Counter(
             {
@@ -232,9 +232,9 @@ class Joiner:
     def forget(self, store: LiveStore, rows: int) -> None:
         """Forget the oldest `rows` samples, and what nothing waits for any more."""
         horizon = store.newest - self.wait
-        given_up = store.window["fate"][:rows] == GIVEN_UP
+        given_up = store.rows["fate"][:rows] == GIVEN_UP
         if given_up.any() or len(self.lost["time"]):
-            lost = {name: np.concatenate((old, store.window[name][:rows][given_up])) for name, old in self.lost.items()}
+            lost = {name: np.concatenate((old, store.rows[name][:rows][given_up])) for name, old in self.lost.items()}
             self.lost = {name: values[lost["time"] >= horizon] for name, values in lost.items()}
         old = self.early["time"] < horizon
         if old.any():
@@ -265,8 +265,8 @@ class Joiner:
 
 def _silence(store: LiveStore, at: Array) -> None:
     """Let nothing be heard of the waiting samples at `at`."""
-    store.window["signals"][at] = np.nan
-    store.window["beside"][at] = np.nan
+    store.rows["signals"][at] = np.nan
+    store.rows["beside"][at] = np.nan
 
 
 def _positions(known: Array, wanted: Array) -> tuple[Array, Array]:

@@ -143,7 +143,7 @@ class Follower:
         ended = self.inbox.ended() and decided == len(self.store)
         if not self.decisions:
             return decided, ended
-        waiting = self.decisions.queue["position"] - self.store.window.first >= decided
+        waiting = self.decisions.queue["position"] - self.store.rows.first >= decided
         ready = int(np.argmax(waiting)) if waiting.any() else len(waiting)
         return ready, ended and ready == len(waiting)
 
@@ -171,8 +171,8 @@ class Follower:
             self._answer(asked, channels, cut)
             said[cut] = self.learner.learn(batch, keep).logits.numpy()
             reach("model.predicted")
-        self.recorder.say(self.store.window["sample_id"][:rows], self.store.window["time"][:rows], said, channels)
-        self._count(self.store.window["labels"][:rows, 0], said[:, 0], 1)
+        self.recorder.say(self.store.rows["sample_id"][:rows], self.store.rows["time"][:rows], said, channels)
+        self._count(self.store.rows["labels"][:rows, 0], said[:, 0], 1)
         self._count_learned(np.arange(rows))
         self._drop(rows)
 
@@ -191,13 +191,13 @@ class Follower:
         return *self._batch(cut), self._ask(cut)
 
     def _batch(self, cut: Array) -> tuple[Batch, Tensor]:
-        self.builder.signals = self.store.window["signals"] if self.joiner else None
+        self.builder.signals = self.store.rows["signals"] if self.joiner else None
         self.builder.candidate_signals = (
-            CandidateSignals(self.hears, self.store.window["beside"], NO_SHIFT) if self.hears else None
+            CandidateSignals(self.hears, self.store.rows["beside"], NO_SHIFT) if self.hears else None
         )
         keep = kept(
-            self.store.window["sample_id"][cut],
-            self.store.window["labels"][cut, 0],
+            self.store.rows["sample_id"][cut],
+            self.store.rows["labels"][cut, 0],
             self.learner.sampling,
             self.job.seed,
         )
@@ -213,14 +213,14 @@ class Follower:
             channels = self._channels(len(cut))
             self._answer(self._ask(cut), channels, np.arange(len(cut)))
             logits = self.learner.predict(self.builder.build(cut)).numpy()
-            self.store.window["said"][cut] = logits[:, 0]
+            self.store.rows["said"][cut] = logits[:, 0]
             reach("model.predicted")
-            self.recorder.say(self.store.window["sample_id"][cut], self.store.window["time"][cut], logits, channels)
+            self.recorder.say(self.store.rows["sample_id"][cut], self.store.rows["time"][cut], logits, channels)
         self.said = len(self.store)
 
     def _learn_later(self, rows: int) -> None:
         """Learn the next `rows` decisions, then drop the samples that nothing more can happen to."""
-        decisions, window = self.decisions, self.store.window
+        decisions, window = self.decisions, self.store.rows
         if decisions is None:
             return
         taken = decisions.take(rows)
@@ -263,7 +263,7 @@ class Follower:
 
     def _count_learned(self, at: Array) -> None:
         """Count the samples at these positions as learned: how long they waited, and whom they heard."""
-        now, window = time.time(), self.store.window
+        now, window = time.time(), self.store.rows
         self.sums["learned"] += len(at)
         self.sums["waiting"] += float((now - window["arrived"][at]).sum())
         published = window["published"][at]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from recdistill.errors import UserError
 from recdistill.models.embeddings.growable import TableOptions
 from recdistill.models.factory import BACKBONES, build_backbone
-from recdistill.train.memory_check import MOST_ACTIONS
+from recdistill.train.memory_check import MAX_ACTIONS
 from tests.support.batches import make_batch, make_net
 
 GIVEN = {"width", "fields", "slots", "actions", "length", "tables"}
@@ -134,7 +134,7 @@ def test_actions_are_those_of_the_log() -> None:
                 options={"transducers": [[0], [code]]},
             )
 
-    build(MOST_ACTIONS, MOST_ACTIONS - 1)
-    for actions, code in ((MOST_ACTIONS, MOST_ACTIONS), (3, 3)):
+    build(MAX_ACTIONS, MAX_ACTIONS - 1)
+    for actions, code in ((MAX_ACTIONS, MAX_ACTIONS), (3, 3)):
         with pytest.raises(UserError, match=f"name action {code}; the log has {actions}"):
             build(actions, code)
