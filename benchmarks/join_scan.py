@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from _common import SCHEMA, event_chunks, paired, tell
+from _common import SCHEMA, event_chunks, paired, report
 
 from recdistill.data.store.sample_store import SampleStore, build_store
 from recdistill.signals.columns import join_column
@@ -68,7 +68,7 @@ def main() -> int:
         ["our batches of the record", f"{read:.3f}", f"{ROWS / read:,.0f}", f"{plain:.2f}"],
         ["join", f"{join:.3f}", f"{ROWS / join:,.0f}", f"{ratio:.2f}"],
     ]
-    return tell(f"{ROWS:,} signals", ["what", "s", "rows/s", "ratio"], rows, ratio <= BUDGET, f"<= {BUDGET}")
+    return report(f"{ROWS:,} signals", ["what", "s", "rows/s", "ratio"], rows, ratio <= BUDGET, f"<= {BUDGET}")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from _common import SCHEMA, event_chunks, tell
+from _common import SCHEMA, event_chunks, report
 
 from recdistill.config.experiment import Experiment
 from recdistill.config.load import load_text
@@ -25,7 +25,7 @@ from recdistill.runs.folder import RunFolder
 from recdistill.runs.jobs import Job, jobs_of
 from recdistill.runs.names import TEACHER
 from recdistill.stream.event_log import Journal
-from recdistill.stream.progress import IngestAbout, ModelAbout, to_metadata
+from recdistill.stream.progress import IngestProgress, ModelProgress, to_metadata
 from recdistill.stream.workers.build import follower_of
 from recdistill.tables.events import EventLog
 from recdistill.tables.predictions import PredictionLog
@@ -57,14 +57,17 @@ def _prepare(root: Path, batch: bool, experiment: Experiment) -> RunFolder:
     draw = np.random.default_rng(0)
     for at in range(0, ROWS, COMMIT):
         part = rows[at : at + COMMIT]
-        about = IngestAbout(
+        about = IngestProgress(
             watermark=int(part["time"].dt.epoch("us").max()), rows=at + len(part), end=at + len(part) == ROWS
         )  # type: ignore[arg-type]
         events.append(part, writer="ingest", sequence=at, new_ids=True, metadata=to_metadata(about))
         said = part.select(
             "sample_id", "time", logit_click=pl.Series(draw.normal(-1.4, 1, len(part)), dtype=pl.Float32)
         )
-        metadata = {"keep_rates": '{"click": [1.0, 1.0]}', **({} if batch else to_metadata(ModelAbout(end=about.end)))}
+        metadata = {
+            "keep_rates": '{"click": [1.0, 1.0]}',
+            **({} if batch else to_metadata(ModelProgress(end=about.end))),
+        }
         predictions.append(
             said,
             model=TEACHER,
@@ -77,7 +80,7 @@ def _prepare(root: Path, batch: bool, experiment: Experiment) -> RunFolder:
         )
     verdicts = VerdictLog.create(folder.verdicts)
     for version in range(ROWS // 20_000):
-        verdicts.append(VerdictLog.row(TEACHER, version, "good", rows=ROWS), writer="gate", sequence=version)
+        verdicts.append(VerdictLog.row(TEACHER, version, "approved", rows=ROWS), writer="gate", sequence=version)
     if batch:
         build_store(folder.store, events, None)
     return folder
@@ -113,7 +116,7 @@ def main() -> int:
         met &= ratio >= BUDGET
         told.append([name, *(f"{statistics.median(side):,.0f}" for side in zip(*pairs, strict=True)), f"{ratio:.2f}"])
     columns = ["student", "batch rows/s", "stream rows/s", "ratio"]
-    return tell(f"{ROWS:,} rows, distilled student, one process", columns, told, met, f">= {BUDGET}")
+    return report(f"{ROWS:,} rows, distilled student, one process", columns, told, met, f">= {BUDGET}")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from recdistill.runs.jobs import jobs_of
 from recdistill.runs.names import TEACHER
 from recdistill.stream.event_log import Journal
 from recdistill.stream.gate.process import run_gate
-from recdistill.stream.progress import IngestAbout, ModelAbout, read_about, to_metadata
+from recdistill.stream.progress import IngestProgress, ModelProgress, read_progress, to_metadata
 from recdistill.stream.workers.build import run_model, stream_checkpoints
 from recdistill.tables.delta.commits import Commit
 from recdistill.tables.events import EventLog, OutcomeLog
@@ -88,7 +88,7 @@ class Tables:
                         )
                     }
                     told = history_end
-            about = IngestAbout(watermark=int(newest[at + len(part) - 1]), rows=at + len(part), seen=seen, end=end)
+            about = IngestProgress(watermark=int(newest[at + len(part) - 1]), rows=at + len(part), seen=seen, end=end)
             self.events.append(part, writer="ingest", sequence=k, new_ids=True, metadata=to_metadata(about))
 
     def record(self, said: Iterable[Said]) -> None:
@@ -96,7 +96,7 @@ class Tables:
         log = PredictionLog.open(self.folder.predictions)
         told = list(said)
         for k, each in enumerate(told):
-            about = replace(read_about(ModelAbout, each.about) or ModelAbout(), end=k + 1 == len(told))
+            about = replace(read_progress(ModelProgress, each.about) or ModelProgress(), end=k + 1 == len(told))
             log.append(
                 each.rows,
                 model=TEACHER,

@@ -29,7 +29,7 @@ from recdistill.app.stream import batch_stage
 from recdistill.config.load import load_text
 from recdistill.data.readers.factory import open_log
 from recdistill.runs.folder import RunFolder
-from recdistill.stream.progress import IngestAbout, read_about
+from recdistill.stream.progress import IngestProgress, read_progress
 from recdistill.stream.sources.local_nats import local_nats
 from recdistill.tables.events import EventLog
 
@@ -61,9 +61,9 @@ def _role(root: Path, role: str) -> subprocess.Popen[bytes]:
     )
 
 
-def _taken(folder: RunFolder) -> IngestAbout:
+def _taken(folder: RunFolder) -> IngestProgress:
     commit = EventLog.open(folder.tables / "events").last_commit("ingest")
-    return (read_about(IngestAbout, commit.about) if commit else None) or IngestAbout()
+    return (read_progress(IngestProgress, commit.about) if commit else None) or IngestProgress()
 
 
 def _kill(root: Path, server: ExitStack, told: Figures) -> None:

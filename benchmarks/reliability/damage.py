@@ -23,7 +23,7 @@ from rich.table import Table
 
 from recdistill.checkpoint.store import Checkpoint, Checkpoints
 from recdistill.errors import RecdistillError
-from recdistill.stream.progress import IngestAbout, ModelAbout, to_metadata
+from recdistill.stream.progress import IngestProgress, ModelProgress, to_metadata
 from recdistill.tables.delta.log import DeltaLog
 from recdistill.tables.events import EventLog
 from recdistill.tables.predictions import PredictionLog
@@ -58,7 +58,7 @@ def prepare(root: Path) -> None:
             ),
             writer="ingest",
             sequence=k,
-            metadata=to_metadata(IngestAbout({"0": k}, rows=int(ids[-1]))),
+            metadata=to_metadata(IngestProgress({"0": k}, rows=int(ids[-1]))),
         )
         said = pl.DataFrame({"sample_id": ids, "time": times, "logit_click": draw.normal(size=ROWS).astype(np.float32)})
         predictions.append(
@@ -68,7 +68,7 @@ def prepare(root: Path) -> None:
             kind="prequential",
             writer="teacher",
             sequence=k,
-            metadata=to_metadata(ModelAbout(k, int(ids[-1]))),
+            metadata=to_metadata(ModelProgress(k, int(ids[-1]))),
         )
         verdicts.append(VerdictLog.row("teacher", k, "good", rows=ROWS), writer="gate", sequence=k)
     predictions.compact()

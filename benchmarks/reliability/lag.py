@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from recdistill.stream.ingest.process import PERIOD
-from recdistill.stream.progress import ModelAbout, read_about
+from recdistill.stream.progress import ModelProgress, read_progress
 from recdistill.tables.predictions import PredictionLog
 
 __all__ = ["BUDGET", "RATE", "experiment", "lags", "main"]
@@ -48,7 +48,7 @@ def lags(run: Path) -> dict[str, list[tuple[float, float]]]:
     """Return (wall time of a commit, its largest lag in seconds) by model."""
     found: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for commit in PredictionLog.open(run / "predictions").commits(-1):
-        about = read_about(ModelAbout, commit.about)
+        about = read_progress(ModelProgress, commit.about)
         if about is not None and about.lag:
             found[commit.about["model"]].append((about.health.wall, about.lag + PERIOD))
     return found

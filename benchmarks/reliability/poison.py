@@ -32,7 +32,7 @@ from recdistill.config.load import load_text
 from recdistill.runs.folder import RunFolder
 from recdistill.stream.event_log import Journal
 from recdistill.stream.gate.process import run_gate
-from recdistill.stream.progress import IngestAbout, ModelAbout, to_metadata
+from recdistill.stream.progress import IngestProgress, ModelProgress, to_metadata
 from recdistill.stream.registry.revoke import lineage, revoke
 from recdistill.tables.events import EventLog
 from recdistill.tables.predictions import PredictionLog
@@ -120,9 +120,9 @@ def gated(
             writer="ingest",
             sequence=k,
             new_ids=True,
-            metadata=to_metadata(IngestAbout(rows=at)),
+            metadata=to_metadata(IngestProgress(rows=at)),
         )
-        about = ModelAbout(events.version, at, end=at + rows >= len(samples))
+        about = ModelProgress(events.version, at, end=at + rows >= len(samples))
         predictions.append(
             logits[at : at + rows],
             model="teacher",

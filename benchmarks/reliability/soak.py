@@ -28,7 +28,7 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
-from recdistill.stream.progress import GateAbout, Health, IngestAbout, ModelAbout, read_about
+from recdistill.stream.progress import GateProgress, Health, IngestProgress, ModelProgress, read_progress
 from recdistill.tables.events import EventLog
 from recdistill.tables.predictions import PredictionLog
 from recdistill.tables.verdicts import VerdictLog
@@ -100,13 +100,13 @@ def _lives(run: Path) -> dict[str, list[Life]]:
 
 def _told(run: Path) -> Iterator[tuple[str, Life]]:
     for commit in EventLog.open(run / "tables" / "events").commits(-1):
-        if (ingest := read_about(IngestAbout, commit.about)) is not None:
+        if (ingest := read_progress(IngestProgress, commit.about)) is not None:
             yield "ingest", Life(ingest.health, 0.0)
     for commit in PredictionLog.open(run / "predictions").commits(-1):
-        if (model := read_about(ModelAbout, commit.about)) is not None:
+        if (model := read_progress(ModelProgress, commit.about)) is not None:
             yield commit.about["model"], Life(model.health, model.lag)
     for commit in VerdictLog.open(run / "verdicts").commits(-1):
-        if (gate := read_about(GateAbout, commit.about)) is not None:
+        if (gate := read_progress(GateProgress, commit.about)) is not None:
             yield "gate", Life(gate.health, 0.0)
 
 

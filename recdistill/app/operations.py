@@ -11,20 +11,19 @@ from rich.table import Table
 from recdistill.app.progress import console
 from recdistill.errors import UserError
 from recdistill.runs.folder import RunFolder
-from recdistill.runs.names import TEACHER
+from recdistill.runs.names import TEACHER, is_teacher
 from recdistill.stream.event_log import Journal
-from recdistill.stream.gate.process import is_teacher
 from recdistill.stream.maintenance.compact import Housekeeper
 from recdistill.stream.registry.promote import promote, rollback
-from recdistill.stream.registry.revoke import lineage, release, revoke, take_over
+from recdistill.stream.registry.revoke import lineage, revoke, take_over, unquarantine
 
 __all__ = [
     "compact_stage",
     "lineage_stage",
     "promote_stage",
-    "release_stage",
     "revoke_stage",
     "rollback_stage",
+    "unquarantine_stage",
     "versions_of",
 ]
 
@@ -44,55 +43,57 @@ def _open(run: Path) -> RunFolder:
 
 
 def revoke_stage(run: Path, versions: str, model: str, reason: str) -> None:
-    """Revoke a teacher's versions; tell which students learned from them and where each goes back to."""
+    """Revoke a teacher's versions; print which students learned from them and where each goes back to."""
     folder = _open(run)
     affected = revoke(folder, model, versions_of(versions), reason)
-    Journal(folder.logs, "operator").tell("revoked", model=model, versions=versions, reason=reason)
+    Journal(folder.logs, "operator").write("revoked", model=model, versions=versions, reason=reason)
     if not affected:
         console.print("no student has learned from it", soft_wrap=True)
         return
     table = Table(
         "student", "checkpoints that learned from it", "goes back to", "promoted ones that did", box=SIMPLE_HEAD
     )
-    for each in affected:
-        back = "the hand-over" if each.back_to is None else f"{each.back_to:,} rows"
-        promoted = ", ".join(f"{name} (served now)" if name == each.serving else name for name in each.promoted)
-        table.add_row(each.model, ", ".join(f"{rows:,}" for rows in each.checkpoints), back, promoted or "-")
+    for student in affected:
+        back = "the hand-over" if student.back_to is None else f"{student.back_to:,} rows"
+        promoted = ", ".join(f"{name} (served now)" if name == student.serving else name for name in student.promoted)
+        table.add_row(student.model, ", ".join(f"{rows:,}" for rows in student.checkpoints), back, promoted or "-")
     console.print(table)
     console.print("students that run go back and replay by themselves, the others when they start", soft_wrap=True)
 
 
-def release_stage(run: Path, versions: str, model: str) -> None:
-    """Let students hear versions that were quarantined or revoked."""
+def unquarantine_stage(run: Path, versions: str, model: str) -> None:
+    """Let students learn from versions that were quarantined or revoked."""
     folder = _open(run)
-    release(folder, model, versions_of(versions))
-    Journal(folder.logs, "operator").tell("released", model=model, versions=versions)
+    unquarantine(folder, model, versions_of(versions))
+    Journal(folder.logs, "operator").write("unquarantined", model=model, versions=versions)
 
 
 def lineage_stage(run: Path, model: str) -> None:
     """Print what each checkpoint of a student learned from."""
-    table = Table("checkpoint", "tables", "signals heard, rows per teacher@version", "", box=SIMPLE_HEAD)
-    for each in lineage(_open(run), model):
+    table = Table("checkpoint", "tables", "signals, rows per teacher@version", "", box=SIMPLE_HEAD)
+    for made in lineage(_open(run), model):
         versions = ", ".join(
-            f"{name} {version}" for name, version in each.versions.items() if version is not None and version >= 0
+            f"{name} {version}" for name, version in made.versions.items() if version is not None and version >= 0
         )
-        heard = ", ".join(
-            f"{teacher}@{version}: {rows:,}" for teacher, told in each.heard.items() for version, rows in told.items()
+        signals = ", ".join(
+            f"{teacher}@{version}: {rows:,}"
+            for teacher, counts in made.learned_from.items()
+            for version, rows in counts.items()
         )
-        bad = f"revoked: {', '.join(each.revoked)}" if each.revoked else "" if each.whole else "damaged"
-        table.add_row(f"{each.rows:,} rows", versions, heard or "-", bad)
+        bad = f"revoked: {', '.join(made.revoked)}" if made.revoked else "" if made.whole else "damaged"
+        table.add_row(f"{made.rows:,} rows", versions, signals or "-", bad)
     console.print(table)
 
 
 def promote_stage(run: Path, model: str, rows: int | None, force: bool, start: datetime | None) -> None:
-    """Serve a student's checkpoint, or let students hear another teacher."""
+    """Serve a student's checkpoint, or let students learn from another teacher."""
     folder = _open(run)
     if is_teacher(model):
         begins = take_over(folder, model, start)
         console.print(
-            f"students hear {model} about samples of {begins.isoformat(timespec='seconds')} on", soft_wrap=True
+            f"students learn from {model} for samples from {begins.isoformat(timespec='seconds')} on", soft_wrap=True
         )
-        Journal(folder.logs, "operator").tell("takes over", model=model, start=begins.isoformat())
+        Journal(folder.logs, "operator").write("takes over", model=model, start=begins.isoformat())
         return
     if start is not None:
         raise UserError(f"--from goes with a teacher ({TEACHER}, {TEACHER}-NAME), not with the student '{model}'")
@@ -101,7 +102,7 @@ def promote_stage(run: Path, model: str, rows: int | None, force: bool, start: d
         f"served: {made.name}, {model} after {made.rows:,} rows -> {folder.root / 'serving' / made.name}",
         soft_wrap=True,
     )
-    Journal(folder.logs, "operator").tell("promoted", model=model, rows=made.rows)
+    Journal(folder.logs, "operator").write("promoted", model=model, rows=made.rows)
 
 
 def rollback_stage(run: Path) -> None:
@@ -109,7 +110,7 @@ def rollback_stage(run: Path) -> None:
     folder = _open(run)
     made = rollback(folder)
     console.print(f"served: {made.name}, {made.model} after {made.rows:,} rows", soft_wrap=True)
-    Journal(folder.logs, "operator").tell("rolled back", to=made.name)
+    Journal(folder.logs, "operator").write("rolled back", to=made.name)
 
 
 def compact_stage(run: Path, retain_days: int | None) -> None:

@@ -34,7 +34,7 @@ from recdistill.stream.event_log import Journal
 from recdistill.stream.gate.process import run_gate
 from recdistill.stream.ingest.process import ingests, readers_of, run_ingest
 from recdistill.stream.maintenance.compact import run_compact
-from recdistill.stream.progress import ModelAbout, read_about
+from recdistill.stream.progress import ModelProgress, read_progress
 from recdistill.stream.sources.factory import open_source, source_tables
 from recdistill.stream.sources.local_nats import local_nats, server_url
 from recdistill.stream.sources.replay import run_publish
@@ -165,10 +165,10 @@ def _open_channel(folder: RunFolder, experiment: Experiment, journal: Journal) -
 
 
 def _supervise(folder: RunFolder, roles: list[str], helpers: list[str], journal: Journal) -> None:
-    told = time.monotonic()
+    last_shown = time.monotonic()
     for _ in supervise(folder.root, roles, helpers, journal):
-        if time.monotonic() - told > STATUS_EVERY:
-            told = time.monotonic()
+        if time.monotonic() - last_shown > STATUS_EVERY:
+            last_shown = time.monotonic()
             with suppress(
                 UserError, OSError
             ):  # who shows how far they are must not end them: a commit was cut, a disk full
@@ -181,9 +181,9 @@ def _status(folder: RunFolder) -> str:
     rows = sum(about.rows for about in ingests(events).values())
     far: dict[str, int] = {}
     for commit in islice(commits_back(predictions.path, predictions.version), 200):
-        told = read_about(ModelAbout, commit.about)
-        if told:
-            far.setdefault(commit.about["model"], told.rows)
+        progress = read_progress(ModelProgress, commit.about)
+        if progress:
+            far.setdefault(commit.about["model"], progress.rows)
     models = "  ".join(f"{name} {rows:,}" for name, rows in sorted(far.items()))
     return f"streamed: {rows:,} rows  {models}"
 

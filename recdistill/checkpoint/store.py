@@ -117,7 +117,7 @@ class Checkpoints:
         final = self.path(block)
         part = self._begun(final)
         try:
-            checksums = self.ranks.told(self._write(part, checkpoint))
+            checksums = self.ranks.gather(self._write(part, checkpoint))
             if self.ranks.first:
                 self._write_state(part, checksums, checkpoint.state)
                 reach("checkpoint.written")
@@ -134,7 +134,7 @@ class Checkpoints:
         """Return the new folder that all write to; its name is like no other's, should a rank of a job that
         died still write.
         """
-        mark = f".{self.ranks.told(secrets.randbits(31))[0]:08x}" if self.ranks.size > 1 else ""
+        mark = f".{self.ranks.gather(secrets.randbits(31))[0]:08x}" if self.ranks.size > 1 else ""
         part = self.folder / f"{final.name}{mark}.part"
         if self.ranks.first:
             shutil.rmtree(part, ignore_errors=True)
@@ -182,7 +182,7 @@ class Checkpoints:
         A damaged one costs the block since the one before it. RecdistillError when every one is damaged.
         """
         blocks = found = self.blocks()
-        while (block := self.ranks.told(blocks[-1] if blocks else -1)[0]) >= 0:
+        while (block := self.ranks.gather(blocks[-1] if blocks else -1)[0]) >= 0:
             if self.whole(block):
                 return block
             blocks = [other for other in blocks if other < block]
@@ -194,7 +194,7 @@ class Checkpoints:
 
     def whole(self, block: int) -> bool:
         """Return whether a checkpoint is undamaged."""
-        return all(self.ranks.told(int(self._undamaged(block))))
+        return all(self.ranks.gather(int(self._undamaged(block))))
 
     def _undamaged(self, block: int) -> bool:
         """Return whether the state is, and this rank's part of the files."""

@@ -30,9 +30,9 @@ def revoke(
 
 def unquarantine(run_folder: RunFolder, versions: Versions, model: Teacher = "teacher") -> None:
     """Let students learn from versions of a teacher that were quarantined or revoked."""
-    from recdistill.app.operations import release_stage
+    from recdistill.app.operations import unquarantine_stage
 
-    release_stage(run_folder, versions, model)
+    unquarantine_stage(run_folder, versions, model)
 
 
 def lineage(

@@ -8,7 +8,7 @@ from typing import Literal
 
 from recdistill.errors import UserError
 
-__all__ = ["CROSSFIT", "TEACHER", "ModelName"]
+__all__ = ["CROSSFIT", "TEACHER", "ModelName", "is_teacher"]
 
 TEACHER = "teacher"
 CROSSFIT = "teacher.crossfit"  # the folds' common name in the predictions table; a version is a fold
@@ -39,12 +39,20 @@ class ModelName:
     @classmethod
     def parse(cls, text: str) -> ModelName:
         """Return the name that `text` stands for; UserError when it is none."""
+        found = cls.find(text)
+        if found is None:
+            raise UserError(f"'{text}' is no model's name; names look like teacher, teacher-NAME or NAME.distilled.s0")
+        return found
+
+    @classmethod
+    def find(cls, text: str) -> ModelName | None:
+        """Return the name that `text` stands for, None when it is none."""
         for kind, form in FORMS.items():
             if found := form.match(text):
                 part = found.groupdict()
                 variant = VARIANTS[part.get("variant") or ""]
                 return cls(kind, part.get("name") or "", variant, int(part.get("number") or 0))
-        raise UserError(f"'{text}' is no model's name; names look like teacher, teacher-NAME or NAME.distilled.s0")
+        return None
 
     def __str__(self) -> str:
         """Return the text."""
@@ -58,3 +66,9 @@ class ModelName:
     def is_teacher(self) -> bool:
         """Return whether students may learn from it as a teacher of the experiment file."""
         return self.kind == "teacher"
+
+
+def is_teacher(model: str) -> bool:
+    """Return whether `model` is the name of a teacher: `teacher`, or `teacher-NAME`."""
+    found = ModelName.find(model)
+    return found is not None and found.is_teacher

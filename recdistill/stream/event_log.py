@@ -1,4 +1,4 @@
-"""Structured logs: one JSON line per event that matters, in the run's folder, and a short line for a person's eyes."""
+"""Structured logs: one JSON line per event that matters, in the run's folder, and a short line on stderr."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from recdistill.errors import printable
 
 __all__ = ["Journal", "read_journals"]
 
-LINE = 1024  # bytes allowed for per line when the last lines are read
+LINE_BYTES = 1024  # allowed for per line when the last lines are read
 
 
 class Journal:
@@ -24,22 +24,23 @@ class Journal:
         self.path, self.process = folder / f"{process}.jsonl", process
         folder.mkdir(parents=True, exist_ok=True)
 
-    def tell(self, event: str, **about: object) -> None:
-        """Write one line: time, process, event (one or two words) and what there is to know of it (JSON values)."""
+    def write(self, event: str, **details: object) -> None:
+        """Write one line: time, process, event (one or two words) and its details (JSON values)."""
         now = datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="milliseconds")
-        line = {"time": now, "process": self.process, "event": event, **about}
+        line = {"time": now, "process": self.process, "event": event, **details}
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-        shown = "  ".join(f"{key}={value}" for key, value in about.items())
+        shown = "  ".join(f"{key}={value}" for key, value in details.items())
         print(f"{now[11:19]}  " + printable(f"{self.process}: {event}  {shown}".rstrip()), file=sys.stderr, flush=True)
 
 
 def read_journals(folder: Path, last: int) -> list[dict[str, object]]:
     """Return the last `last` lines over all processes, oldest first; a half-written line is left out."""
-    lines = [line for path in sorted(folder.glob("*.jsonl")) for line in _tail(path, last * LINE).splitlines()[-last:]]
-    return sorted((read for line in lines if (read := _parsed(line)) is not None), key=lambda read: str(read["time"]))[
-        -last:
+    lines = [
+        line for path in sorted(folder.glob("*.jsonl")) for line in _tail(path, last * LINE_BYTES).splitlines()[-last:]
     ]
+    found = [parsed for line in lines if (parsed := _parsed(line)) is not None]
+    return sorted(found, key=lambda line: str(line["time"]))[-last:]
 
 
 def _tail(path: Path, size: int) -> str:
@@ -53,7 +54,7 @@ def _tail(path: Path, size: int) -> str:
 
 def _parsed(line: str) -> dict[str, object] | None:
     try:
-        read = json.loads(line)
+        parsed = json.loads(line)
     except ValueError:
         return None
-    return read if isinstance(read, dict) and "time" in read else None
+    return parsed if isinstance(parsed, dict) and "time" in parsed else None

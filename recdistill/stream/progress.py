@@ -1,4 +1,4 @@
-"""What each process of a stream says of itself in its own commits: how far it is, what it dropped, how it fares.
+"""The progress that each process of a stream reports in its own commits: how far it is, what it dropped, how it fares.
 
 The processes share nothing but the tables, so this is also all that the live page, the metrics and the next start read.
 """
@@ -11,7 +11,7 @@ import resource
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypeVar
 
-__all__ = ["GateAbout", "Health", "IngestAbout", "ModelAbout", "Sums", "read_about", "to_metadata"]
+__all__ = ["GateProgress", "Health", "IngestProgress", "ModelProgress", "Sums", "read_progress", "to_metadata"]
 
 KEY = "stream"
 T = TypeVar("T")
@@ -34,13 +34,13 @@ class Health:
 
 
 @dataclass(frozen=True)
-class IngestAbout:
-    """A commit of `ingest`: everything of this table's kind before `offsets` (partition -> next position) is in.
+class IngestProgress:
+    """Of a commit of `ingest`: everything of this table's kind before `offsets` (partition -> next position) is in.
 
-    seen: versions of the other tables (behaviors, outcomes) at this commit; who follows reads them up to there first.
+    seen: versions of the other tables (behaviors, outcomes) at this commit; a follower reads them up to there first.
     watermark: newest event time so far, us. rows: rows taken since the hand-over. dropped: rows by cause since then.
     published: wall seconds at which the newest row left its producer, 0 if unknown. end: the source has ended. reader:
-    which of `readers` processes says so, each of its own partitions.
+    which of the `readers` processes reports this, each of its own partitions.
     """
 
     offsets: dict[str, int] = field(default_factory=dict)
@@ -73,13 +73,13 @@ class Sums:
 
 
 @dataclass(frozen=True)
-class ModelAbout:
-    """A commit of a model that follows the tables.
+class ModelProgress:
+    """Of a commit of a model that follows the tables.
 
     events: version of the events table that it has read up to. rows: rows it recorded since the hand-over. watermark:
     event time of the last of them, us. missing: rows learned without a signal, by cause (quarantined, late, absent),
     and signals without use (late, unknown). lag: the largest number of seconds, over the rows learned since the last
-    commit, from a row's leaving its producer to its being in the weights. weights_version: the model's version.
+    commit, from when a row left its producer until it was in the weights. weights_version: the model's version.
     """
 
     events: int = -1
@@ -95,8 +95,8 @@ class ModelAbout:
 
 
 @dataclass(frozen=True)
-class GateAbout:
-    """A commit of the gate: version of the predictions table judged up to, and the windows judged so far."""
+class GateProgress:
+    """Of a commit of the gate: version of the predictions table judged up to, and the windows judged so far."""
 
     predictions: int = -1
     judged: int = 0
@@ -104,19 +104,19 @@ class GateAbout:
     health: Health = Health()
 
 
-def to_metadata(about: IngestAbout | ModelAbout | GateAbout) -> dict[str, str]:
+def to_metadata(progress: IngestProgress | ModelProgress | GateProgress) -> dict[str, str]:
     """Return the commit's metadata."""
-    return {KEY: json.dumps(asdict(about), sort_keys=True)}
+    return {KEY: json.dumps(asdict(progress), sort_keys=True)}
 
 
-def read_about(kind: type[T], about: dict[str, str]) -> T | None:
+def read_progress(kind: type[T], metadata: dict[str, str]) -> T | None:
     """Return what `to_metadata` wrote into a commit, None when it is not there."""
-    return _read(kind, json.loads(about[KEY])) if KEY in about else None
+    return _read(kind, json.loads(metadata[KEY])) if KEY in metadata else None
 
 
 def _read(kind: type[T], tree: dict[str, Any]) -> T:
     nested = {"health": Health, "sums": Sums}
-    known = {each.name for each in fields(kind)}  # type: ignore[arg-type]
+    known = {one.name for one in fields(kind)}  # type: ignore[arg-type]
     return kind(
         **{key: _read(nested[key], value) if key in nested else value for key, value in tree.items() if key in known}
     )

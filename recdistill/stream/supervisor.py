@@ -1,4 +1,4 @@
-"""Every process of a stream under one roof: started, started again when one is killed, stopped together.
+"""Every process of a stream: started, started again when one is killed, stopped together.
 
 A process shares nothing with the others but the tables, so it may also be started alone, by its role, here or
 elsewhere.
@@ -23,7 +23,7 @@ __all__ = ["end_with_parent", "supervise"]
 PATIENCE = 60.0  # seconds that a process must live for its next death to be forgiven
 FORGIVEN = 5  # deaths in a row
 AGAIN = 10.0  # seconds until a helper that ended is started again
-GRACE = 30.0  # seconds to end by itself when told to
+GRACE = 30.0  # seconds to end by itself when asked to
 Children = dict[str, subprocess.Popen[bytes]]
 
 
@@ -69,11 +69,11 @@ def _stop(children: Children) -> None:
 
 
 def supervise(root: Path, roles: list[str], helpers: list[str], journal: Journal) -> Iterator[int]:
-    """Run `roles` to their ends beside `helpers`, which have none; yield now and then how many are still at work.
+    """Run `roles` to their ends, and `helpers`, which have none; yield now and then how many are still at work.
 
     One that is killed is started again and resumes. Raises UserError or RecdistillError, after having ended the
-    others, when one of the roles fails; what it had to say it said itself. A helper that fails ends nobody: that is
-    told, and it is started again.
+    others, when one of the roles fails, which has reported why. A helper that fails ends nobody: that is logged,
+    and it is started again.
     """
     died: dict[str, list[float]] = {role: [] for role in roles}
     due: dict[str, float] = {}  # helpers to start again, and when
@@ -81,7 +81,7 @@ def supervise(root: Path, roles: list[str], helpers: list[str], journal: Journal
         while any(role in children for role in roles):
             for role, code in [(role, child.poll()) for role, child in children.items()]:
                 if code is not None and role in helpers:
-                    journal.tell("failed", role=role, code=code, again_in_s=AGAIN)
+                    journal.write("failed", role=role, code=code, again_in_s=AGAIN)
                     due[role] = time.monotonic() + AGAIN
                     del children[role]
                 elif code == 0:
@@ -101,8 +101,8 @@ def supervise(root: Path, roles: list[str], helpers: list[str], journal: Journal
 
 
 def _forgive(role: str, signal: int, died: list[float], journal: Journal) -> None:
-    """Tell of a death; RecdistillError when the same process died too often in a row."""
+    """Log a death; RecdistillError when the same process died too often in a row."""
     died[:] = [at for at in died if time.monotonic() - at < PATIENCE] + [time.monotonic()]
     if len(died) > FORGIVEN:
         raise RecdistillError(f"{role} was killed {len(died)} times within {PATIENCE:.0f} s (out of memory?)")
-    journal.tell("started again", role=role, signal=signal)
+    journal.write("started again", role=role, signal=signal)

@@ -1,4 +1,4 @@
-"""The operator's verbs, as typed: what they print, what they refuse, and that a model acts on what they say."""
+"""The operator's verbs, as typed: what they print, what they refuse, and that a model acts on them."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from tests.support.stream_runs import StreamRun, experiment_of, models_of
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> StreamRun:
-    """A stream that has ended, every version heard."""
+    """A stream that has ended, every version learned from."""
     torch.set_num_threads(1)
     made = StreamRun(tmp_path_factory.mktemp("operate") / "run", experiment_of(), 1500)
     write_json(made.root / "run.json", {"experiment": made.experiment.model_dump(mode="json"), "data": ""})
     made.feed_all([2000])
-    made.clear(range(3, 6))
+    made.approve(range(3, 6))
     for job in models_of(made.experiment):
         made.run(job)
     return made
@@ -37,25 +37,25 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> StreamRun:
 
 def test_lineage_promotion_revocation_and_the_way_back(run: StreamRun) -> None:
     student = models_of(run.experiment)[2].name
-    code, said = typed("lineage", run.root, student)
-    assert code == 0 and "teacher@3: 500, teacher@4: 500, teacher@5: 500" in said and "predictions" in said
-    code, said = typed("promote", run.root, student, "--rows", 500, "--force")
-    assert code == 0 and f"served: {student}/00000001" in said
-    code, said = typed("promote", run.root, student, "--force")
+    code, printed = typed("lineage", run.root, student)
+    assert code == 0 and "teacher@3: 500, teacher@4: 500, teacher@5: 500" in printed and "predictions" in printed
+    code, printed = typed("promote", run.root, student, "--rows", 500, "--force")
+    assert code == 0 and f"served: {student}/00000001" in printed
+    code, printed = typed("promote", run.root, student, "--force")
     assert code == 0 and json.loads((run.root / "serving" / "current.json").read_text())["rows"] == 1500
-    code, said = typed("revoke", run.root, "4-5", "--reason", "labels flipped")
-    assert code == 0 and "500 rows" in said and "00000002 (served now)" in said
-    code, said = typed("promote", run.root, student, "--force")
-    assert code == 2 and "teacher@4" in said and said.count("\n") == 1
-    code, said = typed("rollback", run.root)
-    assert code == 0 and f"served: {student}/00000001" in said
-    code, said = typed("rollback", run.root)
-    assert code == 2 and said.startswith("recdistill: ")
-    assert run.run(models_of(run.experiment)[2]).state["heard"] == {"teacher": {"3": 500}}
-    code, said = typed("release", run.root, "4")
+    code, printed = typed("revoke", run.root, "4-5", "--reason", "labels flipped")
+    assert code == 0 and "500 rows" in printed and "00000002 (served now)" in printed
+    code, printed = typed("promote", run.root, student, "--force")
+    assert code == 2 and "teacher@4" in printed and printed.count("\n") == 1
+    code, printed = typed("rollback", run.root)
+    assert code == 0 and f"served: {student}/00000001" in printed
+    code, printed = typed("rollback", run.root)
+    assert code == 2 and printed.startswith("recdistill: ")
+    assert run.run(models_of(run.experiment)[2]).state["learned_from"] == {"teacher": {"3": 500}}
+    code, printed = typed("unquarantine", run.root, "4")
     assert code == 0
-    code, said = typed("release", run.root, "4")
-    assert code == 2 and "nothing to release" in said
+    code, printed = typed("unquarantine", run.root, "4")
+    assert code == 2 and "nothing to unquarantine" in printed
 
 
 @pytest.mark.parametrize(
@@ -70,14 +70,14 @@ def test_lineage_promotion_revocation_and_the_way_back(run: StreamRun) -> None:
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(run: StreamRun, words: list[str], problem: str) -> None:
-    code, said = typed(*(str(run.root) if word == "RUN" else word for word in words))
-    assert code == 2 and problem in said and said.count("\n") == 1
+    code, printed = typed(*(str(run.root) if word == "RUN" else word for word in words))
+    assert code == 2 and problem in printed and printed.count("\n") == 1
 
 
 def test_a_teacher_takes_over_from_a_time_in_utc(run: StreamRun) -> None:
-    code, said = typed("promote", run.root, "teacher", "--from", "2026-01-31T12:30:00")
-    assert code == 0 and "students hear teacher about samples of 2026-01-31T12:30:00+00:00 on" in said
-    assert verdicts_of(run.folder).turns[-1] == (datetime(2026, 1, 31, 12, 30, tzinfo=UTC), "teacher")
+    code, printed = typed("promote", run.root, "teacher", "--from", "2026-01-31T12:30:00")
+    assert code == 0 and "students learn from teacher for samples from 2026-01-31T12:30:00+00:00 on" in printed
+    assert verdicts_of(run.folder).active_teacher_from[-1] == (datetime(2026, 1, 31, 12, 30, tzinfo=UTC), "teacher")
 
 
 def test_a_round_of_housekeeping_merges_and_lets_old_days_go(run: StreamRun, tmp_path: Path) -> None:
@@ -88,11 +88,11 @@ def test_a_round_of_housekeeping_merges_and_lets_old_days_go(run: StreamRun, tmp
     EventLog.open(extra.path).append(old, writer="old", sequence=0)
     for k in range(60):
         VerdictLog.open(root / "verdicts").append(
-            VerdictLog.row("teacher", 3, "good", rows=1), writer="gate", sequence=1000 + k
+            VerdictLog.row("teacher", 3, "approved", rows=1), writer="gate", sequence=1000 + k
         )
     rows = extra.rows()
-    code, said = typed("compact", root, "--retain-days", 30)
-    assert code == 0 and "1 tables merged" in said and "table=verdicts" in said and "let go" in said
+    code, printed = typed("compact", root, "--retain-days", 30)
+    assert code == 0 and "1 tables merged" in printed and "table=verdicts" in printed and "let go" in printed
     assert extra.rows() == rows - 1 and len(DeltaLog(root / "verdicts").parts()) < 10
 
 

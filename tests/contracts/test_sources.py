@@ -121,7 +121,7 @@ def test_an_end_arrives_on_every_partition_after_all_else(there: Channel) -> Non
 
 @pytest.mark.parametrize("kind", SERVED)
 def test_a_missing_channel_is_named(kind: str, tmp_path: Path) -> None:
-    said = {
+    problem = {
         "table": "source/events: no table there",
         "nats": "there is no stream 's'",
         "kafka": "there is no topic 's.events'",
@@ -130,11 +130,11 @@ def test_a_missing_channel_is_named(kind: str, tmp_path: Path) -> None:
         with (
             kafka_cluster(("other",)) as url,
             Channel(kind, url, tmp_path).open() as source,
-            pytest.raises(UserError, match=said[kind]),
+            pytest.raises(UserError, match=problem[kind]),
         ):
             source.fetch({}, 1, 0.1)
     else:
-        with channel(kind, tmp_path) as made, made.open() as source, pytest.raises(UserError, match=said[kind]):
+        with channel(kind, tmp_path) as made, made.open() as source, pytest.raises(UserError, match=problem[kind]):
             source.fetch({}, 1, 0.1)
 
 

@@ -183,7 +183,7 @@ def test_spaces_differ_only_when_sampling_does():
 
 
 @given(st.floats(0.05, 1), st.floats(0.05, 1), LOGIT)
-def test_posterior_space_is_at_rest_when_both_know_the_truth_under_their_own_sampling(student_rate, teacher_rate, true):
+def test_posterior_space_is_at_rest_when_both_know_their_own_truth(student_rate, teacher_rate, true):
     own, teacher = KeepRates(1.0, student_rate), KeepRates(1.0, teacher_rate)
     z = tensor([true + own.log_odds_offset], grad=True)
     signal, unknown = tensor([true + teacher.log_odds_offset]), tensor([NAN])

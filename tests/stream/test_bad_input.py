@@ -24,12 +24,12 @@ from recdistill.runs.folder import RunFolder
 from recdistill.stream.event_log import read_journals
 from recdistill.stream.ingest.admission import AdmissionFilter
 from recdistill.stream.ingest.dead_letters import DeadLetterBuffer
-from recdistill.stream.ingest.micro_batch import Round
+from recdistill.stream.ingest.micro_batch import MicroBatch
 from recdistill.stream.ingest.process import Ingest, run_ingest
 from recdistill.stream.sources.local_nats import local_nats
 from recdistill.stream.sources.wire import Outgoing, Reader
 from recdistill.tables.events import BehaviorLog, EventLog
-from tests.support.arrivals import BATCH, END, experiment, journal, packed, said, send, waiting_run
+from tests.support.arrivals import BATCH, END, experiment, journal, packed, reported, send, waiting_run
 from tests.support.brokers import Channel, channel, outgoing
 from tests.support.paths import ROOT
 from tests.support.programs import needs
@@ -65,32 +65,32 @@ def ingesting(folder: RunFolder, *settings: str) -> Iterator[None]:
     assert not failed and not thread.is_alive()
 
 
-def told(folder: RunFolder, event: str) -> int:
-    """Return how often the journals tell of an event."""
+def logged(folder: RunFolder, event: str) -> int:
+    """Return how often the journals hold an event."""
     return sum(line["event"] == event for line in read_journals(folder.logs, 1000)) if folder.logs.exists() else 0
 
 
 @needs("nats-server")
-def test_a_broker_that_is_down_at_the_start_and_again_later_is_read_on_when_it_is_back(tmp_path: Path) -> None:
+def test_a_broker_that_is_down_twice_is_read_on_when_it_is_back(tmp_path: Path) -> None:
     folder = waiting_run(tmp_path / "run")
     with local_nats(tmp_path) as url:
         send(url, [packed("events", events(range(10, 20)))])
     with ingesting(folder, url):
-        until(lambda: told(folder, "waiting for the broker") == 1)
+        until(lambda: logged(folder, "waiting for the broker") == 1)
         with local_nats(tmp_path) as again:
             assert again == url
             until(lambda: EventLog.open(folder.tables / "events").rows() == 20)
-        until(lambda: told(folder, "waiting for the broker") == 2)
+        until(lambda: logged(folder, "waiting for the broker") == 2)
         with local_nats(tmp_path):
             send(url, [packed("events", events(range(20, 30))), END])
-            until(lambda: told(folder, "ended") == 1)
+            until(lambda: logged(folder, "ended") == 1)
     assert ids_of(EventLog.open(folder.tables / "events").batches()) == list(range(30))
-    assert told(folder, "broker back") == 2
+    assert logged(folder, "broker back") == 2
 
 
 def now_rows(*ahead: timedelta) -> pl.DataFrame:
     """Return samples that happened so much later than now."""
-    times = pl.Series([datetime.now(UTC) + each for each in ahead]).cast(pl.Datetime("us", "UTC"))
+    times = pl.Series([datetime.now(UTC) + lead for lead in ahead]).cast(pl.Datetime("us", "UTC"))
     return events(range(100, 100 + len(ahead))).with_columns(time=times)
 
 
@@ -108,19 +108,19 @@ def test_a_clock_that_is_wrong_moves_nothing_for_the_others(tmp_path: Path) -> N
 
 @needs("nats-server")
 def test_a_message_sent_twice_gives_samples_once_and_behaviors_twice(tmp_path: Path) -> None:
-    """A behavior has no id to know it by: whoever sends one twice says that it happened twice."""
+    """A behavior has no id to know it by: one that is sent twice happened twice."""
     folder = waiting_run(tmp_path / "run")
     sample, behavior = packed("events", events(range(10, 15))), packed("behaviors", actions(range(10, 15)))
     with local_nats(tmp_path) as url:
         send(url, [sample, behavior, sample, behavior, sample, END])
         run_ingest(folder, experiment(url), journal(folder))
     assert ids_of(EventLog.open(folder.tables / "events").batches()) == list(range(15))
-    assert said(folder).dropped == {"duplicate": 10} and BehaviorLog.open(folder.tables / "behaviors").rows() == 10
+    assert reported(folder).dropped == {"duplicate": 10} and BehaviorLog.open(folder.tables / "behaviors").rows() == 10
 
 
 def test_a_message_of_100_mb_is_refused_cut_for_the_dead_letters_and_passed(tmp_path: Path) -> None:
     """It arrives whole: were it refused by the reader's library, the partition would stand still for ever."""
-    now, readers = Round(), {"events": Reader(SCHEMA.columns())}
+    batch, readers = MicroBatch(), {"events": Reader(SCHEMA.columns())}
     with channel("kafka", tmp_path) as made, made.open() as source:
         producer = Producer({"bootstrap.servers": made.url, "message.max.bytes": 200 << 20, "log_level": 0})
         for partition, payload in enumerate((bytes(100 << 20), packed("events", events(range(10, 15)))[1])):
@@ -129,18 +129,18 @@ def test_a_message_of_100_mb_is_refused_cut_for_the_dead_letters_and_passed(tmp_
         offsets: dict[str, int] = {}
         for _ in range(100):
             for message in source.fetch(offsets, 10, 0.2):
-                now.take(message, readers)
-                offsets = now.offsets({})
+                batch.take(message, readers)
+                offsets = batch.offsets({})
             if len(offsets) == 2:
                 break
-    (message, error), *_ = now.unread
+    (message, error), *_ = batch.unread
     letters = DeadLetterBuffer({})
     letters.whole(message, error.reason, error.rows)
     assert (
         error.reason == "a message of more than 64 MiB; send fewer rows at a time"
         and len(letters.rows[0]["payload"]) == 1 << 20
     )
-    assert offsets == {"s.events/0": 1, "s.events/1": 1} and now.of("events")[0].equals(events(range(10, 15)))
+    assert offsets == {"s.events/0": 1, "s.events/1": 1} and batch.of("events")[0].equals(events(range(10, 15)))
 
 
 def test_a_second_ingest_that_no_lock_keeps_out_is_refused_by_name(tmp_path: Path) -> None:
@@ -151,15 +151,15 @@ def test_a_second_ingest_that_no_lock_keeps_out_is_refused_by_name(tmp_path: Pat
     with Channel("table", "", tmp_path).open() as source:
         source.create(SCHEMA)
         source.publish([message])
-        (arrived,) = [each for each in source.fetch({}, 10, 1.0) if len(each.payload)]
+        (arrived,) = [message for message in source.fetch({}, 10, 1.0) if len(message.payload)]
     for ingest in (one, one):
-        now = Round()
-        now.take(arrived, ingest.readers)
-        ingest._commit(now, False)
-    now = Round()
-    now.take(arrived, other.readers)
+        batch = MicroBatch()
+        batch.take(arrived, ingest.readers)
+        ingest._commit(batch, False)
+    batch = MicroBatch()
+    batch.take(arrived, other.readers)
     with pytest.raises(UserError, match=f"^{folder.tables}/events: another process ingests into this run"):
-        other._commit(now, False)
+        other._commit(batch, False)
     assert ids_of(EventLog.open(folder.tables / "events").batches()) == list(range(15))
 
 
@@ -203,7 +203,7 @@ from recdistill.stream.ingest import process
 from recdistill.tables.events import EventLog
 from tests.support.arrivals import experiment, journal, waiting_run
 from tests.support.tables import ids_of
-process.MESSAGES = 1
+process.MAX_MESSAGES = 1
 root = Path("disk/run")
 folder = RunFolder(root) if root.exists() else waiting_run(root)
 settings = ("stream.source.kind=table", "stream.source.path=source", "stream.commit_rows=1", "stream.late_s=1e+9")

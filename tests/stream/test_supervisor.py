@@ -1,4 +1,4 @@
-"""Processes under one roof, real ones: what fails, what is killed, and what is a helper's own trouble."""
+"""Processes of a stream, real ones: what fails, what is killed, and what is a helper's own trouble."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def folder(tmp_path: Path) -> RunFolder:
     return made
 
 
-def told(folder: RunFolder, event: str) -> list[dict[str, object]]:
+def logged(folder: RunFolder, event: str) -> list[dict[str, object]]:
     return [line for line in read_journals(folder.logs, 100) if line["event"] == event]
 
 
-def test_a_helper_that_fails_is_told_and_ends_nobody(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_helper_that_fails_is_logged_and_ends_nobody(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "AGAIN", 0.0)
     watched = supervise(folder.root, ["gate"], ["nobody"], Journal(folder.logs, "stream"))
-    while len(told(folder, "failed")) < 2:
+    while len(logged(folder, "failed")) < 2:
         assert next(watched) == 1  # the gate, which waits for a teacher
     watched.close()
-    assert {line["role"] for line in told(folder, "failed")} == {"nobody"}
+    assert {line["role"] for line in logged(folder, "failed")} == {"nobody"}
 
 
 def test_a_role_that_fails_ends_the_others(folder: RunFolder) -> None:

@@ -15,7 +15,7 @@ from recdistill.config.load import load_text
 from recdistill.runs.batch_ingest import hand_over
 from recdistill.runs.folder import RunFolder
 from recdistill.stream.event_log import Journal
-from recdistill.stream.progress import IngestAbout, read_about
+from recdistill.stream.progress import IngestProgress, read_progress
 from recdistill.stream.sources.wire import Kind, Outgoing, encode
 from recdistill.tables.dead_letters import DeadLetters
 from recdistill.tables.delta.types import TIME
@@ -30,8 +30,8 @@ __all__ = [
     "mixed",
     "outcomes",
     "packed",
+    "reported",
     "result",
-    "said",
     "send",
     "waiting_run",
 ]
@@ -126,25 +126,34 @@ def send(url: str, arrivals: Sequence[Arrival], stream: str = "s") -> None:
 
 
 def result(folder: RunFolder) -> dict[str, list[tuple[object, ...]]]:
-    """Return all rows of all tables, in order, but for what tells the wall time."""
+    """Return all rows of all tables, in order, but for wall times."""
     dead = pl.concat(
         [pl.DataFrame(schema=DeadLetters.open(folder.dead).types), *DeadLetters.open(folder.dead).batches()]
     )
     found = {"dead": dead.drop("time", "date", "payload")}
     for name, log in (("events", EventLog), ("behaviors", BehaviorLog), ("outcomes", OutcomeLog)):
         found[name] = pl.concat(log.open(folder.tables / name).batches())
-    about = said(folder)
+    progress = reported(folder)
     return {name: rows.rows() for name, rows in found.items()} | {
-        "about": [(about.offsets, about.watermark, about.rows, about.dropped, about.published, about.end)]
+        "progress": [
+            (
+                progress.offsets,
+                progress.watermark,
+                progress.rows,
+                progress.dropped,
+                progress.published,
+                progress.end,
+            )
+        ]
     }
 
 
-def said(folder: RunFolder) -> IngestAbout:
-    """Return what ingest last said of the events."""
+def reported(folder: RunFolder) -> IngestProgress:
+    """Return the last progress of ingest in the events."""
     commit = EventLog.open(folder.tables / "events").last_commit("ingest")
-    about = read_about(IngestAbout, commit.about) if commit else None
-    assert about is not None
-    return about
+    progress = read_progress(IngestProgress, commit.about) if commit else None
+    assert progress is not None
+    return progress
 
 
 def journal(folder: RunFolder) -> Journal:

@@ -1,5 +1,5 @@
-"""A page in headless Chromium, driven over pipes: what it shows, what it says on the console, what it asks
-of a network.
+"""A page in headless Chromium, driven over pipes: what it shows, what it writes to the console, what it
+requests from the network.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ BOUND = 300.0  # seconds that an answer, or what a test waits for, may take
 
 
 class Page:
-    """One tab. `said`: its console messages and uncaught errors; `asked`: the URLs it asked for."""
+    """One tab. `console`: its messages and uncaught errors; `requested`: the URLs it asked for."""
 
     def __init__(self, out: int, into: int) -> None:
         self.out, self.into = out, into
-        self.said: list[str] = []
-        self.asked: list[str] = []
+        self.console: list[str] = []
+        self.requested: list[str] = []
         self._buffer, self._count, self._session = b"", 0, ""
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
@@ -68,11 +68,11 @@ class Page:
     def _event(self, event: dict[str, Any]) -> None:
         given = event.get("params", {})
         if event["method"] in ("Runtime.consoleAPICalled", "Runtime.exceptionThrown"):
-            self.said.append(json.dumps(given))
+            self.console.append(json.dumps(given))
         elif event["method"] == "Log.entryAdded":
-            self.said.append(given["entry"]["text"])
+            self.console.append(given["entry"]["text"])
         elif event["method"] == "Network.requestWillBeSent":
-            self.asked.append(given["request"]["url"])
+            self.requested.append(given["request"]["url"])
 
     def open(self, url: str) -> None:
         """Go to `url` and wait for it."""
@@ -89,7 +89,7 @@ class Page:
         """Wait, within BOUND, until the expression is true."""
         end = time.monotonic() + BOUND
         while not self.ask(f"Boolean({expression})"):
-            assert time.monotonic() < end, f"never came true: {expression}; the page says: {self.text()[:500]}"
+            assert time.monotonic() < end, f"never came true: {expression}; the page shows: {self.text()[:500]}"
 
     def text(self, selector: str = "body") -> str:
         """Return the text of the first element that matches."""

@@ -18,7 +18,7 @@ from recdistill.config.load import load_text
 from recdistill.runs.folder import RunFolder
 from recdistill.stream.event_log import Journal
 from recdistill.stream.gate.process import run_gate
-from recdistill.stream.progress import IngestAbout, ModelAbout, to_metadata
+from recdistill.stream.progress import IngestProgress, ModelProgress, to_metadata
 from recdistill.tables.events import EventLog, OutcomeLog
 from recdistill.tables.predictions import PredictionLog
 from recdistill.tables.schema import EventSchema
@@ -37,7 +37,7 @@ stream: {health: {rows: 200, reference_rows: 2000}}
 
 
 class Stream:
-    """The tables of a run: `samples` appends events, `says` what a teacher predicts of the next of them."""
+    """The tables of a run: `samples` appends events, `predict` the logits of a teacher for the next of them."""
 
     def __init__(
         self, root: Path, *settings: str, keep: tuple[float, float] = (1.0, 1.0), window_s: float | None = None
@@ -70,7 +70,7 @@ class Stream:
         self.ids, self.truth = np.append(self.ids, ids).astype(np.int64), np.append(self.truth, truth)
         self.labels = np.append(self.labels, labels)
         seen = {} if self.outcomes is None else {"outcomes": self._outcomes(len(self.ids) - 50)}
-        about = IngestAbout(seen=seen, watermark=START + len(self.ids) * SECOND, rows=len(self.ids), end=end)
+        progress = IngestProgress(seen=seen, watermark=START + len(self.ids) * SECOND, rows=len(self.ids), end=end)
         rows_ = pl.DataFrame(
             {
                 "sample_id": ids,
@@ -80,15 +80,13 @@ class Stream:
                 "label_click": pl.Series([None] * rows if self.delayed else labels, dtype=pl.Float32),
             }
         )
-        self.events.append(rows_, writer="ingest", sequence=self._next("ingest"), metadata=to_metadata(about))
+        self.events.append(rows_, writer="ingest", sequence=self._next("ingest"), metadata=to_metadata(progress))
 
-    def _outcomes(self, history_end: int) -> int:
-        """Append the positives among the samples up to `history_end` that were not told yet; return the
-        table's version.
-        """
+    def _outcomes(self, stop: int) -> int:
+        """Append the positives among the samples up to `stop` that are not there yet; return the table's version."""
         outcomes, first = self.outcomes, self.at.get("outcomes", 0)
-        self.at["outcomes"] = max(first, history_end)
-        at = np.flatnonzero(self.labels[: max(history_end, 0)])
+        self.at["outcomes"] = max(first, stop)
+        at = np.flatnonzero(self.labels[: max(stop, 0)])
         at = at[at >= first]
         if outcomes is None or not len(at):
             return -1 if outcomes is None else outcomes.version
@@ -110,7 +108,7 @@ class Stream:
         """End the batch phase."""
         self.events.mark("handover", 0, {})
 
-    def says(
+    def predict(
         self,
         rows: int,
         version: int,
@@ -120,18 +118,18 @@ class Stream:
         every: int = 1,
         end: bool = False,
         batch: bool = False,
-        shift: float = 0.0,
+        offset: float = 0.0,
         keep: tuple[float, float] | None = None,
     ) -> None:
-        """Record what `model` says at `version` of its next `rows` samples, of each `every`-th alone."""
+        """Record what `model` predicts at `version` for its next `rows` samples, of each `every`-th alone."""
         first = self.at.get(model, 0)
         at = np.arange(first, first + rows, every)
         self.at[model] = first + rows
         noise = np.random.default_rng(int(version * 1000 + first)).normal(0, 0.3, len(at))
-        logits = poison(self.truth[at] * 0.9 + noise) + shift
-        about = to_metadata(ModelAbout(self.events.version, self.at[model], weights_version=version, end=end))
+        logits = poison(self.truth[at] * 0.9 + noise) + offset
+        progress = to_metadata(ModelProgress(self.events.version, self.at[model], weights_version=version, end=end))
         metadata = {"keep_rates": json.dumps({"click": keep})} if keep else {}
-        metadata |= {} if batch else about
+        metadata |= {} if batch else progress
         frame = pl.DataFrame(
             {"sample_id": self.ids[at], "time": self.times(at), "logit_click": pl.Series(logits, dtype=pl.Float32)}
         )

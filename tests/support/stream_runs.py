@@ -25,7 +25,7 @@ from recdistill.runs.folder import RunFolder
 from recdistill.runs.jobs import Job, jobs_of
 from recdistill.signals.columns import channels_of
 from recdistill.stream.event_log import Journal
-from recdistill.stream.progress import IngestAbout, to_metadata
+from recdistill.stream.progress import IngestProgress, to_metadata
 from recdistill.stream.workers.build import run_model, stream_checkpoints
 from recdistill.tables.events import EventLog, OutcomeLog
 from recdistill.tables.predictions import PredictionLog
@@ -71,7 +71,7 @@ def models_of(experiment: Experiment) -> list[Job]:
 
 
 def same_tensors(one: Checkpoint, other: Checkpoint) -> bool:
-    """Return whether everything that the learner has of `one` stands bit for bit in `other`."""
+    """Return whether everything that `one` holds stands bit for bit in `other`."""
     return all(torch.equal(value, other.tensors[name]) for name, value in one.tensors.items())
 
 
@@ -109,22 +109,22 @@ class StreamRun:
                 list(build.trainer_of(self.folder, self.experiment, job).run_to_end())
 
     def feed(
-        self, history_end: int, end: bool = False, seen: dict[str, int] | None = None, rows: pl.DataFrame | None = None
+        self, stop: int, end: bool = False, seen: dict[str, int] | None = None, rows: pl.DataFrame | None = None
     ) -> None:
-        """Commit the rows up to `history_end` as ingest would."""
-        rows = self.rows[self.fed : history_end] if rows is None else rows
-        self.fed, self.commits = history_end, self.commits + 1
-        watermark = int(self.rows[:history_end]["time"].dt.epoch("us").max()) if history_end else 0
-        about = IngestAbout(watermark=watermark, rows=history_end - self.batch, seen=seen or {}, end=end)
-        self.events.append(rows, writer="ingest", sequence=self.commits, metadata=to_metadata(about))
+        """Commit the rows up to `stop` as ingest would."""
+        rows = self.rows[self.fed : stop] if rows is None else rows
+        self.fed, self.commits = stop, self.commits + 1
+        watermark = int(self.rows[:stop]["time"].dt.epoch("us").max()) if stop else 0
+        progress = IngestProgress(watermark=watermark, rows=stop - self.batch, seen=seen or {}, end=end)
+        self.events.append(rows, writer="ingest", sequence=self.commits, metadata=to_metadata(progress))
 
     def feed_all(self, cuts: Sequence[int]) -> None:
         """Commit all rows, cut there, and the end of the source."""
         for cut in [*cuts, ROWS]:
             self.feed(cut, end=cut == ROWS)
 
-    def clear(self, versions: Iterable[int], verdict: str = "good") -> None:
-        """Say of teacher versions that they are good, or what `verdict` says."""
+    def approve(self, versions: Iterable[int], verdict: str = "approved") -> None:
+        """Commit a verdict about teacher versions."""
         for version in versions:
             row = VerdictLog.row("teacher", version, verdict, rows=10**6)  # type: ignore[arg-type]
             self.verdicts.append(row, writer="gate", sequence=self.verdicts.last_sequence("gate") + 1)
@@ -141,8 +141,8 @@ class StreamRun:
             raise AssertionError(f"{job.name} has no checkpoint")
         return latest[1]
 
-    def said(self) -> pl.DataFrame:
-        """Return what all models said, by model and sample."""
+    def predictions(self) -> pl.DataFrame:
+        """Return what all models predicted, by model and sample."""
         rows = PredictionLog.open(self.folder.predictions).scan().collect().drop("date", "version")
         return rows.sort("model", "sample_id")
 

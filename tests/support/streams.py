@@ -12,7 +12,7 @@ from recdistill.config.experiment import Experiment
 from recdistill.config.load import load_text
 from recdistill.data.store.memmap import write_json
 from recdistill.runs.folder import RunFolder
-from recdistill.stream.progress import GateAbout, Health, IngestAbout, ModelAbout, Sums, to_metadata
+from recdistill.stream.progress import GateProgress, Health, IngestProgress, ModelProgress, Sums, to_metadata
 from recdistill.tables.events import EventLog
 from recdistill.tables.predictions import PredictionLog
 from recdistill.tables.verdicts import VerdictLog
@@ -33,7 +33,7 @@ def sums_of(rows: float, logloss: float, predicted: float = RATE, signals: float
 
 @dataclass
 class MadeStream:
-    """A run's folder whose tables grow as told; every commit is a second of wall time later."""
+    """A run's folder whose tables grow call by call; every commit is a second of wall time later."""
 
     root: Path
     student: str = "light"
@@ -59,12 +59,12 @@ class MadeStream:
         self.wall += 1.0
         return Health(self.wall, 200 << 20, 12)
 
-    def ingest(self, rows: int = 10, **about: object) -> None:
+    def ingest(self, rows: int = 10, **more: object) -> None:
         """Commit `rows` new samples."""
         ids = range(self.taken, self.taken + rows)
         self.taken += rows
-        told = IngestAbout(watermark=START + self.taken * DAY // 10, rows=self.taken, health=self.health())
-        metadata = to_metadata(replace(told, **about))  # type: ignore[arg-type]
+        progress = IngestProgress(watermark=START + self.taken * DAY // 10, rows=self.taken, health=self.health())
+        metadata = to_metadata(replace(progress, **more))  # type: ignore[arg-type]
         if rows:
             self.events.append(
                 events(ids), writer="ingest", sequence=self.events.version, metadata=metadata, new_ids=True
@@ -72,11 +72,11 @@ class MadeStream:
         else:
             self.events.mark("ingest", self.events.version, metadata)
 
-    def model(self, name: str, sums: Sums, rows: int = 10, version: int = 1, **about: object) -> None:
-        """Commit what `name` says of its next `rows` samples, with its running `sums`."""
+    def model(self, name: str, sums: Sums, rows: int = 10, version: int = 1, **more: object) -> None:
+        """Commit the predictions of `name` for its next `rows` samples, with its running `sums`."""
         first = self.rows.get(name, 0)
         self.rows[name] = first + rows
-        told = ModelAbout(
+        progress = ModelProgress(
             rows=first + rows,
             watermark=START + (first + rows) * DAY // 10,
             sums=sums,
@@ -90,19 +90,19 @@ class MadeStream:
             kind="prequential",
             writer=f"{name}@run",
             sequence=first + rows,
-            metadata=to_metadata(replace(told, **about)),
+            metadata=to_metadata(replace(progress, **more)),
             new_samples=True,  # type: ignore[arg-type]
         )
 
     def judge(self, *rows: pl.DataFrame, judged: int = 0, end: bool = False) -> None:
         """Commit verdicts, the gate having read all predictions."""
-        about = GateAbout(self.predictions.version, judged, end, self.health())
-        given = pl.concat(rows) if rows else VerdictLog.row("", 0, "good").head(0)
+        progress = GateProgress(self.predictions.version, judged, end, self.health())
+        given = pl.concat(rows) if rows else VerdictLog.row("", 0, "approved").head(0)
         self.verdicts.append(
             given.with_columns(time=pl.lit(datetime.fromtimestamp(self.wall, UTC))) if rows else given,
             writer="gate",
             sequence=self.verdicts.version,
-            metadata=to_metadata(about),
+            metadata=to_metadata(progress),
         )
 
     def step(self, k: int, rows: int = 10) -> None:
@@ -114,4 +114,4 @@ class MadeStream:
         self.model(
             f"{self.student}.distilled.s0", sums_of(at, 0.30, 0.11, 0.75), rows, lag=2.5, missing={"late": k}, pending=3
         )
-        self.judge(VerdictLog.row("teacher", 1 + k // 3, "good", rows=rows), judged=k)
+        self.judge(VerdictLog.row("teacher", 1 + k // 3, "approved", rows=rows), judged=k)

@@ -1,7 +1,7 @@
-"""What a teacher said beside what happened: labels and places of its rows, read in step with it, in flat memory.
+"""The labels and positions of a teacher's rows, read in step with the teacher, in bounded memory.
 
-Everything here is a function of the tables up to the versions that the teacher itself had read when it spoke, so that
-whoever reads it again, or later, sees the same.
+Everything here is a function of the tables up to the versions that the teacher itself had read when it predicted, so
+that a later reader sees the same.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ import polars as pl
 
 from recdistill.data.store.id_set import IdMap
 from recdistill.distill.debias import KeepRates
-from recdistill.stream.progress import IngestAbout, read_about
+from recdistill.stream.progress import IngestProgress, read_progress
 from recdistill.tables.delta.files import read_parts
 from recdistill.tables.events import EventLog, OutcomeLog
 from recdistill.tables.predictions import PredictionLog
 from recdistill.tables.schema import EventSchema
 from recdistill.typing import Array
 
-__all__ = ["Place", "Samples", "batch_rows", "log_odds_offset_of_commit"]
+__all__ = ["LabelledRows", "Place", "batch_rows", "log_odds_offset_of_commit"]
 
-SLACK = 100_000  # samples behind a teacher's newest that it may still speak about, out of order
-KEPT = 2_000_000  # samples in memory at most
+SLACK = 100_000  # samples behind a teacher's newest that it may still predict, out of order
+MAX_SAMPLES = 2_000_000  # in memory
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,14 @@ class _Chunk:
         return self.place.position + len(self.ids)
 
 
-class Samples:
+class LabelledRows:
     """The stream's samples around where one teacher is."""
 
     def __init__(self, events: EventLog, outcomes: OutcomeLog | None, place: Place) -> None:
         self.events, self.outcomes, self.at = events, outcomes, place
         self.task = events.schema.tasks[0]
         self.watermark = 0
-        self.furthest = -1  # position of the newest sample spoken about
+        self.furthest = -1  # position of the newest sample that was predicted
         self._chunks: list[_Chunk] = []
         self._known = IdMap(max_merged=SLACK)  # labels by outcomes; a positive stays one
 
@@ -72,17 +72,17 @@ class Samples:
         if version <= self.at.events:
             return
         for commit in self.events.commits(self.at.events, version):
-            about = read_about(IngestAbout, commit.about) or IngestAbout(watermark=self.watermark)
+            progress = read_progress(IngestProgress, commit.about) or IngestProgress(watermark=self.watermark)
             rows = self.events.read(commit, ["sample_id", f"label_{self.task}"]) if commit.parts else None
             if rows is not None:
                 self._chunks.append(_chunk(self.at, rows))
-            seen = about.seen.get("outcomes", self.at.outcomes)
+            seen = progress.seen.get("outcomes", self.at.outcomes)
             self._read_outcomes(seen)
-            self.watermark = max(self.watermark, about.watermark)
+            self.watermark = max(self.watermark, progress.watermark)
             self.at = Place(
                 commit.version, self.at.position + (0 if rows is None else len(rows)), max(seen, self.at.outcomes)
             )
-        while self._chunks and self.at.position - self._chunks[0].place.position > KEPT:
+        while self._chunks and self.at.position - self._chunks[0].place.position > MAX_SAMPLES:
             del self._chunks[0]
 
     def _read_outcomes(self, version: int) -> None:
@@ -93,7 +93,7 @@ class Samples:
             rows = rows.unique("sample_id", keep="last")  # a late positive after the negative
             self._known.add(rows["sample_id"].to_numpy(), rows["label"].to_numpy(), commit.version)
 
-    def about(self, ids: Array) -> tuple[Array, Array]:
+    def look_up(self, ids: Array) -> tuple[Array, Array]:
         """Return (labels float64 [n] as they came with the samples, NaN where not; positions int64 [n], -1
         for no sample of the stream).
         """
@@ -130,36 +130,38 @@ def _chunk(place: Place, rows: pl.DataFrame) -> _Chunk:
     return _Chunk(place, ids[order], labels[order], place.position + order)
 
 
-def log_odds_offset_of_commit(about: dict[str, str], schema: EventSchema) -> float:
+def log_odds_offset_of_commit(metadata: dict[str, str], schema: EventSchema) -> float:
     """Return what a model's own sampling added to its logits of the first task, beyond the log's: log(k+ / k-) of each.
 
-    about: what the model's commit says of its keep rates. The labels that it is judged by were sampled as the log says.
+    metadata: of the model's commit, with its keep rates. The labels that it is judged by were sampled as the log was.
     """
     task = schema.tasks[0]
     logged = KeepRates(*schema.keep_rates.get(task, (1.0, 1.0)))
-    told = json.loads(about.get("keep_rates", "{}")).get(task)
-    return KeepRates(*told).log_odds_offset - logged.log_odds_offset if told else 0.0
+    own = json.loads(metadata.get("keep_rates", "{}")).get(task)
+    return KeepRates(*own).log_odds_offset - logged.log_odds_offset if own else 0.0
 
 
 def batch_rows(
     predictions: PredictionLog, before: int, model: str, events: EventLog, events_version: int, limit: int
 ) -> pl.DataFrame:
-    """Return the last `limit` rows that `model` had said at version `before` of the predictions, with their labels.
+    """Return the last `limit` rows that `model` had recorded by version `before` of the predictions, with their labels.
 
     Columns version, logit, label (null: unknown), in order; samples are looked up in `events` at version
     `events_version`. Memory O(limit + a file).
     """
     task = events.schema.tasks[0]
-    said: list[pl.DataFrame] = []
+    recorded: list[pl.DataFrame] = []
     types = {
         name: predictions.types[name] for name in ("sample_id", "time", "version", f"logit_{predictions.tasks[0]}")
     }
     for part in reversed([part for part in predictions.parts(before) if part.partition["model"] == model]):
-        said.insert(0, pl.concat([pl.DataFrame(schema=types), *read_parts(predictions.path, [part], types, None)]))
-        if sum(len(each) for each in said) >= limit:
+        recorded.insert(0, pl.concat([pl.DataFrame(schema=types), *read_parts(predictions.path, [part], types, None)]))
+        if sum(len(rows) for rows in recorded) >= limit:
             break
     rows: pl.DataFrame = (
-        pl.concat([pl.DataFrame(schema=types), *said]).tail(limit).rename({f"logit_{predictions.tasks[0]}": "logit"})
+        pl.concat([pl.DataFrame(schema=types), *recorded])
+        .tail(limit)
+        .rename({f"logit_{predictions.tasks[0]}": "logit"})
     )
     if not len(rows):
         return rows.select("version", "logit", label=pl.lit(None, pl.Float32))
@@ -171,6 +173,6 @@ def batch_rows(
     ]
     wanted = {name: events.types[name] for name in ("sample_id", f"label_{task}")}
     found = [pl.DataFrame(schema=wanted)]
-    found += [each.join(rows, on="sample_id", how="semi") for each in read_parts(events.path, near, wanted, 65_536)]
+    found += [some.join(rows, on="sample_id", how="semi") for some in read_parts(events.path, near, wanted, 65_536)]
     labelled: pl.DataFrame = rows.join(pl.concat(found), on="sample_id", how="left", maintain_order="left")
     return labelled.select("version", "logit", label=f"label_{task}")

@@ -1,9 +1,9 @@
-"""The gate: judges what every teacher's version says before students hear it. A process of its own between tables.
+"""The gate: judges the logits of every teacher's version before students learn from them. A process of its own.
 
     predictions (of teachers) + events (labels) + outcomes (late labels) -> verdicts
 
-A restart folds the verdicts table, takes up each teacher where the gate's last commit says, and goes on: the verdicts
-are those of a gate that was never stopped.
+A restart folds the verdicts table, takes up each teacher at the place in the gate's last commit, and goes on: the
+verdicts are those of a gate that was never stopped.
 """
 
 from __future__ import annotations
@@ -18,18 +18,19 @@ import polars as pl
 from recdistill.config.experiment import Experiment
 from recdistill.runs.batch_ingest import handed_over
 from recdistill.runs.folder import RunFolder, locked
+from recdistill.runs.names import is_teacher
 from recdistill.signals.columns import channels_of
 from recdistill.stream.event_log import Journal
-from recdistill.stream.gate.labelled_rows import Place, Samples, batch_rows, log_odds_offset_of_commit
-from recdistill.stream.gate.teacher_windows import Said, Start, Teacher
-from recdistill.stream.progress import GateAbout, Health, ModelAbout, read_about, to_metadata
+from recdistill.stream.gate.labelled_rows import LabelledRows, Place, batch_rows, log_odds_offset_of_commit
+from recdistill.stream.gate.teacher_windows import RecordedLogits, Start, TeacherWindows
+from recdistill.stream.progress import GateProgress, Health, ModelProgress, read_progress, to_metadata
 from recdistill.tables.delta.commits import Commit
 from recdistill.tables.events import EventLog, OutcomeLog
 from recdistill.tables.predictions import PredictionLog
 from recdistill.tables.verdicts import VerdictLog
 from recdistill.testing.killpoints import reach
 
-__all__ = ["STATE", "WRITER", "is_teacher", "run_gate"]
+__all__ = ["STATE", "WRITER", "run_gate"]
 
 WRITER = "gate"
 STATE = "gate"  # key of its commits' metadata: where each teacher is taken up again
@@ -37,13 +38,8 @@ EVERY = 1.0  # seconds between two commits while there is more to judge
 PAUSE = 0.1  # seconds between two looks while there is nothing
 
 
-def is_teacher(model: str) -> bool:
-    """Return whether a model's name is a teacher's: `teacher`, or `teacher-` and more."""
-    return model == "teacher" or model.startswith("teacher-")
-
-
 def run_gate(folder: RunFolder, experiment: Experiment, journal: Journal) -> int:
-    """Judge until every teacher that spoke has said that it finished; return the windows judged, since the first start.
+    """Judge until every teacher that recorded anything has finished; return the windows judged since the first start.
 
     Raises UserError when another gate is at work on the run.
     """
@@ -60,8 +56,8 @@ class _Gate:
         tasks = self.events.schema.tasks
         self.predictions = PredictionLog.create(folder.predictions, tasks, channels_of(experiment, tasks))
         self.verdicts = VerdictLog.create(folder.verdicts)
-        self.teachers: dict[str, Teacher] = {}
-        self.recorded = time.monotonic()
+        self.teachers: dict[str, TeacherWindows] = {}
+        self.last_record = time.monotonic()
         self._resume()
 
     # ---- state
@@ -69,19 +65,21 @@ class _Gate:
     def _resume(self) -> None:
         last = self.verdicts.last_commit(WRITER)
         state: dict[str, Any] = json.loads(last.about[STATE]) if last else {"seen": -1, "teachers": {}}
-        about = (read_about(GateAbout, last.about) if last else None) or GateAbout()
+        progress = (read_progress(GateProgress, last.about) if last else None) or GateProgress()
         self.sequence = last.writers[WRITER] + 1 if last else 0
-        self.judged, self.end = about.judged, about.end
+        self.judged, self.end = progress.judged, progress.end
         for name, tree in state["teachers"].items():
             self._add(name, Start.from_json(tree))
-        self.heard = self.verdicts.version
-        for rows in self.verdicts.batches(self.heard):
+        self.verdicts_version = self.verdicts.version
+        for rows in self.verdicts.batches(self.verdicts_version):
             self._fold(rows)
         self.seen: int = min([state["seen"], *(teacher.after for teacher in self.teachers.values())])
-        self.journal.tell("started", judged=self.judged, predictions=self.seen)
+        self.journal.write("started", judged=self.judged, predictions=self.seen)
 
-    def _add(self, name: str, start: Start) -> Teacher:
-        self.teachers[name] = Teacher(name, self.config, Samples(self.events, self.outcomes, start.place), start)
+    def _add(self, name: str, start: Start) -> TeacherWindows:
+        self.teachers[name] = TeacherWindows(
+            name, self.config, LabelledRows(self.events, self.outcomes, start.place), start
+        )
         return self.teachers[name]
 
     def _fold(self, rows: pl.DataFrame) -> None:
@@ -89,25 +87,25 @@ class _Gate:
             if row["model"] in self.teachers:
                 self.teachers[row["model"]].fold(row["version"], row["verdict"], row["rows"], row["statistics"])
 
-    def _listen(self) -> None:
-        """Take up what people said meanwhile."""
-        for commit in self.verdicts.commits(self.heard):
+    def _read_operators(self) -> None:
+        """Apply the verdicts that people gave meanwhile."""
+        for commit in self.verdicts.commits(self.verdicts_version):
             if WRITER not in commit.writers:
                 self._fold(self.verdicts.read(commit))
-            self.heard = commit.version
+            self.verdicts_version = commit.version
 
     # ---- the loop
 
     def run(self) -> int:
         """Judge to the end; see `run_gate`."""
         while True:
-            self._listen()
+            self._read_operators()
             busy = self._poll()
             ended = bool(self.teachers) and all(teacher.ended for teacher in self.teachers.values())
-            if any(teacher.taken for teacher in self.teachers.values()) or ended != self.end:
+            if any(teacher.found for teacher in self.teachers.values()) or ended != self.end:
                 self._record(ended)
             if ended and not busy:
-                self.journal.tell("ended", judged=self.judged)
+                self.journal.write("ended", judged=self.judged)
                 return self.judged
             if not busy:
                 time.sleep(PAUSE)
@@ -117,36 +115,36 @@ class _Gate:
         before = self.seen
         for commit in self.predictions.commits(self.seen):
             model = _model_of(commit)
-            about = read_about(ModelAbout, commit.about)
-            if about is not None and is_teacher(model):
-                self._take(model, commit, about)
+            progress = read_progress(ModelProgress, commit.about)
+            if progress is not None and is_teacher(model):
+                self._take(model, commit, progress)
             self.seen = commit.version
-            if time.monotonic() - self.recorded > EVERY:
+            if time.monotonic() - self.last_record > EVERY:
                 break
         return self.seen > before
 
-    def _take(self, model: str, commit: Commit, about: ModelAbout) -> None:
-        teacher = self.teachers.get(model) or self._first(model, commit, about)
+    def _take(self, model: str, commit: Commit, progress: ModelProgress) -> None:
+        teacher = self.teachers.get(model) or self._first(model, commit, progress)
         if commit.version <= teacher.after:
             return
         logit = f"logit_{self.events.schema.tasks[0]}"
         rows = self.predictions.read(commit, ["sample_id", "time", logit])
         logits = rows[logit].to_numpy().astype(np.float64) - log_odds_offset_of_commit(commit.about, self.events.schema)
-        version = int(commit.about.get("model_version", about.weights_version))
+        version = int(commit.about.get("model_version", progress.weights_version))
         teacher.take(
-            Said(
+            RecordedLogits(
                 commit.version,
                 version,
-                about.events,
+                progress.events,
                 rows["sample_id"].to_numpy(),
                 logits,
                 rows["time"].to_physical().to_numpy(),
-                about.end,
+                progress.end,
             )
         )
 
-    def _first(self, model: str, commit: Commit, about: ModelAbout) -> Teacher:
-        """Begin with a teacher: what it said in its batch phase is what it is compared with."""
+    def _first(self, model: str, commit: Commit, progress: ModelProgress) -> TeacherWindows:
+        """Begin with a teacher: it is first compared with what it predicted in its batch phase."""
         handed = handed_over(self.events)
         place = (
             Place(-1) if handed is None else Place(handed.versions["events"], 0, handed.versions.get("outcomes", -1))
@@ -155,45 +153,46 @@ class _Gate:
         for rows in self.verdicts.batches():  # people's, about versions to come
             self._fold(rows.filter(pl.col("model") == model))
         before = batch_rows(
-            self.predictions, commit.version - 1, model, self.events, about.events, self.config.health.reference_rows
+            self.predictions, commit.version - 1, model, self.events, progress.events, self.config.health.reference_rows
         )
         if len(before):
-            told = next((each for each in reversed(self.predictions.lineage(model)) if "stream" not in each), {})
-            shift = log_odds_offset_of_commit(told, self.events.schema)
-            teacher.batch(before.with_columns(pl.col("logit").cast(pl.Float64) - shift))
+            lineage = reversed(self.predictions.lineage(model))
+            metadata = next((commit for commit in lineage if "stream" not in commit), {})
+            offset = log_odds_offset_of_commit(metadata, self.events.schema)
+            teacher.batch(before.with_columns(pl.col("logit").cast(pl.Float64) - offset))
         return teacher
 
     # ---- the record
 
     def _record(self, end: bool) -> None:
         """Commit the verdicts found since, with where each teacher is to be taken up."""
-        found = [row for teacher in self.teachers.values() for row in teacher.taken]
+        found = [row for teacher in self.teachers.values() for row in teacher.found]
         self.judged += sum(teacher.windows for teacher in self.teachers.values())
         reach("gate.judged")
         state = {name: teacher.start(self.seen).to_json() for name, teacher in self.teachers.items()}
         metadata = {
             STATE: json.dumps({"seen": self.seen, "teachers": state}),
-            **to_metadata(GateAbout(self.seen, self.judged, end, Health.now(time.time()))),
+            **to_metadata(GateProgress(self.seen, self.judged, end, Health.now(time.time()))),
         }
         if found:
             self.verdicts.append(pl.concat(found), writer=WRITER, sequence=self.sequence, metadata=metadata)
         else:
             self.verdicts.mark(WRITER, self.sequence, metadata)
         reach("gate.recorded")
-        self.sequence, self.recorded, self.end = self.sequence + 1, time.monotonic(), end
+        self.sequence, self.last_record, self.end = self.sequence + 1, time.monotonic(), end
         for teacher in self.teachers.values():
-            self._tell(teacher)
+            self._report(teacher)
 
-    def _tell(self, teacher: Teacher) -> None:
+    def _report(self, teacher: TeacherWindows) -> None:
         for row in (
-            pl.concat([VerdictLog.row("", 0, "good").clear(), *teacher.taken])
+            pl.concat([VerdictLog.row("", 0, "approved").clear(), *teacher.found])
             .filter(verdict="quarantined")
             .iter_rows(named=True)
         ):
-            self.journal.tell("quarantined", model=teacher.name, version=row["version"], reason=row["reason"])
-        for version, rows in teacher.cleared:
-            self.journal.tell("version cleared", model=teacher.name, version=version, rows=rows)
-        teacher.taken, teacher.cleared, teacher.windows = [], [], 0
+            self.journal.write("quarantined", model=teacher.name, version=row["version"], reason=row["reason"])
+        for version, rows in teacher.approved:
+            self.journal.write("version approved", model=teacher.name, version=version, rows=rows)
+        teacher.found, teacher.approved, teacher.windows = [], [], 0
 
 
 def _model_of(commit: Commit) -> str:

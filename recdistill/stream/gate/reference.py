@@ -1,4 +1,4 @@
-"""What is known of one teacher's versions: judged windows, the good ones to compare with, the bad versions.
+"""The reference of one teacher: the approved windows that the next one is compared with.
 
 The gate folds its verdicts into this as it finds them, and a gate that starts again folds them from the table: the same
 calls in the same order, so the same state.
@@ -14,20 +14,21 @@ from typing import Literal
 import numpy as np
 
 from recdistill.config.stream import HealthConfig
-from recdistill.stream.gate.health import FIELDS, Window, judge
+from recdistill.stream.gate.health import FIELDS, HealthWindow, fault_of
 from recdistill.typing import Array
 
-__all__ = ["Kind", "Record", "from_statistics", "to_statistics"]
+__all__ = ["Kind", "ReferenceWindows", "from_statistics", "to_statistics"]
 
-Kind = Literal["said", "settled", "batch"]
-TOGETHER = 8  # windows of a version that are judged together too: what one is too small to show
-KEPT = 1000  # windows of a version that are kept for that
+Kind = Literal["recorded", "settled", "batch"]
+MIN_WINDOWS = 8  # of a version, from which on they are also judged together: one alone may be too small to show a fault
+MAX_WINDOWS = 1000  # of a version that are kept for that
 
 
-def to_statistics(window: Window, kind: Kind) -> str:
+def to_statistics(window: HealthWindow, kind: Kind) -> str:
     """Return the JSON of a verdict's statistics: figures for a person, sums for the next start.
 
-    kind: a window as it was said, the same once its labels are settled, or one of the batch phase, known to both.
+    kind: a window as it was recorded, the same once its labels are settled, or one of the batch phase, which counts as
+    both.
     """
     return json.dumps({**window.figures(), "kind": kind, "sums": window.sums.tolist()})
 
@@ -39,16 +40,16 @@ def from_statistics(text: str) -> tuple[Array, Kind]:
 
 
 @dataclass
-class Record:
-    """One kind of windows of one teacher: as they were said, or with the labels that came later.
+class ReferenceWindows:
+    """One kind of windows of one teacher: as they were recorded, or with the labels that came later.
 
-    last: version and rows of it up to which there is a verdict. past: windows of earlier good versions.
+    last: version and rows of it up to which there is a verdict. past: windows of earlier approved versions.
     """
 
     bounds: HealthConfig
     last: tuple[int, int] = (-(2**31), 0)
     version: int = -(2**31)
-    current: deque[Array] = field(default_factory=lambda: deque(maxlen=KEPT))
+    current: deque[Array] = field(default_factory=lambda: deque(maxlen=MAX_WINDOWS))
     past: deque[tuple[int, Array]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -61,31 +62,31 @@ class Record:
             self.current.clear()
             self.version = version
 
-    def judge(self, version: int, window: Window) -> str | None:
+    def fault_of(self, version: int, window: HealthWindow) -> str | None:
         """Return why the next window of `version` is bad, alone or together with its others so far; None
-        when it is good.
+        when it is healthy.
         """
         self.begin(version)
         reference = self._reference()
-        alone = judge(window, reference, self.bounds)
-        if alone or len(self.current) + 1 < TOGETHER:
+        alone = fault_of(window, reference, self.bounds)
+        if alone or len(self.current) + 1 < MIN_WINDOWS:
             return alone
-        return judge(Window(np.stack([*self.current, window.sums])), reference, self.bounds)
+        return fault_of(HealthWindow(np.stack([*self.current, window.sums])), reference, self.bounds)
 
     def _reference(self) -> Array:
         """Return the sums of the past's windows; of a first version's own where there is no past."""
         found = [sums for _, sums in self.past] or list(self.current)
         return np.stack(found) if found else np.zeros((0, len(FIELDS)))
 
-    def good(self, version: int, rows: int, sums: Array) -> None:
-        """Take up a good window that ends at row `rows` of its version."""
+    def approve(self, version: int, rows: int, sums: Array) -> None:
+        """Add a healthy window that ends at row `rows` of its version."""
         self.begin(version)
         self.current.append(sums)
         self.last = max(self.last, (version, rows))
 
-    def bad(self, version: int) -> None:
+    def reject(self, version: int) -> None:
         """Forget the windows of a version that was found bad."""
         if version == self.version:
             self.current.clear()
-        if any(each == version for each, _ in self.past):
-            self.past = deque((each for each in self.past if each[0] != version), maxlen=self.past.maxlen)
+        if any(past == version for past, _ in self.past):
+            self.past = deque((past for past in self.past if past[0] != version), maxlen=self.past.maxlen)

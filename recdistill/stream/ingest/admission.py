@@ -1,5 +1,5 @@
-"""Which samples are taken: none with a fault, none too late, none twice. Judged in order of arrival,
-whatever they came with.
+"""Which samples are taken: none with a fault, none too late, none twice. Decided in order of arrival, however
+micro-batches are cut.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class AdmissionFilter:
     def __init__(self, events: EventLog, late_s: float, watermark: int) -> None:
         self.tasks, self.late = events.schema.tasks, round(min(late_s, 1e11) * 1e6)
         self.recent = Recent(self.late)
-        self.watermark = self._remember(events, watermark)
+        self.watermark = self._read_back(events, watermark)
 
-    def _remember(self, events: EventLog, watermark: int) -> int:
+    def _read_back(self, events: EventLog, watermark: int) -> int:
         """Read back the samples within the bound; return the watermark: the given one, or the newest time
         where it is 0.
         """
@@ -52,11 +52,11 @@ class AdmissionFilter:
         first = str((EPOCH + timedelta(microseconds=max(watermark - self.late, 0))).date())
         types = {name: events.types[name] for name in ("sample_id", "time", *(f"label_{task}" for task in self.tasks))}
         for rows in read_parts(events.path, [part for part in parts if part.partition["date"] >= first], types, None):
-            self.meet(rows)
+            self.remember(rows)
         self.recent.forget(watermark)
         return watermark or NEVER
 
-    def meet(self, rows: pl.DataFrame) -> None:
+    def remember(self, rows: pl.DataFrame) -> None:
         """Remember samples that are in the table: sample_id, time, labels."""
         self.recent.add(
             rows["sample_id"].to_numpy(), rows["time"].to_physical().to_numpy(), label_codes(rows, self.tasks)
@@ -95,7 +95,7 @@ class AdmissionFilter:
         return taken, reasons, {cause: int(which.sum()) for cause, which in dropped.items()}
 
     def _known(self, ids: Array, codes: Array, which: Array) -> tuple[Array, Array]:
-        """Return ([n] label code first met with each id, bool [n]: of `which`, ids met before, here or earlier)."""
+        """Return ([n] label code first seen with each id, bool [n]: of `which`, ids seen before, here or earlier)."""
         known, twice = np.full(len(ids), -1, np.int16), np.zeros(len(ids), bool)
         mine = np.flatnonzero(which)
         before = self.recent.find(ids[mine])

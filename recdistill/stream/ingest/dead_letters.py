@@ -1,4 +1,4 @@
-"""Dead letters in the making: what could not be taken, why, and enough of it to be mended and sent again."""
+"""Dead letters of a commit: what could not be taken, why, and enough of it to be mended and sent again."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ __all__ = ["DeadLetterBuffer"]
 
 @dataclass
 class DeadLetterBuffer:
-    """The letters of one commit; `below`: messages before these positions have theirs already, from a run
-    that was killed.
+    """The dead letters of one commit; below: those of messages before these positions are in the table already, from a
+    run that was killed.
     """
 
     below: dict[str, int]
@@ -48,18 +48,17 @@ class DeadLetterBuffer:
             message.payload if isinstance(message.payload, bytes) else _bytes(message, message.payload),
         )
 
-    def some(self, messages: list[Message], rows: pl.DataFrame, of: Array, reasons: pl.Series) -> None:
-        """Add the rows with a reason; of: int [n], the message that each row is of."""
-        bad = pl.DataFrame({"of": of, "reason": reasons, "at": np.arange(len(rows))}).drop_nulls("reason")
-        for (k, reason), mine in bad.group_by("of", "reason", maintain_order=True):
+    def some(self, messages: list[Message], rows: pl.DataFrame, origin: Array, reasons: pl.Series) -> None:
+        """Add the rows with a reason; origin: int [n], the message that each row is of."""
+        bad = pl.DataFrame({"origin": origin, "reason": reasons, "at": np.arange(len(rows))}).drop_nulls("reason")
+        for (k, reason), mine in bad.group_by("origin", "reason", maintain_order=True):
             message = messages[int(str(k))]
             self.add(message, str(reason), len(mine), _bytes(message, rows[mine["at"]]))
 
     def frame(self) -> pl.DataFrame:
         """Return them as the table takes them."""
-        return pl.DataFrame(self.rows, schema=COLUMNS).sort(
-            "source", "position", maintain_order=True
-        )  # however rounds are cut
+        rows = pl.DataFrame(self.rows, schema=COLUMNS)
+        return rows.sort("source", "position", maintain_order=True)  # however micro-batches are cut
 
 
 def _bytes(message: Message, rows: pl.DataFrame) -> bytes:

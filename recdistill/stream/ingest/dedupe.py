@@ -1,4 +1,4 @@
-"""Which samples were met of late: ids and labels within a bound of event time, so that memory does not grow
+"""Which samples arrived recently: ids and labels within a bound of event time, so that memory does not grow
 with the log.
 """
 
@@ -35,7 +35,7 @@ class Recent:
             self._buckets.setdefault(place, IdMap()).add(ids[mine], codes[mine])
 
     def find(self, ids: Array) -> Array:
-        """Return int16 [n]: the code of each id's labels, -1 where it was not met."""
+        """Return int16 [n]: the code of each id's labels, -1 where it was not seen."""
         found = np.full(len(ids), -1, np.int16)
         for bucket in self._buckets.values():
             for at, codes in bucket.find(ids):

@@ -12,11 +12,11 @@ import pyarrow as pa
 from recdistill.stream.sources.wire import KINDS, Kind, Message, Reader, Unreadable, Wire
 from recdistill.typing import Array
 
-__all__ = ["Round"]
+__all__ = ["MicroBatch"]
 
 
 @dataclass
-class Round:
+class MicroBatch:
     """messages: without payload; unread: those that could not be read, with theirs; rows: so far, an unreadable message
     counts as one.
 
@@ -32,7 +32,7 @@ class Round:
     begun: float = field(default_factory=time.monotonic)
 
     def take(self, message: Message, readers: dict[Kind, Reader]) -> bool:
-        """Read a message into the round; return whether it says that its partition has ended."""
+        """Read a message into the micro-batch; return whether its partition ends with it."""
         try:
             table, wire = _read(message, readers)
         except Unreadable as error:
@@ -74,7 +74,7 @@ def _read(message: Message, readers: dict[Kind, Reader]) -> tuple[pa.Table, Wire
         raise Unreadable("removed by the broker before it was read; raise its retention", message.missing)
     if message.kind in readers:
         return readers[message.kind].read(message)
-    if isinstance(message.payload, pl.DataFrame):  # a table says its end with all its columns
+    if isinstance(message.payload, pl.DataFrame):  # the end of a table has all its columns
         table, wire = pa.table({}), Wire(message.published, end=message.end and not len(message.payload))
     else:
         table, wire = Reader({}).read(message) if message.end else (pa.table({}), Wire())

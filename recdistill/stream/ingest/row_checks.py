@@ -13,9 +13,8 @@ from recdistill.tables.validation import FIRST
 
 __all__ = ["SKEW", "row_faults"]
 
-SKEW = timedelta(
-    minutes=5
-)  # that a producer's clock may be ahead: a time further on would move the watermark for all others
+# That a producer's clock may be ahead: a time further on would move the watermark for all others.
+SKEW = timedelta(minutes=5)
 
 
 def row_faults(rows: pl.DataFrame, kind: Kind, tasks: tuple[str, ...]) -> pl.Series:

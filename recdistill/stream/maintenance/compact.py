@@ -1,4 +1,4 @@
-"""Housekeeping beside live readers and writers: small files merged, what nobody needs removed, old days let go."""
+"""Housekeeping while others read and write: small files merged, what nobody needs removed, old days let go."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DATED = ("events", "behaviors", "outcomes", "predictions")
 
 
 class Housekeeper:
-    """The tables of a run, which it knows from one round to the next: a round costs what is new, however
+    """Does rounds of housekeeping on the tables of a run, which it keeps open: a round costs what is new, however
     long the stream runs.
     """
 
@@ -53,7 +53,7 @@ class Housekeeper:
         if time.monotonic() >= self._next_cut:
             self._next_cut = time.monotonic() + CUT_EVERY
             if cut := cut_logs(self.folder, self.experiment, self.logs):
-                self.journal.tell("commits forgotten", **cut)
+                self.journal.write("commits removed", **cut)
         return merged
 
     def _open(self) -> None:
@@ -72,11 +72,11 @@ class Housekeeper:
         if before < SMALL:
             return False
         if not log.compact():
-            self.journal.tell("stepped aside", table=log.path.name)
+            self.journal.write("stepped aside", table=log.path.name)
         after = len(log.parts())
         if after < before:
             removed = len(log.vacuum(int(self.experiment.stream.undo_hours + 1)))
-            self.journal.tell("compacted", table=log.path.name, files=f"{before} -> {after}", removed=removed)
+            self.journal.write("compacted", table=log.path.name, files=f"{before} -> {after}", removed=removed)
         return after < before
 
     def _let_go(self, log: DeltaLog, days: int) -> None:
@@ -85,16 +85,16 @@ class Housekeeper:
         if newest is not None:
             gone = log.expire(newest - timedelta(days=days))  # type: ignore[operator, arg-type]
             if gone:
-                self.journal.tell("let go", table=log.path.name, rows=gone)
+                self.journal.write("let go", table=log.path.name, rows=gone)
 
 
 def run_compact(folder: RunFolder, experiment: Experiment, journal: Journal) -> None:
-    """Do a round every half minute, for ever; one that fails is told, and tried again with the next."""
+    """Do a round every half minute, for ever; a failure is logged, and the next round tries again."""
     keeper = Housekeeper(folder, experiment, journal)
     while True:
         try:
             keeper.round(experiment.stream.retain_days)
         except (RecdistillError, OSError) as error:
-            journal.tell("failed", why=str(error), again_in_s=EVERY)
+            journal.write("failed", why=str(error), again_in_s=EVERY)
             keeper = Housekeeper(folder, experiment, journal)
         time.sleep(EVERY)

@@ -1,5 +1,5 @@
-"""Which student is served: RUN/serving/NAME/NUMBER holds what was promoted, RUN/serving/current.json says which of them
-it is.
+"""Which student is served: RUN/serving/NAME/NUMBER holds what was promoted, RUN/serving/current.json names the one
+that is served.
 
 Both appear by one rename, so that whoever serves sees the old or the new, whole.
 """
@@ -18,8 +18,8 @@ from recdistill.data.store.memmap import read_json, write_json
 from recdistill.errors import UserError, did_you_mean
 from recdistill.evaluate.metrics import ne_of_sums
 from recdistill.runs.folder import RunFolder, locked
-from recdistill.stream.gate.process import is_teacher
-from recdistill.stream.progress import ModelAbout, Sums, read_about
+from recdistill.runs.names import is_teacher
+from recdistill.stream.progress import ModelProgress, Sums, read_progress
 from recdistill.tables.predictions import PredictionLog
 from recdistill.tables.verdicts import VerdictLog, Verdicts
 
@@ -34,22 +34,22 @@ __all__ = [
     "verdicts_of",
 ]
 
-WINDOW = 50_000  # rows over which a student's recent NE is compared
+NE_ROWS = 50_000  # over which a student's recent NE is compared
 
 
 @dataclass(frozen=True)
 class Promotion:
-    """A promoted checkpoint. name: its folder under RUN/serving, MODEL/NUMBER; rows: those its model had said.
+    """A promoted checkpoint. name: its folder under RUN/serving, MODEL/NUMBER; rows: those its model had predicted.
 
-    heard, versions: its lineage (see `Lineage`). before: the name of what it replaced. current: whether it is served
-    now.
+    learned_from, versions: its lineage (see `Lineage`). before: the name of what it replaced. current: whether it is
+    served now.
     """
 
     name: str
     model: str
     rows: int
     time: str
-    heard: dict[str, dict[int, int]]
+    learned_from: dict[str, dict[int, int]]
     versions: dict[str, int | None]
     before: str | None
     current: bool = False
@@ -57,8 +57,11 @@ class Promotion:
 
 def _read(path: Path, served: str | None) -> Promotion:
     tree = read_json(path)
-    heard = {teacher: {int(version): rows for version, rows in told.items()} for teacher, told in tree["heard"].items()}
-    return Promotion(**{**tree, "heard": heard, "current": tree["name"] == served})
+    learned_from = {
+        teacher: {int(version): rows for version, rows in versions.items()}
+        for teacher, versions in tree["learned_from"].items()
+    }
+    return Promotion(**{**tree, "learned_from": learned_from, "current": tree["name"] == served})
 
 
 def current(folder: RunFolder) -> Promotion | None:
@@ -91,14 +94,14 @@ def promote(
 ) -> Promotion:
     """Publish a student's stream checkpoint, by default its newest, for serving; return what is served now.
 
-    Raises UserError for one that is not there, is damaged or heard a version that was revoked since, and, unless
-    `force`, where its progressive NE over its last WINDOW rows is unknown, 1 or more, or above the served model's over
+    Raises UserError for one that is not there, is damaged or learned from a version that was revoked since, and, unless
+    `force`, where its progressive NE over its last NE_ROWS rows is unknown, 1 or more, or above the served model's over
     the same rows by more than `margin`.
     """
     checkpoints = Checkpoints(folder.model(model) / "stream")
     rows = _chosen(folder, model, checkpoints, rows)
     state = checkpoints.state(rows)
-    if bad := verdicts_of(folder).revoked(state["heard"]):
+    if bad := verdicts_of(folder).revoked(state["learned_from"]):
         raise UserError(
             f"{model}: its checkpoint {rows} learned from {', '.join(bad)}, revoked since; choose an older one with "
             "rows"
@@ -141,24 +144,23 @@ def verdicts_of(folder: RunFolder) -> Verdicts:
     return verdicts
 
 
-def progressive_ne(folder: RunFolder, model: str, end_row: int, rows: int = WINDOW) -> float:
-    """Return the NE of what `model` said of the `rows` rows before row `end_row` of the stream, before it knew; NaN
-    when unknown.
+def progressive_ne(folder: RunFolder, model: str, end_row: int, rows: int = NE_ROWS) -> float:
+    """Return the progressive NE of `model` over the `rows` rows before row `end_row` of the stream; NaN when unknown.
 
-    The commits before and after the window's ends bound it, so it is longer by up to a commit.
+    The figure is bounded by commits, so it may be of up to a commit's rows more.
     """
     log = PredictionLog.open(folder.predictions)
     end: Sums | None = None
     start = Sums()
     for version in range(log.version, -1, -1):
         commit = next(log.commits(version - 1, version))
-        about = read_about(ModelAbout, commit.about) if commit.about.get("model") == model else None
-        if about is None:
+        progress = read_progress(ModelProgress, commit.about) if commit.about.get("model") == model else None
+        if progress is None:
             continue
-        if end is None and about.rows <= end_row:
-            end = about.sums
-        elif about.rows <= end_row - rows:
-            start = about.sums
+        if end is None and progress.rows <= end_row:
+            end = progress.sums
+        elif progress.rows <= end_row - rows:
+            start = progress.sums
             break
     if end is None:
         return math.nan
@@ -169,7 +171,7 @@ def progressive_ne(folder: RunFolder, model: str, end_row: int, rows: int = WIND
 def _check_ne(folder: RunFolder, model: str, rows: int, served: Promotion | None, margin: float) -> None:
     found = progressive_ne(folder, model, rows)
     if math.isnan(found):
-        raise UserError(f"{model}: the labels known so far do not tell its NE; wait for more, or force it")
+        raise UserError(f"{model}: its NE is unknown, for too few labels are known so far; wait for more, or force it")
     if found >= 1:
         raise UserError(
             f"{model}: its NE over the last rows is {found:.4f}: no better than the base rate; force it to serve it "
@@ -188,14 +190,14 @@ def _check_ne(folder: RunFolder, model: str, rows: int, served: Promotion | None
 def _publish(
     folder: RunFolder, source: Path, model: str, rows: int, state: dict[str, Any], served: Promotion | None
 ) -> Promotion:
-    """Copy a checkpoint beside its final name, rename it, then say that it is the one."""
+    """Copy a checkpoint next to its final name, rename it, then name it in current.json."""
     published = Checkpoints(_root(folder) / model)
     number = max(published.blocks(), default=0) + 1
     final = published.path(number)
     part = final.with_name(f"{final.name}.part")
     name = f"{model}/{final.name}"
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
-    made = Promotion(name, model, rows, now, state["heard"], state["versions"], served.name if served else None)
+    made = Promotion(name, model, rows, now, state["learned_from"], state["versions"], served.name if served else None)
     shutil.rmtree(part, ignore_errors=True)
     try:
         shutil.copytree(source, part)
@@ -225,7 +227,8 @@ def _serve(folder: RunFolder, tree: dict[str, Any]) -> None:
 
 
 def rollback(folder: RunFolder) -> Promotion:
-    """Serve again what the served one replaced, or the last before it that is whole and heard nothing revoked since.
+    """Serve again what the served one replaced, or the last before it that is whole and learned from nothing
+    revoked since.
 
     Raises UserError when there is none.
     """
@@ -233,9 +236,9 @@ def rollback(folder: RunFolder) -> Promotion:
         served = current(folder)
         if served is None:
             raise UserError(f"{folder.root}: nothing is served; promote a student first")
-        known = {each.name: each for each in promotions(folder)}
+        known = {promotion.name: promotion for promotion in promotions(folder)}
         verdicts, name = verdicts_of(folder), served.before
-        while name is not None and name in known and verdicts.revoked(known[name].heard):
+        while name is not None and name in known and verdicts.revoked(known[name].learned_from):
             name = known[name].before
         if name is None or name not in known:
             raise UserError(f"{folder.root}: before {served.name} no student was served that could be served again")

@@ -1,4 +1,5 @@
-"""Undo, by a person: a teacher's version revoked or released, a teacher's turn, and what a student learned from.
+"""Undo, by a person: a teacher's versions revoked or unquarantined, a teacher made active, and what a student learned
+from.
 
 Nothing here touches a running model: verdicts are appended to their table, and every model reads them and goes back by
 itself.
@@ -16,14 +17,14 @@ import polars as pl
 from recdistill.checkpoint.store import Checkpoints
 from recdistill.errors import UserError, did_you_mean
 from recdistill.runs.folder import RunFolder
-from recdistill.stream.gate.process import is_teacher
+from recdistill.runs.names import is_teacher
 from recdistill.stream.ingest.process import ingests
-from recdistill.stream.registry.promote import promotions, students, verdicts_of
+from recdistill.stream.registry.promote import Promotion, promotions, students, verdicts_of
 from recdistill.tables.events import EventLog
 from recdistill.tables.predictions import PredictionLog
 from recdistill.tables.verdicts import VerdictLog
 
-__all__ = ["Affected", "Lineage", "lineage", "release", "revoke", "take_over"]
+__all__ = ["Affected", "Lineage", "lineage", "revoke", "take_over", "unquarantine"]
 
 ALL = 2**62  # rows: as many as a version may have
 
@@ -32,21 +33,21 @@ ALL = 2**62  # rows: as many as a version may have
 class Lineage:
     """What a checkpoint learned from: versions of tables, and rows learned with a signal per teacher and version of it.
 
-    rows: rows the student had said, the checkpoint's name. revoked: TEACHER@VERSION of what it heard and what was
-    revoked since.
+    rows: rows the student had predicted, the checkpoint's name. learned_from: teacher -> version -> rows. revoked:
+    TEACHER@VERSION of what it learned from and what was revoked since.
     """
 
     model: str
     rows: int
     versions: dict[str, int | None]
-    heard: dict[str, dict[int, int]]
+    learned_from: dict[str, dict[int, int]]
     revoked: list[str]
     whole: bool
 
 
 @dataclass(frozen=True)
 class Affected:
-    """A student that heard a revoked version: its checkpoints that did, and the newest that did not (None: the
+    """A student that learned from a revoked version: its checkpoints that did, and the newest that did not (None: the
     hand-over).
 
     promoted: names NAME/NUMBER under serving that did; serving: the one of them that is served now, None when none is.
@@ -59,10 +60,10 @@ class Affected:
     serving: str | None
 
 
-def _heard(state: dict[str, Any]) -> dict[str, dict[int, int]]:
+def _learned_from(state: dict[str, Any]) -> dict[str, dict[int, int]]:
     return {
         teacher: {int(version): int(rows) for version, rows in versions.items()}
-        for teacher, versions in state["heard"].items()
+        for teacher, versions in state["learned_from"].items()
     }
 
 
@@ -81,17 +82,16 @@ def lineage(folder: RunFolder, model: str) -> list[Lineage]:
     for rows in checkpoints.blocks():
         try:
             state = checkpoints.state(rows)
-            heard = _heard(state)
-            found.append(
-                Lineage(model, rows, state["versions"], heard, verdicts.revoked(heard), checkpoints.whole(rows))
-            )
+            learned_from = _learned_from(state)
+            revoked, whole = verdicts.revoked(learned_from), checkpoints.whole(rows)
+            found.append(Lineage(model, rows, state["versions"], learned_from, revoked, whole))
         except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
             continue  # damaged, or removed by the model meanwhile
     return found
 
 
 def revoke(folder: RunFolder, model: str, versions: range, reason: str) -> list[Affected]:
-    """Revoke a teacher's versions: no student hears them from now on, and those that did go back to before they did.
+    """Revoke a teacher's versions: no student learns from them any more, and those that did go back to before they did.
 
     Returns the students that did. Raises UserError, and revokes nothing, for a model that is no teacher and for
     versions that it never had.
@@ -101,54 +101,60 @@ def revoke(folder: RunFolder, model: str, versions: range, reason: str) -> list[
         raise UserError(f"{model}: say why the versions are revoked")
     rows = [VerdictLog.row(model, version, "revoked", reason=" ".join(reason.split())) for version in versions]
     VerdictLog.create(folder.verdicts).append(pl.concat(rows), writer=_writer(), sequence=0)
-    return [each for each in (_affected(folder, student, model, versions) for student in students(folder)) if each]
+    affected = (_affected(folder, student, model, versions) for student in students(folder))
+    return [student for student in affected if student]
 
 
 def _affected(folder: RunFolder, student: str, teacher: str, versions: range) -> Affected | None:
-    known = lineage(folder, student)
-    hit = [each.rows for each in known if any(version in versions for version in each.heard.get(teacher, {}))]
-    clean = [each.rows for each in known if not each.revoked and each.whole]
-    mine = [each for each in promotions(folder) if each.model == student]
-    told = [each for each in mine if any(version in versions for version in each.heard.get(teacher, {}))]
-    if not hit and not told:
+    def learned(made: Lineage | Promotion) -> bool:
+        return any(version in versions for version in made.learned_from.get(teacher, {}))
+
+    checkpoints = lineage(folder, student)
+    hit = [checkpoint.rows for checkpoint in checkpoints if learned(checkpoint)]
+    clean = [checkpoint.rows for checkpoint in checkpoints if not checkpoint.revoked and checkpoint.whole]
+    promoted = [promotion for promotion in promotions(folder) if promotion.model == student and learned(promotion)]
+    if not hit and not promoted:
         return None
-    now = next((each.name for each in told if each.current), None)
-    return Affected(student, hit, max(clean, default=None), [each.name for each in told], now)
+    now = next((promotion.name for promotion in promoted if promotion.current), None)
+    return Affected(student, hit, max(clean, default=None), [promotion.name for promotion in promoted], now)
 
 
-def release(folder: RunFolder, model: str, versions: range) -> None:
-    """Let students hear all of a teacher's versions that were quarantined or revoked: a person vouches for them.
+def unquarantine(folder: RunFolder, model: str, versions: range) -> None:
+    """Let students learn from all rows of versions that were quarantined or revoked: a person vouches for them.
 
-    Raises UserError, and releases nothing, where one of them is neither.
+    Raises UserError, and changes nothing, where one of them is neither.
     """
     _check_versions(folder, model, versions)
     log, verdicts = VerdictLog.create(folder.verdicts), verdicts_of(folder)
     for version in versions:
         if (model, version) not in verdicts.bad:
             raise UserError(
-                f"{model}: version {version} is neither quarantined nor revoked; there is nothing to release"
+                f"{model}: version {version} is neither quarantined nor revoked; there is nothing to unquarantine"
             )
     rows = [
         row
         for version in versions
-        for row in (VerdictLog.row(model, version, "released"), VerdictLog.row(model, version, "good", rows=ALL))
+        for row in (
+            VerdictLog.row(model, version, "unquarantined"),
+            VerdictLog.row(model, version, "approved", rows=ALL),
+        )
     ]
     log.append(pl.concat(rows), writer=_writer(), sequence=0)
 
 
 def take_over(folder: RunFolder, model: str, from_time: datetime | None = None) -> datetime:
-    """Let students hear the teacher `model` about samples of `from_time` on (default: the newest so far); return that
-    time.
+    """Let students learn from the teacher `model` for samples from `from_time` on (default: the newest so far); return
+    that time.
 
-    Raises UserError for a model that is no teacher or has not spoken.
+    Raises UserError for a model that is no teacher or has predicted nothing yet.
     """
     version = _newest(folder, model)
     if from_time is None:
         newest = max(
-            (about.watermark for about in ingests(EventLog.open(folder.tables / "events")).values()), default=0
+            (progress.watermark for progress in ingests(EventLog.open(folder.tables / "events")).values()), default=0
         )
         if not newest:
-            raise UserError(f"{folder.root}: nothing was ingested from a stream yet; say from which time on")
+            raise UserError(f"{folder.root}: nothing was ingested from a stream yet; give the time from which on")
         from_time = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=newest)
     if from_time.tzinfo is None:
         raise UserError(f"{model}: the time {from_time} has no time zone; write it as 2026-01-31T12:00:00+00:00")
@@ -163,12 +169,11 @@ def _writer() -> str:
 
 def _newest(folder: RunFolder, model: str) -> int:
     """Return a teacher's newest version; UserError when `model` is none."""
-    spoke = {
-        name: version for name, version, _, _ in PredictionLog.open(folder.predictions).models() if is_teacher(name)
-    }
-    if model not in spoke:
-        raise UserError(f"{folder.root}: no teacher '{model}' has said anything{did_you_mean(model, spoke)}")
-    return spoke[model]
+    models = PredictionLog.open(folder.predictions).models()
+    newest = {name: version for name, version, _, _ in models if is_teacher(name)}
+    if model not in newest:
+        raise UserError(f"{folder.root}: no teacher '{model}' has predicted anything{did_you_mean(model, newest)}")
+    return newest[model]
 
 
 def _check_versions(folder: RunFolder, model: str, versions: range) -> None:

@@ -16,15 +16,15 @@ from recdistill.errors import UserError
 __all__ = ["local_nats", "server_url"]
 
 PATIENCE = 30.0  # seconds until it must answer: it reads its data first
-LARGEST = "64MB"  # of a message
+MAX_MESSAGE = "64MB"  # of a message
 
 
 def server_url(root: Path, config: SourceConfig) -> str:
     """Return the broker's address: the one configured, or that of the server of the run's own under `root`, or ''."""
     if config.url is not None:
         return config.url
-    told = root / "broker" / "url"
-    return told.read_text(encoding="utf-8").strip() if config.kind == "nats" and told.exists() else ""
+    written = root / "broker" / "url"
+    return written.read_text(encoding="utf-8").strip() if config.kind == "nats" and written.exists() else ""
 
 
 @contextmanager
@@ -65,14 +65,15 @@ def local_nats(root: Path) -> Iterator[str]:
 
 def _settings(folder: Path, port: int) -> str:
     return (
-        f'listen: "127.0.0.1:{port}"\nmax_payload: {LARGEST}\nmax_pending: 256MB\nlog_file: "{folder / "server.log"}"\n'
+        f'listen: "127.0.0.1:{port}"\nmax_payload: {MAX_MESSAGE}\nmax_pending: 256MB\n'
+        f'log_file: "{folder / "server.log"}"\n'
         f'pid_file: "{folder / "server.pid"}"\njetstream {{ store_dir: "{folder}" }}\n'
     )
 
 
-def _port(told: Path) -> int:
+def _port(written: Path) -> int:
     """Return the port of the server before, if it is free, else any free one."""
-    before = told.read_text(encoding="utf-8").strip().rpartition(":")[2] if told.exists() else ""
+    before = written.read_text(encoding="utf-8").strip().rpartition(":")[2] if written.exists() else ""
     for port in (int(before) if before.isdigit() else 0, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -94,4 +95,4 @@ def _await(process: subprocess.Popen[bytes], port: int, folder: Path) -> None:
             time.sleep(0.02)
     log = folder / "server.log"
     last = log.read_text(encoding="utf-8").splitlines()[-1:] if log.exists() else []
-    raise UserError(f"{folder}: nats-server did not start: {' '.join(last) or 'it said nothing'}")
+    raise UserError(f"{folder}: nats-server did not start: {' '.join(last) or 'its log is empty'}")

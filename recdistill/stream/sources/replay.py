@@ -2,7 +2,8 @@
 
     behaviors up to a message's last sample, outcomes known by its first, then the samples; at the end an end
 
-Messages are numbered, and the same log is always cut alike, so a replay that is killed asks the source where it was.
+Messages are numbered, and the same log is always cut alike, so a replay that was killed finds its place in the
+source.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from recdistill.tables.schema import EventSchema
 
 __all__ = ["messages_of", "run_publish"]
 
-TOGETHER = 20  # messages of one call at most
+MAX_MESSAGES = 20  # of one call
 PERIOD = 0.05  # seconds of a replay that may be sent together
 OUTCOMES: dict[str, pl.DataType] = {"sample_id": pl.Int64(), "task": pl.String(), "label": pl.Float32(), "time": TIME}
 
@@ -49,9 +50,9 @@ def run_publish(folder: RunFolder, experiment: Experiment, data: Path | None, jo
     ):
         source.create(log.schema)
         first = source.resume()
-        journal.tell("resumed" if first else "started", message=first)
+        journal.write("resumed" if first else "started", message=first)
         sent = _send(source, messages_of(log, experiment), first, stream.speed)
-        journal.tell("ended", messages=first + sent)
+        journal.write("ended", messages=first + sent)
         return sent
 
 
@@ -65,7 +66,7 @@ def _send(source: Source, messages: Iterator[Outgoing], first: int, speed: float
         at = _time_of(message)
         start = start or at
         due = begun + (at - start).total_seconds() / speed if speed and at and start else 0.0
-        if group and (len(group) >= TOGETHER or due > time.monotonic() + PERIOD):
+        if group and (len(group) >= MAX_MESSAGES or due > time.monotonic() + PERIOD):
             source.publish(group)
             sent, group = sent + len(group), []
         time.sleep(max(0.0, due - time.monotonic()))
@@ -87,7 +88,7 @@ def messages_of(log: Log, experiment: Experiment) -> Iterator[Outgoing]:
     number, size = count(), experiment.stream.source.message_rows
     delayed = experiment.stream.labels.window_s is not None
     empty = pl.DataFrame(schema=log.schema.columns())
-    waiting, behaviors, begun = pl.DataFrame(schema=OUTCOMES), _UpTo(log.behaviors), False
+    waiting, behaviors, begun = pl.DataFrame(schema=OUTCOMES), _Until(log.behaviors), False
 
     def cut(kind: Kind, rows: pl.DataFrame) -> Iterator[Outgoing]:
         yield from (Outgoing(next(number), kind, rows[at : at + size]) for at in range(0, len(rows), size))
@@ -127,7 +128,7 @@ def _samples(log: Log, skip: int, size: int) -> Iterator[tuple[pl.DataFrame, dat
         yield rest, last
 
 
-class _UpTo:
+class _Until:
     """The rows of a table in time order, taken up to one time after another."""
 
     def __init__(self, batches: Callable[[], Iterator[pl.DataFrame]] | None) -> None:
@@ -148,13 +149,13 @@ class _UpTo:
 
 
 def _outcomes(rows: pl.DataFrame, schema: EventSchema) -> pl.DataFrame:
-    """Return the positives of all tasks as outcomes, at the times they became known; negatives are told by nobody."""
-    told = [pl.DataFrame(schema=OUTCOMES)]
+    """Return the positives of all tasks as outcomes, at the times they became known; a negative is no outcome."""
+    outcomes = [pl.DataFrame(schema=OUTCOMES)]
     for task in schema.tasks:
         known = f"label_time_{task}" if task in schema.label_times else "time"
         mine = rows.filter((pl.col(f"label_{task}") == 1) & pl.col(known).is_not_null())
-        told.append(mine.select("sample_id", task=pl.lit(task), label=f"label_{task}", time=known))
-    return pl.concat(told)
+        outcomes.append(mine.select("sample_id", task=pl.lit(task), label=f"label_{task}", time=known))
+    return pl.concat(outcomes)
 
 
 def _blank(rows: pl.DataFrame, schema: EventSchema) -> pl.DataFrame:

@@ -1,4 +1,4 @@
-"""What travels: a batch of rows as an Arrow IPC stream, which any language can write, read without trusting any of it.
+"""The wire format: a batch of rows as an Arrow IPC stream, which any language can write; nothing in it is trusted.
 
 schema metadata    recdistill.published   seconds since 1970 at which it left its producer
                    recdistill.number      of a replay: its place in it, from 0
@@ -19,7 +19,7 @@ from recdistill.tables.validation import check_columns
 
 __all__ = [
     "KINDS",
-    "LIMIT",
+    "MAX_BYTES",
     "Kind",
     "Message",
     "Outgoing",
@@ -33,15 +33,15 @@ __all__ = [
 
 Kind = Literal["events", "behaviors", "outcomes"]
 KINDS: tuple[Kind, ...] = ("events", "behaviors", "outcomes")
-LIMIT = 64 << 20  # bytes of a message, and of its buffers when unpacked
+MAX_BYTES = 64 << 20  # of a message, and of its buffers when unpacked
 PUBLISHED, NUMBER, END = b"recdistill.published", b"recdistill.number", b"recdistill.end"
-REASON = 300  # characters
+MAX_REASON = 300  # characters
 UTC = ("UTC", "Etc/UTC", "+00:00", "Z")
 
 
 @dataclass(frozen=True)
 class Message:
-    """What a source gives: `payload` stands at `position` of `partition`; the channel says its kind.
+    """What a source gives: `payload` stands at `position` of `partition`; its channel gives its kind.
 
     payload: an Arrow IPC stream, or the rows themselves where the source is a table. published, end: of such rows (see
     above). missing: messages that the broker no longer had; then there is no payload, and position is the last of them.
@@ -68,7 +68,7 @@ class Outgoing:
 
 @dataclass(frozen=True)
 class Wire:
-    """What a message says besides its rows; number -1: not of a replay."""
+    """The metadata of a message; number -1: not of a replay."""
 
     published: float = 0.0
     number: int = -1
@@ -77,19 +77,19 @@ class Wire:
 
 class Unreadable(Exception):
     """A message that cannot be taken as a whole. reason: one line; rows: how many it holds, 1 if that
-    cannot be told.
+    is unknown.
     """
 
     def __init__(self, reason: str, rows: int = 1) -> None:
         super().__init__(reason)
-        self.reason, self.rows = " ".join(reason.split())[:REASON], rows
+        self.reason, self.rows = " ".join(reason.split())[:MAX_REASON], rows
 
 
 def encode(message: Outgoing, published: float | None = None) -> bytes:
     """Return the message's bytes; `published` seconds since 1970, by default now."""
     table = message.rows.to_arrow(compat_level=pl.CompatLevel.oldest())
-    about = {PUBLISHED: repr(time.time() if published is None else published), NUMBER: str(message.number)}
-    schema = table.schema.with_metadata({**about, END: "1"} if message.end else about)
+    metadata = {PUBLISHED: repr(time.time() if published is None else published), NUMBER: str(message.number)}
+    schema = table.schema.with_metadata({**metadata, END: "1"} if message.end else metadata)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, schema) as writer:
         writer.write_table(table)
@@ -97,12 +97,12 @@ def encode(message: Outgoing, published: float | None = None) -> bytes:
 
 
 def wire_of(schema: pa.Schema) -> Wire:
-    """Return what a message's schema says of it; what cannot be read counts as not said."""
-    told = schema.metadata or {}
+    """Return the metadata in a message's schema; what cannot be read counts as not given."""
+    found = schema.metadata or {}
     try:
-        return Wire(float(told.get(PUBLISHED, 0)), int(told.get(NUMBER, -1)), END in told)
+        return Wire(float(found.get(PUBLISHED, 0)), int(found.get(NUMBER, -1)), END in found)
     except ValueError:
-        return Wire(end=END in told)
+        return Wire(end=END in found)
 
 
 def number_of(payload: bytes) -> int:
@@ -119,17 +119,18 @@ class Reader:
     def __init__(self, columns: dict[str, pl.DataType]) -> None:
         self.columns = columns
         self._arrow = pl.DataFrame(schema=columns).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
-        self._good: list[bytes] = []  # schemas; few: a producer writes all its messages alike
+        self._checked: list[bytes] = []  # schemas that fit; few: a producer writes all its messages alike
 
     def read(self, message: Message) -> tuple[pa.Table, Wire]:
-        """Return a message's rows as Arrow, in the table's columns and types, and what it says besides.
+        """Return a message's rows as Arrow, in the table's columns and types, and its metadata.
 
-        Raises Unreadable for what is no Arrow stream, is damaged, is larger than LIMIT, or has other columns or types.
+        Raises Unreadable for what is no Arrow stream, is damaged, is larger than MAX_BYTES, or has other columns or
+        types.
         """
         if isinstance(message.payload, pl.DataFrame):
             return self._taken(message.payload), Wire(message.published, end=message.end)
-        if len(message.payload) > LIMIT:
-            raise Unreadable(f"a message of more than {LIMIT >> 20} MiB; send fewer rows at a time")
+        if len(message.payload) > MAX_BYTES:
+            raise Unreadable(f"a message of more than {MAX_BYTES >> 20} MiB; send fewer rows at a time")
         try:
             stream = pa.ipc.open_stream(message.payload)
             wire = wire_of(stream.schema)
@@ -140,18 +141,16 @@ class Reader:
                 else self._fitted(table)
             ), wire
         except (pa.ArrowException, OSError, ValueError):
-            raise Unreadable(
-                "no Arrow IPC stream, or a damaged one"
-            ) from None  # the details differ, and say nothing to anyone
+            raise Unreadable("no Arrow IPC stream, or a damaged one") from None  # the library's details help nobody
 
     def _fitted(self, table: pa.Table) -> pa.Table:
         """Return a message's rows in our columns; types are compared in Arrow: what Polars does not know
         may end the process.
         """
         exact = bytes(table.schema.remove_metadata().serialize())
-        if exact not in self._good:
+        if exact not in self._checked:
             self._check(table.schema, table.num_rows)
-            self._good = [*self._good[-3:], exact]
+            self._checked = [*self._checked[-3:], exact]
         fitted = table if table.schema.names == self._arrow.names else table.select(self._arrow.names)
         return fitted.replace_schema_metadata() if fitted.schema.equals(self._arrow) else fitted.cast(self._arrow)
 
@@ -205,7 +204,7 @@ def _whole(stream: pa.RecordBatchStreamReader) -> pa.Table:
     for batch in stream:
         batch.validate(full=True)
         size += batch.nbytes
-        if size > LIMIT:
-            raise Unreadable(f"its rows take more than {LIMIT >> 20} MiB; send fewer at a time")
+        if size > MAX_BYTES:
+            raise Unreadable(f"its rows take more than {MAX_BYTES >> 20} MiB; send fewer at a time")
         batches.append(batch)
     return pa.Table.from_batches(batches, stream.schema)

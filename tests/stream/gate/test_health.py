@@ -1,4 +1,4 @@
-"""The judge of a teacher's windows: no alarm over clean drift, every poison found within one version of 20 windows."""
+"""The health of a teacher's windows: no alarm over clean drift, every poison found within one version of 20 windows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recdistill.config.stream import HealthConfig
-from recdistill.stream.gate.health import FIELDS, Window, judge, measure
+from recdistill.stream.gate.health import FIELDS, HealthWindow, fault_of, measure
 from recdistill.typing import Array
 
 ROWS, DAY, BOUNDS = 1000, 40, HealthConfig()  # DAY: windows
@@ -37,14 +37,14 @@ def log(windows: int, seed: int, rate: float = -3.0, skill: float = 1.2) -> Iter
 
 
 def alarms(windows: Iterable[tuple[Array, Array]], reference: deque[Array], keep: bool = True) -> list[str]:
-    """Return why windows were found bad, alone or with all before of 20; good ones join the reference."""
+    """Return why windows were found bad, alone or with all before of 20; healthy ones join the reference."""
     found, version = [], []
     for k, (logits, labels) in enumerate(windows):
         window = measure(logits, labels, ROWS, ROWS)
         version = [*version, window.sums][-(k % 20) - 1 :]
-        together = Window(np.stack(version))
+        together = HealthWindow(np.stack(version))
         past = np.stack(reference) if reference else np.zeros((0, len(FIELDS)))
-        why = judge(window, past, BOUNDS) or (judge(together, past, BOUNDS) if len(version) >= 8 else None)
+        why = fault_of(window, past, BOUNDS) or (fault_of(together, past, BOUNDS) if len(version) >= 8 else None)
         if why:
             found.append(why)
         elif keep:
@@ -91,7 +91,7 @@ def only(poison: Callable[[Array, Array], Array], labelled: bool = True, observe
     draw = np.random.default_rng(0)
     y = y * (draw.random(ROWS) < observed) if labelled else y * math.nan
     window = measure(poison(z, draw.normal(0, 1, ROWS)), y)
-    return judge(window, np.stack(past(skill=1.5)), BOUNDS) or ""
+    return fault_of(window, np.stack(past(skill=1.5)), BOUNDS) or ""
 
 
 def test_each_check_finds_what_the_others_let_pass() -> None:
@@ -105,42 +105,39 @@ def test_each_check_finds_what_the_others_let_pass() -> None:
 
 def test_a_teacher_that_leaves_out_half_of_the_samples_is_found() -> None:
     windows = list(log(20, 3))
-    assert judge(measure(*windows[0], known=500, offered=1000), np.stack(past()), BOUNDS)
-    assert judge(measure(*windows[0], known=990, offered=1000), np.stack(past()), BOUNDS) is None
+    assert fault_of(measure(*windows[0], known=500, offered=1000), np.stack(past()), BOUNDS)
+    assert fault_of(measure(*windows[0], known=990, offered=1000), np.stack(past()), BOUNDS) is None
     few = measure(windows[0][0][:40], windows[0][1][:40], known=40, offered=90)
-    assert judge(few, np.stack(past()), BOUNDS) is None
+    assert fault_of(few, np.stack(past()), BOUNDS) is None
 
 
 def test_without_a_reference_only_what_is_worse_than_the_base_rate_is_bad() -> None:
     nothing = np.zeros((0, len(FIELDS)))
     (z, y), *_ = log(1, 7)
-    assert judge(measure(z, y), nothing, BOUNDS) is None
-    assert judge(measure(z * 0, y * math.nan), nothing, BOUNDS) is None
-    why = judge(measure(-z, y), nothing, BOUNDS)
+    assert fault_of(measure(z, y), nothing, BOUNDS) is None
+    assert fault_of(measure(z * 0, y * math.nan), nothing, BOUNDS) is None
+    why = fault_of(measure(-z, y), nothing, BOUNDS)
     assert why and "worse than the base rate alone" in why and "\n" not in why
 
 
-def test_a_window_beyond_a_bound_but_not_beyond_doubt_is_good() -> None:
+def test_a_window_beyond_a_bound_but_not_beyond_doubt_is_healthy() -> None:
     draw = np.random.default_rng(0)
     wild = [measure(draw.normal(draw.normal(0, 3), 1, ROWS), np.full(ROWS, math.nan)) for _ in range(51)]
     reference = np.stack([each.sums for each in wild[1:]])
     far = measure(draw.normal(6, 1, ROWS), np.full(ROWS, math.nan))
-    assert judge(far, reference, BOUNDS) is None  # the reference's windows differ as much
+    assert fault_of(far, reference, BOUNDS) is None  # the reference's windows differ as much
     calm = np.stack([measure(draw.normal(0, 1, ROWS), np.full(ROWS, math.nan)).sums for _ in range(50)])
-    assert "mean logit" in (judge(far, calm, BOUNDS) or "")
+    assert "mean logit" in (fault_of(far, calm, BOUNDS) or "")
 
 
 def test_neighbours_that_go_together_are_no_independent_rows() -> None:
-    """A window of few clusters says less than its rows: by rows alone its mean would lie 20 standard errors away."""
+    """A window of few clusters holds less than its rows: by rows alone its mean would lie 20 standard errors away."""
     draw = np.random.default_rng(1)
     reference = measure(draw.normal(0, 1, 4000), np.full(4000, math.nan)).sums[None]
     clustered = draw.normal(0.9, 1.5, 10).repeat(100) + draw.normal(0, 0.1, ROWS)
-    assert (
-        judge(measure(clustered, np.full(ROWS, math.nan)), reference, HealthConfig(log_odds_offset=0.1, spread=5))
-        is None
-    )
+    assert fault_of(measure(clustered, np.full(ROWS, math.nan)), reference, HealthConfig(shift=0.1, spread=5)) is None
     alone = draw.permutation(clustered)
-    assert judge(measure(alone, np.full(ROWS, math.nan)), reference, HealthConfig(log_odds_offset=0.1, spread=5))
+    assert fault_of(measure(alone, np.full(ROWS, math.nan)), reference, HealthConfig(shift=0.1, spread=5))
 
 
 @given(

@@ -1,4 +1,4 @@
-"""Ingest: each row once in effect, whenever it is killed; what cannot be taken is told, kept and counted,
+"""Ingest: each row once in effect, whenever it is killed; what cannot be taken is reported, kept and counted,
 and stops nothing.
 """
 
@@ -19,10 +19,10 @@ from recdistill.errors import UserError
 from recdistill.runs.folder import RunFolder, locked
 from recdistill.stream.event_log import read_journals
 from recdistill.stream.ingest import process
-from recdistill.stream.ingest.micro_batch import Round
+from recdistill.stream.ingest.micro_batch import MicroBatch
 from recdistill.stream.ingest.process import run_ingest
 from recdistill.stream.sources.local_nats import local_nats
-from recdistill.stream.sources.wire import LIMIT, Message, Outgoing, Reader
+from recdistill.stream.sources.wire import MAX_BYTES, Message, Outgoing, Reader
 from recdistill.tables.dead_letters import DeadLetters
 from recdistill.tables.events import EventLog
 from recdistill.testing.killpoints import KILL_POINTS, VARIABLE
@@ -34,8 +34,8 @@ from tests.support.arrivals import (
     mixed,
     outcomes,
     packed,
+    reported,
     result,
-    said,
     send,
     waiting_run,
 )
@@ -45,14 +45,14 @@ from tests.support.programs import needs
 from tests.support.sweeps import swept
 from tests.support.tables import SCHEMA, actions, events, ids_of
 
-ROUND = 6  # messages
+MESSAGES = 6  # of a micro-batch
 RUN = f"""
 import sys
 from pathlib import Path
 from recdistill.stream.ingest import process as ingest
 from tests.support.arrivals import experiment, journal
 from recdistill.runs.folder import RunFolder
-ingest.MESSAGES = {ROUND}
+ingest.MAX_MESSAGES = {MESSAGES}
 folder = RunFolder(Path(sys.argv[1]))
 ingest.run_ingest(folder, experiment(sys.argv[2], "stream.commit_rows=1"), journal(folder))
 """
@@ -84,14 +84,25 @@ def test_good_rows_arrive_in_order_and_bad_ones_alone_are_left_out(tmp_path: Pat
     assert [k for k in ids_of(log.batches()) if k != 29] == [k for k in range(60) if k != 29]
     found = result(folder)
     assert [row[0] for row in found["behaviors"]] == list(range(10, 60)) == [row[0] for row in found["outcomes"]]
-    about = said(folder)
-    assert (about.rows, about.end, about.published, set(about.seen)) == (50, True, 1.7e9, {"behaviors", "outcomes"})
-    assert about.watermark == int(events([59])["time"].to_physical()[0])  # not that of the clock that is wrong
-    assert about.dropped == {"invalid": 3 + 1 + 3, "duplicate": 2, "relabelled": 1, "unreadable": 1 + 5 + 3, "late": 1}
+    progress = reported(folder)
+    assert (progress.rows, progress.end, progress.published, set(progress.seen)) == (
+        50,
+        True,
+        1.7e9,
+        {"behaviors", "outcomes"},
+    )
+    assert progress.watermark == int(events([59])["time"].to_physical()[0])  # not that of the clock that is wrong
+    assert progress.dropped == {
+        "invalid": 3 + 1 + 3,
+        "duplicate": 2,
+        "relabelled": 1,
+        "unreadable": 1 + 5 + 3,
+        "late": 1,
+    }
 
 
 @needs("nats-server")
-def test_dead_letters_say_why_and_keep_what_it_was(tmp_path: Path, url: str) -> None:
+def test_dead_letters_hold_the_reason_and_what_it_was(tmp_path: Path, url: str) -> None:
     letters = pl.concat(DeadLetters.open(taken(tmp_path, url).dead).batches()).sort("position")
     reasons = letters["reason"].to_list()
     for reason in (
@@ -137,10 +148,10 @@ def test_killed_anywhere_it_ends_with_the_same_tables(
 
 
 @needs("nats-server")
-def test_rounds_of_any_size_give_the_same_rows(
+def test_micro_batches_of_any_size_give_the_same_rows(
     tmp_path: Path, url: str, whole: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(process, "MESSAGES", 1)
+    monkeypatch.setattr(process, "MAX_MESSAGES", 1)
     assert result(taken(tmp_path, url, "stream.commit_rows=1")) == whole
 
 
@@ -153,43 +164,43 @@ def test_a_stream_that_ended_stays_ended(tmp_path: Path, url: str) -> None:
 
 
 @needs("nats-server")
-def test_a_reason_is_told_once_however_many_messages_have_it(tmp_path: Path) -> None:
+def test_a_reason_is_reported_once_however_many_messages_have_it(tmp_path: Path) -> None:
     with local_nats(tmp_path) as address:
         changed = [packed("events", events([k]).drop("device")) for k in range(300)]
         flood = [packed("events", events([k]).with_columns(label_click=pl.lit(3, pl.Float32))) for k in range(300)]
         send(address, [*changed, packed("events", events([20])), *flood, packed("events", events([21])), END])
         folder = taken(tmp_path / "run", address)
     assert sorted(ids_of(EventLog.open(folder.tables / "events").batches())) == [*range(BATCH), 20, 21]
-    told = [line["reason"] for line in read_journals(folder.logs, 1000) if line["event"] == "dead letters"]
+    reasons = [line["reason"] for line in read_journals(folder.logs, 1000) if line["event"] == "dead letters"]
     assert (
-        len(told) == 2
-        and told[0].startswith("column 'device' is missing")
-        and told[1].startswith("column 'label_click': must be")
+        len(reasons) == 2
+        and reasons[0].startswith("column 'device' is missing")
+        and reasons[1].startswith("column 'label_click': must be")
     )
-    assert said(folder).dropped == {"unreadable": 300, "invalid": 300}
+    assert reported(folder).dropped == {"unreadable": 300, "invalid": 300}
     assert DeadLetters.open(folder.dead).rows() == 600
 
 
-def test_a_message_that_is_too_large_is_told_and_not_kept_whole(tmp_path: Path) -> None:
-    now = Round()
-    now.take(Message("s", 1, "events", bytes(LIMIT + 1)), {"events": Reader(SCHEMA.columns())})
-    now.take(Message("s", 2, "events", packed("events", events([20]))[1]), {"events": Reader(SCHEMA.columns())})
-    assert [error.reason for _, error in now.unread] == ["a message of more than 64 MiB; send fewer rows at a time"]
-    assert now.rows == 2 and now.offsets({}) == {"s": 3}
+def test_a_message_that_is_too_large_is_reported_and_not_kept_whole(tmp_path: Path) -> None:
+    batch = MicroBatch()
+    batch.take(Message("s", 1, "events", bytes(MAX_BYTES + 1)), {"events": Reader(SCHEMA.columns())})
+    batch.take(Message("s", 2, "events", packed("events", events([20]))[1]), {"events": Reader(SCHEMA.columns())})
+    assert [error.reason for _, error in batch.unread] == ["a message of more than 64 MiB; send fewer rows at a time"]
+    assert batch.rows == 2 and batch.offsets({}) == {"s": 3}
 
 
 def test_an_end_is_found_again_by_the_next_start() -> None:
     """One partition of several has ended, and the process is killed before the others have."""
-    now = Round()
-    assert not now.take(Message("a", 6, *packed("events", events([20]))), {"events": Reader(SCHEMA.columns())})
-    assert now.take(Message("a", 7, *END), {"events": Reader(SCHEMA.columns())})
-    assert now.offsets({"b": 3}) == {"a": 7, "b": 3}
+    batch = MicroBatch()
+    assert not batch.take(Message("a", 6, *packed("events", events([20]))), {"events": Reader(SCHEMA.columns())})
+    assert batch.take(Message("a", 7, *END), {"events": Reader(SCHEMA.columns())})
+    assert batch.offsets({"b": 3}) == {"a": 7, "b": 3}
 
 
 def test_what_the_broker_lost_is_counted(tmp_path: Path) -> None:
-    now = Round()
-    now.take(Message("s", 41, "events", b"", missing=40), {})
-    assert (now.dropped, now.offsets({"s": 2})) == ({"missing": 40}, {"s": 42})
+    batch = MicroBatch()
+    batch.take(Message("s", 41, "events", b"", missing=40), {})
+    assert (batch.dropped, batch.offsets({"s": 2})) == ({"missing": 40}, {"s": 42})
 
 
 @needs("nats-server")
@@ -223,7 +234,7 @@ def test_other_sources_fill_the_same_tables(tmp_path: Path, kind: str) -> None:
     assert sorted(ids_of(EventLog.open(folder.tables / "events").batches())) == sorted([*range(BATCH), *ids])
     found = result(folder)
     assert len(found["outcomes"]) == 8 and len(found["behaviors"]) == 30
-    assert said(folder).end and said(folder).dropped == {}
+    assert reported(folder).end and reported(folder).dropped == {}
 
 
 @needs("nats-server")
@@ -233,4 +244,4 @@ def test_an_action_that_no_table_takes_is_a_dead_letter(tmp_path: Path) -> None:
     with local_nats(tmp_path) as address:
         send(address, [packed("behaviors", actions([1])), packed("events", events([20])), END])
         run_ingest(folder, experiment(address), journal(folder))
-    assert said(folder).dropped == {"unreadable": 1}
+    assert reported(folder).dropped == {"unreadable": 1}

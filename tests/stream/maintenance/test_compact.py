@@ -22,17 +22,20 @@ from tests.support.tables import SCHEMA, events, followed, ids_of, said
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
-    """Thirty samples in ten commits over three days, two models that spoke about them, and a verdict."""
+    """Thirty samples in ten commits over three days, predictions of two models, and a verdict."""
     monkeypatch.setattr(compact, "SMALL", 4)
     run = RunFolder(tmp_path)
-    log, told = EventLog.create(run.tables / "events", SCHEMA), PredictionLog.create(run.predictions, SCHEMA.tasks)
+    log, predictions = (
+        EventLog.create(run.tables / "events", SCHEMA),
+        PredictionLog.create(run.predictions, SCHEMA.tasks),
+    )
     for k in range(10):
         log.append(events(range(3 * k, 3 * k + 3)), writer="ingest", sequence=k)
         for model in ("teacher", "light"):
-            told.append(
+            predictions.append(
                 said(range(3 * k, 3 * k + 3)), model=model, version=k, kind="prequential", writer=model, sequence=k
             )
-    VerdictLog.create(run.verdicts).append(VerdictLog.row("teacher", 0, "good"), writer="gate", sequence=0)
+    VerdictLog.create(run.verdicts).append(VerdictLog.row("teacher", 0, "approved"), writer="gate", sequence=0)
     return run
 
 
@@ -41,13 +44,13 @@ def keeper_of(folder: RunFolder) -> Housekeeper:
 
 
 def test_merging_changes_nothing_that_is_read(folder: RunFolder) -> None:
-    told = PredictionLog.open(folder.predictions)
-    before = {model: pl.concat(told.of(model)) for model in ("teacher", "light")}
-    before_merging = ids_of(followed(told, 3))
+    predictions = PredictionLog.open(folder.predictions)
+    before = {model: pl.concat(predictions.of(model)) for model in ("teacher", "light")}
+    before_merging = ids_of(followed(predictions, 3))
     assert keeper_of(folder).round(None) == 2
-    assert len(told.parts()) == 6 and len(EventLog.open(folder.tables / "events").parts()) == 3
-    assert all(pl.concat(told.of(model)).equals(rows) for model, rows in before.items())
-    assert ids_of(followed(told, 3)) == before_merging
+    assert len(predictions.parts()) == 6 and len(EventLog.open(folder.tables / "events").parts()) == 3
+    assert all(pl.concat(predictions.of(model)).equals(rows) for model, rows in before.items())
+    assert ids_of(followed(predictions, 3)) == before_merging
     assert ids_of(EventLog.open(folder.tables / "events").batches()) == list(range(30))
     assert keeper_of(folder).round(None) == 0
     assert [line["event"] for line in read_journals(folder.logs, 9)] == ["compacted"] * 2
@@ -93,15 +96,15 @@ def test_processes_that_keep_house_at_once_exclude_each_other(folder: RunFolder)
     log, keepers = EventLog.open(folder.tables / "events"), [housekeeping(folder, f"keeper-{k}") for k in range(2)]
     for sequence in range(10, 60):
         log.append(events(range(3 * sequence, 3 * sequence + 3)), writer="ingest", sequence=sequence)
-    said = [keeper.communicate()[1] for keeper in keepers]
-    assert [keeper.returncode for keeper in keepers] == [0, 0], said
+    lines = [keeper.communicate()[1] for keeper in keepers]
+    assert [keeper.returncode for keeper in keepers] == [0, 0], lines
     keeper_of(folder).round(1)
     ids = ids_of(log.batches())
     assert ids == list(range(ids[0], 180)) and log.collect(log.scan())["sample_id"].sort().to_list() == ids
-    assert "compacted" in "".join(said) and "let go" in "".join(said)
+    assert "compacted" in "".join(lines) and "let go" in "".join(lines)
 
 
-def test_a_housekeeper_that_fails_tells_it_and_tries_again(folder: RunFolder) -> None:
+def test_a_housekeeper_that_fails_logs_it_and_tries_again(folder: RunFolder) -> None:
     newest = max((folder.predictions / "_delta_log").glob("*.json"))
     whole = newest.read_bytes()
     newest.write_bytes(whole[: len(whole) // 2])

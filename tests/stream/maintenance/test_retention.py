@@ -20,7 +20,7 @@ from recdistill.stream.maintenance.compact import Housekeeper
 from recdistill.stream.maintenance.retention import cut_logs, needed
 from recdistill.stream.monitor.state import read_state
 from recdistill.stream.workers.build import stream_checkpoints
-from recdistill.tables.delta import log as commit
+from recdistill.tables.delta import log as delta_log
 from recdistill.tables.delta.commits import version_before
 from recdistill.tables.delta.log import DeltaLog
 from recdistill.tables.events import EventLog
@@ -28,7 +28,7 @@ from recdistill.tables.predictions import PredictionLog
 from recdistill.tables.verdicts import VerdictLog, Verdicts
 from recdistill.testing.killpoints import VARIABLE
 from tests.support.stream_runs import ROWS, StreamRun, copy_of, experiment_of, models_of, same_weights
-from tests.support.tables import SCHEMA, events, followed, ids_of
+from tests.support.tables import SCHEMA, events, ids_of
 
 CUT = (
     "import sys; from pathlib import Path; from recdistill.tables.delta.log import DeltaLog as D; "
@@ -40,7 +40,7 @@ CUT = (
 def often() -> Iterator[None]:
     """Let Delta write a checkpoint every tenth version."""
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setitem(commit.PROPERTIES, "delta.checkpointInterval", "10")
+        monkeypatch.setitem(delta_log.PROPERTIES, "delta.checkpointInterval", "10")
         yield
 
 
@@ -49,7 +49,7 @@ def log(tmp_path: Path) -> EventLog:
     """Forty-five commits of two samples each, compacted in the middle."""
     made = EventLog.create(tmp_path / "events", SCHEMA)
     for k in range(45):
-        made.append(events(range(2 * k, 2 * k + 2)), writer="ingest", sequence=k, metadata={"said": str(k)})
+        made.append(events(range(2 * k, 2 * k + 2)), writer="ingest", sequence=k, metadata={"commit": str(k)})
         if k == 25:
             made.compact()
     return made
@@ -64,12 +64,12 @@ def oldest(log: DeltaLog) -> int:
 
 def test_a_cut_leaves_rows_and_order_and_those_who_follow_from_there(log: EventLog) -> None:
     before = ids_of(log.batches())
-    told = [(each.version, each.about) for each in log.commits(33)]
+    followed = [(commit.version, commit.about) for commit in log.commits(33)]
     parts = log.parts()
     assert log.cut(33) == oldest(log) == 29
     fresh = EventLog.open(log.path)
     assert ids_of(fresh.batches()) == before == list(range(90)) and fresh.rows() == 90
-    assert [(each.version, each.about) for each in fresh.commits(33)] == told
+    assert [(commit.version, commit.about) for commit in fresh.commits(33)] == followed
     assert [part.path for part in fresh.parts()] == [part.path for part in parts] == [part.path for part in log.parts()]
     assert fresh.last_sequence("ingest") == 44 and fresh.last_commit("ingest") == log.last_commit("ingest")
     fresh.append(events(range(90, 92)), writer="ingest", sequence=45)
@@ -111,9 +111,9 @@ def test_what_is_known_of_versions_survives_merging_vacuum_and_cut(tmp_path: Pat
     verdicts = VerdictLog.create(tmp_path / "verdicts")
     for k in range(30):
         verdicts.append(
-            VerdictLog.row("teacher", k, "quarantined" if k % 3 else "good", rows=k), writer="gate", sequence=k
+            VerdictLog.row("teacher", k, "quarantined" if k % 3 else "approved", rows=k), writer="gate", sequence=k
         )
-    verdicts.append(VerdictLog.row("teacher", 1, "released"), writer="gate", sequence=30)
+    verdicts.append(VerdictLog.row("teacher", 1, "unquarantined"), writer="gate", sequence=30)
     before = Verdicts()
     before.update(verdicts)
     verdicts.compact()
@@ -121,7 +121,7 @@ def test_what_is_known_of_versions_survives_merging_vacuum_and_cut(tmp_path: Pat
     assert verdicts.cut(25) == 19
     after = Verdicts()
     after.update(verdicts)
-    assert (after.bad, after.cleared) == (before.bad, before.cleared) and len(after.bad) == 19
+    assert (after.bad, after.approved) == (before.bad, before.approved) and len(after.bad) == 19
 
 
 @pytest.fixture(scope="module")
@@ -132,8 +132,8 @@ def half(tmp_path_factory: pytest.TempPathFactory) -> StreamRun:
         root, experiment_of("stream.undo_hours=1.0e-9", "stream.commit_rows=20", "stream.health.rows=100"), 1500
     )
     teacher, raw, distilled = models_of(run.experiment)
-    for history_end in range(1520, 2260, 20):
-        run.feed(history_end)
+    for stop in range(1520, 2260, 20):
+        run.feed(stop)
     assert run.process(raw, "checkpoint.published:1") == -signal.SIGKILL  # has read no further
     run.feed_all(list(range(2260, ROWS, 20)))
     run.run(teacher)
@@ -155,13 +155,13 @@ def test_models_go_on_after_a_cut_as_if_there_had_been_none(half: StreamRun, tmp
     assert oldest(EventLog.open(cut.folder.tables / "events")) <= needed_version(cut)
     for student in models_of(whole.experiment)[1:]:
         assert same_weights(whole.run(student), cut.run(student))
-    assert whole.said().equals(cut.said())
+    assert whole.predictions().equals(cut.predictions())
     assert {model.name for model in read_state(cut.folder, cut.experiment).models} == {
         job.name for job in models_of(cut.experiment)
     }
 
 
-def test_a_model_that_would_need_what_was_cut_is_told_so(half: StreamRun, tmp_path: Path) -> None:
+def test_a_model_that_would_need_what_was_cut_is_refused(half: StreamRun, tmp_path: Path) -> None:
     run = copy_of(half, tmp_path / "run")
     cut_logs(run.folder, run.experiment, logs_of(run))
     raw = models_of(run.experiment)[1]

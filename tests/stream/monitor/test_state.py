@@ -9,9 +9,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from recdistill.stream.event_log import Journal, read_journals
-from recdistill.stream.monitor.history import POINTS, ROWS, Curve, Figures, ProcessHistory, Window, role_of
-from recdistill.stream.monitor.state import GONE, SAID, TeacherHiddenReader, read_state
+from recdistill.stream.event_log import Journal
+from recdistill.stream.monitor.history import RECENT_ROWS
+from recdistill.stream.monitor.state import GONE, MAX_PLACES, StateReader, read_state
 from recdistill.stream.progress import Sums
 from recdistill.tables.dead_letters import DeadLetters
 from recdistill.tables.verdicts import VerdictLog
@@ -27,9 +27,9 @@ def made(tmp_path: Path) -> MadeStream:
     return MadeStream(tmp_path / "run")
 
 
-def reader(made: MadeStream) -> TeacherHiddenReader:
+def reader(made: MadeStream) -> StateReader:
     """Return a reader of the stream."""
-    return TeacherHiddenReader(made.folder, made.experiment)
+    return StateReader(made.folder, made.experiment)
 
 
 def dead(made: MadeStream, *rows: tuple[str, int]) -> None:
@@ -58,7 +58,7 @@ def test_a_run_without_a_stream_has_not_begun(made: MadeStream) -> None:
     assert (state.level, state.processes, state.models, state.happened) == ("none", [], [], [])
 
 
-def test_processes_are_as_far_behind_as_their_commits_say(made: MadeStream) -> None:
+def test_processes_are_as_far_behind_as_their_commits(made: MadeStream) -> None:
     made.step(1)
     made.ingest(30)
     found = {one.name: one for one in read_state(made.folder, made.experiment).processes}
@@ -94,7 +94,7 @@ def test_a_long_history_is_read_in_steps(made: MadeStream, monkeypatch: pytest.M
     for k in range(1, 5):
         made.step(k)
     whole = reader(made).read(made.wall)
-    monkeypatch.setattr("recdistill.stream.monitor.state.LIMIT", 3)
+    monkeypatch.setattr("recdistill.stream.monitor.state.MAX_COMMITS", 3)
     reading = reader(made)
     first = reading.read(made.wall)
     assert first.unread > 0 and first.processes != whole.processes
@@ -111,55 +111,19 @@ def test_a_log_without_its_oldest_commits_is_read_from_where_it_begins(made: Mad
 
 
 def test_figures_are_of_the_newest_rows(made: MadeStream) -> None:
-    made.model("light.raw.s0", sums_of(ROWS, 0.5))
+    made.model("light.raw.s0", sums_of(RECENT_ROWS, 0.5))
     state = reader(made).read(made.wall)
     assert state.models[0].recent.ne == pytest.approx(0.5 / ENTROPY)
-    later = sums_of(ROWS, 0.5)
+    later = sums_of(RECENT_ROWS, 0.5)
     made.model(
         "light.raw.s0",
-        Sums(*(a + b for a, b in zip(vars(later).values(), vars(sums_of(ROWS, 0.3, 0.2)).values(), strict=True))),
+        Sums(
+            *(a + b for a, b in zip(vars(later).values(), vars(sums_of(RECENT_ROWS, 0.3, 0.2)).values(), strict=True))
+        ),
     )
     model = reader(made).read(made.wall).models[0]
     assert model.recent.ne == pytest.approx(0.3 / ENTROPY) and model.recent.calibration == pytest.approx(2.0)
-    assert model.total.ne == pytest.approx(0.4 / ENTROPY) and model.recent.rows == ROWS
-
-
-def test_a_window_holds_the_newest_rows_however_they_came() -> None:
-    window = Window()
-    for k in range(1, 1001):
-        window.add(sums_of(100.0 * k, 0.3))
-        assert len(window.kept) <= 42
-    assert ROWS <= window.figures().rows <= ROWS * 1.05
-
-
-def test_a_model_that_was_rolled_back_tells_its_rows_anew() -> None:
-    window, curve = Window(), Curve()
-    for k in (1, 2, 3):
-        window.add(sums_of(1000.0 * k, 0.9))
-        curve.add(float(k), window.figures())
-    window.add(sums_of(1500.0, 0.3))
-    curve.add(1.5, window.figures())
-    assert window.figures() == Figures.between(Sums(), sums_of(1500.0, 0.3))
-    assert [point[0] for point in curve.points] == [1.0, 1.5]
-    for k in range(1, 61):
-        window.add(sums_of(1000.0 * k, 0.9))
-    window.add(sums_of(2000.0, 0.4))
-    assert window.figures() == Figures.between(Sums(), sums_of(2000.0, 0.4))
-
-
-def test_figures_need_labels_of_both_kinds() -> None:
-    assert Figures.between(Sums(), Sums()) == Figures()
-    assert Figures.between(Sums(), Sums(labels=5.0, positives=5.0, logloss=1.0)).ne is None
-
-
-def test_a_curve_is_bounded_and_evenly_thinned() -> None:
-    curve = Curve()
-    for k in range(100_000):
-        curve.add(float(k), Figures(1, 0.5, 1.0))
-        assert len(curve.points) <= POINTS
-    times = [point[0] for point in curve.points]
-    gaps = [b - a for a, b in zip(times, times[1:], strict=False)]
-    assert (times[0], times[-1]) == (0.0, 99_999.0) and max(gaps[:-1]) <= 2.1 * min(gaps[:-1])
+    assert model.total.ne == pytest.approx(0.4 / ENTROPY) and model.recent.rows == RECENT_ROWS
 
 
 def test_pace_is_of_the_last_half_minute(made: MadeStream) -> None:
@@ -170,16 +134,6 @@ def test_pace_is_of_the_last_half_minute(made: MadeStream) -> None:
     assert pace(made.wall + 31) == 0.0
     made.ingest(0, end=True)
     assert pace(made.wall) is None
-
-
-def test_label_to_weights_is_the_longest_of_the_last_half_minute() -> None:
-    from recdistill.stream.progress import Health, ModelAbout
-
-    track = ProcessHistory("m", "model")
-    assert track.label_to_weights() is None
-    for wall, lag in ((0.0, 9.0), (50.0, 2.0), (60.0, 1.0)):
-        track.add(ModelAbout(lag=lag, health=Health(wall)))
-    assert track.label_to_weights() == 2.0
 
 
 def test_a_silent_process_with_work_is_stalled_and_one_without_is_idle(made: MadeStream) -> None:
@@ -211,14 +165,17 @@ def test_verdicts_are_folded(made: MadeStream) -> None:
     made.model("teacher", sums_of(10, 0.3), version=1)
     made.model("teacher", sums_of(20, 0.3), version=2)
     made.judge(
-        VerdictLog.row("teacher", 1, "good", rows=10), VerdictLog.row("teacher", 2, "quarantined", reason="shift 3")
+        VerdictLog.row("teacher", 1, "approved", rows=10), VerdictLog.row("teacher", 2, "quarantined", reason="shift 3")
     )
     reading = reader(made)
     state = reading.read(made.wall)
-    assert [(one.version, one.verdict, one.rows) for one in state.versions] == [(1, "good", 10), (2, "quarantined", 0)]
+    assert [(one.version, one.verdict, one.rows) for one in state.versions] == [
+        (1, "approved", 10),
+        (2, "quarantined", 0),
+    ]
     assert [(one.version, one.reason) for one in state.bad] == [(2, "shift 3")]
     assert state.level == "look" and "newest version 2 is quarantined" in state.why[0]
-    made.judge(VerdictLog.row("teacher", 2, "released"), VerdictLog.row("teacher", 1, "revoked", reason="by hand"))
+    made.judge(VerdictLog.row("teacher", 2, "unquarantined"), VerdictLog.row("teacher", 1, "revoked", reason="by hand"))
     state = reading.read(made.wall)
     assert [(one.version, one.verdict) for one in state.versions] == [(1, "revoked"), (2, "waiting")] and len(
         state.bad
@@ -228,13 +185,13 @@ def test_verdicts_are_folded(made: MadeStream) -> None:
 def test_a_gate_far_behind_costs_bounded_memory_and_still_counts(
     made: MadeStream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("recdistill.stream.monitor.state.SAID", 4)
+    monkeypatch.setattr("recdistill.stream.monitor.state.MAX_PLACES", 4)
     for k in range(1, 21):
         made.model("teacher", sums_of(10.0 * k, 0.3))
     made.verdicts.mark("gate", 0, {"stream": json.dumps({"predictions": -1})})
     reading = reader(made)
     state = reading.read(made.wall)
-    assert len(reading._said) <= 5 and state.processes[-1].lag_rows == 200 and SAID > 4
+    assert len(reading._teacher_rows) <= 5 and state.processes[-1].lag_rows == 200 and MAX_PLACES > 4
 
 
 def test_dropped_and_dead_are_counted_by_cause(made: MadeStream, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,7 +199,7 @@ def test_dropped_and_dead_are_counted_by_cause(made: MadeStream, monkeypatch: py
     dead(made, ("a", 1), ("b", 5), ("a", 2))
     state = reader(made).read(made.wall)
     assert state.dropped == {"late": 3, "duplicate": 2} and state.dead == {"a": 3, "b": 5}
-    monkeypatch.setattr("recdistill.stream.monitor.state.REASONS", 1)
+    monkeypatch.setattr("recdistill.stream.monitor.state.MAX_REASONS", 1)
     assert reader(made).read(made.wall).dead == {"a": 3, "other reasons": 5}
 
 
@@ -254,39 +211,9 @@ def test_dead_letters_that_retention_took_do_not_stop_the_page(made: MadeStream)
 
 
 def test_what_happened_comes_from_the_journals_and_is_plain_text(made: MadeStream) -> None:
-    Journal(made.folder.logs, "gate").tell("quarantined", version=3, odd=float("nan"))
+    Journal(made.folder.logs, "gate").write("quarantined", version=3, odd=float("nan"))
     state = reader(made).read(made.wall)
-    assert [(one.process, one.event, one.about) for one in state.happened] == [
+    assert [(one.process, one.event, one.details) for one in state.happened] == [
         ("gate", "quarantined", "version=3  odd=nan")
     ]
     assert json.loads(state.to_json())["happened"][0]["process"] == "gate"
-
-
-def test_only_the_end_of_a_long_journal_is_read(made: MadeStream, monkeypatch: pytest.MonkeyPatch) -> None:
-    journal = Journal(made.folder.logs, "gate")
-    for k in range(50):
-        journal.tell("x", k=k)
-    monkeypatch.setattr("recdistill.stream.event_log.LINE", 100)
-    assert [line["k"] for line in read_journals(made.folder.logs, 3)] == [47, 48, 49]
-    size = journal.path.stat().st_size
-    with journal.path.open("r+b") as file:
-        file.write(b" " * (size // 2))  # what is far back is not looked at
-    assert [line["k"] for line in read_journals(made.folder.logs, 3)] == [47, 48, 49]
-    monkeypatch.setattr("recdistill.stream.event_log.LINE", 10)
-    assert read_journals(made.folder.logs, 3) == []  # a line that begins before is left out, not misread
-
-
-@pytest.mark.parametrize(
-    ("name", "role", "student"),
-    [
-        ("teacher", "teacher", ""),
-        ("teacher-b", "teacher", ""),
-        ("a.b.raw.s0", "raw", "a.b"),
-        ("x.distilled.s11", "distilled", "x"),
-        ("teacherish", "other", ""),
-        ("x.raw", "other", ""),
-        ("x", "other", ""),
-    ],
-)
-def test_models_are_told_by_their_names(name: str, role: str, student: str) -> None:
-    assert role_of(name) == (role, student)

@@ -12,9 +12,9 @@ import torch
 from recdistill.checkpoint.store import Checkpoint, Checkpoints
 from recdistill.errors import UserError
 from recdistill.runs.folder import locked
-from recdistill.stream.progress import ModelAbout, Sums, to_metadata
+from recdistill.stream.progress import ModelProgress, Sums, to_metadata
 from recdistill.stream.registry.promote import current, progressive_ne, promote, promotions, rollback
-from recdistill.stream.registry.revoke import lineage, release, revoke, take_over
+from recdistill.stream.registry.revoke import lineage, revoke, take_over, unquarantine
 from recdistill.tables.verdicts import VerdictLog, Verdicts
 from tests.support.gates import START, Stream
 
@@ -28,13 +28,17 @@ class Run(Stream):
         super().__init__(root)
         self.samples(600)
         for version in range(6):
-            self.says(100, version)
+            self.predict(100, version)
 
-    def checkpoint(self, rows: int, heard: dict[int, int], model: str = STUDENT, teacher: str = "teacher") -> None:
-        """Publish one that heard so many rows of each version."""
+    def checkpoint(
+        self, rows: int, learned_from: dict[int, int], model: str = STUDENT, teacher: str = "teacher"
+    ) -> None:
+        """Publish one that learned from so many rows of each version."""
         state = {
             "rows": rows,
-            "heard": {teacher: {str(version): count for version, count in heard.items()}} if heard else {},
+            "learned_from": {teacher: {str(version): count for version, count in learned_from.items()}}
+            if learned_from
+            else {},
             "versions": {"events": 3, "behaviors": None, "outcomes": None, "predictions": rows, "verdicts": 5},
         }
         Checkpoints(self.folder.model(model) / "stream", keep_sparse=True).publish(
@@ -42,19 +46,19 @@ class Run(Stream):
         )
 
     def learned(self, rows: int, ne: float, model: str = STUDENT) -> None:
-        """Commit that `model` has said `rows` rows so far; over those since the last time its NE was `ne`."""
+        """Commit that `model` has predicted `rows` rows so far; over those since the last time its NE was `ne`."""
         new = rows - self.at.get(model, 0)
         loss = ne * new * 0.5004024235381879  # the entropy of a rate of 0.2
-        old = self.said.get(model, Sums())
-        self.said[model] = Sums(old.labels + new, old.positives + 0.2 * new, 0.0, old.logloss + loss)
+        old = self.sums.get(model, Sums())
+        self.sums[model] = Sums(old.labels + new, old.positives + 0.2 * new, 0.0, old.logloss + loss)
         self.at[model] = rows
-        about = to_metadata(ModelAbout(rows=rows, sums=self.said[model]))
-        self.predictions.mark(f"{model}@x/stream", self._next(model), {"model": model, **about})
+        progress = to_metadata(ModelProgress(rows=rows, sums=self.sums[model]))
+        self.predictions.mark(f"{model}@x/stream", self._next(model), {"model": model, **progress})
 
     @property
-    def said(self) -> dict[str, Sums]:
+    def sums(self) -> dict[str, Sums]:
         """The running sums by model."""
-        return self.__dict__.setdefault("_said", {})
+        return self.__dict__.setdefault("_sums", {})
 
 
 @pytest.fixture
@@ -75,17 +79,17 @@ def verdicts(run: Run) -> Verdicts:
     return found
 
 
-def test_revoke_names_the_checkpoints_that_heard_and_the_one_to_go_back_to(run: Run) -> None:
+def test_revoke_names_the_checkpoints_that_learned_and_the_one_to_go_back_to(run: Run) -> None:
     run.checkpoint(100, {}, "light.raw.s0")
     run.checkpoint(100, {2: 5}, OTHER)
     run.checkpoint(100, {1: 5}, "late.distilled.s0", teacher="teacher-old")
     found = revoke(run.folder, "teacher", range(1, 3), "labels\nwere flipped")
-    assert [(each.model, each.checkpoints, each.back_to, each.promoted) for each in found] == [
+    assert [(one.model, one.checkpoints, one.back_to, one.promoted) for one in found] == [
         (STUDENT, [200, 300], 100, []),
         (OTHER, [100], None, []),
     ]
     assert verdicts(run).bad == {("teacher", version): ("revoked", "labels were flipped") for version in (1, 2)}
-    assert [(each.rows, each.revoked) for each in lineage(run.folder, STUDENT)] == [
+    assert [(one.rows, one.revoked) for one in lineage(run.folder, STUDENT)] == [
         (100, []),
         (200, ["teacher@1"]),
         (300, ["teacher@1", "teacher@2"]),
@@ -95,28 +99,28 @@ def test_revoke_names_the_checkpoints_that_heard_and_the_one_to_go_back_to(run: 
 def test_a_damaged_checkpoint_is_not_gone_back_to(run: Run) -> None:
     weights = run.folder.model(STUDENT) / "stream" / "00000200" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
-    assert [each.back_to for each in revoke(run.folder, "teacher", range(2, 3), "bad")] == [100]
-    assert [each.whole for each in lineage(run.folder, STUDENT)] == [True, False, True]
+    assert [one.back_to for one in revoke(run.folder, "teacher", range(2, 3), "bad")] == [100]
+    assert [one.whole for one in lineage(run.folder, STUDENT)] == [True, False, True]
     (weights.parent / "state.json").write_text("{")
-    assert [each.rows for each in lineage(run.folder, STUDENT)] == [100, 300]
+    assert [one.rows for one in lineage(run.folder, STUDENT)] == [100, 300]
 
 
-def test_lineage_says_what_a_checkpoint_learned_from(run: Run) -> None:
+def test_lineage_holds_what_a_checkpoint_learned_from(run: Run) -> None:
     last = lineage(run.folder, STUDENT)[-1]
-    assert last.heard == {"teacher": {0: 80, 1: 100, 2: 90}} and last.versions["predictions"] == 300
+    assert last.learned_from == {"teacher": {0: 80, 1: 100, 2: 90}} and last.versions["predictions"] == 300
     with pytest.raises(UserError, match=r"no student 'light.distilled.s1' .*did you mean 'light.distilled.s0'"):
         lineage(run.folder, "light.distilled.s1")
 
 
-def test_a_released_version_is_heard_to_its_last_row(run: Run) -> None:
+def test_an_unquarantined_version_is_usable_to_its_last_row(run: Run) -> None:
     run.verdicts.append(VerdictLog.row("teacher", 3, "quarantined", rows=20, reason="NE"), writer="gate", sequence=0)
-    assert verdicts(run).may_hear("teacher", 3, 0) is False
-    release(run.folder, "teacher", range(3, 4))
-    assert verdicts(run).may_hear("teacher", 3, 10**9)
+    assert verdicts(run).usable_rows("teacher", 3) is None
+    unquarantine(run.folder, "teacher", range(3, 4))
+    assert (verdicts(run).usable_rows("teacher", 3) or 0) > 10**9
     with pytest.raises(UserError, match="teacher: version 3 is neither quarantined nor revoked"):
-        release(run.folder, "teacher", range(3, 4))
+        unquarantine(run.folder, "teacher", range(3, 4))
     revoke(run.folder, "teacher", range(3, 4), "after all")
-    assert verdicts(run).may_hear("teacher", 3, 0) is False
+    assert verdicts(run).usable_rows("teacher", 3) is None
 
 
 def test_mistakes_change_nothing(run: Run) -> None:
@@ -124,13 +128,13 @@ def test_mistakes_change_nothing(run: Run) -> None:
     for call, problem in (
         (
             lambda: revoke(run.folder, "techer", range(1, 2), "x"),
-            "no teacher 'techer' has said anything; did you mean 'teacher'",
+            "no teacher 'techer' has predicted anything; did you mean 'teacher'",
         ),
         (lambda: revoke(run.folder, STUDENT, range(1, 2), "x"), "no teacher"),
         (lambda: revoke(run.folder, "teacher", range(4, 7), "x"), "has versions 0 to 5; got 4 to 6"),
         (lambda: revoke(run.folder, "teacher", range(3, 3), "x"), "has versions 0 to 5"),
         (lambda: revoke(run.folder, "teacher", range(3, 4), " "), "say why"),
-        (lambda: release(run.folder, "teacher", range(3, 4)), "nothing to release"),
+        (lambda: unquarantine(run.folder, "teacher", range(3, 4)), "nothing to unquarantine"),
         (lambda: take_over(run.folder, "teacher-new"), "no teacher 'teacher-new'"),
         (lambda: take_over(run.folder, "teacher", datetime(2024, 1, 1)), "has no time zone"),
         (lambda: promote(run.folder, "light"), "no student 'light'"),
@@ -144,17 +148,18 @@ def test_mistakes_change_nothing(run: Run) -> None:
 
 
 def test_a_new_teacher_takes_over_from_the_newest_event_or_a_given_time(run: Run) -> None:
-    run.says(0, 0)
+    run.predict(0, 0)
     run.at["teacher-new"] = 0
-    run.says(100, 4, model="teacher-new")
+    run.predict(100, 4, model="teacher-new")
     newest = take_over(run.folder, "teacher-new")
     assert newest.timestamp() * 1e6 == START + 600e6
     early = datetime(2024, 1, 1, tzinfo=UTC)
     assert (
-        verdicts(run).active(early, "teacher") == "teacher" and verdicts(run).active(newest, "teacher") == "teacher-new"
+        verdicts(run).active_teacher(early, "teacher") == "teacher"
+        and verdicts(run).active_teacher(newest, "teacher") == "teacher-new"
     )
     take_over(run.folder, "teacher-new", early)
-    assert verdicts(run).active(early, "teacher") == "teacher-new"
+    assert verdicts(run).active_teacher(early, "teacher") == "teacher-new"
 
 
 def test_promote_and_roll_back(run: Run) -> None:
@@ -162,11 +167,11 @@ def test_promote_and_roll_back(run: Run) -> None:
     second = promote(run.folder, STUDENT)
     assert (first.name, second.name, second.before) == (f"{STUDENT}/00000001", f"{STUDENT}/00000002", first.name)
     served = json.loads((run.folder.root / "serving" / "current.json").read_text())
-    assert served["rows"] == 300 and served["heard"] == {"teacher": {"0": 80, "1": 100, "2": 90}}
+    assert served["rows"] == 300 and served["learned_from"] == {"teacher": {"0": 80, "1": 100, "2": 90}}
     assert served["versions"]["predictions"] == 300
     copied = Checkpoints(run.folder.root / "serving" / STUDENT).load(2)
     assert copied.tensors["w"].item() == 300.0
-    assert [(each.name, each.current) for each in promotions(run.folder)] == [(first.name, False), (second.name, True)]
+    assert [(one.name, one.current) for one in promotions(run.folder)] == [(first.name, False), (second.name, True)]
     assert rollback(run.folder).name == first.name
     found = current(run.folder)
     assert found is not None and found.rows == 100
@@ -199,7 +204,7 @@ def test_a_damaged_checkpoint_is_not_promoted(run: Run) -> None:
 def test_a_student_that_is_worse_is_promoted_by_force_alone(run: Run) -> None:
     promote(run.folder, STUDENT)
     run.checkpoint(300, {0: 1}, OTHER)
-    with pytest.raises(UserError, match="labels known so far do not tell its NE"):
+    with pytest.raises(UserError, match="its NE is unknown, for too few labels"):
         promote(run.folder, OTHER)
     run.learned(300, 1.0, OTHER)
     with pytest.raises(UserError, match="1.0000: no better than the base rate"):
@@ -228,7 +233,7 @@ def test_a_copy_that_was_cut_short_is_no_promotion(run: Run) -> None:
     root = run.folder.root / "serving"
     (root / STUDENT / "00000002.part").mkdir()
     (root / STUDENT / "00000003").mkdir()
-    assert [each.rows for each in promotions(run.folder)] == [100]
+    assert [one.rows for one in promotions(run.folder)] == [100]
     assert promote(run.folder, STUDENT).name == f"{STUDENT}/00000004"
     with locked(root / "lock", "busy"), pytest.raises(UserError, match="another process promotes or rolls back"):
         rollback(run.folder)

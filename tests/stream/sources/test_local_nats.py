@@ -73,14 +73,14 @@ def test_a_port_that_is_taken_is_left_alone(tmp_path: Path) -> None:
 @needs("nats-server")
 def test_what_it_acknowledged_survives_kill_9_and_publisher_and_reader_go_on(tmp_path: Path) -> None:
     channel, offsets, numbers = Channel("nats", "", tmp_path), dict[str, int](), list[int]()
-    for turn in range(4):
+    for k in range(4):
         with local_nats(tmp_path) as url:
             channel.url = url
             with channel.open() as source:
                 source.create(SCHEMA)
-                assert source.resume() == turn * 20
-                source.publish(outgoing(turn * 20, 20))
-                if turn % 2:
+                assert source.resume() == k * 20
+                source.publish(outgoing(k * 20, 20))
+                if k % 2:
                     found = drain(source, offsets, 120)
                     numbers += [position for got in found.values() for position, _ in got]
             kill(tmp_path)
@@ -124,12 +124,10 @@ def test_a_server_killed_while_it_is_in_use_loses_nothing_and_repeats_nothing(tm
         with channel.open() as writer, channel.open() as reader:
             writer.create(SCHEMA)
             offsets: dict[str, int] = {}
-            for turn in range(40):
-                writer.publish(outgoing(turn * 5, 5))
+            for k in range(40):
+                writer.publish(outgoing(k * 5, 5))
                 found = drain(reader, offsets, 15)
-                assert [position for got in found.values() for position, _ in got] == list(
-                    range(turn * 5 + 1, turn * 5 + 6)
-                )
+                assert [position for got in found.values() for position, _ in got] == list(range(k * 5 + 1, k * 5 + 6))
                 turns.release()
     finally:
         stop.set()
@@ -139,7 +137,7 @@ def test_a_server_killed_while_it_is_in_use_loses_nothing_and_repeats_nothing(tm
 
 
 @needs("nats-server")
-def test_what_its_retention_removed_before_it_was_read_is_told(tmp_path: Path) -> None:
+def test_what_its_retention_removed_before_it_was_read_is_counted(tmp_path: Path) -> None:
     with local_nats(tmp_path) as url, Channel("nats", url, tmp_path).open() as source:
         source.create(SCHEMA)
         source.publish(outgoing(0, 9))
@@ -158,14 +156,14 @@ def test_a_stream_that_was_made_anew_is_not_waited_for(tmp_path: Path) -> None:
             source.fetch({"s": 5}, 10, 0.1)
 
 
-def test_without_the_program_it_is_said_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_program_the_error_names_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda *words, **named: None)
     with pytest.raises(UserError, match="apt-get install nats-server"), local_nats(tmp_path):
         pass
 
 
 @needs("nats-server")
-def test_data_that_it_cannot_use_is_told(tmp_path: Path) -> None:
+def test_data_that_it_cannot_use_is_reported(tmp_path: Path) -> None:
     (tmp_path / "broker").mkdir()
     (tmp_path / "broker" / "jetstream").write_text("no folder")
     with pytest.raises(UserError, match="nats-server did not start"), local_nats(tmp_path):
@@ -173,9 +171,7 @@ def test_data_that_it_cannot_use_is_told(tmp_path: Path) -> None:
 
 
 @needs("nats-server")
-def test_a_server_that_asks_who_we_are_is_told_from_the_options(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_with_passwords_gets_them_from_the_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = broker._settings
     monkeypatch.setattr(
         broker,

@@ -26,7 +26,7 @@ from recdistill.runs.folder import RunFolder
 from recdistill.stream.ingest import process
 from recdistill.stream.ingest.process import ingests, readers_of, run_ingest
 from recdistill.stream.sources.factory import open_source
-from recdistill.stream.workers.table_follower import Inbox
+from recdistill.stream.workers.table_follower import TableFollower
 from recdistill.tables.events import EventLog
 from recdistill.testing.killpoints import KILL_POINTS, VARIABLE
 from tests.support.arrivals import BATCH, END, Arrival, experiment, journal, outcomes, packed, waiting_run
@@ -40,7 +40,7 @@ RUN = """
 import sys
 from pathlib import Path
 from tests.stream.sources.test_readers import RunFolder, run_ingest, shared, journal, process
-process.MESSAGES = 3
+process.MAX_MESSAGES = 3
 folder = RunFolder(Path(sys.argv[1]))
 run_ingest(folder, shared(sys.argv[2]), journal(folder), int(sys.argv[3]))
 """
@@ -69,8 +69,8 @@ def produce(url: str, arrivals: Sequence[tuple[int, Arrival]]) -> None:
 
 
 def everything_twice() -> list[tuple[int, Arrival]]:
-    """Return samples, each twice: on a partition of either reader, some a little later; and what was told
-    of them, once.
+    """Return samples, each twice: on a partition of either reader, some a little later; and their
+    outcomes, once.
     """
     draw, sent = np.random.default_rng(0), []
     for at in range(BATCH, BATCH + SAMPLES, 4):
@@ -84,7 +84,7 @@ def everything_twice() -> list[tuple[int, Arrival]]:
             (float(at), int(one), packed("behaviors", actions(ids))),
             (at + 1.0, int(other), packed("outcomes", outcomes(ids))),
         ]
-    return [(partition, arrival) for _, partition, arrival in sorted(sent, key=lambda each: each[0])]
+    return [(partition, arrival) for _, partition, arrival in sorted(sent, key=lambda one: one[0])]
 
 
 @pytest.fixture
@@ -94,22 +94,22 @@ def url() -> Iterator[str]:
 
 
 @pytest.fixture(autouse=True)
-def small_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "MESSAGES", 3)
+def small_micro_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "MAX_MESSAGES", 3)
 
 
 def check(folder: RunFolder) -> None:
-    """Check that everything is there once, and what the readers say."""
+    """Check that everything is there once, and what the readers report."""
     log = EventLog.open(folder.tables / "events")
     assert sorted(ids_of(log.batches())) == list(range(BATCH + SAMPLES))
-    said = ingests(log)
-    assert sorted(said) == list(range(READERS)) and all(about.end for about in said.values())
+    readers = ingests(log)
+    assert sorted(readers) == list(range(READERS)) and all(reader.end for reader in readers.values())
     assert (
-        sum(about.rows for about in said.values())
+        sum(reader.rows for reader in readers.values())
         == SAMPLES
-        == sum(about.dropped.get("duplicate", 0) for about in said.values())
+        == sum(reader.dropped.get("duplicate", 0) for reader in readers.values())
     )
-    offsets = [set(about.offsets) for about in said.values()]
+    offsets = [set(reader.offsets) for reader in readers.values()]
     assert not offsets[0] & offsets[1] and len(offsets[0] | offsets[1]) == 3 * PARTITIONS
     for name in ("behaviors", "outcomes"):
         assert process.DeltaLog(folder.tables / name).rows() == SAMPLES
@@ -123,14 +123,14 @@ def test_readers_at_work_together_take_each_sample_once(tmp_path: Path, url: str
     check(folder)
 
 
-def test_a_reader_waits_for_the_one_whose_turn_it_is(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_waits_for_the_one_that_commits(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else both would take a sample that neither finds in the table."""
     produce(url, everything_twice())
     folder, other, waited = waiting_run(tmp_path), threading.Event(), []
 
     def reach(point: str) -> None:
         if point == "ingest.fetched" and not waited:
-            waited.append(other.wait(2))  # in vain: the other has no turn
+            waited.append(other.wait(2))  # in vain: the other may not commit
         elif point == "ingest.events":
             other.set()
 
@@ -144,9 +144,7 @@ def test_a_reader_waits_for_the_one_whose_turn_it_is(tmp_path: Path, url: str, m
 @pytest.mark.parametrize(
     "point", swept(["table.commit", *(point for point in KILL_POINTS if point.startswith("ingest."))])
 )
-def test_a_reader_that_is_killed_leaves_the_turn_to_the_others_and_takes_up_its_own(
-    tmp_path: Path, url: str, point: str
-) -> None:
+def test_a_reader_that_is_killed_lets_the_others_commit_and_resumes(tmp_path: Path, url: str, point: str) -> None:
     produce(url, everything_twice())
     folder = waiting_run(tmp_path)
     words = [sys.executable, "-c", RUN, str(folder.root), url, "0"]
@@ -163,10 +161,12 @@ def test_models_end_when_every_reader_has(tmp_path: Path, url: str) -> None:
     versions = {"behaviors": -1, "outcomes": -1, "events": hand_over(folder).versions["events"]}
     for reader, over in ((1, False), (0, True)):
         run_ingest(folder, shared(url), journal(folder), reader)
-        inbox = Inbox(folder.tables, LiveStore(tmp_path / f"live{reader}", SCHEMA, None, behaviors=True), versions)
+        inbox = TableFollower(
+            folder.tables, LiveStore(tmp_path / f"live{reader}", SCHEMA, None, behaviors=True), versions
+        )
         while inbox.read() is not None:
             continue
-        resumed = Inbox(folder.tables, inbox.store, versions)
+        resumed = TableFollower(folder.tables, inbox.store, versions)
         resumed.resume(inbox.versions)
         assert inbox.ended() == resumed.ended() == over
 

@@ -53,7 +53,7 @@ def counted(self, messages):
     if not left:
         os.kill(os.getpid(), signal.SIGKILL)
 TableSource.publish = counted
-replay.TOGETHER = 3
+replay.MAX_MESSAGES = 3
 root = Path(sys.argv[1])
 replay.run_publish(RunFolder(root), load_text(sys.argv[2]), None, Journal(root / "logs", "publish"))
 """
@@ -110,14 +110,14 @@ def test_a_behavior_comes_before_the_samples_of_its_time_and_later() -> None:
             newest = message.rows["time"].max()
 
 
-def test_labels_are_told_when_they_are_known_and_not_before() -> None:
+def test_outcomes_are_sent_when_they_are_known_and_not_before() -> None:
     settings = experiment("stream.labels.window_s=600")
     log = open_log(settings.data, None)
     messages = list(messages_of(log, settings))
     samples = of(messages, "events")
     for task in ("click", "finish"):
         assert samples[f"label_{task}"].null_count() == len(samples) == samples[f"label_time_{task}"].null_count()
-    told = of(messages, "outcomes")
+    sent = of(messages, "outcomes")
     whole = rows_of(log)[BATCH:]
     want = pl.concat(
         [
@@ -127,8 +127,8 @@ def test_labels_are_told_when_they_are_known_and_not_before() -> None:
             for task in ("click", "finish")
         ]
     )
-    assert told.sort("sample_id", "task").equals(want.sort("sample_id", "task")) and len(told) > 50
-    assert told["time"].is_sorted()
+    assert sent.sort("sample_id", "task").equals(want.sort("sample_id", "task")) and len(sent) > 50
+    assert sent["time"].is_sorted()
     known = set[int]()
     newest = None
     for message in messages:
@@ -144,7 +144,7 @@ def test_a_log_ends_as_the_tables_of_the_batch_phase_would(tmp_path: Path) -> No
     assert ingest(folder, settings, None, lambda rows: None, BATCH) == BATCH
     handed = hand_over(folder)
     assert handed == hand_over(folder) == handed_over(EventLog.open(folder.tables / "events"))
-    (folder.tables / "handover.json").unlink()  # the table itself says it too
+    (folder.tables / "handover.json").unlink()  # the table itself has it too
     assert handed == handed_over(EventLog.open(folder.tables / "events"))
     assert EventLog.open(folder.tables / "events").rows(handed.versions["events"]) == handed.rows == BATCH
     journal = Journal(folder.logs, "t")

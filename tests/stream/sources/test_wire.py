@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recdistill.stream.sources.wire import LIMIT, Message, Outgoing, Reader, Unreadable, encode, number_of
+from recdistill.stream.sources.wire import MAX_BYTES, Message, Outgoing, Reader, Unreadable, encode, number_of
 from tests.support.tables import SCHEMA, events
 
 READER = Reader(SCHEMA.columns())
@@ -92,9 +92,9 @@ def test_odd_types_are_refused() -> None:
 
 def test_large_messages_are_refused_packed_or_not() -> None:
     with pytest.raises(Unreadable, match="more than 64 MiB"):
-        READER.read(message(bytes(LIMIT + 1)))
-    bomb = stream(pa.table({"sample_id": pa.nulls(LIMIT // 8 + 1, pa.int64()).fill_null(0)}), compression="zstd")
-    assert len(bomb) < LIMIT // 100
+        READER.read(message(bytes(MAX_BYTES + 1)))
+    bomb = stream(pa.table({"sample_id": pa.nulls(MAX_BYTES // 8 + 1, pa.int64()).fill_null(0)}), compression="zstd")
+    assert len(bomb) < MAX_BYTES // 100
     with pytest.raises(Unreadable, match="its rows take more than 64 MiB"):
         READER.read(message(bomb))
 

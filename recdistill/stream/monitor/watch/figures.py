@@ -21,7 +21,7 @@ def students_of(state: State) -> list[str]:
 
 
 def models_of(state: State, student: str, role: str) -> list[ModelState]:
-    """Return the models of one role, one per seed: of `student`, or the teachers, who are everybody's."""
+    """Return the models of one role, one per seed: of `student`, or the teachers, which all students share."""
     return [one for one in state.models if one.role == role and (role == "teacher" or one.student == student)]
 
 
@@ -51,8 +51,8 @@ def on_grid(models: Sequence[ModelState], grid: Sequence[float], figure: int) ->
 
     A window's figure holds until the model's next commit, and not beyond its last.
     """
-    each = [_held(one.curve, grid, figure) for one in models]
-    return [_mean(values) for values in zip(*each, strict=True)] if each else [None] * len(grid)
+    per_model = [_held(one.curve, grid, figure) for one in models]
+    return [_mean(values) for values in zip(*per_model, strict=True)] if per_model else [None] * len(grid)
 
 
 def _held(curve: Sequence[Point], grid: Sequence[float], figure: int) -> list[Value]:

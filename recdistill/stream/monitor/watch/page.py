@@ -123,8 +123,8 @@ def _bad_card(state: State) -> str:
 
 def _lost_card(state: State) -> str:
     dropped, dead = sum(state.dropped.values()), sum(state.dead.values())
-    heard = [one.recent.coverage for one in state.models if _hears(one)]
-    covered = f"; coverage {percent(min(c for c in heard if c is not None))}" if heard else ""
+    shares = [one.recent.coverage for one in state.models if _uses_teacher(one)]
+    covered = f"; coverage {percent(min(c for c in shares if c is not None))}" if shares else ""
     return _card(
         "Dropped",
         count(dropped),
@@ -133,5 +133,5 @@ def _lost_card(state: State) -> str:
     )
 
 
-def _hears(model: ModelState) -> bool:
+def _uses_teacher(model: ModelState) -> bool:
     return model.role == "distilled" and model.recent.coverage is not None

@@ -59,7 +59,7 @@ def _none(text: str) -> str:
 
 
 def student(state: State, name: str) -> str:
-    """Return a student's section: its figures beside the teacher's, and their curves over event time."""
+    """Return a student's section: its figures next to the teacher's, and their curves over event time."""
     given = {role: models_of(state, name, role) for role in reversed(MODELS)}
     rows = [_figures(one) for models in given.values() for one in models]
     table = _table(("model", "NE", "calibration", "coverage", "waited", "label to weights", "rows"), rows)
@@ -152,8 +152,8 @@ def _process(one: ProcessState) -> tuple[str, ...]:
 def versions(state: State) -> str:
     """Return the quarantined versions with their reasons, and the newest of all."""
     if not state.versions and not state.bad:
-        return _none("– No teacher has said anything in the stream yet.")
-    heads = ("version", "verdict", "rows to hear", "since", "reason")
+        return _none("– No teacher has predicted anything in the stream yet.")
+    heads = ("version", "verdict", "usable rows", "since", "reason")
     bad = sorted(state.bad, key=lambda one: -one.time)
     more = (
         f'<p class="note">{count(len(bad) - VERSIONS)} earlier ones are in the verdicts table.</p>'
@@ -161,22 +161,23 @@ def versions(state: State) -> str:
         else ""
     )
     first = (
-        f"<h3>Not to be heard</h3>{_table(heads, map(_version, bad[:VERSIONS]), 4)}{more}"
+        f"<h3>Not to be learned from</h3>{_table(heads, map(_version, bad[:VERSIONS]), 4)}{more}"
         if bad
         else _none("None is quarantined.")
     )
     newest = sorted(state.versions, key=lambda one: -one.time)[:VERSIONS]
-    turns = "".join(
-        f'<p class="note">From {moment(at)} UTC on students hear {escape(model)}.</p>' for at, model in state.turns[-3:]
+    active = "".join(
+        f'<p class="note">From {moment(at)} UTC on students learn from {escape(model)}.</p>'
+        for at, model in state.active_teacher_from[-3:]
     )
     return (
-        f"{first}{turns}<details><summary>The newest "
+        f"{first}{active}<details><summary>The newest "
         f"versions</summary>{_table(heads, map(_version, newest), 4)}</details>"
     )
 
 
 def _version(one: VersionState) -> tuple[str, ...]:
-    kind = {"good": "fine", "waiting": "none"}.get(one.verdict, "ill")
+    kind = {"approved": "fine", "waiting": "none"}.get(one.verdict, "ill")
     verdict = f'<span class="{kind}">{escape(one.verdict)}</span>'
     return (
         f"{escape(one.model)} {one.version}",
@@ -207,7 +208,7 @@ def happened(state: State) -> str:
     """Return the newest lines of the processes' journals, newest first."""
     lines = (
         f"<li><time>{escape(one.time[:19].replace('T', ' '))}</time><b>{escape(one.process)}</b>"
-        f"<div>{escape(one.event)}<code>{escape(one.about)}</code></div></li>"
+        f"<div>{escape(one.event)}<code>{escape(one.details)}</code></div></li>"
         for one in reversed(state.happened[-LINES:])
     )
     return f'<ol class="happened">{"".join(lines)}</ol>' if state.happened else _none("– No journal yet.")

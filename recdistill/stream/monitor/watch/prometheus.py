@@ -13,7 +13,7 @@ from recdistill.stream.monitor.state import State
 __all__ = ["expose"]
 
 Family = CounterMetricFamily | GaugeMetricFamily
-Samples = Iterable[tuple[tuple[str, ...], float | None]]
+Values = Iterable[tuple[tuple[str, ...], float | None]]
 
 
 def expose(state: State) -> bytes:
@@ -33,71 +33,74 @@ class _Families(Collector):
         yield from _whole(self.state)
 
 
-def _filled(family: Family, samples: Samples) -> Family:
-    for labels, value in samples:
+def _filled(family: Family, values: Values) -> Family:
+    for labels, value in values:
         if value is not None:
             family.add_metric(labels, value)
     return family
 
 
-def _counter(name: str, text: str, labels: tuple[str, ...], samples: Samples) -> Family:
-    return _filled(CounterMetricFamily(f"recdistill_{name}", text, labels=labels), samples)
+def _counter(name: str, text: str, labels: tuple[str, ...], values: Values) -> Family:
+    return _filled(CounterMetricFamily(f"recdistill_{name}", text, labels=labels), values)
 
 
-def _gauge(name: str, text: str, labels: tuple[str, ...], samples: Samples) -> Family:
-    return _filled(GaugeMetricFamily(f"recdistill_{name}", text, labels=labels), samples)
+def _gauge(name: str, text: str, labels: tuple[str, ...], values: Values) -> Family:
+    return _filled(GaugeMetricFamily(f"recdistill_{name}", text, labels=labels), values)
 
 
 def _processes(state: State) -> Iterator[Family]:
-    of, each = ("process",), [((one.name,), one) for one in state.processes]
-    yield _counter("rows", "Rows taken, recorded or judged since the hand-over.", of, ((n, p.rows) for n, p in each))
+    of, pairs = ("process",), [((one.name,), one) for one in state.processes]
+    yield _counter("rows", "Rows taken, recorded or judged since the hand-over.", of, ((n, p.rows) for n, p in pairs))
     yield _gauge(
-        "rows_per_second", "Rows per second over the last half minute.", of, ((n, p.rows_per_second) for n, p in each)
+        "rows_per_second", "Rows per second over the last half minute.", of, ((n, p.rows_per_second) for n, p in pairs)
     )
     yield _gauge(
-        "lag_rows", "Rows behind ingest; of the gate: behind the teachers.", of, ((n, p.lag_rows) for n, p in each)
+        "lag_rows", "Rows behind ingest; of the gate: behind the teachers.", of, ((n, p.lag_rows) for n, p in pairs)
     )
-    yield _gauge("lag_seconds", "Event time behind the newest event.", of, ((n, p.lag_seconds) for n, p in each))
-    yield _gauge("silent_seconds", "Wall time since the last commit.", of, ((n, p.silent) for n, p in each))
-    yield _gauge("pending_rows", "Rows waiting for a label or a signal.", of, ((n, p.pending) for n, p in each))
+    yield _gauge("lag_seconds", "Event time behind the newest event.", of, ((n, p.lag_seconds) for n, p in pairs))
+    yield _gauge("silent_seconds", "Wall time since the last commit.", of, ((n, p.silent) for n, p in pairs))
+    yield _gauge("pending_rows", "Rows waiting for a label or a signal.", of, ((n, p.pending) for n, p in pairs))
     yield _gauge(
-        "process_resident_memory_bytes", "Memory in use at the last commit.", of, ((n, p.memory) for n, p in each)
+        "process_resident_memory_bytes", "Memory in use at the last commit.", of, ((n, p.memory) for n, p in pairs)
     )
-    yield _gauge("process_open_handles", "Open files at the last commit.", of, ((n, p.handles) for n, p in each))
-    yield _gauge("stalled", "1: silent with rows to do.", of, ((n, float(p.status == "stalled")) for n, p in each))
+    yield _gauge("process_open_handles", "Open files at the last commit.", of, ((n, p.handles) for n, p in pairs))
+    yield _gauge("stalled", "1: silent with rows to do.", of, ((n, float(p.status == "stalled")) for n, p in pairs))
     yield _gauge(
-        "ended", "1: its source is exhausted and all is done.", of, ((n, float(p.status == "ended")) for n, p in each)
+        "ended", "1: its source is exhausted and all is done.", of, ((n, float(p.status == "ended")) for n, p in pairs)
     )
 
 
 def _models(state: State) -> Iterator[Family]:
-    of, each = ("model",), [((one.name,), one) for one in state.models]
-    yield _gauge("ne", "Progressive normalized entropy over the newest rows.", of, ((n, m.recent.ne) for n, m in each))
+    of, pairs = ("model",), [((one.name,), one) for one in state.models]
+    yield _gauge("ne", "Progressive normalized entropy over the newest rows.", of, ((n, m.recent.ne) for n, m in pairs))
     yield _gauge(
-        "calibration", "Predicted over observed rate, newest rows.", of, ((n, m.recent.calibration) for n, m in each)
+        "calibration", "Predicted over observed rate, newest rows.", of, ((n, m.recent.calibration) for n, m in pairs)
     )
-    hearing = [(n, m) for n, m in each if m.role == "distilled"]
+    distilled = [(n, m) for n, m in pairs if m.role == "distilled"]
     yield _gauge(
-        "coverage", "Share of the newest rows learned with a signal.", of, ((n, m.recent.coverage) for n, m in hearing)
+        "coverage",
+        "Share of the newest rows learned with a signal.",
+        of,
+        ((n, m.recent.coverage) for n, m in distilled),
     )
     yield _gauge(
         "waiting_seconds",
         "Mean wall time from arrival to learning, newest rows.",
         of,
-        ((n, m.recent.waiting) for n, m in each),
+        ((n, m.recent.waiting) for n, m in pairs),
     )
     yield _gauge(
         "label_to_weights_seconds",
         "Longest way of a row from its producer into the weights, last half minute.",
         of,
-        ((n, m.label_to_weights) for n, m in each),
+        ((n, m.label_to_weights) for n, m in pairs),
     )
-    yield _gauge("model_version", "Version of the model that speaks.", of, ((n, m.version) for n, m in each))
+    yield _gauge("model_version", "Version of the weights that predict.", of, ((n, m.version) for n, m in pairs))
     yield _counter(
         "missing_signals",
         "Rows learned without a signal, and signals without use, by cause.",
         ("model", "cause"),
-        (((m.name, cause), rows) for _, m in each for cause, rows in m.missing.items()),
+        (((m.name, cause), rows) for _, m in pairs for cause, rows in m.missing.items()),
     )
 
 
@@ -107,7 +110,7 @@ def _whole(state: State) -> Iterator[Family]:
         teachers[one.model] = teachers.get(one.model, 0) + 1
     yield _gauge(
         "quarantined_versions",
-        "Versions quarantined or revoked and not released.",
+        "Versions quarantined or revoked and not unquarantined since.",
         ("model",),
         (((name,), rows) for name, rows in teachers.items()),
     )

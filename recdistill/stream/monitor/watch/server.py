@@ -1,4 +1,4 @@
-"""The page's server: four GET routes, on loopback unless told otherwise; it loads nothing and tells no path."""
+"""The page's server: four GET routes, on loopback by default; it loads nothing and shows no path."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from recdistill.config.experiment import Experiment
 from recdistill.errors import UserError
 from recdistill.runs.folder import RunFolder
-from recdistill.stream.monitor.state import State, TeacherHiddenReader
+from recdistill.stream.monitor.state import State, StateReader
 from recdistill.stream.monitor.watch.page import SCRIPT, render
 from recdistill.stream.monitor.watch.prometheus import expose
 
@@ -37,21 +37,21 @@ class _Snapshot:
     """The state for all requests: read at most once per FRESH seconds, by one thread at a time."""
 
     def __init__(self, folder: RunFolder, experiment: Experiment) -> None:
-        self.reader, self.lock = TeacherHiddenReader(folder, experiment), threading.Lock()
+        self.reader, self.lock = StateReader(folder, experiment), threading.Lock()
         self.state: State | None = None
-        self.said = ""
+        self.reported = ""
 
     def get(self) -> State | None:
-        """Return the state, None (said once on the terminal) when the tables cannot be read."""
+        """Return the state, None (reported once on the terminal) when the tables cannot be read."""
         with self.lock:
             if self.state is None or time.time() - self.state.wall >= FRESH:
                 try:
-                    self.state, self.said = self.reader.read(), ""
+                    self.state, self.reported = self.reader.read(), ""
                 except (UserError, OSError) as error:
                     self.state = None
-                    if str(error) != self.said:
-                        self.said = str(error)
-                        print(f"recdistill: {self.said}", file=sys.stderr, flush=True)
+                    if str(error) != self.reported:
+                        self.reported = str(error)
+                        print(f"recdistill: {self.reported}", file=sys.stderr, flush=True)
             return self.state
 
 
@@ -145,7 +145,7 @@ def _listening(host: str, port: int) -> socket.socket:
 
 class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, and only then tell the address: who reads it can connect, and interrupt."""
+        """Start, and only then print the address: who reads it can connect, and interrupt."""
         await super().startup(sockets)
         host, port = (sockets or [])[0].getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host

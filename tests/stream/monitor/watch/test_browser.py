@@ -1,4 +1,4 @@
-"""The live page in Chromium: it refreshes itself, says when the server is gone, fits a phone, and is quiet."""
+"""The live page in Chromium: it refreshes itself, shows when the server is gone, fits a phone, and is quiet."""
 
 from __future__ import annotations
 
@@ -63,10 +63,10 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
 
 
 def open_quietly(page: Page, url: str) -> None:
-    """Open the page; what was said and asked before is forgotten."""
+    """Open the page; what it wrote and requested before is forgotten."""
     page.open("about:blank#")
-    page.said.clear()
-    page.asked.clear()
+    page.console.clear()
+    page.requested.clear()
     page.open(url)
 
 
@@ -78,7 +78,7 @@ def test_it_shows_what_matters_and_asks_nobody_else(page: Page, url: str, made: 
     assert "processes at work" in page.text("h1") and "Healthy" in page.text("[role=status]")
     assert "light: distilled − raw" in text and "NE 0.9228 against 0.9844" in text
     page.wait("performance.getEntriesByType('resource').length > 0")  # it refreshed itself
-    assert page.said == [] and {asked for asked in page.asked if not asked.startswith("data:")} == {url}
+    assert page.console == [] and {asked for asked in page.requested if not asked.startswith("data:")} == {url}
 
 
 def test_it_takes_up_new_commits_by_itself(page: Page, url: str, made: MadeStream) -> None:
@@ -90,7 +90,7 @@ def test_it_takes_up_new_commits_by_itself(page: Page, url: str, made: MadeStrea
     assert "calibration 3.1 <b>" in page.text("[data-part=versions]") and "quarantined" in page.text(
         "[data-part=versions]"
     )
-    assert "1\n" in page.text("[data-part=cards] .harm") and page.said == []
+    assert "1\n" in page.text("[data-part=cards] .harm") and page.console == []
 
 
 def test_what_the_reader_opened_stays_open_and_pause_holds_the_page(page: Page, url: str, made: MadeStream) -> None:
@@ -167,7 +167,7 @@ def test_hostile_names_are_text(page: Page, tmp_path: Path) -> None:
         page.ask("refresh()")
         assert EVIL in page.text("[data-part=students]") and EVIL in page.text("[data-part=versions]")
         assert page.ask("document.querySelectorAll('img').length") == 0 and page.ask("document.title") != "evil"
-        assert page.said == []
+        assert page.console == []
 
 
 def test_it_can_be_used_without_seeing_it(page: Page, url: str) -> None:
@@ -184,5 +184,5 @@ def test_it_can_be_used_without_seeing_it(page: Page, url: str) -> None:
 
 
 def test_a_page_that_talks_is_heard(page: Page) -> None:
-    page.open("data:text/html,<script>console.error('heard')</script><img src='http://127.0.0.1:9/x.png'>")
-    assert any("heard" in said for said in page.said) and "http://127.0.0.1:9/x.png" in page.asked
+    page.open("data:text/html,<script>console.error('noted')</script><img src='http://127.0.0.1:9/x.png'>")
+    assert any("noted" in line for line in page.console) and "http://127.0.0.1:9/x.png" in page.requested

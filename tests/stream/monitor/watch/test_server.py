@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from recdistill.errors import UserError
 from recdistill.runs.folder import RunFolder
-from recdistill.stream.monitor.state import TeacherHiddenReader
+from recdistill.stream.monitor.state import StateReader
 from recdistill.stream.monitor.watch.launch import serve_watch
 from recdistill.stream.monitor.watch.page import render
 from recdistill.stream.monitor.watch.prometheus import expose
@@ -79,13 +79,13 @@ def test_metrics_say_what_the_state_says(client: TestClient) -> None:
 def test_a_figure_that_is_not_known_is_no_metric(tmp_path: Path) -> None:
     made = MadeStream(tmp_path / "run")
     made.ingest(5)
-    found = samples(expose(TeacherHiddenReader(made.folder, made.experiment).read()).decode())
+    found = samples(expose(StateReader(made.folder, made.experiment).read()).decode())
     assert ("recdistill_rows_total", "ingest") in found and ("recdistill_lag_rows", "ingest") not in found
 
 
 def test_state_is_strict_json(client: TestClient) -> None:
-    told = client.get("/state.json").json()
-    assert told["name"] == "made" and [one["name"] for one in told["processes"]][0] == "ingest"
+    state = client.get("/state.json").json()
+    assert state["name"] == "made" and [one["name"] for one in state["processes"]][0] == "ingest"
 
 
 def test_the_dashboard_names_only_metrics_and_labels_there_are(client: TestClient) -> None:
@@ -138,7 +138,7 @@ def test_the_policy_forbids_all_but_the_page_itself(client: TestClient) -> None:
     assert not re.findall(r"(?:src|href)=\"?(?:https?:)?//", client.get("/").text)
 
 
-def test_errors_tell_the_terminal_why_and_the_network_nothing(
+def test_errors_show_the_terminal_why_and_the_network_nothing(
     client: TestClient, made: MadeStream, capsys: pytest.CaptureFixture[str]
 ) -> None:
     newest = made.folder.predictions / "_delta_log" / f"{made.predictions.version:020d}.json"
@@ -146,8 +146,8 @@ def test_errors_tell_the_terminal_why_and_the_network_nothing(
     answers = [client.get(path) for path in ("/", "/state.json", "/metrics", "/")]
     assert {answer.status_code for answer in answers} == {503}
     assert all(str(made.root) not in answer.text and "delta" not in answer.text for answer in answers)
-    said = capsys.readouterr().err
-    assert said.count(str(newest)) == 1 and "damaged" in said
+    err = capsys.readouterr().err
+    assert err.count(str(newest)) == 1 and "damaged" in err
 
 
 def test_everything_given_is_escaped(tmp_path: Path) -> None:
@@ -156,24 +156,24 @@ def test_everything_given_is_escaped(tmp_path: Path) -> None:
     made.step(1)
     made.judge(VerdictLog.row("teacher", 1, "quarantined", reason=evil + '"'))
     made.ingest(1, dropped={evil: 1})
-    html = render(TeacherHiddenReader(made.folder, made.experiment).read(made.wall))
+    html = render(StateReader(made.folder, made.experiment).read(made.wall))
     assert html.count(evil) == 0 and html.count("&lt;script&gt;x") > 5
 
 
-def test_a_stream_that_is_done_says_so_whatever_there_is_to_look_at(tmp_path: Path) -> None:
+def test_a_stream_that_is_done_shows_it_whatever_there_is_to_look_at(tmp_path: Path) -> None:
     made = MadeStream(tmp_path / "run")
     made.ingest(10, end=True)
     made.model("teacher", sums_of(10, 0.3), end=True)
     made.judge(VerdictLog.row("teacher", 1, "quarantined"), end=True)
-    state = TeacherHiddenReader(made.folder, made.experiment).read(made.wall)
+    state = StateReader(made.folder, made.experiment).read(made.wall)
     assert state.level == "look" and "every process is done" in render(state)
 
 
 def test_the_docs_name_every_metric(client: TestClient) -> None:
     page = ROOT.joinpath("docs", "watch-a-stream.md").read_text(encoding="utf-8")
-    told = set(re.findall(r"`(recdistill_\w+)`", page))
+    documented = set(re.findall(r"`(recdistill_\w+)`", page))
     families = text_string_to_metric_families(client.get("/metrics").text)
-    assert told == {s.name for family in families for s in family.samples}
+    assert documented == {s.name for family in families for s in family.samples}
 
 
 def test_a_port_in_use_is_named(made: MadeStream) -> None:
