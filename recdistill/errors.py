@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-__all__ = ["RecdistillError", "UserError", "did_you_mean"]
+__all__ = ["RecdistillError", "UserError", "did_you_mean", "printable"]
 
 
 class RecdistillError(Exception):
@@ -12,6 +12,11 @@ class RecdistillError(Exception):
 
 class UserError(RecdistillError):
     """A mistake the user can mend: one line that says what, where and what to do; exit code 2."""
+
+
+def printable(text: str) -> str:
+    """Return text without anything that a terminal would obey: control characters and line ends are spelled out."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:

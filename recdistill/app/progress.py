@@ -17,7 +17,7 @@ from recdistill.train.trainer import Progress
 
 __all__ = ["console", "print_line", "shown"]
 
-console = Console(highlight=False)
+console = Console(highlight=False, markup=False, emoji=False)
 
 
 def print_line(line: str) -> None:

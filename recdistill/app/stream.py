@@ -9,7 +9,8 @@ MODEL     events (+ predictions, verdicts) -> predictions, weights
 from __future__ import annotations
 
 import time
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -39,6 +40,7 @@ from recdistill.stream.sources.local_nats import local_nats, server_url
 from recdistill.stream.sources.replay import run_publish
 from recdistill.stream.supervisor import end_with_parent, supervise
 from recdistill.stream.workers.build import run_model, stream_checkpoints
+from recdistill.tables.delta.commits import commits_back
 from recdistill.tables.events import EventLog
 from recdistill.tables.predictions import PredictionLog
 from recdistill.tables.verdicts import VerdictLog
@@ -167,7 +169,10 @@ def _supervise(folder: RunFolder, roles: list[str], helpers: list[str], journal:
     for _ in supervise(folder.root, roles, helpers, journal):
         if time.monotonic() - told > STATUS_EVERY:
             told = time.monotonic()
-            console.print(_status(folder), soft_wrap=True)
+            with suppress(
+                UserError, OSError
+            ):  # who shows how far they are must not end them: a commit was cut, a disk full
+                console.print(_status(folder), soft_wrap=True)
 
 
 def _status(folder: RunFolder) -> str:
@@ -175,10 +180,10 @@ def _status(folder: RunFolder) -> str:
     events, predictions = EventLog.open(folder.tables / "events"), PredictionLog.open(folder.predictions)
     rows = sum(about.rows for about in ingests(events).values())
     far: dict[str, int] = {}
-    for commit in predictions.commits(max(predictions.version - 200, -1)):
+    for commit in islice(commits_back(predictions.path, predictions.version), 200):
         told = read_progress(ModelProgress, commit.about)
         if told:
-            far[commit.about["model"]] = told.rows
+            far.setdefault(commit.about["model"], told.rows)
     models = "  ".join(f"{name} {rows:,}" for name, rows in sorted(far.items()))
     return f"streamed: {rows:,} rows  {models}"
 

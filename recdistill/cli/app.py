@@ -16,7 +16,7 @@ from recdistill.cli.registry import lineage, promote, revoke, rollback, unquaran
 from recdistill.cli.steps import compare, evaluate, import_predictions, ingest, inspect, predict, report, train
 from recdistill.cli.streams import INTERRUPTED, compact, role, stream, watch
 from recdistill.cli.studies import ablate, demo, plan, run, scale
-from recdistill.errors import RecdistillError, UserError
+from recdistill.errors import RecdistillError, UserError, printable
 
 __all__ = ["app", "guarded", "main"]
 
@@ -118,5 +118,5 @@ def _explained(error: Exception) -> tuple[str, int]:
 
 
 def _fail(message: str, code: int) -> None:
-    print(f"recdistill: {' '.join(message.split())}", file=sys.stderr)
+    print(f"recdistill: {printable(' '.join(message.split()))}", file=sys.stderr)
     sys.exit(code)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from recdistill.config.base import Positive, Rate, Strict
+from recdistill.config.base import Name, Positive, Rate, Strict
+from recdistill.errors import did_you_mean
 
 __all__ = ["BehaviorsConfig", "ColumnsConfig", "DataConfig", "NegativesConfig", "SamplingConfig", "TaskColumn"]
 
@@ -27,13 +28,20 @@ class ColumnsConfig(Strict):
     user: str = "user_id"
     item: str = "item_id"
     request: str | None = None
-    tasks: dict[str, str | TaskColumn | Literal[1]] = Field(
+    tasks: dict[Name, str | TaskColumn | Literal[1]] = Field(
         default={"click": "label"}, min_length=1
     )  # 1: every row is one
-    label_times: dict[str, str] = {}
+    label_times: dict[Name, str] = {}
     categorical: list[str] = []
     numeric: list[str] = []
     lists: dict[str, str] = {}  # column -> separator
+
+    @model_validator(mode="after")
+    def _of_tasks(self) -> ColumnsConfig:
+        for name in self.label_times:
+            if name not in self.tasks:
+                raise ValueError(f"label_times: there is no task '{name}'{did_you_mean(name, self.tasks)}")
+        return self
 
 
 class BehaviorsConfig(Strict):

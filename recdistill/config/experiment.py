@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from recdistill.config.base import Positive, Strict
+from recdistill.config.base import Name, Positive, Strict
 from recdistill.config.data import DataConfig
 from recdistill.config.models import CandidatesConfig, CrossfitConfig, StudentConfig, TeacherConfig, TeacherHiddenConfig
 from recdistill.config.stream import StreamConfig
@@ -14,14 +14,14 @@ from recdistill.errors import did_you_mean
 
 __all__ = ["EvaluateConfig", "Experiment"]
 
-TeacherName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._]+$")]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class EvaluateConfig(Strict):
     """What is scored, and how certain the answer must be."""
 
     start: float = Field(default=0.5, ge=0, lt=1)  # the window: rows after this share of the log
-    seeds: list[int] = Field(default=[0, 1, 2, 3, 4], min_length=1)
+    seeds: list[Seed] = Field(default=[0, 1, 2, 3, 4], min_length=1)
     group: Literal["request", "user"] = "user"
     bootstrap: Positive = 1000
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
@@ -37,11 +37,11 @@ class EvaluateConfig(Strict):
 class Experiment(Strict):
     """The whole experiment file."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: Name
     data: DataConfig
     teacher: TeacherConfig = TeacherConfig()
-    teachers: dict[TeacherName, TeacherConfig] = {}  # further ones; their models are named teacher-NAME
-    students: dict[str, StudentConfig] = {"student": StudentConfig()}
+    teachers: dict[Name, TeacherConfig] = {}  # further ones; their models are named teacher-NAME
+    students: dict[Name, StudentConfig] = {"student": StudentConfig()}
     crossfit: CrossfitConfig = CrossfitConfig()
     candidates: CandidatesConfig = CandidatesConfig()
     teacher_hidden: TeacherHiddenConfig = TeacherHiddenConfig()
@@ -84,6 +84,8 @@ class Experiment(Strict):
         if len(set(names)) < len(names):
             raise ValueError("a teacher and a student, or two teachers, have one name")
         for name, student in self.students.items():
+            if name.startswith("teacher-"):
+                raise ValueError(f"students.{name}: names that begin with teacher- are of teachers; choose another")
             for teacher in student.distill.teachers:
                 if teacher not in names:
                     raise ValueError(

@@ -17,14 +17,13 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from recdistill.config.base import Strict
+from recdistill.config.base import Name, Strict, shortened, slug
 from recdistill.config.experiment import Experiment
 from recdistill.config.load import checked, override, parsed, put, read_text
 from recdistill.errors import UserError, did_you_mean
 
 __all__ = ["Grid", "load_grid", "methods_of"]
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._=,-]*$")]
 MOST = 200  # methods: a slip in a grid should not train for a month
 
 
@@ -74,12 +73,10 @@ def _combinations(axes: dict[str, list[Any]]) -> Iterator[tuple[str, dict[str, A
     """Yield (name, changes) of every combination, named by the last part of each key and its value."""
     for values in product(*axes.values()) if axes else ():
         changes = dict(zip(axes, values, strict=True))
-        yield ",".join(f"{key.rpartition('.')[2]}={_slug(value)}" for key, value in changes.items()), changes
-
-
-def _slug(value: Any) -> str:
-    """Return `value` as a name may hold it."""
-    return "".join(sign if sign.isalnum() or sign in ".-" else "_" for sign in str(value))
+        yield (
+            shortened(",".join(f"{slug(key.rpartition('.')[2])}={slug(value)}" for key, value in changes.items())),
+            changes,
+        )
 
 
 def _changed(student: dict[str, Any], changes: dict[str, Any], where: str) -> dict[str, Any]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
+from recdistill.config.bounded_yaml import MAX_BYTES, MAX_DEPTH, parse_yaml
 from recdistill.config.experiment import Experiment
 from recdistill.errors import UserError, did_you_mean
 
@@ -38,7 +38,7 @@ def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list
 
 def _explain(error: ValidationError, model: type[BaseModel], where: str) -> UserError:
     first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
+    key = ".".join(str(part) for part in first["loc"] if part != "[key]")
     if first["type"] == "extra_forbidden":
         return UserError(
             f"{where}: unknown key '{key}'{did_you_mean(str(first['loc'][-1]), _known_keys(model, first['loc']))}"
@@ -55,6 +55,8 @@ def put(tree: dict[str, Any], path: str, value: Any, where: str) -> None:
     not a mapping.
     """
     *parents, last = path.split(".")
+    if len(parents) >= MAX_DEPTH:
+        raise UserError(f"{where}: a key of more than {MAX_DEPTH} parts")
     node: Any = tree
     for part in parents:
         node = node.setdefault(part, {})
@@ -73,21 +75,12 @@ def override(tree: dict[str, Any], assignment: str) -> None:
         raise UserError(f"--set {assignment!r}: write it as key.path=value")
     if not text.strip():
         raise UserError(f"--set {assignment!r}: has no value; write null for none")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise UserError(f"--set {assignment!r}: the value is not YAML") from None
-    put(tree, path, value, f"--set {assignment!r}")
+    put(tree, path, parse_yaml(text, f"--set {path}"), f"--set {path}")
 
 
 def parsed(text: str, where: str) -> dict[str, Any]:
     """Return the keys of YAML text; UserError when it holds anything else."""
-    try:
-        tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" line {mark.line + 1}" if mark else ""
-        raise UserError(f"{where}:{line} is not YAML: {getattr(error, 'problem', 'cannot be parsed')}") from None
+    tree = parse_yaml(text, where)
     if not isinstance(tree, dict):
         raise UserError(f"{where}: expected keys like 'name:' and 'data:', got {type(tree).__name__}")
     return tree
@@ -112,7 +105,11 @@ def load_text(text: str, assignments: list[str] | None = None, where: str = "con
 def read_text(path: Path) -> str:
     """Return the text of an experiment file; UserError when it cannot be read."""
     try:
-        return path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise UserError(f"{path}: larger than {MAX_BYTES >> 10} KiB; is this the experiment file?")
+        return content.decode()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not a text file"
         raise UserError(f"{path}: cannot read the experiment file: {reason}") from None

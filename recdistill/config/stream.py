@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from recdistill.config.base import Positive, Strict
+from recdistill.config.base import MAX_NAME, Positive, Strict
 
 __all__ = ["HealthConfig", "LabelsConfig", "SourceConfig", "StreamConfig"]
 
@@ -19,7 +19,7 @@ class SourceConfig(Strict):
         None  # nats://HOST:4222, or HOST:9092 of Kafka; null with nats: a nats-server of its own is started
     )
     stream: str = Field(
-        default="recdistill", pattern=r"^[A-Za-z0-9_-]+$"
+        default="recdistill", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=MAX_NAME
     )  # JetStream stream; Kafka topics STREAM.events ...
     path: str = ""  # kind table: a folder with Delta tables events, behaviors, outcomes; empty: RUN/source
     message_rows: Positive = 100  # rows of a message that the replay publishes

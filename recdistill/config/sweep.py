@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from recdistill.config.base import Strict
+from recdistill.config.base import Name, Strict, shortened, slug
 from recdistill.config.experiment import Experiment
 from recdistill.config.load import checked, override, parsed, put, read_text
 from recdistill.config.models import ModelConfig
@@ -24,7 +24,6 @@ from recdistill.errors import UserError, did_you_mean
 __all__ = ["Sized", "Sweep", "default_axes", "load_sweep"]
 
 Axis = Annotated[dict[str, Annotated[list[Any], Field(min_length=1)]], Field(min_length=1)]
-AxisName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
 HALVES = (8, 4, 2, 1)
 MOST = 1e300
 TEACHER_ONLY = ("stale",)
@@ -37,7 +36,7 @@ class Sweep(Strict):
 
     model: str = "teacher"
     set: dict[str, Any] = {}
-    axes: dict[AxisName, Axis] = {}
+    axes: dict[Name, Axis] = {}
 
 
 class Sized(Strict):
@@ -148,8 +147,8 @@ def _sizes(axis: str, keys: dict[str, list[Any]], where: str) -> dict[str, Sized
     for place, values in enumerate(zip(*keys.values(), strict=True)):
         x = _number(values[0])
         text = f"{x:g}" if x is not None else str(values[0]) if isinstance(values[0], str) else str(place + 1)
-        name = f"{axis}-{''.join(sign if sign.isalnum() or sign in '.-' else '_' for sign in text)}"
-        name = f"{name}-{place + 1}" if name in found else name
+        name = shortened(f"{axis}-{slug(text)}")
+        name = shortened(f"{name}-{place + 1}") if name in found else name
         found[name] = Sized(axis=axis, x=x, changes=dict(zip(keys, values, strict=True)))
     return found
 

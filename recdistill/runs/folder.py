@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,12 +15,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from recdistill.config.base import NAME
 from recdistill.config.experiment import Experiment
 from recdistill.config.flat import flat
 from recdistill.data.store.memmap import read_json, write_json
 from recdistill.errors import UserError
+from recdistill.runs.names import ModelName
 
-__all__ = ["RunFolder", "fingerprint", "locked"]
+__all__ = ["RunFolder", "check_inside", "fingerprint", "locked"]
 
 FIRST_FILES = {"lock", "run.json.part"}  # all that a process killed while claiming an empty folder leaves there
 
@@ -76,7 +79,9 @@ class RunFolder:
         return self.root / "logs"
 
     def model(self, name: str) -> Path:
-        """Checkpoints of one model."""
+        """Checkpoints of one model; UserError for what is no name."""
+        if not NAME.fullmatch(name):
+            raise UserError(f"{self.root}: {name!r} is no name of a model")
         return self.root / "models" / name
 
     @contextmanager
@@ -94,6 +99,7 @@ class RunFolder:
             and {path.name for path in self.root.iterdir()} - FIRST_FILES
         ):
             raise UserError(f"{self.root}: holds files that are no run of recdistill; choose another --out")
+        check_inside(self.root)
         made = [path for path in (self.root, *self.root.parents) if not path.exists()]
         try:
             self.root.mkdir(parents=True, exist_ok=True)
@@ -162,7 +168,8 @@ class RunFolder:
         if group == "teacher":
             return self.model("teacher").exists()
         if group == "students":
-            return any(self.root.glob(f"models/{rest.partition('.')[0]}.*"))
+            models = self.root.glob("models/*")
+            return any(rest.startswith(f"{ModelName.parse(path.name).name}.") for path in models if path.is_dir())
         return True
 
     def belongs(self, experiment: Experiment, data: str) -> None:
@@ -176,13 +183,35 @@ class RunFolder:
         return Path(where) if where else None
 
     def experiment(self) -> Experiment:
-        """Return the experiment this folder belongs to; UserError when it holds none."""
+        """Return the experiment this folder belongs to; UserError when it holds none, or a link to elsewhere."""
         if not self._about.exists():
             raise UserError(f"{self.root}: holds no run; start one with: recdistill run CONFIG --out {self.root}")
+        check_inside(self.root)
         try:
             return Experiment.model_validate(self._read()["experiment"])
         except (ValidationError, KeyError, TypeError):
             raise UserError(f"{self._about}: not of this version of recdistill; choose another --out") from None
+
+
+def check_inside(root: Path) -> None:
+    """Raise UserError where a run's folder holds a link, a device or a pipe: a run touches nothing that lies elsewhere.
+
+    The folder itself may be reached by a link.
+    """
+    folders: list[str] = []
+    while folders:
+        try:
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+                    elif not entry.is_file(follow_symlinks=False):
+                        raise UserError(
+                            f"{entry.path}: a link, or no file at all; a run keeps everything in its own folder: "
+                            "put the file or folder itself there"
+                        )
+        except (FileNotFoundError, NotADirectoryError):  # removed meanwhile by a process of the run
+            continue
 
 
 @contextmanager

@@ -8,6 +8,8 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+from recdistill.errors import printable
+
 __all__ = ["Journal", "read_journals"]
 
 LINE_BYTES = 1024  # allowed for per line when the last lines are read
@@ -29,7 +31,7 @@ class Journal:
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         shown = "  ".join(f"{key}={value}" for key, value in details.items())
-        print(f"{now[11:19]}  {self.process}: {event}  {shown}".rstrip(), file=sys.stderr, flush=True)
+        print(f"{now[11:19]}  " + printable(f"{self.process}: {event}  {shown}".rstrip()), file=sys.stderr, flush=True)
 
 
 def read_journals(folder: Path, last: int) -> list[dict[str, object]]:

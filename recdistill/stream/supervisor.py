@@ -1,4 +1,4 @@
-"""Every process of a stream under one roof: started, started again when one is killed, stopped together.
+"""Every process of a stream: started, started again when one is killed, stopped together.
 
 A process shares nothing with the others but the tables, so it may also be started alone, by its role, here or
 elsewhere.
@@ -22,7 +22,8 @@ __all__ = ["end_with_parent", "supervise"]
 
 PATIENCE = 60.0  # seconds that a process must live for its next death to be forgiven
 FORGIVEN = 5  # deaths in a row
-GRACE = 30.0  # seconds to end by itself when told to
+AGAIN = 10.0  # seconds until a helper that ended is started again
+GRACE = 30.0  # seconds to end by itself when asked to
 Children = dict[str, subprocess.Popen[bytes]]
 
 
@@ -68,16 +69,22 @@ def _stop(children: Children) -> None:
 
 
 def supervise(root: Path, roles: list[str], helpers: list[str], journal: Journal) -> Iterator[int]:
-    """Run `roles` to their ends beside `helpers`, which have none; yield now and then how many are still at work.
+    """Run `roles` to their ends, and `helpers`, which have none; yield now and then how many are still at work.
 
     One that is killed is started again and resumes. Raises UserError or RecdistillError, after having ended the
-    others, when one fails; what it had to say it said itself.
+    others, when one of the roles fails, which has reported why. A helper that fails ends nobody: that is logged,
+    and it is started again.
     """
-    died: dict[str, list[float]] = {role: [] for role in (*roles, *helpers)}
+    died: dict[str, list[float]] = {role: [] for role in roles}
+    due: dict[str, float] = {}  # helpers to start again, and when
     with _children(root, [*roles, *helpers]) as children:
         while any(role in children for role in roles):
             for role, code in [(role, child.poll()) for role, child in children.items()]:
-                if code == 0:
+                if code is not None and role in helpers:
+                    journal.write("failed", role=role, code=code, again_in_s=AGAIN)
+                    due[role] = time.monotonic() + AGAIN
+                    del children[role]
+                elif code == 0:
                     del children[role]
                 elif code is not None and code < 0:
                     _forgive(role, -code, died[role], journal)
@@ -86,12 +93,15 @@ def supervise(root: Path, roles: list[str], helpers: list[str], journal: Journal
                     raise (UserError if code == 2 else RecdistillError)(
                         f"{root}: {role} failed; its line above says why"
                     )
+            for role in [role for role, at in due.items() if time.monotonic() >= at]:
+                children[role] = _start(root, role)
+                del due[role]
             yield sum(role in children for role in roles)
             time.sleep(0.2)
 
 
 def _forgive(role: str, signal: int, died: list[float], journal: Journal) -> None:
-    """Tell of a death; RecdistillError when the same process died too often in a row."""
+    """Log a death; RecdistillError when the same process died too often in a row."""
     died[:] = [at for at in died if time.monotonic() - at < PATIENCE] + [time.monotonic()]
     if len(died) > FORGIVEN:
         raise RecdistillError(f"{role} was killed {len(died)} times within {PATIENCE:.0f} s (out of memory?)")

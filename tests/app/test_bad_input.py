@@ -197,6 +197,11 @@ def test_a_flipped_bit_is_refused_or_changes_nothing(
         ("teacher.width=", "has no value"),
         ("evaluate.group=request", "name their column as data.columns.request"),
         ("data.columns.users=x", "did you mean 'user'"),
+        ("data.columns.categorical=[user_id]", "the run's own table has a column of that name"),
+        ("data.columns.categorical=[label_click]", "the run's own table has a column of that name"),
+        ("data.columns.numeric=[price, date]", "the run's own table has a column of that name"),
+        ("data.columns.numeric=[device]", "column 'device' is named as a feature twice"),
+        ("data.columns.label_times={clik: ts}", "there is no task 'clik'; did you mean 'click'?"),
     ],
 )
 def test_a_wrong_experiment(assignment: str, says: str, place: Path, refused: Callable[..., str]) -> None:

@@ -20,6 +20,7 @@ UNITS = {"s": 1_000_000, "ms": 1_000, "us": 1}
 INTEGERS = (pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32, pl.Boolean)  # what int64 holds
 ISO = ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d")
 TIME = pl.Datetime("us", "UTC")
+OWN = ("sample_id", "time", "user_id", "item_id", "request_id", "date")  # columns of the events table, beside label_*
 Kinds = Mapping[str, pl.DataType]
 
 
@@ -123,12 +124,26 @@ def _need(kinds: Kinds, named: dict[str, str], group: str, path: Path) -> None:
             raise UserError(f"{path}: no column '{name}' (data.{group}.{key}){did_you_mean(name, kinds)}")
 
 
+def _check_features(names: list[str], path: Path) -> None:
+    """Raise UserError for a feature that would be mistaken for another column of the events table: an id, a label."""
+    for place, name in enumerate(names):
+        if name in OWN or name.startswith("label_"):
+            raise UserError(
+                f"{path}: column '{name}' is named as a feature, but the run's own table has a column of that name; "
+                "rename it in the log, or leave it out"
+            )
+        if name in names[:place]:
+            raise UserError(f"{path}: column '{name}' is named as a feature twice; name it once")
+
+
 def event_columns(kinds: Kinds, columns: ColumnsConfig, path: Path) -> tuple[EventSchema, dict[str, Column]]:
     """Return the schema and a column per column of the events table, but for a sample id that the mapping lacks.
 
-    UserError when the mapping names a column that `kinds` does not have.
+    UserError when the mapping names a column that `kinds` does not have, or a feature whose name another column of the
+    events table has.
     """
     named = _named(columns)
+    _check_features([*columns.categorical, *columns.numeric, *columns.lists], path)
     _need(kinds, named, "columns", path)
     for key, name in named.items():
         if kinds[name].is_nested() and not key.startswith("lists."):

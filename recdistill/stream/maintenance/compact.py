@@ -1,4 +1,4 @@
-"""Housekeeping beside live readers and writers: small files merged, what nobody needs removed, old days let go."""
+"""Housekeeping while others read and write: small files merged, what nobody needs removed, old days let go."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from datetime import timedelta
 import polars as pl
 
 from recdistill.config.experiment import Experiment
-from recdistill.runs.folder import RunFolder
+from recdistill.errors import RecdistillError
+from recdistill.runs.folder import RunFolder, locked
 from recdistill.stream.event_log import Journal
 from recdistill.stream.maintenance.retention import cut_logs
 from recdistill.tables.delta.log import DeltaLog
@@ -22,7 +23,7 @@ DATED = ("events", "behaviors", "outcomes", "predictions")
 
 
 class Housekeeper:
-    """The tables of a run, which it knows from one round to the next: a round costs what is new, however
+    """Does rounds of housekeeping on the tables of a run, which it keeps open: a round costs what is new, however
     long the stream runs.
     """
 
@@ -35,8 +36,13 @@ class Housekeeper:
         """Let old days go, merge the small files of every table that has many, cut the logs; return how many tables
         were merged.
 
-        retain_days: dates of samples older than the newest by more days are let go; None keeps all.
+        retain_days: dates of samples older than the newest by more days are let go; None keeps all. One process at a
+        time does a round of a run; others wait for it.
         """
+        with locked(self.folder.root / "lock.compact", None):
+            return self._round(retain_days)
+
+    def _round(self, retain_days: int | None) -> int:
         self._open()
         merged = 0
         for name, log in self.logs.items():
@@ -46,7 +52,7 @@ class Housekeeper:
         if time.monotonic() >= self._next_cut:
             self._next_cut = time.monotonic() + CUT_EVERY
             if cut := cut_logs(self.folder, self.experiment, self.logs):
-                self.journal.write("commits forgotten", **cut)
+                self.journal.write("commits removed", **cut)
         return merged
 
     def _open(self) -> None:
@@ -64,7 +70,8 @@ class Housekeeper:
         before = len(log.parts())
         if before < SMALL:
             return False
-        log.compact()
+        if not log.compact():
+            self.journal.write("stepped aside", table=log.path.name)
         after = len(log.parts())
         if after < before:
             removed = len(log.vacuum(int(self.experiment.stream.undo_hours + 1)))
@@ -81,8 +88,12 @@ class Housekeeper:
 
 
 def run_compact(folder: RunFolder, experiment: Experiment, journal: Journal) -> None:
-    """Do a round every half minute, for ever."""
+    """Do a round every half minute, for ever; a failure is logged, and the next round tries again."""
     keeper = Housekeeper(folder, experiment, journal)
     while True:
-        keeper.round(experiment.stream.retain_days)
+        try:
+            keeper.round(experiment.stream.retain_days)
+        except (RecdistillError, OSError) as error:
+            journal.write("failed", why=str(error), again_in_s=EVERY)
+            keeper = Housekeeper(folder, experiment, journal)
         time.sleep(EVERY)

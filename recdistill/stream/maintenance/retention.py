@@ -1,7 +1,7 @@
-"""What nobody needs any more: states too old to be set back to, and the commits that only they would read again.
+"""What nobody needs any more: checkpoints too old to go back to, and the commits that only they would read again.
 
 A log of commits grows by a file per commit, a million a day where a dozen models are busy. It is cut at the oldest
-version from which any process might go on: what its kept checkpoints and its last word say.
+version from which any process might go on, by its kept checkpoints and its last commit.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from recdistill.stream.workers.build import stream_checkpoints
 from recdistill.tables.delta.commits import commits_back, version_before
 from recdistill.tables.delta.log import DeltaLog
 
-__all__ = ["cut_logs", "forget_states", "needed"]
+__all__ = ["cut_logs", "remove_checkpoints", "needed"]
 
-Needs = dict[str, int]  # table -> version from which somebody goes on
+Needs = dict[str, int]  # table -> version from which a process goes on
 
 
-def forget_states(folder: RunFolder, jobs: list[Job], before: float) -> int:
+def remove_checkpoints(folder: RunFolder, jobs: list[Job], before: float) -> int:
     """Remove the models' checkpoints published before `before` (epoch seconds), but for each one's newest;
     return how many.
     """
@@ -54,21 +54,20 @@ def _of_model(checkpoints: Checkpoints) -> Needs | None:
 
 
 def _of_gate(verdicts: DeltaLog) -> Needs | None:
-    """Return from where the gate goes on; None when it has said nothing yet."""
+    """Return from where the gate goes on; None when it has committed nothing yet."""
     last = verdicts.last_commit(WRITER)
     if last is None or STATE not in last.about:
         return None
     state = json.loads(last.about[STATE])
     needs = {"predictions": int(state["seen"]), "verdicts": last.version}
-    for teacher in (each for each in state["teachers"].values() if not each["ended"]):
-        needs = _least(
-            needs,
-            {"predictions": teacher["commit"], **{name: teacher["place"][name] for name in ("events", "outcomes")}},
-        )
+    for teacher in state["teachers"].values():
+        if not teacher["ended"]:
+            place = {name: teacher["place"][name] for name in ("events", "outcomes")}
+            needs = _lower(needs, {"predictions": teacher["commit"], **place})
     return needs
 
 
-def _last_words(log: DeltaLog, writers: set[str]) -> Needs:
+def _last_commits(log: DeltaLog, writers: set[str]) -> Needs:
     """Return the version of the oldest among the writers' newest commits; of those that wrote nothing there
     is none to keep.
     """
@@ -81,7 +80,7 @@ def _last_words(log: DeltaLog, writers: set[str]) -> Needs:
     return {log.path.name: version}
 
 
-def _least(one: Needs, other: Needs) -> Needs:
+def _lower(one: Needs, other: Needs) -> Needs:
     return {
         name: min(value for value in (one.get(name), other.get(name)) if value is not None)
         for name in one.keys() | other.keys()
@@ -97,21 +96,21 @@ def needed(folder: RunFolder, experiment: Experiment, jobs: list[Job], logs: dic
     readers = set(readers_of(experiment))
     writers = {"predictions": {f"{job.writer}/stream" for job in jobs}, "verdicts": {WRITER}}
     needs = {name: log.version for name, log in logs.items()}
-    for state in [*states, *(_last_words(log, writers.get(name, readers)) for name, log in logs.items())]:
+    for state in [*states, *(_last_commits(log, writers.get(name, readers)) for name, log in logs.items())]:
         if state is None:
             return {}
-        needs = _least(needs, state)
+        needs = _lower(needs, state)
     return needs
 
 
 def cut_logs(folder: RunFolder, experiment: Experiment, logs: dict[str, DeltaLog]) -> dict[str, int]:
-    """Forget what is older than `stream.undo_hours`, as far as no process goes on from there; return
-    commits removed, by table.
+    """Remove what is older than `stream.undo_hours`, as far as no process goes on from there; return the
+    number of commits removed, by table.
     """
     before = time.time() - experiment.stream.undo_hours * 3600
     teacher, students = jobs_of(experiment)
     jobs = [teacher, *teachers_of(experiment), *students]
-    forget_states(folder, jobs, before)
+    remove_checkpoints(folder, jobs, before)
     needs = needed(folder, experiment, jobs, logs)
     cut = {
         name: logs[name].cut(min(version, version_before(logs[name].path, before)))

@@ -1,17 +1,19 @@
 """Labels that come later: what is decided about a sample when, and in which order that is learned.
 
-    arrives --> its window ends --> learned, with the outcome told by then, or as a negative --> a positive comes late:
+    arrives --> its window ends --> learned, with the outcome known by then, or as a negative --> a positive comes late:
     corrected
 
-All wait for their window, those told of at once too: positives are told sooner than negatives end, and a model that
-learned them sooner would believe that there are more. Each task has its own outcomes; a sample is learned once for all
-of them, and a late positive corrects its own task alone. A sample is kept until nothing can happen to it any more. All
-of it is a function of the tables: commits of events say how far the outcomes were, and event time ends the window.
+All wait for the end of their label window, those with an outcome too: positives are known sooner than windows end, and
+a model that learned them sooner would believe that there are more. Each task has its own outcomes; a sample is learned
+once for all of them, and a late positive corrects its own task alone. A sample is kept until nothing can happen to it
+any more. All of it is a function of the tables: commits of events record how far the outcomes were, and event time ends
+the window.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from enum import IntEnum
 from typing import Any
 
 import numpy as np
@@ -19,23 +21,26 @@ import polars as pl
 
 from recdistill.config.stream import LabelsConfig
 from recdistill.data.store.live_store import LiveStore
-from recdistill.stream.workers.table_follower import WITHOUT
+from recdistill.stream.workers.table_follower import NO_OUTCOMES
 from recdistill.typing import Array
 
-__all__ = ["Decisions"]
+__all__ = ["DelayedLabels", "LabelStatus"]
 
-OPEN, TOLD, NEGATIVE, CLOSED = (
-    0,
-    1,
-    2,
-    3,
-)  # in its window: no outcome yet, one told; after it: learned as a negative, final
 QUEUE = {"position": "int64", "labels": "float32", "again": "bool"}
 
 
-class Decisions:
+class LabelStatus(IntEnum):
+    """What is known of one label of a waiting sample; the first two are within its label window."""
+
+    OPEN = 0  # no outcome yet
+    KNOWN = 1
+    NEGATIVE = 2  # learned as a negative; a positive may still come
+    FINAL = 3
+
+
+class DelayedLabels:
     """Which samples are to be learned next: `queue` holds their positions among all samples, labels of every task (NaN:
-    nothing to learn), and whether they were learned before.
+    nothing to learn), and again: whether they were learned before.
 
     late: event seconds after the window during which a positive may still come. Outcomes of samples not yet there wait
     that long.
@@ -43,9 +48,9 @@ class Decisions:
 
     def __init__(self, config: LabelsConfig, late_s: float, tasks: int) -> None:
         self.config, self.tasks = config, tasks
-        self.window, self.late = int((config.window_s or 0.0) * 1e6), int(late_s * 1e6)
+        self.label_window, self.late = int((config.window_s or 0.0) * 1e6), int(late_s * 1e6)
         self.queue = {name: np.zeros((0, tasks) if name == "labels" else 0, kind) for name, kind in QUEUE.items()}
-        self.early = WITHOUT
+        self.early = NO_OUTCOMES
         self.dropped: Counter[str] = Counter()
         self.positives, self.late_positives = np.zeros(tasks, np.int64), np.zeros(tasks, np.int64)
 
@@ -55,45 +60,48 @@ class Decisions:
         return self.late_positives / np.maximum(self.positives, 1)
 
     def arrived(self, store: LiveStore, rows: int) -> None:
-        """Take the newest `rows` samples; those that came with a label have been told of."""
+        """Take the newest `rows` samples; those that came with a label have their outcome."""
         if rows:
             known = ~np.isnan(store.window["labels"][-rows:])
-            store.window["stage"][-rows:][known] = TOLD
+            store.window["label_status"][-rows:][known] = LabelStatus.KNOWN
 
-    def decide(self, store: LiveStore, told: pl.DataFrame) -> None:
-        """Take the outcomes `told` (sample_id, task, label, time us; in their order), then end the windows
+    def decide(self, store: LiveStore, outcomes: pl.DataFrame) -> None:
+        """Take `outcomes` (sample_id, task, label, time us; in their order), then end the windows
         that are over.
         """
-        told = pl.concat([self.early, told])
-        self.early = WITHOUT
-        if len(told) and len(store):
+        outcomes = pl.concat([self.early, outcomes])
+        self.early = NO_OUTCOMES
+        if len(outcomes) and len(store):
             ids = store.window["sample_id"]
             order = np.argsort(ids, kind="stable")
-            at = order[np.searchsorted(ids, told["sample_id"].to_numpy(), sorter=order).clip(max=len(ids) - 1)]
-            met = ids[at] == told["sample_id"].to_numpy()
-            self._outcomes(store, at[met], told.filter(pl.Series(met)))
-            told = told.filter(pl.Series(~met))
-        fresh = told["time"] >= store.newest - self.window - self.late
+            at = order[np.searchsorted(ids, outcomes["sample_id"].to_numpy(), sorter=order).clip(max=len(ids) - 1)]
+            met = ids[at] == outcomes["sample_id"].to_numpy()
+            self._outcomes(store, at[met], outcomes.filter(pl.Series(met)))
+            outcomes = outcomes.filter(pl.Series(~met))
+        fresh = outcomes["time"] >= store.newest - self.label_window - self.late
         self.dropped["outcome of no sample"] += int((~fresh).sum())
-        self.early = told.filter(fresh)
+        self.early = outcomes.filter(fresh)
         self._end_windows(store)
 
-    def _outcomes(self, store: LiveStore, at: Array, told: pl.DataFrame) -> None:
-        """Take outcomes of waiting samples, at positions among these; what was told first holds, but a
+    def _outcomes(self, store: LiveStore, at: Array, outcomes: pl.DataFrame) -> None:
+        """Take outcomes of waiting samples, at positions among these; the first holds, but a
         positive replaces a negative.
         """
-        task, label, time = (told[name].to_numpy() for name in ("task", "label", "time"))
+        task, label, time = (outcomes[name].to_numpy() for name in ("task", "label", "time"))
         cell = at * self.tasks + task
-        stage, labels = store.window["stage"].reshape(-1), store.window["labels"].reshape(-1)
+        status, labels = store.window["label_status"].reshape(-1), store.window["labels"].reshape(-1)
         best = _firsts(np.where(label == 1, cell, -1 - np.arange(len(cell)))) | (_firsts(cell) & (label == 0))
-        new = best & ((stage[cell] == OPEN) | ((stage[cell] == TOLD) & (label == 1) & (labels[cell] == 0)))
-        late = best & (stage[cell] == NEGATIVE) & (label == 1)
+        new = best & (
+            (status[cell] == LabelStatus.OPEN)
+            | ((status[cell] == LabelStatus.KNOWN) & (label == 1) & (labels[cell] == 0))
+        )
+        late = best & (status[cell] == LabelStatus.NEGATIVE) & (label == 1)
         self.dropped["outcome twice"] += int((~new & ~late).sum())
         if self.config.late == "ignore":
             self.dropped["outcome late"] += int(late.sum())
             late[:] = False
-        for which, next_ in ((new, TOLD), (late, CLOSED)):
-            stage[cell[which]] = next_
+        for which, next_ in ((new, LabelStatus.KNOWN), (late, LabelStatus.FINAL)):
+            status[cell[which]] = next_
             labels[cell[which]] = label[which]
         known = (new | late) & (task == 0)  # histories carry the first task's
         store.know(at[known], np.maximum(time[known], store.window["time"][at[known]]), label[known])
@@ -106,12 +114,12 @@ class Decisions:
         """Let the samples be learned whose window is over, in the order of the events."""
         if not len(store):
             return
-        stage, time, labels = store.window["stage"], store.window["time"], store.window["labels"]
-        over = np.flatnonzero((stage[:, 0] <= TOLD) & (time + self.window < store.newest))
-        nobody = over[stage[over, 0] == OPEN]
+        status, time, labels = store.window["label_status"], store.window["time"], store.window["labels"]
+        over = np.flatnonzero((status[:, 0] <= LabelStatus.KNOWN) & (time + self.label_window < store.newest))
+        nobody = over[status[over, 0] == LabelStatus.OPEN]
         labels[over] = np.nan_to_num(labels[over], nan=0.0)
-        stage[over] = np.where(labels[over] == 1, CLOSED, NEGATIVE)
-        store.know(nobody, time[nobody] + self.window, np.zeros(len(nobody), np.float32))
+        status[over] = np.where(labels[over] == 1, LabelStatus.FINAL, LabelStatus.NEGATIVE)
+        store.know(nobody, time[nobody] + self.label_window, np.zeros(len(nobody), np.float32))
         self._enqueue(store, over, labels[over], again=False)
 
     def _enqueue(self, store: LiveStore, at: Array, labels: Array, again: bool) -> None:
@@ -130,9 +138,9 @@ class Decisions:
         if not len(store):
             return 0
         waiting = int(self.queue["position"].min(initial=store.window.first + len(store))) - store.window.first
-        stage, time = store.window["stage"], store.window["time"]
-        may_come = (stage == NEGATIVE).any(1) & (time + self.window + self.late >= store.newest)
-        open_ = (stage[:, 0] <= TOLD) | may_come
+        status, time = store.window["label_status"], store.window["time"]
+        may_come = (status == LabelStatus.NEGATIVE).any(1) & (time + self.label_window + self.late >= store.newest)
+        open_ = (status[:, 0] <= LabelStatus.KNOWN) | may_come
         held = np.flatnonzero(open_)
         return min(waiting, int(held[0]) if len(held) else len(store))
 
@@ -144,9 +152,11 @@ class Decisions:
         return arrays, {"dropped": dict(self.dropped), **counted}
 
     def restore(self, arrays: dict[str, Array], state: dict[str, Any]) -> None:
-        """Take up what `state` gave."""
+        """Go on from what `state` gave."""
         self.queue = {name: arrays[f"queue/{name}"] for name in QUEUE}
-        self.early = pl.DataFrame({name: arrays[f"early/{name}"] for name in WITHOUT.columns}, schema=WITHOUT.schema)
+        self.early = pl.DataFrame(
+            {name: arrays[f"early/{name}"] for name in NO_OUTCOMES.columns}, schema=NO_OUTCOMES.schema
+        )
         self.dropped = Counter(state["dropped"])
         self.positives, self.late_positives = np.array(state["positives"]), np.array(state["late_positives"])
 

@@ -1,14 +1,15 @@
 """Signals to the samples that wait for them, by id; samples to the signals that came first; both up to a bound.
 
-A signal is used when it is there, the gate has cleared its row, and its teacher's turn it is. Whatever ends differently
-is counted by its cause. What is decided about a sample is a function of the tables alone, as long as no bound falls
-due.
+A signal is used when it is there, the gate has approved its row, and its teacher is active at that time. Whatever ends
+differently is counted by its cause. What is decided about a sample is a function of the tables alone, as long as no
+bound falls due.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
+from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 import polars as pl
 
 from recdistill.data.store.live_store import LiveStore
+from recdistill.runs.names import is_teacher
 from recdistill.signals.columns import CANDIDATES
 from recdistill.stream.progress import ModelProgress, read_progress
 from recdistill.tables.delta.commits import Commit
@@ -24,39 +26,42 @@ from recdistill.tables.predictions import PredictionLog
 from recdistill.tables.verdicts import VerdictLog, Verdicts
 from recdistill.typing import Array
 
-__all__ = ["Joiner", "empty_columns"]
+__all__ = ["SignalJoiner", "SignalStatus", "empty_columns"]
 
-SILENT = 60.0  # seconds without a word after which a teacher, or the gate, counts as down
+SILENT = 60.0  # seconds without a commit after which a teacher, or the gate, counts as down
 NEVER = np.iinfo(np.int64).max
-UNDECIDED, SAID, HEARD, BARRED, GIVEN_UP = (
-    0,
-    1,
-    2,
-    3,
-    4,
-)  # a sample's fate: nothing yet, not judged yet, used, bad version, no more
 EARLY = {"sample_id": "int64", "time": "int64", "teacher": "int8", "version": "int32", "row": "int64"}
 
 
+class SignalStatus(IntEnum):
+    """What is known of a waiting sample's signal; the first two are undecided."""
+
+    NONE = 0  # there is none yet
+    UNJUDGED = 1  # it is there, the gate has not approved its row yet
+    USED = 2
+    BARRED = 3  # its version is quarantined or revoked
+    GIVEN_UP = 4  # none will be waited for
+
+
 def empty_columns(rows: int, tasks: int, candidates: int) -> dict[str, Array]:
-    """Return the columns of the live store that a joiner keeps of `rows` new samples; candidates: how many
-    it hears of each.
+    """Return the columns of the live store that a joiner keeps of `rows` new samples; candidates: of how many per
+    sample it takes the signals.
     """
     return {
-        "fate": np.zeros(rows, np.int8),
+        "signal_status": np.zeros(rows, np.int8),
         "signals": np.full((rows, tasks), np.nan, np.float32),
         "teacher": np.full(rows, -1, np.int8),
         "version": np.full(rows, -1, np.int32),
         "row": np.full(rows, -1),
-        "beside": np.full((rows, candidates, tasks), np.nan, np.float16),
+        "candidate_signals": np.full((rows, candidates, tasks), np.nan, np.float16),
     }
 
 
-class Joiner:
-    """What a student knows of its teachers' predictions and of what is thought of them.
+class SignalJoiner:
+    """A student's signals: its teachers' predictions, as far as the verdicts approve them.
 
-    wait: event seconds that either side waits. first: the teacher to hear until another's turn begins. candidates: how
-    many of a sample's it hears.
+    wait: event seconds that either side waits. first: the teacher that is active until another is. candidates: of how
+    many per sample the signals are taken.
     """
 
     def __init__(
@@ -64,29 +69,27 @@ class Joiner:
     ) -> None:
         self.log, self.verdict_log = PredictionLog.open(predictions), VerdictLog.open(verdicts)
         self.verdicts = Verdicts()
-        self._last_word = time.monotonic()  # when a teacher or the gate was heard last
+        self._last_sign = time.monotonic()  # when a teacher or the gate committed last
         self._changed = True  # what was decided before may be decided otherwise now
         self.tasks, self.wait, self.first, self.candidates = tasks, int(wait * 1e6), first, candidates
         self.version = -1  # of the predictions table, read up to
         self.teachers = [first]
-        self.said: Counter[str] = Counter()  # rows per teacher@version
+        self.rows: Counter[str] = Counter()  # read so far, by teacher@version
         self.ended: set[str] = set()
         self.watermark = 0  # event time of the newest signal, us
         self.missing: Counter[str] = Counter()
         self.early = {name: np.zeros(0, kind) for name, kind in EARLY.items()}
         self.early |= {
             "logits": np.zeros((0, tasks), np.float32),
-            "beside": np.zeros((0, candidates, tasks), np.float16),
+            "candidate_signals": np.zeros((0, candidates, tasks), np.float16),
         }
-        self.lost = {
-            "sample_id": np.zeros(0, np.int64),
-            "time": np.zeros(0, np.int64),
-        }  # samples learned without, lately
+        # Samples learned without a signal, as long as one may still come.
+        self.learned_without = {"sample_id": np.zeros(0, np.int64), "time": np.zeros(0, np.int64)}
 
     def update(self) -> bool:
-        """Take up new verdicts; return whether there were any."""
+        """Read new verdicts; return whether there were any."""
         changed = self.verdicts.update(self.verdict_log)
-        self._last_word = time.monotonic() if changed else self._last_word
+        self._last_sign = time.monotonic() if changed else self._last_sign
         self._changed |= changed
         return changed
 
@@ -94,11 +97,11 @@ class Joiner:
         """Read the next commit of a teacher and join it to the waiting samples; False when there is none."""
         for commit in self.log.commits(self.version):
             self.version = commit.version
-            about, model = read_progress(ModelProgress, commit.about), commit.about.get("model", "")
-            if about is None or not (model == self.first or model.startswith(f"{self.first}-")):
+            progress, model = read_progress(ModelProgress, commit.about), commit.about.get("model", "")
+            if progress is None or not is_teacher(model):
                 continue
-            self._last_word = time.monotonic()
-            (self.ended.add if about.end else self.ended.discard)(model)
+            self._last_sign = time.monotonic()
+            (self.ended.add if progress.end else self.ended.discard)(model)
             if commit.parts:
                 self._take(commit, model, store)
             return True
@@ -118,25 +121,25 @@ class Joiner:
             "time": rows["time"].dt.epoch("us").to_numpy(),
             "teacher": np.full(len(rows), self.teachers.index(model), np.int8),
             "version": rows["version"].to_numpy(),
-            "row": np.arange(len(rows)) + self.said[key],
+            "row": np.arange(len(rows)) + self.rows[key],
             "logits": rows.select(names).to_numpy(),
-            "beside": self._beside(rows),
+            "candidate_signals": self._candidate_signals(rows),
         }
-        self.said[key] += len(rows)
+        self.rows[key] += len(rows)
         self.watermark = max(self.watermark, int(signals["time"].max()))
-        turn = self._turns(rows["time"], model)
-        self._join({name: values[turn] for name, values in signals.items()}, store)
+        active = self._is_active(rows["time"], model)
+        self._join({name: values[active] for name, values in signals.items()}, store)
 
-    def _beside(self, rows: pl.DataFrame) -> Array:
-        """Return float16 [n, candidates, K]: what is said of the samples' candidates, NaN where nothing is."""
-        beside = np.full((len(rows), self.candidates, self.tasks), np.nan, np.float16)
+    def _candidate_signals(self, rows: pl.DataFrame) -> Array:
+        """Return float16 [n, candidates, K]: the logits of the samples' candidates, NaN where there are none."""
+        signals = np.full((len(rows), self.candidates, self.tasks), np.nan, np.float16)
         if self.candidates:
             has, held = from_bytes(rows[CANDIDATES], self.log.channels[CANDIDATES])
-            beside[has] = held.view(np.float16).reshape(len(held), -1, self.tasks)[:, : self.candidates]
-        return beside
+            signals[has] = held.view(np.float16).reshape(len(held), -1, self.tasks)[:, : self.candidates]
+        return signals
 
-    def _turns(self, times: pl.Series, model: str) -> Array:
-        """Return bool [n]: whether it is `model`'s turn at each time."""
+    def _is_active(self, times: pl.Series, model: str) -> Array:
+        """Return bool [n]: whether `model` is the active teacher at each time."""
         if not self.verdicts.active_teacher_from:
             return np.full(len(times), model == self.first)
         return np.array([self.verdicts.active_teacher(time, self.first) == model for time in times.to_list()])
@@ -149,77 +152,79 @@ class Joiner:
 
     def _join(self, signals: dict[str, Array], store: LiveStore) -> None:
         """Give each signal to its waiting sample; those that meet none wait themselves."""
-        waiting = np.flatnonzero(store.window["fate"] == UNDECIDED) if len(store) else np.zeros(0, np.int64)
+        waiting = (
+            np.flatnonzero(store.window["signal_status"] == SignalStatus.NONE) if len(store) else np.zeros(0, np.int64)
+        )
         at, hit = _positions(store.window["sample_id"][waiting] if len(waiting) else waiting, signals["sample_id"])
         found = waiting[at[hit]] if len(waiting) else waiting
         if len(found):
-            for name in ("teacher", "version", "row", "beside"):
+            for name in ("teacher", "version", "row", "candidate_signals"):
                 store.window[name][found] = signals[name][hit]
             store.window["signals"][found] = signals["logits"][hit]
-            store.window["fate"][found] = SAID
+            store.window["signal_status"][found] = SignalStatus.UNJUDGED
         left = self._count_late({name: values[~hit] for name, values in signals.items()})
         self.early = {name: np.concatenate((old, left[name])) for name, old in self.early.items()}
 
     def _count_late(self, signals: dict[str, Array]) -> dict[str, Array]:
         """Count the signals whose samples were learned without them; return the others."""
-        late = np.isin(signals["sample_id"], self.lost["sample_id"])
+        late = np.isin(signals["sample_id"], self.learned_without["sample_id"])
         self.missing["signal late"] += int(late.sum())
         return {name: values[~late] for name, values in signals.items()} if late.any() else signals
 
-    def judge(self, store: LiveStore) -> None:
+    def decide(self, store: LiveStore) -> None:
         """Decide about the samples whose signal is there, as far as the gate has judged; again about all
         when a verdict is new.
         """
         if not len(store):
             return
-        fate = store.window["fate"]
-        said = np.flatnonzero((fate == SAID) | (fate == HEARD)) if self._changed else np.flatnonzero(fate == SAID)
+        status = store.window["signal_status"]
+        there = status == SignalStatus.UNJUDGED
+        at = np.flatnonzero(there | (status == SignalStatus.USED)) if self._changed else np.flatnonzero(there)
         self._changed = False
-        if not len(said):
+        if not len(at):
             return
-        teacher, version, row = (store.window[name][said] for name in ("teacher", "version", "row"))
+        teacher, version, row = (store.window[name][at] for name in ("teacher", "version", "row"))
         for code, number in {*zip(teacher.tolist(), version.tolist(), strict=True)}:
-            key = (self.teachers[code], number)
             mine = (teacher == code) & (version == number)
-            if key in self.verdicts.bad:
-                store.window["fate"][said[mine]] = BARRED
-                _silence(store, said[mine])
+            usable = self.verdicts.usable_rows(self.teachers[code], number)
+            if usable is None:
+                status[at[mine]] = SignalStatus.BARRED
+                _remove_signals(store, at[mine])
             else:
-                store.window["fate"][said[mine & (row < self.verdicts.approved.get(key, 0))]] = HEARD
+                status[at[mine & (row < usable)]] = SignalStatus.USED
 
     def ready(self, store: LiveStore, newest: int) -> int:
         """Return how many of the oldest samples are decided about; `newest` is the event time, us, that has been
         reached.
 
         Given up are those without a signal whose teacher has gone on for longer than `wait` without them, or has ended;
-        and, where neither teacher nor gate has said anything for SILENT seconds, all that are older than the newest by
-        `wait`.
+        and, where neither teacher nor gate committed for SILENT seconds, all that are older than the newest by `wait`.
         """
         if not len(store):
             return 0
-        fate = store.window["fate"]
+        status = store.window["signal_status"]
         time_ = store.window["time"]
         passed = self.watermark if not self.ended.issuperset(self.teachers) else NEVER
-        gone = (fate == UNDECIDED) & (time_ < passed - self.wait)
-        if time.monotonic() - self._last_word > SILENT:
-            gone |= (fate <= SAID) & (time_ < max(newest, self.watermark) - self.wait)
-        open_ = np.flatnonzero((fate <= SAID) & ~gone)
-        count = int(open_[0]) if len(open_) else len(fate)
+        gone = (status == SignalStatus.NONE) & (time_ < passed - self.wait)
+        if time.monotonic() - self._last_sign > SILENT:
+            gone |= (status <= SignalStatus.UNJUDGED) & (time_ < max(newest, self.watermark) - self.wait)
+        open_ = np.flatnonzero((status <= SignalStatus.UNJUDGED) & ~gone)
+        count = int(open_[0]) if len(open_) else len(status)
         given_up = np.flatnonzero(gone[:count])
         if len(given_up):
-            store.window["fate"][given_up] = GIVEN_UP
-            _silence(store, given_up)
+            store.window["signal_status"][given_up] = SignalStatus.GIVEN_UP
+            _remove_signals(store, given_up)
         return count
 
     def count(self, store: LiveStore, at: Array) -> Counter[tuple[str, str]]:
-        """Count the fates of the samples at positions `at`, which are being learned.
+        """Count the signals of the samples at positions `at`, which are being learned.
 
         Returns how many are learned with a signal, by (teacher, version).
         """
-        fate = store.window["fate"][at]
-        self.missing["quarantined"] += int((fate == BARRED).sum())
-        self.missing["absent"] += int((fate == GIVEN_UP).sum())
-        used = at[fate == HEARD]
+        status = store.window["signal_status"][at]
+        self.missing["quarantined"] += int((status == SignalStatus.BARRED).sum())
+        self.missing["absent"] += int((status == SignalStatus.GIVEN_UP).sum())
+        used = at[status == SignalStatus.USED]
         pairs = np.stack((store.window["teacher"][used], store.window["version"][used]))
         pairs, counts = np.unique(pairs, axis=1, return_counts=True)
         return Counter(
@@ -232,10 +237,13 @@ class Joiner:
     def forget(self, store: LiveStore, rows: int) -> None:
         """Forget the oldest `rows` samples, and what nothing waits for any more."""
         horizon = store.newest - self.wait
-        given_up = store.window["fate"][:rows] == GIVEN_UP
-        if given_up.any() or len(self.lost["time"]):
-            lost = {name: np.concatenate((old, store.window[name][:rows][given_up])) for name, old in self.lost.items()}
-            self.lost = {name: values[lost["time"] >= horizon] for name, values in lost.items()}
+        given_up = store.window["signal_status"][:rows] == SignalStatus.GIVEN_UP
+        if given_up.any() or len(self.learned_without["time"]):
+            lost = {
+                name: np.concatenate((old, store.window[name][:rows][given_up]))
+                for name, old in self.learned_without.items()
+            }
+            self.learned_without = {name: values[lost["time"] >= horizon] for name, values in lost.items()}
         old = self.early["time"] < horizon
         if old.any():
             self.missing["signal unknown"] += int(old.sum())
@@ -244,29 +252,29 @@ class Joiner:
     def state(self) -> tuple[dict[str, Array], dict[str, Any]]:
         """Return what `restore` takes, as (arrays, JSON values)."""
         arrays = {f"early/{name}": values for name, values in self.early.items()}
-        arrays |= {f"lost/{name}": values for name, values in self.lost.items()}
+        arrays |= {f"learned_without/{name}": values for name, values in self.learned_without.items()}
         return arrays, {
             "version": self.version,
             "teachers": self.teachers,
-            "said": dict(self.said),
+            "rows": dict(self.rows),
             "ended": sorted(self.ended),
             "watermark": self.watermark,
             "missing": dict(self.missing),
         }
 
     def restore(self, arrays: dict[str, Array], state: dict[str, Any]) -> None:
-        """Take up what `state` gave."""
+        """Go on from what `state` gave."""
         for key, values in arrays.items():
             part, name = key.split("/", 1)
-            (self.early if part == "early" else self.lost)[name] = values
+            (self.early if part == "early" else self.learned_without)[name] = values
         self.version, self.watermark, self.teachers = state["version"], state["watermark"], list(state["teachers"])
-        self.said, self.missing, self.ended = Counter(state["said"]), Counter(state["missing"]), set(state["ended"])
+        self.rows, self.missing, self.ended = Counter(state["rows"]), Counter(state["missing"]), set(state["ended"])
 
 
-def _silence(store: LiveStore, at: Array) -> None:
-    """Let nothing be heard of the waiting samples at `at`."""
+def _remove_signals(store: LiveStore, at: Array) -> None:
+    """Remove the signals of the waiting samples at `at`."""
     store.window["signals"][at] = np.nan
-    store.window["beside"][at] = np.nan
+    store.window["candidate_signals"][at] = np.nan
 
 
 def _positions(known: Array, wanted: Array) -> tuple[Array, Array]:
@@ -274,7 +282,7 @@ def _positions(known: Array, wanted: Array) -> tuple[Array, Array]:
     if not len(known):
         return np.zeros(len(wanted), np.int64), np.zeros(len(wanted), bool)
     first = int(np.searchsorted(known, wanted[0])) if len(wanted) else 0
-    if np.array_equal(known[first : first + len(wanted)], wanted):  # a teacher speaks in the order of the events
+    if np.array_equal(known[first : first + len(wanted)], wanted):  # a teacher predicts in the order of the events
         return np.arange(first, first + len(wanted)), np.ones(len(wanted), bool)
     order = np.argsort(known, kind="stable")
     at = order[np.searchsorted(known, wanted, sorter=order).clip(max=len(known) - 1)]

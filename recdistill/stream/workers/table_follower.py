@@ -25,32 +25,34 @@ from recdistill.tables.delta.log import DeltaLog
 from recdistill.tables.events import BehaviorLog, EventLog, OutcomeLog
 from recdistill.typing import Array
 
-__all__ = ["Inbox"]
+__all__ = ["NO_OUTCOMES", "TableFollower"]
 
 AHEAD = 4  # commits read before they are asked for
-WITHOUT = pl.DataFrame(schema={"sample_id": pl.Int64(), "task": pl.Int8(), "label": pl.Float32(), "time": pl.Int64()})
+NO_OUTCOMES = pl.DataFrame(
+    schema={"sample_id": pl.Int64(), "task": pl.Int8(), "label": pl.Float32(), "time": pl.Int64()}
+)
 
 
 @dataclass(frozen=True)
 class _Piece:
-    """A commit of events and what came before it, read: versions of the tables after it, new words of
-    readers, encoded rows.
+    """A commit of events and what came before it, read: versions of the tables after it, new progress
+    of readers, encoded rows.
     """
 
     versions: dict[str, int]
-    said: dict[int, IngestProgress]
+    progress: dict[int, IngestProgress]
     samples: dict[str, Array] | None
     behaviors: list[dict[str, Array]]
     outcomes: list[pl.DataFrame]
     published: float
 
 
-class Inbox:
+class TableFollower:
     """Follows `tables` from the hand-over on; `versions` are those read up to, by table.
 
     A commit of events names the versions of the other tables that were there when it was made; these are read first,
-    and no further, so what a sample can know does not depend on who reads when. candidates: how many of a sample's are
-    heard.
+    and no further, so what is known at a sample's time does not depend on who reads when. candidates: of how many per
+    sample there are signals.
     """
 
     def __init__(self, tables: Path, store: LiveStore, versions: dict[str, int], candidates: int = 0) -> None:
@@ -59,28 +61,28 @@ class Inbox:
         self.behaviors = BehaviorLog.open(tables / "behaviors") if (tables / "behaviors").exists() else None
         self.outcomes = OutcomeLog.open(tables / "outcomes") if (tables / "outcomes").exists() else None
         self.newest = 0  # event time of the newest sample anywhere in the table, us
-        self.told = WITHOUT  # outcomes read and not taken yet
+        self.outcomes_read = NO_OUTCOMES  # and not taken yet
         self._looked = self.versions["events"]
         self._thread = ThreadPoolExecutor(1)
         self._ahead: deque[Future[_Piece]] = deque()
-        self._ingests: dict[int, IngestProgress] = {}  # the newest word of each reader of the source
+        self._ingests: dict[int, IngestProgress] = {}  # the newest progress of each reader of the source
 
     def read(self) -> int | None:
-        """Take up the next commit of events, if there is one; return its number of samples, None when there is none."""
+        """Put the next commit of events into the store; return its number of samples, None when there is none."""
         self._read_ahead()
         if not self._ahead:
             return None
         piece = self._ahead.popleft().result()
         for behaviors in piece.behaviors:
             self.store.append_behaviors(behaviors)
-        self.told = pl.concat([self.told, *piece.outcomes])
+        self.outcomes_read = pl.concat([self.outcomes_read, *piece.outcomes])
         rows = len(piece.samples["time"]) if piece.samples else 0
         if piece.samples:
             self.store.append(
                 piece.samples, **_columns(rows, len(self.events.schema.tasks), piece.published, self.candidates)
             )
         self.versions = piece.versions
-        self._ingests |= piece.said
+        self._ingests |= piece.progress
         return rows
 
     def settle(self) -> None:
@@ -100,16 +102,16 @@ class Inbox:
         """Read the commit of events after another."""
         versions = dict(before.result().versions if before else self.versions)
         commit = next(self.events.commits(versions["events"]))
-        told = read_progress(IngestProgress, commit.about)
-        about = told or IngestProgress()  # others only move rows about
-        behaviors = [
-            self.store.encode_behaviors(rows) for rows in _upto(self.behaviors, "behaviors", versions, about.seen)
-        ]
-        outcomes = [self._numbered(rows) for rows in _upto(self.outcomes, "outcomes", versions, about.seen)]
+        found = read_progress(IngestProgress, commit.about)
+        progress = found or IngestProgress()  # others only rearrange files
+        seen = progress.seen
+        behaviors = [self.store.encode_behaviors(rows) for rows in _new(self.behaviors, "behaviors", versions, seen)]
+        outcomes = [self._numbered(rows) for rows in _new(self.outcomes, "outcomes", versions, seen)]
         rows = self.events.read(commit) if commit.parts else pl.DataFrame()
         samples = self.store.encode(rows) if len(rows) else None
         versions["events"] = commit.version
-        return _Piece(versions, {about.reader: about} if told else {}, samples, behaviors, outcomes, about.published)
+        readers = {progress.reader: progress} if found else {}
+        return _Piece(versions, readers, samples, behaviors, outcomes, progress.published)
 
     def _numbered(self, outcomes: pl.DataFrame) -> pl.DataFrame:
         numbers = {task: k for k, task in enumerate(self.events.schema.tasks)}
@@ -121,14 +123,14 @@ class Inbox:
         self.versions = {name: versions[name] for name in self.versions}
         self._ingests = ingests(self.events, self.versions["events"])
 
-    def take(self) -> pl.DataFrame:
+    def take_outcomes(self) -> pl.DataFrame:
         """Return the outcomes read since the last call, in order: sample_id, task (its number), label, time us."""
-        told, self.told = self.told, WITHOUT
-        return told
+        outcomes, self.outcomes_read = self.outcomes_read, NO_OUTCOMES
+        return outcomes
 
     def ended(self) -> bool:
-        """Return whether the newest commit of events was read, and says that no more will come."""
-        over = [about.end for about in self._ingests.values()]
+        """Return whether the newest commit of events was read, and every reader has reported the end."""
+        over = [progress.end for progress in self._ingests.values()]
         if not over or not all(over) or len(over) < next(iter(self._ingests.values())).readers:
             return False
         return newest_after(self.events.path, self.versions["events"]) == self.versions["events"]
@@ -138,13 +140,13 @@ class Inbox:
         version = newest_after(self.events.path, self._looked)
         if version > self._looked:
             self._looked = version
-            told: list[Commit] = list(self.events.commits(version - 1, version))
-            about = read_progress(IngestProgress, told[0].about)
-            self.newest = max(self.newest, about.watermark if about else 0)
+            newest: list[Commit] = list(self.events.commits(version - 1, version))
+            progress = read_progress(IngestProgress, newest[0].about)
+            self.newest = max(self.newest, progress.watermark if progress else 0)
         return max(self.newest, self.store.newest)
 
 
-def _upto(log: DeltaLog | None, name: str, versions: dict[str, int], seen: dict[str, int]) -> Iterator[pl.DataFrame]:
+def _new(log: DeltaLog | None, name: str, versions: dict[str, int], seen: dict[str, int]) -> Iterator[pl.DataFrame]:
     """Yield the rows of a table's commits after `versions` up to `seen`, and move `versions` on."""
     if log is None or name not in seen:
         return
@@ -155,7 +157,7 @@ def _upto(log: DeltaLog | None, name: str, versions: dict[str, int], seen: dict[
 
 
 def _columns(rows: int, tasks: int, published: float, candidates: int) -> dict[str, Array]:
-    """Return what the models keep of `rows` new samples beside the store's own columns."""
+    """Return the columns that a model keeps of `rows` new samples besides the store's own."""
     times = {"arrived": np.full(rows, time.time()), "published": np.full(rows, published)}
-    own: dict[str, Array] = {"stage": np.zeros((rows, tasks), np.int8), "said": np.zeros(rows, np.float32)}
+    own: dict[str, Array] = {"label_status": np.zeros((rows, tasks), np.int8), "logit": np.zeros(rows, np.float32)}
     return {**times, **own, **empty_columns(rows, tasks, candidates)}

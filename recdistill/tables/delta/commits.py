@@ -321,7 +321,13 @@ class Standing:
         """Move on to version `last`, and return it."""
         for version in range(self.version + 1, last + 1):
             actions = _commit(self.table, version)
-            gone = [self._live.pop(unquote(action["remove"]["path"])) for action in actions if "remove" in action]
+            names = [unquote(action["remove"]["path"]) for action in actions if "remove" in action]
+            if unknown := [name for name in names if name not in self._live]:
+                raise UserError(
+                    f"{self.table}: version {version} removes {unknown[0]}, which was removed before: two processes "
+                    "rearranged the table at once; restore it from a copy, or start another run"
+                )
+            gone = [self._live.pop(name) for name in names]
             places = {old.path: self._places.pop(old.path) for old in gone}
             for part in (_part(action["add"]) for action in actions if "add" in action):
                 merged = [places[old.path] for old in gone if old.partition == part.partition]

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from urllib.parse import quote
 from uuid import uuid4
 
@@ -31,7 +31,7 @@ PACKED = {"sample_id": "DELTA_BINARY_PACKED", "time": "DELTA_BINARY_PACKED"}  # 
 class Part:
     """A data file: path below the table, partition values, bytes, when its oldest rows were written (ms since 1970).
 
-    low, high: the range of its sample ids, None if unknown.
+    low, high: the range of its sample ids, None if unknown. Raises UserError for a path that leads out of the table.
     """
 
     path: str
@@ -40,6 +40,11 @@ class Part:
     written: int
     low: int | None
     high: int | None
+
+    def __post_init__(self) -> None:
+        path = PurePosixPath(self.path)
+        if path.is_absolute() or ".." in path.parts or "://" in self.path:
+            raise UserError(f"{self.path!r}: the log of a table names this file, which lies outside of the table")
 
     def may_hold(self, low: int, high: int) -> bool:
         """Return whether a sample id of [low, high] may stand in the file."""

@@ -46,6 +46,7 @@ __all__ = ["DeltaLog"]
 
 RETRIES = 100  # optimistic conflicts with other writers; appends never truly conflict
 KEY = "recdistill.schema"
+HOUSEKEEPER = "recdistill.housekeeper"  # writer of the commits that rearrange or remove files: one at a time succeeds
 # A version is an offset for ever: nobody may change rows, and the log's commits outlive the usual 30 days.
 PROPERTIES = {"delta.appendOnly": "true", "delta.enableExpiredLogCleanup": "false"}
 MERGED = 128 << 20  # bytes of parts that compaction merges into one file
@@ -239,8 +240,12 @@ class DeltaLog:
                 raise UserError(f"{self.path}: there is no column '{name}'{did_you_mean(name, self.types)}")
         return dict(self.types) if columns is None else {name: self.types[name] for name in columns}
 
-    def compact(self) -> None:
-        """Merge small files, rows in commit order; readers and followers see no change. Memory O(batch)."""
+    def compact(self) -> bool:
+        """Merge small files, rows in commit order; readers and followers see no change. Memory O(batch).
+
+        Return whether that is done: another process that rearranges the table at the same time goes first, and this
+        one leaves everything as it is.
+        """
         table = open_delta(self.path)
         parts = self.parts(table.version())
         actions: list[AddAction | RemoveAction] = []
@@ -255,10 +260,27 @@ class DeltaLog:
                 )
                 actions += [_removed(part, now) for part in merged]
             reach("compact.files")
-            if actions:
-                self._commit(table, actions, CommitProperties(max_commit_retries=RETRIES))
+            return not actions or self._rearrange(table, actions)
         except (DeltaError, OSError) as error:
             raise UserError(f"{self.path}: cannot be compacted: {first_line(error)}") from None
+
+    def _rearrange(self, table: DeltaTable, actions: Sequence[AddAction | RemoveAction]) -> bool:
+        """Commit files merged or removed; return False, without what was written for it, where another was quicker.
+
+        Delta would let both take out the same files, and the rows of both merged files would stand. So each commit has
+        the next number of one writer, which the library gives to one of them only.
+        """
+        number = Transaction(HOUSEKEEPER, _sequence(table, HOUSEKEEPER) + 1)
+        try:
+            self._commit(table, actions, CommitProperties(max_commit_retries=RETRIES, app_transactions=[number]))
+            return True
+        except CommitFailedError as error:
+            if "oncurrent transaction" not in str(error):
+                raise
+            for action in actions:
+                if isinstance(action, AddAction):
+                    (self.path / action.path).unlink(missing_ok=True)
+            return False
 
     def _stored(self, parts: list[Part]) -> Iterator[pl.DataFrame]:
         """Yield the rows of `parts` as their files have them, without the partition columns."""
@@ -267,21 +289,21 @@ class DeltaLog:
 
     def expire(self, before: date) -> int:
         """Take the rows of dates before `before` out of the table; return how many. Files go when vacuum finds them
-        unneeded.
+        unneeded. None are taken out while another process rearranges the table.
 
         Followers see no change: what they consumed is consumed. One that lags behind `before` is told so once they are
         gone.
         """
         table = open_delta(self.path)
         old = [part for part in parts_of(table) if part.partition["date"] < str(before)]
-        rows = self.rows(table.version())
+        files = pl.DataFrame(table.get_add_actions(flatten=True))
+        rows = int(files.filter(pl.col("partition.date").cast(pl.String) < str(before))["num_records"].sum())
         now = int(time.time() * 1000)
         try:
-            if old:
-                self._commit(table, [_removed(part, now) for part in old], CommitProperties(max_commit_retries=RETRIES))
+            gone = bool(old) and self._rearrange(table, [_removed(part, now) for part in old])
         except (DeltaError, OSError) as error:
             raise UserError(f"{self.path}: old rows cannot be taken out: {first_line(error)}") from None
-        return rows - self.rows() if old else 0
+        return rows if gone else 0
 
     def vacuum(self, retain_hours: int = 168) -> list[str]:
         """Remove files that no version of the last `retain_hours` needs, killed writers' too; return their names.

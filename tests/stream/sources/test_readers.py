@@ -26,7 +26,7 @@ from recdistill.runs.folder import RunFolder
 from recdistill.stream.ingest import process
 from recdistill.stream.ingest.process import ingests, readers_of, run_ingest
 from recdistill.stream.sources.factory import open_source
-from recdistill.stream.workers.table_follower import Inbox
+from recdistill.stream.workers.table_follower import TableFollower
 from recdistill.tables.events import EventLog
 from recdistill.testing.killpoints import KILL_POINTS, VARIABLE
 from tests.support.arrivals import BATCH, END, Arrival, experiment, journal, outcomes, packed, waiting_run
@@ -161,10 +161,12 @@ def test_models_end_when_every_reader_has(tmp_path: Path, url: str) -> None:
     versions = {"behaviors": -1, "outcomes": -1, "events": hand_over(folder).versions["events"]}
     for reader, over in ((1, False), (0, True)):
         run_ingest(folder, shared(url), journal(folder), reader)
-        inbox = Inbox(folder.tables, LiveStore(tmp_path / f"live{reader}", SCHEMA, None, behaviors=True), versions)
+        inbox = TableFollower(
+            folder.tables, LiveStore(tmp_path / f"live{reader}", SCHEMA, None, behaviors=True), versions
+        )
         while inbox.read() is not None:
             continue
-        resumed = Inbox(folder.tables, inbox.store, versions)
+        resumed = TableFollower(folder.tables, inbox.store, versions)
         resumed.resume(inbox.versions)
         assert inbox.ended() == resumed.ended() == over
 

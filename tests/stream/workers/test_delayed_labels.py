@@ -18,7 +18,7 @@ from recdistill.config.stream import LabelsConfig
 from recdistill.data.store.live_store import LiveStore
 from recdistill.runs.jobs import Job
 from recdistill.stream.progress import ModelProgress, read_progress
-from recdistill.stream.workers.delayed_labels import Decisions
+from recdistill.stream.workers.delayed_labels import DelayedLabels
 from recdistill.tables.predictions import PredictionLog
 from recdistill.tables.schema import EventSchema
 from tests.support.stream_runs import ROWS, StreamRun, experiment_of, models_of, same_weights
@@ -42,7 +42,7 @@ def rows_at(first: int, times: np.ndarray, labels: np.ndarray) -> pl.DataFrame:
     ).cast({"sample_id": pl.Int64})
 
 
-def told(ids: list[int], labels: list[float], times: list[int], tasks: list[int] | None = None) -> pl.DataFrame:
+def outcomes_of(ids: list[int], labels: list[float], times: list[int], tasks: list[int] | None = None) -> pl.DataFrame:
     return pl.DataFrame(
         {
             "sample_id": pl.Series(ids, dtype=pl.Int64),
@@ -54,12 +54,12 @@ def told(ids: list[int], labels: list[float], times: list[int], tasks: list[int]
 
 
 class Stream:
-    """A live store and the decisions about its samples; `learned` are (sample, label, again) in order."""
+    """A live store and the delayed labels of its samples; `learned` are (sample, label, again) in order."""
 
     def __init__(self, folder: Path, late: str = "update", schema: EventSchema = SCHEMA) -> None:
         self.store = LiveStore(folder, schema, None, behaviors=False)
         # type: ignore[arg-type]
-        self.decisions = Decisions(LabelsConfig(window_s=WINDOW, late=late), LATE, len(schema.tasks))
+        self.delayed = DelayedLabels(LabelsConfig(window_s=WINDOW, late=late), LATE, len(schema.tasks))
         self.learned: list[tuple[int, float, bool]] = []
         self.count = 0
 
@@ -70,53 +70,53 @@ class Stream:
         )
         self.count += len(rows)
         if len(rows):
-            self.store.add(rows, stage=np.zeros((len(rows), self.decisions.tasks), np.int8))
-        self.decisions.arrived(self.store, len(rows))
-        self.decisions.decide(self.store, outcomes)
-        taken = self.decisions.take(10**6)
+            self.store.add(rows, label_status=np.zeros((len(rows), self.delayed.tasks), np.int8))
+        self.delayed.arrived(self.store, len(rows))
+        self.delayed.decide(self.store, outcomes)
+        taken = self.delayed.take(10**6)
         ids = (
             self.store.window["sample_id"][taken["position"] - self.store.window.first]
             if len(taken["position"])
             else []
         )
-        labels = taken["labels"][:, 0] if self.decisions.tasks == 1 else map(tuple, taken["labels"].astype("O"))
+        labels = taken["labels"][:, 0] if self.delayed.tasks == 1 else map(tuple, taken["labels"].astype("O"))
         self.learned += sorted(zip(map(int, ids), labels, taken["again"].tolist(), strict=True))
-        self.store.drop(self.decisions.spent(self.store))
+        self.store.drop(self.delayed.spent(self.store))
 
 
-NONE = told([], [], [])
+NONE = outcomes_of([], [], [])
 
 
 def test_every_task_has_outcomes_of_its_own_and_a_late_one_corrects_that_task_alone(tmp_path: Path) -> None:
     stream = Stream(tmp_path, schema=EventSchema(("click", "buy")))
-    stream.step([0, 1], [np.nan, np.nan], told([0, 1, 1], [1.0, 1.0, 0.0], [4, 4, 4], [0, 1, 0]))
+    stream.step([0, 1], [np.nan, np.nan], outcomes_of([0, 1, 1], [1.0, 1.0, 0.0], [4, 4, 4], [0, 1, 0]))
     stream.step([12], [np.nan], NONE)
     assert stream.learned == [(0, (1.0, 0.0), False), (1, (0.0, 1.0), False)]
-    stream.step([13], [np.nan], told([0, 1, 1], [1.0, 1.0, 1.0], [13, 13, 13], [1, 0, 1]))
+    stream.step([13], [np.nan], outcomes_of([0, 1, 1], [1.0, 1.0, 1.0], [13, 13, 13], [1, 0, 1]))
     late = {sample: labels for sample, labels, again in stream.learned[2:] if again}
     assert late == {0: pytest.approx((np.nan, 1.0), nan_ok=True), 1: pytest.approx((1.0, np.nan), nan_ok=True)}
-    assert stream.decisions.dropped["outcome twice"] == 1
-    assert stream.decisions.late_share.tolist() == [0.5, 0.5]
+    assert stream.delayed.dropped["outcome twice"] == 1
+    assert stream.delayed.late_share.tolist() == [0.5, 0.5]
 
 
-def test_samples_are_learned_when_their_windows_end_with_what_was_told_by_then(tmp_path: Path) -> None:
+def test_samples_are_learned_when_their_windows_end_with_the_outcomes_known_by_then(tmp_path: Path) -> None:
     stream = Stream(tmp_path)
     stream.step([0, 1, 2], [np.nan, np.nan, 1.0], NONE)
-    stream.step([5], [np.nan], told([1, 0], [1.0, 0.0], [4, 5]))
+    stream.step([5], [np.nan], outcomes_of([1, 0], [1.0, 0.0], [4, 5]))
     assert stream.learned == []
     stream.step([12], [np.nan], NONE)
     assert stream.learned == [(0, 0.0, False), (1, 1.0, False)]
     stream.step([20], [np.nan], NONE)
-    assert stream.learned[2:] == [(2, 1.0, False), (3, 0.0, False)]  # nobody told of sample 3
+    assert stream.learned[2:] == [(2, 1.0, False), (3, 0.0, False)]  # sample 3 had no outcome
 
 
 def test_in_its_window_a_positive_replaces_a_negative_and_nothing_replaces_a_positive(tmp_path: Path) -> None:
     stream = Stream(tmp_path)
-    stream.step([0, 0], [np.nan, np.nan], told([0, 1], [0.0, 1.0], [1, 1]))
-    stream.step([2], [np.nan], told([0, 1, 0], [1.0, 0.0, 1.0], [2, 2, 2]))
+    stream.step([0, 0], [np.nan, np.nan], outcomes_of([0, 1], [0.0, 1.0], [1, 1]))
+    stream.step([2], [np.nan], outcomes_of([0, 1, 0], [1.0, 0.0, 1.0], [2, 2, 2]))
     stream.step([11], [np.nan], NONE)
     assert stream.learned == [(0, 1.0, False), (1, 1.0, False)]
-    assert +stream.decisions.dropped == {"outcome twice": 2}
+    assert +stream.delayed.dropped == {"outcome twice": 2}
 
 
 def test_a_late_positive_corrects_its_negative_once(tmp_path: Path) -> None:
@@ -124,9 +124,9 @@ def test_a_late_positive_corrects_its_negative_once(tmp_path: Path) -> None:
     stream.step([0], [np.nan], NONE)
     stream.step([11], [np.nan], NONE)
     assert stream.learned == [(0, 0.0, False)]
-    stream.step([12], [np.nan], told([0, 0, 0], [0.0, 1.0, 1.0], [12, 12, 12]))
+    stream.step([12], [np.nan], outcomes_of([0, 0, 0], [0.0, 1.0, 1.0], [12, 12, 12]))
     assert stream.learned[1:] == [(0, 1.0, True)]
-    assert +stream.decisions.dropped == {"outcome twice": 2} and stream.decisions.late_share == 1.0
+    assert +stream.delayed.dropped == {"outcome twice": 2} and stream.delayed.late_share == 1.0
 
 
 def test_a_positive_that_comes_too_late_is_dropped_and_counted(tmp_path: Path) -> None:
@@ -134,13 +134,13 @@ def test_a_positive_that_comes_too_late_is_dropped_and_counted(tmp_path: Path) -
     stream.step([0], [np.nan], NONE)
     stream.step([31], [np.nan], NONE)
     assert len(stream.store) == 1 and stream.learned == [(0, 0.0, False)]
-    stream.step([70], [np.nan], told([0], [1.0], [32]))
-    assert (0, 1.0, True) not in stream.learned and stream.decisions.dropped["outcome of no sample"] == 1
+    stream.step([70], [np.nan], outcomes_of([0], [1.0], [32]))
+    assert (0, 1.0, True) not in stream.learned and stream.delayed.dropped["outcome of no sample"] == 1
 
 
 def test_an_outcome_that_comes_before_its_sample_waits_for_it(tmp_path: Path) -> None:
     stream = Stream(tmp_path)
-    stream.step([0], [np.nan], told([1], [1.0], [3]))
+    stream.step([0], [np.nan], outcomes_of([1], [1.0], [3]))
     stream.step([2], [np.nan], NONE)
     stream.step([13], [np.nan], NONE)
     assert stream.learned == [(0, 0.0, False), (1, 1.0, False)]
@@ -150,8 +150,8 @@ def test_late_positives_may_be_ignored(tmp_path: Path) -> None:
     stream = Stream(tmp_path, "ignore")
     stream.step([0], [np.nan], NONE)
     stream.step([11], [np.nan], NONE)
-    stream.step([12], [np.nan], told([0], [1.0], [12]))
-    assert (0, 1.0, True) not in stream.learned and stream.decisions.dropped["outcome late"] == 1
+    stream.step([12], [np.nan], outcomes_of([0], [1.0], [12]))
+    assert (0, 1.0, True) not in stream.learned and stream.delayed.dropped["outcome late"] == 1
 
 
 @settings(max_examples=60, deadline=None)
@@ -172,7 +172,7 @@ def test_every_sample_is_learned_once_and_corrected_at_most_once(seed: int, n: i
             stream.step(
                 times[cut].tolist(),
                 labels[cut].tolist(),
-                told([k for _, k, _ in due], [y for *_, y in due], [t for t, *_ in due]),
+                outcomes_of([k for _, k, _ in due], [y for *_, y in due], [t for t, *_ in due]),
             )
         stream.step([200], [np.nan], NONE)
     learned = [(k, y) for k, y, again in stream.learned if not again]
@@ -195,25 +195,25 @@ def delayed_run(root: Path, late: str) -> StreamRun:
     later = pl.Series(draw.integers(60, 7260, ROWS - 1500) * SECOND).cast(pl.Duration("us"))
     nothing = {f"label_{task}": pl.lit(None, pl.Float32) for task in run.log.schema.tasks}
     blank = run.rows.with_columns(**nothing, label_time_click=pl.lit(None, run.rows.schema["time"]))
-    told_of = [
+    by_task = [
         run.rows[1500:].select("sample_id", task=pl.lit(task), label=label, time=pl.col("time") + later)
         for task, label in (("click", pl.col("label_click")), ("finish", pl.lit(1.0, pl.Float32)))
     ]
-    outcomes = pl.concat(told_of).sort("time", maintain_order=True)
+    outcomes = pl.concat(by_task).sort("time", maintain_order=True)
     sent = 0
     for number, cut in enumerate([1700, 2100, 2101, 2600, ROWS]):
-        history_end = int((outcomes["time"] <= run.rows["time"][cut - 1]).sum())
-        run.outcomes.append(outcomes[sent:history_end], writer="ingest", sequence=number)
-        sent = history_end
+        stop = int((outcomes["time"] <= run.rows["time"][cut - 1]).sum())
+        run.outcomes.append(outcomes[sent:stop], writer="ingest", sequence=number)
+        sent = stop
         run.feed(cut, end=cut == ROWS, seen={"outcomes": run.outcomes.version}, rows=blank[run.fed : cut])
     run.approve(range(3, 6))
     return run
 
 
 def of_second_task(run: StreamRun, job: Job) -> float:
-    """Return the mean logit of the second task over the last samples that a model spoke of."""
-    said = run.said().filter(pl.col("model") == job.name).tail(200)
-    return float(said["logit_finish"].mean())  # type: ignore[arg-type]
+    """Return the mean logit of the second task over the last samples that a model predicted."""
+    last = run.predictions().filter(pl.col("model") == job.name).tail(200)
+    return float(last["logit_finish"].mean())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("late", swept(["update", "weight", "ignore"]))
@@ -225,14 +225,14 @@ def test_models_learn_labels_that_come_later_and_do_the_same_after_a_kill(tmp_pa
         want = whole.run(job)
         assert killed.process(job, "checkpoint.published:1") == -9
         assert same_weights(want, killed.run(job))
-    assert whole.said().equals(killed.said())
-    said = whole.said().filter(pl.col("model") == teacher.name)
-    assert sorted(said["sample_id"]) == sorted(whole.rows["sample_id"])
-    told_of = [
+    assert whole.predictions().equals(killed.predictions())
+    predictions = whole.predictions().filter(pl.col("model") == teacher.name)
+    assert sorted(predictions["sample_id"]) == sorted(whole.rows["sample_id"])
+    reported = [
         read_progress(ModelProgress, commit.about)
         for commit in PredictionLog.open(whole.folder.predictions).commits(-1)
     ]
-    last = [about for about in told_of if about is not None and about.end][0]
+    last = [progress for progress in reported if progress is not None and progress.end][0]
     assert 0 < last.sums.labels < 1500 and last.rows == 1500
     assert (last.missing.get("outcome late", 0) > 0) == (late == "ignore")
     assert of_second_task(whole, teacher) > -1  # -3 after the batch phase
@@ -240,7 +240,7 @@ def test_models_learn_labels_that_come_later_and_do_the_same_after_a_kill(tmp_pa
 
 def test_a_commit_without_samples_changes_nothing(tmp_path: Path) -> None:
     stream = Stream(tmp_path)
-    stream.step([], [], told([0], [1.0], [0]))
+    stream.step([], [], outcomes_of([0], [1.0], [0]))
     stream.step([1], [np.nan], NONE)
     stream.step([12], [np.nan], NONE)
     assert stream.learned == [(0, 1.0, False)]

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from recdistill.checkpoint.store import Checkpoints
+from recdistill.errors import UserError
 from recdistill.stream.workers.build import stream_checkpoints
 from tests.support.stream_runs import (
     ROWS,
@@ -37,7 +38,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> StreamRun:
 
 @pytest.fixture(scope="module")
 def fed(tmp_path_factory: pytest.TempPathFactory) -> StreamRun:
-    """Half the log in batch, the rest in the tables, the teacher's versions cleared and nothing streamed yet."""
+    """Half the log in batch, the rest in the tables, the teacher's versions approved and nothing streamed yet."""
     run = StreamRun(tmp_path_factory.mktemp("fed") / "run", experiment_of(), 1500)
     run.feed_all([1600, 1601, 2222])
     run.approve(range(3, 6))
@@ -53,7 +54,7 @@ def test_batch_and_stream_learn_what_batch_alone_learns(whole: StreamRun, tmp_pa
         got = run.run(job)
         want = Checkpoints(whole.folder.model(job.name)).latest()
         assert want is not None and same_tensors(want[1], got)
-    assert run.said().equals(whole.said())
+    assert run.predictions().equals(whole.predictions())
 
 
 def test_a_stream_from_nothing_learns_what_batch_alone_learns(whole: StreamRun, tmp_path: Path) -> None:
@@ -63,7 +64,7 @@ def test_a_stream_from_nothing_learns_what_batch_alone_learns(whole: StreamRun, 
     for job in models_of(run.experiment):
         want = Checkpoints(whole.folder.model(job.name)).latest()
         assert want is not None and same_tensors(want[1], run.run(job))
-    assert run.said().equals(whole.said())
+    assert run.predictions().equals(whole.predictions())
 
 
 @pytest.mark.parametrize(
@@ -91,9 +92,9 @@ def test_a_model_that_is_killed_does_the_same_again(
         assert want is not None and same_tensors(want[1], run.run(job))
     mine = [job.name for job in (teacher, distilled)]
     assert (
-        run.said()
-        .filter(run.said()["model"].is_in(mine))
-        .equals(whole.said().filter(whole.said()["model"].is_in(mine)))
+        run.predictions()
+        .filter(run.predictions()["model"].is_in(mine))
+        .equals(whole.predictions().filter(whole.predictions()["model"].is_in(mine)))
     )
 
 
@@ -111,29 +112,29 @@ def test_lineage_names_every_version_that_was_learned_from(fed: StreamRun, tmp_p
 def test_a_revoked_version_is_unlearned(fed: StreamRun, tmp_path: Path) -> None:
     never, run = copy_of(fed, tmp_path / "never"), copy_of(fed, tmp_path / "run")
     teacher, _, distilled = models_of(run.experiment)
-    never.clear([4], "quarantined")
-    for each in (never, run):
-        each.run(teacher)
+    never.approve([4], "quarantined")
+    for stream in (never, run):
+        stream.run(teacher)
     clean = never.run(distilled)
     assert clean.state["learned_from"] == {"teacher": {"3": 500, "5": 500}}
     assert run.run(distilled).state["learned_from"]["teacher"]["4"] == 500
-    run.clear([4], "revoked")
+    run.approve([4], "revoked")
     again = run.run(distilled)
     assert same_weights(clean, again)
     assert again.state["learned_from"] == clean.state["learned_from"]
-    assert run.said().select("model", "sample_id").is_duplicated().sum() == 0
+    assert run.predictions().select("model", "sample_id").is_duplicated().sum() == 0
     journal = (run.folder.logs / f"{distilled.name}.jsonl").read_text()
     assert '"rollback"' in journal and "teacher@4" in journal
 
 
-def test_a_version_revoked_while_it_is_learned_sets_the_model_back(fed: StreamRun, tmp_path: Path) -> None:
+def test_a_version_revoked_while_it_is_learned_restarts_the_model(fed: StreamRun, tmp_path: Path) -> None:
     never, run = copy_of(fed, tmp_path / "never"), copy_of(fed, tmp_path / "run")
     teacher, _, distilled = models_of(run.experiment)
-    never.clear([3], "quarantined")
-    for each in (never, run):
-        each.run(teacher)
+    never.approve([3], "quarantined")
+    for stream in (never, run):
+        stream.run(teacher)
     assert run.process(distilled, "checkpoint.published:2") == -9  # it has learned from version 3
-    run.clear([3], "revoked")
+    run.approve([3], "revoked")
     one, other = never.run(distilled), run.run(distilled)
     assert same_weights(one, other)
 
@@ -159,7 +160,18 @@ def test_a_compaction_after_the_end_of_the_source_hides_it_from_nobody(
     assert run.run(raw).state["rows"] == 1500
 
 
-def test_the_raw_student_hears_nobody(fed: StreamRun, tmp_path: Path) -> None:
+def test_the_raw_student_has_no_joiner(fed: StreamRun, tmp_path: Path) -> None:
     run = copy_of(fed, tmp_path / "run")
     state = run.run(models_of(run.experiment)[1]).state
     assert state["learned_from"] == {} and "joiner" not in state["parts"]
+
+
+def test_checkpoints_of_another_revision_are_refused(
+    fed: StreamRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = copy_of(fed, tmp_path / "run")
+    teacher = models_of(run.experiment)[0]
+    run.run(teacher)
+    monkeypatch.setattr("recdistill.stream.workers.snapshot.REVISION", 3)
+    with pytest.raises(UserError, match="checkpoints of revision 2, of which this recdistill reads 3; go on with"):
+        run.run(teacher)

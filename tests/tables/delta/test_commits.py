@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from deltalake import DeltaTable
 
 from recdistill.errors import UserError
 from recdistill.tables.events import EventLog
-from tests.support.tables import events, ids_of, make_events, make_predictions, said
+from tests.support.tables import SCHEMA, events, ids_of, make_events, make_predictions, said
 
 
 def clean_up(log: EventLog, history_end: int) -> None:
@@ -117,3 +118,43 @@ def test_predictions_are_read_by_model_in_commit_order_after_compaction(tmp_path
     assert ids_of(log.of("other/é =%")) == list(range(5))
     assert log.models() == [("other/é =%", 1, "prequential", 5), ("teacher", 1, "prequential", 24)]
     assert log.of("teacher", version=2, columns=["sample_id"]) and not ids_of(log.of("nobody"))
+
+
+class Late(EventLog):
+    """A log whose commits are late: another process has just rearranged the table."""
+
+    def _commit(self, *words: object, **named: object) -> None:
+        EventLog.open(self.path).compact()
+        super()._commit(*words, **named)  # type: ignore[arg-type]
+
+
+def test_of_two_that_rearrange_a_table_one_steps_aside(tmp_path: Path) -> None:
+    log = EventLog.create(tmp_path / "events", SCHEMA)
+    for k in range(6):
+        log.append(events(range(3 * k, 3 * k + 3)), writer="ingest", sequence=k)
+    files = len(list(log.path.rglob("*.parquet")))
+    merged = len(EventLog.open(log.path).parts())
+    assert not Late.open(log.path).compact()
+    assert len(log.parts()) < merged and len(list(log.path.rglob("*.parquet"))) == files + len(log.parts())
+    assert ids_of(log.batches()) == sorted(log.collect(log.scan())["sample_id"].to_list()) == list(range(18))
+    assert log.compact() and log.rows() == 18
+
+
+def test_nothing_expires_while_another_rearranges_the_table(tmp_path: Path) -> None:
+    log = EventLog.create(tmp_path / "events", SCHEMA)
+    for k in range(10):
+        log.append(events(range(3 * k, 3 * k + 3)), writer="ingest", sequence=k)
+    day = log.parts()[-1].partition["date"]
+    assert Late.open(log.path).expire(date.fromisoformat(day)) == 0 and log.rows() == 30
+    assert log.expire(date.fromisoformat(day)) == 30 - log.rows() > 0
+
+
+def test_a_file_that_is_removed_twice_is_told(tmp_path: Path) -> None:
+    log = EventLog.create(tmp_path / "events", SCHEMA)
+    log.append(events(range(3)), writer="ingest", sequence=0)
+    log.append(events(range(3, 6)), writer="ingest", sequence=1)
+    log.compact()
+    newest = log.path / "_delta_log" / f"{log.version:020d}.json"
+    newest.with_name(f"{log.version + 1:020d}.json").write_bytes(newest.read_bytes())
+    with pytest.raises(UserError, match="which was removed before"):
+        log.parts()
