@@ -1,4 +1,4 @@
-"""The attention of one long history on a GPU, in short numbers, forward and backward: ours beside PyTorch's
+"""The attention of one long history on a GPU, in short numbers, forward and backward: ours against PyTorch's
 own on the same tensors.
 """
 
@@ -66,7 +66,9 @@ def seconds(call: Attention, parts: list[Tensor], rounds: int) -> float:
 
 
 def compared(length: int, heads: int, width: int, band: int, rounds: int, device: str) -> list[list[str]]:
-    """Return rows of (attention, milliseconds of a step, how many times ours under softmax); what fails says why."""
+    """Return rows of (attention, milliseconds of a step, how many times ours under softmax); what fails shows its
+    error.
+    """
     parts = [
         torch.randn(1, heads, length, width, device=device, dtype=torch.bfloat16, requires_grad=True) for _ in range(3)
     ]

@@ -1,5 +1,5 @@
 """Comparing with other libraries: their environment, the log as the padded arrays they want, and rows per
-second, turn by turn.
+second, measured alternately.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def peer_speed(python: Path, script: str, *arguments: object) -> tuple[list[floa
 def compare(
     name: str, python: Path, script: str, store: SampleStore, arrays: Path, *extra: object
 ) -> tuple[float, list[str]]:
-    """Measure both sides ROUNDS times, turn and turn about; return (ratio of rows per second, a row under COLUMNS).
+    """Measure both sides ROUNDS times, alternately; return (ratio of rows per second, a row under COLUMNS).
 
     Ratios are medians over rounds, so that what slows the machine for a while slows both sides of a pair.
     """

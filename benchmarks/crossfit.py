@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from _common import tell
+from _common import report
 
 from recdistill.app.run import ingest_stage, open_run
 from recdistill.config.load import load_text
@@ -54,7 +54,7 @@ def main() -> int:
         found = np.array([measure(Path(folder) / str(turn)) for turn in range(ROUNDS)])
     ratio = float(np.median(found[:, 1] / found[:, 0] / FOLDS))
     row = [f"{np.median(found[:, 0]):.1f}", f"{np.median(found[:, 1]):.1f}", f"{ratio:.2f}"]
-    return tell(
+    return report(
         "cross-fitting",
         ("teacher, s", f"{FOLDS} folds, s", f"folds / {FOLDS} teachers"),
         [row],

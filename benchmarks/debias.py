@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from _common import tell
+from _common import report
 
 from recdistill.config.data import DataConfig, SamplingConfig
 from recdistill.config.experiment import EvaluateConfig, Experiment
@@ -150,7 +150,7 @@ def main() -> int:
     met = all(abs(window.observed(tower, corrected=True) - 1) <= BUDGET for tower in served)
     columns = ["tower", "predicted / observed, as sampled", "corrected", "noise", "predicted / true", "still off"]
     title = f"teacher k- = 0.1, students k- = 0.5, by space; {len(window.label):,} samples"
-    return tell(title, columns, rows, met, f"students' main towers within {BUDGET:.0%}")
+    return report(title, columns, rows, met, f"students' main towers within {BUDGET:.0%}")
 
 
 if __name__ == "__main__":

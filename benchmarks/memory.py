@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from _common import SCHEMA, event_chunks, learner_of, tell
+from _common import SCHEMA, event_chunks, learner_of, report
 
 from recdistill.config.models import StudentConfig
 from recdistill.data.batch.builder import BatchBuilder, prefetch
@@ -102,7 +102,7 @@ def main() -> int:
     ]
     met = all(found[-1] <= BUDGET * found[0] for found in peaks.values())
     columns = ["stage", *(f"{BASE * size:,} rows" for size in SIZES), f"{SIZES[-1]}x / 1x"]
-    return tell("peak memory, MiB", columns, rows, met, f"{SIZES[-1]}x / 1x <= {BUDGET}")
+    return report("peak memory, MiB", columns, rows, met, f"{SIZES[-1]}x / 1x <= {BUDGET}")
 
 
 if __name__ == "__main__":

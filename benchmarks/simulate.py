@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from _common import tell
+from _common import report
 
 from recdistill.data.readers.simulator import SIMULATED, Simulator, SimulatorConfig
 from recdistill.tables.events import EventLog
@@ -45,7 +45,7 @@ def main() -> int:
         met &= written <= BUDGET
         rows.append([name, f"{drawn:.2f}", f"{ROWS / drawn:,.0f}", f"{written:.2f}"])
     columns = ["world", "s", "rows/s", "s, with the table"]
-    return tell(f"{ROWS:,} simulated rows", columns, rows, met, f"{ROWS:,} rows in {BUDGET:.0f} s")
+    return report(f"{ROWS:,} simulated rows", columns, rows, met, f"{ROWS:,} rows in {BUDGET:.0f} s")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from _common import SCHEMA, event_chunks, tell
+from _common import SCHEMA, event_chunks, report
 
 from recdistill.config.experiment import Experiment
 from recdistill.config.load import load_text
@@ -116,7 +116,7 @@ def main() -> int:
         met &= ratio >= BUDGET
         told.append([name, *(f"{statistics.median(side):,.0f}" for side in zip(*pairs, strict=True)), f"{ratio:.2f}"])
     columns = ["student", "batch rows/s", "stream rows/s", "ratio"]
-    return tell(f"{ROWS:,} rows, distilled student, one process", columns, told, met, f">= {BUDGET}")
+    return report(f"{ROWS:,} rows, distilled student, one process", columns, told, met, f">= {BUDGET}")
 
 
 if __name__ == "__main__":

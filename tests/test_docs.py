@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
+import json
+import os
 import re
 import runpy
 import shlex
@@ -14,6 +17,7 @@ from pathlib import Path
 import pytest
 import typer.main
 
+import recdistill
 from recdistill.cli.app import app
 from recdistill.config import base, data, experiment, models, stream
 from recdistill.config.grid import load_grid
@@ -23,11 +27,12 @@ from recdistill.errors import UserError
 from recdistill.models.factory import BACKBONES
 from recdistill.tables import dead_letters, verdicts
 from tests.support.paths import ROOT
+from tests.support.programs import needs
 
 DOCS = ROOT / "docs"
 TOP = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
 PAGES = [*TOP, *sorted(DOCS.rglob("*.md"))]
-FENCE = re.compile(r"^```(\w+(?: sketch)?)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+FENCE = re.compile(r"^(<!-- sketch -->\n)?```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 PRIVATE = re.compile(r"\b(said|heard|hears?|told|beside)\b", re.IGNORECASE)
 LOADED = re.compile(r"""(?:src=|<link[^>]+rel="?stylesheet"?[^>]+href=)"?(https?://[^"\s>]+)""")
 LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)(?:#[^)]*)?\)")
@@ -42,9 +47,10 @@ MODELS = [
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 
-def snippets(page: Path, language: str) -> list[str]:
-    """Return the page's fenced blocks of one language."""
-    return [code for found, code in FENCE.findall(page.read_text(encoding="utf-8")) if found == language]
+def snippets(page: Path, language: str, sketches: bool = False) -> list[str]:
+    """Return the page's fenced blocks of one language; those marked as sketches are not run."""
+    found = FENCE.findall(page.read_text(encoding="utf-8"))
+    return [code for mark, kind, code in found if kind == language and bool(mark) == sketches]
 
 
 def is_sketch(tree: ast.Module) -> bool:
@@ -63,9 +69,47 @@ def test_python_snippets_run(page: Path, tmp_path: Path, monkeypatch: pytest.Mon
         exec(compile(tree, f"{page.name}, snippet {number}", "exec"), space)
 
 
+SETUP = """
+import numpy as np, polars as pl, torch
+draw = np.random.default_rng(0)
+columns = {"ts": 1_700_000_000 + np.arange(2_000), "clicked": draw.integers(0, 2, 2_000)}
+columns |= {"user_id": draw.integers(0, 30, 2_000), "item_id": draw.integers(0, 30, 2_000)}
+frame = pl.DataFrame(columns).with_columns(ts=pl.from_epoch("ts"))
+frame.write_parquet("impressions.parquet")
+new_rows = frame.tail(3).drop("clicked")
+"""
+
+
+def test_the_notebook_of_the_readme_runs(tmp_path: Path) -> None:
+    """On a small log, with the student of the tutorial, which is checked first."""
+    network = snippets(DOCS / "tutorials" / "own-student.md", "python", sketches=True)[0]
+    run_script("\n".join([SETUP, network, *snippets(ROOT / "README.md", "python", sketches=True)]), tmp_path)
+
+
+def run_script(code: str, folder: Path) -> None:
+    """Run Python in a process of its own: a model that it defines belongs to `__main__`, as in a notebook."""
+    (folder / "script.py").write_text(code, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "script.py"],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert list(folder.glob("runs/*/summary.json"))
+
+
+@pytest.mark.parametrize("name", [pytest.param("demo", marks=pytest.mark.long), "bring-your-own"])
+def test_notebooks_run(name: str, tmp_path: Path) -> None:
+    text = (DOCS / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8")
+    cells = json.loads(text)["cells"]
+    run_script("\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"), tmp_path)
+
+
 @pages
 def test_python_sketches_are_python(page: Path) -> None:
-    for code in snippets(page, "python sketch"):
+    for code in snippets(page, "python", sketches=True):
         ast.parse(code)
 
 
@@ -134,6 +178,12 @@ def test_every_kind_of_model_and_option_stands_in_the_page() -> None:
     assert {name for name in (*BACKBONES, *names) if f"`{name}`" not in text} == set()
 
 
+def test_every_public_name_stands_in_the_reference_where_it_is_defined() -> None:
+    named = re.findall(r"^::: (\S+)\.(\w+)$", (DOCS / "reference" / "api.md").read_text(encoding="utf-8"), re.MULTILINE)
+    found = {getattr(importlib.import_module(module), name) for module, name in named}
+    assert {name for name in recdistill.__all__ if getattr(recdistill, name) not in found} == set()
+
+
 def test_every_column_of_a_table_stands_in_the_page() -> None:
     text = (DOCS / "reference" / "tables.md").read_text(encoding="utf-8")
     columns = {*dead_letters.COLUMNS, *verdicts.COLUMNS, "kind", "model", "version"}
@@ -155,8 +205,8 @@ def test_the_old_private_words_stay_away(page: Path) -> None:
     assert [f"{number}: {line}" for number, line in lines if PRIVATE.search(line)] == []
 
 
+@needs("mkdocs")
 def test_the_site_builds_and_its_links_and_anchors_lead_somewhere(tmp_path: Path) -> None:
-    pytest.importorskip("mkdocs", reason="the extra docs is not installed: pip install 'recdistill[docs]'")
     command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(tmp_path / "site")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

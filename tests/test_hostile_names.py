@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from recdistill.cli import main as cli
+from recdistill.cli import app as cli
 from recdistill.config.base import shortened, slug
 from recdistill.config.grid import load_grid
 from recdistill.config.load import load_text
@@ -234,7 +234,7 @@ def test_paths_are_printed_as_they_are(
 def test_a_log_shows_no_control_characters(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from recdistill.stream.event_log import Journal
 
-    Journal(tmp_path, "ingest").tell("dead letters", reason="\x1b[2J\nforged")
+    Journal(tmp_path, "ingest").write("dead letters", reason="\x1b[2J\nforged")
     shown = capsys.readouterr().err
     assert shown.count("\n") == 1 and "\x1b" not in shown
     assert json.loads((tmp_path / "ingest.jsonl").read_text())["reason"] == "\x1b[2J\nforged"

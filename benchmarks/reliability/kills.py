@@ -34,6 +34,7 @@ from rich.table import Table
 from recdistill.errors import UserError
 from recdistill.stream.event_log import read_journals
 from recdistill.tables.delta.log import DeltaLog
+from recdistill.tables.delta.paths import commit_versions
 from recdistill.testing.killpoints import KILL_POINTS
 
 __all__ = ["POINTS", "by_points", "main", "random_kills"]
@@ -57,26 +58,19 @@ def torn(stream: Stream, draw: random.Random) -> int:
     path = draw.choice([stream.folder.tables / "events", stream.folder.predictions, stream.folder.verdicts])
     log = DeltaLog(path)
     version = draw.randint(max(0, log.version - 40), log.version)
-    base = _base(log)
+    oldest = _oldest(log)
     try:
-        added = sum(len(rows) for _, rows in log.follow(-1, version))
+        added = log.rows(oldest) + sum(len(log.read(commit)) for commit in log.commits(oldest, version))
         return int(sum(map(len, log.batches(version))) != added)
     except UserError:
-        if version > base == _base(log):
+        if version >= oldest == _oldest(log):
             raise
         return 0
 
 
-def _base(log: DeltaLog) -> int:
-    """Return the version before the oldest commit that is kept."""
-    return (
-        min(
-            int(name[:20])
-            for name in os.listdir(log.path / "_delta_log")
-            if name.endswith(".json") and name[:20].isdigit()
-        )
-        - 1
-    )
+def _oldest(log: DeltaLog) -> int:
+    """Return the version of the oldest commit that is kept; a checkpoint stands for those before."""
+    return commit_versions(log.path)[0]
 
 
 def random_kills(

@@ -16,7 +16,7 @@ from recdistill.distributed.shard_units import gathered
 from recdistill.errors import UserError
 from recdistill.models.factory import table_modules
 from recdistill.models.flops import Cost, cost_of
-from recdistill.train.memory_check import DENSE_BYTES, MOST_ACTIONS, countable
+from recdistill.train.memory_check import DENSE_BYTES, MAX_ACTIONS, countable
 
 __all__ = ["Machine", "Needs", "needs_of", "plan", "teacher_of"]
 
@@ -71,20 +71,20 @@ def needs_of(config: ModelConfig, machine: Machine, rows: float, ids: float) -> 
     """Return what a model needs on `machine` to learn a log of `rows` samples over `ids` distinct ids, a
     history per sample.
     """
-    backbone = countable(config, FIELDS, LISTS, MOST_ACTIONS)
+    backbone = countable(config, FIELDS, LISTS, MAX_ACTIONS)
     cost, ranks = cost_of(backbone, config.history), machine.gpus
     batch, (outside, largest) = -(-config.batch // ranks), gathered(backbone)
     width = sum(table.width for table in table_modules(backbone)) / len(table_modules(backbone))
     distinct = batch * min(config.history + FIELDS + 2, ids)
-    moved = (ranks - 1) / ranks * 4 * (3 * cost.dense + 2 * distinct * config.width)
-    computing, moving = batch * cost.step / (machine.peak * machine.share), moved / machine.network
+    moved = (ranks - 1) / ranks * 4 * (3 * cost.dense_parameters + 2 * distinct * config.width)
+    computing, moving = batch * cost.step_flops / (machine.peak * machine.share), moved / machine.network
     speed = config.batch / max(computing, moving)
     return Needs(
         cost=cost,
         batch=batch,
-        weights=DENSE_BYTES * cost.dense / ranks,
+        weights=DENSE_BYTES * cost.dense_parameters / ranks,
         gathered=0.0 if ranks == 1 else 4 * (outside + 2 * largest),
-        activations=batch * cost.kept,
+        activations=batch * cost.activation_bytes,
         tables=ROW * 4 * ids * width / ranks,
         moved=moved,
         computing=computing,
@@ -123,7 +123,7 @@ def _fits(machine: Machine, rows: float, ids: float) -> str:
     for name, keys in presets().items():
         needs = needs_of(TeacherConfig.model_validate(keys), machine, rows, ids)
         if needs.memory <= machine.memory:
-            fitting.append((needs.cost.dense, name))
+            fitting.append((needs.cost.dense_parameters, name))
     return (
         f"the largest preset that fits is {max(fitting)[1]}"
         if fitting
@@ -138,9 +138,9 @@ def _table(teacher: TeacherConfig, needs: Needs, machine: Machine, rows: float, 
     )
     table = Table("what", "amount", title=title, box=SIMPLE_HEAD, title_justify="left")
     for what, amount in (
-        ("dense parameters", f"{needs.cost.dense:,}"),
-        ("FLOPs per row, forward", f"{needs.cost.forward:,}"),
-        ("FLOPs per row, a step", f"{needs.cost.step:,}"),
+        ("dense parameters", f"{needs.cost.dense_parameters:,}"),
+        ("FLOPs per row, forward", f"{needs.cost.forward_flops:,}"),
+        ("FLOPs per row, a step", f"{needs.cost.step_flops:,}"),
         ("GiB per rank: weights, gradients, Adam", f"{needs.weights / GIB:,.2f}"),
         ("  gathered: a layer, the next, what is in none", f"{needs.gathered / GIB:,.2f}"),
         ("  kept for the backward pass", f"{needs.activations / GIB:,.2f}"),

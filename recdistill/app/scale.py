@@ -89,7 +89,7 @@ def _facts(
     elif x is None and "kind" not in sized.changes:
         x = float(costs.dense_parameters or 0)
     schema = EventLog.open(folder.tables / "events").schema
-    flops = cost_of(countable(config, *field_counts(schema), store.actions), config.history).forward
+    flops = cost_of(countable(config, *field_counts(schema), store.actions), config.history).forward_flops
     return {
         "axis": sized.axis,
         "x": x,
@@ -114,7 +114,7 @@ def _print(found: Scaling) -> None:
         padding=(0, 1, 0, 0),
     )
     for size in found.sizes:
-        gain = "" if size.gain is None else _told(size.gain, "+.4f")
+        gain = "" if size.gain is None else _cell(size.gain, "+.4f")
         table.add_row(
             size.name,
             *(_one(part) for part in (size.gauc, size.auc, size.ne)),
@@ -125,7 +125,7 @@ def _print(found: Scaling) -> None:
         )
     console.print(table)
     for law in found.laws:
-        formula = f"NE = {_told(law.floor)} + {_told(law.factor)} (x / {law.first:g})^-a, a = {_told(law.exponent)}"
+        formula = f"NE = {_cell(law.floor)} + {_cell(law.factor)} (x / {law.first:g})^-a, a = {_cell(law.exponent)}"
         console.print(f"{law.axis}: {formula}; {law.in_words}", soft_wrap=True)
 
 
@@ -133,7 +133,7 @@ def _one(part: Value) -> str:
     return "-" if part.value is None else f"{part.value:.4f}"
 
 
-def _told(one: Value, form: str = ".4f") -> str:
+def _cell(one: Value, form: str = ".4f") -> str:
     if one.value is None:
         return "-"
     return format(one.value, form) + (

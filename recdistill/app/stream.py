@@ -165,10 +165,10 @@ def _open_channel(folder: RunFolder, experiment: Experiment, journal: Journal) -
 
 
 def _supervise(folder: RunFolder, roles: list[str], helpers: list[str], journal: Journal) -> None:
-    told = time.monotonic()
+    last_shown = time.monotonic()
     for _ in supervise(folder.root, roles, helpers, journal):
-        if time.monotonic() - told > STATUS_EVERY:
-            told = time.monotonic()
+        if time.monotonic() - last_shown > STATUS_EVERY:
+            last_shown = time.monotonic()
             with suppress(
                 UserError, OSError
             ):  # who shows how far they are must not end them: a commit was cut, a disk full
@@ -181,9 +181,9 @@ def _status(folder: RunFolder) -> str:
     rows = sum(about.rows for about in ingests(events).values())
     far: dict[str, int] = {}
     for commit in islice(commits_back(predictions.path, predictions.version), 200):
-        told = read_progress(ModelProgress, commit.about)
-        if told:
-            far.setdefault(commit.about["model"], told.rows)
+        progress = read_progress(ModelProgress, commit.about)
+        if progress:
+            far.setdefault(commit.about["model"], progress.rows)
     models = "  ".join(f"{name} {rows:,}" for name, rows in sorted(far.items()))
     return f"streamed: {rows:,} rows  {models}"
 

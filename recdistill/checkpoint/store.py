@@ -1,6 +1,8 @@
 """Checkpoints by one atomic rename: weights, optimiser, random state and the place in the log, or nothing at all.
 
-A process alone writes its tensors into one file; of several ranks each writes its share into a file of its own.
+MODEL/00000012/model.safetensors             the tensors, written by a process alone
+               share-00000.safetensors ...   or, of several ranks, each one's share
+               state.json                    everything else, and the checksums of these files
 """
 
 from __future__ import annotations
@@ -24,11 +26,12 @@ from recdistill.distributed.ranks import ALONE, Ranks
 from recdistill.errors import RecdistillError, UserError
 from recdistill.testing.killpoints import reach
 
-__all__ = ["Checkpoint", "Checkpoints", "checksum", "sync"]
+__all__ = ["MIN_KEPT", "Checkpoint", "Checkpoints", "checksum", "sync"]
 
-KEPT = 2  # the newest and, should its disk block go bad, the one before
-OWN = "state_checksum"
+MIN_KEPT = 2  # the newest and, should its disk block go bad, the one before
+STATE_CHECKSUM = "state_checksum"
 PIECE = 1 << 20  # bytes held while a checksum is taken
+STATE, WEIGHTS = "state.json", "model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -59,32 +62,44 @@ def checksum(path: Path) -> int:
 
 def _of_state(state: dict[str, Any]) -> int:
     """Return the CRC-32 of a state's JSON but for the checksum itself."""
-    return zlib.crc32(json.dumps({**json.loads(json.dumps(state)), OWN: None}, sort_keys=True).encode())
+    return zlib.crc32(json.dumps({**json.loads(json.dumps(state)), STATE_CHECKSUM: None}, sort_keys=True).encode())
 
 
 def _files(state: dict[str, Any]) -> dict[str, int]:
     """Return the files of a checkpoint's tensors, in order, with their checksums."""
-    shares = {f"share-{rank:05d}.safetensors": value for rank, value in enumerate(state.get("shares", []))}
-    return shares or {"model.safetensors": state["checksum"]}
+    shares = {_share(rank): value for rank, value in enumerate(state.get("shares", []))}
+    return shares or {WEIGHTS: state["checksum"]}
 
 
-def _ladder(blocks: list[int]) -> list[int]:
-    """Return the blocks to keep: the newest KEPT, and of each doubling of age, in blocks, the oldest."""
-    rungs: dict[int, int] = {}
+def _share(rank: int) -> str:
+    return f"share-{rank:05d}.safetensors"
+
+
+def _sparse(blocks: list[int]) -> list[int]:
+    """Return the blocks to keep: the newest MIN_KEPT, and of each doubling of age, in blocks, the oldest."""
+    by_age: dict[int, int] = {}
     for block in reversed(blocks):
-        rungs[(blocks[-1] - block).bit_length()] = block
-    return sorted({*rungs.values(), *blocks[-KEPT:]})
+        by_age[(blocks[-1] - block).bit_length()] = block
+    return sorted({*by_age.values(), *blocks[-MIN_KEPT:]})
 
 
 class Checkpoints:
     """The checkpoints of one model, one folder per block of the log; a folder that has its final name is whole.
 
-    ladder: keep older ones too, ever sparser with their age, to go back to. ranks: the processes that write it
+    keep_sparse: keep older ones too, ever sparser with their age, to go back to. ranks: the processes that write it
     together; what publishes or looks for damage is then a call of all of them, which share out the work.
     """
 
-    def __init__(self, folder: Path, ladder: bool = False, ranks: Ranks = ALONE) -> None:
-        self.folder, self.ladder, self.ranks = folder, ladder, ranks
+    def __init__(self, folder: Path, keep_sparse: bool = False, ranks: Ranks = ALONE) -> None:
+        self.folder, self.keep_sparse, self.ranks = folder, keep_sparse, ranks
+
+    def path(self, block: int) -> Path:
+        """Return the folder of a block's checkpoint, whether there is one or not."""
+        return self.folder / f"{block:08d}"
+
+    def published_at(self, block: int) -> float:
+        """Return when a checkpoint was written, in epoch seconds; FileNotFoundError where it is not there any more."""
+        return (self.path(block) / STATE).stat().st_mtime
 
     def blocks(self) -> list[int]:
         """Return the published block numbers, oldest first."""
@@ -93,18 +108,18 @@ class Checkpoints:
         return sorted(int(path.name) for path in self.folder.iterdir() if path.name.isdigit())
 
     def publish(self, block: int, checkpoint: Checkpoint) -> None:
-        """Write and fsync everything beside the final name, rename once, then drop what is older than KEPT.
+        """Write and fsync everything next to the final name, rename once, then drop the older ones that are not kept.
 
         One of the same block can only be damaged (else the run had gone on after it), and is replaced. Whatever fails
         before the rename leaves the older checkpoints as they were, and nothing else. Of several ranks each writes its
         tensors; the first one writes its state, and renames when all have written.
         """
-        final = self.folder / f"{block:08d}"
+        final = self.path(block)
         part = self._begun(final)
         try:
-            checksums = self.ranks.told(self._write(part, checkpoint))
+            checksums = self.ranks.gather(self._write(part, checkpoint))
             if self.ranks.first:
-                self._say(part, checksums, checkpoint.state)
+                self._write_state(part, checksums, checkpoint.state)
                 reach("checkpoint.written")
                 shutil.rmtree(final, ignore_errors=True)
                 part.rename(final)
@@ -119,7 +134,7 @@ class Checkpoints:
         """Return the new folder that all write to; its name is like no other's, should a rank of a job that
         died still write.
         """
-        mark = f".{self.ranks.told(secrets.randbits(31))[0]:08x}" if self.ranks.size > 1 else ""
+        mark = f".{self.ranks.gather(secrets.randbits(31))[0]:08x}" if self.ranks.size > 1 else ""
         part = self.folder / f"{final.name}{mark}.part"
         if self.ranks.first:
             shutil.rmtree(part, ignore_errors=True)
@@ -131,7 +146,7 @@ class Checkpoints:
         sync(self.folder)
         reach("checkpoint.published")
         blocks = self.blocks()
-        for old in set(blocks) - set(_ladder(blocks) if self.ladder else blocks[-KEPT:]):
+        for old in set(blocks) - set(_sparse(blocks) if self.keep_sparse else blocks[-MIN_KEPT:]):
             self.discard(old)
 
     def clear(self) -> None:
@@ -141,12 +156,12 @@ class Checkpoints:
 
     def discard(self, block: int) -> None:
         """Remove a checkpoint."""
-        shutil.rmtree(self.folder / f"{block:08d}", ignore_errors=True)
+        shutil.rmtree(self.path(block), ignore_errors=True)
 
     def _write(self, part: Path, checkpoint: Checkpoint) -> int:
         """Write this process's tensors; return the file's checksum."""
         tensors = {name: tensor.detach().contiguous() for name, tensor in checkpoint.tensors.items()}
-        weights = part / ("model.safetensors" if self.ranks.size == 1 else f"share-{self.ranks.rank:05d}.safetensors")
+        weights = part / (WEIGHTS if self.ranks.size == 1 else _share(self.ranks.rank))
         try:
             save_file(tensors, weights)
         except SafetensorError as error:
@@ -155,10 +170,10 @@ class Checkpoints:
         sync(weights)
         return checksum(weights)
 
-    def _say(self, part: Path, checksums: list[int], state: dict[str, Any]) -> None:
+    def _write_state(self, part: Path, checksums: list[int], state: dict[str, Any]) -> None:
         sums = {"checksum": checksums[0]} if self.ranks.size == 1 else {"shares": checksums}
         state = {**sums, **state}
-        write_json(part / "state.json", {**state, OWN: _of_state(state)})
+        write_json(part / STATE, {**state, STATE_CHECKSUM: _of_state(state)})
         sync(part)
 
     def newest(self) -> int | None:
@@ -167,7 +182,7 @@ class Checkpoints:
         A damaged one costs the block since the one before it. RecdistillError when every one is damaged.
         """
         blocks = found = self.blocks()
-        while (block := self.ranks.told(blocks[-1] if blocks else -1)[0]) >= 0:
+        while (block := self.ranks.gather(blocks[-1] if blocks else -1)[0]) >= 0:
             if self.whole(block):
                 return block
             blocks = [other for other in blocks if other < block]
@@ -179,16 +194,17 @@ class Checkpoints:
 
     def whole(self, block: int) -> bool:
         """Return whether a checkpoint is undamaged."""
-        return all(self.ranks.told(int(self._undamaged(block))))
+        return all(self.ranks.gather(int(self._undamaged(block))))
 
     def _undamaged(self, block: int) -> bool:
         """Return whether the state is, and this rank's part of the files."""
-        folder = self.folder / f"{block:08d}"
+        folder = self.path(block)
         try:
-            state = read_json(folder / "state.json")
+            state = self.state(block)
             files = list(_files(state).items())[self.ranks.rank :: self.ranks.size]
             return bool(
-                state[OWN] == _of_state(state) and all(value == checksum(folder / name) for name, value in files)
+                state[STATE_CHECKSUM] == _of_state(state)
+                and all(value == checksum(folder / name) for name, value in files)
             )
         except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
             return False
@@ -202,13 +218,12 @@ class Checkpoints:
 
     def state(self, block: int) -> dict[str, Any]:
         """Return the state of a checkpoint, without its tensors."""
-        state: dict[str, Any] = read_json(self.folder / f"{block:08d}" / "state.json")
+        state: dict[str, Any] = read_json(self.path(block) / STATE)
         return state
 
     def stored(self, block: int) -> dict[str, Stored]:
         """Return the tensors of a checkpoint that is there, whoever wrote it; they are read when they are asked for."""
-        folder = self.folder / f"{block:08d}"
-        return stored([folder / name for name in _files(self.state(block))])
+        return stored([self.path(block) / name for name in _files(self.state(block))])
 
     def load(self, block: int) -> Checkpoint:
         """Return a checkpoint that is there, whole."""

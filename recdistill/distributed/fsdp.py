@@ -1,5 +1,5 @@
 """The dense part of a model spread over ranks by FSDP2: each rank keeps a share of every weight, gathers a layer when
-it is its turn, and gets back its share of the gradients' sum.
+it is used, and gets back its share of the gradients' sum.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from recdistill.distributed.shard_units import is_layer
 
 __all__ = ["Sharded"]
 
-CALLED = ("last", "shared", "heads")  # what is called besides forward, and needs the gathered weights too
+ENTRY_POINTS = ("last", "shared", "heads")  # methods called besides forward, which need the gathered weights too
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -54,7 +54,7 @@ class Sharded:
         return network
 
     def add_up(self, network: nn.Module) -> None:
-        """Do nothing: backward did it."""
+        """Do nothing: backward has done it."""
 
     def local(self, tensor: Tensor) -> Tensor:
         """Return what this rank holds of a tensor."""
@@ -78,7 +78,7 @@ class Sharded:
         return found
 
     def _share(self, value: Rows, pattern: Tensor | None) -> Tensor:
-        """Return this rank's rows, spread as `pattern` is, or all of them where that one is whole, or of
+        """Return this rank's rows, spread as `pattern` is, or all of them where `pattern` is whole or of
         another shape.
         """
         if not isinstance(pattern, DTensor) or value.shape != pattern.shape:
@@ -95,6 +95,6 @@ def _spread(part: nn.Module, mesh: DeviceMesh) -> None:
     if isinstance(part, FSDPModule):
         part.set_force_sum_reduction_for_comms(True)
         part.set_gradient_divide_factor(1.0)
-        for name in CALLED:
+        for name in ENTRY_POINTS:
             if callable(getattr(part, name, None)):
                 register_fsdp_forward_method(part, name)

@@ -1,8 +1,8 @@
-"""One model trained by several processes (torchrun): rows of every step are shared out, tables are spread, the first
+"""One model trained by several processes (torchrun): rows of every step are divided, tables are spread, the first
 rank records.
 
-What it records is what one process would have, but for the order in which numbers are added up. Of a checkpoint every
-rank writes its share; any number of ranks may go on from it, and one process too.
+It records what one process would, but for the order in which numbers are added up. Every rank writes its share of a
+checkpoint; any number of ranks may resume from it, and one process too.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from recdistill.errors import RecdistillError, UserError
 __all__ = ["TIMEOUT", "asked_for", "joined"]
 
 TIMEOUT = 120.0  # seconds that a rank waits for the others; RECDISTILL_RANK_TIMEOUT sets another
-MOST = 1e6  # of what the environment counts
+MAX_VALUE = 1e6  # of a number in the environment
 NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -33,18 +33,19 @@ def asked_for(environment: Mapping[str, str] = os.environ) -> bool:
 def _number(name: str, default: float = 0.0, least: float = 0.0) -> float:
     try:
         value = float(os.environ.get(name, default))
-        if least <= value < MOST:
+        if least <= value < MAX_VALUE:
             return value
     except ValueError:
         pass
-    raise UserError(f"{name}={os.environ[name]!r}: is no number from {least:g} to {MOST:g}")
+    raise UserError(f"{name}={os.environ[name]!r}: must be a number from {least:g} to {MAX_VALUE:g}")
 
 
 @contextmanager
 def joined() -> Iterator[Ranks]:
-    """Meet the other ranks, and leave them when the block ends.
+    """Join the other ranks, and leave them when the block ends.
 
-    Raises UserError where the environment does not say who is who, RecdistillError when another rank is gone or silent.
+    Raises UserError where the environment does not number the ranks, RecdistillError when another rank is gone or
+    silent.
     """
     missing = [name for name in NEEDED if name not in os.environ]
     if missing:
@@ -59,19 +60,19 @@ def joined() -> Iterator[Ranks]:
         yield ranks
         ranks.wait()
     except torch.OutOfMemoryError as full:
-        said = str(full).partition("\n")[0][:160]
+        message = str(full).partition("\n")[0][:160]
         raise RecdistillError(
-            f"rank {ranks.rank} of {ranks.size}: its device has no memory left ({said}); "
+            f"rank {ranks.rank} of {ranks.size}: its device has no memory left ({message}); "
             "start more ranks with --shard, or lower batch, history or width"
         ) from full
     except (RuntimeError, dist.DistError) as lost:
         if isinstance(lost, RecdistillError):
             raise
-        said = str(lost).strip().partition("\n")[0][:160]
+        message = str(lost).strip().partition("\n")[0][:160]
         gone = f"another rank is gone, or was silent for {timeout.total_seconds():g} s"
         raise RecdistillError(
-            f"rank {ranks.rank} of {ranks.size}: {gone} ({said}); "
-            "nothing of the last checkpoint is lost: start all ranks again to resume"
+            f"rank {ranks.rank} of {ranks.size}: {gone} ({message}); "
+            "the last checkpoint is complete: start all ranks again to resume"
         ) from lost
     finally:
         if dist.is_initialized():

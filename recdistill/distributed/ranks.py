@@ -1,4 +1,4 @@
-"""Several processes that train one model: which part of a step is whose, and what they tell each other
+"""Several processes that train one model: which rows of a step belong to which rank, and what they exchange
 (torch.distributed).
 
 Shapes: N ranks. Every call but `part` is made by all ranks together.
@@ -33,7 +33,7 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Return whether this is the rank that writes what is everybody's."""
+        """Return whether this is the rank that writes what all ranks share."""
         return self.rank == 0
 
     def part(self, rows: int) -> slice:
@@ -66,7 +66,7 @@ class Ranks:
         return np.asarray(whole.numpy().astype(np.uint8)).view(values.dtype).reshape(values.shape)
 
     def counts(self, mine: Tensor) -> Tensor:
-        """Return int64 [N], how much each rank will send, of int64 [N], how much this one sends to each."""
+        """Return int64 [N], how many rows each rank will send, given int64 [N], how many this one sends to each."""
         theirs = torch.empty_like(mine)
         dist.all_to_all_single(theirs, mine)
         return theirs
@@ -77,8 +77,8 @@ class Ranks:
         dist.all_to_all_single(found, rows.contiguous(), list(theirs), list(mine))
         return found
 
-    def told(self, mine: int) -> list[int]:
-        """Return every rank's number, in their order."""
+    def gather(self, mine: int) -> list[int]:
+        """Return the number that each rank gave, in the order of ranks."""
         if self.size == 1:
             return [mine]
         found = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
@@ -95,7 +95,7 @@ ALONE = Ranks()
 
 
 class Rows(Protocol):
-    """A tensor, here or in files; its rows, or all of it by `...`, are read as they are asked for."""
+    """A tensor, here or in files; its rows, or all of it by `...`, are read when asked for."""
 
     @property
     def shape(self) -> torch.Size: ...

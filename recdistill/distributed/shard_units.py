@@ -12,15 +12,15 @@ __all__ = ["gathered", "is_layer"]
 
 
 def is_layer(parent: nn.Module, name: str, part: nn.Module) -> bool:
-    """Return whether a part is gathered when it is its turn: what stands in a list or closes a stack, and
-    has parts itself.
+    """Return whether a part is gathered when it is used: it stands in a list or closes a stack, and has
+    parts itself.
     """
     return (isinstance(parent, nn.ModuleList) or name == "closing") and any(True for _ in part.children())
 
 
 def gathered(network: nn.Module) -> tuple[int, int]:
-    """Return how many parameters stand outside of all layers, and the most that a layer gathers, with those it stands
-    in.
+    """Return how many parameters stand outside of all layers, and the most that are gathered for a layer, with those
+    of the layers around it.
 
     The former are gathered for all of a step.
     """

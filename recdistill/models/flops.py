@@ -1,4 +1,4 @@
-"""What a backbone costs, counted operation by operation: encoders of histories on the meta device, where
+"""The cost of a backbone, counted operation by operation: encoders of histories on the meta device, where
 nothing is allocated.
 """
 
@@ -21,15 +21,16 @@ __all__ = ["Cost", "cost_of"]
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one history and its samples. forward, step: FLOPs of their products, a step being forward and backward.
+    """The cost of one history and its samples.
 
-    dense: parameters; kept: bytes that the forward pass keeps for the backward one.
+    dense_parameters: learned numbers; forward_flops, step_flops: of the products alone, a step being forward and
+    backward; activation_bytes: what the forward pass keeps for the backward one.
     """
 
-    dense: int
-    forward: int
-    step: int
-    kept: int
+    dense_parameters: int
+    forward_flops: int
+    step_flops: int
+    activation_bytes: int
 
 
 def cost_of(backbone: nn.Module, events: int, samples: int = 1) -> Cost:
@@ -116,7 +117,7 @@ def _run(backbone: nn.Module, events: int, samples: int) -> Tensor:
 
 
 def _batch(backbone: nn.Module, events: int, samples: int) -> Batch:
-    """Return a batch of one request about nothing that was seen before."""
+    """Return a batch of one request whose ids are all unknown."""
     side: Any = next((part for part in backbone.modules() if hasattr(part, "slots")), None)
     fields, slots = (side.fields, side.slots) if side else (1, 1)  # a model of the user's own: one of each
     zeros = torch.zeros(events, dtype=torch.int64)

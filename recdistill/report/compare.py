@@ -83,6 +83,7 @@ def finished(root: Path) -> Finished:
     try:
         tree = read_json(about)
         configuration = flat(tree["experiment"]) | {"--data": tree["data"]}
+        configuration.pop("tracking", None)  # which changes where a run is shown, and nothing in it
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{about}: damaged; run the experiment again") from None
     return Finished(str(root), load(summary), configuration)

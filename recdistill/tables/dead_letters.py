@@ -8,11 +8,11 @@ import polars as pl
 
 from recdistill.tables.delta.log import DeltaLog
 from recdistill.tables.delta.types import TIME
-from recdistill.tables.validation import check_columns
+from recdistill.tables.validation import check_columns, check_times
 
-__all__ = ["COLUMNS", "KEPT", "DeadLetters"]
+__all__ = ["COLUMNS", "MAX_PAYLOAD", "DeadLetters"]
 
-KEPT = 1 << 20  # bytes of a payload
+MAX_PAYLOAD = 1 << 20  # bytes
 COLUMNS: dict[str, pl.DataType] = {
     "time": TIME,
     "source": pl.String(),
@@ -29,7 +29,7 @@ class DeadLetters(DeltaLog):
 
     time: of arrival; source: partition of the channel, position: of the message in it; kind: of table it was for; rows:
     how many rows are meant; payload: these rows as an Arrow IPC stream, or the start of what cannot be read (at most
-    KEPT bytes).
+    MAX_PAYLOAD bytes).
     """
 
     @classmethod
@@ -44,8 +44,12 @@ class DeadLetters(DeltaLog):
         return cls(path)
 
     def append(self, rows: pl.DataFrame, *, writer: str, sequence: int, metadata: dict[str, str] | None = None) -> int:
-        """Commit `rows` (COLUMNS) once as (writer, sequence); return the table's version."""
-        rows = check_columns(rows, COLUMNS, "dead letters").with_columns(pl.col("payload").bin.head(KEPT))
+        """Commit `rows` (COLUMNS) once as (writer, sequence); return the table's version.
+
+        Raises UserError, and writes nothing, for unknown columns, changed types, and impossible times.
+        """
+        rows = check_columns(rows, COLUMNS, "dead letters").with_columns(pl.col("payload").bin.head(MAX_PAYLOAD))
+        check_times(rows, "dead letters")
         return self._append(
             rows.with_columns(date=pl.col("time").dt.date()), writer, sequence, metadata or {}, lambda table: None
         )

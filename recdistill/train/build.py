@@ -88,7 +88,9 @@ def build_network(job: Job, schema: EventSchema, actions: int, hidden: int) -> T
     two = job.distill is not None and job.distill.towers != "single"
     adapted = job.uses_teacher and job.distill is not None and job.distill.adapter is not None
     read = hidden if job.uses_teacher and job.distill is not None and job.distill.teacher_hidden else 0
-    return Towers(backbone, len(schema.tasks), layout="decoupled" if two else "single", adapted=adapted, states=read)
+    return Towers(
+        backbone, len(schema.tasks), layout="decoupled" if two else "single", adapted=adapted, teacher_hidden=read
+    )
 
 
 def learner_of(

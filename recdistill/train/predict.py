@@ -46,7 +46,7 @@ class _Frozen:
 
 @dataclass(frozen=True)
 class _NewSamples:
-    """The rows of one chunk as a batch builder reads them; histories are the run's. See `Samples`."""
+    """The rows of one chunk as a batch builder reads them; histories are the run's. See `SampleSource`."""
 
     columns: dict[str, Array]
     store: SampleStore

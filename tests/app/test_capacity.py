@@ -89,17 +89,17 @@ def test_a_run_refuses_a_teacher_that_this_machine_cannot_hold(monkeypatch: pyte
         build.check_models(load_text("{name: x, data: {}, teacher: {preset: 1b}}"))
 
 
-def test_actions_are_held_against_the_log_once_it_is_there(tmp_path: Path) -> None:
+def test_actions_are_checked_against_the_log_once_it_is_there(tmp_path: Path) -> None:
     """Before that nobody knows how many there are; then no model trains if one names an action that the log
     does not have.
     """
     options = "{transducers: [[0], [5]]}"
     plan(teacher_of(write(tmp_path, f"{{kind: hstu, options: {options}}}"), None, None), MACHINE, 1e9, 1e7)
-    with pytest.raises(UserError, match="name action 255; the log has 255"):
+    with pytest.raises(UserError, match="action 255 is not in the log, which has actions 0 to 254"):
         teacher = teacher_of(write(tmp_path, "{kind: hstu, options: {transducers: [[255]]}}"), None, None)
         plan(teacher, MACHINE, 1e9, 1e7)
     experiment = tiny("students.light.kind=hstu", f"students.light.options={options}")
     folder = ingested(tmp_path / "run", experiment)
-    with pytest.raises(UserError, match="name action 5; the log has 2"):
+    with pytest.raises(UserError, match="action 5 is not in the log, which has actions 0 to 1"):
         train_stage(folder, experiment)
     assert not any((folder.root / "models").rglob("*.safetensors"))

@@ -72,7 +72,7 @@ class Threads(Ranks):
 
     board: tuple[list[int], Barrier] = ([], Barrier(1))
 
-    def told(self, mine: int) -> list[int]:
+    def gather(self, mine: int) -> list[int]:
         numbers, barrier = self.board
         numbers[self.rank] = mine
         barrier.wait(120)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from recdistill.cli import main as cli
+from recdistill.cli import app as cli
 from recdistill.config.bounded_yaml import MAX_BYTES, MAX_DEPTH, MAX_VALUES, parse_yaml
 from recdistill.config.load import load_text, parsed
 from recdistill.errors import UserError

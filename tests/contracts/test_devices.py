@@ -28,12 +28,12 @@ def _steps(
     net = make_net(kind, layout="decoupled", **options)
     if device is not None:
         place(net, device)
-    learner, said = Learner(net, StudentConfig(), DistillConfig()), []
+    learner, logits = Learner(net, StudentConfig(), DistillConfig()), []
     for seed in range(3):
         batch = make_batch(seed=seed)
         batch.signals.copy_(torch.linspace(-1, 1, len(batch))[:, None])
-        said.append(learner.learn(batch, torch.ones(len(batch), dtype=torch.bool)).logits)
-    return torch.cat(said), learner.state()[0]
+        logits.append(learner.learn(batch, torch.ones(len(batch), dtype=torch.bool)).logits)
+    return torch.cat(logits), learner.state()[0]
 
 
 EVERY: dict[str, tuple[str, dict[str, Any]]] = {

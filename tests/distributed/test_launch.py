@@ -126,7 +126,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         quick=2,
     ),
 )
-def test_ranks_say_and_learn_what_one_process_does(
+def test_ranks_predict_and_learn_what_one_process_does(
     tmp_path: Path, kind: str, ranks: int, words: tuple[str, ...]
 ) -> None:
     """Three ranks do not divide the batch of 50."""
@@ -134,8 +134,8 @@ def test_ranks_say_and_learn_what_one_process_does(
     folder = ingested(tmp_path / "many", experiment)
     shutil.copytree(folder.root, tmp_path / "one")
     finish(tmp_path / "one", experiment, "teacher")
-    for code, said in ended(started(folder.root, ranks, *words)):
-        assert code == 0, said
+    for code, output in ended(started(folder.root, ranks, *words)):
+        assert code == 0, output
     one, many = logits(tmp_path / "one"), logits(folder.root)
     np.testing.assert_allclose(many, one, rtol=2e-3, atol=2e-4)
     assert np.abs(many[:, 1:]).max() > 0.01
@@ -156,8 +156,8 @@ def goes_on(root: Path, ranks: int, *words: str) -> None:
     """Train a run to its end by so many ranks, or by one process."""
     if ranks == 1:
         return finish(root, BLOCKS, "teacher")
-    for code, said in ended(started(root, ranks, *words)):
-        assert code == 0, said
+    for code, output in ended(started(root, ranks, *words)):
+        assert code == 0, output
 
 
 @pytest.mark.parametrize(
@@ -182,10 +182,10 @@ def test_a_rank_that_dies_ends_the_job_in_one_line_and_it_goes_on_with_any_numbe
     """left: parts of a checkpoint that nobody could remove; the next start does."""
     folder = RunFolder(Path(shutil.copytree(whole[0], tmp_path / "run")))
     outcomes = ended(started(folder.root, 2, *words, kill=kill))
-    (code, said), (killed, _) = outcomes[1 - kill[0]], outcomes[kill[0]]
+    (code, output), (killed, _) = outcomes[1 - kill[0]], outcomes[kill[0]]
     assert killed == -9 and code == 1
-    line = said.strip().splitlines()[-1]
-    assert f"rank {1 - kill[0]} of 2: another rank is gone" in line and "Traceback" not in said
+    line = output.strip().splitlines()[-1]
+    assert f"rank {1 - kill[0]} of 2: another rank is gone" in line and "Traceback" not in output
     assert Checkpoints(folder.model("teacher")).newest() == block
     assert len(list(folder.model("teacher").glob("*.part"))) == left
     goes_on(folder.root, ranks, *words)
@@ -208,8 +208,8 @@ def test_ranks_that_draw_lengths_draw_the_same_after_a_kill(tmp_path: Path) -> N
     shutil.copytree(folder.root, tmp_path / "whole")
     ended(started(folder.root, 2, kill=(0, "checkpoint.published:2")))
     for root in (folder.root, tmp_path / "whole"):
-        for code, said in ended(started(root, 2)):
-            assert code == 0, said
+        for code, output in ended(started(root, 2)):
+            assert code == 0, output
     assert np.array_equal(logits(folder.root), logits(tmp_path / "whole"))
 
 
@@ -262,26 +262,26 @@ def make(layers, width):
 with joined() as ranks:
     dense = Sharded(ranks, torch.device("cpu"))
     dense.built(partial(make, 1, 8))  # what is loaded at the first use is not counted
-    said = [peak()]
+    peaks = [peak()]
     learner = Learner(dense.built(partial(make, layers, width)), config, dense=dense)
-    said.append(peak())
+    peaks.append(peak())
     for parameter in learner.network.parameters():
         parameter.grad = torch.zeros_like(parameter)
     learner.optimiser.step()
     learner.optimiser.zero_grad()
-    said.append(peak())
+    peaks.append(peak())
     tensors, state = learner.state()
     checkpoints = Checkpoints(Path(sys.argv[1]), ranks=ranks)
     checkpoints.publish(0, Checkpoint(tensors, {"learner": state, "totals": vars(Totals())}))
-    said.append(peak())
+    peaks.append(peak())
     del tensors
     learner = Learner(dense.built(partial(make, layers, width)), config, dense=dense)
-    said.append(peak())
+    peaks.append(peak())
     resumed(learner, checkpoints)
-    said.append(peak())
+    peaks.append(peak())
     for mine, whole in zip(learner.network.parameters(), make(layers, width).parameters(), strict=True):
         assert torch.equal(dense.local(mine.detach()), whole[ranks.chunk(len(whole))])
-    print(4 * dense_parameters(learner.network), *said)
+    print(4 * dense_parameters(learner.network), *peaks)
 """
 
 
@@ -310,9 +310,9 @@ def test_no_rank_holds_the_whole(tmp_path: Path) -> None:
             for rank in range(2)
         ]
     )
-    for code, said in outcomes:
-        assert code == 0, said
-        whole, *peaks = map(int, said.split())
+    for code, output in outcomes:
+        assert code == 0, output
+        whole, *peaks = map(int, output.split())
         start, _, checkpoint, again, taken_up = (
             after - before for before, after in zip(peaks, peaks[1:], strict=False)
         )
@@ -324,16 +324,18 @@ def test_no_rank_holds_the_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "model", "says"),
+    ("settings", "model", "message"),
     swept(
         [
-            ((), "light.distilled.s0", "a model that hears a teacher is trained in one process"),
+            ((), "light.distilled.s0", "a model with a teacher is trained in one process"),
             ((), "tiecher", "--model tiecher: ranks train one model"),
             (("teacher.kind=hstu", "teacher.pretrain={at: 0.5}"), "teacher", "pretrain is trained in one process"),
         ]
     ),
 )
-def test_what_ranks_cannot_share_is_refused(tmp_path: Path, settings: tuple[str, ...], model: str, says: str) -> None:
+def test_what_ranks_cannot_share_is_refused(
+    tmp_path: Path, settings: tuple[str, ...], model: str, message: str
+) -> None:
     folder = ingested(tmp_path / "run", tiny(*settings))
     environment = {
         **os.environ,
@@ -352,8 +354,8 @@ def test_what_ranks_cannot_share_is_refused(tmp_path: Path, settings: tuple[str,
         )
         for rank in range(2)
     ]
-    for code, said in ended(processes):
-        assert code == 2 and says in " ".join(said.split()), said
+    for code, output in ended(processes):
+        assert code == 2 and message in " ".join(output.split()), output
 
 
 @pytest.mark.parametrize(
@@ -366,7 +368,7 @@ def test_what_ranks_cannot_share_is_refused(tmp_path: Path, settings: tuple[str,
         ("RECDISTILL_RANK_TIMEOUT", "-5"),
     ],
 )
-def test_what_the_environment_says_of_ranks_is_checked(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+def test_the_environment_of_a_rank_is_checked(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     for key, right in (
         ("RANK", "0"),
         ("WORLD_SIZE", "2"),
@@ -375,7 +377,7 @@ def test_what_the_environment_says_of_ranks_is_checked(monkeypatch: pytest.Monke
         (name, value),
     ):
         monkeypatch.setenv(key, right)
-    with pytest.raises(UserError, match=f"{name}='{value}': is no number from"), joined():
+    with pytest.raises(UserError, match=f"{name}='{value}': must be a number from"), joined():
         raise AssertionError("met nobody")
 
 

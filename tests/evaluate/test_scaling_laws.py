@@ -1,4 +1,4 @@
-"""Laws of scaling: fitted as they were made, and told honestly."""
+"""Laws of scaling: fitted as they were made, and described as they are."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def test_a_law_is_found_again(floor: float, factor: float, exponent: float, firs
     x = first * np.array([1.0, 2, 4, 8, 16])
     loss = floor + factor * (x / first) ** -exponent
     found = [part[0] for part in fit(x, loss[None])]
-    told = found[0] + found[1] * (x / first) ** -found[2]
-    assert np.abs(told - loss).max() < 0.01 * factor
+    fitted = found[0] + found[1] * (x / first) ** -found[2]
+    assert np.abs(fitted - loss).max() < 0.01 * factor
     assert found[2] == pytest.approx(exponent, rel=0.05)
 
 
@@ -56,7 +56,7 @@ def scaled(quality: list[float], keys: dict[str, dict[str, object]]) -> Scaling:
     return scaling_of("<b>", 4_000, [0, 1], 0.95, keys, values)
 
 
-def test_sizes_that_get_better_are_told_so() -> None:
+def test_sizes_that_get_better_have_a_monotone_law() -> None:
     found = scaled([0.5, 1.0, 2.0, 4.0], facts("width", [8.0, 16.0, 32.0, 64.0]))
     assert [law.monotone for law in found.laws] == [True]
     assert found.sizes[0].gain is None and all(
@@ -72,7 +72,7 @@ def test_sizes_are_compared_in_order_of_their_numbers() -> None:
     assert not scaled([0.5, 1.0, 4.0], facts("width", [32.0, 16.0, 8.0])).laws[0].monotone
 
 
-def test_one_that_is_worse_is_told_so() -> None:
+def test_a_size_that_is_worse_breaks_the_monotone_law() -> None:
     assert not scaled([0.5, 4.0, 2.0], facts("width", [8.0, 16.0, 32.0])).laws[0].monotone
 
 

@@ -47,7 +47,7 @@ def test_numbers_that_are_not_numbers_become_null(value: float) -> None:
     assert model.auc is None and model.std["auc"] is None
 
 
-def test_a_withheld_eta_must_say_why() -> None:
+def test_a_withheld_eta_must_have_a_reason() -> None:
     with pytest.raises(ValidationError, match="why"):
         Transfer(eta=float("nan"))
     with pytest.raises(ValidationError, match="above high"):
@@ -82,7 +82,7 @@ def test_metric_refuses_other_names() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ("{", "not JSON"),
         ("[]", "schema_version is None"),
@@ -90,10 +90,10 @@ def test_metric_refuses_other_names() -> None:
         ('{"schema_version": 2}', "'name'"),
     ],
 )
-def test_load_names_what_is_wrong_in_one_line(tmp_path: Path, text: str, says: str) -> None:
+def test_load_names_what_is_wrong_in_one_line(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "summary.json"
     path.write_text(text)
-    with pytest.raises(UserError, match=says) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         load(path)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 

@@ -56,7 +56,7 @@ def test_replicates_are_the_metrics_of_resampled_users():
     np.testing.assert_allclose(found["gauc"][0], brute["gauc"], atol=1e-10)
     np.testing.assert_allclose(found["ne"][0], brute["ne"], atol=1e-10)
     assert found["auc"][0, 0] == pytest.approx(brute["auc"][0], abs=1e-12)
-    # AUC is linearised: what is left out is of order 1 / users beside a spread of order 1 / sqrt(users).
+    # AUC is linearised: what is left out is of order 1 / users, against a spread of order 1 / sqrt(users).
     assert np.sqrt(np.mean((found["auc"][0] - brute["auc"]) ** 2)) < brute["auc"].std() / np.sqrt(samples.users)
     assert found["auc"][0].std() == pytest.approx(brute["auc"].std(), rel=0.05)
 
@@ -220,4 +220,4 @@ def test_a_part_has_the_eta_of_its_rows_alone():
     assert areas == pytest.approx(expected)
     assert answer.eta == pytest.approx((expected[2] - expected[1]) / (expected[0] - expected[1]))
     whole = transferability(samples, teacher, raw, distilled, replicates=300, confidence=0.95)["gauc"]
-    assert answer.high - answer.low > whole.high - whole.low  # a third of the users say less
+    assert answer.high - answer.low > whole.high - whole.low  # a third of the users bound it less

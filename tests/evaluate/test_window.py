@@ -1,46 +1,14 @@
-"""Scoring as a query: what the window holds, which logit meets which row, and what the slices are of."""
-
-from datetime import UTC, datetime, timedelta
+"""The scored window: which rows it holds, and which logit meets which row."""
 
 import numpy as np
 import polars as pl
 import pytest
 
 from recdistill.errors import RecdistillError, UserError
-from recdistill.evaluate import metrics
-from recdistill.evaluate.breakdown import curve, slices
-from recdistill.evaluate.transferability import draw_all
 from recdistill.evaluate.window import load_window, logits_of
-from recdistill.tables.events import EventLog, OutcomeLog
+from recdistill.tables.events import OutcomeLog
 from recdistill.tables.predictions import PredictionLog
-from recdistill.tables.schema import EventSchema
-
-START = datetime(2024, 5, 1, tzinfo=UTC)
-TIME = pl.Datetime("us", "UTC")
-
-
-def events_of(path, rows, has_request=False):
-    """Return a table of `rows`: lists by column, one minute apart, committed in two parts."""
-    n = len(rows["user_id"])
-    frame = pl.DataFrame(
-        {
-            "sample_id": np.arange(n)[::-1] * 7,  # neither sorted nor dense
-            "time": pl.Series([START + timedelta(minutes=i) for i in range(n)], dtype=TIME),
-            "user_id": rows["user_id"],
-            "item_id": rows.get("item_id", [0] * n),
-            **({"request_id": pl.Series(rows["request_id"], dtype=pl.Int64)} if has_request else {}),
-            "label_click": pl.Series(rows["label"], dtype=pl.Float32),
-        }
-    )
-    log = EventLog.create(path / "events", EventSchema(tasks=("click",), has_request=has_request))
-    for sequence, part in enumerate((frame[: n // 3], frame[n // 3 :])):
-        log.append(part, writer="test", sequence=sequence)
-    return log, frame
-
-
-def record(log, frame, model, logit, sequence=0):
-    rows = frame.select("sample_id", "time").with_columns(logit_click=pl.Series(logit, dtype=pl.Float32))
-    log.append(rows, model=model, version=0, kind="prequential", writer=model, sequence=sequence)
+from tests.support.scored_rows import START, TIME, events_of, record
 
 
 def test_the_window_holds_the_known_labels_after_the_share(tmp_path):
@@ -58,12 +26,12 @@ def test_the_window_holds_the_known_labels_after_the_share(tmp_path):
     assert window.rows["seen"].to_list() == [1, 0, 2]
 
 
-def test_labels_that_are_told_later_are_scored_and_what_nobody_tells_is_a_negative(tmp_path):
+def test_late_outcomes_are_scored_and_missing_ones_are_negatives(tmp_path):
     rows = {"user_id": [1, 2, 1, 3, 2], "label": [1, None, None, None, None]}
     log, frame = events_of(tmp_path, rows)
     outcomes = OutcomeLog.create(tmp_path / "outcomes", log.schema)
     ids = frame["sample_id"].to_list()
-    told = pl.DataFrame(
+    late = pl.DataFrame(
         {
             "sample_id": [ids[1], ids[2], ids[2], ids[0]],
             "task": ["click"] * 4,
@@ -71,7 +39,7 @@ def test_labels_that_are_told_later_are_scored_and_what_nobody_tells_is_a_negati
             "label": pl.Series([0, 0, 1, 0], dtype=pl.Float32),
         }
     ).cast({"time": TIME})
-    outcomes.append(told, writer="test", sequence=0)
+    outcomes.append(late, writer="test", sequence=0)
     window = load_window(log, log.version, "click", 0.0, "user")
     assert window.ids.tolist() == ids and window.samples.label.tolist() == [1, 0, 1, 0, 0]
 
@@ -117,74 +85,19 @@ def test_rows_cannot_be_grouped_by_a_request_that_the_log_has_not(tmp_path):
 def test_logits_meet_their_own_rows_and_no_others(tmp_path):
     n = 50
     log, frame = events_of(tmp_path, {"user_id": list(range(n)), "label": [0, 1] * (n // 2)})
-    said = PredictionLog.create(tmp_path / "predictions", ("click",))
+    predictions = PredictionLog.create(tmp_path / "predictions", ("click",))
     function = frame["sample_id"].to_numpy() / 3.0  # logit = f(id)
     mixed = np.random.default_rng(0).permutation(n)
     for sequence, part in enumerate(np.split(mixed, 5)):
-        record(said, frame[part], "a", function[part], sequence)
-    record(said, frame, "b", -function)
+        record(predictions, frame[part], "a", function[part], sequence)
+    record(predictions, frame, "b", -function)
     ids = load_window(log, log.version, "click", 0.4, "user").ids
-    np.testing.assert_allclose(logits_of(said, said.version, "a", "click", ids, 0.0), ids / 3, rtol=1e-6)
-    np.testing.assert_allclose(logits_of(said, said.version, "b", "click", ids, 0.5), -ids / 3 - 0.5, rtol=1e-6)
+    np.testing.assert_allclose(logits_of(predictions, predictions.version, "a", "click", ids, 0.0), ids / 3, rtol=1e-6)
+    np.testing.assert_allclose(
+        logits_of(predictions, predictions.version, "b", "click", ids, 0.5), -ids / 3 - 0.5, rtol=1e-6
+    )
     with pytest.raises(RecdistillError, match="a: 15 of 30 scored samples have no prediction") as refused:
         half = PredictionLog.create(tmp_path / "half", ("click",))
         record(half, frame[35:], "a", function[35:])
         logits_of(half, half.version, "a", "click", ids, 0.0)
     assert not isinstance(refused.value, UserError)
-
-
-@pytest.fixture(scope="module")
-def scored(tmp_path_factory):
-    """Return (window, logits by model) of 4,000 rows with users, items and hours that differ."""
-    n, draw = 4000, np.random.default_rng(0)
-    true = draw.normal(0, 1.5, n)
-    rows = {
-        "user_id": (draw.random(n) ** 2 * 300).astype(int).tolist(),
-        "item_id": draw.integers(0, 3000, n).tolist(),
-        "label": (draw.random(n) < metrics.probability(true)).astype(float).tolist(),
-    }
-    path = tmp_path_factory.mktemp("scored")
-    log, frame = events_of(path, rows)
-    said = PredictionLog.create(path / "predictions", ("click",))
-    levels = {"teacher": [0.1], "raw": [3.0, 3.1], "distilled": [1.0, 1.1]}
-    window = load_window(log, log.version, "click", 0.5, "user")
-    logits = {}
-    for model, noises in levels.items():
-        for seed, noise in enumerate(noises):
-            record(said, frame, f"{model}.{seed}", true + draw.normal(0, noise, n))
-        logits[model] = [
-            logits_of(said, said.version, f"{model}.{seed}", "click", window.ids, 0.0) for seed in range(len(noises))
-        ]
-    return window, logits
-
-
-def test_slices_are_the_metrics_of_their_rows(scored):
-    window, logits = scored
-    drawn = draw_all(window.samples.users, 1, 2, 200)
-    found = {(part.slice, part.value): part for part in slices(window, logits, drawn, 0.95)}
-    assert {name for name, _ in found} == {"new_item", "new_user", "history_length", "hour"} - (
-        {"new_user"} if not window.rows["new_user"].any() else set()
-    )
-    part = found["new_item", "yes"]
-    mask = window.rows["new_item"].to_numpy()
-    assert 0 < mask.sum() == part.rows < len(mask)
-    assert found["new_item", "no"].rows == len(mask) - part.rows
-    y, group = window.samples.label[mask], window.samples.group[mask]
-    expected = np.mean([metrics.gauc(y, z[mask], group) for z in logits["raw"]])
-    assert part.metrics["raw"]["gauc"] == pytest.approx(expected)
-    assert sum(p.rows for (name, _), p in found.items() if name == "hour") <= len(mask)
-    for other in found.values():
-        assert (other.eta is None) == (other.why is not None)
-        assert other.eta is None or other.low < other.eta < other.high
-    expected = metrics.over_seeds(y, [z[mask] for z in logits["raw"]], group).values
-    assert part.metrics["raw"] == pytest.approx(expected)
-
-
-def test_curves_cover_the_window_once_in_order(scored):
-    window, logits = scored
-    line = curve(window, logits["teacher"])
-    assert len(line.time) == 10 == len(line.metrics["ne"])
-    assert line.time == sorted(line.time) and line.time[0] == window.rows["time"][0]
-    first = slice(0, 200)
-    expected = metrics.normalized_entropy(window.samples.label[first], logits["teacher"][0][first])
-    assert line.metrics["ne"][0] == pytest.approx(expected)

@@ -32,7 +32,7 @@ def test_counted_on_the_meta_device_as_on_this_one(kind: str) -> None:
 
 def test_sparse_experts_are_counted_as_on_average() -> None:
     def step(device: str, **options: object) -> int:
-        return cost_of(built("token-mixer", device, tokens=4, mixer_width=16, **options), 9, 64).step
+        return cost_of(built("token-mixer", device, tokens=4, mixer_width=16, **options), 9, 64).step_flops
 
     assert step("meta", experts=4, active=1) == pytest.approx(step("cpu", experts=4, active=1), rel=0.05)
     assert step("meta", experts=4, active=1) < step("meta")
@@ -44,14 +44,15 @@ def test_a_batch_that_is_run_does_as_many_products(kind: str) -> None:
     with FlopCounterMode(display=False) as counter:
         backbone(batch).sum().backward()
     counted = cost_of(backbone, 9, 3)
-    assert counted.step == pytest.approx(counter.get_total_flops(), rel=0.02)  # the vectors of actions are not counted
-    assert counted.dense == dense_parameters(backbone)
+    total = counter.get_total_flops()
+    assert counted.step_flops == pytest.approx(total, rel=0.02)  # the vectors of actions are not counted
+    assert counted.dense_parameters == dense_parameters(backbone)
 
 
 @pytest.mark.parametrize("kind", sorted(set(BACKBONES) - set(ENCODERS)))
 def test_the_others_are_run(kind: str) -> None:
     cost = cost_of(built(kind, "cpu"), 9)
-    assert 0 < cost.forward < cost.step and cost.kept > 0
+    assert 0 < cost.forward_flops < cost.step_flops and cost.activation_bytes > 0
 
 
 def test_dense_attention_grows_with_the_square_and_semi_local_does_not() -> None:
@@ -67,7 +68,7 @@ def test_dense_attention_grows_with_the_square_and_semi_local_does_not() -> None
                 tables=TableOptions(),
                 options={"layers": 2, **options},
             )
-        return cost_of(backbone, length).forward
+        return cost_of(backbone, length).forward_flops
 
     assert forward(4096, band=64) / forward(1024, band=64) < 4.2
     assert forward(4096) / forward(1024) > 10
@@ -75,7 +76,7 @@ def test_dense_attention_grows_with_the_square_and_semi_local_does_not() -> None
 
 def test_recomputing_keeps_less_and_does_more() -> None:
     once, twice = (cost_of(built("hstu", "meta", layers=4, recompute=again), 9) for again in (False, True))
-    assert twice.kept < once.kept and twice.step > once.step
+    assert twice.activation_bytes < once.activation_bytes and twice.step_flops > once.step_flops
 
 
 @pytest.mark.parametrize("name", presets())

@@ -12,7 +12,7 @@ from tests.support.batches import make_batch, make_net
 
 
 class Own(nn.Module):
-    """A module of a user's own, which says nothing about its width."""
+    """A module of a user's own, without an output width."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,9 +48,9 @@ def test_states_between_blocks_have_heads_for_learning_alone() -> None:
     plain, batch = make_net("token-mixer", tokens=4, mixer_width=16, mixer_layers=5), make_batch()
     assert (net.auxiliary, len(net.extra), len(plain.extra)) == (0.3, 2, 0) and plain.between() == []
     assert torch.equal(net(batch)[0], plain(batch)[0])  # what is served is not another
-    said = net.between()
-    assert [each.shape for each in said] == [(6, 1)] * 2 and not torch.equal(*said)
-    said[0].square().sum().backward()
+    logits = net.between()
+    assert [each.shape for each in logits] == [(6, 1)] * 2 and not torch.equal(*logits)
+    logits[0].square().sum().backward()
     reached = {
         name.split(".")[2]
         for name, p in net.backbone.named_parameters()

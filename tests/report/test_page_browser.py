@@ -37,13 +37,13 @@ def browse(page: Path, folder: Path, *flags: str) -> subprocess.CompletedProcess
 
 
 def console_and_requests(page: Path, folder: Path) -> tuple[list[str], list[str]]:
-    """Return what the page said on the console, and the URLs beyond the file itself that it asked for."""
+    """Return what the page wrote to the console, and the URLs beyond the file itself that it asked for."""
     log = folder / "net.json"
-    said = browse(page, folder, f"--log-net-log={log}", "--virtual-time-budget=2000", "--dump-dom").stderr
+    console = browse(page, folder, f"--log-net-log={log}", "--virtual-time-budget=2000", "--dump-dom").stderr
     events = json.loads(log.read_text())["events"]
     asked = [e["params"] for e in events if "url" in e.get("params", {}) and "initiator" in e["params"]]
     urls = {p["url"] for p in asked if p["initiator"] != "not an origin" and not p["url"].startswith("data:")}
-    return re.findall(r"CONSOLE.*", said), sorted(urls)
+    return re.findall(r"CONSOLE.*", console), sorted(urls)
 
 
 def widths(html: str, folder: Path, width: int) -> tuple[int, int]:
@@ -84,9 +84,9 @@ def test_nothing_on_the_console_and_nothing_asked_of_a_network(summary: Summary,
 
 
 def test_a_page_that_talks_and_asks_is_seen(tmp_path: Path) -> None:
-    (tmp_path / "bad.html").write_text("<script>console.error('heard')</script><img src='http://127.0.0.1:9/x.png'>")
-    said, asked = console_and_requests(tmp_path / "bad.html", tmp_path)
-    assert any("heard" in line for line in said) and asked == ["http://127.0.0.1:9/x.png"]
+    (tmp_path / "bad.html").write_text("<script>console.error('seen')</script><img src='http://127.0.0.1:9/x.png'>")
+    console, asked = console_and_requests(tmp_path / "bad.html", tmp_path)
+    assert any("seen" in line for line in console) and asked == ["http://127.0.0.1:9/x.png"]
 
 
 @pytest.mark.parametrize("width", swept([320, 1200, 360, 390, 768], quick=2))

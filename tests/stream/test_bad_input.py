@@ -71,7 +71,7 @@ def logged(folder: RunFolder, event: str) -> int:
 
 
 @needs("nats-server")
-def test_a_broker_that_is_down_at_the_start_and_again_later_is_read_on_when_it_is_back(tmp_path: Path) -> None:
+def test_a_broker_that_is_down_twice_is_read_on_when_it_is_back(tmp_path: Path) -> None:
     folder = waiting_run(tmp_path / "run")
     with local_nats(tmp_path) as url:
         send(url, [packed("events", events(range(10, 20)))])

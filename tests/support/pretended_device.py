@@ -65,7 +65,7 @@ class _Mode(TorchDispatchMode):
 
 @contextmanager
 def another_device() -> Iterator[torch.device]:
-    """Give a device of which all that was said holds, inside the block."""
+    """Provide that device inside the block."""
     before = torch.__future__.get_swap_module_params_on_conversion()
     torch.__future__.set_swap_module_params_on_conversion(True)
     try:

@@ -20,6 +20,7 @@ PROGRAMS = {  # and the Debian packages that bring them
     "cc": "gcc libc6-dev",
 }
 MODULES = {  # and the extra of recdistill that brings them
+    "mkdocs": "docs",
     "triton": "fused",
 }
 SBIN = "/usr/sbin:/usr/local/sbin"  # where Debian puts servers, and no user's PATH leads

@@ -56,8 +56,8 @@ def _student(scale: float, width: int, details: Details | None = None) -> Studen
         58_000 / width * 16,
         SEEDS,
     )
-    told = {"weight": 1.0, "towers": "decoupled", "loss": "cross-entropy", "gate": "always"}
-    distilled = distilled.model_copy(update={"settings": distilled.settings | told})
+    distill = {"weight": 1.0, "towers": "decoupled", "loss": "cross-entropy", "gate": "always"}
+    distilled = distilled.model_copy(update={"settings": distilled.settings | distill})
     auc = 0.94 * scale
     transfer = Transferability(
         auc=Transfer(eta=auc, low=auc - 0.11, high=auc + 0.1, teacher_gain=0.031),

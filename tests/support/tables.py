@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
 
+from recdistill.tables.dead_letters import COLUMNS as DEAD_LETTERS
+from recdistill.tables.delta.log import DeltaLog
 from recdistill.tables.events import EventLog
 from recdistill.tables.predictions import PredictionLog
 from recdistill.tables.schema import EventSchema
@@ -21,7 +23,9 @@ __all__ = [
     "ROOT",
     "SCHEMA",
     "actions",
+    "dead_letters",
     "events",
+    "followed",
     "ids_of",
     "logit",
     "make_events",
@@ -105,6 +109,23 @@ def verdicts(ids: Iterable[int]) -> pl.DataFrame:
     )
 
 
+def dead_letters(ids: Iterable[int]) -> pl.DataFrame:
+    """Return one dead letter per id; the id is the number of rows."""
+    ids = list(ids)
+    return pl.DataFrame(
+        {
+            "time": _times(ids),
+            "source": ["events" for _ in ids],
+            "kind": ["events" for _ in ids],
+            "position": ids,
+            "reason": ["" for _ in ids],
+            "rows": ids,
+            "payload": [b"" for _ in ids],
+        },
+        schema=DEAD_LETTERS,
+    )
+
+
 def make_events(path: Path, commits: Iterable[Iterable[int]] = ()) -> EventLog:
     """Return an events table with one commit of writer "w" per group of ids."""
     log = EventLog.create(path, SCHEMA)
@@ -119,6 +140,11 @@ def make_predictions(path: Path, commits: Iterable[Iterable[int]] = (), model: s
     for sequence, ids in enumerate(commits):
         log.append(said(ids), model=model, version=1, kind="prequential", writer=model, sequence=sequence)
     return log
+
+
+def followed(log: DeltaLog, after: int) -> Iterator[pl.DataFrame]:
+    """Yield the rows of each commit after a version, as whoever follows the table reads them."""
+    return (log.read(commit) for commit in log.commits(after))
 
 
 def ids_of(frames: Iterable[pl.DataFrame]) -> list[int]:

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from recdistill.errors import UserError
-from recdistill.tables.dead_letters import COLUMNS, KEPT, DeadLetters
+from recdistill.tables.dead_letters import COLUMNS, MAX_PAYLOAD, DeadLetters
 
 
 def letters(*payloads: bytes) -> pl.DataFrame:
@@ -23,9 +23,9 @@ def letters(*payloads: bytes) -> pl.DataFrame:
 
 def test_payloads_come_back_and_are_cut_where_they_are_too_large(tmp_path: Path) -> None:
     log = DeadLetters.create(tmp_path / "dead")
-    log.append(letters(b"\x00\xff poison", b"", bytes(KEPT + 5)), writer="w", sequence=0)
+    log.append(letters(b"\x00\xff poison", b"", bytes(MAX_PAYLOAD + 5)), writer="w", sequence=0)
     back = pl.concat(DeadLetters.open(log.path).batches())
-    assert back["payload"].to_list() == [b"\x00\xff poison", b"", bytes(KEPT)]
+    assert back["payload"].to_list() == [b"\x00\xff poison", b"", bytes(MAX_PAYLOAD)]
     assert back.drop("payload", "date").equals(letters(b"", b"", b"").drop("payload"))
     assert log.collect(log.scan())["payload"].to_list() == back["payload"].to_list()
 

@@ -11,7 +11,7 @@ import pytest
 
 from recdistill.errors import UserError
 from recdistill.tables.events import BehaviorLog
-from tests.support.tables import SCHEMA, actions, events, ids_of, make_events, make_predictions, said
+from tests.support.tables import SCHEMA, actions, events, followed, ids_of, make_events, make_predictions, said
 
 Change = Callable[[pl.DataFrame], pl.DataFrame]
 
@@ -79,7 +79,7 @@ def test_an_id_with_another_label_is_refused_across_dates_and_writers(tmp_path: 
         log.append(other, writer="another", sequence=0)
     assert log.version == 2
     log.append(events([15, 50, 10]), writer="another", sequence=0)  # between known ids, but not known
-    assert ids_of(log.follow(2).__next__()[1:]) == [15, 10]
+    assert ids_of(followed(log, 2)) == [15, 10, 50]
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ INFER = 10_000  # rows that decide the types of a CSV file
 class Source:
     """path: for messages; frame: raw columns; kinds: their types, of text as its first rows suggest.
 
-    `slices` says that any part can be read without what stands before it.
+    slices: whether any part can be read without what stands before it.
     """
 
     path: Path

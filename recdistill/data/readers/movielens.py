@@ -1,5 +1,5 @@
-"""MovieLens as GroupLens publishes it (https://grouplens.org/datasets/movielens, README of each): the folder says
-which.
+"""MovieLens as GroupLens publishes it (https://grouplens.org/datasets/movielens, README of each); which one, the
+folder's files show.
 
 100K: u.data (tabs), u.item and u.user ('|', Latin-1), genres as 19 flags. 1M: ratings.dat, movies.dat, users.dat ('::',
 Latin-1). 10M: ratings.dat, movies.dat ('::', UTF-8). 20M, 25M: ratings.csv, movies.csv. Times are seconds since 1970.

@@ -14,7 +14,7 @@ import polars as pl
 from recdistill.config.data import BehaviorsConfig, ColumnsConfig
 from recdistill.data.readers.files import CHUNK, ROW, Source
 from recdistill.data.readers.mapping import Column, behavior_columns, convert, event_columns, make_time
-from recdistill.data.store.id_set import Seen
+from recdistill.data.store.id_set import IdSet
 from recdistill.tables.schema import EventSchema
 from recdistill.tables.validation import Origin, check_events, check_times
 from recdistill.typing import Array
@@ -118,7 +118,7 @@ class _Ids:
     sorts: bool
     top: int = np.iinfo(np.int64).min
     done: int = 0
-    seen: Seen | None = field(default=None)
+    seen: IdSet | None = field(default=None)
 
     def check(self, rows: pl.DataFrame, origin: Origin) -> None:
         ids = rows["sample_id"].to_numpy()
@@ -126,7 +126,7 @@ class _Ids:
             self.top, self.done = int(ids[-1]), self.done + len(ids)
             return
         if self.seen is None:
-            self.seen = Seen()
+            self.seen = IdSet()
             for part in self.events.ids(self.done) if self.done else ():
                 self.seen.add(part)
         double = np.flatnonzero(self.seen.holds(ids))

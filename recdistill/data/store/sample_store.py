@@ -103,7 +103,7 @@ def build_store(
     already.
 
     Memory O(chunk + distinct ids), and two numbers per sample where sample ids do not ascend. Raises UserError, leaving
-    nothing behind, for more than MOST_ACTIONS types of behavior.
+    nothing behind, for more than MAX_ACTIONS types of behavior.
     """
     pinned = versions or {"events": events.version, "behaviors": behaviors.version if behaviors else None}
     if (folder / "store.json").exists() and read_json(folder / "store.json")["versions"] == pinned:
@@ -199,8 +199,12 @@ class SampleStore:
 
     def positions(self, sample_id: Array) -> Array:
         """Return int64 [n]: the row of each sample id, -1 where it is not in the log."""
-        if not len(self):
+        if not len(self) or not len(sample_id):
             return np.full(len(sample_id), -1)
+        first = int(np.searchsorted(self.sample_id, sample_id[0], sorter=self.by_id))
+        run = self.by_id[first : first + len(sample_id)]
+        if np.array_equal(self.sample_id[run], sample_id):  # models record in the order of the log
+            return np.array(run)
         at = np.searchsorted(self.sample_id, sample_id, sorter=self.by_id).clip(0, len(self) - 1)
         row = self.by_id[at]
         return np.where(self.sample_id[row] == sample_id, row, -1)

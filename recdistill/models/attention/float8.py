@@ -22,12 +22,12 @@ from recdistill.errors import UserError
 __all__ = ["Float8", "check_float8", "linear", "same_products"]
 
 UNIT = 16  # what the sides of a product must be multiples of
-OLDEST = 8, 9  # compute capability
+MIN_CAPABILITY = 8, 9  # of a GPU that multiplies 8-bit numbers
 
 
 def check_float8(device: torch.device) -> None:
     """Raise UserError unless the device multiplies 8-bit numbers."""
-    if device.type != "cuda" or torch.cuda.get_device_capability(device) < OLDEST:
+    if device.type != "cuda" or torch.cuda.get_device_capability(device) < MIN_CAPABILITY:
         raise UserError(
             f"precision: float8 needs a GPU of compute capability 8.9 or more, and this model is on {device}; take "
             "bfloat16"
@@ -36,9 +36,9 @@ def check_float8(device: torch.device) -> None:
 
 def _short(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Return (x / scale in dtype, row after row; scale), the largest value of x being the largest of the dtype."""
-    most = torch.finfo(dtype).max
-    scale = (x.abs().amax().float() / most).clamp(min=1e-30)
-    return (x.float() / scale).clamp(-most, most).to(dtype).contiguous(), scale
+    largest = torch.finfo(dtype).max
+    scale = (x.abs().amax().float() / largest).clamp(min=1e-30)
+    return (x.float() / scale).clamp(-largest, largest).to(dtype).contiguous(), scale
 
 
 def _columns(x: Tensor) -> Tensor:
@@ -69,8 +69,8 @@ class _Product(torch.autograd.Function):
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return bfloat16 [..., o] of x [..., i], weight [o, i], bias [o], multiplied in 8 bits; where that
-    cannot be, what torch's does.
+    """Return bfloat16 [..., o] of x [..., i], weight [o, i], bias [o], multiplied in 8 bits; where the
+    hardware cannot, torch's product.
     """
     if not x.numel() or weight.shape[0] % UNIT or weight.shape[1] % UNIT:
         return functional.linear(x, weight, bias)

@@ -22,7 +22,7 @@ class Layout:
     """index, age, action: int64 [R, L], oldest first, left-aligned, padding 0; mask: bool [R, L]; lengths: int64 [R].
 
     piece: int64 [P], the history of each group, None when group p is history p. slots: int64 [P * C], the sample in
-    each slot (an empty slot names sample 0, and nobody reads what comes of it); place: int64 [B], the slot of each
+    each slot (an empty slot names sample 0, and its result is never read); place: int64 [B], the slot of each
     sample; both None when slot b is sample b.
     """
 

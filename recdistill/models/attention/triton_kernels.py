@@ -49,8 +49,8 @@ def _write(x, at, count, rows, WIDTH: tl.constexpr, PADDED: tl.constexpr):
 
 @triton.jit
 def _pairs(query, key, q, k, table, end, m, band, block, columns, BANDED: tl.constexpr, BIASED: tl.constexpr):
-    """Return the scores of queries q with keys k, and which of those pairs there are; the scores of the
-    others mean nothing.
+    """Return the scores of queries q with keys k, and which of those pairs exist; the scores of the
+    others have no meaning.
     """
     scores = _dot(query, tl.trans(key))
     row, column = q[:, None], k[None, :]
@@ -121,7 +121,7 @@ def forward(
     q = start + tl.arange(0, QS)
     mine, table = _rows(query + row * n * E, q, n, E, EP), table + row % heads * size * columns
     best, total = tl.full([QS], LOW, tl.float32), tl.full([QS], 0.0, tl.float32)
-    heard = tl.full([QS, DP], 0.0, tl.float32)
+    attended = tl.full([QS, DP], 0.0, tl.float32)
     first, last = 0, m
     if BANDED:
         first, last = tl.maximum(start - band + 1, 0) // KS * KS, tl.minimum(start + QS, end)
@@ -134,16 +134,16 @@ def forward(
             scores = tl.where(see, scores, LOW)
             better = tl.maximum(best, tl.max(scores, 1))
             weights, fade = tl.where(see, tl.exp(scores - better[:, None]), 0.0), tl.exp(best - better)
-            best, total, heard = better, total * fade + tl.sum(weights, 1), heard * fade[:, None]
+            best, total, attended = better, total * fade + tl.sum(weights, 1), attended * fade[:, None]
         else:
             weights = tl.where(see, scores / (1.0 + tl.exp(-scores)), 0.0)
         theirs = _rows(value + row * m * D, k, m, D, DP)
-        heard += _dot(weights.to(theirs.dtype), theirs)
+        attended += _dot(weights.to(theirs.dtype), theirs)
     if SOFTMAX:
         total = tl.where(total > 0.0, total, 1.0)
-        heard = heard / total[:, None]
+        attended = attended / total[:, None]
         tl.store(levels + row * n + q, best + tl.log(total), mask=q < n)
-    _write(out + row * n * D, q, n, heard, D, DP)
+    _write(out + row * n * D, q, n, attended, D, DP)
 
 
 @triton.jit
@@ -181,7 +181,7 @@ def backward_query(
         return
     q = start + tl.arange(0, QS)
     mine, table = _rows(query + row * n * E, q, n, E, EP), table + row % heads * size * columns
-    wish = _rows(grad + row * n * D, q, n, D, DP)
+    out_grad = _rows(grad + row * n * D, q, n, D, DP)
     level, mean = _numbers(levels + row * n, q, n, SOFTMAX), _numbers(means + row * n, q, n, SOFTMAX)
     found = tl.full([QS, EP], 0.0, tl.float32)
     first, last = 0, m
@@ -191,7 +191,7 @@ def backward_query(
         k = at + tl.arange(0, KS)
         theirs = _rows(key + row * m * E, k, m, E, EP)
         scores, see = _pairs(mine, theirs, q, k, table, end, m, band, block, columns, BANDED, BIASED)
-        pull = _dot(wish, tl.trans(_rows(value + row * m * D, k, m, D, DP)))
+        pull = _dot(out_grad, tl.trans(_rows(value + row * m * D, k, m, D, DP)))
         _, slopes = _slopes(scores, see, pull, level, mean, SOFTMAX)
         found += _dot(slopes.to(theirs.dtype), theirs)
     _write(to_query + row * n * E, q, n, found, E, EP)
@@ -233,21 +233,21 @@ def backward_key(
     end, k = tl.load(reach + row // heads), start + tl.arange(0, KS)
     mine, own = _rows(key + row * m * E, k, m, E, EP), _rows(value + row * m * D, k, m, D, DP)
     table += row % heads * size * columns
-    found, said = tl.full([KS, EP], 0.0, tl.float32), tl.full([KS, DP], 0.0, tl.float32)
+    found, value_grad = tl.full([KS, EP], 0.0, tl.float32), tl.full([KS, DP], 0.0, tl.float32)
     first, last = 0, end
     if BANDED:
         first, last = start // QS * QS, tl.minimum(start + KS + band - 1, end)
     for at in range(first, last, QS):
         q = at + tl.arange(0, QS)
-        theirs, wish = _rows(query + row * n * E, q, n, E, EP), _rows(grad + row * n * D, q, n, D, DP)
+        theirs, out_grad = _rows(query + row * n * E, q, n, E, EP), _rows(grad + row * n * D, q, n, D, DP)
         scores, see = _pairs(theirs, mine, q, k, table, end, m, band, block, columns, BANDED, BIASED)
         level, mean = _numbers(levels + row * n, q, n, SOFTMAX), _numbers(means + row * n, q, n, SOFTMAX)
-        pull = _dot(wish, tl.trans(own))
+        pull = _dot(out_grad, tl.trans(own))
         weights, slopes = _slopes(scores, see, pull, level, mean, SOFTMAX)
-        said += _dot(tl.trans(weights.to(wish.dtype)), wish)
+        value_grad += _dot(tl.trans(weights.to(out_grad.dtype)), out_grad)
         found += _dot(tl.trans(slopes.to(theirs.dtype)), theirs)
     _write(to_key + row * m * E, k, m, found, E, EP)
-    _write(to_value + row * m * D, k, m, said, D, DP)
+    _write(to_value + row * m * D, k, m, value_grad, D, DP)
 
 
 @triton.jit
@@ -280,26 +280,26 @@ def backward_bias(
     SOFTMAX: tl.constexpr,
 ):
     """Write parts [G, H, size, columns], float32: what the g-th, (g + G)-th ... of histories and their blocks add to
-    the table's gradient. One program per QS x KS of the table, head and g; nobody else writes there, so that sums are
-    always made in one order.
+    the table's gradient. One program per QS x KS of the table, head and g; no other program writes there, so that sums
+    are always made in one order.
     """
     across, head, part = tl.cdiv(columns, KS), tl.program_id(1), tl.program_id(2)
     i, j = tl.program_id(0) // across * QS + tl.arange(0, QS), tl.program_id(0) % across * KS + tl.arange(0, KS)
     blocks = tl.cdiv(n, block)
     found = tl.full([QS, KS], 0.0, tl.float32)
-    for turn in range(part, rows // heads * blocks, tl.num_programs(2)):
-        row, base = (turn // blocks * heads + head).to(tl.int64), turn % blocks * block
+    for block_row in range(part, rows // heads * blocks, tl.num_programs(2)):
+        row, base = (block_row // blocks * heads + head).to(tl.int64), block_row % blocks * block
         end = tl.load(reach + row // heads)
         q, k = base + i, j
         if BANDED:
             k = base + j - (band - 1)
-        mine, wish = _rows(query + row * n * E, q, n, E, EP), _rows(grad + row * n * D, q, n, D, DP)
+        mine, out_grad = _rows(query + row * n * E, q, n, E, EP), _rows(grad + row * n * D, q, n, D, DP)
         theirs, own = _rows(key + row * m * E, k, m, E, EP), _rows(value + row * m * D, k, m, D, DP)
         scores, see = _pairs(
             mine, theirs, q, k, table + head * size * columns, end, m, band, block, columns, BANDED, BIASED
         )
         level, mean = _numbers(levels + row * n, q, n, SOFTMAX), _numbers(means + row * n, q, n, SOFTMAX)
-        _, slopes = _slopes(scores, see, _dot(wish, tl.trans(own)), level, mean, SOFTMAX)
+        _, slopes = _slopes(scores, see, _dot(out_grad, tl.trans(own)), level, mean, SOFTMAX)
         found += slopes
     parts += (part * heads + head).to(tl.int64) * size * columns
     tl.store(parts + i[:, None] * columns + j[None, :], found, mask=(i[:, None] < size) & (j[None, :] < columns))

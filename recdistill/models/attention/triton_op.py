@@ -1,4 +1,4 @@
-"""Attention as fused Triton kernels, for CUDA: what attend.py does by blocks, forward and backward, without ever
+"""Attention as fused Triton kernels, for CUDA: what blockwise.py does by blocks, forward and backward, without ever
 writing a score down.
 
 Shapes as in blockwise.py. bfloat16, float16 or float32, added up in float32, whose products are exact float32 ones (no
@@ -20,7 +20,7 @@ from torch.autograd.function import once_differentiable
 __all__ = ["WIDEST", "fused", "serves"]
 
 WIDEST = 256  # of a head: what a program holds of queries and keys still fits its shared memory
-PROGRAMS = 512  # at least so many make the bias gradient, if there is work for them
+PROGRAMS = 512  # the bias gradient is made by at least so many, where there is work for them
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -46,8 +46,8 @@ def _reach(alive: Sequence[int] | None, block: int, histories: int, n: int, devi
 
 
 def _step(widest: int, item: int) -> int:
-    """Return how many queries and keys a program works on at a time: what it keeps of them in registers, as
-    the compiler says.
+    """Return how many queries and keys a program works on at a time: so few that they fit its registers, as found
+    by the compiler's report.
     """
     return max(16, min(64, 32768 // (widest * item**2)))
 
@@ -92,8 +92,8 @@ def _sizes(
 def _groups(rows: int, sizes: dict[str, Any]) -> tuple[int, int]:
     """Return (programs over the bias table of a head, parts that its gradient is made in)."""
     tiles = -(-sizes["size"] // sizes["QS"]) * -(-sizes["columns"] // sizes["KS"])
-    turns = rows // sizes["heads"] * -(-sizes["n"] // sizes["block"])
-    return tiles, max(1, min(turns, PROGRAMS // (tiles * sizes["heads"])))
+    pieces = rows // sizes["heads"] * -(-sizes["n"] // sizes["block"])
+    return tiles, max(1, min(pieces, PROGRAMS // (tiles * sizes["heads"])))
 
 
 class _Fused(torch.autograd.Function):
@@ -172,7 +172,7 @@ def fused(
     softmax: bool,
     block: int,
 ) -> Tensor:
-    """Return what `attend` does, for tensors that `serves` says yes to; block: its BLOCK, queries per number of
+    """Return what `attend` does, for tensors that `serves` accepts; block: its BLOCK, queries per number of
     `alive`.
 
     A softmax query without any key gives 0.

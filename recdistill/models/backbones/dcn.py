@@ -1,4 +1,4 @@
-"""DCN-v2: cross layers beside a deep tower."""
+"""DCN-v2: cross layers and a deep tower in parallel."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Backbones whose heart is an encoder of the history: HSTU, Transformer, LONGER, and token mixing on top of one.
+"""Backbones built around an encoder of the history: HSTU, Transformer, LONGER, and token mixing on top of one.
 
-Each embeds items and side features, lets candidates pass the encoder beside their history, and mixes state, candidate
-and side features. `encode` and `mix` take plain tensors, so that a plan can count them on the meta device.
+Each embeds items and side features, lets candidates pass the encoder with their history, and mixes state, candidate
+and side features. `encode` and `mix` take plain tensors, so that flops.py can count them on the meta device.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ Experts = Annotated[int, Field(ge=0, le=64)]  # of each token in each layer
 DIRECT = 2  # dot products that reach the output directly
 
 
-def pull(length: Tensor) -> Tensor:
-    """Return float32 [B], what the mean dot product with `length` events (int64 [B]) counts: more of a longer history,
-    but 5 of 200 events and 10 of 20,000, where a sum would grow with their number and drown whatever stands beside it.
+def history_weight(length: Tensor) -> Tensor:
+    """Return float32 [B], the weight of the mean dot product with `length` events (int64 [B]): it grows with the
+    history, but is 5 at 200 events and 10 at 20,000, where a sum would outweigh all other features.
     """
     return torch.log1p(length.to(torch.float32))
 
 
 class SequenceBackbone(nn.Module):
-    """Inputs, encoders, body. encoders: each [R, L, D], [P, C, D] -> [P, C, its output_width]; actions: those each one
-    hears, None for all of them. precision: of the encoders' matrix products; float8: of their linear ones, where the
-    GPU has it (float8.py), and bfloat16 for the others. stochastic: what draws the length to learn from. What is said
-    of a sample it learns from then knows as much of the history as was learned from.
+    """Inputs, encoders, body. encoders: each [R, L, D], [P, C, D] -> [P, C, its output_width]; actions: the event
+    actions that each one encodes, None for all of them. precision: of the encoders' matrix products; float8: of their
+    linear ones, where the GPU has it (float8.py), and bfloat16 for the others. stochastic: draws how many events to
+    learn from; the logits of a sample that is learned from then see the same part of its history.
     """
 
     def __init__(
@@ -79,12 +79,14 @@ class SequenceBackbone(nn.Module):
             if self.short and self.shortest:
                 check_float8(events.device)
                 products.enter_context(Float8())
-            found = [encoder(*self._heard(number, events, targets, at)) for number, encoder in enumerate(self.encoders)]
+            found = [
+                encoder(*self._encoded(number, events, targets, at)) for number, encoder in enumerate(self.encoders)
+            ]
         return torch.cat(
             [norm(state.float() if self.short else state) for norm, state in zip(self.norms, found, strict=True)], 2
         )
 
-    def _heard(self, number: int, events: Tensor, targets: Tensor, at: Sequences) -> tuple[Tensor, Tensor, Sequences]:
+    def _encoded(self, number: int, events: Tensor, targets: Tensor, at: Sequences) -> tuple[Tensor, Tensor, Sequences]:
         if self.actions is None:
             return events, targets, at
         at, events = at.of_actions(events, self.actions[number])
@@ -108,17 +110,17 @@ class SequenceBackbone(nn.Module):
         are in all (int64 [B]), side features.
 
         The candidate's dot products with its user and with its events reach the output directly as well: without them
-        an encoder says less of new items than a pooled history does.
+        an encoder predicts new items worse than a pooled history does.
         """
         common = candidate * mean
-        direct = torch.stack([common.sum(1) * pull(length), (candidate * side[0]).sum(1)], 1)
+        direct = torch.stack([common.sum(1) * history_weight(length), (candidate * side[0]).sum(1)], 1)
         return torch.cat([self.body(torch.cat([candidate, states, common, direct, *side], 1)), direct], 1)
 
 
 class HSTU(SequenceBackbone):
     """HSTU with ULTRA-HSTU's options; see HSTUStack and HSTULayer. One item table; an MLP mixes.
 
-    transducers: groups of action codes, each with a stack of its own that hears those events alone (mixture of
+    transducers: groups of action codes, each with a stack of its own that encodes those events alone (mixture of
     transducers). stochastic: alpha of stochastic length, 0 for none; balanced: under a budget of events. See
     StochasticLength.
     """
@@ -150,7 +152,7 @@ class HSTU(SequenceBackbone):
     ) -> None:
         _check_actions(transducers, actions)
         if balanced and not stochastic:
-            raise UserError("hstu: balanced is about stochastic length; give stochastic, or leave it out")
+            raise UserError("hstu: balanced needs stochastic length; set stochastic, or leave balanced out")
         shorter = StochasticLength(stochastic, length, balanced) if stochastic else None
         inputs = Inputs(width, fields, slots, actions, context_width, tables)
         stacks = [
@@ -293,4 +295,4 @@ def _mixed(inputs: Inputs, encoders: Sequence[nn.Module]) -> int:
 def _check_actions(groups: Sequence[Sequence[int]] | None, actions: int) -> None:
     for code in (code for group in groups or [] for code in group):
         if not 0 <= code < actions:
-            raise UserError(f"hstu: transducers name action {code}; the log has {actions}, counted from 0")
+            raise UserError(f"hstu: transducers: action {code} is not in the log, which has actions 0 to {actions - 1}")

@@ -27,7 +27,7 @@ RECENT = 6  # ages below 2^6 s start with weight 1
 class TargetAttention(nn.Module):
     """Per head: dots with the events summed under `kernels` learned recency kernels, their maximum and log-sum-exp.
 
-    Beside them: an item bias, a user x item dot, the side features, and with `rich` the candidate, its softmax-attended
+    Further: an item bias, a user x item dot, the side features, and with `rich` the candidate, its softmax-attended
     history and the recency-pooled history themselves. An MLP mixes all of it; the dots also reach the output directly.
     """
 

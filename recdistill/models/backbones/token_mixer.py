@@ -79,13 +79,13 @@ class SparseSwiGLU(nn.Module):
             out = torch.zeros_like(x[token])
             for number, expert in enumerate(self.experts):
                 taken = self._taken(chosen[token], number)
-                said = one_token(expert, x[token].index_select(0, taken), token) * gate[token, taken, number, None]
-                out = out.index_add(0, taken, said)
+                added = one_token(expert, x[token].index_select(0, taken), token) * gate[token, taken, number, None]
+                out = out.index_add(0, taken, added)
             rows.append(out)
         return torch.as_tensor(self.shared(x) + torch.stack(rows))
 
     def _taken(self, chosen: Tensor, number: int) -> Tensor:
-        """Return int64 [n], the samples that chose an expert; on the meta device, which knows no values, as
+        """Return int64 [n], the samples that chose an expert; on the meta device, which has no values, as
         many as on average.
         """
         if chosen.is_meta:
@@ -141,8 +141,8 @@ class TokenMixer(nn.Module):
     """Features [B, inputs] made into `tokens` of `width`, through `layers` blocks, averaged: [B, output_width = width].
 
     tokenmixer-large: one more token that sums up all of them, and what went into every second block is added behind it.
-    experts, active: see SparseSwiGLU; 0: none. between: whether to keep, while something is learned, what stands behind
-    those blocks, the last one apart: [B, width] each, in `passed` until they are taken.
+    experts, active: see SparseSwiGLU; 0: none. between: whether to keep, while something is learned, the states behind
+    those blocks but the last: [B, width] each, in `passed` until `TokenMixerModel.taken` takes them.
     """
 
     def __init__(
@@ -165,7 +165,7 @@ class TokenMixer(nn.Module):
             raise UserError(f"token-mixer: variant {variant!r} is not one of rankmixer, tokenmixer-large")
         if experts and (variant == "rankmixer" or not 1 <= active <= experts):
             raise UserError(
-                f"token-mixer: experts {experts} are tokenmixer-large's, and active {active} of them must be 1 to all"
+                f"token-mixer: experts {experts} need variant tokenmixer-large, and active {active} from 1 to {experts}"
             )
         if layers < 1 or tokens < 2:
             raise UserError(f"token-mixer: layers {layers} must be at least 1, tokens {tokens} at least 2")
@@ -175,11 +175,11 @@ class TokenMixer(nn.Module):
             )
         if variant == "rankmixer" and heads != tokens:
             raise UserError(
-                f"token-mixer: rankmixer has as many heads as tokens; leave mixer_heads out, or make it {tokens}"
+                f"token-mixer: rankmixer has as many heads as tokens; leave mixer_heads out, or set it to {tokens}"
             )
         if between and (variant == "rankmixer" or layers < 3):
             raise UserError(
-                "token-mixer: auxiliary losses stand between blocks of tokenmixer-large, at least 3; raise mixer_layers"
+                "token-mixer: auxiliary losses need at least 3 blocks of tokenmixer-large; raise mixer_layers"
             )
         self.between, self.passed = between * ((layers - 1) // 2), list[Tensor]()
         self.tokens, self.width, self.output_width, self.large = tokens, width, width, variant == "tokenmixer-large"

@@ -21,7 +21,7 @@ __all__ = ["GrowableTable", "Optimiser", "TableOptions", "initial_rows"]
 
 Optimiser = Literal["adam", "rowwise-adagrad"]
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
-SMALLEST = 1024  # rows of a new table
+MIN_CAPACITY = 1024  # rows of a new table
 WIDE = 24  # floats
 STATE = ("weight", "first", "second", "steps")
 
@@ -84,7 +84,7 @@ class GrowableTable(nn.Module):
         self._live: list[tuple[Tensor, Tensor]] = []
         self._freezes = False
         self._scale = self._epsilon = torch.zeros(0)
-        self._allocate(SMALLEST)
+        self._allocate(MIN_CAPACITY)
 
     def _allocate(self, capacity: int) -> None:
         second = self.width if self.optimiser == "adam" else 1
@@ -115,7 +115,7 @@ class GrowableTable(nn.Module):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Return what another table like this one is made with, beside its width."""
+        """Return the arguments, but for its width, that make another table like this one."""
         return {name: getattr(self, name) for name in ("seed", "name", "std", "optimiser", "rate")}
 
     def _first_values(self, rows: Tensor) -> Tensor:
@@ -134,7 +134,7 @@ class GrowableTable(nn.Module):
     def forward(self, unique: Tensor) -> Tensor:
         """Return float32 [U, width] rows of `unique`, int64 [U], distinct, unique[0] == 0, on the table's `device`.
 
-        In training mode (and with gradients on) they come of a leaf that `step` will learn from.
+        In training mode (and with gradients on) they come from a leaf that `step` will learn from.
         """
         self._prepare(unique)
         rows = self._weight.index_select(0, unique)
@@ -208,9 +208,9 @@ class GrowableTable(nn.Module):
 
         The length is a power of two, so that a resumed run computes every factor by the same vector instructions.
         """
-        most = int(steps.max()) if len(steps) else 0
-        if most >= len(self._scale):
-            count = torch.arange(1 << (most + SMALLEST).bit_length(), dtype=torch.float64).clamp_(min=1)
+        largest = int(steps.max()) if len(steps) else 0
+        if largest >= len(self._scale):
+            count = torch.arange(1 << (largest + MIN_CAPACITY).bit_length(), dtype=torch.float64).clamp_(min=1)
             root = (1 - BETA2**count).sqrt_()
             self._scale = (root / (1 - BETA1**count)).mul_(-self.rate).float()
             self._epsilon = (EPSILON * root).float()
@@ -233,10 +233,10 @@ class GrowableTable(nn.Module):
         return {"rows": rows} | {name: getattr(self, f"_{name}").index_select(0, rows) for name in STATE} | frozen
 
     def load_state(self, state: Mapping[str, Rows]) -> None:
-        """Become the table whose `state` this is, its rows in any order; every other row is as new."""
+        """Load a `state`, its rows in any order; every other row is as new."""
         rows = state["rows"][...]
         self.clear()
-        self._allocate(max(SMALLEST, int(rows.max()) + 1 if len(rows) else 0))
+        self._allocate(max(MIN_CAPACITY, int(rows.max()) + 1 if len(rows) else 0))
         for name in STATE:
             getattr(self, f"_{name}").index_copy_(0, rows, state[name][...])
         self._freezes = "frozen" in state

@@ -46,12 +46,12 @@ class _Owned(GrowableTable):
 
 
 class ShardedTable(GrowableTable):
-    """See the module; to a model it is the `table` that it is made of, none of whose rows was looked up yet."""
+    """A table spread over ranks; a model uses it like the `table` it is made of, whose rows were not looked up yet."""
 
     def __init__(self, table: GrowableTable, ranks: Ranks) -> None:
         super().__init__(table.width, **table.settings)
         self.ranks = ranks
-        self._owned = (_Owned(table, ranks),)  # in a tuple: it is no table of the model's beside this one
+        self._owned = (_Owned(table, ranks),)  # in a tuple, so that torch does not register it as a module
         self._lookups: list[_Lookup] = []
 
     @property
@@ -118,7 +118,7 @@ class ShardedTable(GrowableTable):
         return {**own, "rows": own["rows"] * self.ranks.size + self.ranks.rank}
 
     def load_state(self, state: Mapping[str, Rows]) -> None:
-        """Take this rank's rows of a whole table's state, in any order; besides their numbers no others are read."""
+        """Load this rank's rows of a whole table's state, in any order; of other rows only the numbers are read."""
         self.clear()
         rows = state["rows"][...]
         mine = rows % self.ranks.size == self.ranks.rank
@@ -127,7 +127,7 @@ class ShardedTable(GrowableTable):
 
 
 def _chosen(values: Rows, which: Tensor) -> Tensor:
-    """Return the rows that bool [n] says, reading piece by piece those pieces that have any."""
+    """Return the rows where `which`, bool [n], is True, reading only the pieces that have any."""
     pieces = [slice(at, at + PIECE) for at in range(0, len(which), PIECE)]
     return torch.cat([values[:0], *(values[piece][which[piece]] for piece in pieces if which[piece].any())])
 

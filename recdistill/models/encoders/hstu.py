@@ -36,8 +36,9 @@ class HSTULayer(nn.Module):
     """U, V, Q, K = SiLU(f1(LN(x))); y = f2(LN(A V) * U) + x, A = SiLU(Q K^T + position + time) / length, causal.
 
     length: the constant attention is divided by, and the largest distance with a position bias of its own. bias: which
-    of the two there are. band: how many events back an event looks, itself among them (None: all); columns: beside
-    them, that many of the `columns_at` end of the history (semi-local attention). Targets always see the whole history.
+    of the two there are. band: how many events back an event looks, itself among them (None: all); columns: in
+    addition, that many of the `columns_at` end of the history (semi-local attention). Targets always see the whole
+    history.
     """
 
     def __init__(
@@ -65,26 +66,28 @@ class HSTULayer(nn.Module):
         return (*own, *(_by_head(part, self.heads) for part in found[len(own) :]))
 
     def _past(self, q: Tensor, k: Tensor, v: Tensor, at: Sequences) -> Tensor:
-        """Return [R, H, L, d], what each event hears of its own past; q, k, v [R, H, L, d]."""
+        """Return [R, H, L, d], what each event takes from its own past; q, k, v [R, H, L, d]."""
         length = q.shape[2]
         band = length if self.band is None else min(self.band, length)
         query, key = self.bias.timed(q, k, at.age)
         value, near = v.flatten(0, 1), band_bias(self.bias.by_distance(q), length, band).to(q.dtype)
-        heard = attend(query, key, value, near, heads=self.heads, band=band, alive=at.alive)
+        attended = attend(query, key, value, near, heads=self.heads, band=band, alive=at.alive)
         if self.columns and band < length:
-            heard = heard + (self._oldest if self.columns_at == "oldest" else self._newest)(query, key, value, at, band)
-        return heard.view(v.shape)
+            attended = attended + (self._oldest if self.columns_at == "oldest" else self._newest)(
+                query, key, value, at, band
+            )
+        return attended.view(v.shape)
 
     def _oldest(self, query: Tensor, key: Tensor, value: Tensor, _at: Sequences, band: int) -> Tensor:
-        """Return [N, L, d], what comes of the history's first events beyond the band."""
+        """Return [N, L, d], what the history's first events beyond the band add."""
         count = min(self.columns, query.shape[1])
         steps = torch.arange(query.shape[1], device=query.device)
         bias = self.bias.beyond(steps[:, None] - steps[:count], band, query)
         return attend(query, key[:, :count], value[:, :count], bias, heads=self.heads)
 
     def _newest(self, query: Tensor, key: Tensor, value: Tensor, at: Sequences, band: int) -> Tensor:
-        """Return [N, L, d], what comes of the history's last events beyond the band: only they themselves
-        come later than any.
+        """Return [N, L, d], what the history's last events beyond the band add: only they themselves are
+        later than any of them.
         """
         count = min(self.columns, query.shape[1])
         steps = torch.arange(count, device=query.device)
@@ -145,7 +148,9 @@ class HSTUStack(nn.Module):
         if width % heads:
             raise UserError(f"hstu: width {width} is not a multiple of heads {heads}; change one of them")
         if bool(newest_layers) != bool(newest):
-            raise UserError("hstu: newest_layers and newest go together: so many layers on so many events")
+            raise UserError(
+                "hstu: newest_layers and newest go together: that many layers on that many events; set both or neither"
+            )
         self.output_width, self.cut, self.newest, self.recompute = width, layers, newest, recompute
         self.layers = nn.ModuleList(HSTULayer(width, heads, length, **layer) for _ in range(layers + newest_layers - 1))
         self.closing = HSTULayer(width, heads, length, **layer)

@@ -1,6 +1,6 @@
 """LONGER (2505.04421): adjacent events merged into wider tokens, a layer in which few queries see all of them, then
-layers among the few. Candidates are global tokens that see everything and that nobody sees, so that one history's keys
-and values serve any number of them. Shapes as in request_layout.py; G = L / merge tokens of width W = merge * D.
+layers among the few. Candidates are global tokens that see everything and that no token sees, so that one history's
+keys and values serve any number of them. Shapes as in request_layout.py; G = L / merge tokens of width W = merge * D.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class _Cross(nn.Module):
         self.out, self.ffn = nn.Linear(width, width, bias=False), SwiGLU(width, 8 * -(-width // 3))
 
     def keys(self, tokens: Tensor) -> list[Tensor]:
-        """Return k and v [R, H, G, d]: what a server keeps of a history."""
+        """Return k and v [R, H, G, d]: what a server caches of a history."""
         return [
             part.unflatten(2, (self.heads, -1)).transpose(1, 2)
             for part in self.pair(self.before_k(tokens)).chunk(2, -1)

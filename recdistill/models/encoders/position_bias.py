@@ -22,8 +22,8 @@ KINDS = get_args(Bias)
 
 
 class RelativeBias(nn.Module):
-    """What is added to the score of a pair of events, per head; `kinds` names those of position and time that there
-    are.
+    """What is added to the score of a pair of events, per head; `kinds`: which of position and time are
+    used.
 
     length: the largest distance with a value of its own. Shapes as in blockwise.py.
     """

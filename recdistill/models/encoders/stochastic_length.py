@@ -1,6 +1,6 @@
 """Stochastic length (HSTU, 2402.17152, equation 5): most long histories are learned from in part; and its load balance
-(ULTRA-HSTU, 2602.16986): no rank's step keeps whole what would make it longer than a step is on average over all ranks,
-so that none waits.
+(ULTRA-HSTU, 2602.16986): a rank's step keeps fewer histories whole where it would otherwise be longer than the mean
+step of all ranks, so that no rank waits.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from recdistill.errors import UserError
 
 __all__ = ["PERIOD", "StochasticLength", "kept_lengths"]
 
-PRIME, MIXED, MOST_RANKS = 1_000_003, 1 << 40, 1 << 16  # of a generator's seed
+PRIME, MIXED, MAX_RANKS = 1_000_003, 1 << 40, 1 << 16  # of a generator's seed
 PERIOD = 100  # steps between two means of the load over all ranks; the first are the warm-up, without a budget
 
 
@@ -22,7 +22,8 @@ def kept_lengths(lengths: Tensor, few: int, chances: Tensor, budget: int | None 
     """Return int64 [R], how many events stay of histories of `lengths` (int64 [R]) for chances [R], uniform in [0, 1).
 
     One of n > few stays whole with probability (few / n)^2, and otherwise keeps few. budget: at most so many events in
-    all, where min(n, few) each are not more: whole ones then keep few as well, the least sure of their luck first.
+    all, where min(n, few) each are not more: whole ones then keep few as well, those whose chance was closest to the
+    limit first.
     """
     least, odds = lengths.clamp(max=few), (few / lengths.clamp(min=1)).square()
     more = torch.where(chances < odds, lengths - least, 0)
@@ -59,12 +60,12 @@ class StochasticLength(nn.Module):
         return self.load.clone()
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Take it up."""
+        """Restore it."""
         self.load = state.clone()
 
     def forward(self, lengths: Tensor) -> Tensor:
         """Return int64 [R], how many events of each history to learn from; lengths int64 [R]."""
-        self.draws.manual_seed((self.seed * PRIME + int(self.load[0])) % MIXED * MOST_RANKS + _ranks().rank)
+        self.draws.manual_seed((self.seed * PRIME + int(self.load[0])) % MIXED * MAX_RANKS + _ranks().rank)
         chances = torch.rand(len(lengths), generator=self.draws, device="cpu").to(lengths.device)
         plain = kept_lengths(lengths, self.few, chances)
         if not self.balanced:

@@ -24,12 +24,12 @@ def item_std(width: int) -> float:
 
 
 def new_table(name: str, width: int, std: float, options: TableOptions) -> GrowableTable:
-    """Return a table that starts and learns as `options` say."""
+    """Return a table that starts and learns by `options`."""
     return GrowableTable(width, seed=options.seed, name=name, std=std, optimiser=options.optimiser, rate=options.rate)
 
 
 def width_of(part: nn.Module, given: int | None = None) -> int:
-    """Return how wide a module's output is: `given`, or its `output_width`; UserError where neither says so."""
+    """Return how wide a module's output is: `given`, or its `output_width`; UserError where neither is known."""
     width = given if given is not None else getattr(part, "output_width", None)
     if not isinstance(width, int) or width < 1:
         raise UserError(
@@ -86,7 +86,7 @@ class SideFeatures(nn.Module):
     def __init__(self, user_width: int, context_width: int, fields: int, slots: int, options: TableOptions) -> None:
         super().__init__()
         self.fields, self.slots = fields, slots
-        self.user = new_table("user", user_width, 0.0, options)  # a new user is nobody, not noise
+        self.user = new_table("user", user_width, 0.0, options)  # a new user starts at zero: no information, no noise
         self.context = new_table("context", context_width, 0.02, options)
         self.width = user_width + context_width * (fields + (slots > 0))
 
@@ -105,7 +105,7 @@ class SideFeatures(nn.Module):
 
 
 class EventActions(nn.Module):
-    """Adds what the user did to what it was done to: a learned vector per action type, none when there is one."""
+    """Adds the action to the item of each event: a learned vector per action type, none when there is one type."""
 
     def __init__(self, actions: int, width: int) -> None:
         super().__init__()
@@ -126,7 +126,7 @@ class EventActions(nn.Module):
 
 
 class Inputs(nn.Module):
-    """What most backbones begin with: one item table for candidates and events, the actions, the side features."""
+    """The first layer of most backbones: one item table for candidates and events, the actions, the side features."""
 
     def __init__(
         self, width: int, fields: int, slots: int, actions: int, context_width: int, tables: TableOptions

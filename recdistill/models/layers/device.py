@@ -1,6 +1,5 @@
-"""Where the dense part of a model computes. Embedding tables stay in the host's memory, which holds more rows; what a
-batch needs of them travels, and their gradients travel back. So does the little that the losses read: logits come back
-to the host, where labels are.
+"""Where the dense part of a model computes. Embedding tables stay in the host's memory, which holds more rows; a
+batch's rows are copied to the device and their gradients back. Logits are copied to the host, where the labels are.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ def device_of(name: str) -> torch.device:
     there = torch.cuda.is_available()
     if name == "cuda" and not there:
         raise UserError(
-            "device cuda: no CUDA device is seen here; set device: cpu or auto, or install a CUDA build of torch"
+            "device cuda: torch sees no CUDA device; set device: cpu or auto, or install a CUDA build of torch"
         )
     if name == "cpu" or not there:
         return torch.device("cpu")

@@ -1,4 +1,4 @@
-"""A network's own arguments, held against what its class says of them: types, ranges, names."""
+"""A network's own options, checked against its class's annotations: types, ranges, names."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def checked_options(
 ) -> dict[str, Any]:
     """Return the options of a class, whose values fit its annotations; `given` names what the user does not choose.
 
-    An int is a float, a bool is no int, and nothing is read out of text. UserError names the first that is unknown or
+    An int is taken as a float, a bool is no int, and text is not parsed. UserError names the first that is unknown or
     does not fit.
     """
     parameters = inspect.signature(network).parameters.values()
@@ -49,5 +49,5 @@ def _fitting(kind: str, name: str, annotation: Any, value: Any) -> Any:
         first = error.errors()[0]
         at = "".join(f"[{part}]" for part in first["loc"] if isinstance(part, int))
         listed = "sequence" in first["type"] or "is_instance" in first["type"]
-        said = "it should be a list" if listed else first["msg"].replace("Input", "it").replace("Value", "it")
-        raise UserError(f"model {kind}: options.{name}{at}: {said}; got {str(first['input'])[:60]!r}") from None
+        message = "it should be a list" if listed else first["msg"].replace("Input", "it").replace("Value", "it")
+        raise UserError(f"model {kind}: options.{name}{at}: {message}; got {str(first['input'])[:60]!r}") from None

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from recdistill.data.store.id_set import IdMap
 from recdistill.distill.debias import KeepRates
 from recdistill.stream.progress import IngestProgress, read_progress
 from recdistill.tables.delta.files import read_parts
@@ -22,7 +23,6 @@ from recdistill.typing import Array
 
 __all__ = ["LabelledRows", "Place", "batch_rows", "log_odds_offset_of_commit"]
 
-_Known = tuple[int, Array, Array]  # newest version of outcomes, ids in order, labels
 SLACK = 100_000  # samples behind a teacher's newest that it may still predict, out of order
 MAX_SAMPLES = 2_000_000  # in memory
 
@@ -61,7 +61,7 @@ class LabelledRows:
         self.watermark = 0
         self.furthest = -1  # position of the newest sample that was predicted
         self._chunks: list[_Chunk] = []
-        self._known: list[_Known] = []  # outcomes, merged like a binary counter: a look-up goes through few runs
+        self._known = IdMap(max_merged=SLACK)  # labels by outcomes; a positive stays one
 
     def place(self) -> Place:
         """Return the place from which reading again gives all that is in memory."""
@@ -90,11 +90,8 @@ class LabelledRows:
             return
         for commit in self.outcomes.commits(self.at.outcomes, version):
             rows = self.outcomes.read(commit, ["sample_id", "task", "label"]).filter(pl.col("task") == self.task)
-            rows = rows.unique("sample_id", keep="last").sort("sample_id")  # a late positive after the negative
-            if len(rows):
-                self._known.append((commit.version, rows["sample_id"].to_numpy(), rows["label"].to_numpy()))
-            while len(self._known) > 1 and len(self._known[-2][1]) <= min(2 * len(self._known[-1][1]), SLACK):
-                self._known[-2:] = [_merged(*self._known[-2:])]
+            rows = rows.unique("sample_id", keep="last")  # a late positive after the negative
+            self._known.add(rows["sample_id"].to_numpy(), rows["label"].to_numpy(), commit.version)
 
     def look_up(self, ids: Array) -> tuple[Array, Array]:
         """Return (labels float64 [n] as they came with the samples, NaN where not; positions int64 [n], -1
@@ -117,16 +114,13 @@ class LabelledRows:
     def settled(self, ids: Array, labels: Array) -> Array:
         """Return float64 [n]: the labels once no outcome is awaited any more; what has none by now is a negative."""
         found = np.where(np.isnan(labels), 0.0, labels)
-        for _, known, values in self._known:
-            at = np.searchsorted(known, ids).clip(max=len(known) - 1)
-            hit = known[at] == ids
-            found[hit] = np.maximum(found[hit], values[at[hit]])
+        for at, known in self._known.find(ids):
+            found[at] = np.maximum(found[at], known)
         return found
 
     def forget(self, place: Place) -> None:
         """Drop the outcomes that no sample after `place` waits for."""
-        oldest = min(place.outcomes, self.place().outcomes)
-        self._known = [run for run in self._known if run[0] > oldest]
+        self._known.forget(min(place.outcomes, self.place().outcomes))
 
 
 def _chunk(place: Place, rows: pl.DataFrame) -> _Chunk:
@@ -134,15 +128,6 @@ def _chunk(place: Place, rows: pl.DataFrame) -> _Chunk:
     labels = rows[:, 1].fill_null(np.nan).to_numpy().astype(np.float64)
     order = np.argsort(ids, kind="stable")
     return _Chunk(place, ids[order], labels[order], place.position + order)
-
-
-def _merged(old: _Known, new: _Known) -> _Known:
-    """Return two runs as one; a positive stays one."""
-    ids, labels = (np.concatenate((old[k], new[k])) for k in (1, 2))
-    order = np.lexsort((labels, ids))
-    ids, labels = ids[order], labels[order]
-    last = np.append(ids[1:] != ids[:-1], True)
-    return new[0], ids[last], labels[last]
 
 
 def log_odds_offset_of_commit(metadata: dict[str, str], schema: EventSchema) -> float:

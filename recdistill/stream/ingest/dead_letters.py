@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from recdistill.stream.sources.wire import Message, Outgoing, encode
-from recdistill.tables.dead_letters import COLUMNS, KEPT
+from recdistill.tables.dead_letters import COLUMNS, MAX_PAYLOAD
 from recdistill.typing import Array
 
 __all__ = ["DeadLetterBuffer"]
@@ -35,7 +35,7 @@ class DeadLetterBuffer:
                     "position": message.position,
                     "reason": reason,
                     "rows": rows,
-                    "payload": payload[:KEPT],
+                    "payload": payload[:MAX_PAYLOAD],
                 }
             )
 
@@ -63,6 +63,6 @@ class DeadLetterBuffer:
 
 def _bytes(message: Message, rows: pl.DataFrame) -> bytes:
     """Return rows as an Arrow stream, as many of the first as may be kept."""
-    while len(data := encode(Outgoing(-1, message.kind, rows), message.published)) > KEPT and len(rows) > 1:
+    while len(data := encode(Outgoing(-1, message.kind, rows), message.published)) > MAX_PAYLOAD and len(rows) > 1:
         rows = rows.head(len(rows) // 2)
     return data

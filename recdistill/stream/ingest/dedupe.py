@@ -7,6 +7,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
+from recdistill.data.store.id_set import IdMap
 from recdistill.typing import Array
 
 __all__ = ["Recent", "label_codes"]
@@ -21,49 +22,30 @@ class Recent:
     def __init__(self, span: int) -> None:
         self._width = max(span // BUCKETS, 1)
         self._span = span
-        self._buckets: dict[int, _Runs] = {}
+        self._buckets: dict[int, IdMap] = {}
 
     def __len__(self) -> int:
-        return sum(len(ids) for runs in self._buckets.values() for ids, _ in runs.runs)
+        return sum(map(len, self._buckets.values()))
 
     def add(self, ids: Array, times: Array, codes: Array) -> None:
         """Add int64 [n] ids of samples at `times` (us) with `codes` of their labels."""
         places = times // self._width
         for place in np.unique(places).tolist():
             mine = places == place
-            self._buckets.setdefault(place, _Runs()).add(ids[mine], codes[mine])
+            self._buckets.setdefault(place, IdMap()).add(ids[mine], codes[mine])
 
     def find(self, ids: Array) -> Array:
         """Return int16 [n]: the code of each id's labels, -1 where it was not seen."""
         found = np.full(len(ids), -1, np.int16)
-        for runs in self._buckets.values():
-            runs.find(ids, found)
+        for bucket in self._buckets.values():
+            for at, codes in bucket.find(ids):
+                found[at] = codes
         return found
 
     def forget(self, watermark: int) -> None:
         """Forget what lies more than the bound before `watermark`."""
         for place in [place for place in self._buckets if (place + 1) * self._width <= watermark - self._span]:
             del self._buckets[place]
-
-
-class _Runs:
-    """Sorted runs that merge like a binary counter: n ids cost O(n log n)."""
-
-    def __init__(self) -> None:
-        self.runs: list[tuple[Array, Array]] = []
-
-    def add(self, ids: Array, codes: Array) -> None:
-        while self.runs and len(self.runs[-1][0]) <= 2 * len(ids):
-            before = self.runs.pop()
-            ids, codes = np.concatenate((before[0], ids)), np.concatenate((before[1], codes))
-        order = np.argsort(ids, kind="stable")
-        self.runs.append((ids[order], codes[order]))
-
-    def find(self, ids: Array, found: Array) -> None:
-        for run, codes in self.runs:
-            at = np.searchsorted(run, ids).clip(max=len(run) - 1)
-            hit = run[at] == ids
-            found[hit] = codes[at[hit]]
 
 
 def label_codes(rows: pl.DataFrame, tasks: tuple[str, ...]) -> Array:

@@ -13,6 +13,7 @@ from recdistill.runs.folder import RunFolder, locked
 from recdistill.stream.event_log import Journal
 from recdistill.stream.maintenance.retention import cut_logs
 from recdistill.tables.delta.log import DeltaLog
+from recdistill.tables.delta.paths import is_table
 
 __all__ = ["Housekeeper", "run_compact"]
 
@@ -63,7 +64,7 @@ class Housekeeper:
             self.folder.verdicts,
             self.folder.dead,
         ]:
-            if path.name not in self.logs and (path / "_delta_log").exists():
+            if path.name not in self.logs and is_table(path):
                 self.logs[path.name] = DeltaLog(path)
 
     def _merge(self, log: DeltaLog) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 
-from recdistill.checkpoint.store import KEPT, Checkpoints
+from recdistill.checkpoint.store import MIN_KEPT, Checkpoints
 from recdistill.config.experiment import Experiment
 from recdistill.runs.folder import RunFolder
 from recdistill.runs.jobs import Job, jobs_of, teachers_of
@@ -31,9 +31,9 @@ def remove_checkpoints(folder: RunFolder, jobs: list[Job], before: float) -> int
     gone = 0
     for job in jobs:
         checkpoints = stream_checkpoints(folder, job.name)
-        for block in checkpoints.blocks()[:-KEPT]:
+        for block in checkpoints.blocks()[:-MIN_KEPT]:
             try:
-                old = (checkpoints.folder / f"{block:08d}" / "state.json").stat().st_mtime < before
+                old = checkpoints.published_at(block) < before
             except FileNotFoundError:  # the model removed it meanwhile
                 continue
             if old:

@@ -10,8 +10,6 @@ A reader keeps the tables' versions and reads new commits only; what it remember
 from __future__ import annotations
 
 import json
-import os
-import re
 import time
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -27,6 +25,7 @@ from recdistill.stream.monitor.history import Figures, Point, ProcessHistory, ro
 from recdistill.stream.progress import GateProgress, IngestProgress, ModelProgress, read_progress
 from recdistill.tables.delta.commits import Commit, commits, newest_after
 from recdistill.tables.delta.log import DeltaLog
+from recdistill.tables.delta.paths import commit_versions
 from recdistill.tables.verdicts import VerdictLog
 
 __all__ = ["Happening", "ModelState", "ProcessState", "State", "StateReader", "VersionState", "read_state"]
@@ -382,12 +381,12 @@ def _level(processes: list[ProcessState], models: list[ModelState], bad: list[Ve
 def _before_first(path: Path) -> int | None:
     """Return the version before the oldest commit in a table's log; None while there is no table."""
     try:
-        names = os.listdir(path / "_delta_log")
+        versions = commit_versions(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise UserError(f"{path}: the table cannot be read: {error.strerror}") from None
-    return min((int(name[:20]) - 1 for name in names if re.fullmatch(r"\d{20}\.json", name)), default=None)
+    return versions[0] - 1 if versions else None
 
 
 def read_state(folder: RunFolder, experiment: Experiment) -> State:

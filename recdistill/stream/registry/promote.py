@@ -100,7 +100,7 @@ def promote(
     """
     checkpoints = Checkpoints(folder.model(model) / "stream")
     rows = _chosen(folder, model, checkpoints, rows)
-    state = read_json(checkpoints.folder / f"{rows:08d}" / "state.json")
+    state = checkpoints.state(rows)
     if bad := verdicts_of(folder).revoked(state["learned_from"]):
         raise UserError(
             f"{model}: its checkpoint {rows} learned from {', '.join(bad)}, revoked since; choose an older one with "
@@ -110,7 +110,7 @@ def promote(
         served = current(folder)
         if not force:
             _check_ne(folder, model, rows, served, margin)
-        return _publish(folder, checkpoints.folder / f"{rows:08d}", model, rows, state, served)
+        return _publish(folder, checkpoints.path(rows), model, rows, state, served)
 
 
 def _root(folder: RunFolder) -> Path:
@@ -127,9 +127,7 @@ def _chosen(folder: RunFolder, model: str, checkpoints: Checkpoints, rows: int |
     if rows not in blocks:
         raise UserError(f"{model}: has no checkpoint of {rows} rows; there are {', '.join(map(str, blocks))}")
     if not checkpoints.whole(rows):
-        raise UserError(
-            f"{checkpoints.folder / f'{rows:08d}'}: damaged; choose another of {', '.join(map(str, blocks))}"
-        )
+        raise UserError(f"{checkpoints.path(rows)}: damaged; choose another of {', '.join(map(str, blocks))}")
     return rows
 
 
@@ -193,13 +191,10 @@ def _publish(
     folder: RunFolder, source: Path, model: str, rows: int, state: dict[str, Any], served: Promotion | None
 ) -> Promotion:
     """Copy a checkpoint next to its final name, rename it, then name it in current.json."""
-    target = _root(folder) / model
-    number = (
-        max((int(path.name) for path in target.iterdir() if path.name.isdigit()), default=0) + 1
-        if target.exists()
-        else 1
-    )
-    final, part = target / f"{number:08d}", target / f"{number:08d}.part"
+    published = Checkpoints(_root(folder) / model)
+    number = max(published.blocks(), default=0) + 1
+    final = published.path(number)
+    part = final.with_name(f"{final.name}.part")
     name = f"{model}/{final.name}"
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
     made = Promotion(name, model, rows, now, state["learned_from"], state["versions"], served.name if served else None)
@@ -215,8 +210,8 @@ def _publish(
         raise UserError(f"{source}: was removed while it was copied; try again") from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    sync(target)
-    if not Checkpoints(target).whole(number):
+    sync(published.folder)
+    if not published.whole(number):
         raise UserError(f"{final}: was damaged while it was copied; try again")
     _serve(folder, _tree(made))
     return _read(_root(folder) / "current.json", made.name)

@@ -15,7 +15,6 @@ from uuid import uuid4
 import polars as pl
 
 from recdistill.checkpoint.store import Checkpoints
-from recdistill.data.store.memmap import read_json
 from recdistill.errors import UserError, did_you_mean
 from recdistill.runs.folder import RunFolder
 from recdistill.runs.names import is_teacher
@@ -82,7 +81,7 @@ def lineage(folder: RunFolder, model: str) -> list[Lineage]:
     verdicts = verdicts_of(folder)
     for rows in checkpoints.blocks():
         try:
-            state = read_json(checkpoints.folder / f"{rows:08d}" / "state.json")
+            state = checkpoints.state(rows)
             learned_from = _learned_from(state)
             revoked, whole = verdicts.revoked(learned_from), checkpoints.whole(rows)
             found.append(Lineage(model, rows, state["versions"], learned_from, revoked, whole))

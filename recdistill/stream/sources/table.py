@@ -13,6 +13,7 @@ from recdistill.stream.sources.base import MAX_BYTES
 from recdistill.stream.sources.wire import KINDS, Kind, Message, Outgoing
 from recdistill.tables.delta.commits import Commit, commits, newest_after, open_delta
 from recdistill.tables.delta.files import read_parts
+from recdistill.tables.delta.paths import is_table
 from recdistill.tables.events import BehaviorLog, EventLog, OutcomeLog
 from recdistill.tables.schema import EventSchema
 
@@ -49,7 +50,7 @@ class TableSource:
         return [kind for kind in KINDS if self._exists(kind)]
 
     def _exists(self, kind: Kind) -> bool:
-        return (self.folder / kind / "_delta_log").is_dir()
+        return is_table(self.folder / kind)
 
     def fetch(self, offsets: dict[str, int], limit: int, seconds: float) -> list[Message]:
         """See Source.fetch."""

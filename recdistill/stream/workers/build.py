@@ -36,7 +36,7 @@ __all__ = ["base_of", "run_model", "stream_checkpoints", "worker_of"]
 
 def stream_checkpoints(folder: RunFolder, model: str) -> Checkpoints:
     """Return the checkpoints that a model made while streaming, numbered by the rows it had predicted."""
-    return Checkpoints(folder.model(model) / "stream", ladder=True)
+    return Checkpoints(folder.model(model) / "stream", keep_sparse=True)
 
 
 def base_of(folder: RunFolder) -> SampleStore | None:

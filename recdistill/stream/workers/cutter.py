@@ -50,7 +50,7 @@ class Cutter:
 
     def labelled(self, cut: Array) -> tuple[Batch, Tensor]:
         """Return the batch with the signals that were joined to it, and bool [B]: which of it is learned."""
-        rows = self.store.window
+        rows = self.store.rows
         self.builder.signals = rows["signals"] if self.job.uses_teacher else None
         self.builder.candidate_signals = (
             CandidateSignals(self.learned, rows["candidate_signals"], NO_OFFSET) if self.learned else None

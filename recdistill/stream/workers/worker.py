@@ -148,7 +148,7 @@ class Worker:
         ended = self.tables.ended() and decided == len(self.store)
         if not self.delayed:
             return decided, ended
-        waiting = self.delayed.queue["position"] - self.store.window.first >= decided
+        waiting = self.delayed.queue["position"] - self.store.rows.first >= decided
         ready = int(np.argmax(waiting)) if waiting.any() else len(waiting)
         return ready, ended and ready == len(waiting)
 
@@ -178,7 +178,7 @@ class Worker:
             self._score(candidates, channels, cut)
             logits[cut] = self.learner.learn(batch, keep).logits.numpy()
             reach("model.predicted")
-        waiting = self.store.window
+        waiting = self.store.rows
         self.writer.record(waiting["sample_id"][:rows], waiting["time"][:rows], logits, channels)
         self.tally.add_predictions(waiting["labels"][:rows, 0], logits[:, 0])
         self._count_learned(np.arange(rows))
@@ -191,7 +191,7 @@ class Worker:
 
     def _predict(self) -> None:
         """Predict and record the samples that just arrived."""
-        waiting = self.store.window
+        waiting = self.store.rows
         for cut in self.cutter.cuts(np.arange(self.predicted, len(self.store))):
             channels = self.cutter.channels(len(cut))
             self._score(self.cutter.candidates(cut), channels, np.arange(len(cut)))
@@ -203,7 +203,7 @@ class Worker:
 
     def _learn_later(self, delayed: DelayedLabels, rows: int) -> None:
         """Learn the next `rows` decisions, then drop the samples that nothing more can happen to."""
-        waiting, taken = self.store.window, delayed.take(rows)
+        waiting, taken = self.store.rows, delayed.take(rows)
         for cut in self.cutter.cuts(np.arange(rows)):
             at, again = taken["position"][cut] - waiting.first, taken["again"][cut]
             batch, keep = self.cutter.labelled(at)
@@ -222,7 +222,7 @@ class Worker:
 
     def _count_learned(self, at: Array) -> None:
         """Count the samples at these positions as learned."""
-        waiting = self.store.window
+        waiting = self.store.rows
         signals = self.joiner.count(self.store, at) if self.joiner else Counter[tuple[str, str]]()
         self.tally.add_learned(waiting["arrived"][at], waiting["published"][at], signals)
 

@@ -1,9 +1,8 @@
 """What each commit added and what stands at a version, read from the Delta log itself: order and versions are exact.
 
-    commits 0, 1, 2 ...      appends carry dataChange = true, compaction carries false
-    added_parts              the appends after a version: what a follower reads, whatever was compacted since
-    commits                  all of them one by one, with what their writers said of them
-    Standing                 what stands at a version, in commit order; a merged file stands where its first part stood
+    commits                  one by one, 0, 1, 2 ...: the rows each added, and the metadata its writer gave it. Appends
+                             carry dataChange = true, compaction false: a follower reads each row once
+    Snapshot                 the files at a version, in commit order; a merged file stands where its first part stood
     cut                      removes the oldest commits
 
 Where the oldest commits were removed, by `cut` or by another tool, a checkpoint of Delta's stands for them.
@@ -12,7 +11,6 @@ Where the oldest commits were removed, by `cut` or by another tool, a checkpoint
 from __future__ import annotations
 
 import json
-import os
 import re
 import zlib
 from bisect import bisect_left
@@ -27,14 +25,24 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from recdistill.errors import UserError
-from recdistill.tables.delta.checksum import told, whole
+from recdistill.tables.delta.checksum import metadata_of, whole
 from recdistill.tables.delta.files import Part
+from recdistill.tables.delta.paths import (
+    base_path,
+    checkpoint_path,
+    checkpoint_versions,
+    commit_path,
+    commit_versions,
+    has_commit,
+    log_files,
+    newest_file,
+    version_of,
+)
 from recdistill.testing.killpoints import reach
 
 __all__ = [
     "Commit",
-    "Standing",
-    "added_parts",
+    "Snapshot",
     "check_follows",
     "check_made",
     "commits",
@@ -50,14 +58,13 @@ __all__ = [
     "whole_commit",
 ]
 
-BASE = "recdistill.base.json"  # of the log's first checkpoint, where commits before it were cut: version and CRC-32
-COUNTED = ("timestamp", "operation", "operationParameters", "operationMetrics", "clientVersion", "engineInfo")
+LIBRARY_KEYS = ("timestamp", "operation", "operationParameters", "operationMetrics", "clientVersion", "engineInfo")
 
 
 @dataclass(frozen=True)
 class Commit:
-    """A version of a table: the parts with rows new to it, what its writer said of it, and its writer's
-    (id, sequence).
+    """A version of a table: the parts with rows new to it, its writer's metadata, and its writer's (id,
+    sequence).
     """
 
     version: int
@@ -70,7 +77,7 @@ Place = tuple[int, str]  # the commit that a part's first row came with, and its
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of the error's text; where the library tells causes below it, as a tree, also
+    """Return the first line of the error's text; where the library puts causes below it, as a tree, also
     the last: the root.
     """
     lines = [" ".join(re.sub(r"\x1b\[\d*m|\u21b3", "", line).split()) for line in str(error).splitlines()]
@@ -92,28 +99,23 @@ def open_delta(path: Path, version: int | None = None) -> DeltaTable:
 def newest_version(path: Path) -> int:
     """Return the table's newest version, by the names in its log; UserError when there is no table."""
     try:
-        names = [
-            name
-            for name in os.listdir(path / "_delta_log")
-            if re.fullmatch(r"\d{20}\.(json|checkpoint.*\.parquet)", name)
-        ]
+        last = newest_file(path)
     except (FileNotFoundError, NotADirectoryError):
-        names = []
+        last = None
     except OSError as error:
         raise UserError(f"{path}: the table cannot be read: {first_line(error)}") from None
-    if not names:
+    if last is None:
         raise UserError(f"{path}: no table there")
-    last = path / "_delta_log" / max(names)
     if not last.stat().st_size:  # what a machine that lost power leaves
         raise UserError(
             f"{last}: the log of the table is damaged: an empty commit; delete it to go back to the one before"
         )
-    return int(last.name[:20])
+    return version_of(last.name)
 
 
 def whole_commit(path: Path, version: int) -> bool:
     """Return whether a commit's file holds anything; OSError when it is not there."""
-    return (path / "_delta_log" / f"{version:020d}.json").stat().st_size > 0
+    return commit_path(path, version).stat().st_size > 0
 
 
 def parts_of(table: DeltaTable) -> list[Part]:
@@ -136,11 +138,11 @@ def parts_of(table: DeltaTable) -> list[Part]:
 
 
 def _commit(table: Path, version: int) -> list[dict[str, Any]]:
-    path = table / "_delta_log" / f"{version:020d}.json"
+    path = commit_path(table, version)
     try:
         actions: list[dict[str, Any]] = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        if not whole(actions):
-            raise ValueError("other than its checksum")
+        if not actions or not whole(actions):
+            raise ValueError("empty, or other than its checksum")
         return actions
     except FileNotFoundError:
         raise UserError(
@@ -154,7 +156,7 @@ def check_made(table: Path) -> None:
     """Raise UserError where the commit that made the table, which describes it, is damaged; it may have
     been cleaned up.
     """
-    if (table / "_delta_log" / f"{0:020d}.json").exists():
+    if has_commit(table, 0):
         _commit(table, 0)
 
 
@@ -169,30 +171,24 @@ def _base(table: Path, last: int) -> tuple[int, list[Part]]:
     """Return (version, its parts) to start from: -1 and none, or the oldest checkpoint where commits were
     cleaned up.
     """
-    log = table / "_delta_log"
-    if (log / f"{0:020d}.json").exists():
+    if has_commit(table, 0):
         return -1, []
-    present = {int(path.name[:20]) for path in log.glob("*.json") if path.name[:20].isdigit()}
-    versions = sorted({int(path.name[:20]) for path in log.glob("*.checkpoint*.parquet")})
-    usable = [v for v in versions if v <= last and present.issuperset(range(v + 1, last + 1))]
+    present = set(commit_versions(table))
+    usable = [v for v in checkpoint_versions(table) if v <= last and present.issuperset(range(v + 1, last + 1))]
     if not usable:
         raise UserError(f"{table}: the commits up to version {last} were cleaned up; read a newer version")
-    _check_base(log, usable[0])
+    _check_base(table, usable[0])
     return usable[0], parts_of(open_delta(table, usable[0]))
 
 
-def _check_base(log: Path, version: int) -> None:
+def _check_base(table: Path, version: int) -> None:
     """Raise UserError where the checkpoint that stands for removed commits is other than when they were removed."""
-    told = log / BASE
-    if told.exists():
-        about = json.loads(told.read_text(encoding="utf-8"))
-        path = log / _checkpoint(version)
-        if about["version"] == version and zlib.crc32(path.read_bytes()) != about["crc32"]:
+    recorded = base_path(table)
+    if recorded.exists():
+        base = json.loads(recorded.read_text(encoding="utf-8"))
+        path = checkpoint_path(table, version)
+        if base["version"] == version and zlib.crc32(path.read_bytes()) != base["crc32"]:
             raise UserError(f"{path}: the log of the table is damaged")
-
-
-def _checkpoint(version: int) -> str:
-    return f"{version:020d}.checkpoint.parquet"
 
 
 def cut(table: Path, before: int) -> int:
@@ -201,35 +197,28 @@ def cut(table: Path, before: int) -> int:
     Whoever has read up to `before` follows on undisturbed. The checkpoint's checksum is kept beside it, for Delta has
     none.
     """
-    log = table / "_delta_log"
-    names = sorted(name for name in os.listdir(log) if name[:20].isdigit())
-    base = max(
-        (int(name[:20]) for name in names if name == _checkpoint(int(name[:20])) and int(name[:20]) <= before),
-        default=-1,
-    )
-    old = [name for name in names if int(name[:20]) < base]
+    files = log_files(table)
+    versions = (version_of(path.name) for path in files if path == checkpoint_path(table, version_of(path.name)))
+    base = max((version for version in versions if version <= before), default=-1)
+    old = [path for path in files if version_of(path.name) < base]
     if old:
         open_delta(table, base)  # raises where it cannot stand for them
-        part = log / f"{BASE}.part"
-        part.write_text(
-            json.dumps({"version": base, "crc32": zlib.crc32((log / _checkpoint(base)).read_bytes())}), encoding="utf-8"
-        )
-        part.rename(log / BASE)
-    for name in old:
-        (log / name).unlink()
+        recorded = base_path(table)
+        part = recorded.with_name(f"{recorded.name}.part")
+        checksum = zlib.crc32(checkpoint_path(table, base).read_bytes())
+        part.write_text(json.dumps({"version": base, "crc32": checksum}), encoding="utf-8")
+        part.rename(recorded)
+    for path in old:
+        path.unlink()
         reach("compact.cut")
-    return sum(name.endswith(".json") for name in old)
+    return sum(path.suffix == ".json" for path in old)
 
 
 def version_before(table: Path, wall: float) -> int:
     """Return the newest version committed before `wall` (epoch seconds, by its file's time), -1 when none there is."""
-    log = table / "_delta_log"
-    versions = sorted(int(name[:20]) for name in os.listdir(log) if re.fullmatch(r"\d{20}\.json", name))
-    return (
-        versions[at - 1]
-        if (at := bisect_left(versions, wall, key=lambda v: (log / f"{v:020d}.json").stat().st_mtime))
-        else -1
-    )
+    versions = commit_versions(table)
+    at = bisect_left(versions, wall, key=lambda version: commit_path(table, version).stat().st_mtime)
+    return versions[at - 1] if at else -1
 
 
 def _rows_changed(actions: list[dict[str, Any]]) -> bool:
@@ -242,22 +231,26 @@ def _read_commit(table: Path, version: int) -> Commit:
     if _rows_changed(actions):
         raise UserError(f"{table}: version {version} changed rows that were there; these tables are append-only")
     parts = [_part(action["add"]) for action in actions if "add" in action and action["add"]["dataChange"]]
-    infos = [action["commitInfo"] for action in actions if "commitInfo" in action]
-    about = {key: str(value) for info in infos for key, value in info.items() if key not in COUNTED}
-    about = about if (said := told(actions)) is None else said
+    about = metadata_of(actions)
+    if about is None:
+        infos = [action["commitInfo"] for action in actions if "commitInfo" in action]
+        about = {key: str(value) for info in infos for key, value in info.items() if key not in LIBRARY_KEYS}
     writers = {action["txn"]["appId"]: int(action["txn"]["version"]) for action in actions if "txn" in action}
     return Commit(version, sorted(parts, key=lambda part: part.path), about, writers)
 
 
 def commits(table: Path, after: int, last: int) -> Iterator[Commit]:
-    """Yield the commits in (after, last], those without rows too; raises as `added_parts`."""
+    """Yield the commits in (after, last], those without rows too.
+
+    Raises UserError for one that was cleaned up, is damaged, or changed rows that were there.
+    """
     for version in range(after + 1, last + 1):
         yield _read_commit(table, version)
 
 
 def commits_back(table: Path, version: int) -> Iterator[Commit]:
     """Yield the commits from `version` down to the oldest that was not cleaned up."""
-    while version >= 0 and (table / "_delta_log" / f"{version:020d}.json").exists():
+    while version >= 0 and has_commit(table, version):
         yield _read_commit(table, version)
         version -= 1
 
@@ -271,7 +264,7 @@ def check_follows(table: Path, after: int) -> None:
     """Raise UserError where what was committed after a version was cleaned up: whoever asks what is new
     would wait for ever.
     """
-    if newest_version(table) > after and not (table / "_delta_log" / f"{after + 1:020d}.json").exists():
+    if newest_version(table) > after and not has_commit(table, after + 1):
         raise UserError(
             f"{table}: the commits after version {after} were cleaned up; nobody can start from there any more "
             "(stream.undo_hours says how long they are kept); start another run"
@@ -282,28 +275,13 @@ def newest_after(table: Path, version: int) -> int:
     """Return the newest version, looking from `version` (one that exists) on: O(new commits), however many
     there are.
     """
-    while (table / "_delta_log" / f"{version + 1:020d}.json").exists():
+    while has_commit(table, version + 1):
         version += 1
     return version
 
 
-def added_parts(table: Path, after: int, last: int) -> Iterator[tuple[int, list[Part]]]:
-    """Yield (version, parts) for the commits in (after, last] that added rows, parts in order of partition.
-
-    From -1 the base of a cleaned-up log counts as one commit. Raises UserError for a commit that is cleaned up,
-    damaged, or changed rows that were there.
-    """
-    if after < 0:
-        after, parts = _base(table, last)
-        if parts:
-            yield after, parts
-    for commit in commits(table, after, last):
-        if commit.parts:
-            yield commit.version, commit.parts
-
-
-class Standing:
-    """The parts that stand at `version`; it is moved on at the cost of the new commits alone."""
+class Snapshot:
+    """The parts of `version`; it is moved on at the cost of the new commits alone."""
 
     def __init__(self, table: Path, last: int) -> None:
         self.table = table
@@ -313,11 +291,9 @@ class Standing:
 
     def reaches(self, last: int) -> bool:
         """Return whether `advance` can come to a version from here."""
-        return self.version <= last and (
-            self.version == last or (self.table / "_delta_log" / f"{self.version + 1:020d}.json").exists()
-        )
+        return self.version <= last and (self.version == last or has_commit(self.table, self.version + 1))
 
-    def advance(self, last: int) -> Standing:
+    def advance(self, last: int) -> Snapshot:
         """Move on to version `last`, and return it."""
         for version in range(self.version + 1, last + 1):
             actions = _commit(self.table, version)

@@ -95,7 +95,7 @@ def test_eight_bits_need_the_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("kind", ["hstu", "transformer", "longer"])
-def test_a_model_in_eight_bits_says_nearly_the_same(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_in_eight_bits_predicts_nearly_the_same(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("recdistill.models.backbones.sequence.check_float8", lambda _device: None)
     exact, short = (make_net(kind, width=32, heads=2, precision=precision) for precision in ("float32", "float8"))
     states = [net.backbone(make_batch()) for net in (exact, short)]

@@ -18,7 +18,7 @@ def rows(*ids: int) -> torch.Tensor:
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(0, 5000), min_size=1, max_size=20, unique=True), st.integers(1, 9), st.integers(0, 99))
-def test_first_values_do_not_depend_on_who_is_drawn_with_whom(ids: list[int], width: int, seed: int) -> None:
+def test_first_values_do_not_depend_on_what_is_drawn_together(ids: list[int], width: int, seed: int) -> None:
     together = initial_rows(seed, "x", rows(*ids), width, 0.1)
     alone = torch.cat([initial_rows(seed, "x", rows(i), width, 0.1) for i in ids])
     assert torch.equal(together, alone)

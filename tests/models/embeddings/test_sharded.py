@@ -116,8 +116,8 @@ def on_two_ranks(way: str) -> None:
             for rank in range(2)
         ]
         for process in processes:
-            _, said = process.communicate(timeout=600)
-            assert process.returncode == 0, said
+            _, output = process.communicate(timeout=600)
+            assert process.returncode == 0, output
 
 
 def rank_of(way: str, rank: int, folder: str) -> None:

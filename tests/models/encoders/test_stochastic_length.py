@@ -72,8 +72,8 @@ def test_it_is_for_learning_alone() -> None:
     net, batch = make_net("hstu", stochastic=1.0), make_batch((2,), (9,))
     learned = {tuple(net(batch)[0].flatten().tolist()) for _ in range(8)}
     with torch.no_grad():
-        said = {tuple(net(batch)[0].flatten().tolist()) for _ in range(3)}
-    assert len(learned) > 1 and len(said) == 1
+        predicted = {tuple(net(batch)[0].flatten().tolist()) for _ in range(3)}
+    assert len(learned) > 1 and len(predicted) == 1
 
 
 def test_the_direct_dot_sees_what_is_learned_from() -> None:

@@ -17,7 +17,7 @@ from recdistill.stream.maintenance.compact import Housekeeper
 from recdistill.tables.events import EventLog
 from recdistill.tables.predictions import PredictionLog
 from recdistill.tables.verdicts import VerdictLog
-from tests.support.tables import SCHEMA, events, ids_of, said
+from tests.support.tables import SCHEMA, events, followed, ids_of, said
 
 
 @pytest.fixture
@@ -46,11 +46,11 @@ def keeper_of(folder: RunFolder) -> Housekeeper:
 def test_merging_changes_nothing_that_is_read(folder: RunFolder) -> None:
     predictions = PredictionLog.open(folder.predictions)
     before = {model: pl.concat(predictions.of(model)) for model in ("teacher", "light")}
-    followed = ids_of(rows for _, rows in predictions.follow(3))
+    before_merging = ids_of(followed(predictions, 3))
     assert keeper_of(folder).round(None) == 2
     assert len(predictions.parts()) == 6 and len(EventLog.open(folder.tables / "events").parts()) == 3
     assert all(pl.concat(predictions.of(model)).equals(rows) for model, rows in before.items())
-    assert ids_of(rows for _, rows in predictions.follow(3)) == followed
+    assert ids_of(followed(predictions, 3)) == before_merging
     assert ids_of(EventLog.open(folder.tables / "events").batches()) == list(range(30))
     assert keeper_of(folder).round(None) == 0
     assert [line["event"] for line in read_journals(folder.logs, 9)] == ["compacted"] * 2
@@ -61,7 +61,7 @@ def test_old_days_are_let_go_and_who_followed_them_still_can(folder: RunFolder) 
     keeper_of(folder).round(1)
     assert ids_of(log.batches()) == list(range(10, 30)) and log.rows() == 20
     assert ids_of(PredictionLog.open(folder.predictions).of("light")) == list(range(10, 30))
-    assert ids_of(rows for _, rows in log.follow(-1)) == list(range(30))
+    assert ids_of(followed(log, -1)) == list(range(30))
     log.append(events(range(30, 33)), writer="ingest", sequence=10)
     assert ids_of(log.batches()) == list(range(10, 33))
 

@@ -41,7 +41,7 @@ class Run(Stream):
             else {},
             "versions": {"events": 3, "behaviors": None, "outcomes": None, "predictions": rows, "verdicts": 5},
         }
-        Checkpoints(self.folder.model(model) / "stream", ladder=True).publish(
+        Checkpoints(self.folder.model(model) / "stream", keep_sparse=True).publish(
             rows, Checkpoint({"w": torch.tensor([float(rows)])}, state)
         )
 

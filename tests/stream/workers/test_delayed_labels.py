@@ -74,11 +74,7 @@ class Stream:
         self.delayed.arrived(self.store, len(rows))
         self.delayed.decide(self.store, outcomes)
         taken = self.delayed.take(10**6)
-        ids = (
-            self.store.window["sample_id"][taken["position"] - self.store.window.first]
-            if len(taken["position"])
-            else []
-        )
+        ids = self.store.rows["sample_id"][taken["position"] - self.store.rows.first] if len(taken["position"]) else []
         labels = taken["labels"][:, 0] if self.delayed.tasks == 1 else map(tuple, taken["labels"].astype("O"))
         self.learned += sorted(zip(map(int, ids), labels, taken["again"].tolist(), strict=True))
         self.store.drop(self.delayed.spent(self.store))
@@ -110,7 +106,7 @@ def test_samples_are_learned_when_their_windows_end_with_the_outcomes_known_by_t
     assert stream.learned[2:] == [(2, 1.0, False), (3, 0.0, False)]  # sample 3 had no outcome
 
 
-def test_in_its_window_a_positive_replaces_a_negative_and_nothing_replaces_a_positive(tmp_path: Path) -> None:
+def test_in_its_window_a_positive_replaces_a_negative_and_stays(tmp_path: Path) -> None:
     stream = Stream(tmp_path)
     stream.step([0, 0], [np.nan, np.nan], outcomes_of([0, 1], [0.0, 1.0], [1, 1]))
     stream.step([2], [np.nan], outcomes_of([0, 1, 0], [1.0, 0.0, 1.0], [2, 2, 2]))

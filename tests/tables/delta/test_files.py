@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from recdistill.errors import UserError
-from tests.support.tables import events, ids_of, make_events, make_predictions, said
+from tests.support.tables import events, followed, ids_of, make_events, make_predictions, said
 
 
 def test_no_flipped_bit_of_a_page_is_read_as_a_value(tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ def test_a_truncated_file_is_named_and_older_versions_stay_readable(tmp_path: Pa
     path.write_bytes(path.read_bytes()[:keep])
     for read in (
         lambda: list(log.batches()),
-        lambda: list(log.follow(0)),
+        lambda: list(followed(log, 0)),
         lambda: log.append(events([7]), writer="w", sequence=2),
     ):
         with pytest.raises(UserError, match=f"^{log.path}[^\n]*$"):

@@ -17,7 +17,7 @@ from recdistill.errors import UserError
 from recdistill.tables.events import EventLog
 from recdistill.tables.predictions import PredictionLog
 from recdistill.tables.schema import EventSchema
-from tests.support.tables import SCHEMA, events, ids_of, make_events, make_predictions, process
+from tests.support.tables import SCHEMA, events, followed, ids_of, make_events, make_predictions, process
 
 STOPPED = """
 from recdistill.tables.delta import log as commit
@@ -178,7 +178,7 @@ def test_a_damaged_commit_is_named_and_the_one_before_stays_readable(tmp_path: P
     for read in (
         log.rows,
         lambda: list(log.batches()),
-        lambda: list(log.follow(0)),
+        lambda: list(followed(log, 0)),
         lambda: EventLog.open(log.path),
         lambda: log.append(events([20]), writer="w", sequence=2),
     ):
