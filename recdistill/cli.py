@@ -130,18 +130,27 @@ def stream(
 ) -> None:
     """Batch phase, then streaming, every process or one; run it again to resume."""
     from recdistill.config import load_file
-    from recdistill.streaming import run_stream
 
-    run_stream(load_file(config, set_), data, out, role)
+    experiment = load_file(config, set_)
+    if role is not None:
+        from recdistill.streaming import run_alone
+
+        return run_alone(experiment, data, out, role)
+    from recdistill.stream.prefork import Prefork
+
+    with Prefork(out or Path("runs") / experiment.name) as processes:  # it imports while we do
+        from recdistill.streaming import run_stream
+
+        run_stream(experiment, data, out, processes)
 
 
 @app.command(hidden=True)
-def role(run_folder: Run, name: Annotated[str, typer.Argument()]) -> None:
-    """Run one process of a stream for the command that started it."""
+def role(run_folder: Run, room: Annotated[str, typer.Argument(help="Room for a role's name, for ps.")]) -> None:
+    """Fork the processes of a stream for the command that started this one."""
     try:
         from recdistill.streaming import run_child
 
-        run_child(run_folder, name)
+        run_child(run_folder)
     except KeyboardInterrupt:  # the one that started it says so for all
         os._exit(INTERRUPTED)
 

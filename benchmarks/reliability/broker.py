@@ -9,6 +9,7 @@ log's rows, in its order, once.
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -25,6 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from recdistill.config import load_text
+from recdistill.data.columns import read_json
 from recdistill.data.readers import open_log
 from recdistill.learn.folder import RunFolder
 from recdistill.pipeline import open_run
@@ -55,10 +57,10 @@ class Figures:
 
 
 def _role(root: Path, role: str) -> subprocess.Popen[bytes]:
-    words = [sys.executable, "-m", "recdistill.cli", "role", str(root), role]
-    return subprocess.Popen(
-        words, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"}
-    )
+    config = root.with_name(f"{root.name}.yaml")
+    config.write_text(json.dumps(read_json(root / "run.json")["experiment"]), encoding="utf-8")
+    words = [sys.executable, "-m", "recdistill.cli", "stream", str(config), "--out", str(root), "--role", role]
+    return subprocess.Popen(words, stderr=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"})
 
 
 def _taken(folder: RunFolder) -> IngestAbout:

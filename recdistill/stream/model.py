@@ -348,9 +348,9 @@ class Follower:
         if self.joiner:
             self.joiner.update()
         for block in reversed(self.checkpoints.blocks()):
-            if not self.joiner or not self.checkpoints.whole(block):
-                continue
-            if bad := self.joiner.verdicts.revoked(self.checkpoints.state(block)["heard"]):
+            heard = self.checkpoints.whole_state(block).get("heard", {})
+            bad = self.joiner.verdicts.revoked(heard) if self.joiner else []
+            if bad and self.checkpoints.whole(block):  # which reads all of it: only where it matters
                 self.journal.tell("rollback", checkpoint=block, revoked=bad)
                 self.checkpoints.discard(block)
         latest = self.checkpoints.latest()

@@ -12,6 +12,7 @@ import torch
 from recdistill.learn.checkpoint import Checkpoints
 from recdistill.learn.folder import RunFolder
 from recdistill.learn.signals import CANDIDATES
+from recdistill.stream.prefork import Prefork
 from recdistill.stream.setup import stream_checkpoints
 from recdistill.streaming import run_stream
 from recdistill.tables import PredictionLog
@@ -100,7 +101,8 @@ def test_a_whole_stream_with_all_its_processes(tmp_path: Path) -> None:
         "candidates.item_features=[topic]",
         "stream.health={shift: 1000, spread: 1000, calibration: 1000, ne: 1000}",
     )
-    run_stream(experiment_of(*keys), None, tmp_path / "run", None)
+    with Prefork(tmp_path / "run") as processes:
+        run_stream(experiment_of(*keys), None, tmp_path / "run", processes)
     rows = PredictionLog.open(tmp_path / "run" / "predictions").scan().collect()
     said = rows.filter(model="teacher")
     assert len(said) == 6000 and said[CANDIDATES].null_count() == 0
