@@ -15,6 +15,7 @@ import polars as pl
 import pyarrow as pa
 
 from recdistill.errors import UserError, did_you_mean
+from recdistill.stream.unpacked import unpacked_size
 from recdistill.tables.checks import check_columns
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "Wire",
     "encode",
     "number_of",
+    "published_at",
     "wire_of",
 ]
 
@@ -36,6 +38,7 @@ KINDS: tuple[Kind, ...] = ("events", "behaviors", "outcomes")
 LIMIT = 64 << 20  # bytes of a message, and of its buffers when unpacked
 PUBLISHED, NUMBER, END = b"recdistill.published", b"recdistill.number", b"recdistill.end"
 REASON = 300  # characters
+LATEST = 2.5e11  # seconds since 1970: the year 9892
 UTC = ("UTC", "Etc/UTC", "+00:00", "Z")
 
 
@@ -96,11 +99,19 @@ def encode(message: Outgoing, published: float | None = None) -> bytes:
     return bytes(sink.getvalue())
 
 
+def published_at(said: bytes | str | float) -> float:
+    """Return when a producer says that it published, seconds since 1970; 0, unknown, for what can be no such time."""
+    try:
+        return at if 0 < (at := float(said)) < LATEST else 0.0
+    except ValueError:
+        return 0.0
+
+
 def wire_of(schema: pa.Schema) -> Wire:
     """Return what a message's schema says of it; what cannot be read counts as not said."""
     told = schema.metadata or {}
     try:
-        return Wire(float(told.get(PUBLISHED, 0)), int(told.get(NUMBER, -1)), END in told)
+        return Wire(published_at(told.get(PUBLISHED, 0)), int(told.get(NUMBER, -1)), END in told)
     except ValueError:
         return Wire(end=END in told)
 
@@ -131,6 +142,8 @@ class Reader:
         if len(message.payload) > LIMIT:
             raise Unreadable(f"a message of more than {LIMIT >> 20} MiB; send fewer rows at a time")
         try:
+            if unpacked_size(message.payload) > LIMIT:  # before anything is unpacked
+                raise Unreadable(f"its rows take more than {LIMIT >> 20} MiB; send fewer at a time")
             stream = pa.ipc.open_stream(message.payload)
             wire = wire_of(stream.schema)
             table = _whole(stream)

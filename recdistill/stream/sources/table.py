@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from recdistill.errors import UserError
-from recdistill.stream.messages import KINDS, Kind, Message, Outgoing
+from recdistill.stream.messages import KINDS, Kind, Message, Outgoing, published_at
 from recdistill.stream.sources.base import BYTES
 from recdistill.tables import BehaviorLog, EventLog, EventSchema, OutcomeLog
 from recdistill.tables.follow import Commit, commits, newest_after, open_delta
@@ -91,7 +91,7 @@ class TableSource:
     def _message(self, kind: Kind, commit: Commit) -> Message:
         types = pl.Schema(open_delta(self.folder / kind).schema().to_arrow())
         rows = pl.concat([pl.DataFrame(schema=types), *read_parts(self.folder / kind, commit.parts, types, None)])
-        published = float(commit.about.get(PUBLISHED, 0))
+        published = published_at(commit.about.get(PUBLISHED, 0))
         return Message(kind, commit.version, kind, rows, published, end=END in commit.about)
 
     def create(self, schema: EventSchema) -> None:
