@@ -9,6 +9,7 @@ log's rows, in its order, once.
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -28,6 +29,7 @@ from recdistill.app.run import open_run
 from recdistill.app.stream import batch_stage
 from recdistill.config.load import load_text
 from recdistill.data.readers.factory import open_log
+from recdistill.data.store.memmap import read_json
 from recdistill.runs.folder import RunFolder
 from recdistill.stream.progress import IngestProgress, read_progress
 from recdistill.stream.sources.local_nats import local_nats
@@ -55,10 +57,10 @@ class Figures:
 
 
 def _role(root: Path, role: str) -> subprocess.Popen[bytes]:
-    words = [sys.executable, "-m", "recdistill", "role", str(root), role]
-    return subprocess.Popen(
-        words, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"}
-    )
+    config = root.with_name(f"{root.name}.yaml")
+    config.write_text(json.dumps(read_json(root / "run.json")["experiment"]), encoding="utf-8")
+    words = [sys.executable, "-m", "recdistill", "stream", str(config), "--out", str(root), "--role", role]
+    return subprocess.Popen(words, stderr=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"})
 
 
 def _taken(folder: RunFolder) -> IngestProgress:

@@ -34,11 +34,12 @@ from recdistill.stream.event_log import Journal
 from recdistill.stream.gate.process import run_gate
 from recdistill.stream.ingest.process import ingests, readers_of, run_ingest
 from recdistill.stream.maintenance.compact import run_compact
+from recdistill.stream.prefork import Prefork, await_role
 from recdistill.stream.progress import ModelProgress, read_progress
 from recdistill.stream.sources.factory import open_source, source_tables
 from recdistill.stream.sources.local_nats import local_nats, server_url
 from recdistill.stream.sources.replay import run_publish
-from recdistill.stream.supervisor import end_with_parent, supervise
+from recdistill.stream.supervisor import supervise
 from recdistill.stream.workers.build import run_model, stream_checkpoints
 from recdistill.tables.delta.commits import commits_back
 from recdistill.tables.events import EventLog
@@ -46,26 +47,31 @@ from recdistill.tables.predictions import PredictionLog
 from recdistill.tables.verdicts import VerdictLog
 from recdistill.train import build
 
-__all__ = ["batch_stage", "roles_of", "run_child", "run_role", "run_stream", "score_stage"]
+__all__ = ["batch_stage", "roles_of", "run_alone", "run_child", "run_role", "run_stream", "score_stage"]
 
 STATUS_EVERY = 10.0  # seconds
 # The only values of a student's `distill` that a stream supports.
 SUPPORTED = {"teachers": [TEACHER], "teacher_hidden": 0, "start": 0.0, "share": 1.0}
 
 
-def run_stream(experiment: Experiment, data: Path | None, out: Path | None, role: str | None) -> None:
-    """Run the whole stream, or one role of it, until its source has ended; run it again to resume."""
-    folder = RunFolder(out or Path("runs") / experiment.name)
-    where = str(data.resolve()) if data else ""
+def run_stream(experiment: Experiment, data: Path | None, out: Path | None, processes: Prefork) -> None:
+    """Run the whole stream until its source has ended; run it again to resume. processes: of the run's folder."""
     _check(experiment)
-    if role is not None and role != "batch":
-        folder.belongs(experiment, where)
-        return run_role(folder, experiment, data, role)
     with open_run(experiment, data, out) as folder:
         batch_stage(folder, experiment, data)
-        if role is None:
-            _run_all(folder, experiment, data)
-            score_stage(folder, experiment)
+        _run_all(folder, experiment, processes)
+        score_stage(folder, experiment)
+
+
+def run_alone(experiment: Experiment, data: Path | None, out: Path | None, role: str) -> None:
+    """Run one role of a stream until its source has ended."""
+    _check(experiment)
+    if role == "batch":
+        with open_run(experiment, data, out) as folder:
+            return batch_stage(folder, experiment, data)
+    folder = RunFolder(out or Path("runs") / experiment.name)
+    folder.belongs(experiment, str(data.resolve()) if data else "")
+    run_role(folder, experiment, data, role)
 
 
 def _check(experiment: Experiment) -> None:
@@ -134,21 +140,22 @@ def run_role(folder: RunFolder, experiment: Experiment, data: Path | None, role:
         run_model(folder, experiment, _models(experiment)[role], journal)
 
 
-def run_child(root: Path, role: str) -> None:
-    """Run one process of a stream that `run_stream` started; it ends with the one that started it."""
-    end_with_parent()
-    folder = RunFolder(root)
-    run_role(folder, folder.experiment(), folder.data(), role)
+def run_child(root: Path) -> None:
+    """Fork the processes that `run_stream` asks for, and in each of them run its role; they end with `run_stream`."""
+    role = await_role()
+    if role is not None:
+        folder = RunFolder(root)
+        run_role(folder, folder.experiment(), folder.data(), role)
 
 
-def _run_all(folder: RunFolder, experiment: Experiment, data: Path | None) -> None:
+def _run_all(folder: RunFolder, experiment: Experiment, processes: Prefork) -> None:
     """Run every role, and a broker of the run's own where the experiment names none."""
     roles, helpers = roles_of(folder, experiment)
     source, journal = experiment.stream.source, Journal(folder.logs, "stream")
     with local_nats(folder.root) if source.kind == "nats" and source.url is None else nullcontext():
         if "publish" in roles:
             _open_channel(folder, experiment, journal)
-        _supervise(folder, roles, helpers, journal)
+        _supervise(folder, processes, roles, helpers, journal)
 
 
 def _open_channel(folder: RunFolder, experiment: Experiment, journal: Journal) -> None:
@@ -160,9 +167,9 @@ def _open_channel(folder: RunFolder, experiment: Experiment, journal: Journal) -
         channel.create(EventLog.open(folder.tables / "events").schema)
 
 
-def _supervise(folder: RunFolder, roles: list[str], helpers: list[str], journal: Journal) -> None:
+def _supervise(folder: RunFolder, processes: Prefork, roles: list[str], helpers: list[str], journal: Journal) -> None:
     last_shown = time.monotonic()
-    for _ in supervise(folder.root, roles, helpers, journal):
+    for _ in supervise(processes, roles, helpers, journal):
         if time.monotonic() - last_shown > STATUS_EVERY:
             last_shown = time.monotonic()
             with suppress(UserError, OSError):  # a status line must end nothing: a commit was cut, a disk full

@@ -314,11 +314,12 @@ class Worker:
 
     def _remove_revoked(self, joiner: SignalJoiner) -> None:
         for block in reversed(self.checkpoints.blocks()):
-            if not self.checkpoints.whole(block):
+            state = self.checkpoints.whole_state(block)
+            if not state:
                 continue
-            state = self.checkpoints.state(block)
             check_revision(self.checkpoints.folder, state)
-            if bad := joiner.verdicts.revoked(state["learned_from"]):
+            bad = joiner.verdicts.revoked(state["learned_from"])
+            if bad and self.checkpoints.whole(block):  # which reads all of it: only where it matters
                 self.journal.write("rollback", checkpoint=block, revoked=bad)
                 self.checkpoints.discard(block)
 

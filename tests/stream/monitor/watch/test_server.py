@@ -125,8 +125,13 @@ def test_bodies_are_refused_unread(client: TestClient) -> None:
 def test_pages_of_other_sites_cannot_read_it_through_a_name_of_theirs(client: TestClient, made: MadeStream) -> None:
     assert client.get("/state.json", headers={"Host": "evil.example"}).status_code == 400
     assert client.get("/state.json", headers={"Host": "localhost:8377"}).status_code == 200
-    wide = TestClient(make_app(made.folder, made.experiment, "0.0.0.0"), base_url="http://machine.example")
-    assert wide.get("/state.json").status_code == 200  # who listens for others is called by other names
+    wide = TestClient(make_app(made.folder, made.experiment, "Machine.example"), base_url="http://machine.example")
+    names = ("machine.example", "machine.example.:80", "192.0.2.7:8377", "[2001:db8::7]:8377", "[::1]", "localhost")
+    assert {wide.get("/state.json", headers={"Host": name}).status_code for name in names} == {200}
+    assert wide.get("/state.json", headers={"Host": socket.gethostname()}).status_code == 200
+    for name in ("evil.example", "machine.example.evil", "127.0.0.1.evil.example", "", "[::1", "[evil]", "1", "@::1"):
+        refused = wide.get("/", headers={"Host": name})
+        assert refused.status_code == 400 and "content-security-policy" in refused.headers
 
 
 def test_the_policy_forbids_all_but_the_page_itself(client: TestClient) -> None:
