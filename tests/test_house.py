@@ -20,7 +20,6 @@ NAMES = [str(path.relative_to(PACKAGE)) for path in MODULES]
 FILE_LINES, FUNCTION_LINES, PARAMETERS, FIELDS, TEST_NAME = 400, 60, 8, 10, 80
 WIDE = {  # signatures that have more parameters, and why
     "cli/studies.py": "plan: one option of the command line each",
-    "distill/losses.py": "objective: the terms of one equation",
     "models/attention/blockwise.py": "torch.autograd hands every tensor over by itself",
     "models/attention/triton_kernels.py": "a kernel's arguments are pointers and sizes",
     "models/attention/triton_op.py": "torch.autograd hands every tensor over by itself",
@@ -39,8 +38,6 @@ LONG = {  # classes that have more fields, and why
     "evaluate/scaling_laws.py": "records of scaling.json",
     "evaluate/summary.py": "records of summary.json",
     "stream/monitor/state.py": "records of the live page",
-    "stream/workers/prediction_writer.py": "the recorder's ways in and out",
-    "stream/workers/worker.py": "a streaming model's ways in and out",
     "train/trainer.py": "Trainer: the parts of one run, put together in one place",
 }
 # Words of the house's old private language, as parts of identifiers; plain ones stand in CONTRIBUTING.

@@ -10,7 +10,7 @@ import typer
 
 __all__ = ["models", "runs"]
 
-MOST = 200  # answers; more is no help
+MAX_OFFERED = 200  # answers; more is no help
 PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._=+,@%-]*")
 
 
@@ -24,13 +24,13 @@ def runs(incomplete: str) -> list[str]:
         if name.startswith(begun):
             found += [f"{shown}{name}"] if (root / name / "run.json").is_file() else []
             found += [f"{shown}{name}/{below}" for below in _runs_in(root / name)]
-    return found[:MOST]
+    return found[:MAX_OFFERED]
 
 
 def models(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return the models of the run that stands before it on the line."""
     run = ctx.params.get("run_folder") or next(iter(ctx.args), None)  # not parsed yet behind an option without a value
-    return [name for name in _folders(Path(run) / "models") if name.startswith(incomplete)][:MOST] if run else []
+    return [name for name in _folders(Path(run) / "models") if name.startswith(incomplete)][:MAX_OFFERED] if run else []
 
 
 def _runs_in(folder: Path) -> list[str]:

@@ -78,9 +78,9 @@ def test_no_fold_scores_what_it_learned_from(
     learned: set[int] = set()
     learn = Learner.learn
 
-    def spy(self: Learner, batch: Batch, keep: torch.Tensor, **more: Any) -> Any:
+    def spy(self: Learner, batch: Batch, keep: torch.Tensor, *more: Any) -> Any:
         learned.update(batch.sample_id[keep].tolist())
-        return learn(self, batch, keep, **more)
+        return learn(self, batch, keep, *more)
 
     monkeypatch.setattr(Learner, "learn", spy)
     store, scored = SampleStore(folder.store), []
