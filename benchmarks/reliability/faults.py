@@ -101,12 +101,16 @@ def _verdicts(root: Path) -> None:
     VerdictLog.open(root / "verdicts").append(rows, writer="gate", sequence=5)
 
 
+def _compact(root: Path) -> None:
+    DeltaLog(root / "predictions").compact()
+
+
 JOBS: dict[str, Callable[[Path], None]] = {
     "ingest": _ingest,
     "predictions": lambda root: _record(root, 9),
     "checkpoint": _publish_checkpoint,
     "verdicts": _verdicts,
-    "compaction": lambda root: DeltaLog(root / "predictions").compact(),
+    "compaction": _compact,
 }
 
 
