@@ -21,9 +21,9 @@ class EvaluateConfig(Strict):
     """What is scored, and how certain the answer must be."""
 
     start: float = Field(default=0.5, ge=0, lt=1)  # the window: rows after this share of the log
-    seeds: list[Seed] = Field(default=[0, 1, 2, 3, 4], min_length=1)
+    seeds: list[Seed] = Field(default=[0, 1, 2, 3, 4], min_length=1, max_length=1000)
     group: Literal["request", "user"] = "user"
-    bootstrap: Positive = 1000
+    bootstrap: int = Field(default=1000, ge=1, le=100_000)
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
 
     @field_validator("seeds")
@@ -48,7 +48,7 @@ class Experiment(Strict):
     evaluate: EvaluateConfig = EvaluateConfig()
     stream: StreamConfig = StreamConfig()
     checkpoint_rows: Positive = 100_000  # rows per commit of predictions and per checkpoint
-    processes: Positive = 2  # students trained at a time
+    processes: int = Field(default=2, ge=1, le=1024)  # students trained at a time
 
     @property
     def crossfits(self) -> bool:
@@ -83,16 +83,18 @@ class Experiment(Strict):
                     raise ValueError(
                         f"students.{name}.distill.hears: there is no '{heard}'{did_you_mean(heard, names)}"
                     )
-                if self._reaches(heard, name, len(self.students)):
+                if name in self._heard_through(heard):
                     raise ValueError(f"students.{name}.distill.hears: '{heard}' hears '{name}'")
         return self
 
-    def _reaches(self, heard: str, name: str, steps: int) -> bool:
-        """Return whether `heard` is `name`, or hears it, by way of at most `steps` others."""
-        if heard == name:
-            return True
-        further = self.students[heard].distill.hears if heard in self.students and steps else []
-        return any(self._reaches(each, name, steps - 1) for each in further)
+    def _heard_through(self, heard: str) -> set[str]:
+        """Return `heard`, and everybody whom it hears, by way of others too; each is looked at once."""
+        found, left = {heard}, [heard]
+        while left:
+            further = self.students[name].distill.hears if (name := left.pop()) in self.students else []
+            left += [each for each in further if each not in found]
+            found |= set(further)
+        return found
 
     @model_validator(mode="after")
     def _later_than_crossfit(self) -> Experiment:

@@ -23,7 +23,9 @@ class SourceConfig(Strict):
     )  # JetStream stream; Kafka topics STREAM.events ...
     path: str = ""  # kind table: a folder with Delta tables events, behaviors, outcomes; empty: RUN/source
     message_rows: Positive = 100  # rows of a message that the replay publishes
-    readers: Positive = 1  # kind kafka: processes ingest-0, ingest-1 ... that split the partitions between them
+    readers: int = Field(
+        default=1, ge=1, le=1024
+    )  # kind kafka: processes ingest-0, ingest-1 ... that split the partitions between them
     options: dict[
         str, str | int | float | bool
     ] = {}  # further settings of the broker's client; env:NAME is read from there
