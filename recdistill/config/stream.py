@@ -78,6 +78,8 @@ class StreamConfig(Strict):
     undo_hours: float = Field(
         default=168.0, gt=0
     )  # wall hours that a model can be set back: so long files and commits are kept
-    retain_days: Positive | None = None  # days of the tables that are kept, counted back from the newest; null: all
+    retain_days: int | None = Field(
+        default=None, ge=1, le=36_500
+    )  # days of the tables that are kept, counted back from the newest; null: all
     health: HealthConfig = HealthConfig()
     patience_s: float = Field(default=600.0, ge=0)  # seconds to wait for a broker that is down
