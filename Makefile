@@ -1,8 +1,10 @@
 # Everything runs in .venv; `make demo` and `make test` are all a newcomer needs.
 PYTHON ?= python3
 BIN := .venv/bin
+# A process per core: most of the time goes to small trainings and to processes that start.
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal --durations 20
 
-.PHONY: install demo test lint bench reliability clean
+.PHONY: install demo docs test test-all lint bench reliability clean
 
 install: .venv/.installed
 
@@ -14,8 +16,18 @@ install: .venv/.installed
 demo: install
 	$(BIN)/recdistill demo
 
+# The site, into site/; links and anchors are checked.
+docs: install
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/python docs/cli_reference.py > docs/reference/cli.md
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
 test: install
-	$(BIN)/python -m pytest
+	$(PYTEST) -m 'not long'
+
+# With the long sweeps: every kill point, every number of ranks, the reliability benchmarks, Triton's kernels, the wheel.
+test-all: install
+	$(PYTEST)
 
 lint: install
 	$(BIN)/ruff format --check .

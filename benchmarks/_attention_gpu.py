@@ -1,4 +1,4 @@
-"""The attention of one long history on a GPU, in short numbers, forward and backward: ours beside PyTorch's
+"""The attention of one long history on a GPU, in short numbers, forward and backward: ours against PyTorch's
 own on the same tensors.
 """
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from recdistill.models.attend import attend, band_bias
+from recdistill.models.attention.blockwise import attend, band_bias
 
 __all__ = ["compared", "now"]
 
@@ -66,7 +66,9 @@ def seconds(call: Attention, parts: list[Tensor], rounds: int) -> float:
 
 
 def compared(length: int, heads: int, width: int, band: int, rounds: int, device: str) -> list[list[str]]:
-    """Return rows of (attention, milliseconds of a step, how many times ours under softmax); what fails says why."""
+    """Return rows of (attention, milliseconds of a step, how many times ours under softmax); what fails shows its
+    error.
+    """
     parts = [
         torch.randn(1, heads, length, width, device=device, dtype=torch.bfloat16, requires_grad=True) for _ in range(3)
     ]

@@ -1,5 +1,5 @@
 """What the benchmarks share: a log made with numpy, the store over it, students, and how a ratio is
-measured and told.
+measured and reported.
 """
 
 from __future__ import annotations
@@ -16,13 +16,18 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from recdistill.config import DistillConfig, StudentConfig
-from recdistill.data import Batch, BatchBuilder, SampleStore, build_store
-from recdistill.learn.learner import Learner
-from recdistill.models import TableOptions, Towers, build_backbone
-from recdistill.tables import EventLog, EventSchema
+from recdistill.config.models import DistillConfig, StudentConfig
+from recdistill.data.batch.batch import Batch
+from recdistill.data.batch.builder import BatchBuilder
+from recdistill.data.store.sample_store import SampleStore, build_store
+from recdistill.models.embeddings.growable import TableOptions
+from recdistill.models.factory import build_backbone
+from recdistill.models.heads import Towers
+from recdistill.tables.events import EventLog
+from recdistill.tables.schema import EventSchema
+from recdistill.train.learner import Learner
 
-__all__ = ["SCHEMA", "batches_of", "event_chunks", "learner_of", "paired", "store_of", "tell"]
+__all__ = ["SCHEMA", "batches_of", "event_chunks", "learner_of", "paired", "store_of", "report"]
 
 SCHEMA = EventSchema(tasks=("click",), features={"device": "int64", "country": "int64"})
 CHUNK = 50_000
@@ -60,10 +65,12 @@ def store_of(folder: Path, rows: int, users: int, items: int, candidates: int = 
     return build_store(folder / "store", log, None)
 
 
-def learner_of(store: SampleStore, config: StudentConfig, distill: DistillConfig | None, states: int = 0) -> Learner:
+def learner_of(
+    store: SampleStore, config: StudentConfig, distill: DistillConfig | None, teacher_hidden: int = 0
+) -> Learner:
     """Return a student as a run would build it; without `distill` one tower that learns from labels alone.
 
-    states: width of the teacher's states that it reads.
+    teacher_hidden: width of the teacher's hidden states that it reads, 0: none.
     """
     torch.manual_seed(0)
     backbone = build_backbone(
@@ -81,7 +88,7 @@ def learner_of(store: SampleStore, config: StudentConfig, distill: DistillConfig
         backbone,
         len(store.tasks),
         layout="decoupled" if two else "single",
-        states=states,
+        teacher_hidden=teacher_hidden,
         adapted=distill is not None and distill.adapter is not None,
     )
     return Learner(network, config, distill, tasks=store.tasks)
@@ -93,7 +100,7 @@ def batches_of(store: SampleStore, builder: BatchBuilder, size: int, first: int,
 
 
 def paired(one: Callable[[int], Any], other: Callable[[int], Any], count: int) -> tuple[float, float, float]:
-    """Call both for k = 0 .. count - 1, turn and turn about; return median seconds of each, and median of other / one.
+    """Call both for k = 0 .. count - 1, alternately; return median seconds of each, and median of other / one.
 
     The ratio is taken pair by pair, so that whatever slows the machine for a while slows both sides of a pair.
     """
@@ -107,7 +114,7 @@ def paired(one: Callable[[int], Any], other: Callable[[int], Any], count: int) -
     return statistics.median(first), statistics.median(second), statistics.median(ratios)
 
 
-def tell(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], met: bool, budget: str) -> int:
+def report(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], met: bool, budget: str) -> int:
     """Print the table and whether the budget was met; return the exit code, 0 when it was."""
     console = Console(width=120)
     table = Table(*columns, title=title)

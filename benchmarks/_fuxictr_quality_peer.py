@@ -1,8 +1,9 @@
-"""Take one of FuxiCTR's models once through the arrays of an .npz in time order, every row said before it is learned.
+"""Take one of FuxiCTR's models once through the arrays of an .npz in time order, every row predicted before it is
+learned.
 
 Run by fuxictr_quality.py with the interpreter of the environment that has FuxiCTR's requirements. Its one argument is a
 JSON object: file, checkout, kind (DIN or DCNv2), batch, rate, rows, width, seed, out: the .npy of float32 [rows] logits
-to write. What is said of a batch is what the training step's own forward pass, before the update, returned.
+to write. A batch's logits are those of the training step's own forward pass, before the update.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def feature_map(data: dict[str, Any], folder: Path, width: int, pooled: bool) ->
 
 
 def main() -> None:
-    """Train and write what was said."""
+    """Train and write the recorded logits."""
     asked = json.loads(sys.argv[1])
     kind = asked["kind"]
     sys.path[:0] = [asked["checkout"], str(Path(asked["checkout"]) / "model_zoo" / kind)]
@@ -82,18 +83,18 @@ def main() -> None:
             **SIZES[kind],
         )
     model._max_gradient_norm = 10.0  # what its fit() sets
-    said, forward = [], model.forward
+    recorded, forward = [], model.forward
 
-    def overheard(inputs: Any) -> Any:
+    def recording(inputs: Any) -> Any:
         found = forward(inputs)
-        said.append(found["y_pred"].detach().flatten())
+        recorded.append(found["y_pred"].detach().flatten())
         return found
 
-    model.forward = overheard  # train_step calls it by name, so that hooks are not asked
+    model.forward = recording  # train_step calls it by name, so that hooks are not asked
     model.train()
     for low in range(0, asked["rows"], asked["batch"]):
         model.train_step({key: torch.from_numpy(values[low : low + asked["batch"]]) for key, values in data.items()})
-    p = torch.cat(said).double().clamp(1e-7, 1 - 1e-7)
+    p = torch.cat(recorded).double().clamp(1e-7, 1 - 1e-7)
     np.save(asked["out"], torch.logit(p).float().numpy())
 
 

@@ -1,5 +1,5 @@
 """Comparing with other libraries: their environment, the log as the padded arrays they want, and rows per
-second, turn by turn.
+second, measured alternately.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ import numpy as np
 import torch
 from _common import learner_of, store_of
 
-from recdistill.config import StudentConfig
-from recdistill.data import BatchBuilder, SampleStore, prefetch
-from recdistill.learn.plan import Plan, kept
+from recdistill.config.models import StudentConfig
+from recdistill.data.batch.builder import BatchBuilder, prefetch
+from recdistill.data.store.sample_store import SampleStore
+from recdistill.train.schedule import Plan, kept
+from recdistill.typing import Array
 
 __all__ = ["BUDGET", "COLUMNS", "compare", "environment", "log_and_arrays"]
 
@@ -33,7 +35,6 @@ COLUMNS = ("log", "recdistill rows/s", "peer rows/s", "ratio", "step alone", "pe
 STEPS = 60  # of the step alone
 
 HERE = Path(__file__).resolve().parent
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def environment(name: str, requirements: Sequence[str]) -> Path:
@@ -119,7 +120,7 @@ def peer_speed(python: Path, script: str, *arguments: object) -> tuple[list[floa
 def compare(
     name: str, python: Path, script: str, store: SampleStore, arrays: Path, *extra: object
 ) -> tuple[float, list[str]]:
-    """Measure both sides ROUNDS times, turn and turn about; return (ratio of rows per second, a row under COLUMNS).
+    """Measure both sides ROUNDS times, alternately; return (ratio of rows per second, a row under COLUMNS).
 
     Ratios are medians over rounds, so that what slows the machine for a while slows both sides of a pair.
     """

@@ -3,8 +3,8 @@
 
 One HSTU layer, forward and backward, on one history. Budgets: semi-local, time per event at 20,000 / at 1,000 events <=
 1.2; its peak memory grows with the length, not its square; a TokenMixer-Large block of width 512 reaches >= 0.4 of the
-matrix product's own speed here. The dense layer stands beside, as far as its L x L memory goes. Where there is a GPU,
-the fused attention of 20,000 events stands beside PyTorch's own, and the block's share of the peak is measured in
+matrix product's own speed here. The dense layer is measured too, as far as its L x L memory goes. Where there is a GPU,
+the fused attention of 20,000 events is compared with PyTorch's own, and the block's share of the peak is measured in
 bfloat16: >= 0.5.
 """
 
@@ -19,11 +19,11 @@ from pathlib import Path
 
 import torch
 from _attention_gpu import compared, now
-from _common import tell
+from _common import report
 
-from recdistill.models.hstu import HSTULayer
-from recdistill.models.sequences import one_sequence
-from recdistill.models.token_mixer import TokenMixer
+from recdistill.models.backbones.token_mixer import TokenMixer
+from recdistill.models.encoders.hstu import HSTULayer
+from recdistill.models.encoders.packed import one_sequence
 
 WIDTH, HEADS, BAND, COLUMNS = 64, 2, 256, 32
 SHORT, LONG, ROUNDS = 1_000, 20_000, 5
@@ -116,7 +116,7 @@ def mixer_speed(width: int = 512, batch: int = 512, device: str = "cpu", dtype: 
 def on_gpu() -> int:
     """Print what the fused attention and the token mixer do on a GPU in bfloat16, where there is one."""
     if not torch.cuda.is_available():
-        print("no GPU: its 20,000-event step beside PyTorch's own attention, and MFU in bfloat16, were skipped")
+        print("no GPU: its 20,000-event step against PyTorch's own attention, and MFU in bfloat16, were skipped")
         return 0
     heads, width = 8, 64
     rows = compared(LONG, heads, width, BAND, ROUNDS, "cuda")
@@ -124,10 +124,10 @@ def on_gpu() -> int:
         f"{torch.cuda.get_device_name()}: attention of {LONG:,} events, {heads} heads of {width}, bfloat16, forward "
         "and backward"
     )
-    tell(title, ("attention", "ms", "times"), rows, True, "none")
+    report(title, ("attention", "ms", "times"), rows, True, "none")
     peak, mixer = gemm(8192, "cuda", torch.bfloat16), mixer_speed(2048, 8192, "cuda", torch.bfloat16)
     mixed = [[f"{peak / 1e12:.0f}", f"{mixer / 1e12:.0f}", f"{mixer / peak:.2f}"]]
-    return tell(
+    return report(
         "TokenMixer-Large, width 2,048, bfloat16",
         ("GEMM TFLOP/s", "blocks", "MFU"),
         mixed,
@@ -158,7 +158,7 @@ def main() -> int:
         f"peak MiB at {SHORT * 5:,}",
         f"at {LONG:,}",
     )
-    failed = tell(
+    failed = report(
         title,
         columns_,
         rows,
@@ -167,7 +167,7 @@ def main() -> int:
     )
     share = mixer / peak_gemm
     mixed = [[f"{peak_gemm / 1e9:.0f}", f"{mixer / 1e9:.0f}", f"{share:.2f}"]]
-    failed |= tell(
+    failed |= report(
         "TokenMixer-Large, width 512", ("GEMM GFLOP/s", "blocks", "share"), mixed, share >= SHARE, f">= {SHARE}"
     )
     return failed | on_gpu()

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from _common import learner_of, paired, store_of, tell
+from _common import learner_of, paired, report, store_of
 
-from recdistill.config import DistillConfig, StudentConfig
-from recdistill.data import BatchBuilder, prefetch
+from recdistill.config.models import DistillConfig, StudentConfig
+from recdistill.data.batch.builder import BatchBuilder, prefetch
 
 BUDGET = 0.10
 STEPS, WARM = 100, 10
@@ -62,7 +62,7 @@ def main() -> int:
                 [name, f"{build * 1e3:.2f}", f"{step * 1e3:.2f}", f"{alone:.3f}", f"{waited:.3f}", f"{slower:.2f}"]
             )
     columns = ["student", "build ms", "step ms", "alone", "waited", "step beside the thread / alone"]
-    return tell("batches of 512 rows", columns, rows, met, f"waited <= {BUDGET}")
+    return report("batches of 512 rows", columns, rows, met, f"waited <= {BUDGET}")
 
 
 if __name__ == "__main__":

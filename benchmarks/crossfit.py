@@ -14,12 +14,12 @@ import time
 from pathlib import Path
 
 import numpy as np
-from _common import tell
+from _common import report
 
-from recdistill.config import load_text
-from recdistill.learn import worker
-from recdistill.learn.jobs import folds_of_teacher, jobs_of
-from recdistill.pipeline import ingest_stage, open_run
+from recdistill.app.run import ingest_stage, open_run
+from recdistill.config.load import load_text
+from recdistill.runs.jobs import folds_of_teacher, jobs_of
+from recdistill.train import build
 
 BUDGET, FOLDS, ROUNDS = 1.2, 4, 3
 TEXT = f"""
@@ -42,7 +42,7 @@ def measure(folder: Path) -> tuple[float, float]:
         for jobs in ([teacher], folds_of_teacher(experiment)):
             start = time.perf_counter()
             for job in jobs:
-                for _ in worker.trainer_of(run, experiment, job).run_to_end():
+                for _ in build.trainer_of(run, experiment, job).run_to_end():
                     pass
             seconds.append(time.perf_counter() - start)
     return seconds[0], seconds[1]
@@ -54,7 +54,7 @@ def main() -> int:
         found = np.array([measure(Path(folder) / str(turn)) for turn in range(ROUNDS)])
     ratio = float(np.median(found[:, 1] / found[:, 0] / FOLDS))
     row = [f"{np.median(found[:, 0]):.1f}", f"{np.median(found[:, 1]):.1f}", f"{ratio:.2f}"]
-    return tell(
+    return report(
         "cross-fitting",
         ("teacher, s", f"{FOLDS} folds, s", f"folds / {FOLDS} teachers"),
         [row],

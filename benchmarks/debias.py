@@ -20,30 +20,24 @@ from typing import Any
 
 import numpy as np
 import torch
-from _common import tell
+from _common import report
 
-from recdistill.config import (
-    DataConfig,
-    DistillConfig,
-    EvaluateConfig,
-    Experiment,
-    SamplingConfig,
-    StudentConfig,
-    TeacherConfig,
-)
-from recdistill.data import SampleStore, build_store
-from recdistill.data.simulate import Simulator, SimulatorConfig
+from recdistill.config.data import DataConfig, SamplingConfig
+from recdistill.config.experiment import EvaluateConfig, Experiment
+from recdistill.config.models import DistillConfig, StudentConfig, TeacherConfig
+from recdistill.data.readers.simulator import Simulator, SimulatorConfig
+from recdistill.data.store.sample_store import SampleStore, build_store
 from recdistill.evaluate import metrics
-from recdistill.learn import worker
-from recdistill.learn.folder import RunFolder
-from recdistill.learn.ingest import ingest, open_tables
-from recdistill.learn.jobs import Job, jobs_of
-from recdistill.learn.signals import join_column
-from recdistill.tables import PredictionLog
+from recdistill.runs.batch_ingest import ingest, open_tables
+from recdistill.runs.folder import RunFolder
+from recdistill.runs.jobs import Job, jobs_of
+from recdistill.signals.columns import join_column
+from recdistill.tables.predictions import PredictionLog
+from recdistill.train import build
+from recdistill.typing import Array
 
 BUDGET = 0.01
 WORLD = SimulatorConfig(rows=1_600_000, users=2_000, items=2_000, seed=11)
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True)
@@ -52,7 +46,7 @@ class Tower:
 
     name: str
     logits: Array
-    shift: float
+    log_odds_offset: float
 
 
 @dataclass(frozen=True)
@@ -64,18 +58,18 @@ class Window:
 
     def observed(self, tower: Tower, corrected: bool) -> float:
         """Return predicted / observed."""
-        return metrics.calibration(self.label, tower.logits - tower.shift * corrected)
+        return metrics.calibration(self.label, tower.logits - tower.log_odds_offset * corrected)
 
     def true(self, tower: Tower) -> float:
         """Return predicted / true, corrected."""
-        return float(metrics.probability(tower.logits - tower.shift).sum() / self.probability.sum())
+        return float(metrics.probability(tower.logits - tower.log_odds_offset).sum() / self.probability.sum())
 
     def noise(self, tower: Tower) -> float:
         """Return one deviation of predicted / observed for a model that fits its draw of the negatives perfectly.
 
         The draw of the labels adds its own: the model said so before it saw them.
         """
-        kept, variance = np.exp(-tower.shift), self.probability * (1 - self.probability)
+        kept, variance = np.exp(-tower.log_odds_offset), self.probability * (1 - self.probability)
         log_odds = np.sqrt((1 - kept) / kept / (1 - self.label).sum())
         return float(np.hypot(log_odds * variance.sum(), np.sqrt(variance.sum())) / self.probability.sum())
 
@@ -85,7 +79,9 @@ class Window:
         while high - low > 1e-4:
             middle = (low + high) / 2
             high, low = (
-                (middle, low) if self.true(Tower("", tower.logits, tower.shift + middle)) < 1 else (high, middle)
+                (middle, low)
+                if self.true(Tower("", tower.logits, tower.log_odds_offset + middle)) < 1
+                else (high, middle)
             )
         return low
 
@@ -109,7 +105,7 @@ def experiment_of(world: SimulatorConfig) -> Experiment:
 
 def trained(folder: RunFolder, experiment: Experiment, store: SampleStore, job: Job) -> list[Tower]:
     """Train a job; return its main tower as recorded, and its auxiliary tower as heard on the way."""
-    trainer, heard = worker.trainer_of(folder, experiment, job), []
+    trainer, heard = build.trainer_of(folder, experiment, job), []
     towers = trainer.learner.network
     if towers.aux is not None:
         towers.aux.register_forward_hook(lambda module, given, said: heard.append(said.detach()[:, 0]))
@@ -118,7 +114,7 @@ def trained(folder: RunFolder, experiment: Experiment, store: SampleStore, job: 
     said = join_column(folder.root / "said" / job.name, store, PredictionLog.open(folder.predictions), job.name)
     logits = {"main": np.array(said[:, 0])} | ({"aux": torch.cat(heard).numpy()} if heard else {})
     name, half = job.name.split(".")[0], len(store) // 2
-    return [Tower(f"{name}: {tower}", z[half:], trainer.learner.shift) for tower, z in logits.items()]
+    return [Tower(f"{name}: {tower}", z[half:], trainer.learner.log_odds_offset) for tower, z in logits.items()]
 
 
 def measure(folder: RunFolder, world: SimulatorConfig) -> tuple[Window, dict[str, Tower]]:
@@ -154,7 +150,7 @@ def main() -> int:
     met = all(abs(window.observed(tower, corrected=True) - 1) <= BUDGET for tower in served)
     columns = ["tower", "predicted / observed, as sampled", "corrected", "noise", "predicted / true", "still off"]
     title = f"teacher k- = 0.1, students k- = 0.5, by space; {len(window.label):,} samples"
-    return tell(title, columns, rows, met, f"students' main towers within {BUDGET:.0%}")
+    return report(title, columns, rows, met, f"students' main towers within {BUDGET:.0%}")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 3.
 
 PATH is a checkout of github.com/reczoo/FuxiCTR; its published wheel carries no DIN. Without it nothing is measured.
-Samples, histories, widths, batch, Adam and threads are equal, and turns are taken, as in rechub.py. FuxiCTR clips
+Samples, histories, widths, batch, Adam and threads are equal, measured alternately, as in rechub.py. FuxiCTR clips
 gradients and reads shuffled rows of one padded array in memory; it runs without loader workers and with two, and the
 faster counts.
 """
@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from _common import tell
+from _common import report
 from _peers import BUDGET, COLUMNS, compare, environment, log_and_arrays
 
 REQUIREMENTS = (
@@ -46,7 +46,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         store, arrays = log_and_arrays(Path(folder), 1)
         ratio, row = compare("1 per request", python, "_fuxictr_peer.py", store, arrays, checkout.resolve())
-    return tell("DIN against FuxiCTR", COLUMNS, [row], ratio >= BUDGET, f">= {BUDGET}")
+    return report("DIN against FuxiCTR", COLUMNS, [row], ratio >= BUDGET, f">= {BUDGET}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-"""FuxiCTR's DIN and DCN-v2 beside our raw student: `python benchmarks/fuxictr_quality.py --fuxictr PATH --run RUN --out
-FOLDER`.
+"""FuxiCTR's DIN and DCN-v2 against our raw student: `python benchmarks/fuxictr_quality.py --fuxictr PATH --run RUN
+--out FOLDER`.
 
 RUN is a finished run of `recdistill run` or `ablate` on the same log; PATH a checkout of github.com/reczoo/FuxiCTR. The
 peers get the run's own samples, histories, embedding width, seeds and window, one pass in time order, scored before
@@ -25,19 +25,19 @@ from fuxictr import REQUIREMENTS
 from rich.console import Console
 from rich.table import Table
 
-from recdistill.data import SampleStore
+from recdistill.data.store.sample_store import SampleStore
 from recdistill.evaluate.metrics import score
-from recdistill.evaluate.query import Frame, load_window
 from recdistill.evaluate.summary import load
-from recdistill.learn.folder import RunFolder
-from recdistill.tables import EventLog
+from recdistill.evaluate.window import Frame, load_window
+from recdistill.runs.folder import RunFolder
+from recdistill.tables.events import EventLog
+from recdistill.typing import Array
 
 __all__ = ["main"]
 
 KINDS, BATCHES, RATES = ("DIN", "DCNv2"), (64, 256), (5e-4, 1e-3, 2e-3, 4e-3)
 SEEDS = 3  # of the window; a seed of a peer takes ten minutes
 NAMES = ("gauc", "auc", "ne")
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def arrays_of(store: SampleStore, length: int) -> dict[str, Array]:
@@ -48,8 +48,8 @@ def arrays_of(store: SampleStore, length: int) -> dict[str, Array]:
     }
 
 
-def said(python: Path, folder: Path, asked: dict[str, Any]) -> Array:
-    """Return float32 [rows], what a peer said of the first rows; run it unless `folder` has it."""
+def peer_logits(python: Path, folder: Path, asked: dict[str, Any]) -> Array:
+    """Return float32 [rows], a peer's logits of the first rows; run it unless `folder` has it."""
     out = folder / ("-".join(str(asked[key]) for key in ("kind", "batch", "rate", "rows", "seed")) + ".npy")
     if not out.exists():
         part = out.with_suffix(".part.npy")
@@ -65,7 +65,7 @@ def said(python: Path, folder: Path, asked: dict[str, Any]) -> Array:
 
 
 def scores_of(frame: Frame, store: SampleStore, logits: Array, last: int) -> dict[str, float]:
-    """Return the metrics of the last `last` of the rows that the logits [rows] were said of."""
+    """Return the metrics of the last `last` of the rows that the logits [rows] are of."""
     first, ids = len(logits) - last, frame.ids
     place = dict(zip(store.sample_id[first : len(logits)].tolist(), range(last), strict=True))
     inside = np.fromiter((place.get(key, -1) for key in ids.tolist()), np.int64, len(ids))
@@ -77,7 +77,7 @@ def scores_of(frame: Frame, store: SampleStore, logits: Array, last: int) -> dic
 
 def main() -> int:
     """Search, then run the best of each kind over the seeds, and print both tables."""
-    parser = argparse.ArgumentParser(description="FuxiCTR's DIN and DCN-v2 beside our raw student")
+    parser = argparse.ArgumentParser(description="FuxiCTR's DIN and DCN-v2 against our raw student")
     for name in ("--fuxictr", "--run", "--out"):
         parser.add_argument(name, type=Path)
     given = parser.parse_args()
@@ -103,13 +103,13 @@ def main() -> int:
         for batch, rate in product(BATCHES, RATES):
             setting = asked | {"kind": kind, "batch": batch, "rate": rate}
             tried[batch, rate] = scores_of(
-                frame, store, said(python, given.out, setting | {"rows": before, "seed": 0}), before // 2
+                frame, store, peer_logits(python, given.out, setting | {"rows": before, "seed": 0}), before // 2
             )
             table.add_row(kind, str(batch), f"{rate:g}", *(f"{tried[batch, rate][name]:.4f}" for name in NAMES))
         batch, rate = max(tried, key=lambda key: tried[key]["gauc"])
         setting = asked | {"kind": kind, "batch": batch, "rate": rate, "rows": len(store)}
-        told = [said(python, given.out, setting | {"seed": seed}) for seed in evaluate.seeds[:SEEDS]]
-        runs = [scores_of(frame, store, logits, len(store) - before) for logits in told]
+        by_seed = [peer_logits(python, given.out, setting | {"seed": seed}) for seed in evaluate.seeds[:SEEDS]]
+        runs = [scores_of(frame, store, logits, len(store) - before) for logits in by_seed]
         cells = [[one[name] for one in runs] for name in NAMES]
         final.add_row(
             kind, str(batch), f"{rate:g}", *(f"{statistics.mean(v):.4f} +- {statistics.pstdev(v):.4f}" for v in cells)

@@ -24,8 +24,9 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
-from recdistill.data.columns import read_json
-from recdistill.tables import EventLog, PredictionLog
+from recdistill.data.store.memmap import read_json
+from recdistill.tables.events import EventLog
+from recdistill.tables.predictions import PredictionLog
 
 __all__ = ["EXPERIMENT", "Result", "differences", "ended", "kill", "result_of", "start"]
 

@@ -18,11 +18,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from _common import SCHEMA, event_chunks, learner_of, tell
+from _common import SCHEMA, event_chunks, learner_of, report
 
-from recdistill.config import StudentConfig
-from recdistill.data import BatchBuilder, SampleStore, build_store, prefetch
-from recdistill.tables import EventLog
+from recdistill.config.models import StudentConfig
+from recdistill.data.batch.builder import BatchBuilder, prefetch
+from recdistill.data.store.sample_store import SampleStore, build_store
+from recdistill.tables.events import EventLog
 
 BUDGET = 1.25
 BASE, SIZES, USERS, ITEMS = 50_000, (1, 10, 100), 2_000, 20_000
@@ -101,7 +102,7 @@ def main() -> int:
     ]
     met = all(found[-1] <= BUDGET * found[0] for found in peaks.values())
     columns = ["stage", *(f"{BASE * size:,} rows" for size in SIZES), f"{SIZES[-1]}x / 1x"]
-    return tell("peak memory, MiB", columns, rows, met, f"{SIZES[-1]}x / 1x <= {BUDGET}")
+    return report("peak memory, MiB", columns, rows, met, f"{SIZES[-1]}x / 1x <= {BUDGET}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""What each way to listen costs a student: `python benchmarks/methods.py` (about 2 min). No budget: a table of ratios.
+"""What each way of distillation costs a student: `python benchmarks/methods.py` (about 2 min). No budget: a table of
+ratios.
 
-The same student learns from the same rows, turn and turn about with the raw one, in one process; batches are ready
+The same student learns from the same rows, alternately with the raw one, in one process; batches are ready
 beforehand, so what is timed is the step. Memory is the peak of a process of its own that builds the batches and takes
 the steps.
 """
@@ -15,14 +16,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from _common import batches_of, learner_of, paired, store_of, tell
+from _common import batches_of, learner_of, paired, report, store_of
 
-from recdistill.config import AdapterConfig, DistillConfig, GateConfig, StudentConfig
-from recdistill.data import BatchBuilder, SampleStore
-from recdistill.data.builder import Beside
-from recdistill.data.candidates import Candidates
+from recdistill.config.models import AdapterConfig, DistillConfig, GateConfig, StudentConfig
+from recdistill.data.batch.builder import BatchBuilder, CandidateSignals
+from recdistill.data.batch.candidates import Candidates
+from recdistill.data.store.sample_store import SampleStore
 
-STEPS, WARM, STATES = 200, 10, 16
+STEPS, WARM, HIDDEN_WIDTH = 200, 10, 16
 STUDENT = StudentConfig(kind="target-attention", width=16, history=50, batch=64, options={"kernels": 4, "rich": True})
 METHODS = {
     "one tower": DistillConfig(towers="single"),
@@ -32,7 +33,7 @@ METHODS = {
     "gate by history": DistillConfig(gate=GateConfig(start="teacher-ahead", by="history")),
     "automatic weight": DistillConfig(weight="auto"),
     "listwise": DistillConfig(towers="single", listwise=1.0),
-    "8 states": DistillConfig(towers="single", states=8),
+    "8 hidden states": DistillConfig(towers="single", teacher_hidden=8),
     "2 candidates": DistillConfig(towers="single", candidates=2),
     "8 candidates": DistillConfig(towers="single", candidates=8),
     "8 candidates, listwise": DistillConfig(towers="single", candidates=8, listwise=1.0),
@@ -40,29 +41,29 @@ METHODS = {
 
 
 def builder_of(store: SampleStore, distill: DistillConfig | None) -> BatchBuilder:
-    """Return what gives a method its batches; what the teacher says is drawn at random."""
+    """Return what gives a method its batches; the teacher's logits are drawn at random."""
     draw = np.random.default_rng(0)
     if distill is None:
         return BatchBuilder(store, STUDENT.history)
-    said = draw.normal(-1.4, 1.0, (len(store), distill.candidates, 1)).astype(np.float16)
+    logits = draw.normal(-1.4, 1.0, (len(store), distill.candidates, 1)).astype(np.float16)
     asked = Candidates(
         distill.candidates, 20_000, np.zeros(store.context.shape[1], bool), np.zeros(store.lists.shape[1], bool)
     )
-    states = draw.normal(0, 0.3, (1024, distill.states, STATES)).astype(np.float32)
-    beside = Beside(asked, said, np.zeros(1, np.float32)) if said.size else None
+    hidden = draw.normal(0, 0.3, (1024, distill.teacher_hidden, HIDDEN_WIDTH)).astype(np.float32)
+    candidate_signals = CandidateSignals(asked, logits, np.zeros(1, np.float32)) if logits.size else None
     return BatchBuilder(
         store,
         STUDENT.history,
         draw.normal(-1.4, 1.0, (len(store), 1)).astype(np.float32),
-        beside,
-        (lambda rows: (states[rows % 1024], np.full(len(rows), distill.states))) if states.size else None,
+        candidate_signals,
+        (lambda rows: (hidden[rows % 1024], np.full(len(rows), distill.teacher_hidden))) if hidden.size else None,
     )
 
 
 def made(store: SampleStore, distill: DistillConfig | None):  # type: ignore[no-untyped-def]
     """Return (learner, batches) of a method; None is the raw student."""
     first = len(store) - STUDENT.batch * (STEPS + WARM)
-    learner = learner_of(store, STUDENT, distill, STATES if distill and distill.states else 0)
+    learner = learner_of(store, STUDENT, distill, HIDDEN_WIDTH if distill and distill.teacher_hidden else 0)
     return learner, batches_of(store, builder_of(store, distill), STUDENT.batch, first, STEPS + WARM)
 
 
@@ -70,7 +71,7 @@ def peak(folder: Path, distill: DistillConfig | None) -> float:
     """Return the peak memory, in bytes, of a process that does what a method does, a batch at a time."""
     store = SampleStore(folder)
     learner, builder = (
-        learner_of(store, STUDENT, distill, STATES if distill and distill.states else 0),
+        learner_of(store, STUDENT, distill, HIDDEN_WIDTH if distill and distill.teacher_hidden else 0),
         builder_of(store, distill),
     )
     for k in range(STEPS):
@@ -106,7 +107,7 @@ def main() -> int:
             )
             memory = in_process(Path(name) / "store", distill) / alone
             rows.append([method, f"{one * 1e3:.2f}", f"{other * 1e3:.2f}", f"{ratio:.2f}", f"{memory:.2f}"])
-    return tell("one step of 64 rows", ["method", "raw ms", "method ms", "step", "peak memory"], rows, True, "none")
+    return report("one step of 64 rows", ["method", "raw ms", "method ms", "step", "peak memory"], rows, True, "none")
 
 
 if __name__ == "__main__":

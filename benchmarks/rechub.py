@@ -1,7 +1,7 @@
 """Rows per second on DIN against torch-rechub 0.9.0: `python benchmarks/rechub.py` (about 2 minutes). Budget: >= 3.
 
 Both train on the same samples with the same histories (50 events), widths (16 everywhere; unit 32, MLP 64-32-16),
-batch, Adam and one thread, turn and turn about, each with its own loader and loop; `step alone` is forward, backward
+batch, Adam and one thread, alternately, each with its own loader and loop; `step alone` is forward, backward
 and update on batches that are ready. With one candidate per request there is no history to share between samples, and
 the budget is for that; the last line has ten, as impression logs do.
 
@@ -20,7 +20,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from _common import tell
+from _common import report
 from _peers import BUDGET, COLUMNS, compare, environment, log_and_arrays
 
 REQUIREMENTS = ("torch==2.13.0", "torch-rechub==0.9.0")
@@ -33,7 +33,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             store, arrays = log_and_arrays(Path(folder), candidates)
             found.append(compare(f"{candidates} per request", python, "_rechub_peer.py", store, arrays))
-    return tell("DIN against torch-rechub", COLUMNS, [row for _, row in found], found[0][0] >= BUDGET, f">= {BUDGET}")
+    return report("DIN against torch-rechub", COLUMNS, [row for _, row in found], found[0][0] >= BUDGET, f">= {BUDGET}")
 
 
 if __name__ == "__main__":

@@ -1,16 +1,16 @@
-"""Rows of an embedding table spread over ranks, beside torchrec's: `python benchmarks/sharded.py` (about 8 minutes).
+"""Rows of an embedding table spread over ranks, against torchrec's: `python benchmarks/sharded.py` (about 8 minutes).
 Budget: ratio >= 1.
 
 A step looks ids up in 1,000,000 rows, drawn by Zipf's law, and moves what it touched by row-wise Adagrad, which both
 have; Adam is ours alone, for FBGEMM has none on a CPU. `distinct`: both are given each id of the batch once, as
 recdistill's batches are; `repeated`: both are given all 20,000, and ours finds the distinct ones within the time. Ids
 are numbered at random, or by popularity, nearly what a vocabulary does that numbers them as they appear. Gradients are
-given; there is no model. Ranks are processes of this machine that talk over gloo, one thread each; one rank is the
-table that a run without torchrun has.
+given; there is no model. Ranks are processes of this machine that communicate over gloo, one thread each; one rank is
+the table that a run without torchrun has.
 
 torchrec's is an EmbeddingCollection sharded row-wise, the optimiser fused into its backward pass; the budget is for
-that. Its EmbeddingBagCollection with one id in each bag does the same by another kernel; that is told. Without torchrec
-ours alone is measured.
+that. Its EmbeddingBagCollection with one id in each bag does the same by another kernel; it is shown too. Without
+torchrec ours alone is measured.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from _common import paired, tell
+from _common import paired, report
 from torch import Tensor
 
-from recdistill.models.ranks import Ranks
-from recdistill.models.sharded import ShardedTable
-from recdistill.models.table import GrowableTable, Optimiser
+from recdistill.distributed.ranks import Ranks
+from recdistill.models.embeddings.growable import GrowableTable, Optimiser
+from recdistill.models.embeddings.sharded import ShardedTable
 
 ROWS, IDS, RATE = 1_000_000, 20_000, 1e-2
 DISTINCT = 9_500  # of the ids of a batch, where each stands once: as many on every rank, as torchrec's bags want it
-BATCHES, ROUNDS, STEPS = 24, 15, 4  # different batches; of so many rounds of so many steps the median is told
+BATCHES, ROUNDS, STEPS = 24, 15, 4  # different batches; the median of that many rounds of that many steps is shown
 BUDGET = 1.0
 Step = Callable[[int], Any]
 Case = tuple[int, int, bool, bool]  # ranks, width, distinct, popular ids first
@@ -157,7 +157,7 @@ def work(rank: int, size: int, port: int, peer: bool, results: Any) -> None:
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on."""
+    """Return a free port."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])
@@ -181,7 +181,7 @@ def main() -> int:
     peer = importlib.util.find_spec("torchrec") is not None
     if not peer:
         print(
-            "torchrec is not installed, ours alone is measured; docs/how-big.md says how to install it", file=sys.stderr
+            "torchrec is not installed, ours alone is measured; see docs/how-big.md for installing it", file=sys.stderr
         )
     results, found = torch.multiprocessing.get_context("spawn").SimpleQueue(), []
     for size in (1, 2):
@@ -197,7 +197,7 @@ def main() -> int:
     columns += ["torchrec", "its bags", "ratio", "bags"] if peer else []
     met = all(ratios[0] >= BUDGET for *_, ratios in found if ratios)
     title = f"one table of {ROWS:,} rows; {os.cpu_count()} cores of {model[0] if model else 'an unknown processor'}"
-    return tell(title, columns, [row_of(*one) for one in found], met, f">= {BUDGET}")
+    return report(title, columns, [row_of(*one) for one in found], met, f">= {BUDGET}")
 
 
 if __name__ == "__main__":

@@ -12,10 +12,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from _common import tell
+from _common import report
 
-from recdistill.data.simulate import SIMULATED, Simulator, SimulatorConfig
-from recdistill.tables import EventLog
+from recdistill.data.readers.simulator import SIMULATED, Simulator, SimulatorConfig
+from recdistill.tables.events import EventLog
 
 BUDGET = 60.0
 ROWS = 1_000_000
@@ -45,7 +45,7 @@ def main() -> int:
         met &= written <= BUDGET
         rows.append([name, f"{drawn:.2f}", f"{ROWS / drawn:,.0f}", f"{written:.2f}"])
     columns = ["world", "s", "rows/s", "s, with the table"]
-    return tell(f"{ROWS:,} simulated rows", columns, rows, met, f"{ROWS:,} rows in {BUDGET:.0f} s")
+    return report(f"{ROWS:,} simulated rows", columns, rows, met, f"{ROWS:,} rows in {BUDGET:.0f} s")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What distillation adds to a student's step: `python benchmarks/step_ratio.py` (about 30 s). Budget: ratio <= 1.10.
 
-Two students with equal weights learn from the same batches, turn and turn about: one with a single tower and labels
+Two students with equal weights learn from the same batches, alternately: one with a single tower and labels
 alone, one with decoupled towers and a teacher's signal on every row. Batches are ready beforehand.
 """
 
@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from _common import batches_of, learner_of, paired, store_of, tell
+from _common import batches_of, learner_of, paired, report, store_of
 
-from recdistill.config import DistillConfig, StudentConfig
-from recdistill.data import BatchBuilder
+from recdistill.config.models import DistillConfig, StudentConfig
+from recdistill.data.batch.builder import BatchBuilder
 
 BUDGET = 1.10
 STEPS, WARM = 100, 10
@@ -49,7 +49,7 @@ def main() -> int:
             )
             met &= ratio <= BUDGET
             rows.append([name, f"{one * 1e3:.2f}", f"{other * 1e3:.2f}", f"{ratio:.3f}"])
-    return tell("one step of 512 rows", ["student", "raw ms", "distilled ms", "ratio"], rows, met, f"<= {BUDGET}")
+    return report("one step of 512 rows", ["student", "raw ms", "distilled ms", "ratio"], rows, met, f"<= {BUDGET}")
 
 
 if __name__ == "__main__":

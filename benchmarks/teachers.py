@@ -1,4 +1,4 @@
-"""What `recdistill plan` says against what happens, and one history for many candidates: `python
+"""What `recdistill plan` predicts against what is measured, and one history for many candidates: `python
 benchmarks/teachers.py` (1 minute).
 
 Each preset learns a step on one user's full history, in a process of its own. Time: FLOPs of the plan over the seconds
@@ -16,18 +16,18 @@ import time
 
 import numpy as np
 import torch
-from _common import tell
+from _common import report
 from attention import gemm, high_water
 
-from recdistill.config import StudentConfig
-from recdistill.data.batch import AGES, Batch, History, Lookup
-from recdistill.learn.learner import Learner
-from recdistill.learn.sizes import DENSE_BYTES, backbone_of, countable
-from recdistill.models import Towers
-from recdistill.models.cost import cost_of
+from recdistill.config.models import StudentConfig
+from recdistill.data.batch.batch import AGES, Batch, History, Lookup
+from recdistill.models.flops import cost_of
+from recdistill.models.heads import Towers
+from recdistill.train.learner import Learner
+from recdistill.train.memory_check import DENSE_BYTES, backbone_of, countable
 
 NAMES = ("1m", "10m", "100m", "ultra-2m")
-FIELDS, ROUNDS, WIDEST, NARROWEST, LEAST = 8, 3, 2.0, 0.5, 50
+FIELDS, ROUNDS, MAX_RATIO, MIN_RATIO, MIN_MEMORY = 8, 3, 2.0, 0.5, 50
 CANDIDATES = (1, 100, 1000)
 
 
@@ -87,7 +87,7 @@ def planned(name: str) -> tuple[int, float, float]:
     """Return (dense parameters, FLOPs of a step, MiB) as counted, with nothing allocated."""
     config = config_of(name)
     cost = cost_of(countable(config, FIELDS, 0, 1), config.history)
-    return cost.dense, cost.step, (DENSE_BYTES * cost.dense + cost.kept) / 2**20
+    return cost.dense_parameters, cost.step_flops, (DENSE_BYTES * cost.dense_parameters + cost.activation_bytes) / 2**20
 
 
 def scored_together() -> list[list[str]]:
@@ -113,7 +113,7 @@ def main() -> int:
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         seconds, taken = map(float, done.stdout.split())
         dense, flops, memory = planned(name)
-        ratios += [taken / memory] if memory >= LEAST else []
+        ratios += [taken / memory] if memory >= MIN_MEMORY else []
         rows.append(
             [
                 name,
@@ -128,14 +128,14 @@ def main() -> int:
             ]
         )
     columns = ("preset", "events", "M dense", "GFLOP a step", "seconds", "of GEMM", "MiB planned", "measured", "ratio")
-    met = all(NARROWEST <= ratio <= WIDEST for ratio in ratios)
+    met = all(MIN_RATIO <= ratio <= MAX_RATIO for ratio in ratios)
     title, budget = (
         f"a step on one history; GEMM {peak / 1e9:.0f} GFLOP/s",
-        f"memory within {NARROWEST:g} and {WIDEST:g}",
+        f"memory within {MIN_RATIO:g} and {MAX_RATIO:g}",
     )
-    failed = tell(title, columns, rows, met, budget)
+    failed = report(title, columns, rows, met, budget)
     columns = ("candidates", "seconds", "candidates/s")
-    return failed | tell("one history of 20,000 events, ultra-2m", columns, scored_together(), True, "none; told")
+    return failed | report("one history of 20,000 events, ultra-2m", columns, scored_together(), True, "none")
 
 
 if __name__ == "__main__":

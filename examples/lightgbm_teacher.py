@@ -14,7 +14,7 @@ import lightgbm
 import numpy as np
 import polars as pl
 
-from recdistill.tables import EventLog
+from recdistill.tables.events import EventLog
 
 IDS = ("user_id", "item_id")
 SETTINGS = {

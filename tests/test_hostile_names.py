@@ -12,14 +12,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from recdistill import cli
-from recdistill.config import load_text, shortened, slug
+from recdistill.cli import app as cli
+from recdistill.config.base import shortened, slug
+from recdistill.config.grid import load_grid
+from recdistill.config.load import load_text
+from recdistill.config.sweep import load_sweep
 from recdistill.errors import UserError
-from recdistill.grid import load_grid
-from recdistill.learn.folder import RunFolder
-from recdistill.sweep import load_sweep
-from recdistill.tables.parts import Part
-from tests.learn.runs import TINY, finish, tiny
+from recdistill.runs.folder import RunFolder
+from recdistill.tables.delta.files import Part
+from tests.support.runs import TINY, finish, tiny
 
 HOSTILE = [
     "../../../../escaped",
@@ -231,9 +232,9 @@ def test_paths_are_printed_as_they_are(
 
 
 def test_a_log_shows_no_control_characters(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from recdistill.stream.journal import Journal
+    from recdistill.stream.event_log import Journal
 
-    Journal(tmp_path, "ingest").tell("dead letters", reason="\x1b[2J\nforged")
+    Journal(tmp_path, "ingest").write("dead letters", reason="\x1b[2J\nforged")
     shown = capsys.readouterr().err
     assert shown.count("\n") == 1 and "\x1b" not in shown
     assert json.loads((tmp_path / "ingest.jsonl").read_text())["reason"] == "\x1b[2J\nforged"

@@ -2,8 +2,8 @@
 unnoticed.
 
 A file of a table's data, of a table's log or of a checkpoint is drawn at random; one bit of it flips or its end is cut
-off, at random. Everything is then read: every commit with what its writer said and its rows, every row as it stands,
-the newest checkpoint. It must be told that something is damaged, or everything must be as it was.
+off, at random. Everything is then read: every commit with its metadata and its rows, every row as it stands,
+the newest checkpoint. Either an error reports the damage, or everything is as it was.
 """
 
 from __future__ import annotations
@@ -21,11 +21,14 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from recdistill.checkpoint.store import Checkpoint, Checkpoints
 from recdistill.errors import RecdistillError
-from recdistill.learn.checkpoint import Checkpoint, Checkpoints
-from recdistill.stream.about import IngestAbout, ModelAbout, to_metadata
-from recdistill.tables import EventLog, EventSchema, PredictionLog, VerdictLog
-from recdistill.tables.commit import DeltaLog
+from recdistill.stream.progress import IngestProgress, ModelProgress, to_metadata
+from recdistill.tables.delta.log import DeltaLog
+from recdistill.tables.events import EventLog
+from recdistill.tables.predictions import PredictionLog
+from recdistill.tables.schema import EventSchema
+from recdistill.tables.verdicts import VerdictLog
 
 __all__ = ["contents", "main", "prepare", "trial"]
 
@@ -55,19 +58,19 @@ def prepare(root: Path) -> None:
             ),
             writer="ingest",
             sequence=k,
-            metadata=to_metadata(IngestAbout({"0": k}, rows=int(ids[-1]))),
+            metadata=to_metadata(IngestProgress({"0": k}, rows=int(ids[-1]))),
         )
-        said = pl.DataFrame({"sample_id": ids, "time": times, "logit_click": draw.normal(size=ROWS).astype(np.float32)})
+        rows = pl.DataFrame({"sample_id": ids, "time": times, "logit_click": draw.normal(size=ROWS).astype(np.float32)})
         predictions.append(
-            said,
+            rows,
             model="teacher",
             version=k,
             kind="prequential",
             writer="teacher",
             sequence=k,
-            metadata=to_metadata(ModelAbout(k, int(ids[-1]))),
+            metadata=to_metadata(ModelProgress(k, int(ids[-1]))),
         )
-        verdicts.append(VerdictLog.row("teacher", k, "good", rows=ROWS), writer="gate", sequence=k)
+        verdicts.append(VerdictLog.row("teacher", k, "approved", rows=ROWS), writer="gate", sequence=k)
     predictions.compact()
     for block in (1, 2):
         weights = torch.from_numpy(draw.normal(size=3000).astype(np.float32))

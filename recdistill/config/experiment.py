@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from recdistill.config.base import Name, Positive, Strict
 from recdistill.config.data import DataConfig
-from recdistill.config.models import CandidatesConfig, CrossfitConfig, StatesConfig, StudentConfig, TeacherConfig
+from recdistill.config.models import CandidatesConfig, CrossfitConfig, StudentConfig, TeacherConfig, TeacherHiddenConfig
 from recdistill.config.stream import StreamConfig
 from recdistill.errors import did_you_mean
 
@@ -40,59 +40,67 @@ class Experiment(Strict):
     name: Name
     data: DataConfig
     teacher: TeacherConfig = TeacherConfig()
-    teachers: dict[Name, TeacherConfig] = {}  # further ones, as teacher-NAME
-    students: dict[Name, StudentConfig] = Field(default={"student": StudentConfig()}, min_length=1)
+    teachers: dict[Name, TeacherConfig] = {}  # further ones; their models are named teacher-NAME
+    students: dict[Name, StudentConfig] = {"student": StudentConfig()}
     crossfit: CrossfitConfig = CrossfitConfig()
     candidates: CandidatesConfig = CandidatesConfig()
-    states: StatesConfig = StatesConfig()
+    teacher_hidden: TeacherHiddenConfig = TeacherHiddenConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     stream: StreamConfig = StreamConfig()
     checkpoint_rows: Positive = 100_000  # rows per commit of predictions and per checkpoint
     processes: int = Field(default=2, ge=1, le=1024)  # students trained at a time
+    tracking: list[Literal["mlflow", "tensorboard"]] = []  # where a run is shown too
 
     @property
     def crossfits(self) -> bool:
-        """Return whether any student hears cross-fitted signals."""
+        """Return whether any student learns from cross-fitted signals."""
         return any(student.distill.signals == "crossfit" for student in self.students.values())
+
+    @field_validator("tracking")
+    @classmethod
+    def _each_once(cls, tracking: list[str]) -> list[str]:
+        if len(set(tracking)) < len(tracking):
+            raise ValueError("a tracker may stand once")
+        return tracking
 
     @model_validator(mode="after")
     def _enough_candidates(self) -> Experiment:
         for name, student in self.students.items():
             if student.distill.candidates > self.candidates.count:
                 raise ValueError(
-                    f"students.{name}.distill.candidates {student.distill.candidates}: the teacher is asked about "
+                    f"students.{name}.distill.candidates {student.distill.candidates}: the teacher scores "
                     f"candidates.count {self.candidates.count}"
                 )
-            if student.distill.states and not self.states.width:
+            if student.distill.teacher_hidden and not self.teacher_hidden.width:
                 raise ValueError(
-                    f"students.{name}.distill.states {student.distill.states}: the teacher writes none; set "
-                    "states.width"
+                    f"students.{name}.distill.teacher_hidden {student.distill.teacher_hidden}: the teacher writes "
+                    "none; set teacher_hidden.width"
                 )
         return self
 
     @model_validator(mode="after")
-    def _hears_somebody(self) -> Experiment:
+    def _teachers_exist(self) -> Experiment:
         names = ["teacher", *self.teachers, *self.students]
         if len(set(names)) < len(names):
             raise ValueError("a teacher and a student, or two teachers, have one name")
         for name, student in self.students.items():
             if name.startswith("teacher-"):
                 raise ValueError(f"students.{name}: names that begin with teacher- are of teachers; choose another")
-            for heard in student.distill.hears:
-                if heard not in names:
+            for teacher in student.distill.teachers:
+                if teacher not in names:
                     raise ValueError(
-                        f"students.{name}.distill.hears: there is no '{heard}'{did_you_mean(heard, names)}"
+                        f"students.{name}.distill.teachers: there is no '{teacher}'{did_you_mean(teacher, names)}"
                     )
-                if name in self._heard_through(heard):
-                    raise ValueError(f"students.{name}.distill.hears: '{heard}' hears '{name}'")
+                if name in self._all_teachers(teacher):
+                    raise ValueError(f"students.{name}.distill.teachers: '{teacher}' learns from '{name}'")
         return self
 
-    def _heard_through(self, heard: str) -> set[str]:
-        """Return `heard`, and everybody whom it hears, by way of others too; each is looked at once."""
-        found, left = {heard}, [heard]
+    def _all_teachers(self, name: str) -> set[str]:
+        """Return `name` and everybody it learns from, by way of others too; each is looked at once."""
+        found, left = {name}, [name]
         while left:
-            further = self.students[name].distill.hears if (name := left.pop()) in self.students else []
-            left += [each for each in further if each not in found]
+            further = self.students[one].distill.teachers if (one := left.pop()) in self.students else []
+            left += [other for other in further if other not in found]
             found |= set(further)
         return found
 
@@ -100,7 +108,7 @@ class Experiment(Strict):
     def _later_than_crossfit(self) -> Experiment:
         if self.crossfits and not self.teacher.stale.fresh:
             raise ValueError(
-                "teacher.stale: cross-fitted teachers speak in the end, with all that they know; leave it out"
+                "teacher.stale: cross-fitted teachers predict at the end, with all that they learned; leave it out"
             )
         if self.crossfits and self.teacher.pretrain:
             raise ValueError("teacher.pretrain: cross-fitted teachers do not go through the log in order; leave it out")

@@ -1,14 +1,16 @@
-"""Networks: what they are made of, how they learn, and how a student listens."""
+"""Networks: what they are made of, how they learn, and how a student is distilled."""
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from recdistill.config.base import Positive, Strict
 from recdistill.config.data import SamplingConfig
 from recdistill.config.presets import expanded
+from recdistill.errors import did_you_mean
 
 __all__ = [
     "AdapterConfig",
@@ -16,17 +18,29 @@ __all__ = [
     "CrossfitConfig",
     "DistillConfig",
     "GateConfig",
+    "KINDS",
     "ModelConfig",
     "PretrainConfig",
     "StaleConfig",
-    "StatesConfig",
+    "TeacherHiddenConfig",
     "StudentConfig",
     "TeacherConfig",
+    "USER_KIND",
 ]
 
 Weight = Annotated[float, Field(ge=0)]
 EmbeddingWidth = Annotated[int, Field(ge=1, le=65_536)]
-Kind = Literal["pooled-mlp", "dcn-v2", "din", "target-attention", "hstu", "transformer", "longer", "token-mixer"]
+KINDS = ("pooled-mlp", "dcn-v2", "din", "target-attention", "hstu", "transformer", "longer", "token-mixer")
+USER_KIND = re.compile(r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$")
+
+
+def _known_kind(kind: str) -> str:
+    if kind not in KINDS and not USER_KIND.match(kind):
+        raise ValueError(f"no such model{did_you_mean(kind, KINDS)}; your own is package.module:Class")
+    return kind
+
+
+Kind = Annotated[str, AfterValidator(_known_kind)]  # one of KINDS, or the user's own class as package.module:Class
 
 
 class PretrainConfig(Strict):
@@ -42,7 +56,9 @@ class PretrainConfig(Strict):
     )  # of the encoder; like the next, it warms up, and follows a cosine to a tenth
     table_rate: float = Field(default=5e-3, gt=0)  # of the item table
     table: Literal["frozen", "transferred"] = "frozen"  # whether the items that it met go on learning from labels
-    dense: bool = False  # whether the encoder that told the next item is the one that goes on, or one is lent for it
+    dense: bool = (
+        False  # whether the encoder that predicted the next item goes on as the model's own, or one is lent for it
+    )
 
 
 class ModelConfig(Strict):
@@ -72,7 +88,7 @@ class ModelConfig(Strict):
 
 
 class StaleConfig(Strict):
-    """How old the weights are that a teacher speaks with: it learns from a sample only when that is so old.
+    """How old the weights are that a teacher predicts with: it learns from a sample only when that is so old.
     One of three.
     """
 
@@ -88,12 +104,12 @@ class StaleConfig(Strict):
 
     @property
     def fresh(self) -> bool:
-        """Return whether the teacher speaks with its newest weights."""
+        """Return whether the teacher predicts with its newest weights."""
         return not (self.steps or self.hours or self.versions)
 
 
 class TeacherConfig(ModelConfig):
-    """A model that students hear."""
+    """A model that students learn from."""
 
     stale: StaleConfig = StaleConfig()
 
@@ -109,8 +125,8 @@ class TeacherConfig(ModelConfig):
 
 
 class CandidatesConfig(Strict):
-    """Items beside each sample that nobody was shown, of samples shortly before; the teacher says what it
-    thinks of them too.
+    """Items that nobody was shown, with each sample, of samples shortly before; the teacher
+    scores them too.
     """
 
     count: int = Field(default=0, ge=0, le=64)  # per sample
@@ -118,8 +134,10 @@ class CandidatesConfig(Strict):
     item_features: list[str] = []  # columns that describe the item: they come with it
 
 
-class StatesConfig(Strict):
-    """The teacher's hidden state beside its logit, in width * bits / 8 bytes per sample; 0: none (LoopFM's channel)."""
+class TeacherHiddenConfig(Strict):
+    """The teacher's hidden state, recorded with its logit, in width * bits / 8 bytes per sample; 0: none (LoopFM's
+    channel).
+    """
 
     width: int = Field(default=0, ge=0, le=1024, multiple_of=4)
     bits: Literal[4, 8] = 8
@@ -155,7 +173,7 @@ class CrossfitConfig(Strict):
 
 
 class AdapterConfig(Strict):
-    """ExFM's student adapter: an MLP on the teacher's logit, learned from fresh labels, whose word is a
+    """ExFM's student adapter: an MLP on the teacher's logit, learned from fresh labels, whose output is a
     second target.
     """
 
@@ -167,25 +185,27 @@ class AdapterConfig(Strict):
 class DistillConfig(Strict):
     """How the teacher's record becomes a loss (docs/how-it-works.md)."""
 
-    hears: list[str] = Field(
+    teachers: list[str] = Field(
         default=["teacher"], min_length=1
     )  # teacher, a name of `teachers`, another student; several: an ensemble
     ensemble: Literal["mean", "recent"] = "mean"  # of the log-odds: each alike, or by recent NE per slice of `gate.by`
     signals: Literal["prequential", "crossfit"] = (
         "prequential"  # crossfit: of the log's first part, by teachers that never saw the label
     )
-    start: float = Field(default=0.0, ge=0, lt=1)  # share of the log after which it listens
-    share: float = Field(default=1.0, ge=0, le=1)  # of the signals that it hears, the others left out by sample id
+    start: float = Field(default=0.0, ge=0, lt=1)  # share of the log after which signals count
+    share: float = Field(default=1.0, ge=0, le=1)  # of the signals that count, the others left out by sample id
     candidates: int = Field(default=0, ge=0)  # of the teacher's per sample, to learn from
-    states: int = Field(
+    teacher_hidden: int = Field(
         default=0, ge=0
-    )  # of the teacher's, of the user's last samples strictly before, as a feature (LoopFM)
-    listwise: Weight = 0.0  # of the teacher's order within a request, beside `weight`
+    )  # the teacher's hidden states of that many of the user's samples strictly before, as a feature (LoopFM)
+    listwise: Weight = 0.0  # of the teacher's order within a request, added to `weight`'s
     loss: Literal["cross-entropy", "kl", "mse"] = "cross-entropy"
-    weight: Weight | Literal["auto"] | dict[str, Weight] = 1.0  # of the signal beside the label's 1; a number per task
+    weight: Weight | Literal["auto"] | dict[str, Weight] = (
+        1.0  # of the signal, where the label's is 1; a number per task
+    )
     auto_fraction: float = Field(default=0.5, gt=0)  # weight auto: signal gradient / label gradient at the backbone
     towers: Literal["decoupled", "single", "signal-only"] = (
-        "decoupled"  # signal-only: the auxiliary tower hears no label (ExFM)
+        "decoupled"  # signal-only: the auxiliary tower learns from no label (ExFM)
     )
     label_scale: float = Field(
         default=1.0, gt=0
@@ -202,17 +222,17 @@ class DistillConfig(Strict):
             raise ValueError(
                 "label_scale and gradient_scale are the auxiliary tower's; with towers single there is none"
             )
-        if self.signals == "crossfit" and self.hears != ["teacher"]:
-            raise ValueError("signals crossfit are the first teacher's; hears must be [teacher]")
-        if len(set(self.hears)) < len(self.hears):
-            raise ValueError("hears names somebody twice")
+        if self.signals == "crossfit" and self.teachers != ["teacher"]:
+            raise ValueError("signals crossfit are the first teacher's; teachers must be [teacher]")
+        if len(set(self.teachers)) < len(self.teachers):
+            raise ValueError("teachers names one twice")
         return self
 
     @property
-    def listens(self) -> bool:
-        """Return whether anything that a teacher says counts."""
-        heard = any(self.weight.values()) if isinstance(self.weight, dict) else self.weight != 0
-        return bool(heard or self.listwise or self.states or (self.adapter and self.adapter.weight))
+    def uses_teacher(self) -> bool:
+        """Return whether anything of a teacher's counts."""
+        weighted = any(self.weight.values()) if isinstance(self.weight, dict) else self.weight != 0
+        return bool(weighted or self.listwise or self.teacher_hidden or (self.adapter and self.adapter.weight))
 
 
 class StudentConfig(ModelConfig):

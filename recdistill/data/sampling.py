@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
-from typing import Any
-
 import numpy as np
-import polars as pl
 
-from recdistill.config import SamplingConfig
-from recdistill.data.log import Log
-from recdistill.tables import EventSchema
+from recdistill.config.data import SamplingConfig
+from recdistill.typing import Array
 
-__all__ = ["INGEST", "down_sampled", "kept", "mixed", "rates_per_task", "uniform"]
+__all__ = ["INGEST_SEED", "kept", "mixed", "rates_per_task", "uniform"]
 
-Array = np.ndarray[Any, np.dtype[Any]]
-COUNTED = 1_000_000  # rows: enough for two rates, and the same work however long the log is
-INGEST = -1  # seed of what the log keeps: no model's, whose own draw must not depend on it
+RATE_ROWS = 1_000_000  # enough for two rates, and the same work however long the log is
+INGEST_SEED = -1  # of what the log keeps: no model's, whose own draw must not depend on it
 
 
 def mixed(keys: Array) -> Array:
@@ -51,34 +44,13 @@ def rates_per_task(labels: Array, sampling: SamplingConfig) -> list[tuple[float,
     """Return (k+, k-) per task of labels [N, K] that are kept by the first task's label.
 
     For the first task these are `sampling`'s; for another the mean rate of its positives and of its negatives, as the
-    two labels go together in the first COUNTED rows of the log: right on average, not for each sample. (1, 1) without
+    two labels go together in the first RATE_ROWS rows of the log: right on average, not for each sample. (1, 1) without
     labels.
     """
-    labels = np.asarray(labels[:COUNTED])
+    labels = np.asarray(labels[:RATE_ROWS])
     rate = _rate(labels[:, 0], sampling)
     others = [[rate[y == value].mean() if (y == value).any() else 1.0 for value in (1, 0)] for y in labels[:, 1:].T]
     return [
         (sampling.positive, sampling.negative),
         *((float(positive), float(negative)) for positive, negative in others),
     ]
-
-
-def down_sampled(log: Log, sampling: SamplingConfig) -> Log:
-    """Return the log with a share of its samples, by the first task's label; its keep rates are multiplied
-    by `sampling`'s.
-    """
-    task = log.schema.tasks[0]
-    positive, negative = log.schema.keep_rates.get(task, (1.0, 1.0))
-    rates = {**log.schema.keep_rates, task: (positive * sampling.positive, negative * sampling.negative)}
-
-    def batches() -> Iterator[pl.DataFrame]:
-        for chunk in log.batches():
-            label = chunk[f"label_{task}"].fill_null(np.nan).to_numpy()
-            left = chunk.filter(
-                pl.Series(kept(chunk["sample_id"].to_numpy(), label, sampling, INGEST), dtype=pl.Boolean)
-            )
-            if len(left):
-                yield left
-
-    schema: EventSchema = replace(log.schema, keep_rates=rates)
-    return replace(log, schema=schema, batches=batches)

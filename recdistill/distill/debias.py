@@ -30,7 +30,7 @@ class KeepRates:
             raise UserError(f"keep rates must be in (0, 1]; got {self.positive} and {self.negative}")
 
     @property
-    def shift(self) -> float:
+    def log_odds_offset(self) -> float:
         """Return log(k+ / k-), what sampling added to the log-odds."""
         return math.log(self.positive / self.negative)
 
@@ -43,7 +43,7 @@ def true_log_odds(logit: Tensor, rates: KeepRates | Sequence[KeepRates]) -> Tens
     """Return z - log(k+ / k-), the log-odds before sampling, in the shape of `logit`; a sequence has rates
     per task [.., K].
     """
-    shifts = [of_task.shift for of_task in ([rates] if isinstance(rates, KeepRates) else rates)]
+    shifts = [of_task.log_odds_offset for of_task in ([rates] if isinstance(rates, KeepRates) else rates)]
     return logit - torch.tensor(shifts, dtype=logit.dtype) if any(shifts) else logit
 
 

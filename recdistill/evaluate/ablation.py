@@ -1,28 +1,21 @@
-"""An ablation: one student, many methods, sorted by what pays; as `ablation.json` and as a page with one
-table and one figure.
-"""
+"""An ablation: one student, many ways to distill it, sorted by eta; written as `ablation.json` and as a page."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from html import escape
-from pathlib import Path
 from typing import Any
 
-from recdistill.config import Strict
-from recdistill.evaluate.charts import Axis, linear_axis, whisker
-from recdistill.evaluate.report import page
-from recdistill.evaluate.report_text import number, percent
-from recdistill.evaluate.summary import LABELS, StudentSummary, Summary, Transfer, Transferability, write_atomic
-from recdistill.evaluate.verdict import primary_metric
+from recdistill.config.base import Strict
+from recdistill.evaluate.headline import primary_metric
+from recdistill.evaluate.summary import StudentSummary, Summary, Transferability
 
-__all__ = ["Ablation", "Method", "ablation_of", "render", "write_ablation"]
+__all__ = ["Ablation", "Method", "ablation_of"]
 
 
 class Method(Strict):
-    """One method: the keys that it changes, the metric of its raw and distilled students, eta, and what it costs.
+    """One method: the keys that it changes, the metric of its raw and distilled students, eta, and its cost.
 
-    step_cost: seconds per row that it learns, relative to its raw student. bytes_per_sample: of the teacher's record
+    step_cost: seconds per row that it learns, relative to its raw student. bytes_per_sample: of the teachers' record
     that it reads.
     """
 
@@ -37,7 +30,7 @@ class Method(Strict):
 
 
 class Ablation(Strict):
-    """All methods, the one that pays most first; teacher: its metric."""
+    """All methods, the largest eta first; teacher: its metric."""
 
     name: str
     metric: str
@@ -59,7 +52,7 @@ def ablation_of(summary: Summary, changes: Mapping[str, dict[str, Any]], sizes: 
         confidence=summary.confidence,
         rows=summary.rows,
         teacher=summary.models.teacher.metric(metric),
-        methods=sorted(methods, key=lambda one: _pays(one, metric), reverse=True),
+        methods=sorted(methods, key=lambda one: _order(one, metric), reverse=True),
     )
 
 
@@ -77,66 +70,8 @@ def _method(name: str, student: StudentSummary, metric: str, changes: dict[str, 
     )
 
 
-def _pays(method: Method, metric: str) -> tuple[bool, float]:
-    """Return what methods are sorted by: eta; where there is none, what the method gained, after all that have one."""
-    eta = _eta(method, metric).eta
+def _order(method: Method, metric: str) -> tuple[bool, float]:
+    """Return what methods are sorted by: eta; those without one follow, by the student's own gain."""
+    eta = method.transferability.metric(metric).eta
     gain = (method.distilled or 0.0) - (method.raw or 0.0)
     return eta is not None, gain if eta is None else eta
-
-
-def _eta(method: Method, metric: str) -> Transfer:
-    eta: Transfer = getattr(method.transferability, metric)
-    return eta
-
-
-def render(ablation: Ablation) -> str:
-    """Return the page as HTML text; everything taken from `ablation` is escaped."""
-    etas = [_eta(method, ablation.metric) for method in ablation.methods]
-    ends = [value for eta in etas for value in (eta.eta, eta.low, eta.high) if value is not None]
-    axis = linear_axis([max(-1.0, min(2.0, value)) for value in [0.0, 1.0, *ends]], about=5)
-    return page(
-        f"Ablation: {ablation.name}",
-        "ablation.html",
-        name=escape(ablation.name),
-        metric=LABELS[ablation.metric],
-        confidence=f"{100 * ablation.confidence:g}",
-        teacher=number(ablation.teacher),
-        rows=f"{ablation.rows:,}".replace(",", "\u202f"),
-        seeds=len(ablation.seeds),
-        figure="".join(_bar(method, ablation.metric, axis) for method in ablation.methods),
-        scale="".join(
-            f'<span style="left:{axis.place(value):.1f}%">{percent(value)}</span>' for value, _ in axis.marks
-        ),
-        table="".join(_row(method) for method in ablation.methods),
-    )
-
-
-def _bar(method: Method, metric: str, axis: Axis) -> str:
-    eta, start = _eta(method, metric), f'<div class="row"><span>{escape(method.name)}</span>'
-    if eta.eta is None:
-        return f"{start}<em>no claim: {escape(eta.why or '')}</em></div>"
-    told = f"<b>{percent(eta.eta)}</b> <small>{percent(eta.low)} to {percent(eta.high)}</small>"
-    return f"{start}{whisker(eta.eta, eta.low, eta.high, axis)}<span>{told}</span></div>"
-
-
-def _row(method: Method) -> str:
-    changed = ", ".join(f"{key}: {value}" for key, value in method.changes.items())
-    etas = (getattr(method.transferability, metric) for metric in ("gauc", "auc", "ne"))
-    cells = [
-        number(method.raw),
-        number(method.distilled),
-        *(percent(eta.eta) for eta in etas),
-        "–" if method.step_cost is None else f"{method.step_cost:.2f}",
-        f"{method.bytes_per_sample:,}",
-        percent(method.coverage),
-    ]
-    return (
-        f"<tr><th>{escape(method.name)}<small>{escape(changed)}</small></th>"
-        f"{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
-    )
-
-
-def write_ablation(ablation: Ablation, folder: Path) -> None:
-    """Write ablation.json and ablation.html into `folder`, each atomically; UserError when that cannot be done."""
-    write_atomic(ablation.model_dump_json(indent=2) + "\n", folder / "ablation.json")
-    write_atomic(render(ablation), folder / "ablation.html")

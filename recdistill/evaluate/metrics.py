@@ -1,7 +1,8 @@
 """Metrics of binary predictions from raw logits: numpy, vectorised, 1.2 million rows in a fraction of a second.
 
 label [N] holds 0 and 1, logit [N] is float32 or float64, group [N] any integers. Each function raises UserError for
-NaN, infinities, other labels and unequal lengths, and returns NaN where the metric does not exist; `score` says why.
+NaN, infinities, other labels and unequal lengths, and returns NaN where the metric does not exist; `score` gives the
+reason.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from recdistill.errors import UserError
+from recdistill.typing import Array
 
 __all__ = [
     "Array",
@@ -30,6 +31,7 @@ __all__ = [
     "gauc_parts",
     "log_losses",
     "logloss",
+    "ne_of_sums",
     "normalized_entropy",
     "over_seeds",
     "placements",
@@ -37,14 +39,13 @@ __all__ = [
     "score",
 ]
 
-Array = np.ndarray[Any, np.dtype[Any]]
 LARGEST_CODE = 2**30  # users and groups above it are recoded, so that (group, logit, label) fits 64 bits
 
 
 @dataclass(frozen=True)
 class Scores:
-    """The metrics by name, None where undefined; `why` then says why in one sentence. std: over seeds,
-    where several.
+    """The metrics by name, None where undefined; `why` then gives the reason in one sentence. std: over
+    seeds, where there are several.
     """
 
     values: dict[str, float | None]
@@ -87,7 +88,7 @@ def _small_codes(code: Array) -> tuple[Array, Array | None]:
 
 
 def _starts(keys: Array) -> Array:
-    """Return the index where each run of equal sorted keys begins."""
+    """Return the index where scores run of equal sorted keys begins."""
     return np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])) if len(keys) else np.zeros(0, np.int64)
 
 
@@ -174,11 +175,20 @@ def entropy(rate: Array | float) -> Array:
     return np.where((r > 0) & (r < 1), -(inside * np.log(inside) + (1 - inside) * np.log1p(-inside)), 0.0)
 
 
+def ne_of_sums(loss: Array | float, labels: Array | float, positives: Array | float) -> Array:
+    """Return NE = log-loss / entropy of the base rate (1 is as good as the base rate), elementwise, float64.
+
+    loss: the sum of the log-losses in nats of `labels` rows, of which `positives` are positive. NaN with one class.
+    """
+    rows = np.asarray(labels, np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        spread = entropy(positives / rows)
+        return np.asarray(loss / rows / np.where(spread > 0, spread, np.nan))
+
+
 def normalized_entropy(label: Array, logit: Array) -> float:
-    """Return NE = log-loss / entropy of the base rate (1 is as good as the base rate); NaN with one class only."""
-    bits = float(entropy(np.mean(label == 1))) if len(label) else 0.0
-    mean = logloss(label, logit)
-    return mean / bits if bits else math.nan
+    """Return the NE of rows, see `ne_of_sums`; NaN with one class only."""
+    return float(ne_of_sums(log_losses(label, logit).sum(), len(label), int(np.count_nonzero(label == 1))))
 
 
 def probability(logit: Array) -> Array:
@@ -227,8 +237,8 @@ def divergence(teacher: Array, logit: Array) -> float:
     """Return the mean over rows of KL(teacher || model) in nats, both given as logits [N]; NaN without rows."""
     if not len(logit):
         return math.nan
-    told, z, own = probability(teacher), logit.astype(np.float64), teacher.astype(np.float64)
-    return float(np.mean(np.logaddexp(0, z) - np.logaddexp(0, own) + told * (own - z)))
+    p, z, own = probability(teacher), logit.astype(np.float64), teacher.astype(np.float64)
+    return float(np.mean(np.logaddexp(0, z) - np.logaddexp(0, own) + p * (own - z)))
 
 
 def score(label: Array, logit: Array, group: Array | None = None) -> Scores:
@@ -239,12 +249,11 @@ def score(label: Array, logit: Array, group: Array | None = None) -> Scores:
         order = np.argsort(z)
         ordered, ties, p = y[order], _starts(z[order]), probability(z[order])
         predicted, observed, count = _bins(ordered, p, ties, 20)
-        bits, positives = float(entropy(y.mean())), int(y.sum())
-        mean = logloss(y, z)
+        positives, losses = int(y.sum()), log_losses(y, z)
         values |= {
             "auc": _auc_of_ties(ordered, ties),
-            "logloss": mean,
-            "ne": mean / bits if bits else math.nan,
+            "logloss": float(losses.mean()),
+            "ne": float(ne_of_sums(losses.sum(), len(y), positives)),
             "gauc": math.nan if group is None else gauc(y, z, group),
             "calibration": float(p.sum()) / positives if positives else math.nan,
             "ece": float(count @ np.abs(predicted - observed)) / len(y),
@@ -254,7 +263,7 @@ def score(label: Array, logit: Array, group: Array | None = None) -> Scores:
 
 
 def _auc_of_ties(y: Array, ties: Array) -> float:
-    """Return AUC from labels in ascending order of logit and where each run of equal logits starts."""
+    """Return AUC from labels in ascending order of logit and where scores run of equal logits starts."""
     positives = np.add.reduceat(y, ties, dtype=np.float64)
     negatives = np.diff(np.append(ties, len(y))) - positives
     pairs = positives.sum() * negatives.sum()
@@ -262,17 +271,17 @@ def _auc_of_ties(y: Array, ties: Array) -> float:
 
 
 def over_seeds(label: Array, logits: Sequence[Array], group: Array | None = None) -> Scores:
-    """Return the means over seeds of what `score` gives, with their standard deviations; logits: [N] of each seed.
+    """Return the means over seeds of what `score` gives, with their standard deviations; logits: [N] of scores seed.
 
     Whether a metric exists depends on labels and groups alone, so a metric is missing for all seeds or for none.
     """
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy's sorts and sums leave the interpreter to others
-        each = list(pool.map(lambda logit: score(label, logit, group), logits))
-    seeds = {name: [one.values[name] for one in each] for name in each[0].values if name not in each[0].why}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy's sorts and sums release the interpreter lock
+        scores = list(pool.map(lambda logit: score(label, logit, group), logits))
+    seeds = {name: [one.values[name] for one in scores] for name in scores[0].values if name not in scores[0].why}
     known = {name: np.array(values, np.float64) for name, values in seeds.items()}
     std = {name: float(values.std(ddof=1)) for name, values in known.items() if len(values) > 1}
     return Scores(
-        {name: float(known[name].mean()) if name in known else None for name in each[0].values}, each[0].why, std
+        {name: float(known[name].mean()) if name in known else None for name in scores[0].values}, scores[0].why, std
     )
 
 

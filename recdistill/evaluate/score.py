@@ -9,35 +9,34 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from recdistill.config import EvaluateConfig
+from recdistill.config.experiment import EvaluateConfig
 from recdistill.errors import UserError
 from recdistill.evaluate import metrics
-from recdistill.evaluate.facts import ModelFacts, StudentModels
-from recdistill.evaluate.query import Frame, load_window, logits_of
-from recdistill.evaluate.slices import curve, slices
+from recdistill.evaluate.breakdown import curve, slices
+from recdistill.evaluate.model_facts import ModelFacts, StudentModels
 from recdistill.evaluate.summary import (
     Bin,
     Details,
     ModelSummary,
+    ScoredWindow,
     StudentSummary,
     Summary,
     TaskSummary,
     Transfer,
     Transferability,
     Versions,
-    Window,
     summarise,
 )
-from recdistill.evaluate.transfer import Draws, Transferred, draw_all, transferability
-from recdistill.tables import EventLog, PredictionLog
+from recdistill.evaluate.transferability import Draws, EtaEstimate, draw_all, transferability
+from recdistill.evaluate.window import Frame, load_window, logits_of
+from recdistill.tables.events import EventLog
+from recdistill.tables.predictions import PredictionLog
+from recdistill.typing import Array
 
 __all__ = ["score"]
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True)
@@ -51,9 +50,9 @@ class _Scorer:
     config: EvaluateConfig
 
     def logits(self, models: Sequence[ModelFacts]) -> list[Array]:
-        """Return float32 [N] of each model, what its own sampling added taken out."""
+        """Return float32 [N] of each model, without the offset that its own down-sampling added."""
         ids = self.frame.ids
-        return [logits_of(self.predictions, self.version, m.name, self.task, ids, m.shift) for m in models]
+        return [logits_of(self.predictions, self.version, m.name, self.task, ids, m.log_odds_offset) for m in models]
 
     def model(self, models: Sequence[ModelFacts], logits: Sequence[Array]) -> ModelSummary:
         """Return one model over its seeds."""
@@ -65,9 +64,9 @@ class _Scorer:
             why=found.why,
             gauc_by=by,
             settings=first.settings,
-            dense_parameters=first.dense_parameters,
-            sparse_parameters=first.sparse_parameters,
-            rows_per_second=_mean([m.rows_per_second for m in models]),
+            dense_parameters=first.costs.dense_parameters,
+            sparse_parameters=first.costs.sparse_parameters,
+            rows_per_second=_mean([m.costs.rows_per_second for m in models]),
             seeds=[m.seed for m in models],
         )
 
@@ -77,42 +76,42 @@ class _Scorer:
     def of_domain(self, teacher: ModelFacts, models: StudentModels) -> StudentSummary:
         """Return one student of a domain, and the teacher there, on the domain's rows alone."""
         part = replace(self, frame=self.frame.of_domain(models.domain))
-        top = part.logits([teacher])
-        found = part.student(models, top, part._draws(len(models.raw)))
+        taught = part.logits([teacher])
+        found = part.student(models, taught, part._draws(len(models.raw)))
         return found.model_copy(
-            update={"domain": models.domain, "rows": len(part.frame.ids), "teacher": part.model([teacher], top)}
+            update={"domain": models.domain, "rows": len(part.frame.ids), "teacher": part.model([teacher], taught)}
         )
 
-    def student(self, models: StudentModels, top: list[Array], drawn: Draws) -> StudentSummary:
-        """Return one student against the teacher's logits `top`."""
+    def student(self, models: StudentModels, teacher: list[Array], drawn: Draws) -> StudentSummary:
+        """Return one student against the teacher's logits, of one seed."""
         raw, distilled = self.logits(models.raw), self.logits(models.distilled)
-        found = transferability(self.frame.samples, top, raw, distilled, drawn, self.config.confidence)
+        found = transferability(self.frame.samples, teacher, raw, distilled, drawn, self.config.confidence)
         return StudentSummary(
             raw=self.model(models.raw, raw),
             distilled=self.model(models.distilled, distilled),
             transferability=_transferability(found, self.frame.levels_why),
-            coverage=float(np.mean([m.coverage for m in models.distilled])),
-            details=self._details({"teacher": top, "raw": raw, "distilled": distilled}, drawn),
+            coverage=float(np.mean([m.costs.coverage for m in models.distilled])),
+            details=self._details({"teacher": teacher, "raw": raw, "distilled": distilled}, drawn),
         )
 
     def _details(self, logits: dict[str, list[Array]], drawn: Draws) -> Details:
-        told = {"teacher": (), "raw": logits["teacher"], "distilled": logits["teacher"]}
+        compared = {"teacher": (), "raw": logits["teacher"], "distilled": logits["teacher"]}
         return Details(
-            curves={name: curve(self.frame, seeds, told[name]) for name, seeds in logits.items()},
+            curves={name: curve(self.frame, seeds, compared[name]) for name, seeds in logits.items()},
             calibration={name: _bins(self.frame, seeds) for name, seeds in logits.items()},
             slices=slices(self.frame, logits, drawn, self.config.confidence),
         )
 
     def all(self, teacher: ModelFacts, students: dict[str, StudentModels]) -> TaskSummary:
         """Return every model on this task."""
-        top = self.logits([teacher])
-        answers = {
+        taught = self.logits([teacher])
+        scored = {
             name: self.of_domain(teacher, models)
             if models.domain
-            else self.student(models, top, self._draws(len(models.raw)))
+            else self.student(models, taught, self._draws(len(models.raw)))
             for name, models in students.items()
         }
-        return TaskSummary(rows=len(self.frame.ids), teacher=self.model([teacher], top), students=answers)
+        return TaskSummary(rows=len(self.frame.ids), teacher=self.model([teacher], taught), students=scored)
 
     def _draws(self, seeds: int) -> Draws:
         return draw_all(self.frame.samples.users, 1, seeds, self.config.bootstrap)
@@ -123,7 +122,7 @@ def _mean(values: list[float | None]) -> float | None:
     return float(np.mean(known)) if known else None
 
 
-def _transferability(found: dict[str, Transferred], levels_why: str | None) -> Transferability:
+def _transferability(found: dict[str, EtaEstimate], levels_why: str | None) -> Transferability:
     by = {
         name: Transfer(eta=one.eta, low=one.low, high=one.high, teacher_gain=one.teacher_gain, why=one.why)
         for name, one in found.items()
@@ -141,7 +140,7 @@ def _bins(frame: Frame, logits: Sequence[Array]) -> list[Bin]:
 
 def _levels_why(tasks: Sequence[str], task: str, models: Sequence[ModelFacts]) -> str | None:
     """Return why the level of `task`'s logits is unknown: models down-sample by the first task's label."""
-    if task == tasks[0] or all(model.shift == 0 for model in models):
+    if task == tasks[0] or all(model.log_odds_offset == 0 for model in models):
         return None
     return f"models learned from rows sampled by '{tasks[0]}'; what that adds to the log-odds of '{task}' is not known"
 
@@ -157,19 +156,19 @@ def score(
     """Return the summary of a run whose tables lie in `tables` (events) and beside it (predictions).
 
     Raises UserError when no row of the window has a label of the first task, or rows are to be grouped by a request
-    that the log has not; RecdistillError when a model said nothing about some of the scored rows.
+    that the log has not; RecdistillError when a model has no prediction for some of the scored rows.
     """
     events, predictions = EventLog.open(tables / "events"), PredictionLog.open(tables.parent / "predictions")
-    pinned, said, tasks = events.version, predictions.version, events.schema.tasks
+    pinned, recorded, tasks = events.version, predictions.version, events.schema.tasks
     models = [teacher, *(m for pair in students.values() for m in (*pair.raw, *pair.distilled))]
-    window, scored = Window(), {}
+    window, scored = ScoredWindow(), {}
     for task in tasks:
         features = {name: None for student in students.values() for name in student.domain}
         frame = load_window(events, pinned, task, config.start, config.group, list(features))
         if task == tasks[0]:
             window = _window(frame, events, task)
         frame = replace(frame, levels_why=_levels_why(tasks, task, models))
-        scored[task] = _Scorer(frame, predictions, said, task, config).all(teacher, students)
+        scored[task] = _Scorer(frame, predictions, recorded, task, config).all(teacher, students)
     first = scored.pop(tasks[0])
     return summarise(
         teacher=first.teacher,
@@ -181,15 +180,15 @@ def score(
         confidence=config.confidence,
         rows=first.rows,
         window=window,
-        versions=_versions(pinned, said),
+        versions=_versions(pinned, recorded),
         further_tasks=scored,
     )
 
 
-def _window(frame: Frame, events: EventLog, task: str) -> Window:
+def _window(frame: Frame, events: EventLog, task: str) -> ScoredWindow:
     if not len(frame.ids):
         raise UserError(
             f"{events.path}: no row after the first {frame.share:.0%} has a label of '{task}'; lower evaluate.start"
         )
     time = frame.rows["time"]
-    return Window(start=time[0], end=time[-1], share=frame.share)
+    return ScoredWindow(start=time[0], end=time[-1], share=frame.share)

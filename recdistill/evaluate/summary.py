@@ -1,6 +1,6 @@
-"""`summary.json`: everything a run claims, in one versioned file that a person, a script or the report can read.
+"""`summary.json`: every result of a run, in one versioned file for people, scripts and the report.
 
-Numbers that do not exist are null and say why; NaN and infinities never reach the file.
+A number that does not exist is null, with its reason beside it; NaN and infinities never reach the file.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = [
     "Transfer",
     "Transferability",
     "Versions",
-    "Window",
+    "ScoredWindow",
     "load",
     "summarise",
     "write_atomic",
@@ -72,11 +72,11 @@ Share = Annotated[float | None, Field(ge=0.0, le=1.0), BeforeValidator(_finite_o
 Count = Annotated[int, Field(ge=0)]
 
 
-class _Record(BaseModel):
+class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class ModelSummary(_Record):
+class ModelSummary(_Part):
     """One model on the window and one task. Each metric is the mean over `seeds`; null is explained in `why`.
 
     `calibration` is sum of predictions / sum of labels (1 is perfect), `rows_per_second` is measured in the loop
@@ -108,7 +108,7 @@ class ModelSummary(_Record):
         return value
 
 
-class Models(_Record):
+class Models(_Part):
     """The three models of the claim; the students are the run's first."""
 
     teacher: ModelSummary
@@ -116,11 +116,11 @@ class Models(_Record):
     distilled: ModelSummary
 
 
-class Transfer(_Record):
+class Transfer(_Part):
     """How much of the teacher's gain arrived, on one metric: eta = (P_distilled - P_raw) / (P_teacher - P_raw).
 
     `low` and `high` bound eta at the summary's `confidence`; `teacher_gain` is P_teacher - P_raw, signed so that
-    positive is better (for NE: raw - teacher). A withheld eta is null and `why` says so in one sentence.
+    positive is better (for NE: raw - teacher). A withheld eta is null and `why` gives the reason in one sentence.
     """
 
     eta: Number = None
@@ -130,23 +130,27 @@ class Transfer(_Record):
     why: str | None = None
 
     @model_validator(mode="after")
-    def _withheld_says_why(self) -> Transfer:
+    def _withheld_has_a_reason(self) -> Transfer:
         if self.eta is None and not self.why:
-            raise ValueError("eta is null, so 'why' must say why it is withheld")
+            raise ValueError("eta is null, so 'why' must give the reason")
         if self.low is not None and self.high is not None and self.low > self.high:
             raise ValueError(f"low {self.low} is above high {self.high}")
         return self
 
 
-class Transferability(_Record):
+class Transferability(_Part):
     """Eta on the three metrics that order models."""
 
     auc: Transfer
     gauc: Transfer
     ne: Transfer
 
+    def metric(self, name: str) -> Transfer:
+        """Return eta on the metric called `name`: auc, gauc or ne; KeyError for any other name."""
+        return {"auc": self.auc, "gauc": self.gauc, "ne": self.ne}[name]
 
-class Versions(_Record):
+
+class Versions(_Part):
     """What the numbers were computed from: Delta versions of the two tables, and the packages' versions."""
 
     events: int | None = None
@@ -154,7 +158,7 @@ class Versions(_Record):
     packages: dict[str, str] = {}
 
 
-class Window(_Record):
+class ScoredWindow(_Part):
     """The rows that were scored: event times from `start` to `end`, after the first `share` of the log."""
 
     start: Moment | None = None
@@ -162,7 +166,7 @@ class Window(_Record):
     share: Share = None
 
 
-class Curve(_Record):
+class Curve(_Part):
     """A model's progressive metrics: `metrics[name][i]` is of the rows in the bucket that starts at `time[i]`."""
 
     time: list[Moment]
@@ -176,7 +180,7 @@ class Curve(_Record):
         return self
 
 
-class Bin(_Record):
+class Bin(_Part):
     """One calibration bin: mean predicted probability, observed rate, rows."""
 
     predicted: Annotated[float, Field(ge=0.0, le=1.0)]
@@ -184,7 +188,7 @@ class Bin(_Record):
     count: Count
 
 
-class Slice(_Record):
+class Slice(_Part):
     """The metrics of one part of the window: where `slice` (say `hour`) has `value`.
 
     `eta` is on GAUC, from `low` to `high` at the summary's `confidence`; null is explained in `why`.
@@ -200,7 +204,7 @@ class Slice(_Record):
     why: str | None = None
 
 
-class Details(_Record):
+class Details(_Part):
     """What the report draws of one student, models keyed `teacher`, `raw`, `distilled`."""
 
     curves: dict[str, Curve] = {}
@@ -208,12 +212,12 @@ class Details(_Record):
     slices: list[Slice] = []
 
 
-class StudentSummary(_Record):
+class StudentSummary(_Part):
     """One student of the run on one task: trained raw and distilled, equal in everything else.
 
     `coverage`: share of samples that had a usable signal when the distilled one learned from them. A student of a
     `domain` (feature: value) is scored on its `rows` alone, and against the `teacher` there; the three are empty for
-    one that is for all samples.
+    a student of all samples.
     """
 
     raw: ModelSummary
@@ -226,7 +230,7 @@ class StudentSummary(_Record):
     teacher: ModelSummary | None = None
 
 
-class TaskSummary(_Record):
+class TaskSummary(_Part):
     """One task: the rows of the window whose label is known, and every model on them."""
 
     rows: Count
@@ -234,7 +238,7 @@ class TaskSummary(_Record):
     students: dict[str, StudentSummary]
 
 
-class Summary(_Record):
+class Summary(_Part):
     """The whole of `summary.json`; `docs/summary.md` describes it key by key.
 
     Everything outside `further_tasks` is about the first task. The first entry of `students` is the one in `models` and
@@ -248,7 +252,7 @@ class Summary(_Record):
     group: str = "user"
     confidence: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.95
     rows: Count
-    window: Window = Window()
+    window: ScoredWindow = ScoredWindow()
     coverage: Share = None
     versions: Versions = Versions()
     models: Models

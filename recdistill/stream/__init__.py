@@ -1,1 +1,1 @@
-"""The streaming phase: sources, ingest, the models that follow the tables, the gate, the live page."""
+"""The streaming phase: sources, ingest, the models that follow the tables, the gate, the monitor."""

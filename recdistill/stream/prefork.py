@@ -7,8 +7,8 @@
 An interpreter and its imports take two seconds of a processor. A dozen of them together, all started again because the
 machine or their parent went down, take half a minute and more where others are at work too; forked ones take a moment,
 and share what they imported. The template imports and does nothing else, so that a fork of it is sound: threads that
-work would be lost, with what they hold. It forks twice, and the supervisor adopts the orphan: it knows the fates of its
-processes itself, whatever becomes of the template. Linux alone has what this stands on.
+work would be lost, with what they hold. It forks twice, and the supervisor adopts the orphan: it sees how its
+processes end by itself, whatever becomes of the template. Linux alone has what this stands on.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Prefork:
 
     def _begin(self) -> socket.socket:
         self._line, theirs = socket.socketpair()
-        command = [sys.executable, "-m", "recdistill.cli", "role", str(self.root), "." * ROOM]
+        command = [sys.executable, "-m", "recdistill", "role", str(self.root), "." * ROOM]
         with theirs:
             self._template = subprocess.Popen(command, stdin=theirs.fileno(), env=os.environ | {"OMP_NUM_THREADS": "1"})
         return self._line
@@ -131,24 +131,24 @@ def await_role() -> str | None:
 def _forked(supervisor: int) -> tuple[int, int] | None:
     """Return (pid, a pipe that lets it go on) of a grandchild, pid 0 where none could be made; None in the grandchild.
 
-    It goes on once the supervisor has been told of it: before that nobody would miss it.
+    It goes on once the supervisor knows its pid: before that nobody would miss it.
     """
-    told, tell = os.pipe()
+    answer_end, pid_end = os.pipe()
     held, go = os.pipe()
     between = _fork()
     if between == 0:
         if pid := _fork():
-            os.write(tell, str(pid).encode())
+            os.write(pid_end, str(pid).encode())
             os._exit(0)
-        for pipe in (told, tell, go):
+        for pipe in (answer_end, pid_end, go):
             os.close(pipe)
         _hold(held, supervisor)
         return None
-    os.close(tell)
+    os.close(pid_end)
     os.close(held)
     if between > 0:
         os.waitpid(between, 0)
-    with os.fdopen(told, "rb") as answer:
+    with os.fdopen(answer_end, "rb") as answer:
         return max(int(answer.read() or b"0"), 0), go
 
 

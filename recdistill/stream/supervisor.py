@@ -1,4 +1,4 @@
-"""Every process of a stream under one roof: started, started again when one is killed, stopped together.
+"""Every process of a stream: started, started again when one is killed, stopped together.
 
 A process shares nothing with the others but the tables, so it may also be started alone, by its role, here or
 elsewhere.
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from recdistill.errors import RecdistillError, UserError
-from recdistill.stream.journal import Journal
+from recdistill.stream.event_log import Journal
 from recdistill.stream.prefork import Child, Prefork
 
 __all__ = ["supervise"]
@@ -52,8 +52,8 @@ def supervise(processes: Prefork, roles: list[str], helpers: list[str], journal:
     """Run `roles` to their ends beside `helpers`, which have none; yield now and then how many are still at work.
 
     One that is killed is started again and resumes. Raises UserError or RecdistillError, after having ended the
-    others, when one of the roles fails; what it had to say it said itself. A helper that fails ends nobody: that is
-    told, and it is started again.
+    others, when one of the roles fails, which has reported why. A helper that fails ends nobody: that is logged,
+    and it is started again.
     """
     died: dict[str, list[float]] = {role: [] for role in roles}
     due: dict[str, float] = {}  # helpers to start again, and when
@@ -61,7 +61,7 @@ def supervise(processes: Prefork, roles: list[str], helpers: list[str], journal:
         while any(role in children for role in roles):
             for role, code in [(role, child.poll()) for role, child in children.items()]:
                 if code is not None and role in helpers:
-                    journal.tell("failed", role=role, code=code, again_in_s=AGAIN)
+                    journal.write("failed", role=role, code=code, again_in_s=AGAIN)
                     due[role] = time.monotonic() + AGAIN
                     del children[role]
                 elif code == 0:
@@ -85,4 +85,4 @@ def _forgive(role: str, signal: int, died: list[float], journal: Journal) -> Non
     died[:] = [at for at in died if time.monotonic() - at < PATIENCE] + [time.monotonic()]
     if len(died) > FORGIVEN:
         raise RecdistillError(f"{role} was killed {len(died)} times within {PATIENCE:.0f} s (out of memory?)")
-    journal.tell("started again", role=role, signal=signal)
+    journal.write("started again", role=role, signal=signal)

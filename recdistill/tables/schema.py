@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass, field
 import polars as pl
 
 from recdistill.errors import UserError
+from recdistill.tables.delta.types import TIME
 
-__all__ = ["POLARS_TYPES", "TIME", "EventSchema"]
+__all__ = ["POLARS_TYPES", "EventSchema"]
 
 POLARS_TYPES: dict[str, pl.DataType] = {
     "int64": pl.Int64(),
@@ -18,7 +19,6 @@ POLARS_TYPES: dict[str, pl.DataType] = {
     "list<int64>": pl.List(pl.Int64()),
     "list<string>": pl.List(pl.String()),
 }
-TIME = pl.Datetime("us", "UTC")
 
 
 @dataclass(frozen=True)

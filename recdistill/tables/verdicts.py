@@ -1,5 +1,5 @@
-"""The verdicts table: which of a teacher's rows students may hear, which versions they may not, and whose
-turn it is.
+"""The verdicts table: which of a teacher's rows students may learn from, which versions they may not, and which
+teacher is active from when.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from typing import Any, Literal, get_args
 import polars as pl
 
 from recdistill.errors import UserError
-from recdistill.tables.checks import check_columns, check_times
-from recdistill.tables.commit import DeltaLog
-from recdistill.tables.schema import TIME
+from recdistill.tables.delta.log import DeltaLog
+from recdistill.tables.delta.types import TIME
+from recdistill.tables.validation import check_columns, check_times
 
 __all__ = ["Verdict", "VerdictLog", "Verdicts"]
 
-Verdict = Literal["good", "quarantined", "revoked", "released", "active"]
+Verdict = Literal["approved", "quarantined", "revoked", "unquarantined", "active"]
+FORMAT = "verdicts, revision 2"
 COLUMNS: dict[str, pl.DataType] = {
     "model": pl.String(),
     "version": pl.Int32(),
@@ -35,21 +36,26 @@ COLUMNS: dict[str, pl.DataType] = {
 class VerdictLog(DeltaLog):
     """One row per verdict about a model's version; the newest about a version counts.
 
-    good: the first `rows` rows that this version said, in the order of the predictions table, may be heard.
-    quarantined, revoked: none of the version's rows may be heard from now on (found by the gate, told by a person).
-    released: a person lifts the quarantine. active: from samples of `from_time` on students hear this model.
+    approved: students may learn from the first `rows` rows of this version, in the order of the predictions table.
+    quarantined, revoked: from now on they may learn from none of the version's rows (found by the gate; by a person).
+    unquarantined: a person lifts the quarantine. active: from samples of `from_time` on students learn from this model.
     """
 
     @classmethod
     def create(cls, path: Path) -> VerdictLog:
-        """Make the table at `path`, or open the one there."""
-        cls._create(path, COLUMNS, "verdicts")
+        """Make the table at `path`, or open the one there; UserError when that is of another revision."""
+        cls._create(path, COLUMNS, FORMAT)
         return cls(path)
 
     @classmethod
     def open(cls, path: Path) -> VerdictLog:
-        """Open an existing table; UserError when there is none."""
-        return cls(path)
+        """Open an existing table; UserError when there is none, or one of another revision."""
+        log = cls(path)
+        if log.schema_text != FORMAT:
+            raise UserError(
+                f"{path}: its format is '{log.schema_text}', this recdistill reads '{FORMAT}'; start another run"
+            )
+        return log
 
     def append(self, rows: pl.DataFrame, *, writer: str, sequence: int, metadata: dict[str, str] | None = None) -> int:
         """Commit `rows`, as `row` makes them, once as (writer, sequence); return the table's version.
@@ -99,15 +105,14 @@ class Verdicts:
     """All verdicts up to a version of the table, folded."""
 
     version: int = -1
-    cleared: dict[tuple[str, int], int] = field(default_factory=dict)
+    approved: dict[tuple[str, int], int] = field(default_factory=dict)  # rows
     bad: dict[tuple[str, int], tuple[str, str]] = field(default_factory=dict)  # verdict and reason
-    turns: list[tuple[datetime, str]] = field(default_factory=list)
+    active_teacher_from: list[tuple[datetime, str]] = field(default_factory=list)
 
     def update(self, log: VerdictLog) -> bool:
-        """Take up what was committed since; return whether there was anything.
+        """Read what was committed since; return whether there was anything.
 
-        The first time the table is read as it stands: files of old commits are long merged into others, and the log was
-        cut.
+        The first time the table is read as it stands: old commits may be merged into others, or cut off.
         """
         before = self.version
         if before < 0:
@@ -125,33 +130,32 @@ class Verdicts:
 
     def _take(self, model: str, version: int, verdict: str, rows: int, reason: str, from_time: datetime | None) -> None:
         key = (model, version)
-        if verdict == "good":
-            self.cleared[key] = max(rows, self.cleared.get(key, 0))
+        if verdict == "approved":
+            self.approved[key] = max(rows, self.approved.get(key, 0))
         elif verdict in ("quarantined", "revoked"):
             self.bad[key] = (verdict, reason)
-        elif verdict == "released":
+        elif verdict == "unquarantined":
             self.bad.pop(key, None)
         elif from_time is not None:
-            self.turns.append((from_time, model))
+            self.active_teacher_from.append((from_time, model))
 
-    def may_hear(self, model: str, version: int, row: int) -> bool | None:
-        """Return whether students may hear the `row`-th row (from 0) of a model's version; None: not judged yet."""
-        if (model, version) in self.bad:
-            return False
-        return True if row < self.cleared.get((model, version), 0) else None
-
-    def revoked(self, heard: Mapping[str, Mapping[Any, int]]) -> list[str]:
-        """Return TEACHER@VERSION of those of the heard versions (teacher -> version -> rows) that were
-        revoked, in order.
+    def usable_rows(self, model: str, version: int) -> int | None:
+        """Return how many rows of a model's version students may learn from so far, the first ones; None: from none,
+        for the version is quarantined or revoked.
         """
+        key = (model, version)
+        return None if key in self.bad else self.approved.get(key, 0)
+
+    def revoked(self, learned_from: Mapping[str, Mapping[Any, int]]) -> list[str]:
+        """Return TEACHER@VERSION of those of the versions (teacher -> version -> rows) that were revoked, in order."""
         return [
             f"{teacher}@{version}"
-            for teacher, versions in sorted(heard.items())
+            for teacher, versions in sorted(learned_from.items())
             for version in sorted(map(int, versions))
             if self.bad.get((teacher, version), ("", ""))[0] == "revoked"
         ]
 
-    def active(self, time: datetime, first: str) -> str:
-        """Return the model to hear about a sample of `time`: the last whose turn began by then, else `first`."""
-        begun = [turn for turn in self.turns if turn[0] <= time]
-        return max(begun, key=lambda turn: turn[0])[1] if begun else first
+    def active_teacher(self, time: datetime, first: str) -> str:
+        """Return the model whose signals count for a sample of `time`: the last made active by then, else `first`."""
+        begun = [start for start in self.active_teacher_from if start[0] <= time]
+        return max(begun, key=lambda start: start[0])[1] if begun else first

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from recdistill import cli
-from recdistill.config import load_text, parsed
+from recdistill.cli import app as cli
 from recdistill.config.bounded_yaml import MAX_BYTES, MAX_DEPTH, MAX_VALUES, parse_yaml
+from recdistill.config.load import load_text, parsed
 from recdistill.errors import UserError
 
 GOOD = "name: x\ndata: {path: a.parquet}\n"

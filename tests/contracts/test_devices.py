@@ -9,15 +9,16 @@ from typing import Any
 import pytest
 import torch
 
-from recdistill.config import DistillConfig, StudentConfig, load_text
+from recdistill.config.load import load_text
+from recdistill.config.models import DistillConfig, StudentConfig
 from recdistill.errors import UserError
-from recdistill.learn.learner import Learner
-from recdistill.learn.worker import check_models
-from recdistill.models import table_modules
-from recdistill.models.device import device_of, place
+from recdistill.models.factory import table_modules
+from recdistill.models.layers.device import device_of, place
+from recdistill.train.build import check_models
+from recdistill.train.learner import Learner
 from tests.contracts.test_models import CASES
-from tests.models.elsewhere import Elsewhere, another_device
-from tests.models.samples import make_batch, make_net
+from tests.support.batches import make_batch, make_net
+from tests.support.pretended_device import Elsewhere, another_device
 
 
 def _steps(
@@ -27,12 +28,12 @@ def _steps(
     net = make_net(kind, layout="decoupled", **options)
     if device is not None:
         place(net, device)
-    learner, said = Learner(net, StudentConfig(), DistillConfig()), []
+    learner, logits = Learner(net, StudentConfig(), DistillConfig()), []
     for seed in range(3):
         batch = make_batch(seed=seed)
         batch.signals.copy_(torch.linspace(-1, 1, len(batch))[:, None])
-        said.append(learner.learn(batch, torch.ones(len(batch), dtype=torch.bool)).logits)
-    return torch.cat(said), learner.state()[0]
+        logits.append(learner.learn(batch, torch.ones(len(batch), dtype=torch.bool)).logits)
+    return torch.cat(logits), learner.state()[0]
 
 
 EVERY: dict[str, tuple[str, dict[str, Any]]] = {
@@ -84,7 +85,7 @@ def test_a_model_for_cuda_where_there_is_none_is_refused_before_anything_is_read
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     experiment = load_text("{name: there, data: {}, teacher: {device: cuda}}", [], "there.yaml")
-    with pytest.raises(UserError, match="teacher: device cuda: no CUDA device is seen here"):
+    with pytest.raises(UserError, match="teacher: device cuda: torch sees no CUDA device"):
         check_models(experiment)
 
 

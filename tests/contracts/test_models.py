@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch.nn import functional
 
-from recdistill.data.batch import Batch
-from recdistill.models import BACKBONES, Towers, table_modules
-from tests.models.samples import lookup, make_batch, make_net, repeat_histories, take
+from recdistill.data.batch.batch import Batch
+from recdistill.models.factory import BACKBONES, table_modules
+from recdistill.models.heads import Towers
+from tests.support.batches import lookup, make_batch, make_net, repeat_histories, take
 
 CASES = {
     "pooled-mlp": ("pooled-mlp", {}),

@@ -11,17 +11,20 @@ import pytest
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
-from recdistill import tables
 from recdistill.errors import UserError
-from recdistill.tables import BehaviorLog, EventLog, OutcomeLog, PredictionLog, VerdictLog
-from tests.tables.samples import SCHEMA, actions, events, ids_of, outcomes, said, verdicts
+from recdistill.tables.dead_letters import DeadLetters
+from recdistill.tables.delta.log import DeltaLog
+from recdistill.tables.events import BehaviorLog, EventLog, OutcomeLog
+from recdistill.tables.predictions import PredictionLog
+from recdistill.tables.verdicts import VerdictLog
+from tests.support.tables import SCHEMA, actions, dead_letters, events, followed, ids_of, outcomes, said, verdicts
 
 
 @dataclass(frozen=True)
 class Store:
     """How to make a table at a path, rows of it by number, and append them."""
 
-    create: Callable[[Path], EventLog | BehaviorLog | OutcomeLog | PredictionLog | VerdictLog]
+    create: Callable[[Path], EventLog | BehaviorLog | OutcomeLog | PredictionLog | VerdictLog | DeadLetters]
     rows: Callable[[Iterable[int]], pl.DataFrame]
     about: dict[str, object]
 
@@ -31,6 +34,7 @@ STORES = {
     "BehaviorLog": Store(lambda path: BehaviorLog.create(path, SCHEMA), actions, {}),
     "OutcomeLog": Store(lambda path: OutcomeLog.create(path, SCHEMA), outcomes, {}),
     "VerdictLog": Store(lambda path: VerdictLog.create(path), verdicts, {}),
+    "DeadLetters": Store(lambda path: DeadLetters.create(path), dead_letters, {}),
     "PredictionLog": Store(
         lambda path: PredictionLog.create(path, SCHEMA.tasks),
         said,
@@ -60,7 +64,7 @@ def case(request: pytest.FixtureRequest, tmp_path: Path) -> Case:
 
 
 def test_every_store_is_listed() -> None:
-    assert set(STORES) == {name for name in tables.__all__ if name.endswith("Log")}
+    assert set(STORES) == {kind.__name__ for kind in DeltaLog.__subclasses__()}
 
 
 def test_rows_come_back_whole_in_commit_order(case: Case) -> None:
@@ -88,14 +92,13 @@ def test_a_reader_pins_its_version(case: Case) -> None:
 def test_each_row_is_followed_once_and_in_order(case: Case) -> None:
     case.log.compact()
     case.append(range(15, 20), 3)
-    followed = list(case.log.follow(1))
-    assert ids_of(rows for _, rows in followed) == list(range(5, 20))
-    assert sorted({version for version, _ in followed}) == [2, 3, 5]
+    assert ids_of(followed(case.log, 1)) == list(range(5, 20))
+    assert [commit.version for commit in case.log.commits(1) if commit.parts] == [2, 3, 5]
 
 
 def test_pinned_and_followed_rows_are_all_rows(case: Case) -> None:
     pinned = case.log.version - 1
-    whole = [*case.log.batches(version=pinned), *(rows for _, rows in case.log.follow(pinned))]
+    whole = [*case.log.batches(version=pinned), *followed(case.log, pinned)]
     assert ids_of(whole) == list(range(15))
 
 

@@ -14,15 +14,16 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from recdistill.config import DataConfig, Experiment, NegativesConfig, SamplingConfig
-from recdistill.data.log import Log
-from recdistill.data.negatives import TRIES, with_negatives
-from recdistill.data.sampling import INGEST, down_sampled, kept, rates_per_task, uniform
-from recdistill.data.seen import Seen
+from recdistill.config.data import DataConfig, NegativesConfig, SamplingConfig
+from recdistill.config.experiment import Experiment
+from recdistill.data.readers.base import Log
+from recdistill.data.readers.down_sampling import down_sampled
+from recdistill.data.readers.negatives import TRIES, with_negatives
+from recdistill.data.sampling import INGEST_SEED, kept, rates_per_task, uniform
 from recdistill.errors import UserError
-from recdistill.learn.folder import RunFolder
-from recdistill.learn.ingest import ingest, open_tables
-from recdistill.tables import EventSchema
+from recdistill.runs.batch_ingest import ingest, open_tables
+from recdistill.runs.folder import RunFolder
+from recdistill.tables.schema import EventSchema
 
 SCHEMA = EventSchema(("click", "buy"), {"device": "int64", "topic": "int64"}, keep_rates={"click": (0.5, 1.0)})
 HOUR = 3_600_000_000
@@ -121,18 +122,9 @@ def test_uniform_is_flat_and_seeds_are_independent() -> None:
 
 def test_what_a_model_keeps_does_not_depend_on_what_the_log_kept() -> None:
     ids, label, half = np.arange(100_000), np.zeros(100_000), SamplingConfig(negative=0.5)
-    logged = kept(ids, label, half, INGEST)
+    logged = kept(ids, label, half, INGEST_SEED)
     for seed in range(5):
         assert abs(kept(ids[logged], label[logged], half, seed).mean() - 0.5) < 0.01
-
-
-@given(st.lists(st.lists(st.integers(-50, 50), max_size=30), max_size=8), st.lists(st.integers(-60, 60), max_size=20))
-def test_seen_is_a_set(parts: list[list[int]], asked: list[int]) -> None:
-    seen = Seen()
-    for part in parts:
-        seen.add(np.array(part, np.int64))
-    known = {key for part in parts for key in part}
-    assert seen.holds(np.array(asked, np.int64)).tolist() == [key in known for key in asked]
 
 
 @settings(max_examples=40)

@@ -7,7 +7,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from recdistill.distill import KeepRates, PaperCorrection, paper_log_odds, true_log_odds
+from recdistill.distill.debias import KeepRates, PaperCorrection, paper_log_odds, true_log_odds
 from recdistill.errors import UserError
 
 RATE = st.floats(0.01, 1)

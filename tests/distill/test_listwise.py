@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recdistill.distill import listwise_loss
+from recdistill.distill.listwise import listwise_loss
 
 NAN = float("nan")
 ROWS = st.lists(

@@ -111,6 +111,18 @@ def test_agrees_with_scikit_learn():
     assert metrics.calibration(label, logit) == pytest.approx(p.sum() / label.sum(), abs=1e-12)
 
 
+def test_ne_of_sums_is_elementwise_and_nan_with_one_class():
+    loss, rows, positives = (
+        np.array([2.0, 2.0, 2.0, 0.0]),
+        np.array([4.0, 4.0, 4.0, 0.0]),
+        np.array([1.0, 0.0, 4.0, 0.0]),
+    )
+    with np.errstate(all="raise"):
+        found = metrics.ne_of_sums(loss, rows, positives)
+    assert found[0] == pytest.approx(0.5 / (-0.25 * math.log(0.25) - 0.75 * math.log(0.75)))
+    assert np.isnan(found[1:]).all()
+
+
 def test_bins_have_equal_mass_and_sum_to_the_whole():
     label, logit, _ = sample()
     bins = metrics.calibration_bins(label, logit)
@@ -134,7 +146,7 @@ def test_extreme_logits_stay_finite():
 
 
 @pytest.mark.parametrize(
-    ("label", "logit", "says"),
+    ("label", "logit", "message"),
     [
         ([0, 1], [0.0, math.nan], "row 1"),
         ([0, 1], [math.inf, 0.0], "row 0"),
@@ -144,12 +156,12 @@ def test_extreme_logits_stay_finite():
     ],
 )
 @pytest.mark.parametrize("metric", [metrics.auc, metrics.logloss, metrics.calibration, metrics.ece, metrics.placements])
-def test_refuses_what_no_metric_accepts(metric, label, logit, says):
-    with pytest.raises(UserError, match=says):
+def test_refuses_what_no_metric_accepts(metric, label, logit, message):
+    with pytest.raises(UserError, match=message):
         metric(np.array(label), np.array(logit))
 
 
-def test_says_why_a_metric_is_undefined():
+def test_an_undefined_metric_has_a_reason():
     one_class = metrics.score(np.zeros(3), np.arange(3.0), np.arange(3))
     assert one_class.values["logloss"] is not None and one_class.values["ece"] is not None
     assert one_class.why["auc"] == one_class.why["ne"] == one_class.why["calibration"] == "all 3 labels are 0"

@@ -9,18 +9,26 @@ import numpy as np
 import polars as pl
 import pytest
 
-from recdistill.config import DistillConfig, EvaluateConfig, ModelConfig, SamplingConfig, StudentConfig
+from recdistill.config.experiment import EvaluateConfig
 from recdistill.errors import RecdistillError, UserError
 from recdistill.evaluate import metrics
-from recdistill.evaluate.facts import ModelFacts, StudentModels, own_shift, settings_of
-from recdistill.evaluate.report import render
+from recdistill.evaluate.model_facts import ModelFacts, StudentModels, TrainingCosts
 from recdistill.evaluate.score import score
 from recdistill.evaluate.summary import METRICS, load, write_summary
-from recdistill.tables import EventLog, EventSchema, PredictionLog
+from recdistill.report.page import render
+from recdistill.tables.events import EventLog
+from recdistill.tables.predictions import PredictionLog
+from recdistill.tables.schema import EventSchema
 
 ROWS, LIST, SEEDS = 6000, 5, (3, 4)
+
+
 START = datetime(2024, 5, 1, tzinfo=UTC)
+
+
 CONFIG = EvaluateConfig(seeds=list(SEEDS), group="request", bootstrap=200)
+
+
 SAMPLED = math.log(1.0 / 0.1)  # what negatives kept with 0.1 add to the log-odds
 
 
@@ -55,25 +63,27 @@ def write_events(path, draw):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """Return (folder, events, logits by model and task): `sampled` says what the teacher does, at higher odds."""
+    """Return (folder, events, logits by model and task): `sampled` predicts what the teacher does, at higher odds."""
     path, draw = tmp_path_factory.mktemp("run"), np.random.default_rng(5)
     rows, true = write_events(path, draw)
     noise = {seed: {task: draw.normal(0, 1, ROWS) for task in true} for seed in SEEDS}
-    said = {"teacher": {task: z + draw.normal(0, 0.3, ROWS) for task, z in true.items()}}
-    said["sampled"] = {task: z + SAMPLED for task, z in said["teacher"].items()}
+    logits_of_models = {"teacher": {task: z + draw.normal(0, 0.3, ROWS) for task, z in true.items()}}
+    logits_of_models["sampled"] = {task: z + SAMPLED for task, z in logits_of_models["teacher"].items()}
     for seed in SEEDS:
-        said[f"weak.s{seed}"] = {task: z + 3 * noise[seed][task] for task, z in true.items()}
-        said[f"better.s{seed}"] = {task: z + 1 * noise[seed][task] for task, z in true.items()}
+        logits_of_models[f"weak.s{seed}"] = {task: z + 3 * noise[seed][task] for task, z in true.items()}
+        logits_of_models[f"better.s{seed}"] = {task: z + 1 * noise[seed][task] for task, z in true.items()}
     log = PredictionLog.create(path / "predictions", ("click", "buy"))
-    for model, logits in said.items():
+    for model, logits in logits_of_models.items():
         columns = {f"logit_{task}": pl.Series(z, dtype=pl.Float32) for task, z in logits.items()}
         mixed = rows.select("sample_id", "time").with_columns(**columns).sample(fraction=1, shuffle=True, seed=1)
         log.append(mixed, model=model, version=0, kind="prequential", writer=model, sequence=0)
-    return path, rows, said
+    return path, rows, logits_of_models
 
 
-def facts(name, seed=0, shift=0.0):
-    return ModelFacts(name, seed, shift, 100, 2000, 50_000.0, 0.9, {"kind": "din", "width": 8, "history": 20})
+def facts(name, seed=0, log_odds_offset=0.0):
+    return ModelFacts(
+        name, seed, log_odds_offset, TrainingCosts(100, 2000, 50_000.0, 0.9), {"kind": "din", "width": 8, "history": 20}
+    )
 
 
 def pair(raw, distilled):
@@ -101,7 +111,7 @@ def tasks_of(summary):
 
 @pytest.mark.parametrize("task", ["click", "buy"])
 @pytest.mark.parametrize("metric", ["auc", "gauc", "ne"])
-def test_eta_is_1_for_a_copy_of_the_teacher_and_0_for_a_student_that_learned_nothing(summary, task, metric):
+def test_eta_is_1_for_a_copy_of_the_teacher_and_0_for_one_that_learned_nothing(summary, task, metric):
     etas = {name: getattr(student.transferability, metric) for name, student in tasks_of(summary)[task].items()}
     assert (etas["copy"].eta, etas["copy"].low, etas["copy"].high) == pytest.approx((1, 1, 1))
     assert (etas["nothing"].eta, etas["nothing"].low, etas["nothing"].high) == pytest.approx((0, 0, 0))
@@ -112,12 +122,12 @@ def test_eta_is_1_for_a_copy_of_the_teacher_and_0_for_a_student_that_learned_not
 
 @pytest.mark.parametrize("task", ["click", "buy"])
 def test_every_task_is_scored_on_the_rows_whose_label_is_known(run, summary, task):
-    _, rows, said = run
+    _, rows, logits_of_models = run
     window = np.arange(ROWS) >= ROWS // 2
     known = window & rows[f"label_{task}"].is_not_null().to_numpy()
     label = rows[f"label_{task}"].fill_null(0).to_numpy()[known]
     request, user = (rows[name].to_numpy()[known] for name in ("request_id", "user_id"))
-    logits = [said[f"weak.s{seed}"][task].astype(np.float32)[known] for seed in SEEDS]
+    logits = [logits_of_models[f"weak.s{seed}"][task].astype(np.float32)[known] for seed in SEEDS]
     expected = [metrics.score(label, z, request).values for z in logits]
     model = tasks_of(summary)[task]["part"].raw
     for name in METRICS:
@@ -149,7 +159,9 @@ def test_what_was_written_is_read_and_drawn(summary, tmp_path):
 
 
 def test_a_models_own_sampling_is_taken_out_and_the_logs_is_not(run, summary):
-    sampled = score("run", run[0] / "tables", facts("sampled", shift=SAMPLED), {"copy": STUDENTS["copy"]}, CONFIG)
+    sampled = score(
+        "run", run[0] / "tables", facts("sampled", log_odds_offset=SAMPLED), {"copy": STUDENTS["copy"]}, CONFIG
+    )
     for name in METRICS:
         assert sampled.models.teacher.metric(name) == pytest.approx(summary.models.teacher.metric(name), rel=1e-4)
     assert sampled.models.teacher.calibration == pytest.approx(1, abs=0.05)  # the labels were sampled as the log was
@@ -174,7 +186,7 @@ def test_refused_when_nothing_is_labelled_or_a_model_is_not_trained(run, tmp_pat
         score("run", tmp_path / "tables", facts("teacher"), STUDENTS, CONFIG)
 
 
-def test_a_further_task_without_labels_says_so(run, tmp_path):
+def test_a_further_task_without_labels_has_a_reason(run, tmp_path):
     rows = run[1].with_columns(label_buy=pl.lit(None, pl.Float32))
     log = EventLog.create(tmp_path / "tables" / "events", EventSchema(tasks=("click", "buy"), has_request=True))
     log.append(rows, writer="test", sequence=0)
@@ -182,18 +194,3 @@ def test_a_further_task_without_labels_says_so(run, tmp_path):
     buy = score("run", tmp_path / "tables", facts("teacher"), {"copy": STUDENTS["copy"]}, CONFIG).further_tasks["buy"]
     assert buy.rows == 0 and buy.teacher.auc is None and buy.teacher.why["auc"] == "there are no rows"
     assert buy.students["copy"].transferability.gauc.why == "the metric is not defined on this window"
-
-
-def test_settings_name_what_was_compared():
-    student = StudentConfig(width=8, distill=DistillConfig(weight=2.0, towers="single"))
-    told = settings_of(student, student.distill)
-    assert (told["kind"], told["width"], told["history"], told["weight"], told["towers"]) == (
-        "din",
-        8,
-        30,
-        2.0,
-        "single",
-    )
-    assert "weight" not in settings_of(student, student.distill.model_copy(update={"weight": 0.0}))
-    teacher = ModelConfig(sampling=SamplingConfig(negative=0.1))
-    assert settings_of(teacher, None)["sampling"] == "k+ 1, k- 0.1" and own_shift(teacher) == pytest.approx(SAMPLED)

@@ -11,16 +11,8 @@ from pydantic import ValidationError
 
 from recdistill.errors import UserError
 from recdistill.evaluate import summary as module
-from recdistill.evaluate.summary import (
-    Curve,
-    ModelSummary,
-    StudentSummary,
-    Transfer,
-    load,
-    summarise,
-    write_summary,
-)
-from tests.evaluate.sample import START, sample_summary, withheld_summary
+from recdistill.evaluate.summary import Curve, ModelSummary, StudentSummary, Transfer, load, summarise, write_summary
+from tests.support.summaries import START, sample_summary, withheld_summary
 
 
 @pytest.mark.parametrize("make", [sample_summary, withheld_summary])
@@ -55,7 +47,7 @@ def test_numbers_that_are_not_numbers_become_null(value: float) -> None:
     assert model.auc is None and model.std["auc"] is None
 
 
-def test_a_withheld_eta_must_say_why() -> None:
+def test_a_withheld_eta_must_have_a_reason() -> None:
     with pytest.raises(ValidationError, match="why"):
         Transfer(eta=float("nan"))
     with pytest.raises(ValidationError, match="above high"):
@@ -90,7 +82,7 @@ def test_metric_refuses_other_names() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ("{", "not JSON"),
         ("[]", "schema_version is None"),
@@ -98,10 +90,10 @@ def test_metric_refuses_other_names() -> None:
         ('{"schema_version": 2}', "'name'"),
     ],
 )
-def test_load_names_what_is_wrong_in_one_line(tmp_path: Path, text: str, says: str) -> None:
+def test_load_names_what_is_wrong_in_one_line(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "summary.json"
     path.write_text(text)
-    with pytest.raises(UserError, match=says) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         load(path)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 

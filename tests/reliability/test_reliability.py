@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.support.paths import ROOT
+from tests.support.programs import needs
 
-
+pytestmark = pytest.mark.long
 SMALL = [
     ["poison.py", "1"],
-    ["faults.py", "9"],
+    pytest.param(["faults.py", "9"], marks=needs("cc")),
     ["damage.py", "60"],
-    ["broker.py", "4"],
+    pytest.param(["broker.py", "4"], marks=needs("nats-server")),
     ["disorder.py", "2"],
     ["hybrid.py", "2"],
 ]

@@ -1,4 +1,4 @@
-"""Processes under one roof, real ones: what fails, what is killed, and what is a helper's own trouble."""
+"""Processes of a stream, real ones: what fails, what is killed, and what is a helper's own trouble."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from pathlib import Path
 
 import pytest
 
+from recdistill.app.run import open_run
+from recdistill.app.stream import batch_stage
 from recdistill.errors import RecdistillError, UserError
-from recdistill.learn.folder import RunFolder, locked
-from recdistill.pipeline import open_run
+from recdistill.runs.folder import RunFolder, locked
 from recdistill.stream import supervisor
-from recdistill.stream.journal import Journal, read_journals
+from recdistill.stream.event_log import Journal, read_journals
 from recdistill.stream.prefork import Child, Prefork
 from recdistill.stream.supervisor import supervise
-from recdistill.streaming import batch_stage
-from tests.stream.runs import experiment_of
+from tests.support.stream_runs import experiment_of
 
 
 @pytest.fixture(scope="module")

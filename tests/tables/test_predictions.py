@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from recdistill.errors import UserError
-from recdistill.tables import Kind, PredictionLog
-from tests.tables.samples import make_predictions, said
+from recdistill.tables.predictions import Kind, PredictionLog
+from tests.support.tables import make_predictions, said
 
 
 def test_a_prequential_prediction_is_made_once(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from recdistill.config import DataConfig
+from recdistill.config.data import DataConfig
 from recdistill.errors import UserError, did_you_mean
 
 __all__ = ["NoOptions", "read_options"]

@@ -7,19 +7,19 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from recdistill.errors import UserError
-from recdistill.stream.journal import Journal
-from recdistill.stream.messages import Message, Outgoing
-from recdistill.tables import EventSchema
+from recdistill.stream.event_log import Journal
+from recdistill.stream.sources.wire import Message, Outgoing
+from recdistill.tables.schema import EventSchema
 
-__all__ = ["BYTES", "Patience", "Source"]
+__all__ = ["MAX_BYTES", "Patience", "Source"]
 
-BYTES = 64 << 20  # that one fetch gives at most, beyond its first message
+MAX_BYTES = 64 << 20  # that one fetch gives at most, beyond its first message
 PAUSE = 0.2  # seconds between two tries
 
 
 class Source(Protocol):
     """An ordered channel in partitions. Offsets are the reader's own: nothing is kept in the broker about
-    who read what.
+    what was read.
     """
 
     def partitions(self) -> list[str]:
@@ -63,16 +63,16 @@ class Patience:
         now = time.monotonic()
         if self._since is None:
             self._since = now
-            self.journal.tell("waiting for the broker", url=self.where, reason=reason, at_most_s=self.seconds)
+            self.journal.write("waiting for the broker", url=self.where, reason=reason, at_most_s=self.seconds)
         if now - self._since >= self.seconds:
             raise UserError(
                 f"{self.where}: the broker does not answer ({reason}) after {self.seconds:g} s; start it, or set "
-                "stream.source.url (stream.patience_s says how long to wait)"
+                "stream.source.url (stream.patience_s: how long to wait)"
             )
         time.sleep(min(PAUSE, self.seconds))
 
     def worked(self) -> None:
         """Count a success."""
         if self._since is not None:
-            self.journal.tell("broker back", url=self.where, after_s=round(time.monotonic() - self._since, 1))
+            self.journal.write("broker back", url=self.where, after_s=round(time.monotonic() - self._since, 1))
             self._since = None

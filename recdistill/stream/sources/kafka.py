@@ -17,23 +17,23 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from recdistill.errors import UserError
-from recdistill.stream.messages import KINDS, Message, Outgoing, encode, number_of
-from recdistill.stream.sources.base import BYTES, Patience
-from recdistill.tables import EventSchema
+from recdistill.stream.sources.base import MAX_BYTES, Patience
+from recdistill.stream.sources.wire import KINDS, Message, Outgoing, encode, number_of
+from recdistill.tables.schema import EventSchema
 
 __all__ = ["KafkaSource"]
 
 ANSWER = 3.0  # seconds that an answer may take
-LARGEST = 1 << 30  # bytes: a message that is too large for us must arrive, to be told and passed
+MAX_MESSAGE = 1 << 30  # bytes: a message that is too large for us must arrive, to be reported and skipped
 QUIET = 2.0  # seconds without a message after which the broker is asked whether it is there
 
 
 @dataclass
 class _Reading:
-    """Where the consumer stands, and what it has heard."""
+    """Where the consumer stands; answered: monotonic seconds at which the broker last gave something."""
 
     offsets: dict[str, int] = field(default_factory=dict)  # partition -> what comes next
-    heard: float = 0.0
+    answered: float = 0.0
 
 
 class KafkaSource:
@@ -96,7 +96,7 @@ class KafkaSource:
                 self._failed(error.args[0])
                 continue
             self.patience.worked()
-            return {name: len(about.partitions) for name, about in found.items()}
+            return {name: len(topic.partitions) for name, topic in found.items()}
 
     def _reader(self) -> Consumer:
         if self._consumer is None:
@@ -106,10 +106,10 @@ class KafkaSource:
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
                 "auto.offset.reset": "error",
-                "receive.message.max.bytes": LARGEST + 512,
-                "fetch.max.bytes": BYTES,
-                "message.max.bytes": BYTES,
-                "queued.max.messages.kbytes": BYTES >> 10,
+                "receive.message.max.bytes": MAX_MESSAGE + 512,
+                "fetch.max.bytes": MAX_BYTES,
+                "message.max.bytes": MAX_BYTES,
+                "queued.max.messages.kbytes": MAX_BYTES >> 10,
             }
             try:
                 self._consumer = Consumer(settings)
@@ -126,17 +126,17 @@ class KafkaSource:
         found: list[Message] = []
         size = 0
         wait = seconds
-        while len(found) < limit and size < BYTES and (got := self._reader().poll(wait)) is not None:
+        while len(found) < limit and size < MAX_BYTES and (got := self._reader().poll(wait)) is not None:
             error = got.error()
             found += self._missing(got) if error else [self._message(got)]
             size += 0 if error else len(found[-1].payload)
             wait = 0.005
         if found:
-            self._reading.heard = time.monotonic()
+            self._reading.answered = time.monotonic()
             self.patience.worked()
-        elif self.patience.lost or time.monotonic() - self._reading.heard > QUIET:
+        elif self.patience.lost or time.monotonic() - self._reading.answered > QUIET:
             self._metadata()  # waits for a broker that is down
-            self._reading.heard = time.monotonic()
+            self._reading.answered = time.monotonic()
         return found
 
     def _message(self, got: Any) -> Message:
@@ -145,7 +145,7 @@ class KafkaSource:
         return Message(name, got.offset(), self.topics[got.topic()], got.value() or b"")
 
     def _missing(self, got: Any) -> list[Message]:
-        """Return what the error says that the broker no longer has; other errors are tried again or raised."""
+        """Return the messages that by this error the broker no longer has; other errors are tried again or raised."""
         if got.error().code() != KafkaError._AUTO_OFFSET_RESET:
             self._failed(got.error())
             return []
@@ -205,13 +205,13 @@ class KafkaSource:
         producer = self._writer()
         failed: list[str] = []
 
-        def told(error: KafkaError | None, _: object) -> None:
+        def delivered(error: KafkaError | None, _: object) -> None:
             failed.extend([error.str()] if error else [])
 
         for message in messages:
             for place in self._targets(message):
                 if message.number > last[place]:
-                    producer.produce(place[0], encode(message), partition=place[1], on_delivery=told)
+                    producer.produce(place[0], encode(message), partition=place[1], on_delivery=delivered)
                     last[place] = message.number
         while producer.flush(ANSWER) and not failed:
             self.patience.failed("messages are not acknowledged")

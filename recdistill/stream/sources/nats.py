@@ -19,9 +19,9 @@ from nats.js.client import JetStreamContext
 from nats.js.errors import BadRequestError, NotFoundError
 
 from recdistill.errors import UserError
-from recdistill.stream.messages import KINDS, Kind, Message, Outgoing, encode, number_of
-from recdistill.stream.sources.base import BYTES, Patience
-from recdistill.tables import EventSchema
+from recdistill.stream.sources.base import MAX_BYTES, Patience
+from recdistill.stream.sources.wire import KINDS, Kind, Message, Outgoing, encode, number_of
+from recdistill.tables.schema import EventSchema
 
 __all__ = ["NatsSource"]
 
@@ -36,7 +36,7 @@ LOOK_BACK = 1000  # messages of others after the last one of a replay
 class NatsSource:
     """Stream `stream` with subjects STREAM.events, STREAM.behaviors and STREAM.outcomes at `url`.
 
-    options: the client's for who we are (OPTIONS); UserError for another.
+    options: the client's credentials (OPTIONS); UserError for another.
     """
 
     def __init__(self, url: str, stream: str, patience: Patience, options: Mapping[str, Any] | None = None) -> None:
@@ -82,7 +82,7 @@ class NatsSource:
             self._next = first
         found: list[Message] = []
         size = 0
-        while len(found) < limit and size < BYTES:
+        while len(found) < limit and size < MAX_BYTES:
             try:  # the first ones are worth a wait; and large ones come one by one, so that memory holds few
                 batch = await self._reader.fetch(
                     min(limit - len(found), 64), max(seconds, 0.002) if not found else 0.002
@@ -250,4 +250,4 @@ class NatsSource:
 
 
 async def _quiet(error: Exception) -> None:
-    """Say nothing: every error is raised where it matters."""
+    """Print nothing: every error is raised where it matters."""

@@ -9,11 +9,13 @@ from pathlib import Path
 import polars as pl
 
 from recdistill.errors import UserError
-from recdistill.stream.messages import KINDS, Kind, Message, Outgoing, published_at
-from recdistill.stream.sources.base import BYTES
-from recdistill.tables import BehaviorLog, EventLog, EventSchema, OutcomeLog
-from recdistill.tables.follow import Commit, commits, newest_after, open_delta
-from recdistill.tables.parts import read_parts
+from recdistill.stream.sources.base import MAX_BYTES
+from recdistill.stream.sources.wire import KINDS, Kind, Message, Outgoing, published_at
+from recdistill.tables.delta.commits import Commit, commits, newest_after, open_delta
+from recdistill.tables.delta.files import read_parts
+from recdistill.tables.delta.paths import is_table
+from recdistill.tables.events import BehaviorLog, EventLog, OutcomeLog
+from recdistill.tables.schema import EventSchema
 
 __all__ = ["TableSource"]
 
@@ -36,9 +38,8 @@ class TableSource:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._newest: dict[str, int] = {}
-        self._empty: dict[
-            str, tuple[int, int]
-        ] = {}  # the reader's offset, and the version up to which nothing follows it
+        # By table: the reader's offset, and the version up to which nothing follows it.
+        self._empty: dict[str, tuple[int, int]] = {}
 
     def partitions(self) -> list[str]:
         """Return the kinds that have a table."""
@@ -49,7 +50,7 @@ class TableSource:
         return [kind for kind in KINDS if self._exists(kind)]
 
     def _exists(self, kind: Kind) -> bool:
-        return (self.folder / kind / "_delta_log").is_dir()
+        return is_table(self.folder / kind)
 
     def fetch(self, offsets: dict[str, int], limit: int, seconds: float) -> list[Message]:
         """See Source.fetch."""
@@ -59,22 +60,20 @@ class TableSource:
         return found
 
     def _there(self, offsets: dict[str, int], limit: int) -> list[Message]:
-        kinds = (
-            self.partitions()
-        )  # events first: what stands in the others by now was there before those that come later
-        upto = {kind: self._look(kind, offsets.get(kind, 0)) for kind in kinds}
+        kinds = self.partitions()  # events first: what the others hold by now was there before later events
+        newest = {kind: self._look(kind, offsets.get(kind, 0)) for kind in kinds}
         found: list[Message] = []
         for kind in ("behaviors", "outcomes", "events"):
-            if kind in upto:
-                found += self._of(kind, offsets.get(kind, 0), upto[kind], limit - len(found))
+            if kind in newest:
+                found += self._of(kind, offsets.get(kind, 0), newest[kind], limit - len(found))
         return found
 
-    def _of(self, kind: Kind, first: int, upto: int, limit: int) -> list[Message]:
+    def _of(self, kind: Kind, first: int, newest: int, limit: int) -> list[Message]:
         found: list[Message] = []
         size = 0
         begun, empty = self._empty.get(kind, (first, first - 1))
-        for commit in commits(self.folder / kind, empty if begun == first else first - 1, upto):
-            if len(found) >= limit or size > BYTES:
+        for commit in commits(self.folder / kind, empty if begun == first else first - 1, newest):
+            if len(found) >= limit or size > MAX_BYTES:
                 break
             if commit.parts or END in commit.about:
                 found.append(self._message(kind, commit))
@@ -115,18 +114,22 @@ class TableSource:
         """
         if not messages:
             return
-        number, about = messages[-1].number, {PUBLISHED: repr(time.time())}
+        number, published = messages[-1].number, {PUBLISHED: repr(time.time())}
         for kind in ("behaviors", "outcomes", "events"):
             log = LOGS[kind].open(self.folder / kind)
             last = log.last_sequence(WRITER)
-            mine = [each.rows for each in messages if each.kind == kind and each.number > last and len(each.rows)]
-            said = {**about, END: "1"} if messages[-1].end else about
+            mine = [
+                message.rows
+                for message in messages
+                if message.kind == kind and message.number > last and len(message.rows)
+            ]
+            metadata = {**published, END: "1"} if messages[-1].end else published
             if not mine:
-                log.mark(WRITER, number, said)
+                log.mark(WRITER, number, metadata)
             elif isinstance(log, EventLog):
-                log.append(pl.concat(mine), writer=WRITER, sequence=number, metadata=said, new_ids=True)
+                log.append(pl.concat(mine), writer=WRITER, sequence=number, metadata=metadata, new_ids=True)
             else:
-                log.append(pl.concat(mine), writer=WRITER, sequence=number, metadata=said)
+                log.append(pl.concat(mine), writer=WRITER, sequence=number, metadata=metadata)
 
     def close(self) -> None:
         """Nothing to free."""

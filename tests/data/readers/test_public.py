@@ -9,8 +9,9 @@ from typing import Any
 import polars as pl
 import pytest
 
-from recdistill.config import DataConfig
-from recdistill.data.readers import Log, open_log
+from recdistill.config.data import DataConfig
+from recdistill.data.readers.base import Log
+from recdistill.data.readers.factory import open_log
 from recdistill.errors import UserError
 
 

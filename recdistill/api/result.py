@@ -1,0 +1,78 @@
+"""What a run measured, and its report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from recdistill.errors import UserError, did_you_mean
+from recdistill.evaluate.summary import METRICS, StudentSummary, Summary, Transfer
+from recdistill.runs.names import TEACHER
+
+__all__ = ["Eta", "Report", "Result", "StudentResult"]
+
+
+@dataclass(frozen=True)
+class Eta:
+    """Transferability: value, and the bounds of its interval; None where there is none, for the reason in `why`."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    why: str | None
+
+
+@dataclass(frozen=True)
+class StudentResult:
+    """One student of a result."""
+
+    name: str
+    summary: StudentSummary
+
+    def eta(self, metric: str = "gauc") -> Eta:
+        """Return eta on auc, gauc or ne with its low and high bound, or None and `why` there is none."""
+        known = dict(self.summary.transferability)
+        if metric not in known:
+            raise UserError(f"eta: no metric '{metric}'{did_you_mean(metric, known)}")
+        found: Transfer = known[metric]
+        return Eta(found.eta, found.low, found.high, found.why)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run measured on its scored window, from `summary.json`."""
+
+    summary: Summary
+
+    @property
+    def students(self) -> dict[str, StudentResult]:
+        """Return the students by name."""
+        return {name: StudentResult(name, student) for name, student in self.summary.students.items()}
+
+    def to_frame(self) -> pl.DataFrame:
+        """Return a row per model: model, variant (teacher, raw, distilled), metrics, and eta_METRIC where distilled."""
+        rows = [{"model": TEACHER, "variant": "teacher", **_metrics(self.summary.models.teacher)}]
+        for name, student in self.summary.students.items():
+            etas = {f"eta_{metric}": transfer.eta for metric, transfer in student.transferability}
+            rows.append({"model": name, "variant": "raw", **_metrics(student.raw)})
+            rows.append({"model": name, "variant": "distilled", **_metrics(student.distilled), **etas})
+        return pl.DataFrame(rows, infer_schema_length=None)
+
+
+def _metrics(model: Any) -> dict[str, float | None]:
+    return {name: getattr(model, name) for name in METRICS}
+
+
+@dataclass(frozen=True)
+class Report:
+    """The report as a file; a notebook shows it."""
+
+    path: Path
+
+    def _repr_html_(self) -> str:
+        page = escape(self.path.read_text(encoding="utf-8"), quote=True)
+        return f'<iframe srcdoc="{page}" width="100%" height="900" style="border:0"></iframe>'

@@ -1,0 +1,267 @@
+"""A run: one folder, in which a log is read, models are trained and scored, and a report is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from recdistill.api.log import Log, digest
+from recdistill.api.models import Distill, Student, Teacher
+from recdistill.api.result import Report, Result
+from recdistill.app import run as stages
+from recdistill.config.experiment import Experiment
+from recdistill.config.load import checked, load_file
+from recdistill.config.models import StudentConfig, TeacherConfig
+from recdistill.data.readers.new_rows import source_of
+from recdistill.data.writer import write_frames
+from recdistill.errors import UserError, did_you_mean
+from recdistill.runs.folder import RunFolder
+from recdistill.runs.jobs import Job, folds_of_teacher, jobs_of, pairs_of, teachers_of
+from recdistill.runs.names import TEACHER, ModelName
+from recdistill.train.predict import Predictor
+
+__all__ = ["Run", "TrainedModel"]
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A trained teacher, or a student with a model per seed; names: of its models, the one to serve first."""
+
+    run: Run
+    name: str
+    names: tuple[str, ...]
+
+    def predict(self, data: Any, seed: int | None = None) -> pl.DataFrame:
+        """Return the predictions of new rows, in their order: sample_id, logit_TASK and probability_TASK, float32.
+
+        data: whatever `read_log` takes, with the log's columns but for labels; histories are the run's. seed: of a
+        student, default its first. probability: of the log before down-sampling. Raises UserError for rows that do not
+        fit the run's log.
+        """
+        return pl.concat(self.run.predictions(self._of(seed), data))
+
+    def predict_file(self, data: Any, path: str | Path, seed: int | None = None) -> int:
+        """Write the predictions of new rows to a .parquet or .csv file, a chunk at a time, and return how many.
+
+        The file appears whole or not at all. Raises UserError for another kind of file, and as `predict`.
+        """
+        return write_frames(Path(path), self.run.predictions(self._of(seed), data))
+
+    def _of(self, seed: int | None) -> str:
+        if seed is None:
+            return self.names[0]
+        seeds = {ModelName.parse(name).number: name for name in self.names}
+        if seed not in seeds:
+            raise UserError(f"{self.name}: no seed {seed}; it has {', '.join(map(str, seeds))}")
+        return seeds[seed]
+
+
+class Run:
+    """One folder: the log's tables, the models trained on it, their predictions and the report.
+
+    folder: made by the first call that writes, or opened where it is a run; whatever is done there already is not done
+    again. log: of `read_log`; None for a run that is there. settings: keys of the experiment file besides data and
+    models (evaluate, checkpoint_rows, processes, candidates, crossfit, teacher_hidden, tracking, ...).
+    """
+
+    def __init__(self, folder: str | Path, log: Log | None = None, **settings: Any) -> None:
+        self.folder, self.log = RunFolder(Path(folder)), log
+        self.data: Path | None = None
+        if log is None:
+            self.experiment, self.data = self.folder.experiment(), self.folder.data()
+            return
+        tree = {"name": self.folder.root.resolve().name, "data": log.config, "students": {}, **settings}
+        self.experiment = checked(Experiment, tree, "Run")
+        if self.folder.exists:
+            self._join(self.folder.experiment(), settings.get("evaluate", {}))
+        if log.frame is not None:
+            self.data = self.folder.root.resolve()
+
+    @classmethod
+    def from_config(
+        cls,
+        config: str | Path | Experiment,
+        data: Path | None = None,
+        out: Path | None = None,
+        set_: Iterable[str] = (),
+    ) -> Run:
+        """Return the run of an experiment file, in `out` (default runs/NAME). data: the folder that its paths are
+        relative to; set_: assignments as `--set` takes them.
+        """
+        run = cls.__new__(cls)
+        run.experiment = config if isinstance(config, Experiment) else load_file(Path(config), list(set_))
+        run.folder, run.log, run.data = RunFolder(out or Path("runs") / run.experiment.name), None, data
+        return run
+
+    def _join(self, there: Experiment, evaluate: Mapping[str, Any]) -> None:
+        """Take over the models and seeds of a run that is there; the seeds unless `evaluate` names others."""
+        update: dict[str, Any] = {"teacher": there.teacher, "teachers": there.teachers, "students": there.students}
+        if "seeds" not in evaluate:
+            update["evaluate"] = self.experiment.evaluate.model_copy(update={"seeds": there.evaluate.seeds})
+        self.experiment = self.experiment.model_copy(update=update)
+
+    @contextmanager
+    def _claimed(self, trains: bool = True) -> Iterator[None]:
+        with stages.open_run(self.experiment, self.data, self.folder.root, trains):
+            if self.log is not None and self.log.frame is not None:
+                _write_once(self.log.frame, self.folder.root / self.log.config.path)
+            yield
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        self.folder.experiment()  # a folder that holds no run is refused in its own words
+        with self.folder.held():
+            yield
+
+    def ingest(self) -> None:
+        """Read the log into the run's tables, once. Raises UserError for a log that cannot be read as it says."""
+        with self._claimed(trains=False):
+            stages.ingest_stage(self.folder, self.experiment, self.data)
+
+    def train(
+        self,
+        model: Teacher | Student | str | None = None,
+        *,
+        teacher: TrainedModel | Iterable[TrainedModel] | None = None,
+        distill: Distill | None = None,
+        seeds: Iterable[int] | None = None,
+    ) -> TrainedModel | None:
+        """Train a model, and return it; without one, all that the experiment names. What is trained stays as it is; an
+        interrupted call is resumed by the same call.
+
+        teacher, distill, seeds: of a Student: whom it learns from and how, and which models it becomes, each raw and
+        distilled. A string: the name of one model of the experiment.
+        """
+        if isinstance(model, Teacher):
+            return self._train_teacher(model)
+        if isinstance(model, Student):
+            return self._train_student(model, teacher, distill, seeds)
+        with self._held():
+            stages.train_stage(self.folder, self.experiment, [model] if model else [])
+        return None
+
+    def _train_teacher(self, teacher: Teacher) -> TrainedModel:
+        name = TEACHER if teacher.name in (None, TEACHER) else str(ModelName("teacher", teacher.name or ""))
+        self._extend({"teacher": teacher.config} if name == TEACHER else {}, {teacher.name: teacher.config}, name)
+        self._train([name])
+        return TrainedModel(self, teacher.name or TEACHER, (name,))
+
+    def _extend(self, update: dict[str, Any], teachers: dict[str | None, TeacherConfig], name: str) -> None:
+        if name != TEACHER:
+            update = {"teachers": {**self.experiment.teachers, **teachers}}
+        self._update(update)
+
+    def _train_student(
+        self,
+        student: Student,
+        teacher: TrainedModel | Iterable[TrainedModel] | None,
+        distill: Distill | None,
+        seeds: Iterable[int] | None,
+    ) -> TrainedModel:
+        if teacher is None:
+            raise UserError(
+                "train: a student needs teacher=...; first run.train(rd.Teacher(...)) or run.import_teacher(...)"
+            )
+        teachers = [teacher] if isinstance(teacher, TrainedModel) else list(teacher)
+        keys = {"teachers": [one.name for one in teachers], **(distill.keys if distill else {})}
+        name = student.name or self.experiment.name
+        config = checked(StudentConfig, {**student.keys, "distill": keys}, "Student")
+        update: dict[str, Any] = {"students": {**self.experiment.students, name: config}}
+        if seeds is not None:
+            evaluate = self.experiment.evaluate.model_dump() | {"seeds": list(seeds)}
+            update["evaluate"] = evaluate
+        self._update(update)
+        pairs = pairs_of(self.experiment)[name]
+        self._train([job.name for pair in pairs for job in pair])
+        return TrainedModel(self, name, tuple(distilled.name for _, distilled in pairs))
+
+    def _update(self, update: dict[str, Any]) -> None:
+        tree = {**self.experiment.model_dump(mode="json"), **update}
+        self.experiment = checked(Experiment, tree, "Run")
+
+    def _train(self, names: list[str]) -> None:
+        with self._claimed():
+            stages.ingest_stage(self.folder, self.experiment, self.data)
+            stages.train_stage(self.folder, self.experiment, names)
+
+    def import_predictions(self, path: Path) -> None:
+        """Take a Parquet file as the predictions of the teacher of a run whose log is ingested; see
+        `import_teacher`.
+        """
+        with self._held():
+            stages.import_stage(self.folder, self.experiment, path)
+
+    def import_teacher(self, predictions: Any) -> TrainedModel:
+        """Take a Parquet file or a frame as the predictions of the run's teacher: sample_id, and per task logit_TASK or
+        probability_TASK. They must have been made before the teacher learned from the sample. Raises UserError for a
+        sample that is scored and missing, and for values that are no logits.
+        """
+        with self._claimed(trains=False):
+            stages.ingest_stage(self.folder, self.experiment, self.data)
+            path = predictions if isinstance(predictions, str | Path) else self._as_file(predictions)
+            stages.import_stage(self.folder, self.experiment, Path(path))
+        return TrainedModel(self, TEACHER, (TEACHER,))
+
+    def _as_file(self, predictions: Any) -> Path:
+        frame = source_of(predictions).frame.collect()
+        path = self.folder.root / f"teacher-{digest(frame)}.parquet"
+        _write_once(frame, path)
+        return path
+
+    def evaluate(self) -> Result:
+        """Score every model from the tables, write `summary.json`, print the table and return the result."""
+        with self._held():
+            summary = stages.evaluate_stage(self.folder, self.experiment)
+            stages.print_summary(summary)
+        return Result(summary)
+
+    def report(self) -> Report:
+        """Write `report.html` of the last evaluation, and return it; a notebook shows it."""
+        with self._held():
+            stages.report_stage(self.folder)
+        return Report(self.folder.root / "report.html")
+
+    def run(self) -> Result:
+        """Do all that the experiment says: read the log, train every model, evaluate, report."""
+        with self._claimed():
+            summary = stages.run_stages(self.folder, self.experiment, self.data)
+            stages.print_summary(summary)
+            stages.report_stage(self.folder)
+        return Result(summary)
+
+    def model(self, name: str) -> TrainedModel:
+        """Return a trained model by its name (`light.distilled.s0`), or a student (`light`) with all its seeds."""
+        jobs = self._jobs()
+        if name in self.experiment.students:
+            pairs = pairs_of(self.experiment)[name]
+            return TrainedModel(self, name, tuple(distilled.name for _, distilled in pairs))
+        if name not in jobs:
+            raise UserError(f"{name}: no such model in {self.folder.root}{did_you_mean(name, jobs)}")
+        return TrainedModel(self, name, (name,))
+
+    def _jobs(self) -> dict[str, Job]:
+        teacher, students = jobs_of(self.experiment)
+        every = (teacher, *teachers_of(self.experiment), *folds_of_teacher(self.experiment), *students)
+        return {job.name: job for job in every}
+
+    def predictions(self, model: str, data: Any) -> Iterator[pl.DataFrame]:
+        """Yield a model's predictions of new rows, a chunk at a time; see `TrainedModel.predict`."""
+        source = source_of(data)
+        yield from Predictor(self.folder, self.experiment, self._jobs()[model]).predict(source)
+
+    def inspect(self) -> None:
+        """Print the tables with their versions, and the models with what they recorded."""
+        stages.inspect_stage(self.folder)
+
+
+def _write_once(frame: pl.DataFrame, path: Path) -> None:
+    if path.exists():
+        return
+    part = path.with_name(path.name + ".part")
+    frame.write_parquet(part)
+    part.rename(path)

@@ -1,0 +1,82 @@
+"""The stage behind `recdistill ablate`: a grid of methods over seeds as one run, which resumes and shares
+what is alike.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from recdistill.app.progress import console
+from recdistill.app.results import publish_files
+from recdistill.app.run import open_run, report_stage, run_stages
+from recdistill.config.grid import load_grid
+from recdistill.config.models import DistillConfig, TeacherHiddenConfig
+from recdistill.evaluate.ablation import Ablation, ablation_of
+from recdistill.evaluate.summary import LABELS, Transfer
+from recdistill.report.ablation import write_ablation
+
+__all__ = ["ablate"]
+
+
+def ablate(config: Path, grid: Path, data: Path | None, out: Path | None, assignments: list[str] | None) -> None:
+    """Train every method of the grid, raw and distilled, and write ablation.json and ablation.html beside
+    the run's report.
+    """
+    experiment, methods = load_grid(config, grid, assignments)
+    with open_run(experiment, data, out) as folder:
+        summary = run_stages(folder, experiment, data)
+        report_stage(folder)
+        tasks, hidden = len(summary.tasks), experiment.teacher_hidden
+        sizes = {
+            name: bytes_per_sample(student.distill, hidden, tasks) for name, student in experiment.students.items()
+        }
+        found = ablation_of(summary, methods, sizes)
+        write_ablation(found, folder.root)
+        publish_files(folder, experiment, [folder.root / "ablation.html", folder.root / "ablation.json"], console.print)
+        _print(found)
+        console.print(f"ablation: {folder.root / 'ablation.html'}", soft_wrap=True)
+
+
+def bytes_per_sample(distill: DistillConfig, hidden: TeacherHiddenConfig, tasks: int) -> int:
+    """Return the bytes of its teachers' record that a student reads of each sample."""
+    if not distill.uses_teacher:
+        return 0
+    logits = 4 * len(distill.teachers) if distill.weight or distill.listwise or distill.adapter else 0
+    return (logits + 2 * distill.candidates) * tasks + (hidden.size if distill.teacher_hidden else 0)
+
+
+def _print(found: Ablation) -> None:
+    table = Table(
+        "method",
+        "raw",
+        "distilled",
+        f"eta ({found.metric})",
+        "interval",
+        "step",
+        "bytes",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    for one in found.methods:
+        eta: Transfer = one.transferability.metric(found.metric)
+        interval = "-" if eta.low is None or eta.high is None else f"{eta.low:+.3f} ... {eta.high:+.3f}"
+        table.add_row(
+            one.name,
+            _cell(one.raw),
+            _cell(one.distilled),
+            _cell(eta.eta, "+.3f"),
+            interval,
+            _cell(one.step_cost, ".2f"),
+            str(one.bytes_per_sample),
+        )
+    console.print(f"teacher: {LABELS[found.metric]} {_cell(found.teacher)}")
+    console.print(table)
+    for why in {eta.why: None for one in found.methods if (eta := one.transferability.metric(found.metric)).why}:
+        console.print(f"no eta: {why}", soft_wrap=True)
+
+
+def _cell(value: float | None, form: str = ".4f") -> str:
+    return "-" if value is None else format(value, form)

@@ -1,0 +1,123 @@
+"""What a person does to a running stream: verdicts over a teacher's versions, what is served, housekeeping."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from recdistill.app.progress import console
+from recdistill.errors import UserError
+from recdistill.runs.folder import RunFolder
+from recdistill.runs.names import TEACHER, is_teacher
+from recdistill.stream.event_log import Journal
+from recdistill.stream.maintenance.compact import Housekeeper
+from recdistill.stream.registry.promote import promote, rollback
+from recdistill.stream.registry.revoke import lineage, revoke, take_over, unquarantine
+
+__all__ = [
+    "compact_stage",
+    "lineage_stage",
+    "promote_stage",
+    "revoke_stage",
+    "rollback_stage",
+    "unquarantine_stage",
+    "versions_of",
+]
+
+
+MAX_DIGITS = 10  # of a version's number
+
+
+def versions_of(text: str) -> range:
+    """Return the versions that FIRST or FIRST-LAST names; UserError for anything else."""
+    first, dash, last = text.partition("-")
+    if not all(number.isdecimal() and len(number) < MAX_DIGITS for number in ([first, last] if dash else [first])):
+        raise UserError(f"versions {text!r}: write one, as 12, or the first and the last, as 12-14")
+    return range(int(first), int(last or first) + 1)
+
+
+def _open(run: Path) -> RunFolder:
+    folder = RunFolder(run)
+    folder.experiment()
+    return folder
+
+
+def revoke_stage(run: Path, versions: str, model: str, reason: str) -> None:
+    """Revoke a teacher's versions; print which students learned from them and where each goes back to."""
+    folder = _open(run)
+    affected = revoke(folder, model, versions_of(versions), reason)
+    Journal(folder.logs, "operator").write("revoked", model=model, versions=versions, reason=reason)
+    if not affected:
+        console.print("no student has learned from it", soft_wrap=True)
+        return
+    table = Table(
+        "student", "checkpoints that learned from it", "goes back to", "promoted ones that did", box=SIMPLE_HEAD
+    )
+    for student in affected:
+        back = "the hand-over" if student.back_to is None else f"{student.back_to:,} rows"
+        promoted = ", ".join(f"{name} (served now)" if name == student.serving else name for name in student.promoted)
+        table.add_row(student.model, ", ".join(f"{rows:,}" for rows in student.checkpoints), back, promoted or "-")
+    console.print(table)
+    console.print("students that run go back and replay by themselves, the others when they start", soft_wrap=True)
+
+
+def unquarantine_stage(run: Path, versions: str, model: str) -> None:
+    """Let students learn from versions that were quarantined or revoked."""
+    folder = _open(run)
+    unquarantine(folder, model, versions_of(versions))
+    Journal(folder.logs, "operator").write("unquarantined", model=model, versions=versions)
+
+
+def lineage_stage(run: Path, model: str) -> None:
+    """Print what each checkpoint of a student learned from."""
+    table = Table("checkpoint", "tables", "signals, rows per teacher@version", "", box=SIMPLE_HEAD)
+    for made in lineage(_open(run), model):
+        versions = ", ".join(
+            f"{name} {version}" for name, version in made.versions.items() if version is not None and version >= 0
+        )
+        signals = ", ".join(
+            f"{teacher}@{version}: {rows:,}"
+            for teacher, counts in made.learned_from.items()
+            for version, rows in counts.items()
+        )
+        bad = f"revoked: {', '.join(made.revoked)}" if made.revoked else "" if made.whole else "damaged"
+        table.add_row(f"{made.rows:,} rows", versions, signals or "-", bad)
+    console.print(table)
+
+
+def promote_stage(run: Path, model: str, rows: int | None, force: bool, start: datetime | None) -> None:
+    """Serve a student's checkpoint, or let students learn from another teacher."""
+    folder = _open(run)
+    if is_teacher(model):
+        begins = take_over(folder, model, start)
+        console.print(
+            f"students learn from {model} for samples from {begins.isoformat(timespec='seconds')} on", soft_wrap=True
+        )
+        Journal(folder.logs, "operator").write("takes over", model=model, start=begins.isoformat())
+        return
+    if start is not None:
+        raise UserError(f"--from goes with a teacher ({TEACHER}, {TEACHER}-NAME), not with the student '{model}'")
+    made = promote(folder, model, rows, force=force)
+    console.print(
+        f"served: {made.name}, {model} after {made.rows:,} rows -> {folder.root / 'serving' / made.name}",
+        soft_wrap=True,
+    )
+    Journal(folder.logs, "operator").write("promoted", model=model, rows=made.rows)
+
+
+def rollback_stage(run: Path) -> None:
+    """Serve again what was served before."""
+    folder = _open(run)
+    made = rollback(folder)
+    console.print(f"served: {made.name}, {made.model} after {made.rows:,} rows", soft_wrap=True)
+    Journal(folder.logs, "operator").write("rolled back", to=made.name)
+
+
+def compact_stage(run: Path, retain_days: int | None) -> None:
+    """Do one round of housekeeping."""
+    folder = _open(run)
+    merged = Housekeeper(folder, folder.experiment(), Journal(folder.logs, "operator")).round(retain_days)
+    console.print(f"{merged} tables merged", soft_wrap=True)

@@ -1,0 +1,335 @@
+"""The stages behind the command line, in order: ingest, train, evaluate, report. Each does only what is not
+done yet.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from recdistill.app.model_facts import model_facts
+from recdistill.app.progress import console, shown
+from recdistill.app.progress import print_line as _print
+from recdistill.app.results import publish_results
+from recdistill.config.experiment import Experiment
+from recdistill.config.load import load_text
+from recdistill.data.store.sample_store import SampleStore, build_store
+from recdistill.distill.adapter import MIN_ROWS
+from recdistill.distributed.launch import joined
+from recdistill.errors import UserError, did_you_mean
+from recdistill.evaluate.model_facts import ModelFacts, StudentModels
+from recdistill.evaluate.score import score
+from recdistill.evaluate.summary import ModelSummary, Summary, write_summary
+from recdistill.evaluate.summary import load as load_summary
+from recdistill.runs.batch_ingest import ingest, open_tables
+from recdistill.runs.folder import RunFolder
+from recdistill.runs.jobs import Job, folds_of_teacher, jobs_of, teacher_names, teachers_of
+from recdistill.runs.names import TEACHER
+from recdistill.signals.columns import channels_of
+from recdistill.signals.folds import crossfit_rows
+from recdistill.signals.import_file import import_predictions, imported
+from recdistill.signals.teacher_signals import teacher_signals
+from recdistill.tables.predictions import PredictionLog
+from recdistill.tracking.session import check_trackers
+from recdistill.train import build, pool
+from recdistill.train.memory_check import check_actions, check_device, named_models
+from recdistill.typing import Array
+
+__all__ = [
+    "demo_config",
+    "evaluate_stage",
+    "import_stage",
+    "ingest_stage",
+    "inspect_stage",
+    "open_run",
+    "print_summary",
+    "ranked_stage",
+    "report_stage",
+    "run_pipeline",
+    "run_stages",
+    "train_alone",
+    "train_stage",
+]
+
+
+def demo_config(assignments: list[str]) -> Experiment:
+    """Return the built-in simulated experiment."""
+    text = resources.files("recdistill.app").joinpath("demo.yaml").read_text(encoding="utf-8")
+    return load_text(text, assignments, "demo")
+
+
+@contextmanager
+def open_run(experiment: Experiment, data: Path | None, out: Path | None, trains: bool = True) -> Iterator[RunFolder]:
+    """Claim the run's folder (default runs/NAME) for the experiment and this process; see `RunFolder.claimed`.
+
+    A model that cannot be built is refused before anything is written, and where the process trains also one that does
+    not fit.
+    """
+    build.check_models(experiment, trains)
+    check_trackers(experiment.tracking)
+    folder = RunFolder(out or Path("runs") / experiment.name)
+    with folder.claimed(experiment, str(data.resolve()) if data else ""):
+        yield folder
+
+
+def run_pipeline(experiment: Experiment, data: Path | None, out: Path | None) -> None:
+    """Run every stage; the folder afterwards holds summary.json and report.html."""
+    with open_run(experiment, data, out) as folder:
+        print_summary(run_stages(folder, experiment, data))
+        report_stage(folder)
+
+
+def run_stages(folder: RunFolder, experiment: Experiment, data: Path | None) -> Summary:
+    """Run every stage up to the scores in a claimed folder; return them."""
+    ingest_stage(folder, experiment, data)
+    train_stage(folder, experiment)
+    return evaluate_stage(folder, experiment)
+
+
+def ingest_stage(folder: RunFolder, experiment: Experiment, data: Path | None) -> None:
+    """Fill the tables from the log, and derive the store from them."""
+    start = time.perf_counter()
+    with console.status("reading the log") as status:
+        rows = ingest(folder, experiment, data, lambda done: status.update(f"reading the log: {done:,} rows"))
+    _print(
+        f"log: {rows:,} rows in {time.perf_counter() - start:.1f} s -> {folder.tables}"
+        if rows
+        else f"log: nothing to do, already read -> {folder.tables}"
+    )
+    start = time.perf_counter()
+    events, behaviors = open_tables(folder)
+    with console.status("building the store"):
+        store = build_store(folder.store, events, behaviors)
+    _print(
+        f"store: {len(store):,} samples from {_day(store, 0)} to {_day(store, -1)}, {store.users - 1:,} users, "
+        f"{store.items - 1:,} items, {len(store.histories.item):,} history events ({time.perf_counter() - start:.1f} "
+        "s)"
+    )
+    PredictionLog.create(folder.predictions, tuple(store.tasks), channels_of(experiment, store.tasks))
+
+
+def _day(store: SampleStore, at: int) -> str:
+    return str(np.datetime64(int(store.time[at]), "us").astype("datetime64[D]"))
+
+
+def _store(folder: RunFolder) -> SampleStore:
+    """Return the run's store; UserError when the log was not read to the end."""
+    if not (folder.store / "store.json").exists() or not folder.predictions.exists():
+        raise UserError(f"{folder.root}: nothing ingested yet; run: recdistill ingest CONFIG --out {folder.root}")
+    return SampleStore(folder.store)
+
+
+def train_stage(folder: RunFolder, experiment: Experiment, only: Sequence[str] = ()) -> None:
+    """Train what is not finished, each once its teachers are: teachers and raw students first."""
+    rows = len(_store(folder))
+    _check(folder, experiment)
+    teacher, students = jobs_of(experiment)
+    folds, part = folds_of_teacher(experiment), crossfit_rows(folder, experiment, rows)
+    every = [teacher, *teachers_of(experiment), *folds, *students]
+    names = [job.name for job in every]
+    for name in only:
+        if name not in names:
+            raise UserError(f"--model {name}: no such model in {folder.root}{did_you_mean(name, names)}")
+    given = {TEACHER} if _imported(folder, experiment) else set()
+    open_ = {
+        job.name: job
+        for job in every
+        if job.name not in given and not build.finished(folder, job, part if job.fold is not None else rows)
+    }
+    if not (todo := [job for job in open_.values() if not only or job.name in only]):
+        return _print(f"training: nothing to do, {', '.join(only) or 'every model'} is already trained")
+    with pool.crew(folder, experiment) as train, shown(folder, experiment) as show:
+        while todo:
+            ready = [job for job in todo if not _awaited(experiment, job, folds, open_)]
+            if not ready:
+                missing = _awaited(experiment, todo[0], folds, open_)[0]
+                raise UserError(f"{folder.root}: {missing} is not trained yet; run: recdistill train {folder.root}")
+            for job in {
+                str((job.distill, teacher_names(experiment, job))): job for job in ready if job.uses_teacher
+            }.values():
+                _print_coverage(job, teacher_signals(folder, experiment, job).signals)  # joins the signals once for all
+            for name, at in train(ready):
+                show(name, at)
+            for job in ready:
+                _print_adapter(folder, job)
+                del open_[job.name]
+            todo = [job for job in todo if job.name in open_]
+
+
+def _check(folder: RunFolder, experiment: Experiment) -> None:
+    """Raise UserError for what the experiment names and the log, or this machine, does not have."""
+    named = named_models(experiment)
+    for name, config in named.items():
+        check_device(name, config)
+    build.check_names(folder, experiment)
+    check_actions(named, _store(folder).actions)
+
+
+def train_alone(folder: RunFolder, experiment: Experiment, jobs: list[Job]) -> None:
+    """Train those of `jobs` that are not finished; none of them may learn from another."""
+    rows = len(_store(folder))
+    _check(folder, experiment)
+    todo = [job for job in jobs if not build.finished(folder, job, rows)]
+    if not todo:
+        return _print("training: nothing to do, every model is already trained")
+    with pool.crew(folder, experiment) as train, shown(folder, experiment) as show:
+        for name, at in train(todo):
+            show(name, at)
+
+
+def ranked_stage(root: Path, model: str | None, sharded: bool) -> None:
+    """Train one model of an ingested run as one of several ranks; the first of them shows how far it is.
+
+    sharded: whether each keeps but a share of the dense part.
+    """
+    folder = RunFolder(root)
+    experiment = folder.experiment()
+    rows, (teacher, students) = len(_store(folder)), jobs_of(experiment)
+    every = {job.name: job for job in (teacher, *teachers_of(experiment), *students)}
+    if model not in every:
+        raise UserError(f"--model {model}: ranks train one model of {folder.root}; name one of {', '.join(every)}")
+    with joined() as ranks, folder.held() if ranks.first else nullcontext(), shown(folder, experiment) as show:
+        ranks.wait()  # nobody looks before the first one holds the folder
+        if build.finished(folder, every[model], rows, ranks):
+            return _print(f"training: nothing to do, {model} is already trained") if ranks.first else None
+        for at in pool.train_ranked(folder, experiment, every[model], ranks, sharded):
+            if ranks.first:
+                show(model, at)
+
+
+def _print_coverage(job: Job, signals: Array | None) -> None:
+    """Print for how many samples a student has no signal, if there are any: of these it learns the labels alone."""
+    missing = 0 if signals is None else int(np.isnan(signals).all(1).sum())
+    if signals is not None and missing:
+        _print(
+            f"warning: {job.name.partition('.distilled')[0]}: no signal for {missing:,} of {len(signals):,} samples; "
+            "of these it learns the labels alone"
+        )
+
+
+def _print_adapter(folder: RunFolder, job: Job) -> None:
+    """Print that a student adapter was never used: too few of its samples had both a label and a signal."""
+    rows = build.adapter_rows(folder, job)
+    if rows is not None and rows < MIN_ROWS:
+        _print(
+            f"warning: {job.name}: its adapter saw {rows:,} samples with both a label and a signal, and gives no "
+            f"target before {MIN_ROWS:,}; what it was to add is missing"
+        )
+
+
+def _awaited(experiment: Experiment, job: Job, folds: list[Job], open_: dict[str, Job]) -> list[str]:
+    """Return the models that must be trained before a job, of those that are not yet."""
+    crossfit = job.uses_teacher and job.distill is not None and job.distill.signals == "crossfit"
+    needed = [*teacher_names(experiment, job), *([fold.name for fold in folds] if crossfit else [])]
+    return [name for name in needed if name in open_]
+
+
+def _imported(folder: RunFolder, experiment: Experiment) -> str | None:
+    """Return the file that the teacher was imported from; UserError where students ask for more than such a
+    file holds.
+    """
+    file = imported(PredictionLog.open(folder.predictions))
+    for name, student in experiment.students.items():
+        for channel in ("candidates", "teacher_hidden"):
+            if file and getattr(student.distill, channel):
+                raise UserError(
+                    f"{folder.root}: a teacher imported from a file has no {channel}; set "
+                    f"students.{name}.distill.{channel} to 0"
+                )
+    return file
+
+
+def evaluate_stage(folder: RunFolder, experiment: Experiment) -> Summary:
+    """Score every model from the tables, write summary.json and return it."""
+    if not experiment.students:
+        raise UserError(f"{folder.root}: has no student to score yet; train one")
+    with console.status("scoring"):
+        summary = score(experiment.name, folder.tables, *_facts(folder, experiment), experiment.evaluate)
+    write_summary(summary, folder.root / "summary.json")
+    return summary
+
+
+def _facts(folder: RunFolder, experiment: Experiment) -> tuple[ModelFacts, dict[str, StudentModels]]:
+    """Return what is scored; UserError for a model that is not trained to the end."""
+    store = _store(folder)
+    teacher, students = jobs_of(experiment)
+    file = imported(PredictionLog.open(folder.predictions))
+    trained = students if file else [teacher, *students]
+    for job in trained:
+        if not build.finished(folder, job, len(store)):
+            raise UserError(f"{folder.root}: {job.name} is not trained to the end; run: recdistill train {folder.root}")
+    return model_facts(experiment, {job.name: build.training_costs(folder, job) for job in trained}, file)
+
+
+def import_stage(folder: RunFolder, experiment: Experiment, path: Path) -> None:
+    """Take a file as the predictions of the run's teacher."""
+    _store(folder)
+    with console.status("importing predictions"):
+        found = import_predictions(folder, experiment, path)
+    left = f"; {found.unknown:,} left out, whose ids the log does not have" if found.unknown else ""
+    _print(f"teacher: {found.rows:,} predictions from {path}, coverage {found.coverage:.1%}{left}")
+
+
+def report_stage(folder: RunFolder) -> None:
+    """Write report.html and model-card.md."""
+    path = folder.root / "summary.json"
+    if not path.exists():
+        raise UserError(f"{folder.root}: not scored yet; run: recdistill evaluate {folder.root}")
+    publish_results(folder, load_summary(path), _print)
+
+
+def print_summary(summary: Summary) -> None:
+    """Print the models' scores and how much arrived."""
+    table = Table(
+        "model", "AUC", "GAUC", "LogLoss", "NE", "calibration", "dense", "rows/s", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
+    for name, student in summary.students.items():
+        for kind, model in ((f"{name} raw", student.raw), (f"{name} distilled", student.distilled)):
+            table.add_row(kind, *_model_cells(model))
+    table.add_row("teacher", *_model_cells(summary.models.teacher))
+    console.print(table)
+    for name, student in summary.students.items():
+        for metric, transfer in student.transferability:
+            text = (
+                transfer.why
+                if transfer.eta is None
+                else f"{transfer.eta:+.3f} ({transfer.low:+.3f} ... {transfer.high:+.3f})"
+            )
+            _print(f"{name}: eta ({metric}) {text}")
+
+
+def _model_cells(model: ModelSummary) -> list[str]:
+    def cell(name: str, form: str) -> str:
+        value = getattr(model, name)
+        return "-" if value is None else format(value, form)
+
+    return [cell(name, ".4f") for name in ("auc", "gauc", "logloss", "ne", "calibration")] + [
+        cell("dense_parameters", ",.0f"),
+        cell("rows_per_second", ",.0f"),
+    ]
+
+
+def inspect_stage(folder: RunFolder) -> None:
+    """Print the tables with their versions and the models with what they recorded."""
+    if not folder.tables.exists():
+        raise UserError(f"{folder.root}: nothing ingested yet; run: recdistill ingest CONFIG --out {folder.root}")
+    events, behaviors = open_tables(folder)
+    table = Table("table", "version", "rows")
+    for name, log in (("events", events), ("behaviors", behaviors)):
+        if log is not None:
+            table.add_row(name, str(log.version), f"{log.rows():,}")
+    console.print(table)
+    total = events.rows()
+    models = Table("model", "version", "kind", "rows", "of the log")
+    for model, version, kind, rows in (
+        PredictionLog.open(folder.predictions).models() if folder.predictions.exists() else ()
+    ):
+        models.add_row(model, str(version), kind, f"{rows:,}", f"{rows / total:.0%}")
+    console.print(models)

@@ -1,0 +1,1 @@
+"""Checkpoints by one atomic rename, whole or in shares of several ranks."""

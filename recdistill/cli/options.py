@@ -1,0 +1,18 @@
+"""Arguments and options that several verbs share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from recdistill.cli import completion
+
+__all__ = ["Config", "Data", "Out", "RunFolder", "Set"]
+
+Config = Annotated[Path, typer.Argument(help="The experiment file (YAML).")]
+Data = Annotated[Path | None, typer.Option("--data", help="Folder that data.path is relative to.")]
+Out = Annotated[Path | None, typer.Option("--out", help="Folder of the run; default runs/NAME.")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="Override one key: --set teacher.width=64")]
+RunFolder = Annotated[Path, typer.Argument(help="The folder of a run.", autocompletion=completion.runs)]

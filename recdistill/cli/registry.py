@@ -1,0 +1,69 @@
+"""Verbs about which versions count and which are served: revoke, unquarantine, lineage, promote, rollback."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from recdistill.cli import completion
+from recdistill.cli.options import RunFolder
+
+__all__ = ["lineage", "promote", "revoke", "rollback", "unquarantine"]
+
+Teacher = Annotated[str, typer.Option("--model", help="The teacher.", autocompletion=completion.models)]
+Versions = Annotated[str, typer.Argument(help="One, as 12, or the first and the last, as 12-14.")]
+
+
+def revoke(
+    run_folder: RunFolder,
+    versions: Versions,
+    reason: Annotated[str, typer.Option("--reason", help="Why; it is kept.")],
+    model: Teacher = "teacher",
+) -> None:
+    """Take back a teacher's versions: students that learned from them go back to before they did."""
+    from recdistill.app.operations import revoke_stage
+
+    revoke_stage(run_folder, versions, model, reason)
+
+
+def unquarantine(run_folder: RunFolder, versions: Versions, model: Teacher = "teacher") -> None:
+    """Let students learn from versions of a teacher that were quarantined or revoked."""
+    from recdistill.app.operations import unquarantine_stage
+
+    unquarantine_stage(run_folder, versions, model)
+
+
+def lineage(
+    run_folder: RunFolder,
+    model: Annotated[str, typer.Argument(help="A student, as light.distilled.s0.", autocompletion=completion.models)],
+) -> None:
+    """Show what each checkpoint of a student learned from."""
+    from recdistill.app.operations import lineage_stage
+
+    lineage_stage(run_folder, model)
+
+
+def promote(
+    run_folder: RunFolder,
+    model: Annotated[
+        str, typer.Argument(help="A student to serve, or a teacher to learn from.", autocompletion=completion.models)
+    ],
+    rows: Annotated[int | None, typer.Option("--rows", help="Which checkpoint; default the newest.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Even when it is worse than what is served.")] = False,
+    start: Annotated[
+        datetime | None, typer.Option("--from", help="From samples of this time (UTC) on students use the teacher.")
+    ] = None,
+) -> None:
+    """Serve a student's checkpoint, or let students learn from another teacher."""
+    from recdistill.app.operations import promote_stage
+
+    promote_stage(run_folder, model, rows, force, start.replace(tzinfo=UTC) if start else None)
+
+
+def rollback(run_folder: RunFolder) -> None:
+    """Serve again what was served before."""
+    from recdistill.app.operations import rollback_stage
+
+    rollback_stage(run_folder)

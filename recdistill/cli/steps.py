@@ -1,0 +1,107 @@
+"""Verbs for one step of a run: ingest, import-predictions, train, evaluate, report, compare, inspect, predict."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from recdistill.cli import completion
+from recdistill.cli.options import Config, Data, Out, RunFolder, Set
+from recdistill.errors import UserError
+
+__all__ = ["compare", "evaluate", "import_predictions", "ingest", "inspect", "predict", "report", "train"]
+
+
+def ingest(config: Config, data: Data = None, out: Out = None, set_: Set = None) -> None:
+    """Only read the log into the tables of a run."""
+    from recdistill.api.run import Run
+
+    Run.from_config(config, data, out, set_ or []).ingest()
+
+
+def import_predictions(
+    run_folder: RunFolder, file: Annotated[Path, typer.Argument(help="Parquet: sample_id, and logit or probability.")]
+) -> None:
+    """Take a file as the predictions of the teacher of an ingested run, instead of training one."""
+    from recdistill.api.run import Run
+
+    Run(run_folder).import_predictions(file)
+
+
+def train(
+    run_folder: RunFolder,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Only this model.", autocompletion=completion.models)
+    ] = None,
+    shard: Annotated[
+        bool, typer.Option("--shard", help="Under torchrun: spread the dense part over the ranks.")
+    ] = False,
+) -> None:
+    """Train the models of an ingested run that are not finished: teachers, then students. Under torchrun: one model, by
+    ranks.
+    """
+    from recdistill.api.run import Run
+    from recdistill.app.run import ranked_stage
+    from recdistill.distributed.launch import asked_for
+
+    if asked_for():
+        return ranked_stage(run_folder, model, shard)
+    if shard:
+        raise UserError(
+            "--shard: is for several ranks; start them with torchrun --no-python recdistill train RUN --shard"
+        )
+    Run(run_folder).train(model)
+
+
+def evaluate(run_folder: RunFolder) -> None:
+    """Score a trained run from its tables and write summary.json."""
+    from recdistill.api.run import Run
+
+    Run(run_folder).evaluate()
+
+
+def report(run_folder: RunFolder) -> None:
+    """Write report.html and model-card.md from summary.json."""
+    from recdistill.api.run import Run
+
+    Run(run_folder).report()
+
+
+def compare(
+    run_folders: Annotated[
+        list[Path], typer.Argument(help="Folders of finished runs, two or more.", autocompletion=completion.runs)
+    ],
+    out: Annotated[Path | None, typer.Option("--out", help="Also write a page (HTML).")] = None,
+) -> None:
+    """Put finished runs side by side: scores, what arrived, and the keys that differ."""
+    import recdistill
+
+    recdistill.compare(run_folders, out)
+
+
+def inspect(run_folder: RunFolder) -> None:
+    """Show the tables, versions and models of a run."""
+    from recdistill.api.run import Run
+
+    Run(run_folder).inspect()
+
+
+def predict(
+    run_folder: RunFolder,
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A model, as light.distilled.s0, or a student: its first seed.", autocompletion=completion.models
+        ),
+    ],
+    data: Annotated[
+        Path, typer.Option("--data", help="Rows to predict: Parquet, CSV or Delta, with the log's columns.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="The file to write: .parquet or .csv; replaced if it is there.")],
+) -> None:
+    """Predict new rows with a trained model: sample_id, and per task logit and probability."""
+    from recdistill.api.run import Run
+
+    Run(run_folder).model(model).predict_file(data, out)

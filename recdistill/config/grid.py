@@ -1,0 +1,87 @@
+"""A grid: the methods that one student is tried with, as a file; it becomes one experiment with a student per method.
+
+student: light                       # which of the experiment's; its first without
+set: {candidates.count: 4}           # keys of the whole experiment, as --set gives them
+methods:                             # name -> keys of that student that differ
+  two-towers: {distill.weight: 2.0}
+grid: {distill.weight: [1, 2, 4]}    # and every combination of these
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from recdistill.config.base import Name, Strict, shortened, slug
+from recdistill.config.experiment import Experiment
+from recdistill.config.load import checked, override, parsed, put, read_text
+from recdistill.errors import UserError, did_you_mean
+
+__all__ = ["Grid", "load_grid", "methods_of"]
+
+MAX_METHODS = 200  # a slip in a grid should not train for a month
+
+
+class Grid(Strict):
+    """The whole grid file; see the module."""
+
+    student: str | None = None
+    set: dict[str, Any] = {}
+    methods: dict[Name, dict[str, Any]] = {}
+    grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = {}
+
+
+def load_grid(
+    config: Path, grid: Path, assignments: list[str] | None = None
+) -> tuple[Experiment, dict[str, dict[str, Any]]]:
+    """Return (the experiment of a student per method, what each method changes).
+
+    Raises UserError that names the file and the first wrong key.
+    """
+    tree, found = parsed(read_text(config), str(config)), checked(Grid, parsed(read_text(grid), str(grid)), str(grid))
+    for key, value in found.set.items():
+        put(tree, key, value, f"{grid}: set")
+    for assignment in assignments or []:
+        override(tree, assignment)
+    methods, students = methods_of(found, grid), tree.get("students") or {"student": {}}
+    name = found.student or next(iter(students))
+    if name not in students:
+        raise UserError(f"{grid}: student: the experiment has no '{name}'{did_you_mean(name, students)}")
+    tree["students"] = {
+        method: _changed(students[name] or {}, changes, f"{grid}: {method}") for method, changes in methods.items()
+    }
+    tree["name"] = f"{tree.get('name', '')}-ablation"
+    return checked(Experiment, tree, f"{config} with {grid}"), methods
+
+
+def methods_of(grid: Grid, where: Path) -> dict[str, dict[str, Any]]:
+    """Return every method by name with the keys it changes; UserError when there are none or too many."""
+    methods = {**grid.methods, **dict(_combinations(grid.grid))}
+    if not methods:
+        raise UserError(f"{where}: names no methods; give some under methods: or grid:")
+    if len(methods) > MAX_METHODS:
+        raise UserError(f"{where}: {len(methods)} methods, at most {MAX_METHODS}; leave some of the grid out")
+    return methods
+
+
+def _combinations(axes: dict[str, list[Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield (name, changes) of every combination, named by the last part of each key and its value."""
+    for values in product(*axes.values()) if axes else ():
+        changes = dict(zip(axes, values, strict=True))
+        yield (
+            shortened(",".join(f"{slug(key.rpartition('.')[2])}={slug(value)}" for key, value in changes.items())),
+            changes,
+        )
+
+
+def _changed(student: dict[str, Any], changes: dict[str, Any], where: str) -> dict[str, Any]:
+    """Return a copy of a student's keys with those of a method."""
+    tree = copy.deepcopy(student)
+    for key, value in changes.items():
+        put(tree, key, value, where)
+    return tree

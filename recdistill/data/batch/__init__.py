@@ -1,0 +1,1 @@
+"""From rows of the store to tensors: batches, candidates, past hidden states, slices."""

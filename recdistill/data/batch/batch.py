@@ -1,0 +1,113 @@
+"""What a model sees: one batch of samples, ids deduplicated, histories jagged and shared by the samples of a request.
+
+Shapes: B samples, K tasks, F context fields, M list slots, R distinct histories, T history events in all, U distinct
+ids.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+__all__ = ["AGES", "Batch", "History", "Lookup"]
+
+NOTHING = torch.zeros(0)
+AGES = 32  # log2 buckets of an event's age in seconds: 2^31 s is 68 years
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """Ids of one column, each distinct one once.
+
+    unique: int64 [U], vocabulary indices, `unique[0] == 0` (padding: its embedding row is zero for ever).
+    inverse: int64, any shape; `unique[inverse]` gives the column back.
+    """
+
+    unique: Tensor
+    inverse: Tensor
+
+    def ids(self) -> Tensor:
+        """Return the column itself: int64, the shape of `inverse`."""
+        return self.unique[self.inverse]
+
+    def to(self, device: torch.device) -> Lookup:
+        """Return the lookup with `inverse` on a device; `unique` stays with the host, like the tables it is
+        looked up in.
+        """
+        return replace(self, inverse=self.inverse.to(device))
+
+
+@dataclass(frozen=True)
+class History:
+    """R jagged histories, oldest event first, each strictly before its samples.
+
+    unique: int64 [U], item vocabulary indices, `unique[0] == 0`.
+    index: int64 [T] into `unique`; age: int64 [T], log2 bucket of the event's age in seconds, 0..AGES-1.
+    action: int64 [T], index of the event's action type, 0 when there is but one.
+    offsets: int64 [R + 1]; of: int64 [B], the history of each sample.
+    """
+
+    unique: Tensor
+    index: Tensor
+    age: Tensor
+    action: Tensor
+    offsets: Tensor
+    of: Tensor
+
+    @property
+    def lengths(self) -> Tensor:
+        """Return int64 [R], events per history."""
+        return self.offsets.diff()
+
+    def dense(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return (index, age, action, mask), each [R, L], L the longest here (at least 1).
+
+        Left-aligned, oldest first; padding is index 0 with mask False.
+        """
+        lengths = self.lengths
+        longest = max(int(lengths.max()) if len(lengths) else 0, 1)
+        mask = torch.arange(longest) < lengths[:, None]
+        index, age, action = (torch.zeros(mask.shape, dtype=torch.int64) for _ in range(3))
+        index[mask], age[mask], action[mask] = self.index, self.age, self.action
+        return index, age, action, mask
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B samples ready for a model; everything a backbone may read.
+
+    labels: float32 [B, K], NaN where not known; signals: float32 [B, K], teacher logits, NaN where missing.
+    rows_per_sample: the sample itself, then its candidates, which nobody was shown and which have no labels.
+    teacher_hidden: float32 [R, J, D], the teacher's hidden states of the user's last samples strictly before, oldest
+    first, left-aligned; teacher_hidden_counts: int64 [R], how many there are; both empty where no model reads them.
+    """
+
+    sample_id: Tensor
+    item: Lookup
+    user: Lookup
+    context: Lookup
+    lists: Lookup
+    history: History
+    labels: Tensor
+    signals: Tensor
+    rows_per_sample: int = 1
+    teacher_hidden: Tensor = NOTHING
+    teacher_hidden_counts: Tensor = NOTHING
+
+    def __len__(self) -> int:
+        """Return B."""
+        return len(self.sample_id)
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch with what a network reads of it on a device; the history follows when it is laid out
+        (`lay_out`), and sample ids, labels and signals stay with the host, where the losses are made.
+        """
+        if device.type == "cpu":
+            return self
+        moved = {
+            name: getattr(self, name).to(device)
+            for name in ("item", "user", "context", "lists", "teacher_hidden", "teacher_hidden_counts")
+        }
+        return replace(self, **moved)

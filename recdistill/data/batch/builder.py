@@ -1,0 +1,254 @@
+"""Rows to batches: gather columns and histories, deduplicate ids, hand the model tensors; prefetched in the
+background.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import torch
+
+from recdistill.data.batch.batch import Batch, History, Lookup
+from recdistill.data.batch.candidates import Candidates
+from recdistill.data.store.history import Events, age_bucket
+from recdistill.typing import Array
+
+__all__ = ["BatchBuilder", "CandidateSignals", "SampleSource", "dedupe", "prefetch"]
+
+T = TypeVar("T")
+S = TypeVar("S")
+
+
+def dedupe(ids: Array, scratch: Array) -> tuple[Array, Array]:
+    """Return (unique [U], inverse like `ids`), int64, with unique[0] == 0; O(n), no sort.
+
+    `scratch` is an int64 array longer than the largest id; its content is overwritten.
+    """
+    flat = ids.reshape(-1).astype(np.int64)
+    place = np.arange(len(flat))
+    scratch[flat] = place
+    unique = flat[(scratch[flat] == place) & (flat != 0)]
+    unique = np.concatenate((np.zeros(1, np.int64), unique))
+    scratch[unique] = np.arange(len(unique))
+    return unique, scratch[flat].reshape(ids.shape)
+
+
+def _interleave(own: Array, further: Array) -> Array:
+    """Return [B * (1 + n), ...]: every row of `own` [B, ...], and after it those of `further` [B, n, ...]."""
+    return np.concatenate((own[:, None], further), 1).reshape(len(own) * (1 + further.shape[1]), *own.shape[1:])
+
+
+def _lookup(ids: Array, scratch: Array) -> Lookup:
+    unique, inverse = dedupe(ids, scratch)
+    return Lookup(torch.from_numpy(unique), torch.from_numpy(inverse))
+
+
+class SampleSource(Protocol):
+    """What batches are built from, by position: columns (see `SampleStore`), and the sizes of its vocabularies,
+    padding included.
+    """
+
+    sample_id: Array
+    time: Array
+    user: Array
+    item: Array
+    context: Array
+    lists: Array
+    labels: Array
+
+    @property
+    def users(self) -> int: ...
+    @property
+    def items(self) -> int: ...
+    @property
+    def contexts(self) -> int: ...
+    def history(self, rows: Array, length: int) -> Events: ...
+    def places(self, rows: Array) -> Array: ...
+    def items_at(self, places: Array) -> tuple[Array, Array, Array]: ...
+
+
+@dataclass(frozen=True)
+class CandidateSignals:
+    """Candidates of a store's samples; signals: float16 [N, count, K], the teacher's logits, NaN where there is
+    none.
+
+    log_odds_offset: float32 [K], taken off them, so that they and the samples' own signals are of one sampling.
+    """
+
+    candidates: Candidates
+    signals: Array
+    log_odds_offset: Array
+
+    def of_rows(self, rows: Array, own: Array) -> Array | None:
+        """Return float32 [B, count, K] of the samples at `rows`, None where no candidate of theirs has a signal.
+
+        own: [B, K], the samples' own signals; a sample without one has no candidate signals either.
+        """
+        missing = np.asarray(np.isnan(own).all(1))[:, None, None]
+        signals = np.where(missing, np.nan, self.signals[rows] - self.log_odds_offset)
+        return None if np.isnan(signals).all() else np.asarray(signals)
+
+
+class BatchBuilder:
+    """Builds batches from a store: histories of up to `length` events, signals from a column aligned with the store.
+
+    candidate_signals: the candidates that come with each sample, none where it is None; past: the teacher's hidden
+    states that come with each history.
+    """
+
+    def __init__(
+        self,
+        store: SampleSource,
+        length: int,
+        signals: Array | None = None,
+        candidate_signals: CandidateSignals | None = None,
+        past: Callable[[Array], tuple[Array, Array]] | None = None,
+    ) -> None:
+        self.store, self.length, self.signals, self.candidate_signals, self.past = (
+            store,
+            length,
+            signals,
+            candidate_signals,
+            past,
+        )
+        self._users = self._items = self._contexts = np.zeros(0, np.int64)
+
+    def _make_room(self) -> None:
+        """Let the scratch arrays hold every id of the store, which may have grown."""
+        store = self.store
+        self._users, self._items, self._contexts = (
+            scratch if len(scratch) >= size else np.zeros(size + size // 2, np.int64)
+            for scratch, size in (
+                (self._users, store.users),
+                (self._items, store.items),
+                (self._contexts, store.contexts),
+            )
+        )
+
+    def build(self, rows: Array) -> Batch:
+        """Return the batch of store positions `rows`, int64 [B]. Not thread-safe: one builder per thread."""
+        store, labels = self.store, self.store.labels[rows]
+        signals = np.full_like(labels, np.nan) if self.signals is None else self.signals[rows]
+        own = store.item[rows], store.context[rows], store.lists[rows]
+        others = self.candidate_signals.of_rows(rows, signals) if self.candidate_signals else None
+        if self.candidate_signals is None or others is None:
+            return self._batch(rows, *own, labels, signals)
+        count = others.shape[1]
+        drawn = self._drawn(rows, self.candidate_signals.candidates, count)
+        item, context, lists = (
+            _interleave(a, b.reshape(len(rows), count, *b.shape[1:])) for a, b in zip(own, drawn, strict=True)
+        )
+        return self._batch(
+            np.repeat(rows, 1 + count),
+            item,
+            context,
+            lists,
+            _interleave(labels, np.full_like(others, np.nan)),
+            _interleave(signals, others),
+            1 + count,
+        )
+
+    def candidates(self, rows: Array, candidates: Candidates) -> Batch:
+        """Return the candidates alone of the samples at `rows`, [B * count]; no labels, no signals."""
+        drawn = self._drawn(rows, candidates, candidates.count)
+        none = np.full((len(rows) * candidates.count, self.store.labels.shape[1]), np.nan, np.float32)
+        return self._batch(np.repeat(rows, candidates.count), *drawn, none, none)
+
+    def _drawn(self, rows: Array, candidates: Candidates, count: int) -> tuple[Array, Array, Array]:
+        """Return (item, context, lists) of the first `count` candidates of each row, [B * count, ...]."""
+        positions = candidates.drawn(self.store.places(rows), self.store.sample_id[rows], count).reshape(-1)
+        item, context, lists = self.store.items_at(positions)
+        own = np.repeat(rows, count)
+        context = np.where(candidates.fields, context, self.store.context[own])
+        return item, context, np.where(candidates.slots, lists, self.store.lists[own])
+
+    def _batch(
+        self,
+        rows: Array,
+        item: Array,
+        context: Array,
+        lists: Array,
+        labels: Array,
+        signals: Array,
+        rows_per_sample: int = 1,
+    ) -> Batch:
+        """Return the batch of users and histories of `rows`, all else as given, [B, ...] each."""
+        self._make_room()
+        history = self._history(rows)
+        return Batch(
+            sample_id=torch.from_numpy(self.store.sample_id[rows]),
+            item=_lookup(item, self._items),
+            user=_lookup(self.store.user[rows], self._users),
+            context=_lookup(context, self._contexts),
+            lists=_lookup(lists, self._contexts),
+            history=history,
+            labels=torch.from_numpy(labels),
+            signals=torch.from_numpy(signals),
+            rows_per_sample=rows_per_sample,
+            **self._states(rows, history),
+        )
+
+    def _states(self, rows: Array, history: History) -> dict[str, torch.Tensor]:
+        """Return the teacher's hidden states of each history, nothing where no model reads them."""
+        if self.past is None:
+            return {}
+        firsts = np.flatnonzero(np.diff(history.of.numpy(), prepend=-1))
+        states, counts = self.past(rows[firsts])
+        return {"teacher_hidden": torch.from_numpy(states), "teacher_hidden_counts": torch.from_numpy(counts)}
+
+    def _history(self, rows: Array) -> History:
+        """Gather the newest `length` known events of each row; neighbours with one user and time share a history."""
+        user, time = self.store.user[rows], self.store.time[rows]
+        new = np.ones(len(rows), bool)
+        new[1:] = (user[1:] != user[:-1]) | (time[1:] != time[:-1])
+        of = np.cumsum(new) - 1
+        seen = self.store.history(rows[new], self.length)
+        unique, index = dedupe(seen.item, self._items)
+        age = age_bucket((np.repeat(time[new], np.diff(seen.offsets)) - seen.time) / 1e6)
+        action = seen.action.astype(np.int64)
+        return History(*(torch.from_numpy(part) for part in (unique, index, age, action, seen.offsets, of)))
+
+
+def prefetch(work: Callable[[S], T], items: Iterable[S], depth: int = 4) -> Iterator[T]:
+    """Yield work(item) in order, computed by one background thread at most `depth` ahead; its exceptions
+    surface here.
+    """
+    results: queue.Queue[tuple[bool, Any]] = queue.Queue(depth)
+    stop = threading.Event()
+
+    def put(entry: tuple[bool, Any]) -> None:
+        while not stop.is_set():
+            try:
+                return results.put(entry, timeout=0.1)
+            except queue.Full:
+                continue
+
+    def produce() -> None:
+        try:
+            for item in items:
+                if stop.is_set():
+                    return
+                put((True, work(item)))
+            put((False, None))
+        except BaseException as error:  # noqa: BLE001 - carried to the consumer, where it is raised
+            put((False, error))
+
+    thread = threading.Thread(target=produce, daemon=True)
+    thread.start()
+    try:
+        while True:
+            more, value = results.get()
+            if more:
+                yield value
+            elif value is None:
+                return
+            else:
+                raise value
+    finally:
+        stop.set()
+        thread.join()

@@ -1,0 +1,27 @@
+"""What every reader returns: the log in the tables' own columns, in time order, a chunk at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import polars as pl
+
+from recdistill.tables.schema import EventSchema
+
+__all__ = ["Log"]
+
+
+@dataclass(frozen=True)
+class Log:
+    """schema: of the events; batches: gives their chunks, every sample id once over all of them; behaviors: likewise,
+    or None.
+
+    source: for messages; item_features: which of the schema's features describe the item alone.
+    """
+
+    schema: EventSchema
+    batches: Callable[[], Iterator[pl.DataFrame]]
+    behaviors: Callable[[], Iterator[pl.DataFrame]] | None
+    source: str
+    item_features: tuple[str, ...] = ()

@@ -1,0 +1,88 @@
+"""Readers: from tables as their publishers or users have them to the log's own columns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import polars as pl
+
+from recdistill.config.data import ColumnsConfig, DataConfig, SamplingConfig
+from recdistill.data.readers.base import Log
+from recdistill.data.readers.down_sampling import down_sampled
+from recdistill.data.readers.globo import read_globo
+from recdistill.data.readers.kuairand import read_kuairand
+from recdistill.data.readers.mind import read_mind
+from recdistill.data.readers.movielens import read_movielens
+from recdistill.data.readers.negatives import with_negatives
+from recdistill.data.readers.options import read_options
+from recdistill.data.readers.simulator import SIMULATED, Simulator, SimulatorConfig
+from recdistill.data.readers.tabular import read_table
+from recdistill.data.readers.trivago import read_trivago
+from recdistill.errors import UserError, did_you_mean
+
+__all__ = ["READERS", "Log", "open_log"]
+
+Reader = Callable[[DataConfig, Path], Log]
+
+
+def open_log(config: DataConfig, data: Path | None) -> Log:
+    """Return the log that `config` describes, with negatives and down-sampling as it asks for.
+
+    Paths are relative to `data`. Raises UserError for what the reader does not know or cannot read.
+    """
+    _refuse_unused(config)
+    log = READERS[config.reader](config, data or Path())
+    for task in config.keep_rates:
+        if task not in log.schema.tasks:
+            raise UserError(f"data.keep_rates: no task '{task}'{did_you_mean(task, log.schema.tasks)}")
+    log = replace(log, schema=replace(log.schema, keep_rates=dict(config.keep_rates)))
+    log = _head(log, config.limit) if config.limit else log
+    log = with_negatives(log, config.negatives) if config.negatives else log
+    return log if config.sampling == SamplingConfig() else down_sampled(log, config.sampling)
+
+
+def _refuse_unused(config: DataConfig) -> None:
+    """Raise UserError for a setting that the reader would not look at."""
+    table = {
+        "columns": config.columns != ColumnsConfig(),
+        "behaviors": config.behaviors is not None,
+        "sort": config.sort,
+    }
+    for name, given in table.items():
+        if given and config.reader != "table":
+            raise UserError(f"data.{name}: belongs to reader: table; reader {config.reader} knows its files")
+
+
+def _head(log: Log, limit: int) -> Log:
+    def batches() -> Iterator[pl.DataFrame]:
+        left = limit
+        for chunk in log.batches():
+            yield chunk.head(left)
+            left -= len(chunk)
+            if left <= 0:
+                return
+
+    return replace(log, batches=batches)
+
+
+def _simulated(config: DataConfig, folder: Path) -> Log:
+    simulated = read_options(config, SimulatorConfig)
+
+    def batches() -> Iterator[pl.DataFrame]:
+        for chunk in Simulator(simulated).chunks():
+            yield chunk.select(list(SIMULATED.columns()))
+
+    return Log(SIMULATED, batches, None, "simulator")
+
+
+READERS: dict[str, Reader] = {
+    "simulator": _simulated,
+    "table": read_table,
+    "movielens": read_movielens,
+    "kuairand": read_kuairand,
+    "mind": read_mind,
+    "globo": read_globo,
+    "trivago": read_trivago,
+}

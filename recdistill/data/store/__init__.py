@@ -1,0 +1,1 @@
+"""Samples, ids and histories as memory-mapped columns; the growing store of a stream."""

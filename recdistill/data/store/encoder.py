@@ -1,0 +1,179 @@
+"""Rows of the tables to arrays of small integers: the vocabularies of a store, and the columns every sample has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import polars as pl
+
+from recdistill.data.store.vocabulary import distinct_of
+from recdistill.errors import UserError
+from recdistill.tables.schema import EventSchema
+from recdistill.typing import Array
+
+__all__ = [
+    "LIST_SLOTS",
+    "MAX_ACTIONS",
+    "Encoder",
+    "IdEncoder",
+    "context_fields",
+    "field_counts",
+    "known_time",
+    "numeric_bucket",
+]
+
+LIST_SLOTS = 8  # entries of a list feature that a model sees
+MAX_ACTIONS = 255  # types of behavior; a history event has one byte for its own
+
+
+class IdEncoder(Protocol):
+    """A vocabulary: see `Vocabulary`."""
+
+    def __len__(self) -> int: ...
+    def encode(self, values: pl.Series, grow: bool) -> Array: ...
+
+
+def field_counts(schema: EventSchema) -> tuple[int, int]:
+    """Return (context fields, list slots) of a sample: see `context_fields`; LIST_SLOTS per list."""
+    fields = len(context_fields(schema))
+    return fields, LIST_SLOTS * (len(schema.features) + 1 - fields)
+
+
+def context_fields(schema: EventSchema) -> list[str]:
+    """Return the names of the context fields, in the order of the columns: the hour of day and every scalar feature."""
+    return ["hour", *(name for name, kind in schema.features.items() if not kind.startswith("list"))]
+
+
+def numeric_bucket(values: Array) -> Array:
+    """Return int64 half-octave buckets, sign(x) floor(2 log2(1 + |x|)); NaN and infinities are 1000."""
+    finite = np.isfinite(values)
+    x = np.where(finite, values, 0.0)
+    return np.where(finite, np.sign(x) * np.floor(2 * np.log2(1 + np.abs(x))), 1000).astype(np.int64)
+
+
+def _field_values(rows: pl.DataFrame, schema: EventSchema) -> Iterator[tuple[str, pl.Series]]:
+    """Yield (field, string key of every row) for the context fields: the hour of day and every scalar feature."""
+    yield "hour", rows["time"].dt.hour().cast(pl.String)
+    for name, kind in schema.features.items():
+        if kind == "float32":
+            yield (
+                name,
+                pl.Series(numeric_bucket(rows[name].cast(pl.Float64).fill_null(np.nan).to_numpy())).cast(pl.String),
+            )
+        elif not kind.startswith("list"):
+            yield name, rows[name].cast(pl.String).fill_null("")
+
+
+def _lists(rows: pl.DataFrame, schema: EventSchema) -> Iterator[tuple[str, Array, pl.Series]]:
+    """Yield (field, row of every value, values) for the list features."""
+    for name, kind in schema.features.items():
+        if kind.startswith("list"):
+            yield name, *_list_values(rows[name])
+
+
+def _list_values(values: pl.Series) -> tuple[Array, pl.Series]:
+    """Return (row, value) of the first LIST_SLOTS entries of every list, empty ones left out."""
+    heads = pl.DataFrame({"v": values.cast(pl.List(pl.String)).list.head(LIST_SLOTS)}).with_row_index("row")
+    flat = heads.explode("v").drop_nulls("v")
+    return flat["row"].to_numpy().astype(np.int64), flat["v"]
+
+
+class Encoder:
+    """The vocabularies of a store and the encoding of one chunk of rows; ids are numbered in the order of
+    their arrival.
+    """
+
+    def __init__(
+        self, schema: EventSchema, users: IdEncoder, items: IdEncoder, context: IdEncoder, actions: Sequence[str] = ()
+    ) -> None:
+        self.schema = schema
+        self.users, self.items, self.context = users, items, context
+        self.actions = list(actions)
+
+    def action(self, names: pl.Series) -> Array:
+        """Return uint8 [n], in the order in which action types were first met; UserError when there are too many."""
+        self.actions += [name for name in names.unique(maintain_order=True).to_list() if name not in self.actions]
+        if len(self.actions) > MAX_ACTIONS:
+            raise UserError(
+                f"behaviors: column 'action' has more than {MAX_ACTIONS} types (the last is {self.actions[-1]!r}); "
+                "name a column of few types as data.behaviors.action, or none"
+            )
+        return np.asarray(names.replace_strict(self.actions, list(range(len(self.actions)))).to_numpy(), np.uint8)
+
+    def rows(self, rows: pl.DataFrame) -> dict[str, Array]:
+        """Return the columns of a sample store for a chunk of the events table, but for those about histories.
+
+        What is new to a vocabulary is numbered in the order of rows, so that it does not matter how they are cut.
+        """
+        schema, n = self.schema, len(rows)
+        labels = [rows[f"label_{task}"].fill_null(np.nan).to_numpy() for task in schema.tasks]
+        context, lists = self._context(rows)
+        return {
+            "sample_id": rows["sample_id"].to_numpy(),
+            "time": rows["time"].dt.epoch("us").to_numpy(),
+            "user": self.users.encode(rows["user_id"], grow=True),
+            "item": self.items.encode(rows["item_id"], grow=True),
+            "request": rows["request_id"].fill_null(-1).to_numpy() if schema.has_request else np.full(n, -1),
+            "context": context,
+            "lists": lists,
+            "labels": np.stack(labels, 1).astype(np.float32),
+        }
+
+    def _context(self, rows: pl.DataFrame) -> tuple[Array, Array]:
+        """Return int32 [n, fields] and int32 [n, list slots], the latter padded with 0."""
+        everywhere = np.arange(len(rows))
+        fields = [_Field.of(name, values, everywhere) for name, values in _field_values(rows, self.schema)]
+        lists = [_Field.of(name, values, row) for name, row, values in _lists(rows, self.schema)]
+        codes = iter(self._codes([*fields, *lists]))
+        context = np.stack([next(codes) for _ in fields], 1)
+        slots = np.zeros((len(rows), LIST_SLOTS * len(lists)), np.int32)
+        for k, field in enumerate(lists):
+            slots[field.row, k * LIST_SLOTS + np.arange(len(field.row)) - np.searchsorted(field.row, field.row)] = next(
+                codes
+            )
+        return context, slots
+
+    def _codes(self, fields: list[_Field]) -> list[Array]:
+        """Return int32 [values] of each field; all distinct values are looked up at once."""
+        keys = pl.concat([field.keys for field in fields])
+        codes = self.context.encode(keys, grow=False)
+        new = np.flatnonzero(codes == 0)
+        if len(new):
+            new = new[np.argsort(np.concatenate([field.first() for field in fields])[new], kind="stable")]
+            codes = codes.copy()
+            codes[new] = self.context.encode(keys[new], grow=True)
+        ends = np.cumsum([len(field.keys) for field in fields])
+        return [codes[end - len(field.keys) : end][field.at] for end, field in zip(ends, fields, strict=True)]
+
+
+@dataclass(frozen=True)
+class _Field:
+    """A context field of a chunk: its distinct values as keys, the place of each value among them, the row
+    of each value.
+    """
+
+    keys: pl.Series
+    at: Array
+    row: Array
+
+    @classmethod
+    def of(cls, name: str, values: pl.Series, row: Array) -> _Field:
+        distinct, at = distinct_of(values)
+        return cls(pl.Series([f"{name}={value}" for value in distinct], dtype=pl.String), at, row)
+
+    def first(self) -> Array:
+        """Return the row in which each distinct value stands first."""
+        return self.row[np.unique(self.at, return_index=True)[1]] if len(self.at) else self.row
+
+
+def known_time(rows: pl.DataFrame, schema: EventSchema) -> Array:
+    """Return int64 us [n]: when the first task's outcome was known, the sample's own time unless the log has a later
+    one.
+    """
+    column = f"label_time_{schema.tasks[0]}"
+    time = rows["time"].dt.epoch("us")
+    known = rows[column].dt.epoch("us").fill_null(np.iinfo(np.int64).max) if column in rows.columns else time
+    return np.asarray(np.maximum(known.to_numpy(), time.to_numpy()))

@@ -1,0 +1,289 @@
+"""The sample store of a stream: rows as they arrive, each with the history that was known then, until they are dropped.
+
+    events, behaviors, outcomes --> known later than the newest sample: wait
+                                --> known by then: HistoryArena (each user's events since the hand-over)
+    a history = the user's last events in the batch phase's store, then those in the arena
+
+State is bounded by the rows that wait, the events that wait, and the distinct ids; what happened lies in mapped files.
+It is derived: `restore` returns False when the files are not there, and the caller feeds the commits again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from recdistill.data.store.encoder import Encoder, known_time
+from recdistill.data.store.history import Events
+from recdistill.data.store.history_arena import HistoryArena
+from recdistill.data.store.row_queue import RowQueue
+from recdistill.data.store.sample_store import VOCABULARIES, SampleStore
+from recdistill.data.store.vocabulary import GrowingVocabulary
+from recdistill.tables.schema import EventSchema
+from recdistill.typing import Array
+
+__all__ = ["LiveStore"]
+
+NEVER = np.iinfo(np.int64).max  # when an outcome becomes known that has no time yet
+CHUNK = 1 << 20  # history events looked at together
+PIECE = 2048  # rows whose histories are looked up at a time
+RECENT = ("item", "context", "lists")
+WAITING = {"user": "int32", "item": "int32", "time": "int64", "known": "int64", "action": "uint8"}
+
+
+class LiveStore:
+    """Samples by position among those waiting (0: the oldest); a `SampleSource` of batch builders.
+
+    base: the batch phase's store, None without one. behaviors: whether histories come from that table, not from
+    outcomes. candidate_window: how many samples before a waiting one its candidates may be of; so many are kept. extra:
+    further columns of a waiting row, name -> value at its arrival (an array or a number); the caller may write to them.
+    """
+
+    def __init__(
+        self, folder: Path, schema: EventSchema, base: SampleStore | None, behaviors: bool, candidate_window: int = 0
+    ) -> None:
+        self.folder, self.base, self.behaviors, self.candidate_window = folder, base, behaviors, candidate_window
+        self.vocabularies = {
+            name: GrowingVocabulary.load(base.folder / f"{name}.parquet") if base else GrowingVocabulary()
+            for name in VOCABULARIES
+        }
+        self._saved = {name: len(ids) for name, ids in self.vocabularies.items()}
+        self._based = dict(self._saved)
+        users, items, context = (self.vocabularies[name] for name in VOCABULARIES)
+        self.encoder = Encoder(schema, users, items, context, base.action_names if base else ())
+        self.actions = base.actions if base else 1 if behaviors else 2
+        self.rows, self.arena, self.recent = RowQueue(), HistoryArena(folder / "arena"), RowQueue()
+        self.newest = 0  # event time, us
+        self._waiting = {name: np.zeros(0, kind) for name, kind in WAITING.items()}
+        self._handed_over = 0
+        if base is not None:
+            self._take_over(base)
+
+    def _take_over(self, base: SampleStore) -> None:
+        """Let what the batch phase's last sample did not know yet wait, so that it takes its place among what comes."""
+        self.newest = self._handed_over = int(max(base.time[-CHUNK:].max(), base.time[0]))
+        past = base.histories
+        for at in range(0, len(past.known), CHUNK):
+            late = at + np.flatnonzero(past.known[at : at + CHUNK] >= self._handed_over)
+            if len(late):
+                user = (np.searchsorted(past.first, late, side="right") - 1).astype(np.int32)
+                columns = {"user": user, "item": past.item[late], "time": past.time[late]}
+                self._wait(columns, past.known[late] < NEVER, past.known[late], past.action[late])
+
+    def __len__(self) -> int:
+        """Return the number of waiting samples."""
+        return len(self.rows)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return a column of the waiting samples."""
+        if name.startswith("_") or "rows" not in self.__dict__:
+            raise AttributeError(name)
+        return self.rows[name]
+
+    @property
+    def users(self) -> int:
+        """Return the size of the users' vocabulary, padding included."""
+        return len(self.vocabularies["users"]) + 1
+
+    @property
+    def items(self) -> int:
+        """Return the size of the items' vocabulary, padding included."""
+        return len(self.vocabularies["items"]) + 1
+
+    @property
+    def contexts(self) -> int:
+        """Return the size of the contexts' vocabulary, padding included."""
+        return len(self.vocabularies["context"]) + 1
+
+    @property
+    def waiting(self) -> int:
+        """Return the number of events that were not known yet when the newest sample happened."""
+        return len(self._waiting["user"])
+
+    def add(self, rows: pl.DataFrame, **extra: Array | float) -> None:
+        """Append samples, rows of the events table in their order."""
+        self.append(self.encode(rows), **extra)
+
+    def encode(self, rows: pl.DataFrame) -> dict[str, Array]:
+        """Return samples as `append` takes them. Only vocabularies change, so another thread may do it
+        meanwhile, in order.
+        """
+        return self.encoder.rows(rows) | {"known": known_time(rows, self.encoder.schema)}
+
+    def append(self, columns: dict[str, Array], **extra: Array | float) -> None:
+        """Append encoded samples, in the order in which they were encoded."""
+        rows = len(columns["time"])
+        whole = columns | {name: np.broadcast_to(value, (rows, *np.shape(value)[1:])) for name, value in extra.items()}
+        for at in range(0, rows, PIECE):
+            self._append({name: values[at : at + PIECE] for name, values in whole.items()})
+
+    def _append(self, columns: dict[str, Array]) -> None:
+        known = columns.pop("known")
+        self.newest = max(self.newest, int(columns["time"].max()))
+        if not self.behaviors:
+            labels = columns["labels"][:, 0]
+            self._wait(columns, ~np.isnan(labels) & (known < NEVER), known, np.nan_to_num(labels))
+        self._release()
+        if self.candidate_window:
+            self.recent.append({name: columns[name] for name in RECENT})
+        user, time = columns["user"], columns["time"]
+        self.rows.append(
+            columns | {"history_end": self.arena.history_end(user, time), "base": self._base_before(user, time)}
+        )
+
+    def _base_before(self, user: Array, time: Array) -> Array:
+        """Return int64 [n]: the end of each sample's history in the batch phase's store, 0 where it knows
+        no such user.
+        """
+        if self.base is None:
+            return np.zeros(len(user), np.int64)
+        known = user < self.base.users
+        user = np.where(known, user, 0)
+        return np.where(known, self.base.histories.known_before(user, np.minimum(time, self._handed_over)), 0)
+
+    def add_outcomes(self, samples: Array, known: Array, labels: Array) -> None:
+        """Add outcomes of waiting samples (positions [n]) that became known at `known` us; later
+        samples see them.
+        """
+        if not self.behaviors:
+            columns = {name: self.rows[name][samples] for name in ("user", "item", "time")}
+            self._wait(columns, np.ones(len(samples), bool), known, labels)
+
+    def encode_behaviors(self, rows: pl.DataFrame) -> dict[str, Array]:
+        """Return behaviors as `append_behaviors` takes them; see `encode`."""
+        user, item = (
+            self.encoder.users.encode(rows["user_id"], grow=True),
+            self.encoder.items.encode(rows["item_id"], grow=True),
+        )
+        return {
+            "user": user,
+            "item": item,
+            "time": rows["time"].dt.epoch("us").to_numpy(),
+            "action": self.encoder.action(rows["action"]),
+        }
+
+    def append_behaviors(self, columns: dict[str, Array]) -> None:
+        """Add encoded behaviors; an action of a type that the batch phase did not know counts as its first."""
+        action = columns["action"]
+        self._wait(columns, np.ones(len(action), bool), columns["time"], np.where(action < self.actions, action, 0))
+
+    def _wait(self, columns: dict[str, Array], which: Array, known: Array, action: Array) -> None:
+        columns = columns | {"known": known, "action": action.astype(np.uint8)}
+        self._waiting = {name: np.concatenate((old, columns[name][which])) for name, old in self._waiting.items()}
+
+    def _release(self) -> None:
+        """Let the waiting events known before the newest sample into the histories, in the order they became known."""
+        waiting = self._waiting
+        due = waiting["known"] < self.newest
+        order = np.flatnonzero(due)
+        order = order[np.argsort(waiting["known"][order], kind="stable")]
+        self.arena.add(*(waiting[name][order] for name in WAITING))
+        self._waiting = {name: values[~due] for name, values in waiting.items()}
+
+    def history(self, rows: Array, length: int) -> Events:
+        """Return the newest `length` events known before each of `rows`, int64 [R] positions."""
+        user, stop = self.rows["user"][rows], self.rows["history_end"][rows]
+        start = np.maximum(stop - length, 0)
+        return self.arena.gather(
+            user, start, stop, self._base_history(user, self.rows["base"][rows], length - (stop - start))
+        )
+
+    def _base_history(self, user: Array, stop: Array, length: Array) -> Events:
+        if self.base is None:
+            empty = np.zeros(len(user) + 1, np.int64)
+            return Events(empty, np.zeros(0, np.int32), np.zeros(0, np.int64), np.zeros(0, np.uint8))
+        first = np.where(stop > 0, self.base.histories.first[np.minimum(user, self.base.users - 1)], 0)
+        return self.base.histories.gather(np.maximum(first, stop - length), stop)
+
+    def drop(self, rows: int) -> None:
+        """Drop the oldest `rows` waiting samples."""
+        self.rows.drop(rows)
+        self.recent.drop(
+            max(0, self.rows.first - self.candidate_window - self.recent.first) if self.candidate_window else 0
+        )
+
+    def places(self, rows: Array) -> Array:
+        """Return int64 [n]: where in the log, the batch phase's samples first, the waiting samples at `rows` stand."""
+        return np.asarray(rows + self.rows.first + (len(self.base) if self.base else 0))
+
+    def items_at(self, places: Array) -> tuple[Array, Array, Array]:
+        """Return (item [n], context [n, F], lists [n, M]) at these places of the log, at most `candidate_window` before
+        a waiting sample.
+        """
+        first = len(self.base) if self.base else 0
+        here = np.maximum(places - first - self.recent.first, 0)
+        found = [self.recent[name][here] for name in RECENT]
+        old = np.flatnonzero(places < first)
+        if self.base is not None and len(old):
+            for values, before in zip(found, self.base.items_at(places[old]), strict=True):
+                values[old] = before
+        item, context, lists = found
+        return item, context, lists
+
+    def state(self) -> tuple[dict[str, Array], dict[str, Any]]:
+        """Return what `restore` takes, as (arrays, JSON values); what it refers to in `folder` is on disk
+        afterwards.
+        """
+        self._save_ids()
+        arrays = {f"waiting/{name}": values for name, values in self._waiting.items()}
+        arrays |= {f"rows/{name}": values for name, values in self.rows.state().items()}
+        arrays |= {f"recent/{name}": values for name, values in self.recent.state().items()}
+        arrays |= {f"heads/{name}": values for name, values in self.arena.heads().items()}
+        return arrays, {
+            "first": self.rows.first,
+            "recent": self.recent.first,
+            "newest": self.newest,
+            "ids": self._saved,
+            "actions": self.encoder.actions,
+        }
+
+    def clear(self) -> None:
+        """Remove what an earlier store left in `folder`; this one has seen nothing yet."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def restore(self, arrays: dict[str, Array], state: dict[str, Any]) -> bool:
+        """Load what `state` gave; False, and nothing usable, when `folder` lacks what it refers to."""
+        parts: dict[str, dict[str, Array]] = {"waiting": {}, "rows": {}, "recent": {}, "heads": {}}
+        for key, values in arrays.items():
+            part, name = key.split("/", 1)
+            parts[part][name] = values
+        if not (self._load_ids(state["ids"]) and self.arena.restore(parts["heads"])):
+            return False
+        self.encoder.actions = list(state["actions"])
+        self.newest, self._waiting = state["newest"], parts["waiting"]
+        self.rows.restore(state["first"], parts["rows"])
+        self.recent.restore(state["recent"], parts["recent"])
+        return True
+
+    def _save_ids(self) -> None:
+        """Append the ids met since the last time to a file of JSON lines per vocabulary."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for name, ids in self.vocabularies.items():
+            with (self.folder / f"{name}.jsonl").open("a", encoding="utf-8") as file:
+                file.writelines(json.dumps(value) + "\n" for value in ids.ids(self._saved[name]))
+                file.flush()
+                os.fsync(file.fileno())
+        self._saved = {name: len(ids) for name, ids in self.vocabularies.items()}
+
+    def _load_ids(self, counts: dict[str, int]) -> bool:
+        """Load the first ids of each file, and cut it there: what follows was met after the checkpoint,
+        and will be again.
+        """
+        for name, ids in self.vocabularies.items():
+            path, more = self.folder / f"{name}.jsonl", counts[name] - self._based[name]
+            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)[:more] if path.exists() else []
+            if len(lines) < more:
+                return False
+            if not path.exists():
+                continue
+            ids.encode(pl.Series([json.loads(line) for line in lines]), grow=True)
+            with path.open("w", encoding="utf-8") as file:
+                file.writelines(lines)
+        self._saved = dict(counts)
+        return True

@@ -1,0 +1,210 @@
+"""The sample store: the events table as memory-mapped columns in log order, every id a small vocabulary index.
+
+It is derived and disposable: built from pinned table versions in chunks, published by one atomic rename.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recdistill.data.store.encoder import Encoder, field_counts, known_time
+from recdistill.data.store.history import Events, HistoryStore, build_histories
+from recdistill.data.store.memmap import create_column, open_column, read_json, write_json
+from recdistill.data.store.vocabulary import Vocabulary
+from recdistill.errors import UserError
+from recdistill.tables.events import BehaviorLog, EventLog
+from recdistill.tables.schema import EventSchema
+from recdistill.typing import Array
+
+__all__ = ["SampleStore", "build_store"]
+
+VOCABULARIES = ("users", "items", "context")
+CHUNK = 131_072  # rows held in memory at a time
+Chunks = Iterator[tuple[Array, Array, Array, Array, Array]]  # user, item, time, known, action
+
+
+def _columns(rows: int, schema: EventSchema) -> dict[str, tuple[tuple[int, ...], str]]:
+    fields, slots = field_counts(schema)
+    return {
+        "sample_id": ((rows,), "int64"),
+        "time": ((rows,), "int64"),
+        "user": ((rows,), "int32"),
+        "item": ((rows,), "int32"),
+        "request": ((rows,), "int64"),
+        "context": ((rows, fields), "int32"),
+        "lists": ((rows, slots), "int32"),
+        "labels": ((rows, len(schema.tasks)), "float32"),
+        "known": ((rows,), "int64"),
+        "history_end": ((rows,), "int64"),
+    }
+
+
+def _write_samples(folder: Path, events: EventLog, version: int, rows: int, encoder: Encoder) -> None:
+    columns = {
+        name: create_column(folder, name, *spec)
+        for name, spec in _columns(rows, events.schema).items()
+        if name != "history_end"
+    }
+    at = 0
+    for chunk in events.batches(version=version, rows=CHUNK):
+        for name, values in encoder.rows(chunk).items():
+            columns[name][at : at + len(chunk)] = values
+        columns["known"][at : at + len(chunk)] = known_time(chunk, events.schema)
+        at += len(chunk)
+
+
+def _sample_chunks(folder: Path) -> Chunks:
+    """Yield the samples as history events: the action is the first task's outcome."""
+    user, item, time, known, labels = (
+        open_column(folder, name) for name in ("user", "item", "time", "known", "labels")
+    )
+    for at in range(0, len(user), CHUNK):
+        part = slice(at, at + CHUNK)
+        seen = ~np.isnan(labels[part, 0])
+        action = labels[part, 0][seen].astype(np.uint8)
+        yield user[part][seen], item[part][seen], time[part][seen], known[part][seen], action
+
+
+def _behavior_chunks(behaviors: BehaviorLog, version: int, encoder: Encoder) -> Chunks:
+    for rows in behaviors.batches(version=version, rows=CHUNK):
+        time = rows["time"].dt.epoch("us").to_numpy()
+        user = encoder.users.encode(rows["user_id"], grow=True)
+        yield user, encoder.items.encode(rows["item_id"], grow=True), time, time, encoder.action(rows["action"])
+
+
+def _write_history_end(folder: Path, histories: HistoryStore, rows: int) -> None:
+    user, time = open_column(folder, "user"), open_column(folder, "time")
+    history_end = create_column(folder, "history_end", (rows,), "int64")
+    for at in range(0, rows, CHUNK):
+        part = slice(at, at + CHUNK)
+        history_end[part] = histories.known_before(user[part], time[part])
+
+
+def _write_by_id(folder: Path, rows: int) -> None:
+    """Write the rows in order of sample id; ids that ascend with the log, as row numbers do, need no sort in memory."""
+    ids, order = open_column(folder, "sample_id"), create_column(folder, "by_id", (rows,), "int64")
+    parts = [slice(at, at + CHUNK) for at in range(0, rows, CHUNK)]
+    if all((ids[part.start + 1 : part.stop + 1] > ids[part][: rows - part.start - 1]).all() for part in parts):
+        for part in parts:
+            order[part] = np.arange(part.start, min(part.stop, rows))
+    else:
+        order[:] = np.argsort(ids, kind="stable")
+
+
+def build_store(
+    folder: Path, events: EventLog, behaviors: BehaviorLog | None, versions: dict[str, int | None] | None = None
+) -> SampleStore:
+    """Build the store of the tables' `versions` (default: the newest) in `folder`, or reopen it when it is theirs
+    already.
+
+    Memory O(chunk + distinct ids), and two numbers per sample where sample ids do not ascend. Raises UserError, leaving
+    nothing behind, for more than MAX_ACTIONS types of behavior.
+    """
+    pinned = versions or {"events": events.version, "behaviors": behaviors.version if behaviors else None}
+    if (folder / "store.json").exists() and read_json(folder / "store.json")["versions"] == pinned:
+        return SampleStore(folder)
+    part = folder.with_name(folder.name + ".part")
+    for old in (part, folder):
+        shutil.rmtree(old, ignore_errors=True)
+    try:
+        _build(part, events, behaviors, pinned)
+    except UserError:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    part.rename(folder)
+    return SampleStore(folder)
+
+
+def _build(part: Path, events: EventLog, behaviors: BehaviorLog | None, pinned: dict[str, Any]) -> None:
+    """Write every column of the `pinned` versions into `part`."""
+    rows, vocabularies = events.rows(pinned["events"]), {name: Vocabulary() for name in VOCABULARIES}
+    users, items, context = vocabularies.values()
+    encoder = Encoder(events.schema, users, items, context)
+    _write_samples(part, events, pinned["events"], rows, encoder)
+
+    def chunks() -> Chunks:
+        return _behavior_chunks(behaviors, pinned["behaviors"], encoder) if behaviors else _sample_chunks(part)
+
+    if behaviors:
+        for _ in chunks():  # the number of users must be known before positions are given out
+            continue
+    _write_history_end(part, build_histories(part, chunks, len(encoder.users) + 1), rows)
+    _write_by_id(part, rows)
+    for name, ids in vocabularies.items():
+        ids.save(part / f"{name}.parquet")
+    write_json(
+        part / "store.json",
+        {
+            "versions": pinned,
+            "rows": rows,
+            "tasks": list(events.schema.tasks),
+            "users": len(encoder.users) + 1,
+            "items": len(encoder.items) + 1,
+            "contexts": len(encoder.context) + 1,
+            "actions": max(len(encoder.actions), 1) if behaviors else 2,
+            "action_names": encoder.actions,
+        },
+    )
+
+
+class SampleStore:
+    """The store, read-only; a column is an attribute. Cheap to open, shared by processes through the page cache."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        about = read_json(folder / "store.json")
+        self.tasks: list[str] = about["tasks"]
+        self.users, self.items, self.contexts = int(about["users"]), int(about["items"]), int(about["contexts"])
+        self.actions, self.action_names = int(about["actions"]), list(about["action_names"])
+        (
+            self.sample_id,
+            self.time,
+            self.user,
+            self.item,
+            self.request,
+            self.context,
+            self.lists,
+            self.labels,
+            self.history_end,
+        ) = (
+            open_column(folder, name)
+            for name in ("sample_id", "time", "user", "item", "request", "context", "lists", "labels", "history_end")
+        )
+        self.by_id = open_column(folder, "by_id")
+        self.histories = HistoryStore(folder)
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(self.sample_id)
+
+    def places(self, rows: Array) -> Array:
+        """Return int64 [n]: where in the log the samples at `rows` stand; here it is the same."""
+        return rows
+
+    def items_at(self, places: Array) -> tuple[Array, Array, Array]:
+        """Return (item [n], context [n, F], lists [n, M]) of the samples at these places of the log."""
+        return self.item[places], self.context[places], self.lists[places]
+
+    def history(self, rows: Array, length: int) -> Events:
+        """Return the newest `length` events known before each of `rows`, int64 [R] store positions."""
+        history_end = self.history_end[rows]
+        return self.histories.gather(
+            np.maximum(self.histories.first[self.user[rows]], history_end - length), history_end
+        )
+
+    def positions(self, sample_id: Array) -> Array:
+        """Return int64 [n]: the row of each sample id, -1 where it is not in the log."""
+        if not len(self) or not len(sample_id):
+            return np.full(len(sample_id), -1)
+        first = int(np.searchsorted(self.sample_id, sample_id[0], sorter=self.by_id))
+        run = self.by_id[first : first + len(sample_id)]
+        if np.array_equal(self.sample_id[run], sample_id):  # models record in the order of the log
+            return np.array(run)
+        at = np.searchsorted(self.sample_id, sample_id, sorter=self.by_id).clip(0, len(self) - 1)
+        row = self.by_id[at]
+        return np.where(self.sample_id[row] == sample_id, row, -1)

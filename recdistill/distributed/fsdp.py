@@ -1,0 +1,100 @@
+"""The dense part of a model spread over ranks by FSDP2: each rank keeps a share of every weight, gathers a layer when
+it is used, and gets back its share of the gradients' sum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor
+from torch.nn.modules.module import register_module_module_registration_hook
+
+from recdistill.distributed.ranks import DENSE, Ranks, Rows
+from recdistill.distributed.shard_units import is_layer
+
+__all__ = ["Sharded"]
+
+ENTRY_POINTS = ("last", "shared", "heads")  # methods called besides forward, which need the gathered weights too
+Network = TypeVar("Network", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Sharded:
+    """Every rank holds a share of each parameter, on its device; `built` makes it so."""
+
+    ranks: Ranks
+    device: torch.device
+
+    def built(self, make: Callable[[], Network]) -> Network:
+        """Return what `make` makes, spread: of a layer only this rank's share is kept as soon as it stands in its list.
+
+        Every rank draws all weights, in one order, and so starts as one process would. From then on backward adds
+        gradients up.
+        """
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)
+        mesh = init_device_mesh(self.device.type, (self.ranks.size,))
+
+        def keep_share(parent: nn.Module, name: str, part: nn.Module | None) -> None:
+            if part is not None and is_layer(parent, name, part):
+                _spread(part, mesh)
+
+        hook = register_module_module_registration_hook(keep_share)
+        try:
+            network = make()
+        finally:
+            hook.remove()
+        _spread(network, mesh)
+        return network
+
+    def add_up(self, network: nn.Module) -> None:
+        """Do nothing: backward has done it."""
+
+    def local(self, tensor: Tensor) -> Tensor:
+        """Return what this rank holds of a tensor."""
+        return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+    def mine(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return what this rank writes of a state: its shares, and on the first rank what is not spread."""
+        return {
+            name: self.local(value) for name, value in tensors.items() if self.ranks.first or isinstance(value, DTensor)
+        }
+
+    def shares(self, network: nn.Module, stored: Mapping[str, Rows]) -> dict[str, Tensor]:
+        """Return what this rank takes of a whole state of `network` and its optimiser; nothing else is read."""
+        by_name = {f"network/{name}": parameter for name, parameter in network.named_parameters()}
+        by_place = list(network.parameters())
+        found = {}
+        for name, value in stored.items():
+            if name.startswith(DENSE):
+                place = name.split("/")[1] if name.startswith("optimiser/") else None
+                found[name] = self._share(value, by_name.get(name) if place is None else by_place[int(place)])
+        return found
+
+    def _share(self, value: Rows, pattern: Tensor | None) -> Tensor:
+        """Return this rank's rows, spread as `pattern` is, or all of them where `pattern` is whole or of
+        another shape.
+        """
+        if not isinstance(pattern, DTensor) or value.shape != pattern.shape:
+            return value[...]
+        with torch.no_grad():
+            share = torch.empty_like(pattern, requires_grad=False)
+            self.local(share).copy_(value[self.ranks.chunk(len(pattern))])
+        return share
+
+
+def _spread(part: nn.Module, mesh: DeviceMesh) -> None:
+    """Spread the parameters of a part that are not spread yet."""
+    fully_shard(part, mesh=mesh)
+    if isinstance(part, FSDPModule):
+        part.set_force_sum_reduction_for_comms(True)
+        part.set_gradient_divide_factor(1.0)
+        for name in ENTRY_POINTS:
+            if callable(getattr(part, name, None)):
+                register_fsdp_forward_method(part, name)

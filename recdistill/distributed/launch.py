@@ -1,0 +1,79 @@
+"""One model trained by several processes (torchrun): rows of every step are divided, tables are spread, the first
+rank records.
+
+It records what one process would, but for the order in which numbers are added up. Every rank writes its share of a
+checkpoint; any number of ranks may resume from it, and one process too.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+from recdistill.distributed.ranks import Ranks
+from recdistill.errors import RecdistillError, UserError
+
+__all__ = ["TIMEOUT", "asked_for", "joined"]
+
+TIMEOUT = 120.0  # seconds that a rank waits for the others; RECDISTILL_RANK_TIMEOUT sets another
+MAX_VALUE = 1e6  # of a number in the environment
+NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+def asked_for(environment: Mapping[str, str] = os.environ) -> bool:
+    """Return whether this process was started as one of several, as torchrun does."""
+    return environment.get("WORLD_SIZE", "1") not in ("", "1")
+
+
+def _number(name: str, default: float = 0.0, least: float = 0.0) -> float:
+    try:
+        value = float(os.environ.get(name, default))
+        if least <= value < MAX_VALUE:
+            return value
+    except ValueError:
+        pass
+    raise UserError(f"{name}={os.environ[name]!r}: must be a number from {least:g} to {MAX_VALUE:g}")
+
+
+@contextmanager
+def joined() -> Iterator[Ranks]:
+    """Join the other ranks, and leave them when the block ends.
+
+    Raises UserError where the environment does not number the ranks, RecdistillError when another rank is gone or
+    silent.
+    """
+    missing = [name for name in NEEDED if name not in os.environ]
+    if missing:
+        raise UserError(
+            f"{', '.join(missing)} not set; start ranks with: torchrun --nproc-per-node N --no-python recdistill "
+            "train RUN"
+        )
+    timeout = timedelta(seconds=_number("RECDISTILL_RANK_TIMEOUT", TIMEOUT, 1.0))
+    ranks = Ranks(int(_number("RANK")), int(_number("WORLD_SIZE", least=1.0)))
+    try:
+        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=timeout)
+        yield ranks
+        ranks.wait()
+    except torch.OutOfMemoryError as full:
+        message = str(full).partition("\n")[0][:160]
+        raise RecdistillError(
+            f"rank {ranks.rank} of {ranks.size}: its device has no memory left ({message}); "
+            "start more ranks with --shard, or lower batch, history or width"
+        ) from full
+    except (RuntimeError, dist.DistError) as lost:
+        if isinstance(lost, RecdistillError):
+            raise
+        message = str(lost).strip().partition("\n")[0][:160]
+        gone = f"another rank is gone, or was silent for {timeout.total_seconds():g} s"
+        raise RecdistillError(
+            f"rank {ranks.rank} of {ranks.size}: {gone} ({message}); "
+            "the last checkpoint is complete: start all ranks again to resume"
+        ) from lost
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()

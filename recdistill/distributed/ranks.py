@@ -1,0 +1,144 @@
+"""Several processes that train one model: which rows of a step belong to which rank, and what they exchange
+(torch.distributed).
+
+Shapes: N ranks. Every call but `part` is made by all ranks together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import EllipsisType
+from typing import Protocol, TypeVar
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from recdistill.typing import Array
+
+__all__ = ["ALONE", "DENSE", "IN_FULL", "Dense", "InFull", "Ranks", "Rows"]
+
+DENSE = ("network/", "optimiser/")  # what the names of a dense part's state begin with
+Network = TypeVar("Network", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process's number among `size`; alone, nothing is sent to anyone."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Return whether this is the rank that writes what all ranks share."""
+        return self.rank == 0
+
+    def part(self, rows: int) -> slice:
+        """Return which of a step's rows are this rank's: neighbours stay together, sizes differ by one at most."""
+        edges = [rows * number // self.size for number in (self.rank, self.rank + 1)]
+        return slice(*edges)
+
+    def chunk(self, rows: int) -> slice:
+        """Return which of a spread weight's rows this rank keeps: all but the last ranks as many, as FSDP2 does it."""
+        each = -(-rows // self.size)
+        return slice(min(self.rank * each, rows), min((self.rank + 1) * each, rows))
+
+    def sum_in_place(self, tensors: Sequence[Tensor]) -> None:
+        """Replace float tensors of one type by their sums over all ranks, in one message."""
+        if self.size == 1 or not tensors:
+            return
+        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        dist.all_reduce(flat)
+        for tensor, summed in zip(tensors, torch.split(flat, [tensor.numel() for tensor in tensors]), strict=True):
+            tensor.copy_(summed.view_as(tensor))
+
+    def merged(self, values: Array) -> Array:
+        """Return an array of which every rank filled in its part and left zeros elsewhere; bit for bit."""
+        if self.size == 1:
+            return values
+        whole = torch.from_numpy(
+            np.ascontiguousarray(values).view(np.uint8).astype(np.int32)
+        )  # no two ranks fill in one byte
+        dist.all_reduce(whole)
+        return np.asarray(whole.numpy().astype(np.uint8)).view(values.dtype).reshape(values.shape)
+
+    def counts(self, mine: Tensor) -> Tensor:
+        """Return int64 [N], how many rows each rank will send, given int64 [N], how many this one sends to each."""
+        theirs = torch.empty_like(mine)
+        dist.all_to_all_single(theirs, mine)
+        return theirs
+
+    def exchange(self, rows: Tensor, mine: Sequence[int], theirs: Sequence[int]) -> Tensor:
+        """Return what the others sent, [sum theirs, ...], for `rows` [sum mine, ...] in order of the receiving rank."""
+        found = rows.new_empty(sum(theirs), *rows.shape[1:])
+        dist.all_to_all_single(found, rows.contiguous(), list(theirs), list(mine))
+        return found
+
+    def gather(self, mine: int) -> list[int]:
+        """Return the number that each rank gave, in the order of ranks."""
+        if self.size == 1:
+            return [mine]
+        found = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
+        dist.all_gather(found, torch.tensor([mine]))
+        return [int(number) for number in found]
+
+    def wait(self) -> None:
+        """Return once every rank has come here."""
+        if self.size > 1:
+            dist.barrier()
+
+
+ALONE = Ranks()
+
+
+class Rows(Protocol):
+    """A tensor, here or in files; its rows, or all of it by `...`, are read when asked for."""
+
+    @property
+    def shape(self) -> torch.Size: ...
+    def __getitem__(self, rows: slice | EllipsisType, /) -> Tensor: ...
+
+
+class Dense(Protocol):
+    """How a network's parameters lie over ranks."""
+
+    @property
+    def ranks(self) -> Ranks: ...
+    def built(self, make: Callable[[], Network]) -> Network: ...
+    def add_up(self, network: nn.Module) -> None: ...
+    def local(self, tensor: Tensor) -> Tensor: ...
+    def mine(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]: ...
+    def shares(self, network: nn.Module, stored: Mapping[str, Rows]) -> dict[str, Tensor]: ...
+
+
+@dataclass(frozen=True)
+class InFull:
+    """Every rank holds all of them."""
+
+    ranks: Ranks = ALONE
+
+    def built(self, make: Callable[[], Network]) -> Network:
+        """Return what `make` makes."""
+        return make()
+
+    def add_up(self, network: nn.Module) -> None:
+        """Replace the gradients by their sums over all ranks."""
+        self.ranks.sum_in_place([parameter.grad for parameter in network.parameters() if parameter.grad is not None])
+
+    def local(self, tensor: Tensor) -> Tensor:
+        """Return what this rank holds of a tensor."""
+        return tensor
+
+    def mine(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return what this rank writes of a state: the first rank all of it."""
+        return tensors if self.ranks.first else {}
+
+    def shares(self, network: nn.Module, stored: Mapping[str, Rows]) -> dict[str, Tensor]:
+        """Return what this rank takes of a state of `network` and its optimiser: all of it."""
+        return {name: value[...] for name, value in stored.items() if name.startswith(DENSE)}
+
+
+IN_FULL = InFull()

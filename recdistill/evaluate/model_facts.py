@@ -1,0 +1,82 @@
+"""What scoring needs beside the two tables: costs, settings, and what a model's own sampling added to its logits."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from recdistill.config.models import DistillConfig, ModelConfig
+
+__all__ = ["IMPORTED", "TrainingCosts", "ModelFacts", "Setting", "StudentModels", "log_odds_offset_of", "settings_of"]
+
+Setting = str | int | float
+SHOWN_SETTINGS = ("kind", "width", "history", "batch", "table_rate", "dense_rate", "optimiser", "replay", "epochs")
+
+
+@dataclass(frozen=True)
+class TrainingCosts:
+    """What a model holds and how fast it learned, None where it was trained elsewhere.
+
+    dense_parameters: learned numbers of its network; sparse_parameters: of its embedding rows. rows_per_second: of the
+    whole loop. coverage: share of samples that had a usable signal when it learned from them.
+    """
+
+    dense_parameters: int | None
+    sparse_parameters: int | None
+    rows_per_second: float | None
+    coverage: float
+
+
+IMPORTED = TrainingCosts(None, None, None, 1.0)  # of a model whose predictions were imported from a file
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """One model. log_odds_offset: log(k+ / k-) that its own down-sampling, by the first task's label, left in its
+    logits.
+
+    The log's own keep rates are no part of it: the labels that the logits are scored against were sampled alike.
+    """
+
+    name: str
+    seed: int
+    log_odds_offset: float
+    costs: TrainingCosts
+    settings: dict[str, Setting]
+
+
+@dataclass(frozen=True)
+class StudentModels:
+    """A student's raw and distilled models, paired by position. domain: {feature: value} of the samples it
+    is for, none for all.
+    """
+
+    raw: list[ModelFacts]
+    distilled: list[ModelFacts]
+    domain: dict[str, int | str] = field(default_factory=dict)
+
+
+def log_odds_offset_of(config: ModelConfig) -> float:
+    """Return log(k+ / k-) of the model's own down-sampling."""
+    return math.log(config.sampling.positive / config.sampling.negative)
+
+
+def settings_of(config: ModelConfig, distill: DistillConfig | None) -> dict[str, Setting]:
+    """Return the settings that a reader needs to know what was compared, by their names in the experiment file.
+
+    `distill` is None for the teacher; a raw student, of weight 0, has no settings of it either.
+    """
+    named: dict[str, Setting] = {name: getattr(config, name) for name in SHOWN_SETTINGS}
+    if (config.sampling.positive, config.sampling.negative) != (1.0, 1.0):
+        named["sampling"] = f"k+ {config.sampling.positive:g}, k- {config.sampling.negative:g}"
+    if distill is not None and distill.uses_teacher:
+        named["weight"] = _weight(distill.weight)
+        named |= {"towers": distill.towers, "loss": distill.loss, "space": distill.space}
+        named |= {"gate": distill.gate.start, "signals": distill.signals, "teachers": ", ".join(distill.teachers)}
+        named |= {"candidates": distill.candidates} if distill.candidates else {}
+    return named
+
+
+def _weight(weight: Setting | dict[str, float]) -> Setting:
+    """Return a weight as one setting, also where it is one per task."""
+    return ", ".join(f"{task} {one:g}" for task, one in weight.items()) if isinstance(weight, dict) else weight

@@ -1,0 +1,263 @@
+"""Transferability with its interval: eta = (P_distilled - P_raw) / (P_teacher - P_raw), over users and seeds.
+
+A replicate draws users with replacement; every metric is a ratio of sums over users, so all replicates of all models
+are one matrix product:
+  GAUC  exactly: sum of AUC x rows over groups / sum of rows;
+  NE    exactly: sum of log-loss / (rows x entropy of the replicate's base rate);
+  AUC   to first order: mean placement of the drawn positives + that of the drawn negatives - AUC (Hajek projection).
+        What it drops is the product of two users' deviations, of order 1 / users.
+
+Seeds stay paired: raw and distilled of one seed deviate together. Resampling a handful of seeds gives too narrow
+intervals (a 95 % interval then covers 51 % of the time with 2 seeds, 75 % with 3, 84 % with 5), so a replicate draws
+the mean over seeds from its t distribution with seeds - 1 degrees of freedom instead, which covers 95 %
+(Gaussian seeds).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from recdistill.errors import UserError
+from recdistill.evaluate import metrics
+from recdistill.typing import Array
+
+__all__ = [
+    "Draws",
+    "ScoredSamples",
+    "EtaEstimate",
+    "bootstrap",
+    "bootstrap_gauc",
+    "draw_all",
+    "gauc_transferability",
+    "over_seeds",
+    "transferability",
+    "user_weights",
+]
+
+BUNDLES = 10_000  # more users than this are drawn in random bundles: the error of the error is 1 / sqrt(2 x bundles)
+
+
+@dataclass(frozen=True)
+class ScoredSamples:
+    """The scored rows: label float [N] of 0 and 1, user int codes [N] from 0, group int [N], each within one user."""
+
+    label: Array
+    user: Array
+    group: Array
+
+    @property
+    def users(self) -> int:
+        """Return the number of users."""
+        return int(self.user.max()) + 1 if len(self.user) else 0
+
+    def where(self, part: slice | Array) -> ScoredSamples:
+        """Return the rows in `part`, a slice or a mask [N]; users and groups keep their codes."""
+        return ScoredSamples(self.label[part], self.user[part], self.group[part])
+
+
+@dataclass(frozen=True)
+class EtaEstimate:
+    """Eta on one metric, larger is better (NE is signed so). A withheld eta and its bounds are None, and
+    `why` is the reason.
+
+    teacher_gain is P_teacher - P_raw and gain P_distilled - P_raw, means over seeds, each with its interval.
+    """
+
+    eta: float | None
+    low: float | None
+    high: float | None
+    teacher_gain: float
+    teacher_gain_low: float
+    teacher_gain_high: float
+    gain: float
+    gain_low: float
+    gain_high: float
+    why: str | None
+
+
+def user_weights(users: int, replicates: int, draw: np.random.Generator) -> tuple[Array, Array]:
+    """Return (int64 [users] the bundle each user is drawn in, float64 [1 + replicates, bundles] how often it is drawn).
+
+    The first row is all ones, the sample itself. Up to BUNDLES users, every user is a bundle of its own.
+    """
+    bundles = min(users, BUNDLES)
+    bundle = np.arange(users) if users == bundles else draw.permutation(users) % bundles
+    picked = draw.integers(0, max(bundles, 1), (replicates, bundles)) + bundles * np.arange(replicates)[:, None]
+    times = np.bincount(picked.ravel(), minlength=replicates * bundles).reshape(replicates, bundles)
+    return bundle, np.vstack([np.ones(bundles), times])
+
+
+def _owners(samples: ScoredSamples) -> tuple[Array, Array]:
+    """Return (group codes ascending, each one's user); UserError when a group spans users."""
+    codes, first, inverse = np.unique(samples.group, return_index=True, return_inverse=True)
+    owner = samples.user[first]
+    strangers = np.flatnonzero(owner[inverse] != samples.user)
+    if len(strangers):
+        raise UserError(
+            f"transferability: group {samples.group[strangers[0]]} holds samples of several users, so users cannot be "
+            "drawn one by one; group by user (evaluate.group: user)"
+        )
+    return codes, owner
+
+
+def bootstrap(samples: ScoredSamples, logits: Sequence[Array], bundle: Array, weights: Array) -> dict[str, Array]:
+    """Return per metric float64 [models, replicates], larger is better (minus NE), NaN where it is undefined.
+
+    logits: [N] of each model; bundle and weights as `user_weights` returns them.
+    """
+    bundles, at = weights.shape[1], bundle[samples.user]
+    positive = samples.label == 1
+
+    def totals(values: Array) -> Array:
+        return np.asarray(weights @ np.bincount(at, values, bundles))
+
+    positives, negatives = totals(positive.astype(float)), totals((~positive).astype(float))
+    rows = positives + negatives
+    found: dict[str, list[Array]] = {"auc": [], "ne": []}
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for logit in logits:
+            placed = metrics.placements(samples.label, logit)
+            placed_positive, placed_negative = np.where(positive, placed, 0.0), np.where(positive, 0.0, placed)
+            whole = placed_positive.sum() / positive.sum()
+            sides = totals(placed_positive) / positives + totals(placed_negative) / negatives
+            found["auc"].append(sides - whole)
+            found["ne"].append(-metrics.ne_of_sums(totals(metrics.log_losses(samples.label, logit)), rows, positives))
+    gauc = bootstrap_gauc(samples, logits, bundle, weights)
+    return {"auc": np.stack(found["auc"]), "gauc": gauc, "ne": np.stack(found["ne"])}
+
+
+def bootstrap_gauc(samples: ScoredSamples, logits: Sequence[Array], bundle: Array, weights: Array) -> Array:
+    """Return GAUC alone as float64 [models, replicates]; see `bootstrap`. Users of `samples` may be some of all."""
+    codes, owner = _owners(samples)
+    columns = []
+    for logit in logits:
+        group, area, size = metrics.gauc_parts(samples.label, logit, samples.group)
+        of = bundle[owner[np.searchsorted(codes, group)]]
+        columns += [np.bincount(of, values, weights.shape[1]) for values in (area * size, size)]
+    sums = weights @ np.stack(columns, axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray((sums[:, ::2] / sums[:, 1::2]).T)
+
+
+def _spread(replicates: int, seeds: int, draw: np.random.Generator) -> Array:
+    """Return float64 [1 + replicates, seeds]: the weight of each seed's deviation from the mean in each replicate.
+
+    With standard normal xi_s and a chi-square of S - 1 degrees of freedom, sum of xi_s (x_s - mean) / sqrt(S chi2) is
+    the standard error of the mean times a t variable of S - 1 degrees. The first row, the sample itself, is zero.
+    """
+    if seeds < 2:
+        return np.zeros((1 + replicates, seeds))
+    scale = np.sqrt(seeds * draw.chisquare(seeds - 1, (replicates, 1)))
+    return np.vstack([np.zeros(seeds), draw.standard_normal((replicates, seeds)) / scale])
+
+
+def over_seeds(values: Array, spread: Array) -> Array:
+    """Return float64 [1 + replicates], the mean over seeds as drawn, of values [seeds, 1 + replicates]."""
+    mean = values.mean(0)
+    return np.asarray(mean + ((values - mean) * spread.T).sum(0))
+
+
+@dataclass(frozen=True)
+class Draws:
+    """One set of replicates, drawn once and used for every metric and slice.
+
+    bundle and weights as `user_weights` returns them; teachers and students: the weight of each seed, see `_spread`.
+    """
+
+    bundle: Array
+    weights: Array
+    teachers: Array
+    students: Array
+
+
+def draw_all(users: int, teachers: int, seeds: int, replicates: int, seed: int = 0) -> Draws:
+    """Return the draws for that many users, teachers and paired students; the same for the same `seed`."""
+    draw = np.random.default_rng(seed)
+    drawn = user_weights(users, replicates, draw)
+    return Draws(*drawn, _spread(replicates, teachers, draw), _spread(replicates, seeds, draw))
+
+
+def _estimate_of(values: Array, drawn: Draws, users: int, confidence: float) -> EtaEstimate:
+    """Return eta from one metric's values [teachers + raw + distilled, replicates]."""
+    teachers, seeds = drawn.teachers.shape[1], drawn.students.shape[1]
+    parts = np.split(values, [teachers, teachers + seeds])
+    spreads = (drawn.teachers, drawn.students, drawn.students)
+    teacher, raw, distilled = (over_seeds(part, by) for part, by in zip(parts, spreads, strict=True))
+    return _estimate(teacher, raw, distilled, seeds, users, confidence)
+
+
+def transferability(
+    samples: ScoredSamples,
+    teacher: Sequence[Array],
+    raw: Sequence[Array],
+    distilled: Sequence[Array],
+    drawn: Draws,
+    confidence: float,
+) -> dict[str, EtaEstimate]:
+    """Return eta by metric (auc, gauc, ne) from logits [N]: raw and distilled students paired by seed.
+
+    The spread over seeds of several teachers counts; that of a single one cannot be seen, so eta is about that
+    teacher. Raises UserError for unpaired students and for groups that span users.
+    """
+    if len(raw) != len(distilled) or not raw:
+        raise UserError(f"transferability: {len(raw)} raw and {len(distilled)} distilled students; pair them by seed")
+    found = bootstrap(samples, [*teacher, *raw, *distilled], drawn.bundle, drawn.weights)
+    return {name: _estimate_of(values, drawn, samples.users, confidence) for name, values in found.items()}
+
+
+def gauc_transferability(
+    part: ScoredSamples,
+    teacher: Sequence[Array],
+    raw: Sequence[Array],
+    distilled: Sequence[Array],
+    drawn: Draws,
+    confidence: float,
+) -> tuple[EtaEstimate, tuple[float, float, float]]:
+    """Return eta on GAUC of a part of the samples, and the GAUC of teacher, raw and distilled, means over seeds.
+
+    Users are drawn as for all samples; only the rows of the part count.
+    """
+    values = bootstrap_gauc(part, [*teacher, *raw, *distilled], drawn.bundle, drawn.weights)
+    split = np.split(values[:, 0], [len(teacher), len(teacher) + len(raw)])
+    means = float(split[0].mean()), float(split[1].mean()), float(split[2].mean())
+    return _estimate_of(values, drawn, len(np.unique(part.user)), confidence), means
+
+
+def _interval(replicates: Array, confidence: float) -> tuple[float, float]:
+    """Return the central interval of the finite or infinite replicates; NaN without any."""
+    known = replicates[~np.isnan(replicates)]
+    if not len(known):
+        return float("nan"), float("nan")
+    low, high = np.quantile(known, [(1 - confidence) / 2, (1 + confidence) / 2], method="inverted_cdf")
+    return float(low), float(high)
+
+
+def _estimate(teacher: Array, raw: Array, distilled: Array, seeds: int, users: int, confidence: float) -> EtaEstimate:
+    teacher_gain, gain = teacher - raw, distilled - raw
+    low, high = _interval(teacher_gain[1:], confidence)
+    rest = (float(teacher_gain[0]), low, high, float(gain[0]), *_interval(gain[1:], confidence))
+    why = _withheld(float(teacher_gain[0]), low, high, seeds, users)
+    if why:
+        return EtaEstimate(None, None, None, *rest, why)
+    # Where a replicate's teacher gains nothing, its eta is past every bound on the side of the student's own gain.
+    past = np.where(np.isnan(gain), np.nan, np.copysign(np.inf, gain))
+    eta = np.divide(gain, teacher_gain, out=past, where=teacher_gain > 0)
+    eta_low, eta_high = _interval(eta[1:], confidence)
+    if not np.isfinite([eta_low, eta_high]).all():
+        return EtaEstimate(None, None, None, *rest, "eta has no bounded interval: the teacher's gain is too uncertain")
+    return EtaEstimate(float(eta[0]), eta_low, eta_high, *rest, None)
+
+
+def _withheld(gain: float, low: float, high: float, seeds: int, users: int) -> str | None:
+    if not np.isfinite(gain):
+        return "the metric is not defined on this window"
+    if users < 2 or seeds < 2:
+        return f"an interval needs at least 2 users and 2 seeds; there are {users} and {seeds}"
+    if gain <= 0:
+        return f"the teacher is not better than the raw student (gain {gain:+.4f})"
+    if low <= 0:
+        return f"the teacher's gain is inside the noise ({gain:+.4f}, interval {low:+.4f} to {high:+.4f})"
+    return None

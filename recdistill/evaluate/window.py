@@ -1,0 +1,170 @@
+"""The scored window as a query over the two tables: labels and ids from events, logits from predictions, by
+sample id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import polars as pl
+
+from recdistill.errors import RecdistillError
+from recdistill.evaluate import metrics
+from recdistill.evaluate.transferability import ScoredSamples
+from recdistill.tables.events import EventLog, OutcomeLog
+from recdistill.tables.predictions import PredictionLog
+from recdistill.typing import Array
+
+__all__ = ["Frame", "Part", "load_window", "logits_of"]
+
+
+LEVELS = ("logloss", "ne", "calibration", "ece")  # what a constant added to the logits changes
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The window's rows in log order with what slices need: id, time, user, item, label of each, and when first met.
+
+    groups: int64 codes [N] of each row's `user` and, where the log has one, `request`. levels_why: why the LEVELS are
+    unknown, None when they are known.
+    """
+
+    rows: pl.DataFrame
+    samples: ScoredSamples
+    groups: dict[str, Array]
+    share: float
+    total: int
+    levels_why: str | None = None
+
+    @property
+    def ids(self) -> Array:
+        """Return int64 [N], the sample ids."""
+        return self.rows["sample_id"].to_numpy()
+
+    def of_domain(self, domain: dict[str, int | str]) -> Frame:
+        """Return the rows of a domain {feature: value} alone; users and groups keep their codes."""
+        mask = (
+            self.rows.select(pl.all_horizontal(pl.col(name) == value for name, value in domain.items()))
+            .to_series()
+            .to_numpy()
+        )
+        groups = {name: codes[mask] for name, codes in self.groups.items()}
+        return replace(self, rows=self.rows.filter(pl.Series(mask)), samples=self.samples.where(mask), groups=groups)
+
+    def where(self, part: slice | Array) -> Part:
+        """Return the labels and groups of some rows, a slice or a mask."""
+        return Part(self.samples.where(part), self.levels_why)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some of the window's rows, to be scored."""
+
+    samples: ScoredSamples
+    levels_why: str | None
+
+    def scores(self, logits: Sequence[Array], grouped: bool = True) -> metrics.Scores:
+        """Return the metrics as means over the seeds' logits [rows]; without GAUC when not `grouped`."""
+        found = metrics.over_seeds(self.samples.label, logits, self.samples.group if grouped else None)
+        if self.levels_why is None:
+            return found
+        hidden = dict.fromkeys(LEVELS, self.levels_why)
+        return metrics.Scores(
+            {**found.values, **dict.fromkeys(LEVELS)},
+            {**found.why, **hidden},
+            {name: value for name, value in found.std.items() if name not in hidden},
+        )
+
+
+def _codes(values: pl.Series) -> Array:
+    return np.asarray(
+        values.cast(pl.String).cast(pl.Categorical).to_physical().rank("dense").cast(pl.Int64).to_numpy() - 1
+    )
+
+
+def _requests(rows: pl.DataFrame, user: Array) -> Array:
+    """Return int64 codes of each row's request.
+
+    A request id stands for one list of one user, so two users with the same id are two groups; a row without an id was
+    in no list and is a group of its own.
+    """
+    alone = pl.concat_str(pl.lit("row "), pl.col("row"))
+    request = _codes(rows.select(pl.coalesce(pl.col("request_id").cast(pl.String), alone)).to_series())
+    return np.asarray(np.unique(user * (request.max(initial=0) + 1) + request, return_inverse=True)[1])
+
+
+def _marked(
+    events: EventLog, version: int, task: str, start: float, features: Sequence[str]
+) -> tuple[pl.DataFrame, int]:
+    """Return (the rows after the first `start` share of the log, marked by what was met before; the log's rows)."""
+    columns = ["sample_id", "time", "user_id", "item_id", f"label_{task}", *features]
+    columns += ["request_id"] if events.schema.has_request else []
+    rows = pl.concat(list(events.batches(version=version, columns=columns)))
+    cut = int(len(rows) * start)
+    marked = rows.with_row_index("row").with_columns(
+        seen=pl.int_range(pl.len()).over("user_id"),
+        new_user=pl.col("row").min().over("user_id") >= cut,
+        new_item=pl.col("row").min().over("item_id") >= cut,
+    )
+    return marked.slice(cut).rename({f"label_{task}": "label"}), len(rows)
+
+
+def _with_outcomes(window: pl.DataFrame, outcomes: OutcomeLog, task: str) -> pl.DataFrame:
+    """Return the window, its missing labels filled from the outcomes that became known later."""
+    known = pl.concat(
+        [rows.filter(pl.col("task") == task) for rows in outcomes.batches(columns=["sample_id", "task", "label"])]
+    )
+    known = known.group_by("sample_id").agg(later=pl.col("label").max())
+    labelled = window.join(known, on="sample_id", how="left", maintain_order="left")
+    filled = pl.coalesce("label", "later", pl.lit(0.0, pl.Float32))
+    return labelled.with_columns(label=filled).drop("later")
+
+
+def load_window(
+    events: EventLog, version: int, task: str, start: float, group: str, features: Sequence[str] = ()
+) -> Frame:
+    """Return the rows after the first `start` share of the log whose label of `task` is known; memory O(log's ids).
+
+    Where there is a table of outcomes beside the events, a sample without a label has that of its outcomes, a positive
+    if any is one, and is a negative if it has none: outcomes of the newest samples that are still to come are not known
+    yet. features: further columns of the events. Also notes whether user and item were met before the
+    window, and how many rows the user had before each row. Raises UserError when rows are to be grouped by request and
+    the log has none.
+    """
+    events.schema.check_group(group)
+    window, total = _marked(events, version, task, start, features)
+    outcomes = events.path.parent / "outcomes"
+    if outcomes.exists():
+        window = _with_outcomes(window, OutcomeLog.open(outcomes), task)
+    known = window.filter(pl.col("label").is_not_null())
+    user = _codes(known["user_id"])
+    groups = {"user": user} | ({"request": _requests(known, user)} if events.schema.has_request else {})
+    return Frame(
+        known, ScoredSamples(known["label"].to_numpy().astype(np.float64), user, groups[group]), groups, start, total
+    )
+
+
+def logits_of(
+    predictions: PredictionLog, version: int, model: str, task: str, ids: Array, log_odds_offset: float
+) -> Array:
+    """Return float32 [N], the recorded logits of `model` for `ids` with `log_odds_offset` subtracted.
+
+    Raises RecdistillError when some of them have no prediction.
+    """
+    order = np.argsort(ids)
+    ordered, out = ids[order], np.full(len(ids), np.nan, np.float32)
+    for batch in predictions.of(model, version, ["sample_id", f"logit_{task}"]):
+        rows = batch.sort("sample_id")  # a search in ascending order finds what it needs in the cache
+        sample = rows["sample_id"].to_numpy()
+        at = np.searchsorted(ordered, sample)
+        hit = at < len(ids)
+        hit[hit] = ordered[at[hit]] == sample[hit]
+        out[order[at[hit]]] = rows[f"logit_{task}"].to_numpy()[hit] - np.float32(log_odds_offset)
+    missing = int(np.isnan(out).sum())
+    if missing:
+        raise RecdistillError(
+            f"{model}: {missing:,} of {len(ids):,} scored samples have no prediction; train it to the end first"
+        )
+    return out

@@ -1,0 +1,1 @@
+"""From a batch to [B, output_width]: the kinds that an experiment names."""

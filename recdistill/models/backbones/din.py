@@ -1,0 +1,87 @@
+"""Light backbones of the kind found in production: pooled history and MLP, DCN-v2, DIN."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from recdistill.data.batch.batch import Batch
+from recdistill.errors import UserError
+from recdistill.models.attention.target_ops import first_unit_layer, sigmoid_unit, weighted_sum
+from recdistill.models.embeddings.growable import TableOptions
+from recdistill.models.layers.blocks import MLP, Dice, Inputs
+from recdistill.models.layers.options import Width, Widths
+
+__all__ = ["ActivationUnit", "DIN"]
+
+Activation = Literal["sigmoid", "prelu", "dice"]
+
+
+class ActivationUnit(nn.Module):
+    """DIN's unit: one unnormalised weight per (candidate, event), an MLP on [q, k, q - k, q * k]."""
+
+    def __init__(self, width: int, hidden: Sequence[int], activation: Activation) -> None:
+        super().__init__()
+        if activation not in ("sigmoid", "prelu", "dice"):
+            raise UserError(f"din: activation {activation!r} is not one of sigmoid, prelu, dice")
+        sizes = [4 * width, *hidden]
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+        self.last = nn.Linear(sizes[-1], 1)
+        self.activation = activation
+        self.slopes = nn.ParameterList(nn.Parameter(torch.full((n,), 0.25)) for n in hidden if activation == "prelu")
+        self.dices = nn.ModuleList(Dice(n) for n in hidden if activation == "dice")
+
+    def _activate(self, x: Tensor, layer: int, mask: Tensor) -> Tensor:
+        if self.activation == "sigmoid":
+            return x.sigmoid()
+        if self.activation == "dice":
+            return torch.as_tensor(self.dices[layer](x, mask))
+        return torch.where(x > 0, x, x * self.slopes[layer])
+
+    def forward(self, query: Tensor, events: Tensor, mask: Tensor) -> Tensor:
+        """Return weights [P, L, C], 0 where mask [P, L, C] is False; query [P, C, D], events [P, L, D]."""
+        first = self.layers[0]
+        if self.activation == "sigmoid" and len(self.layers) == 1 and self.training:
+            one = sigmoid_unit(query, events, first.weight, first.bias, self.last.weight[0])  # type: ignore[arg-type]
+            return (one + self.last.bias) * mask
+        x = first_unit_layer(query, events, first.weight, first.bias)  # type: ignore[arg-type]
+        x = self._activate(x, 0, mask)
+        for layer in range(1, len(self.layers)):
+            x = self._activate(self.layers[layer](x), layer, mask)
+        return torch.as_tensor(self.last(x)).squeeze(3) * mask
+
+
+class DIN(nn.Module):
+    """Deep Interest Network (1706.06978): history summed under the activation unit's weights, then an MLP."""
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        fields: int,
+        slots: int,
+        actions: int,
+        unit: Annotated[Widths, Field(min_length=1)] = (32,),
+        activation: Activation = "sigmoid",
+        hidden: Widths = (64, 32),
+        context_width: Width = 8,
+        tables: TableOptions,
+    ) -> None:
+        super().__init__()
+        self.inputs = Inputs(width, fields, slots, actions, context_width, tables)
+        self.unit = ActivationUnit(width, unit, activation)
+        self.body = MLP(self.inputs.width, hidden)
+        self.output_width = self.body.output_width
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return [B, output_width]."""
+        candidate, events, side, layout = self.inputs(batch)
+        events = layout.pieces(events)
+        mask = layout.pieces(layout.mask).unsqueeze(2) & layout.occupied().unsqueeze(1)
+        weights = self.unit(layout.group(candidate), events, mask)
+        interest = layout.ungroup(weighted_sum(weights, events))
+        return torch.as_tensor(self.body(torch.cat([candidate, interest, *side], 1)))

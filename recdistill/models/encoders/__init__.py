@@ -1,0 +1,1 @@
+"""Stacks that read a sequence of events: HSTU, Transformer, LONGER."""

@@ -1,0 +1,121 @@
+"""LONGER (2505.04421): adjacent events merged into wider tokens, a layer in which few queries see all of them, then
+layers among the few. Candidates are global tokens that see everything and that no token sees, so that one history's
+keys and values serve any number of them. Shapes as in request_layout.py; G = L / merge tokens of width W = merge * D.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from recdistill.errors import UserError
+from recdistill.models.attention.target_ops import EMPTY
+from recdistill.models.encoders.packed import Sequences
+from recdistill.models.encoders.transformer import SwiGLU, TransformerLayer
+
+__all__ = ["LongerStack", "merged"]
+
+
+def merged(events: Tensor, at: Sequences, merge: int) -> tuple[Tensor, Tensor, Sequences]:
+    """Return (events [R, G, merge, D] in groups that end with the newest, bool [R, G, merge] which are real, the
+    groups' Sequences).
+
+    Only the oldest group may be short; a group is as old as its newest event.
+    """
+    groups = -(-at.lengths // merge)
+    most = -(-events.shape[1] // merge)
+    step = torch.arange(most * merge, device=events.device) - (groups * merge - at.lengths)[:, None]
+    real = (step >= 0) & (step < at.lengths[:, None])
+    where = step.clamp(0, events.shape[1] - 1)
+    rows = events.gather(1, where.unsqueeze(2).expand(-1, -1, events.shape[2])) * real.unsqueeze(2)
+    ages, actions = (part.gather(1, where)[:, merge - 1 :: merge] for part in (at.age, at.action))
+    shape = (len(events), most, merge)
+    return rows.view(*shape, -1), real.view(shape), Sequences(ages, actions, groups, at.piece, None)
+
+
+class _Inner(nn.Module):
+    """Full attention within each group of adjacent events, then a feed-forward part (InnerTrans)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first, self.second = nn.RMSNorm(width), nn.RMSNorm(width)
+        self.project, self.out = nn.Linear(width, 3 * width, bias=False), nn.Linear(width, width, bias=False)
+        self.ffn = SwiGLU(width, 2 * width)
+
+    def forward(self, x: Tensor, real: Tensor) -> Tensor:
+        q, k, v = self.project(self.first(x)).chunk(3, -1)
+        scores = torch.matmul(q, k.transpose(-1, -2)) * q.shape[-1] ** -0.5
+        weights = scores.masked_fill(~real.unsqueeze(-2), EMPTY).softmax(-1)
+        x = x + self.out(torch.matmul(weights, v))
+        return torch.as_tensor((x + self.ffn(self.second(x))) * real.unsqueeze(-1))
+
+
+class _Cross(nn.Module):
+    """The newest tokens and the targets look at all tokens that are not later than they."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads, self.before_q, self.before_k, self.second = (
+            heads,
+            nn.RMSNorm(width),
+            nn.RMSNorm(width),
+            nn.RMSNorm(width),
+        )
+        self.query, self.pair = nn.Linear(width, width, bias=False), nn.Linear(width, 2 * width, bias=False)
+        self.out, self.ffn = nn.Linear(width, width, bias=False), SwiGLU(width, 8 * -(-width // 3))
+
+    def keys(self, tokens: Tensor) -> list[Tensor]:
+        """Return k and v [R, H, G, d]: what a server caches of a history."""
+        return [
+            part.unflatten(2, (self.heads, -1)).transpose(1, 2)
+            for part in self.pair(self.before_k(tokens)).chunk(2, -1)
+        ]
+
+    def forward(self, queries: Tensor, k: Tensor, v: Tensor, seen: Tensor) -> Tensor:
+        """Return [R, n, W] of queries [R, n, W]; seen bool [R, n, G]."""
+        q = self.query(self.before_q(queries)).unflatten(2, (self.heads, -1)).transpose(1, 2)
+        scores = torch.matmul(q, k.transpose(2, 3)) * q.shape[3] ** -0.5
+        weights = scores.masked_fill(~seen.unsqueeze(1), EMPTY).softmax(3) * seen.any(2)[:, None, :, None]
+        x = queries + self.out(torch.matmul(weights, v).transpose(1, 2).flatten(2))
+        return torch.as_tensor(x + self.ffn(self.second(x)))
+
+
+class LongerStack(nn.Module):
+    """Merge `merge` events a token, let the newest `queries` tokens see all, then `layers` among those.
+
+    Targets [P, C, D] come out [P, C, W].
+    """
+
+    def __init__(self, width: int, heads: int, length: int, layers: int = 1, merge: int = 4, queries: int = 32) -> None:
+        super().__init__()
+        wide = width * merge
+        if layers < 1 or merge < 1 or queries < 1:
+            raise UserError(f"longer: layers {layers}, merge {merge} and queries {queries} must be at least 1")
+        if wide % heads or wide // heads % 2:
+            raise UserError(f"longer: width {width} x merge {merge} does not divide into {heads} heads of even width")
+        self.merge, self.queries, self.output_width = merge, queries, wide
+        self.inner, self.enter, self.cross = _Inner(width), nn.Linear(width, wide), _Cross(wide, heads)
+        groups = -(-length // merge)
+        self.layers = nn.ModuleList(
+            TransformerLayer(wide, heads, groups, "llama", "pre", (), None) for _ in range(layers - 1)
+        )
+        self.closing = TransformerLayer(wide, heads, groups, "llama", "pre", (), None)
+
+    def forward(self, events: Tensor, targets: Tensor, at: Sequences) -> Tensor:
+        """Return targets [P, C, W]; events [R, L, D]."""
+        groups, real, all_ = merged(events, at, self.merge)
+        tokens = functional.layer_norm(self.inner(groups, real).flatten(2), (self.output_width,))
+        k, v = self.cross.keys(tokens)
+        few, newest = all_.newest(tokens, self.queries)
+        place = (all_.lengths - few.lengths)[:, None] + torch.arange(newest.shape[1], device=events.device)
+        seen = torch.arange(tokens.shape[1], device=events.device) <= place.unsqueeze(2)
+        x = self.cross(newest, k, v, seen & (place < all_.lengths[:, None]).unsqueeze(2))
+        visible = all_.pieces(all_.mask).unsqueeze(1).expand(-1, targets.shape[1], -1)
+        entered = self.enter(targets).to(
+            targets.dtype
+        )  # under autocast it comes out short, and what follows is added to it
+        targets = self.cross(entered, all_.pieces(k), all_.pieces(v), visible)
+        for layer in self.layers:
+            x, targets = layer(x, targets, few)
+        return torch.as_tensor(self.closing.last(x, targets, few))

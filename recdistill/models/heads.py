@@ -1,0 +1,121 @@
+"""Heads on a backbone: one tower, or two that share the backbone and nothing else (Rec-Distill, 2605.29755)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from recdistill.data.batch.batch import Batch
+from recdistill.models.backbones.sequence import TokenMixerModel
+from recdistill.models.layers.blocks import MLP, width_of
+
+__all__ = ["TeacherHiddenReader", "TowerLayout", "Towers"]
+
+TowerLayout = Literal["single", "decoupled"]
+
+
+def _tower(inputs: int, hidden: Sequence[int], tasks: int) -> nn.Module:
+    body = MLP(inputs, hidden)
+    return nn.Sequential(body, nn.Linear(body.output_width, tasks))
+
+
+def _scaled(shared: Tensor, scale: float) -> Tensor:
+    """Return `shared`, whose gradient is multiplied by `scale`."""
+    return shared if scale == 1 else shared.detach() + scale * (shared - shared.detach())
+
+
+class TeacherHiddenReader(nn.Module):
+    """The teacher's hidden states [., hidden_width] of the user's earlier samples as a feature: the last one and their
+    mean; starts at zero.
+    """
+
+    def __init__(self, hidden_width: int, output: int, hidden: int = 16) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(2 * hidden_width, hidden), nn.Linear(hidden, output)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return [B, output]; zero for users without a state."""
+        hidden, counts = batch.teacher_hidden, batch.teacher_hidden_counts
+        newest = hidden[torch.arange(len(hidden), device=hidden.device), (counts - 1).clamp(min=0)]
+        both = torch.cat([newest, hidden.sum(1) / counts.clamp(min=1)[:, None]], 1)
+        added = torch.as_tensor(self.last(torch.relu(self.first(both)))) * (counts > 0)[:, None]
+        return added.index_select(0, batch.history.of.to(added.device))
+
+
+class Towers(nn.Module):
+    """A backbone with its heads: a backbone is any module that turns a `Batch` into [B, output_width].
+
+    teacher_hidden: width of the teacher's hidden states, 0: none. Further towers are drawn last, so a raw and a
+    distilled student of one torch seed start alike in all they share. Where the backbone is a TokenMixerModel with
+    `auxiliary`, each state between its blocks has a linear head, for `between` alone: it is never served. UserError
+    when neither the backbone nor the caller gives the backbone's output width.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        tasks: int,
+        layout: TowerLayout = "single",
+        hidden: Sequence[int] = (16,),
+        output_width: int | None = None,
+        adapted: bool = False,
+        teacher_hidden: int = 0,
+    ) -> None:
+        super().__init__()
+        self.output_width = width = width_of(backbone, output_width)
+        self.backbone = backbone
+        self.main = _tower(width, hidden, tasks)
+        self.aux = _tower(width, hidden, tasks) if layout == "decoupled" else None
+        self.adapted = _tower(width, hidden, tasks) if adapted else None
+        self.reader = TeacherHiddenReader(teacher_hidden, width) if teacher_hidden else None
+        mixer = backbone if isinstance(backbone, TokenMixerModel) else None
+        self.auxiliary = mixer.auxiliary if mixer else 0.0
+        self.extra = (
+            nn.ModuleList(nn.Linear(mixer.body.width, tasks) for _ in range(mixer.body.between))
+            if mixer
+            else nn.ModuleList()
+        )
+
+    def shared(self, batch: Batch) -> Tensor:
+        """Return the towers' input, [B, output_width]: the backbone's output, plus what the teacher's
+        earlier hidden states add.
+        """
+        batch = batch.to(next(self.main.parameters()).device)
+        hidden = torch.as_tensor(self.backbone(batch))
+        return hidden if self.reader is None else hidden + self.reader(batch)
+
+    def heads(self, shared: Tensor, scale: float = 1.0) -> tuple[Tensor, Tensor | None]:
+        """Return (main, auxiliary or None), logits [B, K] on the host, of the backbone's output [B, output_width].
+
+        scale: what the auxiliary tower's gradient is multiplied by on its way into the backbone (ExFM, gradient
+        scaling).
+        """
+        return self.main(shared).cpu(), None if self.aux is None else self.aux(_scaled(shared, scale)).cpu()
+
+    def adapted_head(self, shared: Tensor, scale: float = 1.0) -> Tensor:
+        """Return the logits [B, K] of the tower that learns from the student adapter (ExFM, equation 7)."""
+        return (
+            torch.as_tensor(self.adapted(_scaled(shared, scale)).cpu()) if self.adapted is not None else torch.zeros(0)
+        )
+
+    def between(self) -> list[Tensor]:
+        """Return the logits [B, K], on the host, of the states between the backbone's blocks as of the last `shared`
+        that learned, once.
+
+        The labels' loss on them is added to the towers' with weight `auxiliary` (TokenMixer-Large, 2602.06563); none
+        where that is 0.
+        """
+        if not isinstance(self.backbone, TokenMixerModel):
+            return []
+        return [
+            torch.as_tensor(head(state)).cpu() for head, state in zip(self.extra, self.backbone.taken(), strict=False)
+        ]
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """Return (main, auxiliary or None), raw logits [B, K]."""
+        return self.heads(self.shared(batch))

@@ -1,0 +1,1 @@
+"""What backbones share: blocks, checked options, devices."""

@@ -1,0 +1,151 @@
+"""Small dense parts shared by the backbones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from recdistill.data.batch.batch import Batch
+from recdistill.errors import UserError
+from recdistill.models.attention.request_layout import Layout, lay_out
+from recdistill.models.embeddings.growable import GrowableTable, TableOptions
+
+__all__ = ["MLP", "Dice", "EventActions", "Inputs", "SideFeatures", "item_std", "new_table", "width_of"]
+
+
+def item_std(width: int) -> float:
+    """Return the first deviation of item rows: their dot products then deviate by 0.001 whatever the width.
+
+    Smaller than usual on purpose: what an item means should come from the log, not from the seed.
+    """
+    return float(0.03 / width**0.25)
+
+
+def new_table(name: str, width: int, std: float, options: TableOptions) -> GrowableTable:
+    """Return a table that starts and learns by `options`."""
+    return GrowableTable(width, seed=options.seed, name=name, std=std, optimiser=options.optimiser, rate=options.rate)
+
+
+def width_of(part: nn.Module, given: int | None = None) -> int:
+    """Return how wide a module's output is: `given`, or its `output_width`; UserError where neither is known."""
+    width = given if given is not None else getattr(part, "output_width", None)
+    if not isinstance(width, int) or width < 1:
+        raise UserError(
+            f"{type(part).__name__}: unknown output width; give the class an integer `output_width` or "
+            "pass output_width=... to Towers"
+        )
+    return width
+
+
+class MLP(nn.Sequential):
+    """Linear and ReLU, once per entry of `hidden`: [..., inputs] -> [..., hidden[-1]]."""
+
+    def __init__(self, inputs: int, hidden: Sequence[int]) -> None:
+        layers: list[nn.Module] = []
+        for width in hidden:
+            layers += [nn.Linear(inputs, width), nn.ReLU()]
+            inputs = width
+        super().__init__(*layers)
+        self.output_width = inputs
+
+
+class Dice(nn.Module):
+    """DIN's data-adaptive activation (1706.06978, equation 3): p x + (1 - p) a x, p = sigmoid of x normalised.
+
+    [..., N]; normalised over the entries that `mask` [...] keeps in training, by running statistics otherwise.
+    """
+
+    def __init__(self, width: int, momentum: float = 0.01) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.slope = nn.Parameter(torch.zeros(width))
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("variance", torch.ones(width))
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        mean, variance = self.get_buffer("mean"), self.get_buffer("variance")
+        kept = x[mask] if self.training else x
+        if self.training and len(kept):
+            now = torch.var_mean(kept, dim=0, correction=0)
+            with torch.no_grad():
+                mean.lerp_(now[1], self.momentum)
+                variance.lerp_(now[0], self.momentum)
+            variance, mean = now
+        p = torch.sigmoid((x - mean) * torch.rsqrt(variance + 1e-8))
+        return x * (self.slope + p * (1 - self.slope))
+
+
+class SideFeatures(nn.Module):
+    """Everything but the history: user row, context rows side by side, mean of the list rows. `width`: their total.
+
+    One table holds context fields and lists, which share a vocabulary. fields F, slots M as in `Batch`.
+    """
+
+    def __init__(self, user_width: int, context_width: int, fields: int, slots: int, options: TableOptions) -> None:
+        super().__init__()
+        self.fields, self.slots = fields, slots
+        self.user = new_table("user", user_width, 0.0, options)  # a new user starts at zero: no information, no noise
+        self.context = new_table("context", context_width, 0.02, options)
+        self.width = user_width + context_width * (fields + (slots > 0))
+
+    def forward(self, batch: Batch) -> list[Tensor]:
+        """Return [[B, user width], [B, F * context width], [B, context width]], the last two where there are any."""
+        parts = [self.user(batch.user.unique).index_select(0, batch.user.inverse)]
+        if self.fields:
+            rows = self.context(batch.context.unique)
+            parts.append(rows.index_select(0, batch.context.inverse.reshape(-1)).view(len(batch), -1))
+        if self.slots:
+            rows = self.context(batch.lists.unique)
+            known = (batch.lists.inverse != 0).sum(1, keepdim=True).clamp(min=1)
+            summed = rows.index_select(0, batch.lists.inverse.reshape(-1)).view(len(batch), self.slots, -1).sum(1)
+            parts.append(summed / known)
+        return parts
+
+
+class EventActions(nn.Module):
+    """Adds the action to the item of each event: a learned vector per action type, none when there is one type."""
+
+    def __init__(self, actions: int, width: int) -> None:
+        super().__init__()
+        self.vectors = nn.Parameter(torch.zeros(actions, width)) if actions > 1 else None
+
+    def forward(self, events: Tensor, layout: Layout) -> Tensor:
+        """Return events [R, L, D] with their actions' vectors added; padding stays zero."""
+        return self.add(events, layout.action, layout.mask)
+
+    def add(self, events: Tensor, action: Tensor, mask: Tensor) -> Tensor:
+        """Return the same of action int64 [R, L] and mask bool [R, L]."""
+        if self.vectors is None:
+            return events
+        actions, width = self.vectors.shape
+        code = torch.where(mask, action, actions).view(-1)  # padding takes the row of zeros
+        one_hot = torch.eye(actions + 1, actions, dtype=events.dtype, device=events.device).index_select(0, code)
+        return torch.addmm(events.view(-1, width), one_hot, self.vectors).view(events.shape)
+
+
+class Inputs(nn.Module):
+    """The first layer of most backbones: one item table for candidates and events, the actions, the side features."""
+
+    def __init__(
+        self, width: int, fields: int, slots: int, actions: int, context_width: int, tables: TableOptions
+    ) -> None:
+        super().__init__()
+        self.item = new_table("item", width, item_std(width), tables)
+        self.actions = EventActions(actions, width)
+        self.side = SideFeatures(width, context_width, fields, slots, tables)
+        self.width = 2 * width + self.side.width
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor, list[Tensor], Layout]:
+        """Return (candidate [B, D], events [R, L, D], side features, layout)."""
+        layout = lay_out(batch.history).to(self.item.device)
+        candidate = self.item(batch.item.unique).index_select(0, batch.item.inverse)
+        events = self.actions(layout.events(self.item(batch.history.unique)), layout)
+        return candidate, events, self.side(batch), layout
+
+    def pooled(self, batch: Batch) -> list[Tensor]:
+        """Return [candidate, mean of its events, *side features], each [B, ...]."""
+        candidate, events, side, layout = self(batch)
+        mean = events.sum(1) / layout.lengths.clamp(min=1)[:, None]
+        return [candidate, mean.index_select(0, layout.of), *side]

@@ -1,0 +1,1 @@
+"""The pages for people: report, ablation, scaling."""

@@ -1,0 +1,1 @@
+"""The folder of a run, its jobs, and the batch ingest of its log."""

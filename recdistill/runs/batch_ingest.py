@@ -1,0 +1,147 @@
+"""From the user's log to the tables: everything is checked and written beside the run, then appears by one rename."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import polars as pl
+
+from recdistill.config.experiment import Experiment
+from recdistill.data.readers.base import Log
+from recdistill.data.readers.factory import open_log
+from recdistill.data.store.memmap import read_json, write_json
+from recdistill.errors import RecdistillError, UserError
+from recdistill.runs.folder import RunFolder
+from recdistill.tables.delta.commits import newest_version
+from recdistill.tables.events import BehaviorLog, EventLog, OutcomeLog
+
+__all__ = ["HANDOVER", "HandOver", "hand_over", "handed_over", "head_of", "ingest", "open_tables"]
+
+HANDOVER, HANDOVER_FILE = "handover", "handover.json"
+
+
+def open_tables(folder: RunFolder) -> tuple[EventLog, BehaviorLog | None]:
+    """Return the run's events and, where given, behaviors."""
+    behaviors = folder.tables / "behaviors"
+    return EventLog.open(folder.tables / "events"), BehaviorLog.open(behaviors) if behaviors.exists() else None
+
+
+def ingest(
+    folder: RunFolder,
+    experiment: Experiment,
+    data: Path | None,
+    progress: Callable[[int], None],
+    rows: int | None = None,
+) -> int:
+    """Write the log into the run's tables, all or nothing; return its rows, 0 when it was there already.
+
+    rows: only so many samples, the first, and the behaviors up to the time of the last; a stream brings the rest.
+    `progress` is called with the rows written so far. Raises UserError for anything wrong with the input, also when the
+    log cannot be scored as the experiment says.
+    """
+    if folder.tables.exists():
+        return 0
+    log = open_log(experiment.data, data)
+    log.schema.check_group(experiment.evaluate.group)
+    part = folder.root / "tables.part"
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        written = _write(part, log, progress) if rows is None else _write_head(part, log, rows, progress)
+        if rows is not None and experiment.stream.labels.window_s is not None:
+            OutcomeLog.create(part / "outcomes", log.schema)
+        part.rename(folder.tables)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return written
+
+
+@dataclass(frozen=True)
+class HandOver:
+    """versions: of each table, at which the batch phase ended; what is committed after it is the stream's.
+    rows: of the events.
+    """
+
+    versions: dict[str, int]
+    rows: int
+
+
+def hand_over(folder: RunFolder) -> HandOver:
+    """Mark the end of the batch phase in the tables, once, and return where it is. Raises UserError when
+    nothing was ingested.
+    """
+    events = EventLog.open(folder.tables / "events")
+    found = {
+        name: newest_version(folder.tables / name)
+        for name in ("behaviors", "outcomes")
+        if (folder.tables / name).exists()
+    }
+    events.mark(HANDOVER, 0, {name: str(version) for name, version in found.items()})
+    handed = handed_over(events)
+    if handed is None:
+        raise RecdistillError(f"{events.path}: the mark of the hand-over cannot be found again")
+    write_json(events.path.parent / HANDOVER_FILE, asdict(handed))
+    return handed
+
+
+def handed_over(events: EventLog) -> HandOver | None:
+    """Return where the batch phase ended, None when it has not. A file next to the table holds it too: its
+    log may be cut.
+    """
+    file = events.path.parent / HANDOVER_FILE
+    if file.exists():
+        return HandOver(**read_json(file))
+    commit = events.last_commit(HANDOVER)
+    if commit is None:
+        return None
+    others: dict[str, int] = {
+        name: int(commit.about[name]) for name in ("behaviors", "outcomes") if name in commit.about
+    }
+    return HandOver({"events": commit.version, **others}, events.rows(commit.version))
+
+
+def _write(part: Path, log: Log, progress: Callable[[int], None]) -> int:
+    events = EventLog.create(part / "events", log.schema)
+    rows = 0
+    for sequence, chunk in enumerate(log.batches()):
+        events.append(chunk, writer="ingest", sequence=sequence, source=log.source, new_ids=True)  # readers see to it
+        rows += len(chunk)
+        progress(rows)
+    if not rows:
+        raise UserError(f"{log.source}: the log has no rows")
+    if log.behaviors is not None:
+        behaviors = BehaviorLog.create(part / "behaviors", log.schema)
+        for sequence, chunk in enumerate(log.behaviors()):
+            behaviors.append(chunk, writer="ingest", sequence=sequence, source=log.source)
+    return rows
+
+
+def _write_head(part: Path, log: Log, limit: int, progress: Callable[[int], None]) -> int:
+    """Write the first `limit` rows, none when it is 0, and the behaviors up to then."""
+    events = EventLog.create(part / "events", log.schema)
+    rows, last = 0, None
+    for sequence, chunk in enumerate(head_of(log, limit)):
+        events.append(chunk, writer="ingest", sequence=sequence, source=log.source, new_ids=True)
+        rows, last = rows + len(chunk), chunk["time"][-1]
+        progress(rows)
+    if limit and not rows:
+        raise UserError(f"{log.source}: the log has no rows")
+    if log.behaviors is not None:
+        behaviors = BehaviorLog.create(part / "behaviors", log.schema)
+        for sequence, chunk in enumerate(log.behaviors() if last is not None else ()):
+            early = chunk.filter(pl.col("time") <= last)
+            behaviors.append(early, writer="ingest", sequence=sequence, source=log.source)
+            if len(early) < len(chunk):
+                break
+    return rows
+
+
+def head_of(log: Log, limit: int) -> Iterator[pl.DataFrame]:
+    """Yield the first `limit` rows of a log, a chunk at a time."""
+    for chunk in log.batches() if limit else ():
+        yield chunk.head(limit)
+        limit -= len(chunk)
+        if limit <= 0:
+            return

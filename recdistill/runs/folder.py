@@ -1,0 +1,239 @@
+"""The folder of a run: what lies where, and whose it is."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from recdistill.config.base import NAME
+from recdistill.config.experiment import Experiment
+from recdistill.config.flat import flat
+from recdistill.data.store.memmap import read_json, write_json
+from recdistill.errors import UserError
+from recdistill.runs.names import ModelName
+
+__all__ = ["RunFolder", "check_inside", "fingerprint", "locked"]
+
+FIRST_FILES = {"lock", "run.json.part"}  # all that a process killed while claiming an empty folder leaves there
+
+
+def fingerprint(*parts: object) -> str:
+    """Return 12 hex digits of the SHA-256 of the parts' JSON: equal parts, equal fingerprint."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of a run under `root`; `claim` says which experiment it belongs to."""
+
+    root: Path
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a run."""
+        return self._about.exists()
+
+    @property
+    def tables(self) -> Path:
+        """Delta tables: events, behaviors."""
+        return self.root / "tables"
+
+    @property
+    def predictions(self) -> Path:
+        """The Delta table of recorded logits."""
+        return self.root / "predictions"
+
+    @property
+    def store(self) -> Path:
+        """Memory-mapped columns derived from the tables; may be deleted."""
+        return self.root / "store"
+
+    @property
+    def signals(self) -> Path:
+        """The teacher's logits joined to the store's order; may be deleted."""
+        return self.root / "signals"
+
+    @property
+    def verdicts(self) -> Path:
+        """The Delta table of the gate's and people's verdicts on teachers' versions."""
+        return self.root / "verdicts"
+
+    @property
+    def dead(self) -> Path:
+        """The Delta table of messages and rows that could not be taken, with the reason."""
+        return self.root / "dead"
+
+    @property
+    def logs(self) -> Path:
+        """Structured logs, a file per process of a stream."""
+        return self.root / "logs"
+
+    def model(self, name: str) -> Path:
+        """Checkpoints of one model; UserError for what is no name."""
+        if not NAME.fullmatch(name):
+            raise UserError(f"{self.root}: {name!r} is no name of a model")
+        return self.root / "models" / name
+
+    @contextmanager
+    def claimed(self, experiment: Experiment, data: str) -> Iterator[None]:
+        """Make the folder this experiment's, or confirm that it is, and keep other processes out meanwhile.
+
+        Raises UserError when it holds another run or other files, or another process works on it. Scores may be asked
+        for again with other `evaluate` settings that train nothing new; everything else must be equal. What was made
+        here goes again when it is left with nothing ingested.
+        """
+        mine = {"experiment": experiment.model_dump(mode="json"), "data": data}
+        if (
+            self.root.exists()
+            and not self._about.exists()
+            and {path.name for path in self.root.iterdir()} - FIRST_FILES
+        ):
+            raise UserError(f"{self.root}: holds files that are no run of recdistill; choose another --out")
+        check_inside(self.root)
+        made = [path for path in (self.root, *self.root.parents) if not path.exists()]
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            with self.held():
+                if self._about.exists():
+                    self._compare(self._read(), mine)
+                yield from self._claim(mine)
+        finally:
+            for path in made:
+                with suppress(OSError):  # not empty: there is a run
+                    path.rmdir()
+
+    def _claim(self, mine: object) -> Iterator[None]:
+        before = {path.name for path in self.root.iterdir()} - FIRST_FILES - {"run.json", "tables.part"}
+        try:
+            write_json(self._about, mine)
+            yield
+        finally:
+            for path in [] if self.tables.exists() else self.root.iterdir():
+                if path.name not in before:
+                    _remove(path)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes out of the run; UserError when one is at work there already."""
+        with locked(self.root / "lock", f"{self.root}: another process is at work on this run; wait for it or stop it"):
+            yield
+
+    @property
+    def _about(self) -> Path:
+        return self.root / "run.json"
+
+    def _read(self) -> Any:
+        try:
+            return read_json(self._about)
+        except (ValueError, RecursionError):
+            raise UserError(f"{self._about}: damaged; choose another --out or delete the folder") from None
+
+    def _compare(self, found: object, mine: object) -> None:
+        old, new = flat(found), flat(mine)
+        free = (
+            "experiment.evaluate.",
+            "experiment.processes",
+            "experiment.tracking",
+            "experiment.stream.speed",
+            "experiment.stream.patience_s",
+            "experiment.teachers.",
+            "experiment.stream.source.options.",
+        )
+        changed = sorted(
+            key
+            for key in old.keys() | new.keys()
+            if old.get(key) != new.get(key)
+            and not key.startswith(free)
+            and not key.endswith(".device")
+            and self._started(key)
+        )
+        if changed:
+            key = changed[0]
+            raise UserError(
+                f"{self.root}: holds another run ({key.removeprefix('experiment.')}: {old.get(key)!r} there, "
+                f"{new.get(key)!r} now); choose another --out or delete it"
+            )
+
+    def _started(self, key: str) -> bool:
+        """Return whether what a key of the experiment describes has begun; a model without checkpoints has not."""
+        group, _, rest = key.removeprefix("experiment.").partition(".")
+        if group == "teacher":
+            return self.model("teacher").exists()
+        if group == "students":
+            models = self.root.glob("models/*")
+            return any(rest.startswith(f"{ModelName.parse(path.name).name}.") for path in models if path.is_dir())
+        return True
+
+    def belongs(self, experiment: Experiment, data: str) -> None:
+        """Raise UserError unless the folder holds this experiment's run; other processes may be at work there."""
+        self.experiment()
+        self._compare(self._read(), {"experiment": experiment.model_dump(mode="json"), "data": data})
+
+    def data(self) -> Path | None:
+        """Return the folder that the experiment's data.path is relative to, as the run was started."""
+        where = str(self._read()["data"])
+        return Path(where) if where else None
+
+    def experiment(self) -> Experiment:
+        """Return the experiment this folder belongs to; UserError when it holds none, or a link to elsewhere."""
+        if not self._about.exists():
+            raise UserError(f"{self.root}: holds no run; start one with: recdistill run CONFIG --out {self.root}")
+        check_inside(self.root)
+        try:
+            return Experiment.model_validate(self._read()["experiment"])
+        except (ValidationError, KeyError, TypeError):
+            raise UserError(f"{self._about}: not of this version of recdistill; choose another --out") from None
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def check_inside(root: Path) -> None:
+    """Raise UserError where a run's folder holds a link, a device or a pipe: a run touches nothing that lies elsewhere.
+
+    The folder itself may be reached by a link.
+    """
+    folders: list[str] = []
+    while folders:
+        try:
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+                    elif not entry.is_file(follow_symlinks=False):
+                        raise UserError(
+                            f"{entry.path}: a link, or no file at all; a run keeps everything in its own folder: "
+                            "put the file or folder itself there"
+                        )
+        except (FileNotFoundError, NotADirectoryError):  # removed meanwhile by a process of the run
+            continue
+
+
+@contextmanager
+def locked(path: Path, busy: str | None) -> Iterator[None]:
+    """Hold the lock file `path`, made where it is missing; UserError `busy` when another process holds it, None: wait
+    for it.
+
+    The system frees it when its process ends, however that comes about.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
+        except BlockingIOError:
+            raise UserError(busy or "") from None
+        yield

@@ -1,0 +1,74 @@
+"""The names of models: what a run calls its teachers and students, in its tables, its folders and its pages."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from recdistill.errors import UserError
+
+__all__ = ["CROSSFIT", "TEACHER", "ModelName", "is_teacher"]
+
+TEACHER = "teacher"
+CROSSFIT = "teacher.crossfit"  # the folds' common name in the predictions table; a version is a fold
+Kind = Literal["teacher", "student", "fold", "crossfit"]
+Variant = Literal["raw", "distilled", ""]
+VARIANTS: dict[str, Variant] = {"raw": "raw", "distilled": "distilled", "": ""}
+FORMS: dict[Kind, re.Pattern[str]] = {  # kind -> the text of a name
+    "student": re.compile(r"^(?P<name>.+)\.(?P<variant>raw|distilled)\.s(?P<number>\d+)$"),
+    "crossfit": re.compile(r"^teacher\.crossfit$"),
+    "fold": re.compile(r"^teacher\.fold(?P<number>\d+)$"),
+    "teacher": re.compile(r"^teacher(?:-(?P<name>.+))?$"),
+}
+
+
+@dataclass(frozen=True)
+class ModelName:
+    """One model's name. `str(name)` is the text that tables and folders hold, `parse` reads it.
+
+    kind: teacher, student, fold (a teacher that scores one fold) or crossfit (all folds together). name: of a student,
+    or of a further teacher. variant: raw or distilled, of a student. number: a student's seed, or the fold.
+    """
+
+    kind: Kind
+    name: str = ""
+    variant: Variant = ""
+    number: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> ModelName:
+        """Return the name that `text` stands for; UserError when it is none."""
+        found = cls.find(text)
+        if found is None:
+            raise UserError(f"'{text}' is no model's name; names look like teacher, teacher-NAME or NAME.distilled.s0")
+        return found
+
+    @classmethod
+    def find(cls, text: str) -> ModelName | None:
+        """Return the name that `text` stands for, None when it is none."""
+        for kind, form in FORMS.items():
+            if found := form.match(text):
+                part = found.groupdict()
+                variant = VARIANTS[part.get("variant") or ""]
+                return cls(kind, part.get("name") or "", variant, int(part.get("number") or 0))
+        return None
+
+    def __str__(self) -> str:
+        """Return the text."""
+        if self.kind == "student":
+            return f"{self.name}.{self.variant}.s{self.number}"
+        if self.kind == "fold":
+            return f"{TEACHER}.fold{self.number}"
+        return CROSSFIT if self.kind == "crossfit" else f"{TEACHER}-{self.name}" if self.name else TEACHER
+
+    @property
+    def is_teacher(self) -> bool:
+        """Return whether students may learn from it as a teacher of the experiment file."""
+        return self.kind == "teacher"
+
+
+def is_teacher(model: str) -> bool:
+    """Return whether `model` is the name of a teacher: `teacher`, or `teacher-NAME`."""
+    found = ModelName.find(model)
+    return found is not None and found.is_teacher

@@ -1,0 +1,174 @@
+"""A teacher that was trained elsewhere: its prediction of each sample, taken from a Parquet file into the predictions
+table.
+
+    check the whole file -> commit it, a part per commit -> a last commit marks that it is all there
+
+Nothing is written for a file with a fault; one whose import was killed is taken up where it was.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recdistill.checkpoint.store import checksum
+from recdistill.config.experiment import Experiment
+from recdistill.data.store.sample_store import SampleStore
+from recdistill.errors import UserError
+from recdistill.runs.folder import RunFolder
+from recdistill.runs.jobs import jobs_of
+from recdistill.runs.names import TEACHER
+from recdistill.signals.keep_rates import learned_rates
+from recdistill.tables.events import EventLog
+from recdistill.tables.predictions import PredictionLog
+
+__all__ = ["Imported", "import_predictions", "imported"]
+
+ROWS = 1 << 20  # of a part
+KEY = "imported"  # of the last commit's metadata: the file's name
+
+
+@dataclass(frozen=True)
+class Imported:
+    """rows: taken. unknown: left out, for the log has no such sample. coverage: share of the log's samples."""
+
+    rows: int
+    unknown: int
+    coverage: float
+
+
+def imported(predictions: PredictionLog) -> str | None:
+    """Return the name of the file that all predictions of a run's teacher were imported from; None when
+    there is no such file.
+    """
+    return (predictions.newest_metadata(TEACHER) or {}).get(KEY)
+
+
+def import_predictions(folder: RunFolder, experiment: Experiment, path: Path) -> Imported:
+    """Take `path` as the predictions of the run's teacher: columns sample_id, and per task logit_TASK or
+    probability_TASK.
+
+    With one task, `logit` or `probability` will do. What the teacher learned from is `teacher.sampling` of the
+    experiment. Raises UserError, and writes nothing, when the file is no such table, a value is missing, infinite or no
+    probability, a sample stands there twice, a scored sample is missing, or the run has a teacher already.
+    """
+    store, predictions = SampleStore(folder.store), PredictionLog.open(folder.predictions)
+    file = _File(path, tuple(store.tasks))
+    writer = f"{TEACHER}@import-{file.checksum:08x}"
+    newest = predictions.newest_metadata(TEACHER)
+    if newest is not None and newest.get("file") != writer:
+        raise UserError(
+            f"{folder.root}: the run has a teacher already ({newest.get(KEY, 'trained here')}); import into another "
+            "--out"
+        )
+    found = _check(file, store, experiment.evaluate.start)
+    rates = learned_rates(EventLog.open(folder.tables / "events").schema, store.labels, jobs_of(experiment)[0])
+    about = {"keep_rates": json.dumps(rates), "file": writer}
+    sequence = 0
+    for rows in file.parts():
+        at = store.positions(rows["sample_id"].to_numpy())
+        rows = rows.with_columns(time=pl.Series(store.time[at.clip(0)]).cast(pl.Datetime("us", "UTC"))).filter(
+            pl.Series(at >= 0)
+        )
+        if len(rows):
+            predictions.append(
+                rows,
+                model=TEACHER,
+                version=0,
+                kind="imported",
+                writer=writer,
+                sequence=sequence,
+                metadata=about,
+                new_samples=True,
+            )
+        sequence += 1
+    predictions.mark(writer, sequence, {"model": TEACHER, "model_version": "0", KEY: path.name, **about})
+    return found
+
+
+def _check(file: _File, store: SampleStore, start: float) -> Imported:
+    """Read the whole file, and return what is in it."""
+    present, unknown = np.zeros(len(store), bool), 0
+    for rows in file.parts():
+        at = store.positions(rows["sample_id"].to_numpy())
+        mine = at[at >= 0]
+        twice = mine[present[mine] | pl.Series(mine).is_duplicated().to_numpy()]
+        if len(twice):
+            raise UserError(f"{file.path}: column 'sample_id': {store.sample_id[twice[0]]} stands there twice")
+        present[mine] = True
+        unknown += int((at < 0).sum())
+    if not present.any():
+        raise UserError(f"{file.path}: none of its {unknown:,} sample ids is in the log")
+    first = int(start * len(store))
+    scored = ~np.isnan(store.labels[first:, 0])
+    missing = int((scored & ~present[first:]).sum())
+    if missing:
+        raise UserError(
+            f"{file.path}: has no prediction for {missing:,} of the {int(scored.sum()):,} samples that are scored, "
+            f"those after the first {start:.0%} of the log; add them, or raise evaluate.start"
+        )
+    return Imported(int(present.sum()), unknown, float(present.mean()))
+
+
+class _File:
+    """The Parquet file `path`, read a part at a time as sample_id and logit_TASK."""
+
+    def __init__(self, path: Path, tasks: tuple[str, ...]) -> None:
+        self.path = path
+        try:
+            self.checksum = checksum(path)
+            names = pq.read_schema(path).names
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read: {error.strerror or str(error).splitlines()[0]}") from None
+        except pa.ArrowException as error:
+            raise UserError(f"{path}: is no Parquet file: {str(error).splitlines()[0]}") from None
+        self.columns = {f"logit_{task}": _column(path, task, names, alone=len(tasks) == 1) for task in tasks}
+        if "sample_id" not in names:
+            raise UserError(f"{path}: column 'sample_id' is missing")
+
+    def parts(self) -> Iterator[pl.DataFrame]:
+        """Yield checked rows; UserError for a value that cannot be taken."""
+        try:
+            with pq.ParquetFile(self.path, page_checksum_verification=True) as file:
+                for batch in file.iter_batches(ROWS, columns=["sample_id", *self.columns.values()]):
+                    yield self._logits(pl.DataFrame(batch))
+        except (OSError, pa.ArrowException) as error:
+            raise UserError(f"{self.path}: cannot be read: {str(error).splitlines()[0]}") from None
+
+    def _logits(self, rows: pl.DataFrame) -> pl.DataFrame:
+        if not rows["sample_id"].dtype.is_integer() or rows["sample_id"].null_count():
+            raise UserError(
+                f"{self.path}: column 'sample_id' must hold whole numbers, none empty; it is {rows['sample_id'].dtype}"
+            )
+        ids = rows["sample_id"].cast(pl.Int64)
+        return pl.DataFrame(
+            {"sample_id": ids, **{name: self._logit(rows[column], ids) for name, column in self.columns.items()}}
+        )
+
+    def _logit(self, values: pl.Series, ids: pl.Series) -> pl.Series:
+        if not values.dtype.is_numeric():
+            raise UserError(f"{self.path}: column '{values.name}' must hold numbers; it is {values.dtype}")
+        x = values.cast(pl.Float64).fill_null(np.nan).to_numpy()
+        probability = values.name.startswith("probability")
+        good = (x > 0) & (x < 1) if probability else np.isfinite(x)
+        if not good.all():
+            bad = int(np.argmin(good))
+            wanted = "lie between 0 and 1, both excluded" if probability else "be finite"
+            raise UserError(f"{self.path}: column '{values.name}' must {wanted}; sample {ids[bad]} has {values[bad]}")
+        return pl.Series((np.log(x) - np.log1p(-x) if probability else x).astype(np.float32))
+
+
+def _column(path: Path, task: str, names: list[str], alone: bool) -> str:
+    wanted = [f"logit_{task}", f"probability_{task}", *(["logit", "probability"] if alone else [])]
+    here = [name for name in wanted if name in names]
+    if len(here) != 1:
+        what = f"has both '{here[0]}' and '{here[1]}'; drop one" if here else f"has none of {', '.join(wanted)}"
+        raise UserError(f"{path}: of task '{task}' the file {what}")
+    return here[0]

@@ -1,0 +1,1 @@
+"""The gate: which of a teacher's versions students may learn from."""

@@ -1,0 +1,1 @@
+"""From messages of a source to commits of events, behaviors and outcomes."""

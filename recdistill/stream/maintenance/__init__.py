@@ -1,0 +1,1 @@
+"""Compaction, and how long logs and tables are kept."""

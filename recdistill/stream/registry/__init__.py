@@ -1,0 +1,1 @@
+"""Which checkpoints are served, and how a bad teacher version is undone."""

@@ -1,0 +1,1 @@
+"""The processes of models that follow the tables."""

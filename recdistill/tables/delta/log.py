@@ -1,0 +1,345 @@
+"""One Delta table with atomic, idempotent appends.
+
+    prepare (checks) -> last sequence of the writer on a fresh handle -> files -> commit through that same handle
+                                 |                                                    |
+                     already there: nothing to do                another process with this id: refused
+
+The library records a writer's transaction number but accepts the same one again, so the writer reads it first; the
+commit then conflicts if anyone else used the id in between.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import date
+from itertools import groupby
+from pathlib import Path
+
+import polars as pl
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction
+from deltalake.exceptions import CommitFailedError, DeltaError
+from deltalake.transaction import AddAction, RemoveAction
+from polars.exceptions import PolarsError
+
+from recdistill.errors import UserError, did_you_mean
+from recdistill.tables.delta.checksum import seal, seal_of_new
+from recdistill.tables.delta.commits import (
+    Commit,
+    Snapshot,
+    check_made,
+    commits,
+    cut,
+    first_line,
+    last_commit,
+    newest_after,
+    newest_version,
+    open_delta,
+    parts_of,
+    whole_commit,
+)
+from recdistill.tables.delta.files import Part, ahead, arrow, read_parts, write_part, write_parts
+from recdistill.tables.delta.paths import has_commit
+from recdistill.testing.killpoints import reach
+
+__all__ = ["DeltaLog"]
+
+RETRIES = 100  # optimistic conflicts with other writers; appends never truly conflict
+KEY = "recdistill.schema"
+HOUSEKEEPER = "recdistill.housekeeper"  # writer of the commits that rearrange or remove files: one at a time succeeds
+# A version is an offset for ever: nobody may change rows, and the log's commits outlive the usual 30 days.
+PROPERTIES = {"delta.appendOnly": "true", "delta.enableExpiredLogCleanup": "false"}
+MERGED = 128 << 20  # bytes of parts that compaction merges into one file
+CHUNK = 65_536  # rows
+
+
+class DeltaLog:
+    """An append-only Delta table at `path`, partitioned by `partitions`, with our schema as JSON in its metadata."""
+
+    partitions: tuple[str, ...] = ("date",)
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        self._handle: DeltaTable | None = None
+        self._snapshot: Snapshot | None = None
+        table = open_delta(self.path)
+        check_made(self.path)
+        self.partitions = tuple(table.metadata().partition_columns)  # a table's own, whoever opens it
+        self.schema_text = str(table.metadata().configuration.get(KEY, ""))
+        self.types = pl.Schema(table.schema().to_arrow())
+        if not self.schema_text:
+            raise UserError(f"{path}: a Delta table, but not one of recdistill")
+
+    @classmethod
+    def _create(cls, path: Path, columns: dict[str, pl.DataType], text: str) -> None:
+        """Make an empty table, or leave an equal one; UserError when the one there has another schema."""
+        try:
+            if not DeltaTable.is_deltatable(str(path)):
+                empty = pl.DataFrame(schema={**columns, **cls._partition_types()})
+                schema, settings = Schema.from_arrow(arrow(empty).schema), {KEY: text, **PROPERTIES}
+                sealed = CommitProperties(custom_metadata=seal_of_new(schema.to_json(), cls.partitions, settings))
+                DeltaTable.create(
+                    str(path),
+                    schema=schema,
+                    partition_by=list(cls.partitions),
+                    configuration=settings,
+                    commit_properties=sealed,
+                    raise_if_key_not_exists=False,
+                )
+        except (DeltaError, OSError) as error:
+            if not has_commit(path, 0):  # else another process was quicker
+                raise UserError(f"{path}: the table cannot be made: {first_line(error)}") from None
+        if cls(path).schema_text != text:
+            raise UserError(f"{path}: holds a table of another schema; choose another folder or delete it")
+
+    @classmethod
+    def _partition_types(cls) -> dict[str, pl.DataType]:
+        return {"date": pl.Date()}
+
+    @property
+    def version(self) -> int:
+        """Return the newest Delta version."""
+        return newest_version(self.path)
+
+    def last_sequence(self, writer: str) -> int:
+        """Return the last sequence number that `writer` committed, -1 when none."""
+        return _sequence(open_delta(self.path), writer)
+
+    def _append(
+        self,
+        rows: pl.DataFrame,
+        writer: str,
+        sequence: int,
+        metadata: dict[str, str],
+        check: Callable[[DeltaTable], None],
+    ) -> int:
+        """Commit `rows` once as (writer, sequence); return the table's version. A replay writes nothing.
+
+        `check` looks at the table that is written to, and raises UserError for rows it cannot take.
+        """
+        table = self._newest()
+        if _sequence(table, writer) >= sequence:
+            return newest_after(self.path, table.version())
+        check(table)
+        try:
+            actions = write_parts(self.path, rows, self.partitions)
+            reach("table.files")
+            self._commit(
+                table,
+                actions,
+                CommitProperties(
+                    custom_metadata=metadata,
+                    max_commit_retries=RETRIES,
+                    app_transactions=[Transaction(writer, sequence)],
+                ),
+            )
+            reach("table.commit")
+            return newest_after(self.path, table.version())
+        except CommitFailedError as error:
+            self._handle = None
+            why = "cannot write" if "Unsupported" in str(error) else f"writer '{writer}' is in use by another process"
+            raise UserError(f"{self.path}: {why}: {first_line(error)}") from None
+        except (DeltaError, OSError) as error:
+            self._handle = None
+            raise UserError(f"{self.path}: cannot write: {first_line(error)}") from None
+
+    def _newest(self) -> DeltaTable:
+        """Return a handle on the newest version: that of the last append brought up to date, which is
+        quicker than a new one.
+        """
+        handle, self._handle = self._handle, None
+        try:
+            if handle is not None and whole_commit(self.path, newest_after(self.path, handle.version())):
+                handle.update_incremental()
+                self._handle = handle
+        except (DeltaError, OSError, ValueError):
+            self._handle = None  # opening it anew raises what is wrong
+        self._handle = self._handle or open_delta(self.path)
+        return self._handle
+
+    def _commit(
+        self, table: DeltaTable, actions: Sequence[AddAction | RemoveAction], properties: CommitProperties
+    ) -> None:
+        properties.custom_metadata = seal(actions, properties.app_transactions or [], properties.custom_metadata or {})
+        table.create_write_transaction(
+            list(actions), "append", table.schema(), list(self.partitions), commit_properties=properties
+        )
+
+    def scan(self, version: int | None = None, columns: list[str] | None = None) -> pl.LazyFrame:
+        """Return a lazy frame of the table pinned at `version` (default: the newest), in no promised order.
+
+        Polars reads it without verifying checksums; `batches` verifies them.
+        """
+        frame = pl.scan_delta(open_delta(self.path, version))
+        return frame.select(columns) if columns else frame
+
+    def collect(self, query: pl.LazyFrame) -> pl.DataFrame:
+        """Return the result of a query over `scan`; UserError when a file is damaged or was removed."""
+        try:
+            return query.collect()
+        except (PolarsError, OSError) as error:
+            raise UserError(f"{self.path}: cannot be read: {first_line(error)}") from None
+
+    def rows(self, version: int | None = None) -> int:
+        """Return the number of rows, from the table's statistics."""
+        return int(pl.DataFrame(open_delta(self.path, version).get_add_actions(flatten=True))["num_records"].sum())
+
+    def commits(self, after: int, last: int | None = None) -> Iterator[Commit]:
+        """Yield the commits after version `after` (one that exists, or -1) up to `last` (default: the newest), each
+        once.
+
+        Those that added no rows are among them, for what their writers recorded; compaction adds none, so whoever reads
+        commit by commit sees each row once. Raises UserError for a commit that is damaged or changed rows that were
+        there, and for one before `last` that was cleaned up.
+        """
+        yield from commits(self.path, after, newest_after(self.path, after) if last is None else last)
+
+    def last_commit(self, writer: str) -> Commit | None:
+        """Return the newest commit of `writer`, None when it made none."""
+        return last_commit(self.path, writer)
+
+    def read(self, commit: Commit, columns: list[str] | None = None) -> pl.DataFrame:
+        """Return the rows that a commit added, checksums verified, in the order they were given per partition."""
+        types = self._typed(columns)
+        return pl.concat([pl.DataFrame(schema=types), *read_parts(self.path, commit.parts, types, None)])
+
+    def mark(self, writer: str, sequence: int, metadata: dict[str, str]) -> int:
+        """Commit no rows but `metadata`, once as (writer, sequence); return the table's version."""
+        return self._append(pl.DataFrame(schema=self.types), writer, sequence, metadata, lambda table: None)
+
+    def parts(self, version: int | None = None) -> list[Part]:
+        """Return the files of `version` (default: the newest) in commit order; a second call reads only
+        what is new.
+        """
+        wanted = self.version if version is None else version
+        if self._snapshot is None or not self._snapshot.reaches(wanted):
+            self._snapshot = Snapshot(self.path, wanted)
+        return self._snapshot.advance(wanted).parts()
+
+    def batches(
+        self, version: int | None = None, columns: list[str] | None = None, rows: int = CHUNK
+    ) -> Iterator[pl.DataFrame]:
+        """Yield the rows at `version`, at most `rows` at a time; memory O(batch).
+
+        They come in commit order; after compaction a date's merged rows stand where its first commit stood, which is
+        the same order for a log in order of time.
+        """
+        yield from ahead(read_parts(self.path, self.parts(version), self._typed(columns), rows))
+
+    def _typed(self, columns: list[str] | None) -> dict[str, pl.DataType]:
+        """Return the types of `columns` (None: all); UserError for one that the table does not have."""
+        for name in columns or []:
+            if name not in self.types:
+                raise UserError(f"{self.path}: there is no column '{name}'{did_you_mean(name, self.types)}")
+        return dict(self.types) if columns is None else {name: self.types[name] for name in columns}
+
+    def compact(self) -> bool:
+        """Merge small files, rows in commit order; readers and followers see no change. Memory O(batch).
+
+        Return whether that is done: another process that rearranges the table at the same time goes first, and this
+        one leaves everything as it is.
+        """
+        table = open_delta(self.path)
+        parts = self.parts(table.version())
+        actions: list[AddAction | RemoveAction] = []
+        now = int(time.time() * 1000)
+        try:
+            for merged in _mergeable(parts):
+                partition = {name: merged[0].partition[name] for name in self.partitions}
+                actions.append(
+                    write_part(
+                        self.path, partition, self._stored(merged), written=min(p.written for p in merged), change=False
+                    )
+                )
+                actions += [_removed(part, now) for part in merged]
+            reach("compact.files")
+            return not actions or self._rearrange(table, actions)
+        except (DeltaError, OSError) as error:
+            raise UserError(f"{self.path}: cannot be compacted: {first_line(error)}") from None
+
+    def _rearrange(self, table: DeltaTable, actions: Sequence[AddAction | RemoveAction]) -> bool:
+        """Commit files merged or removed; return False, without what was written for it, where another was quicker.
+
+        Delta would let both take out the same files, and the rows of both merged files would stand. So each commit has
+        the next number of one writer, which the library gives to one of them only.
+        """
+        number = Transaction(HOUSEKEEPER, _sequence(table, HOUSEKEEPER) + 1)
+        try:
+            self._commit(table, actions, CommitProperties(max_commit_retries=RETRIES, app_transactions=[number]))
+            return True
+        except CommitFailedError as error:
+            if "oncurrent transaction" not in str(error):
+                raise
+            for action in actions:
+                if isinstance(action, AddAction):
+                    (self.path / action.path).unlink(missing_ok=True)
+            return False
+
+    def _stored(self, parts: list[Part]) -> Iterator[pl.DataFrame]:
+        """Yield the rows of `parts` as their files have them, without the partition columns."""
+        stored = {name: kind for name, kind in self.types.items() if name not in self.partitions}
+        yield from read_parts(self.path, parts, stored, CHUNK * 16)
+
+    def expire(self, before: date) -> int:
+        """Take the rows of dates before `before` out of the table; return how many. Files go when vacuum finds them
+        unneeded. None are taken out while another process rearranges the table.
+
+        Followers see no change: what they consumed is consumed. One that lags behind `before` gets an error once they
+        are gone.
+        """
+        table = open_delta(self.path)
+        old = [part for part in parts_of(table) if part.partition["date"] < str(before)]
+        files = pl.DataFrame(table.get_add_actions(flatten=True))
+        rows = int(files.filter(pl.col("partition.date").cast(pl.String) < str(before))["num_records"].sum())
+        now = int(time.time() * 1000)
+        try:
+            gone = bool(old) and self._rearrange(table, [_removed(part, now) for part in old])
+        except (DeltaError, OSError) as error:
+            raise UserError(f"{self.path}: old rows cannot be taken out: {first_line(error)}") from None
+        return rows if gone else 0
+
+    def vacuum(self, retain_hours: int = 168) -> list[str]:
+        """Remove files that no version of the last `retain_hours` needs, killed writers' too; return their names.
+
+        A follower that lags further behind than that can no longer read what was compacted away, and gets an error.
+        """
+        try:
+            table = open_delta(self.path)
+            return list(table.vacuum(retain_hours, dry_run=False, enforce_retention_duration=False, full=True))
+        except (DeltaError, OSError) as error:
+            raise UserError(f"{self.path}: cannot be vacuumed: {first_line(error)}") from None
+
+    def cut(self, before: int) -> int:
+        """Remove commits that nobody needs who has read up to version `before`; return how many. Rows stay
+        as they are.
+        """
+        try:
+            return cut(self.path, before)
+        except OSError as error:
+            raise UserError(f"{self.path}: old commits cannot be removed: {first_line(error)}") from None
+
+
+def _removed(part: Part, now: int) -> RemoveAction:
+    return RemoveAction(
+        part.path, data_change=False, deletion_timestamp=now, partition_values={**part.partition}, size=part.size
+    )
+
+
+def _sequence(table: DeltaTable, writer: str) -> int:
+    found = table.transaction_version(writer)
+    return -1 if found is None else int(found)
+
+
+def _mergeable(parts: list[Part]) -> list[list[Part]]:
+    """Return runs of two and more small parts of one partition, neighbours in commit order, of up to MERGED bytes."""
+    runs = []
+    key = lambda part: sorted(part.partition.items())  # noqa: E731
+    for _, same in groupby(sorted((part for part in parts if part.size < MERGED), key=key), key=key):
+        run: list[Part] = []
+        for part in same:
+            if run and sum(p.size for p in run) + part.size > MERGED:
+                runs.append(run)
+                run = []
+            run.append(part)
+        runs.append(run)
+    return [run for run in runs if len(run) > 1]

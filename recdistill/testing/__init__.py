@@ -1,0 +1,1 @@
+"""What tests need inside the product: named places to be killed at."""

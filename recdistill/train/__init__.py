@@ -1,0 +1,1 @@
+"""One loop for every model: predict, record, learn; jobs, schedules, processes."""

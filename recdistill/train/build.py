@@ -1,0 +1,235 @@
+"""Training jobs: which models a run needs, how one is built, and how several are trained at a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from recdistill.checkpoint.store import Checkpoints
+from recdistill.config.experiment import Experiment
+from recdistill.config.models import StudentConfig
+from recdistill.data.batch.builder import BatchBuilder
+from recdistill.data.batch.candidates import Candidates
+from recdistill.data.batch.domain import rows_of_domain
+from recdistill.data.batch.slicer import Slicer
+from recdistill.data.store.encoder import field_counts
+from recdistill.data.store.sample_store import SampleStore
+from recdistill.distill.debias import KeepRates
+from recdistill.distill.state_codec import HiddenStateCodec
+from recdistill.distributed.ranks import ALONE, Dense, InFull, Ranks, Rows
+from recdistill.errors import UserError
+from recdistill.evaluate.model_facts import TrainingCosts
+from recdistill.models.embeddings.sharded import spread_tables
+from recdistill.models.factory import dense_parameters
+from recdistill.models.heads import Towers
+from recdistill.models.layers.device import device_of, place
+from recdistill.runs.folder import RunFolder
+from recdistill.runs.jobs import Job
+from recdistill.runs.names import TEACHER
+from recdistill.signals.folds import crossfit_rows, folds_of
+from recdistill.signals.keep_rates import learned_rates
+from recdistill.signals.teacher_signals import teacher_signals
+from recdistill.tables.events import EventLog
+from recdistill.tables.predictions import PredictionLog
+from recdistill.tables.schema import EventSchema
+from recdistill.train.crossfit import FoldTrainer
+from recdistill.train.learner import Learner, fixed_weight
+from recdistill.train.memory_check import backbone_of, check_device, check_fits, named_models, unallocated
+from recdistill.train.pretrain import able
+from recdistill.train.schedule import Plan
+from recdistill.train.trainer import Totals, Trainer
+from recdistill.typing import Array
+
+__all__ = [
+    "adapter_rows",
+    "check_models",
+    "check_names",
+    "finished",
+    "learner_of",
+    "parameters",
+    "trainer_of",
+    "training_costs",
+]
+
+
+def check_models(experiment: Experiment, trains: bool = True) -> None:
+    """Raise UserError for a model that cannot be built as the experiment says; no weight is allocated.
+
+    trains: whether they are about to be trained here; then also for one that this machine's memory does not hold.
+    """
+    for name, config in named_models(experiment).items():
+        backbone = unallocated(name, config)
+        if config.pretrain and not able(backbone):
+            raise UserError(f"{name}.pretrain: is for kinds hstu, without transducers, and transformer")
+        if (
+            trains and check_device(name, config).type == "cpu"
+        ):  # asking a GPU takes a piece of it: who trains there asks
+            check_fits(name, dense_parameters(backbone))
+
+
+def check_names(folder: RunFolder, experiment: Experiment) -> None:
+    """Raise UserError for a feature, a value or a task that the experiment names and an ingested log does not have."""
+    schema, store = EventLog.open(folder.tables / "events").schema, SampleStore(folder.store)
+    Candidates.of(experiment.candidates, schema)
+    for student in experiment.students.values():
+        Slicer.of(student.distill.gate.by, schema)
+        rows_of_domain(store, schema, student.domain)
+        fixed_weight(student.distill.weight, schema.tasks)
+
+
+def build_network(job: Job, schema: EventSchema, actions: int, hidden: int) -> Towers:
+    """Return the job's network; raw and distilled of one seed start from equal weights. hidden: width of
+    the teacher's recorded hidden state, if any.
+    """
+    torch.manual_seed(job.seed)
+    backbone = backbone_of(job.config, job.seed, *field_counts(schema), actions)
+    two = job.distill is not None and job.distill.towers != "single"
+    adapted = job.uses_teacher and job.distill is not None and job.distill.adapter is not None
+    read = hidden if job.uses_teacher and job.distill is not None and job.distill.teacher_hidden else 0
+    return Towers(
+        backbone, len(schema.tasks), layout="decoupled" if two else "single", adapted=adapted, teacher_hidden=read
+    )
+
+
+def learner_of(
+    folder: RunFolder,
+    job: Job,
+    labels: Array,
+    actions: int,
+    teacher: Sequence[KeepRates] | None,
+    hidden: int = 0,
+    ranks: Ranks = ALONE,
+    sharded: bool = False,
+) -> tuple[Learner, dict[str, str]]:
+    """Return a job's new learner, and the metadata of its commits: its configuration's hash and the keep rates it
+    learns under.
+
+    labels: [N, K], of the log so far, to know what sampling by the first task does to the others. teacher: the keep
+    rates per task that are in its signals, None without a teacher. hidden: width of the hidden states that its
+    teacher records.
+    """
+    schema = EventLog.open(folder.tables / "events").schema
+    learned = learned_rates(schema, labels, job)
+    own = [KeepRates(*learned[task]) for task in schema.tasks]
+    slicer = Slicer.of(job.distill.gate.by if job.distill else None, schema)
+    device = device_of(job.config.device)
+    dense = _sharded(ranks, device) if sharded else InFull(ranks)
+
+    def make() -> Towers:
+        network = build_network(job, schema, actions, hidden)
+        spread_tables(network, ranks)
+        if device.type == "cuda" and not sharded:
+            check_fits(job.name, dense_parameters(network), device)
+        place(network, device)
+        return network
+
+    learner = Learner(dense.built(make), job.config, job.distill, own, teacher or own, schema.tasks, slicer, dense)
+    return learner, {"config": job.run, "keep_rates": json.dumps(learned)}
+
+
+def _sharded(ranks: Ranks, device: torch.device) -> Dense:
+    from recdistill.distributed.fsdp import Sharded  # which takes a third of a second to import
+
+    return Sharded(ranks, device)
+
+
+def trainer_of(
+    folder: RunFolder, experiment: Experiment, job: Job, ranks: Ranks = ALONE, sharded: bool = False
+) -> Trainer | FoldTrainer:
+    """Return the trainer of a job over the run's store, its signals joined.
+
+    ranks: the processes that train it; sharded: whether each keeps but a share of the dense part.
+    """
+    store, predictions = SampleStore(folder.store), PredictionLog.open(folder.predictions)
+    early, schema = crossfit_rows(folder, experiment, len(store)), EventLog.open(folder.tables / "events").schema
+    signals = teacher_signals(folder, experiment, job)
+    learner, metadata = learner_of(
+        folder, job, store.labels, store.actions, signals.rates, experiment.teacher_hidden.width, ranks, sharded
+    )
+    if job.name == TEACHER and experiment.teacher_hidden.width:
+        hidden = experiment.teacher_hidden
+        learner.hidden_state_codec = HiddenStateCodec(
+            learner.network.output_width, hidden.width, hidden.bits, hidden.rate, hidden.learn_rows
+        )
+    checkpoints = Checkpoints(folder.model(job.name), ranks=ranks)
+    if job.fold is not None:
+        return FoldTrainer(
+            job.fold,
+            folds_of(store, early, experiment.crossfit),
+            learner,
+            store,
+            BatchBuilder(store, job.config.history),
+            _plan(job, early),
+            predictions,
+            checkpoints,
+            job.writer,
+            {**metadata, "folds": experiment.crossfit.model_dump_json()},
+        )
+    only = rows_of_domain(store, schema, job.config.domain) if isinstance(job.config, StudentConfig) else None
+    asked = (
+        Candidates.of(experiment.candidates, schema) if experiment.candidates.count and job.distill is None else None
+    )
+    plan = _plan(job, len(store), store.time)
+    if job.config.pretrain and not plan.block_at(job.config.pretrain.at):
+        raise UserError(
+            f"{job.name}: pretrain.at {job.config.pretrain.at:g} of {len(store):,} samples ends before the first "
+            f"checkpoint; lower checkpoint_rows, which is {job.block_rows:,}"
+        )
+    return Trainer(
+        job.name,
+        job.run,
+        learner,
+        store,
+        BatchBuilder(store, job.config.history, signals.signals, signals.candidates, signals.past_hidden),
+        plan,
+        predictions,
+        checkpoints,
+        metadata,
+        asked,
+        only,
+        job.config.pretrain,
+        ranks,
+    )
+
+
+def _plan(job: Job, rows: int, times: Array | None = None) -> Plan:
+    return Plan.of(job.config, rows, job.block_rows, job.seed, times)
+
+
+def finished(folder: RunFolder, job: Job, rows: int, ranks: Ranks = ALONE) -> bool:
+    """Return whether the job's last block has its checkpoint, undamaged; of several ranks, which share the
+    reading, all ask together.
+    """
+    return Checkpoints(folder.model(job.name), ranks=ranks).newest() == _plan(job, rows).blocks - 1
+
+
+def parameters(tensors: Mapping[str, Rows]) -> tuple[int, int]:
+    """Return (dense parameters, embedding parameters that learned) of a checkpoint's tensors, of which none is read."""
+    dense = sum(value.shape.numel() for name, value in tensors.items() if name.startswith("network/"))
+    sparse = sum(
+        value.shape.numel() for name, value in tensors.items() if name.startswith("table/") and name.endswith("/weight")
+    )
+    return dense, sparse
+
+
+def training_costs(folder: RunFolder, job: Job) -> TrainingCosts:
+    """Return what a trained job costs, from its newest checkpoint; UserError when there is none."""
+    checkpoints = Checkpoints(folder.model(job.name))
+    block = checkpoints.newest()
+    if block is None:
+        raise UserError(f"{job.name}: not trained yet")
+    totals = Totals(**checkpoints.state(block)["totals"])
+    dense, sparse = parameters(checkpoints.stored(block))
+    speed, coverage = totals.rows / max(totals.seconds, 1e-9), totals.signals / max(totals.rows, 1)
+    return TrainingCosts(dense, sparse, speed, coverage)
+
+
+def adapter_rows(folder: RunFolder, job: Job) -> int | None:
+    """Return how many samples a trained student's adapter learned from, None for a model without one."""
+    if job.distill is None or job.distill.adapter is None or not job.uses_teacher:
+        return None
+    checkpoints = Checkpoints(folder.model(job.name))
+    block = checkpoints.newest()
+    return None if block is None else int(checkpoints.state(block)["learner"]["adapter"]["rows"])

@@ -1,0 +1,98 @@
+"""Signals of the batch phase from teachers that never learned from the sample: K folds, each scored by the one without
+it.
+
+    fold 0   [learn][learn][score]        a teacher per fold, all passes over the other folds, then the fold scored
+    fold 1   [learn][score][learn]        with what it knows in the end: mature, and label-free
+    fold 2   [score][learn][learn]
+
+Only the log's first `crossfit.share` takes part: what comes later is scored by nobody who could know it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from recdistill.checkpoint.store import Checkpoint, Checkpoints
+from recdistill.data.batch.builder import BatchBuilder, prefetch
+from recdistill.data.sampling import kept
+from recdistill.data.store.sample_store import SampleStore
+from recdistill.runs.names import CROSSFIT
+from recdistill.tables.predictions import PredictionLog
+from recdistill.train.learner import Learner
+from recdistill.train.schedule import Plan, Step
+from recdistill.train.step import Prepared, steps
+from recdistill.train.trainer import REPORT_EVERY, Progress, Totals, resumed
+from recdistill.typing import Array
+
+__all__ = ["FoldTrainer"]
+
+
+@dataclass(frozen=True)
+class FoldTrainer:
+    """One fold's teacher over the first `plan.rows` samples; see the module. writer: its name in the
+    predictions table.
+    """
+
+    fold: int
+    folds: Array
+    learner: Learner
+    store: SampleStore
+    builder: BatchBuilder
+    plan: Plan
+    predictions: PredictionLog
+    checkpoints: Checkpoints
+    writer: str
+    metadata: dict[str, str]
+
+    def run_to_end(self) -> Iterator[Progress]:
+        """Learn every block that is not done yet, then score the fold; a checkpoint per block."""
+        totals, first = resumed(self.learner, self.checkpoints)
+        for block in range(first, self.plan.blocks):
+            yield from self._learn(block, totals)
+            if block + 1 == self.plan.blocks:
+                self._score()  # before the checkpoint that says that all is done
+            tensors, state = self.learner.state()
+            self.checkpoints.publish(block, Checkpoint(tensors, {"learner": state, "totals": vars(totals)}))
+            yield totals.progress(self.plan, uses_teacher=False)
+
+    def _learn(self, block: int, totals: Totals) -> Iterator[Progress]:
+        """Learn a block's rows but for the fold's, whose predictions in passing are counted."""
+        planned, clock = list(self.plan.steps(block)), time.perf_counter()
+        for step, done in zip(planned, steps(self.learner, self._prepare, planned), strict=True):
+            mine = self.folds[step.rows] == self.fold
+            logits = done.result.logits[torch.from_numpy(mine), 0] - self.learner.log_odds_offset
+            totals.count(self.store.labels[step.rows[mine], 0], logits)
+            clock = totals.stepped(len(step.rows), clock)
+            if totals.steps % REPORT_EVERY == 0:
+                yield totals.progress(self.plan, uses_teacher=False)
+
+    def _prepare(self, step: Step) -> Prepared:
+        rows = step.rows
+        keep = kept(self.store.sample_id[rows], self.store.labels[rows, 0], self.learner.sampling, self.plan.seed)
+        return Prepared(self.builder.build(rows), torch.from_numpy(keep & (self.folds[rows] != self.fold)))
+
+    def _score(self) -> None:
+        """Record the teacher's logits of its fold, a commit per block."""
+        mine = np.flatnonzero(self.folds == self.fold)
+        for sequence, low in enumerate(range(0, len(mine), self.plan.block_rows)):
+            rows = mine[low : low + self.plan.block_rows]
+            cuts = [rows[at : at + self.plan.batch] for at in range(0, len(rows), self.plan.batch)]
+            logits = np.concatenate(
+                [self.learner.predict(batch).numpy() for batch in prefetch(self.builder.build, cuts)]
+            )
+            predicted = self.predictions.rows_of(self.store.sample_id[rows], self.store.time[rows], logits)
+            self.predictions.append(
+                predicted,
+                model=CROSSFIT,
+                version=self.fold,
+                kind="crossfit",
+                writer=self.writer,
+                sequence=sequence,
+                metadata=self.metadata,
+                new_samples=True,
+            )

@@ -1,0 +1,275 @@
+"""One model and its optimisers: predict a batch, then learn from it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recdistill.config.data import SamplingConfig
+from recdistill.config.models import DistillConfig, ModelConfig
+from recdistill.data.batch.batch import Batch
+from recdistill.data.batch.slicer import SLICES, Slicer
+from recdistill.distill.adapter import Adapter
+from recdistill.distill.auto_weight import AutoWeight
+from recdistill.distill.debias import KeepRates
+from recdistill.distill.listwise import listwise_loss
+from recdistill.distill.losses import Supervision, importance_weight, objective, share_with_signal, signal_loss
+from recdistill.distill.optimizer_state import load_state_dict, network_state
+from recdistill.distill.start_gate import StartGate
+from recdistill.distill.state_codec import HiddenStateCodec, packed
+from recdistill.distributed.ranks import IN_FULL, Dense, Rows
+from recdistill.errors import RecdistillError, UserError, did_you_mean
+from recdistill.models.embeddings.growable import GrowableTable
+from recdistill.models.factory import REVISION, table_modules
+from recdistill.models.heads import Towers
+from recdistill.typing import Array
+
+__all__ = ["Learner", "StepResult", "fixed_weight"]
+
+MAX_LOGIT = 6e4  # of a candidate's logit, which is kept in 16 bits
+ONE_SLICE = Slicer()
+MEASURE_EVERY = 20  # steps between two measurements of the gradients for an automatic weight
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """logits: float32 [B, K], the main tower's from before the update; coverage: share of samples with a usable signal.
+
+    state: uint8 [B, bytes], the quantised hidden state, for a teacher that records it; also from before the update.
+    """
+
+    logits: Tensor
+    coverage: float
+    state: Array | None = None
+
+
+class Learner:
+    """A network that learns by steps. Without `distill` (teacher) or with weight 0 (raw student) labels alone count.
+
+    own, teacher: the keep rates under which each learned, the log's times its own, one for all tasks or one per task.
+    tasks: their names, for weights by task; slicer: of the gate. UserError for a weight of a task that there is not.
+    dense: how the network's parameters lie over the ranks that learn together, each from its part of a step.
+    """
+
+    def __init__(
+        self,
+        network: Towers,
+        config: ModelConfig,
+        distill: DistillConfig | None = None,
+        own: Sequence[KeepRates] = (KeepRates(),),
+        teacher: Sequence[KeepRates] = (KeepRates(),),
+        tasks: Sequence[str] = (),
+        slicer: Slicer = ONE_SLICE,
+        dense: Dense = IN_FULL,
+    ) -> None:
+        self.network, self.distill, self.slicer, self.dense = network, distill, slicer, dense
+        self.fixed = fixed_weight(distill.weight, tasks) if distill else 0.0
+        self.own, self.teacher = tuple(own), tuple(teacher)
+        self.log_odds_offset = KeepRates(
+            config.sampling.positive, config.sampling.negative
+        ).log_odds_offset  # over the log's labels
+        self.tables: list[GrowableTable] = table_modules(network)
+        device = next(network.parameters()).device.type
+        self.optimiser = torch.optim.Adam(network.parameters(), lr=config.dense_rate, fused=device in ("cpu", "cuda"))
+        self.auto = AutoWeight(distill.auto_fraction) if distill and distill.weight == "auto" else None
+        self.gate = (
+            StartGate(
+                distill.gate.margin,
+                distill.gate.window,
+                self.log_odds_offset,
+                self.log_odds_offset + teacher[0].log_odds_offset - own[0].log_odds_offset,
+                sigmas=distill.gate.sigmas,
+                slices=SLICES,
+            )
+            if distill and distill.gate.start != "always"
+            else None
+        )
+        adapter = distill.adapter if distill and network.adapted is not None else None
+        self.hidden_state_codec: HiddenStateCodec | None = None
+        self.adapter = Adapter(max(len(tasks), 1), adapter.hidden, adapter.rate) if adapter else None
+        self.sampling: SamplingConfig = config.sampling
+        self.steps = 0
+
+    def predict(self, batch: Batch) -> Tensor:
+        """Return the main tower's logits, float32 [B, K], and learn nothing."""
+        with torch.no_grad():
+            return self.network.heads(self.network.shared(batch))[0]
+
+    def score_candidates(self, asked: Batch, samples: int) -> Array:
+        """Return float16 [samples, count, K], logits of candidates, clipped to +-MAX_LOGIT."""
+        logits = self.predict(asked).clamp(-MAX_LOGIT, MAX_LOGIT)
+        return np.asarray(logits.view(samples, -1, logits.shape[1]).numpy(), np.float16)
+
+    def predict_only(self, batch: Batch) -> StepResult:
+        """Return what `learn` would, and learn nothing."""
+        with torch.no_grad():
+            hidden = self.network.shared(batch)
+            return StepResult(self.network.heads(hidden)[0], 0.0, self._state(hidden))
+
+    def _state(self, hidden: Tensor) -> Array | None:
+        if self.hidden_state_codec is None:
+            return None
+        with torch.no_grad():
+            return packed(self.hidden_state_codec.encode(hidden.cpu()), self.hidden_state_codec.bits)
+
+    def learn(
+        self, batch: Batch, keep: Tensor, undo: Tensor | None = None, late: Tensor | None = None, weight: float = 1.0
+    ) -> StepResult:
+        """Predict the batch, then take one step on the rows that `keep` (bool [B]) lets through.
+
+        undo: bool [B], positives that were learned as negatives before. late: float32 [K], the share of each task's
+        positives that come a second time, after having been negatives; the labels are weighted accordingly. weight:
+        what this batch's mean loss counts in the step's, where ranks share one. Raises RecdistillError before the
+        update, naming sample ids, when the loss or a gradient is not finite.
+        """
+        dropped = ~keep[:, None].repeat_interleave(batch.rows_per_sample, 0)
+        labels = batch.labels.masked_fill(dropped, math.nan)
+        hidden = self.network.shared(batch)
+        scale = self.distill.gradient_scale if self.distill else 1.0
+        main, aux = self.network.heads(hidden, scale)
+        signals = self._signals(batch, main.detach()).masked_fill(dropped, math.nan)
+        rows = int(keep.sum()) * batch.rows_per_sample
+        alpha = self._weight(hidden, main, aux, labels, signals, rows)
+        label_weight = None
+        if undo is not None:
+            label_weight = (~undo).float()[:, None].repeat_interleave(batch.rows_per_sample, 0).expand_as(labels)
+        elif late is not None:
+            label_weight = importance_weight(main.detach(), labels, late)
+            labels = labels * label_weight
+        given = Supervision(labels, signals, self.own, self.teacher, label_weight, rows)
+        loss = objective(main, aux, given, self.distill, alpha)
+        for between in self.network.between():
+            own_loss = objective(between, None, given, None, 0.0)
+            loss = loss + self.network.auxiliary * own_loss
+        if self.adapter is not None and self.distill and self.distill.adapter:
+            second = self.adapter.learn(signals, labels)
+            head = self.network.adapted_head(hidden, scale)
+            loss = loss + self.distill.adapter.weight * signal_loss("cross-entropy", head, second, rows=rows)
+        if self.distill and self.distill.listwise:
+            loss = loss + self.distill.listwise * listwise_loss(
+                main if aux is None else aux, signals, batch.history.of, rows
+            )
+        self.optimiser.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss if weight == 1 else loss * weight)
+        self.dense.add_up(self.network)
+        self._check(loss, batch)
+        state = self._state(hidden)
+        if self.hidden_state_codec is not None:
+            self.hidden_state_codec.learn(hidden.cpu())
+        self.optimiser.step()
+        for table in self.tables:
+            table.step()
+        self.steps += 1
+        return StepResult(
+            main.detach()[:: batch.rows_per_sample], share_with_signal(signals[:: batch.rows_per_sample]), state
+        )
+
+    def _signals(self, batch: Batch, main: Tensor) -> Tensor:
+        """Return the batch's signals, missing where the gate is closed."""
+        if self.gate is None:
+            return batch.signals
+        may = self.gate.update(batch.labels, batch.signals, main, self.slicer.of_batch(batch))
+        return batch.signals.masked_fill(~may[:, None], math.nan)
+
+    def _weight(
+        self, hidden: Tensor, main: Tensor, aux: Tensor | None, labels: Tensor, signals: Tensor, rows: int
+    ) -> float | Tensor:
+        if self.auto is None:
+            return self.fixed
+        if self.steps % MEASURE_EVERY == 0:
+            given = Supervision(labels, signals, self.own, self.teacher, None, rows)
+            label_only = objective(main, aux, given, self.distill, 0.0)
+            both = objective(main, aux, given, self.distill, 1.0)
+            (by_label,) = torch.autograd.grad(label_only, hidden, retain_graph=True)
+            (by_both,) = torch.autograd.grad(both, hidden, retain_graph=True)
+            self.auto.update(by_label, by_both - by_label)
+        return float(self.auto.weight)
+
+    def _check(self, loss: Tensor, batch: Batch) -> None:
+        dense = [self.dense.local(p.grad).sum() for p in self.network.parameters() if p.grad is not None]
+        sums = [loss.detach(), torch.stack(dense).sum().cpu()]
+        sums += [gradient.sum() for table in self.tables for gradient in table.gradients()]
+        total = torch.stack(sums).sum()[None]
+        self.dense.ranks.sum_in_place([total])  # so that all ranks stop together
+        if not bool(torch.isfinite(total)):
+            ids = batch.sample_id[:5].tolist()
+            raise RecdistillError(
+                f"step {self.steps}: loss or gradient is not finite (loss {float(loss.detach())}); nothing was "
+                f"updated; the batch holds {len(batch)} samples, first ids {ids}: look for extreme values or lower "
+                "the learning rates"
+            )
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return everything that the next step depends on, as (flat tensors, JSON values).
+
+        Of several ranks each gives a share; tensors of one name, rows upon rows in order of the ranks, are those of one
+        process.
+        """
+        tensors = {
+            name: value.cpu() for name, value in self.dense.mine(network_state(self.network, self.optimiser)).items()
+        }
+        for at, table in enumerate(self.tables):
+            tensors |= {f"table/{at}/{key}": value for key, value in table.state().items()}
+        if self.dense.ranks.first:
+            tensors["random"] = torch.get_rng_state()
+        state: dict[str, Any] = {"steps": self.steps, "revision": REVISION}
+        state |= {"auto": self.auto.state_dict()} if self.auto else {}
+        state |= {"gate": self.gate.state_dict()} if self.gate else {}
+        for name, part in self._parts():
+            values, state[name] = part.state()
+            tensors |= {f"{name}/{key}": value for key, value in values.items()}
+        return tensors, state
+
+    def restore(self, tensors: Mapping[str, Rows], state: dict[str, Any]) -> None:
+        """Take up the state that `state()` gave, of all ranks together; of the tensors only what this rank keeps is
+        read.
+
+        UserError for one of a network that gives the same weights another meaning.
+        """
+        if state.get("revision", 1) != REVISION:
+            raise UserError(
+                f"a checkpoint of revision {state.get('revision', 1)} of the networks, of which this is {REVISION}: "
+                "go on with the recdistill that wrote it, or train in a new folder"
+            )
+        load_state_dict(self.network, self.optimiser, self.dense.shares(self.network, tensors))
+        for at, table in enumerate(self.tables):
+            prefix = f"table/{at}/"
+            table.load_state({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+        torch.set_rng_state(tensors["random"][...])
+        self.steps = int(state["steps"])
+        if self.auto:
+            self.auto.load_state_dict(state["auto"])
+        if self.gate:
+            self.gate.load_state_dict(state["gate"])
+        for name, part in self._parts():
+            part.restore(
+                {k.removeprefix(f"{name}/"): v[...] for k, v in tensors.items() if k.startswith(f"{name}/")},
+                state[name],
+            )
+
+    def _parts(self) -> Iterator[tuple[str, Adapter | HiddenStateCodec]]:
+        """Yield the parts that learn with an optimiser of their own."""
+        if self.adapter:
+            yield "adapter", self.adapter
+        if self.hidden_state_codec:
+            yield "hidden_state_codec", self.hidden_state_codec
+
+
+def fixed_weight(weight: float | Literal["auto"] | Mapping[str, float], tasks: Sequence[str]) -> float | Tensor:
+    """Return a weight as the loss takes it: one by task as float32 [K], 0 for a task that is not named; 0 for one that
+    is not fixed.
+
+    Raises UserError for a task that there is not.
+    """
+    if not isinstance(weight, Mapping):
+        return 0.0 if weight == "auto" else float(weight)
+    for name in weight:
+        if name not in tasks:
+            raise UserError(f"distill.weight: no task '{name}'{did_you_mean(name, tasks)}")
+    return torch.tensor([weight.get(task, 0.0) for task in tasks])

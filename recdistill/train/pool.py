@@ -1,0 +1,168 @@
+"""Several models trained at a time, each in a process of its own; one model trained by several ranks."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, nullcontext
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from recdistill.checkpoint.store import Checkpoints
+from recdistill.config.experiment import Experiment
+from recdistill.distributed.ranks import Ranks
+from recdistill.errors import RecdistillError, UserError
+from recdistill.models.user_models import importable
+from recdistill.runs.folder import RunFolder, locked
+from recdistill.runs.jobs import Job
+from recdistill.train.build import trainer_of
+from recdistill.train.memory_check import named_models
+from recdistill.train.trainer import Progress
+
+__all__ = ["crew", "train_ranked"]
+
+
+def train_ranked(
+    folder: RunFolder, experiment: Experiment, job: Job, ranks: Ranks, sharded: bool
+) -> Iterator[Progress]:
+    """Train a job as one of several ranks, each in a process of its own that calls this.
+
+    sharded: whether each keeps but a share of the dense part.
+
+    Raises UserError for what ranks cannot share.
+    """
+    for what, there in (
+        ("a model with a teacher", job.uses_teacher),
+        ("pretrain", job.config.pretrain is not None),
+        ("a fold", job.fold is not None),
+        ("teacher_hidden", bool(experiment.teacher_hidden.width)),
+        ("activation dice", job.config.options.get("activation") == "dice"),
+    ):
+        if there:
+            raise UserError(f"{job.name}: {what} is trained in one process; run recdistill train without torchrun")
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+    with (
+        locked(folder.model(job.name) / "lock", f"{folder.model(job.name)}: another process still trains this model")
+        if ranks.first
+        else nullcontext()
+    ):
+        if ranks.first:
+            Checkpoints(folder.model(job.name)).clear()
+        yield from trainer_of(folder, experiment, job, ranks, sharded).run_to_end()
+
+
+_reports: Any = None  # in a training process, its queue to the parent: queues can only be given when a process starts
+
+
+def _prepare(reports: Any, alive: Connection) -> None:
+    """Set up a training process; it ends with the process that holds the other end of `alive`, however that ends."""
+    global _reports
+    _reports = reports
+    threading.Thread(target=_end_with, args=(alive,), daemon=True).start()
+    torch.set_num_threads(1)  # models side by side use the cores better, and threads that wait for a busy core stall
+
+
+def _end_with(alive: Connection) -> None:
+    alive.poll(None)  # nothing is ever sent: it returns when the other end is closed
+    os._exit(1)
+
+
+def _train(root: Path, experiment: Experiment, job: Job) -> None:
+    folder = RunFolder(root)
+    with locked(folder.model(job.name) / "lock", f"{folder.model(job.name)}: another process still trains this model"):
+        for progress in trainer_of(folder, experiment, job).run_to_end():
+            _reports.put((job.name, progress))
+
+
+@contextmanager
+def crew(folder: RunFolder, experiment: Experiment) -> Iterator[Callable[[list[Job]], Iterator[tuple[str, Progress]]]]:
+    """Give a function that trains jobs and yields (model, progress): `experiment.processes` at a time, a thread each.
+
+    The processes stay from one call to the next, for starting one takes seconds. The first failure is raised from the
+    generator; leaving the block, for whatever reason, ends the jobs still running where they are: what was committed
+    stays, and a run may be stopped anywhere. RecdistillError when the system killed a process.
+    """
+    if not all(importable(model.kind) for model in named_models(experiment).values()):
+        yield lambda jobs: _here(folder, experiment, jobs)
+        return
+    context = multiprocessing.get_context("spawn")
+    reports = context.SimpleQueue()
+    alive, ours = context.Pipe(duplex=False)
+
+    def train(jobs: list[Job]) -> Iterator[tuple[str, Progress]]:
+        with _without_interrupts(), _without_main():
+            running = [pool.submit(_train, folder.root, experiment, job) for job in jobs]
+        return _until_done(running, reports)
+
+    try:
+        with ProcessPoolExecutor(experiment.processes, context, _prepare, (reports, alive)) as pool:
+            try:
+                yield train
+            finally:
+                ours.close()
+    except BrokenProcessPool:
+        raise RecdistillError(
+            f"{folder.root}: a training process was killed (out of memory?); run the same command "
+            "again to resume, with --set processes=1 if memory is short"
+        ) from None
+    finally:
+        for part in folder.root.glob("models/*/*.part"):  # checkpoints of jobs that were ended while they wrote
+            shutil.rmtree(part, ignore_errors=True)
+
+
+def _here(folder: RunFolder, experiment: Experiment, jobs: list[Job]) -> Iterator[tuple[str, Progress]]:
+    """Train jobs in this process, one after the other: no other process can import a class of a notebook."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as in a training process, so that the weights are the same to the bit
+    try:
+        for job in jobs:
+            busy = f"{folder.model(job.name)}: another process still trains this model"
+            with locked(folder.model(job.name) / "lock", busy):
+                for progress in trainer_of(folder, experiment, job).run_to_end():
+                    yield job.name, progress
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Let processes started meanwhile not run the caller's script again: nothing of it is needed there."""
+    main = sys.modules["__main__"]
+    hidden = {name: getattr(main, name) for name in ("__file__", "__spec__") if hasattr(main, name)}
+    try:
+        for name in hidden:
+            setattr(main, name, None)
+        yield
+    finally:
+        for name, value in hidden.items():
+            setattr(main, name, value)
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Ignore Ctrl-C, and let processes started meanwhile ignore it for good: it reaches them too, but we answer it."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _until_done(running: list[Future[None]], reports: Any) -> Iterator[tuple[str, Progress]]:
+    pending = set(running)
+    while pending:
+        done, pending = wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)
+        while not reports.empty():
+            yield reports.get()
+        for future in done:
+            future.result()

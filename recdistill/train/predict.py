@@ -1,0 +1,148 @@
+"""A trained model's predictions of new rows, with the histories that the run knows of their users."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+import torch
+
+from recdistill.checkpoint.store import Checkpoints
+from recdistill.config.experiment import Experiment
+from recdistill.data.batch.builder import BatchBuilder
+from recdistill.data.readers.files import RawTable
+from recdistill.data.readers.new_rows import columns_of, new_rows
+from recdistill.data.store.encoder import Encoder
+from recdistill.data.store.history import Events, HistoryStore
+from recdistill.data.store.sample_store import SampleStore
+from recdistill.data.store.vocabulary import Vocabulary
+from recdistill.errors import UserError
+from recdistill.runs.folder import RunFolder
+from recdistill.runs.jobs import Job
+from recdistill.tables.events import EventLog
+from recdistill.tables.schema import EventSchema
+from recdistill.train.build import learner_of
+from recdistill.train.learner import Learner
+from recdistill.typing import Array
+
+__all__ = ["Predictor"]
+
+
+class _Frozen:
+    """A vocabulary to which nothing is added: an id that the run never saw is 0, the padding."""
+
+    def __init__(self, ids: Vocabulary) -> None:
+        self.ids = ids
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def encode(self, values: pl.Series, grow: bool) -> Array:
+        """Return int32 [n]; `grow` is not followed."""
+        return self.ids.encode(values, grow=False)
+
+
+@dataclass(frozen=True)
+class _NewSamples:
+    """The rows of one chunk as a batch builder reads them; histories are the run's. See `SampleSource`."""
+
+    columns: dict[str, Array]
+    store: SampleStore
+
+    def __getattr__(self, name: str) -> Array:
+        try:
+            return self.columns[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    @property
+    def users(self) -> int:
+        """Return the size of the vocabulary of users, padding included; likewise the next two."""
+        return self.store.users
+
+    @property
+    def items(self) -> int:
+        """Return the size of the vocabulary of items."""
+        return self.store.items
+
+    @property
+    def contexts(self) -> int:
+        """Return the size of the vocabulary of features."""
+        return self.store.contexts
+
+    def history(self, rows: Array, length: int) -> Events:
+        """Return the newest `length` events of each row's user that were known before the row's time."""
+        histories: HistoryStore = self.store.histories
+        user, time = self.columns["user"][rows], self.columns["time"][rows]
+        end = histories.known_before(user, time)
+        return histories.gather(np.maximum(histories.first[user], end - length), end)
+
+    def places(self, rows: Array) -> Array:
+        """Return the rows; candidates are not drawn here."""
+        return rows
+
+    def items_at(self, places: Array) -> tuple[Array, Array, Array]:
+        """Return (item, context, lists) at `places`."""
+        return self.columns["item"][places], self.columns["context"][places], self.columns["lists"][places]
+
+
+class Predictor:
+    """A model of an ingested and trained run, with its newest checkpoint.
+
+    Raises UserError for a model that is not trained, and for one that reads its teacher's hidden states, which new rows
+    do not have.
+    """
+
+    def __init__(self, folder: RunFolder, experiment: Experiment, job: Job) -> None:
+        if job.distill is not None and job.uses_teacher and job.distill.teacher_hidden:
+            raise UserError(
+                f"{job.name}: reads the teacher's hidden states, which new rows do not have; it cannot predict"
+            )
+        self.job, self.data = job, experiment.data
+        self.schema: EventSchema = EventLog.open(folder.tables / "events").schema
+        self.store = SampleStore(folder.store)
+        self.learner = _restored(folder, experiment, job, self.store)
+        users, items, context = (
+            _Frozen(Vocabulary.load(folder.store / f"{name}.parquet")) for name in ("users", "items", "context")
+        )
+        self.encoder = Encoder(self.schema, users, items, context)
+
+    def predict(self, source: RawTable) -> Iterator[pl.DataFrame]:
+        """Yield, per chunk of the source and in its order: sample_id, and per task logit_TASK float32, as the model
+        learned it, and probability_TASK float32, of the log before any down-sampling.
+        """
+        for rows in new_rows(source, columns_of(self.data, self.schema), self.schema):
+            yield self._frame(rows["sample_id"], self._logits(_NewSamples(self.encoder.rows(rows), self.store)))
+
+    def _logits(self, samples: _NewSamples) -> Array:
+        builder = BatchBuilder(samples, self.job.config.history)
+        order = np.lexsort((samples.time, samples.user))  # rows of one user and time share a history
+        logits = np.zeros((len(order), len(self.schema.tasks)), np.float32)
+        for at in range(0, len(order), self.job.config.batch):
+            rows = order[at : at + self.job.config.batch]
+            logits[rows] = self.learner.predict(builder.build(rows)).numpy()
+        return logits
+
+    def _frame(self, ids: pl.Series, logits: Array) -> pl.DataFrame:
+        columns: dict[str, object] = {"sample_id": ids}
+        for k, task in enumerate(self.schema.tasks):
+            own = self.learner.own[min(k, len(self.learner.own) - 1)]
+            columns[f"logit_{task}"] = logits[:, k]
+            columns[f"probability_{task}"] = torch.sigmoid(torch.from_numpy(logits[:, k]) - own.log_odds_offset).numpy()
+        return pl.DataFrame(columns)
+
+
+def _restored(folder: RunFolder, experiment: Experiment, job: Job, store: SampleStore) -> Learner:
+    """Return the job's learner as of its newest checkpoint; torch's random state stays as it is."""
+    checkpoints = Checkpoints(folder.model(job.name))
+    block = checkpoints.newest()
+    if block is None:
+        raise UserError(f"{job.name}: not trained yet; run: recdistill train {folder.root}")
+    with torch.random.fork_rng(devices=[]):
+        width = experiment.teacher_hidden.width
+        learner, _ = learner_of(folder, job, store.labels, store.actions, None, width)
+        learner.restore(checkpoints.stored(block), checkpoints.state(block)["learner"])
+    learner.network.eval()
+    return learner

@@ -1,0 +1,217 @@
+"""Generative pre-training (GPSD, 2506.03699): the item table learns to predict what users do next, before it goes on
+learning labels.
+
+It happens at one point of a model's pass over the log, and learns from what was known there: no prediction of a
+sample afterwards knew its outcome, and predictions made before stay as they were.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from recdistill.config.models import PretrainConfig
+from recdistill.data.store.history import age_bucket
+from recdistill.data.store.sample_store import SampleStore
+from recdistill.models.attention.target_ops import EMPTY
+from recdistill.models.backbones.sequence import SequenceBackbone
+from recdistill.models.embeddings.growable import GrowableTable
+from recdistill.models.encoders.hstu import HSTUStack
+from recdistill.models.encoders.packed import Sequences, sequences
+from recdistill.models.encoders.transformer import TransformerStack
+from recdistill.typing import Array
+
+__all__ = ["Windows", "able", "next_item_loss", "pretrain", "windows_of"]
+
+SEED = 13
+WARM, LOWEST, STAGES = (
+    0.05,
+    0.1,
+    40,
+)  # of the schedule: share of steps that warm up, last rate over first, changes of a table's rate
+SCORES = 1 << 22  # that stand in memory at a time, 16 MiB
+SORTED = 32  # batches whose windows are sorted by length together
+Stack = HSTUStack | TransformerStack
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Spans [start, stop) of the store's events, int64 [n] each, each of one user, at most length + 1 long,
+    at least 2.
+    """
+
+    start: Array
+    stop: Array
+
+    def batches(self, size: int, seed: int) -> Iterator[Array]:
+        """Yield int64 [<= size] windows each once, shuffled, of alike length together."""
+        draw = np.random.default_rng((SEED, seed))
+        order = draw.permutation(len(self.start))
+        lengths, batches = self.stop - self.start, []
+        for low in range(0, len(order), size * SORTED):
+            some = order[low : low + size * SORTED]
+            some = some[np.argsort(-lengths[some], kind="stable")]
+            batches += [some[at : at + size] for at in range(0, len(some), size)]
+        yield from (batches[at] for at in draw.permutation(len(batches)))
+
+
+def windows_of(store: SampleStore, time: int, length: int) -> Windows:
+    """Return every user's events known before `time` us, cut from the newest back into windows of length +
+    1, one event shared.
+    """
+    users = np.arange(1, len(store.histories.first) - 1)
+    history_end = store.histories.known_before(users, np.full(len(users), time))
+    first = store.histories.first[users]
+    counts = np.maximum(-(-(history_end - first - 1) // length), 0)
+    back = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    stop = np.repeat(history_end, counts) - back * length
+    return Windows(np.maximum(stop - length - 1, np.repeat(first, counts)), stop)
+
+
+def able(backbone: nn.Module) -> bool:
+    """Return whether a backbone can be pre-trained: one history, encoded event by event."""
+    return (
+        isinstance(backbone, SequenceBackbone)
+        and len(backbone.encoders) == 1
+        and isinstance(backbone.encoders[0], Stack)
+    )
+
+
+def next_item_loss(states: Tensor, rows: Tensor, target: Tensor, drawn: Tensor, temperature: float) -> Tensor:
+    """Return the mean sampled softmax loss: states [n, D] against items `rows` [U, D], target int64 [n], drawn int64
+    [m].
+
+    Scores are cosines over `temperature`; a drawn item that is the target counts once. Scores are made for SCORES / m
+    states at a time, and again for the backward pass, so that memory does not grow with n * m.
+    """
+    rows, step = functional.normalize(rows, dim=1), max(1, SCORES // max(1, len(drawn)))
+    sums = [
+        checkpoint(_summed_loss, some, rows, right, drawn, temperature, use_reentrant=False, preserve_rng_state=False)
+        for some, right in zip(torch.split(states, step), torch.split(target, step), strict=True)
+    ]
+    return torch.stack(sums).sum() / len(states)
+
+
+def _summed_loss(states: Tensor, rows: Tensor, target: Tensor, drawn: Tensor, temperature: float) -> Tensor:
+    """Return the summed loss of some states; rows of length 1."""
+    states = functional.normalize(states, dim=1)
+    right = (states * rows.index_select(0, target)).sum(1, keepdim=True) / temperature
+    others = states @ rows.index_select(0, drawn).T / temperature
+    others = others.masked_fill(target[:, None] == drawn, EMPTY)
+    return (torch.cat([right, others], 1).logsumexp(1) - right[:, 0]).sum()
+
+
+def pretrain(
+    backbone: nn.Module, store: SampleStore, time: int, length: int, config: PretrainConfig, seed: int
+) -> float:
+    """Teach the backbone's item table, and its encoder when `config.dense` says so, what was done before `time` us.
+
+    Returns the mean loss of the last epoch, NaN without any events; for a backbone that is `able`. The random state of
+    the caller stays as it was.
+    """
+    net = cast(SequenceBackbone, backbone)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED + seed)
+        encoder = cast(Stack, net.encoders[0] if config.dense else copy.deepcopy(net.encoders[0]))
+        return _Pretraining(net, encoder, store, windows_of(store, time, length), time, config, seed).run()
+
+
+class _Pretraining:
+    def __init__(
+        self,
+        net: SequenceBackbone,
+        encoder: Stack,
+        store: SampleStore,
+        windows: Windows,
+        time: int,
+        config: PretrainConfig,
+        seed: int,
+    ) -> None:
+        self.net, self.encoder, self.store, self.windows, self.time = net, encoder, store, windows, time
+        self.config, self.seed = config, seed
+        self.table: GrowableTable = net.inputs.item
+        self.known = np.unique(store.histories.gather(windows.start, windows.stop).item.astype(np.int64))
+        self.optimiser = torch.optim.AdamW(encoder.parameters(), lr=config.rate, betas=(0.9, 0.98), weight_decay=0.1)
+
+    def run(self) -> float:
+        if not len(self.known):
+            return math.nan
+        steps, at, mean = self.config.epochs * -(-len(self.windows.start) // self.config.batch), 0, math.nan
+        before = self.table.rate
+        for epoch in range(self.config.epochs):
+            losses = []
+            for chosen in self.windows.batches(self.config.batch, self.seed * 1000 + epoch):
+                self._rates(at, steps)
+                losses.append(self._step(chosen))
+                at += 1
+            mean = float(np.mean(losses)) if losses else math.nan
+        self.table.set_rate(before)
+        if self.config.table == "frozen":
+            self.table.freeze(torch.from_numpy(self.known))
+        return mean
+
+    def _rates(self, at: int, steps: int) -> None:
+        """Warm up, then follow a cosine down to LOWEST of the rates."""
+        warm = max(1, int(WARM * steps))
+        share = min(1.0, (at + 1) / warm) * (
+            LOWEST + (1 - LOWEST) * 0.5 * (1 + math.cos(math.pi * min(1.0, at / max(steps, 1))))
+        )
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.config.rate * share
+        if at % max(1, steps // STAGES) == 0:
+            self.table.set_rate(self.config.table_rate * share)
+
+    def _step(self, chosen: Array) -> float:
+        order = chosen[np.argsort(-(self.windows.stop - self.windows.start)[chosen], kind="stable")]
+        found = self.store.histories.gather(self.windows.start[order], self.windows.stop[order])
+        draw = self.known[torch.randint(len(self.known), (self.config.negatives,)).numpy()]
+        unique, inverse = np.unique(np.concatenate([[0], found.item, draw]), return_inverse=True)
+        rows = self.table(torch.from_numpy(unique.astype(np.int64)))
+        index, drawn = (torch.from_numpy(part).to(rows.device) for part in np.split(inverse[1:], [len(found.item)]))
+        ages = age_bucket((self.time - found.time) / 1e6)
+        events = (
+            torch.from_numpy(part).to(rows.device)
+            for part in (np.diff(found.offsets), ages, found.action.astype(np.int64))
+        )
+        at, places = sequences(*events)
+        padded = torch.zeros_like(at.age)
+        padded[places] = index
+        loss = self._loss(at, padded, rows, drawn)
+        if loss is None:
+            self.table.clear()
+            return 0.0
+        self.optimiser.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        nn.utils.clip_grad_norm_(self.encoder.parameters(), 1.0)
+        self.optimiser.step()
+        self.table.step()
+        return float(loss.detach())
+
+    def _loss(self, at: Sequences, index: Tensor, rows: Tensor, drawn: Tensor) -> Tensor | None:
+        """Return the loss of predicting each event from those before it, None where there is none to predict."""
+        events = self.net.inputs.actions.add(
+            rows.index_select(0, index.view(-1)).view(*index.shape, -1), at.action, at.mask
+        )
+        states = self.encoder.states(events, at)[:, :-1]
+        predicted = at.mask[:, 1:] & (at.action[:, 1:] == 1) if self.outcomes else at.mask[:, 1:]
+        return (
+            next_item_loss(states[predicted], rows, index[:, 1:][predicted], drawn, self.config.temperature)
+            if bool(predicted.any())
+            else None
+        )
+
+    @property
+    def outcomes(self) -> bool:
+        """Return whether an event is an impression with its outcome, of which only the positive ones were
+        done by the user.
+        """
+        return not self.store.action_names and self.store.actions == 2

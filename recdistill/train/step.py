@@ -1,0 +1,63 @@
+"""The one step of every model, in the batch phase, in a fold and in a stream: predict the batch, hand its logits over
+to be recorded, learn from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+from torch import Tensor
+
+from recdistill.data.batch.batch import Batch
+from recdistill.data.batch.builder import prefetch
+from recdistill.testing.killpoints import reach
+from recdistill.train.learner import Learner, StepResult
+from recdistill.typing import Array
+
+__all__ = ["Outcome", "Prepared", "steps"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A batch ready for its step.
+
+    keep: bool [B], which samples are learned; learn: False to predict alone. candidates: a batch of items to score too.
+    weight: what the batch's mean loss counts in the step's, where ranks share one. undo, late: see `Learner.learn`.
+    """
+
+    batch: Batch
+    keep: Tensor
+    candidates: Batch | None = None
+    learn: bool = True
+    weight: float = 1.0
+    undo: Tensor | None = None
+    late: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one step gives: the logits from before its update, and float16 [B, count, K] of the candidates, if any."""
+
+    result: StepResult
+    candidates: Array | None
+
+
+def steps(learner: Learner, prepare: Callable[[T], Prepared], items: Iterable[T]) -> Iterator[Outcome]:
+    """Take a step per item, in order; `prepare` runs in a thread, some items ahead."""
+    for prepared in prefetch(prepare, items):
+        yield _step(learner, prepared)
+
+
+def _step(learner: Learner, prepared: Prepared) -> Outcome:
+    asked = prepared.candidates
+    candidates = None if asked is None else learner.score_candidates(asked, len(prepared.keep))
+    if prepared.learn:
+        result = learner.learn(prepared.batch, prepared.keep, prepared.undo, prepared.late, prepared.weight)
+    else:
+        result = learner.predict_only(prepared.batch)
+    reach("step.learned")
+    return Outcome(result, candidates)

@@ -1,0 +1,257 @@
+"""The one loop of teachers and students: predict the batch, record its logits, learn from it; commit, checkpoint, go
+on.
+
+    for block in plan:                       # a block is one commit and one checkpoint
+        for step in block:
+            logits = learner.learn(batch)    # the logits are those from before the update
+            record(logits)                   # only when the rows are met for the first time
+        predictions.append(block)            # (writer, sequence) makes a replay a no-op
+        checkpoints.publish(block)           # one atomic rename
+
+A run killed anywhere resumes from its last checkpoint and does bit for bit the same again; if the commit was already
+there, it is recognised by its sequence number and not written twice.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from recdistill.checkpoint.store import Checkpoint, Checkpoints
+from recdistill.config.models import PretrainConfig
+from recdistill.data.batch.builder import BatchBuilder
+from recdistill.data.batch.candidates import Candidates
+from recdistill.data.store.sample_store import SampleStore
+from recdistill.distributed.ranks import ALONE, Ranks
+from recdistill.evaluate.metrics import ne_of_sums
+from recdistill.signals.columns import CANDIDATES, STATE
+from recdistill.tables.predictions import PredictionLog
+from recdistill.train.learner import Learner
+from recdistill.train.pretrain import pretrain
+from recdistill.train.schedule import Plan, Step, kept
+from recdistill.train.step import Prepared, steps
+from recdistill.typing import Array
+
+__all__ = ["REPORT_EVERY", "Progress", "Totals", "Trainer", "resumed"]
+
+REPORT_EVERY = 50  # steps between two progress reports
+SUMMED = ("rows", "logloss", "positives", "labels", "signals")  # fields of Totals that each rank sums for its own rows
+
+
+@dataclass
+class Totals:
+    """Running sums over the recorded rows, from the start of the run; seconds count learning only.
+
+    Of several ranks each sums up its own rows, the first one also those from before the run was resumed.
+    """
+
+    rows: int = 0
+    steps: int = 0
+    learned: int = 0  # rows of all steps, those of replays and epochs too
+    seconds: float = 0.0
+    logloss: float = 0.0
+    positives: float = 0.0
+    labels: float = 0.0
+    signals: float = 0.0
+
+    def count(self, labels: Array, logits: torch.Tensor) -> None:
+        """Count predicted rows: labels float32 [n] (NaN: unknown), logits [n]
+        before the update.
+        """
+        y = torch.from_numpy(labels)
+        known = ~torch.isnan(y)
+        y, z = y[known].double(), logits[known].double()
+        self.rows += len(labels)
+        self.labels += float(len(y))
+        self.positives += float(y.sum())
+        self.logloss += float(torch.nn.functional.binary_cross_entropy_with_logits(z, y, reduction="sum"))
+
+    def of_all_ranks(self, ranks: Ranks) -> Totals:
+        """Return the whole job's; a call of all ranks together."""
+        sums = torch.tensor([float(getattr(self, name)) for name in SUMMED], dtype=torch.float64)
+        ranks.sum_in_place([sums])
+        rows, *others = sums.tolist()
+        return replace(self, rows=int(rows), **dict(zip(SUMMED[1:], others, strict=True)))
+
+    def of_rank(self, ranks: Ranks) -> Totals:
+        """Return what a rank goes on with from the whole job's."""
+        return self if ranks.first else replace(self, **dict.fromkeys(SUMMED, 0))
+
+    def stepped(self, rows: int, clock: float) -> float:
+        """Count a step over `rows` rows since `clock`, in seconds; return the clock now."""
+        now = time.perf_counter()
+        self.steps, self.learned, self.seconds = self.steps + 1, self.learned + rows, self.seconds + now - clock
+        return now
+
+    def progress(self, plan: Plan, uses_teacher: bool) -> Progress:
+        """Return how far a model is in its plan; uses_teacher: whether it learns from a teacher."""
+        total = plan.rows * (1 + plan.replay + plan.epochs)
+        coverage = self.signals / max(self.rows, 1) if uses_teacher else None
+        return Progress(
+            self.learned,
+            total,
+            self.learned / max(self.seconds, 1e-9),
+            self.logloss / max(self.labels, 1.0),
+            self.normalized_entropy(),
+            coverage,
+        )
+
+    def normalized_entropy(self) -> float:
+        """Return progressive NE: log-loss over the entropy of the base rate; NaN before both classes were seen."""
+        return float(ne_of_sums(self.logloss, self.labels, self.positives))
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a progress bar shows: rows learned of all, rows/s, and LogLoss and NE of the predictions so far.
+
+    coverage: share of rows with a signal; None for a model without a teacher.
+    """
+
+    done: int
+    total: int
+    rows_per_second: float
+    logloss: float
+    ne: float
+    coverage: float | None
+
+
+def resumed(learner: Learner, checkpoints: Checkpoints) -> tuple[Totals, int]:
+    """Take up the newest checkpoint, if there is one; return the totals so far and the block to go on with."""
+    block = checkpoints.newest()
+    if block is None:
+        return Totals(), 0
+    state = checkpoints.state(block)
+    learner.restore(checkpoints.stored(block), state["learner"])
+    return Totals(**state["totals"]).of_rank(checkpoints.ranks), block + 1
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """One model's run over the store. `model` names it in the predictions table, `run` its configuration's hash.
+
+    candidates: those that it scores too, None for none. only: bool [N], which samples it learns from, None for
+    all. pretrain: how it is pre-trained, once, before the first block that begins at or after that share of the log.
+    ranks: the processes that share every step's rows, each with a trainer like this one; the first of them records the
+    logits of all.
+    """
+
+    model: str
+    run: str
+    learner: Learner
+    store: SampleStore
+    builder: BatchBuilder
+    plan: Plan
+    predictions: PredictionLog
+    checkpoints: Checkpoints
+    metadata: dict[str, str]
+    candidates: Candidates | None = None
+    only: Array | None = None
+    pretrain: PretrainConfig | None = None
+    ranks: Ranks = ALONE
+
+    def run_to_end(self) -> Iterator[Progress]:
+        """Resume after the last checkpoint and run every remaining block, yielding progress now and then."""
+        totals, first = resumed(self.learner, self.checkpoints)
+        for block in range(first, self.plan.blocks):
+            if self.pretrain and block == self.plan.block_at(self.pretrain.at):
+                row, backbone = self.plan.span(block)[0], self.learner.network.backbone
+                pretrain(
+                    backbone, self.store, int(self.store.time[row]), self.builder.length, self.pretrain, self.plan.seed
+                )
+            yield from self._block(block, totals)
+
+    def totals(self) -> Totals:
+        """Return the totals of the last checkpoint."""
+        block = self.checkpoints.newest()
+        return Totals() if block is None else Totals(**self.checkpoints.state(block)["totals"])
+
+    def _block(self, block: int, totals: Totals) -> Iterator[Progress]:
+        low, high = self.plan.span(block)
+        recording = block < self.plan.blocks_per_pass
+        logits, channels = np.zeros((high - low, len(self.store.tasks)), np.float32), self._channels(high - low)
+        at, clock = 0, time.perf_counter()
+        planned = list(self.plan.steps(block))
+        for step, done in zip(planned, steps(self.learner, self._prepare, planned), strict=True):
+            mine = self.ranks.part(len(step.rows))
+            if step.record:
+                part, own = slice(at + mine.start, at + mine.stop), slice(mine.stop - mine.start)
+                logits[part], at = done.result.logits.numpy()[own], at + len(step.rows)
+                if done.candidates is not None:
+                    channels[CANDIDATES][part] = done.candidates[own]
+                if done.result.state is not None:
+                    channels[STATE][part] = done.result.state[own]
+                totals.count(
+                    self.store.labels[step.rows[mine], 0],
+                    done.result.logits[own, 0] - self.learner.log_odds_offset,
+                )
+                totals.signals += done.result.coverage * (mine.stop - mine.start)
+            clock = totals.stepped(len(step.rows), clock)
+            if totals.steps % REPORT_EVERY == 0:
+                yield self._progress(totals)
+        if recording:
+            channels = {name: self.ranks.merged(values) for name, values in channels.items()}
+            self._record(block, low, high, self.ranks.merged(logits), channels)
+        self._publish(block, totals)
+        yield self._progress(totals)
+
+    def _prepare(self, step: Step) -> Prepared:
+        """Return this rank's part of a step. A rank without a part takes the first row and learns nothing from it."""
+        keep, part = self._kept(step.rows), self.ranks.part(len(step.rows))
+        rows, mine = (step.rows[part], keep[part]) if part.stop > part.start else (step.rows[:1], np.zeros(1, bool))
+        asked = self.builder.candidates(rows, self.candidates) if self.candidates and step.record else None
+        weight = 1.0 if self.ranks.size == 1 else self._known(rows, mine) / max(self._known(step.rows, keep), 1)
+        return Prepared(self.builder.build(rows), torch.from_numpy(mine), asked, step.learn, weight)
+
+    def _kept(self, rows: Array) -> Array:
+        """Return bool [n], which of the store's rows are learned."""
+        keep = kept(self.store.sample_id[rows], self.store.labels[rows, 0], self.learner.sampling, self.plan.seed)
+        return keep if self.only is None else keep & self.only[rows]
+
+    def _known(self, rows: Array, keep: Array) -> int:
+        """Return how many labels of these rows are learned."""
+        return int((~np.isnan(self.store.labels[rows]) & keep[:, None]).sum())
+
+    def _progress(self, totals: Totals) -> Progress:
+        return totals.of_all_ranks(self.ranks).progress(self.plan, self.builder.signals is not None)
+
+    def _channels(self, rows: int) -> dict[str, Array]:
+        """Return room for what this model records besides logits."""
+        count = self.candidates.count if self.candidates else 0
+        room = {CANDIDATES: np.zeros((rows, count, len(self.store.tasks)), np.float16)} if count else {}
+        writes = self.learner.hidden_state_codec is not None
+        return room | ({STATE: np.zeros((rows, self.predictions.channels[STATE]), np.uint8)} if writes else {})
+
+    def _record(self, block: int, low: int, high: int, logits: Array, channels: dict[str, Array]) -> None:
+        if not self.ranks.first:
+            return
+        rows = self.predictions.rows_of(self.store.sample_id[low:high], self.store.time[low:high], logits, channels)
+        self.predictions.append(
+            rows,
+            model=self.model,
+            version=block,
+            kind="prequential",
+            writer=f"{self.model}@{self.run}",
+            sequence=block,
+            metadata=self.metadata,
+        )
+
+    def _publish(self, block: int, totals: Totals) -> None:
+        tensors, state = self.learner.state()
+        self.checkpoints.publish(
+            block,
+            Checkpoint(
+                tensors,
+                {
+                    "block": block,
+                    "run": self.run,
+                    "learner": state,
+                    "totals": vars(totals.of_all_ranks(self.ranks)),
+                    "metadata": self.metadata,
+                },
+            ),
+        )

@@ -1,0 +1,93 @@
+"""A model of the user's own by name in the experiment file, in every verb that builds models."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.paths import ROOT
+
+MODULE = """
+import torch
+from torch import nn
+import recdistill as rd
+
+
+class MyNet(nn.Module):
+    output_width = 8
+
+    def __init__(self, width: int, *, tables: rd.TableOptions, depth: int = 1):
+        super().__init__()
+        self.item = rd.GrowableTable(width, seed=tables.seed, name="item", std=0.05)
+        self.body = nn.Sequential(*[nn.Linear(width if not k else 8, 8) for k in range(depth)])
+
+    def forward(self, batch):
+        return torch.relu(self.body(self.item(batch.item.unique)[batch.item.inverse]))
+
+
+class NoWidth(MyNet):
+    output_width = None
+"""
+CONFIG = """
+name: own
+data: {reader: simulator, options: {rows: 400, users: 30, items: 40, days: 0.5}}
+teacher: {kind: "mymodels:MyNet", width: 8, history: 5, batch: 50, options: {depth: 2}}
+students: {light: {kind: "mymodels:MyNet", width: 4, history: 5, batch: 50}}
+evaluate: {seeds: [0], bootstrap: 20}
+checkpoint_rows: 200
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    (tmp_path / "mymodels.py").write_text(MODULE, encoding="utf-8")
+    (tmp_path / "own.yaml").write_text(CONFIG, encoding="utf-8")
+    (tmp_path / "grid.yaml").write_text("grid: {options.depth: [1, 2]}\n", encoding="utf-8")
+    (tmp_path / "sweep.yaml").write_text("axes: {width: {width: [4, 8]}}\n", encoding="utf-8")
+    return tmp_path
+
+
+def called(place: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Call the command line in `place`, as a user whose module lies there."""
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); sys.path.remove(''); from recdistill.cli import main; main()"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, cwd=place, env={"PATH": "/usr/bin:/bin"}
+    )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("run", "own.yaml", "--out", "run"),
+        ("ablate", "own.yaml", "--grid", "grid.yaml", "--out", "run"),
+        ("scale", "own.yaml", "--sweep", "sweep.yaml", "--out", "run"),
+        ("plan", "own.yaml"),
+        ("stream", "own.yaml", "--out", "run", "--set", "stream.batch_rows=200"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_verb_builds_it(place: Path, words: tuple[str, ...]) -> None:
+    done = called(place, *words)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("key", "problem"),
+    [
+        ("students.light.kind=othermodels:MyNet", "no module 'othermodels' in {place} or among the installed packages"),
+        ("students.light.kind=mymodels:MyNett", "mymodels has no 'MyNett'; did you mean 'MyNet'"),
+        ("students.light.kind=mymodels:NoWidth", "unknown output width; give the class an integer `output_width`"),
+        ("students.light.options={depht: 2}", "option 'depht' is not known; did you mean 'depth'"),
+        ("students.light.options={depth: two}", "options.depth: it should be a valid integer; got 'two'"),
+        ("students.light.kind=my models:MyNet", "no such model"),
+    ],
+)
+def test_one_that_cannot_be_built_is_refused_in_one_line(place: Path, key: str, problem: str) -> None:
+    done = called(place, "run", "own.yaml", "--out", "run", "--set", key)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1) and problem.format(place=place) in done.stderr
+    assert not (place / "run").exists()

@@ -1,0 +1,76 @@
+"""A wrong experiment file is refused by key and value, in one line."""
+
+import json
+
+import pytest
+
+from recdistill.config.load import load_file, load_text
+from recdistill.errors import UserError
+
+GOOD = "name: x\ndata: {path: a.parquet}\n"
+
+
+def test_defaults_and_overrides():
+    config = load_text(GOOD, ["teacher.width=64", "students.light.distill.weight=auto", "evaluate.seeds=[1, 2]"])
+    assert (
+        config.teacher.width == 64
+        and config.students["light"].distill.weight == "auto"
+        and config.evaluate.seeds == [1, 2]
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (GOOD + "teachr: {}\n", "unknown key 'teachr'; did you mean 'teacher'?"),
+        (GOOD + "teacher: {widht: 3}\n", "unknown key 'teacher.widht'; did you mean 'width'?"),
+        (GOOD + "students: {a: {distil: {}}}\n", "did you mean 'distill'?"),
+        (GOOD + "teacher: {width: -1}\n", "'teacher.width'"),
+        (GOOD + "teacher: {sampling: {negative: 0}}\n", "'teacher.sampling.negative'"),
+        ("name: x\ndata: {keep_rates: {click: [1.0, 1.5]}}\n", "data.keep_rates"),
+        ("name: [", "is not YAML"),
+        ("- 1", "expected keys"),
+        ("name: ../up\ndata: {}\n", "'name'"),
+        ("data: {}\n", "'name'"),
+    ],
+)
+def test_wrong_files(text, says):
+    with pytest.raises(UserError, match="(?s).*") as caught:
+        load_text(text)
+    assert says in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("assignment", ["x", "=3", "name.deeper=1", "teacher.width=[", "teacher.widht=3"])
+def test_wrong_overrides(assignment):
+    with pytest.raises(UserError):
+        load_text(GOOD, [assignment])
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(UserError, match="No such file"):
+        load_file(tmp_path / "none.yaml")
+
+
+def test_many_students_with_many_teachers_are_checked_at_once():
+    """Each learns from the two before it: more ways lead through them than there are atoms."""
+    students = {
+        f"s{k}": {"distill": {"teachers": [f"s{j}" for j in (k - 1, k - 2) if j >= 0] or ["teacher"]}}
+        for k in range(300)
+    }
+    assert len(load_text(GOOD + f"students: {json.dumps(students)}\n").students) == 300
+    students["s0"]["distill"]["teachers"] = ["s299"]
+    with pytest.raises(UserError, match="learns from"):
+        load_text(GOOD + f"students: {json.dumps(students)}\n")
+
+
+@pytest.mark.parametrize("key", ["evaluate.bootstrap", "processes", "stream.source.readers", "evaluate.seeds"])
+def test_counts_that_would_fill_the_memory_are_refused(key):
+    value = list(range(2000)) if key.endswith("seeds") else 10**9
+    with pytest.raises(UserError, match=f"'{key}'"):
+        load_text(GOOD, [f"{key}={value}"])
+
+
+def test_a_long_key_is_not_shown_whole():
+    with pytest.raises(UserError) as caught:
+        load_text(GOOD + f"{'k' * 100_000}: 1\n")
+    assert len(str(caught.value)) < 300

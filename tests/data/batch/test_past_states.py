@@ -1,0 +1,28 @@
+"""A sample reads the states of its user's last samples strictly before it in time, and no others."""
+
+import numpy as np
+import pytest
+
+from recdistill.data.batch.past_states import PastStates, write_order
+from recdistill.data.store.sample_store import SampleStore
+from tests.support.runs import ingested, tiny
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> SampleStore:
+    return SampleStore(ingested(tmp_path_factory.mktemp("run"), tiny()).store)
+
+
+@pytest.mark.parametrize("count", [1, 3, 50])
+def test_against_brute_force(store, tmp_path, count):
+    draw = np.random.default_rng(0)
+    codes, spoken = draw.integers(0, 255, (len(store), 4), np.uint8), draw.random(len(store)) < 0.7
+    write_order(tmp_path, store)
+    rows = draw.integers(0, len(store), 100)
+    states, counts = PastStates.open(tmp_path, codes, spoken, count).gather(rows)
+    for row, found, n in zip(rows, states, counts, strict=True):
+        past = np.flatnonzero((store.user == store.user[row]) & (store.time < store.time[row]))[-count:]
+        wanted = codes[past[spoken[past]]]
+        assert n == len(wanted)
+        np.testing.assert_array_equal(found[:n], wanted)
+        assert not found[n:].any()

@@ -1,0 +1,392 @@
+"""Two ranks do what one does; one that dies ends the job with one line, and the job goes on with any number of ranks.
+
+Of a checkpoint every rank writes its share, and none of them ever holds all of it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from recdistill.checkpoint.store import Checkpoint, Checkpoints
+from recdistill.distributed.launch import asked_for, joined
+from recdistill.distributed.ranks import Ranks
+from recdistill.errors import UserError
+from recdistill.runs.folder import RunFolder
+from recdistill.runs.jobs import jobs_of
+from recdistill.tables.predictions import PredictionLog
+from recdistill.testing.killpoints import VARIABLE
+from recdistill.train import build
+from tests.checkpoint.test_store import flip
+from tests.support.runs import finish, ingested, tiny
+from tests.support.sweeps import swept
+
+SCRIPT = Path(sys.executable).with_name("recdistill")
+KINDS = {
+    "hstu": ("teacher.kind=hstu", "candidates.count=2", "teacher.epochs=0"),
+    "target-attention": ("teacher.kind=target-attention", "teacher.replay=1", "teacher.epochs=1"),
+    "token-mixer": (
+        "teacher.kind=token-mixer",
+        "teacher.optimiser=rowwise-adagrad",
+        "teacher.sampling.negative=0.5",
+        "teacher.options={mixer_layers: 3, auxiliary: 0.3}",
+    ),
+}
+BLOCKS = tiny("teacher.kind=hstu", "checkpoint_rows=100")
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def started(
+    root: Path, ranks: int, *words: str, timeout: float = 120, kill: tuple[int, str] | None = None
+) -> list[subprocess.Popen[str]]:
+    """Start the ranks of `recdistill train`; kill: (rank, kill point) that ends one of them with SIGKILL."""
+    shared = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port()),
+        "WORLD_SIZE": str(ranks),
+        "LOCAL_WORLD_SIZE": str(ranks),
+        "RECDISTILL_RANK_TIMEOUT": str(timeout),
+    }
+    found = []
+    for rank in range(ranks):
+        own = {VARIABLE: kill[1]} if kill and kill[0] == rank else {}
+        found.append(
+            subprocess.Popen(
+                [SCRIPT, "train", root, "--model", "teacher", *words],
+                text=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env={**os.environ, **shared, **own, "RANK": str(rank)},
+            )
+        )
+    return found
+
+
+def ended(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
+    outputs = [process.communicate(timeout=600) for process in processes]
+    return [(process.returncode, out + err) for process, (out, err) in zip(processes, outputs, strict=True)]
+
+
+def logits(root: Path) -> np.ndarray:
+    rows = (
+        PredictionLog.open(root / "predictions")
+        .scan(columns=["sample_id", "logit_click", "logit_finish"])
+        .collect()
+        .sort("sample_id")
+    )
+    assert rows["sample_id"].is_unique().all()
+    return rows.to_numpy()
+
+
+def newest(root: Path) -> Checkpoint:
+    """Return the newest checkpoint, tables in order of their rows."""
+    latest = Checkpoints(root / "models" / "teacher").latest()
+    assert latest is not None
+    tensors = dict(latest[1].tensors)
+    for name in [name for name in tensors if name.startswith("table/")]:
+        order = torch.argsort(latest[1].tensors[f"{name.rpartition('/')[0]}/rows"])
+        tensors[name] = tensors[name][order]
+    return Checkpoint(tensors, latest[1].state)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Return a run of HSTU in blocks of 100 rows, ingested, and the same trained to its end by one process."""
+    root = tmp_path_factory.mktemp("whole")
+    folder = ingested(root / "ingested", BLOCKS)
+    shutil.copytree(folder.root, root / "trained")
+    finish(root / "trained", BLOCKS, "teacher")
+    return folder.root, root / "trained"
+
+
+@pytest.mark.parametrize(
+    ("kind", "ranks", "words"),
+    swept(
+        [
+            ("hstu", 3, ()),
+            ("token-mixer", 2, ("--shard",)),
+            ("hstu", 2, ()),
+            ("target-attention", 2, ()),
+            ("token-mixer", 2, ()),
+            ("hstu", 2, ("--shard",)),
+        ],
+        quick=2,
+    ),
+)
+def test_ranks_predict_and_learn_what_one_process_does(
+    tmp_path: Path, kind: str, ranks: int, words: tuple[str, ...]
+) -> None:
+    """Three ranks do not divide the batch of 50."""
+    experiment = tiny(*KINDS[kind])
+    folder = ingested(tmp_path / "many", experiment)
+    shutil.copytree(folder.root, tmp_path / "one")
+    finish(tmp_path / "one", experiment, "teacher")
+    for code, output in ended(started(folder.root, ranks, *words)):
+        assert code == 0, output
+    one, many = logits(tmp_path / "one"), logits(folder.root)
+    np.testing.assert_allclose(many, one, rtol=2e-3, atol=2e-4)
+    assert np.abs(many[:, 1:]).max() > 0.01
+    learned, other = newest(tmp_path / "one"), newest(folder.root)
+    assert learned.tensors.keys() == other.tensors.keys()
+    for name, value in learned.tensors.items():
+        assert value.shape == other.tensors[name].shape
+        if name.startswith(("network/", "table/")) and value.is_floating_point():
+            torch.testing.assert_close(other.tensors[name], value, rtol=5e-2, atol=2e-3, msg=name)
+    for key in ("rows", "labels", "positives", "logloss", "learned", "steps"):
+        assert other.state["totals"][key] == pytest.approx(learned.state["totals"][key], rel=1e-3), key
+    spread, alone = (build.training_costs(run, jobs_of(experiment)[0]) for run in (folder, RunFolder(tmp_path / "one")))
+    assert (spread.dense_parameters, spread.sparse_parameters) == (alone.dense_parameters, alone.sparse_parameters)
+    assert len(list((folder.model("teacher") / f"{other.state['block']:08d}").glob("*.safetensors"))) == ranks
+
+
+def goes_on(root: Path, ranks: int, *words: str) -> None:
+    """Train a run to its end by so many ranks, or by one process."""
+    if ranks == 1:
+        return finish(root, BLOCKS, "teacher")
+    for code, output in ended(started(root, ranks, *words)):
+        assert code == 0, output
+
+
+@pytest.mark.parametrize(
+    ("kill", "words", "block", "left", "ranks"),
+    swept(
+        [
+            ((0, "checkpoint.written:2"), ("--shard",), 0, 1, 3),
+            ((1, "step.learned:12"), (), 1, 0, 1),
+            ((1, "checkpoint.share:2"), ("--shard",), 0, 0, 1),  # one has written, the other not: nothing is published
+        ]
+    ),
+)
+def test_a_rank_that_dies_ends_the_job_in_one_line_and_it_goes_on_with_any_number(
+    tmp_path: Path,
+    whole: tuple[Path, Path],
+    kill: tuple[int, str],
+    words: tuple[str, ...],
+    block: int,
+    left: int,
+    ranks: int,
+) -> None:
+    """left: parts of a checkpoint that nobody could remove; the next start does."""
+    folder = RunFolder(Path(shutil.copytree(whole[0], tmp_path / "run")))
+    outcomes = ended(started(folder.root, 2, *words, kill=kill))
+    (code, output), (killed, _) = outcomes[1 - kill[0]], outcomes[kill[0]]
+    assert killed == -9 and code == 1
+    line = output.strip().splitlines()[-1]
+    assert f"rank {1 - kill[0]} of 2: another rank is gone" in line and "Traceback" not in output
+    assert Checkpoints(folder.model("teacher")).newest() == block
+    assert len(list(folder.model("teacher").glob("*.part"))) == left
+    goes_on(folder.root, ranks, *words)
+    assert not list(folder.model("teacher").glob("*.part"))
+    np.testing.assert_allclose(logits(folder.root), logits(whole[1]), rtol=2e-3, atol=2e-4)
+    assert newest(folder.root).state["totals"]["rows"] == newest(whole[1]).state["totals"]["rows"] == 400
+
+
+@pytest.mark.long
+def test_ranks_that_draw_lengths_draw_the_same_after_a_kill(tmp_path: Path) -> None:
+    folder = ingested(
+        tmp_path / "killed",
+        tiny(
+            "teacher.kind=hstu",
+            "checkpoint_rows=100",
+            "teacher.history=8",
+            "teacher.options={stochastic: 1.2, balanced: true}",
+        ),
+    )
+    shutil.copytree(folder.root, tmp_path / "whole")
+    ended(started(folder.root, 2, kill=(0, "checkpoint.published:2")))
+    for root in (folder.root, tmp_path / "whole"):
+        for code, output in ended(started(root, 2)):
+            assert code == 0, output
+    assert np.array_equal(logits(folder.root), logits(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize("words", [("--shard",), pytest.param((), marks=pytest.mark.long)])
+def test_two_ranks_take_up_what_one_began(tmp_path: Path, whole: tuple[Path, Path], words: tuple[str, ...]) -> None:
+    """The newest checkpoint is damaged, which both find, each having read a part of it."""
+    root = Path(shutil.copytree(whole[1], tmp_path / "run"))
+    checkpoints = Checkpoints(root / "models" / "teacher")
+    last = checkpoints.newest()
+    assert last is not None
+    flip(root / "models" / "teacher" / f"{last:08d}" / "model.safetensors")
+    goes_on(root, 2, *words)
+    assert checkpoints.newest() == last and len(checkpoints.state(last)["shares"]) == 2
+    one, many = newest(whole[1]).tensors, newest(root).tensors
+    for name, value in one.items():
+        if value.is_floating_point():
+            torch.testing.assert_close(many[name], value, rtol=5e-2, atol=2e-3, msg=name)
+
+
+MEASURED = """
+import sys
+from functools import partial
+from pathlib import Path
+import torch
+from recdistill.config.models import TeacherConfig
+from recdistill.train import build
+from recdistill.checkpoint.store import Checkpoint, Checkpoints
+from recdistill.train.learner import Learner
+from recdistill.train.trainer import Totals, resumed
+from recdistill.runs.jobs import jobs_of
+from recdistill.distributed.launch import joined
+from recdistill.models.embeddings.growable import TableOptions
+from recdistill.models.heads import Towers
+from recdistill.models.factory import build_backbone, dense_parameters
+from recdistill.distributed.fsdp import Sharded
+
+layers, width = int(sys.argv[2]), int(sys.argv[3])
+config = TeacherConfig(kind="token-mixer")
+
+def peak():
+    lines = Path("/proc/self/status").read_text().splitlines()  # the other count is inherited
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+def make(layers, width):
+    torch.manual_seed(3)
+    options = {"tokens": 4, "mixer_width": width, "mixer_layers": layers}
+    shape = {"width": 8, "fields": 1, "slots": 0, "actions": 2, "length": 10}
+    return Towers(build_backbone("token-mixer", **shape, tables=TableOptions(), options=options), 1)
+
+with joined() as ranks:
+    dense = Sharded(ranks, torch.device("cpu"))
+    dense.built(partial(make, 1, 8))  # what is loaded at the first use is not counted
+    peaks = [peak()]
+    learner = Learner(dense.built(partial(make, layers, width)), config, dense=dense)
+    peaks.append(peak())
+    for parameter in learner.network.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    learner.optimiser.step()
+    learner.optimiser.zero_grad()
+    peaks.append(peak())
+    tensors, state = learner.state()
+    checkpoints = Checkpoints(Path(sys.argv[1]), ranks=ranks)
+    checkpoints.publish(0, Checkpoint(tensors, {"learner": state, "totals": vars(Totals())}))
+    peaks.append(peak())
+    del tensors
+    learner = Learner(dense.built(partial(make, layers, width)), config, dense=dense)
+    peaks.append(peak())
+    resumed(learner, checkpoints)
+    peaks.append(peak())
+    for mine, whole in zip(learner.network.parameters(), make(layers, width).parameters(), strict=True):
+        assert torch.equal(dense.local(mine.detach()), whole[ranks.chunk(len(whole))])
+    print(4 * dense_parameters(learner.network), *peaks)
+"""
+
+
+@pytest.mark.long
+def test_no_rank_holds_the_whole(tmp_path: Path) -> None:
+    """Peaks of memory, as the system counts it: at the start, at a checkpoint and when one is taken up;
+    initial weights to the bit.
+    """
+    shared = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port()),
+        "WORLD_SIZE": "2",
+        "MALLOC_MMAP_THRESHOLD_": "65536",
+        "OMP_NUM_THREADS": "1",
+    }
+    words = [sys.executable, "-c", MEASURED, str(tmp_path), "16", "256"]
+    outcomes = ended(
+        [
+            subprocess.Popen(
+                words,
+                text=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env={**os.environ, **shared, "RANK": str(rank)},
+            )
+            for rank in range(2)
+        ]
+    )
+    for code, output in outcomes:
+        assert code == 0, output
+        whole, *peaks = map(int, output.split())
+        start, _, checkpoint, again, taken_up = (
+            after - before for before, after in zip(peaks, peaks[1:], strict=False)
+        )
+        assert 0.4 * whole < start < 0.7 * whole  # half of it, and a sixteenth on its way
+        assert (
+            checkpoint < 0.2 * whole and again < 0.2 * whole
+        )  # written as it lies; what a step took has room for another share
+        assert taken_up < 0.7 * whole  # weights and moments would be three times the whole
+
+
+@pytest.mark.parametrize(
+    ("settings", "model", "message"),
+    swept(
+        [
+            ((), "light.distilled.s0", "a model with a teacher is trained in one process"),
+            ((), "tiecher", "--model tiecher: ranks train one model"),
+            (("teacher.kind=hstu", "teacher.pretrain={at: 0.5}"), "teacher", "pretrain is trained in one process"),
+        ]
+    ),
+)
+def test_what_ranks_cannot_share_is_refused(
+    tmp_path: Path, settings: tuple[str, ...], model: str, message: str
+) -> None:
+    folder = ingested(tmp_path / "run", tiny(*settings))
+    environment = {
+        **os.environ,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port()),
+        "WORLD_SIZE": "2",
+        "RECDISTILL_RANK_TIMEOUT": "120",
+    }
+    processes = [
+        subprocess.Popen(
+            [SCRIPT, "train", folder.root, "--model", model],
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**environment, "RANK": str(rank)},
+        )
+        for rank in range(2)
+    ]
+    for code, output in ended(processes):
+        assert code == 2 and message in " ".join(output.split()), output
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("RANK", "x"),
+        ("WORLD_SIZE", "0"),
+        ("RECDISTILL_RANK_TIMEOUT", "nan"),
+        ("RECDISTILL_RANK_TIMEOUT", "inf"),
+        ("RECDISTILL_RANK_TIMEOUT", "-5"),
+    ],
+)
+def test_the_environment_of_a_rank_is_checked(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    for key, right in (
+        ("RANK", "0"),
+        ("WORLD_SIZE", "2"),
+        ("MASTER_ADDR", "127.0.0.1"),
+        ("MASTER_PORT", "1"),
+        (name, value),
+    ):
+        monkeypatch.setenv(key, right)
+    with pytest.raises(UserError, match=f"{name}='{value}': must be a number from"), joined():
+        raise AssertionError("met nobody")
+
+
+def test_rows_are_shared_out_once() -> None:
+    for size in (1, 2, 3, 7):
+        for rows in (0, 1, 5, 64):
+            parts = [Ranks(rank, size).part(rows) for rank in range(size)]
+            assert [row for part in parts for row in range(rows)[part]] == list(range(rows))
+
+
+def test_one_process_is_no_rank() -> None:
+    assert not asked_for({}) and not asked_for({"WORLD_SIZE": "1"}) and asked_for({"WORLD_SIZE": "2"})

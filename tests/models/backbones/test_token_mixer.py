@@ -1,0 +1,76 @@
+"""Token mixing equals the written-out one, token by token."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from recdistill.models.backbones.token_mixer import SparseSwiGLU, TokenMixer, mixed, reverted
+from tests.support.attention_reference import (
+    randomised,
+)
+
+
+def test_mixing_is_a_transposition_and_its_way_back() -> None:
+    x = torch.arange(3 * 2 * 4.0).view(3, 2, 4)  # 3 tokens, 2 samples, 4 wide
+    assert mixed(x, 2)[1, 0].tolist() == [*x[0, 0, 2:], *x[1, 0, 2:], *x[2, 0, 2:]]
+    assert torch.equal(reverted(mixed(x, 2), 3), x)
+
+
+def large(mixer: TokenMixer, x: Tensor) -> Tensor:
+    """One sample's features through TokenMixer-Large, token by token."""
+    tokens = [mixer.summary(x), *mixer.enter(x).chunk(mixer.tokens - 1)]  # type: ignore[misc]
+    earlier = tokens
+
+    def swiglu(part: Any, token: int, y: Tensor) -> Tensor:
+        gate, up = (y @ part.up[token]).chunk(2)
+        return (functional.silu(gate) * up) @ part.down[token]  # type: ignore[no-any-return]
+
+    for number, layer in enumerate(mixer.layers):
+        normed, d = [layer.first(t) for t in tokens], mixer.width // layer.heads
+        heads = [
+            swiglu(layer.across, h, torch.cat([t[h * d : (h + 1) * d] for t in normed])) for h in range(layer.heads)
+        ]
+        tokens = [t + torch.cat([head[i * d : (i + 1) * d] for head in heads]) for i, t in enumerate(tokens)]
+        tokens = [t + swiglu(layer.within, i, layer.second(t)) for i, t in enumerate(tokens)]
+        if number % 2:
+            tokens, earlier = [t + e for t, e in zip(tokens, earlier, strict=True)], tokens
+    return torch.stack(tokens).mean(0)
+
+
+@pytest.mark.parametrize("heads", [2, 4, 8])
+def test_token_mixer_large(heads: int) -> None:
+    mixer = randomised(TokenMixer(6, tokens=4, width=8, layers=4, heads=heads))
+    x = torch.randn(3, 6).double()
+    torch.testing.assert_close(mixer(x), torch.stack([large(mixer, row) for row in x]))
+
+
+@pytest.mark.parametrize("active", [1, 2, 3])
+def test_sparse_experts(active: int) -> None:
+    layer = randomised(SparseSwiGLU(2, 6, 16, 3, active))
+    x = torch.randn(2, 5, 6).double()
+    expected = layer.shared(x)
+    for t in range(2):
+        for b in range(5):
+            scores = x[t, b] @ layer.router[t]
+            best = scores.argsort(descending=True)[:active]
+            for gate, number in zip(scores[best].softmax(0), best.tolist(), strict=True):
+                expected[t, b] += gate * 3 / active * layer.experts[number](x)[t, b]
+    torch.testing.assert_close(layer(x), expected)
+
+
+def test_rankmixer() -> None:
+    mixer = randomised(TokenMixer(6, tokens=4, width=8, layers=2, variant="rankmixer"))
+    x = torch.randn(3, 6).double()
+    for row, fast in zip(x, mixer(x), strict=True):
+        tokens = mixer.enter(row).view(4, 8)
+        for layer in mixer.layers:
+            swapped = tokens.view(4, 4, 2).transpose(0, 1).reshape(4, 8)
+            s = layer.first(swapped + tokens)
+            ffn = torch.stack([functional.gelu(s[t] @ layer.ffn.up[t]) @ layer.ffn.down[t] for t in range(4)])
+            tokens = layer.second(ffn + s)
+        torch.testing.assert_close(fast, tokens.mean(0))

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recdistill.models.embeddings.growable import GrowableTable, initial_rows
+
+
+def table(optimiser: str = "adam", width: int = 4, std: float = 0.1) -> GrowableTable:
+    return GrowableTable(width, seed=1, name="t", std=std, optimiser=optimiser, rate=0.05)  # type: ignore[arg-type]
+
+
+def rows(*ids: int) -> torch.Tensor:
+    return torch.tensor(ids, dtype=torch.int64)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(0, 5000), min_size=1, max_size=20, unique=True), st.integers(1, 9), st.integers(0, 99))
+def test_first_values_do_not_depend_on_what_is_drawn_together(ids: list[int], width: int, seed: int) -> None:
+    together = initial_rows(seed, "x", rows(*ids), width, 0.1)
+    alone = torch.cat([initial_rows(seed, "x", rows(i), width, 0.1) for i in ids])
+    assert torch.equal(together, alone)
+
+
+def test_first_values_look_random() -> None:
+    ids = torch.arange(1, 20001)
+    drawn = initial_rows(0, "x", ids, 8, 0.5)
+    assert abs(float(drawn.mean())) < 0.005 and abs(float(drawn.std()) - 0.5) < 0.005
+    correlation = torch.corrcoef(drawn.T) - torch.eye(8)
+    assert correlation.abs().max() < 0.03
+    for other in (initial_rows(1, "x", ids, 8, 0.5), initial_rows(0, "y", ids, 8, 0.5), drawn.roll(1, 0)):
+        assert abs(float((drawn * other).mean())) < 0.005
+
+
+def test_growth_changes_nothing() -> None:
+    a, b = table(), table()
+    first = a(rows(0, 5, 9))
+    late = a(rows(0, 70_000))
+    b(rows(0, 70_000))
+    assert torch.equal(b(rows(0, 5, 9)), first) and torch.equal(b(rows(0, 70_000)), late)
+
+
+def test_adam_is_torchs_adam_when_every_step_touches_every_row() -> None:
+    mine, ids = table(), rows(0, 1, 2, 3)
+    with torch.no_grad():
+        theirs = torch.nn.Parameter(mine(ids)[1:].clone())
+    optimiser = torch.optim.Adam([theirs], lr=0.05)
+    for step in range(1, 6):
+        weights = torch.arange(12.0).view(3, 4) - step
+        optimiser.zero_grad()
+        (theirs.sin() * weights).sum().backward()
+        optimiser.step()
+        (mine(ids)[1:].sin() * weights).sum().backward()
+        mine.step()
+    torch.testing.assert_close(mine(ids)[1:].detach(), theirs.detach())
+
+
+def test_a_row_learns_by_its_own_steps_alone() -> None:
+    """Row 7, touched at steps 1 and 5, ends where it ends when steps 2 to 4 never happened."""
+    busy, quiet = table(), table()
+    for step in range(5):
+        for each in (busy, quiet):
+            if each is busy or step in (0, 4):
+                seven = step in (0, 4)
+                looked = each(rows(0, 7, 8) if seven else rows(0, 8))
+                (looked[1:] * (step + 1.0)).sum().backward()
+                each.step()
+    assert torch.equal(busy(rows(0, 7)), quiet(rows(0, 7)))
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "rowwise-adagrad"])
+def test_several_lookups_are_summed(optimiser: str) -> None:
+    one, two = table(optimiser), table(optimiser)
+    for _ in range(3):
+        joint = one(rows(0, 3, 4, 9))
+        (joint[1] * 2 + joint[2] * 5 + joint[3] * -1).sum().backward()
+        a, b = two(rows(0, 4, 3)), two(rows(0, 9, 4))
+        (a[1] * 2 + a[2] * 2 + b[1] * -1 + b[2] * 3).sum().backward()
+        one.step()
+        two.step()
+    torch.testing.assert_close(one(rows(0, 3, 4, 9)), two(rows(0, 3, 4, 9)))
+    assert two.touched == 3
+
+
+def test_rowwise_adagrad_formula() -> None:
+    mine = table("rowwise-adagrad")
+    start = mine(rows(0, 2))
+    gradient = torch.tensor([1.0, 2.0, -2.0, 4.0])
+    (start[1] * gradient).sum().backward()
+    expected = start[1].detach() - 0.05 * gradient / gradient.square().mean().sqrt()
+    mine.step()
+    torch.testing.assert_close(mine(rows(0, 2))[1].detach(), expected)
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "rowwise-adagrad"])
+def test_padding_row_stays_zero(optimiser: str) -> None:
+    mine = table(optimiser)
+    (mine(rows(0, 1)) + mine(rows(0, 2))).sum().backward()
+    mine.step()
+    assert not mine(rows(0)).any() and mine(rows(0, 1)).any()
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "rowwise-adagrad"])
+def test_state_holds_learned_rows_only_and_resumes_bit_for_bit(optimiser: str) -> None:
+    mine, other = table(optimiser), table(optimiser)
+    mine(rows(0, 5000))  # looked at, never learned from
+    mine.clear()
+    for each in (mine, other):
+        each(rows(0, 3, 4)).sum().backward()
+        each.step()
+    state = mine.state()
+    assert state["rows"].tolist() == [3, 4]
+    other(rows(0, 77)).sum().backward()
+    other.step()
+    other.load_state(state)
+    for each in (mine, other):
+        each(rows(0, 4, 77)).square().sum().backward()
+        each.step()
+    assert torch.equal(mine(rows(0, 3, 4, 77, 5000)), other(rows(0, 3, 4, 77, 5000)))
+
+
+def test_adams_factors_reach_as_far_as_a_row_has_steps() -> None:
+    ours = table()
+    short = [factor[:1000].clone() for factor in ours._corrections(torch.tensor([1]))]
+    long = ours._corrections(torch.tensor([], dtype=torch.int32)), ours._corrections(torch.tensor([123_456]))
+    count = torch.tensor([1.0, 123_456.0], dtype=torch.float64)
+    root = (1 - 0.999**count).sqrt()
+    torch.testing.assert_close(long[1][0][count.long()], (-ours.rate * root / (1 - 0.9**count)).float())
+    torch.testing.assert_close(long[1][1][count.long()], (1e-8 * root).float())
+    for factors in long:
+        assert all(torch.equal(a, b[:1000]) for a, b in zip(short, factors, strict=True))
+
+
+def test_no_gradient_no_leaf_when_not_training() -> None:
+    mine = table()
+    with torch.no_grad():
+        assert not mine(rows(0, 1)).requires_grad
+    mine.eval()
+    assert not mine(rows(0, 1)).requires_grad
+    mine.step()
+    assert mine.touched == 0

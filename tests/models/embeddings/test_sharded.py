@@ -1,0 +1,139 @@
+"""Two gloo ranks: rows spread over them learn what one table learns, and what torchrec's row-wise Adagrad
+does where it is installed.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from recdistill.distributed.ranks import Ranks
+from recdistill.models.embeddings.growable import GrowableTable, Optimiser
+from recdistill.models.embeddings.sharded import ShardedTable
+from tests.support.paths import ROOT
+
+ROWS, WIDTH, STEPS, RATE = 101, 8, 6, 0.05  # a number of rows that two ranks do not divide
+
+
+def table(optimiser: Optimiser) -> GrowableTable:
+    return GrowableTable(WIDTH, seed=1, name="t", std=0.1, optimiser=optimiser, rate=RATE)
+
+
+def asked(rank: int, step: int) -> tuple[Tensor, Tensor]:
+    """Return what a rank looks up, distinct with padding first, and the gradient of it, padding's being zero."""
+    draw = torch.Generator().manual_seed(100 * step + rank)
+    rows = torch.cat([torch.zeros(1, dtype=torch.int64), 1 + torch.randperm(ROWS - 1, generator=draw)[: 20 + 7 * rank]])
+    gradient = torch.randn(len(rows), WIDTH, generator=draw)
+    gradient[0] = 0.0
+    return rows, gradient
+
+
+def learned(name: str) -> Tensor:
+    """Return all rows, [ROWS, WIDTH], after STEPS steps of one table that sees what both ranks see."""
+    one = table(name)  # type: ignore[arg-type]
+    for step in range(STEPS):
+        for rank in range(2):
+            rows, gradient = asked(rank, step)
+            one(rows).backward(gradient)
+        one.step()
+    return one.peek(torch.arange(ROWS))
+
+
+def spread(optimiser: Optimiser, ranks: Ranks) -> Tensor:
+    ours = ShardedTable(table(optimiser), ranks)
+    for step in range(STEPS):
+        rows, gradient = asked(ranks.rank, step)
+        ours(rows).backward(gradient)
+        ours.step()
+    with torch.no_grad():
+        return ours(torch.arange(ROWS))
+
+
+def torchrecs(ranks: Ranks) -> Tensor:
+    import torchrec
+    from fbgemm_gpu.split_embedding_configs import EmbOptimType
+    from torchrec.distributed.comm_ops import set_gradient_division
+    from torchrec.distributed.embedding import EmbeddingCollectionSharder
+    from torchrec.distributed.sharding_plan import construct_module_sharding_plan, row_wise
+    from torchrec.distributed.types import ShardingEnv
+
+    set_gradient_division(False)
+    sharder = EmbeddingCollectionSharder(
+        {"optimizer": EmbOptimType.EXACT_ROWWISE_ADAGRAD, "learning_rate": RATE, "eps": 1e-8}
+    )
+    config = torchrec.EmbeddingConfig(num_embeddings=ROWS, embedding_dim=WIDTH, name="t", feature_names=["id"])
+    module = torchrec.EmbeddingCollection(tables=[config], device=torch.device("meta"))
+    plan = construct_module_sharding_plan(
+        module, {"t": row_wise(compute_kernel="fused")}, sharder, local_size=2, world_size=2, device_type="cpu"
+    )
+    theirs = sharder.shard(module, plan, ShardingEnv.from_process_group(dist.group.WORLD), torch.device("cpu"))
+    with torch.no_grad():
+        for shard in theirs.state_dict()["embeddings.t.weight"].local_shards():
+            first = shard.metadata.shard_offsets[0]
+            shard.tensor.copy_(table("rowwise-adagrad").peek(torch.arange(first, first + len(shard.tensor))))
+
+    def look(rows: Tensor) -> Tensor:
+        found = theirs(torchrec.KeyedJaggedTensor(["id"], rows, lengths=torch.ones_like(rows)))
+        values: Tensor = found["id"].values()
+        return values
+
+    for step in range(STEPS):
+        rows, gradient = asked(ranks.rank, step)
+        look(rows).backward(gradient)
+    return look(torch.arange(ROWS)).detach()
+
+
+WAYS: dict[str, Callable[[Ranks], Tensor]] = {
+    "adam": lambda ranks: spread("adam", ranks),
+    "rowwise-adagrad": lambda ranks: spread("rowwise-adagrad", ranks),
+    "torchrec": torchrecs,
+}
+
+
+def on_two_ranks(way: str) -> None:
+    """Each rank compares what it finds with one table; a difference ends it with an error."""
+    with tempfile.TemporaryDirectory() as folder:
+        processes = [
+            subprocess.Popen(
+                [
+                    sys.executable,
+                    "-c",
+                    f"from tests.models.embeddings.test_sharded import rank_of; rank_of({way!r}, {rank}, {folder!r})",
+                ],
+                stderr=subprocess.PIPE,
+                text=True,
+                cwd=ROOT,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+            )
+            for rank in range(2)
+        ]
+        for process in processes:
+            _, output = process.communicate(timeout=600)
+            assert process.returncode == 0, output
+
+
+def rank_of(way: str, rank: int, folder: str) -> None:
+    """Be one of the ranks."""
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    found = WAYS[way](Ranks(rank, 2))
+    torch.testing.assert_close(found, learned("adam" if way == "adam" else "rowwise-adagrad"))
+    assert not found[0].any() and (found[1:] != table("adam").peek(torch.arange(1, ROWS))).any(1).float().mean() > 0.5
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "rowwise-adagrad"])
+def test_rows_spread_over_two_ranks_learn_what_one_table_learns(optimiser: str) -> None:
+    on_two_ranks(optimiser)
+
+
+def test_rowwise_adagrad_is_torchrecs() -> None:
+    pytest.importorskip("torchrec")
+    on_two_ranks("torchrec")

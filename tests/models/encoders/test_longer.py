@@ -1,0 +1,61 @@
+"""LONGER equals the written-out one, sample by sample."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from recdistill.models.encoders.longer import LongerStack, merged
+from recdistill.models.encoders.packed import one_sequence
+from tests.support.attention_reference import (
+    WIDTH,
+    encoded,
+    may_see,
+    pairwise,
+    randomised,
+    transformer_layer,
+)
+
+
+def longer(stack: LongerStack, x: Tensor) -> Tensor:
+    """One sample: x [history..., candidate] -> state."""
+    past, target = x[:-1], stack.enter(x[-1:])
+    groups = [past[max(0, end - stack.merge) : end] for end in range(len(past), 0, -stack.merge)][::-1]
+    tokens = []
+    for group in groups:
+        inside = stack.inner(group[None], torch.ones(1, len(group), dtype=torch.bool))[0]
+        front = torch.zeros(stack.merge - len(group), WIDTH).double()
+        tokens.append(functional.layer_norm(torch.cat([front, inside]).flatten(), (stack.output_width,)))
+    all_ = torch.stack(tokens) if tokens else torch.zeros(0, stack.output_width).double()
+    queries = torch.cat([all_[-stack.queries :], target])
+    may = torch.ones(len(queries), len(all_), dtype=torch.bool).tril(max(0, len(all_) - stack.queries))
+    may[-1] = True
+    cross, d = stack.cross, stack.output_width // stack.cross.heads
+    q, (k, v) = cross.query(cross.before_q(queries)), cross.pair(cross.before_k(all_)).chunk(2, 1)
+    no_bias = torch.zeros(len(queries), len(all_))
+    heads = [
+        pairwise(q[:, p] * d**-0.5, k[:, p], v[:, p], no_bias, may, True) if len(all_) else torch.zeros(1, d).double()
+        for p in (slice(h * d, (h + 1) * d) for h in range(cross.heads))
+    ]
+    queries = queries + cross.out(torch.cat(heads, 1))
+    queries = queries + cross.ffn(cross.second(queries))
+    for layer in (*stack.layers, stack.closing):
+        queries = transformer_layer(layer, queries, torch.zeros(len(queries), dtype=torch.int64), may_see(len(queries)))
+    return queries[-1]
+
+
+@pytest.mark.parametrize(("merge", "queries"), [(2, 3), (4, 1), (3, 50), (1, 4)])
+def test_longer(merge: int, queries: int) -> None:
+    stack = randomised(LongerStack(WIDTH, 2, 12, 2, merge, queries))
+    fast, alone = encoded(stack, (3, 1, 2), (4, 0, 9))
+    for state, (x, _) in zip(fast, alone, strict=True):
+        torch.testing.assert_close(state, longer(stack, x))
+
+
+def test_groups_end_with_the_newest_event() -> None:
+    at = one_sequence(5)
+    groups, real, all_ = merged(torch.arange(1.0, 6).view(1, 5, 1), at, 2)
+    assert groups[0, :, :, 0].tolist() == [[0, 1], [2, 3], [4, 5]]
+    assert real[0].tolist() == [[False, True], [True, True], [True, True]] and all_.lengths.tolist() == [3]

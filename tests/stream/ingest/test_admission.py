@@ -1,0 +1,87 @@
+"""Which samples are taken: the same ones whether the process remembers or has read the table, and however they come."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recdistill.stream.ingest.admission import AdmissionFilter
+from recdistill.stream.ingest.dedupe import Recent, label_codes
+from tests.support.tables import events, make_events
+
+DAY = 86_400
+
+
+def test_what_the_table_holds_within_the_bound_is_known_after_a_restart(tmp_path: Path) -> None:
+    admission = AdmissionFilter(make_events(tmp_path / "t", [range(15), range(15, 35)]), 2 * DAY, 0)
+    taken, reasons, dropped = admission.split(events([15, 18, 34, 35, 3]))
+    assert taken.tolist() == [False, False, False, True, False]
+    assert dropped == {"invalid": 0, "late": 1, "relabelled": 0, "duplicate": 3}
+    assert reasons.null_count() == 4 and "stream.late_s" in reasons[4]
+
+
+def test_memory_is_bounded_by_event_time(tmp_path: Path) -> None:
+    admission = AdmissionFilter(make_events(tmp_path / "t"), 2 * DAY, 0)
+    for first in range(0, 2000, 50):
+        assert admission.split(events(range(first, first + 50)))[0].all()
+    assert 20 <= len(admission.recent) <= 80  # ten samples a day
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 60), st.booleans()), max_size=60),
+    st.lists(st.integers(1, 20), min_size=1, max_size=60),
+)
+def test_the_same_rows_are_taken_however_they_are_cut(drawn: list[tuple[int, bool]], cuts: list[int]) -> None:
+    rows = pl.concat([events([]), *(events([k], label=float(label)) for k, label in drawn)])
+    want, met, newest = [], dict[int, float](), -(10**20)
+    for k, time, label in zip(rows["sample_id"], rows["time"].to_physical(), rows["label_click"], strict=True):
+        late = time < newest - 2 * DAY * 1_000_000
+        newest = max(newest, time)
+        want.append("late" if late else "taken" if k not in met else "duplicate" if met[k] == label else "relabelled")
+        if not late:
+            met.setdefault(k, label)
+    admission, counted, taken = _empty_filter(), dict[str, int](), list[bool]()
+    for cut in [*cuts, len(rows)]:
+        part, _, dropped = (
+            admission.split(rows[len(taken) : len(taken) + cut]) if len(taken) < len(rows) else (np.zeros(0), None, {})
+        )
+        taken += [bool(one) for one in part]
+        counted = {cause: counted.get(cause, 0) + dropped.get(cause, 0) for cause in {**counted, **dropped}}
+    assert taken == [what == "taken" for what in want]
+    assert {cause: counted.get(cause, 0) for cause in ("late", "duplicate", "relabelled")} == {
+        cause: want.count(cause) for cause in ("late", "duplicate", "relabelled")
+    }
+
+
+def _empty_filter() -> AdmissionFilter:
+    admission = AdmissionFilter.__new__(AdmissionFilter)
+    admission.tasks, admission.late, admission.recent, admission.watermark = (
+        ("click",),
+        2 * DAY * 1_000_000,
+        Recent(2 * DAY * 1_000_000),
+        -(2**62),
+    )
+    return admission
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.lists(st.integers(-50, 50), max_size=20), max_size=12), st.lists(st.integers(-60, 60), max_size=30))
+def test_ids_are_found_as_in_a_dictionary(groups: list[list[int]], wanted: list[int]) -> None:
+    recent, want = Recent(1000), dict[int, int]()
+    for group in groups:
+        new = np.array(sorted(set(group) - want.keys()), np.int64)
+        want |= {int(k): int(abs(k)) for k in new}
+        recent.add(new, np.abs(new) * 7, np.abs(new).astype(np.int16))
+    assert recent.find(np.array(wanted, np.int64)).tolist() == [want.get(k, -1) for k in wanted]
+
+
+def test_codes_differ_where_labels_do() -> None:
+    rows = pl.DataFrame(
+        {"label_a": [0.0, 1.0, None, 1.0], "label_b": [1.0, 0.0, 1.0, None]}, schema_overrides={"label_a": pl.Float32}
+    )
+    assert len(set(label_codes(rows, ("a", "b")).tolist())) == 4

@@ -1,0 +1,7 @@
+"""Where the checkout lies."""
+
+from pathlib import Path
+
+__all__ = ["ROOT"]
+
+ROOT = Path(__file__).parents[2]

@@ -1,0 +1,50 @@
+"""Programs and optional packages that some tests need: `needs("nats-server")` marks a test, a module or a parameter.
+
+The root conftest skips what cannot run here and counts it. With RECDISTILL_REQUIRE_PROGRAMS=1 it fails instead, so that
+a machine that is meant to have everything leaves no test out unseen.
+"""
+
+from __future__ import annotations
+
+import shutil
+from importlib.util import find_spec
+
+import pytest
+
+__all__ = ["REQUIRE", "advice", "missing", "needs", "path_of"]
+
+REQUIRE = "RECDISTILL_REQUIRE_PROGRAMS"  # the environment variable
+PROGRAMS = {  # and the Debian packages that bring them
+    "nats-server": "nats-server",
+    "chromium": "chromium",
+    "cc": "gcc libc6-dev",
+}
+MODULES = {  # and the extra of recdistill that brings them
+    "mkdocs": "docs",
+    "triton": "fused",
+}
+SBIN = "/usr/sbin:/usr/local/sbin"  # where Debian puts servers, and no user's PATH leads
+
+
+def advice(name: str) -> str:
+    """Return the command that installs a program or module of the lists above. Raises KeyError on any other name."""
+    if name in MODULES:
+        return f"pip install 'recdistill[{MODULES[name]}]'"
+    return f"apt-get install {PROGRAMS[name]}"
+
+
+def path_of(program: str) -> str | None:
+    """Return where a program lies, or None: on PATH, or among the servers."""
+    return shutil.which(program) or shutil.which(program, path=SBIN)
+
+
+def missing(name: str) -> bool:
+    """Return whether a program or module is not installed."""
+    return find_spec(name) is None if name in MODULES else path_of(name) is None
+
+
+def needs(*names: str) -> pytest.MarkDecorator:
+    """Return the mark of what runs only where all of these are installed. Raises KeyError on a name that is unknown."""
+    for name in names:
+        advice(name)
+    return pytest.mark.needs(*names)

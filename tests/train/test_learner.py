@@ -1,0 +1,108 @@
+"""A loss or gradient that is not finite stops the step before anything was updated, and names the samples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from recdistill.config.models import TeacherConfig
+from recdistill.distill.losses import label_loss
+from recdistill.errors import RecdistillError, UserError
+from recdistill.train.learner import Learner
+from recdistill.train.trainer import Trainer
+from tests.support.batches import make_batch, make_net
+from tests.support.runs import ingested, same_bits, tiny, trainer
+
+
+@pytest.fixture
+def ready(tmp_path: Path) -> Trainer:
+    """Return a teacher's trainer that has taken two steps."""
+    ingested(tmp_path, tiny())
+    found = trainer(tmp_path, tiny(), "teacher")
+    for low in (0, 50):
+        found.learner.learn(found.builder.build(np.arange(low, low + 50)), torch.ones(50, dtype=torch.bool))
+    return found
+
+
+def spoil_weight(learner: Learner) -> None:
+    """Make the loss infinite or NaN."""
+    with torch.no_grad():
+        next(learner.network.parameters()).fill_(float("inf"))
+
+
+def spoil_gradient(learner: Learner) -> None:
+    """Leave the loss as it is and make one gradient NaN."""
+    next(learner.network.parameters()).register_hook(lambda gradient: gradient * float("nan"))
+
+
+def spoil_rows(learner: Learner) -> None:
+    """Leave loss and dense gradients as they are and make the gradient of one embedding's rows infinite."""
+    forward = learner.tables[0].forward
+
+    def spoiled(unique: torch.Tensor) -> torch.Tensor:
+        rows = forward(unique)
+        rows.register_hook(lambda gradient: gradient / 0)
+        return rows
+
+    learner.tables[0].forward = spoiled  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("spoil", [spoil_weight, spoil_gradient, spoil_rows])
+def test_nothing_is_updated_and_samples_are_named(ready: Trainer, spoil: object) -> None:
+    batch, keep = ready.builder.build(np.arange(100, 150)), torch.ones(50, dtype=torch.bool)
+    spoil(ready.learner)  # type: ignore[operator]
+    before = {name: value.clone() for name, value in ready.learner.state()[0].items()}
+    with pytest.raises(RecdistillError, match="step 2: loss or gradient is not finite .*nothing was updated") as caught:
+        ready.learner.learn(batch, keep)
+    assert str(batch.sample_id[:5].tolist()) in str(caught.value) and "\n" not in str(caught.value)
+    assert same_bits(before, ready.learner.state()[0]) and ready.learner.steps == 2
+
+
+def test_the_run_stops_there_and_keeps_its_last_checkpoint(ready: Trainer) -> None:
+    for at in ready.run_to_end():
+        if at.done == 400:  # the first block: 200 rows and their replays
+            break
+    spoil_gradient(ready.learner)
+    with pytest.raises(RecdistillError, match="not finite"):
+        list(ready.run_to_end())
+    assert ready.checkpoints.newest() == 0
+    assert sum(len(rows) for rows in ready.predictions.of("teacher", columns=["sample_id"])) == 200
+
+
+def test_a_checkpoint_of_networks_that_meant_something_else_is_refused(ready: Trainer) -> None:
+    tensors, state = ready.learner.state()
+    ready.learner.restore(tensors, state)
+    del state["revision"]  # as the first ones were
+    with pytest.raises(UserError, match="a checkpoint of revision 1 of the networks, of which this is 3"):
+        ready.learner.restore(tensors, state)
+
+
+def test_states_between_blocks_hear_the_labels_too() -> None:
+    """One step with `auxiliary` is a step on the sum of the losses: heads move, and what is said before it
+    does not change.
+    """
+    said, moved = [], []
+    for weight in (0.0, 0.5):
+        options: dict[str, Any] = {"tokens": 4, "mixer_width": 16, "mixer_layers": 3, "auxiliary": weight}
+        network, batch = make_net("token-mixer", **options), make_batch()
+        learner = Learner(network, TeacherConfig())
+        before = [head.weight.detach().clone() for head in network.extra]  # type: ignore[union-attr]
+        said.append(learner.learn(batch, torch.ones(len(batch), dtype=torch.bool)).logits)
+        # type: ignore[union-attr]
+        moved.append([not torch.equal(one, head.weight) for one, head in zip(before, network.extra, strict=True)])
+    assert torch.equal(*said) and moved == [[], [True]]
+    network, batch = make_net("token-mixer", tokens=4, mixer_width=16, mixer_layers=3, auxiliary=0.5), make_batch()
+    main, _ = network.heads(network.shared(batch))
+    (between,) = network.between()
+    loss = label_loss(main, batch.labels) + 0.5 * label_loss(between, batch.labels)
+    loss.backward()
+    expected = {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}
+    network = make_net("token-mixer", tokens=4, mixer_width=16, mixer_layers=3, auxiliary=0.5)
+    learner = Learner(network, TeacherConfig())
+    learner.learn(batch, torch.ones(len(batch), dtype=torch.bool))
+    for name, p in network.named_parameters():
+        torch.testing.assert_close(p.grad, expected.get(name))
