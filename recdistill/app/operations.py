@@ -28,10 +28,13 @@ __all__ = [
 ]
 
 
+MAX_DIGITS = 10  # of a version's number
+
+
 def versions_of(text: str) -> range:
     """Return the versions that FIRST or FIRST-LAST names; UserError for anything else."""
     first, dash, last = text.partition("-")
-    if not first.isdecimal() or (dash and not last.isdecimal()):
+    if not all(number.isdecimal() and len(number) < MAX_DIGITS for number in ([first, last] if dash else [first])):
         raise UserError(f"versions {text!r}: write one, as 12, or the first and the last, as 12-14")
     return range(int(first), int(last or first) + 1)
 

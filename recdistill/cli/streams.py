@@ -70,7 +70,7 @@ def watch(
 
 
 def compact(
-    run_folder: RunFolder, retain_days: Annotated[int | None, typer.Option("--retain-days", min=1)] = None
+    run_folder: RunFolder, retain_days: Annotated[int | None, typer.Option("--retain-days", min=1, max=36_500)] = None
 ) -> None:
     """Merge the small files of a run's tables, and let old days go."""
     from recdistill.app.operations import compact_stage

@@ -69,8 +69,10 @@ def plan(
     ] = 989.0,
     mfu: Annotated[float, typer.Option("--mfu", min=0.01, max=1.0, help="Share of the peak that is reached.")] = 0.4,
     network: Annotated[float, typer.Option("--network", min=0.001, help="GB/s between them, of each.")] = 50.0,
-    rows: Annotated[float, typer.Option("--rows", min=1, help="Samples of the log.")] = 1e9,
-    ids: Annotated[float, typer.Option("--ids", min=1, help="Distinct ids of users, items and features.")] = 1e7,
+    rows: Annotated[float, typer.Option("--rows", min=1, max=1e15, help="Samples of the log.")] = 1e9,
+    ids: Annotated[
+        float, typer.Option("--ids", min=1, max=1e15, help="Distinct ids of users, items and features.")
+    ] = 1e7,
 ) -> None:
     """Show what the teacher of an experiment will need, and how long it will take; nothing is allocated."""
     from recdistill.app.capacity import Machine, teacher_of

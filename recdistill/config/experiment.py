@@ -21,9 +21,9 @@ class EvaluateConfig(Strict):
     """What is scored, and how certain the answer must be."""
 
     start: float = Field(default=0.5, ge=0, lt=1)  # the window: rows after this share of the log
-    seeds: list[Seed] = Field(default=[0, 1, 2, 3, 4], min_length=1)
+    seeds: list[Seed] = Field(default=[0, 1, 2, 3, 4], min_length=1, max_length=1000)
     group: Literal["request", "user"] = "user"
-    bootstrap: Positive = 1000
+    bootstrap: int = Field(default=1000, ge=1, le=100_000)
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
 
     @field_validator("seeds")
@@ -48,7 +48,7 @@ class Experiment(Strict):
     evaluate: EvaluateConfig = EvaluateConfig()
     stream: StreamConfig = StreamConfig()
     checkpoint_rows: Positive = 100_000  # rows per commit of predictions and per checkpoint
-    processes: Positive = 2  # students trained at a time
+    processes: int = Field(default=2, ge=1, le=1024)  # students trained at a time
     tracking: list[Literal["mlflow", "tensorboard"]] = []  # where a run is shown too
 
     @property
@@ -91,16 +91,18 @@ class Experiment(Strict):
                     raise ValueError(
                         f"students.{name}.distill.teachers: there is no '{teacher}'{did_you_mean(teacher, names)}"
                     )
-                if self._learns_from(teacher, name, len(self.students)):
+                if name in self._all_teachers(teacher):
                     raise ValueError(f"students.{name}.distill.teachers: '{teacher}' learns from '{name}'")
         return self
 
-    def _learns_from(self, teacher: str, name: str, steps: int) -> bool:
-        """Return whether `teacher` is `name`, or learns from it, by way of at most `steps` others."""
-        if teacher == name:
-            return True
-        further = self.students[teacher].distill.teachers if teacher in self.students and steps else []
-        return any(self._learns_from(other, name, steps - 1) for other in further)
+    def _all_teachers(self, name: str) -> set[str]:
+        """Return `name` and everybody it learns from, by way of others too; each is looked at once."""
+        found, left = {name}, [name]
+        while left:
+            further = self.students[one].distill.teachers if (one := left.pop()) in self.students else []
+            left += [other for other in further if other not in found]
+            found |= set(further)
+        return found
 
     @model_validator(mode="after")
     def _later_than_crossfit(self) -> Experiment:

@@ -14,6 +14,7 @@ from recdistill.errors import UserError, did_you_mean
 __all__ = ["checked", "load_file", "load_text", "override", "parsed", "put", "read_text"]
 
 Model = TypeVar("Model", bound=BaseModel)
+LONG = 100  # characters of a key that are shown
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
@@ -38,11 +39,10 @@ def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list
 
 def _explain(error: ValidationError, model: type[BaseModel], where: str) -> UserError:
     first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"] if part != "[key]")
+    key = ".".join(str(part)[:LONG] for part in first["loc"] if part != "[key]")
     if first["type"] == "extra_forbidden":
-        return UserError(
-            f"{where}: unknown key '{key}'{did_you_mean(str(first['loc'][-1]), _known_keys(model, first['loc']))}"
-        )
+        known = _known_keys(model, first["loc"])
+        return UserError(f"{where}: unknown key '{key}'{did_you_mean(str(first['loc'][-1])[:LONG], known)}")
     problem = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error" and isinstance(first["input"], dict):  # about several keys, which it names
         return UserError(f"{where}: {key}{': ' if key else ''}{problem}")

@@ -23,7 +23,9 @@ class SourceConfig(Strict):
     )  # JetStream stream; Kafka topics STREAM.events ...
     path: str = ""  # kind table: a folder with Delta tables events, behaviors, outcomes; empty: RUN/source
     message_rows: Positive = 100  # rows of a message that the replay publishes
-    readers: Positive = 1  # kind kafka: processes ingest-0, ingest-1 ... that split the partitions between them
+    readers: int = Field(
+        default=1, ge=1, le=1024
+    )  # kind kafka: processes ingest-0, ingest-1 ... that split the partitions between them
     options: dict[
         str, str | int | float | bool
     ] = {}  # further settings of the broker's client; env:NAME is read from there
@@ -76,6 +78,8 @@ class StreamConfig(Strict):
     undo_hours: float = Field(
         default=168.0, gt=0
     )  # wall hours that a model can be set back: so long files and commits are kept
-    retain_days: Positive | None = None  # days of the tables that are kept, counted back from the newest; null: all
+    retain_days: int | None = Field(
+        default=None, ge=1, le=36_500
+    )  # days of the tables that are kept, counted back from the newest; null: all
     health: HealthConfig = HealthConfig()
     patience_s: float = Field(default=600.0, ge=0)  # seconds to wait for a broker that is down

@@ -113,12 +113,14 @@ class RunFolder:
                     path.rmdir()
 
     def _claim(self, mine: object) -> Iterator[None]:
+        before = {path.name for path in self.root.iterdir()} - FIRST_FILES - {"run.json", "tables.part"}
         try:
             write_json(self._about, mine)
             yield
         finally:
-            if not self.tables.exists():
-                shutil.rmtree(self.root, ignore_errors=True)
+            for path in [] if self.tables.exists() else self.root.iterdir():
+                if path.name not in before:
+                    _remove(path)
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -133,7 +135,7 @@ class RunFolder:
     def _read(self) -> Any:
         try:
             return read_json(self._about)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise UserError(f"{self._about}: damaged; choose another --out or delete the folder") from None
 
     def _compare(self, found: object, mine: object) -> None:
@@ -191,6 +193,13 @@ class RunFolder:
             return Experiment.model_validate(self._read()["experiment"])
         except (ValidationError, KeyError, TypeError):
             raise UserError(f"{self._about}: not of this version of recdistill; choose another --out") from None
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def check_inside(root: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ import polars as pl
 import pytest
 
 from recdistill.cli import app as cli
+from recdistill.config.load import load_text
 from recdistill.tables.predictions import PredictionLog
 from tests.support.runs import TINY, finish, ingested, tiny
 
@@ -219,6 +221,21 @@ def test_a_folder_that_holds_another_run_or_other_files(place: Path, refused: Ca
     assert sorted(str(path) for path in (place / "run").rglob("*")) == before
     assert "holds files that are no run" in refused("run", "mine.yaml", "--out", ".")
     assert sorted(os.listdir(place)) == ["mine.yaml", "run", "tiny.yaml"]
+
+
+def test_a_refused_run_takes_nothing_along_that_was_there(place: Path, refused: Callable[..., str]) -> None:
+    """Somebody freed space and took the tables away, not the models; and the folder that was there stays there."""
+    log().write_parquet(place / "log.parquet")
+    (place / "empty").mkdir()
+    wrong = ("--set", "data.columns.user=x")
+    refused("ingest", "mine.yaml", "--out", "empty", *wrong)
+    assert list((place / "empty").iterdir()) == []
+    experiment = load_text(CONFIG, [wrong[1]])
+    (place / "run" / "models").mkdir(parents=True)
+    about = {"experiment": experiment.model_dump(mode="json"), "data": ""}
+    (place / "run" / "run.json").write_text(json.dumps(about), encoding="utf-8")
+    assert "no column 'x'" in refused("ingest", "mine.yaml", "--out", "run", *wrong)
+    assert [path.name for path in (place / "run").iterdir()] == ["models"]
 
 
 @pytest.fixture(scope="module")

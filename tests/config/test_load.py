@@ -1,5 +1,7 @@
 """A wrong experiment file is refused by key and value, in one line."""
 
+import json
+
 import pytest
 
 from recdistill.config.load import load_file, load_text
@@ -47,3 +49,28 @@ def test_wrong_overrides(assignment):
 def test_missing_file(tmp_path):
     with pytest.raises(UserError, match="No such file"):
         load_file(tmp_path / "none.yaml")
+
+
+def test_many_students_with_many_teachers_are_checked_at_once():
+    """Each learns from the two before it: more ways lead through them than there are atoms."""
+    students = {
+        f"s{k}": {"distill": {"teachers": [f"s{j}" for j in (k - 1, k - 2) if j >= 0] or ["teacher"]}}
+        for k in range(300)
+    }
+    assert len(load_text(GOOD + f"students: {json.dumps(students)}\n").students) == 300
+    students["s0"]["distill"]["teachers"] = ["s299"]
+    with pytest.raises(UserError, match="learns from"):
+        load_text(GOOD + f"students: {json.dumps(students)}\n")
+
+
+@pytest.mark.parametrize("key", ["evaluate.bootstrap", "processes", "stream.source.readers", "evaluate.seeds"])
+def test_counts_that_would_fill_the_memory_are_refused(key):
+    value = list(range(2000)) if key.endswith("seeds") else 10**9
+    with pytest.raises(UserError, match=f"'{key}'"):
+        load_text(GOOD, [f"{key}={value}"])
+
+
+def test_a_long_key_is_not_shown_whole():
+    with pytest.raises(UserError) as caught:
+        load_text(GOOD + f"{'k' * 100_000}: 1\n")
+    assert len(str(caught.value)) < 300

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import socket
 import subprocess
@@ -64,10 +65,12 @@ def local_nats(root: Path) -> Iterator[str]:
 
 
 def _settings(folder: Path, port: int) -> str:
+    log, pid, store = (
+        json.dumps(str(path), ensure_ascii=False) for path in (folder / "server.log", folder / "server.pid", folder)
+    )
     return (
-        f'listen: "127.0.0.1:{port}"\nmax_payload: {MAX_MESSAGE}\nmax_pending: 256MB\n'
-        f'log_file: "{folder / "server.log"}"\n'
-        f'pid_file: "{folder / "server.pid"}"\njetstream {{ store_dir: "{folder}" }}\n'
+        f'listen: "127.0.0.1:{port}"\nmax_payload: {MAX_MESSAGE}\nmax_pending: 256MB\nlog_file: {log}\n'
+        f"pid_file: {pid}\njetstream {{ store_dir: {store} }}\n"
     )
 
 
