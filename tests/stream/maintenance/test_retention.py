@@ -28,7 +28,7 @@ from recdistill.tables.predictions import PredictionLog
 from recdistill.tables.verdicts import VerdictLog, Verdicts
 from recdistill.testing.killpoints import VARIABLE
 from tests.support.stream_runs import ROWS, StreamRun, copy_of, experiment_of, models_of, same_weights
-from tests.support.tables import SCHEMA, events, ids_of
+from tests.support.tables import SCHEMA, events, followed, ids_of
 
 CUT = (
     "import sys; from pathlib import Path; from recdistill.tables.delta.log import DeltaLog as D; "

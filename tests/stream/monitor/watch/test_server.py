@@ -175,7 +175,7 @@ def test_a_stream_that_is_done_shows_it_whatever_there_is_to_look_at(tmp_path: P
 
 
 def test_the_docs_name_every_metric(client: TestClient) -> None:
-    page = ROOT.joinpath("docs", "watch-a-stream.md").read_text(encoding="utf-8")
+    page = ROOT.joinpath("docs", "howto", "watch-a-stream.md").read_text(encoding="utf-8")
     documented = set(re.findall(r"`(recdistill_\w+)`", page))
     families = text_string_to_metric_families(client.get("/metrics").text)
     assert documented == {s.name for family in families for s in family.samples}
