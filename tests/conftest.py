@@ -16,6 +16,9 @@ ABSENT = "needs"  # the property of a report: what the test was skipped for
 for variable in ("OMP_NUM_THREADS", "POLARS_MAX_THREADS"):
     os.environ.setdefault(variable, "1")
 
+# Tables are as wide as this, whatever the terminal and however long the path in their cells.
+os.environ["COLUMNS"] = "200"
+
 # A deadline would make a test fail on a busy machine, and says nothing about the code; nor does a slow draw.
 settings.register_profile("any-load", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any-load")
