@@ -100,7 +100,7 @@ def test_a_student_has_no_teachers_name() -> None:
 
 
 def test_seeds_are_small_whole_numbers() -> None:
-    for seed in (-1, 2**32, 10**300):
+    for seed in (-1, 2**32, 10**15):
         with pytest.raises(UserError, match=r"evaluate\.seeds\.0"):
             load_text(experiment(evaluate={"seeds": [seed]}))
 

@@ -142,7 +142,7 @@ class Run:
         if isinstance(model, Student):
             return self._train_student(model, teacher, distill, seeds)
         with self._held():
-            stages.train_stage(self.folder, self.experiment, [model] if model else [])
+            stages.train_stage(self.folder, self.experiment, [] if model is None else [model])
         return None
 
     def _train_teacher(self, teacher: Teacher) -> TrainedModel:

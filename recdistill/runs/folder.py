@@ -207,7 +207,7 @@ def check_inside(root: Path) -> None:
 
     The folder itself may be reached by a link.
     """
-    folders: list[str] = []
+    folders = [str(root)]
     while folders:
         try:
             with os.scandir(folders.pop()) as entries:
