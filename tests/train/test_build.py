@@ -92,5 +92,5 @@ def test_a_teacher_that_told_two_rates_is_refused(run: Path) -> None:
     other.predictions.append(
         row, model="teacher", version=9, kind="crossfit", writer="other", sequence=0, metadata=other.metadata
     )
-    with pytest.raises(UserError, match="predictions of 'teacher' tell 2 keep rates, a student needs one"):
+    with pytest.raises(UserError, match="the commits of 'teacher' name 2 keep rates, a student needs one"):
         trainer(run, tiny(*SAMPLED), STUDENT)

@@ -82,9 +82,7 @@ def test_raw_students_do_not_change_by_candidates(tmp_path, run):
 
 
 def test_asking_for_more_than_there_are_is_refused():
-    with pytest.raises(
-        UserError, match="students.light.distill.candidates 4: the teacher is asked about candidates.count 3"
-    ):
+    with pytest.raises(UserError, match="students.light.distill.candidates 4: the teacher scores candidates.count 3"):
         tiny(*ASKED, "students.light.distill.candidates=4")
 
 

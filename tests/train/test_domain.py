@@ -15,6 +15,7 @@ from recdistill.runs.jobs import jobs_of
 from recdistill.tables.events import EventLog
 from recdistill.tables.predictions import PredictionLog
 from recdistill.train import build
+from recdistill.train.schedule import Step
 from tests.support.runs import ingested, tiny
 
 CONFIG = """
@@ -46,9 +47,9 @@ def test_it_learns_from_its_samples_alone(run):
     np.testing.assert_array_equal(made.only, device(run)[store.sample_id] == 2)
     rows = np.flatnonzero(~made.only)[:50]
     before = {name: value.clone() for name, value in made.learner.state()[0].items()}
-    batch, keep, _, _ = made._prepare(type("Step", (), {"rows": rows, "record": False})())
-    assert not keep.any()
-    made.learner.learn(batch, keep)
+    prepared = made._prepare(Step(rows, record=False))
+    assert not prepared.keep.any()
+    made.learner.learn(prepared.batch, prepared.keep)
     after = made.learner.state()[0]
     assert all((before[name] == after[name]).all() for name in before if name.startswith("network/"))
 
