@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from recdistill.errors import RecdistillError as RecdistillError
     from recdistill.errors import UserError as UserError
     from recdistill.models.contract import check_model as check_model
-    from recdistill.models.contract import example_batch as example_batch
     from recdistill.models.embeddings.growable import GrowableTable as GrowableTable
     from recdistill.models.embeddings.growable import TableOptions as TableOptions
+    from recdistill.models.examples import example_batch as example_batch
 
 __version__ = "0.1.0"
 _HOMES = {
@@ -53,7 +53,7 @@ _HOMES = {
     "ablate": "recdistill.app.ablate",
     "check_model": "recdistill.models.contract",
     "compare": "recdistill.app.compare",
-    "example_batch": "recdistill.models.contract",
+    "example_batch": "recdistill.models.examples",
     "read_log": "recdistill.api.log",
     "scale": "recdistill.app.scale",
 }

@@ -11,23 +11,31 @@ A head and its loss come from recdistill; embeddings that grow with the log's id
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from recdistill.data.batch.batch import Batch, History, Lookup
+from recdistill.data.batch.batch import Batch
 from recdistill.errors import UserError
 from recdistill.models.embeddings.growable import TableOptions
+from recdistill.models.examples import (
+    ACTIONS,
+    FIELDS,
+    LENGTH,
+    SLOTS,
+    example_batch,
+    repeat_histories,
+    take,
+    with_longer_neighbour,
+)
 from recdistill.models.factory import build_backbone, table_modules
 from recdistill.models.user_models import kind_of
 
-__all__ = ["Network", "check_model", "example_batch"]
+__all__ = ["Network", "check_model"]
 
-FIELDS, SLOTS, ACTIONS, LENGTH, WIDTH = 3, 2, 2, 9, 8
+WIDTH = 8
 
 
 @runtime_checkable
@@ -55,37 +63,6 @@ def check_model(network: type[nn.Module] | str, *, width: int = WIDTH, **options
         built.eval()
         _run(kind, check, built)
     _same_from_seed(kind, width, options)
-
-
-def example_batch(sizes: Sequence[int] = (3, 1, 2), lengths: Sequence[int] = (4, 0, 9), seed: int = 0) -> Batch:
-    """Return a random batch: a request per entry, of `sizes` samples and `lengths` past events each."""
-    draw = np.random.default_rng(seed)
-    samples, events = sum(sizes), sum(lengths)
-    past = _lookup(draw.integers(1, 30, events))
-    age = np.concatenate([np.sort(draw.integers(0, 25, n))[::-1] for n in lengths])
-    history = History(
-        past.unique,
-        past.inverse,
-        torch.from_numpy(age.astype(np.int64)),
-        torch.from_numpy(draw.integers(0, ACTIONS, events)),
-        torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)),
-        torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes)),
-    )
-    return Batch(
-        torch.arange(samples),
-        _lookup(draw.integers(1, 30, samples)),
-        _lookup(np.repeat(draw.integers(1, 20, len(sizes)), sizes)),
-        _lookup(draw.integers(1, 40, (samples, FIELDS))),
-        _lookup(draw.integers(0, 6, (samples, SLOTS))),
-        history,
-        torch.from_numpy(draw.integers(0, 2, (samples, 1)).astype(np.float32)),
-        torch.full((samples, 1), float("nan")),
-    )
-
-
-def _lookup(ids: np.ndarray[Any, np.dtype[Any]]) -> Lookup:
-    unique, inverse = np.unique(np.concatenate([[0], ids.reshape(-1)]), return_inverse=True)
-    return Lookup(torch.from_numpy(unique.astype(np.int64)), torch.from_numpy(inverse[1:].reshape(ids.shape)))
 
 
 def _build(kind: str, width: int, options: dict[str, Any]) -> nn.Module:
@@ -120,25 +97,6 @@ def _differ(one: Tensor, other: Tensor) -> bool:
     return not torch.allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
-def _take(batch: Batch, rows: Tensor) -> Batch:
-    """Return the samples `rows` of a batch, in that order; every history stays."""
-
-    def cut(column: Lookup) -> Lookup:
-        return replace(column, inverse=column.inverse[rows])
-
-    return replace(
-        batch,
-        sample_id=batch.sample_id[rows],
-        item=cut(batch.item),
-        user=cut(batch.user),
-        context=cut(batch.context),
-        lists=cut(batch.lists),
-        history=replace(batch.history, of=batch.history.of[rows]),
-        labels=batch.labels[rows],
-        signals=batch.signals[rows],
-    )
-
-
 def _shape(network: nn.Module) -> str | None:
     """A batch of six samples."""
     batch = example_batch()
@@ -160,30 +118,21 @@ def _no_history(network: nn.Module) -> str | None:
 def _order(network: nn.Module) -> str | None:
     """The same samples in another order."""
     batch, order = example_batch(), torch.tensor([4, 0, 5, 2, 1, 3])
-    wrong = _differ(_out(network, _take(batch, order)), _out(network, batch)[order])
+    wrong = _differ(_out(network, take(batch, order)), _out(network, batch)[order])
     return "gives a sample other numbers when the batch's order changes" if wrong else None
 
 
 def _neighbours(network: nn.Module) -> str | None:
     """One sample of a batch by itself."""
     batch = example_batch()
-    wrong = _differ(_out(network, _take(batch, torch.tensor([4]))), _out(network, batch)[4:5])
+    wrong = _differ(_out(network, take(batch, torch.tensor([4]))), _out(network, batch)[4:5])
     return "gives a sample other numbers when its neighbours in the batch change" if wrong else None
 
 
 def _padding(network: nn.Module) -> str | None:
     """A batch in which another history is longer."""
-    short, long = example_batch((3, 1), (4, 2)), example_batch((3, 1), (4, 9))
-    ids = torch.cat([short.history.unique[short.history.index[:4]], long.history.unique[long.history.index[4:]]])
-    column = _lookup(ids.numpy())
-    history = replace(
-        long.history,
-        unique=column.unique,
-        index=column.inverse,
-        age=torch.cat([short.history.age[:4], long.history.age[4:]]),
-        action=torch.cat([short.history.action[:4], long.history.action[4:]]),
-    )
-    wrong = _differ(_out(network, replace(short, history=history))[:3], _out(network, short)[:3])
+    short, other = with_longer_neighbour()
+    wrong = _differ(_out(network, other)[:3], _out(network, short)[:3])
     return (
         "gives a sample other numbers when another history of the batch is longer: mask the padding" if wrong else None
     )
@@ -192,17 +141,7 @@ def _padding(network: nn.Module) -> str | None:
 def _shared(network: nn.Module) -> str | None:
     """A batch in which each sample has its history to itself."""
     batch = example_batch()
-    own = batch.history
-    parts = [slice(int(own.offsets[k]), int(own.offsets[k + 1])) for k in own.of.tolist()]
-    repeated = replace(
-        own,
-        index=torch.cat([own.index[part] for part in parts]),
-        age=torch.cat([own.age[part] for part in parts]),
-        action=torch.cat([own.action[part] for part in parts]),
-        offsets=torch.tensor([0, *np.cumsum([part.stop - part.start for part in parts]).tolist()]),
-        of=torch.arange(len(batch)),
-    )
-    wrong = _differ(_out(network, replace(batch, history=repeated)), _out(network, batch))
+    wrong = _differ(_out(network, repeat_histories(batch)), _out(network, batch))
     return "gives a sample other numbers when samples share a history: use history.of" if wrong else None
 
 

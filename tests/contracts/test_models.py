@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional
 
 from recdistill.data.batch.batch import Batch
+from recdistill.models.examples import with_longer_neighbour
 from recdistill.models.factory import BACKBONES, table_modules
 from recdistill.models.heads import Towers
 from tests.support.batches import lookup, make_batch, make_net, repeat_histories, take
@@ -104,17 +105,8 @@ def test_a_sample_does_not_see_its_neighbours(net: Towers) -> None:
 def test_padding(net: Towers) -> None:
     """A longer history elsewhere in the batch changes nothing here."""
     net.eval()
-    short, long = make_batch((3, 1), (4, 2)), make_batch((3, 1), (4, 9))
-    ids = torch.cat([short.history.unique[short.history.index[:4]], long.history.unique[long.history.index[4:]]])
-    column = lookup(ids.numpy())
-    history = replace(
-        long.history,
-        unique=column.unique,
-        index=column.inverse,
-        age=torch.cat([short.history.age[:4], long.history.age[4:]]),
-        action=torch.cat([short.history.action[:4], long.history.action[4:]]),
-    )
-    same(predict(net, replace(short, history=history))[:3], predict(net, short)[:3])
+    short, other = with_longer_neighbour()
+    same(predict(net, other)[:3], predict(net, short)[:3])
 
 
 def test_shared_and_repeated_histories(net: Towers) -> None:

@@ -1,0 +1,103 @@
+"""Small random batches to try a network on, and the ways in which they may change without changing a sample."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from recdistill.data.batch.batch import Batch, History, Lookup
+from recdistill.typing import Array
+
+__all__ = [
+    "ACTIONS",
+    "FIELDS",
+    "LENGTH",
+    "SLOTS",
+    "example_batch",
+    "lookup",
+    "repeat_histories",
+    "take",
+    "with_longer_neighbour",
+]
+
+FIELDS, SLOTS, ACTIONS, LENGTH = 3, 2, 2, 9
+
+
+def lookup(ids: Array) -> Lookup:
+    """Return the ids of a column, each distinct one once; 0 is the padding."""
+    unique, inverse = np.unique(np.concatenate([[0], ids.reshape(-1)]), return_inverse=True)
+    return Lookup(torch.from_numpy(unique.astype(np.int64)), torch.from_numpy(inverse[1:].reshape(ids.shape)))
+
+
+def example_batch(sizes: Sequence[int] = (3, 1, 2), lengths: Sequence[int] = (4, 0, 9), seed: int = 0) -> Batch:
+    """Return a random batch: a request per entry, of `sizes` samples and `lengths` past events each."""
+    draw = np.random.default_rng(seed)
+    samples, events = sum(sizes), sum(lengths)
+    past = lookup(draw.integers(1, 30, events))
+    age = np.concatenate([np.sort(draw.integers(0, 25, n))[::-1] for n in lengths])
+    history = History(
+        past.unique,
+        past.inverse,
+        torch.from_numpy(age.astype(np.int64)),
+        torch.from_numpy(draw.integers(0, ACTIONS, events)),
+        torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)),
+        torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes)),
+    )
+    user = np.repeat(draw.integers(1, 20, len(sizes)), sizes)
+    return Batch(
+        torch.arange(samples),
+        lookup(draw.integers(1, 30, samples)),
+        lookup(user),
+        lookup(draw.integers(1, 40, (samples, FIELDS))),
+        lookup(draw.integers(0, 6, (samples, SLOTS))),
+        history,
+        torch.from_numpy(draw.integers(0, 2, (samples, 1)).astype(np.float32)),
+        torch.full((samples, 1), float("nan")),
+    )
+
+
+def take(batch: Batch, rows: torch.Tensor) -> Batch:
+    """Return the samples `rows` of a batch, in that order; every history stays."""
+
+    def cut(column: Lookup) -> Lookup:
+        return replace(column, inverse=column.inverse[rows])
+
+    return replace(
+        batch,
+        sample_id=batch.sample_id[rows],
+        item=cut(batch.item),
+        user=cut(batch.user),
+        context=cut(batch.context),
+        lists=cut(batch.lists),
+        history=replace(batch.history, of=batch.history.of[rows]),
+        labels=batch.labels[rows],
+        signals=batch.signals[rows],
+    )
+
+
+def repeat_histories(batch: Batch) -> Batch:
+    """Return the same batch with a history per sample."""
+    old = batch.history
+    pieces = [torch.arange(int(old.offsets[r]), int(old.offsets[r + 1])) for r in old.of.tolist()]
+    at = torch.cat(pieces)
+    offsets = torch.tensor([0, *np.cumsum([len(piece) for piece in pieces])])
+    history = History(old.unique, old.index[at], old.age[at], old.action[at], offsets, torch.arange(len(batch)))
+    return replace(batch, history=history)
+
+
+def with_longer_neighbour() -> tuple[Batch, Batch]:
+    """Return a batch, and the same one but that its last history is longer: its first three samples are unchanged."""
+    short, long = example_batch((3, 1), (4, 2)), example_batch((3, 1), (4, 9))
+    ids = torch.cat([short.history.unique[short.history.index[:4]], long.history.unique[long.history.index[4:]]])
+    column = lookup(ids.numpy())
+    history = replace(
+        long.history,
+        unique=column.unique,
+        index=column.inverse,
+        age=torch.cat([short.history.age[:4], long.history.age[4:]]),
+        action=torch.cat([short.history.action[:4], long.history.action[4:]]),
+    )
+    return short, replace(short, history=history)
