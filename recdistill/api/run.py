@@ -16,12 +16,12 @@ from recdistill.api.result import Report, Result
 from recdistill.app import run as stages
 from recdistill.config.experiment import Experiment
 from recdistill.config.load import checked, load_file
-from recdistill.config.models import StudentConfig, TeacherConfig
+from recdistill.config.models import StudentConfig
 from recdistill.data.readers.new_rows import source_of
 from recdistill.data.writer import write_frames
 from recdistill.errors import UserError, did_you_mean
 from recdistill.runs.folder import RunFolder
-from recdistill.runs.jobs import Job, folds_of_teacher, jobs_of, pairs_of, teachers_of
+from recdistill.runs.jobs import Job, folds_of_teacher, jobs_by_name, pairs_of
 from recdistill.runs.names import TEACHER, ModelName
 from recdistill.train.predict import Predictor
 
@@ -146,15 +146,14 @@ class Run:
         return None
 
     def _train_teacher(self, teacher: Teacher) -> TrainedModel:
-        name = TEACHER if teacher.name in (None, TEACHER) else str(ModelName("teacher", teacher.name or ""))
-        self._extend({"teacher": teacher.config} if name == TEACHER else {}, {teacher.name: teacher.config}, name)
+        further = "" if teacher.name in (None, TEACHER) else str(teacher.name)
+        if further:
+            self._update({"teachers": {**self.experiment.teachers, further: teacher.config}})
+        else:
+            self._update({"teacher": teacher.config})
+        name = str(ModelName("teacher", further))
         self._train([name])
-        return TrainedModel(self, teacher.name or TEACHER, (name,))
-
-    def _extend(self, update: dict[str, Any], teachers: dict[str | None, TeacherConfig], name: str) -> None:
-        if name != TEACHER:
-            update = {"teachers": {**self.experiment.teachers, **teachers}}
-        self._update(update)
+        return TrainedModel(self, further or TEACHER, (name,))
 
     def _train_student(
         self,
@@ -242,12 +241,12 @@ class Run:
             return TrainedModel(self, name, tuple(distilled.name for _, distilled in pairs))
         if name not in jobs:
             raise UserError(f"{name}: no such model in {self.folder.root}{did_you_mean(name, jobs)}")
-        return TrainedModel(self, name, (name,))
+        further = name.removeprefix(f"{TEACHER}-")  # in the experiment, and so for students, without that
+        return TrainedModel(self, further if further in self.experiment.teachers else name, (name,))
 
     def _jobs(self) -> dict[str, Job]:
-        teacher, students = jobs_of(self.experiment)
-        every = (teacher, *teachers_of(self.experiment), *folds_of_teacher(self.experiment), *students)
-        return {job.name: job for job in every}
+        folds = {job.name: job for job in folds_of_teacher(self.experiment)}
+        return {**jobs_by_name(self.experiment), **folds}
 
     def predictions(self, model: str, data: Any) -> Iterator[pl.DataFrame]:
         """Yield a model's predictions of new rows, a chunk at a time; see `TrainedModel.predict`."""
@@ -260,8 +259,5 @@ class Run:
 
 
 def _write_once(frame: pl.DataFrame, path: Path) -> None:
-    if path.exists():
-        return
-    part = path.with_name(path.name + ".part")
-    frame.write_parquet(part)
-    part.rename(path)
+    if not path.exists():
+        write_frames(path, iter((frame,)))

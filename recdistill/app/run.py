@@ -30,7 +30,7 @@ from recdistill.evaluate.summary import ModelSummary, Summary, write_summary
 from recdistill.evaluate.summary import load as load_summary
 from recdistill.runs.batch_ingest import ingest, open_tables
 from recdistill.runs.folder import RunFolder
-from recdistill.runs.jobs import Job, folds_of_teacher, jobs_of, teacher_names, teachers_of
+from recdistill.runs.jobs import Job, folds_of_teacher, jobs_by_name, jobs_of, teacher_names, teachers_of
 from recdistill.runs.names import TEACHER
 from recdistill.signals.columns import channels_of
 from recdistill.signals.folds import crossfit_rows
@@ -191,8 +191,7 @@ def ranked_stage(root: Path, model: str | None, sharded: bool) -> None:
     """
     folder = RunFolder(root)
     experiment = folder.experiment()
-    rows, (teacher, students) = len(_store(folder)), jobs_of(experiment)
-    every = {job.name: job for job in (teacher, *teachers_of(experiment), *students)}
+    rows, every = len(_store(folder)), jobs_by_name(experiment)
     if model not in every:
         raise UserError(f"--model {model}: ranks train one model of {folder.root}; name one of {', '.join(every)}")
     with joined() as ranks, folder.held() if ranks.first else nullcontext(), shown(folder, experiment) as show:

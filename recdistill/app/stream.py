@@ -27,7 +27,7 @@ from recdistill.evaluate.score import score
 from recdistill.evaluate.summary import write_summary
 from recdistill.runs.batch_ingest import hand_over, handed_over, ingest, open_tables
 from recdistill.runs.folder import RunFolder
-from recdistill.runs.jobs import Job, jobs_of, teachers_of
+from recdistill.runs.jobs import Job, jobs_by_name, jobs_of
 from recdistill.runs.names import TEACHER
 from recdistill.signals.columns import channels_of
 from recdistill.stream.event_log import Journal
@@ -113,12 +113,7 @@ def batch_stage(folder: RunFolder, experiment: Experiment, data: Path | None) ->
 def roles_of(folder: RunFolder, experiment: Experiment) -> tuple[list[str], list[str]]:
     """Return (roles that come to an end with the source, roles that do not)."""
     publish = ["publish"] if experiment.stream.replay else []
-    return [*publish, *readers_of(experiment), "gate", *_models(experiment)], ["compact"]
-
-
-def _models(experiment: Experiment) -> dict[str, Job]:
-    teacher, students = jobs_of(experiment)
-    return {job.name: job for job in (teacher, *teachers_of(experiment), *students)}
+    return [*publish, *readers_of(experiment), "gate", *jobs_by_name(experiment)], ["compact"]
 
 
 def run_role(folder: RunFolder, experiment: Experiment, data: Path | None, role: str) -> None:
@@ -137,7 +132,7 @@ def run_role(folder: RunFolder, experiment: Experiment, data: Path | None, role:
         run_compact(folder, experiment, journal)
     else:
         torch.set_num_threads(1)  # models run side by side
-        run_model(folder, experiment, _models(experiment)[role], journal)
+        run_model(folder, experiment, jobs_by_name(experiment)[role], journal)
 
 
 def run_child(root: Path) -> None:

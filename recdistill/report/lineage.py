@@ -8,7 +8,8 @@ from pathlib import Path
 from recdistill.config.experiment import Experiment
 from recdistill.evaluate.summary import Summary
 from recdistill.runs.folder import RunFolder, fingerprint
-from recdistill.runs.jobs import Job, jobs_of, teacher_names, teachers_of
+from recdistill.runs.jobs import Job, jobs_by_name, teacher_names
+from recdistill.runs.names import TEACHER
 
 __all__ = ["lineage_of"]
 
@@ -16,7 +17,6 @@ __all__ = ["lineage_of"]
 def lineage_of(folder: RunFolder, experiment: Experiment, summary: Summary) -> dict[str, str]:
     """Return what a run's figures come from, by name; of each model under `model.NAME`."""
     versions, imported = summary.versions, summary.models.teacher.settings.get("imported")
-    teacher, students = jobs_of(experiment)
     found = {
         "run": str(folder.root.resolve()),
         "data": _data(experiment, folder.data()),
@@ -25,10 +25,10 @@ def lineage_of(folder: RunFolder, experiment: Experiment, summary: Summary) -> d
         "configuration": fingerprint(experiment.model_dump(mode="json", exclude={"tracking"})),
         **{f"package.{name}": number for name, number in {"recdistill": _release(), **versions.packages}.items()},
     }
-    for job in (teacher, *teachers_of(experiment), *students):
+    for job in jobs_by_name(experiment).values():
         found[f"model.{job.name}"] = _model(experiment, job)
     if imported:
-        found[f"model.{teacher.name}"] = f"imported from {imported}"
+        found[f"model.{TEACHER}"] = f"imported from {imported}"
     return found
 
 

@@ -170,8 +170,8 @@ class RunFolder:
         if group == "teacher":
             return self.model("teacher").exists()
         if group == "students":
-            models = self.root.glob("models/*")
-            return any(rest.startswith(f"{ModelName.parse(path.name).name}.") for path in models if path.is_dir())
+            names = (ModelName.find(path.name) for path in self.root.glob("models/*"))
+            return any(rest.startswith(f"{one.name}.") for one in names if one is not None and one.kind == "student")
         return True
 
     def belongs(self, experiment: Experiment, data: str) -> None:

@@ -10,7 +10,7 @@ from recdistill.config.models import DistillConfig, ModelConfig, StudentConfig
 from recdistill.runs.folder import fingerprint
 from recdistill.runs.names import TEACHER, ModelName
 
-__all__ = ["Job", "folds_of_teacher", "teacher_names", "jobs_of", "pairs_of", "teachers_of"]
+__all__ = ["Job", "folds_of_teacher", "jobs_by_name", "teacher_names", "jobs_of", "pairs_of", "teachers_of"]
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,12 @@ def teachers_of(experiment: Experiment) -> list[Job]:
         Job(str(ModelName("teacher", name)), config, None, 0, experiment.checkpoint_rows)
         for name, config in experiment.teachers.items()
     ]
+
+
+def jobs_by_name(experiment: Experiment) -> dict[str, Job]:
+    """Return the jobs of all models but folds, by name: the teacher, the further ones, the students seed by seed."""
+    teacher, students = jobs_of(experiment)
+    return {job.name: job for job in (teacher, *teachers_of(experiment), *students)}
 
 
 def teacher_names(experiment: Experiment, job: Job) -> list[str]:

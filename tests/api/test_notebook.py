@@ -168,3 +168,13 @@ def test_the_face_is_instant_and_whole() -> None:
     assert all(getattr(rd, name).__doc__ for name in rd.__all__) and set(rd.__all__) <= set(dir(rd))
     with pytest.raises(AttributeError, match="has no attribute 'Runn'"):
         _ = rd.Runn
+
+
+def test_a_further_teacher_is_found_again_by_its_model_name(tmp_path: Path) -> None:
+    run = rd.Run(tmp_path / "run", log_of(impressions()), evaluate={"bootstrap": 20}, checkpoint_rows=500)
+    first = run.train(rd.Teacher("pooled-mlp", width=4, batch=100))
+    second = run.train(rd.Teacher("pooled-mlp", name="second", width=8, batch=100))
+    again = run.model("teacher-second")
+    assert (again.name, again.names) == (second.name, second.names) == ("second", ("teacher-second",))
+    student = run.train(rd.Student("pooled-mlp", width=4, batch=100), teacher=[first, again], seeds=[0])
+    assert student is not None and run.experiment.students["run"].distill.teachers == ["teacher", "second"]

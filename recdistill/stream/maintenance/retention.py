@@ -12,7 +12,7 @@ import time
 from recdistill.checkpoint.store import MIN_KEPT, Checkpoints
 from recdistill.config.experiment import Experiment
 from recdistill.runs.folder import RunFolder
-from recdistill.runs.jobs import Job, jobs_of, teachers_of
+from recdistill.runs.jobs import Job, jobs_by_name
 from recdistill.stream.gate.process import STATE, WRITER
 from recdistill.stream.ingest.process import readers_of
 from recdistill.stream.workers.build import stream_checkpoints
@@ -108,8 +108,7 @@ def cut_logs(folder: RunFolder, experiment: Experiment, logs: dict[str, DeltaLog
     number of commits removed, by table.
     """
     before = time.time() - experiment.stream.undo_hours * 3600
-    teacher, students = jobs_of(experiment)
-    jobs = [teacher, *teachers_of(experiment), *students]
+    jobs = list(jobs_by_name(experiment).values())
     remove_checkpoints(folder, jobs, before)
     needs = needed(folder, experiment, jobs, logs)
     cut = {
