@@ -240,7 +240,8 @@ class Run:
             pairs = pairs_of(self.experiment)[name]
             return TrainedModel(self, name, tuple(distilled.name for _, distilled in pairs))
         if name not in jobs:
-            raise UserError(f"{name}: no such model in {self.folder.root}{did_you_mean(name, jobs)}")
+            known = [*self.experiment.students, *jobs]
+            raise UserError(f"{name}: no such model in {self.folder.root}{did_you_mean(name, known)}")
         further = name.removeprefix(f"{TEACHER}-")  # in the experiment, and so for students, without that
         return TrainedModel(self, further if further in self.experiment.teachers else name, (name,))
 

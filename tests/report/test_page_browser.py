@@ -12,27 +12,18 @@ import pytest
 
 from recdistill.evaluate.summary import Slice, Summary
 from recdistill.report.page import render, write_report
+from tests.support.browser import FLAGS
 from tests.support.programs import needs, path_of
 from tests.support.summaries import sample_summary, withheld_summary
 from tests.support.sweeps import swept
 
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-sync",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--enable-logging=stderr",
-]
 pytestmark = needs("chromium")
 
 
 def browse(page: Path, folder: Path, *flags: str) -> subprocess.CompletedProcess[str]:
     """Open `page` headless with a fresh profile and wait for the browser to end."""
-    command = [str(path_of("chromium")), *FLAGS, f"--user-data-dir={folder / 'profile'}", *flags, page.as_uri()]
+    profile = f"--user-data-dir={folder / 'profile'}"
+    command = [str(path_of("chromium")), *FLAGS, "--enable-logging=stderr", profile, *flags, page.as_uri()]
     return subprocess.run(command, capture_output=True, text=True, timeout=600, check=True)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from tests.support.programs import path_of
 
-__all__ = ["Page", "browsing"]
+__all__ = ["FLAGS", "Page", "browsing"]
 
 FLAGS = [
     "--headless",
@@ -25,7 +25,6 @@ FLAGS = [
     "--disable-quic",
     "--no-first-run",
     "--disable-sync",
-    "--remote-debugging-pipe",
     "--disable-background-networking",
     "--disable-component-update",
 ]
@@ -115,7 +114,16 @@ def browsing(folder: Path) -> Iterator[Page]:
     program = str(path_of("chromium"))
     (theirs_in, ours_out), (ours_in, theirs_out) = os.pipe(), os.pipe()
     shell = f'exec "$@" 3<&{theirs_in} 4>&{theirs_out} 2>/dev/null'
-    command = ["bash", "-c", shell, "browser", program, *FLAGS, f"--user-data-dir={folder / 'profile'}"]
+    command = [
+        "bash",
+        "-c",
+        shell,
+        "browser",
+        program,
+        *FLAGS,
+        "--remote-debugging-pipe",
+        f"--user-data-dir={folder / 'profile'}",
+    ]
     with subprocess.Popen(command, pass_fds=(theirs_in, theirs_out)) as process:
         os.close(theirs_in)
         os.close(theirs_out)

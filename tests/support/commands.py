@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
@@ -14,12 +13,11 @@ __all__ = ["typed"]
 
 
 def typed(*words: object) -> tuple[int, str]:
-    """Return (exit code, all that was printed) of a command, on a terminal of 200 columns."""
+    """Return (exit code, all that was printed) of a command."""
     printed = StringIO()
     command = ["recdistill", *map(str, words)]
     with (
         patch.object(sys, "argv", command),
-        patch.dict(os.environ, COLUMNS="200"),
         redirect_stdout(printed),
         redirect_stderr(printed),
     ):
