@@ -12,6 +12,7 @@ from rich.measure import Measurement
 from rich.table import Column, Table
 from rich.text import Text
 
+from recdistill.app.progress import print_line
 from recdistill.report.compare import Comparison, Row, compared, finished, write_comparison
 
 __all__ = ["compare"]
@@ -26,12 +27,11 @@ def compare(folders: Sequence[str | Path], out: Path | None = None) -> Compariso
     for rows in (comparison.scores, comparison.etas, comparison.keys):
         if rows:
             _print(comparison.runs, rows)
-    console = Console(highlight=False)
     for line in (*comparison.notes, *(f"withheld: {why}" for why in comparison.withheld)):
-        console.print(Text(line), soft_wrap=True)
+        print_line(line)
     if out is not None:
         write_comparison(comparison, out)
-        console.print(Text(f"comparison: {out}"), soft_wrap=True)
+        print_line(f"comparison: {out}")
     return comparison
 
 

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -51,14 +51,16 @@ def train_ranked(
         if there:
             raise UserError(f"{job.name}: {what} is trained in one process; run recdistill train without torchrun")
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
-    with (
-        locked(folder.model(job.name) / "lock", f"{folder.model(job.name)}: another process still trains this model")
-        if ranks.first
-        else nullcontext()
-    ):
+    with _alone(folder, job) if ranks.first else nullcontext():
         if ranks.first:
             Checkpoints(folder.model(job.name)).clear()
         yield from trainer_of(folder, experiment, job, ranks, sharded).run_to_end()
+
+
+def _alone(folder: RunFolder, job: Job) -> AbstractContextManager[None]:
+    """Keep other processes out of a model's folder; UserError where one still trains it."""
+    place = folder.model(job.name)
+    return locked(place / "lock", f"{place}: another process still trains this model")
 
 
 _reports: Any = None  # in a training process, its queue to the parent: queues can only be given when a process starts
@@ -79,7 +81,7 @@ def _end_with(alive: Connection) -> None:
 
 def _train(root: Path, experiment: Experiment, job: Job) -> None:
     folder = RunFolder(root)
-    with locked(folder.model(job.name) / "lock", f"{folder.model(job.name)}: another process still trains this model"):
+    with _alone(folder, job):
         for progress in trainer_of(folder, experiment, job).run_to_end():
             _reports.put((job.name, progress))
 
@@ -126,8 +128,7 @@ def _here(folder: RunFolder, experiment: Experiment, jobs: list[Job]) -> Iterato
     torch.set_num_threads(1)  # as in a training process, so that the weights are the same to the bit
     try:
         for job in jobs:
-            busy = f"{folder.model(job.name)}: another process still trains this model"
-            with locked(folder.model(job.name) / "lock", busy):
+            with _alone(folder, job):
                 for progress in trainer_of(folder, experiment, job).run_to_end():
                     yield job.name, progress
     finally:
