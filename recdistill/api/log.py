@@ -9,27 +9,14 @@ from typing import Any
 
 import polars as pl
 
-from recdistill.config.data import DataConfig
+from recdistill.config.data import ColumnsConfig, DataConfig
 from recdistill.config.load import checked
 from recdistill.data.readers.factory import open_log
 from recdistill.data.readers.mapping import event_columns
 from recdistill.data.readers.new_rows import source_of
+from recdistill.runs.folder import fingerprint
 
 __all__ = ["Log", "digest", "read_log"]
-
-COLUMNS = (
-    "user",
-    "item",
-    "time",
-    "time_unit",
-    "sample_id",
-    "request",
-    "label_times",
-    "categorical",
-    "numeric",
-    "lists",
-)
-DATA_ID = 12  # hexadecimal digits that name a frame's file
 
 
 @dataclass(frozen=True)
@@ -49,10 +36,12 @@ def read_log(source: Any, *, user: str, item: str, time: str, labels: Mapping[st
     `sort`, `limit`, `negatives`, `keep_rates`, `sampling`). Raises UserError for a column that is not there.
     """
     columns = {"user": user, "item": item, "time": time, "tasks": dict(labels)}
-    columns |= {key: more.pop(key) for key in COLUMNS if key in more}
-    is_path = isinstance(source, str | Path)
-    frame = None if is_path else source_of(source).frame.collect()
-    path = str(Path(source).resolve()) if is_path else f"log-{digest(frame)}.parquet"
+    columns |= {key: more.pop(key) for key in ColumnsConfig.model_fields if key in more}
+    if isinstance(source, str | Path):
+        path, frame = str(Path(source).resolve()), None
+    else:
+        frame = source_of(source).frame.collect()
+        path = f"log-{digest(frame)}.parquet"
     config = checked(DataConfig, {"path": path, "columns": columns, **more}, "read_log")
     if frame is None:
         open_log(config, None)
@@ -61,8 +50,7 @@ def read_log(source: Any, *, user: str, item: str, time: str, labels: Mapping[st
     return Log(config, frame)
 
 
-def digest(frame: pl.DataFrame | None) -> str:
-    """Return hexadecimal digits that tell a frame from others: equal frames, equal digits."""
-    frame = pl.DataFrame() if frame is None else frame
-    total = int(frame.hash_rows(seed=1).sum() or 0) if frame.width else 0
-    return f"{(total * 31 + len(frame)) % (1 << 4 * DATA_ID):0{DATA_ID}x}"
+def digest(frame: pl.DataFrame) -> str:
+    """Return 12 hexadecimal digits of a frame: of its columns, their types, and its rows in their order."""
+    rows = frame.with_row_index("row of the frame").hash_rows(seed=1).sum() if len(frame) else 0
+    return fingerprint(len(frame), {name: str(kind) for name, kind in frame.schema.items()}, rows)

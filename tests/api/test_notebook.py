@@ -134,9 +134,10 @@ def test_a_frame_and_an_imported_teacher(tmp_path: Path) -> None:
     assert set(run.evaluate().students) == {"light"}
     with pytest.raises(rd.UserError, match="needs teacher="):
         run.train(rd.Student("din"))
-    changed = rd.Run(tmp_path / "run", rd.read_log(frame.head(100), **log_columns(), sample_id="sample_id"))
-    with pytest.raises(rd.UserError, match="holds another run"):
-        changed.ingest()
+    for other in (frame.head(100), frame.reverse(), frame.with_columns(pl.col("ts").cast(pl.Float64))):
+        changed = rd.Run(tmp_path / "run", rd.read_log(other, **log_columns(), sample_id="sample_id"))
+        with pytest.raises(rd.UserError, match="holds another run"):
+            changed.ingest()
 
 
 def log_columns() -> dict[str, object]:

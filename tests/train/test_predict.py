@@ -62,3 +62,10 @@ def test_a_model_that_is_not_trained_is_refused(run: RunFolder) -> None:
     job = jobs_of(tiny(*KEYS))[1][0]
     with pytest.raises(UserError, match="light.raw.s0: not trained yet"):
         Predictor(run, tiny(*KEYS), job)
+
+
+def test_a_feature_of_another_type_is_refused_and_not_read_as_missing(run: RunFolder) -> None:
+    name = next(name for name, kind in predictor(run).schema.features.items() if kind == "int64")
+    log = rows(run).head(4).with_columns(pl.lit("red").alias(name))
+    with pytest.raises(UserError, match=f"column '{name}': row 0 holds 'red', but the run's log has int64"):
+        list(predictor(run).predict(source_of(log)))

@@ -17,6 +17,7 @@ from recdistill.tables.schema import POLARS_TYPES, EventSchema
 __all__ = ["columns_of", "new_rows", "source_of"]
 
 ROWS = 65_536  # of a chunk
+REQUIRED = ("time", "user_id", "item_id")  # a row without one of them cannot be predicted
 
 
 def source_of(data: Any) -> RawTable:
@@ -69,15 +70,15 @@ def new_rows(source: RawTable, columns: ColumnsConfig, schema: EventSchema) -> I
 
 
 def _typed(rows: pl.DataFrame, types: Mapping[str, pl.DataType], path: Path) -> pl.DataFrame:
-    labels = [name for name in types if name not in rows.columns]
-    rows = rows.with_columns(pl.lit(None, types[name]).alias(name) for name in labels)
+    absent = [name for name in types if name not in rows.columns]
+    rows = rows.with_columns(pl.lit(None, types[name]).alias(name) for name in absent)
     typed = rows.select(pl.col(name).cast(kind, strict=False) for name, kind in types.items())
-    for name in ("time", "user_id", "item_id"):
-        if typed[name].null_count():
-            row = int(typed[name].is_null().arg_max() or 0)
+    for name, kind in types.items():
+        lost = typed[name].is_null() & (rows[name].is_not_null() | (name in REQUIRED))
+        if lost.any():
+            row = int(lost.arg_max() or 0)
             raise UserError(
-                f"{path}: column '{name}': row {row} holds {rows[name][row]!r}, but the run's log has "
-                f"{_plain(types[name])}"
+                f"{path}: column '{name}': row {row} holds {rows[name][row]!r}, but the run's log has {_plain(kind)}"
             )
     return typed
 
