@@ -194,7 +194,7 @@ def _check_base(table: Path, version: int) -> None:
 def cut(table: Path, before: int) -> int:
     """Remove the commits that the newest checkpoint at or before version `before` stands for; return how many.
 
-    Whoever has read up to `before` follows on undisturbed. The checkpoint's checksum is kept beside it, for Delta has
+    Whoever has read up to `before` follows on undisturbed. The checkpoint's checksum is kept next to it, for Delta has
     none.
     """
     files = log_files(table)
