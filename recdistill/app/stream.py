@@ -1,7 +1,7 @@
 """The stages behind `recdistill stream`: the batch phase, then every process of the streaming phase, then the scores.
 
 batch     reads the first rows into the tables, hands over, trains every model on them
-publish   replays the rest of a log into the broker           gate      judges what teachers say
+publish   replays the rest of a log into the broker           gate      judges what teachers predict
 ingest    broker -> events, behaviors, outcomes               compact   merges small files, lets old days go
 MODEL     events (+ predictions, verdicts) -> predictions, weights
 """
@@ -34,11 +34,12 @@ from recdistill.stream.event_log import Journal
 from recdistill.stream.gate.process import run_gate
 from recdistill.stream.ingest.process import ingests, readers_of, run_ingest
 from recdistill.stream.maintenance.compact import run_compact
+from recdistill.stream.prefork import Prefork, await_role
 from recdistill.stream.progress import ModelProgress, read_progress
 from recdistill.stream.sources.factory import open_source, source_tables
 from recdistill.stream.sources.local_nats import local_nats, server_url
 from recdistill.stream.sources.replay import run_publish
-from recdistill.stream.supervisor import end_with_parent, supervise
+from recdistill.stream.supervisor import supervise
 from recdistill.stream.workers.build import run_model, stream_checkpoints
 from recdistill.tables.delta.commits import commits_back
 from recdistill.tables.events import EventLog
@@ -46,37 +47,38 @@ from recdistill.tables.predictions import PredictionLog
 from recdistill.tables.verdicts import VerdictLog
 from recdistill.train import build
 
-__all__ = ["batch_stage", "roles_of", "run_child", "run_role", "run_stream", "score_stage"]
+__all__ = ["batch_stage", "roles_of", "run_alone", "run_child", "run_role", "run_stream", "score_stage"]
 
 STATUS_EVERY = 10.0  # seconds
-PLAIN = {
-    "teachers": [TEACHER],
-    "teacher_hidden": 0,
-    "start": 0.0,
-    "share": 1.0,
-}  # what a stream knows of a student's ways to listen
+# The only values of a student's `distill` that a stream supports.
+SUPPORTED = {"teachers": [TEACHER], "teacher_hidden": 0, "start": 0.0, "share": 1.0}
 
 
-def run_stream(experiment: Experiment, data: Path | None, out: Path | None, role: str | None) -> None:
-    """Run the whole stream, or one role of it, until its source has ended; run it again to resume."""
-    folder = RunFolder(out or Path("runs") / experiment.name)
-    where = str(data.resolve()) if data else ""
+def run_stream(experiment: Experiment, data: Path | None, out: Path | None, processes: Prefork) -> None:
+    """Run the whole stream until its source has ended; run it again to resume. processes: of the run's folder."""
     _check(experiment)
-    if role is not None and role != "batch":
-        folder.belongs(experiment, where)
-        return run_role(folder, experiment, data, role)
     with open_run(experiment, data, out) as folder:
         batch_stage(folder, experiment, data)
-        if role is None:
-            _run_all(folder, experiment, data)
-            score_stage(folder, experiment)
+        _run_all(folder, experiment, processes)
+        score_stage(folder, experiment)
+
+
+def run_alone(experiment: Experiment, data: Path | None, out: Path | None, role: str) -> None:
+    """Run one role of a stream until its source has ended."""
+    _check(experiment)
+    if role == "batch":
+        with open_run(experiment, data, out) as folder:
+            return batch_stage(folder, experiment, data)
+    folder = RunFolder(out or Path("runs") / experiment.name)
+    folder.belongs(experiment, str(data.resolve()) if data else "")
+    run_role(folder, experiment, data, role)
 
 
 def _check(experiment: Experiment) -> None:
-    """Raise UserError for what a batch run knows and a stream does not."""
+    """Raise UserError for what a batch run supports and a stream does not."""
     for name, teacher in {TEACHER: experiment.teacher, **experiment.teachers}.items():
         if not teacher.stale.fresh:
-            raise UserError(f"{name}.stale: a stream's teachers speak with their newest weights; use recdistill run")
+            raise UserError(f"{name}.stale: a stream's teachers predict with their newest weights; use recdistill run")
         if teacher.pretrain:
             raise UserError(f"{name}.pretrain: a stream does not stop to pre-train; use recdistill run")
     for name, student in experiment.students.items():
@@ -84,9 +86,9 @@ def _check(experiment: Experiment) -> None:
             raise UserError(f"students.{name}.pretrain: a stream does not stop to pre-train; use recdistill run")
         if student.domain:
             raise UserError(f"students.{name}.domain: a stream's students learn from every sample; use recdistill run")
-        for key, plain in PLAIN.items():
-            if getattr(student.distill, key) != plain:
-                raise UserError(f"students.{name}.distill.{key}: a stream knows only {plain}; use recdistill run")
+        for key, only in SUPPORTED.items():
+            if getattr(student.distill, key) != only:
+                raise UserError(f"students.{name}.distill.{key}: a stream supports only {only}; use recdistill run")
 
 
 def batch_stage(folder: RunFolder, experiment: Experiment, data: Path | None) -> None:
@@ -138,21 +140,22 @@ def run_role(folder: RunFolder, experiment: Experiment, data: Path | None, role:
         run_model(folder, experiment, _models(experiment)[role], journal)
 
 
-def run_child(root: Path, role: str) -> None:
-    """Run one process of a stream that `run_stream` started; it ends with the one that started it."""
-    end_with_parent()
-    folder = RunFolder(root)
-    run_role(folder, folder.experiment(), folder.data(), role)
+def run_child(root: Path) -> None:
+    """Fork the processes that `run_stream` asks for, and in each of them run its role; they end with `run_stream`."""
+    role = await_role()
+    if role is not None:
+        folder = RunFolder(root)
+        run_role(folder, folder.experiment(), folder.data(), role)
 
 
-def _run_all(folder: RunFolder, experiment: Experiment, data: Path | None) -> None:
-    """Run every role; a broker of our own beside them where the experiment names none."""
+def _run_all(folder: RunFolder, experiment: Experiment, processes: Prefork) -> None:
+    """Run every role, and a broker of the run's own where the experiment names none."""
     roles, helpers = roles_of(folder, experiment)
     source, journal = experiment.stream.source, Journal(folder.logs, "stream")
     with local_nats(folder.root) if source.kind == "nats" and source.url is None else nullcontext():
         if "publish" in roles:
             _open_channel(folder, experiment, journal)
-        _supervise(folder, roles, helpers, journal)
+        _supervise(folder, processes, roles, helpers, journal)
 
 
 def _open_channel(folder: RunFolder, experiment: Experiment, journal: Journal) -> None:
@@ -164,21 +167,19 @@ def _open_channel(folder: RunFolder, experiment: Experiment, journal: Journal) -
         channel.create(EventLog.open(folder.tables / "events").schema)
 
 
-def _supervise(folder: RunFolder, roles: list[str], helpers: list[str], journal: Journal) -> None:
+def _supervise(folder: RunFolder, processes: Prefork, roles: list[str], helpers: list[str], journal: Journal) -> None:
     last_shown = time.monotonic()
-    for _ in supervise(folder.root, roles, helpers, journal):
+    for _ in supervise(processes, roles, helpers, journal):
         if time.monotonic() - last_shown > STATUS_EVERY:
             last_shown = time.monotonic()
-            with suppress(
-                UserError, OSError
-            ):  # who shows how far they are must not end them: a commit was cut, a disk full
+            with suppress(UserError, OSError):  # a status line must end nothing: a commit was cut, a disk full
                 console.print(_status(folder), soft_wrap=True)
 
 
 def _status(folder: RunFolder) -> str:
     """Return one line: how far ingest and each model are."""
     events, predictions = EventLog.open(folder.tables / "events"), PredictionLog.open(folder.predictions)
-    rows = sum(about.rows for about in ingests(events).values())
+    rows = sum(progress.rows for progress in ingests(events).values())
     far: dict[str, int] = {}
     for commit in islice(commits_back(predictions.path, predictions.version), 200):
         progress = read_progress(ModelProgress, commit.about)

@@ -221,6 +221,14 @@ class Checkpoints:
         state: dict[str, Any] = read_json(self.path(block) / STATE)
         return state
 
+    def whole_state(self, block: int) -> dict[str, Any]:
+        """Return the state of a checkpoint, empty where it is damaged or gone; none of its tensors is read."""
+        try:
+            state = self.state(block)
+            return state if state[STATE_CHECKSUM] == _of_state(state) else {}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return {}
+
     def stored(self, block: int) -> dict[str, Stored]:
         """Return the tensors of a checkpoint that is there, whoever wrote it; they are read when they are asked for."""
         return stored([self.path(block) / name for name in _files(self.state(block))])

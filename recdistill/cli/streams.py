@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -25,18 +26,29 @@ def stream(
     ] = None,
 ) -> None:
     """Batch phase, then streaming, every process or one; run it again to resume."""
-    from recdistill.app.stream import run_stream
     from recdistill.config.load import load_file
 
-    run_stream(load_file(config, set_), data, out, role)
+    experiment = load_file(config, set_)
+    if role is not None:
+        from recdistill.app.stream import run_alone
+
+        return run_alone(experiment, data, out, role)
+    from recdistill.stream.prefork import Prefork
+
+    with Prefork(out or Path("runs") / experiment.name) as processes:  # it imports while we do
+        from recdistill.app.stream import run_stream
+
+        run_stream(experiment, data, out, processes)
 
 
-def role(run_folder: RunFolder, name: Annotated[str, typer.Argument()]) -> None:
-    """Run one process of a stream for the command that started it."""
+def role(
+    run_folder: RunFolder, room: Annotated[str, typer.Argument(help="Room for a role's name, as ps shows it.")]
+) -> None:
+    """Fork the processes of a stream for the command that started this one."""
     try:
         from recdistill.app.stream import run_child
 
-        run_child(run_folder, name)
+        run_child(run_folder)
     except KeyboardInterrupt:  # the one that started it reports it for all
         os._exit(INTERRUPTED)
 

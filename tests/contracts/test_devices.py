@@ -85,7 +85,7 @@ def test_a_model_for_cuda_where_there_is_none_is_refused_before_anything_is_read
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     experiment = load_text("{name: there, data: {}, teacher: {device: cuda}}", [], "there.yaml")
-    with pytest.raises(UserError, match="teacher: device cuda: no CUDA device is seen here"):
+    with pytest.raises(UserError, match="teacher: device cuda: torch sees no CUDA device"):
         check_models(experiment)
 
 

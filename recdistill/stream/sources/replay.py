@@ -129,7 +129,7 @@ def _samples(log: Log, skip: int, size: int) -> Iterator[tuple[pl.DataFrame, dat
 
 
 class _Until:
-    """The rows of a table in time order, taken up to one time after another."""
+    """The rows of a table in time order, taken bit by bit, each time up to a later moment."""
 
     def __init__(self, batches: Callable[[], Iterator[pl.DataFrame]] | None) -> None:
         self._batches = batches() if batches else iter(())

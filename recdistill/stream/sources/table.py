@@ -10,7 +10,7 @@ import polars as pl
 
 from recdistill.errors import UserError
 from recdistill.stream.sources.base import MAX_BYTES
-from recdistill.stream.sources.wire import KINDS, Kind, Message, Outgoing
+from recdistill.stream.sources.wire import KINDS, Kind, Message, Outgoing, published_at
 from recdistill.tables.delta.commits import Commit, commits, newest_after, open_delta
 from recdistill.tables.delta.files import read_parts
 from recdistill.tables.delta.paths import is_table
@@ -90,7 +90,7 @@ class TableSource:
     def _message(self, kind: Kind, commit: Commit) -> Message:
         types = pl.Schema(open_delta(self.folder / kind).schema().to_arrow())
         rows = pl.concat([pl.DataFrame(schema=types), *read_parts(self.folder / kind, commit.parts, types, None)])
-        published = float(commit.about.get(PUBLISHED, 0))
+        published = published_at(commit.about.get(PUBLISHED, 0))
         return Message(kind, commit.version, kind, rows, published, end=END in commit.about)
 
     def create(self, schema: EventSchema) -> None:

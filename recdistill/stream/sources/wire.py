@@ -15,6 +15,7 @@ import polars as pl
 import pyarrow as pa
 
 from recdistill.errors import UserError, did_you_mean
+from recdistill.stream.sources.unpacked import unpacked_size
 from recdistill.tables.validation import check_columns
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "Wire",
     "encode",
     "number_of",
+    "published_at",
     "wire_of",
 ]
 
@@ -36,6 +38,7 @@ KINDS: tuple[Kind, ...] = ("events", "behaviors", "outcomes")
 MAX_BYTES = 64 << 20  # of a message, and of its buffers when unpacked
 PUBLISHED, NUMBER, END = b"recdistill.published", b"recdistill.number", b"recdistill.end"
 MAX_REASON = 300  # characters
+MAX_TIME = 2.5e11  # seconds since 1970: the year 9892
 UTC = ("UTC", "Etc/UTC", "+00:00", "Z")
 
 
@@ -96,11 +99,19 @@ def encode(message: Outgoing, published: float | None = None) -> bytes:
     return bytes(sink.getvalue())
 
 
+def published_at(text: bytes | str | float) -> float:
+    """Return when a producer published, in seconds since 1970, by its own clock; 0, unknown, for no such time."""
+    try:
+        return at if 0 < (at := float(text)) < MAX_TIME else 0.0
+    except ValueError:
+        return 0.0
+
+
 def wire_of(schema: pa.Schema) -> Wire:
     """Return the metadata in a message's schema; what cannot be read counts as not given."""
     found = schema.metadata or {}
     try:
-        return Wire(float(found.get(PUBLISHED, 0)), int(found.get(NUMBER, -1)), END in found)
+        return Wire(published_at(found.get(PUBLISHED, 0)), int(found.get(NUMBER, -1)), END in found)
     except ValueError:
         return Wire(end=END in found)
 
@@ -132,6 +143,8 @@ class Reader:
         if len(message.payload) > MAX_BYTES:
             raise Unreadable(f"a message of more than {MAX_BYTES >> 20} MiB; send fewer rows at a time")
         try:
+            if unpacked_size(message.payload) > MAX_BYTES:  # before anything is unpacked
+                raise Unreadable(f"its rows take more than {MAX_BYTES >> 20} MiB; send fewer at a time")
             stream = pa.ipc.open_stream(message.payload)
             wire = wire_of(stream.schema)
             table = _whole(stream)

@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recdistill.stream.sources.wire import MAX_BYTES, Message, Outgoing, Reader, Unreadable, encode, number_of
+from recdistill.stream.sources.wire import (
+    MAX_BYTES,
+    Message,
+    Outgoing,
+    Reader,
+    Unreadable,
+    encode,
+    number_of,
+    published_at,
+)
 from tests.support.tables import SCHEMA, events
 
 READER = Reader(SCHEMA.columns())
@@ -127,3 +136,8 @@ def _read_or_refused(payload: bytes) -> None:
         assert pl.DataFrame(table).schema == pl.Schema(SCHEMA.columns())
         pl.DataFrame(table)["tags"].explode().str.len_chars().sum()  # every text is one
     number_of(payload)
+
+
+@pytest.mark.parametrize("said", [b"nan", b"inf", b"-inf", b"-5", b"1e300", b"soon", b"", b"\xff", "nan", "9" * 400])
+def test_a_time_of_publishing_that_can_be_none_counts_as_unknown(said: bytes | str) -> None:
+    assert published_at(said) == 0.0 and published_at(b"1700000000.5") == 1_700_000_000.5

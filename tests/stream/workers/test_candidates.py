@@ -13,6 +13,7 @@ from recdistill.app.stream import run_stream
 from recdistill.checkpoint.store import Checkpoints
 from recdistill.runs.folder import RunFolder
 from recdistill.signals.columns import CANDIDATES
+from recdistill.stream.prefork import Prefork
 from recdistill.stream.workers.build import stream_checkpoints
 from recdistill.tables.predictions import PredictionLog
 from tests.support.stream_runs import ROWS, StreamRun, copy_of, experiment_of, models_of, same_tensors
@@ -104,7 +105,8 @@ def test_a_whole_stream_with_all_its_processes(tmp_path: Path) -> None:
         "candidates.item_features=[topic]",
         "stream.health={shift: 1000, spread: 1000, calibration: 1000, ne: 1000}",
     )
-    run_stream(experiment_of(*keys), None, tmp_path / "run", None)
+    with Prefork(tmp_path / "run") as processes:
+        run_stream(experiment_of(*keys), None, tmp_path / "run", processes)
     rows = PredictionLog.open(tmp_path / "run" / "predictions").scan().collect()
     scored = rows.filter(model="teacher")
     assert len(scored) == 6000 and scored[CANDIDATES].null_count() == 0

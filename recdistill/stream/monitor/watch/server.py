@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import errno
 import hashlib
+import ipaddress
 import socket
 import sys
 import threading
@@ -17,7 +18,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
-from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.types import ASGIApp
 
 from recdistill.config.experiment import Experiment
 from recdistill.errors import UserError
@@ -29,7 +30,7 @@ from recdistill.stream.monitor.watch.prometheus import expose
 __all__ = ["make_app", "serve"]
 
 FRESH = 1.0  # seconds that one reading of the tables serves all who ask
-OWN = ("127.0.0.1", "localhost", "::1", "[::1]")
+MISCALLED = "This machine is not called that; use its address, or start recdistill watch with --host NAME.\n"
 UNREADABLE = "The run's tables cannot be read at the moment; the terminal of `recdistill watch` says why.\n"
 
 
@@ -63,14 +64,31 @@ def _policy() -> str:
     )
 
 
+def _called(header: str, names: set[str]) -> bool:
+    """Return whether a Host header is an address, or one of our names.
+
+    A page of another site reaches us by a name of that site which it has made to mean our address, and the browser then
+    lets it read; by an address it cannot.
+    """
+    host = header.rpartition("]")[0].removeprefix("[") if header.startswith("[") else header.partition(":")[0]
+    try:
+        return bool(ipaddress.ip_address(host))
+    except ValueError:
+        return host.lower().rstrip(".") in names
+
+
 class _Guard(BaseHTTPMiddleware):
-    """Refuses requests that bring a body, and sets the headers of every answer."""
+    """Refuses requests for other names and those that bring a body, and sets the headers of every answer."""
+
+    def __init__(self, app: ASGIApp, names: set[str]) -> None:
+        super().__init__(app)
+        self.names = names
 
     async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
-        if request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers:
-            response: Response = PlainTextResponse(
-                "This server takes no bodies.\n", 413, headers={"Connection": "close"}
-            )
+        if not _called(request.headers.get("host", ""), self.names):
+            response: Response = PlainTextResponse(MISCALLED, 400, headers={"Connection": "close"})
+        elif request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers:
+            response = PlainTextResponse("This server takes no bodies.\n", 413, headers={"Connection": "close"})
         else:
             response = await call_next(request)
         response.headers.update(
@@ -88,7 +106,8 @@ class _Guard(BaseHTTPMiddleware):
 def make_app(folder: RunFolder, experiment: Experiment, host: str = "127.0.0.1") -> FastAPI:
     """Return the application: GET /, /state.json, /metrics, /grafana.json, and nothing else.
 
-    On loopback only requests for this machine by name are answered, so that no page of another site can read it.
+    Only requests for an address, for `host` or for this machine's own name are answered, so that no page of another
+    site can read it.
     """
     app, now = FastAPI(docs_url=None, redoc_url=None, openapi_url=None), _Snapshot(folder, experiment)
 
@@ -117,9 +136,9 @@ def make_app(folder: RunFolder, experiment: Experiment, host: str = "127.0.0.1")
             media_type="application/json",
         )
 
-    app.add_middleware(_Guard)
-    if host in OWN:
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(OWN), www_redirect=False)
+    app.add_middleware(
+        _Guard, names={name.lower() for name in ("localhost", host, socket.gethostname(), socket.getfqdn())}
+    )
     return app
 
 

@@ -37,7 +37,7 @@ def made(tmp_path: Path) -> MadeStream:
     made = MadeStream(tmp_path / "run")
     for k in (1, 2):
         made.step(k)
-    made.judge(VerdictLog.row("teacher", 1, "quarantined", reason="shift 3.1"))
+    made.gate(VerdictLog.row("teacher", 1, "quarantined", reason="shift 3.1"))
     made.ingest(5, dropped={"late": 3})
     return made
 
@@ -125,8 +125,13 @@ def test_bodies_are_refused_unread(client: TestClient) -> None:
 def test_pages_of_other_sites_cannot_read_it_through_a_name_of_theirs(client: TestClient, made: MadeStream) -> None:
     assert client.get("/state.json", headers={"Host": "evil.example"}).status_code == 400
     assert client.get("/state.json", headers={"Host": "localhost:8377"}).status_code == 200
-    wide = TestClient(make_app(made.folder, made.experiment, "0.0.0.0"), base_url="http://machine.example")
-    assert wide.get("/state.json").status_code == 200  # who listens for others is called by other names
+    wide = TestClient(make_app(made.folder, made.experiment, "Machine.example"), base_url="http://machine.example")
+    names = ("machine.example", "machine.example.:80", "192.0.2.7:8377", "[2001:db8::7]:8377", "[::1]", "localhost")
+    assert {wide.get("/state.json", headers={"Host": name}).status_code for name in names} == {200}
+    assert wide.get("/state.json", headers={"Host": socket.gethostname()}).status_code == 200
+    for name in ("evil.example", "machine.example.evil", "127.0.0.1.evil.example", "", "[::1", "[evil]", "1", "@::1"):
+        refused = wide.get("/", headers={"Host": name})
+        assert refused.status_code == 400 and "content-security-policy" in refused.headers
 
 
 def test_the_policy_forbids_all_but_the_page_itself(client: TestClient) -> None:
@@ -154,7 +159,7 @@ def test_everything_given_is_escaped(tmp_path: Path) -> None:
     evil = "<script>x</script>"
     made = MadeStream(tmp_path / "run", student=evil)
     made.step(1)
-    made.judge(VerdictLog.row("teacher", 1, "quarantined", reason=evil + '"'))
+    made.gate(VerdictLog.row("teacher", 1, "quarantined", reason=evil + '"'))
     made.ingest(1, dropped={evil: 1})
     html = render(StateReader(made.folder, made.experiment).read(made.wall))
     assert html.count(evil) == 0 and html.count("&lt;script&gt;x") > 5
@@ -164,7 +169,7 @@ def test_a_stream_that_is_done_shows_it_whatever_there_is_to_look_at(tmp_path: P
     made = MadeStream(tmp_path / "run")
     made.ingest(10, end=True)
     made.model("teacher", sums_of(10, 0.3), end=True)
-    made.judge(VerdictLog.row("teacher", 1, "quarantined"), end=True)
+    made.gate(VerdictLog.row("teacher", 1, "quarantined"), end=True)
     state = StateReader(made.folder, made.experiment).read(made.wall)
     assert state.level == "look" and "every process is done" in render(state)
 
