@@ -26,7 +26,7 @@ class Store:
 
     create: Callable[[Path], EventLog | BehaviorLog | OutcomeLog | PredictionLog | VerdictLog | DeadLetters]
     rows: Callable[[Iterable[int]], pl.DataFrame]
-    about: dict[str, object]
+    more: dict[str, object]
 
 
 STORES = {
@@ -55,7 +55,7 @@ class Case:
         self, ids: Iterable[int], sequence: int, change: Callable[[pl.DataFrame], pl.DataFrame] = lambda rows: rows
     ) -> int:
         # type: ignore[arg-type]
-        return self.log.append(change(self.store.rows(ids)), writer="w", sequence=sequence, **self.store.about)
+        return self.log.append(change(self.store.rows(ids)), writer="w", sequence=sequence, **self.store.more)
 
 
 @pytest.fixture(params=STORES)

@@ -32,7 +32,7 @@ def rewrite(log: EventLog, version: int, change: Callable[[str], str]) -> None:
 
 
 def test_a_writers_metadata_is_read_without_the_checksum(log: EventLog) -> None:
-    assert [commit.about for commit in log.commits(0)] == [METADATA] * 3
+    assert [commit.metadata for commit in log.commits(0)] == [METADATA] * 3
 
 
 @pytest.mark.parametrize(
@@ -76,5 +76,5 @@ def test_a_commit_of_another_writer_has_none_and_is_read(log: EventLog) -> None:
         return "".join(json.dumps(line) + "\n" for line in lines)
 
     rewrite(log, 2, without)
-    assert [commit.about["note"] for commit in log.commits(0)] == ["five"] * 3
+    assert [commit.metadata["note"] for commit in log.commits(0)] == ["five"] * 3
     assert sum(len(rows) for rows in log.batches()) == 30
