@@ -1,4 +1,4 @@
-"""What preparing batches costs beside learning: `python benchmarks/batch_prep.py` (about 30 s). Budget: <= 0.10.
+"""What preparing batches costs next to learning: `python benchmarks/batch_prep.py` (about 30 s). Budget: <= 0.10.
 
 `alone` is gather, join and tensors in the loop's own thread, against the model's step. `waited` is what the loop
 notices of it with the background thread that training uses: seconds waiting for a batch, against the steps; the
@@ -61,7 +61,7 @@ def main() -> int:
             rows.append(
                 [name, f"{build * 1e3:.2f}", f"{step * 1e3:.2f}", f"{alone:.3f}", f"{waited:.3f}", f"{slower:.2f}"]
             )
-    columns = ["student", "build ms", "step ms", "alone", "waited", "step beside the thread / alone"]
+    columns = ["student", "build ms", "step ms", "alone", "waited", "step with the thread / alone"]
     return report("batches of 512 rows", columns, rows, met, f"waited <= {BUDGET}")
 
 

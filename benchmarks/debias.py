@@ -2,7 +2,8 @@
 1 %.
 
 On the simulator, a teacher that learns from a tenth of the negatives and students that learn from half of them, trained
-by the loop of every run. All figures are of what each tower said before it learned, over the second half of the log.
+by the loop of every run. All figures are of what each tower predicted before it learned, over the second half of the
+log.
 
 predicted / observed: before and after each model's own log(k+ / k-) is taken out of its logits, and the deviation that
 two draws bring to whoever knows the probabilities: of the negatives that are kept, and of the labels it is measured by.
@@ -31,6 +32,7 @@ from recdistill.evaluate import metrics
 from recdistill.runs.batch_ingest import ingest, open_tables
 from recdistill.runs.folder import RunFolder
 from recdistill.runs.jobs import Job, jobs_of
+from recdistill.runs.names import TEACHER, ModelName
 from recdistill.signals.columns import join_column
 from recdistill.tables.predictions import PredictionLog
 from recdistill.train import build
@@ -42,7 +44,7 @@ WORLD = SimulatorConfig(rows=1_600_000, users=2_000, items=2_000, seed=11)
 
 @dataclass(frozen=True)
 class Tower:
-    """What one tower said: raw logits [N] of the window, and the shift, log(1 / k-), that sampling left in them."""
+    """A tower's predictions: raw logits [N] of the window, and the offset, log(1 / k-), that sampling left in them."""
 
     name: str
     logits: Array
@@ -67,7 +69,7 @@ class Window:
     def noise(self, tower: Tower) -> float:
         """Return one deviation of predicted / observed for a model that fits its draw of the negatives perfectly.
 
-        The draw of the labels adds its own: the model said so before it saw them.
+        The draw of the labels adds its own: the model predicted before it saw them.
         """
         kept, variance = np.exp(-tower.log_odds_offset), self.probability * (1 - self.probability)
         log_odds = np.sqrt((1 - kept) / kept / (1 - self.label).sum())
@@ -104,16 +106,16 @@ def experiment_of(world: SimulatorConfig) -> Experiment:
 
 
 def trained(folder: RunFolder, experiment: Experiment, store: SampleStore, job: Job) -> list[Tower]:
-    """Train a job; return its main tower as recorded, and its auxiliary tower as heard on the way."""
-    trainer, heard = build.trainer_of(folder, experiment, job), []
+    """Train a job; return its main tower as recorded, and its auxiliary tower as its forward passes gave it."""
+    trainer, auxiliary = build.trainer_of(folder, experiment, job), []
     towers = trainer.learner.network
     if towers.aux is not None:
-        towers.aux.register_forward_hook(lambda module, given, said: heard.append(said.detach()[:, 0]))
+        towers.aux.register_forward_hook(lambda module, given, logits: auxiliary.append(logits.detach()[:, 0]))
     for _ in trainer.run_to_end():
         continue
-    said = join_column(folder.root / "said" / job.name, store, PredictionLog.open(folder.predictions), job.name)
-    logits = {"main": np.array(said[:, 0])} | ({"aux": torch.cat(heard).numpy()} if heard else {})
-    name, half = job.name.split(".")[0], len(store) // 2
+    recorded = join_column(folder.root / "joined" / job.name, store, PredictionLog.open(folder.predictions), job.name)
+    logits = {"main": np.array(recorded[:, 0])} | ({"aux": torch.cat(auxiliary).numpy()} if auxiliary else {})
+    name, half = ModelName.parse(job.name).name or TEACHER, len(store) // 2
     return [Tower(f"{name}: {tower}", z[half:], trainer.learner.log_odds_offset) for tower, z in logits.items()]
 
 
@@ -132,7 +134,7 @@ def measure(folder: RunFolder, world: SimulatorConfig) -> tuple[Window, dict[str
 
 
 def main() -> int:
-    """Measure and tell."""
+    """Measure and report."""
     with tempfile.TemporaryDirectory() as folder:
         window, towers = measure(RunFolder(Path(folder)), WORLD)
     rows = [

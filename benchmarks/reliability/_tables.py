@@ -160,12 +160,12 @@ class Tables:
 def recorded_by(tables: Tables) -> list[Recorded]:
     """Return what the real teacher of a run recorded, commit by commit."""
     log = PredictionLog.open(tables.folder.predictions)
-    found: list[Commit] = [c for c in log.commits(-1) if c.parts and c.about.get("model") == TEACHER]
+    found: list[Commit] = [c for c in log.commits(-1) if c.parts and c.metadata.get("model") == TEACHER]
     return [
         Recorded(
-            int(c.about["model_version"]),
+            int(c.metadata["model_version"]),
             log.read(c).drop("model", "date", "version", "kind"),
-            {k: v for k, v in c.about.items() if k not in ("model", "model_version")},
+            {k: v for k, v in c.metadata.items() if k not in ("model", "model_version")},
         )
         for c in found
     ]

@@ -65,7 +65,7 @@ def _role(root: Path, role: str) -> subprocess.Popen[bytes]:
 
 def _taken(folder: RunFolder) -> IngestProgress:
     commit = EventLog.open(folder.tables / "events").last_commit("ingest")
-    return (read_progress(IngestProgress, commit.about) if commit else None) or IngestProgress()
+    return (read_progress(IngestProgress, commit.metadata) if commit else None) or IngestProgress()
 
 
 def _kill(root: Path, server: ExitStack, figures: Figures) -> None:

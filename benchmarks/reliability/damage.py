@@ -85,7 +85,9 @@ def contents(root: Path) -> list[object]:
     for name in ("events", "predictions", "verdicts"):
         log = DeltaLog(root / name)
         found += [log.schema_text, dict(log.types), log.rows()]
-        found += [(commit.version, commit.about, commit.writers, log.read(commit).rows()) for commit in log.commits(-1)]
+        found += [
+            (commit.version, commit.metadata, commit.writers, log.read(commit).rows()) for commit in log.commits(-1)
+        ]
         found += [frame.rows() for frame in log.batches()]
         found += [log.last_sequence(writer) for writer in ("ingest", "teacher", "gate")]
         found += [(part.path, part.partition, part.low, part.high) for part in log.parts()]

@@ -48,9 +48,9 @@ def lags(run: Path) -> dict[str, list[tuple[float, float]]]:
     """Return (wall time of a commit, its largest lag in seconds) by model."""
     found: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for commit in PredictionLog.open(run / "predictions").commits(-1):
-        progress = read_progress(ModelProgress, commit.about)
+        progress = read_progress(ModelProgress, commit.metadata)
         if progress is not None and progress.lag:
-            found[commit.about["model"]].append((progress.health.wall, progress.lag + PERIOD))
+            found[commit.metadata["model"]].append((progress.health.wall, progress.lag + PERIOD))
     return found
 
 

@@ -100,13 +100,13 @@ def _lives(run: Path) -> dict[str, list[Life]]:
 
 def _reported(run: Path) -> Iterator[tuple[str, Life]]:
     for commit in EventLog.open(run / "tables" / "events").commits(-1):
-        if (ingest := read_progress(IngestProgress, commit.about)) is not None:
+        if (ingest := read_progress(IngestProgress, commit.metadata)) is not None:
             yield "ingest", Life(ingest.health, 0.0)
     for commit in PredictionLog.open(run / "predictions").commits(-1):
-        if (model := read_progress(ModelProgress, commit.about)) is not None:
-            yield commit.about["model"], Life(model.health, model.lag)
+        if (model := read_progress(ModelProgress, commit.metadata)) is not None:
+            yield commit.metadata["model"], Life(model.health, model.lag)
     for commit in VerdictLog.open(run / "verdicts").commits(-1):
-        if (gate := read_progress(GateProgress, commit.about)) is not None:
+        if (gate := read_progress(GateProgress, commit.metadata)) is not None:
             yield "gate", Life(gate.health, 0.0)
 
 

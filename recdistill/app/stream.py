@@ -177,9 +177,9 @@ def _status(folder: RunFolder) -> str:
     rows = sum(progress.rows for progress in ingests(events).values())
     far: dict[str, int] = {}
     for commit in islice(commits_back(predictions.path, predictions.version), 200):
-        progress = read_progress(ModelProgress, commit.about)
+        progress = read_progress(ModelProgress, commit.metadata)
         if progress:
-            far.setdefault(commit.about["model"], progress.rows)
+            far.setdefault(commit.metadata["model"], progress.rows)
     models = "  ".join(f"{name} {rows:,}" for name, rows in sorted(far.items()))
     return f"streamed: {rows:,} rows  {models}"
 

@@ -47,7 +47,7 @@ class LabelsConfig(Strict):
 class HealthConfig(Strict):
     """When a teacher's version is quarantined; every bound must be broken beyond doubt (`sigmas`)."""
 
-    rows: Positive = 1000  # rows judged at a time; no student learns from them before
+    rows: Positive = 1000  # rows checked at a time; no student learns from them before
     reference_rows: Positive = 50_000  # approved rows of the past that they are compared with
     shift: float = Field(default=1.0, gt=0)  # mean logit, in the reference's standard deviations
     spread: float = Field(default=2.0, gt=1)  # ratio of standard deviations

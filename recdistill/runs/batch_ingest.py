@@ -97,7 +97,7 @@ def handed_over(events: EventLog) -> HandOver | None:
     if commit is None:
         return None
     others: dict[str, int] = {
-        name: int(commit.about[name]) for name in ("behaviors", "outcomes") if name in commit.about
+        name: int(commit.metadata[name]) for name in ("behaviors", "outcomes") if name in commit.metadata
     }
     return HandOver({"events": commit.version, **others}, events.rows(commit.version))
 

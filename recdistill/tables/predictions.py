@@ -161,7 +161,11 @@ class PredictionLog(DeltaLog):
         back from the newest.
         """
         return next(
-            (commit.about for commit in commits_back(self.path, self.version) if commit.about.get("model") == model),
+            (
+                commit.metadata
+                for commit in commits_back(self.path, self.version)
+                if commit.metadata.get("model") == model
+            ),
             None,
         )
 

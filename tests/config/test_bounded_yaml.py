@@ -54,14 +54,14 @@ BAD: dict[str, tuple[str, str]] = {
 }
 
 
-@pytest.mark.parametrize(("text", "says"), BAD.values(), ids=BAD.keys())
-def test_what_was_made_to_hurt_is_refused_in_little_memory(text: str, says: str) -> None:
+@pytest.mark.parametrize(("text", "message"), BAD.values(), ids=BAD.keys())
+def test_what_was_made_to_hurt_is_refused_in_little_memory(text: str, message: str) -> None:
     tracemalloc.start()
     with pytest.raises(UserError) as caught:
         parsed(text, "mine.yaml")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert str(caught.value).startswith("mine.yaml:") and says in str(caught.value) and "\n" not in str(caught.value)
+    assert str(caught.value).startswith("mine.yaml:") and message in str(caught.value) and "\n" not in str(caught.value)
     assert peak < 8 << 20
 
 
@@ -90,8 +90,8 @@ def test_every_verb_refuses_a_bomb(
     monkeypatch.setattr(sys, "argv", ["recdistill", verb, *words.get(verb, ["bomb.yaml"])])
     with pytest.raises(SystemExit) as caught:
         cli.main()
-    said = capsys.readouterr().err
-    assert caught.value.code == 2 and said.startswith("recdistill: bomb.yaml: line ") and said.count("\n") == 1
+    printed = capsys.readouterr().err
+    assert caught.value.code == 2 and printed.startswith("recdistill: bomb.yaml: line ") and printed.count("\n") == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bomb.yaml", "good.yaml"]
 
 

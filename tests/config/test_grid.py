@@ -41,7 +41,7 @@ def test_methods_and_every_combination_become_students(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("grid", "said"),
+    ("grid", "message"),
     [
         ("method: {}", "grid.yaml: unknown key 'method'; did you mean 'methods'"),
         ("student: lihgt\nmethods: {a: {}}", "grid.yaml: student: the experiment has no 'lihgt'; did you mean 'light'"),
@@ -56,10 +56,10 @@ def test_methods_and_every_combination_become_students(tmp_path):
         ),
     ],
 )
-def test_a_wrong_grid_is_refused_by_name(tmp_path, grid, said):
+def test_a_wrong_grid_is_refused_by_name(tmp_path, grid, message):
     with pytest.raises(UserError) as caught:
         loaded(tmp_path, grid)
-    assert said in str(caught.value) and "grid.yaml" in str(caught.value)
+    assert message in str(caught.value) and "grid.yaml" in str(caught.value)
 
 
 def test_a_missing_file_is_named(tmp_path):

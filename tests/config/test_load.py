@@ -20,7 +20,7 @@ def test_defaults_and_overrides():
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         (GOOD + "teachr: {}\n", "unknown key 'teachr'; did you mean 'teacher'?"),
         (GOOD + "teacher: {widht: 3}\n", "unknown key 'teacher.widht'; did you mean 'width'?"),
@@ -34,10 +34,10 @@ def test_defaults_and_overrides():
         ("data: {}\n", "'name'"),
     ],
 )
-def test_wrong_files(text, says):
+def test_wrong_files(text, message):
     with pytest.raises(UserError, match="(?s).*") as caught:
         load_text(text)
-    assert says in str(caught.value) and "\n" not in str(caught.value)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("assignment", ["x", "=3", "name.deeper=1", "teacher.width=[", "teacher.widht=3"])

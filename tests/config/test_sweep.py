@@ -1,4 +1,4 @@
-"""Sizes as a file: what it says, what it says by default, and what is refused."""
+"""Sizes as a file: its axes, its defaults, and what is refused."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_one_axis_of_a_student(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sweep", "axes", "says"),
+    ("sweep", "axes", "message"),
     [
         ("axes: {width: {width: [4, 8], history: [3]}}", [], "axes.width: its keys have 1 and 2 values"),
         ("axes: {width: {widht: [4]}}", [], "unknown key .*widht"),
@@ -135,6 +135,6 @@ def test_one_axis_of_a_student(tmp_path: Path) -> None:
         ("axes: {w: {sampling: [{negative: a}]}}", [], "sampling.negative"),
     ],
 )
-def test_what_is_wrong_is_named(tmp_path: Path, sweep: str, axes: list[str], says: str) -> None:
-    with pytest.raises(UserError, match=says):
+def test_what_is_wrong_is_named(tmp_path: Path, sweep: str, axes: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         load(tmp_path, sweep, *axes)

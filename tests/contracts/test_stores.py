@@ -17,7 +17,7 @@ from recdistill.tables.delta.log import DeltaLog
 from recdistill.tables.events import BehaviorLog, EventLog, OutcomeLog
 from recdistill.tables.predictions import PredictionLog
 from recdistill.tables.verdicts import VerdictLog
-from tests.support.tables import SCHEMA, actions, dead_letters, events, followed, ids_of, outcomes, said, verdicts
+from tests.support.tables import SCHEMA, actions, dead_letters, events, followed, ids_of, outcomes, predicted, verdicts
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Store:
 
     create: Callable[[Path], EventLog | BehaviorLog | OutcomeLog | PredictionLog | VerdictLog | DeadLetters]
     rows: Callable[[Iterable[int]], pl.DataFrame]
-    about: dict[str, object]
+    more: dict[str, object]
 
 
 STORES = {
@@ -37,7 +37,7 @@ STORES = {
     "DeadLetters": Store(lambda path: DeadLetters.create(path), dead_letters, {}),
     "PredictionLog": Store(
         lambda path: PredictionLog.create(path, SCHEMA.tasks),
-        said,
+        predicted,
         {"model": "light/raw 0", "version": 1, "kind": "prequential"},
     ),
 }
@@ -55,7 +55,7 @@ class Case:
         self, ids: Iterable[int], sequence: int, change: Callable[[pl.DataFrame], pl.DataFrame] = lambda rows: rows
     ) -> int:
         # type: ignore[arg-type]
-        return self.log.append(change(self.store.rows(ids)), writer="w", sequence=sequence, **self.store.about)
+        return self.log.append(change(self.store.rows(ids)), writer="w", sequence=sequence, **self.store.more)
 
 
 @pytest.fixture(params=STORES)

@@ -31,7 +31,7 @@ EVENT = st.tuples(st.integers(0, 9), st.integers(0, 3), st.integers(0, 12))  # t
 
 
 def log_of(time: np.ndarray, user: np.ndarray, item: np.ndarray, label: np.ndarray, cuts: tuple[int, ...] = ()) -> Log:
-    """Return a log of these rows, cut into chunks before the rows `cuts`; topic and device tell item and row."""
+    """Return a log of these rows, cut into chunks before the rows `cuts`; topic and device show item and row."""
     n = len(time)
     rows = pl.DataFrame(
         {

@@ -1,4 +1,4 @@
-"""The student adapter: an identity until labels say otherwise, silent until it has seen enough, no gradient
+"""The student adapter: an identity until labels teach it otherwise, missing until it has seen enough, no gradient
 into the teacher.
 """
 
@@ -12,7 +12,7 @@ NAN = float("nan")
 
 
 def fresh(rows: int, bias: float, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return (what an old teacher says, labels of today): the world has moved by `bias`."""
+    """Return (an old teacher's log-odds, labels of today): the world has moved by `bias`."""
     draw = torch.Generator().manual_seed(seed)
     logits = torch.randn(rows, 1, generator=draw)
     return logits, torch.bernoulli(torch.sigmoid(logits + bias), generator=draw)
@@ -23,10 +23,10 @@ def test_it_is_silent_until_it_has_learned_and_where_the_teacher_is():
     signals, labels = fresh(MIN_ROWS // 2, 0.0)
     assert torch.isnan(adapter.learn(signals, labels)).all()
     signals[3] = NAN
-    said = adapter.learn(signals, labels)  # 999 rows
-    assert torch.isnan(said).all()
-    said = adapter.learn(signals, labels)
-    assert torch.isnan(said[3]) and torch.isfinite(said[:3]).all() and not said.requires_grad
+    corrected = adapter.learn(signals, labels)  # 999 rows
+    assert torch.isnan(corrected).all()
+    corrected = adapter.learn(signals, labels)
+    assert torch.isnan(corrected[3]) and torch.isfinite(corrected[:3]).all() and not corrected.requires_grad
 
 
 def test_rows_without_a_label_teach_it_nothing():
@@ -38,13 +38,13 @@ def test_rows_without_a_label_teach_it_nothing():
 def test_it_learns_what_has_changed_since():
     adapter = Adapter(1, [8], 1e-2)
     for step in range(300):
-        said = adapter.learn(*fresh(200, 1.5, step))
+        corrected = adapter.learn(*fresh(200, 1.5, step))
     signals, _ = fresh(2000, 0.0, 999)
     torch.manual_seed(3)
     state = torch.get_rng_state()
-    said = adapter.learn(signals, torch.full_like(signals, NAN))
+    corrected = adapter.learn(signals, torch.full_like(signals, NAN))
     assert torch.equal(torch.get_rng_state(), state)
-    assert abs(float((said - signals).mean()) - 1.5) < 0.15
+    assert abs(float((corrected - signals).mean()) - 1.5) < 0.15
 
 
 def test_its_weights_draw_nothing_from_the_students_random_state():

@@ -36,7 +36,7 @@ def test_the_posterior_is_the_space_in_which_the_auxiliary_tower_learns_the_trut
     window, towers = measured
     right, wrong = (window.off(towers[f"{space}: aux"]) for space in ("posterior", "student"))
     assert abs(right) < 0.1
-    assert 0.5 < wrong < math.log(0.5 / 0.1)  # between what its labels say and what the teacher's raw logits say
+    assert 0.5 < wrong < math.log(0.5 / 0.1)  # between its labels' rate and that of the teacher's raw logits
 
 
 def test_the_teacher_is_further_off_before_and_calibrated_after(measured):

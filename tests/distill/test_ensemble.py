@@ -13,12 +13,12 @@ SAID = arrays.arrays(np.float32, (3, 5, 2), elements=st.one_of(st.floats(-5, 5, 
 
 
 @given(SAID)
-def test_the_mean_is_of_those_who_speak(said):
-    found = combine("mean", said, np.full((5, 2), NAN), np.zeros(5, int), RecentLosses(1, 3, 2, 100))
+def test_the_mean_is_of_those_with_log_odds(log_odds):
+    found = combine("mean", log_odds, np.full((5, 2), NAN), np.zeros(5, int), RecentLosses(1, 3, 2, 100))
     for row in range(5):
         for k in range(2):
-            heard = said[:, row, k][~np.isnan(said[:, row, k])].astype(float)
-            assert found[row, k] == pytest.approx(heard.mean(), abs=1e-5) if len(heard) else np.isnan(found[row, k])
+            present = log_odds[:, row, k][~np.isnan(log_odds[:, row, k])].astype(float)
+            assert found[row, k] == pytest.approx(present.mean(), abs=1e-5) if len(present) else np.isnan(found[row, k])
 
 
 def world(rows: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -30,35 +30,35 @@ def world(rows: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_recent_follows_who_is_right_slice_by_slice():
-    said, labels = world(10_000)
-    swapped, slices = said.copy(), np.arange(10_000) % 2
-    swapped[:, slices == 1] = said[::-1, slices == 1]  # in the second slice it is the other who knows
+    log_odds, labels = world(10_000)
+    swapped, slices = log_odds.copy(), np.arange(10_000) % 2
+    swapped[:, slices == 1] = log_odds[::-1, slices == 1]  # in the second slice it is the other who knows
     found = combine("recent", swapped, labels, slices, RecentLosses(2, 2, 1, 2000))
     np.testing.assert_allclose(found[:STEP], swapped[:, :STEP].mean(0), atol=1e-6)  # nothing was known yet
-    np.testing.assert_allclose(found[2 * STEP :], said[0, 2 * STEP :], atol=1e-2)
+    np.testing.assert_allclose(found[2 * STEP :], log_odds[0, 2 * STEP :], atol=1e-2)
 
 
 def test_no_label_reaches_its_own_step():
-    said, labels = world(3 * STEP)
+    log_odds, labels = world(3 * STEP)
     changed = labels.copy()
     changed[STEP : 2 * STEP] = 1 - changed[STEP : 2 * STEP]
     one, other = (
-        combine("recent", said, y, np.zeros(len(y), int), RecentLosses(1, 2, 1, 5000)) for y in (labels, changed)
+        combine("recent", log_odds, y, np.zeros(len(y), int), RecentLosses(1, 2, 1, 5000)) for y in (labels, changed)
     )
     np.testing.assert_array_equal(one[: 2 * STEP], other[: 2 * STEP])
     assert (one[2 * STEP :] != other[2 * STEP :]).any()
 
 
 def test_few_rows_weigh_all_alike():
-    said, labels = world(MIN_SLICE_ROWS - 1)
-    record = RecentLosses(1, 2, 1, 5000)
-    record.add(said, labels, np.zeros(len(labels), int))
-    np.testing.assert_array_equal(record.weights(), 0.5)
+    log_odds, labels = world(MIN_SLICE_ROWS - 1)
+    recent = RecentLosses(1, 2, 1, 5000)
+    recent.add(log_odds, labels, np.zeros(len(labels), int))
+    np.testing.assert_array_equal(recent.weights(), 0.5)
 
 
 def test_a_teacher_that_was_better_once_is_forgotten():
-    said, labels = world(20_000)
-    turned = said.copy()
-    turned[:, 10_000:] = said[::-1, 10_000:]
-    found = combine("recent", turned, labels, np.zeros(20_000, int), RecentLosses(1, 2, 1, 1000))
-    np.testing.assert_allclose(found[15_000:], said[0, 15_000:], atol=1e-2)
+    log_odds, labels = world(20_000)
+    swapped = log_odds.copy()
+    swapped[:, 10_000:] = log_odds[::-1, 10_000:]
+    found = combine("recent", swapped, labels, np.zeros(20_000, int), RecentLosses(1, 2, 1, 1000))
+    np.testing.assert_allclose(found[15_000:], log_odds[0, 15_000:], atol=1e-2)

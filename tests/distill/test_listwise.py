@@ -37,7 +37,7 @@ def test_a_constant_of_a_list_changes_nothing_and_the_same_order_is_at_rest():
     torch.testing.assert_close(listwise_loss(z.detach() + 7, t, group), listwise_loss(z.detach(), t + 7, group))
 
 
-def test_nothing_said_is_nothing_lost():
+def test_no_signal_is_no_loss():
     z = torch.zeros(3, 1, requires_grad=True)
     loss = listwise_loss(z, torch.full((3, 1), NAN), torch.tensor([0, 0, 1]))
     (pull,) = torch.autograd.grad(loss, z)

@@ -253,7 +253,7 @@ def test_a_weight_per_task_is_the_sum_of_the_tasks_shares():
     )
     alone = []
     for k in (0, 1):
-        said = torch.full_like(signals, NAN)
-        said[:, k] = signals[:, k]
-        alone.append(signal_loss("cross-entropy", z, said))
+        of_task = torch.full_like(signals, NAN)
+        of_task[:, k] = signals[:, k]
+        alone.append(signal_loss("cross-entropy", z, of_task))
     torch.testing.assert_close(both, 2.0 * alone[0] + 0.5 * alone[1])

@@ -1,4 +1,4 @@
-"""A state in a few bytes: what is packed comes back, the gradient goes straight through, prefixes tell what
+"""A state in a few bytes: what is packed comes back, the gradient goes straight through, prefixes hold what
 they can.
 """
 

@@ -151,7 +151,7 @@ def result(folder: RunFolder) -> dict[str, list[tuple[object, ...]]]:
 def reported(folder: RunFolder) -> IngestProgress:
     """Return the last progress of ingest in the events."""
     commit = EventLog.open(folder.tables / "events").last_commit("ingest")
-    progress = read_progress(IngestProgress, commit.about) if commit else None
+    progress = read_progress(IngestProgress, commit.metadata) if commit else None
     assert progress is not None
     return progress
 

@@ -16,7 +16,7 @@ from recdistill.stream.progress import GateProgress, Health, IngestProgress, Mod
 from recdistill.tables.events import EventLog
 from recdistill.tables.predictions import PredictionLog
 from recdistill.tables.verdicts import VerdictLog
-from tests.support.tables import SCHEMA, events, said
+from tests.support.tables import SCHEMA, events, predicted
 
 __all__ = ["DAY", "WALL", "MadeStream", "sums_of"]
 
@@ -84,7 +84,7 @@ class MadeStream:
             health=self.health(),
         )
         self.predictions.append(
-            said(range(first, first + rows)),
+            predicted(range(first, first + rows)),
             model=name,
             version=version,
             kind="prequential",

@@ -32,7 +32,7 @@ __all__ = [
     "make_predictions",
     "outcomes",
     "process",
-    "said",
+    "predicted",
     "verdicts",
 ]
 
@@ -68,7 +68,7 @@ def logit(ids: pl.Series) -> pl.Series:
     return (ids * 0.5 - 7).cast(pl.Float32).alias("logit_click")
 
 
-def said(ids: Iterable[int]) -> pl.DataFrame:
+def predicted(ids: Iterable[int]) -> pl.DataFrame:
     """Return predictions with logit = f(id)."""
     rows = events(ids).select("sample_id", "time")
     return rows.with_columns(logit(rows["sample_id"]))
@@ -138,7 +138,7 @@ def make_predictions(path: Path, commits: Iterable[Iterable[int]] = (), model: s
     """Return a predictions table with one commit of `model` per group of ids."""
     log = PredictionLog.create(path, SCHEMA.tasks)
     for sequence, ids in enumerate(commits):
-        log.append(said(ids), model=model, version=1, kind="prequential", writer=model, sequence=sequence)
+        log.append(predicted(ids), model=model, version=1, kind="prequential", writer=model, sequence=sequence)
     return log
 
 

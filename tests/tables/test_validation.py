@@ -11,7 +11,7 @@ import pytest
 
 from recdistill.errors import UserError
 from recdistill.tables.events import BehaviorLog
-from tests.support.tables import SCHEMA, actions, events, followed, ids_of, make_events, make_predictions, said
+from tests.support.tables import SCHEMA, actions, events, followed, ids_of, make_events, make_predictions, predicted
 
 Change = Callable[[pl.DataFrame], pl.DataFrame]
 
@@ -103,7 +103,12 @@ def test_predictions_refuse(tmp_path: Path, fault: str, change: Change) -> None:
     log = make_predictions(tmp_path / "p", [range(10)])
     with pytest.raises(UserError, match="^" + re.escape(f"predictions of teacher: {fault}")):
         log.append(
-            change(said(range(10, 15))), model="teacher", version=1, kind="prequential", writer="teacher", sequence=1
+            change(predicted(range(10, 15))),
+            model="teacher",
+            version=1,
+            kind="prequential",
+            writer="teacher",
+            sequence=1,
         )
     assert (log.version, log.rows()) == (1, 10)
 

@@ -26,7 +26,7 @@ Kinds = Mapping[str, pl.DataType]
 
 @dataclass(frozen=True)
 class Column:
-    """source: the user's column; value: makes ours of it, null where it cannot; what: says what a value must be."""
+    """source: the user's column; value: makes ours of it, null where it cannot; what: a value must be, for messages."""
 
     source: str
     value: pl.Expr

@@ -72,7 +72,7 @@ class LabelledRows:
         if version <= self.at.events:
             return
         for commit in self.events.commits(self.at.events, version):
-            progress = read_progress(IngestProgress, commit.about) or IngestProgress(watermark=self.watermark)
+            progress = read_progress(IngestProgress, commit.metadata) or IngestProgress(watermark=self.watermark)
             rows = self.events.read(commit, ["sample_id", f"label_{self.task}"]) if commit.parts else None
             if rows is not None:
                 self._chunks.append(_chunk(self.at, rows))

@@ -64,8 +64,8 @@ class _Gate:
 
     def _resume(self) -> None:
         last = self.verdicts.last_commit(WRITER)
-        state: dict[str, Any] = json.loads(last.about[STATE]) if last else {"seen": -1, "teachers": {}}
-        progress = (read_progress(GateProgress, last.about) if last else None) or GateProgress()
+        state: dict[str, Any] = json.loads(last.metadata[STATE]) if last else {"seen": -1, "teachers": {}}
+        progress = (read_progress(GateProgress, last.metadata) if last else None) or GateProgress()
         self.sequence = last.writers[WRITER] + 1 if last else 0
         self.judged, self.end = progress.judged, progress.end
         for name, tree in state["teachers"].items():
@@ -115,7 +115,7 @@ class _Gate:
         before = self.seen
         for commit in self.predictions.commits(self.seen):
             model = _model_of(commit)
-            progress = read_progress(ModelProgress, commit.about)
+            progress = read_progress(ModelProgress, commit.metadata)
             if progress is not None and is_teacher(model):
                 self._take(model, commit, progress)
             self.seen = commit.version
@@ -129,8 +129,10 @@ class _Gate:
             return
         logit = f"logit_{self.events.schema.tasks[0]}"
         rows = self.predictions.read(commit, ["sample_id", "time", logit])
-        logits = rows[logit].to_numpy().astype(np.float64) - log_odds_offset_of_commit(commit.about, self.events.schema)
-        version = int(commit.about.get("model_version", progress.weights_version))
+        logits = rows[logit].to_numpy().astype(np.float64) - log_odds_offset_of_commit(
+            commit.metadata, self.events.schema
+        )
+        version = int(commit.metadata.get("model_version", progress.weights_version))
         teacher.take(
             RecordedLogits(
                 commit.version,
@@ -197,4 +199,4 @@ class _Gate:
 
 def _model_of(commit: Commit) -> str:
     """Return the model that a commit of the predictions is of: an empty one is known by its writer, MODEL@RUN."""
-    return commit.about.get("model") or next((writer.rpartition("@")[0] for writer in commit.writers), "")
+    return commit.metadata.get("model") or next((writer.rpartition("@")[0] for writer in commit.writers), "")

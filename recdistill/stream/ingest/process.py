@@ -58,7 +58,7 @@ def ingests(events: EventLog, version: int | None = None) -> dict[int, IngestPro
     """
     found: dict[int, IngestProgress] = {}
     for commit in commits_back(events.path, events.version if version is None else version):
-        progress = read_progress(IngestProgress, commit.about)
+        progress = read_progress(IngestProgress, commit.metadata)
         if progress is not None:
             found.setdefault(progress.reader, progress)
         if HANDOVER in commit.writers or (progress is not None and len(found) == progress.readers):
@@ -208,7 +208,7 @@ class Ingest:
     def _reported(self, log: DeltaLog) -> IngestProgress:
         """Return what this reader last reported in a table, zero progress where it has not yet."""
         commit = log.last_commit(self.writer)
-        progress = read_progress(IngestProgress, commit.about) if commit else None
+        progress = read_progress(IngestProgress, commit.metadata) if commit else None
         return progress or IngestProgress(reader=self.reader, readers=self.reader_count)
 
     def _sequence(self, log: DeltaLog) -> int:

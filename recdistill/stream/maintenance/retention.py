@@ -56,9 +56,9 @@ def _of_model(checkpoints: Checkpoints) -> Needs | None:
 def _of_gate(verdicts: DeltaLog) -> Needs | None:
     """Return from where the gate goes on; None when it has committed nothing yet."""
     last = verdicts.last_commit(WRITER)
-    if last is None or STATE not in last.about:
+    if last is None or STATE not in last.metadata:
         return None
-    state = json.loads(last.about[STATE])
+    state = json.loads(last.metadata[STATE])
     needs = {"predictions": int(state["seen"]), "verdicts": last.version}
     for teacher in state["teachers"].values():
         if not teacher["ended"]:

@@ -147,7 +147,7 @@ class StateReader:
                 self._ingest,
                 "ingest",
                 next(iter(commit.writers), "ingest"),
-                read_progress(IngestProgress, commit.about),
+                read_progress(IngestProgress, commit.metadata),
             )
         for commit in self._new(self.folder.predictions):
             self._predicted(commit)
@@ -171,11 +171,11 @@ class StateReader:
             self._at[path] = commit.version
 
     def _predicted(self, commit: Commit) -> None:
-        progress = read_progress(ModelProgress, commit.about)
-        model = commit.about.get("model") or next(iter(commit.writers), "").rsplit("@", 1)[0]
+        progress = read_progress(ModelProgress, commit.metadata)
+        model = commit.metadata.get("model") or next(iter(commit.writers), "").rsplit("@", 1)[0]
         if progress is None or not model:
             return
-        version = int(commit.about.get("model_version", progress.weights_version))
+        version = int(commit.metadata.get("model_version", progress.weights_version))
         _take(self._models, "model", model, replace(progress, weights_version=version))
         if role_of(model)[0] != "teacher":
             return
@@ -195,7 +195,7 @@ class StateReader:
             for row in (row for rows in log.batches(self._folded) for row in rows.iter_rows(named=True)):
                 self._verdict(row)
         for commit in self._new(path):
-            _take(self._gates, "gate", next(iter(commit.writers), "gate"), read_progress(GateProgress, commit.about))
+            _take(self._gates, "gate", next(iter(commit.writers), "gate"), read_progress(GateProgress, commit.metadata))
             for row in (
                 log.read(commit).iter_rows(named=True) if log and commit.parts and commit.version > self._folded else ()
             ):

@@ -154,7 +154,7 @@ def progressive_ne(folder: RunFolder, model: str, end_row: int, rows: int = NE_R
     start = Sums()
     for version in range(log.version, -1, -1):
         commit = next(log.commits(version - 1, version))
-        progress = read_progress(ModelProgress, commit.about) if commit.about.get("model") == model else None
+        progress = read_progress(ModelProgress, commit.metadata) if commit.metadata.get("model") == model else None
         if progress is None:
             continue
         if end is None and progress.rows <= end_row:

@@ -75,7 +75,7 @@ class TableSource:
         for commit in commits(self.folder / kind, empty if begun == first else first - 1, newest):
             if len(found) >= limit or size > MAX_BYTES:
                 break
-            if commit.parts or END in commit.about:
+            if commit.parts or END in commit.metadata:
                 found.append(self._message(kind, commit))
                 size += sum(part.size for part in commit.parts)
             elif not found:
@@ -90,8 +90,8 @@ class TableSource:
     def _message(self, kind: Kind, commit: Commit) -> Message:
         types = pl.Schema(open_delta(self.folder / kind).schema().to_arrow())
         rows = pl.concat([pl.DataFrame(schema=types), *read_parts(self.folder / kind, commit.parts, types, None)])
-        published = published_at(commit.about.get(PUBLISHED, 0))
-        return Message(kind, commit.version, kind, rows, published, end=END in commit.about)
+        published = published_at(commit.metadata.get(PUBLISHED, 0))
+        return Message(kind, commit.version, kind, rows, published, end=END in commit.metadata)
 
     def create(self, schema: EventSchema) -> None:
         """Make the tables, or leave equal ones; see Source.create."""

@@ -97,7 +97,7 @@ class SignalJoiner:
         """Read the next commit of a teacher and join it to the waiting samples; False when there is none."""
         for commit in self.log.commits(self.version):
             self.version = commit.version
-            progress, model = read_progress(ModelProgress, commit.about), commit.about.get("model", "")
+            progress, model = read_progress(ModelProgress, commit.metadata), commit.metadata.get("model", "")
             if progress is None or not is_teacher(model):
                 continue
             self._last_sign = time.monotonic()

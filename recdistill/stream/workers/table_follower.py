@@ -102,7 +102,7 @@ class TableFollower:
         """Read the commit of events after another."""
         versions = dict(before.result().versions if before else self.versions)
         commit = next(self.events.commits(versions["events"]))
-        found = read_progress(IngestProgress, commit.about)
+        found = read_progress(IngestProgress, commit.metadata)
         progress = found or IngestProgress()  # others only rearrange files
         seen = progress.seen
         behaviors = [self.store.encode_behaviors(rows) for rows in _new(self.behaviors, "behaviors", versions, seen)]
@@ -141,7 +141,7 @@ class TableFollower:
         if version > self._looked:
             self._looked = version
             newest: list[Commit] = list(self.events.commits(version - 1, version))
-            progress = read_progress(IngestProgress, newest[0].about)
+            progress = read_progress(IngestProgress, newest[0].metadata)
             self.newest = max(self.newest, progress.watermark if progress else 0)
         return max(self.newest, self.store.newest)
 

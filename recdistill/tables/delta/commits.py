@@ -69,7 +69,7 @@ class Commit:
 
     version: int
     parts: list[Part]
-    about: dict[str, str]
+    metadata: dict[str, str]
     writers: dict[str, int]
 
 
@@ -194,7 +194,7 @@ def _check_base(table: Path, version: int) -> None:
 def cut(table: Path, before: int) -> int:
     """Remove the commits that the newest checkpoint at or before version `before` stands for; return how many.
 
-    Whoever has read up to `before` follows on undisturbed. The checkpoint's checksum is kept beside it, for Delta has
+    Whoever has read up to `before` follows on undisturbed. The checkpoint's checksum is kept next to it, for Delta has
     none.
     """
     files = log_files(table)
@@ -231,12 +231,12 @@ def _read_commit(table: Path, version: int) -> Commit:
     if _rows_changed(actions):
         raise UserError(f"{table}: version {version} changed rows that were there; these tables are append-only")
     parts = [_part(action["add"]) for action in actions if "add" in action and action["add"]["dataChange"]]
-    about = metadata_of(actions)
-    if about is None:
+    metadata = metadata_of(actions)
+    if metadata is None:
         infos = [action["commitInfo"] for action in actions if "commitInfo" in action]
-        about = {key: str(value) for info in infos for key, value in info.items() if key not in LIBRARY_KEYS}
+        metadata = {key: str(value) for info in infos for key, value in info.items() if key not in LIBRARY_KEYS}
     writers = {action["txn"]["appId"]: int(action["txn"]["version"]) for action in actions if "txn" in action}
-    return Commit(version, sorted(parts, key=lambda part: part.path), about, writers)
+    return Commit(version, sorted(parts, key=lambda part: part.path), metadata, writers)
 
 
 def commits(table: Path, after: int, last: int) -> Iterator[Commit]:

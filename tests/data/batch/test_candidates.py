@@ -55,18 +55,18 @@ def test_draws_are_even_over_the_window():
     assert abs(counts / len(rows) - 0.1).max() < 0.005
 
 
-def test_of_a_sample_that_is_not_heard_no_candidate_is(store):
+def test_a_sample_without_a_signal_has_no_candidates_either(store):
     schema = EventSchema(
         ("click", "finish"), {"position": "int64", "device": "int64", "topic": "int64", "age_days": "float32"}
     )
     asked = Candidates.of(CandidatesConfig(count=2, window=30), schema)
-    beside = CandidateSignals(asked, np.ones((len(store), 2, 2), np.float16), np.zeros(2, np.float32))
+    candidate_signals = CandidateSignals(asked, np.ones((len(store), 2, 2), np.float16), np.zeros(2, np.float32))
     signals = np.ones((len(store), 2), np.float32)
     signals[100:110] = np.nan
-    batch = BatchBuilder(store, 5, signals, beside).build(np.arange(100, 130))
-    heard = ~torch.isnan(batch.signals).all(1).view(30, 3)
-    assert not heard[:10].any() and heard[10:].all()
-    assert BatchBuilder(store, 5, signals, beside).build(np.arange(100, 110)).rows_per_sample == 1
+    batch = BatchBuilder(store, 5, signals, candidate_signals).build(np.arange(100, 130))
+    has_signal = ~torch.isnan(batch.signals).all(1).view(30, 3)
+    assert not has_signal[:10].any() and has_signal[10:].all()
+    assert BatchBuilder(store, 5, signals, candidate_signals).build(np.arange(100, 110)).rows_per_sample == 1
 
 
 def test_a_batch_holds_each_sample_and_then_its_candidates(store):
@@ -74,12 +74,12 @@ def test_a_batch_holds_each_sample_and_then_its_candidates(store):
         ("click", "finish"), {"position": "int64", "device": "int64", "topic": "int64", "age_days": "float32"}
     )
     asked = Candidates.of(CandidatesConfig(count=2, window=30, item_features=["topic", "age_days"]), schema)
-    said = np.arange(len(store) * 4, dtype=np.float16).reshape(len(store), 2, 2)
+    logits = np.arange(len(store) * 4, dtype=np.float16).reshape(len(store), 2, 2)
     rows = np.arange(100, 130)
     own = BatchBuilder(store, 5, store.labels).build(rows)
-    batch = BatchBuilder(store, 5, store.labels, CandidateSignals(asked, said, np.array([0.0, 2.0], np.float32))).build(
-        rows
-    )
+    batch = BatchBuilder(
+        store, 5, store.labels, CandidateSignals(asked, logits, np.array([0.0, 2.0], np.float32))
+    ).build(rows)
     drawn = asked.drawn(rows, store.sample_id[rows], 2)
     assert batch.rows_per_sample == 3 and len(batch) == 90
     for k in range(3):
@@ -92,8 +92,8 @@ def test_a_batch_holds_each_sample_and_then_its_candidates(store):
         np.testing.assert_array_equal(batch.history.of[k::3], own.history.of)
     assert torch.equal(batch.labels[::3], own.labels) and torch.equal(batch.signals[::3], own.signals)
     assert torch.isnan(batch.labels[1::3]).all() and torch.isnan(batch.labels[2::3]).all()
-    np.testing.assert_array_equal(batch.signals[1::3], said[rows, 0] - np.array([0.0, 2.0], np.float32))
-    np.testing.assert_array_equal(batch.signals[2::3], said[rows, 1] - np.array([0.0, 2.0], np.float32))
+    np.testing.assert_array_equal(batch.signals[1::3], logits[rows, 0] - np.array([0.0, 2.0], np.float32))
+    np.testing.assert_array_equal(batch.signals[2::3], logits[rows, 1] - np.array([0.0, 2.0], np.float32))
     alone = BatchBuilder(store, 5).candidates(rows, asked)
     np.testing.assert_array_equal(alone.item.ids(), store.item[drawn.ravel()])
     np.testing.assert_array_equal(

@@ -16,13 +16,13 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> SampleStore:
 @pytest.mark.parametrize("count", [1, 3, 50])
 def test_against_brute_force(store, tmp_path, count):
     draw = np.random.default_rng(0)
-    codes, spoken = draw.integers(0, 255, (len(store), 4), np.uint8), draw.random(len(store)) < 0.7
+    codes, recorded = draw.integers(0, 255, (len(store), 4), np.uint8), draw.random(len(store)) < 0.7
     write_order(tmp_path, store)
     rows = draw.integers(0, len(store), 100)
-    states, counts = PastStates.open(tmp_path, codes, spoken, count).gather(rows)
+    states, counts = PastStates.open(tmp_path, codes, recorded, count).gather(rows)
     for row, found, n in zip(rows, states, counts, strict=True):
         past = np.flatnonzero((store.user == store.user[row]) & (store.time < store.time[row]))[-count:]
-        wanted = codes[past[spoken[past]]]
+        wanted = codes[past[recorded[past]]]
         assert n == len(wanted)
         np.testing.assert_array_equal(found[:n], wanted)
         assert not found[n:].any()

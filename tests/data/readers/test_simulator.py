@@ -1,4 +1,4 @@
-"""The simulator keeps what its docstring says: the truth is true, time flows one way, and only a long memory helps."""
+"""The simulator keeps what its docstring promises: the truth is true, time flows one way, only a long memory helps."""
 
 import numpy as np
 import polars as pl
@@ -22,7 +22,7 @@ def log():
 
 
 @pytest.mark.parametrize("task", SIMULATED.tasks)
-def test_labels_are_drawn_with_the_probability_that_is_told(log, task):
+def test_labels_are_drawn_with_the_probability_that_is_given(log, task):
     p, y = log[f"probability_{task}"].to_numpy(), log[f"label_{task}"].to_numpy()
     assert p.min() > 0 and p.max() < 1
     groups = {
@@ -112,11 +112,11 @@ def test_the_truth_can_be_recorded_as_a_models_predictions_and_none_scores_bette
     predictions = PredictionLog.create(tmp_path / "p", SIMULATED.tasks)
     for sequence, chunk in enumerate(Simulator(CONFIG).truth()):
         predictions.append(chunk, model="truth", version=0, kind="imported", writer="truth", sequence=sequence)
-    said = predictions.scan().sort("sample_id").collect()
+    rows = predictions.scan().sort("sample_id").collect()
     for task in SIMULATED.tasks:
         p = log[f"probability_{task}"].to_numpy()
-        np.testing.assert_allclose(1 / (1 + np.exp(-said[f"logit_{task}"].to_numpy().astype(float))), p, rtol=1e-5)
-    best = auc(log["label_click"].to_numpy(), said["logit_click"].to_numpy())
+        np.testing.assert_allclose(1 / (1 + np.exp(-rows[f"logit_{task}"].to_numpy().astype(float))), p, rtol=1e-5)
+    best = auc(log["label_click"].to_numpy(), rows["logit_click"].to_numpy())
     popular = Simulator(CONFIG).quality[log["item_id"].to_numpy()]
     assert 0.7 < best < 0.9 and auc(log["label_click"].to_numpy(), popular) < best - 0.05
 

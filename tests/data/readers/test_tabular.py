@@ -64,7 +64,7 @@ def in_chunks(path: Path, rows: int = 100) -> pl.DataFrame:
 
 
 def refused(folder: Path, name: str, columns: ColumnsConfig = COLUMNS, **more: object) -> str:
-    """Return the one line that says why a log is refused."""
+    """Return the one line why a log is refused."""
     with pytest.raises(UserError) as caught:
         log = open_log(DataConfig(path=name, columns=columns, **more), folder)
         for _ in log.batches():
@@ -139,7 +139,7 @@ def test_labels_by_threshold_by_constant_and_unknown(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("form", ["parquet", "csv"])
 @pytest.mark.parametrize(
-    ("column", "at", "value", "says"),
+    ("column", "at", "value", "message"),
     [
         (
             "time",
@@ -155,15 +155,15 @@ def test_labels_by_threshold_by_constant_and_unknown(tmp_path: Path) -> None:
         ("id", 5, 10, "column 'id': a sample id may stand once"),
     ],
 )
-def test_a_wrong_value(column: str, at: int, value: object, says: str, form: str, tmp_path: Path) -> None:
+def test_a_wrong_value(column: str, at: int, value: object, message: str, form: str, tmp_path: Path) -> None:
     frame = table()
     values = frame[column].to_list()
     values[at] = value
-    assert says in refused(tmp_path, write(frame.with_columns(pl.Series(column, values)), tmp_path, form))
+    assert message in refused(tmp_path, write(frame.with_columns(pl.Series(column, values)), tmp_path, form))
 
 
 @pytest.mark.parametrize(
-    ("column", "value", "says"),
+    ("column", "value", "message"),
     [
         ("label", "yes", "column 'label': not a number; got 'yes'"),
         ("price", "cheap", "column 'price': not a number; got 'cheap'"),
@@ -172,13 +172,13 @@ def test_a_wrong_value(column: str, at: int, value: object, says: str, form: str
         ("id", "10.5", "column 'id': not an integer; got '10.5'"),
     ],
 )
-def test_a_value_of_the_wrong_type_in_the_second_chunk(column: str, value: str, says: str, tmp_path: Path) -> None:
+def test_a_value_of_the_wrong_type_in_the_second_chunk(column: str, value: str, message: str, tmp_path: Path) -> None:
     frame = table(10_200).cast({column: pl.String})
     at = 10_150
     frame = frame.with_columns(
         pl.when(pl.int_range(pl.len()) == at).then(pl.lit(value)).otherwise(column).alias(column)
     )
-    with pytest.raises(UserError, match=re.escape(f"row {at}, {says}")):
+    with pytest.raises(UserError, match=re.escape(f"row {at}, {message}")):
         in_chunks(tmp_path / write(frame, tmp_path, "csv"))
 
 
@@ -295,7 +295,7 @@ def test_behaviors_are_put_in_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "says"),
+    ("config", "message"),
     [
         ({"options": {"rows": 1}}, "the table has no 'rows'"),
         ({"keep_rates": {"clik": (1.0, 0.5)}}, "no task 'clik'; did you mean 'click'?"),
@@ -304,7 +304,7 @@ def test_behaviors_are_put_in_order(tmp_path: Path) -> None:
         ({"reader": "simulator", "options": {"rows": "many"}}, "data.options.rows: input should be a valid integer"),
     ],
 )
-def test_settings_that_fit_nothing(config: dict[str, object], says: str, tmp_path: Path) -> None:
+def test_settings_that_fit_nothing(config: dict[str, object], message: str, tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         open_log(DataConfig(path=write(table(), tmp_path), **config), tmp_path)
-    assert says in str(caught.value)
+    assert message in str(caught.value)

@@ -30,12 +30,19 @@ def random_events(rng: np.random.Generator, n: int, users: int) -> tuple[np.ndar
 
 def brute(chunks: list[tuple[np.ndarray, ...]], user: int) -> list[tuple[int, int, int, int]]:
     """Return (item, time, known, action) of a user's events in their order; known never falls."""
-    told: list[tuple[int, int, int, int]] = []
+    known_events: list[tuple[int, int, int, int]] = []
     for chunk in chunks:
         for u, item, time, known, action in zip(*chunk, strict=True):
             if u == user:
-                told.append((int(item), int(time), max(int(known), told[-1][2] if told else -(10**9)), int(action)))
-    return told
+                known_events.append(
+                    (
+                        int(item),
+                        int(time),
+                        max(int(known), known_events[-1][2] if known_events else -(10**9)),
+                        int(action),
+                    )
+                )
+    return known_events
 
 
 @settings(max_examples=60, deadline=None)
@@ -45,12 +52,12 @@ def brute(chunks: list[tuple[np.ndarray, ...]], user: int) -> list[tuple[int, in
 def test_histories_are_those_of_brute_force(seed: int, users: int, sizes: list[int], length: int) -> None:
     rng = np.random.default_rng(seed)
     with TemporaryDirectory() as folder:
-        chains, chunks = HistoryArena(Path(folder)), [random_events(rng, n, users) for n in sizes]
+        arena, chunks = HistoryArena(Path(folder)), [random_events(rng, n, users) for n in sizes]
         for chunk in chunks:
-            chains.add(*chunk)
+            arena.add(*chunk)
         user, time = rng.integers(0, users + 2, 20), rng.integers(0, 60, 20)
-        stop = chains.history_end(user, time)
-        seen = chains.gather(user, np.maximum(stop - length, 0), stop, nothing(20))
+        stop = arena.history_end(user, time)
+        seen = arena.gather(user, np.maximum(stop - length, 0), stop, nothing(20))
         for row in range(20):
             want = [event for event in brute(chunks, user[row]) if event[2] < time[row]][-length:]
             part = slice(seen.offsets[row], seen.offsets[row + 1])
@@ -71,27 +78,27 @@ def test_older_heads_bring_older_histories_back_in_the_same_places(tmp_path: Pat
     assert other.restore(heads)
     everybody = np.arange(5)
 
-    def told(chains: HistoryArena) -> list[int]:
-        return chains.gather(everybody, np.zeros(5, np.int64), chains.count[:5], nothing(5)).item.tolist()
+    def items_of(arena: HistoryArena) -> list[int]:
+        return arena.gather(everybody, np.zeros(5, np.int64), arena.count[:5], nothing(5)).item.tolist()
 
-    assert told(other) == [item for user in range(5) for item, *_ in brute(chunks[:7], user)]
+    assert items_of(other) == [item for user in range(5) for item, *_ in brute(chunks[:7], user)]
     for chunk in chunks[7:]:
         other.add(*chunk)
-    assert told(other) == told(one) == [item for user in range(5) for item, *_ in brute(chunks, user)]
+    assert items_of(other) == items_of(one) == [item for user in range(5) for item, *_ in brute(chunks, user)]
 
 
 def test_heads_without_their_arena_are_not_taken_up(tmp_path: Path) -> None:
-    chains = HistoryArena(tmp_path / "here")
-    chains.add(*random_events(np.random.default_rng(0), 50, 3))
+    arena = HistoryArena(tmp_path / "here")
+    arena.add(*random_events(np.random.default_rng(0), 50, 3))
     other = HistoryArena(tmp_path / "elsewhere")
-    assert not other.restore(chains.heads()) and other.used == 0
+    assert not other.restore(arena.heads()) and other.used == 0
 
 
 def test_earlier_events_stand_before_the_chain(tmp_path: Path) -> None:
-    chains = HistoryArena(tmp_path)
-    chains.add(np.array([1, 1]), np.array([7, 8]), np.array([10, 11]), np.array([10, 11]), np.array([0, 1]))
+    arena = HistoryArena(tmp_path)
+    arena.add(np.array([1, 1]), np.array([7, 8]), np.array([10, 11]), np.array([10, 11]), np.array([0, 1]))
     before = Events(
         np.array([0, 2, 3]), np.array([1, 2, 3], np.int32), np.array([1, 2, 3]), np.array([0, 0, 0], np.uint8)
     )
-    seen = chains.gather(np.array([0, 1]), np.array([0, 0]), np.array([0, 2]), before)
+    seen = arena.gather(np.array([0, 1]), np.array([0, 0]), np.array([0, 2]), before)
     assert (seen.offsets.tolist(), seen.item.tolist()) == ([0, 2, 5], [1, 2, 3, 7, 8])

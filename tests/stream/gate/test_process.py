@@ -74,7 +74,7 @@ def test_versions_are_approved_window_by_window_the_rest_when_the_next_begins(tm
     verdicts = Verdicts()
     verdicts.update(stream.verdicts)
     assert verdicts.usable_rows("teacher", 2) == 650
-    progress = read_progress(GateProgress, stream.verdicts.last_commit("gate").about)  # type: ignore[union-attr]
+    progress = read_progress(GateProgress, stream.verdicts.last_commit("gate").metadata)  # type: ignore[union-attr]
     assert progress is not None and progress.end and progress.judged == 6
     assert progress.predictions == stream.predictions.version
     lines = [(line["event"], line.get("version"), line.get("rows")) for line in read_journals(stream.folder.logs, 100)]

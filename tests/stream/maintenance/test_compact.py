@@ -17,7 +17,7 @@ from recdistill.stream.maintenance.compact import Housekeeper
 from recdistill.tables.events import EventLog
 from recdistill.tables.predictions import PredictionLog
 from recdistill.tables.verdicts import VerdictLog
-from tests.support.tables import SCHEMA, events, followed, ids_of, said
+from tests.support.tables import SCHEMA, events, followed, ids_of, predicted
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
         log.append(events(range(3 * k, 3 * k + 3)), writer="ingest", sequence=k)
         for model in ("teacher", "light"):
             predictions.append(
-                said(range(3 * k, 3 * k + 3)), model=model, version=k, kind="prequential", writer=model, sequence=k
+                predicted(range(3 * k, 3 * k + 3)), model=model, version=k, kind="prequential", writer=model, sequence=k
             )
     VerdictLog.create(run.verdicts).append(VerdictLog.row("teacher", 0, "approved"), writer="gate", sequence=0)
     return run

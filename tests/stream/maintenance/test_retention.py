@@ -64,12 +64,12 @@ def oldest(log: DeltaLog) -> int:
 
 def test_a_cut_leaves_rows_and_order_and_those_who_follow_from_there(log: EventLog) -> None:
     before = ids_of(log.batches())
-    after_33 = [(commit.version, commit.about) for commit in log.commits(33)]
+    after_33 = [(commit.version, commit.metadata) for commit in log.commits(33)]
     parts = log.parts()
     assert log.cut(33) == oldest(log) == 29
     fresh = EventLog.open(log.path)
     assert ids_of(fresh.batches()) == before == list(range(90)) and fresh.rows() == 90
-    assert [(commit.version, commit.about) for commit in fresh.commits(33)] == after_33
+    assert [(commit.version, commit.metadata) for commit in fresh.commits(33)] == after_33
     assert [part.path for part in fresh.parts()] == [part.path for part in parts] == [part.path for part in log.parts()]
     assert fresh.last_sequence("ingest") == 44 and fresh.last_commit("ingest") == log.last_commit("ingest")
     fresh.append(events(range(90, 92)), writer="ingest", sequence=45)

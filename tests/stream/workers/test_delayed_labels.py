@@ -225,7 +225,7 @@ def test_models_learn_labels_that_come_later_and_do_the_same_after_a_kill(tmp_pa
     predictions = whole.predictions().filter(pl.col("model") == teacher.name)
     assert sorted(predictions["sample_id"]) == sorted(whole.rows["sample_id"])
     reported = [
-        read_progress(ModelProgress, commit.about)
+        read_progress(ModelProgress, commit.metadata)
         for commit in PredictionLog.open(whole.folder.predictions).commits(-1)
     ]
     last = [progress for progress in reported if progress is not None and progress.end][0]

@@ -18,7 +18,7 @@ from recdistill.stream.workers import signal_joiner
 from recdistill.stream.workers.signal_joiner import SignalJoiner, empty_columns
 from recdistill.tables.predictions import PredictionLog
 from recdistill.tables.verdicts import VerdictLog
-from tests.support.tables import SCHEMA, events, logit, said
+from tests.support.tables import SCHEMA, events, logit, predicted
 
 WAIT = 5.0  # seconds; ids are a second apart within a day
 
@@ -41,7 +41,7 @@ class Table:
         self, ids: list[int], version: int = 1, model: str = "teacher", kind: str = "prequential", end: bool = False
     ) -> None:
         self.sequence += 1
-        rows = said(ids).with_columns((pl.col("logit_click") + 1000 * version).cast(pl.Float32))
+        rows = predicted(ids).with_columns((pl.col("logit_click") + 1000 * version).cast(pl.Float32))
         self.predictions.append(
             rows,
             model=model,

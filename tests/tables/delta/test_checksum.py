@@ -1,4 +1,4 @@
-"""A commit that differs from its checksum is told; one without is read."""
+"""A commit that differs from its checksum is refused; one without is read."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from recdistill.errors import UserError
 from recdistill.tables.events import EventLog
 from tests.support.tables import SCHEMA, events
 
-SAID = {"note": "five", "other": "six"}
+METADATA = {"note": "five", "other": "six"}
 
 
 @pytest.fixture
 def log(tmp_path: Path) -> EventLog:
     made = EventLog.create(tmp_path / "events", SCHEMA)
     for sequence in range(3):
-        made.append(events(range(sequence * 10, sequence * 10 + 10)), writer="w", sequence=sequence, metadata=SAID)
+        made.append(events(range(sequence * 10, sequence * 10 + 10)), writer="w", sequence=sequence, metadata=METADATA)
     return made
 
 
@@ -31,8 +31,8 @@ def rewrite(log: EventLog, version: int, change: Callable[[str], str]) -> None:
     assert path.read_text() != before
 
 
-def test_what_a_writer_said_is_read_without_the_checksum(log: EventLog) -> None:
-    assert [commit.about for commit in log.commits(0)] == [SAID] * 3
+def test_a_writers_metadata_is_read_without_the_checksum(log: EventLog) -> None:
+    assert [commit.metadata for commit in log.commits(0)] == [METADATA] * 3
 
 
 @pytest.mark.parametrize(
@@ -76,5 +76,5 @@ def test_a_commit_of_another_writer_has_none_and_is_read(log: EventLog) -> None:
         return "".join(json.dumps(line) + "\n" for line in lines)
 
     rewrite(log, 2, without)
-    assert [commit.about["note"] for commit in log.commits(0)] == ["five"] * 3
+    assert [commit.metadata["note"] for commit in log.commits(0)] == ["five"] * 3
     assert sum(len(rows) for rows in log.batches()) == 30

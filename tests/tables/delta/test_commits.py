@@ -12,7 +12,7 @@ from deltalake import DeltaTable
 
 from recdistill.errors import UserError
 from recdistill.tables.events import EventLog
-from tests.support.tables import SCHEMA, events, followed, ids_of, make_events, make_predictions, said
+from tests.support.tables import SCHEMA, events, followed, ids_of, make_events, make_predictions, predicted
 
 
 def clean_up(log: EventLog, history_end: int) -> None:
@@ -43,7 +43,7 @@ def test_compaction_by_the_library_is_followed_too(tmp_path: Path) -> None:
     assert sorted(ids_of(log.batches())) == list(range(12))
 
 
-def test_a_live_follower_outlives_vacuum_and_one_that_lags_is_told(tmp_path: Path) -> None:
+def test_a_live_follower_outlives_vacuum_and_one_that_lags_gets_an_error(tmp_path: Path) -> None:
     log = make_events(tmp_path / "t", [range(3 * k, 3 * k + 3) for k in range(3)])
     live = followed(log, 0)
     assert ids_of([next(live)]) == [0, 1, 2]
@@ -108,7 +108,7 @@ def test_a_commit_that_changed_rows_is_not_followed(tmp_path: Path) -> None:
 
 def test_predictions_are_read_by_model_in_commit_order_after_compaction(tmp_path: Path) -> None:
     log = make_predictions(tmp_path / "p", [range(6 * k, 6 * k + 6) for k in range(4)])
-    log.append(said(range(5)), model="other/é =%", version=1, kind="prequential", writer="o", sequence=0)
+    log.append(predicted(range(5)), model="other/é =%", version=1, kind="prequential", writer="o", sequence=0)
     log.compact()
     log.vacuum(retain_hours=0)
     assert ids_of(log.of("teacher")) == list(range(24))
@@ -146,7 +146,7 @@ def test_nothing_expires_while_another_rearranges_the_table(tmp_path: Path) -> N
     assert log.expire(date.fromisoformat(day)) == 30 - log.rows() > 0
 
 
-def test_a_file_that_is_removed_twice_is_told(tmp_path: Path) -> None:
+def test_a_file_that_is_removed_twice_is_refused(tmp_path: Path) -> None:
     log = EventLog.create(tmp_path / "events", SCHEMA)
     log.append(events(range(3)), writer="ingest", sequence=0)
     log.append(events(range(3, 6)), writer="ingest", sequence=1)

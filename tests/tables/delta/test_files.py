@@ -12,12 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from recdistill.errors import UserError
-from tests.support.tables import events, followed, ids_of, make_events, make_predictions, said
+from tests.support.tables import events, followed, ids_of, make_events, make_predictions, predicted
 
 
 def test_no_flipped_bit_of_a_page_is_read_as_a_value(tmp_path: Path) -> None:
     log = make_predictions(tmp_path / "p")
-    rows = said(range(2_000)).with_columns(pl.col("time").min())
+    rows = predicted(range(2_000)).with_columns(pl.col("time").min())
     log.append(rows, model="m", version=1, kind="imported", writer="w", sequence=0)
     truth = pl.concat(log.batches())
     path = log.path / log.parts()[0].path
@@ -100,14 +100,14 @@ def test_rows_lie_in_the_folder_of_their_date_and_ids_are_packed(tmp_path: Path)
 
 def test_batches_hold_at_most_the_rows_asked_for(tmp_path: Path) -> None:
     log = make_predictions(tmp_path / "p")
-    log.append(said(range(10)), model="m", version=3, kind="imported", writer="w", sequence=0)
+    log.append(predicted(range(10)), model="m", version=3, kind="imported", writer="w", sequence=0)
     assert [len(rows) for rows in log.of("m", rows=4)] == [4, 4, 2]
 
 
 def test_a_page_that_is_passed_over_is_missed(tmp_path: Path) -> None:
     log = make_predictions(tmp_path / "p")
     log.append(
-        said(range(200)).with_columns(pl.col("time").min()),
+        predicted(range(200)).with_columns(pl.col("time").min()),
         model="m",
         version=1,
         kind="imported",

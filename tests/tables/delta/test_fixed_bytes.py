@@ -21,5 +21,5 @@ def test_bytes_come_back_and_empty_rows_stay_empty(values, data):
 
 
 def test_a_row_of_another_length_is_refused():
-    with pytest.raises(UserError, match="'said' holds rows that are not 4 bytes long"):
-        from_bytes(pl.Series("said", [b"1234", b"123"]), 4)
+    with pytest.raises(UserError, match="'state' holds rows that are not 4 bytes long"):
+        from_bytes(pl.Series("state", [b"1234", b"123"]), 4)

@@ -1,4 +1,4 @@
-"""Names of a table's log: commits and checkpoints are told from what else lies there, and what was made is found."""
+"""Names of a table's log: commits and checkpoints are known from what else lies there, and what was made is found."""
 
 from __future__ import annotations
 
