@@ -128,35 +128,31 @@ def result_of(root: Path) -> Result:
             raise SystemExit(f"{model} has no checkpoint")
         learned = [name for name in latest[1].tensors if name.split("/")[0] in ("network", "table", "optimiser")]
         weights[model] = {name: latest[1].tensors[name] for name in learned}
-        sums = {
-            name: latest[1].state["sums"].get(name, 0) for name in ("labels", "positives", "learned", "signals")
-        }  # counts
-        counts[model] = (latest[0], latest[1].state["heard"], sums)
-    said = PredictionLog.open(folder.predictions).scan().collect().drop("date").sort("model", "sample_id")
+        names = ("labels", "positives", "learned", "signals")  # counts
+        sums = {name: latest[1].state["sums"].get(name, 0) for name in names}
+        counts[model] = (latest[0], latest[1].state["learned_from"], sums)
+    recorded = PredictionLog.open(folder.predictions).scan().collect().drop("date").sort("model", "sample_id")
     events = EventLog.open(folder.tables / "events").scan().collect().sort("sample_id")
-    return Result(weights, counts, _wrong_joins(folder, said), events, said)
+    return Result(weights, counts, _wrong_joins(folder, recorded), events, recorded)
 
 
-def _wrong_joins(folder: RunFolder, said: pl.DataFrame) -> int:
+def _wrong_joins(folder: RunFolder, recorded: pl.DataFrame) -> int:
     """Return how many signals, in all kept checkpoints of the student, are not what that version of the
-    teacher said of that sample.
+    teacher predicted for that sample.
     """
-    truth = said.filter(model="teacher").select("sample_id", "version", "^logit_.*$")
+    truth = recorded.filter(model="teacher").select("sample_id", "version", "^logit_.*$")
     wrong, student = 0, stream_checkpoints(folder, "light.distilled.s0")
     for block in student.blocks():
         held = {
-            name: value.numpy()
-            for name, value in student.load(block).tensors.items()
-            if name.startswith("store/window/")
+            name: value.numpy() for name, value in student.load(block).tensors.items() if name.startswith("store/rows/")
         }
-        ids, version, signals = (held[f"store/window/{name}"] for name in ("sample_id", "version", "signals"))
-        heard = ~np.isnan(signals[:, 0])
-        found = pl.DataFrame({"sample_id": ids[heard], "version": version[heard]}).join(
+        ids, version, signals = (held[f"store/rows/{name}"] for name in ("sample_id", "version", "signals"))
+        has_signal = ~np.isnan(signals[:, 0])
+        found = pl.DataFrame({"sample_id": ids[has_signal], "version": version[has_signal]}).join(
             truth, on=["sample_id", "version"], how="left", maintain_order="left"
         )
-        wrong += int(
-            (found.select("^logit_.*$").to_numpy() != signals[heard]).any(1).sum()
-        )  # a missing row is NaN: differs
+        differs = found.select("^logit_.*$").to_numpy() != signals[has_signal]  # NaN where the row is missing
+        wrong += int(differs.any(1).sum())
     return wrong
 
 
@@ -174,8 +170,8 @@ class Differences:
 
     def add(self, other: Differences) -> None:
         """Add another stream's."""
-        for each in fields(self):
-            setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
+        for one in fields(self):
+            setattr(self, one.name, getattr(self, one.name) + getattr(other, one.name))
 
 
 def differences(want: Result, got: Result) -> Differences:

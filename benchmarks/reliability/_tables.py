@@ -31,19 +31,19 @@ from recdistill.tables.events import EventLog, OutcomeLog
 from recdistill.tables.predictions import PredictionLog
 from recdistill.tables.verdicts import VerdictLog
 
-__all__ = ["Said", "Tables", "interval", "quality", "quiet", "same", "said_by"]
+__all__ = ["Recorded", "Tables", "interval", "quality", "quiet", "recorded_by", "same"]
 
 COMMIT = 500  # rows
 torch.set_num_threads(1)
 
 
 @dataclass(frozen=True)
-class Said:
+class Recorded:
     """A commit of the teacher: its version, its rows, and the metadata that it carries."""
 
     version: int
     rows: pl.DataFrame
-    about: dict[str, str]
+    metadata: dict[str, str]
 
 
 @contextlib.contextmanager
@@ -75,41 +75,43 @@ class Tables:
     def ingest(self, rows: pl.DataFrame, outcomes: pl.DataFrame | None = None) -> None:
         """Commit all samples as ingest would, and each outcome before the first samples that are later than it."""
         newest = rows["time"].dt.epoch("us").cum_max().to_numpy()
-        told, seen = 0, {}
+        sent, seen = 0, {}
         for k, at in enumerate(range(0, len(rows), COMMIT)):
             part = rows[at : at + COMMIT]
             end = at + COMMIT >= len(rows)
             if self.outcomes is not None and outcomes is not None:
-                history_end = len(outcomes) if end else int(outcomes["arrived"].search_sorted(part["time"][0]))
-                if history_end > told:
+                stop = len(outcomes) if end else int(outcomes["arrived"].search_sorted(part["time"][0]))
+                if stop > sent:
                     seen = {
                         "outcomes": self.outcomes.append(
-                            outcomes[told:history_end].drop("arrived"), writer="ingest", sequence=k
+                            outcomes[sent:stop].drop("arrived"), writer="ingest", sequence=k
                         )
                     }
-                    told = history_end
-            about = IngestProgress(watermark=int(newest[at + len(part) - 1]), rows=at + len(part), seen=seen, end=end)
-            self.events.append(part, writer="ingest", sequence=k, new_ids=True, metadata=to_metadata(about))
+                    sent = stop
+            progress = IngestProgress(
+                watermark=int(newest[at + len(part) - 1]), rows=at + len(part), seen=seen, end=end
+            )
+            self.events.append(part, writer="ingest", sequence=k, new_ids=True, metadata=to_metadata(progress))
 
-    def record(self, said: Iterable[Said]) -> None:
-        """Commit what a scripted teacher says, the last with the end."""
+    def record(self, commits: Iterable[Recorded]) -> None:
+        """Commit the predictions of a scripted teacher, the last with the end."""
         log = PredictionLog.open(self.folder.predictions)
-        told = list(said)
-        for k, each in enumerate(told):
-            about = replace(read_progress(ModelProgress, each.about) or ModelProgress(), end=k + 1 == len(told))
+        made = list(commits)
+        for k, commit in enumerate(made):
+            progress = replace(read_progress(ModelProgress, commit.metadata) or ModelProgress(), end=k + 1 == len(made))
             log.append(
-                each.rows,
+                commit.rows,
                 model=TEACHER,
-                version=each.version,
+                version=commit.version,
                 kind="imported",
                 writer="scripted",
                 sequence=k,
-                metadata={**each.about, **to_metadata(about)},
+                metadata={**commit.metadata, **to_metadata(progress)},
                 new_samples=True,
             )
 
     def verdict(self, versions: Iterable[int], verdict: str) -> None:
-        """Say of versions of the teacher that they are good (all rows), or what `verdict` says; in one commit."""
+        """Give versions of the teacher a verdict about all their rows, in one commit."""
         rows = [VerdictLog.row(TEACHER, version, verdict, rows=10**9) for version in versions]  # type: ignore[arg-type]
         if rows:
             self.verdicts.append(
@@ -142,26 +144,25 @@ class Tables:
         return found
 
     def logits(self, model: str) -> np.ndarray:
-        """Return what a model said of the first task, in order of `rows`."""
-        said = pl.concat(list(PredictionLog.open(self.folder.predictions).of(model)))
-        if len(said) != said["sample_id"].n_unique():
-            raise SystemExit(f"{model} said something twice")
+        """Return a model's logits of the first task, in order of `rows`."""
+        recorded = pl.concat(list(PredictionLog.open(self.folder.predictions).of(model)))
+        if len(recorded) != recorded["sample_id"].n_unique():
+            raise SystemExit(f"{model} predicted something twice")
         name = f"logit_{self.schema.tasks[0]}"
-        return (
-            self.rows.select("sample_id").join(said, on="sample_id", how="left", maintain_order="left")[name].to_numpy()
-        )
+        ids = self.rows.select("sample_id")
+        return ids.join(recorded, on="sample_id", how="left", maintain_order="left")[name].to_numpy()
 
     def labels(self) -> np.ndarray:
         """Return the first task's labels, in order of `rows`."""
         return self.rows[f"label_{self.schema.tasks[0]}"].to_numpy()
 
 
-def said_by(tables: Tables) -> list[Said]:
-    """Return what the real teacher of a run said, commit by commit."""
+def recorded_by(tables: Tables) -> list[Recorded]:
+    """Return what the real teacher of a run recorded, commit by commit."""
     log = PredictionLog.open(tables.folder.predictions)
     found: list[Commit] = [c for c in log.commits(-1) if c.parts and c.about.get("model") == TEACHER]
     return [
-        Said(
+        Recorded(
             int(c.about["model_version"]),
             log.read(c).drop("model", "date", "version", "kind"),
             {k: v for k, v in c.about.items() if k not in ("model", "model_version")},

@@ -66,17 +66,17 @@ def _taken(folder: RunFolder) -> IngestProgress:
     return (read_progress(IngestProgress, commit.about) if commit else None) or IngestProgress()
 
 
-def _kill(root: Path, server: ExitStack, told: Figures) -> None:
+def _kill(root: Path, server: ExitStack, figures: Figures) -> None:
     """Kill the server, start it again on its data."""
     os.kill(int((root / "broker" / "server.pid").read_text()), signal.SIGKILL)
     start = time.monotonic()
     server.pop_all().close()
     server.enter_context(local_nats(root))
-    told.kills += 1
-    told.down.append(time.monotonic() - start)
+    figures.kills += 1
+    figures.down.append(time.monotonic() - start)
 
 
-def _pause(folder: RunFolder, ingest: subprocess.Popen[bytes], speed: float, told: Figures) -> None:
+def _pause(folder: RunFolder, ingest: subprocess.Popen[bytes], speed: float, figures: Figures) -> None:
     """Stop ingest for an hour of event time; wait until the backlog is in."""
     before = _taken(folder).rows
     ingest.send_signal(signal.SIGSTOP)
@@ -86,7 +86,7 @@ def _pause(folder: RunFolder, ingest: subprocess.Popen[bytes], speed: float, tol
     start = time.monotonic()
     while _taken(folder).watermark < stopped + 3600 * 1e6 and ingest.poll() is None:
         time.sleep(0.01)
-    told.backlog, told.caught_up = _taken(folder).rows - before, time.monotonic() - start
+    figures.backlog, figures.caught_up = _taken(folder).rows - before, time.monotonic() - start
 
 
 def _stream(root: Path, rows: int, kills: int, speed: float) -> Figures:
@@ -94,7 +94,7 @@ def _stream(root: Path, rows: int, kills: int, speed: float) -> Figures:
     experiment = load_text(CONFIG.format(rows=rows, days=DAYS, speed=speed))
     with open_run(experiment, None, root) as folder:
         batch_stage(folder, experiment, None)
-    draw, told, paused = random.Random(0), Figures(), False
+    draw, figures, paused = random.Random(0), Figures(), False
     with ExitStack() as server:
         server.enter_context(local_nats(root))
         publish = _role(root, "publish")
@@ -105,15 +105,15 @@ def _stream(root: Path, rows: int, kills: int, speed: float) -> Figures:
         ingest = _role(root, "ingest")
         while ingest.poll() is None:
             time.sleep(draw.uniform(*GAP))
-            if told.kills < kills:
-                _kill(root, server, told)
-            if not paused and told.kills >= kills // 2 and _taken(folder).rows and publish.poll() is None:
+            if figures.kills < kills:
+                _kill(root, server, figures)
+            if not paused and figures.kills >= kills // 2 and _taken(folder).rows and publish.poll() is None:
                 paused = True
-                _pause(folder, ingest, speed, told)
+                _pause(folder, ingest, speed, figures)
         for role, process in (("publish", publish), ("ingest", ingest)):
             if process.wait(60):
                 raise SystemExit(f"{role} failed with exit code {process.returncode}; see {folder.logs}")
-    return told
+    return figures
 
 
 def main() -> int:
@@ -123,7 +123,7 @@ def main() -> int:
     rows, speed = int(seconds * 500), DAYS * 86_400 / seconds
     with tempfile.TemporaryDirectory() as place:
         root = Path(place) / "run"
-        told = _stream(root, rows, kills, speed)
+        figures = _stream(root, rows, kills, speed)
         folder = RunFolder(root)
         want = pl.concat(list(open_log(folder.experiment().data, None).batches()))["sample_id"]
         log = EventLog.open(folder.tables / "events")
@@ -133,18 +133,18 @@ def main() -> int:
     order = got.equals(want)
     table = Table("what", "count", title=f"nats-server killed under load, {rows:,} rows in {seconds:.0f} s")
     for name, value in (
-        ("kills", str(told.kills)),
+        ("kills", str(figures.kills)),
         ("rows lost", str(lost)),
         ("rows twice", str(twice)),
         ("rows dropped", str(sum(dropped.values()))),
         ("in order", str(order)),
-        ("seconds until it answered: largest", f"{max(told.down, default=0):.2f}"),
-        ("ingest stopped for an hour of event time: rows behind", f"{told.backlog:,}"),
-        ("seconds to fill that in", f"{told.caught_up:.2f}"),
+        ("seconds until it answered: largest", f"{max(figures.down, default=0):.2f}"),
+        ("ingest stopped for an hour of event time: rows behind", f"{figures.backlog:,}"),
+        ("seconds to fill that in", f"{figures.caught_up:.2f}"),
     ):
         table.add_row(name, value)
     Console(width=120).print(table)
-    met = order and not lost and not twice and not dropped and told.kills >= kills and told.backlog > 0
+    met = order and not lost and not twice and not dropped and figures.kills >= kills and figures.backlog > 0
     print(f"budget nothing lost, nothing twice, in order: {'met' if met else 'MISSED'}")
     return 0 if met else 1
 

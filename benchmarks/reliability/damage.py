@@ -2,8 +2,8 @@
 unnoticed.
 
 A file of a table's data, of a table's log or of a checkpoint is drawn at random; one bit of it flips or its end is cut
-off, at random. Everything is then read: every commit with what its writer said and its rows, every row as it stands,
-the newest checkpoint. It must be told that something is damaged, or everything must be as it was.
+off, at random. Everything is then read: every commit with its metadata and its rows, every row as it stands,
+the newest checkpoint. Either an error reports the damage, or everything is as it was.
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ def prepare(root: Path) -> None:
             sequence=k,
             metadata=to_metadata(IngestProgress({"0": k}, rows=int(ids[-1]))),
         )
-        said = pl.DataFrame({"sample_id": ids, "time": times, "logit_click": draw.normal(size=ROWS).astype(np.float32)})
+        rows = pl.DataFrame({"sample_id": ids, "time": times, "logit_click": draw.normal(size=ROWS).astype(np.float32)})
         predictions.append(
-            said,
+            rows,
             model="teacher",
             version=k,
             kind="prequential",
@@ -70,7 +70,7 @@ def prepare(root: Path) -> None:
             sequence=k,
             metadata=to_metadata(ModelProgress(k, int(ids[-1]))),
         )
-        verdicts.append(VerdictLog.row("teacher", k, "good", rows=ROWS), writer="gate", sequence=k)
+        verdicts.append(VerdictLog.row("teacher", k, "approved", rows=ROWS), writer="gate", sequence=k)
     predictions.compact()
     for block in (1, 2):
         weights = torch.from_numpy(draw.normal(size=3000).astype(np.float32))

@@ -1,13 +1,13 @@
 """Signals and labels in disorder: `python benchmarks/reliability/disorder.py [SEEDS]` (5). Budget: never below the raw
 student.
 
-A real teacher's record is told again by a scripted one, and the labels come as outcomes of their own. A share (0, 1,
+A real teacher's record is sent again by a scripted one, and the labels come as outcomes of their own. A share (0, 1,
 10, 30 %) of the signals, and as large a share of the positive labels, is each of: late (signals by up to a tenth of the
-log, labels by up to six hours, beyond their window), early (a signal before its sample, a label with its sample), said
-twice, missing. A student with two towers and its raw twin follow. Nobody gives up waiting here (a signal later than the
-bound is one that is missing), so coverage must be what was sent, to the row. The main tower's progressive predictions
-of the second half are compared with the raw student's, pairs of one seed; noise is the wider of the intervals over
-seeds and over ten stretches of the log.
+log, labels by up to six hours, beyond their window), early (a signal before its sample, a label with its sample), sent
+twice, missing. A student with two towers and its raw twin follow. No student gives up waiting here (a signal later than
+the bound is one that is missing), so coverage must be what was sent, to the row. The main tower's progressive
+predictions of the second half are compared with the raw student's, pairs of one seed; noise is the wider of the
+intervals over seeds and over ten stretches of the log.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from _tables import COMMIT, Said, Tables, interval, quality, said_by
+from _tables import COMMIT, Recorded, Tables, interval, quality, recorded_by
 from rich.console import Console
 from rich.table import Table
 
@@ -67,23 +67,25 @@ class Counts:
         return decided and self.signals + absent == self.learned and self.sent - self.open <= self.signals <= self.sent
 
 
-def signals_of(said: list[Said], disorder: str, share: float, draw: np.random.Generator, end: int) -> list[Said]:
-    """Return what was said in another order: `share` of the rows of each commit late, early, twice or missing."""
+def signals_of(
+    recorded: list[Recorded], disorder: str, share: float, draw: np.random.Generator, end: int
+) -> list[Recorded]:
+    """Return a teacher's commits in another order: `share` of the rows of each late, early, twice or missing."""
     rows = pl.concat(
-        [each.rows.with_columns(commit=pl.lit(k), version=pl.lit(each.version)) for k, each in enumerate(said)]
+        [one.rows.with_columns(commit=pl.lit(k), version=pl.lit(one.version)) for k, one in enumerate(recorded)]
     )
     chosen = draw.random(len(rows)) < share
     moved = rows.filter(pl.Series(chosen))
     rest = rows if disorder == "twice" else rows.filter(pl.Series(~chosen))
-    shift = draw.integers(1, 1 + max(len(said) // 10, 1), len(moved)) * (-1 if disorder == "early" else 1)
+    steps = draw.integers(1, 1 + max(len(recorded) // 10, 1), len(moved)) * (-1 if disorder == "early" else 1)
     if disorder != "missing":
         rest = pl.concat(
-            [rest, moved.with_columns(commit=(pl.col("commit") + pl.Series(shift)).clip(0, end).cast(pl.Int32))]
+            [rest, moved.with_columns(commit=(pl.col("commit") + pl.Series(steps)).clip(0, end).cast(pl.Int32))]
         )
     rest, found = rest.unique(["commit", "sample_id"], keep="first", maintain_order=True), []
     for (commit, version), part in sorted(rest.group_by("commit", "version", maintain_order=True)):
         # type: ignore[call-overload]
-        found.append(Said(int(version), part.drop("commit", "version"), said[int(commit)].about))
+        found.append(Recorded(int(version), part.drop("commit", "version"), recorded[int(commit)].metadata))
     return found
 
 
@@ -102,8 +104,8 @@ def outcomes_of(rows: pl.DataFrame, disorder: str, share: float, draw: np.random
         known = known.filter(~chosen)
     else:
         known = pl.concat([known, known.filter(chosen).with_columns(known=pl.col("known") + timedelta(seconds=60))])
-    told = known.select("sample_id", task=pl.lit("click"), label="label_click", time="known", arrived="known")
-    return told.sort("arrived", maintain_order=True)
+    outcomes = known.select("sample_id", task=pl.lit("click"), label="label_click", time="known", arrived="known")
+    return outcomes.sort("arrived", maintain_order=True)
 
 
 def measure(place: Path, teacher: Tables, disorder: str, share: float, seeds: int) -> tuple[Counts, np.ndarray]:
@@ -116,10 +118,10 @@ def measure(place: Path, teacher: Tables, disorder: str, share: float, seeds: in
         pl.lit(None).cast(run.rows.schema[name]).alias(name) for name in run.rows.columns if name.startswith("label_")
     ]
     run.ingest(run.rows.with_columns(hidden), outcomes_of(run.rows, disorder, share, draw))
-    said = said_by(teacher)
-    sent = signals_of(said, disorder, share, draw, len(said) - 1)
+    recorded = recorded_by(teacher)
+    sent = signals_of(recorded, disorder, share, draw, len(recorded) - 1)
     run.record(sent)
-    run.verdict(range(len(run.rows) // 2000 + 1), "good")
+    run.verdict(range(len(run.rows) // 2000 + 1), "approved")
     found = []
     for seed in range(seeds):
         sides = []
@@ -129,7 +131,7 @@ def measure(place: Path, teacher: Tables, disorder: str, share: float, seeds: in
             cuts = np.array_split(np.arange(len(label) // 2, len(label)), STRETCHES)
             sides.append([quality(label[cut], logit[cut]) for cut in cuts])
         found.append(np.subtract(sides[1], sides[0]))
-    return _counts(run, pl.concat([each.rows["sample_id"] for each in sent]).n_unique()), np.array(found)
+    return _counts(run, pl.concat([commit.rows["sample_id"] for commit in sent]).n_unique()), np.array(found)
 
 
 def noise(differences: np.ndarray) -> tuple[float, float]:
@@ -176,8 +178,7 @@ def main() -> int:
         for disorder, share in cases if seeds >= 5 else [("none", 0.0), *((disorder, 0.3) for disorder in DISORDERS)]:
             counts, found = measure(place / f"{disorder}-{share}", teacher, disorder, share, seeds)
             (ne, ne_half), (auc, auc_half) = noise(found[..., 0]), noise(found[..., 1])
-            good = ne - ne_half <= 0 and auc + auc_half >= 0 and counts.whole(rows)
-            met &= good
+            met &= ne - ne_half <= 0 and auc + auc_half >= 0 and counts.whole(rows)
             causes = ", ".join(f"{value} {key}" for key, value in sorted(counts.missing.items()))
             table.add_row(
                 disorder,

@@ -60,7 +60,7 @@ stream: {batch_rows: 0, commit_rows: 100, source: {kind: table, message_rows: 50
 FIRST = 1_704_067_200_000_000  # us
 
 
-def _said(first: int) -> pl.DataFrame:
+def _predictions(first: int) -> pl.DataFrame:
     ids = np.arange(first, first + 200)
     times = pl.Series(FIRST + ids % 200 * 1_000_000).cast(pl.Datetime("us", "UTC"))
     return pl.DataFrame(
@@ -73,10 +73,10 @@ def _said(first: int) -> pl.DataFrame:
     )
 
 
-def _say(root: Path, sequence: int) -> None:
+def _record(root: Path, sequence: int) -> None:
     log = PredictionLog.open(root / "predictions")
     log.append(
-        _said(1000 * sequence),
+        _predictions(1000 * sequence),
         model="m",
         version=sequence,
         kind="imported",
@@ -96,16 +96,16 @@ def _publish_checkpoint(root: Path) -> None:
     Checkpoints(root / "models" / "m").publish(2, Checkpoint({"w": weights, "v": weights[:7].clone()}, {"rows": 2}))
 
 
-def _judge(root: Path) -> None:
-    rows = pl.concat([VerdictLog.row("teacher", version, "good", rows=version) for version in range(20)])
+def _verdicts(root: Path) -> None:
+    rows = pl.concat([VerdictLog.row("teacher", version, "approved", rows=version) for version in range(20)])
     VerdictLog.open(root / "verdicts").append(rows, writer="gate", sequence=5)
 
 
 JOBS: dict[str, Callable[[Path], None]] = {
     "ingest": _ingest,
-    "predictions": lambda root: _say(root, 9),
+    "predictions": lambda root: _record(root, 9),
     "checkpoint": _publish_checkpoint,
-    "verdicts": _judge,
+    "verdicts": _verdicts,
     "compaction": lambda root: DeltaLog(root / "predictions").compact(),
 }
 
@@ -117,7 +117,7 @@ def _prepare(root: Path) -> None:
         batch_stage(folder, experiment, None)
     run_role(folder, experiment, None, "publish")
     for sequence in range(6):
-        _say(root, sequence)
+        _record(root, sequence)
     Checkpoints(root / "models" / "m").publish(1, Checkpoint({"w": torch.zeros(9)}, {"rows": 1}))
 
 
@@ -132,25 +132,27 @@ def _contents(root: Path) -> str:
     """Return what a reader finds, as text to compare: rows of every table, whole and commit by commit, and
     the newest checkpoint.
     """
-    told = []
+    lines = []
     for path in (root / "tables" / "events", root / "predictions", root / "verdicts"):
         log = DeltaLog(path)
         none = pl.DataFrame(schema=log.types)
         whole, parts = pl.concat([none, *log.batches()]), [none, *(log.read(commit) for commit in log.commits(-1))]
         ids = "version" if path.name == "verdicts" else "sample_id"
         added = pl.concat(parts)[ids].sort()
-        told.append(f"{path.name} {_short(whole[ids].sort())} {added.equals(whole[ids].sort())}")
+        lines.append(f"{path.name} {_short(whole[ids].sort())} {added.equals(whole[ids].sort())}")
     latest = Checkpoints(root / "models" / "m").latest()
-    told.append(f"checkpoint {latest[0] if latest else None} {float(latest[1].tensors['w'].sum()) if latest else None}")
-    return "\n".join(told)
+    lines.append(
+        f"checkpoint {latest[0] if latest else None} {float(latest[1].tensors['w'].sum()) if latest else None}"
+    )
+    return "\n".join(lines)
 
 
-def forked(work: Callable[[], None], said: Path) -> int:
-    """Do `work` in a child; its output goes to `said`; return its exit code."""
+def forked(work: Callable[[], None], output: Path) -> int:
+    """Do `work` in a child; what it prints goes to `output`; return its exit code."""
     child = os.fork()
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    handle = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    handle = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(handle, 1)
     os.dup2(handle, 2)
     code = 70
@@ -176,14 +178,14 @@ class Outcome:
 
 def _look(root: Path, place: Path) -> str:
     """Return what a process of its own finds, or how it failed."""
-    found, said = place / "found", place / "said"
-    code = forked(lambda: [found.write_text(_contents(root), encoding="utf-8"), None][1], said)
-    return found.read_text(encoding="utf-8") if code == 0 else f"exit code {code}: {said.read_text(errors='replace')}"
+    found, output = place / "found", place / "output"
+    code = forked(lambda: [found.write_text(_contents(root), encoding="utf-8"), None][1], output)
+    return found.read_text(encoding="utf-8") if code == 0 else f"exit code {code}: {output.read_text(errors='replace')}"
 
 
 def trial(place: Path, job: str, fault: str, index: int, before: str, after: str) -> Outcome:
     """Do one job with one fault, look, do it again; see the module."""
-    root, said, library = place / "run", place / "said", ctypes.CDLL(str(place / "faults.so"))
+    root, output, library = place / "run", place / "output", ctypes.CDLL(str(place / "faults.so"))
     shutil.rmtree(root, ignore_errors=True)
     shutil.copytree(place / "first", root)
     number, kinds, stays = FAULTS[fault]
@@ -197,14 +199,16 @@ def trial(place: Path, job: str, fault: str, index: int, before: str, after: str
             library.fault_arm(b"", 0, 0, 0, 0)
             (place / "fired").write_text(str(fired), encoding="utf-8")
 
-    code = forked(work, said)
+    code = forked(work, output)
     fired = (place / "fired").read_text(encoding="utf-8") == "1"
     text = [
         line
-        for line in said.read_text(errors="replace").splitlines()
+        for line in output.read_text(errors="replace").splitlines()
         if line.startswith("recdistill: ") or "Traceback" in line
     ]
-    unclear = "" if code == 0 or _clear(code, text, fault) else f"exit code {code}: {said.read_text(errors='replace')}"
+    unclear = (
+        "" if code == 0 or _clear(code, text, fault) else f"exit code {code}: {output.read_text(errors='replace')}"
+    )
     middle = _look(root, place)
     whole = [before] if job == "compaction" else [before, after]
     if job == "ingest":  # several commits: any number of them
@@ -212,16 +216,18 @@ def trial(place: Path, job: str, fault: str, index: int, before: str, after: str
     else:
         corrupt = "" if middle in whole else middle
     if not corrupt:
-        again = forked(lambda: JOBS[job](root), said)
+        again = forked(lambda: JOBS[job](root), output)
         end = _look(root, place)
         corrupt = (
-            "" if again == 0 and end == after else f"again: exit code {again} {said.read_text(errors='replace')} {end}"
+            ""
+            if again == 0 and end == after
+            else f"again: exit code {again} {output.read_text(errors='replace')} {end}"
         )
     return Outcome(fired, corrupt, unclear)
 
 
 def _clear(code: int, lines: list[str], fault: str) -> bool:
-    """Return whether the one line says what happened, and the exit code whose turn it is."""
+    """Return whether the one line gives the cause, and the exit code who can mend it."""
     wanted = (1, 2) if fault in ("I/O error", "short write") else (2,)
     return code in wanted and len(lines) == 1 and "unexpected" not in lines[0] and "Traceback" not in lines[0]
 
@@ -238,12 +244,12 @@ def _prefix(found: str, after: str) -> bool:
 
 def sweep(place: Path, step: int) -> tuple[dict[tuple[str, str], Counter[str]], list[str]]:
     """Do every job with every fault at every index, `step` apart; return (counts, what was wrong)."""
-    told: dict[tuple[str, str], Counter[str]] = {}
+    counted: dict[tuple[str, str], Counter[str]] = {}
     wrong: list[str] = []
     before = _look(place / "first", place)
     for job in JOBS:
         shutil.copytree(place / "first", place / "run")
-        forked(lambda job=job: JOBS[job](place / "run"), place / "said")  # type: ignore[misc]
+        forked(lambda job=job: JOBS[job](place / "run"), place / "output")  # type: ignore[misc]
         after = _look(place / "run", place)
         shutil.rmtree(place / "run")
         for fault in FAULTS:
@@ -253,8 +259,8 @@ def sweep(place: Path, step: int) -> tuple[dict[tuple[str, str], Counter[str]], 
                 wrong += [f"{job}, {fault} at {index}: {text}" for text in (outcome.corrupt, outcome.unclear) if text]
                 index += step
             shutil.rmtree(place / "run")
-            told[job, fault] = counts
-    return told, wrong
+            counted[job, fault] = counts
+    return counted, wrong
 
 
 def main() -> int:
@@ -274,18 +280,18 @@ def main() -> int:
             subprocess.run(prepare, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             environment = os.environ | {"FAULTS_PLACE": str(library.parent), "LD_PRELOAD": str(library)}
             return subprocess.run([sys.executable, __file__, str(step)], env=environment, check=False).returncode
-    told, wrong = sweep(Path(os.environ["FAULTS_PLACE"]), step)
-    return _tell(told, wrong)
+    counted, wrong = sweep(Path(os.environ["FAULTS_PLACE"]), step)
+    return _report(counted, wrong)
 
 
-def _tell(told: dict[tuple[str, str], Counter[str]], wrong: list[str]) -> int:
+def _report(counted: dict[tuple[str, str], Counter[str]], wrong: list[str]) -> int:
     table = Table("job", "fault", "writes that failed", "corrupt", "unclear", title="a write fails")
-    for (job, fault), counts in told.items():
+    for (job, fault), counts in counted.items():
         table.add_row(job, fault, *(str(counts[name]) for name in ("trials", "corrupt", "unclear")))
     Console(width=120).print(table)
     for line in wrong[:20]:
         print(line[:600])
-    trials = sum(counts["trials"] for counts in told.values())
+    trials = sum(counts["trials"] for counts in counted.values())
     print(f"{trials} failed writes; budget corrupt 0, unclear 0: {'MISSED' if wrong or not trials else 'met'}")
     return 1 if wrong or not trials else 0
 

@@ -1,10 +1,10 @@
 """Distilling from the first streaming step against switching it on mid-way: `python benchmarks/reliability/hybrid.py
 [SEEDS]` (5).
 
-One teacher streams over a simulated log from its first row. A student hears all of it; another, equal in seed, initial
-weights and data, hears none of the first half (those versions are barred); the raw one hears none. What each said
-before it learned is compared over ten stretches of the log, pairs of one seed. There is no budget: it prints what it
-finds, "never catches up" or not.
+One teacher streams over a simulated log from its first row. A student learns from all of its signals; another, equal in
+seed, initial weights and data, from none of the first half (those versions are barred); the raw one from none. What
+each predicted before it learned is compared over ten stretches of the log, pairs of one seed. There is no budget: it
+prints what it finds, "never catches up" or not.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from _tables import COMMIT, Tables, interval, quality, said_by
+from _tables import COMMIT, Tables, interval, quality, recorded_by
 from rich.console import Console
 from rich.table import Table
 
@@ -56,10 +56,10 @@ def measure(place: Path, rows: int, seeds: int) -> dict[str, list[Array]]:
         "from the middle": [],
         "teacher": [progress(teacher, "teacher")],
     }
-    first.record(said_by(teacher))
+    first.record(recorded_by(teacher))
     late = first.copy(place / "late")
-    first.verdict(versions, "good")
-    late.verdict(versions[len(versions) // 2 :], "good")
+    first.verdict(versions, "approved")
+    late.verdict(versions[len(versions) // 2 :], "approved")
     late.verdict(versions[: len(versions) // 2], "quarantined")
     for seed in range(seeds):
         raw, distilled = f"light.raw.s{seed}", f"light.distilled.s{seed}"
@@ -94,12 +94,12 @@ def main() -> int:
         for at in range(STRETCHES):
             sides = {side: [run[at, k] for run in runs] for side, runs in found.items()}
             pairs = (("from the first step", "raw"), ("from the middle", "from the first step"))
-            told = [interval([a - b for a, b in zip(sides[one], sides[other], strict=True)]) for one, other in pairs]
+            gains = [interval([a - b for a, b in zip(sides[one], sides[other], strict=True)]) for one, other in pairs]
             means = [
                 f"{np.mean(sides[side]):.4f}" for side in ("teacher", "raw", "from the first step", "from the middle")
             ]
             table.add_row(
-                f"{(at + 1) * rows // STRETCHES:,}", *means, *(f"{mean:+.4f} +- {half:.4f}" for mean, half in told)
+                f"{(at + 1) * rows // STRETCHES:,}", *means, *(f"{mean:+.4f} +- {half:.4f}" for mean, half in gains)
             )
         console.print(table)
     return 0

@@ -4,12 +4,12 @@ differs.
 A small stream (table source, logs of commits that are cut) runs as its own processes: publish, ingest, gate, teacher,
 raw and distilled student, compaction. One drawn at random is killed, again and again, at gaps drawn from 0 to 0.5 s,
 and started again at once; when the stream has ended it is compared with one that was never killed, and the next begins.
-The signals of the samples that wait in the student's checkpoints must be what the teacher's version said of these very
-samples. Meanwhile versions drawn at random of random tables are read whole. Then every named kill point, 20 times each,
-after a random number of times it was reached.
+The signals of the samples that wait in the student's checkpoints must be what the teacher's version predicted for these
+very samples. Meanwhile versions drawn at random of random tables are read whole. Then every named kill point, 20 times
+each, after a random number of times it was reached.
 
 Processes are forked from one that has imported everything, so that a thousand kills take minutes; what an interpreter
-and its imports take to start is measured beside and to be added to the recovery times.
+and its imports take to start is measured apart, to be added to the recovery times.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def random_kills(
 
 
 def _alive_again(stream: Stream, role: str, since: float) -> bool:
-    """Return whether a process that was killed has said that it goes on: a line of its journal after the kill."""
+    """Return whether a process that was killed goes on: its journal has a line after the kill."""
     path = stream.folder.logs / f"{role}.jsonl"
     return role in stream.running and path.exists() and path.stat().st_mtime > since
 
@@ -159,17 +159,17 @@ def main() -> int:
             place = Path(folder) / f"killed-{streams}"
             back += random_kills(place, kills, draw, found, victims)
             found.add(differences(want, result_of(place)))
-            again += _said_again(place)
+            again += _predicted_again(place)
             streams += 1
         while sum(points.values()) < times * sum(map(len, POINTS.values())) and streams < 1000:
             place = Path(folder) / f"points-{streams}"
             by_points(place, max(1, times // 4), draw, points)
             found.add(differences(want, result_of(place)))
             streams += 1
-    return _tell(found, victims, points, back, again, streams)
+    return _report(found, victims, points, back, again, streams)
 
 
-def _said_again(place: Path) -> list[int]:
+def _predicted_again(place: Path) -> list[int]:
     lines = [
         line
         for line in read_journals(place / "logs", 10_000)
@@ -178,7 +178,7 @@ def _said_again(place: Path) -> list[int]:
     return [int(str(line["again"])) for line in lines]
 
 
-def _tell(
+def _report(
     found: Differences, victims: Counter[str], points: Counter[str], back: list[float], again: list[int], streams: int
 ) -> int:
     table = Table("what", "count", title="kill -9 over the processes of a stream")
@@ -188,13 +188,13 @@ def _tell(
     for role, count in sorted(points.items()):
         table.add_row(f"at named points: {role}", str(count))
     table.add_row("streams compared with the one never killed", str(streams))
-    for each in fields(found):
-        table.add_row(each.name.replace("_", " "), str(getattr(found, each.name)))
+    for one in fields(found):
+        table.add_row(one.name.replace("_", " "), str(getattr(found, one.name)))
     p50, p95 = np.quantile(back, [0.5, 0.95]) if back else (0.0, 0.0)
     table.add_row("seconds until it goes on: p50, p95, largest", f"{p50:.2f}, {p95:.2f}, {max(back, default=0):.2f}")
     table.add_row("to be added: seconds an interpreter takes to start", f"{_start_of_an_interpreter():.2f}")
     table.add_row(
-        "rows said again per restart: median, largest",
+        "rows predicted again per restart: median, largest",
         f"{statistics.median(again or [0]):.0f}, {max(again, default=0)}",
     )
     Console(width=120).print(table)

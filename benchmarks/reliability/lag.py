@@ -3,8 +3,8 @@
 
 A simulated log is replayed through a nats-server at 2,000 rows/s to ingest, gate, teacher, raw and distilled student,
 all of them on this machine. A row's lag is the wall time from its leaving the producer to the step that learned from
-it. Each commit of a model tells the largest lag since its last; ingest's commits tell when their newest row was
-published, so half a second, the longest that ingest collects, is added. The share is taken over a model's commits,
+it. Each commit of a model reports the largest lag since its last; ingest's commits report when their newest row
+was published, so half a second, the longest that ingest collects, is added. The share is taken over a model's commits,
 which is above that over its rows.
 """
 
@@ -48,9 +48,9 @@ def lags(run: Path) -> dict[str, list[tuple[float, float]]]:
     """Return (wall time of a commit, its largest lag in seconds) by model."""
     found: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for commit in PredictionLog.open(run / "predictions").commits(-1):
-        about = read_progress(ModelProgress, commit.about)
-        if about is not None and about.lag:
-            found[commit.about["model"]].append((about.health.wall, about.lag + PERIOD))
+        progress = read_progress(ModelProgress, commit.about)
+        if progress is not None and progress.lag:
+            found[commit.about["model"]].append((progress.health.wall, progress.lag + PERIOD))
     return found
 
 
@@ -64,17 +64,17 @@ def main() -> int:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise SystemExit(f"the stream failed: {done.stdout}{done.stderr}")
-        return _tell(lags(run), seconds)
+        return _report(lags(run), seconds)
 
 
-def _tell(found: dict[str, list[tuple[float, float]]], seconds: int) -> int:
+def _report(found: dict[str, list[tuple[float, float]]], seconds: int) -> int:
     table = Table(
         "model", "commits", "p50 s", "p99 s", "largest s", title=f"label to weights at {RATE:,} rows/s, {seconds} s"
     )
     met = True
-    for model, told in sorted(found.items()):
-        start = told[0][0] + SETTLED
-        values = np.array([lag for wall, lag in told if wall > start])
+    for model, measured in sorted(found.items()):
+        start = measured[0][0] + SETTLED
+        values = np.array([lag for wall, lag in measured if wall > start])
         p50, p99 = np.quantile(values, [0.5, 0.99])
         met &= bool(p99 <= BUDGET)
         table.add_row(model, str(len(values)), f"{p50:.2f}", f"{p99:.2f}", f"{values.max():.2f}")

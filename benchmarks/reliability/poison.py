@@ -1,17 +1,18 @@
 """A bad teacher version: `python benchmarks/reliability/poison.py [VERSIONS]`. Budget: nothing of it is left, no false
 alarm.
 
-A real teacher follows a simulated log; what it said is told again by a scripted teacher, the logits of one version
+A real teacher follows a simulated log; its record is sent again by a scripted teacher, the logits of one version
 negated: each of its last 8 (VERSIONS), all that it has in the stream.
 
     gate off, the version let through   the student learns from it; it is revoked; the student goes back and learns
     again:
                                         its weights must be those of a run in which the version was barred from the
                                         start
-    gate on                             the version must be quarantined before the next one is heard
-    gate on, nothing changed            every window must be found good
+    gate on                             the version must be quarantined before the next one is used
+    gate on, nothing changed            every window must be approved
 
-`--run RUN` sends what the teacher of a finished `recdistill run` said (of the Globo log, say) through the gate instead.
+`--run RUN` sends the record of the teacher of a finished `recdistill run` (on the Globo log, for example) through the
+gate instead.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from _tables import COMMIT, Said, Tables, quiet, said_by, same
+from _tables import COMMIT, Recorded, Tables, quiet, recorded_by, same
 from rich.console import Console
 from rich.table import Table
 
@@ -59,7 +60,7 @@ STUDENT = "light.distilled.s0"
 class Found:
     """What must be nothing."""
 
-    students_that_did_not_hear_the_poison: int = 0
+    students_that_did_not_learn_the_poison: int = 0
     students_whose_weights_differ_after_the_replay: int = 0
     checkpoints_that_still_know_the_version: int = 0
     rows_not_predicted_once: int = 0
@@ -67,37 +68,39 @@ class Found:
     false_alarms: int = 0
 
 
-def _negated(said: list[Said], version: int | None) -> list[Said]:
-    """Return what was said, the logits of a version turned round."""
+def _negated(recorded: list[Recorded], version: int | None) -> list[Recorded]:
+    """Return a teacher's commits, the logits of a version negated."""
     return [
-        replace(each, rows=each.rows.with_columns(-pl.col("^logit_.*$"))) if each.version == version else each
-        for each in said
+        replace(commit, rows=commit.rows.with_columns(-pl.col("^logit_.*$"))) if commit.version == version else commit
+        for commit in recorded
     ]
 
 
-def let_through(clean: Tables, said: list[Said], place: Path, version: int, found: Found) -> tuple[int, int]:
-    """Let a bad version through, revoke it; return (rows heard of it, checkpoints thrown away)."""
+def let_through(clean: Tables, recorded: list[Recorded], place: Path, version: int, found: Found) -> tuple[int, int]:
+    """Let a bad version through, revoke it; return (rows learned from it, checkpoints thrown away)."""
     never, hit = clean.copy(place / f"never-{version}"), clean.copy(place / f"hit-{version}")
     for run in (never, hit):
-        run.record(_negated(said, version))
-        run.verdict(range(ROWS // VERSION), "good")
+        run.record(_negated(recorded, version))
+        run.verdict(range(ROWS // VERSION), "approved")
     never.verdict([version], "revoked")
     want, poisoned = never.run(STUDENT), hit.run(STUDENT)
-    heard = int(poisoned.state["heard"]["teacher"].get(str(version), 0))
-    found.students_that_did_not_hear_the_poison += not heard or same(want, poisoned)
+    learned = int(poisoned.state["learned_from"]["teacher"].get(str(version), 0))
+    found.students_that_did_not_learn_the_poison += not learned or same(want, poisoned)
     with quiet():
         hit_by = revoke(hit.folder, "teacher", range(version, version + 1), "labels flipped")
     again = hit.run(STUDENT)
     found.students_whose_weights_differ_after_the_replay += not same(want, again)
-    found.checkpoints_that_still_know_the_version += sum(bool(each.revoked) for each in lineage(hit.folder, STUDENT))
+    found.checkpoints_that_still_know_the_version += sum(
+        bool(checkpoint.revoked) for checkpoint in lineage(hit.folder, STUDENT)
+    )
     found.rows_not_predicted_once += int(np.isnan(hit.logits(STUDENT)).sum())
-    return heard, len(hit_by[0].checkpoints)
+    return learned, len(hit_by[0].checkpoints)
 
 
 def gated(
     samples: pl.DataFrame, logits: pl.DataFrame, place: Path, experiment: Experiment, batch: int
 ) -> tuple[int, pl.DataFrame]:
-    """Stream samples and what a teacher said of them through the gate; return (windows judged, all verdicts).
+    """Stream samples and a teacher's logits for them through the gate; return (windows judged, all verdicts).
 
     The first `batch` rows are the batch phase; after it a version has `stream.checkpoint_rows` rows, the first being
     version 1.
@@ -122,7 +125,7 @@ def gated(
             new_ids=True,
             metadata=to_metadata(IngestProgress(rows=at)),
         )
-        about = ModelProgress(events.version, at, end=at + rows >= len(samples))
+        progress = ModelProgress(events.version, at, end=at + rows >= len(samples))
         predictions.append(
             logits[at : at + rows],
             model="teacher",
@@ -131,35 +134,37 @@ def gated(
             writer="stream",
             sequence=k,
             new_samples=True,
-            metadata=to_metadata(about),
+            metadata=to_metadata(progress),
         )
     with quiet():
         windows = run_gate(folder, experiment, Journal(folder.logs, "gate"))
     return windows, pl.concat(list(VerdictLog.open(folder.verdicts).batches()))
 
 
-def judged(tables: Tables, said: list[Said], place: Path, version: int | None, found: Found) -> tuple[int, int]:
+def judged(tables: Tables, recorded: list[Recorded], place: Path, version: int | None, found: Found) -> tuple[int, int]:
     """Send the record through the gate, one version negated; return (windows judged, rows of that version that were
-    cleared).
+    approved).
 
     A third of the log is the batch phase: a teacher that knows nothing yet is worse than the base rate, and the gate
-    says so.
+    quarantines it.
     """
     skip = BATCH // VERSION - 1  # the gate's version 1 is the teacher's version BATCH // VERSION
-    logits = pl.concat([each.rows for each in _negated(said, version)]).select("sample_id", "time", "logit_click")
+    logits = pl.concat([commit.rows for commit in _negated(recorded, version)]).select(
+        "sample_id", "time", "logit_click"
+    )
     samples = tables.rows.select("sample_id", "time", "user_id", "item_id", "label_click")
-    windows, told = gated(samples, logits, place / f"gate-{version}", tables.experiment, BATCH)
-    bad = {number + skip for number in told.filter(pl.col("verdict") == "quarantined")["version"]}
+    windows, verdicts = gated(samples, logits, place / f"gate-{version}", tables.experiment, BATCH)
+    bad = {number + skip for number in verdicts.filter(pl.col("verdict") == "quarantined")["version"]}
     found.poisoned_versions_not_quarantined += int(version is not None and version not in bad)
     found.false_alarms += len(bad - {version})
-    cleared = told.filter(
-        pl.col("verdict") == "good", pl.col("version") + skip == (-1 if version is None else version)
+    approved = verdicts.filter(
+        pl.col("verdict") == "approved", pl.col("version") + skip == (-1 if version is None else version)
     )["rows"]
-    return windows, int(cleared.max() or 0)  # type: ignore[arg-type]
+    return windows, int(approved.max() or 0)  # type: ignore[arg-type]
 
 
 def alarms(run: Path, place: Path) -> tuple[int, list[tuple[int, int, str]]]:
-    """Stream what the teacher of a finished run said through a gate; return (windows judged, quarantined versions).
+    """Stream the record of the teacher of a finished run through a gate; return (windows judged, quarantined versions).
 
     Half of the log, at most 100,000 rows, is its batch phase; a version has 20,000 rows.
     """
@@ -167,17 +172,17 @@ def alarms(run: Path, place: Path) -> tuple[int, list[tuple[int, int, str]]]:
     old = EventLog.open(source.tables / "events")
     task = old.schema.tasks[0]
     names = ["sample_id", "time", "user_id", "item_id", f"label_{task}"]
-    said = pl.concat(
+    recorded = pl.concat(
         list(PredictionLog.open(source.predictions).of("teacher", columns=["sample_id", "time", f"logit_{task}"]))
     )
-    rows = said.join(
+    rows = recorded.join(
         pl.concat(list(old.batches(columns=names))).drop("time"), on="sample_id", how="left", maintain_order="left"
     )
     experiment = load_text("{name: gate, data: {}}")
-    windows, told = gated(
-        rows.select(names), rows.select(said.columns), place, experiment, min(100_000, len(rows) // 2)
+    windows, verdicts = gated(
+        rows.select(names), rows.select(recorded.columns), place, experiment, min(100_000, len(rows) // 2)
     )
-    return windows, told.filter(pl.col("verdict") == "quarantined").select("version", "rows", "reason").rows()
+    return windows, verdicts.filter(pl.col("verdict") == "quarantined").select("version", "rows", "reason").rows()
 
 
 def _of_run(run: Path) -> int:
@@ -194,7 +199,12 @@ def main() -> int:
         return _of_run(Path(sys.argv[2]))
     count, found = min(int(sys.argv[1]) if len(sys.argv) > 1 else 8, (ROWS - BATCH) // VERSION), Found()
     table = Table(
-        "version", "heard", "checkpoints thrown away", "windows judged", "rows cleared of it", title="a version negated"
+        "version",
+        "learned from",
+        "checkpoints thrown away",
+        "windows judged",
+        "rows of it approved",
+        title="a version negated",
     )
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
@@ -202,16 +212,16 @@ def main() -> int:
         clean.ingest(clean.rows)
         teacher = clean.copy(place / "teacher")
         teacher.run("teacher")
-        said = said_by(teacher)
-        windows, _ = judged(clean, said, place, None, found)
+        recorded = recorded_by(teacher)
+        windows, _ = judged(clean, recorded, place, None, found)
         table.add_row("none", "", "", str(windows), "")
         for version in range(ROWS // VERSION - count, ROWS // VERSION):
-            heard, thrown = let_through(clean, said, place, version, found)
-            windows, cleared = judged(clean, said, place, version, found)
-            table.add_row(str(version), str(heard), str(thrown), str(windows), f"{cleared} of {VERSION}")
+            learned, thrown = let_through(clean, recorded, place, version, found)
+            windows, approved = judged(clean, recorded, place, version, found)
+            table.add_row(str(version), str(learned), str(thrown), str(windows), f"{approved} of {VERSION}")
     Console(width=120).print(table)
-    for each in fields(found):
-        print(f"{each.name.replace('_', ' ')}: {getattr(found, each.name)}")
+    for one in fields(found):
+        print(f"{one.name.replace('_', ' ')}: {getattr(found, one.name)}")
     met = found == Found()
     print(f"budget equal weights, quarantined within its version, no false alarm: {'met' if met else 'MISSED'}")
     return 0 if met else 1

@@ -3,9 +3,9 @@ handles and lag flat.
 
 A simulated day is replayed through a nats-server so fast that eight hours take MINUTES (10) of wall time, at 300
 rows/s; once a minute a process drawn at random (publish, ingest, gate, teacher, students) is killed with kill -9, and
-started again by the supervisor. Each commit tells its process's memory, open files and lag. Flat: what each uses
+started again by the supervisor. Each commit reports its process's memory, open files and lag. Flat: what each uses
 towards the end (the last third, median) is at most 1.25 of what it used after a while (the second third); and every row
-was said by every model once.
+was predicted by every model once.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ ROLES = ("publish", "ingest", "gate", "teacher", "light.raw.s0", "light.distille
 
 @dataclass(frozen=True)
 class Life:
-    """What a commit says of its process: health, and rows behind (of a model)."""
+    """What a commit reports of its process: health, and lag (of a model)."""
 
     health: Health
     lag: float
@@ -91,14 +91,14 @@ def _children(parent: int) -> list[tuple[int, list[str]]]:
 
 
 def _lives(run: Path) -> dict[str, list[Life]]:
-    """Return what every process said of itself, in order."""
+    """Return what every process reported of itself, in order."""
     found: dict[str, list[Life]] = defaultdict(list)
-    for name, life in _told(run):
+    for name, life in _reported(run):
         found[name].append(life)
     return found
 
 
-def _told(run: Path) -> Iterator[tuple[str, Life]]:
+def _reported(run: Path) -> Iterator[tuple[str, Life]]:
     for commit in EventLog.open(run / "tables" / "events").commits(-1):
         if (ingest := read_progress(IngestProgress, commit.about)) is not None:
             yield "ingest", Life(ingest.health, 0.0)
@@ -110,11 +110,11 @@ def _told(run: Path) -> Iterator[tuple[str, Life]]:
             yield "gate", Life(gate.health, 0.0)
 
 
-def _thirds(told: list[Life]) -> tuple[list[Life], list[Life]]:
-    start, end = told[0].health.wall, told[-1].health.wall
+def _thirds(lives: list[Life]) -> tuple[list[Life], list[Life]]:
+    start, end = lives[0].health.wall, lives[-1].health.wall
     third = (end - start) / 3
-    late = [life for life in told if life.health.wall >= end - third]
-    return [life for life in told if start + third <= life.health.wall < end - third], late
+    late = [life for life in lives if life.health.wall >= end - third]
+    return [life for life in lives if start + third <= life.health.wall < end - third], late
 
 
 def main() -> int:
@@ -129,15 +129,15 @@ def main() -> int:
         kills = _kill_now_and_then(process, random.Random(0))
         if process.returncode:
             raise SystemExit(f"the stream failed with exit code {process.returncode}")
-        return _tell(run, kills, time.monotonic() - start)
+        return _report(run, kills, time.monotonic() - start)
 
 
-def _tell(run: Path, kills: int, seconds: float) -> int:
+def _report(run: Path, kills: int, seconds: float) -> int:
     title = f"{HOURS} h of events in {seconds / 60:.0f} min, {kills} kills"
     table = Table("process", "MB", "later MB", "files", "later files", "lag s", "later lag s", title=title)
     met = True
-    for name, told in sorted(_lives(run).items()):
-        sides = _thirds(told)
+    for name, lives in sorted(_lives(run).items()):
+        sides = _thirds(lives)
         memory, handles, lag = (
             [statistics.median(get(life) for life in side) for side in sides]
             for get in (lambda life: life.health.rss / 1e6, lambda life: life.health.handles, lambda life: life.lag)
@@ -148,15 +148,15 @@ def _tell(run: Path, kills: int, seconds: float) -> int:
         table.add_row(name, *(f"{value:,.0f}" for value in (*memory, *handles)), *(f"{value:.2f}" for value in lag))
     Console(width=120).print(table)
     rows = EventLog.open(run / "tables" / "events").rows()
-    said = (
+    recorded = (
         PredictionLog.open(run / "predictions")
         .scan()
         .group_by("model")
         .agg(pl.len(), ids=pl.col("sample_id").n_unique())
         .collect()
     )
-    whole = all(row["len"] == row["ids"] == rows for row in said.iter_rows(named=True)) and len(said) == 3
-    print(json.dumps({"rows": rows, "said by each model, once": whole}))
+    whole = all(row["len"] == row["ids"] == rows for row in recorded.iter_rows(named=True)) and len(recorded) == 3
+    print(json.dumps({"rows": rows, "predicted by each model, once": whole}))
     print(f"budget flat within {BUDGET}, every row once: {'met' if met and whole else 'MISSED'}")
     return 0 if met and whole else 1
 

@@ -16,7 +16,7 @@ from recdistill.distributed.shard_units import gathered
 from recdistill.errors import UserError
 from recdistill.models.factory import table_modules
 from recdistill.models.flops import Cost, cost_of
-from recdistill.train.memory_check import DENSE_BYTES, MOST_ACTIONS, countable
+from recdistill.train.memory_check import DENSE_BYTES, MAX_ACTIONS, countable
 
 __all__ = ["Machine", "Needs", "needs_of", "plan", "teacher_of"]
 
@@ -71,7 +71,7 @@ def needs_of(config: ModelConfig, machine: Machine, rows: float, ids: float) -> 
     """Return what a model needs on `machine` to learn a log of `rows` samples over `ids` distinct ids, a
     history per sample.
     """
-    backbone = countable(config, FIELDS, LISTS, MOST_ACTIONS)
+    backbone = countable(config, FIELDS, LISTS, MAX_ACTIONS)
     cost, ranks = cost_of(backbone, config.history), machine.gpus
     batch, (outside, largest) = -(-config.batch // ranks), gathered(backbone)
     width = sum(table.width for table in table_modules(backbone)) / len(table_modules(backbone))

@@ -21,7 +21,7 @@ from recdistill.app.results import publish_results
 from recdistill.config.experiment import Experiment
 from recdistill.config.load import load_text
 from recdistill.data.store.sample_store import SampleStore, build_store
-from recdistill.distill.adapter import FEWEST
+from recdistill.distill.adapter import MIN_ROWS
 from recdistill.distributed.launch import joined
 from recdistill.errors import UserError, did_you_mean
 from recdistill.evaluate.model_facts import ModelFacts, StudentModels
@@ -217,10 +217,10 @@ def _print_coverage(job: Job, signals: Array | None) -> None:
 def _print_adapter(folder: RunFolder, job: Job) -> None:
     """Print that a student adapter was never used: too few of its samples had both a label and a signal."""
     rows = build.adapter_rows(folder, job)
-    if rows is not None and rows < FEWEST:
+    if rows is not None and rows < MIN_ROWS:
         _print(
             f"warning: {job.name}: its adapter saw {rows:,} samples with both a label and a signal, and gives no "
-            f"target before {FEWEST:,}; what it was to add is missing"
+            f"target before {MIN_ROWS:,}; what it was to add is missing"
         )
 
 

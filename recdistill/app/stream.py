@@ -1,7 +1,7 @@
 """The stages behind `recdistill stream`: the batch phase, then every process of the streaming phase, then the scores.
 
 batch     reads the first rows into the tables, hands over, trains every model on them
-publish   replays the rest of a log into the broker           gate      judges what teachers say
+publish   replays the rest of a log into the broker           gate      judges what teachers predict
 ingest    broker -> events, behaviors, outcomes               compact   merges small files, lets old days go
 MODEL     events (+ predictions, verdicts) -> predictions, weights
 """
@@ -49,12 +49,8 @@ from recdistill.train import build
 __all__ = ["batch_stage", "roles_of", "run_child", "run_role", "run_stream", "score_stage"]
 
 STATUS_EVERY = 10.0  # seconds
-PLAIN = {
-    "teachers": [TEACHER],
-    "teacher_hidden": 0,
-    "start": 0.0,
-    "share": 1.0,
-}  # what a stream knows of a student's ways to listen
+# The only values of a student's `distill` that a stream supports.
+SUPPORTED = {"teachers": [TEACHER], "teacher_hidden": 0, "start": 0.0, "share": 1.0}
 
 
 def run_stream(experiment: Experiment, data: Path | None, out: Path | None, role: str | None) -> None:
@@ -73,10 +69,10 @@ def run_stream(experiment: Experiment, data: Path | None, out: Path | None, role
 
 
 def _check(experiment: Experiment) -> None:
-    """Raise UserError for what a batch run knows and a stream does not."""
+    """Raise UserError for what a batch run supports and a stream does not."""
     for name, teacher in {TEACHER: experiment.teacher, **experiment.teachers}.items():
         if not teacher.stale.fresh:
-            raise UserError(f"{name}.stale: a stream's teachers speak with their newest weights; use recdistill run")
+            raise UserError(f"{name}.stale: a stream's teachers predict with their newest weights; use recdistill run")
         if teacher.pretrain:
             raise UserError(f"{name}.pretrain: a stream does not stop to pre-train; use recdistill run")
     for name, student in experiment.students.items():
@@ -84,9 +80,9 @@ def _check(experiment: Experiment) -> None:
             raise UserError(f"students.{name}.pretrain: a stream does not stop to pre-train; use recdistill run")
         if student.domain:
             raise UserError(f"students.{name}.domain: a stream's students learn from every sample; use recdistill run")
-        for key, plain in PLAIN.items():
-            if getattr(student.distill, key) != plain:
-                raise UserError(f"students.{name}.distill.{key}: a stream knows only {plain}; use recdistill run")
+        for key, only in SUPPORTED.items():
+            if getattr(student.distill, key) != only:
+                raise UserError(f"students.{name}.distill.{key}: a stream supports only {only}; use recdistill run")
 
 
 def batch_stage(folder: RunFolder, experiment: Experiment, data: Path | None) -> None:
@@ -146,7 +142,7 @@ def run_child(root: Path, role: str) -> None:
 
 
 def _run_all(folder: RunFolder, experiment: Experiment, data: Path | None) -> None:
-    """Run every role; a broker of our own beside them where the experiment names none."""
+    """Run every role, and a broker of the run's own where the experiment names none."""
     roles, helpers = roles_of(folder, experiment)
     source, journal = experiment.stream.source, Journal(folder.logs, "stream")
     with local_nats(folder.root) if source.kind == "nats" and source.url is None else nullcontext():
@@ -169,16 +165,14 @@ def _supervise(folder: RunFolder, roles: list[str], helpers: list[str], journal:
     for _ in supervise(folder.root, roles, helpers, journal):
         if time.monotonic() - last_shown > STATUS_EVERY:
             last_shown = time.monotonic()
-            with suppress(
-                UserError, OSError
-            ):  # who shows how far they are must not end them: a commit was cut, a disk full
+            with suppress(UserError, OSError):  # a status line must end nothing: a commit was cut, a disk full
                 console.print(_status(folder), soft_wrap=True)
 
 
 def _status(folder: RunFolder) -> str:
     """Return one line: how far ingest and each model are."""
     events, predictions = EventLog.open(folder.tables / "events"), PredictionLog.open(folder.predictions)
-    rows = sum(about.rows for about in ingests(events).values())
+    rows = sum(progress.rows for progress in ingests(events).values())
     far: dict[str, int] = {}
     for commit in islice(commits_back(predictions.path, predictions.version), 200):
         progress = read_progress(ModelProgress, commit.about)

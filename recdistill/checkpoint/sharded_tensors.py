@@ -1,8 +1,8 @@
 """Tensors in the files of a checkpoint, read when they are asked for: all of them in one file, or a file per rank that
 wrote.
 
-A tensor of which several files have rows is these rows one upon the other, in order of the files; their headers say how
-many.
+A tensor of which several files have rows is these rows one upon the other, in order of the files; their headers hold
+how many.
 """
 
 from __future__ import annotations

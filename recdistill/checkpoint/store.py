@@ -108,7 +108,7 @@ class Checkpoints:
         return sorted(int(path.name) for path in self.folder.iterdir() if path.name.isdigit())
 
     def publish(self, block: int, checkpoint: Checkpoint) -> None:
-        """Write and fsync everything beside the final name, rename once, then drop the older ones that are not kept.
+        """Write and fsync everything next to the final name, rename once, then drop the older ones that are not kept.
 
         One of the same block can only be damaged (else the run had gone on after it), and is replaced. Whatever fails
         before the rename leaves the older checkpoints as they were, and nothing else. Of several ranks each writes its

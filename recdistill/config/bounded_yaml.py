@@ -29,7 +29,7 @@ class _Refused(Exception):
 
 
 def parse_yaml(text: str, where: str) -> Any:
-    """Return what YAML text says, as `yaml.safe_load` would; `where` is for messages.
+    """Return what YAML text holds, as `yaml.safe_load` would; `where` is for messages.
 
     Raises UserError for what is no YAML, is larger or deeper than the bounds of this module, has an alias inside of
     what it stands for, names a key twice in one group, or holds a character that no name or path may have.

@@ -68,7 +68,7 @@ class Experiment(Strict):
         for name, student in self.students.items():
             if student.distill.candidates > self.candidates.count:
                 raise ValueError(
-                    f"students.{name}.distill.candidates {student.distill.candidates}: the teacher is asked about "
+                    f"students.{name}.distill.candidates {student.distill.candidates}: the teacher scores "
                     f"candidates.count {self.candidates.count}"
                 )
             if student.distill.teacher_hidden and not self.teacher_hidden.width:

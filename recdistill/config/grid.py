@@ -24,7 +24,7 @@ from recdistill.errors import UserError, did_you_mean
 
 __all__ = ["Grid", "load_grid", "methods_of"]
 
-MOST = 200  # methods: a slip in a grid should not train for a month
+MAX_METHODS = 200  # a slip in a grid should not train for a month
 
 
 class Grid(Strict):
@@ -64,8 +64,8 @@ def methods_of(grid: Grid, where: Path) -> dict[str, dict[str, Any]]:
     methods = {**grid.methods, **dict(_combinations(grid.grid))}
     if not methods:
         raise UserError(f"{where}: names no methods; give some under methods: or grid:")
-    if len(methods) > MOST:
-        raise UserError(f"{where}: {len(methods)} methods, at most {MOST}; leave some of the grid out")
+    if len(methods) > MAX_METHODS:
+        raise UserError(f"{where}: {len(methods)} methods, at most {MAX_METHODS}; leave some of the grid out")
     return methods
 
 

@@ -23,7 +23,7 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """Return the keys allowed beside the one at `location` of a `model`."""
+    """Return the keys allowed next to the one at `location` of a `model`."""
     models = [model]
     for step in location[:-1]:
         nested = [

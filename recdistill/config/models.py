@@ -56,7 +56,9 @@ class PretrainConfig(Strict):
     )  # of the encoder; like the next, it warms up, and follows a cosine to a tenth
     table_rate: float = Field(default=5e-3, gt=0)  # of the item table
     table: Literal["frozen", "transferred"] = "frozen"  # whether the items that it met go on learning from labels
-    dense: bool = False  # whether the encoder that told the next item is the one that goes on, or one is lent for it
+    dense: bool = (
+        False  # whether the encoder that predicted the next item goes on as the model's own, or one is lent for it
+    )
 
 
 class ModelConfig(Strict):
@@ -123,7 +125,7 @@ class TeacherConfig(ModelConfig):
 
 
 class CandidatesConfig(Strict):
-    """Items beside each sample that nobody was shown, of samples shortly before; the teacher
+    """Items that nobody was shown, with each sample, of samples shortly before; the teacher
     scores them too.
     """
 
@@ -133,7 +135,9 @@ class CandidatesConfig(Strict):
 
 
 class TeacherHiddenConfig(Strict):
-    """The teacher's hidden state beside its logit, in width * bits / 8 bytes per sample; 0: none (LoopFM's channel)."""
+    """The teacher's hidden state, recorded with its logit, in width * bits / 8 bytes per sample; 0: none (LoopFM's
+    channel).
+    """
 
     width: int = Field(default=0, ge=0, le=1024, multiple_of=4)
     bits: Literal[4, 8] = 8
@@ -194,9 +198,11 @@ class DistillConfig(Strict):
     teacher_hidden: int = Field(
         default=0, ge=0
     )  # the teacher's hidden states of that many of the user's samples strictly before, as a feature (LoopFM)
-    listwise: Weight = 0.0  # of the teacher's order within a request, beside `weight`
+    listwise: Weight = 0.0  # of the teacher's order within a request, added to `weight`'s
     loss: Literal["cross-entropy", "kl", "mse"] = "cross-entropy"
-    weight: Weight | Literal["auto"] | dict[str, Weight] = 1.0  # of the signal beside the label's 1; a number per task
+    weight: Weight | Literal["auto"] | dict[str, Weight] = (
+        1.0  # of the signal, where the label's is 1; a number per task
+    )
     auto_fraction: float = Field(default=0.5, gt=0)  # weight auto: signal gradient / label gradient at the backbone
     towers: Literal["decoupled", "single", "signal-only"] = (
         "decoupled"  # signal-only: the auxiliary tower learns from no label (ExFM)

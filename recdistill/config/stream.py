@@ -45,13 +45,13 @@ class LabelsConfig(Strict):
 class HealthConfig(Strict):
     """When a teacher's version is quarantined; every bound must be broken beyond doubt (`sigmas`)."""
 
-    rows: Positive = 1000  # rows judged at a time; students hear none of them before
-    reference_rows: Positive = 50_000  # good rows of the past that they are compared with
+    rows: Positive = 1000  # rows judged at a time; no student learns from them before
+    reference_rows: Positive = 50_000  # approved rows of the past that they are compared with
     shift: float = Field(default=1.0, gt=0)  # mean logit, in the reference's standard deviations
     spread: float = Field(default=2.0, gt=1)  # ratio of standard deviations
     calibration: float = Field(default=2.0, gt=1)  # ratio of predicted and observed rates, beyond the reference's own
     ne: float = Field(default=0.2, gt=0)  # NE above the reference's
-    coverage: float = Field(default=0.75, ge=0, le=1)  # least share of the samples it says something about
+    coverage: float = Field(default=0.75, ge=0, le=1)  # least share of the samples that it predicts
     sigmas: float = Field(default=5.0, gt=0)
 
 

@@ -25,7 +25,7 @@ __all__ = ["Sized", "Sweep", "default_axes", "load_sweep"]
 
 Axis = Annotated[dict[str, Annotated[list[Any], Field(min_length=1)]], Field(min_length=1)]
 HALVES = (8, 4, 2, 1)
-MOST = 1e300
+MAX_SIZE = 1e300
 TEACHER_ONLY = ("stale",)
 STUDENT_ONLY = ("distill", "domain")
 OF_PRESET = ("kind", "width", "history", "batch", "options")
@@ -92,8 +92,8 @@ def _base(experiment: Experiment, name: str, where: Path) -> ModelConfig:
 
 
 def default_axes(model: ModelConfig) -> dict[str, dict[str, list[Any]]]:
-    """Return eighth, quarter, half and whole of a model's history, width and data, and of its dense part where it is
-    told how.
+    """Return eighth, quarter, half and whole of a model's history, width and data, and of its dense part where its
+    options say how.
 
     What heads or tokens do not divide is left out; so is an axis on which there is nothing below the whole.
     """
@@ -131,7 +131,7 @@ def _hidden_halves(hidden: Any) -> list[list[int]]:
 
 
 def _whole(model: ModelConfig, option: str, default: int) -> int:
-    """Return an option that counts something; its default where it is no count, which building the model will say."""
+    """Return an option that counts something; its default where it is no count: building the model refuses it."""
     value = model.options.get(option, default)
     return value if isinstance(value, int) and value > 0 else default
 
@@ -157,7 +157,9 @@ def _number(value: Any) -> float | None:
     """Return what a value stands for on its axis: a number itself, a sampling its share; None for anything else."""
     value = value.get("negative") if isinstance(value, dict) else value
     return (
-        float(value) if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MOST else None
+        float(value)
+        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MAX_SIZE
+        else None
     )
 
 

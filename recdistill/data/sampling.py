@@ -7,10 +7,10 @@ import numpy as np
 from recdistill.config.data import SamplingConfig
 from recdistill.typing import Array
 
-__all__ = ["INGEST", "kept", "mixed", "rates_per_task", "uniform"]
+__all__ = ["INGEST_SEED", "kept", "mixed", "rates_per_task", "uniform"]
 
-COUNTED = 1_000_000  # rows: enough for two rates, and the same work however long the log is
-INGEST = -1  # seed of what the log keeps: no model's, whose own draw must not depend on it
+RATE_ROWS = 1_000_000  # enough for two rates, and the same work however long the log is
+INGEST_SEED = -1  # of what the log keeps: no model's, whose own draw must not depend on it
 
 
 def mixed(keys: Array) -> Array:
@@ -44,10 +44,10 @@ def rates_per_task(labels: Array, sampling: SamplingConfig) -> list[tuple[float,
     """Return (k+, k-) per task of labels [N, K] that are kept by the first task's label.
 
     For the first task these are `sampling`'s; for another the mean rate of its positives and of its negatives, as the
-    two labels go together in the first COUNTED rows of the log: right on average, not for each sample. (1, 1) without
+    two labels go together in the first RATE_ROWS rows of the log: right on average, not for each sample. (1, 1) without
     labels.
     """
-    labels = np.asarray(labels[:COUNTED])
+    labels = np.asarray(labels[:RATE_ROWS])
     rate = _rate(labels[:, 0], sampling)
     others = [[rate[y == value].mean() if (y == value).any() else 1.0 for value in (1, 0)] for y in labels[:, 1:].T]
     return [

@@ -1,7 +1,7 @@
-"""ExFM's student adapter (2502.17494, equations 6 and 7): what the teacher says, brought up to date by fresh labels.
+"""ExFM's student adapter (2502.17494, equations 6 and 7): the teacher's log-odds, corrected by fresh labels.
 
 A teacher of another domain, or an old one, is off in ways that recent labels show at once. An MLP on its log-odds
-learns that with an optimiser of its own; what it says, and no gradient, is a second target of the student. Within a
+learns that with an optimiser of its own; its output, without gradients, is a second target of the student. Within a
 step the adapter learns first (algorithm 1).
 """
 
@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from recdistill.distill.losses import label_loss
 from recdistill.distill.optimizer_state import load_state_dict, network_state
 
-__all__ = ["FEWEST", "Adapter"]
+__all__ = ["MIN_ROWS", "Adapter"]
 
-FEWEST = 1000  # rows with a label and a signal before it has anything to say
+MIN_ROWS = 1000  # rows with a label and a signal before its output counts
 SEED = 5
 
 
@@ -33,28 +33,28 @@ class Adapter:
         self.optimiser = torch.optim.Adam(self.networks.parameters(), lr=rate)
         self.rows = 0
 
-    def _said(self, signals: Tensor) -> Tensor:
+    def _corrected(self, signals: Tensor) -> Tensor:
         known = torch.nan_to_num(signals)
         return known + torch.cat([network(known[:, k : k + 1]) for k, network in enumerate(self.networks)], 1)
 
     def learn(self, signals: Tensor, labels: Tensor) -> Tensor:
-        """Take a step on the rows with both, then return what it says, [B, K], without gradients.
+        """Take a step on the rows with both, then return the corrected log-odds [B, K], without gradients.
 
-        NaN where the teacher says nothing, and everywhere until it has learned from FEWEST rows. Labels [B, K], NaN
+        NaN where there is no signal, and everywhere until it has learned from MIN_ROWS rows. Labels [B, K], NaN
         where unknown.
         """
-        silent = torch.isnan(signals)
-        fresh = labels.masked_fill(silent, math.nan)
+        missing = torch.isnan(signals)
+        fresh = labels.masked_fill(missing, math.nan)
         rows = int((~torch.isnan(fresh)).any(1).sum())
         if rows:
             self.optimiser.zero_grad(set_to_none=True)
-            torch.autograd.backward(label_loss(self._said(signals), fresh))
+            torch.autograd.backward(label_loss(self._corrected(signals), fresh))
             self.optimiser.step()
             self.rows += rows
-        if self.rows < FEWEST:
+        if self.rows < MIN_ROWS:
             return torch.full_like(signals, math.nan)
         with torch.no_grad():
-            return self._said(signals).masked_fill(silent, math.nan)
+            return self._corrected(signals).masked_fill(missing, math.nan)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return what `restore` takes."""

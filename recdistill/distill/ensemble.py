@@ -1,6 +1,4 @@
-"""Several teachers as one: the mean of what they say, or weighted by how well each of them did lately,
-slice by slice.
-"""
+"""Several teachers as one: the mean of their log-odds, each alike or weighted by how well it did lately, per slice."""
 
 from __future__ import annotations
 
@@ -11,14 +9,14 @@ import numpy as np
 
 from recdistill.typing import Array
 
-__all__ = ["Record", "combine"]
+__all__ = ["RecentLosses", "combine"]
 
 STEP = 1000  # rows weighted alike, by what was known before them
 SHARPNESS = 0.005  # nats: a teacher whose log-loss was larger by so much has 1 / e of the other's weight
-FEWEST = 200  # rows of a slice before its weights differ
+MIN_SLICE_ROWS = 200  # rows of a slice before its weights differ
 
 
-class Record:
+class RecentLosses:
     """How well `teachers` did so far: exponentially fading log-loss and rows [slices, T, K], of about
     `window` rows per slice.
     """
@@ -30,13 +28,13 @@ class Record:
     def weights(self) -> Array:
         """Return float64 [slices, T, K], each >= 0, 1 in all over the teachers."""
         mean = self.loss / np.maximum(self.rows, 1e-9)
-        mean = np.where((self.rows < FEWEST).any(1, keepdims=True), 0.0, mean)
+        mean = np.where((self.rows < MIN_SLICE_ROWS).any(1, keepdims=True), 0.0, mean)
         weight = np.exp((mean.min(1, keepdims=True) - mean) / SHARPNESS)
         return np.asarray(weight / weight.sum(1, keepdims=True))
 
-    def add(self, said: Array, labels: Array, slices: Array) -> None:
+    def add(self, log_odds: Array, labels: Array, slices: Array) -> None:
         """Count log-odds [T, n, K] of which the labels [n, K] are known now; NaN counts nothing."""
-        z, y = said.astype(np.float64), labels[None]
+        z, y = log_odds.astype(np.float64), labels[None]
         known = ~(np.isnan(z) | np.isnan(y))
         loss = np.where(known, np.logaddexp(0.0, np.where(known, z, 0.0)) - np.where(known, y * z, 0.0), 0.0)
         count = np.bincount(slices, minlength=len(self.loss))
@@ -46,26 +44,28 @@ class Record:
             np.add.at(total, slices, new.transpose(1, 0, 2))
 
 
-def combine(how: Literal["mean", "recent"], said: Array, labels: Array, slices: Array, record: Record) -> Array:
-    """Return float32 [n, K]: log-odds [T, n, K] of T teachers as one, NaN where all are silent; who is silent has no
-    weight.
+def combine(
+    how: Literal["mean", "recent"], log_odds: Array, labels: Array, slices: Array, recent: RecentLosses
+) -> Array:
+    """Return float32 [n, K]: log-odds [T, n, K] of T teachers as one, NaN where none has one; a teacher without has
+    no weight.
 
     Rows are in order of time; with `recent` each is weighted by what was known before its STEP of rows, and added to
-    `record`.
+    `recent`.
     """
     if how == "mean":
-        return _weighted(said, np.ones_like(said))
-    out = np.empty(said.shape[1:], np.float32)
+        return _weighted(log_odds, np.ones_like(log_odds))
+    out = np.empty(log_odds.shape[1:], np.float32)
     for low in range(0, len(out), STEP):
         part = slice(low, low + STEP)
-        weights = record.weights()[slices[part]].transpose(1, 0, 2)
-        out[part] = _weighted(said[:, part], weights)
-        record.add(said[:, part], labels[part], slices[part])
+        weights = recent.weights()[slices[part]].transpose(1, 0, 2)
+        out[part] = _weighted(log_odds[:, part], weights)
+        recent.add(log_odds[:, part], labels[part], slices[part])
     return out
 
 
-def _weighted(said: Array, weights: Array) -> Array:
-    weights = np.where(np.isnan(said), 0.0, weights)
+def _weighted(log_odds: Array, weights: Array) -> Array:
+    weights = np.where(np.isnan(log_odds), 0.0, weights)
     total = weights.sum(0)
-    mean = (np.nan_to_num(said) * weights).sum(0) / np.where(total > 0, total, 1.0)
+    mean = (np.nan_to_num(log_odds) * weights).sum(0) / np.where(total > 0, total, 1.0)
     return np.where(total > 0, mean, math.nan).astype(np.float32)

@@ -1,5 +1,5 @@
-"""Listwise transfer: the teacher's order among what one user was asked about at one time, candidates that
-nobody was shown included.
+"""Listwise transfer: the teacher's order among all that it scored for one user at one time, candidates that were not
+shown included.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from torch import Tensor
 
 __all__ = ["listwise_loss"]
 
-LOWEST = -1e9  # a logit of nobody
+ABSENT = -1e9  # the logit of a row that is in no list
 
 
 def listwise_loss(student: Tensor, teacher: Tensor, group: Tensor, rows: int | None = None) -> Tensor:
@@ -21,7 +21,7 @@ def listwise_loss(student: Tensor, teacher: Tensor, group: Tensor, rows: int | N
     changes nothing.
     """
     known = ~torch.isnan(teacher)
-    t, z = (torch.where(known, logits, LOWEST) for logits in (torch.nan_to_num(teacher), student))
+    t, z = (torch.where(known, logits, ABSENT) for logits in (torch.nan_to_num(teacher), student))
     share = (t - _log_sum(t.detach(), group)).exp() * known
     return (share * (_log_sum(z, group) - z)).sum() / max((len(known) if rows is None else rows) * known.shape[1], 1)
 
@@ -30,7 +30,7 @@ def _log_sum(logits: Tensor, group: Tensor) -> Tensor:
     """Return [B, K]: for each row log sum exp over its list."""
     lists = int(group.max()) + 1 if len(group) else 0
     at = group[:, None].expand_as(logits)
-    top = torch.full((lists, logits.shape[1]), LOWEST, dtype=logits.dtype).scatter_reduce(
+    top = torch.full((lists, logits.shape[1]), ABSENT, dtype=logits.dtype).scatter_reduce(
         0, at, logits.detach(), "amax"
     )
     total = torch.zeros_like(top).index_add(0, group, (logits - top[group]).exp())

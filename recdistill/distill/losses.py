@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import torch
@@ -18,6 +19,7 @@ from recdistill.distill.debias import KeepRates, true_log_odds
 __all__ = [
     "Loss",
     "Settings",
+    "Supervision",
     "bernoulli_kl",
     "label_loss",
     "importance_weight",
@@ -52,10 +54,10 @@ def _known(values: Tensor) -> tuple[Tensor, Tensor]:
     return torch.nan_to_num(values), known / known.sum().clamp(min=1)
 
 
-def _cross_entropy(logits: Tensor, target: Tensor, share: Tensor, mass: Tensor | None = None) -> Tensor:
-    """Return the sum of share (mass softplus(z) - target z): CE where mass is 1."""
+def _cross_entropy(logits: Tensor, target: Tensor, share: Tensor, label_weight: Tensor | None = None) -> Tensor:
+    """Return the sum of share (w softplus(z) - target z), w the label's weight: CE where it is 1."""
     whole = functional.softplus(logits)
-    return (((whole if mass is None else mass * whole) - target * logits) * share).sum()
+    return (((whole if label_weight is None else label_weight * whole) - target * logits) * share).sum()
 
 
 def importance_weight(logits: Tensor, labels: Tensor, late: float | Tensor) -> Tensor:
@@ -116,51 +118,54 @@ def signal_loss(
     return temperature**2 * _cross_entropy(z, torch.sigmoid(t), share)
 
 
-def _targets(head: Tensor, signals: Tensor, space: str, own: Rates, teacher: Rates) -> tuple[Tensor, Tensor]:
+@dataclass(frozen=True)
+class Supervision:
+    """What a step learns from: labels and signals, [B, K] each, and the keep rates that student and teacher learned
+    under.
+
+    label_weight: [B, K], of each label's softplus(z), where it is not 1: w where labels are w y is importance w; 0 for
+    a label of 1 is CE(1, s(z)) - CE(0, s(z)), which takes a negative back that was learned before and puts a positive
+    in its place. rows: how many are learned from, where those that are not have NaN; all by default.
+    """
+
+    labels: Tensor
+    signals: Tensor
+    own: Rates = KeepRates()
+    teacher: Rates = KeepRates()
+    label_weight: Tensor | None = None
+    rows: int | None = None
+
+
+def _targets(head: Tensor, given: Supervision, space: str) -> tuple[Tensor, Tensor]:
     """Return (student, teacher) log-odds in the space where they are compared.
 
     posterior: both before sampling; student: both through the student's correction, the teacher's raw logit too.
     """
-    return true_log_odds(head, own), true_log_odds(signals, teacher if space == "posterior" else own)
+    rates = given.teacher if space == "posterior" else given.own
+    return true_log_odds(head, given.own), true_log_odds(given.signals, rates)
 
 
 def objective(
-    main: Tensor,
-    aux: Tensor | None,
-    labels: Tensor,
-    signals: Tensor,
-    settings: Settings | None,
-    weight: float | Tensor,
-    own: Rates,
-    teacher: Rates,
-    mass: Tensor | None = None,
-    rows: int | None = None,
+    main: Tensor, aux: Tensor | None, given: Supervision, settings: Settings | None, weight: float | Tensor
 ) -> Tensor:
-    """Return the loss of a step.
-
-    weight: alpha, of all tasks or float32 [K]. rows: how many are learned from, where those that are not have NaN; all
-    by default.
-
-    mass: [B, K], of each label's softplus(z), where it is not 1: w beside labels of w y is importance w; 0 beside a
-    label of 1 is CE(1, s(z)) - CE(0, s(z)), which takes a negative back that was learned before and puts a positive in
-    its place.
+    """Return the loss of a step; main, aux: logits [B, K] of the towers; weight: alpha, of all tasks or float32 [K].
 
     decoupled: CE(y, s(z_M)) + CE(y, s(z_A)) + alpha D(p_T, z_A)    (Rec-Distill, equations 6 and 7)
     signal-only: CE(y, s(z_M)) + alpha D(p_T, z_A)                   (ExFM, equation 5)
     single:    CE(y, s(z)) + alpha D(p_T, z)
     Without `settings` or signals labels alone count. The main tower of two gets exactly zero gradient from the signal.
     """
-    target, share = _known(labels)
-    total = _cross_entropy(main, target, share, mass)
+    labels, share = _known(given.labels)
+    total = _cross_entropy(main, labels, share, given.label_weight)
     if aux is not None and (settings is None or settings.towers != "signal-only"):
-        total = total + _cross_entropy(aux, target, share, mass)
+        total = total + _cross_entropy(aux, labels, share, given.label_weight)
     if settings is None or (isinstance(weight, float) and not weight):
         return total
-    student, said = _targets(main if aux is None else aux, signals, settings.space, own, teacher)
-    said = said if settings.label_scale == 1 else scaled_label(said, settings.label_scale)
+    student, target = _targets(main if aux is None else aux, given, settings.space)
+    target = target if settings.label_scale == 1 else scaled_label(target, settings.label_scale)
     if isinstance(weight, Tensor):
-        return total + signal_loss(settings.loss, student, said, settings.temperature, weight, rows)
-    return total + weight * signal_loss(settings.loss, student, said, settings.temperature, None, rows)
+        return total + signal_loss(settings.loss, student, target, settings.temperature, weight, given.rows)
+    return total + weight * signal_loss(settings.loss, student, target, settings.temperature, None, given.rows)
 
 
 def share_with_signal(signals: Tensor) -> float:

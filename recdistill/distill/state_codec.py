@@ -1,10 +1,10 @@
 """A teacher's hidden state in a few bytes (LoopFM, 2605.29280): an autoencoder with nested widths and a quantised
 middle.
 
-Each prefix of the code is to tell as much of the state as so few numbers can (Matryoshka), so that a student may read a
-part of it. It learns on what the teacher thinks while the teacher learns, with an optimiser of its own and no gradient
-into the teacher, for the first rows only: later codes mean what they meant, which matters more than that they fit
-(LoopFM, drift).
+Each prefix of the code is to hold as much of the state as so few numbers can (Matryoshka), so that a student may read a
+part of it. It learns from the teacher's hidden states while the teacher learns, with an optimiser of its own and no
+gradient into the teacher, for the first rows only: later codes mean what they meant, which matters more than that they
+fit (LoopFM, drift).
 """
 
 from __future__ import annotations

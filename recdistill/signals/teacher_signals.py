@@ -21,7 +21,7 @@ from recdistill.data.batch.slicer import SLICES, Slicer
 from recdistill.data.sampling import uniform
 from recdistill.data.store.sample_store import SampleStore
 from recdistill.distill.debias import KeepRates
-from recdistill.distill.ensemble import Record, combine
+from recdistill.distill.ensemble import RecentLosses, combine
 from recdistill.distill.state_codec import unpacked
 from recdistill.errors import UserError
 from recdistill.runs.folder import RunFolder, fingerprint
@@ -126,7 +126,7 @@ def _ensemble(
     settings = [list(names), distill.ensemble, distill.gate.by, distill.gate.window]
 
     def fill(column: Array) -> None:
-        record = Record(SLICES, len(names), len(store.tasks), distill.gate.window)
+        record = RecentLosses(SLICES, len(names), len(store.tasks), distill.gate.window)
         for low in range(0, len(store), CHUNK):
             part = slice(low, low + CHUNK)
             logits = np.stack([column[part] for column in columns]) - offsets

@@ -1,5 +1,5 @@
-"""The events table, what happened; the behaviors table, what users did besides; the outcomes table, what
-was known later.
+"""The events table: what happened; the behaviors table: what users did besides; the outcomes table: labels that became
+known later.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class EventLog(DeltaLog):
     @property
     def schema(self) -> EventSchema:
         """Return the schema the table was made with."""
-        return EventSchema.from_json(self.about)
+        return EventSchema.from_json(self.schema_text)
 
     def append(
         self,
@@ -118,7 +118,7 @@ class BehaviorLog(DeltaLog):
 
         Raises UserError, and writes nothing, for unknown columns, changed types, empty cells and times in the future.
         """
-        rows = check_columns(rows, self._columns(EventSchema.from_json(self.about)), source)
+        rows = check_columns(rows, self._columns(EventSchema.from_json(self.schema_text)), source)
         check_behaviors(rows, source)
         return self._append(_dated(rows), writer, sequence, metadata or {}, lambda table: None)
 
@@ -144,7 +144,7 @@ class OutcomeLog(DeltaLog):
     @property
     def tasks(self) -> tuple[str, ...]:
         """Return the tasks whose labels the table takes."""
-        return tuple(json.loads(self.about)["tasks"])
+        return tuple(json.loads(self.schema_text)["tasks"])
 
     def append(
         self,

@@ -1,4 +1,4 @@
-"""The predictions table: what each model said, before it knew."""
+"""The predictions table: what each model predicted, before it knew the labels."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ Kind = Literal["prequential", "crossfit", "imported"]
 
 class PredictionLog(DeltaLog):
     """One row per (model, version, sample): the raw logit of every task, and on further channels what else students may
-    hear.
+    learn from.
 
-    A channel is a binary column, so many bytes in every row of the models that speak on it, null in all others.
+    A channel is a binary column, so many bytes in every row of the models that write it, null in all others.
     """
 
     partitions = ("model", "date")
@@ -61,12 +61,12 @@ class PredictionLog(DeltaLog):
     @property
     def tasks(self) -> tuple[str, ...]:
         """Return the tasks that every row has a logit of."""
-        return tuple(json.loads(self.about)["tasks"])
+        return tuple(json.loads(self.schema_text)["tasks"])
 
     @property
     def channels(self) -> dict[str, int]:
         """Return the bytes per row of each channel."""
-        return dict(json.loads(self.about).get("channels", {}))
+        return dict(json.loads(self.schema_text).get("channels", {}))
 
     def rows_of(
         self, sample_id: Array, time: Array, logits: Array, channels: Mapping[str, Array] | None = None
@@ -75,14 +75,16 @@ class PredictionLog(DeltaLog):
 
         channels: arrays of n rows of that channel's bytes, of any type and shape; those left out stay empty.
         """
-        logs = {f"logit_{task}": logits[:, k] for k, task in enumerate(self.tasks)}
-        said = {name: to_bytes(values) for name, values in (channels or {}).items()}
+        logits_of_task = {f"logit_{task}": logits[:, k] for k, task in enumerate(self.tasks)}
+        given = {name: to_bytes(values) for name, values in (channels or {}).items()}
         rest = {
             name: pl.Series([None], dtype=pl.Binary).new_from_index(0, len(sample_id))
             for name in self.channels
-            if name not in said
+            if name not in given
         }
-        return pl.DataFrame({"sample_id": sample_id, "time": pl.Series(time).cast(TIME), **logs, **said, **rest})
+        return pl.DataFrame(
+            {"sample_id": sample_id, "time": pl.Series(time).cast(TIME), **logits_of_task, **given, **rest}
+        )
 
     def append(
         self,
@@ -96,13 +98,14 @@ class PredictionLog(DeltaLog):
         metadata: dict[str, str] | None = None,
         new_samples: bool = False,
     ) -> int:
-        """Commit what `model` said at its published `version`, once as (writer, sequence); return the table's version.
+        """Commit the predictions of `model` at its published `version`, once as (writer, sequence); return the table's
+        version.
 
         rows: sample_id, time (the sample's own), logit_<task>, and the table's channels (see `rows_of`). `metadata`
-        (config hash, keep rates) goes into the commit. new_samples: the caller has made sure that the model said
-        nothing of these before; else files of their dates are read. Raises UserError, and writes nothing, for NaN or
-        infinite logits, duplicate sample ids, and samples that this version spoke about before; a prequential
-        prediction is made once, whatever the version.
+        (config hash, keep rates) goes into the commit. new_samples: the caller has made sure that the model has
+        recorded none of these before; else files of their dates are read. Raises UserError, and writes nothing, for NaN
+        or infinite logits, duplicate sample ids, and samples that this version has recorded; a prequential prediction
+        is made once, whatever the version.
         """
         source = f"predictions of {model}"
         if not model:
@@ -125,8 +128,8 @@ class PredictionLog(DeltaLog):
         )
 
     def _refuse_again(self, table: DeltaTable, rows: pl.DataFrame, model: str, again: pl.Expr) -> None:
-        """Refuse samples that the model spoke about before, as `again` says; only files of the rows' dates
-        are looked at.
+        """Refuse samples that the model has recorded before, of the rows where `again` holds; only files of
+        these dates are looked at.
         """
         dates = set(rows["date"].unique().cast(pl.String))
         mine = [
@@ -147,7 +150,7 @@ class PredictionLog(DeltaLog):
         yield from ahead(read_parts(self.path, mine, self._typed(columns), rows))
 
     def models(self) -> list[tuple[str, int, str, int]]:
-        """Return (model, newest version, kind, rows) of every model that said something."""
+        """Return (model, newest version, kind, rows) of every model that has recorded any."""
         grouped = self.collect(
             self.scan().group_by("model", "kind").agg(pl.col("version").max(), pl.len().alias("rows"))
         )

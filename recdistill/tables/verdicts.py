@@ -51,8 +51,10 @@ class VerdictLog(DeltaLog):
     def open(cls, path: Path) -> VerdictLog:
         """Open an existing table; UserError when there is none, or one of another revision."""
         log = cls(path)
-        if log.about != FORMAT:
-            raise UserError(f"{path}: its format is '{log.about}', this recdistill reads '{FORMAT}'; start another run")
+        if log.schema_text != FORMAT:
+            raise UserError(
+                f"{path}: its format is '{log.schema_text}', this recdistill reads '{FORMAT}'; start another run"
+            )
         return log
 
     def append(self, rows: pl.DataFrame, *, writer: str, sequence: int, metadata: dict[str, str] | None = None) -> int:

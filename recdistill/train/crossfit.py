@@ -63,7 +63,7 @@ class FoldTrainer:
     def _learn(self, block: int, totals: Totals) -> Iterator[Progress]:
         """Learn a block's rows but for the fold's, whose predictions in passing are counted."""
         planned, clock = list(self.plan.steps(block)), time.perf_counter()
-        for step, (_, done) in zip(planned, steps(self.learner, self._prepare, planned), strict=True):
+        for step, done in zip(planned, steps(self.learner, self._prepare, planned), strict=True):
             mine = self.folds[step.rows] == self.fold
             logits = done.result.logits[torch.from_numpy(mine), 0] - self.learner.log_odds_offset
             totals.count(self.store.labels[step.rows[mine], 0], logits)

@@ -19,7 +19,7 @@ from recdistill.distill.adapter import Adapter
 from recdistill.distill.auto_weight import AutoWeight
 from recdistill.distill.debias import KeepRates
 from recdistill.distill.listwise import listwise_loss
-from recdistill.distill.losses import importance_weight, objective, share_with_signal, signal_loss
+from recdistill.distill.losses import Supervision, importance_weight, objective, share_with_signal, signal_loss
 from recdistill.distill.optimizer_state import load_state_dict, network_state
 from recdistill.distill.start_gate import StartGate
 from recdistill.distill.state_codec import HiddenStateCodec, packed
@@ -142,9 +142,10 @@ class Learner:
         elif late is not None:
             label_weight = importance_weight(main.detach(), labels, late)
             labels = labels * label_weight
-        loss = objective(main, aux, labels, signals, self.distill, alpha, self.own, self.teacher, label_weight, rows)
+        given = Supervision(labels, signals, self.own, self.teacher, label_weight, rows)
+        loss = objective(main, aux, given, self.distill, alpha)
         for between in self.network.between():
-            own_loss = objective(between, None, labels, signals, None, 0.0, self.own, self.teacher, label_weight)
+            own_loss = objective(between, None, given, None, 0.0)
             loss = loss + self.network.auxiliary * own_loss
         if self.adapter is not None and self.distill and self.distill.adapter:
             second = self.adapter.learn(signals, labels)
@@ -182,8 +183,9 @@ class Learner:
         if self.auto is None:
             return self.fixed
         if self.steps % MEASURE_EVERY == 0:
-            label_only = objective(main, aux, labels, signals, self.distill, 0.0, self.own, self.teacher)
-            both = objective(main, aux, labels, signals, self.distill, 1.0, self.own, self.teacher, None, rows)
+            given = Supervision(labels, signals, self.own, self.teacher, None, rows)
+            label_only = objective(main, aux, given, self.distill, 0.0)
+            both = objective(main, aux, given, self.distill, 1.0)
             (by_label,) = torch.autograd.grad(label_only, hidden, retain_graph=True)
             (by_both,) = torch.autograd.grad(both, hidden, retain_graph=True)
             self.auto.update(by_label, by_both - by_label)

@@ -14,7 +14,7 @@ from torch import nn
 from recdistill.config.experiment import Experiment
 from recdistill.config.models import ModelConfig, TeacherConfig
 from recdistill.config.presets import presets
-from recdistill.data.store.encoder import MOST_ACTIONS
+from recdistill.data.store.encoder import MAX_ACTIONS
 from recdistill.errors import UserError
 from recdistill.models.attention.float8 import check_float8
 from recdistill.models.backbones.sequence import SequenceBackbone
@@ -24,7 +24,7 @@ from recdistill.models.layers.device import device_of
 
 __all__ = [
     "DENSE_BYTES",
-    "MOST_ACTIONS",
+    "MAX_ACTIONS",
     "available_memory",
     "backbone_of",
     "check_actions",
@@ -79,13 +79,13 @@ def check_actions(configs: Mapping[str, ModelConfig], actions: int) -> None:
     """Raise UserError for a model that names an action which a log of `actions` types does not have; no weight is
     allocated.
 
-    Before there is a log, models are built for MOST_ACTIONS: more than that no log has.
+    Before there is a log, models are built for MAX_ACTIONS: more than that no log has.
     """
     for name, config in configs.items():
         unallocated(name, config, actions)
 
 
-def unallocated(name: str, config: ModelConfig, actions: int = MOST_ACTIONS) -> nn.Module:
+def unallocated(name: str, config: ModelConfig, actions: int = MAX_ACTIONS) -> nn.Module:
     """Return a model's backbone on the meta device; UserError, beginning with its name, when it cannot be built."""
     try:
         with torch.device("meta"):

@@ -12,7 +12,7 @@ import torch
 from recdistill.checkpoint.store import Checkpoints
 from recdistill.config.experiment import Experiment
 from recdistill.data.batch.builder import BatchBuilder
-from recdistill.data.readers.files import Source
+from recdistill.data.readers.files import RawTable
 from recdistill.data.readers.new_rows import columns_of, new_rows
 from recdistill.data.store.encoder import Encoder
 from recdistill.data.store.history import Events, HistoryStore
@@ -46,7 +46,7 @@ class _Frozen:
 
 @dataclass(frozen=True)
 class _NewSamples:
-    """The rows of one chunk as a batch builder reads them; histories are the run's. See `Samples`."""
+    """The rows of one chunk as a batch builder reads them; histories are the run's. See `SampleSource`."""
 
     columns: dict[str, Array]
     store: SampleStore
@@ -109,7 +109,7 @@ class Predictor:
         )
         self.encoder = Encoder(self.schema, users, items, context)
 
-    def predict(self, source: Source) -> Iterator[pl.DataFrame]:
+    def predict(self, source: RawTable) -> Iterator[pl.DataFrame]:
         """Yield, per chunk of the source and in its order: sample_id, and per task logit_TASK float32, as the model
         learned it, and probability_TASK float32, of the log before any down-sampling.
         """

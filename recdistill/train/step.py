@@ -46,10 +46,10 @@ class Outcome:
     candidates: Array | None
 
 
-def steps(learner: Learner, prepare: Callable[[T], Prepared], items: Iterable[T]) -> Iterator[tuple[Prepared, Outcome]]:
+def steps(learner: Learner, prepare: Callable[[T], Prepared], items: Iterable[T]) -> Iterator[Outcome]:
     """Take a step per item, in order; `prepare` runs in a thread, some items ahead."""
     for prepared in prefetch(prepare, items):
-        yield prepared, _step(learner, prepared)
+        yield _step(learner, prepared)
 
 
 def _step(learner: Learner, prepared: Prepared) -> Outcome:

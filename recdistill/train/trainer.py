@@ -176,7 +176,7 @@ class Trainer:
         logits, channels = np.zeros((high - low, len(self.store.tasks)), np.float32), self._channels(high - low)
         at, clock = 0, time.perf_counter()
         planned = list(self.plan.steps(block))
-        for step, (_, done) in zip(planned, steps(self.learner, self._prepare, planned), strict=True):
+        for step, done in zip(planned, steps(self.learner, self._prepare, planned), strict=True):
             mine = self.ranks.part(len(step.rows))
             if step.record:
                 part, own = slice(at + mine.start, at + mine.stop), slice(mine.stop - mine.start)

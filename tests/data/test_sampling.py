@@ -19,7 +19,7 @@ from recdistill.config.experiment import Experiment
 from recdistill.data.readers.base import Log
 from recdistill.data.readers.down_sampling import down_sampled
 from recdistill.data.readers.negatives import TRIES, with_negatives
-from recdistill.data.sampling import INGEST, kept, rates_per_task, uniform
+from recdistill.data.sampling import INGEST_SEED, kept, rates_per_task, uniform
 from recdistill.errors import UserError
 from recdistill.runs.batch_ingest import ingest, open_tables
 from recdistill.runs.folder import RunFolder
@@ -122,7 +122,7 @@ def test_uniform_is_flat_and_seeds_are_independent() -> None:
 
 def test_what_a_model_keeps_does_not_depend_on_what_the_log_kept() -> None:
     ids, label, half = np.arange(100_000), np.zeros(100_000), SamplingConfig(negative=0.5)
-    logged = kept(ids, label, half, INGEST)
+    logged = kept(ids, label, half, INGEST_SEED)
     for seed in range(5):
         assert abs(kept(ids[logged], label[logged], half, seed).mean() - 0.5) < 0.01
 

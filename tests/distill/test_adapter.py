@@ -6,7 +6,7 @@ import json
 
 import torch
 
-from recdistill.distill.adapter import FEWEST, Adapter
+from recdistill.distill.adapter import MIN_ROWS, Adapter
 
 NAN = float("nan")
 
@@ -20,7 +20,7 @@ def fresh(rows: int, bias: float, seed: int = 0) -> tuple[torch.Tensor, torch.Te
 
 def test_it_is_silent_until_it_has_learned_and_where_the_teacher_is():
     adapter = Adapter(1, [4], 1e-2)
-    signals, labels = fresh(FEWEST // 2, 0.0)
+    signals, labels = fresh(MIN_ROWS // 2, 0.0)
     assert torch.isnan(adapter.learn(signals, labels)).all()
     signals[3] = NAN
     said = adapter.learn(signals, labels)  # 999 rows

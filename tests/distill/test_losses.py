@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from recdistill.distill.debias import KeepRates
 from recdistill.distill.losses import (
+    Supervision,
     bernoulli_kl,
     importance_weight,
     label_loss,
@@ -21,7 +22,6 @@ from recdistill.distill.losses import (
 
 LOGIT = st.floats(-12, 12)
 PAIRS = st.lists(st.tuples(LOGIT, LOGIT), min_size=1, max_size=8)
-SAME = KeepRates()
 NAN = math.nan
 
 
@@ -126,7 +126,7 @@ def heads(seed=0, rows=6, tasks=2):
 def test_decoupled_is_two_label_losses_and_the_weighted_signal_on_the_auxiliary():
     hidden, main, aux, labels, signals = heads()
     z, a = hidden @ main, hidden @ aux
-    found = objective(z, a, labels, signals, settings(), 3.0, SAME, SAME)
+    found = objective(z, a, Supervision(labels, signals), settings(), 3.0)
     expected = label_loss(z, labels) + label_loss(a, labels) + 3 * signal_loss("cross-entropy", a, signals)
     torch.testing.assert_close(found, expected)
     assert share_with_signal(signals) == pytest.approx(5 / 6)  # one row of six has no signal for any task
@@ -135,7 +135,7 @@ def test_decoupled_is_two_label_losses_and_the_weighted_signal_on_the_auxiliary(
 def test_single_puts_the_signal_on_the_one_tower():
     hidden, main, _, labels, signals = heads()
     z = hidden @ main
-    found = objective(z, None, labels, signals, settings("kl", 2.0), 0.5, SAME, SAME)
+    found = objective(z, None, Supervision(labels, signals), settings("kl", 2.0), 0.5)
     torch.testing.assert_close(found, label_loss(z, labels) + 0.5 * signal_loss("kl", z, signals, 2.0))
 
 
@@ -143,13 +143,13 @@ def test_single_puts_the_signal_on_the_one_tower():
 def test_the_main_tower_gets_exactly_zero_gradient_from_the_signal(kind):
     hidden, main, aux, labels, signals = heads()
     unknown = torch.full_like(labels, NAN)  # with no label known, all that is left is the signal
-    found = objective(hidden @ main, hidden @ aux, unknown, signals, settings(kind), 5.0, SAME, SAME)
+    found = objective(hidden @ main, hidden @ aux, Supervision(unknown, signals), settings(kind), 5.0)
     by_main, by_aux, by_hidden = torch.autograd.grad(found, (main, aux, hidden))
     assert torch.equal(by_main, torch.zeros_like(main))
     assert by_aux.abs().max() > 0 and by_hidden.abs().max() > 0
 
     def by_labels_and(signal, weight):
-        loss = objective(hidden @ main, hidden @ aux, labels, signal, settings(kind), weight, SAME, SAME)
+        loss = objective(hidden @ main, hidden @ aux, Supervision(labels, signal), settings(kind), weight)
         return torch.autograd.grad(loss, main)[0]
 
     alone = by_labels_and(signals, 0.0)
@@ -163,7 +163,7 @@ def test_without_weight_settings_or_signals_the_labels_alone_count():
     alone = (label_loss(z, labels) + label_loss(a, labels)).detach()
     missing = torch.full_like(signals, NAN)
     for signal, config, weight in ((signals, None, 1.0), (signals, settings(), 0.0), (missing, settings(), 2.0)):
-        found = objective(z, a, labels, signal, config, weight, SAME, SAME)
+        found = objective(z, a, Supervision(labels, signal), config, weight)
         assert torch.equal(found.detach(), alone)
     assert share_with_signal(missing) == 0.0
 
@@ -174,7 +174,9 @@ def test_spaces_differ_only_when_sampling_does():
     half, tenth = KeepRates(1.0, 0.5), KeepRates(1.0, 0.1)
 
     def total(space, own, teacher):
-        return float(objective(z, None, labels, signals, settings(space=space), 1.0, own, teacher).detach())
+        return float(
+            objective(z, None, Supervision(labels, signals, own, teacher), settings(space=space), 1.0).detach()
+        )
 
     assert total("posterior", half, half) == pytest.approx(total("student", half, half))
     assert total("posterior", half, tenth) != pytest.approx(total("student", half, tenth))
@@ -185,7 +187,7 @@ def test_posterior_space_is_at_rest_when_both_know_their_own_truth(student_rate,
     own, teacher = KeepRates(1.0, student_rate), KeepRates(1.0, teacher_rate)
     z = tensor([true + own.log_odds_offset], grad=True)
     signal, unknown = tensor([true + teacher.log_odds_offset]), tensor([NAN])
-    found = objective(z, None, unknown, signal, settings(), 1.0, own, teacher)
+    found = objective(z, None, Supervision(unknown, signal, own, teacher), settings(), 1.0)
     (pull,) = torch.autograd.grad(found, z)
     assert abs(float(pull)) < 1e-12
 
@@ -196,10 +198,12 @@ def test_each_task_is_corrected_by_its_own_rates():
     z = torch.tensor([0.3 + rates.log_odds_offset for rates in own], dtype=torch.float64).repeat(6, 1).requires_grad_()
     signals = torch.tensor([0.3 + rates.log_odds_offset for rates in teacher], dtype=torch.float64).repeat(6, 1)
     (pull,) = torch.autograd.grad(
-        objective(z, None, torch.full_like(labels, NAN), signals, settings(), 1.0, own, teacher), z
+        objective(z, None, Supervision(torch.full_like(labels, NAN), signals, own, teacher), settings(), 1.0), z
     )
     assert float(pull.abs().max()) < 1e-12
-    swapped = objective(z, None, torch.full_like(labels, NAN), signals, settings(), 1.0, own[::-1], teacher)
+    swapped = objective(
+        z, None, Supervision(torch.full_like(labels, NAN), signals, own[::-1], teacher), settings(), 1.0
+    )
     assert float(torch.autograd.grad(swapped, z)[0].abs().max()) > 1e-3
 
 
@@ -210,8 +214,10 @@ def test_weighted_late_labels_leave_a_model_that_knows_the_truth_at_rest(true, l
     pulls = []
     for label, share in ((0.0, 1 - p + late * p), (1.0, p)):
         z = tensor([true], grad=True)
-        mass = importance_weight(z.detach(), tensor([label]), torch.tensor([late]))
-        total = objective(z, None, tensor([label]) * mass, tensor([NAN]), None, 0.0, SAME, SAME, mass)
+        label_weight = importance_weight(z.detach(), tensor([label]), torch.tensor([late]))
+        total = objective(
+            z, None, Supervision(tensor([label]) * label_weight, tensor([NAN]), label_weight=label_weight), None, 0.0
+        )
         pulls.append(share * float(torch.autograd.grad(total, z)[0]))
     assert abs(sum(pulls)) < 1e-6 and (p < 0.01 or pulls[1] < 0)
 
@@ -220,14 +226,14 @@ def test_weighted_late_labels_leave_a_model_that_knows_the_truth_at_rest(true, l
 def test_a_negative_taken_back_and_the_positive_are_the_positive_alone(logit):
     z = tensor([logit])
     no, yes = tensor([0.0]), tensor([1.0])
-    instead = objective(z, None, yes, tensor([NAN]), None, 0.0, SAME, SAME, torch.zeros_like(z))
+    instead = objective(z, None, Supervision(yes, tensor([NAN]), label_weight=torch.zeros_like(z)), None, 0.0)
     assert float(label_loss(z, no) + instead) == pytest.approx(float(label_loss(z, yes)), abs=1e-9)
 
 
 def test_signal_only_keeps_the_labels_from_the_auxiliary_tower():
     hidden, main, aux, labels, signals = heads()
     z, a = hidden @ main, hidden @ aux
-    found = objective(z, a, labels, signals, settings(towers="signal-only"), 3.0, SAME, SAME)
+    found = objective(z, a, Supervision(labels, signals), settings(towers="signal-only"), 3.0)
     torch.testing.assert_close(found, label_loss(z, labels) + 3 * signal_loss("cross-entropy", a, signals))
 
 
@@ -242,7 +248,9 @@ def test_label_scaling_is_exfms_equation_4(logits, scale):
 def test_a_weight_per_task_is_the_sum_of_the_tasks_shares():
     hidden, main, _, labels, signals = heads()
     z = hidden @ main
-    both = objective(z, None, labels, signals, settings(), torch.tensor([2.0, 0.5]), SAME, SAME) - label_loss(z, labels)
+    both = objective(z, None, Supervision(labels, signals), settings(), torch.tensor([2.0, 0.5])) - label_loss(
+        z, labels
+    )
     alone = []
     for k in (0, 1):
         said = torch.full_like(signals, NAN)

@@ -41,26 +41,26 @@ def states(rows: int, seed: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("bits", [4, 8])
 def test_it_learns_what_the_states_have_in_common_and_then_stays(bits):
-    compressor = HiddenStateCodec(32, 16, bits, 3e-3, 100_000)
-    first = compressor.learn(states(500, 0))
-    errors = [compressor.learn(states(500, k)) for k in range(1, 199)]
+    codec = HiddenStateCodec(32, 16, bits, 3e-3, 100_000)
+    first = codec.learn(states(500, 0))
+    errors = [codec.learn(states(500, k)) for k in range(1, 199)]
     assert errors[-1] < 0.3 * first
-    assert compressor.learn(states(500, 300)) > 0 and compressor.seen == 100_000
-    before = compressor.encode(states(5, 1))
-    assert compressor.learn(states(500, 301)) == 0.0
-    assert torch.equal(compressor.encode(states(5, 1)), before)
+    assert codec.learn(states(500, 300)) > 0 and codec.seen == 100_000
+    before = codec.encode(states(5, 1))
+    assert codec.learn(states(500, 301)) == 0.0
+    assert torch.equal(codec.encode(states(5, 1)), before)
 
 
 def test_a_prefix_alone_tells_most_of_it():
-    compressor = HiddenStateCodec(32, 16, 8, 3e-3, 10**9)
+    codec = HiddenStateCodec(32, 16, 8, 3e-3, 10**9)
     for k in range(300):
-        compressor.learn(states(500, k))
-    wanted = compressor._normal(states(500, 777))
-    codes = compressor.encode(states(500, 777))
+        codec.learn(states(500, k))
+    wanted = codec._normal(states(500, 777))
+    codes = codec.encode(states(500, 777))
     errors = [
-        float((compressor.network[f"decode_{w}"](codes[:, :w]) - wanted).square().mean()) for w in compressor.widths
+        float((codec.network[f"decode_{w}"](codes[:, :w]) - wanted).square().mean()) for w in codec.widths
     ]
-    assert compressor.widths == [16, 8, 4] and errors == sorted(errors) and errors[-1] < 0.2
+    assert codec.widths == [16, 8, 4] and errors == sorted(errors) and errors[-1] < 0.2
 
 
 def test_it_draws_nothing_from_the_teachers_random_state_and_resumes():

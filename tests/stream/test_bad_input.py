@@ -49,7 +49,7 @@ def until(happened: Callable[[], bool]) -> None:
 
 @contextmanager
 def ingesting(folder: RunFolder, *settings: str) -> Iterator[None]:
-    """Run ingest beside the block; leaving it waits for its end."""
+    """Run ingest while the block runs; leaving it waits for its end."""
     failed: list[Exception] = []
 
     def work() -> None:
@@ -134,11 +134,11 @@ def test_a_message_of_100_mb_is_refused_cut_for_the_dead_letters_and_passed(tmp_
             if len(offsets) == 2:
                 break
     (message, error), *_ = batch.unread
-    letters = DeadLetterBuffer({})
-    letters.whole(message, error.reason, error.rows)
+    dead = DeadLetterBuffer({})
+    dead.whole(message, error.reason, error.rows)
     assert (
         error.reason == "a message of more than 64 MiB; send fewer rows at a time"
-        and len(letters.rows[0]["payload"]) == 1 << 20
+        and len(dead.rows[0]["payload"]) == 1 << 20
     )
     assert offsets == {"s.events/0": 1, "s.events/1": 1} and batch.of("events")[0].equals(events(range(10, 15)))
 

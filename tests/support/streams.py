@@ -94,7 +94,7 @@ class MadeStream:
             new_samples=True,  # type: ignore[arg-type]
         )
 
-    def judge(self, *rows: pl.DataFrame, judged: int = 0, end: bool = False) -> None:
+    def gate(self, *rows: pl.DataFrame, judged: int = 0, end: bool = False) -> None:
         """Commit verdicts, the gate having read all predictions."""
         progress = GateProgress(self.predictions.version, judged, end, self.health())
         given = pl.concat(rows) if rows else VerdictLog.row("", 0, "approved").head(0)
@@ -114,4 +114,4 @@ class MadeStream:
         self.model(
             f"{self.student}.distilled.s0", sums_of(at, 0.30, 0.11, 0.75), rows, lag=2.5, missing={"late": k}, pending=3
         )
-        self.judge(VerdictLog.row("teacher", 1 + k // 3, "approved", rows=rows), judged=k)
+        self.gate(VerdictLog.row("teacher", 1 + k // 3, "approved", rows=rows), judged=k)

@@ -20,9 +20,9 @@ def log(tmp_path: Path) -> VerdictLog:
     return VerdictLog.create(tmp_path / "verdicts")
 
 
-def add(log: VerdictLog, model: str, version: int, verdict: Any, **about: Any) -> None:
+def add(log: VerdictLog, model: str, version: int, verdict: Any, **more: Any) -> None:
     """Commit one verdict."""
-    log.append(VerdictLog.row(model, version, verdict, **about), writer="w", sequence=log.last_sequence("w") + 1)
+    log.append(VerdictLog.row(model, version, verdict, **more), writer="w", sequence=log.last_sequence("w") + 1)
 
 
 def folded(log: VerdictLog) -> Verdicts:

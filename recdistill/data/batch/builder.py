@@ -18,7 +18,7 @@ from recdistill.data.batch.candidates import Candidates
 from recdistill.data.store.history import Events, age_bucket
 from recdistill.typing import Array
 
-__all__ = ["BatchBuilder", "CandidateSignals", "Samples", "dedupe", "prefetch"]
+__all__ = ["BatchBuilder", "CandidateSignals", "SampleSource", "dedupe", "prefetch"]
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -48,8 +48,8 @@ def _lookup(ids: Array, scratch: Array) -> Lookup:
     return Lookup(torch.from_numpy(unique), torch.from_numpy(inverse))
 
 
-class Samples(Protocol):
-    """What a store gives by position: its columns (see `SampleStore`), and the sizes of its vocabularies,
+class SampleSource(Protocol):
+    """What batches are built from, by position: columns (see `SampleStore`), and the sizes of its vocabularies,
     padding included.
     """
 
@@ -103,7 +103,7 @@ class BatchBuilder:
 
     def __init__(
         self,
-        store: Samples,
+        store: SampleSource,
         length: int,
         signals: Array | None = None,
         candidate_signals: CandidateSignals | None = None,

@@ -1,9 +1,8 @@
-"""Candidates that nobody was shown: beside each sample, items of a few earlier samples, which a teacher is asked about
-too.
+"""Candidates that nobody was shown: with each sample, items of a few earlier samples, which a teacher scores too.
 
 A candidate is a sample's user, context and history with the item of another: one of the `window` samples before it,
 drawn evenly, so items come as often as they were shown there. Which one is a function of the sample alone, so that
-nothing but what the teacher says has to be kept. There is no label, and never will be.
+nothing but the teacher's logits has to be kept. There is no label, and never will be.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from recdistill.typing import Array
 
 __all__ = ["Candidates"]
 
-SEED = 23  # of the draws: alike for all who ask
+SEED = 23  # of the draws: the same for teachers and students
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class Candidates:
 
     @classmethod
     def of(cls, config: CandidatesConfig, schema: EventSchema) -> Candidates:
-        """Return what `config` says for a log of `schema`; UserError for an item feature that is none."""
+        """Return the candidates of `config` for a log of `schema`; UserError for an item feature that is none."""
         for name in config.item_features:
             if name not in schema.features:
                 raise UserError(f"candidates.item_features: no feature '{name}'{did_you_mean(name, schema.features)}")

@@ -1,4 +1,6 @@
-"""A teacher's recorded states by user: for each sample those of the user's last samples strictly before it in time."""
+"""A teacher's recorded hidden states by user: for each sample those of the user's last samples strictly before it in
+time.
+"""
 
 from __future__ import annotations
 
@@ -31,22 +33,22 @@ def write_order(folder: Path, store: SampleStore) -> None:
 
 @dataclass(frozen=True)
 class PastStates:
-    """codes: uint8 [N, bytes] in the store's order; spoken: bool [N], where there is one; a sample reads
+    """codes: uint8 [N, bytes] in the store's order; recorded: bool [N], where there is one; a sample reads
     the last `count` before it.
     """
 
     codes: Array
-    spoken: Array
+    recorded: Array
     order: Array
     first: Array
     stop: Array
     count: int
 
     @classmethod
-    def open(cls, folder: Path, codes: Array, spoken: Array, count: int) -> PastStates:
+    def open(cls, folder: Path, codes: Array, recorded: Array, count: int) -> PastStates:
         """Open what `write_order` wrote."""
         order, first, stop = (open_column(folder, name) for name in ("order", "first", "stop"))
-        return cls(codes, spoken, order, first, stop, count)
+        return cls(codes, recorded, order, first, stop, count)
 
     def gather(self, rows: Array) -> tuple[Array, Array]:
         """Return (uint8 [R, count, bytes], int64 [R] how many there are) of samples at positions `rows`,
@@ -57,7 +59,7 @@ class PastStates:
         step = np.arange(self.count)
         there = step < (stop - start)[:, None]
         at = self.order[np.where(there, start[:, None] + step, 0)]
-        there &= self.spoken[at]
+        there &= self.recorded[at]
         place = np.argsort(~there, axis=1, kind="stable")  # those that are there first, in order
         codes = np.where(there[:, :, None], self.codes[at], 0)
         return np.take_along_axis(codes, place[:, :, None], 1), there.sum(1)

@@ -10,7 +10,7 @@ import polars as pl
 
 from recdistill.config.data import SamplingConfig
 from recdistill.data.readers.base import Log
-from recdistill.data.sampling import INGEST, kept
+from recdistill.data.sampling import INGEST_SEED, kept
 from recdistill.tables.schema import EventSchema
 
 __all__ = ["down_sampled"]
@@ -28,7 +28,7 @@ def down_sampled(log: Log, sampling: SamplingConfig) -> Log:
         for chunk in log.batches():
             label = chunk[f"label_{task}"].fill_null(np.nan).to_numpy()
             left = chunk.filter(
-                pl.Series(kept(chunk["sample_id"].to_numpy(), label, sampling, INGEST), dtype=pl.Boolean)
+                pl.Series(kept(chunk["sample_id"].to_numpy(), label, sampling, INGEST_SEED), dtype=pl.Boolean)
             )
             if len(left):
                 yield left

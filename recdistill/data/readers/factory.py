@@ -28,7 +28,7 @@ Reader = Callable[[DataConfig, Path], Log]
 
 
 def open_log(config: DataConfig, data: Path | None) -> Log:
-    """Return the log that `config` describes, with the negatives it asks for, down-sampled as it says.
+    """Return the log that `config` describes, with negatives and down-sampling as it asks for.
 
     Paths are relative to `data`. Raises UserError for what the reader does not know or cannot read.
     """

@@ -20,7 +20,7 @@ from polars.exceptions import PanicException, PolarsError
 
 from recdistill.errors import UserError
 
-__all__ = ["CHUNK", "ROW", "Source", "find_files", "read_latin1", "scan_csv", "scan_file", "scan_text"]
+__all__ = ["CHUNK", "ROW", "RawTable", "find_files", "read_latin1", "scan_csv", "scan_file", "scan_text"]
 
 CHUNK = 262_144  # rows per commit
 ROW = "row number"  # column that counts the rows of the file from 0, its header left out
@@ -28,10 +28,10 @@ INFER = 10_000  # rows that decide the types of a CSV file
 
 
 @dataclass(frozen=True)
-class Source:
+class RawTable:
     """path: for messages; frame: raw columns; kinds: their types, of text as its first rows suggest.
 
-    `slices` says that any part can be read without what stands before it.
+    slices: whether any part can be read without what stands before it.
     """
 
     path: Path
@@ -39,9 +39,9 @@ class Source:
     kinds: dict[str, pl.DataType]
     slices: bool = False
 
-    def where(self, condition: pl.Expr) -> Source:
+    def where(self, condition: pl.Expr) -> RawTable:
         """Return the rows that satisfy `condition`, their row numbers those of the file."""
-        return Source(self.path, self._numbered().filter(condition), self.kinds)
+        return RawTable(self.path, self._numbered().filter(condition), self.kinds)
 
     def chunks(self, columns: list[str], order: pl.Expr | None = None, rows: int = CHUNK) -> Iterator[pl.DataFrame]:
         """Yield ROW and `columns`, at most `rows` rows at a time; with `order` all are sorted by it first,
@@ -75,7 +75,7 @@ def reading(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: cannot be read as a table, damaged or not what its name says: {reason}") from None
 
 
-def scan_file(path: Path) -> Source:
+def scan_file(path: Path) -> RawTable:
     """Return a Parquet file, CSV file (.csv, .tsv) or Delta folder; UserError when missing, empty, or unreadable."""
     if not path.exists():
         raise UserError(f"{path}: no such file; check data.path and --data")
@@ -87,7 +87,7 @@ def scan_file(path: Path) -> Source:
         else:
             _refuse_empty(path)
             frame = pl.scan_parquet(path)
-        return Source(path, frame, dict(frame.collect_schema()), slices=True)
+        return RawTable(path, frame, dict(frame.collect_schema()), slices=True)
 
 
 def _refuse_empty(path: Path) -> None:
@@ -96,7 +96,7 @@ def _refuse_empty(path: Path) -> None:
             raise UserError(f"{path}: the file is empty")
 
 
-def scan_csv(paths: list[Path], separator: str = ",") -> Source:
+def scan_csv(paths: list[Path], separator: str = ",") -> RawTable:
     """Return CSV files with one header, in order, as one; every value is text, so that a wrong one can be shown."""
     with reading(paths[0]):
         for path in paths:
@@ -104,17 +104,17 @@ def scan_csv(paths: list[Path], separator: str = ",") -> Source:
         kinds = dict(pl.scan_csv(paths[0], separator=separator, infer_schema_length=INFER).collect_schema())
         as_text = {name: pl.Boolean() if kind == pl.Boolean else pl.String() for name, kind in kinds.items()}
         frame = pl.scan_csv(paths, separator=separator, schema=as_text)
-        return Source(paths[0] if len(paths) == 1 else paths[0].parent, frame, kinds)
+        return RawTable(paths[0] if len(paths) == 1 else paths[0].parent, frame, kinds)
 
 
-def scan_text(path: Path, columns: dict[str, pl.DataType], separator: str) -> Source:
+def scan_text(path: Path, columns: dict[str, pl.DataType], separator: str) -> RawTable:
     """Return text without header or quotes, `columns` in order, with the types they are to be made into."""
     with reading(path):
         _refuse_empty(path)
         lines = pl.scan_csv(path, separator="\x01", has_header=False, quote_char=None, schema={"line": pl.String()})
         fields = pl.col("line").str.split_exact(separator, len(columns) - 1).struct.rename_fields(list(columns))
         filled = lines.select(fields).unnest("line").with_columns(pl.when(pl.all() != "").then(pl.all()))
-        return Source(path, filled, columns)
+        return RawTable(path, filled, columns)
 
 
 def read_latin1(path: Path, columns: list[str], separator: str) -> pl.DataFrame:

@@ -16,7 +16,7 @@ from recdistill.config.data import BehaviorsConfig, ColumnsConfig, DataConfig
 from recdistill.data.readers.base import Log
 from recdistill.data.readers.files import find_files, scan_csv
 from recdistill.data.readers.options import NoOptions, read_options
-from recdistill.data.readers.rows import Events, behavior_rows
+from recdistill.data.readers.rows import EventReader, behavior_rows
 
 __all__ = ["read_globo"]
 
@@ -46,7 +46,7 @@ def read_globo(config: DataConfig, folder: Path) -> Log:
     def prepare(chunk: pl.DataFrame) -> pl.DataFrame:
         return chunk.join(about, on="click_article_id", how="left", maintain_order="left")
 
-    events = Events(
+    events = EventReader(
         source, columns, sort=True, prepare=prepare, needs=("user_id", "click_article_id", "click_timestamp", *CONTEXT)
     )
     schema, _ = events.mapped()

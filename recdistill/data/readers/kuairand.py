@@ -16,7 +16,7 @@ from recdistill.config.data import ColumnsConfig, DataConfig
 from recdistill.data.readers.base import Log
 from recdistill.data.readers.files import find_files, scan_csv
 from recdistill.data.readers.options import read_options
-from recdistill.data.readers.rows import Events
+from recdistill.data.readers.rows import EventReader
 
 __all__ = ["KuaiRandOptions", "read_kuairand"]
 
@@ -69,7 +69,7 @@ def read_kuairand(config: DataConfig, folder: Path) -> Log:
         numeric=["duration_ms"],
         lists={"tag": ","},
     )
-    events = Events(source, columns, sort=True, prepare=prepare, needs=LOG)
+    events = EventReader(source, columns, sort=True, prepare=prepare, needs=LOG)
     return Log(events.mapped()[0], events.chunks, None, str(source.path), (*VIDEO, "duration_ms"))
 
 

@@ -20,7 +20,7 @@ UNITS = {"s": 1_000_000, "ms": 1_000, "us": 1}
 INTEGERS = (pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32, pl.Boolean)  # what int64 holds
 ISO = ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d")
 TIME = pl.Datetime("us", "UTC")
-OWN = ("sample_id", "time", "user_id", "item_id", "request_id", "date")  # columns of the events table, beside label_*
+OWN = ("sample_id", "time", "user_id", "item_id", "request_id", "date")  # columns of the events table, with label_*
 Kinds = Mapping[str, pl.DataType]
 
 

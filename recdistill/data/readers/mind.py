@@ -14,10 +14,10 @@ import polars as pl
 
 from recdistill.config.data import BehaviorsConfig, ColumnsConfig, DataConfig
 from recdistill.data.readers.base import Log
-from recdistill.data.readers.files import ROW, Source, find_files, scan_text
+from recdistill.data.readers.files import ROW, RawTable, find_files, scan_text
 from recdistill.data.readers.mapping import make_time
 from recdistill.data.readers.options import NoOptions, read_options
-from recdistill.data.readers.rows import Events, behavior_rows
+from recdistill.data.readers.rows import EventReader, behavior_rows
 from recdistill.tables.schema import EventSchema
 
 __all__ = ["read_mind"]
@@ -53,7 +53,7 @@ def read_mind(config: DataConfig, folder: Path) -> Log:
     def prepare(chunk: pl.DataFrame) -> pl.DataFrame:
         return _shown(chunk).join(about, on="item", how="left", maintain_order="left")
 
-    events = Events(
+    events = EventReader(
         source,
         columns,
         sort=True,
@@ -72,7 +72,7 @@ def _shown(chunk: pl.DataFrame) -> pl.DataFrame:
     return shown.with_columns(item=parts.field("field_0"), clicked=parts.field("field_1")).drop("impressions")
 
 
-def _behaviors(source: Source, schema: EventSchema) -> Iterator[pl.DataFrame]:
+def _behaviors(source: RawTable, schema: EventSchema) -> Iterator[pl.DataFrame]:
     """Yield the articles of every user's first history, then the clicks of the log, in time order."""
     time = make_time("time", CLOCK, TEXT)
     first = source.frame.with_row_index(ROW).sort(time.value, ROW).unique("user", keep="first", maintain_order=True)

@@ -1,5 +1,5 @@
-"""MovieLens as GroupLens publishes it (https://grouplens.org/datasets/movielens, README of each): the folder says
-which.
+"""MovieLens as GroupLens publishes it (https://grouplens.org/datasets/movielens, README of each); which one, the
+folder's files show.
 
 100K: u.data (tabs), u.item and u.user ('|', Latin-1), genres as 19 flags. 1M: ratings.dat, movies.dat, users.dat ('::',
 Latin-1). 10M: ratings.dat, movies.dat ('::', UTF-8). 20M, 25M: ratings.csv, movies.csv. Times are seconds since 1970.
@@ -14,9 +14,9 @@ import polars as pl
 
 from recdistill.config.data import ColumnsConfig, DataConfig, TaskColumn
 from recdistill.data.readers.base import Log
-from recdistill.data.readers.files import Source, find_files, read_latin1, scan_csv, scan_text
+from recdistill.data.readers.files import RawTable, find_files, read_latin1, scan_csv, scan_text
 from recdistill.data.readers.options import read_options
-from recdistill.data.readers.rows import Events
+from recdistill.data.readers.rows import EventReader
 
 __all__ = ["MovieLensOptions", "read_movielens"]
 
@@ -75,11 +75,11 @@ def read_movielens(config: DataConfig, folder: Path) -> Log:
         categorical=["year", *people],
         lists={"genres": "|"},
     )
-    events = Events(ratings, columns, sort=True, prepare=prepare, needs=tuple(RATINGS))
+    events = EventReader(ratings, columns, sort=True, prepare=prepare, needs=tuple(RATINGS))
     return Log(events.mapped()[0], events.chunks, None, str(ratings.path), ("year", "genres"))
 
 
-def _tables(folder: Path) -> tuple[Source, pl.DataFrame, pl.DataFrame | None]:
+def _tables(folder: Path) -> tuple[RawTable, pl.DataFrame, pl.DataFrame | None]:
     """Return (ratings, movies, users or None), every value as text."""
     path = find_files(folder, "u.data", "ratings.dat", "ratings.csv")[0]
     if path.name == "ratings.csv":

@@ -27,7 +27,7 @@ TRIES = 20
 
 
 def with_negatives(log: Log, config: NegativesConfig) -> Log:
-    """Return the log with negatives beside each positive, one request id for both.
+    """Return the log with negatives after each positive, one request id for both.
 
     Their sample ids count down from -1; what does not describe the item they share with their positive. Histories come
     from the behaviors, or from the positives where there are none. Memory: the window, and 8 bytes per positive.
@@ -45,7 +45,7 @@ def with_negatives(log: Log, config: NegativesConfig) -> Log:
         drawn = _Draws(config, schema, of_item)
         for block in _whole_instants(log.batches()):
             _check(block, log)
-            yield drawn.beside(block)
+            yield drawn.with_negatives(block)
 
     return replace(log, schema=schema, batches=batches, behaviors=log.behaviors or (lambda: _actions(log)))
 
@@ -92,7 +92,7 @@ class _Draws:
         self.done = 0
         self.pool: pl.DataFrame | None = None
 
-    def beside(self, block: pl.DataFrame) -> pl.DataFrame:
+    def with_negatives(self, block: pl.DataFrame) -> pl.DataFrame:
         """Return the positives of whole instants, later than all before, each followed by its negatives."""
         recent = block.select("time", "item_id", *self.of_item, hash=pl.col("item_id").hash())
         pool = recent if self.pool is None else pl.concat([self.pool, recent])

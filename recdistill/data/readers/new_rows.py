@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from recdistill.config.data import ColumnsConfig, DataConfig
-from recdistill.data.readers.files import Source, scan_file
+from recdistill.data.readers.files import RawTable, scan_file
 from recdistill.data.readers.mapping import convert, event_columns
 from recdistill.errors import UserError
 from recdistill.tables.schema import POLARS_TYPES, EventSchema
@@ -19,7 +19,7 @@ __all__ = ["columns_of", "new_rows", "source_of"]
 ROWS = 65_536  # of a chunk
 
 
-def source_of(data: Any) -> Source:
+def source_of(data: Any) -> RawTable:
     """Return a path (Parquet, CSV, Delta) or a frame (polars, pandas, Arrow) as a source; UserError for others."""
     if isinstance(data, str | Path):
         return scan_file(Path(data))
@@ -31,7 +31,7 @@ def source_of(data: Any) -> Source:
             raise UserError(
                 f"a {type(data).__name__} is no table: give a path or a polars, pandas or Arrow frame"
             ) from error
-    return Source(Path("the frame"), frame.lazy(), dict(frame.schema), slices=True)
+    return RawTable(Path("the frame"), frame.lazy(), dict(frame.schema), slices=True)
 
 
 def columns_of(config: DataConfig, schema: EventSchema) -> ColumnsConfig:
@@ -49,7 +49,7 @@ def columns_of(config: DataConfig, schema: EventSchema) -> ColumnsConfig:
     ).model_copy(update={"tasks": {}, "sample_id": "sample_id"})
 
 
-def new_rows(source: Source, columns: ColumnsConfig, schema: EventSchema) -> Iterator[pl.DataFrame]:
+def new_rows(source: RawTable, columns: ColumnsConfig, schema: EventSchema) -> Iterator[pl.DataFrame]:
     """Yield the source's rows in order, in the columns of `schema` with labels that are null.
 
     A sample id that the source does not have is the row's number. Raises UserError for a column that is missing or a

@@ -12,19 +12,19 @@ import numpy as np
 import polars as pl
 
 from recdistill.config.data import BehaviorsConfig, ColumnsConfig
-from recdistill.data.readers.files import CHUNK, ROW, Source
+from recdistill.data.readers.files import CHUNK, ROW, RawTable
 from recdistill.data.readers.mapping import Column, behavior_columns, convert, event_columns, make_time
 from recdistill.data.store.id_set import IdSet
 from recdistill.tables.schema import EventSchema
 from recdistill.tables.validation import Origin, check_events, check_times
 from recdistill.typing import Array
 
-__all__ = ["Events", "behavior_rows", "is_ordered"]
+__all__ = ["EventReader", "behavior_rows", "is_ordered"]
 
 Prepare = Callable[[pl.DataFrame], pl.DataFrame]
 
 
-def is_ordered(source: Source, time: Column) -> bool:
+def is_ordered(source: RawTable, time: Column) -> bool:
     """Return whether the times of a file never fall; reads that column alone, in O(chunk)."""
     last: datetime | None = None
     for chunk in source.chunks([time.source]):
@@ -36,7 +36,7 @@ def is_ordered(source: Source, time: Column) -> bool:
     return True
 
 
-def _kinds(source: Source, prepare: Prepare) -> dict[str, pl.DataType]:
+def _kinds(source: RawTable, prepare: Prepare) -> dict[str, pl.DataType]:
     """Return the types of a prepared chunk's columns, those that the source names first."""
     raw = {ROW: pl.UInt32(), **source.frame.collect_schema()}
     prepared = prepare(pl.DataFrame(schema=raw)).schema
@@ -44,14 +44,14 @@ def _kinds(source: Source, prepare: Prepare) -> dict[str, pl.DataType]:
 
 
 @dataclass(frozen=True)
-class Events:
+class EventReader:
     """The samples of a file.
 
     columns: the mapping; prepare: makes the mapped columns of a raw chunk (joins, lists to rows), keeping ROW;
     sort: by time, in memory, unless the file is in order; rows: raw rows to a chunk.
     """
 
-    source: Source
+    source: RawTable
     columns: ColumnsConfig
     sort: bool = False
     prepare: Prepare = lambda chunk: chunk
@@ -68,7 +68,7 @@ class Events:
         time = make_time(self.columns.time, self.columns.time_unit, self.source.kinds[self.columns.time])
         order = time.value if self.sort and not is_ordered(self.source, time) else None
         raw = list(self.needs) or [column.source for column in columns.values()]
-        check = _Order(), _Ids(self, sorts=order is not None)
+        check = _TimeOrder(), _UniqueIds(self, sorts=order is not None)
         done = 0
         for chunk in self.source.chunks(raw, order, self.rows):
             rows, origin = convert(self.prepare(chunk), columns, self.source.path)
@@ -92,7 +92,7 @@ class Events:
 
 
 @dataclass
-class _Order:
+class _TimeOrder:
     """Refuses a row earlier than the one before it, also the last of the chunk before."""
 
     last: datetime | None = None
@@ -107,14 +107,14 @@ class _Order:
 
 
 @dataclass
-class _Ids:
+class _UniqueIds:
     """Refuses a sample id of an earlier chunk.
 
     While ids rise nothing is remembered; when they first do not, those before are read again and then kept, 8 bytes
     each.
     """
 
-    events: Events
+    events: EventReader
     sorts: bool
     top: int = np.iinfo(np.int64).min
     done: int = 0
@@ -138,7 +138,7 @@ class _Ids:
 
 
 def behavior_rows(
-    source: Source,
+    source: RawTable,
     columns: BehaviorsConfig,
     schema: EventSchema,
     prepare: Prepare = lambda chunk: chunk,

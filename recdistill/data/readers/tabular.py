@@ -9,7 +9,7 @@ from recdistill.data.readers.base import Log
 from recdistill.data.readers.files import scan_file
 from recdistill.data.readers.mapping import behavior_columns
 from recdistill.data.readers.options import NoOptions, read_options
-from recdistill.data.readers.rows import Events, behavior_rows
+from recdistill.data.readers.rows import EventReader, behavior_rows
 
 __all__ = ["read_table"]
 
@@ -17,7 +17,7 @@ __all__ = ["read_table"]
 def read_table(config: DataConfig, folder: Path) -> Log:
     """Return the log that `config` maps; paths are relative to `folder`. UserError for anything that does not fit."""
     read_options(config, NoOptions)
-    events = Events(scan_file(folder / config.path), config.columns, config.sort)
+    events = EventReader(scan_file(folder / config.path), config.columns, config.sort)
     schema, _ = events.mapped()
     behaviors = config.behaviors
     if behaviors is None:

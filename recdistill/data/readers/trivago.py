@@ -14,7 +14,7 @@ from recdistill.config.data import BehaviorsConfig, ColumnsConfig, DataConfig
 from recdistill.data.readers.base import Log
 from recdistill.data.readers.files import ROW, find_files, scan_csv
 from recdistill.data.readers.options import NoOptions, read_options
-from recdistill.data.readers.rows import Events, behavior_rows
+from recdistill.data.readers.rows import EventReader, behavior_rows
 from recdistill.errors import UserError
 
 __all__ = ["read_trivago"]
@@ -53,7 +53,7 @@ def read_trivago(config: DataConfig, folder: Path) -> Log:
         numeric=["price"],
         lists={"current_filters": "|", "properties": "|"},
     )
-    events = Events(source.where(CLICKOUT), columns, sort=True, prepare=prepare, needs=SHOWN, rows=LISTS)
+    events = EventReader(source.where(CLICKOUT), columns, sort=True, prepare=prepare, needs=SHOWN, rows=LISTS)
     schema, _ = events.mapped()
     actions = BehaviorsConfig(path="", time="timestamp", user="user_id", item="hotel", action="action_type")
     return Log(

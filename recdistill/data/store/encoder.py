@@ -16,9 +16,9 @@ from recdistill.typing import Array
 
 __all__ = [
     "LIST_SLOTS",
-    "MOST_ACTIONS",
+    "MAX_ACTIONS",
     "Encoder",
-    "Ids",
+    "IdEncoder",
     "context_fields",
     "field_counts",
     "known_time",
@@ -26,10 +26,10 @@ __all__ = [
 ]
 
 LIST_SLOTS = 8  # entries of a list feature that a model sees
-MOST_ACTIONS = 255  # types of behavior; a history event has one byte for its own
+MAX_ACTIONS = 255  # types of behavior; a history event has one byte for its own
 
 
-class Ids(Protocol):
+class IdEncoder(Protocol):
     """A vocabulary: see `Vocabulary`."""
 
     def __len__(self) -> int: ...
@@ -86,7 +86,9 @@ class Encoder:
     their arrival.
     """
 
-    def __init__(self, schema: EventSchema, users: Ids, items: Ids, context: Ids, actions: Sequence[str] = ()) -> None:
+    def __init__(
+        self, schema: EventSchema, users: IdEncoder, items: IdEncoder, context: IdEncoder, actions: Sequence[str] = ()
+    ) -> None:
         self.schema = schema
         self.users, self.items, self.context = users, items, context
         self.actions = list(actions)
@@ -94,9 +96,9 @@ class Encoder:
     def action(self, names: pl.Series) -> Array:
         """Return uint8 [n], in the order in which action types were first met; UserError when there are too many."""
         self.actions += [name for name in names.unique(maintain_order=True).to_list() if name not in self.actions]
-        if len(self.actions) > MOST_ACTIONS:
+        if len(self.actions) > MAX_ACTIONS:
             raise UserError(
-                f"behaviors: column 'action' has more than {MOST_ACTIONS} types (the last is {self.actions[-1]!r}); "
+                f"behaviors: column 'action' has more than {MAX_ACTIONS} types (the last is {self.actions[-1]!r}); "
                 "name a column of few types as data.behaviors.action, or none"
             )
         return np.asarray(names.replace_strict(self.actions, list(range(len(self.actions)))).to_numpy(), np.uint8)
@@ -135,7 +137,7 @@ class Encoder:
         return context, slots
 
     def _codes(self, fields: list[_Field]) -> list[Array]:
-        """Return int32 [values] of each field; the vocabulary is asked once for the distinct ones of all."""
+        """Return int32 [values] of each field; all distinct values are looked up at once."""
         keys = pl.concat([field.keys for field in fields])
         codes = self.context.encode(keys, grow=False)
         new = np.flatnonzero(codes == 0)
@@ -168,7 +170,9 @@ class _Field:
 
 
 def known_time(rows: pl.DataFrame, schema: EventSchema) -> Array:
-    """Return int64 us [n]: when the first task's outcome was known, the sample's own time unless the log says later."""
+    """Return int64 us [n]: when the first task's outcome was known, the sample's own time unless the log has a later
+    one.
+    """
     column = f"label_time_{schema.tasks[0]}"
     time = rows["time"].dt.epoch("us")
     known = rows[column].dt.epoch("us").fill_null(np.iinfo(np.int64).max) if column in rows.columns else time

@@ -6,7 +6,7 @@ to.
     before    -1     0      1     -1            the block before of the same user
     heads: per user its last block, its number of events, and when the last became known
 
-Nothing that was written changes, so a checkpoint needs the heads alone: whoever takes older heads up again sees the
+Nothing that was written changes, so a checkpoint needs the heads alone: whoever loads older heads again sees the
 older histories, and writes the same events to the same places.
 """
 
@@ -21,7 +21,7 @@ from recdistill.data.store.history import Events, group_ranks
 from recdistill.data.store.memmap import create_column
 from recdistill.typing import Array
 
-__all__ = ["Chains"]
+__all__ = ["HistoryArena"]
 
 SIZE = 16  # events per block
 FIRST = 1024  # blocks of a new arena
@@ -36,7 +36,7 @@ HEADS = ("last", "count", "latest")
 NEVER = np.iinfo(np.int64).min
 
 
-class Chains:
+class HistoryArena:
     """The arena in `folder`, and the heads in memory. Events of a user stay in the order in which they are given."""
 
     def __init__(self, folder: Path) -> None:
@@ -53,7 +53,7 @@ class Chains:
         return {name: getattr(self, name).copy() for name in HEADS} | {"used": np.array([self.used])}
 
     def restore(self, heads: dict[str, Array]) -> bool:
-        """Take up `heads`; return False, and stay empty, when the arena does not hold what they point to."""
+        """Load `heads`; return False, and stay empty, when the arena does not hold what they point to."""
         used = int(heads["used"][0])
         found = self._open()
         if used and (found is None or min(map(len, found.values())) < used):
@@ -81,7 +81,7 @@ class Chains:
             self._grow(max(FIRST, blocks + blocks // 2))
 
     def _grow(self, blocks: int) -> None:
-        """Replace every column by a larger one beside it, by rename: who has the old one mapped keeps it."""
+        """Replace every column by a larger one, by rename: who has the old one mapped keeps it."""
         old, larger = self._columns, {}
         for name, (kind, size) in COLUMNS.items():
             column = create_column(self.folder, f"{name}.part", (blocks, size), kind)
@@ -154,8 +154,8 @@ class Chains:
         self._fill(out, offsets[:-1] + had - start, user, start, stop)
         return out
 
-    def _fill(self, out: Events, shift: Array, user: Array, start: Array, stop: Array) -> None:
-        """Write event k of a user, start <= k < stop, to shift + k, block by block from the newest."""
+    def _fill(self, out: Events, first: Array, user: Array, start: Array, stop: Array) -> None:
+        """Write event k of a user, start <= k < stop, to first + k, block by block from the newest."""
         row = np.flatnonzero(stop > start)
         if not len(row):
             return
@@ -164,7 +164,7 @@ class Chains:
         while len(row):
             at = number[:, None] * SIZE + slots
             inside = (at >= start[row, None]) & (at < stop[row, None])
-            target = (at + shift[row, None])[inside]
+            target = (at + first[row, None])[inside]
             source = np.broadcast_to(block[:, None], at.shape)[inside], np.broadcast_to(slots, at.shape)[inside]
             for column, name in ((out.item, "item"), (out.time, "time"), (out.action, "action")):
                 column[target] = self._columns[name][source]

@@ -1,11 +1,11 @@
 """The sample store of a stream: rows as they arrive, each with the history that was known then, until they are dropped.
 
     events, behaviors, outcomes --> known later than the newest sample: wait
-                                --> known by then: Chains (each user's events since the hand-over)
-    a history = the user's last events in the batch phase's store, then those in the chains
+                                --> known by then: HistoryArena (each user's events since the hand-over)
+    a history = the user's last events in the batch phase's store, then those in the arena
 
 State is bounded by the rows that wait, the events that wait, and the distinct ids; what happened lies in mapped files.
-It is derived: `restore` says when the files are not there, and the caller feeds the commits again.
+It is derived: `restore` returns False when the files are not there, and the caller feeds the commits again.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ import polars as pl
 
 from recdistill.data.store.encoder import Encoder, known_time
 from recdistill.data.store.history import Events
-from recdistill.data.store.history_arena import Chains
-from recdistill.data.store.row_queue import Window
+from recdistill.data.store.history_arena import HistoryArena
+from recdistill.data.store.row_queue import RowQueue
 from recdistill.data.store.sample_store import VOCABULARIES, SampleStore
 from recdistill.data.store.vocabulary import GrowingVocabulary
 from recdistill.tables.schema import EventSchema
@@ -30,7 +30,7 @@ from recdistill.typing import Array
 
 __all__ = ["LiveStore"]
 
-NEVER = np.iinfo(np.int64).max  # what is known at no time we were told
+NEVER = np.iinfo(np.int64).max  # when an outcome becomes known that has no time yet
 CHUNK = 1 << 20  # history events looked at together
 PIECE = 2048  # rows whose histories are looked up at a time
 RECENT = ("item", "context", "lists")
@@ -38,17 +38,17 @@ WAITING = {"user": "int32", "item": "int32", "time": "int64", "known": "int64", 
 
 
 class LiveStore:
-    """Samples by position among those waiting (0: the oldest); a `Samples` for batch builders.
+    """Samples by position among those waiting (0: the oldest); a `SampleSource` of batch builders.
 
     base: the batch phase's store, None without one. behaviors: whether histories come from that table, not from
-    outcomes. back: how many samples before a waiting one its candidates may be of; so many are kept. extra: further
-    columns of a waiting row, name -> value at its arrival (an array or a number); the caller may write to them.
+    outcomes. candidate_window: how many samples before a waiting one its candidates may be of; so many are kept. extra:
+    further columns of a waiting row, name -> value at its arrival (an array or a number); the caller may write to them.
     """
 
     def __init__(
-        self, folder: Path, schema: EventSchema, base: SampleStore | None, behaviors: bool, back: int = 0
+        self, folder: Path, schema: EventSchema, base: SampleStore | None, behaviors: bool, candidate_window: int = 0
     ) -> None:
-        self.folder, self.base, self.behaviors, self.back = folder, base, behaviors, back
+        self.folder, self.base, self.behaviors, self.candidate_window = folder, base, behaviors, candidate_window
         self.vocabularies = {
             name: GrowingVocabulary.load(base.folder / f"{name}.parquet") if base else GrowingVocabulary()
             for name in VOCABULARIES
@@ -58,7 +58,7 @@ class LiveStore:
         users, items, context = (self.vocabularies[name] for name in VOCABULARIES)
         self.encoder = Encoder(schema, users, items, context, base.action_names if base else ())
         self.actions = base.actions if base else 1 if behaviors else 2
-        self.window, self.chains, self.recent = Window(), Chains(folder / "chains"), Window()
+        self.rows, self.arena, self.recent = RowQueue(), HistoryArena(folder / "arena"), RowQueue()
         self.newest = 0  # event time, us
         self._waiting = {name: np.zeros(0, kind) for name, kind in WAITING.items()}
         self._handed_over = 0
@@ -78,13 +78,13 @@ class LiveStore:
 
     def __len__(self) -> int:
         """Return the number of waiting samples."""
-        return len(self.window)
+        return len(self.rows)
 
     def __getattr__(self, name: str) -> Any:
         """Return a column of the waiting samples."""
-        if name.startswith("_") or "window" not in self.__dict__:
+        if name.startswith("_") or "rows" not in self.__dict__:
             raise AttributeError(name)
-        return self.window[name]
+        return self.rows[name]
 
     @property
     def users(self) -> int:
@@ -130,11 +130,11 @@ class LiveStore:
             labels = columns["labels"][:, 0]
             self._wait(columns, ~np.isnan(labels) & (known < NEVER), known, np.nan_to_num(labels))
         self._release()
-        if self.back:
+        if self.candidate_window:
             self.recent.append({name: columns[name] for name in RECENT})
         user, time = columns["user"], columns["time"]
-        self.window.append(
-            columns | {"history_end": self.chains.history_end(user, time), "base": self._base_before(user, time)}
+        self.rows.append(
+            columns | {"history_end": self.arena.history_end(user, time), "base": self._base_before(user, time)}
         )
 
     def _base_before(self, user: Array, time: Array) -> Array:
@@ -147,19 +147,13 @@ class LiveStore:
         user = np.where(known, user, 0)
         return np.where(known, self.base.histories.known_before(user, np.minimum(time, self._handed_over)), 0)
 
-    def know(self, samples: Array, known: Array, labels: Array) -> None:
-        """Take up outcomes of waiting samples (positions [n]) that became known at `known` us; later
+    def add_outcomes(self, samples: Array, known: Array, labels: Array) -> None:
+        """Add outcomes of waiting samples (positions [n]) that became known at `known` us; later
         samples see them.
         """
         if not self.behaviors:
-            columns = {name: self.window[name][samples] for name in ("user", "item", "time")}
+            columns = {name: self.rows[name][samples] for name in ("user", "item", "time")}
             self._wait(columns, np.ones(len(samples), bool), known, labels)
-
-    def add_behaviors(self, rows: pl.DataFrame) -> None:
-        """Take up rows of the behaviors table. An action of a type that the batch phase did not know counts
-        as its first.
-        """
-        self.append_behaviors(self.encode_behaviors(rows))
 
     def encode_behaviors(self, rows: pl.DataFrame) -> dict[str, Array]:
         """Return behaviors as `append_behaviors` takes them; see `encode`."""
@@ -175,7 +169,7 @@ class LiveStore:
         }
 
     def append_behaviors(self, columns: dict[str, Array]) -> None:
-        """Take up encoded behaviors."""
+        """Add encoded behaviors; an action of a type that the batch phase did not know counts as its first."""
         action = columns["action"]
         self._wait(columns, np.ones(len(action), bool), columns["time"], np.where(action < self.actions, action, 0))
 
@@ -189,15 +183,15 @@ class LiveStore:
         due = waiting["known"] < self.newest
         order = np.flatnonzero(due)
         order = order[np.argsort(waiting["known"][order], kind="stable")]
-        self.chains.add(*(waiting[name][order] for name in WAITING))
+        self.arena.add(*(waiting[name][order] for name in WAITING))
         self._waiting = {name: values[~due] for name, values in waiting.items()}
 
     def history(self, rows: Array, length: int) -> Events:
         """Return the newest `length` events known before each of `rows`, int64 [R] positions."""
-        user, stop = self.window["user"][rows], self.window["history_end"][rows]
+        user, stop = self.rows["user"][rows], self.rows["history_end"][rows]
         start = np.maximum(stop - length, 0)
-        return self.chains.gather(
-            user, start, stop, self._base_history(user, self.window["base"][rows], length - (stop - start))
+        return self.arena.gather(
+            user, start, stop, self._base_history(user, self.rows["base"][rows], length - (stop - start))
         )
 
     def _base_history(self, user: Array, stop: Array, length: Array) -> Events:
@@ -209,15 +203,17 @@ class LiveStore:
 
     def drop(self, rows: int) -> None:
         """Drop the oldest `rows` waiting samples."""
-        self.window.drop(rows)
-        self.recent.drop(max(0, self.window.first - self.back - self.recent.first) if self.back else 0)
+        self.rows.drop(rows)
+        self.recent.drop(
+            max(0, self.rows.first - self.candidate_window - self.recent.first) if self.candidate_window else 0
+        )
 
     def places(self, rows: Array) -> Array:
         """Return int64 [n]: where in the log, the batch phase's samples first, the waiting samples at `rows` stand."""
-        return np.asarray(rows + self.window.first + (len(self.base) if self.base else 0))
+        return np.asarray(rows + self.rows.first + (len(self.base) if self.base else 0))
 
     def items_at(self, places: Array) -> tuple[Array, Array, Array]:
-        """Return (item [n], context [n, F], lists [n, M]) at these places of the log, at most `back` before
+        """Return (item [n], context [n, F], lists [n, M]) at these places of the log, at most `candidate_window` before
         a waiting sample.
         """
         first = len(self.base) if self.base else 0
@@ -236,11 +232,11 @@ class LiveStore:
         """
         self._save_ids()
         arrays = {f"waiting/{name}": values for name, values in self._waiting.items()}
-        arrays |= {f"window/{name}": values for name, values in self.window.state().items()}
+        arrays |= {f"rows/{name}": values for name, values in self.rows.state().items()}
         arrays |= {f"recent/{name}": values for name, values in self.recent.state().items()}
-        arrays |= {f"heads/{name}": values for name, values in self.chains.heads().items()}
+        arrays |= {f"heads/{name}": values for name, values in self.arena.heads().items()}
         return arrays, {
-            "first": self.window.first,
+            "first": self.rows.first,
             "recent": self.recent.first,
             "newest": self.newest,
             "ids": self._saved,
@@ -252,16 +248,16 @@ class LiveStore:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def restore(self, arrays: dict[str, Array], state: dict[str, Any]) -> bool:
-        """Take up what `state` gave; False, and nothing usable, when `folder` lacks what it refers to."""
-        parts: dict[str, dict[str, Array]] = {"waiting": {}, "window": {}, "recent": {}, "heads": {}}
+        """Load what `state` gave; False, and nothing usable, when `folder` lacks what it refers to."""
+        parts: dict[str, dict[str, Array]] = {"waiting": {}, "rows": {}, "recent": {}, "heads": {}}
         for key, values in arrays.items():
             part, name = key.split("/", 1)
             parts[part][name] = values
-        if not (self._load_ids(state["ids"]) and self.chains.restore(parts["heads"])):
+        if not (self._load_ids(state["ids"]) and self.arena.restore(parts["heads"])):
             return False
         self.encoder.actions = list(state["actions"])
         self.newest, self._waiting = state["newest"], parts["waiting"]
-        self.window.restore(state["first"], parts["window"])
+        self.rows.restore(state["first"], parts["rows"])
         self.recent.restore(state["recent"], parts["recent"])
         return True
 
@@ -276,7 +272,7 @@ class LiveStore:
         self._saved = {name: len(ids) for name, ids in self.vocabularies.items()}
 
     def _load_ids(self, counts: dict[str, int]) -> bool:
-        """Take up the first ids of each file, and cut it there: what follows was met after the checkpoint,
+        """Load the first ids of each file, and cut it there: what follows was met after the checkpoint,
         and will be again.
         """
         for name, ids in self.vocabularies.items():

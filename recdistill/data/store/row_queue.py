@@ -8,10 +8,10 @@ import numpy as np
 
 from recdistill.typing import Array
 
-__all__ = ["Window"]
+__all__ = ["RowQueue"]
 
 
-class Window:
+class RowQueue:
     """Columns of equal length by name; the first append decides their types and shapes.
 
     `first` is the number of rows dropped so far: the position, among all rows ever appended, of row 0.
@@ -57,7 +57,7 @@ class Window:
         return {name: self[name].copy() for name in self._room}
 
     def restore(self, first: int, rows: Mapping[str, Array]) -> None:
-        """Become the window of `rows`, after `first` dropped ones."""
+        """Become the queue of `rows`, after `first` dropped ones."""
         self._room = {name: values.copy() for name, values in rows.items()}
         self._start, self._end = 0, len(next(iter(rows.values()), ()))
         self.first = first

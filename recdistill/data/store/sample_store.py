@@ -103,7 +103,7 @@ def build_store(
     already.
 
     Memory O(chunk + distinct ids), and two numbers per sample where sample ids do not ascend. Raises UserError, leaving
-    nothing behind, for more than MOST_ACTIONS types of behavior.
+    nothing behind, for more than MAX_ACTIONS types of behavior.
     """
     pinned = versions or {"events": events.version, "behaviors": behaviors.version if behaviors else None}
     if (folder / "store.json").exists() and read_json(folder / "store.json")["versions"] == pinned:

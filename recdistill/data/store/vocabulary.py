@@ -1,4 +1,4 @@
-"""Ids to small indices: a vocabulary that grows with the log, and stable hashes where no vocabulary is wanted."""
+"""Ids to small indices: a vocabulary for whole logs, and one that grows with a stream."""
 
 from __future__ import annotations
 
@@ -11,44 +11,13 @@ import polars as pl
 
 from recdistill.typing import Array
 
-__all__ = ["GrowingVocabulary", "Vocabulary", "collisions", "distinct_of", "stable_hash64"]
-
-
-def stable_hash64(values: pl.Series) -> Array:
-    """Return int64 hashes that are the same on every machine and version: FNV-1a of UTF-8 bytes, then splitmix64.
-
-    63 bits, never negative. An integer hashes like its digits, a missing value like the empty string. Distinct values
-    meet the byte loop once each; time and memory are O(their bytes), however long the longest is.
-    """
-    distinct = values.unique(maintain_order=True)
-    encoded = [text.encode() for text in distinct.cast(pl.String).fill_null("").to_list()]
-    length = np.array([len(text) for text in encoded], np.int64)
-    order = np.argsort(-length, kind="stable")  # longest first: those with bytes left are always the first ones
-    start, left = (np.cumsum(length) - length)[order], -length[order]
-    flat = np.frombuffer(b"".join(encoded), np.uint8)
-    state = np.full(len(encoded), 0xCBF29CE484222325, np.uint64)
-    for at in range(length.max(initial=0)):
-        busy = np.searchsorted(left, -at)
-        state[:busy] = (state[:busy] ^ flat[start[:busy] + at]) * np.uint64(0x100000001B3)
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        state = (state ^ (state >> np.uint64(shift))) * np.uint64(factor)
-    hashed = np.empty(len(encoded), np.int64)
-    hashed[order] = (state ^ (state >> np.uint64(31))) >> np.uint64(1)
-    return np.asarray(values.replace_strict(distinct, pl.Series(hashed), return_dtype=pl.Int64), np.int64)
+__all__ = ["GrowingVocabulary", "Vocabulary", "distinct_of"]
 
 
 def distinct_of(values: pl.Series) -> tuple[list[Any], Array]:
     """Return (the distinct values in the order of their first, int64 [n] the place of each among them, -1 for null)."""
     encoded = values.to_arrow(compat_level=pl.CompatLevel.oldest()).dictionary_encode()
     return encoded.dictionary.to_pylist(), encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-
-
-def collisions(values: pl.Series) -> list[list[object]]:
-    """Return the groups of distinct values that share a hash; empty when there are none."""
-    distinct = values.unique(maintain_order=True)
-    frame = pl.DataFrame({"value": distinct, "hash": stable_hash64(distinct)})
-    groups = frame.group_by("hash", maintain_order=True).agg("value").filter(pl.col("value").list.len() > 1)
-    return groups["value"].to_list()
 
 
 class Vocabulary:
@@ -86,7 +55,7 @@ class Vocabulary:
 
 
 class GrowingVocabulary:
-    """As `Vocabulary`, for chunks that are small beside what is known: a chunk costs O(its rows), an id
+    """As `Vocabulary`, for chunks that are small against what is known: a chunk costs O(its rows), an id
     some 100 bytes.
     """
 

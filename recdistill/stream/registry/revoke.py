@@ -98,7 +98,7 @@ def revoke(folder: RunFolder, model: str, versions: range, reason: str) -> list[
     """
     _check_versions(folder, model, versions)
     if not reason.strip():
-        raise UserError(f"{model}: say why the versions are revoked")
+        raise UserError(f"{model}: give the reason why the versions are revoked")
     rows = [VerdictLog.row(model, version, "revoked", reason=" ".join(reason.split())) for version in versions]
     VerdictLog.create(folder.verdicts).append(pl.concat(rows), writer=_writer(), sequence=0)
     affected = (_affected(folder, student, model, versions) for student in students(folder))

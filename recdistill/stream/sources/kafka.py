@@ -145,7 +145,7 @@ class KafkaSource:
         return Message(name, got.offset(), self.topics[got.topic()], got.value() or b"")
 
     def _missing(self, got: Any) -> list[Message]:
-        """Return what the error says that the broker no longer has; other errors are tried again or raised."""
+        """Return the messages that by this error the broker no longer has; other errors are tried again or raised."""
         if got.error().code() != KafkaError._AUTO_OFFSET_RESET:
             self._failed(got.error())
             return []

@@ -88,7 +88,7 @@ def messages_of(log: Log, experiment: Experiment) -> Iterator[Outgoing]:
     number, size = count(), experiment.stream.source.message_rows
     delayed = experiment.stream.labels.window_s is not None
     empty = pl.DataFrame(schema=log.schema.columns())
-    waiting, behaviors, begun = pl.DataFrame(schema=OUTCOMES), _UpTo(log.behaviors), False
+    waiting, behaviors, begun = pl.DataFrame(schema=OUTCOMES), _Until(log.behaviors), False
 
     def cut(kind: Kind, rows: pl.DataFrame) -> Iterator[Outgoing]:
         yield from (Outgoing(next(number), kind, rows[at : at + size]) for at in range(0, len(rows), size))
@@ -128,8 +128,8 @@ def _samples(log: Log, skip: int, size: int) -> Iterator[tuple[pl.DataFrame, dat
         yield rest, last
 
 
-class _UpTo:
-    """The rows of a table in time order, taken up to one time after another."""
+class _Until:
+    """The rows of a table in time order, taken bit by bit, each time up to a later moment."""
 
     def __init__(self, batches: Callable[[], Iterator[pl.DataFrame]] | None) -> None:
         self._batches = batches() if batches else iter(())

@@ -14,6 +14,7 @@ from recdistill.data.sampling import kept
 from recdistill.data.store.live_store import LiveStore
 from recdistill.runs.jobs import Job
 from recdistill.signals.columns import CANDIDATES
+from recdistill.train.step import Prepared
 from recdistill.typing import Array
 
 __all__ = ["Cutter"]
@@ -44,13 +45,14 @@ class Cutter:
         size = self.job.config.batch
         return [positions[at : at + size] for at in range(0, len(positions), size)]
 
-    def prepare(self, cut: Array) -> tuple[Batch, Tensor, Batch | None]:
-        """Return the batch, which of it is learned, and the candidates to score."""
-        return *self.labelled(cut), self.candidates(cut)
+    def prepare(self, cut: Array) -> Prepared:
+        """Return the batch ready for its step, with the candidates to score."""
+        batch, keep = self.labelled(cut)
+        return Prepared(batch, keep, self.candidates(cut))
 
     def labelled(self, cut: Array) -> tuple[Batch, Tensor]:
         """Return the batch with the signals that were joined to it, and bool [B]: which of it is learned."""
-        rows = self.store.window
+        rows = self.store.rows
         self.builder.signals = rows["signals"] if self.job.uses_teacher else None
         self.builder.candidate_signals = (
             CandidateSignals(self.learned, rows["candidate_signals"], NO_OFFSET) if self.learned else None

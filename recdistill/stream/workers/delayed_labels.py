@@ -62,8 +62,8 @@ class DelayedLabels:
     def arrived(self, store: LiveStore, rows: int) -> None:
         """Take the newest `rows` samples; those that came with a label have their outcome."""
         if rows:
-            known = ~np.isnan(store.window["labels"][-rows:])
-            store.window["label_status"][-rows:][known] = LabelStatus.KNOWN
+            known = ~np.isnan(store.rows["labels"][-rows:])
+            store.rows["label_status"][-rows:][known] = LabelStatus.KNOWN
 
     def decide(self, store: LiveStore, outcomes: pl.DataFrame) -> None:
         """Take `outcomes` (sample_id, task, label, time us; in their order), then end the windows
@@ -72,7 +72,7 @@ class DelayedLabels:
         outcomes = pl.concat([self.early, outcomes])
         self.early = NO_OUTCOMES
         if len(outcomes) and len(store):
-            ids = store.window["sample_id"]
+            ids = store.rows["sample_id"]
             order = np.argsort(ids, kind="stable")
             at = order[np.searchsorted(ids, outcomes["sample_id"].to_numpy(), sorter=order).clip(max=len(ids) - 1)]
             met = ids[at] == outcomes["sample_id"].to_numpy()
@@ -89,7 +89,7 @@ class DelayedLabels:
         """
         task, label, time = (outcomes[name].to_numpy() for name in ("task", "label", "time"))
         cell = at * self.tasks + task
-        status, labels = store.window["label_status"].reshape(-1), store.window["labels"].reshape(-1)
+        status, labels = store.rows["label_status"].reshape(-1), store.rows["labels"].reshape(-1)
         best = _firsts(np.where(label == 1, cell, -1 - np.arange(len(cell)))) | (_firsts(cell) & (label == 0))
         new = best & (
             (status[cell] == LabelStatus.OPEN)
@@ -104,7 +104,7 @@ class DelayedLabels:
             status[cell[which]] = next_
             labels[cell[which]] = label[which]
         known = (new | late) & (task == 0)  # histories carry the first task's
-        store.know(at[known], np.maximum(time[known], store.window["time"][at[known]]), label[known])
+        store.add_outcomes(at[known], np.maximum(time[known], store.rows["time"][at[known]]), label[known])
         alone = np.full((int(late.sum()), self.tasks), np.nan, np.float32)
         alone[np.arange(len(alone)), task[late]] = 1
         self._enqueue(store, at[late], alone, again=True)
@@ -114,16 +114,16 @@ class DelayedLabels:
         """Let the samples be learned whose window is over, in the order of the events."""
         if not len(store):
             return
-        status, time, labels = store.window["label_status"], store.window["time"], store.window["labels"]
+        status, time, labels = store.rows["label_status"], store.rows["time"], store.rows["labels"]
         over = np.flatnonzero((status[:, 0] <= LabelStatus.KNOWN) & (time + self.label_window < store.newest))
         nobody = over[status[over, 0] == LabelStatus.OPEN]
         labels[over] = np.nan_to_num(labels[over], nan=0.0)
         status[over] = np.where(labels[over] == 1, LabelStatus.FINAL, LabelStatus.NEGATIVE)
-        store.know(nobody, time[nobody] + self.label_window, np.zeros(len(nobody), np.float32))
+        store.add_outcomes(nobody, time[nobody] + self.label_window, np.zeros(len(nobody), np.float32))
         self._enqueue(store, over, labels[over], again=False)
 
     def _enqueue(self, store: LiveStore, at: Array, labels: Array, again: bool) -> None:
-        new = {"position": store.window.first + at, "labels": labels, "again": np.full(len(at), again)}
+        new = {"position": store.rows.first + at, "labels": labels, "again": np.full(len(at), again)}
         self.queue = {name: np.concatenate((old, new[name])) for name, old in self.queue.items()}
         self.positives += (labels == 1).sum(0)
 
@@ -137,8 +137,8 @@ class DelayedLabels:
         """Return how many of the oldest samples nothing can happen to any more."""
         if not len(store):
             return 0
-        waiting = int(self.queue["position"].min(initial=store.window.first + len(store))) - store.window.first
-        status, time = store.window["label_status"], store.window["time"]
+        waiting = int(self.queue["position"].min(initial=store.rows.first + len(store))) - store.rows.first
+        status, time = store.rows["label_status"], store.rows["time"]
         may_come = (status == LabelStatus.NEGATIVE).any(1) & (time + self.label_window + self.late >= store.newest)
         open_ = (status[:, 0] <= LabelStatus.KNOWN) | may_come
         held = np.flatnonzero(open_)

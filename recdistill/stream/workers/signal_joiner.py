@@ -153,15 +153,15 @@ class SignalJoiner:
     def _join(self, signals: dict[str, Array], store: LiveStore) -> None:
         """Give each signal to its waiting sample; those that meet none wait themselves."""
         waiting = (
-            np.flatnonzero(store.window["signal_status"] == SignalStatus.NONE) if len(store) else np.zeros(0, np.int64)
+            np.flatnonzero(store.rows["signal_status"] == SignalStatus.NONE) if len(store) else np.zeros(0, np.int64)
         )
-        at, hit = _positions(store.window["sample_id"][waiting] if len(waiting) else waiting, signals["sample_id"])
+        at, hit = _positions(store.rows["sample_id"][waiting] if len(waiting) else waiting, signals["sample_id"])
         found = waiting[at[hit]] if len(waiting) else waiting
         if len(found):
             for name in ("teacher", "version", "row", "candidate_signals"):
-                store.window[name][found] = signals[name][hit]
-            store.window["signals"][found] = signals["logits"][hit]
-            store.window["signal_status"][found] = SignalStatus.UNJUDGED
+                store.rows[name][found] = signals[name][hit]
+            store.rows["signals"][found] = signals["logits"][hit]
+            store.rows["signal_status"][found] = SignalStatus.UNJUDGED
         left = self._count_late({name: values[~hit] for name, values in signals.items()})
         self.early = {name: np.concatenate((old, left[name])) for name, old in self.early.items()}
 
@@ -177,13 +177,13 @@ class SignalJoiner:
         """
         if not len(store):
             return
-        status = store.window["signal_status"]
+        status = store.rows["signal_status"]
         there = status == SignalStatus.UNJUDGED
         at = np.flatnonzero(there | (status == SignalStatus.USED)) if self._changed else np.flatnonzero(there)
         self._changed = False
         if not len(at):
             return
-        teacher, version, row = (store.window[name][at] for name in ("teacher", "version", "row"))
+        teacher, version, row = (store.rows[name][at] for name in ("teacher", "version", "row"))
         for code, number in {*zip(teacher.tolist(), version.tolist(), strict=True)}:
             mine = (teacher == code) & (version == number)
             usable = self.verdicts.usable_rows(self.teachers[code], number)
@@ -198,12 +198,13 @@ class SignalJoiner:
         reached.
 
         Given up are those without a signal whose teacher has gone on for longer than `wait` without them, or has ended;
-        and, where neither teacher nor gate has committed for SILENT seconds, all that are older than the newest by `wait`.
+        and, where neither teacher nor gate has committed for SILENT seconds, all that are older than the newest by
+        `wait`.
         """
         if not len(store):
             return 0
-        status = store.window["signal_status"]
-        time_ = store.window["time"]
+        status = store.rows["signal_status"]
+        time_ = store.rows["time"]
         passed = self.watermark if not self.ended.issuperset(self.teachers) else NEVER
         gone = (status == SignalStatus.NONE) & (time_ < passed - self.wait)
         if time.monotonic() - self._last_sign > SILENT:
@@ -212,7 +213,7 @@ class SignalJoiner:
         count = int(open_[0]) if len(open_) else len(status)
         given_up = np.flatnonzero(gone[:count])
         if len(given_up):
-            store.window["signal_status"][given_up] = SignalStatus.GIVEN_UP
+            store.rows["signal_status"][given_up] = SignalStatus.GIVEN_UP
             _remove_signals(store, given_up)
         return count
 
@@ -221,11 +222,11 @@ class SignalJoiner:
 
         Returns how many are learned with a signal, by (teacher, version).
         """
-        status = store.window["signal_status"][at]
+        status = store.rows["signal_status"][at]
         self.missing["quarantined"] += int((status == SignalStatus.BARRED).sum())
         self.missing["absent"] += int((status == SignalStatus.GIVEN_UP).sum())
         used = at[status == SignalStatus.USED]
-        pairs = np.stack((store.window["teacher"][used], store.window["version"][used]))
+        pairs = np.stack((store.rows["teacher"][used], store.rows["version"][used]))
         pairs, counts = np.unique(pairs, axis=1, return_counts=True)
         return Counter(
             {
@@ -237,10 +238,10 @@ class SignalJoiner:
     def forget(self, store: LiveStore, rows: int) -> None:
         """Forget the oldest `rows` samples, and what nothing waits for any more."""
         horizon = store.newest - self.wait
-        given_up = store.window["signal_status"][:rows] == SignalStatus.GIVEN_UP
+        given_up = store.rows["signal_status"][:rows] == SignalStatus.GIVEN_UP
         if given_up.any() or len(self.learned_without["time"]):
             lost = {
-                name: np.concatenate((old, store.window[name][:rows][given_up]))
+                name: np.concatenate((old, store.rows[name][:rows][given_up]))
                 for name, old in self.learned_without.items()
             }
             self.learned_without = {name: values[lost["time"] >= horizon] for name, values in lost.items()}
@@ -273,8 +274,8 @@ class SignalJoiner:
 
 def _remove_signals(store: LiveStore, at: Array) -> None:
     """Remove the signals of the waiting samples at `at`."""
-    store.window["signals"][at] = np.nan
-    store.window["candidate_signals"][at] = np.nan
+    store.rows["signals"][at] = np.nan
+    store.rows["candidate_signals"][at] = np.nan
 
 
 def _positions(known: Array, wanted: Array) -> tuple[Array, Array]:

@@ -21,7 +21,6 @@ import torch
 from recdistill.checkpoint.store import Checkpoint, Checkpoints
 from recdistill.config.stream import StreamConfig
 from recdistill.data.batch.batch import Batch
-from recdistill.data.batch.builder import prefetch
 from recdistill.data.store.live_store import LiveStore
 from recdistill.runs.jobs import Job
 from recdistill.signals.columns import CANDIDATES
@@ -37,6 +36,7 @@ from recdistill.stream.workers.tally import Tally
 from recdistill.tables.delta.commits import check_follows
 from recdistill.testing.killpoints import reach
 from recdistill.train.learner import Learner
+from recdistill.train.step import Prepared, steps
 from recdistill.typing import Array
 
 __all__ = ["RestartFromCheckpoint", "Connections", "Worker"]
@@ -148,7 +148,7 @@ class Worker:
         ended = self.tables.ended() and decided == len(self.store)
         if not self.delayed:
             return decided, ended
-        waiting = self.delayed.queue["position"] - self.store.window.first >= decided
+        waiting = self.delayed.queue["position"] - self.store.rows.first >= decided
         ready = int(np.argmax(waiting)) if waiting.any() else len(waiting)
         return ready, ended and ready == len(waiting)
 
@@ -174,11 +174,12 @@ class Worker:
         """Predict, record and learn the oldest `rows` samples, then drop them."""
         cuts = self.cutter.cuts(np.arange(rows))
         logits, channels = np.empty((rows, self.store.labels.shape[1]), np.float32), self.cutter.channels(rows)
-        for cut, (batch, keep, candidates) in zip(cuts, prefetch(self.cutter.prepare, cuts), strict=True):
-            self._score(candidates, channels, cut)
-            logits[cut] = self.learner.learn(batch, keep).logits.numpy()
+        for cut, done in zip(cuts, steps(self.learner, self.cutter.prepare, cuts), strict=True):
+            logits[cut] = done.result.logits.numpy()
+            if done.candidates is not None:
+                channels[CANDIDATES][cut] = done.candidates
             reach("model.predicted")
-        waiting = self.store.window
+        waiting = self.store.rows
         self.writer.record(waiting["sample_id"][:rows], waiting["time"][:rows], logits, channels)
         self.tally.add_predictions(waiting["labels"][:rows, 0], logits[:, 0])
         self._count_learned(np.arange(rows))
@@ -191,7 +192,7 @@ class Worker:
 
     def _predict(self) -> None:
         """Predict and record the samples that just arrived."""
-        waiting = self.store.window
+        waiting = self.store.rows
         for cut in self.cutter.cuts(np.arange(self.predicted, len(self.store))):
             channels = self.cutter.channels(len(cut))
             self._score(self.cutter.candidates(cut), channels, np.arange(len(cut)))
@@ -203,18 +204,21 @@ class Worker:
 
     def _learn_later(self, delayed: DelayedLabels, rows: int) -> None:
         """Learn the next `rows` decisions, then drop the samples that nothing more can happen to."""
-        waiting, taken = self.store.window, delayed.take(rows)
-        for cut in self.cutter.cuts(np.arange(rows)):
-            at, again = taken["position"][cut] - waiting.first, taken["again"][cut]
-            batch, keep = self.cutter.labelled(at)
-            labels = taken["labels"][cut]
-            batch.labels[:: batch.rows_per_sample] = torch.from_numpy(labels)
-            repeated = torch.from_numpy(again).repeat_interleave(batch.rows_per_sample)
-            batch.signals[repeated] = math.nan  # they counted when the sample was learned first
-            if self.config.labels.late == "weight":
-                self.learner.learn(batch, keep, late=torch.from_numpy(delayed.late_share).float())
-            else:
-                self.learner.learn(batch, keep, undo=torch.from_numpy(again) if again.any() else None)
+        waiting, taken = self.store.rows, delayed.take(rows)
+        late = torch.from_numpy(delayed.late_share).float() if self.config.labels.late == "weight" else None
+
+        def prepare(cut: Array) -> Prepared:
+            batch, keep = self.cutter.labelled(taken["position"][cut] - waiting.first)
+            batch.labels[:: batch.rows_per_sample] = torch.from_numpy(taken["labels"][cut])
+            again = torch.from_numpy(taken["again"][cut])
+            batch.signals[again.repeat_interleave(batch.rows_per_sample)] = (
+                math.nan
+            )  # counted when it was learned first
+            return Prepared(batch, keep, undo=again if late is None and bool(again.any()) else None, late=late)
+
+        cuts = self.cutter.cuts(np.arange(rows))
+        for cut, _ in zip(cuts, steps(self.learner, prepare, cuts), strict=True):
+            at, again, labels = taken["position"][cut] - waiting.first, taken["again"][cut], taken["labels"][cut]
             self.tally.add_predictions(labels[~again, 0], waiting["logit"][at][~again])
             self.tally.correct(waiting["logit"][at][again & (labels[:, 0] == 1)])
             self._count_learned(at[~again])
@@ -222,7 +226,7 @@ class Worker:
 
     def _count_learned(self, at: Array) -> None:
         """Count the samples at these positions as learned."""
-        waiting = self.store.window
+        waiting = self.store.rows
         signals = self.joiner.count(self.store, at) if self.joiner else Counter[tuple[str, str]]()
         self.tally.add_learned(waiting["arrived"][at], waiting["published"][at], signals)
 

@@ -1,9 +1,9 @@
 """A checksum of each commit within the commit, for no other covers the log of a table; commits of other writers have
 none.
 
-It covers the files added and removed, the writers' transactions, the table's own description, and what the writer said;
-the rest (time, operation, library) is not read. Its value names the keys the writer said something under, so that a
-damaged key is missed.
+It covers the files added and removed, the writers' transactions, the table's own description, and the writer's
+metadata; the rest (time, operation, library) is not read. Its value names the metadata's keys, so that a damaged key is
+missed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from urllib.parse import unquote
 from deltalake import Transaction
 from deltalake.transaction import AddAction, RemoveAction
 
-__all__ = ["seal", "seal_of_new", "told", "whole"]
+__all__ = ["metadata_of", "seal", "seal_of_new", "whole"]
 
 KEY, MARK = "recdistill.checksum", "crc32"
 ACTIONS = {
@@ -36,16 +36,16 @@ Action = dict[str, Any]
 
 
 def seal(
-    actions: Sequence[AddAction | RemoveAction], transactions: Sequence[Transaction], said: Mapping[str, str]
+    actions: Sequence[AddAction | RemoveAction], transactions: Sequence[Transaction], metadata: Mapping[str, str]
 ) -> dict[str, str]:
-    """Return what the writer says of a commit, and the checksum beside it."""
+    """Return the writer's metadata of a commit, with the checksum added."""
     adds = [
         [a.path, a.size, a.partition_values, a.modification_time, a.data_change, a.stats]
         for a in actions
         if isinstance(a, AddAction)
     ]
     removes = [[a.path, a.partition_values, a.data_change] for a in actions if isinstance(a, RemoveAction)]
-    return _sealed([adds, removes, [[t.app_id, t.version] for t in transactions], []], said)
+    return _sealed([adds, removes, [[t.app_id, t.version] for t in transactions], []], metadata)
 
 
 def seal_of_new(schema: str, partitions: Sequence[str], configuration: Mapping[str, str]) -> dict[str, str]:
@@ -63,12 +63,12 @@ def whole(actions: list[Action]) -> bool:
     seals = [key for key, value in info.items() if key == KEY or str(value).startswith(f"{MARK} ")]
     if not seals:
         return True
-    said = told(actions)
-    return seals == [KEY] and said is not None and _sealed(_parts(actions), said)[KEY] == info[KEY]
+    metadata = metadata_of(actions)
+    return seals == [KEY] and metadata is not None and _sealed(_parts(actions), metadata)[KEY] == info[KEY]
 
 
-def told(actions: list[Action]) -> dict[str, str] | None:
-    """Return what the writer said of its commit, None where no checksum names its keys, or they are not all there."""
+def metadata_of(actions: list[Action]) -> dict[str, str] | None:
+    """Return the writer's metadata of its commit, None where no checksum names its keys, or they are not all there."""
     info = _info(actions)
     names = str(info.get(KEY, "")).split(" ", 2)[2:]
     try:
@@ -81,10 +81,10 @@ def _info(actions: list[Action]) -> Action:
     return {key: value for action in actions for key, value in action.get("commitInfo", {}).items()}
 
 
-def _sealed(parts: list[list[Any]], said: Mapping[str, str]) -> dict[str, str]:
+def _sealed(parts: list[list[Any]], metadata: Mapping[str, str]) -> dict[str, str]:
     ordered = [sorted(part, key=lambda each: json.dumps(each, sort_keys=True)) for part in parts]
-    text = json.dumps([ordered, dict(said)], sort_keys=True)
-    return {**said, KEY: f"{MARK} {zlib.crc32(text.encode()):08x} {json.dumps(sorted(said))}"}
+    text = json.dumps([ordered, dict(metadata)], sort_keys=True)
+    return {**metadata, KEY: f"{MARK} {zlib.crc32(text.encode()):08x} {json.dumps(sorted(metadata))}"}
 
 
 def _parts(actions: list[Action]) -> list[list[Any]]:

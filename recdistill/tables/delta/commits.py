@@ -2,7 +2,7 @@
 
     commits                  one by one, 0, 1, 2 ...: the rows each added, and the metadata its writer gave it. Appends
                              carry dataChange = true, compaction false: a follower reads each row once
-    Standing                 what stands at a version, in commit order; a merged file stands where its first part stood
+    Snapshot                 the files at a version, in commit order; a merged file stands where its first part stood
     cut                      removes the oldest commits
 
 Where the oldest commits were removed, by `cut` or by another tool, a checkpoint of Delta's stands for them.
@@ -25,7 +25,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from recdistill.errors import UserError
-from recdistill.tables.delta.checksum import told, whole
+from recdistill.tables.delta.checksum import metadata_of, whole
 from recdistill.tables.delta.files import Part
 from recdistill.tables.delta.paths import (
     base_path,
@@ -42,7 +42,7 @@ from recdistill.testing.killpoints import reach
 
 __all__ = [
     "Commit",
-    "Standing",
+    "Snapshot",
     "check_follows",
     "check_made",
     "commits",
@@ -58,13 +58,13 @@ __all__ = [
     "whole_commit",
 ]
 
-COUNTED = ("timestamp", "operation", "operationParameters", "operationMetrics", "clientVersion", "engineInfo")
+LIBRARY_KEYS = ("timestamp", "operation", "operationParameters", "operationMetrics", "clientVersion", "engineInfo")
 
 
 @dataclass(frozen=True)
 class Commit:
-    """A version of a table: the parts with rows new to it, what its writer said of it, and its writer's
-    (id, sequence).
+    """A version of a table: the parts with rows new to it, its writer's metadata, and its writer's (id,
+    sequence).
     """
 
     version: int
@@ -77,7 +77,7 @@ Place = tuple[int, str]  # the commit that a part's first row came with, and its
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of the error's text; where the library tells causes below it, as a tree, also
+    """Return the first line of the error's text; where the library puts causes below it, as a tree, also
     the last: the root.
     """
     lines = [" ".join(re.sub(r"\x1b\[\d*m|\u21b3", "", line).split()) for line in str(error).splitlines()]
@@ -231,9 +231,10 @@ def _read_commit(table: Path, version: int) -> Commit:
     if _rows_changed(actions):
         raise UserError(f"{table}: version {version} changed rows that were there; these tables are append-only")
     parts = [_part(action["add"]) for action in actions if "add" in action and action["add"]["dataChange"]]
-    infos = [action["commitInfo"] for action in actions if "commitInfo" in action]
-    about = {key: str(value) for info in infos for key, value in info.items() if key not in COUNTED}
-    about = about if (said := told(actions)) is None else said
+    about = metadata_of(actions)
+    if about is None:
+        infos = [action["commitInfo"] for action in actions if "commitInfo" in action]
+        about = {key: str(value) for info in infos for key, value in info.items() if key not in LIBRARY_KEYS}
     writers = {action["txn"]["appId"]: int(action["txn"]["version"]) for action in actions if "txn" in action}
     return Commit(version, sorted(parts, key=lambda part: part.path), about, writers)
 
@@ -279,8 +280,8 @@ def newest_after(table: Path, version: int) -> int:
     return version
 
 
-class Standing:
-    """The parts that stand at `version`; it is moved on at the cost of the new commits alone."""
+class Snapshot:
+    """The parts of `version`; it is moved on at the cost of the new commits alone."""
 
     def __init__(self, table: Path, last: int) -> None:
         self.table = table
@@ -292,7 +293,7 @@ class Standing:
         """Return whether `advance` can come to a version from here."""
         return self.version <= last and (self.version == last or has_commit(self.table, self.version + 1))
 
-    def advance(self, last: int) -> Standing:
+    def advance(self, last: int) -> Snapshot:
         """Move on to version `last`, and return it."""
         for version in range(self.version + 1, last + 1):
             actions = _commit(self.table, version)

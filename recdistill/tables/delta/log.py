@@ -26,7 +26,7 @@ from recdistill.errors import UserError, did_you_mean
 from recdistill.tables.delta.checksum import seal, seal_of_new
 from recdistill.tables.delta.commits import (
     Commit,
-    Standing,
+    Snapshot,
     check_made,
     commits,
     cut,
@@ -61,22 +61,22 @@ class DeltaLog:
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
         self._handle: DeltaTable | None = None
-        self._standing: Standing | None = None
+        self._snapshot: Snapshot | None = None
         table = open_delta(self.path)
         check_made(self.path)
         self.partitions = tuple(table.metadata().partition_columns)  # a table's own, whoever opens it
-        self.about = str(table.metadata().configuration.get(KEY, ""))
+        self.schema_text = str(table.metadata().configuration.get(KEY, ""))
         self.types = pl.Schema(table.schema().to_arrow())
-        if not self.about:
+        if not self.schema_text:
             raise UserError(f"{path}: a Delta table, but not one of recdistill")
 
     @classmethod
-    def _create(cls, path: Path, columns: dict[str, pl.DataType], about: str) -> None:
+    def _create(cls, path: Path, columns: dict[str, pl.DataType], text: str) -> None:
         """Make an empty table, or leave an equal one; UserError when the one there has another schema."""
         try:
             if not DeltaTable.is_deltatable(str(path)):
                 empty = pl.DataFrame(schema={**columns, **cls._partition_types()})
-                schema, settings = Schema.from_arrow(arrow(empty).schema), {KEY: about, **PROPERTIES}
+                schema, settings = Schema.from_arrow(arrow(empty).schema), {KEY: text, **PROPERTIES}
                 sealed = CommitProperties(custom_metadata=seal_of_new(schema.to_json(), cls.partitions, settings))
                 DeltaTable.create(
                     str(path),
@@ -89,7 +89,7 @@ class DeltaLog:
         except (DeltaError, OSError) as error:
             if not has_commit(path, 0):  # else another process was quicker
                 raise UserError(f"{path}: the table cannot be made: {first_line(error)}") from None
-        if cls(path).about != about:
+        if cls(path).schema_text != text:
             raise UserError(f"{path}: holds a table of another schema; choose another folder or delete it")
 
     @classmethod
@@ -153,7 +153,7 @@ class DeltaLog:
                 handle.update_incremental()
                 self._handle = handle
         except (DeltaError, OSError, ValueError):
-            self._handle = None  # opening it anew says what is wrong
+            self._handle = None  # opening it anew raises what is wrong
         self._handle = self._handle or open_delta(self.path)
         return self._handle
 
@@ -208,13 +208,13 @@ class DeltaLog:
         return self._append(pl.DataFrame(schema=self.types), writer, sequence, metadata, lambda table: None)
 
     def parts(self, version: int | None = None) -> list[Part]:
-        """Return the files of `version` (default: the newest) in commit order; asked again, only what is
-        new is read.
+        """Return the files of `version` (default: the newest) in commit order; a second call reads only
+        what is new.
         """
         wanted = self.version if version is None else version
-        if self._standing is None or not self._standing.reaches(wanted):
-            self._standing = Standing(self.path, wanted)
-        return self._standing.advance(wanted).parts()
+        if self._snapshot is None or not self._snapshot.reaches(wanted):
+            self._snapshot = Snapshot(self.path, wanted)
+        return self._snapshot.advance(wanted).parts()
 
     def batches(
         self, version: int | None = None, columns: list[str] | None = None, rows: int = CHUNK
@@ -284,8 +284,8 @@ class DeltaLog:
         """Take the rows of dates before `before` out of the table; return how many. Files go when vacuum finds them
         unneeded. None are taken out while another process rearranges the table.
 
-        Followers see no change: what they consumed is consumed. One that lags behind `before` is told so once they are
-        gone.
+        Followers see no change: what they consumed is consumed. One that lags behind `before` gets an error once they
+        are gone.
         """
         table = open_delta(self.path)
         old = [part for part in parts_of(table) if part.partition["date"] < str(before)]
@@ -301,7 +301,7 @@ class DeltaLog:
     def vacuum(self, retain_hours: int = 168) -> list[str]:
         """Remove files that no version of the last `retain_hours` needs, killed writers' too; return their names.
 
-        A follower that lags further behind than that can no longer read what was compacted away, and is told so.
+        A follower that lags further behind than that can no longer read what was compacted away, and gets an error.
         """
         try:
             table = open_delta(self.path)

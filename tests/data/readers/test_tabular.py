@@ -18,7 +18,7 @@ from deltalake import write_deltalake
 from recdistill.config.data import BehaviorsConfig, ColumnsConfig, DataConfig, TaskColumn
 from recdistill.data.readers.factory import open_log
 from recdistill.data.readers.files import CHUNK, scan_file
-from recdistill.data.readers.rows import Events
+from recdistill.data.readers.rows import EventReader
 from recdistill.errors import UserError
 
 START = 1_700_000_000
@@ -60,7 +60,7 @@ def read(folder: Path, name: str, columns: ColumnsConfig = COLUMNS, **more: obje
 
 def in_chunks(path: Path, rows: int = 100) -> pl.DataFrame:
     """Return a file's events, read in chunks so small that borders matter."""
-    return pl.concat(Events(scan_file(path), COLUMNS, rows=rows).chunks())
+    return pl.concat(EventReader(scan_file(path), COLUMNS, rows=rows).chunks())
 
 
 def refused(folder: Path, name: str, columns: ColumnsConfig = COLUMNS, **more: object) -> str:

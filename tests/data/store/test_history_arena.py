@@ -1,4 +1,4 @@
-"""Chains against brute force: what was known before, in order, whatever the chunks; heads bring older
+"""HistoryArena against brute force: what was known before, in order, whatever the chunks; heads bring older
 histories back.
 """
 
@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recdistill.data.store.history import Events
-from recdistill.data.store.history_arena import Chains
+from recdistill.data.store.history_arena import HistoryArena
 
 NOTHING = Events(np.zeros(1, np.int64), np.zeros(0, np.int32), np.zeros(0, np.int64), np.zeros(0, np.uint8))
 
@@ -45,7 +45,7 @@ def brute(chunks: list[tuple[np.ndarray, ...]], user: int) -> list[tuple[int, in
 def test_histories_are_those_of_brute_force(seed: int, users: int, sizes: list[int], length: int) -> None:
     rng = np.random.default_rng(seed)
     with TemporaryDirectory() as folder:
-        chains, chunks = Chains(Path(folder)), [random_events(rng, n, users) for n in sizes]
+        chains, chunks = HistoryArena(Path(folder)), [random_events(rng, n, users) for n in sizes]
         for chunk in chunks:
             chains.add(*chunk)
         user, time = rng.integers(0, users + 2, 20), rng.integers(0, 60, 20)
@@ -61,17 +61,17 @@ def test_histories_are_those_of_brute_force(seed: int, users: int, sizes: list[i
 def test_older_heads_bring_older_histories_back_in_the_same_places(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     chunks = [random_events(rng, 300, 5) for _ in range(20)]
-    one = Chains(tmp_path / "one")
+    one = HistoryArena(tmp_path / "one")
     for chunk in chunks[:7]:
         one.add(*chunk)
     heads = one.heads()
     for chunk in chunks[7:]:
         one.add(*chunk)
-    other = Chains(tmp_path / "one")
+    other = HistoryArena(tmp_path / "one")
     assert other.restore(heads)
     everybody = np.arange(5)
 
-    def told(chains: Chains) -> list[int]:
+    def told(chains: HistoryArena) -> list[int]:
         return chains.gather(everybody, np.zeros(5, np.int64), chains.count[:5], nothing(5)).item.tolist()
 
     assert told(other) == [item for user in range(5) for item, *_ in brute(chunks[:7], user)]
@@ -81,14 +81,14 @@ def test_older_heads_bring_older_histories_back_in_the_same_places(tmp_path: Pat
 
 
 def test_heads_without_their_arena_are_not_taken_up(tmp_path: Path) -> None:
-    chains = Chains(tmp_path / "here")
+    chains = HistoryArena(tmp_path / "here")
     chains.add(*random_events(np.random.default_rng(0), 50, 3))
-    other = Chains(tmp_path / "elsewhere")
+    other = HistoryArena(tmp_path / "elsewhere")
     assert not other.restore(chains.heads()) and other.used == 0
 
 
 def test_earlier_events_stand_before_the_chain(tmp_path: Path) -> None:
-    chains = Chains(tmp_path)
+    chains = HistoryArena(tmp_path)
     chains.add(np.array([1, 1]), np.array([7, 8]), np.array([10, 11]), np.array([10, 11]), np.array([0, 1]))
     before = Events(
         np.array([0, 2, 3]), np.array([1, 2, 3], np.int32), np.array([1, 2, 3]), np.array([0, 0, 0], np.uint8)

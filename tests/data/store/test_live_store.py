@@ -113,7 +113,7 @@ def test_a_restart_sees_what_an_uninterrupted_run_sees(seed: int, n: int, saved:
         asked = np.arange(n - saved // 2)
         assert same(BatchBuilder(whole, length).build(asked), BatchBuilder(again, length).build(asked))
         assert again.arrived.tolist() == [1.0] * (saved - saved // 2) + [3.0] * (n - saved)
-        assert again.window.first == saved // 2
+        assert again.rows.first == saved // 2
 
 
 @settings(max_examples=15, deadline=None)
@@ -126,7 +126,7 @@ def test_how_commits_are_cut_changes_no_number(seed: int, n: int, cuts: list[int
         for low, high in zip([0, *sorted(cuts)], [*sorted(cuts), n], strict=True):
             other.add(rows[low:high])
         for name in ("context", "lists", "user", "item", "labels", "history_end"):
-            np.testing.assert_array_equal(one.window[name], other.window[name])
+            np.testing.assert_array_equal(one.rows[name], other.rows[name])
 
 
 def test_a_store_without_its_files_is_not_taken_up(tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_histories_come_from_behaviors_that_came_before_the_samples(seed: int, n
     )
     with TemporaryDirectory() as folder:
         store = LiveStore(Path(folder), BEHAVED, None, behaviors=True)
-        store.add_behaviors(did)
+        store.append_behaviors(store.encode_behaviors(did))
         store.add(rows)
         batch = BatchBuilder(store, length).build(np.arange(n))
     item, time = index_of(did["item_id"], rows["item_id"]), micros(did["time"])
@@ -172,7 +172,7 @@ def test_outcomes_are_seen_by_the_samples_after_them_alone(tmp_path: Path) -> No
     )
     store = LiveStore(tmp_path, PLAIN, None, behaviors=False)
     store.add(rows[:2])
-    store.know(np.array([0, 1]), START + np.array([25, 35]), np.array([1.0, 0.0]))
+    store.add_outcomes(np.array([0, 1]), START + np.array([25, 35]), np.array([1.0, 0.0]))
     store.add(rows[2:])
     lengths = np.diff(store.history(np.arange(6), 9).offsets)
     assert lengths.tolist() == [0, 0, 0, 1, 2, 2] and store.waiting == 0

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from recdistill.data.batch.builder import BatchBuilder
 from recdistill.data.store import sample_store
-from recdistill.data.store.encoder import LIST_SLOTS, MOST_ACTIONS, numeric_bucket
+from recdistill.data.store.encoder import LIST_SLOTS, MAX_ACTIONS, numeric_bucket
 from recdistill.data.store.history import age_bucket
 from recdistill.data.store.memmap import open_column
 from recdistill.data.store.sample_store import SampleStore, build_store
@@ -271,11 +271,11 @@ def actions(folder, count):
 
 
 def test_as_many_action_types_as_a_byte_holds_and_no_more(tmp_path):
-    built = build_store(tmp_path / "most" / "s", *actions(tmp_path / "most", MOST_ACTIONS))
-    assert built.actions == MOST_ACTIONS
-    assert BatchBuilder(built, 1000).build(np.array([0])).history.action.tolist() == list(range(MOST_ACTIONS))
+    built = build_store(tmp_path / "most" / "s", *actions(tmp_path / "most", MAX_ACTIONS))
+    assert built.actions == MAX_ACTIONS
+    assert BatchBuilder(built, 1000).build(np.array([0])).history.action.tolist() == list(range(MAX_ACTIONS))
     with pytest.raises(UserError, match="column 'action' has more than 255 types"):
-        build_store(tmp_path / "more" / "s", *actions(tmp_path / "more", MOST_ACTIONS + 1))
+        build_store(tmp_path / "more" / "s", *actions(tmp_path / "more", MAX_ACTIONS + 1))
     assert sorted(path.name for path in (tmp_path / "more").iterdir()) == ["b", "e"]
 
 

@@ -1,85 +1,16 @@
-"""Hashes stay what they were for ever; a vocabulary gives an id one index however the log is cut."""
+"""A vocabulary gives an id one index however the log is cut."""
 
-from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import polars as pl
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recdistill.data.store import vocabulary as ids
-from recdistill.data.store.vocabulary import Vocabulary, collisions, stable_hash64
+from recdistill.data.store.vocabulary import Vocabulary
 
 NAME = st.one_of(st.none(), st.text(max_size=6), st.sampled_from(["a", "b", "", "a\0", "ä", "日本"]))
-KEY = st.one_of(st.none(), st.integers(-(2**63), 2**63 - 1), st.integers(0, 5))
-
-
-def by_the_book(text):
-    """Return FNV-1a of the UTF-8 bytes, then splitmix64's finish, then the upper 63 bits, in Python's integers."""
-    state, mask = 0xCBF29CE484222325, 2**64 - 1
-    for byte in text.encode():
-        state = (state ^ byte) * 0x100000001B3 & mask
-    state = (state ^ state >> 30) * 0xBF58476D1CE4E5B9 & mask
-    state = (state ^ state >> 27) * 0x94D049BB133111EB & mask
-    return (state ^ state >> 31) >> 1
-
-
-def test_hashes_are_pinned():
-    values = pl.Series(["", "a", "user_42", "日本", "x" * 300])
-    assert stable_hash64(values).tolist() == [
-        8832978290816513101,
-        99183506424991868,
-        4570769707465068115,
-        6627721192101189507,
-        5885532892535040633,
-    ]
-    assert stable_hash64(pl.Series([1, -7, 2**62])).tolist() == [
-        2541128369176532975,
-        2735312634145446768,
-        5719456011860590435,
-    ]
-
-
-@given(st.lists(NAME, max_size=30))
-def test_hashes_are_the_book_s_whatever_stands_beside_them(values):
-    found = stable_hash64(pl.Series(values, dtype=pl.String))
-    assert found.dtype == np.int64 and len(found) == len(values)
-    assert found.tolist() == [by_the_book(value or "") for value in values]
-    assert (found >= 0).all()
-
-
-@given(st.lists(KEY, max_size=30))
-def test_an_integer_hashes_like_its_digits(values):
-    series = pl.Series(values, dtype=pl.Int64)
-    assert stable_hash64(series).tolist() == stable_hash64(series.cast(pl.String)).tolist()
-
-
-def test_two_hundred_thousand_ids_do_not_collide_and_fill_every_bit():
-    values = pl.Series(np.arange(200_000))
-    found = stable_hash64(values)
-    assert len(np.unique(found)) == len(values) and collisions(values) == []
-    for bit in range(63):
-        assert abs(((found >> bit) & 1).mean() - 0.5) < 0.005, bit
-
-
-@given(st.lists(st.integers(0, 40), max_size=60), st.integers(1, 9))
-def test_collisions_are_reported_as_groups_of_distinct_values(values, modulus):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ids, "stable_hash64", lambda series: series.to_numpy() % modulus)
-        found = collisions(pl.Series(values, dtype=pl.Int64))
-    shared = Counter(value % modulus for value in set(values))
-    assert sorted(map(sorted, found)) == sorted(
-        sorted(value for value in set(values) if value % modulus == hash_)
-        for hash_, count in shared.items()
-        if count > 1
-    )
-
-
-def test_an_empty_id_and_a_missing_one_share_a_hash_and_are_told():
-    assert collisions(pl.Series([None, "a", ""])) == [[None, ""]]
 
 
 @settings(max_examples=60, deadline=None)

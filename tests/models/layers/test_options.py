@@ -12,10 +12,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recdistill.data.store.encoder import MAX_ACTIONS
 from recdistill.errors import UserError
 from recdistill.models.embeddings.growable import TableOptions
 from recdistill.models.factory import BACKBONES, build_backbone
-from recdistill.train.memory_check import MOST_ACTIONS
 from tests.support.batches import make_batch, make_net
 
 GIVEN = {"width", "fields", "slots", "actions", "length", "tables"}
@@ -134,7 +134,7 @@ def test_actions_are_those_of_the_log() -> None:
                 options={"transducers": [[0], [code]]},
             )
 
-    build(MOST_ACTIONS, MOST_ACTIONS - 1)
-    for actions, code in ((MOST_ACTIONS, MOST_ACTIONS), (3, 3)):
+    build(MAX_ACTIONS, MAX_ACTIONS - 1)
+    for actions, code in ((MAX_ACTIONS, MAX_ACTIONS), (3, 3)):
         with pytest.raises(UserError, match=f"action {code} is not in the log, which has actions 0 to {actions - 1}"):
             build(actions, code)

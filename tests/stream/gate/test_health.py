@@ -54,7 +54,7 @@ def alarms(windows: Iterable[tuple[Array, Array]], reference: deque[Array], keep
 
 def past(seed: int = 9, rate: float = -3.0, skill: float = 1.2, windows: int = 50) -> deque[Array]:
     """Return the sums of healthy windows."""
-    return deque((measure(*each).sums for each in log(windows, seed, rate, skill)), maxlen=50)
+    return deque((measure(*window).sums for window in log(windows, seed, rate, skill)), maxlen=50)
 
 
 @pytest.mark.parametrize(("seed", "rate", "skill"), [(0, -3.0, 1.2), (1, -1.0, 0.8), (2, -4.5, 1.5), (3, -3.0, 2.5)])
@@ -123,7 +123,7 @@ def test_without_a_reference_only_what_is_worse_than_the_base_rate_is_bad() -> N
 def test_a_window_beyond_a_bound_but_not_beyond_doubt_is_healthy() -> None:
     draw = np.random.default_rng(0)
     wild = [measure(draw.normal(draw.normal(0, 3), 1, ROWS), np.full(ROWS, math.nan)) for _ in range(51)]
-    reference = np.stack([each.sums for each in wild[1:]])
+    reference = np.stack([window.sums for window in wild[1:]])
     far = measure(draw.normal(6, 1, ROWS), np.full(ROWS, math.nan))
     assert fault_of(far, reference, BOUNDS) is None  # the reference's windows differ as much
     calm = np.stack([measure(draw.normal(0, 1, ROWS), np.full(ROWS, math.nan)).sums for _ in range(50)])

@@ -145,8 +145,8 @@ def test_down_sampling_of_the_teachers_own_is_taken_out_the_logs_is_not(tmp_path
 
 
 def test_late_labels_are_judged_when_they_have_settled(tmp_path: Path) -> None:
-    """Of logits that only look right no one can tell before the labels are known: then the version is
-    quarantined after all.
+    """Logits that only look right show it when the labels are known: then the version is quarantined after
+    all.
     """
     stream = Stream(tmp_path / "run", window_s=300)
     for k in range(10):

@@ -103,8 +103,8 @@ def test_good_rows_arrive_in_order_and_bad_ones_alone_are_left_out(tmp_path: Pat
 
 @needs("nats-server")
 def test_dead_letters_hold_the_reason_and_what_it_was(tmp_path: Path, url: str) -> None:
-    letters = pl.concat(DeadLetters.open(taken(tmp_path, url).dead).batches()).sort("position")
-    reasons = letters["reason"].to_list()
+    dead = pl.concat(DeadLetters.open(taken(tmp_path, url).dead).batches()).sort("position")
+    reasons = dead["reason"].to_list()
     for reason in (
         "no Arrow IPC stream",
         "column 'time': lies in the future",
@@ -119,10 +119,10 @@ def test_dead_letters_hold_the_reason_and_what_it_was(tmp_path: Path, url: str) 
         "column 'label': must be 0 or 1",
     ):
         assert sum(text.startswith(reason) for text in reasons) == 1, reason
-    assert set(letters["source"]) == {"s"} and letters["rows"].sum() == 3 + 1 + 1 + 5 + 3 + 1 + 1 + 2 + 1
-    late = letters.filter(pl.col("reason").str.contains("late_s"))["payload"][0]
+    assert set(dead["source"]) == {"s"} and dead["rows"].sum() == 3 + 1 + 1 + 5 + 3 + 1 + 1 + 2 + 1
+    late = dead.filter(pl.col("reason").str.contains("late_s"))["payload"][0]
     assert pl.read_ipc_stream(late)["sample_id"].to_list() == [1000]
-    assert letters.filter(pl.col("reason").str.contains("no Arrow"))["payload"][0] == b"poison"
+    assert dead.filter(pl.col("reason").str.contains("no Arrow"))["payload"][0] == b"poison"
 
 
 @needs("nats-server")

@@ -75,7 +75,7 @@ def test_the_gate_is_behind_the_teachers_rows_it_has_not_read(made: MadeStream) 
     made.model("teacher", sums_of(30, 0.28))
     gate = reading.read(made.wall).processes[-1]
     assert (gate.rows, gate.lag_rows) == (10, 20)
-    made.judge()
+    made.gate()
     gate = reading.read(made.wall).processes[-1]
     assert (gate.rows, gate.lag_rows) == (30, 0)
 
@@ -155,16 +155,16 @@ def test_a_stream_whose_processes_all_ended_is_done(made: MadeStream) -> None:
     made.ingest(10, end=True)
     made.model("teacher", sums_of(10, 0.3), end=True)
     assert reader(made).read(made.wall).level == "ended"
-    made.judge()
+    made.gate()
     assert reader(made).read(made.wall).level == "good"
-    made.judge(end=True)
+    made.gate(end=True)
     assert reader(made).read(made.wall + 1e6).level == "ended"
 
 
 def test_verdicts_are_folded(made: MadeStream) -> None:
     made.model("teacher", sums_of(10, 0.3), version=1)
     made.model("teacher", sums_of(20, 0.3), version=2)
-    made.judge(
+    made.gate(
         VerdictLog.row("teacher", 1, "approved", rows=10), VerdictLog.row("teacher", 2, "quarantined", reason="shift 3")
     )
     reading = reader(made)
@@ -175,7 +175,7 @@ def test_verdicts_are_folded(made: MadeStream) -> None:
     ]
     assert [(one.version, one.reason) for one in state.bad] == [(2, "shift 3")]
     assert state.level == "look" and "newest version 2 is quarantined" in state.why[0]
-    made.judge(VerdictLog.row("teacher", 2, "unquarantined"), VerdictLog.row("teacher", 1, "revoked", reason="by hand"))
+    made.gate(VerdictLog.row("teacher", 2, "unquarantined"), VerdictLog.row("teacher", 1, "revoked", reason="by hand"))
     state = reading.read(made.wall)
     assert [(one.version, one.verdict) for one in state.versions] == [(1, "revoked"), (2, "waiting")] and len(
         state.bad

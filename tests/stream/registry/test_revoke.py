@@ -133,7 +133,7 @@ def test_mistakes_change_nothing(run: Run) -> None:
         (lambda: revoke(run.folder, STUDENT, range(1, 2), "x"), "no teacher"),
         (lambda: revoke(run.folder, "teacher", range(4, 7), "x"), "has versions 0 to 5; got 4 to 6"),
         (lambda: revoke(run.folder, "teacher", range(3, 3), "x"), "has versions 0 to 5"),
-        (lambda: revoke(run.folder, "teacher", range(3, 4), " "), "say why"),
+        (lambda: revoke(run.folder, "teacher", range(3, 4), " "), "give the reason why"),
         (lambda: unquarantine(run.folder, "teacher", range(3, 4)), "nothing to unquarantine"),
         (lambda: take_over(run.folder, "teacher-new"), "no teacher 'teacher-new'"),
         (lambda: take_over(run.folder, "teacher", datetime(2024, 1, 1)), "has no time zone"),

@@ -188,7 +188,7 @@ def test_killed_it_goes_on_where_it_was(tmp_path: Path, calls: int) -> None:
 
 
 def test_a_speed_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A clock that only sleeping moves: the log's hours take as many seconds as the speed says."""
+    """A clock that only sleeping moves: the log's hours take as many seconds as the speed asks for."""
     now = [0.0]
     monkeypatch.setattr("recdistill.stream.sources.replay.time.monotonic", lambda: now[0])
     monkeypatch.setattr(

@@ -74,11 +74,7 @@ class Stream:
         self.delayed.arrived(self.store, len(rows))
         self.delayed.decide(self.store, outcomes)
         taken = self.delayed.take(10**6)
-        ids = (
-            self.store.window["sample_id"][taken["position"] - self.store.window.first]
-            if len(taken["position"])
-            else []
-        )
+        ids = self.store.rows["sample_id"][taken["position"] - self.store.rows.first] if len(taken["position"]) else []
         labels = taken["labels"][:, 0] if self.delayed.tasks == 1 else map(tuple, taken["labels"].astype("O"))
         self.learned += sorted(zip(map(int, ids), labels, taken["again"].tolist(), strict=True))
         self.store.drop(self.delayed.spent(self.store))

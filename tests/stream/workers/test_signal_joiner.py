@@ -68,7 +68,7 @@ class Table:
         return self.joiner.ready(self.store, newest)
 
     def signals(self) -> list[float | None]:
-        values = self.store.window["signals"][:, 0].tolist()
+        values = self.store.rows["signals"][:, 0].tolist()
         return [None if value != value else value for value in values]
 
 
@@ -116,7 +116,7 @@ def test_a_sample_is_given_up_when_its_teacher_has_gone_on_without_it(table: Tab
 
 def test_a_teacher_that_is_only_behind_is_waited_for(table: Table) -> None:
     table.samples([0, 1])
-    assert table.ready(int(table.store.window["time"][0]) + 10**12) == 0
+    assert table.ready(int(table.store.rows["time"][0]) + 10**12) == 0
 
 
 def test_a_silent_teacher_is_waited_for_and_its_signal_counted_as_late(
@@ -125,7 +125,7 @@ def test_a_silent_teacher_is_waited_for_and_its_signal_counted_as_late(
     monkeypatch.setattr(signal_joiner, "SILENT", -1.0)
     table.verdict("approved")
     table.samples([0, 1, 2, 3])
-    start = int(table.store.window["time"][0])
+    start = int(table.store.rows["time"][0])
     assert table.ready(start + 5_000_000) == 0
     assert table.ready(start + 6_500_000) == 2
     table.joiner.count(table.store, np.arange(2))
@@ -185,7 +185,7 @@ def test_whatever_comes_when_every_signal_is_its_samples(
         if not first and len(mine):
             table.samples(mine.tolist())
         table.ready()
-    got = dict(zip(table.store.window["sample_id"].tolist(), table.signals(), strict=True))
+    got = dict(zip(table.store.rows["sample_id"].tolist(), table.signals(), strict=True))
     both = sorted(set(got) & set(signals.tolist()))
     assert [got[k] for k in both] == of(both)
     assert all(got[k] is None for k in set(got) - set(both))

@@ -85,7 +85,7 @@ def test_it_takes_up_new_commits_by_itself(page: Page, url: str, made: MadeStrea
     made.wall = time.time() + AHEAD
     open_quietly(page, url)
     made.ingest(70)
-    made.judge(VerdictLog.row("teacher", 2, "quarantined", reason="calibration 3.1 <b>"))
+    made.gate(VerdictLog.row("teacher", 2, "quarantined", reason="calibration 3.1 <b>"))
     page.wait("document.querySelector('h1').innerText.includes('at most 70 rows behind')")
     assert "calibration 3.1 <b>" in page.text("[data-part=versions]") and "quarantined" in page.text(
         "[data-part=versions]"
@@ -138,7 +138,7 @@ def test_nothing_is_wider_than_a_phone(page: Page, tmp_path: Path, dark: bool) -
     stream = MadeStream(tmp_path / "run", student="a_very_long_name_without_any_space_" * 3)
     for k in range(1, 4):
         stream.step(k)
-    stream.judge(VerdictLog.row("teacher", 1, "quarantined", reason="calibration=" + "3" * 300))
+    stream.gate(VerdictLog.row("teacher", 1, "quarantined", reason="calibration=" + "3" * 300))
     stream.ingest(1, dropped={"c" * 200: 10**12})
     with served(stream) as address:
         page.dark(dark)
@@ -161,7 +161,7 @@ def test_a_page_that_is_too_wide_is_seen(page: Page) -> None:
 def test_hostile_names_are_text(page: Page, tmp_path: Path) -> None:
     stream = MadeStream(tmp_path / "run", student=EVIL)
     stream.step(1)
-    stream.judge(VerdictLog.row("teacher", 1, "quarantined", reason=EVIL))
+    stream.gate(VerdictLog.row("teacher", 1, "quarantined", reason=EVIL))
     with served(stream) as address:
         open_quietly(page, address)
         page.ask("refresh()")

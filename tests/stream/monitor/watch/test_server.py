@@ -37,7 +37,7 @@ def made(tmp_path: Path) -> MadeStream:
     made = MadeStream(tmp_path / "run")
     for k in (1, 2):
         made.step(k)
-    made.judge(VerdictLog.row("teacher", 1, "quarantined", reason="shift 3.1"))
+    made.gate(VerdictLog.row("teacher", 1, "quarantined", reason="shift 3.1"))
     made.ingest(5, dropped={"late": 3})
     return made
 
@@ -154,7 +154,7 @@ def test_everything_given_is_escaped(tmp_path: Path) -> None:
     evil = "<script>x</script>"
     made = MadeStream(tmp_path / "run", student=evil)
     made.step(1)
-    made.judge(VerdictLog.row("teacher", 1, "quarantined", reason=evil + '"'))
+    made.gate(VerdictLog.row("teacher", 1, "quarantined", reason=evil + '"'))
     made.ingest(1, dropped={evil: 1})
     html = render(StateReader(made.folder, made.experiment).read(made.wall))
     assert html.count(evil) == 0 and html.count("&lt;script&gt;x") > 5
@@ -164,7 +164,7 @@ def test_a_stream_that_is_done_shows_it_whatever_there_is_to_look_at(tmp_path: P
     made = MadeStream(tmp_path / "run")
     made.ingest(10, end=True)
     made.model("teacher", sums_of(10, 0.3), end=True)
-    made.judge(VerdictLog.row("teacher", 1, "quarantined"), end=True)
+    made.gate(VerdictLog.row("teacher", 1, "quarantined"), end=True)
     state = StateReader(made.folder, made.experiment).read(made.wall)
     assert state.level == "look" and "every process is done" in render(state)
 
