@@ -199,7 +199,8 @@ def _limitations(summary: Summary) -> list[str]:
     return [
         *found,
         "Offline: scored on impressions that another system chose and placed. What was never shown has no label, and "
-        "items placed on top were clicked for their place; only a test on live traffic shows the effect of serving this model.",
+        "items placed on top were clicked for their place. Only a test on live traffic shows what serving this model "
+        "brings.",
         "One log, one window: not tested on another market or season.",
         "No analysis by groups of people was made.",
     ]

@@ -57,9 +57,7 @@ def test_a_prefix_alone_tells_most_of_it():
         codec.learn(states(500, k))
     wanted = codec._normal(states(500, 777))
     codes = codec.encode(states(500, 777))
-    errors = [
-        float((codec.network[f"decode_{w}"](codes[:, :w]) - wanted).square().mean()) for w in codec.widths
-    ]
+    errors = [float((codec.network[f"decode_{w}"](codes[:, :w]) - wanted).square().mean()) for w in codec.widths]
     assert codec.widths == [16, 8, 4] and errors == sorted(errors) and errors[-1] < 0.2
 
 
