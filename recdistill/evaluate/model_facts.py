@@ -35,7 +35,8 @@ class ModelFacts:
     """One model. log_odds_offset: log(k+ / k-) that its own down-sampling, by the first task's label, left in its
     logits.
 
-    The log's own keep rates are no part of it: the labels that the logits are scored against were sampled alike.
+    The log's own keep rates are no part of it: the labels that the logits are scored against went through the same
+    sampling.
     """
 
     name: str

@@ -48,7 +48,7 @@ def cost_of(backbone: nn.Module, events: int, samples: int = 1) -> Cost:
 
 def _kept(backbone: nn.Module, events: int, samples: int) -> int:
     """Return the bytes kept for the backward pass. Of stacks that recompute: every layer's input, and twice what the
-    largest layer keeps, which stands there with its gradients while it is made again.
+    largest layer keeps, which is held with its gradients while it is recomputed.
     """
     own, kept, hooks = {_storage(parameter) for parameter in backbone.parameters()}, _Kept(), []
     stacks = [part for part in backbone.modules() if isinstance(part, HSTUStack) and part.recompute]

@@ -62,7 +62,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All of it. notes: why the figures of these runs may not be held against each other; withheld: why an eta is."""
+    """The whole comparison. notes: why the figures of these runs are not comparable; withheld: why an eta is."""
 
     runs: list[str]
     scores: list[Row]
@@ -150,7 +150,7 @@ def _score(model: ModelSummary | None, metric: str) -> str:
 
 def _eta_of(run: Finished, task: str, name: str, metric: str) -> Transfer | None:
     one = run.task(task)
-    return getattr(one.students[name].transferability, metric) if one and name in one.students else None
+    return one.students[name].transferability.metric(metric) if one and name in one.students else None
 
 
 def _etas(runs: Sequence[Finished]) -> list[Row]:
@@ -228,7 +228,7 @@ def _notes(runs: Sequence[Finished]) -> list[str]:
         "the students' seeds": lambda one: one.models.distilled.seeds,
     }
     apart = [name for name, pick in parts.items() if any(pick(run.summary) != pick(runs[0].summary) for run in runs)]
-    return [f"not alike in {', '.join(apart)}: scores of these runs are not of the same thing"] if apart else []
+    return [f"these runs differ in {', '.join(apart)}: their scores are not comparable"] if apart else []
 
 
 def render_comparison(comparison: Comparison) -> str:

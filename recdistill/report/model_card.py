@@ -91,7 +91,7 @@ def _result(summary: Summary, student: StudentSummary, data: str) -> dict[str, A
         if (value := student.distilled.metric(metric)) is not None
     ]
     for metric in ETAS:
-        eta: Transfer = getattr(student.transferability, metric)
+        eta = student.transferability.metric(metric)
         if eta.eta is not None:
             ends = {"low": eta.low, "high": eta.high, "confidence": summary.confidence}
             metrics.append({"type": f"eta_{metric}", "name": f"eta ({LABELS[metric]})", "value": eta.eta} | ends)
@@ -100,7 +100,7 @@ def _result(summary: Summary, student: StudentSummary, data: str) -> dict[str, A
 
 
 def _opening(summary: Summary) -> str:
-    """Return what was trained and each student's verdict."""
+    """Return what was trained and each student's headline."""
     lines = [f"**{plain(name)}**: {plain(line.text.rstrip('.'))}." for name, line in headlines(summary).items()]
     settings = summary.models.teacher.settings
     kind = settings.get("kind") or ("imported" if "imported" in settings else "")
@@ -153,7 +153,7 @@ def _cells(model: ModelSummary) -> list[str]:
 
 def _transfer(summary: Summary) -> str:
     rows = [
-        (plain(name), LABELS[metric], *_eta(getattr(student.transferability, metric)))
+        (plain(name), LABELS[metric], *_eta(student.transferability.metric(metric)))
         for name, student in summary.students.items()
         for metric in ETAS
     ]
@@ -187,11 +187,11 @@ def _limitations(summary: Summary) -> list[str]:
     """Return what the figures do not show, of this run first."""
     found = []
     if any(len(student.distilled.seeds) < 2 for student in summary.students.values()):
-        found.append("One seed: how far another one would lie away is not known.")
+        found.append("One seed: how much another seed would differ is not known.")
     for name, student in summary.students.items():
-        withheld = [LABELS[metric] for metric in ETAS if getattr(student.transferability, metric).eta is None]
+        withheld = [LABELS[metric] for metric in ETAS if student.transferability.metric(metric).eta is None]
         if withheld:
-            found.append(f"{plain(name)}: no claim on {', '.join(withheld)}; the table above says why.")
+            found.append(f"{plain(name)}: no claim on {', '.join(withheld)}; the table above gives the reason.")
         if lost := _lost(student):
             found.append(f"{plain(name)} scores below the student on labels alone (GAUC, not tested) in: {lost}.")
         if student.coverage is not None and student.coverage < 1:
@@ -199,7 +199,8 @@ def _limitations(summary: Summary) -> list[str]:
     return [
         *found,
         "Offline: scored on impressions that another system chose and placed. What was never shown has no label, and "
-        "what stood on top was clicked for it; only a test on live traffic says what serving this model brings.",
+        "items placed on top were clicked for their place. Only a test on live traffic shows what serving this model "
+        "brings.",
         "One log, one window: not tested on another market or season.",
         "No analysis by groups of people was made.",
     ]

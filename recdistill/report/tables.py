@@ -184,8 +184,8 @@ def _task_row(task: str, one: TaskSummary, name: str, metric: str) -> str:
     student = one.students[name]
     eta: Transfer = student.transferability.metric(metric)
     cells = "".join(f"<td>{number(m.metric(metric))}</td>" for m in (student.raw, student.distilled, one.teacher))
-    who = f" <small>{escape(name)}</small>" if len(one.students) > 1 else ""
-    return f"<tr><th>{escape(task)}{who}</th>{cells}<td>{_eta(eta.eta, eta.low, eta.high, eta.why)}</td></tr>"
+    student_name = f" <small>{escape(name)}</small>" if len(one.students) > 1 else ""
+    return f"<tr><th>{escape(task)}{student_name}</th>{cells}<td>{_eta(eta.eta, eta.low, eta.high, eta.why)}</td></tr>"
 
 
 def cost(summary: Summary) -> str:

@@ -61,7 +61,7 @@ def test_scores_etas_and_keys_stand_side_by_side(two: list[Path]) -> None:
 def test_runs_that_were_not_scored_alike_say_so(tmp_path: Path) -> None:
     one, other = run(tmp_path / "a", sample_summary()), run(tmp_path / "b", withheld_summary())
     (note,) = compared([finished(one), finished(other)]).notes
-    assert note.startswith("not alike in the scored impressions, the students' seeds")
+    assert note.startswith("these runs differ in the scored impressions, the students' seeds")
 
 
 def test_it_prints_and_writes_a_page(

@@ -1,7 +1,7 @@
 """Attention inside a history by blocks, forward and backward: no matrix of L x L is ever made, memory is linear in L.
 
 Shapes: R histories, H heads, N = R * H, L events, n queries, m keys, d width of a head, e = d plus what biases add to
-it. A tile is some rows, some queries, and all the keys that those may look at; its scores are made again for the
+it. A tile is some rows, some queries, and all the keys that those may look at; its scores are computed again for the
 backward pass. On CUDA the same is done by fused kernels where it can be (triton_op.py); everywhere else, and for
 float64, by the blocks here.
 """

@@ -2,7 +2,7 @@
 (2209.05433).
 
 Every operand is scaled by its own largest value at each product, sums are float32. What is not a product of matrices,
-attention among it, goes on in the numbers it had; so does a product whose widths are no multiples of 16, which the
+attention included, stays in its own precision; so does a product whose widths are no multiples of 16, which the
 hardware refuses.
 """
 
@@ -91,7 +91,7 @@ class Float8(TorchFunctionMode):
 
 
 def same_products() -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
-    """Return the contexts for torch's checkpoint: what is made again for the backward pass is made with the
+    """Return the contexts for torch's checkpoint: what is recomputed for the backward pass uses the
     products of now.
     """
     now = any(isinstance(mode, Float8) for mode in _get_current_function_mode_stack())  # type: ignore[no-untyped-call]

@@ -168,7 +168,7 @@ class HSTUStack(nn.Module):
 
     def states(self, events: Tensor, at: Sequences) -> Tensor:
         """Return events [R, L, D] after all layers, each having seen its past and itself; no layer is truncated."""
-        nobody = events.new_zeros(len(events), 0, events.shape[2])
+        no_targets = events.new_zeros(len(events), 0, events.shape[2])
         for layer in (*self.layers, self.closing):
-            events, _ = layer(events, nobody, at)
+            events, _ = layer(events, no_targets, at)
         return events

@@ -165,8 +165,8 @@ class TransformerStack(nn.Module):
 
     def states(self, events: Tensor, at: Sequences) -> Tensor:
         """Return events [R, L, D] after all layers, each having seen its past and itself."""
-        nobody = events.new_zeros(len(events), 0, events.shape[2])
+        no_targets = events.new_zeros(len(events), 0, events.shape[2])
         events = self._placed(events, at)
         for layer in (*self.layers, self.closing):
-            events, _ = layer(events, nobody, at)
+            events, _ = layer(events, no_targets, at)
         return events
