@@ -1,0 +1,67 @@
+"""Rows become the same small integers however they are cut, in both kinds of vocabulary."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recdistill.data.store.encoder import LIST_SLOTS, Encoder, context_fields, field_counts, known_time
+from recdistill.data.store.vocabulary import GrowingVocabulary, Vocabulary
+from recdistill.tables.delta.types import TIME
+from recdistill.tables.schema import EventSchema
+
+SCHEMA = EventSchema(("click",), {"device": "string", "tags": "list<string>", "price": "float32"})
+ROW = st.tuples(
+    st.integers(0, 5),
+    st.integers(0, 5),
+    st.sampled_from(["a", "b", None]),
+    st.lists(st.sampled_from("xyz"), max_size=9),
+)
+
+
+def rows_of(values: list[tuple[int, int, str | None, list[str]]]) -> pl.DataFrame:
+    """Return events, one an hour."""
+    columns = {"sample_id": pl.Int64, "time": TIME, "user_id": pl.Int64, "item_id": pl.Int64}
+    columns |= {"device": pl.String, "tags": pl.List(pl.String), "price": pl.Float32, "label_click": pl.Float32}
+    return pl.DataFrame(
+        [(k, k * 3_600_000_000, user, item, device, tags, float(user), 1.0)
+         for k, (user, item, device, tags) in enumerate(values)],
+        schema=columns,
+        orient="row",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [Vocabulary, GrowingVocabulary])
+@settings(max_examples=40, deadline=None)
+@given(values=st.lists(ROW, min_size=1, max_size=20), cut=st.integers(0, 20))
+def test_codes_do_not_depend_on_the_cut(
+    kind: type, values: list[tuple[int, int, str | None, list[str]]], cut: int
+) -> None:
+    rows = rows_of(values)
+    whole = Encoder(SCHEMA, *(kind() for _ in range(3))).rows(rows)
+    encoder = Encoder(SCHEMA, *(kind() for _ in range(3)))
+    parts = [encoder.rows(part) for part in (rows[:cut], rows[cut:]) if len(part)]
+    for name, column in whole.items():
+        np.testing.assert_array_equal(np.concatenate([part[name] for part in parts]), column)
+    for column, ids in (("user", rows["user_id"]), ("item", rows["item_id"])):
+        order = list(dict.fromkeys(ids.to_list()))
+        assert whole[column].tolist() == [1 + order.index(value) for value in ids.to_list()]
+
+
+def test_fields_are_the_hour_and_scalars_lists_have_slots() -> None:
+    assert context_fields(SCHEMA) == ["hour", "device", "price"] and field_counts(SCHEMA) == (3, LIST_SLOTS)
+    encoder = Encoder(SCHEMA, Vocabulary(), Vocabulary(), Vocabulary())
+    found = encoder.rows(rows_of([(1, 1, "a", list("xyxyxyxyxy")), (2, 1, "a", [])]))
+    assert found["context"].shape == (2, 3) and found["lists"].shape == (2, LIST_SLOTS)
+    assert (found["lists"][0] > 0).all() and not found["lists"][1].any()  # cut, and padded with 0
+    assert found["context"][0, 1] == found["context"][1, 1] != found["context"][0, 0]
+
+
+def test_an_outcome_is_known_with_its_sample_unless_the_log_has_a_later_time() -> None:
+    rows = rows_of([(0, 0, None, [])] * 3)
+    assert known_time(rows, SCHEMA).tolist() == [0, 3_600_000_000, 7_200_000_000]
+    timed = rows.with_columns(label_time_click=pl.Series([5, 0, None], dtype=pl.Int64).cast(TIME))
+    assert known_time(timed, SCHEMA).tolist() == [5, 3_600_000_000, np.iinfo(np.int64).max]
