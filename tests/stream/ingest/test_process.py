@@ -19,10 +19,9 @@ from recdistill.errors import UserError
 from recdistill.runs.folder import RunFolder, locked
 from recdistill.stream.event_log import read_journals
 from recdistill.stream.ingest import process
-from recdistill.stream.ingest.micro_batch import MicroBatch
 from recdistill.stream.ingest.process import run_ingest
 from recdistill.stream.sources.local_nats import local_nats
-from recdistill.stream.sources.wire import MAX_BYTES, Message, Outgoing, Reader
+from recdistill.stream.sources.wire import Outgoing
 from recdistill.tables.dead_letters import DeadLetters
 from recdistill.tables.events import EventLog
 from recdistill.testing.killpoints import KILL_POINTS, VARIABLE
@@ -179,28 +178,6 @@ def test_a_reason_is_reported_once_however_many_messages_have_it(tmp_path: Path)
     )
     assert reported(folder).dropped == {"unreadable": 300, "invalid": 300}
     assert DeadLetters.open(folder.dead).rows() == 600
-
-
-def test_a_message_that_is_too_large_is_reported_and_not_kept_whole(tmp_path: Path) -> None:
-    batch = MicroBatch()
-    batch.take(Message("s", 1, "events", bytes(MAX_BYTES + 1)), {"events": Reader(SCHEMA.columns())})
-    batch.take(Message("s", 2, "events", packed("events", events([20]))[1]), {"events": Reader(SCHEMA.columns())})
-    assert [error.reason for _, error in batch.unread] == ["a message of more than 64 MiB; send fewer rows at a time"]
-    assert batch.rows == 2 and batch.offsets({}) == {"s": 3}
-
-
-def test_an_end_is_found_again_by_the_next_start() -> None:
-    """One partition of several has ended, and the process is killed before the others have."""
-    batch = MicroBatch()
-    assert not batch.take(Message("a", 6, *packed("events", events([20]))), {"events": Reader(SCHEMA.columns())})
-    assert batch.take(Message("a", 7, *END), {"events": Reader(SCHEMA.columns())})
-    assert batch.offsets({"b": 3}) == {"a": 7, "b": 3}
-
-
-def test_what_the_broker_lost_is_counted(tmp_path: Path) -> None:
-    batch = MicroBatch()
-    batch.take(Message("s", 41, "events", b"", missing=40), {})
-    assert (batch.dropped, batch.offsets({"s": 2})) == ({"missing": 40}, {"s": 42})
 
 
 @needs("nats-server")
