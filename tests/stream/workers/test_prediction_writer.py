@@ -49,7 +49,7 @@ def test_rows_are_of_the_version_that_their_number_gives(log: PredictionLog) -> 
     writer.flush(ModelProgress())
     writer.settle()
     assert written(log) == [(k, k * 0.5, 3 + k // 10) for k in range(23)]
-    versions = [commit.about["model_version"] for commit in log.commits(-1) if commit.parts]
+    versions = [commit.metadata["model_version"] for commit in log.commits(-1) if commit.parts]
     assert versions == ["3", "4", "5"]
 
 
@@ -76,10 +76,10 @@ def test_the_end_is_a_commit_of_its_own_once_all_rows_are_there(log: PredictionL
     writer.flush(ModelProgress(end=True))
     writer.settle()
     *_, rows, last = log.commits(-1)
-    (one, other) = (read_progress(ModelProgress, commit.about) for commit in (rows, last))
+    (one, other) = (read_progress(ModelProgress, commit.metadata) for commit in (rows, last))
     assert one is not None and other is not None and (one.end, other.end) == (False, True)
-    assert not last.parts and (other.rows, other.weights_version, last.about["model"]) == (4, 3, MODEL)
-    assert last.about["keep_rates"] == "{}"
+    assert not last.parts and (other.rows, other.weights_version, last.metadata["model"]) == (4, 3, MODEL)
+    assert last.metadata["keep_rates"] == "{}"
 
 
 def test_it_is_due_when_there_are_enough_rows_or_some_have_waited(
