@@ -72,6 +72,7 @@ class Run:
     def __init__(self, folder: str | Path, log: Log | None = None, **settings: Any) -> None:
         self.folder, self.log = RunFolder(Path(folder)), log
         self.data: Path | None = None
+        self._grows = True  # models come one by one
         if log is None:
             self.experiment, self.data = self.folder.experiment(), self.folder.data()
             return
@@ -94,6 +95,7 @@ class Run:
         relative to; set_: assignments as `--set` takes them.
         """
         run = cls.__new__(cls)
+        run._grows = False
         run.experiment = config if isinstance(config, Experiment) else load_file(Path(config), list(set_))
         run.folder, run.log, run.data = RunFolder(out or Path("runs") / run.experiment.name), None, data
         return run
@@ -107,7 +109,7 @@ class Run:
 
     @contextmanager
     def _claimed(self, trains: bool = True) -> Iterator[None]:
-        with stages.open_run(self.experiment, self.data, self.folder.root, trains):
+        with stages.open_run(self.experiment, self.data, self.folder.root, trains, self._grows):
             if self.log is not None and self.log.frame is not None:
                 _write_once(self.log.frame, self.folder.root / self.log.config.path)
             yield

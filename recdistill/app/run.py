@@ -66,16 +66,18 @@ def demo_config(assignments: list[str]) -> Experiment:
 
 
 @contextmanager
-def open_run(experiment: Experiment, data: Path | None, out: Path | None, trains: bool = True) -> Iterator[RunFolder]:
+def open_run(
+    experiment: Experiment, data: Path | None, out: Path | None, trains: bool = True, grows: bool = False
+) -> Iterator[RunFolder]:
     """Claim the run's folder (default runs/NAME) for the experiment and this process; see `RunFolder.claimed`.
 
-    A model that cannot be built is refused before anything is written, and where the process trains also one that does
-    not fit.
+    grows: see `RunFolder.claimed`. A model that cannot be built is refused before anything is written, and where the
+    process trains also one that does not fit.
     """
     build.check_models(experiment, trains)
     check_trackers(experiment.tracking)
     folder = RunFolder(out or Path("runs") / experiment.name)
-    with folder.claimed(experiment, str(data.resolve()) if data else ""):
+    with folder.claimed(experiment, str(data.resolve()) if data else "", grows):
         yield folder
 
 

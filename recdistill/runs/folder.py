@@ -85,12 +85,13 @@ class RunFolder:
         return self.root / "models" / name
 
     @contextmanager
-    def claimed(self, experiment: Experiment, data: str) -> Iterator[None]:
+    def claimed(self, experiment: Experiment, data: str, grows: bool = False) -> Iterator[None]:
         """Make the folder this experiment's, or confirm that it is, and keep other processes out meanwhile.
 
         Raises UserError when it holds another run or other files, or another process works on it. Scores may be asked
-        for again with other `evaluate` settings that train nothing new; everything else must be equal. What was made
-        here goes again when it is left with nothing ingested.
+        for again with other `evaluate` settings that train nothing new; everything else must be equal. grows: but for
+        models that have no checkpoint yet, as a notebook brings them one by one. What was made here goes again when it
+        is left with nothing ingested.
         """
         mine = {"experiment": experiment.model_dump(mode="json"), "data": data}
         if (
@@ -105,7 +106,7 @@ class RunFolder:
             self.root.mkdir(parents=True, exist_ok=True)
             with self.held():
                 if self._about.exists():
-                    self._compare(self._read(), mine)
+                    self._compare(self._read(), mine, grows)
                 yield from self._claim(mine)
         finally:
             for path in made:
@@ -138,7 +139,7 @@ class RunFolder:
         except (ValueError, RecursionError):
             raise UserError(f"{self._about}: damaged; choose another --out or delete the folder") from None
 
-    def _compare(self, found: object, mine: object) -> None:
+    def _compare(self, found: object, mine: object, grows: bool = False) -> None:
         old, new = flat(found), flat(mine)
         free = (
             "experiment.evaluate.",
@@ -155,7 +156,7 @@ class RunFolder:
             if old.get(key) != new.get(key)
             and not key.startswith(free)
             and not key.endswith(".device")
-            and self._started(key)
+            and not (grows and not self._started(key))
         )
         if changed:
             key = changed[0]

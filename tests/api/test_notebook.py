@@ -179,3 +179,12 @@ def test_a_further_teacher_is_found_again_by_its_model_name(tmp_path: Path) -> N
     assert (again.name, again.names) == (second.name, second.names) == ("second", ("teacher-second",))
     student = run.train(rd.Student("pooled-mlp", width=4, batch=100), teacher=[first, again], seeds=[0])
     assert student is not None and run.experiment.students["run"].distill.teachers == ["teacher", "second"]
+
+
+def test_models_that_have_not_begun_may_still_be_chosen_in_a_notebook(tmp_path: Path) -> None:
+    run = rd.Run(tmp_path / "run", log_of(impressions()), evaluate={"bootstrap": 20}, checkpoint_rows=500)
+    run.ingest()
+    teacher = run.train(rd.Teacher("pooled-mlp", width=4, batch=100))
+    assert teacher is not None and run.folder.experiment().teacher.width == 4
+    with pytest.raises(rd.UserError, match="holds another run .teacher.width: 4 there, 8 now"):
+        run.train(rd.Teacher("pooled-mlp", width=8, batch=100))

@@ -217,9 +217,7 @@ def test_a_folder_that_holds_another_run_or_other_files(place: Path, refused: Ca
     ingested(place / "run", tiny())
     before = sorted(str(path) for path in (place / "run").rglob("*"))
     assert "holds another run" in refused("run", "mine.yaml", "--out", "run")
-    assert "checkpoint_rows: 200 there, 50 now" in refused(
-        "run", "tiny.yaml", "--out", "run", "--set", "checkpoint_rows=50"
-    )
+    assert "teacher.width: 4 there, 8 now" in refused("run", "tiny.yaml", "--out", "run", "--set", "teacher.width=8")
     assert sorted(str(path) for path in (place / "run").rglob("*")) == before
     assert "holds files that are no run" in refused("run", "mine.yaml", "--out", ".")
     assert sorted(os.listdir(place)) == ["mine.yaml", "run", "tiny.yaml"]

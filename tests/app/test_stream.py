@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from recdistill.app.stream import batch_stage, roles_of, run_role, run_stream, score_stage
+from recdistill.app.stream import batch_stage, roles_of, run_alone, run_role, score_stage
 from recdistill.errors import UserError
 from recdistill.runs.batch_ingest import handed_over
 from recdistill.runs.folder import RunFolder
@@ -21,7 +21,7 @@ SMALL = ("data.options.rows=600", "stream.batch_rows=0")
 @pytest.mark.parametrize(
     ("setting", "problem"),
     [
-        ("teacher.stale={kind: rows, rows: 100}", "teacher.stale: a stream's teachers predict with their newest"),
+        ("teacher.stale={steps: 100}", "teacher.stale: a stream's teachers predict with their newest"),
         ("students.light.distill.start=0.5", "students.light.distill.start: a stream supports only 0.0"),
         ("students.light.distill.share=0.5", "students.light.distill.share: a stream supports only 1.0"),
     ],
@@ -30,7 +30,7 @@ def test_what_only_a_batch_run_supports_is_refused_before_anything_is_made(
     tmp_path: Path, setting: str, problem: str
 ) -> None:
     with pytest.raises(UserError, match=problem):
-        run_stream(experiment_of(setting), None, tmp_path / "run", None)
+        run_alone(experiment_of(setting), None, tmp_path / "run", "batch")
     assert not (tmp_path / "run").exists()
 
 
@@ -49,16 +49,16 @@ def test_a_role_that_there_is_not_is_named(tmp_path: Path) -> None:
 
 def test_a_role_alone_needs_the_run_that_it_belongs_to(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no run"):
-        run_stream(experiment_of(), None, tmp_path / "run", "gate")
-    run_stream(experiment_of(*SMALL), None, tmp_path / "run", "batch")
+        run_alone(experiment_of(), None, tmp_path / "run", "gate")
+    run_alone(experiment_of(*SMALL), None, tmp_path / "run", "batch")
     with pytest.raises(UserError, match="holds another run"):
-        run_stream(experiment_of(*SMALL, "teacher.width=8"), None, tmp_path / "run", "gate")
+        run_alone(experiment_of(*SMALL, "teacher.width=8"), None, tmp_path / "run", "gate")
 
 
 def test_the_batch_role_hands_over_once_and_the_others_fill_the_tables(tmp_path: Path) -> None:
     experiment, root = experiment_of(*SMALL, "stream.batch_rows=200"), tmp_path / "run"
     for _ in range(2):
-        run_stream(experiment, None, root, "batch")
+        run_alone(experiment, None, root, "batch")
     folder = RunFolder(root)
     events = EventLog.open(folder.tables / "events")
     handed = handed_over(events)
@@ -66,7 +66,7 @@ def test_the_batch_role_hands_over_once_and_the_others_fill_the_tables(tmp_path:
     with pytest.raises(UserError, match="has streamed nothing yet"):
         score_stage(folder, experiment)
     for role in ("publish", "ingest", "light.raw.s0"):
-        run_stream(experiment, None, root, role)
+        run_alone(experiment, None, root, role)
     assert events.rows() == 600
     predictions = PredictionLog.open(folder.predictions).scan().collect()
     assert len(predictions.filter(model="light.raw.s0")) == 600

@@ -121,8 +121,8 @@ def test_a_folder_of_other_files_or_of_another_run_is_left_as_it_is(tmp_path: Pa
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
     folder = ingested(tmp_path / "run", tiny())
     before = (folder.root / "run.json").read_bytes()
-    with pytest.raises(UserError, match="holds another run \\(checkpoint_rows: 200 there, 50 now\\)"):
-        ingested(folder.root, tiny("checkpoint_rows=50"))
+    with pytest.raises(UserError, match="holds another run \\(teacher.width: 4 there, 8 now\\)"):
+        ingested(folder.root, tiny("teacher.width=8"))
     assert (folder.root / "run.json").read_bytes() == before and folder.tables.exists()
     assert ingested(folder.root, tiny("evaluate.seeds=[0, 1]", "processes=1")).experiment().evaluate.seeds == [0, 1]
     assert (
