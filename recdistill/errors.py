@@ -1,9 +1,9 @@
-"""The two kinds of failure: the user's (exit code 2) and ours (exit code 1)."""
+"""The kinds of failure: the user's (exit code 2), ours (exit code 1), and ours when another rank is gone."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-__all__ = ["RecdistillError", "UserError", "did_you_mean", "printable"]
+__all__ = ["RankLostError", "RecdistillError", "UserError", "did_you_mean", "printable"]
 
 
 class RecdistillError(Exception):
@@ -12,6 +12,10 @@ class RecdistillError(Exception):
 
 class UserError(RecdistillError):
     """A mistake the user can mend: one line that says what, where and what to do; exit code 2."""
+
+
+class RankLostError(RecdistillError):
+    """Another rank is gone: what the two shared has threads that abort a process which ends in the usual way."""
 
 
 def printable(text: str) -> str:

@@ -16,7 +16,7 @@ from recdistill.cli.registry import lineage, promote, revoke, rollback, unquaran
 from recdistill.cli.steps import compare, evaluate, import_predictions, ingest, inspect, predict, report, train
 from recdistill.cli.streams import INTERRUPTED, compact, role, stream, watch
 from recdistill.cli.studies import ablate, demo, plan, run, scale
-from recdistill.errors import RecdistillError, UserError, printable
+from recdistill.errors import RankLostError, RecdistillError, UserError, printable
 
 __all__ = ["app", "guarded", "main"]
 
@@ -90,7 +90,7 @@ def guarded(work: Callable[[], int | None]) -> None:
     except Exception as error:
         if verbose:
             raise
-        _fail(*_explained(error))
+        _fail(*_explained(error), at_once=isinstance(error, RankLostError))
     if code == INTERRUPTED:
         _fail("interrupted; run the same command again to resume", INTERRUPTED)
     sys.exit(code)
@@ -117,6 +117,10 @@ def _explained(error: Exception) -> tuple[str, int]:
     )
 
 
-def _fail(message: str, code: int) -> None:
+def _fail(message: str, code: int, at_once: bool = False) -> None:
     print(f"recdistill: {printable(' '.join(message.split()))}", file=sys.stderr)
+    if at_once:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
     sys.exit(code)

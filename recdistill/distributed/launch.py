@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 
 from recdistill.distributed.ranks import Ranks
-from recdistill.errors import RecdistillError, UserError
+from recdistill.errors import RankLostError, RecdistillError, UserError
 
 __all__ = ["TIMEOUT", "asked_for", "joined"]
 
@@ -44,7 +44,7 @@ def _number(name: str, default: float = 0.0, least: float = 0.0) -> float:
 def joined() -> Iterator[Ranks]:
     """Join the other ranks, and leave them when the block ends.
 
-    Raises UserError where the environment does not number the ranks, RecdistillError when another rank is gone or
+    Raises UserError where the environment does not number the ranks, RankLostError when another rank is gone or
     silent.
     """
     missing = [name for name in NEEDED if name not in os.environ]
@@ -70,7 +70,7 @@ def joined() -> Iterator[Ranks]:
             raise
         message = str(lost).strip().partition("\n")[0][:160]
         gone = f"another rank is gone, or was silent for {timeout.total_seconds():g} s"
-        raise RecdistillError(
+        raise RankLostError(
             f"rank {ranks.rank} of {ranks.size}: {gone} ({message}); "
             "the last checkpoint is complete: start all ranks again to resume"
         ) from lost
