@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +94,7 @@ def experiment_of(world: SimulatorConfig) -> Experiment:
     student = StudentConfig(**small, sampling=SamplingConfig(negative=0.5))
     return Experiment(
         name="debias",
-        data=DataConfig(reader="simulator", options=vars(world)),
+        data=DataConfig(reader="simulator", options=vars(replace(world, delay_minutes=0.0))),
         teacher=TeacherConfig(**small, sampling=SamplingConfig(negative=0.1)),
         students={
             space: student.model_copy(update={"distill": DistillConfig(space=space)})

@@ -64,7 +64,7 @@ class Tables:
         self.events = EventLog.create(self.folder.tables / "events", self.schema)
         self.outcomes = (
             OutcomeLog.create(self.folder.tables / "outcomes", self.schema)
-            if experiment.stream.labels.window_s
+            if experiment.labels.window_s
             else None
         )
         PredictionLog.create(self.folder.predictions, self.schema.tasks)

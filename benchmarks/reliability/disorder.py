@@ -170,7 +170,7 @@ def main() -> int:
     met = True
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        teacher = Tables(place / "teacher", load_text(config, ["stream.labels.window_s=null"]))
+        teacher = Tables(place / "teacher", load_text(config, ["labels.window_s=null"]))
         teacher.ingest(teacher.rows)
         teacher.run("teacher")
         teacher.experiment = load_text(config)

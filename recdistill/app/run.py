@@ -20,10 +20,12 @@ from recdistill.app.progress import print_line as _print
 from recdistill.app.results import publish_results
 from recdistill.config.experiment import Experiment
 from recdistill.config.load import load_text
+from recdistill.data.store.label_order import LabelClock
 from recdistill.data.store.sample_store import SampleStore, build_store
 from recdistill.distill.adapter import MIN_ROWS
 from recdistill.distributed.launch import joined
 from recdistill.errors import UserError, did_you_mean
+from recdistill.evaluate.label_lag import label_lag, lag_sentence
 from recdistill.evaluate.model_facts import ModelFacts, StudentModels
 from recdistill.evaluate.score import score
 from recdistill.evaluate.summary import ModelSummary, Summary, write_summary
@@ -108,12 +110,13 @@ def ingest_stage(folder: RunFolder, experiment: Experiment, data: Path | None) -
     start = time.perf_counter()
     events, behaviors = open_tables(folder)
     with console.status("building the store"):
-        store = build_store(folder.store, events, behaviors)
+        store = build_store(folder.store, events, behaviors, clock=LabelClock.of(experiment.labels))
     _print(
         f"store: {len(store):,} samples from {_day(store, 0)} to {_day(store, -1)}, {store.users - 1:,} users, "
         f"{store.items - 1:,} items, {len(store.histories.item):,} history events ({time.perf_counter() - start:.1f} "
         "s)"
     )
+    _print(f"labels: {lag_sentence(label_lag(folder.store))}")
     PredictionLog.create(folder.predictions, tuple(store.tasks), channels_of(experiment, store.tasks))
 
 
@@ -253,6 +256,7 @@ def evaluate_stage(folder: RunFolder, experiment: Experiment) -> Summary:
         raise UserError(f"{folder.root}: has no student to score yet; train one")
     with console.status("scoring"):
         summary = score(experiment.name, folder.tables, *_facts(folder, experiment), experiment.evaluate)
+    summary = summary.model_copy(update={"label_lag": label_lag(folder.store)})
     write_summary(summary, folder.root / "summary.json")
     return summary
 

@@ -20,6 +20,7 @@ from recdistill.app.progress import console
 from recdistill.app.results import publish_results
 from recdistill.app.run import open_run, print_summary, train_stage
 from recdistill.config.experiment import Experiment
+from recdistill.data.store.label_order import LabelClock
 from recdistill.data.store.sample_store import build_store
 from recdistill.errors import UserError, did_you_mean
 from recdistill.evaluate.model_facts import ModelFacts, StudentModels, TrainingCosts
@@ -104,9 +105,8 @@ def batch_stage(folder: RunFolder, experiment: Experiment, data: Path | None) ->
     VerdictLog.create(folder.verdicts)
     if rows:
         with console.status("building the store"):
-            build_store(
-                folder.store, events, behaviors, {"events": versions["events"], "behaviors": versions.get("behaviors")}
-            )
+            pinned = {"events": versions["events"], "behaviors": versions.get("behaviors")}
+            build_store(folder.store, events, behaviors, pinned, LabelClock.of(experiment.labels))
         train_stage(folder, experiment)
 
 

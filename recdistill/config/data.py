@@ -9,7 +9,15 @@ from pydantic import Field, model_validator
 from recdistill.config.base import Name, Positive, Rate, Strict
 from recdistill.errors import did_you_mean
 
-__all__ = ["BehaviorsConfig", "ColumnsConfig", "DataConfig", "NegativesConfig", "SamplingConfig", "TaskColumn"]
+__all__ = [
+    "BehaviorsConfig",
+    "ColumnsConfig",
+    "DataConfig",
+    "LabelsConfig",
+    "NegativesConfig",
+    "SamplingConfig",
+    "TaskColumn",
+]
 
 
 class TaskColumn(Strict):
@@ -53,6 +61,15 @@ class BehaviorsConfig(Strict):
     user: str = "user_id"
     item: str = "item_id"
     action: str | None = None
+
+
+class LabelsConfig(Strict):
+    """When a label counts, in batch as in a stream: `data.columns.label_times` say when each was known, or a window
+    says until when to wait. Without either a label counts as known with its sample.
+    """
+
+    window_s: float | None = Field(default=None, gt=0)  # event seconds; no outcome until then: negative
+    late: Literal["update", "weight", "ignore"] = "update"  # a positive after the window (docs/streaming.md)
 
 
 class SamplingConfig(Strict):

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from recdistill.config.base import Name, Positive, Strict
-from recdistill.config.data import DataConfig
+from recdistill.config.data import DataConfig, LabelsConfig
 from recdistill.config.models import CandidatesConfig, CrossfitConfig, StudentConfig, TeacherConfig, TeacherHiddenConfig
 from recdistill.config.stream import StreamConfig
 from recdistill.errors import did_you_mean
@@ -39,6 +39,7 @@ class Experiment(Strict):
 
     name: Name
     data: DataConfig
+    labels: LabelsConfig = LabelsConfig()
     teacher: TeacherConfig = TeacherConfig()
     teachers: dict[Name, TeacherConfig] = {}  # further ones; their models are named teacher-NAME
     students: dict[Name, StudentConfig] = {"student": StudentConfig()}

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from recdistill.config.base import MAX_NAME, Positive, Strict
 
-__all__ = ["HealthConfig", "LabelsConfig", "SourceConfig", "StreamConfig"]
+__all__ = ["HealthConfig", "SourceConfig", "StreamConfig"]
 
 
 class SourceConfig(Strict):
@@ -37,13 +37,6 @@ class SourceConfig(Strict):
         return self
 
 
-class LabelsConfig(Strict):
-    """When a label counts. Without a window labels come with their samples."""
-
-    window_s: float | None = Field(default=None, gt=0)  # event seconds; no outcome until then: negative
-    late: Literal["update", "weight", "ignore"] = "update"  # a positive after the window (docs/streaming.md)
-
-
 class HealthConfig(Strict):
     """When a teacher's version is quarantined; every bound must be broken beyond doubt (`sigmas`)."""
 
@@ -64,7 +57,6 @@ class StreamConfig(Strict):
     replay: bool = True  # publish the rest of the log into the source; false: producers of yours fill it
     speed: float | None = Field(default=None, gt=0)  # of a replay: event seconds per second; null: as fast as can be
     source: SourceConfig = SourceConfig()
-    labels: LabelsConfig = LabelsConfig()
     wait_s: float = Field(
         default=86_400.0, gt=0
     )  # event seconds that a sample waits for its signal, and a signal for its sample

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Callable
 
 import numpy as np
 
 from recdistill.typing import Array
 
-__all__ = ["RecentLosses", "combine"]
+__all__ = ["RecentLosses", "combine", "mean"]
+
+Known = tuple[Array, Array, Array]
 
 STEP = 1000  # rows weighted alike, by what was known before them
 SHARPNESS = 0.005  # nats: a teacher whose log-loss was larger by so much has 1 / e of the other's weight
@@ -44,23 +46,24 @@ class RecentLosses:
             np.add.at(total, slices, new.transpose(1, 0, 2))
 
 
-def combine(
-    how: Literal["mean", "recent"], log_odds: Array, labels: Array, slices: Array, recent: RecentLosses
-) -> Array:
-    """Return float32 [n, K]: log-odds [T, n, K] of T teachers as one, NaN where none has one; a teacher without has
-    no weight.
+def mean(log_odds: Array) -> Array:
+    """Return float32 [n, K]: the mean of log-odds [T, n, K] of T teachers, NaN where none has one."""
+    return _weighted(log_odds, np.ones_like(log_odds))
 
-    Rows are in order of time; with `recent` each is weighted by what was known before its STEP of rows, and added to
+
+def combine(log_odds: Array, slices: Array, recent: RecentLosses, newly_known: Callable[[int], Known]) -> Array:
+    """Return float32 [n, K]: log-odds [T, n, K] of T teachers as one, NaN where none has one; a teacher without has no
+    weight.
+
+    Rows are in order of time. Each is weighted by what was known before its STEP of rows: newly_known(row) gives
+    (log-odds [T, m, K], labels [m, K], slices [m]) of what became known since it was last asked, which goes to
     `recent`.
     """
-    if how == "mean":
-        return _weighted(log_odds, np.ones_like(log_odds))
     out = np.empty(log_odds.shape[1:], np.float32)
     for low in range(0, len(out), STEP):
+        recent.add(*newly_known(low))
         part = slice(low, low + STEP)
-        weights = recent.weights()[slices[part]].transpose(1, 0, 2)
-        out[part] = _weighted(log_odds[:, part], weights)
-        recent.add(log_odds[:, part], labels[part], slices[part])
+        out[part] = _weighted(log_odds[:, part], recent.weights()[slices[part]].transpose(1, 0, 2))
     return out
 
 

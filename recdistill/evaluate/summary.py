@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from recdistill.errors import UserError
+from recdistill.evaluate.label_lag import LabelLag
 
 __all__ = [
     "LABELS",
@@ -242,7 +243,7 @@ class Summary(_Part):
     """The whole of `summary.json`; `docs/summary.md` describes it key by key.
 
     Everything outside `further_tasks` is about the first task. The first entry of `students` is the one in `models` and
-    `transferability`. `rows` counts the scored rows.
+    `transferability`. `rows` counts the scored rows. `label_lag` is empty where labels are known with their samples.
     """
 
     schema_version: Literal[2] = 2
@@ -253,6 +254,7 @@ class Summary(_Part):
     confidence: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.95
     rows: Count
     window: ScoredWindow = ScoredWindow()
+    label_lag: list[LabelLag] | None = None
     coverage: Share = None
     versions: Versions = Versions()
     models: Models

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from recdistill.evaluate.label_lag import lag_sentence
 from recdistill.evaluate.summary import (
     LABELS,
     METRICS,
@@ -239,6 +240,7 @@ def measured(summary: Summary) -> str:
         ("Window", _window(summary)),
         ("Rows scored", f"{summary.rows:,}".replace(",", "\u202f")),
         ("Tasks", escape(", ".join(summary.tasks)) + first),
+        *([("Labels", escape(lag_sentence(summary.label_lag)))] if summary.label_lag is not None else []),
         ("GAUC groups", f"one per {escape(summary.group)}"),
         ("Seeds", f"teacher {_seeds(summary.models.teacher)}; {_paired(summary)}"),
         ("Signal coverage", _coverage(summary)),

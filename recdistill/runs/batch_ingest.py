@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -17,6 +18,7 @@ from recdistill.errors import RecdistillError, UserError
 from recdistill.runs.folder import RunFolder
 from recdistill.tables.delta.commits import newest_version
 from recdistill.tables.events import BehaviorLog, EventLog, OutcomeLog
+from recdistill.tables.validation import check_label_times
 
 __all__ = ["HANDOVER", "HandOver", "hand_over", "handed_over", "head_of", "ingest", "open_tables"]
 
@@ -48,9 +50,10 @@ def ingest(
     log.schema.check_group(experiment.evaluate.group)
     part = folder.root / "tables.part"
     shutil.rmtree(part, ignore_errors=True)
+    log = replace(log, batches=partial(_timed, log, experiment.labels.window_s is not None))
     try:
         written = _write(part, log, progress) if rows is None else _write_head(part, log, rows, progress)
-        if rows is not None and experiment.stream.labels.window_s is not None:
+        if rows is not None and experiment.labels.window_s is not None:
             OutcomeLog.create(part / "outcomes", log.schema)
         part.rename(folder.tables)
     finally:
@@ -100,6 +103,13 @@ def handed_over(events: EventLog) -> HandOver | None:
         name: int(commit.metadata[name]) for name in ("behaviors", "outcomes") if name in commit.metadata
     }
     return HandOver({"events": commit.version, **others}, events.rows(commit.version))
+
+
+def _timed(log: Log, window: bool) -> Iterator[pl.DataFrame]:
+    """Yield the log's rows; UserError for a label of which nobody says when it was known."""
+    for chunk in log.batches():
+        check_label_times(chunk, log.schema.label_times, log.source, window)
+        yield chunk
 
 
 def _write(part: Path, log: Log, progress: Callable[[int], None]) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from recdistill.data.batch.slicer import SLICES, Slicer
 from recdistill.data.sampling import uniform
 from recdistill.data.store.sample_store import SampleStore
 from recdistill.distill.debias import KeepRates
-from recdistill.distill.ensemble import RecentLosses, combine
+from recdistill.distill.ensemble import RecentLosses, combine, mean
 from recdistill.distill.state_codec import unpacked
 from recdistill.errors import UserError
 from recdistill.runs.folder import RunFolder, fingerprint
@@ -125,14 +126,28 @@ def _ensemble(
     offsets = np.array([[of_task.log_odds_offset for of_task in own] for own in rates], np.float32)[:, None]
     settings = [list(names), distill.ensemble, distill.gate.by, distill.gate.window]
 
+    def log_odds(rows: Array | slice) -> Array:
+        return np.stack([column[rows] for column in columns]) - offsets
+
+    def slices(rows: Array | slice) -> Array:
+        seen = store.history_end[rows] - store.histories.first[store.user[rows]]
+        return slicer.codes(torch.from_numpy(np.array(store.context[rows])), torch.from_numpy(seen)).numpy()
+
     def fill(column: Array) -> None:
-        record = RecentLosses(SLICES, len(names), len(store.tasks), distill.gate.window)
+        record, done = RecentLosses(SLICES, len(names), len(store.tasks), distill.gate.window), 0
+
+        def newly_known(low: int, at: int) -> tuple[Array, Array, Array]:
+            nonlocal done
+            first, done = done, store.known_before(low + at)
+            rows, labels = store.entries(first, done)
+            return log_odds(rows), labels, slices(rows)
+
         for low in range(0, len(store), CHUNK):
             part = slice(low, low + CHUNK)
-            logits = np.stack([column[part] for column in columns]) - offsets
-            known = store.history_end[part] - store.histories.first[store.user[part]]
-            slices = slicer.codes(torch.from_numpy(np.array(store.context[part])), torch.from_numpy(known)).numpy()
-            column[part] = combine(distill.ensemble, logits, store.labels[part], slices, record)
+            if distill.ensemble == "mean":
+                column[part] = mean(log_odds(part))
+            else:
+                column[part] = combine(log_odds(part), slices(part), record, partial(newly_known, low))
 
     pinned = [settings, [len(predictions.lineage(name)) for name in names]]
     return stored_column(_place(folder, settings), "logits", pinned, columns[0].shape, "float32", fill)

@@ -15,6 +15,7 @@ __all__ = [
     "check_channels",
     "check_columns",
     "check_events",
+    "check_label_times",
     "check_logits",
     "check_outcomes",
     "check_times",
@@ -94,6 +95,17 @@ def check_events(rows: pl.DataFrame, tasks: tuple[str, ...], source: str | Origi
         label = pl.col(f"label_{task}")
         _refuse(rows, label.is_not_null() & ~label.is_in([0.0, 1.0]), source, f"label_{task}", "must be 0, 1 or empty")
     check_unique(rows, source)
+
+
+def check_label_times(rows: pl.DataFrame, tasks: tuple[str, ...], source: str | Origin, window: bool) -> None:
+    """Raise UserError for a label of these tasks, with a window a positive one, that has no time when it was known."""
+    for task in tasks:
+        label = pl.col(f"label_{task}")
+        given = label == 1 if window else label.is_not_null()
+        problem = f"is empty where label_{task} is given: say when it was known" + (
+            "" if window else ", or set labels.window_s, after which no outcome is a negative"
+        )
+        _refuse(rows, given & pl.col(f"label_time_{task}").is_null(), source, f"label_time_{task}", problem)
 
 
 def check_behaviors(rows: pl.DataFrame, source: str | Origin) -> None:

@@ -171,7 +171,7 @@ def trainer_of(
     asked = (
         Candidates.of(experiment.candidates, schema) if experiment.candidates.count and job.distill is None else None
     )
-    plan = _plan(job, len(store), store.time)
+    plan = _plan(job, len(store), store)
     if job.config.pretrain and not plan.block_at(job.config.pretrain.at):
         raise UserError(
             f"{job.name}: pretrain.at {job.config.pretrain.at:g} of {len(store):,} samples ends before the first "
@@ -194,8 +194,9 @@ def trainer_of(
     )
 
 
-def _plan(job: Job, rows: int, times: Array | None = None) -> Plan:
-    return Plan.of(job.config, rows, job.block_rows, job.seed, times)
+def _plan(job: Job, rows: int, store: SampleStore | None = None) -> Plan:
+    times, order = (store.time, store.label_order) if store else (None, None)
+    return Plan.of(job.config, rows, job.block_rows, job.seed, times, order)
 
 
 def finished(folder: RunFolder, job: Job, rows: int, ranks: Ranks = ALONE) -> bool:
@@ -222,7 +223,7 @@ def training_costs(folder: RunFolder, job: Job) -> TrainingCosts:
         raise UserError(f"{job.name}: not trained yet")
     totals = Totals(**checkpoints.state(block)["totals"])
     dense, sparse = parameters(checkpoints.stored(block))
-    speed, coverage = totals.rows / max(totals.seconds, 1e-9), totals.signals / max(totals.rows, 1)
+    speed, coverage = totals.rows / max(totals.seconds, 1e-9), totals.signals / max(totals.first, 1)
     return TrainingCosts(dense, sparse, speed, coverage)
 
 

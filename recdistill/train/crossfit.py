@@ -25,7 +25,7 @@ from recdistill.runs.names import CROSSFIT
 from recdistill.tables.predictions import PredictionLog
 from recdistill.train.learner import Learner
 from recdistill.train.schedule import Plan, Step
-from recdistill.train.step import Prepared, steps
+from recdistill.train.step import Prepared, steps, with_labels
 from recdistill.train.trainer import REPORT_EVERY, Progress, Totals, resumed
 from recdistill.typing import Array
 
@@ -72,9 +72,11 @@ class FoldTrainer:
                 yield totals.progress(self.plan, uses_teacher=False)
 
     def _prepare(self, step: Step) -> Prepared:
-        rows = step.rows
-        keep = kept(self.store.sample_id[rows], self.store.labels[rows, 0], self.learner.sampling, self.plan.seed)
-        return Prepared(self.builder.build(rows), torch.from_numpy(keep & (self.folds[rows] != self.fold)))
+        rows, end = step.rows, int(self.store.time[self.plan.rows - 1])  # no label counts that was known later
+        labels, known = self.store.labels_as_of(rows, end)
+        keep = kept(self.store.sample_id[rows], labels[:, 0], self.learner.sampling, self.plan.seed) & known
+        prepared = Prepared(self.builder.build(rows), torch.from_numpy(keep & (self.folds[rows] != self.fold)))
+        return prepared if self.store.label_order is None else with_labels(prepared, labels, None, None)
 
     def _score(self) -> None:
         """Record the teacher's logits of its fold, a commit per block."""

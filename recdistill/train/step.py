@@ -4,10 +4,12 @@ to be recorded, learn from it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
+import torch
 from torch import Tensor
 
 from recdistill.data.batch.batch import Batch
@@ -16,7 +18,7 @@ from recdistill.testing.killpoints import reach
 from recdistill.train.learner import Learner, StepResult
 from recdistill.typing import Array
 
-__all__ = ["Outcome", "Prepared", "steps"]
+__all__ = ["Outcome", "Prepared", "steps", "with_labels"]
 
 T = TypeVar("T")
 
@@ -61,3 +63,23 @@ def _step(learner: Learner, prepared: Prepared) -> Outcome:
         result = learner.predict_only(prepared.batch)
     reach("step.learned")
     return Outcome(result, candidates)
+
+
+def with_labels(prepared: Prepared, labels: Array, late: Array | None, late_share: Array | None) -> Prepared:
+    """Return the step with the labels that were decided by now, float32 [B, K].
+
+    late: int16 [B], the task whose positive came after its window, -1 for a sample that is learned for the first time;
+    a late positive corrects its task alone, and its signal counted when the sample was learned first. late_share:
+    float32 [K], see `Learner.learn`; None where late positives undo the negatives that they were learned as.
+    """
+    batch = prepared.batch
+    batch.labels[:: batch.rows_per_sample] = torch.from_numpy(labels)
+    again = torch.zeros(len(labels), dtype=torch.bool)
+    if late is not None:
+        again = torch.from_numpy(late >= 0)
+        others = again[:, None] & (torch.from_numpy(late)[:, None] != torch.arange(labels.shape[1]))
+        batch.labels[:: batch.rows_per_sample][others] = math.nan
+        batch.signals[again.repeat_interleave(batch.rows_per_sample)] = math.nan
+    if late_share is not None:
+        return replace(prepared, late=torch.from_numpy(late_share).float())
+    return replace(prepared, undo=again if bool(again.any()) else None)

@@ -33,13 +33,20 @@ from recdistill.tables.predictions import PredictionLog
 from recdistill.train.learner import Learner
 from recdistill.train.pretrain import pretrain
 from recdistill.train.schedule import Plan, Step, kept
-from recdistill.train.step import Prepared, steps
+from recdistill.train.step import Prepared, steps, with_labels
 from recdistill.typing import Array
 
 __all__ = ["REPORT_EVERY", "Progress", "Totals", "Trainer", "resumed"]
 
 REPORT_EVERY = 50  # steps between two progress reports
-SUMMED = ("rows", "logloss", "positives", "labels", "signals")  # fields of Totals that each rank sums for its own rows
+SUMMED = (
+    "rows",
+    "first",
+    "logloss",
+    "positives",
+    "labels",
+    "signals",
+)  # fields of Totals that each rank sums for its own rows
 
 
 @dataclass
@@ -50,6 +57,7 @@ class Totals:
     """
 
     rows: int = 0
+    first: int = 0  # of them, learned by now
     steps: int = 0
     learned: int = 0  # rows of all steps, those of replays and epochs too
     seconds: float = 0.0
@@ -74,26 +82,26 @@ class Totals:
         """Return the whole job's; a call of all ranks together."""
         sums = torch.tensor([float(getattr(self, name)) for name in SUMMED], dtype=torch.float64)
         ranks.sum_in_place([sums])
-        rows, *others = sums.tolist()
-        return replace(self, rows=int(rows), **dict(zip(SUMMED[1:], others, strict=True)))
+        rows, first, *others = sums.tolist()
+        return replace(self, rows=int(rows), first=int(first), **dict(zip(SUMMED[2:], others, strict=True)))
 
     def of_rank(self, ranks: Ranks) -> Totals:
         """Return what a rank goes on with from the whole job's."""
         return self if ranks.first else replace(self, **dict.fromkeys(SUMMED, 0))
 
     def stepped(self, rows: int, clock: float) -> float:
-        """Count a step over `rows` rows since `clock`, in seconds; return the clock now."""
+        """Count a step that learned `rows` rows since `clock`, in seconds; return the clock now."""
         now = time.perf_counter()
-        self.steps, self.learned, self.seconds = self.steps + 1, self.learned + rows, self.seconds + now - clock
+        self.steps, self.learned = self.steps + int(rows > 0), self.learned + rows
+        self.seconds += now - clock
         return now
 
     def progress(self, plan: Plan, uses_teacher: bool) -> Progress:
         """Return how far a model is in its plan; uses_teacher: whether it learns from a teacher."""
-        total = plan.rows * (1 + plan.replay + plan.epochs)
-        coverage = self.signals / max(self.rows, 1) if uses_teacher else None
+        coverage = self.signals / max(self.first, 1) if uses_teacher else None
         return Progress(
             self.learned,
-            total,
+            plan.learned_rows,
             self.learned / max(self.seconds, 1e-9),
             self.logloss / max(self.labels, 1.0),
             self.normalized_entropy(),
@@ -176,7 +184,9 @@ class Trainer:
         logits, channels = np.zeros((high - low, len(self.store.tasks)), np.float32), self._channels(high - low)
         at, clock = 0, time.perf_counter()
         planned = list(self.plan.steps(block))
-        for step, done in zip(planned, steps(self.learner, self._prepare, planned), strict=True):
+        for number, (step, done) in enumerate(
+            zip(planned, steps(self.learner, self._prepare, planned), strict=True), 1
+        ):
             mine = self.ranks.part(len(step.rows))
             if step.record:
                 part, own = slice(at + mine.start, at + mine.stop), slice(mine.stop - mine.start)
@@ -189,9 +199,11 @@ class Trainer:
                     self.store.labels[step.rows[mine], 0],
                     done.result.logits[own, 0] - self.learner.log_odds_offset,
                 )
+            if step.first:
                 totals.signals += done.result.coverage * (mine.stop - mine.start)
-            clock = totals.stepped(len(step.rows), clock)
-            if totals.steps % REPORT_EVERY == 0:
+                totals.first += int((step.late[mine] < 0).sum()) if step.late is not None else mine.stop - mine.start
+            clock = totals.stepped(len(step.rows) if step.learn else 0, clock)
+            if number % REPORT_EVERY == 0:
                 yield self._progress(totals)
         if recording:
             channels = {name: self.ranks.merged(values) for name, values in channels.items()}
@@ -201,20 +213,27 @@ class Trainer:
 
     def _prepare(self, step: Step) -> Prepared:
         """Return this rank's part of a step. A rank without a part takes the first row and learns nothing from it."""
-        keep, part = self._kept(step.rows), self.ranks.part(len(step.rows))
-        rows, mine = (step.rows[part], keep[part]) if part.stop > part.start else (step.rows[:1], np.zeros(1, bool))
+        part = self.ranks.part(len(step.rows))
+        part, given = (part, True) if part.stop > part.start else (slice(0, 1), False)
+        rows = step.rows[part]
         asked = self.builder.candidates(rows, self.candidates) if self.candidates and step.record else None
-        weight = 1.0 if self.ranks.size == 1 else self._known(rows, mine) / max(self._known(step.rows, keep), 1)
-        return Prepared(self.builder.build(rows), torch.from_numpy(mine), asked, step.learn, weight)
+        if not step.learn:
+            return Prepared(self.builder.unlabelled(rows), torch.ones(len(rows), dtype=torch.bool), asked, learn=False)
+        labels, keep = self._taught(step)
+        mine = keep[part] & given
+        share = _known(labels[part], mine) / max(_known(labels, keep), 1) if self.ranks.size > 1 else 1.0
+        late = None if step.late is None else step.late[part]
+        prepared = Prepared(self.builder.build(rows), torch.from_numpy(mine), asked, weight=share)
+        if self.store.label_order is None:
+            return prepared
+        return with_labels(prepared, labels[part], late, step.late_share)
 
-    def _kept(self, rows: Array) -> Array:
-        """Return bool [n], which of the store's rows are learned."""
-        keep = kept(self.store.sample_id[rows], self.store.labels[rows, 0], self.learner.sampling, self.plan.seed)
-        return keep if self.only is None else keep & self.only[rows]
-
-    def _known(self, rows: Array, keep: Array) -> int:
-        """Return how many labels of these rows are learned."""
-        return int((~np.isnan(self.store.labels[rows]) & keep[:, None]).sum())
+    def _taught(self, step: Step) -> tuple[Array, Array]:
+        """Return (float32 [n, K] labels as they are known at the step, bool [n]: which of its rows are learned)."""
+        rows = step.rows
+        labels, known = self.store.labels_as_of(rows, step.now)
+        keep = kept(self.store.sample_id[rows], labels[:, 0], self.learner.sampling, self.plan.seed) & known
+        return labels, keep if self.only is None else keep & self.only[rows]
 
     def _progress(self, totals: Totals) -> Progress:
         return totals.of_all_ranks(self.ranks).progress(self.plan, self.builder.signals is not None)
@@ -255,3 +274,8 @@ class Trainer:
                 },
             ),
         )
+
+
+def _known(labels: Array, keep: Array) -> int:
+    """Return how many labels of these rows are learned."""
+    return int((~np.isnan(labels) & keep[:, None]).sum())

@@ -44,7 +44,7 @@ class Stream:
     ) -> None:
         self.folder = RunFolder(root)
         self.experiment: Experiment = load_text(
-            CONFIG, [*settings, f"stream.labels.window_s={'null' if window_s is None else window_s}"]
+            CONFIG, [*settings, f"labels.window_s={'null' if window_s is None else window_s}"]
         )
         self.delayed = window_s is not None
         schema = EventSchema(("click",), keep_rates={"click": keep})

@@ -97,7 +97,7 @@ class StreamRun:
         tasks = self.log.schema.tasks
         PredictionLog.create(self.folder.predictions, tasks, channels_of(self.experiment, tasks))
         self.verdicts = VerdictLog.create(self.folder.verdicts)
-        if self.experiment.stream.labels.window_s:
+        if self.experiment.labels.window_s:
             self.outcomes = OutcomeLog.create(self.folder.tables / "outcomes", self.log.schema)
         if self.batch:
             self.events.append(self.rows[: self.batch], writer="ingest", sequence=0)

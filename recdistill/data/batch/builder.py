@@ -153,6 +153,12 @@ class BatchBuilder:
             1 + count,
         )
 
+    def unlabelled(self, rows: Array) -> Batch:
+        """Return the batch of the samples at `rows` alone, without labels and signals, to be predicted."""
+        store = self.store
+        none = np.full_like(store.labels[rows], np.nan)
+        return self._batch(rows, store.item[rows], store.context[rows], store.lists[rows], none, none.copy())
+
     def candidates(self, rows: Array, candidates: Candidates) -> Batch:
         """Return the candidates alone of the samples at `rows`, [B * count]; no labels, no signals."""
         drawn = self._drawn(rows, candidates, candidates.count)

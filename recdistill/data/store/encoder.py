@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 import polars as pl
 
+from recdistill.data.store.label_order import NEVER
 from recdistill.data.store.vocabulary import distinct_of
 from recdistill.errors import UserError
 from recdistill.tables.schema import EventSchema
@@ -21,7 +22,7 @@ __all__ = [
     "IdEncoder",
     "context_fields",
     "field_counts",
-    "known_time",
+    "known_times",
     "numeric_bucket",
 ]
 
@@ -169,11 +170,13 @@ class _Field:
         return self.row[np.unique(self.at, return_index=True)[1]] if len(self.at) else self.row
 
 
-def known_time(rows: pl.DataFrame, schema: EventSchema) -> Array:
-    """Return int64 us [n]: when the first task's outcome was known, the sample's own time unless the log has a later
-    one.
+def known_times(rows: pl.DataFrame, schema: EventSchema) -> Array:
+    """Return int64 us [n, K]: when each task's outcome was known, the sample's own time unless the log has a later
+    one, NEVER where it has none.
     """
-    column = f"label_time_{schema.tasks[0]}"
     time = rows["time"].dt.epoch("us")
-    known = rows[column].dt.epoch("us").fill_null(np.iinfo(np.int64).max) if column in rows.columns else time
-    return np.asarray(np.maximum(known.to_numpy(), time.to_numpy()))
+    known = [
+        rows[name].dt.epoch("us").fill_null(NEVER) if (name := f"label_time_{task}") in rows.columns else time
+        for task in schema.tasks
+    ]
+    return np.stack([np.maximum(column.to_numpy(), time.to_numpy()) for column in known], 1)

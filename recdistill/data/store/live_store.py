@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from recdistill.data.store.encoder import Encoder, known_time
+from recdistill.data.store.encoder import Encoder, known_times
 from recdistill.data.store.history import Events
 from recdistill.data.store.history_arena import HistoryArena
+from recdistill.data.store.label_order import NEVER
 from recdistill.data.store.row_queue import RowQueue
 from recdistill.data.store.sample_store import VOCABULARIES, SampleStore
 from recdistill.data.store.vocabulary import GrowingVocabulary
@@ -30,7 +31,6 @@ from recdistill.typing import Array
 
 __all__ = ["LiveStore"]
 
-NEVER = np.iinfo(np.int64).max  # when an outcome becomes known that has no time yet
 CHUNK = 1 << 20  # history events looked at together
 PIECE = 2048  # rows whose histories are looked up at a time
 RECENT = ("item", "context", "lists")
@@ -114,7 +114,7 @@ class LiveStore:
         """Return samples as `append` takes them. Only vocabularies change, so another thread may do it
         meanwhile, in order.
         """
-        return self.encoder.rows(rows) | {"known": known_time(rows, self.encoder.schema)}
+        return self.encoder.rows(rows) | {"known": known_times(rows, self.encoder.schema)[:, 0]}
 
     def append(self, columns: dict[str, Array], **extra: Array | float) -> None:
         """Append encoded samples, in the order in which they were encoded."""

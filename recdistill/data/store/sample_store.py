@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from recdistill.data.store.encoder import Encoder, field_counts, known_time
+from recdistill.data.store.encoder import Encoder, field_counts, known_times
 from recdistill.data.store.history import Events, HistoryStore, build_histories
+from recdistill.data.store.label_order import LabelClock, LabelOrder, write_order
 from recdistill.data.store.memmap import create_column, open_column, read_json, write_json
 from recdistill.data.store.vocabulary import Vocabulary
 from recdistill.errors import UserError
@@ -23,7 +25,9 @@ from recdistill.typing import Array
 
 __all__ = ["SampleStore", "build_store"]
 
+SAMPLE_COLUMNS = ("sample_id", "time", "user", "item", "request", "context", "lists", "labels")
 VOCABULARIES = ("users", "items", "context")
+WITH_SAMPLES = LabelClock()
 CHUNK = 131_072  # rows held in memory at a time
 Chunks = Iterator[tuple[Array, Array, Array, Array, Array]]  # user, item, time, known, action
 
@@ -39,7 +43,7 @@ def _columns(rows: int, schema: EventSchema) -> dict[str, tuple[tuple[int, ...],
         "context": ((rows, fields), "int32"),
         "lists": ((rows, slots), "int32"),
         "labels": ((rows, len(schema.tasks)), "float32"),
-        "known": ((rows,), "int64"),
+        "known": ((rows, len(schema.tasks)), "int64"),
         "history_end": ((rows,), "int64"),
     }
 
@@ -54,20 +58,19 @@ def _write_samples(folder: Path, events: EventLog, version: int, rows: int, enco
     for chunk in events.batches(version=version, rows=CHUNK):
         for name, values in encoder.rows(chunk).items():
             columns[name][at : at + len(chunk)] = values
-        columns["known"][at : at + len(chunk)] = known_time(chunk, events.schema)
+        columns["known"][at : at + len(chunk)] = known_times(chunk, events.schema)
         at += len(chunk)
 
 
-def _sample_chunks(folder: Path) -> Chunks:
+def _sample_chunks(folder: Path, clock: LabelClock) -> Chunks:
     """Yield the samples as history events: the action is the first task's outcome."""
     user, item, time, known, labels = (
         open_column(folder, name) for name in ("user", "item", "time", "known", "labels")
     )
     for at in range(0, len(user), CHUNK):
         part = slice(at, at + CHUNK)
-        seen = ~np.isnan(labels[part, 0])
-        action = labels[part, 0][seen].astype(np.uint8)
-        yield user[part][seen], item[part][seen], time[part][seen], known[part][seen], action
+        of, since, action = clock.history_events(time[part], labels[part, 0], known[part, 0])
+        yield user[part][of], item[part][of], time[part][of], since, action
 
 
 def _behavior_chunks(behaviors: BehaviorLog, version: int, encoder: Encoder) -> Chunks:
@@ -97,22 +100,28 @@ def _write_by_id(folder: Path, rows: int) -> None:
 
 
 def build_store(
-    folder: Path, events: EventLog, behaviors: BehaviorLog | None, versions: dict[str, int | None] | None = None
+    folder: Path,
+    events: EventLog,
+    behaviors: BehaviorLog | None,
+    versions: dict[str, int | None] | None = None,
+    clock: LabelClock = WITH_SAMPLES,
 ) -> SampleStore:
     """Build the store of the tables' `versions` (default: the newest) in `folder`, or reopen it when it is theirs
-    already.
+    already. clock: when labels count.
 
     Memory O(chunk + distinct ids), and two numbers per sample where sample ids do not ascend. Raises UserError, leaving
     nothing behind, for more than MAX_ACTIONS types of behavior.
     """
     pinned = versions or {"events": events.version, "behaviors": behaviors.version if behaviors else None}
-    if (folder / "store.json").exists() and read_json(folder / "store.json")["versions"] == pinned:
-        return SampleStore(folder)
+    if (folder / "store.json").exists():
+        about = read_json(folder / "store.json")
+        if about["versions"] == pinned and about["clock"] == asdict(clock):
+            return SampleStore(folder)
     part = folder.with_name(folder.name + ".part")
     for old in (part, folder):
         shutil.rmtree(old, ignore_errors=True)
     try:
-        _build(part, events, behaviors, pinned)
+        _build(part, events, behaviors, pinned, clock)
     except UserError:
         shutil.rmtree(part, ignore_errors=True)
         raise
@@ -120,7 +129,9 @@ def build_store(
     return SampleStore(folder)
 
 
-def _build(part: Path, events: EventLog, behaviors: BehaviorLog | None, pinned: dict[str, Any]) -> None:
+def _build(
+    part: Path, events: EventLog, behaviors: BehaviorLog | None, pinned: dict[str, Any], clock: LabelClock
+) -> None:
     """Write every column of the `pinned` versions into `part`."""
     rows, vocabularies = events.rows(pinned["events"]), {name: Vocabulary() for name in VOCABULARIES}
     users, items, context = vocabularies.values()
@@ -128,19 +139,21 @@ def _build(part: Path, events: EventLog, behaviors: BehaviorLog | None, pinned: 
     _write_samples(part, events, pinned["events"], rows, encoder)
 
     def chunks() -> Chunks:
-        return _behavior_chunks(behaviors, pinned["behaviors"], encoder) if behaviors else _sample_chunks(part)
+        return _behavior_chunks(behaviors, pinned["behaviors"], encoder) if behaviors else _sample_chunks(part, clock)
 
     if behaviors:
         for _ in chunks():  # the number of users must be known before positions are given out
             continue
     _write_history_end(part, build_histories(part, chunks, len(encoder.users) + 1), rows)
     _write_by_id(part, rows)
+    write_order(part, clock, *(open_column(part, name) for name in ("time", "labels", "known")))
     for name, ids in vocabularies.items():
         ids.save(part / f"{name}.parquet")
     write_json(
         part / "store.json",
         {
             "versions": pinned,
+            "clock": asdict(clock),
             "rows": rows,
             "tasks": list(events.schema.tasks),
             "users": len(encoder.users) + 1,
@@ -170,11 +183,10 @@ class SampleStore:
             self.context,
             self.lists,
             self.labels,
+            self.known,
             self.history_end,
-        ) = (
-            open_column(folder, name)
-            for name in ("sample_id", "time", "user", "item", "request", "context", "lists", "labels", "history_end")
-        )
+        ) = (open_column(folder, name) for name in (*SAMPLE_COLUMNS, "known", "history_end"))
+        self.clock, self.label_order = LabelClock(**about["clock"]), LabelOrder.open(folder)
         self.by_id = open_column(folder, "by_id")
         self.histories = HistoryStore(folder)
 
@@ -189,6 +201,29 @@ class SampleStore:
     def items_at(self, places: Array) -> tuple[Array, Array, Array]:
         """Return (item [n], context [n, F], lists [n, M]) of the samples at these places of the log."""
         return self.item[places], self.context[places], self.lists[places]
+
+    def labels_as_of(self, rows: Array, now: Array | int) -> tuple[Array, Array]:
+        """Return (float32 [n, K] labels, bool [n]: whether a sample may be learned) of the samples at `rows`, as was
+        known before `now` us; of labels that come with their samples all.
+        """
+        if self.label_order is None:
+            return self.labels[rows], np.ones(len(rows), bool)
+        return self.clock.as_of(self.time[rows], self.labels[rows], self.known[rows], now)
+
+    def known_before(self, row: int) -> int:
+        """Return how many entries of the order in which labels become known come before the sample at `row`."""
+        return row if self.label_order is None else self.label_order.known_before(int(self.time[row]))
+
+    def entries(self, low: int, high: int) -> tuple[Array, Array]:
+        """Return (rows int64 [n], labels float32 [n, K]) of the entries [low, high) of that order, as they were learned
+        first; a late positive alone, NaN beside it.
+        """
+        if self.label_order is None:
+            return np.arange(low, high), self.labels[low:high]
+        rows, at, late = (np.asarray(getattr(self.label_order, name)[low:high]) for name in ("rows", "at", "late"))
+        labels, _ = self.labels_as_of(rows, at + 1)
+        others = (late >= 0)[:, None] & (late[:, None] != np.arange(labels.shape[1]))
+        return rows, np.where(others, np.float32(np.nan), labels)
 
     def history(self, rows: Array, length: int) -> Events:
         """Return the newest `length` events known before each of `rows`, int64 [R] store positions."""

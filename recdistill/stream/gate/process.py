@@ -49,9 +49,9 @@ def run_gate(folder: RunFolder, experiment: Experiment, journal: Journal) -> int
 
 class _Gate:
     def __init__(self, folder: RunFolder, experiment: Experiment, journal: Journal) -> None:
-        self.config, self.journal = experiment.stream, journal
+        self.experiment, self.config, self.journal = experiment, experiment.stream, journal
         self.events = EventLog.open(folder.tables / "events")
-        delayed = self.config.labels.window_s is not None
+        delayed = experiment.labels.window_s is not None
         self.outcomes = OutcomeLog.open(folder.tables / "outcomes") if delayed else None
         tasks = self.events.schema.tasks
         self.predictions = PredictionLog.create(folder.predictions, tasks, channels_of(experiment, tasks))
@@ -78,7 +78,7 @@ class _Gate:
 
     def _add(self, name: str, start: Start) -> TeacherWindows:
         self.teachers[name] = TeacherWindows(
-            name, self.config, LabelledRows(self.events, self.outcomes, start.place), start
+            name, self.experiment, LabelledRows(self.events, self.outcomes, start.place), start
         )
         return self.teachers[name]
 

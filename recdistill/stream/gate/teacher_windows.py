@@ -2,7 +2,7 @@
 
     rows as recorded -> windows of health.rows within a version -> judged -> approved (so many rows of the version)
                                      |                                   or quarantined
-                                     +-> held until their labels are settled (stream.labels.window_s) -> judged again
+                                     +-> held until their labels are settled (labels.window_s) -> judged again
 
 Windows are cut by the number of rows, never by commits or by time, and everything they are judged by is read from the
 tables as of the version that the teacher had read. So a gate that starts again anywhere reaches the same verdicts;
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from recdistill.config.stream import StreamConfig
+from recdistill.config.experiment import Experiment
 from recdistill.stream.gate.health import HealthWindow, measure
 from recdistill.stream.gate.labelled_rows import LabelledRows, Place
 from recdistill.stream.gate.reference import Kind, ReferenceWindows, from_statistics, to_statistics
@@ -103,7 +103,8 @@ class TeacherWindows:
     verdicts table.
     """
 
-    def __init__(self, name: str, config: StreamConfig, samples: LabelledRows, start: Start) -> None:
+    def __init__(self, name: str, experiment: Experiment, samples: LabelledRows, start: Start) -> None:
+        config = experiment.stream
         self.name, self.config, self.samples = name, config, samples
         self.as_recorded, self.as_settled = ReferenceWindows(config.health), ReferenceWindows(config.health)
         self.bad: set[int] = set()
@@ -115,7 +116,7 @@ class TeacherWindows:
         self.approved: list[tuple[int, int]] = []  # complete versions and their rows, not reported yet
         self._pieces: deque[_Piece] = deque()
         self._held: deque[_Held] = deque()
-        window = config.labels.window_s
+        window = experiment.labels.window_s
         self._wait = None if window is None else int(window * 1e6)
 
     # ---- verdicts, as found or as read from the table

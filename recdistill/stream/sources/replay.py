@@ -86,7 +86,7 @@ def _time_of(message: Outgoing) -> datetime | None:
 def messages_of(log: Log, experiment: Experiment) -> Iterator[Outgoing]:
     """Yield all messages of the replay, numbered from 0, an end last; the batch phase has the rows before."""
     number, size = count(), experiment.stream.source.message_rows
-    delayed = experiment.stream.labels.window_s is not None
+    delayed = experiment.labels.window_s is not None
     empty = pl.DataFrame(schema=log.schema.columns())
     waiting, behaviors, begun = pl.DataFrame(schema=OUTCOMES), _Until(log.behaviors), False
 

@@ -64,7 +64,7 @@ def worker_of(folder: RunFolder, experiment: Experiment, job: Job, journal: Jour
     connections = Connections(
         TableFollower(folder.tables, store, versions, count),
         joiner,
-        DelayedLabels(stream.labels, stream.late_s, len(tasks)) if stream.labels.window_s else None,
+        DelayedLabels(experiment.labels, stream.late_s, len(tasks)) if experiment.labels.window_s else None,
         PredictionWriter(
             PredictionLog.open(folder.predictions),
             job.name,

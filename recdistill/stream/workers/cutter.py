@@ -62,8 +62,7 @@ class Cutter:
 
     def unlabelled(self, cut: Array) -> Batch:
         """Return the batch without signals, to be predicted when its samples arrive."""
-        self.builder.signals = self.builder.candidate_signals = None
-        return self.builder.build(cut)
+        return self.builder.unlabelled(cut)
 
     def candidates(self, cut: Array) -> Batch | None:
         """Return the batch's candidates to score, None where there are none."""

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from recdistill.config.stream import LabelsConfig
+from recdistill.config.data import LabelsConfig
 from recdistill.data.store.live_store import LiveStore
 from recdistill.stream.workers.table_follower import NO_OUTCOMES
 from recdistill.typing import Array

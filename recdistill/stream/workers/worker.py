@@ -9,14 +9,12 @@ checkpoint does the same again, bit for bit, and its weights are those of a run 
 
 from __future__ import annotations
 
-import math
 import time
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from recdistill.checkpoint.store import Checkpoint, Checkpoints
 from recdistill.config.stream import StreamConfig
@@ -36,7 +34,7 @@ from recdistill.stream.workers.tally import Tally
 from recdistill.tables.delta.commits import check_follows
 from recdistill.testing.killpoints import reach
 from recdistill.train.learner import Learner
-from recdistill.train.step import Prepared, steps
+from recdistill.train.step import Prepared, steps, with_labels
 from recdistill.typing import Array
 
 __all__ = ["RestartFromCheckpoint", "Connections", "Worker"]
@@ -205,16 +203,13 @@ class Worker:
     def _learn_later(self, delayed: DelayedLabels, rows: int) -> None:
         """Learn the next `rows` decisions, then drop the samples that nothing more can happen to."""
         waiting, taken = self.store.rows, delayed.take(rows)
-        late = torch.from_numpy(delayed.late_share).float() if self.config.labels.late == "weight" else None
+        share = delayed.late_share if delayed.config.late == "weight" else None
 
         def prepare(cut: Array) -> Prepared:
             batch, keep = self.cutter.labelled(taken["position"][cut] - waiting.first)
-            batch.labels[:: batch.rows_per_sample] = torch.from_numpy(taken["labels"][cut])
-            again = torch.from_numpy(taken["again"][cut])
-            batch.signals[again.repeat_interleave(batch.rows_per_sample)] = (
-                math.nan
-            )  # counted when it was learned first
-            return Prepared(batch, keep, undo=again if late is None and bool(again.any()) else None, late=late)
+            labels, again = taken["labels"][cut], taken["again"][cut]
+            late = np.where(again, (labels == 1).argmax(1), -1) if again.any() else None
+            return with_labels(Prepared(batch, keep), labels, late, share)
 
         cuts = self.cutter.cuts(np.arange(rows))
         for cut, _ in zip(cuts, steps(self.learner, prepare, cuts), strict=True):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recdistill.data.store.encoder import LIST_SLOTS, Encoder, context_fields, field_counts, known_time
+from recdistill.data.store.encoder import LIST_SLOTS, Encoder, context_fields, field_counts, known_times
 from recdistill.data.store.vocabulary import GrowingVocabulary, Vocabulary
 from recdistill.tables.delta.types import TIME
 from recdistill.tables.schema import EventSchema
@@ -62,6 +62,6 @@ def test_fields_are_the_hour_and_scalars_lists_have_slots() -> None:
 
 def test_an_outcome_is_known_with_its_sample_unless_the_log_has_a_later_time() -> None:
     rows = rows_of([(0, 0, None, [])] * 3)
-    assert known_time(rows, SCHEMA).tolist() == [0, 3_600_000_000, 7_200_000_000]
+    assert known_times(rows, SCHEMA)[:, 0].tolist() == [0, 3_600_000_000, 7_200_000_000]
     timed = rows.with_columns(label_time_click=pl.Series([5, 0, None], dtype=pl.Int64).cast(TIME))
-    assert known_time(timed, SCHEMA).tolist() == [5, 3_600_000_000, np.iinfo(np.int64).max]
+    assert known_times(timed, SCHEMA)[:, 0].tolist() == [5, 3_600_000_000, np.iinfo(np.int64).max]

@@ -165,7 +165,7 @@ def test_late_labels_are_judged_when_they_have_settled(tmp_path: Path) -> None:
 def test_a_bad_versions_windows_are_compared_with_no_more(tmp_path: Path) -> None:
     stream = healthy(tmp_path)
     rows = LabelledRows(stream.events, None, Place(-1))
-    made = TeacherWindows("teacher", stream.experiment.stream, rows, Start(-1, Place(-1)))
+    made = TeacherWindows("teacher", stream.experiment, rows, Start(-1, Place(-1)))
     sums = json.dumps({"sums": [200.0] * 9, "kind": "batch"})
     for version in (1, 2):
         made.fold(version, "approved", 200, sums)

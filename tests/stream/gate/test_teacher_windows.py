@@ -17,7 +17,7 @@ def windows_of(stream: Stream, start: Start | None = None) -> TeacherWindows:
     """Return the windows of `teacher`, of 200 rows, from a start."""
     start = start or Start(-1, Place(-1))
     rows = LabelledRows(stream.events, stream.outcomes, start.place)
-    return TeacherWindows("teacher", stream.experiment.stream, rows, start)
+    return TeacherWindows("teacher", stream.experiment, rows, start)
 
 
 def commit_of(

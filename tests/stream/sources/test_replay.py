@@ -111,7 +111,7 @@ def test_a_behavior_comes_before_the_samples_of_its_time_and_later() -> None:
 
 
 def test_outcomes_are_sent_when_they_are_known_and_not_before() -> None:
-    settings = experiment("stream.labels.window_s=600")
+    settings = experiment("labels.window_s=600")
     log = open_log(settings.data, None)
     messages = list(messages_of(log, settings))
     samples = of(messages, "events")
@@ -140,7 +140,7 @@ def test_outcomes_are_sent_when_they_are_known_and_not_before() -> None:
 
 
 def test_a_log_ends_as_the_tables_of_the_batch_phase_would(tmp_path: Path) -> None:
-    folder, settings = RunFolder(tmp_path), experiment("stream.labels.window_s=600")
+    folder, settings = RunFolder(tmp_path), experiment("labels.window_s=600")
     assert ingest(folder, settings, None, lambda rows: None, BATCH) == BATCH
     handed = hand_over(folder)
     assert handed == hand_over(folder) == handed_over(EventLog.open(folder.tables / "events"))
@@ -157,7 +157,7 @@ def test_a_log_ends_as_the_tables_of_the_batch_phase_would(tmp_path: Path) -> No
 
 
 def test_without_a_batch_phase_the_tables_are_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = experiment("stream.labels.window_s=600")
+    settings = experiment("labels.window_s=600")
     monkeypatch.setattr("recdistill.runs.batch_ingest.open_log", lambda config, data: acted(open_log(config, data)))
     folder = RunFolder(tmp_path)
     assert ingest(folder, settings, None, lambda rows: None, 0) == 0
@@ -168,9 +168,9 @@ def test_without_a_batch_phase_the_tables_are_empty(tmp_path: Path, monkeypatch:
 
 @pytest.mark.parametrize("calls", swept([4, 1]))
 def test_killed_it_goes_on_where_it_was(tmp_path: Path, calls: int) -> None:
-    settings = experiment("stream.labels.window_s=600")
+    settings = experiment("labels.window_s=600")
     killed, whole = RunFolder(tmp_path / "killed"), RunFolder(tmp_path / "whole")
-    text = CONFIG.replace("stream: {", "stream: {labels: {window_s: 600}, ")
+    text = CONFIG.replace("stream: {", "labels: {window_s: 600}\nstream: {")
     for _ in range(2):
         done = subprocess.run(
             [sys.executable, "-c", KILLED, str(killed.root), text, str(calls)],

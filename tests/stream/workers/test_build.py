@@ -17,7 +17,7 @@ from recdistill.stream.workers.worker import RestartFromCheckpoint, Worker
 from recdistill.tables.events import EventLog
 from tests.support.stream_runs import StreamRun, copy_of, experiment_of, models_of
 
-DELAYED = "stream.labels.window_s=60"
+DELAYED = "labels.window_s=60"
 ALL = ("candidates.count=3", "candidates.window=70", "students.light.distill.candidates=2")
 
 
@@ -47,7 +47,7 @@ def test_each_kind_of_job_gets_the_connections_it_needs(run: StreamRun) -> None:
     assert (distilled.joiner.candidates, distilled.tables.candidates, raw.tables.candidates) == (2, 2, 0)
     assert all(worker.delayed is None for worker in (teacher, raw, distilled))
     late = run.experiment.model_copy(
-        update={"stream": run.experiment.stream.model_copy(update={"labels": experiment_of(DELAYED).stream.labels})}
+        update={"labels": experiment_of(DELAYED).labels}
     )
     assert worker_of(run.folder, late, models_of(late)[0], Journal(run.folder.logs, "test")).delayed is not None
 

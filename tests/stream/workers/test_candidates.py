@@ -85,7 +85,7 @@ def test_a_bad_version_gives_no_signals(tmp_path: Path) -> None:
 
 
 def test_with_labels_that_come_later_they_are_scored_when_the_sample_arrives(tmp_path: Path) -> None:
-    run = StreamRun(tmp_path / "run", experiment_of(*SCORED, "stream.labels.window_s=60"), 1500)
+    run = StreamRun(tmp_path / "run", experiment_of(*SCORED, "labels.window_s=60"), 1500)
     run.feed_all([1600, 2222])
     run.approve(range(6))
     for job in models_of(run.experiment):

@@ -14,7 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recdistill.config.stream import LabelsConfig
+from recdistill.config.data import LabelsConfig
 from recdistill.data.store.live_store import LiveStore
 from recdistill.runs.jobs import Job
 from recdistill.stream.progress import ModelProgress, read_progress
@@ -185,7 +185,7 @@ def delayed_run(root: Path, late: str) -> StreamRun:
     """Return a stream whose labels come 60 to 7,260 s after their samples, against a window of an hour; all
     of the second task are 1.
     """
-    experiment = experiment_of("stream.labels.window_s=3600", f"stream.labels.late={late}", "stream.late_s=86400")
+    experiment = experiment_of("labels.window_s=3600", f"labels.late={late}", "stream.late_s=86400")
     run = StreamRun(root, experiment, 1500)
     draw = np.random.default_rng(3)
     later = pl.Series(draw.integers(60, 7260, ROWS - 1500) * SECOND).cast(pl.Duration("us"))
@@ -244,7 +244,7 @@ def test_a_commit_without_samples_changes_nothing(tmp_path: Path) -> None:
 
 def test_a_sample_that_is_unlabelled_for_ever_is_predicted_and_never_learned(tmp_path: Path) -> None:
     torch.set_num_threads(1)
-    run = StreamRun(tmp_path / "run", experiment_of("stream.labels.window_s=1.0e+9"), 1500)
+    run = StreamRun(tmp_path / "run", experiment_of("labels.window_s=1.0e+9"), 1500)
     run.feed(ROWS, end=True, rows=run.rows[1500:].with_columns(label_click=pl.lit(None, pl.Float32)))
     state = run.run(models_of(run.experiment)[0]).state
     assert state["rows"] == 1500 and state["sums"].get("learned", 0) == 0

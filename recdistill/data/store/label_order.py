@@ -1,0 +1,169 @@
+"""When labels count: samples in the order in which they may be learned, a pure function of the log.
+
+    label times, no window    a sample is learned when the last of its labels was known
+    a window                  a sample is learned when its window ends, with the outcomes known by then, the others
+                              negative; a positive known later comes as an entry of its own (again)
+    neither                   labels are known with their samples: there is no order but the log's
+
+The stream decides the same as samples and outcomes arrive (stream/workers/delayed_labels).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from recdistill.config.data import LabelsConfig
+from recdistill.data.store.memmap import create_column, open_column
+from recdistill.typing import Array
+
+__all__ = ["ALWAYS", "NEVER", "LabelClock", "LabelOrder", "write_order"]
+
+NEVER = np.iinfo(np.int64).max  # us; when an outcome is known that has no time
+ALWAYS = np.iinfo(np.int64).min
+COLUMNS = ("rows", "at", "late", "late_share")
+SHARE_ROWS = 1024  # entries whose labels are weighted alike
+CHUNK = 131_072  # rows looked at together
+
+
+@dataclass(frozen=True)
+class LabelClock:
+    """The rules. window: us, None without one; late: what becomes of a positive after the window."""
+
+    window: int | None = None
+    late: Literal["update", "weight", "ignore"] = "update"
+
+    @classmethod
+    def of(cls, config: LabelsConfig) -> LabelClock:
+        """Return the rules of an experiment."""
+        return cls(None if config.window_s is None else int(config.window_s * 1e6), config.late)
+
+    def learned_at(self, time: Array, labels: Array, known: Array) -> Array:
+        """Return int64 us [n]: when each sample may be learned, given time [n], labels [n, K] and when each was
+        known, [n, K].
+        """
+        if self.window is not None:
+            return np.asarray(time + self.window)
+        return np.asarray(np.where(np.isnan(labels), ALWAYS, known).max(1, initial=ALWAYS).clip(min=time))
+
+    def first_labels(self, labels: Array, known: Array, at: Array) -> Array:
+        """Return float32 [n, K]: what is learned of samples at `at` us [n], for the first time."""
+        if self.window is None:
+            return labels
+        return np.where((labels == 1) & (known <= at[:, None]), np.float32(1), np.float32(0))
+
+    def late_positives(self, time: Array, labels: Array, known: Array) -> Array:
+        """Return bool [n, K]: which labels are positives that were known after their window only."""
+        if self.window is None or self.late == "ignore":
+            return np.zeros(labels.shape, bool)
+        return np.asarray((labels == 1) & (known > time[:, None] + self.window) & (known < NEVER))
+
+    def history_events(self, time: Array, label: Array, known: Array) -> tuple[Array, Array, Array]:
+        """Return (sample int64 [m], known us [m], outcome uint8 [m]): what histories show of samples, given one task's
+        labels [n]; a late positive is shown beside the negative that its sample was taken for.
+        """
+        if self.window is None:
+            of = np.flatnonzero(~np.isnan(label))
+            return of, known[of], label[of].astype(np.uint8)
+        end = time + self.window
+        soon = (label == 1) & (known <= end)
+        late = np.flatnonzero(self.late_positives(time, label[:, None], known[:, None])[:, 0])
+        return (
+            np.concatenate((np.arange(len(time)), late)),
+            np.concatenate((np.where(soon, known, end), known[late])),
+            np.concatenate((soon, np.ones(len(late)))).astype(np.uint8),
+        )
+
+    def as_of(self, time: Array, labels: Array, known: Array, now: Array | int) -> tuple[Array, Array]:
+        """Return (float32 [n, K] labels, bool [n]: whether a sample may be learned), as was known before `now` us."""
+        at, before = self.learned_at(time, labels, known), np.broadcast_to(np.asarray(now) - 1, time.shape)
+        counted = np.minimum(at, before) if self.late == "ignore" else before
+        return self.first_labels(labels, known, counted), at <= before
+
+
+@dataclass(frozen=True)
+class LabelOrder:
+    """Entries in the order in which they may be learned: rows int64 [Q], at int64 us [Q], late int16 [Q]: the task of a
+    positive that came after its window, -1 for a sample that is learned for the first time. late_share: float32
+    [Q / SHARE_ROWS + 1, K]: every SHARE_ROWS entries, which share of the positives before came late; empty where late
+    positives have no weight.
+
+    An entry may be learned before a sample is predicted whose time is later than `at`.
+    """
+
+    rows: Array
+    at: Array
+    late: Array
+    late_share: Array
+
+    @classmethod
+    def open(cls, folder: Path) -> LabelOrder | None:
+        """Return the order that `write_order` wrote, None where labels are known with their samples."""
+        if not (folder / "order_rows.npy").exists():
+            return None
+        return cls(*(open_column(folder, f"order_{name}") for name in COLUMNS))
+
+    def known_before(self, time: int) -> int:
+        """Return how many entries may be learned before a sample of `time` us is predicted."""
+        return int(np.searchsorted(self.at, time, side="left"))
+
+    def late_share_at(self, entry: int) -> Array | None:
+        """Return float32 [K]: which share of the positives came late, as of that entry; None without weights."""
+        return np.asarray(self.late_share[entry // SHARE_ROWS]) if len(self.late_share) else None
+
+    def of_rows_below(self, limit: int) -> int:
+        """Return how many entries come before the first of a row that is not below `limit`."""
+        return int(np.searchsorted(self._furthest, limit, side="left"))
+
+    @cached_property
+    def _furthest(self) -> Array:
+        return np.asarray(np.maximum.accumulate(self.rows))
+
+
+def write_order(folder: Path, clock: LabelClock, time: Array, labels: Array, known: Array) -> None:
+    """Write the order of a log's samples as columns in `folder`, nothing where every label is known with its sample.
+
+    time: int64 us [N]; labels: float32 [N, K]; known: int64 us [N, K]. Memory: a few numbers per sample.
+    """
+    rows, at, late, positive = (
+        np.concatenate(part) for part in zip(*_entries(clock, time, labels, known), strict=True)
+    )
+    if clock.window is None and bool((at <= time).all()):
+        return
+    order = np.lexsort((late, rows, at))
+    share = _late_shares(positive[order], late[order]) if clock.late == "weight" else np.zeros((0, labels.shape[1]))
+    for name, values, kind in (
+        ("rows", rows[order], "int64"),
+        ("at", at[order], "int64"),
+        ("late", late[order], "int16"),
+        ("late_share", share, "float32"),
+    ):
+        create_column(folder, f"order_{name}", values.shape, kind)[:] = values
+
+
+def _late_shares(positive: Array, late: Array) -> Array:
+    """Return [Q / SHARE_ROWS + 1, K] of positive, bool [Q, K], and late, as in `LabelOrder`."""
+    of_task = late[:, None] == np.arange(positive.shape[1])
+    counts = [np.vstack((np.zeros((1, positive.shape[1])), part.cumsum(0))) for part in (of_task, positive)]
+    late_ones, all_ones = (count[::SHARE_ROWS] for count in counts)
+    return np.asarray(late_ones / np.maximum(all_ones, 1))
+
+
+def _entries(clock: LabelClock, time: Array, labels: Array, known: Array) -> Iterator[tuple[Array, ...]]:
+    """Yield (rows, at, late, positive bool [n, K]) of some samples at a time: each once, then its late positives."""
+    for low in range(0, max(len(time), 1), CHUNK):
+        part = tuple(np.asarray(column[low : low + CHUNK]) for column in (time, labels, known))
+        at = clock.learned_at(*part)
+        of, task = np.nonzero(clock.late_positives(*part))
+        first = clock.first_labels(part[1], part[2], at) == 1
+        yield (
+            low + np.concatenate((np.arange(len(at)), of)),
+            np.concatenate((at, part[2][of, task])),
+            np.concatenate((np.full(len(at), -1), task)),
+            np.concatenate((first, task[:, None] == np.arange(first.shape[1]))),
+        )
