@@ -23,6 +23,7 @@ from recdistill.config.experiment import Experiment
 from recdistill.data.store.label_order import LabelClock
 from recdistill.data.store.sample_store import build_store
 from recdistill.errors import UserError, did_you_mean
+from recdistill.evaluate.label_lag import label_lag, lag_sentence
 from recdistill.evaluate.model_facts import ModelFacts, StudentModels, TrainingCosts
 from recdistill.evaluate.score import score
 from recdistill.evaluate.summary import write_summary
@@ -50,6 +51,10 @@ from recdistill.train import build
 
 __all__ = ["batch_stage", "roles_of", "run_alone", "run_child", "run_role", "run_stream", "score_stage"]
 
+NO_WINDOW = (
+    "warning: the log says when labels were known, but a stream without labels.window_s learns them with their "
+    "samples; set labels.window_s"
+)
 STATUS_EVERY = 10.0  # seconds
 # The only values of a student's `distill` that a stream supports.
 SUPPORTED = {"teachers": [TEACHER], "teacher_hidden": 0, "start": 0.0, "share": 1.0}
@@ -103,10 +108,13 @@ def batch_stage(folder: RunFolder, experiment: Experiment, data: Path | None) ->
     events, behaviors = open_tables(folder)
     PredictionLog.create(folder.predictions, events.schema.tasks, channels_of(experiment, events.schema.tasks))
     VerdictLog.create(folder.verdicts)
+    if events.schema.label_times and experiment.labels.window_s is None:
+        console.print(NO_WINDOW, soft_wrap=True)
     if rows:
         with console.status("building the store"):
             pinned = {"events": versions["events"], "behaviors": versions.get("behaviors")}
             build_store(folder.store, events, behaviors, pinned, LabelClock.of(experiment.labels))
+        console.print(f"labels: {lag_sentence(label_lag(folder.store))}", soft_wrap=True)
         train_stage(folder, experiment)
 
 

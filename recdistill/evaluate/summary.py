@@ -41,7 +41,7 @@ __all__ = [
     "write_summary",
 ]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 METRICS = ("auc", "gauc", "logloss", "ne", "calibration", "ece")
 LABELS = {
     "auc": "AUC",
@@ -246,7 +246,7 @@ class Summary(_Part):
     `transferability`. `rows` counts the scored rows. `label_lag` is empty where labels are known with their samples.
     """
 
-    schema_version: Literal[2] = 2
+    schema_version: Literal[3] = 3
     name: str
     created: Moment
     tasks: Annotated[list[str], Field(min_length=1)]

@@ -39,7 +39,7 @@ __all__ = ["ROWS", "StreamRun", "copy_of", "experiment_of", "log_of", "models_of
 ROWS = 3000
 CONFIG = """
 name: t
-data: {reader: simulator, options: {rows: 3000, users: 40, items: 60, days: 1.0}}
+data: {reader: simulator, options: {rows: 3000, users: 40, items: 60, days: 1.0, delay_minutes: 0.0}}
 teacher: {kind: pooled-mlp, width: 4, history: 20, batch: 50}
 students:
   light: {kind: pooled-mlp, width: 4, history: 5, batch: 50, distill: {weight: 1.0}}

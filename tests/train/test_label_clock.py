@@ -1,5 +1,5 @@
-"""A label counts from when it was known: a log whose labels are all known after its end teaches nobody anything, and one
-whose labels are known soon teaches as much as its clock allows.
+"""A label counts from when it was known: a log whose labels are all known after its end teaches nobody anything, and
+the sooner labels are known the more they teach.
 """
 
 from __future__ import annotations
@@ -30,7 +30,12 @@ teacher_hidden: {width: 4}
 candidates: {count: 2}
 students:
   din: {kind: din, width: 8, history: 10, batch: 200, table_rate: 0.05}
-  mixed: {kind: pooled-mlp, width: 8, history: 10, batch: 200, distill: {teachers: [teacher, other], ensemble: recent, towers: decoupled}}
+  mixed:
+    kind: pooled-mlp
+    width: 8
+    history: 10
+    batch: 200
+    distill: {teachers: [teacher, other], ensemble: recent, towers: decoupled}
   reads: {kind: pooled-mlp, width: 8, history: 10, batch: 200, distill: {teacher_hidden: 3, candidates: 2}}
 evaluate: {seeds: [0], start: 0.5}
 checkpoint_rows: 20000

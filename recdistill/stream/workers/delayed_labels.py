@@ -70,23 +70,24 @@ class DelayedLabels:
         that are over.
         """
         outcomes = pl.concat([self.early, outcomes])
-        self.early = NO_OUTCOMES
-        if len(outcomes) and len(store):
-            ids = store.rows["sample_id"]
-            order = np.argsort(ids, kind="stable")
-            at = order[np.searchsorted(ids, outcomes["sample_id"].to_numpy(), sorter=order).clip(max=len(ids) - 1)]
-            met = ids[at] == outcomes["sample_id"].to_numpy()
-            self._outcomes(store, at[met], outcomes.filter(pl.Series(met)))
-            outcomes = outcomes.filter(pl.Series(~met))
-        fresh = outcomes["time"] >= store.newest - self.label_window - self.late
+        at, met = _places(store, outcomes)
+        unmet = outcomes.filter(~met)
+        fresh = unmet["time"] >= store.newest - self.label_window - self.late
         self.dropped["outcome of no sample"] += int((~fresh).sum())
-        self.early = outcomes.filter(fresh)
+        found, at = outcomes.filter(met), at[met.to_numpy()]
+        late = found["time"].to_numpy() > store.rows["time"][at] + self.label_window if len(at) else np.zeros(0, bool)
+        self._outcomes(store, at[~late], found.filter(~pl.Series(late)))
         self._end_windows(store)
+        over = store.rows["label_status"][at, 0] > LabelStatus.KNOWN if len(at) else late
+        self._outcomes(store, at[late & over], found.filter(pl.Series(late & over)))
+        self.early = pl.concat([found.filter(pl.Series(late & ~over)), unmet.filter(fresh)])
 
     def _outcomes(self, store: LiveStore, at: Array, outcomes: pl.DataFrame) -> None:
         """Take outcomes of waiting samples, at positions among these; the first holds, but a
         positive replaces a negative.
         """
+        if not len(at):
+            return
         task, label, time = (outcomes[name].to_numpy() for name in ("task", "label", "time"))
         cell = at * self.tasks + task
         status, labels = store.rows["label_status"].reshape(-1), store.rows["labels"].reshape(-1)
@@ -159,6 +160,16 @@ class DelayedLabels:
         )
         self.dropped = Counter(state["dropped"])
         self.positives, self.late_positives = np.array(state["positives"]), np.array(state["late_positives"])
+
+
+def _places(store: LiveStore, outcomes: pl.DataFrame) -> tuple[Array, pl.Series]:
+    """Return (position of each outcome's sample among the waiting ones, whether it is among them)."""
+    ids, wanted = store.rows["sample_id"] if len(store) else np.zeros(0, np.int64), outcomes["sample_id"].to_numpy()
+    if not len(ids) or not len(wanted):
+        return np.zeros(len(wanted), np.int64), pl.Series(np.zeros(len(wanted), bool))
+    order = np.argsort(ids, kind="stable")
+    at = order[np.searchsorted(ids, wanted, sorter=order).clip(max=len(ids) - 1)]
+    return at, pl.Series(ids[at] == wanted)
 
 
 def _firsts(values: Array) -> Array:

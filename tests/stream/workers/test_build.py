@@ -46,9 +46,7 @@ def test_each_kind_of_job_gets_the_connections_it_needs(run: StreamRun) -> None:
     assert teacher.cutter.learned is None and distilled.cutter.learned is not None
     assert (distilled.joiner.candidates, distilled.tables.candidates, raw.tables.candidates) == (2, 2, 0)
     assert all(worker.delayed is None for worker in (teacher, raw, distilled))
-    late = run.experiment.model_copy(
-        update={"labels": experiment_of(DELAYED).labels}
-    )
+    late = run.experiment.model_copy(update={"labels": experiment_of(DELAYED).labels})
     assert worker_of(run.folder, late, models_of(late)[0], Journal(run.folder.logs, "test")).delayed is not None
 
 
