@@ -14,6 +14,7 @@ import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from recdistill.app.baselines import baselines_of
 from recdistill.app.model_facts import model_facts
 from recdistill.app.progress import console, shown
 from recdistill.app.progress import print_line as _print
@@ -24,6 +25,7 @@ from recdistill.data.store.sample_store import SampleStore, build_store
 from recdistill.distill.adapter import MIN_ROWS
 from recdistill.distributed.launch import joined
 from recdistill.errors import UserError, did_you_mean
+from recdistill.evaluate.baselines import NAMES
 from recdistill.evaluate.model_facts import ModelFacts, StudentModels
 from recdistill.evaluate.score import score
 from recdistill.evaluate.summary import ModelSummary, Summary, write_summary
@@ -252,7 +254,8 @@ def evaluate_stage(folder: RunFolder, experiment: Experiment) -> Summary:
     if not experiment.students:
         raise UserError(f"{folder.root}: has no student to score yet; train one")
     with console.status("scoring"):
-        summary = score(experiment.name, folder.tables, *_facts(folder, experiment), experiment.evaluate)
+        floor = baselines_of(folder, experiment)
+        summary = score(experiment.name, folder.tables, *_facts(folder, experiment), experiment.evaluate, floor)
     write_summary(summary, folder.root / "summary.json")
     return summary
 
@@ -295,6 +298,8 @@ def print_summary(summary: Summary) -> None:
         for kind, model in ((f"{name} raw", student.raw), (f"{name} distilled", student.distilled)):
             table.add_row(kind, *_model_cells(model))
     table.add_row("teacher", *_model_cells(summary.models.teacher))
+    for name, model in summary.baselines.items():
+        table.add_row(f"baseline: {NAMES.get(name, name)}", *_model_cells(model))
     console.print(table)
     for name, student in summary.students.items():
         for metric, transfer in student.transferability:
@@ -304,6 +309,8 @@ def print_summary(summary: Summary) -> None:
                 else f"{transfer.eta:+.3f} ({transfer.low:+.3f} ... {transfer.high:+.3f})"
             )
             _print(f"{name}: eta ({metric}) {text}")
+    for line in summary.warnings:
+        _print(f"warning: {line}")
 
 
 def _model_cells(model: ModelSummary) -> list[str]:

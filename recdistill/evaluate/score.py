@@ -31,6 +31,7 @@ from recdistill.evaluate.summary import (
     summarise,
 )
 from recdistill.evaluate.transferability import Draws, EtaEstimate, draw_all, transferability
+from recdistill.evaluate.warnings import warnings_of
 from recdistill.evaluate.window import Frame, load_window, logits_of
 from recdistill.tables.events import EventLog
 from recdistill.tables.predictions import PredictionLog
@@ -151,10 +152,16 @@ def _versions(events: int, predictions: int) -> Versions:
 
 
 def score(
-    name: str, tables: Path, teacher: ModelFacts, students: dict[str, StudentModels], config: EvaluateConfig
+    name: str,
+    tables: Path,
+    teacher: ModelFacts,
+    students: dict[str, StudentModels],
+    config: EvaluateConfig,
+    baselines: dict[str, ModelSummary] | None = None,
 ) -> Summary:
     """Return the summary of a run whose tables lie in `tables` (events) and beside it (predictions).
 
+    baselines: their scores on the same window, where they were measured.
     Raises UserError when no row of the window has a label of the first task, or rows are to be grouped by a request
     that the log has not; RecdistillError when a model has no prediction for some of the scored rows.
     """
@@ -170,7 +177,7 @@ def score(
         frame = replace(frame, levels_why=_levels_why(tasks, task, models))
         scored[task] = _Scorer(frame, predictions, recorded, task, config).all(teacher, students)
     first = scored.pop(tasks[0])
-    return summarise(
+    summary = summarise(
         teacher=first.teacher,
         students=first.students,
         name=name,
@@ -182,7 +189,9 @@ def score(
         window=window,
         versions=_versions(pinned, recorded),
         further_tasks=scored,
+        baselines=baselines or {},
     )
+    return summary.model_copy(update={"warnings": warnings_of(summary)})
 
 
 def _window(frame: Frame, events: EventLog, task: str) -> ScoredWindow:

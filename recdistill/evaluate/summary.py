@@ -40,7 +40,7 @@ __all__ = [
     "write_summary",
 ]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 METRICS = ("auc", "gauc", "logloss", "ne", "calibration", "ece")
 LABELS = {
     "auc": "AUC",
@@ -242,10 +242,11 @@ class Summary(_Part):
     """The whole of `summary.json`; `docs/summary.md` describes it key by key.
 
     Everything outside `further_tasks` is about the first task. The first entry of `students` is the one in `models` and
-    `transferability`. `rows` counts the scored rows.
+    `transferability`. `rows` counts the scored rows. `baselines` are simple models on the same rows; `warnings` say in
+    one sentence each what a reader of the scores must know.
     """
 
-    schema_version: Literal[2] = 2
+    schema_version: Literal[3] = 3
     name: str
     created: Moment
     tasks: Annotated[list[str], Field(min_length=1)]
@@ -259,6 +260,8 @@ class Summary(_Part):
     transferability: Transferability
     students: Annotated[dict[str, StudentSummary], Field(min_length=1)]
     further_tasks: dict[str, TaskSummary] = {}
+    baselines: dict[str, ModelSummary] = {}
+    warnings: list[str] = []
 
     @model_validator(mode="after")
     def _tasks_are_known(self) -> Summary:

@@ -62,7 +62,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The whole comparison. notes: why the figures of these runs are not comparable; withheld: why an eta is."""
+    """The whole comparison. notes: why the figures of these runs are not comparable, and each run's warnings; withheld:
+    why an eta is.
+    """
 
     runs: list[str]
     scores: list[Row]
@@ -219,7 +221,9 @@ def _value(value: object) -> str:
 
 
 def _notes(runs: Sequence[Finished]) -> list[str]:
-    """Return what of the scoring differs, so that a difference of scores may be no difference of models."""
+    """Return what of the scoring differs, so that a difference of scores may be no difference of models, and the runs'
+    warnings.
+    """
     parts: dict[str, Callable[[Summary], object]] = {
         "the scored impressions": lambda one: (one.rows, one.window.start, one.window.end),
         "the first task": lambda one: one.tasks[0],
@@ -228,7 +232,8 @@ def _notes(runs: Sequence[Finished]) -> list[str]:
         "the students' seeds": lambda one: one.models.distilled.seeds,
     }
     apart = [name for name, pick in parts.items() if any(pick(run.summary) != pick(runs[0].summary) for run in runs)]
-    return [f"these runs differ in {', '.join(apart)}: their scores are not comparable"] if apart else []
+    differ = [f"these runs differ in {', '.join(apart)}: their scores are not comparable"] if apart else []
+    return differ + [f"{run.name}: {line}" for run in runs for line in run.summary.warnings]
 
 
 def render_comparison(comparison: Comparison) -> str:

@@ -185,7 +185,7 @@ def _data(summary: Summary, lineage: Mapping[str, str]) -> str:
 
 def _limitations(summary: Summary) -> list[str]:
     """Return what the figures do not show, of this run first."""
-    found = []
+    found = [f"{plain(line)}." for line in summary.warnings]
     if any(len(student.distilled.seeds) < 2 for student in summary.students.values()):
         found.append("One seed: how much another seed would differ is not known.")
     for name, student in summary.students.items():

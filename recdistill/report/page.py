@@ -15,7 +15,7 @@ from string import Template
 
 from recdistill.evaluate.headline import Headline, headlines, primary_metric
 from recdistill.evaluate.summary import LABELS, StudentSummary, Summary, write_atomic
-from recdistill.report import plots, tables
+from recdistill.report import cautions, plots, tables
 from recdistill.report.text import number, title
 
 __all__ = ["framed", "house_style", "page", "render", "write_report"]
@@ -137,6 +137,8 @@ def render(summary: Summary) -> str:
         badges=", ".join(dict.fromkeys(BADGES[one.kind] for one in shown.values())),
         badge=_badge(next(iter(shown.values()))) if len(shown) == 1 else "",
         headline=_headlines(shown),
+        warnings=cautions.warnings(summary),
+        baselines=cautions.baselines(summary),
         switch=_switch(summary),
         hidden=_hidden(summary),
         numbers="".join(_numbers(*student) for student in students),
