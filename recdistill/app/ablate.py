@@ -15,7 +15,7 @@ from recdistill.app.run import open_run, report_stage, run_stages
 from recdistill.config.grid import load_grid
 from recdistill.config.models import DistillConfig, TeacherHiddenConfig
 from recdistill.evaluate.ablation import Ablation, ablation_of
-from recdistill.evaluate.summary import LABELS, Transfer
+from recdistill.evaluate.summary import LABELS, Transfer, lost_note
 from recdistill.report.ablation import write_ablation
 
 __all__ = ["ablate"]
@@ -74,8 +74,11 @@ def _print(found: Ablation) -> None:
         )
     console.print(f"teacher: {LABELS[found.metric]} {_cell(found.teacher)}")
     console.print(table)
-    for why in {eta.why: None for one in found.methods if (eta := one.transferability.metric(found.metric)).why}:
-        console.print(f"no eta: {why}", soft_wrap=True)
+    etas = [one.transferability.metric(found.metric) for one in found.methods]
+    for line in dict.fromkeys(f"{'no eta' if eta.eta is None else 'eta'}: {eta.why}" for eta in etas if eta.why):
+        console.print(line, soft_wrap=True)
+    for line in dict.fromkeys(f"eta: {lost_note(eta).strip(' ()')}" for eta in etas if eta.loses_on):
+        console.print(line, soft_wrap=True)
 
 
 def _cell(value: float | None, form: str = ".4f") -> str:

@@ -11,7 +11,6 @@ from importlib import resources
 from pathlib import Path
 
 import numpy as np
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from recdistill.app.baselines import baselines_of
@@ -19,16 +18,16 @@ from recdistill.app.model_facts import model_facts
 from recdistill.app.progress import console, shown
 from recdistill.app.progress import print_line as _print
 from recdistill.app.results import publish_results
+from recdistill.app.scores import print_summary
 from recdistill.config.experiment import Experiment
 from recdistill.config.load import load_text
 from recdistill.data.store.sample_store import SampleStore, build_store
 from recdistill.distill.adapter import MIN_ROWS
 from recdistill.distributed.launch import joined
 from recdistill.errors import UserError, did_you_mean
-from recdistill.evaluate.baselines import NAMES
 from recdistill.evaluate.model_facts import ModelFacts, StudentModels
 from recdistill.evaluate.score import score
-from recdistill.evaluate.summary import ModelSummary, Summary, write_summary
+from recdistill.evaluate.summary import Summary, write_summary
 from recdistill.evaluate.summary import load as load_summary
 from recdistill.runs.batch_ingest import ingest, open_tables
 from recdistill.runs.folder import RunFolder
@@ -51,7 +50,6 @@ __all__ = [
     "ingest_stage",
     "inspect_stage",
     "open_run",
-    "print_summary",
     "ranked_stage",
     "report_stage",
     "run_pipeline",
@@ -287,41 +285,6 @@ def report_stage(folder: RunFolder) -> None:
     if not path.exists():
         raise UserError(f"{folder.root}: not scored yet; run: recdistill evaluate {folder.root}")
     publish_results(folder, load_summary(path), _print)
-
-
-def print_summary(summary: Summary) -> None:
-    """Print the models' scores and how much arrived."""
-    table = Table(
-        "model", "AUC", "GAUC", "LogLoss", "NE", "calibration", "dense", "rows/s", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
-    )
-    for name, student in summary.students.items():
-        for kind, model in ((f"{name} raw", student.raw), (f"{name} distilled", student.distilled)):
-            table.add_row(kind, *_model_cells(model))
-    table.add_row("teacher", *_model_cells(summary.models.teacher))
-    for name, model in summary.baselines.items():
-        table.add_row(f"baseline: {NAMES.get(name, name)}", *_model_cells(model))
-    console.print(table)
-    for name, student in summary.students.items():
-        for metric, transfer in student.transferability:
-            text = (
-                transfer.why
-                if transfer.eta is None
-                else f"{transfer.eta:+.3f} ({transfer.low:+.3f} ... {transfer.high:+.3f})"
-            )
-            _print(f"{name}: eta ({metric}) {text}")
-    for line in summary.warnings:
-        _print(f"warning: {line}")
-
-
-def _model_cells(model: ModelSummary) -> list[str]:
-    def cell(name: str, form: str) -> str:
-        value = getattr(model, name)
-        return "-" if value is None else format(value, form)
-
-    return [cell(name, ".4f") for name in ("auc", "gauc", "logloss", "ne", "calibration")] + [
-        cell("dense_parameters", ",.0f"),
-        cell("rows_per_second", ",.0f"),
-    ]
 
 
 def inspect_stage(folder: RunFolder) -> None:

@@ -18,7 +18,8 @@ import torch
 from recdistill.app.model_facts import model_facts
 from recdistill.app.progress import console
 from recdistill.app.results import publish_results
-from recdistill.app.run import open_run, print_summary, train_stage
+from recdistill.app.run import open_run, train_stage
+from recdistill.app.scores import print_summary
 from recdistill.config.experiment import Experiment
 from recdistill.data.store.sample_store import build_store
 from recdistill.errors import UserError, did_you_mean

@@ -18,6 +18,7 @@ from recdistill.evaluate import metrics
 from recdistill.evaluate.breakdown import curve, slices
 from recdistill.evaluate.model_facts import ModelFacts, StudentModels
 from recdistill.evaluate.summary import (
+    ETAS,
     Bin,
     Details,
     ModelSummary,
@@ -124,11 +125,23 @@ def _mean(values: list[float | None]) -> float | None:
 
 
 def _transferability(found: dict[str, EtaEstimate], levels_why: str | None) -> Transferability:
-    by = {
-        name: Transfer(eta=one.eta, low=one.low, high=one.high, teacher_gain=one.teacher_gain, why=one.why)
-        for name, one in found.items()
-    }
+    known = {name: one for name, one in found.items() if levels_why is None or name != "ne"}
+    lost = [name for name in ETAS if name in known and known[name].teacher_gain < 0]
+    by = {name: _transfer(one, lost) for name, one in known.items()}
     return Transferability(**by if levels_why is None else by | {"ne": Transfer(why=levels_why)})
+
+
+def _transfer(one: EtaEstimate, lost: list[str]) -> Transfer:
+    return Transfer(
+        eta=one.eta,
+        low=one.low,
+        high=one.high,
+        teacher_gain=one.teacher_gain,
+        teacher_gain_low=one.teacher_gain_low,
+        teacher_gain_high=one.teacher_gain_high,
+        why=one.why,
+        loses_on=[] if one.eta is None else lost,
+    )
 
 
 def _bins(frame: Frame, logits: Sequence[Array]) -> list[Bin]:

@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from recdistill.errors import UserError
 
 __all__ = [
+    "ETAS",
     "LABELS",
     "METRICS",
     "SCHEMA_VERSION",
@@ -35,6 +36,7 @@ __all__ = [
     "Versions",
     "ScoredWindow",
     "load",
+    "lost_note",
     "summarise",
     "write_atomic",
     "write_summary",
@@ -42,6 +44,7 @@ __all__ = [
 
 SCHEMA_VERSION = 3
 METRICS = ("auc", "gauc", "logloss", "ne", "calibration", "ece")
+ETAS = ("gauc", "auc", "ne")  # the metrics that order models, the headline's first
 LABELS = {
     "auc": "AUC",
     "gauc": "GAUC",
@@ -120,14 +123,19 @@ class Transfer(_Part):
     """How much of the teacher's gain arrived, on one metric: eta = (P_distilled - P_raw) / (P_teacher - P_raw).
 
     `low` and `high` bound eta at the summary's `confidence`; `teacher_gain` is P_teacher - P_raw, signed so that
-    positive is better (for NE: raw - teacher). A withheld eta is null and `why` gives the reason in one sentence.
+    positive is better (for NE: raw - teacher), and so are its bounds. A withheld eta is null and `why` gives the reason
+    in one sentence; beside an eta, `why` says that seeds are too few for what it seems to show. `loses_on` names the
+    metrics on which the teacher of this eta is worse than the raw student.
     """
 
     eta: Number = None
     low: Number = None
     high: Number = None
     teacher_gain: Number = None
+    teacher_gain_low: Number = None
+    teacher_gain_high: Number = None
     why: str | None = None
+    loses_on: list[str] = []
 
     @model_validator(mode="after")
     def _withheld_has_a_reason(self) -> Transfer:
@@ -136,6 +144,12 @@ class Transfer(_Part):
         if self.low is not None and self.high is not None and self.low > self.high:
             raise ValueError(f"low {self.low} is above high {self.high}")
         return self
+
+
+def lost_note(eta: Transfer) -> str:
+    """Return the mark of an eta whose teacher loses on other metrics, to be put behind it; empty where it does not."""
+    lost = ", ".join(LABELS[metric] for metric in eta.loses_on)
+    return f" (the teacher loses on {lost})" if lost else ""
 
 
 class Transferability(_Part):

@@ -16,6 +16,7 @@ from recdistill.config.flat import flat
 from recdistill.data.store.memmap import read_json
 from recdistill.errors import UserError
 from recdistill.evaluate.summary import (
+    ETAS,
     LABELS,
     METRICS,
     ModelSummary,
@@ -23,6 +24,7 @@ from recdistill.evaluate.summary import (
     TaskSummary,
     Transfer,
     load,
+    lost_note,
     write_atomic,
 )
 from recdistill.report.page import framed
@@ -31,7 +33,6 @@ from recdistill.report.text import why_note
 __all__ = ["Comparison", "Finished", "Row", "compared", "finished", "render_comparison", "write_comparison"]
 
 NONE = "–"
-ETAS = ("gauc", "auc", "ne")
 Pick = Callable[[TaskSummary], ModelSummary | None]
 
 
@@ -171,7 +172,7 @@ def _eta(eta: Transfer | None) -> str:
     if eta.eta is None:
         return "withheld"
     ends = "" if eta.low is None or eta.high is None else f" ({eta.low:+.3f} to {eta.high:+.3f})"
-    return f"{eta.eta:+.3f}{ends}"
+    return f"{eta.eta:+.3f}{ends}{lost_note(eta)}"
 
 
 def _withheld(runs: Sequence[Finished]) -> list[str]:

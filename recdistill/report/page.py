@@ -20,7 +20,13 @@ from recdistill.report.text import number, title
 
 __all__ = ["framed", "house_style", "page", "render", "write_report"]
 
-BADGES = {"claim": "Transfer shown", "unclear": "Not certain", "harm": "Harm shown", "none": "No claim"}
+BADGES = {
+    "claim": "Transfer shown",
+    "mixed": "Mixed",
+    "unclear": "Not certain",
+    "harm": "Harm shown",
+    "none": "No claim",
+}
 
 
 def _template(name: str = "report_template.html") -> str:
@@ -49,10 +55,14 @@ def _badge(headline: Headline) -> str:
 
 
 def _headlines(shown: dict[str, Headline]) -> str:
-    """Return the headline of each student, with its name where there are several."""
+    """Return the headline of each student with the teacher's gains, and its name where there are several."""
     if len(shown) == 1:
-        return f"<h1>{_typeset(next(iter(shown.values())).text)}</h1>"
-    lines = (f"<span>{_badge(one)}<b>{escape(name)}</b> {_typeset(one.text)}</span>" for name, one in shown.items())
+        only = next(iter(shown.values()))
+        return f'<h1>{_typeset(only.text)}</h1><p class="gains">{_typeset(only.gains)}</p>'
+    lines = (
+        f"<span>{_badge(one)}<b>{escape(name)}</b> {_typeset(one.text)}<small>{_typeset(one.gains)}</small></span>"
+        for name, one in shown.items()
+    )
     return f'<h1 class="several">{"".join(lines)}</h1>'
 
 

@@ -14,6 +14,7 @@ from recdistill.evaluate.summary import (
     Summary,
     TaskSummary,
     Transfer,
+    lost_note,
 )
 from recdistill.report.charts import Axis, Point, bar, dots, linear_axis, whisker
 from recdistill.report.text import (
@@ -105,7 +106,8 @@ def _transfer_row(metric: str, eta: Transfer, axis: Axis) -> str:
         return f"{start}<em>no claim: {escape(eta.why or '')}</em></div>"
     between = f"{percent(eta.low)} to {percent(eta.high)}" if eta.low is not None else "no interval"
     strip = whisker(eta.eta, eta.low, eta.high, axis)
-    return f"{start}{strip}<span><b>{percent(eta.eta)}</b> <small>{between}</small></span></div>"
+    lost = f'<small class="lost">{escape(lost_note(eta).strip(" ()"))}</small>' if eta.loses_on else ""
+    return f"{start}{strip}<span><b>{percent(eta.eta)}</b> <small>{between}</small>{lost}</span></div>"
 
 
 def slices(summary: Summary, student: StudentSummary, metric: str) -> str:

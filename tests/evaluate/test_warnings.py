@@ -44,3 +44,15 @@ def test_a_student_of_a_domain_is_not_compared_with_a_baseline_of_all_rows() -> 
 
 def test_the_page_that_a_warning_names_exists() -> None:
     assert (ROOT / HELP).is_file()
+
+
+def test_an_eta_of_a_teacher_that_loses_on_another_metric_is_a_warning() -> None:
+    summary = sample_summary()
+    marked = {"gauc": {"loses_on": ["ne"]}, "auc": {"loses_on": ["ne"]}, "ne": {"teacher_gain": -0.0123}}
+    etas = summary.transferability
+    transfer = etas.model_copy(update={n: etas.metric(n).model_copy(update=one) for n, one in marked.items()})
+    student = summary.students["din-8"].model_copy(update={"transferability": transfer})
+    lines = warnings_of(summary.model_copy(update={"students": {**summary.students, "din-8": student}}))
+    assert lines == [
+        f"din-8: eta on GAUC, AUC is of a teacher that is worse than the raw student on NE (-0.0123); see {HELP}"
+    ]
