@@ -56,6 +56,8 @@ def _print(found: Ablation) -> None:
         f"eta ({found.metric})",
         "interval",
         "step",
+        "rows",
+        "seconds",
         "bytes",
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
@@ -69,7 +71,7 @@ def _print(found: Ablation) -> None:
             _cell(one.distilled),
             _cell(eta.eta, "+.3f"),
             interval,
-            _cell(one.step_cost, ".2f"),
+            *(_cell(times, ".2f") for times in (one.step_cost, one.rows_learned, one.seconds)),
             str(one.bytes_per_sample),
         )
     console.print(f"teacher: {LABELS[found.metric]} {_cell(found.teacher)}")

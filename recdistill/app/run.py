@@ -267,7 +267,7 @@ def _facts(folder: RunFolder, experiment: Experiment) -> tuple[ModelFacts, dict[
     for job in trained:
         if not build.finished(folder, job, len(store)):
             raise UserError(f"{folder.root}: {job.name} is not trained to the end; run: recdistill train {folder.root}")
-    return model_facts(experiment, {job.name: build.training_costs(folder, job) for job in trained}, file)
+    return model_facts(experiment, {job.name: build.training_costs(folder, experiment, job) for job in trained}, file)
 
 
 def import_stage(folder: RunFolder, experiment: Experiment, path: Path) -> None:

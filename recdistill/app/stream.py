@@ -212,4 +212,5 @@ def _costs(folder: RunFolder, job: Job) -> TrainingCosts:
     dense, sparse = build.parameters(latest[1].tensors)
     speed = sums.get("learned", 0.0) / max(sums.get("seconds", 0.0), 1e-9)
     coverage = sums.get("signals", 0.0) / max(sums.get("learned", 0.0), 1.0)
-    return TrainingCosts(dense, sparse, speed, coverage)
+    rows, seconds = int(sums.get("learned", 0.0)), sums.get("seconds", 0.0)
+    return TrainingCosts(dense, sparse, speed, coverage, rows, seconds=seconds)

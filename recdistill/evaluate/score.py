@@ -69,6 +69,10 @@ class _Scorer:
             dense_parameters=first.costs.dense_parameters,
             sparse_parameters=first.costs.sparse_parameters,
             rows_per_second=_mean([m.costs.rows_per_second for m in models]),
+            rows_learned=_mean([m.costs.rows for m in models]),
+            steps=_mean([m.costs.steps for m in models]),
+            seconds=_mean([m.costs.seconds for m in models]),
+            flops=_mean([m.costs.flops for m in models]),
             seeds=[m.seed for m in models],
         )
 
@@ -119,7 +123,7 @@ class _Scorer:
         return draw_all(self.frame.samples.users, 1, seeds, self.config.bootstrap)
 
 
-def _mean(values: list[float | None]) -> float | None:
+def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else None
 

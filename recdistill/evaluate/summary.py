@@ -38,6 +38,7 @@ __all__ = [
     "load",
     "lost_note",
     "summarise",
+    "training_of",
     "write_atomic",
     "write_summary",
 ]
@@ -84,8 +85,9 @@ class ModelSummary(_Part):
 
     `calibration` is sum of predictions / sum of labels (1 is perfect), `rows_per_second` is measured in the loop
     (predict, record, learn), `std` holds the standard deviation over seeds of any metric above. `gauc` is that of the
-    summary's `group`; `gauc_by` holds it by user and, where the log has requests, by request. `settings` are the
-    experiment file's.
+    summary's `group`; `gauc_by` holds it by user and, where the log has requests, by request. `rows_learned`, `steps`,
+    `seconds` and `flops` are those of all its training, means over `seeds`; a sample with 8 candidates is 9 rows.
+    `settings` are the experiment file's.
     """
 
     auc: Number = None
@@ -98,6 +100,10 @@ class ModelSummary(_Part):
     dense_parameters: Count | None = None
     sparse_parameters: Count | None = None
     rows_per_second: Number = None
+    rows_learned: Number = None
+    steps: Number = None
+    seconds: Number = None
+    flops: Number = None
     seeds: list[int] = []
     std: dict[str, Number] = {}
     why: dict[str, str] = {}
@@ -144,6 +150,17 @@ class Transfer(_Part):
         if self.low is not None and self.high is not None and self.low > self.high:
             raise ValueError(f"low {self.low} is above high {self.high}")
         return self
+
+
+def training_of(model: ModelSummary) -> str:
+    """Return in words what a model's training took, as far as it is known; empty where nothing is."""
+    parts = [
+        None if model.rows_learned is None else f"{model.rows_learned:,.0f} rows",
+        None if model.steps is None else f"{model.steps:,.0f} steps",
+        None if model.seconds is None else f"{model.seconds:,.1f} s",
+        None if model.flops is None else f"{model.flops / 1e12:,.3g} TFLOP",
+    ]
+    return ", ".join(part for part in parts if part is not None)
 
 
 def lost_note(eta: Transfer) -> str:

@@ -15,6 +15,7 @@ from recdistill.evaluate.summary import (
     TaskSummary,
     Transfer,
     lost_note,
+    training_of,
 )
 from recdistill.report.charts import Axis, Point, bar, dots, linear_axis, whisker
 from recdistill.report.text import (
@@ -97,7 +98,8 @@ def transfer(summary: Summary) -> str:
 
 def _transfer_rows(name: str, student: StudentSummary, axis: Axis) -> str:
     rows = (_transfer_row(metric, student.transferability.metric(metric), axis) for metric in ("gauc", "auc", "ne"))
-    return f'<p class="student">{escape(name)}</p>{"".join(rows)}'
+    took = f"{training_of(student.distilled) or 'not known'}; raw: {training_of(student.raw) or 'not known'}"
+    return f'<p class="student">{escape(name)} <small>trained on {took}</small></p>{"".join(rows)}'
 
 
 def _transfer_row(metric: str, eta: Transfer, axis: Axis) -> str:
@@ -200,6 +202,10 @@ def cost(summary: Summary) -> str:
         ("dense_parameters", "dense parameters"),
         ("sparse_parameters", "embedding parameters"),
         ("rows_per_second", "rows per second"),
+        ("rows_learned", "rows learned"),
+        ("steps", "steps"),
+        ("seconds", "seconds"),
+        ("flops", "FLOPs of training"),
     )
     most = {key: max((getattr(m, key) or 0 for _, m in models), default=0) for key, _ in columns}
     rows = "".join(

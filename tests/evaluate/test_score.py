@@ -80,10 +80,11 @@ def run(tmp_path_factory):
     return path, rows, logits_of_models
 
 
+COSTS = TrainingCosts(100, 2000, 50_000.0, 0.9, rows=54_000, steps=600, seconds=1.5)
+
+
 def facts(name, seed=0, log_odds_offset=0.0):
-    return ModelFacts(
-        name, seed, log_odds_offset, TrainingCosts(100, 2000, 50_000.0, 0.9), {"kind": "din", "width": 8, "history": 20}
-    )
+    return ModelFacts(name, seed, log_odds_offset, COSTS, {"kind": "din", "width": 8, "history": 20})
 
 
 def pair(raw, distilled):
@@ -169,6 +170,9 @@ def test_what_was_written_is_read_and_drawn(summary, tmp_path):
     assert load(tmp_path / "summary.json") == summary
     page = render(summary)
     assert all(f"<b>{name}</b>" in page for name in STUDENTS) and "din, width 8, history 20" in page
+    raw = summary.models.raw
+    assert (raw.rows_learned, raw.steps, raw.seconds, raw.flops) == (54_000, 600, 1.5, None)
+    assert "54,000 rows, 600 steps, 1.5 s" in page
     assert summary.coverage == 0.9 and summary.models.raw.seeds == list(SEEDS)
 
 
