@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
 from recdistill.errors import UserError, did_you_mean
-from recdistill.evaluate.summary import METRICS, StudentSummary, Summary, Transfer
+from recdistill.evaluate.summary import METRICS, ModelSummary, StudentSummary, Summary, Transfer
 from recdistill.runs.names import TEACHER
 
 __all__ = ["Eta", "Report", "Result", "StudentResult"]
@@ -53,17 +52,30 @@ class Result:
         """Return the students by name."""
         return {name: StudentResult(name, student) for name, student in self.summary.students.items()}
 
+    @property
+    def baselines(self) -> dict[str, ModelSummary]:
+        """Return the scores of the simple models on the same window, by name: counts, lightgbm."""
+        return self.summary.baselines
+
+    @property
+    def warnings(self) -> list[str]:
+        """Return what a reader of the scores must know, one sentence each."""
+        return self.summary.warnings
+
     def to_frame(self) -> pl.DataFrame:
-        """Return a row per model: model, variant (teacher, raw, distilled), metrics, and eta_METRIC where distilled."""
+        """Return a row per model: model, variant (teacher, raw, distilled, baseline), metrics, and eta_METRIC where
+        distilled.
+        """
         rows = [{"model": TEACHER, "variant": "teacher", **_metrics(self.summary.models.teacher)}]
         for name, student in self.summary.students.items():
             etas = {f"eta_{metric}": transfer.eta for metric, transfer in student.transferability}
             rows.append({"model": name, "variant": "raw", **_metrics(student.raw)})
             rows.append({"model": name, "variant": "distilled", **_metrics(student.distilled), **etas})
+        rows += [{"model": name, "variant": "baseline", **_metrics(one)} for name, one in self.baselines.items()]
         return pl.DataFrame(rows, infer_schema_length=None)
 
 
-def _metrics(model: Any) -> dict[str, float | None]:
+def _metrics(model: ModelSummary) -> dict[str, float | None]:
     return {name: getattr(model, name) for name in METRICS}
 
 

@@ -14,6 +14,7 @@ from recdistill.api.log import Log, digest
 from recdistill.api.models import Distill, Student, Teacher
 from recdistill.api.result import Report, Result
 from recdistill.app import run as stages
+from recdistill.app.scores import print_summary
 from recdistill.config.experiment import Experiment
 from recdistill.config.load import checked, load_file
 from recdistill.config.models import StudentConfig
@@ -218,7 +219,7 @@ class Run:
         """Score every model from the tables, write `summary.json`, print the table and return the result."""
         with self._held():
             summary = stages.evaluate_stage(self.folder, self.experiment)
-            stages.print_summary(summary)
+            print_summary(summary)
         return Result(summary)
 
     def report(self) -> Report:
@@ -231,7 +232,7 @@ class Run:
         """Do all that the experiment says: read the log, train every model, evaluate, report."""
         with self._claimed():
             summary = stages.run_stages(self.folder, self.experiment, self.data)
-            stages.print_summary(summary)
+            print_summary(summary)
             stages.report_stage(self.folder)
         return Result(summary)
 

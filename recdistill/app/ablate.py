@@ -15,7 +15,7 @@ from recdistill.app.run import open_run, report_stage, run_stages
 from recdistill.config.grid import load_grid
 from recdistill.config.models import DistillConfig, TeacherHiddenConfig
 from recdistill.evaluate.ablation import Ablation, ablation_of
-from recdistill.evaluate.summary import LABELS, Transfer
+from recdistill.evaluate.summary import LABELS, Transfer, lost_note
 from recdistill.report.ablation import write_ablation
 
 __all__ = ["ablate"]
@@ -56,6 +56,8 @@ def _print(found: Ablation) -> None:
         f"eta ({found.metric})",
         "interval",
         "step",
+        "rows",
+        "seconds",
         "bytes",
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
@@ -69,13 +71,16 @@ def _print(found: Ablation) -> None:
             _cell(one.distilled),
             _cell(eta.eta, "+.3f"),
             interval,
-            _cell(one.step_cost, ".2f"),
+            *(_cell(times, ".2f") for times in (one.step_cost, one.rows_learned, one.seconds)),
             str(one.bytes_per_sample),
         )
     console.print(f"teacher: {LABELS[found.metric]} {_cell(found.teacher)}")
     console.print(table)
-    for why in {eta.why: None for one in found.methods if (eta := one.transferability.metric(found.metric)).why}:
-        console.print(f"no eta: {why}", soft_wrap=True)
+    etas = [one.transferability.metric(found.metric) for one in found.methods]
+    for line in dict.fromkeys(f"{'no eta' if eta.eta is None else 'eta'}: {eta.why}" for eta in etas if eta.why):
+        console.print(line, soft_wrap=True)
+    for line in dict.fromkeys(f"eta: {lost_note(eta).strip(' ()')}" for eta in etas if eta.loses_on):
+        console.print(line, soft_wrap=True)
 
 
 def _cell(value: float | None, form: str = ".4f") -> str:

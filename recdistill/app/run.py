@@ -11,13 +11,14 @@ from importlib import resources
 from pathlib import Path
 
 import numpy as np
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from recdistill.app.baselines import baselines_of
 from recdistill.app.model_facts import model_facts
 from recdistill.app.progress import console, shown
 from recdistill.app.progress import print_line as _print
 from recdistill.app.results import publish_results
+from recdistill.app.scores import print_summary
 from recdistill.config.experiment import Experiment
 from recdistill.config.load import load_text
 from recdistill.data.store.label_order import LabelClock
@@ -28,7 +29,7 @@ from recdistill.errors import UserError, did_you_mean
 from recdistill.evaluate.label_lag import label_lag, lag_sentence
 from recdistill.evaluate.model_facts import ModelFacts, StudentModels
 from recdistill.evaluate.score import score
-from recdistill.evaluate.summary import ModelSummary, Summary, write_summary
+from recdistill.evaluate.summary import Summary, write_summary
 from recdistill.evaluate.summary import load as load_summary
 from recdistill.runs.batch_ingest import ingest, open_tables
 from recdistill.runs.folder import RunFolder
@@ -51,7 +52,6 @@ __all__ = [
     "ingest_stage",
     "inspect_stage",
     "open_run",
-    "print_summary",
     "ranked_stage",
     "report_stage",
     "run_pipeline",
@@ -255,7 +255,8 @@ def evaluate_stage(folder: RunFolder, experiment: Experiment) -> Summary:
     if not experiment.students:
         raise UserError(f"{folder.root}: has no student to score yet; train one")
     with console.status("scoring"):
-        summary = score(experiment.name, folder.tables, *_facts(folder, experiment), experiment.evaluate)
+        floor = baselines_of(folder, experiment)
+        summary = score(experiment.name, folder.tables, *_facts(folder, experiment), experiment.evaluate, floor)
     summary = summary.model_copy(update={"label_lag": label_lag(folder.store)})
     write_summary(summary, folder.root / "summary.json")
     return summary
@@ -270,7 +271,7 @@ def _facts(folder: RunFolder, experiment: Experiment) -> tuple[ModelFacts, dict[
     for job in trained:
         if not build.finished(folder, job, len(store)):
             raise UserError(f"{folder.root}: {job.name} is not trained to the end; run: recdistill train {folder.root}")
-    return model_facts(experiment, {job.name: build.training_costs(folder, job) for job in trained}, file)
+    return model_facts(experiment, {job.name: build.training_costs(folder, experiment, job) for job in trained}, file)
 
 
 def import_stage(folder: RunFolder, experiment: Experiment, path: Path) -> None:
@@ -288,37 +289,6 @@ def report_stage(folder: RunFolder) -> None:
     if not path.exists():
         raise UserError(f"{folder.root}: not scored yet; run: recdistill evaluate {folder.root}")
     publish_results(folder, load_summary(path), _print)
-
-
-def print_summary(summary: Summary) -> None:
-    """Print the models' scores and how much arrived."""
-    table = Table(
-        "model", "AUC", "GAUC", "LogLoss", "NE", "calibration", "dense", "rows/s", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
-    )
-    for name, student in summary.students.items():
-        for kind, model in ((f"{name} raw", student.raw), (f"{name} distilled", student.distilled)):
-            table.add_row(kind, *_model_cells(model))
-    table.add_row("teacher", *_model_cells(summary.models.teacher))
-    console.print(table)
-    for name, student in summary.students.items():
-        for metric, transfer in student.transferability:
-            text = (
-                transfer.why
-                if transfer.eta is None
-                else f"{transfer.eta:+.3f} ({transfer.low:+.3f} ... {transfer.high:+.3f})"
-            )
-            _print(f"{name}: eta ({metric}) {text}")
-
-
-def _model_cells(model: ModelSummary) -> list[str]:
-    def cell(name: str, form: str) -> str:
-        value = getattr(model, name)
-        return "-" if value is None else format(value, form)
-
-    return [cell(name, ".4f") for name in ("auc", "gauc", "logloss", "ne", "calibration")] + [
-        cell("dense_parameters", ",.0f"),
-        cell("rows_per_second", ",.0f"),
-    ]
 
 
 def inspect_stage(folder: RunFolder) -> None:

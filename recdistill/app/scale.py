@@ -14,7 +14,6 @@ from recdistill.app.progress import console
 from recdistill.app.results import publish_files
 from recdistill.app.run import ingest_stage, open_run, train_alone
 from recdistill.config.experiment import Experiment
-from recdistill.config.models import StudentConfig
 from recdistill.config.sweep import Sized, load_sweep
 from recdistill.data.store.encoder import field_counts
 from recdistill.data.store.sample_store import SampleStore
@@ -72,23 +71,24 @@ def _scored(folder: RunFolder, experiment: Experiment, sizes: dict[str, Sized], 
     part = frame.samples.where(met_first)
     both = 0 < part.label.sum() < len(part.label)
     new = measured(part, [[one[met_first] for one in seeds] for seeds in logits], drawn) if both else None
-    facts = {name: _facts(folder, sizes[name], experiment.students[name], seeds, store) for name, seeds in jobs.items()}
+    facts = {name: _facts(folder, experiment, sizes[name], name, seeds[0], store) for name, seeds in jobs.items()}
     return scaling_of(experiment.name, len(frame.ids), settings.seeds, settings.confidence, facts, values, new)
 
 
 def _facts(
-    folder: RunFolder, sized: Sized, config: StudentConfig, seeds: list[Job], store: SampleStore
+    folder: RunFolder, experiment: Experiment, sized: Sized, name: str, job: Job, store: SampleStore
 ) -> dict[str, Any]:
     """Return a size's keys but for its metrics; data counts in rows, what has no number of its own in dense
     parameters.
     """
-    costs = build.training_costs(folder, seeds[0])
+    costs = build.training_costs(folder, experiment, job)
     x = sized.x
     if "sampling" in sized.changes and x is not None:
         x *= len(store)
     elif x is None and "kind" not in sized.changes:
         x = float(costs.dense_parameters or 0)
     schema = EventLog.open(folder.tables / "events").schema
+    config = experiment.students[name]
     flops = cost_of(countable(config, *field_counts(schema), store.actions), config.history).forward_flops
     return {
         "axis": sized.axis,

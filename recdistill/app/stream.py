@@ -18,7 +18,8 @@ import torch
 from recdistill.app.model_facts import model_facts
 from recdistill.app.progress import console
 from recdistill.app.results import publish_results
-from recdistill.app.run import open_run, print_summary, train_stage
+from recdistill.app.run import open_run, train_stage
+from recdistill.app.scores import print_summary
 from recdistill.config.experiment import Experiment
 from recdistill.data.store.label_order import LabelClock
 from recdistill.data.store.sample_store import build_store
@@ -219,4 +220,5 @@ def _costs(folder: RunFolder, job: Job) -> TrainingCosts:
     dense, sparse = build.parameters(latest[1].tensors)
     speed = sums.get("learned", 0.0) / max(sums.get("seconds", 0.0), 1e-9)
     coverage = sums.get("signals", 0.0) / max(sums.get("learned", 0.0), 1.0)
-    return TrainingCosts(dense, sparse, speed, coverage)
+    rows, seconds = int(sums.get("learned", 0.0)), sums.get("seconds", 0.0)
+    return TrainingCosts(dense, sparse, speed, coverage, rows, seconds=seconds)

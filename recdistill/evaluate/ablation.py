@@ -15,8 +15,8 @@ __all__ = ["Ablation", "Method", "ablation_of"]
 class Method(Strict):
     """One method: the keys that it changes, the metric of its raw and distilled students, eta, and its cost.
 
-    step_cost: seconds per row that it learns, relative to its raw student. bytes_per_sample: of the teachers' record
-    that it reads.
+    step_cost: seconds per row that it learns, relative to its raw student. rows_learned, seconds: of all its training,
+    relative to its raw student's. bytes_per_sample: of the teachers' record that it reads.
     """
 
     name: str
@@ -26,6 +26,8 @@ class Method(Strict):
     transferability: Transferability
     coverage: float | None
     step_cost: float | None
+    rows_learned: float | None
+    seconds: float | None
     bytes_per_sample: int
 
 
@@ -66,8 +68,14 @@ def _method(name: str, student: StudentSummary, metric: str, changes: dict[str, 
         transferability=student.transferability,
         coverage=student.coverage,
         step_cost=raw / distilled if raw and distilled else None,
+        rows_learned=_ratio(student.distilled.rows_learned, student.raw.rows_learned),
+        seconds=_ratio(student.distilled.seconds, student.raw.seconds),
         bytes_per_sample=size,
     )
+
+
+def _ratio(value: float | None, base: float | None) -> float | None:
+    return value / base if value and base else None
 
 
 def _order(method: Method, metric: str) -> tuple[bool, float]:

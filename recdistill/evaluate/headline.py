@@ -1,28 +1,32 @@
-"""The one sentence that sums up a student: what its interval allows, and never more."""
+"""The sentence that sums up a student: what its interval allows, never more, and what the teacher gains on every
+metric.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-from recdistill.evaluate.summary import LABELS, StudentSummary, Summary
+from recdistill.evaluate.summary import ETAS, LABELS, StudentSummary, Summary, Transferability
 
 __all__ = ["Headline", "HeadlineKind", "headline", "headlines", "primary_metric"]
 
-HeadlineKind = Literal["claim", "unclear", "harm", "none"]
+HeadlineKind = Literal["claim", "mixed", "unclear", "harm", "none"]
 
 
 @dataclass(frozen=True)
 class Headline:
-    """The report's first sentence on a student as plain text, about `metric`.
+    """The report's first sentence on a student as plain text, about `metric`; gains: a second one, of the teacher
+    against the raw student on GAUC, AUC and NE.
 
-    kind: claim, the interval of eta is above zero; unclear, it includes zero, or there is none; harm, it is below zero;
-    none, eta is withheld.
+    kind: claim, the interval of eta is above zero; mixed, likewise, of a teacher that loses on another metric; unclear,
+    it includes zero, or there is none; harm, it is below zero; none, eta is withheld.
     """
 
     kind: HeadlineKind
     text: str
     metric: str
+    gains: str
 
 
 def primary_metric(summary: Summary) -> str:
@@ -37,19 +41,34 @@ def headlines(summary: Summary) -> dict[str, Headline]:
 
 
 def headline(student: StudentSummary, metric: str, confidence: float) -> Headline:
-    """Return what the run shows of one student in one sentence, no stronger than its interval allows."""
+    """Return what the run shows of one student, no stronger than its interval and the teacher's other metrics allow."""
+    kind, text = _claim(student, metric, confidence)
+    return Headline(kind, text, metric, _gains(student.transferability))
+
+
+def _claim(student: StudentSummary, metric: str, confidence: float) -> tuple[HeadlineKind, str]:
     eta = student.transferability.metric(metric)
     if eta.eta is None:
-        return Headline("none", f"No claim: {eta.why}", metric)
+        return "none", f"No claim: {eta.why}"
     arrived = f"{eta.eta:.0%}".replace("%", " %") + " of the teacher's gain arrived"
     if eta.low is None or eta.high is None:
-        return Headline("unclear", f"Not certain: {arrived} ({LABELS[metric]}, no interval)", metric)
+        return "unclear", f"Not certain: {arrived} ({LABELS[metric]}, no interval)"
     about = f"({LABELS[metric]}, {100 * confidence:g} % interval {_interval(eta.low, eta.high)})"
-    if eta.low > 0:
-        return Headline("claim", f"{arrived} {about}", metric)
     if eta.high < 0:
-        return Headline("harm", f"Distillation hurt: {arrived} {about}", metric)
-    return Headline("unclear", f"Not certain: {arrived} {about}; the interval includes zero", metric)
+        return "harm", f"Distillation hurt: {arrived} {about}"
+    if eta.low <= 0:
+        return "unclear", f"Not certain: {arrived} {about}; {eta.why or 'the interval includes zero'}"
+    if eta.loses_on:
+        lost = " and ".join(LABELS[other] for other in eta.loses_on)
+        return "mixed", f"Mixed: {arrived} {about}, but the teacher is worse than the raw student on {lost}"
+    return "claim", f"{arrived} {about}"
+
+
+def _gains(transfer: Transferability) -> str:
+    """Return what the teacher gains over the raw student, on each metric that is known."""
+    gains = [(metric, transfer.metric(metric).teacher_gain) for metric in ETAS]
+    known = ", ".join(f"{LABELS[metric]} {gain:+.4f}" for metric, gain in gains if gain is not None)
+    return f"Teacher over raw student, positive is better: {known}" if known else "Teacher over raw student: not known"
 
 
 def _interval(low: float, high: float) -> str:

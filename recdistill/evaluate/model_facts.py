@@ -18,13 +18,18 @@ class TrainingCosts:
     """What a model holds and how fast it learned, None where it was trained elsewhere.
 
     dense_parameters: learned numbers of its network; sparse_parameters: of its embedding rows. rows_per_second: of the
-    whole loop. coverage: share of samples that had a usable signal when it learned from them.
+    whole loop. coverage: share of samples that had a usable signal when it learned from them. rows, steps, seconds,
+    flops: of all its training; a sample with 8 candidates is 9 rows, and one that is learned again counts again.
     """
 
     dense_parameters: int | None
     sparse_parameters: int | None
     rows_per_second: float | None
     coverage: float
+    rows: int | None = None
+    steps: int | None = None
+    seconds: float | None = None
+    flops: float | None = None
 
 
 IMPORTED = TrainingCosts(None, None, None, 1.0)  # of a model whose predictions were imported from a file

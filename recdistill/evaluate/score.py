@@ -18,6 +18,7 @@ from recdistill.evaluate import metrics
 from recdistill.evaluate.breakdown import curve, slices
 from recdistill.evaluate.model_facts import ModelFacts, StudentModels
 from recdistill.evaluate.summary import (
+    ETAS,
     Bin,
     Details,
     ModelSummary,
@@ -31,6 +32,7 @@ from recdistill.evaluate.summary import (
     summarise,
 )
 from recdistill.evaluate.transferability import Draws, EtaEstimate, draw_all, transferability
+from recdistill.evaluate.warnings import warnings_of
 from recdistill.evaluate.window import Frame, load_window, logits_of
 from recdistill.tables.events import EventLog
 from recdistill.tables.predictions import PredictionLog
@@ -67,6 +69,10 @@ class _Scorer:
             dense_parameters=first.costs.dense_parameters,
             sparse_parameters=first.costs.sparse_parameters,
             rows_per_second=_mean([m.costs.rows_per_second for m in models]),
+            rows_learned=_mean([m.costs.rows for m in models]),
+            steps=_mean([m.costs.steps for m in models]),
+            seconds=_mean([m.costs.seconds for m in models]),
+            flops=_mean([m.costs.flops for m in models]),
             seeds=[m.seed for m in models],
         )
 
@@ -117,17 +123,29 @@ class _Scorer:
         return draw_all(self.frame.samples.users, 1, seeds, self.config.bootstrap)
 
 
-def _mean(values: list[float | None]) -> float | None:
+def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else None
 
 
 def _transferability(found: dict[str, EtaEstimate], levels_why: str | None) -> Transferability:
-    by = {
-        name: Transfer(eta=one.eta, low=one.low, high=one.high, teacher_gain=one.teacher_gain, why=one.why)
-        for name, one in found.items()
-    }
+    known = {name: one for name, one in found.items() if levels_why is None or name != "ne"}
+    lost = [name for name in ETAS if name in known and known[name].teacher_gain < 0]
+    by = {name: _transfer(one, lost) for name, one in known.items()}
     return Transferability(**by if levels_why is None else by | {"ne": Transfer(why=levels_why)})
+
+
+def _transfer(one: EtaEstimate, lost: list[str]) -> Transfer:
+    return Transfer(
+        eta=one.eta,
+        low=one.low,
+        high=one.high,
+        teacher_gain=one.teacher_gain,
+        teacher_gain_low=one.teacher_gain_low,
+        teacher_gain_high=one.teacher_gain_high,
+        why=one.why,
+        loses_on=[] if one.eta is None else lost,
+    )
 
 
 def _bins(frame: Frame, logits: Sequence[Array]) -> list[Bin]:
@@ -151,10 +169,16 @@ def _versions(events: int, predictions: int) -> Versions:
 
 
 def score(
-    name: str, tables: Path, teacher: ModelFacts, students: dict[str, StudentModels], config: EvaluateConfig
+    name: str,
+    tables: Path,
+    teacher: ModelFacts,
+    students: dict[str, StudentModels],
+    config: EvaluateConfig,
+    baselines: dict[str, ModelSummary] | None = None,
 ) -> Summary:
     """Return the summary of a run whose tables lie in `tables` (events) and beside it (predictions).
 
+    baselines: their scores on the same window, where they were measured.
     Raises UserError when no row of the window has a label of the first task, or rows are to be grouped by a request
     that the log has not; RecdistillError when a model has no prediction for some of the scored rows.
     """
@@ -170,7 +194,7 @@ def score(
         frame = replace(frame, levels_why=_levels_why(tasks, task, models))
         scored[task] = _Scorer(frame, predictions, recorded, task, config).all(teacher, students)
     first = scored.pop(tasks[0])
-    return summarise(
+    summary = summarise(
         teacher=first.teacher,
         students=first.students,
         name=name,
@@ -182,7 +206,9 @@ def score(
         window=window,
         versions=_versions(pinned, recorded),
         further_tasks=scored,
+        baselines=baselines or {},
     )
+    return summary.model_copy(update={"warnings": warnings_of(summary)})
 
 
 def _window(frame: Frame, events: EventLog, task: str) -> ScoredWindow:

@@ -19,6 +19,7 @@ from recdistill.errors import UserError
 from recdistill.evaluate.label_lag import LabelLag
 
 __all__ = [
+    "ETAS",
     "LABELS",
     "METRICS",
     "SCHEMA_VERSION",
@@ -36,13 +37,16 @@ __all__ = [
     "Versions",
     "ScoredWindow",
     "load",
+    "lost_note",
     "summarise",
+    "training_of",
     "write_atomic",
     "write_summary",
 ]
 
 SCHEMA_VERSION = 3
 METRICS = ("auc", "gauc", "logloss", "ne", "calibration", "ece")
+ETAS = ("gauc", "auc", "ne")  # the metrics that order models, the headline's first
 LABELS = {
     "auc": "AUC",
     "gauc": "GAUC",
@@ -82,8 +86,9 @@ class ModelSummary(_Part):
 
     `calibration` is sum of predictions / sum of labels (1 is perfect), `rows_per_second` is measured in the loop
     (predict, record, learn), `std` holds the standard deviation over seeds of any metric above. `gauc` is that of the
-    summary's `group`; `gauc_by` holds it by user and, where the log has requests, by request. `settings` are the
-    experiment file's.
+    summary's `group`; `gauc_by` holds it by user and, where the log has requests, by request. `rows_learned`, `steps`,
+    `seconds` and `flops` are those of all its training, means over `seeds`; a sample with 8 candidates is 9 rows.
+    `settings` are the experiment file's.
     """
 
     auc: Number = None
@@ -96,6 +101,10 @@ class ModelSummary(_Part):
     dense_parameters: Count | None = None
     sparse_parameters: Count | None = None
     rows_per_second: Number = None
+    rows_learned: Number = None
+    steps: Number = None
+    seconds: Number = None
+    flops: Number = None
     seeds: list[int] = []
     std: dict[str, Number] = {}
     why: dict[str, str] = {}
@@ -121,14 +130,19 @@ class Transfer(_Part):
     """How much of the teacher's gain arrived, on one metric: eta = (P_distilled - P_raw) / (P_teacher - P_raw).
 
     `low` and `high` bound eta at the summary's `confidence`; `teacher_gain` is P_teacher - P_raw, signed so that
-    positive is better (for NE: raw - teacher). A withheld eta is null and `why` gives the reason in one sentence.
+    positive is better (for NE: raw - teacher), and so are its bounds. A withheld eta is null and `why` gives the reason
+    in one sentence; beside an eta, `why` says that seeds are too few for what it seems to show. `loses_on` names the
+    metrics on which the teacher of this eta is worse than the raw student.
     """
 
     eta: Number = None
     low: Number = None
     high: Number = None
     teacher_gain: Number = None
+    teacher_gain_low: Number = None
+    teacher_gain_high: Number = None
     why: str | None = None
+    loses_on: list[str] = []
 
     @model_validator(mode="after")
     def _withheld_has_a_reason(self) -> Transfer:
@@ -137,6 +151,23 @@ class Transfer(_Part):
         if self.low is not None and self.high is not None and self.low > self.high:
             raise ValueError(f"low {self.low} is above high {self.high}")
         return self
+
+
+def training_of(model: ModelSummary) -> str:
+    """Return in words what a model's training took, as far as it is known; empty where nothing is."""
+    parts = [
+        None if model.rows_learned is None else f"{model.rows_learned:,.0f} rows",
+        None if model.steps is None else f"{model.steps:,.0f} steps",
+        None if model.seconds is None else f"{model.seconds:,.1f} s",
+        None if model.flops is None else f"{model.flops / 1e12:,.3g} TFLOP",
+    ]
+    return ", ".join(part for part in parts if part is not None)
+
+
+def lost_note(eta: Transfer) -> str:
+    """Return the mark of an eta whose teacher loses on other metrics, to be put behind it; empty where it does not."""
+    lost = ", ".join(LABELS[metric] for metric in eta.loses_on)
+    return f" (the teacher loses on {lost})" if lost else ""
 
 
 class Transferability(_Part):
@@ -244,6 +275,8 @@ class Summary(_Part):
 
     Everything outside `further_tasks` is about the first task. The first entry of `students` is the one in `models` and
     `transferability`. `rows` counts the scored rows. `label_lag` is empty where labels are known with their samples.
+    `baselines` are simple models on the same rows; `warnings` say in one sentence each what a reader of the scores must
+    know.
     """
 
     schema_version: Literal[3] = 3
@@ -261,6 +294,8 @@ class Summary(_Part):
     transferability: Transferability
     students: Annotated[dict[str, StudentSummary], Field(min_length=1)]
     further_tasks: dict[str, TaskSummary] = {}
+    baselines: dict[str, ModelSummary] = {}
+    warnings: list[str] = []
 
     @model_validator(mode="after")
     def _tasks_are_known(self) -> Summary:

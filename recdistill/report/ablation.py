@@ -51,7 +51,7 @@ def _row(method: Method) -> str:
         number(method.raw),
         number(method.distilled),
         *(percent(eta.eta) for eta in etas),
-        "–" if method.step_cost is None else f"{method.step_cost:.2f}",
+        *(number(times, 2) for times in (method.step_cost, method.rows_learned, method.seconds)),
         f"{method.bytes_per_sample:,}",
         percent(method.coverage),
     ]

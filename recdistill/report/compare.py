@@ -16,6 +16,7 @@ from recdistill.config.flat import flat
 from recdistill.data.store.memmap import read_json
 from recdistill.errors import UserError
 from recdistill.evaluate.summary import (
+    ETAS,
     LABELS,
     METRICS,
     ModelSummary,
@@ -23,6 +24,7 @@ from recdistill.evaluate.summary import (
     TaskSummary,
     Transfer,
     load,
+    lost_note,
     write_atomic,
 )
 from recdistill.report.page import framed
@@ -31,7 +33,6 @@ from recdistill.report.text import why_note
 __all__ = ["Comparison", "Finished", "Row", "compared", "finished", "render_comparison", "write_comparison"]
 
 NONE = "–"
-ETAS = ("gauc", "auc", "ne")
 Pick = Callable[[TaskSummary], ModelSummary | None]
 
 
@@ -62,7 +63,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The whole comparison. notes: why the figures of these runs are not comparable; withheld: why an eta is."""
+    """The whole comparison. notes: why the figures of these runs are not comparable, and each run's warnings; withheld:
+    why an eta is.
+    """
 
     runs: list[str]
     scores: list[Row]
@@ -169,7 +172,7 @@ def _eta(eta: Transfer | None) -> str:
     if eta.eta is None:
         return "withheld"
     ends = "" if eta.low is None or eta.high is None else f" ({eta.low:+.3f} to {eta.high:+.3f})"
-    return f"{eta.eta:+.3f}{ends}"
+    return f"{eta.eta:+.3f}{ends}{lost_note(eta)}"
 
 
 def _withheld(runs: Sequence[Finished]) -> list[str]:
@@ -219,7 +222,9 @@ def _value(value: object) -> str:
 
 
 def _notes(runs: Sequence[Finished]) -> list[str]:
-    """Return what of the scoring differs, so that a difference of scores may be no difference of models."""
+    """Return what of the scoring differs, so that a difference of scores may be no difference of models, and the runs'
+    warnings.
+    """
     parts: dict[str, Callable[[Summary], object]] = {
         "the scored impressions": lambda one: (one.rows, one.window.start, one.window.end),
         "the first task": lambda one: one.tasks[0],
@@ -228,7 +233,8 @@ def _notes(runs: Sequence[Finished]) -> list[str]:
         "the students' seeds": lambda one: one.models.distilled.seeds,
     }
     apart = [name for name, pick in parts.items() if any(pick(run.summary) != pick(runs[0].summary) for run in runs)]
-    return [f"these runs differ in {', '.join(apart)}: their scores are not comparable"] if apart else []
+    differ = [f"these runs differ in {', '.join(apart)}: their scores are not comparable"] if apart else []
+    return differ + [f"{run.name}: {line}" for run in runs for line in run.summary.warnings]
 
 
 def render_comparison(comparison: Comparison) -> str:

@@ -14,6 +14,7 @@ import yaml
 
 from recdistill.evaluate.headline import headlines
 from recdistill.evaluate.summary import (
+    ETAS,
     LABELS,
     METRICS,
     ModelSummary,
@@ -21,12 +22,12 @@ from recdistill.evaluate.summary import (
     Summary,
     TaskSummary,
     Transfer,
+    lost_note,
     write_atomic,
 )
 
 __all__ = ["render_card", "write_model_card"]
 
-ETAS = ("gauc", "auc", "ne")
 SHORTEST_SLICE = 100  # rows: of fewer, a loss is noise
 
 
@@ -101,7 +102,10 @@ def _result(summary: Summary, student: StudentSummary, data: str) -> dict[str, A
 
 def _opening(summary: Summary) -> str:
     """Return what was trained and each student's headline."""
-    lines = [f"**{plain(name)}**: {plain(line.text.rstrip('.'))}." for name, line in headlines(summary).items()]
+    lines = [
+        f"**{plain(name)}**: {plain(line.text.rstrip('.'))}. {plain(line.gains)}."
+        for name, line in headlines(summary).items()
+    ]
     settings = summary.models.teacher.settings
     kind = settings.get("kind") or ("imported" if "imported" in settings else "")
     about = f"Light ranking models, distilled by recdistill from a large teacher{f' ({plain(kind)})' if kind else ''}."
@@ -167,7 +171,7 @@ def _eta(eta: Transfer) -> tuple[str, str, str]:
     if eta.eta is None:
         return "withheld", plain(eta.why), gain
     interval = "none" if eta.low is None or eta.high is None else f"{eta.low:+.3f} to {eta.high:+.3f}"
-    return f"{eta.eta:+.3f}", interval, gain
+    return f"{eta.eta:+.3f}{lost_note(eta)}", interval, gain
 
 
 def _data(summary: Summary, lineage: Mapping[str, str]) -> str:
@@ -185,7 +189,7 @@ def _data(summary: Summary, lineage: Mapping[str, str]) -> str:
 
 def _limitations(summary: Summary) -> list[str]:
     """Return what the figures do not show, of this run first."""
-    found = []
+    found = [f"{plain(line)}." for line in summary.warnings]
     if any(len(student.distilled.seeds) < 2 for student in summary.students.values()):
         found.append("One seed: how much another seed would differ is not known.")
     for name, student in summary.students.items():

@@ -15,12 +15,18 @@ from string import Template
 
 from recdistill.evaluate.headline import Headline, headlines, primary_metric
 from recdistill.evaluate.summary import LABELS, StudentSummary, Summary, write_atomic
-from recdistill.report import plots, tables
+from recdistill.report import cautions, plots, tables
 from recdistill.report.text import number, title
 
 __all__ = ["framed", "house_style", "page", "render", "write_report"]
 
-BADGES = {"claim": "Transfer shown", "unclear": "Not certain", "harm": "Harm shown", "none": "No claim"}
+BADGES = {
+    "claim": "Transfer shown",
+    "mixed": "Mixed",
+    "unclear": "Not certain",
+    "harm": "Harm shown",
+    "none": "No claim",
+}
 
 
 def _template(name: str = "report_template.html") -> str:
@@ -49,10 +55,14 @@ def _badge(headline: Headline) -> str:
 
 
 def _headlines(shown: dict[str, Headline]) -> str:
-    """Return the headline of each student, with its name where there are several."""
+    """Return the headline of each student with the teacher's gains, and its name where there are several."""
     if len(shown) == 1:
-        return f"<h1>{_typeset(next(iter(shown.values())).text)}</h1>"
-    lines = (f"<span>{_badge(one)}<b>{escape(name)}</b> {_typeset(one.text)}</span>" for name, one in shown.items())
+        only = next(iter(shown.values()))
+        return f'<h1>{_typeset(only.text)}</h1><p class="gains">{_typeset(only.gains)}</p>'
+    lines = (
+        f"<span>{_badge(one)}<b>{escape(name)}</b> {_typeset(one.text)}<small>{_typeset(one.gains)}</small></span>"
+        for name, one in shown.items()
+    )
     return f'<h1 class="several">{"".join(lines)}</h1>'
 
 
@@ -137,6 +147,8 @@ def render(summary: Summary) -> str:
         badges=", ".join(dict.fromkeys(BADGES[one.kind] for one in shown.values())),
         badge=_badge(next(iter(shown.values()))) if len(shown) == 1 else "",
         headline=_headlines(shown),
+        warnings=cautions.warnings(summary),
+        baselines=cautions.baselines(summary),
         switch=_switch(summary),
         hidden=_hidden(summary),
         numbers="".join(_numbers(*student) for student in students),

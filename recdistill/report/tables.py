@@ -15,6 +15,8 @@ from recdistill.evaluate.summary import (
     Summary,
     TaskSummary,
     Transfer,
+    lost_note,
+    training_of,
 )
 from recdistill.report.charts import Axis, Point, bar, dots, linear_axis, whisker
 from recdistill.report.text import (
@@ -97,7 +99,8 @@ def transfer(summary: Summary) -> str:
 
 def _transfer_rows(name: str, student: StudentSummary, axis: Axis) -> str:
     rows = (_transfer_row(metric, student.transferability.metric(metric), axis) for metric in ("gauc", "auc", "ne"))
-    return f'<p class="student">{escape(name)}</p>{"".join(rows)}'
+    took = f"{training_of(student.distilled) or 'not known'}; raw: {training_of(student.raw) or 'not known'}"
+    return f'<p class="student">{escape(name)} <small>trained on {took}</small></p>{"".join(rows)}'
 
 
 def _transfer_row(metric: str, eta: Transfer, axis: Axis) -> str:
@@ -106,7 +109,8 @@ def _transfer_row(metric: str, eta: Transfer, axis: Axis) -> str:
         return f"{start}<em>no claim: {escape(eta.why or '')}</em></div>"
     between = f"{percent(eta.low)} to {percent(eta.high)}" if eta.low is not None else "no interval"
     strip = whisker(eta.eta, eta.low, eta.high, axis)
-    return f"{start}{strip}<span><b>{percent(eta.eta)}</b> <small>{between}</small></span></div>"
+    lost = f'<small class="lost">{escape(lost_note(eta).strip(" ()"))}</small>' if eta.loses_on else ""
+    return f"{start}{strip}<span><b>{percent(eta.eta)}</b> <small>{between}</small>{lost}</span></div>"
 
 
 def slices(summary: Summary, student: StudentSummary, metric: str) -> str:
@@ -199,6 +203,10 @@ def cost(summary: Summary) -> str:
         ("dense_parameters", "dense parameters"),
         ("sparse_parameters", "embedding parameters"),
         ("rows_per_second", "rows per second"),
+        ("rows_learned", "rows learned"),
+        ("steps", "steps"),
+        ("seconds", "seconds"),
+        ("flops", "FLOPs of training"),
     )
     most = {key: max((getattr(m, key) or 0 for _, m in models), default=0) for key, _ in columns}
     rows = "".join(

@@ -58,8 +58,8 @@ def why_note(reasons: Iterable[str | None]) -> str:
 
 
 def count(value: float) -> str:
-    """Return a count with narrow spaces between thousands, or in millions or billions."""
-    for unit, name in ((1e9, "B"), (1e6, "M")):
+    """Return a count with narrow spaces between thousands, or in millions, billions, tera, peta or exa."""
+    for unit, name in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "B"), (1e6, "M")):
         if value >= unit:
             return f"{value / unit:.3g}\u202f{name}"
     return f"{value:,.0f}".replace(",", "\u202f")

@@ -34,6 +34,7 @@ from recdistill.signals.teacher_signals import teacher_signals
 from recdistill.tables.events import EventLog
 from recdistill.tables.predictions import PredictionLog
 from recdistill.tables.schema import EventSchema
+from recdistill.train.costs import rows_per_sample, training_flops
 from recdistill.train.crossfit import FoldTrainer
 from recdistill.train.learner import Learner, fixed_weight
 from recdistill.train.memory_check import backbone_of, check_device, check_fits, named_models, unallocated
@@ -215,7 +216,7 @@ def parameters(tensors: Mapping[str, Rows]) -> tuple[int, int]:
     return dense, sparse
 
 
-def training_costs(folder: RunFolder, job: Job) -> TrainingCosts:
+def training_costs(folder: RunFolder, experiment: Experiment, job: Job) -> TrainingCosts:
     """Return what a trained job costs, from its newest checkpoint; UserError when there is none."""
     checkpoints = Checkpoints(folder.model(job.name))
     block = checkpoints.newest()
@@ -224,7 +225,8 @@ def training_costs(folder: RunFolder, job: Job) -> TrainingCosts:
     totals = Totals(**checkpoints.state(block)["totals"])
     dense, sparse = parameters(checkpoints.stored(block))
     speed, coverage = totals.rows / max(totals.seconds, 1e-9), totals.signals / max(totals.first, 1)
-    return TrainingCosts(dense, sparse, speed, coverage)
+    flops, rows = training_flops(folder, experiment, job, totals), totals.learned * rows_per_sample(job)
+    return TrainingCosts(dense, sparse, speed, coverage, rows, totals.steps, totals.seconds, flops)
 
 
 def adapter_rows(folder: RunFolder, job: Job) -> int | None:

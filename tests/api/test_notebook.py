@@ -65,10 +65,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[rd.Run, rd.Traine
 def test_the_result(trained: tuple[rd.Run, rd.TrainedModel]) -> None:
     run, _ = trained
     result = run.evaluate()
+    assert set(result.baselines) >= {"counts"} and result.warnings == result.summary.warnings
     eta = result.students["mine"].eta("gauc")
     assert (eta.value is None) == bool(eta.why)
     frame = result.to_frame()
-    assert frame["variant"].to_list() == ["teacher", "raw", "distilled"] and "eta_gauc" in frame.columns
+    assert frame["variant"].to_list()[:4] == ["teacher", "raw", "distilled", "baseline"] and "eta_gauc" in frame.columns
     assert "<iframe" in run.report()._repr_html_()
     with pytest.raises(rd.UserError, match="no metric 'guac'; did you mean 'gauc'"):
         result.students["mine"].eta("guac")

@@ -147,7 +147,9 @@ def test_ranks_predict_and_learn_what_one_process_does(
             torch.testing.assert_close(other.tensors[name], value, rtol=5e-2, atol=2e-3, msg=name)
     for key in ("rows", "labels", "positives", "logloss", "learned", "steps"):
         assert other.state["totals"][key] == pytest.approx(learned.state["totals"][key], rel=1e-3), key
-    spread, alone = (build.training_costs(run, jobs_of(experiment)[0]) for run in (folder, RunFolder(tmp_path / "one")))
+    spread, alone = (
+        build.training_costs(run, experiment, jobs_of(experiment)[0]) for run in (folder, RunFolder(tmp_path / "one"))
+    )
     assert (spread.dense_parameters, spread.sparse_parameters) == (alone.dense_parameters, alone.sparse_parameters)
     assert len(list((folder.model("teacher") / f"{other.state['block']:08d}").glob("*.safetensors"))) == ranks
 

@@ -17,6 +17,12 @@ def with_eta(**gauc: float | str | None) -> Summary:
     return summary.model_copy(update={"transferability": transfer, "students": {"din-16": first}})
 
 
+def test_the_teachers_gain_stands_on_all_three_metrics() -> None:
+    gains = headline(sample_summary()).gains
+    assert gains == "Teacher over raw student, positive is better: GAUC +0.0428, AUC +0.0310, NE +0.0008"
+    assert headline(with_eta(why="no groups")).gains.endswith(": AUC +0.0310, NE +0.0008")
+
+
 def headline(summary: Summary) -> Headline:
     """Return the headline of the first student."""
     return next(iter(headlines(summary).values()))
@@ -29,6 +35,18 @@ def headline(summary: Summary) -> Headline:
             {"eta": 0.62, "low": 0.51, "high": 0.7},
             "claim",
             "62 % of the teacher's gain arrived (GAUC, 95 % interval 51-70 %)",
+        ),
+        (
+            {"eta": 0.62, "low": 0.51, "high": 0.7, "loses_on": ["auc", "ne"]},
+            "mixed",
+            "Mixed: 62 % of the teacher's gain arrived (GAUC, 95 % interval 51-70 %), "
+            "but the teacher is worse than the raw student on AUC and NE",
+        ),
+        (
+            {"eta": 0.12, "low": -0.05, "high": 0.21, "why": "2 seeds are too few; add seeds"},
+            "unclear",
+            "Not certain: 12 % of the teacher's gain arrived (GAUC, 95 % interval -5 to 21 %); "
+            "2 seeds are too few; add seeds",
         ),
         (
             {"eta": 0.12, "low": -0.05, "high": 0.21},

@@ -80,10 +80,11 @@ def run(tmp_path_factory):
     return path, rows, logits_of_models
 
 
+COSTS = TrainingCosts(100, 2000, 50_000.0, 0.9, rows=54_000, steps=600, seconds=1.5)
+
+
 def facts(name, seed=0, log_odds_offset=0.0):
-    return ModelFacts(
-        name, seed, log_odds_offset, TrainingCosts(100, 2000, 50_000.0, 0.9), {"kind": "din", "width": 8, "history": 20}
-    )
+    return ModelFacts(name, seed, log_odds_offset, COSTS, {"kind": "din", "width": 8, "history": 20})
 
 
 def pair(raw, distilled):
@@ -120,6 +121,20 @@ def test_eta_is_1_for_a_copy_of_the_teacher_and_0_for_one_that_learned_nothing(s
     assert etas["strong"].why == "the teacher is not better than the raw student (gain +0.0000)"
 
 
+def test_an_eta_names_the_metrics_on_which_its_teacher_loses(run):
+    path, rows, logits_of_models = run
+    log = PredictionLog.open(path / "predictions")
+    loud = {f"logit_{task}": pl.Series(8 * z, dtype=pl.Float32) for task, z in logits_of_models["teacher"].items()}
+    mixed = rows.select("sample_id", "time").with_columns(**loud)
+    log.append(mixed, model="loud", version=0, kind="prequential", writer="loud", sequence=0)
+    found = score("run", path / "tables", facts("loud"), {"part": STUDENTS["nothing"]}, CONFIG)
+    etas = found.transferability
+    assert etas.auc.eta == pytest.approx(0) and etas.gauc.loses_on == etas.auc.loses_on == ["ne"]
+    assert etas.ne.eta is None and etas.ne.loses_on == [] and etas.ne.teacher_gain < 0
+    assert etas.auc.teacher_gain_low < etas.auc.teacher_gain < etas.auc.teacher_gain_high
+    assert any("worse than the raw student on NE" in line for line in found.warnings)
+
+
 @pytest.mark.parametrize("task", ["click", "buy"])
 def test_every_task_is_scored_on_the_rows_whose_label_is_known(run, summary, task):
     _, rows, logits_of_models = run
@@ -146,7 +161,7 @@ def test_windows_and_slices_hold_every_metric_and_intervals(summary):
     assert all(0 < near < far for near, far in zip(distilled, raw, strict=True))
     for part in details.slices:
         assert all({*values} == {*METRICS} for values in part.metrics.values())
-        assert (part.eta is None) == (part.why is not None) and (part.eta is None or part.low < part.eta < part.high)
+        assert bool(part.why) if part.eta is None else part.low < part.eta < part.high
     assert {part.slice for part in details.slices} >= {"new_item", "history_length", "hour"}
 
 
@@ -155,6 +170,9 @@ def test_what_was_written_is_read_and_drawn(summary, tmp_path):
     assert load(tmp_path / "summary.json") == summary
     page = render(summary)
     assert all(f"<b>{name}</b>" in page for name in STUDENTS) and "din, width 8, history 20" in page
+    raw = summary.models.raw
+    assert (raw.rows_learned, raw.steps, raw.seconds, raw.flops) == (54_000, 600, 1.5, None)
+    assert "54,000 rows, 600 steps, 1.5 s" in page
     assert summary.coverage == 0.9 and summary.models.raw.seeds == list(SEEDS)
 
 

@@ -33,7 +33,8 @@ def test_the_file_is_standard_json_with_the_promised_keys(tmp_path: Path) -> Non
     assert set(tree["models"]) == {"teacher", "raw", "distilled"}
     promised = {"auc", "gauc", "logloss", "ne", "calibration", "ece", "dense_parameters", "sparse_parameters"}
     assert promised | {"rows_per_second", "seeds", "std"} <= set(tree["models"]["teacher"])
-    assert {"eta", "low", "high", "teacher_gain", "why"} == set(tree["transferability"]["gauc"])
+    keys = {"eta", "low", "high", "teacher_gain", "teacher_gain_low", "teacher_gain_high", "why", "loses_on"}
+    assert keys == set(tree["transferability"]["gauc"])
     assert tree["transferability"]["ne"]["eta"] is None and tree["transferability"]["ne"]["why"]
     assert list(tree["students"]) == ["din-16", "din-8"]
     assert tree["models"]["raw"] == tree["students"]["din-16"]["raw"]

@@ -173,6 +173,30 @@ def test_withheld_when_the_teachers_gain_is_inside_the_noise():
     assert all("inside the noise" in text for text in why.values()), why
 
 
+def test_a_clear_gain_of_two_seeds_asks_for_seeds_and_not_for_rows():
+    samples, true, draw = world(users=400)
+    raw = [noisy(true, draw, level) for level in (1.0, 1.5)]
+    why = withheld(samples, noisy(true, draw, 0.2), raw, raw)
+    assert all("2 seeds are too few" in text and "add seeds (evaluate.seeds)" in text for text in why.values()), why
+
+
+def test_a_gain_within_the_seeds_spread_is_noise_however_few_they_are():
+    samples, true, draw = world(users=400)
+    raw = [noisy(true, draw, level) for level in (0.7, 2.0)]
+    why = withheld(samples, noisy(true, draw, 1.0), raw, raw)
+    assert all("inside the noise" in text for text in why.values()), why
+
+
+def test_a_gain_of_the_student_that_few_seeds_hide_is_named_beside_eta():
+    samples, true, draw = world(users=800)
+    raw, distilled = [noisy(true, draw, 2.0) for _ in range(2)], [noisy(true, draw, level) for level in (1.2, 1.5)]
+    teacher = noisy(true, draw, 0.1)
+    found = transferability(samples, teacher, raw, distilled, replicates=400, confidence=0.95)["ne"]
+    assert found.low < 0 < found.eta and "too few to prove the gain" in found.why
+    many = transferability(samples, teacher, raw * 3, distilled * 3, replicates=400, confidence=0.95)["ne"]
+    assert many.low > 0 and many.why is None
+
+
 def test_withheld_where_the_metric_does_not_exist():
     samples, true, draw = world()
     raw, distilled = students(true, draw, 1.0, 2, 0.1)

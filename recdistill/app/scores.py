@@ -1,0 +1,53 @@
+"""What a scored run prints: the table of scores, eta, the verdicts, the warnings."""
+
+from __future__ import annotations
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from recdistill.app.progress import console, print_line
+from recdistill.evaluate.baselines import NAMES
+from recdistill.evaluate.headline import headlines
+from recdistill.evaluate.summary import ModelSummary, Summary, Transfer, lost_note, training_of
+
+__all__ = ["print_summary"]
+
+
+def print_summary(summary: Summary) -> None:
+    """Print the models' scores, how much arrived, the verdict of each student, and the warnings."""
+    titles = ("model", "AUC", "GAUC", "LogLoss", "NE", "calibration", "dense", "rows/s", "rows", "TFLOP")
+    table = Table(*titles, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name, student in summary.students.items():
+        for kind, model in ((f"{name} raw", student.raw), (f"{name} distilled", student.distilled)):
+            table.add_row(kind, *_model_cells(model))
+    table.add_row("teacher", *_model_cells(summary.models.teacher))
+    for name, model in summary.baselines.items():
+        table.add_row(f"baseline: {NAMES.get(name, name)}", *_model_cells(model))
+    console.print(table)
+    for name, student in summary.students.items():
+        for metric, transfer in student.transferability:
+            print_line(f"{name}: eta ({metric}) {_eta(transfer)}")
+        print_line(f"{name}: trained on {training_of(student.distilled)}; raw on {training_of(student.raw)}")
+    for name, line in headlines(summary).items():
+        print_line(f"{name}: {line.text}. {line.gains}.")
+    for warning in summary.warnings:
+        print_line(f"warning: {warning}")
+
+
+def _eta(transfer: Transfer) -> str:
+    if transfer.eta is None:
+        return str(transfer.why)
+    return f"{transfer.eta:+.3f} ({transfer.low:+.3f} ... {transfer.high:+.3f}){lost_note(transfer)}"
+
+
+def _model_cells(model: ModelSummary) -> list[str]:
+    def cell(name: str, form: str) -> str:
+        value = getattr(model, name)
+        return "-" if value is None else format(value, form)
+
+    return [cell(name, ".4f") for name in ("auc", "gauc", "logloss", "ne", "calibration")] + [
+        cell("dense_parameters", ",.0f"),
+        cell("rows_per_second", ",.0f"),
+        cell("rows_learned", ",.0f"),
+        "-" if model.flops is None else f"{model.flops / 1e12:,.3g}",
+    ]

@@ -1,0 +1,55 @@
+"""What a run says in words beside its scores: one sentence per finding that a reader of the scores must know."""
+
+from __future__ import annotations
+
+from recdistill.evaluate.baselines import NAMES
+from recdistill.evaluate.summary import ETAS, LABELS, ModelSummary, Summary
+
+__all__ = ["HELP", "warnings_of"]
+
+HELP = "docs/howto/my-teacher-is-not-better.md"
+
+
+def warnings_of(summary: Summary) -> list[str]:
+    """Return the findings of a summary, about the first task."""
+    return [*_below_baselines(summary), *_mixed(summary)]
+
+
+def _below_baselines(summary: Summary) -> list[str]:
+    """Return a sentence per model, teacher or distilled student of the whole window, and baseline that beats it."""
+    models = {"teacher": summary.models.teacher}
+    models |= {f"{name} distilled": one.distilled for name, one in summary.students.items() if not one.domain}
+    found = []
+    for name, model in models.items():
+        for baseline, floor in summary.baselines.items():
+            lost = [
+                f"{LABELS[metric]} {model.metric(metric):.4f} against {floor.metric(metric):.4f}"
+                for metric in ETAS
+                if _loses(metric, model, floor)
+            ]
+            if lost:
+                found.append(
+                    f"{name} is worse than a baseline, {NAMES.get(baseline, baseline)}: {', '.join(lost)}; see {HELP}"
+                )
+    return found
+
+
+def _loses(metric: str, model: ModelSummary, floor: ModelSummary) -> bool:
+    value, least = model.metric(metric), floor.metric(metric)
+    if value is None or least is None:
+        return False
+    return value > least if metric == "ne" else value < least
+
+
+def _mixed(summary: Summary) -> list[str]:
+    """Return a sentence per student that has an eta, and a teacher that loses on another metric."""
+    found = []
+    for name, student in summary.students.items():
+        etas = {metric: student.transferability.metric(metric) for metric in ETAS}
+        shown = [LABELS[metric] for metric, eta in etas.items() if eta.loses_on]
+        if shown:
+            lost = [metric for metric in ETAS if any(metric in eta.loses_on for eta in etas.values())]
+            gains = ", ".join(f"{LABELS[metric]} ({etas[metric].teacher_gain:+.4f})" for metric in lost)
+            of = f"{name}: eta on {', '.join(shown)} is of a teacher that is worse than the raw student on"
+            found.append(f"{of} {gains}; see {HELP}")
+    return found

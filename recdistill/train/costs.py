@@ -1,0 +1,55 @@
+"""What training took: rows, steps, seconds, and the floating point operations that they stand for."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from recdistill.config.experiment import Experiment
+from recdistill.config.models import ModelConfig, TeacherConfig
+from recdistill.data.store.encoder import field_counts
+from recdistill.data.store.sample_store import SampleStore
+from recdistill.models.factory import BACKBONES
+from recdistill.models.flops import Cost, cost_of
+from recdistill.runs.folder import RunFolder
+from recdistill.runs.jobs import Job
+from recdistill.tables.events import EventLog
+from recdistill.train.memory_check import countable
+from recdistill.train.trainer import Totals
+
+__all__ = ["rows_per_sample", "training_flops"]
+
+
+def rows_per_sample(job: Job) -> int:
+    """Return how many rows a job learns per sample: the sample itself, and its candidates."""
+    return 1 + (job.distill.candidates if job.uses_teacher and job.distill is not None else 0)
+
+
+def training_flops(folder: RunFolder, experiment: Experiment, job: Job, totals: Totals) -> float | None:
+    """Return the products of all steps of a job, forward and backward, and of its candidates' scoring; None for a
+    network of the user's own, whose inputs are not known.
+
+    Of full histories, and as if no two samples shared one: at most what was computed. Lookups are not counted.
+    """
+    if job.config.kind not in BACKBONES:
+        return None
+    schema = EventLog.open(folder.tables / "events").schema
+    sizes = (*field_counts(schema), SampleStore(folder.store).actions)
+    fresh = not isinstance(job.config, TeacherConfig) or job.config.stale.fresh
+    learned = totals.learned if fresh else totals.learned - totals.rows
+    flops = float(learned) * _cost(job.config, sizes, rows_per_sample(job)).step_flops
+    if not fresh:
+        flops += float(totals.rows) * _cost(job.config, sizes, 1).forward_flops
+    if experiment.candidates.count and job.distill is None and job.fold is None:
+        flops += float(totals.rows) * _cost(job.config, sizes, experiment.candidates.count).forward_flops
+    return flops
+
+
+def _cost(config: ModelConfig, sizes: tuple[int, int, int], samples: int) -> Cost:
+    return _counted(type(config), config.model_dump_json(), sizes, samples)
+
+
+@lru_cache(maxsize=256)
+def _counted(kind: type[ModelConfig], config: str, sizes: tuple[int, int, int], samples: int) -> Cost:
+    """Return what `samples` samples of one history cost a model; all seeds of a model cost the same."""
+    model = kind.model_validate_json(config)
+    return cost_of(countable(model, *sizes), model.history, samples)
