@@ -8,6 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
+from recdistill.config.experiment import ControlName
 from recdistill.errors import UserError, did_you_mean
 from recdistill.evaluate.summary import METRICS, ModelSummary, StudentSummary, Summary, Transfer
 from recdistill.runs.names import TEACHER
@@ -32,9 +33,14 @@ class StudentResult:
     name: str
     summary: StudentSummary
 
-    def eta(self, metric: str = "gauc") -> Eta:
-        """Return eta on auc, gauc or ne with its low and high bound, or None and `why` there is none."""
-        known = dict(self.summary.transferability)
+    def eta(self, metric: str = "gauc", beyond: ControlName | None = None) -> Eta:
+        """Return eta on auc, gauc or ne with its low and high bound, or None and `why` there is none.
+
+        beyond: eta beyond that control, self or compute. UserError for one that the run does not have.
+        """
+        if beyond is not None and beyond not in self.summary.controls:
+            raise UserError(f"eta: the run has no control '{beyond}'; give controls=['{beyond}'] to the run")
+        known = dict(self.summary.controls[beyond].beyond if beyond else self.summary.transferability)
         if metric not in known:
             raise UserError(f"eta: no metric '{metric}'{did_you_mean(metric, known)}")
         found: Transfer = known[metric]
@@ -63,14 +69,15 @@ class Result:
         return self.summary.warnings
 
     def to_frame(self) -> pl.DataFrame:
-        """Return a row per model: model, variant (teacher, raw, distilled, baseline), metrics, and eta_METRIC where
-        distilled.
+        """Return a row per model: model, variant (teacher, raw, distilled, self, compute, baseline), metrics, and
+        eta_METRIC where distilled.
         """
         rows = [{"model": TEACHER, "variant": "teacher", **_metrics(self.summary.models.teacher)}]
         for name, student in self.summary.students.items():
             etas = {f"eta_{metric}": transfer.eta for metric, transfer in student.transferability}
             rows.append({"model": name, "variant": "raw", **_metrics(student.raw)})
             rows.append({"model": name, "variant": "distilled", **_metrics(student.distilled), **etas})
+            rows += [{"model": name, "variant": kind, **_metrics(one.model)} for kind, one in student.controls.items()]
         rows += [{"model": name, "variant": "baseline", **_metrics(one)} for name, one in self.baselines.items()]
         return pl.DataFrame(rows, infer_schema_length=None)
 

@@ -22,7 +22,7 @@ from recdistill.data.readers.new_rows import source_of
 from recdistill.data.writer import write_frames
 from recdistill.errors import UserError, did_you_mean
 from recdistill.runs.folder import RunFolder
-from recdistill.runs.jobs import Job, folds_of_teacher, jobs_by_name, pairs_of
+from recdistill.runs.jobs import Job, controls_of, folds_of_teacher, jobs_by_name, pairs_of, teacher_seeds_of
 from recdistill.runs.names import TEACHER, ModelName
 from recdistill.train.predict import Predictor
 
@@ -155,7 +155,7 @@ class Run:
         else:
             self._update({"teacher": teacher.config})
         name = str(ModelName("teacher", further))
-        self._train([name])
+        self._train([name] if further else [job.name for job in teacher_seeds_of(self.experiment)])
         return TrainedModel(self, further or TEACHER, (name,))
 
     def _train_student(
@@ -179,7 +179,8 @@ class Run:
             update["evaluate"] = evaluate
         self._update(update)
         pairs = pairs_of(self.experiment)[name]
-        self._train([job.name for pair in pairs for job in pair])
+        controls = [job for jobs in controls_of(self.experiment)[name].values() for job in jobs]
+        self._train([job.name for job in (*(one for pair in pairs for one in pair), *controls)])
         return TrainedModel(self, name, tuple(distilled.name for _, distilled in pairs))
 
     def _update(self, update: dict[str, Any]) -> None:

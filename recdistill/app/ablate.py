@@ -12,9 +12,10 @@ from rich.table import Table
 from recdistill.app.progress import console
 from recdistill.app.results import publish_files
 from recdistill.app.run import open_run, report_stage, run_stages
+from recdistill.config.experiment import ControlName
 from recdistill.config.grid import load_grid
 from recdistill.config.models import DistillConfig, TeacherHiddenConfig
-from recdistill.evaluate.ablation import Ablation, ablation_of
+from recdistill.evaluate.ablation import Ablation, Method, ablation_of
 from recdistill.evaluate.summary import LABELS, Transfer, lost_note
 from recdistill.report.ablation import write_ablation
 
@@ -49,12 +50,14 @@ def bytes_per_sample(distill: DistillConfig, hidden: TeacherHiddenConfig, tasks:
 
 
 def _print(found: Ablation) -> None:
+    controls = list(dict.fromkeys(control for one in found.methods for control in one.beyond))
     table = Table(
         "method",
         "raw",
         "distilled",
         f"eta ({found.metric})",
         "interval",
+        *(f"beyond {control}" for control in controls),
         "step",
         "rows",
         "seconds",
@@ -71,6 +74,7 @@ def _print(found: Ablation) -> None:
             _cell(one.distilled),
             _cell(eta.eta, "+.3f"),
             interval,
+            *(_beyond(one, control, found.metric) for control in controls),
             *(_cell(times, ".2f") for times in (one.step_cost, one.rows_learned, one.seconds)),
             str(one.bytes_per_sample),
         )
@@ -81,6 +85,14 @@ def _print(found: Ablation) -> None:
         console.print(line, soft_wrap=True)
     for line in dict.fromkeys(f"eta: {lost_note(eta).strip(' ()')}" for eta in etas if eta.loses_on):
         console.print(line, soft_wrap=True)
+
+
+def _beyond(method: Method, control: ControlName, metric: str) -> str:
+    """Return eta beyond a control, with its interval."""
+    if control not in method.beyond:
+        return "-"
+    eta: Transfer = method.beyond[control].metric(metric)
+    return "-" if eta.eta is None else f"{eta.eta:+.3f} ({eta.low:+.3f} ... {eta.high:+.3f})"
 
 
 def _cell(value: float | None, form: str = ".4f") -> str:

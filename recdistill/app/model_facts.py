@@ -13,20 +13,21 @@ from recdistill.evaluate.model_facts import (
     log_odds_offset_of,
     settings_of,
 )
-from recdistill.runs.jobs import Job, jobs_of, pairs_of
+from recdistill.runs.jobs import Job, controls_of, pairs_of, teacher_seeds_of
+from recdistill.runs.names import TEACHER
 
 __all__ = ["model_facts"]
 
 
 def model_facts(
     experiment: Experiment, costs: Mapping[str, TrainingCosts], imported_from: str | None = None
-) -> tuple[ModelFacts, dict[str, StudentModels]]:
-    """Return (the teacher, each student's raw and distilled models by its name), as `score` takes them.
+) -> tuple[list[ModelFacts], dict[str, StudentModels]]:
+    """Return (the teacher from each of its seeds, each student's models by its name), as `score` takes them.
 
     costs: by model name, of every model but an imported teacher. imported_from: the file the teacher came from, None
     where the run trained it. KeyError for a model without costs.
     """
-    teacher, _ = jobs_of(experiment)
+    teachers, controls = teacher_seeds_of(experiment), controls_of(experiment)
 
     def facts(job: Job) -> ModelFacts:
         settings = settings_of(job.config, job.distill)
@@ -37,10 +38,11 @@ def model_facts(
             [facts(raw) for raw, _ in pairs],
             [facts(distilled) for _, distilled in pairs],
             experiment.students[name].domain,
+            {control: [facts(job) for job in jobs] for control, jobs in controls[name].items()},
         )
         for name, pairs in pairs_of(experiment).items()
     }
     if imported_from is None:
-        return facts(teacher), students
-    offset = log_odds_offset_of(teacher.config)
-    return ModelFacts(teacher.name, teacher.seed, offset, IMPORTED, {"imported": imported_from}), students
+        return [facts(job) for job in teachers], students
+    offset = log_odds_offset_of(experiment.teacher)
+    return [ModelFacts(TEACHER, teachers[0].seed, offset, IMPORTED, {"imported": imported_from})], students

@@ -33,7 +33,15 @@ from recdistill.evaluate.summary import Summary, write_summary
 from recdistill.evaluate.summary import load as load_summary
 from recdistill.runs.batch_ingest import ingest, open_tables
 from recdistill.runs.folder import RunFolder
-from recdistill.runs.jobs import Job, folds_of_teacher, jobs_by_name, jobs_of, teacher_names, teachers_of
+from recdistill.runs.jobs import (
+    Job,
+    folds_of_teacher,
+    jobs_by_name,
+    jobs_of,
+    teacher_names,
+    teacher_seeds_of,
+    teachers_of,
+)
 from recdistill.runs.names import TEACHER
 from recdistill.signals.columns import channels_of
 from recdistill.signals.folds import crossfit_rows
@@ -262,12 +270,12 @@ def evaluate_stage(folder: RunFolder, experiment: Experiment) -> Summary:
     return summary
 
 
-def _facts(folder: RunFolder, experiment: Experiment) -> tuple[ModelFacts, dict[str, StudentModels]]:
+def _facts(folder: RunFolder, experiment: Experiment) -> tuple[list[ModelFacts], dict[str, StudentModels]]:
     """Return what is scored; UserError for a model that is not trained to the end."""
     store = _store(folder)
-    teacher, students = jobs_of(experiment)
+    _, students = jobs_of(experiment)
     file = imported(PredictionLog.open(folder.predictions))
-    trained = students if file else [teacher, *students]
+    trained = students if file else [*teacher_seeds_of(experiment), *students]
     for job in trained:
         if not build.finished(folder, job, len(store)):
             raise UserError(f"{folder.root}: {job.name} is not trained to the end; run: recdistill train {folder.root}")

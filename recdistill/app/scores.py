@@ -20,6 +20,8 @@ def print_summary(summary: Summary) -> None:
     for name, student in summary.students.items():
         for kind, model in ((f"{name} raw", student.raw), (f"{name} distilled", student.distilled)):
             table.add_row(kind, *_model_cells(model))
+        for control, one in student.controls.items():
+            table.add_row(f"{name} control: {control}", *_model_cells(one.model))
     table.add_row("teacher", *_model_cells(summary.models.teacher))
     for name, model in summary.baselines.items():
         table.add_row(f"baseline: {NAMES.get(name, name)}", *_model_cells(model))
@@ -27,6 +29,9 @@ def print_summary(summary: Summary) -> None:
     for name, student in summary.students.items():
         for metric, transfer in student.transferability:
             print_line(f"{name}: eta ({metric}) {_eta(transfer)}")
+        for control, one in student.controls.items():
+            for metric, transfer in one.beyond:
+                print_line(f"{name}: eta beyond {control} ({metric}) {_eta(transfer)}")
         print_line(f"{name}: trained on {training_of(student.distilled)}; raw on {training_of(student.raw)}")
     for name, line in headlines(summary).items():
         print_line(f"{name}: {line.text}. {line.gains}.")

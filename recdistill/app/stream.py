@@ -83,6 +83,8 @@ def run_alone(experiment: Experiment, data: Path | None, out: Path | None, role:
 
 def _check(experiment: Experiment) -> None:
     """Raise UserError for what a batch run supports and a stream does not."""
+    if experiment.controls or experiment.evaluate.teacher_seeds > 1:
+        raise UserError("controls, teacher_seeds: a stream has one teacher and its pairs; use recdistill run")
     for name, teacher in {TEACHER: experiment.teacher, **experiment.teachers}.items():
         if not teacher.stale.fresh:
             raise UserError(f"{name}.stale: a stream's teachers predict with their newest weights; use recdistill run")
@@ -206,7 +208,7 @@ def score_stage(folder: RunFolder, experiment: Experiment) -> None:
     publish_results(folder, summary, lambda line: console.print(line, soft_wrap=True))
 
 
-def _facts(folder: RunFolder, experiment: Experiment) -> tuple[ModelFacts, dict[str, StudentModels]]:
+def _facts(folder: RunFolder, experiment: Experiment) -> tuple[list[ModelFacts], dict[str, StudentModels]]:
     """Return what is scored; UserError for a model that has streamed nothing yet."""
     teacher, students = jobs_of(experiment)
     return model_facts(experiment, {job.name: _costs(folder, job) for job in (teacher, *students)})

@@ -12,8 +12,9 @@ from recdistill.config.models import CandidatesConfig, CrossfitConfig, StudentCo
 from recdistill.config.stream import StreamConfig
 from recdistill.errors import did_you_mean
 
-__all__ = ["EvaluateConfig", "Experiment"]
+__all__ = ["ControlName", "EvaluateConfig", "Experiment"]
 
+ControlName = Literal["self", "compute"]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
@@ -23,6 +24,9 @@ class EvaluateConfig(Strict):
     start: float = Field(default=0.5, ge=0, lt=1)  # the window: rows after this share of the log
     seeds: list[Seed] = Field(default=[0, 1, 2, 3, 4], min_length=1, max_length=1000)
     group: Literal["request", "user"] = "user"
+    teacher_seeds: Positive = (
+        1  # the teacher is trained from so many; students of seed i learn from that of i modulo it
+    )
     bootstrap: int = Field(default=1000, ge=1, le=100_000)
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
 
@@ -46,6 +50,7 @@ class Experiment(Strict):
     crossfit: CrossfitConfig = CrossfitConfig()
     candidates: CandidatesConfig = CandidatesConfig()
     teacher_hidden: TeacherHiddenConfig = TeacherHiddenConfig()
+    controls: list[ControlName] = []  # further students that show what part of eta is the teacher's
     evaluate: EvaluateConfig = EvaluateConfig()
     stream: StreamConfig = StreamConfig()
     checkpoint_rows: Positive = 100_000  # rows per commit of predictions and per checkpoint
@@ -63,6 +68,31 @@ class Experiment(Strict):
         if len(set(tracking)) < len(tracking):
             raise ValueError("a tracker may stand once")
         return tracking
+
+    @model_validator(mode="after")
+    def _controls_can_be_trained(self) -> Experiment:
+        if len(set(self.controls)) < len(self.controls):
+            raise ValueError("controls: each may stand once")
+        if "self" in self.controls and len(self.evaluate.seeds) < 2:
+            raise ValueError("controls: self is taught by the raw student of another seed; give at least 2 seeds")
+        for name, student in self.students.items() if "self" in self.controls else ():
+            if student.distill.signals == "crossfit" or student.distill.teacher_hidden:
+                raise ValueError(
+                    f"controls: self: students.{name} learns from cross-fitted signals or hidden states, which a "
+                    "teacher of its own kind does not write; leave out self or that student"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _enough_teacher_seeds(self) -> Experiment:
+        if self.evaluate.teacher_seeds > len(self.evaluate.seeds):
+            raise ValueError(
+                f"evaluate.teacher_seeds {self.evaluate.teacher_seeds}: each teaches at least one student; give as "
+                f"many seeds, there are {len(self.evaluate.seeds)}"
+            )
+        if self.evaluate.teacher_seeds > 1 and self.crossfits:
+            raise ValueError("evaluate.teacher_seeds: cross-fitted signals come from the folds of one teacher")
+        return self
 
     @model_validator(mode="after")
     def _enough_candidates(self) -> Experiment:

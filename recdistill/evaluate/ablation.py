@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from recdistill.config.base import Strict
+from recdistill.config.experiment import ControlName
 from recdistill.evaluate.headline import primary_metric
 from recdistill.evaluate.summary import StudentSummary, Summary, Transferability
 
@@ -24,6 +25,7 @@ class Method(Strict):
     raw: float | None
     distilled: float | None
     transferability: Transferability
+    beyond: dict[ControlName, Transferability] = {}
     coverage: float | None
     step_cost: float | None
     rows_learned: float | None
@@ -66,6 +68,7 @@ def _method(name: str, student: StudentSummary, metric: str, changes: dict[str, 
         raw=student.raw.metric(metric),
         distilled=student.distilled.metric(metric),
         transferability=student.transferability,
+        beyond={control: one.beyond for control, one in student.controls.items()},
         coverage=student.coverage,
         step_cost=raw / distilled if raw and distilled else None,
         rows_learned=_ratio(student.distilled.rows_learned, student.raw.rows_learned),

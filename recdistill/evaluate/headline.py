@@ -43,7 +43,18 @@ def headlines(summary: Summary) -> dict[str, Headline]:
 def headline(student: StudentSummary, metric: str, confidence: float) -> Headline:
     """Return what the run shows of one student, no stronger than its interval and the teacher's other metrics allow."""
     kind, text = _claim(student, metric, confidence)
-    return Headline(kind, text, metric, _gains(student.transferability))
+    return Headline(kind, text, metric, ". ".join([_gains(student.transferability), *_beyond(student, metric)]))
+
+
+def _beyond(student: StudentSummary, metric: str) -> list[str]:
+    """Return how much of the teacher's gain arrived beyond each control that is known."""
+    found = []
+    for name, control in student.controls.items():
+        eta = control.beyond.metric(metric)
+        if eta.eta is not None and eta.low is not None and eta.high is not None:
+            share = f"{eta.eta:.0%}".replace("%", " %")
+            found.append(f"Beyond the control {name}: {share} ({LABELS[metric]}, {_interval(eta.low, eta.high)})")
+    return found
 
 
 def _claim(student: StudentSummary, metric: str, confidence: float) -> tuple[HeadlineKind, str]:

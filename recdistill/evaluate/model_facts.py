@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from recdistill.config.experiment import ControlName
 from recdistill.config.models import DistillConfig, ModelConfig
 
 __all__ = ["IMPORTED", "TrainingCosts", "ModelFacts", "Setting", "StudentModels", "log_odds_offset_of", "settings_of"]
@@ -53,13 +54,19 @@ class ModelFacts:
 
 @dataclass(frozen=True)
 class StudentModels:
-    """A student's raw and distilled models, paired by position. domain: {feature: value} of the samples it
-    is for, none for all.
+    """A student's raw and distilled models, paired by position. domain: {feature: value} of the samples it is for, none
+    for all. controls: further students, self or compute, paired likewise.
     """
 
     raw: list[ModelFacts]
     distilled: list[ModelFacts]
     domain: dict[str, int | str] = field(default_factory=dict)
+    controls: dict[ControlName, list[ModelFacts]] = field(default_factory=dict)
+
+    @property
+    def all(self) -> list[ModelFacts]:
+        """Return every model."""
+        return [*self.raw, *self.distilled, *(model for models in self.controls.values() for model in models)]
 
 
 def log_odds_offset_of(config: ModelConfig) -> float:

@@ -20,6 +20,7 @@ from recdistill.evaluate.model_facts import ModelFacts, StudentModels
 from recdistill.evaluate.summary import (
     ETAS,
     Bin,
+    Control,
     Details,
     ModelSummary,
     ScoredWindow,
@@ -79,17 +80,17 @@ class _Scorer:
     def _gauc(self, logits: Sequence[Array], group: Array) -> float:
         return float(np.mean([metrics.gauc(self.frame.samples.label, z, group) for z in logits]))
 
-    def of_domain(self, teacher: ModelFacts, models: StudentModels) -> StudentSummary:
+    def of_domain(self, teachers: Sequence[ModelFacts], models: StudentModels) -> StudentSummary:
         """Return one student of a domain, and the teacher there, on the domain's rows alone."""
         part = replace(self, frame=self.frame.of_domain(models.domain))
-        taught = part.logits([teacher])
-        found = part.student(models, taught, part._draws(len(models.raw)))
+        taught = part.logits(teachers)
+        found = part.student(models, taught, part._draws(len(teachers), len(models.raw)))
         return found.model_copy(
-            update={"domain": models.domain, "rows": len(part.frame.ids), "teacher": part.model([teacher], taught)}
+            update={"domain": models.domain, "rows": len(part.frame.ids), "teacher": part.model(teachers, taught)}
         )
 
     def student(self, models: StudentModels, teacher: list[Array], drawn: Draws) -> StudentSummary:
-        """Return one student against the teacher's logits, of one seed."""
+        """Return one student against the teacher's logits, of each of its seeds."""
         raw, distilled = self.logits(models.raw), self.logits(models.distilled)
         found = transferability(self.frame.samples, teacher, raw, distilled, drawn, self.config.confidence)
         return StudentSummary(
@@ -98,7 +99,23 @@ class _Scorer:
             transferability=_transferability(found, self.frame.levels_why),
             coverage=float(np.mean([m.costs.coverage for m in models.distilled])),
             details=self._details({"teacher": teacher, "raw": raw, "distilled": distilled}, drawn),
+            controls={
+                name: self._control(one, teacher, raw, distilled, drawn) for name, one in models.controls.items()
+            },
         )
+
+    def _control(
+        self,
+        models: Sequence[ModelFacts],
+        teacher: list[Array],
+        raw: list[Array],
+        distilled: list[Array],
+        drawn: Draws,
+    ) -> Control:
+        """Return a control, and how much of the teacher's gain the distilled student has beyond it."""
+        own = self.logits(models)
+        found = transferability(self.frame.samples, teacher, raw, distilled, drawn, self.config.confidence, own)
+        return Control(model=self.model(models, own), beyond=_transferability(found, self.frame.levels_why))
 
     def _details(self, logits: dict[str, list[Array]], drawn: Draws) -> Details:
         compared = {"teacher": (), "raw": logits["teacher"], "distilled": logits["teacher"]}
@@ -108,19 +125,19 @@ class _Scorer:
             slices=slices(self.frame, logits, drawn, self.config.confidence),
         )
 
-    def all(self, teacher: ModelFacts, students: dict[str, StudentModels]) -> TaskSummary:
+    def all(self, teachers: Sequence[ModelFacts], students: dict[str, StudentModels]) -> TaskSummary:
         """Return every model on this task."""
-        taught = self.logits([teacher])
+        taught = self.logits(teachers)
         scored = {
-            name: self.of_domain(teacher, models)
+            name: self.of_domain(teachers, models)
             if models.domain
-            else self.student(models, taught, self._draws(len(models.raw)))
+            else self.student(models, taught, self._draws(len(teachers), len(models.raw)))
             for name, models in students.items()
         }
-        return TaskSummary(rows=len(self.frame.ids), teacher=self.model([teacher], taught), students=scored)
+        return TaskSummary(rows=len(self.frame.ids), teacher=self.model(teachers, taught), students=scored)
 
-    def _draws(self, seeds: int) -> Draws:
-        return draw_all(self.frame.samples.users, 1, seeds, self.config.bootstrap)
+    def _draws(self, teachers: int, seeds: int) -> Draws:
+        return draw_all(self.frame.samples.users, teachers, seeds, self.config.bootstrap)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -171,7 +188,7 @@ def _versions(events: int, predictions: int) -> Versions:
 def score(
     name: str,
     tables: Path,
-    teacher: ModelFacts,
+    teachers: Sequence[ModelFacts],
     students: dict[str, StudentModels],
     config: EvaluateConfig,
     baselines: dict[str, ModelSummary] | None = None,
@@ -184,7 +201,7 @@ def score(
     """
     events, predictions = EventLog.open(tables / "events"), PredictionLog.open(tables.parent / "predictions")
     pinned, recorded, tasks = events.version, predictions.version, events.schema.tasks
-    models = [teacher, *(m for pair in students.values() for m in (*pair.raw, *pair.distilled))]
+    models = [*teachers, *(m for pair in students.values() for m in pair.all)]
     window, scored = ScoredWindow(), {}
     for task in tasks:
         features = {name: None for student in students.values() for name in student.domain}
@@ -192,7 +209,7 @@ def score(
         if task == tasks[0]:
             window = _window(frame, events, task)
         frame = replace(frame, levels_why=_levels_why(tasks, task, models))
-        scored[task] = _Scorer(frame, predictions, recorded, task, config).all(teacher, students)
+        scored[task] = _Scorer(frame, predictions, recorded, task, config).all(teachers, students)
     first = scored.pop(tasks[0])
     summary = summarise(
         teacher=first.teacher,

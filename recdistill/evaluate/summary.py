@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from recdistill.config.experiment import ControlName
 from recdistill.errors import UserError
 from recdistill.evaluate.label_lag import LabelLag
 
@@ -24,6 +25,7 @@ __all__ = [
     "METRICS",
     "SCHEMA_VERSION",
     "Bin",
+    "Control",
     "Curve",
     "Details",
     "ModelSummary",
@@ -244,6 +246,18 @@ class Details(_Part):
     slices: list[Slice] = []
 
 
+class Control(_Part):
+    """A further student that shows what part of eta is the teacher's. `beyond`: how much of the teacher's gain the
+    distilled student has beyond it, (P_distilled - P_control) / (P_teacher - P_raw).
+
+    self: the same student distilled by a raw student of its own kind, from another seed. compute: the raw student, with
+    as many rows to learn as the distilled one.
+    """
+
+    model: ModelSummary
+    beyond: Transferability
+
+
 class StudentSummary(_Part):
     """One student of the run on one task: trained raw and distilled, equal in everything else.
 
@@ -257,6 +271,7 @@ class StudentSummary(_Part):
     transferability: Transferability
     coverage: Share = None
     details: Details = Details()
+    controls: dict[ControlName, Control] = {}
     domain: dict[str, int | str] = {}
     rows: Count | None = None
     teacher: ModelSummary | None = None

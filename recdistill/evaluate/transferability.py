@@ -66,7 +66,8 @@ class EtaEstimate:
     """Eta on one metric, larger is better (NE is signed so). A withheld eta and its bounds are None, and
     `why` is the reason; it also says where seeds are too few for what eta seems to show.
 
-    teacher_gain is P_teacher - P_raw and gain P_distilled - P_raw, means over seeds, each with its interval.
+    teacher_gain is P_teacher - P_raw and gain P_distilled - P_raw (or less a control's), means over seeds, each with
+    its interval.
     """
 
     eta: float | None
@@ -184,25 +185,25 @@ def draw_all(users: int, teachers: int, seeds: int, replicates: int, seed: int =
 
 
 def _estimate_of(values: Array, drawn: Draws, users: int, confidence: float) -> EtaEstimate:
-    """Return eta from one metric's values [teachers + raw + distilled, replicates]."""
+    """Return eta from one metric's values [teachers + raw + distilled (+ control), replicates]."""
     teachers, seeds = drawn.teachers.shape[1], drawn.students.shape[1]
-    parts = np.split(values, [teachers, teachers + seeds])
-    spreads = (drawn.teachers, drawn.students, drawn.students)
-    teacher, raw, distilled = (over_seeds(part, by) for part, by in zip(parts, spreads, strict=True))
-    found = _estimate(teacher, raw, distilled, seeds, users, confidence)
-    return _with_advice(found, parts, confidence)
+    taught, *students = np.split(values, range(teachers, len(values), seeds))
+    raw, distilled, *control = (over_seeds(part, drawn.students) for part in students)
+    teacher_gain = over_seeds(taught, drawn.teachers) - raw
+    found = _estimate(teacher_gain, distilled - (control[0] if control else raw), seeds, users, confidence)
+    return _with_advice(found, (taught, students[0], students[1], students[2] if control else students[0]), confidence)
 
 
 def _with_advice(found: EtaEstimate, parts: Sequence[Array], confidence: float) -> EtaEstimate:
     """Return it with the advice to add seeds, where only their number keeps a gain from being shown.
 
-    parts: values [models, 1 + replicates] of teachers, raw and distilled students.
+    parts: values [models, 1 + replicates] of teachers, raw and distilled students, and of what those are compared with.
     """
-    taught, raw, distilled = parts
+    taught, raw, distilled, compared = parts
     if found.eta is None:
         what, gains, hidden = "the teacher's gain", taught.mean(0) - raw, found.teacher_gain > 0
     else:
-        what, gains, hidden = "the gain", distilled - raw, (found.low or 0.0) <= 0 <= (found.high or 0.0)
+        what, gains, hidden = "the gain", distilled - compared, (found.low or 0.0) <= 0 <= (found.high or 0.0)
     value = float(gains[:, 0].mean())
     if not hidden or len(raw) >= ENOUGH_SEEDS or not _clear(gains, confidence):
         return found
@@ -230,15 +231,18 @@ def transferability(
     distilled: Sequence[Array],
     drawn: Draws,
     confidence: float,
+    control: Sequence[Array] = (),
 ) -> dict[str, EtaEstimate]:
     """Return eta by metric (auc, gauc, ne) from logits [N]: raw and distilled students paired by seed.
+
+    control: students paired likewise, of which eta is beyond: (P_distilled - P_control) / (P_teacher - P_raw).
 
     The spread over seeds of several teachers counts; that of a single one cannot be seen, so eta is about that
     teacher. Raises UserError for unpaired students and for groups that span users.
     """
-    if len(raw) != len(distilled) or not raw:
+    if len(raw) != len(distilled) or not raw or len(control) not in (0, len(raw)):
         raise UserError(f"transferability: {len(raw)} raw and {len(distilled)} distilled students; pair them by seed")
-    found = bootstrap(samples, [*teacher, *raw, *distilled], drawn.bundle, drawn.weights)
+    found = bootstrap(samples, [*teacher, *raw, *distilled, *control], drawn.bundle, drawn.weights)
     return {name: _estimate_of(values, drawn, samples.users, confidence) for name, values in found.items()}
 
 
@@ -269,8 +273,7 @@ def _interval(replicates: Array, confidence: float) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _estimate(teacher: Array, raw: Array, distilled: Array, seeds: int, users: int, confidence: float) -> EtaEstimate:
-    teacher_gain, gain = teacher - raw, distilled - raw
+def _estimate(teacher_gain: Array, gain: Array, seeds: int, users: int, confidence: float) -> EtaEstimate:
     low, high = _interval(teacher_gain[1:], confidence)
     rest = (float(teacher_gain[0]), low, high, float(gain[0]), *_interval(gain[1:], confidence))
     why = _withheld(float(teacher_gain[0]), low, high, seeds, users)

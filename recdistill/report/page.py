@@ -16,6 +16,7 @@ from string import Template
 from recdistill.evaluate.headline import Headline, headlines, primary_metric
 from recdistill.evaluate.summary import LABELS, StudentSummary, Summary, write_atomic
 from recdistill.report import cautions, plots, tables
+from recdistill.report.controls import controls
 from recdistill.report.text import number, title
 
 __all__ = ["framed", "house_style", "page", "render", "write_report"]
@@ -148,6 +149,7 @@ def render(summary: Summary) -> str:
         badge=_badge(next(iter(shown.values()))) if len(shown) == 1 else "",
         headline=_headlines(shown),
         warnings=cautions.warnings(summary),
+        controls=controls(summary),
         baselines=cautions.baselines(summary),
         switch=_switch(summary),
         hidden=_hidden(summary),

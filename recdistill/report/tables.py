@@ -19,6 +19,7 @@ from recdistill.evaluate.summary import (
     training_of,
 )
 from recdistill.report.charts import Axis, Point, bar, dots, linear_axis, whisker
+from recdistill.report.controls import NO_CONTROL
 from recdistill.report.text import (
     MODELS,
     count,
@@ -250,7 +251,8 @@ def measured(summary: Summary) -> str:
         ("Tasks", escape(", ".join(summary.tasks)) + first),
         *([("Labels", escape(lag_sentence(summary.label_lag)))] if summary.label_lag is not None else []),
         ("GAUC groups", f"one per {escape(summary.group)}"),
-        ("Seeds", f"teacher {_seeds(summary.models.teacher)}; {_paired(summary)}"),
+        ("Seeds", f"teacher {_seeds(summary.models.teacher)}{_one_teacher(summary)}; {_paired(summary)}"),
+        *([] if any(one.controls for one in summary.students.values()) else [("Controls", escape(NO_CONTROL))]),
         ("Signal coverage", _coverage(summary)),
         (
             "Table versions",
@@ -263,6 +265,10 @@ def measured(summary: Summary) -> str:
 
 def _seeds(model: ModelSummary) -> str:
     return ", ".join(map(str, model.seeds)) or missing(None)
+
+
+def _one_teacher(summary: Summary) -> str:
+    return " alone, so eta is about this one teacher" if len(summary.models.teacher.seeds) == 1 else ""
 
 
 def _paired(summary: Summary) -> str:

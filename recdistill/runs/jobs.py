@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from recdistill.config.experiment import Experiment
+from recdistill.config.experiment import ControlName, Experiment
 from recdistill.config.models import DistillConfig, ModelConfig, StudentConfig
 from recdistill.runs.folder import fingerprint
 from recdistill.runs.names import TEACHER, ModelName
 
-__all__ = ["Job", "folds_of_teacher", "jobs_by_name", "teacher_names", "jobs_of", "pairs_of", "teachers_of"]
+__all__ = [
+    "Job",
+    "controls_of",
+    "folds_of_teacher",
+    "jobs_by_name",
+    "jobs_of",
+    "pairs_of",
+    "teacher_names",
+    "teacher_seeds_of",
+    "teachers_of",
+]
 
 
 @dataclass(frozen=True)
 class Job:
-    """One model to train. `distill` is None for teachers and has weight 0 for raw students; fold: which one
-    it is to score.
+    """One model to train. `distill` is None for teachers and has weight 0 for raw students; fold: which one it is to
+    score. taught_by: the models that it learns from, None where `distill` names them; candidates: how many of each
+    sample it scores.
     """
 
     name: str
@@ -25,6 +36,8 @@ class Job:
     seed: int
     block_rows: int
     fold: int | None = None
+    taught_by: tuple[str, ...] | None = None
+    candidates: int = 0
 
     @property
     def uses_teacher(self) -> bool:
@@ -35,7 +48,8 @@ class Job:
     def run(self) -> str:
         """Return the hash of the job's configuration; not of its device, for a run may go on elsewhere."""
         distill = self.distill.model_dump(mode="json") if self.distill else None
-        return fingerprint(self.config.model_dump(mode="json", exclude={"device"}), distill, self.seed)
+        more = [] if self.taught_by is None else [list(self.taught_by)]
+        return fingerprint(self.config.model_dump(mode="json", exclude={"device"}), distill, self.seed, *more)
 
     @property
     def writer(self) -> str:
@@ -43,7 +57,7 @@ class Job:
         return f"{self.name}@{self.run}"
 
 
-def _student(name: str, variant: Literal["raw", "distilled"], seed: int) -> str:
+def _student(name: str, variant: Literal["raw", "distilled", "self", "compute"], seed: int) -> str:
     return str(ModelName("student", name, variant, seed))
 
 
@@ -57,11 +71,14 @@ def pairs_of(experiment: Experiment) -> dict[str, list[tuple[Job, Job]]]:
     def raw(name: str, config: StudentConfig, seed: int) -> Job:
         alone = DistillConfig(weight=0.0, towers=config.distill.towers)
         config = config.model_copy(update={"distill": alone})
-        job = Job(_student(name, "raw", seed), config, alone, seed, experiment.checkpoint_rows)
+        name = _student(name, "raw", seed)
+        job = Job(name, config, alone, seed, experiment.checkpoint_rows, candidates=_scored_by_raw(experiment))
         return trained.setdefault(fingerprint(config.model_dump(mode="json"), seed), job)
 
     def distilled(name: str, config: StudentConfig, seed: int) -> Job:
-        return Job(_student(name, "distilled", seed), config, config.distill, seed, experiment.checkpoint_rows)
+        name = _student(name, "distilled", seed)
+        by = _taught_by(experiment, config, seed)
+        return Job(name, config, config.distill, seed, experiment.checkpoint_rows, taught_by=by)
 
     return {
         name: [(raw(name, config, seed), distilled(name, config, seed)) for seed in experiment.evaluate.seeds]
@@ -69,19 +86,79 @@ def pairs_of(experiment: Experiment) -> dict[str, list[tuple[Job, Job]]]:
     }
 
 
+def _scored_by_raw(experiment: Experiment) -> int:
+    """Return how many candidates raw students score: those that teach a student of their own kind."""
+    asked = "self" in experiment.controls and any(one.distill.candidates for one in experiment.students.values())
+    return experiment.candidates.count if asked else 0
+
+
+def _taught_by(experiment: Experiment, config: StudentConfig, seed: int) -> tuple[str, ...] | None:
+    """Return the teachers of a seed's distilled student where the teacher was trained from several seeds."""
+    count = experiment.evaluate.teacher_seeds
+    if count == 1 or not config.distill.uses_teacher:
+        return None
+    known = _known_teachers(experiment)
+    own = TEACHER if (number := experiment.evaluate.seeds.index(seed) % count) == 0 else str(_of_seed(number))
+    known[TEACHER] = own
+    return tuple(known.get(name, _student(name, "distilled", seed)) for name in config.distill.teachers)
+
+
+def _of_seed(number: int) -> ModelName:
+    return ModelName("seed", number=number)
+
+
+def controls_of(experiment: Experiment) -> dict[str, dict[ControlName, list[Job]]]:
+    """Return per student the jobs of its controls, seed by seed as its pairs are.
+
+    self: the student distilled by the raw student of the next seed, so by a teacher of its own configuration
+    (born-again networks, 1805.04770). compute: the raw student, with `replay` raised until it learns as many rows as
+    the distilled one, whose every sample comes with `candidates` rows more; none where it learns as many anyway.
+    """
+    pairs, seeds = pairs_of(experiment), experiment.evaluate.seeds
+    found: dict[str, dict[ControlName, list[Job]]] = {}
+    for name, config in experiment.students.items():
+        raw = [one for one, _ in pairs[name]]
+        found[name] = {}
+        if "self" in experiment.controls and config.distill.uses_teacher:
+            found[name]["self"] = [
+                replace(distilled, name=_student(name, "self", seed), taught_by=(raw[(at + 1) % len(raw)].name,))
+                for at, (seed, (_, distilled)) in enumerate(zip(seeds, pairs[name], strict=True))
+            ]
+        if "compute" in experiment.controls and config.distill.candidates:
+            more = {"replay": (1 + config.replay) * (1 + config.distill.candidates) - 1}
+            found[name]["compute"] = [
+                replace(one, name=_student(name, "compute", seed), config=one.config.model_copy(update=more))
+                for seed, one in zip(seeds, raw, strict=True)
+            ]
+    return found
+
+
 def jobs_of(experiment: Experiment) -> tuple[Job, list[Job]]:
-    """Return (the teacher's job, the students', seed by seed)."""
-    teacher = Job(TEACHER, experiment.teacher, None, 0, experiment.checkpoint_rows)
+    """Return (the teacher's job, the students', seed by seed, their controls last)."""
+    count = experiment.candidates.count
+    teacher = Job(TEACHER, experiment.teacher, None, 0, experiment.checkpoint_rows, candidates=count)
     by_seed = zip(*pairs_of(experiment).values(), strict=True)
     students = {job.name: job for pairs in by_seed for pair in pairs for job in pair}
-    return teacher, list(students.values())
+    controls = [job for kinds in controls_of(experiment).values() for jobs in kinds.values() for job in jobs]
+    return teacher, [*students.values(), *controls]
+
+
+def teacher_seeds_of(experiment: Experiment) -> list[Job]:
+    """Return the jobs of the teacher from every seed, the first of which is `teacher`."""
+    first, _ = jobs_of(experiment)
+    count = experiment.evaluate.teacher_seeds
+    return [first, *(replace(first, name=str(_of_seed(number)), seed=number) for number in range(1, count))]
 
 
 def teachers_of(experiment: Experiment) -> list[Job]:
-    """Return the jobs of the further teachers."""
+    """Return the jobs of the further teachers, and of the first one from further seeds."""
+    count = experiment.candidates.count
     return [
-        Job(str(ModelName("teacher", name)), config, None, 0, experiment.checkpoint_rows)
-        for name, config in experiment.teachers.items()
+        *teacher_seeds_of(experiment)[1:],
+        *(
+            Job(str(ModelName("teacher", name)), config, None, 0, experiment.checkpoint_rows, candidates=count)
+            for name, config in experiment.teachers.items()
+        ),
     ]
 
 
@@ -91,13 +168,20 @@ def jobs_by_name(experiment: Experiment) -> dict[str, Job]:
     return {job.name: job for job in (teacher, *teachers_of(experiment), *students)}
 
 
+def _known_teachers(experiment: Experiment) -> dict[str, str]:
+    """Return the models' names of the teachers that the experiment file names."""
+    return {name: str(ModelName("teacher", name)) for name in experiment.teachers} | {TEACHER: TEACHER}
+
+
 def teacher_names(experiment: Experiment, job: Job) -> list[str]:
     """Return the names of the models that a job learns from: teachers, or other students' distilled models of its
     own seed.
     """
     if job.distill is None or not job.uses_teacher:
         return []
-    known = {name: str(ModelName("teacher", name)) for name in experiment.teachers} | {TEACHER: TEACHER}
+    if job.taught_by is not None:
+        return list(job.taught_by)
+    known = _known_teachers(experiment)
     return [known.get(name, _student(name, "distilled", job.seed)) for name in job.distill.teachers]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from recdistill.errors import UserError
 
@@ -12,13 +12,14 @@ __all__ = ["CROSSFIT", "TEACHER", "ModelName", "is_teacher"]
 
 TEACHER = "teacher"
 CROSSFIT = "teacher.crossfit"  # the folds' common name in the predictions table; a version is a fold
-Kind = Literal["teacher", "student", "fold", "crossfit"]
-Variant = Literal["raw", "distilled", ""]
-VARIANTS: dict[str, Variant] = {"raw": "raw", "distilled": "distilled", "": ""}
+Kind = Literal["teacher", "student", "fold", "crossfit", "seed"]
+Variant = Literal["raw", "distilled", "self", "compute", ""]
+VARIANTS: dict[str, Variant] = {name: name for name in get_args(Variant)}
 FORMS: dict[Kind, re.Pattern[str]] = {  # kind -> the text of a name
-    "student": re.compile(r"^(?P<name>.+)\.(?P<variant>raw|distilled)\.s(?P<number>\d+)$"),
+    "student": re.compile(r"^(?P<name>.+)\.(?P<variant>raw|distilled|self|compute)\.s(?P<number>\d+)$"),
     "crossfit": re.compile(r"^teacher\.crossfit$"),
     "fold": re.compile(r"^teacher\.fold(?P<number>\d+)$"),
+    "seed": re.compile(r"^teacher\.s(?P<number>\d+)$"),
     "teacher": re.compile(r"^teacher(?:-(?P<name>.+))?$"),
 }
 
@@ -27,8 +28,10 @@ FORMS: dict[Kind, re.Pattern[str]] = {  # kind -> the text of a name
 class ModelName:
     """One model's name. `str(name)` is the text that tables and folders hold, `parse` reads it.
 
-    kind: teacher, student, fold (a teacher that scores one fold) or crossfit (all folds together). name: of a student,
-    or of a further teacher. variant: raw or distilled, of a student. number: a student's seed, or the fold.
+    kind: teacher, student, fold (a teacher that scores one fold), crossfit (all folds together) or seed (the teacher
+    again, from another seed). name: of a student, or of a further teacher. variant: of a student: raw, distilled, or a
+    control: self, distilled by a raw student of its own kind, or compute, raw with as many rows as the distilled one
+    learns. number: the seed, or the fold.
     """
 
     kind: Kind
@@ -58,6 +61,8 @@ class ModelName:
         """Return the text."""
         if self.kind == "student":
             return f"{self.name}.{self.variant}.s{self.number}"
+        if self.kind == "seed":
+            return f"{TEACHER}.s{self.number}"
         if self.kind == "fold":
             return f"{TEACHER}.fold{self.number}"
         return CROSSFIT if self.kind == "crossfit" else f"{TEACHER}-{self.name}" if self.name else TEACHER

@@ -27,7 +27,7 @@ from recdistill.distill.state_codec import unpacked
 from recdistill.errors import UserError
 from recdistill.runs.folder import RunFolder, fingerprint
 from recdistill.runs.jobs import Job, teacher_names
-from recdistill.runs.names import CROSSFIT, TEACHER
+from recdistill.runs.names import CROSSFIT, TEACHER, ModelName
 from recdistill.signals.columns import CHUNK, join_candidates, join_column, join_teacher_hidden, stored_column
 from recdistill.signals.folds import crossfit_rows
 from recdistill.tables.events import EventLog
@@ -73,30 +73,40 @@ def teacher_signals(folder: RunFolder, experiment: Experiment, job: Job) -> Teac
             [[KeepRates()] * len(store.tasks)],
         )
     column = _part(folder, names, job.distill, store, predictions, column)
-    candidates = None
+    candidates, source = None, _source(job, names)
     if job.distill.candidates:
-        logits = join_candidates(folder.signals / "candidates", store, predictions, TEACHER)
-        own = rates_of(predictions, TEACHER, store.tasks)
+        logits = join_candidates(_place(folder, "candidates", source), store, predictions, source)
+        own = rates_of(predictions, source, store.tasks)
         offset = np.array(
             [one.log_odds_offset - other.log_odds_offset for one, other in zip(own, rates[0], strict=True)], np.float32
         )
         drawn = Candidates.of(experiment.candidates, schema)
         candidates = CandidateSignals(drawn, logits[:, : job.distill.candidates], offset)
-    return TeacherSignals(
-        column, rates[0], candidates, _past_hidden(folder, experiment, job.distill.teacher_hidden, store, predictions)
-    )
+    hidden = _past_hidden(folder, experiment, job, source, store, predictions)
+    return TeacherSignals(column, rates[0], candidates, hidden)
+
+
+def _source(job: Job, names: Sequence[str]) -> str:
+    """Return the one teacher whose candidates and hidden states a job uses: the first of the experiment, from the seed
+    that teaches it, or a control's own.
+    """
+    if job.taught_by is None:
+        return TEACHER
+    seeds = [name for name in names if name == TEACHER or ModelName.parse(name).kind == "seed"]
+    return (seeds or list(names))[0]
 
 
 def _past_hidden(
-    folder: RunFolder, experiment: Experiment, count: int, store: SampleStore, predictions: PredictionLog
+    folder: RunFolder, experiment: Experiment, job: Job, source: str, store: SampleStore, predictions: PredictionLog
 ) -> PastHidden | None:
     """Return what gathers the teacher's hidden states of the last `count` samples before each: float32 [R,
     count, D].
     """
+    count = job.distill.teacher_hidden if job.distill else 0
     if not count:
         return None
-    place = folder.signals / "teacher_hidden"
-    codes, present = join_teacher_hidden(place, store, predictions, TEACHER)
+    place = _place(folder, "teacher_hidden", source)
+    codes, present = join_teacher_hidden(place, store, predictions, source)
     states, bits = PastStates.open(place, codes, present, count), experiment.teacher_hidden.bits
 
     def past(rows: Array) -> tuple[Array, Array]:

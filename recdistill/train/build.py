@@ -26,8 +26,7 @@ from recdistill.models.factory import dense_parameters
 from recdistill.models.heads import Towers
 from recdistill.models.layers.device import device_of, place
 from recdistill.runs.folder import RunFolder
-from recdistill.runs.jobs import Job
-from recdistill.runs.names import TEACHER
+from recdistill.runs.jobs import Job, teacher_seeds_of
 from recdistill.signals.folds import crossfit_rows, folds_of
 from recdistill.signals.keep_rates import learned_rates
 from recdistill.signals.teacher_signals import teacher_signals
@@ -149,7 +148,7 @@ def trainer_of(
     learner, metadata = learner_of(
         folder, job, store.labels, store.actions, signals.rates, experiment.teacher_hidden.width, ranks, sharded
     )
-    if job.name == TEACHER and experiment.teacher_hidden.width:
+    if job.name in [one.name for one in teacher_seeds_of(experiment)] and experiment.teacher_hidden.width:
         hidden = experiment.teacher_hidden
         learner.hidden_state_codec = HiddenStateCodec(
             learner.network.output_width, hidden.width, hidden.bits, hidden.rate, hidden.learn_rows
@@ -169,9 +168,7 @@ def trainer_of(
             {**metadata, "folds": experiment.crossfit.model_dump_json()},
         )
     only = rows_of_domain(store, schema, job.config.domain) if isinstance(job.config, StudentConfig) else None
-    asked = (
-        Candidates.of(experiment.candidates, schema) if experiment.candidates.count and job.distill is None else None
-    )
+    asked = Candidates.of(experiment.candidates, schema) if job.candidates else None
     plan = _plan(job, len(store), store)
     if job.config.pretrain and not plan.block_at(job.config.pretrain.at):
         raise UserError(

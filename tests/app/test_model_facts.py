@@ -15,7 +15,7 @@ COSTS = {f"light.{kind}.s{seed}": TrainingCosts(seed, 2, 3.0, 0.5) for kind in (
 
 def test_models_are_paired_by_seed_with_their_own_costs() -> None:
     experiment = tiny("evaluate.seeds=[3,4]", "students.light.sampling.negative=0.1")
-    teacher, students = model_facts(experiment, COSTS | {"teacher": TrainingCosts(9, 9, 9.0, 1.0)})
+    (teacher,), students = model_facts(experiment, COSTS | {"teacher": TrainingCosts(9, 9, 9.0, 1.0)})
     pairs = list(zip(students["light"].raw, students["light"].distilled, strict=True))
     assert [(raw.name, distilled.name) for raw, distilled in pairs] == [
         (f"light.raw.s{seed}", f"light.distilled.s{seed}") for seed in (3, 4)
@@ -26,6 +26,6 @@ def test_models_are_paired_by_seed_with_their_own_costs() -> None:
 
 
 def test_an_imported_teacher_has_no_costs_and_names_its_file() -> None:
-    teacher, _ = model_facts(tiny("evaluate.seeds=[3,4]"), COSTS, "scores.parquet")
+    (teacher,), _ = model_facts(tiny("evaluate.seeds=[3,4]"), COSTS, "scores.parquet")
     assert teacher.costs == IMPORTED
     assert teacher.settings == {"imported": "scores.parquet"}

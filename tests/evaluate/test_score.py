@@ -103,7 +103,7 @@ STUDENTS = {
 
 @pytest.fixture(scope="module")
 def summary(run):
-    return score("run", run[0] / "tables", facts("teacher"), STUDENTS, CONFIG)
+    return score("run", run[0] / "tables", [facts("teacher")], STUDENTS, CONFIG)
 
 
 def tasks_of(summary):
@@ -127,7 +127,7 @@ def test_an_eta_names_the_metrics_on_which_its_teacher_loses(run):
     loud = {f"logit_{task}": pl.Series(8 * z, dtype=pl.Float32) for task, z in logits_of_models["teacher"].items()}
     mixed = rows.select("sample_id", "time").with_columns(**loud)
     log.append(mixed, model="loud", version=0, kind="prequential", writer="loud", sequence=0)
-    found = score("run", path / "tables", facts("loud"), {"part": STUDENTS["nothing"]}, CONFIG)
+    found = score("run", path / "tables", [facts("loud")], {"part": STUDENTS["nothing"]}, CONFIG)
     etas = found.transferability
     assert etas.auc.eta == pytest.approx(0) and etas.gauc.loses_on == etas.auc.loses_on == ["ne"]
     assert etas.ne.eta is None and etas.ne.loses_on == [] and etas.ne.teacher_gain < 0
@@ -178,7 +178,7 @@ def test_what_was_written_is_read_and_drawn(summary, tmp_path):
 
 def test_a_models_own_sampling_is_taken_out_and_the_logs_is_not(run, summary):
     sampled = score(
-        "run", run[0] / "tables", facts("sampled", log_odds_offset=SAMPLED), {"copy": STUDENTS["copy"]}, CONFIG
+        "run", run[0] / "tables", [facts("sampled", log_odds_offset=SAMPLED)], {"copy": STUDENTS["copy"]}, CONFIG
     )
     for name in METRICS:
         assert sampled.models.teacher.metric(name) == pytest.approx(summary.models.teacher.metric(name), rel=1e-4)
@@ -195,13 +195,13 @@ def test_a_models_own_sampling_is_taken_out_and_the_logs_is_not(run, summary):
 
 def test_refused_when_nothing_is_labelled_or_a_model_is_not_trained(run, tmp_path):
     with pytest.raises(RecdistillError, match="untrained: 2,.* scored samples have no prediction"):
-        score("run", run[0] / "tables", facts("untrained"), STUDENTS, CONFIG)
+        score("run", run[0] / "tables", [facts("untrained")], STUDENTS, CONFIG)
     unlabelled = run[1].with_columns(label_click=pl.when(pl.int_range(pl.len()) < ROWS // 2).then("label_click"))
     log = EventLog.create(tmp_path / "tables" / "events", EventSchema(tasks=("click", "buy"), has_request=True))
     log.append(unlabelled, writer="test", sequence=0)
     PredictionLog.create(tmp_path / "predictions", ("click", "buy"))
     with pytest.raises(UserError, match="no row after the first 50% has a label of 'click'"):
-        score("run", tmp_path / "tables", facts("teacher"), STUDENTS, CONFIG)
+        score("run", tmp_path / "tables", [facts("teacher")], STUDENTS, CONFIG)
 
 
 def test_a_further_task_without_labels_has_a_reason(run, tmp_path):
@@ -209,6 +209,6 @@ def test_a_further_task_without_labels_has_a_reason(run, tmp_path):
     log = EventLog.create(tmp_path / "tables" / "events", EventSchema(tasks=("click", "buy"), has_request=True))
     log.append(rows, writer="test", sequence=0)
     (tmp_path / "predictions").symlink_to(run[0] / "predictions")
-    buy = score("run", tmp_path / "tables", facts("teacher"), {"copy": STUDENTS["copy"]}, CONFIG).further_tasks["buy"]
+    buy = score("run", tmp_path / "tables", [facts("teacher")], {"copy": STUDENTS["copy"]}, CONFIG).further_tasks["buy"]
     assert buy.rows == 0 and buy.teacher.auc is None and buy.teacher.why["auc"] == "there are no rows"
     assert buy.students["copy"].transferability.gauc.why == "the metric is not defined on this window"

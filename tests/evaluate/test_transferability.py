@@ -245,3 +245,24 @@ def test_a_part_has_the_eta_of_its_rows_alone():
     assert answer.eta == pytest.approx((expected[2] - expected[1]) / (expected[0] - expected[1]))
     whole = transferability(samples, teacher, raw, distilled, replicates=300, confidence=0.95)["gauc"]
     assert answer.high - answer.low > whole.high - whole.low  # a third of the users bound it less
+
+
+def test_eta_beyond_a_control_is_what_the_teacher_added_to_it():
+    samples, true, draw = world(users=400)
+    teacher, raw, own, distilled = (
+        [noisy(true, draw, level) for _ in range(count)] for level, count in ((0.5, 1), (2.0, 3), (1.6, 3), (1.0, 3))
+    )
+    drawn = draw_all(samples.users, 1, 3, 200)
+    found = transfer.transferability(samples, teacher, raw, distilled, drawn, 0.9, own)
+    plain = transfer.transferability(samples, teacher, raw, distilled, drawn, 0.9)
+    for name, of in BRUTE.items():
+        t, r, o, d = (
+            np.mean([of(samples.label, z, samples.group) for z in models]) for models in (teacher, raw, own, distilled)
+        )
+        assert found[name].eta == pytest.approx((d - o) / (t - r), abs=1e-6)
+        assert (
+            found[name].teacher_gain == pytest.approx(plain[name].teacher_gain) and found[name].gain < plain[name].gain
+        )
+        assert found[name].low < found[name].eta < found[name].high
+    with pytest.raises(UserError, match="pair them by seed"):
+        transfer.transferability(samples, teacher, raw, distilled, drawn, 0.9, own[:2])
