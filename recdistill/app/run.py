@@ -101,7 +101,7 @@ def ingest_stage(folder: RunFolder, experiment: Experiment, data: Path | None) -
     """Fill the tables from the log, and derive the store from them."""
     start = time.perf_counter()
     with console.status("reading the log") as status:
-        rows = ingest(folder, experiment, data, lambda done: status.update(f"reading the log: {done:,} rows"))
+        rows = ingest(folder, experiment, data, lambda done: status.update(f"reading the log: {done:,} rows"), _print)
     _print(
         f"log: {rows:,} rows in {time.perf_counter() - start:.1f} s -> {folder.tables}"
         if rows
