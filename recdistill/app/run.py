@@ -14,6 +14,7 @@ import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from recdistill.app.leaks import leaks_of, print_leaks, with_leaks
 from recdistill.app.model_facts import model_facts
 from recdistill.app.progress import console, shown
 from recdistill.app.progress import print_line as _print
@@ -118,6 +119,7 @@ def ingest_stage(folder: RunFolder, experiment: Experiment, data: Path | None) -
     )
     _print(f"labels: {lag_sentence(label_lag(folder.store))}")
     PredictionLog.create(folder.predictions, tuple(store.tasks), channels_of(experiment, store.tasks))
+    print_leaks(leaks_of(folder, experiment))
 
 
 def _day(store: SampleStore, at: int) -> str:
@@ -257,6 +259,7 @@ def evaluate_stage(folder: RunFolder, experiment: Experiment) -> Summary:
     with console.status("scoring"):
         summary = score(experiment.name, folder.tables, *_facts(folder, experiment), experiment.evaluate)
     summary = summary.model_copy(update={"label_lag": label_lag(folder.store)})
+    summary = with_leaks(summary, leaks_of(folder, experiment))
     write_summary(summary, folder.root / "summary.json")
     return summary
 
@@ -308,6 +311,8 @@ def print_summary(summary: Summary) -> None:
                 else f"{transfer.eta:+.3f} ({transfer.low:+.3f} ... {transfer.high:+.3f})"
             )
             _print(f"{name}: eta ({metric}) {text}")
+    for line in summary.leaks.warnings if summary.leaks else ():
+        _print(f"warning: {line}")
 
 
 def _model_cells(model: ModelSummary) -> list[str]:

@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from recdistill.errors import UserError
 from recdistill.evaluate.label_lag import LabelLag
+from recdistill.evaluate.leaks import Leaks
 
 __all__ = [
     "LABELS",
@@ -41,7 +42,7 @@ __all__ = [
     "write_summary",
 ]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 METRICS = ("auc", "gauc", "logloss", "ne", "calibration", "ece")
 LABELS = {
     "auc": "AUC",
@@ -244,9 +245,10 @@ class Summary(_Part):
 
     Everything outside `further_tasks` is about the first task. The first entry of `students` is the one in `models` and
     `transferability`. `rows` counts the scored rows. `label_lag` is empty where labels are known with their samples.
+    `leaks` holds what simple rules score, of a batch run.
     """
 
-    schema_version: Literal[2] = 2
+    schema_version: Literal[3] = 3
     name: str
     created: Moment
     tasks: Annotated[list[str], Field(min_length=1)]
@@ -255,6 +257,7 @@ class Summary(_Part):
     rows: Count
     window: ScoredWindow = ScoredWindow()
     label_lag: list[LabelLag] | None = None
+    leaks: Leaks | None = None
     coverage: Share = None
     versions: Versions = Versions()
     models: Models
