@@ -24,7 +24,8 @@ CAUSES = {  # of a rule that scores above a student
     "item_mean": f"{COUNTED} the log is too short for it",
     "position": "where a row was placed decides its outcome and the student does not use it, or positions were given "
     "afterwards",
-    "order": "the rows of a list are sorted by their outcome; shuffle each list",
+    "order": "the rows of a list are sorted by their outcome (shuffle each list), or by a place that the student cannot "
+    "see",
     "nulls": "a feature is filled in, or left empty, once the outcome is known",
 }
 NEVER = {  # of a group without positives, where it is another than that of the rule
