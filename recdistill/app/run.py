@@ -14,6 +14,7 @@ import numpy as np
 from rich.table import Table
 
 from recdistill.app.baselines import baselines_of
+from recdistill.app.leaks import leaks_of, print_leaks, with_leaks
 from recdistill.app.model_facts import model_facts
 from recdistill.app.progress import console, shown
 from recdistill.app.progress import print_line as _print
@@ -109,7 +110,7 @@ def ingest_stage(folder: RunFolder, experiment: Experiment, data: Path | None) -
     """Fill the tables from the log, and derive the store from them."""
     start = time.perf_counter()
     with console.status("reading the log") as status:
-        rows = ingest(folder, experiment, data, lambda done: status.update(f"reading the log: {done:,} rows"))
+        rows = ingest(folder, experiment, data, lambda done: status.update(f"reading the log: {done:,} rows"), _print)
     _print(
         f"log: {rows:,} rows in {time.perf_counter() - start:.1f} s -> {folder.tables}"
         if rows
@@ -126,6 +127,7 @@ def ingest_stage(folder: RunFolder, experiment: Experiment, data: Path | None) -
     )
     _print(f"labels: {lag_sentence(label_lag(folder.store))}")
     PredictionLog.create(folder.predictions, tuple(store.tasks), channels_of(experiment, store.tasks))
+    print_leaks(leaks_of(folder, experiment))
 
 
 def _day(store: SampleStore, at: int) -> str:
@@ -266,6 +268,7 @@ def evaluate_stage(folder: RunFolder, experiment: Experiment) -> Summary:
         floor = baselines_of(folder, experiment)
         summary = score(experiment.name, folder.tables, *_facts(folder, experiment), experiment.evaluate, floor)
     summary = summary.model_copy(update={"label_lag": label_lag(folder.store)})
+    summary = with_leaks(summary, leaks_of(folder, experiment))
     write_summary(summary, folder.root / "summary.json")
     return summary
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from recdistill.app.model_facts import model_facts
-from recdistill.app.progress import console
+from recdistill.app.progress import console, print_line
 from recdistill.app.results import publish_results
 from recdistill.app.run import open_run, train_stage
 from recdistill.app.scores import print_summary
@@ -106,7 +106,7 @@ def batch_stage(folder: RunFolder, experiment: Experiment, data: Path | None) ->
     """
     rows = experiment.stream.batch_rows
     with console.status("reading the log"):
-        ingest(folder, experiment, data, lambda done: None, rows)
+        ingest(folder, experiment, data, lambda done: None, print_line, rows)
     versions = hand_over(folder).versions
     events, behaviors = open_tables(folder)
     PredictionLog.create(folder.predictions, events.schema.tasks, channels_of(experiment, events.schema.tasks))

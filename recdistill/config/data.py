@@ -92,6 +92,8 @@ class NegativesConfig(Strict):
     item_features: list[
         str
     ] = []  # columns that describe the item: taken from the drawn row, the others from the positive
+    positives: Literal["pool", "all"] = "pool"  # those that somebody else chose in the window before, or every one
+    exclude: Literal["nothing", "chosen"] = "nothing"  # of a user's negatives: what that user chose before
     seed: int = 0
 
 

@@ -17,6 +17,7 @@ from recdistill.evaluate.headline import Headline, headlines, primary_metric
 from recdistill.evaluate.summary import LABELS, StudentSummary, Summary, write_atomic
 from recdistill.report import cautions, plots, tables
 from recdistill.report.controls import controls
+from recdistill.report.rules import rules
 from recdistill.report.text import number, title
 
 __all__ = ["framed", "house_style", "page", "render", "write_report"]
@@ -158,6 +159,7 @@ def render(summary: Summary) -> str:
         details="".join(_details(*student) for student in students),
         tasks=tables.tasks(summary, metric),
         cost=tables.cost(summary),
+        rules=rules(summary),
         measured=tables.measured(summary),
     )
 

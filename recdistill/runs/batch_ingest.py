@@ -36,13 +36,14 @@ def ingest(
     experiment: Experiment,
     data: Path | None,
     progress: Callable[[int], None],
+    note: Callable[[str], None],
     rows: int | None = None,
 ) -> int:
     """Write the log into the run's tables, all or nothing; return its rows, 0 when it was there already.
 
     rows: only so many samples, the first, and the behaviors up to the time of the last; a stream brings the rest.
-    `progress` is called with the rows written so far. Raises UserError for anything wrong with the input, also when the
-    log cannot be scored as the experiment says.
+    `progress` is called with the rows written so far, `note` with each line about what was left out. Raises UserError
+    for anything wrong with the input, also when the log cannot be scored as the experiment says.
     """
     if folder.tables.exists():
         return 0
@@ -58,6 +59,8 @@ def ingest(
         part.rename(folder.tables)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+    for line in log.notes():
+        note(line)
     return written
 
 

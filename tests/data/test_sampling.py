@@ -65,7 +65,7 @@ def test_the_table_says_what_was_kept(tmp_path: Path) -> None:
     )
     config = DataConfig(path="log.parquet", keep_rates={"click": (1.0, 0.5)}, sampling=SamplingConfig(negative=0.2))
     folder = RunFolder(tmp_path / "run")
-    assert 1700 < ingest(folder, Experiment(name="kept", data=config), tmp_path, lambda rows: None) < 1900
+    assert 1700 < ingest(folder, Experiment(name="kept", data=config), tmp_path, lambda rows: None, print) < 1900
     assert open_tables(folder)[0].schema.keep_rates == {"click": (1.0, 0.1)}
 
 

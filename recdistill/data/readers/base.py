@@ -17,7 +17,8 @@ class Log:
     """schema: of the events; batches: gives their chunks, every sample id once over all of them; behaviors: likewise,
     or None.
 
-    source: for messages; item_features: which of the schema's features describe the item alone.
+    source: for messages; item_features: which of the schema's features describe the item alone; notes: what to tell the
+    user once the chunks were read, such as what was left out.
     """
 
     schema: EventSchema
@@ -25,3 +26,4 @@ class Log:
     behaviors: Callable[[], Iterator[pl.DataFrame]] | None
     source: str
     item_features: tuple[str, ...] = ()
+    notes: Callable[[], list[str]] = list

@@ -1,14 +1,18 @@
 """Sampled negatives for a log of positives: items that others chose just before, strictly from the past.
 
 For a positive (user u, item i, time t) each negative is the item of an event drawn evenly from [t - window, t), so in
-proportion to how often it was chosen there, and drawn again while u chose that item at or before t or it is one of the
-positive's other negatives. After TRIES draws a place stays empty: users who have seen all, and the first rows of a log.
+proportion to how often it was chosen there, and drawn again while it is i or one of the positive's other negatives, or,
+on request, what u chose at or before t. After TRIES draws a place stays empty.
+
+What is left out must not give the label away. A positive that nobody else chose in the window could never have been
+drawn, so "new" would mean positive; without what u chose before, "seen" would. Hence the defaults: both come from one
+pool, lists are full, and the positive stands anywhere in its list.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -24,14 +28,37 @@ from recdistill.typing import Array
 __all__ = ["with_negatives"]
 
 TRIES = 20
+ORDER_SEED = 2**32  # added to the seed: the order of a list must not depend on the draws
+
+
+@dataclass
+class _LeftOut:
+    """positives: read so far; outside: of them, chosen by nobody else in the window; short: with too few items there to
+    fill their list.
+    """
+
+    positives: int = 0
+    outside: int = 0
+    short: int = 0
+
+    def lines(self) -> list[str]:
+        """Return what to print, nothing where no positive was left out."""
+        if not self.outside + self.short:
+            return []
+        return [
+            f"negatives: {self.outside:,} of {self.positives:,} positives left out that nobody else chose in the "
+            f"window before, {self.short:,} more whose list could not be filled (data.negatives.positives: all keeps "
+            "them, but then a new item is always a positive)"
+        ]
 
 
 def with_negatives(log: Log, config: NegativesConfig) -> Log:
-    """Return the log with negatives after each positive, one request id for both.
+    """Return the log with negatives around each positive in random order, one request id for them all.
 
     Their sample ids count down from -1; what does not describe the item they share with their positive. Histories come
-    from the behaviors, or from the positives where there are none. Memory: the window, and 8 bytes per positive.
-    Raises UserError for a row that is no positive, a negative id, or an item feature that is none.
+    from the behaviors, or from the positives where there are none, those left out too. Memory: the window, and with
+    `exclude: chosen` 8 bytes per positive. Raises UserError for a row that is no positive, a negative id, an item
+    feature that is none, and when no positive remains.
     """
     for name in config.item_features:
         if name not in log.schema.features:
@@ -40,14 +67,31 @@ def with_negatives(log: Log, config: NegativesConfig) -> Log:
             )
     schema = replace(log.schema, has_request=True)
     of_item = sorted({*log.item_features, *config.item_features})
+    left_out = _LeftOut()
 
     def batches() -> Iterator[pl.DataFrame]:
         drawn = _Draws(config, schema, of_item)
         for block in _whole_instants(log.batches()):
             _check(block, log)
-            yield drawn.with_negatives(block)
+            rows = drawn.with_negatives(block)
+            vars(left_out).update(vars(drawn.left_out))
+            if len(rows):
+                yield rows
+        _check_rest(drawn.left_out, log.source)
 
-    return replace(log, schema=schema, batches=batches, behaviors=log.behaviors or (lambda: _actions(log)))
+    behaviors = log.behaviors or (lambda: _actions(log))
+    return replace(
+        log, schema=schema, batches=batches, behaviors=behaviors, notes=lambda: [*log.notes(), *left_out.lines()]
+    )
+
+
+def _check_rest(left_out: _LeftOut, source: str) -> None:
+    if left_out.positives and left_out.positives == left_out.outside + left_out.short:
+        raise UserError(
+            f"{source}: data.negatives: not one of {left_out.positives:,} positives remains: {left_out.outside:,} that "
+            f"nobody else chose in the window before, {left_out.short:,} whose list could not be filled; raise "
+            "window_hours, lower per_positive, or set positives: all"
+        )
 
 
 def _actions(log: Log) -> Iterator[pl.DataFrame]:
@@ -82,42 +126,77 @@ def _pair(user: Array, item: Array) -> Array:
     return mixed(user * np.uint64(0x9E3779B97F4A7C15) + item)
 
 
+def _chosen_by_others(user: Array, item: Array, low: Array, high: Array) -> Array:
+    """Return bool [n]: for the last n of the events (user, item), in order of time, whether another user chose the item
+    at one of the places [low, high).
+    """
+
+    def chosen(codes: Array) -> Array:
+        codes, size = np.unique(codes, return_inverse=True)[1], len(codes)
+        keys, own = np.sort(codes * size + np.arange(size)), codes[size - len(low) :] * size
+        return np.asarray(np.searchsorted(keys, own + high) - np.searchsorted(keys, own + low))
+
+    return np.asarray(chosen(item) > chosen(_pair(user, item)))
+
+
 class _Draws:
-    """The window's events, whom each user chose so far, and how many positives there were."""
+    """The window's events, whom each user chose so far, and what was left out."""
 
     def __init__(self, config: NegativesConfig, schema: EventSchema, of_item: list[str]) -> None:
         self.config, self.schema, self.of_item = config, schema, of_item
         self.window = int(config.window_hours * 3_600e6)
         self.chosen = IdSet()
-        self.done = 0
+        self.left_out = _LeftOut()
         self.pool: pl.DataFrame | None = None
 
     def with_negatives(self, block: pl.DataFrame) -> pl.DataFrame:
-        """Return the positives of whole instants, later than all before, each followed by its negatives."""
-        recent = block.select("time", "item_id", *self.of_item, hash=pl.col("item_id").hash())
+        """Return the positives of whole instants, later than all before, each among its negatives."""
+        recent = block.select(
+            "time", "item_id", *self.of_item, item=pl.col("item_id").hash(), user=pl.col("user_id").hash()
+        )
         pool = recent if self.pool is None else pl.concat([self.pool, recent])
-        picked = self._pick(block, pool)
-        out = self._rows(block, pool, picked)
+        time, events = block["time"].dt.epoch("us").to_numpy(), pool["time"].dt.epoch("us").to_numpy()
+        low, high = np.searchsorted(events, time - self.window), np.searchsorted(events, time)
+        user, item = pool["user"].to_numpy(), pool["item"].to_numpy()
+        kept = np.ones(len(block), bool)
+        if self.config.positives == "pool":
+            kept = _chosen_by_others(user, item, low, high)
+        if self.config.exclude == "chosen":
+            self._remember(user[-len(block) :], item[-len(block) :], time)
+        picked = self._pick(time, pool, low, np.where(kept, high, low))
+        out = self._rows(block, pool, picked, self._full(kept, picked))
         self.pool = pool.filter(pl.col("time") >= block["time"][-1] - pl.duration(microseconds=self.window))
-        self.chosen.add(self._own)
-        self.done += len(block)
+        if self.config.exclude == "chosen":
+            self.chosen.add(self._own)
+        self.left_out.positives += len(block)
         return out
 
-    def _pick(self, block: pl.DataFrame, pool: pl.DataFrame) -> Array:
+    def _full(self, kept: Array, picked: Array) -> Array:
+        """Return bool [n]: which positives stay; those of one pool also need a full list, for a short one has a base
+        rate of its own.
+        """
+        if self.config.positives == "all":
+            return kept
+        full = (picked >= 0).all(1)
+        self.left_out.outside += int((~kept).sum())
+        self.left_out.short += int((kept & ~full).sum())
+        return np.asarray(kept & full)
+
+    def _pick(self, time: Array, pool: pl.DataFrame, low: Array, high: Array) -> Array:
         """Return int64 [n, per_positive]: the pool's row of each negative, -1 where a place stays empty."""
-        time, events = block["time"].dt.epoch("us").to_numpy(), pool["time"].dt.epoch("us").to_numpy()
-        user, items = block["user_id"].hash().to_numpy(), pool["hash"].to_numpy()
-        low, high = np.searchsorted(events, time - self.window), np.searchsorted(events, time)
-        self._remember(user, items[len(pool) - len(block) :], time)
-        picked = np.full((len(block), self.config.per_positive), -1)
-        for place in range(self.config.per_positive):
+        n, per, items = len(time), self.config.per_positive, pool["item"].to_numpy()
+        user, own = pool["user"].to_numpy()[-n:], items[-n:]
+        picked = np.full((n, per), -1)
+        for place in range(per):
             left = np.flatnonzero(high > low)
             for attempt in range(TRIES):
-                key = ((self.done + left) * self.config.per_positive + place) * TRIES + attempt
+                key = ((self.left_out.positives + left) * per + place) * TRIES + attempt
                 at = low[left] + (uniform(key, self.config.seed) * (high[left] - low[left])).astype(np.int64)
                 before = picked[left, :place]
                 twice = ((items[before] == items[at][:, None]) & (before >= 0)).any(1)
-                good = ~twice & ~self._chose(user[left], items[at], time[left])
+                good = ~twice & (items[at] != own[left])
+                if self.config.exclude == "chosen":
+                    good &= ~self._chose(user[left], items[at], time[left])
                 picked[left[good], place] = at[good]
                 left = left[~good]
         return picked
@@ -133,20 +212,17 @@ class _Draws:
         at = np.searchsorted(self._own, pair).clip(max=len(self._own) - 1)
         return np.asarray(self.chosen.holds(pair) | ((self._own[at] == pair) & (self._since[at] <= time)))
 
-    def _rows(self, block: pl.DataFrame, pool: pl.DataFrame, picked: Array) -> pl.DataFrame:
-        """Return the block with the picked rows of the pool, in order of positive and place."""
-        positive, place = np.nonzero(picked >= 0)
-        number = self.done + np.arange(len(block))
-        ids = -1 - (number[positive] * self.config.per_positive + place)
+    def _rows(self, block: pl.DataFrame, pool: pl.DataFrame, picked: Array, kept: Array) -> pl.DataFrame:
+        """Return the `kept` rows of the block with the picked rows of the pool, each list in an order of its own."""
+        positive, place = np.nonzero((picked >= 0) & kept[:, None])
+        number, per = self.left_out.positives + np.arange(len(block)), self.config.per_positive
+        ids = -1 - (number[positive] * per + place)
         drawn = pool.select("item_id", *self.of_item)[picked[positive, place]]
         labels = {f"label_{task}": pl.lit(0.0, pl.Float32) for task in self.schema.tasks}
         negatives = block[positive].with_columns(drawn).with_columns(**labels, sample_id=pl.Series(ids, dtype=pl.Int64))
-        both = pl.concat(
-            [
-                block.with_columns(request_id=pl.Series(number)),
-                negatives.with_columns(request_id=pl.Series(number[positive])),
-            ],
-            how="diagonal",
-        )
-        order = np.lexsort((np.concatenate((np.zeros(len(block)), 1 + place)), both["request_id"].to_numpy()))
+        request = np.concatenate((number[kept], number[positive]))
+        both = pl.concat([block.filter(pl.Series(kept)), negatives], how="diagonal")
+        both = both.with_columns(request_id=pl.Series(request))
+        key = request * (per + 1) + np.concatenate((np.zeros(kept.sum(), np.int64), 1 + place))
+        order = np.lexsort((uniform(key, self.config.seed + ORDER_SEED), request))
         return both.select(list(self.schema.columns()))[order]
