@@ -16,11 +16,13 @@ from recdistill.config.experiment import EvaluateConfig
 from recdistill.errors import UserError
 from recdistill.evaluate import metrics
 from recdistill.evaluate.breakdown import curve, slices
+from recdistill.evaluate.diverged import left_out
 from recdistill.evaluate.model_facts import ModelFacts, StudentModels
 from recdistill.evaluate.summary import (
     ETAS,
     Bin,
     Details,
+    LeftOut,
     ModelSummary,
     ScoredWindow,
     StudentSummary,
@@ -79,25 +81,35 @@ class _Scorer:
     def _gauc(self, logits: Sequence[Array], group: Array) -> float:
         return float(np.mean([metrics.gauc(self.frame.samples.label, z, group) for z in logits]))
 
-    def of_domain(self, teacher: ModelFacts, models: StudentModels) -> StudentSummary:
+    def of_domain(self, teacher: ModelFacts, models: StudentModels, without: list[LeftOut] | None) -> StudentSummary:
         """Return one student of a domain, and the teacher there, on the domain's rows alone."""
         part = replace(self, frame=self.frame.of_domain(models.domain))
         taught = part.logits([teacher])
-        found = part.student(models, taught, part._draws(len(models.raw)))
+        found = part.student(models, taught, without)
         return found.model_copy(
             update={"domain": models.domain, "rows": len(part.frame.ids), "teacher": part.model([teacher], taught)}
         )
 
-    def student(self, models: StudentModels, teacher: list[Array], drawn: Draws) -> StudentSummary:
-        """Return one student against the teacher's logits, of one seed."""
+    def student(self, models: StudentModels, teacher: list[Array], without: list[LeftOut] | None) -> StudentSummary:
+        """Return one student against the teacher's logits, of one seed.
+
+        without: the seeds that are left out; None: find them.
+        """
         raw, distilled = self.logits(models.raw), self.logits(models.distilled)
+        seeds = [model.seed for model in models.raw]
+        if without is None:
+            without = left_out(self.frame.samples.label, seeds, {"raw": raw, "distilled": distilled})
+        kept = [at for at, seed in enumerate(seeds) if seed not in {one.seed for one in without}]
+        raw, distilled = [raw[at] for at in kept], [distilled[at] for at in kept]
+        drawn = self._draws(len(kept))
         found = transferability(self.frame.samples, teacher, raw, distilled, drawn, self.config.confidence)
         return StudentSummary(
-            raw=self.model(models.raw, raw),
-            distilled=self.model(models.distilled, distilled),
+            raw=self.model([models.raw[at] for at in kept], raw),
+            distilled=self.model([models.distilled[at] for at in kept], distilled),
             transferability=_transferability(found, self.frame.levels_why),
-            coverage=float(np.mean([m.costs.coverage for m in models.distilled])),
+            coverage=float(np.mean([models.distilled[at].costs.coverage for at in kept])),
             details=self._details({"teacher": teacher, "raw": raw, "distilled": distilled}, drawn),
+            left_out=without,
         )
 
     def _details(self, logits: dict[str, list[Array]], drawn: Draws) -> Details:
@@ -108,13 +120,15 @@ class _Scorer:
             slices=slices(self.frame, logits, drawn, self.config.confidence),
         )
 
-    def all(self, teacher: ModelFacts, students: dict[str, StudentModels]) -> TaskSummary:
-        """Return every model on this task."""
+    def all(
+        self, teacher: ModelFacts, students: dict[str, StudentModels], without: dict[str, list[LeftOut]]
+    ) -> TaskSummary:
+        """Return every model on this task. without: the seeds left out, by student; found where it names none."""
         taught = self.logits([teacher])
         scored = {
-            name: self.of_domain(teacher, models)
+            name: self.of_domain(teacher, models, without.get(name))
             if models.domain
-            else self.student(models, taught, self._draws(len(models.raw)))
+            else self.student(models, taught, without.get(name))
             for name, models in students.items()
         }
         return TaskSummary(rows=len(self.frame.ids), teacher=self.model([teacher], taught), students=scored)
@@ -185,14 +199,16 @@ def score(
     events, predictions = EventLog.open(tables / "events"), PredictionLog.open(tables.parent / "predictions")
     pinned, recorded, tasks = events.version, predictions.version, events.schema.tasks
     models = [teacher, *(m for pair in students.values() for m in (*pair.raw, *pair.distilled))]
-    window, scored = ScoredWindow(), {}
+    window = ScoredWindow()
+    scored: dict[str, TaskSummary] = {}
     for task in tasks:
         features = {name: None for student in students.values() for name in student.domain}
         frame = load_window(events, pinned, task, config.start, config.group, list(features))
         if task == tasks[0]:
             window = _window(frame, events, task)
         frame = replace(frame, levels_why=_levels_why(tasks, task, models))
-        scored[task] = _Scorer(frame, predictions, recorded, task, config).all(teacher, students)
+        without = {name: one.left_out for name, one in scored[tasks[0]].students.items()} if scored else {}
+        scored[task] = _Scorer(frame, predictions, recorded, task, config).all(teacher, students, without)
     first = scored.pop(tasks[0])
     summary = summarise(
         teacher=first.teacher,

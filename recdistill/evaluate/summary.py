@@ -25,6 +25,7 @@ __all__ = [
     "Bin",
     "Curve",
     "Details",
+    "LeftOut",
     "ModelSummary",
     "Models",
     "Slice",
@@ -243,12 +244,22 @@ class Details(_Part):
     slices: list[Slice] = []
 
 
+class LeftOut(_Part):
+    """A seed that diverged: the `ne` of its `variant` is far above the `median` over seeds."""
+
+    seed: int
+    variant: Literal["raw", "distilled"]
+    ne: Number
+    median: Number
+
+
 class StudentSummary(_Part):
     """One student of the run on one task: trained raw and distilled, equal in everything else.
 
     `coverage`: share of samples that had a usable signal when the distilled one learned from them. A student of a
     `domain` (feature: value) is scored on its `rows` alone, and against the `teacher` there; the three are empty for
-    a student of all samples.
+    a student of all samples. `left_out`: the seeds that diverged on the first task, of which both twins are left out of
+    every figure.
     """
 
     raw: ModelSummary
@@ -259,6 +270,7 @@ class StudentSummary(_Part):
     domain: dict[str, int | str] = {}
     rows: Count | None = None
     teacher: ModelSummary | None = None
+    left_out: list[LeftOut] = []
 
 
 class TaskSummary(_Part):

@@ -12,7 +12,17 @@ HELP = "docs/howto/my-teacher-is-not-better.md"
 
 def warnings_of(summary: Summary) -> list[str]:
     """Return the findings of a summary, about the first task."""
-    return [*_below_baselines(summary), *_mixed(summary)]
+    return [*_left_out(summary), *_below_baselines(summary), *_mixed(summary)]
+
+
+def _left_out(summary: Summary) -> list[str]:
+    """Return a sentence per seed that diverged."""
+    return [
+        f"{name}: seed {one.seed} diverged and is left out, raw and distilled: NE of its {one.variant} student is "
+        f"{one.ne:.4f}, the median over seeds {one.median:.4f}; lower the rates, or set dense_warmup or dense_clip"
+        for name, student in summary.students.items()
+        for one in student.left_out
+    ]
 
 
 def _below_baselines(summary: Summary) -> list[str]:
