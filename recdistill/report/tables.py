@@ -92,7 +92,7 @@ def transfer(summary: Summary) -> str:
         f'<div class="etas">{body}<div class="row scale"><span></span><div class="ax">{marks}</div><span></span></div>'
         "</div>"
         '<p class="note">0\u202f% is the raw student, 100\u202f% the teacher. Whiskers are '
-        f"{100 * summary.confidence:g}\u202f% intervals.</p>"
+        f"{100 * summary.confidence:g}\u202f% intervals; an arrow marks what goes on beyond the scale.</p>"
     )
 
 
