@@ -15,7 +15,8 @@ from recdistill.app.run import open_run, report_stage, run_stages
 from recdistill.config.grid import load_grid
 from recdistill.config.models import DistillConfig, TeacherHiddenConfig
 from recdistill.evaluate.ablation import Ablation, ablation_of
-from recdistill.evaluate.summary import LABELS, Transfer, lost_note
+from recdistill.evaluate.notes import lost_note
+from recdistill.evaluate.summary import LABELS, Transfer
 from recdistill.report.ablation import write_ablation
 
 __all__ = ["ablate"]

@@ -8,7 +8,8 @@ from rich.table import Table
 from recdistill.app.progress import console, print_line
 from recdistill.evaluate.baselines import NAMES
 from recdistill.evaluate.headline import headlines
-from recdistill.evaluate.summary import ModelSummary, Summary, Transfer, lost_note, training_of
+from recdistill.evaluate.notes import lost_note, training_of, widest_note
+from recdistill.evaluate.summary import ModelSummary, Summary, Transfer
 
 __all__ = ["print_summary"]
 
@@ -26,7 +27,8 @@ def print_summary(summary: Summary) -> None:
     console.print(table)
     for name, student in summary.students.items():
         for metric, transfer in student.transferability:
-            print_line(f"{name}: eta ({metric}) {_eta(transfer)}")
+            note = widest_note(transfer)
+            print_line(f"{name}: eta ({metric}) {_eta(transfer)}{f'; {note}' if note else ''}")
         print_line(f"{name}: trained on {training_of(student.distilled)}; raw on {training_of(student.raw)}")
     for name, line in headlines(summary).items():
         print_line(f"{name}: {line.text}. {line.gains}.")

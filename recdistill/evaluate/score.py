@@ -18,6 +18,7 @@ from recdistill.evaluate import metrics
 from recdistill.evaluate.breakdown import curve, slices
 from recdistill.evaluate.diverged import left_out
 from recdistill.evaluate.model_facts import ModelFacts, StudentModels
+from recdistill.evaluate.resampling import time_blocks, transferability_by
 from recdistill.evaluate.summary import (
     ETAS,
     Bin,
@@ -35,7 +36,7 @@ from recdistill.evaluate.summary import (
 )
 from recdistill.evaluate.transferability import Draws, EtaEstimate, draw_all, transferability
 from recdistill.evaluate.warnings import warnings_of
-from recdistill.evaluate.window import Frame, load_window, logits_of
+from recdistill.evaluate.window import Frame, codes_of, load_window, logits_of
 from recdistill.tables.events import EventLog
 from recdistill.tables.predictions import PredictionLog
 from recdistill.typing import Array
@@ -103,14 +104,22 @@ class _Scorer:
         raw, distilled = [raw[at] for at in kept], [distilled[at] for at in kept]
         drawn = self._draws(len(kept))
         found = transferability(self.frame.samples, teacher, raw, distilled, drawn, self.config.confidence)
+        otherwise = self._drawn_otherwise((teacher, raw, distilled), drawn)
         return StudentSummary(
             raw=self.model([models.raw[at] for at in kept], raw),
             distilled=self.model([models.distilled[at] for at in kept], distilled),
-            transferability=_transferability(found, self.frame.levels_why),
+            transferability=_transferability(found, otherwise, self.frame),
             coverage=float(np.mean([models.distilled[at].costs.coverage for at in kept])),
             details=self._details({"teacher": teacher, "raw": raw, "distilled": distilled}, drawn),
             left_out=without,
         )
+
+    def _drawn_otherwise(
+        self, models: tuple[list[Array], list[Array], list[Array]], drawn: Draws
+    ) -> dict[str, dict[str, EtaEstimate]]:
+        """Return eta by metric where items, and stretches of time, are drawn in place of users."""
+        units = {"item": codes_of(self.frame.rows["item_id"]), "time": time_blocks(len(self.frame.ids))}
+        return transferability_by(self.frame.samples, units, models, drawn, self.config.confidence)
 
     def _details(self, logits: dict[str, list[Array]], drawn: Draws) -> Details:
         compared = {"teacher": (), "raw": logits["teacher"], "distilled": logits["teacher"]}
@@ -142,14 +151,18 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return float(np.mean(known)) if known else None
 
 
-def _transferability(found: dict[str, EtaEstimate], levels_why: str | None) -> Transferability:
-    known = {name: one for name, one in found.items() if levels_why is None or name != "ne"}
+def _transferability(
+    found: dict[str, EtaEstimate], otherwise: dict[str, dict[str, EtaEstimate]], frame: Frame
+) -> Transferability:
+    known = {name: one for name, one in found.items() if frame.levels_why is None or name != "ne"}
     lost = [name for name in ETAS if name in known and known[name].teacher_gain < 0]
-    by = {name: _transfer(one, lost) for name, one in known.items()}
-    return Transferability(**by if levels_why is None else by | {"ne": Transfer(why=levels_why)})
+    by = {name: _transfer(one, otherwise[name], lost) for name, one in known.items()}
+    return Transferability(**by if frame.levels_why is None else by | {"ne": Transfer(why=frame.levels_why)})
 
 
-def _transfer(one: EtaEstimate, lost: list[str]) -> Transfer:
+def _transfer(one: EtaEstimate, otherwise: dict[str, EtaEstimate], lost: list[str]) -> Transfer:
+    every = {} if one.eta is None else {"user": one, **otherwise}
+    width = {unit: np.inf if by.low is None or by.high is None else by.high - by.low for unit, by in every.items()}
     return Transfer(
         eta=one.eta,
         low=one.low,
@@ -158,7 +171,9 @@ def _transfer(one: EtaEstimate, lost: list[str]) -> Transfer:
         teacher_gain_low=one.teacher_gain_low,
         teacher_gain_high=one.teacher_gain_high,
         why=one.why,
-        loses_on=[] if one.eta is None else lost,
+        loses_on=lost if every else [],
+        intervals={unit: (by.low, by.high) for unit, by in every.items()},
+        widest=max(width, key=lambda unit: width[unit]) if width else None,
     )
 
 

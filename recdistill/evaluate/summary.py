@@ -37,9 +37,7 @@ __all__ = [
     "Versions",
     "ScoredWindow",
     "load",
-    "lost_note",
     "summarise",
-    "training_of",
     "write_atomic",
     "write_summary",
 ]
@@ -132,7 +130,9 @@ class Transfer(_Part):
     `low` and `high` bound eta at the summary's `confidence`; `teacher_gain` is P_teacher - P_raw, signed so that
     positive is better (for NE: raw - teacher), and so are its bounds. A withheld eta is null and `why` gives the reason
     in one sentence; beside an eta, `why` says that seeds are too few for what it seems to show. `loses_on` names the
-    metrics on which the teacher of this eta is worse than the raw student.
+    metrics on which the teacher of this eta is worse than the raw student. `intervals` are eta's where users, items or
+    stretches of time (`user`, `item`, `time`) are drawn, [null, null] where it is not bounded; `widest` names the
+    widest.
     """
 
     eta: Number = None
@@ -143,6 +143,8 @@ class Transfer(_Part):
     teacher_gain_high: Number = None
     why: str | None = None
     loses_on: list[str] = []
+    intervals: dict[str, tuple[Number, Number]] = {}
+    widest: str | None = None
 
     @model_validator(mode="after")
     def _withheld_has_a_reason(self) -> Transfer:
@@ -151,23 +153,6 @@ class Transfer(_Part):
         if self.low is not None and self.high is not None and self.low > self.high:
             raise ValueError(f"low {self.low} is above high {self.high}")
         return self
-
-
-def training_of(model: ModelSummary) -> str:
-    """Return in words what a model's training took, as far as it is known; empty where nothing is."""
-    parts = [
-        None if model.rows_learned is None else f"{model.rows_learned:,.0f} rows",
-        None if model.steps is None else f"{model.steps:,.0f} steps",
-        None if model.seconds is None else f"{model.seconds:,.1f} s",
-        None if model.flops is None else f"{model.flops / 1e12:,.3g} TFLOP",
-    ]
-    return ", ".join(part for part in parts if part is not None)
-
-
-def lost_note(eta: Transfer) -> str:
-    """Return the mark of an eta whose teacher loses on other metrics, to be put behind it; empty where it does not."""
-    lost = ", ".join(LABELS[metric] for metric in eta.loses_on)
-    return f" (the teacher loses on {lost})" if lost else ""
 
 
 class Transferability(_Part):

@@ -192,8 +192,8 @@ def scatter_chart(
 
 
 def whisker(value: float, low: Value, high: Value, axis: Axis, marks: Sequence[float] = (0.0, 1.0)) -> str:
-    """Return a dot with its interval on one strip, with vertical lines at `marks`; where it leaves the axis it is cut, and
-    an arrow at that end marks it.
+    """Return a dot with its interval on one strip, with vertical lines at `marks`; where it leaves the axis it is cut,
+    and an arrow at that end marks it.
     """
     lines = "".join(f'<i class="mark" style="left:{_clip(axis.place(m)):.2f}%"></i>' for m in marks)
     if low is not None and high is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from recdistill.evaluate.notes import lost_note, training_of, widest_note
 from recdistill.evaluate.summary import (
     LABELS,
     METRICS,
@@ -14,8 +15,6 @@ from recdistill.evaluate.summary import (
     Summary,
     TaskSummary,
     Transfer,
-    lost_note,
-    training_of,
 )
 from recdistill.report.charts import Axis, Point, bar, dots, linear_axis, whisker
 from recdistill.report.text import (
@@ -97,7 +96,13 @@ def transfer(summary: Summary) -> str:
 
 
 def _transfer_rows(name: str, student: StudentSummary, axis: Axis) -> str:
-    rows = (_transfer_row(metric, student.transferability.metric(metric), axis) for metric in ("gauc", "auc", "ne"))
+    etas = {metric: student.transferability.metric(metric) for metric in ("gauc", "auc", "ne")}
+    rows = [_transfer_row(metric, eta, axis) for metric, eta in etas.items()]
+    rows += [
+        f'<p class="note">{LABELS[metric]}: {escape(note)}</p>'
+        for metric, eta in etas.items()
+        if (note := widest_note(eta))
+    ]
     took = f"{training_of(student.distilled) or 'not known'}; raw: {training_of(student.raw) or 'not known'}"
     return f'<p class="student">{escape(name)} <small>trained on {took}</small></p>{"".join(rows)}'
 

@@ -135,6 +135,16 @@ def test_an_eta_names_the_metrics_on_which_its_teacher_loses(run):
     assert any("worse than the raw student on NE" in line for line in found.warnings)
 
 
+def test_intervals_over_items_and_time_stand_next_to_that_over_users(summary):
+    eta = summary.students["part"].transferability.gauc
+    assert set(eta.intervals) == {"user", "item", "time"} and eta.intervals["user"] == (eta.low, eta.high)
+    widths = {unit: high - low for unit, (low, high) in eta.intervals.items()}
+    assert widths[eta.widest] == max(widths.values())
+    assert all(low < eta.eta < high for low, high in eta.intervals.values())  # nothing is shared here
+    assert summary.students["strong"].transferability.gauc.intervals == {}
+    assert "the widest is over" in render(summary)
+
+
 def test_a_seed_that_diverged_is_left_out_with_its_twin_on_every_task(run):
     path, rows, logits_of_models = run
     log = PredictionLog.open(path / "predictions")
