@@ -16,7 +16,8 @@ from recdistill.config.experiment import ControlName
 from recdistill.config.grid import load_grid
 from recdistill.config.models import DistillConfig, TeacherHiddenConfig
 from recdistill.evaluate.ablation import Ablation, Method, ablation_of
-from recdistill.evaluate.summary import LABELS, Transfer, lost_note
+from recdistill.evaluate.notes import lost_note
+from recdistill.evaluate.summary import LABELS, Transfer
 from recdistill.report.ablation import write_ablation
 
 __all__ = ["ablate"]

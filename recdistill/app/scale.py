@@ -127,6 +127,8 @@ def _print(found: Scaling) -> None:
     for law in found.laws:
         formula = f"NE = {_cell(law.floor)} + {_cell(law.factor)} (x / {law.first:g})^-a, a = {_cell(law.exponent)}"
         console.print(f"{law.axis}: {formula}; {law.in_words}", soft_wrap=True)
+    for axis, why in found.no_law.items():
+        console.print(f"{axis}: no law: {why}", soft_wrap=True)
 
 
 def _one(part: Value) -> str:

@@ -8,7 +8,8 @@ from rich.table import Table
 from recdistill.app.progress import console, print_line
 from recdistill.evaluate.baselines import NAMES
 from recdistill.evaluate.headline import headlines
-from recdistill.evaluate.summary import ModelSummary, Summary, Transfer, lost_note, training_of
+from recdistill.evaluate.notes import lost_note, training_of, widest_note
+from recdistill.evaluate.summary import ModelSummary, Summary, Transfer
 
 __all__ = ["print_summary"]
 
@@ -28,7 +29,8 @@ def print_summary(summary: Summary) -> None:
     console.print(table)
     for name, student in summary.students.items():
         for metric, transfer in student.transferability:
-            print_line(f"{name}: eta ({metric}) {_eta(transfer)}")
+            note = widest_note(transfer)
+            print_line(f"{name}: eta ({metric}) {_eta(transfer)}{f'; {note}' if note else ''}")
         for control, one in student.controls.items():
             for metric, transfer in one.beyond:
                 print_line(f"{name}: eta beyond {control} ({metric}) {_eta(transfer)}")

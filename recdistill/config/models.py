@@ -71,6 +71,8 @@ class ModelConfig(Strict):
     batch: Positive = 512  # rows per step
     table_rate: float = Field(default=1e-2, gt=0)  # learning rate of the embedding rows
     dense_rate: float = Field(default=3e-3, gt=0)  # learning rate of everything else
+    dense_warmup: int = Field(default=0, ge=0)  # steps in which dense_rate rises from near 0
+    dense_clip: float | None = Field(default=None, gt=0)  # largest norm of a step's dense gradient
     optimiser: Literal["adam", "rowwise-adagrad"] = "adam"
     replay: int = Field(default=0, ge=0)  # extra learning steps per batch, drawn from the last `replay_window` rows
     replay_window: Positive = 25_000

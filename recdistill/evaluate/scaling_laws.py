@@ -77,7 +77,10 @@ class Law(Strict):
 
 
 class Scaling(Strict):
-    """All sizes, axis by axis, and the law of each axis whose sizes are numbers."""
+    """All sizes, axis by axis, and the law of each axis whose sizes are numbers and whose NE falls with them.
+
+    no_law: axis -> why there is none, of the other axes of numbers.
+    """
 
     name: str
     rows: int
@@ -85,6 +88,7 @@ class Scaling(Strict):
     confidence: float
     sizes: list[Size]
     laws: list[Law]
+    no_law: dict[str, str] = {}
 
 
 def fit(x: Array, loss: Array) -> tuple[Array, Array, Array]:
@@ -153,11 +157,29 @@ def scaling_of(
                 ne_new_items=_value(-new["ne"][at], confidence) if new else None,
             )
         )
-    axes = dict.fromkeys(size.axis for size in sizes)
-    laws = [
-        _law(axis, sizes, loss, confidence) for axis in axes if _numbered(axis, sizes) and np.isfinite(loss[:, 0]).all()
+    numbered = [
+        axis
+        for axis in dict.fromkeys(size.axis for size in sizes)
+        if _numbered(axis, sizes) and np.isfinite(loss[:, 0]).all()
     ]
-    return Scaling(name=name, rows=rows, seeds=seeds, confidence=confidence, sizes=sizes, laws=laws)
+    why = {axis: reason for axis in numbered if (reason := _rises(axis, sizes, loss, confidence))}
+    laws = [_law(axis, sizes, loss, confidence) for axis in numbered if axis not in why]
+    return Scaling(name=name, rows=rows, seeds=seeds, confidence=confidence, sizes=sizes, laws=laws, no_law=why)
+
+
+def _rises(axis: str, sizes: Sequence[Size], loss: Array, confidence: float) -> str | None:
+    """Return why no law fits an axis: its largest size is not better than its smallest, or a step up is worse beyond
+    its interval; None where neither is so. A law of what rises would have a factor of 0 and any exponent.
+    """
+    at = sorted((place for place, size in enumerate(sizes) if size.axis == axis), key=lambda place: sizes[place].x or 0)
+    x = [sizes[place].x for place in at]
+    if loss[at[-1], 0] >= loss[at[0], 0]:
+        return f"NE does not fall with size: {loss[at[0], 0]:.4f} at {x[0]:g}, {loss[at[-1], 0]:.4f} at {x[-1]:g}"
+    for low, high, before, after in zip(at, at[1:], x, x[1:], strict=False):
+        step = _value(loss[high] - loss[low], confidence)
+        if step.low is not None and step.low > 0:
+            return f"NE rises from {before:g} to {after:g}, beyond its interval ({step.low:+.4f} to {step.high:+.4f})"
+    return None
 
 
 def _numbered(axis: str, sizes: Sequence[Size]) -> bool:

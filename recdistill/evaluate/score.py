@@ -16,12 +16,15 @@ from recdistill.config.experiment import EvaluateConfig
 from recdistill.errors import UserError
 from recdistill.evaluate import metrics
 from recdistill.evaluate.breakdown import curve, slices
+from recdistill.evaluate.diverged import left_out
 from recdistill.evaluate.model_facts import ModelFacts, StudentModels
+from recdistill.evaluate.resampling import time_blocks, transferability_by
 from recdistill.evaluate.summary import (
     ETAS,
     Bin,
     Control,
     Details,
+    LeftOut,
     ModelSummary,
     ScoredWindow,
     StudentSummary,
@@ -34,7 +37,7 @@ from recdistill.evaluate.summary import (
 )
 from recdistill.evaluate.transferability import Draws, EtaEstimate, draw_all, transferability
 from recdistill.evaluate.warnings import warnings_of
-from recdistill.evaluate.window import Frame, load_window, logits_of
+from recdistill.evaluate.window import Frame, codes_of, load_window, logits_of
 from recdistill.tables.events import EventLog
 from recdistill.tables.predictions import PredictionLog
 from recdistill.typing import Array
@@ -80,42 +83,59 @@ class _Scorer:
     def _gauc(self, logits: Sequence[Array], group: Array) -> float:
         return float(np.mean([metrics.gauc(self.frame.samples.label, z, group) for z in logits]))
 
-    def of_domain(self, teachers: Sequence[ModelFacts], models: StudentModels) -> StudentSummary:
+    def of_domain(
+        self, teachers: Sequence[ModelFacts], models: StudentModels, without: list[LeftOut] | None
+    ) -> StudentSummary:
         """Return one student of a domain, and the teacher there, on the domain's rows alone."""
         part = replace(self, frame=self.frame.of_domain(models.domain))
         taught = part.logits(teachers)
-        found = part.student(models, taught, part._draws(len(teachers), len(models.raw)))
+        found = part.student(models, taught, without)
         return found.model_copy(
             update={"domain": models.domain, "rows": len(part.frame.ids), "teacher": part.model(teachers, taught)}
         )
 
-    def student(self, models: StudentModels, teacher: list[Array], drawn: Draws) -> StudentSummary:
-        """Return one student against the teacher's logits, of each of its seeds."""
+    def student(self, models: StudentModels, teacher: list[Array], without: list[LeftOut] | None) -> StudentSummary:
+        """Return one student against the teacher's logits, of each of its seeds.
+
+        without: the seeds that are left out; None: find them.
+        """
         raw, distilled = self.logits(models.raw), self.logits(models.distilled)
+        seeds = [model.seed for model in models.raw]
+        if without is None:
+            without = left_out(self.frame.samples.label, seeds, {"raw": raw, "distilled": distilled})
+        kept = [at for at, seed in enumerate(seeds) if seed not in {one.seed for one in without}]
+        raw, distilled = [raw[at] for at in kept], [distilled[at] for at in kept]
+        drawn = self._draws(len(teacher), len(kept))
+        controls = {name: [one[at] for at in kept] for name, one in models.controls.items()}
         found = transferability(self.frame.samples, teacher, raw, distilled, drawn, self.config.confidence)
+        otherwise = self._drawn_otherwise((teacher, raw, distilled), drawn)
         return StudentSummary(
-            raw=self.model(models.raw, raw),
-            distilled=self.model(models.distilled, distilled),
-            transferability=_transferability(found, self.frame.levels_why),
-            coverage=float(np.mean([m.costs.coverage for m in models.distilled])),
+            raw=self.model([models.raw[at] for at in kept], raw),
+            distilled=self.model([models.distilled[at] for at in kept], distilled),
+            transferability=_transferability(found, otherwise, self.frame),
+            coverage=float(np.mean([models.distilled[at].costs.coverage for at in kept])),
             details=self._details({"teacher": teacher, "raw": raw, "distilled": distilled}, drawn),
-            controls={
-                name: self._control(one, teacher, raw, distilled, drawn) for name, one in models.controls.items()
-            },
+            controls={name: self._control(one, (teacher, raw, distilled), drawn) for name, one in controls.items()},
+            left_out=without,
         )
 
     def _control(
-        self,
-        models: Sequence[ModelFacts],
-        teacher: list[Array],
-        raw: list[Array],
-        distilled: list[Array],
-        drawn: Draws,
+        self, models: Sequence[ModelFacts], pair: tuple[list[Array], list[Array], list[Array]], drawn: Draws
     ) -> Control:
-        """Return a control, and how much of the teacher's gain the distilled student has beyond it."""
+        """Return a control, and how much of the teacher's gain the distilled student has beyond it.
+
+        pair: logits of teachers, raw and distilled students.
+        """
         own = self.logits(models)
-        found = transferability(self.frame.samples, teacher, raw, distilled, drawn, self.config.confidence, own)
-        return Control(model=self.model(models, own), beyond=_transferability(found, self.frame.levels_why))
+        found = transferability(self.frame.samples, *pair, drawn, self.config.confidence, own)
+        return Control(model=self.model(models, own), beyond=_transferability(found, {}, self.frame))
+
+    def _drawn_otherwise(
+        self, models: tuple[list[Array], list[Array], list[Array]], drawn: Draws
+    ) -> dict[str, dict[str, EtaEstimate]]:
+        """Return eta by metric where items, and stretches of time, are drawn in place of users."""
+        units = {"item": codes_of(self.frame.rows["item_id"]), "time": time_blocks(len(self.frame.ids))}
+        return transferability_by(self.frame.samples, units, models, drawn, self.config.confidence)
 
     def _details(self, logits: dict[str, list[Array]], drawn: Draws) -> Details:
         compared = {"teacher": (), "raw": logits["teacher"], "distilled": logits["teacher"]}
@@ -125,13 +145,15 @@ class _Scorer:
             slices=slices(self.frame, logits, drawn, self.config.confidence),
         )
 
-    def all(self, teachers: Sequence[ModelFacts], students: dict[str, StudentModels]) -> TaskSummary:
-        """Return every model on this task."""
+    def all(
+        self, teachers: Sequence[ModelFacts], students: dict[str, StudentModels], without: dict[str, list[LeftOut]]
+    ) -> TaskSummary:
+        """Return every model on this task. without: the seeds left out, by student; found where it names none."""
         taught = self.logits(teachers)
         scored = {
-            name: self.of_domain(teachers, models)
+            name: self.of_domain(teachers, models, without.get(name))
             if models.domain
-            else self.student(models, taught, self._draws(len(teachers), len(models.raw)))
+            else self.student(models, taught, without.get(name))
             for name, models in students.items()
         }
         return TaskSummary(rows=len(self.frame.ids), teacher=self.model(teachers, taught), students=scored)
@@ -145,14 +167,18 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return float(np.mean(known)) if known else None
 
 
-def _transferability(found: dict[str, EtaEstimate], levels_why: str | None) -> Transferability:
-    known = {name: one for name, one in found.items() if levels_why is None or name != "ne"}
+def _transferability(
+    found: dict[str, EtaEstimate], otherwise: dict[str, dict[str, EtaEstimate]], frame: Frame
+) -> Transferability:
+    known = {name: one for name, one in found.items() if frame.levels_why is None or name != "ne"}
     lost = [name for name in ETAS if name in known and known[name].teacher_gain < 0]
-    by = {name: _transfer(one, lost) for name, one in known.items()}
-    return Transferability(**by if levels_why is None else by | {"ne": Transfer(why=levels_why)})
+    by = {name: _transfer(one, otherwise.get(name, {}), lost) for name, one in known.items()}
+    return Transferability(**by if frame.levels_why is None else by | {"ne": Transfer(why=frame.levels_why)})
 
 
-def _transfer(one: EtaEstimate, lost: list[str]) -> Transfer:
+def _transfer(one: EtaEstimate, otherwise: dict[str, EtaEstimate], lost: list[str]) -> Transfer:
+    every = {} if one.eta is None else {"user": one, **otherwise}
+    width = {unit: np.inf if by.low is None or by.high is None else by.high - by.low for unit, by in every.items()}
     return Transfer(
         eta=one.eta,
         low=one.low,
@@ -161,7 +187,9 @@ def _transfer(one: EtaEstimate, lost: list[str]) -> Transfer:
         teacher_gain_low=one.teacher_gain_low,
         teacher_gain_high=one.teacher_gain_high,
         why=one.why,
-        loses_on=[] if one.eta is None else lost,
+        loses_on=lost if every else [],
+        intervals={unit: (by.low, by.high) for unit, by in every.items()},
+        widest=max(width, key=lambda unit: width[unit]) if width else None,
     )
 
 
@@ -202,14 +230,16 @@ def score(
     events, predictions = EventLog.open(tables / "events"), PredictionLog.open(tables.parent / "predictions")
     pinned, recorded, tasks = events.version, predictions.version, events.schema.tasks
     models = [*teachers, *(m for pair in students.values() for m in pair.all)]
-    window, scored = ScoredWindow(), {}
+    window = ScoredWindow()
+    scored: dict[str, TaskSummary] = {}
     for task in tasks:
         features = {name: None for student in students.values() for name in student.domain}
         frame = load_window(events, pinned, task, config.start, config.group, list(features))
         if task == tasks[0]:
             window = _window(frame, events, task)
         frame = replace(frame, levels_why=_levels_why(tasks, task, models))
-        scored[task] = _Scorer(frame, predictions, recorded, task, config).all(teachers, students)
+        without = {name: one.left_out for name, one in scored[tasks[0]].students.items()} if scored else {}
+        scored[task] = _Scorer(frame, predictions, recorded, task, config).all(teachers, students, without)
     first = scored.pop(tasks[0])
     summary = summarise(
         teacher=first.teacher,

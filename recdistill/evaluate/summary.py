@@ -29,6 +29,7 @@ __all__ = [
     "Control",
     "Curve",
     "Details",
+    "LeftOut",
     "ModelSummary",
     "Models",
     "Slice",
@@ -40,9 +41,7 @@ __all__ = [
     "Versions",
     "ScoredWindow",
     "load",
-    "lost_note",
     "summarise",
-    "training_of",
     "write_atomic",
     "write_summary",
 ]
@@ -135,7 +134,9 @@ class Transfer(_Part):
     `low` and `high` bound eta at the summary's `confidence`; `teacher_gain` is P_teacher - P_raw, signed so that
     positive is better (for NE: raw - teacher), and so are its bounds. A withheld eta is null and `why` gives the reason
     in one sentence; beside an eta, `why` says that seeds are too few for what it seems to show. `loses_on` names the
-    metrics on which the teacher of this eta is worse than the raw student.
+    metrics on which the teacher of this eta is worse than the raw student. `intervals` are eta's where users, items or
+    stretches of time (`user`, `item`, `time`) are drawn, [null, null] where it is not bounded; `widest` names the
+    widest.
     """
 
     eta: Number = None
@@ -146,6 +147,8 @@ class Transfer(_Part):
     teacher_gain_high: Number = None
     why: str | None = None
     loses_on: list[str] = []
+    intervals: dict[str, tuple[Number, Number]] = {}
+    widest: str | None = None
 
     @model_validator(mode="after")
     def _withheld_has_a_reason(self) -> Transfer:
@@ -154,23 +157,6 @@ class Transfer(_Part):
         if self.low is not None and self.high is not None and self.low > self.high:
             raise ValueError(f"low {self.low} is above high {self.high}")
         return self
-
-
-def training_of(model: ModelSummary) -> str:
-    """Return in words what a model's training took, as far as it is known; empty where nothing is."""
-    parts = [
-        None if model.rows_learned is None else f"{model.rows_learned:,.0f} rows",
-        None if model.steps is None else f"{model.steps:,.0f} steps",
-        None if model.seconds is None else f"{model.seconds:,.1f} s",
-        None if model.flops is None else f"{model.flops / 1e12:,.3g} TFLOP",
-    ]
-    return ", ".join(part for part in parts if part is not None)
-
-
-def lost_note(eta: Transfer) -> str:
-    """Return the mark of an eta whose teacher loses on other metrics, to be put behind it; empty where it does not."""
-    lost = ", ".join(LABELS[metric] for metric in eta.loses_on)
-    return f" (the teacher loses on {lost})" if lost else ""
 
 
 class Transferability(_Part):
@@ -259,12 +245,22 @@ class Control(_Part):
     beyond: Transferability
 
 
+class LeftOut(_Part):
+    """A seed that diverged: the `ne` of its `variant` is far above the `median` over seeds."""
+
+    seed: int
+    variant: Literal["raw", "distilled"]
+    ne: Number
+    median: Number
+
+
 class StudentSummary(_Part):
     """One student of the run on one task: trained raw and distilled, equal in everything else.
 
     `coverage`: share of samples that had a usable signal when the distilled one learned from them. A student of a
     `domain` (feature: value) is scored on its `rows` alone, and against the `teacher` there; the three are empty for
-    a student of all samples.
+    a student of all samples. `left_out`: the seeds that diverged on the first task, of which both twins are left out of
+    every figure.
     """
 
     raw: ModelSummary
@@ -276,6 +272,7 @@ class StudentSummary(_Part):
     domain: dict[str, int | str] = {}
     rows: Count | None = None
     teacher: ModelSummary | None = None
+    left_out: list[LeftOut] = []
 
 
 class TaskSummary(_Part):

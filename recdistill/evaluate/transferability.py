@@ -33,6 +33,7 @@ __all__ = [
     "bootstrap",
     "bootstrap_gauc",
     "draw_all",
+    "estimate_of",
     "gauc_transferability",
     "over_seeds",
     "transferability",
@@ -184,7 +185,7 @@ def draw_all(users: int, teachers: int, seeds: int, replicates: int, seed: int =
     return Draws(*drawn, _spread(replicates, teachers, draw), _spread(replicates, seeds, draw))
 
 
-def _estimate_of(values: Array, drawn: Draws, users: int, confidence: float) -> EtaEstimate:
+def estimate_of(values: Array, drawn: Draws, users: int, confidence: float) -> EtaEstimate:
     """Return eta from one metric's values [teachers + raw + distilled (+ control), replicates]."""
     teachers, seeds = drawn.teachers.shape[1], drawn.students.shape[1]
     taught, *students = np.split(values, range(teachers, len(values), seeds))
@@ -243,7 +244,7 @@ def transferability(
     if len(raw) != len(distilled) or not raw or len(control) not in (0, len(raw)):
         raise UserError(f"transferability: {len(raw)} raw and {len(distilled)} distilled students; pair them by seed")
     found = bootstrap(samples, [*teacher, *raw, *distilled, *control], drawn.bundle, drawn.weights)
-    return {name: _estimate_of(values, drawn, samples.users, confidence) for name, values in found.items()}
+    return {name: estimate_of(values, drawn, samples.users, confidence) for name, values in found.items()}
 
 
 def gauc_transferability(
@@ -261,7 +262,7 @@ def gauc_transferability(
     values = bootstrap_gauc(part, [*teacher, *raw, *distilled], drawn.bundle, drawn.weights)
     split = np.split(values[:, 0], [len(teacher), len(teacher) + len(raw)])
     means = float(split[0].mean()), float(split[1].mean()), float(split[2].mean())
-    return _estimate_of(values, drawn, len(np.unique(part.user)), confidence), means
+    return estimate_of(values, drawn, len(np.unique(part.user)), confidence), means
 
 
 def _interval(replicates: Array, confidence: float) -> tuple[float, float]:

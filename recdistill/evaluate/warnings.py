@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from recdistill.evaluate.baselines import NAMES
+from recdistill.evaluate.notes import DRAWN
 from recdistill.evaluate.summary import ETAS, LABELS, ModelSummary, Summary
 
 __all__ = ["HELP", "warnings_of"]
@@ -12,7 +13,17 @@ HELP = "docs/howto/my-teacher-is-not-better.md"
 
 def warnings_of(summary: Summary) -> list[str]:
     """Return the findings of a summary, about the first task."""
-    return [*_below_baselines(summary), *_mixed(summary)]
+    return [*_left_out(summary), *_below_baselines(summary), *_mixed(summary), *_shared(summary)]
+
+
+def _left_out(summary: Summary) -> list[str]:
+    """Return a sentence per seed that diverged."""
+    return [
+        f"{name}: seed {one.seed} diverged and is left out, raw and distilled: NE of its {one.variant} student is "
+        f"{one.ne:.4f}, the median over seeds {one.median:.4f}; lower the rates, or set dense_warmup or dense_clip"
+        for name, student in summary.students.items()
+        for one in student.left_out
+    ]
 
 
 def _below_baselines(summary: Summary) -> list[str]:
@@ -53,3 +64,16 @@ def _mixed(summary: Summary) -> list[str]:
             of = f"{name}: eta on {', '.join(shown)} is of a teacher that is worse than the raw student on"
             found.append(f"{of} {gains}; see {HELP}")
     return found
+
+
+def _shared(summary: Summary) -> list[str]:
+    """Return a sentence per eta above zero that is not so where what users share is drawn."""
+    return [
+        f"{name}: eta on {LABELS[metric]} is above zero where users are drawn, and not where {DRAWN[unit]} are: "
+        f"{'not bounded' if low is None or high is None else f'{low:+.3f} to {high:+.3f}'}"
+        for name, student in summary.students.items()
+        for metric in ETAS
+        if ((eta := student.transferability.metric(metric)).low or 0.0) > 0
+        for unit, (low, high) in eta.intervals.items()
+        if low is None or low <= 0
+    ]

@@ -17,7 +17,7 @@ from recdistill.tables.events import EventLog, OutcomeLog
 from recdistill.tables.predictions import PredictionLog
 from recdistill.typing import Array
 
-__all__ = ["Frame", "Part", "load_window", "logits_of"]
+__all__ = ["Frame", "Part", "codes_of", "load_window", "logits_of"]
 
 
 LEVELS = ("logloss", "ne", "calibration", "ece")  # what a constant added to the logits changes
@@ -78,7 +78,8 @@ class Part:
         )
 
 
-def _codes(values: pl.Series) -> Array:
+def codes_of(values: pl.Series) -> Array:
+    """Return int64 codes from 0 of a column of ids without gaps: equal ids, equal codes."""
     return np.asarray(
         values.cast(pl.String).cast(pl.Categorical).to_physical().rank("dense").cast(pl.Int64).to_numpy() - 1
     )
@@ -91,7 +92,7 @@ def _requests(rows: pl.DataFrame, user: Array) -> Array:
     in no list and is a group of its own.
     """
     alone = pl.concat_str(pl.lit("row "), pl.col("row"))
-    request = _codes(rows.select(pl.coalesce(pl.col("request_id").cast(pl.String), alone)).to_series())
+    request = codes_of(rows.select(pl.coalesce(pl.col("request_id").cast(pl.String), alone)).to_series())
     return np.asarray(np.unique(user * (request.max(initial=0) + 1) + request, return_inverse=True)[1])
 
 
@@ -139,7 +140,7 @@ def load_window(
     if outcomes.exists():
         window = _with_outcomes(window, OutcomeLog.open(outcomes), task)
     known = window.filter(pl.col("label").is_not_null())
-    user = _codes(known["user_id"])
+    user = codes_of(known["user_id"])
     groups = {"user": user} | ({"request": _requests(known, user)} if events.schema.has_request else {})
     return Frame(
         known, ScoredSamples(known["label"].to_numpy().astype(np.float64), user, groups[group]), groups, start, total

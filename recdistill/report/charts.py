@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from html import escape
 
 __all__ = [
+    "LEAST",
     "Axis",
     "Point",
     "Series",
@@ -29,6 +30,7 @@ __all__ = [
 ]
 
 Value = float | None
+LEAST = 1e-6  # what a logarithmic axis can show
 
 
 @dataclass(frozen=True)
@@ -85,14 +87,14 @@ def linear_axis(values: Sequence[Value], about: int = 4, zero: bool = False) -> 
 
 
 def log_axis(values: Sequence[float]) -> Axis:
-    """Return a logarithmic axis over whole powers of ten around `values`; what is below 1e-6 is shown there."""
+    """Return a logarithmic axis over whole powers of ten around `values`; what is below LEAST is shown there."""
     first = math.floor(_log(min(values)))
     last = max(math.ceil(_log(max(values))), first + 1)
     return Axis(10.0**first, 10.0**last, [(10.0**i, f"{10.0**i:g}") for i in range(first, last + 1)], _log)
 
 
 def _log(value: float) -> float:
-    return math.log10(max(value, 1e-6))
+    return math.log10(max(value, LEAST))
 
 
 def time_axis(seconds: Sequence[float], about: int = 4) -> Axis:
@@ -190,12 +192,21 @@ def scatter_chart(
 
 
 def whisker(value: float, low: Value, high: Value, axis: Axis, marks: Sequence[float] = (0.0, 1.0)) -> str:
-    """Return a dot with its interval on one strip, with vertical lines at `marks`; what leaves the axis is clipped."""
+    """Return a dot with its interval on one strip, with vertical lines at `marks`; where it leaves the axis it is cut,
+    and an arrow at that end marks it.
+    """
     lines = "".join(f'<i class="mark" style="left:{_clip(axis.place(m)):.2f}%"></i>' for m in marks)
     if low is not None and high is not None:
         start, end = _clip(axis.place(low)), _clip(axis.place(high))
         lines += f'<i class="span" style="left:{start:.2f}%;width:{end - start:.2f}%"></i>'
+    ends = [one for one in (value, low, high) if one is not None]
+    lines += _cut("left", "‹", min(ends) < axis.low) + _cut("right", "›", max(ends) > axis.high)
     return f'<div class="strip">{lines}{_dot("c-distilled", _clip(axis.place(value)), 50)}</div>'
+
+
+def _cut(side: str, arrow: str, beyond: bool) -> str:
+    """Return the mark of a strip that goes on beyond its end; empty where it does not."""
+    return f'<i class="cut {side}" title="goes on beyond the scale">{arrow}</i>' if beyond else ""
 
 
 def _clip(place: float) -> float:

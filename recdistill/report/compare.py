@@ -15,6 +15,7 @@ from string import Template
 from recdistill.config.flat import flat
 from recdistill.data.store.memmap import read_json
 from recdistill.errors import UserError
+from recdistill.evaluate.notes import lost_note
 from recdistill.evaluate.summary import (
     ETAS,
     LABELS,
@@ -24,7 +25,6 @@ from recdistill.evaluate.summary import (
     TaskSummary,
     Transfer,
     load,
-    lost_note,
     write_atomic,
 )
 from recdistill.report.page import framed

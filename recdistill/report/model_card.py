@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from recdistill.evaluate.headline import headlines
+from recdistill.evaluate.notes import lost_note
 from recdistill.evaluate.summary import (
     ETAS,
     LABELS,
@@ -22,7 +23,6 @@ from recdistill.evaluate.summary import (
     Summary,
     TaskSummary,
     Transfer,
-    lost_note,
     write_atomic,
 )
 

@@ -7,6 +7,7 @@ from html import escape
 
 from recdistill.evaluate.summary import LABELS, METRICS, Bin, Curve, StudentSummary, Summary
 from recdistill.report.charts import (
+    LEAST,
     Axis,
     Point,
     Series,
@@ -99,8 +100,10 @@ def calibration(student: StudentSummary) -> str:
         return '<p class="none">– This run recorded no calibration bins.</p>'
     predicted = [b.predicted for n in names for b in bins[n]]
     logarithmic = min(predicted) > 0 and max(predicted) > 30 * min(predicted)
+    cut = logarithmic and any(b.observed < LEAST for n in names for b in bins[n])
     charts = _reliability(bins, names, logarithmic) + _ratio(bins, names, logarithmic)
     note = "On the dashed lines, what was predicted is what happened." + " Rates are on logarithmic axes." * logarithmic
+    note += f" An observed rate below {LEAST:g} is drawn there." * cut
     return f'{legend(names)}<div class="pair even">{charts}</div><p class="note">{note}</p>'
 
 

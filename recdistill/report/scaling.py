@@ -26,32 +26,41 @@ def render(scaling: Scaling) -> str:
         rows=f"{scaling.rows:,}".replace(",", "\u202f"),
         seeds=len(scaling.seeds),
         confidence=f"{100 * scaling.confidence:g}",
-        figures="".join(_figure(law, scaling) for law in scaling.laws),
+        figures="".join(
+            [*(_figure(law.axis, law, scaling) for law in scaling.laws)]
+            + [_figure(axis, None, scaling) for axis in scaling.no_law]
+        ),
         table="".join(_row(size) for size in scaling.sizes),
     )
 
 
-def _figure(law: Law, scaling: Scaling) -> str:
-    sizes = sorted((size for size in scaling.sizes if size.axis == law.axis), key=lambda size: size.x or 0.0)
+def _figure(axis: str, law: Law | None, scaling: Scaling) -> str:
+    """Return an axis' chart, with its law or the reason why there is none."""
+    sizes = sorted((size for size in scaling.sizes if size.axis == axis), key=lambda size: size.x or 0.0)
     x, y = [size.x or 0.0 for size in sizes], [size.ne.value for size in sizes]
+    fitted = [] if law is None else [_by(law, at) for at in x]
+    series = [Series("measured", "c-teacher", x, y), *([Series("law", "c-raw", x, fitted)] if law else [])]
+    readouts = [
+        f"{at:g}: NE {number(one)}" + (f", by the law {number(fitted[place])}" if law else "")
+        for place, (at, one) in enumerate(zip(x, y, strict=True))
+    ]
+    names = (f"{AXIS_NAMES.get(axis, axis)}, log scale", "NE, log scale")
+    chart = line_chart(series, log_axis(x), _close([*y, *fitted]), readouts, names, f"NE over {axis}")
+    legend = swatches([("measured", "c-teacher"), *([("by the law", "c-raw")] if law else [])])
+    note = f"No law: {escape(scaling.no_law[axis])}." if law is None else _formula(law)
+    return f'<section><h2>{escape(axis)}</h2>{legend}{chart}<p class="note">{note}</p></section>'
+
+
+def _by(law: Law, x: float) -> float:
     floor, factor, exponent = (part.value or 0.0 for part in (law.floor, law.factor, law.exponent))
-    fitted = [floor + factor * (at / law.first) ** -exponent for at in x]
-    series = [Series("measured", "c-teacher", x, y), Series("law", "c-raw", x, fitted)]
-    readouts = [f"{at:g}: NE {number(one)}, by the law {number(by)}" for at, one, by in zip(x, y, fitted, strict=True)]
-    chart = line_chart(
-        series,
-        log_axis(x),
-        _close(y + fitted),
-        readouts,
-        (f"{AXIS_NAMES.get(law.axis, law.axis)}, log scale", "NE, log scale"),
-        f"NE over {law.axis}",
-    )
+    return float(floor + factor * (x / law.first) ** -exponent)
+
+
+def _formula(law: Law) -> str:
     formula = (
         f"NE = {_interval(law.floor)} + {_interval(law.factor)} · ({escape(law.axis)} / {law.first:g})<sup>−a</sup>"
     )
-    note = f"{formula}, a = {_interval(law.exponent)}; largest error {law.error:.5f}; {law.in_words}."
-    legend = swatches([("measured", "c-teacher"), ("by the law", "c-raw")])
-    return f'<section><h2>{escape(law.axis)}</h2>{legend}{chart}<p class="note">{note}</p></section>'
+    return f"{formula}, a = {_interval(law.exponent)}; largest error {law.error:.5f}; {law.in_words}."
 
 
 def _close(values: Sequence[float | None]) -> Axis:

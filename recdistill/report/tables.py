@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from html import escape
 
 from recdistill.evaluate.label_lag import lag_sentence
+from recdistill.evaluate.notes import lost_note, training_of, widest_note
 from recdistill.evaluate.summary import (
     LABELS,
     METRICS,
@@ -15,8 +16,6 @@ from recdistill.evaluate.summary import (
     Summary,
     TaskSummary,
     Transfer,
-    lost_note,
-    training_of,
 )
 from recdistill.report.charts import Axis, Point, bar, dots, linear_axis, whisker
 from recdistill.report.controls import NO_CONTROL
@@ -94,12 +93,18 @@ def transfer(summary: Summary) -> str:
         f'<div class="etas">{body}<div class="row scale"><span></span><div class="ax">{marks}</div><span></span></div>'
         "</div>"
         '<p class="note">0\u202f% is the raw student, 100\u202f% the teacher. Whiskers are '
-        f"{100 * summary.confidence:g}\u202f% intervals.</p>"
+        f"{100 * summary.confidence:g}\u202f% intervals; an arrow marks what goes on beyond the scale.</p>"
     )
 
 
 def _transfer_rows(name: str, student: StudentSummary, axis: Axis) -> str:
-    rows = (_transfer_row(metric, student.transferability.metric(metric), axis) for metric in ("gauc", "auc", "ne"))
+    etas = {metric: student.transferability.metric(metric) for metric in ("gauc", "auc", "ne")}
+    rows = [_transfer_row(metric, eta, axis) for metric, eta in etas.items()]
+    rows += [
+        f'<p class="note">{LABELS[metric]}: {escape(note)}</p>'
+        for metric, eta in etas.items()
+        if (note := widest_note(eta))
+    ]
     took = f"{training_of(student.distilled) or 'not known'}; raw: {training_of(student.raw) or 'not known'}"
     return f'<p class="student">{escape(name)} <small>trained on {took}</small></p>{"".join(rows)}'
 

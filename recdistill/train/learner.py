@@ -77,6 +77,7 @@ class Learner:
         self.tables: list[GrowableTable] = table_modules(network)
         device = next(network.parameters()).device.type
         self.optimiser = torch.optim.Adam(network.parameters(), lr=config.dense_rate, fused=device in ("cpu", "cuda"))
+        self.dense_rate, self.warmup, self.clip = config.dense_rate, config.dense_warmup, config.dense_clip
         self.auto = AutoWeight(distill.auto_fraction) if distill and distill.weight == "auto" else None
         self.gate = (
             StartGate(
@@ -162,13 +163,22 @@ class Learner:
         state = self._state(hidden)
         if self.hidden_state_codec is not None:
             self.hidden_state_codec.learn(hidden.cpu())
-        self.optimiser.step()
+        self._dense_step()
         for table in self.tables:
             table.step()
         self.steps += 1
         return StepResult(
             main.detach()[:: batch.rows_per_sample], share_with_signal(signals[:: batch.rows_per_sample]), state
         )
+
+    def _dense_step(self) -> None:
+        """Update the dense part, at its rate so far and from a gradient of at most its largest norm."""
+        if self.warmup:
+            for group in self.optimiser.param_groups:
+                group["lr"] = self.dense_rate * min(1.0, (self.steps + 1) / self.warmup)
+        if self.clip is not None:
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.clip)
+        self.optimiser.step()
 
     def _signals(self, batch: Batch, main: Tensor) -> Tensor:
         """Return the batch's signals, missing where the gate is closed."""

@@ -45,6 +45,7 @@ def train_ranked(
         ("a model with a teacher", job.uses_teacher),
         ("pretrain", job.config.pretrain is not None),
         ("a fold", job.fold is not None),
+        ("dense_clip", job.config.dense_clip is not None),
         ("teacher_hidden", bool(experiment.teacher_hidden.width)),
         ("activation dice", job.config.options.get("activation") == "dice"),
     ):

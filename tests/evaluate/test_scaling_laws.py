@@ -69,11 +69,24 @@ def test_sizes_that_get_better_have_a_monotone_law() -> None:
 
 
 def test_sizes_are_compared_in_order_of_their_numbers() -> None:
-    assert not scaled([0.5, 1.0, 4.0], facts("width", [32.0, 16.0, 8.0])).laws[0].monotone
+    assert scaled([0.5, 1.0, 4.0], facts("width", [32.0, 16.0, 8.0])).laws == []
+    assert scaled([4.0, 1.0, 0.5], facts("width", [32.0, 16.0, 8.0])).laws[0].monotone
 
 
-def test_a_size_that_is_worse_breaks_the_monotone_law() -> None:
-    assert not scaled([0.5, 4.0, 2.0], facts("width", [8.0, 16.0, 32.0])).laws[0].monotone
+def test_a_step_that_is_worse_within_its_noise_breaks_the_monotone_law_alone() -> None:
+    found = scaled([0.5, 4.0, 3.99], facts("width", [8.0, 16.0, 32.0]))
+    assert found.no_law == {} and not found.laws[0].monotone
+
+
+@pytest.mark.parametrize(
+    ("quality", "why"),
+    [([4.0, 2.0, 1.0], "NE does not fall with size"), ([0.5, 4.0, 1.0], "NE rises from 16 to 32, beyond its interval")],
+)
+def test_what_falls_with_size_has_no_law_and_the_reason(quality: list[float], why: str) -> None:
+    found = scaled(quality, facts("width", [8.0, 16.0, 32.0]))
+    assert found.laws == [] and found.no_law["width"].startswith(why)
+    page = render(found)
+    assert f"No law: {why}" in page and "by the law" not in page and "NE over width" in page
 
 
 @pytest.mark.parametrize("xs", [[None, None, None], [8.0, 16.0], [8.0, 8.0, 16.0], [0.0, 1.0, 2.0], [-1.0, 1.0, 2.0]])

@@ -135,6 +135,38 @@ def test_an_eta_names_the_metrics_on_which_its_teacher_loses(run):
     assert any("worse than the raw student on NE" in line for line in found.warnings)
 
 
+def test_intervals_over_items_and_time_stand_next_to_that_over_users(summary):
+    eta = summary.students["part"].transferability.gauc
+    assert set(eta.intervals) == {"user", "item", "time"} and eta.intervals["user"] == (eta.low, eta.high)
+    widths = {unit: high - low for unit, (low, high) in eta.intervals.items()}
+    assert widths[eta.widest] == max(widths.values())
+    assert all(low < eta.eta < high for low, high in eta.intervals.values())  # nothing is shared here
+    assert summary.students["strong"].transferability.gauc.intervals == {}
+    assert "the widest is over" in render(summary)
+
+
+def test_a_seed_that_diverged_is_left_out_with_its_twin_on_every_task(run):
+    path, rows, logits_of_models = run
+    log = PredictionLog.open(path / "predictions")
+    for name, scale in (("weak.s5", 1.01), ("weak.s6", 4.0), ("better.s5", 1.0), ("better.s6", 1.0)):
+        like = logits_of_models[name[:-1] + "3"]
+        columns = {f"logit_{task}": pl.Series(scale * z, dtype=pl.Float32) for task, z in like.items()}
+        mixed = rows.select("sample_id", "time").with_columns(**columns)
+        log.append(mixed, model=name, version=0, kind="prequential", writer=name, sequence=0)
+    seeds = (3, 4, 5, 6)
+    every = StudentModels([facts(f"weak.s{s}", s) for s in seeds], [facts(f"better.s{s}", s) for s in seeds])
+    three = StudentModels(every.raw[:3], every.distilled[:3])
+    found = score("run", path / "tables", facts("teacher"), {"part": every}, CONFIG)
+    clean = score("run", path / "tables", facts("teacher"), {"part": three}, CONFIG)
+    (left,) = found.students["part"].left_out
+    assert (left.seed, left.variant) == (6, "raw") and left.ne > left.median + 0.02
+    assert clean.students["part"].left_out == []
+    for one, other in zip(tasks_of(found).values(), tasks_of(clean).values(), strict=True):
+        assert one["part"].raw == other["part"].raw and one["part"].raw.seeds == [3, 4, 5]
+        assert one["part"].transferability == other["part"].transferability
+    assert any(line.startswith("part: seed 6 diverged and is left out") for line in found.warnings)
+
+
 @pytest.mark.parametrize("task", ["click", "buy"])
 def test_every_task_is_scored_on_the_rows_whose_label_is_known(run, summary, task):
     _, rows, logits_of_models = run

@@ -33,7 +33,18 @@ def test_the_file_is_standard_json_with_the_promised_keys(tmp_path: Path) -> Non
     assert set(tree["models"]) == {"teacher", "raw", "distilled"}
     promised = {"auc", "gauc", "logloss", "ne", "calibration", "ece", "dense_parameters", "sparse_parameters"}
     assert promised | {"rows_per_second", "seeds", "std"} <= set(tree["models"]["teacher"])
-    keys = {"eta", "low", "high", "teacher_gain", "teacher_gain_low", "teacher_gain_high", "why", "loses_on"}
+    keys = {
+        "eta",
+        "low",
+        "high",
+        "teacher_gain",
+        "teacher_gain_low",
+        "teacher_gain_high",
+        "why",
+        "loses_on",
+        "intervals",
+        "widest",
+    }
     assert keys == set(tree["transferability"]["gauc"])
     assert tree["transferability"]["ne"]["eta"] is None and tree["transferability"]["ne"]["why"]
     assert list(tree["students"]) == ["din-16", "din-8"]

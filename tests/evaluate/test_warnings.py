@@ -56,3 +56,15 @@ def test_an_eta_of_a_teacher_that_loses_on_another_metric_is_a_warning() -> None
     assert lines == [
         f"din-8: eta on GAUC, AUC is of a teacher that is worse than the raw student on NE (-0.0123); see {HELP}"
     ]
+
+
+def test_an_eta_that_users_bound_and_items_do_not_is_a_warning() -> None:
+    summary = sample_summary()
+    etas, student = summary.transferability, summary.students["din-8"]
+    intervals = {"user": (0.5, 0.7), "item": (-0.1, 1.2), "time": (0.2, 0.9)}
+    gauc = etas.gauc.model_copy(update={"intervals": intervals, "widest": "item"})
+    student = student.model_copy(update={"transferability": etas.model_copy(update={"gauc": gauc})})
+    lines = warnings_of(summary.model_copy(update={"students": {**summary.students, "din-8": student}}))
+    assert lines == [
+        "din-8: eta on GAUC is above zero where users are drawn, and not where items are: -0.100 to +1.200"
+    ]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recdistill.report.charts import linear_axis, log_axis, ticks, time_axis
+from recdistill.report.charts import linear_axis, log_axis, ticks, time_axis, whisker
 from tests.support.summaries import START
 
 FINITE = st.floats(-1e9, 1e9, allow_nan=False)
@@ -55,3 +55,20 @@ def test_a_log_axis_places_rates_inside_with_few_marks(values: list[float]) -> N
 def test_time_marks_fit_their_span(hours: int, texts: list[str]) -> None:
     axis = time_axis([START.timestamp(), START.timestamp() + 3600 * hours])
     assert [text for _, text in axis.marks][: len(texts)] == texts
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "sides"),
+    [
+        (0.5, 0.2, 0.9, []),
+        (0.5, -3.0, 0.9, ["left"]),
+        (0.5, 0.2, 3.0, ["right"]),
+        (0.5, -3.0, 3.0, ["left", "right"]),
+        (9.0, None, None, ["right"]),
+    ],
+)
+def test_a_whisker_marks_the_side_on_which_it_is_cut(
+    value: float, low: float | None, high: float | None, sides: list[str]
+) -> None:
+    strip = whisker(value, low, high, linear_axis([0.0, 1.0]))
+    assert [side for side in ("left", "right") if f"cut {side}" in strip] == sides

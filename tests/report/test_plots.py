@@ -57,3 +57,6 @@ def test_click_rates_are_drawn_on_logarithmic_axes_and_others_are_not() -> None:
 
     assert "logarithmic" in page(0.001, 0.04) and "logarithmic" not in page(0.2, 0.4)
     assert "logarithmic" not in page(0.0, 0.4)
+    nothing = [Bin(predicted=0.001, observed=0.0, count=5), Bin(predicted=0.04, observed=0.04, count=5)]
+    cut = calibration(base.model_copy(update={"details": Details(calibration={"raw": nothing})}))
+    assert "below 1e-06 is drawn there" in cut and "is drawn there" not in page(0.001, 0.04)

@@ -106,3 +106,31 @@ def test_states_between_blocks_hear_the_labels_too() -> None:
     learner.learn(batch, torch.ones(len(batch), dtype=torch.bool))
     for name, p in network.named_parameters():
         torch.testing.assert_close(p.grad, expected.get(name))
+
+
+def steps_of(tmp_path: Path, *assignments: str) -> list[float]:
+    """Return how far the dense part moves in each of three steps."""
+    ingested(tmp_path, tiny())
+    found = trainer(tmp_path, tiny(*assignments), "teacher")
+    moved = []
+    for low in (0, 50, 100):
+        before = [value.detach().clone() for value in found.learner.network.parameters()]
+        found.learner.learn(found.builder.build(np.arange(low, low + 50)), torch.ones(50, dtype=torch.bool))
+        pairs = zip(before, found.learner.network.parameters(), strict=True)
+        moved.append(max(float((old - new.detach()).abs().max()) for old, new in pairs))
+    return moved
+
+
+def test_the_dense_rate_rises_to_its_height(tmp_path: Path) -> None:
+    rate = tiny().teacher.dense_rate
+    assert steps_of(tmp_path)[0] == pytest.approx(rate, rel=1e-3)  # Adam's first step is as long as its rate
+    slow = steps_of(tmp_path, "teacher.dense_warmup=4")
+    assert slow[0] == pytest.approx(rate / 4, rel=1e-3) and slow[0] < slow[1] < slow[2] < rate
+
+
+def test_a_gradient_is_no_longer_than_its_largest_norm(tmp_path: Path) -> None:
+    ingested(tmp_path, tiny())
+    found = trainer(tmp_path, tiny("teacher.dense_clip=1.0e-3"), "teacher")
+    found.learner.learn(found.builder.build(np.arange(50)), torch.ones(50, dtype=torch.bool))
+    norms = [value.grad.norm() for value in found.learner.network.parameters() if value.grad is not None]
+    assert float(torch.stack(norms).norm()) == pytest.approx(1e-3, rel=1e-3)
