@@ -9,7 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from recdistill.data.batch.batch import AGES, Batch
+from recdistill.data.batch.ages import AGES, age_bucket
+from recdistill.data.batch.batch import Batch
 from recdistill.errors import UserError
 from recdistill.models.attention.request_layout import Layout, lay_out
 from recdistill.models.attention.target_ops import EMPTY, dots, split_heads, weighted_sum
@@ -64,10 +65,10 @@ class TargetAttention(nn.Module):
     def weights(self, layout: Layout) -> Tensor:
         """Return [R, L, heads * kernels], each event's weight by its age and action; padding has weight 0."""
         log: Tensor = self.recency
-        code = layout.age
+        code = age_bucket(layout.ago)
         if self.action is not None:
             log = (log[:, None] + self.action).flatten(0, 1)
-            code = layout.age * len(self.action) + layout.action
+            code = code * len(self.action) + layout.action
         weights = log.exp().index_select(0, code.view(-1)).view(*code.shape, -1)
         return weights * layout.mask.unsqueeze(2)
 

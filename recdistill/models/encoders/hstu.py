@@ -69,21 +69,22 @@ class HSTULayer(nn.Module):
         """Return [R, H, L, d], what each event takes from its own past; q, k, v [R, H, L, d]."""
         length = q.shape[2]
         band = length if self.band is None else min(self.band, length)
-        query, key = self.bias.timed(q, k, at.age)
-        value, near = v.flatten(0, 1), band_bias(self.bias.by_distance(q), length, band).to(q.dtype)
-        attended = attend(query, key, value, near, heads=self.heads, band=band, alive=at.alive)
+        query, key, value = (part.flatten(0, 1) for part in (q, k, v))
+        near, time = band_bias(self.bias.by_distance(q), length, band).to(q.dtype), self.bias.by_gap(at.ago, at.ago)
+        attended = attend(query, key, value, near, time, heads=self.heads, band=band, alive=at.alive)
         if self.columns and band < length:
             attended = attended + (self._oldest if self.columns_at == "oldest" else self._newest)(
                 query, key, value, at, band
             )
         return attended.view(v.shape)
 
-    def _oldest(self, query: Tensor, key: Tensor, value: Tensor, _at: Sequences, band: int) -> Tensor:
+    def _oldest(self, query: Tensor, key: Tensor, value: Tensor, at: Sequences, band: int) -> Tensor:
         """Return [N, L, d], what the history's first events beyond the band add."""
         count = min(self.columns, query.shape[1])
         steps = torch.arange(query.shape[1], device=query.device)
         bias = self.bias.beyond(steps[:, None] - steps[:count], band, query)
-        return attend(query, key[:, :count], value[:, :count], bias, heads=self.heads)
+        time = self.bias.by_gap(at.ago, at.ago[:, :count])
+        return attend(query, key[:, :count], value[:, :count], bias, time, heads=self.heads)
 
     def _newest(self, query: Tensor, key: Tensor, value: Tensor, at: Sequences, band: int) -> Tensor:
         """Return [N, L, d], what the history's last events beyond the band add: only they themselves are
@@ -92,11 +93,12 @@ class HSTULayer(nn.Module):
         count = min(self.columns, query.shape[1])
         steps = torch.arange(count, device=query.device)
         where = ((at.lengths - count).clamp(min=0)[:, None] + steps).clamp(max=query.shape[1] - 1)
+        ago = at.ago.gather(1, where)
         real = (steps < at.lengths[:, None]).repeat_interleave(self.heads, 0).unsqueeze(2)
         where = where.repeat_interleave(self.heads, 0).unsqueeze(2)
         q, k, v = (part.gather(1, where.expand(-1, -1, part.shape[2])) for part in (query, key, value))
         bias = self.bias.beyond(steps[:, None] - steps, band, query)
-        more = attend(q, k, v, bias, heads=self.heads) * real
+        more = attend(q, k, v, bias, self.bias.by_gap(ago, ago), heads=self.heads) * real
         return torch.zeros_like(value).scatter_add(1, where.expand_as(more), more)
 
     def _close(self, x: Tensor, u: Tensor, mixed: Tensor) -> Tensor:

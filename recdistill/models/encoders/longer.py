@@ -29,9 +29,9 @@ def merged(events: Tensor, at: Sequences, merge: int) -> tuple[Tensor, Tensor, S
     real = (step >= 0) & (step < at.lengths[:, None])
     where = step.clamp(0, events.shape[1] - 1)
     rows = events.gather(1, where.unsqueeze(2).expand(-1, -1, events.shape[2])) * real.unsqueeze(2)
-    ages, actions = (part.gather(1, where)[:, merge - 1 :: merge] for part in (at.age, at.action))
+    ago, actions = (part.gather(1, where)[:, merge - 1 :: merge] for part in (at.ago, at.action))
     shape = (len(events), most, merge)
-    return rows.view(*shape, -1), real.view(shape), Sequences(ages, actions, groups, at.piece, None)
+    return rows.view(*shape, -1), real.view(shape), Sequences(ago, actions, groups, at.piece, None)
 
 
 class _Inner(nn.Module):

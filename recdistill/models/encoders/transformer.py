@@ -94,9 +94,9 @@ class TransformerLayer(nn.Module):
         band = length if self.band is None else min(self.band, length)
         x = self.first(events) if self.before else events
         q, k, v = self._split(x, torch.arange(length, device=events.device).expand(len(events), -1))
-        query, key = self.bias.timed(q, k, at.age)
-        near = band_bias(self.bias.by_distance(q), length, band).to(q.dtype)
-        mixed = attend(query, key, v.flatten(0, 1), near, heads=self.heads, band=band, alive=at.alive, softmax=True)
+        query, key, value = (part.flatten(0, 1) for part in (q, k, v))
+        near, time = band_bias(self.bias.by_distance(q), length, band).to(q.dtype), self.bias.by_gap(at.ago, at.ago)
+        mixed = attend(query, key, value, near, time, heads=self.heads, band=band, alive=at.alive, softmax=True)
         return self._finish(events, mixed.view(v.shape)), self._see(targets, k, v, at)
 
     def last(self, events: Tensor, targets: Tensor, at: Sequences) -> Tensor:

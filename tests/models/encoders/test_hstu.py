@@ -21,9 +21,9 @@ from tests.support.attention_reference import (
 )
 
 
-def hstu(layer: HSTULayer, x: Tensor, ages: Tensor, may: Tensor) -> Tensor:
+def hstu(layer: HSTULayer, x: Tensor, ago: Tensor, may: Tensor) -> Tensor:
     u, q, v, k = functional.silu(layer.project(layer.norm(x))).chunk(4, 1)
-    bias, d = bias_of(layer.bias, ages), x.shape[1] // layer.heads
+    bias, d = bias_of(layer.bias, ago), x.shape[1] // layer.heads
     parts = [slice(h * d, (h + 1) * d) for h in range(layer.heads)]
     mixed_ = (
         torch.cat([pairwise(q[:, p], k[:, p], v[:, p], bias[h], may) for h, p in enumerate(parts)], 1) / layer.length
@@ -49,10 +49,10 @@ def test_hstu(sizes: tuple[int, ...], rules: dict[str, Any]) -> None:
     stack = randomised(HSTUStack(WIDTH, 2, 10, 3, **rules))
     fast, alone = encoded(stack, sizes)
     own = {"band": rules.get("band"), "columns": rules.get("columns", 0), "at": rules.get("columns_at", "oldest")}
-    for state, (x, ages) in zip(fast, alone, strict=True):
+    for state, (x, ago) in zip(fast, alone, strict=True):
         may = may_see(len(x), **own)
         for layer in (*stack.layers, stack.closing):
-            x = hstu(layer, x, ages, may)
+            x = hstu(layer, x, ago, may)
         torch.testing.assert_close(state, x[-1])
 
 
@@ -60,11 +60,11 @@ def test_hstu(sizes: tuple[int, ...], rules: dict[str, Any]) -> None:
 def test_truncated_hstu_goes_on_with_the_newest(newest_layers: int) -> None:
     stack = randomised(HSTUStack(WIDTH, 2, 10, 2, newest_layers, 4))
     fast, alone = encoded(stack, (3, 1, 2))
-    for state, (x, ages) in zip(fast, alone, strict=True):
+    for state, (x, ago) in zip(fast, alone, strict=True):
         for number, layer in enumerate((*stack.layers, stack.closing)):
             if number == 2:
-                x, ages = x[-5:], ages[-5:]
-            x = hstu(layer, x, ages, may_see(len(x)))
+                x, ago = x[-5:], ago[-5:]
+            x = hstu(layer, x, ago, may_see(len(x)))
         torch.testing.assert_close(state, x[-1])
 
 
