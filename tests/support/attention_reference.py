@@ -57,21 +57,27 @@ def randomised(module: nn.Module) -> Any:
 
 
 def encoded(
-    stack: nn.Module, sizes: tuple[int, ...], lengths: tuple[int, ...] = (4, 0, 9)
-) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-    """Return (what the stack makes of each sample, each sample's [history..., candidate] and their us before it)."""
+    stack: Any, sizes: tuple[int, ...], lengths: tuple[int, ...] = (4, 0, 9)
+) -> tuple[Tensor, list[tuple[Tensor, ...]]]:
+    """Return (what the stack makes of each sample, its [history..., candidate], their us before it, and its user).
+
+    The user is there for stacks that read one.
+    """
     batch = make_batch(sizes, lengths)
     rows = torch.randn(len(batch.history.unique), WIDTH).double()
     rows[0] = 0
     candidates, layout = torch.randn(len(batch), WIDTH).double(), lay_out(batch.history)
     at, order = Sequences.of(layout)
     events = layout.events(rows)
-    states = layout.ungroup(stack(events if order is None else events[order], layout.group(candidates), at))
-    alone = []
+    users = torch.randn(len(lengths), WIDTH).double()
+    given = [layout.group(candidates), at, *[users if order is None else users[order]] * stack.reads_user]
+    states = layout.ungroup(stack(events if order is None else events[order], *given))
+    alone: list[tuple[Tensor, ...]] = []
     for b, r in enumerate(batch.history.of.tolist()):
         span = slice(int(batch.history.offsets[r]), int(batch.history.offsets[r + 1]))
         ago = torch.cat([batch.history.ago[span], torch.zeros(1, dtype=torch.int64)])
-        alone.append((torch.cat([rows[batch.history.index[span]], candidates[b : b + 1]]), ago))
+        x = torch.cat([rows[batch.history.index[span]], candidates[b : b + 1]])
+        alone.append((x, ago, *[users[r]] * stack.reads_user))
     return states, alone
 
 

@@ -81,6 +81,16 @@ def test_a_checkpoint_of_networks_that_meant_something_else_is_refused(ready: Tr
         ready.learner.restore(tensors, state)
 
 
+def test_a_prediction_is_recorded_without_the_dropout_that_is_learned_through() -> None:
+    network, batch = make_net("hstu", dropout=0.5), make_batch()
+    learner = Learner(network, TeacherConfig())
+    everyone = torch.ones(len(batch), dtype=torch.bool)
+    for _ in range(3):
+        expected = learner.predict(batch)
+        assert torch.equal(learner.learn(batch, everyone).logits, expected)
+    assert not torch.equal(network(batch)[0], network(batch)[0])
+
+
 def test_states_between_blocks_hear_the_labels_too() -> None:
     """One step with `auxiliary` is a step on the sum of the losses: heads move, and what is said before it
     does not change.

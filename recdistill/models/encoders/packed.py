@@ -14,6 +14,8 @@ from torch import Tensor
 from recdistill.models.attention.blockwise import BLOCK
 from recdistill.models.attention.request_layout import Layout
 
+FOREVER = 1 << 60  # us before a sample; a gap of so long is in the last bucket of time
+
 __all__ = ["Sequences", "one_sequence", "sequences"]
 
 
@@ -63,6 +65,26 @@ class Sequences:
             max=self.ago.shape[1] - 1
         )
         return self.only(x, at, self.lengths.clamp(max=keep))
+
+    def preceded(self, x: Tensor, first: Tensor) -> tuple[Sequences, Tensor]:
+        """Return the histories with one more event each, `first` [R, D], longer ago than any; x [R, L, D] with it."""
+        ago, action = (
+            torch.cat([part.new_full((len(part), 1), value), part], 1)
+            for part, value in ((self.ago, FOREVER), (self.action, 0))
+        )
+        lengths = self.lengths + 1
+        alive = None if self.alive is None else _alive(lengths, ago.shape[1])
+        return Sequences(ago, action, lengths, self.piece, alive), torch.cat([first.unsqueeze(1), x], 1)
+
+    def followed(self, x: Tensor, last: Tensor) -> tuple[Sequences, Tensor]:
+        """Return the histories with n more tokens each, `last` [R, n, D], behind their last event; x [R, L, D] too."""
+        more = last.shape[1]
+        ago, action = (torch.cat([part, part.new_zeros(len(part), more)], 1) for part in (self.ago, self.action))
+        at = (self.lengths[:, None] + torch.arange(more, device=x.device)).unsqueeze(2).expand_as(last)
+        rows = torch.cat([x, torch.zeros_like(last)], 1).scatter(1, at, last)
+        lengths = self.lengths + more
+        alive = None if self.alive is None else _alive(lengths, ago.shape[1])
+        return Sequences(ago, action, lengths, self.piece, alive), rows
 
     def only(self, x: Tensor, at: Tensor, lengths: Tensor) -> tuple[Sequences, Tensor]:
         """Return the histories of the events `at` (int64 [R, n], ascending), `lengths` of each; rows stay

@@ -7,6 +7,7 @@ heads.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -116,7 +117,11 @@ class TransformerLayer(nn.Module):
 
 
 class TransformerStack(nn.Module):
-    """`layers` of one kind of block. sasrec adds a vector per place to its input, counted from the target back."""
+    """`layers` of one kind of block. sasrec multiplies its input by sqrt(D), as the paper's code does, and adds a
+    vector per place, counted from the target back.
+    """
+
+    reads_user = False
 
     def __init__(
         self,
@@ -140,7 +145,7 @@ class TransformerStack(nn.Module):
             raise UserError(
                 f"transformer: width {width} does not divide into {heads} heads{' of even width' * (block == 'llama')}"
             )
-        self.output_width, self.length = width, length
+        self.output_width, self.length, self.scale = width, length, math.sqrt(width)
         self.places = nn.Parameter(0.02 * torch.randn(length + 1, width)) if block == "sasrec" else None
         self.layers = nn.ModuleList(
             TransformerLayer(width, heads, length, block, residual, bias, band) for _ in range(layers - 1)
@@ -152,13 +157,13 @@ class TransformerStack(nn.Module):
         if self.places is None:
             return events
         back = (at.lengths[:, None] - torch.arange(events.shape[1], device=events.device)).clamp(0, self.length)
-        return events + self.places.index_select(0, back.view(-1)).view(events.shape)
+        return events * self.scale + self.places.index_select(0, back.view(-1)).view(events.shape)
 
     def forward(self, events: Tensor, targets: Tensor, at: Sequences) -> Tensor:
         """Return targets [P, C, D] after all layers; events [R, L, D]."""
         events = self._placed(events, at)
         if self.places is not None:
-            targets = targets + self.places[0]
+            targets = targets * self.scale + self.places[0]
         for layer in self.layers:
             events, targets = layer(events, targets, at)
         return torch.as_tensor(self.closing.last(events, targets, at))

@@ -28,7 +28,7 @@ def test_transformer(sizes: tuple[int, ...], residual: Any, block: Any, bias: li
     fast, alone = encoded(stack, sizes)
     for state, (x, ago) in zip(fast, alone, strict=True):
         if stack.places is not None:
-            x = x + stack.places[torch.arange(len(x)).flip(0)]
+            x = x * WIDTH**0.5 + stack.places[torch.arange(len(x)).flip(0)]
         for layer in (*stack.layers, stack.closing):
             x = transformer_layer(layer, x, ago, may_see(len(x), band=band))
         torch.testing.assert_close(state, x[-1])
