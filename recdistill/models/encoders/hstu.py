@@ -35,15 +35,14 @@ def _by_head(x: Tensor, heads: int) -> Tensor:
 
 
 class HSTULayer(nn.Module):
-    """U, V, Q, K = SiLU(f1(LN(x))); y = f2(LN(A V) * U) + x, A = SiLU(Q K^T + position + time), causal.
+    """U, V, Q, K = SiLU(f1(LN(x))); y = f2(LN(A V) * U) + x, A = SiLU(Q K^T + position + time) / length, causal.
 
-    Equations 1 to 3. The public code also divides A V by the longest length there may be; LN takes that back, but for
-    its eps, under which short histories vanish where that length is thousands: nothing is divided here.
-
-    length: the largest distance with a position bias of its own. bias: which of the two there are. band: how many
-    events back an event looks, itself among them (None: all); columns: in addition, that many of the `columns_at` end
-    of the history (semi-local attention). Targets always see the whole history. key_width, value_width: of a head,
-    D / H by default. dropout: of what f2 takes.
+    Equations 1 to 3, and the constant and eps of the public code: only with both does LN leave something of how much
+    there was to attend to, which it would else take away. length: that constant, and the largest distance with a
+    position bias of its own. bias: which of the two there are. band: how many events back an event looks, itself among
+    them (None: all); columns: in addition, that many of the `columns_at` end of the history (semi-local attention).
+    Targets always see the whole history. key_width, value_width: of a head, D / H by default. dropout: of what f2
+    takes.
     """
 
     def __init__(
@@ -60,7 +59,7 @@ class HSTULayer(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.heads, self.band, self.columns, self.columns_at = heads, band, columns, columns_at
+        self.heads, self.length, self.band, self.columns, self.columns_at = heads, length, band, columns, columns_at
         keys, values = (heads * (width // heads if one is None else one) for one in (key_width, value_width))
         self.sizes = [values, keys, values, keys]
         self.norm, self.mixed_norm = nn.LayerNorm(width, EPS), nn.LayerNorm(values, EPS)
@@ -112,7 +111,7 @@ class HSTULayer(nn.Module):
         return torch.zeros_like(value).scatter_add(1, where.expand_as(more), more)
 
     def _close(self, x: Tensor, u: Tensor, mixed: Tensor) -> Tensor:
-        mixed = self.mixed_norm(mixed.transpose(1, 2).flatten(2))
+        mixed = self.mixed_norm(mixed.transpose(1, 2).flatten(2) / self.length)
         return torch.as_tensor(self.out(self.dropout(mixed * u)) + x)
 
     def forward(self, events: Tensor, targets: Tensor, at: Sequences) -> tuple[Tensor, Tensor]:

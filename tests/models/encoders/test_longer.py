@@ -56,6 +56,23 @@ def test_longer(merge: int, queries: int) -> None:
         torch.testing.assert_close(state, longer(stack, x, ago, user))
 
 
+def test_groups_of_long_ago_have_an_order() -> None:
+    """What few queries see of them is a weighted sum: only their places tell them apart."""
+    stack = randomised(LongerStack(WIDTH, 2, 8, 1, 2, 1))
+    torch.manual_seed(0)
+    x, targets, user = (
+        torch.randn(1, 8, WIDTH).double(),
+        torch.randn(1, 1, WIDTH).double(),
+        torch.zeros(1, WIDTH).double(),
+    )
+    swapped = x[:, [2, 3, 0, 1, 4, 5, 6, 7]]
+    one, other = (stack(events, targets, one_sequence(8), user) for events in (x, swapped))
+    assert float((one - other).detach().norm()) > 1e-3 * float(one.detach().norm())
+    torch.nn.init.zeros_(stack.places)
+    one, other = (stack(events, targets, one_sequence(8), user) for events in (x, swapped))
+    torch.testing.assert_close(one, other)
+
+
 def test_groups_end_with_the_newest_event() -> None:
     at = one_sequence(5)
     groups, real, all_ = merged(torch.arange(1.0, 6).view(1, 5, 1), at, 2)
