@@ -20,7 +20,8 @@ from _common import report
 from attention import gemm, high_water
 
 from recdistill.config.models import StudentConfig
-from recdistill.data.batch.batch import AGES, Batch, History, Lookup
+from recdistill.data.batch.ages import SECOND
+from recdistill.data.batch.batch import Batch, History, Lookup
 from recdistill.models.flops import cost_of
 from recdistill.models.heads import Towers
 from recdistill.train.learner import Learner
@@ -46,10 +47,10 @@ def batch_of(events: int, samples: int) -> Batch:
     """Return one user's history of `events` different items, and `samples` candidates."""
     draw = np.random.default_rng(0)
     items = Lookup(torch.arange(events + 1), torch.arange(1, events + 1))
-    age = torch.arange(events).flip(0).add(1).log2().long().clamp(max=AGES - 1)
+    ago = torch.arange(events).flip(0).add(1) * SECOND
     zeros = torch.zeros(events, dtype=torch.int64)
     history = History(
-        items.unique, items.inverse, age, zeros, torch.tensor([0, events]), torch.zeros(samples, dtype=torch.int64)
+        items.unique, items.inverse, ago, zeros, torch.tensor([0, events]), torch.zeros(samples, dtype=torch.int64)
     )
     column = Lookup(torch.arange(samples + 1), torch.arange(1, samples + 1))
     context = Lookup(torch.arange(FIELDS + 1), torch.arange(1, FIELDS + 1).expand(samples, FIELDS))

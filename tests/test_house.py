@@ -22,10 +22,12 @@ WIDE = {  # signatures that have more parameters, and why
     "cli/studies.py": "plan: one option of the command line each",
     "models/attention/blockwise.py": "torch.autograd hands every tensor over by itself",
     "models/attention/triton_kernels.py": "a kernel's arguments are pointers and sizes",
+    "models/attention/triton_parts.py": "a kernel's arguments are pointers and sizes",
     "models/attention/triton_op.py": "torch.autograd hands every tensor over by itself",
     "models/backbones/din.py": "the architecture's own options, checked against the signature",
     "models/backbones/sequence.py": "the architecture's own options, checked against the signature",
     "models/backbones/target_attention.py": "the architecture's own options, checked against the signature",
+    "models/encoders/hstu.py": "the architecture's own options, checked against the signature",
     "models/backbones/token_mixer.py": "the architecture's own options, checked against the signature",
 }
 LONG = {  # classes that have more fields, and why

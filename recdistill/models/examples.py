@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from recdistill.data.batch.ages import SECOND
 from recdistill.data.batch.batch import Batch, History, Lookup
 from recdistill.typing import Array
 
@@ -37,11 +38,11 @@ def example_batch(sizes: Sequence[int] = (3, 1, 2), lengths: Sequence[int] = (4,
     draw = np.random.default_rng(seed)
     samples, events = sum(sizes), sum(lengths)
     past = lookup(draw.integers(1, 30, events))
-    age = np.concatenate([np.sort(draw.integers(0, 25, n))[::-1] for n in lengths])
+    ago = np.concatenate([np.sort(2.0 ** draw.uniform(-1, 25, n))[::-1] for n in lengths]) * SECOND
     history = History(
         past.unique,
         past.inverse,
-        torch.from_numpy(age.astype(np.int64)),
+        torch.from_numpy(ago.astype(np.int64)),
         torch.from_numpy(draw.integers(0, ACTIONS, events)),
         torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)),
         torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes)),
@@ -84,7 +85,7 @@ def repeat_histories(batch: Batch) -> Batch:
     pieces = [torch.arange(int(old.offsets[r]), int(old.offsets[r + 1])) for r in old.of.tolist()]
     at = torch.cat(pieces)
     offsets = torch.tensor([0, *np.cumsum([len(piece) for piece in pieces])])
-    history = History(old.unique, old.index[at], old.age[at], old.action[at], offsets, torch.arange(len(batch)))
+    history = History(old.unique, old.index[at], old.ago[at], old.action[at], offsets, torch.arange(len(batch)))
     return replace(batch, history=history)
 
 
@@ -97,7 +98,7 @@ def with_longer_neighbour() -> tuple[Batch, Batch]:
         long.history,
         unique=column.unique,
         index=column.inverse,
-        age=torch.cat([short.history.age[:4], long.history.age[4:]]),
+        ago=torch.cat([short.history.ago[:4], long.history.ago[4:]]),
         action=torch.cat([short.history.action[:4], long.history.action[4:]]),
     )
     return short, replace(short, history=history)

@@ -37,7 +37,7 @@ __all__ = [
     "table_modules",
 ]
 
-REVISION = 3  # of what a checkpoint holds and what its weights mean; 3: its keys have other names (CHANGELOG)
+REVISION = 4  # of what a checkpoint holds and what its weights mean; 4: models as published (CHANGELOG)
 BACKBONES: dict[str, type[nn.Module]] = {
     "pooled-mlp": PooledMLP,
     "dcn-v2": DCNv2,

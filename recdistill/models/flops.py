@@ -109,7 +109,8 @@ def _run(backbone: nn.Module, events: int, samples: int) -> Tensor:
     targets = torch.zeros(1, samples, width, device=device, requires_grad=True)
     rules = backbone.actions, backbone.short
     backbone.actions, backbone.short = None, False  # all events, in float32: at most what it will cost
-    states = backbone.encode(history, targets, one_sequence(events, device))
+    user = torch.zeros(1, width, device=device, requires_grad=True)
+    states = backbone.encode(history, targets, one_sequence(events, device), user)
     backbone.actions, backbone.short = rules
     side = [torch.zeros(samples, size, device=device) for size in (width, backbone.inputs.side.width - width)]
     mean, length = history.mean(1).expand(samples, -1), torch.full((samples,), events, device=device)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from recdistill.data.batch.batch import Batch
 from recdistill.models.backbones.sequence import TokenMixerModel
-from recdistill.models.layers.blocks import MLP, width_of
+from recdistill.models.layers.blocks import MLP, Dropout, width_of
 
 __all__ = ["TeacherHiddenReader", "TowerLayout", "Towers"]
 
@@ -69,6 +69,7 @@ class Towers(nn.Module):
         super().__init__()
         self.output_width = width = width_of(backbone, output_width)
         self.backbone = backbone
+        self.drops = any(isinstance(part, Dropout) and part.rate for part in backbone.modules())
         self.main = _tower(width, hidden, tasks)
         self.aux = _tower(width, hidden, tasks) if layout == "decoupled" else None
         self.adapted = _tower(width, hidden, tasks) if adapted else None

@@ -131,6 +131,7 @@ class Learner:
         """
         dropped = ~keep[:, None].repeat_interleave(batch.rows_per_sample, 0)
         labels = batch.labels.masked_fill(dropped, math.nan)
+        clean = self.predict(batch) if self.network.drops else None
         hidden = self.network.shared(batch)
         scale = self.distill.gradient_scale if self.distill else 1.0
         main, aux = self.network.heads(hidden, scale)
@@ -167,9 +168,8 @@ class Learner:
         for table in self.tables:
             table.step()
         self.steps += 1
-        return StepResult(
-            main.detach()[:: batch.rows_per_sample], share_with_signal(signals[:: batch.rows_per_sample]), state
-        )
+        logits = main.detach() if clean is None else clean
+        return StepResult(logits[:: batch.rows_per_sample], share_with_signal(signals[:: batch.rows_per_sample]), state)
 
     def _dense_step(self) -> None:
         """Update the dense part, at its rate so far and from a gradient of at most its largest norm."""

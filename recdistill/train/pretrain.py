@@ -20,7 +20,6 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from recdistill.config.models import PretrainConfig
-from recdistill.data.store.history import age_bucket
 from recdistill.data.store.sample_store import SampleStore
 from recdistill.models.attention.target_ops import EMPTY
 from recdistill.models.backbones.sequence import SequenceBackbone
@@ -177,13 +176,12 @@ class _Pretraining:
         unique, inverse = np.unique(np.concatenate([[0], found.item, draw]), return_inverse=True)
         rows = self.table(torch.from_numpy(unique.astype(np.int64)))
         index, drawn = (torch.from_numpy(part).to(rows.device) for part in np.split(inverse[1:], [len(found.item)]))
-        ages = age_bucket((self.time - found.time) / 1e6)
         events = (
             torch.from_numpy(part).to(rows.device)
-            for part in (np.diff(found.offsets), ages, found.action.astype(np.int64))
+            for part in (np.diff(found.offsets), self.time - found.time, found.action.astype(np.int64))
         )
         at, places = sequences(*events)
-        padded = torch.zeros_like(at.age)
+        padded = torch.zeros_like(at.ago)
         padded[places] = index
         loss = self._loss(at, padded, rows, drawn)
         if loss is None:

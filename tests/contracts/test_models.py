@@ -25,6 +25,7 @@ CASES = {
     "hstu": ("hstu", {"heads": 2}),
     "hstu-semi-local": ("hstu", {"heads": 2, "layers": 3, "band": 3, "columns": 2}),
     "hstu-truncated": ("hstu", {"layers": 2, "newest_layers": 2, "newest": 4, "recompute": True, "bias": ["time"]}),
+    "hstu-contextual": ("hstu", {"contextual": True, "key_width": 3, "value_width": 5, "heads": 3, "band": 4}),
     "hstu-transducers": ("hstu", {"transducers": [[0], [1]]}),
     "sasrec": ("transformer", {"block": "sasrec", "residual": "post", "heads": 2}),
     "llama-with-bias": ("transformer", {"block": "llama", "bias": ["position", "time"], "layers": 3, "band": 5}),
@@ -33,6 +34,10 @@ CASES = {
     "token-mixer-sparse": ("token-mixer", {"tokens": 4, "mixer_width": 16, "experts": 3, "active": 2, "merge": 2}),
     "rankmixer": ("token-mixer", {"tokens": 4, "mixer_width": 16, "variant": "rankmixer", "merge": 3}),
 }
+
+
+POOLED = {"pooled-mlp", "dcn-v2", "din", "din-deep-prelu", "din-dice"}  # as published: a history is a bag of events
+TIMELESS, ORDERLESS = POOLED | {"sasrec"}, POOLED
 
 
 @pytest.fixture(params=CASES)
@@ -89,6 +94,26 @@ def test_history_matters(net: Towers) -> None:
     other = predict(net, replace(batch, history=shuffled))
     assert not torch.allclose(other[:3], predict(net, batch)[:3], atol=1e-6)
     same(other[3], predict(net, batch)[3])  # the one without history
+
+
+def test_times_matter(request: pytest.FixtureRequest, net: Towers) -> None:
+    """To every model that reads a history as a sequence of events in time."""
+    net.eval()
+    batch = make_batch()
+    older = replace(batch, history=replace(batch.history, ago=batch.history.ago * 5 + 9_000_000))
+    moved = not torch.allclose(predict(net, older)[:3], predict(net, batch)[:3], atol=1e-7, rtol=1e-6)
+    assert moved == (request.node.callspec.params["net"] not in TIMELESS)
+    same(predict(net, older)[3], predict(net, batch)[3])
+
+
+def test_the_order_of_the_oldest_events_matters(request: pytest.FixtureRequest, net: Towers) -> None:
+    net.eval()
+    batch = make_batch((1,), (9,))
+    order = torch.tensor([5, 4, 3, 2, 1, 0, 6, 7, 8])
+    index, action = batch.history.index[order], batch.history.action[order]
+    other = predict(net, replace(batch, history=replace(batch.history, index=index, action=action)))
+    moved = not torch.allclose(other, predict(net, batch), atol=1e-7, rtol=1e-6)
+    assert moved == (request.node.callspec.params["net"] not in ORDERLESS)
 
 
 def test_sample_order(net: Towers) -> None:

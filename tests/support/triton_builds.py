@@ -12,18 +12,21 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from recdistill.data.batch.ages import GAPS
 from recdistill.models.attention import triton_kernels, triton_op
 
 SHARED = {80: 163, 89: 99, 90: 227}  # KiB that a program may have
 NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16"}
-NUMBERS = {"reach": "*i32", "levels": "*fp32", "means": "*fp32", "parts": "*fp32"}
+NUMBERS = {"reach": "*i32", "levels": "*fp32", "means": "*fp32", "parts": "*fp32", "gaps": "*fp32"}
+NUMBERS |= {"query_times": "*i64", "key_times": "*i64"}
 COUNTS = ("rows", "n", "m", "heads", "band", "block", "columns", "size")
 
 
 def built(name: str, arch: int, dtype: torch.dtype, width: int, band: int | None, softmax: bool) -> Any:
     """Return a kernel as `fused` starts it, compiled for a GPU of that capability."""
     kernel, part = getattr(triton_kernels, name), torch.empty(2, 300, width, dtype=dtype, device="meta")
-    sizes = triton_op._sizes(part, part, part, torch.empty(2, 128, 191, device="meta"), 2, band, softmax, 128)
+    tables = [torch.empty(2, *size, device="meta") for size in ((128, 191), (GAPS,))]
+    sizes = triton_op._sizes(part, part, part, *tables, 2, band, softmax, 128)
     options = {name: sizes.pop(name) for name in ("num_warps", "num_stages")}
     fixed = {name: sizes[name] for name in sizes if name.isupper()}
     types = {

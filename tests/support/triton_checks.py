@@ -14,15 +14,17 @@ import pytest
 import torch
 from torch import Tensor
 
+from recdistill.data.batch.ages import GAPS, SECOND
 from recdistill.models.attention import blockwise
 from recdistill.models.attention.blockwise import attend, band_bias
 from recdistill.models.attention.target_ops import EMPTY
+from recdistill.models.attention.time_bias import TimeBias
 from recdistill.models.attention.triton_op import fused
 from recdistill.models.encoders import packed
 from recdistill.models.encoders.hstu import HSTUStack
 from recdistill.models.encoders.packed import sequences
 from recdistill.models.encoders.transformer import TransformerStack
-from tests.models.attention.test_blockwise import dense
+from tests.models.attention.test_blockwise import by_time, dense, times
 from tests.support.attention_reference import pairwise
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -63,15 +65,19 @@ def in_band(
     dtype: torch.dtype = torch.float32,
     alive: Sequence[int] | None = None,
     ends: Sequence[int] | None = None,
+    timed: bool = True,
 ) -> None:
     """Check a band with a bias by distance; ends: how many queries of each history `alive` leaves."""
     given = [
         *drawn(rows * heads, length, length, dtype),
         torch.randn(heads, 6, device=DEVICE).to(dtype).requires_grad_(),
+        *[torch.randn(heads, GAPS, device=DEVICE).requires_grad_()] * timed,
     ]
+    ago = times(rows, length)
     fast = fused(
         *given[:3],
         band_bias(given[3], length, band),
+        TimeBias(given[4], ago.to(DEVICE), ago.to(DEVICE)) if timed else None,
         heads=heads,
         band=band,
         alive=alive,
@@ -79,7 +85,7 @@ def in_band(
         block=blockwise.BLOCK,
     )
     same = exact(given)
-    plain = dense(*same, band, softmax)  # type: ignore[call-arg]
+    plain = dense(*same[:4], band, softmax, by_time(same[4], ago, ago) if timed else None)  # type: ignore[call-arg]
     if ends is not None:
         kept = torch.arange(length) < torch.tensor(ends).repeat_interleave(heads)[:, None]
         plain = plain * kept.unsqueeze(2)
@@ -90,7 +96,8 @@ def in_band(
 @pytest.mark.parametrize("softmax", [False, True])
 @pytest.mark.parametrize("length", [1, 127, 128, 129, 151])
 def test_a_band(length: int, softmax: bool) -> None:
-    in_band(1, length, 2, min(20, length), softmax)
+    for timed in (False, True):
+        in_band(1, length, 2, min(20, length), softmax, timed=timed)
 
 
 @pytest.mark.parametrize("softmax", [False, True])
@@ -128,12 +135,15 @@ def test_short_numbers(dtype: torch.dtype, softmax: bool) -> None:
 @pytest.mark.parametrize(("n", "m"), [(5, 70), (70, 5), (1, 1)])
 def test_every_query_sees_all_keys_without_a_band(n: int, m: int, softmax: bool) -> None:
     given = [*drawn(4, n, m), torch.randn(2, n, m, device=DEVICE).requires_grad_()]
-    same, all_ = exact(given), torch.ones(n, m, dtype=torch.bool)
-    fast = fused(*given, heads=2, band=None, alive=None, softmax=softmax, block=128)
+    given += [torch.randn(2, GAPS, device=DEVICE).requires_grad_()]
+    same, all_, ago = exact(given), torch.ones(n, m, dtype=torch.bool), (times(2, n), times(2, m))
+    time = TimeBias(given[4], *(part.to(DEVICE) for part in ago))
+    fast = fused(*given[:4], time, heads=2, band=None, alive=None, softmax=softmax, block=128)
+    bias = same[3].repeat(2, 1, 1) + by_time(same[4], *ago)
     agree(
         fast,
         given,
-        torch.stack([pairwise(*(part[r] for part in same[:3]), same[3][r % 2], all_, softmax) for r in range(4)]),
+        torch.stack([pairwise(*(part[r] for part in same[:3]), bias[r], all_, softmax) for r in range(4)]),
         same,
     )
     fast = fused(*given[:3], None, heads=2, band=None, alive=None, softmax=softmax, block=128)
@@ -200,8 +210,9 @@ def test_twenty_thousand_events() -> None:
 def test_the_same_inputs_give_the_same_bits() -> None:
     found = []
     for _ in range(2):
-        given = [*drawn(6, 40, 40), torch.randn(2, 6, device=DEVICE, requires_grad=True)]
-        out = fused(*given[:3], band_bias(given[3], 40, 9), heads=2, band=9, alive=None, softmax=True, block=16)
+        given = [*drawn(6, 40, 40), *(torch.randn(2, size, device=DEVICE, requires_grad=True) for size in (6, GAPS))]
+        time = TimeBias(given[4], *(torch.arange(40, device=DEVICE).flip(0).repeat(3, 1) * SECOND,) * 2)
+        out = fused(*given[:3], band_bias(given[3], 40, 9), time, heads=2, band=9, alive=None, softmax=True, block=16)
         found.append([out, *torch.autograd.grad(out.sum(), given)])
     assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
 
@@ -223,8 +234,8 @@ def test_an_encoder_learns_the_same(build: Any, monkeypatch: pytest.MonkeyPatch)
     found = []
     for device, choose in (("cpu", False), (DEVICE, True)):
         monkeypatch.setattr(blockwise, "serves", lambda *_, choose=choose: choose)
-        ages, actions = torch.arange(80) % 25, torch.zeros(80, dtype=torch.int64)
-        at, mask = sequences(lengths.to(device), ages.to(device), actions.to(device))
+        ago, actions = torch.arange(80).flip(0) * 7 * SECOND, torch.zeros(80, dtype=torch.int64)
+        at, mask = sequences(lengths.to(device), ago.to(device), actions.to(device))
         torch.manual_seed(1)
         events, targets = torch.randn(4, 40, 8).to(device) * mask.unsqueeze(2), torch.randn(4, 2, 8).to(device)
         out = stack.to(device)(events, targets, at)

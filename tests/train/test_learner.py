@@ -77,8 +77,18 @@ def test_a_checkpoint_of_networks_that_meant_something_else_is_refused(ready: Tr
     tensors, state = ready.learner.state()
     ready.learner.restore(tensors, state)
     del state["revision"]  # as the first ones were
-    with pytest.raises(UserError, match="a checkpoint of revision 1 of the networks, of which this is 3"):
+    with pytest.raises(UserError, match="a checkpoint of revision 1 of the networks, of which this is 4"):
         ready.learner.restore(tensors, state)
+
+
+def test_a_prediction_is_recorded_without_the_dropout_that_is_learned_through() -> None:
+    network, batch = make_net("hstu", dropout=0.5), make_batch()
+    learner = Learner(network, TeacherConfig())
+    everyone = torch.ones(len(batch), dtype=torch.bool)
+    for _ in range(3):
+        expected = learner.predict(batch)
+        assert torch.equal(learner.learn(batch, everyone).logits, expected)
+    assert not torch.equal(network(batch)[0], network(batch)[0])
 
 
 def test_states_between_blocks_hear_the_labels_too() -> None:

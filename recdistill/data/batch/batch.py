@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-__all__ = ["AGES", "Batch", "History", "Lookup"]
+from recdistill.data.batch.ages import age_bucket
+
+__all__ = ["Batch", "History", "Lookup"]
 
 NOTHING = torch.zeros(0)
-AGES = 32  # log2 buckets of an event's age in seconds: 2^31 s is 68 years
 
 
 @dataclass(frozen=True)
@@ -44,14 +45,14 @@ class History:
     """R jagged histories, oldest event first, each strictly before its samples.
 
     unique: int64 [U], item vocabulary indices, `unique[0] == 0`.
-    index: int64 [T] into `unique`; age: int64 [T], log2 bucket of the event's age in seconds, 0..AGES-1.
+    index: int64 [T] into `unique`; ago: int64 [T], us from the event to its samples, whose time is one.
     action: int64 [T], index of the event's action type, 0 when there is but one.
     offsets: int64 [R + 1]; of: int64 [B], the history of each sample.
     """
 
     unique: Tensor
     index: Tensor
-    age: Tensor
+    ago: Tensor
     action: Tensor
     offsets: Tensor
     of: Tensor
@@ -60,6 +61,11 @@ class History:
     def lengths(self) -> Tensor:
         """Return int64 [R], events per history."""
         return self.offsets.diff()
+
+    @property
+    def age(self) -> Tensor:
+        """Return int64 [T], the log2 bucket of each event's age in seconds, 0..AGES-1; see `age_bucket`."""
+        return age_bucket(self.ago)
 
     def dense(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return (index, age, action, mask), each [R, L], L the longest here (at least 1).

@@ -15,7 +15,7 @@ import torch
 
 from recdistill.data.batch.batch import Batch, History, Lookup
 from recdistill.data.batch.candidates import Candidates
-from recdistill.data.store.history import Events, age_bucket
+from recdistill.data.store.history import Events
 from recdistill.typing import Array
 
 __all__ = ["BatchBuilder", "CandidateSignals", "SampleSource", "dedupe", "prefetch"]
@@ -215,9 +215,9 @@ class BatchBuilder:
         of = np.cumsum(new) - 1
         seen = self.store.history(rows[new], self.length)
         unique, index = dedupe(seen.item, self._items)
-        age = age_bucket((np.repeat(time[new], np.diff(seen.offsets)) - seen.time) / 1e6)
+        ago = np.repeat(time[new], np.diff(seen.offsets)) - seen.time
         action = seen.action.astype(np.int64)
-        return History(*(torch.from_numpy(part) for part in (unique, index, age, action, seen.offsets, of)))
+        return History(*(torch.from_numpy(part) for part in (unique, index, ago, action, seen.offsets, of)))
 
 
 def prefetch(work: Callable[[S], T], items: Iterable[S], depth: int = 4) -> Iterator[T]:

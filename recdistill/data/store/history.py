@@ -15,7 +15,7 @@ import numpy as np
 from recdistill.data.store.memmap import create_column, open_column
 from recdistill.typing import Array
 
-__all__ = ["Events", "HistoryStore", "age_bucket", "build_histories", "first_not_below", "group_ranks"]
+__all__ = ["Events", "HistoryStore", "build_histories", "first_not_below", "group_ranks"]
 
 Chunks = Callable[[], Iterable[tuple[Array, Array, Array, Array, Array]]]
 
@@ -43,12 +43,6 @@ def first_not_below(values: Array, low: Array, high: Array, bound: Array) -> Arr
         earlier = open_ & (values[np.where(open_, middle, 0)] < bound)
         low = np.where(earlier, middle + 1, low)
         high = np.where(open_ & ~earlier, middle, high)
-
-
-def age_bucket(seconds: Array) -> Array:
-    """Return int64 log2 buckets of ages in seconds: 0 for under 1 s, b for [2^(b-1), 2^b), at most 31."""
-    _, exponent = np.frexp(np.maximum(seconds, 0).astype(np.float64) + 1e-9)
-    return np.clip(exponent, 0, 31).astype(np.int64)
 
 
 def group_ranks(user: Array) -> tuple[Array, Array]:

@@ -17,6 +17,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from recdistill.models.attention.target_ops import EMPTY
+from recdistill.models.attention.time_bias import TimeBias, add_slopes, add_time, buckets_between
 from recdistill.models.attention.triton_op import fused, serves
 
 __all__ = ["BLOCK", "attend", "band_bias"]
@@ -50,12 +51,24 @@ def _tiles(rows: int, n: int, m: int, heads: int, band: int | None, alive: Seque
             yield _Tile(slice(row, min(row + step, last)), queries, keys, bias)
 
 
-def _scores(query: Tensor, key: Tensor, bias: Tensor | None, tile: _Tile) -> Tensor:
+def _scores(
+    query: Tensor, key: Tensor, bias: Tensor | None, table: Tensor | None, buckets: Tensor | None, tile: _Tile
+) -> Tensor:
     scores = torch.bmm(query[tile.rows, tile.queries], key[tile.rows, tile.keys].transpose(1, 2))
     if bias is not None:
         heads, n, m = len(bias), scores.shape[1], scores.shape[2]
         scores.view(-1, heads, n, m).add_(bias[:, tile.bias[0], tile.bias[1]])
+    if table is not None and buckets is not None:
+        add_time(scores, table, buckets)
     return scores
+
+
+def _buckets(times: Sequence[Tensor], heads: int, tile: _Tile) -> Tensor | None:
+    """Return the buckets of the time between the events of a tile's pairs, one head's; None without times."""
+    if not times:
+        return None
+    rows = slice(tile.rows.start // heads, tile.rows.stop // heads)
+    return buckets_between(times[0][rows, tile.queries], times[1][rows, tile.keys])
 
 
 class _Attend(torch.autograd.Function):
@@ -66,6 +79,8 @@ class _Attend(torch.autograd.Function):
         key: Tensor,
         value: Tensor,
         bias: Tensor | None,
+        table: Tensor | None,
+        times: Sequence[Tensor],
         heads: int,
         band: int | None,
         alive: Sequence[int] | None,
@@ -73,23 +88,25 @@ class _Attend(torch.autograd.Function):
     ) -> Tensor:
         out = value.new_zeros(len(query), query.shape[1], value.shape[2])
         for tile in _tiles(len(query), query.shape[1], key.shape[1], heads, band, alive):
-            scores = _scores(query, key, bias, tile)
+            scores = _scores(query, key, bias, table, _buckets(times, heads, tile), tile)
             weights = scores.softmax(2) if softmax else functional.silu(scores, inplace=True)
             out[tile.rows, tile.queries] = torch.bmm(weights, value[tile.rows, tile.keys])
-        ctx.save_for_backward(query, key, value, bias)
+        ctx.save_for_backward(query, key, value, bias, table, *times)
         ctx.shape = heads, band, alive, softmax
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, value, bias = ctx.saved_tensors
+        query, key, value, bias, table, *times = ctx.saved_tensors
         heads, band, alive, softmax = ctx.shape
         to_query, to_key, to_value = torch.zeros_like(query), _sums(key), _sums(value)
         to_bias = None if bias is None else _sums(bias)
+        to_table = None if table is None else _sums(table)
         for tile in _tiles(len(query), query.shape[1], key.shape[1], heads, band, alive):
             rows, queries, keys = tile.rows, tile.queries, tile.keys
-            scores, pull = _scores(query, key, bias, tile), grad[rows, queries]
+            buckets, pull = _buckets(times, heads, tile), grad[rows, queries]
+            scores = _scores(query, key, bias, table, buckets, tile)
             weights = scores.softmax(2) if softmax else functional.silu(scores)
             to_value[rows, keys] += torch.bmm(weights.transpose(1, 2), pull)
             to_weights = torch.bmm(pull, value[rows, keys].transpose(1, 2))
@@ -103,8 +120,11 @@ class _Attend(torch.autograd.Function):
             if to_bias is not None:
                 by_head = to_scores.view(-1, heads, *to_scores.shape[1:])
                 to_bias[:, tile.bias[0], tile.bias[1]] += by_head.sum(0)
+            if to_table is not None and buckets is not None:
+                add_slopes(to_table, to_scores, buckets)
         to_bias = None if bias is None or to_bias is None else to_bias.to(bias.dtype)
-        return to_query, to_key.to(key.dtype), to_value.to(value.dtype), to_bias, None, None, None, None
+        to_table = None if table is None or to_table is None else to_table.to(table.dtype)
+        return to_query, to_key.to(key.dtype), to_value.to(value.dtype), to_bias, to_table, *(None,) * 5
 
 
 def _sums(like: Tensor) -> Tensor:
@@ -117,24 +137,27 @@ def attend(
     key: Tensor,
     value: Tensor,
     bias: Tensor | None = None,
+    time: TimeBias | None = None,
     *,
     heads: int,
     band: int | None = None,
     alive: Sequence[int] | None = None,
     softmax: bool = False,
 ) -> Tensor:
-    """Return [N, n, d]: SiLU(Q K^T + bias) V (HSTU, 2402.17152, equation 3, unscaled), or softmax in place of SiLU.
+    """Return [N, n, d]: SiLU(Q K^T + bias + time) V (HSTU, 2402.17152, equation 2), or softmax in place of SiLU.
 
     query [N, n, e], key [N, m, e], value [N, m, d]; the heads of a history stand side by side in N. band: each query
     sees itself and the band - 1 keys before it (n = m), and bias is [H, BLOCK or n, ...] of `band_bias`; None: each
-    sees every key, and bias is [H, n, m]. EMPTY in the bias hides a pair; without a bias nothing is added. alive: per
-    block of BLOCK queries, how many histories reach it, where they stand longest first; the others' queries give 0.
+    sees every key, and bias is [H, n, m]. EMPTY in the bias hides a pair; without a bias nothing is added, and without
+    `time` nothing by the time between two events. alive: per block of BLOCK queries, how many histories reach it, where
+    they stand longest first; the others' queries give 0.
     """
     if serves(query.device.type, (query, key, value)):
-        return fused(query, key, value, bias, heads=heads, band=band, alive=alive, softmax=softmax, block=BLOCK)
+        return fused(query, key, value, bias, time, heads=heads, band=band, alive=alive, softmax=softmax, block=BLOCK)
     if bias is None and band is not None:
         bias = band_bias(query.new_zeros(heads, 1), query.shape[1], band)
-    out = _Attend.apply(query, key, value, bias, heads, band, alive, softmax)  # type: ignore[no-untyped-call]
+    table, times = (None, ()) if time is None else (time.table, time[1:])
+    out = _Attend.apply(query, key, value, bias, table, times, heads, band, alive, softmax)  # type: ignore[no-untyped-call]
     return torch.as_tensor(out)
 
 

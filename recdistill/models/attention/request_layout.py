@@ -19,7 +19,7 @@ __all__ = ["Layout", "lay_out"]
 
 @dataclass(frozen=True)
 class Layout:
-    """index, age, action: int64 [R, L], oldest first, left-aligned, padding 0; mask: bool [R, L]; lengths: int64 [R].
+    """index, ago, action: int64 [R, L], oldest first, left-aligned, padding 0; mask: bool [R, L]; lengths: int64 [R].
 
     piece: int64 [P], the history of each group, None when group p is history p. slots: int64 [P * C], the sample in
     each slot (an empty slot names sample 0, and its result is never read); place: int64 [B], the slot of each
@@ -27,7 +27,7 @@ class Layout:
     """
 
     index: Tensor
-    age: Tensor
+    ago: Tensor
     action: Tensor
     mask: Tensor
     lengths: Tensor
@@ -80,14 +80,14 @@ def lay_out(history: History) -> Layout:
     mask = step < lengths[:, None]
     if len(history.index):
         at = (history.offsets[:-1, None] + step).masked_fill_(~mask, 0).view(-1)
-        index, age, action = (
+        index, ago, action = (
             part.index_select(0, at).view(mask.shape).mul_(mask)
-            for part in (history.index, history.age, history.action)
+            for part in (history.index, history.ago, history.action)
         )
     else:
-        index, age, action = (torch.zeros(mask.shape, dtype=torch.int64) for _ in range(3))
+        index, ago, action = (torch.zeros(mask.shape, dtype=torch.int64) for _ in range(3))
     size, piece, slots, place = _grouping(history.of, len(lengths), samples)
-    return Layout(index, age, action, mask, lengths, history.of, size, piece, slots, place)
+    return Layout(index, ago, action, mask, lengths, history.of, size, piece, slots, place)
 
 
 def _grouping(of: Tensor, histories: int, samples: int) -> tuple[int, Tensor | None, Tensor | None, Tensor | None]:

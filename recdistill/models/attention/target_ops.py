@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-__all__ = ["EMPTY", "dots", "first_unit_layer", "gap_buckets", "sigmoid_unit", "split_heads", "weighted_sum"]
+__all__ = ["EMPTY", "dots", "first_unit_layer", "sigmoid_unit", "split_heads", "weighted_sum"]
 
 EMPTY = -1e4  # the score of what may not be seen: its exponential, its SiLU, and their slopes are exactly zero
 SLAB = 1 << 18  # hidden units worked on at a time: 1 MiB, which a cache holds from the first product to the last
@@ -98,13 +98,3 @@ def sigmoid_unit(query: Tensor, events: Tensor, weight: Tensor, bias: Tensor, la
     """Return [P, L, C], sigmoid(first_unit_layer(...)) last for last [N], faster to learn through."""
     constant, matrix = _affine(query, weight, bias)
     return torch.as_tensor(_SigmoidUnit.apply(constant, matrix, events, last))  # type: ignore[no-untyped-call]
-
-
-def gap_buckets(ages: int) -> Tensor:
-    """Return int64 [ages, ages]: log2 bucket of the gap between an event of age bucket i and an older one of bucket j.
-
-    Buckets stand for the middle of their range; events of one bucket are bucket 0 apart.
-    """
-    middle = torch.cat([torch.zeros(1, dtype=torch.float64), 1.5 * 2.0 ** torch.arange(ages - 1, dtype=torch.float64)])
-    gap = (middle[None, :] - middle[:, None]).clamp(min=0)
-    return torch.where(gap < 1, 0, gap.clamp(min=1).log2().floor().long() + 1).clamp(max=ages - 1)

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from recdistill.models.attention.time_bias import TimeBias
+
 __all__ = ["WIDEST", "fused", "serves"]
 
 WIDEST = 256  # of a head: what a program holds of queries and keys still fits its shared memory
@@ -57,6 +59,7 @@ def _sizes(
     key: Tensor,
     value: Tensor,
     bias: Tensor | None,
+    table: Tensor | None,
     heads: int,
     band: int | None,
     softmax: bool,
@@ -84,6 +87,7 @@ def _sizes(
         "BANDED": band is not None,
         "BIASED": bias is not None,
         "SOFTMAX": softmax,
+        "GAPS": 0 if table is None else table.shape[1],
         "num_warps": 8 if step == 64 else 4,
         "num_stages": 2 if step == 64 else 1,
     }
@@ -104,6 +108,8 @@ class _Fused(torch.autograd.Function):
         key: Tensor,
         value: Tensor,
         bias: Tensor | None,
+        gaps: Tensor | None,
+        times: Sequence[Tensor],
         heads: int,
         band: int | None,
         alive: Sequence[int] | None,
@@ -113,43 +119,55 @@ class _Fused(torch.autograd.Function):
         from recdistill.models.attention import triton_kernels
 
         query, key, value = query.contiguous(), key.contiguous(), value.contiguous()
-        sizes = _sizes(query, key, value, bias, heads, band, softmax, block)
+        sizes = _sizes(query, key, value, bias, gaps, heads, band, softmax, block)
         rows, n, m = len(query), query.shape[1], key.shape[1]
         out = value.new_zeros(rows, n, value.shape[2])
         levels = query.new_zeros((rows, n) if softmax else (1, 1), dtype=torch.float32)
         reach = _reach(alive, block, rows // heads, n, query.device)
-        table = query if bias is None else bias.contiguous()
+        added = _added(query, bias, gaps, times)
         if rows and n and m:
             with torch.cuda.device_of(query):  # type: ignore[no-untyped-call]
                 triton_kernels.forward[(rows * -(-n // sizes["QS"]),)](
-                    query, key, value, table, reach, out, levels, **sizes
+                    query, key, value, *added, reach, out, levels, **sizes
                 )
-        ctx.save_for_backward(query, key, value, bias, reach, levels, *([out] if softmax else []))
-        ctx.sizes = sizes
+        ctx.save_for_backward(query, key, value, bias, gaps, reach, levels, *times, *([out] if softmax else []))
+        ctx.sizes, ctx.timed = sizes, len(times)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, value, bias, reach, levels, *out = ctx.saved_tensors
+        query, key, value, bias, gaps, reach, levels, *rest = ctx.saved_tensors
+        times, out = rest[: ctx.timed], rest[ctx.timed :]
         grad = grad.contiguous()
         means = (grad.float() * out[0].float()).sum(2) if out else levels
-        given = query, key, value, query if bias is None else bias.contiguous(), reach, grad, levels, means
+        given = query, key, value, *_added(query, bias, gaps, times), reach, grad, levels, means
         with torch.cuda.device_of(query):  # type: ignore[no-untyped-call]
-            found = _gradients(given, bias, ctx.sizes)
-        return (*found, None, None, None, None, None)
+            found = _gradients(given, bias, gaps, ctx.sizes)
+        return (*found, *(None,) * 6)
 
 
-def _gradients(given: tuple[Tensor, ...], bias: Tensor | None, sizes: dict[str, Any]) -> tuple[Tensor | None, ...]:
-    """Return the gradients of query, key, value and bias; given: what every backward kernel reads."""
+def _added(query: Tensor, bias: Tensor | None, gaps: Tensor | None, times: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Return what kernels read of the biases: by place, by time, and the times of queries and keys; anything for one
+    that there is not.
+    """
+    place = query if bias is None else bias.contiguous()
+    time = [query] * 3 if gaps is None else [gaps.float().contiguous(), *(part.contiguous() for part in times)]
+    return place, *time
+
+
+def _gradients(
+    given: tuple[Tensor, ...], bias: Tensor | None, gaps: Tensor | None, sizes: dict[str, Any]
+) -> tuple[Tensor | None, ...]:
+    """Return the gradients of query, key, value and both biases; given: what every backward kernel reads."""
     from recdistill.models.attention import triton_kernels
 
     query, key, value, *_ = given
     rows, n, m = len(query), query.shape[1], key.shape[1]
     to_query, to_key, to_value = (torch.zeros_like(part) for part in (query, key, value))
-    to_bias = None if bias is None else torch.zeros_like(bias)
+    to_bias, to_gaps = (None if part is None else torch.zeros_like(part) for part in (bias, gaps))
     if not (rows and n and m):
-        return to_query, to_key, to_value, to_bias
+        return to_query, to_key, to_value, to_bias, to_gaps
     triton_kernels.backward_query[(rows * -(-n // sizes["QS"]),)](*given, to_query, **sizes)
     triton_kernels.backward_key[(rows * -(-m // sizes["KS"]),)](*given, to_key, to_value, **sizes)
     if to_bias is not None:
@@ -157,7 +175,13 @@ def _gradients(given: tuple[Tensor, ...], bias: Tensor | None, sizes: dict[str, 
         sums = torch.empty(parts, *to_bias.shape, dtype=torch.float32, device=query.device)
         triton_kernels.backward_bias[(tiles, sizes["heads"], parts)](*given, sums, rows, **sizes)
         to_bias = sums.sum(0).to(to_bias.dtype)
-    return to_query, to_key, to_value, to_bias
+    if to_gaps is not None:
+        heads, pieces = len(to_gaps), rows // sizes["heads"] * -(-n // sizes["QS"])
+        parts = max(1, min(pieces, PROGRAMS // heads))
+        sums = torch.empty(parts, *to_gaps.shape, dtype=torch.float32, device=query.device)
+        triton_kernels.backward_gaps[(heads, parts)](*given, sums, rows, **sizes)
+        to_gaps = sums.sum(0).to(to_gaps.dtype)
+    return to_query, to_key, to_value, to_bias, to_gaps
 
 
 def fused(
@@ -165,6 +189,7 @@ def fused(
     key: Tensor,
     value: Tensor,
     bias: Tensor | None,
+    time: TimeBias | None = None,
     *,
     heads: int,
     band: int | None,
@@ -177,5 +202,6 @@ def fused(
 
     A softmax query without any key gives 0.
     """
-    out = _Fused.apply(query, key, value, bias, heads, band, alive, softmax, block)  # type: ignore[no-untyped-call]
+    gaps, times = (None, ()) if time is None else (time.table, time[1:])
+    out = _Fused.apply(query, key, value, bias, gaps, times, heads, band, alive, softmax, block)  # type: ignore[no-untyped-call]
     return torch.as_tensor(out)

@@ -33,6 +33,7 @@ __all__ = ["HSTU", "Longer", "SequenceBackbone", "TokenMixerModel", "Transformer
 Precision = Literal["float32", "bfloat16", "float8"]
 Transducers = Annotated[Sequence[Actions], Field(min_length=1)]
 Weight = Annotated[float, Field(ge=0)]
+Rate = Annotated[float, Field(ge=0, lt=1)]
 Expand = Annotated[float, Field(gt=0, le=64)]
 Experts = Annotated[int, Field(ge=0, le=64)]  # of each token in each layer
 DIRECT = 2  # dot products that reach the output directly
@@ -71,8 +72,8 @@ class SequenceBackbone(nn.Module):
         self.short, self.shortest = precision != "float32", precision == "float8"
         self.output_width = width_of(body) + DIRECT
 
-    def encode(self, events: Tensor, targets: Tensor, at: Sequences) -> Tensor:
-        """Return states [P, C, S] of targets [P, C, D] over their histories' events [R, L, D]."""
+    def encode(self, events: Tensor, targets: Tensor, at: Sequences, user: Tensor) -> Tensor:
+        """Return states [P, C, S] of targets [P, C, D] over their histories' events [R, L, D] and users [R, D]."""
         with ExitStack() as products:
             if self.short:
                 products.enter_context(torch.autocast(events.device.type, torch.bfloat16))
@@ -80,7 +81,8 @@ class SequenceBackbone(nn.Module):
                 check_float8(events.device)
                 products.enter_context(Float8())
             found = [
-                encoder(*self._encoded(number, events, targets, at)) for number, encoder in enumerate(self.encoders)
+                encoder(*self._encoded(number, events, targets, at), *[user] * getattr(encoder, "reads_user", False))
+                for number, encoder in enumerate(self.encoders)
             ]
         return torch.cat(
             [norm(state.float() if self.short else state) for norm, state in zip(self.norms, found, strict=True)], 2
@@ -102,7 +104,9 @@ class SequenceBackbone(nn.Module):
         if self.stochastic is not None and self.training and torch.is_grad_enabled():
             at, events = at.shortened(events, self.stochastic(at.lengths), self.stochastic.draws)
         mean = (events.sum(1) / at.lengths.clamp(min=1)[:, None]).index_select(0, of)
-        states = layout.ungroup(self.encode(events, layout.group(candidate), at))
+        sample = torch.zeros_like(at.lengths).scatter(0, of, torch.arange(len(of), device=of.device))  # of each history
+        user = side[0].index_select(0, sample)
+        states = layout.ungroup(self.encode(events, layout.group(candidate), at, user))
         return self.mix(candidate, states, mean, length, side)
 
     def mix(self, candidate: Tensor, states: Tensor, mean: Tensor, length: Tensor, side: Sequence[Tensor]) -> Tensor:
@@ -122,7 +126,7 @@ class HSTU(SequenceBackbone):
 
     transducers: groups of action codes, each with a stack of its own that encodes those events alone (mixture of
     transducers). stochastic: alpha of stochastic length, 0 for none; balanced: under a budget of events. See
-    StochasticLength.
+    StochasticLength. With dropout, predictions are made without it, by a pass of their own.
     """
 
     def __init__(
@@ -139,6 +143,10 @@ class HSTU(SequenceBackbone):
         band: Count | None = None,
         columns: Whole = 0,
         columns_at: Columns = "oldest",
+        key_width: Width | None = None,
+        value_width: Width | None = None,
+        dropout: Rate = 0.0,
+        contextual: bool = False,
         newest_layers: Number = 0,
         newest: Whole = 0,
         transducers: Transducers | None = None,
@@ -168,6 +176,10 @@ class HSTU(SequenceBackbone):
                 band=band,
                 columns=columns,
                 columns_at=columns_at,
+                key_width=key_width,
+                value_width=value_width,
+                dropout=dropout,
+                contextual=contextual,
             )
             for _ in transducers or [()]
         ]

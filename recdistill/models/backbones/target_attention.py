@@ -9,16 +9,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from recdistill.data.batch.batch import AGES, Batch
+from recdistill.data.batch.ages import AGES, age_bucket
+from recdistill.data.batch.batch import Batch
 from recdistill.errors import UserError
 from recdistill.models.attention.request_layout import Layout, lay_out
 from recdistill.models.attention.target_ops import EMPTY, dots, split_heads, weighted_sum
 from recdistill.models.embeddings.growable import TableOptions
-from recdistill.models.layers.blocks import MLP, SideFeatures, item_std, new_table
+from recdistill.models.layers.blocks import MLP, EventActions, SideFeatures, item_std, new_table
 from recdistill.models.layers.options import Few, Width, Widths
 
 __all__ = ["TargetAttention"]
 
+OUTCOME = 4  # width of an action's vector in what the user's actions were on the whole
 FLOOR = -5.0  # the maximum of no dot products
 STEEPEST = 0.05  # first decay of the fastest kernel, per doubling of the age
 RECENT = 6  # ages below 2^6 s start with weight 1
@@ -27,8 +29,10 @@ RECENT = 6  # ages below 2^6 s start with weight 1
 class TargetAttention(nn.Module):
     """Per head: dots with the events summed under `kernels` learned recency kernels, their maximum and log-sum-exp.
 
-    Further: an item bias, a user x item dot, the side features, and with `rich` the candidate, its softmax-attended
-    history and the recency-pooled history themselves. An MLP mixes all of it; the dots also reach the output directly.
+    An event is its item and, where there are several actions, its action; what the user's actions were on the whole,
+    all alike and under each kernel, is a feature. Further: an item bias, a user x item dot, the side features, and with
+    `rich` the candidate, its softmax-attended history and the recency-pooled history themselves. An MLP mixes all of
+    it; the dots and the actions also reach the output directly.
     """
 
     def __init__(
@@ -57,17 +61,19 @@ class TargetAttention(nn.Module):
         start = -decay * (torch.arange(AGES) - RECENT).clamp(min=0)[:, None]
         self.recency = nn.Parameter(start.repeat(1, heads))  # [AGES, heads * kernels], log weights
         self.action = nn.Parameter(torch.zeros(actions, heads * kernels)) if actions > 1 else None
-        direct = heads * (kernels + 2) + 3
+        self.actions = EventActions(actions, width)
+        self.outcome = nn.Parameter(torch.randn(actions, OUTCOME)) if actions > 1 else None
+        direct = heads * (kernels + 2) + 3 + (actions > 1) * OUTCOME * (1 + heads * kernels)
         self.body = MLP(direct + self.side.width + rich * (2 + kernels) * width, hidden)
         self.output_width = self.body.output_width + direct
 
     def weights(self, layout: Layout) -> Tensor:
         """Return [R, L, heads * kernels], each event's weight by its age and action; padding has weight 0."""
         log: Tensor = self.recency
-        code = layout.age
+        code = age_bucket(layout.ago)
         if self.action is not None:
             log = (log[:, None] + self.action).flatten(0, 1)
-            code = layout.age * len(self.action) + layout.action
+            code = code * len(self.action) + layout.action
         weights = log.exp().index_select(0, code.view(-1)).view(*code.shape, -1)
         return weights * layout.mask.unsqueeze(2)
 
@@ -76,16 +82,32 @@ class TargetAttention(nn.Module):
         layout = lay_out(batch.history).to(self.item.device)
         x = self.item(batch.item.unique).index_select(0, batch.item.inverse)
         side = self.side(batch)
-        match, rich = self._match(x, self.past(batch.history.unique), layout)
+        weights = self.weights(layout)
+        events = self.actions(layout.events(self.past(batch.history.unique)), layout)
+        match, rich = self._match(x, events, weights, layout)
         bias = self.bias(batch.item.unique).index_select(0, batch.item.inverse)
         length = torch.log1p(layout.lengths.to(x.dtype)).index_select(0, layout.of)[:, None]
-        direct = torch.cat([match, (x * side[0]).sum(1, keepdim=True), bias, length], 1)
+        direct = torch.cat(
+            [match, (x * side[0]).sum(1, keepdim=True), bias, length, *self._outcomes(weights, layout)], 1
+        )
         return torch.cat([self.body(torch.cat([direct, *side, *rich], 1)), direct], 1)
 
-    def _match(self, x: Tensor, past: Tensor, layout: Layout) -> tuple[Tensor, list[Tensor]]:
-        """Return ([B, heads * (kernels + 2)], rich parts [B, ...]) of candidates x [B, D] and event rows [U, D]."""
-        events = layout.events(past)
-        weights = split_heads(self.weights(layout), self.heads)  # [R * H, L, K]
+    def _outcomes(self, weights: Tensor, layout: Layout) -> list[Tensor]:
+        """Return [[B, OUTCOME * (1 + heads * kernels)]], the mean vectors of each user's actions, near zero for few of
+        them; nothing where there is but one action.
+        """
+        if self.outcome is None:
+            return []
+        vectors = self.outcome.index_select(0, layout.action.view(-1)).view(*layout.action.shape, -1)
+        each = torch.cat([layout.mask.unsqueeze(2).to(weights.dtype), weights], 2)
+        means = weighted_sum(each, vectors) / (each.sum(1).unsqueeze(2) + 1)
+        return [means.flatten(1).index_select(0, layout.of)]
+
+    def _match(self, x: Tensor, events: Tensor, weights: Tensor, layout: Layout) -> tuple[Tensor, list[Tensor]]:
+        """Return ([B, heads * (kernels + 2)], rich parts [B, ...]) of candidates x [B, D], events [R, L, D] and their
+        weights.
+        """
+        weights = split_heads(weights, self.heads)  # [R * H, L, K]
         by_head = split_heads(events, self.heads)
         pooled = weighted_sum(weights, by_head)  # [R * H, K, d]
         histories = len(layout.index)

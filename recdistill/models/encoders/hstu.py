@@ -21,10 +21,12 @@ from recdistill.models.attention.blockwise import attend, band_bias
 from recdistill.models.attention.float8 import same_products
 from recdistill.models.encoders.packed import Sequences
 from recdistill.models.encoders.position_bias import RelativeBias
+from recdistill.models.layers.blocks import Dropout
 
 __all__ = ["Columns", "HSTULayer", "HSTUStack"]
 
 Columns = Literal["oldest", "newest"]
+EPS = 1e-6  # of the layer norms, as in the public code
 
 
 def _by_head(x: Tensor, heads: int) -> Tensor:
@@ -35,10 +37,12 @@ def _by_head(x: Tensor, heads: int) -> Tensor:
 class HSTULayer(nn.Module):
     """U, V, Q, K = SiLU(f1(LN(x))); y = f2(LN(A V) * U) + x, A = SiLU(Q K^T + position + time) / length, causal.
 
-    length: the constant attention is divided by, and the largest distance with a position bias of its own. bias: which
-    of the two there are. band: how many events back an event looks, itself among them (None: all); columns: in
-    addition, that many of the `columns_at` end of the history (semi-local attention). Targets always see the whole
-    history.
+    Equations 1 to 3, and the constant and eps of the public code: only with both does LN leave something of how much
+    there was to attend to, which it would else take away. length: that constant, and the largest distance with a
+    position bias of its own. bias: which of the two there are. band: how many events back an event looks, itself among
+    them (None: all); columns: in addition, that many of the `columns_at` end of the history (semi-local attention).
+    Targets always see the whole history. key_width, value_width: of a head, D / H by default. dropout: of what f2
+    takes.
     """
 
     def __init__(
@@ -50,18 +54,23 @@ class HSTULayer(nn.Module):
         band: int | None = None,
         columns: int = 0,
         columns_at: Columns = "oldest",
+        key_width: int | None = None,
+        value_width: int | None = None,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.heads, self.length, self.band, self.columns, self.columns_at = heads, length, band, columns, columns_at
-        self.norm, self.mixed_norm = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.project, self.out = nn.Linear(width, 4 * width), nn.Linear(width, width)
-        self.bias = RelativeBias(heads, length, bias)
+        keys, values = (heads * (width // heads if one is None else one) for one in (key_width, value_width))
+        self.sizes = [values, keys, values, keys]
+        self.norm, self.mixed_norm = nn.LayerNorm(width, EPS), nn.LayerNorm(values, EPS)
+        self.project, self.out = nn.Linear(width, sum(self.sizes)), nn.Linear(values, width)
+        self.bias, self.dropout = RelativeBias(heads, length, bias), Dropout(dropout)
 
     def _split(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
-        """Return the last `parts` of u, q, v, k of x [R, n, D]: u as [R, n, D], the others as [R, H, n, d]."""
-        width = x.shape[-1]
-        weight, bias = self.project.weight[(4 - parts) * width :], self.project.bias[(4 - parts) * width :]
-        found = functional.silu(functional.linear(self.norm(x), weight, bias)).chunk(parts, -1)
+        """Return the last `parts` of u, q, v, k of x [R, n, D]: u as [R, n, H * d], the others as [R, H, n, d]."""
+        skipped, sizes = sum(self.sizes[: 4 - parts]), self.sizes[4 - parts :]
+        weight, bias = self.project.weight[skipped:], self.project.bias[skipped:]
+        found = functional.silu(functional.linear(self.norm(x), weight, bias)).split_with_sizes(sizes, -1)
         own = found[:1] if parts == 4 else ()
         return (*own, *(_by_head(part, self.heads) for part in found[len(own) :]))
 
@@ -69,21 +78,22 @@ class HSTULayer(nn.Module):
         """Return [R, H, L, d], what each event takes from its own past; q, k, v [R, H, L, d]."""
         length = q.shape[2]
         band = length if self.band is None else min(self.band, length)
-        query, key = self.bias.timed(q, k, at.age)
-        value, near = v.flatten(0, 1), band_bias(self.bias.by_distance(q), length, band).to(q.dtype)
-        attended = attend(query, key, value, near, heads=self.heads, band=band, alive=at.alive)
+        query, key, value = (part.flatten(0, 1) for part in (q, k, v))
+        near, time = band_bias(self.bias.by_distance(q), length, band).to(q.dtype), self.bias.by_gap(at.ago, at.ago)
+        attended = attend(query, key, value, near, time, heads=self.heads, band=band, alive=at.alive)
         if self.columns and band < length:
             attended = attended + (self._oldest if self.columns_at == "oldest" else self._newest)(
                 query, key, value, at, band
             )
         return attended.view(v.shape)
 
-    def _oldest(self, query: Tensor, key: Tensor, value: Tensor, _at: Sequences, band: int) -> Tensor:
+    def _oldest(self, query: Tensor, key: Tensor, value: Tensor, at: Sequences, band: int) -> Tensor:
         """Return [N, L, d], what the history's first events beyond the band add."""
         count = min(self.columns, query.shape[1])
         steps = torch.arange(query.shape[1], device=query.device)
         bias = self.bias.beyond(steps[:, None] - steps[:count], band, query)
-        return attend(query, key[:, :count], value[:, :count], bias, heads=self.heads)
+        time = self.bias.by_gap(at.ago, at.ago[:, :count])
+        return attend(query, key[:, :count], value[:, :count], bias, time, heads=self.heads)
 
     def _newest(self, query: Tensor, key: Tensor, value: Tensor, at: Sequences, band: int) -> Tensor:
         """Return [N, L, d], what the history's last events beyond the band add: only they themselves are
@@ -92,16 +102,17 @@ class HSTULayer(nn.Module):
         count = min(self.columns, query.shape[1])
         steps = torch.arange(count, device=query.device)
         where = ((at.lengths - count).clamp(min=0)[:, None] + steps).clamp(max=query.shape[1] - 1)
+        ago = at.ago.gather(1, where)
         real = (steps < at.lengths[:, None]).repeat_interleave(self.heads, 0).unsqueeze(2)
         where = where.repeat_interleave(self.heads, 0).unsqueeze(2)
         q, k, v = (part.gather(1, where.expand(-1, -1, part.shape[2])) for part in (query, key, value))
         bias = self.bias.beyond(steps[:, None] - steps, band, query)
-        more = attend(q, k, v, bias, heads=self.heads) * real
+        more = attend(q, k, v, bias, self.bias.by_gap(ago, ago), heads=self.heads) * real
         return torch.zeros_like(value).scatter_add(1, where.expand_as(more), more)
 
     def _close(self, x: Tensor, u: Tensor, mixed: Tensor) -> Tensor:
-        mixed = mixed.transpose(1, 2).flatten(2) / self.length
-        return torch.as_tensor(self.out(self.mixed_norm(mixed) * u) + x)
+        mixed = self.mixed_norm(mixed.transpose(1, 2).flatten(2) / self.length)
+        return torch.as_tensor(self.out(self.dropout(mixed * u)) + x)
 
     def forward(self, events: Tensor, targets: Tensor, at: Sequences) -> tuple[Tensor, Tensor]:
         """Return (events [R, L, D], targets [P, C, D]) after the layer."""
@@ -128,7 +139,8 @@ class HSTULayer(nn.Module):
 class HSTUStack(nn.Module):
     """`layers` of HSTU, then `newest_layers` more on the newest `newest` events alone (attention truncation).
 
-    recompute: forget what a layer made on the way and make it again for the backward pass. `layer`: see HSTULayer.
+    recompute: forget what a layer made on the way and make it again for the backward pass. contextual: the user stands
+    in front of the events, and every one of them sees it; truncation cuts it off. `layer`: see HSTULayer.
     """
 
     def __init__(
@@ -140,23 +152,29 @@ class HSTUStack(nn.Module):
         newest_layers: int = 0,
         newest: int = 0,
         recompute: bool = False,
+        contextual: bool = False,
         **layer: Any,
     ) -> None:
         super().__init__()
         if layers < 1:
             raise UserError(f"hstu: layers is {layers}; give at least 1")
-        if width % heads:
+        if width % heads and None in (layer.get("key_width"), layer.get("value_width")):
             raise UserError(f"hstu: width {width} is not a multiple of heads {heads}; change one of them")
+        if contextual and layer.get("columns_at", "oldest") == "oldest":
+            layer["columns"] = max(1, layer.get("columns", 0))
         if bool(newest_layers) != bool(newest):
             raise UserError(
                 "hstu: newest_layers and newest go together: that many layers on that many events; set both or neither"
             )
         self.output_width, self.cut, self.newest, self.recompute = width, layers, newest, recompute
+        self.reads_user = contextual
         self.layers = nn.ModuleList(HSTULayer(width, heads, length, **layer) for _ in range(layers + newest_layers - 1))
         self.closing = HSTULayer(width, heads, length, **layer)
 
-    def forward(self, events: Tensor, targets: Tensor, at: Sequences) -> Tensor:
-        """Return targets [P, C, D] after all layers; events [R, L, D]."""
+    def forward(self, events: Tensor, targets: Tensor, at: Sequences, user: Tensor | None = None) -> Tensor:
+        """Return targets [P, C, D] after all layers; events [R, L, D], user [R, D] for a stack that is contextual."""
+        if user is not None:
+            at, events = at.preceded(events, user)
         for number, layer in enumerate(self.layers):
             at, events = at.newest(events, self.newest) if number == self.cut else (at, events)
             if self.recompute and torch.is_grad_enabled():

@@ -1,6 +1,7 @@
 """LONGER (2505.04421): adjacent events merged into wider tokens, a layer in which few queries see all of them, then
-layers among the few. Candidates are global tokens that see everything and that no token sees, so that one history's
-keys and values serve any number of them. Shapes as in request_layout.py; G = L / merge tokens of width W = merge * D.
+layers among the few. The user, a learned token (CLS) and the candidate are global tokens: they see all events, as the
+newest tokens of a causal order, so that no event sees them. No token sees a candidate, so that one history's keys and
+values serve any number of them. Shapes as in request_layout.py; G = L / merge tokens of width W = merge * D.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from recdistill.data.batch.ages import GAPS, gap_bucket
 from recdistill.errors import UserError
 from recdistill.models.attention.target_ops import EMPTY
 from recdistill.models.encoders.packed import Sequences
@@ -29,9 +31,9 @@ def merged(events: Tensor, at: Sequences, merge: int) -> tuple[Tensor, Tensor, S
     real = (step >= 0) & (step < at.lengths[:, None])
     where = step.clamp(0, events.shape[1] - 1)
     rows = events.gather(1, where.unsqueeze(2).expand(-1, -1, events.shape[2])) * real.unsqueeze(2)
-    ages, actions = (part.gather(1, where)[:, merge - 1 :: merge] for part in (at.age, at.action))
+    ago, actions = (part.gather(1, where)[:, merge - 1 :: merge] for part in (at.ago, at.action))
     shape = (len(events), most, merge)
-    return rows.view(*shape, -1), real.view(shape), Sequences(ages, actions, groups, at.piece, None)
+    return rows.view(*shape, -1), real.view(shape), Sequences(ago, actions, groups, at.piece, None)
 
 
 class _Inner(nn.Module):
@@ -74,18 +76,37 @@ class _Cross(nn.Module):
 
     def forward(self, queries: Tensor, k: Tensor, v: Tensor, seen: Tensor) -> Tensor:
         """Return [R, n, W] of queries [R, n, W]; seen bool [R, n, G]."""
+        weights = self._scores(queries, k, seen)[1].softmax(3) * seen.any(2)[:, None, :, None]
+        return self._finish(queries, torch.matmul(weights, v))
+
+    def see(self, targets: Tensor, k: Tensor, v: Tensor, seen: Tensor) -> Tensor:
+        """Return [P, C, W] of targets [P, C, W], each of which sees itself besides."""
+        q, past = self._scores(targets, k, seen)
+        own_k, own_v = self.keys(targets)
+        own = (q * own_k).sum(3, keepdim=True) * q.shape[3] ** -0.5
+        weights = torch.cat([past, own], 3).softmax(3)
+        return self._finish(targets, torch.matmul(weights[..., :-1], v) + weights[..., -1:] * own_v)
+
+    def _scores(self, queries: Tensor, k: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (q [R, H, n, d], scores [R, H, n, G], EMPTY where not seen)."""
         q = self.query(self.before_q(queries)).unflatten(2, (self.heads, -1)).transpose(1, 2)
         scores = torch.matmul(q, k.transpose(2, 3)) * q.shape[3] ** -0.5
-        weights = scores.masked_fill(~seen.unsqueeze(1), EMPTY).softmax(3) * seen.any(2)[:, None, :, None]
-        x = queries + self.out(torch.matmul(weights, v).transpose(1, 2).flatten(2))
+        return q, scores.masked_fill(~seen.unsqueeze(1), EMPTY)
+
+    def _finish(self, x: Tensor, mixed: Tensor) -> Tensor:
+        x = x + self.out(mixed.transpose(1, 2).flatten(2))
         return torch.as_tensor(x + self.ffn(self.second(x)))
 
 
 class LongerStack(nn.Module):
     """Merge `merge` events a token, let the newest `queries` tokens see all, then `layers` among those.
 
-    Targets [P, C, D] come out [P, C, W].
+    An event is its row plus a vector of its place, counted back from the newest, and one of the time from it to the
+    target; the paper concatenates the latter, which is the same but for the linear map behind. Targets [P, C, D] come
+    out [P, C, W].
     """
+
+    reads_user = True
 
     def __init__(self, width: int, heads: int, length: int, layers: int = 1, merge: int = 4, queries: int = 32) -> None:
         super().__init__()
@@ -96,18 +117,31 @@ class LongerStack(nn.Module):
             raise UserError(f"longer: width {width} x merge {merge} does not divide into {heads} heads of even width")
         self.merge, self.queries, self.output_width = merge, queries, wide
         self.inner, self.enter, self.cross = _Inner(width), nn.Linear(width, wide), _Cross(wide, heads)
+        self.user, self.summary = nn.Linear(width, wide), nn.Parameter(0.02 * torch.randn(wide))
+        self.places = nn.Parameter(torch.zeros(length, width))
+        self.times = nn.Parameter(torch.zeros(GAPS, width))
         groups = -(-length // merge)
         self.layers = nn.ModuleList(
             TransformerLayer(wide, heads, groups, "llama", "pre", (), None) for _ in range(layers - 1)
         )
         self.closing = TransformerLayer(wide, heads, groups, "llama", "pre", (), None)
 
-    def forward(self, events: Tensor, targets: Tensor, at: Sequences) -> Tensor:
-        """Return targets [P, C, W]; events [R, L, D]."""
-        groups, real, all_ = merged(events, at, self.merge)
+    def _placed(self, events: Tensor, at: Sequences) -> Tensor:
+        """Return events [R, L, D] with their places and times; padding is of no account."""
+        back = (at.lengths[:, None] - 1 - torch.arange(events.shape[1], device=events.device)).clamp(
+            0, len(self.places) - 1
+        )
+        return events + functional.embedding(back, self.places) + functional.embedding(gap_bucket(at.ago), self.times)
+
+    def forward(self, events: Tensor, targets: Tensor, at: Sequences, user: Tensor) -> Tensor:
+        """Return targets [P, C, W]; events [R, L, D], user [R, D]."""
+        groups, real, all_ = merged(self._placed(events, at), at, self.merge)
         tokens = functional.layer_norm(self.inner(groups, real).flatten(2), (self.output_width,))
+        known = self.user(user)
+        more = torch.stack([known, self.summary.to(known.dtype).expand_as(known)], 1).to(tokens.dtype)
+        all_, tokens = all_.followed(tokens, more)
         k, v = self.cross.keys(tokens)
-        few, newest = all_.newest(tokens, self.queries)
+        few, newest = all_.newest(tokens, self.queries + more.shape[1])
         place = (all_.lengths - few.lengths)[:, None] + torch.arange(newest.shape[1], device=events.device)
         seen = torch.arange(tokens.shape[1], device=events.device) <= place.unsqueeze(2)
         x = self.cross(newest, k, v, seen & (place < all_.lengths[:, None]).unsqueeze(2))
@@ -115,7 +149,7 @@ class LongerStack(nn.Module):
         entered = self.enter(targets).to(
             targets.dtype
         )  # under autocast it comes out short, and what follows is added to it
-        targets = self.cross(entered, all_.pieces(k), all_.pieces(v), visible)
+        targets = self.cross.see(entered, all_.pieces(k), all_.pieces(v), visible)
         for layer in self.layers:
             x, targets = layer(x, targets, few)
         return torch.as_tensor(self.closing.last(x, targets, few))

@@ -1,5 +1,5 @@
-"""Relative attention bias (HSTU, 2402.17152): by how many events lie between two events, and by log2 of the
-seconds between.
+"""Relative attention bias (HSTU, 2402.17152): by how many events lie between two events, and by the time
+between them.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from recdistill.data.batch.batch import AGES
+from recdistill.data.batch.ages import GAPS, gap_bucket
 from recdistill.errors import UserError
-from recdistill.models.attention.target_ops import EMPTY, gap_buckets
+from recdistill.models.attention.target_ops import EMPTY
+from recdistill.models.attention.time_bias import TimeBias
 from recdistill.models.encoders.packed import Sequences
 
 __all__ = ["Bias", "RelativeBias"]
@@ -35,37 +36,25 @@ class RelativeBias(nn.Module):
                 raise UserError(f"bias {kind!r} is not one of {', '.join(KINDS)}")
         self.heads = heads
         self.position = nn.Parameter(torch.zeros(heads, length + 1)) if "position" in kinds else None
-        self.time = nn.Parameter(torch.zeros(heads, AGES)) if "time" in kinds else None
-        self.register_buffer("gaps", gap_buckets(AGES), persistent=False)
+        self.time = nn.Parameter(torch.zeros(heads, GAPS)) if "time" in kinds else None
 
     def by_distance(self, like: Tensor) -> Tensor:
         """Return [H, S], by events apart, the last for all farther ones."""
         return like.new_zeros(self.heads, 1) if self.position is None else self.position
 
-    def timed(self, q: Tensor, k: Tensor, age: Tensor) -> tuple[Tensor, Tensor]:
-        """Return q and k [N, L, e] of [R, H, L, d], whose products have the time bias in them; age int64 [R, L].
-
-        The bias depends on two of AGES ages: a query brings its age's row of it, a key the one-hot of its own.
+    def by_gap(self, query: Tensor, key: Tensor) -> TimeBias | None:
+        """Return what the exact time between two events adds, None where time is not used; query int64 [R, n], key
+        int64 [R, m], how many us before their samples they lie.
         """
-        if self.time is None:
-            return q.flatten(0, 1), k.flatten(0, 1)
-        between = (
-            self.time.index_select(1, self.get_buffer("gaps").view(-1)).view(self.heads, AGES, AGES).transpose(0, 1)
-        )
-        row = between.reshape(AGES, -1).index_select(0, age.view(-1)).view(*age.shape, self.heads, AGES).transpose(1, 2)
-        column = (
-            torch.eye(AGES, dtype=k.dtype, device=k.device).index_select(0, age.view(-1)).view(len(age), 1, -1, AGES)
-        )
-        column = column.expand(-1, self.heads, -1, -1)
-        return torch.cat([q, row.to(q.dtype)], 3).flatten(0, 1), torch.cat([k, column], 3).flatten(0, 1)
+        return None if self.time is None else TimeBias(self.time, query, key)
 
     def of_targets(self, at: Sequences, like: Tensor) -> Tensor:
         """Return [R, H, L], what a target, now, adds to the score of each event of its history; EMPTY for padding."""
-        distance, time = self.by_distance(like), like.new_zeros(self.heads, AGES) if self.time is None else self.time
-        apart = (at.lengths[:, None] - torch.arange(at.age.shape[1], device=like.device)).clamp(
+        distance, time = self.by_distance(like), like.new_zeros(self.heads, GAPS) if self.time is None else self.time
+        apart = (at.lengths[:, None] - torch.arange(at.ago.shape[1], device=like.device)).clamp(
             0, distance.shape[1] - 1
         )
-        added = distance.index_select(1, apart.view(-1)) + time.index_select(1, at.age.view(-1))
+        added = distance.index_select(1, apart.view(-1)) + time.index_select(1, gap_bucket(at.ago).view(-1))
         return added.view(-1, *apart.shape).masked_fill(~at.mask, EMPTY).transpose(0, 1).to(like.dtype)
 
     def of_itself(self, like: Tensor) -> Tensor:

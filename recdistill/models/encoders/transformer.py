@@ -7,6 +7,7 @@ heads.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -94,9 +95,9 @@ class TransformerLayer(nn.Module):
         band = length if self.band is None else min(self.band, length)
         x = self.first(events) if self.before else events
         q, k, v = self._split(x, torch.arange(length, device=events.device).expand(len(events), -1))
-        query, key = self.bias.timed(q, k, at.age)
-        near = band_bias(self.bias.by_distance(q), length, band).to(q.dtype)
-        mixed = attend(query, key, v.flatten(0, 1), near, heads=self.heads, band=band, alive=at.alive, softmax=True)
+        query, key, value = (part.flatten(0, 1) for part in (q, k, v))
+        near, time = band_bias(self.bias.by_distance(q), length, band).to(q.dtype), self.bias.by_gap(at.ago, at.ago)
+        mixed = attend(query, key, value, near, time, heads=self.heads, band=band, alive=at.alive, softmax=True)
         return self._finish(events, mixed.view(v.shape)), self._see(targets, k, v, at)
 
     def last(self, events: Tensor, targets: Tensor, at: Sequences) -> Tensor:
@@ -116,7 +117,11 @@ class TransformerLayer(nn.Module):
 
 
 class TransformerStack(nn.Module):
-    """`layers` of one kind of block. sasrec adds a vector per place to its input, counted from the target back."""
+    """`layers` of one kind of block. sasrec multiplies its input by sqrt(D), as the paper's code does, and adds a
+    vector per place, counted from the target back.
+    """
+
+    reads_user = False
 
     def __init__(
         self,
@@ -140,7 +145,7 @@ class TransformerStack(nn.Module):
             raise UserError(
                 f"transformer: width {width} does not divide into {heads} heads{' of even width' * (block == 'llama')}"
             )
-        self.output_width, self.length = width, length
+        self.output_width, self.length, self.scale = width, length, math.sqrt(width)
         self.places = nn.Parameter(0.02 * torch.randn(length + 1, width)) if block == "sasrec" else None
         self.layers = nn.ModuleList(
             TransformerLayer(width, heads, length, block, residual, bias, band) for _ in range(layers - 1)
@@ -152,13 +157,13 @@ class TransformerStack(nn.Module):
         if self.places is None:
             return events
         back = (at.lengths[:, None] - torch.arange(events.shape[1], device=events.device)).clamp(0, self.length)
-        return events + self.places.index_select(0, back.view(-1)).view(events.shape)
+        return events * self.scale + self.places.index_select(0, back.view(-1)).view(events.shape)
 
     def forward(self, events: Tensor, targets: Tensor, at: Sequences) -> Tensor:
         """Return targets [P, C, D] after all layers; events [R, L, D]."""
         events = self._placed(events, at)
         if self.places is not None:
-            targets = targets + self.places[0]
+            targets = targets * self.scale + self.places[0]
         for layer in self.layers:
             events, targets = layer(events, targets, at)
         return torch.as_tensor(self.closing.last(events, targets, at))

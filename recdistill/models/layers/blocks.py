@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from recdistill.data.batch.batch import Batch
 from recdistill.errors import UserError
 from recdistill.models.attention.request_layout import Layout, lay_out
 from recdistill.models.embeddings.growable import GrowableTable, TableOptions
 
-__all__ = ["MLP", "Dice", "EventActions", "Inputs", "SideFeatures", "item_std", "new_table", "width_of"]
+__all__ = ["MLP", "Dice", "Dropout", "EventActions", "Inputs", "SideFeatures", "item_std", "new_table", "width_of"]
 
 
 def item_std(width: int) -> float:
@@ -49,6 +50,19 @@ class MLP(nn.Sequential):
             inputs = width
         super().__init__(*layers)
         self.output_width = inputs
+
+
+class Dropout(nn.Module):
+    """Zeroes a share `rate` of what is learned through, the rest scaled up; what is only predicted, without gradients,
+    passes as it is, in training mode too.
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.dropout(x, self.rate) if self.rate and self.training and torch.is_grad_enabled() else x
 
 
 class Dice(nn.Module):

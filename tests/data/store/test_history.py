@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recdistill.data.store.history import age_bucket, build_histories
+from recdistill.data.store.history import build_histories
 
 EVENT = st.tuples(st.integers(0, 4), st.integers(1, 9), st.integers(0, 30), st.integers(0, 10), st.integers(0, 2))
 
@@ -38,18 +38,3 @@ def test_known_before_is_the_strict_past_of_the_user(events, chunk, queries):
             got = sorted(zip(store.known[store.first[u] : end], store.item[store.first[u] : end], strict=True))
             assert got == sorted((known[i], item[i]) for i in range(len(user)) if user[i] == u and known[i] < t)
             assert (np.diff(store.known[store.first[u] : store.first[u + 1]]) >= 0).all()
-
-
-def test_age_buckets_are_powers_of_two_seconds():
-    assert age_bucket(np.array([-5, 0, 0.5, 1, 1.9, 2, 3, 4, 3600, 2.0**40])).tolist() == [
-        0,
-        0,
-        0,
-        1,
-        1,
-        2,
-        2,
-        3,
-        12,
-        31,
-    ]

@@ -56,7 +56,7 @@ def same(one: builder.Batch, other: builder.Batch) -> bool:
             b.context.ids(),
             b.labels,
             b.history.unique[b.history.index],
-            b.history.age,
+            b.history.ago,
             b.history.action,
             b.history.offsets,
             b.history.of,

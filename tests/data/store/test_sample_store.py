@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from recdistill.data.batch.builder import BatchBuilder
 from recdistill.data.store import sample_store
 from recdistill.data.store.encoder import LIST_SLOTS, MAX_ACTIONS, numeric_bucket
-from recdistill.data.store.history import age_bucket
 from recdistill.data.store.memmap import open_column
 from recdistill.data.store.sample_store import SampleStore, build_store
 from recdistill.errors import RecdistillError, UserError
@@ -73,12 +72,12 @@ def log_of(folder, rows, schema, commits=1):
 
 
 def histories(batch):
-    """Return, per sample, its history as (item index, age bucket, action), oldest first."""
+    """Return, per sample, its history as (item index, us ago, action), oldest first."""
     of, offsets = batch.history.of.tolist(), batch.history.offsets.tolist()
     events = list(
         zip(
             batch.history.unique[batch.history.index].tolist(),
-            batch.history.age.tolist(),
+            batch.history.ago.tolist(),
             batch.history.action.tolist(),
             strict=True,
         )
@@ -97,9 +96,7 @@ def expected(asked, events, length):
     for user, now in asked:
         mine = sorted((known, at) for at, (who, _, _, known, _) in enumerate(events) if who == user and known < now)
         newest = [events[at] for _, at in mine[max(0, len(mine) - length) :]]
-        out.append(
-            [(item, int(age_bucket(np.array((now - time) / SECOND))), action) for _, item, time, _, action in newest]
-        )
+        out.append([(item, now - time, action) for _, item, time, _, action in newest])
     return out
 
 

@@ -7,9 +7,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recdistill.data.batch.ages import GAPS
 from recdistill.models.attention import blockwise
 from recdistill.models.attention.blockwise import attend, band_bias
-from tests.support.attention_reference import pairwise
+from recdistill.models.attention.time_bias import TimeBias
+from tests.support.attention_reference import bucket, pairwise
 
 
 def inputs(rows: int, length: int, width: int, heads: int, dtype: torch.dtype = torch.float64) -> list[torch.Tensor]:
@@ -17,13 +19,31 @@ def inputs(rows: int, length: int, width: int, heads: int, dtype: torch.dtype = 
     return [*parts, torch.randn(heads, 6, dtype=dtype).requires_grad_()]
 
 
+def times(rows: int, length: int) -> torch.Tensor:
+    """Us before the samples, oldest first, from under a second to some years."""
+    return (10 ** (torch.rand(rows, length, dtype=torch.float64) * 10 + 5)).long().sort(1, descending=True)[0]
+
+
+def by_time(table: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+    """[N, n, m] of [H, GAPS], [R, n], [R, m], pair by pair."""
+    where = [[[bucket(int(k - q)) for k in theirs] for q in mine] for mine, theirs in zip(query, key, strict=True)]
+    return table[:, torch.tensor(where)].transpose(0, 1).flatten(0, 1)
+
+
 def dense(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, distance: torch.Tensor, band: int, softmax: bool
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    distance: torch.Tensor,
+    band: int,
+    softmax: bool,
+    added: torch.Tensor | None = None,
 ) -> torch.Tensor:
     length, heads = query.shape[1], len(distance)
     apart = torch.arange(length)[:, None] - torch.arange(length)
     bias, may = distance[:, apart.clamp(0, distance.shape[1] - 1)], (apart >= 0) & (apart < band)
-    return torch.stack([pairwise(query[n], key[n], value[n], bias[n % heads], may, softmax) for n in range(len(query))])
+    bias = bias.repeat(len(query) // heads, 1, 1) + (0 if added is None else added)
+    return torch.stack([pairwise(query[n], key[n], value[n], bias[n], may, softmax) for n in range(len(query))])
 
 
 @settings(max_examples=60, deadline=None)
@@ -35,20 +55,25 @@ def dense(
     st.sampled_from([1, 4, 7, 128]),
     st.sampled_from([1, 30, 1 << 18]),
     st.booleans(),
+    st.booleans(),
     st.integers(0, 99),
 )
 def test_blocks_equal_pairs(
-    rows: int, length: int, heads: int, band: int, block: int, tile: int, softmax: bool, seed: int
+    rows: int, length: int, heads: int, band: int, block: int, tile: int, softmax: bool, timed: bool, seed: int
 ) -> None:
     torch.manual_seed(seed)
     given_, band = inputs(rows, length, 3, heads), min(band, length)
+    ago = times(rows, length)
+    given_ += [torch.randn(heads, GAPS, dtype=torch.float64, requires_grad=True)] * timed
     pull = torch.randn(rows * heads, length, 3, dtype=torch.float64)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(blockwise, "BLOCK", block)
         patch.setattr(blockwise, "TILE", tile)
-        fast = attend(*given_[:3], band_bias(given_[3], length, band), heads=heads, band=band, softmax=softmax)
+        near, time = band_bias(given_[3], length, band), TimeBias(given_[4], ago, ago) if timed else None
+        fast = attend(*given_[:3], near, time, heads=heads, band=band, softmax=softmax)
         fast_grads = torch.autograd.grad(fast, given_, pull)
-    plain = dense(*given_, band, softmax)  # type: ignore[call-arg]
+    added = by_time(given_[4], ago, ago) if timed else None
+    plain = dense(*given_[:4], band, softmax, added)  # type: ignore[call-arg]
     torch.testing.assert_close(fast, plain)
     for one, other in zip(fast_grads, torch.autograd.grad(plain, given_, pull), strict=True):
         torch.testing.assert_close(one, other)
@@ -113,13 +138,16 @@ def test_twenty_thousand_events_never_meet_in_one_matrix() -> None:
     query, key, value, distance = inputs(1, length, 4, 1, torch.float32)
     sizes: list[int] = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: (sizes.append(t.numel()), t)[1], lambda t: t):
-        out = attend(query, key, value, band_bias(distance, length, band), heads=1, band=band)
+        ago = times(1, length)
+        time = TimeBias(torch.randn(1, GAPS, requires_grad=True), ago, ago)
+        out = attend(query, key, value, band_bias(distance, length, band), time, heads=1, band=band)
     out.sum().backward()
     assert (
         out.shape == (1, length, 4) and out.isfinite().all() and query.grad is not None and query.grad.isfinite().all()
     )
     assert max(sizes) <= length * 4
-    first = dense(query[:, :200], key[:, :200], value[:, :200], distance, band, False)
+    added = by_time(time.table, ago[:, :200], ago[:, :200])
+    first = dense(query[:, :200], key[:, :200], value[:, :200], distance, band, False, added)
     torch.testing.assert_close(out[:, :200].double(), first, rtol=1e-3, atol=1e-4)
 
 

@@ -4,6 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recdistill.data.batch.ages import age_bucket
 from recdistill.models.attention.request_layout import lay_out
 from tests.support.batches import make_batch, take
 
@@ -27,6 +28,6 @@ def test_grouping_loses_and_mixes_nothing(requests: list[tuple[int, int]], draw:
 def test_padded_events_are_those_of_the_history() -> None:
     batch = make_batch()
     layout = lay_out(batch.history)
-    padded = (layout.index, layout.age, layout.action, layout.mask)
+    padded = (layout.index, age_bucket(layout.ago), layout.action, layout.mask)
     for mine, theirs in zip(padded, batch.history.dense(), strict=True):
         assert torch.equal(mine, theirs)

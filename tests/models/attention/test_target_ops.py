@@ -7,9 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recdistill.data.batch.batch import AGES
 from recdistill.models.attention import target_ops
-from recdistill.models.attention.target_ops import first_unit_layer, gap_buckets
+from recdistill.models.attention.target_ops import first_unit_layer
 from recdistill.models.backbones.din import ActivationUnit
 
 SIZES = st.integers(1, 5)
@@ -55,10 +54,3 @@ def test_sigmoid_unit_learns_as_the_plain_one(slab: int, monkeypatch: pytest.Mon
         found.append([weights, *torch.autograd.grad(weights, [query, events, *unit.parameters()], pull)])
     for fast, plain in zip(*found, strict=True):
         torch.testing.assert_close(fast, plain)
-
-
-def test_gap_buckets() -> None:
-    gaps = gap_buckets(AGES)
-    assert torch.equal(gaps[0], torch.arange(AGES))  # from now, the gap is the age
-    assert torch.equal(gaps.diagonal(), torch.zeros(AGES, dtype=torch.int64))
-    assert (gaps.diff(dim=1) >= 0).all() and gaps.max() == AGES - 1

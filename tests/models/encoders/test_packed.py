@@ -14,7 +14,7 @@ from tests.support.batches import make_batch
 
 def rows_of(at: Sequences) -> torch.Tensor:
     """Return [R, L, 1], each event's place in its history, counted from 1; padding 0."""
-    return ((torch.arange(at.age.shape[1]) + 1) * at.mask).unsqueeze(2).float()
+    return ((torch.arange(at.ago.shape[1]) + 1) * at.mask).unsqueeze(2).float()
 
 
 def some() -> Sequences:

@@ -26,11 +26,11 @@ from tests.support.attention_reference import (
 def test_transformer(sizes: tuple[int, ...], residual: Any, block: Any, bias: list[str], band: int | None) -> None:
     stack = randomised(TransformerStack(WIDTH, 2, 10, 3, block, residual, bias, band))
     fast, alone = encoded(stack, sizes)
-    for state, (x, ages) in zip(fast, alone, strict=True):
+    for state, (x, ago) in zip(fast, alone, strict=True):
         if stack.places is not None:
-            x = x + stack.places[torch.arange(len(x)).flip(0)]
+            x = x * WIDTH**0.5 + stack.places[torch.arange(len(x)).flip(0)]
         for layer in (*stack.layers, stack.closing):
-            x = transformer_layer(layer, x, ages, may_see(len(x), band=band))
+            x = transformer_layer(layer, x, ago, may_see(len(x), band=band))
         torch.testing.assert_close(state, x[-1])
 
 

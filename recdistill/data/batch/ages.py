@@ -1,0 +1,29 @@
+"""Times as buckets: an event's age by doublings of a second, the gap between two events as in HSTU's public code."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["AGES", "GAPS", "GAP_STEP", "SECOND", "age_bucket", "gap_bucket"]
+
+SECOND = 1_000_000  # us
+AGES = 32  # log2 buckets of an age in seconds: 2^31 s is 68 years
+GAP_STEP = 0.301  # a bucket of a gap is so much longer than the one before, as a natural logarithm: a third
+GAPS = 72  # the last one begins at 60 years
+
+
+def age_bucket(us: Tensor) -> Tensor:
+    """Return int64 log2 buckets of ages in us (int64, any shape): 0 for under 1 s, b for [2^(b-1), 2^b) s, at most
+    AGES - 1.
+    """
+    _, exponent = torch.frexp(torch.div(us, SECOND, rounding_mode="floor").clamp(min=0).to(torch.float64))
+    return exponent.to(torch.int64).clamp(max=AGES - 1)
+
+
+def gap_bucket(us: Tensor) -> Tensor:
+    """Return int64 buckets of gaps in us (int64, any shape): floor(ln(seconds) / GAP_STEP), 0 for a second or less, at
+    most GAPS - 1 (HSTU's public code, RelativeBucketedTimeAndPositionBasedBias).
+    """
+    seconds = us.to(torch.float64).div_(SECOND).to(torch.float32).clamp_(min=1.0)
+    return seconds.log_().div_(GAP_STEP).to(torch.int64).clamp_(max=GAPS - 1)
