@@ -46,7 +46,9 @@ def print_leaks(leaks: Leaks) -> None:
 
 
 def with_leaks(summary: Summary, leaks: Leaks) -> Summary:
-    """Return the summary with the probe, held against the best raw student of all samples."""
+    """Return the summary with the probe, held against the best raw student of all samples, and its warnings among
+    the summary's.
+    """
     raw = [(name, student.raw) for name, student in summary.students.items() if not student.domain]
     best = {}
     for metric in ("gauc", "auc"):
@@ -54,4 +56,5 @@ def with_leaks(summary: Summary, leaks: Leaks) -> Summary:
         if values:
             value, name = max(values)
             best[metric] = (name, value)
-    return summary.model_copy(update={"leaks": leaks.against(best)})
+    found = leaks.against(best)
+    return summary.model_copy(update={"leaks": found, "warnings": [*summary.warnings, *found.warnings]})

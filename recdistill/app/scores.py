@@ -37,7 +37,7 @@ def print_summary(summary: Summary) -> None:
         print_line(f"{name}: trained on {training_of(student.distilled)}; raw on {training_of(student.raw)}")
     for name, line in headlines(summary).items():
         print_line(f"{name}: {line.text}. {line.gains}.")
-    for warning in [*summary.warnings, *(summary.leaks.warnings if summary.leaks else [])]:
+    for warning in summary.warnings:
         print_line(f"warning: {warning}")
 
 

@@ -12,10 +12,10 @@ __all__ = ["GroupRate", "Leaks", "RuleScore", "one_sided"]
 SURE = 10  # rows of a class that a group must be expected to have before their absence means anything
 ALMOST = 0.01  # of the rows expected of a class: as good as none
 TWO_POOLS = "positives and negatives come from different pools"
-COUNTED = "no leak: the student has learned less than a count of earlier outcomes tells; its learning rates are off, or"
+COUNTED = "the student has learned less than a count of earlier outcomes tells: its learning rates are off, or"
 CAUSES = {  # of a rule that scores above a student
     "pair": "the outcomes of a pair are bound together, as when negatives are items that the user never chooses at any "
-    "time, which is known only afterwards",
+    "time, which is known only afterwards; or users repeat themselves, and the student has learned less of it",
     "seen": "negatives leave out what the user chose before (data.negatives.exclude), or the student sees no repeats",
     "age": f"{TWO_POOLS}, new items on one side (data.negatives.positives), or the student cannot see an item's age",
     "popularity_hour": f"{TWO_POOLS} (data.negatives.positives), or the student cannot see what is popular now",
@@ -29,6 +29,7 @@ CAUSES = {  # of a rule that scores above a student
     "nulls": "a feature is filled in, or left empty, once the outcome is known",
 }
 NEVER = {  # of a group without positives, where it is another than that of the rule
+    "met_negative": "negatives are items that the user never chooses at any time, which is known only afterwards",
     "met_positive": "what was chosen once is not chosen again: such rows are no question, leave them out",
     "seen": "what was chosen once is not chosen again: such rows are no question, leave them out",
 }

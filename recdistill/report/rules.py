@@ -1,4 +1,4 @@
-"""The report's table of what simple rules score on the log, with warnings above it; every text is escaped."""
+"""The report's table of what simple rules score on the log; every text is escaped."""
 
 from __future__ import annotations
 
@@ -23,13 +23,10 @@ def rules(summary: Summary) -> str:
     intro = (
         "Each rule scores a row by the mean outcome of earlier rows that it treats alike, and learns nothing else. A "
         "rule above the student, or a group of rows with one outcome only, often means that the log gives the label "
-        f"away. {percent(leaks.users)} of the users, {count(leaks.rows)} rows."
+        f"away; the warnings at the top name them. {percent(leaks.users)} of the users, {count(leaks.rows)} rows."
     )
     table = f'<table class="tasks rules"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
-    return (
-        f'<section><h2>What simple rules score</h2><p class="intro">{intro}</p>{_warnings(leaks)}{table}'
-        f"{_rates(leaks)}</section>"
-    )
+    return f'<section><h2>What simple rules score</h2><p class="intro">{intro}</p>{table}{_rates(leaks)}</section>'
 
 
 def _scores(model: ModelSummary) -> tuple[float | None, float | None]:
@@ -39,11 +36,6 @@ def _scores(model: ModelSummary) -> tuple[float | None, float | None]:
 def _row(name: str, auc: float | None, gauc: float | None) -> str:
     cells = "".join(f"<td>{missing('one class only') if v is None else number(v)}</td>" for v in (auc, gauc))
     return f"<tr><th>{escape(name)}</th>{cells}</tr>"
-
-
-def _warnings(leaks: Leaks) -> str:
-    lines = "".join(f"<li>{escape(line)}.</li>" for line in leaks.warnings)
-    return f'<ul class="warnings">{lines}</ul>' if lines else ""
 
 
 def _rates(leaks: Leaks) -> str:

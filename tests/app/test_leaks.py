@@ -52,3 +52,4 @@ def test_the_best_raw_student_is_what_rules_are_held_against(tmp_path: Path) -> 
         rule = RuleScore(rule="pair", text="the pair", auc=0.7, gauc=gauc)
         summary = with_leaks(sample_summary(), found.model_copy(update={"rules": [rule]}))
         assert summary.leaks is not None and len(summary.leaks.warnings) == warnings
+        assert summary.warnings == [*sample_summary().warnings, *summary.leaks.warnings]

@@ -1,0 +1,27 @@
+"""What a log leaves out on its way into the tables is passed on to the user."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+
+from recdistill.config.data import ColumnsConfig, DataConfig, NegativesConfig
+from recdistill.config.experiment import Experiment
+from recdistill.runs.batch_ingest import ingest, open_tables
+from recdistill.runs.folder import RunFolder
+
+
+def test_positives_that_are_left_out_are_noted(tmp_path: Path) -> None:
+    clicks = {"time": [0, 1, 2, 3], "user_id": [0, 1, 2, 0], "item_id": [5, 6, 5, 6]}
+    pl.DataFrame(clicks).write_parquet(tmp_path / "log.parquet")
+    data = DataConfig(
+        path="log.parquet", columns=ColumnsConfig(tasks={"click": 1}), negatives=NegativesConfig(per_positive=1)
+    )
+    folder, notes = RunFolder(tmp_path / "run"), []
+    assert ingest(folder, Experiment(name="kept", data=data), tmp_path, lambda rows: None, notes.append) == 4
+    events, behaviors = open_tables(folder)
+    rows = pl.concat(list(events.batches())).sort("request_id", "label_click")
+    assert rows["request_id"].to_list() == [2, 2, 3, 3] and rows["item_id"].to_list() == [6, 5, 5, 6]
+    assert behaviors is not None and behaviors.rows() == 4  # histories have every choice
+    assert len(notes) == 1 and notes[0].startswith("negatives: 2 of 4 positives left out that nobody else chose")
