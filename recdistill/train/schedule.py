@@ -153,15 +153,16 @@ class Plan:
         """Return the step that learns what may be learned at these places of the order."""
         if self.order is None:
             return Step(at, record=False, first=True)
+        share = self.order.late_share_at(int(at[0]))
+        at = at[np.argsort(self.order.rows[at], kind="stable")]  # neighbours of one request share their history
         late = np.asarray(self.order.late[at])
-        now = np.asarray(self.order.at[at]) + 1  # what was known by then counts
         return Step(
             np.asarray(self.order.rows[at]),
             record=False,
             first=True,
-            now=now,
+            now=np.asarray(self.order.at[at]) + 1,  # what was known by then counts
             late=late if (late >= 0).any() else None,
-            late_share=self.order.late_share_at(int(at[0])),
+            late_share=share,
         )
 
     def _replayed(self, draw: np.random.Generator, seen: int, rows: int) -> Iterator[Array]:

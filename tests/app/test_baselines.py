@@ -19,9 +19,9 @@ def test_they_are_measured_once_per_window(tmp_path: Path, monkeypatch: pytest.M
     asked: list[float] = []
     measure = module.baselines
 
-    def watched(events, version, config):  # type: ignore[no-untyped-def]
+    def watched(events, version, config, clock):  # type: ignore[no-untyped-def]
         asked.append(config.start)
-        return measure(events, version, config)
+        return measure(events, version, config, clock)
 
     monkeypatch.setattr(module, "baselines", watched)
     assert baselines_of(folder, experiment) == found and not asked

@@ -157,7 +157,7 @@ def test_a_seed_that_diverged_is_left_out_with_its_twin_on_every_task(run):
     every = StudentModels([facts(f"weak.s{s}", s) for s in seeds], [facts(f"better.s{s}", s) for s in seeds])
     three = StudentModels(every.raw[:3], every.distilled[:3])
     found = score("run", path / "tables", [facts("teacher")], {"part": every}, CONFIG)
-    clean = score("run", path / "tables", facts("teacher"), {"part": three}, CONFIG)
+    clean = score("run", path / "tables", [facts("teacher")], {"part": three}, CONFIG)
     (left,) = found.students["part"].left_out
     assert (left.seed, left.variant) == (6, "raw") and left.ne > left.median + 0.02
     assert clean.students["part"].left_out == []
