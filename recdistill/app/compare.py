@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.measure import Measurement
 from rich.table import Column, Table
 from rich.text import Text
 
-from recdistill.app.progress import print_line
+from recdistill.app.progress import print_line, printed
 from recdistill.report.compare import Comparison, Row, compared, finished, write_comparison
 
 __all__ = ["compare"]
@@ -36,12 +33,8 @@ def compare(folders: Sequence[str | Path], out: Path | None = None) -> Compariso
 
 
 def _print(runs: Sequence[str], rows: Sequence[Row]) -> None:
-    """Print a table; into a pipe or a file as wide as it needs, so that no figure is cut."""
+    """Print what the runs have under each heading."""
     table = Table("", *(Column(Text(name)) for name in runs), box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for row in rows:
         table.add_row(Text(f"{row.of} {row.name}".strip()), *(Text(cell or "-") for cell in row.cells))
-    console = Console(highlight=False)
-    if not sys.stdout.isatty():
-        wide = console.options.update(max_width=1_000_000)
-        console.width = max(console.width, Measurement.get(console, wide, table).maximum)
-    console.print(table)
+    printed(table)

@@ -7,15 +7,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
+from rich.table import Table
 
 from recdistill.config.experiment import Experiment
 from recdistill.runs.folder import RunFolder
 from recdistill.tracking.session import tracked
 from recdistill.train.trainer import Progress
 
-__all__ = ["console", "print_line", "shown"]
+__all__ = ["console", "print_line", "printed", "shown"]
 
 console = Console(highlight=False, markup=False, emoji=False)
 
@@ -23,6 +25,16 @@ console = Console(highlight=False, markup=False, emoji=False)
 def print_line(line: str) -> None:
     """Print one line, however wide the terminal."""
     console.print(line, soft_wrap=True)
+
+
+def printed(table: Table) -> None:
+    """Print a table; into a pipe or a file as wide as it needs, so that no figure is cut."""
+    if sys.stdout.isatty():
+        return console.print(table)
+    whole = Console(highlight=False, markup=False, emoji=False)
+    wide = whole.options.update(max_width=1_000_000)
+    whole.width = max(whole.width, Measurement.get(whole, wide, table).maximum)
+    whole.print(table)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from recdistill.app.progress import console, print_line
+from recdistill.app.progress import print_line, printed
 from recdistill.evaluate.baselines import NAMES
 from recdistill.evaluate.headline import headlines
 from recdistill.evaluate.notes import lost_note, training_of, widest_note
@@ -16,7 +16,7 @@ __all__ = ["print_summary"]
 
 def print_summary(summary: Summary) -> None:
     """Print the models' scores, how much arrived, the verdict of each student, and the warnings."""
-    titles = ("model", "AUC", "GAUC", "LogLoss", "NE", "calibration", "dense", "rows/s", "rows", "TFLOP")
+    titles = ("model", "AUC", "GAUC", "LogLoss", "NE", "calib.", "dense", "rows/s", "rows", "TFLOP")
     table = Table(*titles, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name, student in summary.students.items():
         for kind, model in ((f"{name} raw", student.raw), (f"{name} distilled", student.distilled)):
@@ -25,8 +25,10 @@ def print_summary(summary: Summary) -> None:
             table.add_row(f"{name} control: {control}", *_model_cells(one.model))
     table.add_row("teacher", *_model_cells(summary.models.teacher))
     for name, model in summary.baselines.items():
-        table.add_row(f"baseline: {NAMES.get(name, name)}", *_model_cells(model))
-    console.print(table)
+        table.add_row(f"baseline {name}", *_model_cells(model))
+    printed(table)
+    for name in summary.baselines:
+        print_line(f"baseline {name}: {NAMES.get(name, name)}")
     for name, student in summary.students.items():
         for metric, transfer in student.transferability:
             note = widest_note(transfer)
