@@ -20,6 +20,7 @@ __all__ = [
     "GateConfig",
     "KINDS",
     "ModelConfig",
+    "PaperConfig",
     "PretrainConfig",
     "StaleConfig",
     "TeacherHiddenConfig",
@@ -182,6 +183,14 @@ class AdapterConfig(Strict):
     weight: Weight = 1.0  # of its target, on a head of its own
 
 
+class PaperConfig(Strict):
+    """Rec-Distill's own correction f_S; r_s / p_X are the student's keep rates."""
+
+    reading: Literal["outside", "inside"] = "outside"  # of the parenthesis, where b_s stands
+    nominal_retention: float = Field(default=1.0, gt=0, le=1)  # r_+
+    bias: float = Field(default=0.0, ge=0)  # b_s
+
+
 class DistillConfig(Strict):
     """How the teacher's record becomes a loss (docs/how-it-works.md)."""
 
@@ -213,7 +222,8 @@ class DistillConfig(Strict):
     gradient_scale: float = Field(default=1.0, gt=0)  # ExFM: of what reaches the backbone from the auxiliary tower
     adapter: AdapterConfig | None = None
     temperature: float = Field(default=1.0, gt=0)
-    space: Literal["posterior", "student"] = "posterior"
+    space: Literal["posterior", "student", "paper"] = "posterior"
+    paper: PaperConfig = PaperConfig()  # of space paper
     gate: GateConfig = GateConfig()
 
     @model_validator(mode="after")
@@ -222,6 +232,8 @@ class DistillConfig(Strict):
             raise ValueError(
                 "label_scale and gradient_scale are the auxiliary tower's; with towers single there is none"
             )
+        if self.space != "paper" and self.paper != PaperConfig():
+            raise ValueError("paper is of space paper; set space: paper, or leave paper out")
         if self.signals == "crossfit" and self.teachers != ["teacher"]:
             raise ValueError("signals crossfit are the first teacher's; teachers must be [teacher]")
         if len(set(self.teachers)) < len(self.teachers):
