@@ -50,7 +50,7 @@ class PretrainConfig(Strict):
     at: float = Field(default=0.25, gt=0, lt=1)  # share of the log, down to a whole checkpoint
     epochs: Positive = 2
     batch: Positive = 64  # histories per step
-    negatives: Positive = 1024  # items drawn per step
+    negatives: Positive = 4096  # items drawn per step
     temperature: float = Field(default=0.05, gt=0)  # of cosines
     rate: float = Field(
         default=1e-3, gt=0

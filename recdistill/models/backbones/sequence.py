@@ -50,7 +50,8 @@ class SequenceBackbone(nn.Module):
     """Inputs, encoders, body. encoders: each [R, L, D], [P, C, D] -> [P, C, its output_width]; actions: the event
     actions that each one encodes, None for all of them. precision: of the encoders' matrix products; float8: of their
     linear ones, where the GPU has it (float8.py), and bfloat16 for the others. stochastic: draws how many events to
-    learn from; the logits of a sample that is learned from then see the same part of its history.
+    learn from; the logits of a sample that is learned from then see the same part of its history. A candidate enters
+    the encoders with a vector of its own, so that it is no event (GPSD's segment embedding).
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class SequenceBackbone(nn.Module):
         if precision not in ("float32", "bfloat16", "float8"):
             raise UserError(f"precision {precision!r} is not one of float32, bfloat16, float8")
         self.inputs, self.encoders, self.body = inputs, nn.ModuleList(encoders), body
+        self.segment = nn.Parameter(torch.zeros(inputs.item.width))
         self.norms = nn.ModuleList(nn.LayerNorm(width_of(one)) for one in encoders)
         self.actions = None if actions is None else [torch.tensor(codes, device="cpu") for codes in actions]
         self.short, self.shortest = precision != "float32", precision == "float8"
@@ -106,7 +108,7 @@ class SequenceBackbone(nn.Module):
         mean = (events.sum(1) / at.lengths.clamp(min=1)[:, None]).index_select(0, of)
         sample = torch.zeros_like(at.lengths).scatter(0, of, torch.arange(len(of), device=of.device))  # of each history
         user = side[0].index_select(0, sample)
-        states = layout.ungroup(self.encode(events, layout.group(candidate), at, user))
+        states = layout.ungroup(self.encode(events, layout.group(candidate + self.segment), at, user))
         return self.mix(candidate, states, mean, length, side)
 
     def mix(self, candidate: Tensor, states: Tensor, mean: Tensor, length: Tensor, side: Sequence[Tensor]) -> Tensor:
