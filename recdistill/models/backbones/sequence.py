@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from recdistill.data.batch.batch import Batch
 from recdistill.errors import UserError
 from recdistill.models.attention.float8 import Float8, check_float8
-from recdistill.models.backbones.token_mixer import TokenMixer, Variant
+from recdistill.models.backbones.token_mixer import Grouping, TokenMixer, Variant
 from recdistill.models.embeddings.growable import TableOptions
 from recdistill.models.encoders.hstu import Columns, HSTUStack
 from recdistill.models.encoders.longer import LongerStack
@@ -244,9 +244,9 @@ class TokenMixerModel(SequenceBackbone):
     """Token mixing over candidate, side features and the state that LONGER's part makes of the history: Rec-Distill's
     teacher.
 
-    layers, merge, queries: see LongerStack; mixer_width, mixer_heads, mixer_layers, tokens, expand, variant, experts,
-    active: see TokenMixer. auxiliary: weight of the labels' loss on logits of the states between blocks; 0: none. See
-    Towers.
+    layers, merge, queries: see LongerStack; mixer_width, mixer_heads, mixer_layers, tokens, expand, variant, grouping,
+    experts, active: see TokenMixer. auxiliary: weight of the labels' loss on logits of the states between blocks; 0:
+    none. See Towers.
     """
 
     body: TokenMixer
@@ -269,6 +269,7 @@ class TokenMixerModel(SequenceBackbone):
         mixer_heads: Few | None = None,
         expand: Expand = 2.0,
         variant: Variant = "tokenmixer-large",
+        grouping: Grouping = "learned",
         experts: Experts = 0,
         active: Few = 1,
         auxiliary: Weight = 0.0,
@@ -286,6 +287,7 @@ class TokenMixerModel(SequenceBackbone):
             heads=mixer_heads,
             expand=expand,
             variant=variant,
+            grouping=grouping,
             experts=experts,
             active=active,
             between=auxiliary > 0,
