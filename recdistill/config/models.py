@@ -207,6 +207,7 @@ class DistillConfig(Strict):
     teacher_hidden: int = Field(
         default=0, ge=0
     )  # the teacher's hidden states of that many of the user's samples strictly before, as a feature (LoopFM)
+    teacher_hidden_days: float | None = Field(default=None, gt=0)  # of those samples, how long ago the oldest may be
     listwise: Weight = 0.0  # of the teacher's order within a request, added to `weight`'s
     loss: Literal["cross-entropy", "kl", "mse"] = "cross-entropy"
     weight: Weight | Literal["auto"] | dict[str, Weight] = (

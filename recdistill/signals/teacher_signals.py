@@ -37,6 +37,7 @@ __all__ = ["TeacherSignals", "rates_of", "teacher_signals"]
 
 PastHidden = Callable[[Array], tuple[Array, Array]]
 SEED = 37  # of the draw of the share that counts
+DAY = 86_400_000_000  # us
 
 
 @dataclass(frozen=True)
@@ -82,21 +83,21 @@ def teacher_signals(folder: RunFolder, experiment: Experiment, job: Job) -> Teac
         drawn = Candidates.of(experiment.candidates, schema)
         candidates = CandidateSignals(drawn, logits[:, : job.distill.candidates], offset)
     return TeacherSignals(
-        column, rates[0], candidates, _past_hidden(folder, experiment, job.distill.teacher_hidden, store, predictions)
+        column, rates[0], candidates, _past_hidden(folder, experiment, job.distill, store, predictions)
     )
 
 
 def _past_hidden(
-    folder: RunFolder, experiment: Experiment, count: int, store: SampleStore, predictions: PredictionLog
+    folder: RunFolder, experiment: Experiment, distill: DistillConfig, store: SampleStore, predictions: PredictionLog
 ) -> PastHidden | None:
-    """Return what gathers the teacher's hidden states of the last `count` samples before each: float32 [R,
-    count, D].
-    """
-    if not count:
+    """Return what gathers the teacher's hidden states of the last samples before each: float32 [R, count, D]."""
+    if not distill.teacher_hidden:
         return None
+    window = None if distill.teacher_hidden_days is None else int(distill.teacher_hidden_days * DAY)
     place = folder.signals / "teacher_hidden"
     codes, present = join_teacher_hidden(place, store, predictions, TEACHER)
-    states, bits = PastStates.open(place, codes, present, count), experiment.teacher_hidden.bits
+    states = PastStates.open(place, codes, present, store.time, distill.teacher_hidden, window)
+    bits = experiment.teacher_hidden.bits
 
     def past(rows: Array) -> tuple[Array, Array]:
         packed, counts = states.gather(rows)
