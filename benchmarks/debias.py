@@ -25,7 +25,7 @@ from _common import report
 
 from recdistill.config.data import DataConfig, SamplingConfig
 from recdistill.config.experiment import EvaluateConfig, Experiment
-from recdistill.config.models import DistillConfig, StudentConfig, TeacherConfig
+from recdistill.config.models import DistillConfig, PaperConfig, StudentConfig, TeacherConfig
 from recdistill.data.readers.simulator import Simulator, SimulatorConfig
 from recdistill.data.store.sample_store import SampleStore, build_store
 from recdistill.evaluate import metrics
@@ -88,6 +88,17 @@ class Window:
         return low
 
 
+def spaces() -> dict[str, DistillConfig]:
+    """Return the spaces by name; the paper's with some r_+ and b_s, which are not known, in both readings."""
+    some = {"nominal_retention": 0.95, "bias": 0.05}
+    paper = {reading: PaperConfig(reading=reading, **some) for reading in ("outside", "inside")}
+    return {
+        "posterior": DistillConfig(space="posterior"),
+        "student": DistillConfig(space="student"),
+        **{f"paper-{reading}": DistillConfig(space="paper", paper=one) for reading, one in paper.items()},
+    }
+
+
 def experiment_of(world: SimulatorConfig) -> Experiment:
     """Return the experiment: one student per space, equal in everything else."""
     small: dict[str, Any] = {"kind": "target-attention", "width": 8, "history": 50}
@@ -96,10 +107,7 @@ def experiment_of(world: SimulatorConfig) -> Experiment:
         name="debias",
         data=DataConfig(reader="simulator", options=vars(replace(world, delay_minutes=0.0))),
         teacher=TeacherConfig(**small, sampling=SamplingConfig(negative=0.1)),
-        students={
-            space: student.model_copy(update={"distill": DistillConfig(space=space)})
-            for space in ("posterior", "student")
-        },
+        students={name: student.model_copy(update={"distill": distill}) for name, distill in spaces().items()},
         evaluate=EvaluateConfig(seeds=[0]),
         checkpoint_rows=world.rows,
     )

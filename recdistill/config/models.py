@@ -20,6 +20,7 @@ __all__ = [
     "GateConfig",
     "KINDS",
     "ModelConfig",
+    "PaperConfig",
     "PretrainConfig",
     "StaleConfig",
     "TeacherHiddenConfig",
@@ -49,7 +50,7 @@ class PretrainConfig(Strict):
     at: float = Field(default=0.25, gt=0, lt=1)  # share of the log, down to a whole checkpoint
     epochs: Positive = 2
     batch: Positive = 64  # histories per step
-    negatives: Positive = 1024  # items drawn per step
+    negatives: Positive = 4096  # items drawn per step
     temperature: float = Field(default=0.05, gt=0)  # of cosines
     rate: float = Field(
         default=1e-3, gt=0
@@ -184,6 +185,14 @@ class AdapterConfig(Strict):
     weight: Weight = 1.0  # of its target, on a head of its own
 
 
+class PaperConfig(Strict):
+    """Rec-Distill's own correction f_S; r_s / p_X are the student's keep rates."""
+
+    reading: Literal["outside", "inside"] = "outside"  # of the parenthesis, where b_s stands
+    nominal_retention: float = Field(default=1.0, gt=0, le=1)  # r_+
+    bias: float = Field(default=0.0, ge=0)  # b_s
+
+
 class DistillConfig(Strict):
     """How the teacher's record becomes a loss (docs/how-it-works.md)."""
 
@@ -200,6 +209,7 @@ class DistillConfig(Strict):
     teacher_hidden: int = Field(
         default=0, ge=0
     )  # the teacher's hidden states of that many of the user's samples strictly before, as a feature (LoopFM)
+    teacher_hidden_days: float | None = Field(default=None, gt=0)  # of those samples, how long ago the oldest may be
     listwise: Weight = 0.0  # of the teacher's order within a request, added to `weight`'s
     loss: Literal["cross-entropy", "kl", "mse"] = "cross-entropy"
     weight: Weight | Literal["auto"] | dict[str, Weight] = (
@@ -215,7 +225,8 @@ class DistillConfig(Strict):
     gradient_scale: float = Field(default=1.0, gt=0)  # ExFM: of what reaches the backbone from the auxiliary tower
     adapter: AdapterConfig | None = None
     temperature: float = Field(default=1.0, gt=0)
-    space: Literal["posterior", "student"] = "posterior"
+    space: Literal["posterior", "student", "paper"] = "posterior"
+    paper: PaperConfig = PaperConfig()  # of space paper
     gate: GateConfig = GateConfig()
 
     @model_validator(mode="after")
@@ -224,6 +235,8 @@ class DistillConfig(Strict):
             raise ValueError(
                 "label_scale and gradient_scale are the auxiliary tower's; with towers single there is none"
             )
+        if self.space != "paper" and self.paper != PaperConfig():
+            raise ValueError("paper is of space paper; set space: paper, or leave paper out")
         if self.signals == "crossfit" and self.teachers != ["teacher"]:
             raise ValueError("signals crossfit are the first teacher's; teachers must be [teacher]")
         if len(set(self.teachers)) < len(self.teachers):

@@ -8,14 +8,24 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from recdistill.errors import UserError
 
-__all__ = ["KeepRates", "PaperCorrection", "paper_log_odds", "true_log_odds"]
+__all__ = [
+    "KeepRates",
+    "PaperCorrection",
+    "PaperSettings",
+    "as_sampled",
+    "paper_log_odds",
+    "paper_space",
+    "true_log_odds",
+]
+
+Reading = Literal["outside", "inside"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,15 @@ def true_log_odds(logit: Tensor, rates: KeepRates | Sequence[KeepRates]) -> Tens
     return logit - torch.tensor(shifts, dtype=logit.dtype) if any(shifts) else logit
 
 
+def as_sampled(
+    logit: Tensor, before: KeepRates | Sequence[KeepRates], after: KeepRates | Sequence[KeepRates]
+) -> Tensor:
+    """Return the logit of a model that learned under the rates `before` as one under `after` would have it:
+    z - log(k+ / k-) + log(k'+ / k'-); rates as in `true_log_odds`.
+    """
+    return -true_log_odds(-true_log_odds(logit, before), after)
+
+
 @dataclass(frozen=True)
 class PaperCorrection:
     """Rec-Distill's f(z) = 1 / (1 + (r_s / p_X)(e^-z + 1 - r_+) + b_s), or with b_s inside the parenthesis.
@@ -59,7 +78,7 @@ class PaperCorrection:
     positive_retention: float = 1.0  # p_X
     nominal_retention: float = 1.0  # r_+
     bias: float = 0.0  # b_s
-    reading: Literal["outside", "inside"] = "outside"
+    reading: Reading = "outside"
 
     def __post_init__(self) -> None:
         if not (0 < self.negative_ratio < math.inf and 0 < self.positive_retention < math.inf):
@@ -85,3 +104,26 @@ def paper_log_odds(logit: Tensor, correction: PaperCorrection) -> Tensor:
     if correction.floor == 0:
         return -against
     return -torch.logaddexp(against, torch.full_like(logit, math.log(correction.floor)))
+
+
+class PaperSettings(Protocol):
+    """What f_S has besides the keep rates: b_s, r_+ and where b_s stands."""
+
+    @property
+    def bias(self) -> float: ...
+    @property
+    def nominal_retention(self) -> float: ...
+    @property
+    def reading(self) -> Reading: ...
+
+
+def paper_space(logit: Tensor, rates: KeepRates | Sequence[KeepRates], settings: PaperSettings) -> Tensor:
+    """Return the log-odds of f_S(z) of logits [B, K] (Rec-Distill, equations 13 and 14), r_s / p_X being k+ / k- of
+    `rates`, one for all tasks or one per task; with r_+ = 1 and b_s = 0 it is `true_log_odds`.
+    """
+    each = [rates] if isinstance(rates, KeepRates) else rates
+    ratios = [math.exp(one.log_odds_offset) for one in each]
+    found = [PaperCorrection(r, 1.0, settings.nominal_retention, settings.bias, settings.reading) for r in ratios]
+    if len(found) == 1:
+        return paper_log_odds(logit, found[0])
+    return torch.stack([paper_log_odds(logit[..., k], one) for k, one in enumerate(found)], -1)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from recdistill.distill.debias import KeepRates, true_log_odds
+from recdistill.distill.debias import KeepRates, PaperSettings, paper_space, true_log_odds
 
 __all__ = [
     "Loss",
@@ -41,7 +41,9 @@ class Settings(Protocol):
     @property
     def temperature(self) -> float: ...
     @property
-    def space(self) -> Literal["posterior", "student"]: ...
+    def space(self) -> Literal["posterior", "student", "paper"]: ...
+    @property
+    def paper(self) -> PaperSettings: ...
     @property
     def towers(self) -> Literal["decoupled", "single", "signal-only"]: ...
     @property
@@ -136,12 +138,15 @@ class Supervision:
     rows: int | None = None
 
 
-def _targets(head: Tensor, given: Supervision, space: str) -> tuple[Tensor, Tensor]:
+def _targets(head: Tensor, given: Supervision, settings: Settings) -> tuple[Tensor, Tensor]:
     """Return (student, teacher) log-odds in the space where they are compared.
 
-    posterior: both before sampling; student: both through the student's correction, the teacher's raw logit too.
+    posterior: both before sampling; student: both through the student's correction, the teacher's raw logit too; paper:
+    likewise, with Rec-Distill's own correction f_S.
     """
-    rates = given.teacher if space == "posterior" else given.own
+    if settings.space == "paper":
+        return tuple(paper_space(logit, given.own, settings.paper) for logit in (head, given.signals))  # type: ignore[return-value]
+    rates = given.teacher if settings.space == "posterior" else given.own
     return true_log_odds(head, given.own), true_log_odds(given.signals, rates)
 
 
@@ -161,7 +166,7 @@ def objective(
         total = total + _cross_entropy(aux, labels, share, given.label_weight)
     if settings is None or (isinstance(weight, float) and not weight):
         return total
-    student, target = _targets(main if aux is None else aux, given, settings.space)
+    student, target = _targets(main if aux is None else aux, given, settings)
     target = target if settings.label_scale == 1 else scaled_label(target, settings.label_scale)
     if isinstance(weight, Tensor):
         return total + signal_loss(settings.loss, student, target, settings.temperature, weight, given.rows)

@@ -38,6 +38,7 @@ __all__ = ["TeacherSignals", "rates_of", "teacher_signals"]
 
 PastHidden = Callable[[Array], tuple[Array, Array]]
 SEED = 37  # of the draw of the share that counts
+DAY = 86_400_000_000  # us
 
 
 @dataclass(frozen=True)
@@ -99,15 +100,15 @@ def _source(job: Job, names: Sequence[str]) -> str:
 def _past_hidden(
     folder: RunFolder, experiment: Experiment, job: Job, source: str, store: SampleStore, predictions: PredictionLog
 ) -> PastHidden | None:
-    """Return what gathers the teacher's hidden states of the last `count` samples before each: float32 [R,
-    count, D].
-    """
-    count = job.distill.teacher_hidden if job.distill else 0
-    if not count:
+    """Return what gathers the teacher's hidden states of the last samples before each: float32 [R, count, D]."""
+    distill = job.distill
+    if distill is None or not distill.teacher_hidden:
         return None
+    window = None if distill.teacher_hidden_days is None else int(distill.teacher_hidden_days * DAY)
     place = _place(folder, "teacher_hidden", source)
     codes, present = join_teacher_hidden(place, store, predictions, source)
-    states, bits = PastStates.open(place, codes, present, count), experiment.teacher_hidden.bits
+    states = PastStates.open(place, codes, present, store.time, distill.teacher_hidden, window)
+    bits = experiment.teacher_hidden.bits
 
     def past(rows: Array) -> tuple[Array, Array]:
         packed, counts = states.gather(rows)

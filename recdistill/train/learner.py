@@ -17,7 +17,7 @@ from recdistill.data.batch.batch import Batch
 from recdistill.data.batch.slicer import SLICES, Slicer
 from recdistill.distill.adapter import Adapter
 from recdistill.distill.auto_weight import AutoWeight
-from recdistill.distill.debias import KeepRates
+from recdistill.distill.debias import KeepRates, as_sampled
 from recdistill.distill.listwise import listwise_loss
 from recdistill.distill.losses import Supervision, importance_weight, objective, share_with_signal, signal_loss
 from recdistill.distill.optimizer_state import load_state_dict, network_state
@@ -150,7 +150,7 @@ class Learner:
             own_loss = objective(between, None, given, None, 0.0)
             loss = loss + self.network.auxiliary * own_loss
         if self.adapter is not None and self.distill and self.distill.adapter:
-            second = self.adapter.learn(signals, labels)
+            second = self.adapter.learn(as_sampled(signals, self.teacher, self.own), labels)
             head = self.network.adapted_head(hidden, scale)
             loss = loss + self.distill.adapter.weight * signal_loss("cross-entropy", head, second, rows=rows)
         if self.distill and self.distill.listwise:

@@ -37,6 +37,7 @@ WARM, LOWEST, STAGES = (
     0.1,
     40,
 )  # of the schedule: share of steps that warm up, last rate over first, changes of a table's rate
+DECAY, CLIP = 0.1, 1.0  # of AdamW, table and encoder alike; and the largest norm of a gradient (the public code's)
 SCORES = 1 << 22  # that stand in memory at a time, 16 MiB
 SORTED = 32  # batches whose windows are sorted by length together
 Stack = HSTUStack | TransformerStack
@@ -139,7 +140,7 @@ class _Pretraining:
         self.config, self.seed = config, seed
         self.table: GrowableTable = net.inputs.item
         self.known = np.unique(store.histories.gather(windows.start, windows.stop).item.astype(np.int64))
-        self.optimiser = torch.optim.AdamW(encoder.parameters(), lr=config.rate, betas=(0.9, 0.98), weight_decay=0.1)
+        self.optimiser = torch.optim.AdamW(encoder.parameters(), lr=config.rate, betas=(0.9, 0.98), weight_decay=DECAY)
 
     def run(self) -> float:
         if not len(self.known):
@@ -167,7 +168,7 @@ class _Pretraining:
         for group in self.optimiser.param_groups:
             group["lr"] = self.config.rate * share
         if at % max(1, steps // STAGES) == 0:
-            self.table.set_rate(self.config.table_rate * share)
+            self.table.set_rate(self.config.table_rate * share, DECAY)
 
     def _step(self, chosen: Array) -> float:
         order = chosen[np.argsort(-(self.windows.stop - self.windows.start)[chosen], kind="stable")]
@@ -189,10 +190,18 @@ class _Pretraining:
             return 0.0
         self.optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
-        nn.utils.clip_grad_norm_(self.encoder.parameters(), 1.0)
+        self._clip()
         self.optimiser.step()
         self.table.step()
         return float(loss.detach())
+
+    def _clip(self) -> None:
+        """Scale the gradients of encoder and table down to a norm of at most CLIP, all together."""
+        gradients = [one.grad for one in self.encoder.parameters() if one.grad is not None] + self.table.gradients()
+        norm = torch.stack([gradient.norm().cpu() for gradient in gradients]).norm()
+        if float(norm) > CLIP:
+            for gradient in gradients:
+                gradient.mul_(CLIP / float(norm))
 
     def _loss(self, at: Sequences, index: Tensor, rows: Tensor, drawn: Tensor) -> Tensor | None:
         """Return the loss of predicting each event from those before it, None where there is none to predict."""

@@ -30,7 +30,7 @@ def test_keys_beside_a_preset_win() -> None:
         "token-mixer",
         7,
         6,
-        56,
+        48,
     )
 
 

@@ -32,6 +32,7 @@ CASES = {
     "longer": ("longer", {"merge": 2, "queries": 3, "layers": 2, "heads": 2}),
     "token-mixer": ("token-mixer", {"tokens": 4, "mixer_width": 16, "mixer_layers": 3, "merge": 2, "queries": 2}),
     "token-mixer-sparse": ("token-mixer", {"tokens": 4, "mixer_width": 16, "experts": 3, "active": 2, "merge": 2}),
+    "token-mixer-grouped": ("token-mixer", {"tokens": 4, "mixer_width": 16, "grouping": "semantic", "merge": 2}),
     "rankmixer": ("token-mixer", {"tokens": 4, "mixer_width": 16, "variant": "rankmixer", "merge": 3}),
 }
 

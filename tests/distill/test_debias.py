@@ -7,7 +7,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from recdistill.distill.debias import KeepRates, PaperCorrection, paper_log_odds, true_log_odds
+from recdistill.distill.debias import KeepRates, PaperCorrection, as_sampled, paper_log_odds, true_log_odds
 from recdistill.errors import UserError
 
 RATE = st.floats(0.01, 1)
@@ -35,6 +35,16 @@ def test_recovers_the_rate_of_a_log_that_was_really_sampled():
     assert seen > 0.5
     found = torch.sigmoid(true_log_odds(torch.logit(seen), rates))
     assert float(found) == pytest.approx(float(label.double().mean()), rel=0.03)
+
+
+@given(RATE, RATE, RATE, st.floats(0.001, 0.999))
+def test_a_logit_of_one_sampling_is_brought_to_another(one, other, both, p):
+    """Both models know the truth."""
+    before, after = KeepRates(both, one), KeepRates(1.0, other)
+    odds = p / (1 - p)
+    logit = z64(math.log(odds * before.positive / before.negative))
+    found = float(as_sampled(logit, before, after))
+    assert found == pytest.approx(math.log(odds * after.positive / after.negative), abs=1e-9)
 
 
 @pytest.mark.parametrize("rates", [(0.0, 1.0), (1.0, 0.0), (1.1, 1.0), (1.0, -0.1), (math.nan, 1.0), (1.0, math.inf)])

@@ -23,7 +23,7 @@ def measured(tmp_path_factory):
     )
 
 
-@pytest.mark.parametrize("space", ["posterior", "student"])
+@pytest.mark.parametrize("space", ["posterior", "student", "paper-outside", "paper-inside"])
 def test_what_is_served_is_calibrated_once_its_own_sampling_is_taken_out(measured, space):
     window, towers = measured
     main = towers[f"{space}: main"]

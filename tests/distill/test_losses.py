@@ -41,8 +41,11 @@ def kl(p, q):
     return p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q))
 
 
-def settings(loss="cross-entropy", temperature=1.0, space="posterior", towers="decoupled", label_scale=1.0):
-    return SimpleNamespace(loss=loss, temperature=temperature, space=space, towers=towers, label_scale=label_scale)
+def settings(loss="cross-entropy", temperature=1.0, space="posterior", towers="decoupled", label_scale=1.0, **paper):
+    paper = SimpleNamespace(**{"bias": 0.0, "nominal_retention": 1.0, "reading": "outside"} | paper)
+    return SimpleNamespace(
+        loss=loss, temperature=temperature, space=space, towers=towers, label_scale=label_scale, paper=paper
+    )
 
 
 @given(PAIRS, st.sampled_from([0.5, 1.0, 4.0]))
@@ -179,7 +182,28 @@ def test_spaces_differ_only_when_sampling_does():
         )
 
     assert total("posterior", half, half) == pytest.approx(total("student", half, half))
+    assert total("paper", half, tenth) == pytest.approx(total("student", half, tenth))
     assert total("posterior", half, tenth) != pytest.approx(total("student", half, tenth))
+
+
+@given(st.floats(0.05, 1), st.floats(0.05, 1), st.floats(0, 2), st.floats(0.5, 1), st.booleans())
+def test_the_papers_space_is_its_formula_on_both_sides(first, second, bias, nominal, inside):
+    """Two tasks of different rates: cross-entropy between f_S of the teacher's raw logit and f_S of the student's."""
+    own, reading = [KeepRates(1.0, first), KeepRates(0.7, second)], "inside" if inside else "outside"
+    z, t = torch.tensor([[0.4, -1.0]], dtype=torch.float64), torch.tensor([[-0.3, 2.0]], dtype=torch.float64)
+
+    def f(logit, k):
+        ratio = own[k].positive / own[k].negative
+        rest = 1 - nominal + (bias if inside else 0)
+        return 1 / (1 + ratio * (math.exp(-logit) + rest) + (0 if inside else bias))
+
+    expected = 0.0
+    for k in range(2):
+        p, q = f(float(t[0, k]), k), f(float(z[0, k]), k)
+        expected -= (p * math.log(q) + (1 - p) * math.log(1 - q)) / 2
+    chosen = settings(space="paper", bias=bias, nominal_retention=nominal, reading=reading)
+    given_ = Supervision(torch.full_like(z, NAN), t, own, [KeepRates(1.0, 0.01)] * 2)
+    assert float(objective(z, None, given_, chosen, 1.0)) == pytest.approx(expected, rel=1e-9)
 
 
 @given(st.floats(0.05, 1), st.floats(0.05, 1), LOGIT)

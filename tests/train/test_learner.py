@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from recdistill.config.models import TeacherConfig
+from recdistill.config.models import AdapterConfig, DistillConfig, StudentConfig, TeacherConfig
+from recdistill.distill.debias import KeepRates
 from recdistill.distill.losses import label_loss
 from recdistill.errors import RecdistillError, UserError
+from recdistill.models.heads import Towers
 from recdistill.train.learner import Learner
 from recdistill.train.trainer import Trainer
 from tests.support.batches import make_batch, make_net
@@ -89,6 +93,18 @@ def test_a_prediction_is_recorded_without_the_dropout_that_is_learned_through() 
         expected = learner.predict(batch)
         assert torch.equal(learner.learn(batch, everyone).logits, expected)
     assert not torch.equal(network(batch)[0], network(batch)[0])
+
+
+def test_the_adapter_takes_logits_corrected_for_sampling(monkeypatch: pytest.MonkeyPatch) -> None:
+    distill = DistillConfig(adapter=AdapterConfig())
+    torch.manual_seed(0)
+    network = Towers(make_net("din").backbone, 1, "decoupled", adapted=True)
+    learner = Learner(network, StudentConfig(), distill, [KeepRates(1.0, 0.5)], [KeepRates(1.0, 0.1)])
+    given: list[torch.Tensor] = []
+    monkeypatch.setattr(learner.adapter, "learn", lambda signals, labels: (given.append(signals), signals)[1])
+    batch = replace(make_batch(), signals=torch.full((6, 1), 2.0))
+    learner.learn(batch, torch.ones(6, dtype=torch.bool))
+    torch.testing.assert_close(given[0], torch.full((6, 1), 2.0 - math.log(10) + math.log(2)))
 
 
 def test_states_between_blocks_hear_the_labels_too() -> None:

@@ -166,6 +166,22 @@ def test_only_the_item_table_moves_unless_the_encoder_goes_on(store: SampleStore
         assert net.inputs.item.touched > 0 and net.inputs.item.rate == TableOptions().rate
 
 
+def test_gradients_are_clipped_and_rows_decay_all_together(store: SampleStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    norms: list[float] = []
+    clip = learning._Pretraining._clip
+
+    def watched(self: Any) -> None:
+        clip(self)
+        parts = [one.grad for one in self.encoder.parameters() if one.grad is not None] + self.table.gradients()
+        norms.append(float(torch.stack([part.norm() for part in parts]).norm()))
+        assert self.table.decay == 0.1
+
+    monkeypatch.setattr(learning._Pretraining, "_clip", watched)
+    net = backbone(store)
+    pretrain(net, store, cut(store), 8, CONFIG, 0)
+    assert max(norms) == pytest.approx(1.0, abs=1e-4) and net.inputs.item.decay == 0
+
+
 @pytest.mark.parametrize("table", ["frozen", "transferred"])
 def test_frozen_items_stay_and_new_ones_learn(store: SampleStore, table: str) -> None:
     net = backbone(store)

@@ -33,8 +33,8 @@ def write_order(folder: Path, store: SampleStore) -> None:
 
 @dataclass(frozen=True)
 class PastStates:
-    """codes: uint8 [N, bytes] in the store's order; recorded: bool [N], where there is one; a sample reads
-    the last `count` before it.
+    """codes: uint8 [N, bytes] in the store's order; recorded: bool [N], where there is one; time: int64 [N], us; a
+    sample reads those of the last `count` before it that are at most `window` us older, None: however old.
     """
 
     codes: Array
@@ -42,13 +42,17 @@ class PastStates:
     order: Array
     first: Array
     stop: Array
+    time: Array
     count: int
+    window: int | None
 
     @classmethod
-    def open(cls, folder: Path, codes: Array, recorded: Array, count: int) -> PastStates:
+    def open(
+        cls, folder: Path, codes: Array, recorded: Array, time: Array, count: int, window: int | None = None
+    ) -> PastStates:
         """Open what `write_order` wrote."""
         order, first, stop = (open_column(folder, name) for name in ("order", "first", "stop"))
-        return cls(codes, recorded, order, first, stop, count)
+        return cls(codes, recorded, order, first, stop, time, count, window)
 
     def gather(self, rows: Array) -> tuple[Array, Array]:
         """Return (uint8 [R, count, bytes], int64 [R] how many there are) of samples at positions `rows`,
@@ -60,6 +64,8 @@ class PastStates:
         there = step < (stop - start)[:, None]
         at = self.order[np.where(there, start[:, None] + step, 0)]
         there &= self.recorded[at]
+        if self.window is not None:
+            there &= self.time[at] >= self.time[rows][:, None] - self.window
         place = np.argsort(~there, axis=1, kind="stable")  # those that are there first, in order
         codes = np.where(there[:, :, None], self.codes[at], 0)
         return np.take_along_axis(codes, place[:, :, None], 1), there.sum(1)

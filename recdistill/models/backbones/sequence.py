@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from recdistill.data.batch.batch import Batch
 from recdistill.errors import UserError
 from recdistill.models.attention.float8 import Float8, check_float8
-from recdistill.models.backbones.token_mixer import TokenMixer, Variant
+from recdistill.models.backbones.token_mixer import Grouping, TokenMixer, Variant
 from recdistill.models.embeddings.growable import TableOptions
 from recdistill.models.encoders.hstu import Columns, HSTUStack
 from recdistill.models.encoders.longer import LongerStack
@@ -50,7 +50,8 @@ class SequenceBackbone(nn.Module):
     """Inputs, encoders, body. encoders: each [R, L, D], [P, C, D] -> [P, C, its output_width]; actions: the event
     actions that each one encodes, None for all of them. precision: of the encoders' matrix products; float8: of their
     linear ones, where the GPU has it (float8.py), and bfloat16 for the others. stochastic: draws how many events to
-    learn from; the logits of a sample that is learned from then see the same part of its history.
+    learn from; the logits of a sample that is learned from then see the same part of its history. A candidate enters
+    the encoders with a vector of its own, so that it is no event (GPSD's segment embedding).
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class SequenceBackbone(nn.Module):
         if precision not in ("float32", "bfloat16", "float8"):
             raise UserError(f"precision {precision!r} is not one of float32, bfloat16, float8")
         self.inputs, self.encoders, self.body = inputs, nn.ModuleList(encoders), body
+        self.segment = nn.Parameter(torch.zeros(inputs.item.width))
         self.norms = nn.ModuleList(nn.LayerNorm(width_of(one)) for one in encoders)
         self.actions = None if actions is None else [torch.tensor(codes, device="cpu") for codes in actions]
         self.short, self.shortest = precision != "float32", precision == "float8"
@@ -106,7 +108,7 @@ class SequenceBackbone(nn.Module):
         mean = (events.sum(1) / at.lengths.clamp(min=1)[:, None]).index_select(0, of)
         sample = torch.zeros_like(at.lengths).scatter(0, of, torch.arange(len(of), device=of.device))  # of each history
         user = side[0].index_select(0, sample)
-        states = layout.ungroup(self.encode(events, layout.group(candidate), at, user))
+        states = layout.ungroup(self.encode(events, layout.group(candidate + self.segment), at, user))
         return self.mix(candidate, states, mean, length, side)
 
     def mix(self, candidate: Tensor, states: Tensor, mean: Tensor, length: Tensor, side: Sequence[Tensor]) -> Tensor:
@@ -242,9 +244,9 @@ class TokenMixerModel(SequenceBackbone):
     """Token mixing over candidate, side features and the state that LONGER's part makes of the history: Rec-Distill's
     teacher.
 
-    layers, merge, queries: see LongerStack; mixer_width, mixer_heads, mixer_layers, tokens, expand, variant, experts,
-    active: see TokenMixer. auxiliary: weight of the labels' loss on logits of the states between blocks; 0: none. See
-    Towers.
+    layers, merge, queries: see LongerStack; mixer_width, mixer_heads, mixer_layers, tokens, expand, variant, grouping,
+    experts, active: see TokenMixer. auxiliary: weight of the labels' loss on logits of the states between blocks; 0:
+    none. See Towers.
     """
 
     body: TokenMixer
@@ -267,6 +269,7 @@ class TokenMixerModel(SequenceBackbone):
         mixer_heads: Few | None = None,
         expand: Expand = 2.0,
         variant: Variant = "tokenmixer-large",
+        grouping: Grouping = "learned",
         experts: Experts = 0,
         active: Few = 1,
         auxiliary: Weight = 0.0,
@@ -284,6 +287,7 @@ class TokenMixerModel(SequenceBackbone):
             heads=mixer_heads,
             expand=expand,
             variant=variant,
+            grouping=grouping,
             experts=experts,
             active=active,
             between=auxiliary > 0,

@@ -14,9 +14,10 @@ from torch.nn import functional
 
 from recdistill.errors import UserError
 
-__all__ = ["PerTokenSwiGLU", "SparseSwiGLU", "TokenMixer", "mixed", "one_token", "reverted"]
+__all__ = ["Grouping", "PerTokenSwiGLU", "SparseSwiGLU", "TokenMixer", "mixed", "one_token", "reverted"]
 
 Variant = Literal["rankmixer", "tokenmixer-large"]
+Grouping = Literal["learned", "semantic"]
 
 
 def mixed(x: Tensor, heads: int) -> Tensor:
@@ -126,10 +127,11 @@ class _LargeBlock(nn.Module):
         super().__init__()
         self.tokens, self.heads, wide = tokens, heads, tokens * width // heads
         self.first, self.second = nn.RMSNorm(width), nn.RMSNorm(width)
-        self.across = PerTokenSwiGLU(heads, wide, max(1, int(expand * wide)))
-        hidden = max(1, int(expand * width))
-        self.within = (
-            SparseSwiGLU(tokens, width, hidden, experts, active) if experts else PerTokenSwiGLU(tokens, width, hidden)
+        self.across, self.within = (
+            SparseSwiGLU(count, size, max(1, int(expand * size)), experts, active)
+            if experts
+            else PerTokenSwiGLU(count, size, max(1, int(expand * size)))
+            for count, size in ((heads, wide), (tokens, width))
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -137,12 +139,31 @@ class _LargeBlock(nn.Module):
         return torch.as_tensor(x + self.within(self.second(x)))
 
 
+class _Parts(nn.Module):
+    """Cuts features [B, inputs] into `tokens` parts of one length, in their order, and projects each by weights of its
+    own (RankMixer, "tokenization"): [B, tokens * width].
+    """
+
+    def __init__(self, inputs: int, tokens: int, width: int) -> None:
+        super().__init__()
+        self.tokens, self.size = tokens, -(-inputs // tokens)
+        self.weight, self.bias = _weights(tokens, self.size, width), nn.Parameter(torch.zeros(tokens, 1, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        padded = functional.pad(x, (0, self.tokens * self.size - x.shape[1]))
+        parts = padded.view(len(x), self.tokens, self.size).transpose(0, 1)
+        return torch.baddbmm(self.bias, parts, self.weight).transpose(0, 1).flatten(1)
+
+
 class TokenMixer(nn.Module):
     """Features [B, inputs] made into `tokens` of `width`, through `layers` blocks, averaged: [B, output_width = width].
 
-    tokenmixer-large: one more token that sums up all of them, and what went into every second block is added behind it.
-    experts, active: see SparseSwiGLU; 0: none. between: whether to keep, while something is learned, the states behind
-    those blocks but the last: [B, width] each, in `passed` until `TokenMixerModel.taken` takes them.
+    grouping: learned, each token a projection of all features; semantic, of its part of them alone, in the order of
+    their meaning (see `SequenceBackbone.mix`). tokenmixer-large: one more token that sums up all of them; what went
+    into each pair of blocks is added behind it; a norm after the last one. Notes on the paper disagree on where the
+    second residual starts; this is one reading. experts, active: see SparseSwiGLU; 0: none. between: whether to keep,
+    while something is learned, the states behind those blocks but the last: [B, width] each, in `passed` until
+    `TokenMixerModel.taken` takes them.
     """
 
     def __init__(
@@ -155,6 +176,7 @@ class TokenMixer(nn.Module):
         heads: int | None = None,
         expand: float = 2.0,
         variant: Variant = "tokenmixer-large",
+        grouping: Grouping = "learned",
         experts: int = 0,
         active: int = 1,
         between: bool = False,
@@ -183,7 +205,11 @@ class TokenMixer(nn.Module):
             )
         self.between, self.passed = between * ((layers - 1) // 2), list[Tensor]()
         self.tokens, self.width, self.output_width, self.large = tokens, width, width, variant == "tokenmixer-large"
-        self.enter = nn.Linear(inputs, (tokens - self.large) * width)
+        if grouping not in ("learned", "semantic"):
+            raise UserError(f"token-mixer: grouping {grouping!r} is not one of learned, semantic")
+        own = tokens - self.large
+        self.enter = nn.Linear(inputs, own * width) if grouping == "learned" else _Parts(inputs, own, width)
+        self.last = nn.RMSNorm(width) if self.large else None
         self.summary = nn.Linear(inputs, width) if self.large else None
         self.layers = nn.ModuleList(
             _LargeBlock(tokens, width, heads, expand, experts, active)
@@ -202,7 +228,7 @@ class TokenMixer(nn.Module):
         for number, layer in enumerate(self.layers):
             x = layer(x)
             if self.large and number % 2:
-                x, earlier = x + earlier, x
+                x = earlier = x + earlier
                 if len(self.passed) < self.between and torch.is_grad_enabled():
                     self.passed.append(x.mean(0))
-        return x.mean(0)
+        return (x if self.last is None else self.last(x)).mean(0)

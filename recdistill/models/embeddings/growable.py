@@ -79,7 +79,7 @@ class GrowableTable(nn.Module):
     ) -> None:
         super().__init__()
         self.width, self.seed, self.name, self.std = width, seed, name, std
-        self.optimiser, self.rate = optimiser, rate
+        self.optimiser, self.rate, self.decay = optimiser, rate, 0.0
         self.device = torch.device("cpu")  # where looked-up rows are wanted; the table itself stays with the host
         self._live: list[tuple[Tensor, Tensor]] = []
         self._freezes = False
@@ -143,9 +143,9 @@ class GrowableTable(nn.Module):
             self._live.append((unique, rows))
         return rows.to(self.device)
 
-    def set_rate(self, rate: float) -> None:
-        """Learn at another rate from the next step on."""
-        self.rate, self._scale = rate, torch.zeros(0)
+    def set_rate(self, rate: float, decay: float = 0.0) -> None:
+        """Learn at another rate from the next step on, each row that learns shrunk by rate * decay before (AdamW)."""
+        self.rate, self.decay, self._scale = rate, decay, torch.zeros(0)
 
     def freeze(self, rows: Tensor) -> None:
         """Let `rows`, int64, learn nothing from now on."""
@@ -180,6 +180,7 @@ class GrowableTable(nn.Module):
         steps = self._steps.index_select(0, rows) + 1
         self._steps.index_copy_(0, rows, steps)
         update = self._adam if self.optimiser == "adam" else self._rowwise_adagrad
+        weight = weight * (1 - self.rate * self.decay) if self.decay else weight
         _put(self._weight, rows, update(rows, weight, gradient, steps))
 
     def _summed(self, live: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:

@@ -102,10 +102,10 @@ class ShardedTable(GrowableTable):
         )  # padding does not learn
         self.owned.update(distinct[real], summed[real])
 
-    def set_rate(self, rate: float) -> None:
-        """Learn at another rate from the next step on."""
-        self.rate = rate
-        self.owned.set_rate(rate)
+    def set_rate(self, rate: float, decay: float = 0.0) -> None:
+        """Learn at another rate from the next step on; see `GrowableTable`."""
+        self.rate, self.decay = rate, decay
+        self.owned.set_rate(rate, decay)
 
     def freeze(self, rows: Tensor) -> None:
         """Let `rows`, int64, learn nothing from now on; each rank freezes its own."""

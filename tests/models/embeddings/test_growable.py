@@ -141,3 +141,19 @@ def test_no_gradient_no_leaf_when_not_training() -> None:
     assert not mine(rows(0, 1)).requires_grad
     mine.step()
     assert mine.touched == 0
+
+
+def test_rows_that_learn_decay_as_in_adamw() -> None:
+    table = GrowableTable(3, seed=0, name="t", std=0.5, rate=0.1)
+    rows = torch.tensor([0, 4, 7])
+    weight = torch.nn.Parameter(table.peek(rows)[1:].clone())
+    other, plain = table.peek(torch.tensor([9])), torch.optim.AdamW([weight], lr=0.1, weight_decay=0.3)
+    table.set_rate(0.1, 0.3)
+    for _ in range(3):
+        table(rows).square().sum().backward()
+        table.step()
+        plain.zero_grad()
+        weight.square().sum().backward()
+        plain.step()
+    torch.testing.assert_close(table.peek(rows)[1:], weight.detach())
+    assert torch.equal(table.peek(torch.tensor([9])), other)
