@@ -63,9 +63,7 @@ class Tables:
         self.rows = pl.concat(list(log.batches())).select(list(self.schema.columns()))
         self.events = EventLog.create(self.folder.tables / "events", self.schema)
         self.outcomes = (
-            OutcomeLog.create(self.folder.tables / "outcomes", self.schema)
-            if experiment.labels.window_s
-            else None
+            OutcomeLog.create(self.folder.tables / "outcomes", self.schema) if experiment.labels.window_s else None
         )
         PredictionLog.create(self.folder.predictions, self.schema.tasks)
         self.verdicts = VerdictLog.create(self.folder.verdicts)
