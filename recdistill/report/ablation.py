@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
+from recdistill.config.experiment import ControlName
 from recdistill.evaluate.ablation import Ablation, Method
 from recdistill.evaluate.summary import LABELS, write_atomic
 from recdistill.report.charts import Axis, linear_axis, whisker
 from recdistill.report.page import page
-from recdistill.report.text import number, percent
+from recdistill.report.text import missing, number, percent
 
 __all__ = ["render", "write_ablation"]
 
 
 def render(ablation: Ablation) -> str:
     """Return the page as HTML text; everything taken from `ablation` is escaped."""
+    controls = list(dict.fromkeys(control for method in ablation.methods for control in method.beyond))
     etas = [method.transferability.metric(ablation.metric) for method in ablation.methods]
     ends = [value for eta in etas for value in (eta.eta, eta.low, eta.high) if value is not None]
     axis = linear_axis([max(-1.0, min(2.0, value)) for value in [0.0, 1.0, *ends]], about=5)
@@ -32,7 +35,8 @@ def render(ablation: Ablation) -> str:
         scale="".join(
             f'<span style="left:{axis.place(value):.1f}%">{percent(value)}</span>' for value, _ in axis.marks
         ),
-        table="".join(_row(method) for method in ablation.methods),
+        beyond="".join(f"<th>{LABELS[ablation.metric]} beyond {control}</th>" for control in controls),
+        table="".join(_row(method, ablation.metric, controls) for method in ablation.methods),
     )
 
 
@@ -44,13 +48,24 @@ def _bar(method: Method, metric: str, axis: Axis) -> str:
     return f"{start}{whisker(eta.eta, eta.low, eta.high, axis)}<span>{figures}</span></div>"
 
 
-def _row(method: Method) -> str:
+def _beyond(method: Method, control: ControlName, metric: str) -> str:
+    """Return eta beyond a control with its interval; a dash where the method has none."""
+    if control not in method.beyond:
+        return "–"
+    eta = method.beyond[control].metric(metric)
+    if eta.eta is None:
+        return missing(eta.why)
+    return f"{percent(eta.eta)} <small>{percent(eta.low)} to {percent(eta.high)}</small>"
+
+
+def _row(method: Method, metric: str, controls: Sequence[ControlName]) -> str:
     changed = ", ".join(f"{key}: {value}" for key, value in method.changes.items())
     etas = (method.transferability.metric(metric) for metric in ("gauc", "auc", "ne"))
     cells = [
         number(method.raw),
         number(method.distilled),
         *(percent(eta.eta) for eta in etas),
+        *(_beyond(method, control, metric) for control in controls),
         *(number(times, 2) for times in (method.step_cost, method.rows_learned, method.seconds)),
         f"{method.bytes_per_sample:,}",
         percent(method.coverage),

@@ -17,7 +17,7 @@ from tests.support.runs import TINY
 GRID = """
 methods: {soft: {distill.weight: 1.0, distill.temperature: 2.0}}
 grid: {distill.weight: [1.0, 3.0], distill.candidates: [0, 2]}
-set: {candidates.count: 2, evaluate.seeds: [0, 1]}
+set: {candidates.count: 2, evaluate.seeds: [0, 1], controls: [self]}
 """
 
 
@@ -38,6 +38,7 @@ def test_every_method_stands_in_the_file_as_in_the_summary(out):
         student = summary.students[one.name]
         assert (one.raw, one.distilled) == (student.raw.gauc, student.distilled.gauc)
         assert one.transferability == student.transferability
+        assert one.beyond == {"self": student.controls["self"].beyond}
         assert one.bytes_per_sample == (4 + 2 * one.changes.get("distill.candidates", 0)) * 2
     assert len({one.raw for one in found.methods}) == 1, (
         "methods that differ in distillation alone share their raw students"
@@ -71,6 +72,7 @@ def test_sorted_by_what_pays_with_the_withheld_last(out):
 def test_the_page_escapes_what_is_the_users(out):
     found = Ablation.model_validate(json.loads((out / "out" / "ablation.json").read_text(encoding="utf-8")))
     page = render(found.model_copy(update={"name": "<script>x</script>"}))
+    assert "<th>GAUC beyond self</th>" in page
     assert "<script" not in page and "&lt;script&gt;" in page and found.methods[0].name in page
 
 
