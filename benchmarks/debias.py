@@ -130,7 +130,7 @@ def trained(folder: RunFolder, experiment: Experiment, store: SampleStore, job: 
 def measure(folder: RunFolder, world: SimulatorConfig) -> tuple[Window, dict[str, Tower]]:
     """Run teacher and students in an empty `folder`; return the log's second half and the towers by name."""
     experiment = experiment_of(world)
-    ingest(folder, experiment, None, lambda rows: None)
+    ingest(folder, experiment, None, lambda rows: None, print)
     store = build_store(folder.store, *open_tables(folder))
     PredictionLog.create(folder.predictions, tuple(store.tasks))
     teacher, students = jobs_of(experiment)

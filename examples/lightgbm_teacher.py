@@ -1,8 +1,8 @@
 """A LightGBM teacher for an ingested run: python examples/lightgbm_teacher.py RUN OUT.parquet [BLOCKS]
 
 The log is cut into blocks of equal size. What is said of a block comes from trees, and from rates of users and items,
-that know the blocks before it and nothing else, so no prediction has seen its own label. The first block is learned
-from and not spoken of: its students have the labels alone. Needs `pip install 'recdistill[lightgbm]'`.
+that know what was known before it and nothing else: the labels of earlier blocks, once their time has come. The first
+block is learned from and not spoken of: its students have the labels alone. Needs `pip install 'recdistill[lightgbm]'`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def rates(past: pl.DataFrame, rows: pl.DataFrame, keys: list[tuple[str, ...]]) -
     """Return what `past` knows of each row by each of `keys`: how many samples, and the share of positives,
     shrunk to the mean.
     """
-    mean, columns = past["label"].mean(), {}
+    mean, columns = past["label"].mean() if len(past) else 0.5, {}
     for key in keys:
         known = past.group_by(key).agg(seen=pl.len(), positives=pl.col("label").sum())
         found = rows.select(key).join(known, on=key, how="left", maintain_order="left").fill_null(0)
@@ -46,26 +46,27 @@ def rates(past: pl.DataFrame, rows: pl.DataFrame, keys: list[tuple[str, ...]]) -
 
 
 def predictions(rows: pl.DataFrame, features: list[str], blocks: int = 10) -> pl.DataFrame:
-    """Return sample_id and logit of every block but the first. rows: in order of time, with IDS, `features`
-    and `label`.
+    """Return sample_id and logit of every block but the first. rows: in order of time, with IDS, `features`,
+    `label`, `time` and `known`, when the label was known.
     """
     keys = [("user_id",), ("item_id",), IDS, *(("user_id", name) for name in features if rows[name].dtype.is_integer())]
     edges = [len(rows) * k // blocks for k in range(blocks + 1)]
-    seen: list[tuple[np.ndarray, np.ndarray]] = []  # what each block looked like when it came, and how it ended
+    seen: list[np.ndarray] = []  # what each block looked like when it came
     said: list[pl.DataFrame] = []
     for low, high in zip(edges[:-1], edges[1:], strict=True):
-        block, past = rows[low:high], rows[:low] if low else rows[:1]
+        block, labelled = rows[low:high], (pl.col("known") < rows["time"][low]) & pl.col("label").is_not_null()
+        past, ended = rows[:low].filter(labelled), rows[:low].select(labelled).to_series().to_numpy()
         inputs = (
             pl.concat([rates(past, block, keys), block.select(features)], how="horizontal")
             .to_numpy()
             .astype(np.float32)
         )
-        if seen:
-            known = lightgbm.Dataset(np.concatenate([x for x, _ in seen]), np.concatenate([y for _, y in seen]))
+        if len(past):
+            known = lightgbm.Dataset(np.concatenate(seen)[ended], past["label"].to_numpy())
             trees = lightgbm.train(SETTINGS, known, num_boost_round=100)
             logits = np.asarray(trees.predict(inputs, raw_score=True), np.float32)
             said.append(pl.DataFrame({"sample_id": block["sample_id"], "logit": logits}))
-        seen.append((inputs, block["label"].to_numpy()))
+        seen.append(inputs)
     return pl.concat(said)
 
 
@@ -74,8 +75,13 @@ def main(run: Path, out: Path, blocks: int = 10) -> None:
     events = EventLog.open(run / "tables" / "events")
     features = [name for name, kind in events.schema.features.items() if kind in ("int64", "float32")]
     labels = [f"label_{task}" for task in events.schema.tasks]
-    rows = pl.concat(list(events.batches(columns=["sample_id", "time", *IDS, *features, *labels])))
-    said = [predictions(rows.with_columns(label=pl.col(label).fill_null(0.0)), features, blocks) for label in labels]
+    times = [f"label_time_{task}" for task in events.schema.label_times]
+    rows = pl.concat(list(events.batches(columns=["sample_id", "time", *IDS, *features, *labels, *times])))
+    known = {label: f"label_time_{label.removeprefix('label_')}" for label in labels}
+    said = [
+        predictions(rows.with_columns(label=label, known=time if time in times else "time"), features, blocks)
+        for label, time in known.items()
+    ]
     logits = [each["logit"].alias(f"logit_{task}") for task, each in zip(events.schema.tasks, said, strict=True)]
     said[0].select("sample_id").with_columns(logits).write_parquet(out)
 

@@ -44,6 +44,8 @@ def rows(seed: int = 0) -> pl.DataFrame:
             "user_id": draw.integers(0, 50, 2000),
             "item_id": draw.integers(0, 20, 2000),
             "position": draw.integers(0, 4, 2000),
+            "time": np.arange(2000),
+            "known": np.arange(2000),
             "label": draw.integers(0, 2, 2000).astype(float),
         }
     )
@@ -70,4 +72,4 @@ def test_from_an_ingested_run_to_its_scores(example, tmp_path):
     run_pipeline(experiment, None, out)
     summary = load(out / "summary.json")
     assert summary.models.teacher.auc > 0.6 and summary.models.teacher.settings == {"imported": "said.parquet"}
-    assert summary.students["light"].coverage == pytest.approx(0.75)
+    assert summary.students["light"].coverage == pytest.approx(0.75, abs=0.01)  # of the samples learned

@@ -41,7 +41,8 @@ students:
   light: {{kind: pooled-mlp, width: 8, history: 20, batch: 100, distill: {{weight: 1.0}}}}
 evaluate: {{seeds: {seeds}}}
 stream:
-  {{checkpoint_rows: 2000, commit_rows: {commit}, wait_s: 1.0e+9, late_s: 1.0e+9, labels: {{window_s: {window}}}}}
+  {{checkpoint_rows: 2000, commit_rows: {commit}, wait_s: 1.0e+9, late_s: 1.0e+9}}
+labels: {{window_s: {window}}}
 """
 
 

@@ -33,14 +33,14 @@ def training_flops(folder: RunFolder, experiment: Experiment, job: Job, totals: 
     if job.config.kind not in BACKBONES:
         return None
     schema = EventLog.open(folder.tables / "events").schema
-    sizes = (*field_counts(schema), SampleStore(folder.store).actions)
-    fresh = not isinstance(job.config, TeacherConfig) or job.config.stale.fresh
-    learned = totals.learned if fresh else totals.learned - totals.rows
-    flops = float(learned) * _cost(job.config, sizes, rows_per_sample(job)).step_flops
-    if not fresh:
+    store = SampleStore(folder.store)
+    sizes = (*field_counts(schema), store.actions)
+    stale = isinstance(job.config, TeacherConfig) and not job.config.stale.fresh
+    flops = float(totals.learned) * _cost(job.config, sizes, rows_per_sample(job)).step_flops
+    if stale or (store.label_order is not None and job.fold is None):  # predicted apart from what is learned
         flops += float(totals.rows) * _cost(job.config, sizes, 1).forward_flops
-    if experiment.candidates.count and job.distill is None and job.fold is None:
-        flops += float(totals.rows) * _cost(job.config, sizes, experiment.candidates.count).forward_flops
+    if job.candidates:
+        flops += float(totals.rows) * _cost(job.config, sizes, job.candidates).forward_flops
     return flops
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
@@ -141,7 +142,7 @@ def test_outcomes_are_sent_when_they_are_known_and_not_before() -> None:
 
 def test_a_log_ends_as_the_tables_of_the_batch_phase_would(tmp_path: Path) -> None:
     folder, settings = RunFolder(tmp_path), experiment("labels.window_s=600")
-    assert ingest(folder, settings, None, lambda rows: None, BATCH) == BATCH
+    assert ingest(folder, settings, None, lambda rows: None, print, BATCH) == BATCH
     handed = hand_over(folder)
     assert handed == hand_over(folder) == handed_over(EventLog.open(folder.tables / "events"))
     (folder.tables / "handover.json").unlink()  # the table itself has it too
@@ -160,7 +161,7 @@ def test_without_a_batch_phase_the_tables_are_empty(tmp_path: Path, monkeypatch:
     settings = experiment("labels.window_s=600")
     monkeypatch.setattr("recdistill.runs.batch_ingest.open_log", lambda config, data: acted(open_log(config, data)))
     folder = RunFolder(tmp_path)
-    assert ingest(folder, settings, None, lambda rows: None, 0) == 0
+    assert ingest(folder, settings, None, lambda rows: None, print, 0) == 0
     for name, log in (("events", EventLog), ("behaviors", BehaviorLog), ("outcomes", OutcomeLog)):
         assert log.open(folder.tables / name).rows() == 0
     assert set(hand_over(folder).versions) == {"events", "behaviors", "outcomes"}
@@ -190,10 +191,8 @@ def test_killed_it_goes_on_where_it_was(tmp_path: Path, calls: int) -> None:
 def test_a_speed_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A clock that only sleeping moves: the log's hours take as many seconds as the speed asks for."""
     now = [0.0]
-    monkeypatch.setattr("recdistill.stream.sources.replay.time.monotonic", lambda: now[0])
-    monkeypatch.setattr(
-        "recdistill.stream.sources.replay.time.sleep", lambda seconds: now.__setitem__(0, now[0] + seconds)
-    )
+    clock = SimpleNamespace(monotonic=lambda: now[0], sleep=lambda seconds: now.__setitem__(0, now[0] + seconds))
+    monkeypatch.setattr("recdistill.stream.sources.replay.time", clock)  # the module's own: threads of others sleep too
     settings = experiment("stream.speed=3600")
     whole = rows_of(open_log(settings.data, None))["time"]
     run_publish(RunFolder(tmp_path), settings, None, Journal(tmp_path / "logs", "t"))
