@@ -18,6 +18,7 @@ import polars as pl
 
 from recdistill.data.sampling import uniform
 from recdistill.data.store.encoder import numeric_bucket
+from recdistill.data.store.label_order import NEVER
 from recdistill.data.store.sample_store import CHUNK, SampleStore
 from recdistill.data.store.vocabulary import Vocabulary
 from recdistill.evaluate import metrics
@@ -29,9 +30,8 @@ from recdistill.typing import Array
 __all__ = ["MAX_ROWS", "LeakProbe", "probe"]
 
 MAX_ROWS = 1_000_000
-PLACES = 32  # places of a list that are told apart, the last for all beyond
+PLACES = 32  # places of a list that are distinguished, the last for all beyond
 HOUR = 3_600_000_000  # us
-NEVER = np.iinfo(np.int64).max
 Outcomes = Iterator[tuple[Array, Array, Array]]  # time at which they became known, key, values
 
 

@@ -1,4 +1,4 @@
-"""Parts of a summary in words, the same on the console, in the report and beside other runs."""
+"""Parts of a summary in words, the same on the console, in the report and in a comparison."""
 
 from __future__ import annotations
 

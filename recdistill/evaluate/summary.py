@@ -133,10 +133,10 @@ class Transfer(_Part):
 
     `low` and `high` bound eta at the summary's `confidence`; `teacher_gain` is P_teacher - P_raw, signed so that
     positive is better (for NE: raw - teacher), and so are its bounds. A withheld eta is null and `why` gives the reason
-    in one sentence; beside an eta, `why` says that seeds are too few for what it seems to show. `loses_on` names the
-    metrics on which the teacher of this eta is worse than the raw student. `intervals` are eta's where users, items or
-    stretches of time (`user`, `item`, `time`) are drawn, [null, null] where it is not bounded; `widest` names the
-    widest.
+    in one sentence; of an eta that is there, `why` says that seeds are too few for what it seems to show. `loses_on`
+    names the metrics on which the teacher of this eta is worse than the raw student. `intervals` are eta's where users,
+    items or stretches of time (`user`, `item`, `time`) are drawn, [null, null] where it is not bounded; `widest` names
+    the widest.
     """
 
     eta: Number = None

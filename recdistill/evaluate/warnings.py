@@ -1,4 +1,4 @@
-"""What a run says in words beside its scores: one sentence per finding that a reader of the scores must know."""
+"""What a run says in words about its scores: one sentence per finding that a reader of the scores must know."""
 
 from __future__ import annotations
 

@@ -10,8 +10,9 @@ from recdistill.config.experiment import ControlName
 from recdistill.evaluate.ablation import Ablation, Method
 from recdistill.evaluate.summary import LABELS, write_atomic
 from recdistill.report.charts import Axis, linear_axis, whisker
+from recdistill.report.controls import share
 from recdistill.report.page import page
-from recdistill.report.text import missing, number, percent
+from recdistill.report.text import number, percent
 
 __all__ = ["render", "write_ablation"]
 
@@ -48,16 +49,6 @@ def _bar(method: Method, metric: str, axis: Axis) -> str:
     return f"{start}{whisker(eta.eta, eta.low, eta.high, axis)}<span>{figures}</span></div>"
 
 
-def _beyond(method: Method, control: ControlName, metric: str) -> str:
-    """Return eta beyond a control with its interval; a dash where the method has none."""
-    if control not in method.beyond:
-        return "–"
-    eta = method.beyond[control].metric(metric)
-    if eta.eta is None:
-        return missing(eta.why)
-    return f"{percent(eta.eta)} <small>{percent(eta.low)} to {percent(eta.high)}</small>"
-
-
 def _row(method: Method, metric: str, controls: Sequence[ControlName]) -> str:
     changed = ", ".join(f"{key}: {value}" for key, value in method.changes.items())
     etas = (method.transferability.metric(metric) for metric in ("gauc", "auc", "ne"))
@@ -65,7 +56,7 @@ def _row(method: Method, metric: str, controls: Sequence[ControlName]) -> str:
         number(method.raw),
         number(method.distilled),
         *(percent(eta.eta) for eta in etas),
-        *(_beyond(method, control, metric) for control in controls),
+        *(share(method.beyond[control].metric(metric)) if control in method.beyond else "–" for control in controls),
         *(number(times, 2) for times in (method.step_cost, method.rows_learned, method.seconds)),
         f"{method.bytes_per_sample:,}",
         percent(method.coverage),

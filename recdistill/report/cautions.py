@@ -20,7 +20,7 @@ def warnings(summary: Summary) -> str:
 
 
 def baselines(summary: Summary) -> str:
-    """Return the section that sets the baselines beside the teacher and the students; empty without any."""
+    """Return the section that compares the baselines with the teacher and the students; empty without any."""
     if not summary.baselines:
         return ""
     models = [(f"Baseline: {NAMES.get(name, name)}", one) for name, one in summary.baselines.items()]

@@ -8,7 +8,7 @@ from recdistill.config.experiment import ControlName
 from recdistill.evaluate.summary import LABELS, ModelSummary, StudentSummary, Summary, Transfer
 from recdistill.report.text import missing, number, percent
 
-__all__ = ["NO_CONTROL", "controls"]
+__all__ = ["NO_CONTROL", "controls", "share"]
 
 SHOWN = ("gauc", "auc", "ne")
 WHAT: dict[ControlName, str] = {
@@ -19,7 +19,7 @@ NO_CONTROL = "none: whether a teacher of the student's own size would give as mu
 
 
 def controls(summary: Summary) -> str:
-    """Return the section that sets each student's controls beside it; empty without any."""
+    """Return the section that compares each student with its controls; empty without any."""
     body = "".join(_student(name, student) for name, student in summary.students.items() if student.controls)
     if not body:
         return ""
@@ -42,7 +42,7 @@ def _student(name: str, student: StudentSummary) -> str:
 def _row(name: str, model: ModelSummary, beyond: dict[str, Transfer]) -> str:
     cells = (
         f'<td data-name="{LABELS[metric]}">{_metric(model, metric)}</td>'
-        f'<td data-name="eta beyond it">{_share(beyond[metric]) if beyond else ""}</td>'
+        f'<td data-name="eta beyond it">{share(beyond[metric]) if beyond else ""}</td>'
         for metric in SHOWN
     )
     return f"<tr><th>{escape(name)}</th>{''.join(cells)}</tr>"
@@ -53,7 +53,8 @@ def _metric(model: ModelSummary, metric: str) -> str:
     return missing(model.why.get(metric)) if value is None else number(value)
 
 
-def _share(eta: Transfer) -> str:
+def share(eta: Transfer) -> str:
+    """Return eta with its interval in a cell, or a dash with the reason."""
     if eta.eta is None:
         return missing(eta.why)
     return f"{percent(eta.eta)} <small>{percent(eta.low)} to {percent(eta.high)}</small>"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from recdistill.config.experiment import ControlName, Experiment
-from recdistill.config.models import DistillConfig, ModelConfig, StudentConfig
+from recdistill.config.models import DistillConfig, ModelConfig, StudentConfig, TeacherConfig
 from recdistill.runs.folder import fingerprint
 from recdistill.runs.names import TEACHER, ModelName
 
@@ -133,33 +133,29 @@ def controls_of(experiment: Experiment) -> dict[str, dict[ControlName, list[Job]
     return found
 
 
+def _teacher(experiment: Experiment, name: str, config: TeacherConfig) -> Job:
+    """Return the job of a teacher, which scores candidates too."""
+    return Job(name, config, None, 0, experiment.checkpoint_rows, candidates=experiment.candidates.count)
+
+
 def jobs_of(experiment: Experiment) -> tuple[Job, list[Job]]:
     """Return (the teacher's job, the students', seed by seed, their controls last)."""
-    count = experiment.candidates.count
-    teacher = Job(TEACHER, experiment.teacher, None, 0, experiment.checkpoint_rows, candidates=count)
     by_seed = zip(*pairs_of(experiment).values(), strict=True)
     students = {job.name: job for pairs in by_seed for pair in pairs for job in pair}
     controls = [job for kinds in controls_of(experiment).values() for jobs in kinds.values() for job in jobs]
-    return teacher, [*students.values(), *controls]
+    return _teacher(experiment, TEACHER, experiment.teacher), [*students.values(), *controls]
 
 
 def teacher_seeds_of(experiment: Experiment) -> list[Job]:
     """Return the jobs of the teacher from every seed, the first of which is `teacher`."""
-    first, _ = jobs_of(experiment)
-    count = experiment.evaluate.teacher_seeds
+    first, count = _teacher(experiment, TEACHER, experiment.teacher), experiment.evaluate.teacher_seeds
     return [first, *(replace(first, name=str(_of_seed(number)), seed=number) for number in range(1, count))]
 
 
 def teachers_of(experiment: Experiment) -> list[Job]:
     """Return the jobs of the further teachers, and of the first one from further seeds."""
-    count = experiment.candidates.count
-    return [
-        *teacher_seeds_of(experiment)[1:],
-        *(
-            Job(str(ModelName("teacher", name)), config, None, 0, experiment.checkpoint_rows, candidates=count)
-            for name, config in experiment.teachers.items()
-        ),
-    ]
+    further = [_teacher(experiment, str(ModelName("teacher", name)), one) for name, one in experiment.teachers.items()]
+    return [*teacher_seeds_of(experiment)[1:], *further]
 
 
 def jobs_by_name(experiment: Experiment) -> dict[str, Job]:

@@ -26,7 +26,8 @@ from recdistill.models.factory import dense_parameters
 from recdistill.models.heads import Towers
 from recdistill.models.layers.device import device_of, place
 from recdistill.runs.folder import RunFolder
-from recdistill.runs.jobs import Job, teacher_seeds_of
+from recdistill.runs.jobs import Job
+from recdistill.runs.names import TEACHER, ModelName
 from recdistill.signals.folds import crossfit_rows, folds_of
 from recdistill.signals.keep_rates import learned_rates
 from recdistill.signals.teacher_signals import teacher_signals
@@ -148,7 +149,7 @@ def trainer_of(
     learner, metadata = learner_of(
         folder, job, store.labels, store.actions, signals.rates, experiment.teacher_hidden.width, ranks, sharded
     )
-    if job.name in [one.name for one in teacher_seeds_of(experiment)] and experiment.teacher_hidden.width:
+    if (job.name == TEACHER or ModelName.parse(job.name).kind == "seed") and experiment.teacher_hidden.width:
         hidden = experiment.teacher_hidden
         learner.hidden_state_codec = HiddenStateCodec(
             learner.network.output_width, hidden.width, hidden.bits, hidden.rate, hidden.learn_rows

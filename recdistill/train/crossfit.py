@@ -76,7 +76,7 @@ class FoldTrainer:
         labels, known = self.store.labels_as_of(rows, end)
         keep = kept(self.store.sample_id[rows], labels[:, 0], self.learner.sampling, self.plan.seed) & known
         prepared = Prepared(self.builder.build(rows), torch.from_numpy(keep & (self.folds[rows] != self.fold)))
-        return prepared if self.store.label_order is None else with_labels(prepared, labels, None, None)
+        return prepared if self.store.label_order is None else with_labels(prepared, labels)
 
     def _score(self) -> None:
         """Record the teacher's logits of its fold, a commit per block."""

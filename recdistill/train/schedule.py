@@ -176,10 +176,12 @@ class Plan:
 
     def _may_be_learned(self, predicted: int) -> int:
         """Return how many entries, in whole batches, are learned once `predicted` rows are."""
-        ready = self._old_enough(predicted)
-        if self.order is not None and self.times is not None:
-            known = self.order.known_before(int(self.times[predicted - 1]) if predicted else ALWAYS)
-            ready = known if self.stale.fresh else min(known, self.order.of_rows_below(ready))
+        if self.order is None or self.times is None:
+            ready = self._old_enough(predicted)
+        else:
+            ready = self.order.known_before(int(self.times[predicted - 1]) if predicted else ALWAYS)
+            if not self.stale.fresh:
+                ready = min(ready, self.order.of_rows_below(self._old_enough(predicted)))
         return max(ready, 0) // self.batch * self.batch
 
     def _old_enough(self, predicted: int) -> int:

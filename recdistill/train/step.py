@@ -65,21 +65,19 @@ def _step(learner: Learner, prepared: Prepared) -> Outcome:
     return Outcome(result, candidates)
 
 
-def with_labels(prepared: Prepared, labels: Array, late: Array | None, late_share: Array | None) -> Prepared:
+def with_labels(
+    prepared: Prepared, labels: Array, again: Array | None = None, late_share: Array | None = None
+) -> Prepared:
     """Return the step with the labels that were decided by now, float32 [B, K].
 
-    late: int16 [B], the task whose positive came after its window, -1 for a sample that is learned for the first time;
-    a late positive corrects its task alone, and its signal counted when the sample was learned first. late_share:
-    float32 [K], see `Learner.learn`; None where late positives undo the negatives that they were learned as.
+    again: bool [B], late positives, whose signals counted when the sample was learned first; None without any.
+    late_share: float32 [K], see `Learner.learn`; None where late positives undo what they were learned as.
     """
     batch = prepared.batch
     batch.labels[:: batch.rows_per_sample] = torch.from_numpy(labels)
-    again = torch.zeros(len(labels), dtype=torch.bool)
-    if late is not None:
-        again = torch.from_numpy(late >= 0)
-        others = again[:, None] & (torch.from_numpy(late)[:, None] != torch.arange(labels.shape[1]))
-        batch.labels[:: batch.rows_per_sample][others] = math.nan
-        batch.signals[again.repeat_interleave(batch.rows_per_sample)] = math.nan
+    undo = torch.from_numpy(again) if again is not None and again.any() else None
+    if undo is not None:
+        batch.signals[undo.repeat_interleave(batch.rows_per_sample)] = math.nan
     if late_share is not None:
         return replace(prepared, late=torch.from_numpy(late_share).float())
-    return replace(prepared, undo=again if bool(again.any()) else None)
+    return replace(prepared, undo=undo)

@@ -25,6 +25,7 @@ from recdistill.checkpoint.store import Checkpoint, Checkpoints
 from recdistill.config.models import PretrainConfig
 from recdistill.data.batch.builder import BatchBuilder
 from recdistill.data.batch.candidates import Candidates
+from recdistill.data.store.label_order import late_alone
 from recdistill.data.store.sample_store import SampleStore
 from recdistill.distributed.ranks import ALONE, Ranks
 from recdistill.evaluate.metrics import ne_of_sums
@@ -39,14 +40,8 @@ from recdistill.typing import Array
 __all__ = ["REPORT_EVERY", "Progress", "Totals", "Trainer", "resumed"]
 
 REPORT_EVERY = 50  # steps between two progress reports
-SUMMED = (
-    "rows",
-    "first",
-    "logloss",
-    "positives",
-    "labels",
-    "signals",
-)  # fields of Totals that each rank sums for its own rows
+# fields of Totals that each rank sums for its own rows
+SUMMED = ("rows", "first", "logloss", "positives", "labels", "signals")
 
 
 @dataclass
@@ -222,18 +217,18 @@ class Trainer:
         labels, keep = self._taught(step)
         mine = keep[part] & given
         share = _known(labels[part], mine) / max(_known(labels, keep), 1) if self.ranks.size > 1 else 1.0
-        late = None if step.late is None else step.late[part]
+        again = None if step.late is None else step.late[part] >= 0
         prepared = Prepared(self.builder.build(rows), torch.from_numpy(mine), asked, weight=share)
         if self.store.label_order is None:
             return prepared
-        return with_labels(prepared, labels[part], late, step.late_share)
+        return with_labels(prepared, labels[part], again, step.late_share)
 
     def _taught(self, step: Step) -> tuple[Array, Array]:
         """Return (float32 [n, K] labels as they are known at the step, bool [n]: which of its rows are learned)."""
         rows = step.rows
         labels, known = self.store.labels_as_of(rows, step.now)
         keep = kept(self.store.sample_id[rows], labels[:, 0], self.learner.sampling, self.plan.seed) & known
-        return labels, keep if self.only is None else keep & self.only[rows]
+        return late_alone(labels, step.late), keep if self.only is None else keep & self.only[rows]
 
     def _progress(self, totals: Totals) -> Progress:
         return totals.of_all_ranks(self.ranks).progress(self.plan, self.builder.signals is not None)

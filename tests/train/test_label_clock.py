@@ -18,12 +18,14 @@ from recdistill.runs.folder import RunFolder
 from recdistill.tables.predictions import PredictionLog
 
 ROWS, USERS, DAYS = 60_000, 20_000, 10  # by chance alone an AUC then has a standard deviation of 0.004
-CONFIG = """
-name: clock
+DATA = """
 data:
   reader: table
   path: log.parquet
   columns: {time_unit: us, tasks: {click: click}, label_times: {click: known}}
+"""
+CONFIG = """
+name: clock
 teacher: {kind: hstu, width: 8, history: 10, batch: 200, replay: 1, epochs: 1, pretrain: {at: 0.5, epochs: 1}}
 teachers: {other: {kind: target-attention, width: 8, history: 10, batch: 200, stale: {steps: 2}}}
 teacher_hidden: {width: 4}
@@ -42,10 +44,6 @@ checkpoint_rows: 20000
 """
 CROSSED = """
 name: crossed
-data:
-  reader: table
-  path: log.parquet
-  columns: {time_unit: us, tasks: {click: click}, label_times: {click: known}}
 teacher: {kind: target-attention, width: 8, history: 10, batch: 200, epochs: 1}
 students: {din: {kind: din, width: 8, history: 10, batch: 200, distill: {signals: crossfit}}}
 evaluate: {seeds: [0], start: 0.5}
@@ -54,10 +52,6 @@ checkpoint_rows: 20000
 
 ONE = """
 name: one
-data:
-  reader: table
-  path: log.parquet
-  columns: {time_unit: us, tasks: {click: click}, label_times: {click: known}}
 teacher: {kind: pooled-mlp, width: 2, history: 1, batch: 500}
 students: {din: {kind: din, width: 8, history: 5, batch: 100, table_rate: 0.05}}
 evaluate: {seeds: [0], start: 0.5}
@@ -86,7 +80,7 @@ def log_at(folder: Path, days: float | None) -> None:
 
 def scores(folder: Path, config: str, *settings: str) -> dict[str, float]:
     """Return the AUC of every model's record over the second half of the log."""
-    experiment = load_text(config, list(settings))
+    experiment = load_text(DATA + config, list(settings))
     with open_run(experiment, folder, folder / "run") as run:
         ingest_stage(run, experiment, folder)
         train_stage(run, experiment)

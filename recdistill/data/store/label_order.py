@@ -22,7 +22,7 @@ from recdistill.config.data import LabelsConfig
 from recdistill.data.store.memmap import create_column, open_column
 from recdistill.typing import Array
 
-__all__ = ["ALWAYS", "NEVER", "LabelClock", "LabelOrder", "write_order"]
+__all__ = ["ALWAYS", "NEVER", "LabelClock", "LabelOrder", "late_alone", "write_order"]
 
 NEVER = np.iinfo(np.int64).max  # us; when an outcome is known that has no time
 ALWAYS = np.iinfo(np.int64).min
@@ -65,7 +65,7 @@ class LabelClock:
 
     def history_events(self, time: Array, label: Array, known: Array) -> tuple[Array, Array, Array]:
         """Return (sample int64 [m], known us [m], outcome uint8 [m]): what histories show of samples, given one task's
-        labels [n]; a late positive is shown beside the negative that its sample was taken for.
+        labels [n]; a late positive is shown as well as the negative that its sample was taken for.
         """
         if self.window is None:
             of = np.flatnonzero(~np.isnan(label))
@@ -84,6 +84,17 @@ class LabelClock:
         at, before = self.learned_at(time, labels, known), np.broadcast_to(np.asarray(now) - 1, time.shape)
         counted = np.minimum(at, before) if self.late == "ignore" else before
         return self.first_labels(labels, known, counted), at <= before
+
+
+def late_alone(labels: Array, late: Array | None) -> Array:
+    """Return the labels [n, K] of entries, of which a late positive corrects its own task alone: NaN for the others.
+
+    late: int16 [n], see `LabelOrder`; None where there are none.
+    """
+    if late is None:
+        return labels
+    others = (late >= 0)[:, None] & (late[:, None] != np.arange(labels.shape[1]))
+    return np.where(others, np.float32(np.nan), labels)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 
 from recdistill.data.store.encoder import Encoder, field_counts, known_times
 from recdistill.data.store.history import Events, HistoryStore, build_histories
-from recdistill.data.store.label_order import LabelClock, LabelOrder, write_order
+from recdistill.data.store.label_order import LabelClock, LabelOrder, late_alone, write_order
 from recdistill.data.store.memmap import create_column, open_column, read_json, write_json
 from recdistill.data.store.vocabulary import Vocabulary
 from recdistill.errors import UserError
@@ -216,14 +216,13 @@ class SampleStore:
 
     def entries(self, low: int, high: int) -> tuple[Array, Array]:
         """Return (rows int64 [n], labels float32 [n, K]) of the entries [low, high) of that order, as they were learned
-        first; a late positive alone, NaN beside it.
+        first; see `late_alone`.
         """
         if self.label_order is None:
             return np.arange(low, high), self.labels[low:high]
         rows, at, late = (np.asarray(getattr(self.label_order, name)[low:high]) for name in ("rows", "at", "late"))
         labels, _ = self.labels_as_of(rows, at + 1)
-        others = (late >= 0)[:, None] & (late[:, None] != np.arange(labels.shape[1]))
-        return rows, np.where(others, np.float32(np.nan), labels)
+        return rows, late_alone(labels, late)
 
     def history(self, rows: Array, length: int) -> Events:
         """Return the newest `length` events known before each of `rows`, int64 [R] store positions."""

@@ -207,9 +207,7 @@ class Worker:
 
         def prepare(cut: Array) -> Prepared:
             batch, keep = self.cutter.labelled(taken["position"][cut] - waiting.first)
-            labels, again = taken["labels"][cut], taken["again"][cut]
-            late = np.where(again, (labels == 1).argmax(1), -1) if again.any() else None
-            return with_labels(Prepared(batch, keep), labels, late, share)
+            return with_labels(Prepared(batch, keep), taken["labels"][cut], taken["again"][cut], share)
 
         cuts = self.cutter.cuts(np.arange(rows))
         for cut, _ in zip(cuts, steps(self.learner, prepare, cuts), strict=True):
