@@ -42,6 +42,7 @@ from recdistill.runs.jobs import (
     teacher_names,
     teacher_seeds_of,
     teachers_of,
+    without_compute,
 )
 from recdistill.runs.names import TEACHER
 from recdistill.signals.columns import channels_of
@@ -146,6 +147,8 @@ def train_stage(folder: RunFolder, experiment: Experiment, only: Sequence[str] =
     rows = len(_store(folder))
     _check(folder, experiment)
     teacher, students = jobs_of(experiment)
+    for name in without_compute(experiment):
+        _print(f"{name}: no control compute: its raw student learns as many rows as the distilled one")
     folds, part = folds_of_teacher(experiment), crossfit_rows(folder, experiment, rows)
     every = [teacher, *teachers_of(experiment), *folds, *students]
     names = [job.name for job in every]

@@ -16,9 +16,9 @@ __all__ = ["LabelLag", "label_lag", "lag_sentence"]
 
 
 class LabelLag(BaseModel):
-    """When one task's labels were known after their samples: median and 90th percentile in seconds. after_end: labels
-    known only after the log's last sample, which no model learned. window_s: how long a sample waits for its outcome,
-    None where it waits for the label's own time.
+    """When one task's labels were known after their samples, positives alone with a window: median and 90th percentile
+    in seconds. after_end: labels that were known, or whose windows end, only after the log's last sample: no model
+    learned them. window_s: how long a sample waits for its outcome, None where it waits for the label's own time.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -42,10 +42,11 @@ def label_lag(folder: Path) -> list[LabelLag]:
 
 def _of_task(store: SampleStore, k: int, task: str, window: float | None) -> LabelLag:
     time, label, known = np.asarray(store.time), np.asarray(store.labels[:, k]), np.asarray(store.known[:, k])
-    counted = ~np.isnan(label) & (known < NEVER)
-    lag = (known - time)[counted if window is None else counted & (label == 1)] / 1e6
+    given = ~np.isnan(label) if window is None else label == 1
+    lag = (known - time)[given & (known < NEVER)] / 1e6
     median, p90 = _quantiles(lag)
-    after = int((~np.isnan(label) & (known >= time[-1])).sum())
+    learned = known[given] if store.clock.window is None else time + store.clock.window
+    after = int((learned >= time[-1]).sum())
     return LabelLag(task=task, median_s=median, p90_s=p90, labels=len(lag), after_end=after, window_s=window)
 
 
@@ -63,7 +64,8 @@ def lag_sentence(lags: list[LabelLag]) -> str:
     found = []
     for one in lags:
         what = f"{one.task} {_span(one.median_s)} after its sample (median; 90 % within {_span(one.p90_s)})"
-        late = f", {one.after_end:,} of them only after the log's end, learned by no model" if one.after_end else ""
+        late = f"; {one.after_end:,} samples' labels count only after the log's end and no model learned them"
+        late = late if one.after_end else ""
         found.append(what + late)
     window = lags[0].window_s
     rule = "" if window is None else f"; a sample is learned when its window of {_span(window)} ends"

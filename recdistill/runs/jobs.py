@@ -20,6 +20,7 @@ __all__ = [
     "teacher_names",
     "teacher_seeds_of",
     "teachers_of",
+    "without_compute",
 ]
 
 
@@ -131,6 +132,12 @@ def controls_of(experiment: Experiment) -> dict[str, dict[ControlName, list[Job]
                 for seed, one in zip(seeds, raw, strict=True)
             ]
     return found
+
+
+def without_compute(experiment: Experiment) -> list[str]:
+    """Return the students for which the control compute was asked and is not needed."""
+    asked = "compute" in experiment.controls
+    return [name for name, kinds in controls_of(experiment).items() if asked and "compute" not in kinds]
 
 
 def _teacher(experiment: Experiment, name: str, config: TeacherConfig) -> Job:

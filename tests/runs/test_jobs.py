@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 
 from recdistill.errors import UserError
-from recdistill.runs.jobs import controls_of, jobs_by_name, jobs_of, pairs_of, teacher_names, teacher_seeds_of
+from recdistill.runs.jobs import (
+    controls_of,
+    jobs_by_name,
+    jobs_of,
+    pairs_of,
+    teacher_names,
+    teacher_seeds_of,
+    without_compute,
+)
 from tests.support.runs import tiny
 
 SEEDS = "evaluate.seeds=[3,4,5]"
@@ -33,6 +41,8 @@ def test_the_compute_control_learns_as_many_rows_as_the_distilled_student() -> N
     assert 1 + control.config.replay == (1 + distilled.config.replay) * (1 + 2) == 6
     assert not control.uses_teacher
     assert controls_of(tiny(SEEDS, "controls=[compute]"))["light"] == {}  # as many anyway
+    assert without_compute(tiny(SEEDS, "controls=[compute]")) == ["light"]
+    assert without_compute(experiment) == without_compute(tiny(SEEDS)) == []
 
 
 def test_each_seed_of_the_teacher_teaches_its_students() -> None:
