@@ -48,6 +48,7 @@ class PretrainConfig(Strict):
     """Generative pre-training of the item table at one point of the log, on what was done before it (GPSD)."""
 
     at: float = Field(default=0.25, gt=0, lt=1)  # share of the log, down to a whole checkpoint
+    category: str | None = None  # the log's column with the item's category, which is predicted beside the next item
     epochs: Positive = 2
     batch: Positive = 64  # histories per step
     negatives: Positive = 4096  # items drawn per step
@@ -143,6 +144,7 @@ class TeacherHiddenConfig(Strict):
     """
 
     width: int = Field(default=0, ge=0, le=1024, multiple_of=4)
+    block: int | None = Field(default=None, ge=1)  # of the teacher, whose output it is; null: what its heads read
     bits: Literal[4, 8] = 8
     rate: float = Field(default=1e-3, gt=0)  # of the autoencoder's optimiser
     learn_rows: Positive = 100_000  # that the autoencoder learns from; then it stays as it is

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from recdistill.data.batch.batch import Batch
-from recdistill.models.backbones.sequence import TokenMixerModel
+from recdistill.models.backbones.sequence import SequenceBackbone, TokenMixerModel
 from recdistill.models.layers.blocks import MLP, Dropout, width_of
+from recdistill.models.layers.experts import ReLUExperts
 
 __all__ = ["TeacherHiddenReader", "TowerLayout", "Towers"]
 
@@ -69,7 +70,10 @@ class Towers(nn.Module):
         super().__init__()
         self.output_width = width = width_of(backbone, output_width)
         self.backbone = backbone
-        self.drops = any(isinstance(part, Dropout) and part.rate for part in backbone.modules())
+        self.routed = [part for part in backbone.modules() if isinstance(part, ReLUExperts)]
+        self.predicts_apart = bool(self.routed) or any(
+            isinstance(part, Dropout) and part.rate for part in backbone.modules()
+        )
         self.main = _tower(width, hidden, tasks)
         self.aux = _tower(width, hidden, tasks) if layout == "decoupled" else None
         self.adapted = _tower(width, hidden, tasks) if adapted else None
@@ -116,6 +120,20 @@ class Towers(nn.Module):
         return [
             torch.as_tensor(head(state)).cpu() for head, state in zip(self.extra, self.backbone.taken(), strict=False)
         ]
+
+    def penalty(self) -> Tensor:
+        """Return what the experts' regularisers add to the loss of the last `shared` that learned, a number on the
+        host, once; 0 without any. See ReLUExperts.
+        """
+        found = [part.taken() for part in self.routed]
+        return torch.stack([torch.zeros(()), *(one.cpu() for one in found if one is not None)]).sum()
+
+    def recorded(self, shared: Tensor) -> Tensor:
+        """Return the hidden state to record of the last `shared`, [B, W]: what came out of it, or the state of the
+        block that the backbone keeps.
+        """
+        kept = isinstance(self.backbone, SequenceBackbone) and self.backbone.block
+        return cast(SequenceBackbone, self.backbone).recorded if kept else shared
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Return (main, auxiliary or None), raw logits [B, K]."""

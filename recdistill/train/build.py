@@ -6,10 +6,11 @@ import json
 from collections.abc import Mapping, Sequence
 
 import torch
+from torch import nn
 
 from recdistill.checkpoint.store import Checkpoints
 from recdistill.config.experiment import Experiment
-from recdistill.config.models import StudentConfig
+from recdistill.config.models import ModelConfig, StudentConfig, TeacherHiddenConfig
 from recdistill.data.batch.builder import BatchBuilder
 from recdistill.data.batch.candidates import Candidates
 from recdistill.data.batch.domain import rows_of_domain
@@ -21,6 +22,7 @@ from recdistill.distill.state_codec import HiddenStateCodec
 from recdistill.distributed.ranks import ALONE, Dense, InFull, Ranks, Rows
 from recdistill.errors import UserError
 from recdistill.evaluate.model_facts import TrainingCosts
+from recdistill.models.backbones.sequence import SequenceBackbone
 from recdistill.models.embeddings.sharded import spread_tables
 from recdistill.models.factory import dense_parameters
 from recdistill.models.heads import Towers
@@ -34,6 +36,7 @@ from recdistill.signals.teacher_signals import teacher_signals
 from recdistill.tables.events import EventLog
 from recdistill.tables.predictions import PredictionLog
 from recdistill.tables.schema import EventSchema
+from recdistill.train.categories import CategoryColumn
 from recdistill.train.costs import rows_per_sample, training_flops
 from recdistill.train.crossfit import FoldTrainer
 from recdistill.train.learner import Learner, fixed_weight
@@ -62,6 +65,8 @@ def check_models(experiment: Experiment, trains: bool = True) -> None:
     """
     for name, config in named_models(experiment).items():
         backbone = unallocated(name, config)
+        if name == "teacher":
+            _check_block(backbone, config.kind, experiment.teacher_hidden)
         if config.pretrain and not able(backbone):
             raise UserError(f"{name}.pretrain: is for kinds hstu, without transducers, and transformer")
         if (
@@ -70,10 +75,28 @@ def check_models(experiment: Experiment, trains: bool = True) -> None:
             check_fits(name, dense_parameters(backbone))
 
 
+def _category_of(name: str, config: ModelConfig, schema: EventSchema, store: SampleStore) -> CategoryColumn | None:
+    column = config.pretrain.category if config.pretrain else None
+    return None if column is None else CategoryColumn.of(column, schema, store, f"{name}.pretrain.category")
+
+
+def _check_block(backbone: nn.Module, kind: str, hidden: TeacherHiddenConfig) -> None:
+    """Raise UserError where hidden states are to be those of a block that the teacher does not have."""
+    if hidden.block is None:
+        return
+    depth = backbone.depth if isinstance(backbone, SequenceBackbone) else 0
+    if not depth:
+        raise UserError(f"teacher_hidden.block: a teacher of kind {kind} has no blocks; leave it out")
+    if hidden.block > depth:
+        raise UserError(f"teacher_hidden.block is {hidden.block}; the teacher has blocks 1 to {depth}")
+
+
 def check_names(folder: RunFolder, experiment: Experiment) -> None:
     """Raise UserError for a feature, a value or a task that the experiment names and an ingested log does not have."""
     schema, store = EventLog.open(folder.tables / "events").schema, SampleStore(folder.store)
     Candidates.of(experiment.candidates, schema)
+    for name, config in named_models(experiment).items():
+        _category_of(name, config, schema, store)
     for student in experiment.students.values():
         Slicer.of(student.distill.gate.by, schema)
         rows_of_domain(store, schema, student.domain)
@@ -150,10 +173,7 @@ def trainer_of(
         folder, job, store.labels, store.actions, signals.rates, experiment.teacher_hidden.width, ranks, sharded
     )
     if (job.name == TEACHER or ModelName.parse(job.name).kind == "seed") and experiment.teacher_hidden.width:
-        hidden = experiment.teacher_hidden
-        learner.hidden_state_codec = HiddenStateCodec(
-            learner.network.output_width, hidden.width, hidden.bits, hidden.rate, hidden.learn_rows
-        )
+        learner.hidden_state_codec = _codec_of(learner.network, experiment.teacher_hidden)
     checkpoints = Checkpoints(folder.model(job.name), ranks=ranks)
     if job.fold is not None:
         return FoldTrainer(
@@ -189,8 +209,17 @@ def trainer_of(
         asked,
         only,
         job.config.pretrain,
+        _category_of(job.name, job.config, schema, store),
         ranks,
     )
+
+
+def _codec_of(network: Towers, hidden: TeacherHiddenConfig) -> HiddenStateCodec:
+    """Return a new codec of a teacher's hidden states, which its network records from now on."""
+    width = network.output_width
+    if hidden.block is not None and isinstance(network.backbone, SequenceBackbone):
+        width = network.backbone.record(hidden.block)
+    return HiddenStateCodec(width, hidden.width, hidden.bits, hidden.rate, hidden.learn_rows)
 
 
 def _plan(job: Job, rows: int, store: SampleStore | None = None) -> Plan:

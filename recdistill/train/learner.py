@@ -117,7 +117,8 @@ class Learner:
         if self.hidden_state_codec is None:
             return None
         with torch.no_grad():
-            return packed(self.hidden_state_codec.encode(hidden.cpu()), self.hidden_state_codec.bits)
+            codes = self.hidden_state_codec.encode(self.network.recorded(hidden).cpu())
+            return packed(codes, self.hidden_state_codec.bits)
 
     def learn(
         self, batch: Batch, keep: Tensor, undo: Tensor | None = None, late: Tensor | None = None, weight: float = 1.0
@@ -131,7 +132,7 @@ class Learner:
         """
         dropped = ~keep[:, None].repeat_interleave(batch.rows_per_sample, 0)
         labels = batch.labels.masked_fill(dropped, math.nan)
-        clean = self.predict(batch) if self.network.drops else None
+        clean = self.predict_only(batch) if self.network.predicts_apart else None
         hidden = self.network.shared(batch)
         scale = self.distill.gradient_scale if self.distill else 1.0
         main, aux = self.network.heads(hidden, scale)
@@ -149,6 +150,7 @@ class Learner:
         for between in self.network.between():
             own_loss = objective(between, None, given, None, 0.0)
             loss = loss + self.network.auxiliary * own_loss
+        loss = loss + self.network.penalty()
         if self.adapter is not None and self.distill and self.distill.adapter:
             second = self.adapter.learn(as_sampled(signals, self.teacher, self.own), labels)
             head = self.network.adapted_head(hidden, scale)
@@ -161,14 +163,14 @@ class Learner:
         torch.autograd.backward(loss if weight == 1 else loss * weight)
         self.dense.add_up(self.network)
         self._check(loss, batch)
-        state = self._state(hidden)
+        state = self._state(hidden) if clean is None else clean.state
         if self.hidden_state_codec is not None:
-            self.hidden_state_codec.learn(hidden.cpu())
+            self.hidden_state_codec.learn(self.network.recorded(hidden).cpu())
         self._dense_step()
         for table in self.tables:
             table.step()
         self.steps += 1
-        logits = main.detach() if clean is None else clean
+        logits = main.detach() if clean is None else clean.logits
         return StepResult(logits[:: batch.rows_per_sample], share_with_signal(signals[:: batch.rows_per_sample]), state)
 
     def _dense_step(self) -> None:

@@ -41,13 +41,15 @@ def train_ranked(
 
     Raises UserError for what ranks cannot share.
     """
-    for what, there in (
+    options = job.config.options
+    for what, there in (  # the last two keep running averages of their own rows
         ("a model with a teacher", job.uses_teacher),
         ("pretrain", job.config.pretrain is not None),
         ("a fold", job.fold is not None),
         ("dense_clip", job.config.dense_clip is not None),
         ("teacher_hidden", bool(experiment.teacher_hidden.width)),
-        ("activation dice", job.config.options.get("activation") == "dice"),
+        ("activation dice", options.get("activation") == "dice"),
+        ("variant rankmixer with experts", options.get("variant") == "rankmixer" and options.get("experts")),
     ):
         if there:
             raise UserError(f"{job.name}: {what} is trained in one process; run recdistill train without torchrun")

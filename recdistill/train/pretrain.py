@@ -21,15 +21,17 @@ from torch.utils.checkpoint import checkpoint
 
 from recdistill.config.models import PretrainConfig
 from recdistill.data.store.sample_store import SampleStore
+from recdistill.errors import UserError
 from recdistill.models.attention.target_ops import EMPTY
 from recdistill.models.backbones.sequence import SequenceBackbone
 from recdistill.models.embeddings.growable import GrowableTable
 from recdistill.models.encoders.hstu import HSTUStack
 from recdistill.models.encoders.packed import Sequences, sequences
 from recdistill.models.encoders.transformer import TransformerStack
+from recdistill.train.categories import CategoryColumn
 from recdistill.typing import Array
 
-__all__ = ["Windows", "able", "next_item_loss", "pretrain", "windows_of"]
+__all__ = ["Windows", "able", "category_loss", "next_item_loss", "pretrain", "windows_of"]
 
 SEED = 13
 WARM, LOWEST, STAGES = (
@@ -101,6 +103,18 @@ def next_item_loss(states: Tensor, rows: Tensor, target: Tensor, drawn: Tensor, 
     return torch.stack(sums).sum() / len(states)
 
 
+def category_loss(states: Tensor, rows: Tensor, target: Tensor, temperature: float) -> Tensor:
+    """Return the mean softmax loss over all categories: states [n, D] against rows [1 + C, D], target int64 [n] from 1;
+    states whose target is 0 do not count, nor does the first row; 0 where none counts.
+
+    Scores as in `next_item_loss`.
+    """
+    known, all_ = target > 0, torch.arange(1, len(rows), device=rows.device)
+    if not bool(known.any()):
+        return states.new_zeros(())
+    return next_item_loss(states[known], rows, target[known], all_, temperature)
+
+
 def _summed_loss(states: Tensor, rows: Tensor, target: Tensor, drawn: Tensor, temperature: float) -> Tensor:
     """Return the summed loss of some states; rows of length 1."""
     states = functional.normalize(states, dim=1)
@@ -111,9 +125,20 @@ def _summed_loss(states: Tensor, rows: Tensor, target: Tensor, drawn: Tensor, te
 
 
 def pretrain(
-    backbone: nn.Module, store: SampleStore, time: int, length: int, config: PretrainConfig, seed: int
+    backbone: nn.Module,
+    store: SampleStore,
+    time: int,
+    length: int,
+    config: PretrainConfig,
+    seed: int,
+    category: CategoryColumn | None = None,
 ) -> float:
     """Teach the backbone's item table, and its encoder when `config.dense` says so, what was done before `time` us.
+
+    category: a column of the log whose value for the next item is predicted too, as GPSD has it: the loss of each, a
+    full softmax over cosines with a learned row per category, is added to the item's with the same weight. There the
+    category is also part of what an event enters with, and its rows go on; here a model sees it as a feature of its
+    own, and these rows are for pre-training alone. An item whose category is not known by then counts by itself alone.
 
     Returns the mean loss of the last epoch, NaN without any events; for a backbone that is `able`. The random state of
     the caller stays as it was.
@@ -122,7 +147,11 @@ def pretrain(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED + seed)
         encoder = cast(Stack, net.encoders[0] if config.dense else copy.deepcopy(net.encoders[0]))
-        return _Pretraining(net, encoder, store, windows_of(store, time, length), time, config, seed).run()
+        categories = category.of_items(store, time) if category else np.zeros(0, np.int64)
+        if category and not categories.any():
+            raise UserError("pretrain.category: no item has one by then; name another column, or raise pretrain.at")
+        windows = windows_of(store, time, length)
+        return _Pretraining(net, encoder, store, windows, time, config, seed, categories).run()
 
 
 class _Pretraining:
@@ -135,12 +164,17 @@ class _Pretraining:
         time: int,
         config: PretrainConfig,
         seed: int,
+        categories: Array,
     ) -> None:
         self.net, self.encoder, self.store, self.windows, self.time = net, encoder, store, windows, time
         self.config, self.seed = config, seed
         self.table: GrowableTable = net.inputs.item
         self.known = np.unique(store.histories.gather(windows.start, windows.stop).item.astype(np.int64))
-        self.optimiser = torch.optim.AdamW(encoder.parameters(), lr=config.rate, betas=(0.9, 0.98), weight_decay=DECAY)
+        self.categories, self.learned = categories, list(encoder.parameters())
+        if len(categories):  # the first row is of no category, and is never scored
+            rows = torch.randn(1 + int(categories.max()), self.table.width)
+            self.learned.append(nn.Parameter(rows.to(self.table.device)))
+        self.optimiser = torch.optim.AdamW(self.learned, lr=config.rate, betas=(0.9, 0.98), weight_decay=DECAY)
 
     def run(self) -> float:
         if not len(self.known):
@@ -184,7 +218,7 @@ class _Pretraining:
         at, places = sequences(*events)
         padded = torch.zeros_like(at.ago)
         padded[places] = index
-        loss = self._loss(at, padded, rows, drawn)
+        loss = self._loss(at, padded, rows, drawn, unique)
         if loss is None:
             self.table.clear()
             return 0.0
@@ -196,25 +230,31 @@ class _Pretraining:
         return float(loss.detach())
 
     def _clip(self) -> None:
-        """Scale the gradients of encoder and table down to a norm of at most CLIP, all together."""
-        gradients = [one.grad for one in self.encoder.parameters() if one.grad is not None] + self.table.gradients()
+        """Scale the gradients of encoder, categories and table down to a norm of at most CLIP, all together."""
+        gradients = [one.grad for one in self.learned if one.grad is not None] + self.table.gradients()
         norm = torch.stack([gradient.norm().cpu() for gradient in gradients]).norm()
         if float(norm) > CLIP:
             for gradient in gradients:
                 gradient.mul_(CLIP / float(norm))
 
-    def _loss(self, at: Sequences, index: Tensor, rows: Tensor, drawn: Tensor) -> Tensor | None:
-        """Return the loss of predicting each event from those before it, None where there is none to predict."""
+    def _loss(self, at: Sequences, index: Tensor, rows: Tensor, drawn: Tensor, items: Array) -> Tensor | None:
+        """Return the loss of predicting each event from those before it, None where there is none to predict.
+
+        rows [U, D] are those of `items` int64 [U]; index [R, L] and drawn [m] say which of them.
+        """
         events = self.net.inputs.actions.add(
             rows.index_select(0, index.view(-1)).view(*index.shape, -1), at.action, at.mask
         )
         states = self.encoder.states(events, at)[:, :-1]
         predicted = at.mask[:, 1:] & (at.action[:, 1:] == 1) if self.outcomes else at.mask[:, 1:]
-        return (
-            next_item_loss(states[predicted], rows, index[:, 1:][predicted], drawn, self.config.temperature)
-            if bool(predicted.any())
-            else None
-        )
+        if not bool(predicted.any()):
+            return None
+        states, target = states[predicted], index[:, 1:][predicted]
+        loss = next_item_loss(states, rows, target, drawn, self.config.temperature)
+        if not len(self.categories):
+            return loss
+        of = torch.from_numpy(self.categories[items]).to(rows.device).index_select(0, target)
+        return loss + category_loss(states, self.learned[-1], of, self.config.temperature)
 
     @property
     def outcomes(self) -> bool:

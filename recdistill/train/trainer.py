@@ -31,6 +31,7 @@ from recdistill.distributed.ranks import ALONE, Ranks
 from recdistill.evaluate.metrics import ne_of_sums
 from recdistill.signals.columns import CANDIDATES, STATE
 from recdistill.tables.predictions import PredictionLog
+from recdistill.train.categories import CategoryColumn
 from recdistill.train.learner import Learner
 from recdistill.train.pretrain import pretrain
 from recdistill.train.schedule import Plan, Step, kept
@@ -138,7 +139,8 @@ class Trainer:
     """One model's run over the store. `model` names it in the predictions table, `run` its configuration's hash.
 
     candidates: those that it scores too, None for none. only: bool [N], which samples it learns from, None for
-    all. pretrain: how it is pre-trained, once, before the first block that begins at or after that share of the log.
+    all. pretrain: how it is pre-trained, once, before the first block that begins at or after that share of the log;
+    category: of the items, for it.
     ranks: the processes that share every step's rows, each with a trainer like this one; the first of them records the
     logits of all.
     """
@@ -155,6 +157,7 @@ class Trainer:
     candidates: Candidates | None = None
     only: Array | None = None
     pretrain: PretrainConfig | None = None
+    category: CategoryColumn | None = None
     ranks: Ranks = ALONE
 
     def run_to_end(self) -> Iterator[Progress]:
@@ -162,11 +165,12 @@ class Trainer:
         totals, first = resumed(self.learner, self.checkpoints)
         for block in range(first, self.plan.blocks):
             if self.pretrain and block == self.plan.block_at(self.pretrain.at):
-                row, backbone = self.plan.span(block)[0], self.learner.network.backbone
-                pretrain(
-                    backbone, self.store, int(self.store.time[row]), self.builder.length, self.pretrain, self.plan.seed
-                )
+                self._pretrain(int(self.store.time[self.plan.span(block)[0]]), self.pretrain)
             yield from self._block(block, totals)
+
+    def _pretrain(self, time: int, config: PretrainConfig) -> None:
+        backbone, length = self.learner.network.backbone, self.builder.length
+        pretrain(backbone, self.store, time, length, config, self.plan.seed, self.category)
 
     def totals(self) -> Totals:
         """Return the totals of the last checkpoint."""

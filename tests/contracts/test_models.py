@@ -33,6 +33,11 @@ CASES = {
     "token-mixer": ("token-mixer", {"tokens": 4, "mixer_width": 16, "mixer_layers": 3, "merge": 2, "queries": 2}),
     "token-mixer-sparse": ("token-mixer", {"tokens": 4, "mixer_width": 16, "experts": 3, "active": 2, "merge": 2}),
     "token-mixer-grouped": ("token-mixer", {"tokens": 4, "mixer_width": 16, "grouping": "semantic", "merge": 2}),
+    "token-mixer-input": ("token-mixer", {"tokens": 4, "mixer_width": 16, "residual": "input", "merge": 2}),
+    "rankmixer-experts": (
+        "token-mixer",
+        {"tokens": 4, "mixer_width": 16, "variant": "rankmixer", "experts": 3, "merge": 3},
+    ),
     "rankmixer": ("token-mixer", {"tokens": 4, "mixer_width": 16, "variant": "rankmixer", "merge": 3}),
 }
 

@@ -332,6 +332,11 @@ def test_no_rank_holds_the_whole(tmp_path: Path) -> None:
             ((), "light.distilled.s0", "a model with a teacher is trained in one process"),
             ((), "tiecher", "--model tiecher: ranks train one model"),
             (("teacher.dense_clip=1.0",), "teacher", "dense_clip is trained in one process"),
+            (
+                ("teacher.kind=token-mixer", "teacher.options={variant: rankmixer, experts: 2}"),
+                "teacher",
+                "variant rankmixer with experts is trained in one process",
+            ),
             (("teacher.kind=hstu", "teacher.pretrain={at: 0.5}"), "teacher", "pretrain is trained in one process"),
         ]
     ),

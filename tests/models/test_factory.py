@@ -24,6 +24,13 @@ SHAPE: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("kind", BACKBONES)
+def test_every_weight_has_one_name(kind: str) -> None:
+    """A checkpoint's file refuses tensors that share memory."""
+    weights = make_net(kind).state_dict()
+    assert len({weight.data_ptr() for weight in weights.values()}) == len(weights)
+
+
+@pytest.mark.parametrize("kind", BACKBONES)
 def test_weights_come_from_the_seed_and_tables_from_their_options(kind: str) -> None:
     built: list[nn.Module] = []
     for seed in (1, 1, 2):

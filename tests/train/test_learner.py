@@ -95,6 +95,30 @@ def test_a_prediction_is_recorded_without_the_dropout_that_is_learned_through() 
     assert not torch.equal(network(batch)[0], network(batch)[0])
 
 
+def test_relu_experts_predict_by_the_router_that_serves_and_learn_to_be_few() -> None:
+    options = {"variant": "rankmixer", "tokens": 4, "mixer_width": 8, "experts": 4, "active": 1}
+    network, batch = make_net("token-mixer", **options), make_batch()
+    learner, everyone = Learner(network, TeacherConfig(dense_rate=0.01)), torch.ones(len(batch), dtype=torch.bool)
+    (part, _) = network.routed
+    before = part.training_router.clone()
+
+    def share() -> float:
+        network.eval()
+        seen: list[torch.Tensor] = []
+        handle = part.register_forward_hook(lambda one, given, _: seen.append(torch.bmm(given[0], one.router) > 0))
+        learner.predict(batch)
+        handle.remove()
+        network.train()
+        return float(seen[0].float().mean())
+
+    assert share() > 0.35
+    for _ in range(300):
+        expected = learner.predict(batch)
+        assert torch.equal(learner.learn(batch, everyone).logits, expected)
+    assert 0.05 < share() < 0.35 and not torch.equal(part.training_router, before)
+    assert network.penalty() == 0  # given once
+
+
 def test_the_adapter_takes_logits_corrected_for_sampling(monkeypatch: pytest.MonkeyPatch) -> None:
     distill = DistillConfig(adapter=AdapterConfig())
     torch.manual_seed(0)

@@ -14,6 +14,7 @@ from torch.nn import functional
 from recdistill.app.run import train_stage
 from recdistill.config.load import load_text
 from recdistill.config.models import PretrainConfig
+from recdistill.data.readers.simulator import SIMULATED
 from recdistill.data.store.sample_store import SampleStore
 from recdistill.errors import UserError
 from recdistill.models.embeddings.growable import TableOptions
@@ -21,6 +22,7 @@ from recdistill.models.factory import build_backbone
 from recdistill.models.layers.device import place
 from recdistill.train import build
 from recdistill.train import pretrain as learning
+from recdistill.train.categories import CategoryColumn
 from recdistill.train.pretrain import next_item_loss, pretrain, windows_of
 from tests.support.pretended_device import another_device
 from tests.support.runs import ingested, tiny
@@ -201,10 +203,27 @@ def test_frozen_items_stay_and_new_ones_learn(store: SampleStore, table: str) ->
 
 
 def test_a_run_pre_trains_once_and_says_all(tmp_path: Path) -> None:
-    sets = ("teacher.kind=hstu", "teacher.epochs=0", "teacher.pretrain={at: 0.5, epochs: 1, negatives: 8}")
+    pretrained = "teacher.pretrain={at: 0.5, category: topic, epochs: 1, negatives: 8}"
+    sets = ("teacher.kind=hstu", "teacher.epochs=0", pretrained)
     folder = ingested(tmp_path / "run", tiny(*sets))
     train_stage(folder, tiny(*sets), ["teacher"])
     assert build.finished(folder, worker_job(tiny(*sets)), 400)
+
+
+def test_a_category_column_is_predicted_too(store: SampleStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its loss is added as it is; by chance that of 10 topics is 2.3 nats, and an item that always has one is known."""
+    column = CategoryColumn.of("topic", SIMULATED, store, "x")
+
+    def last(epochs: int, category: CategoryColumn | None = column) -> float:
+        config = CONFIG.model_copy(update={"epochs": epochs, "dense": True})
+        return pretrain(backbone(store), store, cut(store), 8, config, 0, category)
+
+    alone = last(30, None)
+    assert alone < last(30) < alone + 0.5 and last(1) > 3.5
+    for nats in (0.0, 5.0):
+        monkeypatch.setattr(learning, "category_loss", lambda states, *_, nats=nats: states.new_tensor(nats))
+        losses = (last(1), *([] if nats == 0 else [losses[0]]))  # noqa: F821
+    assert losses[0] == pytest.approx(losses[1] + 5.0, abs=1e-5)
 
 
 def worker_job(experiment: Any) -> Any:
@@ -222,6 +241,10 @@ def worker_job(experiment: Any) -> Any:
         (
             ("teacher.kind=hstu", "students.light.distill.signals=crossfit", "crossfit.share=0.5"),
             "teacher.pretrain: cross-fitted",
+        ),
+        (
+            ("teacher.kind=hstu", "teacher.pretrain.category=topics"),
+            "teacher.pretrain.category: no feature 'topics'; did you mean 'topic'",
         ),
         (("teacher.kind=hstu", "checkpoint_rows=400"), "ends before the first checkpoint; lower checkpoint_rows"),
     ],

@@ -104,6 +104,32 @@ def test_a_teacher_with_states_resumes_bit_for_bit(tmp_path):
     assert same_bits(one, other)
 
 
+def test_a_blocks_state_is_written_and_resumed(tmp_path):
+    more = ["teacher.kind=hstu", "teacher.options={layers: 3}", "teacher_hidden={width: 4, block: 1}"]
+    finish(tmp_path / "first", tiny(*more), "teacher")
+    finish(tmp_path / "last", tiny(*more, "teacher_hidden.block=3"), "teacher")
+    fresh = trainer(tmp_path / "first", tiny(*more), "teacher")
+    assert fresh.learner.network.backbone.block == 1
+    rows = [
+        next(iter(PredictionLog.open(RunFolder(tmp_path / name).predictions).of("teacher")))
+        for name in ("first", "last")
+    ]
+    assert (rows[0]["logit_click"] == rows[1]["logit_click"]).all()  # which state is recorded changes nothing else
+    assert not (rows[0][STATE] == rows[1][STATE]).all()
+
+
+@pytest.mark.parametrize(
+    ("sets", "says"),
+    [
+        ((), "teacher_hidden.block: a teacher of kind pooled-mlp has no blocks; leave it out"),
+        (("teacher.kind=longer",), "teacher_hidden.block is 3; the teacher has blocks 1 to 2"),
+    ],
+)
+def test_a_block_that_there_is_not_is_refused(sets, says):
+    with pytest.raises(UserError, match=says):
+        build.check_models(tiny("teacher_hidden={width: 4, block: 3}", *sets))
+
+
 def test_states_that_nobody_writes_are_refused():
     with pytest.raises(
         UserError, match="students.light.distill.teacher_hidden 3: the teacher writes none; set teacher_hidden.width"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import torch
 from pydantic import Field
@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from recdistill.data.batch.batch import Batch
 from recdistill.errors import UserError
 from recdistill.models.attention.float8 import Float8, check_float8
-from recdistill.models.backbones.token_mixer import Grouping, TokenMixer, Variant
+from recdistill.models.attention.request_layout import Layout
+from recdistill.models.backbones.token_mixer import Grouping, SecondResidual, TokenMixer, Variant
 from recdistill.models.embeddings.growable import TableOptions
 from recdistill.models.encoders.hstu import Columns, HSTUStack
 from recdistill.models.encoders.longer import LongerStack
@@ -27,6 +28,7 @@ from recdistill.models.encoders.stochastic_length import StochasticLength
 from recdistill.models.encoders.transformer import Block, Residual, TransformerStack
 from recdistill.models.layers.blocks import MLP, Inputs, width_of
 from recdistill.models.layers.options import Actions, Count, Few, Number, Whole, Width, Widths
+from recdistill.models.layers.recorder import Recorder
 
 __all__ = ["HSTU", "Longer", "SequenceBackbone", "TokenMixerModel", "Transformer"]
 
@@ -51,7 +53,8 @@ class SequenceBackbone(nn.Module):
     actions that each one encodes, None for all of them. precision: of the encoders' matrix products; float8: of their
     linear ones, where the GPU has it (float8.py), and bfloat16 for the others. stochastic: draws how many events to
     learn from; the logits of a sample that is learned from then see the same part of its history. A candidate enters
-    the encoders with a vector of its own, so that it is no event (GPSD's segment embedding).
+    the encoders with a vector of its own, so that it is no event (GPSD's segment embedding). depth: how many blocks it
+    has, those of its encoders, which stand next to each other, and then those of a token mixer.
     """
 
     def __init__(
@@ -73,6 +76,25 @@ class SequenceBackbone(nn.Module):
         self.actions = None if actions is None else [torch.tensor(codes, device="cpu") for codes in actions]
         self.short, self.shortest = precision != "float32", precision == "float8"
         self.output_width = width_of(body) + DIRECT
+        self.depth = _depth(encoders[0]) + (body.depth if isinstance(body, TokenMixer) else 0)
+        self.block, self.recorded = 0, torch.zeros(0)
+
+    def record(self, block: int) -> int:
+        """Keep from now on, in `recorded`, what the block of that number, from 1 to `depth`, made of the candidates:
+        float32 [B, W], of the last pass, without gradient. Returns W.
+        """
+        self.block = block
+        for encoder in self.encoders:
+            _recorder(encoder).block = block
+        if isinstance(self.body, TokenMixer):
+            self.body.recorder.block = block - _depth(self.encoders[0])
+        return sum(map(width_of, self.encoders)) if block <= _depth(self.encoders[0]) else width_of(self.body)
+
+    def _kept(self, layout: Layout) -> Tensor:
+        """Return what was kept of the last pass, [B, W]."""
+        if isinstance(self.body, TokenMixer) and self.block > _depth(self.encoders[0]):
+            return self.body.recorder.taken().mean(0)
+        return layout.ungroup(torch.cat([_recorder(one).taken().float() for one in self.encoders], 2))
 
     def encode(self, events: Tensor, targets: Tensor, at: Sequences, user: Tensor) -> Tensor:
         """Return states [P, C, S] of targets [P, C, D] over their histories' events [R, L, D] and users [R, D]."""
@@ -109,7 +131,10 @@ class SequenceBackbone(nn.Module):
         sample = torch.zeros_like(at.lengths).scatter(0, of, torch.arange(len(of), device=of.device))  # of each history
         user = side[0].index_select(0, sample)
         states = layout.ungroup(self.encode(events, layout.group(candidate + self.segment), at, user))
-        return self.mix(candidate, states, mean, length, side)
+        mixed = self.mix(candidate, states, mean, length, side)
+        if self.block:
+            self.recorded = self._kept(layout)
+        return mixed
 
     def mix(self, candidate: Tensor, states: Tensor, mean: Tensor, length: Tensor, side: Sequence[Tensor]) -> Tensor:
         """Return [B, output_width] of candidates [B, D], states [B, S], the mean of their events [B, D], how many these
@@ -245,8 +270,8 @@ class TokenMixerModel(SequenceBackbone):
     teacher.
 
     layers, merge, queries: see LongerStack; mixer_width, mixer_heads, mixer_layers, tokens, expand, variant, grouping,
-    experts, active: see TokenMixer. auxiliary: weight of the labels' loss on logits of the states between blocks; 0:
-    none. See Towers.
+    experts, active, residual: see TokenMixer. auxiliary: weight of the labels' loss on logits of the states between
+    blocks; 0: none. See Towers.
     """
 
     body: TokenMixer
@@ -272,6 +297,7 @@ class TokenMixerModel(SequenceBackbone):
         grouping: Grouping = "learned",
         experts: Experts = 0,
         active: Few = 1,
+        residual: SecondResidual = "mixed",
         auxiliary: Weight = 0.0,
         precision: Precision = "float32",
         context_width: Width = 8,
@@ -290,6 +316,7 @@ class TokenMixerModel(SequenceBackbone):
             grouping=grouping,
             experts=experts,
             active=active,
+            residual=residual,
             between=auxiliary > 0,
         )
         super().__init__(inputs, [stack], body, precision=precision)
@@ -299,6 +326,14 @@ class TokenMixerModel(SequenceBackbone):
         """Return the states [B, mixer_width] between blocks of the last pass that learned, and forget them."""
         states, self.body.passed = self.body.passed, []
         return states
+
+
+def _depth(encoder: nn.Module) -> int:
+    return cast(int, encoder.depth)
+
+
+def _recorder(encoder: nn.Module) -> Recorder:
+    return cast(Recorder, encoder.recorder)
 
 
 def _mixed(inputs: Inputs, encoders: Sequence[nn.Module]) -> int:

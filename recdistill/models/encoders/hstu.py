@@ -22,6 +22,7 @@ from recdistill.models.attention.float8 import same_products
 from recdistill.models.encoders.packed import Sequences
 from recdistill.models.encoders.position_bias import RelativeBias
 from recdistill.models.layers.blocks import Dropout
+from recdistill.models.layers.recorder import Recorder
 
 __all__ = ["Columns", "HSTULayer", "HSTUStack"]
 
@@ -170,6 +171,7 @@ class HSTUStack(nn.Module):
         self.reads_user = contextual
         self.layers = nn.ModuleList(HSTULayer(width, heads, length, **layer) for _ in range(layers + newest_layers - 1))
         self.closing = HSTULayer(width, heads, length, **layer)
+        self.depth, self.recorder = layers + newest_layers, Recorder()
 
     def forward(self, events: Tensor, targets: Tensor, at: Sequences, user: Tensor | None = None) -> Tensor:
         """Return targets [P, C, D] after all layers; events [R, L, D], user [R, D] for a stack that is contextual."""
@@ -181,8 +183,11 @@ class HSTUStack(nn.Module):
                 events, targets = checkpoint(layer, events, targets, at, use_reentrant=False, context_fn=same_products)
             else:
                 events, targets = layer(events, targets, at)
+            self.recorder.keep(number + 1, targets)
         at, events = at.newest(events, self.newest) if len(self.layers) == self.cut else (at, events)
-        return torch.as_tensor(self.closing.last(events, targets, at))
+        targets = self.closing.last(events, targets, at)
+        self.recorder.keep(self.depth, targets)
+        return targets
 
     def states(self, events: Tensor, at: Sequences) -> Tensor:
         """Return events [R, L, D] after all layers, each having seen its past and itself; no layer is truncated."""

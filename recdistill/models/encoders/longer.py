@@ -15,6 +15,7 @@ from recdistill.errors import UserError
 from recdistill.models.attention.target_ops import EMPTY
 from recdistill.models.encoders.packed import Sequences
 from recdistill.models.encoders.transformer import SwiGLU, TransformerLayer
+from recdistill.models.layers.recorder import Recorder
 
 __all__ = ["LongerStack", "merged"]
 
@@ -125,6 +126,7 @@ class LongerStack(nn.Module):
             TransformerLayer(wide, heads, groups, "llama", "pre", (), None) for _ in range(layers - 1)
         )
         self.closing = TransformerLayer(wide, heads, groups, "llama", "pre", (), None)
+        self.depth, self.recorder = layers + 1, Recorder()  # the cross-causal layer is one of them
 
     def _placed(self, events: Tensor, at: Sequences) -> Tensor:
         """Return events [R, L, D] with their places and times; padding is of no account."""
@@ -150,6 +152,10 @@ class LongerStack(nn.Module):
             targets.dtype
         )  # under autocast it comes out short, and what follows is added to it
         targets = self.cross.see(entered, all_.pieces(k), all_.pieces(v), visible)
-        for layer in self.layers:
+        self.recorder.keep(1, targets)
+        for number, layer in enumerate(self.layers, 2):
             x, targets = layer(x, targets, few)
-        return torch.as_tensor(self.closing.last(x, targets, few))
+            self.recorder.keep(number, targets)
+        targets = self.closing.last(x, targets, few)
+        self.recorder.keep(self.depth, targets)
+        return targets

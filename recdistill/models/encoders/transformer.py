@@ -19,6 +19,7 @@ from recdistill.errors import UserError
 from recdistill.models.attention.blockwise import attend, band_bias
 from recdistill.models.encoders.packed import Sequences
 from recdistill.models.encoders.position_bias import RelativeBias
+from recdistill.models.layers.recorder import Recorder
 
 __all__ = ["SwiGLU", "TransformerLayer", "TransformerStack", "rotated"]
 
@@ -151,6 +152,7 @@ class TransformerStack(nn.Module):
             TransformerLayer(width, heads, length, block, residual, bias, band) for _ in range(layers - 1)
         )
         self.closing = TransformerLayer(width, heads, length, block, residual, bias, band)
+        self.depth, self.recorder = layers, Recorder()
 
     def _placed(self, events: Tensor, at: Sequences) -> Tensor:
         """Return the events with the vectors of their places, where there are any."""
@@ -164,9 +166,12 @@ class TransformerStack(nn.Module):
         events = self._placed(events, at)
         if self.places is not None:
             targets = targets * self.scale + self.places[0]
-        for layer in self.layers:
+        for number, layer in enumerate(self.layers, 1):
             events, targets = layer(events, targets, at)
-        return torch.as_tensor(self.closing.last(events, targets, at))
+            self.recorder.keep(number, targets)
+        targets = self.closing.last(events, targets, at)
+        self.recorder.keep(self.depth, targets)
+        return targets
 
     def states(self, events: Tensor, at: Sequences) -> Tensor:
         """Return events [R, L, D] after all layers, each having seen its past and itself."""

@@ -59,7 +59,7 @@ def test_only_products_are_short(kind: str, options: dict[str, Any], recwarn: py
 WRONG: list[tuple[Callable[[], nn.Module], str]] = [
     (lambda: HSTUStack(8, 3, 9, 2), "not a multiple"),
     (lambda: HSTUStack(8, 2, 9, 0), "at least 1"),
-    (lambda: TokenMixer(4, tokens=4, width=8, layers=1, experts=2, active=3), "active 3 from 1 to 2"),
+    (lambda: TokenMixer(4, tokens=4, width=8, layers=1, experts=2, active=3), "of 2 experts give 1 to 2"),
     (lambda: HSTUStack(8, 2, 9, 2, newest_layers=1), "go together"),
     (lambda: make_net("hstu", stochastic=3.0), "between 1 and 2"),
     (lambda: make_net("hstu", precision="fp8"), "'float32', 'bfloat16' or 'float8'"),

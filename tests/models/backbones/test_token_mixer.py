@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from recdistill.models.backbones.token_mixer import SparseSwiGLU, TokenMixer, mixed, reverted
+from recdistill.models.backbones.token_mixer import TokenMixer, mixed, reverted
+from recdistill.models.layers.experts import SparseSwiGLU
 from tests.support.attention_reference import (
     randomised,
 )
@@ -60,20 +61,6 @@ def test_token_mixer_large(heads: int, grouping: Any) -> None:
     mixer = randomised(TokenMixer(6, tokens=5, width=8, layers=4, heads=heads, grouping=grouping))
     x = torch.randn(3, 6).double()
     torch.testing.assert_close(mixer(x), torch.stack([large(mixer, row) for row in x]))
-
-
-@pytest.mark.parametrize("active", [1, 2, 3])
-def test_sparse_experts(active: int) -> None:
-    layer = randomised(SparseSwiGLU(2, 6, 16, 3, active))
-    x = torch.randn(2, 5, 6).double()
-    expected = layer.shared(x)
-    for t in range(2):
-        for b in range(5):
-            scores = x[t, b] @ layer.router[t]
-            best = scores.argsort(descending=True)[:active]
-            for gate, number in zip(scores[best].softmax(0), best.tolist(), strict=True):
-                expected[t, b] += gate * 3 / active * layer.experts[number](x)[t, b]
-    torch.testing.assert_close(layer(x), expected)
 
 
 def test_both_feed_forward_parts_have_experts() -> None:
