@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from recdistill.data.batch.batch import Batch, History, Lookup
+from recdistill.data.batch.numbers import NUMBERS
 from recdistill.models.backbones.sequence import SequenceBackbone
 from recdistill.models.encoders.hstu import HSTUStack
 from recdistill.models.encoders.packed import one_sequence
@@ -137,6 +138,7 @@ def _batch(backbone: nn.Module, events: int, samples: int) -> Batch:
         column(samples, fields),
         column(samples, slots),
         history,
+        torch.zeros(samples, NUMBERS),
         blank,
         blank,
     )

@@ -1,0 +1,28 @@
+"""Numbers of a sample that a model reads as they are: what is known of its user's and its item's outcomes.
+
+Per side, of n labels known strictly before the sample's time, p of them positive:
+
+    log((p + PRIOR) / (n - p + PRIOR))    log-odds of the mean outcome, near 0 for few labels
+    log(1 + n) / SPAN                     how much is known: 1 at 3,000 labels
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from recdistill.data.store.outcome_counts import SIDES
+from recdistill.typing import Array
+
+__all__ = ["NUMBERS", "PRIOR", "SPAN", "numbers_of"]
+
+NUMBERS = 2 * len(SIDES)
+PRIOR = 2.0  # positives and negatives that a user or an item starts with, each
+SPAN = 8.0
+
+
+def numbers_of(counts: Array) -> Array:
+    """Return float32 [B, NUMBERS] of counts int [B, NUMBERS], (labels, positives) per side; always finite."""
+    labels, positives = counts[:, 0::2].astype(np.float64), counts[:, 1::2].astype(np.float64)
+    negatives = np.maximum(labels - positives, 0)
+    log_odds = np.log(positives + PRIOR) - np.log(negatives + PRIOR)
+    return np.stack((log_odds, np.log1p(labels) / SPAN), 2).reshape(len(counts), NUMBERS).astype(np.float32)
