@@ -22,7 +22,10 @@ SPAN = 8.0
 
 def numbers_of(counts: Array) -> Array:
     """Return float32 [B, NUMBERS] of counts int [B, NUMBERS], (labels, positives) per side; always finite."""
-    labels, positives = counts[:, 0::2].astype(np.float64), counts[:, 1::2].astype(np.float64)
+    known = counts.astype(np.float64)
+    labels, positives = known[:, 0::2], known[:, 1::2]
     negatives = np.maximum(labels - positives, 0)
-    log_odds = np.log(positives + PRIOR) - np.log(negatives + PRIOR)
-    return np.stack((log_odds, np.log1p(labels) / SPAN), 2).reshape(len(counts), NUMBERS).astype(np.float32)
+    found = np.empty(known.shape, np.float32)
+    found[:, 0::2] = np.log((positives + PRIOR) / (negatives + PRIOR))
+    found[:, 1::2] = np.log1p(labels) / SPAN
+    return found
