@@ -17,16 +17,17 @@ SECOND = 1_000_000  # us
 DAY_LOG2 = np.log2(1 + 86_400)
 
 
-def repeats(item: Array, of: Array, event_item: Array, ago: Array, offsets: Array) -> Array:
+def repeats(item: Array, of: Array, event_item: Array, ago: Array, offsets: Array, scratch: Array) -> Array:
     """Return float32 [B, REPEATS]: ln(1 + events of the item), 1 / (1 + events since its newest), and that one's age
     as 1 / (1 + log2(1 + seconds) / log2(1 + a day)); 0, 0, 0 without any.
 
     item: int [B], 0 for an unknown one, which never matches; of: int [B], each sample's history; event_item: int [T],
-    oldest first, and ago: int64 us [T], in R histories that offsets [R + 1] cut.
+    oldest first, and ago: int64 us [T], in R histories that offsets [R + 1] cut. scratch: int64, longer than the largest
+    id; its content is overwritten.
     """
     out = np.zeros((len(item), REPEATS), np.float32)
     known = np.flatnonzero(item)
-    hits = np.flatnonzero(np.isin(event_item, item[known]))
+    hits = _of_these(event_item, item[known], scratch)
     if not len(hits):
         return out
     width = int(max(item.max(), event_item.max())) + 1
@@ -40,3 +41,12 @@ def repeats(item: Array, of: Array, event_item: Array, ago: Array, offsets: Arra
     out[at, 1] = 1 / (offsets[of[at] + 1] - newest)
     out[at, 2] = 1 / (1 + np.log2(1 + ago[newest] / SECOND) / DAY_LOG2)
     return out
+
+
+def _of_these(values: Array, wanted: Array, scratch: Array) -> Array:
+    """Return the places of the values that are among those wanted; O(n), and a range of ids is never allocated."""
+    if not len(wanted):
+        return np.zeros(0, np.int64)
+    scratch[wanted] = np.arange(len(wanted))
+    place = scratch[values]
+    return np.flatnonzero((place < len(wanted)) & (wanted[np.minimum(place, len(wanted) - 1)] == values))

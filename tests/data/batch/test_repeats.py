@@ -32,9 +32,9 @@ def test_they_are_what_a_loop_over_the_events_finds(seed):
     item, events = draw.integers(0, 5, len(of)), draw.integers(0, 5, offsets[-1])
     ago = draw.integers(0, 10**13, offsets[-1])
     given_ = item, of, events, ago, offsets
-    np.testing.assert_allclose(repeats(*given_), by_loop(*given_), rtol=1e-6)
+    np.testing.assert_allclose(repeats(*given_, np.full(6, 9)), by_loop(*given_), rtol=1e-6)
 
 
 def test_an_item_chosen_a_day_ago_as_the_last_thing():
-    found = repeats(np.array([7, 8]), np.array([0, 0]), np.array([7, 7]), np.array([3 * DAY, DAY]) * 10**6, np.array([0, 2]))
+    found = repeats(np.array([7, 8]), np.array([0, 0]), np.array([7, 7]), np.array([3 * DAY, DAY]) * 10**6, np.array([0, 2]), np.zeros(9, int))
     np.testing.assert_allclose(found, [[np.log(3), 1, 0.5], [0, 0, 0]], rtol=1e-6)
