@@ -123,7 +123,7 @@ class Predictor:
             yield self._frame(rows["sample_id"], self._logits(_NewSamples(columns, self.store)))
 
     def _logits(self, samples: _NewSamples) -> Array:
-        builder = BatchBuilder(samples, self.job.config.history, counts=self.job.config.counts)
+        builder = BatchBuilder(samples, self.job.config.history, numbers=self.job.config.numbers)
         order = np.lexsort((samples.time, samples.user))  # rows of one user and time share a history
         logits = np.zeros((len(order), len(self.schema.tasks)), np.float32)
         for at in range(0, len(order), self.job.config.batch):

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -16,6 +16,7 @@ import torch
 from recdistill.data.batch.batch import Batch, History, Lookup
 from recdistill.data.batch.candidates import Candidates
 from recdistill.data.batch.numbers import numbers_of
+from recdistill.data.batch.repeats import REPEATS, repeats
 from recdistill.data.store.history import Events
 from recdistill.typing import Array
 
@@ -101,7 +102,8 @@ class BatchBuilder:
     """Builds batches from a store: histories of up to `length` events, signals from a column aligned with the store.
 
     candidate_signals: the candidates that come with each sample, none where it is None; past: the teacher's hidden
-    states that come with each history; counts: whether the model reads what was known of outcomes, or zeros.
+    states that come with each history; numbers: which of them the model reads, zeros for
+    the others; see `numbers_of`.
     """
 
     def __init__(
@@ -111,9 +113,9 @@ class BatchBuilder:
         signals: Array | None = None,
         candidate_signals: CandidateSignals | None = None,
         past: Callable[[Array], tuple[Array, Array]] | None = None,
-        counts: bool = True,
+        numbers: Sequence[str] = ("counts", "repeats"),
     ) -> None:
-        self.store, self.length, self.counts = store, length, counts
+        self.store, self.length, self.numbers = store, length, numbers
         self.signals, self.candidate_signals, self.past = signals, candidate_signals, past
         self._users = self._items = self._contexts = np.zeros(0, np.int64)
 
@@ -192,22 +194,32 @@ class BatchBuilder:
             context=_lookup(context, self._contexts),
             lists=_lookup(lists, self._contexts),
             history=history,
-            numbers=torch.from_numpy(self._numbers(rows, item)),
+            numbers=torch.from_numpy(self._numbers(rows, item, history)),
             labels=torch.from_numpy(labels),
             signals=torch.from_numpy(signals),
             rows_per_sample=rows_per_sample,
             **self._states(rows, history),
         )
 
-    def _numbers(self, rows: Array, item: Array) -> Array:
+    def _numbers(self, rows: Array, item: Array, history: History) -> Array:
         """Return float32 [B, NUMBERS] of items [B] shown to the users of `rows` at their times."""
+        counts = self._counts(rows, item) if "counts" in self.numbers else np.zeros_like(self.store.counts[rows])
+        return numbers_of(counts, self._repeats(item, history))
+
+    def _counts(self, rows: Array, item: Array) -> Array:
+        """Return int32 [B, 4], (labels, positives) of user and item; see `SampleSource.counts`."""
         counts = self.store.counts[rows]
-        if not self.counts:
-            return numbers_of(np.zeros_like(counts))
         other = np.flatnonzero(item != self.store.item[rows])
         if len(other):
             counts[other, 2:] = self.store.item_counts(item[other], self.store.time[rows[other]])
-        return numbers_of(counts)
+        return counts
+
+    def _repeats(self, item: Array, history: History) -> Array:
+        """Return float32 [B, REPEATS] of items [B] and the histories that they are shown with."""
+        if "repeats" not in self.numbers:
+            return np.zeros((len(item), REPEATS), np.float32)
+        events = history.unique[history.index].numpy()
+        return repeats(item, history.of.numpy(), events, history.ago.numpy(), history.offsets.numpy(), self._items)
 
     def _states(self, rows: Array, history: History) -> dict[str, torch.Tensor]:
         """Return the teacher's hidden states of each history, nothing where no model reads them."""

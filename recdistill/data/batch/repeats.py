@@ -22,8 +22,8 @@ def repeats(item: Array, of: Array, event_item: Array, ago: Array, offsets: Arra
     as 1 / (1 + log2(1 + seconds) / log2(1 + a day)); 0, 0, 0 without any.
 
     item: int [B], 0 for an unknown one, which never matches; of: int [B], each sample's history; event_item: int [T],
-    oldest first, and ago: int64 us [T], in R histories that offsets [R + 1] cut. scratch: int64, longer than the largest
-    id; its content is overwritten.
+    oldest first, and ago: int64 us [T], in R histories that offsets [R + 1] cut. scratch: int64, longer than the
+    largest id; its content is overwritten.
     """
     out = np.zeros((len(item), REPEATS), np.float32)
     known = np.flatnonzero(item)

@@ -36,5 +36,12 @@ def test_they_are_what_a_loop_over_the_events_finds(seed):
 
 
 def test_an_item_chosen_a_day_ago_as_the_last_thing():
-    found = repeats(np.array([7, 8]), np.array([0, 0]), np.array([7, 7]), np.array([3 * DAY, DAY]) * 10**6, np.array([0, 2]), np.zeros(9, int))
+    found = repeats(
+        np.array([7, 8]),
+        np.array([0, 0]),
+        np.array([7, 7]),
+        np.array([3 * DAY, DAY]) * 10**6,
+        np.array([0, 2]),
+        np.zeros(9, int),
+    )
     np.testing.assert_allclose(found, [[np.log(3), 1, 0.5], [0, 0, 0]], rtol=1e-6)
