@@ -1,4 +1,4 @@
-"""The numbers of what is known of outcomes: finite whatever was counted, in the order of the rates, near nothing where little is known."""
+"""The numbers of what is known of outcomes: finite, in the order of the rates, near nothing where little is known."""
 
 from __future__ import annotations
 
