@@ -22,6 +22,7 @@ from attention import gemm, high_water
 from recdistill.config.models import StudentConfig
 from recdistill.data.batch.ages import SECOND
 from recdistill.data.batch.batch import Batch, History, Lookup
+from recdistill.data.batch.numbers import NUMBERS
 from recdistill.models.flops import cost_of
 from recdistill.models.heads import Towers
 from recdistill.train.learner import Learner
@@ -63,6 +64,7 @@ def batch_of(events: int, samples: int) -> Batch:
         context,
         empty,
         history,
+        torch.zeros(samples, NUMBERS),
         labels,
         torch.full((samples, 1), float("nan")),
     )

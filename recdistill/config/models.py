@@ -69,6 +69,10 @@ class ModelConfig(Strict):
     kind: Kind = "target-attention"
     width: EmbeddingWidth = 32
     history: int = Field(default=30, ge=1, le=100_000)  # past events it sees
+    numbers: list[Literal["counts", "repeats"]] = [
+        "counts",
+        "repeats",
+    ]  # that it reads: how many outcomes of user and item were known; how often the history has the item already
     options: dict[str, Any] = {}  # the backbone's own arguments, which it checks itself
     batch: Positive = 512  # rows per step
     table_rate: float = Field(default=1e-2, gt=0)  # learning rate of the embedding rows

@@ -10,6 +10,7 @@ import torch
 
 from recdistill.data.batch.ages import SECOND
 from recdistill.data.batch.batch import Batch, History, Lookup
+from recdistill.data.batch.numbers import NUMBERS
 from recdistill.typing import Array
 
 __all__ = [
@@ -48,6 +49,7 @@ def example_batch(sizes: Sequence[int] = (3, 1, 2), lengths: Sequence[int] = (4,
         torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes)),
     )
     user = np.repeat(draw.integers(1, 20, len(sizes)), sizes)
+    numbers = np.random.default_rng(seed + 1).normal(0, 1, (samples, NUMBERS)).astype(np.float32)
     return Batch(
         torch.arange(samples),
         lookup(draw.integers(1, 30, samples)),
@@ -55,6 +57,7 @@ def example_batch(sizes: Sequence[int] = (3, 1, 2), lengths: Sequence[int] = (4,
         lookup(draw.integers(1, 40, (samples, FIELDS))),
         lookup(draw.integers(0, 6, (samples, SLOTS))),
         history,
+        torch.from_numpy(numbers),
         torch.from_numpy(draw.integers(0, 2, (samples, 1)).astype(np.float32)),
         torch.full((samples, 1), float("nan")),
     )
@@ -74,6 +77,7 @@ def take(batch: Batch, rows: torch.Tensor) -> Batch:
         context=cut(batch.context),
         lists=cut(batch.lists),
         history=replace(batch.history, of=batch.history.of[rows]),
+        numbers=batch.numbers[rows],
         labels=batch.labels[rows],
         signals=batch.signals[rows],
     )

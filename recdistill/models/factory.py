@@ -37,7 +37,7 @@ __all__ = [
     "table_modules",
 ]
 
-REVISION = 4  # of what a checkpoint holds and what its weights mean; 4: models as published (CHANGELOG)
+REVISION = 5  # of what a checkpoint holds and what its weights mean; 5: side features have numbers
 BACKBONES: dict[str, type[nn.Module]] = {
     "pooled-mlp": PooledMLP,
     "dcn-v2": DCNv2,

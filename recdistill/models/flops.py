@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from recdistill.data.batch.batch import Batch, History, Lookup
+from recdistill.data.batch.numbers import NUMBERS
 from recdistill.models.backbones.sequence import SequenceBackbone
 from recdistill.models.encoders.hstu import HSTUStack
 from recdistill.models.encoders.packed import one_sequence
@@ -112,7 +113,8 @@ def _run(backbone: nn.Module, events: int, samples: int) -> Tensor:
     user = torch.zeros(1, width, device=device, requires_grad=True)
     states = backbone.encode(history, targets, one_sequence(events, device), user)
     backbone.actions, backbone.short = rules
-    side = [torch.zeros(samples, size, device=device) for size in (width, backbone.inputs.side.width - width)]
+    sizes = width, backbone.inputs.side.width - width - NUMBERS, NUMBERS
+    side = [torch.zeros(samples, size, device=device) for size in sizes]
     mean, length = history.mean(1).expand(samples, -1), torch.full((samples,), events, device=device)
     return backbone.mix(targets[0], states[0], mean, length, side)
 
@@ -137,6 +139,7 @@ def _batch(backbone: nn.Module, events: int, samples: int) -> Batch:
         column(samples, fields),
         column(samples, slots),
         history,
+        torch.zeros(samples, NUMBERS),
         blank,
         blank,
     )

@@ -181,7 +181,7 @@ def trainer_of(
             folds_of(store, early, experiment.crossfit),
             learner,
             store,
-            BatchBuilder(store, job.config.history),
+            BatchBuilder(store, job.config.history, numbers=job.config.numbers),
             _plan(job, early),
             predictions,
             checkpoints,
@@ -190,6 +190,7 @@ def trainer_of(
         )
     only = rows_of_domain(store, schema, job.config.domain) if isinstance(job.config, StudentConfig) else None
     asked = Candidates.of(experiment.candidates, schema) if job.candidates else None
+    read = signals.signals, signals.candidates, signals.past_hidden
     plan = _plan(job, len(store), store)
     if job.config.pretrain and not plan.block_at(job.config.pretrain.at):
         raise UserError(
@@ -201,7 +202,7 @@ def trainer_of(
         job.run,
         learner,
         store,
-        BatchBuilder(store, job.config.history, signals.signals, signals.candidates, signals.past_hidden),
+        BatchBuilder(store, job.config.history, *read, numbers=job.config.numbers),
         plan,
         predictions,
         checkpoints,

@@ -79,6 +79,10 @@ class _NewSamples:
         end = histories.known_before(user, time)
         return histories.gather(np.maximum(histories.first[user], end - length), end)
 
+    def item_counts(self, item: Array, time: Array) -> Array:
+        """Return int32 [n, 2]; see `SampleStore.item_counts`."""
+        return self.store.item_counts(item, time)
+
     def places(self, rows: Array) -> Array:
         """Return the rows; candidates are not drawn here."""
         return rows
@@ -114,10 +118,12 @@ class Predictor:
         learned it, and probability_TASK float32, of the log before any down-sampling.
         """
         for rows in new_rows(source, columns_of(self.data, self.schema), self.schema):
-            yield self._frame(rows["sample_id"], self._logits(_NewSamples(self.encoder.rows(rows), self.store)))
+            columns = self.encoder.rows(rows)
+            columns["counts"] = self.store.counts_of(columns["user"], columns["item"], columns["time"])
+            yield self._frame(rows["sample_id"], self._logits(_NewSamples(columns, self.store)))
 
     def _logits(self, samples: _NewSamples) -> Array:
-        builder = BatchBuilder(samples, self.job.config.history)
+        builder = BatchBuilder(samples, self.job.config.history, numbers=self.job.config.numbers)
         order = np.lexsort((samples.time, samples.user))  # rows of one user and time share a history
         logits = np.zeros((len(order), len(self.schema.tasks)), np.float32)
         for at in range(0, len(order), self.job.config.batch):

@@ -78,6 +78,16 @@ def test_every_backbone_is_listed() -> None:
     assert {kind for kind, _ in CASES.values()} == set(BACKBONES)
 
 
+def test_what_is_known_of_outcomes_reaches_its_own_sample_alone(net: Towers) -> None:
+    net.eval()
+    batch = make_batch()
+    for number in range(batch.numbers.shape[1]):
+        numbers = batch.numbers.clone()
+        numbers[2, number] += 1
+        moved = (predict(net, replace(batch, numbers=numbers)) - predict(net, batch)).abs()[:, 0] > 1e-6
+        assert moved.tolist() == [False, False, True, False, False, False]
+
+
 def test_shape_and_finite(net: Towers) -> None:
     batch = make_batch()
     assert net.backbone(batch).shape == (len(batch), net.backbone.output_width)

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from recdistill.data.batch.ages import SECOND
 from recdistill.data.batch.batch import Batch, History, Lookup
+from recdistill.data.batch.numbers import NUMBERS
 from recdistill.models.factory import BACKBONES, table_modules
 from recdistill.models.heads import Towers
 from tests.support.batches import FIELDS, LENGTH, SLOTS, lookup, make_net
@@ -41,7 +42,9 @@ def batch_of(seed: int) -> tuple[Batch, torch.Tensor]:
     user, item = Lookup(padding, torch.zeros(SAMPLES, dtype=torch.int64)), lookup(draw.integers(1, ITEMS, SAMPLES))
     missing = torch.full((SAMPLES, 1), float("nan"))
     best = (np.bincount(owner, action, SAMPLES) + 1) / (counts + 2)
-    return Batch(torch.arange(SAMPLES), item, user, *none, history, labels, missing), torch.from_numpy(best)
+    return Batch(
+        torch.arange(SAMPLES), item, user, *none, history, torch.zeros(SAMPLES, NUMBERS), labels, missing
+    ), torch.from_numpy(best)
 
 
 def learned(net: Towers) -> float:

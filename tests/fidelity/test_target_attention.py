@@ -51,7 +51,7 @@ def test_target_attention_event_by_event() -> None:
     given = torch.from_numpy(candidates)
     net.past.forward = lambda unique: torch.from_numpy(rows)
     net.bias.forward = lambda unique: torch.zeros(len(unique), 1).double()
-    net.side.forward = lambda batch: [torch.zeros(len(batch), D).double()]
+    net.side.forward = lambda batch: [torch.zeros(len(batch), D).double(), batch.numbers.double()]
     net.body.forward = lambda x: x[:, :0]
     items = batch.item.inverse.tolist()
     candidates = np.stack([candidates[max(b for b in range(len(items)) if items[b] == one)] for one in items])
@@ -67,7 +67,7 @@ def test_target_attention_event_by_event() -> None:
             for kernel in range(kernels):
                 expected.append(sum(w[h * kernels + kernel] * dot for w, dot in zip(weights, dots, strict=True)))
             expected += [max([-5.0, *dots]), max(-5.0, np.log(sum(np.exp(dots)))) if dots else -5.0]
-        expected += [0.0, 0.0, np.log1p(len(span))]
+        expected += [0.0, 0.0, np.log1p(len(span)), *number(batch.numbers[b])]
         for each in [[1.0] * len(span), *zip(*weights, strict=True)] if len(span) else [[]] * (1 + heads * kernels):
             vectors = [number(net.outcome)[history.action[e]] for e in span]
             total = sum((w * v for w, v in zip(each, vectors, strict=True)), np.zeros(4))

@@ -1,7 +1,7 @@
 """What a model sees: one batch of samples, ids deduplicated, histories jagged and shared by the samples of a request.
 
 Shapes: B samples, K tasks, F context fields, M list slots, R distinct histories, T history events in all, U distinct
-ids.
+ids, X numbers per sample.
 """
 
 from __future__ import annotations
@@ -84,6 +84,7 @@ class History:
 class Batch:
     """B samples ready for a model; everything a backbone may read.
 
+    numbers: float32 [B, X], finite, read as they are; see `numbers_of`.
     labels: float32 [B, K], NaN where not known; signals: float32 [B, K], teacher logits, NaN where missing.
     rows_per_sample: the sample itself, then its candidates, which nobody was shown and which have no labels.
     teacher_hidden: float32 [R, J, D], the teacher's hidden states of the user's last samples strictly before, oldest
@@ -96,6 +97,7 @@ class Batch:
     context: Lookup
     lists: Lookup
     history: History
+    numbers: Tensor
     labels: Tensor
     signals: Tensor
     rows_per_sample: int = 1
@@ -114,6 +116,6 @@ class Batch:
             return self
         moved = {
             name: getattr(self, name).to(device)
-            for name in ("item", "user", "context", "lists", "teacher_hidden", "teacher_hidden_counts")
+            for name in ("item", "user", "context", "lists", "numbers", "teacher_hidden", "teacher_hidden_counts")
         }
         return replace(self, **moved)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -15,6 +15,8 @@ import torch
 
 from recdistill.data.batch.batch import Batch, History, Lookup
 from recdistill.data.batch.candidates import Candidates
+from recdistill.data.batch.numbers import numbers_of
+from recdistill.data.batch.repeats import REPEATS, repeats
 from recdistill.data.store.history import Events
 from recdistill.typing import Array
 
@@ -60,6 +62,7 @@ class SampleSource(Protocol):
     context: Array
     lists: Array
     labels: Array
+    counts: Array
 
     @property
     def users(self) -> int: ...
@@ -70,6 +73,7 @@ class SampleSource(Protocol):
     def history(self, rows: Array, length: int) -> Events: ...
     def places(self, rows: Array) -> Array: ...
     def items_at(self, places: Array) -> tuple[Array, Array, Array]: ...
+    def item_counts(self, item: Array, time: Array) -> Array: ...
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,8 @@ class BatchBuilder:
     """Builds batches from a store: histories of up to `length` events, signals from a column aligned with the store.
 
     candidate_signals: the candidates that come with each sample, none where it is None; past: the teacher's hidden
-    states that come with each history.
+    states that come with each history; numbers: which of them the model reads, zeros for
+    the others; see `numbers_of`.
     """
 
     def __init__(
@@ -108,14 +113,10 @@ class BatchBuilder:
         signals: Array | None = None,
         candidate_signals: CandidateSignals | None = None,
         past: Callable[[Array], tuple[Array, Array]] | None = None,
+        numbers: Sequence[str] = ("counts", "repeats"),
     ) -> None:
-        self.store, self.length, self.signals, self.candidate_signals, self.past = (
-            store,
-            length,
-            signals,
-            candidate_signals,
-            past,
-        )
+        self.store, self.length, self.numbers = store, length, numbers
+        self.signals, self.candidate_signals, self.past = signals, candidate_signals, past
         self._users = self._items = self._contexts = np.zeros(0, np.int64)
 
     def _make_room(self) -> None:
@@ -193,11 +194,32 @@ class BatchBuilder:
             context=_lookup(context, self._contexts),
             lists=_lookup(lists, self._contexts),
             history=history,
+            numbers=torch.from_numpy(self._numbers(rows, item, history)),
             labels=torch.from_numpy(labels),
             signals=torch.from_numpy(signals),
             rows_per_sample=rows_per_sample,
             **self._states(rows, history),
         )
+
+    def _numbers(self, rows: Array, item: Array, history: History) -> Array:
+        """Return float32 [B, NUMBERS] of items [B] shown to the users of `rows` at their times."""
+        counts = self._counts(rows, item) if "counts" in self.numbers else np.zeros_like(self.store.counts[rows])
+        return numbers_of(counts, self._repeats(item, history))
+
+    def _counts(self, rows: Array, item: Array) -> Array:
+        """Return int32 [B, 4], (labels, positives) of user and item; see `SampleSource.counts`."""
+        counts = self.store.counts[rows]
+        other = np.flatnonzero(item != self.store.item[rows])
+        if len(other):
+            counts[other, 2:] = self.store.item_counts(item[other], self.store.time[rows[other]])
+        return counts
+
+    def _repeats(self, item: Array, history: History) -> Array:
+        """Return float32 [B, REPEATS] of items [B] and the histories that they are shown with."""
+        if "repeats" not in self.numbers:
+            return np.zeros((len(item), REPEATS), np.float32)
+        events = history.unique[history.index].numpy()
+        return repeats(item, history.of.numpy(), events, history.ago.numpy(), history.offsets.numpy(), self._items)
 
     def _states(self, rows: Array, history: History) -> dict[str, torch.Tensor]:
         """Return the teacher's hidden states of each history, nothing where no model reads them."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from recdistill.data.store.history import first_not_below
+from recdistill.data.store.grouped import first_not_below
 from recdistill.typing import Array
 
 __all__ = ["earlier_counts"]

@@ -79,6 +79,14 @@ class LabelClock:
             np.concatenate((soon, np.ones(len(late)))).astype(np.uint8),
         )
 
+    def counted(self, time: Array, label: Array, known: Array) -> tuple[Array, Array, Array]:
+        """Return (sample int64 [m], known us [m], int32 [m, 2]: labels, positives that are added then) of the same
+        events; a late positive adds no label, for its sample counts already.
+        """
+        of, since, outcome = self.history_events(time, label, known)
+        first = np.arange(len(of)) < (len(of) if self.window is None else len(time))
+        return of, since, np.stack((first, outcome), 1).astype(np.int32)
+
     def as_of(self, time: Array, labels: Array, known: Array, now: Array | int) -> tuple[Array, Array]:
         """Return (float32 [n, K] labels, bool [n]: whether a sample may be learned), as was known before `now` us."""
         at, before = self.learned_at(time, labels, known), np.broadcast_to(np.asarray(now) - 1, time.shape)

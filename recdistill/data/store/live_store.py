@@ -1,7 +1,8 @@
 """The sample store of a stream: rows as they arrive, each with the history that was known then, until they are dropped.
 
     events, behaviors, outcomes --> known later than the newest sample: wait
-                                --> known by then: HistoryArena (each user's events since the hand-over)
+                                --> known by then: HistoryArena (each user's events since the hand-over),
+                                                   LiveCounts (how many outcomes, by user and by item)
     a history = the user's last events in the batch phase's store, then those in the arena
 
 State is bounded by the rows that wait, the events that wait, and the distinct ids; what happened lies in mapped files.
@@ -23,6 +24,8 @@ from recdistill.data.store.encoder import Encoder, known_times
 from recdistill.data.store.history import Events
 from recdistill.data.store.history_arena import HistoryArena
 from recdistill.data.store.label_order import NEVER
+from recdistill.data.store.live_counts import LiveCounts
+from recdistill.data.store.outcome_counts import SIDES
 from recdistill.data.store.row_queue import RowQueue
 from recdistill.data.store.sample_store import VOCABULARIES, SampleStore
 from recdistill.data.store.vocabulary import GrowingVocabulary
@@ -64,6 +67,10 @@ class LiveStore:
         self._handed_over = 0
         if base is not None:
             self._take_over(base)
+        self.outcomes = {
+            side: LiveCounts(folder / f"{side}_counts", base.outcomes[side] if base else None, self._handed_over)
+            for side in SIDES
+        }
 
     def _take_over(self, base: SampleStore) -> None:
         """Let what the batch phase's last sample did not know yet wait, so that it takes its place among what comes."""
@@ -124,17 +131,18 @@ class LiveStore:
             self._append({name: values[at : at + PIECE] for name, values in whole.items()})
 
     def _append(self, columns: dict[str, Array]) -> None:
-        known = columns.pop("known")
+        known, labels = columns.pop("known"), columns["labels"][:, 0]
         self.newest = max(self.newest, int(columns["time"].max()))
-        if not self.behaviors:
-            labels = columns["labels"][:, 0]
-            self._wait(columns, ~np.isnan(labels) & (known < NEVER), known, np.nan_to_num(labels))
+        given = ~np.isnan(labels) & (known < NEVER)
+        self._outcome({name: columns[name][given] for name in ("user", "item", "time")}, known[given], labels[given], 1)
         self._release()
         if self.candidate_window:
             self.recent.append({name: columns[name] for name in RECENT})
         user, time = columns["user"], columns["time"]
         self.rows.append(
-            columns | {"history_end": self.arena.history_end(user, time), "base": self._base_before(user, time)}
+            columns
+            | {"history_end": self.arena.history_end(user, time), "base": self._base_before(user, time)}
+            | {"counts": np.hstack([self.outcomes[side].before(columns[side], time) for side in SIDES])}
         )
 
     def _base_before(self, user: Array, time: Array) -> Array:
@@ -147,13 +155,21 @@ class LiveStore:
         user = np.where(known, user, 0)
         return np.where(known, self.base.histories.known_before(user, np.minimum(time, self._handed_over)), 0)
 
-    def add_outcomes(self, samples: Array, known: Array, labels: Array) -> None:
-        """Add outcomes of waiting samples (positions [n]) that became known at `known` us; later
-        samples see them.
+    def add_outcomes(self, samples: Array, known: Array, labels: Array, again: Array | None = None) -> None:
+        """Add outcomes of waiting samples (positions [n]) that became known at `known` us; later samples see them.
+
+        again: bool [n], which of them replace a negative of their sample; None for none.
         """
+        columns = {name: self.rows[name][samples] for name in ("user", "item", "time")}
+        self._outcome(columns, known, labels, 1 if again is None else ~again)
+
+    def _outcome(self, columns: dict[str, Array], known: Array, labels: Array, new: Array | int) -> None:
+        """Add outcomes [n] of samples of `columns`; new: 1 for a label, 0 where the sample has one already."""
         if not self.behaviors:
-            columns = {name: self.rows[name][samples] for name in ("user", "item", "time")}
-            self._wait(columns, np.ones(len(samples), bool), known, labels)
+            self._wait(columns, np.ones(len(known), bool), known, labels)
+        added = np.stack((np.broadcast_to(new, known.shape), labels), 1).astype(np.int32)
+        for side, counts in self.outcomes.items():
+            counts.add(columns[side], known, added)
 
     def encode_behaviors(self, rows: pl.DataFrame) -> dict[str, Array]:
         """Return behaviors as `append_behaviors` takes them; see `encode`."""
@@ -185,6 +201,12 @@ class LiveStore:
         order = order[np.argsort(waiting["known"][order], kind="stable")]
         self.arena.add(*(waiting[name][order] for name in WAITING))
         self._waiting = {name: values[~due] for name, values in waiting.items()}
+        for counts in self.outcomes.values():
+            counts.release(self.newest)
+
+    def item_counts(self, item: Array, time: Array) -> Array:
+        """Return int32 [n, 2]: labels and positives of each item known strictly before a waiting sample's `time` us."""
+        return self.outcomes["item"].before(item, time)
 
     def history(self, rows: Array, length: int) -> Events:
         """Return the newest `length` events known before each of `rows`, int64 [R] positions."""
@@ -235,6 +257,8 @@ class LiveStore:
         arrays |= {f"rows/{name}": values for name, values in self.rows.state().items()}
         arrays |= {f"recent/{name}": values for name, values in self.recent.state().items()}
         arrays |= {f"heads/{name}": values for name, values in self.arena.heads().items()}
+        for side, counts in self.outcomes.items():
+            arrays |= {f"{side}_counts/{name}": values for name, values in counts.state().items()}
         return arrays, {
             "first": self.rows.first,
             "recent": self.recent.first,
@@ -250,10 +274,13 @@ class LiveStore:
     def restore(self, arrays: dict[str, Array], state: dict[str, Any]) -> bool:
         """Load what `state` gave; False, and nothing usable, when `folder` lacks what it refers to."""
         parts: dict[str, dict[str, Array]] = {"waiting": {}, "rows": {}, "recent": {}, "heads": {}}
+        parts |= {f"{side}_counts": {} for side in SIDES}
         for key, values in arrays.items():
             part, name = key.split("/", 1)
             parts[part][name] = values
         if not (self._load_ids(state["ids"]) and self.arena.restore(parts["heads"])):
+            return False
+        if not all(counts.restore(parts[f"{side}_counts"]) for side, counts in self.outcomes.items()):
             return False
         self.encoder.actions = list(state["actions"])
         self.newest, self._waiting = state["newest"], parts["waiting"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from recdistill.data.store.encoder import Encoder, field_counts, known_times
 from recdistill.data.store.history import Events, HistoryStore, build_histories
 from recdistill.data.store.label_order import LabelClock, LabelOrder, late_alone, write_order
 from recdistill.data.store.memmap import create_column, open_column, read_json, write_json
+from recdistill.data.store.outcome_counts import SIDES, OutcomeCounts, build_counts
 from recdistill.data.store.vocabulary import Vocabulary
 from recdistill.errors import UserError
 from recdistill.tables.events import BehaviorLog, EventLog
@@ -26,6 +28,7 @@ from recdistill.typing import Array
 __all__ = ["SampleStore", "build_store"]
 
 SAMPLE_COLUMNS = ("sample_id", "time", "user", "item", "request", "context", "lists", "labels")
+REVISION = 2  # of the store's columns; 2: counts
 VOCABULARIES = ("users", "items", "context")
 WITH_SAMPLES = LabelClock()
 CHUNK = 131_072  # rows held in memory at a time
@@ -44,16 +47,11 @@ def _columns(rows: int, schema: EventSchema) -> dict[str, tuple[tuple[int, ...],
         "lists": ((rows, slots), "int32"),
         "labels": ((rows, len(schema.tasks)), "float32"),
         "known": ((rows, len(schema.tasks)), "int64"),
-        "history_end": ((rows,), "int64"),
     }
 
 
 def _write_samples(folder: Path, events: EventLog, version: int, rows: int, encoder: Encoder) -> None:
-    columns = {
-        name: create_column(folder, name, *spec)
-        for name, spec in _columns(rows, events.schema).items()
-        if name != "history_end"
-    }
+    columns = {name: create_column(folder, name, *spec) for name, spec in _columns(rows, events.schema).items()}
     at = 0
     for chunk in events.batches(version=version, rows=CHUNK):
         for name, values in encoder.rows(chunk).items():
@@ -88,6 +86,26 @@ def _write_history_end(folder: Path, histories: HistoryStore, rows: int) -> None
         history_end[part] = histories.known_before(user[part], time[part])
 
 
+def _write_counts(folder: Path, clock: LabelClock, sizes: dict[str, int], rows: int) -> None:
+    """Write the counts of outcomes, and per sample those of its user and its item as of its time; sizes: keys by
+    side.
+    """
+    time, labels, known = (open_column(folder, name) for name in ("time", "labels", "known"))
+    parts = [slice(at, at + CHUNK) for at in range(0, rows, CHUNK)]
+    column = create_column(folder, "counts", (rows, 2 * len(SIDES)), "int32")
+
+    def outcomes(key: Array) -> Iterator[tuple[Array, Array, Array]]:
+        for part in parts:
+            of, since, added = clock.counted(time[part], labels[part, 0], known[part, 0])
+            yield key[part][of], since, added
+
+    for number, side in enumerate(SIDES):
+        key = open_column(folder, side)
+        counts = build_counts(folder, side, partial(outcomes, key), sizes[side])
+        for part in parts:
+            column[part, 2 * number : 2 * number + 2] = counts.before(key[part], time[part])
+
+
 def _write_by_id(folder: Path, rows: int) -> None:
     """Write the rows in order of sample id; ids that ascend with the log, as row numbers do, need no sort in memory."""
     ids, order = open_column(folder, "sample_id"), create_column(folder, "by_id", (rows,), "int64")
@@ -115,7 +133,8 @@ def build_store(
     pinned = versions or {"events": events.version, "behaviors": behaviors.version if behaviors else None}
     if (folder / "store.json").exists():
         about = read_json(folder / "store.json")
-        if about["versions"] == pinned and about["clock"] == asdict(clock):
+        wanted = {"revision": REVISION, "versions": pinned, "clock": asdict(clock)}
+        if all(about.get(name) == value for name, value in wanted.items()):
             return SampleStore(folder)
     part = folder.with_name(folder.name + ".part")
     for old in (part, folder):
@@ -145,6 +164,7 @@ def _build(
         for _ in chunks():  # the number of users must be known before positions are given out
             continue
     _write_history_end(part, build_histories(part, chunks, len(encoder.users) + 1), rows)
+    _write_counts(part, clock, {"user": len(encoder.users) + 1, "item": len(encoder.items) + 1}, rows)
     _write_by_id(part, rows)
     write_order(part, clock, *(open_column(part, name) for name in ("time", "labels", "known")))
     for name, ids in vocabularies.items():
@@ -152,6 +172,7 @@ def _build(
     write_json(
         part / "store.json",
         {
+            "revision": REVISION,
             "versions": pinned,
             "clock": asdict(clock),
             "rows": rows,
@@ -185,7 +206,9 @@ class SampleStore:
             self.labels,
             self.known,
             self.history_end,
-        ) = (open_column(folder, name) for name in (*SAMPLE_COLUMNS, "known", "history_end"))
+            self.counts,
+        ) = (open_column(folder, name) for name in (*SAMPLE_COLUMNS, "known", "history_end", "counts"))
+        self.outcomes = {side: OutcomeCounts(folder, side) for side in SIDES}
         self.clock, self.label_order = LabelClock(**about["clock"]), LabelOrder.open(folder)
         self.by_id = open_column(folder, "by_id")
         self.histories = HistoryStore(folder)
@@ -201,6 +224,16 @@ class SampleStore:
     def items_at(self, places: Array) -> tuple[Array, Array, Array]:
         """Return (item [n], context [n, F], lists [n, M]) of the samples at these places of the log."""
         return self.item[places], self.context[places], self.lists[places]
+
+    def counts_of(self, user: Array, item: Array, time: Array) -> Array:
+        """Return int32 [n, 4]: labels and positives of each user, then of each item, known strictly before `time`
+        us [n].
+        """
+        return np.hstack([self.outcomes["user"].before(user, time), self.item_counts(item, time)])
+
+    def item_counts(self, item: Array, time: Array) -> Array:
+        """Return int32 [n, 2]: labels and positives of each item known strictly before `time` us [n]."""
+        return self.outcomes["item"].before(item, time)
 
     def labels_as_of(self, rows: Array, now: Array | int) -> tuple[Array, Array]:
         """Return (float32 [n, K] labels, bool [n]: whether a sample may be learned) of the samples at `rows`, as was

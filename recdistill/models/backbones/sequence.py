@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from recdistill.data.batch.batch import Batch
+from recdistill.data.batch.numbers import NUMBERS
 from recdistill.errors import UserError
 from recdistill.models.attention.float8 import Float8, check_float8
 from recdistill.models.attention.request_layout import Layout
@@ -38,7 +39,7 @@ Weight = Annotated[float, Field(ge=0)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Expand = Annotated[float, Field(gt=0, le=64)]
 Experts = Annotated[int, Field(ge=0, le=64)]  # of each token in each layer
-DIRECT = 2  # dot products that reach the output directly
+DIRECT = 2 + NUMBERS  # two dot products and what is known of outcomes: they reach the output directly
 
 
 def history_weight(length: Tensor) -> Tensor:
@@ -141,11 +142,12 @@ class SequenceBackbone(nn.Module):
         are in all (int64 [B]), side features.
 
         The candidate's dot products with its user and with its events reach the output directly as well: without them
-        an encoder predicts new items worse than a pooled history does.
+        an encoder predicts new items worse than a pooled history does. So do the numbers, which are logits already.
         """
-        common = candidate * mean
-        direct = torch.stack([common.sum(1) * history_weight(length), (candidate * side[0]).sum(1)], 1)
-        return torch.cat([self.body(torch.cat([candidate, states, common, direct, *side], 1)), direct], 1)
+        common, (*features, numbers) = candidate * mean, side
+        dots = torch.stack([common.sum(1) * history_weight(length), (candidate * side[0]).sum(1)], 1)
+        direct = torch.cat([dots, numbers], 1)
+        return torch.cat([self.body(torch.cat([candidate, states, common, direct, *features], 1)), direct], 1)
 
 
 class HSTU(SequenceBackbone):
@@ -338,9 +340,9 @@ def _recorder(encoder: nn.Module) -> Recorder:
 
 def _mixed(inputs: Inputs, encoders: Sequence[nn.Module]) -> int:
     """Return how wide what the body mixes is: candidate, its product with the mean event, side features,
-    states, dots.
+    states, what reaches the output directly.
     """
-    return inputs.width + sum(width_of(one) for one in encoders) + DIRECT
+    return inputs.width - NUMBERS + sum(width_of(one) for one in encoders) + DIRECT
 
 
 def _check_actions(groups: Sequence[Sequence[int]] | None, actions: int) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from recdistill.data.batch.ages import AGES, age_bucket
 from recdistill.data.batch.batch import Batch
+from recdistill.data.batch.numbers import NUMBERS
 from recdistill.errors import UserError
 from recdistill.models.attention.request_layout import Layout, lay_out
 from recdistill.models.attention.target_ops import EMPTY, dots, split_heads, weighted_sum
@@ -32,7 +33,7 @@ class TargetAttention(nn.Module):
     An event is its item and, where there are several actions, its action; what the user's actions were on the whole,
     all alike and under each kernel, is a feature. Further: an item bias, a user x item dot, the side features, and with
     `rich` the candidate, its softmax-attended history and the recency-pooled history themselves. An MLP mixes all of
-    it; the dots and the actions also reach the output directly.
+    it; the dots, the actions and the batch's numbers also reach the output directly.
     """
 
     def __init__(
@@ -63,8 +64,8 @@ class TargetAttention(nn.Module):
         self.action = nn.Parameter(torch.zeros(actions, heads * kernels)) if actions > 1 else None
         self.actions = EventActions(actions, width)
         self.outcome = nn.Parameter(torch.randn(actions, OUTCOME)) if actions > 1 else None
-        direct = heads * (kernels + 2) + 3 + (actions > 1) * OUTCOME * (1 + heads * kernels)
-        self.body = MLP(direct + self.side.width + rich * (2 + kernels) * width, hidden)
+        direct = heads * (kernels + 2) + 3 + NUMBERS + (actions > 1) * OUTCOME * (1 + heads * kernels)
+        self.body = MLP(direct + self.side.width - NUMBERS + rich * (2 + kernels) * width, hidden)
         self.output_width = self.body.output_width + direct
 
     def weights(self, layout: Layout) -> Tensor:
@@ -81,14 +82,14 @@ class TargetAttention(nn.Module):
         """Return [B, output_width]."""
         layout = lay_out(batch.history).to(self.item.device)
         x = self.item(batch.item.unique).index_select(0, batch.item.inverse)
-        side = self.side(batch)
+        *side, numbers = self.side(batch)
         weights = self.weights(layout)
         events = self.actions(layout.events(self.past(batch.history.unique)), layout)
         match, rich = self._match(x, events, weights, layout)
         bias = self.bias(batch.item.unique).index_select(0, batch.item.inverse)
         length = torch.log1p(layout.lengths.to(x.dtype)).index_select(0, layout.of)[:, None]
         direct = torch.cat(
-            [match, (x * side[0]).sum(1, keepdim=True), bias, length, *self._outcomes(weights, layout)], 1
+            [match, (x * side[0]).sum(1, keepdim=True), bias, length, numbers, *self._outcomes(weights, layout)], 1
         )
         return torch.cat([self.body(torch.cat([direct, *side, *rich], 1)), direct], 1)
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from recdistill.data.batch.batch import Batch
+from recdistill.data.batch.numbers import NUMBERS
 from recdistill.errors import UserError
 from recdistill.models.attention.request_layout import Layout, lay_out
 from recdistill.models.embeddings.growable import GrowableTable, TableOptions
@@ -92,7 +93,8 @@ class Dice(nn.Module):
 
 
 class SideFeatures(nn.Module):
-    """Everything but the history: user row, context rows side by side, mean of the list rows. `width`: their total.
+    """Everything but the history: user row, context rows side by side, mean of the list rows, numbers. `width`: their
+    total.
 
     One table holds context fields and lists, which share a vocabulary. fields F, slots M as in `Batch`.
     """
@@ -102,10 +104,12 @@ class SideFeatures(nn.Module):
         self.fields, self.slots = fields, slots
         self.user = new_table("user", user_width, 0.0, options)  # a new user starts at zero: no information, no noise
         self.context = new_table("context", context_width, 0.02, options)
-        self.width = user_width + context_width * (fields + (slots > 0))
+        self.width = user_width + context_width * (fields + (slots > 0)) + NUMBERS
 
     def forward(self, batch: Batch) -> list[Tensor]:
-        """Return [[B, user width], [B, F * context width], [B, context width]], the last two where there are any."""
+        """Return [[B, user width], [B, F * context width], [B, context width], [B, NUMBERS]], the second and third
+        where there are any.
+        """
         parts = [self.user(batch.user.unique).index_select(0, batch.user.inverse)]
         if self.fields:
             rows = self.context(batch.context.unique)
@@ -115,7 +119,7 @@ class SideFeatures(nn.Module):
             known = (batch.lists.inverse != 0).sum(1, keepdim=True).clamp(min=1)
             summed = rows.index_select(0, batch.lists.inverse.reshape(-1)).view(len(batch), self.slots, -1).sum(1)
             parts.append(summed / known)
-        return parts
+        return [*parts, batch.numbers]
 
 
 class EventActions(nn.Module):

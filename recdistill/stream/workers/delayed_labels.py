@@ -92,6 +92,7 @@ class DelayedLabels:
         cell = at * self.tasks + task
         status, labels = store.rows["label_status"].reshape(-1), store.rows["labels"].reshape(-1)
         best = _firsts(np.where(label == 1, cell, -1 - np.arange(len(cell)))) | (_firsts(cell) & (label == 0))
+        again = status[cell] != LabelStatus.OPEN
         new = best & (
             (status[cell] == LabelStatus.OPEN)
             | ((status[cell] == LabelStatus.KNOWN) & (label == 1) & (labels[cell] == 0))
@@ -105,7 +106,9 @@ class DelayedLabels:
             status[cell[which]] = next_
             labels[cell[which]] = label[which]
         known = (new | late) & (task == 0)  # histories carry the first task's
-        store.add_outcomes(at[known], np.maximum(time[known], store.rows["time"][at[known]]), label[known])
+        store.add_outcomes(
+            at[known], np.maximum(time[known], store.rows["time"][at[known]]), label[known], again[known]
+        )
         alone = np.full((int(late.sum()), self.tasks), np.nan, np.float32)
         alone[np.arange(len(alone)), task[late]] = 1
         self._enqueue(store, at[late], alone, again=True)

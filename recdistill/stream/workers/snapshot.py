@@ -19,7 +19,7 @@ from recdistill.typing import Array
 
 __all__ = ["REVISION", "Part", "check_revision", "gather", "split"]
 
-REVISION = 2  # of a stream checkpoint's keys; 2: learned_from, predicted, the columns of the live store
+REVISION = 3  # of a stream checkpoint's keys; 3: counts of outcomes
 
 
 class Part(Protocol):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from recdistill.config.models import CandidatesConfig
 from recdistill.data.batch.builder import BatchBuilder, CandidateSignals
 from recdistill.data.batch.candidates import Candidates
+from recdistill.data.batch.numbers import COUNTS, numbers_of
 from recdistill.data.store.encoder import LIST_SLOTS
 from recdistill.data.store.sample_store import SampleStore
 from recdistill.errors import UserError
@@ -90,12 +91,40 @@ def test_a_batch_holds_each_sample_and_then_its_candidates(store):
         np.testing.assert_array_equal(context[:, [0, 1, 2]], store.context[rows][:, [0, 1, 2]])
         np.testing.assert_array_equal(context[:, [3, 4]], store.context[at][:, [3, 4]])
         np.testing.assert_array_equal(batch.history.of[k::3], own.history.of)
+        known = store.counts_of(store.user[rows], store.item[at], store.time[rows])
+        np.testing.assert_array_equal(batch.numbers[k::3, :COUNTS], numbers_of(known, 0)[:, :COUNTS])
     assert torch.equal(batch.labels[::3], own.labels) and torch.equal(batch.signals[::3], own.signals)
     assert torch.isnan(batch.labels[1::3]).all() and torch.isnan(batch.labels[2::3]).all()
     np.testing.assert_array_equal(batch.signals[1::3], logits[rows, 0] - np.array([0.0, 2.0], np.float32))
     np.testing.assert_array_equal(batch.signals[2::3], logits[rows, 1] - np.array([0.0, 2.0], np.float32))
+    assert not torch.equal(batch.numbers[1::3], batch.numbers[::3])
     alone = BatchBuilder(store, 5).candidates(rows, asked)
+    assert torch.equal(alone.numbers, torch.stack((batch.numbers[1::3], batch.numbers[2::3]), 1).flatten(0, 1))
     np.testing.assert_array_equal(alone.item.ids(), store.item[drawn.ravel()])
     np.testing.assert_array_equal(
         alone.context.ids(), torch.stack((batch.context.ids()[1::3], batch.context.ids()[2::3]), 1).flatten(0, 1)
     )
+
+
+def test_a_model_without_counts_is_shown_none(store):
+    rows = np.arange(100, 400)
+    both, repeats = (
+        BatchBuilder(store, 5, numbers=n).build(rows).numbers for n in (["counts", "repeats"], ["repeats"])
+    )
+    assert (both[:, :COUNTS] != 0).any() and not repeats[:, :COUNTS].any()
+    assert torch.equal(both[:, COUNTS:], repeats[:, COUNTS:])
+
+
+def test_a_candidate_is_looked_for_in_the_history_itself(store):
+    rows = np.arange(100, 400)
+    schema = EventSchema(("click", "finish"), {name: "int64" for name in ("position", "device", "topic", "age")})
+    asked = Candidates.of(CandidatesConfig(count=2, window=30), schema)
+    batch = BatchBuilder(store, 50).candidates(rows, asked)
+    history, item = batch.history, batch.item.ids()
+    events = history.unique[history.index]
+    met = [
+        bool((events[history.offsets[r] : history.offsets[r + 1]] == i).any())
+        for r, i in zip(history.of, item, strict=True)
+    ]
+    assert (batch.numbers[:, COUNTS] > 0).tolist() == met and any(met) and not all(met)
+    assert not BatchBuilder(store, 50, numbers=["counts"]).candidates(rows, asked).numbers[:, COUNTS:].any()

@@ -98,6 +98,14 @@ class Stream:
             for at, labels, again in zip(*taken.values(), strict=True)
         )
 
+    def counts(self) -> list[list[int]]:
+        """Return [labels, positives] of the user and of the item, as the next sample of the same time will see them."""
+        store, found = self.store, []
+        for side, counts in store.outcomes.items():
+            counts.release(store.newest)
+            found.append(counts.before(store.rows[side][-1:], store.time[-1:])[0].tolist())
+        return found
+
 
 def outcomes_of(log: Found) -> pl.DataFrame:
     """Return the positives that are known at some time, in order of it."""
@@ -125,11 +133,19 @@ def learned_of(
     return sorted(out)
 
 
+def counts_of(clock: LabelClock, log: Found) -> np.ndarray:
+    """Return [N, 2]: labels and positives of the first task known before each sample, all of one user and one item."""
+    time, labels, known = log
+    _, since, added = clock.counted(time, labels[:, 0], known[:, 0])
+    return np.array([added[since < now].sum(0) for now in time])
+
+
 @settings(deadline=None)
 @given(logs(), st.sampled_from(["update", "ignore"]))
 def test_the_batch_phase_learns_what_the_stream_learns_of_the_same_log(log: Found, late: str) -> None:
     clock = LabelClock(WINDOW * SECOND, late)  # type: ignore[arg-type]
     order, outcomes, sent, done = order_of(clock, log), outcomes_of(log), 0, 0
+    counts = counts_of(clock, log)
     assert order is not None
     with TemporaryDirectory() as folder:
         stream = Stream(Path(folder), late)
@@ -138,6 +154,7 @@ def test_the_batch_phase_learns_what_the_stream_learns_of_the_same_log(log: Foun
             found = stream.arrives(row, time, outcomes[sent:known])
             ready = order.known_before(time)
             assert found == learned_of(clock, log, order, done, ready)
+            assert stream.counts() == 2 * [counts[row].tolist()]
             sent, done = known, ready
 
 

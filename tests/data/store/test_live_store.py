@@ -55,6 +55,7 @@ def same(one: builder.Batch, other: builder.Batch) -> bool:
             b.user.ids(),
             b.context.ids(),
             b.labels,
+            b.numbers,
             b.history.unique[b.history.index],
             b.history.ago,
             b.history.action,
@@ -125,7 +126,7 @@ def test_how_commits_are_cut_changes_no_number(seed: int, n: int, cuts: list[int
         one.add(rows)
         for low, high in zip([0, *sorted(cuts)], [*sorted(cuts), n], strict=True):
             other.add(rows[low:high])
-        for name in ("context", "lists", "user", "item", "labels", "history_end"):
+        for name in ("context", "lists", "user", "item", "labels", "history_end", "counts"):
             np.testing.assert_array_equal(one.rows[name], other.rows[name])
 
 
@@ -177,3 +178,7 @@ def test_outcomes_are_seen_by_the_samples_after_them_alone(tmp_path: Path) -> No
     lengths = np.diff(store.history(np.arange(6), 9).offsets)
     assert lengths.tolist() == [0, 0, 0, 1, 2, 2] and store.waiting == 0
     assert store.history(np.arange(6), 9).action.tolist() == [1, 1, 0, 1, 0]
+    assert store.counts[:, :2].tolist() == [[0, 0], [0, 0], [0, 0], [1, 1], [2, 1], [2, 1]]
+    item, later = np.repeat(store.item[0], 6), store.time
+    alike = int(store.item[1] == store.item[0])
+    assert store.item_counts(item, later)[:, 0].tolist() == [0, 0, 0, 1, 1 + alike, 1 + alike]

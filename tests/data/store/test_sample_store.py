@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recdistill.data.batch.builder import BatchBuilder
+from recdistill.data.batch.numbers import SPAN
 from recdistill.data.store import sample_store
 from recdistill.data.store.encoder import LIST_SLOTS, MAX_ACTIONS, numeric_bucket
 from recdistill.data.store.memmap import open_column
@@ -125,6 +126,12 @@ def test_a_batch_holds_exactly_the_users_known_past(seed, n, commits, length):
     ]
     assert histories(batch) == expected([(rows["user_id"][int(a)], time[a]) for a in asked], events, length)
     assert batch.sample_id.tolist() == rows["sample_id"].to_numpy()[asked].tolist()
+    for at, a in enumerate(asked.tolist()):
+        for side, (who, whose) in enumerate(((rows["user_id"][a], 0), (item[rows["item_id"][a]], 1))):
+            earlier = [event for event in events if event[whose] == who and event[3] < time[a]]
+            counts = [len(earlier), sum(event[4] for event in earlier)]
+            assert built.counts[a, 2 * side : 2 * side + 2].tolist() == counts
+            assert batch.numbers[at, 2 * side + 1] == pytest.approx(np.log1p(counts[0]) / SPAN)
     assert batch.item.ids().tolist() == [item[rows["item_id"][int(a)]] for a in asked]
     user = index_of(rows["user_id"])
     assert batch.user.ids().tolist() == [user[rows["user_id"][int(a)]] for a in asked]

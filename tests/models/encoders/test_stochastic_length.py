@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import multiprocessing
 
+from recdistill.data.batch.numbers import NUMBERS
 from recdistill.models.encoders.packed import sequences
 from recdistill.models.encoders.stochastic_length import PERIOD, StochasticLength, kept_lengths
 from tests.support.batches import make_batch, make_net
@@ -83,10 +84,10 @@ def test_the_direct_dot_sees_what_is_learned_from() -> None:
     net, batch = make_net("hstu", stochastic=1.0).backbone, make_batch((2,), (9,))
     batch.history.index.fill_(1)
     batch.history.action.zero_()
-    dots = torch.stack([net(batch)[:, -2] for _ in range(8)])
+    dots = torch.stack([net(batch)[:, -2 - NUMBERS] for _ in range(8)])
     torch.testing.assert_close(dots, dots[:1].expand_as(dots))
     other = make_batch((2,), (9,))
-    dots = torch.stack([net(other)[:, -2] for _ in range(8)])
+    dots = torch.stack([net(other)[:, -2 - NUMBERS] for _ in range(8)])
     assert dots.std(0).min() > 0
 
 

@@ -1,0 +1,65 @@
+"""Counts of outcomes by key: how many labels of a user's or an item's samples were known before a moment, and how many
+of them were positive.
+
+Each key's outcomes in the order in which they became known, with running sums; a count is one search. A label counts
+from when it was known (see `LabelClock`), however the samples are ordered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+
+from recdistill.data.store.grouped import first_not_below, slabs, write_grouped
+from recdistill.data.store.memmap import open_column
+from recdistill.typing import Array
+
+__all__ = ["SIDES", "OutcomeCounts", "build_counts"]
+
+SIDES = ("user", "item")  # whose outcomes are counted
+Outcomes = Callable[[], Iterable[tuple[Array, Array, Array]]]
+
+
+def build_counts(folder: Path, side: str, outcomes: Outcomes, keys: int) -> OutcomeCounts:
+    """Write the counts of one of SIDES from chunks of (key int [n] below `keys`, known us [n], added int32 [n, 2]).
+
+    added: labels and positives, as `LabelClock.counted` gives them. Chunks are read twice; memory O(chunk + keys).
+    """
+    write_grouped(folder, f"{side}_counts_", {"sums": ((2,), "int32")}, outcomes, keys)
+    first = open_column(folder, f"{side}_counts_first")
+    if first[-1]:
+        _add_up(np.load(folder / f"{side}_counts_sums.npy", mmap_mode="r+", allow_pickle=False), first)
+    return OutcomeCounts(folder, side)
+
+
+def _add_up(sums: Array, first: Array) -> None:
+    """Let every row of `sums` [n, 2] be the sum of its key's rows up to it, in place."""
+    for part, owner in slabs(first):
+        running = np.vstack((np.zeros((1, 2), np.int64), np.cumsum(sums[part], 0, dtype=np.int64)))
+        sums[part] = running[1:] - running[first[owner] - part.start]
+
+
+class OutcomeCounts:
+    """The counts, memory-mapped: `known` int64 us and `sums` int32 [n, 2], up to each outcome, `first` per key."""
+
+    def __init__(self, folder: Path, side: str) -> None:
+        self.known, self.sums, self.first = (
+            open_column(folder, f"{side}_counts_{name}") for name in ("known", "sums", "first")
+        )
+
+    def before(self, key: Array, time: Array) -> Array:
+        """Return int32 [n, 2]: labels and positives of each key, int [n], known strictly before `time` us [n]."""
+        if not len(self.known):
+            return np.zeros((len(key), 2), np.int32)
+        start = self.first[key]
+        end = first_not_below(self.known, start, self.first[key + 1], time)
+        return np.where((end > start)[:, None], self.sums[np.maximum(end - 1, 0)], 0)
+
+    def since(self, low: int, high: int, time: int) -> tuple[Array, Array, Array]:
+        """Return (key, known us, added int32 [., 2]) of the entries [low, high) known at `time` us or later."""
+        at = low + np.flatnonzero(self.known[low:high] >= time)
+        key = np.searchsorted(self.first, at, side="right") - 1
+        earlier = np.where((at > self.first[key])[:, None], self.sums[np.maximum(at - 1, 0)], 0)
+        return key, self.known[at], self.sums[at] - earlier
