@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 import polars as pl
 
+from recdistill.data.buckets import ANY_SCALE, bucket_of
 from recdistill.data.store.label_order import NEVER
 from recdistill.data.store.vocabulary import distinct_of
 from recdistill.errors import UserError
@@ -23,7 +24,6 @@ __all__ = [
     "context_fields",
     "field_counts",
     "known_times",
-    "numeric_bucket",
 ]
 
 LIST_SLOTS = 8  # entries of a list feature that a model sees
@@ -48,22 +48,15 @@ def context_fields(schema: EventSchema) -> list[str]:
     return ["hour", *(name for name, kind in schema.features.items() if not kind.startswith("list"))]
 
 
-def numeric_bucket(values: Array) -> Array:
-    """Return int64 half-octave buckets, sign(x) floor(2 log2(1 + |x|)); NaN and infinities are 1000."""
-    finite = np.isfinite(values)
-    x = np.where(finite, values, 0.0)
-    return np.where(finite, np.sign(x) * np.floor(2 * np.log2(1 + np.abs(x))), 1000).astype(np.int64)
-
-
 def _field_values(rows: pl.DataFrame, schema: EventSchema) -> Iterator[tuple[str, pl.Series]]:
-    """Yield (field, string key of every row) for the context fields: the hour of day and every scalar feature."""
+    """Yield (field, value of every row as it is told apart) for the context fields: the hour of day and every scalar
+    feature, a numeric one by its bucket.
+    """
     yield "hour", rows["time"].dt.hour().cast(pl.String)
     for name, kind in schema.features.items():
         if kind == "float32":
-            yield (
-                name,
-                pl.Series(numeric_bucket(rows[name].cast(pl.Float64).fill_null(np.nan).to_numpy())).cast(pl.String),
-            )
+            values = rows[name].cast(pl.Float64).fill_null(np.nan).to_numpy()
+            yield name, pl.Series(bucket_of(values, schema.edges.get(name, ANY_SCALE)))
         elif not kind.startswith("list"):
             yield name, rows[name].cast(pl.String).fill_null("")
 
