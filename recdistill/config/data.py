@@ -10,6 +10,7 @@ from recdistill.config.base import Name, Positive, Rate, Strict
 from recdistill.errors import did_you_mean
 
 __all__ = [
+    "LIST_LENGTH",
     "BehaviorsConfig",
     "ColumnsConfig",
     "DataConfig",
@@ -18,6 +19,9 @@ __all__ = [
     "SamplingConfig",
     "TaskColumn",
 ]
+
+
+LIST_LENGTH = 8  # entries of a list
 
 
 class TaskColumn(Strict):
@@ -107,6 +111,7 @@ class DataConfig(Strict):
     options: dict[str, int | float | str | bool] = {}  # the reader's or simulator's own arguments
     sort: bool = False  # sort a table by time on ingest (in memory); otherwise unsorted input is refused
     limit: Positive | None = None  # first rows only
+    list_length: Positive = LIST_LENGTH  # entries of a list that models see: the last, which are the newest
     negatives: NegativesConfig | None = None  # for a log of positives only
     keep_rates: dict[str, tuple[Rate, Rate]] = {}  # task -> (k+, k-) the log was sampled under
     sampling: SamplingConfig = SamplingConfig()  # what to keep of it now; multiplies the keep rates of the first task

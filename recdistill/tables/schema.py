@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 
 import polars as pl
 
+from recdistill.config.data import LIST_LENGTH
 from recdistill.errors import UserError
 from recdistill.tables.delta.types import TIME
 
@@ -27,6 +28,7 @@ class EventSchema:
 
     keep_rates: task -> (k+, k-), the probabilities with which a positive or negative sample survived into the log.
     edges: float32 feature -> ascending edges of the buckets that models see; of any scale for a feature without.
+    list_length: how many entries of a list models see, the last.
     Raises UserError for an unknown type or a keep rate outside (0, 1].
     """
 
@@ -38,6 +40,7 @@ class EventSchema:
     label_times: tuple[str, ...] = ()
     keep_rates: dict[str, tuple[float, float]] = field(default_factory=dict)
     edges: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    list_length: int = LIST_LENGTH
 
     def __post_init__(self) -> None:
         for name, kind in self.features.items():

@@ -17,16 +17,15 @@ from recdistill.tables.schema import EventSchema
 from recdistill.typing import Array
 
 __all__ = [
-    "LIST_SLOTS",
     "MAX_ACTIONS",
     "Encoder",
     "IdEncoder",
     "context_fields",
     "field_counts",
     "known_times",
+    "list_entries",
 ]
 
-LIST_SLOTS = 8  # entries of a list feature that a model sees
 MAX_ACTIONS = 255  # types of behavior; a history event has one byte for its own
 
 
@@ -38,9 +37,9 @@ class IdEncoder(Protocol):
 
 
 def field_counts(schema: EventSchema) -> tuple[int, int]:
-    """Return (context fields, list slots) of a sample: see `context_fields`; LIST_SLOTS per list."""
+    """Return (context fields, list slots) of a sample: see `context_fields`; `list_length` slots per list."""
     fields = len(context_fields(schema))
-    return fields, LIST_SLOTS * (len(schema.features) + 1 - fields)
+    return fields, schema.list_length * (len(schema.features) + 1 - fields)
 
 
 def context_fields(schema: EventSchema) -> list[str]:
@@ -65,13 +64,13 @@ def _lists(rows: pl.DataFrame, schema: EventSchema) -> Iterator[tuple[str, Array
     """Yield (field, row of every value, values) for the list features."""
     for name, kind in schema.features.items():
         if kind.startswith("list"):
-            yield name, *_list_values(rows[name])
+            yield name, *list_entries(rows[name], schema.list_length)
 
 
-def _list_values(values: pl.Series) -> tuple[Array, pl.Series]:
-    """Return (row, value) of the first LIST_SLOTS entries of every list, empty ones left out."""
-    heads = pl.DataFrame({"v": values.cast(pl.List(pl.String)).list.head(LIST_SLOTS)}).with_row_index("row")
-    flat = heads.explode("v").drop_nulls("v")
+def list_entries(values: pl.Series, length: int) -> tuple[Array, pl.Series]:
+    """Return (row, value) of the last `length` entries of every list, in their order; null ones do not count."""
+    tails = pl.DataFrame({"v": values.cast(pl.List(pl.String)).list.drop_nulls().list.tail(length)})
+    flat = tails.with_row_index("row").explode("v").drop_nulls("v")
     return flat["row"].to_numpy().astype(np.int64), flat["v"]
 
 
@@ -123,11 +122,11 @@ class Encoder:
         lists = [_Field.of(name, values, row) for name, row, values in _lists(rows, self.schema)]
         codes = iter(self._codes([*fields, *lists]))
         context = np.stack([next(codes) for _ in fields], 1)
-        slots = np.zeros((len(rows), LIST_SLOTS * len(lists)), np.int32)
+        length = self.schema.list_length
+        slots = np.zeros((len(rows), length * len(lists)), np.int32)
         for k, field in enumerate(lists):
-            slots[field.row, k * LIST_SLOTS + np.arange(len(field.row)) - np.searchsorted(field.row, field.row)] = next(
-                codes
-            )
+            place = np.arange(len(field.row)) - np.searchsorted(field.row, field.row)
+            slots[field.row, k * length + place] = next(codes)
         return context, slots
 
     def _codes(self, fields: list[_Field]) -> list[Array]:

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recdistill.config.data import LIST_LENGTH
 from recdistill.data.batch.builder import BatchBuilder
 from recdistill.data.store import sample_store
-from recdistill.data.store.encoder import LIST_SLOTS, MAX_ACTIONS
+from recdistill.data.store.encoder import MAX_ACTIONS
 from recdistill.data.store.memmap import open_column
 from recdistill.data.store.sample_store import SampleStore, build_store
 from recdistill.errors import RecdistillError, UserError
@@ -185,9 +186,9 @@ def test_fields_and_lists_have_one_code_per_value(tmp_path):
         for value, code in zip(values, built.context[:, field].tolist(), strict=True):
             assert codes.setdefault((field, value), code) == code
     for tags, slots in zip(rows["tags"].to_list(), built.lists.tolist(), strict=True):
-        heads = tags[:LIST_SLOTS]
-        assert [slot > 0 for slot in slots] == [True] * len(heads) + [False] * (LIST_SLOTS - len(heads))
-        for tag, code in zip(heads, slots, strict=False):
+        tails = tags[-LIST_LENGTH:]
+        assert [slot > 0 for slot in slots] == [True] * len(tails) + [False] * (LIST_LENGTH - len(tails))
+        for tag, code in zip(tails, slots, strict=False):
             assert codes.setdefault(("tag", tag), code) == code
     assert len(set(codes.values())) == len(codes) == built.contexts - 1 and max(codes.values()) < built.contexts
     assert Counter(numbers)["not a number"] > 10
