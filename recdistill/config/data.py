@@ -49,6 +49,19 @@ class ColumnsConfig(Strict):
     lists: dict[str, str] = {}  # column -> separator
 
     @model_validator(mode="after")
+    def _no_label_is_a_feature(self) -> ColumnsConfig:
+        labels = {
+            spec if isinstance(spec, str) else spec.column: f"the label of task '{task}'"
+            for task, spec in self.tasks.items()
+            if not isinstance(spec, int)
+        }
+        labels |= {column: f"the label time of task '{task}'" for task, column in self.label_times.items()}
+        for name in (*self.categorical, *self.numeric, *self.lists):
+            if name in labels:
+                raise ValueError(f"column '{name}' is {labels[name]}, so it cannot be a feature: models would read it")
+        return self
+
+    @model_validator(mode="after")
     def _of_tasks(self) -> ColumnsConfig:
         for name in self.label_times:
             if name not in self.tasks:
