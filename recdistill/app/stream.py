@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 
+from recdistill.app.data_summary import data_of, print_data
 from recdistill.app.model_facts import model_facts
 from recdistill.app.progress import console, print_line
 from recdistill.app.results import publish_results
@@ -117,6 +118,7 @@ def batch_stage(folder: RunFolder, experiment: Experiment, data: Path | None) ->
         with console.status("building the store"):
             pinned = {"events": versions["events"], "behaviors": versions.get("behaviors")}
             build_store(folder.store, events, behaviors, pinned, LabelClock.of(experiment.labels))
+        print_data(data_of(folder, versions["events"]))
         console.print(f"labels: {lag_sentence(label_lag(folder.store))}", soft_wrap=True)
         train_stage(folder, experiment)
 

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 import polars as pl
 
-from recdistill.data.buckets import ANY_SCALE, bucket_of
+from recdistill.data.buckets import ANY_SCALE, MISSING, bucket_of
 from recdistill.data.store.label_order import NEVER
 from recdistill.data.store.vocabulary import distinct_of
 from recdistill.errors import UserError
@@ -21,6 +21,7 @@ __all__ = [
     "Encoder",
     "IdEncoder",
     "context_fields",
+    "empty_key",
     "field_counts",
     "known_times",
     "list_entries",
@@ -45,6 +46,11 @@ def field_counts(schema: EventSchema) -> tuple[int, int]:
 def context_fields(schema: EventSchema) -> list[str]:
     """Return the names of the context fields, in the order of the columns: the hour of day and every scalar feature."""
     return ["hour", *(name for name, kind in schema.features.items() if not kind.startswith("list"))]
+
+
+def empty_key(name: str, kind: str) -> str:
+    """Return what stands in the vocabulary for a scalar feature without a value."""
+    return f"{name}={MISSING if kind == 'float32' else ''}"
 
 
 def _field_values(rows: pl.DataFrame, schema: EventSchema) -> Iterator[tuple[str, pl.Series]]:
