@@ -33,7 +33,7 @@ def _facts(found: DataSummary) -> list[tuple[str, str]]:
         ("Items", _ids(found.items)),
         ("Positive", ", ".join(rates)),
         ("Rows per request", per_request),
-        ("Same user, item and time as an earlier row", count(found.repeated)),
+        ("Repeated rows", f"{count(found.repeated)} with user, item and time of an earlier one"),
     ]
 
 

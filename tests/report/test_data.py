@@ -42,5 +42,9 @@ def test_the_section_shows_the_log_and_each_feature() -> None:
 def test_what_is_not_there_has_a_reason_or_no_section() -> None:
     bare = DATA.model_copy(update={"features": [], "requests": None})
     section = data(sample_summary().model_copy(update={"data": bare}))
-    assert "the log has no request ids" in section and "<table" not in section
+    assert (
+        "the log has no request ids" in section
+        and "<dd>7 with user, item and time" in section
+        and "<table" not in section
+    )
     assert data(sample_summary()) == "" and "<h2>The log</h2>" not in render(sample_summary())
