@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -172,7 +173,7 @@ def _open_channel(folder: RunFolder, experiment: Experiment, journal: Journal) -
     with open_source(
         experiment.stream, server_url(folder.root, source), source_tables(folder.root, source), journal
     ) as channel:
-        channel.create(EventLog.open(folder.tables / "events").schema)
+        channel.create(replace(EventLog.open(folder.tables / "events").schema, edges={}))  # those are of one run
 
 
 def _supervise(folder: RunFolder, processes: Prefork, roles: list[str], helpers: list[str], journal: Journal) -> None:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 __all__ = ["DataSummary", "FeatureSummary", "Ids", "TaskRate", "data_sentence"]
 
 EMPTY = 0.9  # share of the rows without a value, from which on a feature is named
-REPEATED = 0.01  # share of the rows that repeat another, likewise
+REPEATED = 0.1  # share of the rows that repeat another, likewise; a list may show an item twice
 TELLING = 0.98  # AUC of one feature alone, from which on it is taken for the label itself
 
 

@@ -26,7 +26,6 @@ from recdistill.stream.sources.factory import open_source, source_tables
 from recdistill.stream.sources.local_nats import server_url
 from recdistill.stream.sources.wire import Kind, Outgoing
 from recdistill.tables.delta.types import TIME
-from recdistill.tables.events import EventLog
 from recdistill.tables.schema import EventSchema
 
 __all__ = ["messages_of", "run_publish"]
@@ -49,7 +48,7 @@ def run_publish(folder: RunFolder, experiment: Experiment, data: Path | None, jo
         ),
         open_source(stream, server_url(folder.root, stream.source), tables, journal) as source,
     ):
-        source.create(EventLog.open(folder.tables / "events").schema)
+        source.create(log.schema)
         first = source.resume()
         journal.write("resumed" if first else "started", message=first)
         sent = _send(source, messages_of(log, experiment), first, stream.speed)

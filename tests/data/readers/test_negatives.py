@@ -188,7 +188,8 @@ def test_what_cannot_be_given_negatives() -> None:
 
 def daily(items: int) -> Log:
     """Return one choice per user and day, all at midnight, over 30 days."""
-    return positives([(240 * (k // 20), k % 20, (k * k + k // 20) % items) for k in range(600)])
+    events = [(240 * (k // 20), k % 20, (k * k + k // 20) % items) for k in range(600)]
+    return positives(events, tuple(range(20, 600, 20)))  # a chunk a day
 
 
 @pytest.mark.parametrize("which", [POOL, ALL])
