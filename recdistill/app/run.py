@@ -14,6 +14,7 @@ import numpy as np
 from rich.table import Table
 
 from recdistill.app.baselines import baselines_of
+from recdistill.app.data_summary import data_of, print_data, with_data
 from recdistill.app.leaks import leaks_of, print_leaks, with_leaks
 from recdistill.app.model_facts import model_facts
 from recdistill.app.progress import console, shown
@@ -128,6 +129,7 @@ def ingest_stage(folder: RunFolder, experiment: Experiment, data: Path | None) -
     )
     _print(f"labels: {lag_sentence(label_lag(folder.store))}")
     PredictionLog.create(folder.predictions, tuple(store.tasks), channels_of(experiment, store.tasks))
+    print_data(data_of(folder))
     print_leaks(leaks_of(folder, experiment))
 
 
@@ -271,7 +273,7 @@ def evaluate_stage(folder: RunFolder, experiment: Experiment) -> Summary:
         floor = baselines_of(folder, experiment)
         summary = score(experiment.name, folder.tables, *_facts(folder, experiment), experiment.evaluate, floor)
     summary = summary.model_copy(update={"label_lag": label_lag(folder.store)})
-    summary = with_leaks(summary, leaks_of(folder, experiment))
+    summary = with_data(with_leaks(summary, leaks_of(folder, experiment)), data_of(folder))
     write_summary(summary, folder.root / "summary.json")
     return summary
 

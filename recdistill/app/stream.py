@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import time
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 import torch
 
+from recdistill.app.data_summary import data_of, print_data
 from recdistill.app.model_facts import model_facts
 from recdistill.app.progress import console, print_line
 from recdistill.app.results import publish_results
@@ -117,6 +119,7 @@ def batch_stage(folder: RunFolder, experiment: Experiment, data: Path | None) ->
         with console.status("building the store"):
             pinned = {"events": versions["events"], "behaviors": versions.get("behaviors")}
             build_store(folder.store, events, behaviors, pinned, LabelClock.of(experiment.labels))
+        print_data(data_of(folder, versions["events"]))
         console.print(f"labels: {lag_sentence(label_lag(folder.store))}", soft_wrap=True)
         train_stage(folder, experiment)
 
@@ -170,7 +173,7 @@ def _open_channel(folder: RunFolder, experiment: Experiment, journal: Journal) -
     with open_source(
         experiment.stream, server_url(folder.root, source), source_tables(folder.root, source), journal
     ) as channel:
-        channel.create(EventLog.open(folder.tables / "events").schema)
+        channel.create(replace(EventLog.open(folder.tables / "events").schema, edges={}))  # those are of one run
 
 
 def _supervise(folder: RunFolder, processes: Prefork, roles: list[str], helpers: list[str], journal: Journal) -> None:

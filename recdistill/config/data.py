@@ -10,6 +10,7 @@ from recdistill.config.base import Name, Positive, Rate, Strict
 from recdistill.errors import did_you_mean
 
 __all__ = [
+    "LIST_LENGTH",
     "BehaviorsConfig",
     "ColumnsConfig",
     "DataConfig",
@@ -18,6 +19,9 @@ __all__ = [
     "SamplingConfig",
     "TaskColumn",
 ]
+
+
+LIST_LENGTH = 8  # entries of a list
 
 
 class TaskColumn(Strict):
@@ -43,6 +47,19 @@ class ColumnsConfig(Strict):
     categorical: list[str] = []
     numeric: list[str] = []
     lists: dict[str, str] = {}  # column -> separator
+
+    @model_validator(mode="after")
+    def _no_label_is_a_feature(self) -> ColumnsConfig:
+        labels = {
+            spec if isinstance(spec, str) else spec.column: f"the label of task '{task}'"
+            for task, spec in self.tasks.items()
+            if not isinstance(spec, int)
+        }
+        labels |= {column: f"the label time of task '{task}'" for task, column in self.label_times.items()}
+        for name in (*self.categorical, *self.numeric, *self.lists):
+            if name in labels:
+                raise ValueError(f"column '{name}' is {labels[name]}, so it cannot be a feature: models would read it")
+        return self
 
     @model_validator(mode="after")
     def _of_tasks(self) -> ColumnsConfig:
@@ -107,6 +124,7 @@ class DataConfig(Strict):
     options: dict[str, int | float | str | bool] = {}  # the reader's or simulator's own arguments
     sort: bool = False  # sort a table by time on ingest (in memory); otherwise unsorted input is refused
     limit: Positive | None = None  # first rows only
+    list_length: Positive = LIST_LENGTH  # entries of a list that models see: the last, which are the newest
     negatives: NegativesConfig | None = None  # for a log of positives only
     keep_rates: dict[str, tuple[Rate, Rate]] = {}  # task -> (k+, k-) the log was sampled under
     sampling: SamplingConfig = SamplingConfig()  # what to keep of it now; multiplies the keep rates of the first task

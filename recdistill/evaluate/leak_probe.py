@@ -17,7 +17,6 @@ import numpy as np
 import polars as pl
 
 from recdistill.data.sampling import uniform
-from recdistill.data.store.encoder import numeric_bucket
 from recdistill.data.store.label_order import NEVER
 from recdistill.data.store.sample_store import CHUNK, SampleStore
 from recdistill.data.store.vocabulary import Vocabulary
@@ -103,6 +102,11 @@ def _rate(group: Group, label: Array, scored: Array) -> GroupRate:
     return GroupRate(group=group.name, text=group.text, rows=len(own), positives=int(own.sum()))
 
 
+def half_octave(values: Array) -> Array:
+    """Return int64 floor(2 log2(1 + |x|)) with the sign of x: the keys of rules about counts and ages in seconds."""
+    return np.asarray(np.sign(values) * np.floor(2 * np.log2(1 + np.abs(values))), np.int64)
+
+
 class LeakProbe:
     """The rows that are looked at, as arrays in the order of the log, and what is known of each before its time."""
 
@@ -134,11 +138,9 @@ class LeakProbe:
         shown = [
             Rule("pair", "what became of this user and this item before", self.pair),
             Rule("seen", "whether the user chose the item before", self.seen.astype(np.int64)),
-            Rule("age", "the time since the item first stood in the log", numeric_bucket(self.age)),
-            Rule(
-                "popularity_hour", "how often the item was chosen in the hour before", numeric_bucket(self.chosen_hour)
-            ),
-            Rule("popularity_day", "how often the item was chosen in the day before", numeric_bucket(self.chosen_day)),
+            Rule("age", "the time since the item first stood in the log", half_octave(self.age)),
+            Rule("popularity_hour", "how often the item was chosen in the hour before", half_octave(self.chosen_hour)),
+            Rule("popularity_day", "how often the item was chosen in the day before", half_octave(self.chosen_day)),
             Rule("user_mean", "the user's earlier rate", self.user),
             Rule("item_mean", "the item's earlier rate", self.item),
         ]

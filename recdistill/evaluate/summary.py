@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from recdistill.config.experiment import ControlName
 from recdistill.errors import UserError
+from recdistill.evaluate.data_summary import DataSummary
 from recdistill.evaluate.label_lag import LabelLag
 from recdistill.evaluate.leaks import Leaks
 
@@ -289,7 +290,7 @@ class Summary(_Part):
     Everything outside `further_tasks` is about the first task. The first entry of `students` is the one in `models` and
     `transferability`. `rows` counts the scored rows. `label_lag` is empty where labels are known with their samples.
     `baselines` are simple models on the same rows; `warnings` say in one sentence each what a reader of the scores must
-    know; `leaks` holds what simple rules score, of a batch run.
+    know; `leaks` holds what simple rules score, `data` what the log holds, of a batch run.
     """
 
     schema_version: Literal[3] = 3
@@ -302,6 +303,7 @@ class Summary(_Part):
     window: ScoredWindow = ScoredWindow()
     label_lag: list[LabelLag] | None = None
     leaks: Leaks | None = None
+    data: DataSummary | None = None
     coverage: Share = None
     versions: Versions = Versions()
     models: Models

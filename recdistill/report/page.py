@@ -17,6 +17,7 @@ from recdistill.evaluate.headline import Headline, headlines, primary_metric
 from recdistill.evaluate.summary import LABELS, StudentSummary, Summary, write_atomic
 from recdistill.report import cautions, plots, tables
 from recdistill.report.controls import controls
+from recdistill.report.data import data
 from recdistill.report.rules import rules
 from recdistill.report.text import number, title
 
@@ -160,6 +161,7 @@ def render(summary: Summary) -> str:
         tasks=tables.tasks(summary, metric),
         cost=tables.cost(summary),
         rules=rules(summary),
+        data=data(summary),
         measured=tables.measured(summary),
     )
 

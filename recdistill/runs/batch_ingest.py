@@ -13,6 +13,7 @@ import polars as pl
 from recdistill.config.experiment import Experiment
 from recdistill.data.readers.base import Log
 from recdistill.data.readers.factory import open_log
+from recdistill.data.readers.first_rows import with_edges
 from recdistill.data.store.memmap import read_json, write_json
 from recdistill.errors import RecdistillError, UserError
 from recdistill.runs.folder import RunFolder
@@ -116,9 +117,10 @@ def _timed(log: Log, window: bool) -> Iterator[pl.DataFrame]:
 
 
 def _write(part: Path, log: Log, progress: Callable[[int], None]) -> int:
-    events = EventLog.create(part / "events", log.schema)
+    schema, chunks = with_edges(log)
+    events = EventLog.create(part / "events", schema)
     rows = 0
-    for sequence, chunk in enumerate(log.batches()):
+    for sequence, chunk in enumerate(chunks):
         events.append(chunk, writer="ingest", sequence=sequence, source=log.source, new_ids=True)  # readers see to it
         rows += len(chunk)
         progress(rows)
@@ -133,9 +135,10 @@ def _write(part: Path, log: Log, progress: Callable[[int], None]) -> int:
 
 def _write_head(part: Path, log: Log, limit: int, progress: Callable[[int], None]) -> int:
     """Write the first `limit` rows, none when it is 0, and the behaviors up to then."""
-    events = EventLog.create(part / "events", log.schema)
+    schema, chunks = with_edges(log)
+    events = EventLog.create(part / "events", schema)
     rows, last = 0, None
-    for sequence, chunk in enumerate(head_of(log, limit)):
+    for sequence, chunk in enumerate(head_of(chunks, limit)):
         events.append(chunk, writer="ingest", sequence=sequence, source=log.source, new_ids=True)
         rows, last = rows + len(chunk), chunk["time"][-1]
         progress(rows)
@@ -151,9 +154,9 @@ def _write_head(part: Path, log: Log, limit: int, progress: Callable[[int], None
     return rows
 
 
-def head_of(log: Log, limit: int) -> Iterator[pl.DataFrame]:
-    """Yield the first `limit` rows of a log, a chunk at a time."""
-    for chunk in log.batches() if limit else ():
+def head_of(chunks: Iterator[pl.DataFrame], limit: int) -> Iterator[pl.DataFrame]:
+    """Yield the first `limit` rows of a log's chunks, a chunk at a time."""
+    for chunk in chunks if limit else ():
         yield chunk.head(limit)
         limit -= len(chunk)
         if limit <= 0:

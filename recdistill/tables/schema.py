@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 
 import polars as pl
 
+from recdistill.config.data import LIST_LENGTH
 from recdistill.errors import UserError
 from recdistill.tables.delta.types import TIME
 
@@ -26,6 +27,8 @@ class EventSchema:
     """tasks: label names, the first is the main one; features: name -> key of POLARS_TYPES; id types: int64 or string.
 
     keep_rates: task -> (k+, k-), the probabilities with which a positive or negative sample survived into the log.
+    edges: float32 feature -> ascending edges of the buckets that models see; of any scale for a feature without.
+    list_length: how many entries of a list models see, the last.
     Raises UserError for an unknown type or a keep rate outside (0, 1].
     """
 
@@ -36,6 +39,8 @@ class EventSchema:
     has_request: bool = False
     label_times: tuple[str, ...] = ()
     keep_rates: dict[str, tuple[float, float]] = field(default_factory=dict)
+    edges: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    list_length: int = LIST_LENGTH
 
     def __post_init__(self) -> None:
         for name, kind in self.features.items():
@@ -68,7 +73,10 @@ class EventSchema:
 
     @classmethod
     def from_json(cls, text: str) -> EventSchema:
-        """Return the schema that `to_json` wrote."""
+        """Return the schema that `to_json` wrote; UserError for one of another version."""
         tree = json.loads(text)
-        tree["keep_rates"] = {task: tuple(rates) for task, rates in tree["keep_rates"].items()}
+        if set(tree) != {one.name for one in fields(cls)}:
+            raise UserError("the tables are of another version of recdistill; ingest the log into another --out")
+        for pairs in ("keep_rates", "edges"):
+            tree[pairs] = {name: tuple(values) for name, values in tree[pairs].items()}
         return cls(**{**tree, "tasks": tuple(tree["tasks"]), "label_times": tuple(tree["label_times"])})

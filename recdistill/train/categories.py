@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from recdistill.data.store.encoder import LIST_SLOTS, context_fields
+from recdistill.data.store.encoder import context_fields, empty_key
 from recdistill.data.store.sample_store import SampleStore
 from recdistill.data.store.vocabulary import Vocabulary
 from recdistill.errors import UserError, did_you_mean
@@ -25,8 +25,8 @@ CHUNK = 131_072  # rows read at a time
 class CategoryColumn:
     """A column of the log that says the category of a sample's item.
 
-    at: its place among the store's `context` fields, or, of a list, that of its first entry among `lists`; missing: the
-    code of a row without a value.
+    at: its place among the store's `context` fields, or, of a list, that of the first entry that models see among
+    `lists`; missing: the code of a row without a value.
     """
 
     at: int
@@ -45,9 +45,9 @@ class CategoryColumn:
         if schema.features[name] == "float32":
             raise UserError(f"{key}: '{name}' is a number; a category is a column of data.columns.categorical or lists")
         if name in lists:
-            return cls(LIST_SLOTS * lists.index(name), True, 0)
+            return cls(schema.list_length * lists.index(name), True, 0)
         ids = Vocabulary.load(store.folder / "context.parquet")
-        missing = int(ids.encode(pl.Series([f"{name}="]), grow=False)[0])
+        missing = int(ids.encode(pl.Series([empty_key(name, schema.features[name])]), grow=False)[0])
         return cls(context_fields(schema).index(name), False, missing)
 
     def of_items(self, store: SampleStore, time: int) -> Array:

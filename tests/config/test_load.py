@@ -28,6 +28,18 @@ def test_defaults_and_overrides():
         (GOOD + "teacher: {width: -1}\n", "'teacher.width'"),
         (GOOD + "teacher: {sampling: {negative: 0}}\n", "'teacher.sampling.negative'"),
         ("name: x\ndata: {keep_rates: {click: [1.0, 1.5]}}\n", "data.keep_rates"),
+        (
+            "name: x\ndata: {columns: {numeric: [label]}}\n",
+            "column 'label' is the label of task 'click', so it cannot be",
+        ),
+        (
+            "name: x\ndata: {columns: {tasks: {long: {column: s, at_least: 9}}, categorical: [s]}}\n",
+            "column 's' is the label of task 'long'",
+        ),
+        (
+            "name: x\ndata: {columns: {label_times: {click: at}, lists: {at: ','}}}\n",
+            "column 'at' is the label time of task 'click'",
+        ),
         ("name: [", "is not YAML"),
         ("- 1", "expected keys"),
         ("name: ../up\ndata: {}\n", "'name'"),

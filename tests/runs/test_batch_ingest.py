@@ -8,6 +8,7 @@ import polars as pl
 
 from recdistill.config.data import ColumnsConfig, DataConfig, NegativesConfig
 from recdistill.config.experiment import Experiment
+from recdistill.data.buckets import fitted_edges
 from recdistill.runs.batch_ingest import ingest, open_tables
 from recdistill.runs.folder import RunFolder
 
@@ -25,3 +26,19 @@ def test_positives_that_are_left_out_are_noted(tmp_path: Path) -> None:
     assert rows["request_id"].to_list() == [2, 2, 3, 3] and rows["item_id"].to_list() == [6, 5, 5, 6]
     assert behaviors is not None and behaviors.rows() == 4  # histories have every choice
     assert len(notes) == 1 and notes[0].startswith("negatives: 2 of 4 positives left out that nobody else chose")
+
+
+def test_batch_and_stream_have_the_same_buckets(tmp_path: Path) -> None:
+    rate = [0.01 * (k % 37) for k in range(500)]
+    columns = {"time": range(500), "user_id": [0] * 500, "item_id": range(500), "label": [0, 1] * 250, "rate": rate}
+    pl.DataFrame(columns).write_parquet(tmp_path / "log.parquet")
+    data = DataConfig(path="log.parquet", columns=ColumnsConfig(numeric=["rate"]), list_length=3)
+    schemas = []
+    for name, rows in (("whole", None), ("head", 10), ("none", 0)):
+        folder = RunFolder(tmp_path / name)
+        ingest(folder, Experiment(name=name, data=data), tmp_path, lambda rows: None, print, rows)
+        schemas.append(open_tables(folder)[0].schema)
+    assert schemas[0] == schemas[1] == schemas[2] and schemas[0].list_length == 3
+    assert schemas[0].edges == {
+        "rate": fitted_edges(pl.Series(rate[:50], dtype=pl.Float32).cast(pl.Float64).to_numpy())
+    }

@@ -37,7 +37,7 @@ def open_log(config: DataConfig, data: Path | None) -> Log:
     for task in config.keep_rates:
         if task not in log.schema.tasks:
             raise UserError(f"data.keep_rates: no task '{task}'{did_you_mean(task, log.schema.tasks)}")
-    log = replace(log, schema=replace(log.schema, keep_rates=dict(config.keep_rates)))
+    log = replace(log, schema=replace(log.schema, keep_rates=dict(config.keep_rates), list_length=config.list_length))
     log = _head(log, config.limit) if config.limit else log
     log = with_negatives(log, config.negatives) if config.negatives else log
     return log if config.sampling == SamplingConfig() else down_sampled(log, config.sampling)

@@ -12,13 +12,14 @@ pool, lists are full, and the positive stands anywhere in its list.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
 
 from recdistill.config.data import NegativesConfig
 from recdistill.data.readers.base import Log
+from recdistill.data.readers.shortage import Shortage
 from recdistill.data.sampling import mixed, uniform
 from recdistill.data.store.id_set import IdSet
 from recdistill.errors import UserError, did_you_mean
@@ -31,34 +32,13 @@ TRIES = 20
 ORDER_SEED = 2**32  # added to the seed: the order of a list must not depend on the draws
 
 
-@dataclass
-class _LeftOut:
-    """positives: read so far; outside: of them, chosen by nobody else in the window; short: with too few items there to
-    fill their list.
-    """
-
-    positives: int = 0
-    outside: int = 0
-    short: int = 0
-
-    def lines(self) -> list[str]:
-        """Return what to print, nothing where no positive was left out."""
-        if not self.outside + self.short:
-            return []
-        return [
-            f"negatives: {self.outside:,} of {self.positives:,} positives left out that nobody else chose in the "
-            f"window before, {self.short:,} more whose list could not be filled (data.negatives.positives: all keeps "
-            "them, but then a new item is always a positive)"
-        ]
-
-
 def with_negatives(log: Log, config: NegativesConfig) -> Log:
     """Return the log with negatives around each positive in random order, one request id for them all.
 
     Their sample ids count down from -1; what does not describe the item they share with their positive. Histories come
     from the behaviors, or from the positives where there are none, those left out too. Memory: the window, and with
     `exclude: chosen` 8 bytes per positive. Raises UserError for a row that is no positive, a negative id, an item
-    feature that is none, and when no positive remains.
+    feature that is none, and when no positive remains or negatives are fewer than positives.
     """
     for name in config.item_features:
         if name not in log.schema.features:
@@ -67,31 +47,22 @@ def with_negatives(log: Log, config: NegativesConfig) -> Log:
             )
     schema = replace(log.schema, has_request=True)
     of_item = sorted({*log.item_features, *config.item_features})
-    left_out = _LeftOut()
+    shortage = Shortage()
 
     def batches() -> Iterator[pl.DataFrame]:
         drawn = _Draws(config, schema, of_item)
         for block in _whole_instants(log.batches()):
             _check(block, log)
             rows = drawn.with_negatives(block)
-            vars(left_out).update(vars(drawn.left_out))
+            vars(shortage).update(vars(drawn.shortage))
             if len(rows):
                 yield rows
-        _check_rest(drawn.left_out, log.source)
+        drawn.shortage.check(config, log.source)
 
     behaviors = log.behaviors or (lambda: _actions(log))
     return replace(
-        log, schema=schema, batches=batches, behaviors=behaviors, notes=lambda: [*log.notes(), *left_out.lines()]
+        log, schema=schema, batches=batches, behaviors=behaviors, notes=lambda: [*log.notes(), *shortage.lines(config)]
     )
-
-
-def _check_rest(left_out: _LeftOut, source: str) -> None:
-    if left_out.positives and left_out.positives == left_out.outside + left_out.short:
-        raise UserError(
-            f"{source}: data.negatives: not one of {left_out.positives:,} positives remains: {left_out.outside:,} that "
-            f"nobody else chose in the window before, {left_out.short:,} whose list could not be filled; raise "
-            "window_hours, lower per_positive, or set positives: all"
-        )
 
 
 def _actions(log: Log) -> Iterator[pl.DataFrame]:
@@ -146,7 +117,7 @@ class _Draws:
         self.config, self.schema, self.of_item = config, schema, of_item
         self.window = int(config.window_hours * 3_600e6)
         self.chosen = IdSet()
-        self.left_out = _LeftOut()
+        self.shortage = Shortage()
         self.pool: pl.DataFrame | None = None
 
     def with_negatives(self, block: pl.DataFrame) -> pl.DataFrame:
@@ -164,23 +135,19 @@ class _Draws:
         if self.config.exclude == "chosen":
             self._remember(user[-len(block) :], item[-len(block) :], time)
         picked = self._pick(time, pool, low, np.where(kept, high, low))
-        out = self._rows(block, pool, picked, self._full(kept, picked))
+        full = self._full(kept, picked)
+        out = self._rows(block, pool, picked, full)
         self.pool = pool.filter(pl.col("time") >= block["time"][-1] - pl.duration(microseconds=self.window))
         if self.config.exclude == "chosen":
             self.chosen.add(self._own)
-        self.left_out.positives += len(block)
+        self.shortage.count(time, kept, full, picked)
         return out
 
     def _full(self, kept: Array, picked: Array) -> Array:
         """Return bool [n]: which positives stay; those of one pool also need a full list, for a short one has a base
         rate of its own.
         """
-        if self.config.positives == "all":
-            return kept
-        full = (picked >= 0).all(1)
-        self.left_out.outside += int((~kept).sum())
-        self.left_out.short += int((kept & ~full).sum())
-        return np.asarray(kept & full)
+        return kept if self.config.positives == "all" else np.asarray(kept & (picked >= 0).all(1))
 
     def _pick(self, time: Array, pool: pl.DataFrame, low: Array, high: Array) -> Array:
         """Return int64 [n, per_positive]: the pool's row of each negative, -1 where a place stays empty."""
@@ -190,7 +157,7 @@ class _Draws:
         for place in range(per):
             left = np.flatnonzero(high > low)
             for attempt in range(TRIES):
-                key = ((self.left_out.positives + left) * per + place) * TRIES + attempt
+                key = ((self.shortage.positives + left) * per + place) * TRIES + attempt
                 at = low[left] + (uniform(key, self.config.seed) * (high[left] - low[left])).astype(np.int64)
                 before = picked[left, :place]
                 twice = ((items[before] == items[at][:, None]) & (before >= 0)).any(1)
@@ -215,7 +182,7 @@ class _Draws:
     def _rows(self, block: pl.DataFrame, pool: pl.DataFrame, picked: Array, kept: Array) -> pl.DataFrame:
         """Return the `kept` rows of the block with the picked rows of the pool, each list in an order of its own."""
         positive, place = np.nonzero((picked >= 0) & kept[:, None])
-        number, per = self.left_out.positives + np.arange(len(block)), self.config.per_positive
+        number, per = self.shortage.positives + np.arange(len(block)), self.config.per_positive
         ids = -1 - (number[positive] * per + place)
         drawn = pool.select("item_id", *self.of_item)[picked[positive, place]]
         labels = {f"label_{task}": pl.lit(0.0, pl.Float32) for task in self.schema.tasks}

@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 import polars as pl
 
+from recdistill.data.buckets import ANY_SCALE, MISSING, bucket_of
 from recdistill.data.store.label_order import NEVER
 from recdistill.data.store.vocabulary import distinct_of
 from recdistill.errors import UserError
@@ -16,17 +17,16 @@ from recdistill.tables.schema import EventSchema
 from recdistill.typing import Array
 
 __all__ = [
-    "LIST_SLOTS",
     "MAX_ACTIONS",
     "Encoder",
     "IdEncoder",
     "context_fields",
+    "empty_key",
     "field_counts",
     "known_times",
-    "numeric_bucket",
+    "list_entries",
 ]
 
-LIST_SLOTS = 8  # entries of a list feature that a model sees
 MAX_ACTIONS = 255  # types of behavior; a history event has one byte for its own
 
 
@@ -38,9 +38,9 @@ class IdEncoder(Protocol):
 
 
 def field_counts(schema: EventSchema) -> tuple[int, int]:
-    """Return (context fields, list slots) of a sample: see `context_fields`; LIST_SLOTS per list."""
+    """Return (context fields, list slots) of a sample: see `context_fields`; `list_length` slots per list."""
     fields = len(context_fields(schema))
-    return fields, LIST_SLOTS * (len(schema.features) + 1 - fields)
+    return fields, schema.list_length * (len(schema.features) + 1 - fields)
 
 
 def context_fields(schema: EventSchema) -> list[str]:
@@ -48,22 +48,20 @@ def context_fields(schema: EventSchema) -> list[str]:
     return ["hour", *(name for name, kind in schema.features.items() if not kind.startswith("list"))]
 
 
-def numeric_bucket(values: Array) -> Array:
-    """Return int64 half-octave buckets, sign(x) floor(2 log2(1 + |x|)); NaN and infinities are 1000."""
-    finite = np.isfinite(values)
-    x = np.where(finite, values, 0.0)
-    return np.where(finite, np.sign(x) * np.floor(2 * np.log2(1 + np.abs(x))), 1000).astype(np.int64)
+def empty_key(name: str, kind: str) -> str:
+    """Return what stands in the vocabulary for a scalar feature without a value."""
+    return f"{name}={MISSING if kind == 'float32' else ''}"
 
 
 def _field_values(rows: pl.DataFrame, schema: EventSchema) -> Iterator[tuple[str, pl.Series]]:
-    """Yield (field, string key of every row) for the context fields: the hour of day and every scalar feature."""
+    """Yield (field, value of every row as it is told apart) for the context fields: the hour of day and every scalar
+    feature, a numeric one by its bucket.
+    """
     yield "hour", rows["time"].dt.hour().cast(pl.String)
     for name, kind in schema.features.items():
         if kind == "float32":
-            yield (
-                name,
-                pl.Series(numeric_bucket(rows[name].cast(pl.Float64).fill_null(np.nan).to_numpy())).cast(pl.String),
-            )
+            values = rows[name].cast(pl.Float64).fill_null(np.nan).to_numpy()
+            yield name, pl.Series(bucket_of(values, schema.edges.get(name, ANY_SCALE)))
         elif not kind.startswith("list"):
             yield name, rows[name].cast(pl.String).fill_null("")
 
@@ -72,13 +70,13 @@ def _lists(rows: pl.DataFrame, schema: EventSchema) -> Iterator[tuple[str, Array
     """Yield (field, row of every value, values) for the list features."""
     for name, kind in schema.features.items():
         if kind.startswith("list"):
-            yield name, *_list_values(rows[name])
+            yield name, *list_entries(rows[name], schema.list_length)
 
 
-def _list_values(values: pl.Series) -> tuple[Array, pl.Series]:
-    """Return (row, value) of the first LIST_SLOTS entries of every list, empty ones left out."""
-    heads = pl.DataFrame({"v": values.cast(pl.List(pl.String)).list.head(LIST_SLOTS)}).with_row_index("row")
-    flat = heads.explode("v").drop_nulls("v")
+def list_entries(values: pl.Series, length: int) -> tuple[Array, pl.Series]:
+    """Return (row, value) of the last `length` entries of every list, in their order; null ones do not count."""
+    tails = pl.DataFrame({"v": values.cast(pl.List(pl.String)).list.drop_nulls().list.tail(length)})
+    flat = tails.with_row_index("row").explode("v").drop_nulls("v")
     return flat["row"].to_numpy().astype(np.int64), flat["v"]
 
 
@@ -130,11 +128,11 @@ class Encoder:
         lists = [_Field.of(name, values, row) for name, row, values in _lists(rows, self.schema)]
         codes = iter(self._codes([*fields, *lists]))
         context = np.stack([next(codes) for _ in fields], 1)
-        slots = np.zeros((len(rows), LIST_SLOTS * len(lists)), np.int32)
+        length = self.schema.list_length
+        slots = np.zeros((len(rows), length * len(lists)), np.int32)
         for k, field in enumerate(lists):
-            slots[field.row, k * LIST_SLOTS + np.arange(len(field.row)) - np.searchsorted(field.row, field.row)] = next(
-                codes
-            )
+            place = np.arange(len(field.row)) - np.searchsorted(field.row, field.row)
+            slots[field.row, k * length + place] = next(codes)
         return context, slots
 
     def _codes(self, fields: list[_Field]) -> list[Array]:

@@ -6,11 +6,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recdistill.config.data import LIST_LENGTH
 from recdistill.config.models import CandidatesConfig
 from recdistill.data.batch.builder import BatchBuilder, CandidateSignals
 from recdistill.data.batch.candidates import Candidates
 from recdistill.data.batch.numbers import COUNTS, numbers_of
-from recdistill.data.store.encoder import LIST_SLOTS
 from recdistill.data.store.sample_store import SampleStore
 from recdistill.errors import UserError
 from recdistill.tables.schema import EventSchema
@@ -31,7 +31,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> SampleStore:
 def test_item_features_are_the_columns_that_come_with_the_item():
     found = candidates()
     np.testing.assert_array_equal(found.fields, [False, False, True])  # hour, position, age
-    np.testing.assert_array_equal(found.slots, np.ones(LIST_SLOTS, bool))
+    np.testing.assert_array_equal(found.slots, np.ones(LIST_LENGTH, bool))
     with pytest.raises(UserError, match="candidates.item_features: no feature 'agee'; did you mean 'age'"):
         Candidates.of(CandidatesConfig(count=1, item_features=["agee"]), SCHEMA)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 
 import numpy as np
 import polars as pl
@@ -23,12 +24,25 @@ NOTHING, CHOSEN = ("nothing", "chosen")
 
 
 def made(log: Log, config: NegativesConfig) -> pl.DataFrame:
-    """Return all rows of the log with negatives; none where no positive remains."""
+    """Return all rows of the log with negatives, also where they are refused in the end because they are too few."""
+    full = with_negatives(log, config)
+    chunks = [pl.DataFrame(schema=full.schema.columns())]
+    with suppress(UserError):
+        chunks.extend(full.batches())
+    rows = pl.concat(chunks)
+    if len(rows) and config.positives == ALL:
+        assert (rows["label_click"].mean() <= 0.5) == accepted(log, config)
+    return rows
+
+
+def accepted(log: Log, config: NegativesConfig) -> bool:
+    """Return whether the log with negatives can be read to its end."""
     try:
-        return whole(with_negatives(log, config))
+        whole(with_negatives(log, config))
     except UserError as error:
-        assert "not one of" in str(error)
-        return whole(with_negatives(positives([]), config))
+        assert "data.negatives: " in str(error)
+        return False
+    return True
 
 
 @settings(max_examples=80)
@@ -99,7 +113,7 @@ def test_negatives_are_drawn_in_proportion() -> None:
     log = log_of(
         time, np.r_[np.arange(n) + asked, np.arange(asked)], np.r_[crowd, np.full(asked, 9)], np.ones(n + asked)
     )
-    drawn = whole(with_negatives(log, NegativesConfig(per_positive=1, positives=ALL))).filter(
+    drawn = made(log, NegativesConfig(per_positive=1, positives=ALL)).filter(
         pl.col("user_id") < asked, pl.col("label_click") == 0
     )
     counts = Counter(drawn["item_id"].to_list())
@@ -122,8 +136,9 @@ def test_text_ids_and_histories_of_positives_alone() -> None:
         None,
         "here",
     )
-    full = with_negatives(text, NegativesConfig(per_positive=2, positives=ALL, exclude=CHOSEN))
-    assert whole(full).select("request_id", "item_id").sort("request_id", "item_id")["item_id"].to_list() == [
+    config = NegativesConfig(per_positive=2, positives=ALL, exclude=CHOSEN)
+    full = with_negatives(text, config)
+    assert made(text, config).select("request_id", "item_id").sort("request_id", "item_id")["item_id"].to_list() == [
         "1",
         "1",
         "2",
@@ -152,7 +167,8 @@ def test_what_is_left_out_is_counted() -> None:
     whole(log)
     assert log.notes()[0].startswith("negatives: 3 of 7 ")  # of this reading alone
     kept = with_negatives(positives(events), NegativesConfig(per_positive=2, positives=ALL))
-    assert len(set(whole(kept)["request_id"])) == 7 and kept.notes() == []
+    assert len(set(whole(kept)["request_id"])) == 7
+    assert kept.notes()[0].startswith("negatives: 5 of 14 places stayed empty, around 3 of 7 positives: ")
 
 
 def test_nothing_that_remains_is_an_error() -> None:
@@ -168,3 +184,30 @@ def test_what_cannot_be_given_negatives() -> None:
         whole(with_negatives(mixed, NegativesConfig()))
     with pytest.raises(UserError, match="no feature 'topics'; did you mean 'topic'?"):
         with_negatives(mixed, NegativesConfig(item_features=["topics"]))
+
+
+def daily(items: int) -> Log:
+    """Return one choice per user and day, all at midnight, over 30 days."""
+    events = [(240 * (k // 20), k % 20, (k * k + k // 20) % items) for k in range(600)]
+    return positives(events, tuple(range(20, 600, 20)))  # a chunk a day
+
+
+@pytest.mark.parametrize("which", [POOL, ALL])
+def test_times_that_are_days_name_the_window_that_would_do(which: str) -> None:
+    short = NegativesConfig(per_positive=2, positives=which)
+    with pytest.raises(UserError, match="seldom hold another moment; set window_hours: 24$"):
+        whole(with_negatives(daily(9), short))
+    enough = with_negatives(daily(9), short.model_copy(update={"window_hours": 24}))
+    assert whole(enough)["label_click"].mean() < 0.5
+
+
+def test_a_heavy_user_who_chose_everything_is_refused_by_the_key_that_does_it() -> None:
+    log = positives([(k, 0, k % 12) for k in range(200)])
+    with pytest.raises(UserError, match=": 0 negatives for 200 positives, less than one each; .* exclude: nothing$"):
+        whole(with_negatives(log, NegativesConfig(positives=ALL, exclude=CHOSEN)))
+    assert accepted(log, NegativesConfig(positives=ALL))
+
+
+def test_one_moment_alone_has_no_window_that_would_do() -> None:
+    with pytest.raises(UserError, match="all positives have the same time"):
+        whole(with_negatives(positives([(0, k, k) for k in range(9)]), NegativesConfig()))

@@ -228,14 +228,16 @@ def test_globo(tmp_path: Path) -> None:
     assert events["label_click"].to_list() == [1, 1, 1] and events["click_region"].to_list() == [25, 9, 25]
     assert events["category_id"].to_list() == ["247", "26", "26"] and events["words_count"].to_list() == [168, 20, 20]
     assert behaviors is not None and behaviors["item_id"].to_list() == [119592, 30970, 30970]
-    _, events, behaviors = opened(
-        tmp_path, "globo", negatives={"per_positive": 2, "positives": "all", "exclude": "chosen"}
-    )
+    negatives = {"per_positive": 2, "positives": "all", "exclude": "chosen"}
+    log, parts = open_log(DataConfig(reader="globo", path="set", negatives=negatives), tmp_path), []
+    with pytest.raises(UserError, match="1 negatives for 3 positives"):
+        parts.extend(log.batches())
+    events = pl.concat(parts)
     assert events["request_id"].to_list() == [0, 1, 1, 2]
     about = events.sort("request_id", "label_click", descending=[False, True])
     assert about["label_click"].to_list() == [1, 1, 0, 1] and about["click_region"].to_list() == [25, 9, 9, 25]
     assert about["category_id"].to_list() == ["247", "26", "247", "26"]
-    assert behaviors is not None and len(behaviors) == 3
+    assert log.behaviors is not None and len(pl.concat(log.behaviors())) == 3
 
 
 def test_trivago(tmp_path: Path) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recdistill.data.store.encoder import LIST_SLOTS, Encoder, context_fields, field_counts, known_times
+from recdistill.config.data import LIST_LENGTH
+from recdistill.data.store.encoder import Encoder, context_fields, field_counts, known_times, list_entries
 from recdistill.data.store.vocabulary import GrowingVocabulary, Vocabulary
 from recdistill.tables.delta.types import TIME
 from recdistill.tables.schema import EventSchema
@@ -52,10 +55,10 @@ def test_codes_do_not_depend_on_the_cut(
 
 
 def test_fields_are_the_hour_and_scalars_lists_have_slots() -> None:
-    assert context_fields(SCHEMA) == ["hour", "device", "price"] and field_counts(SCHEMA) == (3, LIST_SLOTS)
+    assert context_fields(SCHEMA) == ["hour", "device", "price"] and field_counts(SCHEMA) == (3, LIST_LENGTH)
     encoder = Encoder(SCHEMA, Vocabulary(), Vocabulary(), Vocabulary())
     found = encoder.rows(rows_of([(1, 1, "a", list("xyxyxyxyxy")), (2, 1, "a", [])]))
-    assert found["context"].shape == (2, 3) and found["lists"].shape == (2, LIST_SLOTS)
+    assert found["context"].shape == (2, 3) and found["lists"].shape == (2, LIST_LENGTH)
     assert (found["lists"][0] > 0).all() and not found["lists"][1].any()  # cut, and padded with 0
     assert found["context"][0, 1] == found["context"][1, 1] != found["context"][0, 0]
 
@@ -65,3 +68,21 @@ def test_an_outcome_is_known_with_its_sample_unless_the_log_has_a_later_time() -
     assert known_times(rows, SCHEMA)[:, 0].tolist() == [0, 3_600_000_000, 7_200_000_000]
     timed = rows.with_columns(label_time_click=pl.Series([5, 0, None], dtype=pl.Int64).cast(TIME))
     assert known_times(timed, SCHEMA)[:, 0].tolist() == [5, 3_600_000_000, np.iinfo(np.int64).max]
+
+
+@given(st.lists(st.none() | st.lists(st.none() | st.sampled_from("xyz"), max_size=7), max_size=8), st.integers(1, 5))
+def test_the_last_entries_of_a_list_stay_in_their_order(lists: list[list[str | None] | None], length: int) -> None:
+    row, value = list_entries(pl.Series(lists, dtype=pl.List(pl.String)), length)
+    want = [
+        (k, entry)
+        for k, one in enumerate(lists)
+        for entry in [entry for entry in one or [] if entry is not None][-length:]
+    ]
+    assert list(zip(row.tolist(), value.to_list(), strict=True)) == want
+
+
+def test_a_schema_says_how_many_entries_a_model_sees() -> None:
+    long = replace(SCHEMA, list_length=20)
+    assert field_counts(long) == (3, 20)
+    found = Encoder(long, *(Vocabulary() for _ in range(3))).rows(rows_of([(1, 1, "a", [*"abcdefghijkl"])]))["lists"]
+    assert found.shape == (1, 20) and (found[0, :12] > 0).all() and not found[0, 12:].any()

@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recdistill.config.data import LIST_LENGTH
 from recdistill.data.batch.builder import BatchBuilder
 from recdistill.data.batch.numbers import SPAN
 from recdistill.data.store import sample_store
-from recdistill.data.store.encoder import LIST_SLOTS, MAX_ACTIONS, numeric_bucket
+from recdistill.data.store.encoder import MAX_ACTIONS
 from recdistill.data.store.memmap import open_column
 from recdistill.data.store.sample_store import SampleStore, build_store
 from recdistill.errors import RecdistillError, UserError
@@ -30,6 +31,7 @@ DELAYED = EventSchema(
     {"n": "float32", "kind": "string", "tags": "list<string>"},
     user_id="string",
     label_times=("click",),
+    edges={"n": (-1.0, 0.0, 0.5)},
 )
 BEHAVED = EventSchema(("click",), has_request=True)
 
@@ -177,11 +179,8 @@ def test_histories_come_from_the_behaviors_where_there_are_any(seed, n, m, lengt
 
 
 def bucket(value):
-    """Return the half-octave of 1 + |x| with x's sign, by counting powers of the square root of 2."""
-    if not np.isfinite(value):
-        return "not a number"
-    steps = sum(2 ** (k / 2) <= 1 + abs(value) for k in range(1, 260))
-    return int(np.sign(value)) * steps
+    """Return how many edges are at most the value."""
+    return sum(edge <= value for edge in DELAYED.edges["n"]) if np.isfinite(value) else "not a number"
 
 
 def test_fields_and_lists_have_one_code_per_value(tmp_path):
@@ -194,20 +193,12 @@ def test_fields_and_lists_have_one_code_per_value(tmp_path):
         for value, code in zip(values, built.context[:, field].tolist(), strict=True):
             assert codes.setdefault((field, value), code) == code
     for tags, slots in zip(rows["tags"].to_list(), built.lists.tolist(), strict=True):
-        heads = tags[:LIST_SLOTS]
-        assert [slot > 0 for slot in slots] == [True] * len(heads) + [False] * (LIST_SLOTS - len(heads))
-        for tag, code in zip(heads, slots, strict=False):
+        tails = tags[-LIST_LENGTH:]
+        assert [slot > 0 for slot in slots] == [True] * len(tails) + [False] * (LIST_LENGTH - len(tails))
+        for tag, code in zip(tails, slots, strict=False):
             assert codes.setdefault(("tag", tag), code) == code
     assert len(set(codes.values())) == len(codes) == built.contexts - 1 and max(codes.values()) < built.contexts
     assert Counter(numbers)["not a number"] > 10
-
-
-@given(st.floats(-1e9, 1e9))
-def test_numeric_buckets_are_half_octaves_of_either_sign(value):
-    (code,) = numeric_bucket(np.array([value]))
-    assert abs(code) == np.floor(2 * np.log2(1 + abs(value))) and code * value >= 0
-    assert numeric_bucket(np.array([-value]))[0] == -code
-    assert numeric_bucket(np.array([np.nan, np.inf, -np.inf])).tolist() == [1000] * 3
 
 
 def test_a_store_is_reopened_while_the_tables_stand_and_rebuilt_when_they_moved_on(tmp_path):

@@ -1,0 +1,47 @@
+"""What is decided once from the first rows of a log, and then holds for all: the buckets of its numeric features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import polars as pl
+
+from recdistill.data.buckets import fitted_edges
+from recdistill.data.readers.base import Log
+from recdistill.tables.schema import EventSchema
+
+__all__ = ["with_edges"]
+
+LOOKED_AT = 262_144  # rows, in memory
+SHARE = 10  # of them the first tenth decides: it lies before any row that is scored, unless evaluate.start is lower
+
+
+def with_edges(log: Log) -> tuple[EventSchema, Iterator[pl.DataFrame]]:
+    """Return the log's schema with the edges of its numeric features, and its rows; memory O(LOOKED_AT).
+
+    They are chosen from the first tenth of the log's first LOOKED_AT rows, whatever its chunks and however many rows
+    are taken of it, so that a stream has those of the batch phase.
+    """
+    numeric = [name for name, kind in log.schema.features.items() if kind == "float32"]
+    chunks = log.batches()
+    if not numeric:
+        return log.schema, chunks
+    held: list[pl.DataFrame] = []
+    while sum(map(len, held)) < LOOKED_AT and (chunk := next(chunks, None)) is not None:
+        held.append(chunk)
+    edges = {}
+    if held:
+        rows = min(LOOKED_AT, sum(map(len, held)))
+        early = pl.concat([chunk.select(numeric) for chunk in held]).head(max(rows // SHARE, 1))
+        edges = {
+            name: fitted_edges(early[name].cast(pl.Float64).fill_null(float("nan")).to_numpy()) for name in numeric
+        }
+    return replace(log.schema, edges=edges), _again(held, chunks)
+
+
+def _again(held: list[pl.DataFrame], chunks: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    """Yield and forget the chunks that were held back, then the others."""
+    while held:
+        yield held.pop(0)
+    yield from chunks
