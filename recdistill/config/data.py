@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -18,6 +18,8 @@ __all__ = [
     "SamplingConfig",
     "TaskColumn",
 ]
+
+Column = Annotated[str, Field(min_length=1)]  # a name in the user's table
 
 
 class TaskColumn(Strict):
@@ -40,9 +42,9 @@ class ColumnsConfig(Strict):
         default={"click": "label"}, min_length=1
     )  # 1: every row is one
     label_times: dict[Name, str] = {}
-    categorical: list[str] = []
-    numeric: list[str] = []
-    lists: dict[str, str] = {}  # column -> separator
+    categorical: list[Column] = []
+    numeric: list[Column] = []
+    lists: dict[Column, str] = {}  # column -> separator
 
     @model_validator(mode="after")
     def _of_tasks(self) -> ColumnsConfig:

@@ -10,8 +10,9 @@ import polars as pl
 from recdistill.errors import UserError
 from recdistill.tables.delta.types import TIME
 
-__all__ = ["POLARS_TYPES", "EventSchema"]
+__all__ = ["POLARS_TYPES", "EventSchema", "feature_column"]
 
+REVISION = 2  # of the columns; 2: feature_NAME
 POLARS_TYPES: dict[str, pl.DataType] = {
     "int64": pl.Int64(),
     "float32": pl.Float32(),
@@ -21,12 +22,17 @@ POLARS_TYPES: dict[str, pl.DataType] = {
 }
 
 
+def feature_column(name: str) -> str:
+    """Return the table's column of a feature: whatever users call theirs, it is none of the table's own."""
+    return f"feature_{name}"
+
+
 @dataclass(frozen=True)
 class EventSchema:
     """tasks: label names, the first is the main one; features: name -> key of POLARS_TYPES; id types: int64 or string.
 
     keep_rates: task -> (k+, k-), the probabilities with which a positive or negative sample survived into the log.
-    Raises UserError for an unknown type or a keep rate outside (0, 1].
+    Raises UserError for an unknown type, a keep rate outside (0, 1], and tasks whose columns would be one.
     """
 
     tasks: tuple[str, ...]
@@ -41,6 +47,9 @@ class EventSchema:
         for name, kind in self.features.items():
             if kind not in POLARS_TYPES:
                 raise UserError(f"feature '{name}': type '{kind}' is not one of {', '.join(POLARS_TYPES)}")
+        for task in self.label_times:
+            if f"time_{task}" in self.tasks:
+                raise UserError(f"tasks '{task}' with a label time and 'time_{task}' share a column; rename one")
         for task, rates in self.keep_rates.items():
             if not all(0 < rate <= 1 for rate in rates):
                 raise UserError(f"keep rates of '{task}' must be in (0, 1]; got {tuple(rates)}")
@@ -51,7 +60,7 @@ class EventSchema:
         request: dict[str, pl.DataType] = {"request_id": pl.Int64()} if self.has_request else {}
         labels: dict[str, pl.DataType] = {f"label_{task}": pl.Float32() for task in self.tasks}
         times: dict[str, pl.DataType] = {f"label_time_{task}": TIME for task in self.label_times}
-        features = {name: POLARS_TYPES[kind] for name, kind in self.features.items()}
+        features = {feature_column(name): POLARS_TYPES[kind] for name, kind in self.features.items()}
         return {"sample_id": pl.Int64(), "time": TIME, **ids, **request, **features, **labels, **times}
 
     def check_group(self, group: str) -> None:
@@ -64,11 +73,15 @@ class EventSchema:
 
     def to_json(self) -> str:
         """Return the schema as JSON with sorted keys."""
-        return json.dumps(asdict(self), sort_keys=True)
+        return json.dumps({"revision": REVISION, **asdict(self)}, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> EventSchema:
-        """Return the schema that `to_json` wrote."""
+        """Return the schema that `to_json` wrote; UserError when it is of another revision."""
         tree = json.loads(text)
+        if (found := tree.pop("revision", 1)) != REVISION:
+            raise UserError(
+                f"a table of revision {found}, of which this recdistill reads {REVISION}; start another run"
+            )
         tree["keep_rates"] = {task: tuple(rates) for task, rates in tree["keep_rates"].items()}
         return cls(**{**tree, "tasks": tuple(tree["tasks"]), "label_times": tuple(tree["label_times"])})

@@ -11,7 +11,7 @@ import polars as pl
 from recdistill.config.data import BehaviorsConfig, ColumnsConfig, TaskColumn
 from recdistill.data.readers.files import ROW
 from recdistill.errors import UserError, did_you_mean
-from recdistill.tables.schema import POLARS_TYPES, EventSchema
+from recdistill.tables.schema import POLARS_TYPES, EventSchema, feature_column
 from recdistill.tables.validation import Origin
 
 __all__ = ["Column", "behavior_columns", "convert", "event_columns", "make_time"]
@@ -20,7 +20,6 @@ UNITS = {"s": 1_000_000, "ms": 1_000, "us": 1}
 INTEGERS = (pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32, pl.Boolean)  # what int64 holds
 ISO = ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d")
 TIME = pl.Datetime("us", "UTC")
-OWN = ("sample_id", "time", "user_id", "item_id", "request_id", "date")  # columns of the events table, with label_*
 Kinds = Mapping[str, pl.DataType]
 
 
@@ -124,13 +123,15 @@ def _need(kinds: Kinds, named: dict[str, str], group: str, path: Path) -> None:
             raise UserError(f"{path}: no column '{name}' (data.{group}.{key}){did_you_mean(name, kinds)}")
 
 
-def _check_features(names: list[str], path: Path) -> None:
-    """Raise UserError for a feature that would be mistaken for another column of the events table: an id, a label."""
+def _check_features(columns: ColumnsConfig, path: Path) -> None:
+    """Raise UserError for a feature that gives the label away, or stands twice and would be two of one name."""
+    labels = {spec if isinstance(spec, str) else spec.column for spec in columns.tasks.values() if spec != 1}
+    names = [*columns.categorical, *columns.numeric, *columns.lists]
     for place, name in enumerate(names):
-        if name in OWN or name.startswith("label_"):
+        if name in labels | set(columns.label_times.values()):
             raise UserError(
-                f"{path}: column '{name}' is named as a feature, but the run's own table has a column of that name; "
-                "rename it in the log, or leave it out"
+                f"{path}: column '{name}' is named as a feature, but a label is made of it, or it says when one was "
+                "known: leave it out of the features"
             )
         if name in names[:place]:
             raise UserError(f"{path}: column '{name}' is named as a feature twice; name it once")
@@ -139,11 +140,10 @@ def _check_features(names: list[str], path: Path) -> None:
 def event_columns(kinds: Kinds, columns: ColumnsConfig, path: Path) -> tuple[EventSchema, dict[str, Column]]:
     """Return the schema and a column per column of the events table, but for a sample id that the mapping lacks.
 
-    UserError when the mapping names a column that `kinds` does not have, or a feature whose name another column of the
-    events table has.
+    UserError when the mapping names a column that `kinds` does not have, or a feature twice.
     """
     named = _named(columns)
-    _check_features([*columns.categorical, *columns.numeric, *columns.lists], path)
+    _check_features(columns, path)
     _need(kinds, named, "columns", path)
     for key, name in named.items():
         if kinds[name].is_nested() and not key.startswith("lists."):
@@ -154,9 +154,9 @@ def event_columns(kinds: Kinds, columns: ColumnsConfig, path: Path) -> tuple[Eve
     out |= {"time": make_time(columns.time, columns.time_unit, kinds[columns.time])}
     out |= {"user_id": _id(columns.user, user), "item_id": _id(columns.item, item)}
     out |= {"request_id": _id(columns.request, "int64")} if columns.request else {}
-    out |= {name: _id(name, kind) for name, kind in features.items()}
-    out |= {name: _number(name, kinds[name]) for name in columns.numeric}
-    out |= {name: _list(name, separator, kinds[name]) for name, separator in columns.lists.items()}
+    out |= {feature_column(name): _id(name, kind) for name, kind in features.items()}
+    out |= {feature_column(name): _number(name, kinds[name]) for name in columns.numeric}
+    out |= {feature_column(name): _list(name, separator, kinds[name]) for name, separator in columns.lists.items()}
     out |= {f"label_{task}": _task(spec, kinds, columns.item) for task, spec in columns.tasks.items()}
     out |= {
         f"label_time_{task}": make_time(name, columns.time_unit, kinds[name])

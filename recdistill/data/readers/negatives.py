@@ -22,7 +22,7 @@ from recdistill.data.readers.base import Log
 from recdistill.data.sampling import mixed, uniform
 from recdistill.data.store.id_set import IdSet
 from recdistill.errors import UserError, did_you_mean
-from recdistill.tables.schema import EventSchema
+from recdistill.tables.schema import EventSchema, feature_column
 from recdistill.typing import Array
 
 __all__ = ["with_negatives"]
@@ -66,7 +66,7 @@ def with_negatives(log: Log, config: NegativesConfig) -> Log:
                 f"data.negatives.item_features: no feature '{name}'{did_you_mean(name, log.schema.features)}"
             )
     schema = replace(log.schema, has_request=True)
-    of_item = sorted({*log.item_features, *config.item_features})
+    of_item = sorted(map(feature_column, {*log.item_features, *config.item_features}))
     left_out = _LeftOut()
 
     def batches() -> Iterator[pl.DataFrame]:

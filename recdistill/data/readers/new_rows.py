@@ -13,6 +13,7 @@ from recdistill.data.readers.files import RawTable, scan_file
 from recdistill.data.readers.mapping import convert, event_columns
 from recdistill.errors import UserError
 from recdistill.tables.schema import POLARS_TYPES, EventSchema
+from recdistill.tables.validation import Origin
 
 __all__ = ["columns_of", "new_rows", "source_of"]
 
@@ -36,7 +37,9 @@ def source_of(data: Any) -> RawTable:
 
 
 def columns_of(config: DataConfig, schema: EventSchema) -> ColumnsConfig:
-    """Return the mapping of a run's log without its labels; of logs that are no table, the events' own column names."""
+    """Return the mapping of a run's log without its labels; of logs that are no table, the events' ids and time
+    under the table's names and the features under their own.
+    """
     if config.reader == "table":
         return config.columns.model_copy(update={"tasks": {}, "label_times": {}})
     kinds = schema.features
@@ -61,15 +64,15 @@ def new_rows(source: RawTable, columns: ColumnsConfig, schema: EventSchema) -> I
     _, made = event_columns(source.kinds, columns, source.path)
     done = 0
     for chunk in source.chunks([column.source for column in made.values()], rows=ROWS):
-        rows, _ = convert(chunk, made, source.path)
+        rows, origin = convert(chunk, made, source.path)
         if columns.sample_id is None:
             rows = rows.with_columns(sample_id=pl.int_range(done, done + len(rows), dtype=pl.Int64))
-        rows = _typed(rows, schema.columns(), source.path)
+        rows = _typed(rows, schema.columns(), origin)
         done += len(rows)
         yield rows
 
 
-def _typed(rows: pl.DataFrame, types: Mapping[str, pl.DataType], path: Path) -> pl.DataFrame:
+def _typed(rows: pl.DataFrame, types: Mapping[str, pl.DataType], origin: Origin) -> pl.DataFrame:
     absent = [name for name in types if name not in rows.columns]
     rows = rows.with_columns(pl.lit(None, types[name]).alias(name) for name in absent)
     typed = rows.select(pl.col(name).cast(kind, strict=False) for name, kind in types.items())
@@ -77,9 +80,7 @@ def _typed(rows: pl.DataFrame, types: Mapping[str, pl.DataType], path: Path) -> 
         lost = typed[name].is_null() & (rows[name].is_not_null() | (name in REQUIRED))
         if lost.any():
             row = int(lost.arg_max() or 0)
-            raise UserError(
-                f"{path}: column '{name}': row {row} holds {rows[name][row]!r}, but the run's log has {_plain(kind)}"
-            )
+            raise origin.refuse(row, name, f"holds {rows[name][row]!r}, but the run's log has {_plain(kind)}")
     return typed
 
 

@@ -40,6 +40,7 @@ def _kinds(source: RawTable, prepare: Prepare) -> dict[str, pl.DataType]:
     """Return the types of a prepared chunk's columns, those that the source names first."""
     raw = {ROW: pl.UInt32(), **source.frame.collect_schema()}
     prepared = prepare(pl.DataFrame(schema=raw)).schema
+    prepared.pop(ROW)
     return {**prepared, **{name: kind for name, kind in source.kinds.items() if name in prepared}}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -12,7 +13,7 @@ import polars as pl
 from recdistill.data.store.label_order import NEVER
 from recdistill.data.store.vocabulary import distinct_of
 from recdistill.errors import UserError
-from recdistill.tables.schema import EventSchema
+from recdistill.tables.schema import EventSchema, feature_column
 from recdistill.typing import Array
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Encoder",
     "IdEncoder",
     "context_fields",
+    "context_key",
     "field_counts",
     "known_times",
     "numeric_bucket",
@@ -44,8 +46,13 @@ def field_counts(schema: EventSchema) -> tuple[int, int]:
 
 
 def context_fields(schema: EventSchema) -> list[str]:
-    """Return the names of the context fields, in the order of the columns: the hour of day and every scalar feature."""
-    return ["hour", *(name for name, kind in schema.features.items() if not kind.startswith("list"))]
+    """Return the features of the context fields, in the order of the columns; the first, "", is the hour of day."""
+    return ["", *(name for name, kind in schema.features.items() if not kind.startswith("list"))]
+
+
+def context_key(name: str, value: object) -> str:
+    """Return the key of a feature's value in the vocabulary; the name is quoted, so that no two features share keys."""
+    return f"{json.dumps(name)}={value}"
 
 
 def numeric_bucket(values: Array) -> Array:
@@ -56,23 +63,22 @@ def numeric_bucket(values: Array) -> Array:
 
 
 def _field_values(rows: pl.DataFrame, schema: EventSchema) -> Iterator[tuple[str, pl.Series]]:
-    """Yield (field, string key of every row) for the context fields: the hour of day and every scalar feature."""
-    yield "hour", rows["time"].dt.hour().cast(pl.String)
+    """Yield (field, value of every row as text) for the context fields: the hour of day and every scalar feature."""
+    yield "", rows["time"].dt.hour().cast(pl.String)
     for name, kind in schema.features.items():
+        if kind.startswith("list"):
+            continue
+        values = rows[feature_column(name)]
         if kind == "float32":
-            yield (
-                name,
-                pl.Series(numeric_bucket(rows[name].cast(pl.Float64).fill_null(np.nan).to_numpy())).cast(pl.String),
-            )
-        elif not kind.startswith("list"):
-            yield name, rows[name].cast(pl.String).fill_null("")
+            values = pl.Series(numeric_bucket(values.cast(pl.Float64).fill_null(np.nan).to_numpy()))
+        yield name, values.cast(pl.String).fill_null("")
 
 
 def _lists(rows: pl.DataFrame, schema: EventSchema) -> Iterator[tuple[str, Array, pl.Series]]:
     """Yield (field, row of every value, values) for the list features."""
     for name, kind in schema.features.items():
         if kind.startswith("list"):
-            yield name, *_list_values(rows[name])
+            yield name, *_list_values(rows[feature_column(name)])
 
 
 def _list_values(values: pl.Series) -> tuple[Array, pl.Series]:
@@ -163,7 +169,7 @@ class _Field:
     @classmethod
     def of(cls, name: str, values: pl.Series, row: Array) -> _Field:
         distinct, at = distinct_of(values)
-        return cls(pl.Series([f"{name}={value}" for value in distinct], dtype=pl.String), at, row)
+        return cls(pl.Series([context_key(name, value) for value in distinct], dtype=pl.String), at, row)
 
     def first(self) -> Array:
         """Return the row in which each distinct value stands first."""

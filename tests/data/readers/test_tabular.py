@@ -83,8 +83,11 @@ def test_every_form_gives_the_same_log(form: str, tmp_path: Path) -> None:
     assert rows["time"][1] == datetime.fromtimestamp(START + 60, UTC)
     assert rows["user_id"].to_list() == [0, 1] * 3 and rows["user_id"].dtype == pl.Int64
     assert rows["label_click"].to_list() == [0, 1] * 3 and rows["label_click"].dtype == pl.Float32
-    assert rows["price"].to_list() == [0, 1.5, 3, 4.5, 6, 7.5] and rows["tags"].to_list() == [["a", "b"]] * 6
-    assert rows["device"].cast(pl.String).to_list() == ["0", "1", "2"] * 2
+    assert (
+        rows["feature_price"].to_list() == [0, 1.5, 3, 4.5, 6, 7.5]
+        and rows["feature_tags"].to_list() == [["a", "b"]] * 6
+    )
+    assert rows["feature_device"].cast(pl.String).to_list() == ["0", "1", "2"] * 2
 
 
 @pytest.mark.parametrize("form", ["parquet", "csv"])
