@@ -11,8 +11,9 @@ import polars as pl
 
 from recdistill.config.data import ColumnsConfig, DataConfig
 from recdistill.config.load import checked
+from recdistill.data.readers.columns import kinds_of
 from recdistill.data.readers.factory import open_log
-from recdistill.data.readers.mapping import event_columns
+from recdistill.data.readers.mapping import event_schema
 from recdistill.data.readers.new_rows import source_of
 from recdistill.runs.folder import fingerprint
 
@@ -46,7 +47,7 @@ def read_log(source: Any, *, user: str, item: str, time: str, labels: Mapping[st
     if frame is None:
         open_log(config, None)
     else:
-        event_columns(dict(frame.schema), config.columns, Path("the frame"))
+        event_schema(kinds_of(frame.schema), config.columns, Path("the frame"))
     return Log(config, frame)
 
 

@@ -23,10 +23,17 @@ Column = Annotated[str, Field(min_length=1)]  # a name in the user's table
 
 
 class TaskColumn(Strict):
-    """A label made of a column: 1 where the column is at least `at_least`, else 0."""
+    """A label made of a column: 1 where the column is at least `at_least`, or equals `equals`, else 0."""
 
     column: str
-    at_least: float
+    at_least: float | None = Field(default=None, allow_inf_nan=False)
+    equals: str | int | float | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> TaskColumn:
+        if (self.at_least is None) == (self.equals is None):
+            raise ValueError("give either at_least or equals")
+        return self
 
 
 class ColumnsConfig(Strict):
@@ -34,7 +41,7 @@ class ColumnsConfig(Strict):
 
     sample_id: str | None = None
     time: str = "time"
-    time_unit: str = "s"  # s, ms, us, iso, or a strptime format
+    time_unit: str = "s"  # s, ms, us, ns, iso, or a strptime format
     user: str = "user_id"
     item: str = "item_id"
     request: str | None = None
@@ -44,7 +51,8 @@ class ColumnsConfig(Strict):
     label_times: dict[Name, str] = {}
     categorical: list[Column] = []
     numeric: list[Column] = []
-    lists: dict[Column, str] = {}  # column -> separator
+    lists: dict[Column, Annotated[str, Field(min_length=1)]] = {}  # column -> separator
+    dtypes: dict[str, Literal["text"]] = {}  # an id's key or column, or a category: taken as text, as it is written
 
     @model_validator(mode="after")
     def _of_tasks(self) -> ColumnsConfig:
@@ -108,6 +116,7 @@ class DataConfig(Strict):
     behaviors: BehaviorsConfig | None = None
     options: dict[str, int | float | str | bool] = {}  # the reader's or simulator's own arguments
     sort: bool = False  # sort a table by time on ingest (in memory); otherwise unsorted input is refused
+    drop_missing: bool = False  # leave out a table's rows without user, item or usable time; otherwise they are refused
     limit: Positive | None = None  # first rows only
     negatives: NegativesConfig | None = None  # for a log of positives only
     keep_rates: dict[str, tuple[Rate, Rate]] = {}  # task -> (k+, k-) the log was sampled under

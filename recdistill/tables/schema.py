@@ -32,6 +32,7 @@ class EventSchema:
     """tasks: label names, the first is the main one; features: name -> key of POLARS_TYPES; id types: int64 or string.
 
     keep_rates: task -> (k+, k-), the probabilities with which a positive or negative sample survived into the log.
+    sample_key: whether samples have a text of the user's that names them, besides their number.
     Raises UserError for an unknown type, a keep rate outside (0, 1], and tasks whose columns would be one.
     """
 
@@ -42,6 +43,7 @@ class EventSchema:
     has_request: bool = False
     label_times: tuple[str, ...] = ()
     keep_rates: dict[str, tuple[float, float]] = field(default_factory=dict)
+    sample_key: bool = False
 
     def __post_init__(self) -> None:
         for name, kind in self.features.items():
@@ -61,7 +63,8 @@ class EventSchema:
         labels: dict[str, pl.DataType] = {f"label_{task}": pl.Float32() for task in self.tasks}
         times: dict[str, pl.DataType] = {f"label_time_{task}": TIME for task in self.label_times}
         features = {feature_column(name): POLARS_TYPES[kind] for name, kind in self.features.items()}
-        return {"sample_id": pl.Int64(), "time": TIME, **ids, **request, **features, **labels, **times}
+        key: dict[str, pl.DataType] = {"sample_key": pl.String()} if self.sample_key else {}
+        return {"sample_id": pl.Int64(), **key, "time": TIME, **ids, **request, **features, **labels, **times}
 
     def check_group(self, group: str) -> None:
         """Raise UserError when rows are to be grouped by 'request' and have none."""

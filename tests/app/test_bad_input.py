@@ -104,7 +104,7 @@ INPUTS: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
     "future times": (cell("ts", ROWS - 1, int(LATER.timestamp())), (f"row {ROWS - 1}", "future")),
     "wrong time unit": (
         lambda path: log().with_columns(pl.col("ts") * 1000).write_parquet(path),
-        ("row 0", "ts", "columns.time_unit"),
+        ("column 'ts'", "set time_unit: 'ms'"),
     ),
     "duplicate sample": (cell("id", 9, 8), ("row 8", "id", "may stand once")),
     "label outside {0, 1}": (cell("clicked", 5, 2), ("row 5", "click", "must be 0, 1 or empty")),

@@ -138,7 +138,7 @@ def spoilt(rows: pl.DataFrame, fault: str) -> pl.DataFrame:
     last = pl.int_range(pl.len()) == pl.len() - 1
     made = {
         "no id": rows.drop("sample_id"),
-        "id of text": rows.with_columns(pl.col("sample_id").cast(pl.String)),
+        "id of text": rows.with_columns(pl.format("s{}", "sample_id").alias("sample_id")),
         "no column": rows.drop("logit_finish"),
         "two columns": rows.with_columns(probability_click=pl.lit(0.5)),
         "text": rows.with_columns(logit_click=pl.lit("high")),

@@ -58,7 +58,7 @@ NAN, INF = float("nan"), float("inf")
             lambda rows: rows.with_columns(time=pl.lit(9 * 10**18).cast(rows.schema["time"])),
         ),
         (
-            "row 0, column 'time': lies before the year 1; check the time unit; got -9000000000000000000 us since 1970",
+            "row 0, column 'time': lies before 1970; check the time unit; got -9000000000000000000 us since 1970",
             lambda rows: rows.with_columns(time=pl.lit(-9 * 10**18).cast(rows.schema["time"])),
         ),
         ("column 'sample_id': 3 is in the table already", with_value("sample_id", 2, 3)),

@@ -219,6 +219,7 @@ class _Draws:
         ids = -1 - (number[positive] * per + place)
         drawn = pool.select("item_id", *self.of_item)[picked[positive, place]]
         labels = {f"label_{task}": pl.lit(0.0, pl.Float32) for task in self.schema.tasks}
+        labels |= {"sample_key": pl.lit(None, pl.String)} if self.schema.sample_key else {}
         negatives = block[positive].with_columns(drawn).with_columns(**labels, sample_id=pl.Series(ids, dtype=pl.Int64))
         request = np.concatenate((number[kept], number[positive]))
         both = pl.concat([block.filter(pl.Series(kept)), negatives], how="diagonal")

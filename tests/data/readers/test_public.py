@@ -112,7 +112,7 @@ def test_movielens_names_the_line_that_is_wrong(tmp_path: Path) -> None:
         tmp_path / "set",
         {"ratings.dat": "1::1193::5::978300760\n2::661::x::978302109\n", "movies.dat": "1::A (1999)::Drama\n"},
     )
-    with pytest.raises(UserError, match="ratings.dat: row 1, column 'rating': not a number; got 'x'"):
+    with pytest.raises(UserError, match="ratings.dat: row 1, column 'rating': not a finite number; got 'x'"):
         opened(tmp_path, "movielens")
     with pytest.raises(UserError, match="the movielens has no 'atleast'; did you mean 'at_least'?"):
         opened(tmp_path, "movielens", options={"atleast": 3})
