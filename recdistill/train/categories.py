@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from recdistill.data.store.encoder import LIST_SLOTS, context_fields
+from recdistill.data.store.encoder import LIST_SLOTS, context_fields, context_key
 from recdistill.data.store.sample_store import SampleStore
 from recdistill.data.store.vocabulary import Vocabulary
 from recdistill.errors import UserError, did_you_mean
@@ -47,7 +47,7 @@ class CategoryColumn:
         if name in lists:
             return cls(LIST_SLOTS * lists.index(name), True, 0)
         ids = Vocabulary.load(store.folder / "context.parquet")
-        missing = int(ids.encode(pl.Series([f"{name}="]), grow=False)[0])
+        missing = int(ids.encode(pl.Series([context_key(name, "")]), grow=False)[0])
         return cls(context_fields(schema).index(name), False, missing)
 
     def of_items(self, store: SampleStore, time: int) -> Array:
