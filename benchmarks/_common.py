@@ -50,8 +50,8 @@ def event_chunks(rows: int, users: int, items: int, seed: int = 0, candidates: i
                 "time": pl.Series(START + request * 1_000_000).cast(pl.Datetime("us", "UTC")),
                 "user_id": user,
                 "item_id": np.minimum(np.searchsorted(edges, draw.random(n)), items - 1),
-                "device": user % 4,
-                "country": user % 29,
+                "feature_device": user % 4,
+                "feature_country": user % 29,
                 "label_click": (draw.random(n) < 0.2).astype(np.float32),
             }
         )

@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from recdistill.tables.events import EventLog
+from recdistill.tables.schema import feature_column
 
 IDS = ("user_id", "item_id")
 SETTINGS = {
@@ -73,7 +74,7 @@ def predictions(rows: pl.DataFrame, features: list[str], blocks: int = 10) -> pl
 def main(run: Path, out: Path, blocks: int = 10) -> None:
     """Write what the teacher says of the run's log, a logit per task, to `out`."""
     events = EventLog.open(run / "tables" / "events")
-    features = [name for name, kind in events.schema.features.items() if kind in ("int64", "float32")]
+    features = [feature_column(name) for name, kind in events.schema.features.items() if kind in ("int64", "float32")]
     labels = [f"label_{task}" for task in events.schema.tasks]
     times = [f"label_time_{task}" for task in events.schema.label_times]
     rows = pl.concat(list(events.batches(columns=["sample_id", "time", *IDS, *features, *labels, *times])))

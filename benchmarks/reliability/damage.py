@@ -52,7 +52,7 @@ def prepare(root: Path) -> None:
                     "time": times,
                     "user_id": ids % 7,
                     "item_id": ids % 11,
-                    "device": ids % 3,
+                    "feature_device": ids % 3,
                     "label_click": (ids % 5 == 0).astype(np.float32),
                 }
             ),

@@ -11,8 +11,9 @@ import polars as pl
 
 from recdistill.config.data import ColumnsConfig, DataConfig
 from recdistill.config.load import checked
+from recdistill.data.readers.columns import kinds_of
 from recdistill.data.readers.factory import open_log
-from recdistill.data.readers.mapping import event_columns
+from recdistill.data.readers.mapping import event_schema
 from recdistill.data.readers.new_rows import source_of
 from recdistill.runs.folder import fingerprint
 
@@ -30,10 +31,12 @@ class Log:
 def read_log(source: Any, *, user: str, item: str, time: str, labels: Mapping[str, Any], **more: Any) -> Log:
     """Return the log of a Parquet, CSV or Delta path, or of a polars, pandas or Arrow frame. Nothing is copied yet.
 
-    user, item, time: names of columns. labels: task -> column of 0 and 1, or {"column": name, "at_least": number}.
-    more: `time_unit` (s, ms, us, iso or a pattern, for times that are numbers or text), `sample_id`, `request`,
-    `label_times`, `categorical`, `numeric`, `lists`, and the other keys of `data` in the experiment file (`behaviors`,
-    `sort`, `limit`, `negatives`, `keep_rates`, `sampling`). Raises UserError for a column that is not there.
+    user, item, time: names of columns. labels: task -> column of 0 and 1, or {"column": name, "at_least": number} or
+    {"column": name, "equals": value}.
+    more: `time_unit` (s, ms, us, ns, iso or a pattern, for times that are numbers or text), `sample_id`, `request`,
+    `label_times`, `categorical`, `numeric`, `lists`, `dtypes`, and the other keys of `data` in the experiment file
+    (`behaviors`, `drop_missing`, `sort`, `limit`, `negatives`, `keep_rates`, `sampling`). Raises UserError for a column
+    that is not there.
     """
     columns = {"user": user, "item": item, "time": time, "tasks": dict(labels)}
     columns |= {key: more.pop(key) for key in ColumnsConfig.model_fields if key in more}
@@ -46,7 +49,7 @@ def read_log(source: Any, *, user: str, item: str, time: str, labels: Mapping[st
     if frame is None:
         open_log(config, None)
     else:
-        event_columns(dict(frame.schema), config.columns, Path("the frame"))
+        event_schema(kinds_of(frame.schema), config.columns, Path("the frame"))
     return Log(config, frame)
 
 

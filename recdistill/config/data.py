@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -20,15 +20,24 @@ __all__ = [
     "TaskColumn",
 ]
 
+Column = Annotated[str, Field(min_length=1)]  # a name in the user's table
+
 
 LIST_LENGTH = 8  # entries of a list
 
 
 class TaskColumn(Strict):
-    """A label made of a column: 1 where the column is at least `at_least`, else 0."""
+    """A label made of a column: 1 where the column is at least `at_least`, or equals `equals`, else 0."""
 
     column: str
-    at_least: float
+    at_least: float | None = Field(default=None, allow_inf_nan=False)
+    equals: str | int | float | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> TaskColumn:
+        if (self.at_least is None) == (self.equals is None):
+            raise ValueError("give either at_least or equals")
+        return self
 
 
 class ColumnsConfig(Strict):
@@ -36,7 +45,7 @@ class ColumnsConfig(Strict):
 
     sample_id: str | None = None
     time: str = "time"
-    time_unit: str = "s"  # s, ms, us, iso, or a strptime format
+    time_unit: str = "s"  # s, ms, us, ns, iso, or a strptime format
     user: str = "user_id"
     item: str = "item_id"
     request: str | None = None
@@ -44,9 +53,10 @@ class ColumnsConfig(Strict):
         default={"click": "label"}, min_length=1
     )  # 1: every row is one
     label_times: dict[Name, str] = {}
-    categorical: list[str] = []
-    numeric: list[str] = []
-    lists: dict[str, str] = {}  # column -> separator
+    categorical: list[Column] = []
+    numeric: list[Column] = []
+    lists: dict[Column, Annotated[str, Field(min_length=1)]] = {}  # column -> separator
+    dtypes: dict[str, Literal["text"]] = {}  # an id's key or column, or a category: taken as text, as it is written
 
     @model_validator(mode="after")
     def _no_label_is_a_feature(self) -> ColumnsConfig:
@@ -123,6 +133,7 @@ class DataConfig(Strict):
     behaviors: BehaviorsConfig | None = None
     options: dict[str, int | float | str | bool] = {}  # the reader's or simulator's own arguments
     sort: bool = False  # sort a table by time on ingest (in memory); otherwise unsorted input is refused
+    drop_missing: bool = False  # leave out a table's rows without user, item or usable time; otherwise they are refused
     limit: Positive | None = None  # first rows only
     list_length: Positive = LIST_LENGTH  # entries of a list that models see: the last, which are the newest
     negatives: NegativesConfig | None = None  # for a log of positives only

@@ -14,6 +14,7 @@ from recdistill.errors import UserError, did_you_mean
 __all__ = ["checked", "load_file", "load_text", "override", "parsed", "put", "read_text"]
 
 Model = TypeVar("Model", bound=BaseModel)
+NAMED = ("students", "teachers")  # groups whose keys are names of the user's
 LONG = 100  # characters of a key that are shown
 
 
@@ -65,16 +66,27 @@ def put(tree: dict[str, Any], path: str, value: Any, where: str) -> None:
     node[last] = value
 
 
+def _check_named(tree: dict[str, Any], path: str) -> None:
+    """Refuse a key of a student or teacher that is not there: it would be a further one, all defaults but that key."""
+    group, _, below = path.partition(".")
+    name, _, key = below.partition(".")
+    known = tree.get(group)
+    if key and group in NAMED and isinstance(known, dict) and name not in known:
+        raise UserError(f"--set {path}: there is no '{name}' under {group}{did_you_mean(name, known)}")
+
+
 def override(tree: dict[str, Any], assignment: str) -> None:
     """Apply one `key.path=value` to a parsed YAML tree in place; the value is YAML.
 
-    Raises UserError when there is no '=', no value, or the path runs through something that is not a mapping.
+    Raises UserError when there is no '=', no value, the path runs through something that is not a mapping, or into a
+    student or teacher that the file does not have, where it has others.
     """
     path, equals, text = assignment.partition("=")
     if not equals or not path:
         raise UserError(f"--set {assignment!r}: write it as key.path=value")
     if not text.strip():
         raise UserError(f"--set {assignment!r}: has no value; write null for none")
+    _check_named(tree, path)
     put(tree, path, parse_yaml(text, f"--set {path}"), f"--set {path}")
 
 

@@ -22,7 +22,7 @@ from recdistill.evaluate.logistic import fit_logistic
 from recdistill.evaluate.summary import ModelSummary
 from recdistill.evaluate.window import Frame, load_window
 from recdistill.tables.events import EventLog
-from recdistill.tables.schema import EventSchema
+from recdistill.tables.schema import EventSchema, feature_column
 from recdistill.typing import Array
 
 __all__ = ["NAMES", "baselines", "count_features", "learners"]
@@ -85,7 +85,7 @@ def _examples(events: EventLog, version: int, frame: Frame, clock: LabelClock = 
     schema = events.schema
     task, scalars = schema.tasks[0], [name for name, kind in schema.features.items() if not kind.startswith("list")]
     times = [f"label_time_{task}"] if task in schema.label_times else []
-    columns = ["time", "user_id", "item_id", f"label_{task}", *scalars, *times]
+    columns = ["time", "user_id", "item_id", f"label_{task}", *map(feature_column, scalars), *times]
     rows = pl.concat(list(events.batches(version=version, columns=columns)))
     label = rows[f"label_{task}"].cast(pl.Float64).fill_null(np.nan).to_numpy()
     time, known = rows["time"].dt.epoch("us").to_numpy(), known_times(rows, schema)[:, :1]
@@ -109,8 +109,8 @@ def _features(rows: pl.DataFrame, schema: EventSchema, names: list[str]) -> tupl
     """Return (float64 [N, 1 + F]: the hour and the scalar features, which of them hold codes)."""
     columns = [rows["time"].dt.hour().cast(pl.Float64).to_numpy()]
     for name in names:
-        numeric = schema.features[name] == "float32"
-        columns.append(rows[name].cast(pl.Float64).fill_null(np.nan).to_numpy() if numeric else _codes(rows[name]))
+        values, numeric = rows[feature_column(name)], schema.features[name] == "float32"
+        columns.append(values.cast(pl.Float64).fill_null(np.nan).to_numpy() if numeric else _codes(values))
     return np.stack(columns, 1), [1 + at for at, name in enumerate(names) if schema.features[name] != "float32"]
 
 

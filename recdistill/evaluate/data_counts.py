@@ -19,7 +19,7 @@ from recdistill.evaluate.data_summary import DataSummary, FeatureSummary, Ids, T
 from recdistill.evaluate.distinct import Distinct
 from recdistill.evaluate.feature_scores import feature_scores
 from recdistill.tables.events import EventLog
-from recdistill.tables.schema import EventSchema
+from recdistill.tables.schema import EventSchema, feature_column
 from recdistill.typing import Array
 
 __all__ = ["describe"]
@@ -98,9 +98,9 @@ def _rows_of(store: SampleStore) -> tuple[int, int]:
 def _features(store: SampleStore, events: EventLog, version: int) -> list[FeatureSummary]:
     schema, rows = events.schema, len(store)
     seen = {name: _Values(kind, schema.list_length) for name, kind in schema.features.items()}
-    for chunk in events.batches(version=version, columns=list(seen), rows=CHUNK) if seen else ():
+    for chunk in events.batches(version=version, columns=[*map(feature_column, seen)], rows=CHUNK) if seen else ():
         for name, values in seen.items():
-            values.add(chunk[name])
+            values.add(chunk[feature_column(name)])
     scored = np.unique(np.linspace(0, rows - 1, min(rows, SCORED)).astype(np.int64))
     alone = feature_scores(store, schema, scored)
     found = []

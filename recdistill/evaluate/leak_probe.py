@@ -24,6 +24,7 @@ from recdistill.evaluate import metrics
 from recdistill.evaluate.earlier import first_times, sums_before
 from recdistill.evaluate.leaks import GroupRate, Leaks, RuleScore, one_sided
 from recdistill.tables.events import BehaviorLog, EventLog
+from recdistill.tables.schema import feature_column
 from recdistill.typing import Array
 
 __all__ = ["MAX_ROWS", "LeakProbe", "probe"]
@@ -260,17 +261,18 @@ class LeakProbe:
     def _read_features(self) -> None:
         """Read the pattern of empty features and, where the log has it, the position."""
         names = list(self.events.schema.features)
+        columns = [feature_column(name) for name in names]
         patterns: dict[bytes, int] = {}
         self.nulls, places = np.zeros(len(self.row), np.int64), []
         done = at = 0
-        for rows in self.events.batches(columns=names, rows=CHUNK) if names else ():
+        for rows in self.events.batches(columns=columns, rows=CHUNK) if names else ():
             end = int(np.searchsorted(self.row, at + len(rows)))
             own = rows[self.row[done:end] - at]
-            empty = np.stack([_empty(own[name]) for name in names], 1)
+            empty = np.stack([_empty(own[column]) for column in columns], 1)
             distinct, code = np.unique(np.packbits(empty, 1), axis=0, return_inverse=True)
             codes = [patterns.setdefault(pattern.tobytes(), len(patterns)) for pattern in distinct]
             self.nulls[done:end] = np.array(codes, np.int64)[code.ravel()]
-            places += [own["position"].cast(pl.Float64, strict=False)] if "position" in names else []
+            places += [own[feature_column("position")].cast(pl.Float64, strict=False)] if "position" in names else []
             done, at = end, at + len(rows)
         self.null_columns = _null_columns(list(patterns), names)
         self.position = _position(places)

@@ -15,6 +15,7 @@ from recdistill.evaluate import metrics
 from recdistill.evaluate.transferability import ScoredSamples
 from recdistill.tables.events import EventLog, OutcomeLog
 from recdistill.tables.predictions import PredictionLog
+from recdistill.tables.schema import feature_column
 from recdistill.typing import Array
 
 __all__ = ["Frame", "Part", "codes_of", "load_window", "logits_of"]
@@ -46,7 +47,7 @@ class Frame:
     def of_domain(self, domain: dict[str, int | str]) -> Frame:
         """Return the rows of a domain {feature: value} alone; users and groups keep their codes."""
         mask = (
-            self.rows.select(pl.all_horizontal(pl.col(name) == value for name, value in domain.items()))
+            self.rows.select(pl.all_horizontal(pl.col(feature_column(name)) == value for name, value in domain.items()))
             .to_series()
             .to_numpy()
         )
@@ -100,7 +101,7 @@ def _marked(
     events: EventLog, version: int, task: str, start: float, features: Sequence[str]
 ) -> tuple[pl.DataFrame, int]:
     """Return (the rows after the first `start` share of the log, marked by what was met before; the log's rows)."""
-    columns = ["sample_id", "time", "user_id", "item_id", f"label_{task}", *features]
+    columns = ["sample_id", "time", "user_id", "item_id", f"label_{task}", *map(feature_column, features)]
     columns += ["request_id"] if events.schema.has_request else []
     rows = pl.concat(list(events.batches(version=version, columns=columns)))
     cut = int(len(rows) * start)
@@ -130,7 +131,7 @@ def load_window(
 
     Where there is a table of outcomes beside the events, a sample without a label has that of its outcomes, a positive
     if any is one, and is a negative if it has none: outcomes of the newest samples that are still to come are not known
-    yet. features: further columns of the events. Also notes whether user and item were met before the
+    yet. features: to read too, as columns of the events. Also notes whether user and item were met before the
     window, and how many rows the user had before each row. Raises UserError when rows are to be grouped by request and
     the log has none.
     """

@@ -19,7 +19,7 @@ from recdistill.errors import RecdistillError, UserError
 from recdistill.runs.folder import RunFolder
 from recdistill.tables.delta.commits import newest_version
 from recdistill.tables.events import BehaviorLog, EventLog, OutcomeLog
-from recdistill.tables.validation import check_label_times
+from recdistill.tables.validation import Origin, check_label_times
 
 __all__ = ["HANDOVER", "HandOver", "hand_over", "handed_over", "head_of", "ingest", "open_tables"]
 
@@ -111,8 +111,11 @@ def handed_over(events: EventLog) -> HandOver | None:
 
 def _timed(log: Log, window: bool) -> Iterator[pl.DataFrame]:
     """Yield the log's rows; UserError for a label of which nobody says when it was known."""
+    done = 0
     for chunk in log.batches():
-        check_label_times(chunk, log.schema.label_times, log.source, window)
+        numbers = pl.int_range(done, done + len(chunk), eager=True)
+        check_label_times(chunk, log.schema.label_times, Origin(log.source, numbers, log.names), window)
+        done += len(chunk)
         yield chunk
 
 

@@ -20,6 +20,8 @@ import pyarrow.parquet as pq
 
 from recdistill.checkpoint.store import checksum
 from recdistill.config.experiment import Experiment
+from recdistill.data.readers.columns import Kind
+from recdistill.data.readers.ids import id_column
 from recdistill.data.store.sample_store import SampleStore
 from recdistill.errors import UserError
 from recdistill.runs.folder import RunFolder
@@ -32,6 +34,7 @@ from recdistill.tables.predictions import PredictionLog
 __all__ = ["Imported", "import_predictions", "imported"]
 
 ROWS = 1 << 20  # of a part
+NO_SAMPLE = -(2**63)  # the number of what the log does not have
 KEY = "imported"  # of the last commit's metadata: the file's name
 
 
@@ -52,15 +55,16 @@ def imported(predictions: PredictionLog) -> str | None:
 
 
 def import_predictions(folder: RunFolder, experiment: Experiment, path: Path) -> Imported:
-    """Take `path` as the predictions of the run's teacher: columns sample_id, and per task logit_TASK or
-    probability_TASK.
+    """Take `path` as the predictions of the run's teacher: columns sample_id, as the log has it, and per task
+    logit_TASK or probability_TASK. Memory O(samples) where sample ids are text.
 
     With one task, `logit` or `probability` will do. What the teacher learned from is `teacher.sampling` of the
     experiment. Raises UserError, and writes nothing, when the file is no such table, a value is missing, infinite or no
     probability, a sample stands there twice, a scored sample is missing, or the run has a teacher already.
     """
     store, predictions = SampleStore(folder.store), PredictionLog.open(folder.predictions)
-    file = _File(path, tuple(store.tasks))
+    events = EventLog.open(folder.tables / "events")
+    file = _File(path, tuple(store.tasks), _keys(events) if events.schema.sample_key else None)
     writer = f"{TEACHER}@import-{file.checksum:08x}"
     newest = predictions.newest_metadata(TEACHER)
     if newest is not None and newest.get("file") != writer:
@@ -69,7 +73,7 @@ def import_predictions(folder: RunFolder, experiment: Experiment, path: Path) ->
             "--out"
         )
     found = _check(file, store, experiment.evaluate.start)
-    rates = learned_rates(EventLog.open(folder.tables / "events").schema, store.labels, jobs_of(experiment)[0])
+    rates = learned_rates(events.schema, store.labels, jobs_of(experiment)[0])
     about = {"keep_rates": json.dumps(rates), "file": writer}
     sequence = 0
     for rows in file.parts():
@@ -120,8 +124,8 @@ def _check(file: _File, store: SampleStore, start: float) -> Imported:
 class _File:
     """The Parquet file `path`, read a part at a time as sample_id and logit_TASK."""
 
-    def __init__(self, path: Path, tasks: tuple[str, ...]) -> None:
-        self.path = path
+    def __init__(self, path: Path, tasks: tuple[str, ...], keys: pl.DataFrame | None) -> None:
+        self.path, self.keys = path, keys
         try:
             self.checksum = checksum(path)
             names = pq.read_schema(path).names
@@ -143,14 +147,28 @@ class _File:
             raise UserError(f"{self.path}: cannot be read: {str(error).splitlines()[0]}") from None
 
     def _logits(self, rows: pl.DataFrame) -> pl.DataFrame:
-        if not rows["sample_id"].dtype.is_integer() or rows["sample_id"].null_count():
-            raise UserError(
-                f"{self.path}: column 'sample_id' must hold whole numbers, none empty; it is {rows['sample_id'].dtype}"
-            )
-        ids = rows["sample_id"].cast(pl.Int64)
+        ids = self._ids(rows)
         return pl.DataFrame(
             {"sample_id": ids, **{name: self._logit(rows[column], ids) for name, column in self.columns.items()}}
         )
+
+    def _ids(self, rows: pl.DataFrame) -> pl.Series:
+        """Return the numbers of the samples, NO_SAMPLE where the log has none of that name."""
+        kind, wanted = (
+            Kind(rows.schema["sample_id"], rows.schema["sample_id"]),
+            "string" if self.keys is not None else "int64",
+        )
+        made = id_column("sample_id", kind, wanted, "sample_id").value if kind.single else pl.lit(None, pl.String)
+        ids = rows.select(sample_id=made)
+        if ids["sample_id"].null_count():
+            what = "what the log's sample ids hold" if self.keys is not None else "whole numbers"
+            raise UserError(f"{self.path}: column 'sample_id' must hold {what}, none empty; it is {kind.stored}")
+        if self.keys is None:
+            return ids["sample_id"]
+        known = ids.rename({"sample_id": "sample_key"}).join(
+            self.keys, on="sample_key", how="left", maintain_order="left"
+        )
+        return known["sample_id"].fill_null(NO_SAMPLE)
 
     def _logit(self, values: pl.Series, ids: pl.Series) -> pl.Series:
         if not values.dtype.is_numeric():
@@ -163,6 +181,11 @@ class _File:
             wanted = "lie between 0 and 1, both excluded" if probability else "be finite"
             raise UserError(f"{self.path}: column '{values.name}' must {wanted}; sample {ids[bad]} has {values[bad]}")
         return pl.Series((np.log(x) - np.log1p(-x) if probability else x).astype(np.float32))
+
+
+def _keys(events: EventLog) -> pl.DataFrame:
+    """Return sample_key and sample_id of all samples that have the former."""
+    return pl.concat(list(events.batches(columns=["sample_key", "sample_id"]))).drop_nulls("sample_key")
 
 
 def _column(path: Path, task: str, names: list[str], alone: bool) -> str:

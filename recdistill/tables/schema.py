@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 
 import polars as pl
 
@@ -11,8 +11,9 @@ from recdistill.config.data import LIST_LENGTH
 from recdistill.errors import UserError
 from recdistill.tables.delta.types import TIME
 
-__all__ = ["POLARS_TYPES", "EventSchema"]
+__all__ = ["POLARS_TYPES", "EventSchema", "feature_column"]
 
+REVISION = 2  # of columns and of this; 2: feature_NAME, buckets of numeric features, length of lists
 POLARS_TYPES: dict[str, pl.DataType] = {
     "int64": pl.Int64(),
     "float32": pl.Float32(),
@@ -22,6 +23,11 @@ POLARS_TYPES: dict[str, pl.DataType] = {
 }
 
 
+def feature_column(name: str) -> str:
+    """Return the table's column of a feature: whatever users call theirs, it is none of the table's own."""
+    return f"feature_{name}"
+
+
 @dataclass(frozen=True)
 class EventSchema:
     """tasks: label names, the first is the main one; features: name -> key of POLARS_TYPES; id types: int64 or string.
@@ -29,7 +35,8 @@ class EventSchema:
     keep_rates: task -> (k+, k-), the probabilities with which a positive or negative sample survived into the log.
     edges: float32 feature -> ascending edges of the buckets that models see; of any scale for a feature without.
     list_length: how many entries of a list models see, the last.
-    Raises UserError for an unknown type or a keep rate outside (0, 1].
+    sample_key: whether samples have a text of the user's that names them, besides their number.
+    Raises UserError for an unknown type, a keep rate outside (0, 1], and tasks whose columns would be one.
     """
 
     tasks: tuple[str, ...]
@@ -41,11 +48,15 @@ class EventSchema:
     keep_rates: dict[str, tuple[float, float]] = field(default_factory=dict)
     edges: dict[str, tuple[float, ...]] = field(default_factory=dict)
     list_length: int = LIST_LENGTH
+    sample_key: bool = False
 
     def __post_init__(self) -> None:
         for name, kind in self.features.items():
             if kind not in POLARS_TYPES:
                 raise UserError(f"feature '{name}': type '{kind}' is not one of {', '.join(POLARS_TYPES)}")
+        for task in self.label_times:
+            if f"time_{task}" in self.tasks:
+                raise UserError(f"tasks '{task}' with a label time and 'time_{task}' share a column; rename one")
         for task, rates in self.keep_rates.items():
             if not all(0 < rate <= 1 for rate in rates):
                 raise UserError(f"keep rates of '{task}' must be in (0, 1]; got {tuple(rates)}")
@@ -56,8 +67,9 @@ class EventSchema:
         request: dict[str, pl.DataType] = {"request_id": pl.Int64()} if self.has_request else {}
         labels: dict[str, pl.DataType] = {f"label_{task}": pl.Float32() for task in self.tasks}
         times: dict[str, pl.DataType] = {f"label_time_{task}": TIME for task in self.label_times}
-        features = {name: POLARS_TYPES[kind] for name, kind in self.features.items()}
-        return {"sample_id": pl.Int64(), "time": TIME, **ids, **request, **features, **labels, **times}
+        features = {feature_column(name): POLARS_TYPES[kind] for name, kind in self.features.items()}
+        key: dict[str, pl.DataType] = {"sample_key": pl.String()} if self.sample_key else {}
+        return {"sample_id": pl.Int64(), **key, "time": TIME, **ids, **request, **features, **labels, **times}
 
     def check_group(self, group: str) -> None:
         """Raise UserError when rows are to be grouped by 'request' and have none."""
@@ -69,14 +81,16 @@ class EventSchema:
 
     def to_json(self) -> str:
         """Return the schema as JSON with sorted keys."""
-        return json.dumps(asdict(self), sort_keys=True)
+        return json.dumps({"revision": REVISION, **asdict(self)}, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> EventSchema:
-        """Return the schema that `to_json` wrote; UserError for one of another version."""
+        """Return the schema that `to_json` wrote; UserError when it is of another revision."""
         tree = json.loads(text)
-        if set(tree) != {one.name for one in fields(cls)}:
-            raise UserError("the tables are of another version of recdistill; ingest the log into another --out")
+        if (found := tree.pop("revision", 1)) != REVISION:
+            raise UserError(
+                f"a table of revision {found}, of which this recdistill reads {REVISION}; start another run"
+            )
         for pairs in ("keep_rates", "edges"):
             tree[pairs] = {name: tuple(values) for name, values in tree[pairs].items()}
         return cls(**{**tree, "tasks": tuple(tree["tasks"]), "label_times": tuple(tree["label_times"])})

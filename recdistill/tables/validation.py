@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 
 from recdistill.errors import UserError, did_you_mean
+from recdistill.tables.schema import EventSchema
 
 __all__ = [
     "Origin",
@@ -17,12 +18,14 @@ __all__ = [
     "check_events",
     "check_label_times",
     "check_logits",
+    "check_needed",
     "check_outcomes",
     "check_times",
     "check_unique",
 ]
 
 FIRST, LAST = -62_135_596_800_000_000, 253_402_300_800_000_000  # microseconds of Python's years 1 to 9999
+EARLY = "lies before 1970; check the time unit"
 SKEW = timedelta(days=1)  # clocks and time zones of the machines that wrote the log
 
 
@@ -73,39 +76,49 @@ def check_columns(rows: pl.DataFrame, columns: dict[str, pl.DataType], source: s
     return rows.select(list(columns))
 
 
-def check_unique(rows: pl.DataFrame, source: str | Origin) -> None:
+def check_unique(rows: pl.DataFrame, source: str | Origin, column: str = "sample_id") -> None:
     """Raise UserError when a sample id stands twice."""
-    _refuse(rows, pl.col("sample_id").is_duplicated(), source, "sample_id", "a sample id may stand once")
+    _refuse(rows, pl.col(column).is_duplicated(), source, column, "a sample id may stand once")
 
 
-def check_times(rows: pl.DataFrame, source: str | Origin) -> None:
-    """Raise UserError for null times, times in the future and times before the year 1."""
-    _refuse(rows, pl.col("time").is_null(), source, "time", "must not be empty")
-    _refuse(rows, pl.col("time").to_physical() < FIRST, source, "time", "lies before the year 1; check the time unit")
+def check_times(rows: pl.DataFrame, source: str | Origin, hint: str = "") -> None:
+    """Raise UserError for null times, times in the future and times before 1970; `hint` follows what is missing."""
+    _refuse(rows, pl.col("time").is_null(), source, "time", f"must not be empty{hint}")
+    _refuse(rows, pl.col("time").to_physical() < 0, source, "time", f"{EARLY}{hint}")
     now = datetime.now(UTC) + SKEW
     _refuse(rows, pl.col("time") > pl.lit(now), source, "time", "lies in the future; check the time unit")
 
 
-def check_events(rows: pl.DataFrame, tasks: tuple[str, ...], source: str | Origin) -> None:
-    """Raise UserError for null ids or times, times in the future, labels outside {0, 1}, duplicate sample ids."""
-    for column in ("sample_id", "user_id", "item_id"):
-        _refuse(rows, pl.col(column).is_null(), source, column, "must not be empty")
-    check_times(rows, source)
-    for task in tasks:
+def check_needed(rows: pl.DataFrame, source: str | Origin, hint: str = "") -> None:
+    """Raise UserError for a row without an id or a time; `hint` says what to do about it."""
+    for column in ("sample_id", "user_id", "item_id", "time"):
+        if column in rows.columns:
+            _refuse(rows, pl.col(column).is_null(), source, column, f"must not be empty{hint}")
+
+
+def check_events(rows: pl.DataFrame, schema: EventSchema, source: str | Origin, hint: str = "") -> None:
+    """Raise UserError for null ids or times, impossible times, labels outside {0, 1}, duplicate sample ids."""
+    check_needed(rows, source, hint)
+    check_times(rows, source, hint)
+    for task in schema.tasks:
         label = pl.col(f"label_{task}")
         _refuse(rows, label.is_not_null() & ~label.is_in([0.0, 1.0]), source, f"label_{task}", "must be 0, 1 or empty")
     check_unique(rows, source)
 
 
 def check_label_times(rows: pl.DataFrame, tasks: tuple[str, ...], source: str | Origin, window: bool) -> None:
-    """Raise UserError for a label of these tasks, with a window a positive one, that has no time when it was known."""
+    """Raise UserError for a label of these tasks, with a window a positive one, that has no time when it was known, and
+    for a time long before its row's.
+    """
     for task in tasks:
         label = pl.col(f"label_{task}")
-        given = label == 1 if window else label.is_not_null()
-        problem = f"is empty where label_{task} is given: say when it was known" + (
+        given, known = label == 1 if window else label.is_not_null(), pl.col(f"label_time_{task}")
+        problem = f"is empty, before 1970 or in the future where label_{task} is given: say when it was known" + (
             "" if window else ", or set labels.window_s, after which no outcome is a negative"
         )
-        _refuse(rows, given & pl.col(f"label_time_{task}").is_null(), source, f"label_time_{task}", problem)
+        _refuse(rows, given & known.is_null(), source, f"label_time_{task}", problem)
+        early = "lies more than a day before its row: what a label says was not known then"
+        _refuse(rows, known < pl.col("time") - SKEW, source, f"label_time_{task}", early)
 
 
 def check_behaviors(rows: pl.DataFrame, source: str | Origin) -> None:

@@ -114,13 +114,16 @@ class Predictor:
         self.encoder = Encoder(self.schema, users, items, context)
 
     def predict(self, source: RawTable) -> Iterator[pl.DataFrame]:
-        """Yield, per chunk of the source and in its order: sample_id, and per task logit_TASK float32, as the model
-        learned it, and probability_TASK float32, of the log before any down-sampling.
+        """Yield, per chunk of the source and in its order: sample_id as the source has it, and per task logit_TASK
+        float32, as the model learned it, and probability_TASK float32, of the log before any down-sampling.
         """
         for rows in new_rows(source, columns_of(self.data, self.schema), self.schema):
+            number = pl.col("sample_id")
+            named = pl.coalesce("sample_key", number.cast(pl.String)) if self.schema.sample_key else number
+            ids = rows.select(sample_id=named).to_series()
             columns = self.encoder.rows(rows)
             columns["counts"] = self.store.counts_of(columns["user"], columns["item"], columns["time"])
-            yield self._frame(rows["sample_id"], self._logits(_NewSamples(columns, self.store)))
+            yield self._frame(ids, self._logits(_NewSamples(columns, self.store)))
 
     def _logits(self, samples: _NewSamples) -> Array:
         builder = BatchBuilder(samples, self.job.config.history, numbers=self.job.config.numbers)

@@ -94,7 +94,7 @@ def test_new_rows_from_any_format(trained: tuple[rd.Run, rd.TrainedModel], tmp_p
     ("change", "problem"),
     [
         (lambda rows: rows.drop("item_id"), "no column 'item_id'"),
-        (lambda rows: rows.with_columns(item_id=pl.lit("x")), "holds 'x', but the run's log has int64"),
+        (lambda rows: rows.with_columns(item_id=pl.lit("x")), "column 'item_id': not a whole number"),
         (lambda rows: rows.with_columns(ts=pl.lit("soon")), "not a time in s since 1970"),
         (lambda rows: rows.clear(), "no rows to predict"),
         (lambda rows: 7, "a int is no table"),

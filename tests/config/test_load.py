@@ -1,6 +1,7 @@
 """A wrong experiment file is refused by key and value, in one line."""
 
 import json
+import re
 
 import pytest
 
@@ -86,3 +87,19 @@ def test_a_long_key_is_not_shown_whole():
     with pytest.raises(UserError) as caught:
         load_text(GOOD + f"{'k' * 100_000}: 1\n")
     assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("assignment", "problem"),
+    [
+        ("students.ligth.width=8", "there is no 'ligth' under students; did you mean 'light'?"),
+        ("teachers.big.width=8", "there is no 'big' under teachers; known: huge"),
+    ],
+)
+def test_a_key_of_a_student_that_is_not_there_makes_no_further_student(assignment: str, problem: str) -> None:
+    text = GOOD + "students: {light: {kind: din}}\nteachers: {huge: {}}"
+    with pytest.raises(UserError, match=re.escape(f"--set {assignment.partition('=')[0]}: {problem}")):
+        load_text(text, [assignment])
+    assert load_text(text, ["students.light.width=8"]).students["light"].width == 8
+    assert set(load_text(text, ["students.more={width: 8}", "students.more.history=3"]).students) == {"light", "more"}
+    assert load_text(GOOD, ["students.student.width=8"]).students["student"].width == 8

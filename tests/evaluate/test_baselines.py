@@ -33,8 +33,8 @@ def log_of(path: Path, label: np.ndarray, known_after: timedelta | None = None, 
             "time": time,
             "user_id": draw.integers(0, 40, n),
             "item_id": draw.integers(0, 30, n),
-            "price": pl.Series(draw.normal(0, 1, n), dtype=pl.Float32),
-            "country": pl.Series([f"c{i}" for i in draw.integers(0, 5, n)]),
+            "feature_price": pl.Series(draw.normal(0, 1, n), dtype=pl.Float32),
+            "feature_country": pl.Series([f"c{i}" for i in draw.integers(0, 5, n)]),
             "label_click": pl.Series(label, dtype=pl.Float32).fill_nan(None),
         }
     )

@@ -50,7 +50,11 @@ def tables(folder: Path, rows: list[tuple], behaviors: list[tuple] | None) -> tu
         zip(("user_id", "item_id", "label_click"), zip(*(row[1:4] for row in rows), strict=True), strict=True)
     )
     columns |= dict(
-        zip(("request_id", "position", "brand"), zip(*(row[5:8] for row in rows), strict=True), strict=True)
+        zip(
+            ("request_id", "feature_position", "feature_brand"),
+            zip(*(row[5:8] for row in rows), strict=True),
+            strict=True,
+        )
     )
     frame = pl.DataFrame(
         {"sample_id": range(len(rows)), "time": at, "label_time_click": known, **columns},
@@ -280,7 +284,7 @@ def test_what_the_settings_give_away_is_caught(positives: str, exclude: str, gro
 
 
 def nulled(rows: pl.DataFrame) -> pl.DataFrame:
-    return rows.with_columns(device=pl.when(pl.col("label_click") == 1).then("device"))
+    return rows.with_columns(pl.when(pl.col("label_click") == 1).then("feature_device").alias("feature_device"))
 
 
 def test_a_feature_that_is_filled_in_afterwards_is_caught(tmp_path: Path) -> None:

@@ -138,7 +138,7 @@ def spoilt(rows: pl.DataFrame, fault: str) -> pl.DataFrame:
     last = pl.int_range(pl.len()) == pl.len() - 1
     made = {
         "no id": rows.drop("sample_id"),
-        "id of text": rows.with_columns(pl.col("sample_id").cast(pl.String)),
+        "id of text": rows.with_columns(pl.format("s{}", "sample_id").alias("sample_id")),
         "no column": rows.drop("logit_finish"),
         "two columns": rows.with_columns(probability_click=pl.lit(0.5)),
         "text": rows.with_columns(logit_click=pl.lit("high")),
@@ -202,3 +202,23 @@ def test_a_run_whose_teacher_was_trained_takes_no_other(run: tuple[RunFolder, Ex
     truth_of(folder).write_parquet(tmp_path / "said.parquet")
     with pytest.raises(UserError, match=r"has a teacher already \(trained here\)"):
         import_predictions(folder, experiment, tmp_path / "said.parquet")
+
+
+def test_samples_named_by_text_are_joined_by_it(tmp_path: Path) -> None:
+    """The file comes in another order, with a stranger among it; no name is mistaken for a number."""
+    names = [f"{k % 7}-{k}" for k in range(400)]
+    pl.DataFrame({"id": names, "time": [1_700_000_000 + k for k in range(400)], "user_id": 1, "item_id": 2,
+                  "label": [k % 2 for k in range(400)]}).write_parquet(tmp_path / "log.parquet")  # fmt: skip
+    experiment = load_text("""
+        name: t
+        data: {path: log.parquet, columns: {sample_id: id}}
+        students: {light: {kind: pooled-mlp}}
+    """)
+    said = pl.DataFrame({"sample_id": [*names[::-1], "7"], "logit": [float(k) for k in range(400)][::-1] + [99.0]})
+    said.write_parquet(tmp_path / "said.parquet")
+    with open_run(experiment, tmp_path, tmp_path / "run") as folder:
+        ingest_stage(folder, experiment, tmp_path)
+        found = import_predictions(folder, experiment, tmp_path / "said.parquet")
+        assert (found.rows, found.unknown) == (400, 1)
+        rows = pl.concat(PredictionLog.open(folder.predictions).batches()).sort("sample_id")
+        assert rows["logit_click"].to_list() == [float(k) for k in range(400)]

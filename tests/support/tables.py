@@ -56,8 +56,8 @@ def events(ids: Iterable[int], label: float = 1.0) -> pl.DataFrame:
             "time": _times(ids),
             "user_id": pl.Series([k % 3 for k in ids], dtype=pl.Int64),
             "item_id": pl.Series([k % 5 for k in ids], dtype=pl.Int64),
-            "device": pl.Series([7 for _ in ids], dtype=pl.Int64),
-            "tags": pl.Series([["a", str(k)] for k in ids], dtype=pl.List(pl.String)),
+            "feature_device": pl.Series([7 for _ in ids], dtype=pl.Int64),
+            "feature_tags": pl.Series([["a", str(k)] for k in ids], dtype=pl.List(pl.String)),
             "label_click": pl.Series([label for _ in ids], dtype=pl.Float32),
         }
     )

@@ -42,12 +42,12 @@ NAN, INF = float("nan"), float("inf")
         ("row 0, column 'label_click': must be 0, 1 or empty; got 0.5", with_value("label_click", 0, 0.5)),
         ("row 0, column 'label_click': must be 0, 1 or empty; got nan", with_value("label_click", 0, NAN)),
         (
-            "column 'device' has type Float32, the table has Int64",
-            lambda rows: rows.with_columns(pl.col("device").cast(pl.Float32)),
+            "column 'feature_device' has type Float32, the table has Int64",
+            lambda rows: rows.with_columns(pl.col("feature_device").cast(pl.Float32)),
         ),
         (
-            "column 'devise' is not in the table's schema; did you mean 'device'?",
-            lambda rows: rows.rename({"device": "devise"}),
+            "column 'feature_devise' is not in the table's schema; did you mean 'feature_device'?",
+            lambda rows: rows.rename({"feature_device": "feature_devise"}),
         ),
         (
             "row 0, column 'time': lies in the future; check the time unit",
@@ -58,7 +58,7 @@ NAN, INF = float("nan"), float("inf")
             lambda rows: rows.with_columns(time=pl.lit(9 * 10**18).cast(rows.schema["time"])),
         ),
         (
-            "row 0, column 'time': lies before the year 1; check the time unit; got -9000000000000000000 us since 1970",
+            "row 0, column 'time': lies before 1970; check the time unit; got -9000000000000000000 us since 1970",
             lambda rows: rows.with_columns(time=pl.lit(-9 * 10**18).cast(rows.schema["time"])),
         ),
         ("column 'sample_id': 3 is in the table already", with_value("sample_id", 2, 3)),

@@ -30,8 +30,19 @@ ROWS = st.lists(
 
 def store_of(folder: Path, rows: list[tuple[int, str | None, list[str]]]) -> SampleStore:
     """Return the store of a log of a row an hour, from hour 0."""
-    columns = {"sample_id": pl.Int64, "time": TIME, "user_id": pl.Int64, "item_id": pl.Int64, "price": pl.Float32}
-    columns |= {"genres": pl.List(pl.String), "shop": pl.String, "tags": pl.List(pl.String), "label_click": pl.Float32}
+    columns = {
+        "sample_id": pl.Int64,
+        "time": TIME,
+        "user_id": pl.Int64,
+        "item_id": pl.Int64,
+        "feature_price": pl.Float32,
+    }
+    columns |= {
+        "feature_genres": pl.List(pl.String),
+        "feature_shop": pl.String,
+        "feature_tags": pl.List(pl.String),
+        "label_click": pl.Float32,
+    }
     values = [(k, k * HOUR, 1, item, 1.0, ["z"], shop, tags, 1.0) for k, (item, shop, tags) in enumerate(rows)]
     log = EventLog.create(folder / "events", SCHEMA)
     log.append(pl.DataFrame(values, schema=columns, orient="row"), writer="test", sequence=0)

@@ -37,8 +37,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 
 def device(run: RunFolder) -> np.ndarray:
-    rows = EventLog.open(run.tables / "events").scan(columns=["sample_id", "device"]).collect().sort("sample_id")
-    return rows["device"].to_numpy()
+    rows = (
+        EventLog.open(run.tables / "events").scan(columns=["sample_id", "feature_device"]).collect().sort("sample_id")
+    )
+    return rows["feature_device"].to_numpy()
 
 
 def test_it_learns_from_its_samples_alone(run):

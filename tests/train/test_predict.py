@@ -30,7 +30,9 @@ def predictor(run: RunFolder) -> Predictor:
 
 
 def rows(run: RunFolder) -> pl.DataFrame:
-    return pl.concat(EventLog.open(run.tables / "events").batches())
+    """Return the log with the features under their own names, as new rows come."""
+    events = pl.concat(EventLog.open(run.tables / "events").batches())
+    return events.rename(lambda column: column.removeprefix("feature_"))
 
 
 def test_rows_of_the_log_give_what_the_network_gives_over_its_store(run: RunFolder) -> None:
@@ -67,5 +69,5 @@ def test_a_model_that_is_not_trained_is_refused(run: RunFolder) -> None:
 def test_a_feature_of_another_type_is_refused_and_not_read_as_missing(run: RunFolder) -> None:
     name = next(name for name, kind in predictor(run).schema.features.items() if kind == "int64")
     log = rows(run).head(4).with_columns(pl.lit("red").alias(name))
-    with pytest.raises(UserError, match=f"column '{name}': row 0 holds 'red', but the run's log has int64"):
+    with pytest.raises(UserError, match=f"row 0, column '{name}': not a whole number; where they are text"):
         list(predictor(run).predict(source_of(log)))

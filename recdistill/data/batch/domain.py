@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from recdistill.data.batch.slicer import Slicer
+from recdistill.data.store.encoder import context_key
 from recdistill.data.store.sample_store import SampleStore
 from recdistill.data.store.vocabulary import Vocabulary
 from recdistill.errors import UserError
@@ -28,7 +29,7 @@ def rows_of_domain(store: SampleStore, schema: EventSchema, domain: Mapping[str,
         if kind not in ("int64", "string"):
             raise UserError(f"domain: '{name}' is of type {kind}; name a feature of whole numbers or text")
         known = Vocabulary.load(store.folder / "context.parquet")
-        code = int(known.encode(pl.Series([f"{name}={value}"]), grow=False)[0])
+        code = int(known.encode(pl.Series([context_key(name, value)]), grow=False)[0])
         mask = np.asarray(store.context[:, field] == code)
         if not code or not mask.any():
             raise UserError(f"domain: no sample has {name} {value!r}")

@@ -17,7 +17,7 @@ from recdistill.tables.schema import EventSchema
 __all__ = ["SLICES", "Slicer"]
 
 SLICES = 64  # at most; of a feature with more values, several share one
-HISTORY = "history"
+HISTORY, HOUR = "history", "hour"
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,18 @@ class Slicer:
 
     @classmethod
     def of(cls, name: str | None, schema: EventSchema, key: str = "distill.gate.by") -> Slicer:
-        """Return the slicer by a feature's name, "hour", or "history"; UserError, about `key`, for any other name."""
-        fields = context_fields(schema)
+        """Return the slicer by a feature's name, "hour", or "history", of which a feature of that name comes first.
+
+        UserError, about `key`, for any other name.
+        """
+        _, *fields = context_fields(schema)
+        if name in fields:
+            return cls(1 + fields.index(name))
+        if name == HOUR:
+            return cls(0)
         if name is None or name == HISTORY:
             return cls(None, name is not None)
-        if name not in fields:
-            raise UserError(f"{key}: no feature '{name}'{did_you_mean(name, [HISTORY, *fields])}")
-        return cls(fields.index(name))
+        raise UserError(f"{key}: no feature '{name}'{did_you_mean(name, [HISTORY, HOUR, *fields])}")
 
     def codes(self, context: Tensor, lengths: Tensor) -> Tensor:
         """Return int64 [B] below SLICES of context ids [B, F] and lengths of history [B]: one slice where they are made

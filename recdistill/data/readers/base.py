@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import polars as pl
 
@@ -18,7 +18,7 @@ class Log:
     or None.
 
     source: for messages; item_features: which of the schema's features describe the item alone; notes: what to tell the
-    user once the chunks were read, such as what was left out.
+    user once the chunks were read, such as what was left out; names: the user's names of the table's columns.
     """
 
     schema: EventSchema
@@ -27,3 +27,4 @@ class Log:
     source: str
     item_features: tuple[str, ...] = ()
     notes: Callable[[], list[str]] = list
+    names: dict[str, str] = field(default_factory=dict)

@@ -49,6 +49,7 @@ def _refuse_unused(config: DataConfig) -> None:
         "columns": config.columns != ColumnsConfig(),
         "behaviors": config.behaviors is not None,
         "sort": config.sort,
+        "drop_missing": config.drop_missing,
     }
     for name, given in table.items():
         if given and config.reader != "table":

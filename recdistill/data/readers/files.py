@@ -23,7 +23,7 @@ from recdistill.errors import UserError
 __all__ = ["CHUNK", "ROW", "RawTable", "find_files", "read_latin1", "scan_csv", "scan_file", "scan_text"]
 
 CHUNK = 262_144  # rows per commit
-ROW = "row number"  # column that counts the rows of the file from 0, its header left out
+ROW = "\0row"  # column that counts the rows of the file from 0, its header left out; no user's can be called so
 INFER = 10_000  # rows that decide the types of a CSV file
 
 

@@ -9,7 +9,7 @@ import polars as pl
 
 from recdistill.data.buckets import fitted_edges
 from recdistill.data.readers.base import Log
-from recdistill.tables.schema import EventSchema
+from recdistill.tables.schema import EventSchema, feature_column
 
 __all__ = ["with_edges"]
 
@@ -33,10 +33,11 @@ def with_edges(log: Log) -> tuple[EventSchema, Iterator[pl.DataFrame]]:
     edges = {}
     if held:
         rows = min(LOOKED_AT, sum(map(len, held)))
-        early = pl.concat([chunk.select(numeric) for chunk in held]).head(max(rows // SHARE, 1))
-        edges = {
-            name: fitted_edges(early[name].cast(pl.Float64).fill_null(float("nan")).to_numpy()) for name in numeric
-        }
+        columns = [
+            pl.col(feature_column(name)).cast(pl.Float64).fill_null(float("nan")).alias(name) for name in numeric
+        ]
+        early = pl.concat([chunk.select(columns) for chunk in held]).head(max(rows // SHARE, 1))
+        edges = {name: fitted_edges(early[name].to_numpy()) for name in numeric}
     return replace(log.schema, edges=edges), _again(held, chunks)
 
 

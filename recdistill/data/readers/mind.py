@@ -14,10 +14,11 @@ import polars as pl
 
 from recdistill.config.data import BehaviorsConfig, ColumnsConfig, DataConfig
 from recdistill.data.readers.base import Log
+from recdistill.data.readers.columns import Kind
 from recdistill.data.readers.files import ROW, RawTable, find_files, scan_text
-from recdistill.data.readers.mapping import make_time
 from recdistill.data.readers.options import NoOptions, read_options
 from recdistill.data.readers.rows import EventReader, behavior_rows
+from recdistill.data.readers.times import time_column
 from recdistill.tables.schema import EventSchema
 
 __all__ = ["read_mind"]
@@ -74,7 +75,7 @@ def _shown(chunk: pl.DataFrame) -> pl.DataFrame:
 
 def _behaviors(source: RawTable, schema: EventSchema) -> Iterator[pl.DataFrame]:
     """Yield the articles of every user's first history, then the clicks of the log, in time order."""
-    time = make_time("time", CLOCK, TEXT)
+    time = time_column("time", CLOCK, Kind(TEXT, TEXT))
     first = source.frame.with_row_index(ROW).sort(time.value, ROW).unique("user", keep="first", maintain_order=True)
     start = source.frame.select(time.value.min()).collect().item()
     histories = first.select("user", item=pl.col("history").str.split(" ")).collect()

@@ -23,7 +23,7 @@ from recdistill.data.readers.shortage import Shortage
 from recdistill.data.sampling import mixed, uniform
 from recdistill.data.store.id_set import IdSet
 from recdistill.errors import UserError, did_you_mean
-from recdistill.tables.schema import EventSchema
+from recdistill.tables.schema import EventSchema, feature_column
 from recdistill.typing import Array
 
 __all__ = ["with_negatives"]
@@ -46,7 +46,7 @@ def with_negatives(log: Log, config: NegativesConfig) -> Log:
                 f"data.negatives.item_features: no feature '{name}'{did_you_mean(name, log.schema.features)}"
             )
     schema = replace(log.schema, has_request=True)
-    of_item = sorted({*log.item_features, *config.item_features})
+    of_item = sorted(map(feature_column, {*log.item_features, *config.item_features}))
     shortage = Shortage()
 
     def batches() -> Iterator[pl.DataFrame]:
@@ -186,6 +186,7 @@ class _Draws:
         ids = -1 - (number[positive] * per + place)
         drawn = pool.select("item_id", *self.of_item)[picked[positive, place]]
         labels = {f"label_{task}": pl.lit(0.0, pl.Float32) for task in self.schema.tasks}
+        labels |= {"sample_key": pl.lit(None, pl.String)} if self.schema.sample_key else {}
         negatives = block[positive].with_columns(drawn).with_columns(**labels, sample_id=pl.Series(ids, dtype=pl.Int64))
         request = np.concatenate((number[kept], number[positive]))
         both = pl.concat([block.filter(pl.Series(kept)), negatives], how="diagonal")

@@ -9,15 +9,19 @@ from typing import Any
 import polars as pl
 
 from recdistill.config.data import ColumnsConfig, DataConfig
+from recdistill.data.readers.columns import convert
 from recdistill.data.readers.files import RawTable, scan_file
-from recdistill.data.readers.mapping import convert, event_columns
+from recdistill.data.readers.mapping import event_columns, id_names
+from recdistill.data.readers.numbering import RequestNumbers
+from recdistill.data.readers.rows import kinds_in
+from recdistill.data.readers.times import check_unit
 from recdistill.errors import UserError
-from recdistill.tables.schema import POLARS_TYPES, EventSchema
+from recdistill.tables.schema import EventSchema
+from recdistill.tables.validation import check_needed
 
 __all__ = ["columns_of", "new_rows", "source_of"]
 
 ROWS = 65_536  # of a chunk
-REQUIRED = ("time", "user_id", "item_id")  # a row without one of them cannot be predicted
 
 
 def source_of(data: Any) -> RawTable:
@@ -36,7 +40,9 @@ def source_of(data: Any) -> RawTable:
 
 
 def columns_of(config: DataConfig, schema: EventSchema) -> ColumnsConfig:
-    """Return the mapping of a run's log without its labels; of logs that are no table, the events' own column names."""
+    """Return the mapping of a run's log without its labels; of logs that are no table, the events' ids and time
+    under the table's names and the features under their own.
+    """
     if config.reader == "table":
         return config.columns.model_copy(update={"tasks": {}, "label_times": {}})
     kinds = schema.features
@@ -58,30 +64,19 @@ def new_rows(source: RawTable, columns: ColumnsConfig, schema: EventSchema) -> I
     """
     if columns.sample_id not in source.kinds:
         columns = columns.model_copy(update={"sample_id": None})
-    _, made = event_columns(source.kinds, columns, source.path)
-    done = 0
+    kinds = kinds_in(source, id_names(columns))
+    made = event_columns(kinds, columns, schema, source.path)
+    requests, done = RequestNumbers(), 0
     for chunk in source.chunks([column.source for column in made.values()], rows=ROWS):
-        rows, _ = convert(chunk, made, source.path)
-        if columns.sample_id is None:
+        check_unit(chunk, made["time"], columns.time_unit, kinds[columns.time], source.path)
+        rows, origin = convert(chunk, made, source.path)
+        check_needed(rows, origin)
+        if "sample_id" not in made:
             rows = rows.with_columns(sample_id=pl.int_range(done, done + len(rows), dtype=pl.Int64))
-        rows = _typed(rows, schema.columns(), source.path)
         done += len(rows)
-        yield rows
+        yield _whole(requests.numbered(rows), schema.columns())
 
 
-def _typed(rows: pl.DataFrame, types: Mapping[str, pl.DataType], path: Path) -> pl.DataFrame:
-    absent = [name for name in types if name not in rows.columns]
-    rows = rows.with_columns(pl.lit(None, types[name]).alias(name) for name in absent)
-    typed = rows.select(pl.col(name).cast(kind, strict=False) for name, kind in types.items())
-    for name, kind in types.items():
-        lost = typed[name].is_null() & (rows[name].is_not_null() | (name in REQUIRED))
-        if lost.any():
-            row = int(lost.arg_max() or 0)
-            raise UserError(
-                f"{path}: column '{name}': row {row} holds {rows[name][row]!r}, but the run's log has {_plain(kind)}"
-            )
-    return typed
-
-
-def _plain(kind: pl.DataType) -> str:
-    return next((name for name, known in POLARS_TYPES.items() if known == kind), "time")
+def _whole(rows: pl.DataFrame, types: Mapping[str, pl.DataType]) -> pl.DataFrame:
+    absent = [pl.lit(None, kind).alias(name) for name, kind in types.items() if name not in rows.columns]
+    return rows.with_columns(absent).select(pl.col(name).cast(kind) for name, kind in types.items())

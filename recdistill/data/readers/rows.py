@@ -5,23 +5,28 @@ stand in the file.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 
-import numpy as np
 import polars as pl
 
 from recdistill.config.data import BehaviorsConfig, ColumnsConfig
+from recdistill.data.readers.columns import Column, Counts, Kind, convert
 from recdistill.data.readers.files import CHUNK, ROW, RawTable
-from recdistill.data.readers.mapping import Column, behavior_columns, convert, event_columns, make_time
-from recdistill.data.store.id_set import IdSet
+from recdistill.data.readers.ids import written_kind
+from recdistill.data.readers.mapping import behavior_columns, event_columns, event_schema, id_names
+from recdistill.data.readers.numbering import RequestNumbers, UniqueIds, UniqueKeys
+from recdistill.data.readers.times import ERA, check_unit
 from recdistill.tables.schema import EventSchema
 from recdistill.tables.validation import Origin, check_events, check_times
 from recdistill.typing import Array
 
-__all__ = ["EventReader", "behavior_rows", "is_ordered"]
+__all__ = ["EventReader", "behavior_rows", "is_ordered", "kinds_in", "notes_of"]
 
 Prepare = Callable[[pl.DataFrame], pl.DataFrame]
+HINT = "; data.drop_missing: true leaves such rows out"
+NEEDED = ("time", "user_id", "item_id")
+START_OF_COUNTS = datetime(1980, 1, 1, tzinfo=UTC)  # times of before count from a log's own start, or mean none
 
 
 def is_ordered(source: RawTable, time: Column) -> bool:
@@ -36,11 +41,18 @@ def is_ordered(source: RawTable, time: Column) -> bool:
     return True
 
 
-def _kinds(source: RawTable, prepare: Prepare) -> dict[str, pl.DataType]:
-    """Return the types of a prepared chunk's columns, those that the source names first."""
+def kinds_in(source: RawTable, names: list[str], prepare: Prepare = lambda chunk: chunk) -> dict[str, Kind]:
+    """Return the kinds of a prepared chunk's columns; of the ids and categories among them, `names`, as written."""
     raw = {ROW: pl.UInt32(), **source.frame.collect_schema()}
     prepared = prepare(pl.DataFrame(schema=raw)).schema
-    return {**prepared, **{name: kind for name, kind in source.kinds.items() if name in prepared}}
+    prepared.pop(ROW)
+    kinds = {name: Kind(stored, source.kinds.get(name, stored)) for name, stored in prepared.items()}
+    return kinds | {name: written_kind(source, name, kinds[name]) for name in names if name in kinds}
+
+
+def notes_of(counts: Counts, where: str = "") -> list[str]:
+    """Return a line per thing that was counted."""
+    return [f"{where}{what.partition(': ')[0]}: {found:,} {what.partition(': ')[2]}" for what, found in counts.items()]
 
 
 @dataclass(frozen=True)
@@ -48,7 +60,8 @@ class EventReader:
     """The samples of a file.
 
     columns: the mapping; prepare: makes the mapped columns of a raw chunk (joins, lists to rows), keeping ROW;
-    sort: by time, in memory, unless the file is in order; rows: raw rows to a chunk.
+    sort: by time, in memory, unless the file is in order; rows: raw rows to a chunk; drop_missing: leave out rows
+    without user, item or usable time; counts: what to note once the chunks were read.
     """
 
     source: RawTable
@@ -57,30 +70,58 @@ class EventReader:
     prepare: Prepare = lambda chunk: chunk
     needs: tuple[str, ...] = ()  # raw columns that `prepare` reads; none: those of the mapping
     rows: int = CHUNK
+    drop_missing: bool = False
+    counts: Counts = field(default_factory=dict)
 
     def mapped(self) -> tuple[EventSchema, dict[str, Column]]:
         """Return the schema and the columns to make; UserError when a column is missing."""
-        return event_columns(_kinds(self.source, self.prepare), self.columns, self.source.path)
+        kinds = kinds_in(self.source, id_names(self.columns), self.prepare)
+        schema = event_schema(kinds, self.columns, self.source.path)
+        return schema, event_columns(kinds, self.columns, schema, self.source.path)
+
+    def names(self) -> dict[str, str]:
+        """Return the user's name of every column that is made."""
+        return {name: column.source for name, column in self.mapped()[1].items()}
+
+    def notes(self) -> list[str]:
+        """Return what to tell the user of the chunks that were read."""
+        return notes_of(self.counts)
 
     def chunks(self) -> Iterator[pl.DataFrame]:
         """Yield the events in the table's columns, in time order, ids unique; UserError at the first wrong row."""
         schema, columns = self.mapped()
-        time = make_time(self.columns.time, self.columns.time_unit, self.source.kinds[self.columns.time])
+        time, kind = columns["time"], kinds_in(self.source, [])[self.columns.time]
         order = time.value if self.sort and not is_ordered(self.source, time) else None
         raw = list(self.needs) or [column.source for column in columns.values()]
-        check = _TimeOrder(), _UniqueIds(self, sorts=order is not None)
+        check = _TimeOrder(), UniqueIds(None if order is not None or self.drop_missing else self._ids)
+        keys, requests = UniqueKeys(self._times_of_keys) if schema.sample_key else None, RequestNumbers()
         done = 0
+        self.counts.clear()
         for chunk in self.source.chunks(raw, order, self.rows):
-            rows, origin = convert(self.prepare(chunk), columns, self.source.path)
-            if self.columns.sample_id is None:
+            check_unit(chunk, time, self.columns.time_unit, kind, self.source.path)
+            rows, origin = self._kept(*convert(self.prepare(chunk), columns, self.source.path, self.counts))
+            if "sample_id" not in columns:
                 rows = rows.with_columns(sample_id=pl.int_range(done, done + len(rows), dtype=pl.Int64))
-            check_events(rows, schema.tasks, origin)
-            for each in check:
-                each.check(rows, origin)
+            rows = requests.numbered(rows)
+            check_events(rows, schema, origin, HINT)
+            for each in (*check, keys):
+                if each is not None:
+                    each.check(rows, origin)
             done += len(rows)
             yield rows.select(list(schema.columns()))
 
-    def ids(self, count: int) -> Iterator[Array]:
+    def _kept(self, rows: pl.DataFrame, origin: Origin) -> tuple[pl.DataFrame, Origin]:
+        """Return the rows that have a time, a user and an item, where the others are to be left out."""
+        if not self.drop_missing:
+            return rows, origin
+        usable = pl.all_horizontal(pl.col(*NEEDED).is_not_null(), pl.col("time").to_physical() >= 0)
+        kept = rows.select(usable.fill_null(False)).to_series()
+        if left_out := int((~kept).sum()):
+            what = "drop_missing: rows without user, item or usable time left out"
+            self.counts[what] = self.counts.get(what, 0) + left_out
+        return rows.filter(kept), replace(origin, numbers=origin.numbers.filter(kept))
+
+    def _ids(self, count: int) -> Iterator[Array]:
         """Yield the first `count` sample ids of the file, a chunk at a time."""
         _, columns = self.mapped()
         column = columns["sample_id"]
@@ -90,51 +131,33 @@ class EventReader:
             if count <= 0:
                 return
 
+    def _times_of_keys(self, keys: pl.Series) -> pl.DataFrame:
+        """Return how often each of a few `keys` stands in the file: columns sample_key, len."""
+        _, columns = self.mapped()
+        column, found = columns["sample_key"], []
+        for chunk in self.source.chunks([column.source], rows=self.rows):
+            found.append(chunk.select(sample_key=column.value).filter(pl.col("sample_key").is_in(keys.implode())))
+        return pl.concat(found).group_by("sample_key").len()
+
 
 @dataclass
 class _TimeOrder:
-    """Refuses a row earlier than the one before it, also the last of the chunk before."""
+    """Refuses a row earlier than the one before it, also the last of the chunk before, and a leap out of the 1970s."""
 
     last: datetime | None = None
 
     def check(self, rows: pl.DataFrame, origin: Origin) -> None:
         times = rows["time"]
-        back = (times < times.shift(1, fill_value=self.last)).fill_null(False).arg_true()
+        before = times.shift(1, fill_value=self.last)
+        back = (times < before).fill_null(False).arg_true()
         if len(back):
             problem = "earlier than the row before; sort the file or set data.sort: true"
             raise origin.refuse(back[0], "time", f"{problem}; got {times[back[0]]}")
+        leap = ((before < START_OF_COUNTS) & (times >= ERA)).fill_null(False).arg_true()
+        if len(leap):
+            problem = f"the rows before it lie in {before[leap[0]].year}: have they no time? Give it, or leave them out"
+            raise origin.refuse(leap[0], "time", f"{problem}; got {times[leap[0]]}")
         self.last = times[-1] if len(times) else self.last
-
-
-@dataclass
-class _UniqueIds:
-    """Refuses a sample id of an earlier chunk.
-
-    While ids rise nothing is remembered; when they first do not, those before are read again and then kept, 8 bytes
-    each.
-    """
-
-    events: EventReader
-    sorts: bool
-    top: int = np.iinfo(np.int64).min
-    done: int = 0
-    seen: IdSet | None = field(default=None)
-
-    def check(self, rows: pl.DataFrame, origin: Origin) -> None:
-        ids = rows["sample_id"].to_numpy()
-        if self.seen is None and len(ids) and not self.sorts and ids[0] > self.top and (np.diff(ids) > 0).all():
-            self.top, self.done = int(ids[-1]), self.done + len(ids)
-            return
-        if self.seen is None:
-            self.seen = IdSet()
-            for part in self.events.ids(self.done) if self.done else ():
-                self.seen.add(part)
-        double = np.flatnonzero(self.seen.holds(ids))
-        if len(double):
-            raise origin.refuse(
-                int(double[0]), "sample_id", f"a sample id may stand once; {ids[double[0]]} stood before"
-            )
-        self.seen.add(ids)
 
 
 def behavior_rows(
@@ -143,14 +166,23 @@ def behavior_rows(
     schema: EventSchema,
     prepare: Prepare = lambda chunk: chunk,
     needs: tuple[str, ...] = (),
+    counts: Counts | None = None,
 ) -> Iterator[pl.DataFrame]:
-    """Yield behaviors in time order; rows without user or item are left out. A file out of order is sorted
-    in memory.
+    """Yield behaviors in time order; rows without user or item are left out, and counted in `counts`. A file out of
+    order is sorted in memory.
     """
-    made = behavior_columns(_kinds(source, prepare), columns, schema, source.path)
-    time = make_time(columns.time, columns.time_unit, source.kinds[columns.time])
+    kinds = kinds_in(source, [columns.user, columns.item, *([columns.action] if columns.action else [])], prepare)
+    made = behavior_columns(kinds, columns, schema, source.path)
+    time, kind = made["time"], kinds_in(source, [])[columns.time]
     order = None if is_ordered(source, time) else time.value
+    counts = {} if counts is None else counts
+    counts.clear()
     for chunk in source.chunks(list(needs) or [column.source for column in made.values()], order):
-        rows, origin = convert(prepare(chunk), made, source.path)
+        check_unit(chunk, time, columns.time_unit, kind, source.path)
+        rows, origin = convert(prepare(chunk), made, source.path, counts)
         check_times(rows, origin)
-        yield rows.drop_nulls(["user_id", "item_id"])
+        kept = rows.drop_nulls(["user_id", "item_id"])
+        if len(kept) < len(rows):
+            what = "behaviors: rows without user or item left out"
+            counts[what] = counts.get(what, 0) + len(rows) - len(kept)
+        yield kept

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -13,7 +14,7 @@ from recdistill.data.buckets import ANY_SCALE, MISSING, bucket_of
 from recdistill.data.store.label_order import NEVER
 from recdistill.data.store.vocabulary import distinct_of
 from recdistill.errors import UserError
-from recdistill.tables.schema import EventSchema
+from recdistill.tables.schema import EventSchema, feature_column
 from recdistill.typing import Array
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Encoder",
     "IdEncoder",
     "context_fields",
+    "context_key",
     "empty_key",
     "field_counts",
     "known_times",
@@ -44,33 +46,41 @@ def field_counts(schema: EventSchema) -> tuple[int, int]:
 
 
 def context_fields(schema: EventSchema) -> list[str]:
-    """Return the names of the context fields, in the order of the columns: the hour of day and every scalar feature."""
-    return ["hour", *(name for name, kind in schema.features.items() if not kind.startswith("list"))]
+    """Return the features of the context fields, in the order of the columns; the first, "", is the hour of day."""
+    return ["", *(name for name, kind in schema.features.items() if not kind.startswith("list"))]
+
+
+def context_key(name: str, value: object) -> str:
+    """Return the key of a feature's value in the vocabulary; the name is quoted, so that no two features share keys."""
+    return f"{json.dumps(name)}={value}"
 
 
 def empty_key(name: str, kind: str) -> str:
     """Return what stands in the vocabulary for a scalar feature without a value."""
-    return f"{name}={MISSING if kind == 'float32' else ''}"
+    return context_key(name, MISSING if kind == "float32" else "")
 
 
 def _field_values(rows: pl.DataFrame, schema: EventSchema) -> Iterator[tuple[str, pl.Series]]:
     """Yield (field, value of every row as it is told apart) for the context fields: the hour of day and every scalar
     feature, a numeric one by its bucket.
     """
-    yield "hour", rows["time"].dt.hour().cast(pl.String)
+    yield "", rows["time"].dt.hour().cast(pl.String)
     for name, kind in schema.features.items():
+        if kind.startswith("list"):
+            continue
+        values = rows[feature_column(name)]
         if kind == "float32":
-            values = rows[name].cast(pl.Float64).fill_null(np.nan).to_numpy()
-            yield name, pl.Series(bucket_of(values, schema.edges.get(name, ANY_SCALE)))
-        elif not kind.startswith("list"):
-            yield name, rows[name].cast(pl.String).fill_null("")
+            numbers = values.cast(pl.Float64).fill_null(np.nan).to_numpy()
+            yield name, pl.Series(bucket_of(numbers, schema.edges.get(name, ANY_SCALE)))
+        else:
+            yield name, values.cast(pl.String).fill_null("")
 
 
 def _lists(rows: pl.DataFrame, schema: EventSchema) -> Iterator[tuple[str, Array, pl.Series]]:
     """Yield (field, row of every value, values) for the list features."""
     for name, kind in schema.features.items():
         if kind.startswith("list"):
-            yield name, *list_entries(rows[name], schema.list_length)
+            yield name, *list_entries(rows[feature_column(name)], schema.list_length)
 
 
 def list_entries(values: pl.Series, length: int) -> tuple[Array, pl.Series]:
@@ -161,7 +171,7 @@ class _Field:
     @classmethod
     def of(cls, name: str, values: pl.Series, row: Array) -> _Field:
         distinct, at = distinct_of(values)
-        return cls(pl.Series([f"{name}={value}" for value in distinct], dtype=pl.String), at, row)
+        return cls(pl.Series([context_key(name, value) for value in distinct], dtype=pl.String), at, row)
 
     def first(self) -> Array:
         """Return the row in which each distinct value stands first."""

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 
 from recdistill.stream.sources.wire import Kind
-from recdistill.tables.validation import FIRST
+from recdistill.tables.validation import EARLY
 
 __all__ = ["SKEW", "row_faults"]
 
@@ -38,7 +38,7 @@ def _times() -> list[Check]:
     return [
         *_empty("time"),
         ("time", "lies in the future; check the producer's clock and time unit", pl.col("time") > pl.lit(soon)),
-        ("time", "lies before the year 1; check the time unit", pl.col("time").to_physical() < FIRST),
+        ("time", EARLY, pl.col("time").to_physical() < 0),
     ]
 
 

@@ -79,8 +79,8 @@ def test_lists_are_made_of_the_window(
         negatives = request.filter(pl.col("label_click") == 0)["item_id"].to_list()
         assert len(set(negatives)) == len(negatives) and set(negatives) <= possible
         assert len(negatives) == per if which == POOL else len(negatives) <= per
-        assert request["device"].n_unique() == request["user_id"].n_unique() == request["time"].n_unique() == 1
-        assert request["topic"].to_list() == [item * 7 for item in request["item_id"]]
+        assert request["feature_device"].n_unique() == request["user_id"].n_unique() == request["time"].n_unique() == 1
+        assert request["feature_topic"].to_list() == [item * 7 for item in request["item_id"]]
         assert request["label_buy"].equals(request["label_click"])
         assert ((request["sample_id"] < 0) == (request["label_click"] == 0)).all()
         if len(possible) > per + 6 and TRIES > 10:

@@ -53,12 +53,12 @@ def test_movielens_100k(tmp_path: Path) -> None:
     assert events["time"].to_list() == seconds(881250000, 881250949, 891717742)
     assert events["user_id"].to_list() == [196, 196, 186] and events["item_id"].to_list() == [302, 242, 302]
     assert events["label_like"].to_list() == [1, 0, 1]
-    assert events["year"].to_list() == ["1995", "1996", "1995"] and events["occupation"].to_list() == [
+    assert events["feature_year"].to_list() == ["1995", "1996", "1995"] and events["feature_occupation"].to_list() == [
         "writer",
         "writer",
         "executive",
     ]
-    assert events["genres"].to_list() == [["Drama", "Horror"], ["Comedy"], ["Drama", "Horror"]]
+    assert events["feature_genres"].to_list() == [["Drama", "Horror"], ["Comedy"], ["Drama", "Horror"]]
     assert opened(tmp_path, "movielens", options={"at_least": 5})[1]["label_like"].to_list() == [1, 0, 0]
 
 
@@ -75,8 +75,8 @@ def test_movielens_1m_and_10m(tmp_path: Path) -> None:
     )
     _, events, _ = opened(tmp_path, "movielens")
     assert events["item_id"].to_list() == [1193, 661] and events["label_like"].to_list() == [1, 0]
-    assert events["gender"].to_list() == ["F", "M"] and events["age"].to_list() == ["1", "56"]
-    assert events["year"].to_list() == ["1975", "1998"] and events["genres"].to_list() == [
+    assert events["feature_gender"].to_list() == ["F", "M"] and events["feature_age"].to_list() == ["1", "56"]
+    assert events["feature_year"].to_list() == ["1975", "1998"] and events["feature_genres"].to_list() == [
         ["Drama"],
         ["Animation", "Children's"],
     ]
@@ -84,7 +84,9 @@ def test_movielens_1m_and_10m(tmp_path: Path) -> None:
     put(tmp_path / "set", {"ratings.dat": "1::122::4.5::838985046\n"})
     _, events, _ = opened(tmp_path, "movielens")
     assert (
-        "gender" not in events.columns and events["label_like"].to_list() == [1] and events["year"].to_list() == [None]
+        "feature_gender" not in events.columns
+        and events["label_like"].to_list() == [1]
+        and events["feature_year"].to_list() == [None]
     )
 
 
@@ -100,8 +102,8 @@ def test_movielens_20m_and_25m(tmp_path: Path) -> None:
     _, events, _ = opened(tmp_path, "movielens")
     assert events["item_id"].to_list() == [306, 296] and events["label_like"].to_list() == [1, 0]
     assert (
-        events["genres"].to_list() == [["(no genres listed)"], ["Comedy", "Crime"]]
-        and events["year"].to_list() == ["1994"] * 2
+        events["feature_genres"].to_list() == [["(no genres listed)"], ["Comedy", "Crime"]]
+        and events["feature_year"].to_list() == ["1994"] * 2
     )
 
 
@@ -110,7 +112,7 @@ def test_movielens_names_the_line_that_is_wrong(tmp_path: Path) -> None:
         tmp_path / "set",
         {"ratings.dat": "1::1193::5::978300760\n2::661::x::978302109\n", "movies.dat": "1::A (1999)::Drama\n"},
     )
-    with pytest.raises(UserError, match="ratings.dat: row 1, column 'rating': not a number; got 'x'"):
+    with pytest.raises(UserError, match="ratings.dat: row 1, column 'rating': not a finite number; got 'x'"):
         opened(tmp_path, "movielens")
     with pytest.raises(UserError, match="the movielens has no 'atleast'; did you mean 'at_least'?"):
         opened(tmp_path, "movielens", options={"atleast": 3})
@@ -163,10 +165,14 @@ def test_kuairand(kind: str, parts: list[str], tmp_path: Path) -> None:
     assert events["time"].to_list() == seconds(1649404476.86, 1649408076.86, 1650571200)
     assert events["user_id"].to_list() == [0, 3, 3] and events["item_id"].to_list() == [2000, 1071, 2000]
     assert events["label_is_click"].to_list() == [0, 1, 1] and events["label_long_view"].to_list() == [0, 1, 0]
-    assert events["follow_user_num_range"].to_list() == [None, "(0,10]", "(0,10]"]
-    assert events["onehot_feat17"].to_list() == [None, "17", "17"]
-    assert events["tag"].to_list() == [None, ["39", "5"], None] and events["is_rand"].to_list() == [0, 0, 1]
-    assert events["duration_ms"].to_list() == [9000, 87433, 9000]
+    assert events["feature_follow_user_num_range"].to_list() == [None, "(0,10]", "(0,10]"]
+    assert events["feature_onehot_feat17"].to_list() == [None, "17", "17"]
+    assert events["feature_tag"].to_list() == [None, ["39", "5"], None] and events["feature_is_rand"].to_list() == [
+        0,
+        0,
+        1,
+    ]
+    assert events["feature_duration_ms"].to_list() == [9000, 87433, 9000]
     assert len(opened(tmp_path, "kuairand", options={"logs": "random"})[1]) == 1
     with pytest.raises(UserError, match="data.options.logs"):
         opened(tmp_path, "kuairand", options={"logs": "every"})
@@ -188,7 +194,7 @@ def test_mind(tmp_path: Path) -> None:
     assert events["item_id"].to_list() == ["N35729", "N20678", "N55689", "N55689", "N35729", "N20678"]
     assert events["label_click"].to_list() == [0, 1, 0, 1, 0, 0] and events["user_id"][5] == "U91836"
     assert events["time"][5] == datetime(2019, 11, 12, 18, 11, 30, tzinfo=UTC)
-    assert events["category"].to_list() == ["news", None, "sports", "sports", "news", None]
+    assert events["feature_category"].to_list() == ["news", None, "sports", "sports", "news", None]
     assert behaviors is not None and behaviors["item_id"].to_list() == ["N55189", "N42782", "N20678", "N55689"]
     assert set(behaviors["user_id"]) == {"U13740"} and behaviors["time"][1] < events["time"][0]
     put(tmp_path / "set", {"behaviors.tsv": "1\tU1\t11/11/2019 9:05:58 AM\tN1\tN55689 N35729\n"})
@@ -225,8 +231,10 @@ def test_globo(tmp_path: Path) -> None:
     log, events, behaviors = opened(tmp_path, "globo")
     assert events["time"].to_list() == seconds(1506826828.02, 1506826840, 1506826858.02)
     assert events["user_id"].to_list() == [0, 1, 0] and events["item_id"].to_list() == [119592, 30970, 30970]
-    assert events["label_click"].to_list() == [1, 1, 1] and events["click_region"].to_list() == [25, 9, 25]
-    assert events["category_id"].to_list() == ["247", "26", "26"] and events["words_count"].to_list() == [168, 20, 20]
+    assert events["label_click"].to_list() == [1, 1, 1] and events["feature_click_region"].to_list() == [25, 9, 25]
+    assert events["feature_category_id"].to_list() == ["247", "26", "26"] and events[
+        "feature_words_count"
+    ].to_list() == [168, 20, 20]
     assert behaviors is not None and behaviors["item_id"].to_list() == [119592, 30970, 30970]
     negatives = {"per_positive": 2, "positives": "all", "exclude": "chosen"}
     log, parts = open_log(DataConfig(reader="globo", path="set", negatives=negatives), tmp_path), []
@@ -235,8 +243,8 @@ def test_globo(tmp_path: Path) -> None:
     events = pl.concat(parts)
     assert events["request_id"].to_list() == [0, 1, 1, 2]
     about = events.sort("request_id", "label_click", descending=[False, True])
-    assert about["label_click"].to_list() == [1, 1, 0, 1] and about["click_region"].to_list() == [25, 9, 9, 25]
-    assert about["category_id"].to_list() == ["247", "26", "247", "26"]
+    assert about["label_click"].to_list() == [1, 1, 0, 1] and about["feature_click_region"].to_list() == [25, 9, 9, 25]
+    assert about["feature_category_id"].to_list() == ["247", "26", "247", "26"]
     assert log.behaviors is not None and len(pl.concat(log.behaviors())) == 3
 
 
@@ -263,7 +271,7 @@ def test_trivago(tmp_path: Path) -> None:
         0,
         None,
     ]
-    assert events["price"].to_list() == [50, 40, 95, 66, 66, 12] and events["price_rank"].to_list() == [
+    assert events["feature_price"].to_list() == [50, 40, 95, 66, 66, 12] and events["feature_price_rank"].to_list() == [
         2,
         1,
         3,
@@ -271,10 +279,10 @@ def test_trivago(tmp_path: Path) -> None:
         1,
         1,
     ]
-    assert events["position"].to_list() == [0, 1, 0, 1, 2, 0] and events["city"][0] == "Rome, Italy"
-    assert events["current_filters"].to_list()[2] == ["Focus on Distance", "Hotel"] and events["properties"].to_list()[
-        3
-    ] == ["WiFi", "Spa"]
+    assert events["feature_position"].to_list() == [0, 1, 0, 1, 2, 0] and events["feature_city"][0] == "Rome, Italy"
+    assert events["feature_current_filters"].to_list()[2] == ["Focus on Distance", "Hotel"] and events[
+        "feature_properties"
+    ].to_list()[3] == ["WiFi", "Spa"]
     assert behaviors is not None and behaviors["item_id"].to_list() == [88, 666856, 109038]
     assert behaviors["action"].to_list() == ["clickout item", "interaction item image", "clickout item"]
     assert behaviors["time"].to_list() == seconds(1541037500, 1541037522, 1541037532)

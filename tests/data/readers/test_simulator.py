@@ -27,8 +27,8 @@ def test_labels_are_drawn_with_the_probability_that_is_given(log, task):
     assert p.min() > 0 and p.max() < 1
     groups = {
         "tenth": np.argsort(np.argsort(p)) * 10 // len(p),
-        "position": log["position"].to_numpy(),
-        "device": log["device"].to_numpy(),
+        "position": log["feature_position"].to_numpy(),
+        "device": log["feature_device"].to_numpy(),
         "part of the log": np.arange(len(p)) * 8 // len(p),
     }
     for name, of in groups.items():
@@ -54,11 +54,11 @@ def test_time_ascends_and_labels_are_known_later(log):
     click, finish = ((log[f"label_time_{task}"] - log["time"]).dt.total_microseconds() for task in SIMULATED.tasks)
     assert click.min() >= 0 and (finish >= click).all()
     assert click.mean() / 60e6 == pytest.approx(10, rel=0.05)
-    for columns in (["sample_id"], ["request_id", "position"]):
+    for columns in (["sample_id"], ["request_id", "feature_position"]):
         assert not log.select(columns).is_duplicated().any()
-    assert log.group_by("request_id").agg(pl.col("user_id", "time", "device").n_unique()).drop("request_id").max().row(
-        0
-    ) == (1, 1, 1)
+    assert log.group_by("request_id").agg(pl.col("user_id", "time", "feature_device").n_unique()).drop(
+        "request_id"
+    ).max().row(0) == (1, 1, 1)
 
 
 def test_two_tasks_and_a_finish_needs_a_click(log):
@@ -69,7 +69,12 @@ def test_two_tasks_and_a_finish_needs_a_click(log):
 
 
 def test_a_lower_position_gets_fewer_clicks(log):
-    by_position = log.group_by("position").agg(pl.col("label_click").mean()).sort("position")["label_click"].to_list()
+    by_position = (
+        log.group_by("feature_position")
+        .agg(pl.col("label_click").mean())
+        .sort("feature_position")["label_click"]
+        .to_list()
+    )
     assert (
         len(by_position) == 4
         and by_position == sorted(by_position, reverse=True)
@@ -78,8 +83,8 @@ def test_a_lower_position_gets_fewer_clicks(log):
 
 
 def test_items_are_born_during_the_log_and_never_shown_before(log):
-    assert log["age_days"].min() >= 0
-    first = log.group_by("item_id").agg(pl.col("time").min(), pl.col("age_days").first(), pl.len())
+    assert log["feature_age_days"].min() >= 0
+    first = log.group_by("item_id").agg(pl.col("time").min(), pl.col("feature_age_days").first(), pl.len())
     birth = Simulator(CONFIG).birth
     seconds = (log["time"].dt.epoch("us") - log["time"].dt.epoch("us")[0]).to_numpy() / 1e6
     assert (seconds / (30 * 86_400) >= birth[log["item_id"].to_numpy()] - 1e-9).all()
@@ -93,7 +98,7 @@ def clicks_on_the_topic(log, length):
     out = np.zeros(len(log))
     order = np.argsort(log["user_id"].to_numpy(), kind="stable")
     cuts = np.flatnonzero(np.diff(log["user_id"].to_numpy()[order])) + 1
-    topic, click = log["topic"].to_numpy(), log["label_click"].to_numpy()
+    topic, click = log["feature_topic"].to_numpy(), log["label_click"].to_numpy()
     for rows in np.split(order, cuts):
         age = np.arange(len(rows))[:, None] - np.arange(len(rows))
         same = (topic[rows][:, None] == topic[rows]) & (age > 0) & (age <= length)
@@ -132,7 +137,7 @@ def test_the_truth_can_be_recorded_as_a_models_predictions_and_none_scores_bette
 def test_any_size_gives_exactly_its_rows_in_the_tables_types(rows, users, items, topics, seed):
     config = SimulatorConfig(rows, users, items, topics, topics_liked=(topics + 1) // 2, seed=seed)
     log = pl.concat(Simulator(config).chunks())
-    assert len(log) == rows and log["age_days"].min() >= 0
+    assert len(log) == rows and log["feature_age_days"].min() >= 0
     assert dict(log.select(list(SIMULATED.columns())).schema) == SIMULATED.columns()
 
 

@@ -83,8 +83,11 @@ def test_every_form_gives_the_same_log(form: str, tmp_path: Path) -> None:
     assert rows["time"][1] == datetime.fromtimestamp(START + 60, UTC)
     assert rows["user_id"].to_list() == [0, 1] * 3 and rows["user_id"].dtype == pl.Int64
     assert rows["label_click"].to_list() == [0, 1] * 3 and rows["label_click"].dtype == pl.Float32
-    assert rows["price"].to_list() == [0, 1.5, 3, 4.5, 6, 7.5] and rows["tags"].to_list() == [["a", "b"]] * 6
-    assert rows["device"].cast(pl.String).to_list() == ["0", "1", "2"] * 2
+    assert (
+        rows["feature_price"].to_list() == [0, 1.5, 3, 4.5, 6, 7.5]
+        and rows["feature_tags"].to_list() == [["a", "b"]] * 6
+    )
+    assert rows["feature_device"].cast(pl.String).to_list() == ["0", "1", "2"] * 2
 
 
 @pytest.mark.parametrize("form", ["parquet", "csv"])
@@ -151,7 +154,12 @@ def test_labels_by_threshold_by_constant_and_unknown(tmp_path: Path) -> None:
         ("time", 5, START * 1000, "row 5, column 'time': not a time in s since 1970; set columns.time_unit to s, ms"),
         ("time", 2, None, "row 2, column 'time': must not be empty"),
         ("user_id", 1, None, "row 1, column 'user_id': must not be empty"),
-        ("label", 4, 2, "row 4, column 'label': must be 0, 1 or empty; got 2.0"),
+        (
+            "label",
+            4,
+            2,
+            "row 4, column 'label': must be 0, 1 or empty; else say what a positive is, as tasks: ",
+        ),
         ("id", 5, 10, "column 'id': a sample id may stand once"),
     ],
 )
@@ -165,11 +173,15 @@ def test_a_wrong_value(column: str, at: int, value: object, message: str, form: 
 @pytest.mark.parametrize(
     ("column", "value", "message"),
     [
-        ("label", "yes", "column 'label': not a number; got 'yes'"),
-        ("price", "cheap", "column 'price': not a number; got 'cheap'"),
+        ("label", "yes", "column 'label': must be 0, 1 or empty; else say what a positive is"),
+        ("price", "cheap", "column 'price': not a number of at most 3.4e38; got 'cheap'"),
         ("time", "2023-11-14", "column 'time': not a time in s since 1970; set columns.time_unit"),
-        ("user_id", "u7", "column 'user_id': not an integer; got 'u7'"),
-        ("id", "10.5", "column 'id': not an integer; got '10.5'"),
+        (
+            "user_id",
+            "u7",
+            "column 'user_id': not a whole number; where they are text, or begin with zeros, set data.columns.dtypes",
+        ),
+        ("id", "10.5", "column 'id': not a whole number; where they are text"),
     ],
 )
 def test_a_value_of_the_wrong_type_in_the_second_chunk(column: str, value: str, message: str, tmp_path: Path) -> None:
@@ -184,7 +196,7 @@ def test_a_value_of_the_wrong_type_in_the_second_chunk(column: str, value: str, 
 
 def test_columns_of_the_wrong_type(tmp_path: Path) -> None:
     name = write(table(time=pl.Series([True] * 6)), tmp_path)
-    assert "column 'time': not a number of s, but the column is Boolean" in refused(tmp_path, name)
+    assert "column 'time': not a number or text, but Boolean, which is no time" in refused(tmp_path, name)
     assert "'price' (data.columns.numeric: price) holds List" in refused(
         tmp_path, write(table(price=pl.Series([["a"]] * 6)), tmp_path)
     )

@@ -28,7 +28,12 @@ ROW = st.tuples(
 def rows_of(values: list[tuple[int, int, str | None, list[str]]]) -> pl.DataFrame:
     """Return events, one an hour."""
     columns = {"sample_id": pl.Int64, "time": TIME, "user_id": pl.Int64, "item_id": pl.Int64}
-    columns |= {"device": pl.String, "tags": pl.List(pl.String), "price": pl.Float32, "label_click": pl.Float32}
+    columns |= {
+        "feature_device": pl.String,
+        "feature_tags": pl.List(pl.String),
+        "feature_price": pl.Float32,
+        "label_click": pl.Float32,
+    }
     return pl.DataFrame(
         [(k, k * 3_600_000_000, user, item, device, tags, float(user), 1.0)
          for k, (user, item, device, tags) in enumerate(values)],
@@ -55,7 +60,7 @@ def test_codes_do_not_depend_on_the_cut(
 
 
 def test_fields_are_the_hour_and_scalars_lists_have_slots() -> None:
-    assert context_fields(SCHEMA) == ["hour", "device", "price"] and field_counts(SCHEMA) == (3, LIST_LENGTH)
+    assert context_fields(SCHEMA) == ["", "device", "price"] and field_counts(SCHEMA) == (3, LIST_LENGTH)
     encoder = Encoder(SCHEMA, Vocabulary(), Vocabulary(), Vocabulary())
     found = encoder.rows(rows_of([(1, 1, "a", list("xyxyxyxyxy")), (2, 1, "a", [])]))
     assert found["context"].shape == (2, 3) and found["lists"].shape == (2, LIST_LENGTH)

@@ -57,9 +57,9 @@ def samples(draw, n):
             "time": pl.Series(START + time).cast(STAMP),
             "user_id": [f"u{u}" for u in draw.integers(0, 4, n)],
             "item_id": draw.integers(0, 6, n),
-            "n": pl.Series(number, dtype=pl.Float32),
-            "kind": pl.Series(kind, dtype=pl.String),
-            "tags": pl.Series(tags, dtype=pl.List(pl.String)),
+            "feature_n": pl.Series(number, dtype=pl.Float32),
+            "feature_kind": pl.Series(kind, dtype=pl.String),
+            "feature_tags": pl.Series(tags, dtype=pl.List(pl.String)),
             "label_click": pl.Series(label, dtype=pl.Float32),
             "label_buy": pl.Series([0.0] * n, dtype=pl.Float32),
             "label_time_click": pl.Series([k if k is None else START + k for k in known], dtype=pl.Int64).cast(STAMP),
@@ -186,13 +186,13 @@ def bucket(value):
 def test_fields_and_lists_have_one_code_per_value(tmp_path):
     rows = samples(np.random.default_rng(1), 80)
     built = build_store(tmp_path / "s", log_of(tmp_path / "e", rows, DELAYED, 3), None)
-    numbers = [bucket(x) for x in rows["n"].to_list()]
-    keys = [rows["time"].dt.hour().to_list(), [k or "" for k in rows["kind"].to_list()], numbers]
+    numbers = [bucket(x) for x in rows["feature_n"].to_list()]
+    keys = [rows["time"].dt.hour().to_list(), [k or "" for k in rows["feature_kind"].to_list()], numbers]
     codes: dict[object, int] = {}
     for field, values in enumerate(keys):
         for value, code in zip(values, built.context[:, field].tolist(), strict=True):
             assert codes.setdefault((field, value), code) == code
-    for tags, slots in zip(rows["tags"].to_list(), built.lists.tolist(), strict=True):
+    for tags, slots in zip(rows["feature_tags"].to_list(), built.lists.tolist(), strict=True):
         tails = tags[-LIST_LENGTH:]
         assert [slot > 0 for slot in slots] == [True] * len(tails) + [False] * (LIST_LENGTH - len(tails))
         for tag, code in zip(tails, slots, strict=False):

@@ -110,8 +110,8 @@ def test_dead_letters_hold_the_reason_and_what_it_was(tmp_path: Path, url: str) 
         "column 'sample_id': must not be empty",
         "column 'label_click': must be 0, 1 or empty",
         "column 'sample_id': is in the table with another label",
-        "column 'device' is missing",
-        "column 'devise' is not in the table's schema; did you mean 'device'?",
+        "column 'feature_device' is missing",
+        "column 'feature_devise' is not in the table's schema; did you mean 'feature_device'?",
         "column 'time': more than stream.late_s behind",
         "column 'item_id': must not be empty",
         "column 'task': must be one of click",
@@ -165,7 +165,7 @@ def test_a_stream_that_ended_stays_ended(tmp_path: Path, url: str) -> None:
 @needs("nats-server")
 def test_a_reason_is_reported_once_however_many_messages_have_it(tmp_path: Path) -> None:
     with local_nats(tmp_path) as address:
-        changed = [packed("events", events([k]).drop("device")) for k in range(300)]
+        changed = [packed("events", events([k]).drop("feature_device")) for k in range(300)]
         flood = [packed("events", events([k]).with_columns(label_click=pl.lit(3, pl.Float32))) for k in range(300)]
         send(address, [*changed, packed("events", events([20])), *flood, packed("events", events([21])), END])
         folder = taken(tmp_path / "run", address)
@@ -173,7 +173,7 @@ def test_a_reason_is_reported_once_however_many_messages_have_it(tmp_path: Path)
     reasons = [line["reason"] for line in read_journals(folder.logs, 1000) if line["event"] == "dead letters"]
     assert (
         len(reasons) == 2
-        and reasons[0].startswith("column 'device' is missing")
+        and reasons[0].startswith("column 'feature_device' is missing")
         and reasons[1].startswith("column 'label_click': must be")
     )
     assert reported(folder).dropped == {"unreadable": 300, "invalid": 300}

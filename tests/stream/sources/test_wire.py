@@ -50,23 +50,25 @@ def test_an_end_needs_no_columns() -> None:
 
 @pytest.mark.parametrize("options", [{}, {"compression": "zstd"}, {"compression": "lz4"}])
 def test_other_producers_may_order_columns_and_write_strings_as_they_like(options: dict[str, object]) -> None:
-    rows = events(range(5)).select("label_click", "tags", "device", "item_id", "user_id", "time", "sample_id")
+    rows = events(range(5)).select(
+        "label_click", "feature_tags", "feature_device", "item_id", "user_id", "time", "sample_id"
+    )
     for level in (pl.CompatLevel.oldest(), pl.CompatLevel.newest()):
         for _ in range(2):  # the second is read on the fast path
             table, wire = READER.read(message(stream(rows.to_arrow(compat_level=level), **options)))
             assert pl.DataFrame(table).equals(events(range(5))) and wire.number == -1
     narrow = rows.to_arrow(compat_level=pl.CompatLevel.oldest())
-    narrow = narrow.set_column(1, "tags", narrow["tags"].cast(pa.list_(pa.string())))
+    narrow = narrow.set_column(1, "feature_tags", narrow["feature_tags"].cast(pa.list_(pa.string())))
     assert pl.DataFrame(READER.read(message(stream(narrow)))[0]).equals(events(range(5)))
 
 
 @pytest.mark.parametrize(
     ("reason", "rows"),
     [
-        ("column 'device' is missing", events([1, 2]).drop("device")),
+        ("column 'feature_device' is missing", events([1, 2]).drop("feature_device")),
         (
-            "column 'devise' is not in the table's schema; did you mean 'device'?",
-            events([1, 2]).rename({"device": "devise"}),
+            "column 'feature_devise' is not in the table's schema; did you mean 'feature_device'?",
+            events([1, 2]).rename({"feature_device": "feature_devise"}),
         ),
         (
             "column 'sample_id' has type int32, the table has int64",
@@ -134,7 +136,7 @@ def _read_or_refused(payload: bytes) -> None:
         assert "\n" not in error.reason
     else:
         assert pl.DataFrame(table).schema == pl.Schema(SCHEMA.columns())
-        pl.DataFrame(table)["tags"].explode().str.len_chars().sum()  # every text is one
+        pl.DataFrame(table)["feature_tags"].explode().str.len_chars().sum()  # every text is one
     number_of(payload)
 
 

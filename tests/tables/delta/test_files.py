@@ -55,7 +55,7 @@ def test_a_truncated_file_is_named_and_older_versions_stay_readable(tmp_path: Pa
 @pytest.mark.parametrize(
     ("rows", "fault"),
     [
-        (lambda rows: rows.drop_columns(["device"]), "its column 'device' is missing, not int64"),
+        (lambda rows: rows.drop_columns(["feature_device"]), "its column 'feature_device' is missing, not int64"),
         (
             lambda rows: rows.set_column(0, "sample_id", rows["sample_id"].cast("int32")),
             "its column 'sample_id' is int32, not int64",
@@ -82,7 +82,7 @@ def test_a_column_that_is_not_there_is_refused(tmp_path: Path) -> None:
     log = make_events(tmp_path / "t", [range(5)])
     with pytest.raises(UserError, match="no column 'sample'; did you mean 'sample_id'?"):
         list(log.batches(columns=["sample"]))
-    assert next(log.batches(columns=["date", "device"])).columns == ["date", "device"]
+    assert next(log.batches(columns=["date", "feature_device"])).columns == ["date", "feature_device"]
 
 
 def test_rows_lie_in_the_folder_of_their_date_and_ids_are_packed(tmp_path: Path) -> None:
@@ -95,7 +95,9 @@ def test_rows_lie_in_the_folder_of_their_date_and_ids_are_packed(tmp_path: Path)
     )
     columns = pq.read_metadata(log.path / first.path).row_group(0).to_dict()["columns"]
     encodings = {column["path_in_schema"]: column["encodings"] for column in columns}
-    assert "DELTA_BINARY_PACKED" in encodings["sample_id"] and "RLE_DICTIONARY" in encodings["tags.list.element"]
+    assert (
+        "DELTA_BINARY_PACKED" in encodings["sample_id"] and "RLE_DICTIONARY" in encodings["feature_tags.list.element"]
+    )
 
 
 def test_batches_hold_at_most_the_rows_asked_for(tmp_path: Path) -> None:
