@@ -63,7 +63,7 @@ def _shown(values: pl.Series, at: int) -> str:
 def check_columns(rows: pl.DataFrame, columns: dict[str, pl.DataType], source: str) -> pl.DataFrame:
     """Return `rows` with exactly `columns`, in order; UserError for an unknown, missing or differently typed one."""
     for name in rows.columns:
-        if name not in columns and name != "date":
+        if name not in columns:
             raise UserError(f"{source}: column '{name}' is not in the table's schema{did_you_mean(name, columns)}")
     for name, kind in columns.items():
         if name not in rows.columns:

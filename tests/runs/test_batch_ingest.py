@@ -6,10 +6,11 @@ from pathlib import Path
 
 import polars as pl
 
-from recdistill.config.data import ColumnsConfig, DataConfig, NegativesConfig
+from recdistill.config.data import BehaviorsConfig, ColumnsConfig, DataConfig, NegativesConfig
 from recdistill.config.experiment import Experiment
 from recdistill.runs.batch_ingest import ingest, open_tables
 from recdistill.runs.folder import RunFolder
+from recdistill.tables.predictions import PredictionLog
 
 
 def test_positives_that_are_left_out_are_noted(tmp_path: Path) -> None:
@@ -25,3 +26,25 @@ def test_positives_that_are_left_out_are_noted(tmp_path: Path) -> None:
     assert rows["request_id"].to_list() == [2, 2, 3, 3] and rows["item_id"].to_list() == [6, 5, 5, 6]
     assert behaviors is not None and behaviors.rows() == 4  # histories have every choice
     assert len(notes) == 1 and notes[0].startswith("negatives: 2 of 4 positives left out that nobody else chose")
+
+
+def test_files_follow_the_rows_however_many_days_they_span(tmp_path: Path) -> None:
+    files, parts = {}, {}
+    for step in (60, 86_400):
+        rows = {"time": [900_000_000 + step * k for k in range(2_000)], "user_id": [0, 1] * 1_000}
+        pl.DataFrame({**rows, "item_id": [3] * 2_000, "label": [0, 1] * 1_000}).write_parquet(
+            tmp_path / f"{step}.parquet"
+        )
+        data = DataConfig(path=f"{step}.parquet", behaviors=BehaviorsConfig(path=f"{step}.parquet"))
+        folder = RunFolder(tmp_path / f"run-{step}")
+        ingest(folder, Experiment(name="days", data=data), tmp_path, lambda rows: None, print)
+        events, behaviors = open_tables(folder)
+        assert behaviors is not None
+        predictions = PredictionLog.create(folder.predictions, events.schema.tasks)
+        ids = pl.concat(events.batches(columns=["sample_id", "time"]))
+        for model in ("teacher", "light"):
+            recorded = ids.with_columns(logit_click=pl.lit(0.5, pl.Float32))
+            predictions.append(recorded, model=model, version=1, kind="prequential", writer=model, sequence=0)
+        files[step] = sorted(len(list(log.path.rglob("*.parquet"))) for log in (events, behaviors, predictions))
+        parts[step] = [len(frame) for frame in events.batches()]
+    assert files[60] == files[86_400] == [1, 1, 2] and parts[60] == parts[86_400] == [2_000]
