@@ -11,6 +11,7 @@ from recdistill.errors import UserError, did_you_mean
 
 __all__ = [
     "Origin",
+    "RowError",
     "check_behaviors",
     "check_channels",
     "check_columns",
@@ -26,6 +27,18 @@ FIRST, LAST = -62_135_596_800_000_000, 253_402_300_800_000_000  # microseconds o
 SKEW = timedelta(days=1)  # clocks and time zones of the machines that wrote the log
 
 
+class RowError(UserError):
+    """What is wrong with one row of a source."""
+
+    def __init__(self, file: str, row: int, problem: str) -> None:
+        super().__init__(f"{file}: row {row}, {problem}")
+        self.row, self.problem = row, problem
+
+    def at(self, file: str, row: int) -> RowError:
+        """Return the same error about a row that stands elsewhere."""
+        return RowError(file, row, self.problem)
+
+
 @dataclass(frozen=True)
 class Origin:
     """Where rows came from: the file, the numbers they have in it, and its own names for our columns."""
@@ -36,7 +49,7 @@ class Origin:
 
     def refuse(self, at: int, column: str, problem: str) -> UserError:
         """Return the error about one row and column."""
-        return UserError(f"{self.file}: row {self.numbers[at]}, column '{self.names.get(column, column)}': {problem}")
+        return RowError(self.file, int(self.numbers[at]), f"column '{self.names.get(column, column)}': {problem}")
 
 
 def _refuse(rows: pl.DataFrame, bad: pl.Expr, source: str | Origin, column: str, problem: str) -> None:

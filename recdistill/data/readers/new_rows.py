@@ -9,22 +9,29 @@ from typing import Any
 import polars as pl
 
 from recdistill.config.data import ColumnsConfig, DataConfig
-from recdistill.data.readers.files import RawTable, scan_file
+from recdistill.data.readers.files import RawTable
 from recdistill.data.readers.mapping import convert, event_columns
+from recdistill.data.readers.scan import scan_file
 from recdistill.errors import UserError
 from recdistill.tables.schema import POLARS_TYPES, EventSchema
 
 __all__ = ["columns_of", "new_rows", "source_of"]
 
 ROWS = 65_536  # of a chunk
+WHOLE = ("to_polars", "to_table")  # of a Hugging Face dataset, of an Arrow dataset
 REQUIRED = ("time", "user_id", "item_id")  # a row without one of them cannot be predicted
 
 
 def source_of(data: Any) -> RawTable:
-    """Return a path (Parquet, CSV, Delta) or a frame (polars, pandas, Arrow) as a source; UserError for others."""
+    """Return a path (see `scan_file`) or a frame (polars, pandas, Arrow), or what makes a whole frame of itself as an
+    Arrow or Hugging Face dataset does, as a source; UserError for others.
+    """
     if isinstance(data, str | Path):
         return scan_file(Path(data))
     frame = data.collect() if isinstance(data, pl.LazyFrame) else data
+    makes = next((getattr(data, name) for name in WHOLE if hasattr(data, name)), None)
+    if makes is not None and not isinstance(frame, pl.DataFrame):
+        frame = makes()
     if not isinstance(frame, pl.DataFrame):
         try:
             frame = pl.DataFrame(frame)
@@ -60,13 +67,14 @@ def new_rows(source: RawTable, columns: ColumnsConfig, schema: EventSchema) -> I
         columns = columns.model_copy(update={"sample_id": None})
     _, made = event_columns(source.kinds, columns, source.path)
     done = 0
-    for chunk in source.chunks([column.source for column in made.values()], rows=ROWS):
-        rows, _ = convert(chunk, made, source.path)
-        if columns.sample_id is None:
-            rows = rows.with_columns(sample_id=pl.int_range(done, done + len(rows), dtype=pl.Int64))
-        rows = _typed(rows, schema.columns(), source.path)
-        done += len(rows)
-        yield rows
+    with source.naming_files():
+        for chunk in source.chunks([column.source for column in made.values()], rows=ROWS):
+            rows, _ = convert(chunk, made, source.path)
+            if columns.sample_id is None:
+                rows = rows.with_columns(sample_id=pl.int_range(done, done + len(rows), dtype=pl.Int64))
+            rows = _typed(rows, schema.columns(), source.path)
+            done += len(rows)
+            yield rows
 
 
 def _typed(rows: pl.DataFrame, types: Mapping[str, pl.DataType], path: Path) -> pl.DataFrame:

@@ -4,9 +4,10 @@ stand in the file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Protocol
 
 import numpy as np
 import polars as pl
@@ -69,8 +70,14 @@ class EventReader:
         order = time.value if self.sort and not is_ordered(self.source, time) else None
         raw = list(self.needs) or [column.source for column in columns.values()]
         check = _TimeOrder(), _UniqueIds(self, sorts=order is not None)
+        with self.source.naming_files():
+            yield from self._checked(self.source.chunks(raw, order, self.rows), schema, columns, check)
+
+    def _checked(
+        self, chunks: Iterator[pl.DataFrame], schema: EventSchema, columns: dict[str, Column], check: Iterable[_Check]
+    ) -> Iterator[pl.DataFrame]:
         done = 0
-        for chunk in self.source.chunks(raw, order, self.rows):
+        for chunk in chunks:
             rows, origin = convert(self.prepare(chunk), columns, self.source.path)
             if self.columns.sample_id is None:
                 rows = rows.with_columns(sample_id=pl.int_range(done, done + len(rows), dtype=pl.Int64))
@@ -89,6 +96,10 @@ class EventReader:
             count -= len(chunk)
             if count <= 0:
                 return
+
+
+class _Check(Protocol):
+    def check(self, rows: pl.DataFrame, origin: Origin) -> None: ...
 
 
 @dataclass
@@ -150,7 +161,8 @@ def behavior_rows(
     made = behavior_columns(_kinds(source, prepare), columns, schema, source.path)
     time = make_time(columns.time, columns.time_unit, source.kinds[columns.time])
     order = None if is_ordered(source, time) else time.value
-    for chunk in source.chunks(list(needs) or [column.source for column in made.values()], order):
-        rows, origin = convert(prepare(chunk), made, source.path)
-        check_times(rows, origin)
-        yield rows.drop_nulls(["user_id", "item_id"])
+    with source.naming_files():
+        for chunk in source.chunks(list(needs) or [column.source for column in made.values()], order):
+            rows, origin = convert(prepare(chunk), made, source.path)
+            check_times(rows, origin)
+            yield rows.drop_nulls(["user_id", "item_id"])

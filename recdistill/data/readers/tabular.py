@@ -6,10 +6,11 @@ from pathlib import Path
 
 from recdistill.config.data import DataConfig
 from recdistill.data.readers.base import Log
-from recdistill.data.readers.files import scan_file
-from recdistill.data.readers.mapping import behavior_columns
+from recdistill.data.readers.files import RawTable
+from recdistill.data.readers.mapping import Column, behavior_columns
 from recdistill.data.readers.options import NoOptions, read_options
 from recdistill.data.readers.rows import EventReader, behavior_rows
+from recdistill.data.readers.scan import scan_file
 
 __all__ = ["read_table"]
 
@@ -18,10 +19,28 @@ def read_table(config: DataConfig, folder: Path) -> Log:
     """Return the log that `config` maps; paths are relative to `folder`. UserError for anything that does not fit."""
     read_options(config, NoOptions)
     events = EventReader(scan_file(folder / config.path), config.columns, config.sort)
-    schema, _ = events.mapped()
+    schema, made = events.mapped()
     behaviors = config.behaviors
+    name = str(events.source.path)
     if behaviors is None:
-        return Log(schema, events.chunks, None, str(events.source.path))
+        return Log(schema, events.chunks, None, name, notes=lambda: _absent(events.source, made))
     actions = scan_file(folder / behaviors.path)
-    behavior_columns(actions.kinds, behaviors, schema, actions.path)  # a wrong name is refused before anything is read
-    return Log(schema, events.chunks, lambda: behavior_rows(actions, behaviors, schema), str(events.source.path))
+    acted = behavior_columns(actions.kinds, behaviors, schema, actions.path)  # refused before anything is read
+    return Log(
+        schema,
+        events.chunks,
+        lambda: behavior_rows(actions, behaviors, schema),
+        name,
+        notes=lambda: [*_absent(events.source, made), *_absent(actions, acted)],
+    )
+
+
+def _absent(source: RawTable, columns: dict[str, Column]) -> list[str]:
+    """Return a line for each column of the mapping that some of the source's files lack."""
+    names = dict.fromkeys(column.source for column in columns.values())
+    return [
+        f"{source.path}: column '{name}' is not in {source.absent[name]:,} of {len(source.parts):,} files; "
+        "it is empty there"
+        for name in names
+        if name in source.absent
+    ]

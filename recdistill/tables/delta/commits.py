@@ -130,12 +130,12 @@ def parts_of(table: DeltaTable) -> list[Part]:
     actions = pl.DataFrame(table.get_add_actions(flatten=True))
     for name, kind in BOUNDS.items():
         actions = actions if name in actions.columns else actions.with_columns(pl.lit(None, kind).alias(name))
-    actions = actions.with_columns(pl.col("min.time", "max.time").cast(TIME).to_physical())
+    actions = actions.with_columns(pl.col(name).cast(kind, strict=False).to_physical() for name, kind in BOUNDS.items())
     named = {name.removeprefix("partition."): name for name in sorted(actions.columns) if name.startswith("partition.")}
     return [
         Part(
             unquote(row["path"]),
-            {key: str(row[name]) for key, name in named.items()},
+            {key: str(row[name]) for key, name in named.items() if row[name] is not None},
             row["size_bytes"],
             row["modification_time"],
             row["min.sample_id"],
@@ -178,16 +178,24 @@ def check_made(table: Path) -> None:
 def _part(add: dict[str, Any]) -> Part:
     stats = json.loads(add.get("stats") or "{}")
     least, most = (stats.get(key, {}) for key in ("minValues", "maxValues"))
-    partition = dict(sorted(add["partitionValues"].items()))  # the log keeps no order
-    ids, times = (least.get("sample_id"), most.get("sample_id")), (_micros(least), _padded(_micros(most)))
+    values = sorted(add["partitionValues"].items())  # the log keeps no order
+    partition = {key: value for key, value in values if value is not None}
+    ids, times = (_whole(least), _whole(most)), (_micros(least), _padded(_micros(most)))
     return Part(unquote(add["path"]), partition, add["size"], add["modificationTime"], *ids, *times)
+
+
+def _whole(bounds: dict[str, Any]) -> int | None:
+    """Return the sample id among statistics, None when there is none; tables of others have what they like."""
+    found = bounds.get("sample_id")
+    return found if isinstance(found, int) else None
 
 
 def _micros(bounds: dict[str, Any]) -> int | None:
     """Return the time among statistics in us since 1970, None when there is none."""
-    if not bounds.get("time"):
+    try:
+        time = datetime.fromisoformat(bounds["time"])
+    except (KeyError, TypeError, ValueError):
         return None
-    time = datetime.fromisoformat(bounds["time"])
     return ((time if time.tzinfo else time.replace(tzinfo=UTC)) - EPOCH) // timedelta(microseconds=1)
 
 
