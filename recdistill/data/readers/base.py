@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import polars as pl
 
 from recdistill.tables.schema import EventSchema
 
-__all__ = ["Log"]
+__all__ = ["Log", "Source"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A path that a log is read from: its files, or the version of its Delta table (`TABLE-ID VERSION`)."""
+
+    path: Path
+    files: tuple[Path, ...] = ()
+    version: str = ""
 
 
 @dataclass(frozen=True)
@@ -18,7 +28,7 @@ class Log:
     or None.
 
     source: for messages; item_features: which of the schema's features describe the item alone; notes: what to tell the
-    user once the chunks were read, such as what was left out.
+    user once the chunks were read, such as what was left out; sources: what is read.
     """
 
     schema: EventSchema
@@ -27,3 +37,4 @@ class Log:
     source: str
     item_features: tuple[str, ...] = ()
     notes: Callable[[], list[str]] = list
+    sources: tuple[Source, ...] = ()

@@ -27,14 +27,15 @@ def scan_delta(path: Path) -> RawTable:
     with reading(path):
         table = DeltaTable(str(path), version=newest_version(path))
         kinds = dict(pl.Schema(table.schema().to_arrow()))
+        version = f"{table.metadata().id} {table.version()}"
         parts = _ordered(table, path)
         if parts is None:
             frame = pl.scan_delta(table)
-            return RawTable(path, frame, dict(frame.collect_schema()), slices=True)
+            return RawTable(path, frame, dict(frame.collect_schema()), slices=True, version=version)
         pieces = [_piece(path, part, kinds) for part in parts]
         empty = Piece(path, pl.LazyFrame(schema=kinds), kinds, kinds)
         whole = as_table(path, [empty, *pieces], slices=True)
-        return RawTable(path, whole.frame, kinds, True, whole.parts[1:])
+        return RawTable(path, whole.frame, kinds, True, whole.parts[1:], version=version)
 
 
 def _ordered(table: DeltaTable, path: Path) -> list[Part] | None:

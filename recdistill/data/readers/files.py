@@ -18,6 +18,7 @@ import polars as pl
 from deltalake.exceptions import DeltaError
 from polars.exceptions import PanicException, PolarsError
 
+from recdistill.data.readers.base import Source
 from recdistill.errors import UserError
 from recdistill.tables.delta.files import gathered
 from recdistill.tables.validation import RowError
@@ -46,7 +47,7 @@ class RawTable:
 
     slices: whether any part can be read without what stands before it. parts: the files that it is made of, in order,
     where there are several; absent: how many of them lack a column. starts: the number of the first row of each, as far
-    as they were read.
+    as they were read. version: of a Delta table, with its id.
     """
 
     path: Path
@@ -56,6 +57,7 @@ class RawTable:
     parts: tuple[tuple[Path, pl.LazyFrame], ...] = ()
     absent: dict[str, int] = field(default_factory=dict)
     starts: list[int] = field(default_factory=list)
+    version: str = ""
 
     def where(self, condition: pl.Expr) -> RawTable:
         """Return the rows that satisfy `condition`, their row numbers those of the file."""
@@ -75,6 +77,12 @@ class RawTable:
             yield from gathered(self._of_parts(wanted, rows), rows)
         else:
             yield from _batches(self.path, self._selected(wanted), rows, self.slices)
+
+    @property
+    def source(self) -> Source:
+        """What is read."""
+        files = tuple(path for path, _ in self.parts) or (self.path,)
+        return Source(self.path, () if self.version else files, self.version)
 
     def _selected(self, columns: list[str]) -> pl.LazyFrame:
         return self._numbered().select(ROW, *columns)

@@ -117,7 +117,7 @@ def as_table(path: Path, pieces: Sequence[Piece], slices: bool) -> RawTable:
 
     Raises UserError for a column whose types in two of them have nothing in common.
     """
-    if len(pieces) == 1:
+    if len(pieces) == 1 and pieces[0].path == path:
         return RawTable(path, pieces[0].frame, pieces[0].kinds, slices)
     stored, kinds = _common(pieces)
     frames = [(piece.path, _aligned(piece, stored)) for piece in pieces]

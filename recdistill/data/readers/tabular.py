@@ -23,7 +23,14 @@ def read_table(config: DataConfig, folder: Path) -> Log:
     behaviors = config.behaviors
     name = str(events.source.path)
     if behaviors is None:
-        return Log(schema, events.chunks, None, name, notes=lambda: _absent(events.source, made))
+        return Log(
+            schema,
+            events.chunks,
+            None,
+            name,
+            notes=lambda: _absent(events.source, made),
+            sources=(events.source.source,),
+        )
     actions = scan_file(folder / behaviors.path)
     acted = behavior_columns(actions.kinds, behaviors, schema, actions.path)  # refused before anything is read
     return Log(
@@ -32,6 +39,7 @@ def read_table(config: DataConfig, folder: Path) -> Log:
         lambda: behavior_rows(actions, behaviors, schema),
         name,
         notes=lambda: [*_absent(events.source, made), *_absent(actions, acted)],
+        sources=(events.source.source, actions.source),
     )
 
 

@@ -253,6 +253,12 @@ def test_partition_columns_of_a_delta_table_are_columns(tmp_path: Path) -> None:
     assert rows["day"].to_list() == [1, 1, 1, 2, 2, 2] and rows["on"].to_list() == [1] * 6
 
 
+def test_a_folder_of_one_file_names_that_file(tmp_path: Path) -> None:
+    put(table(label=pl.Series([0, 1, 0, 7, 0, 1])), tmp_path / "log" / "only.csv")
+    assert "log/only.csv: row 3, column 'label': must be 0, 1 or empty" in refused(tmp_path, "log")
+    assert [path.name for path in scan_file(tmp_path / "log").source.files] == ["only.csv"]
+
+
 @given(
     cuts=st.lists(st.integers(0, 30), max_size=6),
     rows=st.integers(1, 40),
