@@ -8,6 +8,8 @@ on.)
 
 from __future__ import annotations
 
+import os
+import tempfile
 from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -118,10 +120,35 @@ def _batches(path: Path, frame: pl.LazyFrame, rows: int, slices: bool) -> Iterat
     """Yield the rows of one file in order, at most `rows` at a time."""
     with reading(path):
         if slices:
-            total = frame.select(pl.len()).collect().item()
-            yield from (frame.slice(at, rows).collect() for at in range(0, total, rows))
+            total = _quietly(frame.select(pl.len())).item()
+            yield from (_quietly(frame.slice(at, rows)) for at in range(0, total, rows))
         else:
             yield from frame.collect_batches(chunk_size=rows, maintain_order=True)
+
+
+def _quietly(query: pl.LazyFrame) -> pl.DataFrame:
+    """Return the result of a query, with nothing on the standard error from a library that panics.
+
+    Damaged Parquet can make it do so, and print where in its code: what is written meanwhile is held back, and dropped.
+    """
+    try:
+        real = os.dup(2)
+    except OSError:  # there is none
+        return query.collect()
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            found = query.collect()
+        except PanicException:
+            held.truncate(0)
+            raise
+        finally:
+            os.dup2(real, 2)
+            os.close(real)
+            held.seek(0)
+            if left := held.read():
+                os.write(2, left)
+    return found
 
 
 @contextmanager

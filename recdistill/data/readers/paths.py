@@ -42,7 +42,10 @@ def data_files(path: Path) -> list[DataFile]:
     """
     base, found = _found(path)
     if [path] == found:
-        return [DataFile(path, _form(path) or "parquet", {})]
+        form = _form(path)
+        if not form and path.stat().st_size:
+            raise UserError(f"{path}: no Parquet, and no text by its name; call text .csv, .tsv or .jsonl")
+        return [DataFile(path, form or "parquet", {})]
     found = [file for file in found if file.stat().st_size]
     if not found:
         raise UserError(f"{path}: holds no file with rows; check data.path and --data")

@@ -64,6 +64,7 @@ def _texts(files: Sequence[DataFile]) -> list[Piece]:
     for file in files:
         with reading(file.path):
             refuse_empty(file.path)
+            _refuse_array(file)
             found = _scan_text(file, FEW if typed else INFER).collect_schema()
             if not found.keys() <= typed.keys():
                 found = _scan_text(file, INFER).collect_schema()
@@ -76,6 +77,12 @@ def _texts(files: Sequence[DataFile]) -> list[Piece]:
         _text(file, {name: typed.get(name, pl.String()) for name in found})
         for file, found in zip(files, own, strict=True)
     ]
+
+
+def _refuse_array(file: DataFile) -> None:
+    with file.path.open("rb") as content:
+        if file.form == "jsonl" and content.read(FEW).lstrip().startswith(b"["):
+            raise UserError(f"{file.path}: one list of JSON; write each row as an object on a line of its own")
 
 
 def _text(file: DataFile, kinds: Kinds) -> Piece:

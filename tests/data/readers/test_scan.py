@@ -195,7 +195,7 @@ def _one(name: str, content: bytes = b"x") -> Callable[[Path], None]:
         (_iceberg, "log: a table of Iceberg, whose files alone are not its rows; export it as Parquet"),
         (_one("a.csv.bz2"), "a.csv.bz2: packed as .bz2, which is not read; unpack it, or pack it as .gz or .zst"),
         (_one("a.parquet.gz"), "a.parquet.gz: only .csv, .tsv and .jsonl are read from .gz; unpack it"),
-        (_one("a.jsonl", b'[{"a": 1}]'), "a.jsonl: cannot be read as a table"),
+        (_one("a.jsonl", b'[{"a": 1}]'), "a.jsonl: one list of JSON; write each row as an object on a line of its own"),
         (_one("a.jsonl", b'{"a": '), "a.jsonl: cannot be read as a table"),
         (_one("a.csv.gz", gzip.compress(b"a,b\n1,2\n")[:-4]), "a.csv.gz: cannot be read as a table"),
     ],
@@ -207,6 +207,10 @@ def test_what_is_no_log_is_refused_in_one_line(make: Callable[[Path], None], fau
 
 def test_a_pattern_without_files_and_a_pipe_are_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "log.dat").write_text("1,2")
+    assert "log.dat: no Parquet, and no text by its name; call text .csv, .tsv or .jsonl" in refused(
+        tmp_path, "log.dat"
+    )
     assert "log/*.parquet: no file matches the pattern" in refused(tmp_path, "log/*.parquet")
     assert "pipe.csv: not a file that can be read more than once" in refused(tmp_path, "pipe.csv")
 
