@@ -1,8 +1,9 @@
 """Ingest of each format against polars' own scan to Parquet: `python benchmarks/ingest.py [ROWS]` (60,000; 4 minutes).
 
 The same log of 1x, 10x and 100x ROWS as one Parquet file, a folder of 100, CSV, packed CSV, JSON lines and a Delta
-table of 20 appends. Ours reads, checks, and commits to the events table; polars' streaming engine writes the same columns as
-one Parquet file. Each runs in a process of its own. Budget: peak memory at 100x at most 1.5 times that at 10x.
+table of 20 appends. Ours reads, checks, and commits to the events table; polars' streaming engine writes the same
+columns as one Parquet file. Each runs in a process of its own. Budget: peak memory at 100x at most 1.5 times that at
+10x, where a chunk is full.
 """
 
 from __future__ import annotations

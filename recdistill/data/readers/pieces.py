@@ -12,7 +12,7 @@ import polars as pl
 
 from recdistill.data.readers.files import INFER, RawTable, reading, refuse_empty
 from recdistill.data.readers.paths import DataFile
-from recdistill.errors import UserError
+from recdistill.errors import UserError, printable
 
 __all__ = ["Kinds", "Piece", "as_table", "pieces_of"]
 
@@ -145,10 +145,8 @@ def _common(pieces: Sequence[Piece]) -> tuple[Kinds, Kinds]:
             elif kind not in (kinds[name], pl.Null()):
                 both = _common_kind(kinds[name], kind)
                 if both is None:
-                    one, other = first[name], piece
-                    raise UserError(
-                        f"{other.path}: column '{name}' is {kind}, but {kinds[name]} in {one.path.name}; write it alike"
-                    )
+                    there = f"{kinds[name]} in {first[name].path.name}"
+                    raise UserError(f"{piece.path}: column '{printable(name)}' is {kind}, but {there}; write it alike")
                 mixed = kinds[name].is_integer() != kind.is_integer()  # of numbers, text keeps every digit
                 stored[name] = pl.String() if both.is_float() and (mixed or stored[name] == pl.String) else both
                 kinds[name] = both

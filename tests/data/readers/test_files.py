@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from polars.exceptions import PanicException
 
 from recdistill.data.readers import files
+from recdistill.data.readers.scan import scan_file
+from recdistill.errors import UserError
+
+
+def test_a_page_other_than_its_checksum_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "log.parquet"
+    pq.write_table(pa.table({"a": range(5_000)}), path, write_page_checksum=True, use_dictionary=False)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:3_000] + bytes([whole[3_000] ^ 1]) + whole[3_001:])
+    with pytest.raises(UserError, match="log.parquet: cannot be read as a table, .*CRC"):
+        list(scan_file(path).chunks(["a"]))
+    path.write_bytes(whole)
+    assert [len(chunk) for chunk in scan_file(path).chunks(["a"], rows=3_000)] == [3_000, 2_000]
 
 
 class Panicking:

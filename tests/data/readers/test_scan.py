@@ -292,3 +292,9 @@ def test_datasets_of_arrow_and_whatever_makes_a_frame_are_logs(tmp_path: Path) -
 
     for source in (whole, HuggingFace()):
         assert pl.concat(source_of(source).chunks(["id"]))["id"].sort().to_list() == [10, 11, 12, 13, 14, 15]
+
+
+def test_a_quote_that_swallows_the_rows_into_a_name_gives_a_short_line(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text('user_id,item_id,label,"time\n' + "1,2,0,1700000000\n" * 100 + '"\n')
+    text = refused(tmp_path, "log.csv", ColumnsConfig())
+    assert "no column 'time' (data.columns.time)" in text and len(text) < 400 + len(str(tmp_path))
