@@ -104,7 +104,7 @@ def result_of(folder: Path) -> Result:
         totals = {key: value for key, value in state["totals"].items() if key not in CLOCK}
         rest = {key: value for key, value in state.items() if key not in CLOCK}
         states[model] = (checkpoint.name, rest | {"totals": totals})
-    said = PredictionLog.open(folder / "predictions").scan().collect().select(pl.all().exclude("date"))
+    said = PredictionLog.open(folder / "predictions").scan().collect()
     return Result(
         {model: (checkpoint / "model.safetensors").read_bytes() for model, checkpoint in newest.items()},
         states,

@@ -6,6 +6,9 @@ from difflib import get_close_matches
 __all__ = ["RankLostError", "RecdistillError", "UserError", "did_you_mean", "printable"]
 
 
+MAX_NAME = 64  # characters of a name in a message
+
+
 class RecdistillError(Exception):
     """A failure that is not the user's to mend: exit code 1."""
 
@@ -28,5 +31,10 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str:
     known = sorted(choices)
     close = get_close_matches(word, known, n=1)
     if close:
-        return f"; did you mean '{close[0]}'?"
-    return f"; known: {', '.join(known[:12])}" if known else ""
+        return f"; did you mean '{_short(close[0])}'?"
+    return f"; known: {', '.join(map(_short, known[:12]))}" if known else ""
+
+
+def _short(name: str) -> str:
+    """Return a name that may come from a damaged file, as one short piece of a line."""
+    return printable(name if len(name) <= MAX_NAME else f"{name[:MAX_NAME]}...")

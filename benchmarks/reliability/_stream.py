@@ -131,7 +131,7 @@ def result_of(root: Path) -> Result:
         names = ("labels", "positives", "learned", "signals")  # counts
         sums = {name: latest[1].state["sums"].get(name, 0) for name in names}
         counts[model] = (latest[0], latest[1].state["learned_from"], sums)
-    recorded = PredictionLog.open(folder.predictions).scan().collect().drop("date").sort("model", "sample_id")
+    recorded = PredictionLog.open(folder.predictions).scan().collect().sort("model", "sample_id")
     events = EventLog.open(folder.tables / "events").scan().collect().sort("sample_id")
     return Result(weights, counts, _wrong_joins(folder, recorded), events, recorded)
 

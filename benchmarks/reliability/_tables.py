@@ -162,7 +162,7 @@ def recorded_by(tables: Tables) -> list[Recorded]:
     return [
         Recorded(
             int(c.metadata["model_version"]),
-            log.read(c).drop("model", "date", "version", "kind"),
+            log.read(c).drop("model", "version", "kind"),
             {k: v for k, v in c.metadata.items() if k not in ("model", "model_version")},
         )
         for c in found

@@ -128,7 +128,7 @@ class DataConfig(Strict):
     """Where the log comes from. `path` is relative to --data, or to the working directory without it."""
 
     reader: Literal["simulator", "table", "movielens", "kuairand", "mind", "globo", "trivago"] = "table"
-    path: str = ""  # a table, or the folder as its publisher gives it
+    path: str = ""  # a file, a folder, a pattern or a Delta table; or the folder as its publisher gives it
     columns: ColumnsConfig = ColumnsConfig()
     behaviors: BehaviorsConfig | None = None
     options: dict[str, int | float | str | bool] = {}  # the reader's or simulator's own arguments

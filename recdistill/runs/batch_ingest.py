@@ -17,6 +17,7 @@ from recdistill.data.readers.first_rows import with_edges
 from recdistill.data.store.memmap import read_json, write_json
 from recdistill.errors import RecdistillError, UserError
 from recdistill.runs.folder import RunFolder
+from recdistill.runs.sources import all_gone, check_steady, difference, marks_of
 from recdistill.tables.delta.commits import newest_version
 from recdistill.tables.events import BehaviorLog, EventLog, OutcomeLog
 from recdistill.tables.validation import Origin, check_label_times
@@ -40,29 +41,48 @@ def ingest(
     note: Callable[[str], None],
     rows: int | None = None,
 ) -> int:
-    """Write the log into the run's tables, all or nothing; return its rows, 0 when it was there already.
+    """Write the log into the run's tables, all or nothing; return its rows, 0 when it was there already as it is now.
 
     rows: only so many samples, the first, and the behaviors up to the time of the last; a stream brings the rest.
     `progress` is called with the rows written so far, `note` with each line about what was left out. Raises UserError
-    for anything wrong with the input, also when the log cannot be scored as the experiment says.
+    for anything wrong with the input, also when the log cannot be scored as the experiment says, and when it is another
+    than the run has read.
     """
     if folder.tables.exists():
+        _check_same(folder, experiment, data, note)
         return 0
     log = open_log(experiment.data, data)
     log.schema.check_group(experiment.evaluate.group)
     part = folder.root / "tables.part"
     shutil.rmtree(part, ignore_errors=True)
+    marks = marks_of(log)
     log = replace(log, batches=partial(_timed, log, experiment.labels.window_s is not None))
     try:
         written = _write(part, log, progress) if rows is None else _write_head(part, log, rows, progress)
         if rows is not None and experiment.labels.window_s is not None:
             OutcomeLog.create(part / "outcomes", log.schema)
+        check_steady(marks)
+        folder.record_sources(marks)
         part.rename(folder.tables)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     for line in log.notes():
         note(line)
     return written
+
+
+def _check_same(folder: RunFolder, experiment: Experiment, data: Path | None, note: Callable[[str], None]) -> None:
+    """Raise UserError where the log is another than the run has read; note where nothing is left of it."""
+    marks = folder.sources()
+    if not marks:
+        return
+    if all_gone(marks):
+        note(f"log: {next(iter(marks))} is gone; the run goes on with the rows that it read from there")
+    elif words := difference(marks, open_log(experiment.data, data)):
+        raise UserError(
+            f"{folder.root}: the log changed since it was read ({words}); choose another --out for the log as it is "
+            f"now, or delete {folder.root}"
+        )
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,9 @@ class RunFolder:
             self.root.mkdir(parents=True, exist_ok=True)
             with self.held():
                 if self._about.exists():
-                    self._compare(self._read(), mine, grows)
+                    found = self._read()
+                    self._compare(found, mine, grows)
+                    mine |= {key: found[key] for key in ("sources",) if self.tables.exists() and key in found}
                 yield from self._claim(mine)
         finally:
             for path in made:
@@ -140,7 +142,7 @@ class RunFolder:
             raise UserError(f"{self._about}: damaged; choose another --out or delete the folder") from None
 
     def _compare(self, found: object, mine: object, grows: bool = False) -> None:
-        old, new = flat(found), flat(mine)
+        old, new = ({k: v for k, v in flat(tree).items() if not k.startswith("sources")} for tree in (found, mine))
         free = (
             "experiment.evaluate.",
             "experiment.processes",
@@ -174,6 +176,17 @@ class RunFolder:
             names = (ModelName.find(path.name) for path in self.root.glob("models/*"))
             return any(rest.startswith(f"{one.name}.") for one in names if one is not None and one.kind == "student")
         return True
+
+    def sources(self) -> dict[str, Any] | None:
+        """Return what the log was when it was read, None where that is not known."""
+        found = self._read().get("sources") if self.exists else None
+        return dict(found) if found is not None else None
+
+    def record_sources(self, marks: dict[str, Any]) -> None:
+        """Write down what the log was when it was read."""
+        about = self._read() if self.exists else {}
+        self.root.mkdir(parents=True, exist_ok=True)
+        write_json(self._about, {**about, "sources": marks})
 
     def belongs(self, experiment: Experiment, data: str) -> None:
         """Raise UserError unless the folder holds this experiment's run; other processes may be at work there."""

@@ -50,6 +50,4 @@ class DeadLetters(DeltaLog):
         """
         rows = check_columns(rows, COLUMNS, "dead letters").with_columns(pl.col("payload").bin.head(MAX_PAYLOAD))
         check_times(rows, "dead letters")
-        return self._append(
-            rows.with_columns(date=pl.col("time").dt.date()), writer, sequence, metadata or {}, lambda table: None
-        )
+        return self._append(rows, writer, sequence, metadata or {}, lambda table: None)

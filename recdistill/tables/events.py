@@ -22,10 +22,6 @@ from recdistill.tables.validation import check_behaviors, check_columns, check_e
 __all__ = ["BehaviorLog", "EventLog", "OutcomeLog"]
 
 
-def _dated(rows: pl.DataFrame) -> pl.DataFrame:
-    return rows.with_columns(date=pl.col("time").dt.date())
-
-
 class EventLog(DeltaLog):
     """Samples with their features and labels: append-only, each sample id once for ever."""
 
@@ -68,7 +64,7 @@ class EventLog(DeltaLog):
             if not new_ids:
                 self._refuse_known(table, rows, source)
 
-        return self._append(_dated(rows), writer, sequence, metadata or {}, check)
+        return self._append(rows, writer, sequence, metadata or {}, check)
 
     def _refuse_known(self, table: DeltaTable, rows: pl.DataFrame, source: str) -> None:
         """Refuse sample ids already in the table."""
@@ -120,7 +116,7 @@ class BehaviorLog(DeltaLog):
         """
         rows = check_columns(rows, self._columns(EventSchema.from_json(self.schema_text)), source)
         check_behaviors(rows, source)
-        return self._append(_dated(rows), writer, sequence, metadata or {}, lambda table: None)
+        return self._append(rows, writer, sequence, metadata or {}, lambda table: None)
 
 
 class OutcomeLog(DeltaLog):
@@ -162,4 +158,4 @@ class OutcomeLog(DeltaLog):
         """
         rows = check_columns(rows, self._columns(), source)
         check_outcomes(rows, self.tasks, source)
-        return self._append(_dated(rows), writer, sequence, metadata or {}, lambda table: None)
+        return self._append(rows, writer, sequence, metadata or {}, lambda table: None)

@@ -13,7 +13,7 @@ from deltalake import DeltaTable
 from recdistill.errors import UserError
 from recdistill.tables.delta.commits import commits_back, open_delta, parts_of
 from recdistill.tables.delta.existing_ids import first_known
-from recdistill.tables.delta.files import ahead, read_parts
+from recdistill.tables.delta.files import ahead, gathered, read_parts
 from recdistill.tables.delta.fixed_bytes import to_bytes
 from recdistill.tables.delta.log import CHUNK, DeltaLog
 from recdistill.tables.delta.types import TIME
@@ -32,11 +32,7 @@ class PredictionLog(DeltaLog):
     A channel is a binary column, so many bytes in every row of the models that write it, null in all others.
     """
 
-    partitions = ("model", "date")
-
-    @classmethod
-    def _partition_types(cls) -> dict[str, pl.DataType]:
-        return {"model": pl.String(), "date": pl.Date()}
+    partitions = ("model",)
 
     @classmethod
     def create(cls, path: Path, tasks: tuple[str, ...], channels: Mapping[str, int] | None = None) -> PredictionLog:
@@ -103,7 +99,7 @@ class PredictionLog(DeltaLog):
 
         rows: sample_id, time (the sample's own), logit_<task>, and the table's channels (see `rows_of`). `metadata`
         (config hash, keep rates) goes into the commit. new_samples: the caller has made sure that the model has
-        recorded none of these before; else files of their dates are read. Raises UserError, and writes nothing, for NaN
+        recorded none of these before; else files of their times are read. Raises UserError, and writes nothing, for NaN
         or infinite logits, duplicate sample ids, and samples that this version has recorded; a prequential prediction
         is made once, whatever the version.
         """
@@ -113,9 +109,7 @@ class PredictionLog(DeltaLog):
         rows = check_columns(rows, self._columns(self.tasks, tuple(self.channels)), source)
         check_logits(rows, self.tasks, source)
         check_channels(rows, self.channels, source)
-        full = rows.with_columns(
-            version=pl.lit(version, pl.Int32), kind=pl.lit(kind), model=pl.lit(model), date=pl.col("time").dt.date()
-        )
+        full = rows.with_columns(version=pl.lit(version, pl.Int32), kind=pl.lit(kind), model=pl.lit(model))
         same = pl.col("kind") == kind
         again = same if kind == "prequential" else same & (pl.col("version") == version)
 
@@ -129,11 +123,15 @@ class PredictionLog(DeltaLog):
 
     def _refuse_again(self, table: DeltaTable, rows: pl.DataFrame, model: str, again: pl.Expr) -> None:
         """Refuse samples that the model has recorded before, of the rows where `again` holds; only files of
-        these dates are looked at.
+        these times are looked at.
         """
-        dates = set(rows["date"].unique().cast(pl.String))
+        if not len(rows):
+            return
+        times = rows["time"].to_physical().to_numpy()
         mine = [
-            part for part in parts_of(table) if part.partition["model"] == model and part.partition["date"] in dates
+            part
+            for part in parts_of(table)
+            if part.partition["model"] == model and part.may_hold_times(times.min(), times.max())
         ]
         found = first_known(self, mine, rows["sample_id"], ["version", "kind"], again)
         if found:
@@ -147,7 +145,7 @@ class PredictionLog(DeltaLog):
     ) -> Iterator[pl.DataFrame]:
         """Yield the rows of `model` at table `version` in commit order, at most `rows` at a time; memory O(batch)."""
         mine = [part for part in self.parts(version) if part.partition["model"] == model]
-        yield from ahead(read_parts(self.path, mine, self._typed(columns), rows))
+        yield from ahead(gathered(read_parts(self.path, mine, self._typed(columns), rows), rows))
 
     def models(self) -> list[tuple[str, int, str, int]]:
         """Return (model, newest version, kind, rows) of every model that has recorded any."""

@@ -12,6 +12,7 @@ from recdistill.tables.schema import EventSchema
 
 __all__ = [
     "Origin",
+    "RowError",
     "check_behaviors",
     "check_channels",
     "check_columns",
@@ -29,6 +30,18 @@ EARLY = "lies before 1970; check the time unit"
 SKEW = timedelta(days=1)  # clocks and time zones of the machines that wrote the log
 
 
+class RowError(UserError):
+    """What is wrong with one row of a source."""
+
+    def __init__(self, file: str, row: int, problem: str) -> None:
+        super().__init__(f"{file}: row {row}, {problem}")
+        self.row, self.problem = row, problem
+
+    def at(self, file: str, row: int) -> RowError:
+        """Return the same error about a row that stands elsewhere."""
+        return RowError(file, row, self.problem)
+
+
 @dataclass(frozen=True)
 class Origin:
     """Where rows came from: the file, the numbers they have in it, and its own names for our columns."""
@@ -39,7 +52,7 @@ class Origin:
 
     def refuse(self, at: int, column: str, problem: str) -> UserError:
         """Return the error about one row and column."""
-        return UserError(f"{self.file}: row {self.numbers[at]}, column '{self.names.get(column, column)}': {problem}")
+        return RowError(self.file, int(self.numbers[at]), f"column '{self.names.get(column, column)}': {problem}")
 
 
 def _refuse(rows: pl.DataFrame, bad: pl.Expr, source: str | Origin, column: str, problem: str) -> None:
@@ -66,7 +79,7 @@ def _shown(values: pl.Series, at: int) -> str:
 def check_columns(rows: pl.DataFrame, columns: dict[str, pl.DataType], source: str) -> pl.DataFrame:
     """Return `rows` with exactly `columns`, in order; UserError for an unknown, missing or differently typed one."""
     for name in rows.columns:
-        if name not in columns and name != "date":
+        if name not in columns:
             raise UserError(f"{source}: column '{name}' is not in the table's schema{did_you_mean(name, columns)}")
     for name, kind in columns.items():
         if name not in rows.columns:

@@ -69,9 +69,7 @@ class VerdictLog(DeltaLog):
             raise UserError(
                 f"verdicts: column 'verdict': {wrong['verdict'][0]!r} is not one of {', '.join(get_args(Verdict))}"
             )
-        return self._append(
-            rows.with_columns(date=pl.col("time").dt.date()), writer, sequence, metadata or {}, lambda table: None
-        )
+        return self._append(rows, writer, sequence, metadata or {}, lambda table: None)
 
     @staticmethod
     def row(

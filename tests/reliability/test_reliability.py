@@ -16,6 +16,7 @@ SMALL = [
     ["poison.py", "1"],
     pytest.param(["faults.py", "9"], marks=needs("cc")),
     ["damage.py", "60"],
+    ["fuzz.py", "60"],
     pytest.param(["broker.py", "4"], marks=needs("nats-server")),
     ["disorder.py", "2"],
     ["hybrid.py", "2"],

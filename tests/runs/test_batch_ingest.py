@@ -6,11 +6,12 @@ from pathlib import Path
 
 import polars as pl
 
-from recdistill.config.data import ColumnsConfig, DataConfig, NegativesConfig
+from recdistill.config.data import BehaviorsConfig, ColumnsConfig, DataConfig, NegativesConfig
 from recdistill.config.experiment import Experiment
 from recdistill.data.buckets import fitted_edges
 from recdistill.runs.batch_ingest import ingest, open_tables
 from recdistill.runs.folder import RunFolder
+from recdistill.tables.predictions import PredictionLog
 
 
 def test_positives_that_are_left_out_are_noted(tmp_path: Path) -> None:
@@ -42,3 +43,25 @@ def test_batch_and_stream_have_the_same_buckets(tmp_path: Path) -> None:
     assert schemas[0].edges == {
         "rate": fitted_edges(pl.Series(rate[:50], dtype=pl.Float32).cast(pl.Float64).to_numpy())
     }
+
+
+def test_files_follow_the_rows_however_many_days_they_span(tmp_path: Path) -> None:
+    files, parts = {}, {}
+    for step in (60, 86_400):
+        rows = {"time": [900_000_000 + step * k for k in range(2_000)], "user_id": [0, 1] * 1_000}
+        pl.DataFrame({**rows, "item_id": [3] * 2_000, "label": [0, 1] * 1_000}).write_parquet(
+            tmp_path / f"{step}.parquet"
+        )
+        data = DataConfig(path=f"{step}.parquet", behaviors=BehaviorsConfig(path=f"{step}.parquet"))
+        folder = RunFolder(tmp_path / f"run-{step}")
+        ingest(folder, Experiment(name="days", data=data), tmp_path, lambda rows: None, print)
+        events, behaviors = open_tables(folder)
+        assert behaviors is not None
+        predictions = PredictionLog.create(folder.predictions, events.schema.tasks)
+        ids = pl.concat(events.batches(columns=["sample_id", "time"]))
+        for model in ("teacher", "light"):
+            recorded = ids.with_columns(logit_click=pl.lit(0.5, pl.Float32))
+            predictions.append(recorded, model=model, version=1, kind="prequential", writer=model, sequence=0)
+        files[step] = sorted(len(list(log.path.rglob("*.parquet"))) for log in (events, behaviors, predictions))
+        parts[step] = [len(frame) for frame in events.batches()]
+    assert files[60] == files[86_400] == [1, 1, 2] and parts[60] == parts[86_400] == [2_000]

@@ -225,7 +225,7 @@ def test_a_disk_that_fills_up_stops_ingest_in_one_line_and_with_room_it_goes_on(
         source.publish([Outgoing(COMMITS, "events", events([]), end=True)])
     within = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
     script = (
-        'mount -t tmpfs -o size=160k tmpfs disk && { "$0" -c "$1"; echo "first $?"; '
+        'mount -t tmpfs -o size=120k tmpfs disk && { "$0" -c "$1"; echo "first $?"; '
         'mount -o remount,size=50m disk; "$0" -c "$1"; '
         'echo "second $?"; }'
     )

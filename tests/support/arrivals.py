@@ -130,7 +130,7 @@ def result(folder: RunFolder) -> dict[str, list[tuple[object, ...]]]:
     dead = pl.concat(
         [pl.DataFrame(schema=DeadLetters.open(folder.dead).types), *DeadLetters.open(folder.dead).batches()]
     )
-    found = {"dead": dead.drop("time", "date", "payload")}
+    found = {"dead": dead.drop("time", "payload")}
     for name, log in (("events", EventLog), ("behaviors", BehaviorLog), ("outcomes", OutcomeLog)):
         found[name] = pl.concat(log.open(folder.tables / name).batches())
     progress = reported(folder)

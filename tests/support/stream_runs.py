@@ -143,7 +143,7 @@ class StreamRun:
 
     def predictions(self) -> pl.DataFrame:
         """Return what all models predicted, by model and sample."""
-        rows = PredictionLog.open(self.folder.predictions).scan().collect().drop("date", "version")
+        rows = PredictionLog.open(self.folder.predictions).scan().collect().drop("version")
         return rows.sort("model", "sample_id")
 
     def process(self, job: Job, point: str) -> int:

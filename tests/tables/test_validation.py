@@ -79,7 +79,7 @@ def test_an_id_with_another_label_is_refused_across_dates_and_writers(tmp_path: 
         log.append(other, writer="another", sequence=0)
     assert log.version == 2
     log.append(events([15, 50, 10]), writer="another", sequence=0)  # between known ids, but not known
-    assert ids_of(followed(log, 2)) == [15, 10, 50]
+    assert ids_of(followed(log, 2)) == [15, 50, 10]
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import polars as pl
 
 from recdistill.tables.schema import EventSchema
 
-__all__ = ["Log"]
+__all__ = ["Log", "Source"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A path that a log is read from: its files, or the version of its Delta table (`TABLE-ID VERSION`)."""
+
+    path: Path
+    files: tuple[Path, ...] = ()
+    version: str = ""
 
 
 @dataclass(frozen=True)
@@ -18,7 +28,8 @@ class Log:
     or None.
 
     source: for messages; item_features: which of the schema's features describe the item alone; notes: what to tell the
-    user once the chunks were read, such as what was left out; names: the user's names of the table's columns.
+    user once the chunks were read, such as what was left out; names: the user's names of the table's columns; sources:
+    what is read.
     """
 
     schema: EventSchema
@@ -28,3 +39,4 @@ class Log:
     item_features: tuple[str, ...] = ()
     notes: Callable[[], list[str]] = list
     names: dict[str, str] = field(default_factory=dict)
+    sources: tuple[Source, ...] = ()

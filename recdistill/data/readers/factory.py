@@ -9,8 +9,9 @@ from pathlib import Path
 import polars as pl
 
 from recdistill.config.data import ColumnsConfig, DataConfig, SamplingConfig
-from recdistill.data.readers.base import Log
+from recdistill.data.readers.base import Log, Source
 from recdistill.data.readers.down_sampling import down_sampled
+from recdistill.data.readers.files import find_files
 from recdistill.data.readers.globo import read_globo
 from recdistill.data.readers.kuairand import read_kuairand
 from recdistill.data.readers.mind import read_mind
@@ -24,6 +25,13 @@ from recdistill.errors import UserError, did_you_mean
 
 __all__ = ["READERS", "Log", "open_log"]
 
+PUBLISHED = {  # files that a publisher's reader looks at
+    "movielens": ("u.data", "u.item", "u.user", "ratings.*", "movies.*", "users.dat"),
+    "kuairand": ("log_*.csv", "user_features_*.csv", "video_features_basic_*.csv"),
+    "mind": ("behaviors.tsv", "news.tsv"),
+    "globo": ("clicks_hour_*.csv", "articles_metadata.csv"),
+    "trivago": ("train.csv", "item_metadata.csv"),
+}
 Reader = Callable[[DataConfig, Path], Log]
 
 
@@ -34,6 +42,9 @@ def open_log(config: DataConfig, data: Path | None) -> Log:
     """
     _refuse_unused(config)
     log = READERS[config.reader](config, data or Path())
+    if config.reader in PUBLISHED:
+        base = (data or Path()) / config.path
+        log = replace(log, sources=(Source(base, tuple(find_files(base, *PUBLISHED[config.reader]))),))
     for task in config.keep_rates:
         if task not in log.schema.tasks:
             raise UserError(f"data.keep_rates: no task '{task}'{did_you_mean(task, log.schema.tasks)}")

@@ -1,4 +1,4 @@
-"""Files in chunks of raw columns: any Parquet, CSV, Delta table or headerless text, in memory that does not grow with
+"""Files in chunks of raw columns, in memory that does not grow with
 it.
 
 Parquet and Delta are read slice by slice, text by the streaming engine. (Measured with polars 2.1, 32 million rows of
@@ -8,19 +8,37 @@ on.)
 
 from __future__ import annotations
 
+import os
+import tempfile
+from bisect import bisect_right
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
-from deltalake import DeltaTable
+import pyarrow as pa
+import pyarrow.parquet as pq
 from deltalake.exceptions import DeltaError
 from polars.exceptions import PanicException, PolarsError
 
+from recdistill.data.readers.base import Source
 from recdistill.errors import UserError
+from recdistill.tables.delta.files import gathered
+from recdistill.tables.validation import RowError
 
-__all__ = ["CHUNK", "ROW", "RawTable", "find_files", "read_latin1", "scan_csv", "scan_file", "scan_text"]
+__all__ = [
+    "CHUNK",
+    "INFER",
+    "ROW",
+    "RawTable",
+    "find_files",
+    "read_latin1",
+    "reading",
+    "refuse_empty",
+    "scan_csv",
+    "scan_text",
+]
 
 CHUNK = 262_144  # rows per commit
 ROW = "\0row"  # column that counts the rows of the file from 0, its header left out; no user's can be called so
@@ -31,13 +49,19 @@ INFER = 10_000  # rows that decide the types of a CSV file
 class RawTable:
     """path: for messages; frame: raw columns; kinds: their types, of text as its first rows suggest.
 
-    slices: whether any part can be read without what stands before it.
+    slices: whether any part can be read without what stands before it. parts: the files that it is made of, in order,
+    where there are several; absent: how many of them lack a column. starts: the number of the first row of each, as far
+    as they were read. version: of a Delta table, with its id.
     """
 
     path: Path
     frame: pl.LazyFrame
     kinds: dict[str, pl.DataType]
     slices: bool = False
+    parts: tuple[tuple[Path, pl.LazyFrame], ...] = ()
+    absent: dict[str, int] = field(default_factory=dict)
+    starts: list[int] = field(default_factory=list)
+    version: str = ""
 
     def where(self, condition: pl.Expr) -> RawTable:
         """Return the rows that satisfy `condition`, their row numbers those of the file."""
@@ -47,20 +71,102 @@ class RawTable:
         """Yield ROW and `columns`, at most `rows` rows at a time; with `order` all are sorted by it first,
         in memory.
         """
-        frame = self._numbered().select(ROW, *dict.fromkeys(columns))
-        with reading(self.path):
-            if order is not None:
-                whole = frame.sort(order, maintain_order=True).collect()
-                yield from (whole.slice(at, rows) for at in range(0, len(whole), rows))
-            elif self.slices:
-                total = self.frame.select(pl.len()).collect().item()
-                yield from (frame.slice(at, rows).collect() for at in range(0, total, rows))
-            else:
-                yield from frame.collect_batches(chunk_size=rows, maintain_order=True)
+        wanted = list(dict.fromkeys(columns))
+        if order is not None:
+            with reading(self.path):
+                found = pl.concat(self._of_parts(wanted, rows)) if self.parts else self._selected(wanted).collect()
+                whole = found.sort(order, maintain_order=True)
+            yield from (whole.slice(at, rows) for at in range(0, len(whole), rows))
+        elif self.parts:
+            yield from gathered(self._of_parts(wanted, rows), rows)
+        else:
+            yield from _batches(self.path, self._selected(wanted), rows, self.slices)
+
+    @property
+    def source(self) -> Source:
+        """What is read."""
+        files = tuple(path for path, _ in self.parts) or (self.path,)
+        return Source(self.path, () if self.version else files, self.version)
+
+    def _selected(self, columns: list[str]) -> pl.LazyFrame:
+        return self._numbered().select(ROW, *columns)
+
+    def _of_parts(self, columns: list[str], rows: int) -> Iterator[pl.DataFrame]:
+        """Yield the files' chunks in order, rows numbered over all of them."""
+        done = 0
+        for k, (path, frame) in enumerate(self.parts):
+            if k == len(self.starts):
+                self.starts.append(done)
+            for chunk in _batches(path, frame.select(columns), rows, self.slices):
+                numbers = pl.int_range(done, done + len(chunk), dtype=pl.Int64, eager=True)
+                done += len(chunk)
+                yield chunk.select(numbers.alias(ROW), *columns)
+
+    @contextmanager
+    def naming_files(self) -> Iterator[None]:
+        """Turn an error about a row of this table into one about the file where it stands, and the row there."""
+        try:
+            yield
+        except RowError as error:
+            if not self.starts:
+                raise
+            k = bisect_right(self.starts, error.row) - 1
+            raise error.at(str(self.parts[k][0]), error.row - self.starts[k]) from None
 
     def _numbered(self) -> pl.LazyFrame:
         numbered = ROW in self.frame.collect_schema()
         return self.frame if numbered else self.frame.with_row_index(ROW)
+
+
+def _batches(path: Path, frame: pl.LazyFrame, rows: int, slices: bool) -> Iterator[pl.DataFrame]:
+    """Yield the rows of one file in order, at most `rows` at a time."""
+    with reading(path):
+        if slices:
+            _check_pages(path, frame.collect_schema().names())
+            total = _quietly(frame.select(pl.len())).item()
+            yield from (_quietly(frame.slice(at, rows)) for at in range(0, total, rows))
+        else:
+            yield from frame.collect_batches(chunk_size=rows, maintain_order=True)
+
+
+def _check_pages(path: Path, columns: list[str]) -> None:
+    """Raise OSError or ArrowException where a page of a Parquet file is damaged, or other than its checksum.
+
+    Arrow decodes everything once, a twentieth of the time that ingest takes: polars checks less, and over a page with a
+    wild count it ends the process.
+    """
+    if not path.is_file():  # a frame, or a Delta table that only polars can read
+        return
+    with suppress(pa.ArrowNotImplementedError):  # a type that only polars has
+        file = pq.ParquetFile(pa.memory_map(str(path)), page_checksum_verification=True)
+        known = [name for name in columns if name in file.schema_arrow.names]
+        for _ in file.iter_batches(batch_size=CHUNK // 4, columns=known, use_threads=False):
+            continue
+
+
+def _quietly(query: pl.LazyFrame) -> pl.DataFrame:
+    """Return the result of a query, with nothing on the standard error from a library that panics.
+
+    Damaged Parquet can make it do so, and print where in its code: what is written meanwhile is held back, and dropped.
+    """
+    try:
+        real = os.dup(2)
+    except OSError:  # there is none
+        return query.collect()
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            found = query.collect()
+        except PanicException:
+            held.truncate(0)
+            raise
+        finally:
+            os.dup2(real, 2)
+            os.close(real)
+            held.seek(0)
+            if left := held.read():
+                os.write(2, left)
+    return found
 
 
 @contextmanager
@@ -70,27 +176,15 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except PermissionError:
         raise UserError(f"{path}: no permission to read it") from None
-    except (PolarsError, PanicException, DeltaError, OSError, ValueError) as error:
+    except UserError:
+        raise
+    except (PolarsError, PanicException, DeltaError, pa.ArrowException, OSError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path}: cannot be read as a table, damaged or not what its name says: {reason}") from None
 
 
-def scan_file(path: Path) -> RawTable:
-    """Return a Parquet file, CSV file (.csv, .tsv) or Delta folder; UserError when missing, empty, or unreadable."""
-    if not path.exists():
-        raise UserError(f"{path}: no such file; check data.path and --data")
-    with reading(path):
-        if path.suffix in (".csv", ".tsv"):
-            return scan_csv([path], "\t" if path.suffix == ".tsv" else ",")
-        if path.is_dir():
-            frame = pl.scan_delta(DeltaTable(str(path)))
-        else:
-            _refuse_empty(path)
-            frame = pl.scan_parquet(path)
-        return RawTable(path, frame, dict(frame.collect_schema()), slices=True)
-
-
-def _refuse_empty(path: Path) -> None:
+def refuse_empty(path: Path) -> None:
+    """Raise UserError for a file without a byte."""
     with path.open("rb") as file:
         if not file.read(1):
             raise UserError(f"{path}: the file is empty")
@@ -100,7 +194,7 @@ def scan_csv(paths: list[Path], separator: str = ",") -> RawTable:
     """Return CSV files with one header, in order, as one; every value is text, so that a wrong one can be shown."""
     with reading(paths[0]):
         for path in paths:
-            _refuse_empty(path)
+            refuse_empty(path)
         kinds = dict(pl.scan_csv(paths[0], separator=separator, infer_schema_length=INFER).collect_schema())
         as_text = {name: pl.Boolean() if kind == pl.Boolean else pl.String() for name, kind in kinds.items()}
         frame = pl.scan_csv(paths, separator=separator, schema=as_text)
@@ -110,7 +204,7 @@ def scan_csv(paths: list[Path], separator: str = ",") -> RawTable:
 def scan_text(path: Path, columns: dict[str, pl.DataType], separator: str) -> RawTable:
     """Return text without header or quotes, `columns` in order, with the types they are to be made into."""
     with reading(path):
-        _refuse_empty(path)
+        refuse_empty(path)
         lines = pl.scan_csv(path, separator="\x01", has_header=False, quote_char=None, schema={"line": pl.String()})
         fields = pl.col("line").str.split_exact(separator, len(columns) - 1).struct.rename_fields(list(columns))
         filled = lines.select(fields).unnest("line").with_columns(pl.when(pl.all() != "").then(pl.all()))

@@ -10,10 +10,11 @@ import polars as pl
 
 from recdistill.config.data import ColumnsConfig, DataConfig
 from recdistill.data.readers.columns import convert
-from recdistill.data.readers.files import RawTable, scan_file
+from recdistill.data.readers.files import RawTable
 from recdistill.data.readers.mapping import event_columns, id_names
 from recdistill.data.readers.numbering import RequestNumbers
 from recdistill.data.readers.rows import kinds_in
+from recdistill.data.readers.scan import scan_file
 from recdistill.data.readers.times import check_unit
 from recdistill.errors import UserError
 from recdistill.tables.schema import EventSchema
@@ -22,13 +23,19 @@ from recdistill.tables.validation import check_needed
 __all__ = ["columns_of", "new_rows", "source_of"]
 
 ROWS = 65_536  # of a chunk
+WHOLE = ("to_polars", "to_table")  # of a Hugging Face dataset, of an Arrow dataset
 
 
 def source_of(data: Any) -> RawTable:
-    """Return a path (Parquet, CSV, Delta) or a frame (polars, pandas, Arrow) as a source; UserError for others."""
+    """Return a path (see `scan_file`) or a frame (polars, pandas, Arrow), or what makes a whole frame of itself as an
+    Arrow or Hugging Face dataset does, as a source; UserError for others.
+    """
     if isinstance(data, str | Path):
         return scan_file(Path(data))
     frame = data.collect() if isinstance(data, pl.LazyFrame) else data
+    makes = next((getattr(data, name) for name in WHOLE if hasattr(data, name)), None)
+    if makes is not None and not isinstance(frame, pl.DataFrame):
+        frame = makes()
     if not isinstance(frame, pl.DataFrame):
         try:
             frame = pl.DataFrame(frame)
@@ -67,14 +74,15 @@ def new_rows(source: RawTable, columns: ColumnsConfig, schema: EventSchema) -> I
     kinds = kinds_in(source, id_names(columns))
     made = event_columns(kinds, columns, schema, source.path)
     requests, done = RequestNumbers(), 0
-    for chunk in source.chunks([column.source for column in made.values()], rows=ROWS):
-        check_unit(chunk, made["time"], columns.time_unit, kinds[columns.time], source.path)
-        rows, origin = convert(chunk, made, source.path)
-        check_needed(rows, origin)
-        if "sample_id" not in made:
-            rows = rows.with_columns(sample_id=pl.int_range(done, done + len(rows), dtype=pl.Int64))
-        done += len(rows)
-        yield _whole(requests.numbered(rows), schema.columns())
+    with source.naming_files():
+        for chunk in source.chunks([column.source for column in made.values()], rows=ROWS):
+            check_unit(chunk, made["time"], columns.time_unit, kinds[columns.time], source.path)
+            rows, origin = convert(chunk, made, source.path)
+            check_needed(rows, origin)
+            if "sample_id" not in made:
+                rows = rows.with_columns(sample_id=pl.int_range(done, done + len(rows), dtype=pl.Int64))
+            done += len(rows)
+            yield _whole(requests.numbered(rows), schema.columns())
 
 
 def _whole(rows: pl.DataFrame, types: Mapping[str, pl.DataType]) -> pl.DataFrame:

@@ -93,22 +93,25 @@ class EventReader:
         time, kind = columns["time"], kinds_in(self.source, [])[self.columns.time]
         order = time.value if self.sort and not is_ordered(self.source, time) else None
         raw = list(self.needs) or [column.source for column in columns.values()]
-        check = _TimeOrder(), UniqueIds(None if order is not None or self.drop_missing else self._ids)
-        keys, requests = UniqueKeys(self._times_of_keys) if schema.sample_key else None, RequestNumbers()
-        done = 0
+        checks: list[_TimeOrder | UniqueIds | UniqueKeys] = [
+            _TimeOrder(),
+            UniqueIds(None if order is not None or self.drop_missing else self._ids),
+        ]
+        checks += [UniqueKeys(self._times_of_keys)] if schema.sample_key else []
+        requests, done = RequestNumbers(), 0
         self.counts.clear()
-        for chunk in self.source.chunks(raw, order, self.rows):
-            check_unit(chunk, time, self.columns.time_unit, kind, self.source.path)
-            rows, origin = self._kept(*convert(self.prepare(chunk), columns, self.source.path, self.counts))
-            if "sample_id" not in columns:
-                rows = rows.with_columns(sample_id=pl.int_range(done, done + len(rows), dtype=pl.Int64))
-            rows = requests.numbered(rows)
-            check_events(rows, schema, origin, HINT)
-            for each in (*check, keys):
-                if each is not None:
+        with self.source.naming_files():
+            for chunk in self.source.chunks(raw, order, self.rows):
+                check_unit(chunk, time, self.columns.time_unit, kind, self.source.path)
+                rows, origin = self._kept(*convert(self.prepare(chunk), columns, self.source.path, self.counts))
+                if "sample_id" not in columns:
+                    rows = rows.with_columns(sample_id=pl.int_range(done, done + len(rows), dtype=pl.Int64))
+                rows = requests.numbered(rows)
+                check_events(rows, schema, origin, HINT)
+                for each in checks:
                     each.check(rows, origin)
-            done += len(rows)
-            yield rows.select(list(schema.columns()))
+                done += len(rows)
+                yield rows.select(list(schema.columns()))
 
     def _kept(self, rows: pl.DataFrame, origin: Origin) -> tuple[pl.DataFrame, Origin]:
         """Return the rows that have a time, a user and an item, where the others are to be left out."""
@@ -177,12 +180,13 @@ def behavior_rows(
     order = None if is_ordered(source, time) else time.value
     counts = {} if counts is None else counts
     counts.clear()
-    for chunk in source.chunks(list(needs) or [column.source for column in made.values()], order):
-        check_unit(chunk, time, columns.time_unit, kind, source.path)
-        rows, origin = convert(prepare(chunk), made, source.path, counts)
-        check_times(rows, origin)
-        kept = rows.drop_nulls(["user_id", "item_id"])
-        if len(kept) < len(rows):
-            what = "behaviors: rows without user or item left out"
-            counts[what] = counts.get(what, 0) + len(rows) - len(kept)
-        yield kept
+    with source.naming_files():
+        for chunk in source.chunks(list(needs) or [column.source for column in made.values()], order):
+            check_unit(chunk, time, columns.time_unit, kind, source.path)
+            rows, origin = convert(prepare(chunk), made, source.path, counts)
+            check_times(rows, origin)
+            kept = rows.drop_nulls(["user_id", "item_id"])
+            if len(kept) < len(rows):
+                what = "behaviors: rows without user or item left out"
+                counts[what] = counts.get(what, 0) + len(rows) - len(kept)
+            yield kept

@@ -6,11 +6,12 @@ from pathlib import Path
 
 from recdistill.config.data import DataConfig
 from recdistill.data.readers.base import Log
-from recdistill.data.readers.columns import Counts
-from recdistill.data.readers.files import scan_file
+from recdistill.data.readers.columns import Column, Counts
+from recdistill.data.readers.files import RawTable
 from recdistill.data.readers.mapping import behavior_columns
 from recdistill.data.readers.options import NoOptions, read_options
 from recdistill.data.readers.rows import EventReader, behavior_rows, kinds_in, notes_of
+from recdistill.data.readers.scan import scan_file
 
 __all__ = ["read_table"]
 
@@ -19,18 +20,44 @@ def read_table(config: DataConfig, folder: Path) -> Log:
     """Return the log that `config` maps; paths are relative to `folder`. UserError for anything that does not fit."""
     read_options(config, NoOptions)
     events = EventReader(scan_file(folder / config.path), config.columns, config.sort, drop_missing=config.drop_missing)
-    schema, _ = events.mapped()
+    schema, made = events.mapped()
     behaviors = config.behaviors
+    name = str(events.source.path)
     if behaviors is None:
-        return Log(schema, events.chunks, None, str(events.source.path), notes=events.notes, names=events.names())
+        return Log(
+            schema,
+            events.chunks,
+            None,
+            name,
+            notes=lambda: [*events.notes(), *_absent(events.source, made)],
+            names=events.names(),
+            sources=(events.source.source,),
+        )
     actions = scan_file(folder / behaviors.path)
-    behavior_columns(kinds_in(actions, []), behaviors, schema, actions.path)  # a wrong name is refused at once
+    acted = behavior_columns(kinds_in(actions, []), behaviors, schema, actions.path)  # a wrong name is refused at once
     counts: Counts = {}
     return Log(
         schema,
         events.chunks,
         lambda: behavior_rows(actions, behaviors, schema, counts=counts),
-        str(events.source.path),
-        notes=lambda: [*events.notes(), *notes_of(counts)],
+        name,
+        notes=lambda: [
+            *events.notes(),
+            *notes_of(counts),
+            *_absent(events.source, made),
+            *_absent(actions, acted),
+        ],
         names=events.names(),
+        sources=(events.source.source, actions.source),
     )
+
+
+def _absent(source: RawTable, columns: dict[str, Column]) -> list[str]:
+    """Return a line for each column of the mapping that some of the source's files lack."""
+    names = dict.fromkeys(column.source for column in columns.values())
+    return [
+        f"{source.path}: column '{name}' is not in {source.absent[name]:,} of {len(source.parts):,} files; "
+        "it is empty there"
+        for name in names
+        if name in source.absent
+    ]

@@ -165,11 +165,11 @@ def batch_rows(
     )
     if not len(rows):
         return rows.select("version", "logit", label=pl.lit(None, pl.Float32))
-    ids, days = rows["sample_id"].to_numpy(), rows["time"].dt.date()
+    ids, times = rows["sample_id"].to_numpy(), rows["time"].to_physical().to_numpy()
     near = [
         part
         for part in events.parts(events_version)
-        if part.may_hold(ids.min(), ids.max()) and str(days.min()) <= part.partition["date"] <= str(days.max())
+        if part.may_hold(ids.min(), ids.max()) and part.may_hold_times(times.min(), times.max())
     ]
     wanted = {name: events.types[name] for name in ("sample_id", f"label_{task}")}
     found = [pl.DataFrame(schema=wanted)]

@@ -4,8 +4,6 @@ micro-batches are cut.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-
 import numpy as np
 import polars as pl
 
@@ -19,7 +17,6 @@ from recdistill.typing import Array
 __all__ = ["NEVER", "AdmissionFilter"]
 
 NEVER = np.iinfo(np.int64).min // 2
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 RELABELLED, LATE = (
     "column 'sample_id': is in the table with another label",
     "column 'time': more than stream.late_s behind the newest",
@@ -42,16 +39,15 @@ class AdmissionFilter:
         """
         parts = parts_of(open_delta(events.path))
         if not watermark and parts:
-            last = max(part.partition["date"] for part in parts)
-            newest = [part for part in parts if part.partition["date"] == last]
-            times = [
-                rows["time"].to_physical()
+            last = max(part.newest or 0 for part in parts)
+            newest = [part for part in parts if part.may_hold_times(last, last)]
+            watermark = max(
+                int(rows["time"].to_physical().to_numpy().max())
                 for rows in read_parts(events.path, newest, {"time": events.types["time"]}, None)
-            ]
-            watermark = int(pl.concat(times).to_numpy().max())
-        first = str((EPOCH + timedelta(microseconds=max(watermark - self.late, 0))).date())
+            )
+        near = [part for part in parts if part.may_hold_times(watermark - self.late, -NEVER)]
         types = {name: events.types[name] for name in ("sample_id", "time", *(f"label_{task}" for task in self.tasks))}
-        for rows in read_parts(events.path, [part for part in parts if part.partition["date"] >= first], types, None):
+        for rows in read_parts(events.path, near, types, None):
             self.remember(rows)
         self.recent.forget(watermark)
         return watermark or NEVER

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import time
-from datetime import timedelta
-
-import polars as pl
+from datetime import UTC, datetime, timedelta
 
 from recdistill.config.experiment import Experiment
 from recdistill.errors import RecdistillError
@@ -17,6 +15,7 @@ from recdistill.tables.delta.paths import is_table
 
 __all__ = ["Housekeeper", "run_compact"]
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 EVERY = 30.0  # seconds between two rounds
 CUT_EVERY = 600.0
 SMALL = 50  # files of one table that make a round worth its while
@@ -80,10 +79,9 @@ class Housekeeper:
         return after < before
 
     def _let_go(self, log: DeltaLog, days: int) -> None:
-        dates = pl.Series([part.partition["date"] for part in log.parts()], dtype=pl.String).str.to_date()
-        newest = dates.max()
+        newest = max((part.newest for part in log.parts() if part.newest is not None), default=None)
         if newest is not None:
-            gone = log.expire(newest - timedelta(days=days))  # type: ignore[operator, arg-type]
+            gone = log.expire((EPOCH + timedelta(microseconds=newest)).date() - timedelta(days=days))
             if gone:
                 self.journal.write("let go", table=log.path.name, rows=gone)
 

@@ -170,7 +170,7 @@ class Reader:
     def _check(self, found: pa.Schema, rows: int) -> None:
         names = found.names
         for name in names:
-            if name not in self.columns and name != "date":
+            if name not in self.columns:
                 raise Unreadable(
                     f"column '{name}' is not in the table's schema{did_you_mean(name, self.columns)}", rows
                 )

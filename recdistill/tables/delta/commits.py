@@ -16,6 +16,7 @@ import zlib
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -38,6 +39,7 @@ from recdistill.tables.delta.paths import (
     newest_file,
     version_of,
 )
+from recdistill.tables.delta.types import TIME
 from recdistill.testing.killpoints import reach
 
 __all__ = [
@@ -58,6 +60,11 @@ __all__ = [
     "whole_commit",
 ]
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+BOUNDS: dict[str, pl.DataType] = {
+    **{f"{edge}.sample_id": pl.Int64() for edge in ("min", "max")},
+    **{f"{edge}.time": TIME for edge in ("min", "max")},
+}
 LIBRARY_KEYS = ("timestamp", "operation", "operationParameters", "operationMetrics", "clientVersion", "engineInfo")
 
 
@@ -121,20 +128,28 @@ def whole_commit(path: Path, version: int) -> bool:
 def parts_of(table: DeltaTable) -> list[Part]:
     """Return the parts of the table's version, oldest first by the time they were written."""
     actions = pl.DataFrame(table.get_add_actions(flatten=True))
-    for name in ("min.sample_id", "max.sample_id"):
-        actions = actions if name in actions.columns else actions.with_columns(pl.lit(None, pl.Int64).alias(name))
+    for name, kind in BOUNDS.items():
+        actions = actions if name in actions.columns else actions.with_columns(pl.lit(None, kind).alias(name))
+    actions = actions.with_columns(pl.col(name).cast(kind, strict=False).to_physical() for name, kind in BOUNDS.items())
     named = {name.removeprefix("partition."): name for name in sorted(actions.columns) if name.startswith("partition.")}
     return [
         Part(
             unquote(row["path"]),
-            {key: str(row[name]) for key, name in named.items()},
+            {key: str(row[name]) for key, name in named.items() if row[name] is not None},
             row["size_bytes"],
             row["modification_time"],
             row["min.sample_id"],
             row["max.sample_id"],
+            row["min.time"],
+            _padded(row["max.time"]),
         )
         for row in actions.sort("modification_time", "path").iter_rows(named=True)
     ]
+
+
+def _padded(newest: int | None) -> int | None:
+    """Return the end of the millisecond: other engines cut the times of statistics down to it."""
+    return None if newest is None else newest // 1000 * 1000 + 999
 
 
 def _commit(table: Path, version: int) -> list[dict[str, Any]]:
@@ -162,9 +177,26 @@ def check_made(table: Path) -> None:
 
 def _part(add: dict[str, Any]) -> Part:
     stats = json.loads(add.get("stats") or "{}")
-    low, high = (stats.get(key, {}).get("sample_id") for key in ("minValues", "maxValues"))
-    partition = dict(sorted(add["partitionValues"].items()))  # the log keeps no order
-    return Part(unquote(add["path"]), partition, add["size"], add["modificationTime"], low, high)
+    least, most = (stats.get(key, {}) for key in ("minValues", "maxValues"))
+    values = sorted(add["partitionValues"].items())  # the log keeps no order
+    partition = {key: value for key, value in values if value is not None}
+    ids, times = (_whole(least), _whole(most)), (_micros(least), _padded(_micros(most)))
+    return Part(unquote(add["path"]), partition, add["size"], add["modificationTime"], *ids, *times)
+
+
+def _whole(bounds: dict[str, Any]) -> int | None:
+    """Return the sample id among statistics, None when there is none; tables of others have what they like."""
+    found = bounds.get("sample_id")
+    return found if isinstance(found, int) else None
+
+
+def _micros(bounds: dict[str, Any]) -> int | None:
+    """Return the time among statistics in us since 1970, None when there is none."""
+    try:
+        time = datetime.fromisoformat(bounds["time"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return ((time if time.tzinfo else time.replace(tzinfo=UTC)) - EPOCH) // timedelta(microseconds=1)
 
 
 def _base(table: Path, last: int) -> tuple[int, list[Part]]:

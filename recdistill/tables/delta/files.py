@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote
@@ -21,9 +22,9 @@ from deltalake.transaction import AddAction
 from recdistill.errors import UserError
 from recdistill.tables.delta.types import TIME
 
-__all__ = ["Part", "ahead", "arrow", "read_parts", "write_part", "write_parts"]
+__all__ = ["Part", "ahead", "arrow", "gathered", "read_parts", "write_part", "write_parts"]
 
-RANGED = ("sample_id", "version")  # what readers leave files out by
+RANGED = ("sample_id", "version", "time")  # what readers leave files out by
 PACKED = {"sample_id": "DELTA_BINARY_PACKED", "time": "DELTA_BINARY_PACKED"}  # no value twice: a dictionary only costs
 
 
@@ -31,7 +32,8 @@ PACKED = {"sample_id": "DELTA_BINARY_PACKED", "time": "DELTA_BINARY_PACKED"}  # 
 class Part:
     """A data file: path below the table, partition values, bytes, when its oldest rows were written (ms since 1970).
 
-    low, high: the range of its sample ids, None if unknown. Raises UserError for a path that leads out of the table.
+    low, high: the range of its sample ids; oldest, newest: a range that holds its times (us since 1970); None where
+    unknown. Raises UserError for a path that leads out of the table.
     """
 
     path: str
@@ -40,6 +42,8 @@ class Part:
     written: int
     low: int | None
     high: int | None
+    oldest: int | None = None
+    newest: int | None = None
 
     def __post_init__(self) -> None:
         path = PurePosixPath(self.path)
@@ -50,6 +54,10 @@ class Part:
         """Return whether a sample id of [low, high] may stand in the file."""
         return self.low is None or self.high is None or (self.low <= high and low <= self.high)
 
+    def may_hold_times(self, first: int, last: int) -> bool:
+        """Return whether a time of [first, last], us since 1970, may stand in the file."""
+        return self.oldest is None or self.newest is None or (self.oldest <= last and first <= self.newest)
+
 
 def arrow(rows: pl.DataFrame) -> pa.Table:
     """Return `rows` in the types that every Arrow library reads."""
@@ -59,8 +67,9 @@ def arrow(rows: pl.DataFrame) -> pa.Table:
 def write_parts(table: Path, rows: pl.DataFrame, partitions: tuple[str, ...]) -> list[AddAction]:
     """Write `rows` as one file per partition, in order; when one cannot be written (OSError) none is left."""
     actions: list[AddAction] = []
+    split = rows.partition_by(*partitions, as_dict=True, include_key=False) if partitions and len(rows) else {(): rows}
     try:
-        for key, part in sorted(rows.partition_by(*partitions, as_dict=True, include_key=False).items()):
+        for key, part in sorted(split.items()) if len(rows) else ():
             partition = dict(zip(partitions, map(str, key), strict=True))
             actions.append(write_part(table, partition, [part], written=int(time.time() * 1000), change=True))
     except OSError:
@@ -124,7 +133,10 @@ def _chain(first: pa.Table, frames: Iterator[pl.DataFrame]) -> Iterator[pa.Table
 def _range(rows: pl.DataFrame) -> pl.DataFrame:
     known = [name for name in RANGED if name in rows.columns]
     return rows.select(
-        pl.len().alias("rows"), pl.col(known).min().name.prefix("min."), pl.col(known).max().name.prefix("max.")
+        pl.len().alias("rows"),
+        pl.col(known).null_count().name.prefix("nulls."),
+        pl.col(known).min().name.prefix("min."),
+        pl.col(known).max().name.prefix("max."),
     )
 
 
@@ -133,11 +145,16 @@ def _stats(ranges: pl.DataFrame) -> str:
     return json.dumps(
         {
             "numRecords": ranges["rows"].sum(),
-            "nullCount": dict.fromkeys(known, 0),
-            "minValues": {name: ranges[f"min.{name}"].min() for name in known},
-            "maxValues": {name: ranges[f"max.{name}"].max() for name in known},
+            "nullCount": {name: int(ranges[f"nulls.{name}"].sum()) for name in known},
+            "minValues": {name: _in_json(ranges[f"min.{name}"].min()) for name in known},
+            "maxValues": {name: _in_json(ranges[f"max.{name}"].max()) for name in known},
         }
     )
+
+
+def _in_json(value: object) -> object:
+    """Return a bound as statistics hold it: times as text, to the microsecond."""
+    return value.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z" if isinstance(value, datetime) else value
 
 
 def read_parts(
@@ -199,13 +216,26 @@ def _plain(kind: pa.DataType) -> pa.DataType:
 def _filled(rows: pl.DataFrame, partition: dict[str, str], types: Mapping[str, pl.DataType]) -> pl.DataFrame:
     """Return `rows` with partition values filled in, columns as in `types`."""
     for name in [name for name in partition if name in types]:
-        value = pl.Series([partition[name]])
-        rows.insert_column(
-            rows.width, (value.str.to_date() if name == "date" else value).new_from_index(0, len(rows)).alias(name)
-        )
+        rows.insert_column(rows.width, pl.Series([partition[name]]).new_from_index(0, len(rows)).alias(name))
     if rows.schema.get("time", TIME) != TIME:
         rows = rows.with_columns(pl.col("time").cast(TIME))
     return rows if rows.columns == list(types) else rows.select(list(types))
+
+
+def gathered(frames: Iterator[pl.DataFrame], rows: int) -> Iterator[pl.DataFrame]:
+    """Yield `frames`, none longer than `rows`, with small neighbours joined: what is done per frame follows the rows,
+    however many files they lie in.
+    """
+    held: list[pl.DataFrame] = []
+    count = 0
+    for frame in frames:
+        if held and count + len(frame) > rows:
+            yield pl.concat(held, rechunk=True)
+            held, count = [], 0
+        held.append(frame)
+        count += len(frame)
+    if held:
+        yield pl.concat(held, rechunk=True)
 
 
 def ahead(frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from datetime import date
-from itertools import groupby
+from datetime import UTC, date, datetime
+from itertools import chain
 from pathlib import Path
 
 import polars as pl
@@ -35,11 +35,12 @@ from recdistill.tables.delta.commits import (
     newest_after,
     newest_version,
     open_delta,
-    parts_of,
     whole_commit,
 )
-from recdistill.tables.delta.files import Part, ahead, arrow, read_parts, write_part, write_parts
+from recdistill.tables.delta.files import Part, ahead, arrow, gathered, read_parts, write_part, write_parts
+from recdistill.tables.delta.merging import mergeable, one_a_partition
 from recdistill.tables.delta.paths import has_commit
+from recdistill.tables.delta.types import TIME
 from recdistill.testing.killpoints import reach
 
 __all__ = ["DeltaLog"]
@@ -49,14 +50,18 @@ KEY = "recdistill.schema"
 HOUSEKEEPER = "recdistill.housekeeper"  # writer of the commits that rearrange or remove files: one at a time succeeds
 # A version is an offset for ever: nobody may change rows, and the log's commits outlive the usual 30 days.
 PROPERTIES = {"delta.appendOnly": "true", "delta.enableExpiredLogCleanup": "false"}
-MERGED = 128 << 20  # bytes of parts that compaction merges into one file
+NEVER = -(1 << 62)  # us since 1970, before every time
 CHUNK = 65_536  # rows
 
 
 class DeltaLog:
-    """An append-only Delta table at `path`, partitioned by `partitions`, with our schema as JSON in its metadata."""
+    """An append-only Delta table at `path`, partitioned by `partitions`, with our schema as JSON in its metadata.
 
-    partitions: tuple[str, ...] = ("date",)
+    No partition follows time: a commit is one file, however many its days, and readers leave files out by the range of
+    times in their statistics.
+    """
+
+    partitions: tuple[str, ...] = ()
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
@@ -69,13 +74,15 @@ class DeltaLog:
         self.types = pl.Schema(table.schema().to_arrow())
         if not self.schema_text:
             raise UserError(f"{path}: a Delta table, but not one of recdistill")
+        if "date" in self.partitions:
+            raise UserError(f"{path}: partitioned by date, as recdistill no longer writes tables; start another run")
 
     @classmethod
     def _create(cls, path: Path, columns: dict[str, pl.DataType], text: str) -> None:
         """Make an empty table, or leave an equal one; UserError when the one there has another schema."""
         try:
             if not DeltaTable.is_deltatable(str(path)):
-                empty = pl.DataFrame(schema={**columns, **cls._partition_types()})
+                empty = pl.DataFrame(schema={**columns, **dict.fromkeys(cls.partitions, pl.String())})
                 schema, settings = Schema.from_arrow(arrow(empty).schema), {KEY: text, **PROPERTIES}
                 sealed = CommitProperties(custom_metadata=seal_of_new(schema.to_json(), cls.partitions, settings))
                 DeltaTable.create(
@@ -91,10 +98,6 @@ class DeltaLog:
                 raise UserError(f"{path}: the table cannot be made: {first_line(error)}") from None
         if cls(path).schema_text != text:
             raise UserError(f"{path}: holds a table of another schema; choose another folder or delete it")
-
-    @classmethod
-    def _partition_types(cls) -> dict[str, pl.DataType]:
-        return {"date": pl.Date()}
 
     @property
     def version(self) -> int:
@@ -221,10 +224,9 @@ class DeltaLog:
     ) -> Iterator[pl.DataFrame]:
         """Yield the rows at `version`, at most `rows` at a time; memory O(batch).
 
-        They come in commit order; after compaction a date's merged rows stand where its first commit stood, which is
-        the same order for a log in order of time.
+        They come in commit order, also after compaction, and many small files are read as one.
         """
-        yield from ahead(read_parts(self.path, self.parts(version), self._typed(columns), rows))
+        yield from ahead(gathered(read_parts(self.path, self.parts(version), self._typed(columns), rows), rows))
 
     def _typed(self, columns: list[str] | None) -> dict[str, pl.DataType]:
         """Return the types of `columns` (None: all); UserError for one that the table does not have."""
@@ -240,22 +242,39 @@ class DeltaLog:
         one leaves everything as it is.
         """
         table = open_delta(self.path)
-        parts = self.parts(table.version())
-        actions: list[AddAction | RemoveAction] = []
-        now = int(time.time() * 1000)
+        runs = mergeable(self.parts(table.version()))
         try:
-            for merged in _mergeable(parts):
-                partition = {name: merged[0].partition[name] for name in self.partitions}
-                actions.append(
-                    write_part(
-                        self.path, partition, self._stored(merged), written=min(p.written for p in merged), change=False
-                    )
-                )
-                actions += [_removed(part, now) for part in merged]
-            reach("compact.files")
-            return not actions or self._rearrange(table, actions)
+            return self._replace(table, one_a_partition(runs), self._stored)
         except (DeltaError, OSError) as error:
             raise UserError(f"{self.path}: cannot be compacted: {first_line(error)}") from None
+
+    def _replace(
+        self, table: DeltaTable, groups: list[list[list[Part]]], rows_of: Callable[[list[Part]], Iterator[pl.DataFrame]]
+    ) -> bool:
+        """Put `rows_of` every run in its place, as one file, a commit per group; return False once another was quicker.
+
+        table: as it was when the runs were chosen.
+        """
+        number = _sequence(table, HOUSEKEEPER)
+        for done, runs in enumerate(groups):
+            table = open_delta(self.path) if done else table
+            if _sequence(table, HOUSEKEEPER) != number + done:
+                return False
+            actions = [action for run in runs for action in self._replaced(run, rows_of(run))]
+            reach("compact.files")
+            if not self._rearrange(table, actions):
+                return False
+        return True
+
+    def _replaced(self, run: list[Part], frames: Iterator[pl.DataFrame]) -> Iterator[AddAction | RemoveAction]:
+        """Write the file that takes the place of `run`, none without rows; yield what is added and removed."""
+        first = next(frames, None)
+        if first is not None:
+            partition = {name: run[0].partition[name] for name in self.partitions}
+            written = min(part.written for part in run)
+            yield write_part(self.path, partition, chain([first], frames), written=written, change=False)
+        now = int(time.time() * 1000)
+        yield from (_removed(part, now) for part in run)
 
     def _rearrange(self, table: DeltaTable, actions: Sequence[AddAction | RemoveAction]) -> bool:
         """Commit files merged or removed; return False, without what was written for it, where another was quicker.
@@ -281,22 +300,30 @@ class DeltaLog:
         yield from read_parts(self.path, parts, stored, CHUNK * 16)
 
     def expire(self, before: date) -> int:
-        """Take the rows of dates before `before` out of the table; return how many. Files go when vacuum finds them
-        unneeded. None are taken out while another process rearranges the table.
+        """Take the rows of days before `before` out of the table; return how many. Files go when vacuum finds them
+        unneeded; one that also holds newer rows is written anew. Where another process rearranges the table at the same
+        time, the rest is left to the next call.
 
         Followers see no change: what they consumed is consumed. One that lags behind `before` gets an error once they
         are gone.
         """
         table = open_delta(self.path)
-        old = [part for part in parts_of(table) if part.partition["date"] < str(before)]
-        files = pl.DataFrame(table.get_add_actions(flatten=True))
-        rows = int(files.filter(pl.col("partition.date").cast(pl.String) < str(before))["num_records"].sum())
-        now = int(time.time() * 1000)
+        edge = datetime.combine(before, datetime.min.time(), UTC)
+        first = int(edge.timestamp()) * 1_000_000
+        old = [part for part in self.parts(table.version()) if part.may_hold_times(NEVER, first - 1)]
+        whole = [part for part in old if not part.may_hold_times(first, -NEVER)]
+        mixed = one_a_partition([[part] for part in old if part.may_hold_times(first, -NEVER)])
+
+        def newer(run: list[Part]) -> Iterator[pl.DataFrame]:
+            yield from (new for rows in self._stored(run) if len(new := rows.filter(pl.col("time") >= edge)))
+
         try:
-            gone = bool(old) and self._rearrange(table, [_removed(part, now) for part in old])
+            times = read_parts(self.path, old, {"time": TIME}, CHUNK * 16)
+            gone = sum(int((rows["time"] < edge).sum()) for rows in times)
+            done = self._replace(table, [[[part] for part in whole], *mixed] if whole else mixed, newer)
         except (DeltaError, OSError) as error:
             raise UserError(f"{self.path}: old rows cannot be taken out: {first_line(error)}") from None
-        return rows if gone else 0
+        return gone if done else 0
 
     def vacuum(self, retain_hours: int = 168) -> list[str]:
         """Remove files that no version of the last `retain_hours` needs, killed writers' too; return their names.
@@ -328,18 +355,3 @@ def _removed(part: Part, now: int) -> RemoveAction:
 def _sequence(table: DeltaTable, writer: str) -> int:
     found = table.transaction_version(writer)
     return -1 if found is None else int(found)
-
-
-def _mergeable(parts: list[Part]) -> list[list[Part]]:
-    """Return runs of two and more small parts of one partition, neighbours in commit order, of up to MERGED bytes."""
-    runs = []
-    key = lambda part: sorted(part.partition.items())  # noqa: E731
-    for _, same in groupby(sorted((part for part in parts if part.size < MERGED), key=key), key=key):
-        run: list[Part] = []
-        for part in same:
-            if run and sum(p.size for p in run) + part.size > MERGED:
-                runs.append(run)
-                run = []
-            run.append(part)
-        runs.append(run)
-    return [run for run in runs if len(run) > 1]

@@ -9,9 +9,9 @@ import polars as pl
 import pytest
 
 from recdistill.config.data import ColumnsConfig
-from recdistill.data.readers.files import scan_file
 from recdistill.data.readers.numbering import UniqueKeys
 from recdistill.data.readers.rows import EventReader
+from recdistill.data.readers.scan import scan_file
 from recdistill.errors import UserError
 from tests.support.written import log_with, read, refusal, write
 

@@ -17,8 +17,9 @@ from deltalake import write_deltalake
 
 from recdistill.config.data import BehaviorsConfig, ColumnsConfig, DataConfig, TaskColumn
 from recdistill.data.readers.factory import open_log
-from recdistill.data.readers.files import CHUNK, scan_file
+from recdistill.data.readers.files import CHUNK
 from recdistill.data.readers.rows import EventReader
+from recdistill.data.readers.scan import scan_file
 from recdistill.errors import UserError
 
 START = 1_700_000_000

@@ -48,7 +48,7 @@ def test_merging_changes_nothing_that_is_read(folder: RunFolder) -> None:
     before = {model: pl.concat(predictions.of(model)) for model in ("teacher", "light")}
     before_merging = ids_of(followed(predictions, 3))
     assert keeper_of(folder).round(None) == 2
-    assert len(predictions.parts()) == 6 and len(EventLog.open(folder.tables / "events").parts()) == 3
+    assert len(predictions.parts()) == 2 and len(EventLog.open(folder.tables / "events").parts()) == 1
     assert all(pl.concat(predictions.of(model)).equals(rows) for model, rows in before.items())
     assert ids_of(followed(predictions, 3)) == before_merging
     assert ids_of(EventLog.open(folder.tables / "events").batches()) == list(range(30))

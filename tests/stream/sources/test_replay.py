@@ -152,7 +152,7 @@ def test_a_log_ends_as_the_tables_of_the_batch_phase_would(tmp_path: Path) -> No
     run_publish(folder, settings, None, journal)
     assert run_ingest(folder, settings, journal) == ROWS - BATCH
     whole = rows_of(open_log(settings.data, None))
-    found = pl.concat(EventLog.open(folder.tables / "events").batches()).drop("date")
+    found = pl.concat(EventLog.open(folder.tables / "events").batches())
     assert found["sample_id"].equals(whole["sample_id"]) and found[:BATCH].equals(whole[:BATCH])
     assert OutcomeLog.open(folder.tables / "outcomes").rows() > 50
 

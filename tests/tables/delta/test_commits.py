@@ -11,6 +11,7 @@ import pytest
 from deltalake import DeltaTable
 
 from recdistill.errors import UserError
+from recdistill.tables.delta import merging
 from recdistill.tables.events import EventLog
 from tests.support.tables import SCHEMA, events, followed, ids_of, make_events, make_predictions, predicted
 
@@ -27,7 +28,7 @@ def test_compaction_keeps_every_row_in_its_place(tmp_path: Path) -> None:
     before = [rows.to_dicts() for rows in log.batches(rows=1)]
     log.compact()
     assert [rows.to_dicts() for rows in log.batches(rows=1)] == before
-    assert len(log.parts()) == 3  # one a date
+    assert len(log.parts()) == 1
     log.append(events(range(24, 28)), writer="w", sequence=6)
     assert ids_of(log.batches()) == list(range(28))
     log.compact()
@@ -60,7 +61,7 @@ def test_a_live_follower_outlives_vacuum_and_one_that_lags_gets_an_error(tmp_pat
 
 def test_vacuum_takes_what_a_killed_writer_left(tmp_path: Path) -> None:
     log = make_events(tmp_path / "t", [range(3)])
-    left = log.path / "date=2024-01-01" / "left.parquet"
+    left = log.path / "left.parquet"
     shutil.copy(log.path / log.parts()[0].path, left)
     log.vacuum()
     assert left.exists()  # perhaps its commit is about to come
@@ -141,9 +142,31 @@ def test_nothing_expires_while_another_rearranges_the_table(tmp_path: Path) -> N
     log = EventLog.create(tmp_path / "events", SCHEMA)
     for k in range(10):
         log.append(events(range(3 * k, 3 * k + 3)), writer="ingest", sequence=k)
-    day = log.parts()[-1].partition["date"]
-    assert Late.open(log.path).expire(date.fromisoformat(day)) == 0 and log.rows() == 30
-    assert log.expire(date.fromisoformat(day)) == 30 - log.rows() > 0
+    day = date(2024, 1, 3)
+    assert Late.open(log.path).expire(day) == 0 and log.rows() == 30
+    assert log.expire(day) == 20 and ids_of(log.batches()) == list(range(20, 30))
+    assert log.expire(day) == 0 and len(list(log.commits(-1))) == log.version + 1
+
+
+@pytest.mark.parametrize("compacted", [False, True])
+def test_old_days_leave_files_that_hold_newer_rows_too(tmp_path: Path, compacted: bool) -> None:
+    late = [[0, 1, 2, 5, 6, 7, 9, 10, 11, 12], [15, 16, 3, 4, 17], range(20, 25), [18, 8, 26]]
+    log = make_predictions(tmp_path / "p", late)
+    log.append(predicted(range(8, 12)), model="other", version=1, kind="prequential", writer="o", sequence=0)
+    kept = [k for ids in late for k in ids if k >= 10]
+    assert not compacted or log.compact()
+    assert log.expire(date(2024, 1, 2)) == 7 + 2 + 1 + 2
+    assert ids_of(log.of("teacher")) == kept and ids_of(log.of("other")) == [10, 11]
+    log.vacuum(retain_hours=0)
+    assert ids_of(log.of("teacher")) == kept and log.rows() == len(kept) + 2
+
+
+def test_several_merged_files_of_one_round_stay_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = make_events(tmp_path / "t", [range(3 * k, 3 * k + 3) for k in range(9)])
+    monkeypatch.setattr(merging, "MERGED", int(2.5 * log.parts()[0].size))
+    assert log.compact() and 3 < len(log.parts()) < 9
+    assert ids_of(log.batches()) == list(range(27))
+    assert ids_of(EventLog.open(log.path).batches()) == list(range(27))
 
 
 def test_a_file_that_is_removed_twice_is_refused(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from recdistill.errors import UserError
+from recdistill.tables.delta.commits import open_delta, parts_of
 from tests.support.tables import events, followed, ids_of, make_events, make_predictions, predicted
 
 
@@ -82,22 +84,35 @@ def test_a_column_that_is_not_there_is_refused(tmp_path: Path) -> None:
     log = make_events(tmp_path / "t", [range(5)])
     with pytest.raises(UserError, match="no column 'sample'; did you mean 'sample_id'?"):
         list(log.batches(columns=["sample"]))
-    assert next(log.batches(columns=["date", "feature_device"])).columns == ["date", "feature_device"]
+    assert next(log.batches(columns=["time", "feature_device"])).columns == ["time", "feature_device"]
 
 
-def test_rows_lie_in_the_folder_of_their_date_and_ids_are_packed(tmp_path: Path) -> None:
+def test_a_commit_is_one_file_however_many_its_days_and_ids_are_packed(tmp_path: Path) -> None:
     log = make_events(tmp_path / "t", [range(15)])
-    first, second = log.parts()
-    assert [part.partition["date"] for part in (first, second)] == ["2024-01-01", "2024-01-02"]
-    assert (first.low, first.high, second.low, second.high) == (0, 9, 10, 14)
-    assert (
-        first.path.startswith("date=2024-01-01/") and len(pq.read_table(log.path / first.path, partitioning=None)) == 10
-    )
+    (first,) = log.parts()
+    assert "/" not in first.path and len(pq.read_table(log.path / first.path, partitioning=None)) == 15
     columns = pq.read_metadata(log.path / first.path).row_group(0).to_dict()["columns"]
     encodings = {column["path_in_schema"]: column["encodings"] for column in columns}
     assert (
         "DELTA_BINARY_PACKED" in encodings["sample_id"] and "RLE_DICTIONARY" in encodings["feature_tags.list.element"]
     )
+
+
+def test_a_file_knows_the_range_of_its_ids_and_times(tmp_path: Path) -> None:
+    log = make_events(tmp_path / "t", [range(15), range(15, 18)])
+    day = 86_400_000_000
+    start = int(datetime(2024, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
+    for parts in (log.parts(), parts_of(open_delta(log.path))):  # from the commits, and from the library's snapshot
+        assert [(part.low, part.high) for part in parts] == [(0, 14), (15, 17)]
+        assert parts[0].oldest == start and parts[0].newest == start + day + 4_000_000 + 999
+        assert parts[0].may_hold_times(start + day, start + 9 * day) and not parts[0].may_hold_times(0, start - 1)
+        assert not parts[1].may_hold_times(0, start + day)
+
+
+def test_small_files_are_read_as_one(tmp_path: Path) -> None:
+    log = make_events(tmp_path / "t", [range(3 * k, 3 * k + 3) for k in range(5)])
+    assert [rows["sample_id"].to_list() for rows in log.batches(rows=7)] == [[*range(6)], [*range(6, 12)], [12, 13, 14]]
+    assert len(list(log.batches())) == 1 and [len(rows) for rows in log.batches(rows=2)] == [2, 1] * 5
 
 
 def test_batches_hold_at_most_the_rows_asked_for(tmp_path: Path) -> None:

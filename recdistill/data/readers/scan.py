@@ -1,0 +1,25 @@
+"""A path as one table: a file, the files of a folder or of a pattern, or a Delta table in the order of versions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from recdistill.data.readers.delta import scan_delta
+from recdistill.data.readers.files import RawTable
+from recdistill.data.readers.paths import data_files
+from recdistill.data.readers.pieces import as_table, pieces_of
+from recdistill.tables.delta.paths import is_table
+
+__all__ = ["scan_file"]
+
+
+def scan_file(path: Path) -> RawTable:
+    """Return what `path` names: a Delta table, or Parquet, CSV (.csv, .tsv) or JSON lines (.jsonl, .ndjson), the latter
+    two also packed (.gz, .zst); one file, the files of a folder, or those that a pattern matches.
+
+    Raises UserError when it is missing, empty or unreadable, or its files are not of one kind.
+    """
+    if is_table(path):
+        return scan_delta(path)
+    files = data_files(path)
+    return as_table(path, pieces_of(files), slices=files[0].form == "parquet")
