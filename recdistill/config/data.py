@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from recdistill.config.base import Name, Positive, Rate, Strict
+from recdistill.defaults import LIST_LENGTH
 from recdistill.errors import did_you_mean
 
 __all__ = [
-    "LIST_LENGTH",
     "BehaviorsConfig",
     "ColumnsConfig",
     "DataConfig",
@@ -21,9 +21,6 @@ __all__ = [
 ]
 
 Column = Annotated[str, Field(min_length=1)]  # a name in the user's table
-
-
-LIST_LENGTH = 8  # entries of a list
 
 
 class TaskColumn(Strict):

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 
 import polars as pl
 
-from recdistill.config.data import LIST_LENGTH
+from recdistill.defaults import LIST_LENGTH
 from recdistill.errors import UserError
 from recdistill.tables.delta.types import TIME
 

@@ -6,12 +6,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recdistill.config.data import LIST_LENGTH
 from recdistill.config.models import CandidatesConfig
 from recdistill.data.batch.builder import BatchBuilder, CandidateSignals
 from recdistill.data.batch.candidates import Candidates
 from recdistill.data.batch.numbers import COUNTS, numbers_of
 from recdistill.data.store.sample_store import SampleStore
+from recdistill.defaults import LIST_LENGTH
 from recdistill.errors import UserError
 from recdistill.tables.schema import EventSchema
 from tests.support.runs import ingested, tiny

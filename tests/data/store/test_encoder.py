@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recdistill.config.data import LIST_LENGTH
 from recdistill.data.store.encoder import Encoder, context_fields, field_counts, known_times, list_entries
 from recdistill.data.store.vocabulary import GrowingVocabulary, Vocabulary
+from recdistill.defaults import LIST_LENGTH
 from recdistill.tables.delta.types import TIME
 from recdistill.tables.schema import EventSchema
 

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recdistill.config.data import LIST_LENGTH
 from recdistill.data.batch.builder import BatchBuilder
 from recdistill.data.batch.numbers import SPAN
 from recdistill.data.store import sample_store
 from recdistill.data.store.encoder import MAX_ACTIONS
 from recdistill.data.store.memmap import open_column
 from recdistill.data.store.sample_store import SampleStore, build_store
+from recdistill.defaults import LIST_LENGTH
 from recdistill.errors import RecdistillError, UserError
 from recdistill.tables.events import BehaviorLog, EventLog
 from recdistill.tables.schema import EventSchema
