@@ -47,7 +47,7 @@ LONG = {  # classes that have more fields, and why
 OLD_WORDS = {"said", "told", "heard", "hears", "listens", "upto", "fate", "spoken", "spoke", "beside"}
 OLD_NAMES = {"MOST", "FEWEST", "KEPT", "TOGETHER", "SetBack", "Letters", "Judge", "Round", "Track", "Beside", "take_up"}
 FLOORS = (  # a room imports from the floors below its own, and nothing from its neighbours
-    ("errors", "typing", "testing"),
+    ("errors", "typing", "defaults", "testing"),
     ("config", "distributed", "distill"),
     ("tables",),
     ("data",),

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import polars as pl
 
+from recdistill.data.store.vocabulary import distinct_of
 from recdistill.errors import RecdistillError
 from recdistill.evaluate import metrics
 from recdistill.evaluate.transferability import ScoredSamples
@@ -80,8 +81,8 @@ class Part:
 
 
 def codes_of(values: pl.Series) -> Array:
-    """Return int64 codes from 0 of a column of ids without gaps, in the order of their values."""
-    return np.asarray(values.rank("dense").cast(pl.Int64).to_numpy() - 1)
+    """Return int64 codes from 0 of a column of ids without gaps, in the order in which they are first met."""
+    return distinct_of(values)[1].astype(np.int64)
 
 
 def _requests(rows: pl.DataFrame, user: Array) -> Array:

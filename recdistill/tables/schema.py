@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 
 import polars as pl
 
@@ -13,7 +13,6 @@ from recdistill.tables.delta.types import TIME
 
 __all__ = ["POLARS_TYPES", "EventSchema", "feature_column"]
 
-REVISION = 2  # of columns and of this; 2: feature_NAME, buckets of numeric features, length of lists
 POLARS_TYPES: dict[str, pl.DataType] = {
     "int64": pl.Int64(),
     "float32": pl.Float32(),
@@ -81,16 +80,14 @@ class EventSchema:
 
     def to_json(self) -> str:
         """Return the schema as JSON with sorted keys."""
-        return json.dumps({"revision": REVISION, **asdict(self)}, sort_keys=True)
+        return json.dumps(asdict(self), sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> EventSchema:
-        """Return the schema that `to_json` wrote; UserError when it is of another revision."""
+        """Return the schema that `to_json` wrote; UserError for one of another version."""
         tree = json.loads(text)
-        if (found := tree.pop("revision", 1)) != REVISION:
-            raise UserError(
-                f"a table of revision {found}, of which this recdistill reads {REVISION}; start another run"
-            )
+        if set(tree) != {one.name for one in fields(cls)}:
+            raise UserError("the tables are of another version of recdistill; ingest the log into another --out")
         for pairs in ("keep_rates", "edges"):
             tree[pairs] = {name: tuple(values) for name, values in tree[pairs].items()}
         return cls(**{**tree, "tasks": tuple(tree["tasks"]), "label_times": tuple(tree["label_times"])})

@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 
 from recdistill.errors import UserError, did_you_mean
-from recdistill.tables.schema import EventSchema
 
 __all__ = [
     "Origin",
@@ -109,11 +108,11 @@ def check_needed(rows: pl.DataFrame, source: str | Origin, hint: str = "") -> No
             _refuse(rows, pl.col(column).is_null(), source, column, f"must not be empty{hint}")
 
 
-def check_events(rows: pl.DataFrame, schema: EventSchema, source: str | Origin, hint: str = "") -> None:
+def check_events(rows: pl.DataFrame, tasks: tuple[str, ...], source: str | Origin, hint: str = "") -> None:
     """Raise UserError for null ids or times, impossible times, labels outside {0, 1}, duplicate sample ids."""
     check_needed(rows, source, hint)
     check_times(rows, source, hint)
-    for task in schema.tasks:
+    for task in tasks:
         label = pl.col(f"label_{task}")
         _refuse(rows, label.is_not_null() & ~label.is_in([0.0, 1.0]), source, f"label_{task}", "must be 0, 1 or empty")
     check_unique(rows, source)

@@ -199,7 +199,6 @@ def test_a_flipped_bit_is_refused_or_changes_nothing(
         ("teacher.width=", "has no value"),
         ("evaluate.group=request", "name their column as data.columns.request"),
         ("data.columns.users=x", "did you mean 'user'"),
-        ("data.columns.categorical=[clicked]", "column 'clicked' is named as a feature, but a label is made of it"),
         ("data.columns.numeric=[device]", "column 'device' is named as a feature twice"),
         ("data.columns.label_times={clik: ts}", "there is no task 'clik'; did you mean 'click'?"),
     ],

@@ -37,7 +37,7 @@ ROW = st.tuples(
     st.none() | st.lists(st.none() | st.sampled_from("xyz"), max_size=4),
     st.sampled_from([None, 0.0, 1.0]),
 )
-NAMES = ("user_id", "item_id", "request_id", "kind", "price", "tags", "label_click")
+NAMES = ("user_id", "item_id", "request_id", "feature_kind", "feature_price", "feature_tags", "label_click")
 
 
 def events_of(folder: Path, values: list[tuple[Any, ...]], steps: list[int]) -> EventLog:

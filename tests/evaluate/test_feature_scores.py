@@ -63,12 +63,12 @@ def test_the_label_is_found_under_any_other_name_and_a_number_of_each_row_is_not
     draw = np.random.default_rng(0)
     label = (draw.random(ROWS) < 0.3).astype(np.float64)
     features = {
-        "word": pl.Series(np.where(label == 1, "no", "yes")),
-        "scaled": pl.Series((0.5 - 0.3 * label), dtype=pl.Float32),
-        "tags": pl.Series([["a", "b"] if one else ["a"] for one in label]),
-        "split": pl.Series(draw.integers(0, 40, ROWS) * 2 + label.astype(np.int64)),
-        "row": pl.Series(np.arange(ROWS)),
-        "noise": pl.Series(draw.integers(0, 9, ROWS)),
+        "feature_word": pl.Series(np.where(label == 1, "no", "yes")),
+        "feature_scaled": pl.Series((0.5 - 0.3 * label), dtype=pl.Float32),
+        "feature_tags": pl.Series([["a", "b"] if one else ["a"] for one in label]),
+        "feature_split": pl.Series(draw.integers(0, 40, ROWS) * 2 + label.astype(np.int64)),
+        "feature_row": pl.Series(np.arange(ROWS)),
+        "feature_noise": pl.Series(draw.integers(0, 9, ROWS)),
     }
     kinds = {"word": "string", "scaled": "float32", "tags": "list<string>", "split": "int64", "row": "int64"}
     kinds["noise"] = "int64"

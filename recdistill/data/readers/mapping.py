@@ -54,15 +54,9 @@ def _need(kinds: Kinds, named: dict[str, str], group: str, path: Path) -> None:
 
 
 def _check_features(columns: ColumnsConfig, path: Path) -> None:
-    """Raise UserError for a feature that gives the label away, or stands twice and would be two of one name."""
-    labels = {spec if isinstance(spec, str) else spec.column for spec in columns.tasks.values() if spec != 1}
+    """Raise UserError for a feature that stands twice: it would be two of one name."""
     names = [*columns.categorical, *columns.numeric, *columns.lists]
     for place, name in enumerate(names):
-        if name in labels | set(columns.label_times.values()):
-            raise UserError(
-                f"{path}: column '{name}' is named as a feature, but a label is made of it, or it says when one was "
-                "known: leave it out of the features"
-            )
         if name in names[:place]:
             raise UserError(f"{path}: column '{name}' is named as a feature twice; name it once")
 

@@ -67,13 +67,6 @@ def test_one_column_serves_as_id_and_as_feature(tmp_path: Path) -> None:
     assert rows["feature_what"].to_list() == rows["item_id"].to_list() == [7] * 4
 
 
-@pytest.mark.parametrize("key", ["tasks", "label_times"])
-def test_a_label_is_no_feature(key: str, tmp_path: Path) -> None:
-    given = {"label_times": {"click": "ts"}, "categorical": ["ts"]} if key == "label_times" else {"categorical": ["y"]}
-    with pytest.raises(UserError, match="is named as a feature, but a label is made of it"):
-        stored(tmp_path, log_with(y=[0, 1, 0, 1]), **given)
-
-
 def test_a_feature_that_stands_twice_and_tasks_of_one_column_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="column 'who' is named as a feature twice"):
         stored(tmp_path, log_with(y=[0, 1, 0, 1]), categorical=["who"], numeric=["who"])

@@ -31,7 +31,9 @@ def log_of(rows: pl.DataFrame, cuts: list[int], schema: EventSchema = SCHEMA) ->
 
 @given(st.lists(st.floats(width=32) | st.none(), max_size=80), st.lists(st.integers(0, 80), max_size=4))
 def test_the_first_tenth_of_the_rows_looked_at_decides(values: list[float | None], cuts: list[int]) -> None:
-    rows = pl.DataFrame({"rate": pl.Series(values, dtype=pl.Float32), "device": pl.Series(["a"] * len(values))})
+    rows = pl.DataFrame(
+        {"feature_rate": pl.Series(values, dtype=pl.Float32), "feature_device": pl.Series(["a"] * len(values))}
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(first_rows, "LOOKED_AT", 40)
         schema, chunks = first_rows.with_edges(log_of(rows, cuts))
@@ -42,5 +44,5 @@ def test_the_first_tenth_of_the_rows_looked_at_decides(values: list[float | None
 
 
 def test_a_log_without_numbers_is_left_as_it_is() -> None:
-    schema, chunks = first_rows.with_edges(log_of(pl.DataFrame({"device": ["a"]}), [], EventSchema(("click",))))
+    schema, chunks = first_rows.with_edges(log_of(pl.DataFrame({"feature_device": ["a"]}), [], EventSchema(("click",))))
     assert schema.edges == {} and sum(map(len, chunks)) == 1

@@ -59,7 +59,7 @@ def test_a_folder_or_a_pattern_is_its_files_in_the_order_of_their_names(form: st
     put(table(), tmp_path / f"whole.{form}")
     whole = read(tmp_path, f"whole.{form}")
     parts(tmp_path / "log", form)
-    assert whole["sample_id"].to_list() == [10, 11, 12, 13, 14, 15] and whole["price"].to_list()[1] == 1.5
+    assert whole["sample_id"].to_list() == [10, 11, 12, 13, 14, 15] and whole["feature_price"].to_list()[1] == 1.5
     for path in ("log", "log/part-*", "l?g/*[0-9]." + form):
         assert read(tmp_path, path).equals(whole)
     assert read(tmp_path, "log", behaviors=BehaviorsConfig(path="log")).equals(whole)
@@ -73,7 +73,7 @@ def test_columns_may_stand_in_another_order_or_be_missing_which_is_counted(form:
     log = open_log(DataConfig(path="log", columns=COLUMNS), tmp_path)
     rows = pl.concat(log.batches())
     assert rows["sample_id"].to_list() == [10, 11, 12, 13, 14, 15] and rows["label_click"].to_list() == [0, 1] * 3
-    assert rows["price"].to_list() == [0, 1.5, 3, 4.5, None, None]
+    assert rows["feature_price"].to_list() == [0, 1.5, 3, 4.5, None, None]
     if form != "jsonl":  # where a key that is not there is a value that is missing
         assert [line.partition("log: ")[2] for line in log.notes()] == [
             "column 'device' is not in 1 of 3 files; it is empty there",
@@ -88,13 +88,13 @@ def test_what_the_folders_of_files_say_is_a_column(tmp_path: Path) -> None:
         put(table()[2 * k : 2 * k + 2], tmp_path / "log" / folder / "part-0.parquet")
     rows = read(tmp_path, "log", ColumnsConfig(categorical=["day", "code"]))
     assert (
-        rows["day"].to_list() == [9, 9, 10, 10, 11, 11]
-        and rows["code"].to_list() == ["01"] * 2 + ["x/y"] * 2 + [None] * 2
+        rows["feature_day"].to_list() == [9, 9, 10, 10, 11, 11]
+        and rows["feature_code"].to_list() == ["01"] * 2 + ["x/y"] * 2 + [None] * 2
     )
     assert rows["item_id"].to_list() == list(range(6))
     assert (
-        read(tmp_path, "log/day=*/*/*.parquet", ColumnsConfig(categorical=["day"]))["day"].to_list()
-        == rows["day"].to_list()
+        read(tmp_path, "log/day=*/*/*.parquet", ColumnsConfig(categorical=["day"]))["feature_day"].to_list()
+        == rows["feature_day"].to_list()
     )
 
 
@@ -121,7 +121,7 @@ def test_files_may_type_a_column_differently_where_nothing_is_lost(
     if isinstance(found, str):
         assert found in refused(tmp_path, "log")
     else:
-        assert read(tmp_path, "log")["device"].to_list() == found
+        assert read(tmp_path, "log")["feature_device"].to_list() == found
 
 
 def test_numbers_that_are_whole_in_one_file_and_not_in_another_lose_no_digit(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_a_key_of_json_that_comes_later_counts_in_every_file(tmp_path: Path) -> 
     (tmp_path / "log" / "a.jsonl").write_text("".join(lines[:100]))
     (tmp_path / "log" / "b.jsonl").write_text("".join(lines[100:280]))  # the key stands behind the first hundred rows
     (tmp_path / "log" / "c.jsonl").write_text("".join(lines[280:]))
-    assert read(tmp_path, "log")["price"].to_list() == [None] * 250 + [1.5] * 50
+    assert read(tmp_path, "log")["feature_price"].to_list() == [None] * 250 + [1.5] * 50
 
 
 def _mixed(folder: Path) -> None:
@@ -244,7 +244,7 @@ def test_appends_of_another_engine_are_read_in_the_order_of_versions(tmp_path: P
     more = table(8)[6:].with_columns(extra=pl.lit("x"))
     write_deltalake(path, more.to_arrow(), mode="append", schema_mode="merge")
     rows = read(tmp_path, "log", ColumnsConfig(categorical=["extra"]))
-    assert rows["item_id"].to_list() == list(range(8)) and rows["extra"].to_list() == [None] * 6 + ["x"] * 2
+    assert rows["item_id"].to_list() == list(range(8)) and rows["feature_extra"].to_list() == [None] * 6 + ["x"] * 2
     DeltaTable(path).delete("item_id = 3")
     assert read(tmp_path, "log", sort=True)["item_id"].to_list() == [0, 1, 2, 4, 5, 6, 7]
 
@@ -254,7 +254,7 @@ def test_partition_columns_of_a_delta_table_are_columns(tmp_path: Path) -> None:
     write_deltalake(str(tmp_path / "log"), frame.to_arrow(), partition_by=["day", "on"])
     rows = read(tmp_path, "log", ColumnsConfig(sample_id="id", categorical=["day", "on"]))
     assert rows["sample_id"].to_list() == [10, 11, 12, 13, 14, 15]
-    assert rows["day"].to_list() == [1, 1, 1, 2, 2, 2] and rows["on"].to_list() == [1] * 6
+    assert rows["feature_day"].to_list() == [1, 1, 1, 2, 2, 2] and rows["feature_on"].to_list() == [1] * 6
 
 
 def test_a_folder_of_one_file_names_that_file(tmp_path: Path) -> None:
