@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from recdistill.config.base import Name, Positive, Rate, Strict
 from recdistill.defaults import LIST_LENGTH
@@ -18,6 +18,7 @@ __all__ = [
     "NegativesConfig",
     "SamplingConfig",
     "TaskColumn",
+    "TextLayout",
 ]
 
 Column = Annotated[str, Field(min_length=1)]  # a name in the user's table
@@ -41,9 +42,9 @@ class ColumnsConfig(Strict):
     """Which columns of the user's table are what; everything not named is ignored."""
 
     sample_id: str | None = None
-    time: str = "time"
+    time: str | None = "time"  # null: the log has none, its rows count in the order given
     time_unit: str = "s"  # s, ms, us, ns, iso, or a strptime format
-    user: str = "user_id"
+    user: str | None = "user_id"  # null: the log has none, every row is alone
     item: str = "item_id"
     request: str | None = None
     tasks: dict[Name, str | TaskColumn | Literal[1]] = Field(
@@ -75,8 +76,52 @@ class ColumnsConfig(Strict):
                 raise ValueError(f"label_times: there is no task '{name}'{did_you_mean(name, self.tasks)}")
         return self
 
+    @model_validator(mode="after")
+    def _without_user_or_time(self) -> ColumnsConfig:
+        if self.user is None and self.request is not None:
+            raise ValueError(
+                f"request: a result list is of one user; name its column as user too: user: {self.request}"
+            )
+        if self.time is None and (self.label_times or self.time_unit != "s"):
+            raise ValueError("label_times, time_unit: need the rows' times; the log has none (time: null)")
+        return self
 
-class BehaviorsConfig(Strict):
+    @property
+    def lacks(self) -> str:
+        """Return what the log is said not to have, as `user: null, time: null`; empty where it has both."""
+        return ", ".join(f"{key}: null" for key in ("user", "time") if getattr(self, key) is None)
+
+
+class TextLayout(Strict):
+    """How the rows of a text file are laid out: the names of all its columns where the first row does not hold them,
+    and what separates them where it is not what the file's name says.
+    """
+
+    header: list[Column] = []
+    separator: str | None = None
+
+    @field_validator("header")
+    @classmethod
+    def _each_once(cls, header: list[str]) -> list[str]:
+        twice = [name for at, name in enumerate(header) if name in header[:at]]
+        if twice:
+            raise ValueError(f"names '{twice[0]}' twice; every column of the file has a name of its own")
+        return header
+
+    @field_validator("separator")
+    @classmethod
+    def _one_character(cls, separator: str | None) -> str | None:
+        if separator is not None and (len(separator) != 1 or not separator.isascii() or separator in '"\r\n'):
+            raise ValueError(f'one character of ASCII, such as "\\t", ";" or "|"; got {separator!r}')
+        return separator
+
+    @property
+    def given(self) -> bool:
+        """Return whether the file is said to be text in columns."""
+        return bool(self.header) or self.separator is not None
+
+
+class BehaviorsConfig(TextLayout):
     """A second table of what users did besides the samples; histories are gathered from it."""
 
     path: str
@@ -121,10 +166,12 @@ class NegativesConfig(Strict):
     seed: int = 0
 
 
-class DataConfig(Strict):
+class DataConfig(TextLayout):
     """Where the log comes from. `path` is relative to --data, or to the working directory without it."""
 
-    reader: Literal["simulator", "table", "movielens", "kuairand", "mind", "globo", "trivago"] = "table"
+    reader: Literal[
+        "simulator", "table", "movielens", "kuairand", "mind", "globo", "trivago", "taobao", "amazon-reviews", "kuairec"
+    ] = "table"
     path: str = ""  # a file, a folder, a pattern or a Delta table; or the folder as its publisher gives it
     columns: ColumnsConfig = ColumnsConfig()
     behaviors: BehaviorsConfig | None = None
@@ -136,3 +183,14 @@ class DataConfig(Strict):
     negatives: NegativesConfig | None = None  # for a log of positives only
     keep_rates: dict[str, tuple[Rate, Rate]] = {}  # task -> (k+, k-) the log was sampled under
     sampling: SamplingConfig = SamplingConfig()  # what to keep of it now; multiplies the keep rates of the first task
+
+    @model_validator(mode="after")
+    def _has_what_it_needs(self) -> DataConfig:
+        for key in ("behaviors", "negatives"):
+            if self.columns.lacks and getattr(self, key) is not None:
+                raise ValueError(
+                    f"{key}: needs users and times; the log lacks them (data.columns: {self.columns.lacks})"
+                )
+        if self.sort and self.columns.time is None:
+            raise ValueError("sort: sorts by time; the log has none (data.columns: time: null)")
+        return self
