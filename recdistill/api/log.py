@@ -35,8 +35,8 @@ def read_log(source: Any, *, user: str, item: str, time: str, labels: Mapping[st
     {"column": name, "equals": value}.
     more: `time_unit` (s, ms, us, ns, iso or a pattern, for times that are numbers or text), `sample_id`, `request`,
     `label_times`, `categorical`, `numeric`, `lists`, `dtypes`, and the other keys of `data` in the experiment file
-    (`behaviors`, `drop_missing`, `sort`, `limit`, `negatives`, `keep_rates`, `sampling`). Raises UserError for a column
-    that is not there.
+    (`header`, `separator`, `behaviors`, `drop_missing`, `sort`, `limit`, `negatives`, `keep_rates`, `sampling`).
+    Raises UserError for a column that is not there.
     """
     columns = {"user": user, "item": item, "time": time, "tasks": dict(labels)}
     columns |= {key: more.pop(key) for key in ColumnsConfig.model_fields if key in more}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from recdistill.config.base import Name, Positive, Rate, Strict
 from recdistill.defaults import LIST_LENGTH
@@ -18,6 +18,7 @@ __all__ = [
     "NegativesConfig",
     "SamplingConfig",
     "TaskColumn",
+    "TextLayout",
 ]
 
 Column = Annotated[str, Field(min_length=1)]  # a name in the user's table
@@ -76,7 +77,36 @@ class ColumnsConfig(Strict):
         return self
 
 
-class BehaviorsConfig(Strict):
+class TextLayout(Strict):
+    """How the rows of a text file are laid out: the names of all its columns where the first row does not hold them,
+    and what separates them where it is not what the file's name says.
+    """
+
+    header: list[Column] = []
+    separator: str | None = None
+
+    @field_validator("header")
+    @classmethod
+    def _each_once(cls, header: list[str]) -> list[str]:
+        twice = [name for at, name in enumerate(header) if name in header[:at]]
+        if twice:
+            raise ValueError(f"names '{twice[0]}' twice; every column of the file has a name of its own")
+        return header
+
+    @field_validator("separator")
+    @classmethod
+    def _one_character(cls, separator: str | None) -> str | None:
+        if separator is not None and (len(separator) != 1 or not separator.isascii() or separator in '"\r\n'):
+            raise ValueError(f'one character of ASCII, such as "\\t", ";" or "|"; got {separator!r}')
+        return separator
+
+    @property
+    def given(self) -> bool:
+        """Return whether the file is said to be text in columns."""
+        return bool(self.header) or self.separator is not None
+
+
+class BehaviorsConfig(TextLayout):
     """A second table of what users did besides the samples; histories are gathered from it."""
 
     path: str
@@ -121,7 +151,7 @@ class NegativesConfig(Strict):
     seed: int = 0
 
 
-class DataConfig(Strict):
+class DataConfig(TextLayout):
     """Where the log comes from. `path` is relative to --data, or to the working directory without it."""
 
     reader: Literal["simulator", "table", "movielens", "kuairand", "mind", "globo", "trivago"] = "table"

@@ -61,6 +61,8 @@ def _refuse_unused(config: DataConfig) -> None:
         "behaviors": config.behaviors is not None,
         "sort": config.sort,
         "drop_missing": config.drop_missing,
+        "header": bool(config.header),
+        "separator": config.separator is not None,
     }
     for name, given in table.items():
         if given and config.reader != "table":

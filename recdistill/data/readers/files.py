@@ -196,8 +196,7 @@ def scan_csv(paths: list[Path], separator: str = ",") -> RawTable:
         for path in paths:
             refuse_empty(path)
         kinds = dict(pl.scan_csv(paths[0], separator=separator, infer_schema_length=INFER).collect_schema())
-        as_text = {name: pl.Boolean() if kind == pl.Boolean else pl.String() for name, kind in kinds.items()}
-        frame = pl.scan_csv(paths, separator=separator, schema=as_text)
+        frame = pl.scan_csv(paths, separator=separator, schema=dict.fromkeys(kinds, pl.String()))
         return RawTable(paths[0] if len(paths) == 1 else paths[0].parent, frame, kinds)
 
 

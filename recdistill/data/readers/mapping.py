@@ -9,6 +9,7 @@ import polars as pl
 from recdistill.config.data import BehaviorsConfig, ColumnsConfig
 from recdistill.data.readers.columns import Column, Kinds
 from recdistill.data.readers.ids import category_type, check_dtypes, id_column, id_type, is_text
+from recdistill.data.readers.texts import layout_hint
 from recdistill.data.readers.times import label_time_column, time_column
 from recdistill.data.readers.values import label_column, list_column, numeric_column
 from recdistill.errors import UserError, did_you_mean
@@ -45,7 +46,9 @@ def _need(kinds: Kinds, named: dict[str, str], group: str, path: Path) -> None:
     """Raise UserError for a column that is not there, or not of one value a row."""
     for key, name in named.items():
         if name not in kinds:
-            raise UserError(f"{path}: no column '{name}' (data.{group}.{key}){did_you_mean(name, kinds)}")
+            raise UserError(
+                f"{path}: no column '{name}' (data.{group}.{key}){did_you_mean(name, kinds)}{layout_hint(kinds)}"
+            )
         kind = kinds[name]
         inner = getattr(kind.stored, "inner", None) if key.startswith("lists.") else None
         if not (kind.single if inner is None else type(kind)(inner, inner).single):

@@ -33,23 +33,26 @@ class DataFile:
     partition: dict[str, str | None]
 
 
-def data_files(path: Path) -> list[DataFile]:
+def data_files(path: Path, as_text: bool = False) -> list[DataFile]:
     """Return the files that `path` names: itself, those below a folder, or those that a pattern (`*`, `?`, `[]`)
-    matches; of one form, in the order of their names, numbers in them by value.
+    matches; of one form, in the order of their names, numbers in them by value. as_text: what has no name of a known
+    form (train.txt, u.data) is text in columns.
 
     Left out are names that begin with `_` or `.` (`_SUCCESS`) and files without a byte. Raises UserError where there is
     no file, or files of several forms, or one that is no file of a log.
     """
     base, found = _found(path)
     if [path] == found:
-        form = _form(path)
+        form = _form(path, as_text)
         if not form and path.stat().st_size:
-            raise UserError(f"{path}: no Parquet, and no text by its name; call text .csv, .tsv or .jsonl")
+            raise UserError(
+                f"{path}: no Parquet, and no text by its name; call text .csv, .tsv or .jsonl, or give its separator"
+            )
         return [DataFile(path, form or "parquet", {})]
     found = [file for file in found if file.stat().st_size]
     if not found:
         raise UserError(f"{path}: holds no file with rows; check data.path and --data")
-    files = [DataFile(file, _form(file), _partition(file.relative_to(base))) for file in found]
+    files = [DataFile(file, _form(file, as_text), _partition(file.relative_to(base))) for file in found]
     first = files[0]
     for file in files:
         if not file.form:
@@ -105,21 +108,21 @@ def _order(file: Path, base: Path) -> list[list[tuple[int, str]]]:
     ]
 
 
-def _form(path: Path) -> Form:
-    """Return the form by the name's end, else by the first bytes; '' for none that is read."""
+def _form(path: Path, as_text: bool) -> Form:
+    """Return the form by the name's end, else by the first bytes, else text where `as_text`; '' for none."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
     last = suffixes[-1] if suffixes else ""
     if last in FOREIGN_PACKED:
         raise UserError(f"{path}: packed as {last}, which is not read; unpack it, or pack it as .gz or .zst")
     if last in PACKED:
-        form = FORMS.get(suffixes[-2], "") if len(suffixes) > 1 else ""
+        form = FORMS.get(suffixes[-2] if len(suffixes) > 1 else "", "csv" if as_text else "")
         if form in ("", "parquet"):
             raise UserError(f"{path}: only .csv, .tsv and .jsonl are read from {last}; unpack it, or name it so")
         return form
     if last in FORMS:
         return FORMS[last]
     with path.open("rb") as file:
-        return "parquet" if file.read(4) == b"PAR1" else ""
+        return "parquet" if file.read(4) == b"PAR1" else "csv" if as_text else ""
 
 
 def _partition(path: PurePath) -> dict[str, str | None]:

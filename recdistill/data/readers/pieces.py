@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from glob import escape
 from pathlib import Path
 
 import polars as pl
 
+from recdistill.config.data import TextLayout
 from recdistill.data.readers.files import INFER, RawTable, reading, refuse_empty
 from recdistill.data.readers.paths import DataFile
+from recdistill.data.readers.texts import check_first_row, refuse_layout, scan_lines
 from recdistill.errors import UserError, printable
 
 __all__ = ["Kinds", "Piece", "as_table", "pieces_of"]
 
 FEW = 100  # rows that show which columns a further file has
-SEPARATORS = {"csv": ",", "tsv": "\t"}
 MOMENT = pl.Datetime("us", "UTC")
 Kinds = dict[str, pl.DataType]
 
@@ -32,13 +32,16 @@ class Piece:
     kinds: Kinds
 
 
-def pieces_of(files: Sequence[DataFile]) -> list[Piece]:
-    """Return the files as pieces, with what their folders say as columns. UserError for one that cannot be read.
+def pieces_of(files: Sequence[DataFile], layout: TextLayout) -> list[Piece]:
+    """Return the files as pieces, with what their folders say as columns. UserError for one that cannot be read, or is
+    not laid out as `layout` says.
 
     A column of text is typed by the first rows of the first file that has it, so not by a header alone.
     """
     folders = _folder_kinds(files)
-    pieces = [_parquet(file.path) for file in files] if files[0].form == "parquet" else _texts(files)
+    if files[0].form in ("parquet", "jsonl"):
+        refuse_layout(files[0].path, layout, files[0].form)
+    pieces = [_parquet(file.path) for file in files] if files[0].form == "parquet" else _texts(files, layout)
     return [_with_folders(piece, file, folders) for file, piece in zip(files, pieces, strict=True)]
 
 
@@ -57,7 +60,7 @@ def _parquet(path: Path) -> Piece:
         return Piece(path, frame, kinds, kinds)
 
 
-def _texts(files: Sequence[DataFile]) -> list[Piece]:
+def _texts(files: Sequence[DataFile], layout: TextLayout) -> list[Piece]:
     """Return text files with one type for each column; of JSON lines each file has every column."""
     typed: Kinds = {}
     names = []
@@ -65,16 +68,18 @@ def _texts(files: Sequence[DataFile]) -> list[Piece]:
         with reading(file.path):
             refuse_empty(file.path)
             _refuse_array(file)
-            found = _scan_text(file, FEW if typed else INFER).collect_schema()
+            if file.form != "jsonl":
+                check_first_row(file, layout)
+            found = scan_lines(file, layout, FEW if typed else INFER).collect_schema()
             if not found.keys() <= typed.keys():
-                found = _scan_text(file, INFER).collect_schema()
-            rows = len(files) == 1 or len(_scan_text(file, FEW).head(1).collect())
+                found = scan_lines(file, layout, INFER).collect_schema()
+            rows = len(files) == 1 or len(scan_lines(file, layout, FEW).head(1).collect())
         typed |= {name: kind for name, kind in found.items() if rows and typed.get(name, pl.Null()) == pl.Null}
         names.append(list(found))
     typed = {name: pl.String() if kind == pl.Null else kind for name, kind in typed.items()}
     own = [list(typed) if files[0].form == "jsonl" else found for found in names]
     return [
-        _text(file, {name: typed.get(name, pl.String()) for name in found})
+        _text(file, layout, {name: typed.get(name, pl.String()) for name in found})
         for file, found in zip(files, own, strict=True)
     ]
 
@@ -85,20 +90,14 @@ def _refuse_array(file: DataFile) -> None:
             raise UserError(f"{file.path}: one list of JSON; write each row as an object on a line of its own")
 
 
-def _text(file: DataFile, kinds: Kinds) -> Piece:
+def _text(file: DataFile, layout: TextLayout, kinds: Kinds) -> Piece:
     stored = {name: _as_read(kind) for name, kind in kinds.items()}
-    return Piece(file.path, _scan_text(file, FEW, stored), stored, kinds)
-
-
-def _scan_text(file: DataFile, infer: int, schema: Kinds | None = None) -> pl.LazyFrame:
-    if file.form == "jsonl":
-        return pl.scan_ndjson(escape(str(file.path)), schema=schema, infer_schema_length=infer)
-    return pl.scan_csv(file.path, separator=SEPARATORS[file.form], schema=schema, infer_schema_length=infer, glob=False)
+    return Piece(file.path, scan_lines(file, layout, FEW, stored), stored, kinds)
 
 
 def _as_read(kind: pl.DataType) -> pl.DataType:
     """Return the type that a column of text is read as: text wherever it can be, so that a wrong value can be shown."""
-    return kind if kind.is_nested() or kind == pl.Boolean else pl.String()
+    return kind if kind.is_nested() else pl.String()
 
 
 def _folder_kinds(files: Sequence[DataFile]) -> Kinds:

@@ -19,7 +19,9 @@ __all__ = ["read_table"]
 def read_table(config: DataConfig, folder: Path) -> Log:
     """Return the log that `config` maps; paths are relative to `folder`. UserError for anything that does not fit."""
     read_options(config, NoOptions)
-    events = EventReader(scan_file(folder / config.path), config.columns, config.sort, drop_missing=config.drop_missing)
+    events = EventReader(
+        scan_file(folder / config.path, config), config.columns, config.sort, drop_missing=config.drop_missing
+    )
     schema, made = events.mapped()
     behaviors = config.behaviors
     name = str(events.source.path)
@@ -33,7 +35,7 @@ def read_table(config: DataConfig, folder: Path) -> Log:
             names=events.names(),
             sources=(events.source.source,),
         )
-    actions = scan_file(folder / behaviors.path)
+    actions = scan_file(folder / behaviors.path, behaviors)
     acted = behavior_columns(kinds_in(actions, []), behaviors, schema, actions.path)  # a wrong name is refused at once
     counts: Counts = {}
     return Log(
