@@ -41,6 +41,7 @@ LONG = {  # classes that have more fields, and why
     "evaluate/scaling_laws.py": "records of scaling.json",
     "evaluate/summary.py": "records of summary.json",
     "stream/monitor/state.py": "records of the live page",
+    "tables/schema.py": "EventSchema: the record in an events table's metadata",
     "train/trainer.py": "Trainer: the parts of one run, put together in one place",
 }
 # Words of the house's old private language, as parts of identifiers; plain ones stand in CONTRIBUTING.

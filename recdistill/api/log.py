@@ -28,11 +28,13 @@ class Log:
     frame: pl.DataFrame | None = None
 
 
-def read_log(source: Any, *, user: str, item: str, time: str, labels: Mapping[str, Any], **more: Any) -> Log:
+def read_log(
+    source: Any, *, user: str | None, item: str, time: str | None, labels: Mapping[str, Any], **more: Any
+) -> Log:
     """Return the log of a Parquet, CSV or Delta path, or of a polars, pandas or Arrow frame. Nothing is copied yet.
 
-    user, item, time: names of columns. labels: task -> column of 0 and 1, or {"column": name, "at_least": number} or
-    {"column": name, "equals": value}.
+    user, item, time: names of columns; user and time may be None where the log has none. labels: task -> column of 0
+    and 1, or {"column": name, "at_least": number} or {"column": name, "equals": value}.
     more: `time_unit` (s, ms, us, ns, iso or a pattern, for times that are numbers or text), `sample_id`, `request`,
     `label_times`, `categorical`, `numeric`, `lists`, `dtypes`, and the other keys of `data` in the experiment file
     (`header`, `separator`, `behaviors`, `drop_missing`, `sort`, `limit`, `negatives`, `keep_rates`, `sampling`).

@@ -123,7 +123,7 @@ def ingest_stage(folder: RunFolder, experiment: Experiment, data: Path | None) -
     with console.status("building the store"):
         store = build_store(folder.store, events, behaviors, clock=LabelClock.of(experiment.labels))
     _print(
-        f"store: {len(store):,} samples from {_day(store, 0)} to {_day(store, -1)}, {store.users - 1:,} users, "
+        f"store: {len(store):,} samples{_span(store) if events.schema.has_time else ''}, {store.users - 1:,} users, "
         f"{store.items - 1:,} items, {len(store.histories.item):,} history events ({time.perf_counter() - start:.1f} "
         "s)"
     )
@@ -131,6 +131,10 @@ def ingest_stage(folder: RunFolder, experiment: Experiment, data: Path | None) -
     PredictionLog.create(folder.predictions, tuple(store.tasks), channels_of(experiment, store.tasks))
     print_data(data_of(folder))
     print_leaks(leaks_of(folder, experiment))
+
+
+def _span(store: SampleStore) -> str:
+    return f" from {_day(store, 0)} to {_day(store, -1)}"
 
 
 def _day(store: SampleStore, at: int) -> str:

@@ -42,9 +42,9 @@ class ColumnsConfig(Strict):
     """Which columns of the user's table are what; everything not named is ignored."""
 
     sample_id: str | None = None
-    time: str = "time"
+    time: str | None = "time"  # null: the log has none, its rows count in the order given
     time_unit: str = "s"  # s, ms, us, ns, iso, or a strptime format
-    user: str = "user_id"
+    user: str | None = "user_id"  # null: the log has none, every row is alone
     item: str = "item_id"
     request: str | None = None
     tasks: dict[Name, str | TaskColumn | Literal[1]] = Field(
@@ -75,6 +75,21 @@ class ColumnsConfig(Strict):
             if name not in self.tasks:
                 raise ValueError(f"label_times: there is no task '{name}'{did_you_mean(name, self.tasks)}")
         return self
+
+    @model_validator(mode="after")
+    def _without_user_or_time(self) -> ColumnsConfig:
+        if self.user is None and self.request is not None:
+            raise ValueError(
+                f"request: a result list is of one user; name its column as user too: user: {self.request}"
+            )
+        if self.time is None and (self.label_times or self.time_unit != "s"):
+            raise ValueError("label_times, time_unit: need the rows' times; the log has none (time: null)")
+        return self
+
+    @property
+    def lacks(self) -> str:
+        """Return what the log is said not to have, as `user: null, time: null`; empty where it has both."""
+        return ", ".join(f"{key}: null" for key in ("user", "time") if getattr(self, key) is None)
 
 
 class TextLayout(Strict):
@@ -166,3 +181,14 @@ class DataConfig(TextLayout):
     negatives: NegativesConfig | None = None  # for a log of positives only
     keep_rates: dict[str, tuple[Rate, Rate]] = {}  # task -> (k+, k-) the log was sampled under
     sampling: SamplingConfig = SamplingConfig()  # what to keep of it now; multiplies the keep rates of the first task
+
+    @model_validator(mode="after")
+    def _has_what_it_needs(self) -> DataConfig:
+        for key in ("behaviors", "negatives"):
+            if self.columns.lacks and getattr(self, key) is not None:
+                raise ValueError(
+                    f"{key}: needs users and times; the log lacks them (data.columns: {self.columns.lacks})"
+                )
+        if self.sort and self.columns.time is None:
+            raise ValueError("sort: sorts by time; the log has none (data.columns: time: null)")
+        return self

@@ -70,6 +70,22 @@ class Experiment(Strict):
         return tracking
 
     @model_validator(mode="after")
+    def _has_the_histories_it_needs(self) -> Experiment:
+        """Refuse what needs users or times of a log that lacks them."""
+        lacks = self.data.columns.lacks
+        models = [self.teacher, *self.teachers.values(), *self.students.values()]
+        asked = {
+            "labels.window_s": self.data.columns.time is None and self.labels.window_s is not None,
+            "teacher_hidden.width": self.teacher_hidden.width > 0,
+            "pretrain": any(model.pretrain for model in models),
+            "crossfit.by": self.data.columns.user is None and self.crossfit.by == "user",
+        }
+        for key, given in asked.items():
+            if lacks and given:
+                raise ValueError(f"{key}: needs what the log does not have (data.columns: {lacks}); leave it out")
+        return self
+
+    @model_validator(mode="after")
     def _controls_can_be_trained(self) -> Experiment:
         if len(set(self.controls)) < len(self.controls):
             raise ValueError("controls: each may stand once")

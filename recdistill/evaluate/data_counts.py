@@ -36,12 +36,12 @@ def describe(store: SampleStore, events: EventLog, version: int) -> DataSummary:
     return DataSummary(
         version=version,
         rows=len(store),
-        first=_moment(store.time[0]),
-        last=_moment(store.time[-1]),
-        users=_ids(store.user, store.users),
+        first=_moment(store.time[0]) if schema.has_time else None,
+        last=_moment(store.time[-1]) if schema.has_time else None,
+        users=_ids(store.user, store.users) if schema.has_user else None,
         items=_ids(store.item, store.items),
         requests=requests if schema.has_request else None,
-        repeated=repeated,
+        repeated=repeated if schema.has_histories else None,
         tasks=_rates(store),
         features=_features(store, events, version),
     )

@@ -13,6 +13,15 @@ EMPTY = 0.9  # share of the rows without a value, from which on a feature is nam
 REPEATED = 0.1  # share of the rows that repeat another, likewise; a list may show an item twice
 TELLING = 0.98  # AUC of one feature alone, from which on it is taken for the label itself
 
+NO_USERS = (
+    "The log has no users: every row is alone, without a history, earlier counts of its user or GAUC by user, and "
+    "intervals draw rows"
+)
+NO_TIMES = (
+    "The log has no times: rows count in the order given, without histories; times that are shown are row numbers, in "
+    "microseconds from 2000-01-01"
+)
+
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -77,29 +86,31 @@ class FeatureSummary(_Part):
 
 
 class DataSummary(_Part):
-    """The samples of an events table as of `version`. requests: result lists, null without request ids, an estimate
-    from 4,096 on; repeated: rows that have user, item and time of an earlier row.
+    """The samples of an events table as of `version`. first, last, users: null where the log has no times, no users.
+    requests: result lists, null without request ids, an estimate from 4,096 on; repeated: rows that have user, item and
+    time of an earlier row, null where the log lacks one of them.
     """
 
     version: int
     rows: int
-    first: datetime
-    last: datetime
-    users: Ids
+    first: datetime | None
+    last: datetime | None
+    users: Ids | None
     items: Ids
     requests: int | None
-    repeated: int
+    repeated: int | None
     tasks: list[TaskRate]
     features: list[FeatureSummary]
 
     def warnings(self) -> list[str]:
         """Return a sentence for each thing that a reader of any score should know."""
-        found = [
+        found = ([NO_USERS] if self.users is None else []) + ([NO_TIMES] if self.first is None else [])
+        found += [
             f"Every known label of {one.task} is {one.positive:.0f}: there is nothing to learn from"
             for one in self.tasks
             if one.positive in (0.0, 1.0)
         ]
-        if self.repeated > REPEATED * self.rows:
+        if self.repeated is not None and self.repeated > REPEATED * self.rows:
             share = _percent(self.repeated / self.rows)
             found.append(f"{share} of the rows have user, item and time of an earlier row: the log may hold rows twice")
         return found + [line for one in self.features for line in one.oddities(self.rows)]
@@ -111,13 +122,16 @@ def data_sentence(data: DataSummary) -> str:
         f"{one.task} {_percent(one.positive)} positive of {one.rows:,} known" if one.positive is not None else one.task
         for one in data.tasks
     ]
-    once = (
-        f"{data.users.once:,} of {data.users.distinct:,} users and {data.items.once:,} of {data.items.distinct:,} items"
-    )
-    parts = [", ".join(rates), f"{once} in one row only"]
+    once = [
+        f"{ids.once:,} of {ids.distinct:,} {name}"
+        for name, ids in (("users", data.users), ("items", data.items))
+        if ids
+    ]
+    parts = [", ".join(rates), f"{' and '.join(once)} in one row only"]
     if data.requests:
         parts.append(f"{data.rows / data.requests:.3g} rows per request")
-    parts.append(f"{data.repeated:,} rows repeat user, item and time of an earlier one")
+    if data.repeated is not None:
+        parts.append(f"{data.repeated:,} rows repeat user, item and time of an earlier one")
     return "; ".join(parts)
 
 

@@ -118,7 +118,8 @@ class LeakProbe:
         self.share = min(1.0, max_rows / max(len(store), 1))
         self.chosen_users = uniform(np.arange(store.users), 0) < self.share
         self.row = np.concatenate([np.zeros(0, np.int64), *self._rows()])
-        self.user, self.item = store.user[self.row].astype(np.int64), store.item[self.row].astype(np.int64)
+        owner = store.user[self.row].astype(np.int64)
+        self.user, self.item = owner if events.schema.has_user else self.row, store.item[self.row].astype(np.int64)
         self.time, self.request = store.time[self.row], store.request[self.row]
         self.label = store.labels[self.row, 0].astype(np.float64)
         self.scored = (self.row >= int(len(store) * start)) & ~np.isnan(self.label)
@@ -132,7 +133,10 @@ class LeakProbe:
 
     def _rows(self) -> Iterator[Array]:
         for at in range(0, len(self.store), CHUNK):
-            yield at + np.flatnonzero(self.chosen_users[self.store.user[at : at + CHUNK]])
+            if self.events.schema.has_user:
+                yield at + np.flatnonzero(self.chosen_users[self.store.user[at : at + CHUNK]])
+            else:
+                yield at + np.flatnonzero(uniform(np.arange(at, min(at + CHUNK, len(self.store))), 0) < self.share)
 
     def rules(self) -> list[Rule]:
         """Return every rule that this log can have."""

@@ -170,10 +170,11 @@ def _mean(values: Sequence[float | None]) -> float | None:
 def _transferability(
     found: dict[str, EtaEstimate], otherwise: dict[str, dict[str, EtaEstimate]], frame: Frame
 ) -> Transferability:
-    known = {name: one for name, one in found.items() if frame.levels_why is None or name != "ne"}
+    why = {"ne": frame.levels_why, "gauc": frame.gauc_why}
+    known = {name: one for name, one in found.items() if why.get(name) is None}
     lost = [name for name in ETAS if name in known and known[name].teacher_gain < 0]
     by = {name: _transfer(one, otherwise.get(name, {}), lost) for name, one in known.items()}
-    return Transferability(**by if frame.levels_why is None else by | {"ne": Transfer(why=frame.levels_why)})
+    return Transferability(**by, **{name: Transfer(why=reason) for name, reason in why.items() if reason is not None})
 
 
 def _transfer(one: EtaEstimate, otherwise: dict[str, EtaEstimate], lost: list[str]) -> Transfer:

@@ -22,6 +22,7 @@ from recdistill.typing import Array
 __all__ = ["Frame", "Part", "codes_of", "load_window", "logits_of"]
 
 
+NO_USERS = "the log has no users (data.columns: user: null)"
 LEVELS = ("logloss", "ne", "calibration", "ece")  # what a constant added to the logits changes
 
 
@@ -30,7 +31,7 @@ class Frame:
     """The window's rows in log order with what slices need: id, time, user, item, label of each, and when first met.
 
     groups: int64 codes [N] of each row's `user` and, where the log has one, `request`. levels_why: why the LEVELS are
-    unknown, None when they are known.
+    unknown, None when they are known; gauc_why: likewise of GAUC.
     """
 
     rows: pl.DataFrame
@@ -39,6 +40,7 @@ class Frame:
     share: float
     total: int
     levels_why: str | None = None
+    gauc_why: str | None = None
 
     @property
     def ids(self) -> Array:
@@ -57,7 +59,7 @@ class Frame:
 
     def where(self, part: slice | Array) -> Part:
         """Return the labels and groups of some rows, a slice or a mask."""
-        return Part(self.samples.where(part), self.levels_why)
+        return Part(self.samples.where(part), self.levels_why, self.gauc_why)
 
 
 @dataclass(frozen=True)
@@ -66,10 +68,13 @@ class Part:
 
     samples: ScoredSamples
     levels_why: str | None
+    gauc_why: str | None = None
 
     def scores(self, logits: Sequence[Array], grouped: bool = True) -> metrics.Scores:
         """Return the metrics as means over the seeds' logits [rows]; without GAUC when not `grouped`."""
         found = metrics.over_seeds(self.samples.label, logits, self.samples.group if grouped else None)
+        if self.gauc_why is not None:
+            found = replace(found, why={**found.why, "gauc": self.gauc_why})
         if self.levels_why is None:
             return found
         hidden = dict.fromkeys(LEVELS, self.levels_why)
@@ -142,9 +147,8 @@ def load_window(
     known = window.filter(pl.col("label").is_not_null())
     user = codes_of(known["user_id"])
     groups = {"user": user} | ({"request": _requests(known, user)} if events.schema.has_request else {})
-    return Frame(
-        known, ScoredSamples(known["label"].to_numpy().astype(np.float64), user, groups[group]), groups, start, total
-    )
+    samples = ScoredSamples(known["label"].to_numpy().astype(np.float64), user, groups[group])
+    return Frame(known, samples, groups, start, total, gauc_why=None if events.schema.has_user else NO_USERS)
 
 
 def logits_of(

@@ -28,13 +28,25 @@ def _facts(found: DataSummary) -> list[tuple[str, str]]:
     per_request = number(found.rows / found.requests, 1) if found.requests else missing("the log has no request ids")
     return [
         ("Impressions", count(found.rows)),
-        ("Time", f"{moment(found.first)} to {moment(found.last)} UTC"),
-        ("Users", _ids(found.users)),
+        ("Time", _span(found)),
+        ("Users", missing("the log has no users") if found.users is None else _ids(found.users)),
         ("Items", _ids(found.items)),
         ("Positive", ", ".join(rates)),
         ("Rows per request", per_request),
-        ("Repeated rows", f"{count(found.repeated)} with user, item and time of an earlier one"),
+        ("Repeated rows", _repeated(found)),
     ]
+
+
+def _span(found: DataSummary) -> str:
+    if found.first is None or found.last is None:
+        return missing("the log has no times: rows count in the order given")
+    return f"{moment(found.first)} to {moment(found.last)} UTC"
+
+
+def _repeated(found: DataSummary) -> str:
+    if found.repeated is None:
+        return missing("the log lacks users or times")
+    return f"{count(found.repeated)} with user, item and time of an earlier one"
 
 
 def _ids(ids: Ids) -> str:

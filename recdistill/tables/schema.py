@@ -35,6 +35,8 @@ class EventSchema:
     edges: float32 feature -> ascending edges of the buckets that models see; of any scale for a feature without.
     list_length: how many entries of a list models see, the last.
     sample_key: whether samples have a text of the user's that names them, besides their number.
+    has_user, has_time: whether the log has users and times; without users `user_id` is the row's number, without times
+    `time` is, in microseconds from 2000-01-01, and without either there are no histories.
     Raises UserError for an unknown type, a keep rate outside (0, 1], and tasks whose columns would be one.
     """
 
@@ -48,6 +50,8 @@ class EventSchema:
     edges: dict[str, tuple[float, ...]] = field(default_factory=dict)
     list_length: int = LIST_LENGTH
     sample_key: bool = False
+    has_user: bool = True
+    has_time: bool = True
 
     def __post_init__(self) -> None:
         for name, kind in self.features.items():
@@ -69,6 +73,11 @@ class EventSchema:
         features = {feature_column(name): POLARS_TYPES[kind] for name, kind in self.features.items()}
         key: dict[str, pl.DataType] = {"sample_key": pl.String()} if self.sample_key else {}
         return {"sample_id": pl.Int64(), **key, "time": TIME, **ids, **request, **features, **labels, **times}
+
+    @property
+    def has_histories(self) -> bool:
+        """Return whether what a user did before can be known."""
+        return self.has_user and self.has_time
 
     def check_group(self, group: str) -> None:
         """Raise UserError when rows are to be grouped by 'request' and have none."""

@@ -41,8 +41,8 @@ def is_text(columns: ColumnsConfig, *names: str) -> bool:
 
 def check_dtypes(columns: ColumnsConfig, path: Path) -> None:
     """Raise UserError for a name under `dtypes` that is no key of an id, and no column of ids or categories."""
-    known = {*ROLES, columns.user, columns.item, *columns.categorical}
-    known |= {name for name in (columns.sample_id, columns.request) if name}
+    ids = (columns.user, columns.item, columns.sample_id, columns.request)
+    known = {*ROLES, *filter(None, ids), *columns.categorical}
     for name in columns.dtypes:
         if name not in known:
             raise UserError(

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
 
 from recdistill.config.data import BehaviorsConfig, ColumnsConfig
 from recdistill.data.readers.columns import Column, Kinds
+from recdistill.data.readers.files import ROW
 from recdistill.data.readers.ids import category_type, check_dtypes, id_column, id_type, is_text
 from recdistill.data.readers.texts import layout_hint
 from recdistill.data.readers.times import label_time_column, time_column
 from recdistill.data.readers.values import label_column, list_column, numeric_column
 from recdistill.errors import UserError, did_you_mean
+from recdistill.tables.delta.types import TIME
 from recdistill.tables.schema import EventSchema, feature_column
 
-__all__ = ["behavior_columns", "event_columns", "event_schema", "id_names"]
+__all__ = ["NEW_TIME", "behavior_columns", "event_columns", "event_schema", "id_names"]
+
+START = pl.lit(datetime(2000, 1, 1, tzinfo=UTC)).cast(TIME)  # of a log without times: a row each microsecond
+ROW_TIME = Column(ROW, START + pl.duration(microseconds=pl.col(ROW)), "not a row")
+NEW_TIME = Column(ROW, START + pl.duration(days=1), "not a row")  # of new rows: after all that such a log holds
+ROW_USER = Column(ROW, pl.col(ROW).cast(pl.Int64), "not a row")
 
 
 def _named(columns: ColumnsConfig) -> dict[str, str]:
     """Return every key of the mapping that names a column of the user's table, with that name."""
-    named = {"time": columns.time, "user": columns.user, "item": columns.item}
-    named |= {key: name for key, name in (("sample_id", columns.sample_id), ("request", columns.request)) if name}
+    named = {key: name for key in ("time", "user", "item", "sample_id", "request") if (name := getattr(columns, key))}
     named |= {
         f"tasks.{task}": spec if isinstance(spec, str) else spec.column
         for task, spec in columns.tasks.items()
@@ -38,8 +45,8 @@ def _named(columns: ColumnsConfig) -> dict[str, str]:
 
 def id_names(columns: ColumnsConfig) -> list[str]:
     """Return the user's columns that hold ids and categories."""
-    more = [name for name in (columns.sample_id, columns.request) if name]
-    return [columns.user, columns.item, *more, *columns.categorical]
+    ids = (columns.user, columns.item, columns.sample_id, columns.request)
+    return [*filter(None, ids), *columns.categorical]
 
 
 def _need(kinds: Kinds, named: dict[str, str], group: str, path: Path) -> None:
@@ -81,11 +88,13 @@ def event_schema(kinds: Kinds, columns: ColumnsConfig, path: Path) -> EventSchem
     return EventSchema(
         tuple(columns.tasks),
         features,
-        user_id=_id_type(kinds, columns, "user", columns.user),
+        user_id=_id_type(kinds, columns, "user", columns.user) if columns.user else "int64",
         item_id=_id_type(kinds, columns, "item", columns.item),
         has_request=columns.request is not None,
         label_times=tuple(columns.label_times),
         sample_key=sample is not None and _id_type(kinds, columns, "sample_id", sample) == "string",
+        has_user=columns.user is not None,
+        has_time=columns.time is not None,
     )
 
 
@@ -96,12 +105,13 @@ def _id_type(kinds: Kinds, columns: ColumnsConfig, key: str, name: str) -> str:
 def event_columns(kinds: Kinds, columns: ColumnsConfig, schema: EventSchema, path: Path) -> dict[str, Column]:
     """Return a column per column of the events table, of the types that `schema` has.
 
-    Not for a sample id that the mapping lacks; `sample_key` in place of `sample_id` where it is text, and `request_id`
-    as text where the requests are. UserError as `event_schema`.
+    Without a user each row has one of its own, without a time it is a microsecond after the row before. Not for a
+    sample id that the mapping lacks; `sample_key` in place of `sample_id` where it is text, and `request_id` as text
+    where the requests are. UserError as `event_schema`.
     """
     _need(kinds, _named(columns), "columns", path)
     out = _ids(kinds, columns, schema)
-    out |= {"time": time_column(columns.time, columns.time_unit, kinds[columns.time])}
+    out["time"] = time_column(columns.time, columns.time_unit, kinds[columns.time]) if columns.time else ROW_TIME
     for name in columns.categorical:
         out[feature_column(name)] = id_column(name, kinds[name], schema.features[name], name)
     out |= {feature_column(name): numeric_column(name, kinds[name]) for name in columns.numeric}
@@ -120,7 +130,7 @@ def _ids(kinds: Kinds, columns: ColumnsConfig, schema: EventSchema) -> dict[str,
         out["sample_key"] = id_column(columns.sample_id, kinds[columns.sample_id], "string", "sample_id")
     elif columns.sample_id:
         out["sample_id"] = id_column(columns.sample_id, kinds[columns.sample_id], "int64", "sample_id")
-    out["user_id"] = id_column(columns.user, kinds[columns.user], schema.user_id, "user")
+    out["user_id"] = id_column(columns.user, kinds[columns.user], schema.user_id, "user") if columns.user else ROW_USER
     out["item_id"] = id_column(columns.item, kinds[columns.item], schema.item_id, "item")
     if columns.request:
         wanted = _id_type(kinds, columns, "request", columns.request)

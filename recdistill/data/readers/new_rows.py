@@ -11,9 +11,9 @@ import polars as pl
 from recdistill.config.data import ColumnsConfig, DataConfig
 from recdistill.data.readers.columns import convert
 from recdistill.data.readers.files import RawTable
-from recdistill.data.readers.mapping import event_columns, id_names
+from recdistill.data.readers.mapping import NEW_TIME, event_columns, id_names
 from recdistill.data.readers.numbering import RequestNumbers
-from recdistill.data.readers.rows import kinds_in
+from recdistill.data.readers.rows import kinds_in, sources_of
 from recdistill.data.readers.scan import scan_file
 from recdistill.data.readers.times import check_unit
 from recdistill.errors import UserError
@@ -73,10 +73,12 @@ def new_rows(source: RawTable, columns: ColumnsConfig, schema: EventSchema) -> I
         columns = columns.model_copy(update={"sample_id": None})
     kinds = kinds_in(source, id_names(columns))
     made = event_columns(kinds, columns, schema, source.path)
+    made |= {} if columns.time else {"time": NEW_TIME}
     requests, done = RequestNumbers(), 0
     with source.naming_files():
-        for chunk in source.chunks([column.source for column in made.values()], rows=ROWS):
-            check_unit(chunk, made["time"], columns.time_unit, kinds[columns.time], source.path)
+        for chunk in source.chunks(sources_of(made), rows=ROWS):
+            if columns.time is not None:
+                check_unit(chunk, made["time"], columns.time_unit, kinds[columns.time], source.path)
             rows, origin = convert(chunk, made, source.path)
             check_needed(rows, origin)
             if "sample_id" not in made:

@@ -21,7 +21,7 @@ from recdistill.tables.schema import EventSchema
 from recdistill.tables.validation import Origin, check_events, check_times
 from recdistill.typing import Array
 
-__all__ = ["EventReader", "behavior_rows", "is_ordered", "kinds_in", "notes_of"]
+__all__ = ["EventReader", "behavior_rows", "is_ordered", "kinds_in", "notes_of", "sources_of"]
 
 Prepare = Callable[[pl.DataFrame], pl.DataFrame]
 HINT = "; data.drop_missing: true leaves such rows out"
@@ -53,6 +53,11 @@ def kinds_in(source: RawTable, names: list[str], prepare: Prepare = lambda chunk
 def notes_of(counts: Counts, where: str = "") -> list[str]:
     """Return a line per thing that was counted."""
     return [f"{where}{what.partition(': ')[0]}: {found:,} {what.partition(': ')[2]}" for what, found in counts.items()]
+
+
+def sources_of(columns: dict[str, Column]) -> list[str]:
+    """Return the user's columns that are read; the number of the row comes with every chunk."""
+    return [column.source for column in columns.values() if column.source != ROW]
 
 
 @dataclass(frozen=True)
@@ -90,9 +95,9 @@ class EventReader:
     def chunks(self) -> Iterator[pl.DataFrame]:
         """Yield the events in the table's columns, in time order, ids unique; UserError at the first wrong row."""
         schema, columns = self.mapped()
-        time, kind = columns["time"], kinds_in(self.source, [])[self.columns.time]
+        time, kinds = columns["time"], kinds_in(self.source, [])
         order = time.value if self.sort and not is_ordered(self.source, time) else None
-        raw = list(self.needs) or [column.source for column in columns.values()]
+        raw = list(self.needs) or sources_of(columns)
         checks: list[_TimeOrder | UniqueIds | UniqueKeys] = [
             _TimeOrder(),
             UniqueIds(None if order is not None or self.drop_missing else self._ids),
@@ -102,7 +107,8 @@ class EventReader:
         self.counts.clear()
         with self.source.naming_files():
             for chunk in self.source.chunks(raw, order, self.rows):
-                check_unit(chunk, time, self.columns.time_unit, kind, self.source.path)
+                if self.columns.time is not None:
+                    check_unit(chunk, time, self.columns.time_unit, kinds[self.columns.time], self.source.path)
                 rows, origin = self._kept(*convert(self.prepare(chunk), columns, self.source.path, self.counts))
                 if "sample_id" not in columns:
                     rows = rows.with_columns(sample_id=pl.int_range(done, done + len(rows), dtype=pl.Int64))

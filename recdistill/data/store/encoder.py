@@ -123,7 +123,7 @@ class Encoder:
         return {
             "sample_id": rows["sample_id"].to_numpy(),
             "time": rows["time"].dt.epoch("us").to_numpy(),
-            "user": self.users.encode(rows["user_id"], grow=True),
+            "user": self.users.encode(rows["user_id"], grow=True) if schema.has_user else np.zeros(n, np.int32),
             "item": self.items.encode(rows["item_id"], grow=True),
             "request": rows["request_id"].fill_null(-1).to_numpy() if schema.has_request else np.full(n, -1),
             "context": context,

@@ -97,7 +97,9 @@ def _write_counts(folder: Path, clock: LabelClock, sizes: dict[str, int], rows: 
     def outcomes(key: Array) -> Iterator[tuple[Array, Array, Array]]:
         for part in parts:
             of, since, added = clock.counted(time[part], labels[part, 0], known[part, 0])
-            yield key[part][of], since, added
+            owner = key[part][of]
+            there = owner > 0  # a log without users has none of theirs
+            yield owner[there], since[there], added[there]
 
     for number, side in enumerate(SIDES):
         key = open_column(folder, side)
@@ -158,7 +160,9 @@ def _build(
     _write_samples(part, events, pinned["events"], rows, encoder)
 
     def chunks() -> Chunks:
-        return _behavior_chunks(behaviors, pinned["behaviors"], encoder) if behaviors else _sample_chunks(part, clock)
+        if behaviors:
+            return _behavior_chunks(behaviors, pinned["behaviors"], encoder)
+        return _sample_chunks(part, clock) if events.schema.has_histories else iter(())
 
     if behaviors:
         for _ in chunks():  # the number of users must be known before positions are given out
