@@ -23,6 +23,7 @@ __all__ = ["NEW_TIME", "behavior_columns", "event_columns", "event_schema", "id_
 START = pl.lit(datetime(2000, 1, 1, tzinfo=UTC)).cast(TIME)  # of a log without times: a row each microsecond
 ROW_TIME = Column(ROW, START + pl.duration(microseconds=pl.col(ROW)), "not a row")
 NEW_TIME = Column(ROW, START + pl.duration(days=1), "not a row")  # of new rows: after all that such a log holds
+MAY_LACK = ("columns.time", "columns.user")  # keys that may be null
 ROW_USER = Column(ROW, pl.col(ROW).cast(pl.Int64), "not a row")
 
 
@@ -53,14 +54,22 @@ def _need(kinds: Kinds, named: dict[str, str], group: str, path: Path) -> None:
     """Raise UserError for a column that is not there, or not of one value a row."""
     for key, name in named.items():
         if name not in kinds:
-            raise UserError(
-                f"{path}: no column '{name}' (data.{group}.{key}){did_you_mean(name, kinds)}{layout_hint(kinds)}"
-            )
+            none = f"; where the log has none, set {key}: null" if f"{group}.{key}" in MAY_LACK else ""
+            hint = layout_hint(kinds) or none
+            raise UserError(f"{path}: no column '{name}' (data.{group}.{key}){did_you_mean(name, kinds)}{hint}")
         kind = kinds[name]
         inner = getattr(kind.stored, "inner", None) if key.startswith("lists.") else None
         if not (kind.single if inner is None else type(kind)(inner, inner).single):
             entry = "one value a row" if inner is None else "lists of one value each"
-            raise UserError(f"{path}: column '{name}' (data.{group}.{key}) holds {kind.stored}, not {entry}")
+            hint = _unnested(key) if isinstance(kind.stored, pl.List | pl.Array) and inner is None else ""
+            raise UserError(f"{path}: column '{name}' (data.{group}.{key}) holds {kind.stored}, not {entry}{hint}")
+
+
+def _unnested(key: str) -> str:
+    """Return what to do about a list where one value is needed."""
+    if key.startswith(("categorical", "numeric")):
+        return "; name it under lists"
+    return "; a log has a row for each event: write one for each entry"
 
 
 def _check_features(columns: ColumnsConfig, path: Path) -> None:

@@ -50,10 +50,7 @@ def label_column(task: str, spec: str | TaskColumn | int, kinds: Kinds, any_colu
     if isinstance(spec, str):
         number = _number(spec, kinds[spec])
         known = pl.when(number.is_in([0.0, 1.0])).then(number.cast(pl.Float32))
-        hint = (
-            f"must be 0, 1 or empty; else say what a positive is, as tasks: {{{task}: {{column: {spec}, equals: 1}}}}"
-        )
-        return Column(spec, known, f"{hint} or at_least", number.is_nan())
+        return Column(spec, known, _no_label(task, spec, kinds[spec]), number.is_nan())
     kind, number = kinds[spec.column], _number(spec.column, kinds[spec.column])
     if isinstance(spec.equals, str):
         text, missing = text_of(pl.col(spec.column), kind), missing_of(pl.col(spec.column), kind)
@@ -61,6 +58,17 @@ def label_column(task: str, spec: str | TaskColumn | int, kinds: Kinds, any_colu
     finite = pl.when(number.is_finite()).then(number)
     made = finite == spec.equals if spec.equals is not None else finite >= spec.at_least
     return Column(spec.column, made.cast(pl.Float32), "not a finite number", number.is_nan())
+
+
+def _no_label(task: str, column: str, kind: Kind) -> str:
+    """Return what is wrong with a value that is no label, and how to make one of such values."""
+    if kind.meant.is_numeric():
+        positive, more = "equals: 1", "; or at_least: a number. A number itself cannot be predicted"
+    else:
+        positive, more = "equals: TEXT", ""
+    return (
+        f"must be 0, 1 or empty; say what a positive is, as tasks: {{{task}: {{column: {column}, {positive}}}}}{more}"
+    )
 
 
 def list_column(column: str, separator: str, kind: Kind) -> Column:

@@ -159,7 +159,7 @@ def test_labels_by_threshold_by_constant_and_unknown(tmp_path: Path) -> None:
             "label",
             4,
             2,
-            "row 4, column 'label': must be 0, 1 or empty; else say what a positive is, as tasks: ",
+            "row 4, column 'label': must be 0, 1 or empty; say what a positive is, as tasks: ",
         ),
         ("id", 5, 10, "column 'id': a sample id may stand once"),
     ],
@@ -174,7 +174,7 @@ def test_a_wrong_value(column: str, at: int, value: object, message: str, form: 
 @pytest.mark.parametrize(
     ("column", "value", "message"),
     [
-        ("label", "yes", "column 'label': must be 0, 1 or empty; else say what a positive is"),
+        ("label", "yes", "column 'label': must be 0, 1 or empty; say what a positive is"),
         ("price", "cheap", "column 'price': not a number of at most 3.4e38; got 'cheap'"),
         ("time", "2023-11-14", "column 'time': not a time in s since 1970; set columns.time_unit"),
         (
