@@ -155,7 +155,7 @@ def _padded(newest: int | None) -> int | None:
 def _commit(table: Path, version: int) -> list[dict[str, Any]]:
     path = commit_path(table, version)
     try:
-        actions: list[dict[str, Any]] = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        actions: list[dict[str, Any]] = [json.loads(line) for line in path.read_bytes().splitlines()]
         if not actions or not whole(actions):
             raise ValueError("empty, or other than its checksum")
         return actions

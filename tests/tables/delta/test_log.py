@@ -185,3 +185,10 @@ def test_a_damaged_commit_is_named_and_the_one_before_stays_readable(tmp_path: P
         with pytest.raises(UserError, match=f"^{log.path}[^\n]*$"):
             read()
     assert (ids_of(log.batches(version=1)), log.rows(1)) == (list(range(5)), 5)
+
+
+def test_names_with_signs_that_end_a_line_elsewhere(tmp_path: Path) -> None:
+    """JSON leaves U+0085 and U+2028 as they are, and a commit is an action to a line."""
+    schema = EventSchema(("click",), {"a\x85b\u2028c": "string"})
+    EventLog.create(tmp_path / "t", schema)
+    assert EventLog.open(tmp_path / "t").schema == schema
