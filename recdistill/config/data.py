@@ -169,7 +169,9 @@ class NegativesConfig(Strict):
 class DataConfig(TextLayout):
     """Where the log comes from. `path` is relative to --data, or to the working directory without it."""
 
-    reader: Literal["simulator", "table", "movielens", "kuairand", "mind", "globo", "trivago"] = "table"
+    reader: Literal[
+        "simulator", "table", "movielens", "kuairand", "mind", "globo", "trivago", "taobao", "amazon-reviews", "kuairec"
+    ] = "table"
     path: str = ""  # a file, a folder, a pattern or a Delta table; or the folder as its publisher gives it
     columns: ColumnsConfig = ColumnsConfig()
     behaviors: BehaviorsConfig | None = None

@@ -9,29 +9,26 @@ from pathlib import Path
 import polars as pl
 
 from recdistill.config.data import ColumnsConfig, DataConfig, SamplingConfig
+from recdistill.data.readers.amazon_reviews import read_amazon_reviews
 from recdistill.data.readers.base import Log, Source
 from recdistill.data.readers.down_sampling import down_sampled
 from recdistill.data.readers.files import find_files
 from recdistill.data.readers.globo import read_globo
 from recdistill.data.readers.kuairand import read_kuairand
+from recdistill.data.readers.kuairec import read_kuairec
 from recdistill.data.readers.mind import read_mind
 from recdistill.data.readers.movielens import read_movielens
 from recdistill.data.readers.negatives import with_negatives
 from recdistill.data.readers.options import read_options
+from recdistill.data.readers.published import PUBLISHED
 from recdistill.data.readers.simulator import SIMULATED, Simulator, SimulatorConfig
 from recdistill.data.readers.tabular import read_table
+from recdistill.data.readers.taobao import read_taobao
 from recdistill.data.readers.trivago import read_trivago
 from recdistill.errors import UserError, did_you_mean
 
 __all__ = ["READERS", "Log", "open_log"]
 
-PUBLISHED = {  # files that a publisher's reader looks at
-    "movielens": ("u.data", "u.item", "u.user", "ratings.*", "movies.*", "users.dat"),
-    "kuairand": ("log_*.csv", "user_features_*.csv", "video_features_basic_*.csv"),
-    "mind": ("behaviors.tsv", "news.tsv"),
-    "globo": ("clicks_hour_*.csv", "articles_metadata.csv"),
-    "trivago": ("train.csv", "item_metadata.csv"),
-}
 Reader = Callable[[DataConfig, Path], Log]
 
 
@@ -44,7 +41,7 @@ def open_log(config: DataConfig, data: Path | None) -> Log:
     log = READERS[config.reader](config, data or Path())
     if config.reader in PUBLISHED:
         base = (data or Path()) / config.path
-        log = replace(log, sources=(Source(base, tuple(find_files(base, *PUBLISHED[config.reader]))),))
+        log = replace(log, sources=(Source(base, tuple(find_files(base, *PUBLISHED[config.reader].patterns))),))
     for task in config.keep_rates:
         if task not in log.schema.tasks:
             raise UserError(f"data.keep_rates: no task '{task}'{did_you_mean(task, log.schema.tasks)}")
@@ -99,4 +96,7 @@ READERS: dict[str, Reader] = {
     "mind": read_mind,
     "globo": read_globo,
     "trivago": read_trivago,
+    "taobao": read_taobao,
+    "amazon-reviews": read_amazon_reviews,
+    "kuairec": read_kuairec,
 }

@@ -11,8 +11,10 @@ import pytest
 
 from recdistill.config.data import DataConfig
 from recdistill.data.readers.base import Log
-from recdistill.data.readers.factory import open_log
+from recdistill.data.readers.factory import READERS, open_log
+from recdistill.data.readers.published import PUBLISHED
 from recdistill.errors import UserError
+from tests.support.paths import ROOT
 
 
 def put(folder: Path, files: dict[str, str], encoding: str = "utf-8") -> None:
@@ -291,10 +293,103 @@ def test_trivago(tmp_path: Path) -> None:
         opened(tmp_path, "trivago")
 
 
-@pytest.mark.parametrize("reader", ["movielens", "kuairand", "mind", "globo", "trivago"])
+@pytest.mark.parametrize("reader", sorted(PUBLISHED))
 def test_a_folder_without_the_files(reader: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such folder"):
         opened(tmp_path, reader)
     (tmp_path / "set").mkdir()
     with pytest.raises(UserError, match="holds no .*; data.path is the folder as its publisher gives it"):
         opened(tmp_path, reader)
+
+
+def test_movielens_32m(tmp_path: Path) -> None:
+    """The README of ml-32m names the same files and columns as that of 25M."""
+    put(
+        tmp_path / "set",
+        {
+            "ratings.csv": "userId,movieId,rating,timestamp\n1,17,4.0,944249077\n1,25,1.0,944250228\n",
+            "movies.csv": "movieId,title,genres\n17,Sense and Sensibility (1995),Drama|Romance\n",
+            "links.csv": "movieId,imdbId,tmdbId\n",
+        },
+    )
+    _, events, _ = opened(tmp_path, "movielens")
+    assert events["label_like"].to_list() == [1, 0] and events["feature_year"].to_list() == ["1995", None]
+
+
+def test_taobao(tmp_path: Path) -> None:
+    rows = (
+        "1,2268318,2520377,pv,1511544070\n1,2333346,2520771,pv,1511561733\n1,2576651,149192,buy,1511572885\n"
+        "100,2268318,2520377,pv,1511539200\n100,3830808,4181361,pv,1512316800\n100,1,2,pv,-1134949234\n"
+        "100,1,2,fav,2122867355\n"
+    )
+    put(tmp_path / "set", {"UserBehavior.csv": rows})
+    log, events, behaviors = opened(tmp_path, "taobao")
+    assert log.schema.tasks == ("pv",) and events["label_pv"].to_list() == [1, 1, 1]
+    assert events["time"].to_list() == seconds(1511539200, 1511544070, 1511561733)
+    assert events["user_id"].to_list() == [100, 1, 1] and events["item_id"].to_list() == [2268318, 2268318, 2333346]
+    assert events["feature_category"].to_list() == [2520377, 2520377, 2520771]
+    assert behaviors is not None and behaviors["action"].to_list() == ["pv", "pv", "pv", "buy"]
+    assert log.notes() == ["taobao: 3 rows before 25 November or after 3 December 2017 left out"]
+    assert opened(tmp_path, "taobao", options={"action": "buy"})[1]["item_id"].to_list() == [2576651]
+    put(tmp_path / "set", {"UserBehavior.csv": "1,2268318,2520377,pv,soon\n"})
+    with pytest.raises(UserError, match="UserBehavior.csv: row 0, column 'timestamp': not a time in s"):
+        opened(tmp_path, "taobao")
+
+
+def test_amazon_reviews(tmp_path: Path) -> None:
+    def review(user: str, rating: float, time: int, verified: bool) -> str:
+        images = '[{"small_image_url": "https://m.media-amazon.com/x.jpg"}]' if verified else "[]"
+        return (
+            f'{{"rating": {rating}, "title": "Such a lovely scent", "text": "It, \\"works\\".", "images": {images}, '
+            f'"asin": "B00YQ6X8EO", "parent_asin": "B00YQ6X8EO", "user_id": "{user}", "timestamp": {time}, '
+            f'"helpful_vote": 0, "verified_purchase": {str(verified).lower()}}}\n'
+        )
+
+    text = review("AGKHLEW2", 5.0, 1588687728923, True) + review("AFQ5Q5AH", 3.0, 1370000000000, False)
+    put(
+        tmp_path / "set",
+        {
+            "All_Beauty.jsonl": text + review("AFQ5Q5AH", 4.0, -1000, False),
+            "meta_All_Beauty.jsonl": '{"main_category": "All Beauty", "parent_asin": "B00YQ6X8EO"}\n',
+        },
+    )
+    log, events, _ = opened(tmp_path, "amazon-reviews")
+    assert events["user_id"].to_list() == ["AFQ5Q5AH", "AGKHLEW2"] and events["label_like"].to_list() == [0, 1]
+    assert events["time"].to_list() == seconds(1370000000, 1588687728.923)
+    assert set(events["item_id"]) == {"B00YQ6X8EO"} and events["feature_verified_purchase"].to_list() == [0, 1]
+    assert log.notes() == ["drop_missing: 1 rows without user, item or usable time left out"]
+    assert opened(tmp_path, "amazon-reviews", options={"at_least": 3})[1]["label_like"].to_list() == [1, 1]
+
+
+def test_kuairec(tmp_path: Path) -> None:
+    head = "user_id,video_id,play_duration,video_duration,time,date,timestamp,watch_ratio\n"
+    big = (
+        "0,3649,13838,10867,2020-07-05 00:08:23.438,20200705,1593878903.438,1.2733965215790926\n"
+        "0,9598,13665,10984,2020-07-05 00:13:41.297,20200705,1593879221.297,2.244082301529497\n"
+    )
+    put(
+        tmp_path / "set" / "data",
+        {
+            "big_matrix.csv": head + big,
+            "small_matrix.csv": head + "14,148,4381,6067,,,,0.722103181143893\n" + big.replace("\n0,9598", "\n14,9598"),
+            "item_categories.csv": 'video_id,feat\n3649,"[27, 9]"\n148,[8]\n',
+        },
+    )
+    log, events, _ = opened(tmp_path, "kuairec")
+    assert log.schema.tasks == ("like",) and events["label_like"].to_list() == [0, 1]
+    assert events["time"].to_list() == seconds(1593878903.438, 1593879221.297)
+    assert events["feature_tags"].to_list() == [["27", "9"], None]
+    assert events["feature_video_duration"].to_list() == [10867, 10984]
+    log, events, _ = opened(tmp_path, "kuairec", options={"matrix": "small", "at_least": 1})
+    assert events["user_id"].to_list() == [0, 14] and events["label_like"].to_list() == [1, 1]
+    assert log.notes() == ["drop_missing: 1 rows without user, item or usable time left out"]
+
+
+def test_every_reader_of_a_published_log_is_listed_with_its_section() -> None:
+    assert set(PUBLISHED) == set(READERS) - {"simulator", "table"}
+    pages = {page for page, _, _ in (one.page.partition("#") for one in PUBLISHED.values())}
+    (text,) = [(ROOT / page).read_text(encoding="utf-8") for page in pages]
+    titles = {
+        line.removeprefix("## ").lower().replace(" ", "-") for line in text.splitlines() if line.startswith("## ")
+    }
+    assert {one.page.partition("#")[2] for one in PUBLISHED.values()} <= titles
