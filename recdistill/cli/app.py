@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from recdistill import __version__
+from recdistill.cli.logs import peek, readers
 from recdistill.cli.registry import lineage, promote, revoke, rollback, unquarantine
 from recdistill.cli.steps import compare, evaluate, import_predictions, ingest, inspect, predict, report, train
 from recdistill.cli.streams import INTERRUPTED, compact, role, stream, watch
@@ -29,6 +30,8 @@ VERBS: tuple[Callable[..., None], ...] = (  # in the order in which --help shows
     scale,
     plan,
     stream,
+    peek,
+    readers,
     ingest,
     import_predictions,
     train,

@@ -11,9 +11,10 @@ from __future__ import annotations
 import os
 import tempfile
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 
 import polars as pl
@@ -32,7 +33,9 @@ __all__ = [
     "INFER",
     "ROW",
     "RawTable",
+    "check_pages",
     "find_files",
+    "quietly",
     "read_latin1",
     "reading",
     "refuse_empty",
@@ -122,29 +125,36 @@ def _batches(path: Path, frame: pl.LazyFrame, rows: int, slices: bool) -> Iterat
     """Yield the rows of one file in order, at most `rows` at a time."""
     with reading(path):
         if slices:
-            _check_pages(path, frame.collect_schema().names())
-            total = _quietly(frame.select(pl.len())).item()
-            yield from (_quietly(frame.slice(at, rows)) for at in range(0, total, rows))
+            check_pages(path, frame.collect_schema().names())
+            total = quietly(frame.select(pl.len())).item()
+            yield from (quietly(frame.slice(at, rows)) for at in range(0, total, rows))
         else:
             yield from frame.collect_batches(chunk_size=rows, maintain_order=True)
 
 
-def _check_pages(path: Path, columns: list[str]) -> None:
+def check_pages(path: Path, columns: list[str], at: Sequence[int] | None = None) -> None:
     """Raise OSError or ArrowException where a page of a Parquet file is damaged, or other than its checksum.
 
     Arrow decodes everything once, a twentieth of the time that ingest takes: polars checks less, and over a page with a
-    wild count it ends the process.
+    wild count it ends the process. at: only the row groups where these rows stand.
     """
     if not path.is_file():  # a frame, or a Delta table that only polars can read
         return
     with suppress(pa.ArrowNotImplementedError):  # a type that only polars has
         file = pq.ParquetFile(pa.memory_map(str(path)), page_checksum_verification=True)
         known = [name for name in columns if name in file.schema_arrow.names]
-        for _ in file.iter_batches(batch_size=CHUNK // 4, columns=known, use_threads=False):
+        groups = None if at is None else _groups_of(file, at)
+        for _ in file.iter_batches(batch_size=CHUNK // 4, columns=known, use_threads=False, row_groups=groups):
             continue
 
 
-def _quietly(query: pl.LazyFrame) -> pl.DataFrame:
+def _groups_of(file: pq.ParquetFile, rows: Sequence[int]) -> list[int]:
+    """Return the row groups that hold these rows."""
+    ends = list(accumulate(file.metadata.row_group(k).num_rows for k in range(file.num_row_groups)))
+    return sorted({k for row in rows if (k := bisect_right(ends, row)) < len(ends)})
+
+
+def quietly(query: pl.LazyFrame) -> pl.DataFrame:
     """Return the result of a query, with nothing on the standard error from a library that panics.
 
     Damaged Parquet can make it do so, and print where in its code: what is written meanwhile is held back, and dropped.

@@ -17,7 +17,16 @@ from recdistill.config.data import TextLayout
 from recdistill.data.readers.paths import DataFile
 from recdistill.errors import UserError, printable
 
-__all__ = ["check_first_row", "layout_hint", "refuse_layout", "scan_lines"]
+__all__ = [
+    "OTHERS",
+    "SEPARATORS",
+    "are_values",
+    "check_first_row",
+    "first_cells",
+    "layout_hint",
+    "refuse_layout",
+    "scan_lines",
+]
 
 FEW = 12  # cells or characters that a message shows
 SEPARATORS = {"csv": ",", "tsv": "\t"}
@@ -49,15 +58,20 @@ def refuse_layout(path: Path, layout: TextLayout, kind: str) -> None:
         raise UserError(f"{path}: header and separator are for text in columns; this is {kind}, leave them out")
 
 
+def first_cells(path: Path, separator: str, quote: str | None = '"') -> list[str | None]:
+    """Return the first row of a text file, cell by cell."""
+    row = pl.scan_csv(
+        path, separator=separator, has_header=False, quote_char=quote, infer_schema=False, n_rows=1, glob=False
+    ).collect()
+    return [None if cell is None else str(cell).strip() for cell in (row.row(0) if len(row) else ())]
+
+
 def check_first_row(file: DataFile, layout: TextLayout) -> None:
     """Raise UserError where the first row is not what `layout` says: names, or values of as many columns as it has."""
-    row = pl.scan_csv(
-        file.path, separator=_separator(file, layout), has_header=False, infer_schema=False, n_rows=1, glob=False
-    ).collect()
-    cells = [None if cell is None else str(cell).strip() for cell in (row.row(0) if len(row) else ())]
+    cells = first_cells(file.path, _separator(file, layout))
     if layout.header and cells:
         _check_header(file.path, layout.header, cells)
-    elif _are_values(cells):
+    elif are_values(cells):
         shown = ", ".join(printable(cell or "")[:FEW] for cell in cells[:FEW]) + (", ..." if len(cells) > FEW else "")
         raise UserError(f"{file.path}: the first row is taken for names, but holds values ({shown}); {HEADER}")
 
@@ -70,7 +84,7 @@ def _check_header(path: Path, header: list[str], cells: list[str | None]) -> Non
         raise UserError(f"{path}: the first row holds names ('{same[0]}'); leave out header, or that row")
 
 
-def _are_values(cells: list[str | None]) -> bool:
+def are_values(cells: list[str | None]) -> bool:
     """Return whether more than half of a row's cells cannot be names: numbers, dates, empty or repeated ones.
 
     Numbers that follow one another are the names of a vector's columns.

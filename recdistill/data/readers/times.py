@@ -24,7 +24,7 @@ from recdistill.errors import UserError, did_you_mean
 from recdistill.tables.delta.types import TIME
 from recdistill.tables.validation import SKEW
 
-__all__ = ["check_unit", "label_time_column", "time_column"]
+__all__ = ["DIGITS", "UNITS", "check_unit", "label_time_column", "plausible", "plausible_share", "time_column"]
 
 UNITS = {"s": 1_000_000, "ms": 1_000, "us": 1, "ns": 0.001}  # microseconds
 ISO = ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d")
@@ -148,10 +148,11 @@ def check_unit(chunk: pl.DataFrame, column: Column, unit: str, kind: Kind, path:
     """Raise UserError where no time of a chunk is plausible by `unit`, and all would be by another, which it names."""
     counts = kind.meant.is_numeric() or (kind.text and unit in UNITS)
     times = chunk.select(column.value).to_series().drop_nulls()
-    if not counts or _plausible(times).any():
+    if not counts or plausible(times).any():
         return
     raw = chunk[column.source].cast(pl.String).drop_nulls().str.replace(r"\.0+$", "")
-    fits = next((other for other in (*UNITS, *DIGITS) if len(raw) and other != unit and _fits(raw, other)), None)
+    units = [other for other in (*UNITS, *DIGITS) if len(raw) and other != unit]
+    fits = next((other for other in units if plausible_share(raw, other) == 1), None)
     if fits:
         found = f"these times lie around {times[0]:%Y-%m-%d}" if len(times) else "these are no times"
         raise UserError(
@@ -165,12 +166,13 @@ def _made(raw: pl.Series, unit: str) -> pl.Series:
     return raw.to_frame("x").select(time_column("x", unit, kind).value).to_series()
 
 
-def _fits(raw: pl.Series, unit: str) -> bool:
-    if unit in DIGITS and (raw.str.len_chars() != _width(unit)).any():
-        return False
-    made = _made(raw, unit)
-    return not made.has_nulls() and bool(_plausible(made).all())
+def plausible_share(raw: pl.Series, unit: str) -> float:
+    """Return which share of numbers, written as text, lies between 1990 and now by `unit`; 0 of none."""
+    if not len(raw) or (unit in DIGITS and (raw.str.len_chars() != _width(unit)).any()):
+        return 0.0
+    return float(plausible(_made(raw, unit)).fill_null(False).mean() or 0.0)  # type: ignore[arg-type]
 
 
-def _plausible(times: pl.Series) -> pl.Series:
+def plausible(times: pl.Series) -> pl.Series:
+    """Return bool [n]: which times lie between 1990 and now, null for none."""
     return times.is_between(ERA, datetime.now(UTC) + SKEW)

@@ -17,14 +17,14 @@ import polars as pl
 from recdistill.config.data import TaskColumn
 from recdistill.data.readers.columns import Column, Kind, Kinds, missing_of, text_of
 
-__all__ = ["label_column", "list_column", "numeric_column"]
+__all__ = ["BRACKETS", "label_column", "list_column", "number_of", "numeric_column"]
 
 LARGEST = 3.4028234663852886e38  # that float32 holds
 BRACKETS = r"^\s*\[.*\]\s*$"
 
 
-def _number(column: str, kind: Kind) -> pl.Expr:
-    """Return float64, null for what is no number."""
+def number_of(column: str, kind: Kind) -> pl.Expr:
+    """Return the expression that makes float64 of a column, null for what is no number; booleans are 0 and 1."""
     value = pl.col(column)
     if kind.text and isinstance(kind.meant, pl.Boolean):
         lower = value.cast(pl.String).str.to_lowercase()
@@ -37,7 +37,7 @@ def _number(column: str, kind: Kind) -> pl.Expr:
 
 def numeric_column(column: str, kind: Kind) -> Column:
     """Return the column that makes float32, rounded to what it holds."""
-    number = _number(column, kind)
+    number = number_of(column, kind)
     fits = pl.when(number.abs() <= LARGEST).then(number.cast(pl.Float32, strict=False))
     counted = {f"'{column}': infinite values taken as missing": number.is_infinite()}
     return Column(column, fits, "not a number of at most 3.4e38", number.is_nan() | number.is_infinite(), counted)
@@ -48,10 +48,10 @@ def label_column(task: str, spec: str | TaskColumn | int, kinds: Kinds, any_colu
     if isinstance(spec, int):
         return Column(any_column, pl.lit(1.0, pl.Float32), "not a row")
     if isinstance(spec, str):
-        number = _number(spec, kinds[spec])
+        number = number_of(spec, kinds[spec])
         known = pl.when(number.is_in([0.0, 1.0])).then(number.cast(pl.Float32))
         return Column(spec, known, _no_label(task, spec, kinds[spec]), number.is_nan())
-    kind, number = kinds[spec.column], _number(spec.column, kinds[spec.column])
+    kind, number = kinds[spec.column], number_of(spec.column, kinds[spec.column])
     if isinstance(spec.equals, str):
         text, missing = text_of(pl.col(spec.column), kind), missing_of(pl.col(spec.column), kind)
         return Column(spec.column, (text == spec.equals).cast(pl.Float32), "not a text or number", missing)

@@ -41,7 +41,7 @@ class Warns:
 
 def test_a_panic_prints_nothing_and_a_warning_is_kept(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(PanicException, match="assertion failed"):
-        files._quietly(Panicking())  # type: ignore[arg-type]
-    assert len(files._quietly(Warns())) == 1  # type: ignore[arg-type]
+        files.quietly(Panicking())  # type: ignore[arg-type]
+    assert len(files.quietly(Warns())) == 1  # type: ignore[arg-type]
     os.write(2, b"and on\n")
     assert capfd.readouterr().err == "a warning\nand on\n"

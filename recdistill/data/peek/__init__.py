@@ -1,0 +1,1 @@
+"""A first look at an unknown log: guesses, each with its reason and doubt, and the experiment file that they make."""
