@@ -11,7 +11,7 @@ import polars as pl
 from recdistill.config.data import TextLayout
 from recdistill.config.load import load_text
 from recdistill.data.peek.draft import Draft, Feature, Guess, Task
-from recdistill.data.peek.features import feature_of, useless
+from recdistill.data.peek.features import can_be_named, feature_of, useless
 from recdistill.data.peek.ids import lists_share, request_of, sample_of, user_and_item
 from recdistill.data.peek.labels import copies, known_by, label_times, label_word, labels_of, tasks_of
 from recdistill.data.peek.layout import layout_of
@@ -28,6 +28,11 @@ from recdistill.tables.validation import Origin, check_label_times
 
 __all__ = ["draft_of", "peek_text"]
 
+NO_TIME = Guess(
+    None, "no column looks like a time", "has the log none? Then rows count in the order given, without histories"
+)
+SHOWN = 60  # characters of a name that cannot be written
+UNNAMED = "its name is empty, too long, or holds a sign that no name may have"
 MANY_TOGETHER = 0.2  # share of rows of one user and instant from which on they look like lists
 OTHER_TIME = "another time; make of it what a model can use, such as the hour or the age"
 
@@ -60,20 +65,20 @@ def _of_layout(layout: TextLayout) -> dict[str, Guess]:
 
 def draft_of(path: str, sample: Sample, kinds: dict[str, Kind]) -> Draft:
     """Return the draft for a log of which `sample` was read; kinds: of its columns, as they were written."""
-    columns = profiles_of(sample.rows, {name: kind for name, kind in kinds.items() if name})
+    columns = profiles_of(sample.rows, {name: kind for name, kind in kinds.items() if can_be_named(name)})
     usable = {name: column for name, column in columns.items() if column.single}
     moments = moments_of(usable)
     when = time_guess(usable, moments, sample.rows)
-    ids: dict[str, Guess] = {}
+    ids: dict[str, Guess] = {"time": NO_TIME}
     if when:
         ids |= {"time": when[0]} | (
             {"time_unit": Guess(when[1], "by which these times are of our days")} if when[1] else {}
         )
     taken = {when[0].value if when else "", *(one.name for one in moments)}
-    found, missing = user_and_item(usable, taken)
-    ids |= found
-    missing += [] if when else ["no column can be the time; name it as data.columns.time, and its time_unit"]
-    draft = Draft(path, sample.looked, ids, missing=tuple(missing))
+    ids |= user_and_item(usable, taken, guess_user=when is not None)
+    missing = () if "item" in ids else ("no column can be the item; name it as data.columns.item",)
+    unnamed = tuple((name[:SHOWN], UNNAMED) for name in kinds if not can_be_named(name))
+    draft = Draft(path, sample.looked, ids, left_out=unnamed, missing=missing)
     draft = _with_lists(draft, usable, sample)
     draft = _with_labels(draft, usable, moments, sample)
     draft = _with_features(draft, columns, {one.name for one in moments}, sample)
@@ -81,11 +86,12 @@ def draft_of(path: str, sample: Sample, kinds: dict[str, Kind]) -> Draft:
 
 
 def _column(draft: Draft, key: str) -> str:
-    return str(draft.ids[key].value) if key in draft.ids else ""
+    """Return the column of a key, '' where there is none."""
+    return str(draft.ids[key].value or "") if key in draft.ids else ""
 
 
 def _used(draft: Draft) -> set[str]:
-    keys = [str(guess.value) for key, guess in draft.ids.items() if key != "time_unit"]
+    keys = [_column(draft, key) for key in draft.ids if key != "time_unit"]
     return {*keys, *(task.column for task in draft.tasks), *(str(one.value) for one in draft.label_times.values())}
 
 
@@ -101,7 +107,7 @@ def _with_lists(draft: Draft, columns: dict[str, Profile], sample: Sample) -> Dr
     if own := sample_of(columns, _used(draft), sample.whole):
         ids["sample_id"] = own
     together = lists_share(columns[user].text, times) if user and times is not None else 0.0
-    if request := request_of(columns, _used(replace(draft, ids=ids)), user or None, times):
+    if user and (request := request_of(columns, _used(replace(draft, ids=ids)), user, times)):
         ids["request"] = request
         return replace(draft, ids=ids, settings={"evaluate.group": Guess("request", "lists are ranked each by itself")})
     hints = draft.hints
@@ -128,7 +134,7 @@ def _with_labels(draft: Draft, columns: dict[str, Profile], moments: list[Moment
             "negatives: {per_positive: 3, window_hours: 24} with evaluate: {group: request}"
         )
         draft = replace(draft, hints=(*draft.hints, hint))
-    if "time" not in draft.ids:
+    if not _column(draft, "time"):
         return draft
     unit = _column(draft, "time_unit")
     known = label_times(moments, columns, draft.ids["time"], unit, labels)
@@ -157,7 +163,7 @@ def _with_features(draft: Draft, columns: dict[str, Profile], moments: set[str],
     """Return the draft with every other column as a feature, or left out with the reason."""
     labels = labels_of(sample.rows, list(draft.tasks), columns)
     features: list[Feature] = []
-    left_out: list[tuple[str, str]] = []
+    left_out = list(draft.left_out)
     for name, column in columns.items():
         if name in _used(draft):
             continue
@@ -182,19 +188,15 @@ def _feature(column: Profile, labels: dict[str, pl.Series], sample: Sample) -> F
 def _with_settings(draft: Draft, columns: dict[str, Profile], sample: Sample) -> Draft:
     """Return the draft with sort, drop_missing and dtypes where the rows ask for them."""
     settings, times = dict(draft.settings), _times(draft, columns)
-    if times is not None:
-        early = int((times.dt.epoch("us") < 0).fill_null(True).sum())
-        empty = [columns[_column(draft, key)].missing for key in ("user", "item") if key in draft.ids]
-        if early or any(empty):
-            settings["data.drop_missing"] = Guess(
-                True, "some rows have no user, item or usable time; ingest counts them"
-            )
-        known = times.drop_nulls()
-        if not known.filter(known.dt.epoch("us") >= 0).is_sorted():
-            settings["data.sort"] = Guess(True, "rows are not in the order of time; sorting needs the log in memory")
-        elif not sample.whole:
-            hint = "the rows looked at are in the order of time; if ingest finds others, set sort: true under data"
-            draft = replace(draft, hints=(*draft.hints, hint))
+    known = pl.Series(dtype=pl.Int64) if times is None else times.dt.epoch("us").fill_null(-1)
+    missing = any(columns[name].missing for key in ("user", "item") if (name := _column(draft, key)))
+    if missing or (known < 0).any():
+        settings["data.drop_missing"] = Guess(True, "some rows have no user, item or usable time; ingest counts them")
+    if not known.filter(known >= 0).is_sorted():
+        settings["data.sort"] = Guess(True, "rows are not in the order of time; sorting needs the log in memory")
+    elif len(known) and not sample.whole:
+        hint = "the rows looked at are in the order of time; if ingest finds others, set sort: true under data"
+        draft = replace(draft, hints=(*draft.hints, hint))
     return replace(draft, settings=settings)
 
 

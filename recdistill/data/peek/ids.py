@@ -13,6 +13,7 @@ from recdistill.data.peek.words import ITEM, REQUEST, SAMPLE, USER, rank, words_
 
 __all__ = ["lists_share", "request_of", "sample_of", "user_and_item"]
 
+ENOUGH = 20  # rows that show whether a value comes back
 MEAN_LIST = 1.5  # rows to a request
 ID_WORDS = ("id", "key", "hash", "no", "code", "idx")
 
@@ -23,8 +24,15 @@ def _can_be_id(column: Profile) -> bool:
     return kind and column.missing < 0.5 and column.distinct > 2
 
 
-def user_and_item(columns: dict[str, Profile], taken: Collection[str]) -> tuple[dict[str, Guess], list[str]]:
-    """Return (the guesses for `user` and `item`, what is missing): by name, else the column with most ids."""
+def _comes_back(column: Profile) -> bool:
+    """Return whether its ids are no ids of rows."""
+    return len(column.values) < ENOUGH or column.distinct < len(column.values)
+
+
+def user_and_item(columns: dict[str, Profile], taken: Collection[str], guess_user: bool) -> dict[str, Guess]:
+    """Return the guesses for `user` and `item`: by name, else the column with most ids, which for the user is to be
+    asked for. No user: null. No item: none.
+    """
     out: dict[str, Guess] = {}
     for key, names in (("user", USER), ("item", ITEM)):
         ranked = {
@@ -38,19 +46,19 @@ def user_and_item(columns: dict[str, Profile], taken: Collection[str]) -> tuple[
     for key in ("user", "item"):
         used = {*taken, *(guess.value for guess in out.values())}
         left = [name for name, column in columns.items() if name not in used and _can_be_id(column)]
-        if key not in out and left:
-            best = max(left, key=lambda name: (_words(name, key), 0 if nameless(name) else columns[name].distinct))
+        if key not in out and left and (guess_user or key == "item"):
+            best = max(left, key=lambda name: _likely(columns[name], key))
             doubt = f"is this the {key}? No column is called so"
             out[key] = Guess(best, f"text or whole numbers, {columns[best].distinct:,} different", doubt)
-    missing = [
-        f"no column can be the {key}; name it as data.columns.{key}" for key in ("user", "item") if key not in out
-    ]
-    return out, missing
+    no_user = Guess(None, "no column looks like a user", "has the log none? Then every row is alone, without histories")
+    return {"user": no_user} | out
 
 
-def _words(name: str, key: str) -> tuple[bool, bool]:
-    words = words_of(name)
-    return key in words, words[-1:] != [] and words[-1] in ID_WORDS
+def _likely(column: Profile, key: str) -> tuple[bool, bool, bool, int]:
+    """Return what the likeliest column has most of; of columns without names the first is it."""
+    words = words_of(column.name)
+    of_id = words[-1:] != [] and words[-1] in ID_WORDS
+    return _comes_back(column), key in words, of_id, 0 if nameless(column.name) else column.distinct
 
 
 def _doubt(column: Profile) -> str:
@@ -69,9 +77,7 @@ def sample_of(columns: dict[str, Profile], taken: Collection[str], whole: bool) 
     return None
 
 
-def request_of(
-    columns: dict[str, Profile], taken: Collection[str], user: str | None, times: pl.Series | None
-) -> Guess | None:
+def request_of(columns: dict[str, Profile], taken: Collection[str], user: str, times: pl.Series | None) -> Guess | None:
     """Return the request: called so, of several rows, of one user and, where times are known, of one instant."""
     for name in sorted((n for n in columns if rank(n, REQUEST) is not None), key=lambda n: rank(n, REQUEST) or 0):
         column = columns[name]
@@ -79,7 +85,7 @@ def request_of(
             continue
         if column.number is not None and (column.number.drop_nulls() < 0).any():
             continue
-        frame = pl.DataFrame({"request": column.text, "user": columns[user].text if user else None, "time": times})
+        frame = pl.DataFrame({"request": column.text, "user": columns[user].text, "time": times})
         groups = frame.drop_nulls("request").group_by("request").agg(pl.col("user", "time").n_unique(), pl.len())
         if share(groups["user"] == 1) < 0.95:
             continue

@@ -17,7 +17,7 @@ __all__ = ["Moment", "moments_of", "time_guess", "times_by"]
 SURE = 0.9  # share of values that have to be times of our days
 WORDS = {
     "time", "timestamp", "ts", "datetime", "date", "dt", "day", "at", "when", "utc", "epoch", "start", "known", "shown",
-    "created", "occurred",
+    "created", "occurred", "hour",
 }  # fmt: skip
 ENDS = ("time", "timestamp", "date", "datetime")
 LATER = {  # of a name: a time of something else than the row
@@ -76,8 +76,7 @@ def moments_of(columns: dict[str, Profile]) -> list[Moment]:
     found = []
     for name, column in columns.items():
         if column.dated:
-            times = plausible(times_by(column, "")).drop_nulls()
-            unit, sure = "", share(times)
+            unit, sure = "", float(plausible(times_by(column, "")).any())
         elif not column.single or column.boolean or has_word(name, MEASURED) or not (_called(name) or nameless(name)):
             continue
         else:

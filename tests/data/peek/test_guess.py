@@ -62,6 +62,8 @@ def full() -> pl.DataFrame:
             "click_value": [5.0 if one else None for one in LABEL],
             "play_time_s": AT % 9,
             "nested": [[[1]]] * N,
+            "": AT % 2,
+            "nul\0": AT % 3,
         }
     ).with_columns(userId=pl.Series([f"u{k // 4 % 5}" for k in range(N)]))
 
@@ -81,6 +83,8 @@ def test_a_column_of_every_kind(tmp_path: Path) -> None:
         "clicked_copy: tells the label of task 'click' in every row: a copy of it?",
         "click_value: tells the label of task 'click'",
         "play_time_s: 'play' in its name: looks like measured after the row",
+        "\n  #   : its name is empty, too long, or holds a sign that no name may have",
+        "nul\\x00: its name is empty",
         "nested: holds List(List(Int64)), not lists of one value each",
         "Looked at: all 40 rows",
         "Tried: 40 of these 40 rows are read by it.",
@@ -150,7 +154,7 @@ def test_units_of_time(times: list[object], unit: str, tmp_path: Path) -> None:
 
 
 def test_text_without_names_and_of_other_separators(tmp_path: Path) -> None:
-    rows = [(k % 7, 2_268_318 + k, k % 3, ["pv", "buy"][k % 2], START + k * 60) for k in range(N)]
+    rows = [(k % 7, 2_268_318 + k % 20, k % 3, ["pv", "buy"][k % 2], START + k * 60) for k in range(N)]
     (tmp_path / "log.csv").write_text("".join(f"{u},{i},{c},{b},{t}\n" for u, i, c, b, t in rows))
     text = peek_text(tmp_path / "log.csv")
     columns = load_text(text).data.columns
@@ -166,11 +170,28 @@ def test_text_without_names_and_of_other_separators(tmp_path: Path) -> None:
 
 def test_what_cannot_be_guessed_is_named(tmp_path: Path) -> None:
     text, experiment = peeked(pl.DataFrame({"price": [0.5, 1.5], "label": [0, 1]}), tmp_path)
-    for key in ("user", "item", "time"):
-        assert f"# missing: no column can be the {key}; name it as data.columns.{key}" in text
+    assert "# missing: no column can be the item; name it as data.columns.item\n" in text
+    assert (experiment.data.columns.user, experiment.data.columns.time) == (None, None)
     assert "# ? Not readable yet: " in text
-    with pytest.raises(UserError, match="no column 'time'"):
+    with pytest.raises(UserError, match="no column 'item_id'"):
         read(experiment)
+
+
+def test_logs_without_users_or_times(tmp_path: Path) -> None:
+    criteo = [[k % 2, *([k % 9 if k % 8 else ""] * 3), *([f"{k % 7:08x}"] * 4)] for k in range(N)]
+    (tmp_path / "train.txt").write_text("".join("\t".join(map(str, row)) + "\n" for row in criteo))
+    text = peek_text(tmp_path / "train.txt")
+    columns = load_text(text).data.columns
+    assert (columns.user, columns.time, columns.tasks) == (None, None, {"label": "column_1"})
+    assert load_text(text).data.drop_missing
+    assert "Then every row is alone" in text and "Then rows count in the order given" in text
+    take_over(load_text(text), tmp_path)
+    hours, sites = pl.Series([14102100 + k // 10 for k in range(N)]), [f"{k % 3:08x}" for k in range(N)]
+    avazu = pl.DataFrame({"id": AT + 10**18, "click": AT % 2, "hour": hours, "site_id": sites, "app_id": AT % 6})
+    _, experiment = peeked(avazu, tmp_path, "csv")
+    columns = experiment.data.columns
+    assert (columns.time, columns.time_unit, columns.item) == ("hour", "%y%m%d%H", "app_id")
+    assert (columns.sample_id, columns.user) == ("id", "site_id") and len(read(experiment)) == N
 
 
 def test_logs_that_cannot_be_read(tmp_path: Path) -> None:
