@@ -115,9 +115,22 @@ def name_of(path: str) -> str:
     return name if NAME.fullmatch(name) else "my-log"
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes text so that it stays on one line."""
+
+
+def _one_line(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if text.isprintable() else '"')
+
+
+_Dumper.add_representer(str, _one_line)
+
+
 def yaml_of(value: Any) -> str:
     """Return a value as YAML on one line, as it may stand inside of brackets."""
-    text = yaml.safe_dump([value], default_flow_style=True, allow_unicode=True, width=1 << 30, sort_keys=False)
+    text = yaml.dump(
+        [value], Dumper=_Dumper, default_flow_style=True, allow_unicode=True, width=1 << 30, sort_keys=False
+    )
     return text.strip()[1:-1]
 
 

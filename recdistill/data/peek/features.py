@@ -12,7 +12,7 @@ from recdistill.data.readers.ids import category_type, id_column
 from recdistill.data.readers.values import BRACKETS, list_column, numeric_column
 from recdistill.defaults import LIST_LENGTH
 
-__all__ = ["feature_of", "useless"]
+__all__ = ["can_be_named", "feature_of", "useless"]
 
 EMPTY = 0.97  # share of rows without a value from which on a column is left out
 OWN = 0.9  # share of rows with a value of their own from which on a text says nothing
@@ -24,10 +24,13 @@ LONGEST_ENTRY = 30  # characters of a list's entry
 SEPARATORS = ("|", ";", ",", " ")
 
 
+def can_be_named(name: str) -> bool:
+    """Return whether an experiment file can name such a column."""
+    return 0 < len(name) <= MAX_NAME and "\0" not in name
+
+
 def useless(column: Profile) -> str | None:
     """Return why a column can be no feature, None where it can."""
-    if not column.name or len(column.name) > MAX_NAME or "\0" in column.name:
-        return "its name is empty, too long, or holds a sign that no name may have"
     if not (column.single or isinstance(column.kind.stored, pl.List | pl.Array)):
         return f"holds {column.kind.stored}, not one value a row"
     if column.missing >= EMPTY:

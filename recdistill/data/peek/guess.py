@@ -11,7 +11,7 @@ import polars as pl
 from recdistill.config.data import TextLayout
 from recdistill.config.load import load_text
 from recdistill.data.peek.draft import Draft, Feature, Guess, Task
-from recdistill.data.peek.features import feature_of, useless
+from recdistill.data.peek.features import can_be_named, feature_of, useless
 from recdistill.data.peek.ids import lists_share, request_of, sample_of, user_and_item
 from recdistill.data.peek.labels import copies, known_by, label_times, label_word, labels_of, tasks_of
 from recdistill.data.peek.layout import layout_of
@@ -31,6 +31,8 @@ __all__ = ["draft_of", "peek_text"]
 NO_TIME = Guess(
     None, "no column looks like a time", "has the log none? Then rows count in the order given, without histories"
 )
+SHOWN = 60  # characters of a name that cannot be written
+UNNAMED = "its name is empty, too long, or holds a sign that no name may have"
 MANY_TOGETHER = 0.2  # share of rows of one user and instant from which on they look like lists
 OTHER_TIME = "another time; make of it what a model can use, such as the hour or the age"
 
@@ -63,7 +65,7 @@ def _of_layout(layout: TextLayout) -> dict[str, Guess]:
 
 def draft_of(path: str, sample: Sample, kinds: dict[str, Kind]) -> Draft:
     """Return the draft for a log of which `sample` was read; kinds: of its columns, as they were written."""
-    columns = profiles_of(sample.rows, {name: kind for name, kind in kinds.items() if name})
+    columns = profiles_of(sample.rows, {name: kind for name, kind in kinds.items() if can_be_named(name)})
     usable = {name: column for name, column in columns.items() if column.single}
     moments = moments_of(usable)
     when = time_guess(usable, moments, sample.rows)
@@ -75,7 +77,8 @@ def draft_of(path: str, sample: Sample, kinds: dict[str, Kind]) -> Draft:
     taken = {when[0].value if when else "", *(one.name for one in moments)}
     ids |= user_and_item(usable, taken, guess_user=when is not None)
     missing = () if "item" in ids else ("no column can be the item; name it as data.columns.item",)
-    draft = Draft(path, sample.looked, ids, missing=missing)
+    unnamed = tuple((name[:SHOWN], UNNAMED) for name in kinds if not can_be_named(name))
+    draft = Draft(path, sample.looked, ids, left_out=unnamed, missing=missing)
     draft = _with_lists(draft, usable, sample)
     draft = _with_labels(draft, usable, moments, sample)
     draft = _with_features(draft, columns, {one.name for one in moments}, sample)
@@ -160,7 +163,7 @@ def _with_features(draft: Draft, columns: dict[str, Profile], moments: set[str],
     """Return the draft with every other column as a feature, or left out with the reason."""
     labels = labels_of(sample.rows, list(draft.tasks), columns)
     features: list[Feature] = []
-    left_out: list[tuple[str, str]] = []
+    left_out = list(draft.left_out)
     for name, column in columns.items():
         if name in _used(draft):
             continue

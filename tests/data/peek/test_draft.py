@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from recdistill.config.load import load_text
@@ -12,6 +12,7 @@ from recdistill.data.peek.draft import SHOWN, Draft, Feature, Guess, Task, name_
 TASK = Task("click", "label", "label", "a\nreason", "a\x1b[31mdoubt")
 
 
+@example("\n")
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=20))
 def test_any_name_is_read_as_it_was_written(name: str) -> None:
     features = (Feature(name, "categorical", name, name), Feature(name + "2", "lists", "", "", "|"))

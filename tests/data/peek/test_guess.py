@@ -62,6 +62,8 @@ def full() -> pl.DataFrame:
             "click_value": [5.0 if one else None for one in LABEL],
             "play_time_s": AT % 9,
             "nested": [[[1]]] * N,
+            "": AT % 2,
+            "nul\0": AT % 3,
         }
     ).with_columns(userId=pl.Series([f"u{k // 4 % 5}" for k in range(N)]))
 
@@ -81,6 +83,8 @@ def test_a_column_of_every_kind(tmp_path: Path) -> None:
         "clicked_copy: tells the label of task 'click' in every row: a copy of it?",
         "click_value: tells the label of task 'click'",
         "play_time_s: 'play' in its name: looks like measured after the row",
+        "\n  #   : its name is empty, too long, or holds a sign that no name may have",
+        "nul\\x00: its name is empty",
         "nested: holds List(List(Int64)), not lists of one value each",
         "Looked at: all 40 rows",
         "Tried: 40 of these 40 rows are read by it.",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from recdistill.config.data import ColumnsConfig
@@ -115,3 +118,30 @@ def test_numbers_are_labels_by_what_a_positive_is(
 def test_weights_of_samples_are_no_key() -> None:
     with pytest.raises(UserError, match="unknown key 'data.columns.weight'"):
         load_text("name: x\ndata: {path: log.csv, columns: {weight: w}}")
+
+
+@pytest.mark.parametrize("header", [True, False])
+def test_a_mark_of_byte_order_and_ends_of_windows_are_no_part_of_a_value(header: bool, tmp_path: Path) -> None:
+    names = ["user_id", "item_id", "time", "label", "title"]
+    text = ",".join(names) + "\n" if header else ""
+    text += "".join(f'{k % 3},{k},{START + k},{"True" if k % 3 else "False"},"a, ""b""\nc"\n' for k in range(N))
+    (tmp_path / "log.csv").write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    found = read(tmp_path, "log.csv", ColumnsConfig(categorical=["title"]), **({} if header else {"header": names}))
+    assert found["user_id"].to_list() == [k % 3 for k in range(N)]
+    assert found["label_click"].to_list() == [float(k % 3 > 0) for k in range(N)]
+    assert found["feature_title"].unique().to_list() == ['a, "b"\r\nc']
+
+
+def test_types_of_arrow_that_few_tools_write(tmp_path: Path) -> None:
+    columns = {
+        "time": pa.array(range(START, START + N)),
+        "user_id": pa.array([f"u{k % 7}" for k in range(N)]).dictionary_encode(),
+        "item_id": pa.array([f"i{k % 7}" for k in range(N)], pa.large_string()),
+        "label": pa.array([Decimal(k % 2) for k in range(N)], pa.decimal128(3, 1)),
+        "view": pa.array([f"v{k % 7}" for k in range(N)], pa.string_view()),
+        "tags": pa.array([["a"]] * N, pa.list_(pa.dictionary(pa.int32(), pa.string()))),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "log.parquet")
+    found = read(tmp_path, "log.parquet", ColumnsConfig(categorical=["view"], lists={"tags": ","}))
+    assert found["user_id"][8] == "u1" and found["item_id"][8] == "i1" and found["feature_view"][8] == "v1"
+    assert found["label_click"].sum() == N // 2 and found["feature_tags"].to_list() == [["a"]] * N
