@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
@@ -20,9 +19,11 @@ from recdistill.tables.schema import EventSchema, feature_column
 
 __all__ = ["NEW_TIME", "behavior_columns", "event_columns", "event_schema", "id_names"]
 
-START = pl.lit(datetime(2000, 1, 1, tzinfo=UTC)).cast(TIME)  # of a log without times: a row each microsecond
-ROW_TIME = Column(ROW, START + pl.duration(microseconds=pl.col(ROW)), "not a row")
-NEW_TIME = Column(ROW, START + pl.duration(days=1), "not a row")  # of new rows: after all that such a log holds
+# Of a log without times: a row each microsecond from 2000-01-01. No datetime: it would start polars' threads on import,
+# and a process that has them cannot be forked (stream/prefork).
+START = 946_684_800_000_000
+ROW_TIME = Column(ROW, (pl.lit(START) + pl.col(ROW).cast(pl.Int64)).cast(TIME), "not a row")
+NEW_TIME = Column(ROW, pl.lit(START + 86_400_000_000).cast(TIME), "not a row")  # of new rows: after all that it holds
 MAY_LACK = ("columns.time", "columns.user")  # keys that may be null
 ROW_USER = Column(ROW, pl.col(ROW).cast(pl.Int64), "not a row")
 
