@@ -205,8 +205,8 @@ def scan_csv(paths: list[Path], separator: str = ",") -> RawTable:
     with reading(paths[0]):
         for path in paths:
             refuse_empty(path)
-        kinds = dict(pl.scan_csv(paths[0], separator=separator, infer_schema_length=INFER).collect_schema())
-        frame = pl.scan_csv(paths, separator=separator, schema=dict.fromkeys(kinds, pl.String()))
+        kinds = dict(pl.scan_csv(paths[0], separator=separator, infer_schema_length=INFER, glob=False).collect_schema())
+        frame = pl.scan_csv(paths, separator=separator, schema=dict.fromkeys(kinds, pl.String()), glob=False)
         return RawTable(paths[0] if len(paths) == 1 else paths[0].parent, frame, kinds)
 
 
@@ -214,7 +214,9 @@ def scan_text(path: Path, columns: dict[str, pl.DataType], separator: str) -> Ra
     """Return text without header or quotes, `columns` in order, with the types they are to be made into."""
     with reading(path):
         refuse_empty(path)
-        lines = pl.scan_csv(path, separator="\x01", has_header=False, quote_char=None, schema={"line": pl.String()})
+        lines = pl.scan_csv(
+            path, separator="\x01", has_header=False, quote_char=None, glob=False, schema={"line": pl.String()}
+        )
         fields = pl.col("line").str.split_exact(separator, len(columns) - 1).struct.rename_fields(list(columns))
         filled = lines.select(fields).unnest("line").with_columns(pl.when(pl.all() != "").then(pl.all()))
         return RawTable(path, filled, columns)

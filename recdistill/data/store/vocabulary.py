@@ -50,7 +50,7 @@ class Vocabulary:
     def load(cls, path: Path) -> Vocabulary:
         """Return the vocabulary that `save` wrote."""
         vocabulary = cls()
-        vocabulary._known = pl.read_parquet(path)
+        vocabulary._known = pl.read_parquet(path, glob=False, hive_partitioning=False)
         return vocabulary
 
 
@@ -85,5 +85,5 @@ class GrowingVocabulary:
     @classmethod
     def load(cls, path: Path) -> GrowingVocabulary:
         """Return the vocabulary that `Vocabulary.save` wrote."""
-        saved = pl.read_parquet(path)
+        saved = pl.read_parquet(path, glob=False, hive_partitioning=False)
         return cls(saved["id"].to_list() if saved.width else ())
