@@ -13,7 +13,7 @@ import polars as pl
 from recdistill.config.experiment import Experiment
 from recdistill.data.readers.base import Log
 from recdistill.data.readers.factory import open_log
-from recdistill.data.readers.first_rows import with_edges
+from recdistill.data.readers.first_rows import head_of, with_edges
 from recdistill.data.store.memmap import read_json, write_json
 from recdistill.errors import RecdistillError, UserError
 from recdistill.runs.folder import RunFolder
@@ -22,7 +22,7 @@ from recdistill.tables.delta.commits import newest_version
 from recdistill.tables.events import BehaviorLog, EventLog, OutcomeLog
 from recdistill.tables.validation import Origin, check_label_times
 
-__all__ = ["HANDOVER", "HandOver", "hand_over", "handed_over", "head_of", "ingest", "open_tables"]
+__all__ = ["HANDOVER", "HandOver", "hand_over", "handed_over", "ingest", "open_tables"]
 
 HANDOVER, HANDOVER_FILE = "handover", "handover.json"
 
@@ -58,7 +58,7 @@ def ingest(
     marks = marks_of(log)
     log = replace(log, batches=partial(_timed, log, experiment.labels.window_s is not None))
     try:
-        written = _write(part, log, progress) if rows is None else _write_head(part, log, rows, progress)
+        written = _write(part, log, rows, progress)
         if rows is not None and experiment.labels.window_s is not None:
             OutcomeLog.create(part / "outcomes", log.schema)
         check_steady(marks)
@@ -139,48 +139,22 @@ def _timed(log: Log, window: bool) -> Iterator[pl.DataFrame]:
         yield chunk
 
 
-def _write(part: Path, log: Log, progress: Callable[[int], None]) -> int:
-    schema, chunks = with_edges(log)
-    events = EventLog.create(part / "events", schema)
-    rows = 0
-    for sequence, chunk in enumerate(chunks):
-        events.append(chunk, writer="ingest", sequence=sequence, source=log.source, new_ids=True)  # readers see to it
-        rows += len(chunk)
-        progress(rows)
-    if not rows:
-        raise UserError(f"{log.source}: the log has no rows")
-    if log.behaviors is not None:
-        behaviors = BehaviorLog.create(part / "behaviors", log.schema)
-        for sequence, chunk in enumerate(log.behaviors()):
-            behaviors.append(chunk, writer="ingest", sequence=sequence, source=log.source)
-    return rows
-
-
-def _write_head(part: Path, log: Log, limit: int, progress: Callable[[int], None]) -> int:
-    """Write the first `limit` rows, none when it is 0, and the behaviors up to then."""
+def _write(part: Path, log: Log, limit: int | None, progress: Callable[[int], None]) -> int:
+    """Write the log, of which only the first `limit` rows where that is given, and the behaviors up to then."""
     schema, chunks = with_edges(log)
     events = EventLog.create(part / "events", schema)
     rows, last = 0, None
-    for sequence, chunk in enumerate(head_of(chunks, limit)):
-        events.append(chunk, writer="ingest", sequence=sequence, source=log.source, new_ids=True)
+    for sequence, chunk in enumerate(chunks if limit is None else head_of(chunks, limit)):
+        events.append(chunk, writer="ingest", sequence=sequence, source=log.source, new_ids=True)  # readers see to it
         rows, last = rows + len(chunk), chunk["time"][-1]
         progress(rows)
-    if limit and not rows:
+    if not rows and limit != 0:
         raise UserError(f"{log.source}: the log has no rows")
     if log.behaviors is not None:
         behaviors = BehaviorLog.create(part / "behaviors", log.schema)
         for sequence, chunk in enumerate(log.behaviors() if last is not None else ()):
-            early = chunk.filter(pl.col("time") <= last)
+            early = chunk if limit is None else chunk.filter(pl.col("time") <= last)
             behaviors.append(early, writer="ingest", sequence=sequence, source=log.source)
             if len(early) < len(chunk):
                 break
     return rows
-
-
-def head_of(chunks: Iterator[pl.DataFrame], limit: int) -> Iterator[pl.DataFrame]:
-    """Yield the first `limit` rows of a log's chunks, a chunk at a time."""
-    for chunk in chunks if limit else ():
-        yield chunk.head(limit)
-        limit -= len(chunk)
-        if limit <= 0:
-            return

@@ -108,7 +108,8 @@ class RunFolder:
                 if self._about.exists():
                     found = self._read()
                     self._compare(found, mine, grows)
-                    mine |= {key: found[key] for key in ("sources",) if self.tables.exists() and key in found}
+                    if self.tables.exists() and "sources" in found:
+                        mine["sources"] = found["sources"]
                 yield from self._claim(mine)
         finally:
             for path in made:

@@ -25,7 +25,7 @@ def marks_of(log: Log) -> Marks:
         str(source.path.resolve()): {"version": source.version}
         if source.version
         else {"files": {str(path.resolve()): [*_stat(path), _digest(path)] for path in source.files}}
-        for source in log.sources
+        for source in dict.fromkeys(log.sources)
     }
 
 

@@ -65,13 +65,9 @@ def _refuse(rows: pl.DataFrame, bad: pl.Expr, source: str | Origin, column: str,
 
 
 def _shown(values: pl.Series, at: int) -> str:
-    """Return a value as Python writes it; a time of a year that Python does not have, by its count."""
-    if (
-        isinstance(values.dtype, pl.Datetime)
-        and (count := values.to_physical()[at]) is not None
-        and not FIRST <= count < LAST
-    ):
-        return f"{count} {values.dtype.time_unit} since 1970"
+    """Return a value as Python writes it, a time as text; of a year that Python does not have, by its count."""
+    if isinstance(values.dtype, pl.Datetime) and (count := values.to_physical()[at]) is not None:
+        return str(values[at]) if FIRST <= count < LAST else f"{count} {values.dtype.time_unit} since 1970"
     return repr(values[at])
 
 
@@ -125,7 +121,7 @@ def check_label_times(rows: pl.DataFrame, tasks: tuple[str, ...], source: str | 
     for task in tasks:
         label = pl.col(f"label_{task}")
         given, known = label == 1 if window else label.is_not_null(), pl.col(f"label_time_{task}")
-        problem = f"is empty, before 1970 or in the future where label_{task} is given: say when it was known" + (
+        problem = f"is empty, before 1970 or in the future where '{task}' has a label: say when it was known" + (
             "" if window else ", or set labels.window_s, after which no outcome is a negative"
         )
         _refuse(rows, given & known.is_null(), source, f"label_time_{task}", problem)

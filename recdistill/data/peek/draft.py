@@ -138,10 +138,8 @@ def _plain(text: str) -> str:
     return printable(" ".join(text.split()))
 
 
-def _lines(found: Guess | Task | Feature | None, indent: str) -> list[str]:
+def _lines(found: Guess | Task, indent: str) -> list[str]:
     """Return a reason and a doubt as comments."""
-    if found is None:
-        return []
     doubt = [f"{indent}# ? {_plain(found.doubt)}"] if found.doubt else []
     return [f"{indent}# {_plain(found.reason)}", *doubt]
 

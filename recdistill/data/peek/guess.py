@@ -19,7 +19,7 @@ from recdistill.data.peek.profile import Profile, profiles_of
 from recdistill.data.peek.sample import Sample
 from recdistill.data.peek.sample import sample_of as rows_of
 from recdistill.data.peek.times import Moment, moments_of, time_guess, times_by
-from recdistill.data.readers.columns import Kind
+from recdistill.data.readers.columns import Kind, names_of
 from recdistill.data.readers.files import RawTable
 from recdistill.data.readers.rows import EventReader, kinds_in
 from recdistill.data.readers.scan import scan_file
@@ -121,8 +121,8 @@ def _with_lists(draft: Draft, columns: dict[str, Profile], sample: Sample) -> Dr
 
 def _with_labels(draft: Draft, columns: dict[str, Profile], moments: list[Moment], sample: Sample) -> Draft:
     """Return the draft with tasks and label times, and what they ask for."""
-    free = {name: column for name, column in columns.items() if name not in _used(draft)}
-    free = {name: column for name, column in free.items() if name not in {one.name for one in moments}}
+    taken = _used(draft) | {one.name for one in moments}
+    free = {name: column for name, column in columns.items() if name not in taken}
     labels = labels_of(sample.rows, tasks := tasks_of(free), columns)
     tasks = [task for task in tasks if task.name in labels] or [
         Task("event", "", 1, "no label can be read", "which is it?")
@@ -163,9 +163,9 @@ def _with_features(draft: Draft, columns: dict[str, Profile], moments: set[str],
     """Return the draft with every other column as a feature, or left out with the reason."""
     labels = labels_of(sample.rows, list(draft.tasks), columns)
     features: list[Feature] = []
-    left_out = list(draft.left_out)
+    left_out, used = list(draft.left_out), _used(draft)
     for name, column in columns.items():
-        if name in _used(draft):
+        if name in used:
             continue
         found = OTHER_TIME if name in moments else _feature(column, labels, sample)
         if isinstance(found, Feature):
@@ -207,10 +207,10 @@ def _tried(draft: Draft, source: RawTable, sample: Sample) -> str:
         table = RawTable(source.path, sample.rows.lazy(), source.kinds)
         data = experiment.data
         reader = EventReader(table, data.columns, data.sort, drop_missing=data.drop_missing)
-        schema, rows = reader.mapped()[0], 0
+        (schema, made), rows = reader.mapped(), 0
         schema.check_group(experiment.evaluate.group)
         for chunk in reader.chunks():
-            origin = Origin(str(source.path), pl.int_range(rows, rows + len(chunk), eager=True), reader.names())
+            origin = Origin(str(source.path), pl.int_range(rows, rows + len(chunk), eager=True), names_of(made))
             check_label_times(chunk, schema.label_times, origin, experiment.labels.window_s is not None)
             rows += len(chunk)
     except UserError as error:

@@ -48,10 +48,15 @@ def _named_apart(tasks: list[Task]) -> list[Task]:
     for task in tasks:
         name, number = task.name, 2
         while name in out:
-            name = slug(task.column).strip("_.-")[:40] or task.name if number == 2 else f"{task.name}-{number}"
+            name = _task_name(task.column, task.name) if number == 2 else f"{task.name}-{number}"
             number += 1
         out[name] = Task(name, task.column, task.spec, task.reason, task.doubt)
     return list(out.values())
+
+
+def _task_name(text: str, default: str) -> str:
+    """Return a text as a task may be called, `default` where nothing of it is left."""
+    return slug(text).strip("_.-")[:40] or default
 
 
 def label_word(name: str) -> str | None:
@@ -106,7 +111,7 @@ def _acted(column: Profile) -> list[Task]:
     doubt = f"values: {', '.join(values[:8])}. Is a row of another kind a negative, or no sample at all?"
     return [
         Task(
-            slug(value).strip("_.-")[:40] or "event", column.name, {"column": column.name, "equals": value},
+            _task_name(value, "event"), column.name, {"column": column.name, "equals": value},
             f"'{column.name}' holds the kind of action", doubt,
         )
         for value in known[:LISTED]
@@ -121,7 +126,7 @@ def _measured(column: Profile) -> Task | None:
     least = median(values)
     doubt = "the median is no more than a start: choose from where on it was worth it"
     spec = {"column": column.name, "at_least": least}
-    return Task(slug(column.name).strip("_.-")[:40] or "long", column.name, spec, "measured after the row", doubt)
+    return Task(_task_name(column.name, "long"), column.name, spec, "measured after the row", doubt)
 
 
 def labels_of(rows: pl.DataFrame, tasks: list[Task], columns: dict[str, Profile]) -> dict[str, pl.Series]:

@@ -50,6 +50,7 @@ def _files(path: Path) -> tuple[list[DataFile], bool]:
         return data_files(path), True
     except UserError:
         files = data_files(path, as_text=True)
-        if files[0].form not in SEPARATORS or b"\0" in files[0].path.open("rb").read(START):
-            raise
+        with files[0].path.open("rb") as content:
+            if files[0].form not in SEPARATORS or b"\0" in content.read(START):
+                raise
         return files, False

@@ -47,7 +47,7 @@ COUNT = {
 
 
 def words_of(name: str) -> list[str]:
-    """Return the words of a name, in small letters."""
+    """Return the words of a name, in lower case."""
     spaced = re.sub(r"([a-z0-9])([A-Z])|([A-Z])([A-Z][a-z])", r"\1\3 \2\4", name)
     return re.findall(r"[a-z]+|\d+", spaced.lower())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,12 +14,12 @@ from recdistill.data.readers.files import ROW
 from recdistill.errors import UserError
 from recdistill.tables.validation import Origin
 
-__all__ = ["Column", "Counts", "Kind", "Kinds", "convert", "kinds_of", "missing_of", "text_of"]
+__all__ = ["TEXT", "Column", "Counts", "Kind", "Kinds", "convert", "kinds_of", "missing_of", "names_of", "text_of"]
 
 NAN = ["NaN", "nan", "NAN"]
 TEXT = (pl.String, pl.Categorical, pl.Enum)
 MORE = (pl.Boolean, pl.Date, pl.Datetime, pl.Time, pl.Null)
-Counts = dict[str, int]  # what was found, in the words of a note -> how often
+Counts = Counter[str]  # what was found, in the words of a note -> how often
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,11 @@ def _of_float(value: pl.Expr) -> pl.Expr:
     return pl.when(value == whole.cast(pl.Float64)).then(whole.cast(pl.String)).otherwise(value.cast(pl.String))
 
 
+def names_of(columns: dict[str, Column]) -> dict[str, str]:
+    """Return the user's name of every column that is made."""
+    return {name: column.source for name, column in columns.items()}
+
+
 def convert(
     chunk: pl.DataFrame, columns: dict[str, Column], path: Path, counts: Counts | None = None
 ) -> tuple[pl.DataFrame, Origin]:
@@ -93,7 +99,7 @@ def convert(
 
     UserError at the first value that does not fit.
     """
-    origin = Origin(str(path), chunk[ROW], {name: column.source for name, column in columns.items()})
+    origin, counts = Origin(str(path), chunk[ROW], names_of(columns)), Counts() if counts is None else counts
     try:
         out = chunk.select(**{name: column.value for name, column in columns.items()})
     except PolarsError as error:
@@ -102,10 +108,9 @@ def convert(
         lost = _lost(chunk, out[name], column)
         if len(lost):
             raise origin.refuse(int(lost[0]), name, f"{column.problem}; got {chunk[column.source][lost[0]]!r}")
-        for what, times in column.counted.items() if counts is not None else ():
-            found = int(chunk.select(times.sum()).item() or 0)
-            if found and counts is not None:
-                counts[what] = counts.get(what, 0) + found
+        for what, times in column.counted.items():
+            if found := int(chunk.select(times.sum()).item() or 0):
+                counts[what] += found
     return out, origin
 
 

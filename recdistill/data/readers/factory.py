@@ -13,6 +13,7 @@ from recdistill.data.readers.amazon_reviews import read_amazon_reviews
 from recdistill.data.readers.base import Log, Source
 from recdistill.data.readers.down_sampling import down_sampled
 from recdistill.data.readers.files import find_files
+from recdistill.data.readers.first_rows import head_of
 from recdistill.data.readers.globo import read_globo
 from recdistill.data.readers.kuairand import read_kuairand
 from recdistill.data.readers.kuairec import read_kuairec
@@ -67,15 +68,7 @@ def _refuse_unused(config: DataConfig) -> None:
 
 
 def _head(log: Log, limit: int) -> Log:
-    def batches() -> Iterator[pl.DataFrame]:
-        left = limit
-        for chunk in log.batches():
-            yield chunk.head(left)
-            left -= len(chunk)
-            if left <= 0:
-                return
-
-    return replace(log, batches=batches)
+    return replace(log, batches=lambda: head_of(log.batches(), limit))
 
 
 def _simulated(config: DataConfig, folder: Path) -> Log:

@@ -1,4 +1,4 @@
-"""What is decided once from the first rows of a log, and then holds for all: the buckets of its numeric features."""
+"""The first rows of a log, and what is decided from them once and for all: the buckets of its numeric features."""
 
 from __future__ import annotations
 
@@ -11,10 +11,19 @@ from recdistill.data.buckets import fitted_edges
 from recdistill.data.readers.base import Log
 from recdistill.tables.schema import EventSchema, feature_column
 
-__all__ = ["with_edges"]
+__all__ = ["head_of", "with_edges"]
 
 LOOKED_AT = 262_144  # rows, in memory
 SHARE = 10  # of them the first tenth decides: it lies before any row that is scored, unless evaluate.start is lower
+
+
+def head_of(chunks: Iterator[pl.DataFrame], limit: int) -> Iterator[pl.DataFrame]:
+    """Yield the first `limit` rows of a log's chunks, a chunk at a time."""
+    for chunk in chunks if limit else ():
+        yield chunk.head(limit)
+        limit -= len(chunk)
+        if limit <= 0:
+            return
 
 
 def with_edges(log: Log) -> tuple[EventSchema, Iterator[pl.DataFrame]]:

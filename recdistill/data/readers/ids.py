@@ -16,7 +16,7 @@ from recdistill.data.readers.files import INFER, RawTable, reading
 from recdistill.errors import UserError, did_you_mean
 from recdistill.tables.schema import POLARS_TYPES
 
-__all__ = ["category_type", "check_dtypes", "id_column", "id_type", "is_text", "written_kind"]
+__all__ = ["category_type", "check_dtypes", "id_column", "id_names", "id_type", "is_text", "written_kind"]
 
 WHOLE = r"^(0|-?[1-9]\d*)(\.0+)?$"
 EXACT = 2**53  # floats from here on do not tell neighbours apart
@@ -39,10 +39,15 @@ def is_text(columns: ColumnsConfig, *names: str) -> bool:
     return any(columns.dtypes.get(name) == "text" for name in names)
 
 
+def id_names(columns: ColumnsConfig) -> list[str]:
+    """Return the user's columns that hold ids and categories."""
+    ids = (columns.user, columns.item, columns.sample_id, columns.request)
+    return [*filter(None, ids), *columns.categorical]
+
+
 def check_dtypes(columns: ColumnsConfig, path: Path) -> None:
     """Raise UserError for a name under `dtypes` that is no key of an id, and no column of ids or categories."""
-    ids = (columns.user, columns.item, columns.sample_id, columns.request)
-    known = {*ROLES, *filter(None, ids), *columns.categorical}
+    known = {*ROLES, *id_names(columns)}
     for name in columns.dtypes:
         if name not in known:
             raise UserError(

@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 
 from recdistill.config.data import BehaviorsConfig, ColumnsConfig
-from recdistill.data.readers.columns import Column, Kinds
+from recdistill.data.readers.columns import Column, Kind, Kinds
 from recdistill.data.readers.files import ROW
 from recdistill.data.readers.ids import category_type, check_dtypes, id_column, id_type, is_text
 from recdistill.data.readers.texts import layout_hint
@@ -17,7 +17,7 @@ from recdistill.errors import UserError, did_you_mean
 from recdistill.tables.delta.types import TIME
 from recdistill.tables.schema import EventSchema, feature_column
 
-__all__ = ["NEW_TIME", "behavior_columns", "event_columns", "event_schema", "id_names"]
+__all__ = ["NEW_TIME", "behavior_columns", "event_columns", "event_schema"]
 
 # Of a log without times: a row each microsecond from 2000-01-01. No datetime: it would start polars' threads on import,
 # and a process that has them cannot be forked (stream/prefork).
@@ -45,12 +45,6 @@ def _named(columns: ColumnsConfig) -> dict[str, str]:
     )
 
 
-def id_names(columns: ColumnsConfig) -> list[str]:
-    """Return the user's columns that hold ids and categories."""
-    ids = (columns.user, columns.item, columns.sample_id, columns.request)
-    return [*filter(None, ids), *columns.categorical]
-
-
 def _need(kinds: Kinds, named: dict[str, str], group: str, path: Path) -> None:
     """Raise UserError for a column that is not there, or not of one value a row."""
     for key, name in named.items():
@@ -60,7 +54,7 @@ def _need(kinds: Kinds, named: dict[str, str], group: str, path: Path) -> None:
             raise UserError(f"{path}: no column '{name}' (data.{group}.{key}){did_you_mean(name, kinds)}{hint}")
         kind = kinds[name]
         inner = getattr(kind.stored, "inner", None) if key.startswith("lists.") else None
-        if not (kind.single if inner is None else type(kind)(inner, inner).single):
+        if not (kind.single if inner is None else Kind(inner, inner).single):
             entry = "one value a row" if inner is None else "lists of one value each"
             hint = _unnested(key) if isinstance(kind.stored, pl.List | pl.Array) and inner is None else ""
             raise UserError(f"{path}: column '{name}' (data.{group}.{key}) holds {kind.stored}, not {entry}{hint}")
@@ -84,8 +78,8 @@ def _check_features(columns: ColumnsConfig, path: Path) -> None:
 def event_schema(kinds: Kinds, columns: ColumnsConfig, path: Path) -> EventSchema:
     """Return the schema of a log with such columns.
 
-    UserError when the mapping names a column that `kinds` does not have or that cannot be what it is to be, a feature
-    twice, or a label's column as a feature.
+    UserError when the mapping names a column that `kinds` does not have or that cannot be what it is to be, or a
+    feature twice.
     """
     _check_features(columns, path)
     _need(kinds, _named(columns), "columns", path)

@@ -11,7 +11,8 @@ import polars as pl
 from recdistill.config.data import ColumnsConfig, DataConfig
 from recdistill.data.readers.columns import convert
 from recdistill.data.readers.files import RawTable
-from recdistill.data.readers.mapping import NEW_TIME, event_columns, id_names
+from recdistill.data.readers.ids import id_names
+from recdistill.data.readers.mapping import NEW_TIME, event_columns
 from recdistill.data.readers.numbering import RequestNumbers
 from recdistill.data.readers.rows import kinds_in, sources_of
 from recdistill.data.readers.scan import scan_file

@@ -10,15 +10,16 @@ from pathlib import Path
 import polars as pl
 
 from recdistill.config.data import TextLayout
+from recdistill.data.readers.columns import TEXT
 from recdistill.data.readers.files import INFER, RawTable, reading, refuse_empty
 from recdistill.data.readers.paths import DataFile
 from recdistill.data.readers.texts import check_first_row, refuse_layout, scan_lines
 from recdistill.errors import UserError, printable
+from recdistill.tables.delta.types import TIME
 
 __all__ = ["Kinds", "Piece", "as_table", "pieces_of"]
 
 FEW = 100  # rows that show which columns a further file has
-MOMENT = pl.Datetime("us", "UTC")
 Kinds = dict[str, pl.DataType]
 
 
@@ -67,9 +68,7 @@ def _texts(files: Sequence[DataFile], layout: TextLayout) -> list[Piece]:
     for file in files:
         with reading(file.path):
             refuse_empty(file.path)
-            _refuse_array(file)
-            if file.form != "jsonl":
-                check_first_row(file, layout)
+            _refuse_array(file.path) if file.form == "jsonl" else check_first_row(file, layout)
             found = scan_lines(file, layout, FEW if typed else INFER).collect_schema()
             if not found.keys() <= typed.keys():
                 found = scan_lines(file, layout, INFER).collect_schema()
@@ -84,10 +83,10 @@ def _texts(files: Sequence[DataFile], layout: TextLayout) -> list[Piece]:
     ]
 
 
-def _refuse_array(file: DataFile) -> None:
-    with file.path.open("rb") as content:
-        if file.form == "jsonl" and content.read(FEW).lstrip().startswith(b"["):
-            raise UserError(f"{file.path}: one list of JSON; write each row as an object on a line of its own")
+def _refuse_array(path: Path) -> None:
+    with path.open("rb") as content:
+        if content.read(FEW).lstrip().startswith(b"["):
+            raise UserError(f"{path}: one list of JSON; write each row as an object on a line of its own")
 
 
 def _text(file: DataFile, layout: TextLayout, kinds: Kinds) -> Piece:
@@ -159,12 +158,11 @@ def _common_kind(one: pl.DataType, other: pl.DataType) -> pl.DataType | None:
         return None if inner is None else pl.List(inner)
     if one == pl.Null or other == pl.Null:
         return other if one == pl.Null else one
-    texts = (pl.String, pl.Categorical, pl.Enum)
     for alike, made in (
-        (lambda kind: kind in texts, pl.String()),
+        (lambda kind: isinstance(kind, TEXT), pl.String()),
         (lambda kind: kind.is_integer(), pl.Int64() if pl.UInt64() not in (one, other) else pl.Int128()),
         (lambda kind: kind.is_numeric(), pl.Float64()),
-        (lambda kind: isinstance(kind, pl.Datetime), MOMENT),
+        (lambda kind: isinstance(kind, pl.Datetime), TIME),
     ):
         if alike(one) and alike(other):
             return made
@@ -182,6 +180,6 @@ def _made(piece: Piece, name: str, kind: pl.DataType) -> pl.Expr:
     own, value = piece.stored[name], pl.col(name)
     if own == kind:
         return value
-    if isinstance(own, pl.Datetime) and kind == MOMENT:
+    if isinstance(own, pl.Datetime) and kind == TIME:
         value = value.dt.convert_time_zone("UTC") if own.time_zone else value.dt.replace_time_zone("UTC")
     return value.cast(kind)

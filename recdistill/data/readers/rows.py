@@ -7,14 +7,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cached_property
 
 import polars as pl
 
 from recdistill.config.data import BehaviorsConfig, ColumnsConfig
 from recdistill.data.readers.columns import Column, Counts, Kind, convert
 from recdistill.data.readers.files import CHUNK, ROW, RawTable
-from recdistill.data.readers.ids import written_kind
-from recdistill.data.readers.mapping import behavior_columns, event_columns, event_schema, id_names
+from recdistill.data.readers.ids import id_names, written_kind
+from recdistill.data.readers.mapping import behavior_columns, event_columns, event_schema
 from recdistill.data.readers.numbering import RequestNumbers, UniqueIds, UniqueKeys
 from recdistill.data.readers.times import ERA, check_unit
 from recdistill.tables.schema import EventSchema
@@ -50,9 +51,9 @@ def kinds_in(source: RawTable, names: list[str], prepare: Prepare = lambda chunk
     return kinds | {name: written_kind(source, name, kinds[name]) for name in names if name in kinds}
 
 
-def notes_of(counts: Counts, where: str = "") -> list[str]:
+def notes_of(counts: Counts) -> list[str]:
     """Return a line per thing that was counted."""
-    return [f"{where}{what.partition(': ')[0]}: {found:,} {what.partition(': ')[2]}" for what, found in counts.items()]
+    return [f"{what.partition(': ')[0]}: {found:,} {what.partition(': ')[2]}" for what, found in counts.items()]
 
 
 def sources_of(columns: dict[str, Column]) -> list[str]:
@@ -76,17 +77,17 @@ class EventReader:
     needs: tuple[str, ...] = ()  # raw columns that `prepare` reads; none: those of the mapping
     rows: int = CHUNK
     drop_missing: bool = False
-    counts: Counts = field(default_factory=dict)
+    counts: Counts = field(default_factory=Counts)
 
     def mapped(self) -> tuple[EventSchema, dict[str, Column]]:
         """Return the schema and the columns to make; UserError when a column is missing."""
+        return self._mapped
+
+    @cached_property
+    def _mapped(self) -> tuple[EventSchema, dict[str, Column]]:
         kinds = kinds_in(self.source, id_names(self.columns), self.prepare)
         schema = event_schema(kinds, self.columns, self.source.path)
         return schema, event_columns(kinds, self.columns, schema, self.source.path)
-
-    def names(self) -> dict[str, str]:
-        """Return the user's name of every column that is made."""
-        return {name: column.source for name, column in self.mapped()[1].items()}
 
     def notes(self) -> list[str]:
         """Return what to tell the user of the chunks that were read."""
@@ -98,10 +99,9 @@ class EventReader:
         time, kinds = columns["time"], kinds_in(self.source, [])
         order = time.value if self.sort and not is_ordered(self.source, time) else None
         raw = list(self.needs) or sources_of(columns)
-        checks: list[_TimeOrder | UniqueIds | UniqueKeys] = [
-            _TimeOrder(),
-            UniqueIds(None if order is not None or self.drop_missing else self._ids),
-        ]
+        checks: list[_TimeOrder | UniqueIds | UniqueKeys] = [_TimeOrder()]
+        if "sample_id" in columns:
+            checks.append(UniqueIds(None if order is not None or self.drop_missing else self._ids))
         checks += [UniqueKeys(self._times_of_keys)] if schema.sample_key else []
         requests, done = RequestNumbers(), 0
         self.counts.clear()
@@ -126,8 +126,7 @@ class EventReader:
         usable = pl.all_horizontal(pl.col(*NEEDED).is_not_null(), pl.col("time").to_physical() >= 0)
         kept = rows.select(usable.fill_null(False)).to_series()
         if left_out := int((~kept).sum()):
-            what = "drop_missing: rows without user, item or usable time left out"
-            self.counts[what] = self.counts.get(what, 0) + left_out
+            self.counts["drop_missing: rows without user, item or usable time left out"] += left_out
         return rows.filter(kept), replace(origin, numbers=origin.numbers.filter(kept))
 
     def _ids(self, count: int) -> Iterator[Array]:
@@ -184,7 +183,7 @@ def behavior_rows(
     made = behavior_columns(kinds, columns, schema, source.path)
     time, kind = made["time"], kinds_in(source, [])[columns.time]
     order = None if is_ordered(source, time) else time.value
-    counts = {} if counts is None else counts
+    counts = Counts() if counts is None else counts
     counts.clear()
     with source.naming_files():
         for chunk in source.chunks(list(needs) or [column.source for column in made.values()], order):
@@ -193,6 +192,5 @@ def behavior_rows(
             check_times(rows, origin)
             kept = rows.drop_nulls(["user_id", "item_id"])
             if len(kept) < len(rows):
-                what = "behaviors: rows without user or item left out"
-                counts[what] = counts.get(what, 0) + len(rows) - len(kept)
+                counts["behaviors: rows without user or item left out"] += len(rows) - len(kept)
             yield kept

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from recdistill.config.data import DataConfig
 from recdistill.data.readers.base import Log
-from recdistill.data.readers.columns import Column, Counts
+from recdistill.data.readers.columns import Column, Counts, names_of
 from recdistill.data.readers.files import RawTable
 from recdistill.data.readers.mapping import behavior_columns
 from recdistill.data.readers.options import NoOptions, read_options
@@ -23,34 +24,19 @@ def read_table(config: DataConfig, folder: Path) -> Log:
         scan_file(folder / config.path, config), config.columns, config.sort, drop_missing=config.drop_missing
     )
     schema, made = events.mapped()
-    behaviors = config.behaviors
-    name = str(events.source.path)
-    if behaviors is None:
-        return Log(
-            schema,
-            events.chunks,
-            None,
-            name,
-            notes=lambda: [*events.notes(), *_absent(events.source, made)],
-            names=events.names(),
-            sources=(events.source.source,),
-        )
-    actions = scan_file(folder / behaviors.path, behaviors)
-    acted = behavior_columns(kinds_in(actions, []), behaviors, schema, actions.path)  # a wrong name is refused at once
-    counts: Counts = {}
+    read, counts, behaviors = [(events.source, made)], Counts(), None
+    if config.behaviors is not None:
+        mapping, actions = config.behaviors, scan_file(folder / config.behaviors.path, config.behaviors)
+        read.append((actions, behavior_columns(kinds_in(actions, []), mapping, schema, actions.path)))  # refuses names
+        behaviors = partial(behavior_rows, actions, mapping, schema, counts=counts)
     return Log(
         schema,
         events.chunks,
-        lambda: behavior_rows(actions, behaviors, schema, counts=counts),
-        name,
-        notes=lambda: [
-            *events.notes(),
-            *notes_of(counts),
-            *_absent(events.source, made),
-            *_absent(actions, acted),
-        ],
-        names=events.names(),
-        sources=(events.source.source, actions.source),
+        behaviors,
+        str(events.source.path),
+        notes=lambda: [*events.notes(), *notes_of(counts), *(line for one in read for line in _absent(*one))],
+        names=names_of(made),
+        sources=tuple(source.source for source, _ in read),
     )
 
 

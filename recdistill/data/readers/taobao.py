@@ -1,6 +1,6 @@
 """Taobao's UserBehavior.csv as Alibaba publishes it (https://tianchi.aliyun.com/dataset/649).
 
-No header: user, item, category, behavior (pv, buy, cart, fav), seconds since 1970. It is said to hold 25 November to
+No header: user, item, category, behavior (pv, buy, cart, fav), seconds since 1970. It is published for 25 November to
 3 December 2017, in China's time; rows of other times, some of them negative or in the future, are left out and counted.
 """
 
@@ -24,7 +24,9 @@ __all__ = ["TaobaoOptions", "read_taobao"]
 
 INTEGER, TEXT = pl.Int64(), pl.String()
 FIELDS = {"user_id": INTEGER, "item_id": INTEGER, "category": INTEGER, "behavior": TEXT, "timestamp": INTEGER}
-FIRST, END = 1_511_539_200, 1_512_316_800  # of the days that it is said to hold; END belongs to the next
+FIRST, END = 1_511_539_200, 1_512_316_800  # of the days that it is published for; END belongs to the next
+WITHIN = pl.col("timestamp").cast(pl.Int64, strict=False).is_between(FIRST, END, closed="left").fill_null(True)  # of
+# these days; what is no number stays, to be refused
 OUTSIDE = "taobao: rows before 25 November or after 3 December 2017 left out"
 
 
@@ -44,12 +46,8 @@ def read_taobao(config: DataConfig, folder: Path) -> Log:
     action = read_options(config, TaobaoOptions).action
     source = scan_text(find_files(folder / config.path, "UserBehavior.csv")[0], FIELDS, ",")
     columns = ColumnsConfig(time="timestamp", tasks={action: 1}, categorical=["category"])
-    counts: Counts = {}
-
-    def of_kind(chunk: pl.DataFrame) -> pl.DataFrame:
-        return _within(chunk.filter(pl.col("behavior") == action), {})
-
-    events = EventReader(source, columns, sort=True, prepare=of_kind, needs=tuple(FIELDS))
+    counts = Counts()
+    events = EventReader(source.where((pl.col("behavior") == action) & WITHIN), columns, sort=True)
     schema = events.mapped()[0]
     acted = BehaviorsConfig(path="", time="timestamp", action="behavior")
     needs = ("user_id", "item_id", "behavior", "timestamp")
@@ -62,9 +60,8 @@ def read_taobao(config: DataConfig, folder: Path) -> Log:
 
 
 def _within(chunk: pl.DataFrame, counts: Counts) -> pl.DataFrame:
-    """Return the rows of the days that the log is said to hold; what is no number stays, to be refused."""
-    time = pl.col("timestamp").cast(pl.Int64, strict=False)
-    kept = chunk.filter(time.is_between(FIRST, END, closed="left").fill_null(True))
+    """Return the rows that are `WITHIN`, and count the others."""
+    kept = chunk.filter(WITHIN)
     if len(kept) < len(chunk):
-        counts[OUTSIDE] = counts.get(OUTSIDE, 0) + len(chunk) - len(kept)
+        counts[OUTSIDE] += len(chunk) - len(kept)
     return kept

@@ -146,9 +146,10 @@ def _check_pattern(made: pl.Expr, pattern: str) -> None:
 
 def check_unit(chunk: pl.DataFrame, column: Column, unit: str, kind: Kind, path: Path) -> None:
     """Raise UserError where no time of a chunk is plausible by `unit`, and all would be by another, which it names."""
-    counts = kind.meant.is_numeric() or (kind.text and unit in UNITS)
+    if not (kind.meant.is_numeric() or (kind.text and unit in UNITS)):
+        return
     times = chunk.select(column.value).to_series().drop_nulls()
-    if not counts or plausible(times).any():
+    if plausible(times).any():
         return
     raw = chunk[column.source].cast(pl.String).drop_nulls().str.replace(r"\.0+$", "")
     units = [other for other in (*UNITS, *DIGITS) if len(raw) and other != unit]
