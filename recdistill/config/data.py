@@ -88,7 +88,7 @@ class ColumnsConfig(Strict):
 
     @property
     def lacks(self) -> str:
-        """Return what the log is said not to have, as `user: null, time: null`; empty where it has both."""
+        """Return what the configuration says that the log has not, as `user: null, time: null`; empty where it has both."""
         return ", ".join(f"{key}: null" for key in ("user", "time") if getattr(self, key) is None)
 
 
@@ -117,7 +117,7 @@ class TextLayout(Strict):
 
     @property
     def given(self) -> bool:
-        """Return whether the file is said to be text in columns."""
+        """Return whether the keys are those of text in columns."""
         return bool(self.header) or self.separator is not None
 
 

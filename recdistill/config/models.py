@@ -48,7 +48,7 @@ class PretrainConfig(Strict):
     """Generative pre-training of the item table at one point of the log, on what was done before it (GPSD)."""
 
     at: float = Field(default=0.25, gt=0, lt=1)  # share of the log, down to a whole checkpoint
-    category: str | None = None  # the log's column with the item's category, which is predicted beside the next item
+    category: str | None = None  # the log's column with the item's category, which is predicted with the next item
     epochs: Positive = 2
     batch: Positive = 64  # histories per step
     negatives: Positive = 4096  # items drawn per step

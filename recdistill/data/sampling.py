@@ -7,8 +7,9 @@ import numpy as np
 from recdistill.config.data import SamplingConfig
 from recdistill.typing import Array
 
-__all__ = ["INGEST_SEED", "kept", "mixed", "rates_per_task", "uniform"]
+__all__ = ["GOLDEN", "INGEST_SEED", "kept", "mixed", "paired", "rates_per_task", "uniform"]
 
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio, as splitmix64 has it
 RATE_ROWS = 1_000_000  # enough for two rates, and the same work however long the log is
 INGEST_SEED = -1  # of what the log keeps: no model's, whose own draw must not depend on it
 
@@ -21,9 +22,14 @@ def mixed(keys: Array) -> Array:
     return np.asarray(state ^ (state >> np.uint64(31)))
 
 
+def paired(one: Array, other: Array) -> Array:
+    """Return uint64 [n], a hash of each pair of two uint64 [n]."""
+    return mixed(one * GOLDEN + other)
+
+
 def uniform(keys: Array, seed: int) -> Array:
     """Return float64 [n] in [0, 1), a pure function of integer `keys` and `seed`."""
-    state = keys.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(seed * 0xD1B54A32D192ED03 % 2**64)
+    state = keys.astype(np.uint64) * GOLDEN + np.uint64(seed * 0xD1B54A32D192ED03 % 2**64)
     return np.asarray((mixed(state) >> np.uint64(11)).astype(np.float64) / 2.0**53)
 
 

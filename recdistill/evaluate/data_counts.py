@@ -11,8 +11,8 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import polars as pl
 
-from recdistill.data.sampling import mixed
-from recdistill.data.store.encoder import context_fields, empty_key
+from recdistill.data.sampling import GOLDEN, mixed, paired
+from recdistill.data.store.encoder import context_fields, empty_key, list_fields
 from recdistill.data.store.sample_store import CHUNK, SampleStore
 from recdistill.data.store.vocabulary import Vocabulary
 from recdistill.evaluate.data_summary import DataSummary, FeatureSummary, Ids, TaskRate
@@ -26,7 +26,6 @@ __all__ = ["describe"]
 
 SCORED = 200_000  # rows, evenly spaced, on which features are scored alone
 HELD = 1 << 20  # rows of one instant that are remembered across chunks
-FACTOR = np.uint64(0x9E3779B97F4A7C15)
 
 
 def describe(store: SampleStore, events: EventLog, version: int) -> DataSummary:
@@ -82,7 +81,7 @@ def _rows_of(store: SampleStore) -> tuple[int, int]:
     repeated, requests, held, instant = 0, Distinct(), np.zeros(0, np.uint64), None
     for part in _parts(len(store)):
         user, time = store.user[part].astype(np.uint64), np.asarray(store.time[part])
-        key = mixed(mixed(user * FACTOR + store.item[part].astype(np.uint64)) + time.astype(np.uint64))
+        key = mixed(paired(user, store.item[part].astype(np.uint64)) + time.astype(np.uint64))
         distinct = np.unique(key)
         repeated += len(key) - len(distinct)
         if time[0] == instant:
@@ -91,7 +90,7 @@ def _rows_of(store: SampleStore) -> tuple[int, int]:
         held = np.union1d(held, last)[:HELD] if time[-1] == instant else last
         instant = time[-1]
         asked = store.request[part] >= 0
-        requests.add(mixed(user[asked] * FACTOR) + store.request[part][asked].astype(np.uint64))
+        requests.add(mixed(user[asked] * GOLDEN) + store.request[part][asked].astype(np.uint64))
     return repeated, min(requests.count(), len(store))
 
 
@@ -149,7 +148,7 @@ class _Values:
 def _codes(store: SampleStore, schema: EventSchema) -> dict[str, tuple[int, int]]:
     """Return per feature (codes that models see but for the one of empty values, rows of the most frequent of them)."""
     _, *scalars = context_fields(schema)
-    names = [*scalars, *(name for name in schema.features if name not in scalars)]
+    names = [*scalars, *list_fields(schema)]
     rows, field = np.zeros(store.contexts, np.int64), np.zeros(store.contexts, np.int16)
     for part in _parts(len(store)):
         context, lists = np.asarray(store.context[part]), np.asarray(store.lists[part])

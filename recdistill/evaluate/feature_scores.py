@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from recdistill.data.sampling import mixed
-from recdistill.data.store.encoder import context_fields
+from recdistill.data.sampling import mixed, paired
+from recdistill.data.store.encoder import context_fields, list_fields
 from recdistill.data.store.sample_store import SampleStore
 from recdistill.tables.schema import EventSchema
 from recdistill.typing import Array
@@ -15,7 +15,6 @@ from recdistill.typing import Array
 __all__ = ["auc_alone", "feature_scores", "halves"]
 
 SURE = 10  # rows of a class without which a score means nothing
-FACTOR = np.uint64(0x9E3779B97F4A7C15)
 
 
 def auc_alone(code: Array, label: Array) -> float | None:
@@ -62,10 +61,9 @@ def _codes(store: SampleStore, schema: EventSchema, rows: Array) -> Iterator[tup
     _, *scalars = context_fields(schema)
     for place, name in enumerate(scalars, start=1):
         yield name, np.asarray(store.context[rows, place], np.int64)
-    lists = [name for name in schema.features if name not in scalars]
-    for place, name in enumerate(lists):
+    for place, name in enumerate(list_fields(schema)):
         slots = store.lists[rows, place * schema.list_length : (place + 1) * schema.list_length].astype(np.uint64)
         one = np.zeros(len(rows), np.uint64)
         for k in range(slots.shape[1]):
-            one = mixed(one * FACTOR + slots[:, k])
+            one = paired(one, slots[:, k])
         yield name, np.asarray(np.unique(one, return_inverse=True)[1], np.int64)

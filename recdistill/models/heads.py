@@ -122,8 +122,8 @@ class Towers(nn.Module):
         ]
 
     def penalty(self) -> Tensor:
-        """Return what the experts' regularisers add to the loss of the last `shared` that learned, a number on the
-        host, once; 0 without any. See ReLUExperts.
+        """Return what the regularisers of `routed` add to the loss of the last `shared` that learned, a number on the
+        host, once. See ReLUExperts.
         """
         found = [part.taken() for part in self.routed]
         return torch.stack([torch.zeros(()), *(one.cpu() for one in found if one is not None)]).sum()

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from recdistill.errors import UserError
 
-__all__ = ["CROSSFIT", "TEACHER", "ModelName", "is_teacher"]
+__all__ = ["CROSSFIT", "TEACHER", "ModelName", "is_first_teacher", "is_teacher"]
 
 TEACHER = "teacher"
 CROSSFIT = "teacher.crossfit"  # the folds' common name in the predictions table; a version is a fold
@@ -71,6 +71,11 @@ class ModelName:
     def is_teacher(self) -> bool:
         """Return whether students may learn from it as a teacher of the experiment file."""
         return self.kind == "teacher"
+
+
+def is_first_teacher(model: str) -> bool:
+    """Return whether `model` is the first teacher of the experiment, from whatever seed."""
+    return model == TEACHER or ModelName.parse(model).kind == "seed"
 
 
 def is_teacher(model: str) -> bool:

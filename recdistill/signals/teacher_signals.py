@@ -27,7 +27,7 @@ from recdistill.distill.state_codec import unpacked
 from recdistill.errors import UserError
 from recdistill.runs.folder import RunFolder, fingerprint
 from recdistill.runs.jobs import Job, teacher_names
-from recdistill.runs.names import CROSSFIT, TEACHER, ModelName
+from recdistill.runs.names import CROSSFIT, TEACHER, is_first_teacher
 from recdistill.signals.columns import CHUNK, join_candidates, join_column, join_teacher_hidden, stored_column
 from recdistill.signals.folds import crossfit_rows
 from recdistill.tables.events import EventLog
@@ -93,7 +93,7 @@ def _source(job: Job, names: Sequence[str]) -> str:
     """
     if job.taught_by is None:
         return TEACHER
-    seeds = [name for name in names if name == TEACHER or ModelName.parse(name).kind == "seed"]
+    seeds = list(filter(is_first_teacher, names))
     return (seeds or list(names))[0]
 
 

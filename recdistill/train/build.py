@@ -29,7 +29,7 @@ from recdistill.models.heads import Towers
 from recdistill.models.layers.device import device_of, place
 from recdistill.runs.folder import RunFolder
 from recdistill.runs.jobs import Job
-from recdistill.runs.names import TEACHER, ModelName
+from recdistill.runs.names import is_first_teacher
 from recdistill.signals.folds import crossfit_rows, folds_of
 from recdistill.signals.keep_rates import learned_rates
 from recdistill.signals.teacher_signals import teacher_signals
@@ -172,7 +172,7 @@ def trainer_of(
     learner, metadata = learner_of(
         folder, job, store.labels, store.actions, signals.rates, experiment.teacher_hidden.width, ranks, sharded
     )
-    if (job.name == TEACHER or ModelName.parse(job.name).kind == "seed") and experiment.teacher_hidden.width:
+    if is_first_teacher(job.name) and experiment.teacher_hidden.width:
         learner.hidden_state_codec = _codec_of(learner.network, experiment.teacher_hidden)
     checkpoints = Checkpoints(folder.model(job.name), ranks=ranks)
     if job.fold is not None:

@@ -1,4 +1,4 @@
-"""The category of each item, from a column of the log, as it was known at a moment: what pre-training predicts beside
+"""The category of each item, from a column of the log, as it was known at a moment: what pre-training predicts besides
 the next item (GPSD, 2506.03699).
 """
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from recdistill.data.store.encoder import context_fields, empty_key
+from recdistill.data.store.encoder import context_fields, empty_key, list_fields
 from recdistill.data.store.sample_store import SampleStore
 from recdistill.data.store.vocabulary import Vocabulary
 from recdistill.errors import UserError, did_you_mean
@@ -38,8 +38,7 @@ class CategoryColumn:
         """Return the column of that name; UserError, about `key`, for one that the log does not have or that counts or
         measures something.
         """
-        scalars = [one for one in context_fields(schema) if one in schema.features]
-        lists = [one for one in schema.features if one not in scalars]
+        lists = list_fields(schema)
         if name not in schema.features:
             raise UserError(f"{key}: no feature '{name}'{did_you_mean(name, schema.features)}")
         if schema.features[name] == "float32":

@@ -150,7 +150,8 @@ class Learner:
         for between in self.network.between():
             own_loss = objective(between, None, given, None, 0.0)
             loss = loss + self.network.auxiliary * own_loss
-        loss = loss + self.network.penalty()
+        if self.network.routed:
+            loss = loss + self.network.penalty()
         if self.adapter is not None and self.distill and self.distill.adapter:
             second = self.adapter.learn(as_sampled(signals, self.teacher, self.own), labels)
             head = self.network.adapted_head(hidden, scale)

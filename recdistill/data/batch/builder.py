@@ -15,7 +15,7 @@ import torch
 
 from recdistill.data.batch.batch import Batch, History, Lookup
 from recdistill.data.batch.candidates import Candidates
-from recdistill.data.batch.numbers import numbers_of
+from recdistill.data.batch.numbers import COUNTS, numbers_of
 from recdistill.data.batch.repeats import REPEATS, repeats
 from recdistill.data.store.history import Events
 from recdistill.typing import Array
@@ -186,7 +186,7 @@ class BatchBuilder:
     ) -> Batch:
         """Return the batch of users and histories of `rows`, all else as given, [B, ...] each."""
         self._make_room()
-        history = self._history(rows)
+        history, events = self._history(rows)
         return Batch(
             sample_id=torch.from_numpy(self.store.sample_id[rows]),
             item=_lookup(item, self._items),
@@ -194,17 +194,19 @@ class BatchBuilder:
             context=_lookup(context, self._contexts),
             lists=_lookup(lists, self._contexts),
             history=history,
-            numbers=torch.from_numpy(self._numbers(rows, item, history)),
+            numbers=torch.from_numpy(self._numbers(rows, item, history, events)),
             labels=torch.from_numpy(labels),
             signals=torch.from_numpy(signals),
             rows_per_sample=rows_per_sample,
             **self._states(rows, history),
         )
 
-    def _numbers(self, rows: Array, item: Array, history: History) -> Array:
-        """Return float32 [B, NUMBERS] of items [B] shown to the users of `rows` at their times."""
-        counts = self._counts(rows, item) if "counts" in self.numbers else np.zeros_like(self.store.counts[rows])
-        return numbers_of(counts, self._repeats(item, history))
+    def _numbers(self, rows: Array, item: Array, history: History, events: Array) -> Array:
+        """Return float32 [B, NUMBERS] of items [B] shown to the users of `rows` at their times; events: int [T], items
+        of the histories.
+        """
+        counts = self._counts(rows, item) if "counts" in self.numbers else np.zeros((len(rows), COUNTS), np.int32)
+        return numbers_of(counts, self._repeats(item, history, events))
 
     def _counts(self, rows: Array, item: Array) -> Array:
         """Return int32 [B, 4], (labels, positives) of user and item; see `SampleSource.counts`."""
@@ -214,11 +216,10 @@ class BatchBuilder:
             counts[other, 2:] = self.store.item_counts(item[other], self.store.time[rows[other]])
         return counts
 
-    def _repeats(self, item: Array, history: History) -> Array:
+    def _repeats(self, item: Array, history: History, events: Array) -> Array:
         """Return float32 [B, REPEATS] of items [B] and the histories that they are shown with."""
         if "repeats" not in self.numbers:
             return np.zeros((len(item), REPEATS), np.float32)
-        events = history.unique[history.index].numpy()
         return repeats(item, history.of.numpy(), events, history.ago.numpy(), history.offsets.numpy(), self._items)
 
     def _states(self, rows: Array, history: History) -> dict[str, torch.Tensor]:
@@ -229,8 +230,10 @@ class BatchBuilder:
         states, counts = self.past(rows[firsts])
         return {"teacher_hidden": torch.from_numpy(states), "teacher_hidden_counts": torch.from_numpy(counts)}
 
-    def _history(self, rows: Array) -> History:
-        """Gather the newest `length` known events of each row; neighbours with one user and time share a history."""
+    def _history(self, rows: Array) -> tuple[History, Array]:
+        """Gather the newest `length` known events of each row, and return their items [T] too; neighbours with one user
+        and time share a history.
+        """
         user, time = self.store.user[rows], self.store.time[rows]
         new = np.ones(len(rows), bool)
         new[1:] = (user[1:] != user[:-1]) | (time[1:] != time[:-1])
@@ -239,7 +242,8 @@ class BatchBuilder:
         unique, index = dedupe(seen.item, self._items)
         ago = np.repeat(time[new], np.diff(seen.offsets)) - seen.time
         action = seen.action.astype(np.int64)
-        return History(*(torch.from_numpy(part) for part in (unique, index, ago, action, seen.offsets, of)))
+        parts = (unique, index, ago, action, seen.offsets, of)
+        return History(*map(torch.from_numpy, parts)), seen.item
 
 
 def prefetch(work: Callable[[S], T], items: Iterable[S], depth: int = 4) -> Iterator[T]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from recdistill.config.models import CandidatesConfig
 from recdistill.data.sampling import uniform
-from recdistill.data.store.encoder import context_fields
+from recdistill.data.store.encoder import context_fields, list_fields
 from recdistill.errors import UserError, did_you_mean
 from recdistill.tables.schema import EventSchema
 from recdistill.typing import Array
@@ -39,9 +39,10 @@ class Candidates:
             if name not in schema.features:
                 raise UserError(f"candidates.item_features: no feature '{name}'{did_you_mean(name, schema.features)}")
         _, *scalars = context_fields(schema)
-        lists = [name for name in schema.features if name not in scalars]
         fields = np.array([False, *(name in config.item_features for name in scalars)])  # the hour is of no item
-        slots = np.repeat(np.array([name in config.item_features for name in lists], bool), schema.list_length)
+        slots = np.repeat(
+            np.array([name in config.item_features for name in list_fields(schema)], bool), schema.list_length
+        )
         return cls(config.count, config.window, fields, slots)
 
     def drawn(self, rows: Array, sample_id: Array, count: int) -> Array:

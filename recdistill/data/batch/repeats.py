@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from recdistill.data.batch.ages import SECOND
 from recdistill.typing import Array
 
 __all__ = ["REPEATS", "repeats"]
 
 REPEATS = 3  # numbers per sample
-SECOND = 1_000_000  # us
 DAY_LOG2 = np.log2(1 + 86_400)
 
 
@@ -34,7 +34,8 @@ def repeats(item: Array, of: Array, event_item: Array, ago: Array, offsets: Arra
     keys = (np.searchsorted(offsets, hits, side="right") - 1) * width + event_item[hits]
     order = np.argsort(keys, kind="stable")
     wanted = np.asarray(of[known], np.int64) * width + item[known]
-    low, high = (np.searchsorted(keys[order], wanted, side=side) for side in ("left", "right"))
+    keys = keys[order]
+    low, high = (np.searchsorted(keys, wanted, side=side) for side in ("left", "right"))
     some = np.flatnonzero(high > low)
     at, newest = known[some], hits[order[high[some] - 1]]
     out[at, 0] = np.log1p(high[some] - low[some])

@@ -20,7 +20,7 @@ import polars as pl
 from recdistill.config.data import NegativesConfig
 from recdistill.data.readers.base import Log
 from recdistill.data.readers.shortage import Shortage
-from recdistill.data.sampling import mixed, uniform
+from recdistill.data.sampling import paired, uniform
 from recdistill.data.store.id_set import IdSet
 from recdistill.errors import UserError, did_you_mean
 from recdistill.tables.schema import EventSchema, feature_column
@@ -93,10 +93,6 @@ def _whole_instants(chunks: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
         yield held
 
 
-def _pair(user: Array, item: Array) -> Array:
-    return mixed(user * np.uint64(0x9E3779B97F4A7C15) + item)
-
-
 def _chosen_by_others(user: Array, item: Array, low: Array, high: Array) -> Array:
     """Return bool [n]: for the last n of the events (user, item), in order of time, whether another user chose the item
     at one of the places [low, high).
@@ -107,7 +103,7 @@ def _chosen_by_others(user: Array, item: Array, low: Array, high: Array) -> Arra
         keys, own = np.sort(codes * size + np.arange(size)), codes[size - len(low) :] * size
         return np.asarray(np.searchsorted(keys, own + high) - np.searchsorted(keys, own + low))
 
-    return np.asarray(chosen(item) > chosen(_pair(user, item)))
+    return np.asarray(chosen(item) > chosen(paired(user, item)))
 
 
 class _Draws:
@@ -170,12 +166,12 @@ class _Draws:
 
     def _remember(self, user: Array, item: Array, time: Array) -> None:
         """Keep the pairs (user, item) of the block, each with the time it first stands there."""
-        self._own, first = np.unique(_pair(user, item), return_index=True)
+        self._own, first = np.unique(paired(user, item), return_index=True)
         self._since = time[first]
 
     def _chose(self, user: Array, item: Array, time: Array) -> Array:
         """Return bool [n]: whether `user` chose `item` at or before `time`."""
-        pair = _pair(user, item)
+        pair = paired(user, item)
         at = np.searchsorted(self._own, pair).clip(max=len(self._own) - 1)
         return np.asarray(self.chosen.holds(pair) | ((self._own[at] == pair) & (self._since[at] <= time)))
 

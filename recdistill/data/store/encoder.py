@@ -27,6 +27,7 @@ __all__ = [
     "field_counts",
     "known_times",
     "list_entries",
+    "list_fields",
 ]
 
 MAX_ACTIONS = 255  # types of behavior; a history event has one byte for its own
@@ -50,6 +51,11 @@ def context_fields(schema: EventSchema) -> list[str]:
     return ["", *(name for name, kind in schema.features.items() if not kind.startswith("list"))]
 
 
+def list_fields(schema: EventSchema) -> list[str]:
+    """Return the list features, in the order of their slots."""
+    return [name for name, kind in schema.features.items() if kind.startswith("list")]
+
+
 def context_key(name: str, value: object) -> str:
     """Return the key of a feature's value in the vocabulary; the name is quoted, so that no two features share keys."""
     return f"{json.dumps(name)}={value}"
@@ -61,7 +67,7 @@ def empty_key(name: str, kind: str) -> str:
 
 
 def _field_values(rows: pl.DataFrame, schema: EventSchema) -> Iterator[tuple[str, pl.Series]]:
-    """Yield (field, value of every row as it is told apart) for the context fields: the hour of day and every scalar
+    """Yield (field, value of every row, equal where models see no difference) for the context fields: the hour of day and every scalar
     feature, a numeric one by its bucket.
     """
     yield "", rows["time"].dt.hour().cast(pl.String)

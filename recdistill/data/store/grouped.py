@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from recdistill.data.store.memmap import create_column
 from recdistill.typing import Array
 
-__all__ = ["SLAB", "first_not_below", "group_ranks", "slabs", "write_grouped"]
+__all__ = ["SLAB", "entries_since", "first_not_below", "group_ranks", "slabs", "write_grouped"]
 
 SLAB = 1 << 20  # entries of whole keys held in memory at a time
 Chunks = Callable[[], Iterable[tuple[Array, ...]]]
@@ -41,9 +41,9 @@ def group_ranks(key: Array) -> tuple[Array, Array]:
 
 def write_grouped(
     folder: Path, prefix: str, kinds: Mapping[str, tuple[tuple[int, ...], str]], chunks: Chunks, keys: int
-) -> None:
+) -> dict[str, Array]:
     """Write the columns `known` int64 us and `kinds` (name -> (shape of an entry, type)) by key, and `first` int64
-    [keys + 1], where each key's entries begin; each file is named with `prefix`.
+    [keys + 1], where each key's entries begin, and return them; each file is named with `prefix`.
 
     chunks: (key int [n] below `keys`, known, then the columns of `kinds`), read twice. A key's entries end up in order
     of the time they became known, ties in the order given. Memory O(chunk + keys).
@@ -53,18 +53,30 @@ def write_grouped(
         counts += np.bincount(key, minlength=keys)
     first = np.r_[0, np.cumsum(counts)]
     named = {"known": ((), "int64"), **kinds}
-    columns = [
-        create_column(folder, prefix + name, (int(first[-1]), *shape), kind) for name, (shape, kind) in named.items()
-    ]
+    columns = {
+        name: create_column(folder, prefix + name, (int(first[-1]), *shape), kind)
+        for name, (shape, kind) in named.items()
+    }
     cursor = first[:-1].copy()
     for key, *values in chunks():
         order, rank = group_ranks(key)
         position = cursor[key[order]] + rank
-        for column, part in zip(columns, values, strict=True):
+        for column, part in zip(columns.values(), values, strict=True):
             column[position] = part[order]
         cursor += np.bincount(key, minlength=keys)
-    _sort_by_known(columns, first)
+    _sort_by_known(list(columns.values()), first)
     np.save(folder / f"{prefix}first.npy", first)
+    return columns | {"first": first}
+
+
+def entries_since(first: Array, known: Array, time: int) -> Iterator[tuple[Array, Array]]:
+    """Yield (places int64 [n], key of each) of the entries known at `time` us or later, of SLAB entries looked at
+    together; first, known: as `write_grouped` has them.
+    """
+    for low in range(0, len(known), SLAB):
+        at = low + np.flatnonzero(known[low : low + SLAB] >= time)
+        if len(at):
+            yield at, np.searchsorted(first, at, side="right") - 1
 
 
 def slabs(first: Array) -> Iterable[tuple[slice, Array]]:

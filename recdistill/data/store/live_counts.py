@@ -13,7 +13,6 @@ from recdistill.typing import Array
 
 __all__ = ["LiveCounts"]
 
-CHUNK = 1 << 20  # outcomes looked at together
 WAITING = {"key": ((0,), "int32"), "known": ((0,), "int64"), "added": ((0, 2), "int32")}
 
 
@@ -28,9 +27,8 @@ class LiveCounts:
         self.chains = Chains(folder, {"sums": ((2,), "int32")})
         self.base, self.since = base, since
         self._waiting = {name: np.zeros(shape, kind) for name, (shape, kind) in WAITING.items()}
-        if base is not None:
-            for low in range(0, len(base.known), CHUNK):
-                self.add(*base.since(low, min(low + CHUNK, len(base.known)), since))
+        for outcomes in base.since(since) if base is not None else ():
+            self.add(*outcomes)
 
     def add(self, key: Array, known: Array, added: Array) -> None:
         """Add outcomes: int keys [n], known us [n], labels and positives int32 [n, 2]; see `LabelClock.counted`."""

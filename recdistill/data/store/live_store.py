@@ -21,6 +21,7 @@ import numpy as np
 import polars as pl
 
 from recdistill.data.store.encoder import Encoder, known_times
+from recdistill.data.store.grouped import entries_since
 from recdistill.data.store.history import Events
 from recdistill.data.store.history_arena import HistoryArena
 from recdistill.data.store.label_order import NEVER
@@ -76,12 +77,9 @@ class LiveStore:
         """Let what the batch phase's last sample did not know yet wait, so that it takes its place among what comes."""
         self.newest = self._handed_over = int(max(base.time[-CHUNK:].max(), base.time[0]))
         past = base.histories
-        for at in range(0, len(past.known), CHUNK):
-            late = at + np.flatnonzero(past.known[at : at + CHUNK] >= self._handed_over)
-            if len(late):
-                user = (np.searchsorted(past.first, late, side="right") - 1).astype(np.int32)
-                columns = {"user": user, "item": past.item[late], "time": past.time[late]}
-                self._wait(columns, past.known[late] < NEVER, past.known[late], past.action[late])
+        for late, user in entries_since(past.first, past.known, self._handed_over):
+            columns = {"user": user.astype(np.int32), "item": past.item[late], "time": past.time[late]}
+            self._wait(columns, past.known[late] < NEVER, past.known[late], past.action[late])
 
     def __len__(self) -> int:
         """Return the number of waiting samples."""

@@ -7,12 +7,12 @@ from when it was known (see `LabelClock`), however the samples are ordered.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
-from recdistill.data.store.grouped import first_not_below, slabs, write_grouped
+from recdistill.data.store.grouped import entries_since, first_not_below, slabs, write_grouped
 from recdistill.data.store.memmap import open_column
 from recdistill.typing import Array
 
@@ -27,10 +27,8 @@ def build_counts(folder: Path, side: str, outcomes: Outcomes, keys: int) -> Outc
 
     added: labels and positives, as `LabelClock.counted` gives them. Chunks are read twice; memory O(chunk + keys).
     """
-    write_grouped(folder, f"{side}_counts_", {"sums": ((2,), "int32")}, outcomes, keys)
-    first = open_column(folder, f"{side}_counts_first")
-    if first[-1]:
-        _add_up(np.load(folder / f"{side}_counts_sums.npy", mmap_mode="r+", allow_pickle=False), first)
+    columns = write_grouped(folder, f"{side}_counts_", {"sums": ((2,), "int32")}, outcomes, keys)
+    _add_up(columns["sums"], columns["first"])
     return OutcomeCounts(folder, side)
 
 
@@ -57,9 +55,8 @@ class OutcomeCounts:
         end = first_not_below(self.known, start, self.first[key + 1], time)
         return np.where((end > start)[:, None], self.sums[np.maximum(end - 1, 0)], 0)
 
-    def since(self, low: int, high: int, time: int) -> tuple[Array, Array, Array]:
-        """Return (key, known us, added int32 [., 2]) of the entries [low, high) known at `time` us or later."""
-        at = low + np.flatnonzero(self.known[low:high] >= time)
-        key = np.searchsorted(self.first, at, side="right") - 1
-        earlier = np.where((at > self.first[key])[:, None], self.sums[np.maximum(at - 1, 0)], 0)
-        return key, self.known[at], self.sums[at] - earlier
+    def since(self, time: int) -> Iterator[tuple[Array, Array, Array]]:
+        """Yield (key, known us, added int32 [., 2]) of entries known at `time` us or later."""
+        for at, key in entries_since(self.first, self.known, time):
+            earlier = np.where((at > self.first[key])[:, None], self.sums[np.maximum(at - 1, 0)], 0)
+            yield key, self.known[at], self.sums[at] - earlier

@@ -39,7 +39,7 @@ Weight = Annotated[float, Field(ge=0)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Expand = Annotated[float, Field(gt=0, le=64)]
 Experts = Annotated[int, Field(ge=0, le=64)]  # of each token in each layer
-DIRECT = 2 + NUMBERS  # two dot products and what is known of outcomes: they reach the output directly
+DOTS = 2  # dot products, which reach the output directly, as the numbers do
 
 
 def history_weight(length: Tensor) -> Tensor:
@@ -76,7 +76,7 @@ class SequenceBackbone(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(width_of(one)) for one in encoders)
         self.actions = None if actions is None else [torch.tensor(codes, device="cpu") for codes in actions]
         self.short, self.shortest = precision != "float32", precision == "float8"
-        self.output_width = width_of(body) + DIRECT
+        self.output_width = width_of(body) + DOTS + NUMBERS
         self.depth = _depth(encoders[0]) + (body.depth if isinstance(body, TokenMixer) else 0)
         self.block, self.recorded = 0, torch.zeros(0)
 
@@ -340,9 +340,9 @@ def _recorder(encoder: nn.Module) -> Recorder:
 
 def _mixed(inputs: Inputs, encoders: Sequence[nn.Module]) -> int:
     """Return how wide what the body mixes is: candidate, its product with the mean event, side features,
-    states, what reaches the output directly.
+    numbers among them, states, dot products.
     """
-    return inputs.width - NUMBERS + sum(width_of(one) for one in encoders) + DIRECT
+    return inputs.width + sum(width_of(one) for one in encoders) + DOTS
 
 
 def _check_actions(groups: Sequence[Sequence[int]] | None, actions: int) -> None:

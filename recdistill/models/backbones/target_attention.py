@@ -64,9 +64,9 @@ class TargetAttention(nn.Module):
         self.action = nn.Parameter(torch.zeros(actions, heads * kernels)) if actions > 1 else None
         self.actions = EventActions(actions, width)
         self.outcome = nn.Parameter(torch.randn(actions, OUTCOME)) if actions > 1 else None
-        direct = heads * (kernels + 2) + 3 + NUMBERS + (actions > 1) * OUTCOME * (1 + heads * kernels)
-        self.body = MLP(direct + self.side.width - NUMBERS + rich * (2 + kernels) * width, hidden)
-        self.output_width = self.body.output_width + direct
+        direct = heads * (kernels + 2) + 3 + (actions > 1) * OUTCOME * (1 + heads * kernels)
+        self.body = MLP(direct + self.side.width + rich * (2 + kernels) * width, hidden)
+        self.output_width = self.body.output_width + direct + NUMBERS
 
     def weights(self, layout: Layout) -> Tensor:
         """Return [R, L, heads * kernels], each event's weight by its age and action; padding has weight 0."""

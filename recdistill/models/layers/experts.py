@@ -4,6 +4,8 @@ of RankMixer (2507.15551) and TokenMixer-Large (2602.06563). T tokens of width D
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 import torch
@@ -61,26 +63,15 @@ class SparseSwiGLU(nn.Module):
         gate = torch.zeros(*x.shape[:2], len(self.experts), dtype=x.dtype, device=x.device).scatter(
             2, chosen, best.softmax(2) * self.scale
         )
-        rows = []
-        for token in range(len(x)):
-            out = torch.zeros_like(x[token])
-            for number, expert in enumerate(self.experts):
-                taken = self._taken(chosen[token], number)
-                added = (
-                    cast(PerTokenSwiGLU, expert).one_token(x[token].index_select(0, taken), token)
-                    * gate[token, taken, number, None]
-                )
-                out = out.index_add(0, taken, added)
-            rows.append(out)
-        return torch.as_tensor(self.shared(x) + torch.stack(rows))
+        return torch.as_tensor(self.shared(x) + _of_takers(x, self.experts, gate, partial(self._taken, chosen)))
 
-    def _taken(self, chosen: Tensor, number: int) -> Tensor:
-        """Return int64 [n], the samples that chose an expert; on the meta device, which has no values, as
+    def _taken(self, chosen: Tensor, token: int, number: int) -> Tensor:
+        """Return int64 [n], the samples of a token that chose an expert; on the meta device, which has no values, as
         many as on average.
         """
         if chosen.is_meta:
-            return torch.arange(-(-len(chosen) * self.active // len(self.experts)), device="meta")
-        return (chosen == number).any(1).nonzero()[:, 0]
+            return torch.arange(-(-chosen.shape[1] * self.active // len(self.experts)), device="meta")
+        return (chosen[token] == number).any(1).nonzero()[:, 0]
 
 
 class PerTokenFFN(nn.Module):
@@ -125,7 +116,7 @@ class ReLUExperts(nn.Module):
         """Return [T, B, D] of tokens [T, B, D]."""
         gates = torch.relu(torch.bmm(x, self.router))
         if not (self.training and torch.is_grad_enabled()):
-            return self._sparse(x, gates)
+            return _of_takers(x, self.experts, gates, lambda token, number: gates[token, :, number].nonzero()[:, 0])
         self._regularise(gates[:, ::2])
         dense = torch.arange(x.shape[1], device=x.device) % 2 == 1
         gates = torch.where(dense[:, None], torch.relu(torch.bmm(x, self.training_router)), gates)
@@ -143,15 +134,17 @@ class ReLUExperts(nn.Module):
             many = (gates > 0).to(weight.dtype).mean() > self.share
             weight.mul_(torch.where(many, FACTOR, 1 / FACTOR)).clamp_(FIRST_WEIGHT, LARGEST_WEIGHT)
 
-    def _sparse(self, x: Tensor, gates: Tensor) -> Tensor:
-        rows = []
-        for token, (samples, weights) in enumerate(zip(x, gates, strict=True)):
-            out = torch.zeros_like(samples)
-            for j, expert in enumerate(self.experts):
-                taken = weights[:, j].nonzero()[:, 0]
-                added = (
-                    cast(PerTokenFFN, expert).one_token(samples.index_select(0, taken), token) * weights[taken, j, None]
-                )
-                out = out.index_add(0, taken, added)
-            rows.append(out)
-        return torch.stack(rows)
+
+def _of_takers(x: Tensor, experts: nn.ModuleList, gates: Tensor, taken: Callable[[int, int], Tensor]) -> Tensor:
+    """Return [T, B, D] of tokens [T, B, D]: the sum of each sample's experts by their gates [T, B, experts], of which
+    only those at int64 [n] `taken`(token, expert) are given to it.
+    """
+    rows = []
+    for token in range(len(x)):
+        out = torch.zeros_like(x[token])
+        for number, expert in enumerate(experts):
+            at = taken(token, number)
+            made = cast(PerTokenSwiGLU | PerTokenFFN, expert).one_token(x[token].index_select(0, at), token)
+            out = out.index_add(0, at, made * gates[token, at, number, None])
+        rows.append(out)
+    return torch.stack(rows)

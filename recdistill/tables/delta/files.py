@@ -67,7 +67,7 @@ def arrow(rows: pl.DataFrame) -> pa.Table:
 def write_parts(table: Path, rows: pl.DataFrame, partitions: tuple[str, ...]) -> list[AddAction]:
     """Write `rows` as one file per partition, in order; when one cannot be written (OSError) none is left."""
     actions: list[AddAction] = []
-    split = rows.partition_by(*partitions, as_dict=True, include_key=False) if partitions and len(rows) else {(): rows}
+    split = rows.partition_by(*partitions, as_dict=True, include_key=False) if partitions else {(): rows}
     try:
         for key, part in sorted(split.items()) if len(rows) else ():
             partition = dict(zip(partitions, map(str, key), strict=True))

@@ -315,7 +315,8 @@ class DeltaLog:
         mixed = one_a_partition([[part] for part in old if part.may_hold_times(first, -NEVER)])
 
         def newer(run: list[Part]) -> Iterator[pl.DataFrame]:
-            yield from (new for rows in self._stored(run) if len(new := rows.filter(pl.col("time") >= edge)))
+            if run[0].may_hold_times(first, -NEVER):
+                yield from (new for rows in self._stored(run) if len(new := rows.filter(pl.col("time") >= edge)))
 
         try:
             times = read_parts(self.path, old, {"time": TIME}, CHUNK * 16)
