@@ -88,7 +88,7 @@ class ColumnsConfig(Strict):
 
     @property
     def lacks(self) -> str:
-        """Return what the configuration says that the log has not, as `user: null, time: null`; empty where it has both."""
+        """Return which keys say that the log has none, as `user: null, time: null`; empty where it has both."""
         return ", ".join(f"{key}: null" for key in ("user", "time") if getattr(self, key) is None)
 
 

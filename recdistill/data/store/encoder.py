@@ -67,8 +67,8 @@ def empty_key(name: str, kind: str) -> str:
 
 
 def _field_values(rows: pl.DataFrame, schema: EventSchema) -> Iterator[tuple[str, pl.Series]]:
-    """Yield (field, value of every row, equal where models see no difference) for the context fields: the hour of day and every scalar
-    feature, a numeric one by its bucket.
+    """Yield (field, value of every row, equal where models see no difference) for the context fields: the hour of day
+    and every scalar feature, a numeric one by its bucket.
     """
     yield "", rows["time"].dt.hour().cast(pl.String)
     for name, kind in schema.features.items():

@@ -63,7 +63,8 @@ class SparseSwiGLU(nn.Module):
         gate = torch.zeros(*x.shape[:2], len(self.experts), dtype=x.dtype, device=x.device).scatter(
             2, chosen, best.softmax(2) * self.scale
         )
-        return torch.as_tensor(self.shared(x) + _of_takers(x, self.experts, gate, partial(self._taken, chosen)))
+        taken = _of_takers(x, self.experts, gate, partial(self._taken, chosen))
+        return torch.as_tensor(self.shared(x) + taken)
 
     def _taken(self, chosen: Tensor, token: int, number: int) -> Tensor:
         """Return int64 [n], the samples of a token that chose an expert; on the meta device, which has no values, as
