@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from glob import escape
-from pathlib import Path
 
 import polars as pl
 
 from recdistill.config.data import ColumnsConfig, DataConfig, TaskColumn
 from recdistill.data.readers.base import Log
-from recdistill.data.readers.files import RawTable, find_files, reading, refuse_empty
+from recdistill.data.readers.files import RawTable, reading, refuse_empty
 from recdistill.data.readers.options import read_options
+from recdistill.data.readers.published import PublishedFolder
 from recdistill.data.readers.rows import EventReader
 
 __all__ = ["AmazonReviewsOptions", "read_amazon_reviews"]
@@ -36,14 +36,14 @@ class AmazonReviewsOptions:
     at_least: float = 4.0
 
 
-def read_amazon_reviews(config: DataConfig, folder: Path) -> Log:
+def read_amazon_reviews(config: DataConfig, folder: PublishedFolder) -> Log:
     """Return the reviews in time order; the item is the parent product, whose variants share their reviews.
 
     Votes for a review come after it, so they are no feature. Rows without a usable time are left out and counted.
     Sorting needs the columns in memory. Raises UserError for a folder without such files.
     """
     options = read_options(config, AmazonReviewsOptions)
-    paths = find_files(folder / config.path, "[A-Z]*.jsonl", "[A-Z]*.jsonl.gz")
+    paths = folder.files("reviews")
     with reading(paths[0]):
         for path in paths:
             refuse_empty(path)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import polars as pl
 
 from recdistill.config.data import ColumnsConfig, DataConfig, SamplingConfig
 from recdistill.data.readers.amazon_reviews import read_amazon_reviews
-from recdistill.data.readers.base import Log, Source
+from recdistill.data.readers.base import Log
 from recdistill.data.readers.down_sampling import down_sampled
-from recdistill.data.readers.files import find_files
 from recdistill.data.readers.first_rows import head_of
 from recdistill.data.readers.globo import read_globo
 from recdistill.data.readers.kuairand import read_kuairand
@@ -21,7 +21,7 @@ from recdistill.data.readers.mind import read_mind
 from recdistill.data.readers.movielens import read_movielens
 from recdistill.data.readers.negatives import with_negatives
 from recdistill.data.readers.options import read_options
-from recdistill.data.readers.published import PUBLISHED
+from recdistill.data.readers.published import PublishedFolder
 from recdistill.data.readers.simulator import SIMULATED, Simulator, SimulatorConfig
 from recdistill.data.readers.tabular import read_table
 from recdistill.data.readers.taobao import read_taobao
@@ -40,9 +40,6 @@ def open_log(config: DataConfig, data: Path | None) -> Log:
     """
     _refuse_unused(config)
     log = READERS[config.reader](config, data or Path())
-    if config.reader in PUBLISHED:
-        base = (data or Path()) / config.path
-        log = replace(log, sources=(Source(base, tuple(find_files(base, *PUBLISHED[config.reader].patterns))),))
     for task in config.keep_rates:
         if task not in log.schema.tasks:
             raise UserError(f"data.keep_rates: no task '{task}'{did_you_mean(task, log.schema.tasks)}")
@@ -81,9 +78,14 @@ def _simulated(config: DataConfig, folder: Path) -> Log:
     return Log(SIMULATED, batches, None, "simulator")
 
 
-READERS: dict[str, Reader] = {
-    "simulator": _simulated,
-    "table": read_table,
+def _published(read: Callable[[DataConfig, PublishedFolder], Log], config: DataConfig, folder: Path) -> Log:
+    """Return a published log, with the files that were looked at as its source."""
+    files = PublishedFolder(config.reader, folder / config.path)
+    log = read(config, files)
+    return replace(log, sources=(files.source,))
+
+
+BY_NAME = {
     "movielens": read_movielens,
     "kuairand": read_kuairand,
     "mind": read_mind,
@@ -92,4 +94,9 @@ READERS: dict[str, Reader] = {
     "taobao": read_taobao,
     "amazon-reviews": read_amazon_reviews,
     "kuairec": read_kuairec,
+}
+READERS: dict[str, Reader] = {
+    "simulator": _simulated,
+    "table": read_table,
+    **{name: partial(_published, read) for name, read in BY_NAME.items()},
 }

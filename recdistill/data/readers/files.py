@@ -239,4 +239,4 @@ def find_files(folder: Path, *patterns: str) -> list[Path]:
         raise UserError(
             f"{folder}: holds no {' or '.join(patterns)}; data.path is the folder as its publisher gives it"
         )
-    return sorted(found, key=lambda path: path.name)
+    return sorted(found, key=lambda path: (path.name, path))

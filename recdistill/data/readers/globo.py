@@ -8,14 +8,13 @@ since 1970; that of every session's last click is made up, 30 s after the click 
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import polars as pl
 
 from recdistill.config.data import BehaviorsConfig, ColumnsConfig, DataConfig
 from recdistill.data.readers.base import Log
-from recdistill.data.readers.files import find_files, scan_csv
+from recdistill.data.readers.files import scan_csv
 from recdistill.data.readers.options import NoOptions, read_options
+from recdistill.data.readers.published import PublishedFolder
 from recdistill.data.readers.rows import EventReader, behavior_rows
 
 __all__ = ["read_globo"]
@@ -23,15 +22,14 @@ __all__ = ["read_globo"]
 CONTEXT = ("click_environment", "click_deviceGroup", "click_os", "click_country", "click_region", "click_referrer_type")
 
 
-def read_globo(config: DataConfig, folder: Path) -> Log:
+def read_globo(config: DataConfig, folder: PublishedFolder) -> Log:
     """Return the clicks in time order with category and length of the article; behaviors are the same clicks.
 
     Sorting needs the clicks in memory. Raises UserError for a folder without the files.
     """
     read_options(config, NoOptions)
-    base = folder / config.path
-    source = scan_csv(find_files(base, "clicks_hour_*.csv"))
-    articles = scan_csv(find_files(base, "articles_metadata.csv")).frame.collect()
+    source = scan_csv(folder.files("clicks"))
+    articles = scan_csv([folder.file("articles")]).frame.collect()
     about = articles.select("category_id", "words_count", click_article_id="article_id")
     columns = ColumnsConfig(
         time="click_timestamp",

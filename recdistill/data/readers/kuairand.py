@@ -14,8 +14,9 @@ import polars as pl
 
 from recdistill.config.data import ColumnsConfig, DataConfig
 from recdistill.data.readers.base import Log
-from recdistill.data.readers.files import find_files, scan_csv
+from recdistill.data.readers.files import scan_csv
 from recdistill.data.readers.options import read_options
+from recdistill.data.readers.published import PublishedFolder
 from recdistill.data.readers.rows import EventReader
 
 __all__ = ["KuaiRandOptions", "read_kuairand"]
@@ -41,18 +42,17 @@ class KuaiRandOptions:
     logs: Literal["all", "standard", "random"] = "all"
 
 
-def read_kuairand(config: DataConfig, folder: Path) -> Log:
+def read_kuairand(config: DataConfig, folder: PublishedFolder) -> Log:
     """Return the views in time order, tasks is_click and long_view, features of user and video joined.
 
     Sorting needs the log in memory, the join the videos' features: 27K is for a large machine. UserError
     for a folder without the files.
     """
     chosen = read_options(config, KuaiRandOptions).logs
-    patterns = [f"log_{kind}_*.csv" for kind in ("standard", "random") if chosen in ("all", kind)]
-    base = folder / config.path
-    source = scan_csv(find_files(base, *patterns))
-    users = _features(find_files(base, "user_features_*.csv"), "user_id", USER)
-    videos = _features(find_files(base, "video_features_basic_*.csv"), "video_id", VIDEO)
+    kinds = ("standard", "random") if chosen == "all" else (chosen,)
+    source = scan_csv(folder.files("views", kind=kinds))
+    users = _features(folder.files("users"), "user_id", USER)
+    videos = _features(folder.files("videos"), "video_id", VIDEO)
 
     def prepare(chunk: pl.DataFrame) -> pl.DataFrame:
         return chunk.join(users, on="user_id", how="left", maintain_order="left").join(

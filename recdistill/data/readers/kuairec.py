@@ -7,15 +7,15 @@ data/big_matrix.csv or small_matrix.csv (nearly every user with every video), an
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import polars as pl
 
 from recdistill.config.data import ColumnsConfig, DataConfig, TaskColumn
 from recdistill.data.readers.base import Log
-from recdistill.data.readers.files import find_files, scan_csv
+from recdistill.data.readers.files import scan_csv
 from recdistill.data.readers.options import read_options
+from recdistill.data.readers.published import PublishedFolder
 from recdistill.data.readers.rows import EventReader
 
 __all__ = ["KuaiRecOptions", "read_kuairec"]
@@ -31,15 +31,14 @@ class KuaiRecOptions:
     at_least: float = 2.0
 
 
-def read_kuairec(config: DataConfig, folder: Path) -> Log:
+def read_kuairec(config: DataConfig, folder: PublishedFolder) -> Log:
     """Return the views in time order, with the video's tags and length; views without a time are left out and counted.
 
     Sorting needs the views in memory. Raises UserError for a folder without the files.
     """
     options = read_options(config, KuaiRecOptions)
-    base = folder / config.path
-    source = scan_csv(find_files(base, f"{options.matrix}_matrix.csv"))
-    categories = scan_csv(find_files(base, "item_categories.csv")).frame.collect()
+    source = scan_csv([folder.file("views", matrix=options.matrix)])
+    categories = scan_csv([folder.file("tags")]).frame.collect()
     tags = categories.select("video_id", tags=pl.col("feat").str.strip_chars("[] ").str.replace_all(" ", ""))
 
     def prepare(chunk: pl.DataFrame) -> pl.DataFrame:

@@ -8,15 +8,15 @@ taken.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import polars as pl
 
 from recdistill.config.data import BehaviorsConfig, ColumnsConfig, DataConfig
 from recdistill.data.readers.base import Log
 from recdistill.data.readers.columns import Kind
-from recdistill.data.readers.files import ROW, RawTable, find_files, scan_text
+from recdistill.data.readers.files import ROW, RawTable, scan_text
 from recdistill.data.readers.options import NoOptions, read_options
+from recdistill.data.readers.published import PublishedFolder
 from recdistill.data.readers.rows import EventReader, behavior_rows
 from recdistill.data.readers.times import time_column
 from recdistill.tables.schema import EventSchema
@@ -30,16 +30,15 @@ CLOCK = "%m/%d/%Y %I:%M:%S %p"
 IMPRESSIONS = 8_192  # to a chunk; one shows 37 articles on average, at most about 300
 
 
-def read_mind(config: DataConfig, folder: Path) -> Log:
+def read_mind(config: DataConfig, folder: PublishedFolder) -> Log:
     """Return every article shown as a sample, one request per impression; behaviors are the histories and the clicks.
 
     An article's place in a user's history is all that is published, so histories stand before the log, a second apart.
     Sorting needs the impressions in memory. Raises UserError for a folder without the two files.
     """
     read_options(config, NoOptions)
-    base = folder / config.path
-    source = scan_text(find_files(base, "behaviors.tsv")[0], BEHAVIORS, "\t")
-    news = scan_text(find_files(base, "news.tsv")[0], dict.fromkeys(NEWS, TEXT), "\t").frame
+    source = scan_text(folder.file("impressions"), BEHAVIORS, "\t")
+    news = scan_text(folder.file("articles"), dict.fromkeys(NEWS, TEXT), "\t").frame
     about = news.select("item", "category", "subcategory").collect()
     columns = ColumnsConfig(
         time="time",

@@ -2,20 +2,21 @@
 folder's files show.
 
 100K: u.data (tabs), u.item and u.user ('|', Latin-1), genres as 19 flags. 1M: ratings.dat, movies.dat, users.dat ('::',
-Latin-1). 10M: ratings.dat, movies.dat ('::', UTF-8). 20M, 25M: ratings.csv, movies.csv. Times are seconds since 1970.
+Latin-1). 10M: ratings.dat, movies.dat ('::', UTF-8). 20M, 25M, 32M: ratings.csv, movies.csv. Times are seconds since
+1970.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import polars as pl
 
 from recdistill.config.data import ColumnsConfig, DataConfig, TaskColumn
 from recdistill.data.readers.base import Log
-from recdistill.data.readers.files import RawTable, find_files, read_latin1, scan_csv, scan_text
+from recdistill.data.readers.files import RawTable, read_latin1, scan_csv, scan_text
 from recdistill.data.readers.options import read_options
+from recdistill.data.readers.published import PublishedFolder
 from recdistill.data.readers.rows import EventReader
 
 __all__ = ["MovieLensOptions", "read_movielens"]
@@ -53,13 +54,13 @@ class MovieLensOptions:
     at_least: float = 4.0
 
 
-def read_movielens(config: DataConfig, folder: Path) -> Log:
+def read_movielens(config: DataConfig, folder: PublishedFolder) -> Log:
     """Return the ratings in time order, with year and genres, and age, gender, occupation where they are given.
 
     Sorting needs all ratings in memory (25 million: about 3 GB). Raises UserError for a folder that is no MovieLens.
     """
     options = read_options(config, MovieLensOptions)
-    ratings, movies, users = _tables(folder / config.path)
+    ratings, movies, users = _tables(folder)
     movies = movies.select("movieId", YEAR, "genres")
     people = [] if users is None else ["age", "gender", "occupation"]
 
@@ -79,25 +80,17 @@ def read_movielens(config: DataConfig, folder: Path) -> Log:
     return Log(events.mapped()[0], events.chunks, None, str(ratings.path), ("year", "genres"))
 
 
-def _tables(folder: Path) -> tuple[RawTable, pl.DataFrame, pl.DataFrame | None]:
+def _tables(folder: PublishedFolder) -> tuple[RawTable, pl.DataFrame, pl.DataFrame | None]:
     """Return (ratings, movies, users or None), every value as text."""
-    path = find_files(folder, "u.data", "ratings.dat", "ratings.csv")[0]
-    if path.name == "ratings.csv":
-        return scan_csv([path]), scan_csv([path.with_name("movies.csv")]).frame.collect(), None
-    if path.name == "ratings.dat":
-        people = path.with_name("users.dat")  # not in 10M
-        users = read_latin1(people, ["userId", "gender", "age", "occupation", "zip"], "::") if people.exists() else None
-        return (
-            scan_text(path, RATINGS, "::"),
-            read_latin1(path.with_name("movies.dat"), ["movieId", "title", "genres"], "::"),
-            users,
-        )
-    items = read_latin1(path.with_name("u.item"), ["movieId", "title", "date", "video", "url", *GENRES], "|")
+    path, films = folder.file("ratings"), folder.file("films")
+    if path.suffix == ".csv":
+        return scan_csv([path]), scan_csv([films]).frame.collect(), None
+    if path.suffix == ".dat":
+        names = ["userId", "gender", "age", "occupation", "zip"]
+        users = read_latin1(folder.file("users"), names, "::") if folder.has("users") else None  # not in 10M
+        return scan_text(path, RATINGS, "::"), read_latin1(films, ["movieId", "title", "genres"], "::"), users
+    items = read_latin1(films, ["movieId", "title", "date", "video", "url", *GENRES], "|")
     flags = [pl.when(pl.col(genre) == "1").then(pl.lit(genre)) for genre in GENRES]
     movies = items.with_columns(genres=pl.concat_str(flags, separator="|", ignore_nulls=True))
-    people = path.with_name("u.user")
-    return (
-        scan_text(path, RATINGS, "\t"),
-        movies,
-        read_latin1(people, ["userId", "age", "gender", "occupation", "zip"], "|"),
-    )
+    users = read_latin1(folder.file("users"), ["userId", "age", "gender", "occupation", "zip"], "|")
+    return scan_text(path, RATINGS, "\t"), movies, users

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import polars as pl
@@ -16,8 +15,9 @@ import polars as pl
 from recdistill.config.data import BehaviorsConfig, ColumnsConfig, DataConfig
 from recdistill.data.readers.base import Log
 from recdistill.data.readers.columns import Counts
-from recdistill.data.readers.files import find_files, scan_text
+from recdistill.data.readers.files import scan_text
 from recdistill.data.readers.options import read_options
+from recdistill.data.readers.published import PublishedFolder
 from recdistill.data.readers.rows import EventReader, behavior_rows, notes_of
 
 __all__ = ["TaobaoOptions", "read_taobao"]
@@ -37,14 +37,14 @@ class TaobaoOptions:
     action: Literal["pv", "buy", "cart", "fav"] = "pv"
 
 
-def read_taobao(config: DataConfig, folder: Path) -> Log:
+def read_taobao(config: DataConfig, folder: PublishedFolder) -> Log:
     """Return the behaviors of one kind in time order, with the item's category; behaviors are those of every kind.
 
     All samples are positives: add `negatives` to the experiment. The file stands in the order of users, so sorting
     needs it in memory. Raises UserError for a folder without the file.
     """
     action = read_options(config, TaobaoOptions).action
-    source = scan_text(find_files(folder / config.path, "UserBehavior.csv")[0], FIELDS, ",")
+    source = scan_text(folder.file("actions"), FIELDS, ",")
     columns = ColumnsConfig(time="timestamp", tasks={action: 1}, categorical=["category"])
     counts = Counts()
     events = EventReader(source.where((pl.col("behavior") == action) & WITHIN), columns, sort=True)

@@ -12,8 +12,9 @@ import polars as pl
 
 from recdistill.config.data import BehaviorsConfig, ColumnsConfig, DataConfig
 from recdistill.data.readers.base import Log
-from recdistill.data.readers.files import ROW, find_files, scan_csv
+from recdistill.data.readers.files import ROW, scan_csv
 from recdistill.data.readers.options import NoOptions, read_options
+from recdistill.data.readers.published import PublishedFolder
 from recdistill.data.readers.rows import EventReader, behavior_rows
 from recdistill.errors import UserError
 
@@ -28,7 +29,7 @@ HOTEL = (
 LISTS = 16_384  # result lists to a chunk, at most 25 hotels each
 
 
-def read_trivago(config: DataConfig, folder: Path) -> Log:
+def read_trivago(config: DataConfig, folder: PublishedFolder) -> Log:
     """Return every hotel of every clickout's list as a sample, one request per list; behaviors are all actions on a
     hotel.
 
@@ -36,9 +37,8 @@ def read_trivago(config: DataConfig, folder: Path) -> Log:
     UserError for a folder without the files, or a list that has not as many prices as hotels.
     """
     read_options(config, NoOptions)
-    base = folder / config.path
-    source = scan_csv(find_files(base, "train.csv"))
-    hotels = scan_csv(find_files(base, "item_metadata.csv")).frame.select("properties", item="item_id").collect()
+    source = scan_csv([folder.file("actions")])
+    hotels = scan_csv([folder.file("hotels")]).frame.select("properties", item="item_id").collect()
 
     def prepare(chunk: pl.DataFrame) -> pl.DataFrame:
         return _shown(chunk, source.path).join(hotels, on="item", how="left", maintain_order="left")
