@@ -85,8 +85,8 @@ def run_alone(experiment: Experiment, data: Path | None, out: Path | None, role:
 
 def _check(experiment: Experiment) -> None:
     """Raise UserError for what a batch run supports and a stream does not."""
-    if lacks := experiment.data.columns.lacks:
-        raise UserError(f"data.columns: {lacks}: a stream needs users and times; use recdistill run")
+    if lacks := experiment.data.lacks:
+        raise UserError(f"{lacks}: a stream needs users and times; use recdistill run")
     if experiment.controls or experiment.evaluate.teacher_seeds > 1:
         raise UserError("controls, teacher_seeds: a stream has one teacher and its pairs; use recdistill run")
     for name, teacher in {TEACHER: experiment.teacher, **experiment.teachers}.items():

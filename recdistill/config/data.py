@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from recdistill.config.base import Name, Positive, Rate, Strict
+from recdistill.config.readers import ReaderName, lacking
 from recdistill.defaults import LIST_LENGTH
 from recdistill.errors import did_you_mean
 
@@ -169,9 +170,7 @@ class NegativesConfig(Strict):
 class DataConfig(TextLayout):
     """Where the log comes from. `path` is relative to --data, or to the working directory without it."""
 
-    reader: Literal[
-        "simulator", "table", "movielens", "kuairand", "mind", "globo", "trivago", "taobao", "amazon-reviews", "kuairec"
-    ] = "table"
+    reader: ReaderName = "table"
     path: str = ""  # a file, a folder, a pattern or a Delta table; or the folder as its publisher gives it
     columns: ColumnsConfig = ColumnsConfig()
     behaviors: BehaviorsConfig | None = None
@@ -184,13 +183,26 @@ class DataConfig(TextLayout):
     keep_rates: dict[str, tuple[Rate, Rate]] = {}  # task -> (k+, k-) the log was sampled under
     sampling: SamplingConfig = SamplingConfig()  # what to keep of it now; multiplies the keep rates of the first task
 
+    @property
+    def lacking(self) -> tuple[str, ...]:
+        """Return which of user and time the log has not."""
+        if self.reader != "table":
+            return lacking(self.reader, self.options)
+        return tuple(key for key in ("user", "time") if getattr(self.columns, key) is None)
+
+    @property
+    def lacks(self) -> str:
+        """Return where it stands that the log has no users or no times; empty where it has both."""
+        if self.reader == "table":
+            return f"data.columns: {self.columns.lacks}" if self.columns.lacks else ""
+        none = " and ".join(f"no {one}s" for one in self.lacking)
+        return f"data.reader: {self.reader} has {none}" if none else ""
+
     @model_validator(mode="after")
     def _has_what_it_needs(self) -> DataConfig:
         for key in ("behaviors", "negatives"):
-            if self.columns.lacks and getattr(self, key) is not None:
-                raise ValueError(
-                    f"{key}: needs users and times; the log lacks them (data.columns: {self.columns.lacks})"
-                )
+            if self.lacks and getattr(self, key) is not None:
+                raise ValueError(f"{key}: needs users and times; the log lacks them ({self.lacks})")
         if self.sort and self.columns.time is None:
             raise ValueError("sort: sorts by time; the log has none (data.columns: time: null)")
         return self

@@ -72,17 +72,17 @@ class Experiment(Strict):
     @model_validator(mode="after")
     def _has_the_histories_it_needs(self) -> Experiment:
         """Refuse what needs users or times of a log that lacks them."""
-        lacks = self.data.columns.lacks
+        lacks = self.data.lacks
         models = [self.teacher, *self.teachers.values(), *self.students.values()]
         asked = {
-            "labels.window_s": self.data.columns.time is None and self.labels.window_s is not None,
+            "labels.window_s": "time" in self.data.lacking and self.labels.window_s is not None,
             "teacher_hidden.width": self.teacher_hidden.width > 0,
             "pretrain": any(model.pretrain for model in models),
-            "crossfit.by": self.data.columns.user is None and self.crossfit.by == "user",
+            "crossfit.by": "user" in self.data.lacking and self.crossfit.by == "user",
         }
         for key, given in asked.items():
             if lacks and given:
-                raise ValueError(f"{key}: needs what the log does not have (data.columns: {lacks}); leave it out")
+                raise ValueError(f"{key}: needs what the log does not have ({lacks}); leave it out")
         return self
 
     @model_validator(mode="after")

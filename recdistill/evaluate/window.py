@@ -22,7 +22,7 @@ from recdistill.typing import Array
 __all__ = ["Frame", "Part", "codes_of", "load_window", "logits_of"]
 
 
-NO_USERS = "the log has no users (data.columns: user: null)"
+NO_USERS = "the log has no users"
 LEVELS = ("logloss", "ne", "calibration", "ece")  # what a constant added to the logits changes
 
 

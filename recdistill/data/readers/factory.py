@@ -11,21 +11,30 @@ import polars as pl
 
 from recdistill.config.data import ColumnsConfig, DataConfig, SamplingConfig
 from recdistill.data.readers.amazon_reviews import read_amazon_reviews
+from recdistill.data.readers.avazu import read_avazu, read_avazu_x4
 from recdistill.data.readers.base import Log
+from recdistill.data.readers.criteo import read_criteo, read_criteo_x4
 from recdistill.data.readers.down_sampling import down_sampled
+from recdistill.data.readers.eb_nerd import read_eb_nerd
+from recdistill.data.readers.files import reading
 from recdistill.data.readers.first_rows import head_of
 from recdistill.data.readers.globo import read_globo
 from recdistill.data.readers.kuairand import read_kuairand
 from recdistill.data.readers.kuairec import read_kuairec
+from recdistill.data.readers.kuaivideo import read_kuaivideo
 from recdistill.data.readers.mind import read_mind
 from recdistill.data.readers.movielens import read_movielens
 from recdistill.data.readers.negatives import with_negatives
+from recdistill.data.readers.open_bandit import read_open_bandit
 from recdistill.data.readers.options import read_options
 from recdistill.data.readers.published import PublishedFolder
 from recdistill.data.readers.simulator import SIMULATED, Simulator, SimulatorConfig
 from recdistill.data.readers.tabular import read_table
 from recdistill.data.readers.taobao import read_taobao
+from recdistill.data.readers.taobao_ads import read_taobao_ads
+from recdistill.data.readers.tenrec import read_tenrec
 from recdistill.data.readers.trivago import read_trivago
+from recdistill.data.readers.yambda import read_yambda
 from recdistill.errors import UserError, did_you_mean
 
 __all__ = ["READERS", "Log", "open_log"]
@@ -81,7 +90,8 @@ def _simulated(config: DataConfig, folder: Path) -> Log:
 def _published(read: Callable[[DataConfig, PublishedFolder], Log], config: DataConfig, folder: Path) -> Log:
     """Return a published log, with the files that were looked at as its source."""
     files = PublishedFolder(config.reader, folder / config.path)
-    log = read(config, files)
+    with reading(files.path):
+        log = read(config, files)
     return replace(log, sources=(files.source,))
 
 
@@ -94,6 +104,16 @@ BY_NAME = {
     "taobao": read_taobao,
     "amazon-reviews": read_amazon_reviews,
     "kuairec": read_kuairec,
+    "criteo": read_criteo,
+    "criteo-x4": read_criteo_x4,
+    "avazu": read_avazu,
+    "avazu-x4": read_avazu_x4,
+    "taobao-ads": read_taobao_ads,
+    "kuaivideo": read_kuaivideo,
+    "tenrec": read_tenrec,
+    "yambda": read_yambda,
+    "eb-nerd": read_eb_nerd,
+    "open-bandit": read_open_bandit,
 }
 READERS: dict[str, Reader] = {
     "simulator": _simulated,

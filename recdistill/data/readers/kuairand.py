@@ -50,7 +50,7 @@ def read_kuairand(config: DataConfig, folder: PublishedFolder) -> Log:
     """
     chosen = read_options(config, KuaiRandOptions).logs
     kinds = ("standard", "random") if chosen == "all" else (chosen,)
-    source = scan_csv(folder.files("views", kind=kinds))
+    source = scan_csv(folder.files(*kinds))
     users = _features(folder.files("users"), "user_id", USER)
     videos = _features(folder.files("videos"), "video_id", VIDEO)
 

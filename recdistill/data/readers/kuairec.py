@@ -37,7 +37,7 @@ def read_kuairec(config: DataConfig, folder: PublishedFolder) -> Log:
     Sorting needs the views in memory. Raises UserError for a folder without the files.
     """
     options = read_options(config, KuaiRecOptions)
-    source = scan_csv([folder.file("views", matrix=options.matrix)])
+    source = scan_csv([folder.file(options.matrix)])
     categories = scan_csv([folder.file("tags")]).frame.collect()
     tags = categories.select("video_id", tags=pl.col("feat").str.strip_chars("[] ").str.replace_all(" ", ""))
 

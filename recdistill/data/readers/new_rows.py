@@ -55,7 +55,8 @@ def columns_of(config: DataConfig, schema: EventSchema) -> ColumnsConfig:
         return config.columns.model_copy(update={"tasks": {}, "label_times": {}})
     kinds = schema.features
     return ColumnsConfig(
-        user="user_id",
+        time="time" if schema.has_time else None,
+        user="user_id" if schema.has_user else None,
         item="item_id",
         request="request_id" if schema.has_request else None,
         categorical=[name for name, kind in kinds.items() if kind in ("int64", "string")],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
@@ -10,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from recdistill.config.data import DataConfig
 from recdistill.errors import UserError, did_you_mean
 
-__all__ = ["NoOptions", "read_options"]
+__all__ = ["NoOptions", "one_of", "read_options"]
 
 T = TypeVar("T")
 
@@ -35,3 +36,10 @@ def read_options(config: DataConfig, kind: type[T]) -> T:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise UserError(f"data.options.{key}: {first['msg'].lower()}; got {first['input']!r}") from None
+
+
+def one_of(option: str, value: str, known: Sequence[str]) -> str:
+    """Return the value of an option that names a column; UserError where it is none of the `known`."""
+    if value not in known:
+        raise UserError(f"data.options.{option}: no column '{value}'{did_you_mean(value, known)}")
+    return value

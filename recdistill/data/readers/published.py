@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import product
 from pathlib import Path
 
 from recdistill.data.readers.base import Source
@@ -16,8 +14,8 @@ __all__ = ["PUBLISHED", "Published", "PublishedFolder"]
 
 @dataclass(frozen=True)
 class Published:
-    """files: part of the log -> the names that its files may have, options of the reader in braces; logs: each log that
-    it reads, and its rows as its publisher counts them; page: where it is explained.
+    """files: part of the log -> the names that its files may have; logs: each log that it reads, and its rows as its
+    publisher counts them; page: where it is explained.
     """
 
     files: dict[str, tuple[str, ...]]
@@ -38,18 +36,15 @@ class PublishedFolder:
     path: Path
     seen: list[Path] = field(default_factory=list)
 
-    def files(self, part: str, **options: str | Iterable[str]) -> list[Path]:
-        """Return the files of a part of the log, by name; of several values of an option those of all.
-
-        UserError where there is none.
-        """
-        found = find_files(self.path, *self._names(part, **options))
+    def files(self, *parts: str) -> list[Path]:
+        """Return the files of some parts of the log, by name; UserError where there is none."""
+        found = find_files(self.path, *(name for part in parts for name in self._names(part)))
         self.seen.extend(found)
         return found
 
-    def file(self, part: str, **options: str) -> Path:
+    def file(self, part: str) -> Path:
         """Return the one file of a part of the log; UserError where there is none, or several."""
-        found = self.files(part, **options)
+        found = self.files(part)
         if len(found) > 1:
             names = ", ".join(str(path.relative_to(self.path)) for path in found)
             raise UserError(f"{self.path}: holds several: {names}; name the folder of one log as data.path")
@@ -64,16 +59,15 @@ class PublishedFolder:
         """What was looked at."""
         return Source(self.path, tuple(dict.fromkeys(self.seen)))
 
-    def _names(self, part: str, **options: str | Iterable[str]) -> list[str]:
-        values = [[value] if isinstance(value, str) else list(value) for value in options.values()]
-        chosen = [dict(zip(options, each, strict=True)) for each in product(*values)]
-        return [name.format(**each) for name in PUBLISHED[self.reader].files[part] for each in chosen]
+    def _names(self, part: str) -> tuple[str, ...]:
+        return PUBLISHED[self.reader].files[part]
 
 
 def _page(section: str) -> str:
     return f"docs/howto/public-logs.md#{section}"
 
 
+SPLITS: dict[str, tuple[str, ...]] = {part: (f"{part}.csv",) for part in ("train", "valid", "test")}
 PUBLISHED = {
     "movielens": Published(
         {
@@ -116,7 +110,8 @@ PUBLISHED = {
     ),
     "kuairand": Published(
         {
-            "views": ("log_{kind}_*.csv",),
+            "standard": ("log_standard_*.csv",),
+            "random": ("log_random_*.csv",),
             "users": ("user_features_*.csv",),
             "videos": ("video_features_basic_*.csv",),
         },
@@ -128,8 +123,67 @@ PUBLISHED = {
         _page("kuairand"),
     ),
     "kuairec": Published(
-        {"views": ("{matrix}_matrix.csv",), "tags": ("item_categories.csv",)},
+        {"big": ("big_matrix.csv",), "small": ("small_matrix.csv",), "tags": ("item_categories.csv",)},
         {"KuaiRec, big matrix": "12,530,806 views", "KuaiRec, small matrix": "4,676,570 views"},
         _page("kuairec"),
+    ),
+    "criteo": Published(
+        {"rows": ("train.txt",)}, {"Criteo Display Advertising Challenge": "45,840,617 impressions"}, _page("criteo")
+    ),
+    "criteo-x4": Published(SPLITS, {"Criteo_x4 of BARS": "45,840,617 impressions"}, _page("criteo")),
+    "avazu": Published(
+        {"rows": ("train.csv",)}, {"Avazu Click-Through Rate Prediction": "40,428,967 impressions"}, _page("avazu")
+    ),
+    "avazu-x4": Published(SPLITS, {"Avazu_x4 of BARS": "40,428,967 impressions"}, _page("avazu")),
+    "taobao-ads": Published(
+        {
+            "shown": ("raw_sample.csv",),
+            "ads": ("ad_feature.csv",),
+            "users": ("user_profile.csv",),
+            "actions": ("behavior_log.csv",),
+        },
+        {"Taobao ad display and click log": "about 26 million impressions, 700 million actions"},
+        _page("taobao-ads"),
+    ),
+    "kuaivideo": Published(
+        {"train": ("train.csv",), "test": ("test.csv",)}, {"KuaiVideo_x1": "13,661,383 previews"}, _page("kuaivideo")
+    ),
+    "tenrec": Published(
+        {log: (f"{log}.csv",) for log in ("QB-video", "QK-video", "sbr_data_1M", "ctr_data_1M")},
+        {
+            "Tenrec QB-video": "2,442,299 impressions",
+            "Tenrec QK-video": "493,458,970 impressions",
+            "Tenrec sbr_data_1M, ctr_data_1M": "those of a million users of QK-video",
+        },
+        _page("tenrec"),
+    ),
+    "yambda": Published(
+        {events: (f"{events}.parquet",) for events in ("multi_event", "listens", "likes")},
+        {
+            "Yambda-50M": "46,467,212 listens",
+            "Yambda-500M": "466,512,103 listens",
+            "Yambda-5B": "4,649,567,411 listens",
+        },
+        _page("yambda"),
+    ),
+    "eb-nerd": Published(
+        {
+            "train": ("train/behaviors.parquet",),
+            "train history": ("train/history.parquet",),
+            "validation": ("validation/behaviors.parquet",),
+            "validation history": ("validation/history.parquet",),
+            "articles": ("articles.parquet",),
+        },
+        {
+            "EB-NeRD demo": "24,724 impressions to train, 25,356 to validate",
+            "EB-NeRD small": "232,887 and 244,647 impressions",
+            "EB-NeRD large": "12,063,890 and 12,566,385 impressions",
+        },
+        _page("eb-nerd"),
+    ),
+    "open-bandit": Published(
+        {"shown": ("all.csv", "men.csv", "women.csv"), "items": ("item_context.csv",)},
+        {"Open Bandit Dataset": "about 26 million impressions of 2 policies in 3 campaigns"},
+        _page("open-bandit"),
     ),
 }

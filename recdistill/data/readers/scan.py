@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from recdistill.config.data import TextLayout
 from recdistill.data.readers.delta import scan_delta
 from recdistill.data.readers.files import RawTable
-from recdistill.data.readers.paths import data_files
+from recdistill.data.readers.paths import DataFile, data_files
 from recdistill.data.readers.pieces import as_table, pieces_of
 from recdistill.data.readers.texts import refuse_layout
 from recdistill.tables.delta.paths import is_table
 
-__all__ = ["scan_file"]
+__all__ = ["scan_file", "scan_in_order"]
 
 BY_NAME = TextLayout()  # a first row of names, separated as the file's name says
 
@@ -29,3 +30,8 @@ def scan_file(path: Path, layout: TextLayout = BY_NAME) -> RawTable:
         return scan_delta(path)
     files = data_files(path, as_text=layout.given)
     return as_table(path, pieces_of(files, layout), slices=files[0].form == "parquet")
+
+
+def scan_in_order(path: Path, files: Sequence[Path]) -> RawTable:
+    """Return CSV files with a header each as one table, in the order given; `path` is the folder that they are from."""
+    return as_table(path, pieces_of([DataFile(file, "csv", {}) for file in files], BY_NAME), slices=False)

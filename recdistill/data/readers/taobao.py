@@ -17,6 +17,7 @@ from recdistill.data.readers.base import Log
 from recdistill.data.readers.columns import Counts
 from recdistill.data.readers.files import scan_text
 from recdistill.data.readers.options import read_options
+from recdistill.data.readers.period import Period
 from recdistill.data.readers.published import PublishedFolder
 from recdistill.data.readers.rows import EventReader, behavior_rows, notes_of
 
@@ -24,10 +25,9 @@ __all__ = ["TaobaoOptions", "read_taobao"]
 
 INTEGER, TEXT = pl.Int64(), pl.String()
 FIELDS = {"user_id": INTEGER, "item_id": INTEGER, "category": INTEGER, "behavior": TEXT, "timestamp": INTEGER}
-FIRST, END = 1_511_539_200, 1_512_316_800  # of the days that it is published for; END belongs to the next
-WITHIN = pl.col("timestamp").cast(pl.Int64, strict=False).is_between(FIRST, END, closed="left").fill_null(True)  # of
-# these days; what is no number stays, to be refused
-OUTSIDE = "taobao: rows before 25 November or after 3 December 2017 left out"
+DAYS = Period(
+    "timestamp", 1_511_539_200, 1_512_316_800, "taobao: rows before 25 November or after 3 December 2017 left out"
+)
 
 
 @dataclass(frozen=True)
@@ -47,21 +47,13 @@ def read_taobao(config: DataConfig, folder: PublishedFolder) -> Log:
     source = scan_text(folder.file("actions"), FIELDS, ",")
     columns = ColumnsConfig(time="timestamp", tasks={action: 1}, categorical=["category"])
     counts = Counts()
-    events = EventReader(source.where((pl.col("behavior") == action) & WITHIN), columns, sort=True)
+    events = EventReader(source.where((pl.col("behavior") == action) & DAYS.holds), columns, sort=True)
     schema = events.mapped()[0]
     acted = BehaviorsConfig(path="", time="timestamp", action="behavior")
     needs = ("user_id", "item_id", "behavior", "timestamp")
 
     def behaviors() -> Iterator[pl.DataFrame]:
         counts.clear()
-        return behavior_rows(source, acted, schema, lambda chunk: _within(chunk, counts), needs)
+        return behavior_rows(source, acted, schema, lambda chunk: DAYS.kept(chunk, counts), needs)
 
     return Log(schema, events.chunks, behaviors, str(source.path), ("category",), notes=lambda: notes_of(counts))
-
-
-def _within(chunk: pl.DataFrame, counts: Counts) -> pl.DataFrame:
-    """Return the rows that are `WITHIN`, and count the others."""
-    kept = chunk.filter(WITHIN)
-    if len(kept) < len(chunk):
-        counts[OUTSIDE] += len(chunk) - len(kept)
-    return kept

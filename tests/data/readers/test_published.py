@@ -34,8 +34,8 @@ def test_options_choose_among_the_files_of_a_part(tmp_path: Path) -> None:
     names = ("log_standard_a.csv", "log_random_a.csv", "log_other_a.csv")
     put(tmp_path, dict.fromkeys(names, "x\n"))
     folder = PublishedFolder("kuairand", tmp_path)
-    assert [path.name for path in folder.files("views", kind=("standard", "random"))] == sorted(names[:2])
-    assert folder.file("views", kind="random").name == names[1] and not folder.has("users")
+    assert [path.name for path in folder.files("standard", "random")] == sorted(names[:2])
+    assert folder.file("random").name == names[1] and not folder.has("users")
     with pytest.raises(UserError, match=r"holds no user_features_\*.csv"):
         folder.files("users")
 
