@@ -255,7 +255,7 @@ class Run:
 
     def predictions(self, model: str, data: Any) -> Iterator[pl.DataFrame]:
         """Yield a model's predictions of new rows, a chunk at a time; see `TrainedModel.predict`."""
-        source = source_of(data)
+        source = source_of(data, self.experiment.data)
         yield from Predictor(self.folder, self.experiment, self._jobs()[model]).predict(source)
 
     def inspect(self) -> None:

@@ -111,9 +111,9 @@ class TextLayout(Strict):
 
     @field_validator("separator")
     @classmethod
-    def _one_character(cls, separator: str | None) -> str | None:
-        if separator is not None and (len(separator) != 1 or not separator.isascii() or separator in '"\r\n'):
-            raise ValueError(f'one character of ASCII, such as "\\t", ";" or "|"; got {separator!r}')
+    def _ascii(cls, separator: str | None) -> str | None:
+        if separator is not None and (not separator or not separator.isascii() or set(separator) & set('"\r\n')):
+            raise ValueError(f'characters of ASCII, such as "\\t", ";", "|" or "::", no quotes; got {separator!r}')
         return separator
 
     @property

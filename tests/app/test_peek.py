@@ -51,6 +51,10 @@ def test_the_command_line(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code, text = typed("ingest", "draft.yaml", "--out", "run")
     assert code == 0 and "40" in text
     code, text = typed("peek", "none.csv")
-    assert code == 2 and text == "recdistill: none.csv: no such file; check data.path and --data\n"
+    assert (
+        code == 2
+        and text
+        == "recdistill: none.csv: no such file; name the log itself: a file, a folder, or a pattern in quotes\n"
+    )
     code, text = typed("readers")
     assert code == 0 and "movielens" in text

@@ -17,6 +17,7 @@ __all__ = ["layout_of", "nameless"]
 
 START = 1_000  # bytes that show whether a file is text
 MADE = "column_{}"
+AS_GIVEN = "name the log itself: a file, a folder, or a pattern in quotes"
 
 
 def layout_of(path: Path) -> TextLayout:
@@ -47,9 +48,9 @@ def nameless(name: str) -> bool:
 def _files(path: Path) -> tuple[list[DataFile], bool]:
     """Return the files, and whether their names say what they are."""
     try:
-        return data_files(path), True
+        return data_files(path, remedy=AS_GIVEN), True
     except UserError:
-        files = data_files(path, as_text=True)
+        files = data_files(path, as_text=True, remedy=AS_GIVEN)
         with files[0].path.open("rb") as content:
             if files[0].form not in SEPARATORS or b"\0" in content.read(START):
                 raise

@@ -13,6 +13,7 @@ from recdistill.data.readers.columns import convert
 from recdistill.data.readers.files import RawTable
 from recdistill.data.readers.ids import id_names
 from recdistill.data.readers.mapping import NEW_TIME, event_columns
+from recdistill.data.readers.new_layout import layout_of_new
 from recdistill.data.readers.numbering import RequestNumbers
 from recdistill.data.readers.rows import kinds_in, sources_of
 from recdistill.data.readers.scan import scan_file
@@ -27,12 +28,13 @@ ROWS = 65_536  # of a chunk
 WHOLE = ("to_polars", "to_table")  # of a Hugging Face dataset, of an Arrow dataset
 
 
-def source_of(data: Any) -> RawTable:
+def source_of(data: Any, log: DataConfig | None = None) -> RawTable:
     """Return a path (see `scan_file`) or a frame (polars, pandas, Arrow), or what makes a whole frame of itself as an
-    Arrow or Hugging Face dataset does, as a source; UserError for others.
+    Arrow or Hugging Face dataset does, as a source; UserError for others. log: of the run for which text is read, which
+    may be laid out as that is.
     """
     if isinstance(data, str | Path):
-        return scan_file(Path(data))
+        return scan_file(Path(data)) if log is None else scan_file(Path(data), layout_of_new(Path(data), log))
     frame = data.collect() if isinstance(data, pl.LazyFrame) else data
     makes = next((getattr(data, name) for name in WHOLE if hasattr(data, name)), None)
     if makes is not None and not isinstance(frame, pl.DataFrame):

@@ -22,6 +22,7 @@ PACKED = (".gz", ".zst")  # unpacked as they are read
 FOREIGN_PACKED = (".bz2", ".xz", ".lz4", ".zip", ".7z", ".br", ".sz", ".deflate")
 OTHER_TABLES = {"metadata/version-hint.text": "Iceberg", "metadata/*.metadata.json": "Iceberg", ".hoodie": "Hudi"}
 NULL = "__HIVE_DEFAULT_PARTITION__"
+CHECK = "check data.path and --data"
 
 
 @dataclass(frozen=True)
@@ -33,15 +34,15 @@ class DataFile:
     partition: dict[str, str | None]
 
 
-def data_files(path: Path, as_text: bool = False) -> list[DataFile]:
+def data_files(path: Path, as_text: bool = False, remedy: str = CHECK) -> list[DataFile]:
     """Return the files that `path` names: itself, those below a folder, or those that a pattern (`*`, `?`, `[]`)
     matches; of one form, in the order of their names, numbers in them by value. as_text: what has no name of a known
     form (train.txt, u.data) is text in columns.
 
     Left out are names that begin with `_` or `.` (`_SUCCESS`) and files without a byte. Raises UserError where there is
-    no file, or files of several forms, or one that is no file of a log.
+    no file, with `remedy`, or files of several forms, or one that is no file of a log.
     """
-    base, found = _found(path)
+    base, found = _found(path, remedy)
     if [path] == found:
         form = _form(path, as_text)
         if not form and path.stat().st_size:
@@ -51,7 +52,7 @@ def data_files(path: Path, as_text: bool = False) -> list[DataFile]:
         return [DataFile(path, form or "parquet", {})]
     found = [file for file in found if file.stat().st_size]
     if not found:
-        raise UserError(f"{path}: holds no file with rows; check data.path and --data")
+        raise UserError(f"{path}: holds no file with rows; {remedy}")
     files = [DataFile(file, _form(file, as_text), _partition(file.relative_to(base))) for file in found]
     first = files[0]
     for file in files:
@@ -70,7 +71,7 @@ def _advice(path: Path) -> str:
     )
 
 
-def _found(path: Path) -> tuple[Path, list[Path]]:
+def _found(path: Path, remedy: str) -> tuple[Path, list[Path]]:
     """Return (the folder that names are taken from, the files in order)."""
     if path.is_dir():
         _refuse_other_tables(path)
@@ -80,12 +81,12 @@ def _found(path: Path) -> tuple[Path, list[Path]]:
             raise UserError(f"{path}: not a file that can be read more than once; write the log to a file")
         return path.parent, [path]
     if not has_magic(str(path)):
-        raise UserError(f"{path}: no such file; check data.path and --data")
+        raise UserError(f"{path}: no such file; {remedy}")
     base = Path(*path.parts[: next(k for k, part in enumerate(path.parts) if has_magic(part))])
     matched = base.glob(str(path.relative_to(base)))
     found = {file for one in matched for file in (_walk(one) if one.is_dir() else [one]) if file.is_file()}
     if not found:
-        raise UserError(f"{path}: no file matches the pattern; check data.path and --data")
+        raise UserError(f"{path}: no file matches the pattern; {remedy}")
     return base, sorted((file for file in found if _shown(file.relative_to(base))), key=lambda f: _order(f, base))
 
 

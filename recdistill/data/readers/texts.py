@@ -15,6 +15,7 @@ import polars as pl
 
 from recdistill.config.data import TextLayout
 from recdistill.data.readers.paths import DataFile
+from recdistill.data.readers.split_lines import first_split, scan_split
 from recdistill.errors import UserError, printable
 
 __all__ = [
@@ -30,7 +31,7 @@ __all__ = [
 
 FEW = 12  # cells or characters that a message shows
 SEPARATORS = {"csv": ",", "tsv": "\t"}
-OTHERS = ";\t|,"  # what else separates columns, where a file seems to have one
+OTHERS = (";", "\t", "|", ",", "::")  # what else separates columns, where a file seems to have one
 VALUE = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|\d{4}-\d\d-\d\d.*")  # a number or a date
 HEADER = "write them there, or give them next to the file's path, as header: [user_id, item_id, ...]"
 
@@ -41,6 +42,8 @@ def scan_lines(
     """Return a text file's rows; types are those of `schema`, or what the first `infer` rows look like."""
     if file.form == "jsonl":
         return pl.scan_ndjson(escape(str(file.path)), schema=schema, infer_schema_length=infer)
+    if len(_separator(file, layout)) > 1:
+        return scan_split(file.path, _separator(file, layout), layout.header, infer, schema)
     return pl.scan_csv(
         file.path,
         separator=_separator(file, layout),
@@ -60,6 +63,8 @@ def refuse_layout(path: Path, layout: TextLayout, kind: str) -> None:
 
 def first_cells(path: Path, separator: str, quote: str | None = '"') -> list[str | None]:
     """Return the first row of a text file, cell by cell."""
+    if len(separator) > 1:
+        return list(first_split(path, separator))
     row = pl.scan_csv(
         path, separator=separator, has_header=False, quote_char=quote, infer_schema=False, n_rows=1, glob=False
     ).collect()

@@ -115,9 +115,10 @@ def test_a_missing_column_names_the_key_that_would_help(tmp_path: Path) -> None:
     ("layout", "fault"),
     [
         ({"header": ["a", "b", "a"]}, "names 'a' twice"),
-        ({"separator": "::"}, "one character"),
-        ({"separator": ""}, "one character"),
-        ({"separator": '"'}, "one character"),
+        ({"separator": "é"}, "characters of ASCII"),
+        ({"separator": ""}, "characters of ASCII"),
+        ({"separator": '"'}, "characters of ASCII"),
+        ({"separator": ":\n"}, "characters of ASCII"),
     ],
 )
 def test_layouts_that_no_file_has(layout: dict[str, object], fault: str) -> None:
