@@ -11,8 +11,10 @@ from recdistill.data.peek.layout import nameless
 from recdistill.data.peek.profile import Profile, share
 from recdistill.data.peek.words import ITEM, REQUEST, SAMPLE, USER, rank, words_of
 
-__all__ = ["lists_share", "request_of", "sample_of", "user_and_item"]
+__all__ = ["lists_share", "request_of", "sample_of", "run_share", "user_and_item"]
 
+IN_RUNS = 0.1  # share of rows that follow one of the same value, beyond chance, from which on they are a user's
+RETURNS = 1.5  # runs of rows to a value
 ENOUGH = 20  # rows that show whether a value comes back
 MEAN_LIST = 1.5  # rows to a request
 ID_WORDS = ("id", "key", "hash", "no", "code", "idx")
@@ -30,8 +32,8 @@ def _comes_back(column: Profile) -> bool:
 
 
 def user_and_item(columns: dict[str, Profile], taken: Collection[str], guess_user: bool) -> dict[str, Guess]:
-    """Return the guesses for `user` and `item`: by name, else the column with most ids, which for the user is to be
-    asked for. No user: null. No item: none.
+    """Return the guesses for `user` and `item`: by name, else by values, which for the user is to be asked for: the
+    column whose rows follow one another, or that with most ids. No user: null. No item: none.
     """
     out: dict[str, Guess] = {}
     for key, names in (("user", USER), ("item", ITEM)):
@@ -48,17 +50,45 @@ def user_and_item(columns: dict[str, Profile], taken: Collection[str], guess_use
         left = [name for name, column in columns.items() if name not in used and _can_be_id(column)]
         if key not in out and left and (guess_user or key == "item"):
             best = max(left, key=lambda name: _likely(columns[name], key))
-            doubt = f"is this the {key}? No column is called so"
-            out[key] = Guess(best, f"text or whole numbers, {columns[best].distinct:,} different", doubt)
+            others = [columns[name] for name in left if name != best]
+            doubt = f"is this the {key}?" + ("" if best == key[0] else " No column is called so")
+            out[key] = Guess(best, _reason(columns[best], key, others), doubt)
     no_user = Guess(None, "no column looks like a user", "has the log none? Then every row is alone, without histories")
     return {"user": no_user} | out
 
 
-def _likely(column: Profile, key: str) -> tuple[bool, bool, bool, int]:
+def _likely(column: Profile, key: str) -> tuple[bool, bool, bool, float, int]:
     """Return what the likeliest column has most of; of columns without names the first is it."""
     words = words_of(column.name)
     of_id = words[-1:] != [] and words[-1] in ID_WORDS
-    return _comes_back(column), key in words, of_id, 0 if nameless(column.name) else column.distinct
+    in_runs = run_share(column.text) if key == "user" else 0.0
+    in_runs = in_runs if in_runs > IN_RUNS else 0.0
+    distinct = 0 if nameless(column.name) else column.distinct
+    return _comes_back(column), key in words or words == [key[0]], of_id, in_runs, distinct
+
+
+def _reason(column: Profile, key: str, others: list[Profile]) -> str:
+    """Return by what of its values a column was chosen before the others."""
+    called = f"called '{column.name}'; " if words_of(column.name) == [key[0]] else ""
+    found = f"{called}text or whole numbers, {column.distinct:,} different"
+    if key == "user" and (in_runs := run_share(column.text)) > IN_RUNS:
+        return f"{found}; {in_runs:.0%} of the rows follow one of the same value, as a user's do, beyond chance"
+    next_one = max(others, key=lambda other: other.distinct, default=None)
+    if next_one is None or next_one.distinct > column.distinct:
+        return found
+    return f"{found}, more than '{next_one.name}' has ({next_one.distinct:,})"
+
+
+def run_share(text: pl.Series) -> float:
+    """Return the share of rows with the value of the row before, less what chance gives: the sum of squared shares.
+
+    0 where values hardly return once others came, as those of a day's number do not.
+    """
+    filled = text.drop_nulls()
+    if len(filled) < 2 or len(filled.rle()) < RETURNS * filled.n_unique():
+        return 0.0
+    chance = float(((filled.value_counts()["count"] / len(filled)) ** 2).sum())
+    return share((filled == filled.shift(1))[1:]) - chance
 
 
 def _doubt(column: Profile) -> str:

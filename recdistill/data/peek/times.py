@@ -19,6 +19,7 @@ WORDS = {
     "time", "timestamp", "ts", "datetime", "date", "dt", "day", "at", "when", "utc", "epoch", "start", "known", "shown",
     "created", "occurred", "hour",
 }  # fmt: skip
+LETTER = "t"  # what a time is called where names are one letter long
 ENDS = ("time", "timestamp", "date", "datetime")
 LATER = {  # of a name: a time of something else than the row
     "click", "clicked", "conversion", "converted", "purchase", "purchased", "buy", "known", "label", "end", "update",
@@ -45,7 +46,7 @@ class Moment:
 
 def _called(name: str) -> bool:
     plain = "".join(words_of(name))
-    return bool(has_word(name, WORDS)) or plain.endswith(ENDS) or plain.startswith(ENDS)
+    return bool(has_word(name, WORDS)) or plain.endswith(ENDS) or plain.startswith(ENDS) or plain == LETTER
 
 
 def _unit(column: Profile) -> tuple[str, float]:

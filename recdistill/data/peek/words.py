@@ -32,7 +32,7 @@ LABEL = {
     "order": "order", "ordered": "order", "conversion": "conversion", "converted": "conversion", "follow": "follow",
     "share": "share", "shared": "share", "comment": "comment", "forward": "forward", "install": "install",
     "finish": "finish", "finished": "finish", "view": "view", "cart": "cart", "fav": "fav", "rating": "rating",
-    "ratings": "rating", "stars": "stars", "overall": "rating",
+    "ratings": "rating", "stars": "stars", "overall": "rating", "r": "rating",
 }  # fmt: skip
 MEASURED = {"watch", "watched", "play", "played", "dwell", "stay", "spent", "revenue", "gmv", "helpful"}
 CODE = {

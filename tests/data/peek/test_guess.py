@@ -168,6 +168,32 @@ def test_text_without_names_and_of_other_separators(tmp_path: Path) -> None:
     assert (experiment.data.separator, experiment.data.header) == (";", []) and len(read(experiment)) == N
 
 
+def test_names_of_one_letter(tmp_path: Path) -> None:
+    rows = {"i": AT * 7 % 19, "u": AT % 5, "r": AT % 3 + 1, "t": START + AT * 60}
+    text, experiment = peeked(pl.DataFrame(rows), tmp_path)
+    columns = experiment.data.columns
+    assert (columns.user, columns.item, columns.time) == ("u", "i", "t") and list(columns.tasks) == ["like"]
+    assert "# called 'u'; text or whole numbers, 5 different\n    # ? is this the user?\n" in text
+    assert "# called 'i'; text or whole numbers, 19 different, more than 'r' has (3)\n" in text
+
+
+@pytest.mark.parametrize(
+    ("b", "user", "reason"),
+    [
+        (AT // 3 * 5 % 8, "b", "8 different; 5"),
+        (AT * 3 % 8, "a", "19 different, more than 'b' has (8)"),
+        (AT // 5, "a", "19 different, more than 'b' has (8)"),  # a day's number: it never returns
+    ],
+)
+def test_without_names_rows_that_follow_one_another_are_a_users(
+    b: pl.Series, user: str, reason: str, tmp_path: Path
+) -> None:
+    rows = {"a": AT * 7 % 19, "b": b, "click": LABEL.cast(pl.Int8), "time": START + AT * 60}
+    text, experiment = peeked(pl.DataFrame(rows), tmp_path)
+    assert (experiment.data.columns.user, experiment.data.columns.item) == (user, "ab".replace(user, ""))
+    assert reason in text and "# ? is this the user? No column is called so" in text
+
+
 def test_what_cannot_be_guessed_is_named(tmp_path: Path) -> None:
     text, experiment = peeked(pl.DataFrame({"price": [0.5, 1.5], "label": [0, 1]}), tmp_path)
     assert "# missing: no column can be the item; name it as data.columns.item\n" in text
