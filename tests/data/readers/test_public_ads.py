@@ -5,11 +5,15 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
+import polars as pl
 import pytest
 
 from recdistill.config.load import load_text
 from recdistill.errors import UserError
+from tests.data.readers.test_lacking import MODELS
 from tests.data.readers.test_public import opened, put, seconds
+from tests.support.commands import typed
 
 COUNTS = [f"I{k}" for k in range(1, 14)]
 HASHES = [f"C{k}" for k in range(1, 27)]
@@ -184,3 +188,21 @@ def test_what_needs_users_or_times_is_refused_in_one_line(data: str, more: str, 
 def test_a_device_taken_for_the_user_may_have_histories() -> None:
     text = "name: x\ndata: {reader: avazu, options: {user: device_ip}}\nteacher_hidden: {width: 8}"
     assert load_text(text).data.lacks == ""
+
+
+def test_a_log_without_users_and_times_runs_predicts_and_is_no_stream(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    rows = [(int(draw.integers(2)), f"{draw.integers(6):08x}", str(draw.integers(9))) for _ in range(400)]
+    put(tmp_path / "set", {"train.txt": "".join(criteo(label, c1, {"I1": i1}) for label, c1, i1 in rows)})
+    (tmp_path / "x.yaml").write_text(f"name: x\ndata: {{reader: criteo, path: set}}{MODELS}")
+    code, printed = typed("run", tmp_path / "x.yaml", "--data", tmp_path, "--out", tmp_path / "run")
+    assert code == 0 and "warning: The log has no users: every row is alone" in printed, printed
+    empty = dict.fromkeys([*COUNTS, *HASHES[1:]], "")
+    new = pl.DataFrame([{**empty, "item_id": c1, "I1": i1} for _, c1, i1 in rows[:3]])
+    new.write_csv(tmp_path / "new.csv")
+    out = tmp_path / "p.csv"
+    code, printed = typed("predict", tmp_path / "run", "light", "--data", tmp_path / "new.csv", "--out", out)
+    assert code == 0 and len(pl.read_csv(out)) == 3, printed
+    code, printed = typed("stream", tmp_path / "x.yaml", "--data", tmp_path, "--out", tmp_path / "live")
+    assert (code, printed.count("\n")) == (2, 1)
+    assert "data.reader: criteo has no users and no times: a stream needs users and times" in printed
