@@ -40,6 +40,14 @@ def test_options_choose_among_the_files_of_a_part(tmp_path: Path) -> None:
         folder.files("users")
 
 
+@pytest.mark.parametrize("reader", sorted(PUBLISHED))
+def test_an_option_that_a_reader_does_not_have_is_refused(reader: str, tmp_path: Path) -> None:
+    for name in {name for names in PUBLISHED[reader].files.values() for name in names}:
+        put(tmp_path / "set", {name.replace("*", "x").replace("[A-Z]", "A"): "a,b\n1,2\n"})
+    with pytest.raises(UserError, match=rf"data.options: the {reader} has no 'colour'"):
+        open_log(DataConfig(reader=reader, path="set", options={"colour": "red"}), tmp_path)
+
+
 def test_every_part_has_files_and_every_log_its_rows() -> None:
     for one in PUBLISHED.values():
         assert all(one.files.values()) and one.logs and all(one.logs.values())
