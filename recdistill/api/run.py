@@ -53,6 +53,14 @@ class TrainedModel:
         """
         return write_frames(Path(path), self.run.predictions(self._of(seed), data))
 
+    def export(self, to: str | Path, seed: int | None = None) -> Path:
+        """Write the model as the next version of an artefact in the folder `to`, and return that version's folder.
+
+        What it takes to serve it: `recdistill.serve`, which needs no torch. Raises UserError, and publishes nothing,
+        for a network that torch.export does not take, and where the artefact would not give the network's logits.
+        """
+        return self.run.export(self._of(seed), Path(to))
+
     def _of(self, seed: int | None) -> str:
         if seed is None:
             return self.names[0]
@@ -257,6 +265,13 @@ class Run:
         """Yield a model's predictions of new rows, a chunk at a time; see `TrainedModel.predict`."""
         source = source_of(data, self.experiment.data)
         yield from Predictor(self.folder, self.experiment, self._jobs()[model]).predict(source)
+
+    def export(self, model: str, to: Path) -> Path:
+        """Write a trained model as the next version of an artefact; see `TrainedModel.export`."""
+        from recdistill.app.export import export_stage  # needs the extra `export`
+
+        with self._held():
+            return export_stage(self.folder, self.experiment, self._jobs()[model], to)
 
     def inspect(self) -> None:
         """Print the tables with their versions, and the models with what they recorded."""

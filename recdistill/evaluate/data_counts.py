@@ -12,7 +12,8 @@ import numpy as np
 import polars as pl
 
 from recdistill.data.sampling import GOLDEN, mixed, paired
-from recdistill.data.store.encoder import context_fields, empty_key, list_fields
+from recdistill.data.keys import empty_key
+from recdistill.data.store.encoder import context_fields, list_fields
 from recdistill.data.store.sample_store import CHUNK, SampleStore
 from recdistill.data.store.vocabulary import Vocabulary
 from recdistill.evaluate.data_summary import DataSummary, FeatureSummary, Ids, TaskRate

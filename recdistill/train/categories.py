@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from recdistill.data.store.encoder import context_fields, empty_key, list_fields
+from recdistill.data.keys import empty_key
+from recdistill.data.store.encoder import context_fields, list_fields
 from recdistill.data.store.sample_store import SampleStore
 from recdistill.data.store.vocabulary import Vocabulary
 from recdistill.errors import UserError, did_you_mean

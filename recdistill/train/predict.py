@@ -27,7 +27,7 @@ from recdistill.train.build import learner_of
 from recdistill.train.learner import Learner
 from recdistill.typing import Array
 
-__all__ = ["Predictor"]
+__all__ = ["NewSamples", "Predictor"]
 
 
 class _Frozen:
@@ -45,7 +45,7 @@ class _Frozen:
 
 
 @dataclass(frozen=True)
-class _NewSamples:
+class NewSamples:
     """The rows of one chunk as a batch builder reads them; histories are the run's. See `SampleSource`."""
 
     columns: dict[str, Array]
@@ -123,9 +123,9 @@ class Predictor:
             ids = rows.select(sample_id=named).to_series()
             columns = self.encoder.rows(rows)
             columns["counts"] = self.store.counts_of(columns["user"], columns["item"], columns["time"])
-            yield self._frame(ids, self._logits(_NewSamples(columns, self.store)))
+            yield self._frame(ids, self._logits(NewSamples(columns, self.store)))
 
-    def _logits(self, samples: _NewSamples) -> Array:
+    def _logits(self, samples: NewSamples) -> Array:
         builder = BatchBuilder(samples, self.job.config.history, numbers=self.job.config.numbers)
         order = np.lexsort((samples.time, samples.user))  # rows of one user and time share a history
         logits = np.zeros((len(order), len(self.schema.tasks)), np.float32)

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from recdistill.data.batch.slicer import Slicer
-from recdistill.data.store.encoder import context_key
+from recdistill.data.keys import context_key
 from recdistill.data.store.sample_store import SampleStore
 from recdistill.data.store.vocabulary import Vocabulary
 from recdistill.errors import UserError

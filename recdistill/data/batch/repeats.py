@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from recdistill.data.batch.ages import SECOND
+from recdistill.defaults import SECOND
 from recdistill.typing import Array
 
 __all__ = ["REPEATS", "repeats"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,7 +9,8 @@ from typing import Protocol
 import numpy as np
 import polars as pl
 
-from recdistill.data.buckets import ANY_SCALE, MISSING, bucket_of
+from recdistill.data.buckets import ANY_SCALE, bucket_of
+from recdistill.data.keys import context_key
 from recdistill.data.store.label_order import NEVER
 from recdistill.data.store.vocabulary import distinct_of
 from recdistill.errors import UserError
@@ -22,8 +22,6 @@ __all__ = [
     "Encoder",
     "IdEncoder",
     "context_fields",
-    "context_key",
-    "empty_key",
     "field_counts",
     "known_times",
     "list_entries",
@@ -54,16 +52,6 @@ def context_fields(schema: EventSchema) -> list[str]:
 def list_fields(schema: EventSchema) -> list[str]:
     """Return the list features, in the order of their slots."""
     return [name for name, kind in schema.features.items() if kind.startswith("list")]
-
-
-def context_key(name: str, value: object) -> str:
-    """Return the key of a feature's value in the vocabulary; the name is quoted, so that no two features share keys."""
-    return f"{json.dumps(name)}={value}"
-
-
-def empty_key(name: str, kind: str) -> str:
-    """Return what stands in the vocabulary for a scalar feature without a value."""
-    return context_key(name, MISSING if kind == "float32" else "")
 
 
 def _field_values(rows: pl.DataFrame, schema: EventSchema) -> Iterator[tuple[str, pl.Series]]:

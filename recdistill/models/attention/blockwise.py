@@ -67,7 +67,7 @@ def _buckets(times: Sequence[Tensor], heads: int, tile: _Tile) -> Tensor | None:
     """Return the buckets of the time between the events of a tile's pairs, one head's; None without times."""
     if not times:
         return None
-    rows = slice(tile.rows.start // heads, tile.rows.stop // heads)
+    rows = slice(None) if tile.rows.start is None else slice(tile.rows.start // heads, tile.rows.stop // heads)
     return buckets_between(times[0][rows, tile.queries], times[1][rows, tile.keys])
 
 
@@ -157,6 +157,11 @@ def attend(
     if bias is None and band is not None:
         bias = band_bias(query.new_zeros(heads, 1), query.shape[1], band)
     table, times = (None, ()) if time is None else (time.table, time[1:])
+    if band is None and torch.compiler.is_exporting():  # in a graph the number of queries is not known: one tile
+        every = slice(None)
+        tile = _Tile(every, every, every, (every, every))
+        scores = _scores(query, key, bias, table, _buckets(times, 1, tile), tile)
+        return torch.bmm(scores.softmax(2) if softmax else functional.silu(scores), value)
     out = _Attend.apply(query, key, value, bias, table, times, heads, band, alive, softmax)  # type: ignore[no-untyped-call]
     return torch.as_tensor(out)
 

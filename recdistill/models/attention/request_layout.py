@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from recdistill.data.batch.ages import age_bucket
 from recdistill.data.batch.batch import History
 
-__all__ = ["Layout", "lay_out"]
+__all__ = ["LaidOut", "Layout", "lay_out"]
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Layout:
     def occupied(self) -> Tensor:
         """Return bool [P, C], False for empty slots."""
         if self.place is None:
-            return torch.ones(len(self.of) // self.size, self.size, dtype=torch.bool, device=self.of.device)
+            return torch.ones(self.of.shape[0] // self.size, self.size, dtype=torch.bool, device=self.of.device)
         taken = torch.zeros(self.slots.shape if self.slots is not None else (), dtype=torch.bool, device=self.of.device)
         taken[self.place] = True
         return taken.view(-1, self.size)
@@ -72,8 +73,33 @@ class Layout:
         return rows.index_select(0, self.index.view(-1)).view(*self.index.shape, rows.shape[1])
 
 
+@dataclass(frozen=True)
+class LaidOut(History):
+    """A history that is laid out already: what a graph for one user and any number of candidates is made of."""
+
+    layout: Layout
+
+    @classmethod
+    def of_one(
+        cls, unique: Tensor, index: Tensor, ago: Tensor, action: Tensor, events: Tensor, samples: Tensor
+    ) -> LaidOut:
+        """Return the history, int64 [L] each, of which the first `events` (int64 [1]) are real, of all `samples` [B]."""
+        mask = (torch.arange(len(index)) < events).unsqueeze(0)
+        of, offsets = torch.zeros_like(samples), torch.cat([torch.zeros_like(events), events])
+        parts = [part.unsqueeze(0) * mask for part in (index, ago, action)]
+        layout = Layout(*parts, mask, events, of, samples.shape[0], None, None, None)
+        return cls(unique, index, ago, action, offsets, of, layout)
+
+    def dense(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return (index, age, action, mask), each [1, L]."""
+        layout = self.layout
+        return layout.index, age_bucket(layout.ago) * layout.mask, layout.action, layout.mask
+
+
 def lay_out(history: History) -> Layout:
     """Return the layout of a batch's histories. A uniform batch in request order costs no reordering at all."""
+    if isinstance(history, LaidOut):
+        return history.layout
     lengths, samples = history.lengths, len(history.of)
     longest = max(int(lengths.max()) if len(lengths) else 0, 1)
     step = torch.arange(longest)

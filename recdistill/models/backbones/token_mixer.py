@@ -89,7 +89,7 @@ class _Parts(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         padded = functional.pad(x, (0, self.tokens * self.size - x.shape[1]))
-        parts = padded.view(len(x), self.tokens, self.size).transpose(0, 1)
+        parts = padded.view(x.shape[0], self.tokens, self.size).transpose(0, 1)
         return torch.baddbmm(self.bias, parts, self.weight).transpose(0, 1).flatten(1)
 
 
@@ -160,7 +160,7 @@ class TokenMixer(nn.Module):
         parts = self.enter(x)
         if self.summary is not None:
             parts = torch.cat([self.summary(x), parts], 1)
-        x = parts.view(len(x), self.tokens, self.width).transpose(0, 1)
+        x = parts.view(x.shape[0], self.tokens, self.width).transpose(0, 1)
         earlier, self.passed = x, []
         for number, layer in enumerate(self.layers):
             x = layer(x)

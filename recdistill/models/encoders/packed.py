@@ -38,6 +38,8 @@ class Sequences:
         has them so).
         """
         lengths = layout.lengths
+        if len(lengths) == 1:
+            return cls(layout.ago, layout.action, lengths, layout.piece, None), None
         if bool((lengths[1:] <= lengths[:-1]).all()):
             return cls(layout.ago, layout.action, lengths, layout.piece, _alive(lengths, layout.ago.shape[1])), None
         order = torch.argsort(lengths, descending=True, stable=True)
@@ -112,10 +114,15 @@ class Sequences:
 
     def of_actions(self, x: Tensor, actions: Tensor) -> tuple[Sequences, Tensor]:
         """Return the events with one of `actions` (int64), and x [R, L, D] of those."""
-        kept = torch.isin(self.action, actions.to(self.action.device)) & self.mask
+        kept = (self.action.unsqueeze(2) == actions.to(self.action.device)).any(2) & self.mask
         lengths = kept.sum(1)
-        at = torch.argsort(~kept, dim=1, stable=True)[:, : max(int(lengths.max()), 1)]
+        at = torch.argsort(~kept, dim=1, stable=True)[:, : _longest(lengths, kept.shape[1])]
         return self.only(x, at, lengths)
+
+
+def _longest(lengths: Tensor, room: int) -> int:
+    """Return the most events of a history, at least 1; in a graph, which cannot look at values, as many as fit."""
+    return room if torch.compiler.is_exporting() else max(int(lengths.max()), 1)
 
 
 def _alive(lengths: Tensor, longest: int) -> tuple[int, ...]:

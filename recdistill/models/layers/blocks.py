@@ -110,14 +110,15 @@ class SideFeatures(nn.Module):
         """Return [[B, user width], [B, F * context width], [B, context width], [B, NUMBERS]], the second and third
         where there are any.
         """
+        samples = batch.user.inverse.shape[0]  # len() would fix their number in a graph
         parts = [self.user(batch.user.unique).index_select(0, batch.user.inverse)]
         if self.fields:
             rows = self.context(batch.context.unique)
-            parts.append(rows.index_select(0, batch.context.inverse.reshape(-1)).view(len(batch), -1))
+            parts.append(rows.index_select(0, batch.context.inverse.reshape(-1)).view(samples, -1))
         if self.slots:
             rows = self.context(batch.lists.unique)
             known = (batch.lists.inverse != 0).sum(1, keepdim=True).clamp(min=1)
-            summed = rows.index_select(0, batch.lists.inverse.reshape(-1)).view(len(batch), self.slots, -1).sum(1)
+            summed = rows.index_select(0, batch.lists.inverse.reshape(-1)).view(samples, self.slots, -1).sum(1)
             parts.append(summed / known)
         return [*parts, batch.numbers]
 

@@ -140,6 +140,9 @@ def _of_takers(x: Tensor, experts: nn.ModuleList, gates: Tensor, taken: Callable
     """Return [T, B, D] of tokens [T, B, D]: the sum of each sample's experts by their gates [T, B, experts], of which
     only those at int64 [n] `taken`(token, expert) are given to it.
     """
+    if torch.compiler.is_exporting():  # a graph cannot leave rows out by value: all experts, most of them times 0
+        every = [cast(Callable[[Tensor], Tensor], expert)(x) * gates[..., j, None] for j, expert in enumerate(experts)]
+        return torch.stack(every).sum(0)
     rows = []
     for token in range(len(x)):
         out = torch.zeros_like(x[token])

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from recdistill.data.batch.builder import BatchBuilder
-from recdistill.data.store.encoder import context_key
+from recdistill.data.keys import context_key
 from recdistill.data.store.sample_store import SampleStore, build_store
 from recdistill.data.store.vocabulary import Vocabulary
 from recdistill.errors import UserError

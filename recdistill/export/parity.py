@@ -1,0 +1,88 @@
+"""Is what is served what was trained? The graph's logits beside the network's, on the log's own rows and on odd ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from recdistill.data.batch.batch import Batch
+from recdistill.data.batch.builder import BatchBuilder
+from recdistill.export.graph import ServedNetwork
+from recdistill.train.predict import NewSamples, Predictor
+from recdistill.typing import Array
+
+__all__ = ["graph_inputs", "largest_difference"]
+
+REQUESTS, MOST = 40, 64  # of the log's own users; candidates of the longest
+
+
+def largest_difference(folder: Path, predictor: Predictor, served: ServedNetwork) -> float:
+    """Return the largest |difference| of a logit over requests of real rows: one candidate and many, users with the
+    longest history, with one event and with none, ids that were never seen; infinity where one is no number.
+    """
+    session = onnxruntime.InferenceSession(str(folder / "dense.onnx"), providers=["CPUExecutionProvider"])
+    wanted = {one.name for one in session.get_inputs()}
+    tables = [np.load(path, mmap_mode="r") for path in sorted(folder.glob("table_*.npy"), key=_number)]
+    worst = 0.0
+    for batch in _batches(predictor):
+        inputs = graph_inputs(batch, served, tables)
+        got = session.run(None, {name: inputs[name] for name in wanted})[0]
+        difference = np.abs(got - predictor.learner.predict(batch).numpy())
+        worst = max(worst, float(difference.max()) if np.isfinite(difference).all() else np.inf)
+    return worst
+
+
+def _number(path: Path) -> int:
+    return int(path.stem.removeprefix("table_"))
+
+
+def graph_inputs(batch: Batch, served: ServedNetwork, tables: list[Array]) -> dict[str, Array]:
+    """Return the graph's inputs for a batch of one history; tables: [rows, width], all rows of each."""
+    history, length = batch.history, served.length
+    events = len(history.index)
+    padded = np.zeros((3, length), np.int64)
+    for row, values in zip(padded, (history.index, history.ago, history.action), strict=True):
+        row[:events] = values.numpy()
+    columns = {name: getattr(batch, name) for name in ("item", "user", "context", "lists")}
+    inputs = {name: column.inverse.numpy() for name, column in columns.items()}
+    inputs |= dict(zip(("history", "ago", "action"), padded, strict=True))
+    inputs |= {"events": np.array([events]), "numbers": batch.numbers.numpy()}
+    for number, (table, column, _) in enumerate(served.look_ups):
+        inputs[f"rows_{number}"] = tables[table][getattr(batch, column).unique.numpy()]
+    return inputs
+
+
+def _batches(predictor: Predictor) -> Iterator[Batch]:
+    """Yield batches of one user each, whose candidates are items of other rows."""
+    store, job = predictor.store, predictor.job.config
+    draw = np.random.default_rng(0)
+    rows = draw.integers(0, len(store), REQUESTS)
+    lengths = np.diff(store.histories.first)
+    odd = [int(np.argmax(lengths)), int(np.argmin(np.where(lengths > 0, lengths, lengths.max() + 1))), 0]
+    asks = [(int(store.user[row]), int(store.time[row])) for row in rows]
+    asks += [(user, int(store.time[-1]) + 1) for user in odd]
+    for number, (user, time) in enumerate(asks):
+        count = (1, 2, MOST)[number % 3]
+        samples = _samples(predictor, user, time, draw.integers(0, len(store), count), unseen=number % 4 == 3)
+        yield BatchBuilder(samples, job.history, numbers=job.numbers).build(np.arange(count))
+
+
+def _samples(predictor: Predictor, user: int, time: int, at: Array, unseen: bool) -> NewSamples:
+    """Return samples of a user at a time with the items of the rows `at`; unseen: the first of an unknown item."""
+    store, n = predictor.store, len(at)
+    item, context, lists = store.items_at(at)
+    item = np.where((np.arange(n) == 0) & unseen, 0, item)
+    columns = {
+        "sample_id": np.arange(n),
+        "time": np.full(n, time),
+        "user": np.full(n, user),
+        "item": item,
+        "context": context,
+        "lists": lists,
+        "labels": np.full((n, store.labels.shape[1]), np.nan, np.float32),
+    }
+    columns["counts"] = store.counts_of(columns["user"], item, columns["time"])
+    return NewSamples(columns, store)

@@ -1,0 +1,1 @@
+"""What serves a student: an artefact that was exported, and nothing of torch."""

@@ -1,0 +1,169 @@
+"""An artefact: one folder that holds everything a student needs to be served.
+
+manifest.json      what it is, and the SHA-256 of every other file
+dense.onnx         the graph: gathered rows and indices to logits
+table_N.npy        float32 [ids + 1, width] per table, row 0 for what was never seen
+users.*, items.*, context.*    ids to rows (id_map.py)
+user_counts.npy, item_counts.npy    int32 [ids + 1, 2]: labels known at export, and positives among them
+
+A folder of versions holds them as 1, 2, ... and `current.json`, which names the one that is served.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from recdistill.data.store.memmap import open_column, read_json
+from recdistill.errors import UserError
+from recdistill.serve.id_map import IdMap
+from recdistill.typing import Array
+
+__all__ = ["FORMAT", "Artefact", "Manifest", "ServedSchema", "current_version", "digest", "open_artefact"]
+
+FORMAT = 1
+PIECE = 1 << 20
+MANIFEST, POINTER = "manifest.json", "current.json"
+
+
+@dataclass(frozen=True)
+class ServedSchema:
+    """What a request holds: id types (int64 or string), features with their types, edges of numeric ones' buckets, how
+    many entries of a list count. See `EventSchema`.
+    """
+
+    user_id: str
+    item_id: str
+    features: dict[str, str]
+    edges: dict[str, tuple[float, ...]]
+    list_length: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What an artefact is. schema: as a ServedSchema has it; history: the most events read; fields, slots: of context and
+    lists; actions: the types of a history's events, by code; numbers: which the model reads; look_ups: per input of
+    rows (table, column, width); log_odds_offset: per task, what sampling added to the log-odds that the model learned;
+    lineage: run, model, rows learned, fingerprints; files: name -> SHA-256.
+    """
+
+    format: int
+    version: int
+    model: str
+    tasks: list[str]
+    schema: dict[str, Any]
+    history: int
+    fields: int
+    slots: int
+    actions: list[str]
+    numbers: list[str]
+    look_ups: list[tuple[int, str, int]]
+    log_odds_offset: list[float]
+    lineage: dict[str, Any]
+    parity: float
+    files: dict[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what stands in the file, its own checksum with it."""
+        tree = asdict(self)
+        return {**tree, "checksum": _checksum(tree)}
+
+    @classmethod
+    def read(cls, folder: Path) -> Manifest:
+        """Return a folder's manifest; UserError where there is none, or none of this format."""
+        path = folder / MANIFEST
+        try:
+            tree = read_json(path)
+        except FileNotFoundError:
+            raise UserError(f"{folder}: no artefact; make one with recdistill export RUN MODEL --to DIR") from None
+        except (ValueError, OSError):
+            raise UserError(f"{path}: damaged; export again") from None
+        if not isinstance(tree, dict) or tree.get("format") != FORMAT:
+            found = tree.get("format") if isinstance(tree, dict) else None
+            raise UserError(f"{path}: format {found}, this version reads {FORMAT}; export again")
+        checksum = tree.pop("checksum", None)
+        if set(tree) != {one.name for one in fields(cls)} or checksum != _checksum(tree):
+            raise UserError(f"{path}: damaged; export again")
+        return cls(**tree)
+
+
+def _checksum(tree: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """An opened artefact: its parts are memory-mapped, so processes that serve one share it."""
+
+    folder: Path
+    manifest: Manifest
+    schema: ServedSchema
+    users: IdMap
+    items: IdMap
+    context: IdMap
+    tables: list[Array]
+    user_counts: Array
+    item_counts: Array
+
+    @property
+    def graph(self) -> Path:
+        """Return the path of the graph."""
+        return self.folder / "dense.onnx"
+
+
+def digest(path: Path) -> str:
+    """Return a file's SHA-256."""
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(PIECE):
+            found.update(piece)
+    return found.hexdigest()
+
+
+def current_version(root: Path) -> Path:
+    """Return the folder that is to be served of a folder of versions, or an artefact itself; UserError without one."""
+    if (root / MANIFEST).exists():
+        return root
+    path = root / POINTER
+    try:
+        version = read_json(path)["version"]
+        return root / str(int(version))
+    except FileNotFoundError:
+        raise UserError(f"{root}: no artefact; make one with recdistill export RUN MODEL --to DIR") from None
+    except (ValueError, KeyError, TypeError, OSError):
+        raise UserError(f"{path}: damaged; export again") from None
+
+
+def open_artefact(root: Path) -> Artefact:
+    """Return the artefact at `root`, or the current one of a folder of versions, every file of it checked.
+
+    Raises UserError, which names the file, for one that is missing, damaged or of another format.
+    """
+    folder = current_version(root)
+    manifest = Manifest.read(folder)
+    for name, wanted in manifest.files.items():
+        path = folder / name
+        if not path.is_file():
+            raise UserError(f"{path}: missing; export again")
+        if digest(path) != wanted:
+            raise UserError(f"{path}: damaged, its checksum is another; export again")
+    try:
+        return _opened(folder, manifest)
+    except (ValueError, KeyError, TypeError, OSError):
+        raise UserError(f"{folder / MANIFEST}: damaged; export again") from None
+
+
+def _opened(folder: Path, manifest: Manifest) -> Artefact:
+    tables = 1 + max((number for number, _, _ in manifest.look_ups), default=-1)
+    return Artefact(
+        folder,
+        manifest,
+        ServedSchema(**manifest.schema),
+        *(IdMap(folder, name) for name in ("users", "items", "context")),
+        [open_column(folder, f"table_{number}") for number in range(tables)],
+        open_column(folder, "user_counts"),
+        open_column(folder, "item_counts"),
+    )

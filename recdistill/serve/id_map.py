@@ -1,0 +1,78 @@
+"""Ids to places in a table, memory-mapped: any number of ids costs a process no memory of its own.
+
+The ids' 64-bit hashes stand in ascending order with the place of each; of text, the text itself too, so that an id that
+was never seen is told from one whose hash it shares.
+
+    NAME.hash.npy    uint64 [N], ascending
+    NAME.place.npy   int32 [N], the index, from 1, of the id with that hash
+    NAME.key.npy     int64 [N + 1], where the UTF-8 text of each begins; NAME.text.npy uint8. Whole numbers have neither:
+                     their hash is one to one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from recdistill.data.store.memmap import open_column
+from recdistill.typing import Array
+
+__all__ = ["IdMap", "write_id_map"]
+
+SIGN = np.uint64(1 << 63)
+
+
+def write_id_map(folder: Path, name: str, ids: Sequence[int] | Sequence[str]) -> None:
+    """Write the map of `ids`, whose indices are 1, 2, ...; all whole numbers of 64 bits, or all text."""
+    text = bool(ids) and isinstance(ids[0], str)
+    hashes = _hashes(ids)
+    order = np.argsort(hashes, kind="stable")
+    np.save(folder / f"{name}.hash.npy", hashes[order])
+    np.save(folder / f"{name}.place.npy", (order + 1).astype(np.int32))
+    if text:
+        encoded = [str(ids[at]).encode() for at in order]
+        np.save(folder / f"{name}.key.npy", np.cumsum([0, *map(len, encoded)], dtype=np.int64))
+        np.save(folder / f"{name}.text.npy", np.frombuffer(b"".join(encoded), np.uint8))
+
+
+def _hashes(ids: Sequence[int] | Sequence[str]) -> Array:
+    if ids and isinstance(ids[0], str):
+        made = b"".join(hashlib.blake2b(str(one).encode(), digest_size=8).digest() for one in ids)
+        return np.frombuffer(made, "<u8").astype(np.uint64)
+    return np.asarray(ids, np.int64).view(np.uint64) ^ SIGN
+
+
+class IdMap:
+    """A written map, opened."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._hash, self._place = (open_column(folder, f"{name}.{part}") for part in ("hash", "place"))
+        self.text = (folder / f"{name}.text.npy").exists()
+        if self.text:
+            self._key, self._bytes = (open_column(folder, f"{name}.{part}") for part in ("key", "text"))
+
+    def __len__(self) -> int:
+        """Return the number of ids."""
+        return len(self._hash)
+
+    def places(self, ids: Sequence[int] | Sequence[str]) -> Array:
+        """Return int64 [n], the index of each id, 0 for one that was never seen."""
+        if not len(ids) or not len(self):
+            return np.zeros(len(ids), np.int64)
+        hashes = _hashes(ids)
+        at = np.searchsorted(self._hash, hashes)
+        inside = np.minimum(at, len(self) - 1)
+        if not self.text:
+            return np.where(self._hash[inside] == hashes, self._place[inside], 0).astype(np.int64)
+        return np.array([self._of_text(str(one), int(k), h) for one, k, h in zip(ids, at, hashes, strict=True)])
+
+    def _of_text(self, one: str, at: int, wanted: np.uint64) -> int:
+        """Return the index of a text whose hash stands at `at` or behind, where it does."""
+        while at < len(self) and self._hash[at] == wanted:
+            if self._bytes[self._key[at] : self._key[at + 1]].tobytes() == one.encode():
+                return int(self._place[at])
+            at += 1
+        return 0

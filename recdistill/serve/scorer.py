@@ -1,0 +1,55 @@
+"""An opened artefact that scores: onnxruntime on the graph, rows gathered before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from recdistill.errors import UserError
+from recdistill.serve.artefact import Artefact, open_artefact
+from recdistill.serve.request import Request, arrays_of
+from recdistill.typing import Array
+
+__all__ = ["Scorer"]
+
+
+class Scorer:
+    """One version of a student, ready to rank. threads: of a request's matrix products."""
+
+    def __init__(self, artefact: Artefact, threads: int = 1) -> None:
+        self.artefact = artefact
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 3
+        try:
+            self.session = onnxruntime.InferenceSession(str(artefact.graph), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # noqa: BLE001 - onnxruntime's own classes differ between its versions
+            raise UserError(f"{artefact.graph}: onnxruntime does not take it; export again ({error})") from None
+        self.wanted = {one.name for one in self.session.get_inputs()}
+
+    @classmethod
+    def open(cls, root: Path, threads: int = 1) -> Scorer:
+        """Open the artefact at `root`, or the current one of a folder of versions; UserError as `open_artefact`."""
+        return cls(open_artefact(root), threads)
+
+    @property
+    def version(self) -> int:
+        """Return the version that scores."""
+        return self.artefact.manifest.version
+
+    def logits(self, inputs: dict[str, Array]) -> Array:
+        """Return float32 [C, K], as the model learned them, of the graph's inputs."""
+        fed = {name: values for name, values in inputs.items() if name in self.wanted}
+        return np.asarray(self.session.run(None, fed)[0])
+
+    def rank(self, request: Request) -> Array:
+        """Return float32 [C, K], per candidate and task its probability in the log before any down-sampling. Raises
+        UserError, which names the field, for a request that cannot be read.
+        """
+        logits = self.logits(arrays_of(request, self.artefact))
+        offset = np.asarray(self.artefact.manifest.log_odds_offset, np.float32)
+        with np.errstate(over="ignore"):
+            return np.asarray(1 / (1 + np.exp(-(logits - offset))), np.float32)
