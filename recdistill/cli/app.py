@@ -14,7 +14,7 @@ import typer
 from recdistill import __version__
 from recdistill.cli.logs import peek, readers
 from recdistill.cli.registry import lineage, promote, revoke, rollback, unquarantine
-from recdistill.cli.serving import export
+from recdistill.cli.serving import export, serve
 from recdistill.cli.steps import compare, evaluate, import_predictions, ingest, inspect, predict, report, train
 from recdistill.cli.streams import INTERRUPTED, compact, role, stream, watch
 from recdistill.cli.studies import ablate, demo, plan, run, scale
@@ -42,6 +42,7 @@ VERBS: tuple[Callable[..., None], ...] = (  # in the order in which --help shows
     inspect,
     predict,
     export,
+    serve,
     watch,
     revoke,
     unquarantine,

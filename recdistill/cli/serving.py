@@ -9,8 +9,9 @@ import typer
 
 from recdistill.cli import completion
 from recdistill.cli.options import RunFolder
+from recdistill.errors import UserError
 
-__all__ = ["export"]
+__all__ = ["export", "serve"]
 
 
 def export(
@@ -27,3 +28,22 @@ def export(
     from recdistill.api.run import Run
 
     Run(run_folder).model(model).export(to)
+
+
+def serve(
+    artefact: Annotated[Path, typer.Argument(help="What recdistill export wrote.")],
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 8378,
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen on; others than loopback are reached by anyone.")
+    ] = "127.0.0.1",
+    threads: Annotated[int, typer.Option("--threads", min=1, max=256, help="Requests scored at a time.")] = 2,
+) -> None:
+    """Serve an exported student over HTTP: one user, many candidates per request."""
+    try:
+        from recdistill.serve.server import Limits
+        from recdistill.serve.server import serve as serve_artefact
+    except ModuleNotFoundError as error:
+        if (error.name or "recdistill").startswith("recdistill"):
+            raise
+        raise UserError(f"serve needs {error.name}; install it: pip install 'recdistill[serve]'") from None
+    serve_artefact(artefact, host, port, Limits(threads=threads))

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from recdistill.errors import UserError, did_you_mean
 from recdistill.serve.artefact import Artefact
 from recdistill.typing import Array
 
-__all__ = ["Event", "Request", "arrays_of"]
+__all__ = ["MOST_CANDIDATES", "Past", "Request", "arrays_of"]
 
 INT64 = 1 << 63
 MOST_CANDIDATES = 10_000
@@ -31,18 +32,20 @@ Id = int | str
 
 
 @dataclass(frozen=True)
-class Event:
-    """Something the user did before: the item, when (seconds since 1970), what kind of action."""
+class Past:
+    """What the user did before, event by event: the items, when (seconds since 1970), and what kind of action each was;
+    actions: empty where there is but one kind.
+    """
 
-    item: Id
-    time: float
-    action: str | None = None
+    items: Sequence[Id] = ()
+    times: Sequence[float] = ()
+    actions: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
 class Request:
     """One user, many candidates. time: seconds since 1970; features: of the user and the moment, for all candidates;
-    candidate_features: per candidate, before those; history: oldest first or not; what is not before `time` is left
+    item_features: name -> a value per candidate, before those; history: in any order; what is not before `time` is left
     out.
     """
 
@@ -50,8 +53,8 @@ class Request:
     items: Sequence[Id]
     time: float
     features: Mapping[str, Any] = field(default_factory=dict)
-    candidate_features: Sequence[Mapping[str, Any]] = ()
-    history: Sequence[Event] = ()
+    item_features: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    history: Past = Past()
 
 
 def arrays_of(request: Request, artefact: Artefact) -> dict[str, Array]:
@@ -59,8 +62,9 @@ def arrays_of(request: Request, artefact: Artefact) -> dict[str, Array]:
     schema, n = artefact.schema, len(request.items)
     if not 0 < n <= MOST_CANDIDATES:
         raise UserError(f"items: give 1 to {MOST_CANDIDATES:,} candidates; got {n:,}")
-    if request.candidate_features and len(request.candidate_features) != n:
-        raise UserError(f"candidate_features: one per candidate, {n:,}; got {len(request.candidate_features):,}")
+    for name, values in request.item_features.items():
+        if len(values) != n:
+            raise UserError(f"item_features.{name}: a value per candidate was expected, {n:,}; got {len(values):,}")
     now = _microseconds(request.time, "time")
     user = _ids([request.user], schema.user_id, "user", artefact.users) if request.user is not None else np.zeros(1, int)
     item = _ids(request.items, schema.item_id, "items", artefact.items)
@@ -113,20 +117,21 @@ def _microseconds(seconds: Any, what: str) -> int:
 def _features(request: Request, artefact: Artefact, now: int) -> tuple[Array, Array]:
     """Return (int64 [C, F], int64 [C, M]) indices of the context vocabulary; the first field is the hour of day."""
     schema, n = artefact.schema, len(request.items)
-    each = list(request.candidate_features) or [{}] * n
-    for given in (request.features, *each):
+    for group, given in (("features", request.features), ("item_features", request.item_features)):
         for name in given:
             if name not in schema.features:
-                raise UserError(f"features: there is no feature '{name}'{did_you_mean(name, schema.features)}")
+                raise UserError(f"{group}: there is no feature '{name}'{did_you_mean(name, schema.features)}")
     keys = _Keys(artefact)
     hour = context_key("", datetime.fromtimestamp(now // SECOND, UTC).hour)
     scalars, slots = [[keys.place(hour)] * n], list[list[list[int]]]()
     for name, kind in schema.features.items():
-        values = [one.get(name, request.features.get(name)) for one in each]
+        values = request.item_features.get(name)
         if kind.startswith("list"):
-            slots.append([keys.of_list(name, kind, value, schema.list_length) for value in values])
+            of_list = partial(keys.of_list, name, kind, length=schema.list_length)
+            slots.append([of_list(request.features.get(name))] * n if values is None else [of_list(v) for v in values])
         else:
-            scalars.append([keys.of_scalar(name, kind, value) for value in values])
+            places = keys.of_scalars(name, kind, [request.features.get(name)] if values is None else values)
+            scalars.append(places * n if values is None else places)
     found = keys.found()
     context = found[np.array(scalars, np.int64).T]
     lists = found[np.array(slots, np.int64).transpose(1, 0, 2).reshape(n, -1)] if slots else np.zeros((n, 0), np.int64)
@@ -148,13 +153,15 @@ class _Keys:
         _, *keys = self.places_of
         return np.concatenate((np.zeros(1, np.int64), self.artefact.context.places(keys)))
 
-    def of_scalar(self, name: str, kind: str, value: Any) -> int:
-        """Return the place of a feature's value."""
+    def of_scalars(self, name: str, kind: str, values: Sequence[Any]) -> list[int]:
+        """Return the place of each of a feature's values."""
+        what = f"features.{name}"
         if kind == "float32":
-            number = np.array([_number(value, f"features.{name}")])
+            with np.errstate(over="ignore"):
+                numbers = np.array([_number(value, what) for value in values], np.float32).astype(np.float64)
             edges = self.artefact.schema.edges.get(name, ANY_SCALE)
-            return self.place(context_key(name, int(bucket_of(number, edges)[0])))
-        return self.place(context_key(name, "" if value is None else _id(value, kind, f"features.{name}")))
+            return [self.place(context_key(name, bucket)) for bucket in bucket_of(numbers, edges).tolist()]
+        return [self.place(context_key(name, "" if one is None else _id(one, kind, what))) for one in values]
 
     def of_list(self, name: str, kind: str, value: Any, length: int) -> list[int]:
         """Return `length` places of a list's newest entries, 0 behind them."""
@@ -170,8 +177,7 @@ def _number(value: Any, what: str) -> float:
         return math.nan
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise UserError(f"{what}: a number was expected; got {_shown(value)}")
-    with np.errstate(over="ignore"):
-        return float(np.float32(value))
+    return float(value)
 
 
 def _history(request: Request, artefact: Artefact, now: int) -> dict[str, Array]:
@@ -179,23 +185,30 @@ def _history(request: Request, artefact: Artefact, now: int) -> dict[str, Array]
     many there are, int64 [1].
     """
     length, actions = artefact.manifest.history, artefact.manifest.actions
-    times = np.array([_microseconds(one.time, "history.time") for one in request.history], np.int64)
+    past = request.history
+    _same_length(past, len(actions))
+    times = np.array([_microseconds(one, "history.times") for one in past.times], np.int64)
     order = np.argsort(times, kind="stable")
     order = order[times[order] < now][-length:]
-    events = [request.history[at] for at in order]
-    item = _ids([one.item for one in events], artefact.schema.item_id, "history.item", artefact.items)
-    codes = [_action(one.action, actions) for one in events]
+    item = _ids([past.items[at] for at in order], artefact.schema.item_id, "history.items", artefact.items)
+    codes = [_action(past.actions[at], actions) for at in order] if past.actions else 0
     padded = np.zeros((3, length), np.int64)
     for row, values in zip(padded, (item, now - times[order], codes), strict=True):
-        row[: len(events)] = values
-    return {"item": padded[0], "ago": padded[1], "action": padded[2], "events": np.array([len(events)])}
+        row[: len(order)] = values
+    return {"item": padded[0], "ago": padded[1], "action": padded[2], "events": np.array([len(order)])}
 
 
-def _action(name: str | None, actions: Sequence[str]) -> int:
-    if name is None and len(actions) <= 1:
-        return 0
+def _same_length(past: Past, kinds: int) -> None:
+    events = len(past.items)
+    if len(past.times) != events:
+        raise UserError(f"history.times: a time per item was expected, {events:,}; got {len(past.times):,}")
+    if len(past.actions) != events and (past.actions or kinds > 1):
+        raise UserError(f"history.actions: an action per item was expected, {events:,}; got {len(past.actions):,}")
+
+
+def _action(name: Any, actions: Sequence[str]) -> int:
     if name not in actions:
-        raise UserError(f"history.action: one of {', '.join(actions)} was expected; got {_shown(name)}")
+        raise UserError(f"history.actions: one of {', '.join(actions)} was expected; got {_shown(name)}")
     return actions.index(name)
 
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import base64
-import errno
 import hashlib
-import ipaddress
-import socket
 import sys
 import threading
 import time
@@ -26,6 +23,7 @@ from recdistill.runs.folder import RunFolder
 from recdistill.stream.monitor.state import State, StateReader
 from recdistill.stream.monitor.watch.page import SCRIPT, render
 from recdistill.stream.monitor.watch.prometheus import expose
+from recdistill.web import Announced, called, listening, own_names
 
 __all__ = ["make_app", "serve"]
 
@@ -64,19 +62,6 @@ def _policy() -> str:
     )
 
 
-def _called(header: str, names: set[str]) -> bool:
-    """Return whether a Host header is an address, or one of our names.
-
-    A page of another site reaches us by a name of that site which it has made to mean our address, and the browser then
-    lets it read; by an address it cannot.
-    """
-    host = header.rpartition("]")[0].removeprefix("[") if header.startswith("[") else header.partition(":")[0]
-    try:
-        return bool(ipaddress.ip_address(host))
-    except ValueError:
-        return host.lower().rstrip(".") in names
-
-
 class _Guard(BaseHTTPMiddleware):
     """Refuses requests for other names and those that bring a body, and sets the headers of every answer."""
 
@@ -85,7 +70,7 @@ class _Guard(BaseHTTPMiddleware):
         self.names = names
 
     async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
-        if not _called(request.headers.get("host", ""), self.names):
+        if not called(request.headers.get("host", ""), self.names):
             response: Response = PlainTextResponse(MISCALLED, 400, headers={"Connection": "close"})
         elif request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers:
             response = PlainTextResponse("This server takes no bodies.\n", 413, headers={"Connection": "close"})
@@ -136,44 +121,13 @@ def make_app(folder: RunFolder, experiment: Experiment, host: str = "127.0.0.1")
             media_type="application/json",
         )
 
-    app.add_middleware(
-        _Guard, names={name.lower() for name in ("localhost", host, socket.gethostname(), socket.getfqdn())}
-    )
+    app.add_middleware(_Guard, names=own_names(host))
     return app
-
-
-def _listening(host: str, port: int) -> socket.socket:
-    """Return a socket that listens; UserError when that cannot be."""
-    made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        made.bind((host, port))
-        made.listen(64)
-    except OSError as error:
-        made.close()
-        why = (
-            "is in use"
-            if error.errno == errno.EADDRINUSE
-            else f"cannot be used: {(error.strerror or str(error)).lower()}"
-        )
-        raise UserError(
-            f"watch: port {port} of {host} {why}; choose another with --port (0 takes a free one)"
-        ) from None
-    return made
-
-
-class _Server(uvicorn.Server):
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, and only then print the address: who reads it can connect, and interrupt."""
-        await super().startup(sockets)
-        host, port = (sockets or [])[0].getsockname()[:2]
-        shown = f"[{host}]" if ":" in host else host
-        print(f"http://{shown}:{port}/  (Prometheus: /metrics; Grafana: /grafana.json; Ctrl-C ends it)", flush=True)
 
 
 def serve(folder: RunFolder, experiment: Experiment, host: str, port: int) -> None:
     """Serve until interrupted; see `serve_watch`."""
-    with _listening(host, port) as listening, suppress(KeyboardInterrupt):
+    with listening("watch", host, port) as ours, suppress(KeyboardInterrupt):
         config = uvicorn.Config(
             make_app(folder, experiment, host),
             log_level="warning",
@@ -187,4 +141,4 @@ def serve(folder: RunFolder, experiment: Experiment, host: str, port: int) -> No
             ws="none",
             lifespan="off",
         )
-        _Server(config).run(sockets=[listening])
+        Announced(config, "Prometheus: /metrics; Grafana: /grafana.json").run(sockets=[ours])

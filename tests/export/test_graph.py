@@ -1,0 +1,109 @@
+"""The exported graph gives the network's logits, whatever the kind, the history and the number of candidates."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from torch import Tensor, nn
+
+from recdistill.data.batch.batch import Batch
+from recdistill.errors import UserError
+from recdistill.export.graph import ServedNetwork, onnx_graph
+from recdistill.export.parity import graph_inputs
+from recdistill.models.embeddings.growable import GrowableTable, TableOptions
+from recdistill.models.examples import ACTIONS, FIELDS, LENGTH, SLOTS, example_batch
+from recdistill.models.factory import BACKBONES, build_backbone, table_modules
+from recdistill.models.heads import Towers
+
+VARIANTS: list[tuple[str, dict[str, Any]]] = [
+    *((kind, {}) for kind in BACKBONES),
+    ("din", {"activation": "dice"}),
+    ("din", {"activation": "prelu", "unit": [16, 8]}),
+    ("target-attention", {"heads": 2, "kernels": 4, "rich": True}),
+    ("hstu", {"band": 3, "columns": 2, "columns_at": "newest", "contextual": True, "heads": 2}),
+    ("hstu", {"transducers": [[0], [1]], "newest": 4, "newest_layers": 1}),
+    ("transformer", {"block": "sasrec", "bias": ["position", "time"], "band": 4}),
+    ("token-mixer", {"variant": "rankmixer", "experts": 4, "active": 2, "mixer_layers": 1}),
+]
+
+
+class Plain(nn.Module):
+    """A user's own network: item, user and the numbers."""
+
+    def __init__(self, width: int, *, tables: TableOptions) -> None:
+        super().__init__()
+        self.item = GrowableTable(width, seed=tables.seed, name="item", std=0.1)
+        self.body = nn.Linear(width + 7, 5)
+        self.output_width = 5
+
+    def forward(self, batch: Batch) -> Tensor:
+        rows = self.item(batch.item.unique).index_select(0, batch.item.inverse)
+        return torch.as_tensor(self.body(torch.cat([rows, batch.numbers], 1)))
+
+
+class Counting(Plain):
+    """One that looks at how many candidates there are, which a graph cannot."""
+
+    def forward(self, batch: Batch) -> Tensor:
+        return super().forward(batch) / int(batch.item.inverse.sum())
+
+
+def network(backbone: nn.Module) -> Towers:
+    torch.manual_seed(1)
+    made = Towers(backbone, 2, layout="decoupled", adapted=True)
+    for parameter in made.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    return made.eval()
+
+
+def built(kind: str, options: dict[str, Any]) -> Towers:
+    torch.manual_seed(0)
+    shape = {"fields": FIELDS, "slots": SLOTS, "actions": ACTIONS, "length": LENGTH}
+    return network(build_backbone(kind, width=8, tables=TableOptions(), options=options, **shape))
+
+
+def worst(towers: Towers) -> float:
+    """Return the largest difference of a logit over users with 0 to 9 events and 1 to 7 candidates."""
+    served = ServedNetwork(towers, LENGTH, FIELDS, SLOTS)
+    session = onnxruntime.InferenceSession(onnx_graph(served, FIELDS, SLOTS), providers=["CPUExecutionProvider"])
+    wanted = {one.name for one in session.get_inputs()}
+    tables = [table.peek(torch.arange(64)).numpy() for table in table_modules(towers)]
+    found = []
+    for candidates, events in ((1, 0), (1, 9), (2, 1), (7, 5), (7, 0), (3, 9)):
+        batch = example_batch((candidates,), (events,), seed=events)
+        inputs = graph_inputs(batch, served, tables)
+        got = session.run(None, {name: inputs[name] for name in wanted})[0]
+        with torch.no_grad():
+            found.append(np.abs(got - towers(batch)[0].numpy()).max())
+    return float(np.max(found))
+
+
+@pytest.mark.parametrize(("kind", "options"), VARIANTS, ids=[f"{kind}-{len(options)}" for kind, options in VARIANTS])
+def test_the_graph_gives_the_networks_logits(kind: str, options: dict[str, Any]) -> None:
+    assert worst(built(kind, options)) < 1e-5
+
+
+def test_a_network_of_the_users_own_is_exported() -> None:
+    assert worst(network(Plain(8, tables=TableOptions()))) < 1e-5
+
+
+def test_what_a_graph_cannot_say_is_refused_in_one_line() -> None:
+    with pytest.raises(UserError, match="torch.export does not take it") as caught:
+        worst(network(Counting(8, tables=TableOptions())))
+    assert "\n" not in str(caught.value)
+
+
+def test_only_the_served_part_is_in_the_graph() -> None:
+    """To the byte: the weights in it are those of the backbone and of the main tower."""
+    towers = built("din", {})
+    graph = onnx.load_from_string(onnx_graph(ServedNetwork(towers, LENGTH, FIELDS, SLOTS), FIELDS, SLOTS)).graph
+    floats = [one for one in graph.initializer if one.data_type == onnx.TensorProto.FLOAT]
+    held = sum(int(np.prod(one.dims)) for one in floats if len(one.dims))
+    served = sum(one.numel() for part in (towers.backbone, towers.main) for one in part.parameters())
+    assert served <= held < served + 64
+    assert not any(word in one.name for one in graph.initializer for word in ("aux", "adapted", "reader"))

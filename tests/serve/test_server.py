@@ -1,0 +1,162 @@
+"""The server's answers: scores, refusals that name a field, limits, versions that change under it."""
+
+from __future__ import annotations
+
+import json
+import queue
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from recdistill.api.run import Run
+from recdistill.data.store.memmap import write_json
+from recdistill.serve.artefact import POINTER
+from recdistill.serve.live import Live
+from recdistill.serve.request import Request
+from recdistill.serve.scorer import Scorer
+from recdistill.serve.server import Limits, make_app
+from tests.support.runs import finish, tiny
+
+BODY = {"user": 3, "items": [1, 2, 3], "time": 1e9}
+
+
+@pytest.fixture(scope="module")
+def versions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of two versions, of different weights, whose pointer names the first."""
+    root = tmp_path_factory.mktemp("server")
+    finish(root / "run", tiny(), "teacher", "light.raw.s0")
+    run, to = Run(root / "run"), root / "versions"
+    for model in ("teacher", "light.raw.s0"):
+        run.model(model).export(to)
+    return to
+
+
+@pytest.fixture
+def live(versions: Path) -> Live:
+    write_json(versions / POINTER, {"version": 1, "before": None})
+    return Live(versions)
+
+
+@pytest.fixture
+def client(live: Live) -> Iterator[TestClient]:
+    with TestClient(make_app(live, Limits(body=4096, history=3))) as made:
+        yield made
+
+
+def test_a_request_is_answered_with_a_score_per_candidate_and_the_version(client: TestClient, versions: Path) -> None:
+    answer = client.post("/v1/rank", json=BODY)
+    wanted = Scorer.open(versions / "1").rank(Request(3, [1, 2, 3], 1e9))
+    tasks = Scorer.open(versions / "1").artefact.manifest.tasks
+    scores = {task: wanted[:, k].tolist() for k, task in enumerate(tasks)}
+    assert answer.status_code == 200 and answer.json() == {"model": "teacher", "version": 1, "scores": scores}
+
+
+def test_it_says_how_it_is(client: TestClient) -> None:
+    client.post("/v1/rank", json=BODY)
+    assert client.get("/healthz").json() == {"status": "ok"}
+    assert client.get("/readyz").json() == {"status": "ready", "model": "teacher", "version": 1}
+    assert 'recdistill_rank_total{status="200"} 1.0' in client.get("/metrics").text
+    assert "/v1/rank" in client.get("/openapi.json").json()["paths"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "line"),
+    [
+        ("{", 422, "body: Invalid JSON"),
+        ("[" * 3000, 422, "body: Invalid JSON"),
+        ("[]", 422, "body: "),
+        (json.dumps({"items": []}), 422, "items: "),
+        (json.dumps({"user": 1}), 422, "items: Field required"),
+        (json.dumps({**BODY, "nope": 1}), 422, "nope: "),
+        (json.dumps({**BODY, "items": [True]}), 422, "items.0: "),
+        (json.dumps({**BODY, "features": {"nope": 1}}), 422, "features: there is no feature 'nope'"),
+        (json.dumps({**BODY, "time": "now"}), 422, "time: "),
+        ('{"items": [1], "time": NaN}', 422, "time: seconds since 1970"),
+        (json.dumps({**BODY, "history": {"items": [1] * 4, "times": [1] * 4}}), 422, "history.items: at most 3 events"),
+        (json.dumps({**BODY, "items": [1] * 4000}), 413, "body: at most 4,096 bytes"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_by_its_field(client: TestClient, body: str, status: int, line: str) -> None:
+    answer = client.post("/v1/rank", content=body, headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.json()["error"][: len(line)]) == (status, line)
+
+
+def test_another_content_type_and_another_method_are_refused(client: TestClient) -> None:
+    assert client.post("/v1/rank", content=b"x", headers={"content-type": "text/plain"}).status_code == 415
+    assert client.get("/v1/rank").status_code == 405
+
+
+def test_a_token_is_asked_for_where_one_is_set(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RECDISTILL_TOKEN", "open sesame")
+    with TestClient(make_app(live, Limits())) as client:
+        assert client.post("/v1/rank", json=BODY).status_code == 401
+        right = {"authorization": "Bearer open sesame"}
+        assert client.post("/v1/rank", json=BODY, headers=right).status_code == 200
+
+
+def test_no_more_requests_wait_than_may(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One is scored, one waits, and the third is told to come back."""
+    begun, go, rank = threading.Semaphore(0), threading.Event(), Scorer.rank
+
+    def slow(scorer: Scorer, request: Request) -> object:
+        begun.release()
+        go.wait()
+        return rank(scorer, request)
+
+    monkeypatch.setattr(Scorer, "rank", slow)
+    found: queue.Queue[int] = queue.Queue()
+    with TestClient(make_app(live, Limits(threads=1, waiting=1, seconds=600))) as client:
+
+        def ask() -> None:
+            answer = client.post("/v1/rank", json=BODY)
+            found.put(answer.status_code if answer.headers.get("retry-after") != "1" else -answer.status_code)
+
+        asking = [threading.Thread(target=ask) for _ in range(3)]
+        asking[0].start()
+        begun.acquire()
+        asking[1].start()
+        asking[2].start()
+        assert found.get() == -429
+        go.set()
+        for one in asking:
+            one.join()
+    assert [found.get(), found.get()] == [200, 200]
+
+
+def loaded(live: Live) -> None:
+    """Wait until a version that is being loaded is taken or refused."""
+    live.of(Request(3, [1], 1e9))
+    with live._loading:
+        pass
+
+
+def test_a_new_version_is_taken_over_and_each_answer_is_of_one(live: Live, client: TestClient, versions: Path) -> None:
+    wanted = {n: Scorer.open(versions / str(n)).rank(Request(3, [1, 2, 3], 1e9))[:, 0].tolist() for n in (1, 2)}
+    assert wanted[1] != wanted[2]
+    seen = set()
+    for number in range(40):
+        write_json(versions / POINTER, {"version": 1 + number % 2, "before": None})
+        for _ in range(3):
+            answer = client.post("/v1/rank", json=BODY).json()
+            assert answer["scores"]["click"] == wanted[answer["version"]]
+            seen.add(answer["version"])
+        loaded(live)
+    assert seen == {1, 2}
+
+
+def test_a_damaged_version_is_refused_and_the_old_one_goes_on(
+    live: Live, client: TestClient, versions: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = versions / "2" / "dense.onnx"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    try:
+        write_json(versions / POINTER, {"version": 2, "before": 1})
+        loaded(live)
+        assert client.post("/v1/rank", json=BODY).json()["version"] == 1
+        assert "dense.onnx: damaged" in capfd.readouterr().err and live.refused == 1
+    finally:
+        path.write_bytes(whole)
