@@ -27,6 +27,7 @@ WIDE = {  # signatures that have more parameters, and why
     "models/backbones/din.py": "the architecture's own options, checked against the signature",
     "models/backbones/sequence.py": "the architecture's own options, checked against the signature",
     "models/backbones/target_attention.py": "the architecture's own options, checked against the signature",
+    "export/graph.py": "ServedNetwork: the inputs of the graph",
     "models/encoders/hstu.py": "the architecture's own options, checked against the signature",
     "models/backbones/token_mixer.py": "the architecture's own options, checked against the signature",
 }
@@ -40,6 +41,7 @@ LONG = {  # classes that have more fields, and why
     "evaluate/ablation.py": "Method: a row of ablation.json",
     "evaluate/scaling_laws.py": "records of scaling.json",
     "evaluate/summary.py": "records of summary.json",
+    "serve/artefact.py": "Manifest: the record beside an exported graph",
     "stream/monitor/state.py": "records of the live page",
     "tables/schema.py": "EventSchema: the record in an events table's metadata",
     "train/trainer.py": "Trainer: the parts of one run, put together in one place",
@@ -49,13 +51,13 @@ OLD_WORDS = {"said", "told", "heard", "hears", "listens", "upto", "fate", "spoke
 OLD_NAMES = {"MOST", "FEWEST", "KEPT", "TOGETHER", "SetBack", "Letters", "Judge", "Round", "Track", "Beside", "take_up"}
 FLOORS = (  # a room imports from the floors below its own, and nothing from its neighbours
     ("errors", "typing", "defaults", "testing"),
-    ("config", "distributed", "distill"),
+    ("config", "distributed", "distill", "web"),
     ("tables",),
     ("data",),
-    ("models", "runs", "checkpoint", "evaluate"),
+    ("models", "runs", "checkpoint", "evaluate", "serve"),
     ("signals", "report"),
     ("train",),
-    ("stream", "tracking"),
+    ("stream", "tracking", "export"),
     ("app",),
     ("api",),
     ("cli",),
@@ -67,6 +69,8 @@ BROAD_EXCEPT = {
     "models/user_models.py": "a user's module may raise anything while it is imported",
     "models/factory.py": "a user's constructor may raise anything",
     "models/contract.py": "a user's network may raise anything",
+    "export/graph.py": "torch.export has many ways to refuse a network",
+    "serve/scorer.py": "onnxruntime's own classes of errors differ between its versions",
     "data/batch/builder.py": "carries a thread's exception to the consumer, where it is raised",
 }
 

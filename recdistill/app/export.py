@@ -23,10 +23,16 @@ def export_stage(folder: RunFolder, experiment: Experiment, job: Job, to: Path) 
         from recdistill.export.write import export
     except ImportError as error:
         raise UserError(f"export needs {error.name}; install it: pip install 'recdistill[export]'") from None
-    lineage = {"run": folder.root.resolve().name, "job": job.run, "checkpoint": Checkpoints(folder.model(job.name)).newest()}
+    lineage = {
+        "run": folder.root.resolve().name,
+        "job": job.run,
+        "checkpoint": Checkpoints(folder.model(job.name)).newest(),
+    }
     place, manifest = export(Predictor(folder, experiment, job), to, lineage)
     size = sum(path.stat().st_size for path in place.iterdir())
     graph = (place / "dense.onnx").stat().st_size
-    print_line(f"export: {job.name} -> {place}: version {manifest.version}, {size / MIB:,.1f} MiB, graph {graph / MIB:,.2f} MiB")
+    print_line(
+        f"export: {job.name} -> {place}: version {manifest.version}, {size / MIB:,.1f} MiB, graph {graph / MIB:,.2f} MiB"
+    )
     print_line(f"export: the largest difference of a logit from the network's is {manifest.parity:.1e}")
     return place

@@ -11,8 +11,8 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import polars as pl
 
-from recdistill.data.sampling import GOLDEN, mixed, paired
 from recdistill.data.keys import empty_key
+from recdistill.data.sampling import GOLDEN, mixed, paired
 from recdistill.data.store.encoder import context_fields, list_fields
 from recdistill.data.store.sample_store import CHUNK, SampleStore
 from recdistill.data.store.vocabulary import Vocabulary

@@ -184,7 +184,9 @@ def onnx_graph(served: ServedNetwork, fields: int, slots: int) -> bytes:
             program = torch.export.export(served, inputs, dynamic_shapes=shapes, strict=False)
             made = torch.onnx.export(program, opset_version=OPSET, dynamo=True, verbose=False, optimize=True)
     except Exception as error:  # noqa: BLE001 - torch.export has many ways to refuse
-        raise UserError(f"torch.export does not take it: {type(error).__name__}: {str(error).splitlines()[0]}") from error
+        raise UserError(
+            f"torch.export does not take it: {type(error).__name__}: {str(error).splitlines()[0]}"
+        ) from error
     assert made is not None
     return bytes(made.model_proto.SerializeToString())
 

@@ -16,7 +16,7 @@ from recdistill.typing import Array
 
 __all__ = ["graph_inputs", "largest_difference"]
 
-REQUESTS, MOST = 40, 64  # of the log's own users; candidates of the longest
+REQUESTS, MANY = 40, 64  # of the log's own users; candidates of the longest
 
 
 def largest_difference(folder: Path, predictor: Predictor, served: ServedNetwork) -> float:
@@ -65,7 +65,7 @@ def _batches(predictor: Predictor) -> Iterator[Batch]:
     asks = [(int(store.user[row]), int(store.time[row])) for row in rows]
     asks += [(user, int(store.time[-1]) + 1) for user in odd]
     for number, (user, time) in enumerate(asks):
-        count = (1, 2, MOST)[number % 3]
+        count = (1, 2, MANY)[number % 3]
         samples = _samples(predictor, user, time, draw.integers(0, len(store), count), unseen=number % 4 == 3)
         yield BatchBuilder(samples, job.history, numbers=job.numbers).build(np.arange(count))
 

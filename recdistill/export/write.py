@@ -27,9 +27,9 @@ from recdistill.serve.artefact import FORMAT, MANIFEST, POINTER, Manifest, Serve
 from recdistill.serve.id_map import write_id_map
 from recdistill.train.predict import Predictor
 
-__all__ = ["KEPT", "PARITY", "export"]
+__all__ = ["VERSIONS_KEPT", "PARITY", "export"]
 
-KEPT = 3  # versions, at least
+VERSIONS_KEPT = 3  # versions, at least
 PARITY = 1e-4  # largest difference of a logit
 CHUNK = 65_536  # rows of a table held at a time
 FOREVER = 1 << 62
@@ -96,7 +96,9 @@ def _write_ids(folder: Path, predictor: Predictor) -> None:
     store, schema = predictor.store, predictor.schema
     for name, present in (("users", schema.has_user), ("items", True), ("context", True)):
         path = store.folder / f"{name}.parquet"
-        known = pl.read_parquet(path, glob=False, hive_partitioning=False) if present and path.exists() else pl.DataFrame()
+        known = (
+            pl.read_parquet(path, glob=False, hive_partitioning=False) if present and path.exists() else pl.DataFrame()
+        )
         write_id_map(folder, name, known["id"].to_list() if known.width else [])
     for side, size in (("user", store.users), ("item", store.items)):
         counts = store.outcomes[side].before(np.arange(size), np.full(size, FOREVER))
@@ -133,7 +135,7 @@ def _next(to: Path) -> int:
 
 
 def _publish(to: Path, folder: Path, version: int) -> Path:
-    """Give the folder its name, let the pointer name it, and remove versions that are older than the newest KEPT."""
+    """Give the folder its name, let the pointer name it, and remove versions that are older than the newest VERSIONS_KEPT."""
     for path in folder.iterdir():
         sync(path)
     sync(folder)
@@ -143,7 +145,7 @@ def _publish(to: Path, folder: Path, version: int) -> Path:
     before = _served(to)
     write_json(to / POINTER, {"version": version, "before": before})
     numbers = sorted(int(path.name) for path in to.iterdir() if path.name.isdigit())
-    for number in numbers[:-KEPT]:
+    for number in numbers[:-VERSIONS_KEPT]:
         if number != before:
             shutil.rmtree(to / str(number), ignore_errors=True)
     return place

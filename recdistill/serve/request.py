@@ -66,7 +66,9 @@ def arrays_of(request: Request, artefact: Artefact) -> dict[str, Array]:
         if len(values) != n:
             raise UserError(f"item_features.{name}: a value per candidate was expected, {n:,}; got {len(values):,}")
     now = _microseconds(request.time, "time")
-    user = _ids([request.user], schema.user_id, "user", artefact.users) if request.user is not None else np.zeros(1, int)
+    user = (
+        _ids([request.user], schema.user_id, "user", artefact.users) if request.user is not None else np.zeros(1, int)
+    )
     item = _ids(request.items, schema.item_id, "items", artefact.items)
     context, lists = _features(request, artefact, now)
     past = _history(request, artefact, now)
@@ -169,7 +171,9 @@ class _Keys:
             raise UserError(f"features.{name}: a list was expected; got {_shown(value)}")
         entries = [one for one in value or () if one is not None][-length:]
         inner = kind.removeprefix("list<").removesuffix(">")
-        return [self.place(context_key(name, _id(one, inner, f"features.{name}"))) for one in entries] + [0] * (length - len(entries))
+        return [self.place(context_key(name, _id(one, inner, f"features.{name}"))) for one in entries] + [0] * (
+            length - len(entries)
+        )
 
 
 def _number(value: Any, what: str) -> float:

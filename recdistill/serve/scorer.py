@@ -25,7 +25,9 @@ class Scorer:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
         try:
-            self.session = onnxruntime.InferenceSession(str(artefact.graph), options, providers=["CPUExecutionProvider"])
+            self.session = onnxruntime.InferenceSession(
+                str(artefact.graph), options, providers=["CPUExecutionProvider"]
+            )
         except Exception as error:  # noqa: BLE001 - onnxruntime's own classes differ between its versions
             raise UserError(f"{artefact.graph}: onnxruntime does not take it; export again ({error})") from None
         self.wanted = {one.name for one in self.session.get_inputs()}

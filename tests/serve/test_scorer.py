@@ -43,7 +43,7 @@ def versions(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def asked(run: Run, number: int, unseen: bool = False) -> tuple[Request, pl.DataFrame]:
     """Return a request a day after the log's end, and the same as rows to predict."""
     predictor = Predictor(run.folder, run.experiment, jobs_of(run.experiment)[0])
-    store, draw = predictor.store, np.random.default_rng(number)
+    draw = np.random.default_rng(number)
     log = pl.concat(EventLog.open(run.folder.tables / "events").batches())
     rows = log[draw.integers(0, len(log), 1 + number % 5)]
     user = 10**9 if unseen else int(log["user_id"][int(draw.integers(0, len(log)))])

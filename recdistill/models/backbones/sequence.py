@@ -129,7 +129,9 @@ class SequenceBackbone(nn.Module):
         if self.stochastic is not None and self.training and torch.is_grad_enabled():
             at, events = at.shortened(events, self.stochastic(at.lengths), self.stochastic.draws)
         mean = (events.sum(1) / at.lengths.clamp(min=1)[:, None]).index_select(0, of)
-        sample = torch.zeros_like(at.lengths).scatter(0, of, torch.arange(of.shape[0], device=of.device))  # of each history
+        sample = torch.zeros_like(at.lengths).scatter(
+            0, of, torch.arange(of.shape[0], device=of.device)
+        )  # of each history
         user = side[0].index_select(0, sample)
         states = layout.ungroup(self.encode(events, layout.group(candidate + self.segment), at, user))
         mixed = self.mix(candidate, states, mean, length, side)
