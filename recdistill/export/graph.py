@@ -178,7 +178,6 @@ def onnx_graph(served: ServedNetwork, fields: int, slots: int) -> bytes:
     distinct = [{0: torch.export.Dim(f"distinct_{at}", min=1)} for at in range(len(served.look_ups))]
     per_candidate = {0: candidates}
     shapes = (*[per_candidate] * 4, *[None] * 4, per_candidate, distinct)
-    buffer = io.BytesIO()
     try:
         with _quiet(), torch.no_grad():
             program = torch.export.export(served, inputs, dynamic_shapes=shapes, strict=False)

@@ -1,4 +1,4 @@
-"""Is what is served what was trained? The graph's logits beside the network's, on the log's own rows and on odd ones."""
+"""Is what is served what was trained? The graph's logits beside the network's, on rows of the log and on odd ones."""
 
 from __future__ import annotations
 

@@ -135,7 +135,7 @@ def _next(to: Path) -> int:
 
 
 def _publish(to: Path, folder: Path, version: int) -> Path:
-    """Give the folder its name, let the pointer name it, and remove versions that are older than the newest VERSIONS_KEPT."""
+    """Give the folder its name, let the pointer name it, remove versions older than the newest VERSIONS_KEPT."""
     for path in folder.iterdir():
         sync(path)
     sync(folder)

@@ -44,7 +44,7 @@ class ServedSchema:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What an artefact is. schema: as a ServedSchema has it; history: the most events read; fields, slots: of context and
+    """What an artefact is. schema: of a ServedSchema; history: the most events read; fields, slots: of context and
     lists; actions: the types of a history's events, by code; numbers: which the model reads; look_ups: per input of
     rows (table, column, width); log_odds_offset: per task, what sampling added to the log-odds that the model learned;
     lineage: run, model, rows learned, fingerprints; files: name -> SHA-256.
@@ -158,11 +158,14 @@ def open_artefact(root: Path) -> Artefact:
 
 def _opened(folder: Path, manifest: Manifest) -> Artefact:
     tables = 1 + max((number for number, _, _ in manifest.look_ups), default=-1)
+    users, items, context = (IdMap(folder, name) for name in ("users", "items", "context"))
     return Artefact(
         folder,
         manifest,
         ServedSchema(**manifest.schema),
-        *(IdMap(folder, name) for name in ("users", "items", "context")),
+        users,
+        items,
+        context,
         [open_column(folder, f"table_{number}") for number in range(tables)],
         open_column(folder, "user_counts"),
         open_column(folder, "item_counts"),

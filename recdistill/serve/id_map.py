@@ -5,8 +5,8 @@ was never seen is told from one whose hash it shares.
 
     NAME.hash.npy    uint64 [N], ascending
     NAME.place.npy   int32 [N], the index, from 1, of the id with that hash
-    NAME.key.npy     int64 [N + 1], where the UTF-8 text of each begins; NAME.text.npy uint8. Whole numbers have neither:
-                     their hash is one to one.
+    NAME.key.npy     int64 [N + 1], where the UTF-8 text of each begins in NAME.text.npy, uint8. Whole numbers have
+                     neither: their hash is one to one.
 """
 
 from __future__ import annotations

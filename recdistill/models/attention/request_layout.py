@@ -83,7 +83,7 @@ class LaidOut(History):
     def of_one(
         cls, unique: Tensor, index: Tensor, ago: Tensor, action: Tensor, events: Tensor, samples: Tensor
     ) -> LaidOut:
-        """Return the history, int64 [L] each, of which the first `events` (int64 [1]) are real, of all `samples` [B]."""
+        """Return the history, int64 [L] each, of which the first `events` (int64 [1]) are real, of `samples` [B]."""
         mask = (torch.arange(len(index)) < events).unsqueeze(0)
         of, offsets = torch.zeros_like(samples), torch.cat([torch.zeros_like(events), events])
         parts = [part.unsqueeze(0) * mask for part in (index, ago, action)]
