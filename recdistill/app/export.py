@@ -31,8 +31,7 @@ def export_stage(folder: RunFolder, experiment: Experiment, job: Job, to: Path) 
     place, manifest = export(Predictor(folder, experiment, job), to, lineage)
     size = sum(path.stat().st_size for path in place.iterdir())
     graph = (place / "dense.onnx").stat().st_size
-    print_line(
-        f"export: {job.name} -> {place}: version {manifest.version}, {size / MIB:,.1f} MiB, of which the graph {graph / MIB:,.2f}"
-    )
+    about = f"version {manifest.version}, {size / MIB:,.1f} MiB, of which the graph {graph / MIB:,.2f}"
+    print_line(f"export: {job.name} -> {place}: {about}")
     print_line(f"export: the largest difference of a logit from the network's is {manifest.parity:.1e}")
     return place
