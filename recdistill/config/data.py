@@ -20,22 +20,26 @@ __all__ = [
     "SamplingConfig",
     "TaskColumn",
     "TextLayout",
+    "check_binary",
 ]
 
 Column = Annotated[str, Field(min_length=1)]  # a name in the user's table
 
 
 class TaskColumn(Strict):
-    """A label made of a column: 1 where the column is at least `at_least`, or equals `equals`, else 0."""
+    """A label made of a column: 1 where the column is at least `at_least`, or equals `equals`, else 0; `soft`: its
+    values themselves, from 0 to 1.
+    """
 
     column: str
     at_least: float | None = Field(default=None, allow_inf_nan=False)
     equals: str | int | float | None = None
+    soft: bool = False
 
     @model_validator(mode="after")
     def _one(self) -> TaskColumn:
-        if (self.at_least is None) == (self.equals is None):
-            raise ValueError("give either at_least or equals")
+        if (self.at_least is not None) + (self.equals is not None) + self.soft != 1:
+            raise ValueError("give one of at_least, equals and soft: true")
         return self
 
 
@@ -88,9 +92,21 @@ class ColumnsConfig(Strict):
         return self
 
     @property
+    def soft(self) -> tuple[str, ...]:
+        """Return the tasks whose labels are anything from 0 to 1."""
+        return tuple(task for task, spec in self.tasks.items() if isinstance(spec, TaskColumn) and spec.soft)
+
+    @property
     def lacks(self) -> str:
         """Return which keys say that the log has none, as `user: null, time: null`; empty where it has both."""
         return ", ".join(f"{key}: null" for key in ("user", "time") if getattr(self, key) is None)
+
+
+def check_binary(asked: dict[str, str], columns: ColumnsConfig) -> None:
+    """Raise ValueError for the first key of `asked` {key: task} whose task has other labels than 0 and 1."""
+    for key, task in asked.items():
+        if task in columns.soft:
+            raise ValueError(f"{key}: needs labels of 0 and 1; those of task '{task}' are soft; leave it out")
 
 
 class TextLayout(Strict):
@@ -203,6 +219,11 @@ class DataConfig(TextLayout):
         for key in ("behaviors", "negatives"):
             if self.lacks and getattr(self, key) is not None:
                 raise ValueError(f"{key}: needs users and times; the log lacks them ({self.lacks})")
+        first = next(iter(self.columns.tasks))
+        rates = {f"keep_rates.{task}": task for task in self.keep_rates}
+        rates |= {} if self.sampling == SamplingConfig() else {"sampling": first}
+        rates |= {"negatives": first} if self.negatives is not None else {}
+        check_binary(rates, self.columns)
         if self.sort and self.columns.time is None:
             raise ValueError("sort: sorts by time; the log has none (data.columns: time: null)")
         return self

@@ -32,7 +32,7 @@ WITH_SAMPLES = LabelClock()
 PRIOR_ROWS = 10.0  # a user or item starts as if it had so many rows of the average rate
 FIT_ROWS = 1_000_000  # the newest rows before the window, of which a baseline learns
 TREES = 100
-SETTINGS = {"objective": "binary", "num_leaves": 31, "learning_rate": 0.1, "seed": 0, "verbosity": -1}
+SETTINGS = {"num_leaves": 31, "learning_rate": 0.1, "seed": 0, "verbosity": -1}
 
 Learner = Callable[["Examples"], Array]
 
@@ -75,8 +75,10 @@ def baselines(
 
 
 def _scores(frame: Frame, name: str, logits: Array) -> ModelSummary:
-    found, label = frame.where(slice(None)).scores([logits]), frame.samples.label
-    by: dict[str, float | None] = {of: metrics.gauc(label, logits, codes) for of, codes in frame.groups.items()}
+    found, rows = frame.where(slice(None)).scores([logits]), frame.samples
+    by: dict[str, float | None] = {
+        of: metrics.gauc(rows.label, logits, codes, rows.weight) for of, codes in frame.groups.items()
+    }
     rest = {"why": found.why, "gauc_by": by, "settings": {"kind": NAMES[name]}}
     return ModelSummary.model_validate({**found.values, **rest})
 
@@ -142,8 +144,8 @@ def _trees(examples: Examples) -> Array:
 
     x = np.c_[examples.counts, examples.features]
     categorical = [examples.counts.shape[1] + at for at in examples.categorical]
-    fitted = lightgbm.Dataset(
-        x[examples.fitted], examples.label[examples.fitted], categorical_feature=categorical, params=SETTINGS
-    )
-    booster = lightgbm.train({**SETTINGS}, fitted, TREES)
+    label = examples.label[examples.fitted]
+    settings = {**SETTINGS, "objective": "binary" if np.isin(label, (0, 1)).all() else "cross_entropy"}
+    fitted = lightgbm.Dataset(x[examples.fitted], label, categorical_feature=categorical, params=settings)
+    booster = lightgbm.train(settings, fitted, TREES)
     return np.asarray(booster.predict(x[examples.scored], raw_score=True))

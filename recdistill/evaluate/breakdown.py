@@ -33,12 +33,13 @@ def curve(frame: Frame, logits: Sequence[Array], teacher: Sequence[Array] = ()) 
     found = [frame.where(part).scores([z[part] for z in logits]).values for part in parts]
     values: dict[str, list[float | None]] = {name: [one[name] for one in found] for name in METRICS}
     if teacher and frame.levels_why is None:
-        values["kl"] = [_divergence(part, logits, teacher) for part in parts]
+        values["kl"] = [_divergence(frame, part, logits, teacher) for part in parts]
     return Curve(time=times, metrics=values)
 
 
-def _divergence(part: slice, logits: Sequence[Array], teacher: Sequence[Array]) -> float:
-    return float(np.mean([metrics.divergence(one[part], z[part]) for one in teacher for z in logits]))
+def _divergence(frame: Frame, part: slice, logits: Sequence[Array], teacher: Sequence[Array]) -> float:
+    weight = frame.samples.where(part).weight
+    return float(np.mean([metrics.divergence(one[part], z[part], weight) for one in teacher for z in logits]))
 
 
 def _masks(frame: Frame) -> Iterator[tuple[str, str, Array]]:

@@ -81,7 +81,8 @@ class _Scorer:
         )
 
     def _gauc(self, logits: Sequence[Array], group: Array) -> float:
-        return float(np.mean([metrics.gauc(self.frame.samples.label, z, group) for z in logits]))
+        samples = self.frame.samples
+        return float(np.mean([metrics.gauc(samples.label, z, group, samples.weight) for z in logits]))
 
     def of_domain(
         self, teachers: Sequence[ModelFacts], models: StudentModels, without: list[LeftOut] | None
@@ -102,7 +103,7 @@ class _Scorer:
         raw, distilled = self.logits(models.raw), self.logits(models.distilled)
         seeds = [model.seed for model in models.raw]
         if without is None:
-            without = left_out(self.frame.samples.label, seeds, {"raw": raw, "distilled": distilled})
+            without = left_out(self.frame.samples, seeds, {"raw": raw, "distilled": distilled})
         kept = [at for at, seed in enumerate(seeds) if seed not in {one.seed for one in without}]
         raw, distilled = [raw[at] for at in kept], [distilled[at] for at in kept]
         drawn = self._draws(len(teacher), len(kept))
@@ -198,7 +199,7 @@ def _bins(frame: Frame, logits: Sequence[Array]) -> list[Bin]:
     """Return the bins of the first seed: a mean of several would hide what one model does."""
     if frame.levels_why is not None:
         return []
-    parts = metrics.calibration_bins(frame.samples.label, logits[0])
+    parts = metrics.calibration_bins(frame.samples.label, logits[0], weight=frame.samples.weight)
     return [Bin(predicted=p, observed=o, count=n) for p, o, n in parts]
 
 

@@ -24,6 +24,7 @@ import numpy as np
 
 from recdistill.errors import UserError
 from recdistill.evaluate import metrics
+from recdistill.evaluate.areas import masses
 from recdistill.typing import Array
 
 __all__ = [
@@ -46,11 +47,15 @@ BUNDLES = 10_000  # more users than this are drawn in random bundles: the error 
 
 @dataclass(frozen=True)
 class ScoredSamples:
-    """The scored rows: label float [N] of 0 and 1, user int codes [N] from 0, group int [N], each within one user."""
+    """The scored rows: label float [N] from 0 to 1, user int codes [N] from 0, group int [N], each within one user.
+
+    weight: float64 [N], what each row counts; None where all count alike.
+    """
 
     label: Array
     user: Array
     group: Array
+    weight: Array | None = None
 
     @property
     def users(self) -> int:
@@ -59,7 +64,8 @@ class ScoredSamples:
 
     def where(self, part: slice | Array) -> ScoredSamples:
         """Return the rows in `part`, a slice or a mask [N]; users and groups keep their codes."""
-        return ScoredSamples(self.label[part], self.user[part], self.group[part])
+        weight = None if self.weight is None else self.weight[part]
+        return ScoredSamples(self.label[part], self.user[part], self.group[part], weight)
 
 
 @dataclass(frozen=True)
@@ -114,22 +120,24 @@ def bootstrap(samples: ScoredSamples, logits: Sequence[Array], bundle: Array, we
     logits: [N] of each model; bundle and weights as `user_weights` returns them.
     """
     bundles, at = weights.shape[1], bundle[samples.user]
-    positive = samples.label == 1
+    pos, neg = masses(samples.label, samples.weight)
 
     def totals(values: Array) -> Array:
         return np.asarray(weights @ np.bincount(at, values, bundles))
 
-    positives, negatives = totals(positive.astype(float)), totals((~positive).astype(float))
+    positives, negatives = totals(pos), totals(neg)
     rows = positives + negatives
     found: dict[str, list[Array]] = {"auc": [], "ne": []}
     with np.errstate(divide="ignore", invalid="ignore"):
         for logit in logits:
-            placed = metrics.placements(samples.label, logit)
-            placed_positive, placed_negative = np.where(positive, placed, 0.0), np.where(positive, 0.0, placed)
-            whole = placed_positive.sum() / positive.sum()
+            below, above = metrics.placements(samples.label, logit, samples.weight)
+            placed_positive, placed_negative = np.where(pos > 0, pos * below, 0.0), np.where(neg > 0, neg * above, 0.0)
+            whole = placed_positive.sum() / pos.sum()
             sides = totals(placed_positive) / positives + totals(placed_negative) / negatives
             found["auc"].append(sides - whole)
-            found["ne"].append(-metrics.ne_of_sums(totals(metrics.log_losses(samples.label, logit)), rows, positives))
+            losses = metrics.log_losses(samples.label, logit)
+            losses = losses if samples.weight is None else samples.weight * losses
+            found["ne"].append(-metrics.ne_of_sums(totals(losses), rows, positives))
     gauc = bootstrap_gauc(samples, logits, bundle, weights)
     return {"auc": np.stack(found["auc"]), "gauc": gauc, "ne": np.stack(found["ne"])}
 
@@ -139,7 +147,7 @@ def bootstrap_gauc(samples: ScoredSamples, logits: Sequence[Array], bundle: Arra
     codes, owner = _owners(samples)
     columns = []
     for logit in logits:
-        group, area, size = metrics.gauc_parts(samples.label, logit, samples.group)
+        group, area, size = metrics.gauc_parts(samples.label, logit, samples.group, samples.weight)
         of = bundle[owner[np.searchsorted(codes, group)]]
         columns += [np.bincount(of, values, weights.shape[1]) for values in (area * size, size)]
     sums = weights @ np.stack(columns, axis=1)

@@ -72,7 +72,8 @@ class Part:
 
     def scores(self, logits: Sequence[Array], grouped: bool = True) -> metrics.Scores:
         """Return the metrics as means over the seeds' logits [rows]; without GAUC when not `grouped`."""
-        found = metrics.over_seeds(self.samples.label, logits, self.samples.group if grouped else None)
+        samples = self.samples
+        found = metrics.over_seeds(samples.label, logits, samples.group if grouped else None, samples.weight)
         if self.gauc_why is not None:
             found = replace(found, why={**found.why, "gauc": self.gauc_why})
         if self.levels_why is None:

@@ -58,7 +58,7 @@ class EventLog(DeltaLog):
         already has, whether with the same label or another.
         """
         rows = check_columns(rows, self.schema.columns(), source)
-        check_events(rows, self.schema.tasks, source)
+        check_events(rows, self.schema, source)
 
         def check(table: DeltaTable) -> None:
             if not new_ids:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
 from recdistill.errors import UserError, did_you_mean
+from recdistill.tables.schema import EventSchema
 
 __all__ = [
     "Origin",
@@ -22,6 +24,7 @@ __all__ = [
     "check_outcomes",
     "check_times",
     "check_unique",
+    "value_rules",
 ]
 
 FIRST, LAST = -62_135_596_800_000_000, 253_402_300_800_000_000  # microseconds of Python's years 1 to 9999
@@ -104,13 +107,22 @@ def check_needed(rows: pl.DataFrame, source: str | Origin, hint: str = "") -> No
             _refuse(rows, pl.col(column).is_null(), source, column, f"must not be empty{hint}")
 
 
-def check_events(rows: pl.DataFrame, tasks: tuple[str, ...], source: str | Origin, hint: str = "") -> None:
-    """Raise UserError for null ids or times, impossible times, labels outside {0, 1}, duplicate sample ids."""
+def value_rules(schema: EventSchema) -> Iterator[tuple[str, str, pl.Expr]]:
+    """Yield (column, what must hold, where a value breaks it) for the labels."""
+    for task in schema.tasks:
+        name, label = f"label_{task}", pl.col(f"label_{task}")
+        if task in schema.soft:
+            yield name, "must be from 0 to 1, or empty", ~label.is_between(0.0, 1.0)
+        else:
+            yield name, "must be 0, 1 or empty", ~label.is_in([0.0, 1.0])
+
+
+def check_events(rows: pl.DataFrame, schema: EventSchema, source: str | Origin, hint: str = "") -> None:
+    """Raise UserError for null ids or times, impossible times, labels that are none, duplicate sample ids."""
     check_needed(rows, source, hint)
     check_times(rows, source, hint)
-    for task in tasks:
-        label = pl.col(f"label_{task}")
-        _refuse(rows, label.is_not_null() & ~label.is_in([0.0, 1.0]), source, f"label_{task}", "must be 0, 1 or empty")
+    for column, rule, broken in value_rules(schema):
+        _refuse(rows, broken, source, column, rule)
     check_unique(rows, source)
 
 

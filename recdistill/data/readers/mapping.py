@@ -99,6 +99,7 @@ def event_schema(kinds: Kinds, columns: ColumnsConfig, path: Path) -> EventSchem
         sample_key=sample is not None and _id_type(kinds, columns, "sample_id", sample) == "string",
         has_user=columns.user is not None,
         has_time=columns.time is not None,
+        soft=columns.soft,
     )
 
 

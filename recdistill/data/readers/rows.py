@@ -113,7 +113,7 @@ class EventReader:
                 if "sample_id" not in columns:
                     rows = rows.with_columns(sample_id=pl.int_range(done, done + len(rows), dtype=pl.Int64))
                 rows = requests.numbered(rows)
-                check_events(rows, schema.tasks, origin, HINT)
+                check_events(rows, schema, origin, HINT)
                 for each in checks:
                     each.check(rows, origin)
                 done += len(rows)

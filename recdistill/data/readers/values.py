@@ -1,7 +1,7 @@
 """What numbers, labels and lists are made of, and which values are missing (docs: bring your log).
 
     kind      missing                       refused
-    label     null, NaN, empty text         all but 0 and 1; at_least and equals: infinity
+    label     null, NaN, empty text         all but 0 and 1; at_least and equals: infinity; soft: all but [0, 1]
     numeric   null, NaN, empty, infinity    text that is no number, what float32 cannot hold
     category  null, NaN, empty text         -
     list      null and empty text; entries  lists of lists, structs, a list written as text in brackets
@@ -44,7 +44,7 @@ def numeric_column(column: str, kind: Kind) -> Column:
 
 
 def label_column(task: str, spec: str | TaskColumn | int, kinds: Kinds, any_column: str) -> Column:
-    """Return the column that makes a task's label: 0, 1, or null where it is not known."""
+    """Return the column that makes a task's label: 0, 1, of a soft one any number between, null where not known."""
     if isinstance(spec, int):
         return Column(any_column, pl.lit(1.0, pl.Float32), "not a row")
     if isinstance(spec, str):
@@ -52,6 +52,9 @@ def label_column(task: str, spec: str | TaskColumn | int, kinds: Kinds, any_colu
         known = pl.when(number.is_in([0.0, 1.0])).then(number.cast(pl.Float32))
         return Column(spec, known, _no_label(task, spec, kinds[spec]), number.is_nan())
     kind, number = kinds[spec.column], number_of(spec.column, kinds[spec.column])
+    if spec.soft:
+        inside = pl.when(number.is_between(0.0, 1.0)).then(number.cast(pl.Float32))
+        return Column(spec.column, inside, "must be a number from 0 to 1, or empty", number.is_nan())
     if isinstance(spec.equals, str):
         text, missing = text_of(pl.col(spec.column), kind), missing_of(pl.col(spec.column), kind)
         return Column(spec.column, (text == spec.equals).cast(pl.Float32), "not a text or number", missing)

@@ -22,13 +22,20 @@ from recdistill.config.data import LabelsConfig
 from recdistill.data.store.memmap import create_column, open_column
 from recdistill.typing import Array
 
-__all__ = ["ALWAYS", "NEVER", "LabelClock", "LabelOrder", "late_alone", "write_order"]
+__all__ = ["ALWAYS", "NEVER", "LabelClock", "LabelOrder", "late_alone", "positive", "write_order"]
 
 NEVER = np.iinfo(np.int64).max  # us; when an outcome is known that has no time
 ALWAYS = np.iinfo(np.int64).min
 COLUMNS = ("rows", "at", "late", "late_share")
 SHARE_ROWS = 1024  # entries whose labels are weighted alike
 CHUNK = 131_072  # rows looked at together
+
+
+def positive(label: Array) -> Array:
+    """Return uint8 [n], the outcomes that histories and counts show of known labels: of a soft one whether it is at
+    least a half.
+    """
+    return np.asarray(label >= 0.5, np.uint8)
 
 
 @dataclass(frozen=True)
@@ -69,7 +76,7 @@ class LabelClock:
         """
         if self.window is None:
             of = np.flatnonzero(~np.isnan(label))
-            return of, known[of], label[of].astype(np.uint8)
+            return of, known[of], positive(label[of])
         end = time + self.window
         soon = (label == 1) & (known <= end)
         late = np.flatnonzero(self.late_positives(time, label[:, None], known[:, None])[:, 0])

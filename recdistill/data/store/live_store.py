@@ -24,7 +24,7 @@ from recdistill.data.store.encoder import Encoder, known_times
 from recdistill.data.store.grouped import entries_since
 from recdistill.data.store.history import Events
 from recdistill.data.store.history_arena import HistoryArena
-from recdistill.data.store.label_order import NEVER
+from recdistill.data.store.label_order import NEVER, positive
 from recdistill.data.store.live_counts import LiveCounts
 from recdistill.data.store.outcome_counts import SIDES
 from recdistill.data.store.row_queue import RowQueue
@@ -132,7 +132,8 @@ class LiveStore:
         known, labels = columns.pop("known"), columns["labels"][:, 0]
         self.newest = max(self.newest, int(columns["time"].max()))
         given = ~np.isnan(labels) & (known < NEVER)
-        self._outcome({name: columns[name][given] for name in ("user", "item", "time")}, known[given], labels[given], 1)
+        shown = {name: columns[name][given] for name in ("user", "item", "time")}
+        self._outcome(shown, known[given], positive(labels[given]), 1)
         self._release()
         if self.candidate_window:
             self.recent.append({name: columns[name] for name in RECENT})

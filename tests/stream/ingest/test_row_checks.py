@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
@@ -9,10 +10,13 @@ import pytest
 
 from recdistill.stream.ingest.row_checks import SKEW, row_faults
 from recdistill.stream.sources.wire import Kind
+from recdistill.tables.schema import EventSchema
 from tests.support.arrivals import outcomes
 from tests.support.tables import actions, events
 
 GOOD: dict[Kind, pl.DataFrame] = {"events": events([1]), "behaviors": actions([1]), "outcomes": outcomes([1])}
+
+CLICK = EventSchema(tasks=("click",))
 
 
 def at(moment: datetime) -> pl.Expr:
@@ -21,7 +25,7 @@ def at(moment: datetime) -> pl.Expr:
 
 @pytest.mark.parametrize("kind", GOOD)
 def test_what_is_right_has_no_reason(kind: Kind) -> None:
-    assert row_faults(GOOD[kind], kind, ("click",)).to_list() == [None]
+    assert row_faults(GOOD[kind], kind, CLICK).to_list() == [None]
 
 
 @pytest.mark.parametrize(
@@ -40,17 +44,23 @@ def test_a_reason_names_the_column(kind: Kind, wrong: dict[str, object], reason:
     good = GOOD[kind]
     (name, value), *_ = wrong.items()
     rows = pl.concat([good, good.with_columns(pl.lit(value).cast(good.schema[name]).alias(name))])
-    assert row_faults(rows, kind, ("click",)).to_list() == [None, reason]
+    assert row_faults(rows, kind, CLICK).to_list() == [None, reason]
+
+
+def test_a_soft_label_is_anything_from_0_to_1() -> None:
+    rows = pl.concat([events([1]).with_columns(label_click=pl.lit(y, pl.Float32)) for y in (0.5, 1.5, float("nan"))])
+    reason = "column 'label_click': must be from 0 to 1, or empty"
+    assert row_faults(rows, "events", replace(CLICK, soft=("click",))).to_list() == [None, reason, reason]
 
 
 def test_an_unknown_label_is_right() -> None:
-    assert row_faults(events([1]).with_columns(label_click=pl.lit(None, pl.Float32)), "events", ("click",))[0] is None
+    assert row_faults(events([1]).with_columns(label_click=pl.lit(None, pl.Float32)), "events", CLICK)[0] is None
 
 
 def test_a_clock_may_be_ahead_by_the_skew_and_no_more() -> None:
     soon = datetime.now(UTC) + SKEW
     rows = pl.concat([events([1]).with_columns(time=at(soon + timedelta(seconds=s))) for s in (-60, 60)])
-    assert row_faults(rows, "events", ("click",)).to_list() == [
+    assert row_faults(rows, "events", CLICK).to_list() == [
         None,
         "column 'time': lies in the future; check the producer's clock and time unit",
     ]
