@@ -56,6 +56,7 @@ class ColumnsConfig(Strict):
         default={"click": "label"}, min_length=1
     )  # 1: every row is one
     label_times: dict[Name, str] = {}
+    weight: Column | None = None  # what each row counts in learning and in scores; null: all alike
     categorical: list[Column] = []
     numeric: list[Column] = []
     lists: dict[Column, Annotated[str, Field(min_length=1)]] = {}  # column -> separator
@@ -69,6 +70,7 @@ class ColumnsConfig(Strict):
             if not isinstance(spec, int)
         }
         labels |= {column: f"the label time of task '{task}'" for task, column in self.label_times.items()}
+        labels |= {self.weight: "the weight of the rows"} if self.weight else {}
         for name in (*self.categorical, *self.numeric, *self.lists):
             if name in labels:
                 raise ValueError(f"column '{name}' is {labels[name]}, so it cannot be a feature: models would read it")

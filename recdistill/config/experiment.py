@@ -101,7 +101,8 @@ class Experiment(Strict):
         models |= {f"students.{name}": one for name, one in self.students.items()}
         first = next(iter(columns.tasks))
         asked = {f"{name}.sampling": first for name, one in models.items() if one.sampling != SamplingConfig()}
-        asked |= {"labels.window_s": task for task in columns.soft if self.labels.window_s is not None}
+        if columns.soft and self.labels.window_s is not None:
+            asked["labels.window_s"] = columns.soft[0]
         check_binary(asked, columns)
         return self
 

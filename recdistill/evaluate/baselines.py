@@ -40,13 +40,14 @@ Learner = Callable[["Examples"], Array]
 @dataclass(frozen=True)
 class Examples:
     """What baselines learn from and predict: counts float64 [N, 4] as `count_features` gives them, features float64
-    [N, F] of which the columns `categorical` hold codes, label [N], and which rows are fitted and which scored.
+    [N, F] of which the columns `categorical` hold codes, label and weight [N], and which rows are fitted, which scored.
     """
 
     counts: Array
     features: Array
     categorical: list[int]
     label: Array
+    weight: Array
     fitted: Array
     scored: Array
 
@@ -88,6 +89,7 @@ def _examples(events: EventLog, version: int, frame: Frame, clock: LabelClock = 
     task, scalars = schema.tasks[0], [name for name, kind in schema.features.items() if not kind.startswith("list")]
     times = [f"label_time_{task}"] if task in schema.label_times else []
     columns = ["time", "user_id", "item_id", f"label_{task}", *map(feature_column, scalars), *times]
+    columns += ["weight"] if schema.has_weight else []
     rows = pl.concat(list(events.batches(version=version, columns=columns)))
     label = rows[f"label_{task}"].cast(pl.Float64).fill_null(np.nan).to_numpy()
     time, known = rows["time"].dt.epoch("us").to_numpy(), known_times(rows, schema)[:, :1]
@@ -95,11 +97,13 @@ def _examples(events: EventLog, version: int, frame: Frame, clock: LabelClock = 
     scored = frame.rows["row"].to_numpy().astype(np.int64)
     before = np.arange(int(frame.total * frame.share))
     began = time[scored[0]] if len(scored) else 0
-    fitted = before[~np.isnan(label[before]) & (known[before] < began)][-FIT_ROWS:]
-    rate = float(label[fitted].mean()) if len(fitted) else 0.5
+    weight = rows["weight"].cast(pl.Float64).to_numpy() if schema.has_weight else np.ones(len(rows))
+    usable = ~np.isnan(label[before]) & (known[before] < began) & (weight[before] > 0)
+    fitted = before[usable][-FIT_ROWS:]
+    rate = float(weight[fitted] @ label[fitted] / weight[fitted].sum()) if len(fitted) else 0.5
     counts = [earlier_counts(_codes(rows[key]), time, known, label) for key in ("user_id", "item_id")]
     features, categorical = _features(rows, schema, scalars)
-    return Examples(count_features(counts, rate), features, categorical, label, fitted, scored)
+    return Examples(count_features(counts, rate), features, categorical, label, weight, fitted, scored)
 
 
 def _codes(values: pl.Series) -> Array:
@@ -134,7 +138,8 @@ def _logistic(examples: Examples) -> Array:
     mean, spread = fitted.mean(0), fitted.std(0)
     scaled = (examples.counts - mean) / np.where(spread > 1e-9, spread, 1.0)
     x = np.c_[np.ones(len(scaled)), scaled]
-    weights = fit_logistic(x[examples.fitted], examples.label[examples.fitted])
+    counted = examples.weight[examples.fitted]
+    weights = fit_logistic(x[examples.fitted], examples.label[examples.fitted], counted / counted.mean())
     return np.asarray(x[examples.scored] @ weights)
 
 
@@ -146,6 +151,10 @@ def _trees(examples: Examples) -> Array:
     categorical = [examples.counts.shape[1] + at for at in examples.categorical]
     label = examples.label[examples.fitted]
     settings = {**SETTINGS, "objective": "binary" if np.isin(label, (0, 1)).all() else "cross_entropy"}
-    fitted = lightgbm.Dataset(x[examples.fitted], label, categorical_feature=categorical, params=settings)
+    counted = examples.weight[examples.fitted]
+    weight = None if (counted == 1).all() else counted / counted.mean()
+    fitted = lightgbm.Dataset(
+        x[examples.fitted], label, weight=weight, categorical_feature=categorical, params=settings
+    )
     booster = lightgbm.train(settings, fitted, TREES)
     return np.asarray(booster.predict(x[examples.scored], raw_score=True))

@@ -37,6 +37,7 @@ class EventSchema:
     sample_key: whether samples have a text of the user's that names them, besides their number.
     has_user, has_time: whether the log has users and times; without users `user_id` is the row's number, without times
     `time` is, in microseconds from 2000-01-01, and without either there are no histories.
+    has_weight: whether each row has a weight, what it counts in learning and in scores; otherwise all count alike.
     soft: tasks whose labels are anything from 0 to 1, how sure it is that the outcome is positive.
     Raises UserError for an unknown type, a keep rate outside (0, 1], and tasks whose columns would be one.
     """
@@ -54,6 +55,7 @@ class EventSchema:
     has_user: bool = True
     has_time: bool = True
     soft: tuple[str, ...] = ()
+    has_weight: bool = False
 
     def __post_init__(self) -> None:
         for name, kind in self.features.items():
@@ -74,7 +76,9 @@ class EventSchema:
         times: dict[str, pl.DataType] = {f"label_time_{task}": TIME for task in self.label_times}
         features = {feature_column(name): POLARS_TYPES[kind] for name, kind in self.features.items()}
         key: dict[str, pl.DataType] = {"sample_key": pl.String()} if self.sample_key else {}
-        return {"sample_id": pl.Int64(), **key, "time": TIME, **ids, **request, **features, **labels, **times}
+        weight: dict[str, pl.DataType] = {"weight": pl.Float32()} if self.has_weight else {}
+        rest = {**ids, **request, **features, **weight, **labels, **times}
+        return {"sample_id": pl.Int64(), **key, "time": TIME, **rest}
 
     @property
     def has_histories(self) -> bool:

@@ -14,6 +14,7 @@ from recdistill.tables.schema import EventSchema
 __all__ = [
     "Origin",
     "RowError",
+    "WEIGHT",
     "check_behaviors",
     "check_channels",
     "check_columns",
@@ -28,6 +29,7 @@ __all__ = [
 ]
 
 FIRST, LAST = -62_135_596_800_000_000, 253_402_300_800_000_000  # microseconds of Python's years 1 to 9999
+WEIGHT = "must be a finite number of at least 0; leave out rows that have none"
 EARLY = "lies before 1970; check the time unit"
 SKEW = timedelta(days=1)  # clocks and time zones of the machines that wrote the log
 
@@ -108,7 +110,10 @@ def check_needed(rows: pl.DataFrame, source: str | Origin, hint: str = "") -> No
 
 
 def value_rules(schema: EventSchema) -> Iterator[tuple[str, str, pl.Expr]]:
-    """Yield (column, what must hold, where a value breaks it) for the labels."""
+    """Yield (column, what must hold, where a value breaks it) for the labels and the weight."""
+    if schema.has_weight:
+        weight = pl.col("weight")
+        yield "weight", WEIGHT, weight.is_null() | ~weight.is_finite() | (weight < 0)
     for task in schema.tasks:
         name, label = f"label_{task}", pl.col(f"label_{task}")
         if task in schema.soft:

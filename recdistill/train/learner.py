@@ -123,13 +123,15 @@ class Learner:
     def learn(
         self, batch: Batch, keep: Tensor, undo: Tensor | None = None, late: Tensor | None = None, weight: float = 1.0
     ) -> StepResult:
-        """Predict the batch, then take one step on the rows that `keep` (bool [B]) lets through.
+        """Predict the batch, then take one step on the rows that `keep` (bool [B]) lets through and that have a weight.
 
         undo: bool [B], positives that were learned as negatives before. late: float32 [K], the share of each task's
         positives that come a second time, after having been negatives; the labels are weighted accordingly. weight:
         what this batch's mean loss counts in the step's, where ranks share one. Raises RecdistillError before the
         update, naming sample ids, when the loss or a gradient is not finite.
         """
+        row_weight = _weights(batch)
+        keep = keep if row_weight is None else keep & (row_weight[:: batch.rows_per_sample, 0] > 0)
         dropped = ~keep[:, None].repeat_interleave(batch.rows_per_sample, 0)
         labels = batch.labels.masked_fill(dropped, math.nan)
         clean = self.predict_only(batch) if self.network.predicts_apart else None
@@ -137,7 +139,8 @@ class Learner:
         scale = self.distill.gradient_scale if self.distill else 1.0
         main, aux = self.network.heads(hidden, scale)
         signals = self._signals(batch, main.detach()).masked_fill(dropped, math.nan)
-        rows = int(keep.sum()) * batch.rows_per_sample
+        count = int(keep.sum()) * batch.rows_per_sample
+        rows = count if row_weight is None else row_weight.masked_fill(dropped, 0)
         alpha = self._weight(hidden, main, aux, labels, signals, rows)
         label_weight = None
         if undo is not None:
@@ -153,7 +156,7 @@ class Learner:
         if self.network.routed:
             loss = loss + self.network.penalty()
         if self.adapter is not None and self.distill and self.distill.adapter:
-            second = self.adapter.learn(as_sampled(signals, self.teacher, self.own), labels)
+            second = self.adapter.learn(as_sampled(signals, self.teacher, self.own), labels, rows)
             head = self.network.adapted_head(hidden, scale)
             loss = loss + self.distill.adapter.weight * signal_loss("cross-entropy", head, second, rows=rows)
         if self.distill and self.distill.listwise:
@@ -191,7 +194,13 @@ class Learner:
         return batch.signals.masked_fill(~may[:, None], math.nan)
 
     def _weight(
-        self, hidden: Tensor, main: Tensor, aux: Tensor | None, labels: Tensor, signals: Tensor, rows: int
+        self,
+        hidden: Tensor,
+        main: Tensor,
+        aux: Tensor | None,
+        labels: Tensor,
+        signals: Tensor,
+        rows: int | Tensor,
     ) -> float | Tensor:
         if self.auto is None:
             return self.fixed
@@ -272,6 +281,11 @@ class Learner:
             yield "adapter", self.adapter
         if self.hidden_state_codec:
             yield "hidden_state_codec", self.hidden_state_codec
+
+
+def _weights(batch: Batch) -> Tensor | None:
+    """Return float32 [B, 1], what each row of a batch counts; None where all count alike, which takes no arithmetic."""
+    return None if bool((batch.weight == 1).all()) else batch.weight[:, None]
 
 
 def fixed_weight(weight: float | Literal["auto"] | Mapping[str, float], tasks: Sequence[str]) -> float | Tensor:

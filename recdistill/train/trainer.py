@@ -220,7 +220,11 @@ class Trainer:
             return Prepared(self.builder.unlabelled(rows), torch.ones(len(rows), dtype=torch.bool), asked, learn=False)
         labels, keep = self._taught(step)
         mine = keep[part] & given
-        share = _known(labels[part], mine) / max(_known(labels, keep), 1) if self.ranks.size > 1 else 1.0
+        weight = self.store.weight[step.rows]
+        share = 1.0
+        if self.ranks.size > 1:
+            whole = _known(labels, keep, weight)
+            share = _known(labels[part], mine, weight[part]) / whole if whole else 0.0
         again = None if step.late is None else step.late[part] >= 0
         prepared = Prepared(self.builder.build(rows), torch.from_numpy(mine), asked, weight=share)
         if self.store.label_order is None:
@@ -275,6 +279,6 @@ class Trainer:
         )
 
 
-def _known(labels: Array, keep: Array) -> int:
-    """Return how many labels of these rows are learned."""
-    return int((~np.isnan(labels) & keep[:, None]).sum())
+def _known(labels: Array, keep: Array, weight: Array) -> float:
+    """Return what the labels of these rows that are learned weigh together."""
+    return float(((~np.isnan(labels) & keep[:, None]) * weight[:, None].astype(np.float64)).sum())

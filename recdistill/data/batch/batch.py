@@ -87,6 +87,7 @@ class Batch:
     numbers: float32 [B, X], finite, read as they are; see `numbers_of`.
     labels: float32 [B, K], NaN where not known; signals: float32 [B, K], teacher logits, NaN where missing.
     rows_per_sample: the sample itself, then its candidates, which nobody was shown and which have no labels.
+    weight: float32 [B], what each counts in the loss, of candidates what their sample does; empty: all alike.
     teacher_hidden: float32 [R, J, D], the teacher's hidden states of the user's last samples strictly before, oldest
     first, left-aligned; teacher_hidden_counts: int64 [R], how many there are; both empty where no model reads them.
     """
@@ -101,6 +102,7 @@ class Batch:
     labels: Tensor
     signals: Tensor
     rows_per_sample: int = 1
+    weight: Tensor = NOTHING
     teacher_hidden: Tensor = NOTHING
     teacher_hidden_counts: Tensor = NOTHING
 

@@ -61,6 +61,7 @@ class SampleSource(Protocol):
     item: Array
     context: Array
     lists: Array
+    weight: Array
     labels: Array
     counts: Array
 
@@ -198,6 +199,7 @@ class BatchBuilder:
             labels=torch.from_numpy(labels),
             signals=torch.from_numpy(signals),
             rows_per_sample=rows_per_sample,
+            weight=torch.from_numpy(self.store.weight[rows]),
             **self._states(rows, history),
         )
 

@@ -12,7 +12,7 @@ from recdistill.data.readers.files import ROW
 from recdistill.data.readers.ids import category_type, check_dtypes, id_column, id_type, is_text
 from recdistill.data.readers.texts import layout_hint
 from recdistill.data.readers.times import label_time_column, time_column
-from recdistill.data.readers.values import label_column, list_column, numeric_column
+from recdistill.data.readers.values import label_column, list_column, numeric_column, weight_column
 from recdistill.errors import UserError, did_you_mean
 from recdistill.tables.delta.types import TIME
 from recdistill.tables.schema import EventSchema, feature_column
@@ -37,6 +37,7 @@ def _named(columns: ColumnsConfig) -> dict[str, str]:
         if not isinstance(spec, int)
     }
     named |= {f"label_times.{task}": name for task, name in columns.label_times.items()}
+    named |= {"weight": columns.weight} if columns.weight else {}
     named |= {f"categorical: {name}": name for name in columns.categorical}
     return (
         named
@@ -100,6 +101,7 @@ def event_schema(kinds: Kinds, columns: ColumnsConfig, path: Path) -> EventSchem
         has_user=columns.user is not None,
         has_time=columns.time is not None,
         soft=columns.soft,
+        has_weight=columns.weight is not None,
     )
 
 
@@ -122,6 +124,7 @@ def event_columns(kinds: Kinds, columns: ColumnsConfig, schema: EventSchema, pat
     out |= {feature_column(name): numeric_column(name, kinds[name]) for name in columns.numeric}
     for name, separator in columns.lists.items():
         out[feature_column(name)] = list_column(name, separator, kinds[name])
+    out |= {"weight": weight_column(columns.weight, kinds[columns.weight])} if columns.weight else {}
     for task, spec in columns.tasks.items():
         out[f"label_{task}"] = label_column(task, spec, kinds, columns.item)
     for task, name in columns.label_times.items():

@@ -54,7 +54,7 @@ def columns_of(config: DataConfig, schema: EventSchema) -> ColumnsConfig:
     under the table's names and the features under their own.
     """
     if config.reader == "table":
-        return config.columns.model_copy(update={"tasks": {}, "label_times": {}})
+        return config.columns.model_copy(update={"tasks": {}, "label_times": {}, "weight": None})
     kinds = schema.features
     return ColumnsConfig(
         time="time" if schema.has_time else None,

@@ -2,6 +2,7 @@
 
     kind      missing                       refused
     label     null, NaN, empty text         all but 0 and 1; at_least and equals: infinity; soft: all but [0, 1]
+    weight    -                             null, NaN, infinity, below 0
     numeric   null, NaN, empty, infinity    text that is no number, what float32 cannot hold
     category  null, NaN, empty text         -
     list      null and empty text; entries  lists of lists, structs, a list written as text in brackets
@@ -16,8 +17,9 @@ import polars as pl
 
 from recdistill.config.data import TaskColumn
 from recdistill.data.readers.columns import Column, Kind, Kinds, missing_of, text_of
+from recdistill.tables.validation import WEIGHT
 
-__all__ = ["BRACKETS", "label_column", "list_column", "number_of", "numeric_column"]
+__all__ = ["BRACKETS", "label_column", "list_column", "number_of", "numeric_column", "weight_column"]
 
 LARGEST = 3.4028234663852886e38  # that float32 holds
 BRACKETS = r"^\s*\[.*\]\s*$"
@@ -41,6 +43,12 @@ def numeric_column(column: str, kind: Kind) -> Column:
     fits = pl.when(number.abs() <= LARGEST).then(number.cast(pl.Float32, strict=False))
     counted = {f"'{column}': infinite values taken as missing": number.is_infinite()}
     return Column(column, fits, "not a number of at most 3.4e38", number.is_nan() | number.is_infinite(), counted)
+
+
+def weight_column(column: str, kind: Kind) -> Column:
+    """Return the column that makes float32 of a row's weight."""
+    number = number_of(column, kind)
+    return Column(column, pl.when(number.is_between(0, LARGEST)).then(number.cast(pl.Float32)), WEIGHT)
 
 
 def label_column(task: str, spec: str | TaskColumn | int, kinds: Kinds, any_column: str) -> Column:

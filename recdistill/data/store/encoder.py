@@ -124,6 +124,7 @@ class Encoder:
         What is new to a vocabulary is numbered in the order of rows, so that it does not matter how they are cut.
         """
         schema, n = self.schema, len(rows)
+        weight = rows["weight"].fill_null(1.0).to_numpy() if schema.has_weight else np.ones(n, np.float32)
         labels = [rows[f"label_{task}"].fill_null(np.nan).to_numpy() for task in schema.tasks]
         context, lists = self._context(rows)
         return {
@@ -134,6 +135,7 @@ class Encoder:
             "request": rows["request_id"].fill_null(-1).to_numpy() if schema.has_request else np.full(n, -1),
             "context": context,
             "lists": lists,
+            "weight": weight,
             "labels": np.stack(labels, 1).astype(np.float32),
         }
 

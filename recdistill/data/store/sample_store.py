@@ -27,8 +27,8 @@ from recdistill.typing import Array
 
 __all__ = ["SampleStore", "build_store"]
 
-SAMPLE_COLUMNS = ("sample_id", "time", "user", "item", "request", "context", "lists", "labels")
-REVISION = 2  # of the store's columns; 2: counts
+SAMPLE_COLUMNS = ("sample_id", "time", "user", "item", "request", "context", "lists", "weight", "labels")
+REVISION = 3  # of the store's columns; 2: counts; 3: weight
 VOCABULARIES = ("users", "items", "context")
 WITH_SAMPLES = LabelClock()
 CHUNK = 131_072  # rows held in memory at a time
@@ -45,6 +45,7 @@ def _columns(rows: int, schema: EventSchema) -> dict[str, tuple[tuple[int, ...],
         "request": ((rows,), "int64"),
         "context": ((rows, fields), "int32"),
         "lists": ((rows, slots), "int32"),
+        "weight": ((rows,), "float32"),
         "labels": ((rows, len(schema.tasks)), "float32"),
         "known": ((rows, len(schema.tasks)), "int64"),
     }
@@ -207,6 +208,7 @@ class SampleStore:
             self.request,
             self.context,
             self.lists,
+            self.weight,
             self.labels,
             self.known,
             self.history_end,

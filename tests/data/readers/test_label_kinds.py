@@ -17,8 +17,9 @@ from recdistill.data.batch.builder import BatchBuilder
 from recdistill.data.store.live_store import LiveStore
 from recdistill.data.store.sample_store import SampleStore
 from recdistill.errors import UserError
-from recdistill.evaluate.summary import load
+from recdistill.evaluate.summary import METRICS, load
 from recdistill.tables.events import EventLog
+from recdistill.tables.predictions import PredictionLog
 from tests.data.readers.test_lacking import MODELS, stored
 from tests.data.readers.test_tabular import START, table
 from tests.support.commands import typed
@@ -53,7 +54,7 @@ def live_of(folder: Path, events: pl.DataFrame) -> LiveStore:
 
 def assert_same_batches(store: SampleStore, live: LiveStore) -> None:
     one, other = (BatchBuilder(source, 20).build(np.arange(len(store))) for source in (store, live))
-    for name in ("sample_id", "labels", "numbers"):
+    for name in ("sample_id", "labels", "weight", "numbers"):
         assert torch.equal(getattr(one, name).nan_to_num(-1), getattr(other, name).nan_to_num(-1)), name
     for name in ("index", "ago", "action", "offsets", "of"):
         assert torch.equal(getattr(one.history, name), getattr(other.history, name)), name
@@ -107,3 +108,55 @@ def test_what_counts_positives_and_negatives_is_refused_by_name(data: str, more:
         load_text(f"name: x\ndata: {{path: log.csv, {columns}, {data}}}\n{more}")
     assert f"{key}: needs labels of 0 and 1; those of task 'click' are soft" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+WEIGHTED = ColumnsConfig(tasks={"click": TaskColumn(column="score", at_least=0.5)}, weight="weight")
+
+
+def test_weights_are_the_same_in_both_stores(tmp_path: Path) -> None:
+    found, store = stored(tmp_path, WEIGHTED, rows())
+    assert store.weight.tolist() == rows()["weight"].to_list() and len(set(store.weight)) == 4
+    assert_same_batches(store, live_of(tmp_path, found))
+
+
+@pytest.mark.parametrize("wrong", [-1.0, float("nan"), float("inf"), None, 1e39])
+def test_what_is_no_weight_is_refused_by_its_row(wrong: float | None, tmp_path: Path) -> None:
+    weight = [1.0] * 600
+    frame = rows().with_columns(weight=pl.Series([*weight[:7], wrong, *weight[8:]]))
+    with pytest.raises(UserError, match=r"row 7, column 'weight': must be a finite number of at least 0") as caught:
+        stored(tmp_path, WEIGHTED, frame)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_weight_that_is_a_feature_is_refused() -> None:
+    with pytest.raises(UserError, match="column 'w' is the weight of the rows, so it cannot be a feature"):
+        load_text("name: x\ndata: {path: log.csv, columns: {weight: w, numeric: [w]}}")
+
+
+def predictions_of(folder: Path, model: str) -> list[list[object]]:
+    log = PredictionLog.open(folder / "predictions")
+    return sorted(pl.concat(list(log.of(model, log.version, ["sample_id", "logit_click"]))).rows())
+
+
+def test_weights_of_one_run_bit_for_bit_as_none_and_others_do_not(tmp_path: Path) -> None:
+    rows().with_columns(one=pl.lit(1.0)).write_csv(tmp_path / "log.csv")
+    found = {}
+    for name in ("none", "one", "weight"):
+        weight = "" if name == "none" else f", weight: {name}"
+        columns = f"{{tasks: {{click: {{column: score, at_least: 0.5}}}}{weight}}}"
+        (tmp_path / "x.yaml").write_text(f"name: x\ndata: {{path: log.csv, columns: {columns}}}{MODELS}")
+        out = tmp_path / name
+        code, printed = typed("run", tmp_path / "x.yaml", "--data", tmp_path, "--out", out)
+        assert code == 0, printed
+        summary = load(out / "summary.json")
+        scores = [[getattr(m, k) for k in METRICS] for m in (summary.models.raw, *summary.baselines.values())]
+        found[name] = (scores, [predictions_of(out, m) for m in ("teacher", "light.distilled.s0")], summary.rows)
+    assert found["none"] == found["one"]
+    assert found["none"][1] != found["weight"][1]
+    assert found["weight"][2] == int((rows()["weight"][300:] > 0).sum()) < found["none"][2]
+    new = rows().drop("score", "weight")
+    new.write_parquet(tmp_path / "new.parquet")
+    code, printed = typed(
+        "predict", tmp_path / "weight", "light", "--data", tmp_path / "new.parquet", "--out", tmp_path / "p.csv"
+    )
+    assert code == 0 and len(pl.read_csv(tmp_path / "p.csv")) == 600, printed
