@@ -28,18 +28,24 @@ Column = Annotated[str, Field(min_length=1)]  # a name in the user's table
 
 class TaskColumn(Strict):
     """A label made of a column: 1 where the column is at least `at_least`, or equals `equals`, else 0; `soft`: its
-    values themselves, from 0 to 1.
+    values themselves, from 0 to 1; `regression`: its values, learned by their logarithm (`log`) or as they are
+    (`huber`), in units of `scale`.
     """
 
     column: str
     at_least: float | None = Field(default=None, allow_inf_nan=False)
     equals: str | int | float | None = None
     soft: bool = False
+    regression: Literal["log", "huber"] | None = None
+    scale: float = Field(default=1.0, gt=0, allow_inf_nan=False)  # of a regression: errors above it count by their size
 
     @model_validator(mode="after")
     def _one(self) -> TaskColumn:
-        if (self.at_least is not None) + (self.equals is not None) + self.soft != 1:
-            raise ValueError("give one of at_least, equals and soft: true")
+        given = [one is not None for one in (self.at_least, self.equals, self.regression)]
+        if sum(given) + self.soft != 1:
+            raise ValueError("give one of at_least, equals, soft: true and regression: log or huber")
+        if self.scale != 1 and self.regression is None:
+            raise ValueError("scale: is of a regression")
         return self
 
 
@@ -99,6 +105,12 @@ class ColumnsConfig(Strict):
         return tuple(task for task, spec in self.tasks.items() if isinstance(spec, TaskColumn) and spec.soft)
 
     @property
+    def regression(self) -> dict[str, tuple[str, float]]:
+        """Return the tasks whose labels are values -> (loss, scale)."""
+        specs = {task: spec for task, spec in self.tasks.items() if isinstance(spec, TaskColumn)}
+        return {task: (one.regression, one.scale) for task, one in specs.items() if one.regression is not None}
+
+    @property
     def lacks(self) -> str:
         """Return which keys say that the log has none, as `user: null, time: null`; empty where it has both."""
         return ", ".join(f"{key}: null" for key in ("user", "time") if getattr(self, key) is None)
@@ -107,8 +119,9 @@ class ColumnsConfig(Strict):
 def check_binary(asked: dict[str, str], columns: ColumnsConfig) -> None:
     """Raise ValueError for the first key of `asked` {key: task} whose task has other labels than 0 and 1."""
     for key, task in asked.items():
-        if task in columns.soft:
-            raise ValueError(f"{key}: needs labels of 0 and 1; those of task '{task}' are soft; leave it out")
+        if task in columns.soft or task in columns.regression:
+            kind = "those of task '{}' are soft" if task in columns.soft else "task '{}' is a regression"
+            raise ValueError(f"{key}: needs labels of 0 and 1; {kind.format(task)}; leave it out")
 
 
 class TextLayout(Strict):
@@ -223,6 +236,7 @@ class DataConfig(TextLayout):
                 raise ValueError(f"{key}: needs users and times; the log lacks them ({self.lacks})")
         first = next(iter(self.columns.tasks))
         rates = {f"keep_rates.{task}": task for task in self.keep_rates}
+        first = next(iter(self.columns.regression), first)  # what sampling does to values is not corrected
         rates |= {} if self.sampling == SamplingConfig() else {"sampling": first}
         rates |= {"negatives": first} if self.negatives is not None else {}
         check_binary(rates, self.columns)

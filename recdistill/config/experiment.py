@@ -100,9 +100,13 @@ class Experiment(Strict):
         models |= {f"teachers.{name}": one for name, one in self.teachers.items()}
         models |= {f"students.{name}": one for name, one in self.students.items()}
         first = next(iter(columns.tasks))
-        asked = {f"{name}.sampling": first for name, one in models.items() if one.sampling != SamplingConfig()}
-        if columns.soft and self.labels.window_s is not None:
-            asked["labels.window_s"] = columns.soft[0]
+        values = next(iter(columns.regression), first)
+        asked = {f"{name}.sampling": values for name, one in models.items() if one.sampling != SamplingConfig()}
+        if self.labels.window_s is not None:
+            asked |= {"labels.window_s": next(iter(columns.regression), next(iter(columns.soft), first))}
+        if columns.regression:
+            for name, student in self.students.items():
+                asked |= student.distill.of_outcomes(f"students.{name}.distill", first, values, columns.regression)
         check_binary(asked, columns)
         return self
 

@@ -4,6 +4,9 @@ Notation: z student logit, t teacher logit, s the sigmoid, tau the temperature. 
 
 Where rows have weights, a batch's loss is the weighted mean: the sum over rows of weight x loss over the sum of the
 weights. So only how rows compare matters: twice the weights are the same step, at the same learning rate.
+
+Of a task that is a regression "logits" are the values as the model learns them (see `Regression`): labels and signals
+alike count by Huber's loss, and nothing of sampling, temperature or scaled labels is for them.
 """
 
 from __future__ import annotations
@@ -149,7 +152,8 @@ class Supervision:
     label_weight: [B, K], of each label's softplus(z), where it is not 1: w where labels are w y is importance w; 0 for
     a label of 1 is CE(1, s(z)) - CE(0, s(z)), which takes a negative back that was learned before and puts a positive
     in its place. rows: how many are learned from, where those that are not have NaN, all by default; or float32 [B, 1],
-    what each row counts, 0 for those that are not learned from.
+    what each row counts, 0 for those that are not learned from. regression: bool [K], which tasks are;
+    None without any.
     """
 
     labels: Tensor
@@ -158,6 +162,7 @@ class Supervision:
     teacher: Rates = KeepRates()
     label_weight: Tensor | None = None
     rows: int | Tensor | None = None
+    regression: Tensor | None = None
 
 
 def _targets(head: Tensor, given: Supervision, settings: Settings) -> tuple[Tensor, Tensor]:
@@ -180,19 +185,44 @@ def objective(
     decoupled: CE(y, s(z_M)) + CE(y, s(z_A)) + alpha D(p_T, z_A)    (Rec-Distill, equations 6 and 7)
     signal-only: CE(y, s(z_M)) + alpha D(p_T, z_A)                   (ExFM, equation 5)
     single:    CE(y, s(z)) + alpha D(p_T, z)
-    Without `settings` or signals labels alone count. The main tower of two gets exactly zero gradient from the signal.
+    Of a regression Huber's loss takes the place of CE and D. Without `settings` or signals labels alone count. The main
+    tower of two gets exactly zero gradient from the signal.
     """
-    labels, share = _known(given.labels, given.rows)
-    total = _cross_entropy(main, labels, share, given.label_weight)
+    total = _by_labels(main, given)
     if aux is not None and (settings is None or settings.towers != "signal-only"):
-        total = total + _cross_entropy(aux, labels, share, given.label_weight)
+        total = total + _by_labels(aux, given)
     if settings is None or (isinstance(weight, float) and not weight):
         return total
-    student, target = _targets(main if aux is None else aux, given, settings)
+    head, by_task = main if aux is None else aux, weight if isinstance(weight, Tensor) else None
+    loss = _by_signals(head, given, settings, by_task)
+    return total + (loss if isinstance(weight, Tensor) else weight * loss)
+
+
+def _by_labels(head: Tensor, given: Supervision) -> Tensor:
+    """Return the labels' loss on a tower: cross-entropy, of a regression Huber's."""
+    labels, share = _known(given.labels, given.rows)
+    if given.regression is None:
+        return _cross_entropy(head, labels, share, given.label_weight)
+    outcomes = _cross_entropy(head, labels.masked_fill(given.regression, 0), share * ~given.regression)
+    return outcomes + (_huber(head, labels) * share * given.regression).sum()
+
+
+def _by_signals(head: Tensor, given: Supervision, settings: Settings, weights: Tensor | None) -> Tensor:
+    """Return the signals' loss on a tower; weights: [K] by task."""
+    student, target = _targets(head, given, settings)
     target = target if settings.label_scale == 1 else scaled_label(target, settings.label_scale)
-    if isinstance(weight, Tensor):
-        return total + signal_loss(settings.loss, student, target, settings.temperature, weight, given.rows)
-    return total + weight * signal_loss(settings.loss, student, target, settings.temperature, None, given.rows)
+    if given.regression is None:
+        return signal_loss(settings.loss, student, target, settings.temperature, weights, given.rows)
+    target = target.masked_fill(given.regression, math.nan)
+    outcomes = signal_loss(settings.loss, student, target, settings.temperature, weights, given.rows)
+    signals, known = torch.nan_to_num(given.signals), ~torch.isnan(given.signals) & given.regression
+    share = rows_share(known, given.rows)
+    return outcomes + (_huber(head, signals) * (share if weights is None else share * weights)).sum()
+
+
+def _huber(values: Tensor, target: Tensor) -> Tensor:
+    """Return Huber's loss elementwise: e^2 / 2 of an error e up to 1, |e| - 1/2 beyond."""
+    return functional.huber_loss(values, target, reduction="none")
 
 
 def share_with_signal(signals: Tensor) -> float:

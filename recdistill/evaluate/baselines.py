@@ -61,13 +61,16 @@ def learners() -> dict[str, Learner]:
 def baselines(
     events: EventLog, version: int, config: EvaluateConfig, clock: LabelClock = WITH_SAMPLES
 ) -> dict[str, ModelSummary]:
-    """Return every baseline's scores on the window and the first task, by name; empty without labels before it.
+    """Return every baseline's scores on the window and the first task, by name; empty without labels before it, and of
+    a regression.
 
     clock: when labels count.
 
     Memory O(the log's rows). Raises UserError as `load_window` does.
     """
     task = events.schema.tasks[0]
+    if task in events.schema.regression:
+        return {}
     frame = load_window(events, version, task, config.start, config.group)
     examples = _examples(events, version, frame, clock)
     if len(np.unique(examples.label[examples.fitted])) < 2 or not len(examples.scored):

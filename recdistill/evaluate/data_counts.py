@@ -41,7 +41,7 @@ def describe(store: SampleStore, events: EventLog, version: int) -> DataSummary:
         items=_ids(store.item, store.items),
         requests=requests if schema.has_request else None,
         repeated=repeated if schema.has_histories else None,
-        tasks=_rates(store),
+        tasks=_rates(store, schema),
         features=_features(store, events, version),
     )
 
@@ -61,13 +61,15 @@ def _ids(column: Array, size: int) -> Ids:
     return Ids(distinct=int((counts > 0).sum()), once=int((counts == 1).sum()))
 
 
-def _rates(store: SampleStore) -> list[TaskRate]:
+def _rates(store: SampleStore, schema: EventSchema) -> list[TaskRate]:
     known, positive = np.zeros(len(store.tasks)), np.zeros(len(store.tasks))
     for part in _parts(len(store)):
         known += (~np.isnan(store.labels[part])).sum(0)
         positive += np.nansum(store.labels[part], 0, dtype=np.float64)
     return [
-        TaskRate(task=task, rows=int(rows), positive=float(ones / rows) if rows else None)
+        TaskRate(
+            task=task, rows=int(rows), positive=float(ones / rows) if rows and task not in schema.regression else None
+        )
         for task, rows, ones in zip(store.tasks, known, positive, strict=True)
     ]
 

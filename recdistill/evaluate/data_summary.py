@@ -35,7 +35,7 @@ class Ids(_Part):
 
 
 class TaskRate(_Part):
-    """rows: with a known label; positive: the share of them that is 1, null without any."""
+    """rows: with a known label; positive: the share of them that is 1, null without any and of values."""
 
     task: str
     rows: int
@@ -119,7 +119,11 @@ class DataSummary(_Part):
 def data_sentence(data: DataSummary) -> str:
     """Return in one line what a log holds besides its size."""
     rates = [
-        f"{one.task} {_percent(one.positive)} positive of {one.rows:,} known" if one.positive is not None else one.task
+        f"{one.task} {_percent(one.positive)} positive of {one.rows:,} known"
+        if one.positive is not None
+        else f"{one.task} values, {one.rows:,} known"
+        if one.rows
+        else one.task
         for one in data.tasks
     ]
     once = [

@@ -34,6 +34,7 @@ __all__ = [
     "log_losses",
     "logloss",
     "mean",
+    "means_of",
     "ne_of_sums",
     "normalized_entropy",
     "over_seeds",
@@ -317,7 +318,11 @@ def over_seeds(
     Whether a metric exists depends on labels and groups alone, so a metric is missing for all seeds or for none.
     """
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy's sorts and sums release the interpreter lock
-        scores = list(pool.map(lambda logit: score(label, logit, group, weight), logits))
+        return means_of(list(pool.map(lambda logit: score(label, logit, group, weight), logits)))
+
+
+def means_of(scores: Sequence[Scores]) -> Scores:
+    """Return the means over seeds, with their standard deviations where there are several."""
     seeds = {name: [one.values[name] for one in scores] for name in scores[0].values if name not in scores[0].why}
     known = {name: np.array(values, np.float64) for name, values in seeds.items()}
     std = {name: float(values.std(ddof=1)) for name, values in known.items() if len(values) > 1}

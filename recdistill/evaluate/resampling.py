@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from recdistill.evaluate import metrics
+from recdistill.evaluate import metrics, values
 from recdistill.evaluate.areas import grouped_areas, masses
 from recdistill.evaluate.transferability import Draws, EtaEstimate, ScoredSamples, estimate_of, user_weights
 from recdistill.typing import Array
@@ -26,7 +26,11 @@ def time_blocks(rows: int) -> Array:
 
 
 def influences(samples: ScoredSamples, logit: Array) -> dict[str, tuple[float, Array]]:
-    """Return per metric (auc, gauc, ne; larger is better) its value and float64 [N], each row's influence on it."""
+    """Return per metric (auc, gauc, ne, of a regression xauc, mae, rmse; larger is better) its value and float64 [N],
+    each row's influence on it.
+    """
+    if samples.regression:
+        return values.influences(samples.label, logit, samples.weight)
     label, (pos, neg) = samples.label, masses(samples.label, samples.weight)
     weight = np.ones(len(label)) if samples.weight is None else samples.weight
     total = weight.sum()
@@ -71,13 +75,14 @@ def transferability_by(
     draws = {
         unit: user_weights(count, len(drawn.weights) - 1, np.random.default_rng(0)) for unit, count in counts.items()
     }
-    found: dict[str, dict[str, list[Array]]] = {name: {unit: [] for unit in units} for name in ("auc", "gauc", "ne")}
+    names = ("xauc", "mae", "rmse") if samples.regression else ("auc", "gauc", "ne")
+    found: dict[str, dict[str, list[Array]]] = {name: {unit: [] for unit in units} for name in names}
     for logit in (logit for logits in models for logit in logits):
         for name, (value, by_row) in influences(samples, logit).items():
             for unit, (bundle, weights) in draws.items():
                 sums = np.bincount(bundle[units[unit]], by_row, weights.shape[1])
                 found[name][unit].append(value + (weights - 1) @ sums)
     return {
-        name: {unit: estimate_of(np.stack(values), drawn, counts[unit], confidence) for unit, values in by.items()}
+        name: {unit: estimate_of(np.stack(drawn_so), drawn, counts[unit], confidence) for unit, drawn_so in by.items()}
         for name, by in found.items()
     }

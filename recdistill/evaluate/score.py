@@ -21,6 +21,7 @@ from recdistill.evaluate.model_facts import ModelFacts, StudentModels
 from recdistill.evaluate.resampling import time_blocks, transferability_by
 from recdistill.evaluate.summary import (
     ETAS,
+    VALUE_ETAS,
     Bin,
     Control,
     Details,
@@ -32,6 +33,8 @@ from recdistill.evaluate.summary import (
     TaskSummary,
     Transfer,
     Transferability,
+    Transfers,
+    ValueTransferability,
     Versions,
     summarise,
 )
@@ -40,6 +43,7 @@ from recdistill.evaluate.warnings import warnings_of
 from recdistill.evaluate.window import Frame, codes_of, load_window, logits_of
 from recdistill.tables.events import EventLog
 from recdistill.tables.predictions import PredictionLog
+from recdistill.tables.regression import Regression
 from recdistill.typing import Array
 
 __all__ = ["score"]
@@ -54,16 +58,21 @@ class _Scorer:
     version: int
     task: str
     config: EvaluateConfig
+    regression: Regression | None
 
     def logits(self, models: Sequence[ModelFacts]) -> list[Array]:
-        """Return float32 [N] of each model, without the offset that its own down-sampling added."""
-        ids = self.frame.ids
-        return [logits_of(self.predictions, self.version, m.name, self.task, ids, m.log_odds_offset) for m in models]
+        """Return float32 [N] of each model, without the offset that its own down-sampling added; of a regression its
+        values in the label's unit, float64.
+        """
+        ids, rule = self.frame.ids, self.regression
+        found = [logits_of(self.predictions, self.version, m.name, self.task, ids, m.log_odds_offset) for m in models]
+        return found if rule is None else [rule.values(one) for one in found]
 
     def model(self, models: Sequence[ModelFacts], logits: Sequence[Array]) -> ModelSummary:
         """Return one model over its seeds."""
         found, first = self.frame.where(slice(None)).scores(logits), models[0]
-        by: dict[str, float | None] = {name: self._gauc(logits, group) for name, group in self.frame.groups.items()}
+        groups = {} if self.regression else self.frame.groups
+        by: dict[str, float | None] = {name: self._gauc(logits, group) for name, group in groups.items()}
         return ModelSummary(
             **found.values,
             std={**found.std},
@@ -102,6 +111,8 @@ class _Scorer:
         """
         raw, distilled = self.logits(models.raw), self.logits(models.distilled)
         seeds = [model.seed for model in models.raw]
+        if without is None and self.regression:
+            without = []
         if without is None:
             without = left_out(self.frame.samples, seeds, {"raw": raw, "distilled": distilled})
         kept = [at for at, seed in enumerate(seeds) if seed not in {one.seed for one in without}]
@@ -170,7 +181,10 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 def _transferability(
     found: dict[str, EtaEstimate], otherwise: dict[str, dict[str, EtaEstimate]], frame: Frame
-) -> Transferability:
+) -> Transfers:
+    if frame.samples.regression:
+        lost = [name for name in VALUE_ETAS if found[name].teacher_gain < 0]
+        return ValueTransferability(**{name: _transfer(found[name], otherwise.get(name, {}), lost) for name in found})
     why = {"ne": frame.levels_why, "gauc": frame.gauc_why}
     known = {name: one for name, one in found.items() if why.get(name) is None}
     lost = [name for name in ETAS if name in known and known[name].teacher_gain < 0]
@@ -197,7 +211,7 @@ def _transfer(one: EtaEstimate, otherwise: dict[str, EtaEstimate], lost: list[st
 
 def _bins(frame: Frame, logits: Sequence[Array]) -> list[Bin]:
     """Return the bins of the first seed: a mean of several would hide what one model does."""
-    if frame.levels_why is not None:
+    if frame.levels_why is not None or frame.samples.regression:
         return []
     parts = metrics.calibration_bins(frame.samples.label, logits[0], weight=frame.samples.weight)
     return [Bin(predicted=p, observed=o, count=n) for p, o, n in parts]
@@ -241,7 +255,9 @@ def score(
             window = _window(frame, events, task)
         frame = replace(frame, levels_why=_levels_why(tasks, task, models))
         without = {name: one.left_out for name, one in scored[tasks[0]].students.items()} if scored else {}
-        scored[task] = _Scorer(frame, predictions, recorded, task, config).all(teachers, students, without)
+        scored[task] = _Scorer(frame, predictions, recorded, task, config, events.schema.rule(task)).all(
+            teachers, students, without
+        )
     first = scored.pop(tasks[0])
     summary = summarise(
         teacher=first.teacher,

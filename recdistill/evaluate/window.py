@@ -12,7 +12,7 @@ import polars as pl
 
 from recdistill.data.store.vocabulary import distinct_of
 from recdistill.errors import RecdistillError
-from recdistill.evaluate import metrics
+from recdistill.evaluate import metrics, values
 from recdistill.evaluate.transferability import ScoredSamples
 from recdistill.tables.events import EventLog, OutcomeLog
 from recdistill.tables.predictions import PredictionLog
@@ -73,6 +73,8 @@ class Part:
     def scores(self, logits: Sequence[Array], grouped: bool = True) -> metrics.Scores:
         """Return the metrics as means over the seeds' logits [rows]; without GAUC when not `grouped`."""
         samples = self.samples
+        if samples.regression:
+            return values.over_seeds(samples.label, logits, samples.weight)
         found = metrics.over_seeds(samples.label, logits, samples.group if grouped else None, samples.weight)
         if self.gauc_why is not None:
             found = replace(found, why={**found.why, "gauc": self.gauc_why})
@@ -152,6 +154,7 @@ def load_window(
     user = codes_of(known["user_id"])
     groups = {"user": user} | ({"request": _requests(known, user)} if events.schema.has_request else {})
     samples = ScoredSamples(known["label"].to_numpy().astype(np.float64), user, groups[group], _weights(known))
+    samples = replace(samples, regression=task in events.schema.regression)
     return Frame(known, samples, groups, start, total, gauc_why=None if events.schema.has_user else NO_USERS)
 
 

@@ -51,7 +51,8 @@ class TeacherHiddenReader(nn.Module):
 class Towers(nn.Module):
     """A backbone with its heads: a backbone is any module that turns a `Batch` into [B, output_width].
 
-    teacher_hidden: width of the teacher's hidden states, 0: none. Further towers are drawn last, so a raw and a
+    teacher_hidden: width of the teacher's hidden states, 0: none; regression: which tasks are one, none where it is
+    empty. Further towers are drawn last, so a raw and a
     distilled student of one torch seed start alike in all they share. Where the backbone is a TokenMixerModel with
     `auxiliary`, each state between its blocks has a linear head, for `between` alone: it is never served. UserError
     when neither the backbone nor the caller gives the backbone's output width.
@@ -66,8 +67,10 @@ class Towers(nn.Module):
         output_width: int | None = None,
         adapted: bool = False,
         teacher_hidden: int = 0,
+        regression: Sequence[bool] = (),
     ) -> None:
         super().__init__()
+        self.regression = torch.tensor(regression) if any(regression) else None  # stays with the losses, on the host
         self.output_width = width = width_of(backbone, output_width)
         self.backbone = backbone
         self.routed = [part for part in backbone.modules() if isinstance(part, ReLUExperts)]

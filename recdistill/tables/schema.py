@@ -10,6 +10,7 @@ import polars as pl
 from recdistill.defaults import LIST_LENGTH
 from recdistill.errors import UserError
 from recdistill.tables.delta.types import TIME
+from recdistill.tables.regression import Regression
 
 __all__ = ["POLARS_TYPES", "EventSchema", "feature_column"]
 
@@ -20,6 +21,9 @@ POLARS_TYPES: dict[str, pl.DataType] = {
     "list<int64>": pl.List(pl.Int64()),
     "list<string>": pl.List(pl.String()),
 }
+
+
+NEAREST = 1.1754943508222875e-38  # the smallest float32 above 0 of full precision
 
 
 def feature_column(name: str) -> str:
@@ -39,6 +43,7 @@ class EventSchema:
     `time` is, in microseconds from 2000-01-01, and without either there are no histories.
     has_weight: whether each row has a weight, what it counts in learning and in scores; otherwise all count alike.
     soft: tasks whose labels are anything from 0 to 1, how sure it is that the outcome is positive.
+    regression: tasks whose labels are values -> (loss, scale), see `Regression`.
     Raises UserError for an unknown type, a keep rate outside (0, 1], and tasks whose columns would be one.
     """
 
@@ -56,6 +61,7 @@ class EventSchema:
     has_time: bool = True
     soft: tuple[str, ...] = ()
     has_weight: bool = False
+    regression: dict[str, tuple[str, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, kind in self.features.items():
@@ -80,6 +86,18 @@ class EventSchema:
         rest = {**ids, **request, **features, **weight, **labels, **times}
         return {"sample_id": pl.Int64(), **key, "time": TIME, **rest}
 
+    def rule(self, task: str) -> Regression | None:
+        """Return how a task's values are learned, None for one of outcomes."""
+        loss, scale = self.regression.get(task, (None, 1.0))
+        return None if loss is None else Regression(loss, scale)  # type: ignore[arg-type]
+
+    @property
+    def positive_from(self) -> float:
+        """Return the least label of the first task that histories and counts show as positive: a half; of a regression
+        any above 0.
+        """
+        return NEAREST if self.tasks[0] in self.regression else 0.5
+
     @property
     def has_histories(self) -> bool:
         """Return whether what a user did before can be known."""
@@ -103,6 +121,6 @@ class EventSchema:
         tree = json.loads(text)
         if set(tree) != {one.name for one in fields(cls)}:
             raise UserError("the tables are of another version of recdistill; ingest the log into another --out")
-        for pairs in ("keep_rates", "edges"):
+        for pairs in ("keep_rates", "edges", "regression"):
             tree[pairs] = {name: tuple(values) for name, values in tree[pairs].items()}
         return cls(**tree | {names: tuple(tree[names]) for names in ("tasks", "label_times", "soft")})

@@ -14,6 +14,7 @@ from recdistill.tables.schema import EventSchema
 __all__ = [
     "Origin",
     "RowError",
+    "VALUE",
     "WEIGHT",
     "check_behaviors",
     "check_channels",
@@ -30,6 +31,7 @@ __all__ = [
 
 FIRST, LAST = -62_135_596_800_000_000, 253_402_300_800_000_000  # microseconds of Python's years 1 to 9999
 WEIGHT = "must be a finite number of at least 0; leave out rows that have none"
+VALUE = {"log": "a finite number of at least 0", "huber": "a finite number"}  # of a regression
 EARLY = "lies before 1970; check the time unit"
 SKEW = timedelta(days=1)  # clocks and time zones of the machines that wrote the log
 
@@ -116,8 +118,12 @@ def value_rules(schema: EventSchema) -> Iterator[tuple[str, str, pl.Expr]]:
         yield "weight", WEIGHT, weight.is_null() | ~weight.is_finite() | (weight < 0)
     for task in schema.tasks:
         name, label = f"label_{task}", pl.col(f"label_{task}")
+        rule = schema.rule(task)
         if task in schema.soft:
             yield name, "must be from 0 to 1, or empty", ~label.is_between(0.0, 1.0)
+        elif rule is not None:
+            low = label < 0 if rule.loss == "log" else pl.lit(False)
+            yield name, f"must be {VALUE[rule.loss]}, or empty", ~label.is_finite() | low
         else:
             yield name, "must be 0, 1 or empty", ~label.is_in([0.0, 1.0])
 

@@ -113,7 +113,12 @@ def build_network(job: Job, schema: EventSchema, actions: int, hidden: int) -> T
     adapted = job.uses_teacher and job.distill is not None and job.distill.adapter is not None
     read = hidden if job.uses_teacher and job.distill is not None and job.distill.teacher_hidden else 0
     return Towers(
-        backbone, len(schema.tasks), layout="decoupled" if two else "single", adapted=adapted, teacher_hidden=read
+        backbone,
+        len(schema.tasks),
+        layout="decoupled" if two else "single",
+        adapted=adapted,
+        teacher_hidden=read,
+        regression=[task in schema.regression for task in schema.tasks],
     )
 
 

@@ -102,6 +102,11 @@ class Learner:
         with torch.no_grad():
             return self.network.heads(self.network.shared(batch))[0]
 
+    def outcomes(self, labels: Array) -> Array:
+        """Return float32 [n], the first task's labels of [n, K] as progress counts them: unknown of a regression."""
+        first = self.network.regression is not None and bool(self.network.regression[0])
+        return np.full(len(labels), np.nan, np.float32) if first else np.asarray(labels[:, 0])
+
     def score_candidates(self, asked: Batch, samples: int) -> Array:
         """Return float16 [samples, count, K], logits of candidates, clipped to +-MAX_LOGIT."""
         logits = self.predict(asked).clamp(-MAX_LOGIT, MAX_LOGIT)
@@ -148,7 +153,7 @@ class Learner:
         elif late is not None:
             label_weight = importance_weight(main.detach(), labels, late)
             labels = labels * label_weight
-        given = Supervision(labels, signals, self.own, self.teacher, label_weight, rows)
+        given = Supervision(labels, signals, self.own, self.teacher, label_weight, rows, self.network.regression)
         loss = objective(main, aux, given, self.distill, alpha)
         for between in self.network.between():
             own_loss = objective(between, None, given, None, 0.0)
@@ -205,7 +210,7 @@ class Learner:
         if self.auto is None:
             return self.fixed
         if self.steps % MEASURE_EVERY == 0:
-            given = Supervision(labels, signals, self.own, self.teacher, None, rows)
+            given = Supervision(labels, signals, self.own, self.teacher, None, rows, self.network.regression)
             label_only = objective(main, aux, given, self.distill, 0.0)
             both = objective(main, aux, given, self.distill, 1.0)
             (by_label,) = torch.autograd.grad(label_only, hidden, retain_graph=True)

@@ -115,7 +115,8 @@ class Predictor:
 
     def predict(self, source: RawTable) -> Iterator[pl.DataFrame]:
         """Yield, per chunk of the source and in its order: sample_id as the source has it, and per task logit_TASK
-        float32, as the model learned it, and probability_TASK float32, of the log before any down-sampling.
+        float32, as the model learned it, and probability_TASK float32, of the log before any down-sampling; of a
+        regression value_TASK float64, in the label's unit.
         """
         for rows in new_rows(source, columns_of(self.data, self.schema), self.schema):
             number = pl.col("sample_id")
@@ -139,6 +140,10 @@ class Predictor:
         for k, task in enumerate(self.schema.tasks):
             own = self.learner.own[min(k, len(self.learner.own) - 1)]
             columns[f"logit_{task}"] = logits[:, k]
+            rule = self.schema.rule(task)
+            if rule is not None:
+                columns[f"value_{task}"] = rule.values(logits[:, k])
+                continue
             columns[f"probability_{task}"] = torch.sigmoid(torch.from_numpy(logits[:, k]) - own.log_odds_offset).numpy()
         return pl.DataFrame(columns)
 

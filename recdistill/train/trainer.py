@@ -14,6 +14,7 @@ there, it is recognised by its sequence number and not written twice.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -99,7 +100,7 @@ class Totals:
             self.learned,
             plan.learned_rows,
             self.learned / max(self.seconds, 1e-9),
-            self.logloss / max(self.labels, 1.0),
+            self.logloss / self.labels if self.labels else math.nan,
             self.normalized_entropy(),
             coverage,
         )
@@ -111,7 +112,8 @@ class Totals:
 
 @dataclass(frozen=True)
 class Progress:
-    """What a progress bar shows: rows learned of all, rows/s, and LogLoss and NE of the predictions so far.
+    """What a progress bar shows: rows learned of all, rows/s, and LogLoss and NE of the predictions so far, NaN without
+    outcomes.
 
     coverage: share of rows with a signal; None for a model without a teacher.
     """
@@ -195,7 +197,7 @@ class Trainer:
                 if done.result.state is not None:
                     channels[STATE][part] = done.result.state[own]
                 totals.count(
-                    self.store.labels[step.rows[mine], 0],
+                    self.learner.outcomes(self.store.labels[step.rows[mine]]),
                     done.result.logits[own, 0] - self.learner.log_odds_offset,
                 )
             if step.first:

@@ -102,6 +102,7 @@ def event_schema(kinds: Kinds, columns: ColumnsConfig, path: Path) -> EventSchem
         has_time=columns.time is not None,
         soft=columns.soft,
         has_weight=columns.weight is not None,
+        regression=columns.regression,
     )
 
 

@@ -1,7 +1,8 @@
 """What numbers, labels and lists are made of, and which values are missing (docs: bring your log).
 
     kind      missing                       refused
-    label     null, NaN, empty text         all but 0 and 1; at_least and equals: infinity; soft: all but [0, 1]
+    label     null, NaN, empty text         all but 0 and 1; at_least and equals: infinity; soft: all but [0, 1];
+                                            regression: infinity, with log below 0
     weight    -                             null, NaN, infinity, below 0
     numeric   null, NaN, empty, infinity    text that is no number, what float32 cannot hold
     category  null, NaN, empty text         -
@@ -17,7 +18,7 @@ import polars as pl
 
 from recdistill.config.data import TaskColumn
 from recdistill.data.readers.columns import Column, Kind, Kinds, missing_of, text_of
-from recdistill.tables.validation import WEIGHT
+from recdistill.tables.validation import VALUE, WEIGHT
 
 __all__ = ["BRACKETS", "label_column", "list_column", "number_of", "numeric_column", "weight_column"]
 
@@ -60,6 +61,10 @@ def label_column(task: str, spec: str | TaskColumn | int, kinds: Kinds, any_colu
         known = pl.when(number.is_in([0.0, 1.0])).then(number.cast(pl.Float32))
         return Column(spec, known, _no_label(task, spec, kinds[spec]), number.is_nan())
     kind, number = kinds[spec.column], number_of(spec.column, kinds[spec.column])
+    if spec.regression is not None:
+        low = 0.0 if spec.regression == "log" else -LARGEST
+        inside = pl.when(number.is_between(low, LARGEST)).then(number.cast(pl.Float32))
+        return Column(spec.column, inside, f"must be {VALUE[spec.regression]}, or empty", number.is_nan())
     if spec.soft:
         inside = pl.when(number.is_between(0.0, 1.0)).then(number.cast(pl.Float32))
         return Column(spec.column, inside, "must be a number from 0 to 1, or empty", number.is_nan())
@@ -74,7 +79,7 @@ def label_column(task: str, spec: str | TaskColumn | int, kinds: Kinds, any_colu
 def _no_label(task: str, column: str, kind: Kind) -> str:
     """Return what is wrong with a value that is no label, and how to make one of such values."""
     if kind.meant.is_numeric():
-        positive, more = "equals: 1", "; or at_least: a number. A number itself cannot be predicted"
+        positive, more = "equals: 1", "; or at_least: a number; or regression: log, for values"
     else:
         positive, more = "equals: TEXT", ""
     return (

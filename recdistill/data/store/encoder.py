@@ -14,6 +14,7 @@ from recdistill.data.buckets import ANY_SCALE, MISSING, bucket_of
 from recdistill.data.store.label_order import NEVER
 from recdistill.data.store.vocabulary import distinct_of
 from recdistill.errors import UserError
+from recdistill.tables.regression import Regression
 from recdistill.tables.schema import EventSchema, feature_column
 from recdistill.typing import Array
 
@@ -125,7 +126,9 @@ class Encoder:
         """
         schema, n = self.schema, len(rows)
         weight = rows["weight"].fill_null(1.0).to_numpy() if schema.has_weight else np.ones(n, np.float32)
-        labels = [rows[f"label_{task}"].fill_null(np.nan).to_numpy() for task in schema.tasks]
+        labels = [
+            _learned(rows[f"label_{task}"].fill_null(np.nan).to_numpy(), schema.rule(task)) for task in schema.tasks
+        ]
         context, lists = self._context(rows)
         return {
             "sample_id": rows["sample_id"].to_numpy(),
@@ -164,6 +167,11 @@ class Encoder:
             codes[new] = self.context.encode(keys[new], grow=True)
         ends = np.cumsum([len(field.keys) for field in fields])
         return [codes[end - len(field.keys) : end][field.at] for end, field in zip(ends, fields, strict=True)]
+
+
+def _learned(label: Array, rule: Regression | None) -> Array:
+    """Return a task's labels as models learn them."""
+    return label if rule is None else rule.learned(label)
 
 
 @dataclass(frozen=True)

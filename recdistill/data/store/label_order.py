@@ -22,7 +22,7 @@ from recdistill.config.data import LabelsConfig
 from recdistill.data.store.memmap import create_column, open_column
 from recdistill.typing import Array
 
-__all__ = ["ALWAYS", "NEVER", "LabelClock", "LabelOrder", "late_alone", "positive", "write_order"]
+__all__ = ["ALWAYS", "NEVER", "LabelClock", "LabelOrder", "late_alone", "write_order"]
 
 NEVER = np.iinfo(np.int64).max  # us; when an outcome is known that has no time
 ALWAYS = np.iinfo(np.int64).min
@@ -31,19 +31,15 @@ SHARE_ROWS = 1024  # entries whose labels are weighted alike
 CHUNK = 131_072  # rows looked at together
 
 
-def positive(label: Array) -> Array:
-    """Return uint8 [n], the outcomes that histories and counts show of known labels: of a soft one whether it is at
-    least a half.
-    """
-    return np.asarray(label >= 0.5, np.uint8)
-
-
 @dataclass(frozen=True)
 class LabelClock:
-    """The rules. window: us, None without one; late: what becomes of a positive after the window."""
+    """The rules. window: us, None without one; late: what becomes of a positive after the window; positive_from: the
+    least label that histories and counts show as positive.
+    """
 
     window: int | None = None
     late: Literal["update", "weight", "ignore"] = "update"
+    positive_from: float = 0.5
 
     @classmethod
     def of(cls, config: LabelsConfig) -> LabelClock:
@@ -76,7 +72,7 @@ class LabelClock:
         """
         if self.window is None:
             of = np.flatnonzero(~np.isnan(label))
-            return of, known[of], positive(label[of])
+            return of, known[of], (label[of] >= self.positive_from).astype(np.uint8)
         end = time + self.window
         soon = (label == 1) & (known <= end)
         late = np.flatnonzero(self.late_positives(time, label[:, None], known[:, None])[:, 0])

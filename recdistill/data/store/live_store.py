@@ -24,7 +24,7 @@ from recdistill.data.store.encoder import Encoder, known_times
 from recdistill.data.store.grouped import entries_since
 from recdistill.data.store.history import Events
 from recdistill.data.store.history_arena import HistoryArena
-from recdistill.data.store.label_order import NEVER, positive
+from recdistill.data.store.label_order import NEVER
 from recdistill.data.store.live_counts import LiveCounts
 from recdistill.data.store.outcome_counts import SIDES
 from recdistill.data.store.row_queue import RowQueue
@@ -61,6 +61,7 @@ class LiveStore:
         self._based = dict(self._saved)
         users, items, context = (self.vocabularies[name] for name in VOCABULARIES)
         self.encoder = Encoder(schema, users, items, context, base.action_names if base else ())
+        self.positive_from = schema.positive_from
         self.actions = base.actions if base else 1 if behaviors else 2
         self.rows, self.arena, self.recent = RowQueue(), HistoryArena(folder / "arena"), RowQueue()
         self.newest = 0  # event time, us
@@ -133,7 +134,7 @@ class LiveStore:
         self.newest = max(self.newest, int(columns["time"].max()))
         given = ~np.isnan(labels) & (known < NEVER)
         shown = {name: columns[name][given] for name in ("user", "item", "time")}
-        self._outcome(shown, known[given], positive(labels[given]), 1)
+        self._outcome(shown, known[given], labels[given] >= self.positive_from, 1)
         self._release()
         if self.candidate_window:
             self.recent.append({name: columns[name] for name in RECENT})

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -133,6 +133,7 @@ def build_store(
     Memory O(chunk + distinct ids), and two numbers per sample where sample ids do not ascend. Raises UserError, leaving
     nothing behind, for more than MAX_ACTIONS types of behavior.
     """
+    clock = replace(clock, positive_from=events.schema.positive_from)
     pinned = versions or {"events": events.version, "behaviors": behaviors.version if behaviors else None}
     if (folder / "store.json").exists():
         about = read_json(folder / "store.json")

@@ -160,3 +160,107 @@ def test_weights_of_one_run_bit_for_bit_as_none_and_others_do_not(tmp_path: Path
         "predict", tmp_path / "weight", "light", "--data", tmp_path / "new.parquet", "--out", tmp_path / "p.csv"
     )
     assert code == 0 and len(pl.read_csv(tmp_path / "p.csv")) == 600, printed
+
+
+def values(loss: str, **more: float) -> ColumnsConfig:
+    return ColumnsConfig(tasks={"watch": TaskColumn(column="seconds", regression=loss, **more), "click": "label"})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("loss", "scale"), [("log", 1.0), ("log", 10.0), ("huber", 20.0)])
+def test_a_regression_is_learned_in_its_own_scale_and_histories_show_whether_it_is_above_0(
+    loss: str, scale: float, tmp_path: Path
+) -> None:
+    frame = rows().with_columns(seconds=pl.when(pl.int_range(600) % 3 == 0).then(0.0).otherwise("seconds"))
+    found, store = stored(tmp_path, values(loss, scale=scale), frame)
+    seconds = frame["seconds"].to_numpy()
+    np.testing.assert_allclose(found["label_watch"].to_numpy(), seconds, rtol=1e-6)
+    want = np.log1p(seconds / scale) if loss == "log" else seconds / scale
+    np.testing.assert_allclose(store.labels[:, 0], want, rtol=1e-6)
+    assert store.histories.action.sum() == (seconds > 0).sum() < 600
+    assert_same_batches(store, live_of(tmp_path, found))
+
+
+@pytest.mark.parametrize(("loss", "wrong"), [("log", -1.0), ("log", float("inf")), ("huber", float("-inf"))])
+def test_what_is_no_value_is_refused_by_its_row(loss: str, wrong: float, tmp_path: Path) -> None:
+    frame = rows().with_columns(seconds=pl.when(pl.int_range(600) == 7).then(wrong).otherwise("seconds"))
+    with pytest.raises(UserError, match=r"row 7, column 'seconds': must be a finite number") as caught:
+        stored(tmp_path, values(loss), frame)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_regression_runs_to_its_report_and_says_what_it_has_not(tmp_path: Path) -> None:
+    rows().write_csv(tmp_path / "log.csv")
+    tasks = "{watch: {column: seconds, regression: log}, long: {column: seconds, at_least: 30}}"
+    text = f"name: x\ndata: {{path: log.csv, columns: {{tasks: {tasks}, weight: weight}}}}{MODELS}"
+    (tmp_path / "x.yaml").write_text(text.replace("seeds: [0]", "seeds: [0, 1]") + "controls: [self]\n")
+    code, printed = typed("run", tmp_path / "x.yaml", "--data", tmp_path, "--out", tmp_path / "run")
+    assert code == 0, printed
+    assert "warning: Task 'watch' is a regression: it has no baselines, simple rules" in printed
+    assert "simple rules: none; they need outcomes, and task 'watch' is a regression" in printed
+    assert "watch values, 600 known" in printed and "LogLoss" not in printed
+    summary = load(tmp_path / "run" / "summary.json")
+    raw, seconds = summary.models.raw, rows()["seconds"].to_numpy()[300:]
+    assert raw.metrics == ("xauc", "mae", "rmse", "calibration") and raw.auc is None and not summary.baselines
+    weight = rows()["weight"].to_numpy()[300:]
+    log = PredictionLog.open(tmp_path / "run" / "predictions")
+    of = [pl.concat(list(log.of(f"light.raw.s{k}", log.version, ["sample_id", "logit_watch"]))) for k in (0, 1)]
+    error = [np.abs(np.expm1(one.sort("sample_id")["logit_watch"].to_numpy()[300:]) - seconds) for one in of]
+    assert raw.mae == pytest.approx(np.mean([np.average(one, weights=weight) for one in error]), rel=1e-4)
+    assert summary.transferability.names == ("xauc", "mae", "rmse")
+    other = summary.further_tasks["long"]
+    assert other.teacher.auc is not None and other.teacher.mae is None
+    report = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "XAUC" in report and "MAE" in report and (tmp_path / "run" / "model-card.md").exists()
+    rows().drop("seconds").write_parquet(tmp_path / "new.parquet")
+    out = tmp_path / "p.csv"
+    code, printed = typed("predict", tmp_path / "run", "light", "--data", tmp_path / "new.parquet", "--out", out)
+    assert code == 0, printed
+    found = pl.read_csv(out)
+    assert found.columns == ["sample_id", "logit_watch", "value_watch", "logit_long", "probability_long"]
+    np.testing.assert_allclose(found["value_watch"], np.expm1(found["logit_watch"].to_numpy()), rtol=1e-3)
+    code, printed = typed("compare", tmp_path / "run", tmp_path / "run", "--out", tmp_path / "c.html")
+    assert code == 0, printed
+
+
+@pytest.mark.parametrize(
+    ("more", "key"),
+    [
+        ("labels: {window_s: 60}", "labels.window_s"),
+        ("teacher: {sampling: {negative: 0.5}}", "teacher.sampling"),
+        ("students: {a: {distill: {listwise: 1.0}}}", "students.a.distill.listwise"),
+        ("students: {a: {distill: {adapter: {}}}}", "students.a.distill.adapter"),
+        ("students: {a: {distill: {ensemble: recent}}}", "students.a.distill.ensemble"),
+        ("students: {a: {distill: {gate: {start: teacher-ahead}}}}", "students.a.distill.gate.start"),
+    ],
+)
+def test_what_needs_outcomes_is_refused_of_a_regression(more: str, key: str) -> None:
+    columns = "columns: {tasks: {watch: {column: seconds, regression: log}, click: label}}"
+    with pytest.raises(UserError) as caught:
+        load_text(f"name: x\ndata: {{path: log.csv, {columns}}}\n{more}")
+    assert f"{key}: needs labels of 0 and 1; task 'watch' is a regression" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_sampling_by_a_first_task_of_outcomes_is_refused_too() -> None:
+    columns = "columns: {tasks: {click: label, watch: {column: seconds, regression: huber}}}"
+    with pytest.raises(UserError, match="sampling: needs labels of 0 and 1; task 'watch' is a regression"):
+        load_text(f"name: x\ndata: {{path: log.csv, {columns}, sampling: {{negative: 0.5}}}}")
+
+
+def test_a_teachers_file_may_hold_values_in_the_labels_unit(tmp_path: Path) -> None:
+    rows().write_csv(tmp_path / "log.csv")
+    tasks = "{watch: {column: seconds, regression: log, scale: 5}}"
+    (tmp_path / "x.yaml").write_text(f"name: x\ndata: {{path: log.csv, columns: {{tasks: {tasks}}}}}{MODELS}")
+    out = tmp_path / "run"
+    assert typed("ingest", tmp_path / "x.yaml", "--data", tmp_path, "--out", out)[0] == 0
+    guess = rows()["seconds"].to_numpy() + 3
+    for name, wrong in (("value_watch", -6.0), ("probability_watch", 0.5)):
+        pl.DataFrame({"sample_id": range(600), name: [wrong] * 600}).write_parquet(tmp_path / "bad.parquet")
+        code, printed = typed("import-predictions", out, tmp_path / "bad.parquet")
+        assert code == 2 and "value_watch" in printed, printed
+    pl.DataFrame({"sample_id": range(600), "value_watch": guess}).write_parquet(tmp_path / "good.parquet")
+    assert typed("import-predictions", out, tmp_path / "good.parquet")[0] == 0
+    code, printed = typed("run", tmp_path / "x.yaml", "--data", tmp_path, "--out", out)
+    assert code == 0, printed
+    teacher = load(out / "summary.json").models.teacher
+    assert teacher.mae == pytest.approx(3, rel=1e-4) and teacher.xauc == 1
