@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from recdistill.config.base import Name, Positive, Rate, Strict
+from recdistill.config.levels import with_levels
 from recdistill.config.readers import ReaderName, lacking
 from recdistill.defaults import LIST_LENGTH
 from recdistill.errors import did_you_mean
@@ -60,13 +61,18 @@ class ColumnsConfig(Strict):
     request: str | None = None
     tasks: dict[Name, str | TaskColumn | Literal[1]] = Field(
         default={"click": "label"}, min_length=1
-    )  # 1: every row is one
+    )  # 1: every row is one; {column, levels: [3, 4]}: a task per level
     label_times: dict[Name, str] = {}
     weight: Column | None = None  # what each row counts in learning and in scores; null: all alike
     categorical: list[Column] = []
     numeric: list[Column] = []
     lists: dict[Column, Annotated[str, Field(min_length=1)]] = {}  # column -> separator
     dtypes: dict[str, Literal["text"]] = {}  # an id's key or column, or a category: taken as text, as it is written
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_task_per_level(cls, given: Any) -> Any:
+        return with_levels(given)
 
     @model_validator(mode="after")
     def _no_label_is_a_feature(self) -> ColumnsConfig:
