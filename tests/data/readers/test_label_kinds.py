@@ -167,9 +167,7 @@ def values(loss: str, **more: float) -> ColumnsConfig:
 
 
 @pytest.mark.parametrize(("loss", "scale"), [("log", 1.0), ("log", 10.0), ("huber", 20.0)])
-def test_a_regression_is_learned_in_its_own_scale_and_histories_show_whether_it_is_above_0(
-    loss: str, scale: float, tmp_path: Path
-) -> None:
+def test_a_regression_is_learned_in_its_own_scale(loss: str, scale: float, tmp_path: Path) -> None:
     frame = rows().with_columns(seconds=pl.when(pl.int_range(600) % 3 == 0).then(0.0).otherwise("seconds"))
     found, store = stored(tmp_path, values(loss, scale=scale), frame)
     seconds = frame["seconds"].to_numpy()
