@@ -26,7 +26,7 @@ def with_levels(columns: Any) -> Any:
     times = columns.get("label_times") or {}
     if not isinstance(times, Mapping):
         return {**columns, "tasks": made}
-    spread = {name: column for task, column in times.items() for name in named.get(task) or {task: None}}
+    spread = {name: column for task, column in times.items() for name in named.get(task) or (task,)}
     return {**columns, "tasks": made, "label_times": spread}
 
 

@@ -53,6 +53,17 @@ def test_a_soft_label_is_anything_from_0_to_1() -> None:
     assert row_faults(rows, "events", replace(CLICK, soft=("click",))).to_list() == [None, reason, reason]
 
 
+@pytest.mark.parametrize(("loss", "wrong"), [("log", -0.5), ("huber", float("inf"))])
+def test_values_and_weights_have_their_own_rules(loss: str, wrong: float) -> None:
+    schema = replace(CLICK, regression={"click": (loss, 1.0)}, has_weight=True)
+    rows = pl.concat([events([1]).with_columns(label_click=pl.lit(y, pl.Float32)) for y in (7.5, wrong, None)])
+    weighted = [rows.with_columns(weight=pl.lit(w, pl.Float32)) for w in (0.0, -1.0, None, float("nan"))]
+    reasons = [row_faults(some, "events", schema).to_list() for some in weighted]
+    assert reasons[0][0] is reasons[0][2] is None and "column 'label_click': must be a finite number" in reasons[0][1]
+    for wrong_weights in reasons[1:]:
+        assert all("column 'weight': must be a finite number of at least 0" in one for one in wrong_weights)
+
+
 def test_an_unknown_label_is_right() -> None:
     assert row_faults(events([1]).with_columns(label_click=pl.lit(None, pl.Float32)), "events", CLICK)[0] is None
 
