@@ -42,6 +42,9 @@ def print_summary(summary: Summary) -> None:
         print_line(f"{name}: trained on {training_of(student.distilled)}; raw on {training_of(student.raw)}")
     for name, line in headlines(summary).items():
         print_line(f"{name}: {line.text}. {line.gains}.")
+    for label, models in summary.graded.items():
+        known = ", ".join(f"{name} {value:.4f}" for name, value in models.items() if value is not None)
+        print_line(f"{label}: NDCG by {summary.group}: {known or 'none, no level was reached'}")
     for warning in summary.warnings:
         print_line(f"warning: {warning}")
 

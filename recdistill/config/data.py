@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from recdistill.config.base import Name, Positive, Rate, Strict
-from recdistill.config.levels import with_levels
+from recdistill.config.levels import levels_of, with_levels
 from recdistill.config.readers import ReaderName, lacking
 from recdistill.defaults import LIST_LENGTH
 from recdistill.errors import did_you_mean
@@ -115,6 +115,12 @@ class ColumnsConfig(Strict):
         """Return the tasks whose labels are values -> (loss, scale)."""
         specs = {task: spec for task, spec in self.tasks.items() if isinstance(spec, TaskColumn)}
         return {task: (one.regression, one.scale) for task, one in specs.items() if one.regression is not None}
+
+    @property
+    def levels(self) -> dict[str, tuple[str, ...]]:
+        """Return the labels with several levels -> their tasks, ascending."""
+        specs = {task: spec for task, spec in self.tasks.items() if isinstance(spec, TaskColumn)}
+        return levels_of({task: (one.column, one.at_least) for task, one in specs.items() if one.at_least is not None})
 
     @property
     def lacks(self) -> str:

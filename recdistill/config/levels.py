@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-__all__ = ["with_levels"]
+__all__ = ["levels_of", "with_levels"]
 
 
 def with_levels(columns: Any) -> Any:
@@ -28,6 +28,20 @@ def with_levels(columns: Any) -> Any:
         return {**columns, "tasks": made}
     spread = {name: column for task, column in times.items() for name in named.get(task) or (task,)}
     return {**columns, "tasks": made, "label_times": spread}
+
+
+def levels_of(thresholds: Mapping[str, tuple[str, float]]) -> dict[str, tuple[str, ...]]:
+    """Return the tasks of each label with several levels, ascending, of tasks -> (column, positive from): those of one
+    column whose names are as `with_levels` makes them.
+    """
+    found: dict[tuple[str, str], dict[float, str]] = {}
+    for task, (column, level) in thresholds.items():
+        label, mark, end = task.rpartition("_")
+        if mark and end == f"{level:g}":
+            found.setdefault((label, column), {})[level] = task
+    return {
+        label: tuple(tasks[level] for level in sorted(tasks)) for (label, _), tasks in found.items() if len(tasks) > 1
+    }
 
 
 def _names(task: str, spec: Any) -> dict[str, float]:

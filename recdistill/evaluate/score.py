@@ -17,6 +17,7 @@ from recdistill.errors import UserError
 from recdistill.evaluate import metrics
 from recdistill.evaluate.breakdown import curve, slices
 from recdistill.evaluate.diverged import left_out
+from recdistill.evaluate.graded import ndcg
 from recdistill.evaluate.model_facts import ModelFacts, StudentModels
 from recdistill.evaluate.resampling import time_blocks, transferability_by
 from recdistill.evaluate.summary import (
@@ -174,6 +175,37 @@ class _Scorer:
         return draw_all(self.frame.samples.users, teachers, seeds, self.config.bootstrap)
 
 
+def _graded(
+    levels: Sequence[_Scorer],
+    teachers: Sequence[ModelFacts],
+    students: dict[str, StudentModels],
+    first: dict[str, StudentSummary],
+) -> dict[str, float | None]:
+    """Return each model's NDCG, the mean over its seeds, of a label whose tasks are `levels`; rows are ordered by the
+    expected number of levels reached. Not of students of a domain, and none of a log without users, nor of models that
+    sampled the log by one of the levels.
+
+    first: the students' scores on the first task, by which seeds were left out.
+    """
+    frame = levels[0].frame
+    unknown = [one.frame.gauc_why or one.frame.levels_why for one in levels]
+    if any(unknown) or not len(frame.ids):
+        return {}
+    samples, grade = frame.samples, np.sum([one.frame.samples.label for one in levels], 0)
+
+    def of(models: Sequence[ModelFacts]) -> float:
+        expected = (np.sum([metrics.probability(level.logits([one])[0]) for level in levels], 0) for one in models)
+        return float(np.mean([ndcg(grade, one, samples.group, samples.weight) for one in expected]))
+
+    found: dict[str, float | None] = {"teacher": of(teachers)}
+    for name, models in students.items():
+        if not models.domain:
+            gone = {one.seed for one in first[name].left_out}
+            for variant in ("raw", "distilled"):
+                found[f"{name} {variant}"] = of([m for m in getattr(models, variant) if m.seed not in gone])
+    return found
+
+
 def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else None
@@ -248,6 +280,7 @@ def score(
     models = [*teachers, *(m for pair in students.values() for m in pair.all)]
     window = ScoredWindow()
     scored: dict[str, TaskSummary] = {}
+    scorers: dict[str, _Scorer] = {}
     for task in tasks:
         features = {name: None for student in students.values() for name in student.domain}
         frame = load_window(events, pinned, task, config.start, config.group, list(features))
@@ -255,9 +288,8 @@ def score(
             window = _window(frame, events, task)
         frame = replace(frame, levels_why=_levels_why(tasks, task, models))
         without = {name: one.left_out for name, one in scored[tasks[0]].students.items()} if scored else {}
-        scored[task] = _Scorer(frame, predictions, recorded, task, config, events.schema.rule(task)).all(
-            teachers, students, without
-        )
+        scorers[task] = _Scorer(frame, predictions, recorded, task, config, events.schema.rule(task))
+        scored[task] = scorers[task].all(teachers, students, without)
     first = scored.pop(tasks[0])
     summary = summarise(
         teacher=first.teacher,
@@ -272,6 +304,10 @@ def score(
         versions=_versions(pinned, recorded),
         further_tasks=scored,
         baselines=baselines or {},
+        graded={
+            name: _graded([scorers[task] for task in levels], teachers, students, first.students)
+            for name, levels in events.schema.levels.items()
+        },
     )
     return summary.model_copy(update={"warnings": warnings_of(summary)})
 

@@ -261,6 +261,7 @@ class Summary(Part):
 
     Everything outside `further_tasks` is about the first task. The first entry of `students` is the one in `models` and
     `transferability`. `rows` counts the scored rows. `label_lag` is empty where labels are known with their samples.
+    `graded`: label with several levels -> model -> NDCG by `group`.
     `baselines` are simple models on the same rows; `warnings` say in one sentence each what a reader of the scores must
     know; `leaks` holds what simple rules score, `data` what the log holds, of a batch run.
     """
@@ -283,6 +284,7 @@ class Summary(Part):
     students: Annotated[dict[str, StudentSummary], Field(min_length=1)]
     further_tasks: dict[str, TaskSummary] = {}
     baselines: dict[str, ModelSummary] = {}
+    graded: dict[str, dict[str, Number]] = {}
     warnings: list[str] = []
 
     @model_validator(mode="after")

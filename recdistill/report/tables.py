@@ -187,7 +187,19 @@ def tasks(summary: Summary, metric: str) -> str:
     note = why_note(f"{task}, {name}: {eta.why}" for (task, name), eta in etas.items() if eta.eta is None)
     named = ", ".join(dict.fromkeys(LABELS[one] for one in shown.values()))
     top = f"<thead><tr><th>{named}</th>{head}<th>eta</th></tr></thead>"
+    note = _graded(summary) + note
     return f'<section><h2>Every task</h2><table class="tasks">{top}<tbody>{rows}</tbody></table>{note}</section>'
+
+
+def _graded(summary: Summary) -> str:
+    """Return a note per label with several levels: each model's NDCG."""
+    lines = (
+        f"{escape(label)}: NDCG by {escape(summary.group)}: "
+        + ", ".join(f"{escape(name)} {number(value)}" for name, value in models.items())
+        for label, models in summary.graded.items()
+        if models
+    )
+    return "".join(f'<p class="note">{line}.</p>' for line in lines)
 
 
 def _task_row(task: str, one: TaskSummary, name: str, metric: str) -> str:

@@ -44,6 +44,7 @@ class EventSchema:
     has_weight: whether each row has a weight, what it counts in learning and in scores; otherwise all count alike.
     soft: tasks whose labels are anything from 0 to 1, how sure it is that the outcome is positive.
     regression: tasks whose labels are values -> (loss, scale), see `Regression`.
+    levels: labels with several levels -> their tasks, ascending.
     Raises UserError for an unknown type, a keep rate outside (0, 1], and tasks whose columns would be one.
     """
 
@@ -62,6 +63,7 @@ class EventSchema:
     soft: tuple[str, ...] = ()
     has_weight: bool = False
     regression: dict[str, tuple[str, float]] = field(default_factory=dict)
+    levels: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, kind in self.features.items():
@@ -121,6 +123,6 @@ class EventSchema:
         tree = json.loads(text)
         if set(tree) != {one.name for one in fields(cls)}:
             raise UserError("the tables are of another version of recdistill; ingest the log into another --out")
-        for pairs in ("keep_rates", "edges", "regression"):
+        for pairs in ("keep_rates", "edges", "regression", "levels"):
             tree[pairs] = {name: tuple(values) for name, values in tree[pairs].items()}
         return cls(**tree | {names: tuple(tree[names]) for names in ("tasks", "label_times", "soft")})

@@ -24,6 +24,10 @@ def test_each_level_is_a_task_that_is_positive_from_it_on() -> None:
     }
     assert found.label_times == {"like_3": "at", "like_4.5": "at"}
     assert type(found).model_validate(found.model_dump()) == found
+    assert found.levels == {"like": ("like_3", "like_4.5")}
+    assert (
+        columns_of("{tasks: {like_3: {column: rating, at_least: 4}, x_3: {column: rating, at_least: 3}}}").levels == {}
+    )
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,7 @@ def event_schema(kinds: Kinds, columns: ColumnsConfig, path: Path) -> EventSchem
         soft=columns.soft,
         has_weight=columns.weight is not None,
         regression=columns.regression,
+        levels=columns.levels,
     )
 
 

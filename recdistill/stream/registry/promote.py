@@ -172,8 +172,8 @@ def _check_ne(folder: RunFolder, model: str, rows: int, served: Promotion | None
     found = progressive_ne(folder, model, rows)
     if math.isnan(found):
         raise UserError(
-            f"{model}: its NE is unknown, for too few labels are known so far, or the first task is a regression, which "
-            "has none; wait for more, or force it"
+            f"{model}: its NE is unknown, for too few labels are known so far, or the first task is a regression, "
+            "which has none; wait for more, or force it"
         )
     if found >= 1:
         raise UserError(

@@ -17,6 +17,7 @@ from recdistill.data.batch.builder import BatchBuilder
 from recdistill.data.store.live_store import LiveStore
 from recdistill.data.store.sample_store import SampleStore
 from recdistill.errors import UserError
+from recdistill.evaluate.graded import ndcg
 from recdistill.evaluate.summary import METRICS, load
 from recdistill.tables.events import EventLog
 from recdistill.tables.predictions import PredictionLog
@@ -262,3 +263,25 @@ def test_a_teachers_file_may_hold_values_in_the_labels_unit(tmp_path: Path) -> N
     assert code == 0, printed
     teacher = load(out / "summary.json").models.teacher
     assert teacher.mae == pytest.approx(3, rel=1e-4) and teacher.xauc == 1
+
+
+def test_levels_run_to_their_ndcg(tmp_path: Path) -> None:
+    rows().with_columns(rating=(pl.col("score") * 5).round()).write_csv(tmp_path / "log.csv")
+    tasks = "{like: {column: rating, levels: [2, 4]}}"
+    (tmp_path / "x.yaml").write_text(f"name: x\ndata: {{path: log.csv, columns: {{tasks: {tasks}}}}}{MODELS}")
+    code, printed = typed("run", tmp_path / "x.yaml", "--data", tmp_path, "--out", tmp_path / "run")
+    assert code == 0 and "like: NDCG by user: teacher 0." in printed, printed
+    summary = load(tmp_path / "run" / "summary.json")
+    assert summary.tasks == ["like_2", "like_4"] and set(summary.graded["like"]) == {
+        "teacher",
+        "light raw",
+        "light distilled",
+    }
+    log = PredictionLog.open(tmp_path / "run" / "predictions")
+    wanted = ["sample_id", "logit_like_2", "logit_like_4"]
+    found = pl.concat(list(log.of("teacher", log.version, wanted))).sort("sample_id")[300:]
+    score = sum(1 / (1 + np.exp(-found[name].to_numpy().astype(float))) for name in wanted[1:])
+    rating = (rows()["score"] * 5).round().to_numpy()[300:]
+    user = rows()["user_id"].to_numpy()[300:]
+    assert summary.graded["like"]["teacher"] == pytest.approx(ndcg((rating >= 2) + (rating >= 4) * 1, score, user))
+    assert "like: NDCG by user" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
