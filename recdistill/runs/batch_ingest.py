@@ -22,9 +22,10 @@ from recdistill.tables.delta.commits import newest_version
 from recdistill.tables.events import BehaviorLog, EventLog, OutcomeLog
 from recdistill.tables.validation import Origin, check_label_times
 
-__all__ = ["HANDOVER", "HandOver", "hand_over", "handed_over", "ingest", "open_tables"]
+__all__ = ["HANDOVER", "HandOver", "hand_over", "handed_over", "ingest", "notes_of", "open_tables"]
 
 HANDOVER, HANDOVER_FILE = "handover", "handover.json"
+NOTES_FILE = "notes.json"
 
 
 def open_tables(folder: RunFolder) -> tuple[EventLog, BehaviorLog | None]:
@@ -62,6 +63,7 @@ def ingest(
         if rows is not None and experiment.labels.window_s is not None:
             OutcomeLog.create(part / "outcomes", log.schema)
         check_steady(marks)
+        write_json(part / NOTES_FILE, log.notes())
         folder.record_sources(marks)
         part.rename(folder.tables)
     finally:
@@ -69,6 +71,12 @@ def ingest(
     for line in log.notes():
         note(line)
     return written
+
+
+def notes_of(folder: RunFolder) -> list[str]:
+    """Return what was printed about the log when it was read, such as what was left out."""
+    path = folder.tables / NOTES_FILE
+    return list(read_json(path)) if path.exists() else []
 
 
 def _check_same(folder: RunFolder, experiment: Experiment, data: Path | None, note: Callable[[str], None]) -> None:

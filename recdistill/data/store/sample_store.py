@@ -27,8 +27,8 @@ from recdistill.typing import Array
 
 __all__ = ["SampleStore", "build_store"]
 
-SAMPLE_COLUMNS = ("sample_id", "time", "user", "item", "request", "context", "lists", "labels")
-REVISION = 2  # of the store's columns; 2: counts
+SAMPLE_COLUMNS = ("sample_id", "time", "user", "item", "request", "context", "lists", "labels", "draw_offset")
+REVISION = 3  # of the store's columns; 2: counts; 3: draw_offset
 VOCABULARIES = ("users", "items", "context")
 WITH_SAMPLES = LabelClock()
 CHUNK = 131_072  # rows held in memory at a time
@@ -46,6 +46,7 @@ def _columns(rows: int, schema: EventSchema) -> dict[str, tuple[tuple[int, ...],
         "context": ((rows, fields), "int32"),
         "lists": ((rows, slots), "int32"),
         "labels": ((rows, len(schema.tasks)), "float32"),
+        "draw_offset": ((rows, int(schema.corrected)), "float32"),
         "known": ((rows, len(schema.tasks)), "int64"),
     }
 
@@ -208,6 +209,7 @@ class SampleStore:
             self.context,
             self.lists,
             self.labels,
+            self.draw_offset,
             self.known,
             self.history_end,
             self.counts,

@@ -17,9 +17,12 @@ __all__ = ["SKEW", "row_faults"]
 SKEW = timedelta(minutes=5)
 
 
-def row_faults(rows: pl.DataFrame, kind: Kind, tasks: tuple[str, ...]) -> pl.Series:
-    """Return the reason why each row cannot be taken, null where it can."""
+def row_faults(rows: pl.DataFrame, kind: Kind, tasks: tuple[str, ...], drawn: bool = False) -> pl.Series:
+    """Return the reason why each row cannot be taken, null where it can. drawn: whether models are corrected for the
+    draw of sampled negatives, so that each row says how probable its own was.
+    """
     checks = [*_times(), *{"events": _events, "behaviors": _behaviors, "outcomes": _outcomes}[kind](tasks)]
+    checks += _drawn() if drawn else []
     reason = pl.coalesce(
         pl.when(bad.fill_null(False)).then(pl.lit(f"column '{column}': {why}")) for column, why, bad in checks
     )
@@ -46,6 +49,14 @@ def _events(tasks: tuple[str, ...]) -> list[Check]:
     labels = [(f"label_{task}", pl.col(f"label_{task}")) for task in tasks]
     wrong = [(name, "must be 0, 1 or empty", label.is_not_null() & ~label.is_in([0.0, 1.0])) for name, label in labels]
     return [*_empty("sample_id", "user_id", "item_id"), *wrong]
+
+
+def _drawn() -> list[Check]:
+    log_q = pl.col("log_q")
+    return [
+        *_empty("log_q"),
+        ("log_q", "must be the logarithm of a probability", ~(log_q.is_finite() & (log_q <= 0))),
+    ]
 
 
 def _behaviors(tasks: tuple[str, ...]) -> list[Check]:
