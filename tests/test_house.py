@@ -222,7 +222,7 @@ def test_rooms_do_not_import_in_a_circle() -> None:
     ("module", "unwanted"),
     [
         ("recdistill.cli.app", ("torch", "polars", "numpy", "pydantic", "deltalake", "pyarrow", "yaml")),
-        ("recdistill.app.run", ("mlflow", "tensorboard", "torch.utils.tensorboard")),
+        ("recdistill.app.run", ("pyiceberg", "mlflow", "tensorboard", "torch.utils.tensorboard")),
         ("recdistill.tables.predictions", ("torch", "recdistill.data", "recdistill.config")),
         ("recdistill.distill.losses", ("polars", "deltalake", "recdistill.tables", "recdistill.data")),
     ],

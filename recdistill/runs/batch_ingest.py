@@ -108,10 +108,10 @@ def _follow(
     now = marks_of(log)
     learned = (folder.root / "models").exists()
     try:
-        if not may:
-            raise Differs("this command does not follow it")
         if (folder.tables / HANDOVER_FILE).exists():
             raise Differs("a stream has gone on from there")
+        if not may:
+            raise Differs("`recdistill run` and `recdistill ingest` alone follow it")
         rows, actions = take_over(folder, _checked(log, experiment), progress, partial(check_steady, now))
     except Differs as why:
         raise UserError(

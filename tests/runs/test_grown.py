@@ -20,7 +20,7 @@ from recdistill.config.experiment import Experiment
 from recdistill.config.load import load_text
 from recdistill.errors import UserError
 from recdistill.runs import grown
-from recdistill.runs.batch_ingest import ingest, notes_of, open_tables
+from recdistill.runs.batch_ingest import hand_over, ingest, notes_of, open_tables
 from recdistill.runs.folder import RunFolder
 from recdistill.runs.grown import Differs, beyond
 from tests.support.runs import finish, same_bits
@@ -124,11 +124,13 @@ def test_a_command_that_trains_one_model_does_not_drop_the_others(tmp_path: Path
     write(tmp_path, HALF)
     read(tmp_path, "run", experiment())
     write(tmp_path, ROWS)
-    with pytest.raises(
-        UserError, match="2.parquet is new\\), and this command does not follow it; choose another --out"
-    ):
+    alone = "2.parquet is new\\), and `recdistill run` and `recdistill ingest` alone follow it; choose another --out"
+    with pytest.raises(UserError, match=alone):
         read(tmp_path, "run", experiment(), follows=False)
-    with pytest.raises(UserError, match="and this command does not follow it"):
+    hand_over(RunFolder(tmp_path / "run"))
+    with pytest.raises(
+        UserError, match="2.parquet is new\\), and a stream has gone on from there; choose another --out"
+    ):
         read(tmp_path, "run", experiment(), rows=10)
 
 
