@@ -46,7 +46,7 @@ def chances(draw: dict[str, Any], past: list[tuple[float, int, int]], now: float
     else:
         from_ = [k for k in before if past[k][0] >= now - int(draw.get("window_hours", 1e6) * HOUR)]
         counts = Counter(past[k][2] for k in from_)
-    power = {"uniform": 0.0, "popularity": draw.get("power", 0)}.get(draw.get("draw", ""), 1.0)
+    power = {"uniform": 0.0, "popularity": draw.get("power", 0.75)}.get(draw.get("draw", ""), 1.0)
     weights = {item: count**power for item, count in counts.items()}
     return {item: weight / sum(weights.values()) for item, weight in weights.items()}, set(from_)
 
@@ -82,6 +82,8 @@ def accepted(log: Log, config: NegativesConfig) -> bool:
     st.sampled_from([POOL, ALL]),
     st.sampled_from([NOTHING, CHOSEN]),
 )
+@example([(0, 0, 1), (0, 0, 2), (1, 1, 3), (1, 2, 3)], 1, {"draw": "uniform"}, 0, POOL, NOTHING)  # new to all at once
+@example([(0, 0, 1), (0, 0, 2), (1, 1, 2), (2, 0, 1)], 1, {"draw": "popularity"}, 0, POOL, NOTHING)  # 1 by itself
 def test_lists_are_made_of_what_is_drawn_from(
     events: list[tuple[int, int, int]], per: int, draw: dict[str, Any], seed: int, which: str, exclude: str
 ) -> None:
