@@ -38,6 +38,7 @@ LONG = {  # classes that have more fields, and why
     "config/stream.py": "groups of keys of the experiment file",
     "data/batch/batch.py": "Batch: everything a backbone may read",
     "evaluate/ablation.py": "Method: a row of ablation.json",
+    "evaluate/data_summary.py": "DataSummary: the record of data.json",
     "evaluate/scaling_laws.py": "records of scaling.json",
     "evaluate/summary.py": "records of summary.json",
     "stream/monitor/state.py": "records of the live page",
@@ -221,7 +222,7 @@ def test_rooms_do_not_import_in_a_circle() -> None:
     ("module", "unwanted"),
     [
         ("recdistill.cli.app", ("torch", "polars", "numpy", "pydantic", "deltalake", "pyarrow", "yaml")),
-        ("recdistill.app.run", ("mlflow", "tensorboard", "torch.utils.tensorboard")),
+        ("recdistill.app.run", ("pyiceberg", "mlflow", "tensorboard", "torch.utils.tensorboard")),
         ("recdistill.tables.predictions", ("torch", "recdistill.data", "recdistill.config")),
         ("recdistill.distill.losses", ("polars", "deltalake", "recdistill.tables", "recdistill.data")),
     ],

@@ -189,7 +189,7 @@ class Run:
 
     def _train(self, names: list[str]) -> None:
         with self._claimed():
-            stages.ingest_stage(self.folder, self.experiment, self.data)
+            stages.ingest_stage(self.folder, self.experiment, self.data, follows=False)
             stages.train_stage(self.folder, self.experiment, names)
 
     def import_predictions(self, path: Path) -> None:
@@ -205,7 +205,7 @@ class Run:
         sample that is scored and missing, and for values that are no logits.
         """
         with self._claimed(trains=False):
-            stages.ingest_stage(self.folder, self.experiment, self.data)
+            stages.ingest_stage(self.folder, self.experiment, self.data, follows=False)
             path = predictions if isinstance(predictions, str | Path) else self._as_file(predictions)
             stages.import_stage(self.folder, self.experiment, Path(path))
         return TrainedModel(self, TEACHER, (TEACHER,))

@@ -108,11 +108,20 @@ def run_stages(folder: RunFolder, experiment: Experiment, data: Path | None) -> 
     return evaluate_stage(folder, experiment)
 
 
-def ingest_stage(folder: RunFolder, experiment: Experiment, data: Path | None) -> None:
-    """Fill the tables from the log, and derive the store from them."""
+def ingest_stage(folder: RunFolder, experiment: Experiment, data: Path | None, follows: bool = True) -> None:
+    """Fill the tables from the log, and derive the store from them. follows: whether what was learned may be dropped
+    for rows that the log has grown by.
+    """
     start = time.perf_counter()
     with console.status("reading the log") as status:
-        rows = ingest(folder, experiment, data, lambda done: status.update(f"reading the log: {done:,} rows"), _print)
+        rows = ingest(
+            folder,
+            experiment,
+            data,
+            lambda done: status.update(f"reading the log: {done:,} rows"),
+            _print,
+            follows=follows,
+        )
     _print(
         f"log: {rows:,} rows in {time.perf_counter() - start:.1f} s -> {folder.tables}"
         if rows

@@ -196,18 +196,34 @@ class SamplingConfig(Strict):
 
 
 class NegativesConfig(Strict):
-    """Sampled negatives for a log of positives only: items that anybody chose in the window just before, in
-    proportion.
+    """Sampled negatives for a log of positives only: items that were chosen before, never those chosen later.
+
+    draw: from what, and how often each (docs/howto/bring-your-log.md).
     """
 
+    draw: Literal["window", "uniform", "popularity", "batch"] = "window"
     per_positive: Positive = 3
-    window_hours: float = Field(default=1.0, gt=0)
+    window_hours: float = Field(default=1.0, gt=0)  # of draw: window
+    rows: Positive = 1024  # of draw: batch, how many positives before
+    power: float = Field(default=0.75, gt=0, le=1)  # of draw: popularity, in proportion to (times chosen)^power
     item_features: list[
         str
     ] = []  # columns that describe the item: taken from the drawn row, the others from the positive
-    positives: Literal["pool", "all"] = "pool"  # those that somebody else chose in the window before, or every one
+    positives: Literal["pool", "all"] = "pool"  # those that somebody else chose where it is drawn from, or every one
     exclude: Literal["nothing", "chosen"] = "nothing"  # of a user's negatives: what that user chose before
+    correct: bool = False  # learn logits without the odds of the draw
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _of_the_draw(self) -> NegativesConfig:
+        for key, draw in (("window_hours", "window"), ("rows", "batch"), ("power", "popularity")):
+            if getattr(self, key) != NegativesConfig.model_fields[key].default and self.draw != draw:
+                raise ValueError(f"{key}: belongs to draw: {draw}; draw: {self.draw} does not look at it")
+        if self.correct and (self.positives, self.exclude) != ("pool", "nothing"):
+            raise ValueError(
+                "correct: needs positives: pool and exclude: nothing; what could not have been drawn has no probability"
+            )
+        return self
 
 
 class DataConfig(TextLayout):

@@ -88,7 +88,7 @@ class FeatureSummary(_Part):
 class DataSummary(_Part):
     """The samples of an events table as of `version`. first, last, users: null where the log has no times, no users.
     requests: result lists, null without request ids, an estimate from 4,096 on; repeated: rows that have user, item and
-    time of an earlier row, null where the log lacks one of them.
+    time of an earlier row, null where the log lacks one of them; notes: what was printed when the log was read.
     """
 
     version: int
@@ -101,6 +101,7 @@ class DataSummary(_Part):
     repeated: int | None
     tasks: list[TaskRate]
     features: list[FeatureSummary]
+    notes: list[str] = []
 
     def warnings(self) -> list[str]:
         """Return a sentence for each thing that a reader of any score should know."""

@@ -190,6 +190,12 @@ class RunFolder:
         self.root.mkdir(parents=True, exist_ok=True)
         write_json(self._about, {**about, "sources": marks})
 
+    def forget(self) -> None:
+        """Remove what was made of the tables: models, predictions, scores; frames that a notebook gave stay."""
+        for path in self.root.iterdir():
+            if path.name not in {"lock", "run.json", "tables", "tables.part"} and path.suffix != ".parquet":
+                _remove(path)
+
     def belongs(self, experiment: Experiment, data: str) -> None:
         """Raise UserError unless the folder holds this experiment's run; other processes may be at work there."""
         self.experiment()

@@ -39,6 +39,9 @@ class EventSchema:
     edges: float32 feature -> ascending edges of the buckets that models see; of any scale for a feature without.
     list_length: how many entries of a list models see, the last.
     sample_key: whether samples have a text of the user's that names them, besides their number.
+    negatives: how many were sampled per positive, 0 for a log that came with its own. With them `log_q` is the
+    logarithm of the probability with which one draw, as of the row's time, gives its item, null where it gives none;
+    corrected: whether models learn logits without the odds of the draw; see `draw_offset`.
     has_user, has_time: whether the log has users and times; without users `user_id` is the row's number, without times
     `time` is, in microseconds from 2000-01-01, and without either there are no histories.
     has_weight: whether each row has a weight, what it counts in learning and in scores; otherwise all count alike.
@@ -64,6 +67,8 @@ class EventSchema:
     has_weight: bool = False
     regression: dict[str, tuple[str, float]] = field(default_factory=dict)
     levels: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    negatives: int = 0
+    corrected: bool = False
 
     def __post_init__(self) -> None:
         for name, kind in self.features.items():
@@ -85,7 +90,8 @@ class EventSchema:
         features = {feature_column(name): POLARS_TYPES[kind] for name, kind in self.features.items()}
         key: dict[str, pl.DataType] = {"sample_key": pl.String()} if self.sample_key else {}
         weight: dict[str, pl.DataType] = {"weight": pl.Float32()} if self.has_weight else {}
-        rest = {**ids, **request, **features, **weight, **labels, **times}
+        drawn: dict[str, pl.DataType] = {"log_q": pl.Float32()} if self.negatives else {}
+        rest = {**ids, **request, **features, **weight, **labels, **times, **drawn}
         return {"sample_id": pl.Int64(), **key, "time": TIME, **rest}
 
     def rule(self, task: str) -> Regression | None:

@@ -100,7 +100,7 @@ class Learner:
     def predict(self, batch: Batch) -> Tensor:
         """Return the main tower's logits, float32 [B, K], and learn nothing."""
         with torch.no_grad():
-            return self.network.heads(self.network.shared(batch))[0]
+            return batch.as_drawn(self.network.heads(self.network.shared(batch))[0])
 
     def outcomes(self, labels: Array) -> Array:
         """Return float32 [n], the first task's labels of [n, K] as progress counts them: unknown of a regression."""
@@ -116,7 +116,7 @@ class Learner:
         """Return what `learn` would, and learn nothing."""
         with torch.no_grad():
             hidden = self.network.shared(batch)
-            return StepResult(self.network.heads(hidden)[0], 0.0, self._state(hidden))
+            return StepResult(batch.as_drawn(self.network.heads(hidden)[0]), 0.0, self._state(hidden))
 
     def _state(self, hidden: Tensor) -> Array | None:
         if self.hidden_state_codec is None:
@@ -143,6 +143,7 @@ class Learner:
         hidden = self.network.shared(batch)
         scale = self.distill.gradient_scale if self.distill else 1.0
         main, aux = self.network.heads(hidden, scale)
+        main, aux = batch.as_drawn(main), None if aux is None else batch.as_drawn(aux)
         signals = self._signals(batch, main.detach()).masked_fill(dropped, math.nan)
         count = int(keep.sum()) * batch.rows_per_sample
         rows = count if row_weight is None else row_weight.masked_fill(dropped, 0)
@@ -156,13 +157,13 @@ class Learner:
         given = Supervision(labels, signals, self.own, self.teacher, label_weight, rows, self.network.regression)
         loss = objective(main, aux, given, self.distill, alpha)
         for between in self.network.between():
-            own_loss = objective(between, None, given, None, 0.0)
+            own_loss = objective(batch.as_drawn(between), None, given, None, 0.0)
             loss = loss + self.network.auxiliary * own_loss
         if self.network.routed:
             loss = loss + self.network.penalty()
         if self.adapter is not None and self.distill and self.distill.adapter:
             second = self.adapter.learn(as_sampled(signals, self.teacher, self.own), labels, rows)
-            head = self.network.adapted_head(hidden, scale)
+            head = batch.as_drawn(self.network.adapted_head(hidden, scale))
             loss = loss + self.distill.adapter.weight * signal_loss("cross-entropy", head, second, rows=rows)
         if self.distill and self.distill.listwise:
             loss = loss + self.distill.listwise * listwise_loss(

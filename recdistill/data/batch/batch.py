@@ -86,6 +86,8 @@ class Batch:
 
     numbers: float32 [B, X], finite, read as they are; see `numbers_of`.
     labels: float32 [B, K], NaN where not known; signals: float32 [B, K], teacher logits, NaN where missing.
+    draw_offset: float32 [B, 1], what the draw of sampled negatives adds to every logit of a row, empty where models are
+    not corrected for it.
     rows_per_sample: the sample itself, then its candidates, which nobody was shown and which have no labels.
     weight: float32 [B], what each counts in the loss, of candidates what their sample does; empty: all alike.
     teacher_hidden: float32 [R, J, D], the teacher's hidden states of the user's last samples strictly before, oldest
@@ -101,6 +103,7 @@ class Batch:
     numbers: Tensor
     labels: Tensor
     signals: Tensor
+    draw_offset: Tensor = NOTHING
     rows_per_sample: int = 1
     weight: Tensor = NOTHING
     teacher_hidden: Tensor = NOTHING
@@ -109,6 +112,10 @@ class Batch:
     def __len__(self) -> int:
         """Return B."""
         return len(self.sample_id)
+
+    def as_drawn(self, logits: Tensor) -> Tensor:
+        """Return a network's logits [B, K] as those of the rows' labels, among the negatives that were drawn."""
+        return logits + self.draw_offset if self.draw_offset.numel() else logits
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch with what a network reads of it on a device; the history follows when it is laid out

@@ -7,7 +7,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -50,6 +50,11 @@ def _lookup(ids: Array, scratch: Array) -> Lookup:
     return Lookup(torch.from_numpy(unique), torch.from_numpy(inverse))
 
 
+def _drawn_with(batch: Batch, offset: Array) -> Batch:
+    """Return the batch with what the draw of negatives adds to its rows' logits, float32 [B, 1] or [B, 0]."""
+    return replace(batch, draw_offset=torch.from_numpy(offset))
+
+
 class SampleSource(Protocol):
     """What batches are built from, by position: columns (see `SampleStore`), and the sizes of its vocabularies,
     padding included.
@@ -63,6 +68,7 @@ class SampleSource(Protocol):
     lists: Array
     weight: Array
     labels: Array
+    draw_offset: Array
     counts: Array
 
     @property
@@ -134,18 +140,18 @@ class BatchBuilder:
 
     def build(self, rows: Array) -> Batch:
         """Return the batch of store positions `rows`, int64 [B]. Not thread-safe: one builder per thread."""
-        store, labels = self.store, self.store.labels[rows]
+        store, labels, offset = self.store, self.store.labels[rows], self.store.draw_offset[rows]
         signals = np.full_like(labels, np.nan) if self.signals is None else self.signals[rows]
         own = store.item[rows], store.context[rows], store.lists[rows]
         others = self.candidate_signals.of_rows(rows, signals) if self.candidate_signals else None
         if self.candidate_signals is None or others is None:
-            return self._batch(rows, *own, labels, signals)
+            return _drawn_with(self._batch(rows, *own, labels, signals), offset)
         count = others.shape[1]
         drawn = self._drawn(rows, self.candidate_signals.candidates, count)
         item, context, lists = (
             _interleave(a, b.reshape(len(rows), count, *b.shape[1:])) for a, b in zip(own, drawn, strict=True)
         )
-        return self._batch(
+        batch = self._batch(
             np.repeat(rows, 1 + count),
             item,
             context,
@@ -154,12 +160,14 @@ class BatchBuilder:
             _interleave(signals, others),
             1 + count,
         )
+        return _drawn_with(batch, _interleave(offset, np.zeros((len(rows), count, offset.shape[1]), np.float32)))
 
     def unlabelled(self, rows: Array) -> Batch:
         """Return the batch of the samples at `rows` alone, without labels and signals, to be predicted."""
         store = self.store
         none = np.full_like(store.labels[rows], np.nan)
-        return self._batch(rows, store.item[rows], store.context[rows], store.lists[rows], none, none.copy())
+        batch = self._batch(rows, store.item[rows], store.context[rows], store.lists[rows], none, none.copy())
+        return _drawn_with(batch, store.draw_offset[rows])
 
     def candidates(self, rows: Array, candidates: Candidates) -> Batch:
         """Return the candidates alone of the samples at `rows`, [B * count]; no labels, no signals."""

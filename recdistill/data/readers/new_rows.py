@@ -11,6 +11,7 @@ import polars as pl
 from recdistill.config.data import ColumnsConfig, DataConfig
 from recdistill.data.readers.columns import convert
 from recdistill.data.readers.files import RawTable
+from recdistill.data.readers.iceberg import path_of
 from recdistill.data.readers.ids import id_names
 from recdistill.data.readers.mapping import NEW_TIME, event_columns
 from recdistill.data.readers.new_layout import layout_of_new
@@ -29,12 +30,12 @@ WHOLE = ("to_polars", "to_table")  # of a Hugging Face dataset, of an Arrow data
 
 
 def source_of(data: Any, log: DataConfig | None = None) -> RawTable:
-    """Return a path (see `scan_file`) or a frame (polars, pandas, Arrow), or what makes a whole frame of itself as an
-    Arrow or Hugging Face dataset does, as a source; UserError for others. log: of the run for which text is read, which
-    may be laid out as that is.
+    """Return a path (see `scan_file`), a table of pyiceberg or a frame (polars, pandas, Arrow), or what makes a whole
+    frame of itself as an Arrow or Hugging Face dataset does, as a source; UserError for others. log: of the run for
+    which text is read, which may be laid out as that is.
     """
-    if isinstance(data, str | Path):
-        return scan_file(Path(data)) if log is None else scan_file(Path(data), layout_of_new(Path(data), log))
+    if (path := path_of(data)) is not None:
+        return scan_file(path) if log is None else scan_file(path, layout_of_new(path, log))
     frame = data.collect() if isinstance(data, pl.LazyFrame) else data
     makes = next((getattr(data, name) for name in WHOLE if hasattr(data, name)), None)
     if makes is not None and not isinstance(frame, pl.DataFrame):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -24,6 +25,7 @@ __all__ = [
     "IdEncoder",
     "context_fields",
     "context_key",
+    "draw_offset",
     "empty_key",
     "field_counts",
     "known_times",
@@ -140,6 +142,7 @@ class Encoder:
             "lists": lists,
             "weight": weight,
             "labels": np.stack(labels, 1).astype(np.float32),
+            "draw_offset": draw_offset(rows, schema),
         }
 
     def _context(self, rows: pl.DataFrame) -> tuple[Array, Array]:
@@ -204,3 +207,16 @@ def known_times(rows: pl.DataFrame, schema: EventSchema) -> Array:
         for task in schema.tasks
     ]
     return np.stack([np.maximum(column.to_numpy(), time.to_numpy()) for column in known], 1)
+
+
+def draw_offset(rows: pl.DataFrame, schema: EventSchema) -> Array:
+    """Return float32 [n, 1]: what the draw of negatives adds to the log-odds of each row, where models are corrected
+    for it, else [n, 0].
+
+    Among `negatives` draws with probability q each, a pair of true odds p has the odds p / (negatives q) of being the
+    positive (Gutmann and Hyvarinen 2010; Yi et al., RecSys 2019). 0 for a row without q: nobody drew for it.
+    """
+    if not schema.corrected:
+        return np.zeros((len(rows), 0), np.float32)
+    offset = -(rows["log_q"].cast(pl.Float64) + math.log(schema.negatives))
+    return offset.fill_null(0.0).to_numpy().astype(np.float32)[:, None]

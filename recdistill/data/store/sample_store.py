@@ -27,8 +27,19 @@ from recdistill.typing import Array
 
 __all__ = ["SampleStore", "build_store"]
 
-SAMPLE_COLUMNS = ("sample_id", "time", "user", "item", "request", "context", "lists", "weight", "labels")
-REVISION = 3  # of the store's columns; 2: counts; 3: weight
+SAMPLE_COLUMNS = (
+    "sample_id",
+    "time",
+    "user",
+    "item",
+    "request",
+    "context",
+    "lists",
+    "weight",
+    "labels",
+    "draw_offset",
+)
+REVISION = 3  # of the store's columns; 2: counts; 3: weight, draw_offset
 VOCABULARIES = ("users", "items", "context")
 WITH_SAMPLES = LabelClock()
 CHUNK = 131_072  # rows held in memory at a time
@@ -47,6 +58,7 @@ def _columns(rows: int, schema: EventSchema) -> dict[str, tuple[tuple[int, ...],
         "lists": ((rows, slots), "int32"),
         "weight": ((rows,), "float32"),
         "labels": ((rows, len(schema.tasks)), "float32"),
+        "draw_offset": ((rows, int(schema.corrected)), "float32"),
         "known": ((rows, len(schema.tasks)), "int64"),
     }
 
@@ -211,6 +223,7 @@ class SampleStore:
             self.lists,
             self.weight,
             self.labels,
+            self.draw_offset,
             self.known,
             self.history_end,
             self.counts,

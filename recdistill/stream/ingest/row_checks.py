@@ -44,7 +44,16 @@ def _times() -> list[Check]:
 
 
 def _events(schema: EventSchema) -> list[Check]:
-    return [*_empty("sample_id", "user_id", "item_id"), *value_rules(schema)]
+    drawn = _drawn() if schema.corrected else []  # models are corrected by how probable each draw was
+    return [*_empty("sample_id", "user_id", "item_id"), *value_rules(schema), *drawn]
+
+
+def _drawn() -> list[Check]:
+    log_q = pl.col("log_q")
+    return [
+        *_empty("log_q"),
+        ("log_q", "must be the logarithm of a probability", ~(log_q.is_finite() & (log_q <= 0))),
+    ]
 
 
 def _behaviors(schema: EventSchema) -> list[Check]:

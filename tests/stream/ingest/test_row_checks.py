@@ -75,3 +75,14 @@ def test_a_clock_may_be_ahead_by_the_skew_and_no_more() -> None:
         None,
         "column 'time': lies in the future; check the producer's clock and time unit",
     ]
+
+
+def test_with_a_correction_each_row_says_how_probable_its_draw_was() -> None:
+    values = [-1.5, 0.0, None, 0.5, float("nan"), float("-inf")]
+    rows = events(range(1, 7)).with_columns(log_q=pl.Series(values, dtype=pl.Float32))
+    wrong = "column 'log_q': must be the logarithm of a probability"
+    assert row_faults(rows, "events", replace(CLICK, negatives=1, corrected=True)).to_list() == [
+        *(None, None, "column 'log_q': must not be empty"),
+        *(wrong, wrong, wrong),
+    ]
+    assert row_faults(rows, "events", CLICK).null_count() == len(rows)
