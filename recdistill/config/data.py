@@ -18,6 +18,7 @@ __all__ = [
     "LabelsConfig",
     "NegativesConfig",
     "SamplingConfig",
+    "SideConfig",
     "TaskColumn",
     "TextLayout",
 ]
@@ -133,6 +134,33 @@ class BehaviorsConfig(TextLayout):
     action: str | None = None
 
 
+class SideConfig(TextLayout):
+    """A table of what is known of each item, or of each user, joined to every row by id.
+
+    Of an id's rows one counts: the newest whose `valid_from` is not after the row's time.
+    """
+
+    path: str
+    key: Column
+    valid_from: Column | None = None  # without it an id has one row, which counts as known always
+    time_unit: str = "s"  # of valid_from
+    categorical: list[Column] = []
+    numeric: list[Column] = []
+    lists: dict[Column, Annotated[str, Field(min_length=1)]] = {}  # column -> separator
+    dtypes: dict[Column, Literal["text"]] = {}  # a category: taken as text, as it is written
+
+    @model_validator(mode="after")
+    def _says_something(self) -> SideConfig:
+        if not (self.categorical or self.numeric or self.lists):
+            raise ValueError("names no feature; give categorical, numeric or lists")
+        for name in self.dtypes:
+            if name not in self.categorical:
+                raise ValueError(f"dtypes: no category '{name}'{did_you_mean(name, self.categorical)}")
+        if self.valid_from is None and self.time_unit != "s":
+            raise ValueError("time_unit: is of valid_from, which is not given")
+        return self
+
+
 class LabelsConfig(Strict):
     """When a label counts, in batch as in a stream: `data.columns.label_times` say when each was known, or a window
     says until when to wait. Without either a label counts as known with its sample.
@@ -174,6 +202,8 @@ class DataConfig(TextLayout):
     path: str = ""  # a file, a folder, a pattern or a Delta table; or the folder as its publisher gives it
     columns: ColumnsConfig = ColumnsConfig()
     behaviors: BehaviorsConfig | None = None
+    items: SideConfig | None = None  # features of items from a table of their own
+    users: SideConfig | None = None  # likewise of users
     options: dict[str, int | float | str | bool] = {}  # the reader's or simulator's own arguments
     sort: bool = False  # sort a table by time on ingest (in memory); otherwise unsorted input is refused
     drop_missing: bool = False  # leave out a table's rows without user, item or usable time; otherwise they are refused

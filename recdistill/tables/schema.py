@@ -37,6 +37,7 @@ class EventSchema:
     sample_key: whether samples have a text of the user's that names them, besides their number.
     has_user, has_time: whether the log has users and times; without users `user_id` is the row's number, without times
     `time` is, in microseconds from 2000-01-01, and without either there are no histories.
+    item_features: features that a table of items gave: they go with the item wherever it is drawn.
     Raises UserError for an unknown type, a keep rate outside (0, 1], and tasks whose columns would be one.
     """
 
@@ -52,6 +53,7 @@ class EventSchema:
     sample_key: bool = False
     has_user: bool = True
     has_time: bool = True
+    item_features: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, kind in self.features.items():
@@ -99,4 +101,5 @@ class EventSchema:
             raise UserError("the tables are of another version of recdistill; ingest the log into another --out")
         for pairs in ("keep_rates", "edges"):
             tree[pairs] = {name: tuple(values) for name, values in tree[pairs].items()}
-        return cls(**{**tree, "tasks": tuple(tree["tasks"]), "label_times": tuple(tree["label_times"])})
+        tuples = {name: tuple(tree[name]) for name in ("tasks", "label_times", "item_features")}
+        return cls(**{**tree, **tuples})

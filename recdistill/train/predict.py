@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -14,6 +15,7 @@ from recdistill.config.experiment import Experiment
 from recdistill.data.batch.builder import BatchBuilder
 from recdistill.data.readers.files import RawTable
 from recdistill.data.readers.new_rows import columns_of, new_rows
+from recdistill.data.readers.side_tables import side_tables
 from recdistill.data.store.encoder import Encoder
 from recdistill.data.store.history import Events, HistoryStore
 from recdistill.data.store.sample_store import SampleStore
@@ -112,18 +114,23 @@ class Predictor:
             _Frozen(Vocabulary.load(folder.store / f"{name}.parquet")) for name in ("users", "items", "context")
         )
         self.encoder = Encoder(self.schema, users, items, context)
+        self.sides = side_tables(self.data, self.schema, folder.data() or Path())  # as they are now
 
     def predict(self, source: RawTable) -> Iterator[pl.DataFrame]:
         """Yield, per chunk of the source and in its order: sample_id as the source has it, and per task logit_TASK
         float32, as the model learned it, and probability_TASK float32, of the log before any down-sampling.
         """
-        for rows in new_rows(source, columns_of(self.data, self.schema), self.schema):
+        for rows in new_rows(source, columns_of(self.data, self.schema), self.schema, self.sides):
             number = pl.col("sample_id")
             named = pl.coalesce("sample_key", number.cast(pl.String)) if self.schema.sample_key else number
             ids = rows.select(sample_id=named).to_series()
             columns = self.encoder.rows(rows)
             columns["counts"] = self.store.counts_of(columns["user"], columns["item"], columns["time"])
             yield self._frame(ids, self._logits(_NewSamples(columns, self.store)))
+
+    def notes(self) -> list[str]:
+        """Return what to tell the user of the rows that were predicted."""
+        return [line for side in self.sides for line in side.notes()]
 
     def _logits(self, samples: _NewSamples) -> Array:
         builder = BatchBuilder(samples, self.job.config.history, numbers=self.job.config.numbers)

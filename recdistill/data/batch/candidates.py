@@ -34,15 +34,15 @@ class Candidates:
 
     @classmethod
     def of(cls, config: CandidatesConfig, schema: EventSchema) -> Candidates:
-        """Return the candidates of `config` for a log of `schema`; UserError for an item feature that is none."""
+        """Return the candidates of `config` for a log of `schema`, whose own item features go with the item too;
+        UserError for an item feature that is none.
+        """
         for name in config.item_features:
             if name not in schema.features:
                 raise UserError(f"candidates.item_features: no feature '{name}'{did_you_mean(name, schema.features)}")
-        _, *scalars = context_fields(schema)
-        fields = np.array([False, *(name in config.item_features for name in scalars)])  # the hour is of no item
-        slots = np.repeat(
-            np.array([name in config.item_features for name in list_fields(schema)], bool), schema.list_length
-        )
+        (_, *scalars), of_item = context_fields(schema), {*config.item_features, *schema.item_features}
+        fields = np.array([False, *(name in of_item for name in scalars)])  # the hour is of no item
+        slots = np.repeat(np.array([name in of_item for name in list_fields(schema)], bool), schema.list_length)
         return cls(config.count, config.window, fields, slots)
 
     def drawn(self, rows: Array, sample_id: Array, count: int) -> Array:

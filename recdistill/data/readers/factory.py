@@ -28,6 +28,7 @@ from recdistill.data.readers.negatives import with_negatives
 from recdistill.data.readers.open_bandit import read_open_bandit
 from recdistill.data.readers.options import read_options
 from recdistill.data.readers.published import PublishedFolder
+from recdistill.data.readers.side_tables import with_side_tables
 from recdistill.data.readers.simulator import SIMULATED, Simulator, SimulatorConfig
 from recdistill.data.readers.tabular import read_table
 from recdistill.data.readers.taobao import read_taobao
@@ -55,7 +56,8 @@ def open_log(config: DataConfig, data: Path | None) -> Log:
     log = replace(log, schema=replace(log.schema, keep_rates=dict(config.keep_rates), list_length=config.list_length))
     log = _head(log, config.limit) if config.limit else log
     log = with_negatives(log, config.negatives) if config.negatives else log
-    return log if config.sampling == SamplingConfig() else down_sampled(log, config.sampling)
+    log = log if config.sampling == SamplingConfig() else down_sampled(log, config.sampling)
+    return with_side_tables(log, config, data or Path())  # after negatives, which have the features of their own items
 
 
 def _refuse_unused(config: DataConfig) -> None:

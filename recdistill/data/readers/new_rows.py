@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from recdistill.data.readers.new_layout import layout_of_new
 from recdistill.data.readers.numbering import RequestNumbers
 from recdistill.data.readers.rows import kinds_in, sources_of
 from recdistill.data.readers.scan import scan_file
+from recdistill.data.readers.side_tables import SideTable, own_features
 from recdistill.data.readers.times import check_unit
 from recdistill.errors import UserError
 from recdistill.tables.schema import EventSchema
@@ -55,7 +56,7 @@ def columns_of(config: DataConfig, schema: EventSchema) -> ColumnsConfig:
     """
     if config.reader == "table":
         return config.columns.model_copy(update={"tasks": {}, "label_times": {}})
-    kinds = schema.features
+    kinds = own_features(config, schema)
     return ColumnsConfig(
         time="time" if schema.has_time else None,
         user="user_id" if schema.has_user else None,
@@ -67,8 +68,11 @@ def columns_of(config: DataConfig, schema: EventSchema) -> ColumnsConfig:
     ).model_copy(update={"tasks": {}, "sample_id": "sample_id"})
 
 
-def new_rows(source: RawTable, columns: ColumnsConfig, schema: EventSchema) -> Iterator[pl.DataFrame]:
-    """Yield the source's rows in order, in the columns of `schema` with labels that are null.
+def new_rows(
+    source: RawTable, columns: ColumnsConfig, schema: EventSchema, sides: Sequence[SideTable] = ()
+) -> Iterator[pl.DataFrame]:
+    """Yield the source's rows in order, in the columns of `schema` with labels that are null; sides: whose features
+    they are joined with, as of their times.
 
     A sample id that the source does not have is the row's number. Raises UserError for a column that is missing or a
     value that is not of the run's type.
@@ -88,6 +92,8 @@ def new_rows(source: RawTable, columns: ColumnsConfig, schema: EventSchema) -> I
             if "sample_id" not in made:
                 rows = rows.with_columns(sample_id=pl.int_range(done, done + len(rows), dtype=pl.Int64))
             done += len(rows)
+            for side in sides:
+                rows = side.joined(rows)
             yield _whole(requests.numbered(rows), schema.columns())
 
 
