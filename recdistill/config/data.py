@@ -21,6 +21,7 @@ __all__ = [
     "SideConfig",
     "TaskColumn",
     "TextLayout",
+    "VectorConfig",
 ]
 
 Column = Annotated[str, Field(min_length=1)]  # a name in the user's table
@@ -161,6 +162,15 @@ class SideConfig(TextLayout):
         return self
 
 
+class VectorConfig(TextLayout):
+    """A table with a pre-trained vector of each item or user; models read it as it is."""
+
+    path: str
+    key: Column
+    column: Column = "embedding"  # of lists of numbers, all of one length
+    of: Literal["item", "user"] = "item"  # whose ids `key` holds
+
+
 class LabelsConfig(Strict):
     """When a label counts, in batch as in a stream: `data.columns.label_times` say when each was known, or a window
     says until when to wait. Without either a label counts as known with its sample.
@@ -204,6 +214,7 @@ class DataConfig(TextLayout):
     behaviors: BehaviorsConfig | None = None
     items: SideConfig | None = None  # features of items from a table of their own
     users: SideConfig | None = None  # likewise of users
+    vectors: dict[Name, VectorConfig] = {}  # pre-trained, of items or users
     options: dict[str, int | float | str | bool] = {}  # the reader's or simulator's own arguments
     sort: bool = False  # sort a table by time on ingest (in memory); otherwise unsorted input is refused
     drop_missing: bool = False  # leave out a table's rows without user, item or usable time; otherwise they are refused

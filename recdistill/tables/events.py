@@ -84,7 +84,15 @@ class BehaviorLog(DeltaLog):
     def create(cls, path: Path, schema: EventSchema) -> BehaviorLog:
         """Make the table at `path` with the id types of the samples' `schema`, or open an equal one."""
         about = replace(
-            schema, tasks=(), features={}, label_times=(), keep_rates={}, edges={}, has_request=False, item_features=()
+            schema,
+            tasks=(),
+            features={},
+            label_times=(),
+            keep_rates={},
+            edges={},
+            has_request=False,
+            item_features=(),
+            vectors={},
         )
         cls._create(path, cls._columns(about), about.to_json())
         return cls(path)

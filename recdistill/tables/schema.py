@@ -11,7 +11,7 @@ from recdistill.defaults import LIST_LENGTH
 from recdistill.errors import UserError
 from recdistill.tables.delta.types import TIME
 
-__all__ = ["POLARS_TYPES", "EventSchema", "feature_column"]
+__all__ = ["POLARS_TYPES", "VECTOR_SIDES", "EventSchema", "feature_column"]
 
 POLARS_TYPES: dict[str, pl.DataType] = {
     "int64": pl.Int64(),
@@ -20,6 +20,9 @@ POLARS_TYPES: dict[str, pl.DataType] = {
     "list<int64>": pl.List(pl.Int64()),
     "list<string>": pl.List(pl.String()),
 }
+
+
+VECTOR_SIDES = ("item", "user")
 
 
 def feature_column(name: str) -> str:
@@ -37,6 +40,7 @@ class EventSchema:
     sample_key: whether samples have a text of the user's that names them, besides their number.
     has_user, has_time: whether the log has users and times; without users `user_id` is the row's number, without times
     `time` is, in microseconds from 2000-01-01, and without either there are no histories.
+    vectors: name -> (item or user, entries of a vector) of the tables of vectors that lie next to the events.
     item_features: features that a table of items gave: they go with the item wherever it is drawn.
     Raises UserError for an unknown type, a keep rate outside (0, 1], and tasks whose columns would be one.
     """
@@ -54,6 +58,7 @@ class EventSchema:
     has_user: bool = True
     has_time: bool = True
     item_features: tuple[str, ...] = ()
+    vectors: dict[str, tuple[str, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, kind in self.features.items():
@@ -81,6 +86,14 @@ class EventSchema:
         """Return whether what a user did before can be known."""
         return self.has_user and self.has_time
 
+    @property
+    def vector_widths(self) -> tuple[tuple[str, int], ...]:
+        """Return (side, numbers that models read of its vectors) of the sides that have any, item before user: the
+        entries of each vector, and whether it is missing.
+        """
+        widths = {side: sum(width + 1 for of, width in self.vectors.values() if of == side) for side in VECTOR_SIDES}
+        return tuple((side, width) for side, width in widths.items() if width)
+
     def check_group(self, group: str) -> None:
         """Raise UserError when rows are to be grouped by 'request' and have none."""
         if group == "request" and not self.has_request:
@@ -99,7 +112,7 @@ class EventSchema:
         tree = json.loads(text)
         if set(tree) != {one.name for one in fields(cls)}:
             raise UserError("the tables are of another version of recdistill; ingest the log into another --out")
-        for pairs in ("keep_rates", "edges"):
+        for pairs in ("keep_rates", "edges", "vectors"):
             tree[pairs] = {name: tuple(values) for name, values in tree[pairs].items()}
         tuples = {name: tuple(tree[name]) for name in ("tasks", "label_times", "item_features")}
         return cls(**{**tree, **tuples})

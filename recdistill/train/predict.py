@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from recdistill.data.readers.files import RawTable
 from recdistill.data.readers.new_rows import columns_of, new_rows
 from recdistill.data.readers.side_tables import side_tables
 from recdistill.data.store.encoder import Encoder
+from recdistill.data.store.frozen_vectors import FrozenVectors
 from recdistill.data.store.history import Events, HistoryStore
 from recdistill.data.store.sample_store import SampleStore
 from recdistill.data.store.vocabulary import Vocabulary
@@ -85,6 +86,15 @@ class _NewSamples:
         """Return int32 [n, 2]; see `SampleStore.item_counts`."""
         return self.store.item_counts(item, time)
 
+    @property
+    def vectors(self) -> Mapping[str, FrozenVectors]:
+        """Return the log's vectors, by side."""
+        return self.store.vectors
+
+    def vector_rows(self, side: str, rows: Array, ids: Array) -> Array:
+        """Return int32 [n], the row of each sample's vector: by its own id, which the run may not have seen."""
+        return self.columns[f"{side}_vector"][rows]
+
     def places(self, rows: Array) -> Array:
         """Return the rows; candidates are not drawn here."""
         return rows
@@ -126,6 +136,8 @@ class Predictor:
             ids = rows.select(sample_id=named).to_series()
             columns = self.encoder.rows(rows)
             columns["counts"] = self.store.counts_of(columns["user"], columns["item"], columns["time"])
+            for side, vectors in self.store.vectors.items():
+                columns[f"{side}_vector"] = vectors.rows_of(rows[f"{side}_id"])
             yield self._frame(ids, self._logits(_NewSamples(columns, self.store)))
 
     def notes(self) -> list[str]:

@@ -6,17 +6,18 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
 
-from recdistill.data.batch.batch import Batch, History, Lookup
+from recdistill.data.batch.batch import Batch, History, Lookup, Vectors
 from recdistill.data.batch.candidates import Candidates
 from recdistill.data.batch.numbers import COUNTS, numbers_of
 from recdistill.data.batch.repeats import REPEATS, repeats
+from recdistill.data.store.frozen_vectors import FrozenVectors
 from recdistill.data.store.history import Events
 from recdistill.typing import Array
 
@@ -65,6 +66,8 @@ class SampleSource(Protocol):
     counts: Array
 
     @property
+    def vectors(self) -> Mapping[str, FrozenVectors]: ...
+    @property
     def users(self) -> int: ...
     @property
     def items(self) -> int: ...
@@ -74,6 +77,7 @@ class SampleSource(Protocol):
     def places(self, rows: Array) -> Array: ...
     def items_at(self, places: Array) -> tuple[Array, Array, Array]: ...
     def item_counts(self, item: Array, time: Array) -> Array: ...
+    def vector_rows(self, side: str, rows: Array, ids: Array) -> Array: ...
 
 
 @dataclass(frozen=True)
@@ -199,7 +203,16 @@ class BatchBuilder:
             signals=torch.from_numpy(signals),
             rows_per_sample=rows_per_sample,
             **self._states(rows, history),
+            vectors=self._vectors(rows, {"item": item, "user": self.store.user[rows]}),
         )
+
+    def _vectors(self, rows: Array, ids: Mapping[str, Array]) -> dict[str, Vectors]:
+        """Return the vectors of each side's ids [B], shown at positions `rows`; nothing where the log has none."""
+        found = {}
+        for side, vectors in self.store.vectors.items():
+            distinct, inverse = np.unique(self.store.vector_rows(side, rows, ids[side]), return_inverse=True)
+            found[side] = Vectors(torch.from_numpy(vectors.values[distinct]), torch.from_numpy(inverse))
+        return found
 
     def _numbers(self, rows: Array, item: Array, history: History, events: Array) -> Array:
         """Return float32 [B, NUMBERS] of items [B] shown to the users of `rows` at their times; events: int [T], items

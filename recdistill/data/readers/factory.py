@@ -35,6 +35,7 @@ from recdistill.data.readers.taobao import read_taobao
 from recdistill.data.readers.taobao_ads import read_taobao_ads
 from recdistill.data.readers.tenrec import read_tenrec
 from recdistill.data.readers.trivago import read_trivago
+from recdistill.data.readers.vector_tables import with_vectors
 from recdistill.data.readers.yambda import read_yambda
 from recdistill.errors import UserError, did_you_mean
 
@@ -57,6 +58,7 @@ def open_log(config: DataConfig, data: Path | None) -> Log:
     log = _head(log, config.limit) if config.limit else log
     log = with_negatives(log, config.negatives) if config.negatives else log
     log = log if config.sampling == SamplingConfig() else down_sampled(log, config.sampling)
+    log = with_vectors(log, config, data or Path())
     return with_side_tables(log, config, data or Path())  # after negatives, which have the features of their own items
 
 

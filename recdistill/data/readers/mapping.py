@@ -17,11 +17,13 @@ from recdistill.data.readers.values import label_column, list_column, numeric_co
 from recdistill.errors import UserError, did_you_mean
 from recdistill.tables.delta.types import TIME
 from recdistill.tables.schema import EventSchema, feature_column
+from recdistill.tables.validation import Origin
 
 __all__ = [
     "NEW_TIME",
     "behavior_columns",
     "check_features",
+    "check_ids",
     "event_columns",
     "event_schema",
     "feature_columns",
@@ -89,6 +91,21 @@ def check_features(columns: ColumnsConfig | SideConfig, path: Path) -> None:
     for place, name in enumerate(names):
         if name in names[:place]:
             raise UserError(f"{path}: column '{name}' is named as a feature twice; name it once")
+
+
+def check_ids(rows: pl.DataFrame, origin: Origin, remedy: str = "") -> None:
+    """Raise UserError for an empty `id` of a table of items or users, and for one that stands twice; where the rows
+    have `valid_from`, twice from one time, or an empty one. remedy: what else may be done about one that stands twice.
+    """
+    keys = [name for name in ("id", "valid_from") if name in rows.columns]
+    for name in keys:
+        if rows[name].has_nulls():
+            raise origin.refuse(int(rows[name].is_null().arg_true()[0]), name, "is empty; leave such rows out")
+    twice = rows.select(~pl.struct(keys).is_first_distinct()).to_series().arg_true()
+    if len(twice):
+        since = " with one valid_from" if len(keys) > 1 else ""
+        problem = f"stands twice{since}; keep one row of it{remedy}; got {rows['id'][twice[0]]!r}"
+        raise origin.refuse(int(twice[0]), "id", problem)
 
 
 def event_schema(kinds: Kinds, columns: ColumnsConfig, path: Path) -> EventSchema:

@@ -22,7 +22,14 @@ from recdistill.data.readers.base import Log
 from recdistill.data.readers.columns import Column, Counts, Kinds, convert, names_of
 from recdistill.data.readers.files import RawTable
 from recdistill.data.readers.ids import id_column
-from recdistill.data.readers.mapping import check_features, feature_columns, feature_types, named_features, need
+from recdistill.data.readers.mapping import (
+    check_features,
+    check_ids,
+    feature_columns,
+    feature_types,
+    named_features,
+    need,
+)
 from recdistill.data.readers.rows import kinds_in, notes_of
 from recdistill.data.readers.scan import scan_file
 from recdistill.data.readers.times import check_unit, known_time_column
@@ -169,7 +176,8 @@ class SideTable:
                 numbers.append(origin.numbers)
             rows = pl.concat(parts) if parts else pl.DataFrame(schema=self._schema())
             if parts:
-                _check_keys(rows, Origin(str(self.source.path), pl.concat(numbers), names_of(made)))
+                remedy = "" if self.config.valid_from else ", or name the time from which each counts as valid_from"
+                check_ids(rows, Origin(str(self.source.path), pl.concat(numbers), names_of(made)), remedy)
         return rows.sort(FROM, maintain_order=True) if self.config.valid_from else rows
 
     def _schema(self) -> dict[str, pl.DataType]:
@@ -231,20 +239,3 @@ class SideTable:
 
 def _of_group(problem: str, group: str) -> str:
     return problem.replace("data.columns.", f"{group}.").replace("set columns.", f"set {group}.")
-
-
-def _check_keys(rows: pl.DataFrame, origin: Origin) -> None:
-    """Raise UserError for an empty key, and for one that stands twice."""
-    keys = [name for name in ("id", FROM) if name in rows.columns]
-    for name in keys:
-        if rows[name].has_nulls():
-            raise origin.refuse(int(rows[name].is_null().arg_true()[0]), name, "is empty; leave such rows out")
-    twice = rows.select(pl.struct(keys).is_first_distinct()).to_series()
-    if not twice.all():
-        at = int((~twice).arg_true()[0])
-        remedy = (
-            "two rows of one valid_from; keep one of them"
-            if FROM in keys
-            else "stands twice; keep one row of each, or name the time from which each row counts as valid_from"
-        )
-        raise origin.refuse(at, "id", f"{remedy}; got {rows['id'][at]!r}")

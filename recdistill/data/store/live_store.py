@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import numpy as np
 import polars as pl
 
 from recdistill.data.store.encoder import Encoder, known_times
+from recdistill.data.store.frozen_vectors import FrozenVectors, VectorRows
 from recdistill.data.store.grouped import entries_since
 from recdistill.data.store.history import Events
 from recdistill.data.store.history_arena import HistoryArena
@@ -47,10 +49,17 @@ class LiveStore:
     base: the batch phase's store, None without one. behaviors: whether histories come from that table, not from
     outcomes. candidate_window: how many samples before a waiting one its candidates may be of; so many are kept. extra:
     further columns of a waiting row, name -> value at its arrival (an array or a number); the caller may write to them.
+    vectors: of the log, by side.
     """
 
     def __init__(
-        self, folder: Path, schema: EventSchema, base: SampleStore | None, behaviors: bool, candidate_window: int = 0
+        self,
+        folder: Path,
+        schema: EventSchema,
+        base: SampleStore | None,
+        behaviors: bool,
+        candidate_window: int = 0,
+        vectors: Mapping[str, FrozenVectors] | None = None,
     ) -> None:
         self.folder, self.base, self.behaviors, self.candidate_window = folder, base, behaviors, candidate_window
         self.vocabularies = {
@@ -68,6 +77,11 @@ class LiveStore:
         self._handed_over = 0
         if base is not None:
             self._take_over(base)
+        self.vectors = dict(vectors or {})
+        self._vector_rows = {
+            side: VectorRows(found, base.vector_index[side] if base else np.zeros(1, np.int32))
+            for side, found in self.vectors.items()
+        }
         self.outcomes = {
             side: LiveCounts(folder / f"{side}_counts", base.outcomes[side] if base else None, self._handed_over)
             for side in SIDES
@@ -201,6 +215,10 @@ class LiveStore:
         self._waiting = {name: values[~due] for name, values in waiting.items()}
         for counts in self.outcomes.values():
             counts.release(self.newest)
+
+    def vector_rows(self, side: str, rows: Array, ids: Array) -> Array:
+        """Return int32 [n], the row of each id's vector, 0 for none. side: item or user, whose `ids` [n] these are."""
+        return self._vector_rows[side].of(ids, self.vocabularies[f"{side}s"])
 
     def item_counts(self, item: Array, time: Array) -> Array:
         """Return int32 [n, 2]: labels and positives of each item known strictly before a waiting sample's `time` us."""

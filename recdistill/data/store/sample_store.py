@@ -5,6 +5,7 @@ It is derived and disposable: built from pinned table versions in chunks, publis
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from recdistill.data.store.encoder import Encoder, field_counts, known_times
+from recdistill.data.store.frozen_vectors import VECTORS, FrozenVectors, open_vectors, rows_of_ids
 from recdistill.data.store.history import Events, HistoryStore, build_histories
 from recdistill.data.store.label_order import LabelClock, LabelOrder, late_alone, write_order
 from recdistill.data.store.memmap import create_column, open_column, read_json, write_json
@@ -28,7 +30,7 @@ from recdistill.typing import Array
 __all__ = ["SampleStore", "build_store"]
 
 SAMPLE_COLUMNS = ("sample_id", "time", "user", "item", "request", "context", "lists", "labels")
-REVISION = 2  # of the store's columns; 2: counts
+REVISION = 3  # of the store's columns; 2: counts; 3: vectors
 VOCABULARIES = ("users", "items", "context")
 WITH_SAMPLES = LabelClock()
 CHUNK = 131_072  # rows held in memory at a time
@@ -173,6 +175,9 @@ def _build(
     write_order(part, clock, *(open_column(part, name) for name in ("time", "labels", "known")))
     for name, ids in vocabularies.items():
         ids.save(part / f"{name}.parquet")
+    vectors = open_vectors(events.path.parent / VECTORS, events.schema)
+    for side, found in vectors.items():
+        rows_of_ids(part, f"{side}_vector", found, Vocabulary.load(part / f"{side}s.parquet"))
     write_json(
         part / "store.json",
         {
@@ -186,6 +191,7 @@ def _build(
             "contexts": len(encoder.context) + 1,
             "actions": max(len(encoder.actions), 1) if behaviors else 2,
             "action_names": encoder.actions,
+            "vectors": {side: os.path.relpath(found.folder, part) for side, found in vectors.items()},
         },
     )
 
@@ -216,6 +222,10 @@ class SampleStore:
         self.clock, self.label_order = LabelClock(**about["clock"]), LabelOrder.open(folder)
         self.by_id = open_column(folder, "by_id")
         self.histories = HistoryStore(folder)
+        self.vectors: dict[str, FrozenVectors] = {
+            side: FrozenVectors(folder / where, side) for side, where in about["vectors"].items()
+        }
+        self.vector_index = {side: open_column(folder, f"{side}_vector") for side in self.vectors}
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -228,6 +238,10 @@ class SampleStore:
     def items_at(self, places: Array) -> tuple[Array, Array, Array]:
         """Return (item [n], context [n, F], lists [n, M]) of the samples at these places of the log."""
         return self.item[places], self.context[places], self.lists[places]
+
+    def vector_rows(self, side: str, rows: Array, ids: Array) -> Array:
+        """Return int32 [n], the row of each id's vector, 0 for none. side: item or user, whose `ids` [n] these are."""
+        return np.asarray(self.vector_index[side][ids])
 
     def counts_of(self, user: Array, item: Array, time: Array) -> Array:
         """Return int32 [n, 4]: labels and positives of each user, then of each item, known strictly before `time`

@@ -101,7 +101,7 @@ def test_a_date_counts_when_it_is_over(tmp_path: Path) -> None:
         (items(sku=[3, 0, 1, 3]), {}, ["items.parquet: row 3, column 'sku': stands twice", "valid_from", "got 3"]),
         (items(sku=[3, 0, None, 2]), {}, ["row 2, column 'sku': is empty"]),
         (items(since=[START, None, START, START]), {"valid_from": "since"}, ["row 1, column 'since': is empty"]),
-        (items(sku=[3, 3, 1, 2], since=START), {"valid_from": "since"}, ["row 1", "two rows of one valid_from"]),
+        (items(sku=[3, 3, 1, 2], since=START), {"valid_from": "since"}, ["row 1", "stands twice with one valid_from"]),
         (items(price=["1", "2", "dear", "3"]), {}, ["row 2, column 'price': not a number"]),
         (items(since=START * 1000), {"valid_from": "since"}, ["column 'since'", "set time_unit: 'ms'"]),
         (items(), {"key": "skuu"}, ["no column 'skuu' (data.items.key)", "did you mean 'sku'"]),
