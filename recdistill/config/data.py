@@ -163,12 +163,22 @@ class SideConfig(TextLayout):
 
 
 class VectorConfig(TextLayout):
-    """A table with a pre-trained vector of each item or user; models read it as it is."""
+    """A table with a pre-trained vector of each item or user, or a column of the log with one of each row."""
 
-    path: str
-    key: Column
+    path: str | None = None  # without it the column is the log's own
+    key: Column | None = None
     column: Column = "embedding"  # of lists of numbers, all of one length
-    of: Literal["item", "user"] = "item"  # whose ids `key` holds
+    of: Literal["item", "user"] = (
+        "item"  # whose ids `key` holds; of the log's own: item, where it goes with a drawn item
+    )
+
+    @model_validator(mode="after")
+    def _table_or_column(self) -> VectorConfig:
+        if (self.path is None) != (self.key is None):
+            raise ValueError("give path and key of a table, or neither: then the column is the log's own")
+        if self.path is None and self.given:
+            raise ValueError("header, separator: are of a table, and no path is given")
+        return self
 
 
 class LabelsConfig(Strict):

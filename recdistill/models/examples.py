@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 FIELDS, SLOTS, ACTIONS, LENGTH = 3, 2, 2, 9
-VECTORS = (("item", 5), ("user", 3))
+VECTORS = (("item", 5), ("user", 3), ("row", 2))
 
 
 def lookup(ids: Array) -> Lookup:

@@ -11,7 +11,7 @@ from recdistill.defaults import LIST_LENGTH
 from recdistill.errors import UserError
 from recdistill.tables.delta.types import TIME
 
-__all__ = ["POLARS_TYPES", "VECTOR_SIDES", "EventSchema", "feature_column"]
+__all__ = ["POLARS_TYPES", "VECTOR_SIDES", "EventSchema", "feature_column", "vector_column"]
 
 POLARS_TYPES: dict[str, pl.DataType] = {
     "int64": pl.Int64(),
@@ -30,6 +30,11 @@ def feature_column(name: str) -> str:
     return f"feature_{name}"
 
 
+def vector_column(name: str) -> str:
+    """Return the table's column of the vectors that rows bring themselves."""
+    return f"vector_{name}"
+
+
 @dataclass(frozen=True)
 class EventSchema:
     """tasks: label names, the first is the main one; features: name -> key of POLARS_TYPES; id types: int64 or string.
@@ -41,6 +46,8 @@ class EventSchema:
     has_user, has_time: whether the log has users and times; without users `user_id` is the row's number, without times
     `time` is, in microseconds from 2000-01-01, and without either there are no histories.
     vectors: name -> (item or user, entries of a vector) of the tables of vectors that lie next to the events.
+    row_vectors: name -> (item or user: whose they are, entries, scale: what they are multiplied by where models read
+    them) of the vectors that rows bring themselves.
     item_features: features that a table of items gave: they go with the item wherever it is drawn.
     Raises UserError for an unknown type, a keep rate outside (0, 1], and tasks whose columns would be one.
     """
@@ -59,6 +66,7 @@ class EventSchema:
     has_time: bool = True
     item_features: tuple[str, ...] = ()
     vectors: dict[str, tuple[str, int]] = field(default_factory=dict)
+    row_vectors: dict[str, tuple[str, int, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, kind in self.features.items():
@@ -78,8 +86,14 @@ class EventSchema:
         labels: dict[str, pl.DataType] = {f"label_{task}": pl.Float32() for task in self.tasks}
         times: dict[str, pl.DataType] = {f"label_time_{task}": TIME for task in self.label_times}
         features = {feature_column(name): POLARS_TYPES[kind] for name, kind in self.features.items()}
+        features |= dict.fromkeys(self.row_vector_widths, pl.List(pl.Float32()))
         key: dict[str, pl.DataType] = {"sample_key": pl.String()} if self.sample_key else {}
         return {"sample_id": pl.Int64(), **key, "time": TIME, **ids, **request, **features, **labels, **times}
+
+    @property
+    def row_vector_widths(self) -> dict[str, int]:
+        """Return the table's columns of vectors, and how many entries each has."""
+        return {vector_column(name): width for name, (_, width, _) in self.row_vectors.items()}
 
     @property
     def has_histories(self) -> bool:
@@ -88,10 +102,11 @@ class EventSchema:
 
     @property
     def vector_widths(self) -> tuple[tuple[str, int], ...]:
-        """Return (side, numbers that models read of its vectors) of the sides that have any, item before user: the
-        entries of each vector, and whether it is missing.
+        """Return (side, numbers that models read of its vectors) of the sides that have any: item, user, and the row
+        itself. They are the entries of each vector, and whether it is missing.
         """
         widths = {side: sum(width + 1 for of, width in self.vectors.values() if of == side) for side in VECTOR_SIDES}
+        widths["row"] = sum(width + 1 for width in self.row_vector_widths.values())
         return tuple((side, width) for side, width in widths.items() if width)
 
     def check_group(self, group: str) -> None:
@@ -112,7 +127,7 @@ class EventSchema:
         tree = json.loads(text)
         if set(tree) != {one.name for one in fields(cls)}:
             raise UserError("the tables are of another version of recdistill; ingest the log into another --out")
-        for pairs in ("keep_rates", "edges", "vectors"):
+        for pairs in ("keep_rates", "edges", "vectors", "row_vectors"):
             tree[pairs] = {name: tuple(values) for name, values in tree[pairs].items()}
         tuples = {name: tuple(tree[name]) for name in ("tasks", "label_times", "item_features")}
         return cls(**{**tree, **tuples})

@@ -95,6 +95,10 @@ class _NewSamples:
         """Return int32 [n], the row of each sample's vector: by its own id, which the run may not have seen."""
         return self.columns[f"{side}_vector"][rows]
 
+    def row_vectors_at(self, places: Array) -> Array:
+        """Return float32 [n, V], what the rows at `places` brought themselves."""
+        return self.columns["row_vectors"][places]
+
     def places(self, rows: Array) -> Array:
         """Return the rows; candidates are not drawn here."""
         return rows
@@ -130,7 +134,8 @@ class Predictor:
         """Yield, per chunk of the source and in its order: sample_id as the source has it, and per task logit_TASK
         float32, as the model learned it, and probability_TASK float32, of the log before any down-sampling.
         """
-        for rows in new_rows(source, columns_of(self.data, self.schema), self.schema, self.sides):
+        mapping = columns_of(self.data, self.schema)
+        for rows in new_rows(source, mapping, self.schema, self.sides, self.data.vectors):
             number = pl.col("sample_id")
             named = pl.coalesce("sample_key", number.cast(pl.String)) if self.schema.sample_key else number
             ids = rows.select(sample_id=named).to_series()

@@ -33,6 +33,7 @@ data:
   vectors:
     image: {path: items.parquet, key: sku}
     taste: {path: users.parquet, key: who, of: user}
+    mood: {column: mood, of: user}
 teacher: {kind: din, width: 8, history: 3, batch: 100, numbers: []}
 students: {light: {kind: pooled-mlp, width: 4, history: 3, batch: 100}}
 candidates: {count: 2, window: 100}
@@ -51,9 +52,15 @@ def written(folder: Path) -> None:
     label = draw.random(ROWS) < 1 / (1 + np.exp(-vectors[item] @ np.array([150.0, -100, 0, 0, 0, 0])))
     user = draw.integers(0, 50, ROWS)
     log = pl.DataFrame(
-        {"time": START + np.arange(ROWS) * 5, "user_id": user, "item_id": item, "label": label.astype(int)}
+        {
+            "time": START + np.arange(ROWS) * 5,
+            "user_id": user,
+            "item_id": item,
+            "label": label.astype(int),
+            "mood": draw.normal(0, 1, (ROWS, 2)).tolist(),
+        }
     )
-    log.write_parquet(folder / "log.parquet")
+    log.with_columns(mood=pl.when(pl.col("user_id") % 5 > 0).then("mood")).write_parquet(folder / "log.parquet")
     pl.DataFrame({"sku": np.arange(2 * ITEMS)[::-1].copy(), "embedding": vectors[::-1].tolist()}).write_parquet(
         folder / "items.parquet"
     )
@@ -65,7 +72,9 @@ def cold_rows(folder: Path, items: range) -> tuple[pl.DataFrame, np.ndarray]:
     """Return new rows of each of the items, and what decides their labels."""
     vectors = pl.read_parquet(folder / "items.parquet").sort("sku")["embedding"].to_numpy()
     time = START + ROWS * 5
-    rows = pl.DataFrame({"time": [time] * len(items), "user_id": [1] * len(items), "item_id": list(items)})
+    count = len(items)
+    rows = pl.DataFrame({"time": [time] * count, "user_id": [1] * count, "item_id": list(items)})
+    rows = rows.with_columns(mood=pl.lit(None, pl.List(pl.Float64)))
     return rows, np.stack(vectors)[list(items)] @ np.array([150.0, -100, 0, 0, 0, 0])
 
 

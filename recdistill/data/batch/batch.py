@@ -104,7 +104,7 @@ class Batch:
     rows_per_sample: the sample itself, then its candidates, which nobody was shown and which have no labels.
     teacher_hidden: float32 [R, J, D], the teacher's hidden states of the user's last samples strictly before, oldest
     first, left-aligned; teacher_hidden_counts: int64 [R], how many there are; both empty where no model reads them.
-    vectors: by side (item, user), the pre-trained vectors of each sample's; empty where the log has none.
+    vectors: by side (item, user, row: its own), the pre-trained vectors of the samples; empty where the log has none.
     """
 
     sample_id: Tensor

@@ -72,6 +72,7 @@ def _refuse_unused(config: DataConfig) -> None:
         "header": bool(config.header),
         "separator": config.separator is not None,
     }
+    table |= {f"vectors.{name}": one.path is None for name, one in config.vectors.items()}
     for name, given in table.items():
         if given and config.reader != "table":
             raise UserError(f"data.{name}: belongs to reader: table; reader {config.reader} knows its files")

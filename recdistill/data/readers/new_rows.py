@@ -8,13 +8,14 @@ from typing import Any
 
 import polars as pl
 
-from recdistill.config.data import ColumnsConfig, DataConfig
+from recdistill.config.data import ColumnsConfig, DataConfig, VectorConfig
 from recdistill.data.readers.columns import convert
 from recdistill.data.readers.files import RawTable
 from recdistill.data.readers.ids import id_names
 from recdistill.data.readers.mapping import NEW_TIME, event_columns
 from recdistill.data.readers.new_layout import layout_of_new
 from recdistill.data.readers.numbering import RequestNumbers
+from recdistill.data.readers.row_vectors import row_vector_columns
 from recdistill.data.readers.rows import kinds_in, sources_of
 from recdistill.data.readers.scan import scan_file
 from recdistill.data.readers.side_tables import SideTable, own_features
@@ -26,6 +27,7 @@ from recdistill.tables.validation import check_needed
 __all__ = ["columns_of", "new_rows", "source_of"]
 
 ROWS = 65_536  # of a chunk
+NO_VECTORS: dict[str, VectorConfig] = {}
 WHOLE = ("to_polars", "to_table")  # of a Hugging Face dataset, of an Arrow dataset
 
 
@@ -69,10 +71,14 @@ def columns_of(config: DataConfig, schema: EventSchema) -> ColumnsConfig:
 
 
 def new_rows(
-    source: RawTable, columns: ColumnsConfig, schema: EventSchema, sides: Sequence[SideTable] = ()
+    source: RawTable,
+    columns: ColumnsConfig,
+    schema: EventSchema,
+    sides: Sequence[SideTable] = (),
+    vectors: Mapping[str, VectorConfig] = NO_VECTORS,
 ) -> Iterator[pl.DataFrame]:
     """Yield the source's rows in order, in the columns of `schema` with labels that are null; sides: whose features
-    they are joined with, as of their times.
+    they are joined with, as of their times; vectors: of the run's log.
 
     A sample id that the source does not have is the row's number. Raises UserError for a column that is missing or a
     value that is not of the run's type.
@@ -82,6 +88,7 @@ def new_rows(
     kinds = kinds_in(source, id_names(columns))
     made = event_columns(kinds, columns, schema, source.path)
     made |= {} if columns.time else {"time": NEW_TIME}
+    made |= row_vector_columns(source, kinds, vectors, schema)
     requests, done = RequestNumbers(), 0
     with source.naming_files():
         for chunk in source.chunks(sources_of(made), rows=ROWS):

@@ -16,7 +16,7 @@ import polars as pl
 from recdistill.data.readers.vector_tables import VectorTable
 from recdistill.data.store.memmap import create_column, open_column
 from recdistill.data.store.vocabulary import GrowingVocabulary, Vocabulary
-from recdistill.tables.schema import EventSchema
+from recdistill.tables.schema import VECTOR_SIDES, EventSchema
 from recdistill.typing import Array
 
 __all__ = ["VECTORS", "FrozenVectors", "VectorRows", "missing_vectors", "open_vectors", "rows_of_ids", "write_vectors"]
@@ -66,7 +66,7 @@ class FrozenVectors:
 
 def open_vectors(folder: Path, schema: EventSchema) -> dict[str, FrozenVectors]:
     """Return the vectors that lie in `folder`, by side; none where the log has none."""
-    return {side: FrozenVectors(folder, side) for side, _ in schema.vector_widths}
+    return {side: FrozenVectors(folder, side) for side, _ in schema.vector_widths if side in VECTOR_SIDES}
 
 
 def rows_of_ids(folder: Path, name: str, vectors: FrozenVectors, ids: Vocabulary) -> None:

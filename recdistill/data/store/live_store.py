@@ -39,7 +39,7 @@ __all__ = ["LiveStore"]
 
 CHUNK = 1 << 20  # history events looked at together
 PIECE = 2048  # rows whose histories are looked up at a time
-RECENT = ("item", "context", "lists")
+RECENT = ("item", "context", "lists", "row_vectors")
 WAITING = {"user": "int32", "item": "int32", "time": "int64", "known": "int64", "action": "uint8"}
 
 
@@ -254,15 +254,20 @@ class LiveStore:
         """Return (item [n], context [n, F], lists [n, M]) at these places of the log, at most `candidate_window` before
         a waiting sample.
         """
+        item, context, lists = (self._recent_at(name, places) for name in RECENT[:3])
+        return item, context, lists
+
+    def row_vectors_at(self, places: Array) -> Array:
+        """Return float32 [n, V] of what samples brought themselves, at such places of the log."""
+        return self._recent_at(RECENT[3], places)
+
+    def _recent_at(self, name: str, places: Array) -> Array:
         first = len(self.base) if self.base else 0
-        here = np.maximum(places - first - self.recent.first, 0)
-        found = [self.recent[name][here] for name in RECENT]
+        found: Array = self.recent[name][np.maximum(places - first - self.recent.first, 0)]
         old = np.flatnonzero(places < first)
         if self.base is not None and len(old):
-            for values, before in zip(found, self.base.items_at(places[old]), strict=True):
-                values[old] = before
-        item, context, lists = found
-        return item, context, lists
+            found[old] = getattr(self.base, name)[places[old]]
+        return found
 
     def state(self) -> tuple[dict[str, Array], dict[str, Any]]:
         """Return what `restore` takes, as (arrays, JSON values); what it refers to in `folder` is on disk

@@ -29,7 +29,7 @@ from recdistill.typing import Array
 
 __all__ = ["SampleStore", "build_store"]
 
-SAMPLE_COLUMNS = ("sample_id", "time", "user", "item", "request", "context", "lists", "labels")
+SAMPLE_COLUMNS = ("sample_id", "time", "user", "item", "request", "context", "lists", "labels", "row_vectors")
 REVISION = 3  # of the store's columns; 2: counts; 3: vectors
 VOCABULARIES = ("users", "items", "context")
 WITH_SAMPLES = LabelClock()
@@ -48,6 +48,7 @@ def _columns(rows: int, schema: EventSchema) -> dict[str, tuple[tuple[int, ...],
         "context": ((rows, fields), "int32"),
         "lists": ((rows, slots), "int32"),
         "labels": ((rows, len(schema.tasks)), "float32"),
+        "row_vectors": ((rows, dict(schema.vector_widths).get("row", 0)), "float32"),
         "known": ((rows, len(schema.tasks)), "int64"),
     }
 
@@ -214,6 +215,7 @@ class SampleStore:
             self.context,
             self.lists,
             self.labels,
+            self.row_vectors,
             self.known,
             self.history_end,
             self.counts,
@@ -238,6 +240,10 @@ class SampleStore:
     def items_at(self, places: Array) -> tuple[Array, Array, Array]:
         """Return (item [n], context [n, F], lists [n, M]) of the samples at these places of the log."""
         return self.item[places], self.context[places], self.lists[places]
+
+    def row_vectors_at(self, places: Array) -> Array:
+        """Return float32 [n, V], the vectors that the samples at these places of the log brought themselves."""
+        return np.asarray(self.row_vectors[places])
 
     def vector_rows(self, side: str, rows: Array, ids: Array) -> Array:
         """Return int32 [n], the row of each id's vector, 0 for none. side: item or user, whose `ids` [n] these are."""

@@ -4,22 +4,30 @@ reasons stay few.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
 from recdistill.stream.sources.wire import Kind
-from recdistill.tables.validation import EARLY
+from recdistill.tables.validation import EARLY, odd_vector
 
 __all__ = ["SKEW", "row_faults"]
 
 # That a producer's clock may be ahead: a time further on would move the watermark for all others.
 SKEW = timedelta(minutes=5)
+NO_VECTORS: dict[str, int] = {}
 
 
-def row_faults(rows: pl.DataFrame, kind: Kind, tasks: tuple[str, ...]) -> pl.Series:
-    """Return the reason why each row cannot be taken, null where it can."""
+def row_faults(
+    rows: pl.DataFrame, kind: Kind, tasks: tuple[str, ...], vectors: Mapping[str, int] = NO_VECTORS
+) -> pl.Series:
+    """Return the reason why each row cannot be taken, null where it can; vectors: column -> entries of each."""
     checks = [*_times(), *{"events": _events, "behaviors": _behaviors, "outcomes": _outcomes}[kind](tasks)]
+    checks += [
+        (name, f"must hold {width} finite numbers or nothing", odd_vector(name, width))
+        for name, width in vectors.items()
+    ]
     reason = pl.coalesce(
         pl.when(bad.fill_null(False)).then(pl.lit(f"column '{column}': {why}")) for column, why, bad in checks
     )
