@@ -128,7 +128,7 @@ def ingest_stage(folder: RunFolder, experiment: Experiment, data: Path | None) -
         f"{store.items - 1:,} items, {len(store.histories.item):,} history events ({time.perf_counter() - start:.1f} "
         "s)"
     )
-    for line in missing_vectors(store.vectors, store.vector_index, events.schema):
+    for line in missing_vectors(store.vectors, store.vector_index, store.row_vectors, events.schema):
         _print(line)
     _print(f"labels: {lag_sentence(label_lag(folder.store))}")
     PredictionLog.create(folder.predictions, tuple(store.tasks), channels_of(experiment, store.tasks))

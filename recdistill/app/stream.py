@@ -122,7 +122,7 @@ def batch_stage(folder: RunFolder, experiment: Experiment, data: Path | None) ->
         with console.status("building the store"):
             pinned = {"events": versions["events"], "behaviors": versions.get("behaviors")}
             store = build_store(folder.store, events, behaviors, pinned, LabelClock.of(experiment.labels))
-        for line in missing_vectors(store.vectors, store.vector_index, events.schema):
+        for line in missing_vectors(store.vectors, store.vector_index, store.row_vectors, events.schema):
             print_line(line)
         print_data(data_of(folder, versions["events"]))
         console.print(f"labels: {lag_sentence(label_lag(folder.store))}", soft_wrap=True)

@@ -23,6 +23,7 @@ POLARS_TYPES: dict[str, pl.DataType] = {
 
 
 VECTOR_SIDES = ("item", "user")
+VECTOR_NUMBERS = 1 << 24  # of vectors that are held at a time
 
 
 def feature_column(name: str) -> str:
@@ -94,6 +95,10 @@ class EventSchema:
     def row_vector_widths(self) -> dict[str, int]:
         """Return the table's columns of vectors, and how many entries each has."""
         return {vector_column(name): width for name, (_, width, _) in self.row_vectors.items()}
+
+    def rows_at_a_time(self, rows: int) -> int:
+        """Return how many rows to hold at a time: `rows`, fewer where their vectors would take more than 64 MiB."""
+        return min(rows, max(1, VECTOR_NUMBERS // max(sum(self.row_vector_widths.values()), 1)))
 
     @property
     def has_histories(self) -> bool:

@@ -110,7 +110,7 @@ class EventReader:
         requests, done = RequestNumbers(), 0
         self.counts.clear()
         with self.source.naming_files():
-            for chunk in self.source.chunks(raw, order, self.rows):
+            for chunk in self.source.chunks(raw, order, schema.rows_at_a_time(self.rows)):
                 if self.columns.time is not None:
                     check_unit(chunk, time, self.columns.time_unit, kinds[self.columns.time], self.source.path)
                 rows, origin = self._kept(*convert(self.prepare(chunk), columns, self.source.path, self.counts))

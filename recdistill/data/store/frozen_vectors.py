@@ -101,15 +101,23 @@ class VectorRows:
 
 
 def missing_vectors(
-    vectors: Mapping[str, FrozenVectors], index: Mapping[str, Array], schema: EventSchema
+    vectors: Mapping[str, FrozenVectors], index: Mapping[str, Array], own: Array, schema: EventSchema
 ) -> Iterator[str]:
-    """Yield a line per table of vectors that lacks ids of the log. index: by side, the row of each id of its
-    vocabulary, the first of which is no id.
+    """Yield a line per vector that ids or rows of the log lack. index: by side, the row of each id of its vocabulary,
+    the first of which is no id; own: [N, V], the vectors that rows brought themselves.
     """
     for side, found in vectors.items():
-        rows, flag = index[side], -1
-        for name, (_, width) in ((name, one) for name, one in schema.vectors.items() if one[0] == side):
-            flag += width + 1
-            parts = (rows[at : at + CHUNK] for at in range(1, len(rows), CHUNK))
-            if without := sum(int((found.values[part, flag] > 0).sum()) for part in parts):
-                yield f"vectors.{name}: {without:,} of {len(rows) - 1:,} {side}s have no vector"
+        widths = {name: width for name, (of, width) in schema.vectors.items() if of == side}
+        yield from _lacking(widths, found.values, index[side][1:], f"{side}s")
+    widths = {name: width for name, (_, width, _) in schema.row_vectors.items()}
+    yield from _lacking(widths, own, range(len(own)), "rows")
+
+
+def _lacking(widths: Mapping[str, int], values: Array, rows: Array | range, what: str) -> Iterator[str]:
+    """Yield a line per vector that some of the `rows` of `values` lack by their flags."""
+    flag = -1
+    for name, width in widths.items():
+        flag += width + 1
+        parts = (values[rows[at : at + CHUNK], flag] for at in range(0, len(rows), CHUNK))
+        if without := sum(int((part > 0).sum()) for part in parts):
+            yield f"vectors.{name}: {without:,} of {len(rows):,} {what} have no vector"

@@ -56,7 +56,7 @@ def _columns(rows: int, schema: EventSchema) -> dict[str, tuple[tuple[int, ...],
 def _write_samples(folder: Path, events: EventLog, version: int, rows: int, encoder: Encoder) -> None:
     columns = {name: create_column(folder, name, *spec) for name, spec in _columns(rows, events.schema).items()}
     at = 0
-    for chunk in events.batches(version=version, rows=CHUNK):
+    for chunk in events.batches(version=version, rows=events.schema.rows_at_a_time(CHUNK)):
         for name, values in encoder.rows(chunk).items():
             columns[name][at : at + len(chunk)] = values
         columns["known"][at : at + len(chunk)] = known_times(chunk, events.schema)

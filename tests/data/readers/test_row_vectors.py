@@ -56,6 +56,12 @@ def test_a_column_that_is_not_there_or_holds_no_lists_is_named(tmp_path: Path) -
         opened(log_with(emb="[1, 2]"), tmp_path, more=OWN)
 
 
+def test_wide_vectors_are_read_fewer_rows_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recdistill.tables.schema.VECTOR_NUMBERS", 5)
+    log = opened(vectors([[1, 2], None, [3, 4], [5, 6]]), tmp_path, more=OWN)
+    assert [len(chunk) for chunk in log.batches()] == [2, 2]
+
+
 @pytest.mark.parametrize("vector", ["{path: x}", "{key: x}", "{column: x, separator: ';'}"])
 def test_half_a_table_is_refused(vector: str) -> None:
     with pytest.raises(UserError, match=r"path and key|no path is given"):

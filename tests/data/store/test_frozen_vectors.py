@@ -148,10 +148,11 @@ def store_schema(folder: Path):  # noqa: ANN201
 def test_what_has_no_vector_is_counted_by_table(tmp_path: Path) -> None:
     log = logged(tmp_path, [7, 2, 9, 9, 5], [0, 1, 2, 3, 0])
     store, events = stored(tmp_path, log)
-    assert list(missing_vectors(store.vectors, store.vector_index, events.schema)) == [
+    assert list(missing_vectors(store.vectors, store.vector_index, store.row_vectors, events.schema)) == [
         "vectors.image: 2 of 4 items have no vector",
         "vectors.text: 2 of 4 items have no vector",
         "vectors.taste: 2 of 4 users have no vector",
+        "vectors.art: 1 of 5 rows have no vector",
     ]
 
 
