@@ -14,6 +14,7 @@ from recdistill.api.log import Log, digest
 from recdistill.api.models import Distill, Student, Teacher
 from recdistill.api.result import Report, Result
 from recdistill.app import run as stages
+from recdistill.app.progress import print_line
 from recdistill.app.scores import print_summary
 from recdistill.config.experiment import Experiment
 from recdistill.config.load import checked, load_file
@@ -254,9 +255,13 @@ class Run:
         return {**jobs_by_name(self.experiment), **folds}
 
     def predictions(self, model: str, data: Any) -> Iterator[pl.DataFrame]:
-        """Yield a model's predictions of new rows, a chunk at a time; see `TrainedModel.predict`."""
-        source = source_of(data, self.experiment.data)
-        yield from Predictor(self.folder, self.experiment, self._jobs()[model]).predict(source)
+        """Yield a model's predictions of new rows, a chunk at a time, and print what was missing of their side tables;
+        see `TrainedModel.predict`.
+        """
+        predictor = Predictor(self.folder, self.experiment, self._jobs()[model])
+        yield from predictor.predict(source_of(data, self.experiment.data))
+        for line in predictor.notes():
+            print_line(line)
 
     def inspect(self) -> None:
         """Print the tables with their versions, and the models with what they recorded."""

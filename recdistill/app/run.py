@@ -23,6 +23,7 @@ from recdistill.app.results import publish_results
 from recdistill.app.scores import print_summary
 from recdistill.config.experiment import Experiment
 from recdistill.config.load import load_text
+from recdistill.data.store.frozen_vectors import missing_vectors
 from recdistill.data.store.label_order import LabelClock
 from recdistill.data.store.sample_store import SampleStore, build_store
 from recdistill.distill.adapter import MIN_ROWS
@@ -136,6 +137,8 @@ def ingest_stage(folder: RunFolder, experiment: Experiment, data: Path | None, f
         f"{store.items - 1:,} items, {len(store.histories.item):,} history events ({time.perf_counter() - start:.1f} "
         "s)"
     )
+    for line in missing_vectors(store.vectors, store.vector_index, store.row_vectors, events.schema):
+        _print(line)
     _print(f"labels: {lag_sentence(label_lag(folder.store))}")
     PredictionLog.create(folder.predictions, tuple(store.tasks), channels_of(experiment, store.tasks))
     print_data(data_of(folder))

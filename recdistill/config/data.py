@@ -19,8 +19,10 @@ __all__ = [
     "LabelsConfig",
     "NegativesConfig",
     "SamplingConfig",
+    "SideConfig",
     "TaskColumn",
     "TextLayout",
+    "VectorConfig",
     "check_binary",
 ]
 
@@ -176,6 +178,52 @@ class BehaviorsConfig(TextLayout):
     action: str | None = None
 
 
+class SideConfig(TextLayout):
+    """A table of what is known of each item, or of each user, joined to every row by id.
+
+    Of an id's rows one counts: the newest whose `valid_from` is not after the row's time.
+    """
+
+    path: str
+    key: Column
+    valid_from: Column | None = None  # without it an id has one row, which counts as known always
+    time_unit: str = "s"  # of valid_from
+    categorical: list[Column] = []
+    numeric: list[Column] = []
+    lists: dict[Column, Annotated[str, Field(min_length=1)]] = {}  # column -> separator
+    dtypes: dict[Column, Literal["text"]] = {}  # a category: taken as text, as it is written
+
+    @model_validator(mode="after")
+    def _says_something(self) -> SideConfig:
+        if not (self.categorical or self.numeric or self.lists):
+            raise ValueError("names no feature; give categorical, numeric or lists")
+        for name in self.dtypes:
+            if name not in self.categorical:
+                raise ValueError(f"dtypes: no category '{name}'{did_you_mean(name, self.categorical)}")
+        if self.valid_from is None and self.time_unit != "s":
+            raise ValueError("time_unit: is of valid_from, which is not given")
+        return self
+
+
+class VectorConfig(TextLayout):
+    """A table with a pre-trained vector of each item or user, or a column of the log with one of each row."""
+
+    path: str | None = None  # without it the column is the log's own
+    key: Column | None = None
+    column: Column = "embedding"  # of lists of numbers, all of one length
+    of: Literal["item", "user"] = (
+        "item"  # whose ids `key` holds; of the log's own: item, where it goes with a drawn item
+    )
+
+    @model_validator(mode="after")
+    def _table_or_column(self) -> VectorConfig:
+        if (self.path is None) != (self.key is None):
+            raise ValueError("give path and key of a table, or neither: then the column is the log's own")
+        if self.path is None and self.given:
+            raise ValueError("header, separator: are of a table, and no path is given")
+        return self
+
+
 class LabelsConfig(Strict):
     """When a label counts, in batch as in a stream: `data.columns.label_times` say when each was known, or a window
     says until when to wait. Without either a label counts as known with its sample.
@@ -233,6 +281,9 @@ class DataConfig(TextLayout):
     path: str = ""  # a file, a folder, a pattern or a Delta table; or the folder as its publisher gives it
     columns: ColumnsConfig = ColumnsConfig()
     behaviors: BehaviorsConfig | None = None
+    items: SideConfig | None = None  # features of items from a table of their own
+    users: SideConfig | None = None  # likewise of users
+    vectors: dict[Name, VectorConfig] = {}  # pre-trained, of items or users
     options: dict[str, int | float | str | bool] = {}  # the reader's or simulator's own arguments
     sort: bool = False  # sort a table by time on ingest (in memory); otherwise unsorted input is refused
     drop_missing: bool = False  # leave out a table's rows without user, item or usable time; otherwise they are refused

@@ -26,6 +26,8 @@ __all__ = [
     "check_outcomes",
     "check_times",
     "check_unique",
+    "check_vectors",
+    "odd_vector",
     "value_rules",
 ]
 
@@ -136,6 +138,22 @@ def check_events(rows: pl.DataFrame, schema: EventSchema, source: str | Origin, 
     for column, rule, broken in value_rules(schema):
         _refuse(rows, broken, source, column, rule)
     check_unique(rows, source)
+
+
+def check_vectors(rows: pl.DataFrame, widths: dict[str, int], source: str | Origin) -> None:
+    """Raise UserError for a vector that has not as many finite numbers as its column in `widths` says."""
+    for name, width in widths.items():
+        bad = rows.select(pl.arg_where(odd_vector(name, width).fill_null(True))).to_series()
+        if len(bad):
+            origin = source if isinstance(source, Origin) else Origin(source, pl.int_range(len(rows), eager=True))
+            raise origin.refuse(int(bad[0]), name, f"must hold {width} finite numbers or nothing")
+
+
+def odd_vector(column: str, width: int) -> pl.Expr:
+    """Return whether a column of lists holds something that is no vector of `width` finite numbers; null is none."""
+    value = pl.col(column)
+    finite = value.list.eval(pl.element().is_finite().fill_null(False)).list.all()
+    return value.is_not_null() & ((value.list.len() != width) | ~finite)
 
 
 def check_label_times(rows: pl.DataFrame, tasks: tuple[str, ...], source: str | Origin, window: bool) -> None:

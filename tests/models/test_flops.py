@@ -14,7 +14,7 @@ from recdistill.models.factory import BACKBONES, build_backbone, dense_parameter
 from recdistill.models.flops import cost_of
 from recdistill.models.heads import Towers, predicts_apart
 from recdistill.train.learner import Learner
-from tests.support.batches import make_batch
+from tests.support.batches import VECTORS, make_batch
 
 ENCODERS = [kind for kind, cls in BACKBONES.items() if issubclass(cls, SequenceBackbone)]
 
@@ -23,7 +23,15 @@ def built(kind: str, device: str, **options: object) -> torch.nn.Module:
     torch.manual_seed(0)
     with torch.device(device):
         return build_backbone(
-            kind, width=8, fields=3, slots=2, actions=2, length=9, tables=TableOptions(), options=dict(options)
+            kind,
+            width=8,
+            fields=3,
+            slots=2,
+            actions=2,
+            length=9,
+            tables=TableOptions(),
+            options=dict(options),
+            vectors=VECTORS,
         )
 
 

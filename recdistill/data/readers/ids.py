@@ -10,7 +10,7 @@ from pathlib import Path
 
 import polars as pl
 
-from recdistill.config.data import ColumnsConfig
+from recdistill.config.data import ColumnsConfig, SideConfig
 from recdistill.data.readers.columns import NAN, Column, Kind, missing_of, text_of
 from recdistill.data.readers.files import INFER, RawTable, reading
 from recdistill.errors import UserError, did_you_mean
@@ -34,7 +34,7 @@ def category_type(kind: Kind) -> str:
     return "int64" if kind.meant in INT64 else "string"
 
 
-def is_text(columns: ColumnsConfig, *names: str) -> bool:
+def is_text(columns: ColumnsConfig | SideConfig, *names: str) -> bool:
     """Return whether `dtypes` says so of a column, by its name or by the key that names it."""
     return any(columns.dtypes.get(name) == "text" for name in names)
 

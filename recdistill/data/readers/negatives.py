@@ -27,7 +27,7 @@ from recdistill.data.readers.shortage import Shortage
 from recdistill.data.sampling import paired, uniform
 from recdistill.data.store.id_set import IdSet
 from recdistill.errors import UserError, did_you_mean
-from recdistill.tables.schema import EventSchema, feature_column
+from recdistill.tables.schema import EventSchema, feature_column, vector_column
 from recdistill.typing import Array
 
 __all__ = ["with_negatives"]
@@ -52,6 +52,7 @@ def with_negatives(log: Log, config: NegativesConfig) -> Log:
             )
     schema = replace(log.schema, has_request=True, negatives=config.per_positive, corrected=config.correct)
     of_item = sorted(map(feature_column, {*log.item_features, *config.item_features}))
+    of_item += [vector_column(name) for name, (of, _, _) in schema.row_vectors.items() if of == "item"]
     shortage = Shortage()
 
     def batches() -> Iterator[pl.DataFrame]:

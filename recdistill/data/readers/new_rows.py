@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from recdistill.config.data import ColumnsConfig, DataConfig
+from recdistill.config.data import ColumnsConfig, DataConfig, VectorConfig
 from recdistill.data.readers.columns import convert
 from recdistill.data.readers.files import RawTable
 from recdistill.data.readers.iceberg import path_of
@@ -16,8 +16,10 @@ from recdistill.data.readers.ids import id_names
 from recdistill.data.readers.mapping import NEW_TIME, event_columns
 from recdistill.data.readers.new_layout import layout_of_new
 from recdistill.data.readers.numbering import RequestNumbers
+from recdistill.data.readers.row_vectors import row_vector_columns
 from recdistill.data.readers.rows import kinds_in, sources_of
 from recdistill.data.readers.scan import scan_file
+from recdistill.data.readers.side_tables import SideTable, own_features
 from recdistill.data.readers.times import check_unit
 from recdistill.errors import UserError
 from recdistill.tables.schema import EventSchema
@@ -26,6 +28,7 @@ from recdistill.tables.validation import check_needed
 __all__ = ["columns_of", "new_rows", "source_of"]
 
 ROWS = 65_536  # of a chunk
+NO_VECTORS: dict[str, VectorConfig] = {}
 WHOLE = ("to_polars", "to_table")  # of a Hugging Face dataset, of an Arrow dataset
 
 
@@ -56,7 +59,7 @@ def columns_of(config: DataConfig, schema: EventSchema) -> ColumnsConfig:
     """
     if config.reader == "table":
         return config.columns.model_copy(update={"tasks": {}, "label_times": {}, "weight": None})
-    kinds = schema.features
+    kinds = own_features(config, schema)
     return ColumnsConfig(
         time="time" if schema.has_time else None,
         user="user_id" if schema.has_user else None,
@@ -68,8 +71,15 @@ def columns_of(config: DataConfig, schema: EventSchema) -> ColumnsConfig:
     ).model_copy(update={"tasks": {}, "sample_id": "sample_id"})
 
 
-def new_rows(source: RawTable, columns: ColumnsConfig, schema: EventSchema) -> Iterator[pl.DataFrame]:
-    """Yield the source's rows in order, in the columns of `schema` with labels that are null.
+def new_rows(
+    source: RawTable,
+    columns: ColumnsConfig,
+    schema: EventSchema,
+    sides: Sequence[SideTable] = (),
+    vectors: Mapping[str, VectorConfig] = NO_VECTORS,
+) -> Iterator[pl.DataFrame]:
+    """Yield the source's rows in order, in the columns of `schema` with labels that are null; sides: whose features
+    they are joined with, as of their times; vectors: of the run's log.
 
     A sample id that the source does not have is the row's number. Raises UserError for a column that is missing or a
     value that is not of the run's type.
@@ -79,6 +89,7 @@ def new_rows(source: RawTable, columns: ColumnsConfig, schema: EventSchema) -> I
     kinds = kinds_in(source, id_names(columns))
     made = event_columns(kinds, columns, schema, source.path)
     made |= {} if columns.time else {"time": NEW_TIME}
+    made |= row_vector_columns(source, kinds, vectors, schema)
     requests, done = RequestNumbers(), 0
     with source.naming_files():
         for chunk in source.chunks(sources_of(made), rows=ROWS):
@@ -89,6 +100,8 @@ def new_rows(source: RawTable, columns: ColumnsConfig, schema: EventSchema) -> I
             if "sample_id" not in made:
                 rows = rows.with_columns(sample_id=pl.int_range(done, done + len(rows), dtype=pl.Int64))
             done += len(rows)
+            for side in sides:
+                rows = side.joined(rows)
             yield _whole(requests.numbered(rows), schema.columns())
 
 

@@ -24,7 +24,16 @@ from recdistill.errors import UserError, did_you_mean
 from recdistill.tables.delta.types import TIME
 from recdistill.tables.validation import SKEW
 
-__all__ = ["DIGITS", "UNITS", "check_unit", "label_time_column", "plausible", "plausible_share", "time_column"]
+__all__ = [
+    "DIGITS",
+    "UNITS",
+    "check_unit",
+    "known_time_column",
+    "label_time_column",
+    "plausible",
+    "plausible_share",
+    "time_column",
+]
 
 UNITS = {"s": 1_000_000, "ms": 1_000, "us": 1, "ns": 0.001}  # microseconds
 ISO = ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d")
@@ -67,12 +76,7 @@ def _time(column: str, unit: str, kind: Kind) -> Column:
 def label_time_column(column: str, unit: str, kind: Kind) -> Column:
     """Return the column that makes the time when a label was known, null where it never was; UserError as above."""
     made = _time(column, unit, kind)
-    value, now = made.value, pl.lit(datetime.now(UTC) + SKEW)
-    if isinstance(kind.stored, pl.Date) or not (unit in UNITS or _has_hour(unit)):
-        value = value.dt.offset_by("1d")
-    elif unit == "iso" and kind.text:
-        date_only = pl.col(column).cast(pl.String).str.len_chars() <= len("2024-01-31")
-        value = pl.when(date_only).then(value.dt.offset_by("1d")).otherwise(value)
+    value, now = _day_over(made.value, column, unit, kind), pl.lit(datetime.now(UTC) + SKEW)
     never = ~made.value.is_between(EPOCH, now)
     missing = never if made.missing is None else never | made.missing
     if unit in UNITS and (kind.text or kind.stored.is_numeric()):  # a count may be too large for a time
@@ -80,6 +84,24 @@ def label_time_column(column: str, unit: str, kind: Kind) -> Column:
         missing = missing | (count < 0) | (count * UNITS[unit] > 9e18)
     counted = {f"'{column}': times before 1970 or in the future, taken as never": missing}
     return replace(made, value=pl.when(~never).then(value), missing=missing, counted=counted)
+
+
+def known_time_column(column: str, unit: str, kind: Kind) -> Column:
+    """Return the column that makes the time from which a row of a side table is known: a date without a time of day
+    when the day is over; UserError as above.
+    """
+    made = time_column(column, unit, kind)
+    return replace(made, value=_day_over(made.value, column, unit, kind))
+
+
+def _day_over(time: pl.Expr, column: str, unit: str, kind: Kind) -> pl.Expr:
+    """Return the times, those of a date alone a day later."""
+    if isinstance(kind.stored, pl.Date) or not (unit in UNITS or _has_hour(unit)):
+        return time.dt.offset_by("1d")
+    if unit == "iso" and kind.text:
+        date_only = pl.col(column).cast(pl.String).str.len_chars() <= len("2024-01-31")
+        return pl.when(date_only).then(time.dt.offset_by("1d")).otherwise(time)
+    return time
 
 
 def _counted(value: pl.Expr, unit: str, kind: Kind) -> pl.Expr:

@@ -16,7 +16,7 @@ from recdistill.data.store.label_order import NEVER
 from recdistill.data.store.vocabulary import distinct_of
 from recdistill.errors import UserError
 from recdistill.tables.regression import Regression
-from recdistill.tables.schema import EventSchema, feature_column
+from recdistill.tables.schema import EventSchema, feature_column, vector_column
 from recdistill.typing import Array
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "known_times",
     "list_entries",
     "list_fields",
+    "row_vectors",
 ]
 
 MAX_ACTIONS = 255  # types of behavior; a history event has one byte for its own
@@ -143,6 +144,7 @@ class Encoder:
             "weight": weight,
             "labels": np.stack(labels, 1).astype(np.float32),
             "draw_offset": draw_offset(rows, schema),
+            "row_vectors": row_vectors(rows, schema),
         }
 
     def _context(self, rows: pl.DataFrame) -> tuple[Array, Array]:
@@ -175,6 +177,20 @@ class Encoder:
 def _learned(label: Array, rule: Regression | None) -> Array:
     """Return a task's labels as models learn them."""
     return label if rule is None else rule.learned(label)
+
+
+def row_vectors(rows: pl.DataFrame, schema: EventSchema) -> Array:
+    """Return float32 [n, V] of the vectors that rows bring themselves: of each its entries, scaled, and whether it is
+    missing.
+    """
+    parts = [np.zeros((len(rows), 0), np.float32)]
+    for name, (_, width, scale) in schema.row_vectors.items():
+        values = rows[vector_column(name)]
+        given, part = values.is_not_null().to_numpy(), np.zeros((len(rows), width + 1), np.float32)
+        part[given, :width] = values.drop_nulls().explode().to_numpy().reshape(-1, width) * np.float32(scale)
+        part[~given, width] = 1
+        parts.append(part)
+    return np.concatenate(parts, 1)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import polars as pl
 
 from recdistill.stream.sources.wire import Kind
 from recdistill.tables.schema import EventSchema
-from recdistill.tables.validation import EARLY, value_rules
+from recdistill.tables.validation import EARLY, odd_vector, value_rules
 
 __all__ = ["SKEW", "row_faults"]
 
@@ -45,7 +45,11 @@ def _times() -> list[Check]:
 
 def _events(schema: EventSchema) -> list[Check]:
     drawn = _drawn() if schema.corrected else []  # models are corrected by how probable each draw was
-    return [*_empty("sample_id", "user_id", "item_id"), *value_rules(schema), *drawn]
+    vectors = [
+        (name, f"must hold {width} finite numbers or nothing", odd_vector(name, width))
+        for name, width in schema.row_vector_widths.items()
+    ]
+    return [*_empty("sample_id", "user_id", "item_id"), *value_rules(schema), *drawn, *vectors]
 
 
 def _drawn() -> list[Check]:
