@@ -86,7 +86,8 @@ def check_columns(rows: pl.DataFrame, columns: dict[str, pl.DataType], source: s
 
 def check_unique(rows: pl.DataFrame, source: str | Origin, column: str = "sample_id") -> None:
     """Raise UserError when a sample id stands twice."""
-    _refuse(rows, pl.col(column).is_duplicated(), source, column, "a sample id may stand once")
+    if rows[column].n_unique() < len(rows):  # a tenth of the time that looking for them takes
+        _refuse(rows, pl.col(column).is_duplicated(), source, column, "a sample id may stand once")
 
 
 def check_times(rows: pl.DataFrame, source: str | Origin, hint: str = "") -> None:

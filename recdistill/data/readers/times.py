@@ -31,6 +31,7 @@ ISO = ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d")
 DIGITS = ("%Y%m%d%H%M%S", "%Y%m%d%H%M", "%Y%m%d%H", "%Y%m%d", "%y%m%d%H", "%y%m%d")  # patterns of whole numbers
 WIDTHS = {"Y": 4, "y": 2, "m": 2, "d": 2, "H": 2, "M": 2, "S": 2, "j": 3}
 OF_DAY = ("%H", "%I", "%k", "%l", "%T", "%R", "%r", "%X", "%c", "%s", "%+")  # parts of a pattern that give an hour
+FEW = 1_000  # rows of a chunk in which a plausible time is looked for first
 ERA = datetime(1990, 1, 1, tzinfo=UTC)  # logs of before are taken as counted from their own start
 EPOCH = pl.lit(0).cast(TIME)
 ZERO_DATE = "0000-00-00"  # what MySQL has for none
@@ -147,6 +148,8 @@ def _check_pattern(made: pl.Expr, pattern: str) -> None:
 def check_unit(chunk: pl.DataFrame, column: Column, unit: str, kind: Kind, path: Path) -> None:
     """Raise UserError where no time of a chunk is plausible by `unit`, and all would be by another, which it names."""
     if not (kind.meant.is_numeric() or (kind.text and unit in UNITS)):
+        return
+    if plausible(chunk.head(FEW).select(column.value).to_series()).any():  # one is enough
         return
     times = chunk.select(column.value).to_series().drop_nulls()
     if plausible(times).any():
