@@ -1,7 +1,7 @@
 """Baselines: what simple models of strictly earlier counts score on the window, a floor under every teacher.
 
-A baseline learns once, from rows before the window whose labels were known before it; its counts go on through the
-window, as a model's histories do. On a log without a label before its window there is none.
+A baseline learns once, from rows before the window with the labels that were known before it; its counts go on through
+the window, as a model's do, by the same rules (`LabelClock`). On a log without a label before its window there is none.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ Learner = Callable[["Examples"], Array]
 @dataclass(frozen=True)
 class Examples:
     """What baselines learn from and predict: counts float64 [N, 4] as `count_features` gives them, features float64
-    [N, F] of which the columns `categorical` hold codes, label [N], and which rows are fitted and which scored.
+    [N, F] of which the columns `categorical` hold codes, label [N] as it was known when the window began, and which rows
+    are fitted and which scored.
     """
 
     counts: Array
@@ -87,15 +88,16 @@ def _examples(events: EventLog, version: int, frame: Frame, clock: LabelClock = 
     times = [f"label_time_{task}"] if task in schema.label_times else []
     columns = ["time", "user_id", "item_id", f"label_{task}", *map(feature_column, scalars), *times]
     rows = pl.concat(list(events.batches(version=version, columns=columns)))
-    label = rows[f"label_{task}"].cast(pl.Float64).fill_null(np.nan).to_numpy()
+    final = rows[f"label_{task}"].cast(pl.Float64).fill_null(np.nan).to_numpy()
     time, known = rows["time"].dt.epoch("us").to_numpy(), known_times(rows, schema)[:, :1]
-    known = clock.learned_at(time, label[:, None], known)
     scored = frame.rows["row"].to_numpy().astype(np.int64)
     before = np.arange(int(frame.total * frame.share))
-    began = time[scored[0]] if len(scored) else 0
-    fitted = before[~np.isnan(label[before]) & (known[before] < began)][-FIT_ROWS:]
+    labels, learnable = clock.as_of(time, final[:, None], known, int(time[scored[0]]) if len(scored) else 0)
+    label = labels[:, 0]
+    fitted = before[~np.isnan(label[before]) & learnable[before]][-FIT_ROWS:]
     rate = float(label[fitted].mean()) if len(fitted) else 0.5
-    counts = [earlier_counts(_codes(rows[key]), time, known, label) for key in ("user_id", "item_id")]
+    counted = clock.counted(time, final, known[:, 0])
+    counts = [earlier_counts(_codes(rows[key]), time, counted) for key in ("user_id", "item_id")]
     features, categorical = _features(rows, schema, scalars)
     return Examples(count_features(counts, rate), features, categorical, label, fitted, scored)
 

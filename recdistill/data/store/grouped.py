@@ -96,7 +96,8 @@ def slabs(first: Array) -> Iterable[tuple[slice, Array]]:
 def _sort_by_known(columns: list[Array], first: Array) -> None:
     """Sort every key's entries by the first column, only where delays put them out of order."""
     for part, owner in slabs(first):
-        order = np.lexsort((columns[0][part], owner))
-        if (order != np.arange(len(order))).any():
+        known = columns[0][part]
+        if ((known[1:] < known[:-1]) & (owner[1:] == owner[:-1])).any():
+            order = np.lexsort((known, owner))
             for column in columns:
                 column[part] = column[part][order]
