@@ -16,6 +16,7 @@ from recdistill.data.batch.numbers import NUMBERS
 from recdistill.models.backbones.sequence import SequenceBackbone
 from recdistill.models.encoders.hstu import HSTUStack
 from recdistill.models.encoders.packed import one_sequence
+from recdistill.models.heads import predicts_apart
 
 __all__ = ["Cost", "cost_of"]
 
@@ -25,7 +26,8 @@ class Cost:
     """The cost of one history and its samples.
 
     dense_parameters: learned numbers; forward_flops, step_flops: of the products alone, a step being forward and
-    backward; activation_bytes: what the forward pass keeps for the backward one.
+    backward, after a forward pass of its own where predictions are made apart; activation_bytes: what the forward pass
+    keeps for the backward one.
     """
 
     dense_parameters: int
@@ -44,7 +46,8 @@ def cost_of(backbone: nn.Module, events: int, samples: int = 1) -> Cost:
         out = _run(backbone, events, samples)
         forward = counter.get_total_flops()
         torch.autograd.backward(out.sum())
-    return Cost(dense, forward, counter.get_total_flops(), _kept(backbone, events, samples))
+    step = counter.get_total_flops() + (forward if predicts_apart(backbone) else 0)
+    return Cost(dense, forward, step, _kept(backbone, events, samples))
 
 
 def _kept(backbone: nn.Module, events: int, samples: int) -> int:

@@ -13,7 +13,7 @@ from recdistill.models.backbones.sequence import SequenceBackbone, TokenMixerMod
 from recdistill.models.layers.blocks import MLP, Dropout, width_of
 from recdistill.models.layers.experts import ReLUExperts
 
-__all__ = ["TeacherHiddenReader", "TowerLayout", "Towers"]
+__all__ = ["TeacherHiddenReader", "TowerLayout", "Towers", "predicts_apart"]
 
 TowerLayout = Literal["single", "decoupled"]
 
@@ -48,6 +48,13 @@ class TeacherHiddenReader(nn.Module):
         return added.index_select(0, batch.history.of.to(added.device))
 
 
+def predicts_apart(backbone: nn.Module) -> bool:
+    """Return whether a backbone learns by another pass than it predicts by, so that a step makes both."""
+    return any(
+        isinstance(part, ReLUExperts) or (isinstance(part, Dropout) and bool(part.rate)) for part in backbone.modules()
+    )
+
+
 class Towers(nn.Module):
     """A backbone with its heads: a backbone is any module that turns a `Batch` into [B, output_width].
 
@@ -71,9 +78,7 @@ class Towers(nn.Module):
         self.output_width = width = width_of(backbone, output_width)
         self.backbone = backbone
         self.routed = [part for part in backbone.modules() if isinstance(part, ReLUExperts)]
-        self.predicts_apart = bool(self.routed) or any(
-            isinstance(part, Dropout) and part.rate for part in backbone.modules()
-        )
+        self.predicts_apart = predicts_apart(backbone)
         self.main = _tower(width, hidden, tasks)
         self.aux = _tower(width, hidden, tasks) if layout == "decoupled" else None
         self.adapted = _tower(width, hidden, tasks) if adapted else None

@@ -95,8 +95,7 @@ class DelayedLabels:
         best = first | (_firsts(np.where(positive, cell, -1)) & positive)
         again = ~first | (status[cell] != LabelStatus.OPEN)
         new = best & (
-            (status[cell] == LabelStatus.OPEN)
-            | ((status[cell] == LabelStatus.KNOWN) & positive & (labels[cell] == 0))
+            (status[cell] == LabelStatus.OPEN) | ((status[cell] == LabelStatus.KNOWN) & positive & (labels[cell] == 0))
         )
         late = best & (status[cell] == LabelStatus.NEGATIVE) & positive
         self.dropped["outcome twice"] += int((~new & ~late).sum())
