@@ -40,8 +40,8 @@ Learner = Callable[["Examples"], Array]
 @dataclass(frozen=True)
 class Examples:
     """What baselines learn from and predict: counts float64 [N, 4] as `count_features` gives them, features float64
-    [N, F] of which the columns `categorical` hold codes, label [N] as it was known when the window began, and which rows
-    are fitted and which scored.
+    [N, F] of which the columns `categorical` hold codes, label [N] as known when the window began, and which rows are
+    fitted and which scored.
     """
 
     counts: Array

@@ -57,7 +57,7 @@ def test_a_step_of_a_model_that_predicts_apart_has_a_pass_more() -> None:
     with FlopCounterMode(display=False) as counter:
         learner.learn(batch, torch.ones(3, dtype=torch.bool))
     assert cost_of(backbone, 9, 3).step_flops == pytest.approx(counter.get_total_flops(), rel=0.1)  # but for the heads
-    experts = built("token-mixer", "cpu", tokens=4, mixer_width=16, experts=4, active=1)
+    experts = built("token-mixer", "meta", tokens=4, mixer_width=8, variant="rankmixer", experts=4, active=1)
     assert predicts_apart(experts) and not predicts_apart(built("hstu", "meta"))
 
 

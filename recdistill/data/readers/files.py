@@ -47,7 +47,7 @@ CHUNK = 262_144  # rows per commit
 ROW = "\0row"  # column that counts the rows of the file from 0, its header left out; no user's can be called so
 INFER = 10_000  # rows that decide the types of a CSV file
 BATCHES = 8  # of a chunk of text: the engine holds several ahead
-# Bytes of CSV that the engine reads at a time, many of them ahead: of its own 32 MiB up to 400 MB. It has no other knob.
+# Bytes of CSV that the engine reads at a time, many pieces ahead: of its own 32 MiB up to 400 MB.
 os.environ.setdefault("POLARS_CSV_CHUNK_SIZE", str(1 << 20))
 
 
