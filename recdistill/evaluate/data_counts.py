@@ -6,7 +6,6 @@ Memory: a chunk, and a few numbers per id and per value of a feature, as the sto
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import polars as pl
@@ -18,6 +17,7 @@ from recdistill.data.store.vocabulary import Vocabulary
 from recdistill.evaluate.data_summary import DataSummary, FeatureSummary, Ids, TaskRate
 from recdistill.evaluate.distinct import Distinct
 from recdistill.evaluate.feature_scores import feature_scores
+from recdistill.tables.delta.types import moment_of
 from recdistill.tables.events import EventLog
 from recdistill.tables.schema import EventSchema, feature_column
 from recdistill.typing import Array
@@ -35,8 +35,8 @@ def describe(store: SampleStore, events: EventLog, version: int) -> DataSummary:
     return DataSummary(
         version=version,
         rows=len(store),
-        first=_moment(store.time[0]) if schema.has_time else None,
-        last=_moment(store.time[-1]) if schema.has_time else None,
+        first=moment_of(store.time[0]) if schema.has_time else None,
+        last=moment_of(store.time[-1]) if schema.has_time else None,
         users=_ids(store.user, store.users) if schema.has_user else None,
         items=_ids(store.item, store.items),
         requests=requests if schema.has_request else None,
@@ -44,10 +44,6 @@ def describe(store: SampleStore, events: EventLog, version: int) -> DataSummary:
         tasks=_rates(store),
         features=_features(store, events, version),
     )
-
-
-def _moment(time: int) -> datetime:
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(time))
 
 
 def _parts(rows: int) -> Iterator[slice]:

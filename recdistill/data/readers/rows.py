@@ -14,7 +14,7 @@ import polars as pl
 from recdistill.config.data import BehaviorsConfig, ColumnsConfig
 from recdistill.data.readers.columns import Column, Counts, Kind, convert
 from recdistill.data.readers.files import CHUNK, ROW, RawTable
-from recdistill.data.readers.ids import id_names, written_kind
+from recdistill.data.readers.ids import id_names, written_kinds
 from recdistill.data.readers.mapping import behavior_columns, event_columns, event_schema
 from recdistill.data.readers.numbering import RequestNumbers, UniqueIds, UniqueKeys
 from recdistill.data.readers.times import ERA, check_unit
@@ -48,7 +48,7 @@ def kinds_in(source: RawTable, names: list[str], prepare: Prepare = lambda chunk
     prepared = prepare(pl.DataFrame(schema=raw)).schema
     prepared.pop(ROW)
     kinds = {name: Kind(stored, source.kinds.get(name, stored)) for name, stored in prepared.items()}
-    return kinds | {name: written_kind(source, name, kinds[name]) for name in names if name in kinds}
+    return kinds | written_kinds(source, {name: kinds[name] for name in names if name in kinds})
 
 
 def notes_of(counts: Counts) -> list[str]:
