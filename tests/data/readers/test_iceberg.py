@@ -100,7 +100,9 @@ def test_a_notebook_gives_the_table_itself(table: Any) -> None:
     table.append(rows(0).to_arrow())
     log = rd.read_log(table, user="user_id", item="item_id", time="time", labels={"click": "label"})
     assert log.frame is None and Path(log.config.path) == path_of(table)
-    assert source_of(table).kinds.keys() == set(rows(0).columns)
+    text = DataConfig(path="log.csv", separator=";")
+    assert source_of(table).kinds.keys() == source_of(table, text).kinds.keys() == set(rows(0).columns)
+    assert source_of(folder_of(table), text).kinds.keys() == set(rows(0).columns)
 
 
 def test_what_is_damaged_or_elsewhere_is_one_line(table: Any) -> None:
