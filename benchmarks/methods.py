@@ -46,9 +46,8 @@ def builder_of(store: SampleStore, distill: DistillConfig | None) -> BatchBuilde
     if distill is None:
         return BatchBuilder(store, STUDENT.history)
     logits = draw.normal(-1.4, 1.0, (len(store), distill.candidates, 1)).astype(np.float16)
-    asked = Candidates(
-        distill.candidates, 20_000, np.zeros(store.context.shape[1], bool), np.zeros(store.lists.shape[1], bool)
-    )
+    own = (np.zeros(column.shape[1], bool) for column in (store.context, store.lists, store.row_vectors))
+    asked = Candidates(distill.candidates, 20_000, *own)
     hidden = draw.normal(0, 0.3, (1024, distill.teacher_hidden, HIDDEN_WIDTH)).astype(np.float32)
     candidate_signals = CandidateSignals(asked, logits, np.zeros(1, np.float32)) if logits.size else None
     return BatchBuilder(

@@ -13,6 +13,7 @@ from recdistill.config.data import ColumnsConfig, DataConfig
 from recdistill.config.load import checked
 from recdistill.data.readers.columns import kinds_of
 from recdistill.data.readers.factory import open_log
+from recdistill.data.readers.iceberg import path_of
 from recdistill.data.readers.mapping import event_schema
 from recdistill.data.readers.new_rows import source_of
 from recdistill.runs.folder import fingerprint
@@ -31,19 +32,21 @@ class Log:
 def read_log(
     source: Any, *, user: str | None, item: str, time: str | None, labels: Mapping[str, Any], **more: Any
 ) -> Log:
-    """Return the log of a Parquet, CSV or Delta path, or of a polars, pandas or Arrow frame. Nothing is copied yet.
+    """Return the log of a Parquet, CSV, Delta or Iceberg path, of a table of pyiceberg as it is now, or of a polars,
+    pandas or Arrow frame. Nothing is copied yet.
 
     user, item, time: names of columns; user and time may be None where the log has none. labels: task -> column of 0
-    and 1, or {"column": name, "at_least": number} or {"column": name, "equals": value}.
+    and 1, or {"column": name, "at_least": number} or what else the experiment file takes as a task.
     more: `time_unit` (s, ms, us, ns, iso or a pattern, for times that are numbers or text), `sample_id`, `request`,
-    `label_times`, `categorical`, `numeric`, `lists`, `dtypes`, and the other keys of `data` in the experiment file
-    (`header`, `separator`, `behaviors`, `drop_missing`, `sort`, `limit`, `negatives`, `keep_rates`, `sampling`).
+    `label_times`, `weight`, `categorical`, `numeric`, `lists`, `dtypes`, and the other keys of `data` in the experiment
+    file (`header`, `separator`, `behaviors`, `items`, `users`, `vectors`, `drop_missing`, `sort`, `limit`, `negatives`,
+    `keep_rates`, `sampling`).
     Raises UserError for a column that is not there.
     """
     columns = {"user": user, "item": item, "time": time, "tasks": dict(labels)}
     columns |= {key: more.pop(key) for key in ColumnsConfig.model_fields if key in more}
-    if isinstance(source, str | Path):
-        path, frame = str(Path(source).resolve()), None
+    if (there := path_of(source)) is not None:
+        path, frame = str(there.resolve()), None
     else:
         frame = source_of(source).frame.collect()
         path = f"log-{digest(frame)}.parquet"

@@ -10,7 +10,7 @@ import polars as pl
 
 from recdistill.config.experiment import ControlName
 from recdistill.errors import UserError, did_you_mean
-from recdistill.evaluate.summary import METRICS, ModelSummary, StudentSummary, Summary, Transfer
+from recdistill.evaluate.summary import ModelSummary, StudentSummary, Summary, Transfer
 from recdistill.runs.names import TEACHER
 
 __all__ = ["Eta", "Report", "Result", "StudentResult"]
@@ -83,7 +83,7 @@ class Result:
 
 
 def _metrics(model: ModelSummary) -> dict[str, float | None]:
-    return {name: getattr(model, name) for name in METRICS}
+    return {name: getattr(model, name) for name in model.metrics}
 
 
 @dataclass(frozen=True)

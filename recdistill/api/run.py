@@ -14,6 +14,7 @@ from recdistill.api.log import Log, digest
 from recdistill.api.models import Distill, Student, Teacher
 from recdistill.api.result import Report, Result
 from recdistill.app import run as stages
+from recdistill.app.progress import print_line
 from recdistill.app.scores import print_summary
 from recdistill.config.experiment import Experiment
 from recdistill.config.load import checked, load_file
@@ -197,7 +198,7 @@ class Run:
 
     def _train(self, names: list[str]) -> None:
         with self._claimed():
-            stages.ingest_stage(self.folder, self.experiment, self.data)
+            stages.ingest_stage(self.folder, self.experiment, self.data, follows=False)
             stages.train_stage(self.folder, self.experiment, names)
 
     def import_predictions(self, path: Path) -> None:
@@ -213,7 +214,7 @@ class Run:
         sample that is scored and missing, and for values that are no logits.
         """
         with self._claimed(trains=False):
-            stages.ingest_stage(self.folder, self.experiment, self.data)
+            stages.ingest_stage(self.folder, self.experiment, self.data, follows=False)
             path = predictions if isinstance(predictions, str | Path) else self._as_file(predictions)
             stages.import_stage(self.folder, self.experiment, Path(path))
         return TrainedModel(self, TEACHER, (TEACHER,))
@@ -262,9 +263,13 @@ class Run:
         return {**jobs_by_name(self.experiment), **folds}
 
     def predictions(self, model: str, data: Any) -> Iterator[pl.DataFrame]:
-        """Yield a model's predictions of new rows, a chunk at a time; see `TrainedModel.predict`."""
-        source = source_of(data, self.experiment.data)
-        yield from Predictor(self.folder, self.experiment, self._jobs()[model]).predict(source)
+        """Yield a model's predictions of new rows, a chunk at a time, and print what was missing of their side tables;
+        see `TrainedModel.predict`.
+        """
+        predictor = Predictor(self.folder, self.experiment, self._jobs()[model])
+        yield from predictor.predict(source_of(data, self.experiment.data))
+        for line in predictor.notes():
+            print_line(line)
 
     def export(self, model: str, to: Path) -> Path:
         """Write a trained model as the next version of an artefact; see `TrainedModel.export`."""

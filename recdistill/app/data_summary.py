@@ -10,6 +10,7 @@ from recdistill.data.store.sample_store import SampleStore
 from recdistill.evaluate.data_counts import describe
 from recdistill.evaluate.data_summary import DataSummary, data_sentence
 from recdistill.evaluate.summary import Summary, write_atomic
+from recdistill.runs.batch_ingest import notes_of
 from recdistill.runs.folder import RunFolder
 from recdistill.tables.events import EventLog
 
@@ -30,7 +31,7 @@ def data_of(folder: RunFolder, version: int | None = None) -> DataSummary:
     except (OSError, ValidationError):
         pass
     with console.status("counting what the log holds"):
-        found = describe(SampleStore(folder.store), events, version)
+        found = describe(SampleStore(folder.store), events, version).model_copy(update={"notes": notes_of(folder)})
     write_atomic(found.model_dump_json(indent=1) + "\n", path)
     return found
 

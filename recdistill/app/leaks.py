@@ -37,6 +37,8 @@ def leaks_of(folder: RunFolder, experiment: Experiment) -> Leaks:
 
 def print_leaks(leaks: Leaks) -> None:
     """Print the best rules in a line, and a line per warning."""
+    if not leaks.rules:
+        return print_line(f"simple rules: none; they need outcomes, and task '{leaks.task}' is a regression")
     scored = [(one.auc, one) for one in leaks.rules if one.auc is not None]
     best = sorted(scored, key=lambda pair: -pair[0])[:SHOWN]
     lines = [f"{one.text} {auc:.3f}" for auc, one in best]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -66,7 +67,8 @@ def _bars() -> Iterator[Callable[[str, Progress], None]]:
     with Bars(*columns, console=console, disable=not (sys.stdout.isatty() or console.is_jupyter)) as bars:
 
         def show(name: str, at: Progress) -> None:
-            note = f"{at.rows_per_second:>9,.0f} rows/s  so far: LogLoss {at.logloss:.4f}  NE {at.ne:.4f}"
+            note = f"{at.rows_per_second:>9,.0f} rows/s"
+            note += "" if math.isnan(at.logloss) else f"  so far: LogLoss {at.logloss:.4f}  NE {at.ne:.4f}"
             note += "" if at.coverage is None else f"  coverage {at.coverage:.0%}"
             if name not in tasks:
                 tasks[name] = bars.add_task(name, total=at.total, note=note)

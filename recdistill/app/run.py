@@ -23,6 +23,7 @@ from recdistill.app.results import publish_results
 from recdistill.app.scores import print_summary
 from recdistill.config.experiment import Experiment
 from recdistill.config.load import load_text
+from recdistill.data.store.frozen_vectors import missing_vectors
 from recdistill.data.store.label_order import LabelClock
 from recdistill.data.store.sample_store import SampleStore, build_store
 from recdistill.distill.adapter import MIN_ROWS
@@ -108,11 +109,20 @@ def run_stages(folder: RunFolder, experiment: Experiment, data: Path | None) -> 
     return evaluate_stage(folder, experiment)
 
 
-def ingest_stage(folder: RunFolder, experiment: Experiment, data: Path | None) -> None:
-    """Fill the tables from the log, and derive the store from them."""
+def ingest_stage(folder: RunFolder, experiment: Experiment, data: Path | None, follows: bool = True) -> None:
+    """Fill the tables from the log, and derive the store from them. follows: whether what was learned may be dropped
+    for rows that the log has grown by.
+    """
     start = time.perf_counter()
     with console.status("reading the log") as status:
-        rows = ingest(folder, experiment, data, lambda done: status.update(f"reading the log: {done:,} rows"), _print)
+        rows = ingest(
+            folder,
+            experiment,
+            data,
+            lambda done: status.update(f"reading the log: {done:,} rows"),
+            _print,
+            follows=follows,
+        )
     _print(
         f"log: {rows:,} rows in {time.perf_counter() - start:.1f} s -> {folder.tables}"
         if rows
@@ -127,6 +137,8 @@ def ingest_stage(folder: RunFolder, experiment: Experiment, data: Path | None) -
         f"{store.items - 1:,} items, {len(store.histories.item):,} history events ({time.perf_counter() - start:.1f} "
         "s)"
     )
+    for line in missing_vectors(store.vectors, store.vector_index, store.row_vectors, events.schema):
+        _print(line)
     _print(f"labels: {lag_sentence(label_lag(folder.store))}")
     PredictionLog.create(folder.predictions, tuple(store.tasks), channels_of(experiment, store.tasks))
     print_data(data_of(folder))

@@ -17,6 +17,7 @@ from recdistill.config.experiment import Experiment
 from recdistill.config.sweep import Sized, load_sweep
 from recdistill.data.store.encoder import field_counts
 from recdistill.data.store.sample_store import SampleStore
+from recdistill.errors import UserError
 from recdistill.evaluate.model_facts import log_odds_offset_of
 from recdistill.evaluate.scaling_laws import Scaling, Value, measured, scaling_of
 from recdistill.evaluate.transferability import draw_all
@@ -43,6 +44,9 @@ def scale(
 ) -> None:
     """Train every size, and write scale.json and scale.html."""
     experiment, sizes = load_sweep(config, sweep, axes, assignments)
+    task = next(iter(experiment.data.columns.tasks))
+    if task in experiment.data.columns.regression:
+        raise UserError(f"scale fits NE, AUC and GAUC, and the first task '{task}' is a regression; put another first")
     with open_run(experiment, data, out) as folder:
         ingest_stage(folder, experiment, data)
         jobs = {name: [raw for raw, _ in pairs] for name, pairs in pairs_of(experiment).items()}

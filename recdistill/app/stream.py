@@ -23,6 +23,7 @@ from recdistill.app.results import publish_results
 from recdistill.app.run import open_run, train_stage
 from recdistill.app.scores import print_summary
 from recdistill.config.experiment import Experiment
+from recdistill.data.store.frozen_vectors import missing_vectors
 from recdistill.data.store.label_order import LabelClock
 from recdistill.data.store.sample_store import build_store
 from recdistill.errors import UserError, did_you_mean
@@ -120,7 +121,9 @@ def batch_stage(folder: RunFolder, experiment: Experiment, data: Path | None) ->
     if rows:
         with console.status("building the store"):
             pinned = {"events": versions["events"], "behaviors": versions.get("behaviors")}
-            build_store(folder.store, events, behaviors, pinned, LabelClock.of(experiment.labels))
+            store = build_store(folder.store, events, behaviors, pinned, LabelClock.of(experiment.labels))
+        for line in missing_vectors(store.vectors, store.vector_index, store.row_vectors, events.schema):
+            print_line(line)
         print_data(data_of(folder, versions["events"]))
         console.print(f"labels: {lag_sentence(label_lag(folder.store))}", soft_wrap=True)
         train_stage(folder, experiment)

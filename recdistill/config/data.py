@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from recdistill.config.base import Name, Positive, Rate, Strict
+from recdistill.config.levels import levels_of, with_levels
 from recdistill.config.readers import ReaderName, lacking
 from recdistill.defaults import LIST_LENGTH
 from recdistill.errors import did_you_mean
@@ -18,24 +19,36 @@ __all__ = [
     "LabelsConfig",
     "NegativesConfig",
     "SamplingConfig",
+    "SideConfig",
     "TaskColumn",
     "TextLayout",
+    "VectorConfig",
+    "check_binary",
 ]
 
 Column = Annotated[str, Field(min_length=1)]  # a name in the user's table
 
 
 class TaskColumn(Strict):
-    """A label made of a column: 1 where the column is at least `at_least`, or equals `equals`, else 0."""
+    """A label made of a column: 1 where the column is at least `at_least`, or equals `equals`, else 0; `soft`: its
+    values themselves, from 0 to 1; `regression`: its values, learned by their logarithm (`log`) or as they are
+    (`huber`), in units of `scale`.
+    """
 
     column: str
     at_least: float | None = Field(default=None, allow_inf_nan=False)
     equals: str | int | float | None = None
+    soft: bool = False
+    regression: Literal["log", "huber"] | None = None
+    scale: float = Field(default=1.0, gt=0, allow_inf_nan=False)  # of a regression: errors above it count by their size
 
     @model_validator(mode="after")
     def _one(self) -> TaskColumn:
-        if (self.at_least is None) == (self.equals is None):
-            raise ValueError("give either at_least or equals")
+        given = [one is not None for one in (self.at_least, self.equals, self.regression)]
+        if sum(given) + self.soft != 1:
+            raise ValueError("give one of at_least, equals, soft: true and regression: log or huber")
+        if self.scale != 1 and self.regression is None:
+            raise ValueError("scale: is of a regression")
         return self
 
 
@@ -50,12 +63,18 @@ class ColumnsConfig(Strict):
     request: str | None = None
     tasks: dict[Name, str | TaskColumn | Literal[1]] = Field(
         default={"click": "label"}, min_length=1
-    )  # 1: every row is one
+    )  # 1: every row is one; {column, levels: [3, 4]}: a task per level
     label_times: dict[Name, str] = {}
+    weight: Column | None = None  # what each row counts in learning and in scores; null: all alike
     categorical: list[Column] = []
     numeric: list[Column] = []
     lists: dict[Column, Annotated[str, Field(min_length=1)]] = {}  # column -> separator
     dtypes: dict[str, Literal["text"]] = {}  # an id's key or column, or a category: taken as text, as it is written
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_task_per_level(cls, given: Any) -> Any:
+        return with_levels(given)
 
     @model_validator(mode="after")
     def _no_label_is_a_feature(self) -> ColumnsConfig:
@@ -65,6 +84,7 @@ class ColumnsConfig(Strict):
             if not isinstance(spec, int)
         }
         labels |= {column: f"the label time of task '{task}'" for task, column in self.label_times.items()}
+        labels |= {self.weight: "the weight of the rows"} if self.weight else {}
         for name in (*self.categorical, *self.numeric, *self.lists):
             if name in labels:
                 raise ValueError(f"column '{name}' is {labels[name]}, so it cannot be a feature: models would read it")
@@ -88,9 +108,34 @@ class ColumnsConfig(Strict):
         return self
 
     @property
+    def soft(self) -> tuple[str, ...]:
+        """Return the tasks whose labels are anything from 0 to 1."""
+        return tuple(task for task, spec in self.tasks.items() if isinstance(spec, TaskColumn) and spec.soft)
+
+    @property
+    def regression(self) -> dict[str, tuple[str, float]]:
+        """Return the tasks whose labels are values -> (loss, scale)."""
+        specs = {task: spec for task, spec in self.tasks.items() if isinstance(spec, TaskColumn)}
+        return {task: (one.regression, one.scale) for task, one in specs.items() if one.regression is not None}
+
+    @property
+    def levels(self) -> dict[str, tuple[str, ...]]:
+        """Return the labels with several levels -> their tasks, ascending."""
+        specs = {task: spec for task, spec in self.tasks.items() if isinstance(spec, TaskColumn)}
+        return levels_of({task: (one.column, one.at_least) for task, one in specs.items() if one.at_least is not None})
+
+    @property
     def lacks(self) -> str:
         """Return which keys say that the log has none, as `user: null, time: null`; empty where it has both."""
         return ", ".join(f"{key}: null" for key in ("user", "time") if getattr(self, key) is None)
+
+
+def check_binary(asked: dict[str, str], columns: ColumnsConfig) -> None:
+    """Raise ValueError for the first key of `asked` {key: task} whose task has other labels than 0 and 1."""
+    for key, task in asked.items():
+        if task in columns.soft or task in columns.regression:
+            kind = "those of task '{}' are soft" if task in columns.soft else "task '{}' is a regression"
+            raise ValueError(f"{key}: needs labels of 0 and 1; {kind.format(task)}; leave it out")
 
 
 class TextLayout(Strict):
@@ -133,6 +178,52 @@ class BehaviorsConfig(TextLayout):
     action: str | None = None
 
 
+class SideConfig(TextLayout):
+    """A table of what is known of each item, or of each user, joined to every row by id.
+
+    Of an id's rows one counts: the newest whose `valid_from` is not after the row's time.
+    """
+
+    path: str
+    key: Column
+    valid_from: Column | None = None  # without it an id has one row, which counts as known always
+    time_unit: str = "s"  # of valid_from
+    categorical: list[Column] = []
+    numeric: list[Column] = []
+    lists: dict[Column, Annotated[str, Field(min_length=1)]] = {}  # column -> separator
+    dtypes: dict[Column, Literal["text"]] = {}  # a category: taken as text, as it is written
+
+    @model_validator(mode="after")
+    def _says_something(self) -> SideConfig:
+        if not (self.categorical or self.numeric or self.lists):
+            raise ValueError("names no feature; give categorical, numeric or lists")
+        for name in self.dtypes:
+            if name not in self.categorical:
+                raise ValueError(f"dtypes: no category '{name}'{did_you_mean(name, self.categorical)}")
+        if self.valid_from is None and self.time_unit != "s":
+            raise ValueError("time_unit: is of valid_from, which is not given")
+        return self
+
+
+class VectorConfig(TextLayout):
+    """A table with a pre-trained vector of each item or user, or a column of the log with one of each row."""
+
+    path: str | None = None  # without it the column is the log's own
+    key: Column | None = None
+    column: Column = "embedding"  # of lists of numbers, all of one length
+    of: Literal["item", "user"] = (
+        "item"  # whose ids `key` holds; of the log's own: item, where it goes with a drawn item
+    )
+
+    @model_validator(mode="after")
+    def _table_or_column(self) -> VectorConfig:
+        if (self.path is None) != (self.key is None):
+            raise ValueError("give path and key of a table, or neither: then the column is the log's own")
+        if self.path is None and self.given:
+            raise ValueError("header, separator: are of a table, and no path is given")
+        return self
+
+
 class LabelsConfig(Strict):
     """When a label counts, in batch as in a stream: `data.columns.label_times` say when each was known, or a window
     says until when to wait. Without either a label counts as known with its sample.
@@ -153,18 +244,34 @@ class SamplingConfig(Strict):
 
 
 class NegativesConfig(Strict):
-    """Sampled negatives for a log of positives only: items that anybody chose in the window just before, in
-    proportion.
+    """Sampled negatives for a log of positives only: items that were chosen before, never those chosen later.
+
+    draw: from what, and how often each (docs/howto/bring-your-log.md).
     """
 
+    draw: Literal["window", "uniform", "popularity", "batch"] = "window"
     per_positive: Positive = 3
-    window_hours: float = Field(default=1.0, gt=0)
+    window_hours: float = Field(default=1.0, gt=0)  # of draw: window
+    rows: Positive = 1024  # of draw: batch, how many positives before
+    power: float = Field(default=0.75, gt=0, le=1)  # of draw: popularity, in proportion to (times chosen)^power
     item_features: list[
         str
     ] = []  # columns that describe the item: taken from the drawn row, the others from the positive
-    positives: Literal["pool", "all"] = "pool"  # those that somebody else chose in the window before, or every one
+    positives: Literal["pool", "all"] = "pool"  # those that somebody else chose where it is drawn from, or every one
     exclude: Literal["nothing", "chosen"] = "nothing"  # of a user's negatives: what that user chose before
+    correct: bool = False  # learn logits without the odds of the draw
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _of_the_draw(self) -> NegativesConfig:
+        for key, draw in (("window_hours", "window"), ("rows", "batch"), ("power", "popularity")):
+            if getattr(self, key) != NegativesConfig.model_fields[key].default and self.draw != draw:
+                raise ValueError(f"{key}: belongs to draw: {draw}; draw: {self.draw} does not look at it")
+        if self.correct and (self.positives, self.exclude) != ("pool", "nothing"):
+            raise ValueError(
+                "correct: needs positives: pool and exclude: nothing; what could not have been drawn has no probability"
+            )
+        return self
 
 
 class DataConfig(TextLayout):
@@ -174,6 +281,9 @@ class DataConfig(TextLayout):
     path: str = ""  # a file, a folder, a pattern or a Delta table; or the folder as its publisher gives it
     columns: ColumnsConfig = ColumnsConfig()
     behaviors: BehaviorsConfig | None = None
+    items: SideConfig | None = None  # features of items from a table of their own
+    users: SideConfig | None = None  # likewise of users
+    vectors: dict[Name, VectorConfig] = {}  # pre-trained, of items or users
     options: dict[str, int | float | str | bool] = {}  # the reader's or simulator's own arguments
     sort: bool = False  # sort a table by time on ingest (in memory); otherwise unsorted input is refused
     drop_missing: bool = False  # leave out a table's rows without user, item or usable time; otherwise they are refused
@@ -203,6 +313,12 @@ class DataConfig(TextLayout):
         for key in ("behaviors", "negatives"):
             if self.lacks and getattr(self, key) is not None:
                 raise ValueError(f"{key}: needs users and times; the log lacks them ({self.lacks})")
+        first = next(iter(self.columns.tasks))
+        rates = {f"keep_rates.{task}": task for task in self.keep_rates}
+        first = next(iter(self.columns.regression), first)  # what sampling does to values is not corrected
+        rates |= {} if self.sampling == SamplingConfig() else {"sampling": first}
+        rates |= {"negatives": first} if self.negatives is not None else {}
+        check_binary(rates, self.columns)
         if self.sort and self.columns.time is None:
             raise ValueError("sort: sorts by time; the log has none (data.columns: time: null)")
         return self

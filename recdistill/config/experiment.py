@@ -7,8 +7,15 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from recdistill.config.base import Name, Positive, Strict
-from recdistill.config.data import DataConfig, LabelsConfig
-from recdistill.config.models import CandidatesConfig, CrossfitConfig, StudentConfig, TeacherConfig, TeacherHiddenConfig
+from recdistill.config.data import DataConfig, LabelsConfig, SamplingConfig, check_binary
+from recdistill.config.models import (
+    CandidatesConfig,
+    CrossfitConfig,
+    ModelConfig,
+    StudentConfig,
+    TeacherConfig,
+    TeacherHiddenConfig,
+)
 from recdistill.config.stream import StreamConfig
 from recdistill.errors import did_you_mean
 
@@ -83,6 +90,24 @@ class Experiment(Strict):
         for key, given in asked.items():
             if lacks and given:
                 raise ValueError(f"{key}: needs what the log does not have ({lacks}); leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _has_the_labels_it_needs(self) -> Experiment:
+        """Refuse what counts positives and negatives of a log whose labels are neither."""
+        columns = self.data.columns
+        models: dict[str, ModelConfig] = {"teacher": self.teacher}
+        models |= {f"teachers.{name}": one for name, one in self.teachers.items()}
+        models |= {f"students.{name}": one for name, one in self.students.items()}
+        first = next(iter(columns.tasks))
+        values = next(iter(columns.regression), first)
+        asked = {f"{name}.sampling": values for name, one in models.items() if one.sampling != SamplingConfig()}
+        if self.labels.window_s is not None:
+            asked |= {"labels.window_s": next(iter(columns.regression), next(iter(columns.soft), first))}
+        if columns.regression:
+            for name, student in self.students.items():
+                asked |= student.distill.of_outcomes(f"students.{name}.distill", first, values, columns.regression)
+        check_binary(asked, columns)
         return self
 
     @model_validator(mode="after")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Container
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
@@ -248,6 +249,18 @@ class DistillConfig(Strict):
         if len(set(self.teachers)) < len(self.teachers):
             raise ValueError("teachers names one twice")
         return self
+
+    def of_outcomes(self, name: str, first: str, values: str, regression: Container[str]) -> dict[str, str]:
+        """Return the keys under `name` that are set and are for outcomes alone, with the task that is none; `values` is
+        one, and `first` too where it is in `regression`.
+        """
+        asked = {
+            "listwise": bool(self.listwise),
+            "adapter": self.adapter is not None,
+            "ensemble": self.ensemble == "recent",
+            "gate.start": self.gate.start != "always" and first in regression,
+        }
+        return {f"{name}.{key}": values for key, given in asked.items() if given}
 
     @property
     def uses_teacher(self) -> bool:

@@ -37,20 +37,20 @@ class Adapter:
         known = torch.nan_to_num(signals)
         return known + torch.cat([network(known[:, k : k + 1]) for k, network in enumerate(self.networks)], 1)
 
-    def learn(self, signals: Tensor, labels: Tensor) -> Tensor:
+    def learn(self, signals: Tensor, labels: Tensor, rows: int | Tensor | None = None) -> Tensor:
         """Take a step on the rows with both, then return the corrected log-odds [B, K], without gradients.
 
         NaN where there is no signal, and everywhere until it has learned from MIN_ROWS rows. Labels [B, K], NaN
-        where unknown.
+        where unknown; rows: see `Supervision`.
         """
         missing = torch.isnan(signals)
         fresh = labels.masked_fill(missing, math.nan)
-        rows = int((~torch.isnan(fresh)).any(1).sum())
-        if rows:
+        both = int((~torch.isnan(fresh)).any(1).sum())
+        if both:
             self.optimiser.zero_grad(set_to_none=True)
-            torch.autograd.backward(label_loss(self._corrected(signals), fresh))
+            torch.autograd.backward(label_loss(self._corrected(signals), fresh, rows))
             self.optimiser.step()
-            self.rows += rows
+            self.rows += both
         if self.rows < MIN_ROWS:
             return torch.full_like(signals, math.nan)
         with torch.no_grad():

@@ -1,6 +1,12 @@
 """Losses between logits. NaN labels are not known yet, NaN signals are missing; both count nothing.
 
 Notation: z student logit, t teacher logit, s the sigmoid, tau the temperature. All shapes are [B, K].
+
+Where rows have weights, a batch's loss is the weighted mean: the sum over rows of weight x loss over the sum of the
+weights. So only how rows compare matters: twice the weights are the same step, at the same learning rate.
+
+Of a task that is a regression "logits" are the values as the model learns them (see `Regression`): labels and signals
+alike count by Huber's loss, and nothing of sampling, temperature or scaled labels is for them.
 """
 
 from __future__ import annotations
@@ -24,12 +30,14 @@ __all__ = [
     "label_loss",
     "importance_weight",
     "objective",
+    "rows_share",
     "scaled_label",
     "share_with_signal",
     "signal_loss",
 ]
 
 Loss = Literal["cross-entropy", "kl", "mse"]
+TINY = 1e-30  # the least weight of a batch; one without any has a loss of 0
 Rates = KeepRates | Sequence[KeepRates]  # of all tasks alike, or per task
 
 
@@ -50,10 +58,25 @@ class Settings(Protocol):
     def label_scale(self) -> float: ...
 
 
-def _known(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Return (values with 0 for NaN, the share that each has in a mean over those that are not NaN)."""
+def _known(values: Tensor, rows: int | Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Return (values with 0 for NaN, the share that each has in a mean over those that are not NaN).
+
+    rows: see `Supervision`; of their number nothing depends.
+    """
     known = ~torch.isnan(values)
+    if isinstance(rows, Tensor):
+        mass = known * rows
+        return torch.nan_to_num(values), mass / mass.sum().clamp(min=TINY)
     return torch.nan_to_num(values), known / known.sum().clamp(min=1)
+
+
+def rows_share(known: Tensor, rows: int | Tensor | None) -> Tensor:
+    """Return float32 [B, K]: the share of each signal that is `known` in a mean over all rows and tasks, 0 where it is
+    not; rows: see `Supervision`.
+    """
+    if isinstance(rows, Tensor):
+        return known * rows / (rows.sum() * known.shape[-1]).clamp(min=TINY)
+    return known / max((len(known) if rows is None else rows) * known.shape[-1], 1)
 
 
 def _cross_entropy(logits: Tensor, target: Tensor, share: Tensor, label_weight: Tensor | None = None) -> Tensor:
@@ -74,9 +97,11 @@ def importance_weight(logits: Tensor, labels: Tensor, late: float | Tensor) -> T
     return (1 + late * f) * torch.where(labels > 0, torch.ones_like(f), (1 - f) / (1 - f + late * f).clamp(min=1e-6))
 
 
-def label_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the mean of CE(y, s(z)) = softplus(z) - y z over known labels; 0 when none is known."""
-    return _cross_entropy(logits, *_known(labels))
+def label_loss(logits: Tensor, labels: Tensor, rows: int | Tensor | None = None) -> Tensor:
+    """Return the mean of CE(y, s(z)) = softplus(z) - y z over known labels; 0 when none is known. rows: see
+    `Supervision`.
+    """
+    return _cross_entropy(logits, *_known(labels, rows))
 
 
 def bernoulli_kl(teacher: Tensor, student: Tensor) -> Tensor:
@@ -99,9 +124,9 @@ def signal_loss(
     teacher: Tensor,
     temperature: float = 1.0,
     weights: Tensor | None = None,
-    rows: int | None = None,
+    rows: int | Tensor | None = None,
 ) -> Tensor:
-    """Return the mean over `rows` (all by default) and tasks, 0 where the signal is missing, each times its task's
+    """Return the mean over `rows` (see `Supervision`) and tasks, 0 where the signal is missing, each times its task's
     entry of `weights` [K], of
 
     cross-entropy: tau^2 [softplus(z / tau) - s(t / tau) z / tau]      (Rec-Distill, equation 8)
@@ -109,8 +134,7 @@ def signal_loss(
     mse:           (s(z) - s(t))^2                                     (equation 9; its gradient dies at saturation)
     """
     target, known = torch.nan_to_num(teacher), ~torch.isnan(teacher)
-    counted = (len(known) if rows is None else rows) * known.shape[-1]
-    share = known / max(counted, 1)  # what one signal counts does not depend on how many others are missing
+    share = rows_share(known, rows)  # what one signal counts does not depend on how many others are missing
     share = share if weights is None else share * weights
     if kind == "mse":
         return ((torch.sigmoid(student) - torch.sigmoid(target)).square() * share).sum()
@@ -127,7 +151,9 @@ class Supervision:
 
     label_weight: [B, K], of each label's softplus(z), where it is not 1: w where labels are w y is importance w; 0 for
     a label of 1 is CE(1, s(z)) - CE(0, s(z)), which takes a negative back that was learned before and puts a positive
-    in its place. rows: how many are learned from, where those that are not have NaN; all by default.
+    in its place. rows: how many are learned from, where those that are not have NaN, all by default; or float32 [B, 1],
+    what each row counts, 0 for those that are not learned from. regression: bool [K], which tasks are;
+    None without any.
     """
 
     labels: Tensor
@@ -135,7 +161,8 @@ class Supervision:
     own: Rates = KeepRates()
     teacher: Rates = KeepRates()
     label_weight: Tensor | None = None
-    rows: int | None = None
+    rows: int | Tensor | None = None
+    regression: Tensor | None = None
 
 
 def _targets(head: Tensor, given: Supervision, settings: Settings) -> tuple[Tensor, Tensor]:
@@ -158,19 +185,44 @@ def objective(
     decoupled: CE(y, s(z_M)) + CE(y, s(z_A)) + alpha D(p_T, z_A)    (Rec-Distill, equations 6 and 7)
     signal-only: CE(y, s(z_M)) + alpha D(p_T, z_A)                   (ExFM, equation 5)
     single:    CE(y, s(z)) + alpha D(p_T, z)
-    Without `settings` or signals labels alone count. The main tower of two gets exactly zero gradient from the signal.
+    Of a regression Huber's loss takes the place of CE and D. Without `settings` or signals labels alone count. The main
+    tower of two gets exactly zero gradient from the signal.
     """
-    labels, share = _known(given.labels)
-    total = _cross_entropy(main, labels, share, given.label_weight)
+    total = _by_labels(main, given)
     if aux is not None and (settings is None or settings.towers != "signal-only"):
-        total = total + _cross_entropy(aux, labels, share, given.label_weight)
+        total = total + _by_labels(aux, given)
     if settings is None or (isinstance(weight, float) and not weight):
         return total
-    student, target = _targets(main if aux is None else aux, given, settings)
+    head, by_task = main if aux is None else aux, weight if isinstance(weight, Tensor) else None
+    loss = _by_signals(head, given, settings, by_task)
+    return total + (loss if isinstance(weight, Tensor) else weight * loss)
+
+
+def _by_labels(head: Tensor, given: Supervision) -> Tensor:
+    """Return the labels' loss on a tower: cross-entropy, of a regression Huber's."""
+    labels, share = _known(given.labels, given.rows)
+    if given.regression is None:
+        return _cross_entropy(head, labels, share, given.label_weight)
+    outcomes = _cross_entropy(head, labels.masked_fill(given.regression, 0), share * ~given.regression)
+    return outcomes + (_huber(head, labels) * share * given.regression).sum()
+
+
+def _by_signals(head: Tensor, given: Supervision, settings: Settings, weights: Tensor | None) -> Tensor:
+    """Return the signals' loss on a tower; weights: [K] by task."""
+    student, target = _targets(head, given, settings)
     target = target if settings.label_scale == 1 else scaled_label(target, settings.label_scale)
-    if isinstance(weight, Tensor):
-        return total + signal_loss(settings.loss, student, target, settings.temperature, weight, given.rows)
-    return total + weight * signal_loss(settings.loss, student, target, settings.temperature, None, given.rows)
+    if given.regression is None:
+        return signal_loss(settings.loss, student, target, settings.temperature, weights, given.rows)
+    target = target.masked_fill(given.regression, math.nan)
+    outcomes = signal_loss(settings.loss, student, target, settings.temperature, weights, given.rows)
+    signals, known = torch.nan_to_num(given.signals), ~torch.isnan(given.signals) & given.regression
+    share = rows_share(known, given.rows)
+    return outcomes + (_huber(head, signals) * (share if weights is None else share * weights)).sum()
+
+
+def _huber(values: Tensor, target: Tensor) -> Tensor:
+    """Return Huber's loss elementwise: e^2 / 2 of an error e up to 1, |e| - 1/2 beyond."""
+    return functional.huber_loss(values, target, reduction="none")
 
 
 def share_with_signal(signals: Tensor) -> float:

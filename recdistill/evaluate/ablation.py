@@ -8,7 +8,7 @@ from typing import Any
 from recdistill.config.base import Strict
 from recdistill.config.experiment import ControlName
 from recdistill.evaluate.headline import primary_metric
-from recdistill.evaluate.summary import StudentSummary, Summary, Transferability
+from recdistill.evaluate.summary import StudentSummary, Summary, Transfers
 
 __all__ = ["Ablation", "Method", "ablation_of"]
 
@@ -24,8 +24,8 @@ class Method(Strict):
     changes: dict[str, Any]
     raw: float | None
     distilled: float | None
-    transferability: Transferability
-    beyond: dict[ControlName, Transferability] = {}
+    transferability: Transfers
+    beyond: dict[ControlName, Transfers] = {}
     coverage: float | None
     step_cost: float | None
     rows_learned: float | None

@@ -1,7 +1,7 @@
 """Baselines: what simple models of strictly earlier counts score on the window, a floor under every teacher.
 
-A baseline learns once, from rows before the window whose labels were known before it; its counts go on through the
-window, as a model's histories do. On a log without a label before its window there is none.
+A baseline learns once, from rows before the window with the labels that were known before it; its counts go on through
+the window, as a model's do, by the same rules (`LabelClock`). On a log without a label before its window there is none.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ WITH_SAMPLES = LabelClock()
 PRIOR_ROWS = 10.0  # a user or item starts as if it had so many rows of the average rate
 FIT_ROWS = 1_000_000  # the newest rows before the window, of which a baseline learns
 TREES = 100
-SETTINGS = {"objective": "binary", "num_leaves": 31, "learning_rate": 0.1, "seed": 0, "verbosity": -1}
+SETTINGS = {"num_leaves": 31, "learning_rate": 0.1, "seed": 0, "verbosity": -1}
 
 Learner = Callable[["Examples"], Array]
 
@@ -40,13 +40,15 @@ Learner = Callable[["Examples"], Array]
 @dataclass(frozen=True)
 class Examples:
     """What baselines learn from and predict: counts float64 [N, 4] as `count_features` gives them, features float64
-    [N, F] of which the columns `categorical` hold codes, label [N], and which rows are fitted and which scored.
+    [N, F] of which the columns `categorical` hold codes, label as known when the window began and weight [N], and which
+    rows are fitted, which scored.
     """
 
     counts: Array
     features: Array
     categorical: list[int]
     label: Array
+    weight: Array
     fitted: Array
     scored: Array
 
@@ -60,13 +62,16 @@ def learners() -> dict[str, Learner]:
 def baselines(
     events: EventLog, version: int, config: EvaluateConfig, clock: LabelClock = WITH_SAMPLES
 ) -> dict[str, ModelSummary]:
-    """Return every baseline's scores on the window and the first task, by name; empty without labels before it.
+    """Return every baseline's scores on the window and the first task, by name; empty without labels before it, and of
+    a regression.
 
     clock: when labels count.
 
     Memory O(the log's rows). Raises UserError as `load_window` does.
     """
     task = events.schema.tasks[0]
+    if task in events.schema.regression:
+        return {}
     frame = load_window(events, version, task, config.start, config.group)
     examples = _examples(events, version, frame, clock)
     if len(np.unique(examples.label[examples.fitted])) < 2 or not len(examples.scored):
@@ -75,8 +80,10 @@ def baselines(
 
 
 def _scores(frame: Frame, name: str, logits: Array) -> ModelSummary:
-    found, label = frame.where(slice(None)).scores([logits]), frame.samples.label
-    by: dict[str, float | None] = {of: metrics.gauc(label, logits, codes) for of, codes in frame.groups.items()}
+    found, rows = frame.where(slice(None)).scores([logits]), frame.samples
+    by: dict[str, float | None] = {
+        of: metrics.gauc(rows.label, logits, codes, rows.weight) for of, codes in frame.groups.items()
+    }
     rest = {"why": found.why, "gauc_by": by, "settings": {"kind": NAMES[name]}}
     return ModelSummary.model_validate({**found.values, **rest})
 
@@ -86,18 +93,22 @@ def _examples(events: EventLog, version: int, frame: Frame, clock: LabelClock = 
     task, scalars = schema.tasks[0], [name for name, kind in schema.features.items() if not kind.startswith("list")]
     times = [f"label_time_{task}"] if task in schema.label_times else []
     columns = ["time", "user_id", "item_id", f"label_{task}", *map(feature_column, scalars), *times]
+    columns += ["weight"] if schema.has_weight else []
     rows = pl.concat(list(events.batches(version=version, columns=columns)))
-    label = rows[f"label_{task}"].cast(pl.Float64).fill_null(np.nan).to_numpy()
+    final = rows[f"label_{task}"].cast(pl.Float64).fill_null(np.nan).to_numpy()
     time, known = rows["time"].dt.epoch("us").to_numpy(), known_times(rows, schema)[:, :1]
-    known = clock.learned_at(time, label[:, None], known)
     scored = frame.rows["row"].to_numpy().astype(np.int64)
     before = np.arange(int(frame.total * frame.share))
-    began = time[scored[0]] if len(scored) else 0
-    fitted = before[~np.isnan(label[before]) & (known[before] < began)][-FIT_ROWS:]
-    rate = float(label[fitted].mean()) if len(fitted) else 0.5
-    counts = [earlier_counts(_codes(rows[key]), time, known, label) for key in ("user_id", "item_id")]
+    weight = rows["weight"].cast(pl.Float64).to_numpy() if schema.has_weight else np.ones(len(rows))
+    labels, learnable = clock.as_of(time, final[:, None], known, int(time[scored[0]]) if len(scored) else 0)
+    label = labels[:, 0]
+    usable = ~np.isnan(label[before]) & learnable[before] & (weight[before] > 0)
+    fitted = before[usable][-FIT_ROWS:]
+    rate = float(weight[fitted] @ label[fitted] / weight[fitted].sum()) if len(fitted) else 0.5
+    counted = clock.counted(time, final, known[:, 0])
+    counts = [earlier_counts(_codes(rows[key]), time, counted) for key in ("user_id", "item_id")]
     features, categorical = _features(rows, schema, scalars)
-    return Examples(count_features(counts, rate), features, categorical, label, fitted, scored)
+    return Examples(count_features(counts, rate), features, categorical, label, weight, fitted, scored)
 
 
 def _codes(values: pl.Series) -> Array:
@@ -132,7 +143,8 @@ def _logistic(examples: Examples) -> Array:
     mean, spread = fitted.mean(0), fitted.std(0)
     scaled = (examples.counts - mean) / np.where(spread > 1e-9, spread, 1.0)
     x = np.c_[np.ones(len(scaled)), scaled]
-    weights = fit_logistic(x[examples.fitted], examples.label[examples.fitted])
+    counted = examples.weight[examples.fitted]
+    weights = fit_logistic(x[examples.fitted], examples.label[examples.fitted], counted / counted.mean())
     return np.asarray(x[examples.scored] @ weights)
 
 
@@ -142,8 +154,12 @@ def _trees(examples: Examples) -> Array:
 
     x = np.c_[examples.counts, examples.features]
     categorical = [examples.counts.shape[1] + at for at in examples.categorical]
+    label = examples.label[examples.fitted]
+    settings = {**SETTINGS, "objective": "binary" if np.isin(label, (0, 1)).all() else "cross_entropy"}
+    counted = examples.weight[examples.fitted]
+    weight = None if (counted == 1).all() else counted / counted.mean()
     fitted = lightgbm.Dataset(
-        x[examples.fitted], examples.label[examples.fitted], categorical_feature=categorical, params=SETTINGS
+        x[examples.fitted], label, weight=weight, categorical_feature=categorical, params=settings
     )
-    booster = lightgbm.train({**SETTINGS}, fitted, TREES)
+    booster = lightgbm.train(settings, fitted, TREES)
     return np.asarray(booster.predict(x[examples.scored], raw_score=True))

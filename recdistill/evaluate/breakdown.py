@@ -10,8 +10,8 @@ import numpy as np
 import polars as pl
 
 from recdistill.evaluate import metrics
-from recdistill.evaluate.summary import METRICS, Curve, Slice
-from recdistill.evaluate.transferability import Draws, gauc_transferability
+from recdistill.evaluate.summary import METRICS, VALUE_METRICS, Curve, Slice
+from recdistill.evaluate.transferability import Draws, part_transferability
 from recdistill.evaluate.window import Frame
 from recdistill.typing import Array
 
@@ -31,14 +31,16 @@ def curve(frame: Frame, logits: Sequence[Array], teacher: Sequence[Array] = ()) 
     parts = [slice(low, high) for low, high in zip(edges[:-1], edges[1:], strict=True) if high > low]
     times: list[datetime] = frame.rows["time"].gather([part.start for part in parts]).to_list()
     found = [frame.where(part).scores([z[part] for z in logits]).values for part in parts]
-    values: dict[str, list[float | None]] = {name: [one[name] for one in found] for name in METRICS}
-    if teacher and frame.levels_why is None:
-        values["kl"] = [_divergence(part, logits, teacher) for part in parts]
+    names = VALUE_METRICS if frame.samples.regression else METRICS
+    values: dict[str, list[float | None]] = {name: [one[name] for one in found] for name in names}
+    if teacher and frame.levels_why is None and not frame.samples.regression:
+        values["kl"] = [_divergence(frame, part, logits, teacher) for part in parts]
     return Curve(time=times, metrics=values)
 
 
-def _divergence(part: slice, logits: Sequence[Array], teacher: Sequence[Array]) -> float:
-    return float(np.mean([metrics.divergence(one[part], z[part]) for one in teacher for z in logits]))
+def _divergence(frame: Frame, part: slice, logits: Sequence[Array], teacher: Sequence[Array]) -> float:
+    weight = frame.samples.where(part).weight
+    return float(np.mean([metrics.divergence(one[part], z[part], weight) for one in teacher for z in logits]))
 
 
 def _masks(frame: Frame) -> Iterator[tuple[str, str, Array]]:
@@ -56,7 +58,8 @@ def _masks(frame: Frame) -> Iterator[tuple[str, str, Array]]:
 
 
 def slices(frame: Frame, logits: dict[str, list[Array]], drawn: Draws, confidence: float) -> list[Slice]:
-    """Return each model's metrics (means over seeds) in every slice of enough rows, and eta on GAUC with its interval.
+    """Return each model's metrics (means over seeds) in every slice of enough rows, and eta on GAUC, of a regression on
+    XAUC, with its interval.
 
     `logits` maps teacher, raw and distilled to their seeds' logits [N]; users and seeds are drawn as for the whole
     window.
@@ -73,9 +76,10 @@ def _slice(
 ) -> Slice:
     part = frame.where(mask)
     cut = {model: [z[mask] for z in logits[model]] for model in ("teacher", "raw", "distilled")}
-    eta, areas = gauc_transferability(part.samples, cut["teacher"], cut["raw"], cut["distilled"], drawn, confidence)
+    eta, areas = part_transferability(part.samples, cut["teacher"], cut["raw"], cut["distilled"], drawn, confidence)
+    metric = "xauc" if part.samples.regression else "gauc"
     table = {
-        model: part.scores(seeds, grouped=False).values | {"gauc": area}
+        model: part.scores(seeds, grouped=False).values | {metric: area}
         for (model, seeds), area in zip(cut.items(), areas, strict=True)
     }
     return Slice(

@@ -6,7 +6,6 @@ Memory: a chunk, and a few numbers per id and per value of a feature, as the sto
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import polars as pl
@@ -19,6 +18,7 @@ from recdistill.data.store.vocabulary import Vocabulary
 from recdistill.evaluate.data_summary import DataSummary, FeatureSummary, Ids, TaskRate
 from recdistill.evaluate.distinct import Distinct
 from recdistill.evaluate.feature_scores import feature_scores
+from recdistill.tables.delta.types import moment_of
 from recdistill.tables.events import EventLog
 from recdistill.tables.schema import EventSchema, feature_column
 from recdistill.typing import Array
@@ -36,19 +36,15 @@ def describe(store: SampleStore, events: EventLog, version: int) -> DataSummary:
     return DataSummary(
         version=version,
         rows=len(store),
-        first=_moment(store.time[0]) if schema.has_time else None,
-        last=_moment(store.time[-1]) if schema.has_time else None,
+        first=moment_of(store.time[0]) if schema.has_time else None,
+        last=moment_of(store.time[-1]) if schema.has_time else None,
         users=_ids(store.user, store.users) if schema.has_user else None,
         items=_ids(store.item, store.items),
         requests=requests if schema.has_request else None,
         repeated=repeated if schema.has_histories else None,
-        tasks=_rates(store),
+        tasks=_rates(store, schema),
         features=_features(store, events, version),
     )
-
-
-def _moment(time: int) -> datetime:
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(time))
 
 
 def _parts(rows: int) -> Iterator[slice]:
@@ -62,13 +58,15 @@ def _ids(column: Array, size: int) -> Ids:
     return Ids(distinct=int((counts > 0).sum()), once=int((counts == 1).sum()))
 
 
-def _rates(store: SampleStore) -> list[TaskRate]:
+def _rates(store: SampleStore, schema: EventSchema) -> list[TaskRate]:
     known, positive = np.zeros(len(store.tasks)), np.zeros(len(store.tasks))
     for part in _parts(len(store)):
         known += (~np.isnan(store.labels[part])).sum(0)
         positive += np.nansum(store.labels[part], 0, dtype=np.float64)
     return [
-        TaskRate(task=task, rows=int(rows), positive=float(ones / rows) if rows else None)
+        TaskRate(
+            task=task, rows=int(rows), positive=float(ones / rows) if rows and task not in schema.regression else None
+        )
         for task, rows, ones in zip(store.tasks, known, positive, strict=True)
     ]
 

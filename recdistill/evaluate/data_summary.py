@@ -35,7 +35,7 @@ class Ids(_Part):
 
 
 class TaskRate(_Part):
-    """rows: with a known label; positive: the share of them that is 1, null without any."""
+    """rows: with a known label; positive: the share of them that is 1, null without any and of values."""
 
     task: str
     rows: int
@@ -88,7 +88,7 @@ class FeatureSummary(_Part):
 class DataSummary(_Part):
     """The samples of an events table as of `version`. first, last, users: null where the log has no times, no users.
     requests: result lists, null without request ids, an estimate from 4,096 on; repeated: rows that have user, item and
-    time of an earlier row, null where the log lacks one of them.
+    time of an earlier row, null where the log lacks one of them; notes: what was printed when the log was read.
     """
 
     version: int
@@ -101,6 +101,7 @@ class DataSummary(_Part):
     repeated: int | None
     tasks: list[TaskRate]
     features: list[FeatureSummary]
+    notes: list[str] = []
 
     def warnings(self) -> list[str]:
         """Return a sentence for each thing that a reader of any score should know."""
@@ -119,7 +120,11 @@ class DataSummary(_Part):
 def data_sentence(data: DataSummary) -> str:
     """Return in one line what a log holds besides its size."""
     rates = [
-        f"{one.task} {_percent(one.positive)} positive of {one.rows:,} known" if one.positive is not None else one.task
+        f"{one.task} {_percent(one.positive)} positive of {one.rows:,} known"
+        if one.positive is not None
+        else f"{one.task} values, {one.rows:,} known"
+        if one.rows
+        else one.task
         for one in data.tasks
     ]
     once = [

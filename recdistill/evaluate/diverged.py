@@ -14,6 +14,7 @@ import numpy as np
 
 from recdistill.evaluate.metrics import normalized_entropy
 from recdistill.evaluate.summary import LeftOut
+from recdistill.evaluate.transferability import ScoredSamples
 from recdistill.typing import Array
 
 __all__ = ["diverged", "left_out"]
@@ -31,14 +32,14 @@ def diverged(values: Sequence[float]) -> list[int]:
     return np.flatnonzero(above > max(LEAST, SIGMAS * 1.4826 * float(np.median(np.abs(above))))).tolist()
 
 
-def left_out(label: Array, seeds: Sequence[int], logits: dict[str, list[Array]]) -> list[LeftOut]:
+def left_out(samples: ScoredSamples, seeds: Sequence[int], logits: dict[str, list[Array]]) -> list[LeftOut]:
     """Return the seeds that diverged, raw or distilled; both twins of such a seed are left out of every figure.
 
-    label: [N]; logits: of "raw" and "distilled", [N] of each of `seeds`.
+    samples: N scored rows; logits: of "raw" and "distilled", [N] of each of `seeds`.
     """
     found = []
     for variant, given in logits.items():
-        values = [normalized_entropy(label, one) for one in given]
+        values = [normalized_entropy(samples.label, one, samples.weight) for one in given]
         for place in diverged(values):
             usual = float(np.median(values))
             one = {"seed": seeds[place], "variant": variant, "ne": values[place], "median": usual}

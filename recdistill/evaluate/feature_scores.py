@@ -47,8 +47,14 @@ def halves(rows: int) -> Array:
 
 
 def feature_scores(store: SampleStore, schema: EventSchema, rows: Array) -> dict[str, dict[str, float | None]]:
-    """Return feature -> task -> `auc_alone` of the samples at `rows`, int64 [n], whose label is known."""
-    labels = {task: np.asarray(store.labels[rows, k], np.float64) for k, task in enumerate(store.tasks)}
+    """Return feature -> task -> `auc_alone` of the samples at `rows`, int64 [n], whose label is known; of no
+    regression.
+    """
+    labels = {
+        task: np.asarray(store.labels[rows, k], np.float64)
+        for k, task in enumerate(store.tasks)
+        if task not in schema.regression
+    }
     known = {task: ~np.isnan(label) for task, label in labels.items()}
     return {
         name: {task: auc_alone(code[known[task]], label[known[task]]) for task, label in labels.items()}

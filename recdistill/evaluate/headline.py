@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from recdistill.evaluate.summary import ETAS, LABELS, StudentSummary, Summary, Transferability
+from recdistill.evaluate.summary import LABELS, StudentSummary, Summary, Transfers
 
 __all__ = ["Headline", "HeadlineKind", "headline", "headlines", "primary_metric"]
 
@@ -17,7 +17,7 @@ HeadlineKind = Literal["claim", "mixed", "unclear", "harm", "none"]
 @dataclass(frozen=True)
 class Headline:
     """The report's first sentence on a student as plain text, about `metric`; gains: a second one, of the teacher
-    against the raw student on GAUC, AUC and NE.
+    against the raw student on GAUC, AUC and NE, of a regression on XAUC, MAE and RMSE.
 
     kind: claim, the interval of eta is above zero; mixed, likewise, of a teacher that loses on another metric; unclear,
     it includes zero, or there is none; harm, it is below zero; none, eta is withheld.
@@ -30,7 +30,11 @@ class Headline:
 
 
 def primary_metric(summary: Summary) -> str:
-    """Return the metric the headline is about: GAUC, or AUC if the teacher has no GAUC; never the best-looking."""
+    """Return the metric the headline is about: GAUC, or AUC if the teacher has no GAUC, of a regression XAUC, the order
+    of what is ranked; never the best-looking.
+    """
+    if summary.models.teacher.is_regression:
+        return "xauc"
     return "auc" if summary.models.teacher.gauc is None and summary.models.teacher.auc is not None else "gauc"
 
 
@@ -75,9 +79,9 @@ def _claim(student: StudentSummary, metric: str, confidence: float) -> tuple[Hea
     return "claim", f"{arrived} {about}"
 
 
-def _gains(transfer: Transferability) -> str:
+def _gains(transfer: Transfers) -> str:
     """Return what the teacher gains over the raw student, on each metric that is known."""
-    gains = [(metric, transfer.metric(metric).teacher_gain) for metric in ETAS]
+    gains = [(metric, transfer.metric(metric).teacher_gain) for metric in transfer.names]
     known = ", ".join(f"{LABELS[metric]} {gain:+.4f}" for metric, gain in gains if gain is not None)
     return f"Teacher over raw student, positive is better: {known}" if known else "Teacher over raw student: not known"
 

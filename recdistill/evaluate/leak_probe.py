@@ -63,9 +63,12 @@ def probe(
 ) -> Leaks:
     """Return what the rules score on the first task's known outcomes after the first `start` share of the log.
 
-    store: made of the newest versions of `events` and `behaviors`; group: of GAUC, user or request. Memory O(max_rows +
-    items), and a few numbers per row where outcomes become known later than their rows.
+    Nothing of a regression. store: made of the newest versions of `events` and `behaviors`; group: of GAUC, user or
+    request. Memory O(max_rows + items), and a few numbers per row where outcomes become known later than their rows.
     """
+    if store.tasks[0] in events.schema.regression:
+        about = {"task": store.tasks[0], "group": group, "start": start, "version": events.version, "users": 1.0}
+        return Leaks(**about, rows=0, base_rate=0.0, rules=[], groups=[], warnings=[])  # type: ignore[arg-type]
     looked = LeakProbe(store, events, behaviors, start, max_rows)
     rules, groups = looked.rules(), looked.groups()
     scored = looked.scored

@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from recdistill.evaluate import metrics
+from recdistill.evaluate import metrics, values
+from recdistill.evaluate.areas import grouped_areas, masses
 from recdistill.evaluate.transferability import Draws, EtaEstimate, ScoredSamples, estimate_of, user_weights
 from recdistill.typing import Array
 
-__all__ = ["TIME_BLOCKS", "group_placements", "influences", "time_blocks", "transferability_by"]
+__all__ = ["TIME_BLOCKS", "influences", "time_blocks", "transferability_by"]
 
 TIME_BLOCKS = 50
 
@@ -24,60 +25,37 @@ def time_blocks(rows: int) -> Array:
     return np.arange(rows) * min(TIME_BLOCKS, rows) // max(rows, 1)
 
 
-def group_placements(label: Array, logit: Array, group: Array) -> tuple[Array, Array, Array, Array]:
-    """Return float64 [N] each: `metrics.placements` within the row's group, the group's AUC, and how many rows of the
-    row's own class and of the other it has; placements and AUC are NaN in groups of one class.
-    """
-    order = np.lexsort((logit, group))
-    y, z, g = label[order].astype(np.float64), logit[order], group[order]
-    if not len(y):
-        return tuple(np.zeros((4, 0)))  # type: ignore[return-value]
-    new_group = np.r_[True, g[1:] != g[:-1]]
-    ties = np.flatnonzero(new_group | np.r_[True, z[1:] != z[:-1]])
-    of, runs = np.cumsum(new_group) - 1, np.diff(np.r_[ties, len(y)])
-    positives = np.add.reduceat(y, ties)
-    negatives = runs - positives
-    group_of_tie = of[ties]
-    all_positives, all_negatives = np.bincount(of, y), np.bincount(of, 1 - y)
-    earlier_positives = np.r_[0.0, np.cumsum(all_positives)[:-1]][group_of_tie]
-    earlier_negatives = np.r_[0.0, np.cumsum(all_negatives)[:-1]][group_of_tie]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        below = (np.cumsum(negatives) - 0.5 * negatives - earlier_negatives) / all_negatives[group_of_tie]
-        above = 1 - (np.cumsum(positives) - 0.5 * positives - earlier_positives) / all_positives[group_of_tie]
-        placed = np.where(y == 1, np.repeat(below, runs), np.repeat(above, runs))
-        area = (np.bincount(of, np.where(y == 1, placed, 0.0)) / all_positives)[of]
-    own = np.where(y == 1, all_positives[of], all_negatives[of])
-    other = np.where(y == 1, all_negatives[of], all_positives[of])
-    found = np.empty((4, len(y)))
-    found[:, order] = np.where(np.isfinite(area), placed, np.nan), area, own, other
-    return found[0], found[1], found[2], found[3]
-
-
 def influences(samples: ScoredSamples, logit: Array) -> dict[str, tuple[float, Array]]:
-    """Return per metric (auc, gauc, ne; larger is better) its value and float64 [N], each row's influence on it."""
-    label, rows = samples.label, len(samples.label)
-    positive = label == 1
+    """Return per metric (auc, gauc, ne, of a regression xauc, mae, rmse; larger is better) its value and float64 [N],
+    each row's influence on it.
+    """
+    if samples.regression:
+        return values.influences(samples.label, logit, samples.weight)
+    label, (pos, neg) = samples.label, masses(samples.label, samples.weight)
+    weight = np.ones(len(label)) if samples.weight is None else samples.weight
+    total = weight.sum()
     with np.errstate(divide="ignore", invalid="ignore"):
-        placed = metrics.placements(label, logit)
-        area = placed[positive].sum() / positive.sum()
-        by_row = (placed - area) / np.where(positive, positive.sum(), rows - positive.sum())
-        loss, rate = metrics.log_losses(label, logit), positive.sum() / max(rows, 1)
+        below, above = metrics.placements(label, logit, samples.weight)
+        area = np.where(pos > 0, pos * below, 0.0).sum() / pos.sum()
+        by_row = pos * (below - area) / pos.sum() + neg * (above - area) / neg.sum()
+        loss, rate = metrics.log_losses(label, logit), pos.sum() / (total or np.nan)
         spread = float(metrics.entropy(rate)) or np.nan
-        ne = loss.mean() / spread if rows else np.nan
+        ne = (weight * loss).sum() / total / spread if total else np.nan
         slope = np.log1p(-rate) - np.log(rate)
-        of_ne = (loss / spread - ne - ne * slope * (label - rate) / spread) / max(rows, 1)
-    gauc, of_gauc = _gauc(samples, logit)
+        of_ne = weight * (loss / spread - ne - ne * slope * (label - rate) / spread) / (total or 1.0)
+    gauc, of_gauc = _gauc(samples, logit, pos, neg, weight)
     return {"auc": (float(area), by_row), "gauc": (gauc, of_gauc), "ne": (-float(ne), -of_ne)}
 
 
-def _gauc(samples: ScoredSamples, logit: Array) -> tuple[float, Array]:
+def _gauc(samples: ScoredSamples, logit: Array, pos: Array, neg: Array, weight: Array) -> tuple[float, Array]:
     """Return GAUC and each row's influence on it: what it adds to its group's size, and to its group's AUC."""
-    placed, area, own, other = group_placements(samples.label, logit, samples.group)
-    counted = np.isfinite(area)
-    total = counted.sum()
-    whole = float(area[counted].sum() / total) if total else float("nan")
+    of = grouped_areas(samples.label, logit, samples.group, samples.weight)
+    counted = np.isfinite(of.area)
+    total = weight[counted].sum()
+    whole = float((weight * of.area)[counted].sum() / total) if total else float("nan")
     with np.errstate(divide="ignore", invalid="ignore"):
-        found = (area - whole + (own + other) * (placed - area) / own) / total
+        within = pos * (of.below - of.area) / of.positives + neg * (of.above - of.area) / of.negatives
+        found = (weight * (of.area - whole) + of.size * within) / total
     return whole, np.where(counted, found, 0.0)
 
 
@@ -97,13 +75,14 @@ def transferability_by(
     draws = {
         unit: user_weights(count, len(drawn.weights) - 1, np.random.default_rng(0)) for unit, count in counts.items()
     }
-    found: dict[str, dict[str, list[Array]]] = {name: {unit: [] for unit in units} for name in ("auc", "gauc", "ne")}
+    names = ("xauc", "mae", "rmse") if samples.regression else ("auc", "gauc", "ne")
+    found: dict[str, dict[str, list[Array]]] = {name: {unit: [] for unit in units} for name in names}
     for logit in (logit for logits in models for logit in logits):
         for name, (value, by_row) in influences(samples, logit).items():
             for unit, (bundle, weights) in draws.items():
                 sums = np.bincount(bundle[units[unit]], by_row, weights.shape[1])
                 found[name][unit].append(value + (weights - 1) @ sums)
     return {
-        name: {unit: estimate_of(np.stack(values), drawn, counts[unit], confidence) for unit, values in by.items()}
+        name: {unit: estimate_of(np.stack(drawn_so), drawn, counts[unit], confidence) for unit, drawn_so in by.items()}
         for name, by in found.items()
     }

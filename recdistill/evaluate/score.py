@@ -17,10 +17,12 @@ from recdistill.errors import UserError
 from recdistill.evaluate import metrics
 from recdistill.evaluate.breakdown import curve, slices
 from recdistill.evaluate.diverged import left_out
+from recdistill.evaluate.graded import ndcg
 from recdistill.evaluate.model_facts import ModelFacts, StudentModels
 from recdistill.evaluate.resampling import time_blocks, transferability_by
 from recdistill.evaluate.summary import (
     ETAS,
+    VALUE_ETAS,
     Bin,
     Control,
     Details,
@@ -32,6 +34,8 @@ from recdistill.evaluate.summary import (
     TaskSummary,
     Transfer,
     Transferability,
+    Transfers,
+    ValueTransferability,
     Versions,
     summarise,
 )
@@ -40,6 +44,7 @@ from recdistill.evaluate.warnings import warnings_of
 from recdistill.evaluate.window import Frame, codes_of, load_window, logits_of
 from recdistill.tables.events import EventLog
 from recdistill.tables.predictions import PredictionLog
+from recdistill.tables.regression import Regression
 from recdistill.typing import Array
 
 __all__ = ["score"]
@@ -54,16 +59,21 @@ class _Scorer:
     version: int
     task: str
     config: EvaluateConfig
+    regression: Regression | None
 
     def logits(self, models: Sequence[ModelFacts]) -> list[Array]:
-        """Return float32 [N] of each model, without the offset that its own down-sampling added."""
-        ids = self.frame.ids
-        return [logits_of(self.predictions, self.version, m.name, self.task, ids, m.log_odds_offset) for m in models]
+        """Return float32 [N] of each model, without the offset that its own down-sampling added; of a regression its
+        values in the label's unit, float64.
+        """
+        ids, rule = self.frame.ids, self.regression
+        found = [logits_of(self.predictions, self.version, m.name, self.task, ids, m.log_odds_offset) for m in models]
+        return found if rule is None else [rule.values(one) for one in found]
 
     def model(self, models: Sequence[ModelFacts], logits: Sequence[Array]) -> ModelSummary:
         """Return one model over its seeds."""
         found, first = self.frame.where(slice(None)).scores(logits), models[0]
-        by: dict[str, float | None] = {name: self._gauc(logits, group) for name, group in self.frame.groups.items()}
+        groups = {} if self.regression else self.frame.groups
+        by: dict[str, float | None] = {name: self._gauc(logits, group) for name, group in groups.items()}
         return ModelSummary(
             **found.values,
             std={**found.std},
@@ -81,7 +91,8 @@ class _Scorer:
         )
 
     def _gauc(self, logits: Sequence[Array], group: Array) -> float:
-        return float(np.mean([metrics.gauc(self.frame.samples.label, z, group) for z in logits]))
+        samples = self.frame.samples
+        return float(np.mean([metrics.gauc(samples.label, z, group, samples.weight) for z in logits]))
 
     def of_domain(
         self, teachers: Sequence[ModelFacts], models: StudentModels, without: list[LeftOut] | None
@@ -101,8 +112,10 @@ class _Scorer:
         """
         raw, distilled = self.logits(models.raw), self.logits(models.distilled)
         seeds = [model.seed for model in models.raw]
+        if without is None and self.regression:
+            without = []
         if without is None:
-            without = left_out(self.frame.samples.label, seeds, {"raw": raw, "distilled": distilled})
+            without = left_out(self.frame.samples, seeds, {"raw": raw, "distilled": distilled})
         kept = [at for at, seed in enumerate(seeds) if seed not in {one.seed for one in without}]
         raw, distilled = [raw[at] for at in kept], [distilled[at] for at in kept]
         drawn = self._draws(len(teacher), len(kept))
@@ -162,6 +175,37 @@ class _Scorer:
         return draw_all(self.frame.samples.users, teachers, seeds, self.config.bootstrap)
 
 
+def _graded(
+    levels: Sequence[_Scorer],
+    teachers: Sequence[ModelFacts],
+    students: dict[str, StudentModels],
+    first: dict[str, StudentSummary],
+) -> dict[str, float | None]:
+    """Return each model's NDCG, the mean over its seeds, of a label whose tasks are `levels`; rows are ordered by the
+    expected number of levels reached. Not of students of a domain, and none of a log without users, nor of models that
+    sampled the log by one of the levels.
+
+    first: the students' scores on the first task, by which seeds were left out.
+    """
+    frame = levels[0].frame
+    unknown = [one.frame.gauc_why or one.frame.levels_why for one in levels]
+    if any(unknown) or not len(frame.ids):
+        return {}
+    samples, grade = frame.samples, np.sum([one.frame.samples.label for one in levels], 0)
+
+    def of(models: Sequence[ModelFacts]) -> float:
+        expected = (np.sum([metrics.probability(level.logits([one])[0]) for level in levels], 0) for one in models)
+        return float(np.mean([ndcg(grade, one, samples.group, samples.weight) for one in expected]))
+
+    found: dict[str, float | None] = {"teacher": of(teachers)}
+    for name, models in students.items():
+        if not models.domain:
+            gone = {one.seed for one in first[name].left_out}
+            for variant in ("raw", "distilled"):
+                found[f"{name} {variant}"] = of([m for m in getattr(models, variant) if m.seed not in gone])
+    return found
+
+
 def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else None
@@ -169,7 +213,10 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 def _transferability(
     found: dict[str, EtaEstimate], otherwise: dict[str, dict[str, EtaEstimate]], frame: Frame
-) -> Transferability:
+) -> Transfers:
+    if frame.samples.regression:
+        lost = [name for name in VALUE_ETAS if found[name].teacher_gain < 0]
+        return ValueTransferability(**{name: _transfer(found[name], otherwise.get(name, {}), lost) for name in found})
     why = {"ne": frame.levels_why, "gauc": frame.gauc_why}
     known = {name: one for name, one in found.items() if why.get(name) is None}
     lost = [name for name in ETAS if name in known and known[name].teacher_gain < 0]
@@ -196,9 +243,9 @@ def _transfer(one: EtaEstimate, otherwise: dict[str, EtaEstimate], lost: list[st
 
 def _bins(frame: Frame, logits: Sequence[Array]) -> list[Bin]:
     """Return the bins of the first seed: a mean of several would hide what one model does."""
-    if frame.levels_why is not None:
+    if frame.levels_why is not None or frame.samples.regression:
         return []
-    parts = metrics.calibration_bins(frame.samples.label, logits[0])
+    parts = metrics.calibration_bins(frame.samples.label, logits[0], weight=frame.samples.weight)
     return [Bin(predicted=p, observed=o, count=n) for p, o, n in parts]
 
 
@@ -233,6 +280,7 @@ def score(
     models = [*teachers, *(m for pair in students.values() for m in pair.all)]
     window = ScoredWindow()
     scored: dict[str, TaskSummary] = {}
+    scorers: dict[str, _Scorer] = {}
     for task in tasks:
         features = {name: None for student in students.values() for name in student.domain}
         frame = load_window(events, pinned, task, config.start, config.group, list(features))
@@ -240,7 +288,8 @@ def score(
             window = _window(frame, events, task)
         frame = replace(frame, levels_why=_levels_why(tasks, task, models))
         without = {name: one.left_out for name, one in scored[tasks[0]].students.items()} if scored else {}
-        scored[task] = _Scorer(frame, predictions, recorded, task, config).all(teachers, students, without)
+        scorers[task] = _Scorer(frame, predictions, recorded, task, config, events.schema.rule(task))
+        scored[task] = scorers[task].all(teachers, students, without)
     first = scored.pop(tasks[0])
     summary = summarise(
         teacher=first.teacher,
@@ -255,6 +304,10 @@ def score(
         versions=_versions(pinned, recorded),
         further_tasks=scored,
         baselines=baselines or {},
+        graded={
+            name: _graded([scorers[task] for task in levels], teachers, students, first.students)
+            for name, levels in events.schema.levels.items()
+        },
     )
     return summary.model_copy(update={"warnings": warnings_of(summary)})
 

@@ -6,26 +6,43 @@ A number that does not exist is null, with its reason beside it; NaN and infinit
 from __future__ import annotations
 
 import json
-import math
 import os
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
 from recdistill.config.experiment import ControlName
 from recdistill.errors import UserError
 from recdistill.evaluate.data_summary import DataSummary
 from recdistill.evaluate.label_lag import LabelLag
 from recdistill.evaluate.leaks import Leaks
+from recdistill.evaluate.transfers import (
+    ALL_METRICS,
+    ETAS,
+    LABELS,
+    METRICS,
+    VALUE_ETAS,
+    VALUE_METRICS,
+    Number,
+    Part,
+    Transfer,
+    Transferability,
+    Transfers,
+    ValueTransferability,
+    finite_or_none,
+)
 
 __all__ = [
+    "ALL_METRICS",
     "ETAS",
     "LABELS",
     "METRICS",
     "SCHEMA_VERSION",
+    "VALUE_ETAS",
+    "VALUE_METRICS",
     "Bin",
     "Control",
     "Curve",
@@ -39,6 +56,8 @@ __all__ = [
     "TaskSummary",
     "Transfer",
     "Transferability",
+    "Transfers",
+    "ValueTransferability",
     "Versions",
     "ScoredWindow",
     "load",
@@ -47,26 +66,7 @@ __all__ = [
     "write_summary",
 ]
 
-SCHEMA_VERSION = 3
-METRICS = ("auc", "gauc", "logloss", "ne", "calibration", "ece")
-ETAS = ("gauc", "auc", "ne")  # the metrics that order models, the headline's first
-LABELS = {
-    "auc": "AUC",
-    "gauc": "GAUC",
-    "logloss": "LogLoss",
-    "ne": "NE",
-    "calibration": "Calibration",
-    "ece": "ECE",
-    "kl": "KL to teacher",
-    "teacher": "Teacher",
-    "raw": "Raw student",
-    "distilled": "Distilled student",
-}
-
-
-def _finite_or_none(value: Any) -> Any:
-    """Return None for NaN and infinities (JSON has neither), and any other value as it is."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+SCHEMA_VERSION = 4
 
 
 def _in_utc(time: datetime) -> datetime:
@@ -75,18 +75,15 @@ def _in_utc(time: datetime) -> datetime:
 
 
 Moment = Annotated[datetime, AfterValidator(_in_utc)]
-Number = Annotated[float | None, BeforeValidator(_finite_or_none)]
-Share = Annotated[float | None, Field(ge=0.0, le=1.0), BeforeValidator(_finite_or_none)]
+Share = Annotated[float | None, Field(ge=0.0, le=1.0), BeforeValidator(finite_or_none)]
 Count = Annotated[int, Field(ge=0)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ModelSummary(_Part):
+class ModelSummary(Part):
     """One model on the window and one task. Each metric is the mean over `seeds`; null is explained in `why`.
 
+    A regression has `xauc`, `mae`, `rmse` and `calibration`, any other task the others; those of the other kind are
+    null.
     `calibration` is sum of predictions / sum of labels (1 is perfect), `rows_per_second` is measured in the loop
     (predict, record, learn), `std` holds the standard deviation over seeds of any metric above. `gauc` is that of the
     summary's `group`; `gauc_by` holds it by user and, where the log has requests, by request. `rows_learned`, `steps`,
@@ -100,6 +97,9 @@ class ModelSummary(_Part):
     ne: Number = None
     calibration: Number = None
     ece: Number = None
+    xauc: Number = None
+    mae: Number = None
+    rmse: Number = None
     gauc_by: dict[str, Number] = {}
     dense_parameters: Count | None = None
     sparse_parameters: Count | None = None
@@ -114,14 +114,29 @@ class ModelSummary(_Part):
     settings: dict[str, str | int | float] = {}
 
     def metric(self, name: str) -> float | None:
-        """Return the metric called `name`, one of METRICS; KeyError for any other name."""
-        if name not in METRICS:
+        """Return the metric called `name`, one of ALL_METRICS; KeyError for any other name."""
+        if name not in ALL_METRICS:
             raise KeyError(name)
         value: float | None = getattr(self, name)
         return value
 
+    @property
+    def is_regression(self) -> bool:
+        """Return whether it predicts values, not outcomes."""
+        return self.mae is not None or "mae" in self.why
 
-class Models(_Part):
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Return the metrics that its task has."""
+        return VALUE_METRICS if self.is_regression else METRICS
+
+    @property
+    def etas(self) -> tuple[str, ...]:
+        """Return those of them that order models, the headline's first."""
+        return VALUE_ETAS if self.is_regression else ETAS
+
+
+class Models(Part):
     """The three models of the claim; the students are the run's first."""
 
     teacher: ModelSummary
@@ -129,50 +144,7 @@ class Models(_Part):
     distilled: ModelSummary
 
 
-class Transfer(_Part):
-    """How much of the teacher's gain arrived, on one metric: eta = (P_distilled - P_raw) / (P_teacher - P_raw).
-
-    `low` and `high` bound eta at the summary's `confidence`; `teacher_gain` is P_teacher - P_raw, signed so that
-    positive is better (for NE: raw - teacher), and so are its bounds. A withheld eta is null and `why` gives the reason
-    in one sentence; of an eta that is there, `why` says that seeds are too few for what it seems to show. `loses_on`
-    names the metrics on which the teacher of this eta is worse than the raw student. `intervals` are eta's where users,
-    items or stretches of time (`user`, `item`, `time`) are drawn, [null, null] where it is not bounded; `widest` names
-    the widest.
-    """
-
-    eta: Number = None
-    low: Number = None
-    high: Number = None
-    teacher_gain: Number = None
-    teacher_gain_low: Number = None
-    teacher_gain_high: Number = None
-    why: str | None = None
-    loses_on: list[str] = []
-    intervals: dict[str, tuple[Number, Number]] = {}
-    widest: str | None = None
-
-    @model_validator(mode="after")
-    def _withheld_has_a_reason(self) -> Transfer:
-        if self.eta is None and not self.why:
-            raise ValueError("eta is null, so 'why' must give the reason")
-        if self.low is not None and self.high is not None and self.low > self.high:
-            raise ValueError(f"low {self.low} is above high {self.high}")
-        return self
-
-
-class Transferability(_Part):
-    """Eta on the three metrics that order models."""
-
-    auc: Transfer
-    gauc: Transfer
-    ne: Transfer
-
-    def metric(self, name: str) -> Transfer:
-        """Return eta on the metric called `name`: auc, gauc or ne; KeyError for any other name."""
-        return {"auc": self.auc, "gauc": self.gauc, "ne": self.ne}[name]
-
-
-class Versions(_Part):
+class Versions(Part):
     """What the numbers were computed from: Delta versions of the two tables, and the packages' versions."""
 
     events: int | None = None
@@ -180,7 +152,7 @@ class Versions(_Part):
     packages: dict[str, str] = {}
 
 
-class ScoredWindow(_Part):
+class ScoredWindow(Part):
     """The rows that were scored: event times from `start` to `end`, after the first `share` of the log."""
 
     start: Moment | None = None
@@ -188,7 +160,7 @@ class ScoredWindow(_Part):
     share: Share = None
 
 
-class Curve(_Part):
+class Curve(Part):
     """A model's progressive metrics: `metrics[name][i]` is of the rows in the bucket that starts at `time[i]`."""
 
     time: list[Moment]
@@ -202,7 +174,7 @@ class Curve(_Part):
         return self
 
 
-class Bin(_Part):
+class Bin(Part):
     """One calibration bin: mean predicted probability, observed rate, rows."""
 
     predicted: Annotated[float, Field(ge=0.0, le=1.0)]
@@ -210,7 +182,7 @@ class Bin(_Part):
     count: Count
 
 
-class Slice(_Part):
+class Slice(Part):
     """The metrics of one part of the window: where `slice` (say `hour`) has `value`.
 
     `eta` is on GAUC, from `low` to `high` at the summary's `confidence`; null is explained in `why`.
@@ -226,7 +198,7 @@ class Slice(_Part):
     why: str | None = None
 
 
-class Details(_Part):
+class Details(Part):
     """What the report draws of one student, models keyed `teacher`, `raw`, `distilled`."""
 
     curves: dict[str, Curve] = {}
@@ -234,7 +206,7 @@ class Details(_Part):
     slices: list[Slice] = []
 
 
-class Control(_Part):
+class Control(Part):
     """A further student that shows what part of eta is the teacher's. `beyond`: how much of the teacher's gain the
     distilled student has beyond it, (P_distilled - P_control) / (P_teacher - P_raw).
 
@@ -243,10 +215,10 @@ class Control(_Part):
     """
 
     model: ModelSummary
-    beyond: Transferability
+    beyond: Transfers
 
 
-class LeftOut(_Part):
+class LeftOut(Part):
     """A seed that diverged: the `ne` of its `variant` is far above the `median` over seeds."""
 
     seed: int
@@ -255,7 +227,7 @@ class LeftOut(_Part):
     median: Number
 
 
-class StudentSummary(_Part):
+class StudentSummary(Part):
     """One student of the run on one task: trained raw and distilled, equal in everything else.
 
     `coverage`: share of samples that had a usable signal when the distilled one learned from them. A student of a
@@ -266,7 +238,7 @@ class StudentSummary(_Part):
 
     raw: ModelSummary
     distilled: ModelSummary
-    transferability: Transferability
+    transferability: Transfers
     coverage: Share = None
     details: Details = Details()
     controls: dict[ControlName, Control] = {}
@@ -276,7 +248,7 @@ class StudentSummary(_Part):
     left_out: list[LeftOut] = []
 
 
-class TaskSummary(_Part):
+class TaskSummary(Part):
     """One task: the rows of the window whose label is known, and every model on them."""
 
     rows: Count
@@ -284,16 +256,17 @@ class TaskSummary(_Part):
     students: dict[str, StudentSummary]
 
 
-class Summary(_Part):
+class Summary(Part):
     """The whole of `summary.json`; `docs/summary.md` describes it key by key.
 
     Everything outside `further_tasks` is about the first task. The first entry of `students` is the one in `models` and
     `transferability`. `rows` counts the scored rows. `label_lag` is empty where labels are known with their samples.
+    `graded`: label with several levels -> model -> NDCG by `group`.
     `baselines` are simple models on the same rows; `warnings` say in one sentence each what a reader of the scores must
     know; `leaks` holds what simple rules score, `data` what the log holds, of a batch run.
     """
 
-    schema_version: Literal[3] = 3
+    schema_version: Literal[4] = 4
     name: str
     created: Moment
     tasks: Annotated[list[str], Field(min_length=1)]
@@ -307,10 +280,11 @@ class Summary(_Part):
     coverage: Share = None
     versions: Versions = Versions()
     models: Models
-    transferability: Transferability
+    transferability: Transfers
     students: Annotated[dict[str, StudentSummary], Field(min_length=1)]
     further_tasks: dict[str, TaskSummary] = {}
     baselines: dict[str, ModelSummary] = {}
+    graded: dict[str, dict[str, Number]] = {}
     warnings: list[str] = []
 
     @model_validator(mode="after")

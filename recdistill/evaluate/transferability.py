@@ -24,6 +24,8 @@ import numpy as np
 
 from recdistill.errors import UserError
 from recdistill.evaluate import metrics
+from recdistill.evaluate.areas import masses
+from recdistill.evaluate.values import value_replicates
 from recdistill.typing import Array
 
 __all__ = [
@@ -34,8 +36,8 @@ __all__ = [
     "bootstrap_gauc",
     "draw_all",
     "estimate_of",
-    "gauc_transferability",
     "over_seeds",
+    "part_transferability",
     "transferability",
     "user_weights",
 ]
@@ -46,11 +48,17 @@ BUNDLES = 10_000  # more users than this are drawn in random bundles: the error 
 
 @dataclass(frozen=True)
 class ScoredSamples:
-    """The scored rows: label float [N] of 0 and 1, user int codes [N] from 0, group int [N], each within one user."""
+    """The scored rows: label float [N] from 0 to 1, user int codes [N] from 0, group int [N], each within one user.
+
+    weight: float64 [N], what each row counts; None where all count alike. regression: whether labels and predictions
+    are values in one unit; then groups do not count.
+    """
 
     label: Array
     user: Array
     group: Array
+    weight: Array | None = None
+    regression: bool = False
 
     @property
     def users(self) -> int:
@@ -59,7 +67,8 @@ class ScoredSamples:
 
     def where(self, part: slice | Array) -> ScoredSamples:
         """Return the rows in `part`, a slice or a mask [N]; users and groups keep their codes."""
-        return ScoredSamples(self.label[part], self.user[part], self.group[part])
+        weight = None if self.weight is None else self.weight[part]
+        return ScoredSamples(self.label[part], self.user[part], self.group[part], weight, self.regression)
 
 
 @dataclass(frozen=True)
@@ -109,27 +118,32 @@ def _owners(samples: ScoredSamples) -> tuple[Array, Array]:
 
 
 def bootstrap(samples: ScoredSamples, logits: Sequence[Array], bundle: Array, weights: Array) -> dict[str, Array]:
-    """Return per metric float64 [models, replicates], larger is better (minus NE), NaN where it is undefined.
+    """Return per metric float64 [models, replicates], larger is better (minus NE), NaN where it is undefined; of a
+    regression xauc, mae and rmse, the latter negative.
 
-    logits: [N] of each model; bundle and weights as `user_weights` returns them.
+    logits: [N] of each model, of a regression its values; bundle and weights as `user_weights` returns them.
     """
     bundles, at = weights.shape[1], bundle[samples.user]
-    positive = samples.label == 1
+    if samples.regression:
+        return value_replicates(samples.label, logits, samples.weight, at, weights)
+    pos, neg = masses(samples.label, samples.weight)
 
     def totals(values: Array) -> Array:
         return np.asarray(weights @ np.bincount(at, values, bundles))
 
-    positives, negatives = totals(positive.astype(float)), totals((~positive).astype(float))
+    positives, negatives = totals(pos), totals(neg)
     rows = positives + negatives
     found: dict[str, list[Array]] = {"auc": [], "ne": []}
     with np.errstate(divide="ignore", invalid="ignore"):
         for logit in logits:
-            placed = metrics.placements(samples.label, logit)
-            placed_positive, placed_negative = np.where(positive, placed, 0.0), np.where(positive, 0.0, placed)
-            whole = placed_positive.sum() / positive.sum()
+            below, above = metrics.placements(samples.label, logit, samples.weight)
+            placed_positive, placed_negative = np.where(pos > 0, pos * below, 0.0), np.where(neg > 0, neg * above, 0.0)
+            whole = placed_positive.sum() / pos.sum()
             sides = totals(placed_positive) / positives + totals(placed_negative) / negatives
             found["auc"].append(sides - whole)
-            found["ne"].append(-metrics.ne_of_sums(totals(metrics.log_losses(samples.label, logit)), rows, positives))
+            losses = metrics.log_losses(samples.label, logit)
+            losses = losses if samples.weight is None else samples.weight * losses
+            found["ne"].append(-metrics.ne_of_sums(totals(losses), rows, positives))
     gauc = bootstrap_gauc(samples, logits, bundle, weights)
     return {"auc": np.stack(found["auc"]), "gauc": gauc, "ne": np.stack(found["ne"])}
 
@@ -139,7 +153,7 @@ def bootstrap_gauc(samples: ScoredSamples, logits: Sequence[Array], bundle: Arra
     codes, owner = _owners(samples)
     columns = []
     for logit in logits:
-        group, area, size = metrics.gauc_parts(samples.label, logit, samples.group)
+        group, area, size = metrics.gauc_parts(samples.label, logit, samples.group, samples.weight)
         of = bundle[owner[np.searchsorted(codes, group)]]
         columns += [np.bincount(of, values, weights.shape[1]) for values in (area * size, size)]
     sums = weights @ np.stack(columns, axis=1)
@@ -234,7 +248,7 @@ def transferability(
     confidence: float,
     control: Sequence[Array] = (),
 ) -> dict[str, EtaEstimate]:
-    """Return eta by metric (auc, gauc, ne) from logits [N]: raw and distilled students paired by seed.
+    """Return eta by metric, see `bootstrap`, from logits [N]: raw and distilled students paired by seed.
 
     control: students paired likewise, of which eta is beyond: (P_distilled - P_control) / (P_teacher - P_raw).
 
@@ -247,7 +261,7 @@ def transferability(
     return {name: estimate_of(values, drawn, samples.users, confidence) for name, values in found.items()}
 
 
-def gauc_transferability(
+def part_transferability(
     part: ScoredSamples,
     teacher: Sequence[Array],
     raw: Sequence[Array],
@@ -255,11 +269,16 @@ def gauc_transferability(
     drawn: Draws,
     confidence: float,
 ) -> tuple[EtaEstimate, tuple[float, float, float]]:
-    """Return eta on GAUC of a part of the samples, and the GAUC of teacher, raw and distilled, means over seeds.
+    """Return eta on GAUC, of a regression on XAUC, of a part of the samples, and that metric of teacher, raw and
+    distilled, means over seeds.
 
     Users are drawn as for all samples; only the rows of the part count.
     """
-    values = bootstrap_gauc(part, [*teacher, *raw, *distilled], drawn.bundle, drawn.weights)
+    models = [*teacher, *raw, *distilled]
+    if part.regression:
+        values = bootstrap(part, models, drawn.bundle, drawn.weights)["xauc"]
+    else:
+        values = bootstrap_gauc(part, models, drawn.bundle, drawn.weights)
     split = np.split(values[:, 0], [len(teacher), len(teacher) + len(raw)])
     means = float(split[0].mean()), float(split[1].mean()), float(split[2].mean())
     return estimate_of(values, drawn, len(np.unique(part.user)), confidence), means

@@ -13,7 +13,7 @@ HELP = "docs/howto/my-teacher-is-not-better.md"
 
 def warnings_of(summary: Summary) -> list[str]:
     """Return the findings of a summary, about the first task."""
-    return [*_left_out(summary), *_below_baselines(summary), *_mixed(summary), *_shared(summary)]
+    return [*_left_out(summary), *_below_baselines(summary), *_withheld(summary), *_mixed(summary), *_shared(summary)]
 
 
 def _left_out(summary: Summary) -> list[str]:
@@ -45,6 +45,14 @@ def _below_baselines(summary: Summary) -> list[str]:
     return found
 
 
+def _withheld(summary: Summary) -> list[str]:
+    """Return a sentence on what a first task that is a regression has not."""
+    if not summary.models.teacher.is_regression:
+        return []
+    what = "baselines, simple rules, calibration bins, GAUC and the search for seeds that diverged"
+    return [f"Task '{summary.tasks[0]}' is a regression: it has no {what}, which need outcomes of 0 and 1"]
+
+
 def _loses(metric: str, model: ModelSummary, floor: ModelSummary) -> bool:
     value, least = model.metric(metric), floor.metric(metric)
     if value is None or least is None:
@@ -56,10 +64,10 @@ def _mixed(summary: Summary) -> list[str]:
     """Return a sentence per student that has an eta, and a teacher that loses on another metric."""
     found = []
     for name, student in summary.students.items():
-        etas = {metric: student.transferability.metric(metric) for metric in ETAS}
+        etas = {metric: student.transferability.metric(metric) for metric in student.transferability.names}
         shown = [LABELS[metric] for metric, eta in etas.items() if eta.loses_on]
         if shown:
-            lost = [metric for metric in ETAS if any(metric in eta.loses_on for eta in etas.values())]
+            lost = [metric for metric in etas if any(metric in eta.loses_on for eta in etas.values())]
             gains = ", ".join(f"{LABELS[metric]} ({etas[metric].teacher_gain:+.4f})" for metric in lost)
             of = f"{name}: eta on {', '.join(shown)} is of a teacher that is worse than the raw student on"
             found.append(f"{of} {gains}; see {HELP}")
@@ -72,7 +80,7 @@ def _shared(summary: Summary) -> list[str]:
         f"{name}: eta on {LABELS[metric]} is above zero where users are drawn, and not where {DRAWN[unit]} are: "
         f"{'not bounded' if low is None or high is None else f'{low:+.3f} to {high:+.3f}'}"
         for name, student in summary.students.items()
-        for metric in ETAS
+        for metric in student.transferability.names
         if ((eta := student.transferability.metric(metric)).low or 0.0) > 0
         for unit, (low, high) in eta.intervals.items()
         if low is None or low <= 0

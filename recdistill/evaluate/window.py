@@ -12,7 +12,7 @@ import polars as pl
 
 from recdistill.data.store.vocabulary import distinct_of
 from recdistill.errors import RecdistillError
-from recdistill.evaluate import metrics
+from recdistill.evaluate import metrics, values
 from recdistill.evaluate.transferability import ScoredSamples
 from recdistill.tables.events import EventLog, OutcomeLog
 from recdistill.tables.predictions import PredictionLog
@@ -72,7 +72,10 @@ class Part:
 
     def scores(self, logits: Sequence[Array], grouped: bool = True) -> metrics.Scores:
         """Return the metrics as means over the seeds' logits [rows]; without GAUC when not `grouped`."""
-        found = metrics.over_seeds(self.samples.label, logits, self.samples.group if grouped else None)
+        samples = self.samples
+        if samples.regression:
+            return values.over_seeds(samples.label, logits, samples.weight)
+        found = metrics.over_seeds(samples.label, logits, samples.group if grouped else None, samples.weight)
         if self.gauc_why is not None:
             found = replace(found, why={**found.why, "gauc": self.gauc_why})
         if self.levels_why is None:
@@ -107,6 +110,7 @@ def _marked(
     """Return (the rows after the first `start` share of the log, marked by what was met before; the log's rows)."""
     columns = ["sample_id", "time", "user_id", "item_id", f"label_{task}", *map(feature_column, features)]
     columns += ["request_id"] if events.schema.has_request else []
+    columns += ["weight"] if events.schema.has_weight else []
     rows = pl.concat(list(events.batches(version=version, columns=columns)))
     cut = int(len(rows) * start)
     marked = rows.with_row_index("row").with_columns(
@@ -131,7 +135,8 @@ def _with_outcomes(window: pl.DataFrame, outcomes: OutcomeLog, task: str) -> pl.
 def load_window(
     events: EventLog, version: int, task: str, start: float, group: str, features: Sequence[str] = ()
 ) -> Frame:
-    """Return the rows after the first `start` share of the log whose label of `task` is known; memory O(log's ids).
+    """Return the rows after the first `start` share of the log whose label of `task` is known, and whose weight is not
+    0; memory O(log's ids).
 
     Where there is a table of outcomes beside the events, a sample without a label has that of its outcomes, a positive
     if any is one, and is a negative if it has none: outcomes of the newest samples that are still to come are not known
@@ -144,11 +149,19 @@ def load_window(
     outcomes = events.path.parent / "outcomes"
     if outcomes.exists():
         window = _with_outcomes(window, OutcomeLog.open(outcomes), task)
-    known = window.filter(pl.col("label").is_not_null())
+    counted = pl.col("weight") > 0 if events.schema.has_weight else pl.lit(True)
+    known = window.filter(pl.col("label").is_not_null() & counted)
     user = codes_of(known["user_id"])
     groups = {"user": user} | ({"request": _requests(known, user)} if events.schema.has_request else {})
-    samples = ScoredSamples(known["label"].to_numpy().astype(np.float64), user, groups[group])
+    samples = ScoredSamples(known["label"].to_numpy().astype(np.float64), user, groups[group], _weights(known))
+    samples = replace(samples, regression=task in events.schema.regression)
     return Frame(known, samples, groups, start, total, gauc_why=None if events.schema.has_user else NO_USERS)
+
+
+def _weights(rows: pl.DataFrame) -> Array | None:
+    """Return float64 [N], what each row counts; None where all count alike."""
+    weight = rows["weight"].to_numpy().astype(np.float64) if "weight" in rows.columns else np.ones(1)
+    return None if (weight == 1).all() else weight
 
 
 def logits_of(

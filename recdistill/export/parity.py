@@ -82,7 +82,10 @@ def _samples(predictor: Predictor, user: int, time: int, at: Array, unseen: bool
         "item": item,
         "context": context,
         "lists": lists,
+        "weight": np.ones(n, np.float32),
         "labels": np.full((n, store.labels.shape[1]), np.nan, np.float32),
+        "draw_offset": np.zeros((n, 0), np.float32),
+        "row_vectors": np.zeros((n, 0), np.float32),
     }
     columns["counts"] = store.counts_of(columns["user"], item, columns["time"])
     return NewSamples(columns, store)

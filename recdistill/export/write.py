@@ -44,6 +44,8 @@ def export(predictor: Predictor, to: Path, lineage: dict[str, Any]) -> tuple[Pat
     differs from the network's by more than PARITY.
     """
     name, schema = predictor.job.name, predictor.schema
+    if schema.vector_widths:
+        raise UserError(f"{name}: reads pre-trained vectors (data.vectors), which an artefact does not hold yet")
     fields, slots = field_counts(schema)
     try:
         served = ServedNetwork(predictor.learner.network, predictor.job.config.history, fields, slots)
@@ -123,6 +125,7 @@ def _manifest(
         actions=predictor.store.action_names or list(OUTCOMES[: predictor.store.actions]),
         numbers=list(predictor.job.config.numbers),
         look_ups=[tuple(one) for one in served.look_ups],
+        regression=dict(schema.regression),
         log_odds_offset=[own[min(k, len(own) - 1)].log_odds_offset for k in range(len(schema.tasks))],
         lineage=lineage,
         parity=parity,

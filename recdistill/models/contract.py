@@ -25,6 +25,7 @@ from recdistill.models.examples import (
     FIELDS,
     LENGTH,
     SLOTS,
+    VECTORS,
     example_batch,
     repeat_histories,
     take,
@@ -75,6 +76,7 @@ def _build(kind: str, width: int, options: dict[str, Any]) -> nn.Module:
         length=LENGTH,
         tables=TableOptions(0, 0.01, "adam"),
         options=options,
+        vectors=VECTORS,
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from recdistill.data.batch.ages import SECOND
-from recdistill.data.batch.batch import Batch, History, Lookup
+from recdistill.data.batch.batch import Batch, History, Lookup, Vectors
 from recdistill.data.batch.numbers import NUMBERS
 from recdistill.typing import Array
 
@@ -18,6 +18,7 @@ __all__ = [
     "FIELDS",
     "LENGTH",
     "SLOTS",
+    "VECTORS",
     "example_batch",
     "lookup",
     "repeat_histories",
@@ -26,6 +27,7 @@ __all__ = [
 ]
 
 FIELDS, SLOTS, ACTIONS, LENGTH = 3, 2, 2, 9
+VECTORS = (("item", 5), ("user", 3), ("row", 2))
 
 
 def lookup(ids: Array) -> Lookup:
@@ -60,6 +62,10 @@ def example_batch(sizes: Sequence[int] = (3, 1, 2), lengths: Sequence[int] = (4,
         torch.from_numpy(numbers),
         torch.from_numpy(draw.integers(0, 2, (samples, 1)).astype(np.float32)),
         torch.full((samples, 1), float("nan")),
+        vectors={
+            side: Vectors(torch.from_numpy(draw.normal(0, 1, (4, width)).astype(np.float32)), torch.arange(samples) % 4)
+            for side, width in VECTORS
+        },
     )
 
 
@@ -80,6 +86,7 @@ def take(batch: Batch, rows: torch.Tensor) -> Batch:
         numbers=batch.numbers[rows],
         labels=batch.labels[rows],
         signals=batch.signals[rows],
+        vectors={side: replace(one, inverse=one.inverse[rows]) for side, one in batch.vectors.items()},
     )
 
 

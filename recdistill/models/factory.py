@@ -16,7 +16,7 @@ from recdistill.models.backbones.target_attention import TargetAttention
 from recdistill.models.embeddings.growable import GrowableTable, TableOptions
 from recdistill.models.heads import Towers
 from recdistill.models.layers.blocks import width_of
-from recdistill.models.layers.options import checked_options
+from recdistill.models.layers.options import VectorWidths, checked_options
 from recdistill.models.user_models import import_model, is_user_model
 
 __all__ = [
@@ -60,9 +60,10 @@ def build_backbone(
     length: int,
     tables: TableOptions,
     options: dict[str, Any],
+    vectors: VectorWidths = (),
 ) -> nn.Module:
     """Return a backbone of BACKBONES, or of the user's own class; fields F, slots M, actions A as in `Batch`, length =
-    most events it will see.
+    most events it will see, vectors: (side, V) of the pre-trained ones.
 
     `options` are the class's own keyword arguments; of the others it is given those that its constructor names. Dense
     weights come from torch's global generator: seed it first. UserError for an unknown kind, an unknown option, or one
@@ -76,6 +77,7 @@ def build_backbone(
         "actions": actions,
         "length": length,
         "tables": tables,
+        "vectors": vectors,
     }
     chosen = checked_options(kind, network, options, given)
     accepted = inspect.signature(network).parameters

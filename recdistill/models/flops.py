@@ -11,11 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from recdistill.data.batch.batch import Batch, History, Lookup
+from recdistill.data.batch.batch import Batch, History, Lookup, Vectors
 from recdistill.data.batch.numbers import NUMBERS
 from recdistill.models.backbones.sequence import SequenceBackbone
 from recdistill.models.encoders.hstu import HSTUStack
 from recdistill.models.encoders.packed import one_sequence
+from recdistill.models.heads import predicts_apart
+from recdistill.models.layers.blocks import SideFeatures
 
 __all__ = ["Cost", "cost_of"]
 
@@ -25,7 +27,8 @@ class Cost:
     """The cost of one history and its samples.
 
     dense_parameters: learned numbers; forward_flops, step_flops: of the products alone, a step being forward and
-    backward; activation_bytes: what the forward pass keeps for the backward one.
+    backward, after a forward pass of its own where predictions are made apart; activation_bytes: what the forward pass
+    keeps for the backward one.
     """
 
     dense_parameters: int
@@ -44,7 +47,8 @@ def cost_of(backbone: nn.Module, events: int, samples: int = 1) -> Cost:
         out = _run(backbone, events, samples)
         forward = counter.get_total_flops()
         torch.autograd.backward(out.sum())
-    return Cost(dense, forward, counter.get_total_flops(), _kept(backbone, events, samples))
+    step = counter.get_total_flops() + (forward if predicts_apart(backbone) else 0)
+    return Cost(dense, forward, step, _kept(backbone, events, samples))
 
 
 def _kept(backbone: nn.Module, events: int, samples: int) -> int:
@@ -113,10 +117,18 @@ def _run(backbone: nn.Module, events: int, samples: int) -> Tensor:
     user = torch.zeros(1, width, device=device, requires_grad=True)
     states = backbone.encode(history, targets, one_sequence(events, device), user)
     backbone.actions, backbone.short = rules
-    sizes = width, backbone.inputs.side.width - width - NUMBERS, NUMBERS
-    side = [torch.zeros(samples, size, device=device) for size in sizes]
+    vectors = [one(torch.zeros(samples, one.in_features, device=device)) for one in _projections(backbone)]
+    sizes = width, backbone.inputs.side.width - width * (1 + len(vectors)) - NUMBERS, NUMBERS
+    user_row, features, numbers = (torch.zeros(samples, size, device=device) for size in sizes)
+    side = [user_row, features, *vectors, numbers]
     mean, length = history.mean(1).expand(samples, -1), torch.full((samples,), events, device=device)
     return backbone.mix(targets[0], states[0], mean, length, side)
+
+
+def _projections(backbone: nn.Module) -> list[nn.Linear]:
+    """Return what reads pre-trained vectors, in the order of the sides."""
+    found = (part.vectors for part in backbone.modules() if isinstance(part, SideFeatures))
+    return [one for vectors in found for one in vectors.values() if isinstance(one, nn.Linear)]
 
 
 def _batch(backbone: nn.Module, events: int, samples: int) -> Batch:
@@ -142,4 +154,8 @@ def _batch(backbone: nn.Module, events: int, samples: int) -> Batch:
         torch.zeros(samples, NUMBERS),
         blank,
         blank,
+        vectors={
+            side: Vectors(torch.zeros(samples, one.in_features), torch.arange(samples))
+            for side, one in zip(side.vectors if side else (), _projections(backbone), strict=True)
+        },
     )

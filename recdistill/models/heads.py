@@ -13,7 +13,7 @@ from recdistill.models.backbones.sequence import SequenceBackbone, TokenMixerMod
 from recdistill.models.layers.blocks import MLP, Dropout, width_of
 from recdistill.models.layers.experts import ReLUExperts
 
-__all__ = ["TeacherHiddenReader", "TowerLayout", "Towers"]
+__all__ = ["TeacherHiddenReader", "TowerLayout", "Towers", "predicts_apart"]
 
 TowerLayout = Literal["single", "decoupled"]
 
@@ -48,10 +48,18 @@ class TeacherHiddenReader(nn.Module):
         return added.index_select(0, batch.history.of.to(added.device))
 
 
+def predicts_apart(backbone: nn.Module) -> bool:
+    """Return whether a backbone learns by another pass than it predicts by, so that a step makes both."""
+    return any(
+        isinstance(part, ReLUExperts) or (isinstance(part, Dropout) and bool(part.rate)) for part in backbone.modules()
+    )
+
+
 class Towers(nn.Module):
     """A backbone with its heads: a backbone is any module that turns a `Batch` into [B, output_width].
 
-    teacher_hidden: width of the teacher's hidden states, 0: none. Further towers are drawn last, so a raw and a
+    teacher_hidden: width of the teacher's hidden states, 0: none; regression: which tasks are one, none where it is
+    empty. Further towers are drawn last, so a raw and a
     distilled student of one torch seed start alike in all they share. Where the backbone is a TokenMixerModel with
     `auxiliary`, each state between its blocks has a linear head, for `between` alone: it is never served. UserError
     when neither the backbone nor the caller gives the backbone's output width.
@@ -66,14 +74,14 @@ class Towers(nn.Module):
         output_width: int | None = None,
         adapted: bool = False,
         teacher_hidden: int = 0,
+        regression: Sequence[bool] = (),
     ) -> None:
         super().__init__()
+        self.regression = torch.tensor(regression) if any(regression) else None  # stays with the losses, on the host
         self.output_width = width = width_of(backbone, output_width)
         self.backbone = backbone
         self.routed = [part for part in backbone.modules() if isinstance(part, ReLUExperts)]
-        self.predicts_apart = bool(self.routed) or any(
-            isinstance(part, Dropout) and part.rate for part in backbone.modules()
-        )
+        self.predicts_apart = predicts_apart(backbone)
         self.main = _tower(width, hidden, tasks)
         self.aux = _tower(width, hidden, tasks) if layout == "decoupled" else None
         self.adapted = _tower(width, hidden, tasks) if adapted else None

@@ -51,7 +51,7 @@ def _bar(method: Method, metric: str, axis: Axis) -> str:
 
 def _row(method: Method, metric: str, controls: Sequence[ControlName]) -> str:
     changed = ", ".join(f"{key}: {value}" for key, value in method.changes.items())
-    etas = (method.transferability.metric(metric) for metric in ("gauc", "auc", "ne"))
+    etas = (method.transferability.metric(name) for name in method.transferability.names)
     cells = [
         number(method.raw),
         number(method.distilled),

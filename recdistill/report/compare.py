@@ -17,9 +17,10 @@ from recdistill.data.store.memmap import read_json
 from recdistill.errors import UserError
 from recdistill.evaluate.notes import lost_note
 from recdistill.evaluate.summary import (
+    ALL_METRICS,
     ETAS,
     LABELS,
-    METRICS,
+    VALUE_ETAS,
     ModelSummary,
     Summary,
     TaskSummary,
@@ -112,7 +113,7 @@ def _scores(runs: Sequence[Finished]) -> list[Row]:
     for task in _tasks(runs):
         for name, pick in _models(runs):
             models = [_model_of(run, task, pick) for run in runs]
-            cells = {metric: [_score(model, metric) for model in models] for metric in METRICS}
+            cells = {metric: [_score(model, metric) for model in models] for metric in ALL_METRICS}
             of = name if task == runs[0].summary.tasks[0] else f"{task}: {name}"
             found += [Row(of, LABELS[metric], row) for metric, row in cells.items() if any(row)]
     return found
@@ -153,7 +154,8 @@ def _score(model: ModelSummary | None, metric: str) -> str:
 
 def _eta_of(run: Finished, task: str, name: str, metric: str) -> Transfer | None:
     one = run.task(task)
-    return one.students[name].transferability.metric(metric) if one and name in one.students else None
+    etas = one.students[name].transferability if one and name in one.students else None
+    return etas.metric(metric) if etas and metric in etas.names else None
 
 
 def _etas(runs: Sequence[Finished]) -> list[Row]:
@@ -161,7 +163,9 @@ def _etas(runs: Sequence[Finished]) -> list[Row]:
     for task in _tasks(runs):
         for name in _students(runs):
             of = name if task == runs[0].summary.tasks[0] else f"{task}: {name}"
-            rows = [(metric, [_eta(_eta_of(run, task, name, metric)) for run in runs]) for metric in ETAS]
+            rows = [
+                (metric, [_eta(_eta_of(run, task, name, metric)) for run in runs]) for metric in (*ETAS, *VALUE_ETAS)
+            ]
             found += [Row(of, f"eta, {LABELS[metric]}", cells) for metric, cells in rows if any(cells)]
     return found
 
@@ -180,7 +184,7 @@ def _withheld(runs: Sequence[Finished]) -> list[str]:
         f"{run.name}, {name}, {LABELS[metric]}: {eta.why}"
         for run in runs
         for name in run.summary.students
-        for metric in ETAS
+        for metric in (*ETAS, *VALUE_ETAS)
         if (eta := _eta_of(run, run.summary.tasks[0], name, metric)) and eta.eta is None
     ]
 

@@ -10,7 +10,6 @@ from recdistill.report.text import missing, number, percent
 
 __all__ = ["NO_CONTROL", "controls", "share"]
 
-SHOWN = ("gauc", "auc", "ne")
 WHAT: dict[ControlName, str] = {
     "self": "distilled by a raw student of its own kind",
     "compute": "raw, with as many rows to learn as the distilled one",
@@ -23,7 +22,7 @@ def controls(summary: Summary) -> str:
     body = "".join(_student(name, student) for name, student in summary.students.items() if student.controls)
     if not body:
         return ""
-    head = "".join(f"<th>{LABELS[metric]}</th><th>eta beyond it</th>" for metric in SHOWN)
+    head = "".join(f"<th>{LABELS[metric]}</th><th>eta beyond it</th>" for metric in summary.models.teacher.etas)
     intro = (
         "Distillation may help without a better teacher. Eta beyond a control is (distilled \u2212 control) / (teacher "
         f"\u2212 raw), with its {100 * summary.confidence:g}\u202f% interval: what a larger teacher added."
@@ -43,7 +42,7 @@ def _row(name: str, model: ModelSummary, beyond: dict[str, Transfer]) -> str:
     cells = (
         f'<td data-name="{LABELS[metric]}">{_metric(model, metric)}</td>'
         f'<td data-name="eta beyond it">{share(beyond[metric]) if beyond else ""}</td>'
-        for metric in SHOWN
+        for metric in model.etas
     )
     return f"<tr><th>{escape(name)}</th>{''.join(cells)}</tr>"
 

@@ -19,7 +19,8 @@ def data(summary: Summary) -> str:
         return ""
     facts = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in _facts(summary.data))
     return (
-        f'<section><h2>The log</h2><dl class="facts">{facts}</dl>{_features(summary.data, summary.tasks[0])}</section>'
+        f'<section><h2>The log</h2><dl class="facts">{facts}</dl>{_notes(summary.data)}'
+        f"{_features(summary.data, summary.tasks[0])}</section>"
     )
 
 
@@ -35,6 +36,10 @@ def _facts(found: DataSummary) -> list[tuple[str, str]]:
         ("Rows per request", per_request),
         ("Repeated rows", _repeated(found)),
     ]
+
+
+def _notes(found: DataSummary) -> str:
+    return "".join(f'<p class="note">When it was read: {escape(note)}.</p>' for note in found.notes)
 
 
 def _span(found: DataSummary) -> str:

@@ -15,9 +15,7 @@ import yaml
 from recdistill.evaluate.headline import headlines
 from recdistill.evaluate.notes import lost_note
 from recdistill.evaluate.summary import (
-    ETAS,
     LABELS,
-    METRICS,
     ModelSummary,
     StudentSummary,
     Summary,
@@ -78,7 +76,7 @@ def _header(summary: Summary, lineage: Mapping[str, str]) -> str:
     tree = {
         "library_name": "recdistill",
         "tags": ["recommendation", "ranking", "click-through-rate", "knowledge-distillation"],
-        "metrics": list(METRICS),
+        "metrics": list(summary.models.teacher.metrics),
         "created": summary.created.isoformat(),
         "model-index": index,
     }
@@ -88,10 +86,10 @@ def _header(summary: Summary, lineage: Mapping[str, str]) -> str:
 def _result(summary: Summary, student: StudentSummary, data: str) -> dict[str, Any]:
     metrics: list[dict[str, Any]] = [
         {"type": metric, "name": LABELS[metric], "value": value}
-        for metric in METRICS
+        for metric in student.distilled.metrics
         if (value := student.distilled.metric(metric)) is not None
     ]
-    for metric in ETAS:
+    for metric in student.transferability.names:
         eta = student.transferability.metric(metric)
         if eta.eta is not None:
             ends = {"low": eta.low, "high": eta.high, "confidence": summary.confidence}
@@ -138,7 +136,7 @@ def _scores(summary: Summary) -> list[str]:
             rows.append((f"{plain(name)}, labels alone", *_cells(student.raw)))
             if student.teacher:
                 rows.append((f"teacher, where {plain(name)} serves", *_cells(student.teacher)))
-        head = ("model", *(LABELS[metric] for metric in METRICS), "dense parameters", "seeds")
+        head = ("model", *(LABELS[metric] for metric in one.teacher.metrics), "dense parameters", "seeds")
         found += [f"Task {plain(task)}, {one.rows:,} impressions:", _table(head, rows)]
     seeds = (
         "Means over seeds, ± their standard deviation. Each impression was predicted before its outcome was learned."
@@ -148,7 +146,7 @@ def _scores(summary: Summary) -> list[str]:
 
 def _cells(model: ModelSummary) -> list[str]:
     cells = []
-    for metric in METRICS:
+    for metric in model.metrics:
         value, std = model.metric(metric), model.std.get(metric)
         cells.append("-" if value is None else f"{value:.4f}" + (f" ± {std:.4f}" if std is not None else ""))
     size = "-" if model.dense_parameters is None else f"{model.dense_parameters:,}"
@@ -159,7 +157,7 @@ def _transfer(summary: Summary) -> str:
     rows = [
         (plain(name), LABELS[metric], *_eta(student.transferability.metric(metric)))
         for name, student in summary.students.items()
-        for metric in ETAS
+        for metric in student.transferability.names
     ]
     meaning = "0 is the student on labels alone, 1 the teacher"
     head = ("student", "on", "eta", f"{100 * summary.confidence:g} % interval", "teacher's gain")
@@ -193,7 +191,11 @@ def _limitations(summary: Summary) -> list[str]:
     if any(len(student.distilled.seeds) < 2 for student in summary.students.values()):
         found.append("One seed: how much another seed would differ is not known.")
     for name, student in summary.students.items():
-        withheld = [LABELS[metric] for metric in ETAS if student.transferability.metric(metric).eta is None]
+        withheld = [
+            LABELS[metric]
+            for metric in student.transferability.names
+            if student.transferability.metric(metric).eta is None
+        ]
         if withheld:
             found.append(f"{plain(name)}: no claim on {', '.join(withheld)}; the table above gives the reason.")
         if lost := _lost(student):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from recdistill.evaluate.summary import LABELS, METRICS, Bin, Curve, StudentSummary, Summary
+from recdistill.evaluate.summary import ALL_METRICS, LABELS, Bin, Curve, StudentSummary, Summary
 from recdistill.report.charts import (
     LEAST,
     Axis,
@@ -23,7 +23,7 @@ from recdistill.report.text import colour, label, legend, legend_order, moment, 
 __all__ = ["calibration", "curves", "gain_strip"]
 
 MIN_AXIS_SPAN = 0.004  # of the gain strip: closer models should look close
-LOWER_IS_BETTER = ("logloss", "ne", "ece", "kl")
+LOWER_IS_BETTER = ("logloss", "ne", "ece", "kl", "mae", "rmse")
 
 
 def gain_strip(summary: Summary, student: StudentSummary, metric: str) -> str:
@@ -43,7 +43,7 @@ def gain_strip(summary: Summary, student: StudentSummary, metric: str) -> str:
 def curves(student: StudentSummary, metric: str, place: int) -> str:
     """Return the progressive curves, one tab per metric with the headline's first; `place`: the student's, from 0."""
     given = {name: curve for name, curve in student.details.curves.items() if curve.time}
-    found = [m for m in (*METRICS, "kl") if any(m in c.metrics for c in given.values())]
+    found = [m for m in (*ALL_METRICS, "kl") if any(m in c.metrics for c in given.values())]
     found.sort(key=lambda m: m != metric)
     if not found:
         return '<p class="none">– This run recorded no curves.</p>'

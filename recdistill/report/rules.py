@@ -12,9 +12,9 @@ __all__ = ["rules"]
 
 
 def rules(summary: Summary) -> str:
-    """Return the section; empty for a summary without the probe."""
+    """Return the section; empty for a summary without the probe, or of a regression."""
     leaks = summary.leaks
-    if leaks is None:
+    if leaks is None or not leaks.rules:
         return ""
     lines = [(one.text[:1].upper() + one.text[1:], one.auc, one.gauc) for one in leaks.rules]
     lines += [(f"Raw student {name}", *_scores(student.raw)) for name, student in summary.students.items()]

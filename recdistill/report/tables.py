@@ -9,7 +9,6 @@ from recdistill.evaluate.label_lag import lag_sentence
 from recdistill.evaluate.notes import lost_note, training_of, widest_note
 from recdistill.evaluate.summary import (
     LABELS,
-    METRICS,
     ModelSummary,
     Slice,
     StudentSummary,
@@ -57,10 +56,12 @@ def _card(name: str, model: ModelSummary, raw: ModelSummary, metric: str, group:
     gain = "baseline of the claim" if name == "raw" else ""
     if not gain and value is not None and base is not None:
         gain = f"{number(value - base, sign=True)} against the raw student"
-    rows = "".join(f"<div><dt>{LABELS[m]}</dt><dd>{_cell(model, m)}</dd></div>" for m in METRICS if m != metric)
+    rows = "".join(f"<div><dt>{LABELS[m]}</dt><dd>{_cell(model, m)}</dd></div>" for m in model.metrics if m != metric)
     others = ((by, value) for by, value in model.gauc_by.items() if by != group)
     rows += "".join(f"<div><dt>GAUC by {escape(by)}</dt><dd>{number(v)}</dd></div>" for by, v in others)
-    note = why_note(f"{LABELS[m]}: {model.why.get(m, 'not measured')}" for m in METRICS if model.metric(m) is None)
+    note = why_note(
+        f"{LABELS[m]}: {model.why.get(m, 'not measured')}" for m in model.metrics if model.metric(m) is None
+    )
     return (
         f'<article class="card c-{name}"><h3>{shape(name)}{label(name)}</h3>'
         f'<p class="big">{big}<small>{LABELS[metric]}</small></p>'
@@ -78,11 +79,7 @@ def _cell(model: ModelSummary, metric: str) -> str:
 
 def transfer(summary: Summary) -> str:
     """Return eta with its interval for every student and metric on one scale from -100 % to 200 % at most."""
-    every = [
-        t
-        for s in summary.students.values()
-        for t in (s.transferability.gauc, s.transferability.auc, s.transferability.ne)
-    ]
+    every = [t for s in summary.students.values() for t in map(s.transferability.metric, s.transferability.names)]
     ends = [v for t in every for v in (t.eta, t.low, t.high) if v is not None]
     axis = linear_axis([max(-1.0, min(2.0, v)) for v in [0.0, 1.0, *ends]], about=5)
     marks = "".join(f'<span style="left:{axis.place(v):.1f}%">{percent(v)}</span>' for v, _ in axis.marks)
@@ -98,7 +95,7 @@ def transfer(summary: Summary) -> str:
 
 
 def _transfer_rows(name: str, student: StudentSummary, axis: Axis) -> str:
-    etas = {metric: student.transferability.metric(metric) for metric in ("gauc", "auc", "ne")}
+    etas = {metric: student.transferability.metric(metric) for metric in student.transferability.names}
     rows = [_transfer_row(metric, eta, axis) for metric, eta in etas.items()]
     rows += [
         f'<p class="note">{LABELS[metric]}: {escape(note)}</p>'
@@ -179,16 +176,30 @@ def tasks(summary: Summary, metric: str) -> str:
         return ""
     first = TaskSummary(rows=summary.rows, teacher=summary.models.teacher, students=summary.students)
     every = {summary.tasks[0]: first, **summary.further_tasks}
-    rows = "".join(_task_row(task, one, name, metric) for task, one in every.items() for name in one.students)
+    shown = {task: metric if metric in one.teacher.etas else one.teacher.etas[0] for task, one in every.items()}
+    rows = "".join(_task_row(task, one, name, shown[task]) for task, one in every.items() for name in one.students)
     head = "".join(f"<th>{n}</th>" for n in MODELS)
     etas = {
-        (task, name): student.transferability.metric(metric)
+        (task, name): student.transferability.metric(shown[task])
         for task, one in every.items()
         for name, student in one.students.items()
     }
     note = why_note(f"{task}, {name}: {eta.why}" for (task, name), eta in etas.items() if eta.eta is None)
-    top = f"<thead><tr><th>{LABELS[metric]}</th>{head}<th>eta</th></tr></thead>"
+    named = ", ".join(dict.fromkeys(LABELS[one] for one in shown.values()))
+    top = f"<thead><tr><th>{named}</th>{head}<th>eta</th></tr></thead>"
+    note = _graded(summary) + note
     return f'<section><h2>Every task</h2><table class="tasks">{top}<tbody>{rows}</tbody></table>{note}</section>'
+
+
+def _graded(summary: Summary) -> str:
+    """Return a note per label with several levels: each model's NDCG."""
+    lines = (
+        f"{escape(label)}: NDCG by {escape(summary.group)}: "
+        + ", ".join(f"{escape(name)} {number(value)}" for name, value in models.items())
+        for label, models in summary.graded.items()
+        if models
+    )
+    return "".join(f'<p class="note">{line}.</p>' for line in lines)
 
 
 def _task_row(task: str, one: TaskSummary, name: str, metric: str) -> str:

@@ -14,15 +14,17 @@ from recdistill.config.experiment import Experiment
 from recdistill.data.readers.base import Log
 from recdistill.data.readers.factory import open_log
 from recdistill.data.readers.first_rows import head_of, with_edges
+from recdistill.data.store.frozen_vectors import VECTORS, write_vectors
 from recdistill.data.store.memmap import read_json, write_json
 from recdistill.errors import RecdistillError, UserError
 from recdistill.runs.folder import RunFolder
+from recdistill.runs.grown import NOTES_FILE, OLD, Differs, take_over
 from recdistill.runs.sources import all_gone, check_steady, difference, marks_of
 from recdistill.tables.delta.commits import newest_version
 from recdistill.tables.events import BehaviorLog, EventLog, OutcomeLog
 from recdistill.tables.validation import Origin, check_label_times
 
-__all__ = ["HANDOVER", "HandOver", "hand_over", "handed_over", "ingest", "open_tables"]
+__all__ = ["HANDOVER", "HandOver", "hand_over", "handed_over", "ingest", "notes_of", "open_tables"]
 
 HANDOVER, HANDOVER_FILE = "handover", "handover.json"
 
@@ -40,28 +42,31 @@ def ingest(
     progress: Callable[[int], None],
     note: Callable[[str], None],
     rows: int | None = None,
+    follows: bool = True,
 ) -> int:
     """Write the log into the run's tables, all or nothing; return its rows, 0 when it was there already as it is now.
 
+    Of a log that has grown since, the new rows alone, where it `follows` it: see `take_over`.
     rows: only so many samples, the first, and the behaviors up to the time of the last; a stream brings the rest.
     `progress` is called with the rows written so far, `note` with each line about what was left out. Raises UserError
     for anything wrong with the input, also when the log cannot be scored as the experiment says, and when it is another
     than the run has read.
     """
     if folder.tables.exists():
-        _check_same(folder, experiment, data, note)
-        return 0
+        return _follow(folder, experiment, data, (progress, note), follows and rows is None)
     log = open_log(experiment.data, data)
     log.schema.check_group(experiment.evaluate.group)
     part = folder.root / "tables.part"
-    shutil.rmtree(part, ignore_errors=True)
+    for left in (part, folder.root / OLD):
+        shutil.rmtree(left, ignore_errors=True)
     marks = marks_of(log)
-    log = replace(log, batches=partial(_timed, log, experiment.labels.window_s is not None))
+    log = _checked(log, experiment)
     try:
         written = _write(part, log, rows, progress)
         if rows is not None and experiment.labels.window_s is not None:
             OutcomeLog.create(part / "outcomes", log.schema)
         check_steady(marks)
+        write_json(part / NOTES_FILE, log.notes())
         folder.record_sources(marks)
         part.rename(folder.tables)
     finally:
@@ -71,18 +76,59 @@ def ingest(
     return written
 
 
-def _check_same(folder: RunFolder, experiment: Experiment, data: Path | None, note: Callable[[str], None]) -> None:
-    """Raise UserError where the log is another than the run has read; note where nothing is left of it."""
-    marks = folder.sources()
+def notes_of(folder: RunFolder) -> list[str]:
+    """Return what was printed about the log when it was read, such as what was left out."""
+    path = folder.tables / NOTES_FILE
+    return list(read_json(path)) if path.exists() else []
+
+
+def _checked(log: Log, experiment: Experiment) -> Log:
+    return replace(log, batches=partial(_timed, log, experiment.labels.window_s is not None))
+
+
+def _follow(
+    folder: RunFolder,
+    experiment: Experiment,
+    data: Path | None,
+    show: tuple[Callable[[int], None], Callable[[str], None]],
+    may: bool,
+) -> int:
+    """Take over what a log has grown by since the run has read it; return how many rows. show: progress, note.
+
+    Raises UserError where it is another than it was and none that has grown, or the run may not follow it.
+    """
+    marks, (progress, note) = folder.sources(), show
     if not marks:
-        return
+        return 0
     if all_gone(marks):
         note(f"log: {next(iter(marks))} is gone; the run goes on with the rows that it read from there")
-    elif words := difference(marks, open_log(experiment.data, data)):
+        return 0
+    log = open_log(experiment.data, data)
+    if not (words := difference(marks, log)):
+        return 0
+    now = marks_of(log)
+    learned = (folder.root / "models").exists()
+    try:
+        if (folder.tables / HANDOVER_FILE).exists():
+            raise Differs("a stream has gone on from there")
+        if not may:
+            raise Differs("`recdistill run` and `recdistill ingest` alone follow it")
+        rows, actions = take_over(folder, _checked(log, experiment), progress, partial(check_steady, now))
+    except Differs as why:
         raise UserError(
-            f"{folder.root}: the log changed since it was read ({words}); choose another --out for the log as it is "
-            f"now, or delete {folder.root}"
-        )
+            f"{folder.root}: the log changed since it was read ({words}), and {why}; choose another --out for the log "
+            f"as it is now, or delete {folder.root}"
+        ) from None
+    folder.record_sources(now)
+    for line in log.notes():
+        note(line)
+    more = f"{rows:,} rows" + (f" and {actions:,} behaviors" if log.behaviors else "")
+    again = "; what was learned before is dropped, and every model learns the whole log anew"
+    note(
+        f"log: changed since it was read ({words}): {more} more, all before them as they were"
+        f"{again if learned and rows + actions else ''}"
+    )
+    return rows or actions
 
 
 @dataclass(frozen=True)
@@ -142,6 +188,7 @@ def _timed(log: Log, window: bool) -> Iterator[pl.DataFrame]:
 def _write(part: Path, log: Log, limit: int | None, progress: Callable[[int], None]) -> int:
     """Write the log, of which only the first `limit` rows where that is given, and the behaviors up to then."""
     schema, chunks = with_edges(log)
+    write_vectors(part / VECTORS, log.vectors)
     events = EventLog.create(part / "events", schema)
     rows, last = 0, None
     for sequence, chunk in enumerate(chunks if limit is None else head_of(chunks, limit)):

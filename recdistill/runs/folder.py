@@ -136,14 +136,15 @@ class RunFolder:
     def _about(self) -> Path:
         return self.root / "run.json"
 
-    def _read(self) -> Any:
-        try:
-            return read_json(self._about)
-        except (ValueError, RecursionError):
-            raise UserError(f"{self._about}: damaged; choose another --out or delete the folder") from None
+    def _read(self) -> dict[str, Any]:
+        with suppress(ValueError, RecursionError):
+            found = read_json(self._about)
+            if isinstance(found, dict):
+                return found
+        raise UserError(f"{self._about}: damaged; choose another --out or delete the folder")
 
-    def _compare(self, found: object, mine: object, grows: bool = False) -> None:
-        old, new = ({k: v for k, v in flat(tree).items() if not k.startswith("sources")} for tree in (found, mine))
+    def _compare(self, found: dict[str, Any], mine: dict[str, Any], grows: bool = False) -> None:
+        old, new = (flat({k: v for k, v in tree.items() if k != "sources"}) for tree in (found, mine))
         free = (
             "experiment.evaluate.",
             "experiment.processes",
@@ -188,6 +189,12 @@ class RunFolder:
         about = self._read() if self.exists else {}
         self.root.mkdir(parents=True, exist_ok=True)
         write_json(self._about, {**about, "sources": marks})
+
+    def forget(self) -> None:
+        """Remove what was made of the tables: models, predictions, scores; frames that a notebook gave stay."""
+        for path in self.root.iterdir():
+            if path.name not in {"lock", "run.json", "tables", "tables.part"} and path.suffix != ".parquet":
+                _remove(path)
 
     def belongs(self, experiment: Experiment, data: str) -> None:
         """Raise UserError unless the folder holds this experiment's run; other processes may be at work there."""

@@ -46,7 +46,7 @@ class ServedSchema:
 class Manifest:
     """What an artefact is. schema: of a ServedSchema; history: the most events read; fields, slots: of context and
     lists; actions: the types of a history's events, by code; numbers: which the model reads; look_ups: per input of
-    rows (table, column, width); log_odds_offset: per task, what sampling added to the log-odds that the model learned;
+    rows (table, column, width); regression: tasks of values, see `Regression`; log_odds_offset: per task, what sampling added to the log-odds that the model learned;
     lineage: run, model, rows learned, fingerprints; files: name -> SHA-256.
     """
 
@@ -61,6 +61,7 @@ class Manifest:
     actions: list[str]
     numbers: list[str]
     look_ups: list[tuple[int, str, int]]
+    regression: dict[str, tuple[str, float]]
     log_odds_offset: list[float]
     lineage: dict[str, Any]
     parity: float

@@ -10,6 +10,7 @@ import onnxruntime
 from recdistill.errors import UserError
 from recdistill.serve.artefact import Artefact, open_artefact
 from recdistill.serve.request import Request, arrays_of
+from recdistill.tables.regression import Regression
 from recdistill.typing import Array
 
 __all__ = ["Scorer"]
@@ -48,10 +49,14 @@ class Scorer:
         return np.asarray(self.session.run(None, fed)[0])
 
     def rank(self, request: Request) -> Array:
-        """Return float32 [C, K], per candidate and task its probability in the log before any down-sampling. Raises
-        UserError, which names the field, for a request that cannot be read.
+        """Return float32 [C, K], per candidate and task its probability in the log before any down-sampling, of a
+        regression its value in the label's unit. Raises UserError, which names the field, for a request that cannot be
+        read.
         """
-        logits = self.logits(arrays_of(request, self.artefact))
-        offset = np.asarray(self.artefact.manifest.log_odds_offset, np.float32)
+        logits, about = self.logits(arrays_of(request, self.artefact)), self.artefact.manifest
         with np.errstate(over="ignore"):
-            return np.asarray(1 / (1 + np.exp(-(logits - offset))), np.float32)
+            found = 1 / (1 + np.exp(np.asarray(about.log_odds_offset, np.float32) - logits))
+        for task, (loss, scale) in about.regression.items():
+            at = about.tasks.index(task)
+            found[:, at] = Regression(loss, scale).values(logits[:, at])  # type: ignore[arg-type]
+        return np.asarray(found, np.float32)

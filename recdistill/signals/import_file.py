@@ -30,6 +30,8 @@ from recdistill.runs.names import TEACHER
 from recdistill.signals.keep_rates import learned_rates
 from recdistill.tables.events import EventLog
 from recdistill.tables.predictions import PredictionLog
+from recdistill.tables.regression import Regression
+from recdistill.tables.schema import EventSchema
 
 __all__ = ["Imported", "import_predictions", "imported"]
 
@@ -56,7 +58,8 @@ def imported(predictions: PredictionLog) -> str | None:
 
 def import_predictions(folder: RunFolder, experiment: Experiment, path: Path) -> Imported:
     """Take `path` as the predictions of the run's teacher: columns sample_id, as the log has it, and per task
-    logit_TASK or probability_TASK. Memory O(samples) where sample ids are text.
+    logit_TASK or probability_TASK, of a regression logit_TASK as models record it or value_TASK in the label's unit.
+    Memory O(samples) where sample ids are text.
 
     With one task, `logit` or `probability` will do. What the teacher learned from is `teacher.sampling` of the
     experiment. Raises UserError, and writes nothing, when the file is no such table, a value is missing, infinite or no
@@ -64,7 +67,7 @@ def import_predictions(folder: RunFolder, experiment: Experiment, path: Path) ->
     """
     store, predictions = SampleStore(folder.store), PredictionLog.open(folder.predictions)
     events = EventLog.open(folder.tables / "events")
-    file = _File(path, tuple(store.tasks), _keys(events) if events.schema.sample_key else None)
+    file = _File(path, events.schema, _keys(events) if events.schema.sample_key else None)
     writer = f"{TEACHER}@import-{file.checksum:08x}"
     newest = predictions.newest_metadata(TEACHER)
     if newest is not None and newest.get("file") != writer:
@@ -124,8 +127,9 @@ def _check(file: _File, store: SampleStore, start: float) -> Imported:
 class _File:
     """The Parquet file `path`, read a part at a time as sample_id and logit_TASK."""
 
-    def __init__(self, path: Path, tasks: tuple[str, ...], keys: pl.DataFrame | None) -> None:
-        self.path, self.keys = path, keys
+    def __init__(self, path: Path, schema: EventSchema, keys: pl.DataFrame | None) -> None:
+        self.path, self.keys, tasks = path, keys, schema.tasks
+        self.rules = {f"logit_{task}": schema.rule(task) for task in tasks}
         try:
             self.checksum = checksum(path)
             names = pq.read_schema(path).names
@@ -133,7 +137,9 @@ class _File:
             raise UserError(f"{path}: cannot be read: {error.strerror or str(error).splitlines()[0]}") from None
         except pa.ArrowException as error:
             raise UserError(f"{path}: is no Parquet file: {str(error).splitlines()[0]}") from None
-        self.columns = {f"logit_{task}": _column(path, task, names, alone=len(tasks) == 1) for task in tasks}
+        self.columns = {
+            f"logit_{task}": _column(path, task, names, len(tasks) == 1, task in schema.regression) for task in tasks
+        }
         if "sample_id" not in names:
             raise UserError(f"{path}: column 'sample_id' is missing")
 
@@ -148,9 +154,8 @@ class _File:
 
     def _logits(self, rows: pl.DataFrame) -> pl.DataFrame:
         ids = self._ids(rows)
-        return pl.DataFrame(
-            {"sample_id": ids, **{name: self._logit(rows[column], ids) for name, column in self.columns.items()}}
-        )
+        logits = {name: self._logit(rows[column], ids, self.rules[name]) for name, column in self.columns.items()}
+        return pl.DataFrame({"sample_id": ids, **logits})
 
     def _ids(self, rows: pl.DataFrame) -> pl.Series:
         """Return the numbers of the samples, NO_SAMPLE where the log has none of that name."""
@@ -170,15 +175,20 @@ class _File:
         )
         return known["sample_id"].fill_null(NO_SAMPLE)
 
-    def _logit(self, values: pl.Series, ids: pl.Series) -> pl.Series:
+    def _logit(self, values: pl.Series, ids: pl.Series, rule: Regression | None) -> pl.Series:
         if not values.dtype.is_numeric():
             raise UserError(f"{self.path}: column '{values.name}' must hold numbers; it is {values.dtype}")
         x = values.cast(pl.Float64).fill_null(np.nan).to_numpy()
         probability = values.name.startswith("probability")
         good = (x > 0) & (x < 1) if probability else np.isfinite(x)
+        if rule is not None and values.name.startswith("value"):
+            with np.errstate(divide="ignore", invalid="ignore"):
+                x = rule.learned(x)
+            good = np.isfinite(x)
         if not good.all():
             bad = int(np.argmin(good))
             wanted = "lie between 0 and 1, both excluded" if probability else "be finite"
+            wanted += ", and above -scale" * (rule is not None and rule.loss == "log")
             raise UserError(f"{self.path}: column '{values.name}' must {wanted}; sample {ids[bad]} has {values[bad]}")
         return pl.Series((np.log(x) - np.log1p(-x) if probability else x).astype(np.float32))
 
@@ -188,8 +198,10 @@ def _keys(events: EventLog) -> pl.DataFrame:
     return pl.concat(list(events.batches(columns=["sample_key", "sample_id"]))).drop_nulls("sample_key")
 
 
-def _column(path: Path, task: str, names: list[str], alone: bool) -> str:
-    wanted = [f"logit_{task}", f"probability_{task}", *(["logit", "probability"] if alone else [])]
+def _column(path: Path, task: str, names: list[str], alone: bool, regression: bool) -> str:
+    """Return the column of the file that holds a task's predictions; UserError for none, and for several."""
+    kinds = ["logit", "value" if regression else "probability"]
+    wanted = [*(f"{kind}_{task}" for kind in kinds), *(kinds if alone else [])]
     here = [name for name in wanted if name in names]
     if len(here) != 1:
         what = f"has both '{here[0]}' and '{here[1]}'; drop one" if here else f"has none of {', '.join(wanted)}"

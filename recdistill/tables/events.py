@@ -17,7 +17,7 @@ from recdistill.tables.delta.existing_ids import first_known
 from recdistill.tables.delta.log import DeltaLog
 from recdistill.tables.delta.types import TIME
 from recdistill.tables.schema import POLARS_TYPES, EventSchema
-from recdistill.tables.validation import check_behaviors, check_columns, check_events, check_outcomes
+from recdistill.tables.validation import check_behaviors, check_columns, check_events, check_outcomes, check_vectors
 
 __all__ = ["BehaviorLog", "EventLog", "OutcomeLog"]
 
@@ -58,7 +58,8 @@ class EventLog(DeltaLog):
         already has, whether with the same label or another.
         """
         rows = check_columns(rows, self.schema.columns(), source)
-        check_events(rows, self.schema.tasks, source)
+        check_events(rows, self.schema, source)
+        check_vectors(rows, self.schema.row_vector_widths, source)
 
         def check(table: DeltaTable) -> None:
             if not new_ids:
@@ -84,6 +85,7 @@ class BehaviorLog(DeltaLog):
     def create(cls, path: Path, schema: EventSchema) -> BehaviorLog:
         """Make the table at `path` with the id types of the samples' `schema`, or open an equal one."""
         about = replace(schema, tasks=(), features={}, label_times=(), keep_rates={}, edges={}, has_request=False)
+        about = replace(about, negatives=0, corrected=False, item_features=(), vectors={}, row_vectors={})
         cls._create(path, cls._columns(about), about.to_json())
         return cls(path)
 

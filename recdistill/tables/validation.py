@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
 from recdistill.errors import UserError, did_you_mean
+from recdistill.tables.schema import EventSchema
 
 __all__ = [
     "Origin",
     "RowError",
+    "VALUE",
+    "WEIGHT",
     "check_behaviors",
     "check_channels",
     "check_columns",
@@ -22,9 +26,14 @@ __all__ = [
     "check_outcomes",
     "check_times",
     "check_unique",
+    "check_vectors",
+    "odd_vector",
+    "value_rules",
 ]
 
 FIRST, LAST = -62_135_596_800_000_000, 253_402_300_800_000_000  # microseconds of Python's years 1 to 9999
+WEIGHT = "must be a finite number of at least 0; leave out rows that have none"
+VALUE = {"log": "a finite number of at least 0", "huber": "a finite number"}  # of a regression
 EARLY = "lies before 1970; check the time unit"
 SKEW = timedelta(days=1)  # clocks and time zones of the machines that wrote the log
 
@@ -86,7 +95,8 @@ def check_columns(rows: pl.DataFrame, columns: dict[str, pl.DataType], source: s
 
 def check_unique(rows: pl.DataFrame, source: str | Origin, column: str = "sample_id") -> None:
     """Raise UserError when a sample id stands twice."""
-    _refuse(rows, pl.col(column).is_duplicated(), source, column, "a sample id may stand once")
+    if rows[column].n_unique() < len(rows):  # a tenth of the time that looking for them takes
+        _refuse(rows, pl.col(column).is_duplicated(), source, column, "a sample id may stand once")
 
 
 def check_times(rows: pl.DataFrame, source: str | Origin, hint: str = "") -> None:
@@ -104,14 +114,46 @@ def check_needed(rows: pl.DataFrame, source: str | Origin, hint: str = "") -> No
             _refuse(rows, pl.col(column).is_null(), source, column, f"must not be empty{hint}")
 
 
-def check_events(rows: pl.DataFrame, tasks: tuple[str, ...], source: str | Origin, hint: str = "") -> None:
-    """Raise UserError for null ids or times, impossible times, labels outside {0, 1}, duplicate sample ids."""
+def value_rules(schema: EventSchema) -> Iterator[tuple[str, str, pl.Expr]]:
+    """Yield (column, what must hold, where a value breaks it) for the labels and the weight."""
+    if schema.has_weight:
+        weight = pl.col("weight")
+        yield "weight", WEIGHT, weight.is_null() | ~weight.is_finite() | (weight < 0)
+    for task in schema.tasks:
+        name, label = f"label_{task}", pl.col(f"label_{task}")
+        rule = schema.rule(task)
+        if task in schema.soft:
+            yield name, "must be from 0 to 1, or empty", ~label.is_between(0.0, 1.0)
+        elif rule is not None:
+            low = label < 0 if rule.loss == "log" else pl.lit(False)
+            yield name, f"must be {VALUE[rule.loss]}, or empty", ~label.is_finite() | low
+        else:
+            yield name, "must be 0, 1 or empty", ~label.is_in([0.0, 1.0])
+
+
+def check_events(rows: pl.DataFrame, schema: EventSchema, source: str | Origin, hint: str = "") -> None:
+    """Raise UserError for null ids or times, impossible times, labels that are none, duplicate sample ids."""
     check_needed(rows, source, hint)
     check_times(rows, source, hint)
-    for task in tasks:
-        label = pl.col(f"label_{task}")
-        _refuse(rows, label.is_not_null() & ~label.is_in([0.0, 1.0]), source, f"label_{task}", "must be 0, 1 or empty")
+    for column, rule, broken in value_rules(schema):
+        _refuse(rows, broken, source, column, rule)
     check_unique(rows, source)
+
+
+def check_vectors(rows: pl.DataFrame, widths: dict[str, int], source: str | Origin) -> None:
+    """Raise UserError for a vector that has not as many finite numbers as its column in `widths` says."""
+    for name, width in widths.items():
+        bad = rows.select(pl.arg_where(odd_vector(name, width).fill_null(True))).to_series()
+        if len(bad):
+            origin = source if isinstance(source, Origin) else Origin(source, pl.int_range(len(rows), eager=True))
+            raise origin.refuse(int(bad[0]), name, f"must hold {width} finite numbers or nothing")
+
+
+def odd_vector(column: str, width: int) -> pl.Expr:
+    """Return whether a column of lists holds something that is no vector of `width` finite numbers; null is none."""
+    value = pl.col(column)
+    finite = value.list.eval(pl.element().is_finite().fill_null(False)).list.all()
+    return value.is_not_null() & ((value.list.len() != width) | ~finite)
 
 
 def check_label_times(rows: pl.DataFrame, tasks: tuple[str, ...], source: str | Origin, window: bool) -> None:

@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 
 from recdistill.config.experiment import Experiment
 from recdistill.config.flat import flat
-from recdistill.evaluate.summary import METRICS, ModelSummary, Summary
+from recdistill.evaluate.summary import ModelSummary, Summary
 from recdistill.train.trainer import Progress
 
 __all__ = ["Point", "Tracker", "Update", "parameters_of", "plain_name", "points_of", "scores_of"]
@@ -99,7 +99,7 @@ def scores_of(summary: Summary) -> list[Point]:
 
 
 def _model_points(model: str, scores: ModelSummary, prefix: str = "") -> list[Point]:
-    return _points(model, {f"{prefix}{metric}": scores.metric(metric) for metric in METRICS}, 0)
+    return _points(model, {f"{prefix}{metric}": scores.metric(metric) for metric in scores.metrics}, 0)
 
 
 def _points(model: str, values: Mapping[str, float | None], step: int) -> list[Point]:

@@ -108,12 +108,17 @@ def build_network(job: Job, schema: EventSchema, actions: int, hidden: int) -> T
     the teacher's recorded hidden state, if any.
     """
     torch.manual_seed(job.seed)
-    backbone = backbone_of(job.config, job.seed, *field_counts(schema), actions)
+    backbone = backbone_of(job.config, job.seed, *field_counts(schema), actions, schema.vector_widths)
     two = job.distill is not None and job.distill.towers != "single"
     adapted = job.uses_teacher and job.distill is not None and job.distill.adapter is not None
     read = hidden if job.uses_teacher and job.distill is not None and job.distill.teacher_hidden else 0
     return Towers(
-        backbone, len(schema.tasks), layout="decoupled" if two else "single", adapted=adapted, teacher_hidden=read
+        backbone,
+        len(schema.tasks),
+        layout="decoupled" if two else "single",
+        adapted=adapted,
+        teacher_hidden=read,
+        regression=[task in schema.regression for task in schema.tasks],
     )
 
 

@@ -100,7 +100,12 @@ class Learner:
     def predict(self, batch: Batch) -> Tensor:
         """Return the main tower's logits, float32 [B, K], and learn nothing."""
         with torch.no_grad():
-            return self.network.heads(self.network.shared(batch))[0]
+            return batch.as_drawn(self.network.heads(self.network.shared(batch))[0])
+
+    def outcomes(self, labels: Array) -> Array:
+        """Return float32 [n], the first task's labels of [n, K] as progress counts them: unknown of a regression."""
+        first = self.network.regression is not None and bool(self.network.regression[0])
+        return np.full(len(labels), np.nan, np.float32) if first else np.asarray(labels[:, 0])
 
     def score_candidates(self, asked: Batch, samples: int) -> Array:
         """Return float16 [samples, count, K], logits of candidates, clipped to +-MAX_LOGIT."""
@@ -111,7 +116,7 @@ class Learner:
         """Return what `learn` would, and learn nothing."""
         with torch.no_grad():
             hidden = self.network.shared(batch)
-            return StepResult(self.network.heads(hidden)[0], 0.0, self._state(hidden))
+            return StepResult(batch.as_drawn(self.network.heads(hidden)[0]), 0.0, self._state(hidden))
 
     def _state(self, hidden: Tensor) -> Array | None:
         if self.hidden_state_codec is None:
@@ -123,21 +128,25 @@ class Learner:
     def learn(
         self, batch: Batch, keep: Tensor, undo: Tensor | None = None, late: Tensor | None = None, weight: float = 1.0
     ) -> StepResult:
-        """Predict the batch, then take one step on the rows that `keep` (bool [B]) lets through.
+        """Predict the batch, then take one step on the rows that `keep` (bool [B]) lets through and that have a weight.
 
         undo: bool [B], positives that were learned as negatives before. late: float32 [K], the share of each task's
         positives that come a second time, after having been negatives; the labels are weighted accordingly. weight:
         what this batch's mean loss counts in the step's, where ranks share one. Raises RecdistillError before the
         update, naming sample ids, when the loss or a gradient is not finite.
         """
+        row_weight = _weights(batch)
+        keep = keep if row_weight is None else keep & (row_weight[:: batch.rows_per_sample, 0] > 0)
         dropped = ~keep[:, None].repeat_interleave(batch.rows_per_sample, 0)
         labels = batch.labels.masked_fill(dropped, math.nan)
         clean = self.predict_only(batch) if self.network.predicts_apart else None
         hidden = self.network.shared(batch)
         scale = self.distill.gradient_scale if self.distill else 1.0
         main, aux = self.network.heads(hidden, scale)
+        main, aux = batch.as_drawn(main), None if aux is None else batch.as_drawn(aux)
         signals = self._signals(batch, main.detach()).masked_fill(dropped, math.nan)
-        rows = int(keep.sum()) * batch.rows_per_sample
+        count = int(keep.sum()) * batch.rows_per_sample
+        rows = count if row_weight is None else row_weight.masked_fill(dropped, 0)
         alpha = self._weight(hidden, main, aux, labels, signals, rows)
         label_weight = None
         if undo is not None:
@@ -145,16 +154,16 @@ class Learner:
         elif late is not None:
             label_weight = importance_weight(main.detach(), labels, late)
             labels = labels * label_weight
-        given = Supervision(labels, signals, self.own, self.teacher, label_weight, rows)
+        given = Supervision(labels, signals, self.own, self.teacher, label_weight, rows, self.network.regression)
         loss = objective(main, aux, given, self.distill, alpha)
         for between in self.network.between():
-            own_loss = objective(between, None, given, None, 0.0)
+            own_loss = objective(batch.as_drawn(between), None, given, None, 0.0)
             loss = loss + self.network.auxiliary * own_loss
         if self.network.routed:
             loss = loss + self.network.penalty()
         if self.adapter is not None and self.distill and self.distill.adapter:
-            second = self.adapter.learn(as_sampled(signals, self.teacher, self.own), labels)
-            head = self.network.adapted_head(hidden, scale)
+            second = self.adapter.learn(as_sampled(signals, self.teacher, self.own), labels, rows)
+            head = batch.as_drawn(self.network.adapted_head(hidden, scale))
             loss = loss + self.distill.adapter.weight * signal_loss("cross-entropy", head, second, rows=rows)
         if self.distill and self.distill.listwise:
             loss = loss + self.distill.listwise * listwise_loss(
@@ -191,12 +200,18 @@ class Learner:
         return batch.signals.masked_fill(~may[:, None], math.nan)
 
     def _weight(
-        self, hidden: Tensor, main: Tensor, aux: Tensor | None, labels: Tensor, signals: Tensor, rows: int
+        self,
+        hidden: Tensor,
+        main: Tensor,
+        aux: Tensor | None,
+        labels: Tensor,
+        signals: Tensor,
+        rows: int | Tensor,
     ) -> float | Tensor:
         if self.auto is None:
             return self.fixed
         if self.steps % MEASURE_EVERY == 0:
-            given = Supervision(labels, signals, self.own, self.teacher, None, rows)
+            given = Supervision(labels, signals, self.own, self.teacher, None, rows, self.network.regression)
             label_only = objective(main, aux, given, self.distill, 0.0)
             both = objective(main, aux, given, self.distill, 1.0)
             (by_label,) = torch.autograd.grad(label_only, hidden, retain_graph=True)
@@ -272,6 +287,11 @@ class Learner:
             yield "adapter", self.adapter
         if self.hidden_state_codec:
             yield "hidden_state_codec", self.hidden_state_codec
+
+
+def _weights(batch: Batch) -> Tensor | None:
+    """Return float32 [B, 1], what each row of a batch counts; None where all count alike, which takes no arithmetic."""
+    return None if bool((batch.weight == 1).all()) else batch.weight[:, None]
 
 
 def fixed_weight(weight: float | Literal["auto"] | Mapping[str, float], tasks: Sequence[str]) -> float | Tensor:

@@ -21,6 +21,7 @@ from recdistill.models.backbones.sequence import SequenceBackbone
 from recdistill.models.embeddings.growable import TableOptions
 from recdistill.models.factory import build_backbone, dense_parameters
 from recdistill.models.layers.device import device_of
+from recdistill.models.layers.options import VectorWidths
 
 __all__ = [
     "DENSE_BYTES",
@@ -48,7 +49,9 @@ def named_models(experiment: Experiment) -> dict[str, ModelConfig]:
     }
 
 
-def backbone_of(config: ModelConfig, seed: int, fields: int, slots: int, actions: int) -> nn.Module:
+def backbone_of(
+    config: ModelConfig, seed: int, fields: int, slots: int, actions: int, vectors: VectorWidths = ()
+) -> nn.Module:
     """Return a model's backbone; its dense weights come from torch's generator, its tables from the seed."""
     return build_backbone(
         config.kind,
@@ -59,20 +62,22 @@ def backbone_of(config: ModelConfig, seed: int, fields: int, slots: int, actions
         length=config.history,
         tables=TableOptions(seed, config.table_rate, config.optimiser),
         options=dict(config.options),
+        vectors=vectors,
     )
 
 
-def countable(config: ModelConfig, fields: int, slots: int, actions: int) -> nn.Module:
+def countable(config: ModelConfig, fields: int, slots: int, actions: int, vectors: VectorWidths = ()) -> nn.Module:
     """Return a backbone for `cost_of`: on the meta device where it can be counted there; the others, usually small, are
     built.
 
     Raises UserError for one of those that is larger than the memory there is.
     """
     with torch.device("meta"):
-        backbone = backbone_of(config, 0, fields, slots, actions)
+        backbone = backbone_of(config, 0, fields, slots, actions, vectors)
     if not isinstance(backbone, SequenceBackbone):
         check_fits(config.kind, dense_parameters(backbone))
-    return backbone if isinstance(backbone, SequenceBackbone) else backbone_of(config, 0, fields, slots, actions)
+    on_meta = isinstance(backbone, SequenceBackbone)
+    return backbone if on_meta else backbone_of(config, 0, fields, slots, actions, vectors)
 
 
 def check_actions(configs: Mapping[str, ModelConfig], actions: int) -> None:

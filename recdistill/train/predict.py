@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -14,7 +15,9 @@ from recdistill.config.experiment import Experiment
 from recdistill.data.batch.builder import BatchBuilder
 from recdistill.data.readers.files import RawTable
 from recdistill.data.readers.new_rows import columns_of, new_rows
+from recdistill.data.readers.side_tables import side_tables
 from recdistill.data.store.encoder import Encoder
+from recdistill.data.store.frozen_vectors import FrozenVectors
 from recdistill.data.store.history import Events, HistoryStore
 from recdistill.data.store.sample_store import SampleStore
 from recdistill.data.store.vocabulary import Vocabulary
@@ -83,6 +86,19 @@ class NewSamples:
         """Return int32 [n, 2]; see `SampleStore.item_counts`."""
         return self.store.item_counts(item, time)
 
+    @property
+    def vectors(self) -> Mapping[str, FrozenVectors]:
+        """Return the log's vectors, by side."""
+        return self.store.vectors
+
+    def vector_rows(self, side: str, rows: Array, ids: Array) -> Array:
+        """Return int32 [n], the row of each sample's vector: by its own id, which the run may not have seen."""
+        return self.columns[f"{side}_vector"][rows]
+
+    def row_vectors_at(self, places: Array) -> Array:
+        """Return float32 [n, V], what the rows at `places` brought themselves."""
+        return self.columns["row_vectors"][places]
+
     def places(self, rows: Array) -> Array:
         """Return the rows; candidates are not drawn here."""
         return rows
@@ -112,18 +128,27 @@ class Predictor:
             _Frozen(Vocabulary.load(folder.store / f"{name}.parquet")) for name in ("users", "items", "context")
         )
         self.encoder = Encoder(self.schema, users, items, context)
+        self.sides = side_tables(self.data, self.schema, folder.data() or Path())  # as they are now
 
     def predict(self, source: RawTable) -> Iterator[pl.DataFrame]:
         """Yield, per chunk of the source and in its order: sample_id as the source has it, and per task logit_TASK
-        float32, as the model learned it, and probability_TASK float32, of the log before any down-sampling.
+        float32, as the model learned it, and probability_TASK float32, of the log before any down-sampling; of a
+        regression value_TASK float64, in the label's unit.
         """
-        for rows in new_rows(source, columns_of(self.data, self.schema), self.schema):
+        mapping = columns_of(self.data, self.schema)
+        for rows in new_rows(source, mapping, self.schema, self.sides, self.data.vectors):
             number = pl.col("sample_id")
             named = pl.coalesce("sample_key", number.cast(pl.String)) if self.schema.sample_key else number
             ids = rows.select(sample_id=named).to_series()
             columns = self.encoder.rows(rows)
             columns["counts"] = self.store.counts_of(columns["user"], columns["item"], columns["time"])
+            for side, vectors in self.store.vectors.items():
+                columns[f"{side}_vector"] = vectors.rows_of(rows[f"{side}_id"])
             yield self._frame(ids, self._logits(NewSamples(columns, self.store)))
+
+    def notes(self) -> list[str]:
+        """Return what to tell the user of the rows that were predicted."""
+        return [line for side in self.sides for line in side.notes()]
 
     def _logits(self, samples: NewSamples) -> Array:
         builder = BatchBuilder(samples, self.job.config.history, numbers=self.job.config.numbers)
@@ -139,6 +164,10 @@ class Predictor:
         for k, task in enumerate(self.schema.tasks):
             own = self.learner.own[min(k, len(self.learner.own) - 1)]
             columns[f"logit_{task}"] = logits[:, k]
+            rule = self.schema.rule(task)
+            if rule is not None:
+                columns[f"value_{task}"] = rule.values(logits[:, k])
+                continue
             columns[f"probability_{task}"] = torch.sigmoid(torch.from_numpy(logits[:, k]) - own.log_odds_offset).numpy()
         return pl.DataFrame(columns)
 

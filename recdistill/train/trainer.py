@@ -14,6 +14,7 @@ there, it is recognised by its sequence number and not written twice.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -99,7 +100,7 @@ class Totals:
             self.learned,
             plan.learned_rows,
             self.learned / max(self.seconds, 1e-9),
-            self.logloss / max(self.labels, 1.0),
+            self.logloss / self.labels if self.labels else math.nan,
             self.normalized_entropy(),
             coverage,
         )
@@ -111,7 +112,8 @@ class Totals:
 
 @dataclass(frozen=True)
 class Progress:
-    """What a progress bar shows: rows learned of all, rows/s, and LogLoss and NE of the predictions so far.
+    """What a progress bar shows: rows learned of all, rows/s, and LogLoss and NE of the predictions so far, NaN without
+    outcomes.
 
     coverage: share of rows with a signal; None for a model without a teacher.
     """
@@ -195,7 +197,7 @@ class Trainer:
                 if done.result.state is not None:
                     channels[STATE][part] = done.result.state[own]
                 totals.count(
-                    self.store.labels[step.rows[mine], 0],
+                    self.learner.outcomes(self.store.labels[step.rows[mine]]),
                     done.result.logits[own, 0] - self.learner.log_odds_offset,
                 )
             if step.first:
@@ -220,7 +222,11 @@ class Trainer:
             return Prepared(self.builder.unlabelled(rows), torch.ones(len(rows), dtype=torch.bool), asked, learn=False)
         labels, keep = self._taught(step)
         mine = keep[part] & given
-        share = _known(labels[part], mine) / max(_known(labels, keep), 1) if self.ranks.size > 1 else 1.0
+        weight = self.store.weight[step.rows]
+        share = 1.0
+        if self.ranks.size > 1:
+            whole = _known(labels, keep, weight)
+            share = _known(labels[part], mine, weight[part]) / whole if whole else 0.0
         again = None if step.late is None else step.late[part] >= 0
         prepared = Prepared(self.builder.build(rows), torch.from_numpy(mine), asked, weight=share)
         if self.store.label_order is None:
@@ -275,6 +281,6 @@ class Trainer:
         )
 
 
-def _known(labels: Array, keep: Array) -> int:
-    """Return how many labels of these rows are learned."""
-    return int((~np.isnan(labels) & keep[:, None]).sum())
+def _known(labels: Array, keep: Array, weight: Array) -> float:
+    """Return what the labels of these rows that are learned weigh together."""
+    return float(((~np.isnan(labels) & keep[:, None]) * weight[:, None].astype(np.float64)).sum())

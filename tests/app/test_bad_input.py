@@ -220,6 +220,14 @@ def test_a_folder_that_holds_another_run_or_other_files(place: Path, refused: Ca
     assert sorted(os.listdir(place)) == ["mine.yaml", "run", "tiny.yaml"]
 
 
+@pytest.mark.parametrize("content", ["[]", "3", '{"experiment": ', ""])
+def test_a_damaged_account_of_a_run_is_refused(place: Path, refused: Callable[..., str], content: str) -> None:
+    log().write_parquet(place / "log.parquet")
+    (place / "run").mkdir()
+    (place / "run" / "run.json").write_text(content, encoding="utf-8")
+    assert "run.json: damaged; choose another --out" in refused("ingest", "mine.yaml", "--out", "run")
+
+
 def test_a_refused_run_takes_nothing_along_that_was_there(place: Path, refused: Callable[..., str]) -> None:
     """Somebody freed space and took the tables away, not the models; and the folder that was there stays there."""
     log().write_parquet(place / "log.parquet")

@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 from recdistill.config.experiment import EvaluateConfig
+from recdistill.data.store.label_order import LabelClock
 from recdistill.evaluate import baselines as module
 from recdistill.evaluate.baselines import baselines, count_features, learners
 from recdistill.evaluate.window import load_window
@@ -69,6 +70,21 @@ def test_rates_of_users_and_items_are_found(tmp_path: Path) -> None:
 def test_labels_that_are_known_after_the_log_teach_nothing(tmp_path: Path) -> None:
     log = log_of(tmp_path, drawn(), known_after=timedelta(days=400))
     assert baselines(log, log.version, CONFIG) == {}
+
+
+def test_a_positive_after_its_window_is_a_negative_until_it_comes(tmp_path: Path) -> None:
+    log = log_of(tmp_path, np.ones(ROWS), known_after=timedelta(hours=10))
+    frame = load_window(log, log.version, "click", CONFIG.start, "user")
+    found = module._examples(log, log.version, frame, LabelClock(3_600_000_000))
+    began = ROWS // 2
+    assert found.fitted.tolist() == list(range(began - 60))  # whose window of an hour was over
+    assert found.label[found.fitted].tolist() == [1.0] * (began - 600) + [0.0] * 540
+    user = np.concatenate(list(log.batches(columns=["user_id"])))[:, 0]
+    rate = float(found.label[found.fitted].mean())
+    for row in (50, 400, 700, ROWS - 1):
+        earlier = [(user[: max(row - after, 0)] == user[row]).sum() for after in (60, 600)]  # a row a minute
+        wanted = count_features([tuple(np.array([float(n)]) for n in earlier)], rate)[0]  # type: ignore[list-item]
+        assert found.counts[row, :2].tolist() == pytest.approx(wanted.tolist())
 
 
 def test_a_log_that_is_scored_from_its_first_row_has_no_baseline(tmp_path: Path) -> None:

@@ -6,13 +6,19 @@ import numpy as np
 import pytest
 
 from recdistill.evaluate import metrics
-from recdistill.evaluate.resampling import group_placements, influences, time_blocks, transferability_by
+from recdistill.evaluate.resampling import influences, time_blocks, transferability_by
 from recdistill.evaluate.transferability import ScoredSamples, bootstrap, draw_all, transferability, user_weights
 
 METRICS = {
     "auc": lambda y, z, g: metrics.auc(y, z),
     "gauc": metrics.gauc,
     "ne": lambda y, z, g: -metrics.normalized_entropy(y, z),
+}
+
+WEIGHTED = {
+    "auc": lambda y, z, g, w: metrics.auc(y, z, w),
+    "gauc": metrics.gauc,
+    "ne": lambda y, z, g, w: -metrics.normalized_entropy(y, z, w),
 }
 
 
@@ -25,18 +31,17 @@ def world(users: int, rows: int, seed: int = 0) -> tuple[ScoredSamples, np.ndarr
     return ScoredSamples(label, np.unique(user, return_inverse=True)[1], user), true, draw
 
 
-def test_placements_within_groups_are_those_of_each_group_alone() -> None:
-    samples, true, draw = world(12, 150)
-    mixed = draw.permutation(150)
-    label, logit, group = samples.label[mixed], true[mixed], samples.group[mixed]
-    placed, area, own, other = group_placements(label, logit, group)
-    for one in np.unique(group):
-        at = group == one
-        alone = metrics.placements(label[at], logit[at])
-        both = 0 < label[at].sum() < at.sum()
-        np.testing.assert_allclose(placed[at], alone if both else np.nan)
-        np.testing.assert_allclose(area[at], metrics.auc(label[at], logit[at]) if both else np.nan)
-        assert (own[at] + other[at] == at.sum()).all()
+def test_soft_and_weighted_rows_influence_as_counting_them_twice_does() -> None:
+    samples, true, draw = world(20, 2000)
+    soft = np.where(samples.label == 1, draw.uniform(0.5, 1, 2000), draw.uniform(0, 0.5, 2000))
+    rows = ScoredSamples(soft, samples.user, samples.group, draw.uniform(0.5, 2, 2000))
+    columns = rows.label, true, rows.group, rows.weight
+    for name, metric in WEIGHTED.items():
+        value, found = influences(rows, true)[name]
+        assert value == pytest.approx(metric(*columns))
+        assert found.sum() == pytest.approx(0, abs=1e-9)
+        twice = [metric(*(np.r_[one, one[row]] for one in columns)) - value for row in range(0, 2000, 40)]
+        np.testing.assert_allclose(found[::40], twice, atol=0.06 * np.abs(twice).max())
 
 
 @pytest.mark.parametrize("name", sorted(METRICS))

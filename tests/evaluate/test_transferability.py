@@ -6,7 +6,7 @@ import pytest
 from recdistill.errors import UserError
 from recdistill.evaluate import metrics
 from recdistill.evaluate import transferability as transfer
-from recdistill.evaluate.transferability import ScoredSamples, bootstrap, draw_all, gauc_transferability, user_weights
+from recdistill.evaluate.transferability import ScoredSamples, bootstrap, draw_all, part_transferability, user_weights
 
 BRUTE = {
     "auc": lambda y, z, g: metrics.auc(y, z),
@@ -234,7 +234,7 @@ def test_a_part_has_the_eta_of_its_rows_alone():
     raw, distilled = students(true, draw, 1.5, 3, 0.1)
     teacher, drawn = noisy(true, draw, 0.2), draw_all(samples.users, 1, 3, 300)
     mask = samples.user % 3 == 0
-    answer, areas = gauc_transferability(
+    answer, areas = part_transferability(
         samples.where(mask), [teacher[mask]], [z[mask] for z in raw], [z[mask] for z in distilled], drawn, 0.95
     )
     expected = [

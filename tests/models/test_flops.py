@@ -6,13 +6,15 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from recdistill.config.models import TeacherConfig
+from recdistill.config.models import StudentConfig, TeacherConfig
 from recdistill.config.presets import presets
 from recdistill.models.backbones.sequence import SequenceBackbone
 from recdistill.models.embeddings.growable import TableOptions
 from recdistill.models.factory import BACKBONES, build_backbone, dense_parameters
 from recdistill.models.flops import cost_of
-from tests.support.batches import make_batch
+from recdistill.models.heads import Towers, predicts_apart
+from recdistill.train.learner import Learner
+from tests.support.batches import VECTORS, make_batch
 
 ENCODERS = [kind for kind, cls in BACKBONES.items() if issubclass(cls, SequenceBackbone)]
 
@@ -21,7 +23,15 @@ def built(kind: str, device: str, **options: object) -> torch.nn.Module:
     torch.manual_seed(0)
     with torch.device(device):
         return build_backbone(
-            kind, width=8, fields=3, slots=2, actions=2, length=9, tables=TableOptions(), options=dict(options)
+            kind,
+            width=8,
+            fields=3,
+            slots=2,
+            actions=2,
+            length=9,
+            tables=TableOptions(),
+            options=dict(options),
+            vectors=VECTORS,
         )
 
 
@@ -47,6 +57,16 @@ def test_a_batch_that_is_run_does_as_many_products(kind: str) -> None:
     total = counter.get_total_flops()
     assert counted.step_flops == pytest.approx(total, rel=0.02)  # the vectors of actions are not counted
     assert counted.dense_parameters == dense_parameters(backbone)
+
+
+def test_a_step_of_a_model_that_predicts_apart_has_a_pass_more() -> None:
+    backbone, batch = built("hstu", "cpu", dropout=0.1), make_batch((3,), (9,))
+    learner = Learner(Towers(backbone, 1), StudentConfig(kind="hstu", width=8, history=9), None, ("click",))
+    with FlopCounterMode(display=False) as counter:
+        learner.learn(batch, torch.ones(3, dtype=torch.bool))
+    assert cost_of(backbone, 9, 3).step_flops == pytest.approx(counter.get_total_flops(), rel=0.1)  # but for the heads
+    experts = built("token-mixer", "meta", tokens=4, mixer_width=8, variant="rankmixer", experts=4, active=1)
+    assert predicts_apart(experts) and not predicts_apart(built("hstu", "meta"))
 
 
 @pytest.mark.parametrize("kind", sorted(set(BACKBONES) - set(ENCODERS)))

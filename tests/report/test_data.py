@@ -37,6 +37,8 @@ def test_the_section_shows_the_log_and_each_feature() -> None:
     assert '<th>&lt;b&gt;</th><td data-name="Kind">category</td><td data-name="Empty">97.0\u202f%</td>' in section
     assert '<td data-name="AUC alone">0.512</td>' in section and '<td data-name="Buckets">34</td>' in section
     assert "<b>" not in section and section in render(summary)
+    noted = data(summary.model_copy(update={"data": DATA.model_copy(update={"notes": ["negatives: <i>3</i>"]})}))
+    assert '<p class="note">When it was read: negatives: &lt;i&gt;3&lt;/i&gt;.</p>' in noted
 
 
 def test_what_is_not_there_has_a_reason_or_no_section() -> None:

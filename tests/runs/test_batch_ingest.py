@@ -9,7 +9,7 @@ import polars as pl
 from recdistill.config.data import BehaviorsConfig, ColumnsConfig, DataConfig, NegativesConfig
 from recdistill.config.experiment import Experiment
 from recdistill.data.buckets import fitted_edges
-from recdistill.runs.batch_ingest import ingest, open_tables
+from recdistill.runs.batch_ingest import ingest, notes_of, open_tables
 from recdistill.runs.folder import RunFolder
 from recdistill.tables.predictions import PredictionLog
 
@@ -26,7 +26,8 @@ def test_positives_that_are_left_out_are_noted(tmp_path: Path) -> None:
     rows = pl.concat(list(events.batches())).sort("request_id", "label_click")
     assert rows["request_id"].to_list() == [2, 2, 3, 3] and rows["item_id"].to_list() == [6, 5, 5, 6]
     assert behaviors is not None and behaviors.rows() == 4  # histories have every choice
-    assert len(notes) == 1 and notes[0].startswith("negatives: 2 of 4 positives left out that nobody else chose")
+    assert notes == notes_of(folder)
+    assert notes[0].startswith("negatives, draw window: 2 of 4 positives left out that nobody else chose in the window")
 
 
 def test_batch_and_stream_have_the_same_buckets(tmp_path: Path) -> None:

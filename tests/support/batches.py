@@ -5,15 +5,34 @@ from __future__ import annotations
 import torch
 
 from recdistill.models.embeddings.growable import TableOptions
-from recdistill.models.examples import ACTIONS, FIELDS, LENGTH, SLOTS, lookup, repeat_histories, take
+from recdistill.models.examples import ACTIONS, FIELDS, LENGTH, SLOTS, VECTORS, lookup, repeat_histories, take
 from recdistill.models.examples import example_batch as make_batch
 from recdistill.models.factory import build_backbone
 from recdistill.models.heads import Towers
+from recdistill.models.layers.options import VectorWidths
 
-__all__ = ["ACTIONS", "FIELDS", "LENGTH", "SLOTS", "lookup", "make_batch", "make_net", "repeat_histories", "take"]
+__all__ = [
+    "ACTIONS",
+    "FIELDS",
+    "LENGTH",
+    "SLOTS",
+    "VECTORS",
+    "lookup",
+    "make_batch",
+    "make_net",
+    "repeat_histories",
+    "take",
+]
 
 
-def make_net(kind: str, seed: int = 0, width: int = 8, layout: str = "single", **options: object) -> Towers:
+def make_net(
+    kind: str,
+    seed: int = 0,
+    width: int = 8,
+    layout: str = "single",
+    vectors: VectorWidths = (),
+    **options: object,
+) -> Towers:
     torch.manual_seed(seed)
     backbone = build_backbone(
         kind,
@@ -24,5 +43,6 @@ def make_net(kind: str, seed: int = 0, width: int = 8, layout: str = "single", *
         length=LENGTH,
         tables=TableOptions(seed=seed),
         options=dict(options),
+        vectors=vectors,
     )
     return Towers(backbone, 1, layout)  # type: ignore[arg-type]

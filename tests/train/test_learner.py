@@ -125,7 +125,7 @@ def test_the_adapter_takes_logits_corrected_for_sampling(monkeypatch: pytest.Mon
     network = Towers(make_net("din").backbone, 1, "decoupled", adapted=True)
     learner = Learner(network, StudentConfig(), distill, [KeepRates(1.0, 0.5)], [KeepRates(1.0, 0.1)])
     given: list[torch.Tensor] = []
-    monkeypatch.setattr(learner.adapter, "learn", lambda signals, labels: (given.append(signals), signals)[1])
+    monkeypatch.setattr(learner.adapter, "learn", lambda signals, labels, rows: (given.append(signals), signals)[1])
     batch = replace(make_batch(), signals=torch.full((6, 1), 2.0))
     learner.learn(batch, torch.ones(6, dtype=torch.bool))
     torch.testing.assert_close(given[0], torch.full((6, 1), 2.0 - math.log(10) + math.log(2)))
@@ -184,3 +184,19 @@ def test_a_gradient_is_no_longer_than_its_largest_norm(tmp_path: Path) -> None:
     found.learner.learn(found.builder.build(np.arange(50)), torch.ones(50, dtype=torch.bool))
     norms = [value.grad.norm() for value in found.learner.network.parameters() if value.grad is not None]
     assert float(torch.stack(norms).norm()) == pytest.approx(1e-3, rel=1e-3)
+
+
+def after_a_step(folder: Path, weight: torch.Tensor | None, keep: torch.Tensor) -> dict[str, torch.Tensor]:
+    found = trainer(folder, tiny(), "teacher")
+    batch = found.builder.build(np.arange(50))
+    found.learner.learn(batch if weight is None else replace(batch, weight=weight), keep)
+    return {name: value.clone() for name, value in found.learner.state()[0].items()}
+
+
+def test_only_how_weights_compare_matters_and_a_row_without_one_is_not_learned(tmp_path: Path) -> None:
+    ingested(tmp_path, tiny())
+    every, some = torch.ones(50, dtype=torch.bool), torch.arange(50) % 3 > 0
+    plain = after_a_step(tmp_path, None, every)
+    assert same_bits(after_a_step(tmp_path, torch.full((50,), 2.0), every), plain)
+    half = after_a_step(tmp_path, torch.where(some, 2.0, 0.0), every)
+    assert same_bits(half, after_a_step(tmp_path, None, some)) and not same_bits(half, plain)

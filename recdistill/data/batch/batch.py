@@ -1,19 +1,19 @@
 """What a model sees: one batch of samples, ids deduplicated, histories jagged and shared by the samples of a request.
 
 Shapes: B samples, K tasks, F context fields, M list slots, R distinct histories, T history events in all, U distinct
-ids, X numbers per sample.
+ids, X numbers per sample, V numbers per vector.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from recdistill.data.batch.ages import age_bucket
 
-__all__ = ["Batch", "History", "Lookup"]
+__all__ = ["Batch", "History", "Lookup", "Vectors"]
 
 NOTHING = torch.zeros(0)
 
@@ -81,14 +81,33 @@ class History:
 
 
 @dataclass(frozen=True)
+class Vectors:
+    """Pre-trained vectors of a column of ids, each distinct one once.
+
+    values: float32 [U, V]; inverse: int64 [B]; `values[inverse]` are those of the samples.
+    """
+
+    values: Tensor
+    inverse: Tensor
+
+    def to(self, device: torch.device) -> Vectors:
+        """Return the vectors on a device."""
+        return Vectors(self.values.to(device), self.inverse.to(device))
+
+
+@dataclass(frozen=True)
 class Batch:
     """B samples ready for a model; everything a backbone may read.
 
     numbers: float32 [B, X], finite, read as they are; see `numbers_of`.
     labels: float32 [B, K], NaN where not known; signals: float32 [B, K], teacher logits, NaN where missing.
+    draw_offset: float32 [B, 1], what the draw of sampled negatives adds to every logit of a row, empty where models are
+    not corrected for it.
     rows_per_sample: the sample itself, then its candidates, which nobody was shown and which have no labels.
+    weight: float32 [B], what each counts in the loss, of candidates what their sample does; empty: all alike.
     teacher_hidden: float32 [R, J, D], the teacher's hidden states of the user's last samples strictly before, oldest
     first, left-aligned; teacher_hidden_counts: int64 [R], how many there are; both empty where no model reads them.
+    vectors: by side (item, user, row: its own), the pre-trained vectors of the samples; empty where the log has none.
     """
 
     sample_id: Tensor
@@ -100,13 +119,20 @@ class Batch:
     numbers: Tensor
     labels: Tensor
     signals: Tensor
+    draw_offset: Tensor = NOTHING
     rows_per_sample: int = 1
+    weight: Tensor = NOTHING
     teacher_hidden: Tensor = NOTHING
     teacher_hidden_counts: Tensor = NOTHING
+    vectors: dict[str, Vectors] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Return B."""
         return len(self.sample_id)
+
+    def as_drawn(self, logits: Tensor) -> Tensor:
+        """Return a network's logits [B, K] as those of the rows' labels, among the negatives that were drawn."""
+        return logits + self.draw_offset if self.draw_offset.numel() else logits
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch with what a network reads of it on a device; the history follows when it is laid out
@@ -118,4 +144,4 @@ class Batch:
             name: getattr(self, name).to(device)
             for name in ("item", "user", "context", "lists", "numbers", "teacher_hidden", "teacher_hidden_counts")
         }
-        return replace(self, **moved)
+        return replace(self, **moved, vectors={side: found.to(device) for side, found in self.vectors.items()})

@@ -6,17 +6,18 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
 
-from recdistill.data.batch.batch import Batch, History, Lookup
+from recdistill.data.batch.batch import Batch, History, Lookup, Vectors
 from recdistill.data.batch.candidates import Candidates
 from recdistill.data.batch.numbers import COUNTS, numbers_of
 from recdistill.data.batch.repeats import REPEATS, repeats
+from recdistill.data.store.frozen_vectors import FrozenVectors
 from recdistill.data.store.history import Events
 from recdistill.typing import Array
 
@@ -50,6 +51,11 @@ def _lookup(ids: Array, scratch: Array) -> Lookup:
     return Lookup(torch.from_numpy(unique), torch.from_numpy(inverse))
 
 
+def _drawn_with(batch: Batch, offset: Array) -> Batch:
+    """Return the batch with what the draw of negatives adds to its rows' logits, float32 [B, 1] or [B, 0]."""
+    return replace(batch, draw_offset=torch.from_numpy(offset))
+
+
 class SampleSource(Protocol):
     """What batches are built from, by position: columns (see `SampleStore`), and the sizes of its vocabularies,
     padding included.
@@ -61,9 +67,14 @@ class SampleSource(Protocol):
     item: Array
     context: Array
     lists: Array
+    weight: Array
     labels: Array
+    draw_offset: Array
     counts: Array
+    row_vectors: Array
 
+    @property
+    def vectors(self) -> Mapping[str, FrozenVectors]: ...
     @property
     def users(self) -> int: ...
     @property
@@ -74,6 +85,8 @@ class SampleSource(Protocol):
     def places(self, rows: Array) -> Array: ...
     def items_at(self, places: Array) -> tuple[Array, Array, Array]: ...
     def item_counts(self, item: Array, time: Array) -> Array: ...
+    def vector_rows(self, side: str, rows: Array, ids: Array) -> Array: ...
+    def row_vectors_at(self, places: Array) -> Array: ...
 
 
 @dataclass(frozen=True)
@@ -133,32 +146,34 @@ class BatchBuilder:
 
     def build(self, rows: Array) -> Batch:
         """Return the batch of store positions `rows`, int64 [B]. Not thread-safe: one builder per thread."""
-        store, labels = self.store, self.store.labels[rows]
+        labels, offset = self.store.labels[rows], self.store.draw_offset[rows]
         signals = np.full_like(labels, np.nan) if self.signals is None else self.signals[rows]
-        own = store.item[rows], store.context[rows], store.lists[rows]
+        own = self._own(rows)
         others = self.candidate_signals.of_rows(rows, signals) if self.candidate_signals else None
         if self.candidate_signals is None or others is None:
-            return self._batch(rows, *own, labels, signals)
+            return _drawn_with(self._batch(rows, *own, labels, signals), offset)
         count = others.shape[1]
         drawn = self._drawn(rows, self.candidate_signals.candidates, count)
-        item, context, lists = (
+        item, context, lists, row_vectors = (
             _interleave(a, b.reshape(len(rows), count, *b.shape[1:])) for a, b in zip(own, drawn, strict=True)
         )
-        return self._batch(
+        batch = self._batch(
             np.repeat(rows, 1 + count),
             item,
             context,
             lists,
+            row_vectors,
             _interleave(labels, np.full_like(others, np.nan)),
             _interleave(signals, others),
             1 + count,
         )
+        return _drawn_with(batch, _interleave(offset, np.zeros((len(rows), count, offset.shape[1]), np.float32)))
 
     def unlabelled(self, rows: Array) -> Batch:
         """Return the batch of the samples at `rows` alone, without labels and signals, to be predicted."""
-        store = self.store
-        none = np.full_like(store.labels[rows], np.nan)
-        return self._batch(rows, store.item[rows], store.context[rows], store.lists[rows], none, none.copy())
+        none = np.full_like(self.store.labels[rows], np.nan)
+        batch = self._batch(rows, *self._own(rows), none, none.copy())
+        return _drawn_with(batch, self.store.draw_offset[rows])
 
     def candidates(self, rows: Array, candidates: Candidates) -> Batch:
         """Return the candidates alone of the samples at `rows`, [B * count]; no labels, no signals."""
@@ -166,13 +181,22 @@ class BatchBuilder:
         none = np.full((len(rows) * candidates.count, self.store.labels.shape[1]), np.nan, np.float32)
         return self._batch(np.repeat(rows, candidates.count), *drawn, none, none)
 
-    def _drawn(self, rows: Array, candidates: Candidates, count: int) -> tuple[Array, Array, Array]:
-        """Return (item, context, lists) of the first `count` candidates of each row, [B * count, ...]."""
+    def _own(self, rows: Array) -> tuple[Array, Array, Array, Array]:
+        """Return (item, context, lists, row vectors) of the samples at `rows`, [B, ...]."""
+        store = self.store
+        return store.item[rows], store.context[rows], store.lists[rows], store.row_vectors[rows]
+
+    def _drawn(self, rows: Array, candidates: Candidates, count: int) -> tuple[Array, Array, Array, Array]:
+        """Return (item, context, lists, row vectors) of the first `count` candidates of each row, [B * count, ...]."""
         positions = candidates.drawn(self.store.places(rows), self.store.sample_id[rows], count).reshape(-1)
         item, context, lists = self.store.items_at(positions)
-        own = np.repeat(rows, count)
-        context = np.where(candidates.fields, context, self.store.context[own])
-        return item, context, np.where(candidates.slots, lists, self.store.lists[own])
+        _, own_context, own_lists, own_vectors = self._own(np.repeat(rows, count))
+        return (
+            item,
+            np.where(candidates.fields, context, own_context),
+            np.where(candidates.slots, lists, own_lists),
+            np.where(candidates.vectors, self.store.row_vectors_at(positions), own_vectors),
+        )
 
     def _batch(
         self,
@@ -180,6 +204,7 @@ class BatchBuilder:
         item: Array,
         context: Array,
         lists: Array,
+        row_vectors: Array,
         labels: Array,
         signals: Array,
         rows_per_sample: int = 1,
@@ -198,8 +223,22 @@ class BatchBuilder:
             labels=torch.from_numpy(labels),
             signals=torch.from_numpy(signals),
             rows_per_sample=rows_per_sample,
+            weight=torch.from_numpy(self.store.weight[rows]),
             **self._states(rows, history),
+            vectors=self._vectors(rows, {"item": item, "user": self.store.user[rows]}, row_vectors),
         )
+
+    def _vectors(self, rows: Array, ids: Mapping[str, Array], row_vectors: Array) -> dict[str, Vectors]:
+        """Return the vectors of each side's ids [B], shown at positions `rows`, and `row_vectors` [B, V]; nothing where
+        the log has none.
+        """
+        found = {}
+        for side, vectors in self.store.vectors.items():
+            distinct, inverse = np.unique(self.store.vector_rows(side, rows, ids[side]), return_inverse=True)
+            found[side] = Vectors(torch.from_numpy(vectors.values[distinct]), torch.from_numpy(inverse))
+        if row_vectors.shape[1]:
+            found["row"] = Vectors(torch.from_numpy(np.array(row_vectors)), torch.arange(len(row_vectors)))
+        return found
 
     def _numbers(self, rows: Array, item: Array, history: History, events: Array) -> Array:
         """Return float32 [B, NUMBERS] of items [B] shown to the users of `rows` at their times; events: int [T], items

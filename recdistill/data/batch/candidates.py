@@ -25,25 +25,29 @@ SEED = 23  # of the draws: the same for teachers and students
 
 @dataclass(frozen=True)
 class Candidates:
-    """`count` per sample; fields bool [F] and slots bool [M]: which parts of context and lists go with the item."""
+    """`count` per sample; fields bool [F], slots bool [M] and vectors bool [V]: which parts of context, of lists and of
+    the row's own vectors go with the item.
+    """
 
     count: int
     window: int
     fields: Array
     slots: Array
+    vectors: Array
 
     @classmethod
     def of(cls, config: CandidatesConfig, schema: EventSchema) -> Candidates:
-        """Return the candidates of `config` for a log of `schema`; UserError for an item feature that is none."""
+        """Return the candidates of `config` for a log of `schema`, whose own item features go with the item too;
+        UserError for an item feature that is none.
+        """
         for name in config.item_features:
             if name not in schema.features:
                 raise UserError(f"candidates.item_features: no feature '{name}'{did_you_mean(name, schema.features)}")
-        _, *scalars = context_fields(schema)
-        fields = np.array([False, *(name in config.item_features for name in scalars)])  # the hour is of no item
-        slots = np.repeat(
-            np.array([name in config.item_features for name in list_fields(schema)], bool), schema.list_length
-        )
-        return cls(config.count, config.window, fields, slots)
+        (_, *scalars), of_item = context_fields(schema), {*config.item_features, *schema.item_features}
+        fields = np.array([False, *(name in of_item for name in scalars)])  # the hour is of no item
+        slots = np.repeat(np.array([name in of_item for name in list_fields(schema)], bool), schema.list_length)
+        own = [np.full(width + 1, of == "item") for of, width, _ in schema.row_vectors.values()]
+        return cls(config.count, config.window, fields, slots, np.concatenate([np.zeros(0, bool), *own]))
 
     def drawn(self, rows: Array, sample_id: Array, count: int) -> Array:
         """Return int64 [n, count]: the log positions whose items are the first candidates of the samples at positions

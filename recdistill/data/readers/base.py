@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import polars as pl
 
 from recdistill.tables.schema import EventSchema
+
+if TYPE_CHECKING:
+    from recdistill.data.readers.vector_tables import VectorTable
 
 __all__ = ["Log", "Source"]
 
@@ -29,7 +33,7 @@ class Log:
 
     source: for messages; item_features: which of the schema's features describe the item alone; notes: what to tell the
     user once the chunks were read, such as what was left out; names: the user's names of the table's columns; sources:
-    what is read.
+    what is read; vectors: the tables of pre-trained vectors.
     """
 
     schema: EventSchema
@@ -40,3 +44,4 @@ class Log:
     notes: Callable[[], list[str]] = list
     names: dict[str, str] = field(default_factory=dict)
     sources: tuple[Source, ...] = ()
+    vectors: tuple[VectorTable, ...] = ()

@@ -107,11 +107,16 @@ def convert(
     for name, column in columns.items():
         lost = _lost(chunk, out[name], column)
         if len(lost):
-            raise origin.refuse(int(lost[0]), name, f"{column.problem}; got {chunk[column.source][lost[0]]!r}")
+            raise origin.refuse(int(lost[0]), name, f"{column.problem}; got {_shown(chunk[column.source][lost[0]])}")
         for what, times in column.counted.items():
             if found := int(chunk.select(times.sum()).item() or 0):
                 counts[what] += found
     return out, origin
+
+
+def _shown(value: object) -> str:
+    """Return a value in one line, of a list no more than its start."""
+    return repr(value.to_list())[:60] if isinstance(value, pl.Series) else repr(value)
 
 
 def _lost(chunk: pl.DataFrame, made: pl.Series, column: Column) -> pl.Series:

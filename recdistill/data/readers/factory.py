@@ -28,12 +28,14 @@ from recdistill.data.readers.negatives import with_negatives
 from recdistill.data.readers.open_bandit import read_open_bandit
 from recdistill.data.readers.options import read_options
 from recdistill.data.readers.published import PublishedFolder
+from recdistill.data.readers.side_tables import with_side_tables
 from recdistill.data.readers.simulator import SIMULATED, Simulator, SimulatorConfig
 from recdistill.data.readers.tabular import read_table
 from recdistill.data.readers.taobao import read_taobao
 from recdistill.data.readers.taobao_ads import read_taobao_ads
 from recdistill.data.readers.tenrec import read_tenrec
 from recdistill.data.readers.trivago import read_trivago
+from recdistill.data.readers.vector_tables import with_vectors
 from recdistill.data.readers.yambda import read_yambda
 from recdistill.errors import UserError, did_you_mean
 
@@ -55,7 +57,9 @@ def open_log(config: DataConfig, data: Path | None) -> Log:
     log = replace(log, schema=replace(log.schema, keep_rates=dict(config.keep_rates), list_length=config.list_length))
     log = _head(log, config.limit) if config.limit else log
     log = with_negatives(log, config.negatives) if config.negatives else log
-    return log if config.sampling == SamplingConfig() else down_sampled(log, config.sampling)
+    log = log if config.sampling == SamplingConfig() else down_sampled(log, config.sampling)
+    log = with_vectors(log, config, data or Path())
+    return with_side_tables(log, config, data or Path())  # after negatives, which have the features of their own items
 
 
 def _refuse_unused(config: DataConfig) -> None:
@@ -68,6 +72,7 @@ def _refuse_unused(config: DataConfig) -> None:
         "header": bool(config.header),
         "separator": config.separator is not None,
     }
+    table |= {f"vectors.{name}": one.path is None for name, one in config.vectors.items()}
     for name, given in table.items():
         if given and config.reader != "table":
             raise UserError(f"data.{name}: belongs to reader: table; reader {config.reader} knows its files")

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import polars as pl
 
-from recdistill.config.data import ColumnsConfig
+from recdistill.config.data import ColumnsConfig, SideConfig
 from recdistill.data.readers.columns import NAN, Column, Kind, missing_of, text_of
 from recdistill.data.readers.files import INFER, RawTable, reading
 from recdistill.errors import UserError, did_you_mean
 from recdistill.tables.schema import POLARS_TYPES
 
-__all__ = ["category_type", "check_dtypes", "id_column", "id_names", "id_type", "is_text", "written_kind"]
+__all__ = ["category_type", "check_dtypes", "id_column", "id_names", "id_type", "is_text", "written_kinds"]
 
 WHOLE = r"^(0|-?[1-9]\d*)(\.0+)?$"
 EXACT = 2**53  # floats from here on do not tell neighbours apart
@@ -34,7 +34,7 @@ def category_type(kind: Kind) -> str:
     return "int64" if kind.meant in INT64 else "string"
 
 
-def is_text(columns: ColumnsConfig, *names: str) -> bool:
+def is_text(columns: ColumnsConfig | SideConfig, *names: str) -> bool:
     """Return whether `dtypes` says so of a column, by its name or by the key that names it."""
     return any(columns.dtypes.get(name) == "text" for name in names)
 
@@ -55,12 +55,17 @@ def check_dtypes(columns: ColumnsConfig, path: Path) -> None:
             )
 
 
-def written_kind(source: RawTable, name: str, kind: Kind) -> Kind:
-    """Return the kind of an id: of a text file, whole numbers only where the first rows are written as such."""
-    if not kind.text or not kind.meant.is_numeric() or name not in source.kinds:
-        return kind
+def written_kinds(source: RawTable, kinds: dict[str, Kind]) -> dict[str, Kind]:
+    """Return the kinds of ids: of a text file, whole numbers only where the first rows are written as such."""
+    asked = [name for name, kind in kinds.items() if kind.text and kind.meant.is_numeric() and name in source.kinds]
+    if not asked:
+        return kinds
     with reading(source.path):
-        head = source.frame.select(pl.col(name).cast(pl.String)).head(INFER).collect().to_series().drop_nulls()
+        heads = source.frame.select(pl.col(asked).cast(pl.String)).head(INFER).collect()
+    return kinds | {name: _written_kind(heads[name].drop_nulls(), kinds[name]) for name in asked}
+
+
+def _written_kind(head: pl.Series, kind: Kind) -> Kind:
     head = head.filter((head != "") & ~head.is_in(NAN))
     head = head.str.replace(r"\.0+$", "") if kind.meant.is_float() else head
     if head.str.contains(WHOLE).all() and not head.cast(pl.Int64, strict=False).has_nulls():

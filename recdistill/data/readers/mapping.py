@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import polars as pl
 
-from recdistill.config.data import BehaviorsConfig, ColumnsConfig
+from recdistill.config.data import BehaviorsConfig, ColumnsConfig, SideConfig
 from recdistill.data.readers.columns import Column, Kind, Kinds
 from recdistill.data.readers.files import ROW
 from recdistill.data.readers.ids import category_type, check_dtypes, id_column, id_type, is_text
 from recdistill.data.readers.texts import layout_hint
 from recdistill.data.readers.times import label_time_column, time_column
-from recdistill.data.readers.values import label_column, list_column, numeric_column
+from recdistill.data.readers.values import label_column, list_column, numeric_column, weight_column
 from recdistill.errors import UserError, did_you_mean
 from recdistill.tables.delta.types import TIME
 from recdistill.tables.schema import EventSchema, feature_column
+from recdistill.tables.validation import Origin
 
-__all__ = ["NEW_TIME", "behavior_columns", "event_columns", "event_schema"]
+__all__ = [
+    "NEW_TIME",
+    "behavior_columns",
+    "check_features",
+    "check_ids",
+    "event_columns",
+    "event_schema",
+    "feature_columns",
+    "feature_types",
+    "named_features",
+    "need",
+]
 
 # Of a log without times: a row each microsecond from 2000-01-01. No datetime: it would start polars' threads on import,
 # and a process that has them cannot be forked (stream/prefork).
@@ -37,7 +50,13 @@ def _named(columns: ColumnsConfig) -> dict[str, str]:
         if not isinstance(spec, int)
     }
     named |= {f"label_times.{task}": name for task, name in columns.label_times.items()}
-    named |= {f"categorical: {name}": name for name in columns.categorical}
+    named |= {"weight": columns.weight} if columns.weight else {}
+    return named | named_features(columns)
+
+
+def named_features(columns: ColumnsConfig | SideConfig) -> dict[str, str]:
+    """Return every key of a mapping that names a feature, with its column."""
+    named = {f"categorical: {name}": name for name in columns.categorical}
     return (
         named
         | {f"numeric: {name}": name for name in columns.numeric}
@@ -45,7 +64,7 @@ def _named(columns: ColumnsConfig) -> dict[str, str]:
     )
 
 
-def _need(kinds: Kinds, named: dict[str, str], group: str, path: Path) -> None:
+def need(kinds: Kinds, named: dict[str, str], group: str, path: Path) -> None:
     """Raise UserError for a column that is not there, or not of one value a row."""
     for key, name in named.items():
         if name not in kinds:
@@ -67,12 +86,27 @@ def _unnested(key: str) -> str:
     return "; a log has a row for each event: write one for each entry"
 
 
-def _check_features(columns: ColumnsConfig, path: Path) -> None:
+def check_features(columns: ColumnsConfig | SideConfig, path: Path) -> None:
     """Raise UserError for a feature that stands twice: it would be two of one name."""
     names = [*columns.categorical, *columns.numeric, *columns.lists]
     for place, name in enumerate(names):
         if name in names[:place]:
             raise UserError(f"{path}: column '{name}' is named as a feature twice; name it once")
+
+
+def check_ids(rows: pl.DataFrame, origin: Origin, remedy: str = "") -> None:
+    """Raise UserError for an empty `id` of a table of items or users, and for one that stands twice; where the rows
+    have `valid_from`, twice from one time, or an empty one. remedy: what else may be done about one that stands twice.
+    """
+    keys = [name for name in ("id", "valid_from") if name in rows.columns]
+    for name in keys:
+        if rows[name].has_nulls():
+            raise origin.refuse(int(rows[name].is_null().arg_true()[0]), name, "is empty; leave such rows out")
+    twice = rows.select(~pl.struct(keys).is_first_distinct()).to_series().arg_true()
+    if len(twice):
+        since = " with one valid_from" if len(keys) > 1 else ""
+        problem = f"stands twice{since}; keep one row of it{remedy}; got {rows['id'][twice[0]]!r}"
+        raise origin.refuse(int(twice[0]), "id", problem)
 
 
 def event_schema(kinds: Kinds, columns: ColumnsConfig, path: Path) -> EventSchema:
@@ -81,17 +115,13 @@ def event_schema(kinds: Kinds, columns: ColumnsConfig, path: Path) -> EventSchem
     UserError when the mapping names a column that `kinds` does not have or that cannot be what it is to be, or a
     feature twice.
     """
-    _check_features(columns, path)
-    _need(kinds, _named(columns), "columns", path)
+    check_features(columns, path)
+    need(kinds, _named(columns), "columns", path)
     check_dtypes(columns, path)
-    features = {
-        name: "string" if is_text(columns, name) else category_type(kinds[name]) for name in columns.categorical
-    }
-    features |= dict.fromkeys(columns.numeric, "float32") | dict.fromkeys(columns.lists, "list<string>")
     sample = columns.sample_id
     return EventSchema(
         tuple(columns.tasks),
-        features,
+        feature_types(kinds, columns),
         user_id=_id_type(kinds, columns, "user", columns.user) if columns.user else "int64",
         item_id=_id_type(kinds, columns, "item", columns.item),
         has_request=columns.request is not None,
@@ -99,7 +129,28 @@ def event_schema(kinds: Kinds, columns: ColumnsConfig, path: Path) -> EventSchem
         sample_key=sample is not None and _id_type(kinds, columns, "sample_id", sample) == "string",
         has_user=columns.user is not None,
         has_time=columns.time is not None,
+        soft=columns.soft,
+        has_weight=columns.weight is not None,
+        regression=columns.regression,
+        levels=columns.levels,
     )
+
+
+def feature_types(kinds: Kinds, columns: ColumnsConfig | SideConfig) -> dict[str, str]:
+    """Return the type of every feature of a mapping, as a schema has it."""
+    categories = {
+        name: "string" if is_text(columns, name) else category_type(kinds[name]) for name in columns.categorical
+    }
+    return categories | dict.fromkeys(columns.numeric, "float32") | dict.fromkeys(columns.lists, "list<string>")
+
+
+def feature_columns(kinds: Kinds, columns: ColumnsConfig | SideConfig, types: Mapping[str, str]) -> dict[str, Column]:
+    """Return a column of the events table per feature of a mapping, of `types`."""
+    out = {feature_column(name): id_column(name, kinds[name], types[name], name) for name in columns.categorical}
+    out |= {feature_column(name): numeric_column(name, kinds[name]) for name in columns.numeric}
+    return out | {
+        feature_column(name): list_column(name, separator, kinds[name]) for name, separator in columns.lists.items()
+    }
 
 
 def _id_type(kinds: Kinds, columns: ColumnsConfig, key: str, name: str) -> str:
@@ -113,14 +164,11 @@ def event_columns(kinds: Kinds, columns: ColumnsConfig, schema: EventSchema, pat
     sample id that the mapping lacks; `sample_key` in place of `sample_id` where it is text, and `request_id` as text
     where the requests are. UserError as `event_schema`.
     """
-    _need(kinds, _named(columns), "columns", path)
+    need(kinds, _named(columns), "columns", path)
     out = _ids(kinds, columns, schema)
     out["time"] = time_column(columns.time, columns.time_unit, kinds[columns.time]) if columns.time else ROW_TIME
-    for name in columns.categorical:
-        out[feature_column(name)] = id_column(name, kinds[name], schema.features[name], name)
-    out |= {feature_column(name): numeric_column(name, kinds[name]) for name in columns.numeric}
-    for name, separator in columns.lists.items():
-        out[feature_column(name)] = list_column(name, separator, kinds[name])
+    out |= feature_columns(kinds, columns, schema.features)
+    out |= {"weight": weight_column(columns.weight, kinds[columns.weight])} if columns.weight else {}
     for task, spec in columns.tasks.items():
         out[f"label_{task}"] = label_column(task, spec, kinds, columns.item)
     for task, name in columns.label_times.items():
@@ -145,7 +193,7 @@ def _ids(kinds: Kinds, columns: ColumnsConfig, schema: EventSchema) -> dict[str,
 def behavior_columns(kinds: Kinds, columns: BehaviorsConfig, schema: EventSchema, path: Path) -> dict[str, Column]:
     """Return a column per column of the behaviors table, ids of the types that `schema` has; UserError as above."""
     named = {key: name for key in ("time", "user", "item", "action") if (name := getattr(columns, key))}
-    _need(kinds, named, "behaviors", path)
+    need(kinds, named, "behaviors", path)
     action = Column(columns.item, pl.lit("event"), "not a row")
     if columns.action:
         action = id_column(columns.action, kinds[columns.action], "string", "action")

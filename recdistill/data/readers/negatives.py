@@ -1,12 +1,15 @@
-"""Sampled negatives for a log of positives: items that others chose just before, strictly from the past.
+"""Sampled negatives for a log of positives: items that others chose before, strictly from the past.
 
-For a positive (user u, item i, time t) each negative is the item of an event drawn evenly from [t - window, t), so in
-proportion to how often it was chosen there, and drawn again while it is i or one of the positive's other negatives, or,
+For a positive (user u, item i, time t) each negative is an item drawn from what was chosen strictly before t
+(`data.negatives.draw`, see `draw_pools`), and drawn again while it is i or one of the positive's other negatives, or,
 on request, what u chose at or before t. After TRIES draws a place stays empty.
 
-What is left out must not give the label away. A positive that nobody else chose in the window could never have been
-drawn, so "new" would mean positive; without what u chose before, "seen" would. Hence the defaults: both come from one
-pool, lists are full, and the positive stands anywhere in its list.
+What is left out must not give the label away. A positive that nobody else chose where negatives are drawn from could
+never have been drawn, so "new" would mean positive; without what u chose before, "seen" would. Hence the defaults: both
+come from one pool, lists are full, and the positive stands anywhere in its list.
+
+`log_q` is the logarithm of the probability that one draw, as of t, gives a row's item, before anything is drawn again:
+so a pair of user and item is kept as a negative of t at the rate per_positive * exp(log_q).
 """
 
 from __future__ import annotations
@@ -19,16 +22,18 @@ import polars as pl
 
 from recdistill.config.data import NegativesConfig
 from recdistill.data.readers.base import Log
+from recdistill.data.readers.draw_pools import pool_of
 from recdistill.data.readers.shortage import Shortage
 from recdistill.data.sampling import paired, uniform
 from recdistill.data.store.id_set import IdSet
 from recdistill.errors import UserError, did_you_mean
-from recdistill.tables.schema import EventSchema, feature_column
+from recdistill.tables.schema import EventSchema, feature_column, vector_column
 from recdistill.typing import Array
 
 __all__ = ["with_negatives"]
 
 TRIES = 20
+BLOCK = 65_536  # rows; the draw by weights depends on it, see `draw_catalogue`
 ORDER_SEED = 2**32  # added to the seed: the order of a list must not depend on the draws
 
 
@@ -36,8 +41,8 @@ def with_negatives(log: Log, config: NegativesConfig) -> Log:
     """Return the log with negatives around each positive in random order, one request id for them all.
 
     Their sample ids count down from -1; what does not describe the item they share with their positive. Histories come
-    from the behaviors, or from the positives where there are none, those left out too. Memory: the window, and with
-    `exclude: chosen` 8 bytes per positive. Raises UserError for a row that is no positive, a negative id, an item
+    from the behaviors, or from the positives where there are none, those left out too. Memory: what is drawn from, and
+    with `exclude: chosen` 8 bytes per positive. Raises UserError for a row that is no positive, a negative id, an item
     feature that is none, and when no positive remains or negatives are fewer than positives.
     """
     for name in config.item_features:
@@ -45,13 +50,14 @@ def with_negatives(log: Log, config: NegativesConfig) -> Log:
             raise UserError(
                 f"data.negatives.item_features: no feature '{name}'{did_you_mean(name, log.schema.features)}"
             )
-    schema = replace(log.schema, has_request=True)
+    schema = replace(log.schema, has_request=True, negatives=config.per_positive, corrected=config.correct)
     of_item = sorted(map(feature_column, {*log.item_features, *config.item_features}))
+    of_item += [vector_column(name) for name, (of, _, _) in schema.row_vectors.items() if of == "item"]
     shortage = Shortage()
 
     def batches() -> Iterator[pl.DataFrame]:
         drawn = _Draws(config, schema, of_item)
-        for block in _whole_instants(log.batches()):
+        for block in _blocks(log.batches()):
             _check(block, log)
             rows = drawn.with_negatives(block)
             vars(shortage).update(vars(drawn.shortage))
@@ -80,60 +86,50 @@ def _check(rows: pl.DataFrame, log: Log) -> None:
         )
 
 
-def _whole_instants(chunks: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
-    """Yield the same rows, no two blocks sharing an instant: what a user chooses at one time is known at once."""
-    held: pl.DataFrame | None = None
-    for chunk in chunks:
-        rows = chunk if held is None else pl.concat([held, chunk])
-        last = rows["time"].search_sorted(rows["time"][-1], side="left")
-        if last:
-            yield rows.head(last)
-        held = rows.slice(last)
-    if held is not None:
-        yield held
-
-
-def _chosen_by_others(user: Array, item: Array, low: Array, high: Array) -> Array:
-    """Return bool [n]: for the last n of the events (user, item), in order of time, whether another user chose the item
-    at one of the places [low, high).
+def _blocks(chunks: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    """Yield the same rows in blocks of BLOCK rows and those that share the last one's instant: what a user chooses at
+    one time is known at once. Where a block ends depends on the rows up to there alone.
     """
-
-    def chosen(codes: Array) -> Array:
-        codes, size = np.unique(codes, return_inverse=True)[1], len(codes)
-        keys, own = np.sort(codes * size + np.arange(size)), codes[size - len(low) :] * size
-        return np.asarray(np.searchsorted(keys, own + high) - np.searchsorted(keys, own + low))
-
-    return np.asarray(chosen(item) > chosen(paired(user, item)))
+    held: list[pl.DataFrame] = []
+    for chunk in chunks:
+        held.append(chunk)
+        while sum(map(len, held)) > BLOCK:
+            rows = pl.concat(held)
+            time = rows["time"].to_physical().to_numpy()
+            later = np.flatnonzero(time[BLOCK:] != time[BLOCK - 1 : -1])
+            held = [rows]
+            if not len(later):
+                break
+            yield rows.head(BLOCK + int(later[0]))
+            held = [rows.slice(BLOCK + int(later[0]))]
+    if sum(map(len, held)):
+        yield pl.concat(held)
 
 
 class _Draws:
-    """The window's events, whom each user chose so far, and what was left out."""
+    """What negatives are drawn from, whom each user chose so far, and what was left out."""
 
     def __init__(self, config: NegativesConfig, schema: EventSchema, of_item: list[str]) -> None:
         self.config, self.schema, self.of_item = config, schema, of_item
-        self.window = int(config.window_hours * 3_600e6)
+        self.pool = pool_of(config)
         self.chosen = IdSet()
         self.shortage = Shortage()
-        self.pool: pl.DataFrame | None = None
 
     def with_negatives(self, block: pl.DataFrame) -> pl.DataFrame:
         """Return the positives of whole instants, later than all before, each among its negatives."""
-        recent = block.select(
+        described = block.select(
             "time", "item_id", *self.of_item, item=pl.col("item_id").hash(), user=pl.col("user_id").hash()
         )
-        pool = recent if self.pool is None else pl.concat([self.pool, recent])
-        time, events = block["time"].dt.epoch("us").to_numpy(), pool["time"].dt.epoch("us").to_numpy()
-        low, high = np.searchsorted(events, time - self.window), np.searchsorted(events, time)
-        user, item = pool["user"].to_numpy(), pool["item"].to_numpy()
-        kept = np.ones(len(block), bool)
-        if self.config.positives == "pool":
-            kept = _chosen_by_others(user, item, low, high)
+        user, item = described["user"].to_numpy(), described["item"].to_numpy()
+        time = described["time"].to_physical().to_numpy()
+        self.pool.open(described)
+        kept = self.pool.others if self.config.positives == "pool" else np.ones(len(block), bool)
         if self.config.exclude == "chosen":
-            self._remember(user[-len(block) :], item[-len(block) :], time)
-        picked = self._pick(time, pool, low, np.where(kept, high, low))
+            self._remember(user, item, time)
+        picked = self._pick(user, item, time, kept & self.pool.any_at)
         full = self._full(kept, picked)
-        out = self._rows(block, pool, picked, full)
-        self.pool = pool.filter(pl.col("time") >= block["time"][-1] - pl.duration(microseconds=self.window))
+        out = self._rows(block, picked, full)
+        self.pool.close()
         if self.config.exclude == "chosen":
             self.chosen.add(self._own)
         self.shortage.count(time, kept, full, picked)
@@ -145,21 +141,23 @@ class _Draws:
         """
         return kept if self.config.positives == "all" else np.asarray(kept & (picked >= 0).all(1))
 
-    def _pick(self, time: Array, pool: pl.DataFrame, low: Array, high: Array) -> Array:
-        """Return int64 [n, per_positive]: the pool's row of each negative, -1 where a place stays empty."""
-        n, per, items = len(time), self.config.per_positive, pool["item"].to_numpy()
-        user, own = pool["user"].to_numpy()[-n:], items[-n:]
-        picked = np.full((n, per), -1)
-        for place in range(per):
-            left = np.flatnonzero(high > low)
+    def _pick(self, user: Array, own: Array, time: Array, asked: Array) -> Array:
+        """Return int64 [n, per_positive]: the draw of each negative of those `asked` for, -1 where a place stays
+        empty.
+        """
+        picked = np.full((len(own), self.config.per_positive), -1)
+        for place in range(self.config.per_positive):
+            left = np.flatnonzero(asked)
             for attempt in range(TRIES):
-                key = ((self.shortage.positives + left) * per + place) * TRIES + attempt
-                at = low[left] + (uniform(key, self.config.seed) * (high[left] - low[left])).astype(np.int64)
-                before = picked[left, :place]
-                twice = ((items[before] == items[at][:, None]) & (before >= 0)).any(1)
-                good = ~twice & (items[at] != own[left])
+                if not len(left):
+                    break
+                key = ((self.shortage.positives + left) * self.config.per_positive + place) * TRIES + attempt
+                at = self.pool.draw(left, uniform(key, self.config.seed))
+                item, before = self.pool.item(at), picked[left, :place]
+                twice = ((self.pool.item(before) == item[:, None]) & (before >= 0)).any(1)
+                good = ~twice & (item != own[left])
                 if self.config.exclude == "chosen":
-                    good &= ~self._chose(user[left], items[at], time[left])
+                    good &= ~self._chose(user[left], item, time[left])
                 picked[left[good], place] = at[good]
                 left = left[~good]
         return picked
@@ -175,18 +173,27 @@ class _Draws:
         at = np.searchsorted(self._own, pair).clip(max=len(self._own) - 1)
         return np.asarray(self.chosen.holds(pair) | ((self._own[at] == pair) & (self._since[at] <= time)))
 
-    def _rows(self, block: pl.DataFrame, pool: pl.DataFrame, picked: Array, kept: Array) -> pl.DataFrame:
-        """Return the `kept` rows of the block with the picked rows of the pool, each list in an order of its own."""
+    def _rows(self, block: pl.DataFrame, picked: Array, kept: Array) -> pl.DataFrame:
+        """Return the `kept` rows of the block with their negatives, each list in an order of its own."""
         positive, place = np.nonzero((picked >= 0) & kept[:, None])
         number, per = self.shortage.positives + np.arange(len(block)), self.config.per_positive
         ids = -1 - (number[positive] * per + place)
-        drawn = pool.select("item_id", *self.of_item)[picked[positive, place]]
+        draws = picked[positive, place]
         labels = {f"label_{task}": pl.lit(0.0, pl.Float32) for task in self.schema.tasks}
         labels |= {"sample_key": pl.lit(None, pl.String)} if self.schema.sample_key else {}
+        drawn = self.pool.features(positive, draws)
         negatives = block[positive].with_columns(drawn).with_columns(**labels, sample_id=pl.Series(ids, dtype=pl.Int64))
         request = np.concatenate((number[kept], number[positive]))
         both = pl.concat([block.filter(pl.Series(kept)), negatives], how="diagonal")
-        both = both.with_columns(request_id=pl.Series(request))
+        alone = np.flatnonzero(kept)
+        log_q = self.pool.log_q(np.concatenate((alone, positive)), np.concatenate((self.pool.own(alone), draws)))
+        self.shortage.rate(log_q[kept.sum() :], per)
+        both = both.with_columns(request_id=pl.Series(request), log_q=_known(log_q))
         key = request * (per + 1) + np.concatenate((np.zeros(kept.sum(), np.int64), 1 + place))
         order = np.lexsort((uniform(key, self.config.seed + ORDER_SEED), request))
         return both.select(list(self.schema.columns()))[order]
+
+
+def _known(log_q: Array) -> pl.Series:
+    """Return float32 [n], null for what cannot be drawn."""
+    return pl.Series(log_q, dtype=pl.Float32).replace(-np.inf, None)

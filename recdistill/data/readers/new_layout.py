@@ -7,6 +7,7 @@ from pathlib import Path
 
 from recdistill.config.data import DataConfig, TextLayout
 from recdistill.data.readers.files import reading
+from recdistill.data.readers.iceberg import metadata_of
 from recdistill.data.readers.paths import data_files
 from recdistill.data.readers.texts import SEPARATORS, first_cells
 from recdistill.errors import UserError
@@ -22,7 +23,7 @@ def layout_of_new(path: Path, log: DataConfig) -> TextLayout:
     where the labels may be missing. Raises UserError for values of another number of columns, and for a path that
     cannot be read.
     """
-    if not log.given or is_table(path):
+    if not log.given or is_table(path) or metadata_of(path):
         return TextLayout()
     first = data_files(path, as_text=True)[0]
     if first.form not in SEPARATORS:

@@ -20,7 +20,7 @@ FORMS = {".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".tsv": "tsv"} 
 )
 PACKED = (".gz", ".zst")  # unpacked as they are read
 FOREIGN_PACKED = (".bz2", ".xz", ".lz4", ".zip", ".7z", ".br", ".sz", ".deflate")
-OTHER_TABLES = {"metadata/version-hint.text": "Iceberg", "metadata/*.metadata.json": "Iceberg", ".hoodie": "Hudi"}
+OTHER_TABLES = {".hoodie": "Hudi"}
 NULL = "__HIVE_DEFAULT_PARTITION__"
 CHECK = "check data.path and --data"
 

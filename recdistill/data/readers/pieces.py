@@ -72,8 +72,9 @@ def _texts(files: Sequence[DataFile], layout: TextLayout) -> list[Piece]:
             found = scan_lines(file, layout, FEW if typed else INFER).collect_schema()
             if not found.keys() <= typed.keys():
                 found = scan_lines(file, layout, INFER).collect_schema()
-            rows = len(files) == 1 or len(scan_lines(file, layout, FEW).head(1).collect())
-        typed |= {name: kind for name, kind in found.items() if rows and typed.get(name, pl.Null()) == pl.Null}
+            new = {name: kind for name, kind in found.items() if typed.get(name, pl.Null()) == pl.Null}
+            rows = len(files) == 1 or (new and len(scan_lines(file, layout, FEW).head(1).collect()))
+        typed |= new if rows else {}
         names.append(list(found))
     typed = {name: pl.String() if kind == pl.Null else kind for name, kind in typed.items()}
     own = [list(typed) if files[0].form == "jsonl" else found for found in names]

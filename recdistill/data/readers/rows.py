@@ -4,19 +4,20 @@ stand in the file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 
 import polars as pl
 
-from recdistill.config.data import BehaviorsConfig, ColumnsConfig
+from recdistill.config.data import BehaviorsConfig, ColumnsConfig, VectorConfig
 from recdistill.data.readers.columns import Column, Counts, Kind, convert
 from recdistill.data.readers.files import CHUNK, ROW, RawTable
-from recdistill.data.readers.ids import id_names, written_kind
+from recdistill.data.readers.ids import id_names, written_kinds
 from recdistill.data.readers.mapping import behavior_columns, event_columns, event_schema
 from recdistill.data.readers.numbering import RequestNumbers, UniqueIds, UniqueKeys
+from recdistill.data.readers.row_vectors import row_vector_columns, row_vectors_of
 from recdistill.data.readers.times import ERA, check_unit
 from recdistill.tables.schema import EventSchema
 from recdistill.tables.validation import Origin, check_events, check_times
@@ -48,7 +49,7 @@ def kinds_in(source: RawTable, names: list[str], prepare: Prepare = lambda chunk
     prepared = prepare(pl.DataFrame(schema=raw)).schema
     prepared.pop(ROW)
     kinds = {name: Kind(stored, source.kinds.get(name, stored)) for name, stored in prepared.items()}
-    return kinds | {name: written_kind(source, name, kinds[name]) for name in names if name in kinds}
+    return kinds | written_kinds(source, {name: kinds[name] for name in names if name in kinds})
 
 
 def notes_of(counts: Counts) -> list[str]:
@@ -78,6 +79,7 @@ class EventReader:
     rows: int = CHUNK
     drop_missing: bool = False
     counts: Counts = field(default_factory=Counts)
+    vectors: Mapping[str, VectorConfig] = field(default_factory=dict)  # those without a path are of the rows
 
     def mapped(self) -> tuple[EventSchema, dict[str, Column]]:
         """Return the schema and the columns to make; UserError when a column is missing."""
@@ -87,7 +89,9 @@ class EventReader:
     def _mapped(self) -> tuple[EventSchema, dict[str, Column]]:
         kinds = kinds_in(self.source, id_names(self.columns), self.prepare)
         schema = event_schema(kinds, self.columns, self.source.path)
-        return schema, event_columns(kinds, self.columns, schema, self.source.path)
+        schema = replace(schema, row_vectors=row_vectors_of(self.source, self.vectors, kinds))
+        made = event_columns(kinds, self.columns, schema, self.source.path)
+        return schema, made | row_vector_columns(self.source, kinds, self.vectors, schema)
 
     def notes(self) -> list[str]:
         """Return what to tell the user of the chunks that were read."""
@@ -106,14 +110,14 @@ class EventReader:
         requests, done = RequestNumbers(), 0
         self.counts.clear()
         with self.source.naming_files():
-            for chunk in self.source.chunks(raw, order, self.rows):
+            for chunk in self.source.chunks(raw, order, schema.rows_at_a_time(self.rows)):
                 if self.columns.time is not None:
                     check_unit(chunk, time, self.columns.time_unit, kinds[self.columns.time], self.source.path)
                 rows, origin = self._kept(*convert(self.prepare(chunk), columns, self.source.path, self.counts))
                 if "sample_id" not in columns:
                     rows = rows.with_columns(sample_id=pl.int_range(done, done + len(rows), dtype=pl.Int64))
                 rows = requests.numbered(rows)
-                check_events(rows, schema.tasks, origin, HINT)
+                check_events(rows, schema, origin, HINT)
                 for each in checks:
                     each.check(rows, origin)
                 done += len(rows)

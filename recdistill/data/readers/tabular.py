@@ -21,7 +21,11 @@ def read_table(config: DataConfig, folder: Path) -> Log:
     """Return the log that `config` maps; paths are relative to `folder`. UserError for anything that does not fit."""
     read_options(config, NoOptions)
     events = EventReader(
-        scan_file(folder / config.path, config), config.columns, config.sort, drop_missing=config.drop_missing
+        scan_file(folder / config.path, config),
+        config.columns,
+        config.sort,
+        drop_missing=config.drop_missing,
+        vectors=config.vectors,
     )
     schema, made = events.mapped()
     read, counts, behaviors = [(events.source, made)], Counts(), None

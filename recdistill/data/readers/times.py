@@ -24,13 +24,23 @@ from recdistill.errors import UserError, did_you_mean
 from recdistill.tables.delta.types import TIME
 from recdistill.tables.validation import SKEW
 
-__all__ = ["DIGITS", "UNITS", "check_unit", "label_time_column", "plausible", "plausible_share", "time_column"]
+__all__ = [
+    "DIGITS",
+    "UNITS",
+    "check_unit",
+    "known_time_column",
+    "label_time_column",
+    "plausible",
+    "plausible_share",
+    "time_column",
+]
 
 UNITS = {"s": 1_000_000, "ms": 1_000, "us": 1, "ns": 0.001}  # microseconds
 ISO = ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d")
 DIGITS = ("%Y%m%d%H%M%S", "%Y%m%d%H%M", "%Y%m%d%H", "%Y%m%d", "%y%m%d%H", "%y%m%d")  # patterns of whole numbers
 WIDTHS = {"Y": 4, "y": 2, "m": 2, "d": 2, "H": 2, "M": 2, "S": 2, "j": 3}
 OF_DAY = ("%H", "%I", "%k", "%l", "%T", "%R", "%r", "%X", "%c", "%s", "%+")  # parts of a pattern that give an hour
+FEW = 1_000  # rows of a chunk in which a plausible time is looked for first
 ERA = datetime(1990, 1, 1, tzinfo=UTC)  # logs of before are taken as counted from their own start
 EPOCH = pl.lit(0).cast(TIME)
 ZERO_DATE = "0000-00-00"  # what MySQL has for none
@@ -66,12 +76,7 @@ def _time(column: str, unit: str, kind: Kind) -> Column:
 def label_time_column(column: str, unit: str, kind: Kind) -> Column:
     """Return the column that makes the time when a label was known, null where it never was; UserError as above."""
     made = _time(column, unit, kind)
-    value, now = made.value, pl.lit(datetime.now(UTC) + SKEW)
-    if isinstance(kind.stored, pl.Date) or not (unit in UNITS or _has_hour(unit)):
-        value = value.dt.offset_by("1d")
-    elif unit == "iso" and kind.text:
-        date_only = pl.col(column).cast(pl.String).str.len_chars() <= len("2024-01-31")
-        value = pl.when(date_only).then(value.dt.offset_by("1d")).otherwise(value)
+    value, now = _day_over(made.value, column, unit, kind), pl.lit(datetime.now(UTC) + SKEW)
     never = ~made.value.is_between(EPOCH, now)
     missing = never if made.missing is None else never | made.missing
     if unit in UNITS and (kind.text or kind.stored.is_numeric()):  # a count may be too large for a time
@@ -79,6 +84,24 @@ def label_time_column(column: str, unit: str, kind: Kind) -> Column:
         missing = missing | (count < 0) | (count * UNITS[unit] > 9e18)
     counted = {f"'{column}': times before 1970 or in the future, taken as never": missing}
     return replace(made, value=pl.when(~never).then(value), missing=missing, counted=counted)
+
+
+def known_time_column(column: str, unit: str, kind: Kind) -> Column:
+    """Return the column that makes the time from which a row of a side table is known: a date without a time of day
+    when the day is over; UserError as above.
+    """
+    made = time_column(column, unit, kind)
+    return replace(made, value=_day_over(made.value, column, unit, kind))
+
+
+def _day_over(time: pl.Expr, column: str, unit: str, kind: Kind) -> pl.Expr:
+    """Return the times, those of a date alone a day later."""
+    if isinstance(kind.stored, pl.Date) or not (unit in UNITS or _has_hour(unit)):
+        return time.dt.offset_by("1d")
+    if unit == "iso" and kind.text:
+        date_only = pl.col(column).cast(pl.String).str.len_chars() <= len("2024-01-31")
+        return pl.when(date_only).then(time.dt.offset_by("1d")).otherwise(time)
+    return time
 
 
 def _counted(value: pl.Expr, unit: str, kind: Kind) -> pl.Expr:
@@ -147,6 +170,8 @@ def _check_pattern(made: pl.Expr, pattern: str) -> None:
 def check_unit(chunk: pl.DataFrame, column: Column, unit: str, kind: Kind, path: Path) -> None:
     """Raise UserError where no time of a chunk is plausible by `unit`, and all would be by another, which it names."""
     if not (kind.meant.is_numeric() or (kind.text and unit in UNITS)):
+        return
+    if plausible(chunk.head(FEW).select(column.value).to_series()).any():  # one is enough
         return
     times = chunk.select(column.value).to_series().drop_nulls()
     if plausible(times).any():

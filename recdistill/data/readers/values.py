@@ -1,7 +1,9 @@
 """What numbers, labels and lists are made of, and which values are missing (docs: bring your log).
 
     kind      missing                       refused
-    label     null, NaN, empty text         all but 0 and 1; at_least and equals: infinity
+    label     null, NaN, empty text         all but 0 and 1; at_least and equals: infinity; soft: all but [0, 1];
+                                            regression: infinity, with log below 0
+    weight    -                             null, NaN, infinity, below 0
     numeric   null, NaN, empty, infinity    text that is no number, what float32 cannot hold
     category  null, NaN, empty text         -
     list      null and empty text; entries  lists of lists, structs, a list written as text in brackets
@@ -16,8 +18,9 @@ import polars as pl
 
 from recdistill.config.data import TaskColumn
 from recdistill.data.readers.columns import Column, Kind, Kinds, missing_of, text_of
+from recdistill.tables.validation import VALUE, WEIGHT
 
-__all__ = ["BRACKETS", "label_column", "list_column", "number_of", "numeric_column"]
+__all__ = ["BRACKETS", "label_column", "list_column", "number_of", "numeric_column", "weight_column"]
 
 LARGEST = 3.4028234663852886e38  # that float32 holds
 BRACKETS = r"^\s*\[.*\]\s*$"
@@ -43,8 +46,14 @@ def numeric_column(column: str, kind: Kind) -> Column:
     return Column(column, fits, "not a number of at most 3.4e38", number.is_nan() | number.is_infinite(), counted)
 
 
+def weight_column(column: str, kind: Kind) -> Column:
+    """Return the column that makes float32 of a row's weight."""
+    number = number_of(column, kind)
+    return Column(column, pl.when(number.is_between(0, LARGEST)).then(number.cast(pl.Float32)), WEIGHT)
+
+
 def label_column(task: str, spec: str | TaskColumn | int, kinds: Kinds, any_column: str) -> Column:
-    """Return the column that makes a task's label: 0, 1, or null where it is not known."""
+    """Return the column that makes a task's label: 0, 1, of a soft one any number between, null where not known."""
     if isinstance(spec, int):
         return Column(any_column, pl.lit(1.0, pl.Float32), "not a row")
     if isinstance(spec, str):
@@ -52,6 +61,13 @@ def label_column(task: str, spec: str | TaskColumn | int, kinds: Kinds, any_colu
         known = pl.when(number.is_in([0.0, 1.0])).then(number.cast(pl.Float32))
         return Column(spec, known, _no_label(task, spec, kinds[spec]), number.is_nan())
     kind, number = kinds[spec.column], number_of(spec.column, kinds[spec.column])
+    if spec.regression is not None:
+        low = 0.0 if spec.regression == "log" else -LARGEST
+        inside = pl.when(number.is_between(low, LARGEST)).then(number.cast(pl.Float32))
+        return Column(spec.column, inside, f"must be {VALUE[spec.regression]}, or empty", number.is_nan())
+    if spec.soft:
+        inside = pl.when(number.is_between(0.0, 1.0)).then(number.cast(pl.Float32))
+        return Column(spec.column, inside, "must be a number from 0 to 1, or empty", number.is_nan())
     if isinstance(spec.equals, str):
         text, missing = text_of(pl.col(spec.column), kind), missing_of(pl.col(spec.column), kind)
         return Column(spec.column, (text == spec.equals).cast(pl.Float32), "not a text or number", missing)
@@ -63,7 +79,7 @@ def label_column(task: str, spec: str | TaskColumn | int, kinds: Kinds, any_colu
 def _no_label(task: str, column: str, kind: Kind) -> str:
     """Return what is wrong with a value that is no label, and how to make one of such values."""
     if kind.meant.is_numeric():
-        positive, more = "equals: 1", "; or at_least: a number. A number itself cannot be predicted"
+        positive, more = "equals: 1", "; or at_least: a number; or regression: log, for values"
     else:
         positive, more = "equals: TEXT", ""
     return (

@@ -10,16 +10,18 @@ from recdistill.typing import Array
 __all__ = ["earlier_counts"]
 
 
-def earlier_counts(key: Array, time: Array, known: Array, label: Array) -> tuple[Array, Array]:
-    """Return (float64 [N] labels of the row's key known strictly before its time, float64 [N] their sum).
+def earlier_counts(key: Array, time: Array, counted: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+    """Return float64 [N] each: labels and positives of the row's key that were known strictly before its time.
 
-    key: int [N] from 0; time: int64 [N]; known: int64 [N], when a row's label was known; label: float [N], NaN without
-    one. A label known at the very time of a row is not earlier. Memory O(N), time O(N log N).
+    key: int [N] from 0; time: int64 [N]; counted: as `LabelClock.counted` gives it. A label known at the very time of a
+    row is not earlier. Memory O(N), time O(N log N).
     """
-    labelled = np.flatnonzero(~np.isnan(label))
-    order = labelled[np.lexsort((known[labelled], key[labelled]))]
-    first = np.searchsorted(key[order], np.arange(int(key.max(initial=-1)) + 2))
-    sums = np.r_[0.0, np.cumsum(label[order], dtype=np.float64)]
+    of, since, added = counted
+    owner = key[of]
+    order = np.lexsort((since, owner))
+    first = np.searchsorted(owner[order], np.arange(int(key.max(initial=-1)) + 2))
+    sums = np.vstack((np.zeros((1, 2)), np.cumsum(added[order], 0, dtype=np.float64)))
     low = first[key]
-    end = first_not_below(known[order], low, first[key + 1], time)
-    return (end - low).astype(np.float64), sums[end] - sums[low]
+    end = first_not_below(since[order], low, first[key + 1], time)
+    labels, positives = (sums[end] - sums[low]).T
+    return labels, positives

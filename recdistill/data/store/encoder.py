@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,7 +15,8 @@ from recdistill.data.keys import context_key
 from recdistill.data.store.label_order import NEVER
 from recdistill.data.store.vocabulary import distinct_of
 from recdistill.errors import UserError
-from recdistill.tables.schema import EventSchema, feature_column
+from recdistill.tables.regression import Regression
+from recdistill.tables.schema import EventSchema, feature_column, vector_column
 from recdistill.typing import Array
 
 __all__ = [
@@ -22,10 +24,12 @@ __all__ = [
     "Encoder",
     "IdEncoder",
     "context_fields",
+    "draw_offset",
     "field_counts",
     "known_times",
     "list_entries",
     "list_fields",
+    "row_vectors",
 ]
 
 MAX_ACTIONS = 255  # types of behavior; a history event has one byte for its own
@@ -112,7 +116,10 @@ class Encoder:
         What is new to a vocabulary is numbered in the order of rows, so that it does not matter how they are cut.
         """
         schema, n = self.schema, len(rows)
-        labels = [rows[f"label_{task}"].fill_null(np.nan).to_numpy() for task in schema.tasks]
+        weight = rows["weight"].fill_null(1.0).to_numpy() if schema.has_weight else np.ones(n, np.float32)
+        labels = [
+            _learned(rows[f"label_{task}"].fill_null(np.nan).to_numpy(), schema.rule(task)) for task in schema.tasks
+        ]
         context, lists = self._context(rows)
         return {
             "sample_id": rows["sample_id"].to_numpy(),
@@ -122,7 +129,10 @@ class Encoder:
             "request": rows["request_id"].fill_null(-1).to_numpy() if schema.has_request else np.full(n, -1),
             "context": context,
             "lists": lists,
+            "weight": weight,
             "labels": np.stack(labels, 1).astype(np.float32),
+            "draw_offset": draw_offset(rows, schema),
+            "row_vectors": row_vectors(rows, schema),
         }
 
     def _context(self, rows: pl.DataFrame) -> tuple[Array, Array]:
@@ -150,6 +160,25 @@ class Encoder:
             codes[new] = self.context.encode(keys[new], grow=True)
         ends = np.cumsum([len(field.keys) for field in fields])
         return [codes[end - len(field.keys) : end][field.at] for end, field in zip(ends, fields, strict=True)]
+
+
+def _learned(label: Array, rule: Regression | None) -> Array:
+    """Return a task's labels as models learn them."""
+    return label if rule is None else rule.learned(label)
+
+
+def row_vectors(rows: pl.DataFrame, schema: EventSchema) -> Array:
+    """Return float32 [n, V] of the vectors that rows bring themselves: of each its entries, scaled, and whether it is
+    missing.
+    """
+    parts = [np.zeros((len(rows), 0), np.float32)]
+    for name, (_, width, scale) in schema.row_vectors.items():
+        values = rows[vector_column(name)]
+        given, part = values.is_not_null().to_numpy(), np.zeros((len(rows), width + 1), np.float32)
+        part[given, :width] = values.drop_nulls().explode().to_numpy().reshape(-1, width) * np.float32(scale)
+        part[~given, width] = 1
+        parts.append(part)
+    return np.concatenate(parts, 1)
 
 
 @dataclass(frozen=True)
@@ -182,3 +211,16 @@ def known_times(rows: pl.DataFrame, schema: EventSchema) -> Array:
         for task in schema.tasks
     ]
     return np.stack([np.maximum(column.to_numpy(), time.to_numpy()) for column in known], 1)
+
+
+def draw_offset(rows: pl.DataFrame, schema: EventSchema) -> Array:
+    """Return float32 [n, 1]: what the draw of negatives adds to the log-odds of each row, where models are corrected
+    for it, else [n, 0].
+
+    Among `negatives` draws with probability q each, a pair of true odds p has the odds p / (negatives q) of being the
+    positive (Gutmann and Hyvarinen 2010; Yi et al., RecSys 2019). 0 for a row without q: nobody drew for it.
+    """
+    if not schema.corrected:
+        return np.zeros((len(rows), 0), np.float32)
+    offset = -(rows["log_q"].cast(pl.Float64) + math.log(schema.negatives))
+    return offset.fill_null(0.0).to_numpy().astype(np.float32)[:, None]

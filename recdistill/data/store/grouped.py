@@ -49,7 +49,7 @@ def write_grouped(
     of the time they became known, ties in the order given. Memory O(chunk + keys).
     """
     counts = np.zeros(keys, np.int64)
-    for key, *_ in chunks():
+    for key, *_ in _joined(chunks()):
         counts += np.bincount(key, minlength=keys)
     first = np.r_[0, np.cumsum(counts)]
     named = {"known": ((), "int64"), **kinds}
@@ -58,7 +58,7 @@ def write_grouped(
         for name, (shape, kind) in named.items()
     }
     cursor = first[:-1].copy()
-    for key, *values in chunks():
+    for key, *values in _joined(chunks()):
         order, rank = group_ranks(key)
         position = cursor[key[order]] + rank
         for column, part in zip(columns.values(), values, strict=True):
@@ -67,6 +67,18 @@ def write_grouped(
     _sort_by_known(list(columns.values()), first)
     np.save(folder / f"{prefix}first.npy", first)
     return columns | {"first": first}
+
+
+def _joined(chunks: Iterable[tuple[Array, ...]]) -> Iterator[tuple[Array, ...]]:
+    """Yield chunks of SLAB entries and more: each goes to pages all over the columns, which are written out again."""
+    held: list[tuple[Array, ...]] = []
+    for chunk in chunks:
+        held.append(chunk)
+        if sum(len(key) for key, *_ in held) >= SLAB:
+            yield tuple(map(np.concatenate, zip(*held, strict=True)))
+            held = []
+    if held:
+        yield tuple(map(np.concatenate, zip(*held, strict=True)))
 
 
 def entries_since(first: Array, known: Array, time: int) -> Iterator[tuple[Array, Array]]:
@@ -96,7 +108,8 @@ def slabs(first: Array) -> Iterable[tuple[slice, Array]]:
 def _sort_by_known(columns: list[Array], first: Array) -> None:
     """Sort every key's entries by the first column, only where delays put them out of order."""
     for part, owner in slabs(first):
-        order = np.lexsort((columns[0][part], owner))
-        if (order != np.arange(len(order))).any():
+        known = columns[0][part]
+        if ((known[1:] < known[:-1]) & (owner[1:] == owner[:-1])).any():
+            order = np.lexsort((known, owner))
             for column in columns:
                 column[part] = column[part][order]

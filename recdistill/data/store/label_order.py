@@ -10,7 +10,7 @@ The stream decides the same as samples and outcomes arrive (stream/workers/delay
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -33,10 +33,13 @@ CHUNK = 131_072  # rows looked at together
 
 @dataclass(frozen=True)
 class LabelClock:
-    """The rules. window: us, None without one; late: what becomes of a positive after the window."""
+    """The rules. window: us, None without one; late: what becomes of a positive after the window; positive_from: the
+    least label that histories and counts show as positive.
+    """
 
     window: int | None = None
     late: Literal["update", "weight", "ignore"] = "update"
+    positive_from: float = 0.5
 
     @classmethod
     def of(cls, config: LabelsConfig) -> LabelClock:
@@ -69,7 +72,7 @@ class LabelClock:
         """
         if self.window is None:
             of = np.flatnonzero(~np.isnan(label))
-            return of, known[of], label[of].astype(np.uint8)
+            return of, known[of], (label[of] >= self.positive_from).astype(np.uint8)
         end = time + self.window
         soon = (label == 1) & (known <= end)
         late = np.flatnonzero(self.late_positives(time, label[:, None], known[:, None])[:, 0])
@@ -147,13 +150,13 @@ class LabelOrder:
 def write_order(folder: Path, clock: LabelClock, time: Array, labels: Array, known: Array) -> None:
     """Write the order of a log's samples as columns in `folder`, nothing where every label is known with its sample.
 
-    time: int64 us [N]; labels: float32 [N, K]; known: int64 us [N, K]. Memory: a few numbers per sample.
+    time: int64 us [N]; labels: float32 [N, K]; known: int64 us [N, K]. Memory: a few numbers per sample, O(chunk) where
+    nothing is written.
     """
-    rows, at, late, positive = (
-        np.concatenate(part) for part in zip(*_entries(clock, time, labels, known), strict=True)
-    )
-    if clock.window is None and bool((at <= time).all()):
+    parts = list(_parts(time, labels, known))
+    if clock.window is None and all(bool((clock.learned_at(*part) <= part[0]).all()) for _, part in parts):
         return
+    rows, at, late, positive = (np.concatenate(part) for part in zip(*_entries(clock, parts), strict=True))
     order = np.lexsort((late, rows, at))
     share = _late_shares(positive[order], late[order]) if clock.late == "weight" else np.zeros((0, labels.shape[1]))
     for name, values, kind in (
@@ -173,10 +176,15 @@ def _late_shares(positive: Array, late: Array) -> Array:
     return np.asarray(late_ones / np.maximum(all_ones, 1))
 
 
-def _entries(clock: LabelClock, time: Array, labels: Array, known: Array) -> Iterator[tuple[Array, ...]]:
+def _parts(*columns: Array) -> Iterator[tuple[int, tuple[Array, ...]]]:
+    """Yield (first row, the columns' rows) of some samples at a time."""
+    for low in range(0, max(len(columns[0]), 1), CHUNK):
+        yield low, tuple(np.asarray(column[low : low + CHUNK]) for column in columns)
+
+
+def _entries(clock: LabelClock, parts: Iterable[tuple[int, tuple[Array, ...]]]) -> Iterator[tuple[Array, ...]]:
     """Yield (rows, at, late, positive bool [n, K]) of some samples at a time: each once, then its late positives."""
-    for low in range(0, max(len(time), 1), CHUNK):
-        part = tuple(np.asarray(column[low : low + CHUNK]) for column in (time, labels, known))
+    for low, part in parts:
         at = clock.learned_at(*part)
         of, task = np.nonzero(clock.late_positives(*part))
         first = clock.first_labels(part[1], part[2], at) == 1

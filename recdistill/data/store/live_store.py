@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import numpy as np
 import polars as pl
 
 from recdistill.data.store.encoder import Encoder, known_times
+from recdistill.data.store.frozen_vectors import FrozenVectors, VectorRows
 from recdistill.data.store.grouped import entries_since
 from recdistill.data.store.history import Events
 from recdistill.data.store.history_arena import HistoryArena
@@ -37,7 +39,7 @@ __all__ = ["LiveStore"]
 
 CHUNK = 1 << 20  # history events looked at together
 PIECE = 2048  # rows whose histories are looked up at a time
-RECENT = ("item", "context", "lists")
+RECENT = ("item", "context", "lists", "row_vectors")
 WAITING = {"user": "int32", "item": "int32", "time": "int64", "known": "int64", "action": "uint8"}
 
 
@@ -47,10 +49,17 @@ class LiveStore:
     base: the batch phase's store, None without one. behaviors: whether histories come from that table, not from
     outcomes. candidate_window: how many samples before a waiting one its candidates may be of; so many are kept. extra:
     further columns of a waiting row, name -> value at its arrival (an array or a number); the caller may write to them.
+    vectors: of the log, by side.
     """
 
     def __init__(
-        self, folder: Path, schema: EventSchema, base: SampleStore | None, behaviors: bool, candidate_window: int = 0
+        self,
+        folder: Path,
+        schema: EventSchema,
+        base: SampleStore | None,
+        behaviors: bool,
+        candidate_window: int = 0,
+        vectors: Mapping[str, FrozenVectors] | None = None,
     ) -> None:
         self.folder, self.base, self.behaviors, self.candidate_window = folder, base, behaviors, candidate_window
         self.vocabularies = {
@@ -61,6 +70,7 @@ class LiveStore:
         self._based = dict(self._saved)
         users, items, context = (self.vocabularies[name] for name in VOCABULARIES)
         self.encoder = Encoder(schema, users, items, context, base.action_names if base else ())
+        self.positive_from = schema.positive_from
         self.actions = base.actions if base else 1 if behaviors else 2
         self.rows, self.arena, self.recent = RowQueue(), HistoryArena(folder / "arena"), RowQueue()
         self.newest = 0  # event time, us
@@ -68,6 +78,11 @@ class LiveStore:
         self._handed_over = 0
         if base is not None:
             self._take_over(base)
+        self.vectors = dict(vectors or {})
+        self._vector_rows = {
+            side: VectorRows(found, base.vector_index[side] if base else np.zeros(1, np.int32))
+            for side, found in self.vectors.items()
+        }
         self.outcomes = {
             side: LiveCounts(folder / f"{side}_counts", base.outcomes[side] if base else None, self._handed_over)
             for side in SIDES
@@ -132,7 +147,8 @@ class LiveStore:
         known, labels = columns.pop("known"), columns["labels"][:, 0]
         self.newest = max(self.newest, int(columns["time"].max()))
         given = ~np.isnan(labels) & (known < NEVER)
-        self._outcome({name: columns[name][given] for name in ("user", "item", "time")}, known[given], labels[given], 1)
+        shown = {name: columns[name][given] for name in ("user", "item", "time")}
+        self._outcome(shown, known[given], labels[given] >= self.positive_from, 1)
         self._release()
         if self.candidate_window:
             self.recent.append({name: columns[name] for name in RECENT})
@@ -202,6 +218,10 @@ class LiveStore:
         for counts in self.outcomes.values():
             counts.release(self.newest)
 
+    def vector_rows(self, side: str, rows: Array, ids: Array) -> Array:
+        """Return int32 [n], the row of each id's vector, 0 for none. side: item or user, whose `ids` [n] these are."""
+        return self._vector_rows[side].of(ids, self.vocabularies[f"{side}s"])
+
     def item_counts(self, item: Array, time: Array) -> Array:
         """Return int32 [n, 2]: labels and positives of each item known strictly before a waiting sample's `time` us."""
         return self.outcomes["item"].before(item, time)
@@ -236,15 +256,20 @@ class LiveStore:
         """Return (item [n], context [n, F], lists [n, M]) at these places of the log, at most `candidate_window` before
         a waiting sample.
         """
+        item, context, lists = (self._recent_at(name, places) for name in RECENT[:3])
+        return item, context, lists
+
+    def row_vectors_at(self, places: Array) -> Array:
+        """Return float32 [n, V] of what samples brought themselves, at such places of the log."""
+        return self._recent_at(RECENT[3], places)
+
+    def _recent_at(self, name: str, places: Array) -> Array:
         first = len(self.base) if self.base else 0
-        here = np.maximum(places - first - self.recent.first, 0)
-        found = [self.recent[name][here] for name in RECENT]
+        found: Array = self.recent[name][np.maximum(places - first - self.recent.first, 0)]
         old = np.flatnonzero(places < first)
         if self.base is not None and len(old):
-            for values, before in zip(found, self.base.items_at(places[old]), strict=True):
-                values[old] = before
-        item, context, lists = found
-        return item, context, lists
+            found[old] = getattr(self.base, name)[places[old]]
+        return found
 
     def state(self) -> tuple[dict[str, Array], dict[str, Any]]:
         """Return what `restore` takes, as (arrays, JSON values); what it refers to in `folder` is on disk

@@ -5,9 +5,10 @@ It is derived and disposable: built from pinned table versions in chunks, publis
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from recdistill.data.store.encoder import Encoder, field_counts, known_times
+from recdistill.data.store.frozen_vectors import VECTORS, FrozenVectors, open_vectors, rows_of_ids
 from recdistill.data.store.history import Events, HistoryStore, build_histories
 from recdistill.data.store.label_order import LabelClock, LabelOrder, late_alone, write_order
 from recdistill.data.store.memmap import create_column, open_column, read_json, write_json
@@ -27,8 +29,20 @@ from recdistill.typing import Array
 
 __all__ = ["SampleStore", "build_store"]
 
-SAMPLE_COLUMNS = ("sample_id", "time", "user", "item", "request", "context", "lists", "labels")
-REVISION = 2  # of the store's columns; 2: counts
+SAMPLE_COLUMNS = (
+    "sample_id",
+    "time",
+    "user",
+    "item",
+    "request",
+    "context",
+    "lists",
+    "weight",
+    "labels",
+    "draw_offset",
+    "row_vectors",
+)
+REVISION = 3  # of the store's columns; 2: counts; 3: weight, draw_offset, vectors
 VOCABULARIES = ("users", "items", "context")
 WITH_SAMPLES = LabelClock()
 CHUNK = 131_072  # rows held in memory at a time
@@ -45,7 +59,10 @@ def _columns(rows: int, schema: EventSchema) -> dict[str, tuple[tuple[int, ...],
         "request": ((rows,), "int64"),
         "context": ((rows, fields), "int32"),
         "lists": ((rows, slots), "int32"),
+        "weight": ((rows,), "float32"),
         "labels": ((rows, len(schema.tasks)), "float32"),
+        "draw_offset": ((rows, int(schema.corrected)), "float32"),
+        "row_vectors": ((rows, dict(schema.vector_widths).get("row", 0)), "float32"),
         "known": ((rows, len(schema.tasks)), "int64"),
     }
 
@@ -53,7 +70,7 @@ def _columns(rows: int, schema: EventSchema) -> dict[str, tuple[tuple[int, ...],
 def _write_samples(folder: Path, events: EventLog, version: int, rows: int, encoder: Encoder) -> None:
     columns = {name: create_column(folder, name, *spec) for name, spec in _columns(rows, events.schema).items()}
     at = 0
-    for chunk in events.batches(version=version, rows=CHUNK):
+    for chunk in events.batches(version=version, rows=events.schema.rows_at_a_time(CHUNK)):
         for name, values in encoder.rows(chunk).items():
             columns[name][at : at + len(chunk)] = values
         columns["known"][at : at + len(chunk)] = known_times(chunk, events.schema)
@@ -132,6 +149,7 @@ def build_store(
     Memory O(chunk + distinct ids), and two numbers per sample where sample ids do not ascend. Raises UserError, leaving
     nothing behind, for more than MAX_ACTIONS types of behavior.
     """
+    clock = replace(clock, positive_from=events.schema.positive_from)
     pinned = versions or {"events": events.version, "behaviors": behaviors.version if behaviors else None}
     if (folder / "store.json").exists():
         about = read_json(folder / "store.json")
@@ -173,6 +191,9 @@ def _build(
     write_order(part, clock, *(open_column(part, name) for name in ("time", "labels", "known")))
     for name, ids in vocabularies.items():
         ids.save(part / f"{name}.parquet")
+    vectors = open_vectors(events.path.parent / VECTORS, events.schema)
+    for side, found in vectors.items():
+        rows_of_ids(part, f"{side}_vector", found, Vocabulary.load(part / f"{side}s.parquet"))
     write_json(
         part / "store.json",
         {
@@ -186,6 +207,7 @@ def _build(
             "contexts": len(encoder.context) + 1,
             "actions": max(len(encoder.actions), 1) if behaviors else 2,
             "action_names": encoder.actions,
+            "vectors": {side: os.path.relpath(found.folder, part) for side, found in vectors.items()},
         },
     )
 
@@ -207,7 +229,10 @@ class SampleStore:
             self.request,
             self.context,
             self.lists,
+            self.weight,
             self.labels,
+            self.draw_offset,
+            self.row_vectors,
             self.known,
             self.history_end,
             self.counts,
@@ -216,6 +241,10 @@ class SampleStore:
         self.clock, self.label_order = LabelClock(**about["clock"]), LabelOrder.open(folder)
         self.by_id = open_column(folder, "by_id")
         self.histories = HistoryStore(folder)
+        self.vectors: dict[str, FrozenVectors] = {
+            side: FrozenVectors(folder / where, side) for side, where in about["vectors"].items()
+        }
+        self.vector_index = {side: open_column(folder, f"{side}_vector") for side in self.vectors}
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -228,6 +257,14 @@ class SampleStore:
     def items_at(self, places: Array) -> tuple[Array, Array, Array]:
         """Return (item [n], context [n, F], lists [n, M]) of the samples at these places of the log."""
         return self.item[places], self.context[places], self.lists[places]
+
+    def row_vectors_at(self, places: Array) -> Array:
+        """Return float32 [n, V], the vectors that the samples at these places of the log brought themselves."""
+        return np.asarray(self.row_vectors[places])
+
+    def vector_rows(self, side: str, rows: Array, ids: Array) -> Array:
+        """Return int32 [n], the row of each id's vector, 0 for none. side: item or user, whose `ids` [n] these are."""
+        return np.asarray(self.vector_index[side][ids])
 
     def counts_of(self, user: Array, item: Array, time: Array) -> Array:
         """Return int32 [n, 4]: labels and positives of each user, then of each item, known strictly before `time`

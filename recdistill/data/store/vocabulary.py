@@ -42,6 +42,11 @@ class Vocabulary:
         found = values.to_frame("id").join(self._known, on="id", how="left", maintain_order="left")
         return np.asarray(found["index"].fill_null(0).to_numpy())
 
+    @property
+    def ids(self) -> pl.Series:
+        """Return the known ids in order, of one at least."""
+        return self._known["id"]
+
     def save(self, path: Path) -> None:
         """Write the ids in order, as Parquet."""
         self._known.write_parquet(path)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from recdistill.data.batch.batch import Batch
 from recdistill.models.embeddings.growable import TableOptions
 from recdistill.models.layers.blocks import MLP, Inputs
-from recdistill.models.layers.options import Number, Width, Widths
+from recdistill.models.layers.options import Number, VectorWidths, Width, Widths
 
 __all__ = ["DCNv2"]
 
@@ -27,9 +27,10 @@ class DCNv2(nn.Module):
         hidden: Widths = (64, 32),
         context_width: Width = 8,
         tables: TableOptions,
+        vectors: VectorWidths = (),
     ) -> None:
         super().__init__()
-        self.inputs = Inputs(width, fields, slots, actions, context_width, tables)
+        self.inputs = Inputs(width, fields, slots, actions, context_width, tables, vectors)
         total = self.inputs.width
         self.crosses = nn.ModuleList(nn.Linear(total, total) for _ in range(crosses))
         self.body = MLP(total, hidden)

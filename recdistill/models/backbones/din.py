@@ -14,7 +14,7 @@ from recdistill.errors import UserError
 from recdistill.models.attention.target_ops import first_unit_layer, sigmoid_unit, weighted_sum
 from recdistill.models.embeddings.growable import TableOptions
 from recdistill.models.layers.blocks import MLP, Dice, Inputs
-from recdistill.models.layers.options import Width, Widths
+from recdistill.models.layers.options import VectorWidths, Width, Widths
 
 __all__ = ["ActivationUnit", "DIN"]
 
@@ -70,9 +70,10 @@ class DIN(nn.Module):
         hidden: Widths = (64, 32),
         context_width: Width = 8,
         tables: TableOptions,
+        vectors: VectorWidths = (),
     ) -> None:
         super().__init__()
-        self.inputs = Inputs(width, fields, slots, actions, context_width, tables)
+        self.inputs = Inputs(width, fields, slots, actions, context_width, tables, vectors)
         self.unit = ActivationUnit(width, unit, activation)
         self.body = MLP(self.inputs.width, hidden)
         self.output_width = self.body.output_width

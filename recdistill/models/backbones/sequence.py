@@ -28,7 +28,7 @@ from recdistill.models.encoders.position_bias import Bias
 from recdistill.models.encoders.stochastic_length import StochasticLength
 from recdistill.models.encoders.transformer import Block, Residual, TransformerStack
 from recdistill.models.layers.blocks import MLP, Inputs, width_of
-from recdistill.models.layers.options import Actions, Count, Few, Number, Whole, Width, Widths
+from recdistill.models.layers.options import Actions, Count, Few, Number, VectorWidths, Whole, Width, Widths
 from recdistill.models.layers.recorder import Recorder
 
 __all__ = ["HSTU", "Longer", "SequenceBackbone", "TokenMixerModel", "Transformer"]
@@ -188,12 +188,13 @@ class HSTU(SequenceBackbone):
         hidden: Widths = (64, 32),
         context_width: Width = 8,
         tables: TableOptions,
+        vectors: VectorWidths = (),
     ) -> None:
         _check_actions(transducers, actions)
         if balanced and not stochastic:
             raise UserError("hstu: balanced needs stochastic length; set stochastic, or leave balanced out")
         shorter = StochasticLength(stochastic, length, balanced) if stochastic else None
-        inputs = Inputs(width, fields, slots, actions, context_width, tables)
+        inputs = Inputs(width, fields, slots, actions, context_width, tables, vectors)
         stacks = [
             HSTUStack(
                 width,
@@ -238,8 +239,9 @@ class Transformer(SequenceBackbone):
         hidden: Widths = (64, 32),
         context_width: Width = 8,
         tables: TableOptions,
+        vectors: VectorWidths = (),
     ) -> None:
-        inputs = Inputs(width, fields, slots, actions, context_width, tables)
+        inputs = Inputs(width, fields, slots, actions, context_width, tables, vectors)
         stack = TransformerStack(width, heads, length, layers, block, residual, bias, band)
         super().__init__(inputs, [stack], MLP(_mixed(inputs, [stack]), hidden), precision=precision)
 
@@ -263,8 +265,9 @@ class Longer(SequenceBackbone):
         hidden: Widths = (64, 32),
         context_width: Width = 8,
         tables: TableOptions,
+        vectors: VectorWidths = (),
     ) -> None:
-        inputs = Inputs(width, fields, slots, actions, context_width, tables)
+        inputs = Inputs(width, fields, slots, actions, context_width, tables, vectors)
         stack = LongerStack(width, heads, length, layers, merge, queries)
         super().__init__(inputs, [stack], MLP(_mixed(inputs, [stack]), hidden), precision=precision)
 
@@ -306,8 +309,9 @@ class TokenMixerModel(SequenceBackbone):
         precision: Precision = "float32",
         context_width: Width = 8,
         tables: TableOptions,
+        vectors: VectorWidths = (),
     ) -> None:
-        inputs = Inputs(width, fields, slots, actions, context_width, tables)
+        inputs = Inputs(width, fields, slots, actions, context_width, tables, vectors)
         stack = LongerStack(width, heads, length, layers, merge, queries)
         body = TokenMixer(
             _mixed(inputs, [stack]),

@@ -17,7 +17,7 @@ from recdistill.models.attention.request_layout import Layout, lay_out
 from recdistill.models.attention.target_ops import EMPTY, dots, split_heads, weighted_sum
 from recdistill.models.embeddings.growable import TableOptions
 from recdistill.models.layers.blocks import MLP, EventActions, SideFeatures, item_std, new_table
-from recdistill.models.layers.options import Few, Width, Widths
+from recdistill.models.layers.options import Few, VectorWidths, Width, Widths
 
 __all__ = ["TargetAttention"]
 
@@ -49,6 +49,7 @@ class TargetAttention(nn.Module):
         rich: bool = False,
         context_width: Width = 8,
         tables: TableOptions,
+        vectors: VectorWidths = (),
     ) -> None:
         super().__init__()
         if width % heads:
@@ -57,7 +58,7 @@ class TargetAttention(nn.Module):
         self.item = new_table("item", width, item_std(width), tables)
         self.past = new_table("past", width, item_std(width), tables)
         self.bias = new_table("bias", 1, 0.0, tables)
-        self.side = SideFeatures(width, context_width, fields, slots, tables)
+        self.side = SideFeatures(width, context_width, fields, slots, tables, vectors)
         decay = STEEPEST * (torch.arange(kernels) + 1) / kernels
         start = -decay * (torch.arange(AGES) - RECENT).clamp(min=0)[:, None]
         self.recency = nn.Parameter(start.repeat(1, heads))  # [AGES, heads * kernels], log weights

@@ -13,6 +13,7 @@ from recdistill.data.batch.numbers import NUMBERS
 from recdistill.errors import UserError
 from recdistill.models.attention.request_layout import Layout, lay_out
 from recdistill.models.embeddings.growable import GrowableTable, TableOptions
+from recdistill.models.layers.options import VectorWidths
 
 __all__ = ["MLP", "Dice", "Dropout", "EventActions", "Inputs", "SideFeatures", "item_std", "new_table", "width_of"]
 
@@ -93,22 +94,32 @@ class Dice(nn.Module):
 
 
 class SideFeatures(nn.Module):
-    """Everything but the history: user row, context rows side by side, mean of the list rows, numbers. `width`: their
-    total.
+    """Everything but the history: user row, context rows side by side, mean of the list rows, pre-trained vectors,
+    numbers. `width`: their total.
 
-    One table holds context fields and lists, which share a vocabulary. fields F, slots M as in `Batch`.
+    One table holds context fields and lists, which share a vocabulary. fields F, slots M as in `Batch`. vectors: (side,
+    V) of those that the batches have; each is projected to the user's width.
     """
 
-    def __init__(self, user_width: int, context_width: int, fields: int, slots: int, options: TableOptions) -> None:
+    def __init__(
+        self,
+        user_width: int,
+        context_width: int,
+        fields: int,
+        slots: int,
+        options: TableOptions,
+        vectors: VectorWidths = (),
+    ) -> None:
         super().__init__()
         self.fields, self.slots = fields, slots
         self.user = new_table("user", user_width, 0.0, options)  # a new user starts at zero: no information, no noise
         self.context = new_table("context", context_width, 0.02, options)
-        self.width = user_width + context_width * (fields + (slots > 0)) + NUMBERS
+        self.vectors = nn.ModuleDict({side: nn.Linear(width, user_width) for side, width in vectors})
+        self.width = user_width * (1 + len(vectors)) + context_width * (fields + (slots > 0)) + NUMBERS
 
     def forward(self, batch: Batch) -> list[Tensor]:
-        """Return [[B, user width], [B, F * context width], [B, context width], [B, NUMBERS]], the second and third
-        where there are any.
+        """Return [[B, user width], [B, F * context width], [B, context width], [B, user width] of each side's vectors,
+        [B, NUMBERS]]; all between the first and the last where there are any.
         """
         samples = batch.user.inverse.shape[0]  # len() would fix their number in a graph
         parts = [self.user(batch.user.unique).index_select(0, batch.user.inverse)]
@@ -120,7 +131,12 @@ class SideFeatures(nn.Module):
             known = (batch.lists.inverse != 0).sum(1, keepdim=True).clamp(min=1)
             summed = rows.index_select(0, batch.lists.inverse.reshape(-1)).view(samples, self.slots, -1).sum(1)
             parts.append(summed / known)
-        return [*parts, batch.numbers]
+        return [*parts, *self._vectors(batch), batch.numbers]
+
+    def _vectors(self, batch: Batch) -> list[Tensor]:
+        """Return what is made of the vectors of each side, [B, user width] each."""
+        found = ((project, batch.vectors[side]) for side, project in self.vectors.items())
+        return [project(one.values).index_select(0, one.inverse) for project, one in found]
 
 
 class EventActions(nn.Module):
@@ -148,12 +164,19 @@ class Inputs(nn.Module):
     """The first layer of most backbones: one item table for candidates and events, the actions, the side features."""
 
     def __init__(
-        self, width: int, fields: int, slots: int, actions: int, context_width: int, tables: TableOptions
+        self,
+        width: int,
+        fields: int,
+        slots: int,
+        actions: int,
+        context_width: int,
+        tables: TableOptions,
+        vectors: VectorWidths = (),
     ) -> None:
         super().__init__()
         self.item = new_table("item", width, item_std(width), tables)
         self.actions = EventActions(actions, width)
-        self.side = SideFeatures(width, context_width, fields, slots, tables)
+        self.side = SideFeatures(width, context_width, fields, slots, tables, vectors)
         self.width = 2 * width + self.side.width
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor, list[Tensor], Layout]:

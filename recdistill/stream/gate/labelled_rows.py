@@ -58,6 +58,7 @@ class LabelledRows:
     def __init__(self, events: EventLog, outcomes: OutcomeLog | None, place: Place) -> None:
         self.events, self.outcomes, self.at = events, outcomes, place
         self.task = events.schema.tasks[0]
+        self.values = self.task in events.schema.regression  # by which no outcome is known
         self.watermark = 0
         self.furthest = -1  # position of the newest sample that was predicted
         self._chunks: list[_Chunk] = []
@@ -75,7 +76,7 @@ class LabelledRows:
             progress = read_progress(IngestProgress, commit.metadata) or IngestProgress(watermark=self.watermark)
             rows = self.events.read(commit, ["sample_id", f"label_{self.task}"]) if commit.parts else None
             if rows is not None:
-                self._chunks.append(_chunk(self.at, rows))
+                self._chunks.append(_chunk(self.at, rows, self.values))
             seen = progress.seen.get("outcomes", self.at.outcomes)
             self._read_outcomes(seen)
             self.watermark = max(self.watermark, progress.watermark)
@@ -123,9 +124,10 @@ class LabelledRows:
         self._known.forget(min(place.outcomes, self.place().outcomes))
 
 
-def _chunk(place: Place, rows: pl.DataFrame) -> _Chunk:
+def _chunk(place: Place, rows: pl.DataFrame, values: bool) -> _Chunk:
+    """Return the samples of a commit; values: whether their labels are those of a regression, and so no outcomes."""
     ids = rows["sample_id"].to_numpy()
-    labels = rows[:, 1].fill_null(np.nan).to_numpy().astype(np.float64)
+    labels = np.full(len(rows), np.nan) if values else rows[:, 1].fill_null(np.nan).to_numpy().astype(np.float64)
     order = np.argsort(ids, kind="stable")
     return _Chunk(place, ids[order], labels[order], place.position + order)
 
@@ -175,4 +177,5 @@ def batch_rows(
     found = [pl.DataFrame(schema=wanted)]
     found += [some.join(rows, on="sample_id", how="semi") for some in read_parts(events.path, near, wanted, 65_536)]
     labelled: pl.DataFrame = rows.join(pl.concat(found), on="sample_id", how="left", maintain_order="left")
-    return labelled.select("version", "logit", label=f"label_{task}")
+    known = pl.lit(None, pl.Float32) if task in events.schema.regression else pl.col(f"label_{task}")
+    return labelled.select("version", "logit", label=known)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
+from recdistill.data.sampling import mixed
 from recdistill.data.store.id_set import IdMap
 from recdistill.typing import Array
 
@@ -49,8 +50,13 @@ class Recent:
 
 
 def label_codes(rows: pl.DataFrame, tasks: tuple[str, ...]) -> Array:
-    """Return int16 [n], equal for equal labels: 0, 1 or unknown of every task (beyond nine tasks some share a code)."""
+    """Return int16 [n], equal for equal labels of every task: 0, 1, unknown, or any other number.
+
+    Beyond nine tasks some share a code, and of other numbers one in CODES.
+    """
     code = np.zeros(len(rows), np.int64)
     for task in tasks:
-        code = (code * 3 + rows[f"label_{task}"].fill_null(2).to_numpy().astype(np.int64)) % CODES
+        label = rows[f"label_{task}"].fill_null(2).to_numpy().astype(np.float32)
+        other = mixed(label.view(np.uint32)) % np.uint64(CODES)
+        code = (code * 3 + np.where(np.isin(label, (0, 1, 2)), label, other).astype(np.int64)) % CODES
     return code.astype(np.int16)

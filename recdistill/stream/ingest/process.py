@@ -232,7 +232,7 @@ class Ingest:
         if not batch.tables[kind]:
             return pl.DataFrame()
         rows, origin = batch.of(kind)
-        faults = row_faults(rows, kind, self.events.schema.tasks)
+        faults = row_faults(rows, kind, self.events.schema)
         batch.drop("invalid", len(faults) - faults.null_count())
         dead.some(batch.messages, rows, origin, faults)
         done = self.done[kind]

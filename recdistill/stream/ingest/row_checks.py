@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 
 from recdistill.stream.sources.wire import Kind
-from recdistill.tables.validation import EARLY
+from recdistill.tables.schema import EventSchema
+from recdistill.tables.validation import EARLY, odd_vector, value_rules
 
 __all__ = ["SKEW", "row_faults"]
 
@@ -17,9 +18,9 @@ __all__ = ["SKEW", "row_faults"]
 SKEW = timedelta(minutes=5)
 
 
-def row_faults(rows: pl.DataFrame, kind: Kind, tasks: tuple[str, ...]) -> pl.Series:
+def row_faults(rows: pl.DataFrame, kind: Kind, schema: EventSchema) -> pl.Series:
     """Return the reason why each row cannot be taken, null where it can."""
-    checks = [*_times(), *{"events": _events, "behaviors": _behaviors, "outcomes": _outcomes}[kind](tasks)]
+    checks = [*_times(), *{"events": _events, "behaviors": _behaviors, "outcomes": _outcomes}[kind](schema)]
     reason = pl.coalesce(
         pl.when(bad.fill_null(False)).then(pl.lit(f"column '{column}': {why}")) for column, why, bad in checks
     )
@@ -42,17 +43,29 @@ def _times() -> list[Check]:
     ]
 
 
-def _events(tasks: tuple[str, ...]) -> list[Check]:
-    labels = [(f"label_{task}", pl.col(f"label_{task}")) for task in tasks]
-    wrong = [(name, "must be 0, 1 or empty", label.is_not_null() & ~label.is_in([0.0, 1.0])) for name, label in labels]
-    return [*_empty("sample_id", "user_id", "item_id"), *wrong]
+def _events(schema: EventSchema) -> list[Check]:
+    drawn = _drawn() if schema.corrected else []  # models are corrected by how probable each draw was
+    vectors = [
+        (name, f"must hold {width} finite numbers or nothing", odd_vector(name, width))
+        for name, width in schema.row_vector_widths.items()
+    ]
+    return [*_empty("sample_id", "user_id", "item_id"), *value_rules(schema), *drawn, *vectors]
 
 
-def _behaviors(tasks: tuple[str, ...]) -> list[Check]:
+def _drawn() -> list[Check]:
+    log_q = pl.col("log_q")
+    return [
+        *_empty("log_q"),
+        ("log_q", "must be the logarithm of a probability", ~(log_q.is_finite() & (log_q <= 0))),
+    ]
+
+
+def _behaviors(schema: EventSchema) -> list[Check]:
     return _empty("user_id", "item_id", "action")
 
 
-def _outcomes(tasks: tuple[str, ...]) -> list[Check]:
+def _outcomes(schema: EventSchema) -> list[Check]:
+    tasks = schema.tasks
     return [
         *_empty("sample_id", "task", "label"),
         ("task", f"must be one of {', '.join(tasks)}", ~pl.col("task").is_in(tasks)),

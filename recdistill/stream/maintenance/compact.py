@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from recdistill.config.experiment import Experiment
 from recdistill.errors import RecdistillError
@@ -12,10 +12,10 @@ from recdistill.stream.event_log import Journal
 from recdistill.stream.maintenance.retention import cut_logs
 from recdistill.tables.delta.log import DeltaLog
 from recdistill.tables.delta.paths import is_table
+from recdistill.tables.delta.types import moment_of
 
 __all__ = ["Housekeeper", "run_compact"]
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 EVERY = 30.0  # seconds between two rounds
 CUT_EVERY = 600.0
 SMALL = 50  # files of one table that make a round worth its while
@@ -81,7 +81,7 @@ class Housekeeper:
     def _let_go(self, log: DeltaLog, days: int) -> None:
         newest = max((part.newest for part in log.parts() if part.newest is not None), default=None)
         if newest is not None:
-            gone = log.expire((EPOCH + timedelta(microseconds=newest)).date() - timedelta(days=days))
+            gone = log.expire(moment_of(newest).date() - timedelta(days=days))
             if gone:
                 self.journal.write("let go", table=log.path.name, rows=gone)
 

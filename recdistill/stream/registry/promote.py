@@ -171,7 +171,10 @@ def progressive_ne(folder: RunFolder, model: str, end_row: int, rows: int = NE_R
 def _check_ne(folder: RunFolder, model: str, rows: int, served: Promotion | None, margin: float) -> None:
     found = progressive_ne(folder, model, rows)
     if math.isnan(found):
-        raise UserError(f"{model}: its NE is unknown, for too few labels are known so far; wait for more, or force it")
+        raise UserError(
+            f"{model}: its NE is unknown, for too few labels are known so far, or the first task is a regression, "
+            "which has none; wait for more, or force it"
+        )
     if found >= 1:
         raise UserError(
             f"{model}: its NE over the last rows is {found:.4f}: no better than the base rate; force it to serve it "

@@ -9,6 +9,7 @@ import numpy as np
 from recdistill.checkpoint.store import Checkpoints
 from recdistill.config.experiment import Experiment
 from recdistill.data.batch.candidates import Candidates
+from recdistill.data.store.frozen_vectors import VECTORS, open_vectors
 from recdistill.data.store.live_store import LiveStore
 from recdistill.data.store.sample_store import SampleStore
 from recdistill.errors import UserError
@@ -52,7 +53,8 @@ def worker_of(folder: RunFolder, experiment: Experiment, job: Job, journal: Jour
     scored, learned = _candidates(experiment, job, events.schema)
     back = experiment.candidates.window if scored or learned else 0
     behaviors = (folder.tables / "behaviors").exists()
-    store = LiveStore(folder.root / "live" / job.name, events.schema, base, behaviors, back)
+    vectors = open_vectors(folder.tables / VECTORS, events.schema)
+    store = LiveStore(folder.root / "live" / job.name, events.schema, base, behaviors, back, vectors)
     labels = base.labels if base else np.zeros((0, len(tasks)), np.float32)
     rates = rates_of(PredictionLog.open(folder.predictions), TEACHER, tasks) if job.uses_teacher else None
     learner, metadata = learner_of(folder, job, labels, store.actions, rates)

@@ -91,13 +91,13 @@ class DelayedLabels:
         task, label, time = (outcomes[name].to_numpy() for name in ("task", "label", "time"))
         cell = at * self.tasks + task
         status, labels = store.rows["label_status"].reshape(-1), store.rows["labels"].reshape(-1)
-        best = _firsts(np.where(label == 1, cell, -1 - np.arange(len(cell)))) | (_firsts(cell) & (label == 0))
-        again = status[cell] != LabelStatus.OPEN
+        positive, first = label == 1, _firsts(cell)
+        best = first | (_firsts(np.where(positive, cell, -1)) & positive)
+        again = ~first | (status[cell] != LabelStatus.OPEN)
         new = best & (
-            (status[cell] == LabelStatus.OPEN)
-            | ((status[cell] == LabelStatus.KNOWN) & (label == 1) & (labels[cell] == 0))
+            (status[cell] == LabelStatus.OPEN) | ((status[cell] == LabelStatus.KNOWN) & positive & (labels[cell] == 0))
         )
-        late = best & (status[cell] == LabelStatus.NEGATIVE) & (label == 1)
+        late = best & (status[cell] == LabelStatus.NEGATIVE) & positive
         self.dropped["outcome twice"] += int((~new & ~late).sum())
         if self.config.late == "ignore":
             self.dropped["outcome late"] += int(late.sum())

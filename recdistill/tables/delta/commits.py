@@ -39,7 +39,7 @@ from recdistill.tables.delta.paths import (
     newest_file,
     version_of,
 )
-from recdistill.tables.delta.types import TIME
+from recdistill.tables.delta.types import EPOCH, TIME
 from recdistill.testing.killpoints import reach
 
 __all__ = [
@@ -60,7 +60,6 @@ __all__ = [
     "whole_commit",
 ]
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 BOUNDS: dict[str, pl.DataType] = {
     **{f"{edge}.sample_id": pl.Int64() for edge in ("min", "max")},
     **{f"{edge}.time": TIME for edge in ("min", "max")},

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import suppress
+from dataclasses import replace
+from itertools import product
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -12,6 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from recdistill.config.data import NegativesConfig
+from recdistill.data.readers import negatives
 from recdistill.data.readers.base import Log
 from recdistill.data.readers.negatives import TRIES, with_negatives
 from recdistill.errors import UserError
@@ -21,6 +25,30 @@ from tests.support.logs import HOUR, log_of, positives, whole
 EVENT = st.tuples(st.integers(0, 9), st.integers(0, 3), st.integers(0, 12))  # tenths of an hour, user, item
 POOL, ALL = ("pool", "all")
 NOTHING, CHOSEN = ("nothing", "chosen")
+DRAWS: list[dict[str, Any]] = [
+    {"window_hours": 0.5},
+    {"draw": "uniform"},
+    {"draw": "popularity", "power": 0.5},
+    {"draw": "batch", "rows": 20},
+]
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(negatives, "BLOCK", 7)
+
+
+def chances(draw: dict[str, Any], past: list[tuple[float, int, int]], now: float) -> tuple[dict[int, float], set[int]]:
+    """Return (q of each item that a draw at `now` may give, the places of `past` that it is drawn from), one by one."""
+    before = [k for k, (t, _, _) in enumerate(past) if t < now]
+    if draw.get("draw") == "batch":
+        from_, counts = before[-draw["rows"] :], Counter(past[k][2] for k in before)
+    else:
+        from_ = [k for k in before if past[k][0] >= now - int(draw.get("window_hours", 1e6) * HOUR)]
+        counts = Counter(past[k][2] for k in from_)
+    power = {"uniform": 0.0, "popularity": draw.get("power", 0.75)}.get(draw.get("draw", ""), 1.0)
+    weights = {item: count**power for item, count in counts.items()}
+    return {item: weight / sum(weights.values()) for item, weight in weights.items()}, set(from_)
 
 
 def made(log: Log, config: NegativesConfig) -> pl.DataFrame:
@@ -49,22 +77,25 @@ def accepted(log: Log, config: NegativesConfig) -> bool:
 @given(
     st.lists(EVENT, max_size=40),
     st.integers(1, 3),
-    st.floats(0.1, 1.0),
+    st.sampled_from([*DRAWS, {"window_hours": 0.1}, {"window_hours": 0.73}, {"draw": "batch", "rows": 3}]),
     st.integers(0, 3),
     st.sampled_from([POOL, ALL]),
     st.sampled_from([NOTHING, CHOSEN]),
 )
-def test_lists_are_made_of_the_window(
-    events: list[tuple[int, int, int]], per: int, hours: float, seed: int, which: str, exclude: str
+@example([(0, 0, 1), (0, 0, 2), (1, 1, 3), (1, 2, 3)], 1, {"draw": "uniform"}, 0, POOL, NOTHING)  # new to all at once
+@example([(0, 0, 1), (0, 0, 2), (1, 1, 2), (2, 0, 1)], 1, {"draw": "popularity"}, 0, POOL, NOTHING)  # 1 by itself
+def test_lists_are_made_of_what_is_drawn_from(
+    events: list[tuple[int, int, int]], per: int, draw: dict[str, Any], seed: int, which: str, exclude: str
 ) -> None:
     log = positives(events)
-    config = NegativesConfig(per_positive=per, window_hours=hours, seed=seed, positives=which, exclude=exclude)
+    config = NegativesConfig(per_positive=per, **draw, seed=seed, positives=which, exclude=exclude)
     rows, given_ = made(log, config), whole(log)
     assert rows["sample_id"].is_unique().all() and rows["time"].is_sorted() and rows["request_id"].is_sorted()
     table = [(t.timestamp() * 1e6, u, i) for t, u, i in given_.select("time", "user_id", "item_id").rows()]
     lists = {request["request_id"][0]: request for request in rows.partition_by("request_id")}
     for number, (time, user, own) in enumerate(table):
-        window = [(u, i) for t, u, i in table if time - int(hours * HOUR) <= t < time]
+        q, places = chances(draw, table, time)
+        window = [table[k][1:] for k in places]
         chosen = {i for t, u, i in table if u == user and t <= time} if exclude == CHOSEN else {own}
         possible, by_others = {i for _, i in window} - chosen, {i for u, i in window if u != user}
         request = lists.get(number)
@@ -74,51 +105,95 @@ def test_lists_are_made_of_the_window(
         if request is None:  # TRIES draws did not fill the list
             assert which == POOL and len(window) > per
             continue
+        assert (request["request_id"] == number).all()
+        for item, log_q in request.select("item_id", "log_q").rows():
+            assert log_q == pytest.approx(np.log(q[item]), abs=1e-6) if item in q else log_q is None
         real = request.filter(pl.col("label_click") == 1)
-        assert real.drop("request_id").equals(given_[number : number + 1])
-        negatives = request.filter(pl.col("label_click") == 0)["item_id"].to_list()
-        assert len(set(negatives)) == len(negatives) and set(negatives) <= possible
-        assert len(negatives) == per if which == POOL else len(negatives) <= per
+        assert real.drop("request_id", "log_q").equals(given_[number : number + 1])
+        drawn = request.filter(pl.col("label_click") == 0)["item_id"].to_list()
+        assert len(set(drawn)) == len(drawn) and set(drawn) <= possible
+        assert len(drawn) == per if which == POOL else len(drawn) <= per
         assert request["feature_device"].n_unique() == request["user_id"].n_unique() == request["time"].n_unique() == 1
         assert request["feature_topic"].to_list() == [item * 7 for item in request["item_id"]]
         assert request["label_buy"].equals(request["label_click"])
         assert ((request["sample_id"] < 0) == (request["label_click"] == 0)).all()
         if len(possible) > per + 6 and TRIES > 10:
-            assert negatives
+            assert drawn
 
 
 @settings(max_examples=40)
 @given(st.lists(EVENT, max_size=40), st.lists(st.integers(0, 40), max_size=5).map(sorted))
 @example([(k // 20, k % 3, k * k % 11) for k in range(60)], list(range(60)))  # instants cut in the middle
+@example([(k // 3, k % 4, k * k % 11) for k in range(60)], [1, 29, 30, 31])
 def test_negatives_do_not_depend_on_the_cuts(events: list[tuple[int, int, int]], cuts: list[int]) -> None:
     one, many = (positives(events, c) for c in ((), tuple(min(c, len(events)) for c in cuts)))
-    for which, exclude in ((POOL, NOTHING), (ALL, CHOSEN)):
-        config = NegativesConfig(per_positive=2, window_hours=0.5, positives=which, exclude=exclude)
+    for (which, exclude), draw in product(((POOL, NOTHING), (ALL, CHOSEN)), DRAWS):
+        config = NegativesConfig(per_positive=2, **draw, positives=which, exclude=exclude)
         assert made(one, config).equals(made(many, config))
 
 
-def test_negatives_do_not_look_ahead() -> None:
+@pytest.mark.parametrize("draw", DRAWS)
+def test_negatives_do_not_look_ahead(draw: dict[str, Any]) -> None:
     past = [(k % 10, k % 4, k % 13) for k in range(60)]
-    config = NegativesConfig(per_positive=2)
+    config = NegativesConfig(per_positive=2, **draw)
     known = whole(with_negatives(positives(past), config))
-    assert len(known) > 90
+    assert len(known) > 60
     more = whole(with_negatives(positives(past + [(10 + k % 5, k % 4, k % 13) for k in range(60)]), config))
     assert more.head(len(known)).equals(known)
 
 
-def test_negatives_are_drawn_in_proportion() -> None:
-    crowd = np.repeat([0, 1, 2], [600, 300, 100])
+@pytest.mark.parametrize("draw", DRAWS)
+@pytest.mark.parametrize("block", [7, 250, 10**6])  # what is drawn from lies before the block, in it, or in both
+def test_negatives_are_drawn_by_their_probabilities(
+    draw: dict[str, Any], block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(negatives, "BLOCK", block)
+    draw = draw | ({"window_hours": 1e3} if "window_hours" in draw else {"rows": 10**6} if "rows" in draw else {})
+    crowd = np.repeat([0, 1, 2], [600, 300, 100])[np.random.default_rng(0).permutation(1000)]
     n, asked = len(crowd), 4000
-    time = np.r_[np.arange(n), np.full(asked, n)]
+    time = np.r_[np.arange(n), np.full(asked, n)] * 1000
     log = log_of(
         time, np.r_[np.arange(n) + asked, np.arange(asked)], np.r_[crowd, np.full(asked, 9)], np.ones(n + asked)
     )
-    drawn = made(log, NegativesConfig(per_positive=1, positives=ALL)).filter(
+    rows = made(log, NegativesConfig(per_positive=1, **draw, positives=ALL)).filter(
         pl.col("user_id") < asked, pl.col("label_click") == 0
     )
-    counts = Counter(drawn["item_id"].to_list())
-    for item, share in ((0, 0.6), (1, 0.3), (2, 0.1)):
+    counts, power = Counter(rows["item_id"].to_list()), {"uniform": 0, "popularity": 0.5}.get(draw.get("draw", ""), 1)
+    weights = np.array([600.0, 300.0, 100.0]) ** power
+    for item, share in enumerate(weights / weights.sum()):
         assert abs(counts[item] - asked * share) < 4 * np.sqrt(asked * share * (1 - share))
+        (log_q,) = rows.filter(item_id=item)["log_q"].unique()
+        assert log_q == pytest.approx(np.log(share), abs=1e-6)
+
+
+@pytest.mark.parametrize("draw", [{"draw": "uniform"}, {"draw": "popularity"}])
+def test_an_item_of_long_ago_has_the_features_of_its_last_row(draw: dict[str, Any]) -> None:
+    """Item i has topic 7 i when it first stands in the log, and 7 i + 1 from then on."""
+    log = positives([(k, k % 9, k % 40) for k in range(160)])
+    first = whole(log)["item_id"].is_first_distinct()
+    changed = replace(
+        log, batches=lambda: iter([whole(log).with_columns(pl.col("feature_topic") + (~first).cast(pl.Int64))])
+    )
+    rows = whole(with_negatives(changed, NegativesConfig(per_positive=2, **draw)))
+    past = whole(changed).select("time", "item_id", "feature_topic").rows()
+    for time, item, topic in rows.filter(label_click=0).select("time", "item_id", "feature_topic").rows():
+        assert topic == [seen for t, i, seen in past if i == item and t < time][-1]
+    assert {topic % 7 for topic in rows.filter(label_click=0)["feature_topic"]} == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("given_", "why"),
+    [
+        ({"draw": "uniform", "window_hours": 2.0}, "window_hours: belongs to draw: window; draw: uniform does not"),
+        ({"rows": 10}, "rows: belongs to draw: batch"),
+        ({"draw": "batch", "power": 0.5}, "power: belongs to draw: popularity"),
+        ({"correct": True, "positives": "all"}, "correct: needs positives: pool and exclude: nothing"),
+        ({"correct": True, "exclude": "chosen"}, "correct: needs positives: pool and exclude: nothing"),
+    ],
+)
+def test_a_key_that_the_draw_does_not_look_at_is_refused(given_: dict[str, Any], why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        NegativesConfig(**given_)
 
 
 def test_seeds_draw_differently() -> None:
@@ -162,13 +237,15 @@ def test_what_is_left_out_is_counted() -> None:
     log = with_negatives(positives(events), NegativesConfig(per_positive=2))
     assert log.notes() == []
     assert whole(log)["request_id"].unique().to_list() == [4, 5, 6]
-    assert [line.partition(" that")[0] for line in log.notes()] == ["negatives: 3 of 7 positives left out"]
+    first, rates = log.notes()
+    assert first.startswith("negatives, draw window: 3 of 7 positives left out that nobody else chose in the window")
+    assert rates.startswith("negatives, draw window: 6; a pair ") and " 0.639 on average, 0.333 to 1 " in rates
     assert ", 1 more whose list could not be filled" in log.notes()[0]
     whole(log)
-    assert log.notes()[0].startswith("negatives: 3 of 7 ")  # of this reading alone
+    assert log.notes()[0].startswith("negatives, draw window: 3 of 7 ")  # of this reading alone
     kept = with_negatives(positives(events), NegativesConfig(per_positive=2, positives=ALL))
     assert len(set(whole(kept)["request_id"])) == 7
-    assert kept.notes()[0].startswith("negatives: 5 of 14 places stayed empty, around 3 of 7 positives: ")
+    assert kept.notes()[0].startswith("negatives, draw window: 5 of 14 places stayed empty, around 3 of 7 positives: ")
 
 
 def test_nothing_that_remains_is_an_error() -> None:

@@ -165,10 +165,9 @@ def _mixed(folder: Path) -> None:
     put(table(), folder / "b.csv")
 
 
-def _iceberg(folder: Path) -> None:
-    put(table(), folder / "data" / "a.parquet")
-    (folder / "metadata").mkdir()
-    (folder / "metadata" / "v1.metadata.json").touch()
+def _hudi(folder: Path) -> None:
+    put(table(), folder / "a.parquet")
+    (folder / ".hoodie").mkdir()
 
 
 def _extra(folder: Path) -> None:
@@ -192,7 +191,7 @@ def _one(name: str, content: bytes = b"x") -> Callable[[Path], None]:
         (_one("a.csv", b""), "log: holds no file with rows"),
         (_mixed, "log: holds files of several kinds (a.parquet, b.csv); name the files of one kind by a pattern"),
         (_extra, "log: holds README.md, no Parquet, CSV or JSON lines; name the files of one kind by a pattern"),
-        (_iceberg, "log: a table of Iceberg, whose files alone are not its rows; export it as Parquet"),
+        (_hudi, "log: a table of Hudi, whose files alone are not its rows; export it as Parquet"),
         (_one("a.csv.bz2"), "a.csv.bz2: packed as .bz2, which is not read; unpack it, or pack it as .gz or .zst"),
         (_one("a.parquet.gz"), "a.parquet.gz: only .csv, .tsv and .jsonl are read from .gz; unpack it"),
         (_one("a.jsonl", b'[{"a": 1}]'), "a.jsonl: one list of JSON; write each row as an object on a line of its own"),

@@ -4,6 +4,7 @@ see the same.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -61,6 +62,7 @@ def same(one: builder.Batch, other: builder.Batch) -> bool:
             b.history.action,
             b.history.offsets,
             b.history.of,
+            b.draw_offset,
         ]
 
     return all(torch.equal(x.nan_to_num(-1), y.nan_to_num(-1)) for x, y in zip(parts(one), parts(other), strict=True))
@@ -77,6 +79,22 @@ def test_any_commits_give_the_batches_of_the_batch_store(seed: int, n: int, cuts
             got.add(rows[low:high])
         asked = np.arange(n)
         assert same(BatchBuilder(want, length).build(asked), BatchBuilder(got, length).build(asked))
+
+
+def test_what_the_draw_of_negatives_adds_is_the_same_in_both_stores(tmp_path: Path) -> None:
+    schema = replace(PLAIN, negatives=3, corrected=True)
+    log_q = pl.Series([None, *np.linspace(-9, 0, 39)], dtype=pl.Float32)
+    rows = plain(samples(np.random.default_rng(0), 40)).with_columns(log_q=log_q)
+    want = build_store(tmp_path / "s", log_of(tmp_path / "e", rows, schema), None)
+    got = LiveStore(tmp_path / "live", schema, None, behaviors=False)
+    got.add(rows)
+    one, other = (BatchBuilder(store, 3).build(np.arange(40)) for store in (want, got))
+    assert same(one, other)
+    assert one.draw_offset[:, 0].tolist() == pytest.approx([0.0, *(-np.log(3) - np.linspace(-9, 0, 39))], abs=1e-5)
+    assert BatchBuilder(want, 3).unlabelled(np.arange(40)).draw_offset.equal(one.draw_offset)
+    left = replace(schema, corrected=False)
+    recorded = build_store(tmp_path / "r", log_of(tmp_path / "f", rows, left), None)
+    assert not BatchBuilder(recorded, 3).build(np.arange(40)).draw_offset.numel()
 
 
 @settings(max_examples=15, deadline=None)

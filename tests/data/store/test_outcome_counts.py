@@ -71,12 +71,13 @@ def test_what_was_known_before_a_moment(rows: Rows, window: int | None, chunks: 
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(ROW, min_size=1, max_size=30))
-def test_they_are_the_earlier_counts_of_the_baselines(rows: Rows) -> None:
+@given(st.lists(ROW, min_size=1, max_size=30), st.sampled_from([None, WINDOW]))
+def test_they_are_the_earlier_counts_of_the_baselines(rows: Rows, window: int | None) -> None:
     key, time, known, label = columns(rows)
     with TemporaryDirectory() as folder:
-        found = built(Path(folder), outcomes_of(LabelClock(), rows)).before(key, time)
-    assert found.tolist() == np.stack(earlier_counts(key, time, known, label), 1).tolist()
+        found = built(Path(folder), outcomes_of(LabelClock(window), rows)).before(key, time)
+    counted = LabelClock(window).counted(time, label, known)
+    assert found.tolist() == np.stack(earlier_counts(key, time, counted), 1).tolist()
 
 
 @settings(max_examples=60, deadline=None)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from recdistill.stream.ingest.admission import AdmissionFilter
 from recdistill.stream.ingest.dedupe import Recent
+from recdistill.tables.schema import EventSchema
 from tests.support.tables import events, make_events
 
 DAY = 86_400
@@ -60,6 +61,7 @@ def test_the_same_rows_are_taken_however_they_are_cut(drawn: list[tuple[int, boo
 
 def _empty_filter() -> AdmissionFilter:
     admission = AdmissionFilter.__new__(AdmissionFilter)
+    admission.schema = EventSchema(tasks=("click",))
     admission.tasks, admission.late, admission.recent, admission.watermark = (
         ("click",),
         2 * DAY * 1_000_000,

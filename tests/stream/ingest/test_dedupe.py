@@ -28,6 +28,12 @@ def test_codes_differ_where_labels_do() -> None:
     assert len(set(label_codes(rows, ("a", "b")).tolist())) == 4
 
 
+def test_soft_labels_differ_by_their_value() -> None:
+    values = [0.0, 0.25, 0.5, 0.75, 1.0, 0.25]
+    codes = label_codes(pl.DataFrame({"label_a": values}, schema_overrides={"label_a": pl.Float32}), ("a",)).tolist()
+    assert len(set(codes)) == 5 and codes[1] == codes[5]
+
+
 def test_what_lies_behind_the_bound_is_forgotten_and_nothing_within_it() -> None:
     recent = Recent(800)
     ids = np.arange(2000)

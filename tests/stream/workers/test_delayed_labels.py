@@ -115,6 +115,27 @@ def test_in_its_window_a_positive_replaces_a_negative_and_stays(tmp_path: Path) 
     assert +stream.delayed.dropped == {"outcome twice": 2}
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 2), st.sampled_from([0.0, 1.0]), st.integers(0, 14)), max_size=10))
+def test_outcomes_that_come_together_are_taken_as_one_by_one(outcomes: list[tuple[int, float, int]]) -> None:
+    together = sorted(outcomes, key=lambda one: one[2])
+    found = []
+    for batches in ([together], [[one] for one in together]):
+        with TemporaryDirectory() as folder:
+            stream = Stream(Path(folder))
+            stream.step([0, 0, 1], [np.nan] * 3, NONE)
+            for batch in batches:
+                ids, labels, times = map(list, zip(*batch, strict=True)) if batch else ([], [], [])
+                stream.step([], [], outcomes_of(ids, labels, times))
+            stream.step([40], [np.nan], NONE)
+            stream.step([41], [np.nan], NONE)
+            user, now = stream.store.rows["user"][-1:], np.array([40 * SECOND])
+            counts = stream.store.outcomes["user"].before(user, now)
+            found.append((stream.learned, +stream.delayed.dropped, counts.tolist()))
+    assert found[0][2][0][0] == 3  # a label of each sample whose window is over
+    assert found[0] == found[1]
+
+
 def test_a_late_positive_corrects_its_negative_once(tmp_path: Path) -> None:
     stream = Stream(tmp_path)
     stream.step([0], [np.nan], NONE)
