@@ -15,7 +15,7 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -181,12 +181,14 @@ def onnx_graph(served: ServedNetwork, fields: int, slots: int) -> bytes:
     try:
         with _quiet(), torch.no_grad():
             program = torch.export.export(served, inputs, dynamic_shapes=shapes, strict=False)
-            made = torch.onnx.export(program, opset_version=OPSET, dynamo=True, verbose=False, optimize=True)
+            made = cast(
+                torch.onnx.ONNXProgram,
+                torch.onnx.export(program, opset_version=OPSET, dynamo=True, verbose=False, optimize=True),
+            )
     except Exception as error:  # noqa: BLE001 - torch.export has many ways to refuse
         raise UserError(
             f"torch.export does not take it: {type(error).__name__}: {str(error).splitlines()[0]}"
         ) from error
-    assert made is not None
     return bytes(made.model_proto.SerializeToString())
 
 

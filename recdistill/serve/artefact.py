@@ -44,10 +44,13 @@ class ServedSchema:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What an artefact is. schema: of a ServedSchema; history: the most events read; fields, slots: of context and
-    lists; actions: the types of a history's events, by code; numbers: which the model reads; look_ups: per input of
-    rows (table, column, width); regression: tasks of values, see `Regression`; log_odds_offset: per task, what sampling added to the log-odds that the model learned;
-    lineage: run, model, rows learned, fingerprints; files: name -> SHA-256.
+    """What an artefact is.
+
+    schema: of a ServedSchema; history: the most events read; fields, slots: of context and lists; actions: the types of
+    a history's events, by code; numbers: which the model reads; look_ups: per input of rows (table, column, width);
+    regression: tasks of values, see `Regression`; log_odds_offset: per task, what sampling added to the log-odds that
+    the model learned; lineage: run, job, checkpoint; parity: largest difference of a logit from the network's; files:
+    name -> SHA-256.
     """
 
     format: int
