@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from recdistill.data.sampling import GOLDEN, mixed, paired
+from recdistill.data.scales import ANY_VALUE, scale_words
 from recdistill.data.store.encoder import context_fields, empty_key, list_fields
 from recdistill.data.store.sample_store import CHUNK, SampleStore
 from recdistill.data.store.vocabulary import Vocabulary
@@ -113,6 +114,7 @@ def _features(store: SampleStore, events: EventLog, version: int) -> list[Featur
                 empty=values.empty / rows,
                 values=min(values.distinct.count(), full) if number else distinct,
                 buckets=distinct if number else None,
+                scale=scale_words(schema.scales.get(name, ANY_VALUE)) if number else None,
                 largest=most / full if full and not values.is_list else None,
                 lists_cut=values.lists_cut,
                 entries_cut=values.entries_cut,

@@ -10,11 +10,13 @@ import torch
 
 from recdistill.data.batch.ages import SECOND
 from recdistill.data.batch.batch import Batch, History, Lookup
+from recdistill.data.batch.extras import Extras
 from recdistill.data.batch.numbers import NUMBERS
 from recdistill.typing import Array
 
 __all__ = [
     "ACTIONS",
+    "EXTRAS",
     "FIELDS",
     "LENGTH",
     "SLOTS",
@@ -26,6 +28,7 @@ __all__ = [
 ]
 
 FIELDS, SLOTS, ACTIONS, LENGTH = 3, 2, 2, 9
+EXTRAS = Extras(values=4)
 
 
 def lookup(ids: Array) -> Lookup:
@@ -60,6 +63,7 @@ def example_batch(sizes: Sequence[int] = (3, 1, 2), lengths: Sequence[int] = (4,
         torch.from_numpy(numbers),
         torch.from_numpy(draw.integers(0, 2, (samples, 1)).astype(np.float32)),
         torch.full((samples, 1), float("nan")),
+        torch.from_numpy(np.random.default_rng(seed + 2).normal(0, 1, (samples, EXTRAS.values)).astype(np.float32)),
     )
 
 
@@ -78,6 +82,7 @@ def take(batch: Batch, rows: torch.Tensor) -> Batch:
         lists=cut(batch.lists),
         history=replace(batch.history, of=batch.history.of[rows]),
         numbers=batch.numbers[rows],
+        values=batch.values[rows],
         labels=batch.labels[rows],
         signals=batch.signals[rows],
     )

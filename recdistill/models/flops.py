@@ -142,4 +142,5 @@ def _batch(backbone: nn.Module, events: int, samples: int) -> Batch:
         torch.zeros(samples, NUMBERS),
         blank,
         blank,
+        torch.zeros(samples, side.extras.values if side else 0),
     )

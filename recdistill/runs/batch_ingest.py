@@ -13,7 +13,7 @@ import polars as pl
 from recdistill.config.experiment import Experiment
 from recdistill.data.readers.base import Log
 from recdistill.data.readers.factory import open_log
-from recdistill.data.readers.first_rows import head_of, with_edges
+from recdistill.data.readers.first_rows import head_of, with_scales
 from recdistill.data.store.memmap import read_json, write_json
 from recdistill.errors import RecdistillError, UserError
 from recdistill.runs.folder import RunFolder
@@ -141,7 +141,7 @@ def _timed(log: Log, window: bool) -> Iterator[pl.DataFrame]:
 
 def _write(part: Path, log: Log, limit: int | None, progress: Callable[[int], None]) -> int:
     """Write the log, of which only the first `limit` rows where that is given, and the behaviors up to then."""
-    schema, chunks = with_edges(log)
+    schema, chunks = with_scales(log)
     events = EventLog.create(part / "events", schema)
     rows, last = 0, None
     for sequence, chunk in enumerate(chunks if limit is None else head_of(chunks, limit)):

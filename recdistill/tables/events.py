@@ -83,7 +83,9 @@ class BehaviorLog(DeltaLog):
     @classmethod
     def create(cls, path: Path, schema: EventSchema) -> BehaviorLog:
         """Make the table at `path` with the id types of the samples' `schema`, or open an equal one."""
-        about = replace(schema, tasks=(), features={}, label_times=(), keep_rates={}, edges={}, has_request=False)
+        about = replace(
+            schema, tasks=(), features={}, label_times=(), keep_rates={}, edges={}, scales={}, has_request=False
+        )
         cls._create(path, cls._columns(about), about.to_json())
         return cls(path)
 

@@ -33,6 +33,7 @@ class EventSchema:
 
     keep_rates: task -> (k+, k-), the probabilities with which a positive or negative sample survived into the log.
     edges: float32 feature -> ascending edges of the buckets that models see; of any scale for a feature without.
+    scales: float32 feature -> (unit, centre, spread) by which models read it as a value; see data/scales.py.
     list_length: how many entries of a list models see, the last.
     sample_key: whether samples have a text of the user's that names them, besides their number.
     has_user, has_time: whether the log has users and times; without users `user_id` is the row's number, without times
@@ -48,6 +49,7 @@ class EventSchema:
     label_times: tuple[str, ...] = ()
     keep_rates: dict[str, tuple[float, float]] = field(default_factory=dict)
     edges: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    scales: dict[str, tuple[float, float, float]] = field(default_factory=dict)
     list_length: int = LIST_LENGTH
     sample_key: bool = False
     has_user: bool = True
@@ -97,6 +99,6 @@ class EventSchema:
         tree = json.loads(text)
         if set(tree) != {one.name for one in fields(cls)}:
             raise UserError("the tables are of another version of recdistill; ingest the log into another --out")
-        for pairs in ("keep_rates", "edges"):
+        for pairs in ("keep_rates", "edges", "scales"):
             tree[pairs] = {name: tuple(values) for name, values in tree[pairs].items()}
         return cls(**{**tree, "tasks": tuple(tree["tasks"]), "label_times": tuple(tree["label_times"])})

@@ -6,6 +6,7 @@ from functools import lru_cache
 
 from recdistill.config.experiment import Experiment
 from recdistill.config.models import ModelConfig, TeacherConfig
+from recdistill.data.batch.extras import Extras, extras_of
 from recdistill.data.store.encoder import field_counts
 from recdistill.data.store.sample_store import SampleStore
 from recdistill.models.factory import BACKBONES
@@ -17,6 +18,8 @@ from recdistill.train.memory_check import countable
 from recdistill.train.trainer import Totals
 
 __all__ = ["rows_per_sample", "training_flops"]
+
+Sizes = tuple[int, int, int, Extras]  # fields, slots, actions
 
 
 def rows_per_sample(job: Job) -> int:
@@ -34,7 +37,7 @@ def training_flops(folder: RunFolder, experiment: Experiment, job: Job, totals: 
         return None
     schema = EventLog.open(folder.tables / "events").schema
     store = SampleStore(folder.store)
-    sizes = (*field_counts(schema), store.actions)
+    sizes = (*field_counts(schema), store.actions, extras_of(schema))
     stale = isinstance(job.config, TeacherConfig) and not job.config.stale.fresh
     flops = float(totals.learned) * _cost(job.config, sizes, rows_per_sample(job)).step_flops
     if stale or (store.label_order is not None and job.fold is None):  # predicted apart from what is learned
@@ -44,12 +47,12 @@ def training_flops(folder: RunFolder, experiment: Experiment, job: Job, totals: 
     return flops
 
 
-def _cost(config: ModelConfig, sizes: tuple[int, int, int], samples: int) -> Cost:
+def _cost(config: ModelConfig, sizes: Sizes, samples: int) -> Cost:
     return _counted(type(config), config.model_dump_json(), sizes, samples)
 
 
 @lru_cache(maxsize=256)
-def _counted(kind: type[ModelConfig], config: str, sizes: tuple[int, int, int], samples: int) -> Cost:
+def _counted(kind: type[ModelConfig], config: str, sizes: Sizes, samples: int) -> Cost:
     """Return what `samples` samples of one history cost a model; all seeds of a model cost the same."""
     model = kind.model_validate_json(config)
     return cost_of(countable(model, *sizes), model.history, samples)

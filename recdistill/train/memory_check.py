@@ -14,6 +14,7 @@ from torch import nn
 from recdistill.config.experiment import Experiment
 from recdistill.config.models import ModelConfig, TeacherConfig
 from recdistill.config.presets import presets
+from recdistill.data.batch.extras import NO_EXTRAS, Extras
 from recdistill.data.store.encoder import MAX_ACTIONS
 from recdistill.errors import UserError
 from recdistill.models.attention.float8 import check_float8
@@ -48,7 +49,9 @@ def named_models(experiment: Experiment) -> dict[str, ModelConfig]:
     }
 
 
-def backbone_of(config: ModelConfig, seed: int, fields: int, slots: int, actions: int) -> nn.Module:
+def backbone_of(
+    config: ModelConfig, seed: int, fields: int, slots: int, actions: int, extras: Extras = NO_EXTRAS
+) -> nn.Module:
     """Return a model's backbone; its dense weights come from torch's generator, its tables from the seed."""
     return build_backbone(
         config.kind,
@@ -59,20 +62,23 @@ def backbone_of(config: ModelConfig, seed: int, fields: int, slots: int, actions
         length=config.history,
         tables=TableOptions(seed, config.table_rate, config.optimiser),
         options=dict(config.options),
+        extras=extras,
     )
 
 
-def countable(config: ModelConfig, fields: int, slots: int, actions: int) -> nn.Module:
+def countable(config: ModelConfig, fields: int, slots: int, actions: int, extras: Extras = NO_EXTRAS) -> nn.Module:
     """Return a backbone for `cost_of`: on the meta device where it can be counted there; the others, usually small, are
     built.
 
     Raises UserError for one of those that is larger than the memory there is.
     """
     with torch.device("meta"):
-        backbone = backbone_of(config, 0, fields, slots, actions)
+        backbone = backbone_of(config, 0, fields, slots, actions, extras)
     if not isinstance(backbone, SequenceBackbone):
         check_fits(config.kind, dense_parameters(backbone))
-    return backbone if isinstance(backbone, SequenceBackbone) else backbone_of(config, 0, fields, slots, actions)
+    return (
+        backbone if isinstance(backbone, SequenceBackbone) else backbone_of(config, 0, fields, slots, actions, extras)
+    )
 
 
 def check_actions(configs: Mapping[str, ModelConfig], actions: int) -> None:

@@ -72,6 +72,11 @@ class _NewSamples:
         """Return the size of the vocabulary of features."""
         return self.store.contexts
 
+    @property
+    def numeric_fields(self) -> list[int]:
+        """Return the places of the buckets of numbers among the context fields."""
+        return self.store.numeric_fields
+
     def history(self, rows: Array, length: int) -> Events:
         """Return the newest `length` events of each row's user that were known before the row's time."""
         histories: HistoryStore = self.store.histories
@@ -87,9 +92,10 @@ class _NewSamples:
         """Return the rows; candidates are not drawn here."""
         return rows
 
-    def items_at(self, places: Array) -> tuple[Array, Array, Array]:
-        """Return (item, context, lists) at `places`."""
-        return self.columns["item"][places], self.columns["context"][places], self.columns["lists"][places]
+    def items_at(self, places: Array) -> tuple[Array, Array, Array, Array]:
+        """Return (item, context, lists, values) at `places`."""
+        item, context, lists, values = (self.columns[name][places] for name in ("item", "context", "lists", "values"))
+        return item, context, lists, values
 
 
 class Predictor:
@@ -126,7 +132,9 @@ class Predictor:
             yield self._frame(ids, self._logits(_NewSamples(columns, self.store)))
 
     def _logits(self, samples: _NewSamples) -> Array:
-        builder = BatchBuilder(samples, self.job.config.history, numbers=self.job.config.numbers)
+        builder = BatchBuilder(
+            samples, self.job.config.history, numbers=self.job.config.numbers, numeric_as=self.job.config.numeric_as
+        )
         order = np.lexsort((samples.time, samples.user))  # rows of one user and time share a history
         logits = np.zeros((len(order), len(self.schema.tasks)), np.float32)
         for at in range(0, len(order), self.job.config.batch):

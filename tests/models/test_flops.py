@@ -12,7 +12,7 @@ from recdistill.models.backbones.sequence import SequenceBackbone
 from recdistill.models.embeddings.growable import TableOptions
 from recdistill.models.factory import BACKBONES, build_backbone, dense_parameters
 from recdistill.models.flops import cost_of
-from tests.support.batches import make_batch
+from tests.support.batches import EXTRAS, make_batch
 
 ENCODERS = [kind for kind, cls in BACKBONES.items() if issubclass(cls, SequenceBackbone)]
 
@@ -21,7 +21,15 @@ def built(kind: str, device: str, **options: object) -> torch.nn.Module:
     torch.manual_seed(0)
     with torch.device(device):
         return build_backbone(
-            kind, width=8, fields=3, slots=2, actions=2, length=9, tables=TableOptions(), options=dict(options)
+            kind,
+            width=8,
+            fields=3,
+            slots=2,
+            actions=2,
+            length=9,
+            tables=TableOptions(),
+            options=dict(options),
+            extras=EXTRAS,
         )
 
 

@@ -5,12 +5,23 @@ from __future__ import annotations
 import torch
 
 from recdistill.models.embeddings.growable import TableOptions
-from recdistill.models.examples import ACTIONS, FIELDS, LENGTH, SLOTS, lookup, repeat_histories, take
+from recdistill.models.examples import ACTIONS, EXTRAS, FIELDS, LENGTH, SLOTS, lookup, repeat_histories, take
 from recdistill.models.examples import example_batch as make_batch
 from recdistill.models.factory import build_backbone
 from recdistill.models.heads import Towers
 
-__all__ = ["ACTIONS", "FIELDS", "LENGTH", "SLOTS", "lookup", "make_batch", "make_net", "repeat_histories", "take"]
+__all__ = [
+    "ACTIONS",
+    "EXTRAS",
+    "FIELDS",
+    "LENGTH",
+    "SLOTS",
+    "lookup",
+    "make_batch",
+    "make_net",
+    "repeat_histories",
+    "take",
+]
 
 
 def make_net(kind: str, seed: int = 0, width: int = 8, layout: str = "single", **options: object) -> Towers:
@@ -24,5 +35,6 @@ def make_net(kind: str, seed: int = 0, width: int = 8, layout: str = "single", *
         length=LENGTH,
         tables=TableOptions(seed=seed),
         options=dict(options),
+        extras=EXTRAS,
     )
     return Towers(backbone, 1, layout)  # type: ignore[arg-type]

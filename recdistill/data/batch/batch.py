@@ -1,7 +1,7 @@
 """What a model sees: one batch of samples, ids deduplicated, histories jagged and shared by the samples of a request.
 
 Shapes: B samples, K tasks, F context fields, M list slots, R distinct histories, T history events in all, U distinct
-ids, X numbers per sample.
+ids, X numbers per sample, V values of its numeric features.
 """
 
 from __future__ import annotations
@@ -84,7 +84,8 @@ class History:
 class Batch:
     """B samples ready for a model; everything a backbone may read.
 
-    numbers: float32 [B, X], finite, read as they are; see `numbers_of`.
+    numbers: float32 [B, X], finite, read as they are; see `numbers_of`. values: float32 [B, V], finite: of each numeric
+    feature its value, normalised, and whether it is missing; see data/scales.py.
     labels: float32 [B, K], NaN where not known; signals: float32 [B, K], teacher logits, NaN where missing.
     rows_per_sample: the sample itself, then its candidates, which nobody was shown and which have no labels.
     teacher_hidden: float32 [R, J, D], the teacher's hidden states of the user's last samples strictly before, oldest
@@ -100,6 +101,7 @@ class Batch:
     numbers: Tensor
     labels: Tensor
     signals: Tensor
+    values: Tensor = NOTHING
     rows_per_sample: int = 1
     teacher_hidden: Tensor = NOTHING
     teacher_hidden_counts: Tensor = NOTHING
@@ -115,7 +117,7 @@ class Batch:
         if device.type == "cpu":
             return self
         moved = {
-            name: getattr(self, name).to(device)
-            for name in ("item", "user", "context", "lists", "numbers", "teacher_hidden", "teacher_hidden_counts")
+            name: getattr(self, name).to(device) for name in ("item", "user", "context", "lists", "numbers", "values")
         }
+        moved |= {name: getattr(self, name).to(device) for name in ("teacher_hidden", "teacher_hidden_counts")}
         return replace(self, **moved)

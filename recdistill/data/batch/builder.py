@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import torch
 
+from recdistill.config.models import NumericAs
 from recdistill.data.batch.batch import Batch, History, Lookup
 from recdistill.data.batch.candidates import Candidates
 from recdistill.data.batch.numbers import COUNTS, numbers_of
@@ -22,6 +23,7 @@ from recdistill.typing import Array
 
 __all__ = ["BatchBuilder", "CandidateSignals", "SampleSource", "dedupe", "prefetch"]
 
+Shown = tuple[Array, Array, Array, Array]  # item [n], context [n, F], lists [n, M], values [n, V]
 T = TypeVar("T")
 S = TypeVar("S")
 
@@ -61,6 +63,7 @@ class SampleSource(Protocol):
     item: Array
     context: Array
     lists: Array
+    values: Array
     labels: Array
     counts: Array
 
@@ -70,9 +73,11 @@ class SampleSource(Protocol):
     def items(self) -> int: ...
     @property
     def contexts(self) -> int: ...
+    @property
+    def numeric_fields(self) -> list[int]: ...
     def history(self, rows: Array, length: int) -> Events: ...
     def places(self, rows: Array) -> Array: ...
-    def items_at(self, places: Array) -> tuple[Array, Array, Array]: ...
+    def items_at(self, places: Array) -> Shown: ...
     def item_counts(self, item: Array, time: Array) -> Array: ...
 
 
@@ -103,7 +108,7 @@ class BatchBuilder:
 
     candidate_signals: the candidates that come with each sample, none where it is None; past: the teacher's hidden
     states that come with each history; numbers: which of them the model reads, zeros for
-    the others; see `numbers_of`.
+    the others; see `numbers_of`. numeric_as: how it reads numeric features, zeros for what it does not.
     """
 
     def __init__(
@@ -114,8 +119,9 @@ class BatchBuilder:
         candidate_signals: CandidateSignals | None = None,
         past: Callable[[Array], tuple[Array, Array]] | None = None,
         numbers: Sequence[str] = ("counts", "repeats"),
+        numeric_as: NumericAs = "both",
     ) -> None:
-        self.store, self.length, self.numbers = store, length, numbers
+        self.store, self.length, self.numbers, self.numeric_as = store, length, numbers, numeric_as
         self.signals, self.candidate_signals, self.past = signals, candidate_signals, past
         self._users = self._items = self._contexts = np.zeros(0, np.int64)
 
@@ -133,22 +139,20 @@ class BatchBuilder:
 
     def build(self, rows: Array) -> Batch:
         """Return the batch of store positions `rows`, int64 [B]. Not thread-safe: one builder per thread."""
-        store, labels = self.store, self.store.labels[rows]
+        labels = self.store.labels[rows]
         signals = np.full_like(labels, np.nan) if self.signals is None else self.signals[rows]
-        own = store.item[rows], store.context[rows], store.lists[rows]
+        own = self._own(rows)
         others = self.candidate_signals.of_rows(rows, signals) if self.candidate_signals else None
         if self.candidate_signals is None or others is None:
-            return self._batch(rows, *own, labels, signals)
+            return self._batch(rows, own, labels, signals)
         count = others.shape[1]
         drawn = self._drawn(rows, self.candidate_signals.candidates, count)
-        item, context, lists = (
+        item, context, lists, values = (
             _interleave(a, b.reshape(len(rows), count, *b.shape[1:])) for a, b in zip(own, drawn, strict=True)
         )
         return self._batch(
             np.repeat(rows, 1 + count),
-            item,
-            context,
-            lists,
+            (item, context, lists, values),
             _interleave(labels, np.full_like(others, np.nan)),
             _interleave(signals, others),
             1 + count,
@@ -156,36 +160,40 @@ class BatchBuilder:
 
     def unlabelled(self, rows: Array) -> Batch:
         """Return the batch of the samples at `rows` alone, without labels and signals, to be predicted."""
+        none = np.full_like(self.store.labels[rows], np.nan)
+        return self._batch(rows, self._own(rows), none, none.copy())
+
+    def _own(self, rows: Array) -> Shown:
         store = self.store
-        none = np.full_like(store.labels[rows], np.nan)
-        return self._batch(rows, store.item[rows], store.context[rows], store.lists[rows], none, none.copy())
+        return store.item[rows], store.context[rows], store.lists[rows], store.values[rows]
 
     def candidates(self, rows: Array, candidates: Candidates) -> Batch:
         """Return the candidates alone of the samples at `rows`, [B * count]; no labels, no signals."""
         drawn = self._drawn(rows, candidates, candidates.count)
         none = np.full((len(rows) * candidates.count, self.store.labels.shape[1]), np.nan, np.float32)
-        return self._batch(np.repeat(rows, candidates.count), *drawn, none, none)
+        return self._batch(np.repeat(rows, candidates.count), drawn, none, none)
 
-    def _drawn(self, rows: Array, candidates: Candidates, count: int) -> tuple[Array, Array, Array]:
-        """Return (item, context, lists) of the first `count` candidates of each row, [B * count, ...]."""
+    def _drawn(self, rows: Array, candidates: Candidates, count: int) -> Shown:
+        """Return (item, context, lists, values) of the first `count` candidates of each row, [B * count, ...]."""
         positions = candidates.drawn(self.store.places(rows), self.store.sample_id[rows], count).reshape(-1)
-        item, context, lists = self.store.items_at(positions)
-        own = np.repeat(rows, count)
-        context = np.where(candidates.fields, context, self.store.context[own])
-        return item, context, np.where(candidates.slots, lists, self.store.lists[own])
+        item, context, lists, values = self.store.items_at(positions)
+        _, *own = self._own(np.repeat(rows, count))
+        context = np.where(candidates.fields, context, own[0])
+        lists = np.where(candidates.slots, lists, own[1])
+        return item, context, lists, np.where(candidates.values, values, own[2])
 
     def _batch(
         self,
         rows: Array,
-        item: Array,
-        context: Array,
-        lists: Array,
+        shown: Shown,
         labels: Array,
         signals: Array,
         rows_per_sample: int = 1,
     ) -> Batch:
         """Return the batch of users and histories of `rows`, all else as given, [B, ...] each."""
         self._make_room()
+        item, context, lists, values = shown
+        context, values = self._numeric(context, values)
         history, events = self._history(rows)
         return Batch(
             sample_id=torch.from_numpy(self.store.sample_id[rows]),
@@ -195,11 +203,21 @@ class BatchBuilder:
             lists=_lookup(lists, self._contexts),
             history=history,
             numbers=torch.from_numpy(self._numbers(rows, item, history, events)),
+            values=torch.from_numpy(values),
             labels=torch.from_numpy(labels),
             signals=torch.from_numpy(signals),
             rows_per_sample=rows_per_sample,
             **self._states(rows, history),
         )
+
+    def _numeric(self, context: Array, values: Array) -> tuple[Array, Array]:
+        """Return context and values with the part of the numeric features that the model reads."""
+        if self.numeric_as == "buckets":
+            values = np.zeros_like(values)
+        elif self.numeric_as == "values":
+            context = np.array(context)
+            context[:, self.store.numeric_fields] = 0
+        return context, values
 
     def _numbers(self, rows: Array, item: Array, history: History, events: Array) -> Array:
         """Return float32 [B, NUMBERS] of items [B] shown to the users of `rows` at their times; events: int [T], items

@@ -13,7 +13,7 @@ import numpy as np
 
 from recdistill.config.models import CandidatesConfig
 from recdistill.data.sampling import uniform
-from recdistill.data.store.encoder import context_fields, list_fields
+from recdistill.data.store.encoder import context_fields, list_fields, numeric_names
 from recdistill.errors import UserError, did_you_mean
 from recdistill.tables.schema import EventSchema
 from recdistill.typing import Array
@@ -25,12 +25,15 @@ SEED = 23  # of the draws: the same for teachers and students
 
 @dataclass(frozen=True)
 class Candidates:
-    """`count` per sample; fields bool [F] and slots bool [M]: which parts of context and lists go with the item."""
+    """`count` per sample; fields bool [F], slots bool [M] and values bool [V]: which parts of context, lists and values
+    go with the item.
+    """
 
     count: int
     window: int
     fields: Array
     slots: Array
+    values: Array
 
     @classmethod
     def of(cls, config: CandidatesConfig, schema: EventSchema) -> Candidates:
@@ -43,7 +46,8 @@ class Candidates:
         slots = np.repeat(
             np.array([name in config.item_features for name in list_fields(schema)], bool), schema.list_length
         )
-        return cls(config.count, config.window, fields, slots)
+        values = np.repeat(np.array([name in config.item_features for name in numeric_names(schema)], bool), 2)
+        return cls(config.count, config.window, fields, slots, values)
 
     def drawn(self, rows: Array, sample_id: Array, count: int) -> Array:
         """Return int64 [n, count]: the log positions whose items are the first candidates of the samples at positions

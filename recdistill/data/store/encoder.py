@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from recdistill.data.buckets import ANY_SCALE, MISSING, bucket_of
+from recdistill.data.scales import ANY_VALUE, scaled
 from recdistill.data.store.label_order import NEVER
 from recdistill.data.store.vocabulary import distinct_of
 from recdistill.errors import UserError
@@ -28,6 +29,9 @@ __all__ = [
     "known_times",
     "list_entries",
     "list_fields",
+    "numeric_fields",
+    "numeric_names",
+    "value_count",
 ]
 
 MAX_ACTIONS = 255  # types of behavior; a history event has one byte for its own
@@ -56,6 +60,23 @@ def list_fields(schema: EventSchema) -> list[str]:
     return [name for name, kind in schema.features.items() if kind.startswith("list")]
 
 
+def numeric_names(schema: EventSchema) -> list[str]:
+    """Return the numeric features, in the order of their values: two columns each, the value and whether it is
+    missing.
+    """
+    return [name for name, kind in schema.features.items() if kind == "float32"]
+
+
+def value_count(schema: EventSchema) -> int:
+    """Return how many columns of values a sample has."""
+    return 2 * len(numeric_names(schema))
+
+
+def numeric_fields(schema: EventSchema) -> list[int]:
+    """Return the places, among the context fields, of the buckets of numbers."""
+    return [at for at, name in enumerate(context_fields(schema)) if schema.features.get(name) == "float32"]
+
+
 def context_key(name: str, value: object) -> str:
     """Return the key of a feature's value in the vocabulary; the name is quoted, so that no two features share keys."""
     return f"{json.dumps(name)}={value}"
@@ -74,12 +95,21 @@ def _field_values(rows: pl.DataFrame, schema: EventSchema) -> Iterator[tuple[str
     for name, kind in schema.features.items():
         if kind.startswith("list"):
             continue
-        values = rows[feature_column(name)]
         if kind == "float32":
-            numbers = values.cast(pl.Float64).fill_null(np.nan).to_numpy()
-            yield name, pl.Series(bucket_of(numbers, schema.edges.get(name, ANY_SCALE)))
+            yield name, pl.Series(bucket_of(_numbers(rows, name), schema.edges.get(name, ANY_SCALE)))
         else:
-            yield name, values.cast(pl.String).fill_null("")
+            yield name, rows[feature_column(name)].cast(pl.String).fill_null("")
+
+
+def _numbers(rows: pl.DataFrame, name: str) -> Array:
+    """Return float64 [n] of a numeric feature, NaN where it is missing."""
+    return rows[feature_column(name)].cast(pl.Float64).fill_null(np.nan).to_numpy()
+
+
+def _values(rows: pl.DataFrame, schema: EventSchema) -> Array:
+    """Return float32 [n, value_count]."""
+    found = [scaled(_numbers(rows, name), schema.scales.get(name, ANY_VALUE)) for name in numeric_names(schema)]
+    return np.hstack(found) if found else np.zeros((len(rows), 0), np.float32)
 
 
 def _lists(rows: pl.DataFrame, schema: EventSchema) -> Iterator[tuple[str, Array, pl.Series]]:
@@ -134,6 +164,7 @@ class Encoder:
             "request": rows["request_id"].fill_null(-1).to_numpy() if schema.has_request else np.full(n, -1),
             "context": context,
             "lists": lists,
+            "values": _values(rows, schema),
             "labels": np.stack(labels, 1).astype(np.float32),
         }
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from recdistill.data.store.encoder import Encoder, known_times
+from recdistill.data.store.encoder import Encoder, known_times, numeric_fields
 from recdistill.data.store.grouped import entries_since
 from recdistill.data.store.history import Events
 from recdistill.data.store.history_arena import HistoryArena
@@ -37,7 +37,7 @@ __all__ = ["LiveStore"]
 
 CHUNK = 1 << 20  # history events looked at together
 PIECE = 2048  # rows whose histories are looked up at a time
-RECENT = ("item", "context", "lists")
+RECENT = ("item", "context", "lists", "values")
 WAITING = {"user": "int32", "item": "int32", "time": "int64", "known": "int64", "action": "uint8"}
 
 
@@ -105,6 +105,11 @@ class LiveStore:
     def contexts(self) -> int:
         """Return the size of the contexts' vocabulary, padding included."""
         return len(self.vocabularies["context"]) + 1
+
+    @property
+    def numeric_fields(self) -> list[int]:
+        """Return the places of the buckets of numbers among the context fields."""
+        return numeric_fields(self.encoder.schema)
 
     @property
     def waiting(self) -> int:
@@ -232,9 +237,9 @@ class LiveStore:
         """Return int64 [n]: where in the log, the batch phase's samples first, the waiting samples at `rows` stand."""
         return np.asarray(rows + self.rows.first + (len(self.base) if self.base else 0))
 
-    def items_at(self, places: Array) -> tuple[Array, Array, Array]:
-        """Return (item [n], context [n, F], lists [n, M]) at these places of the log, at most `candidate_window` before
-        a waiting sample.
+    def items_at(self, places: Array) -> tuple[Array, Array, Array, Array]:
+        """Return (item [n], context [n, F], lists [n, M], values [n, V]) at these places of the log, at most
+        `candidate_window` before a waiting sample.
         """
         first = len(self.base) if self.base else 0
         here = np.maximum(places - first - self.recent.first, 0)
@@ -243,8 +248,8 @@ class LiveStore:
         if self.base is not None and len(old):
             for values, before in zip(found, self.base.items_at(places[old]), strict=True):
                 values[old] = before
-        item, context, lists = found
-        return item, context, lists
+        item, context, lists, values = found
+        return item, context, lists, values
 
     def state(self) -> tuple[dict[str, Array], dict[str, Any]]:
         """Return what `restore` takes, as (arrays, JSON values); what it refers to in `folder` is on disk

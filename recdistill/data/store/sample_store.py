@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from recdistill.data.store.encoder import Encoder, field_counts, known_times
+from recdistill.data.store.encoder import Encoder, field_counts, known_times, numeric_fields, value_count
 from recdistill.data.store.history import Events, HistoryStore, build_histories
 from recdistill.data.store.label_order import LabelClock, LabelOrder, late_alone, write_order
 from recdistill.data.store.memmap import create_column, open_column, read_json, write_json
@@ -27,8 +27,8 @@ from recdistill.typing import Array
 
 __all__ = ["SampleStore", "build_store"]
 
-SAMPLE_COLUMNS = ("sample_id", "time", "user", "item", "request", "context", "lists", "labels")
-REVISION = 2  # of the store's columns; 2: counts
+SAMPLE_COLUMNS = ("sample_id", "time", "user", "item", "request", "context", "lists", "values", "labels")
+REVISION = 3  # of the store's columns; 3: values
 VOCABULARIES = ("users", "items", "context")
 WITH_SAMPLES = LabelClock()
 CHUNK = 131_072  # rows held in memory at a time
@@ -45,6 +45,7 @@ def _columns(rows: int, schema: EventSchema) -> dict[str, tuple[tuple[int, ...],
         "request": ((rows,), "int64"),
         "context": ((rows, fields), "int32"),
         "lists": ((rows, slots), "int32"),
+        "values": ((rows, value_count(schema)), "float32"),
         "labels": ((rows, len(schema.tasks)), "float32"),
         "known": ((rows, len(schema.tasks)), "int64"),
     }
@@ -186,6 +187,7 @@ def _build(
             "contexts": len(encoder.context) + 1,
             "actions": max(len(encoder.actions), 1) if behaviors else 2,
             "action_names": encoder.actions,
+            "numeric_fields": numeric_fields(events.schema),
         },
     )
 
@@ -199,6 +201,7 @@ class SampleStore:
         self.tasks: list[str] = about["tasks"]
         self.users, self.items, self.contexts = int(about["users"]), int(about["items"]), int(about["contexts"])
         self.actions, self.action_names = int(about["actions"]), list(about["action_names"])
+        self.numeric_fields: list[int] = about["numeric_fields"]
         (
             self.sample_id,
             self.time,
@@ -207,6 +210,7 @@ class SampleStore:
             self.request,
             self.context,
             self.lists,
+            self.values,
             self.labels,
             self.known,
             self.history_end,
@@ -225,9 +229,9 @@ class SampleStore:
         """Return int64 [n]: where in the log the samples at `rows` stand; here it is the same."""
         return rows
 
-    def items_at(self, places: Array) -> tuple[Array, Array, Array]:
-        """Return (item [n], context [n, F], lists [n, M]) of the samples at these places of the log."""
-        return self.item[places], self.context[places], self.lists[places]
+    def items_at(self, places: Array) -> tuple[Array, Array, Array, Array]:
+        """Return (item [n], context [n, F], lists [n, M], values [n, V]) of the samples at these places of the log."""
+        return self.item[places], self.context[places], self.lists[places], self.values[places]
 
     def counts_of(self, user: Array, item: Array, time: Array) -> Array:
         """Return int32 [n, 4]: labels and positives of each user, then of each item, known strictly before `time`

@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from recdistill.data.batch.batch import Batch
+from recdistill.data.batch.extras import NO_EXTRAS, Extras
 from recdistill.errors import UserError
 from recdistill.models.attention.target_ops import first_unit_layer, sigmoid_unit, weighted_sum
 from recdistill.models.embeddings.growable import TableOptions
@@ -70,9 +71,10 @@ class DIN(nn.Module):
         hidden: Widths = (64, 32),
         context_width: Width = 8,
         tables: TableOptions,
+        extras: Extras = NO_EXTRAS,
     ) -> None:
         super().__init__()
-        self.inputs = Inputs(width, fields, slots, actions, context_width, tables)
+        self.inputs = Inputs(width, fields, slots, actions, context_width, tables, extras)
         self.unit = ActivationUnit(width, unit, activation)
         self.body = MLP(self.inputs.width, hidden)
         self.output_width = self.body.output_width

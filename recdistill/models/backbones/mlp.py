@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from recdistill.data.batch.batch import Batch
+from recdistill.data.batch.extras import NO_EXTRAS, Extras
 from recdistill.models.embeddings.growable import TableOptions
 from recdistill.models.layers.blocks import MLP, Inputs
 from recdistill.models.layers.options import Width, Widths
@@ -26,9 +27,10 @@ class PooledMLP(nn.Module):
         hidden: Widths = (64, 32),
         context_width: Width = 8,
         tables: TableOptions,
+        extras: Extras = NO_EXTRAS,
     ) -> None:
         super().__init__()
-        self.inputs = Inputs(width, fields, slots, actions, context_width, tables)
+        self.inputs = Inputs(width, fields, slots, actions, context_width, tables, extras)
         self.body = MLP(self.inputs.width + width, hidden)
         self.output_width = self.body.output_width
 

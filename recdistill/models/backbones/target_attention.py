@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from recdistill.data.batch.ages import AGES, age_bucket
 from recdistill.data.batch.batch import Batch
+from recdistill.data.batch.extras import NO_EXTRAS, Extras
 from recdistill.data.batch.numbers import NUMBERS
 from recdistill.errors import UserError
 from recdistill.models.attention.request_layout import Layout, lay_out
@@ -49,6 +50,7 @@ class TargetAttention(nn.Module):
         rich: bool = False,
         context_width: Width = 8,
         tables: TableOptions,
+        extras: Extras = NO_EXTRAS,
     ) -> None:
         super().__init__()
         if width % heads:
@@ -57,7 +59,7 @@ class TargetAttention(nn.Module):
         self.item = new_table("item", width, item_std(width), tables)
         self.past = new_table("past", width, item_std(width), tables)
         self.bias = new_table("bias", 1, 0.0, tables)
-        self.side = SideFeatures(width, context_width, fields, slots, tables)
+        self.side = SideFeatures(width, context_width, fields, slots, tables, extras)
         decay = STEEPEST * (torch.arange(kernels) + 1) / kernels
         start = -decay * (torch.arange(AGES) - RECENT).clamp(min=0)[:, None]
         self.recency = nn.Parameter(start.repeat(1, heads))  # [AGES, heads * kernels], log weights

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from recdistill.data.batch.batch import Batch
+from recdistill.data.batch.extras import Extras
 from recdistill.data.batch.numbers import NUMBERS
 from recdistill.errors import UserError
 from recdistill.models.attention.request_layout import Layout, lay_out
@@ -93,22 +94,24 @@ class Dice(nn.Module):
 
 
 class SideFeatures(nn.Module):
-    """Everything but the history: user row, context rows side by side, mean of the list rows, numbers. `width`: their
-    total.
+    """Everything but the history: user row, context rows side by side, mean of the list rows, values, numbers. `width`:
+    their total.
 
     One table holds context fields and lists, which share a vocabulary. fields F, slots M as in `Batch`.
     """
 
-    def __init__(self, user_width: int, context_width: int, fields: int, slots: int, options: TableOptions) -> None:
+    def __init__(
+        self, user_width: int, context_width: int, fields: int, slots: int, options: TableOptions, extras: Extras
+    ) -> None:
         super().__init__()
-        self.fields, self.slots = fields, slots
+        self.fields, self.slots, self.extras = fields, slots, extras
         self.user = new_table("user", user_width, 0.0, options)  # a new user starts at zero: no information, no noise
         self.context = new_table("context", context_width, 0.02, options)
-        self.width = user_width + context_width * (fields + (slots > 0)) + NUMBERS
+        self.width = user_width + context_width * (fields + (slots > 0)) + extras.values + NUMBERS
 
     def forward(self, batch: Batch) -> list[Tensor]:
-        """Return [[B, user width], [B, F * context width], [B, context width], [B, NUMBERS]], the second and third
-        where there are any.
+        """Return [[B, user width], [B, F * context width], [B, context width], [B, V], [B, NUMBERS]], the second to
+        fourth where there are any.
         """
         parts = [self.user(batch.user.unique).index_select(0, batch.user.inverse)]
         if self.fields:
@@ -119,6 +122,8 @@ class SideFeatures(nn.Module):
             known = (batch.lists.inverse != 0).sum(1, keepdim=True).clamp(min=1)
             summed = rows.index_select(0, batch.lists.inverse.reshape(-1)).view(len(batch), self.slots, -1).sum(1)
             parts.append(summed / known)
+        if self.extras.values:
+            parts.append(batch.values)
         return [*parts, batch.numbers]
 
 
@@ -147,12 +152,19 @@ class Inputs(nn.Module):
     """The first layer of most backbones: one item table for candidates and events, the actions, the side features."""
 
     def __init__(
-        self, width: int, fields: int, slots: int, actions: int, context_width: int, tables: TableOptions
+        self,
+        width: int,
+        fields: int,
+        slots: int,
+        actions: int,
+        context_width: int,
+        tables: TableOptions,
+        extras: Extras,
     ) -> None:
         super().__init__()
         self.item = new_table("item", width, item_std(width), tables)
         self.actions = EventActions(actions, width)
-        self.side = SideFeatures(width, context_width, fields, slots, tables)
+        self.side = SideFeatures(width, context_width, fields, slots, tables, extras)
         self.width = 2 * width + self.side.width
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor, list[Tensor], Layout]:
