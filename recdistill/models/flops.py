@@ -9,13 +9,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from recdistill.data.batch.batch import Batch, History, Lookup
+from recdistill.data.batch.extras import NO_EXTRAS
 from recdistill.data.batch.numbers import NUMBERS
+from recdistill.models.attention.target_ops import weighted_sum
 from recdistill.models.backbones.sequence import SequenceBackbone
 from recdistill.models.encoders.hstu import HSTUStack
 from recdistill.models.encoders.packed import one_sequence
+from recdistill.models.layers.pooling import FEATURES, SequencePools
 
 __all__ = ["Cost", "cost_of"]
 
@@ -114,15 +118,24 @@ def _run(backbone: nn.Module, events: int, samples: int) -> Tensor:
     states = backbone.encode(history, targets, one_sequence(events, device), user)
     backbone.actions, backbone.short = rules
     sizes = width, backbone.inputs.side.width - width - NUMBERS, NUMBERS
-    side = [torch.zeros(samples, size, device=device) for size in sizes]
+    user_row, others, numbers = (torch.zeros(samples, size, device=device) for size in sizes)
+    side = [user_row, others, *_of_sequences(backbone.inputs.given, targets, history), numbers]
     mean, length = history.mean(1).expand(samples, -1), torch.full((samples,), events, device=device)
     return backbone.mix(targets[0], states[0], mean, length, side)
+
+
+def _of_sequences(pools: SequencePools, targets: Tensor, events: Tensor) -> list[Tensor]:
+    """Return what sequences as long as the history become."""
+    mask = torch.ones(1, events.shape[1], targets.shape[1], dtype=torch.bool, device=events.device)
+    vectors = [weighted_sum(unit(targets, events, mask), events)[0] for unit in pools.units]
+    return [functional.pad(vector, (0, FEATURES)) for vector in vectors]
 
 
 def _batch(backbone: nn.Module, events: int, samples: int) -> Batch:
     """Return a batch of one request whose ids are all unknown."""
     side: Any = next((part for part in backbone.modules() if hasattr(part, "slots")), None)
     fields, slots = (side.fields, side.slots) if side else (1, 1)  # a model of the user's own: one of each
+    extras = side.extras if side else NO_EXTRAS
     zeros = torch.zeros(events, dtype=torch.int64)
 
     def column(*shape: int) -> Lookup:
@@ -142,5 +155,6 @@ def _batch(backbone: nn.Module, events: int, samples: int) -> Batch:
         torch.zeros(samples, NUMBERS),
         blank,
         blank,
-        torch.zeros(samples, side.extras.values if side else 0),
+        torch.zeros(samples, extras.values),
+        (history,) * extras.sequences,
     )

@@ -17,7 +17,7 @@ from recdistill.tables.delta.existing_ids import first_known
 from recdistill.tables.delta.log import DeltaLog
 from recdistill.tables.delta.types import TIME
 from recdistill.tables.schema import POLARS_TYPES, EventSchema
-from recdistill.tables.validation import check_behaviors, check_columns, check_events, check_outcomes
+from recdistill.tables.validation import check_behaviors, check_columns, check_events, check_outcomes, check_sequences
 
 __all__ = ["BehaviorLog", "EventLog", "OutcomeLog"]
 
@@ -59,6 +59,7 @@ class EventLog(DeltaLog):
         """
         rows = check_columns(rows, self.schema.columns(), source)
         check_events(rows, self.schema.tasks, source)
+        check_sequences(rows, self.schema.sequences, source)
 
         def check(table: DeltaTable) -> None:
             if not new_ids:
@@ -84,7 +85,15 @@ class BehaviorLog(DeltaLog):
     def create(cls, path: Path, schema: EventSchema) -> BehaviorLog:
         """Make the table at `path` with the id types of the samples' `schema`, or open an equal one."""
         about = replace(
-            schema, tasks=(), features={}, label_times=(), keep_rates={}, edges={}, scales={}, has_request=False
+            schema,
+            tasks=(),
+            features={},
+            label_times=(),
+            keep_rates={},
+            edges={},
+            scales={},
+            sequences={},
+            has_request=False,
         )
         cls._create(path, cls._columns(about), about.to_json())
         return cls(path)

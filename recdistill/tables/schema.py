@@ -10,6 +10,7 @@ import polars as pl
 from recdistill.defaults import LIST_LENGTH
 from recdistill.errors import UserError
 from recdistill.tables.delta.types import TIME
+from recdistill.tables.sequences import sequence_columns
 
 __all__ = ["POLARS_TYPES", "EventSchema", "feature_column"]
 
@@ -34,6 +35,7 @@ class EventSchema:
     keep_rates: task -> (k+, k-), the probabilities with which a positive or negative sample survived into the log.
     edges: float32 feature -> ascending edges of the buckets that models see; of any scale for a feature without.
     scales: float32 feature -> (unit, centre, spread) by which models read it as a value; see data/scales.py.
+    sequences: lists of items that rows bring, name -> whether with times; see tables/sequences.py.
     list_length: how many entries of a list models see, the last.
     sample_key: whether samples have a text of the user's that names them, besides their number.
     has_user, has_time: whether the log has users and times; without users `user_id` is the row's number, without times
@@ -50,6 +52,7 @@ class EventSchema:
     keep_rates: dict[str, tuple[float, float]] = field(default_factory=dict)
     edges: dict[str, tuple[float, ...]] = field(default_factory=dict)
     scales: dict[str, tuple[float, float, float]] = field(default_factory=dict)
+    sequences: dict[str, bool] = field(default_factory=dict)
     list_length: int = LIST_LENGTH
     sample_key: bool = False
     has_user: bool = True
@@ -73,6 +76,7 @@ class EventSchema:
         labels: dict[str, pl.DataType] = {f"label_{task}": pl.Float32() for task in self.tasks}
         times: dict[str, pl.DataType] = {f"label_time_{task}": TIME for task in self.label_times}
         features = {feature_column(name): POLARS_TYPES[kind] for name, kind in self.features.items()}
+        features |= sequence_columns(self.sequences, ids["item_id"])
         key: dict[str, pl.DataType] = {"sample_key": pl.String()} if self.sample_key else {}
         return {"sample_id": pl.Int64(), **key, "time": TIME, **ids, **request, **features, **labels, **times}
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
 from recdistill.errors import UserError, did_you_mean
+from recdistill.tables.sequences import sequence_faults
 
 __all__ = [
     "Origin",
@@ -20,6 +22,7 @@ __all__ = [
     "check_logits",
     "check_needed",
     "check_outcomes",
+    "check_sequences",
     "check_times",
     "check_unique",
 ]
@@ -134,6 +137,12 @@ def check_behaviors(rows: pl.DataFrame, source: str | Origin) -> None:
     for column in ("user_id", "item_id", "action"):
         _refuse(rows, pl.col(column).is_null(), source, column, "must not be empty")
     check_times(rows, source)
+
+
+def check_sequences(rows: pl.DataFrame, sequences: Mapping[str, bool], source: str | Origin) -> None:
+    """Raise UserError for what may not stand in a row's sequences (name -> whether with times)."""
+    for column, problem, bad in sequence_faults(sequences):
+        _refuse(rows, bad, source, column, problem)
 
 
 def check_outcomes(rows: pl.DataFrame, tasks: tuple[str, ...], source: str | Origin) -> None:

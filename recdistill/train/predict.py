@@ -12,12 +12,15 @@ import torch
 from recdistill.checkpoint.store import Checkpoints
 from recdistill.config.experiment import Experiment
 from recdistill.data.batch.builder import BatchBuilder
+from recdistill.data.readers.columns import Counts
 from recdistill.data.readers.files import RawTable
 from recdistill.data.readers.new_rows import columns_of, new_rows
 from recdistill.data.store.encoder import Encoder
+from recdistill.data.store.given import Given, newest
 from recdistill.data.store.history import Events, HistoryStore
 from recdistill.data.store.sample_store import SampleStore
 from recdistill.data.store.vocabulary import Vocabulary
+from recdistill.defaults import GIVEN_HISTORY
 from recdistill.errors import UserError
 from recdistill.runs.folder import RunFolder
 from recdistill.runs.jobs import Job
@@ -49,6 +52,7 @@ class _NewSamples:
     """The rows of one chunk as a batch builder reads them; histories are the run's. See `SampleSource`."""
 
     columns: dict[str, Array]
+    brought: dict[str, Given]
     store: SampleStore
 
     def __getattr__(self, name: str) -> Array:
@@ -78,11 +82,25 @@ class _NewSamples:
         return self.store.numeric_fields
 
     def history(self, rows: Array, length: int) -> Events:
-        """Return the newest `length` events of each row's user that were known before the row's time."""
+        """Return the newest `length` events of each row's user that were known before the row's time; those that the
+        rows bring where there is such a sequence.
+        """
+        if GIVEN_HISTORY in self.brought:
+            return self.given(GIVEN_HISTORY, rows, length)
         histories: HistoryStore = self.store.histories
         user, time = self.columns["user"][rows], self.columns["time"][rows]
         end = histories.known_before(user, time)
         return histories.gather(np.maximum(histories.first[user], end - length), end)
+
+    @property
+    def sequences(self) -> list[str]:
+        """Return the names of the sequences that rows bring."""
+        return list(self.brought)
+
+    def given(self, name: str, rows: Array, length: int) -> Events:
+        """Return the newest `length` entries of a sequence that `rows` bring."""
+        offsets, item, time = self.brought[name]
+        return newest(np.stack((offsets[rows], offsets[rows + 1]), 1), length, item, time)
 
     def item_counts(self, item: Array, time: Array) -> Array:
         """Return int32 [n, 2]; see `SampleStore.item_counts`."""
@@ -111,6 +129,7 @@ class Predictor:
                 f"{job.name}: reads the teacher's hidden states, which new rows do not have; it cannot predict"
             )
         self.job, self.data = job, experiment.data
+        self.counts = Counts()  # of what was left out of the rows that were read
         self.schema: EventSchema = EventLog.open(folder.tables / "events").schema
         self.store = SampleStore(folder.store)
         self.learner = _restored(folder, experiment, job, self.store)
@@ -123,13 +142,13 @@ class Predictor:
         """Yield, per chunk of the source and in its order: sample_id as the source has it, and per task logit_TASK
         float32, as the model learned it, and probability_TASK float32, of the log before any down-sampling.
         """
-        for rows in new_rows(source, columns_of(self.data, self.schema), self.schema):
+        for rows in new_rows(source, columns_of(self.data, self.schema), self.schema, self.counts):
             number = pl.col("sample_id")
             named = pl.coalesce("sample_key", number.cast(pl.String)) if self.schema.sample_key else number
             ids = rows.select(sample_id=named).to_series()
-            columns = self.encoder.rows(rows)
+            columns, given = self.encoder.rows(rows)
             columns["counts"] = self.store.counts_of(columns["user"], columns["item"], columns["time"])
-            yield self._frame(ids, self._logits(_NewSamples(columns, self.store)))
+            yield self._frame(ids, self._logits(_NewSamples(columns, given, self.store)))
 
     def _logits(self, samples: _NewSamples) -> Array:
         builder = BatchBuilder(

@@ -87,6 +87,7 @@ class Batch:
     numbers: float32 [B, X], finite, read as they are; see `numbers_of`. values: float32 [B, V], finite: of each numeric
     feature its value, normalised, and whether it is missing; see data/scales.py.
     labels: float32 [B, K], NaN where not known; signals: float32 [B, K], teacher logits, NaN where missing.
+    sequences: those that the rows bring, in the order of the file, as histories of action 0; see `Extras`.
     rows_per_sample: the sample itself, then its candidates, which nobody was shown and which have no labels.
     teacher_hidden: float32 [R, J, D], the teacher's hidden states of the user's last samples strictly before, oldest
     first, left-aligned; teacher_hidden_counts: int64 [R], how many there are; both empty where no model reads them.
@@ -102,6 +103,7 @@ class Batch:
     labels: Tensor
     signals: Tensor
     values: Tensor = NOTHING
+    sequences: tuple[History, ...] = ()
     rows_per_sample: int = 1
     teacher_hidden: Tensor = NOTHING
     teacher_hidden_counts: Tensor = NOTHING

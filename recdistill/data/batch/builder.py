@@ -16,9 +16,12 @@ import torch
 from recdistill.config.models import NumericAs
 from recdistill.data.batch.batch import Batch, History, Lookup
 from recdistill.data.batch.candidates import Candidates
+from recdistill.data.batch.extras import extra_sequences
 from recdistill.data.batch.numbers import COUNTS, numbers_of
 from recdistill.data.batch.repeats import REPEATS, repeats
+from recdistill.data.store.given import as_before, without
 from recdistill.data.store.history import Events
+from recdistill.defaults import GIVEN_HISTORY
 from recdistill.typing import Array
 
 __all__ = ["BatchBuilder", "CandidateSignals", "SampleSource", "dedupe", "prefetch"]
@@ -75,7 +78,10 @@ class SampleSource(Protocol):
     def contexts(self) -> int: ...
     @property
     def numeric_fields(self) -> list[int]: ...
+    @property
+    def sequences(self) -> list[str]: ...
     def history(self, rows: Array, length: int) -> Events: ...
+    def given(self, name: str, rows: Array, length: int) -> Events: ...
     def places(self, rows: Array) -> Array: ...
     def items_at(self, places: Array) -> Shown: ...
     def item_counts(self, item: Array, time: Array) -> Array: ...
@@ -206,6 +212,7 @@ class BatchBuilder:
             values=torch.from_numpy(values),
             labels=torch.from_numpy(labels),
             signals=torch.from_numpy(signals),
+            sequences=tuple(self._sequence(name, rows)[0] for name in extra_sequences(self.store.sequences)),
             rows_per_sample=rows_per_sample,
             **self._states(rows, history),
         )
@@ -252,15 +259,34 @@ class BatchBuilder:
         """Gather the newest `length` known events of each row, and return their items [T] too; neighbours with one user
         and time share a history.
         """
+        if GIVEN_HISTORY in self.store.sequences:
+            return self._sequence(GIVEN_HISTORY, rows)
+        new = self._changes(rows)
+        return self._shared(rows, new, self.store.history(rows[new], self.length))
+
+    def _sequence(self, name: str, rows: Array) -> tuple[History, Array]:
+        """Return the same of a sequence that the rows bring; neighbours with one user and time share it where their
+        lists are equal.
+        """
+        new = np.diff(rows, prepend=-1) != 0
+        at = np.flatnonzero(new)
+        seen = self.store.given(name, rows[at], self.length)
+        alike = as_before(seen.offsets, seen.item, seen.time) & ~self._changes(rows)[at]
+        new[at[alike]] = False
+        return self._shared(rows, new, without(seen, alike))
+
+    def _changes(self, rows: Array) -> Array:
+        """Return bool [B]: whether a row has another user or time than the row before it."""
         user, time = self.store.user[rows], self.store.time[rows]
         new = np.ones(len(rows), bool)
         new[1:] = (user[1:] != user[:-1]) | (time[1:] != time[:-1])
-        of = np.cumsum(new) - 1
-        seen = self.store.history(rows[new], self.length)
+        return new
+
+    def _shared(self, rows: Array, new: Array, seen: Events) -> tuple[History, Array]:
+        """Return the history of each row, and the events' items: a row that is not `new` has that of the row before."""
         unique, index = dedupe(seen.item, self._items)
-        ago = np.repeat(time[new], np.diff(seen.offsets)) - seen.time
-        action = seen.action.astype(np.int64)
-        parts = (unique, index, ago, action, seen.offsets, of)
+        ago = np.repeat(self.store.time[rows[new]], np.diff(seen.offsets)) - seen.time
+        parts = (unique, index, ago, seen.action.astype(np.int64), seen.offsets, np.cumsum(new) - 1)
         return History(*map(torch.from_numpy, parts)), seen.item
 
 

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from recdistill.data.store.encoder import value_count
+from recdistill.defaults import GIVEN_HISTORY
 from recdistill.tables.schema import EventSchema
 
-__all__ = ["NO_EXTRAS", "Extras", "extras_of"]
+__all__ = ["NO_EXTRAS", "Extras", "extra_sequences", "extras_of"]
 
 
 @dataclass(frozen=True)
 class Extras:
-    """values: V, columns of `Batch.values`."""
+    """values: V, columns of `Batch.values`; sequences: how many histories `Batch.sequences` has."""
 
     values: int = 0
+    sequences: int = 0
 
 
 NO_EXTRAS = Extras()
 
 
+def extra_sequences(names: Iterable[str]) -> list[str]:
+    """Return which of the sequences that rows bring are no history, but stand next to it."""
+    return [name for name in names if name != GIVEN_HISTORY]
+
+
 def extras_of(schema: EventSchema) -> Extras:
     """Return what a log of `schema` gives."""
-    return Extras(value_count(schema))
+    return Extras(value_count(schema), len(extra_sequences(schema.sequences)))

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from recdistill.config.data import ColumnsConfig, DataConfig
-from recdistill.data.readers.columns import convert
+from recdistill.data.readers.columns import Counts, convert
 from recdistill.data.readers.files import RawTable
 from recdistill.data.readers.ids import id_names
 from recdistill.data.readers.mapping import NEW_TIME, event_columns
@@ -17,6 +17,7 @@ from recdistill.data.readers.new_layout import layout_of_new
 from recdistill.data.readers.numbering import RequestNumbers
 from recdistill.data.readers.rows import kinds_in, sources_of
 from recdistill.data.readers.scan import scan_file
+from recdistill.data.readers.sequences import SequenceReader, sequence_sources
 from recdistill.data.readers.times import check_unit
 from recdistill.errors import UserError
 from recdistill.tables.schema import EventSchema
@@ -67,24 +68,29 @@ def columns_of(config: DataConfig, schema: EventSchema) -> ColumnsConfig:
     ).model_copy(update={"tasks": {}, "sample_id": "sample_id"})
 
 
-def new_rows(source: RawTable, columns: ColumnsConfig, schema: EventSchema) -> Iterator[pl.DataFrame]:
+def new_rows(
+    source: RawTable, columns: ColumnsConfig, schema: EventSchema, counts: Counts | None = None
+) -> Iterator[pl.DataFrame]:
     """Yield the source's rows in order, in the columns of `schema` with labels that are null.
 
     A sample id that the source does not have is the row's number. Raises UserError for a column that is missing or a
-    value that is not of the run's type.
+    value that is not of the run's type. counts: what to note once they were read.
     """
+    counts = Counts() if counts is None else counts
     if columns.sample_id not in source.kinds:
         columns = columns.model_copy(update={"sample_id": None})
     kinds = kinds_in(source, id_names(columns))
     made = event_columns(kinds, columns, schema, source.path)
     made |= {} if columns.time else {"time": NEW_TIME}
+    sequences = SequenceReader(columns, kinds, schema, source.path)
     requests, done = RequestNumbers(), 0
     with source.naming_files():
-        for chunk in source.chunks(sources_of(made), rows=ROWS):
+        for chunk in source.chunks([*sources_of(made), *sequence_sources(columns)], rows=ROWS):
             if columns.time is not None:
                 check_unit(chunk, made["time"], columns.time_unit, kinds[columns.time], source.path)
-            rows, origin = convert(chunk, made, source.path)
+            rows, origin = convert(chunk, made, source.path, counts)
             check_needed(rows, origin)
+            rows = sequences.added(chunk, rows, counts)
             if "sample_id" not in made:
                 rows = rows.with_columns(sample_id=pl.int_range(done, done + len(rows), dtype=pl.Int64))
             done += len(rows)

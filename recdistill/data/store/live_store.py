@@ -15,12 +15,13 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 
-from recdistill.data.store.encoder import Encoder, known_times, numeric_fields
+from recdistill.data.store.encoder import Encoder, action_count, known_times, numeric_fields
+from recdistill.data.store.given import Given, LiveGiven
 from recdistill.data.store.grouped import entries_since
 from recdistill.data.store.history import Events
 from recdistill.data.store.history_arena import HistoryArena
@@ -30,15 +31,23 @@ from recdistill.data.store.outcome_counts import SIDES
 from recdistill.data.store.row_queue import RowQueue
 from recdistill.data.store.sample_store import VOCABULARIES, SampleStore
 from recdistill.data.store.vocabulary import GrowingVocabulary
+from recdistill.defaults import GIVEN_HISTORY
 from recdistill.tables.schema import EventSchema
 from recdistill.typing import Array
 
-__all__ = ["LiveStore"]
+__all__ = ["Encoded", "LiveStore"]
 
 CHUNK = 1 << 20  # history events looked at together
 PIECE = 2048  # rows whose histories are looked up at a time
 RECENT = ("item", "context", "lists", "values")
 WAITING = {"user": "int32", "item": "int32", "time": "int64", "known": "int64", "action": "uint8"}
+
+
+class Encoded(NamedTuple):
+    """Samples as integers: columns by name, and the sequences that they bring."""
+
+    columns: dict[str, Array]
+    given: dict[str, Given]
 
 
 class LiveStore:
@@ -61,7 +70,8 @@ class LiveStore:
         self._based = dict(self._saved)
         users, items, context = (self.vocabularies[name] for name in VOCABULARIES)
         self.encoder = Encoder(schema, users, items, context, base.action_names if base else ())
-        self.actions = base.actions if base else 1 if behaviors else 2
+        self.actions = base.actions if base else action_count(schema, 1 if behaviors else 2)
+        self._given = {name: LiveGiven() for name in schema.sequences}
         self.rows, self.arena, self.recent = RowQueue(), HistoryArena(folder / "arena"), RowQueue()
         self.newest = 0  # event time, us
         self._waiting = {name: np.zeros(0, kind) for name, kind in WAITING.items()}
@@ -107,6 +117,11 @@ class LiveStore:
         return len(self.vocabularies["context"]) + 1
 
     @property
+    def sequences(self) -> list[str]:
+        """Return the names of the sequences that samples bring."""
+        return list(self._given)
+
+    @property
     def numeric_fields(self) -> list[int]:
         """Return the places of the buckets of numbers among the context fields."""
         return numeric_fields(self.encoder.schema)
@@ -120,16 +135,19 @@ class LiveStore:
         """Append samples, rows of the events table in their order."""
         self.append(self.encode(rows), **extra)
 
-    def encode(self, rows: pl.DataFrame) -> dict[str, Array]:
+    def encode(self, rows: pl.DataFrame) -> Encoded:
         """Return samples as `append` takes them. Only vocabularies change, so another thread may do it
         meanwhile, in order.
         """
-        return self.encoder.rows(rows) | {"known": known_times(rows, self.encoder.schema)[:, 0]}
+        columns, given = self.encoder.rows(rows)
+        return Encoded(columns | {"known": known_times(rows, self.encoder.schema)[:, 0]}, given)
 
-    def append(self, columns: dict[str, Array], **extra: Array | float) -> None:
+    def append(self, samples: Encoded, **extra: Array | float) -> None:
         """Append encoded samples, in the order in which they were encoded."""
-        rows = len(columns["time"])
-        whole = columns | {name: np.broadcast_to(value, (rows, *np.shape(value)[1:])) for name, value in extra.items()}
+        rows = len(samples.columns["time"])
+        spans = {f"given_{name}": self._given[name].append(one) for name, one in samples.given.items()}
+        whole = samples.columns | spans
+        whole |= {name: np.broadcast_to(value, (rows, *np.shape(value)[1:])) for name, value in extra.items()}
         for at in range(0, rows, PIECE):
             self._append({name: values[at : at + PIECE] for name, values in whole.items()})
 
@@ -212,12 +230,20 @@ class LiveStore:
         return self.outcomes["item"].before(item, time)
 
     def history(self, rows: Array, length: int) -> Events:
-        """Return the newest `length` events known before each of `rows`, int64 [R] positions."""
+        """Return the newest `length` events known before each of `rows`, int64 [R] positions; those that the rows bring
+        where there is such a sequence.
+        """
+        if GIVEN_HISTORY in self._given:
+            return self.given(GIVEN_HISTORY, rows, length)
         user, stop = self.rows["user"][rows], self.rows["history_end"][rows]
         start = np.maximum(stop - length, 0)
         return self.arena.gather(
             user, start, stop, self._base_history(user, self.rows["base"][rows], length - (stop - start))
         )
+
+    def given(self, name: str, rows: Array, length: int) -> Events:
+        """Return the newest `length` entries of a sequence that `rows` [R] bring."""
+        return self._given[name].newest(self.rows[f"given_{name}"][rows], length)
 
     def _base_history(self, user: Array, stop: Array, length: Array) -> Events:
         if self.base is None:
@@ -228,6 +254,9 @@ class LiveStore:
 
     def drop(self, rows: int) -> None:
         """Drop the oldest `rows` waiting samples."""
+        for name, given in self._given.items() if rows else ():
+            spans = self.rows[f"given_{name}"]
+            given.drop(int(spans[rows, 0] if rows < len(spans) else spans[-1, 1]))
         self.rows.drop(rows)
         self.recent.drop(
             max(0, self.rows.first - self.candidate_window - self.recent.first) if self.candidate_window else 0
@@ -262,7 +291,10 @@ class LiveStore:
         arrays |= {f"heads/{name}": values for name, values in self.arena.heads().items()}
         for side, counts in self.outcomes.items():
             arrays |= {f"{side}_counts/{name}": values for name, values in counts.state().items()}
+        for sequence, given in self._given.items():
+            arrays |= {f"given_{sequence}/{name}": values for name, values in given.entries.state().items()}
         return arrays, {
+            "given": {name: given.entries.first for name, given in self._given.items()},
             "first": self.rows.first,
             "recent": self.recent.first,
             "newest": self.newest,
@@ -277,7 +309,7 @@ class LiveStore:
     def restore(self, arrays: dict[str, Array], state: dict[str, Any]) -> bool:
         """Load what `state` gave; False, and nothing usable, when `folder` lacks what it refers to."""
         parts: dict[str, dict[str, Array]] = {"waiting": {}, "rows": {}, "recent": {}, "heads": {}}
-        parts |= {f"{side}_counts": {} for side in SIDES}
+        parts |= {f"{side}_counts": {} for side in SIDES} | {f"given_{name}": {} for name in self._given}
         for key, values in arrays.items():
             part, name = key.split("/", 1)
             parts[part][name] = values
@@ -288,6 +320,8 @@ class LiveStore:
         self.encoder.actions = list(state["actions"])
         self.newest, self._waiting = state["newest"], parts["waiting"]
         self.rows.restore(state["first"], parts["rows"])
+        for name, given in self._given.items():
+            given.entries.restore(state["given"][name], parts[f"given_{name}"])
         self.recent.restore(state["recent"], parts["recent"])
         return True
 

@@ -14,12 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from recdistill.data.store.encoder import Encoder, field_counts, known_times, numeric_fields, value_count
+from recdistill.data.store.encoder import Encoder, action_count, field_counts, known_times, numeric_fields, value_count
+from recdistill.data.store.given import GivenFile, GivenWriter
 from recdistill.data.store.history import Events, HistoryStore, build_histories
 from recdistill.data.store.label_order import LabelClock, LabelOrder, late_alone, write_order
 from recdistill.data.store.memmap import create_column, open_column, read_json, write_json
 from recdistill.data.store.outcome_counts import SIDES, OutcomeCounts, build_counts
 from recdistill.data.store.vocabulary import Vocabulary
+from recdistill.defaults import GIVEN_HISTORY
 from recdistill.errors import UserError
 from recdistill.tables.events import BehaviorLog, EventLog
 from recdistill.tables.schema import EventSchema
@@ -28,7 +30,7 @@ from recdistill.typing import Array
 __all__ = ["SampleStore", "build_store"]
 
 SAMPLE_COLUMNS = ("sample_id", "time", "user", "item", "request", "context", "lists", "values", "labels")
-REVISION = 3  # of the store's columns; 3: values
+REVISION = 3  # of the store's columns; 3: values, sequences
 VOCABULARIES = ("users", "items", "context")
 WITH_SAMPLES = LabelClock()
 CHUNK = 131_072  # rows held in memory at a time
@@ -48,14 +50,17 @@ def _columns(rows: int, schema: EventSchema) -> dict[str, tuple[tuple[int, ...],
         "values": ((rows, value_count(schema)), "float32"),
         "labels": ((rows, len(schema.tasks)), "float32"),
         "known": ((rows, len(schema.tasks)), "int64"),
+        **{f"given_{name}": ((rows, 2), "int64") for name in schema.sequences},
     }
 
 
 def _write_samples(folder: Path, events: EventLog, version: int, rows: int, encoder: Encoder) -> None:
     columns = {name: create_column(folder, name, *spec) for name, spec in _columns(rows, events.schema).items()}
-    at = 0
+    at, writers = 0, {name: GivenWriter(folder, name) for name in events.schema.sequences}
     for chunk in events.batches(version=version, rows=CHUNK):
-        for name, values in encoder.rows(chunk).items():
+        encoded, given = encoder.rows(chunk)
+        encoded |= {f"given_{name}": writers[name].append(one) for name, one in given.items()}
+        for name, values in encoded.items():
             columns[name][at : at + len(chunk)] = values
         columns["known"][at : at + len(chunk)] = known_times(chunk, events.schema)
         at += len(chunk)
@@ -185,8 +190,9 @@ def _build(
             "users": len(encoder.users) + 1,
             "items": len(encoder.items) + 1,
             "contexts": len(encoder.context) + 1,
-            "actions": max(len(encoder.actions), 1) if behaviors else 2,
+            "actions": action_count(events.schema, max(len(encoder.actions), 1) if behaviors else 2),
             "action_names": encoder.actions,
+            "sequences": list(events.schema.sequences),
             "numeric_fields": numeric_fields(events.schema),
         },
     )
@@ -218,6 +224,8 @@ class SampleStore:
         ) = (open_column(folder, name) for name in (*SAMPLE_COLUMNS, "known", "history_end", "counts"))
         self.outcomes = {side: OutcomeCounts(folder, side) for side in SIDES}
         self.clock, self.label_order = LabelClock(**about["clock"]), LabelOrder.open(folder)
+        self.sequences: list[str] = about["sequences"]
+        self._given = {name: GivenFile(folder, name, open_column(folder, f"given_{name}")) for name in self.sequences}
         self.by_id = open_column(folder, "by_id")
         self.histories = HistoryStore(folder)
 
@@ -266,11 +274,25 @@ class SampleStore:
         return rows, late_alone(labels, late)
 
     def history(self, rows: Array, length: int) -> Events:
-        """Return the newest `length` events known before each of `rows`, int64 [R] store positions."""
+        """Return the newest `length` events known before each of `rows`, int64 [R] store positions; those that the rows
+        bring where there is such a sequence.
+        """
+        if GIVEN_HISTORY in self._given:
+            return self.given(GIVEN_HISTORY, rows, length)
         history_end = self.history_end[rows]
         return self.histories.gather(
             np.maximum(self.histories.first[self.user[rows]], history_end - length), history_end
         )
+
+    def given(self, name: str, rows: Array, length: int) -> Events:
+        """Return the newest `length` entries of a sequence that `rows` [R] bring."""
+        return self._given[name].newest(rows, length)
+
+    def history_lengths(self, rows: Array | slice) -> Array:
+        """Return int64 [n]: how many events there are in the whole histories of the samples at `rows`."""
+        if GIVEN_HISTORY in self._given:
+            return np.diff(self._given[GIVEN_HISTORY].spans[rows], axis=1)[:, 0]
+        return np.asarray(self.history_end[rows] - self.histories.first[self.user[rows]])
 
     def positions(self, sample_id: Array) -> Array:
         """Return int64 [n]: the row of each sample id, -1 where it is not in the log."""

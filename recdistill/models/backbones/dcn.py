@@ -10,6 +10,7 @@ from recdistill.data.batch.extras import NO_EXTRAS, Extras
 from recdistill.models.embeddings.growable import TableOptions
 from recdistill.models.layers.blocks import MLP, Inputs
 from recdistill.models.layers.options import Number, Width, Widths
+from recdistill.models.layers.pooling import Alike
 
 __all__ = ["DCNv2"]
 
@@ -31,7 +32,7 @@ class DCNv2(nn.Module):
         extras: Extras = NO_EXTRAS,
     ) -> None:
         super().__init__()
-        self.inputs = Inputs(width, fields, slots, actions, context_width, tables, extras)
+        self.inputs = Inputs(width, fields, slots, actions, context_width, tables, extras, Alike)
         total = self.inputs.width
         self.crosses = nn.ModuleList(nn.Linear(total, total) for _ in range(crosses))
         self.body = MLP(total, hidden)

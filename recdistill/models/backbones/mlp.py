@@ -10,6 +10,7 @@ from recdistill.data.batch.extras import NO_EXTRAS, Extras
 from recdistill.models.embeddings.growable import TableOptions
 from recdistill.models.layers.blocks import MLP, Inputs
 from recdistill.models.layers.options import Width, Widths
+from recdistill.models.layers.pooling import Alike
 
 __all__ = ["PooledMLP"]
 
@@ -30,7 +31,7 @@ class PooledMLP(nn.Module):
         extras: Extras = NO_EXTRAS,
     ) -> None:
         super().__init__()
-        self.inputs = Inputs(width, fields, slots, actions, context_width, tables, extras)
+        self.inputs = Inputs(width, fields, slots, actions, context_width, tables, extras, Alike)
         self.body = MLP(self.inputs.width + width, hidden)
         self.output_width = self.body.output_width
 

@@ -19,6 +19,7 @@ from recdistill.models.attention.target_ops import EMPTY, dots, split_heads, wei
 from recdistill.models.embeddings.growable import TableOptions
 from recdistill.models.layers.blocks import MLP, EventActions, SideFeatures, item_std, new_table
 from recdistill.models.layers.options import Few, Width, Widths
+from recdistill.models.layers.pooling import DotUnit, SequencePools
 
 __all__ = ["TargetAttention"]
 
@@ -60,6 +61,7 @@ class TargetAttention(nn.Module):
         self.past = new_table("past", width, item_std(width), tables)
         self.bias = new_table("bias", 1, 0.0, tables)
         self.side = SideFeatures(width, context_width, fields, slots, tables, extras)
+        self.given = SequencePools(extras.sequences, width, DotUnit)
         decay = STEEPEST * (torch.arange(kernels) + 1) / kernels
         start = -decay * (torch.arange(AGES) - RECENT).clamp(min=0)[:, None]
         self.recency = nn.Parameter(start.repeat(1, heads))  # [AGES, heads * kernels], log weights
@@ -67,7 +69,7 @@ class TargetAttention(nn.Module):
         self.actions = EventActions(actions, width)
         self.outcome = nn.Parameter(torch.randn(actions, OUTCOME)) if actions > 1 else None
         direct = heads * (kernels + 2) + 3 + (actions > 1) * OUTCOME * (1 + heads * kernels)
-        self.body = MLP(direct + self.side.width + rich * (2 + kernels) * width, hidden)
+        self.body = MLP(direct + self.side.width + self.given.width + rich * (2 + kernels) * width, hidden)
         self.output_width = self.body.output_width + direct + NUMBERS
 
     def weights(self, layout: Layout) -> Tensor:
@@ -85,6 +87,7 @@ class TargetAttention(nn.Module):
         layout = lay_out(batch.history).to(self.item.device)
         x = self.item(batch.item.unique).index_select(0, batch.item.inverse)
         *side, numbers = self.side(batch)
+        side += self.given(batch, x, self.past)
         weights = self.weights(layout)
         events = self.actions(layout.events(self.past(batch.history.unique)), layout)
         match, rich = self._match(x, events, weights, layout)

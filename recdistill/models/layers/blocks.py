@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from recdistill.data.batch.numbers import NUMBERS
 from recdistill.errors import UserError
 from recdistill.models.attention.request_layout import Layout, lay_out
 from recdistill.models.embeddings.growable import GrowableTable, TableOptions
+from recdistill.models.layers.pooling import DotUnit, SequencePools
 
 __all__ = ["MLP", "Dice", "Dropout", "EventActions", "Inputs", "SideFeatures", "item_std", "new_table", "width_of"]
 
@@ -149,7 +150,9 @@ class EventActions(nn.Module):
 
 
 class Inputs(nn.Module):
-    """The first layer of most backbones: one item table for candidates and events, the actions, the side features."""
+    """The first layer of most backbones: one item table for candidates and events, the actions, the side features, to
+    which the sequences that rows bring belong: `unit` makes what weighs their entries, see `SequencePools`.
+    """
 
     def __init__(
         self,
@@ -160,19 +163,22 @@ class Inputs(nn.Module):
         context_width: int,
         tables: TableOptions,
         extras: Extras,
+        unit: Callable[[], nn.Module] = DotUnit,
     ) -> None:
         super().__init__()
         self.item = new_table("item", width, item_std(width), tables)
         self.actions = EventActions(actions, width)
         self.side = SideFeatures(width, context_width, fields, slots, tables, extras)
-        self.width = 2 * width + self.side.width
+        self.given = SequencePools(extras.sequences, width, unit)
+        self.width = 2 * width + self.side.width + self.given.width
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor, list[Tensor], Layout]:
         """Return (candidate [B, D], events [R, L, D], side features, layout)."""
         layout = lay_out(batch.history).to(self.item.device)
         candidate = self.item(batch.item.unique).index_select(0, batch.item.inverse)
         events = self.actions(layout.events(self.item(batch.history.unique)), layout)
-        return candidate, events, self.side(batch), layout
+        *side, numbers = self.side(batch)
+        return candidate, events, [*side, *self.given(batch, candidate, self.item), numbers], layout
 
     def pooled(self, batch: Batch) -> list[Tensor]:
         """Return [candidate, mean of its events, *side features], each [B, ...]."""

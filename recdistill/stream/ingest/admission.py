@@ -29,6 +29,7 @@ class AdmissionFilter:
     """
 
     def __init__(self, events: EventLog, late_s: float, watermark: int) -> None:
+        self.sequences = events.schema.sequences
         self.tasks, self.late = events.schema.tasks, round(min(late_s, 1e11) * 1e6)
         self.recent = Recent(self.late)
         self.watermark = self._read_back(events, watermark)
@@ -62,7 +63,7 @@ class AdmissionFilter:
         """Return (bool [n]: what is taken, reasons of the others, null for duplicates, rows dropped by
         cause); remember them.
         """
-        faults = row_faults(rows, "events", self.tasks)
+        faults = row_faults(rows, "events", self.tasks, self.sequences)
         valid = faults.is_null().to_numpy()
         times = rows["time"].to_physical().fill_null(NEVER).to_numpy()
         newest = np.maximum.accumulate(np.concatenate(([self.watermark], np.where(valid, times, NEVER))))

@@ -4,11 +4,14 @@ reasons stay few.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 
 import polars as pl
 
 from recdistill.stream.sources.wire import Kind
+from recdistill.tables.sequences import sequence_faults
 from recdistill.tables.validation import EARLY
 
 __all__ = ["SKEW", "row_faults"]
@@ -17,9 +20,12 @@ __all__ = ["SKEW", "row_faults"]
 SKEW = timedelta(minutes=5)
 
 
-def row_faults(rows: pl.DataFrame, kind: Kind, tasks: tuple[str, ...]) -> pl.Series:
-    """Return the reason why each row cannot be taken, null where it can."""
+def row_faults(
+    rows: pl.DataFrame, kind: Kind, tasks: tuple[str, ...], sequences: Mapping[str, bool] = MappingProxyType({})
+) -> pl.Series:
+    """Return the reason why each row cannot be taken, null where it can; sequences: see `EventSchema`."""
     checks = [*_times(), *{"events": _events, "behaviors": _behaviors, "outcomes": _outcomes}[kind](tasks)]
+    checks += sequence_faults(sequences)
     reason = pl.coalesce(
         pl.when(bad.fill_null(False)).then(pl.lit(f"column '{column}': {why}")) for column, why, bad in checks
     )
