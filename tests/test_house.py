@@ -40,6 +40,7 @@ LONG = {  # classes that have more fields, and why
     "config/stream.py": "groups of keys of the experiment file",
     "data/batch/batch.py": "Batch: everything a backbone may read",
     "evaluate/ablation.py": "Method: a row of ablation.json",
+    "evaluate/data_summary.py": "records of data.json",
     "evaluate/scaling_laws.py": "records of scaling.json",
     "evaluate/summary.py": "records of summary.json",
     "stream/monitor/state.py": "records of the live page",

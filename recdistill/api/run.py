@@ -14,11 +14,13 @@ from recdistill.api.log import Log, digest
 from recdistill.api.models import Distill, Student, Teacher
 from recdistill.api.result import Report, Result
 from recdistill.app import run as stages
+from recdistill.app.progress import print_line
 from recdistill.app.scores import print_summary
 from recdistill.config.experiment import Experiment
 from recdistill.config.load import checked, load_file
 from recdistill.config.models import StudentConfig
 from recdistill.data.readers.new_rows import source_of
+from recdistill.data.readers.rows import notes_of
 from recdistill.data.writer import write_frames
 from recdistill.errors import UserError, did_you_mean
 from recdistill.runs.folder import RunFolder
@@ -254,9 +256,14 @@ class Run:
         return {**jobs_by_name(self.experiment), **folds}
 
     def predictions(self, model: str, data: Any) -> Iterator[pl.DataFrame]:
-        """Yield a model's predictions of new rows, a chunk at a time; see `TrainedModel.predict`."""
+        """Yield a model's predictions of new rows, a chunk at a time, and print what was left out of these; see
+        `TrainedModel.predict`.
+        """
         source = source_of(data, self.experiment.data)
-        yield from Predictor(self.folder, self.experiment, self._jobs()[model]).predict(source)
+        predictor = Predictor(self.folder, self.experiment, self._jobs()[model])
+        yield from predictor.predict(source)
+        for line in notes_of(predictor.counts):
+            print_line(line)
 
     def inspect(self) -> None:
         """Print the tables with their versions, and the models with what they recorded."""

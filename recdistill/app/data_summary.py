@@ -42,6 +42,8 @@ def print_data(data: DataSummary) -> None:
         printed(_table(data))
     if len(data.features) > SHOWN:
         print_line(f"further features in {FILE}: {len(data.features) - SHOWN}")
+    for one in data.sequences:
+        print_line(f"sequence {one.sequence}: {one.words()}")
     for line in data.warnings():
         print_line(f"warning: {line}")
 

@@ -16,7 +16,7 @@ from recdistill.data.scales import ANY_VALUE, scale_words
 from recdistill.data.store.encoder import context_fields, empty_key, list_fields
 from recdistill.data.store.sample_store import CHUNK, SampleStore
 from recdistill.data.store.vocabulary import Vocabulary
-from recdistill.evaluate.data_summary import DataSummary, FeatureSummary, Ids, TaskRate
+from recdistill.evaluate.data_summary import DataSummary, FeatureSummary, Ids, SequenceSummary, TaskRate
 from recdistill.evaluate.distinct import Distinct
 from recdistill.evaluate.feature_scores import feature_scores
 from recdistill.tables.events import EventLog
@@ -44,7 +44,17 @@ def describe(store: SampleStore, events: EventLog, version: int) -> DataSummary:
         repeated=repeated if schema.has_histories else None,
         tasks=_rates(store),
         features=_features(store, events, version),
+        sequences=[_sequence(store, name) for name in store.sequences],
     )
+
+
+def _sequence(store: SampleStore, name: str) -> SequenceSummary:
+    some = entries = longest = 0
+    for part in _parts(len(store)):
+        lengths = store.given_lengths(name, part)
+        some, entries = some + int((lengths > 0).sum()), entries + int(lengths.sum())
+        longest = max(longest, int(lengths.max(initial=0)))
+    return SequenceSummary(sequence=name, empty=1 - some / len(store), mean=entries / max(some, 1), longest=longest)
 
 
 def _moment(time: int) -> datetime:

@@ -34,6 +34,7 @@ def _facts(found: DataSummary) -> list[tuple[str, str]]:
         ("Positive", ", ".join(rates)),
         ("Rows per request", per_request),
         ("Repeated rows", _repeated(found)),
+        *((f"Sequence {escape(one.sequence)}", one.words()) for one in found.sequences),
     ]
 
 

@@ -288,10 +288,14 @@ class SampleStore:
         """Return the newest `length` entries of a sequence that `rows` [R] bring."""
         return self._given[name].newest(rows, length)
 
+    def given_lengths(self, name: str, rows: Array | slice) -> Array:
+        """Return int64 [n]: how many entries a sequence has that the samples at `rows` bring."""
+        return np.asarray(np.diff(self._given[name].spans[rows], axis=1)[:, 0])
+
     def history_lengths(self, rows: Array | slice) -> Array:
         """Return int64 [n]: how many events there are in the whole histories of the samples at `rows`."""
         if GIVEN_HISTORY in self._given:
-            return np.diff(self._given[GIVEN_HISTORY].spans[rows], axis=1)[:, 0]
+            return self.given_lengths(GIVEN_HISTORY, rows)
         return np.asarray(self.history_end[rows] - self.histories.first[self.user[rows]])
 
     def positions(self, sample_id: Array) -> Array:

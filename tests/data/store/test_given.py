@@ -23,6 +23,7 @@ from recdistill.data.store import live_store, sample_store
 from recdistill.data.store.given import Given, as_before, shared
 from recdistill.data.store.live_store import LiveStore
 from recdistill.data.store.sample_store import SampleStore, build_store
+from recdistill.evaluate.data_counts import describe
 from recdistill.tables.events import EventLog
 from recdistill.tables.schema import EventSchema
 
@@ -117,6 +118,11 @@ def test_lists_survive_from_the_log_to_the_batch(rows: list[Any], length: int, s
         assert entries(batch.sequences[0]) == [carts[at] for at in asked]
         assert entries(batch.history) == [histories[at] for at in asked]
         assert store.items == 1 + len(codes_of(written)) and store.actions == 1
+        data = describe(store, events, events.version).sequences
+        sizes = np.array([len(row["sequence_carts"]) for row in written])
+        assert [one.sequence for one in data] == store.sequences and data[0].longest == sizes.max()
+        assert data[0].empty == pytest.approx((sizes == 0).mean())
+        assert data[0].mean == pytest.approx(sizes[sizes > 0].mean() if sizes.any() else 0)
         assert store.history_lengths(slice(None)).tolist() == [len(row["sequence_history"]) for row in written]
 
 
