@@ -37,7 +37,8 @@ def read_log(
     and 1, or {"column": name, "at_least": number} or {"column": name, "equals": value}.
     more: `time_unit` (s, ms, us, ns, iso or a pattern, for times that are numbers or text), `sample_id`, `request`,
     `label_times`, `categorical`, `numeric`, `lists`, `sequences`, `dtypes`, and the other keys of `data` in the
-    experiment file (`header`, `separator`, `behaviors`, `drop_missing`, `sort`, `limit`, `negatives`, `keep_rates`, `sampling`).
+    experiment file (`header`, `separator`, `behaviors`, `drop_missing`, `sort`, `limit`, `negatives`, `keep_rates`,
+    `sampling`).
     Raises UserError for a column that is not there.
     """
     columns = {"user": user, "item": item, "time": time, "tasks": dict(labels)}

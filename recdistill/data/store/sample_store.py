@@ -34,6 +34,7 @@ REVISION = 3  # of the store's columns; 3: values, sequences
 VOCABULARIES = ("users", "items", "context")
 WITH_SAMPLES = LabelClock()
 CHUNK = 131_072  # rows held in memory at a time
+LISTS = 16_384  # the same of rows that bring sequences
 Chunks = Iterator[tuple[Array, Array, Array, Array, Array]]  # user, item, time, known, action
 
 
@@ -57,7 +58,7 @@ def _columns(rows: int, schema: EventSchema) -> dict[str, tuple[tuple[int, ...],
 def _write_samples(folder: Path, events: EventLog, version: int, rows: int, encoder: Encoder) -> None:
     columns = {name: create_column(folder, name, *spec) for name, spec in _columns(rows, events.schema).items()}
     at, writers = 0, {name: GivenWriter(folder, name) for name in events.schema.sequences}
-    for chunk in events.batches(version=version, rows=CHUNK):
+    for chunk in events.batches(version=version, rows=min(CHUNK, LISTS) if writers else CHUNK):
         encoded, given = encoder.rows(chunk)
         encoded |= {f"given_{name}": writers[name].append(one) for name, one in given.items()}
         for name, values in encoded.items():

@@ -60,6 +60,7 @@ def test_the_same_rows_are_taken_however_they_are_cut(drawn: list[tuple[int, boo
 
 def _empty_filter() -> AdmissionFilter:
     admission = AdmissionFilter.__new__(AdmissionFilter)
+    admission.sequences = {}
     admission.tasks, admission.late, admission.recent, admission.watermark = (
         ("click",),
         2 * DAY * 1_000_000,

@@ -9,6 +9,7 @@ import pytest
 
 from recdistill.stream.ingest.row_checks import SKEW, row_faults
 from recdistill.stream.sources.wire import Kind
+from recdistill.tables.delta.types import TIME
 from tests.support.arrivals import outcomes
 from tests.support.tables import actions, events
 
@@ -53,4 +54,21 @@ def test_a_clock_may_be_ahead_by_the_skew_and_no_more() -> None:
     assert row_faults(rows, "events", ("click",)).to_list() == [
         None,
         "column 'time': lies in the future; check the producer's clock and time unit",
+    ]
+
+
+def test_a_sequence_that_cannot_be_is_named() -> None:
+    early, time = (datetime(2024, 1, day, tzinfo=UTC) for day in (1, 2))
+    lists = [([1, 2], [early, early]), ([], []), (None, None), ([1], [time]), ([1], []), ([None], [early])]
+    rows = pl.concat([events([1]).with_columns(time=at(time))] * len(lists)).with_columns(
+        sequence_carts=pl.Series([one[0] for one in lists], dtype=pl.List(pl.Int64)),
+        times_carts=pl.Series([one[1] for one in lists], dtype=pl.List(TIME)),
+    )
+    assert row_faults(rows, "events", ("click",), {"carts": True}).to_list() == [
+        None,
+        None,
+        None,
+        "column 'times_carts': must hold times before the row's own",
+        "column 'times_carts': must have a time for each item",
+        "column 'sequence_carts': an entry must not be empty",
     ]
