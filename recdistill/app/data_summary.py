@@ -56,7 +56,7 @@ def _table(data: DataSummary) -> Table:
     for one in data.features[:SHOWN]:
         largest = "-" if one.largest is None else f"{one.largest:.1%}"
         alone = one.auc.get(task)
-        buckets = "-" if one.buckets is None else str(one.buckets)
+        buckets = "-" if one.buckets is None else f"{one.buckets}, {one.edges}"
         score = "-" if alone is None else f"{alone:.3f}"
         table.add_row(
             one.feature, one.kind, f"{one.empty:.1%}", f"{one.values:,}", buckets, one.scale or "-", largest, score

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 import numpy as np
 import polars as pl
 
+from recdistill.data.buckets import ANY_SCALE
 from recdistill.data.sampling import GOLDEN, mixed, paired
 from recdistill.data.scales import ANY_VALUE, scale_words
 from recdistill.data.store.encoder import context_fields, empty_key, list_fields
@@ -124,6 +126,7 @@ def _features(store: SampleStore, events: EventLog, version: int) -> list[Featur
                 empty=values.empty / rows,
                 values=min(values.distinct.count(), full) if number else distinct,
                 buckets=distinct if number else None,
+                edges=_edges(schema, name) if number else None,
                 scale=scale_words(schema.scales.get(name, ANY_VALUE)) if number else None,
                 largest=most / full if full and not values.is_list else None,
                 lists_cut=values.lists_cut,
@@ -132,6 +135,10 @@ def _features(store: SampleStore, events: EventLog, version: int) -> list[Featur
             )
         )
     return found
+
+
+def _edges(schema: EventSchema, name: str) -> Literal["quantile", "log"]:
+    return "log" if schema.edges.get(name, ANY_SCALE) == ANY_SCALE else "quantile"
 
 
 class _Values:

@@ -46,10 +46,11 @@ class FeatureSummary(_Part):
     """One feature. empty: share of the rows without a value (a list without entries, a number that is none).
 
     values: different ones, of numbers an estimate from 4,096 on, of lists those that models see; buckets: of a number,
-    how many are in use; scale: of a number, what is made of it to be read as a value; largest: share of the other rows
-    that the most frequent value or bucket has, null of lists and of features without any value; lists_cut,
-    entries_cut: lists longer than `data.list_length`, and their oldest entries, which models do not see; auc: task ->
-    what the feature scores alone, null where a class has too few rows.
+    how many are in use; edges: how they were chosen, log where nothing was known of the values; scale: what is made of
+    a number to be read as a value; largest: share of the other rows that the most frequent value or bucket has, null of
+    lists and of features without any value; lists_cut, entries_cut: lists longer than `data.list_length`, and their
+    oldest entries, which models do not see; auc: task -> what the feature scores alone, null where a class has too few
+    rows.
     """
 
     feature: str
@@ -57,6 +58,7 @@ class FeatureSummary(_Part):
     empty: float
     values: int
     buckets: int | None = None
+    edges: Literal["quantile", "log"] | None = None
     scale: str | None = None
     largest: float | None = None
     lists_cut: int = 0

@@ -77,7 +77,7 @@ def _row(one: FeatureSummary, task: str) -> str:
         one.kind,
         percent(one.empty, 1),
         count(one.values),
-        missing("not a number") if one.buckets is None else count(one.buckets),
+        missing("not a number") if one.buckets is None else f"{count(one.buckets)}, {one.edges}",
         missing("not a number") if one.scale is None else escape(one.scale),
         missing("a list, or without values") if one.largest is None else percent(one.largest, 1),
         missing("too few rows of one class") if alone is None else number(alone, 3),
