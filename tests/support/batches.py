@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from recdistill.data.batch.extras import Extras
 from recdistill.models.embeddings.growable import TableOptions
 from recdistill.models.examples import ACTIONS, EXTRAS, FIELDS, LENGTH, SLOTS, lookup, repeat_histories, take
 from recdistill.models.examples import example_batch as make_batch
@@ -24,7 +25,9 @@ __all__ = [
 ]
 
 
-def make_net(kind: str, seed: int = 0, width: int = 8, layout: str = "single", **options: object) -> Towers:
+def make_net(
+    kind: str, seed: int = 0, width: int = 8, layout: str = "single", extras: Extras = EXTRAS, **options: object
+) -> Towers:
     torch.manual_seed(seed)
     backbone = build_backbone(
         kind,
@@ -35,6 +38,6 @@ def make_net(kind: str, seed: int = 0, width: int = 8, layout: str = "single", *
         length=LENGTH,
         tables=TableOptions(seed=seed),
         options=dict(options),
-        extras=EXTRAS,
+        extras=extras,
     )
     return Towers(backbone, 1, layout)  # type: ignore[arg-type]
