@@ -1,8 +1,9 @@
-"""Numbers that several parts share, and that cost nothing to import."""
+"""Numbers and names that several parts share, and that cost nothing to import."""
 
 from __future__ import annotations
 
-__all__ = ["LIST_LENGTH", "SECOND"]
+__all__ = ["GIVEN_HISTORY", "LIST_LENGTH", "SECOND"]
 
 LIST_LENGTH = 8  # entries of a list that models see, unless the experiment has another number
 SECOND = 1_000_000  # us
+GIVEN_HISTORY = "history"  # the sequence of a row that stands in place of its user's earlier samples

@@ -173,7 +173,7 @@ def test_the_page_of_the_command_line_is_todays(monkeypatch: pytest.MonkeyPatch)
 
 def test_every_kind_of_model_and_option_stands_in_the_page() -> None:
     text = (DOCS / "reference" / "models.md").read_text(encoding="utf-8")
-    given = {"self", "width", "fields", "slots", "actions", "length", "tables", "vectors"}
+    given = {"self", "width", "fields", "slots", "actions", "length", "tables", "extras"}
     names = {name for kind in BACKBONES.values() for name in inspect.signature(kind).parameters} - given
     assert {name for name in (*BACKBONES, *names) if f"`{name}`" not in text} == set()
 

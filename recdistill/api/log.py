@@ -38,9 +38,9 @@ def read_log(
     user, item, time: names of columns; user and time may be None where the log has none. labels: task -> column of 0
     and 1, or {"column": name, "at_least": number} or what else the experiment file takes as a task.
     more: `time_unit` (s, ms, us, ns, iso or a pattern, for times that are numbers or text), `sample_id`, `request`,
-    `label_times`, `weight`, `categorical`, `numeric`, `lists`, `dtypes`, and the other keys of `data` in the experiment
-    file (`header`, `separator`, `behaviors`, `items`, `users`, `vectors`, `drop_missing`, `sort`, `limit`, `negatives`,
-    `keep_rates`, `sampling`).
+    `label_times`, `weight`, `categorical`, `numeric`, `lists`, `sequences`, `dtypes`, and the other keys of `data` in
+    the experiment file (`header`, `separator`, `behaviors`, `items`, `users`, `vectors`, `drop_missing`, `sort`,
+    `limit`, `negatives`, `keep_rates`, `sampling`).
     Raises UserError for a column that is not there.
     """
     columns = {"user": user, "item": item, "time": time, "tasks": dict(labels)}

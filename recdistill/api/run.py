@@ -263,8 +263,8 @@ class Run:
         return {**jobs_by_name(self.experiment), **folds}
 
     def predictions(self, model: str, data: Any) -> Iterator[pl.DataFrame]:
-        """Yield a model's predictions of new rows, a chunk at a time, and print what was missing of their side tables;
-        see `TrainedModel.predict`.
+        """Yield a model's predictions of new rows, a chunk at a time, and print what was left out of these and what
+        their side tables lack; see `TrainedModel.predict`.
         """
         predictor = Predictor(self.folder, self.experiment, self._jobs()[model])
         yield from predictor.predict(source_of(data, self.experiment.data))

@@ -43,19 +43,25 @@ def print_data(data: DataSummary) -> None:
         printed(_table(data))
     if len(data.features) > SHOWN:
         print_line(f"further features in {FILE}: {len(data.features) - SHOWN}")
+    for one in data.sequences:
+        print_line(f"sequence {one.sequence}: {one.words()}")
     for line in data.warnings():
         print_line(f"warning: {line}")
 
 
 def _table(data: DataSummary) -> Table:
     task = data.tasks[0].task
-    table = Table("feature", "kind", "empty", "values", "buckets", "most frequent", f"AUC alone, {task}", box=None)
+    table = Table(
+        "feature", "kind", "empty", "values", "buckets", "as a value", "most frequent", f"AUC alone, {task}", box=None
+    )
     for one in data.features[:SHOWN]:
         largest = "-" if one.largest is None else f"{one.largest:.1%}"
         alone = one.auc.get(task)
-        buckets = "-" if one.buckets is None else str(one.buckets)
+        buckets = "-" if one.buckets is None else f"{one.buckets}, {one.edges}"
         score = "-" if alone is None else f"{alone:.3f}"
-        table.add_row(one.feature, one.kind, f"{one.empty:.1%}", f"{one.values:,}", buckets, largest, score)
+        table.add_row(
+            one.feature, one.kind, f"{one.empty:.1%}", f"{one.values:,}", buckets, one.scale or "-", largest, score
+        )
     return table
 
 

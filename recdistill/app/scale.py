@@ -15,6 +15,7 @@ from recdistill.app.results import publish_files
 from recdistill.app.run import ingest_stage, open_run, train_alone
 from recdistill.config.experiment import Experiment
 from recdistill.config.sweep import Sized, load_sweep
+from recdistill.data.batch.extras import extras_of
 from recdistill.data.store.encoder import field_counts
 from recdistill.data.store.sample_store import SampleStore
 from recdistill.errors import UserError
@@ -93,7 +94,9 @@ def _facts(
         x = float(costs.dense_parameters or 0)
     schema = EventLog.open(folder.tables / "events").schema
     config = experiment.students[name]
-    flops = cost_of(countable(config, *field_counts(schema), store.actions), config.history).forward_flops
+    flops = cost_of(
+        countable(config, *field_counts(schema), store.actions, extras_of(schema)), config.history
+    ).forward_flops
     return {
         "axis": sized.axis,
         "x": x,

@@ -178,7 +178,9 @@ def _open_channel(folder: RunFolder, experiment: Experiment, journal: Journal) -
     with open_source(
         experiment.stream, server_url(folder.root, source), source_tables(folder.root, source), journal
     ) as channel:
-        channel.create(replace(EventLog.open(folder.tables / "events").schema, edges={}))  # those are of one run
+        channel.create(
+            replace(EventLog.open(folder.tables / "events").schema, edges={}, scales={})
+        )  # those are of one run
 
 
 def _supervise(folder: RunFolder, processes: Prefork, roles: list[str], helpers: list[str], journal: Journal) -> None:

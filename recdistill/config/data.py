@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from recdistill.config.base import Name, Positive, Rate, Strict
 from recdistill.config.levels import levels_of, with_levels
 from recdistill.config.readers import ReaderName, lacking
-from recdistill.defaults import LIST_LENGTH
+from recdistill.defaults import GIVEN_HISTORY, LIST_LENGTH
 from recdistill.errors import did_you_mean
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "LabelsConfig",
     "NegativesConfig",
     "SamplingConfig",
+    "SequenceColumns",
     "SideConfig",
     "TaskColumn",
     "TextLayout",
@@ -52,6 +53,14 @@ class TaskColumn(Strict):
         return self
 
 
+class SequenceColumns(Strict):
+    """A list of item ids in every row, and the times of its entries."""
+
+    items: Column
+    times: Column | None = None  # in `time_unit`; null: the entries are in order, the newest last
+    separator: Annotated[str, Field(min_length=1)] = "|"  # where the lists are text
+
+
 class ColumnsConfig(Strict):
     """Which columns of the user's table are what; everything not named is ignored."""
 
@@ -69,6 +78,7 @@ class ColumnsConfig(Strict):
     categorical: list[Column] = []
     numeric: list[Column] = []
     lists: dict[Column, Annotated[str, Field(min_length=1)]] = {}  # column -> separator
+    sequences: dict[Name, SequenceColumns] = {}  # "history" stands in place of the user's earlier samples
     dtypes: dict[str, Literal["text"]] = {}  # an id's key or column, or a category: taken as text, as it is written
 
     @model_validator(mode="before")
@@ -85,7 +95,8 @@ class ColumnsConfig(Strict):
         }
         labels |= {column: f"the label time of task '{task}'" for task, column in self.label_times.items()}
         labels |= {self.weight: "the weight of the rows"} if self.weight else {}
-        for name in (*self.categorical, *self.numeric, *self.lists):
+        given = [name for one in self.sequences.values() for name in (one.items, one.times) if name]
+        for name in (*self.categorical, *self.numeric, *self.lists, *given):
             if name in labels:
                 raise ValueError(f"column '{name}' is {labels[name]}, so it cannot be a feature: models would read it")
         return self
@@ -103,6 +114,8 @@ class ColumnsConfig(Strict):
             raise ValueError(
                 f"request: a result list is of one user; name its column as user too: user: {self.request}"
             )
+        if self.time is None and any(one.times for one in self.sequences.values()):
+            raise ValueError("sequences: times are held against the rows' own; the log has none (time: null)")
         if self.time is None and (self.label_times or self.time_unit != "s"):
             raise ValueError("label_times, time_unit: need the rows' times; the log has none (time: null)")
         return self
@@ -313,6 +326,10 @@ class DataConfig(TextLayout):
         for key in ("behaviors", "negatives"):
             if self.lacks and getattr(self, key) is not None:
                 raise ValueError(f"{key}: needs users and times; the log lacks them ({self.lacks})")
+        if self.behaviors is not None and GIVEN_HISTORY in self.columns.sequences:
+            raise ValueError(
+                f"behaviors and columns.sequences.{GIVEN_HISTORY} would both be the history; rename the sequence"
+            )
         first = next(iter(self.columns.tasks))
         rates = {f"keep_rates.{task}": task for task in self.keep_rates}
         first = next(iter(self.columns.regression), first)  # what sampling does to values is not corrected

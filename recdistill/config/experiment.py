@@ -17,6 +17,7 @@ from recdistill.config.models import (
     TeacherHiddenConfig,
 )
 from recdistill.config.stream import StreamConfig
+from recdistill.defaults import GIVEN_HISTORY
 from recdistill.errors import did_you_mean
 
 __all__ = ["ControlName", "EvaluateConfig", "Experiment"]
@@ -90,6 +91,11 @@ class Experiment(Strict):
         for key, given in asked.items():
             if lacks and given:
                 raise ValueError(f"{key}: needs what the log does not have ({lacks}); leave it out")
+        if asked["pretrain"] and GIVEN_HISTORY in self.data.columns.sequences:
+            raise ValueError(
+                "pretrain: learns from what users did over the log, and rows bring their own histories "
+                f"(data.columns.sequences.{GIVEN_HISTORY}); leave one of them out"
+            )
         return self
 
     @model_validator(mode="after")

@@ -20,6 +20,7 @@ __all__ = [
     "DistillConfig",
     "GateConfig",
     "KINDS",
+    "NumericAs",
     "ModelConfig",
     "PaperConfig",
     "PretrainConfig",
@@ -30,6 +31,7 @@ __all__ = [
     "USER_KIND",
 ]
 
+NumericAs = Literal["both", "buckets", "values"]
 Weight = Annotated[float, Field(ge=0)]
 EmbeddingWidth = Annotated[int, Field(ge=1, le=65_536)]
 KINDS = ("pooled-mlp", "dcn-v2", "din", "target-attention", "hstu", "transformer", "longer", "token-mixer")
@@ -74,6 +76,7 @@ class ModelConfig(Strict):
         "counts",
         "repeats",
     ]  # that it reads: how many outcomes of user and item were known; how often the history has the item already
+    numeric_as: NumericAs = "both"  # how it reads numeric features: as the bucket, as the normalised value
     options: dict[str, Any] = {}  # the backbone's own arguments, which it checks itself
     batch: Positive = 512  # rows per step
     table_rate: float = Field(default=1e-2, gt=0)  # learning rate of the embedding rows

@@ -6,16 +6,19 @@ Memory: a chunk, and a few numbers per id and per value of a feature, as the sto
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
 import polars as pl
 
+from recdistill.data.buckets import ANY_SCALE
 from recdistill.data.keys import empty_key
 from recdistill.data.sampling import GOLDEN, mixed, paired
+from recdistill.data.scales import ANY_VALUE, scale_words
 from recdistill.data.store.encoder import context_fields, list_fields
 from recdistill.data.store.sample_store import CHUNK, SampleStore
 from recdistill.data.store.vocabulary import Vocabulary
-from recdistill.evaluate.data_summary import DataSummary, FeatureSummary, Ids, TaskRate
+from recdistill.evaluate.data_summary import DataSummary, FeatureSummary, Ids, SequenceSummary, TaskRate
 from recdistill.evaluate.distinct import Distinct
 from recdistill.evaluate.feature_scores import feature_scores
 from recdistill.tables.delta.types import moment_of
@@ -44,7 +47,17 @@ def describe(store: SampleStore, events: EventLog, version: int) -> DataSummary:
         repeated=repeated if schema.has_histories else None,
         tasks=_rates(store, schema),
         features=_features(store, events, version),
+        sequences=[_sequence(store, name) for name in store.sequences],
     )
+
+
+def _sequence(store: SampleStore, name: str) -> SequenceSummary:
+    some = entries = longest = 0
+    for part in _parts(len(store)):
+        lengths = store.given_lengths(name, part)
+        some, entries = some + int((lengths > 0).sum()), entries + int(lengths.sum())
+        longest = max(longest, int(lengths.max(initial=0)))
+    return SequenceSummary(sequence=name, empty=1 - some / len(store), mean=entries / max(some, 1), longest=longest)
 
 
 def _parts(rows: int) -> Iterator[slice]:
@@ -112,6 +125,8 @@ def _features(store: SampleStore, events: EventLog, version: int) -> list[Featur
                 empty=values.empty / rows,
                 values=min(values.distinct.count(), full) if number else distinct,
                 buckets=distinct if number else None,
+                edges=_edges(schema, name) if number else None,
+                scale=scale_words(schema.scales.get(name, ANY_VALUE)) if number else None,
                 largest=most / full if full and not values.is_list else None,
                 lists_cut=values.lists_cut,
                 entries_cut=values.entries_cut,
@@ -119,6 +134,10 @@ def _features(store: SampleStore, events: EventLog, version: int) -> list[Featur
             )
         )
     return found
+
+
+def _edges(schema: EventSchema, name: str) -> Literal["quantile", "log"]:
+    return "log" if schema.edges.get(name, ANY_SCALE) == ANY_SCALE else "quantile"
 
 
 class _Values:

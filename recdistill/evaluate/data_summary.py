@@ -7,15 +7,15 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["DataSummary", "FeatureSummary", "Ids", "TaskRate", "data_sentence"]
+__all__ = ["DataSummary", "FeatureSummary", "Ids", "SequenceSummary", "TaskRate", "data_sentence"]
 
 EMPTY = 0.9  # share of the rows without a value, from which on a feature is named
 REPEATED = 0.1  # share of the rows that repeat another, likewise; a list may show an item twice
 TELLING = 0.98  # AUC of one feature alone, from which on it is taken for the label itself
 
 NO_USERS = (
-    "The log has no users: every row is alone, without a history, earlier counts of its user or GAUC by user, and "
-    "intervals draw rows"
+    "The log has no users: every row is alone, without a history from others, earlier counts of its user or GAUC by "
+    "user, and intervals draw rows"
 )
 NO_TIMES = (
     "The log has no times: rows count in the order given, without histories; times that are shown are row numbers, in "
@@ -46,9 +46,11 @@ class FeatureSummary(_Part):
     """One feature. empty: share of the rows without a value (a list without entries, a number that is none).
 
     values: different ones, of numbers an estimate from 4,096 on, of lists those that models see; buckets: of a number,
-    how many are in use; largest: share of the other rows that the most frequent value or bucket has, null of lists and
-    of features without any value; lists_cut, entries_cut: lists longer than `data.list_length`, and their oldest
-    entries, which models do not see; auc: task -> what the feature scores alone, null where a class has too few rows.
+    how many are in use; edges: how they were chosen, log where nothing was known of the values; scale: what is made of
+    a number to be read as a value; largest: share of the other rows that the most frequent value or bucket has, null of
+    lists and of features without any value; lists_cut, entries_cut: lists longer than `data.list_length`, and their
+    oldest entries, which models do not see; auc: task -> what the feature scores alone, null where a class has too few
+    rows.
     """
 
     feature: str
@@ -56,6 +58,8 @@ class FeatureSummary(_Part):
     empty: float
     values: int
     buckets: int | None = None
+    edges: Literal["quantile", "log"] | None = None
+    scale: str | None = None
     largest: float | None = None
     lists_cut: int = 0
     entries_cut: int = 0
@@ -85,6 +89,19 @@ class FeatureSummary(_Part):
         return found
 
 
+class SequenceSummary(_Part):
+    """A sequence that rows bring. empty: share of the rows without an entry; mean, longest: entries of the others."""
+
+    sequence: str
+    empty: float
+    mean: float
+    longest: int
+
+    def words(self) -> str:
+        """Return the same in words."""
+        return f"empty in {_percent(self.empty)} of the rows, else {self.mean:.1f} entries, at most {self.longest:,}"
+
+
 class DataSummary(_Part):
     """The samples of an events table as of `version`. first, last, users: null where the log has no times, no users.
     requests: result lists, null without request ids, an estimate from 4,096 on; repeated: rows that have user, item and
@@ -101,6 +118,7 @@ class DataSummary(_Part):
     repeated: int | None
     tasks: list[TaskRate]
     features: list[FeatureSummary]
+    sequences: list[SequenceSummary] = []
     notes: list[str] = []
 
     def warnings(self) -> list[str]:
@@ -114,7 +132,12 @@ class DataSummary(_Part):
         if self.repeated is not None and self.repeated > REPEATED * self.rows:
             share = _percent(self.repeated / self.rows)
             found.append(f"{share} of the rows have user, item and time of an earlier row: the log may hold rows twice")
-        return found + [line for one in self.features for line in one.oddities(self.rows)]
+        found += [line for one in self.features for line in one.oddities(self.rows)]
+        return found + [
+            f"Sequence '{one.sequence}' is empty in {_percent(one.empty)} of the rows"
+            for one in self.sequences
+            if one.empty >= EMPTY
+        ]
 
 
 def data_sentence(data: DataSummary) -> str:

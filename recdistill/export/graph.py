@@ -4,7 +4,7 @@ Tables stay outside: rows are gathered before, once per distinct id, and come in
 auxiliary tower, the adapter's and what reads a teacher's hidden states are not traced, so they are not in it.
 
 Shapes: C candidates, L events of the longest history (fixed; padding behind), F context fields, M list slots, X numbers
-of a sample, U distinct ids of a look-up (row 0 is the padding), K tasks.
+and W values of a sample, U distinct ids of a look-up (row 0 is the padding), K tasks.
 """
 
 from __future__ import annotations
@@ -28,10 +28,19 @@ from recdistill.models.attention.request_layout import LaidOut
 from recdistill.models.embeddings.growable import GrowableTable
 from recdistill.models.heads import Towers
 
-__all__ = ["LookUp", "ServedNetwork", "example_inputs", "onnx_graph"]
+__all__ = ["LookUp", "ServedNetwork", "Shape", "example_inputs", "onnx_graph"]
 
 OPSET = 23
 EXAMPLE = 5  # candidates of the example; a dimension of 0 or 1 would be taken for fixed
+
+
+class Shape(NamedTuple):
+    """How many a network was built for: L, F, M and W."""
+
+    length: int
+    fields: int
+    slots: int
+    values: int
 
 
 class LookUp(NamedTuple):
@@ -85,19 +94,19 @@ class _Asked:
 class ServedNetwork(nn.Module):
     """A network's backbone and main tower, of tensors alone: `look_ups` tells which rows come in, in their order.
 
-    length: L. UserError for a network that cannot be served: it reads its teacher's hidden states, or looks rows up by
+    UserError for a network that cannot be served: it reads its teacher's hidden states, or looks rows up by
     other ids than the batch's columns.
     """
 
-    def __init__(self, network: Towers, length: int, fields: int, slots: int) -> None:
+    def __init__(self, network: Towers, shape: Shape) -> None:
         super().__init__()
         if network.reader is not None:
             raise UserError("it reads its teacher's hidden states, which a server does not have")
-        self.asked, self.length = _Asked(), length
+        self.asked, self.shape = _Asked(), shape
         self.backbone, self.main = _without_tables(network.backbone, self.asked), copy.deepcopy(network.main)
         self.eval()
         with torch.no_grad():
-            self(*example_inputs(self, fields, slots))
+            self(*example_inputs(self))
         self.look_ups = tuple(self.asked.found)
 
     def forward(
@@ -111,13 +120,14 @@ class ServedNetwork(nn.Module):
         action: Tensor,
         events: Tensor,
         numbers: Tensor,
+        values: Tensor,
         rows: list[Tensor],
     ) -> Tensor:
         """Return logits float32 [C, K] of item, user int64 [C], context int64 [C, F], lists int64 [C, M], history, ago,
-        action int64 [L] (ago in us), events int64 [1] of them real, numbers float32 [C, X], and the rows of every
-        look-up; indices are places among those rows.
+        action int64 [L] (ago in us), events int64 [1] of them real, numbers float32 [C, X], values float32 [C, W], and the
+        rows of every look-up; indices are places among those rows.
         """
-        batch = self._batch(item, user, context, lists, history, ago, action, events, numbers)
+        batch = self._batch(item, user, context, lists, history, ago, action, events, numbers, values)
         self.asked.columns = [
             ("item", batch.item.unique),
             ("user", batch.user.unique),
@@ -129,7 +139,7 @@ class ServedNetwork(nn.Module):
         return torch.as_tensor(self.main(self.backbone(batch)))
 
     def _batch(self, item: Tensor, user: Tensor, context: Tensor, lists: Tensor, *rest: Tensor) -> Batch:
-        history, ago, action, events, numbers = rest
+        history, ago, action, events, numbers, values = rest
         nothing = torch.zeros(0)
         return Batch(
             sample_id=item,
@@ -139,6 +149,7 @@ class ServedNetwork(nn.Module):
             lists=_lookup(lists),
             history=LaidOut.of_one(torch.zeros(1, dtype=torch.int64), history, ago, action, events, item),
             numbers=numbers,
+            values=values,
             labels=nothing,
             signals=nothing,
         )
@@ -155,29 +166,39 @@ def _without_tables(backbone: nn.Module, asked: _Asked) -> nn.Module:
     return copy.deepcopy(backbone, memo)  # type: ignore[arg-type]
 
 
-def example_inputs(served: ServedNetwork, fields: int, slots: int) -> tuple[Tensor | list[Tensor], ...]:
+def example_inputs(served: ServedNetwork) -> tuple[Tensor | list[Tensor], ...]:
     """Return made-up inputs of `EXAMPLE` candidates, the rows of the look-ups found so far among them."""
-    length, n = served.length, EXAMPLE
+    (length, fields, slots, values), n = served.shape, EXAMPLE
     index = torch.arange(n) + 1
     columns = (index, torch.ones_like(index), torch.ones(n, fields, dtype=torch.int64))
     lists = torch.ones(n, slots, dtype=torch.int64)
     events = torch.zeros(length, dtype=torch.int64)
     rows = [torch.randn(n + 1 + at, one.width) for at, one in enumerate(getattr(served, "look_ups", ()))]
     some = torch.ones(1, dtype=torch.int64)
-    return (*columns, lists, events, events.clone(), events.clone(), some, torch.zeros(n, NUMBERS), rows)
+    return (
+        *columns,
+        lists,
+        events,
+        events.clone(),
+        events.clone(),
+        some,
+        torch.zeros(n, NUMBERS),
+        torch.zeros(n, values),
+        rows,
+    )
 
 
-def onnx_graph(served: ServedNetwork, fields: int, slots: int) -> bytes:
+def onnx_graph(served: ServedNetwork) -> bytes:
     """Return the graph as bytes; its inputs are the arguments of `forward`, rows by `LookUp.name`, its output `logits`.
 
     Raises UserError, with the first line of what torch.export has against it, where the network cannot be exported.
     """
-    inputs = example_inputs(served, fields, slots)
+    inputs = example_inputs(served)
     gap_edges()  # searched now: what is computed while a graph is made becomes part of it
     candidates = torch.export.Dim("candidates", min=1)
     distinct = [{0: torch.export.Dim(f"distinct_{at}", min=1)} for at in range(len(served.look_ups))]
     per_candidate = {0: candidates}
-    shapes = (*[per_candidate] * 4, *[None] * 4, per_candidate, distinct)
+    shapes = (*[per_candidate] * 4, *[None] * 4, per_candidate, per_candidate, distinct)
     try:
         with _quiet(), torch.no_grad():
             program = torch.export.export(served, inputs, dynamic_shapes=shapes, strict=False)

@@ -41,7 +41,7 @@ def _number(path: Path) -> int:
 
 def graph_inputs(batch: Batch, served: ServedNetwork, tables: list[Array]) -> dict[str, Array]:
     """Return the graph's inputs for a batch of one history; tables: [rows, width], all rows of each."""
-    history, length = batch.history, served.length
+    history, length = batch.history, served.shape.length
     events = len(history.index)
     padded = np.zeros((3, length), np.int64)
     for row, values in zip(padded, (history.index, history.ago, history.action), strict=True):
@@ -49,7 +49,7 @@ def graph_inputs(batch: Batch, served: ServedNetwork, tables: list[Array]) -> di
     columns = {name: getattr(batch, name) for name in ("item", "user", "context", "lists")}
     inputs = {name: column.inverse.numpy() for name, column in columns.items()}
     inputs |= dict(zip(("history", "ago", "action"), padded, strict=True))
-    inputs |= {"events": np.array([events]), "numbers": batch.numbers.numpy()}
+    inputs |= {"events": np.array([events]), "numbers": batch.numbers.numpy(), "values": batch.values.numpy()}
     for number, (table, column, _) in enumerate(served.look_ups):
         inputs[f"rows_{number}"] = tables[table][getattr(batch, column).unique.numpy()]
     return inputs
@@ -67,25 +67,23 @@ def _batches(predictor: Predictor) -> Iterator[Batch]:
     for number, (user, time) in enumerate(asks):
         count = (1, 2, MANY)[number % 3]
         samples = _samples(predictor, user, time, draw.integers(0, len(store), count), unseen=number % 4 == 3)
-        yield BatchBuilder(samples, job.history, numbers=job.numbers).build(np.arange(count))
+        yield BatchBuilder(samples, job.history, numbers=job.numbers, numeric_as=job.numeric_as).build(np.arange(count))
 
 
 def _samples(predictor: Predictor, user: int, time: int, at: Array, unseen: bool) -> NewSamples:
     """Return samples of a user at a time with the items of the rows `at`; unseen: the first of an unknown item."""
     store, n = predictor.store, len(at)
-    item, context, lists = store.items_at(at)
-    item = np.where((np.arange(n) == 0) & unseen, 0, item)
+    shown = store.items_at(at)
+    item = np.where((np.arange(n) == 0) & unseen, 0, shown.item)
     columns = {
         "sample_id": np.arange(n),
         "time": np.full(n, time),
         "user": np.full(n, user),
+        **shown._asdict(),
         "item": item,
-        "context": context,
-        "lists": lists,
         "weight": np.ones(n, np.float32),
         "labels": np.full((n, store.labels.shape[1]), np.nan, np.float32),
         "draw_offset": np.zeros((n, 0), np.float32),
-        "row_vectors": np.zeros((n, 0), np.float32),
     }
     columns["counts"] = store.counts_of(columns["user"], item, columns["time"])
-    return NewSamples(columns, store)
+    return NewSamples(columns, {}, store)

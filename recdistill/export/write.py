@@ -16,10 +16,10 @@ import polars as pl
 import torch
 
 from recdistill.checkpoint.store import sync
-from recdistill.data.store.encoder import field_counts
+from recdistill.data.store.encoder import field_counts, value_count
 from recdistill.data.store.memmap import read_json, write_json
 from recdistill.errors import UserError
-from recdistill.export.graph import ServedNetwork, onnx_graph
+from recdistill.export.graph import ServedNetwork, Shape, onnx_graph
 from recdistill.export.parity import largest_difference
 from recdistill.models.factory import table_modules
 from recdistill.runs.folder import locked
@@ -44,12 +44,13 @@ def export(predictor: Predictor, to: Path, lineage: dict[str, Any]) -> tuple[Pat
     differs from the network's by more than PARITY.
     """
     name, schema = predictor.job.name, predictor.schema
-    if schema.vector_widths:
-        raise UserError(f"{name}: reads pre-trained vectors (data.vectors), which an artefact does not hold yet")
-    fields, slots = field_counts(schema)
+    for key, there in (("data.vectors", schema.vector_widths), ("data.columns.sequences", schema.sequences)):
+        if there:
+            raise UserError(f"{name}: cannot be exported: the log has {key}, which an artefact does not hold yet")
     try:
-        served = ServedNetwork(predictor.learner.network, predictor.job.config.history, fields, slots)
-        graph = onnx_graph(served, fields, slots)
+        shape = Shape(predictor.job.config.history, *field_counts(schema), value_count(schema))
+        served = ServedNetwork(predictor.learner.network, shape)
+        graph = onnx_graph(served)
     except UserError as error:
         raise UserError(f"{name}: cannot be exported: {error}") from error
     to.mkdir(parents=True, exist_ok=True)
@@ -110,8 +111,9 @@ def _write_ids(folder: Path, predictor: Predictor) -> None:
 def _manifest(
     predictor: Predictor, served: ServedNetwork, version: int, parity: float, lineage: dict[str, Any], folder: Path
 ) -> Manifest:
-    schema, (fields, slots) = predictor.schema, field_counts(predictor.schema)
-    inputs = ServedSchema(schema.user_id, schema.item_id, dict(schema.features), dict(schema.edges), schema.list_length)
+    schema, shape = predictor.schema, served.shape
+    kinds = dict(schema.features), dict(schema.edges), dict(schema.scales)
+    inputs = ServedSchema(schema.user_id, schema.item_id, *kinds, schema.list_length)
     own = predictor.learner.own
     return Manifest(
         format=FORMAT,
@@ -119,11 +121,12 @@ def _manifest(
         model=predictor.job.name,
         tasks=list(schema.tasks),
         schema={name: getattr(inputs, name) for name in inputs.__dataclass_fields__},
-        history=predictor.job.config.history,
-        fields=fields,
-        slots=slots,
+        history=shape.length,
+        fields=shape.fields,
+        slots=shape.slots,
         actions=predictor.store.action_names or list(OUTCOMES[: predictor.store.actions]),
         numbers=list(predictor.job.config.numbers),
+        numeric_as=predictor.job.config.numeric_as,
         look_ups=[tuple(one) for one in served.look_ups],
         regression=dict(schema.regression),
         log_odds_offset=[own[min(k, len(own) - 1)].log_odds_offset for k in range(len(schema.tasks))],

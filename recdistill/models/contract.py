@@ -3,7 +3,7 @@
     class MyNet(nn.Module):
         output_width = 16                                 # an int, on the class or set in the constructor
 
-        def __init__(self, width, *, fields, slots, actions, length, tables, **options): ...   # those that it names
+        def __init__(self, width, *, fields, slots, actions, length, tables, extras, **options): ...  # what it names
         def forward(self, batch: Batch) -> Tensor: ...    # [B, output_width], float32
 
 A head and its loss come from recdistill; embeddings that grow with the log's ids are `GrowableTable`s.
@@ -22,10 +22,10 @@ from recdistill.errors import UserError
 from recdistill.models.embeddings.growable import TableOptions
 from recdistill.models.examples import (
     ACTIONS,
+    EXTRAS,
     FIELDS,
     LENGTH,
     SLOTS,
-    VECTORS,
     example_batch,
     repeat_histories,
     take,
@@ -76,7 +76,7 @@ def _build(kind: str, width: int, options: dict[str, Any]) -> nn.Module:
         length=LENGTH,
         tables=TableOptions(0, 0.01, "adam"),
         options=options,
-        vectors=VECTORS,
+        extras=EXTRAS,
     )
 
 

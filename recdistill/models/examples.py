@@ -10,15 +10,16 @@ import torch
 
 from recdistill.data.batch.ages import SECOND
 from recdistill.data.batch.batch import Batch, History, Lookup, Vectors
+from recdistill.data.batch.extras import Extras
 from recdistill.data.batch.numbers import NUMBERS
 from recdistill.typing import Array
 
 __all__ = [
     "ACTIONS",
+    "EXTRAS",
     "FIELDS",
     "LENGTH",
     "SLOTS",
-    "VECTORS",
     "example_batch",
     "lookup",
     "repeat_histories",
@@ -27,7 +28,7 @@ __all__ = [
 ]
 
 FIELDS, SLOTS, ACTIONS, LENGTH = 3, 2, 2, 9
-VECTORS = (("item", 5), ("user", 3), ("row", 2))
+EXTRAS = Extras(values=4, sequences=2, vectors=(("item", 5), ("user", 3), ("row", 2)))
 
 
 def lookup(ids: Array) -> Lookup:
@@ -39,17 +40,8 @@ def lookup(ids: Array) -> Lookup:
 def example_batch(sizes: Sequence[int] = (3, 1, 2), lengths: Sequence[int] = (4, 0, 9), seed: int = 0) -> Batch:
     """Return a random batch: a request per entry, of `sizes` samples and `lengths` past events each."""
     draw = np.random.default_rng(seed)
-    samples, events = sum(sizes), sum(lengths)
-    past = lookup(draw.integers(1, 30, events))
-    ago = np.concatenate([np.sort(2.0 ** draw.uniform(-1, 25, n))[::-1] for n in lengths]) * SECOND
-    history = History(
-        past.unique,
-        past.inverse,
-        torch.from_numpy(ago.astype(np.int64)),
-        torch.from_numpy(draw.integers(0, ACTIONS, events)),
-        torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)),
-        torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes)),
-    )
+    samples = sum(sizes)
+    history = _histories(draw, sizes, lengths, ACTIONS)
     user = np.repeat(draw.integers(1, 20, len(sizes)), sizes)
     numbers = np.random.default_rng(seed + 1).normal(0, 1, (samples, NUMBERS)).astype(np.float32)
     return Batch(
@@ -62,10 +54,34 @@ def example_batch(sizes: Sequence[int] = (3, 1, 2), lengths: Sequence[int] = (4,
         torch.from_numpy(numbers),
         torch.from_numpy(draw.integers(0, 2, (samples, 1)).astype(np.float32)),
         torch.full((samples, 1), float("nan")),
-        vectors={
-            side: Vectors(torch.from_numpy(draw.normal(0, 1, (4, width)).astype(np.float32)), torch.arange(samples) % 4)
-            for side, width in VECTORS
-        },
+        torch.from_numpy(np.random.default_rng(seed + 2).normal(0, 1, (samples, EXTRAS.values)).astype(np.float32)),
+        tuple(_histories(draw, sizes, np.roll(lengths, k + 1), 1) for k in range(EXTRAS.sequences)),
+        vectors=_vectors(np.random.default_rng(seed + 3), samples),
+    )
+
+
+def _vectors(draw: np.random.Generator, samples: int) -> dict[str, Vectors]:
+    """Return random vectors of EXTRAS.vectors, of four ids by turns."""
+    return {
+        side: Vectors(torch.from_numpy(draw.normal(0, 1, (4, width)).astype(np.float32)), torch.arange(samples) % 4)
+        for side, width in EXTRAS.vectors
+    }
+
+
+def _histories(
+    draw: np.random.Generator, sizes: Sequence[int], lengths: Sequence[int] | Array, actions: int
+) -> History:
+    """Return random histories of `lengths` events, each of `sizes` samples."""
+    events = sum(lengths)
+    past = lookup(draw.integers(1, 30, events))
+    ago = np.concatenate([np.sort(2.0 ** draw.uniform(-1, 25, n))[::-1] for n in lengths]) * SECOND
+    return History(
+        past.unique,
+        past.inverse,
+        torch.from_numpy(ago.astype(np.int64)),
+        torch.from_numpy(draw.integers(0, actions, events)),
+        torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)),
+        torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes)),
     )
 
 
@@ -83,7 +99,9 @@ def take(batch: Batch, rows: torch.Tensor) -> Batch:
         context=cut(batch.context),
         lists=cut(batch.lists),
         history=replace(batch.history, of=batch.history.of[rows]),
+        sequences=tuple(replace(one, of=one.of[rows]) for one in batch.sequences),
         numbers=batch.numbers[rows],
+        values=batch.values[rows],
         labels=batch.labels[rows],
         signals=batch.signals[rows],
         vectors={side: replace(one, inverse=one.inverse[rows]) for side, one in batch.vectors.items()},
@@ -91,25 +109,34 @@ def take(batch: Batch, rows: torch.Tensor) -> Batch:
 
 
 def repeat_histories(batch: Batch) -> Batch:
-    """Return the same batch with a history per sample."""
-    old = batch.history
+    """Return the same batch with a history, and with sequences, per sample."""
+    return replace(batch, history=_repeated(batch.history), sequences=tuple(_repeated(one) for one in batch.sequences))
+
+
+def _repeated(old: History) -> History:
     pieces = [torch.arange(int(old.offsets[r]), int(old.offsets[r + 1])) for r in old.of.tolist()]
     at = torch.cat(pieces)
     offsets = torch.tensor([0, *np.cumsum([len(piece) for piece in pieces])])
-    history = History(old.unique, old.index[at], old.ago[at], old.action[at], offsets, torch.arange(len(batch)))
-    return replace(batch, history=history)
+    return History(old.unique, old.index[at], old.ago[at], old.action[at], offsets, torch.arange(len(old.of)))
 
 
 def with_longer_neighbour() -> tuple[Batch, Batch]:
     """Return a batch, and the same one but that its last history is longer: its first three samples are unchanged."""
     short, long = example_batch((3, 1), (4, 2)), example_batch((3, 1), (4, 9))
-    ids = torch.cat([short.history.unique[short.history.index[:4]], long.history.unique[long.history.index[4:]]])
+    longer = tuple(_extended(one, other) for one, other in zip(short.sequences, long.sequences, strict=True))
+    return short, replace(short, history=_extended(short.history, long.history), sequences=longer)
+
+
+def _extended(short: History, long: History) -> History:
+    """Return the first of two histories of `short`, and all but as many events of `long` as the second."""
+    n = int(short.offsets[1])
+    ids = torch.cat([short.unique[short.index[:n]], long.unique[long.index[n:]]])
     column = lookup(ids.numpy())
-    history = replace(
-        long.history,
+    return replace(
+        short,
         unique=column.unique,
         index=column.inverse,
-        ago=torch.cat([short.history.ago[:4], long.history.ago[4:]]),
-        action=torch.cat([short.history.action[:4], long.history.action[4:]]),
+        ago=torch.cat([short.ago[:n], long.ago[n:]]),
+        action=torch.cat([short.action[:n], long.action[n:]]),
+        offsets=torch.tensor([0, n, len(ids)]),
     )
-    return short, replace(short, history=history)

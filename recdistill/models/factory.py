@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from recdistill.data.batch.extras import NO_EXTRAS, Extras
 from recdistill.errors import UserError, did_you_mean
 from recdistill.models.backbones.dcn import DCNv2
 from recdistill.models.backbones.din import DIN
@@ -16,7 +17,7 @@ from recdistill.models.backbones.target_attention import TargetAttention
 from recdistill.models.embeddings.growable import GrowableTable, TableOptions
 from recdistill.models.heads import Towers
 from recdistill.models.layers.blocks import width_of
-from recdistill.models.layers.options import VectorWidths, checked_options
+from recdistill.models.layers.options import checked_options
 from recdistill.models.user_models import import_model, is_user_model
 
 __all__ = [
@@ -37,7 +38,7 @@ __all__ = [
     "table_modules",
 ]
 
-REVISION = 5  # of what a checkpoint holds and what its weights mean; 5: side features have numbers
+REVISION = 6  # of what a checkpoint holds and what its weights mean; 6: values, sequences and vectors are read
 BACKBONES: dict[str, type[nn.Module]] = {
     "pooled-mlp": PooledMLP,
     "dcn-v2": DCNv2,
@@ -60,10 +61,10 @@ def build_backbone(
     length: int,
     tables: TableOptions,
     options: dict[str, Any],
-    vectors: VectorWidths = (),
+    extras: Extras = NO_EXTRAS,
 ) -> nn.Module:
     """Return a backbone of BACKBONES, or of the user's own class; fields F, slots M, actions A as in `Batch`, length =
-    most events it will see, vectors: (side, V) of the pre-trained ones.
+    most events it will see, extras: see there.
 
     `options` are the class's own keyword arguments; of the others it is given those that its constructor names. Dense
     weights come from torch's global generator: seed it first. UserError for an unknown kind, an unknown option, or one
@@ -77,7 +78,7 @@ def build_backbone(
         "actions": actions,
         "length": length,
         "tables": tables,
-        "vectors": vectors,
+        "extras": extras,
     }
     chosen = checked_options(kind, network, options, given)
     accepted = inspect.signature(network).parameters

@@ -9,15 +9,19 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from recdistill.data.batch.batch import Batch, History, Lookup, Vectors
+from recdistill.data.batch.extras import NO_EXTRAS
 from recdistill.data.batch.numbers import NUMBERS
+from recdistill.models.attention.target_ops import weighted_sum
 from recdistill.models.backbones.sequence import SequenceBackbone
 from recdistill.models.encoders.hstu import HSTUStack
 from recdistill.models.encoders.packed import one_sequence
 from recdistill.models.heads import predicts_apart
 from recdistill.models.layers.blocks import SideFeatures
+from recdistill.models.layers.pooling import FEATURES, SequencePools
 
 __all__ = ["Cost", "cost_of"]
 
@@ -117,24 +121,33 @@ def _run(backbone: nn.Module, events: int, samples: int) -> Tensor:
     user = torch.zeros(1, width, device=device, requires_grad=True)
     states = backbone.encode(history, targets, one_sequence(events, device), user)
     backbone.actions, backbone.short = rules
-    vectors = [one(torch.zeros(samples, one.in_features, device=device)) for one in _projections(backbone)]
-    sizes = width, backbone.inputs.side.width - width * (1 + len(vectors)) - NUMBERS, NUMBERS
-    user_row, features, numbers = (torch.zeros(samples, size, device=device) for size in sizes)
-    side = [user_row, features, *vectors, numbers]
+    inputs = backbone.inputs
+    vectors = _of_vectors(inputs.side, samples, device)
+    sizes = width, inputs.side.width - width * (1 + len(vectors)) - NUMBERS, NUMBERS
+    user_row, others, numbers = (torch.zeros(samples, size, device=device) for size in sizes)
+    side = [user_row, others, *vectors, *_of_sequences(inputs.given, targets, history), numbers]
     mean, length = history.mean(1).expand(samples, -1), torch.full((samples,), events, device=device)
     return backbone.mix(targets[0], states[0], mean, length, side)
 
 
-def _projections(backbone: nn.Module) -> list[nn.Linear]:
-    """Return what reads pre-trained vectors, in the order of the sides."""
-    found = (part.vectors for part in backbone.modules() if isinstance(part, SideFeatures))
-    return [one for vectors in found for one in vectors.values() if isinstance(one, nn.Linear)]
+def _of_vectors(side: SideFeatures, samples: int, device: torch.device) -> list[Tensor]:
+    """Return what pre-trained vectors become, each sample's by itself."""
+    widths = dict(side.extras.vectors)
+    return [one(torch.zeros(samples, widths[name], device=device)) for name, one in side.vectors.items()]
+
+
+def _of_sequences(pools: SequencePools, targets: Tensor, events: Tensor) -> list[Tensor]:
+    """Return what sequences as long as the history become."""
+    mask = torch.ones(1, events.shape[1], targets.shape[1], dtype=torch.bool, device=events.device)
+    vectors = [weighted_sum(unit(targets, events, mask), events)[0] for unit in pools.units]
+    return [functional.pad(vector, (0, FEATURES)) for vector in vectors]
 
 
 def _batch(backbone: nn.Module, events: int, samples: int) -> Batch:
     """Return a batch of one request whose ids are all unknown."""
     side: Any = next((part for part in backbone.modules() if hasattr(part, "slots")), None)
     fields, slots = (side.fields, side.slots) if side else (1, 1)  # a model of the user's own: one of each
+    extras = side.extras if side else NO_EXTRAS
     zeros = torch.zeros(events, dtype=torch.int64)
 
     def column(*shape: int) -> Lookup:
@@ -154,8 +167,7 @@ def _batch(backbone: nn.Module, events: int, samples: int) -> Batch:
         torch.zeros(samples, NUMBERS),
         blank,
         blank,
-        vectors={
-            side: Vectors(torch.zeros(samples, one.in_features), torch.arange(samples))
-            for side, one in zip(side.vectors if side else (), _projections(backbone), strict=True)
-        },
+        torch.zeros(samples, extras.values),
+        (history,) * extras.sequences,
+        vectors={name: Vectors(torch.zeros(samples, width), torch.arange(samples)) for name, width in extras.vectors},
     )

@@ -10,7 +10,7 @@ from recdistill.report.text import count, missing, moment, number, percent
 
 __all__ = ["data"]
 
-HEADS = ("Kind", "Empty", "Values", "Buckets", "Most frequent", "AUC alone")
+HEADS = ("Kind", "Empty", "Values", "Buckets", "As a value", "Most frequent", "AUC alone")
 
 
 def data(summary: Summary) -> str:
@@ -35,6 +35,7 @@ def _facts(found: DataSummary) -> list[tuple[str, str]]:
         ("Positive", ", ".join(rates)),
         ("Rows per request", per_request),
         ("Repeated rows", _repeated(found)),
+        *((f"Sequence {escape(one.sequence)}", one.words()) for one in found.sequences),
     ]
 
 
@@ -64,7 +65,8 @@ def _features(found: DataSummary, task: str) -> str:
         return ""
     intro = (
         "Empty: share of the rows without a value. Values: different ones, of numbers an estimate from 4 096 on. A "
-        "model sees a number as one of the buckets. Most frequent: share of the other rows with the most frequent "
+        "model sees a number as one of the buckets and as a value, scaled by what the first rows hold; slog is the "
+        "logarithm of 1 + |x| with the sign of x. Most frequent: share of the other rows with the most frequent "
         f"value or bucket. AUC alone: of scoring {escape(task)} by the rate of other rows with the same value; near "
         "1, the feature is the label."
     )
@@ -80,7 +82,8 @@ def _row(one: FeatureSummary, task: str) -> str:
         one.kind,
         percent(one.empty, 1),
         count(one.values),
-        missing("not a number") if one.buckets is None else count(one.buckets),
+        missing("not a number") if one.buckets is None else f"{count(one.buckets)}, {one.edges}",
+        missing("not a number") if one.scale is None else escape(one.scale),
         missing("a list, or without values") if one.largest is None else percent(one.largest, 1),
         missing("too few rows of one class") if alone is None else number(alone, 3),
     )

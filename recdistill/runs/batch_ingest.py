@@ -13,7 +13,7 @@ import polars as pl
 from recdistill.config.experiment import Experiment
 from recdistill.data.readers.base import Log
 from recdistill.data.readers.factory import open_log
-from recdistill.data.readers.first_rows import head_of, with_edges
+from recdistill.data.readers.first_rows import head_of, with_scales
 from recdistill.data.store.frozen_vectors import VECTORS, write_vectors
 from recdistill.data.store.memmap import read_json, write_json
 from recdistill.errors import RecdistillError, UserError
@@ -187,7 +187,7 @@ def _timed(log: Log, window: bool) -> Iterator[pl.DataFrame]:
 
 def _write(part: Path, log: Log, limit: int | None, progress: Callable[[int], None]) -> int:
     """Write the log, of which only the first `limit` rows where that is given, and the behaviors up to then."""
-    schema, chunks = with_edges(log)
+    schema, chunks = with_scales(log)
     write_vectors(part / VECTORS, log.vectors)
     events = EventLog.create(part / "events", schema)
     rows, last = 0, None

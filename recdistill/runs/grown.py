@@ -18,7 +18,7 @@ from pathlib import Path
 import polars as pl
 
 from recdistill.data.readers.base import Log
-from recdistill.data.readers.first_rows import with_edges
+from recdistill.data.readers.first_rows import with_scales
 from recdistill.data.store.memmap import write_json
 from recdistill.runs.folder import RunFolder
 from recdistill.tables.events import BehaviorLog, EventLog
@@ -80,11 +80,13 @@ def _replace(folder: RunFolder, part: Path) -> None:
 
 
 def _extend_events(events: EventLog, log: Log, progress: Callable[[int], None]) -> int:
-    schema, chunks = with_edges(log)
+    schema, chunks = with_scales(log)
     if schema != events.schema:
-        edges = schema.edges != events.schema.edges
+        scales = (schema.edges, schema.scales) != (events.schema.edges, events.schema.scales)
         raise Differs(
-            "its first rows give the numeric features other buckets" if edges else "its columns or their types differ"
+            "its first rows give the numeric features other buckets or scales"
+            if scales
+            else "its columns or their types differ"
         )
     rows, first = 0, events.last_sequence("ingest") + 1
     for sequence, chunk in enumerate(beyond(chunks, events.batches(), list(schema.columns())), first):

@@ -31,14 +31,15 @@ MANIFEST, POINTER = "manifest.json", "current.json"
 
 @dataclass(frozen=True)
 class ServedSchema:
-    """What a request holds: id types (int64 or string), features with their types, edges of numeric ones' buckets, how
-    many entries of a list count. See `EventSchema`.
+    """What a request holds: id types (int64 or string), features with their types, edges of numeric ones' buckets and
+    scales of their values, how many entries of a list count. See `EventSchema`.
     """
 
     user_id: str
     item_id: str
     features: dict[str, str]
     edges: dict[str, tuple[float, ...]]
+    scales: dict[str, tuple[float, float, float]]
     list_length: int
 
 
@@ -47,7 +48,7 @@ class Manifest:
     """What an artefact is.
 
     schema: of a ServedSchema; history: the most events read; fields, slots: of context and lists; actions: the types of
-    a history's events, by code; numbers: which the model reads; look_ups: per input of rows (table, column, width);
+    a history's events, by code; numbers, numeric_as: what the model reads; look_ups: per input of rows (table, column, width);
     regression: tasks of values, see `Regression`; log_odds_offset: per task, what sampling added to the log-odds that
     the model learned; lineage: run, job, checkpoint; parity: largest difference of a logit from the network's; files:
     name -> SHA-256.
@@ -63,6 +64,7 @@ class Manifest:
     slots: int
     actions: list[str]
     numbers: list[str]
+    numeric_as: str
     look_ups: list[tuple[int, str, int]]
     regression: dict[str, tuple[str, float]]
     log_odds_offset: list[float]

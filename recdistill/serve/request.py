@@ -19,6 +19,7 @@ from recdistill.data.batch.numbers import COUNTS, numbers_of
 from recdistill.data.batch.repeats import REPEATS, repeats
 from recdistill.data.buckets import ANY_SCALE, bucket_of
 from recdistill.data.keys import context_key
+from recdistill.data.scales import ANY_VALUE, scaled
 from recdistill.defaults import SECOND
 from recdistill.errors import UserError, did_you_mean
 from recdistill.serve.artefact import Artefact
@@ -70,7 +71,8 @@ def arrays_of(request: Request, artefact: Artefact) -> dict[str, Array]:
         _ids([request.user], schema.user_id, "user", artefact.users) if request.user is not None else np.zeros(1, int)
     )
     item = _ids(request.items, schema.item_id, "items", artefact.items)
-    context, lists = _features(request, artefact, now)
+    numeric = _numeric(request, artefact)
+    context, lists = _features(request, artefact, now, numeric)
     past = _history(request, artefact, now)
     columns = {"item": item, "user": np.repeat(user, n), "context": context, "lists": lists, "history": past["item"]}
     return {
@@ -79,6 +81,7 @@ def arrays_of(request: Request, artefact: Artefact) -> dict[str, Array]:
         "action": past["action"],
         "events": past["events"],
         "numbers": _numbers(user, item, past, artefact),
+        "values": _values(numeric, artefact, n),
     }
 
 
@@ -116,7 +119,26 @@ def _microseconds(seconds: Any, what: str) -> int:
     return round(seconds * SECOND)
 
 
-def _features(request: Request, artefact: Artefact, now: int) -> tuple[Array, Array]:
+def _numeric(request: Request, artefact: Artefact) -> dict[str, Array]:
+    """Return float64 [C] or [1] of each numeric feature, as the tables hold it: of seven digits, NaN where missing."""
+    names = [name for name, kind in artefact.schema.features.items() if kind == "float32"]
+    given = {name: request.item_features.get(name, [request.features.get(name)]) for name in names}
+    with np.errstate(over="ignore"):
+        return {
+            name: np.array([_number(one, f"features.{name}") for one in values], np.float32).astype(np.float64)
+            for name, values in given.items()
+        }
+
+
+def _values(numeric: Mapping[str, Array], artefact: Artefact, n: int) -> Array:
+    """Return float32 [C, W], the numeric features as values; zeros where the model reads but their buckets."""
+    scales = artefact.schema.scales
+    found = [np.broadcast_to(scaled(one, scales.get(name, ANY_VALUE)), (n, 2)) for name, one in numeric.items()]
+    values = np.hstack(found) if found else np.zeros((n, 0), np.float32)
+    return np.zeros_like(values) if artefact.manifest.numeric_as == "buckets" else values
+
+
+def _features(request: Request, artefact: Artefact, now: int, numeric: Mapping[str, Array]) -> tuple[Array, Array]:
     """Return (int64 [C, F], int64 [C, M]) indices of the context vocabulary; the first field is the hour of day."""
     schema, n = artefact.schema, len(request.items)
     for group, given in (("features", request.features), ("item_features", request.item_features)):
@@ -132,8 +154,11 @@ def _features(request: Request, artefact: Artefact, now: int) -> tuple[Array, Ar
             of_list = partial(keys.of_list, name, kind, length=schema.list_length)
             slots.append([of_list(request.features.get(name))] * n if values is None else [of_list(v) for v in values])
         else:
-            places = keys.of_scalars(name, kind, [request.features.get(name)] if values is None else values)
-            scalars.append(places * n if values is None else places)
+            if name in numeric:
+                places = keys.of_numbers(name, numeric[name])
+            else:
+                places = keys.of_scalars(name, kind, [request.features.get(name)] if values is None else values)
+            scalars.append(places * n if len(places) < n else places)
     found = keys.found()
     context = found[np.array(scalars, np.int64).T]
     lists = found[np.array(slots, np.int64).transpose(1, 0, 2).reshape(n, -1)] if slots else np.zeros((n, 0), np.int64)
@@ -158,12 +183,14 @@ class _Keys:
     def of_scalars(self, name: str, kind: str, values: Sequence[Any]) -> list[int]:
         """Return the place of each of a feature's values."""
         what = f"features.{name}"
-        if kind == "float32":
-            with np.errstate(over="ignore"):
-                numbers = np.array([_number(value, what) for value in values], np.float32).astype(np.float64)
-            edges = self.artefact.schema.edges.get(name, ANY_SCALE)
-            return [self.place(context_key(name, bucket)) for bucket in bucket_of(numbers, edges).tolist()]
         return [self.place(context_key(name, "" if one is None else _id(one, kind, what))) for one in values]
+
+    def of_numbers(self, name: str, values: Array) -> list[int]:
+        """Return the place of each number's bucket; the padding where the model does not read it."""
+        if self.artefact.manifest.numeric_as == "values":
+            return [0] * len(values)
+        edges = self.artefact.schema.edges.get(name, ANY_SCALE)
+        return [self.place(context_key(name, bucket)) for bucket in bucket_of(values, edges).tolist()]
 
     def of_list(self, name: str, kind: str, value: Any, length: int) -> list[int]:
         """Return `length` places of a list's newest entries, 0 behind them."""

@@ -141,7 +141,7 @@ def _ensemble(
         return np.stack([column[rows] for column in columns]) - offsets
 
     def slices(rows: Array | slice) -> Array:
-        seen = store.history_end[rows] - store.histories.first[store.user[rows]]
+        seen = store.history_lengths(rows)
         return slicer.codes(torch.from_numpy(np.array(store.context[rows])), torch.from_numpy(seen)).numpy()
 
     def fill(column: Array) -> None:

@@ -5,7 +5,6 @@ known later.
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -84,8 +83,7 @@ class BehaviorLog(DeltaLog):
     @classmethod
     def create(cls, path: Path, schema: EventSchema) -> BehaviorLog:
         """Make the table at `path` with the id types of the samples' `schema`, or open an equal one."""
-        about = replace(schema, tasks=(), features={}, label_times=(), keep_rates={}, edges={}, has_request=False)
-        about = replace(about, negatives=0, corrected=False, item_features=(), vectors={}, row_vectors={})
+        about = EventSchema((), user_id=schema.user_id, item_id=schema.item_id)
         cls._create(path, cls._columns(about), about.to_json())
         return cls(path)
 

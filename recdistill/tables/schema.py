@@ -11,6 +11,7 @@ from recdistill.defaults import LIST_LENGTH
 from recdistill.errors import UserError
 from recdistill.tables.delta.types import TIME
 from recdistill.tables.regression import Regression
+from recdistill.tables.sequences import sequence_columns
 
 __all__ = ["POLARS_TYPES", "VECTOR_SIDES", "EventSchema", "feature_column", "vector_column"]
 
@@ -44,6 +45,8 @@ class EventSchema:
 
     keep_rates: task -> (k+, k-), the probabilities with which a positive or negative sample survived into the log.
     edges: float32 feature -> ascending edges of the buckets that models see; of any scale for a feature without.
+    scales: float32 feature -> (unit, centre, spread) by which models read it as a value; see data/scales.py.
+    sequences: lists of items that rows bring, name -> whether with times; see tables/sequences.py.
     list_length: how many entries of a list models see, the last.
     sample_key: whether samples have a text of the user's that names them, besides their number.
     negatives: how many were sampled per positive, 0 for a log that came with its own. With them `log_q` is the
@@ -70,6 +73,8 @@ class EventSchema:
     label_times: tuple[str, ...] = ()
     keep_rates: dict[str, tuple[float, float]] = field(default_factory=dict)
     edges: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    scales: dict[str, tuple[float, float, float]] = field(default_factory=dict)
+    sequences: dict[str, bool] = field(default_factory=dict)
     list_length: int = LIST_LENGTH
     sample_key: bool = False
     has_user: bool = True
@@ -103,6 +108,7 @@ class EventSchema:
         times: dict[str, pl.DataType] = {f"label_time_{task}": TIME for task in self.label_times}
         features = {feature_column(name): POLARS_TYPES[kind] for name, kind in self.features.items()}
         features |= dict.fromkeys(self.row_vector_widths, pl.List(pl.Float32()))
+        features |= sequence_columns(self.sequences, ids["item_id"])
         key: dict[str, pl.DataType] = {"sample_key": pl.String()} if self.sample_key else {}
         weight: dict[str, pl.DataType] = {"weight": pl.Float32()} if self.has_weight else {}
         drawn: dict[str, pl.DataType] = {"log_q": pl.Float32()} if self.negatives else {}
@@ -162,7 +168,7 @@ class EventSchema:
         tree = json.loads(text)
         if set(tree) != {one.name for one in fields(cls)}:
             raise UserError("the tables are of another version of recdistill; ingest the log into another --out")
-        for pairs in ("keep_rates", "edges", "regression", "levels", "vectors", "row_vectors"):
+        for pairs in ("keep_rates", "edges", "scales", "regression", "levels", "vectors", "row_vectors"):
             tree[pairs] = {name: tuple(values) for name, values in tree[pairs].items()}
         tuples = ("tasks", "label_times", "soft", "item_features")
         return cls(**tree | {names: tuple(tree[names]) for names in tuples})

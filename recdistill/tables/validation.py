@@ -10,6 +10,7 @@ import polars as pl
 
 from recdistill.errors import UserError, did_you_mean
 from recdistill.tables.schema import EventSchema
+from recdistill.tables.sequences import sequence_faults
 
 __all__ = [
     "Origin",
@@ -115,7 +116,7 @@ def check_needed(rows: pl.DataFrame, source: str | Origin, hint: str = "") -> No
 
 
 def value_rules(schema: EventSchema) -> Iterator[tuple[str, str, pl.Expr]]:
-    """Yield (column, what must hold, where a value breaks it) for the labels and the weight."""
+    """Yield (column, what must hold, where a value breaks it) for the weight, the labels and the sequences."""
     if schema.has_weight:
         weight = pl.col("weight")
         yield "weight", WEIGHT, weight.is_null() | ~weight.is_finite() | (weight < 0)
@@ -129,10 +130,13 @@ def value_rules(schema: EventSchema) -> Iterator[tuple[str, str, pl.Expr]]:
             yield name, f"must be {VALUE[rule.loss]}, or empty", ~label.is_finite() | low
         else:
             yield name, "must be 0, 1 or empty", ~label.is_in([0.0, 1.0])
+    yield from sequence_faults(schema.sequences)
 
 
 def check_events(rows: pl.DataFrame, schema: EventSchema, source: str | Origin, hint: str = "") -> None:
-    """Raise UserError for null ids or times, impossible times, labels that are none, duplicate sample ids."""
+    """Raise UserError for null ids or times, impossible times, labels that are none, sequences that are none, duplicate
+    sample ids.
+    """
     check_needed(rows, source, hint)
     check_times(rows, source, hint)
     for column, rule, broken in value_rules(schema):

@@ -14,6 +14,7 @@ from recdistill.config.models import ModelConfig, StudentConfig, TeacherHiddenCo
 from recdistill.data.batch.builder import BatchBuilder
 from recdistill.data.batch.candidates import Candidates
 from recdistill.data.batch.domain import rows_of_domain
+from recdistill.data.batch.extras import extras_of
 from recdistill.data.batch.slicer import Slicer
 from recdistill.data.store.encoder import field_counts
 from recdistill.data.store.sample_store import SampleStore
@@ -108,7 +109,7 @@ def build_network(job: Job, schema: EventSchema, actions: int, hidden: int) -> T
     the teacher's recorded hidden state, if any.
     """
     torch.manual_seed(job.seed)
-    backbone = backbone_of(job.config, job.seed, *field_counts(schema), actions, schema.vector_widths)
+    backbone = backbone_of(job.config, job.seed, *field_counts(schema), actions, extras_of(schema))
     two = job.distill is not None and job.distill.towers != "single"
     adapted = job.uses_teacher and job.distill is not None and job.distill.adapter is not None
     read = hidden if job.uses_teacher and job.distill is not None and job.distill.teacher_hidden else 0
@@ -186,7 +187,7 @@ def trainer_of(
             folds_of(store, early, experiment.crossfit),
             learner,
             store,
-            BatchBuilder(store, job.config.history, numbers=job.config.numbers),
+            BatchBuilder(store, job.config.history, numbers=job.config.numbers, numeric_as=job.config.numeric_as),
             _plan(job, early),
             predictions,
             checkpoints,
@@ -207,7 +208,7 @@ def trainer_of(
         job.run,
         learner,
         store,
-        BatchBuilder(store, job.config.history, *read, numbers=job.config.numbers),
+        BatchBuilder(store, job.config.history, *read, numbers=job.config.numbers, numeric_as=job.config.numeric_as),
         plan,
         predictions,
         checkpoints,

@@ -6,11 +6,11 @@ from functools import lru_cache
 
 from recdistill.config.experiment import Experiment
 from recdistill.config.models import ModelConfig, TeacherConfig
+from recdistill.data.batch.extras import Extras, extras_of
 from recdistill.data.store.encoder import field_counts
 from recdistill.data.store.sample_store import SampleStore
 from recdistill.models.factory import BACKBONES
 from recdistill.models.flops import Cost, cost_of
-from recdistill.models.layers.options import VectorWidths
 from recdistill.runs.folder import RunFolder
 from recdistill.runs.jobs import Job
 from recdistill.tables.events import EventLog
@@ -19,7 +19,7 @@ from recdistill.train.trainer import Totals
 
 __all__ = ["rows_per_sample", "training_flops"]
 
-Sizes = tuple[int, int, int, VectorWidths]  # fields, slots, actions, vectors
+Sizes = tuple[int, int, int, Extras]  # fields, slots, actions, extras
 
 
 def rows_per_sample(job: Job) -> int:
@@ -37,7 +37,7 @@ def training_flops(folder: RunFolder, experiment: Experiment, job: Job, totals: 
         return None
     schema = EventLog.open(folder.tables / "events").schema
     store = SampleStore(folder.store)
-    sizes = (*field_counts(schema), store.actions, schema.vector_widths)
+    sizes = (*field_counts(schema), store.actions, extras_of(schema))
     stale = isinstance(job.config, TeacherConfig) and not job.config.stale.fresh
     flops = float(totals.learned) * _cost(job.config, sizes, rows_per_sample(job)).step_flops
     if stale or (store.label_order is not None and job.fold is None):  # predicted apart from what is learned

@@ -14,6 +14,7 @@ from torch import nn
 from recdistill.config.experiment import Experiment
 from recdistill.config.models import ModelConfig, TeacherConfig
 from recdistill.config.presets import presets
+from recdistill.data.batch.extras import NO_EXTRAS, Extras
 from recdistill.data.store.encoder import MAX_ACTIONS
 from recdistill.errors import UserError
 from recdistill.models.attention.float8 import check_float8
@@ -21,7 +22,6 @@ from recdistill.models.backbones.sequence import SequenceBackbone
 from recdistill.models.embeddings.growable import TableOptions
 from recdistill.models.factory import build_backbone, dense_parameters
 from recdistill.models.layers.device import device_of
-from recdistill.models.layers.options import VectorWidths
 
 __all__ = [
     "DENSE_BYTES",
@@ -50,7 +50,7 @@ def named_models(experiment: Experiment) -> dict[str, ModelConfig]:
 
 
 def backbone_of(
-    config: ModelConfig, seed: int, fields: int, slots: int, actions: int, vectors: VectorWidths = ()
+    config: ModelConfig, seed: int, fields: int, slots: int, actions: int, extras: Extras = NO_EXTRAS
 ) -> nn.Module:
     """Return a model's backbone; its dense weights come from torch's generator, its tables from the seed."""
     return build_backbone(
@@ -62,22 +62,22 @@ def backbone_of(
         length=config.history,
         tables=TableOptions(seed, config.table_rate, config.optimiser),
         options=dict(config.options),
-        vectors=vectors,
+        extras=extras,
     )
 
 
-def countable(config: ModelConfig, fields: int, slots: int, actions: int, vectors: VectorWidths = ()) -> nn.Module:
+def countable(config: ModelConfig, fields: int, slots: int, actions: int, extras: Extras = NO_EXTRAS) -> nn.Module:
     """Return a backbone for `cost_of`: on the meta device where it can be counted there; the others, usually small, are
     built.
 
     Raises UserError for one of those that is larger than the memory there is.
     """
     with torch.device("meta"):
-        backbone = backbone_of(config, 0, fields, slots, actions, vectors)
+        backbone = backbone_of(config, 0, fields, slots, actions, extras)
     if not isinstance(backbone, SequenceBackbone):
         check_fits(config.kind, dense_parameters(backbone))
     on_meta = isinstance(backbone, SequenceBackbone)
-    return backbone if on_meta else backbone_of(config, 0, fields, slots, actions, vectors)
+    return backbone if on_meta else backbone_of(config, 0, fields, slots, actions, extras)
 
 
 def check_actions(configs: Mapping[str, ModelConfig], actions: int) -> None:

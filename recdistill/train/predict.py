@@ -13,14 +13,19 @@ import torch
 from recdistill.checkpoint.store import Checkpoints
 from recdistill.config.experiment import Experiment
 from recdistill.data.batch.builder import BatchBuilder
+from recdistill.data.readers.columns import Counts
 from recdistill.data.readers.files import RawTable
 from recdistill.data.readers.new_rows import columns_of, new_rows
+from recdistill.data.readers.rows import notes_of
 from recdistill.data.readers.side_tables import side_tables
 from recdistill.data.store.encoder import Encoder
 from recdistill.data.store.frozen_vectors import FrozenVectors
+from recdistill.data.store.given import Given, newest
 from recdistill.data.store.history import Events, HistoryStore
 from recdistill.data.store.sample_store import SampleStore
+from recdistill.data.store.shown import Shown, shown_at
 from recdistill.data.store.vocabulary import Vocabulary
+from recdistill.defaults import GIVEN_HISTORY
 from recdistill.errors import UserError
 from recdistill.runs.folder import RunFolder
 from recdistill.runs.jobs import Job
@@ -52,6 +57,7 @@ class NewSamples:
     """The rows of one chunk as a batch builder reads them; histories are the run's. See `SampleSource`."""
 
     columns: dict[str, Array]
+    brought: dict[str, Given]
     store: SampleStore
 
     def __getattr__(self, name: str) -> Array:
@@ -75,12 +81,31 @@ class NewSamples:
         """Return the size of the vocabulary of features."""
         return self.store.contexts
 
+    @property
+    def numeric_fields(self) -> list[int]:
+        """Return the places of the buckets of numbers among the context fields."""
+        return self.store.numeric_fields
+
     def history(self, rows: Array, length: int) -> Events:
-        """Return the newest `length` events of each row's user that were known before the row's time."""
+        """Return the newest `length` events of each row's user that were known before the row's time; those that the
+        rows bring where there is such a sequence.
+        """
+        if GIVEN_HISTORY in self.brought:
+            return self.given(GIVEN_HISTORY, rows, length)
         histories: HistoryStore = self.store.histories
         user, time = self.columns["user"][rows], self.columns["time"][rows]
         end = histories.known_before(user, time)
         return histories.gather(np.maximum(histories.first[user], end - length), end)
+
+    @property
+    def sequences(self) -> list[str]:
+        """Return the names of the sequences that rows bring."""
+        return list(self.brought)
+
+    def given(self, name: str, rows: Array, length: int) -> Events:
+        """Return the newest `length` entries of a sequence that `rows` bring."""
+        offsets, item, time = self.brought[name]
+        return newest(np.stack((offsets[rows], offsets[rows + 1]), 1), length, item, time)
 
     def item_counts(self, item: Array, time: Array) -> Array:
         """Return int32 [n, 2]; see `SampleStore.item_counts`."""
@@ -95,17 +120,13 @@ class NewSamples:
         """Return int32 [n], the row of each sample's vector: by its own id, which the run may not have seen."""
         return self.columns[f"{side}_vector"][rows]
 
-    def row_vectors_at(self, places: Array) -> Array:
-        """Return float32 [n, V], what the rows at `places` brought themselves."""
-        return self.columns["row_vectors"][places]
-
     def places(self, rows: Array) -> Array:
         """Return the rows; candidates are not drawn here."""
         return rows
 
-    def items_at(self, places: Array) -> tuple[Array, Array, Array]:
-        """Return (item, context, lists) at `places`."""
-        return self.columns["item"][places], self.columns["context"][places], self.columns["lists"][places]
+    def items_at(self, places: Array) -> Shown:
+        """Return what the rows at `places` show."""
+        return shown_at(self, places)
 
 
 class Predictor:
@@ -121,6 +142,7 @@ class Predictor:
                 f"{job.name}: reads the teacher's hidden states, which new rows do not have; it cannot predict"
             )
         self.job, self.data = job, experiment.data
+        self.counts = Counts()  # of what was left out of the rows that were read
         self.schema: EventSchema = EventLog.open(folder.tables / "events").schema
         self.store = SampleStore(folder.store)
         self.learner = _restored(folder, experiment, job, self.store)
@@ -136,22 +158,24 @@ class Predictor:
         regression value_TASK float64, in the label's unit.
         """
         mapping = columns_of(self.data, self.schema)
-        for rows in new_rows(source, mapping, self.schema, self.sides, self.data.vectors):
+        for rows in new_rows(source, mapping, self.schema, self.counts, self.sides, self.data.vectors):
             number = pl.col("sample_id")
             named = pl.coalesce("sample_key", number.cast(pl.String)) if self.schema.sample_key else number
             ids = rows.select(sample_id=named).to_series()
-            columns = self.encoder.rows(rows)
+            columns, given = self.encoder.rows(rows)
             columns["counts"] = self.store.counts_of(columns["user"], columns["item"], columns["time"])
             for side, vectors in self.store.vectors.items():
                 columns[f"{side}_vector"] = vectors.rows_of(rows[f"{side}_id"])
-            yield self._frame(ids, self._logits(NewSamples(columns, self.store)))
+            yield self._frame(ids, self._logits(NewSamples(columns, given, self.store)))
 
     def notes(self) -> list[str]:
         """Return what to tell the user of the rows that were predicted."""
-        return [line for side in self.sides for line in side.notes()]
+        return [*notes_of(self.counts), *(line for side in self.sides for line in side.notes())]
 
     def _logits(self, samples: NewSamples) -> Array:
-        builder = BatchBuilder(samples, self.job.config.history, numbers=self.job.config.numbers)
+        builder = BatchBuilder(
+            samples, self.job.config.history, numbers=self.job.config.numbers, numeric_as=self.job.config.numeric_as
+        )
         order = np.lexsort((samples.time, samples.user))  # rows of one user and time share a history
         logits = np.zeros((len(order), len(self.schema.tasks)), np.float32)
         for at in range(0, len(order), self.job.config.batch):

@@ -12,7 +12,7 @@ from recdistill.data.batch.batch import Batch
 from recdistill.models.examples import with_longer_neighbour
 from recdistill.models.factory import BACKBONES, table_modules
 from recdistill.models.heads import Towers
-from tests.support.batches import VECTORS, lookup, make_batch, make_net, repeat_histories, take
+from tests.support.batches import EXTRAS, lookup, make_batch, make_net, repeat_histories, take
 
 CASES = {
     "pooled-mlp": ("pooled-mlp", {}),
@@ -53,13 +53,6 @@ def net(request: pytest.FixtureRequest) -> Towers:
     return grown(make_net(kind, **options))
 
 
-@pytest.fixture(params=CASES)
-def seeing(request: pytest.FixtureRequest) -> Towers:
-    """The same with pre-trained vectors."""
-    kind, options = CASES[request.param]
-    return grown(make_net(kind, vectors=VECTORS, **options))
-
-
 def grown(net: Towers) -> Towers:
     optimiser = torch.optim.Adam(net.parameters(), lr=0.02)
     for step in range(3):
@@ -98,17 +91,17 @@ def test_what_is_known_of_outcomes_reaches_its_own_sample_alone(net: Towers) -> 
         assert moved.tolist() == [False, False, True, False, False, False]
 
 
-@pytest.mark.parametrize("side", [side for side, _ in VECTORS])
-def test_a_pre_trained_vector_reaches_its_own_samples_alone(side: str, seeing: Towers) -> None:
-    seeing.eval()
+@pytest.mark.parametrize("side", [side for side, _ in EXTRAS.vectors])
+def test_a_pre_trained_vector_reaches_its_own_samples_alone(side: str, net: Towers) -> None:
+    net.eval()
     batch, order = make_batch(), torch.tensor([4, 0, 5, 2, 1, 3])
     one = batch.vectors[side]
     values = one.values.clone()
     values[one.inverse[2]] += 1
     moved = replace(batch, vectors={**batch.vectors, side: replace(one, values=values)})
-    differs = (predict(seeing, moved) - predict(seeing, batch)).abs()[:, 0] > 1e-7
+    differs = (predict(net, moved) - predict(net, batch)).abs()[:, 0] > 1e-7
     assert differs.tolist() == (one.inverse == one.inverse[2]).tolist()
-    same(predict(seeing, take(moved, order)), predict(seeing, moved)[order])
+    same(predict(net, take(moved, order)), predict(net, moved)[order])
 
 
 def test_shape_and_finite(net: Towers) -> None:

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recdistill.data.buckets import bucket_of
+from recdistill.data.scales import ANY_VALUE, scale_words
 from recdistill.data.store.sample_store import build_store
 from recdistill.evaluate import data_counts
 from recdistill.evaluate.data_counts import describe
@@ -86,6 +87,10 @@ def test_everything_is_counted_as_by_hand(values: list[tuple[Any, ...]], steps: 
     numbers = [row[4] for row in values if row[4] is not None and abs(row[4]) < 1e9]
     used = Counter(bucket_of(pl.Series(numbers, dtype=pl.Float64).to_numpy(), SCHEMA.edges["price"]).tolist())
     assert (price.values, price.buckets) == (len(set(numbers)), len(used))
+    assert (price.edges, price.scale) == ("quantile", scale_words(ANY_VALUE)) and (kind.edges, kind.scale) == (
+        None,
+        None,
+    )
     assert price.empty == pytest.approx(1 - len(numbers) / n)
     lists = [[one for one in row[5] or [] if one is not None] for row in values]
     assert tags.empty == pytest.approx(sum(not one for one in lists) / n)

@@ -12,14 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from recdistill.data.batch.batch import Batch
+from recdistill.data.batch.extras import Extras
 from recdistill.errors import UserError
-from recdistill.export.graph import ServedNetwork, onnx_graph
+from recdistill.export.graph import ServedNetwork, Shape, onnx_graph
 from recdistill.export.parity import graph_inputs
 from recdistill.models.embeddings.growable import GrowableTable, TableOptions
-from recdistill.models.examples import ACTIONS, FIELDS, LENGTH, SLOTS, example_batch
+from recdistill.models.examples import ACTIONS, EXTRAS, FIELDS, LENGTH, SLOTS, example_batch
 from recdistill.models.factory import BACKBONES, build_backbone, table_modules
 from recdistill.models.heads import Towers
 
+SHAPE = Shape(LENGTH, FIELDS, SLOTS, EXTRAS.values)
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     *((kind, {}) for kind in BACKBONES),
     ("din", {"activation": "dice"}),
@@ -64,13 +66,14 @@ def network(backbone: nn.Module) -> Towers:
 def built(kind: str, options: dict[str, Any]) -> Towers:
     torch.manual_seed(0)
     shape = {"fields": FIELDS, "slots": SLOTS, "actions": ACTIONS, "length": LENGTH}
-    return network(build_backbone(kind, width=8, tables=TableOptions(), options=options, **shape))
+    extras = Extras(values=EXTRAS.values)
+    return network(build_backbone(kind, width=8, tables=TableOptions(), options=options, extras=extras, **shape))
 
 
 def worst(towers: Towers) -> float:
     """Return the largest difference of a logit over users with 0 to 9 events and 1 to 7 candidates."""
-    served = ServedNetwork(towers, LENGTH, FIELDS, SLOTS)
-    session = onnxruntime.InferenceSession(onnx_graph(served, FIELDS, SLOTS), providers=["CPUExecutionProvider"])
+    served = ServedNetwork(towers, SHAPE)
+    session = onnxruntime.InferenceSession(onnx_graph(served), providers=["CPUExecutionProvider"])
     wanted = {one.name for one in session.get_inputs()}
     tables = [table.peek(torch.arange(64)).numpy() for table in table_modules(towers)]
     found = []
@@ -101,7 +104,7 @@ def test_what_a_graph_cannot_say_is_refused_in_one_line() -> None:
 def test_only_the_served_part_is_in_the_graph() -> None:
     """To the byte: the weights in it are those of the backbone and of the main tower."""
     towers = built("din", {})
-    graph = onnx.load_from_string(onnx_graph(ServedNetwork(towers, LENGTH, FIELDS, SLOTS), FIELDS, SLOTS)).graph
+    graph = onnx.load_from_string(onnx_graph(ServedNetwork(towers, SHAPE))).graph
     floats = [one for one in graph.initializer if one.data_type == onnx.TensorProto.FLOAT]
     held = sum(int(np.prod(one.dims)) for one in floats if len(one.dims))
     served = sum(one.numel() for part in (towers.backbone, towers.main) for one in part.parameters())

@@ -53,7 +53,8 @@ def test_rows_count_once_they_have_learned() -> None:
     net(batch)[0].sum().backward()
     for table in table_modules(net):
         table.step()
-    items = len(torch.unique(torch.cat([batch.item.unique, batch.history.unique]))) - 1  # padding does not learn
+    read = [one.unique for one in (batch.item, batch.history, *batch.sequences)]
+    items = len(torch.cat(read).unique()) - 1  # padding does not learn
     table = next(table for table in table_modules(net) if table.name == "item")
     assert table.touched == items
     assert sparse_parameters(net) == sum(one.touched * one.width for one in table_modules(net)) > 0

@@ -14,7 +14,7 @@ from recdistill.models.factory import BACKBONES, build_backbone, dense_parameter
 from recdistill.models.flops import cost_of
 from recdistill.models.heads import Towers, predicts_apart
 from recdistill.train.learner import Learner
-from tests.support.batches import VECTORS, make_batch
+from tests.support.batches import EXTRAS, make_batch
 
 ENCODERS = [kind for kind, cls in BACKBONES.items() if issubclass(cls, SequenceBackbone)]
 
@@ -31,7 +31,7 @@ def built(kind: str, device: str, **options: object) -> torch.nn.Module:
             length=9,
             tables=TableOptions(),
             options=dict(options),
-            vectors=VECTORS,
+            extras=EXTRAS,
         )
 
 

@@ -70,7 +70,8 @@ def test_parameters_are_counted() -> None:
     net(batch)[0].square().sum().backward()
     for table in table_modules(net):
         table.step()
-    items, past, users = len(batch.item.unique) - 1, len(batch.history.unique) - 1, len(batch.user.unique) - 1
+    events = [one.unique for one in (batch.history, *batch.sequences)]
+    items, past, users = len(batch.item.unique) - 1, len(torch.cat(events).unique()) - 1, len(batch.user.unique) - 1
     contexts = len(set(batch.context.unique.tolist()) | set(batch.lists.unique.tolist())) - 1
     assert sparse_parameters(net) == 8 * (items + past + users + contexts) + items
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from recdistill.evaluate.data_summary import DataSummary, FeatureSummary, Ids, TaskRate
+from recdistill.evaluate.data_summary import DataSummary, FeatureSummary, Ids, SequenceSummary, TaskRate
 from recdistill.report.data import data
 from recdistill.report.page import render
 from tests.support.summaries import sample_summary
@@ -21,9 +21,19 @@ DATA = DataSummary(
     tasks=[TaskRate(task="click", rows=12_000, positive=0.498), TaskRate(task="buy", rows=0, positive=None)],
     features=[
         FeatureSummary(feature="<b>", kind="category", empty=0.97, values=9, largest=0.4, auc={"click": 0.5123}),
-        FeatureSummary(feature="price", kind="number", empty=0.0, values=11_900, buckets=34, largest=0.03),
+        FeatureSummary(
+            feature="price",
+            kind="number",
+            empty=0.0,
+            values=11_900,
+            buckets=34,
+            edges="quantile",
+            scale="(x - 3) / 2",
+            largest=0.03,
+        ),
         FeatureSummary(feature="tags", kind="list", empty=0.1, values=30, lists_cut=4, entries_cut=9),
     ],
+    sequences=[SequenceSummary(sequence="a&b", empty=0.25, mean=3.5, longest=9)],
 )
 
 
@@ -35,7 +45,9 @@ def test_the_section_shows_the_log_and_each_feature() -> None:
         "200, of which 3 in one row only" in section and "click 49.8\u202f% of 12\u202f000 known, buy – of 0" in section
     )
     assert '<th>&lt;b&gt;</th><td data-name="Kind">category</td><td data-name="Empty">97.0\u202f%</td>' in section
-    assert '<td data-name="AUC alone">0.512</td>' in section and '<td data-name="Buckets">34</td>' in section
+    assert '<td data-name="AUC alone">0.512</td>' in section and '<td data-name="Buckets">34, quantile</td>' in section
+    assert '<td data-name="As a value">(x - 3) / 2</td>' in section
+    assert "<dt>Sequence a&amp;b</dt><dd>empty in 25 % of the rows, else 3.5 entries, at most 9</dd>" in section
     assert "<b>" not in section and section in render(summary)
     noted = data(summary.model_copy(update={"data": DATA.model_copy(update={"notes": ["negatives: <i>3</i>"]})}))
     assert '<p class="note">When it was read: negatives: &lt;i&gt;3&lt;/i&gt;.</p>' in noted

@@ -9,6 +9,7 @@ import polars as pl
 from recdistill.config.data import BehaviorsConfig, ColumnsConfig, DataConfig, NegativesConfig
 from recdistill.config.experiment import Experiment
 from recdistill.data.buckets import fitted_edges
+from recdistill.data.scales import fitted_scale
 from recdistill.runs.batch_ingest import ingest, notes_of, open_tables
 from recdistill.runs.folder import RunFolder
 from recdistill.tables.predictions import PredictionLog
@@ -41,9 +42,8 @@ def test_batch_and_stream_have_the_same_buckets(tmp_path: Path) -> None:
         ingest(folder, Experiment(name=name, data=data), tmp_path, lambda rows: None, print, rows)
         schemas.append(open_tables(folder)[0].schema)
     assert schemas[0] == schemas[1] == schemas[2] and schemas[0].list_length == 3
-    assert schemas[0].edges == {
-        "rate": fitted_edges(pl.Series(rate[:50], dtype=pl.Float32).cast(pl.Float64).to_numpy())
-    }
+    first = pl.Series(rate[:50], dtype=pl.Float32).cast(pl.Float64).to_numpy()
+    assert schemas[0].edges == {"rate": fitted_edges(first)} and schemas[0].scales == {"rate": fitted_scale(first)}
 
 
 def test_files_follow_the_rows_however_many_days_they_span(tmp_path: Path) -> None:

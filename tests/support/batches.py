@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import torch
 
+from recdistill.data.batch.extras import Extras
 from recdistill.models.embeddings.growable import TableOptions
-from recdistill.models.examples import ACTIONS, FIELDS, LENGTH, SLOTS, VECTORS, lookup, repeat_histories, take
+from recdistill.models.examples import ACTIONS, EXTRAS, FIELDS, LENGTH, SLOTS, lookup, repeat_histories, take
 from recdistill.models.examples import example_batch as make_batch
 from recdistill.models.factory import build_backbone
 from recdistill.models.heads import Towers
-from recdistill.models.layers.options import VectorWidths
 
 __all__ = [
     "ACTIONS",
+    "EXTRAS",
     "FIELDS",
     "LENGTH",
     "SLOTS",
-    "VECTORS",
     "lookup",
     "make_batch",
     "make_net",
@@ -26,12 +26,7 @@ __all__ = [
 
 
 def make_net(
-    kind: str,
-    seed: int = 0,
-    width: int = 8,
-    layout: str = "single",
-    vectors: VectorWidths = (),
-    **options: object,
+    kind: str, seed: int = 0, width: int = 8, layout: str = "single", extras: Extras = EXTRAS, **options: object
 ) -> Towers:
     torch.manual_seed(seed)
     backbone = build_backbone(
@@ -43,6 +38,6 @@ def make_net(
         length=LENGTH,
         tables=TableOptions(seed=seed),
         options=dict(options),
-        vectors=vectors,
+        extras=extras,
     )
     return Towers(backbone, 1, layout)  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from recdistill.config.models import ModelConfig
+from recdistill.data.batch.extras import extras_of
 from recdistill.data.store.encoder import field_counts
 from recdistill.data.store.sample_store import SampleStore
 from recdistill.models.flops import Cost, cost_of
@@ -38,8 +39,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 def cost(folder: RunFolder, config: ModelConfig, samples: int = 1) -> Cost:
     """Return what a model's full history with some samples costs on the folder's log."""
-    sizes = field_counts(EventLog.open(folder.tables / "events").schema)
-    return cost_of(countable(config, *sizes, SampleStore(folder.store).actions), config.history, samples)
+    schema = EventLog.open(folder.tables / "events").schema
+    sizes = *field_counts(schema), SampleStore(folder.store).actions, extras_of(schema)
+    return cost_of(countable(config, *sizes), config.history, samples)
 
 
 def test_a_sample_with_two_candidates_is_three_rows() -> None:

@@ -81,7 +81,7 @@ def test_a_checkpoint_of_networks_that_meant_something_else_is_refused(ready: Tr
     tensors, state = ready.learner.state()
     ready.learner.restore(tensors, state)
     del state["revision"]  # as the first ones were
-    with pytest.raises(UserError, match="a checkpoint of revision 1 of the networks, of which this is 5"):
+    with pytest.raises(UserError, match="a checkpoint of revision 1 of the networks, of which this is 6"):
         ready.learner.restore(tensors, state)
 
 

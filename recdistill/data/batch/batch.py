@@ -1,7 +1,7 @@
 """What a model sees: one batch of samples, ids deduplicated, histories jagged and shared by the samples of a request.
 
 Shapes: B samples, K tasks, F context fields, M list slots, R distinct histories, T history events in all, U distinct
-ids, X numbers per sample, V numbers per vector.
+ids, X numbers per sample, W values of its numeric features, V numbers per vector.
 """
 
 from __future__ import annotations
@@ -99,8 +99,10 @@ class Vectors:
 class Batch:
     """B samples ready for a model; everything a backbone may read.
 
-    numbers: float32 [B, X], finite, read as they are; see `numbers_of`.
+    numbers: float32 [B, X], finite, read as they are; see `numbers_of`. values: float32 [B, W], finite: of each numeric
+    feature its value, normalised, and whether it is missing; see data/scales.py.
     labels: float32 [B, K], NaN where not known; signals: float32 [B, K], teacher logits, NaN where missing.
+    sequences: those that the rows bring, in the order of the file, as histories of action 0; see `Extras`.
     draw_offset: float32 [B, 1], what the draw of sampled negatives adds to every logit of a row, empty where models are
     not corrected for it.
     rows_per_sample: the sample itself, then its candidates, which nobody was shown and which have no labels.
@@ -119,6 +121,8 @@ class Batch:
     numbers: Tensor
     labels: Tensor
     signals: Tensor
+    values: Tensor = NOTHING
+    sequences: tuple[History, ...] = ()
     draw_offset: Tensor = NOTHING
     rows_per_sample: int = 1
     weight: Tensor = NOTHING
@@ -141,7 +145,7 @@ class Batch:
         if device.type == "cpu":
             return self
         moved = {
-            name: getattr(self, name).to(device)
-            for name in ("item", "user", "context", "lists", "numbers", "teacher_hidden", "teacher_hidden_counts")
+            name: getattr(self, name).to(device) for name in ("item", "user", "context", "lists", "numbers", "values")
         }
+        moved |= {name: getattr(self, name).to(device) for name in ("teacher_hidden", "teacher_hidden_counts")}
         return replace(self, **moved, vectors={side: found.to(device) for side, found in self.vectors.items()})

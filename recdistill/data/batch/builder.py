@@ -13,12 +13,17 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import torch
 
+from recdistill.config.models import NumericAs
 from recdistill.data.batch.batch import Batch, History, Lookup, Vectors
 from recdistill.data.batch.candidates import Candidates
+from recdistill.data.batch.extras import extra_sequences
 from recdistill.data.batch.numbers import COUNTS, numbers_of
 from recdistill.data.batch.repeats import REPEATS, repeats
 from recdistill.data.store.frozen_vectors import FrozenVectors
+from recdistill.data.store.given import as_before, without
 from recdistill.data.store.history import Events
+from recdistill.data.store.shown import Shown, ShownColumns, shown_at
+from recdistill.defaults import GIVEN_HISTORY
 from recdistill.typing import Array
 
 __all__ = ["BatchBuilder", "CandidateSignals", "SampleSource", "dedupe", "prefetch"]
@@ -56,7 +61,7 @@ def _drawn_with(batch: Batch, offset: Array) -> Batch:
     return replace(batch, draw_offset=torch.from_numpy(offset))
 
 
-class SampleSource(Protocol):
+class SampleSource(ShownColumns, Protocol):
     """What batches are built from, by position: columns (see `SampleStore`), and the sizes of its vocabularies,
     padding included.
     """
@@ -64,14 +69,10 @@ class SampleSource(Protocol):
     sample_id: Array
     time: Array
     user: Array
-    item: Array
-    context: Array
-    lists: Array
     weight: Array
     labels: Array
     draw_offset: Array
     counts: Array
-    row_vectors: Array
 
     @property
     def vectors(self) -> Mapping[str, FrozenVectors]: ...
@@ -81,12 +82,16 @@ class SampleSource(Protocol):
     def items(self) -> int: ...
     @property
     def contexts(self) -> int: ...
+    @property
+    def numeric_fields(self) -> list[int]: ...
+    @property
+    def sequences(self) -> list[str]: ...
     def history(self, rows: Array, length: int) -> Events: ...
+    def given(self, name: str, rows: Array, length: int) -> Events: ...
     def places(self, rows: Array) -> Array: ...
-    def items_at(self, places: Array) -> tuple[Array, Array, Array]: ...
+    def items_at(self, places: Array) -> Shown: ...
     def item_counts(self, item: Array, time: Array) -> Array: ...
     def vector_rows(self, side: str, rows: Array, ids: Array) -> Array: ...
-    def row_vectors_at(self, places: Array) -> Array: ...
 
 
 @dataclass(frozen=True)
@@ -116,7 +121,7 @@ class BatchBuilder:
 
     candidate_signals: the candidates that come with each sample, none where it is None; past: the teacher's hidden
     states that come with each history; numbers: which of them the model reads, zeros for
-    the others; see `numbers_of`.
+    the others; see `numbers_of`. numeric_as: how it reads numeric features, zeros for what it does not.
     """
 
     def __init__(
@@ -127,8 +132,9 @@ class BatchBuilder:
         candidate_signals: CandidateSignals | None = None,
         past: Callable[[Array], tuple[Array, Array]] | None = None,
         numbers: Sequence[str] = ("counts", "repeats"),
+        numeric_as: NumericAs = "both",
     ) -> None:
-        self.store, self.length, self.numbers = store, length, numbers
+        self.store, self.length, self.numbers, self.numeric_as = store, length, numbers, numeric_as
         self.signals, self.candidate_signals, self.past = signals, candidate_signals, past
         self._users = self._items = self._contexts = np.zeros(0, np.int64)
 
@@ -148,21 +154,18 @@ class BatchBuilder:
         """Return the batch of store positions `rows`, int64 [B]. Not thread-safe: one builder per thread."""
         labels, offset = self.store.labels[rows], self.store.draw_offset[rows]
         signals = np.full_like(labels, np.nan) if self.signals is None else self.signals[rows]
-        own = self._own(rows)
+        own = shown_at(self.store, rows)
         others = self.candidate_signals.of_rows(rows, signals) if self.candidate_signals else None
         if self.candidate_signals is None or others is None:
-            return _drawn_with(self._batch(rows, *own, labels, signals), offset)
+            return _drawn_with(self._batch(rows, own, labels, signals), offset)
         count = others.shape[1]
         drawn = self._drawn(rows, self.candidate_signals.candidates, count)
-        item, context, lists, row_vectors = (
-            _interleave(a, b.reshape(len(rows), count, *b.shape[1:])) for a, b in zip(own, drawn, strict=True)
+        shown = Shown(
+            *(_interleave(a, b.reshape(len(rows), count, *b.shape[1:])) for a, b in zip(own, drawn, strict=True))
         )
         batch = self._batch(
             np.repeat(rows, 1 + count),
-            item,
-            context,
-            lists,
-            row_vectors,
+            shown,
             _interleave(labels, np.full_like(others, np.nan)),
             _interleave(signals, others),
             1 + count,
@@ -172,60 +175,56 @@ class BatchBuilder:
     def unlabelled(self, rows: Array) -> Batch:
         """Return the batch of the samples at `rows` alone, without labels and signals, to be predicted."""
         none = np.full_like(self.store.labels[rows], np.nan)
-        batch = self._batch(rows, *self._own(rows), none, none.copy())
-        return _drawn_with(batch, self.store.draw_offset[rows])
+        return _drawn_with(
+            self._batch(rows, shown_at(self.store, rows), none, none.copy()), self.store.draw_offset[rows]
+        )
 
     def candidates(self, rows: Array, candidates: Candidates) -> Batch:
         """Return the candidates alone of the samples at `rows`, [B * count]; no labels, no signals."""
         drawn = self._drawn(rows, candidates, candidates.count)
         none = np.full((len(rows) * candidates.count, self.store.labels.shape[1]), np.nan, np.float32)
-        return self._batch(np.repeat(rows, candidates.count), *drawn, none, none)
+        return self._batch(np.repeat(rows, candidates.count), drawn, none, none)
 
-    def _own(self, rows: Array) -> tuple[Array, Array, Array, Array]:
-        """Return (item, context, lists, row vectors) of the samples at `rows`, [B, ...]."""
-        store = self.store
-        return store.item[rows], store.context[rows], store.lists[rows], store.row_vectors[rows]
-
-    def _drawn(self, rows: Array, candidates: Candidates, count: int) -> tuple[Array, Array, Array, Array]:
-        """Return (item, context, lists, row vectors) of the first `count` candidates of each row, [B * count, ...]."""
+    def _drawn(self, rows: Array, candidates: Candidates, count: int) -> Shown:
+        """Return what the first `count` candidates of each row show, [B * count, ...] each."""
         positions = candidates.drawn(self.store.places(rows), self.store.sample_id[rows], count).reshape(-1)
-        item, context, lists = self.store.items_at(positions)
-        _, own_context, own_lists, own_vectors = self._own(np.repeat(rows, count))
-        return (
-            item,
-            np.where(candidates.fields, context, own_context),
-            np.where(candidates.slots, lists, own_lists),
-            np.where(candidates.vectors, self.store.row_vectors_at(positions), own_vectors),
+        drawn, own = self.store.items_at(positions), shown_at(self.store, np.repeat(rows, count))
+        return Shown(
+            drawn.item,
+            np.where(candidates.fields, drawn.context, own.context),
+            np.where(candidates.slots, drawn.lists, own.lists),
+            np.where(candidates.values, drawn.values, own.values),
+            np.where(candidates.vectors, drawn.row_vectors, own.row_vectors),
         )
 
     def _batch(
         self,
         rows: Array,
-        item: Array,
-        context: Array,
-        lists: Array,
-        row_vectors: Array,
+        shown: Shown,
         labels: Array,
         signals: Array,
         rows_per_sample: int = 1,
     ) -> Batch:
         """Return the batch of users and histories of `rows`, all else as given, [B, ...] each."""
         self._make_room()
+        context, values = self._numeric(shown.context, shown.values)
         history, events = self._history(rows)
         return Batch(
             sample_id=torch.from_numpy(self.store.sample_id[rows]),
-            item=_lookup(item, self._items),
+            item=_lookup(shown.item, self._items),
             user=_lookup(self.store.user[rows], self._users),
             context=_lookup(context, self._contexts),
-            lists=_lookup(lists, self._contexts),
+            lists=_lookup(shown.lists, self._contexts),
             history=history,
-            numbers=torch.from_numpy(self._numbers(rows, item, history, events)),
+            numbers=torch.from_numpy(self._numbers(rows, shown.item, history, events)),
+            values=torch.from_numpy(values),
             labels=torch.from_numpy(labels),
             signals=torch.from_numpy(signals),
+            sequences=tuple(self._sequence(name, rows)[0] for name in extra_sequences(self.store.sequences)),
             rows_per_sample=rows_per_sample,
             weight=torch.from_numpy(self.store.weight[rows]),
             **self._states(rows, history),
-            vectors=self._vectors(rows, {"item": item, "user": self.store.user[rows]}, row_vectors),
+            vectors=self._vectors(rows, {"item": shown.item, "user": self.store.user[rows]}, shown.row_vectors),
         )
 
     def _vectors(self, rows: Array, ids: Mapping[str, Array], row_vectors: Array) -> dict[str, Vectors]:
@@ -239,6 +238,15 @@ class BatchBuilder:
         if row_vectors.shape[1]:
             found["row"] = Vectors(torch.from_numpy(np.array(row_vectors)), torch.arange(len(row_vectors)))
         return found
+
+    def _numeric(self, context: Array, values: Array) -> tuple[Array, Array]:
+        """Return context and values with the part of the numeric features that the model reads."""
+        if self.numeric_as == "buckets":
+            values = np.zeros_like(values)
+        elif self.numeric_as == "values":
+            context = np.array(context)
+            context[:, self.store.numeric_fields] = 0
+        return context, values
 
     def _numbers(self, rows: Array, item: Array, history: History, events: Array) -> Array:
         """Return float32 [B, NUMBERS] of items [B] shown to the users of `rows` at their times; events: int [T], items
@@ -273,15 +281,34 @@ class BatchBuilder:
         """Gather the newest `length` known events of each row, and return their items [T] too; neighbours with one user
         and time share a history.
         """
+        if GIVEN_HISTORY in self.store.sequences:
+            return self._sequence(GIVEN_HISTORY, rows)
+        new = self._changes(rows)
+        return self._shared(rows, new, self.store.history(rows[new], self.length))
+
+    def _sequence(self, name: str, rows: Array) -> tuple[History, Array]:
+        """Return the same of a sequence that the rows bring; neighbours with one user and time share it where their
+        lists are equal.
+        """
+        new = np.diff(rows, prepend=-1) != 0
+        at = np.flatnonzero(new)
+        seen = self.store.given(name, rows[at], self.length)
+        alike = as_before(seen.offsets, seen.item, seen.time) & ~self._changes(rows)[at]
+        new[at[alike]] = False
+        return self._shared(rows, new, without(seen, alike))
+
+    def _changes(self, rows: Array) -> Array:
+        """Return bool [B]: whether a row has another user or time than the row before it."""
         user, time = self.store.user[rows], self.store.time[rows]
         new = np.ones(len(rows), bool)
         new[1:] = (user[1:] != user[:-1]) | (time[1:] != time[:-1])
-        of = np.cumsum(new) - 1
-        seen = self.store.history(rows[new], self.length)
+        return new
+
+    def _shared(self, rows: Array, new: Array, seen: Events) -> tuple[History, Array]:
+        """Return the history of each row, and the events' items: a row that is not `new` has that of the row before."""
         unique, index = dedupe(seen.item, self._items)
-        ago = np.repeat(time[new], np.diff(seen.offsets)) - seen.time
-        action = seen.action.astype(np.int64)
-        parts = (unique, index, ago, action, seen.offsets, of)
+        ago = np.repeat(self.store.time[rows[new]], np.diff(seen.offsets)) - seen.time
+        parts = (unique, index, ago, seen.action.astype(np.int64), seen.offsets, np.cumsum(new) - 1)
         return History(*map(torch.from_numpy, parts)), seen.item
 
 

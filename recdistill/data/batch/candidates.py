@@ -13,7 +13,7 @@ import numpy as np
 
 from recdistill.config.models import CandidatesConfig
 from recdistill.data.sampling import uniform
-from recdistill.data.store.encoder import context_fields, list_fields
+from recdistill.data.store.encoder import context_fields, list_fields, numeric_names
 from recdistill.errors import UserError, did_you_mean
 from recdistill.tables.schema import EventSchema
 from recdistill.typing import Array
@@ -25,14 +25,15 @@ SEED = 23  # of the draws: the same for teachers and students
 
 @dataclass(frozen=True)
 class Candidates:
-    """`count` per sample; fields bool [F], slots bool [M] and vectors bool [V]: which parts of context, of lists and of
-    the row's own vectors go with the item.
+    """`count` per sample; fields bool [F], slots bool [M], values bool [W] and vectors bool [V]: which parts of
+    context, lists, values and the row's own vectors go with the item.
     """
 
     count: int
     window: int
     fields: Array
     slots: Array
+    values: Array
     vectors: Array
 
     @classmethod
@@ -46,8 +47,9 @@ class Candidates:
         (_, *scalars), of_item = context_fields(schema), {*config.item_features, *schema.item_features}
         fields = np.array([False, *(name in of_item for name in scalars)])  # the hour is of no item
         slots = np.repeat(np.array([name in of_item for name in list_fields(schema)], bool), schema.list_length)
+        values = np.repeat(np.array([name in of_item for name in numeric_names(schema)], bool), 2)
         own = [np.full(width + 1, of == "item") for of, width, _ in schema.row_vectors.values()]
-        return cls(config.count, config.window, fields, slots, np.concatenate([np.zeros(0, bool), *own]))
+        return cls(config.count, config.window, fields, slots, values, np.concatenate([np.zeros(0, bool), *own]))
 
     def drawn(self, rows: Array, sample_id: Array, count: int) -> Array:
         """Return int64 [n, count]: the log positions whose items are the first candidates of the samples at positions

@@ -1,4 +1,6 @@
-"""The first rows of a log, and what is decided from them once and for all: the buckets of its numeric features."""
+"""The first rows of a log, and what is decided from them once and for all: the buckets and the scales of its numeric
+features.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +11,10 @@ import polars as pl
 
 from recdistill.data.buckets import fitted_edges
 from recdistill.data.readers.base import Log
+from recdistill.data.scales import fitted_scale
 from recdistill.tables.schema import EventSchema, feature_column
 
-__all__ = ["head_of", "with_edges"]
+__all__ = ["head_of", "with_scales"]
 
 LOOKED_AT = 262_144  # rows, in memory
 SHARE = 10  # of them the first tenth decides: it lies before any row that is scored, unless evaluate.start is lower
@@ -26,8 +29,8 @@ def head_of(chunks: Iterator[pl.DataFrame], limit: int) -> Iterator[pl.DataFrame
             return
 
 
-def with_edges(log: Log) -> tuple[EventSchema, Iterator[pl.DataFrame]]:
-    """Return the log's schema with the edges of its numeric features, and its rows; memory O(LOOKED_AT).
+def with_scales(log: Log) -> tuple[EventSchema, Iterator[pl.DataFrame]]:
+    """Return the log's schema with the edges and scales of its numeric features, and its rows; memory O(LOOKED_AT).
 
     They are chosen from the first tenth of the log's first LOOKED_AT rows, whatever its chunks and however many rows
     are taken of it, so that a stream has those of the batch phase.
@@ -39,7 +42,7 @@ def with_edges(log: Log) -> tuple[EventSchema, Iterator[pl.DataFrame]]:
     held: list[pl.DataFrame] = []
     while sum(map(len, held)) < LOOKED_AT and (chunk := next(chunks, None)) is not None:
         held.append(chunk)
-    edges = {}
+    edges, scales = {}, {}
     if held:
         rows = min(LOOKED_AT, sum(map(len, held)))
         columns = [
@@ -47,7 +50,8 @@ def with_edges(log: Log) -> tuple[EventSchema, Iterator[pl.DataFrame]]:
         ]
         early = pl.concat([chunk.select(columns) for chunk in held]).head(max(rows // SHARE, 1))
         edges = {name: fitted_edges(early[name].to_numpy()) for name in numeric}
-    return replace(log.schema, edges=edges), _again(held, chunks)
+        scales = {name: fitted_scale(early[name].to_numpy()) for name in numeric}
+    return replace(log.schema, edges=edges, scales=scales), _again(held, chunks)
 
 
 def _again(held: list[pl.DataFrame], chunks: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:

@@ -50,6 +50,9 @@ def _named(columns: ColumnsConfig) -> dict[str, str]:
         if not isinstance(spec, int)
     }
     named |= {f"label_times.{task}": name for task, name in columns.label_times.items()}
+    for sequence, one in columns.sequences.items():
+        named |= {f"sequences.{sequence}.items": one.items}
+        named |= {f"sequences.{sequence}.times": one.times} if one.times is not None else {}
     named |= {"weight": columns.weight} if columns.weight else {}
     return named | named_features(columns)
 
@@ -72,7 +75,7 @@ def need(kinds: Kinds, named: dict[str, str], group: str, path: Path) -> None:
             hint = layout_hint(kinds) or none
             raise UserError(f"{path}: no column '{name}' (data.{group}.{key}){did_you_mean(name, kinds)}{hint}")
         kind = kinds[name]
-        inner = getattr(kind.stored, "inner", None) if key.startswith("lists.") else None
+        inner = getattr(kind.stored, "inner", None) if key.startswith(("lists.", "sequences.")) else None
         if not (kind.single if inner is None else Kind(inner, inner).single):
             entry = "one value a row" if inner is None else "lists of one value each"
             hint = _unnested(key) if isinstance(kind.stored, pl.List | pl.Array) and inner is None else ""
@@ -126,6 +129,7 @@ def event_schema(kinds: Kinds, columns: ColumnsConfig, path: Path) -> EventSchem
         item_id=_id_type(kinds, columns, "item", columns.item),
         has_request=columns.request is not None,
         label_times=tuple(columns.label_times),
+        sequences={name: one.times is not None for name, one in columns.sequences.items()},
         sample_key=sample is not None and _id_type(kinds, columns, "sample_id", sample) == "string",
         has_user=columns.user is not None,
         has_time=columns.time is not None,

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from recdistill.config.data import ColumnsConfig, DataConfig, VectorConfig
-from recdistill.data.readers.columns import convert
+from recdistill.data.readers.columns import Counts, convert
 from recdistill.data.readers.files import RawTable
 from recdistill.data.readers.iceberg import path_of
 from recdistill.data.readers.ids import id_names
@@ -19,6 +19,7 @@ from recdistill.data.readers.numbering import RequestNumbers
 from recdistill.data.readers.row_vectors import row_vector_columns
 from recdistill.data.readers.rows import kinds_in, sources_of
 from recdistill.data.readers.scan import scan_file
+from recdistill.data.readers.sequences import SequenceReader, sequence_sources
 from recdistill.data.readers.side_tables import SideTable, own_features
 from recdistill.data.readers.times import check_unit
 from recdistill.errors import UserError
@@ -75,6 +76,7 @@ def new_rows(
     source: RawTable,
     columns: ColumnsConfig,
     schema: EventSchema,
+    counts: Counts | None = None,
     sides: Sequence[SideTable] = (),
     vectors: Mapping[str, VectorConfig] = NO_VECTORS,
 ) -> Iterator[pl.DataFrame]:
@@ -82,21 +84,24 @@ def new_rows(
     they are joined with, as of their times; vectors: of the run's log.
 
     A sample id that the source does not have is the row's number. Raises UserError for a column that is missing or a
-    value that is not of the run's type.
+    value that is not of the run's type. counts: what to note once they were read.
     """
+    counts = Counts() if counts is None else counts
     if columns.sample_id not in source.kinds:
         columns = columns.model_copy(update={"sample_id": None})
     kinds = kinds_in(source, id_names(columns))
     made = event_columns(kinds, columns, schema, source.path)
     made |= {} if columns.time else {"time": NEW_TIME}
     made |= row_vector_columns(source, kinds, vectors, schema)
+    sequences = SequenceReader(columns, kinds, schema, source.path)
     requests, done = RequestNumbers(), 0
     with source.naming_files():
-        for chunk in source.chunks(sources_of(made), rows=ROWS):
+        for chunk in source.chunks([*sources_of(made), *sequence_sources(columns)], rows=ROWS):
             if columns.time is not None:
                 check_unit(chunk, made["time"], columns.time_unit, kinds[columns.time], source.path)
-            rows, origin = convert(chunk, made, source.path)
+            rows, origin = convert(chunk, made, source.path, counts)
             check_needed(rows, origin)
+            rows = sequences.added(chunk, rows, counts)
             if "sample_id" not in made:
                 rows = rows.with_columns(sample_id=pl.int_range(done, done + len(rows), dtype=pl.Int64))
             done += len(rows)

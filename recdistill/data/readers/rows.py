@@ -18,6 +18,7 @@ from recdistill.data.readers.ids import id_names, written_kinds
 from recdistill.data.readers.mapping import behavior_columns, event_columns, event_schema
 from recdistill.data.readers.numbering import RequestNumbers, UniqueIds, UniqueKeys
 from recdistill.data.readers.row_vectors import row_vector_columns, row_vectors_of
+from recdistill.data.readers.sequences import SequenceReader, sequence_sources
 from recdistill.data.readers.times import ERA, check_unit
 from recdistill.tables.schema import EventSchema
 from recdistill.tables.validation import Origin, check_events, check_times
@@ -102,7 +103,8 @@ class EventReader:
         schema, columns = self.mapped()
         time, kinds = columns["time"], kinds_in(self.source, [])
         order = time.value if self.sort and not is_ordered(self.source, time) else None
-        raw = list(self.needs) or sources_of(columns)
+        raw = list(self.needs) or [*sources_of(columns), *sequence_sources(self.columns)]
+        sequences = SequenceReader(self.columns, kinds, schema, self.source.path)
         checks: list[_TimeOrder | UniqueIds | UniqueKeys] = [_TimeOrder()]
         if "sample_id" in columns:
             checks.append(UniqueIds(None if order is not None or self.drop_missing else self._ids))
@@ -113,7 +115,9 @@ class EventReader:
             for chunk in self.source.chunks(raw, order, schema.rows_at_a_time(self.rows)):
                 if self.columns.time is not None:
                     check_unit(chunk, time, self.columns.time_unit, kinds[self.columns.time], self.source.path)
-                rows, origin = self._kept(*convert(self.prepare(chunk), columns, self.source.path, self.counts))
+                chunk = self.prepare(chunk)
+                rows, origin = convert(chunk, columns, self.source.path, self.counts)
+                rows, origin = self._kept(sequences.added(chunk, rows, self.counts), origin)
                 if "sample_id" not in columns:
                     rows = rows.with_columns(sample_id=pl.int_range(done, done + len(rows), dtype=pl.Int64))
                 rows = requests.numbered(rows)

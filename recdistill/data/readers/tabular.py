@@ -8,13 +8,15 @@ from pathlib import Path
 from recdistill.config.data import DataConfig
 from recdistill.data.readers.base import Log
 from recdistill.data.readers.columns import Column, Counts, names_of
-from recdistill.data.readers.files import RawTable
+from recdistill.data.readers.files import CHUNK, RawTable
 from recdistill.data.readers.mapping import behavior_columns
 from recdistill.data.readers.options import NoOptions, read_options
 from recdistill.data.readers.rows import EventReader, behavior_rows, kinds_in, notes_of
 from recdistill.data.readers.scan import scan_file
 
 __all__ = ["read_table"]
+
+LISTS = 65_536  # rows in memory, where they bring sequences of any length
 
 
 def read_table(config: DataConfig, folder: Path) -> Log:
@@ -24,6 +26,7 @@ def read_table(config: DataConfig, folder: Path) -> Log:
         scan_file(folder / config.path, config),
         config.columns,
         config.sort,
+        rows=LISTS if config.columns.sequences else CHUNK,
         drop_missing=config.drop_missing,
         vectors=config.vectors,
     )

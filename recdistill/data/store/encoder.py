@@ -12,24 +12,32 @@ import polars as pl
 
 from recdistill.data.buckets import ANY_SCALE, bucket_of
 from recdistill.data.keys import context_key
+from recdistill.data.scales import ANY_VALUE, scaled
+from recdistill.data.store.given import Given
 from recdistill.data.store.label_order import NEVER
 from recdistill.data.store.vocabulary import distinct_of
+from recdistill.defaults import GIVEN_HISTORY
 from recdistill.errors import UserError
 from recdistill.tables.regression import Regression
 from recdistill.tables.schema import EventSchema, feature_column, vector_column
+from recdistill.tables.sequences import sequence_column, times_column
 from recdistill.typing import Array
 
 __all__ = [
     "MAX_ACTIONS",
     "Encoder",
     "IdEncoder",
+    "action_count",
     "context_fields",
     "draw_offset",
     "field_counts",
     "known_times",
     "list_entries",
     "list_fields",
+    "numeric_fields",
+    "numeric_names",
     "row_vectors",
+    "value_count",
 ]
 
 MAX_ACTIONS = 255  # types of behavior; a history event has one byte for its own
@@ -58,6 +66,28 @@ def list_fields(schema: EventSchema) -> list[str]:
     return [name for name, kind in schema.features.items() if kind.startswith("list")]
 
 
+def action_count(schema: EventSchema, gathered: int) -> int:
+    """Return how many action types history events have: of histories that rows bring one, else the `gathered` ones."""
+    return 1 if GIVEN_HISTORY in schema.sequences else gathered
+
+
+def numeric_names(schema: EventSchema) -> list[str]:
+    """Return the numeric features, in the order of their values: two columns each, the value and whether it is
+    missing.
+    """
+    return [name for name, kind in schema.features.items() if kind == "float32"]
+
+
+def value_count(schema: EventSchema) -> int:
+    """Return how many columns of values a sample has."""
+    return 2 * len(numeric_names(schema))
+
+
+def numeric_fields(schema: EventSchema) -> list[int]:
+    """Return the places, among the context fields, of the buckets of numbers."""
+    return [at for at, name in enumerate(context_fields(schema)) if schema.features.get(name) == "float32"]
+
+
 def _field_values(rows: pl.DataFrame, schema: EventSchema) -> Iterator[tuple[str, pl.Series]]:
     """Yield (field, value of every row, equal where models see no difference) for the context fields: the hour of day
     and every scalar feature, a numeric one by its bucket.
@@ -66,12 +96,21 @@ def _field_values(rows: pl.DataFrame, schema: EventSchema) -> Iterator[tuple[str
     for name, kind in schema.features.items():
         if kind.startswith("list"):
             continue
-        values = rows[feature_column(name)]
         if kind == "float32":
-            numbers = values.cast(pl.Float64).fill_null(np.nan).to_numpy()
-            yield name, pl.Series(bucket_of(numbers, schema.edges.get(name, ANY_SCALE)))
+            yield name, pl.Series(bucket_of(_numbers(rows, name), schema.edges.get(name, ANY_SCALE)))
         else:
-            yield name, values.cast(pl.String).fill_null("")
+            yield name, rows[feature_column(name)].cast(pl.String).fill_null("")
+
+
+def _numbers(rows: pl.DataFrame, name: str) -> Array:
+    """Return float64 [n] of a numeric feature, NaN where it is missing."""
+    return rows[feature_column(name)].cast(pl.Float64).fill_null(np.nan).to_numpy()
+
+
+def _values(rows: pl.DataFrame, schema: EventSchema) -> Array:
+    """Return float32 [n, value_count]."""
+    found = [scaled(_numbers(rows, name), schema.scales.get(name, ANY_VALUE)) for name in numeric_names(schema)]
+    return np.hstack(found) if found else np.zeros((len(rows), 0), np.float32)
 
 
 def _lists(rows: pl.DataFrame, schema: EventSchema) -> Iterator[tuple[str, Array, pl.Series]]:
@@ -110,8 +149,9 @@ class Encoder:
             )
         return np.asarray(names.replace_strict(self.actions, list(range(len(self.actions)))).to_numpy(), np.uint8)
 
-    def rows(self, rows: pl.DataFrame) -> dict[str, Array]:
-        """Return the columns of a sample store for a chunk of the events table, but for those about histories.
+    def rows(self, rows: pl.DataFrame) -> tuple[dict[str, Array], dict[str, Given]]:
+        """Return (the columns of a sample store for a chunk of the events table, but for those about histories; the
+        sequences that its rows bring, by name).
 
         What is new to a vocabulary is numbered in the order of rows, so that it does not matter how they are cut.
         """
@@ -121,19 +161,50 @@ class Encoder:
             _learned(rows[f"label_{task}"].fill_null(np.nan).to_numpy(), schema.rule(task)) for task in schema.tasks
         ]
         context, lists = self._context(rows)
+        item, given = self._items(rows)
         return {
             "sample_id": rows["sample_id"].to_numpy(),
             "time": rows["time"].dt.epoch("us").to_numpy(),
             "user": self.users.encode(rows["user_id"], grow=True) if schema.has_user else np.zeros(n, np.int32),
-            "item": self.items.encode(rows["item_id"], grow=True),
+            "item": item,
             "request": rows["request_id"].fill_null(-1).to_numpy() if schema.has_request else np.full(n, -1),
             "context": context,
             "lists": lists,
+            "values": _values(rows, schema),
             "weight": weight,
             "labels": np.stack(labels, 1).astype(np.float32),
             "draw_offset": draw_offset(rows, schema),
             "row_vectors": row_vectors(rows, schema),
-        }
+        }, given
+
+    def _items(self, rows: pl.DataFrame) -> tuple[Array, dict[str, Given]]:
+        """Return int32 [n], the items of the rows, and their sequences."""
+        if not self.schema.sequences:
+            return self.items.encode(rows["item_id"], grow=True), {}
+        lists = [rows[sequence_column(name)].fill_null([]) for name in self.schema.sequences]
+        lengths = [one.list.len().to_numpy().astype(np.int64) for one in lists]
+        entries = [one.filter(one.list.len() > 0).explode() for one in lists]
+        item, *codes = self._in_order_of_rows([rows["item_id"], *entries], lengths)
+        given = {}
+        for (name, timed), found, count in zip(self.schema.sequences.items(), codes, lengths, strict=True):
+            time = rows[times_column(name)].explode().drop_nulls() if timed else rows["time"]
+            us = time.dt.epoch("us").to_numpy()
+            given[name] = Given(np.r_[0, np.cumsum(count)], found, us if timed else np.repeat(us, count))
+        return item, given
+
+    def _in_order_of_rows(self, columns: list[pl.Series], lengths: list[Array]) -> list[Array]:
+        """Return the codes of `columns`: an id per row, then those of lists of `lengths` [n]; new ones are numbered row
+        by row, of one row in the order of the columns.
+        """
+        rows = np.arange(len(columns[0]))
+        ids, of = pl.concat(columns), np.concatenate([rows, *(np.repeat(rows, count) for count in lengths)])
+        codes = self.items.encode(ids, grow=False)
+        new = np.flatnonzero(codes == 0)
+        if len(new):
+            new = new[np.argsort(of[new], kind="stable")]
+            codes = codes.copy()
+            codes[new] = self.items.encode(ids[new], grow=True)
+        return np.split(codes, np.cumsum([len(column) for column in columns])[:-1])
 
     def _context(self, rows: pl.DataFrame) -> tuple[Array, Array]:
         """Return int32 [n, fields] and int32 [n, list slots], the latter padded with 0."""

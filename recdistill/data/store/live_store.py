@@ -16,13 +16,14 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 
-from recdistill.data.store.encoder import Encoder, known_times
+from recdistill.data.store.encoder import Encoder, action_count, known_times, numeric_fields
 from recdistill.data.store.frozen_vectors import FrozenVectors, VectorRows
+from recdistill.data.store.given import Given, LiveGiven
 from recdistill.data.store.grouped import entries_since
 from recdistill.data.store.history import Events
 from recdistill.data.store.history_arena import HistoryArena
@@ -31,16 +32,24 @@ from recdistill.data.store.live_counts import LiveCounts
 from recdistill.data.store.outcome_counts import SIDES
 from recdistill.data.store.row_queue import RowQueue
 from recdistill.data.store.sample_store import VOCABULARIES, SampleStore
+from recdistill.data.store.shown import Shown
 from recdistill.data.store.vocabulary import GrowingVocabulary
+from recdistill.defaults import GIVEN_HISTORY
 from recdistill.tables.schema import EventSchema
 from recdistill.typing import Array
 
-__all__ = ["LiveStore"]
+__all__ = ["Encoded", "LiveStore"]
 
 CHUNK = 1 << 20  # history events looked at together
 PIECE = 2048  # rows whose histories are looked up at a time
-RECENT = ("item", "context", "lists", "row_vectors")
 WAITING = {"user": "int32", "item": "int32", "time": "int64", "known": "int64", "action": "uint8"}
+
+
+class Encoded(NamedTuple):
+    """Samples as integers: columns by name, and the sequences that they bring."""
+
+    columns: dict[str, Array]
+    given: dict[str, Given]
 
 
 class LiveStore:
@@ -71,7 +80,8 @@ class LiveStore:
         users, items, context = (self.vocabularies[name] for name in VOCABULARIES)
         self.encoder = Encoder(schema, users, items, context, base.action_names if base else ())
         self.positive_from = schema.positive_from
-        self.actions = base.actions if base else 1 if behaviors else 2
+        self.actions = base.actions if base else action_count(schema, 1 if behaviors else 2)
+        self._given = {name: LiveGiven() for name in schema.sequences}
         self.rows, self.arena, self.recent = RowQueue(), HistoryArena(folder / "arena"), RowQueue()
         self.newest = 0  # event time, us
         self._waiting = {name: np.zeros(0, kind) for name, kind in WAITING.items()}
@@ -122,6 +132,16 @@ class LiveStore:
         return len(self.vocabularies["context"]) + 1
 
     @property
+    def sequences(self) -> list[str]:
+        """Return the names of the sequences that samples bring."""
+        return list(self._given)
+
+    @property
+    def numeric_fields(self) -> list[int]:
+        """Return the places of the buckets of numbers among the context fields."""
+        return numeric_fields(self.encoder.schema)
+
+    @property
     def waiting(self) -> int:
         """Return the number of events that were not known yet when the newest sample happened."""
         return len(self._waiting["user"])
@@ -130,16 +150,19 @@ class LiveStore:
         """Append samples, rows of the events table in their order."""
         self.append(self.encode(rows), **extra)
 
-    def encode(self, rows: pl.DataFrame) -> dict[str, Array]:
+    def encode(self, rows: pl.DataFrame) -> Encoded:
         """Return samples as `append` takes them. Only vocabularies change, so another thread may do it
         meanwhile, in order.
         """
-        return self.encoder.rows(rows) | {"known": known_times(rows, self.encoder.schema)[:, 0]}
+        columns, given = self.encoder.rows(rows)
+        return Encoded(columns | {"known": known_times(rows, self.encoder.schema)[:, 0]}, given)
 
-    def append(self, columns: dict[str, Array], **extra: Array | float) -> None:
+    def append(self, samples: Encoded, **extra: Array | float) -> None:
         """Append encoded samples, in the order in which they were encoded."""
-        rows = len(columns["time"])
-        whole = columns | {name: np.broadcast_to(value, (rows, *np.shape(value)[1:])) for name, value in extra.items()}
+        rows = len(samples.columns["time"])
+        spans = {f"given_{name}": self._given[name].append(one) for name, one in samples.given.items()}
+        whole = samples.columns | spans
+        whole |= {name: np.broadcast_to(value, (rows, *np.shape(value)[1:])) for name, value in extra.items()}
         for at in range(0, rows, PIECE):
             self._append({name: values[at : at + PIECE] for name, values in whole.items()})
 
@@ -151,7 +174,7 @@ class LiveStore:
         self._outcome(shown, known[given], labels[given] >= self.positive_from, 1)
         self._release()
         if self.candidate_window:
-            self.recent.append({name: columns[name] for name in RECENT})
+            self.recent.append({name: columns[name] for name in Shown._fields})
         user, time = columns["user"], columns["time"]
         self.rows.append(
             columns
@@ -227,12 +250,20 @@ class LiveStore:
         return self.outcomes["item"].before(item, time)
 
     def history(self, rows: Array, length: int) -> Events:
-        """Return the newest `length` events known before each of `rows`, int64 [R] positions."""
+        """Return the newest `length` events known before each of `rows`, int64 [R] positions; those that the rows bring
+        where there is such a sequence.
+        """
+        if GIVEN_HISTORY in self._given:
+            return self.given(GIVEN_HISTORY, rows, length)
         user, stop = self.rows["user"][rows], self.rows["history_end"][rows]
         start = np.maximum(stop - length, 0)
         return self.arena.gather(
             user, start, stop, self._base_history(user, self.rows["base"][rows], length - (stop - start))
         )
+
+    def given(self, name: str, rows: Array, length: int) -> Events:
+        """Return the newest `length` entries of a sequence that `rows` [R] bring."""
+        return self._given[name].newest(self.rows[f"given_{name}"][rows], length)
 
     def _base_history(self, user: Array, stop: Array, length: Array) -> Events:
         if self.base is None:
@@ -243,6 +274,9 @@ class LiveStore:
 
     def drop(self, rows: int) -> None:
         """Drop the oldest `rows` waiting samples."""
+        for name, given in self._given.items() if rows else ():
+            spans = self.rows[f"given_{name}"]
+            given.drop(int(spans[rows, 0] if rows < len(spans) else spans[-1, 1]))
         self.rows.drop(rows)
         self.recent.drop(
             max(0, self.rows.first - self.candidate_window - self.recent.first) if self.candidate_window else 0
@@ -252,23 +286,14 @@ class LiveStore:
         """Return int64 [n]: where in the log, the batch phase's samples first, the waiting samples at `rows` stand."""
         return np.asarray(rows + self.rows.first + (len(self.base) if self.base else 0))
 
-    def items_at(self, places: Array) -> tuple[Array, Array, Array]:
-        """Return (item [n], context [n, F], lists [n, M]) at these places of the log, at most `candidate_window` before
-        a waiting sample.
-        """
-        item, context, lists = (self._recent_at(name, places) for name in RECENT[:3])
-        return item, context, lists
-
-    def row_vectors_at(self, places: Array) -> Array:
-        """Return float32 [n, V] of what samples brought themselves, at such places of the log."""
-        return self._recent_at(RECENT[3], places)
-
-    def _recent_at(self, name: str, places: Array) -> Array:
+    def items_at(self, places: Array) -> Shown:
+        """Return what the samples at these places of the log show, at most `candidate_window` before a waiting one."""
         first = len(self.base) if self.base else 0
-        found: Array = self.recent[name][np.maximum(places - first - self.recent.first, 0)]
-        old = np.flatnonzero(places < first)
+        at, old = np.maximum(places - first - self.recent.first, 0), np.flatnonzero(places < first)
+        found = Shown(*(self.recent[name][at] for name in Shown._fields))
         if self.base is not None and len(old):
-            found[old] = getattr(self.base, name)[places[old]]
+            for values, before in zip(found, self.base.items_at(places[old]), strict=True):
+                values[old] = before
         return found
 
     def state(self) -> tuple[dict[str, Array], dict[str, Any]]:
@@ -282,7 +307,10 @@ class LiveStore:
         arrays |= {f"heads/{name}": values for name, values in self.arena.heads().items()}
         for side, counts in self.outcomes.items():
             arrays |= {f"{side}_counts/{name}": values for name, values in counts.state().items()}
+        for sequence, given in self._given.items():
+            arrays |= {f"given_{sequence}/{name}": values for name, values in given.entries.state().items()}
         return arrays, {
+            "given": {name: given.entries.first for name, given in self._given.items()},
             "first": self.rows.first,
             "recent": self.recent.first,
             "newest": self.newest,
@@ -297,7 +325,7 @@ class LiveStore:
     def restore(self, arrays: dict[str, Array], state: dict[str, Any]) -> bool:
         """Load what `state` gave; False, and nothing usable, when `folder` lacks what it refers to."""
         parts: dict[str, dict[str, Array]] = {"waiting": {}, "rows": {}, "recent": {}, "heads": {}}
-        parts |= {f"{side}_counts": {} for side in SIDES}
+        parts |= {f"{side}_counts": {} for side in SIDES} | {f"given_{name}": {} for name in self._given}
         for key, values in arrays.items():
             part, name = key.split("/", 1)
             parts[part][name] = values
@@ -308,6 +336,8 @@ class LiveStore:
         self.encoder.actions = list(state["actions"])
         self.newest, self._waiting = state["newest"], parts["waiting"]
         self.rows.restore(state["first"], parts["rows"])
+        for name, given in self._given.items():
+            given.entries.restore(state["given"][name], parts[f"given_{name}"])
         self.recent.restore(state["recent"], parts["recent"])
         return True
 

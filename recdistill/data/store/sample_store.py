@@ -15,13 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from recdistill.data.store.encoder import Encoder, field_counts, known_times
+from recdistill.data.store.encoder import Encoder, action_count, field_counts, known_times, numeric_fields, value_count
 from recdistill.data.store.frozen_vectors import VECTORS, FrozenVectors, open_vectors, rows_of_ids
+from recdistill.data.store.given import GivenFile, GivenWriter
 from recdistill.data.store.history import Events, HistoryStore, build_histories
 from recdistill.data.store.label_order import LabelClock, LabelOrder, late_alone, write_order
 from recdistill.data.store.memmap import create_column, open_column, read_json, write_json
 from recdistill.data.store.outcome_counts import SIDES, OutcomeCounts, build_counts
+from recdistill.data.store.shown import Shown, shown_at
 from recdistill.data.store.vocabulary import Vocabulary
+from recdistill.defaults import GIVEN_HISTORY
 from recdistill.errors import UserError
 from recdistill.tables.events import BehaviorLog, EventLog
 from recdistill.tables.schema import EventSchema
@@ -37,15 +40,17 @@ SAMPLE_COLUMNS = (
     "request",
     "context",
     "lists",
+    "values",
     "weight",
     "labels",
     "draw_offset",
     "row_vectors",
 )
-REVISION = 3  # of the store's columns; 2: counts; 3: weight, draw_offset, vectors
+REVISION = 3  # of the store's columns; 2: counts; 3: values, sequences, weight, draw_offset, vectors
 VOCABULARIES = ("users", "items", "context")
 WITH_SAMPLES = LabelClock()
 CHUNK = 131_072  # rows held in memory at a time
+LISTS = 16_384  # the same of rows that bring sequences
 Chunks = Iterator[tuple[Array, Array, Array, Array, Array]]  # user, item, time, known, action
 
 
@@ -59,19 +64,25 @@ def _columns(rows: int, schema: EventSchema) -> dict[str, tuple[tuple[int, ...],
         "request": ((rows,), "int64"),
         "context": ((rows, fields), "int32"),
         "lists": ((rows, slots), "int32"),
+        "values": ((rows, value_count(schema)), "float32"),
         "weight": ((rows,), "float32"),
         "labels": ((rows, len(schema.tasks)), "float32"),
         "draw_offset": ((rows, int(schema.corrected)), "float32"),
         "row_vectors": ((rows, dict(schema.vector_widths).get("row", 0)), "float32"),
         "known": ((rows, len(schema.tasks)), "int64"),
+        **{f"given_{name}": ((rows, 2), "int64") for name in schema.sequences},
     }
 
 
 def _write_samples(folder: Path, events: EventLog, version: int, rows: int, encoder: Encoder) -> None:
     columns = {name: create_column(folder, name, *spec) for name, spec in _columns(rows, events.schema).items()}
-    at = 0
-    for chunk in events.batches(version=version, rows=events.schema.rows_at_a_time(CHUNK)):
-        for name, values in encoder.rows(chunk).items():
+    at, writers = 0, {name: GivenWriter(folder, name) for name in events.schema.sequences}
+    for chunk in events.batches(
+        version=version, rows=events.schema.rows_at_a_time(min(CHUNK, LISTS) if writers else CHUNK)
+    ):
+        encoded, given = encoder.rows(chunk)
+        encoded |= {f"given_{name}": writers[name].append(one) for name, one in given.items()}
+        for name, values in encoded.items():
             columns[name][at : at + len(chunk)] = values
         columns["known"][at : at + len(chunk)] = known_times(chunk, events.schema)
         at += len(chunk)
@@ -205,8 +216,10 @@ def _build(
             "users": len(encoder.users) + 1,
             "items": len(encoder.items) + 1,
             "contexts": len(encoder.context) + 1,
-            "actions": max(len(encoder.actions), 1) if behaviors else 2,
+            "actions": action_count(events.schema, max(len(encoder.actions), 1) if behaviors else 2),
             "action_names": encoder.actions,
+            "sequences": list(events.schema.sequences),
+            "numeric_fields": numeric_fields(events.schema),
             "vectors": {side: os.path.relpath(found.folder, part) for side, found in vectors.items()},
         },
     )
@@ -221,6 +234,7 @@ class SampleStore:
         self.tasks: list[str] = about["tasks"]
         self.users, self.items, self.contexts = int(about["users"]), int(about["items"]), int(about["contexts"])
         self.actions, self.action_names = int(about["actions"]), list(about["action_names"])
+        self.numeric_fields: list[int] = about["numeric_fields"]
         (
             self.sample_id,
             self.time,
@@ -229,6 +243,7 @@ class SampleStore:
             self.request,
             self.context,
             self.lists,
+            self.values,
             self.weight,
             self.labels,
             self.draw_offset,
@@ -239,6 +254,8 @@ class SampleStore:
         ) = (open_column(folder, name) for name in (*SAMPLE_COLUMNS, "known", "history_end", "counts"))
         self.outcomes = {side: OutcomeCounts(folder, side) for side in SIDES}
         self.clock, self.label_order = LabelClock(**about["clock"]), LabelOrder.open(folder)
+        self.sequences: list[str] = about["sequences"]
+        self._given = {name: GivenFile(folder, name, open_column(folder, f"given_{name}")) for name in self.sequences}
         self.by_id = open_column(folder, "by_id")
         self.histories = HistoryStore(folder)
         self.vectors: dict[str, FrozenVectors] = {
@@ -254,13 +271,9 @@ class SampleStore:
         """Return int64 [n]: where in the log the samples at `rows` stand; here it is the same."""
         return rows
 
-    def items_at(self, places: Array) -> tuple[Array, Array, Array]:
-        """Return (item [n], context [n, F], lists [n, M]) of the samples at these places of the log."""
-        return self.item[places], self.context[places], self.lists[places]
-
-    def row_vectors_at(self, places: Array) -> Array:
-        """Return float32 [n, V], the vectors that the samples at these places of the log brought themselves."""
-        return np.asarray(self.row_vectors[places])
+    def items_at(self, places: Array) -> Shown:
+        """Return what the samples at these places of the log show."""
+        return shown_at(self, places)
 
     def vector_rows(self, side: str, rows: Array, ids: Array) -> Array:
         """Return int32 [n], the row of each id's vector, 0 for none. side: item or user, whose `ids` [n] these are."""
@@ -299,11 +312,29 @@ class SampleStore:
         return rows, late_alone(labels, late)
 
     def history(self, rows: Array, length: int) -> Events:
-        """Return the newest `length` events known before each of `rows`, int64 [R] store positions."""
+        """Return the newest `length` events known before each of `rows`, int64 [R] store positions; those that the rows
+        bring where there is such a sequence.
+        """
+        if GIVEN_HISTORY in self._given:
+            return self.given(GIVEN_HISTORY, rows, length)
         history_end = self.history_end[rows]
         return self.histories.gather(
             np.maximum(self.histories.first[self.user[rows]], history_end - length), history_end
         )
+
+    def given(self, name: str, rows: Array, length: int) -> Events:
+        """Return the newest `length` entries of a sequence that `rows` [R] bring."""
+        return self._given[name].newest(rows, length)
+
+    def given_lengths(self, name: str, rows: Array | slice) -> Array:
+        """Return int64 [n]: how many entries a sequence has that the samples at `rows` bring."""
+        return np.asarray(np.diff(self._given[name].spans[rows], axis=1)[:, 0])
+
+    def history_lengths(self, rows: Array | slice) -> Array:
+        """Return int64 [n]: how many events there are in the whole histories of the samples at `rows`."""
+        if GIVEN_HISTORY in self._given:
+            return self.given_lengths(GIVEN_HISTORY, rows)
+        return np.asarray(self.history_end[rows] - self.histories.first[self.user[rows]])
 
     def positions(self, sample_id: Array) -> Array:
         """Return int64 [n]: the row of each sample id, -1 where it is not in the log."""

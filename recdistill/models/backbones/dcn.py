@@ -6,9 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from recdistill.data.batch.batch import Batch
+from recdistill.data.batch.extras import NO_EXTRAS, Extras
 from recdistill.models.embeddings.growable import TableOptions
 from recdistill.models.layers.blocks import MLP, Inputs
-from recdistill.models.layers.options import Number, VectorWidths, Width, Widths
+from recdistill.models.layers.options import Number, Width, Widths
+from recdistill.models.layers.pooling import Alike
 
 __all__ = ["DCNv2"]
 
@@ -27,10 +29,10 @@ class DCNv2(nn.Module):
         hidden: Widths = (64, 32),
         context_width: Width = 8,
         tables: TableOptions,
-        vectors: VectorWidths = (),
+        extras: Extras = NO_EXTRAS,
     ) -> None:
         super().__init__()
-        self.inputs = Inputs(width, fields, slots, actions, context_width, tables, vectors)
+        self.inputs = Inputs(width, fields, slots, actions, context_width, tables, extras, Alike)
         total = self.inputs.width
         self.crosses = nn.ModuleList(nn.Linear(total, total) for _ in range(crosses))
         self.body = MLP(total, hidden)

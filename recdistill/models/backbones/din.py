@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, Literal
 
 import torch
@@ -10,11 +11,13 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from recdistill.data.batch.batch import Batch
+from recdistill.data.batch.extras import NO_EXTRAS, Extras
 from recdistill.errors import UserError
-from recdistill.models.attention.target_ops import first_unit_layer, sigmoid_unit, weighted_sum
+from recdistill.models.attention.target_ops import first_unit_layer, sigmoid_unit
 from recdistill.models.embeddings.growable import TableOptions
 from recdistill.models.layers.blocks import MLP, Dice, Inputs
-from recdistill.models.layers.options import VectorWidths, Width, Widths
+from recdistill.models.layers.options import Width, Widths
+from recdistill.models.layers.pooling import pooled
 
 __all__ = ["ActivationUnit", "DIN"]
 
@@ -70,10 +73,19 @@ class DIN(nn.Module):
         hidden: Widths = (64, 32),
         context_width: Width = 8,
         tables: TableOptions,
-        vectors: VectorWidths = (),
+        extras: Extras = NO_EXTRAS,
     ) -> None:
         super().__init__()
-        self.inputs = Inputs(width, fields, slots, actions, context_width, tables, vectors)
+        self.inputs = Inputs(
+            width,
+            fields,
+            slots,
+            actions,
+            context_width,
+            tables,
+            extras,
+            partial(ActivationUnit, width, unit, activation),
+        )
         self.unit = ActivationUnit(width, unit, activation)
         self.body = MLP(self.inputs.width, hidden)
         self.output_width = self.body.output_width
@@ -81,8 +93,5 @@ class DIN(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         """Return [B, output_width]."""
         candidate, events, side, layout = self.inputs(batch)
-        events = layout.pieces(events)
-        mask = layout.pieces(layout.mask).unsqueeze(2) & layout.occupied().unsqueeze(1)
-        weights = self.unit(layout.group(candidate), events, mask)
-        interest = layout.ungroup(weighted_sum(weights, events))
+        interest = pooled(self.unit, candidate, events, layout)
         return torch.as_tensor(self.body(torch.cat([candidate, interest, *side], 1)))

@@ -6,9 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from recdistill.data.batch.batch import Batch
+from recdistill.data.batch.extras import NO_EXTRAS, Extras
 from recdistill.models.embeddings.growable import TableOptions
 from recdistill.models.layers.blocks import MLP, Inputs
-from recdistill.models.layers.options import VectorWidths, Width, Widths
+from recdistill.models.layers.options import Width, Widths
+from recdistill.models.layers.pooling import Alike
 
 __all__ = ["PooledMLP"]
 
@@ -26,10 +28,10 @@ class PooledMLP(nn.Module):
         hidden: Widths = (64, 32),
         context_width: Width = 8,
         tables: TableOptions,
-        vectors: VectorWidths = (),
+        extras: Extras = NO_EXTRAS,
     ) -> None:
         super().__init__()
-        self.inputs = Inputs(width, fields, slots, actions, context_width, tables, vectors)
+        self.inputs = Inputs(width, fields, slots, actions, context_width, tables, extras, Alike)
         self.body = MLP(self.inputs.width + width, hidden)
         self.output_width = self.body.output_width
 

@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from recdistill.data.batch.batch import Batch
+from recdistill.data.batch.extras import NO_EXTRAS, Extras
 from recdistill.data.batch.numbers import NUMBERS
 from recdistill.errors import UserError
 from recdistill.models.attention.float8 import Float8, check_float8
@@ -28,7 +29,7 @@ from recdistill.models.encoders.position_bias import Bias
 from recdistill.models.encoders.stochastic_length import StochasticLength
 from recdistill.models.encoders.transformer import Block, Residual, TransformerStack
 from recdistill.models.layers.blocks import MLP, Inputs, width_of
-from recdistill.models.layers.options import Actions, Count, Few, Number, VectorWidths, Whole, Width, Widths
+from recdistill.models.layers.options import Actions, Count, Few, Number, Whole, Width, Widths
 from recdistill.models.layers.recorder import Recorder
 
 __all__ = ["HSTU", "Longer", "SequenceBackbone", "TokenMixerModel", "Transformer"]
@@ -188,13 +189,13 @@ class HSTU(SequenceBackbone):
         hidden: Widths = (64, 32),
         context_width: Width = 8,
         tables: TableOptions,
-        vectors: VectorWidths = (),
+        extras: Extras = NO_EXTRAS,
     ) -> None:
         _check_actions(transducers, actions)
         if balanced and not stochastic:
             raise UserError("hstu: balanced needs stochastic length; set stochastic, or leave balanced out")
         shorter = StochasticLength(stochastic, length, balanced) if stochastic else None
-        inputs = Inputs(width, fields, slots, actions, context_width, tables, vectors)
+        inputs = Inputs(width, fields, slots, actions, context_width, tables, extras)
         stacks = [
             HSTUStack(
                 width,
@@ -239,9 +240,9 @@ class Transformer(SequenceBackbone):
         hidden: Widths = (64, 32),
         context_width: Width = 8,
         tables: TableOptions,
-        vectors: VectorWidths = (),
+        extras: Extras = NO_EXTRAS,
     ) -> None:
-        inputs = Inputs(width, fields, slots, actions, context_width, tables, vectors)
+        inputs = Inputs(width, fields, slots, actions, context_width, tables, extras)
         stack = TransformerStack(width, heads, length, layers, block, residual, bias, band)
         super().__init__(inputs, [stack], MLP(_mixed(inputs, [stack]), hidden), precision=precision)
 
@@ -265,9 +266,9 @@ class Longer(SequenceBackbone):
         hidden: Widths = (64, 32),
         context_width: Width = 8,
         tables: TableOptions,
-        vectors: VectorWidths = (),
+        extras: Extras = NO_EXTRAS,
     ) -> None:
-        inputs = Inputs(width, fields, slots, actions, context_width, tables, vectors)
+        inputs = Inputs(width, fields, slots, actions, context_width, tables, extras)
         stack = LongerStack(width, heads, length, layers, merge, queries)
         super().__init__(inputs, [stack], MLP(_mixed(inputs, [stack]), hidden), precision=precision)
 
@@ -309,9 +310,9 @@ class TokenMixerModel(SequenceBackbone):
         precision: Precision = "float32",
         context_width: Width = 8,
         tables: TableOptions,
-        vectors: VectorWidths = (),
+        extras: Extras = NO_EXTRAS,
     ) -> None:
-        inputs = Inputs(width, fields, slots, actions, context_width, tables, vectors)
+        inputs = Inputs(width, fields, slots, actions, context_width, tables, extras)
         stack = LongerStack(width, heads, length, layers, merge, queries)
         body = TokenMixer(
             _mixed(inputs, [stack]),

@@ -11,13 +11,15 @@ from torch import Tensor, nn
 
 from recdistill.data.batch.ages import AGES, age_bucket
 from recdistill.data.batch.batch import Batch
+from recdistill.data.batch.extras import NO_EXTRAS, Extras
 from recdistill.data.batch.numbers import NUMBERS
 from recdistill.errors import UserError
 from recdistill.models.attention.request_layout import Layout, lay_out
 from recdistill.models.attention.target_ops import EMPTY, dots, split_heads, weighted_sum
 from recdistill.models.embeddings.growable import TableOptions
 from recdistill.models.layers.blocks import MLP, EventActions, SideFeatures, item_std, new_table
-from recdistill.models.layers.options import Few, VectorWidths, Width, Widths
+from recdistill.models.layers.options import Few, Width, Widths
+from recdistill.models.layers.pooling import DotUnit, SequencePools
 
 __all__ = ["TargetAttention"]
 
@@ -49,7 +51,7 @@ class TargetAttention(nn.Module):
         rich: bool = False,
         context_width: Width = 8,
         tables: TableOptions,
-        vectors: VectorWidths = (),
+        extras: Extras = NO_EXTRAS,
     ) -> None:
         super().__init__()
         if width % heads:
@@ -58,7 +60,8 @@ class TargetAttention(nn.Module):
         self.item = new_table("item", width, item_std(width), tables)
         self.past = new_table("past", width, item_std(width), tables)
         self.bias = new_table("bias", 1, 0.0, tables)
-        self.side = SideFeatures(width, context_width, fields, slots, tables, vectors)
+        self.side = SideFeatures(width, context_width, fields, slots, tables, extras)
+        self.given = SequencePools(extras.sequences, width, DotUnit)
         decay = STEEPEST * (torch.arange(kernels) + 1) / kernels
         start = -decay * (torch.arange(AGES) - RECENT).clamp(min=0)[:, None]
         self.recency = nn.Parameter(start.repeat(1, heads))  # [AGES, heads * kernels], log weights
@@ -66,7 +69,7 @@ class TargetAttention(nn.Module):
         self.actions = EventActions(actions, width)
         self.outcome = nn.Parameter(torch.randn(actions, OUTCOME)) if actions > 1 else None
         direct = heads * (kernels + 2) + 3 + (actions > 1) * OUTCOME * (1 + heads * kernels)
-        self.body = MLP(direct + self.side.width + rich * (2 + kernels) * width, hidden)
+        self.body = MLP(direct + self.side.width + self.given.width + rich * (2 + kernels) * width, hidden)
         self.output_width = self.body.output_width + direct + NUMBERS
 
     def weights(self, layout: Layout) -> Tensor:
@@ -84,6 +87,7 @@ class TargetAttention(nn.Module):
         layout = lay_out(batch.history).to(self.item.device)
         x = self.item(batch.item.unique).index_select(0, batch.item.inverse)
         *side, numbers = self.side(batch)
+        side += self.given(batch, x, self.past)
         weights = self.weights(layout)
         events = self.actions(layout.events(self.past(batch.history.unique)), layout)
         match, rich = self._match(x, events, weights, layout)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from recdistill.data.batch.batch import Batch
+from recdistill.data.batch.extras import Extras
 from recdistill.data.batch.numbers import NUMBERS
 from recdistill.errors import UserError
 from recdistill.models.attention.request_layout import Layout, lay_out
 from recdistill.models.embeddings.growable import GrowableTable, TableOptions
-from recdistill.models.layers.options import VectorWidths
+from recdistill.models.layers.pooling import DotUnit, SequencePools
 
 __all__ = ["MLP", "Dice", "Dropout", "EventActions", "Inputs", "SideFeatures", "item_std", "new_table", "width_of"]
 
@@ -94,32 +95,27 @@ class Dice(nn.Module):
 
 
 class SideFeatures(nn.Module):
-    """Everything but the history: user row, context rows side by side, mean of the list rows, pre-trained vectors,
-    numbers. `width`: their total.
+    """Everything but the history: user row, context rows side by side, mean of the list rows, values, pre-trained
+    vectors, numbers. `width`: their total.
 
-    One table holds context fields and lists, which share a vocabulary. fields F, slots M as in `Batch`. vectors: (side,
-    V) of those that the batches have; each is projected to the user's width.
+    One table holds context fields and lists, which share a vocabulary. fields F, slots M as in `Batch`. Vectors
+    are projected to the user's width.
     """
 
     def __init__(
-        self,
-        user_width: int,
-        context_width: int,
-        fields: int,
-        slots: int,
-        options: TableOptions,
-        vectors: VectorWidths = (),
+        self, user_width: int, context_width: int, fields: int, slots: int, options: TableOptions, extras: Extras
     ) -> None:
         super().__init__()
-        self.fields, self.slots = fields, slots
+        self.fields, self.slots, self.extras = fields, slots, extras
         self.user = new_table("user", user_width, 0.0, options)  # a new user starts at zero: no information, no noise
         self.context = new_table("context", context_width, 0.02, options)
-        self.vectors = nn.ModuleDict({side: nn.Linear(width, user_width) for side, width in vectors})
-        self.width = user_width * (1 + len(vectors)) + context_width * (fields + (slots > 0)) + NUMBERS
+        self.vectors = nn.ModuleDict({side: nn.Linear(width, user_width) for side, width in extras.vectors})
+        rows = user_width * (1 + len(extras.vectors)) + context_width * (fields + (slots > 0))
+        self.width = rows + extras.values + NUMBERS
 
     def forward(self, batch: Batch) -> list[Tensor]:
-        """Return [[B, user width], [B, F * context width], [B, context width], [B, user width] of each side's vectors,
-        [B, NUMBERS]]; all between the first and the last where there are any.
+        """Return [[B, user width], [B, F * context width], [B, context width], [B, values], [B, user width] of each
+        side's vectors, [B, NUMBERS]]; all between the first and the last where there are any.
         """
         samples = batch.user.inverse.shape[0]  # len() would fix their number in a graph
         parts = [self.user(batch.user.unique).index_select(0, batch.user.inverse)]
@@ -131,6 +127,8 @@ class SideFeatures(nn.Module):
             known = (batch.lists.inverse != 0).sum(1, keepdim=True).clamp(min=1)
             summed = rows.index_select(0, batch.lists.inverse.reshape(-1)).view(samples, self.slots, -1).sum(1)
             parts.append(summed / known)
+        if self.extras.values:
+            parts.append(batch.values)
         return [*parts, *self._vectors(batch), batch.numbers]
 
     def _vectors(self, batch: Batch) -> list[Tensor]:
@@ -161,7 +159,9 @@ class EventActions(nn.Module):
 
 
 class Inputs(nn.Module):
-    """The first layer of most backbones: one item table for candidates and events, the actions, the side features."""
+    """The first layer of most backbones: one item table for candidates and events, the actions, the side features, to
+    which the sequences that rows bring belong: `unit` makes what weighs their entries, see `SequencePools`.
+    """
 
     def __init__(
         self,
@@ -171,20 +171,23 @@ class Inputs(nn.Module):
         actions: int,
         context_width: int,
         tables: TableOptions,
-        vectors: VectorWidths = (),
+        extras: Extras,
+        unit: Callable[[], nn.Module] = DotUnit,
     ) -> None:
         super().__init__()
         self.item = new_table("item", width, item_std(width), tables)
         self.actions = EventActions(actions, width)
-        self.side = SideFeatures(width, context_width, fields, slots, tables, vectors)
-        self.width = 2 * width + self.side.width
+        self.side = SideFeatures(width, context_width, fields, slots, tables, extras)
+        self.given = SequencePools(extras.sequences, width, unit)
+        self.width = 2 * width + self.side.width + self.given.width
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor, list[Tensor], Layout]:
         """Return (candidate [B, D], events [R, L, D], side features, layout)."""
         layout = lay_out(batch.history).to(self.item.device)
         candidate = self.item(batch.item.unique).index_select(0, batch.item.inverse)
         events = self.actions(layout.events(self.item(batch.history.unique)), layout)
-        return candidate, events, self.side(batch), layout
+        *side, numbers = self.side(batch)
+        return candidate, events, [*side, *self.given(batch, candidate, self.item), numbers], layout
 
     def pooled(self, batch: Batch) -> list[Tensor]:
         """Return [candidate, mean of its events, *side features], each [B, ...]."""

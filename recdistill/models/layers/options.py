@@ -11,7 +11,7 @@ from torch import nn
 
 from recdistill.errors import UserError, did_you_mean
 
-__all__ = ["Actions", "Count", "Few", "Number", "VectorWidths", "Whole", "Width", "Widths", "checked_options"]
+__all__ = ["Actions", "Count", "Few", "Number", "Whole", "Width", "Widths", "checked_options"]
 
 Number = Annotated[int, Field(ge=0, le=1_024)]  # of things that may be none
 Few = Annotated[int, Field(ge=1, le=1_024)]  # layers, heads, tokens: each is a part of its own
@@ -20,7 +20,6 @@ Whole = Annotated[int, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]  # of events
 Widths = Sequence[Width]
 Actions = Annotated[Sequence[Annotated[int, Field(ge=0)]], Field(min_length=1)]  # by their codes
-VectorWidths = tuple[tuple[str, int], ...]  # side, numbers of its vectors: see EventSchema.vector_widths
 VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from recdistill.data.store.live_store import LiveStore
+from recdistill.data.store.live_store import Encoded, LiveStore
 from recdistill.stream.ingest.process import ingests
 from recdistill.stream.progress import IngestProgress, read_progress
 from recdistill.stream.workers.signal_joiner import empty_columns
@@ -41,7 +41,7 @@ class _Piece:
 
     versions: dict[str, int]
     progress: dict[int, IngestProgress]
-    samples: dict[str, Array] | None
+    samples: Encoded | None
     behaviors: list[dict[str, Array]]
     outcomes: list[pl.DataFrame]
     published: float
@@ -76,7 +76,7 @@ class TableFollower:
         for behaviors in piece.behaviors:
             self.store.append_behaviors(behaviors)
         self.outcomes_read = pl.concat([self.outcomes_read, *piece.outcomes])
-        rows = len(piece.samples["time"]) if piece.samples else 0
+        rows = len(piece.samples.columns["time"]) if piece.samples else 0
         if piece.samples:
             self.store.append(
                 piece.samples, **_columns(rows, len(self.events.schema.tasks), piece.published, self.candidates)

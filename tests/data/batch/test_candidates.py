@@ -90,6 +90,7 @@ def test_a_batch_holds_each_sample_and_then_its_candidates(store):
         context = batch.context.ids()[k::3].numpy()
         np.testing.assert_array_equal(context[:, [0, 1, 2]], store.context[rows][:, [0, 1, 2]])
         np.testing.assert_array_equal(context[:, [3, 4]], store.context[at][:, [3, 4]])
+        np.testing.assert_array_equal(batch.values[k::3], store.values[at])
         np.testing.assert_array_equal(batch.history.of[k::3], own.history.of)
         known = store.counts_of(store.user[rows], store.item[at], store.time[rows])
         np.testing.assert_array_equal(batch.numbers[k::3, :COUNTS], numbers_of(known, 0)[:, :COUNTS])
@@ -115,9 +116,24 @@ def test_a_model_without_counts_is_shown_none(store):
     assert torch.equal(both[:, COUNTS:], repeats[:, COUNTS:])
 
 
+def test_a_model_reads_numeric_features_as_it_asks(store):
+    rows = np.arange(100, 400)
+    both, buckets, values = (
+        BatchBuilder(store, 5, numeric_as=way).build(rows) for way in ("both", "buckets", "values")
+    )
+    (field,) = store.numeric_fields
+    others = [at for at in range(store.context.shape[1]) if at != field]
+    assert both.values.any() and both.context.ids()[:, field].all()
+    assert torch.equal(buckets.context.ids(), both.context.ids()) and not buckets.values.any()
+    assert torch.equal(values.values, both.values) and not values.context.ids()[:, field].any()
+    assert torch.equal(values.context.ids()[:, others], both.context.ids()[:, others])
+    np.testing.assert_array_equal(both.context.ids(), store.context[rows])
+
+
 def test_a_candidate_is_looked_for_in_the_history_itself(store):
     rows = np.arange(100, 400)
-    schema = EventSchema(("click", "finish"), {name: "int64" for name in ("position", "device", "topic", "age")})
+    kinds = {"position": "int64", "device": "int64", "topic": "int64", "age_days": "float32"}
+    schema = EventSchema(("click", "finish"), kinds)
     asked = Candidates.of(CandidatesConfig(count=2, window=30), schema)
     batch = BatchBuilder(store, 50).candidates(rows, asked)
     history, item = batch.history, batch.item.ids()

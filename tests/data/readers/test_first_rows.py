@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from recdistill.data.buckets import fitted_edges
 from recdistill.data.readers import first_rows
 from recdistill.data.readers.base import Log
+from recdistill.data.scales import fitted_scale
 from recdistill.tables.schema import EventSchema
 
 SCHEMA = EventSchema(("click",), {"device": "string", "rate": "float32"})
@@ -36,13 +37,15 @@ def test_the_first_tenth_of_the_rows_looked_at_decides(values: list[float | None
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(first_rows, "LOOKED_AT", 40)
-        schema, chunks = first_rows.with_edges(log_of(rows, cuts))
+        schema, chunks = first_rows.with_scales(log_of(rows, cuts))
     seen = pl.concat([rows.clear(), *chunks])
     assert seen.equals(rows, null_equal=True)
     first = np.array([np.nan if value is None else value for value in values[: max(min(len(values), 40) // 10, 1)]])
-    assert schema.edges == {"rate": fitted_edges(first)}
+    assert schema.edges == {"rate": fitted_edges(first)} and schema.scales == {"rate": fitted_scale(first)}
 
 
 def test_a_log_without_numbers_is_left_as_it_is() -> None:
-    schema, chunks = first_rows.with_edges(log_of(pl.DataFrame({"feature_device": ["a"]}), [], EventSchema(("click",))))
+    schema, chunks = first_rows.with_scales(
+        log_of(pl.DataFrame({"feature_device": ["a"]}), [], EventSchema(("click",)))
+    )
     assert schema.edges == {} and sum(map(len, chunks)) == 1

@@ -108,6 +108,16 @@ def test_such_a_log_runs_to_its_report_and_says_what_is_withheld(name: str, tmp_
         ("columns: {time: null}, sort: true", "", "sort: sorts by time"),
         ("columns: {time: null}", "labels: {window_s: 60}", "labels.window_s: needs what the log does not have"),
         ("columns: {time: null}", "teacher_hidden: {width: 8}", "teacher_hidden.width: needs what the log"),
+        (
+            "columns: {time: null, sequences: {carts: {items: cart, times: at}}}",
+            "",
+            "sequences: times are held against the rows' own",
+        ),
+        (
+            "columns: {sequences: {history: {items: cart}}}",
+            "teacher: {kind: hstu, pretrain: {at: 0.5}}",
+            "pretrain: learns from what users did over the log, and rows bring their own histories",
+        ),
         ("columns: {user: null}", "crossfit: {by: user}", "crossfit.by: needs what the log does not have"),
     ],
 )

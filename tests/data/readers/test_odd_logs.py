@@ -12,7 +12,6 @@ import pytest
 
 from recdistill.config.data import ColumnsConfig
 from recdistill.config.load import load_text
-from recdistill.errors import UserError
 from tests.data.readers.test_tabular import START, read, refused
 
 N = 60
@@ -110,14 +109,9 @@ def test_numbers_are_labels_by_what_a_positive_is(
     rows = pl.DataFrame({"time": [START] * 3, "user_id": [1] * 3, "item_id": [1] * 3, "watch": values})
     rows.write_parquet(tmp_path / "log.parquet")
     text = refused(tmp_path, "log.parquet", ColumnsConfig(tasks={"long": "watch"}))
-    assert "tasks: {long: {column: watch, equals: 1}}; or at_least: a number. A number itself cannot be pred" in text
+    assert "tasks: {long: {column: watch, equals: 1}}; or at_least: a number; or regression: log, for values" in text
     columns = ColumnsConfig(tasks={"long": {"column": "watch", **positive}})
     assert read(tmp_path, "log.parquet", columns)["label_long"].to_list() == [0, 1, 0]
-
-
-def test_weights_of_samples_are_no_key() -> None:
-    with pytest.raises(UserError, match="unknown key 'data.columns.weight'"):
-        load_text("name: x\ndata: {path: log.csv, columns: {weight: w}}")
 
 
 @pytest.mark.parametrize("header", [True, False])

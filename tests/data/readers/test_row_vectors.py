@@ -80,7 +80,7 @@ def test_the_table_and_the_stream_take_no_other_vectors(tmp_path: Path) -> None:
     wrong = rows.with_columns(vector_text=pl.Series([[1.0, 2.0], None, [1.0], [1.0, NAN]], dtype=pl.List(pl.Float32)))
     with pytest.raises(UserError, match="row 2, column 'vector_text': must hold 2 finite numbers or nothing"):
         EventLog.create(tmp_path / "events", log.schema).append(wrong, writer="t", sequence=0)
-    reasons = row_faults(wrong, "events", log.schema.tasks, log.schema.row_vector_widths)
+    reasons = row_faults(wrong, "events", log.schema)
     assert reasons.is_null().to_list() == [True, True, False, False]
     assert reasons[2] == "column 'vector_text': must hold 2 finite numbers or nothing"
 

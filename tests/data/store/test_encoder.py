@@ -49,9 +49,9 @@ def test_codes_do_not_depend_on_the_cut(
     kind: type, values: list[tuple[int, int, str | None, list[str]]], cut: int
 ) -> None:
     rows = rows_of(values)
-    whole = Encoder(SCHEMA, *(kind() for _ in range(3))).rows(rows)
+    whole = Encoder(SCHEMA, *(kind() for _ in range(3))).rows(rows)[0]
     encoder = Encoder(SCHEMA, *(kind() for _ in range(3)))
-    parts = [encoder.rows(part) for part in (rows[:cut], rows[cut:]) if len(part)]
+    parts = [encoder.rows(part)[0] for part in (rows[:cut], rows[cut:]) if len(part)]
     for name, column in whole.items():
         np.testing.assert_array_equal(np.concatenate([part[name] for part in parts]), column)
     for column, ids in (("user", rows["user_id"]), ("item", rows["item_id"])):
@@ -62,7 +62,7 @@ def test_codes_do_not_depend_on_the_cut(
 def test_fields_are_the_hour_and_scalars_lists_have_slots() -> None:
     assert context_fields(SCHEMA) == ["", "device", "price"] and field_counts(SCHEMA) == (3, LIST_LENGTH)
     encoder = Encoder(SCHEMA, Vocabulary(), Vocabulary(), Vocabulary())
-    found = encoder.rows(rows_of([(1, 1, "a", list("xyxyxyxyxy")), (2, 1, "a", [])]))
+    found = encoder.rows(rows_of([(1, 1, "a", list("xyxyxyxyxy")), (2, 1, "a", [])]))[0]
     assert found["context"].shape == (2, 3) and found["lists"].shape == (2, LIST_LENGTH)
     assert (found["lists"][0] > 0).all() and not found["lists"][1].any()  # cut, and padded with 0
     assert found["context"][0, 1] == found["context"][1, 1] != found["context"][0, 0]
@@ -89,5 +89,5 @@ def test_the_last_entries_of_a_list_stay_in_their_order(lists: list[list[str | N
 def test_a_schema_says_how_many_entries_a_model_sees() -> None:
     long = replace(SCHEMA, list_length=20)
     assert field_counts(long) == (3, 20)
-    found = Encoder(long, *(Vocabulary() for _ in range(3))).rows(rows_of([(1, 1, "a", [*"abcdefghijkl"])]))["lists"]
+    found = Encoder(long, *(Vocabulary() for _ in range(3))).rows(rows_of([(1, 1, "a", [*"abcdefghijkl"])]))[0]["lists"]
     assert found.shape == (1, 20) and (found[0, :12] > 0).all() and not found[0, 12:].any()

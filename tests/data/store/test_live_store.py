@@ -57,6 +57,7 @@ def same(one: builder.Batch, other: builder.Batch) -> bool:
             b.context.ids(),
             b.labels,
             b.numbers,
+            b.values,
             b.history.unique[b.history.index],
             b.history.ago,
             b.history.action,
@@ -144,7 +145,7 @@ def test_how_commits_are_cut_changes_no_number(seed: int, n: int, cuts: list[int
         one.add(rows)
         for low, high in zip([0, *sorted(cuts)], [*sorted(cuts), n], strict=True):
             other.add(rows[low:high])
-        for name in ("context", "lists", "user", "item", "labels", "history_end", "counts"):
+        for name in ("context", "lists", "values", "user", "item", "labels", "history_end", "counts"):
             np.testing.assert_array_equal(one.rows[name], other.rows[name])
 
 

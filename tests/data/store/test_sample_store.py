@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from recdistill.data.batch.builder import BatchBuilder
 from recdistill.data.batch.numbers import SPAN
+from recdistill.data.scales import scaled
 from recdistill.data.store import sample_store
 from recdistill.data.store.encoder import MAX_ACTIONS
 from recdistill.data.store.memmap import open_column
@@ -32,6 +33,7 @@ DELAYED = EventSchema(
     user_id="string",
     label_times=("click",),
     edges={"n": (-1.0, 0.0, 0.5)},
+    scales={"n": (0.0, 0.25, 2.0)},
 )
 BEHAVED = EventSchema(("click",), has_request=True)
 
@@ -199,6 +201,9 @@ def test_fields_and_lists_have_one_code_per_value(tmp_path):
             assert codes.setdefault(("tag", tag), code) == code
     assert len(set(codes.values())) == len(codes) == built.contexts - 1 and max(codes.values()) < built.contexts
     assert Counter(numbers)["not a number"] > 10
+    raw = rows["feature_n"].cast(pl.Float64).to_numpy()
+    np.testing.assert_array_equal(built.values, scaled(raw, DELAYED.scales["n"]))
+    assert len(np.unique(built.values[:, 0])) > 3 and built.numeric_fields == [2]
 
 
 def test_a_store_is_reopened_while_the_tables_stand_and_rebuilt_when_they_moved_on(tmp_path):

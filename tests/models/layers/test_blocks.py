@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from recdistill.data.batch.extras import NO_EXTRAS
 from recdistill.errors import UserError
 from recdistill.models.embeddings.growable import TableOptions
 from recdistill.models.layers.blocks import MLP, Dice, EventActions, SideFeatures, width_of
@@ -34,7 +35,7 @@ def test_dice_normalises_over_what_the_mask_keeps() -> None:
 
 
 def test_list_features_are_the_mean_of_the_known_slots() -> None:
-    batch, side = make_batch(), SideFeatures(4, 5, FIELDS, SLOTS, TableOptions())
+    batch, side = make_batch(), SideFeatures(4, 5, FIELDS, SLOTS, TableOptions(), NO_EXTRAS)
     with torch.no_grad():
         lists = side(batch)[2]
     for row, slots in zip(lists, batch.lists.unique[batch.lists.inverse], strict=True):

@@ -18,7 +18,7 @@ from recdistill.models.embeddings.growable import TableOptions
 from recdistill.models.factory import BACKBONES, build_backbone
 from tests.support.batches import make_batch, make_net
 
-GIVEN = {"width", "fields", "slots", "actions", "length", "tables", "vectors"}
+GIVEN = {"width", "fields", "slots", "actions", "length", "tables", "extras"}
 OPTIONS = [
     (kind, name)
     for kind, network in BACKBONES.items()

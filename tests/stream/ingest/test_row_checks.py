@@ -10,6 +10,7 @@ import pytest
 
 from recdistill.stream.ingest.row_checks import SKEW, row_faults
 from recdistill.stream.sources.wire import Kind
+from recdistill.tables.delta.types import TIME
 from recdistill.tables.schema import EventSchema
 from tests.support.arrivals import outcomes
 from tests.support.tables import actions, events
@@ -86,3 +87,20 @@ def test_with_a_correction_each_row_says_how_probable_its_draw_was() -> None:
         *(wrong, wrong, wrong),
     ]
     assert row_faults(rows, "events", CLICK).null_count() == len(rows)
+
+
+def test_a_sequence_that_cannot_be_is_named() -> None:
+    early, time = (datetime(2024, 1, day, tzinfo=UTC) for day in (1, 2))
+    lists = [([1, 2], [early, early]), ([], []), (None, None), ([1], [time]), ([1], []), ([None], [early])]
+    rows = pl.concat([events([1]).with_columns(time=at(time))] * len(lists)).with_columns(
+        sequence_carts=pl.Series([one[0] for one in lists], dtype=pl.List(pl.Int64)),
+        times_carts=pl.Series([one[1] for one in lists], dtype=pl.List(TIME)),
+    )
+    assert row_faults(rows, "events", replace(CLICK, sequences={"carts": True})).to_list() == [
+        None,
+        None,
+        None,
+        "column 'times_carts': must hold times before the row's own",
+        "column 'times_carts': must have a time for each item",
+        "column 'sequence_carts': an entry must not be empty",
+    ]
