@@ -124,8 +124,8 @@ class ServedNetwork(nn.Module):
         rows: list[Tensor],
     ) -> Tensor:
         """Return logits float32 [C, K] of item, user int64 [C], context int64 [C, F], lists int64 [C, M], history, ago,
-        action int64 [L] (ago in us), events int64 [1] of them real, numbers float32 [C, X], values float32 [C, W], and the
-        rows of every look-up; indices are places among those rows.
+        action int64 [L] (ago in us), events int64 [1] of them real, numbers float32 [C, X], values float32 [C, W], and
+        the rows of every look-up; indices are places among those rows.
         """
         batch = self._batch(item, user, context, lists, history, ago, action, events, numbers, values)
         self.asked.columns = [
@@ -163,7 +163,7 @@ def _without_tables(backbone: nn.Module, asked: _Asked) -> nn.Module:
     """Return a copy of a backbone with `_Rows` in the place of its tables; their rows are not copied."""
     tables = [part for part in backbone.modules() if isinstance(part, GrowableTable)]
     memo = {id(table): _Rows(number, table, asked) for number, table in enumerate(tables)}
-    return copy.deepcopy(backbone, memo)  # type: ignore[arg-type]
+    return copy.deepcopy(backbone, memo)
 
 
 def example_inputs(served: ServedNetwork) -> tuple[Tensor | list[Tensor], ...]:

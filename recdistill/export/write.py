@@ -127,7 +127,7 @@ def _manifest(
         actions=predictor.store.action_names or list(OUTCOMES[: predictor.store.actions]),
         numbers=list(predictor.job.config.numbers),
         numeric_as=predictor.job.config.numeric_as,
-        look_ups=[tuple(one) for one in served.look_ups],
+        look_ups=[(one.table, one.column, one.width) for one in served.look_ups],
         regression=dict(schema.regression),
         log_odds_offset=[own[min(k, len(own) - 1)].log_odds_offset for k in range(len(schema.tasks))],
         lineage=lineage,

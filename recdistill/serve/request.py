@@ -29,7 +29,7 @@ __all__ = ["MOST_CANDIDATES", "Past", "Request", "arrays_of"]
 
 INT64 = 1 << 63
 MOST_CANDIDATES = 10_000
-Id = int | str
+Id = int | str | float  # a whole number may come as 12.0
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def _ids(values: Sequence[Any], kind: str, what: str, known: Any) -> Array:
     return np.asarray(known.places([_id(value, kind, what) for value in values]))
 
 
-def _id(value: Any, kind: str, what: str) -> Id:
+def _id(value: Any, kind: str, what: str) -> int | str:
     """Return an id as the tables have it: a whole number may come as 12, 12.0 or "12"; text as it is written."""
     if kind == "string":
         if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)):

@@ -86,8 +86,8 @@ class LaidOut(History):
         """Return the history, int64 [L] each, of which the first `events` (int64 [1]) are real, of `samples` [B]."""
         mask = (torch.arange(len(index)) < events).unsqueeze(0)
         of, offsets = torch.zeros_like(samples), torch.cat([torch.zeros_like(events), events])
-        parts = [part.unsqueeze(0) * mask for part in (index, ago, action)]
-        layout = Layout(*parts, mask, events, of, samples.shape[0], None, None, None)
+        shown, past, kind = (part.unsqueeze(0) * mask for part in (index, ago, action))
+        layout = Layout(shown, past, kind, mask, events, of, samples.shape[0], None, None, None)
         return cls(unique, index, ago, action, offsets, of, layout)
 
     def dense(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
