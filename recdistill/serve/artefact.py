@@ -49,9 +49,9 @@ class Manifest:
 
     schema: of a ServedSchema; history: the most events read; fields, slots: of context and lists; actions: the types of
     a history's events, by code; numbers, numeric_as: what the model reads; look_ups: per input of rows (table, column,
-    width); regression: tasks of values, see `Regression`; log_odds_offset: per task, what sampling added to the log-odds that
-    the model learned; lineage: run, job, checkpoint; parity: largest difference of a logit from the network's; files:
-    name -> SHA-256.
+    width); regression: tasks of values, see `Regression`; log_odds_offset: per task, what sampling added to the
+    log-odds that the model learned; lineage: run, job, checkpoint; parity: largest difference of a logit from the
+    network's; files: name -> SHA-256.
     """
 
     format: int
