@@ -58,7 +58,7 @@ def test_new_rows_give_what_the_network_gives_over_its_store(kind: str, tmp_path
     assert prices and all("prices.parquet" in line for line in prices)
 
 
-def test_a_candidate_has_the_value_and_the_vector_of_its_item_and_all_else_of_its_row(tmp_path: Path) -> None:
+def test_a_candidate_has_what_goes_with_its_item_and_all_else_of_its_row(tmp_path: Path) -> None:
     write_all(tmp_path)
     run, experiment = trained(tmp_path, *SETS)
     store, schema = SampleStore(run.store), EventLog.open(run.tables / "events").schema
