@@ -113,7 +113,7 @@ def _follow(
             raise Differs("a stream has gone on from there")
         if not may:
             raise Differs("`recdistill run` and `recdistill ingest` alone follow it")
-        rows, actions = take_over(folder, _checked(log, experiment), progress, partial(check_steady, now))
+        rows, actions, vectors = take_over(folder, _checked(log, experiment), progress, partial(check_steady, now))
     except Differs as why:
         raise UserError(
             f"{folder.root}: the log changed since it was read ({words}), and {why}; choose another --out for the log "
@@ -123,10 +123,11 @@ def _follow(
     for line in log.notes():
         note(line)
     more = f"{rows:,} rows" + (f" and {actions:,} behaviors" if log.behaviors else "")
+    more += f" and vectors of {vectors:,} ids" if log.vectors else ""
     again = "; what was learned before is dropped, and every model learns the whole log anew"
     note(
         f"log: changed since it was read ({words}): {more} more, all before them as they were"
-        f"{again if learned and rows + actions else ''}"
+        f"{again if learned and rows + actions + vectors else ''}"
     )
     return rows or actions
 

@@ -19,6 +19,7 @@ import polars as pl
 
 from recdistill.data.readers.base import Log
 from recdistill.data.readers.first_rows import with_scales
+from recdistill.data.store.frozen_vectors import VECTORS, FrozenVectors, added_ids, open_vectors, write_vectors
 from recdistill.data.store.memmap import write_json
 from recdistill.runs.folder import RunFolder
 from recdistill.tables.events import BehaviorLog, EventLog
@@ -36,9 +37,10 @@ class Differs(Exception):
 
 def take_over(
     folder: RunFolder, log: Log, progress: Callable[[int], None], check: Callable[[], None]
-) -> tuple[int, int]:
-    """Return how many rows and behaviors of `log` follow those of the run's tables, which hold them afterwards; what
-    was learned from the tables is then gone. `check` is called before anything changes.
+) -> tuple[int, int, int]:
+    """Return how many rows and behaviors of `log` follow those of the run's tables, and how many ids have a vector that
+    had none. The tables hold them afterwards; what was learned from these is then gone. `check` is called before
+    anything changes.
 
     Raises Differs, or UserError for anything wrong with the new rows; then everything stays as it was.
     """
@@ -53,13 +55,14 @@ def take_over(
         shutil.copytree(folder.tables, part, copy_function=_linked)
         rows = _extend_events(EventLog.open(part / "events"), log, progress)
         actions = _extend_behaviors(part / "behaviors", log)
+        vectors = _extend_vectors(part, log)
         check()
-        if rows or actions:
+        if rows or actions or vectors:
             write_json(part / NOTES_FILE, log.notes())
             _replace(folder, part)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    return rows, actions
+    return rows, actions, vectors
 
 
 def _linked(source: str, target: str) -> None:
@@ -105,6 +108,24 @@ def _extend_behaviors(path: Path, log: Log) -> int:
         behaviors.append(chunk, writer="ingest", sequence=sequence, source=log.source)
         rows += len(chunk)
     return rows
+
+
+def _extend_vectors(part: Path, log: Log) -> int:
+    """Write the vectors anew, as new ids are placed among those known where an id has several; Differs unless the
+    known ones are as they were.
+    """
+    now, known = part / f"{VECTORS}.now", open_vectors(part / VECTORS, log.schema)
+    write_vectors(now, log.vectors)
+    ids = 0
+    for side, vectors in known.items():
+        added = added_ids(vectors, FrozenVectors(now, side))
+        if added is None:
+            raise Differs(f"a vector of its {side}s is not the one that the run has read")
+        ids += added
+    if known:
+        shutil.rmtree(part / VECTORS)
+        now.rename(part / VECTORS)
+    return ids
 
 
 def beyond(chunks: Iterable[pl.DataFrame], known: Iterator[pl.DataFrame], names: list[str]) -> Iterator[pl.DataFrame]:

@@ -41,7 +41,9 @@ SETTINGS: list[list[str]] = [
     ["data.sampling={negative: 0.5}", "data.columns.tasks={click: label}"],
     *([NEGATIVES.replace("DRAW", draw)] for draw in ("window", "uniform", "popularity", "batch")),
     ["data.behaviors={path: actions.parquet}"],
+    ["data.columns.sequences={carts: {items: cart}}"],
 ]
+VECTORS = "data.vectors={image: {path: image.parquet, key: sku}, sound: {path: sound.parquet, key: sku}}"
 
 
 def rows() -> pl.DataFrame:
@@ -54,6 +56,7 @@ def rows() -> pl.DataFrame:
             "shop": draw.choice(["a", "b", "c", "d"], ROWS),
             "label": draw.integers(0, 2, ROWS),
             "price": draw.random(ROWS) * np.arange(ROWS),
+            "cart": [f"{one}|{other}" for one, other in draw.integers(0, 15, (ROWS, 2))],
         }
     )
 
@@ -120,6 +123,31 @@ def test_models_learn_the_whole_log_anew(tmp_path: Path, monkeypatch: pytest.Mon
         assert np.array_equal(mine, new)
 
 
+def write_vectors(folder: Path, images: int, sounds: int) -> None:
+    """Write vectors of so many items of the log, and of others."""
+    for name, items in (("image", range(images)), ("sound", range(10, 10 + sounds))):
+        vectors = [[1.0 - 2 * (item & 1), 1.0 - (item & 2)] for item in items]
+        pl.DataFrame({"sku": items, "embedding": vectors}).write_parquet(folder / f"{name}.parquet")
+
+
+@pytest.mark.parametrize("count", [HALF, ROWS])
+def test_vectors_of_new_ids_are_taken_over_with_or_without_new_rows(count: int, tmp_path: Path) -> None:
+    one = experiment(VECTORS)
+    write(tmp_path, HALF)
+    write_vectors(tmp_path, 5, 3)
+    read(tmp_path, "run", one)
+    (tmp_path / "run" / "models").mkdir()
+    write(tmp_path, count)
+    write_vectors(tmp_path, 9, 6)
+    _, notes = read(tmp_path, "run", one)
+    read(tmp_path, "whole", one)
+    assert f"{count - HALF} rows and vectors of 7 ids more" in notes[-1] and "every model learns" in notes[-1]
+    assert not (tmp_path / "run" / "models").exists()
+    for name in ("item.npy", "item.parquet"):
+        mine, new = ((tmp_path / run / "tables" / "vectors" / name).read_bytes() for run in ("run", "whole"))
+        assert mine == new
+
+
 def test_a_command_that_trains_one_model_does_not_drop_the_others(tmp_path: Path) -> None:
     write(tmp_path, HALF)
     read(tmp_path, "run", experiment())
@@ -166,6 +194,8 @@ REFUSED: list[tuple[list[str], Callable[[Path], None], str]] = [
     ([], _wrong, "3.parquet: row 0, column 'time'"),
     (["data.sort=true"], _between, "its rows 1 to 170 are not those that the run has read"),
     (["data.columns.numeric=[price]"], lambda at: write(at, ROWS), "its first rows give the numeric features other bu"),
+    ([VECTORS], lambda at: write_vectors(at, 9, 2), "a vector of its items is not the one that the run has read"),
+    ([VECTORS], lambda at: write_vectors(at, 4, 9), "a vector of its items is not the one that the run has read"),
 ]
 
 
@@ -174,6 +204,7 @@ def test_what_cannot_be_taken_over_leaves_the_run_as_it_was(
     assignments: list[str], change: Callable[[Path], None], why: str, tmp_path: Path
 ) -> None:
     write(tmp_path, HALF)
+    write_vectors(tmp_path, 5, 3)
     read(tmp_path, "run", experiment(*assignments))
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
     change(tmp_path)

@@ -19,7 +19,16 @@ from recdistill.data.store.vocabulary import GrowingVocabulary, Vocabulary
 from recdistill.tables.schema import VECTOR_SIDES, EventSchema
 from recdistill.typing import Array
 
-__all__ = ["VECTORS", "FrozenVectors", "VectorRows", "missing_vectors", "open_vectors", "rows_of_ids", "write_vectors"]
+__all__ = [
+    "VECTORS",
+    "FrozenVectors",
+    "VectorRows",
+    "added_ids",
+    "missing_vectors",
+    "open_vectors",
+    "rows_of_ids",
+    "write_vectors",
+]
 
 VECTORS = "vectors"  # folder, next to the events
 CHUNK = 65_536
@@ -59,6 +68,11 @@ class FrozenVectors:
     def _ids(self) -> Vocabulary:
         return Vocabulary.load(self.path)
 
+    @property
+    def ids(self) -> pl.Series:
+        """Return the ids that have a vector, in the order of their rows, the first of which is 1."""
+        return self._ids.ids
+
     def rows_of(self, ids: pl.Series) -> Array:
         """Return int32 [n], the row of each id, 0 for one without a vector."""
         return self._ids.encode(ids, grow=False)
@@ -67,6 +81,15 @@ class FrozenVectors:
 def open_vectors(folder: Path, schema: EventSchema) -> dict[str, FrozenVectors]:
     """Return the vectors that lie in `folder`, by side; none where the log has none."""
     return {side: FrozenVectors(folder, side) for side, _ in schema.vector_widths if side in VECTOR_SIDES}
+
+
+def added_ids(known: FrozenVectors, now: FrozenVectors) -> int | None:
+    """Return how many ids have a vector now that had none, None where one of those known has another now, or none."""
+    rows = now.rows_of(known.ids)
+    for at in range(0, len(rows), CHUNK):
+        if not np.array_equal(now.values[rows[at : at + CHUNK]], known.values[at + 1 : at + CHUNK + 1]):
+            return None
+    return len(now.values) - len(known.values)
 
 
 def rows_of_ids(folder: Path, name: str, vectors: FrozenVectors, ids: Vocabulary) -> None:

@@ -1,4 +1,6 @@
-"""Sequences and values in a stream: models end with the bits that batch alone gives them, also after a kill."""
+"""Sequences, values, vectors and weights of rows in a stream: models end with the bits that batch alone gives them,
+also after a kill.
+"""
 
 from __future__ import annotations
 
@@ -27,13 +29,17 @@ KEYS = (
 
 
 def log_of(experiment: Experiment) -> tuple[Log, pl.DataFrame]:
-    """Return the simulated log with a numeric feature, and carts: the items of the last rows of an earlier time."""
+    """Return the simulated log with a numeric feature, carts: the items of the last rows of an earlier time, a vector
+    that goes with the item, one that does not, and a weight.
+    """
     log = open_log(experiment.data, None)
     schema = replace(
         log.schema,
         features={"age_days": "float32"},
         scales={"age_days": (0.0, 3.0, 2.0)},
         sequences={"carts": True},
+        row_vectors={"look": ("item", 2, 0.5), "mood": ("user", 1, 1.0)},
+        has_weight=True,
     )
     rows = pl.concat(list(log.batches()))
     time, item = rows["time"].to_list(), rows["item_id"].to_list()
@@ -41,6 +47,11 @@ def log_of(experiment: Experiment) -> tuple[Log, pl.DataFrame]:
     rows = rows.with_columns(
         sequence_carts=pl.Series([[item[at] for at in places] for places in earlier], dtype=pl.List(pl.Int64)),
         times_carts=pl.Series([[time[at] for at in places] for places in earlier], dtype=pl.List(rows["time"].dtype)),
+    )
+    rows = rows.with_columns(
+        vector_look=pl.concat_list([(pl.col("item_id") % k).cast(pl.Float32) for k in (3, 5)]),
+        vector_mood=pl.when(pl.col("sample_id") % 4 > 0).then(pl.concat_list(pl.col("sample_id").cast(pl.Float32) % 7)),
+        weight=(pl.col("sample_id") % 3).cast(pl.Float32),
     )
     return replace(log, schema=schema), rows.select(list(schema.columns()))
 
@@ -59,7 +70,7 @@ def whole(given_log: None, tmp_path_factory: pytest.TempPathFactory) -> StreamRu
     return StreamRun(tmp_path_factory.mktemp("whole") / "run", experiment_of(*KEYS), ROWS)
 
 
-def test_the_log_has_both(whole: StreamRun) -> None:
+def test_the_log_has_them(whole: StreamRun) -> None:
     assert whole.rows["sequence_carts"].list.len().max() > 3 and whole.rows["feature_age_days"].n_unique() > 100
 
 
