@@ -40,7 +40,6 @@ LONG = {  # classes that have more fields, and why
     "config/models.py": "groups of keys of the experiment file",
     "config/stream.py": "groups of keys of the experiment file",
     "data/batch/batch.py": "Batch: everything a backbone may read",
-    "data/batch/builder.py": "SampleSource: the columns of a store",
     "evaluate/ablation.py": "Method: a row of ablation.json",
     "evaluate/data_summary.py": "records of data.json",
     "evaluate/scaling_laws.py": "records of scaling.json",

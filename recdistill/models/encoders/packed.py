@@ -116,7 +116,8 @@ class Sequences:
         """Return the events with one of `actions` (int64), and x [R, L, D] of those."""
         kept = (self.action.unsqueeze(2) == actions.to(self.action.device)).any(2) & self.mask
         lengths = kept.sum(1)
-        at = torch.argsort(~kept, dim=1, stable=True)[:, : _longest(lengths, kept.shape[1])]
+        places = torch.arange(kept.shape[1], device=kept.device)
+        at = torch.argsort(places + ~kept * len(places), dim=1)[:, : _longest(lengths, len(places))]
         return self.only(x, at, lengths)
 
 

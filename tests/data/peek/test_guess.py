@@ -133,7 +133,7 @@ def test_labels_that_come_later(tmp_path: Path) -> None:
 def test_labels_of_other_kinds(column: str, values: list[object], spec: dict[str, object], tmp_path: Path) -> None:
     log = log_with(N, user_id=AT % 5).drop("label").with_columns(pl.Series(column, values))
     _, experiment = peeked(log, tmp_path)
-    tasks = experiment.data.columns.model_dump(exclude_none=True)["tasks"]
+    tasks = experiment.data.columns.model_dump(exclude_defaults=True)["tasks"]
     assert tasks.items() >= spec.items() and len(read(experiment)) == N
 
 
