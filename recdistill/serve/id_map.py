@@ -38,8 +38,8 @@ def write_id_map(folder: Path, name: str, ids: Sequence[int] | Sequence[str]) ->
         np.save(folder / f"{name}.text.npy", np.frombuffer(b"".join(encoded), np.uint8))
 
 
-def _hashes(ids: Sequence[int] | Sequence[str]) -> Array:
-    if ids and isinstance(ids[0], str):
+def _hashes(ids: Sequence[int] | Sequence[str] | Array) -> Array:
+    if len(ids) and isinstance(ids[0], str):
         made = b"".join(hashlib.blake2b(str(one).encode(), digest_size=8).digest() for one in ids)
         return np.frombuffer(made, "<u8").astype(np.uint64)
     return np.asarray(ids, np.int64).view(np.uint64) ^ SIGN
@@ -58,7 +58,7 @@ class IdMap:
         """Return the number of ids."""
         return len(self._hash)
 
-    def places(self, ids: Sequence[int] | Sequence[str]) -> Array:
+    def places(self, ids: Sequence[int] | Sequence[str] | Array) -> Array:
         """Return int64 [n], the index of each id, 0 for one that was never seen."""
         if not len(ids) or not len(self):
             return np.zeros(len(ids), np.int64)

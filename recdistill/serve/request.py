@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -23,12 +24,14 @@ from recdistill.data.scales import ANY_VALUE, scaled
 from recdistill.defaults import SECOND
 from recdistill.errors import UserError, did_you_mean
 from recdistill.serve.artefact import Artefact
+from recdistill.serve.id_map import IdMap
 from recdistill.typing import Array
 
 __all__ = ["MOST_CANDIDATES", "Past", "Request", "arrays_of"]
 
 INT64 = 1 << 63
 MOST_CANDIDATES = 10_000
+LAST = 253_402_300_800  # the year 10000, in seconds
 Id = int | str | float  # a whole number may come as 12.0
 
 
@@ -85,8 +88,12 @@ def arrays_of(request: Request, artefact: Artefact) -> dict[str, Array]:
     }
 
 
-def _ids(values: Sequence[Any], kind: str, what: str, known: Any) -> Array:
-    return np.asarray(known.places([_id(value, kind, what) for value in values]))
+def _ids(values: Sequence[Any], kind: str, what: str, known: IdMap) -> Array:
+    """Return int64 [n], the index of each id, 0 for one that was never seen."""
+    if kind == "int64" and set(map(type, values)) == {int}:  # what most requests hold, all at once
+        with suppress(OverflowError):
+            return known.places(np.array(values, np.int64))
+    return known.places([_id(value, kind, what) for value in values])
 
 
 def _id(value: Any, kind: str, what: str) -> int | str:
@@ -111,10 +118,19 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 40 else f"{text[:40]}..."
 
 
+def _times(seconds: Sequence[Any], what: str) -> Array:
+    """Return int64 us of times in seconds."""
+    if set(map(type, seconds)) <= {int, float}:
+        found = np.array(seconds, np.float64)
+        if ((found >= 0) & (found < LAST)).all():
+            return np.rint(found * SECOND).astype(np.int64)
+    return np.array([_microseconds(one, what) for one in seconds], np.int64)
+
+
 def _microseconds(seconds: Any, what: str) -> int:
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not math.isfinite(seconds):
         raise UserError(f"{what}: seconds since 1970 were expected; got {_shown(seconds)}")
-    if not 0 <= seconds < 253_402_300_800:
+    if not 0 <= seconds < LAST:
         raise UserError(f"{what}: seconds since 1970 were expected, before the year 10000; got {_shown(seconds)}")
     return round(seconds * SECOND)
 
@@ -218,7 +234,7 @@ def _history(request: Request, artefact: Artefact, now: int) -> dict[str, Array]
     length, actions = artefact.manifest.history, artefact.manifest.actions
     past = request.history
     _same_length(past, len(actions))
-    times = np.array([_microseconds(one, "history.times") for one in past.times], np.int64)
+    times = _times(past.times, "history.times")
     order = np.argsort(times, kind="stable")
     order = order[times[order] < now][-length:]
     item = _ids([past.items[at] for at in order], artefact.schema.item_id, "history.items", artefact.items)
