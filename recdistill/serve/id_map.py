@@ -25,7 +25,7 @@ __all__ = ["IdMap", "write_id_map"]
 SIGN = np.uint64(1 << 63)
 
 
-def write_id_map(folder: Path, name: str, ids: Sequence[int] | Sequence[str]) -> None:
+def write_id_map(folder: Path, name: str, ids: Sequence[int | str]) -> None:
     """Write the map of `ids`, whose indices are 1, 2, ...; all whole numbers of 64 bits, or all text."""
     text = bool(ids) and isinstance(ids[0], str)
     hashes = _hashes(ids)
@@ -38,7 +38,7 @@ def write_id_map(folder: Path, name: str, ids: Sequence[int] | Sequence[str]) ->
         np.save(folder / f"{name}.text.npy", np.frombuffer(b"".join(encoded), np.uint8))
 
 
-def _hashes(ids: Sequence[int] | Sequence[str] | Array) -> Array:
+def _hashes(ids: Sequence[int | str] | Array) -> Array:
     if len(ids) and isinstance(ids[0], str):
         made = b"".join(hashlib.blake2b(str(one).encode(), digest_size=8).digest() for one in ids)
         return np.frombuffer(made, "<u8").astype(np.uint64)
@@ -58,7 +58,7 @@ class IdMap:
         """Return the number of ids."""
         return len(self._hash)
 
-    def places(self, ids: Sequence[int] | Sequence[str] | Array) -> Array:
+    def places(self, ids: Sequence[int | str] | Array) -> Array:
         """Return int64 [n], the index of each id, 0 for one that was never seen."""
         if not len(ids) or not len(self):
             return np.zeros(len(ids), np.int64)
