@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from recdistill.errors import UserError
-from recdistill.serve.artefact import POINTER, current_version
+from recdistill.serve.artefact import POINTER, Manifest, current_version
 from recdistill.serve.request import Request
 from recdistill.serve.scorer import Scorer
 
@@ -51,13 +51,13 @@ class Live:
         """Take over what the pointer names; the caller holds `_loading`."""
         try:
             self._seen = self._stamp()
-            if current_version(self.root) != self.scorer.artefact.folder:
+            if Manifest.read(current_version(self.root)) != self.scorer.artefact.manifest:  # a number may come again
                 made = Scorer.open(self.root, self.threads)
                 for request in list(self._recent):
                     with suppress(UserError):
                         made.rank(request)
                 self.scorer = made
-        except UserError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the old version goes on, and the line names it
             self.refused += 1
             print(f"recdistill: {error}; version {self.scorer.version} goes on", file=sys.stderr, flush=True)
         finally:
