@@ -80,7 +80,11 @@ def test_it_says_how_it_is(client: TestClient) -> None:
         (json.dumps({**BODY, "time": "now"}), 422, "time: "),
         ('{"items": [1], "time": NaN}', 422, "time: seconds since 1970"),
         (json.dumps({**BODY, "time": 10**400}), 422, "time: seconds since 1970"),
-        (json.dumps({**BODY, "history": {"items": [1], "times": [10**400]}}), 422, "history."),
+        (
+            json.dumps({**BODY, "history": {"items": [1], "times": [10**400], "actions": ["positive"]}}),
+            422,
+            "history.times",
+        ),
         (json.dumps({**BODY, "n" * 3000: 1}), 422, f"{'n' * 40}: Extra inputs"),
         (
             json.dumps({**BODY, "features": {"n" * 3000: 1}}),
