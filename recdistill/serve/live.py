@@ -57,7 +57,7 @@ class Live:
                     with suppress(UserError):
                         made.rank(request)
                 self.scorer = made
-        except Exception as error:  # noqa: BLE001 - whatever it is, the old version goes on, and the line names it
+        except UserError as error:
             self.refused += 1
             print(f"recdistill: {error}; version {self.scorer.version} goes on", file=sys.stderr, flush=True)
         finally:
