@@ -15,10 +15,10 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin, get_type_hints
 
 from recdistill.data.store.memmap import open_column, read_json
-from recdistill.errors import UserError
+from recdistill.errors import RecdistillError, UserError
 from recdistill.serve.id_map import IdMap
 from recdistill.typing import Array
 
@@ -85,7 +85,7 @@ class Manifest:
             tree = read_json(path)
         except FileNotFoundError:
             raise UserError(f"{folder}: no artefact; make one with recdistill export RUN MODEL --to DIR") from None
-        except (ValueError, OSError):
+        except (ValueError, OSError, RecursionError):
             raise UserError(f"{path}: damaged; export again") from None
         if not isinstance(tree, dict) or tree.get("format") != FORMAT:
             found = tree.get("format") if isinstance(tree, dict) else None
@@ -93,7 +93,16 @@ class Manifest:
         checksum = tree.pop("checksum", None)
         if set(tree) != {one.name for one in fields(cls)} or checksum != _checksum(tree):
             raise UserError(f"{path}: damaged; export again")
-        return cls(**tree)
+        made = cls(**tree)
+        if not _as_declared(made):
+            raise UserError(f"{path}: damaged; export again")
+        return made
+
+
+def _as_declared(made: Manifest | ServedSchema) -> bool:
+    """Return whether every field is of its type, by its outermost type: True is no whole number."""
+    wanted = {name: get_origin(hint) or hint for name, hint in get_type_hints(type(made)).items()}
+    return all(type(getattr(made, name)) is kind for name, kind in wanted.items())
 
 
 def _checksum(tree: dict[str, Any]) -> str:
@@ -136,10 +145,12 @@ def current_version(root: Path) -> Path:
     path = root / POINTER
     try:
         version = read_json(path)["version"]
-        return root / str(int(version))
+        if type(version) is not int or version < 1:
+            raise ValueError
+        return root / str(version)
     except FileNotFoundError:
         raise UserError(f"{root}: no artefact; make one with recdistill export RUN MODEL --to DIR") from None
-    except (ValueError, KeyError, TypeError, OSError):
+    except (ValueError, KeyError, TypeError, OSError, RecursionError):
         raise UserError(f"{path}: damaged; export again") from None
 
 
@@ -150,6 +161,8 @@ def open_artefact(root: Path) -> Artefact:
     """
     folder = current_version(root)
     manifest = Manifest.read(folder)
+    if any(Path(name).name != name for name in manifest.files):
+        raise UserError(f"{folder / MANIFEST}: files: names and their checksums were expected; export again")
     for name, wanted in manifest.files.items():
         path = folder / name
         if not path.is_file():
@@ -158,17 +171,26 @@ def open_artefact(root: Path) -> Artefact:
             raise UserError(f"{path}: damaged, its checksum is another; export again")
     try:
         return _opened(folder, manifest)
-    except (ValueError, KeyError, TypeError, OSError):
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, RecdistillError):
         raise UserError(f"{folder / MANIFEST}: damaged; export again") from None
 
 
 def _opened(folder: Path, manifest: Manifest) -> Artefact:
     tables = 1 + max((number for number, _, _ in manifest.look_ups), default=-1)
+    if not 0 <= tables <= len(manifest.look_ups):  # tables are numbered without gaps
+        raise ValueError
+    schema = ServedSchema(**manifest.schema)
+    if not _as_declared(schema) or not {schema.user_id, schema.item_id} <= {"int64", "string"}:
+        raise ValueError
+    if set(map(type, manifest.tasks + manifest.actions)) != {str}:
+        raise ValueError
+    if len(manifest.log_odds_offset) != len(manifest.tasks):
+        raise ValueError
     users, items, context = (IdMap(folder, name) for name in ("users", "items", "context"))
     return Artefact(
         folder,
         manifest,
-        ServedSchema(**manifest.schema),
+        schema,
         users,
         items,
         context,

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from recdistill.errors import UserError
-from recdistill.serve.artefact import POINTER, current_version
+from recdistill.serve.artefact import POINTER, Manifest, current_version
 from recdistill.serve.request import Request
 from recdistill.serve.scorer import Scorer
 
@@ -51,7 +51,7 @@ class Live:
         """Take over what the pointer names; the caller holds `_loading`."""
         try:
             self._seen = self._stamp()
-            if current_version(self.root) != self.scorer.artefact.folder:
+            if Manifest.read(current_version(self.root)) != self.scorer.artefact.manifest:  # a number may come again
                 made = Scorer.open(self.root, self.threads)
                 for request in list(self._recent):
                     with suppress(UserError):

@@ -27,10 +27,11 @@ from recdistill.serve.artefact import Artefact
 from recdistill.serve.id_map import IdMap
 from recdistill.typing import Array
 
-__all__ = ["MOST_CANDIDATES", "Past", "Request", "arrays_of"]
+__all__ = ["MOST_CANDIDATES", "SHOWN", "Past", "Request", "arrays_of"]
 
 INT64 = 1 << 63
 MOST_CANDIDATES = 10_000
+SHOWN = 40  # characters of what was given, in a refusal
 LAST = 253_402_300_800  # the year 10000, in seconds
 Id = int | str | float  # a whole number may come as 12.0
 
@@ -68,7 +69,9 @@ def arrays_of(request: Request, artefact: Artefact) -> dict[str, Array]:
         raise UserError(f"items: give 1 to {MOST_CANDIDATES:,} candidates; got {n:,}")
     for name, values in request.item_features.items():
         if len(values) != n:
-            raise UserError(f"item_features.{name}: a value per candidate was expected, {n:,}; got {len(values):,}")
+            raise UserError(
+                f"item_features.{name[:SHOWN]}: a value per candidate was expected, {n:,}; got {len(values):,}"
+            )
     now = _microseconds(request.time, "time")
     user = (
         _ids([request.user], schema.user_id, "user", artefact.users) if request.user is not None else np.zeros(1, int)
@@ -115,20 +118,21 @@ def _id(value: Any, kind: str, what: str) -> int | str:
 
 def _shown(value: Any) -> str:
     text = repr(value)
-    return text if len(text) <= 40 else f"{text[:40]}..."
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def _times(seconds: Sequence[Any], what: str) -> Array:
     """Return int64 us of times in seconds."""
     if set(map(type, seconds)) <= {int, float}:
-        found = np.array(seconds, np.float64)
-        if ((found >= 0) & (found < LAST)).all():
-            return np.rint(found * SECOND).astype(np.int64)
+        with suppress(OverflowError):  # a whole number that no float holds is refused below, by its value
+            found = np.array(seconds, np.float64)
+            if ((found >= 0) & (found < LAST)).all():
+                return np.rint(found * SECOND).astype(np.int64)
     return np.array([_microseconds(one, what) for one in seconds], np.int64)
 
 
 def _microseconds(seconds: Any, what: str) -> int:
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not math.isfinite(seconds):
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds != seconds:
         raise UserError(f"{what}: seconds since 1970 were expected; got {_shown(seconds)}")
     if not 0 <= seconds < LAST:
         raise UserError(f"{what}: seconds since 1970 were expected, before the year 10000; got {_shown(seconds)}")
@@ -160,7 +164,9 @@ def _features(request: Request, artefact: Artefact, now: int, numeric: Mapping[s
     for group, given in (("features", request.features), ("item_features", request.item_features)):
         for name in given:
             if name not in schema.features:
-                raise UserError(f"{group}: there is no feature '{name}'{did_you_mean(name, schema.features)}")
+                raise UserError(
+                    f"{group}: there is no feature {_shown(name)}{did_you_mean(name[:SHOWN], schema.features)}"
+                )
     keys = _Keys(artefact)
     hour = context_key("", datetime.fromtimestamp(now // SECOND, UTC).hour)
     scalars, slots = [[keys.place(hour)] * n], list[list[list[int]]]()
@@ -224,7 +230,10 @@ def _number(value: Any, what: str) -> float:
         return math.nan
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise UserError(f"{what}: a number was expected; got {_shown(value)}")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise UserError(f"{what}: a number of 64 bits was expected; got {_shown(value)}") from None
 
 
 def _history(request: Request, artefact: Artefact, now: int) -> dict[str, Array]:

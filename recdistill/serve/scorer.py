@@ -9,7 +9,7 @@ import onnxruntime
 
 from recdistill.errors import UserError
 from recdistill.serve.artefact import Artefact, open_artefact
-from recdistill.serve.request import Request, arrays_of
+from recdistill.serve.request import Past, Request, arrays_of
 from recdistill.tables.regression import Regression
 from recdistill.typing import Array
 
@@ -35,8 +35,24 @@ class Scorer:
 
     @classmethod
     def open(cls, root: Path, threads: int = 1) -> Scorer:
-        """Open the artefact at `root`, or the current one of a folder of versions; UserError as `open_artefact`."""
-        return cls(open_artefact(root), threads)
+        """Open the artefact at `root`, or the current one of a folder of versions; UserError as `open_artefact`, and
+        for one that cannot score an item that nobody knows.
+        """
+        made = cls(open_artefact(root), threads)
+        try:
+            made._tried()
+        except Exception:  # noqa: BLE001 - a manifest may be whole and yet say anything
+            raise UserError(f"{made.artefact.folder}: it cannot score a request; export again") from None
+        return made
+
+    def _tried(self) -> None:
+        """Score one request, with an event of the past; raise whatever is wrong with the artefact."""
+        about = self.artefact.manifest
+        unknown = "" if self.artefact.schema.item_id == "string" else 0
+        past = Past([unknown], [0.0], about.actions[:1])
+        found = self.rank(Request(None, [unknown], 1.0, history=past))
+        if found.shape != (1, len(about.tasks)):
+            raise ValueError
 
     @property
     def version(self) -> int:

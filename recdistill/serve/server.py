@@ -19,7 +19,9 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr, ValidationError
+from pydantic import BaseModel, ConfigDict, FailFast, Field, StrictFloat, StrictInt, StrictStr, ValidationError
+from pydantic_core import from_json
+from starlette.requests import ClientDisconnect
 
 from recdistill import __version__
 from recdistill.errors import UserError
@@ -31,8 +33,18 @@ from recdistill.web import Announced, listening
 __all__ = ["Limits", "make_app", "serve"]
 
 TOKEN = "RECDISTILL_TOKEN"  # in the environment: asked of every request under /v1
+MOST_KEYS = 1000  # of an object in a body
+
+
+class _First(FailFast):
+    """A list is read up to its first wrong entry: an error for each of a million would take seconds, and a gigabyte."""
+
+    __hash__ = object.__hash__  # a part of a union is hashed
+
+
 Id = StrictInt | StrictStr | StrictFloat
-Value = StrictInt | StrictStr | StrictFloat | list[StrictInt | StrictStr | None] | None
+Entries = Annotated[list[StrictInt | StrictStr | None], _First()]
+Value = StrictInt | StrictStr | StrictFloat | Entries | None
 
 
 class Limits(BaseModel):
@@ -51,9 +63,9 @@ class PastBody(BaseModel):
     """The user's events: items, times in seconds since 1970, and, where the log had several, the kind of action."""
 
     model_config = ConfigDict(extra="forbid")
-    items: list[Id] = []
-    times: list[StrictInt | StrictFloat] = []
-    actions: list[StrictStr] = []
+    items: Annotated[list[Id], _First()] = []
+    times: Annotated[list[StrictInt | StrictFloat], _First()] = []
+    actions: Annotated[list[StrictStr], _First()] = []
 
 
 class RankBody(BaseModel):
@@ -61,10 +73,12 @@ class RankBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     user: Id | None = None
-    items: Annotated[list[Id], Field(min_length=1, max_length=ranking.MOST_CANDIDATES)]
+    items: Annotated[list[Id], _First(), Field(min_length=1, max_length=ranking.MOST_CANDIDATES)]
     time: Annotated[StrictInt | StrictFloat | None, Field(description="Seconds since 1970; default: now.")] = None
     features: Annotated[dict[str, Value], Field(description="Of the user and the moment.")] = {}
-    item_features: Annotated[dict[str, list[Value]], Field(description="Name -> a value per candidate.")] = {}
+    item_features: Annotated[
+        dict[str, Annotated[list[Value], _First()]], Field(description="Name -> a value per candidate.")
+    ] = {}
     history: PastBody = PastBody()
 
 
@@ -182,12 +196,19 @@ async def _body(request: Request, limits: Limits) -> bytes:
                     raise RefusedError(413, f"body: at most {limits.body:,} bytes")
     except TimeoutError:
         raise RefusedError(408, f"body: it did not arrive within {limits.seconds:g} s") from None
+    except ClientDisconnect:
+        raise RefusedError(400, "body: the connection ended before it was whole") from None
     return bytes(parts)
 
 
 def _asked(body: bytes, limits: Limits) -> ranking.Request:
     try:
-        read = RankBody.model_validate_json(body)
+        tree = from_json(body)
+    except ValueError as error:
+        raise RefusedError(422, f"body: Invalid JSON: {error}"[:200]) from None
+    _few_keys(tree, "body")
+    try:
+        read = RankBody.model_validate(tree)
     except ValidationError as error:
         raise RefusedError(422, _first(error)) from None
     if len(read.history.items) > limits.history:
@@ -197,10 +218,22 @@ def _asked(body: bytes, limits: Limits) -> ranking.Request:
     return ranking.Request(read.user, read.items, moment, read.features, read.item_features, past)
 
 
+def _few_keys(tree: Any, where: str) -> None:
+    """Refuse an object, or one right in it, of more than MOST_KEYS keys: each wrong one makes errors of its own."""
+    if not isinstance(tree, dict):
+        return
+    if len(tree) > MOST_KEYS:
+        raise RefusedError(422, f"{where}: at most {MOST_KEYS:,} keys; got {len(tree):,}")
+    for name, inner in tree.items():
+        if isinstance(inner, dict) and len(inner) > MOST_KEYS:
+            raise RefusedError(422, f"{name[: ranking.SHOWN]}: at most {MOST_KEYS:,} keys; got {len(inner):,}")
+
+
 def _first(error: ValidationError) -> str:
     """Return the first thing that is wrong, without the value that was given."""
     one = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    where = ".".join(str(part) for part in one["loc"] if not str(part).startswith(("int", "str", "float", "list[")))
+    parts = [str(part)[: ranking.SHOWN] for part in one["loc"]]
+    where = ".".join(part for part in parts if part not in ("int", "str", "float") and not part.startswith("list["))
     return f"{where or 'body'}: {one['msg'][:200]}"
 
 

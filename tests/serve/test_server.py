@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import queue
+import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import ValidationError
 from starlette.testclient import TestClient
 
 from recdistill.api.run import Run
@@ -17,7 +21,7 @@ from recdistill.serve.artefact import POINTER
 from recdistill.serve.live import Live
 from recdistill.serve.request import Request
 from recdistill.serve.scorer import Scorer
-from recdistill.serve.server import Limits, make_app
+from recdistill.serve.server import Limits, RankBody, make_app
 from tests.support.runs import finish, tiny
 
 BODY = {"user": 3, "items": [1, 2, 3], "time": 1e9}
@@ -75,6 +79,20 @@ def test_it_says_how_it_is(client: TestClient) -> None:
         (json.dumps({**BODY, "features": {"nope": 1}}), 422, "features: there is no feature 'nope'"),
         (json.dumps({**BODY, "time": "now"}), 422, "time: "),
         ('{"items": [1], "time": NaN}', 422, "time: seconds since 1970"),
+        (json.dumps({**BODY, "time": 10**400}), 422, "time: seconds since 1970"),
+        (
+            json.dumps({**BODY, "history": {"items": [1], "times": [10**400], "actions": ["positive"]}}),
+            422,
+            "history.times",
+        ),
+        (json.dumps({**BODY, "n" * 3000: 1}), 422, f"{'n' * 40}: Extra inputs"),
+        (
+            json.dumps({**BODY, "features": {"n" * 3000: 1}}),
+            422,
+            f"features: there is no feature '{'n' * 39}...; known",
+        ),
+        (json.dumps({**BODY, "features": {"interest": True}}), 422, "features.interest: "),
+        ('{"items": ["\\ud800"]}', 422, "body: Invalid JSON"),
         (json.dumps({**BODY, "history": {"items": [1] * 4, "times": [1] * 4}}), 422, "history.items: at most 3 events"),
         (json.dumps({**BODY, "items": [1] * 4000}), 413, "body: at most 4,096 bytes"),
     ],
@@ -82,6 +100,37 @@ def test_it_says_how_it_is(client: TestClient) -> None:
 def test_what_cannot_be_read_is_refused_by_its_field(client: TestClient, body: str, status: int, line: str) -> None:
     answer = client.post("/v1/rank", content=body, headers={"content-type": "application/json"})
     assert (answer.status_code, answer.json()["error"][: len(line)]) == (status, line)
+
+
+def test_an_endless_list_of_wrong_entries_is_refused_at_its_first() -> None:
+    """An error for each would take seconds, and a gigabyte."""
+    body = {**BODY, "item_features": {"topic": [True] * 10}, "history": {"items": [True] * 10}}
+    with pytest.raises(ValidationError) as found:
+        RankBody.model_validate(body)
+    assert {one["loc"][:3] for one in found.value.errors()} == {("item_features", "topic", 0), ("history", "items", 0)}
+
+
+def test_an_object_of_very_many_keys_is_refused(live: Live) -> None:
+    with TestClient(make_app(live, Limits())) as client:
+        answer = client.post("/v1/rank", json={**BODY, "features": {f"a{n}": True for n in range(1001)}})
+    assert answer.status_code == 422 and answer.json() == {"error": "features: at most 1,000 keys; got 1,001"}
+
+
+def test_a_connection_that_ends_within_a_body_is_no_error_of_ours(live: Live) -> None:
+    sent: list[MutableMapping[str, Any]] = []
+    parts: Iterator[dict[str, Any]] = iter(
+        [{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}]
+    )
+
+    async def receive() -> dict[str, Any]:
+        return next(parts)
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/v1/rank", "query_string": b"", "headers": []}
+    asyncio.run(make_app(live, Limits())(scope, receive, send))
+    assert sent[0]["status"] == 400
 
 
 def test_another_content_type_and_another_method_are_refused(client: TestClient) -> None:
@@ -160,3 +209,24 @@ def test_a_damaged_version_is_refused_and_the_old_one_goes_on(
         assert "dense.onnx: damaged" in capfd.readouterr().err and live.refused == 1
     finally:
         path.write_bytes(whole)
+
+
+def test_another_version_of_the_same_number_is_taken_over(live: Live, versions: Path, tmp_path: Path) -> None:
+    """A folder that was removed and exported into again begins with 1."""
+    root = tmp_path / "again"
+    shutil.copytree(versions / "1", root / "1")
+    write_json(root / POINTER, {"version": 1, "before": None})
+    live = Live(root)
+    shutil.rmtree(root / "1")
+    shutil.copytree(versions / "2", root / "1")
+    write_json(root / POINTER, {"version": 1, "before": None})
+    loaded(live)
+    assert live.scorer.artefact.manifest.model == "light.raw.s0"
+
+
+def test_whatever_is_wrong_with_a_version_the_old_one_goes_on(
+    live: Live, versions: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (versions / POINTER).write_text("[" * 100_000)
+    loaded(live)
+    assert live.refused == 1 and "current.json: damaged" in capfd.readouterr().err
