@@ -7,6 +7,7 @@ the two. Shapes: C candidates, L events at most, F context fields, M list slots.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ __all__ = ["MOST_CANDIDATES", "SHOWN", "Past", "Request", "arrays_of"]
 
 INT64 = 1 << 63
 MOST_CANDIDATES = 10_000
+WHOLE = re.compile(r"[+-]?[0-9]+")
 SHOWN = 40  # characters of what was given, in a refusal
 LAST = 253_402_300_800  # the year 10000, in seconds
 Id = int | str | float  # a whole number may come as 12.0
@@ -107,6 +109,8 @@ def _id(value: Any, kind: str, what: str) -> int | str:
         raise UserError(f"{what}: an id of text was expected; got {_shown(value)}")
     try:
         if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
+            raise ValueError
+        if isinstance(value, str) and not WHOLE.fullmatch(value):
             raise ValueError
         number = int(value)
     except (ValueError, TypeError, OverflowError):
@@ -231,9 +235,12 @@ def _number(value: Any, what: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise UserError(f"{what}: a number was expected; got {_shown(value)}")
     try:
-        return float(value)
+        number = float(value)
     except OverflowError:
         raise UserError(f"{what}: a number of 64 bits was expected; got {_shown(value)}") from None
+    if math.isinf(number):
+        raise UserError(f"{what}: a finite number was expected, or null; got {_shown(value)}")
+    return number
 
 
 def _history(request: Request, artefact: Artefact, now: int) -> dict[str, Array]:

@@ -33,6 +33,7 @@ from recdistill.web import Announced, listening
 __all__ = ["Limits", "make_app", "serve"]
 
 TOKEN = "RECDISTILL_TOKEN"  # in the environment: asked of every request under /v1
+CONNECTIONS = 1024
 MOST_KEYS = 1000  # of an object in a body
 
 
@@ -256,6 +257,7 @@ def serve(root: Path, host: str, port: int, limits: Limits) -> None:
             log_level="warning",
             access_log=False,
             server_header=False,
+            limit_concurrency=CONNECTIONS,
             timeout_keep_alive=10,
             timeout_graceful_shutdown=int(limits.seconds) + 1,
             h11_max_incomplete_event_size=16_384,

@@ -96,6 +96,9 @@ def test_events_at_or_after_the_moment_do_not_count(run: Run, versions: Path) ->
     [
         ({"items": []}, "items: give 1 to"),
         ({"items": [1.5]}, "items: a whole number was expected; got 1.5"),
+        ({"items": ["1_0"]}, "items: a whole number was expected; got '1_0'"),
+        ({"items": [" 1"]}, "items: a whole number was expected; got ' 1'"),
+        ({"features": {"age_days": float("inf")}}, "features.age_days: a finite number was expected, or null; got inf"),
         ({"time": float("nan")}, "time: seconds since 1970"),
         ({"time": 1e15}, "time: seconds since 1970"),
         ({"features": {"nope": 1}}, "features: there is no feature 'nope'"),
