@@ -1,4 +1,4 @@
-"""Is what is served what was trained? The graph's logits beside the network's, on rows of the log and on odd ones."""
+"""Is what is served what was trained? The graph's logits against the network's, on rows of the log and on odd ones."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import onnxruntime
 
 from recdistill.data.batch.batch import Batch
 from recdistill.data.batch.builder import BatchBuilder
+from recdistill.data.store.memmap import open_column
 from recdistill.export.graph import ServedNetwork
 from recdistill.train.predict import NewSamples, Predictor
 from recdistill.typing import Array
@@ -25,7 +26,7 @@ def largest_difference(folder: Path, predictor: Predictor, served: ServedNetwork
     """
     session = onnxruntime.InferenceSession(str(folder / "dense.onnx"), providers=["CPUExecutionProvider"])
     wanted = {one.name for one in session.get_inputs()}
-    tables = [np.load(path, mmap_mode="r") for path in sorted(folder.glob("table_*.npy"), key=_number)]
+    tables = [open_column(folder, f"table_{number}") for number in sorted({one.table for one in served.look_ups})]
     worst = 0.0
     for batch in _batches(predictor):
         inputs = graph_inputs(batch, served, tables)
@@ -33,10 +34,6 @@ def largest_difference(folder: Path, predictor: Predictor, served: ServedNetwork
         difference = np.abs(got - predictor.learner.predict(batch).numpy())
         worst = max(worst, float(difference.max()) if np.isfinite(difference).all() else np.inf)
     return worst
-
-
-def _number(path: Path) -> int:
-    return int(path.stem.removeprefix("table_"))
 
 
 def graph_inputs(batch: Batch, served: ServedNetwork, tables: list[Array]) -> dict[str, Array]:

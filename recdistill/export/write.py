@@ -8,16 +8,17 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import torch
 
 from recdistill.checkpoint.store import sync
 from recdistill.data.store.encoder import field_counts, value_count
-from recdistill.data.store.memmap import read_json, write_json
+from recdistill.data.store.memmap import create_column, read_json, write_json
+from recdistill.data.store.vocabulary import Vocabulary
 from recdistill.errors import UserError
 from recdistill.export.graph import ServedNetwork, Shape, onnx_graph
 from recdistill.export.parity import largest_difference
@@ -88,10 +89,9 @@ def _write_tables(folder: Path, predictor: Predictor, served: ServedNetwork) -> 
     for number in sorted({one.table for one in served.look_ups}):
         rows = max(ids.get(one.column, store.contexts) for one in served.look_ups if one.table == number)
         table = tables[number]
-        into = np.lib.format.open_memmap(folder / f"table_{number}.npy", "w+", np.float32, (rows, table.width))
+        into = create_column(folder, f"table_{number}", (rows, table.width), "float32")
         for at in range(0, rows, CHUNK):
             into[at : at + CHUNK] = table.peek(torch.arange(at, min(at + CHUNK, rows))).numpy()
-        into.flush()
 
 
 def _write_ids(folder: Path, predictor: Predictor) -> None:
@@ -99,10 +99,8 @@ def _write_ids(folder: Path, predictor: Predictor) -> None:
     store, schema = predictor.store, predictor.schema
     for name, present in (("users", schema.has_user), ("items", True), ("context", True)):
         path = store.folder / f"{name}.parquet"
-        known = (
-            pl.read_parquet(path, glob=False, hive_partitioning=False) if present and path.exists() else pl.DataFrame()
-        )
-        write_id_map(folder, name, known["id"].to_list() if known.width else [])
+        known = Vocabulary.load(path) if present and path.exists() else Vocabulary()
+        write_id_map(folder, name, known.ids.to_list() if len(known) else [])
     for side, size in (("user", store.users), ("item", store.items)):
         counts = store.outcomes[side].before(np.arange(size), np.full(size, FOREVER))
         np.save(folder / f"{side}_counts.npy", counts.astype(np.int32))
@@ -120,7 +118,7 @@ def _manifest(
         version=version,
         model=predictor.job.name,
         tasks=list(schema.tasks),
-        schema={name: getattr(inputs, name) for name in inputs.__dataclass_fields__},
+        schema=asdict(inputs),
         history=shape.length,
         fields=shape.fields,
         slots=shape.slots,

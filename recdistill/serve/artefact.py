@@ -25,7 +25,6 @@ from recdistill.typing import Array
 __all__ = ["FORMAT", "Artefact", "Manifest", "ServedSchema", "current_version", "digest", "open_artefact"]
 
 FORMAT = 1
-PIECE = 1 << 20
 MANIFEST, POINTER = "manifest.json", "current.json"
 
 
@@ -131,11 +130,8 @@ class Artefact:
 
 def digest(path: Path) -> str:
     """Return a file's SHA-256."""
-    found = hashlib.sha256()
     with path.open("rb") as file:
-        while piece := file.read(PIECE):
-            found.update(piece)
-    return found.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def current_version(root: Path) -> Path:

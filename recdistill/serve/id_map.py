@@ -1,7 +1,7 @@
 """Ids to places in a table, memory-mapped: any number of ids costs a process no memory of its own.
 
 The ids' 64-bit hashes stand in ascending order with the place of each; of text, the text itself too, so that an id that
-was never seen is told from one whose hash it shares.
+was never seen is not taken for one whose hash it shares.
 
     NAME.hash.npy    uint64 [N], ascending
     NAME.place.npy   int32 [N], the index, from 1, of the id with that hash

@@ -25,7 +25,6 @@ from recdistill.data.store.history import Events, HistoryStore
 from recdistill.data.store.sample_store import SampleStore
 from recdistill.data.store.shown import Shown, shown_at
 from recdistill.data.store.vocabulary import Vocabulary
-from recdistill.defaults import GIVEN_HISTORY
 from recdistill.errors import UserError
 from recdistill.runs.folder import RunFolder
 from recdistill.runs.jobs import Job
@@ -87,11 +86,7 @@ class NewSamples:
         return self.store.numeric_fields
 
     def history(self, rows: Array, length: int) -> Events:
-        """Return the newest `length` events of each row's user that were known before the row's time; those that the
-        rows bring where there is such a sequence.
-        """
-        if GIVEN_HISTORY in self.brought:
-            return self.given(GIVEN_HISTORY, rows, length)
+        """Return the newest `length` events of each row's user that were known before the row's time."""
         histories: HistoryStore = self.store.histories
         user, time = self.columns["user"][rows], self.columns["time"][rows]
         end = histories.known_before(user, time)

@@ -236,7 +236,7 @@ class BatchBuilder:
             distinct, inverse = np.unique(self.store.vector_rows(side, rows, ids[side]), return_inverse=True)
             found[side] = Vectors(torch.from_numpy(vectors.values[distinct]), torch.from_numpy(inverse))
         if row_vectors.shape[1]:
-            found["row"] = Vectors(torch.from_numpy(np.array(row_vectors)), torch.arange(len(row_vectors)))
+            found["row"] = Vectors(torch.from_numpy(row_vectors), torch.arange(len(row_vectors)))
         return found
 
     def _numeric(self, context: Array, values: Array) -> tuple[Array, Array]:

@@ -34,7 +34,6 @@ from recdistill.data.store.row_queue import RowQueue
 from recdistill.data.store.sample_store import VOCABULARIES, SampleStore
 from recdistill.data.store.shown import Shown
 from recdistill.data.store.vocabulary import GrowingVocabulary
-from recdistill.defaults import GIVEN_HISTORY
 from recdistill.tables.schema import EventSchema
 from recdistill.typing import Array
 
@@ -250,11 +249,7 @@ class LiveStore:
         return self.outcomes["item"].before(item, time)
 
     def history(self, rows: Array, length: int) -> Events:
-        """Return the newest `length` events known before each of `rows`, int64 [R] positions; those that the rows bring
-        where there is such a sequence.
-        """
-        if GIVEN_HISTORY in self._given:
-            return self.given(GIVEN_HISTORY, rows, length)
+        """Return the newest `length` events known before each of `rows`, int64 [R] positions."""
         user, stop = self.rows["user"][rows], self.rows["history_end"][rows]
         start = np.maximum(stop - length, 0)
         return self.arena.gather(

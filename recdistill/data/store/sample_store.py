@@ -204,7 +204,7 @@ def _build(
         ids.save(part / f"{name}.parquet")
     vectors = open_vectors(events.path.parent / VECTORS, events.schema)
     for side, found in vectors.items():
-        rows_of_ids(part, f"{side}_vector", found, Vocabulary.load(part / f"{side}s.parquet"))
+        rows_of_ids(part, f"{side}_vector", found, vocabularies[f"{side}s"])
     write_json(
         part / "store.json",
         {
@@ -312,11 +312,7 @@ class SampleStore:
         return rows, late_alone(labels, late)
 
     def history(self, rows: Array, length: int) -> Events:
-        """Return the newest `length` events known before each of `rows`, int64 [R] store positions; those that the rows
-        bring where there is such a sequence.
-        """
-        if GIVEN_HISTORY in self._given:
-            return self.given(GIVEN_HISTORY, rows, length)
+        """Return the newest `length` events known before each of `rows`, int64 [R] store positions."""
         history_end = self.history_end[rows]
         return self.histories.gather(
             np.maximum(self.histories.first[self.user[rows]], history_end - length), history_end
