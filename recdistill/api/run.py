@@ -14,6 +14,7 @@ from recdistill.api.log import Log, digest
 from recdistill.api.models import Distill, Student, Teacher
 from recdistill.api.result import Report, Result
 from recdistill.app import run as stages
+from recdistill.app.export import export_stage
 from recdistill.app.progress import print_line
 from recdistill.app.scores import print_summary
 from recdistill.config.experiment import Experiment
@@ -273,8 +274,6 @@ class Run:
 
     def export(self, model: str, to: Path) -> Path:
         """Write a trained model as the next version of an artefact; see `TrainedModel.export`."""
-        from recdistill.app.export import export_stage  # needs the extra `export`
-
         with self._held():
             return export_stage(self.folder, self.experiment, self._jobs()[model], to)
 

@@ -281,6 +281,7 @@ def score(
     window = ScoredWindow()
     scored: dict[str, TaskSummary] = {}
     scorers: dict[str, _Scorer] = {}
+    graded = {task for tasks in events.schema.levels.values() for task in tasks}
     for task in tasks:
         features = {name: None for student in students.values() for name in student.domain}
         frame = load_window(events, pinned, task, config.start, config.group, list(features))
@@ -288,8 +289,10 @@ def score(
             window = _window(frame, events, task)
         frame = replace(frame, levels_why=_levels_why(tasks, task, models))
         without = {name: one.left_out for name, one in scored[tasks[0]].students.items()} if scored else {}
-        scorers[task] = _Scorer(frame, predictions, recorded, task, config, events.schema.rule(task))
-        scored[task] = scorers[task].all(teachers, students, without)
+        scorer = _Scorer(frame, predictions, recorded, task, config, events.schema.rule(task))
+        scored[task] = scorer.all(teachers, students, without)
+        if task in graded:
+            scorers[task] = scorer
     first = scored.pop(tasks[0])
     summary = summarise(
         teacher=first.teacher,

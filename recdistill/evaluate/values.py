@@ -138,11 +138,11 @@ def value_replicates(
         return np.asarray(weights @ np.bincount(at, one, weights.shape[1]))
 
     found: dict[str, list[Array]] = {"xauc": [], "mae": [], "rmse": []}
-    rows = totals(w)
+    rows, changed = totals(w), weights - 1
     with np.errstate(divide="ignore", invalid="ignore"):
         for value in values:
             area, of_area = influences(label, value, weight)["xauc"]
-            drawn = (weights - 1) @ np.bincount(at, of_area, weights.shape[1])
+            drawn = changed @ np.bincount(at, of_area, weights.shape[1])
             found["xauc"].append(area + drawn)
             found["mae"].append(-totals(w * np.abs(value - label)) / rows)
             found["rmse"].append(-np.sqrt(totals(w * (value - label) ** 2) / rows))

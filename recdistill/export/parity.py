@@ -64,7 +64,7 @@ def _batches(predictor: Predictor) -> Iterator[Batch]:
     for number, (user, time) in enumerate(asks):
         count = (1, 2, MANY)[number % 3]
         samples = _samples(predictor, user, time, draw.integers(0, len(store), count), unseen=number % 4 == 3)
-        yield BatchBuilder(samples, job.history, numbers=job.numbers, numeric_as=job.numeric_as).build(np.arange(count))
+        yield BatchBuilder.of(samples, job).build(np.arange(count))
 
 
 def _samples(predictor: Predictor, user: int, time: int, at: Array, unseen: bool) -> NewSamples:

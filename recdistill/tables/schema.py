@@ -117,8 +117,7 @@ class EventSchema:
 
     def rule(self, task: str) -> Regression | None:
         """Return how a task's values are learned, None for one of outcomes."""
-        loss, scale = self.regression.get(task, (None, 1.0))
-        return None if loss is None else Regression(loss, scale)  # type: ignore[arg-type]
+        return Regression(*self.regression[task]) if task in self.regression else None  # type: ignore[arg-type]
 
     @property
     def positive_from(self) -> float:

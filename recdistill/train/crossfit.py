@@ -66,7 +66,7 @@ class FoldTrainer:
         for step, done in zip(planned, steps(self.learner, self._prepare, planned), strict=True):
             mine = self.folds[step.rows] == self.fold
             logits = done.result.logits[torch.from_numpy(mine), 0] - self.learner.log_odds_offset
-            totals.count(self.learner.outcomes(self.store.labels[step.rows[mine]]), logits)
+            totals.count(self.learner.outcomes(self.store.labels[step.rows[mine], 0]), logits)
             clock = totals.stepped(len(step.rows), clock)
             if totals.steps % REPORT_EVERY == 0:
                 yield totals.progress(self.plan, uses_teacher=False)

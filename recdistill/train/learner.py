@@ -103,9 +103,9 @@ class Learner:
             return batch.as_drawn(self.network.heads(self.network.shared(batch))[0])
 
     def outcomes(self, labels: Array) -> Array:
-        """Return float32 [n], the first task's labels of [n, K] as progress counts them: unknown of a regression."""
+        """Return float32 [n], the first task's labels [n] as progress counts them: unknown of a regression."""
         first = self.network.regression is not None and bool(self.network.regression[0])
-        return np.full(len(labels), np.nan, np.float32) if first else np.asarray(labels[:, 0])
+        return np.full(len(labels), np.nan, np.float32) if first else labels
 
     def score_candidates(self, asked: Batch, samples: int) -> Array:
         """Return float16 [samples, count, K], logits of candidates, clipped to +-MAX_LOGIT."""

@@ -168,9 +168,7 @@ class Predictor:
         return [*notes_of(self.counts), *(line for side in self.sides for line in side.notes())]
 
     def _logits(self, samples: NewSamples) -> Array:
-        builder = BatchBuilder(
-            samples, self.job.config.history, numbers=self.job.config.numbers, numeric_as=self.job.config.numeric_as
-        )
+        builder = BatchBuilder.of(samples, self.job.config)
         order = np.lexsort((samples.time, samples.user))  # rows of one user and time share a history
         logits = np.zeros((len(order), len(self.schema.tasks)), np.float32)
         for at in range(0, len(order), self.job.config.batch):

@@ -197,7 +197,7 @@ class Trainer:
                 if done.result.state is not None:
                     channels[STATE][part] = done.result.state[own]
                 totals.count(
-                    self.learner.outcomes(self.store.labels[step.rows[mine]]),
+                    self.learner.outcomes(self.store.labels[step.rows[mine], 0]),
                     done.result.logits[own, 0] - self.learner.log_odds_offset,
                 )
             if step.first:
@@ -222,9 +222,9 @@ class Trainer:
             return Prepared(self.builder.unlabelled(rows), torch.ones(len(rows), dtype=torch.bool), asked, learn=False)
         labels, keep = self._taught(step)
         mine = keep[part] & given
-        weight = self.store.weight[step.rows]
         share = 1.0
         if self.ranks.size > 1:
+            weight = self.store.weight[step.rows]
             whole = _known(labels, keep, weight)
             share = _known(labels[part], mine, weight[part]) / whole if whole else 0.0
         again = None if step.late is None else step.late[part] >= 0

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import torch
 
-from recdistill.config.models import NumericAs
+from recdistill.config.models import ModelConfig, NumericAs
 from recdistill.data.batch.batch import Batch, History, Lookup, Vectors
 from recdistill.data.batch.candidates import Candidates
 from recdistill.data.batch.extras import extra_sequences
@@ -137,6 +137,19 @@ class BatchBuilder:
         self.store, self.length, self.numbers, self.numeric_as = store, length, numbers, numeric_as
         self.signals, self.candidate_signals, self.past = signals, candidate_signals, past
         self._users = self._items = self._contexts = np.zeros(0, np.int64)
+
+    @classmethod
+    def of(
+        cls,
+        store: SampleSource,
+        config: ModelConfig,
+        signals: Array | None = None,
+        candidate_signals: CandidateSignals | None = None,
+        past: Callable[[Array], tuple[Array, Array]] | None = None,
+    ) -> BatchBuilder:
+        """Return the builder of what a model of this configuration reads."""
+        read = signals, candidate_signals, past
+        return cls(store, config.history, *read, numbers=config.numbers, numeric_as=config.numeric_as)
 
     def _make_room(self) -> None:
         """Let the scratch arrays hold every id of the store, which may have grown."""

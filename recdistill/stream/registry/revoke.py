@@ -8,7 +8,7 @@ itself.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
@@ -20,6 +20,7 @@ from recdistill.runs.folder import RunFolder
 from recdistill.runs.names import is_teacher
 from recdistill.stream.ingest.process import ingests
 from recdistill.stream.registry.promote import Promotion, promotions, students, verdicts_of
+from recdistill.tables.delta.types import moment_of
 from recdistill.tables.events import EventLog
 from recdistill.tables.predictions import PredictionLog
 from recdistill.tables.verdicts import VerdictLog
@@ -155,7 +156,7 @@ def take_over(folder: RunFolder, model: str, from_time: datetime | None = None) 
         )
         if not newest:
             raise UserError(f"{folder.root}: nothing was ingested from a stream yet; give the time from which on")
-        from_time = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=newest)
+        from_time = moment_of(newest)
     if from_time.tzinfo is None:
         raise UserError(f"{model}: the time {from_time} has no time zone; write it as 2026-01-31T12:00:00+00:00")
     row = VerdictLog.row(model, version, "active", from_time=from_time)

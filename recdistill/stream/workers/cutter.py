@@ -38,9 +38,7 @@ class Cutter:
         learned: Candidates | None = None,
     ) -> None:
         self.store, self.job, self.sampling, self.scored, self.learned = store, job, sampling, scored, learned
-        self.builder = BatchBuilder(
-            store, job.config.history, numbers=job.config.numbers, numeric_as=job.config.numeric_as
-        )
+        self.builder = BatchBuilder.of(store, job.config)
 
     def cuts(self, positions: Array) -> list[Array]:
         """Return positions, int64 [n], batch by batch."""

@@ -179,7 +179,7 @@ class Worker:
             reach("model.predicted")
         waiting = self.store.rows
         self.writer.record(waiting["sample_id"][:rows], waiting["time"][:rows], logits, channels)
-        self.tally.add_predictions(self.learner.outcomes(waiting["labels"][:rows]), logits[:, 0])
+        self.tally.add_predictions(self.learner.outcomes(waiting["labels"][:rows, 0]), logits[:, 0])
         self._count_learned(np.arange(rows))
         self._drop(rows)
 
