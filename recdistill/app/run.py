@@ -21,7 +21,7 @@ from recdistill.app.progress import console, shown
 from recdistill.app.progress import print_line as _print
 from recdistill.app.results import publish_results
 from recdistill.app.scores import print_summary
-from recdistill.config.experiment import Experiment
+from recdistill.config.experiment import Experiment, named_models
 from recdistill.config.load import load_text
 from recdistill.data.store.frozen_vectors import missing_vectors
 from recdistill.data.store.label_order import LabelClock
@@ -54,7 +54,7 @@ from recdistill.signals.teacher_signals import teacher_signals
 from recdistill.tables.predictions import PredictionLog
 from recdistill.tracking.session import check_trackers
 from recdistill.train import build, pool
-from recdistill.train.memory_check import check_actions, check_device, named_models
+from recdistill.train.memory_check import check_actions, check_device
 from recdistill.typing import Array
 
 __all__ = [

@@ -88,13 +88,7 @@ class ColumnsConfig(Strict):
 
     @model_validator(mode="after")
     def _no_label_is_a_feature(self) -> ColumnsConfig:
-        labels = {
-            spec if isinstance(spec, str) else spec.column: f"the label of task '{task}'"
-            for task, spec in self.tasks.items()
-            if not isinstance(spec, int)
-        }
-        labels |= {column: f"the label time of task '{task}'" for task, column in self.label_times.items()}
-        labels |= {self.weight: "the weight of the rows"} if self.weight else {}
+        labels = self.label_columns | ({self.weight: "the weight of the rows"} if self.weight else {})
         given = [name for one in self.sequences.values() for name in (one.items, one.times) if name]
         for name in (*self.categorical, *self.numeric, *self.lists, *given):
             if name in labels:
@@ -138,9 +132,14 @@ class ColumnsConfig(Strict):
         return levels_of({task: (one.column, one.at_least) for task, one in specs.items() if one.at_least is not None})
 
     @property
-    def lacks(self) -> str:
-        """Return which keys say that the log has none, as `user: null, time: null`; empty where it has both."""
-        return ", ".join(f"{key}: null" for key in ("user", "time") if getattr(self, key) is None)
+    def label_columns(self) -> dict[str, str]:
+        """Return the columns of labels and of their times -> what each is, in words."""
+        labels = {
+            spec if isinstance(spec, str) else spec.column: f"the label of task '{task}'"
+            for task, spec in self.tasks.items()
+            if not isinstance(spec, int)
+        }
+        return labels | {column: f"the label time of task '{task}'" for task, column in self.label_times.items()}
 
 
 def check_binary(asked: dict[str, str], columns: ColumnsConfig) -> None:
@@ -317,7 +316,8 @@ class DataConfig(TextLayout):
     def lacks(self) -> str:
         """Return where it stands that the log has no users or no times; empty where it has both."""
         if self.reader == "table":
-            return f"data.columns: {self.columns.lacks}" if self.columns.lacks else ""
+            keys = ", ".join(f"{key}: null" for key in self.lacking)
+            return f"data.columns: {keys}" if keys else ""
         none = " and ".join(f"no {one}s" for one in self.lacking)
         return f"data.reader: {self.reader} has {none}" if none else ""
 

@@ -20,7 +20,7 @@ from recdistill.config.stream import StreamConfig
 from recdistill.defaults import GIVEN_HISTORY
 from recdistill.errors import did_you_mean
 
-__all__ = ["ControlName", "EvaluateConfig", "Experiment"]
+__all__ = ["ControlName", "EvaluateConfig", "Experiment", "named_models"]
 
 ControlName = Literal["self", "compute"]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -81,11 +81,10 @@ class Experiment(Strict):
     def _has_the_histories_it_needs(self) -> Experiment:
         """Refuse what needs users or times of a log that lacks them."""
         lacks = self.data.lacks
-        models = [self.teacher, *self.teachers.values(), *self.students.values()]
         asked = {
             "labels.window_s": "time" in self.data.lacking and self.labels.window_s is not None,
             "teacher_hidden.width": self.teacher_hidden.width > 0,
-            "pretrain": any(model.pretrain for model in models),
+            "pretrain": any(model.pretrain for model in named_models(self).values()),
             "crossfit.by": "user" in self.data.lacking and self.crossfit.by == "user",
         }
         for key, given in asked.items():
@@ -102,12 +101,11 @@ class Experiment(Strict):
     def _has_the_labels_it_needs(self) -> Experiment:
         """Refuse what counts positives and negatives of a log whose labels are neither."""
         columns = self.data.columns
-        models: dict[str, ModelConfig] = {"teacher": self.teacher}
-        models |= {f"teachers.{name}": one for name, one in self.teachers.items()}
-        models |= {f"students.{name}": one for name, one in self.students.items()}
         first = next(iter(columns.tasks))
         values = next(iter(columns.regression), first)
-        asked = {f"{name}.sampling": values for name, one in models.items() if one.sampling != SamplingConfig()}
+        asked = {
+            f"{name}.sampling": values for name, one in named_models(self).items() if one.sampling != SamplingConfig()
+        }
         if self.labels.window_s is not None:
             asked |= {"labels.window_s": next(iter(columns.regression), next(iter(columns.soft), first))}
         if columns.regression:
@@ -196,3 +194,12 @@ class Experiment(Strict):
                 "students would be scored on samples whose signals knew what came later"
             )
         return self
+
+
+def named_models(experiment: Experiment) -> dict[str, ModelConfig]:
+    """Return every model of an experiment by where it stands in its file."""
+    return {
+        "teacher": experiment.teacher,
+        **{f"teachers.{name}": config for name, config in experiment.teachers.items()},
+        **{f"students.{name}": config for name, config in experiment.students.items()},
+    }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 __all__ = ["levels_of", "with_levels"]
@@ -53,15 +54,10 @@ def _names(task: str, spec: Any) -> dict[str, float]:
         raise ValueError(f"tasks.{task}: levels goes with column alone")
     if not isinstance(levels, list) or not levels or not all(_is_number(level) for level in levels):
         raise ValueError(f"tasks.{task}.levels: give numbers, as [3, 4, 5]; got {levels!r}")
-    if not _ascend(levels):
+    if not all(one < other for one, other in pairwise(levels)):
         raise ValueError(f"tasks.{task}.levels: must ascend, each once; got {levels}")
     return {f"{task}_{level:g}": float(level) for level in levels}
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _ascend(levels: Iterable[float]) -> bool:
-    values = list(levels)
-    return all(one < other for one, other in zip(values[:-1], values[1:], strict=True))

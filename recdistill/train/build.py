@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from recdistill.checkpoint.store import Checkpoints
-from recdistill.config.experiment import Experiment
+from recdistill.config.experiment import Experiment, named_models
 from recdistill.config.models import ModelConfig, StudentConfig, TeacherHiddenConfig
 from recdistill.data.batch.builder import BatchBuilder
 from recdistill.data.batch.candidates import Candidates
@@ -41,7 +41,7 @@ from recdistill.train.categories import CategoryColumn
 from recdistill.train.costs import rows_per_sample, training_flops
 from recdistill.train.crossfit import FoldTrainer
 from recdistill.train.learner import Learner, fixed_weight
-from recdistill.train.memory_check import backbone_of, check_device, check_fits, named_models, unallocated
+from recdistill.train.memory_check import backbone_of, check_device, check_fits, unallocated
 from recdistill.train.pretrain import able
 from recdistill.train.schedule import Plan
 from recdistill.train.trainer import Totals, Trainer

@@ -11,7 +11,6 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from recdistill.config.experiment import Experiment
 from recdistill.config.models import ModelConfig, TeacherConfig
 from recdistill.config.presets import presets
 from recdistill.data.batch.extras import NO_EXTRAS, Extras
@@ -32,21 +31,11 @@ __all__ = [
     "check_device",
     "check_fits",
     "countable",
-    "named_models",
     "unallocated",
 ]
 
 DENSE_BYTES = 16  # per dense parameter that learns: float32 weight, gradient, two moments
 HOST = torch.device("cpu")
-
-
-def named_models(experiment: Experiment) -> dict[str, ModelConfig]:
-    """Return every model of an experiment by where it stands in its file."""
-    return {
-        "teacher": experiment.teacher,
-        **{f"teachers.{name}": config for name, config in experiment.teachers.items()},
-        **{f"students.{name}": config for name, config in experiment.students.items()},
-    }
 
 
 def backbone_of(

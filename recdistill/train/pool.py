@@ -19,14 +19,13 @@ from typing import Any
 import torch
 
 from recdistill.checkpoint.store import Checkpoints
-from recdistill.config.experiment import Experiment
+from recdistill.config.experiment import Experiment, named_models
 from recdistill.distributed.ranks import Ranks
 from recdistill.errors import RecdistillError, UserError
 from recdistill.models.user_models import importable
 from recdistill.runs.folder import RunFolder, locked
 from recdistill.runs.jobs import Job
 from recdistill.train.build import trainer_of
-from recdistill.train.memory_check import named_models
 from recdistill.train.trainer import Progress
 
 __all__ = ["crew", "train_ranked"]

@@ -35,6 +35,7 @@ __all__ = [
     "RawTable",
     "check_pages",
     "find_files",
+    "matching",
     "quietly",
     "read_latin1",
     "reading",
@@ -44,7 +45,7 @@ __all__ = [
 ]
 
 CHUNK = 262_144  # rows per commit
-ROW = "\0row"  # column that counts the rows of the file from 0, its header left out; no user's can be called so
+ROW = "\0row"  # column that counts the rows of the file from 0, its header left out; no user's may be called so
 INFER = 10_000  # rows that decide the types of a CSV file
 BATCHES = 8  # of a chunk of text: the engine holds several ahead
 # Bytes of CSV that the engine reads at a time, many pieces ahead: of its own 32 MiB up to 400 MB.
@@ -57,7 +58,7 @@ class RawTable:
 
     slices: whether any part can be read without what stands before it. parts: the files that it is made of, in order,
     where there are several; absent: how many of them lack a column. starts: the number of the first row of each, as far
-    as they were read. version: of a Delta table, with its id.
+    as they were read. version: of a Delta table, with its id. UserError for a column that is called as ROW is.
     """
 
     path: Path
@@ -68,6 +69,10 @@ class RawTable:
     absent: dict[str, int] = field(default_factory=dict)
     starts: list[int] = field(default_factory=list)
     version: str = ""
+
+    def __post_init__(self) -> None:
+        if ROW in self.kinds:
+            raise UserError(f"{self.path}: a column is called {ROW!r}, which no column of a log can be; rename it")
 
     def where(self, condition: pl.Expr) -> RawTable:
         """Return the rows that satisfy `condition`, their row numbers those of the file."""
@@ -244,11 +249,16 @@ def read_latin1(path: Path, columns: list[str], separator: str) -> pl.DataFrame:
     return pl.DataFrame({"line": lines}, schema={"line": pl.String()}).select(fields).unnest("line")
 
 
+def matching(folder: Path, *patterns: str) -> Iterator[Path]:
+    """Yield the files of a publisher's folder that match, in it or one level below."""
+    return (path for pattern in patterns for where in (pattern, f"*/{pattern}") for path in folder.glob(where))
+
+
 def find_files(folder: Path, *patterns: str) -> list[Path]:
     """Return the files of one publisher's folder that match, by name, in it or one level below; UserError when none."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; check data.path and --data")
-    found = [path for pattern in patterns for where in (pattern, f"*/{pattern}") for path in folder.glob(where)]
+    found = list(matching(folder, *patterns))
     if not found:
         raise UserError(
             f"{folder}: holds no {' or '.join(patterns)}; data.path is the folder as its publisher gives it"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from recdistill.config.data import DataConfig, TextLayout
@@ -48,13 +47,6 @@ def layout_of_new(path: Path, log: DataConfig) -> TextLayout:
 
 def _headers(log: DataConfig) -> list[list[str]]:
     """Return the names of the log's columns, with its labels and without."""
-    labels = set(_labels(log))
+    labels = log.columns.label_columns
     without = [name for name in log.header if name not in labels]
     return [log.header] if without == log.header else [log.header, without]
-
-
-def _labels(log: DataConfig) -> Iterator[str]:
-    for spec in log.columns.tasks.values():
-        if not isinstance(spec, int):
-            yield spec if isinstance(spec, str) else spec.column
-    yield from log.columns.label_times.values()

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from recdistill.data.readers.base import Source
-from recdistill.data.readers.files import find_files
+from recdistill.data.readers.files import find_files, matching
 from recdistill.errors import UserError
 
 __all__ = ["PUBLISHED", "Published", "PublishedFolder"]
@@ -52,7 +52,7 @@ class PublishedFolder:
 
     def has(self, part: str) -> bool:
         """Return whether there is any file of a part of the log."""
-        return any(any(self.path.glob(name)) or any(self.path.glob(f"*/{name}")) for name in self._names(part))
+        return any(matching(self.path, *self._names(part)))
 
     @property
     def source(self) -> Source:

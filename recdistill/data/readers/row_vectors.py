@@ -12,8 +12,7 @@ import polars as pl
 from recdistill.config.data import VectorConfig
 from recdistill.data.readers.columns import Column, Kinds
 from recdistill.data.readers.files import RawTable
-from recdistill.data.readers.vector_values import first_vectors, scale_of
-from recdistill.errors import UserError, did_you_mean
+from recdistill.data.readers.vector_values import first_vectors, scale_of, stored_kind
 from recdistill.tables.schema import EventSchema, vector_column
 
 __all__ = ["row_vector_columns", "row_vectors_of"]
@@ -43,10 +42,8 @@ def row_vector_columns(
     made = {}
     for name, (_, width, _) in schema.row_vectors.items():
         column = vectors[name].column
-        if column not in kinds:
-            where = f"(data.vectors.{name}.column)"
-            raise UserError(f"{source.path}: no column '{column}' {where}{did_you_mean(column, kinds)}")
-        made[vector_column(name)] = _vector(column, kinds[column].stored, width)
+        kind = stored_kind(source, kinds, column, f"data.vectors.{name}.column")
+        made[vector_column(name)] = _vector(column, kind, width)
     return made
 
 

@@ -148,7 +148,7 @@ class SideTable:
     def _columns(self) -> dict[str, Column]:
         """Return how the id, the time and the features are made, their remedies in the words of this table's keys."""
         config, kinds = self.config, self._kinds
-        id_type = self.schema.item_id if self.side == "items" else self.schema.user_id
+        id_type: str = getattr(self.schema, IDS[self.side])
         made = {"id": id_column(config.key, kinds[config.key], id_type, self.side.removesuffix("s"))}
         own = feature_columns(kinds, config, self.types)
         if config.valid_from:
@@ -181,10 +181,10 @@ class SideTable:
         return rows.sort(FROM, maintain_order=True) if self.config.valid_from else rows
 
     def _schema(self) -> dict[str, pl.DataType]:
-        ids = self.schema.item_id if self.side == "items" else self.schema.user_id
-        times = {FROM: self.schema.columns()["time"]} if self.config.valid_from else {}
+        columns = self.schema.columns()
+        times = {FROM: columns["time"]} if self.config.valid_from else {}
         features = {feature_column(name): POLARS_TYPES[kind] for name, kind in self.types.items()}
-        return {"id": POLARS_TYPES[ids], **times, **features}
+        return {"id": columns[IDS[self.side]], **times, **features}
 
     def begin(self) -> None:
         """Forget what was counted of the rows joined so far."""
@@ -215,7 +215,9 @@ class SideTable:
         """Count the rows without a value, `missed` their ids: of ids that the table does not have, or has later."""
         if not len(missed):
             return
-        absent = missed.filter(~missed.is_in(self.rows["id"].implode()))
+        absent = missed  # without valid_from nothing comes later
+        if self.config.valid_from is not None:
+            absent = missed.filter(~missed.is_in(self.rows["id"].implode()))
         self._absent[:] = [pl.concat([*self._absent, absent.unique()]).unique()]
         for what, found in (
             (f"rows of ids that {self.source.path.name} does not have: their features are empty", len(absent)),

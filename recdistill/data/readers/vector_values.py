@@ -14,9 +14,16 @@ from recdistill.errors import UserError, did_you_mean
 from recdistill.tables.validation import Origin
 from recdistill.typing import Array
 
-__all__ = ["entries_of", "first_vectors", "scale_of"]
+__all__ = ["entries_of", "first_vectors", "scale_of", "stored_kind"]
 
 FIRST = 1000  # vectors that show the length and the scale
+
+
+def stored_kind(source: RawTable, kinds: Kinds, column: str, key: str) -> pl.DataType:
+    """Return the type of a column; UserError, which names `key`, for one that is not there."""
+    if column not in kinds:
+        raise UserError(f"{source.path}: no column '{column}' ({key}){did_you_mean(column, kinds)}")
+    return kinds[column].stored
 
 
 def first_vectors(source: RawTable, kinds: Kinds, column: str, key: str) -> Array:
@@ -24,9 +31,7 @@ def first_vectors(source: RawTable, kinds: Kinds, column: str, key: str) -> Arra
 
     UserError, which names `key`, for a column that is not there or holds none.
     """
-    if column not in kinds:
-        raise UserError(f"{source.path}: no column '{column}' ({key}){did_you_mean(column, kinds)}")
-    where, kind = f"{source.path}: column '{column}' ({key})", kinds[column].stored
+    kind, where = stored_kind(source, kinds, column, key), f"{source.path}: column '{column}' ({key})"
     inner = getattr(kind, "inner", None)
     if inner is None or not inner.is_numeric():
         raise UserError(f"{where} holds {kind}, not lists of numbers")

@@ -109,3 +109,10 @@ def test_a_row_may_be_longer_than_what_is_read_at_a_time(tmp_path: Path, name: s
     chunks = list(scan_file(tmp_path / name).chunks(["text"], rows=3))
     assert [len(chunk) for chunk in chunks] == [3, 1]
     assert pl.concat(chunks)["text"].to_list() == values
+
+
+def test_a_column_called_as_the_number_of_a_row_is_refused(tmp_path: Path) -> None:
+    """It was taken for that number, or a traceback."""
+    pl.DataFrame({files.ROW: [5, 6], "a": [1, 2]}).write_parquet(tmp_path / "log.parquet")
+    with pytest.raises(UserError, match="log.parquet: a column is called .*, which no column of a log can be; rename"):
+        scan_file(tmp_path / "log.parquet")
