@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 import torch
 
-from recdistill.checkpoint.store import Checkpoint
+from recdistill.checkpoint.store import Checkpoint, Checkpoints
 from recdistill.config.experiment import Experiment
 from recdistill.config.load import load_text
 from recdistill.data.readers.base import Log
@@ -34,7 +34,17 @@ from recdistill.testing.killpoints import VARIABLE
 from recdistill.train import build
 from tests.support.paths import ROOT
 
-__all__ = ["ROWS", "StreamRun", "copy_of", "experiment_of", "log_of", "models_of", "same_tensors", "same_weights"]
+__all__ = [
+    "ROWS",
+    "StreamRun",
+    "copy_of",
+    "ends_as",
+    "experiment_of",
+    "log_of",
+    "models_of",
+    "same_tensors",
+    "same_weights",
+]
 
 ROWS = 3000
 CONFIG = """
@@ -173,3 +183,9 @@ def copy_of(run: StreamRun, root: Path) -> StreamRun:
 def ids(rows: pl.DataFrame) -> np.ndarray:
     """Return the sample ids."""
     return rows["sample_id"].to_numpy()
+
+
+def ends_as(whole: StreamRun, job: Job, got: Checkpoint) -> bool:
+    """Return whether a model that streamed ended, bit for bit, as that of the batch run `whole`."""
+    want = Checkpoints(whole.folder.model(job.name)).latest()
+    return want is not None and same_tensors(want[1], got)

@@ -16,7 +16,7 @@ from recdistill.signals.columns import CANDIDATES
 from recdistill.stream.prefork import Prefork
 from recdistill.stream.workers.build import stream_checkpoints
 from recdistill.tables.predictions import PredictionLog
-from tests.support.stream_runs import ROWS, StreamRun, copy_of, experiment_of, models_of, same_tensors
+from tests.support.stream_runs import ROWS, StreamRun, copy_of, ends_as, experiment_of, models_of, same_tensors
 from tests.support.sweeps import swept
 
 SCORED = ("candidates.count=3", "candidates.window=700", "students.light.distill.candidates=2")
@@ -39,8 +39,7 @@ def test_batch_and_stream_do_what_batch_alone_does(whole: StreamRun, tmp_path: P
     run.feed_all([1600, 1601, 2222])
     run.approve(range(6))
     for job in models_of(run.experiment):
-        want = Checkpoints(whole.folder.model(job.name)).latest()
-        assert want is not None and same_tensors(want[1], run.run(job))
+        assert ends_as(whole, job, run.run(job))
     predictions = run.predictions()
     assert predictions.equals(whole.predictions())
     scored = predictions.filter(model="teacher")[CANDIDATES]
@@ -62,7 +61,7 @@ def test_who_is_killed_does_the_same_again(whole: StreamRun, tmp_path: Path, poi
     run.approve(range(6))
     for job in models_of(run.experiment):
         assert run.process(job, point) == -9
-        assert same_tensors(Checkpoints(whole.folder.model(job.name)).latest()[1], run.run(job))
+        assert ends_as(whole, job, run.run(job))
     assert run.predictions().equals(whole.predictions())
 
 

@@ -16,7 +16,7 @@ from recdistill.config.experiment import Experiment
 from recdistill.data.readers.base import Log
 from recdistill.data.readers.factory import open_log
 from tests.support import stream_runs
-from tests.support.stream_runs import ROWS, StreamRun, experiment_of, models_of, same_tensors
+from tests.support.stream_runs import ROWS, StreamRun, ends_as, experiment_of, models_of, same_tensors
 
 KEYS = (
     "teacher.kind=target-attention",
@@ -80,8 +80,7 @@ def test_batch_and_stream_do_what_batch_alone_does(whole: StreamRun, tmp_path: P
     run.feed_all([1600, 1601, 2222])
     run.approve(range(6))
     for job in models_of(run.experiment):
-        want = Checkpoints(whole.folder.model(job.name)).latest()
-        assert want is not None and same_tensors(want[1], run.run(job))
+        assert ends_as(whole, job, run.run(job))
     assert run.predictions().equals(whole.predictions())
 
 

@@ -17,6 +17,7 @@ from tests.support.stream_runs import (
     ROWS,
     StreamRun,
     copy_of,
+    ends_as,
     experiment_of,
     models_of,
     same_tensors,
@@ -52,8 +53,7 @@ def test_batch_and_stream_learn_what_batch_alone_learns(whole: StreamRun, tmp_pa
     run.approve(range(3, 6))
     for job in models_of(run.experiment):
         got = run.run(job)
-        want = Checkpoints(whole.folder.model(job.name)).latest()
-        assert want is not None and same_tensors(want[1], got)
+        assert ends_as(whole, job, got)
     assert run.predictions().equals(whole.predictions())
 
 
@@ -62,8 +62,7 @@ def test_a_stream_from_nothing_learns_what_batch_alone_learns(whole: StreamRun, 
     run.feed_all([700, 1900])
     run.approve(range(6))
     for job in models_of(run.experiment):
-        want = Checkpoints(whole.folder.model(job.name)).latest()
-        assert want is not None and same_tensors(want[1], run.run(job))
+        assert ends_as(whole, job, run.run(job))
     assert run.predictions().equals(whole.predictions())
 
 
@@ -88,8 +87,7 @@ def test_a_model_that_is_killed_does_the_same_again(
     teacher, _, distilled = models_of(run.experiment)
     for job in (teacher, distilled):
         assert run.process(job, point) == -9
-        want = Checkpoints(whole.folder.model(job.name)).latest()
-        assert want is not None and same_tensors(want[1], run.run(job))
+        assert ends_as(whole, job, run.run(job))
     mine = [job.name for job in (teacher, distilled)]
     assert (
         run.predictions()
