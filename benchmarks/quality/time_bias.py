@@ -14,28 +14,22 @@ import sys
 import tempfile
 from pathlib import Path
 
-import numpy as np
-
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from _common import report
+from _paired import interval, recorded, replicates, trained
 
 from recdistill.app.run import ingest_stage, open_run
 from recdistill.config.experiment import Experiment
 from recdistill.config.load import load_file
-from recdistill.evaluate.transferability import bootstrap, draw_all, over_seeds
-from recdistill.evaluate.window import Frame, load_window, logits_of
-from recdistill.runs.folder import RunFolder
-from recdistill.runs.jobs import Job, pairs_of
+from recdistill.evaluate.window import load_window
+from recdistill.runs.jobs import pairs_of
 from recdistill.tables.events import EventLog
-from recdistill.tables.predictions import PredictionLog
-from recdistill.train import build
-from recdistill.typing import Array
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ROWS = {"globo": 100_000, "trivago": 100_000, "movielens-100k": 50_000}
 SIZES = {"1 layer, width 16": (1, 16), "2 layers, width 32": (2, 32), "4 layers, width 64": (4, 64)}
 BIASES = {"with": "[position, time]", "without": "[position]"}
-SEEDS, HISTORY, BATCH, REPLICATES, CONFIDENCE = (0, 1, 2), 50, 256, 1000, 0.95
+SEEDS, HISTORY, BATCH = (0, 1, 2), 50, 256
 
 
 def experiment_of(log: str, rows: int, sizes: dict[str, tuple[int, int]]) -> Experiment:
@@ -55,32 +49,6 @@ def experiment_of(log: str, rows: int, sizes: dict[str, tuple[int, int]]) -> Exp
     return load_file(EXAMPLES / f"{log}.yaml", sets)
 
 
-def trained(run: RunFolder, experiment: Experiment, jobs: list[Job]) -> None:
-    """Train the jobs one after the other."""
-    for job in jobs:
-        for _ in build.trainer_of(run, experiment, job).run_to_end():
-            pass
-
-
-def replicates(run: RunFolder, frame: Frame, jobs: dict[str, list[Job]]) -> dict[str, dict[str, Array]]:
-    """Return per student and metric its mean over the seeds as drawn, float64 [1 + REPLICATES]."""
-    predictions, samples = PredictionLog.open(run.predictions), frame.samples
-    task = EventLog.open(run.tables / "events").schema.tasks[0]
-    drawn = draw_all(samples.users, 1, len(SEEDS), REPLICATES)
-    found = {}
-    for name, of_seeds in jobs.items():
-        logits = [logits_of(predictions, predictions.version, job.name, task, frame.ids, 0.0) for job in of_seeds]
-        values = bootstrap(samples, logits, drawn.bundle, drawn.weights)
-        found[name] = {metric: over_seeds(values[metric], drawn.students) for metric in ("gauc", "ne")}
-    return found
-
-
-def interval(values: Array) -> str:
-    """Return the estimate and its interval, of [1 + REPLICATES]."""
-    low, high = np.nanquantile(values[1:], [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return f"{values[0]:+.4f} ({low:+.4f} ... {high:+.4f})"
-
-
 def measure(log: str, rows: int, data: Path, folder: Path) -> list[list[str]]:
     """Return the table's rows of one log."""
     experiment = experiment_of(log, rows, SIZES)
@@ -89,8 +57,9 @@ def measure(log: str, rows: int, data: Path, folder: Path) -> list[list[str]]:
         jobs = {name: [raw for raw, _ in pairs] for name, pairs in pairs_of(experiment).items()}
         trained(run, experiment, [job for of_seeds in jobs.values() for job in of_seeds])
         events, evaluate = EventLog.open(run.tables / "events"), experiment.evaluate
-        frame = load_window(events, events.version, events.schema.tasks[0], evaluate.start, evaluate.group)
-        found = replicates(run, frame, jobs)
+        task = events.schema.tasks[0]
+        frame = load_window(events, events.version, task, evaluate.start, evaluate.group)
+        found = replicates(frame, {name: recorded(run, frame, of_seeds, task) for name, of_seeds in jobs.items()})
     table = []
     for at, size in enumerate(SIZES):
         with_, without = found[f"s{at}-with"], found[f"s{at}-without"]
