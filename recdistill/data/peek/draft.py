@@ -84,6 +84,7 @@ class Draft:
         for key in ("header", "separator", "sort", "drop_missing"):
             out += _keyed(key, self.settings.get(f"data.{key}"), "  ")
         out += ["  columns:", *self._columns()]
+        out += _keyed("vectors", self.settings.get("data.vectors"), "  ")
         out += _left_out(self.left_out)
         for key in ("labels.window_s", "evaluate.group"):
             group, _, name = key.partition(".")
@@ -104,8 +105,8 @@ class Draft:
                 yield from _keyed(yaml_of(name), found, "      ")
         for kind in ("categorical", "numeric", "lists"):
             yield from _features([one for one in self.features if one.kind == kind], kind)
-        if texts := self.settings.get("data.columns.dtypes"):
-            yield from _keyed("dtypes", texts, "    ")
+        for key in ("sequences", "dtypes"):
+            yield from _keyed(key, self.settings.get(f"data.columns.{key}"), "    ")
 
 
 def name_of(path: str) -> str:

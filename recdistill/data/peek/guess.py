@@ -15,6 +15,7 @@ from recdistill.data.peek.features import can_be_named, feature_of, useless
 from recdistill.data.peek.ids import lists_share, request_of, sample_of, user_and_item
 from recdistill.data.peek.labels import copies, known_by, label_times, label_word, labels_of, tasks_of
 from recdistill.data.peek.layout import layout_of
+from recdistill.data.peek.lists import listed_columns, sequences_guess, vectors_guess
 from recdistill.data.peek.profile import Profile, profiles_of
 from recdistill.data.peek.sample import Sample
 from recdistill.data.peek.sample import sample_of as rows_of
@@ -81,6 +82,7 @@ def draft_of(path: str, sample: Sample, kinds: dict[str, Kind]) -> Draft:
     draft = Draft(path, sample.looked, ids, left_out=unnamed, missing=missing)
     draft = _with_lists(draft, usable, sample)
     draft = _with_labels(draft, usable, moments, sample)
+    draft = _with_long_lists(draft, columns)
     draft = _with_features(draft, columns, {one.name for one in moments}, sample)
     return _with_settings(draft, usable, sample)
 
@@ -92,7 +94,8 @@ def _column(draft: Draft, key: str) -> str:
 
 def _used(draft: Draft) -> set[str]:
     keys = [_column(draft, key) for key in draft.ids if key != "time_unit"]
-    return {*keys, *(task.column for task in draft.tasks), *(str(one.value) for one in draft.label_times.values())}
+    labels = {*(task.column for task in draft.tasks), *(str(one.value) for one in draft.label_times.values())}
+    return {*keys, *labels, *listed_columns(draft.settings)}
 
 
 def _times(draft: Draft, columns: dict[str, Profile]) -> pl.Series | None:
@@ -157,6 +160,15 @@ def _with_window(draft: Draft, columns: dict[str, Profile], labels: dict[str, pl
     guess = Guess(max(3600, ceil(longest / 3600) * 3600), reason, "how long do you wait for an outcome?")
     hint = "labels become known after their rows: label_times and labels.window_s say when models may learn them"
     return replace(draft, settings=draft.settings | {"labels.window_s": guess}, hints=(*draft.hints, hint))
+
+
+def _with_long_lists(draft: Draft, columns: dict[str, Profile]) -> Draft:
+    """Return the draft with lists of items as sequences, where rows have times, and lists of fractions as vectors."""
+    free = {name: one for name, one in columns.items() if not one.single and not useless(one)}
+    item = columns.get(_column(draft, "item"))
+    sequences = sequences_guess(free, item) if _column(draft, "time") else None
+    found = {"data.columns.sequences": sequences, "data.vectors": vectors_guess(free)}
+    return replace(draft, settings=draft.settings | {key: guess for key, guess in found.items() if guess})
 
 
 def _with_features(draft: Draft, columns: dict[str, Profile], moments: set[str], sample: Sample) -> Draft:

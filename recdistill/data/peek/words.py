@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-__all__ = ["ACTION", "CODE", "COUNT", "ITEM", "LABEL", "MEASURED", "REQUEST", "SAMPLE", "TIME", "USER"]
+__all__ = ["ACTION", "CODE", "COUNT", "ITEM", "LABEL", "MEASURED", "REQUEST", "SAMPLE", "SEQUENCE", "TIME", "USER"]
 __all__ += ["has_word", "rank", "words_of"]
 
 TIME = ("timestamp", "ts", "time", "event_time", "datetime", "unix_timestamp", "created_at", "date")
@@ -35,6 +35,10 @@ LABEL = {
     "ratings": "rating", "stars": "stars", "overall": "rating", "r": "rating",
 }  # fmt: skip
 MEASURED = {"watch", "watched", "play", "played", "dwell", "stay", "spent", "revenue", "gmv", "helpful"}
+SEQUENCE = {
+    "hist", "history", "histories", "seq", "sequence", "clicked", "viewed", "watched", "bought", "cart", "carts",
+    "items", "past", "recent", "last", "previous",
+}  # fmt: skip
 CODE = {
     "id", "code", "type", "category", "cat", "cate", "class", "tab", "level", "flag", "gender", "hour", "weekday",
     "country", "region", "city", "zip", "os", "brand", "shop", "author", "seller", "channel", "device", "platform",
