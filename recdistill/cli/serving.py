@@ -40,7 +40,7 @@ def serve(
 ) -> None:
     """Serve an exported student over HTTP: one user, many candidates per request."""
     try:
-        from recdistill.serve.server import Limits
+        from recdistill.serve.limits import Limits
         from recdistill.serve.server import serve as serve_artefact
     except ModuleNotFoundError as error:
         if (error.name or "recdistill").startswith("recdistill"):

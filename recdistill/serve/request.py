@@ -28,7 +28,7 @@ from recdistill.serve.artefact import Artefact
 from recdistill.serve.id_map import IdMap
 from recdistill.typing import Array
 
-__all__ = ["MOST_CANDIDATES", "SHOWN", "Past", "Request", "arrays_of"]
+__all__ = ["MOST_CANDIDATES", "SHOWN", "Id", "Past", "Request", "arrays_of"]
 
 INT64 = 1 << 63
 MOST_CANDIDATES = 10_000
@@ -53,7 +53,7 @@ class Past:
 class Request:
     """One user, many candidates. time: seconds since 1970; features: of the user and the moment, for all candidates;
     item_features: name -> a value per candidate, before those; history: in any order; what is not before `time` is left
-    out.
+    out; None: the request brings none, and a server takes what it keeps of the user.
     """
 
     user: Id | None
@@ -61,7 +61,7 @@ class Request:
     time: float
     features: Mapping[str, Any] = field(default_factory=dict)
     item_features: Mapping[str, Sequence[Any]] = field(default_factory=dict)
-    history: Past = Past()
+    history: Past | None = None
 
 
 def arrays_of(request: Request, artefact: Artefact) -> dict[str, Array]:
@@ -248,7 +248,7 @@ def _history(request: Request, artefact: Artefact, now: int) -> dict[str, Array]
     many there are, int64 [1].
     """
     length, actions = artefact.manifest.history, artefact.manifest.actions
-    past = request.history
+    past = request.history or Past()
     _same_length(past, len(actions))
     times = _times(past.times, "history.times")
     order = np.argsort(times, kind="stable")

@@ -85,7 +85,7 @@ def test_an_item_that_was_never_seen_has_a_score(run: Run, versions: Path) -> No
 
 def test_events_at_or_after_the_moment_do_not_count(run: Run, versions: Path) -> None:
     request, _ = asked(run, 2)
-    scorer, past = Scorer.open(versions), request.history
+    scorer, past = Scorer.open(versions), request.history or Past()
     later = Past([*past.items, past.items[0]], [*past.times, request.time], [*past.actions, past.actions[0]])
     more = Request(request.user, request.items, request.time, {}, request.item_features, later)
     assert np.array_equal(scorer.rank(request), scorer.rank(more))

@@ -17,11 +17,14 @@ from starlette.testclient import TestClient
 
 from recdistill.api.run import Run
 from recdistill.data.store.memmap import write_json
+from recdistill.serve.app import make_app
 from recdistill.serve.artefact import POINTER
+from recdistill.serve.bodies import RankBody
+from recdistill.serve.limits import Limits
 from recdistill.serve.live import Live
 from recdistill.serve.request import Request
 from recdistill.serve.scorer import Scorer
-from recdistill.serve.server import Limits, RankBody, make_app
+from recdistill.serve.service import Service
 from tests.support.runs import finish, tiny
 
 BODY = {"user": 3, "items": [1, 2, 3], "time": 1e9}
@@ -46,7 +49,7 @@ def live(versions: Path) -> Live:
 
 @pytest.fixture
 def client(live: Live) -> Iterator[TestClient]:
-    with TestClient(make_app(live, Limits(body=4096, history=3))) as made:
+    with TestClient(make_app(Service(live, Limits(body=4096, history=3)))) as made:
         yield made
 
 
@@ -111,7 +114,7 @@ def test_an_endless_list_of_wrong_entries_is_refused_at_its_first() -> None:
 
 
 def test_an_object_of_very_many_keys_is_refused(live: Live) -> None:
-    with TestClient(make_app(live, Limits())) as client:
+    with TestClient(make_app(Service(live, Limits()))) as client:
         answer = client.post("/v1/rank", json={**BODY, "features": {f"a{n}": True for n in range(1001)}})
     assert answer.status_code == 422 and answer.json() == {"error": "features: at most 1,000 keys; got 1,001"}
 
@@ -129,7 +132,7 @@ def test_a_connection_that_ends_within_a_body_is_no_error_of_ours(live: Live) ->
         sent.append(message)
 
     scope = {"type": "http", "method": "POST", "path": "/v1/rank", "query_string": b"", "headers": []}
-    asyncio.run(make_app(live, Limits())(scope, receive, send))
+    asyncio.run(make_app(Service(live, Limits()))(scope, receive, send))
     assert sent[0]["status"] == 400
 
 
@@ -140,7 +143,7 @@ def test_another_content_type_and_another_method_are_refused(client: TestClient)
 
 def test_a_token_is_asked_for_where_one_is_set(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RECDISTILL_TOKEN", "open sesame")
-    with TestClient(make_app(live, Limits())) as client:
+    with TestClient(make_app(Service(live, Limits()))) as client:
         assert client.post("/v1/rank", json=BODY).status_code == 401
         right = {"authorization": "Bearer open sesame"}
         assert client.post("/v1/rank", json=BODY, headers=right).status_code == 200
@@ -157,7 +160,7 @@ def test_no_more_requests_wait_than_may(live: Live, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(Scorer, "rank", slow)
     found: queue.Queue[int] = queue.Queue()
-    with TestClient(make_app(live, Limits(threads=1, waiting=1, seconds=600))) as client:
+    with TestClient(make_app(Service(live, Limits(threads=1, waiting=1, seconds=600)))) as client:
 
         def ask() -> None:
             answer = client.post("/v1/rank", json=BODY)

@@ -1,0 +1,114 @@
+"""Bodies of JSON: what `POST /v1/rank` takes, read to a request, and what it answers."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, FailFast, Field, StrictFloat, StrictInt, StrictStr, ValidationError
+from pydantic_core import from_json
+
+from recdistill.serve import request as ranking
+from recdistill.serve.limits import Limits
+from recdistill.serve.refusal import RefusedError
+from recdistill.serve.service import Answered
+
+__all__ = ["PastBody", "RankAnswer", "RankBody", "answer_of", "asked", "described"]
+
+MOST_KEYS = 1000  # of an object in a body
+
+
+class _First(FailFast):
+    """A list is read up to its first wrong entry: an error for each of a million would take seconds, and a gigabyte."""
+
+    __hash__ = object.__hash__  # a part of a union is hashed
+
+
+Id = StrictInt | StrictStr | StrictFloat
+Entries = Annotated[list[StrictInt | StrictStr | None], _First()]
+Value = StrictInt | StrictStr | StrictFloat | Entries | None
+
+
+class PastBody(BaseModel):
+    """The user's events: items, times in seconds since 1970, and, where the log had several, the kind of action."""
+
+    model_config = ConfigDict(extra="forbid")
+    items: Annotated[list[Id], _First()] = []
+    times: Annotated[list[StrictInt | StrictFloat], _First()] = []
+    actions: Annotated[list[StrictStr], _First()] = []
+
+
+class RankBody(BaseModel):
+    """One user, many candidates."""
+
+    model_config = ConfigDict(extra="forbid")
+    user: Id | None = None
+    items: Annotated[list[Id], _First(), Field(min_length=1, max_length=ranking.MOST_CANDIDATES)]
+    time: Annotated[StrictInt | StrictFloat | None, Field(description="Seconds since 1970; default: now.")] = None
+    features: Annotated[dict[str, Value], Field(description="Of the user and the moment.")] = {}
+    item_features: Annotated[
+        dict[str, Annotated[list[Value], _First()]], Field(description="Name -> a value per candidate.")
+    ] = {}
+    history: Annotated[PastBody | None, Field(description="Left out: that which the server keeps, if any.")] = None
+
+
+class RankAnswer(BaseModel):
+    """Per task a probability for each candidate, in the order of the request; version: the one that gave them all."""
+
+    model: str
+    version: int
+    scores: dict[str, list[float]]
+
+
+def described(body: type[BaseModel]) -> dict[str, Any]:
+    """Return what OpenAPI says of a body that the route reads itself."""
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": body.model_json_schema()}}}}
+
+
+def asked(body: bytes, limits: Limits) -> ranking.Request:
+    """Return the request of a body; RefusedError, which names the field, for one that is none."""
+    try:
+        tree = from_json(body)
+    except ValueError as error:
+        raise RefusedError(422, f"body: Invalid JSON: {error}"[:200]) from None
+    _few_keys(tree, "body")
+    try:
+        read = RankBody.model_validate(tree)
+    except ValidationError as error:
+        raise RefusedError(422, _first(error)) from None
+    past, moment = _past(read.history, limits), time.time() if read.time is None else read.time
+    return ranking.Request(read.user, read.items, moment, read.features, read.item_features, past)
+
+
+def _past(read: PastBody | None, limits: Limits) -> ranking.Past | None:
+    if read is None:
+        return None
+    if len(read.items) > limits.history:
+        raise RefusedError(422, f"history.items: at most {limits.history:,} events; got {len(read.items):,}")
+    return ranking.Past(read.items, read.times, read.actions)
+
+
+def _few_keys(tree: Any, where: str) -> None:
+    """Refuse an object, or one right in it, of more than MOST_KEYS keys: each wrong one makes errors of its own."""
+    if not isinstance(tree, dict):
+        return
+    if len(tree) > MOST_KEYS:
+        raise RefusedError(422, f"{where}: at most {MOST_KEYS:,} keys; got {len(tree):,}")
+    for name, inner in tree.items():
+        if isinstance(inner, dict) and len(inner) > MOST_KEYS:
+            raise RefusedError(422, f"{name[: ranking.SHOWN]}: at most {MOST_KEYS:,} keys; got {len(inner):,}")
+
+
+def _first(error: ValidationError) -> str:
+    """Return the first thing that is wrong, without the value that was given."""
+    one = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    parts = [str(part)[: ranking.SHOWN] for part in one["loc"]]
+    where = ".".join(part for part in parts if part not in ("int", "str", "float") and not part.startswith("list["))
+    return f"{where or 'body'}: {one['msg'][:200]}"
+
+
+def answer_of(found: Answered) -> dict[str, Any]:
+    """Return what `RankAnswer` holds."""
+    about = found.scorer.artefact.manifest
+    columns = {task: found.scores[:, k].tolist() for k, task in enumerate(about.tasks)}
+    return {"model": about.model, "version": about.version, "scores": columns}

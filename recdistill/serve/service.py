@@ -1,0 +1,118 @@
+"""The one way to a score: every route's requests wait, are scored and time out here.
+
+A request waits for one of `Limits.threads` threads, and no more than `Limits.waiting` wait. One that is not answered in
+time is refused. If it still waits it is given up; if it is being scored it keeps its thread until it ends, so that slow
+requests never make more threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from recdistill.errors import UserError
+from recdistill.serve.histories import Histories
+from recdistill.serve.limits import Limits
+from recdistill.serve.live import Live
+from recdistill.serve.meters import Meters
+from recdistill.serve.refusal import RefusedError
+from recdistill.serve.request import Past, Request
+from recdistill.serve.scorer import Scorer
+from recdistill.typing import Array
+
+__all__ = ["Answered", "Observer", "Served", "Service"]
+
+
+class Answered(NamedTuple):
+    """Who scored what: the request with the history that was used, the scorer of one version, float32 [C, K]."""
+
+    request: Request
+    scorer: Scorer
+    scores: Array
+
+
+@dataclass(frozen=True)
+class Served:
+    """An answer that was given. request: with the history that was used; scores: float32 [C, K]; time: of the answer,
+    seconds since 1970.
+    """
+
+    request: Request
+    version: int
+    model: str
+    scores: Array
+    time: float
+    request_id: str
+
+
+Observer = Callable[[Served], None]  # called by the thread that serves: cheap, never blocks, never raises
+
+
+class _Job(NamedTuple):
+    request: Request
+    scorer: Scorer
+    future: Future[Answered]
+
+
+class Service:
+    """Scores requests. histories: asked where a request brings no history; observers: called after each answer."""
+
+    def __init__(
+        self, live: Live, limits: Limits, histories: Histories | None = None, observers: Sequence[Observer] = ()
+    ) -> None:
+        self.live, self.limits, self.histories, self.observers = live, limits, histories, tuple(observers)
+        self.meters = Meters(live)
+        self._waiting: deque[_Job] = deque()
+        self._threads = ThreadPoolExecutor(limits.threads, "score")
+
+    def deadline(self) -> float:
+        """Return until when a request that comes now is to be answered, of `time.monotonic`."""
+        return time.monotonic() + self.limits.seconds
+
+    async def answer(self, request: Request, deadline: float, request_id: str) -> Answered:
+        """Return the scores of one version. Raises RefusedError for a request that cannot be read, when too many wait,
+        and when there is no answer at `deadline`, of `time.monotonic`.
+        """
+        if len(self._waiting) >= self.limits.waiting:
+            raise RefusedError(429, "too many requests wait; try again", wait=True)
+        job = _Job(request, self.live.of(request), Future())
+        self._waiting.append(job)
+        self._threads.submit(self._score_next)
+        try:
+            async with asyncio.timeout(deadline - time.monotonic()):
+                found = await asyncio.wrap_future(job.future)
+        except TimeoutError:
+            raise RefusedError(503, f"no answer within {self.limits.seconds:g} s; try again", wait=True) from None
+        except UserError as error:
+            raise RefusedError(422, str(error)) from None
+        self._observed(found, request_id)
+        return found
+
+    def _observed(self, found: Answered, request_id: str) -> None:
+        self.meters.candidates.inc(len(found.scores))
+        if self.observers:
+            about = found.scorer.artefact.manifest
+            served = Served(found.request, about.version, about.model, found.scores, time.time(), request_id)
+            for observer in self.observers:
+                observer(served)
+
+    def _score_next(self) -> None:
+        """Score the request that waits longest; one that nobody waits for any more is left out."""
+        job = self._waiting.popleft()
+        if not job.future.set_running_or_notify_cancel():
+            return
+        try:
+            request = self._with_history(job.request)
+            job.future.set_result(Answered(request, job.scorer, job.scorer.rank(request)))
+        except BaseException as error:  # noqa: BLE001 - raised where the answer is waited for
+            job.future.set_exception(error)
+
+    def _with_history(self, request: Request) -> Request:
+        if request.history is not None or self.histories is None or request.user is None:
+            return request
+        return replace(request, history=self.histories.of(request.user) or Past())

@@ -1,0 +1,99 @@
+"""One place where every route's requests are scored: histories that the server keeps, who looks on, time that is up."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from recdistill.api.run import Run
+from recdistill.serve.limits import Limits
+from recdistill.serve.live import Live
+from recdistill.serve.refusal import RefusedError
+from recdistill.serve.request import Id, Past, Request
+from recdistill.serve.scorer import Scorer
+from recdistill.serve.service import Served, Service
+from tests.support.runs import finish, tiny
+
+PAST = Past([1, 2], [1e8, 2e8], ["positive", "negative"])
+ASKED = Request(3, [1, 2, 3], 1e9)
+
+
+@dataclass
+class Kept:
+    """Histories of one user; asked: for whom."""
+
+    asked: list[Id] = field(default_factory=list)
+
+    def of(self, user: Id) -> Past | None:
+        self.asked.append(user)
+        return PAST if user == 3 else None
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Live:
+    root = tmp_path_factory.mktemp("service")
+    finish(root / "run", tiny(), "teacher")
+    Run(root / "run").model("teacher").export(root / "versions")
+    return Live(root / "versions")
+
+
+def scores(service: Service, request: Request) -> np.ndarray:
+    return asyncio.run(service.answer(request, service.deadline(), "one")).scores
+
+
+def test_a_history_that_the_server_keeps_is_used_where_the_request_brings_none(live: Live) -> None:
+    kept = Kept()
+    service = Service(live, Limits(), histories=kept)
+    brought = Request(3, [1, 2, 3], 1e9, history=PAST)
+    assert np.array_equal(scores(service, ASKED), live.scorer.rank(brought))
+    assert np.array_equal(scores(service, Request(4, [1], 1e9)), live.scorer.rank(Request(4, [1], 1e9)))
+    assert not np.array_equal(live.scorer.rank(ASKED), live.scorer.rank(brought))
+    scores(service, brought)
+    scores(service, Request(None, [1], 1e9))
+    assert kept.asked == [3, 4]
+
+
+def test_who_looks_on_gets_every_answer_with_the_history_that_was_used(live: Live) -> None:
+    seen: list[Served] = []
+    service = Service(live, Limits(), histories=Kept(), observers=[seen.append, seen.append])
+    found = scores(service, ASKED)
+    with pytest.raises(RefusedError):
+        scores(service, Request(3, [], 1e9))
+    (first, second) = seen
+    assert first is second and first.request == Request(3, [1, 2, 3], 1e9, history=PAST)
+    assert (first.version, first.model, first.request_id) == (1, "teacher", "one")
+    assert np.array_equal(first.scores, found) and abs(first.time - time.time()) < 3600
+
+
+def test_one_that_is_late_keeps_its_thread_and_those_behind_it_are_given_up(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A flood of slow requests makes no more threads than there are."""
+    begun, go, rank, ranked = threading.Semaphore(0), threading.Event(), Scorer.rank, list[Request]()
+
+    def slow(scorer: Scorer, request: Request) -> object:
+        ranked.append(request)
+        begun.release()
+        go.wait()
+        return rank(scorer, request)
+
+    monkeypatch.setattr(Scorer, "rank", slow)
+    service = Service(live, Limits(threads=1))
+
+    async def flood() -> None:
+        first = asyncio.create_task(service.answer(ASKED, time.monotonic() + 600, "0"))
+        await asyncio.to_thread(begun.acquire)
+        for _ in range(20):
+            with pytest.raises(RefusedError, match="no answer within"):
+                await service.answer(ASKED, time.monotonic(), "late")
+        go.set()
+        await first
+        await service.answer(ASKED, service.deadline(), "next")
+
+    asyncio.run(flood())
+    assert len(ranked) == 2
