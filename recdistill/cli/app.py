@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from recdistill import __version__
+from recdistill.cli.bench import bench_serve
 from recdistill.cli.logs import peek, readers
 from recdistill.cli.registry import lineage, promote, revoke, rollback, unquarantine
 from recdistill.cli.serving import export, serve
@@ -43,6 +44,7 @@ VERBS: tuple[Callable[..., None], ...] = (  # in the order in which --help shows
     predict,
     export,
     serve,
+    bench_serve,
     watch,
     revoke,
     unquarantine,

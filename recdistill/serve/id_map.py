@@ -58,6 +58,12 @@ class IdMap:
         """Return the number of ids."""
         return len(self._hash)
 
+    def ids(self, at: Array) -> list[int | str]:
+        """Return the ids that stand at `at`, each from 0 to the number of ids less 1, in an order of no meaning."""
+        if not self.text:
+            return (self._hash[at] ^ SIGN).view(np.int64).tolist()  # type: ignore[no-any-return]
+        return [self._bytes[self._key[k] : self._key[k + 1]].tobytes().decode() for k in at]
+
     def places(self, ids: Sequence[int | str] | Array) -> Array:
         """Return int64 [n], the index of each id, 0 for one that was never seen."""
         if not len(ids) or not len(self):
