@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recdistill.serve.request import Past, Request, arrays_of
+from recdistill.serve.request import Past, Request
 from recdistill.serve.scorer import Scorer
 
 ROUNDS, EACH = 7, 50
@@ -47,7 +47,7 @@ def main() -> None:
     scorer, candidates = Scorer.open(Path(sys.argv[1])), int(sys.argv[2]) if len(sys.argv) > 2 else 200
     draw = np.random.default_rng(0)
     requests = [request(scorer, candidates, draw) for _ in range(EACH)]
-    ready = [arrays_of(one, scorer.artefact) for one in requests]
+    ready = [scorer.reader.arrays(one) for one in requests]
     seconds(scorer.rank, requests)
     served, bare = [], []
     for _ in range(ROUNDS):

@@ -22,7 +22,7 @@ _OCTAVES = 2.0 ** np.arange(-10, 40.5, 0.5)
 ANY_SCALE = tuple(float(edge) for edge in np.concatenate((-_OCTAVES[::-1], _OCTAVES)))
 
 
-def bucket_of(values: Array, edges: Sequence[float]) -> Array:
+def bucket_of(values: Array, edges: Sequence[float] | Array) -> Array:
     """Return int64 [n]: how many of the ascending `edges` are at most the value; MISSING for NaN and infinities."""
     return np.where(np.isfinite(values), np.searchsorted(np.asarray(edges), values, side="right"), MISSING)
 

@@ -1,4 +1,5 @@
-"""Ids to places in a table, memory-mapped: any number of ids costs a process no memory of its own.
+"""Ids to places in a table, memory-mapped: any number of ids costs a process no memory of its own, but for the texts
+that were asked for last.
 
 The ids' 64-bit hashes stand in ascending order with the place of each; of text, the text itself too, so that an id that
 was never seen is not taken for one whose hash it shares.
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,7 @@ from recdistill.typing import Array
 
 __all__ = ["IdMap", "write_id_map"]
 
+REMEMBERED, SHORT = 65_536, 64  # texts whose places are remembered, and of how many characters at most
 SIGN = np.uint64(1 << 63)
 
 
@@ -49,10 +52,11 @@ class IdMap:
     """A written map, opened."""
 
     def __init__(self, folder: Path, name: str) -> None:
-        self._hash, self._place = (open_column(folder, f"{name}.{part}") for part in ("hash", "place"))
+        self._hash, self._place = (np.asarray(open_column(folder, f"{name}.{part}")) for part in ("hash", "place"))
         self.text = (folder / f"{name}.text.npy").exists()
         if self.text:
-            self._key, self._bytes = (open_column(folder, f"{name}.{part}") for part in ("key", "text"))
+            self._key, self._bytes = (np.asarray(open_column(folder, f"{name}.{part}")) for part in ("key", "text"))
+            self._remembered = lru_cache(REMEMBERED)(self._searched)
 
     def __len__(self) -> int:
         """Return the number of ids."""
@@ -68,17 +72,23 @@ class IdMap:
         """Return int64 [n], the index of each id, 0 for one that was never seen."""
         if not len(ids) or not len(self):
             return np.zeros(len(ids), np.int64)
+        if self.text:
+            return np.fromiter(map(self.place, ids), np.int64, len(ids))
         hashes = _hashes(ids)
-        at = np.searchsorted(self._hash, hashes)
-        inside = np.minimum(at, len(self) - 1)
-        if not self.text:
-            return np.where(self._hash[inside] == hashes, self._place[inside], 0).astype(np.int64)
-        return np.array([self._of_text(str(one), int(k), h) for one, k, h in zip(ids, at, hashes, strict=True)])
+        inside = np.minimum(np.searchsorted(self._hash, hashes), len(self) - 1)
+        return np.where(self._hash[inside] == hashes, self._place[inside], 0).astype(np.int64)
 
-    def _of_text(self, one: str, at: int, wanted: np.uint64) -> int:
-        """Return the index of a text whose hash stands at `at` or behind, where it does."""
+    def place(self, text: str) -> int:
+        """Return the index of a text, 0 for one that was never seen."""
+        if not self.text:
+            return 0
+        return self._remembered(text) if len(text) <= SHORT else self._searched(text)
+
+    def _searched(self, text: str) -> int:
+        wanted, encoded = _hashes([text])[0], text.encode()
+        at = int(np.searchsorted(self._hash, wanted))
         while at < len(self) and self._hash[at] == wanted:
-            if self._bytes[self._key[at] : self._key[at + 1]].tobytes() == one.encode():
+            if self._bytes[self._key[at] : self._key[at + 1]].tobytes() == encoded:
                 return int(self._place[at])
             at += 1
         return 0

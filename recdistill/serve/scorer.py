@@ -9,7 +9,8 @@ import onnxruntime
 
 from recdistill.errors import UserError
 from recdistill.serve.artefact import Artefact, open_artefact
-from recdistill.serve.request import Past, Request, arrays_of
+from recdistill.serve.reader import Reader
+from recdistill.serve.request import Past, Request
 from recdistill.tables.regression import Regression
 from recdistill.typing import Array
 
@@ -20,7 +21,7 @@ class Scorer:
     """One version of a student, ready to rank. threads: of a request's matrix products."""
 
     def __init__(self, artefact: Artefact, threads: int = 1) -> None:
-        self.artefact = artefact
+        self.artefact, self.reader = artefact, Reader(artefact)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -31,6 +32,7 @@ class Scorer:
             )
         except Exception as error:  # noqa: BLE001 - onnxruntime's own classes differ between its versions
             raise UserError(f"{artefact.graph}: onnxruntime does not take it; export again ({error})") from None
+        self.offset = np.array(artefact.manifest.log_odds_offset, np.float32)
         self.wanted = {one.name for one in self.session.get_inputs()}
 
     @classmethod
@@ -69,9 +71,9 @@ class Scorer:
         regression its value in the label's unit. Raises UserError, which names the field, for a request that cannot be
         read.
         """
-        logits, about = self.logits(arrays_of(request, self.artefact)), self.artefact.manifest
+        logits, about = self.logits(self.reader.arrays(request)), self.artefact.manifest
         with np.errstate(over="ignore"):
-            found = 1 / (1 + np.exp(np.asarray(about.log_odds_offset, np.float32) - logits))
+            found = 1 / (1 + np.exp(self.offset - logits))
         for task, (loss, scale) in about.regression.items():
             at = about.tasks.index(task)
             found[:, at] = Regression(loss, scale).values(logits[:, at])  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ import numpy as np
 from recdistill.defaults import SECOND
 from recdistill.typing import Array
 
-__all__ = ["REPEATS", "repeats"]
+__all__ = ["REPEATS", "repeats", "repeats_of_one"]
 
 REPEATS = 3  # numbers per sample
 DAY_LOG2 = np.log2(1 + 86_400)
@@ -38,10 +38,28 @@ def repeats(item: Array, of: Array, event_item: Array, ago: Array, offsets: Arra
     low, high = (np.searchsorted(keys, wanted, side=side) for side in ("left", "right"))
     some = np.flatnonzero(high > low)
     at, newest = known[some], hits[order[high[some] - 1]]
-    out[at, 0] = np.log1p(high[some] - low[some])
-    out[at, 1] = 1 / (offsets[of[at] + 1] - newest)
-    out[at, 2] = 1 / (1 + np.log2(1 + ago[newest] / SECOND) / DAY_LOG2)
+    out[at] = _numbers(high[some] - low[some], offsets[of[at] + 1] - newest, ago[newest])
     return out
+
+
+def repeats_of_one(item: Array, event_item: Array, ago: Array) -> Array:
+    """Return `repeats` of one history: that of a request's user."""
+    out = np.zeros((len(item), REPEATS), np.float32)
+    if not len(event_item):
+        return out
+    order = np.argsort(event_item, kind="stable")
+    keys = event_item[order]
+    high = np.searchsorted(keys, item, side="right")
+    at = np.flatnonzero((keys[high - 1] == item) & (item > 0))
+    if len(at):
+        low, newest = np.searchsorted(keys, item[at]), order[high[at] - 1]
+        out[at] = _numbers(high[at] - low, len(event_item) - newest, ago[newest])
+    return out
+
+
+def _numbers(count: Array, since: Array, ago: Array) -> Array:
+    """Return float64 [n, REPEATS]; since: events from the newest on, that one counted."""
+    return np.stack((np.log1p(count), 1 / since, 1 / (1 + np.log2(1 + ago / SECOND) / DAY_LOG2)), 1)
 
 
 def _of_these(values: Array, wanted: Array, scratch: Array) -> Array:

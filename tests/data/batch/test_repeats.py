@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recdistill.data.batch.repeats import REPEATS, repeats
+from recdistill.data.batch.repeats import REPEATS, repeats, repeats_of_one
 
 DAY = 86_400
 
@@ -33,6 +33,16 @@ def test_they_are_what_a_loop_over_the_events_finds(seed):
     ago = draw.integers(0, 10**13, offsets[-1])
     given_ = item, of, events, ago, offsets
     np.testing.assert_allclose(repeats(*given_, np.full(6, 9)), by_loop(*given_), rtol=1e-6)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_those_of_one_history_are_the_same_to_the_bit(seed):
+    draw = np.random.default_rng(seed)
+    events, of = int(draw.integers(0, 9)), np.zeros(int(draw.integers(1, 9)), int)
+    item, event_item = draw.integers(0, 5, len(of)), draw.integers(0, 5, events)
+    ago = draw.integers(0, 10**13, events)
+    wanted = repeats(item, of, event_item, ago, np.array([0, events]), np.full(6, 9))
+    assert np.array_equal(repeats_of_one(item, event_item, ago), wanted)
 
 
 def test_an_item_chosen_a_day_ago_as_the_last_thing():
