@@ -10,7 +10,9 @@ import uvicorn
 
 from recdistill.errors import UserError
 
-__all__ = ["Announced", "called", "listening", "own_names"]
+__all__ = ["Announced", "announced", "called", "listening", "own_names"]
+
+BACKLOG = 1024  # connections that wait to be accepted
 
 
 def own_names(host: str) -> set[str]:
@@ -37,7 +39,7 @@ def listening(verb: str, host: str, port: int) -> socket.socket:
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         made.bind((host, port))
-        made.listen(64)
+        made.listen(BACKLOG)
     except OSError as error:
         made.close()
         why = (
@@ -51,6 +53,13 @@ def listening(verb: str, host: str, port: int) -> socket.socket:
     return made
 
 
+def announced(ours: socket.socket, routes: str) -> str:
+    """Return the line that names the address of a socket; routes: what stands behind it."""
+    host, port = ours.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{port}/  ({routes}; Ctrl-C ends it)"
+
+
 class Announced(uvicorn.Server):
     """A server that prints its address once it listens; routes: what stands behind it in that line."""
 
@@ -61,6 +70,4 @@ class Announced(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, and only then print the address: who reads it can connect, and interrupt."""
         await super().startup(sockets)
-        host, port = (sockets or [])[0].getsockname()[:2]
-        shown = f"[{host}]" if ":" in host else host
-        print(f"http://{shown}:{port}/  ({self.routes}; Ctrl-C ends it)", flush=True)
+        print(announced((sockets or [])[0], self.routes), flush=True)

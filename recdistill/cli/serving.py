@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -36,14 +37,20 @@ def serve(
     host: Annotated[
         str, typer.Option("--host", help="Address to listen on; others than loopback are reached by anyone.")
     ] = "127.0.0.1",
-    threads: Annotated[int, typer.Option("--threads", min=1, max=256, help="Requests scored at a time.")] = 2,
+    threads: Annotated[
+        int, typer.Option("--threads", min=1, max=256, help="Requests that a process scores at a time.")
+    ] = 2,
+    workers: Annotated[
+        int, typer.Option("--workers", min=1, max=256, help="Processes, which share the port and the artefact.")
+    ] = 1,
 ) -> None:
     """Serve an exported student over HTTP: one user, many candidates per request."""
     try:
         from recdistill.serve.limits import Limits
         from recdistill.serve.server import serve as serve_artefact
+        from recdistill.serve.server import service_of
     except ModuleNotFoundError as error:
         if (error.name or "recdistill").startswith("recdistill"):
             raise
         raise UserError(f"serve needs {error.name}; install it: pip install 'recdistill[serve]'") from None
-    serve_artefact(artefact, host, port, Limits(threads=threads))
+    serve_artefact(partial(service_of, artefact, Limits(threads=threads)), host, port, workers)

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import multiprocessing
+import signal
+import socket
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import uvicorn
@@ -10,31 +16,74 @@ import uvicorn
 from recdistill.serve.app import make_app
 from recdistill.serve.limits import CONNECTIONS, Limits
 from recdistill.serve.live import Live
+from recdistill.serve.processes import serve_together
 from recdistill.serve.service import Service
-from recdistill.web import Announced, listening
+from recdistill.web import announced, listening
 
-__all__ = ["serve"]
+__all__ = ["serve", "service_of"]
+
+ROUTES = "POST /v1/rank; /healthz, /readyz, /metrics, /openapi.json"
 
 
-def serve(root: Path, host: str, port: int, limits: Limits) -> None:
+def service_of(root: Path, limits: Limits) -> Service:
+    """Return the service of one process; UserError for an artefact that cannot be served."""
+    return Service(Live(root), limits)
+
+
+def serve(make: Callable[[], Service], host: str, port: int, workers: int = 1) -> None:
     """Serve until interrupted; `port` 0 takes a free one, and the address is printed. Requests under way are answered
-    before it ends.
+    before it ends. make: called in every process; what it is made of is sent there.
 
     Raises UserError for an artefact that cannot be served and a port that cannot be used.
     """
-    service = Service(Live(root), limits)
-    with listening("serve", host, port) as ours, suppress(KeyboardInterrupt):
-        config = uvicorn.Config(
-            make_app(service),
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            limit_concurrency=CONNECTIONS,
-            timeout_keep_alive=10,
-            timeout_graceful_shutdown=int(limits.seconds) + 1,
-            h11_max_incomplete_event_size=16_384,
-            http="h11",
-            ws="none",
-            lifespan="off",
-        )
-        Announced(config, "POST /v1/rank; /healthz, /readyz, /metrics, /openapi.json").run(sockets=[ours])
+    with suppress(KeyboardInterrupt), listening("serve", host, port) as ours:
+        announce = partial(print, announced(ours, ROUTES), flush=True)
+        if workers > 1:
+            serve_together(partial(_serve, make), ours, workers, announce)
+        else:
+            _serve(make, ours, announce, again=False)
+
+
+def _serve(make: Callable[[], Service], ours: socket.socket, ready: Callable[[], None], again: bool) -> None:
+    """Serve on a socket that listens, and call `ready` once it does; again: in the place of a process that died."""
+    service = make()
+    if again:
+        service.meters.restarts.inc()
+    config = uvicorn.Config(
+        make_app(service),
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        limit_concurrency=CONNECTIONS,
+        timeout_keep_alive=10,
+        timeout_graceful_shutdown=int(service.limits.seconds) + 1,
+        h11_max_incomplete_event_size=16_384,
+        http="h11",
+        ws="none",
+        lifespan="off",
+    )
+    for one in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises it again once all is answered: no failure
+        signal.signal(one, lambda *_: None)
+    _Server(config, ready).run(sockets=[ours])
+
+
+class _Server(uvicorn.Server):
+    """Calls `ready` once it listens, and ends with the process that started it."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self.ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and only then be called ready: who reads the address can connect, and interrupt."""
+        await super().startup(sockets)
+        first = multiprocessing.parent_process()
+        if first is not None:
+            asyncio.get_running_loop().add_reader(first.sentinel, self._end)
+        self.ready()
+
+    def _end(self) -> None:
+        first = multiprocessing.parent_process()
+        if first is not None:
+            asyncio.get_running_loop().remove_reader(first.sentinel)
+        self.should_exit = True

@@ -66,7 +66,8 @@ class Service:
         self, live: Live, limits: Limits, histories: Histories | None = None, observers: Sequence[Observer] = ()
     ) -> None:
         self.live, self.limits, self.histories, self.observers = live, limits, histories, tuple(observers)
-        self.meters = Meters(live)
+        self.meters = Meters()
+        self.meters.follow(live)
         self._waiting: deque[_Job] = deque()
         self._threads = ThreadPoolExecutor(limits.threads, "score")
 
@@ -87,6 +88,7 @@ class Service:
             async with asyncio.timeout(deadline - time.monotonic()):
                 found = await asyncio.wrap_future(job.future)
         except TimeoutError:
+            self.meters.late.inc()
             raise RefusedError(503, f"no answer within {self.limits.seconds:g} s; try again", wait=True) from None
         except UserError as error:
             raise RefusedError(422, str(error)) from None
@@ -95,6 +97,7 @@ class Service:
 
     def _observed(self, found: Answered, request_id: str) -> None:
         self.meters.candidates.inc(len(found.scores))
+        self.meters.follow(self.live)
         if self.observers:
             about = found.scorer.artefact.manifest
             served = Served(found.request, about.version, about.model, found.scores, time.time(), request_id)
