@@ -1,4 +1,4 @@
-"""The routes: POST /v1/rank, /healthz, /readyz, /metrics, /openapi.json.
+"""The routes: POST /v1/rank, the Open Inference Protocol's under /v2, /healthz, /readyz, /metrics, /openapi.json.
 
 A request is one user and many candidates. Bodies, candidates and histories are bounded, so are requests that wait; what
 is refused names the field, and shows no path and no trace.
@@ -6,52 +6,38 @@ is refused names the field, and shows no path and no trace.
 
 from __future__ import annotations
 
-import asyncio
-import hmac
 import os
-import time
-import uuid
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
-from starlette.requests import ClientDisconnect
 
 from recdistill import __version__
-from recdistill.serve.bodies import RankAnswer, RankBody, answer_of, asked, described
+from recdistill.serve import arrow
+from recdistill.serve.bodies import RankAnswer, RankBody, asked, described, written
+from recdistill.serve.exchange import Asked, Exchange
+from recdistill.serve.inference import add_inference
 from recdistill.serve.limits import TOKEN, Limits
 from recdistill.serve.refusal import RefusedError
 from recdistill.serve.service import Service
 
 __all__ = ["make_app"]
 
-SHOWN_ID = 128  # characters of a request's id
+JSON = "application/json"
 
 
 def make_app(service: Service) -> FastAPI:
     """Return the application; the token is that of the environment."""
     app = FastAPI(title="recdistill", version=__version__, docs_url=None, redoc_url=None)
-    meters, live, limits, token = service.meters, service.live, service.limits, os.environ.get(TOKEN, "")
+    meters, live = service.meters, service.live
+    exchange = Exchange(service, os.environ.get(TOKEN, ""))
 
-    async def answered(request: Request, number: str) -> Response:
-        _allowed(request, token)
-        began = time.perf_counter()
-        wanted = asked(await _body(request, limits), limits)
-        found = await service.answer(wanted, service.deadline(), number)
-        meters.seconds.observe(time.perf_counter() - began)
-        return JSONResponse(answer_of(found))
-
-    @app.post("/v1/rank", response_model=RankAnswer, openapi_extra=described(RankBody))
+    @app.post("/v1/rank", response_model=RankAnswer, openapi_extra=described(RankBody, arrow.KIND))
     async def rank(request: Request) -> Response:
-        number = request.headers.get("x-request-id", "")[:SHOWN_ID] or uuid.uuid4().hex
-        try:
-            answer = await answered(request, number)
-        except RefusedError as error:
-            answer = error.answer()
-        answer.headers["x-request-id"] = number
-        meters.answers.labels(str(answer.status_code)).inc()
-        return answer
+        kinds = kind_of(request, "content-type"), kind_of(request, "accept")
+        return await exchange.answer(request, lambda body: _read(body, *kinds, service.limits))
+
+    add_inference(app, exchange)
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
@@ -69,29 +55,14 @@ def make_app(service: Service) -> FastAPI:
     return app
 
 
-def _allowed(request: Request, token: str) -> None:
-    given = request.headers.get("authorization", "").removeprefix("Bearer ")
-    if token and not hmac.compare_digest(given.encode(), token.encode()):
-        raise RefusedError(401, "give the token: Authorization: Bearer ...")
+def kind_of(request: Request, header: str) -> str:
+    """Return a media type of a header, without its parameters."""
+    return request.headers.get(header, JSON).partition(";")[0].strip().lower()
 
 
-async def _body(request: Request, limits: Limits) -> bytes:
-    """Return a body of JSON that arrives in time and is not too long."""
-    kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        raise RefusedError(415, "content-type: application/json was expected")
-    length = request.headers.get("content-length", "0")
-    if length.isdecimal() and int(length) > limits.body:
-        raise RefusedError(413, f"body: at most {limits.body:,} bytes")
-    parts = bytearray()
-    try:
-        async with asyncio.timeout(limits.seconds):
-            async for part in request.stream():
-                parts += part
-                if len(parts) > limits.body:
-                    raise RefusedError(413, f"body: at most {limits.body:,} bytes")
-    except TimeoutError:
-        raise RefusedError(408, f"body: it did not arrive within {limits.seconds:g} s") from None
-    except ClientDisconnect:
-        raise RefusedError(400, "body: the connection ended before it was whole") from None
-    return bytes(parts)
+def _read(body: bytes, kind: str, accept: str, limits: Limits) -> Asked:
+    """Return what a body of JSON or Arrow asks for, answered in Arrow where that is accepted."""
+    if kind not in (JSON, arrow.KIND):
+        raise RefusedError(415, f"content-type: {JSON} or {arrow.KIND} was expected")
+    wanted = arrow.asked(body, limits) if kind == arrow.KIND else asked(body, limits)
+    return Asked(wanted, arrow.written if accept == arrow.KIND else written)

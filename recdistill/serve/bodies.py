@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
+from fastapi import Response
 from pydantic import BaseModel, ConfigDict, FailFast, Field, StrictFloat, StrictInt, StrictStr, ValidationError
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 from recdistill.serve import request as ranking
 from recdistill.serve.limits import Limits
 from recdistill.serve.refusal import RefusedError
 from recdistill.serve.service import Answered
 
-__all__ = ["PastBody", "RankAnswer", "RankBody", "answer_of", "asked", "described"]
+__all__ = ["AboutBody", "PastBody", "RankAnswer", "RankBody", "asked", "described", "request_of", "tree_of", "written"]
 
 MOST_KEYS = 1000  # of an object in a body
 
@@ -24,6 +25,7 @@ class _First(FailFast):
     __hash__ = object.__hash__  # a part of a union is hashed
 
 
+Body = TypeVar("Body", bound=BaseModel)
 Id = StrictInt | StrictStr | StrictFloat
 Entries = Annotated[list[StrictInt | StrictStr | None], _First()]
 Value = StrictInt | StrictStr | StrictFloat | Entries | None
@@ -38,18 +40,23 @@ class PastBody(BaseModel):
     actions: Annotated[list[StrictStr], _First()] = []
 
 
-class RankBody(BaseModel):
-    """One user, many candidates."""
+class AboutBody(BaseModel):
+    """The user and the moment."""
 
     model_config = ConfigDict(extra="forbid")
     user: Id | None = None
-    items: Annotated[list[Id], _First(), Field(min_length=1, max_length=ranking.MOST_CANDIDATES)]
     time: Annotated[StrictInt | StrictFloat | None, Field(description="Seconds since 1970; default: now.")] = None
     features: Annotated[dict[str, Value], Field(description="Of the user and the moment.")] = {}
+    history: Annotated[PastBody | None, Field(description="Left out: that which the server keeps, if any.")] = None
+
+
+class RankBody(AboutBody):
+    """One user, many candidates."""
+
+    items: Annotated[list[Id], _First(), Field(min_length=1, max_length=ranking.MOST_CANDIDATES)]
     item_features: Annotated[
         dict[str, Annotated[list[Value], _First()]], Field(description="Name -> a value per candidate.")
     ] = {}
-    history: Annotated[PastBody | None, Field(description="Left out: that which the server keeps, if any.")] = None
 
 
 class RankAnswer(BaseModel):
@@ -60,22 +67,33 @@ class RankAnswer(BaseModel):
     scores: dict[str, list[float]]
 
 
-def described(body: type[BaseModel]) -> dict[str, Any]:
-    """Return what OpenAPI says of a body that the route reads itself."""
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": body.model_json_schema()}}}}
+def described(body: type[BaseModel], *binary: str) -> dict[str, Any]:
+    """Return what OpenAPI says of a body that the route reads itself; binary: media types that it may have too."""
+    kinds: dict[str, Any] = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in binary}
+    content = {"application/json": {"schema": body.model_json_schema()}, **kinds}
+    return {"requestBody": {"required": True, "content": content}}
 
 
 def asked(body: bytes, limits: Limits) -> ranking.Request:
     """Return the request of a body; RefusedError, which names the field, for one that is none."""
+    return request_of(tree_of(body, RankBody), limits)
+
+
+def tree_of(body: bytes, kind: type[Body]) -> Body:
+    """Return a body of JSON; RefusedError, which names the field, for one that is none."""
     try:
         tree = from_json(body)
     except ValueError as error:
         raise RefusedError(422, f"body: Invalid JSON: {error}"[:200]) from None
     _few_keys(tree, "body")
     try:
-        read = RankBody.model_validate(tree)
+        return kind.model_validate(tree)
     except ValidationError as error:
         raise RefusedError(422, _first(error)) from None
+
+
+def request_of(read: RankBody, limits: Limits) -> ranking.Request:
+    """Return the request; one that names no time is of now."""
     past, moment = _past(read.history, limits), time.time() if read.time is None else read.time
     return ranking.Request(read.user, read.items, moment, read.features, read.item_features, past)
 
@@ -107,8 +125,10 @@ def _first(error: ValidationError) -> str:
     return f"{where or 'body'}: {one['msg'][:200]}"
 
 
-def answer_of(found: Answered) -> dict[str, Any]:
-    """Return what `RankAnswer` holds."""
+def written(found: Answered) -> Response:
+    """Return the answer, of what `RankAnswer` holds."""
     about = found.scorer.artefact.manifest
-    columns = {task: found.scores[:, k].tolist() for k, task in enumerate(about.tasks)}
-    return {"model": about.model, "version": about.version, "scores": columns}
+    scores = {task: found.scores[:, k].tolist() for k, task in enumerate(about.tasks)}
+    return Response(
+        to_json({"model": about.model, "version": about.version, "scores": scores}), media_type="application/json"
+    )

@@ -6,18 +6,17 @@ import asyncio
 import threading
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from recdistill.api.run import Run
 from recdistill.serve.limits import Limits
 from recdistill.serve.live import Live
 from recdistill.serve.refusal import RefusedError
 from recdistill.serve.request import Id, Past, Request
 from recdistill.serve.scorer import Scorer
 from recdistill.serve.service import Served, Service
-from tests.support.runs import finish, tiny
 
 PAST = Past([1, 2], [1e8, 2e8], ["positive", "negative"])
 ASKED = Request(3, [1, 2, 3], 1e9)
@@ -35,11 +34,8 @@ class Kept:
 
 
 @pytest.fixture(scope="module")
-def live(tmp_path_factory: pytest.TempPathFactory) -> Live:
-    root = tmp_path_factory.mktemp("service")
-    finish(root / "run", tiny(), "teacher")
-    Run(root / "run").model("teacher").export(root / "versions")
-    return Live(root / "versions")
+def live(artefact: Path) -> Live:
+    return Live(artefact)
 
 
 def scores(service: Service, request: Request) -> np.ndarray:
