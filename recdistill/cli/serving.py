@@ -40,6 +40,9 @@ def serve(
     threads: Annotated[
         int, typer.Option("--threads", min=1, max=256, help="Requests that a process scores at a time.")
     ] = 2,
+    together: Annotated[
+        int, typer.Option("--together", min=1, max=64, help="Requests that wait and are scored in one call.")
+    ] = 1,
     workers: Annotated[
         int, typer.Option("--workers", min=1, max=256, help="Processes, which share the port and the artefact.")
     ] = 1,
@@ -53,4 +56,4 @@ def serve(
         if (error.name or "recdistill").startswith("recdistill"):
             raise
         raise UserError(f"serve needs {error.name}; install it: pip install 'recdistill[serve]'") from None
-    serve_artefact(partial(service_of, artefact, Limits(threads=threads)), host, port, workers)
+    serve_artefact(partial(service_of, artefact, Limits(threads=threads, together=together)), host, port, workers)

@@ -19,7 +19,7 @@ from recdistill.serve import request as ranking
 from recdistill.serve.bodies import AboutBody, RankBody, request_of, tree_of
 from recdistill.serve.limits import Limits
 from recdistill.serve.refusal import RefusedError
-from recdistill.serve.service import Answered
+from recdistill.serve.waiting import Answered
 
 __all__ = ["KIND", "asked", "written"]
 

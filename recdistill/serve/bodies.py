@@ -12,7 +12,7 @@ from pydantic_core import from_json, to_json
 from recdistill.serve import request as ranking
 from recdistill.serve.limits import Limits
 from recdistill.serve.refusal import RefusedError
-from recdistill.serve.service import Answered
+from recdistill.serve.waiting import Answered
 
 __all__ = ["AboutBody", "PastBody", "RankAnswer", "RankBody", "asked", "described", "request_of", "tree_of", "written"]
 

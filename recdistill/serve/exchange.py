@@ -18,7 +18,8 @@ from starlette.requests import ClientDisconnect
 from recdistill.serve import request as ranking
 from recdistill.serve.limits import Limits
 from recdistill.serve.refusal import RefusedError
-from recdistill.serve.service import Answered, Service
+from recdistill.serve.service import Service
+from recdistill.serve.waiting import Answered
 
 __all__ = ["Asked", "Exchange"]
 

@@ -20,8 +20,8 @@ from recdistill.serve.exchange import Asked, Exchange
 from recdistill.serve.limits import Limits
 from recdistill.serve.refusal import RefusedError
 from recdistill.serve.scorer import Scorer
-from recdistill.serve.service import Answered
 from recdistill.serve.tensors import HEADER, InferBody, Tensor, split, tensors, with_binary
+from recdistill.serve.waiting import Answered
 
 __all__ = ["add_inference"]
 

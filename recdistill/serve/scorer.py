@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +72,14 @@ class Scorer:
         regression its value in the label's unit. Raises UserError, which names the field, for a request that cannot be
         read.
         """
-        logits, about = self.logits(self.reader.arrays(request)), self.artefact.manifest
+        return self.scores([self.reader.arrays(request)])[0]
+
+    def scores(self, requests: Sequence[dict[str, Array]]) -> list[Array]:
+        """Return what `rank` does, of each request's inputs."""
+        return [self._scaled(self.logits(one)) for one in requests]
+
+    def _scaled(self, logits: Array) -> Array:
+        about = self.artefact.manifest
         with np.errstate(over="ignore"):
             found = 1 / (1 + np.exp(self.offset - logits))
         for task, (loss, scale) in about.regression.items():

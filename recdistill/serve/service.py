@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 from recdistill.errors import UserError
 from recdistill.serve.histories import Histories
@@ -22,18 +20,10 @@ from recdistill.serve.live import Live
 from recdistill.serve.meters import Meters
 from recdistill.serve.refusal import RefusedError
 from recdistill.serve.request import Past, Request
-from recdistill.serve.scorer import Scorer
+from recdistill.serve.waiting import Answered, Job, Waiting, answering
 from recdistill.typing import Array
 
-__all__ = ["Answered", "Observer", "Served", "Service"]
-
-
-class Answered(NamedTuple):
-    """Who scored what: the request with the history that was used, the scorer of one version, float32 [C, K]."""
-
-    request: Request
-    scorer: Scorer
-    scores: Array
+__all__ = ["Observer", "Served", "Service"]
 
 
 @dataclass(frozen=True)
@@ -53,12 +43,6 @@ class Served:
 Observer = Callable[[Served], None]  # called by the thread that serves: cheap, never blocks, never raises
 
 
-class _Job(NamedTuple):
-    request: Request
-    scorer: Scorer
-    future: Future[Answered]
-
-
 class Service:
     """Scores requests. histories: asked where a request brings no history; observers: called after each answer."""
 
@@ -68,7 +52,7 @@ class Service:
         self.live, self.limits, self.histories, self.observers = live, limits, histories, tuple(observers)
         self.meters = Meters()
         self.meters.follow(live)
-        self._waiting: deque[_Job] = deque()
+        self._waiting = Waiting(limits.together)
         self._threads = ThreadPoolExecutor(limits.threads, "score")
 
     def deadline(self) -> float:
@@ -81,13 +65,14 @@ class Service:
         """
         if len(self._waiting) >= self.limits.waiting:
             raise RefusedError(429, "too many requests wait; try again", wait=True)
-        job = _Job(request, self.live.of(request), Future())
-        self._waiting.append(job)
+        job = Job(request, self.live.of(request), Future())
+        self._waiting.add(job)
         self._threads.submit(self._score_next)
         try:
             async with asyncio.timeout(deadline - time.monotonic()):
                 found = await asyncio.wrap_future(job.future)
         except TimeoutError:
+            self._waiting.drop(job)
             self.meters.late.inc()
             raise RefusedError(503, f"no answer within {self.limits.seconds:g} s; try again", wait=True) from None
         except UserError as error:
@@ -105,15 +90,20 @@ class Service:
                 observer(served)
 
     def _score_next(self) -> None:
-        """Score the request that waits longest; one that nobody waits for any more is left out."""
-        job = self._waiting.popleft()
-        if not job.future.set_running_or_notify_cancel():
+        """Score the request that waits longest, and others in its call; what nobody waits for any more is left out."""
+        read = []
+        for job in self._waiting.next():
+            if job.future.set_running_or_notify_cancel():
+                with answering([job.future]):
+                    request = self._with_history(job.request)
+                    read.append((job, request, job.scorer.reader.arrays(request)))
+        if not read:
             return
-        try:
-            request = self._with_history(job.request)
-            job.future.set_result(Answered(request, job.scorer, job.scorer.rank(request)))
-        except BaseException as error:  # noqa: BLE001 - raised where the answer is waited for
-            job.future.set_exception(error)
+        scorer = read[0][0].scorer
+        with answering([job.future for job, _, _ in read]):
+            scores = scorer.scores([inputs for _, _, inputs in read])
+            for (job, request, _), one in zip(read, scores, strict=True):
+                job.future.set_result(Answered(request, scorer, one))
 
     def _with_history(self, request: Request) -> Request:
         if request.history is not None or self.histories is None or request.user is None:

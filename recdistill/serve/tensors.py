@@ -28,7 +28,7 @@ TYPES = {
     **{f"FP{bits}": np.dtype(f"<f{bits // 8}") for bits in (32, 64)},
 }
 TEXT, LENGTH = "BYTES", 4
-MOST = 1000  # inputs, and outputs
+MOST_TENSORS = 1000  # inputs, and outputs
 
 
 class Parameters(BaseModel):
@@ -61,8 +61,8 @@ class InferBody(BaseModel):
 
     id: StrictStr = ""
     parameters: Parameters = Parameters()
-    inputs: Annotated[list[InputBody], Field(min_length=1, max_length=MOST)]
-    outputs: Annotated[list[OutputBody], Field(max_length=MOST)] = []
+    inputs: Annotated[list[InputBody], Field(min_length=1, max_length=MOST_TENSORS)]
+    outputs: Annotated[list[OutputBody], Field(max_length=MOST_TENSORS)] = []
 
 
 class Tensor(NamedTuple):

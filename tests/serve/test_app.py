@@ -151,14 +151,14 @@ def test_a_token_is_asked_for_where_one_is_set(live: Live, monkeypatch: pytest.M
 
 def test_no_more_requests_wait_than_may(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     """One is scored, one waits, and the third is told to come back."""
-    begun, go, rank = threading.Semaphore(0), threading.Event(), Scorer.rank
+    begun, go, rank = threading.Semaphore(0), threading.Event(), Scorer.scores
 
-    def slow(scorer: Scorer, request: Request) -> object:
+    def slow(scorer: Scorer, requests: list[Any]) -> object:
         begun.release()
         go.wait()
-        return rank(scorer, request)
+        return rank(scorer, requests)
 
-    monkeypatch.setattr(Scorer, "rank", slow)
+    monkeypatch.setattr(Scorer, "scores", slow)
     found: queue.Queue[int] = queue.Queue()
     with TestClient(make_app(Service(live, Limits(threads=1, waiting=1, seconds=600)))) as client:
 

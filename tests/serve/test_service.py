@@ -7,6 +7,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -70,15 +71,15 @@ def test_one_that_is_late_keeps_its_thread_and_those_behind_it_are_given_up(
     live: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A flood of slow requests makes no more threads than there are."""
-    begun, go, rank, ranked = threading.Semaphore(0), threading.Event(), Scorer.rank, list[Request]()
+    begun, go, rank, ranked = threading.Semaphore(0), threading.Event(), Scorer.scores, list[int]()
 
-    def slow(scorer: Scorer, request: Request) -> object:
-        ranked.append(request)
+    def slow(scorer: Scorer, requests: list[Any]) -> object:
+        ranked.append(len(requests))
         begun.release()
         go.wait()
-        return rank(scorer, request)
+        return rank(scorer, requests)
 
-    monkeypatch.setattr(Scorer, "rank", slow)
+    monkeypatch.setattr(Scorer, "scores", slow)
     service = Service(live, Limits(threads=1))
 
     async def flood() -> None:
@@ -92,4 +93,35 @@ def test_one_that_is_late_keeps_its_thread_and_those_behind_it_are_given_up(
         await service.answer(ASKED, service.deadline(), "next")
 
     asyncio.run(flood())
-    assert len(ranked) == 2
+    assert ranked == [1, 1]
+
+
+def test_requests_that_wait_are_scored_in_one_call_and_a_wrong_one_fails_alone(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go, rank, ranked = threading.Semaphore(0), threading.Event(), Scorer.scores, list[int]()
+
+    def slow(scorer: Scorer, requests: list[Any]) -> object:
+        ranked.append(len(requests))
+        begun.release()
+        go.wait()
+        return rank(scorer, requests)
+
+    monkeypatch.setattr(Scorer, "scores", slow)
+    service, wrong = Service(live, Limits(threads=1, together=4)), Request(3, ["x"], 1e9)
+    behind = [Request(user, [user, 2], 1e9) for user in range(1, 6)]
+
+    async def burst() -> list[Any]:
+        first = asyncio.create_task(service.answer(ASKED, service.deadline() + 600, "0"))
+        await asyncio.to_thread(begun.acquire)
+        asked = [service.answer(one, service.deadline() + 600, "1") for one in (behind[0], wrong, *behind[1:])]
+        rest = [asyncio.create_task(one) for one in asked]
+        await asyncio.sleep(0)
+        go.set()
+        return await asyncio.gather(first, *rest, return_exceptions=True)
+
+    found = asyncio.run(burst())
+    assert ranked == [1, 3, 2]
+    assert isinstance(found.pop(2), RefusedError)
+    for one, request in zip(found, [ASKED, *behind], strict=True):
+        assert np.array_equal(one.scores, live.scorer.rank(request))
