@@ -70,8 +70,20 @@ class RankAnswer(BaseModel):
 def described(body: type[BaseModel], *binary: str) -> dict[str, Any]:
     """Return what OpenAPI says of a body that the route reads itself; binary: media types that it may have too."""
     kinds: dict[str, Any] = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in binary}
-    content = {"application/json": {"schema": body.model_json_schema()}, **kinds}
+    schema = body.model_json_schema()
+    content = {"application/json": {"schema": _inlined(schema, schema.pop("$defs", {}))}, **kinds}
     return {"requestBody": {"required": True, "content": content}}
+
+
+def _inlined(tree: Any, parts: dict[str, Any]) -> Any:
+    """Return a schema with its parts where they are referred to: within OpenAPI the references would lead nowhere."""
+    if isinstance(tree, list):
+        return [_inlined(one, parts) for one in tree]
+    if not isinstance(tree, dict):
+        return tree
+    if "$ref" in tree:
+        return _inlined(parts[tree["$ref"].removeprefix("#/$defs/")], parts)
+    return {key: _inlined(one, parts) for key, one in tree.items()}
 
 
 def asked(body: bytes, limits: Limits) -> ranking.Request:

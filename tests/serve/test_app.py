@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import queue
+import re
 import shutil
 import threading
 from collections.abc import Iterator, MutableMapping
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +69,14 @@ def test_it_says_how_it_is(client: TestClient) -> None:
     assert client.get("/readyz").json() == {"status": "ready", "model": "teacher", "version": 1}
     assert 'recdistill_rank_total{status="200"} 1.0' in client.get("/metrics").text
     assert "/v1/rank" in client.get("/openapi.json").json()["paths"]
+
+
+def test_openapi_holds_all_that_it_refers_to(client: TestClient) -> None:
+    whole = client.get("/openapi.json").json()
+    for reference in re.findall(r'"\$ref": "#/([^"]+)"', json.dumps(whole)):
+        assert reduce(lambda tree, key: tree[key], reference.split("/"), whole)
+    body = whole["paths"]["/v1/rank"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert "times" in json.dumps(body["properties"]["history"])
 
 
 @pytest.mark.parametrize(
