@@ -17,6 +17,7 @@ from recdistill.serve.limits import Limits
 from recdistill.serve.live import Live
 from recdistill.serve.service import Service
 from tests.support.paths import ROOT
+from tests.support.programs import needs
 from tests.support.serving import Served, serving
 from tests.test_docs import snippets
 
@@ -37,6 +38,7 @@ def written(folder: Path) -> None:
     exec(code.replace('"request.arrow"', repr(str(folder / "request.arrow"))), {})
 
 
+@needs("curl")
 @pytest.mark.parametrize("command", CURLS)
 def test_each_example_is_answered(served: Served, tmp_path: Path, command: str) -> None:
     written(tmp_path)

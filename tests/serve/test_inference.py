@@ -18,6 +18,7 @@ from recdistill.serve.request import Past, Request
 from recdistill.serve.scorer import Scorer
 from recdistill.serve.service import Service
 from recdistill.serve.tensors import HEADER
+from tests.support.programs import needs
 from tests.support.serving import serving
 
 INFER = "/v2/models/teacher/infer"
@@ -46,7 +47,8 @@ def client(artefact: Path) -> Iterator[TestClient]:
 
 @pytest.fixture(scope="module")
 def triton(artefact: Path) -> Iterator[Any]:
-    http = pytest.importorskip("tritonclient.http", reason="needs tritonclient[http]")
+    import tritonclient.http as http
+
     with serving(artefact) as served:
         client = http.InferenceServerClient(f"127.0.0.1:{served.port}")
         yield client
@@ -64,6 +66,7 @@ def inputs_of(binary: bool) -> list[Any]:
     return found
 
 
+@needs("tritonclient")
 @pytest.mark.parametrize("binary", [True, False])
 @pytest.mark.parametrize("version", ["", "1"])
 def test_tritons_client_gets_the_scores(triton: Any, artefact: Path, binary: bool, version: str) -> None:
@@ -81,6 +84,7 @@ def test_tritons_client_gets_the_scores(triton: Any, artefact: Path, binary: boo
     assert (about["model_name"], about["model_version"], about["id"]) == ("teacher", "1", "seven")
 
 
+@needs("tritonclient")
 def test_tritons_client_finds_the_server_and_the_model(triton: Any) -> None:
     assert triton.is_server_live() and triton.is_server_ready()
     assert triton.get_server_metadata()["extensions"] == ["binary_tensor_data"]
@@ -93,6 +97,7 @@ def test_tritons_client_finds_the_server_and_the_model(triton: Any) -> None:
     assert about["outputs"][0] == {"name": "click", "datatype": "FP32", "shape": [-1]}
 
 
+@needs("tritonclient")
 def test_tritons_client_gets_a_refusal_by_its_field(triton: Any) -> None:
     import tritonclient.http as http
     from tritonclient.utils import InferenceServerException

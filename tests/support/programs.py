@@ -18,10 +18,12 @@ PROGRAMS = {  # and the Debian packages that bring them
     "nats-server": "nats-server",
     "chromium": "chromium",
     "cc": "gcc libc6-dev",
+    "curl": "curl",
 }
 MODULES = {  # and the extra of recdistill that brings them
     "mkdocs": "docs",
     "triton": "fused",
+    "tritonclient": "dev",
 }
 SBIN = "/usr/sbin:/usr/local/sbin"  # where Debian puts servers, and no user's PATH leads
 
