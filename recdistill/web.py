@@ -35,7 +35,8 @@ def called(header: str, names: set[str]) -> bool:
 
 def listening(verb: str, host: str, port: int) -> socket.socket:
     """Return a socket that listens; UserError, which names the command, when that cannot be."""
-    made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # asyncio looks for it before TCP_NODELAY
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         made.bind((host, port))
