@@ -16,7 +16,7 @@ import numpy as np
 from recdistill.serve.request import Past, Request
 from recdistill.serve.scorer import Scorer
 
-ROUNDS, EACH = 7, 50
+ROUNDS, EACH = 20, 50
 
 
 def request(scorer: Scorer, candidates: int, draw: np.random.Generator) -> Request:
@@ -54,7 +54,7 @@ def main() -> None:
         served.append(seconds(scorer.rank, requests))
         bare.append(seconds(scorer.logits, ready))
     whole = np.array(served)
-    ratio = np.median([np.sum(b) / np.sum(a) for a, b in zip(served, bare, strict=True)])
+    ratio = np.min(bare, 0).sum() / np.min(served, 0).sum()  # each at its fastest: other programs use the machine too
     print(f"{candidates} candidates, {scorer.artefact.manifest.history} events, {scorer.artefact.manifest.model}")
     print(f"p50 {np.quantile(whole, 0.5) * 1e3:.2f} ms, p99 {np.quantile(whole, 0.99) * 1e3:.2f} ms")
     print(f"{candidates / np.median(whole):,.0f} candidates/s, {ratio:.2f} of a bare session's")
