@@ -50,10 +50,10 @@ def serve(
     """Serve an exported student over HTTP: one user, many candidates per request."""
     try:
         from recdistill.serve.limits import Limits
+        from recdistill.serve.server import opened
         from recdistill.serve.server import serve as serve_artefact
-        from recdistill.serve.server import service_of
     except ModuleNotFoundError as error:
         if (error.name or "recdistill").startswith("recdistill"):
             raise
         raise UserError(f"serve needs {error.name}; install it: pip install 'recdistill[serve]'") from None
-    serve_artefact(partial(service_of, artefact, Limits(threads=threads, together=together)), host, port, workers)
+    serve_artefact(partial(opened, artefact, Limits(threads=threads, together=together)), host, port, workers)

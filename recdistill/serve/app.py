@@ -27,8 +27,9 @@ JSON = "application/json"
 
 
 def make_app(service: Service) -> FastAPI:
-    """Return the application; the token is that of the environment."""
+    """Return the application, its service at `app.state.service`; the token is that of the environment."""
     app = FastAPI(title="recdistill", version=__version__, docs_url=None, redoc_url=None)
+    app.state.service = service
     meters, live = service.meters, service.live
     exchange = Exchange(service, os.environ.get(TOKEN, ""))
 

@@ -14,7 +14,19 @@ from recdistill.serve.limits import Limits
 from recdistill.serve.refusal import RefusedError
 from recdistill.serve.waiting import Answered
 
-__all__ = ["AboutBody", "PastBody", "RankAnswer", "RankBody", "asked", "described", "request_of", "tree_of", "written"]
+__all__ = [
+    "AboutBody",
+    "Id",
+    "PastBody",
+    "RankAnswer",
+    "RankBody",
+    "asked",
+    "described",
+    "first_fault",
+    "request_of",
+    "tree_of",
+    "written",
+]
 
 MOST_KEYS = 1000  # of an object in a body
 
@@ -101,7 +113,7 @@ def tree_of(body: bytes, kind: type[Body]) -> Body:
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
-        raise RefusedError(422, _first(error)) from None
+        raise RefusedError(422, first_fault(error)) from None
 
 
 def request_of(read: RankBody, limits: Limits) -> ranking.Request:
@@ -129,7 +141,7 @@ def _few_keys(tree: Any, where: str) -> None:
             raise RefusedError(422, f"{name[: ranking.SHOWN]}: at most {MOST_KEYS:,} keys; got {len(inner):,}")
 
 
-def _first(error: ValidationError) -> str:
+def first_fault(error: ValidationError) -> str:
     """Return the first thing that is wrong, without the value that was given."""
     one = error.errors(include_url=False, include_input=False, include_context=False)[0]
     parts = [str(part)[: ranking.SHOWN] for part in one["loc"]]

@@ -21,7 +21,7 @@ from recdistill.serve.refusal import RefusedError
 from recdistill.serve.service import Service
 from recdistill.serve.waiting import Answered
 
-__all__ = ["Asked", "Exchange"]
+__all__ = ["Asked", "Exchange", "body_of"]
 
 REQUEST_ID, SHOWN_ID = "x-request-id", 128  # characters of a request's id that are kept
 
@@ -51,21 +51,22 @@ class Exchange:
         return answer
 
     async def _scored(self, request: Request, read: Callable[[bytes], Asked], number: str) -> Response:
-        self._allow(request)
+        self.allow(request)
         began, service = time.perf_counter(), self.service
-        asked = read(await _body(request, service.limits))
+        asked = read(await body_of(request, service.limits))
         found = await service.answer(asked.request, service.deadline(), number)
         answer = asked.write(found)
         service.meters.seconds.observe(time.perf_counter() - began)
         return answer
 
-    def _allow(self, request: Request) -> None:
+    def allow(self, request: Request) -> None:
+        """Raise RefusedError for a request without the token, where there is one."""
         given = request.headers.get("authorization", "").removeprefix("Bearer ")
         if self.token and not hmac.compare_digest(given.encode(), self.token):
             raise RefusedError(401, "give the token: Authorization: Bearer ...")
 
 
-async def _body(request: Request, limits: Limits) -> bytes:
+async def body_of(request: Request, limits: Limits) -> bytes:
     """Return a body that arrives in time, is not too long and is not packed."""
     if request.headers.get("content-encoding", "identity") != "identity":
         raise RefusedError(415, "content-encoding: a body that is not compressed was expected")

@@ -22,24 +22,26 @@ def share(number: int) -> None:
 
 
 class Meters:
-    """Counts of one server."""
+    """Counts of one server. registry: for meters of other parts; a gauge has to be set and to name how processes'
+    values make one (`multiprocess_mode`), for a function is not called for other processes.
+    """
 
     def __init__(self) -> None:
-        self._registry, self._refused = CollectorRegistry(), 0
+        self.registry, self._refused = CollectorRegistry(), 0
         self.answers = self._counter("recdistill_rank", "Requests answered, by status.", "status")
         self.candidates = self._counter("recdistill_candidates", "Candidates scored.")
         self.late = self._counter("recdistill_late", "Requests given up, as time was up.")
         self.restarts = self._counter("recdistill_restarts", "Processes that died and were started again.")
         self.refused = self._counter("recdistill_refused_versions", "Versions that were damaged, and not taken.")
         self.seconds = Histogram(
-            "recdistill_rank_seconds", "From body to answer.", buckets=BUCKETS, registry=self._registry
+            "recdistill_rank_seconds", "From body to answer.", buckets=BUCKETS, registry=self.registry
         )
         self.version = Gauge(
-            "recdistill_version", "The version that is served.", registry=self._registry, multiprocess_mode="all"
+            "recdistill_version", "The version that is served.", registry=self.registry, multiprocess_mode="all"
         )
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
-        return Counter(name, text, labels, registry=self._registry)
+        return Counter(name, text, labels, registry=self.registry)
 
     def follow(self, live: Live) -> None:
         """Take over what is served now."""
@@ -51,7 +53,7 @@ class Meters:
     def page(self) -> bytes:
         """Return the text of /metrics."""
         if SHARED not in os.environ:
-            return generate_latest(self._registry)
+            return generate_latest(self.registry)
         whole = CollectorRegistry()
         multiprocess.MultiProcessCollector(whole)  # type: ignore[no-untyped-call]
         return generate_latest(whole)

@@ -6,12 +6,13 @@ import asyncio
 import multiprocessing
 import signal
 import socket
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
 import uvicorn
+from fastapi import FastAPI
 
 from recdistill.serve.app import make_app
 from recdistill.serve.limits import CONNECTIONS, Limits
@@ -20,19 +21,24 @@ from recdistill.serve.processes import serve_together
 from recdistill.serve.service import Service
 from recdistill.web import announced, listening
 
-__all__ = ["serve", "service_of"]
+__all__ = ["opened", "serve"]
 
+Make = Callable[[], AbstractContextManager[FastAPI]]
 ROUTES = "POST /v1/rank; /healthz, /readyz, /metrics, /openapi.json"
 
 
-def service_of(root: Path, limits: Limits) -> Service:
-    """Return the service of one process; UserError for an artefact that cannot be served."""
-    return Service(Live(root), limits)
+@contextmanager
+def opened(root: Path, limits: Limits) -> Iterator[FastAPI]:
+    """Give the application of one process; what is opened for it ends with it, once all is answered.
+
+    Raises UserError for an artefact that cannot be served.
+    """
+    yield make_app(Service(Live(root), limits))
 
 
-def serve(make: Callable[[], Service], host: str, port: int, workers: int = 1) -> None:
+def serve(make: Make, host: str, port: int, workers: int = 1) -> None:
     """Serve until interrupted; `port` 0 takes a free one, and the address is printed. Requests under way are answered
-    before it ends. make: called in every process; what it is made of is sent there.
+    before it ends. make: entered in every process; what it is made of is sent there.
 
     Raises UserError for an artefact that cannot be served and a port that cannot be used.
     """
@@ -44,27 +50,32 @@ def serve(make: Callable[[], Service], host: str, port: int, workers: int = 1) -
             _serve(make, ours, announce, again=False)
 
 
-def _serve(make: Callable[[], Service], ours: socket.socket, ready: Callable[[], None], again: bool) -> None:
+def _serve(make: Make, ours: socket.socket, ready: Callable[[], None], again: bool) -> None:
     """Serve on a socket that listens, and call `ready` once it does; again: in the place of a process that died."""
-    service = make()
-    if again:
-        service.meters.restarts.inc()
-    config = uvicorn.Config(
-        make_app(service),
+    with make() as app:
+        service: Service = app.state.service
+        if again:
+            service.meters.restarts.inc()
+        server = _Server(_config(app, service.limits), ready)
+        for one in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises it again once all is answered: no failure
+            signal.signal(one, server.end)
+        server.run(sockets=[ours])
+
+
+def _config(app: FastAPI, limits: Limits) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
         log_level="warning",
         access_log=False,
         server_header=False,
         limit_concurrency=CONNECTIONS,
         timeout_keep_alive=10,
-        timeout_graceful_shutdown=int(service.limits.seconds) + 1,
+        timeout_graceful_shutdown=int(limits.seconds) + 1,
         h11_max_incomplete_event_size=16_384,
         http="h11",
         ws="none",
         lifespan="off",
     )
-    for one in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises it again once all is answered: no failure
-        signal.signal(one, lambda *_: None)
-    _Server(config, ready).run(sockets=[ours])
 
 
 class _Server(uvicorn.Server):
@@ -79,11 +90,13 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         first = multiprocessing.parent_process()
         if first is not None:
-            asyncio.get_running_loop().add_reader(first.sentinel, self._end)
+            asyncio.get_running_loop().add_reader(first.sentinel, self._alone, first.sentinel)
         self.ready()
 
-    def _end(self) -> None:
-        first = multiprocessing.parent_process()
-        if first is not None:
-            asyncio.get_running_loop().remove_reader(first.sentinel)
+    def end(self, *_: object) -> None:
+        """Answer what is under way, and end."""
         self.should_exit = True
+
+    def _alone(self, first: int) -> None:
+        asyncio.get_running_loop().remove_reader(first)
+        self.end()
