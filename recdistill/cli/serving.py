@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from recdistill.cli import completion
-from recdistill.cli.options import RunFolder
+from recdistill.cli.options import Candidate, Rows, RunFolder
 from recdistill.errors import UserError
 
 __all__ = ["export", "serve"]
@@ -24,11 +24,18 @@ def export(
         ),
     ],
     to: Annotated[Path, typer.Option("--to", help="The folder of versions; made where it is not there.")],
+    rows: Rows = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option("--checkpoint", help="A checkpoint's folder, as models/light.distilled.s0/00000012.")
+    ] = None,
+    candidate: Candidate = False,
 ) -> None:
     """Write a trained model as an artefact that is served without torch."""
     from recdistill.api.run import Run
 
-    Run(run_folder).model(model).export(to)
+    if rows is not None and checkpoint is not None:
+        raise UserError("--rows, --checkpoint: give one of them")
+    Run(run_folder).model(model).export(to, rows=rows, checkpoint=checkpoint, serves=not candidate)
 
 
 def serve(

@@ -20,12 +20,22 @@ from typing import Any, get_origin, get_type_hints
 from recdistill.data.store.memmap import open_column, read_json
 from recdistill.errors import RecdistillError, UserError
 from recdistill.serve.id_map import IdMap
+from recdistill.serve.pointer import read_pointer
 from recdistill.typing import Array
 
-__all__ = ["FORMAT", "Artefact", "Manifest", "ServedSchema", "current_version", "digest", "open_artefact"]
+__all__ = [
+    "FORMAT",
+    "Artefact",
+    "Manifest",
+    "ServedSchema",
+    "checksum_of",
+    "current_version",
+    "digest",
+    "open_artefact",
+]
 
 FORMAT = 1
-MANIFEST, POINTER = "manifest.json", "current.json"
+MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True)
@@ -74,7 +84,7 @@ class Manifest:
     def to_json(self) -> dict[str, Any]:
         """Return what stands in the file, its own checksum with it."""
         tree = asdict(self)
-        return {**tree, "checksum": _checksum(tree)}
+        return {**tree, "checksum": checksum_of(tree)}
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:
@@ -90,7 +100,7 @@ class Manifest:
             found = tree.get("format") if isinstance(tree, dict) else None
             raise UserError(f"{path}: format {found}, this version reads {FORMAT}; export again")
         checksum = tree.pop("checksum", None)
-        if set(tree) != {one.name for one in fields(cls)} or checksum != _checksum(tree):
+        if set(tree) != {one.name for one in fields(cls)} or checksum != checksum_of(tree):
             raise UserError(f"{path}: damaged; export again")
         made = cls(**tree)
         if not _as_declared(made):
@@ -104,7 +114,8 @@ def _as_declared(made: Manifest | ServedSchema) -> bool:
     return all(type(getattr(made, name)) is kind for name, kind in wanted.items())
 
 
-def _checksum(tree: dict[str, Any]) -> str:
+def checksum_of(tree: dict[str, Any]) -> str:
+    """Return the SHA-256 of a manifest's JSON but for the checksum itself."""
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 
 
@@ -138,16 +149,10 @@ def current_version(root: Path) -> Path:
     """Return the folder that is to be served of a folder of versions, or an artefact itself; UserError without one."""
     if (root / MANIFEST).exists():
         return root
-    path = root / POINTER
-    try:
-        version = read_json(path)["version"]
-        if type(version) is not int or version < 1:
-            raise ValueError
-        return root / str(version)
-    except FileNotFoundError:
-        raise UserError(f"{root}: no artefact; make one with recdistill export RUN MODEL --to DIR") from None
-    except (ValueError, KeyError, TypeError, OSError, RecursionError):
-        raise UserError(f"{path}: damaged; export again") from None
+    pointer = read_pointer(root)
+    if pointer is None:
+        raise UserError(f"{root}: no artefact; make one with recdistill export RUN MODEL --to DIR")
+    return root / str(pointer.version)
 
 
 def open_artefact(root: Path) -> Artefact:

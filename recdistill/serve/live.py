@@ -13,7 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from recdistill.errors import UserError
-from recdistill.serve.artefact import POINTER, Manifest, current_version
+from recdistill.serve.artefact import Manifest, current_version
+from recdistill.serve.pointer import POINTER
 from recdistill.serve.request import Request
 from recdistill.serve.scorer import Scorer
 

@@ -15,7 +15,7 @@ from numpy.lib.format import open_memmap
 from recdistill.errors import RecdistillError
 from recdistill.typing import Array
 
-__all__ = ["create_column", "open_column", "read_json", "write_json"]
+__all__ = ["create_column", "open_column", "read_json", "sync", "write_json"]
 
 
 def create_column(folder: Path, name: str, shape: tuple[int, ...], dtype: str) -> Array:
@@ -53,3 +53,12 @@ def write_json(path: Path, value: object) -> None:
 def read_json(path: Path) -> Any:
     """Return the parsed JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def sync(path: Path) -> None:
+    """Let a file or folder reach the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
