@@ -54,7 +54,7 @@ class Scorer:
         unknown = "" if self.artefact.schema.item_id == "string" else 0
         past = Past([unknown], [0.0], about.actions[:1])
         found = self.rank(Request(None, [unknown], 1.0, history=past))
-        if found.shape != (1, len(about.tasks)):
+        if found.shape != (1, len(about.tasks)) or not np.isfinite(found).all():
             raise ValueError
 
     @property

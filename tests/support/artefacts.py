@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 from recdistill.api.run import Run
+from recdistill.data.store.memmap import read_json, write_json
 from recdistill.serve.artefact import MANIFEST, checksum_of
 from tests.support.runs import finish, tiny
 
@@ -23,10 +23,10 @@ def exported(root: Path) -> Path:
 
 def changed(folder: Path, **values: Any) -> None:
     """Let an artefact's manifest have other values, and the checksum that fits."""
-    tree = json.loads((folder / MANIFEST).read_text())
+    tree = read_json(folder / MANIFEST)
     tree.pop("checksum")
     tree |= values
-    (folder / MANIFEST).write_text(json.dumps({**tree, "checksum": checksum_of(tree)}))
+    write_json(folder / MANIFEST, {**tree, "checksum": checksum_of(tree)})
 
 
 def version_of(artefact: Path, to: Path, number: int, **values: Any) -> Path:
