@@ -1,4 +1,4 @@
-"""Verbs that take a student out of the building: export, serve."""
+"""Verbs that take a student out of the building: export, serve, canary."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import typer
 
 from recdistill.cli import completion
 from recdistill.cli.options import Candidate, Rows, RunFolder
+from recdistill.defaults import CANARY_CALIBRATION, CANARY_ERRORS, CANARY_SLOWER
 from recdistill.errors import UserError
 
-__all__ = ["export", "serve"]
+__all__ = ["canary", "export", "serve"]
 
 
 def export(
@@ -64,3 +65,39 @@ def serve(
             raise
         raise UserError(f"serve needs {error.name}; install it: pip install 'recdistill[serve]'") from None
     serve_artefact(partial(opened, artefact, Limits(threads=threads, together=together)), host, port, workers)
+
+
+def canary(
+    folder: Annotated[Path, typer.Argument(help="The folder of versions that is served.")],
+    version: Annotated[int | None, typer.Option("--version", min=1, help="Which one, of those that are there.")] = None,
+    share: Annotated[
+        float, typer.Option("--share", min=0, max=1, help="Of the users; a larger one only adds users.")
+    ] = 0.05,
+    promote: Annotated[bool, typer.Option("--promote", help="Serve the canary to all.")] = False,
+    abort: Annotated[bool, typer.Option("--abort", help="End it.")] = False,
+    errors: Annotated[
+        float, typer.Option("--errors", min=0, help="It ends when so many more of its requests fail.")
+    ] = CANARY_ERRORS,
+    slower: Annotated[
+        float,
+        typer.Option("--slower", min=1, help="It ends when it takes so many times as long, at the 95th percentile."),
+    ] = CANARY_SLOWER,
+    calibration: Annotated[
+        float, typer.Option("--calibration", min=1, help="It ends when it predicts so many times more or less.")
+    ] = CANARY_CALIBRATION,
+) -> None:
+    """Let a version answer a share of the users, always the same ones; without options, show how it stands."""
+    from recdistill.serve import canary as canaries
+    from recdistill.serve.pointer import Bounds
+
+    if (version is not None) + promote + abort > 1:
+        raise UserError("--version, --promote, --abort: give one of them")
+    if promote:
+        print(f"served: version {canaries.promote(folder)}")
+    elif abort:
+        print(f"ended: version {canaries.abort(folder)}")
+    elif version is not None:
+        about = canaries.begin(folder, version, share, Bounds(errors, slower, calibration))
+        print(f"canary: version {version}, {about.model}, for {share:.1%} of the users")
+    else:
+        print(canaries.standing(folder))

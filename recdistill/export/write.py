@@ -60,6 +60,7 @@ def export(
     known = known or known_of(predictor.store)
     to.mkdir(parents=True, exist_ok=True)
     with changing(to), _aside(to) as folder:
+        _no_canary(to, serves)
         (folder / "dense.onnx").write_bytes(graph)
         _write_tables(folder, predictor, served, known)
         _write_ids(folder, known)
@@ -148,7 +149,8 @@ def _publish(to: Path, folder: Path, version: int, serves: bool) -> Path:
     if serves or pointer is None:
         pointer = pointer.to(version) if pointer else Pointer(version)
         write_pointer(to, pointer)
-    kept = {pointer.version, *pointer.before[1 - VERSIONS_KEPT :], *numbers(to)[-VERSIONS_KEPT:]}
+    canary = {pointer.canary.version} if pointer.canary else set()
+    kept = canary | {pointer.version, *pointer.before[1 - VERSIONS_KEPT :], *numbers(to)[-VERSIONS_KEPT:]}
     for number in set(numbers(to)) - kept:
         shutil.rmtree(to / str(number), ignore_errors=True)
     return place
@@ -158,3 +160,12 @@ def _pointer(to: Path) -> Pointer | None:
     with suppress(UserError):  # a damaged one is written again
         return read_pointer(to)
     return None
+
+
+def _no_canary(to: Path, serves: bool) -> None:
+    """Raise UserError where what is served would change under a canary that is compared with it."""
+    pointer = _pointer(to)
+    if serves and pointer is not None and pointer.canary is not None:
+        raise UserError(
+            f"{to}: version {pointer.canary.version} is a canary; promote or abort it first, or export with --candidate"
+        )

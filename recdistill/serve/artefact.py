@@ -26,6 +26,7 @@ from recdistill.typing import Array
 
 __all__ = [
     "FORMAT",
+    "MANIFEST",
     "Artefact",
     "Manifest",
     "ServedSchema",
@@ -161,12 +162,13 @@ def current_version(root: Path) -> Path:
     return root / str(pointer.version)
 
 
-def open_artefact(root: Path) -> Artefact:
-    """Return the artefact at `root`, or the current one of a folder of versions, every file of it checked.
+def open_artefact(root: Path, version: int | None = None) -> Artefact:
+    """Return the artefact at `root`, or, of a folder of versions, `version` or the current one; every file of it is
+    checked.
 
     Raises UserError, which names the file, for one that is missing, damaged or of another format.
     """
-    folder = current_version(root)
+    folder = current_version(root) if version is None else root / str(version)
     manifest = Manifest.read(folder)
     if folder != root and manifest.version != int(folder.name):
         raise UserError(f"{folder / MANIFEST}: of version {manifest.version}; export again")

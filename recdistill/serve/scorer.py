@@ -37,11 +37,11 @@ class Scorer:
         self.wanted = {one.name for one in self.session.get_inputs()}
 
     @classmethod
-    def open(cls, root: Path, threads: int = 1) -> Scorer:
-        """Open the artefact at `root`, or the current one of a folder of versions; UserError as `open_artefact`, and
-        for one that cannot score an item that nobody knows.
+    def open(cls, root: Path, threads: int = 1, version: int | None = None) -> Scorer:
+        """Open the artefact at `root`, or, of a folder of versions, `version` or the current one; UserError as
+        `open_artefact`, and for one that cannot score an item that nobody knows.
         """
-        made = cls(open_artefact(root), threads)
+        made = cls(open_artefact(root, version), threads)
         try:
             made._tried()
         except Exception:  # noqa: BLE001 - a manifest may be whole and yet say anything

@@ -42,7 +42,8 @@ def served(root: Path) -> Manifest | None:
 
 
 def roll_back(root: Path, may: Callable[[Manifest], bool] = lambda _: True) -> Manifest:
-    """Serve again what was served before: the last one that is whole, and that `may` be served; return it.
+    """Serve again what was served before: the last one that is whole, and that `may` be served; return it. A canary
+    ends.
 
     Raises UserError, and changes nothing, where there is none.
     """
@@ -51,15 +52,15 @@ def roll_back(root: Path, may: Callable[[Manifest], bool] = lambda _: True) -> M
         if pointer is None:
             raise UserError(f"{root}: nothing is served; promote or export a student first")
         for at in reversed(range(len(pointer.before))):
-            found = _whole(root / str(pointer.before[at]))
+            found = _whole(root, pointer.before[at])
             if found is not None and may(found):
                 write_pointer(root, Pointer(pointer.before[at], pointer.before[:at]))
                 return found
         raise UserError(f"{root}: before version {pointer.version} none was served that could be served again")
 
 
-def _whole(folder: Path) -> Manifest | None:
+def _whole(root: Path, version: int) -> Manifest | None:
     try:
-        return open_artefact(folder).manifest
+        return open_artefact(root, version).manifest
     except UserError:
         return None

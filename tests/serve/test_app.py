@@ -27,6 +27,7 @@ from recdistill.serve.pointer import POINTER
 from recdistill.serve.request import Request
 from recdistill.serve.scorer import Scorer
 from recdistill.serve.service import Service
+from tests.support.artefacts import version_of
 from tests.support.runs import finish, tiny
 
 BODY = {"user": 3, "items": [1, 2, 3], "time": 1e9}
@@ -231,7 +232,7 @@ def test_another_version_of_the_same_number_is_taken_over(live: Live, versions: 
     write_json(root / POINTER, {"version": 1, "before": []})
     live = Live(root)
     shutil.rmtree(root / "1")
-    shutil.copytree(versions / "2", root / "1")
+    version_of(versions / "2", root, 1)
     write_json(root / POINTER, {"version": 1, "before": []})
     loaded(live)
     assert live.scorer.artefact.manifest.model == "light.raw.s0"
