@@ -22,13 +22,16 @@ from recdistill.errors import UserError
 from recdistill.export.graph import ServedNetwork, Shape, onnx_graph
 from recdistill.export.parity import largest_difference
 from recdistill.models.factory import table_modules
+from recdistill.models.heads import Towers
+from recdistill.runs.jobs import Job
 from recdistill.serve.artefact import FORMAT, MANIFEST, Manifest, ServedSchema, digest
 from recdistill.serve.id_map import write_id_map
 from recdistill.serve.pointer import Pointer, read_pointer, write_pointer
 from recdistill.serve.versions import changing, numbers
+from recdistill.tables.schema import EventSchema
 from recdistill.train.predict import Predictor
 
-__all__ = ["VERSIONS_KEPT", "PARITY", "export"]
+__all__ = ["VERSIONS_KEPT", "PARITY", "export", "graph_of"]
 
 VERSIONS_KEPT = 3  # versions, at least
 PARITY = 1e-4  # largest difference of a logit
@@ -47,16 +50,8 @@ def export(
     Raises UserError, and publishes nothing, for a network that cannot be exported, and where a logit of the graph
     differs from the network's by more than PARITY.
     """
-    name, schema = predictor.job.name, predictor.schema
-    for key, there in (("data.vectors", schema.vector_widths), ("data.columns.sequences", schema.sequences)):
-        if there:
-            raise UserError(f"{name}: cannot be exported: the log has {key}, which an artefact does not hold yet")
-    try:
-        shape = Shape(predictor.job.config.history, *field_counts(schema), value_count(schema))
-        served = ServedNetwork(predictor.learner.network, shape)
-        graph = onnx_graph(served)
-    except UserError as error:
-        raise UserError(f"{name}: cannot be exported: {error}") from error
+    name = predictor.job.name
+    served, graph = graph_of(predictor.job, predictor.learner.network, predictor.schema)
     known = known or known_of(predictor.store)
     to.mkdir(parents=True, exist_ok=True)
     with changing(to), _aside(to) as folder:
@@ -73,6 +68,21 @@ def export(
         manifest = _manifest(predictor, served, version, difference, lineage, folder)
         write_json(folder / MANIFEST, manifest.to_json())
         return _publish(to, folder, version, serves), manifest
+
+
+def graph_of(job: Job, network: Towers, schema: EventSchema) -> tuple[ServedNetwork, bytes]:
+    """Return the served part of a job's network, and its graph; UserError, beginning with its name, where there is
+    none.
+    """
+    for key, there in (("data.vectors", schema.vector_widths), ("data.columns.sequences", schema.sequences)):
+        if there:
+            raise UserError(f"{job.name}: cannot be exported: the log has {key}, which an artefact does not hold yet")
+    try:
+        shape = Shape(job.config.history, *field_counts(schema), value_count(schema))
+        served = ServedNetwork(network, shape)
+        return served, onnx_graph(served)
+    except UserError as error:
+        raise UserError(f"{job.name}: cannot be exported: {error}") from error
 
 
 @contextmanager

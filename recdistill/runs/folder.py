@@ -149,6 +149,7 @@ class RunFolder:
             "experiment.evaluate.",
             "experiment.processes",
             "experiment.tracking",
+            "experiment.export_check",
             "experiment.stream.speed",
             "experiment.stream.patience_s",
             "experiment.teachers.",
