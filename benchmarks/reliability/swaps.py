@@ -2,8 +2,8 @@
 with the scores of another version than it names.
 
 Two models are exported into one folder; `recdistill serve` serves it to CLIENTS connections that ask as fast as they
-are answered, while the pointer names one and the other by turns, SWAPS (1,000) times, each once the one before was taken
-over. Then the server is killed by SIGKILL and started again: the seconds until it is ready are printed.
+are answered, while the pointer names one and the other by turns, SWAPS (1,000) times, each once the one before was
+taken over. Then the server is killed by SIGKILL and started again: the seconds to its first answer are printed.
 """
 
 from __future__ import annotations

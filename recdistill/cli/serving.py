@@ -1,4 +1,4 @@
-"""Verbs that take a student out of the building: export, serve, canary."""
+"""Verbs that take a student out of the building: export, serve, canary, shadow."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from recdistill.cli.options import Candidate, Rows, RunFolder
 from recdistill.defaults import CANARY_CALIBRATION, CANARY_ERRORS, CANARY_SLOWER
 from recdistill.errors import UserError
 
-__all__ = ["canary", "export", "serve"]
+__all__ = ["canary", "export", "serve", "shadow"]
 
 
 def export(
@@ -54,6 +54,12 @@ def serve(
     workers: Annotated[
         int, typer.Option("--workers", min=1, max=256, help="Processes, which share the port and the artefact.")
     ] = 1,
+    shadow: Annotated[
+        str | None, typer.Option("--shadow", help="A version, or another folder, that scores the same requests unseen.")
+    ] = None,
+    shadow_share: Annotated[
+        float, typer.Option("--shadow-share", min=0, max=1, help="Of the requests, that the shadow scores.")
+    ] = 1.0,
 ) -> None:
     """Serve an exported student over HTTP: one user, many candidates per request."""
     try:
@@ -64,7 +70,8 @@ def serve(
         if (error.name or "recdistill").startswith("recdistill"):
             raise
         raise UserError(f"serve needs {error.name}; install it: pip install 'recdistill[serve]'") from None
-    serve_artefact(partial(opened, artefact, Limits(threads=threads, together=together)), host, port, workers)
+    made = partial(opened, artefact, Limits(threads=threads, together=together), shadow, shadow_share)
+    serve_artefact(made, host, port, workers)
 
 
 def canary(
@@ -101,3 +108,13 @@ def canary(
         print(f"canary: version {version}, {about.model}, for {share:.1%} of the users")
     else:
         print(canaries.standing(folder))
+
+
+def shadow(
+    run_folder: RunFolder,
+    folder: Annotated[Path, typer.Argument(help="The folder of versions that is served with --shadow.")],
+) -> None:
+    """Take what a shadow scored into a run's predictions, and compare it with what was served."""
+    from recdistill.app.shadow import shadow_stage
+
+    shadow_stage(run_folder, folder)
