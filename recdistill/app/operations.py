@@ -14,8 +14,6 @@ from recdistill.errors import UserError
 from recdistill.runs.folder import RunFolder
 from recdistill.runs.jobs import jobs_by_name
 from recdistill.runs.names import TEACHER, is_teacher
-from recdistill.serve.pointer import POINTER
-from recdistill.serve.versions import roll_back
 from recdistill.stream.event_log import Journal
 from recdistill.stream.maintenance.compact import Housekeeper
 from recdistill.stream.registry.promote import check_student, may_serve, rollback, serving
@@ -120,14 +118,7 @@ def promote_stage(
 
 
 def rollback_stage(run: Path, to: Path | None) -> None:
-    """Serve again what was served before, from a run's folder of versions, from `to`, or, where `run` is itself a
-    folder of versions, from there; then nothing is known of what was revoked.
-    """
-    folder = RunFolder(run)
-    if to is None and not folder.exists and (run / POINTER).exists():
-        manifest = roll_back(run)
-        console.print(f"served: version {manifest.version}, {manifest.model}", soft_wrap=True)
-        return
+    """Serve again what was served before, from the folder of versions `to` (None: the run's)."""
     folder = _open(run)
     made = rollback(folder, to or serving(folder))
     console.print(f"served: version {made.version}, {made.model} after {made.rows:,} rows", soft_wrap=True)

@@ -55,15 +55,11 @@ def _take(log: PredictionLog, path: Path, records: Sequence[dict[str, Any]]) -> 
         whole = rows.unique("sample_id", keep="first", maintain_order=True)
         new = whole.join(log.scan().filter(model=name).select("sample_id").collect(), on="sample_id", how="anti")
         left = len(rows) - len(new)
-        log.append(
-            new,
-            model=name,
-            version=int(name.rpartition(".v")[2]),
-            kind="prequential",
-            writer=f"{name}@{path.name}",
-            sequence=0,
-            new_samples=True,
-        )
+        if len(new):
+            version, writer = int(name.rpartition(".v")[2]), f"{name}@{path.name}"
+            log.append(
+                new, model=name, version=version, kind="prequential", writer=writer, sequence=0, new_samples=True
+            )
         again = f"; {left:,} left out, which it had predicted already" if left else ""
         print_line(f"{name}: {len(new):,} predictions from {path.name}{again}")
     return set(frames)

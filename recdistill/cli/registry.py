@@ -72,6 +72,12 @@ def rollback(
     to: Annotated[Path | None, typer.Option("--to", help="A run's folder of versions; default RUN/serving.")] = None,
 ) -> None:
     """Serve again what was served before."""
+    from recdistill.serve.versions import holds_versions, roll_back
+
+    if to is None and holds_versions(folder):  # on a machine that serves there may be nothing else
+        made = roll_back(folder)
+        print(f"served: version {made.version}, {made.model}")
+        return
     from recdistill.app.operations import rollback_stage
 
     rollback_stage(folder, to)

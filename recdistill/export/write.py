@@ -83,6 +83,11 @@ def graph_of(job: Job, network: Towers, schema: EventSchema) -> tuple[ServedNetw
         return served, onnx_graph(served)
     except UserError as error:
         raise UserError(f"{job.name}: cannot be exported: {error}") from error
+    except Exception as error:  # noqa: BLE001 - a user's network may raise anything
+        line = " ".join(str(error).splitlines()[:1])
+        raise UserError(
+            f"{job.name}: cannot be exported: it does not run on a request alone: {type(error).__name__}: {line}"
+        ) from error
 
 
 @contextmanager

@@ -36,7 +36,7 @@ __all__ = [
     "open_artefact",
 ]
 
-FORMAT = 1
+FORMAT = 2  # 2: where it comes from, its rows and what it learned from
 MANIFEST = "manifest.json"
 
 

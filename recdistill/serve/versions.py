@@ -9,14 +9,19 @@ from pathlib import Path
 from recdistill.errors import UserError
 from recdistill.locks import locked
 from recdistill.serve.artefact import Manifest, open_artefact
-from recdistill.serve.pointer import Pointer, read_pointer, write_pointer
+from recdistill.serve.pointer import POINTER, Pointer, read_pointer, write_pointer
 
-__all__ = ["changing", "numbers", "roll_back", "served", "versions"]
+__all__ = ["changing", "holds_versions", "numbers", "roll_back", "served", "versions"]
 
 
 def changing(root: Path) -> AbstractContextManager[None]:
     """Keep other processes from changing what a folder serves; UserError where one is at it."""
     return locked(root / "lock", f"{root}: another process exports, promotes or rolls back there; try again")
+
+
+def holds_versions(root: Path) -> bool:
+    """Return whether a folder is one of versions, of which one is served."""
+    return (root / POINTER).exists()
 
 
 def numbers(root: Path) -> list[int]:
@@ -54,7 +59,8 @@ def roll_back(root: Path, may: Callable[[Manifest], bool] = lambda _: True) -> M
         for at in reversed(range(len(pointer.before))):
             found = _whole(root, pointer.before[at])
             if found is not None and may(found):
-                write_pointer(root, Pointer(pointer.before[at], pointer.before[:at]))
+                ended = f"a rollback ended version {pointer.canary.version}, the canary" if pointer.canary else ""
+                write_pointer(root, Pointer(pointer.before[at], pointer.before[:at], ended=ended))
                 return found
         raise UserError(f"{root}: before version {pointer.version} none was served that could be served again")
 

@@ -32,6 +32,13 @@ class NoWidth(MyNet):
     output_width = None
 
 
+class Alone(MyNet):
+    def forward(self, batch):
+        if len(batch.item.unique) < 2:
+            raise IndexError("nobody is there\\nat all")
+        return super().forward(batch)
+
+
 class Counting(MyNet):
     def forward(self, batch):
         return super().forward(batch) / (1 + int(batch.item.inverse.sum()))
@@ -102,6 +109,12 @@ def weights(run: Path) -> dict[str, bytes]:
     """Return the files of all checkpoints."""
     found = run.glob("models/*/*/model.safetensors")
     return {str(path.relative_to(run)): path.read_bytes() for path in found}
+
+
+def test_whatever_a_network_raises_is_one_line_and_training_goes_on(place: Path) -> None:
+    done = called(place, "run", "own.yaml", "--out", "run", "--set", "students.light.kind=mymodels:Alone")
+    assert done.returncode == 0, done.stderr
+    assert "it does not run on a request alone: IndexError: nobody is there;" in " ".join(done.stdout.split())
 
 
 def test_one_that_cannot_be_served_is_told_before_training_and_trained_as_ever(place: Path) -> None:

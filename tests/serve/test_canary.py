@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -79,6 +81,12 @@ def test_it_is_aborted_and_an_end_by_itself_is_kept(root: Path) -> None:
     assert read_pointer(root) == Pointer(1, (), Canary(2, 0.05))
     end(root, 2, "too slow")
     assert standing(root) == "served: version 1; no canary; too slow"
+
+
+def test_a_rollback_ends_it_and_says_so(root: Path) -> None:
+    write_pointer(root, Pointer(1, (2,), Canary(2, 0.5)))
+    assert roll_back(root).version == 2
+    assert standing(root) == "served: version 2; no canary; a rollback ended version 2, the canary"
 
 
 def test_what_cannot_be_is_refused_in_one_line(root: Path) -> None:
@@ -228,3 +236,19 @@ def test_the_verb(root: Path) -> None:
     code, printed = typed("canary", root, "--promote", "--abort")
     assert code == 2 and "give one of them" in printed
     assert Scorer.open(root).version == 2 and replace(read_pointer(root) or Pointer(1)).before == (1,)
+
+
+def test_what_is_served_is_changed_on_a_machine_that_only_serves(root: Path) -> None:
+    """In an interpreter that has neither torch nor polars."""
+    write_pointer(root, Pointer(2, (1,)))
+    for words, printed in (
+        (["rollback", str(root)], "served: version 1, teacher\n"),
+        (["canary", str(root), "--version", "2"], "canary: version 2, light.raw.s0, for 5.0% of the users\n"),
+        (["canary", str(root)], "served: version 1; canary: version 2, 5.0% of the users\n"),
+    ):
+        code = (
+            "import sys; sys.modules['torch'] = sys.modules['polars'] = None\n"
+            f"sys.argv = ['recdistill', *{words!r}]\nfrom recdistill.cli.app import main; main()\n"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert (done.stdout, done.returncode) == (printed, 0), done.stderr

@@ -7,6 +7,7 @@ Here it is decided whether a checkpoint may be; app/export.py writes it.
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,13 +58,16 @@ def serving(folder: RunFolder) -> Path:
     return folder.root / "serving"
 
 
-def _promotion(manifest: Manifest, now: int | None) -> Promotion:
-    lineage = manifest.lineage
-    learned_from = {
-        teacher: {int(version): int(rows) for version, rows in found.items()}
-        for teacher, found in lineage["learned_from"].items()
-    }
-    return Promotion(manifest.version, manifest.model, lineage["rows"], learned_from, manifest.version == now)
+def _promotion(manifest: Manifest, now: int | None) -> Promotion | None:
+    """Return what a version is, None where its lineage is none of a run's. now: the version that is served."""
+    try:
+        rows, versions_of = int(manifest.lineage["rows"]), manifest.lineage["learned_from"].items()
+        learned_from = {
+            teacher: {int(version): int(count) for version, count in found.items()} for teacher, found in versions_of
+        }
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+    return Promotion(manifest.version, manifest.model, rows, learned_from, manifest.version == now)
 
 
 def current(root: Path) -> Promotion | None:
@@ -75,9 +79,12 @@ def current(root: Path) -> Promotion | None:
 
 
 def promotions(root: Path) -> list[Promotion]:
-    """Return the versions in `root` that can be read, in order."""
-    now = served(root)
-    return [_promotion(one, now.version if now else None) for one in versions(root)]
+    """Return the versions in `root` that can be read, in order; where the pointer is damaged, none is current."""
+    now: int | None = None
+    with suppress(UserError):
+        found = served(root)
+        now = found.version if found else None
+    return [one for one in (_promotion(manifest, now) for manifest in versions(root)) if one is not None]
 
 
 def may_serve(
@@ -102,7 +109,8 @@ def check_student(folder: RunFolder, model: str) -> None:
     """Raise UserError for a model that is no student with checkpoints of a stream."""
     if model not in students(folder):
         raise UserError(
-            f"{folder.root}: no student '{model}' with checkpoints of a stream{did_you_mean(model, students(folder))}"
+            f"{folder.root}: no student '{model}' with checkpoints of a stream{did_you_mean(model, students(folder))}; "
+            "what a batch run trained: recdistill export"
         )
 
 
@@ -181,5 +189,13 @@ def rollback(folder: RunFolder, root: Path) -> Promotion:
     Raises UserError when there is none.
     """
     verdicts = verdicts_of(folder)
-    found = roll_back(root, lambda manifest: not verdicts.revoked(_promotion(manifest, None).learned_from))
-    return _promotion(found, found.version)
+
+    def may(manifest: Manifest) -> bool:
+        made = _promotion(manifest, None)
+        return made is not None and not verdicts.revoked(made.learned_from)
+
+    found = roll_back(root, may)
+    made = _promotion(found, found.version)
+    if made is None:  # not one that `may` has let through
+        raise UserError(f"{root}: version {found.version} does not tell where it comes from; promote a student")
+    return made

@@ -57,6 +57,23 @@ def test_versions_are_listed_with_what_they_learned_from(run: Run, artefact: Pat
         rollback(run.folder, root)
 
 
+def test_a_version_that_does_not_tell_where_it_comes_from_is_not_gone_back_to(run: Run, artefact: Path) -> None:
+    root = serving(run.folder)
+    version_of(artefact, root, 1, lineage={})
+    write_pointer(root, Pointer(1))
+    serve(run, artefact, 2, STUDENT, 300)
+    assert [one.version for one in promotions(root)] == [2]
+    with pytest.raises(UserError, match="none was served that could be served again"):
+        rollback(run.folder, root)
+
+
+def test_a_damaged_pointer_keeps_nobody_from_revoking(run: Run, artefact: Path) -> None:
+    serve(run, artefact, 1, STUDENT, 300)
+    (serving(run.folder) / "current.json").write_text("{")
+    (found,) = revoke(run.folder, "teacher", range(2, 3), "bad")
+    assert found.promoted == [1] and found.serving is None
+
+
 def test_what_was_served_and_revoked_since_is_named_and_never_served_again(run: Run, artefact: Path) -> None:
     for number, rows in enumerate((100, 300, 200), 1):
         serve(run, artefact, number, STUDENT, rows)
