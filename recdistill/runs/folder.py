@@ -192,9 +192,11 @@ class RunFolder:
         write_json(self._about, {**about, "sources": marks})
 
     def forget(self) -> None:
-        """Remove what was made of the tables: models, predictions, scores; frames that a notebook gave stay."""
+        """Remove what was made of the tables: models, predictions, scores; frames that a notebook gave stay, and what
+        is served, which holds all that it needs.
+        """
         for path in self.root.iterdir():
-            if path.name not in {"lock", "run.json", "tables", "tables.part"} and path.suffix != ".parquet":
+            if path.name not in {"lock", "run.json", "serving", "tables", "tables.part"} and path.suffix != ".parquet":
                 _remove(path)
 
     def belongs(self, experiment: Experiment, data: str) -> None:
