@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ def largest_difference(folder: Path, predictor: Predictor, served: ServedNetwork
     """
     session = onnxruntime.InferenceSession(str(folder / "dense.onnx"), providers=["CPUExecutionProvider"])
     wanted = {one.name for one in session.get_inputs()}
-    tables = [open_column(folder, f"table_{number}") for number in sorted({one.table for one in served.look_ups})]
+    tables = {one.table: open_column(folder, f"table_{one.table}") for one in served.look_ups}
     worst = 0.0
     for batch in _batches(predictor):
         inputs = graph_inputs(batch, served, tables)
@@ -36,8 +36,8 @@ def largest_difference(folder: Path, predictor: Predictor, served: ServedNetwork
     return worst
 
 
-def graph_inputs(batch: Batch, served: ServedNetwork, tables: list[Array]) -> dict[str, Array]:
-    """Return the graph's inputs for a batch of one history; tables: [rows, width], all rows of each."""
+def graph_inputs(batch: Batch, served: ServedNetwork, tables: Mapping[int, Array]) -> dict[str, Array]:
+    """Return the graph's inputs for a batch of one history; tables: by number, [rows, width], all rows of each."""
     history, length = batch.history, served.shape.length
     events = len(history.index)
     padded = np.zeros((3, length), np.int64)

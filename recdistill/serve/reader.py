@@ -41,7 +41,7 @@ class Reader:
     def __init__(self, artefact: Artefact) -> None:
         self.artefact, self.features = artefact, Features(artefact)
         self.actions = {name: code for code, name in enumerate(artefact.manifest.actions)}
-        self.tables = [_plain(table) for table in artefact.tables]
+        self.tables = {number: _plain(table) for number, table in artefact.tables.items()}
         self.user_counts, self.item_counts = _plain(artefact.user_counts), _plain(artefact.item_counts)
 
     def arrays(self, request: Request) -> dict[str, Array]:

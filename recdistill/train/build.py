@@ -49,6 +49,7 @@ from recdistill.typing import Array
 
 __all__ = [
     "adapter_rows",
+    "build_network",
     "check_models",
     "check_names",
     "finished",

@@ -139,7 +139,7 @@ def test_another_format_is_refused(versions: Path, tmp_path: Path) -> None:
     shutil.copytree(versions / "1", tmp_path / "old")
     path = tmp_path / "old" / "manifest.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "format": 0}))
-    with pytest.raises(UserError, match="format 0, this version reads 1"):
+    with pytest.raises(UserError, match="format 0, this version reads 2"):
         open_artefact(tmp_path / "old")
 
 
