@@ -55,13 +55,15 @@ class TrainedModel:
         """
         return write_frames(Path(path), self.run.predictions(self._of(seed), data))
 
-    def export(self, to: str | Path, seed: int | None = None) -> Path:
+    def export(self, to: str | Path, seed: int | None = None, int8_loss: float | None = None) -> Path:
         """Write the model as the next version of an artefact in the folder `to`, and return that version's folder.
 
-        What it takes to serve it: `recdistill.serve`, which needs no torch. Raises UserError, and publishes nothing,
-        for a network that torch.export does not take, and where the artefact would not give the network's logits.
+        What it takes to serve it: `recdistill.serve`, which needs no torch. int8_loss: rows as int8, a quarter of the
+        bytes, where NE on the scored window rises by no more than that. Raises UserError, and publishes nothing, where
+        it rises by more, for a network that torch.export does not take, and where the artefact would not give the
+        network's logits.
         """
-        return self.run.export(self._of(seed), Path(to))
+        return self.run.export(self._of(seed), Path(to), int8_loss)
 
     def _of(self, seed: int | None) -> str:
         if seed is None:
@@ -272,10 +274,10 @@ class Run:
         for line in predictor.notes():
             print_line(line)
 
-    def export(self, model: str, to: Path) -> Path:
+    def export(self, model: str, to: Path, int8_loss: float | None = None) -> Path:
         """Write a trained model as the next version of an artefact; see `TrainedModel.export`."""
         with self._held():
-            return export_stage(self.folder, self.experiment, self._jobs()[model], to)
+            return export_stage(self.folder, self.experiment, self._jobs()[model], to, int8_loss)
 
     def inspect(self) -> None:
         """Print the tables with their versions, and the models with what they recorded."""

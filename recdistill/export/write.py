@@ -21,6 +21,7 @@ from recdistill.data.store.memmap import create_column, read_json, write_json
 from recdistill.data.store.vocabulary import Vocabulary
 from recdistill.errors import UserError
 from recdistill.export.graph import ServedNetwork, Shape, onnx_graph
+from recdistill.export.int8 import Int8, quantised
 from recdistill.export.parity import largest_difference
 from recdistill.models.factory import table_modules
 from recdistill.runs.folder import locked
@@ -37,12 +38,12 @@ FOREVER = 1 << 62
 OUTCOMES = ("negative", "positive")  # the actions of a history that is made of samples
 
 
-def export(predictor: Predictor, to: Path, lineage: dict[str, Any]) -> tuple[Path, Manifest]:
+def export(predictor: Predictor, to: Path, lineage: dict[str, Any], int8: Int8 | None = None) -> tuple[Path, Manifest]:
     """Write a model as the next version in the folder `to`, and let `current.json` name it; return (its folder, its
     manifest).
 
     Raises UserError, and publishes nothing, for a network that cannot be exported, and where a logit of the graph
-    differs from the network's by more than PARITY.
+    differs from the network's by more than PARITY: with `int8`, from those of the network with such rows.
     """
     name, schema = predictor.job.name, predictor.schema
     for key, there in (("data.vectors", schema.vector_widths), ("data.columns.sequences", schema.sequences)):
@@ -60,14 +61,23 @@ def export(predictor: Predictor, to: Path, lineage: dict[str, Any]) -> tuple[Pat
         _write_tables(folder, predictor, served)
         _write_ids(folder, predictor)
         difference = largest_difference(folder, predictor, served)
-        if not difference <= PARITY:
-            raise UserError(
-                f"{name}: the exported graph's logits differ by {difference:.2g} from the network's; not published"
-            )
+        _check(name, difference)
+        cost: dict[str, Any] = {}
+        if int8 is not None:
+            twin, cost = quantised(folder, predictor, 1 + max(one.table for one in served.look_ups), int8)
+            difference = largest_difference(folder, twin, served)
+            _check(name, difference)
         version = _next(to)
-        manifest = _manifest(predictor, served, version, difference, lineage, folder)
+        manifest = _manifest(predictor, served, version, difference, lineage, folder, cost)
         write_json(folder / MANIFEST, manifest.to_json())
         return _publish(to, folder, version), manifest
+
+
+def _check(name: str, difference: float) -> None:
+    if not difference <= PARITY:
+        raise UserError(
+            f"{name}: the exported graph's logits differ by {difference:.2g} from the network's; not published"
+        )
 
 
 @contextmanager
@@ -107,7 +117,13 @@ def _write_ids(folder: Path, predictor: Predictor) -> None:
 
 
 def _manifest(
-    predictor: Predictor, served: ServedNetwork, version: int, parity: float, lineage: dict[str, Any], folder: Path
+    predictor: Predictor,
+    served: ServedNetwork,
+    version: int,
+    parity: float,
+    lineage: dict[str, Any],
+    folder: Path,
+    int8: dict[str, Any],
 ) -> Manifest:
     schema, shape = predictor.schema, served.shape
     kinds = dict(schema.features), dict(schema.edges), dict(schema.scales)
@@ -130,6 +146,7 @@ def _manifest(
         log_odds_offset=[own[min(k, len(own) - 1)].log_odds_offset for k in range(len(schema.tasks))],
         lineage=lineage,
         parity=parity,
+        int8=int8,
         files={path.name: digest(path) for path in sorted(folder.iterdir())},
     )
 

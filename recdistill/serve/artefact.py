@@ -2,7 +2,7 @@
 
 manifest.json      what it is, and the SHA-256 of every other file
 dense.onnx         the graph: gathered rows and indices to logits
-table_N.npy        float32 [ids + 1, width] per table, row 0 for what was never seen
+table_N.npy        [ids + 1, width] per table, row 0 for what was never seen: float32, or bytes (rows.py)
 users.*, items.*, context.*    ids to rows (id_map.py)
 user_counts.npy, item_counts.npy    int32 [ids + 1, 2]: labels known at export, and positives among them
 
@@ -20,11 +20,12 @@ from typing import Any, get_origin, get_type_hints
 from recdistill.data.store.memmap import open_column, read_json
 from recdistill.errors import RecdistillError, UserError
 from recdistill.serve.id_map import IdMap
+from recdistill.serve.rows import Int8Rows, open_rows
 from recdistill.typing import Array
 
 __all__ = ["FORMAT", "Artefact", "Manifest", "ServedSchema", "current_version", "digest", "open_artefact"]
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST, POINTER = "manifest.json", "current.json"
 
 
@@ -50,7 +51,7 @@ class Manifest:
     a history's events, by code; numbers, numeric_as: what the model reads; look_ups: per input of rows (table, column,
     width); regression: tasks of values, see `Regression`; log_odds_offset: per task, what sampling added to the
     log-odds that the model learned; lineage: run, job, checkpoint; parity: largest difference of a logit from the
-    network's; files: name -> SHA-256.
+    network's; int8: what its rows of bytes cost, empty where they are float32; files: name -> SHA-256.
     """
 
     format: int
@@ -69,6 +70,7 @@ class Manifest:
     log_odds_offset: list[float]
     lineage: dict[str, Any]
     parity: float
+    int8: dict[str, Any]
     files: dict[str, str]
 
     def to_json(self) -> dict[str, Any]:
@@ -118,7 +120,7 @@ class Artefact:
     users: IdMap
     items: IdMap
     context: IdMap
-    tables: list[Array]
+    tables: list[Array | Int8Rows]
     user_counts: Array
     item_counts: Array
 
@@ -190,7 +192,7 @@ def _opened(folder: Path, manifest: Manifest) -> Artefact:
         users,
         items,
         context,
-        [open_column(folder, f"table_{number}") for number in range(tables)],
+        [open_rows(folder, number) for number in range(tables)],
         open_column(folder, "user_counts"),
         open_column(folder, "item_counts"),
     )
