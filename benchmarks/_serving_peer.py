@@ -20,7 +20,7 @@ from recdistill.export.graph import ServedNetwork, Shape
 from recdistill.runs.jobs import jobs_by_name
 from recdistill.serve.artefact import open_artefact
 from recdistill.serve.bench_requests import request_of
-from recdistill.serve.request import arrays_of
+from recdistill.serve.reader import Reader
 from recdistill.train.predict import Predictor
 
 INPUTS = ("item", "user", "context", "lists", "history", "ago", "action", "events", "numbers", "values")
@@ -37,12 +37,12 @@ class Model:
         shape = Shape(predictor.job.config.history, *field_counts(schema), value_count(schema))
         self.made = partial(ServedNetwork, predictor.learner.network, shape)
         self.own = threading.local()  # what a pass looks up is noted in the network
-        self.artefact = open_artefact(Path(artefact))
-        self.tasks = self.artefact.manifest.tasks
+        opened_artefact = open_artefact(Path(artefact))
+        self.reader, self.tasks = Reader(opened_artefact), opened_artefact.manifest.tasks
 
     def scores(self, body: dict[str, Any]) -> dict[str, Any]:
         """Return the answer to a body."""
-        arrays = {name: torch.from_numpy(one) for name, one in arrays_of(request_of(body), self.artefact).items()}
+        arrays = {name: torch.from_numpy(one) for name, one in self.reader.arrays(request_of(body)).items()}
         if not hasattr(self.own, "network"):
             self.own.network = self.made()
         rows = [arrays[f"rows_{number}"] for number in range(len(self.own.network.look_ups))]
