@@ -27,7 +27,7 @@ class Int8Rows:
     def __init__(self, codes: Array, ranges: Array) -> None:
         if codes.ndim != 2 or ranges.shape != (len(codes), 2) or ranges.dtype != np.float32:
             raise RecdistillError("rows of bytes, with a minimum and a step for each, were expected")
-        self.codes, self.ranges, self.shape = codes, ranges, codes.shape
+        self.codes, self.ranges, self.shape = np.asarray(codes), np.asarray(ranges), codes.shape  # no memmap: slower
 
     def __len__(self) -> int:
         """Return the number of rows."""
