@@ -63,15 +63,19 @@ class TrainedModel:
         rows: int | None = None,
         checkpoint: str | Path | None = None,
         serves: bool = True,
+        int8_loss: float | None = None,
     ) -> Path:
         """Write the model as the next version of an artefact in the folder `to`, and return that version's folder.
 
         What it takes to serve it: `recdistill.serve`, which needs no torch. rows, checkpoint: not its newest
         checkpoint, but the first that had predicted so many rows, or the one in this folder. serves: whether servers of
-        `to` take it over. Raises UserError, and publishes nothing, for a network that torch.export does not take, where
-        the artefact would not give the network's logits, and for a checkpoint that is not there or was revoked.
+        `to` take it over. int8_loss: rows as int8, a quarter of the bytes, where NE on the scored window rises by no
+        more than that. Raises UserError, and publishes nothing, where it rises by more, for a network that torch.export
+        does not take, where the artefact would not give the network's logits, and for a checkpoint that is not there or
+        was revoked.
         """
-        return self.run.export(self._of(seed), Path(to), rows, None if checkpoint is None else Path(checkpoint), serves)
+        at = None if checkpoint is None else Path(checkpoint)
+        return self.run.export(self._of(seed), Path(to), rows, at, serves, int8_loss)
 
     def _of(self, seed: int | None) -> str:
         if seed is None:
@@ -283,7 +287,13 @@ class Run:
             print_line(line)
 
     def export(
-        self, model: str, to: Path, rows: int | None = None, checkpoint: Path | None = None, serves: bool = True
+        self,
+        model: str,
+        to: Path,
+        rows: int | None = None,
+        checkpoint: Path | None = None,
+        serves: bool = True,
+        int8_loss: float | None = None,
     ) -> Path:
         """Write a trained model as the next version of an artefact; see `TrainedModel.export`. A stream may go on
         meanwhile.
@@ -291,7 +301,7 @@ class Run:
         job = self._jobs()[model]
         found = trained(self.folder, job, rows, checkpoint)
         with nullcontext() if found.of_stream else self._held():
-            return export_stage(self.folder, self.experiment, job, to, found, serves)
+            return export_stage(self.folder, self.experiment, job, to, found, serves, int8_loss)
 
     def inspect(self) -> None:
         """Print the tables with their versions, and the models with what they recorded."""

@@ -24,25 +24,37 @@ MIB = 1 << 20
 
 
 def export_stage(
-    folder: RunFolder, experiment: Experiment, job: Job, to: Path, found: Trained, serves: bool = True
+    folder: RunFolder,
+    experiment: Experiment,
+    job: Job,
+    to: Path,
+    found: Trained,
+    serves: bool = True,
+    int8_loss: float | None = None,
 ) -> Path:
     """Export a job's checkpoint to the folder of versions `to`; print what was written, return its folder.
 
-    serves: whether it is served from now on. Raises UserError, and publishes nothing, for a checkpoint that learned
-    from what was revoked since, and for a network that cannot be exported.
+    serves: whether it is served from now on; int8_loss: rows as int8, where NE rises by no more than that. Raises
+    UserError, and publishes nothing, for a checkpoint that learned from what was revoked since, and for a network that
+    cannot be exported.
     """
     try:
+        from recdistill.export.int8 import Int8, int8_lines
         from recdistill.export.write import export
     except ImportError as error:
         raise UserError(f"export needs {error.name}; install it: pip install 'recdistill[export]'") from None
     check_revoked(folder, job.name, found)
     known = _known(folder, job, found)
-    place, manifest = export(Predictor(folder, experiment, job, found), to, _lineage(folder, job, found), known, serves)
+    int8 = None if int8_loss is None else Int8(int8_loss, experiment.evaluate.start)
+    lineage = _lineage(folder, job, found)
+    place, manifest = export(Predictor(folder, experiment, job, found), to, lineage, known, serves, int8)
     size = sum(path.stat().st_size for path in place.iterdir())
     graph = (place / "dense.onnx").stat().st_size
     about = f"version {manifest.version}, {size / MIB:,.1f} MiB, of which the graph {graph / MIB:,.2f}"
     print_line(f"export: {job.name} after {found.rows:,} rows -> {place}: {about}")
     print_line(f"export: the largest difference of a logit from the network's is {manifest.parity:.1e}")
+    for line in int8_lines(manifest.int8) if manifest.int8 else ():
+        print_line(f"export: {line}")
     return place
 
 

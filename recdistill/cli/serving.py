@@ -30,13 +30,20 @@ def export(
         Path | None, typer.Option("--checkpoint", help="A checkpoint's folder, as models/light.distilled.s0/00000012.")
     ] = None,
     candidate: Candidate = False,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Rows as int8: a quarter of the bytes; what it costs is printed.")
+    ] = False,
+    max_loss: Annotated[
+        float, typer.Option("--max-loss", min=0, help="With --int8: by how much NE may rise on the scored window.")
+    ] = 0.001,
 ) -> None:
     """Write a trained model as an artefact that is served without torch."""
     from recdistill.api.run import Run
 
     if rows is not None and checkpoint is not None:
         raise UserError("--rows, --checkpoint: give one of them")
-    Run(run_folder).model(model).export(to, rows=rows, checkpoint=checkpoint, serves=not candidate)
+    loss = max_loss if int8 else None
+    Run(run_folder).model(model).export(to, rows=rows, checkpoint=checkpoint, serves=not candidate, int8_loss=loss)
 
 
 def serve(

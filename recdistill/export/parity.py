@@ -10,8 +10,8 @@ import onnxruntime
 
 from recdistill.data.batch.batch import Batch
 from recdistill.data.batch.builder import BatchBuilder
-from recdistill.data.store.memmap import open_column
 from recdistill.export.graph import ServedNetwork
+from recdistill.serve.rows import Int8Rows, open_rows
 from recdistill.train.predict import NewSamples, Predictor
 from recdistill.typing import Array
 
@@ -26,7 +26,7 @@ def largest_difference(folder: Path, predictor: Predictor, served: ServedNetwork
     """
     session = onnxruntime.InferenceSession(str(folder / "dense.onnx"), providers=["CPUExecutionProvider"])
     wanted = {one.name for one in session.get_inputs()}
-    tables = {one.table: open_column(folder, f"table_{one.table}") for one in served.look_ups}
+    tables = {one.table: open_rows(folder, one.table) for one in served.look_ups}
     worst = 0.0
     for batch in _batches(predictor):
         inputs = graph_inputs(batch, served, tables)
@@ -36,7 +36,7 @@ def largest_difference(folder: Path, predictor: Predictor, served: ServedNetwork
     return worst
 
 
-def graph_inputs(batch: Batch, served: ServedNetwork, tables: Mapping[int, Array]) -> dict[str, Array]:
+def graph_inputs(batch: Batch, served: ServedNetwork, tables: Mapping[int, Array | Int8Rows]) -> dict[str, Array]:
     """Return the graph's inputs for a batch of one history; tables: by number, [rows, width], all rows of each."""
     history, length = batch.history, served.shape.length
     events = len(history.index)

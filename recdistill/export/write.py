@@ -20,6 +20,7 @@ from recdistill.data.store.known import Known, known_of
 from recdistill.data.store.memmap import create_column, sync, write_json
 from recdistill.errors import UserError
 from recdistill.export.graph import ServedNetwork, Shape, onnx_graph
+from recdistill.export.int8 import Int8, quantised
 from recdistill.export.parity import largest_difference
 from recdistill.models.factory import table_modules
 from recdistill.models.heads import Towers
@@ -40,7 +41,12 @@ OUTCOMES = ("negative", "positive")  # the actions of a history that is made of 
 
 
 def export(
-    predictor: Predictor, to: Path, lineage: dict[str, Any], known: Known | None = None, serves: bool = True
+    predictor: Predictor,
+    to: Path,
+    lineage: dict[str, Any],
+    known: Known | None = None,
+    serves: bool = True,
+    int8: Int8 | None = None,
 ) -> tuple[Path, Manifest]:
     """Write a model as the next version in the folder `to`, and let `current.json` name it; return (its folder, its
     manifest).
@@ -48,7 +54,7 @@ def export(
     known: the ids that the model knew; None: those of the run's store. serves: whether it is served from now on.
 
     Raises UserError, and publishes nothing, for a network that cannot be exported, and where a logit of the graph
-    differs from the network's by more than PARITY.
+    differs from the network's by more than PARITY: with `int8`, from those of the network with such rows.
     """
     name = predictor.job.name
     served, graph = graph_of(predictor.job, predictor.learner.network, predictor.schema)
@@ -60,12 +66,14 @@ def export(
         _write_tables(folder, predictor, served, known)
         _write_ids(folder, known)
         difference = largest_difference(folder, predictor, served)
-        if not difference <= PARITY:
-            raise UserError(
-                f"{name}: the exported graph's logits differ by {difference:.2g} from the network's; not published"
-            )
+        _check(name, difference)
+        cost: dict[str, Any] = {}
+        if int8 is not None:
+            twin, cost = quantised(folder, predictor, sorted({one.table for one in served.look_ups}), int8)
+            difference = largest_difference(folder, twin, served)
+            _check(name, difference)
         version = max(numbers(to), default=0) + 1
-        manifest = _manifest(predictor, served, version, difference, lineage, folder)
+        manifest = _manifest(predictor, served, version, difference, lineage, folder, cost)
         write_json(folder / MANIFEST, manifest.to_json())
         return _publish(to, folder, version, serves), manifest
 
@@ -88,6 +96,13 @@ def graph_of(job: Job, network: Towers, schema: EventSchema) -> tuple[ServedNetw
         raise UserError(
             f"{job.name}: cannot be exported: it does not run on a request alone: {type(error).__name__}: {line}"
         ) from error
+
+
+def _check(name: str, difference: float) -> None:
+    if not difference <= PARITY:
+        raise UserError(
+            f"{name}: the exported graph's logits differ by {difference:.2g} from the network's; not published"
+        )
 
 
 @contextmanager
@@ -123,7 +138,13 @@ def _write_ids(folder: Path, known: Known) -> None:
 
 
 def _manifest(
-    predictor: Predictor, served: ServedNetwork, version: int, parity: float, lineage: dict[str, Any], folder: Path
+    predictor: Predictor,
+    served: ServedNetwork,
+    version: int,
+    parity: float,
+    lineage: dict[str, Any],
+    folder: Path,
+    int8: dict[str, Any],
 ) -> Manifest:
     schema, shape = predictor.schema, served.shape
     kinds = dict(schema.features), dict(schema.edges), dict(schema.scales)
@@ -146,6 +167,7 @@ def _manifest(
         log_odds_offset=[own[min(k, len(own) - 1)].log_odds_offset for k in range(len(schema.tasks))],
         lineage=lineage,
         parity=parity,
+        int8=int8,
         files={path.name: digest(path) for path in sorted(folder.iterdir())},
     )
 

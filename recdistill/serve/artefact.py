@@ -2,7 +2,7 @@
 
 manifest.json      what it is, and the SHA-256 of every other file
 dense.onnx         the graph: gathered rows and indices to logits
-table_N.npy        float32 [ids + 1, width] per table, row 0 for what was never seen
+table_N.npy        [ids + 1, width] per table, row 0 for what was never seen: float32, or bytes (rows.py)
 users.*, items.*, context.*    ids to rows (id_map.py)
 user_counts.npy, item_counts.npy    int32 [ids + 1, 2]: labels known at export, and positives among them
 
@@ -22,6 +22,7 @@ from recdistill.errors import RecdistillError, UserError
 from recdistill.serve.checks import MAPS, check_counts, check_files, check_ids, check_tables, check_values
 from recdistill.serve.id_map import IdMap
 from recdistill.serve.pointer import read_pointer
+from recdistill.serve.rows import Int8Rows, open_rows
 from recdistill.typing import Array
 
 __all__ = [
@@ -36,7 +37,7 @@ __all__ = [
     "open_artefact",
 ]
 
-FORMAT = 2  # 2: where it comes from, its rows and what it learned from
+FORMAT = 2  # 2: where it comes from, its rows and what it learned from; rows as int8
 MANIFEST = "manifest.json"
 
 
@@ -62,7 +63,7 @@ class Manifest:
     a history's events, by code; numbers, numeric_as: what the model reads; look_ups: per input of rows (table, column,
     width); regression: tasks of values, see `Regression`; log_odds_offset: per task, what sampling added to the
     log-odds that the model learned; lineage: run, job, checkpoint; parity: largest difference of a logit from the
-    network's; files: name -> SHA-256.
+    network's; int8: what its rows of bytes cost, empty where they are float32; files: name -> SHA-256.
     """
 
     format: int
@@ -81,6 +82,7 @@ class Manifest:
     log_odds_offset: list[float]
     lineage: dict[str, Any]
     parity: float
+    int8: dict[str, Any]
     files: dict[str, str]
 
     def to_json(self) -> dict[str, Any]:
@@ -136,7 +138,7 @@ class Artefact:
     users: IdMap
     items: IdMap
     context: IdMap
-    tables: dict[int, Array]
+    tables: dict[int, Array | Int8Rows]
     user_counts: Array
     item_counts: Array
 
@@ -198,7 +200,7 @@ def _opened(folder: Path, manifest: Manifest) -> Artefact:
     check_ids(
         folder, by_name, {"users": schema.user_id == "string", "items": schema.item_id == "string", "context": True}
     )
-    tables = {number: open_column(folder, f"table_{number}") for number, _, _ in manifest.look_ups}
+    tables = {number: open_rows(folder, number) for number, _, _ in manifest.look_ups}
     check_tables(folder, manifest.look_ups, tables, by_name)
     user_counts, item_counts = open_column(folder, "user_counts"), open_column(folder, "item_counts")
     check_counts(folder, "user_counts", user_counts, users)

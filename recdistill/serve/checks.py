@@ -11,6 +11,7 @@ from typing import Any
 
 from recdistill.errors import UserError
 from recdistill.serve.id_map import IdMap
+from recdistill.serve.rows import Int8Rows
 from recdistill.typing import Array
 
 __all__ = ["MAPS", "check_counts", "check_files", "check_ids", "check_tables", "check_values", "required"]
@@ -86,7 +87,10 @@ def check_counts(folder: Path, name: str, counts: Array, ids: IdMap) -> None:
 
 
 def check_tables(
-    folder: Path, look_ups: Iterable[tuple[int, str, int]], tables: Mapping[int, Array], maps: Mapping[str, IdMap]
+    folder: Path,
+    look_ups: Iterable[tuple[int, str, int]],
+    tables: Mapping[int, Array | Int8Rows],
+    maps: Mapping[str, IdMap],
 ) -> None:
     """Raise UserError unless every look-up finds a row of its width for each id that its column may hold."""
     for number, column, width in look_ups:

@@ -17,6 +17,7 @@ from recdistill.errors import UserError
 from recdistill.serve.artefact import Artefact
 from recdistill.serve.features import Features, Placed, placed
 from recdistill.serve.request import MOST_CANDIDATES, SHOWN, Past, Request
+from recdistill.serve.rows import Int8Rows
 from recdistill.serve.values import known_ids, microseconds, shown, times_of
 from recdistill.typing import Array
 
@@ -41,7 +42,9 @@ class Reader:
     def __init__(self, artefact: Artefact) -> None:
         self.artefact, self.features = artefact, Features(artefact)
         self.actions = {name: code for code, name in enumerate(artefact.manifest.actions)}
-        self.tables = {number: _plain(table) for number, table in artefact.tables.items()}
+        self.tables = {
+            number: table if isinstance(table, Int8Rows) else _plain(table) for number, table in artefact.tables.items()
+        }
         self.user_counts, self.item_counts = _plain(artefact.user_counts), _plain(artefact.item_counts)
 
     def arrays(self, request: Request) -> dict[str, Array]:

@@ -16,7 +16,7 @@ from recdistill.api.run import Run
 from recdistill.data.readers.new_rows import source_of
 from recdistill.errors import UserError
 from recdistill.runs.jobs import jobs_of
-from recdistill.serve.artefact import open_artefact
+from recdistill.serve.artefact import FORMAT, open_artefact
 from recdistill.serve.request import Past, Request
 from recdistill.serve.scorer import Scorer
 from recdistill.tables.events import EventLog
@@ -139,7 +139,7 @@ def test_another_format_is_refused(versions: Path, tmp_path: Path) -> None:
     shutil.copytree(versions / "1", tmp_path / "old")
     path = tmp_path / "old" / "manifest.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "format": 0}))
-    with pytest.raises(UserError, match="format 0, this version reads 2"):
+    with pytest.raises(UserError, match=f"format 0, this version reads {FORMAT}"):
         open_artefact(tmp_path / "old")
 
 
