@@ -13,6 +13,7 @@ import typer
 
 from recdistill import __version__
 from recdistill.cli.bench import bench_serve
+from recdistill.cli.histories import histories
 from recdistill.cli.logs import peek, readers
 from recdistill.cli.registry import lineage, promote, revoke, rollback, unquarantine
 from recdistill.cli.serving import canary, export, serve, shadow
@@ -45,6 +46,7 @@ VERBS: tuple[Callable[..., None], ...] = (  # in the order in which --help shows
     export,
     serve,
     bench_serve,
+    histories,
     canary,
     shadow,
     watch,
