@@ -43,12 +43,21 @@ class Server:
             self._post("/v1/feedback", {"outcomes": outcomes[at : at + MAX_OUTCOMES]}, {})
 
     def _post(self, path: str, body: dict[str, Any], headers: dict[str, str]) -> dict[str, Any]:
-        self._link.request("POST", path, json.dumps(body), {"content-type": "application/json", **headers})
-        answer = self._link.getresponse()
-        found: dict[str, Any] = json.loads(answer.read())
-        if answer.status != 200:
-            raise UserError(f"{path}: {answer.status}: {found.get('error')}")
+        sent = json.dumps(body), {"content-type": "application/json", **headers}
+        try:
+            status, answer = self._exchange(path, *sent)
+        except ConnectionError:  # a server closes a connection that stood idle; what is sent twice counts once
+            self._link.close()
+            status, answer = self._exchange(path, *sent)
+        found: dict[str, Any] = json.loads(answer)
+        if status != 200:
+            raise UserError(f"{path}: {status}: {found.get('error')}")
         return found
+
+    def _exchange(self, path: str, body: str, headers: dict[str, str]) -> tuple[int, bytes]:
+        self._link.request("POST", path, body, headers)
+        answer = self._link.getresponse()
+        return answer.status, answer.read()
 
 
 class Rounds:
