@@ -19,6 +19,7 @@ NAMES = [str(path.relative_to(PACKAGE)) for path in MODULES]
 
 FILE_LINES, FUNCTION_LINES, PARAMETERS, FIELDS, TEST_NAME = 400, 60, 8, 10, 80
 WIDE = {  # signatures that have more parameters, and why
+    "cli/serving.py": "serve: one option of the command line each",
     "cli/studies.py": "plan: one option of the command line each",
     "cli/bench.py": "bench_serve: one option of the command line each",
     "models/attention/blockwise.py": "torch.autograd hands every tensor over by itself",

@@ -13,12 +13,13 @@ import typer
 
 from recdistill import __version__
 from recdistill.cli.bench import bench_serve
+from recdistill.cli.histories import histories
 from recdistill.cli.logs import peek, readers
 from recdistill.cli.registry import lineage, promote, revoke, rollback, unquarantine
 from recdistill.cli.serving import canary, export, serve, shadow
 from recdistill.cli.steps import compare, evaluate, import_predictions, ingest, inspect, predict, report, train
 from recdistill.cli.streams import INTERRUPTED, compact, role, stream, watch
-from recdistill.cli.studies import ablate, demo, plan, run, scale
+from recdistill.cli.studies import ablate, demo, loop, plan, run, scale
 from recdistill.errors import RankLostError, RecdistillError, UserError, printable
 
 __all__ = ["app", "guarded", "main"]
@@ -32,6 +33,7 @@ VERBS: tuple[Callable[..., None], ...] = (  # in the order in which --help shows
     scale,
     plan,
     stream,
+    loop,
     peek,
     readers,
     ingest,
@@ -45,6 +47,7 @@ VERBS: tuple[Callable[..., None], ...] = (  # in the order in which --help shows
     export,
     serve,
     bench_serve,
+    histories,
     canary,
     shadow,
     watch,

@@ -61,6 +61,20 @@ def serve(
     workers: Annotated[
         int, typer.Option("--workers", min=1, max=256, help="Processes, which share the port and the artefact.")
     ] = 1,
+    histories: Annotated[
+        str | None,
+        typer.Option("--histories", help="A run or redis://HOST:6379/0 that recdistill histories fills."),
+    ] = None,
+    log: Annotated[
+        str | None,
+        typer.Option(
+            "--log",
+            help="Write what is served as the stream's events: nats://HOST:4222, kafka://HOST:9092 or a folder.",
+        ),
+    ] = None,
+    shown: Annotated[
+        int | None, typer.Option("--shown", min=1, help="Of the log: how many of the best are shown; default all.")
+    ] = None,
     shadow: Annotated[
         str | None, typer.Option("--shadow", help="A version, or another folder, that scores the same requests unseen.")
     ] = None,
@@ -71,14 +85,16 @@ def serve(
     """Serve an exported student over HTTP: one user, many candidates per request."""
     try:
         from recdistill.serve.limits import Limits
-        from recdistill.serve.server import opened
+        from recdistill.serve.server import Extras, opened
         from recdistill.serve.server import serve as serve_artefact
     except ModuleNotFoundError as error:
         if (error.name or "recdistill").startswith("recdistill"):
             raise
         raise UserError(f"serve needs {error.name}; install it: pip install 'recdistill[serve]'") from None
-    made = partial(opened, artefact, Limits(threads=threads, together=together), shadow, shadow_share)
-    serve_artefact(made, host, port, workers)
+    if shown is not None and log is None:
+        raise UserError("--shown is of the request log; give --log too")
+    extras = Extras(histories, log, shown, shadow, shadow_share)
+    serve_artefact(partial(opened, artefact, Limits(threads=threads, together=together), extras), host, port, workers)
 
 
 def canary(

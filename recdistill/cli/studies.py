@@ -1,4 +1,4 @@
-"""Verbs that go from a log to a page: demo, run, ablate, scale, plan."""
+"""Verbs that go from a log to a page: demo, run, ablate, scale, plan, loop."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from recdistill.cli.options import Config, Data, Out, Set
 
-__all__ = ["ablate", "demo", "plan", "run", "scale"]
+__all__ = ["ablate", "demo", "loop", "plan", "run", "scale"]
 
 
 def demo(out: Out = None, set_: Set = None) -> None:
@@ -80,3 +80,12 @@ def plan(
 
     machine = Machine(gpus, memory * (1 << 30), tflops * 1e12, mfu, network * 1e9)
     plan_of(teacher_of(config, preset, set_), machine, rows, ids)
+
+
+def loop(config: Config, out: Out = None, set_: Set = None) -> None:
+    """Let simulated users click on what a student ranks, and teacher and student learn from it while it serves."""
+    from recdistill.app.loop import run_loop
+    from recdistill.config.load import load_file
+
+    experiment = load_file(config, set_)
+    run_loop(config, experiment, set_ or [], out or Path("runs") / experiment.name)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import torch
 
 from recdistill.data.store.encoder import field_counts, value_count
@@ -29,7 +30,8 @@ from recdistill.serve.artefact import FORMAT, MANIFEST, Manifest, ServedSchema, 
 from recdistill.serve.id_map import write_id_map
 from recdistill.serve.pointer import Pointer, read_pointer, write_pointer
 from recdistill.serve.versions import changing, numbers
-from recdistill.tables.schema import EventSchema
+from recdistill.tables.delta.types import TIME
+from recdistill.tables.schema import POLARS_TYPES, EventSchema
 from recdistill.train.predict import Predictor
 
 __all__ = ["VERSIONS_KEPT", "PARITY", "export", "graph_of"]
@@ -37,6 +39,11 @@ __all__ = ["VERSIONS_KEPT", "PARITY", "export", "graph_of"]
 VERSIONS_KEPT = 3  # versions, at least
 PARITY = 1e-4  # largest difference of a logit
 CHUNK = 65_536  # rows of a table held at a time
+NAMES = {kind: name for name, kind in POLARS_TYPES.items()} | {
+    TIME: "time",
+    pl.List(TIME): "list<time>",
+    pl.List(pl.Float32()): "list<float32>",
+}  # of the types of events' columns
 OUTCOMES = ("negative", "positive")  # the actions of a history that is made of samples
 
 
@@ -163,6 +170,7 @@ def _manifest(
         numbers=list(predictor.job.config.numbers),
         numeric_as=predictor.job.config.numeric_as,
         look_ups=[(one.table, one.column, one.width) for one in served.look_ups],
+        events={name: NAMES[kind] for name, kind in schema.columns().items()},
         regression=dict(schema.regression),
         log_odds_offset=[own[min(k, len(own) - 1)].log_odds_offset for k in range(len(schema.tasks))],
         lineage=lineage,

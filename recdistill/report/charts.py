@@ -153,13 +153,20 @@ def _dot(colour: str, x: float, y: float) -> str:
 
 
 def line_chart(
-    series: Sequence[Series], x: Axis, y: Axis, readouts: Sequence[str], names: tuple[str, str], title: str
+    series: Sequence[Series],
+    x: Axis,
+    y: Axis,
+    readouts: Sequence[str],
+    names: tuple[str, str],
+    title: str,
+    marks: Sequence[float] = (),
 ) -> str:
     """Return lines over a shared x, with one readout (safe HTML) per x shown while that part is pointed at or touched.
 
-    `names` are the axes' names; every series has the same x, in increasing order, of the readouts' length.
+    `names` are the axes' names; every series has the same x, in increasing order, of the readouts' length; marks: x
+    with a dashed line from top to bottom.
     """
-    lines, spots = [], []
+    lines, spots = [f'<path class="diagonal" d="M{x.place(mark):.2f} 0V100"/>' for mark in marks], []
     for one in series:
         at = [None if v is None else (x.place(t), 100 - y.place(v)) for t, v in zip(one.x, one.y, strict=True)]
         lines.append(f'<path class="line {escape(one.colour)}" d="{_path(at)}"/>')

@@ -16,6 +16,7 @@ from recdistill import __version__
 from recdistill.serve import arrow
 from recdistill.serve.bodies import RankAnswer, RankBody, asked, described, written
 from recdistill.serve.exchange import Asked, Exchange
+from recdistill.serve.feedback import add_feedback
 from recdistill.serve.inference import add_inference
 from recdistill.serve.limits import TOKEN, Limits
 from recdistill.serve.refusal import RefusedError
@@ -39,6 +40,8 @@ def make_app(service: Service) -> FastAPI:
         return await exchange.answer(request, lambda body: _read(body, *kinds, service.limits))
 
     add_inference(app, exchange)
+    if service.log is not None:
+        add_feedback(app, exchange, service.log)
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:

@@ -37,7 +37,7 @@ __all__ = [
     "open_artefact",
 ]
 
-FORMAT = 2  # 2: where it comes from, its rows and what it learned from; rows as int8
+FORMAT = 3  # 2: where it comes from, its rows and what it learned from; rows as int8; 3: columns of the log's events
 MANIFEST = "manifest.json"
 
 
@@ -61,9 +61,10 @@ class Manifest:
 
     schema: of a ServedSchema; history: the most events read; fields, slots: of context and lists; actions: the types of
     a history's events, by code; numbers, numeric_as: what the model reads; look_ups: per input of rows (table, column,
-    width); regression: tasks of values, see `Regression`; log_odds_offset: per task, what sampling added to the
-    log-odds that the model learned; lineage: run, job, checkpoint; parity: largest difference of a logit from the
-    network's; int8: what its rows of bytes cost, empty where they are float32; files: name -> SHA-256.
+    width); events: the columns of the log's events and their types; regression: tasks of values, see `Regression`;
+    log_odds_offset: per task, what sampling added to the log-odds that the model learned; lineage: run, job,
+    checkpoint; parity: largest difference of a logit from the network's; int8: what its rows of bytes cost, empty where
+    they are float32; files: name -> SHA-256.
     """
 
     format: int
@@ -78,6 +79,7 @@ class Manifest:
     numbers: list[str]
     numeric_as: str
     look_ups: list[tuple[int, str, int]]
+    events: dict[str, str]
     regression: dict[str, tuple[str, float]]
     log_odds_offset: list[float]
     lineage: dict[str, Any]

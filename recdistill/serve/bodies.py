@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import Response
 from pydantic import BaseModel, ConfigDict, FailFast, Field, StrictFloat, StrictInt, StrictStr, ValidationError
@@ -16,6 +16,7 @@ from recdistill.serve.waiting import Answered
 
 __all__ = [
     "AboutBody",
+    "First",
     "Id",
     "PastBody",
     "RankAnswer",
@@ -31,7 +32,7 @@ __all__ = [
 MOST_KEYS = 1000  # of an object in a body
 
 
-class _First(FailFast):
+class First(FailFast):
     """A list is read up to its first wrong entry: an error for each of a million would take seconds, and a gigabyte."""
 
     __hash__ = object.__hash__  # a part of a union is hashed
@@ -39,17 +40,20 @@ class _First(FailFast):
 
 Body = TypeVar("Body", bound=BaseModel)
 Id = StrictInt | StrictStr | StrictFloat
-Entries = Annotated[list[StrictInt | StrictStr | None], _First()]
+Entries = Annotated[list[StrictInt | StrictStr | None], First()]
 Value = StrictInt | StrictStr | StrictFloat | Entries | None
 
 
 class PastBody(BaseModel):
-    """The user's events: items, times in seconds since 1970, and, where the log had several, the kind of action."""
+    """The user's events: items, times in seconds since 1970, and, where the log had several, the kind of action; known:
+    since when each counts, in seconds since 1970; left out: since it happened.
+    """
 
     model_config = ConfigDict(extra="forbid")
-    items: Annotated[list[Id], _First()] = []
-    times: Annotated[list[StrictInt | StrictFloat], _First()] = []
-    actions: Annotated[list[StrictStr], _First()] = []
+    items: Annotated[list[Id], First()] = []
+    times: Annotated[list[StrictInt | StrictFloat], First()] = []
+    actions: Annotated[list[StrictStr], First()] = []
+    known: Annotated[list[StrictInt | StrictFloat], First()] = []
 
 
 class AboutBody(BaseModel):
@@ -65,17 +69,20 @@ class AboutBody(BaseModel):
 class RankBody(AboutBody):
     """One user, many candidates."""
 
-    items: Annotated[list[Id], _First(), Field(min_length=1, max_length=ranking.MOST_CANDIDATES)]
+    items: Annotated[list[Id], First(), Field(min_length=1, max_length=ranking.MOST_CANDIDATES)]
     item_features: Annotated[
-        dict[str, Annotated[list[Value], _First()]], Field(description="Name -> a value per candidate.")
+        dict[str, Annotated[list[Value], First()]], Field(description="Name -> a value per candidate.")
     ] = {}
 
 
 class RankAnswer(BaseModel):
-    """Per task a probability for each candidate, in the order of the request; version: the one that gave them all."""
+    """Per task a probability for each candidate, in the order of the request; version: the one that gave them all;
+    history: whose was used: the request's, kept, none, or away, where what is kept could not be had.
+    """
 
     model: str
     version: int
+    history: Literal["request", "kept", "none", "away"]
     scores: dict[str, list[float]]
 
 
@@ -127,7 +134,7 @@ def _past(read: PastBody | None, limits: Limits) -> ranking.Past | None:
         return None
     if len(read.items) > limits.history:
         raise RefusedError(422, f"history.items: at most {limits.history:,} events; got {len(read.items):,}")
-    return ranking.Past(read.items, read.times, read.actions)
+    return ranking.Past(read.items, read.times, read.actions, read.known)
 
 
 def _few_keys(tree: Any, where: str) -> None:
@@ -153,6 +160,7 @@ def written(found: Answered) -> Response:
     """Return the answer, of what `RankAnswer` holds."""
     about = found.scorer.artefact.manifest
     scores = {task: found.scores[:, k].tolist() for k, task in enumerate(about.tasks)}
-    return Response(
-        to_json({"model": about.model, "version": about.version, "scores": scores}), media_type="application/json"
-    )
+    past = found.request.history
+    origin = "none" if past is None else past.origin
+    answer = {"model": about.model, "version": about.version, "history": origin, "scores": scores}
+    return Response(to_json(answer), media_type="application/json")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess, values
 
@@ -22,25 +23,30 @@ def share(number: int) -> None:
 
 
 class Meters:
-    """Counts of one server. registry: for meters of other parts; a gauge has to be set and to name how processes'
-    values make one (`multiprocess_mode`), for a function is not called for other processes.
-    """
+    """Counts of one server; other parts add theirs with `counter` and `watch`."""
 
     def __init__(self) -> None:
         self.registry, self._refused = CollectorRegistry(), 0
-        self.answers = self._counter("recdistill_rank", "Requests answered, by status.", "status")
-        self.candidates = self._counter("recdistill_candidates", "Candidates scored.")
-        self.late = self._counter("recdistill_late", "Requests given up, as time was up.")
-        self.restarts = self._counter("recdistill_restarts", "Processes that died and were started again.")
-        self.refused = self._counter("recdistill_refused_versions", "Versions that were damaged, and not taken.")
+        self._watched: list[tuple[Gauge, Callable[[], float]]] = []
+        self.answers = self.counter("recdistill_rank", "Requests answered, by status.", "status")
+        self.candidates = self.counter("recdistill_candidates", "Candidates scored.")
+        self.late = self.counter("recdistill_late", "Requests given up, as time was up.")
+        self.restarts = self.counter("recdistill_restarts", "Processes that died and were started again.")
+        self.refused = self.counter("recdistill_refused_versions", "Versions that were damaged, and not taken.")
         self.seconds = Histogram(
             "recdistill_rank_seconds", "From body to answer.", buckets=BUCKETS, registry=self.registry
         )
         self.version = self._gauge("recdistill_version", "The version that is served.")
         self.canary = self._gauge("recdistill_canary_version", "The version that answers some users, 0 for none.")
 
-    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+    def counter(self, name: str, text: str, *labels: str) -> Counter:
+        """Return a further count."""
         return Counter(name, text, labels, registry=self.registry)
+
+    def watch(self, name: str, text: str, value: Callable[[], float]) -> None:
+        """Show a value, asked for whenever the page is; of several processes that which answers."""
+        gauge = Gauge(name, text, registry=self.registry, multiprocess_mode="mostrecent")
+        self._watched.append((gauge, value))
 
     def _gauge(self, name: str, text: str) -> Gauge:
         return Gauge(name, text, registry=self.registry, multiprocess_mode="all")
@@ -55,6 +61,8 @@ class Meters:
 
     def page(self) -> bytes:
         """Return the text of /metrics."""
+        for gauge, value in self._watched:
+            gauge.set(value())
         if SHARED not in os.environ:
             return generate_latest(self.registry)
         whole = CollectorRegistry()

@@ -84,16 +84,22 @@ class Reader:
         length = self.artefact.manifest.history
         _same_length(past, len(self.actions))
         times = times_of(past.times, "history.times")
-        if len(times) and times[-1] < now and (times[1:] >= times[:-1]).all():  # as most callers send it
+        since = times_of(past.known, "history.known") if past.known else times
+        if len(since) and since[-1] < now and (since[1:] >= since[:-1]).all():  # as most callers send it
             chosen = slice(max(len(times) - length, 0), None)
             items, names = past.items[chosen], past.actions[chosen]
-            return _Events(items, now - times[chosen], self._codes(names))
-        order = np.argsort(times, kind="stable")
-        order = order[times[order] < now][-length:]
+            return _Events(items, now - times[chosen], self._codes(names, past.origin))
+        order = np.argsort(since, kind="stable")
+        order = order[since[order] < now][-length:]
         names = [past.actions[at] for at in order] if past.actions else ()
-        return _Events([past.items[at] for at in order], now - times[order], self._codes(names))
+        return _Events([past.items[at] for at in order], now - times[order], self._codes(names, past.origin))
 
-    def _codes(self, names: Sequence[Any]) -> list[int] | int:
+    def _codes(self, names: Sequence[Any], origin: str) -> list[int] | int:
+        """Return the codes of actions; of a kept history one that the model does not know counts as its first, as in
+        training.
+        """
+        if origin == "kept":
+            return [self.actions.get(name, 0) for name in names] or 0
         try:
             return [self.actions[name] for name in names] or 0
         except (KeyError, TypeError):
@@ -141,5 +147,7 @@ def _same_length(past: Past, kinds: int) -> None:
     events = len(past.items)
     if len(past.times) != events:
         raise UserError(f"history.times: a time per item was expected, {events:,}; got {len(past.times):,}")
+    if len(past.known) not in (0, events):
+        raise UserError(f"history.known: a time per item was expected, {events:,}; got {len(past.known):,}")
     if len(past.actions) != events and (past.actions or kinds > 1):
         raise UserError(f"history.actions: an action per item was expected, {events:,}; got {len(past.actions):,}")

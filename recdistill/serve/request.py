@@ -16,12 +16,15 @@ Id = int | str | float  # a whole number may come as 12.0
 @dataclass(frozen=True)
 class Past:
     """What the user did before, event by event: the items, when (seconds since 1970), and what kind of action each was;
-    actions: empty where there is but one kind.
+    actions: empty where there is but one kind; known: since when each counts, as training orders them; empty: since it
+    happened. origin: request, or of what a server keeps: kept, none (nothing of this user), away (not to be had now).
     """
 
     items: Sequence[Id] = ()
     times: Sequence[float] = ()
     actions: Sequence[str] = ()
+    known: Sequence[float] = ()
+    origin: str = "request"
 
 
 @dataclass(frozen=True)

@@ -10,44 +10,75 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import uvicorn
 from fastapi import FastAPI
 
+from recdistill.errors import UserError
 from recdistill.serve.app import make_app
+from recdistill.serve.histories import open_histories
 from recdistill.serve.limits import CONNECTIONS, Limits
 from recdistill.serve.live import Live
 from recdistill.serve.processes import serve_together
-from recdistill.serve.service import Service
+from recdistill.serve.service import Log, Service
 from recdistill.serve.shadow import SPOOL, Shadow, of_folder
 from recdistill.web import announced, listening
 
-__all__ = ["opened", "serve"]
+__all__ = ["Extras", "opened", "serve"]
 
 Make = Callable[[], AbstractContextManager[FastAPI]]
 ROUTES = "POST /v1/rank; /healthz, /readyz, /metrics, /openapi.json"
 
 
+class Extras(NamedTuple):
+    """histories: a run's folder or an address of Redis, where users' histories are kept; log: where the request log
+    goes, of the `shown` best candidates of each request (None: of all); shadow: see `of_folder`, which scores
+    `shadow_share` of the requests.
+    """
+
+    histories: str | None = None
+    log: str | None = None
+    shown: int | None = None
+    shadow: str | None = None
+    shadow_share: float = 1.0
+
+
 @contextmanager
-def opened(root: Path, limits: Limits, shadow: str | None = None, share: float = 1.0) -> Iterator[FastAPI]:
+def opened(root: Path, limits: Limits, extras: Extras | None = None) -> Iterator[FastAPI]:
     """Give the application of one process; what is opened for it ends with it, once all is answered.
 
-    shadow: see `of_folder`, None for none; share: of the requests, that it scores. Raises UserError for an artefact
-    that cannot be served.
+    Raises UserError for an artefact that cannot be served, histories that cannot be had and a log that cannot be
+    written.
     """
-    service = Service(Live(root), limits)
+    service, extras = Service(Live(root), limits), extras or Extras()
+    if extras.histories is not None:
+        service.histories = open_histories(extras.histories, service.live, service.meters)
     with ExitStack() as ends:
-        if shadow is not None:
-            made = Shadow(of_folder(root, shadow), service.live, share, root / SPOOL, service.meters.registry)
+        if extras.log is not None:
+            service.log = _opened(extras.log, service, extras.shown)
+            ends.callback(service.close)
+        if extras.shadow is not None:
+            folder = of_folder(root, extras.shadow)
+            made = Shadow(folder, service.live, extras.shadow_share, root / SPOOL, service.meters.registry)
             service.observers = (*service.observers, ends.enter_context(closing(made)))
         yield make_app(service)
+
+
+def _opened(where: str, service: Service, shown: int | None) -> Log:
+    try:
+        from recdistill.serve.request_log import open_log
+    except ModuleNotFoundError as error:
+        raise UserError(f"--log needs {error.name}; install it: pip install {error.name}") from None
+    return open_log(where, service.live, service.meters, shown)
 
 
 def serve(make: Make, host: str, port: int, workers: int = 1) -> None:
     """Serve until interrupted; `port` 0 takes a free one, and the address is printed. Requests under way are answered
     before it ends. make: entered in every process; what it is made of is sent there.
 
-    Raises UserError for an artefact that cannot be served and a port that cannot be used.
+    Raises UserError for an artefact that cannot be served, histories that cannot be had, a log that cannot be written,
+    and a port that cannot be used.
     """
     with suppress(KeyboardInterrupt), listening("serve", host, port) as ours:
         announce = partial(print, announced(ours, ROUTES), flush=True)

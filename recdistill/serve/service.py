@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from recdistill.errors import UserError
 from recdistill.serve.histories import Histories
@@ -19,11 +20,14 @@ from recdistill.serve.limits import Limits
 from recdistill.serve.live import Live
 from recdistill.serve.meters import Meters
 from recdistill.serve.refusal import RefusedError
-from recdistill.serve.request import Past, Request
+from recdistill.serve.request import Id, Past, Request
 from recdistill.serve.waiting import Answered, Job, Waiting, answering
 from recdistill.typing import Array
 
-__all__ = ["Observer", "Served", "Service"]
+__all__ = ["Log", "Observer", "Served", "Service"]
+
+
+LAST = 10.0  # seconds that the log has in the end
 
 
 @dataclass(frozen=True)
@@ -43,13 +47,30 @@ class Served:
 Observer = Callable[[Served], None]  # called by the thread that serves: cheap, never blocks, never raises
 
 
+class Log(Protocol):
+    """Writes what is served, and how it ended. It is an observer."""
+
+    def __call__(self, served: Served) -> None: ...
+
+    def outcomes(self, outcomes: Sequence[tuple[str, Id, str, float, float]]) -> int:
+        """Take outcomes (request, item, task, label, seconds since 1970); return how many will be written."""
+        ...
+
+    def close(self, seconds: float) -> None:
+        """Write what waits, for `seconds` at most, and end."""
+        ...
+
+
 class Service:
-    """Scores requests. histories: asked where a request brings no history; observers: called after each answer."""
+    """Scores requests. histories: asked where a request brings no history; observers: called after each answer, as is
+    `log`, where there is one.
+    """
 
     def __init__(
         self, live: Live, limits: Limits, histories: Histories | None = None, observers: Sequence[Observer] = ()
     ) -> None:
         self.live, self.limits, self.histories, self.observers = live, limits, histories, tuple(observers)
+        self.log: Log | None = None
         self.meters = Meters()
         self.meters.follow(live)
         self._waiting = Waiting(limits.together)
@@ -87,10 +108,11 @@ class Service:
     def _observed(self, found: Answered, request_id: str) -> None:
         self.meters.candidates.inc(len(found.scores))
         self.meters.follow(self.live)
-        if self.observers:
+        observers: tuple[Observer, ...] = self.observers if self.log is None else (*self.observers, self.log)
+        if observers:
             about = found.scorer.artefact.manifest
             served = Served(found.request, about.version, about.model, found.scores, time.time(), request_id)
-            for observer in self.observers:
+            for observer in observers:
                 observer(served)
 
     def _score_next(self) -> None:
@@ -113,3 +135,8 @@ class Service:
         if request.history is not None or self.histories is None or request.user is None:
             return request
         return replace(request, history=self.histories.of(request.user) or Past())
+
+    def close(self) -> None:
+        """Let the log be written to its end."""
+        if self.log is not None:
+            self.log.close(LAST)

@@ -61,7 +61,12 @@ def test_a_request_is_answered_with_a_score_per_candidate_and_the_version(client
     wanted = Scorer.open(versions / "1").rank(Request(3, [1, 2, 3], 1e9))
     tasks = Scorer.open(versions / "1").artefact.manifest.tasks
     scores = {task: wanted[:, k].tolist() for k, task in enumerate(tasks)}
-    assert answer.status_code == 200 and answer.json() == {"model": "teacher", "version": 1, "scores": scores}
+    assert answer.status_code == 200 and answer.json() == {
+        "model": "teacher",
+        "version": 1,
+        "history": "none",
+        "scores": scores,
+    }
 
 
 def test_it_says_how_it_is(client: TestClient) -> None:

@@ -15,7 +15,9 @@ from starlette.routing import Route
 from recdistill.serve.app import make_app
 from recdistill.serve.limits import Limits
 from recdistill.serve.live import Live
+from recdistill.serve.request_log import RequestLog
 from recdistill.serve.service import Service
+from tests.serve.test_request_log import Kept
 from tests.support.paths import ROOT
 from tests.support.programs import needs
 from tests.support.serving import Served, serving
@@ -26,14 +28,16 @@ CURLS = [line for code in snippets(PAGE, "sh") for line in code.splitlines() if 
 
 
 @pytest.fixture(scope="module")
-def served(artefact: Path) -> Iterator[Served]:
-    with serving(artefact) as made:
+def served(artefact: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with serving(artefact, "--log", str(tmp_path_factory.mktemp("log"))) as made:
         yield made
 
 
 def written(folder: Path) -> None:
     """Write the files that the examples send, as the page has them."""
-    (folder / "request.json").write_text(snippets(PAGE, "json")[0])
+    bodies = snippets(PAGE, "json")
+    (folder / "request.json").write_text(bodies[0])
+    (folder / "feedback.json").write_text(next(body for body in bodies if "outcomes" in body))
     code = next(one for one in snippets(PAGE, "python") if "request.arrow" in one)
     exec(code.replace('"request.arrow"', repr(str(folder / "request.arrow"))), {})
 
@@ -51,7 +55,10 @@ def test_each_example_is_answered(served: Served, tmp_path: Path, command: str) 
 
 
 def test_every_route_has_an_example(artefact: Path) -> None:
-    app = make_app(Service(Live(artefact), Limits()))
+    service = Service(Live(artefact), Limits())
+    service.log = RequestLog(Kept(), service.live, service.meters)
+    app = make_app(service)
+    service.close()
     shown = [
         re.sub(r"light\.distilled\.s0", "{name}", line).replace("versions/1", "versions/{version}") for line in CURLS
     ]

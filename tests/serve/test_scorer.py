@@ -148,10 +148,14 @@ def test_it_is_served_without_torch_and_polars(versions: Path) -> None:
     code = (
         "import sys; sys.modules['torch'] = sys.modules['polars'] = None\n"
         "from pathlib import Path\n"
-        "import recdistill.serve.server\n"
+        "import recdistill.serve.feedback, recdistill.serve.histories, recdistill.serve.server\n"
+        "from recdistill.serve.impressions import events_schema\n"
+        "from recdistill.serve.log_sinks import open_sink\n"
         "from recdistill.serve.scorer import Scorer\n"
         "from recdistill.serve.request import Request\n"
-        f"print(Scorer.open(Path({str(versions)!r})).rank(Request(1, [1, 2], 1e9)).shape)\n"
+        f"scorer = Scorer.open(Path({str(versions)!r}))\n"
+        f"open_sink({str(versions / 'log')!r}, events_schema(scorer.artefact.manifest.events))\n"
+        "print(scorer.rank(Request(1, [1, 2], 1e9)).shape)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout == "(2, 2)\n", done.stderr

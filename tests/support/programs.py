@@ -16,6 +16,7 @@ __all__ = ["REQUIRE", "advice", "missing", "needs", "path_of"]
 REQUIRE = "RECDISTILL_REQUIRE_PROGRAMS"  # the environment variable
 PROGRAMS = {  # and the Debian packages that bring them
     "nats-server": "nats-server",
+    "redis-server": "redis-server",
     "chromium": "chromium",
     "cc": "gcc libc6-dev",
     "curl": "curl",

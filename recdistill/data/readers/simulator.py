@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -21,7 +22,7 @@ from recdistill.errors import UserError
 from recdistill.tables.schema import EventSchema
 from recdistill.typing import Array
 
-__all__ = ["SIMULATED", "Simulator", "SimulatorConfig"]
+__all__ = ["LIST", "SIMULATED", "START", "Impressions", "Simulator", "SimulatorConfig"]
 
 START = int(datetime(2024, 1, 1, tzinfo=UTC).timestamp() * 1e6)  # us
 STAMP = pl.Datetime("us", "UTC")
@@ -64,6 +65,18 @@ class SimulatorConfig:
                 raise UserError(f"simulator: {name} must be a positive number; got {value!r}")
         if self.topics_liked > self.topics:
             raise UserError(f"simulator: topics_liked ({self.topics_liked}) must be at most topics ({self.topics})")
+
+
+class Impressions(NamedTuple):
+    """What was shown: user, item, position and device int64 [n], progress float64 [n], the time in lengths of the
+    log.
+    """
+
+    user: Array
+    item: Array
+    progress: Array
+    position: Array
+    device: Array
 
 
 def _distinct(draw: np.random.Generator, rows: int, choices: int, count: int) -> Array:
@@ -116,15 +129,11 @@ class Simulator:
         user, device = (draw.integers(0, below, requests).repeat(LIST) for below in (config.users, 3))
         position = draw.permuted(np.tile(np.arange(LIST), (requests, 1)), axis=1).reshape(-1)
         item = self._shown(draw, progress)
-        hits = self.liked[user] == self.topic[item, None]  # [n, topics_liked], at most one in a row
-        taste = np.minimum((strength[user] * hits).sum(1), STRONGEST)
-        quality = self.quality[item] + self.drift[item] * (progress - 0.5)
-        click = _sigmoid(-2.1 + 1.5 * taste + quality - 0.25 * position + 0.2 * (device == 2))
-        finish = _sigmoid(-0.2 + 0.5 * self.quality[item] + 0.3 * (device == 1))  # of what is clicked
+        shown = Impressions(user, item, progress, position, device)
+        click, finish = self.probabilities(shown, strength)
         clicked = draw.random(len(item)) < click
         finished = clicked & (draw.random(len(item)) < finish)
-        of, slot = np.nonzero(hits & clicked[:, None])
-        np.add.at(strength, (user[of], slot), np.float32(GROWTH))
+        self.grow(shown, clicked, strength)
         time = START + (progress * (config.days * 86_400e6)).astype(np.int64)
         delay = draw.exponential(config.delay_minutes * 60e6, len(item)).astype(np.int64)
         return pl.DataFrame(
@@ -146,6 +155,32 @@ class Simulator:
                 "probability_finish": click * finish,
             }
         )
+
+    def probabilities(self, shown: Impressions, strength: Array) -> tuple[Array, Array]:
+        """Return (float64 [n]: of a click, float64 [n]: of a finish once it is clicked) of impressions, given the
+        strength of every user's tastes, float32 [users, topics_liked].
+        """
+        user, item, progress, position, device = shown
+        taste = np.minimum((strength[user] * self._hits(shown)).sum(1), STRONGEST)
+        quality = self.quality[item] + self.drift[item] * (progress - 0.5)
+        click = _sigmoid(-2.1 + 1.5 * taste + quality - 0.25 * position + 0.2 * (device == 2))
+        return click, _sigmoid(-0.2 + 0.5 * self.quality[item] + 0.3 * (device == 1))
+
+    def grow(self, shown: Impressions, clicked: Array, strength: Array) -> None:
+        """Add to `strength`, in place, what the clicks, bool [n], do to their users' tastes."""
+        of, slot = np.nonzero(self._hits(shown) & clicked[:, None])
+        np.add.at(strength, (shown.user[of], slot), np.float32(GROWTH))
+
+    def _hits(self, shown: Impressions) -> Array:
+        """Return bool [n, topics_liked], at most one in a row: which of the user's tastes an item meets."""
+        return np.asarray(self.liked[shown.user] == self.topic[shown.item, None])
+
+    def strength_after(self, rows: int) -> Array:
+        """Return the strength of every user's tastes after the first `rows` of the log."""
+        requests, strength = -(-rows // LIST), self.strength.copy()
+        for first in range(0, requests, SLAB):
+            self._slab(first, min(SLAB, requests - first), strength)
+        return strength
 
     def _shown(self, draw: np.random.Generator, progress: Array) -> Array:
         """Return int64 [n]: items born by then, newer ones a little more often."""

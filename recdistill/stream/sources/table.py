@@ -8,6 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
+from recdistill.defaults import PUBLISHED
 from recdistill.errors import UserError
 from recdistill.stream.sources.base import MAX_BYTES
 from recdistill.stream.sources.wire import KINDS, Kind, Message, Outgoing, published_at
@@ -19,7 +20,7 @@ from recdistill.tables.schema import EventSchema
 
 __all__ = ["TableSource"]
 
-NUMBER, PUBLISHED, END = "recdistill.number", "recdistill.published", "recdistill.end"
+END = "recdistill.end"
 LOGS: dict[Kind, type[EventLog] | type[BehaviorLog] | type[OutcomeLog]] = {
     "events": EventLog,
     "behaviors": BehaviorLog,

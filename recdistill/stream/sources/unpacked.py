@@ -44,6 +44,8 @@ def _of_message(message: pa.ipc.Message) -> int:
 
 
 def _of_buffer(body: memoryview, offset: int, length: int, packed: bool) -> int:
+    if length < 0:
+        raise ValueError("a buffer of negative length")
     if not packed or not length:
         return length
     (size,) = struct.unpack_from("<q", body, offset)

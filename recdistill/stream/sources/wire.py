@@ -14,6 +14,7 @@ from typing import Literal
 import polars as pl
 import pyarrow as pa
 
+from recdistill.defaults import PUBLISHED
 from recdistill.errors import UserError, did_you_mean
 from recdistill.stream.sources.unpacked import unpacked_size
 from recdistill.tables.validation import check_columns
@@ -36,7 +37,7 @@ __all__ = [
 Kind = Literal["events", "behaviors", "outcomes"]
 KINDS: tuple[Kind, ...] = ("events", "behaviors", "outcomes")
 MAX_BYTES = 64 << 20  # of a message, and of its buffers when unpacked
-PUBLISHED, NUMBER, END = b"recdistill.published", b"recdistill.number", b"recdistill.end"
+LEFT, NUMBER, END = PUBLISHED.encode(), b"recdistill.number", b"recdistill.end"
 MAX_REASON = 300  # characters
 MAX_TIME = 2.5e11  # seconds since 1970: the year 9892
 UTC = ("UTC", "Etc/UTC", "+00:00", "Z")
@@ -91,7 +92,7 @@ class Unreadable(Exception):
 def encode(message: Outgoing, published: float | None = None) -> bytes:
     """Return the message's bytes; `published` seconds since 1970, by default now."""
     table = message.rows.to_arrow(compat_level=pl.CompatLevel.oldest())
-    metadata = {PUBLISHED: repr(time.time() if published is None else published), NUMBER: str(message.number)}
+    metadata = {LEFT: repr(time.time() if published is None else published), NUMBER: str(message.number)}
     schema = table.schema.with_metadata({**metadata, END: "1"} if message.end else metadata)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, schema) as writer:
@@ -111,7 +112,7 @@ def wire_of(schema: pa.Schema) -> Wire:
     """Return the metadata in a message's schema; what cannot be read counts as not given."""
     found = schema.metadata or {}
     try:
-        return Wire(published_at(found.get(PUBLISHED, 0)), int(found.get(NUMBER, -1)), END in found)
+        return Wire(published_at(found.get(LEFT, 0)), int(found.get(NUMBER, -1)), END in found)
     except ValueError:
         return Wire(end=END in found)
 

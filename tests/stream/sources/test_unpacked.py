@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from recdistill.stream.sources.unpacked import unpacked_size
@@ -64,6 +64,7 @@ def test_a_message_that_would_fill_the_memory_is_refused_packed(codec: str, coun
 
 @settings(max_examples=150, deadline=None)
 @given(st.integers(0, 2000), st.integers(0, 255), st.sampled_from(CODECS))
+@example(1383, 128, None)  # the length of a buffer becomes negative
 def test_damage_is_told(at: int, byte: int, codec: str | None) -> None:
     payload = bytearray(stream(pa.table({"a": zeros(50), "b": ["x"] * 50}), codec))
     payload[at % len(payload)] = byte

@@ -1,0 +1,1 @@
+"""The users' histories, kept for servers: from the run's tables to a file, and from there to Redis."""
