@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -52,7 +53,9 @@ def peer(python: str, script: str, *given: object) -> Iterator[Address]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     env = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), *filter(None, sys.path[1:])])}
-    with subprocess.Popen([python, HERE / script, *map(str, given), str(port)], env=env) as process:
+    with subprocess.Popen(
+        [python, HERE / script, *map(str, given), str(port)], env=env, start_new_session=True
+    ) as process:
         try:
             until = time.monotonic() + START
             while process.poll() is None and time.monotonic() < until:
@@ -64,7 +67,7 @@ def peer(python: str, script: str, *given: object) -> Iterator[Address]:
                 raise SystemExit(f"{script}: it did not start; its own lines are above")
             yield Address("127.0.0.1", port, False, "/v1/rank")
         finally:
-            process.terminate()
+            os.killpg(process.pid, signal.SIGKILL)  # LitServe leaves its own processes behind when it is terminated
 
 
 def check_same(servers: dict[str, Server], body: dict[str, object]) -> None:

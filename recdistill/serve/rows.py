@@ -45,7 +45,9 @@ def int8_of(rows: Array) -> tuple[Array, Array]:
     """
     wide = rows.astype(np.float64)
     low, high = wide.min(1, initial=np.inf), wide.max(1, initial=-np.inf)
-    step = np.where(high > low, (high - low) / CODES, 0.0).astype(np.float32)
+    exact = np.where(high > low, (high - low) / CODES, 0.0)
+    step = exact.astype(np.float32)
+    step = np.where(step > exact, np.nextafter(step, np.float32(0)), step)  # rounded up, the largest would be infinite
     divisor = np.where(step > 0, step, 1.0).astype(np.float64)
     codes = np.clip(np.rint((wide - low[:, None]) / divisor[:, None]), 0, CODES).astype(np.uint8)
     return codes, np.stack((low.astype(np.float32), step), 1)

@@ -33,7 +33,10 @@ def test_bytes_are_served_and_are_close(run: Run, tmp_path: Path, capsys: pytest
     run.model("teacher").export(tmp_path, int8_loss=0.01)
     printed = capsys.readouterr().out
     after, cost = Scorer.open(tmp_path), open_artefact(tmp_path).manifest.int8
-    assert all(isinstance(table, Int8Rows) for table in after.artefact.tables.values()) and not before.artefact.manifest.int8
+    assert (
+        all(isinstance(table, Int8Rows) for table in after.artefact.tables.values())
+        and not before.artefact.manifest.int8
+    )
     assert all(line in printed for line in int8_lines(cost)) and "NE" in printed
     assert cost["bytes"][1] < cost["bytes"][0] and 0 < cost["difference"] < 0.05 and cost["rows"] == 200
     for body in drawn_requests(before.artefact, 20, 5, 3):
