@@ -15,8 +15,8 @@ SHORT = 10  # events of a short history
 
 
 def candidate_grid(name: str, student: StudentConfig) -> Grid:
-    """Return the grid of a student's candidates: it itself and the light kinds, each in three widths; and it itself with
-    a short history, where its own is longer. Rates, batch and distillation are the student's in all.
+    """Return the grid of a student's candidates: its own kind and the light ones, each in three widths; its own kind
+    with a short history too, where its own is longer. Rates, batch and distillation are the student's in all.
     """
     methods = {
         f"{kind}-{width}": _changes(kind, width, student)

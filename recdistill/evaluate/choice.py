@@ -13,10 +13,10 @@ from typing import Any
 
 from recdistill.config.base import Strict
 
-__all__ = ["Budget", "Choice", "Tried", "going_on", "nearest", "recommended", "with_front"]
+__all__ = ["Budget", "Choice", "Cost", "Tried", "going_on", "nearest", "recommended", "with_front"]
 
 NOISE = 2.0  # standard errors of a difference that counts as none
-KEPT, FEWEST = 3, 3  # a round keeps one candidate in so many, and at least so many
+KEEP_ONE_IN, MIN_KEPT = 3, 3  # candidates of a round
 
 
 class Budget(Strict):
@@ -26,10 +26,18 @@ class Budget(Strict):
     memory_mib: float | None = None
 
 
+class Cost(Strict):
+    """What serving takes: milliseconds of a request at the 99th percentile, MiB of the artefact."""
+
+    latency_ms: float
+    memory_mib: float
+
+
 class Tried(Strict):
     """One candidate as of its last round: the keys that it changes; the metric of its raw and its distilled students,
-    means over `seeds` with their standard deviations, after `rows` of the log; what serving it takes; why it went no
-    further, None of one that learned from all rows; front: whether none is better in quality, latency and bytes.
+    means over `seeds`, the latter with its standard deviation, after `rows` of the log; what serving it takes; why it
+    went no further, None of one that learned from all rows; front: whether none is better in quality, latency and
+    bytes.
     """
 
     name: str
@@ -38,10 +46,8 @@ class Tried(Strict):
     seeds: int
     raw: float | None
     distilled: float | None
-    raw_std: float | None = None
     distilled_std: float | None = None
-    latency_ms: float
-    memory_mib: float
+    cost: Cost
     left_out: str | None = None
     front: bool = False
 
@@ -53,10 +59,10 @@ class Tried(Strict):
     def exceeds(self, budget: Budget) -> str | None:
         """Return which of the budgets it exceeds and by what, None for none."""
         over = []
-        if budget.latency_ms is not None and self.latency_ms > budget.latency_ms:
-            over.append(f"{self.latency_ms:.3g} ms at the 99th percentile, {budget.latency_ms:g} allowed")
-        if budget.memory_mib is not None and self.memory_mib > budget.memory_mib:
-            over.append(f"{self.memory_mib:,.4g} MiB, {budget.memory_mib:g} allowed")
+        if budget.latency_ms is not None and self.cost.latency_ms > budget.latency_ms:
+            over.append(f"{self.cost.latency_ms:.3g} ms at the 99th percentile, {budget.latency_ms:g} allowed")
+        if budget.memory_mib is not None and self.cost.memory_mib > budget.memory_mib:
+            over.append(f"{self.cost.memory_mib:,.4g} MiB, {budget.memory_mib:g} allowed")
         return "; ".join(over) or None
 
 
@@ -77,8 +83,8 @@ class Choice(Strict):
 
 def _beats(one: Tried, other: Tried) -> bool:
     """Return whether `one` is nowhere worse than `other` and somewhere better."""
-    better = (-one.quality, one.latency_ms, one.memory_mib)
-    worse = (-other.quality, other.latency_ms, other.memory_mib)
+    better = (-one.quality, one.cost.latency_ms, one.cost.memory_mib)
+    worse = (-other.quality, other.cost.latency_ms, other.cost.memory_mib)
     return all(a <= b for a, b in zip(better, worse, strict=True)) and better != worse
 
 
@@ -87,15 +93,15 @@ def _fronts(tried: Sequence[Tried]) -> list[list[Tried]]:
     rest, found = list(tried), []
     while rest:
         front = [one for one in rest if not any(_beats(other, one) for other in rest)]
-        found.append(sorted(front, key=lambda one: (-one.quality, one.latency_ms, one.memory_mib, one.name)))
+        found.append(sorted(front, key=lambda one: (-one.quality, one.cost.latency_ms, one.cost.memory_mib, one.name)))
         rest = [one for one in rest if one not in front]
     return found
 
 
 def going_on(tried: Sequence[Tried]) -> list[str]:
-    """Return the names of those that learn from more rows, a third of them and no fewer than FEWEST where there are."""
+    """Return the names of those that learn from more rows, a third of them, MIN_KEPT or more."""
     ordered = [one.name for front in _fronts(tried) for one in front]
-    return ordered[: max(FEWEST, math.ceil(len(ordered) / KEPT))]
+    return ordered[: max(MIN_KEPT, math.ceil(len(ordered) / KEEP_ONE_IN))]
 
 
 def with_front(tried: Sequence[Tried]) -> list[Tried]:
@@ -108,16 +114,16 @@ def recommended(finalists: Sequence[Tried]) -> tuple[Tried, list[str]]:
     """Return (the candidate to serve, why) of those that meet the budget: the cheapest whose quality is not below the
     best one's by more than the noise of their seeds, where cheap is by latency and then by bytes.
     """
-    best = max(finalists, key=lambda one: (one.quality, -one.latency_ms))
+    best = max(finalists, key=lambda one: (one.quality, -one.cost.latency_ms))
     as_good = [one for one in finalists if best.quality - one.quality <= _noise(best, one)]
-    chosen = min(as_good, key=lambda one: (one.latency_ms, one.memory_mib))
-    cost = f"{chosen.latency_ms:.2f} ms at the 99th percentile, {chosen.memory_mib:,.1f} MiB"
+    chosen = min(as_good, key=lambda one: (one.cost.latency_ms, one.cost.memory_mib))
+    cost = f"{chosen.cost.latency_ms:.2f} ms at the 99th percentile, {chosen.cost.memory_mib:,.1f} MiB"
     if chosen.name == best.name:
         return chosen, [f"{chosen.name} has the best quality of those that meet the budget; it takes {cost}"]
     return chosen, [
-        f"{best.name} has the best quality, {best.quality:.4f}; {chosen.name} has {chosen.quality:.4f}, which is within "
-        f"{NOISE:g} standard errors of their seeds",
-        f"{chosen.name} takes {cost}; {best.name} {best.latency_ms:.2f} ms and {best.memory_mib:,.1f} MiB",
+        f"{best.name} has the best quality, {best.quality:.4f}; {chosen.name} has {chosen.quality:.4f}, which is "
+        f"within {NOISE:g} standard errors of their seeds",
+        f"{chosen.name} takes {cost}; {best.name} {best.cost.latency_ms:.2f} ms and {best.cost.memory_mib:,.1f} MiB",
     ]
 
 
@@ -134,14 +140,14 @@ def nearest(tried: Sequence[Tried], budget: Budget) -> str:
 
     def over(one: Tried) -> float:
         return max(
-            one.latency_ms / budget.latency_ms if budget.latency_ms else 0.0,
-            one.memory_mib / budget.memory_mib if budget.memory_mib else 0.0,
+            one.cost.latency_ms / budget.latency_ms if budget.latency_ms else 0.0,
+            one.cost.memory_mib / budget.memory_mib if budget.memory_mib else 0.0,
         )
 
     least = min(tried, key=over)
     binds = {
-        "latency": all(budget.latency_ms and one.latency_ms > budget.latency_ms for one in tried),
-        "memory": all(budget.memory_mib and one.memory_mib > budget.memory_mib for one in tried),
+        "latency": all(budget.latency_ms and one.cost.latency_ms > budget.latency_ms for one in tried),
+        "memory": all(budget.memory_mib and one.cost.memory_mib > budget.memory_mib for one in tried),
     }
     always = " and ".join(name for name, bound in binds.items() if bound)
     why = f"the {always} budget is below all of them" if always else "each meets one budget and not the other"
