@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from recdistill.api.run import Run as Run
     from recdistill.api.run import TrainedModel as TrainedModel
     from recdistill.app.ablate import ablate as ablate
+    from recdistill.app.choose import choose as choose
     from recdistill.app.compare import compare as compare
     from recdistill.app.scale import scale as scale
     from recdistill.data.batch.batch import Batch as Batch
@@ -52,6 +53,7 @@ _HOMES = {
     "UserError": "recdistill.errors",
     "ablate": "recdistill.app.ablate",
     "check_model": "recdistill.models.contract",
+    "choose": "recdistill.app.choose",
     "compare": "recdistill.app.compare",
     "example_batch": "recdistill.models.examples",
     "read_log": "recdistill.api.log",
@@ -72,6 +74,7 @@ __all__ = [
     "UserError",
     "ablate",
     "check_model",
+    "choose",
     "compare",
     "example_batch",
     "read_log",

@@ -12,13 +12,14 @@ from recdistill.data.store.known import Known, known_of, known_then
 from recdistill.errors import UserError
 from recdistill.runs.folder import RunFolder
 from recdistill.runs.jobs import Job
+from recdistill.serve.artefact import Manifest
 from recdistill.stream.registry.promote import check_revoked
 from recdistill.stream.workers.build import base_of, live_folder
 from recdistill.stream.workers.snapshot import check_revision
 from recdistill.train.predict import Predictor
 from recdistill.train.trained import Trained
 
-__all__ = ["export_stage"]
+__all__ = ["export_stage", "exported"]
 
 MIB = 1 << 20
 
@@ -32,14 +33,38 @@ def export_stage(
     serves: bool = True,
     int8_loss: float | None = None,
 ) -> Path:
-    """Export a job's checkpoint to the folder of versions `to`; print what was written, return its folder.
+    """Export a job's checkpoint as `exported` does; print what was written, return its folder."""
+    place, manifest = exported(folder, experiment, job, to, found, serves, int8_loss)
+    size = sum(path.stat().st_size for path in place.iterdir())
+    graph = (place / "dense.onnx").stat().st_size
+    about = f"version {manifest.version}, {size / MIB:,.1f} MiB, of which the graph {graph / MIB:,.2f}"
+    print_line(f"export: {job.name} after {found.rows:,} rows -> {place}: {about}")
+    print_line(f"export: the largest difference of a logit from the network's is {manifest.parity:.1e}")
+    if manifest.int8:
+        from recdistill.export.int8 import int8_lines
+
+        for line in int8_lines(manifest.int8):
+            print_line(f"export: {line}")
+    return place
+
+
+def exported(
+    folder: RunFolder,
+    experiment: Experiment,
+    job: Job,
+    to: Path,
+    found: Trained,
+    serves: bool = True,
+    int8_loss: float | None = None,
+) -> tuple[Path, Manifest]:
+    """Export a job's checkpoint to the folder of versions `to`; return (the version's folder, its manifest).
 
     serves: whether it is served from now on; int8_loss: rows as int8, where NE rises by no more than that. Raises
-    UserError, and publishes nothing, for a checkpoint that learned from what was revoked since, and for a network that
-    cannot be exported.
+    UserError, and publishes nothing, for a checkpoint that learned from what was revoked since, for a network that
+    cannot be exported, and where the extra `export` is missing.
     """
     try:
-        from recdistill.export.int8 import Int8, int8_lines
+        from recdistill.export.int8 import Int8
         from recdistill.export.write import export
     except ImportError as error:
         raise UserError(f"export needs {error.name}; install it: pip install 'recdistill[export]'") from None
@@ -47,15 +72,7 @@ def export_stage(
     known = _known(folder, job, found)
     int8 = None if int8_loss is None else Int8(int8_loss, experiment.evaluate.start)
     lineage = _lineage(folder, job, found)
-    place, manifest = export(Predictor(folder, experiment, job, found), to, lineage, known, serves, int8)
-    size = sum(path.stat().st_size for path in place.iterdir())
-    graph = (place / "dense.onnx").stat().st_size
-    about = f"version {manifest.version}, {size / MIB:,.1f} MiB, of which the graph {graph / MIB:,.2f}"
-    print_line(f"export: {job.name} after {found.rows:,} rows -> {place}: {about}")
-    print_line(f"export: the largest difference of a logit from the network's is {manifest.parity:.1e}")
-    for line in int8_lines(manifest.int8) if manifest.int8 else ():
-        print_line(f"export: {line}")
-    return place
+    return export(Predictor(folder, experiment, job, found), to, lineage, known, serves, int8)
 
 
 def _known(folder: RunFolder, job: Job, found: Trained) -> Known:

@@ -19,7 +19,7 @@ from recdistill.cli.registry import lineage, promote, revoke, rollback, unquaran
 from recdistill.cli.serving import canary, export, serve, shadow
 from recdistill.cli.steps import compare, evaluate, import_predictions, ingest, inspect, predict, report, train
 from recdistill.cli.streams import INTERRUPTED, compact, role, stream, watch
-from recdistill.cli.studies import ablate, demo, loop, plan, run, scale
+from recdistill.cli.studies import ablate, choose, demo, loop, plan, run, scale
 from recdistill.errors import RankLostError, RecdistillError, UserError, printable
 
 __all__ = ["app", "guarded", "main"]
@@ -31,6 +31,7 @@ VERBS: tuple[Callable[..., None], ...] = (  # in the order in which --help shows
     run,
     ablate,
     scale,
+    choose,
     plan,
     stream,
     loop,

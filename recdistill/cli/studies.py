@@ -1,4 +1,4 @@
-"""Verbs that go from a log to a page: demo, run, ablate, scale, plan, loop."""
+"""Verbs that go from a log to a page: demo, run, ablate, scale, choose, plan, loop."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from recdistill.cli.options import Config, Data, Out, Set
 
-__all__ = ["ablate", "demo", "loop", "plan", "run", "scale"]
+__all__ = ["ablate", "choose", "demo", "loop", "plan", "run", "scale"]
 
 
 def demo(out: Out = None, set_: Set = None) -> None:
@@ -54,6 +54,27 @@ def scale(
     import recdistill
 
     recdistill.scale(config, sweep, axis or [], data, out, set_)
+
+
+def choose(
+    config: Config,
+    data: Data = None,
+    out: Out = None,
+    set_: Set = None,
+    grid: Annotated[
+        Path | None,
+        typer.Option("--grid", help="The students to try (YAML, as of ablate); without, light kinds in three widths."),
+    ] = None,
+    latency_ms: Annotated[
+        float | None, typer.Option("--latency-ms", min=0.001, help="Of a request, at the 99th percentile; one thread.")
+    ] = None,
+    memory_mb: Annotated[float | None, typer.Option("--memory-mb", min=0.001, help="MiB of the artefact.")] = None,
+    candidates: Annotated[int, typer.Option("--candidates", min=1, max=10_000, help="Of a request.")] = 200,
+) -> None:
+    """Choose the student to serve under a budget: try many on few rows, the best on more; run it again to resume."""
+    import recdistill
+
+    recdistill.choose(config, grid, data, out, set_, latency_ms, memory_mb, candidates)
 
 
 def plan(

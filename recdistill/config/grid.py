@@ -22,7 +22,7 @@ from recdistill.config.experiment import Experiment
 from recdistill.config.load import checked, override, parsed, put, read_text
 from recdistill.errors import UserError, did_you_mean
 
-__all__ = ["Grid", "load_grid", "methods_of"]
+__all__ = ["Grid", "load_grid", "methods_of", "read_grid", "with_methods"]
 
 MAX_METHODS = 200  # a slip in a grid should not train for a month
 
@@ -43,23 +43,35 @@ def load_grid(
 
     Raises UserError that names the file and the first wrong key.
     """
-    tree, found = parsed(read_text(config), str(config)), checked(Grid, parsed(read_text(grid), str(grid)), str(grid))
-    for key, value in found.set.items():
-        put(tree, key, value, f"{grid}: set")
+    return with_methods(config, read_grid(grid), str(grid), assignments)
+
+
+def read_grid(grid: Path) -> Grid:
+    """Return a grid file; UserError that names it and the first wrong key."""
+    return checked(Grid, parsed(read_text(grid), str(grid)), str(grid))
+
+
+def with_methods(
+    config: Path, grid: Grid, where: str, assignments: list[str] | None = None, suffix: str = "ablation"
+) -> tuple[Experiment, dict[str, dict[str, Any]]]:
+    """Return (an experiment file with a student per method of the grid, what each changes); where: of messages."""
+    tree = parsed(read_text(config), str(config))
+    for key, value in grid.set.items():
+        put(tree, key, value, f"{where}: set")
     for assignment in assignments or []:
         override(tree, assignment)
-    methods, students = methods_of(found, grid), tree.get("students") or {"student": {}}
-    name = found.student or next(iter(students))
+    methods, students = methods_of(grid, where), tree.get("students") or {"student": {}}
+    name = grid.student or next(iter(students))
     if name not in students:
-        raise UserError(f"{grid}: student: the experiment has no '{name}'{did_you_mean(name, students)}")
+        raise UserError(f"{where}: student: the experiment has no '{name}'{did_you_mean(name, students)}")
     tree["students"] = {
-        method: _changed(students[name] or {}, changes, f"{grid}: {method}") for method, changes in methods.items()
+        method: _changed(students[name] or {}, changes, f"{where}: {method}") for method, changes in methods.items()
     }
-    tree["name"] = f"{tree.get('name', '')}-ablation"
-    return checked(Experiment, tree, f"{config} with {grid}"), methods
+    tree["name"] = f"{tree.get('name', '')}-{suffix}"
+    return checked(Experiment, tree, f"{config} with {where}"), methods
 
 
-def methods_of(grid: Grid, where: Path) -> dict[str, dict[str, Any]]:
+def methods_of(grid: Grid, where: str) -> dict[str, dict[str, Any]]:
     """Return every method by name with the keys it changes; UserError when there are none or too many."""
     methods = {**grid.methods, **dict(_combinations(grid.grid))}
     if not methods:

@@ -1,0 +1,154 @@
+"""Which student to serve: candidates by quality, latency and bytes, what goes on to more rows, and what is recommended.
+
+Successive halving (1502.07943), by thirds: every candidate learns from a ninth of the log, the best third of them from
+a third of it, the best third of those from all. Best is by fronts: first the candidates that none beats in quality,
+latency and bytes at once, then those that only they beat, and so on; within a front, by quality.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from recdistill.config.base import Strict
+
+__all__ = ["Budget", "Choice", "Cost", "Tried", "going_on", "nearest", "recommended", "with_front"]
+
+NOISE = 2.0  # standard errors of a difference that counts as none
+KEEP_ONE_IN, MIN_KEPT = 3, 3  # candidates of a round
+
+
+class Budget(Strict):
+    """What a student may need: milliseconds of a request at the 99th percentile, MiB of its artefact; None: any."""
+
+    latency_ms: float | None = None
+    memory_mib: float | None = None
+
+
+class Cost(Strict):
+    """What serving takes: milliseconds of a request at the 99th percentile, MiB of the artefact."""
+
+    latency_ms: float
+    memory_mib: float
+
+
+class Tried(Strict):
+    """One candidate as of its last round: the keys that it changes; the metric of its raw and its distilled students,
+    means over `seeds`, the latter with its standard deviation, after `rows` of the log; what serving it takes; why it
+    went no further, None of one that learned from all rows; front: whether none is better in quality, latency and
+    bytes.
+    """
+
+    name: str
+    changes: dict[str, Any]
+    rows: int
+    seeds: int
+    raw: float | None
+    distilled: float | None
+    distilled_std: float | None = None
+    cost: Cost
+    left_out: str | None = None
+    front: bool = False
+
+    @property
+    def quality(self) -> float:
+        """Return the distilled student's metric; one that has none is last."""
+        return -math.inf if self.distilled is None else self.distilled
+
+    def exceeds(self, budget: Budget) -> str | None:
+        """Return which of the budgets it exceeds and by what, None for none."""
+        over = []
+        if budget.latency_ms is not None and self.cost.latency_ms > budget.latency_ms:
+            over.append(f"{self.cost.latency_ms:.3g} ms at the 99th percentile, {budget.latency_ms:g} allowed")
+        if budget.memory_mib is not None and self.cost.memory_mib > budget.memory_mib:
+            over.append(f"{self.cost.memory_mib:,.4g} MiB, {budget.memory_mib:g} allowed")
+        return "; ".join(over) or None
+
+
+class Choice(Strict):
+    """The study: what was tried, the best last round first; candidates: of each request that latency is measured with;
+    reasons: of the recommendation, a sentence each.
+    """
+
+    name: str
+    metric: str
+    budget: Budget
+    candidates: int
+    teacher: float | None
+    tried: list[Tried]
+    recommended: str
+    reasons: list[str]
+
+
+def _beats(one: Tried, other: Tried) -> bool:
+    """Return whether `one` is nowhere worse than `other` and somewhere better."""
+    better = (-one.quality, one.cost.latency_ms, one.cost.memory_mib)
+    worse = (-other.quality, other.cost.latency_ms, other.cost.memory_mib)
+    return all(a <= b for a, b in zip(better, worse, strict=True)) and better != worse
+
+
+def _fronts(tried: Sequence[Tried]) -> list[list[Tried]]:
+    """Return the candidates front by front, each the best in quality first."""
+    rest, found = list(tried), []
+    while rest:
+        front = [one for one in rest if not any(_beats(other, one) for other in rest)]
+        found.append(sorted(front, key=lambda one: (-one.quality, one.cost.latency_ms, one.cost.memory_mib, one.name)))
+        rest = [one for one in rest if one not in front]
+    return found
+
+
+def going_on(tried: Sequence[Tried]) -> list[str]:
+    """Return the names of those that learn from more rows, a third of them, MIN_KEPT or more."""
+    ordered = [one.name for front in _fronts(tried) for one in front]
+    return ordered[: max(MIN_KEPT, math.ceil(len(ordered) / KEEP_ONE_IN))]
+
+
+def with_front(tried: Sequence[Tried]) -> list[Tried]:
+    """Return the candidates of one round with `front` set."""
+    first = {one.name for one in _fronts(tried)[0]} if tried else set()
+    return [one.model_copy(update={"front": one.name in first}) for one in tried]
+
+
+def recommended(finalists: Sequence[Tried]) -> tuple[Tried, list[str]]:
+    """Return (the candidate to serve, why) of those that meet the budget: the cheapest whose quality is not below the
+    best one's by more than the noise of their seeds, where cheap is by latency and then by bytes.
+    """
+    best = max(finalists, key=lambda one: (one.quality, -one.cost.latency_ms))
+    as_good = [one for one in finalists if best.quality - one.quality <= _noise(best, one)]
+    chosen = min(as_good, key=lambda one: (one.cost.latency_ms, one.cost.memory_mib))
+    cost = f"{chosen.cost.latency_ms:.2f} ms at the 99th percentile, {chosen.cost.memory_mib:,.1f} MiB"
+    if chosen.name == best.name:
+        return chosen, [f"{chosen.name} has the best quality of those that meet the budget; it takes {cost}"]
+    return chosen, [
+        f"{best.name} has the best quality, {best.quality:.4f}; {chosen.name} has {chosen.quality:.4f}, which is "
+        f"within {NOISE:g} standard errors of their seeds",
+        f"{chosen.name} takes {cost}; {best.name} {best.cost.latency_ms:.2f} ms and {best.cost.memory_mib:,.1f} MiB",
+    ]
+
+
+def _noise(one: Tried, other: Tried) -> float:
+    """Return NOISE standard errors of the difference of two means over seeds; 0 where a deviation is unknown."""
+    if one.name == other.name or None in (one.distilled_std, other.distilled_std):
+        return 0.0
+    variances = [(each.distilled_std or 0.0) ** 2 / max(each.seeds, 1) for each in (one, other)]
+    return NOISE * math.sqrt(sum(variances))
+
+
+def nearest(tried: Sequence[Tried], budget: Budget) -> str:
+    """Return a sentence for a budget that nothing meets: the candidate that exceeds it least, and by what."""
+
+    def over(one: Tried) -> float:
+        return max(
+            one.cost.latency_ms / budget.latency_ms if budget.latency_ms else 0.0,
+            one.cost.memory_mib / budget.memory_mib if budget.memory_mib else 0.0,
+        )
+
+    least = min(tried, key=over)
+    binds = {
+        "latency": all(budget.latency_ms and one.cost.latency_ms > budget.latency_ms for one in tried),
+        "memory": all(budget.memory_mib and one.cost.memory_mib > budget.memory_mib for one in tried),
+    }
+    always = " and ".join(name for name, bound in binds.items() if bound)
+    why = f"the {always} budget is below all of them" if always else "each meets one budget and not the other"
+    return f"no student meets the budget: {why}; the nearest, {least.name}, takes {least.exceeds(budget)}"

@@ -1,0 +1,76 @@
+"""The page of a choice: quality against latency and bytes, and every student that was tried."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from html import escape
+from pathlib import Path
+
+from recdistill.evaluate.choice import Budget, Choice, Tried
+from recdistill.evaluate.summary import LABELS, write_atomic
+from recdistill.report.charts import Series, linear_axis, scatter_chart
+from recdistill.report.page import page
+from recdistill.report.text import number, swatches
+
+__all__ = ["render", "write_choice"]
+
+
+def render(choice: Choice) -> str:
+    """Return the page as HTML text; everything taken from `choice` is escaped."""
+    return page(
+        f"Choice: {choice.name}",
+        "choice.html",
+        name=escape(choice.name),
+        recommended=escape(choice.recommended),
+        reasons=" ".join(f"{escape(reason[:1].upper() + reason[1:])}." for reason in choice.reasons),
+        metric=LABELS[choice.metric],
+        candidates=f"{choice.candidates:,}",
+        budget=_budget(choice.budget),
+        legend=swatches([("distilled", "c-distilled"), ("raw", "c-raw")]),
+        latency=_figure(choice, lambda one: one.cost.latency_ms, "milliseconds at the 99th percentile"),
+        memory=_figure(choice, lambda one: one.cost.memory_mib, "MiB of the artefact"),
+        table="".join(_row(one, choice) for one in choice.tried),
+    )
+
+
+def _budget(budget: Budget) -> str:
+    parts = [
+        *([f"{budget.latency_ms:g} ms"] if budget.latency_ms is not None else []),
+        *([f"{budget.memory_mib:g} MiB"] if budget.memory_mib is not None else []),
+    ]
+    return " and ".join(parts) or "none"
+
+
+def _figure(choice: Choice, cost: Callable[[Tried], float], name: str) -> str:
+    last = sorted((one for one in choice.tried if one.left_out is None), key=cost)
+    x = [cost(one) for one in last]
+    series = [
+        Series("raw", "c-raw", x, [one.raw for one in last]),
+        Series("distilled", "c-distilled", x, [one.distilled for one in last]),
+    ]
+    y = linear_axis([choice.teacher, *(value for one in series for value in one.y)])
+    label = LABELS[choice.metric]
+    return scatter_chart(series, linear_axis(x, zero=True), y, (name, label), f"{label} over {name}", choice.teacher)
+
+
+def _row(one: Tried, choice: Choice) -> str:
+    changed = ", ".join(f"{key}: {value}" for key, value in one.changes.items())
+    note = one.left_out or ("recommended" if one.name == choice.recommended else "on the front" if one.front else "")
+    cells = [
+        f"{one.rows:,}".replace(",", "\u202f"),
+        str(one.seeds),
+        number(one.raw),
+        number(one.distilled),
+        f"{one.cost.latency_ms:.2f}",
+        f"{one.cost.memory_mib:,.1f}",
+        escape(note),
+    ]
+    data = "".join(f"<td>{cell}</td>" for cell in cells)
+    return f"<tr><th>{escape(one.name)}<small>{escape(changed)}</small></th>{data}</tr>"
+
+
+def write_choice(choice: Choice, folder: Path) -> None:
+    """Write choice.json and choice.html into `folder`, each atomically; UserError when that cannot be done."""
+    html = render(choice)  # before anything is written
+    write_atomic(choice.model_dump_json(indent=2) + "\n", folder / "choice.json")
+    write_atomic(html, folder / "choice.html")

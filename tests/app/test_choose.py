@@ -1,0 +1,79 @@
+"""Choosing a student: fewer go on each round, the budget is met or the nearest is named, it resumes, its file runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from recdistill.app.choose import choose
+from recdistill.config.load import load_file
+from recdistill.errors import UserError
+from recdistill.evaluate.choice import Choice
+from recdistill.report.choice import render
+
+TINY = """
+name: tiny
+data: {reader: simulator, options: {rows: 1200, users: 30, items: 40, days: 0.5}}
+teacher: {kind: pooled-mlp, width: 4, history: 5, batch: 50}
+students: {light: {kind: pooled-mlp, width: 4, history: 5, batch: 50, distill: {weight: 1.0}}}
+evaluate: {seeds: [0, 1, 2], bootstrap: 20}
+checkpoint_rows: 400
+"""
+GRID = """
+methods: {narrow: {width: 2}, short: {history: 1}, wide: {width: 32}, wider: {width: 64}}
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the experiment, the grid and a finished study in out/."""
+    root = tmp_path_factory.mktemp("choice")
+    (root / "tiny.yaml").write_text(TINY, encoding="utf-8")
+    (root / "grid.yaml").write_text(GRID, encoding="utf-8")
+    choose(root / "tiny.yaml", root / "grid.yaml", out=root / "out", memory_mib=10, candidates=5)
+    return root
+
+
+def read(place: Path) -> Choice:
+    return Choice.model_validate(json.loads((place / "out" / "choice.json").read_text(encoding="utf-8")))
+
+
+def test_fewer_students_go_on_to_more_rows(place: Path) -> None:
+    found = read(place)
+    assert {one.name for one in found.tried} == {"narrow", "short", "wide", "wider"}
+    last = [one for one in found.tried if one.rows == 1200]
+    assert len(last) == 3 and {one.seeds for one in last} == {3} and not any(one.left_out for one in last)
+    dropped = [one for one in found.tried if one.rows < 1200]
+    assert [(one.rows, one.seeds, one.left_out) for one in dropped] == [(133, 2, "round 1: others were better")]
+    assert found.recommended in {one.name for one in last} and any(one.front for one in last)
+    assert all(0 < one.cost.memory_mib < 10 and one.cost.latency_ms > 0 for one in found.tried)
+
+
+def test_its_file_runs_the_recommended_student(place: Path) -> None:
+    path = place / "out" / "chosen.yaml"
+    experiment, found = load_file(path), read(place)
+    changed = yaml.safe_load(GRID)["methods"][found.recommended]
+    student = experiment.students["light"]
+    assert {key: getattr(student, key) for key in changed} == changed and student.distill.weight == 1.0
+    assert experiment.evaluate.seeds == [0, 1, 2] and found.reasons[0] in path.read_text(encoding="utf-8")
+
+
+def test_it_trains_and_measures_nothing_twice(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = read(place)
+    choose(place / "tiny.yaml", place / "grid.yaml", out=place / "out", memory_mib=10, candidates=5)
+    out = capsys.readouterr().out
+    assert out.count("training: nothing to do") == 3 and read(place) == before
+
+
+def test_a_budget_that_nobody_meets_names_the_nearest(place: Path) -> None:
+    with pytest.raises(UserError, match=r"the memory budget is below all of them; the nearest, (narrow|short), takes"):
+        choose(place / "tiny.yaml", place / "grid.yaml", out=place / "out", memory_mib=0.001, candidates=5)
+
+
+def test_the_page_escapes_and_names_the_budget(place: Path) -> None:
+    found = read(place)
+    html = render(found.model_copy(update={"recommended": "<b>", "name": "<i>"}))
+    assert "<b>" not in html.replace("<b>&lt;b&gt;</b>", "") and "&lt;i&gt;" in html and "Budget: 10 MiB." in html

@@ -1,0 +1,80 @@
+"""Fronts, halving and the recommendation, against brute force and cases by hand."""
+
+from __future__ import annotations
+
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recdistill.evaluate.choice import Budget, Cost, Tried, going_on, nearest, recommended, with_front
+
+VALUES = st.integers(1, 4)
+
+
+def tried(name: str, quality: float | None, latency: float, memory: float, std: float | None = None) -> Tried:
+    return Tried(
+        name=name,
+        changes={},
+        rows=1,
+        seeds=4,
+        raw=None,
+        distilled=quality,
+        distilled_std=std,
+        cost=Cost(latency_ms=latency, memory_mib=memory),
+    )
+
+
+MANY = st.lists(st.tuples(VALUES, VALUES, VALUES), min_size=1, max_size=12).map(
+    lambda rows: [tried(f"s{at}", float(q), a, b) for at, (q, a, b) in enumerate(rows)]
+)
+
+
+@given(MANY)
+def test_the_front_is_what_none_beats(many: list[Tried]) -> None:
+    def beaten(one: Tried) -> bool:
+        costs = (one.cost.latency_ms, one.cost.memory_mib)
+        return any(
+            other.quality >= one.quality
+            and (other.cost.latency_ms, other.cost.memory_mib) <= costs
+            and other.cost.latency_ms <= one.cost.latency_ms
+            and other.cost.memory_mib <= one.cost.memory_mib
+            and (other.quality, other.cost.latency_ms, other.cost.memory_mib) != (one.quality, *costs)
+            for other in many
+        )
+
+    assert [one.front for one in with_front(many)] == [not beaten(one) for one in many]
+
+
+@given(MANY)
+def test_a_third_goes_on_and_whoever_goes_on_is_not_behind_in_everything(many: list[Tried]) -> None:
+    names = going_on(many)
+    assert len(names) == min(len(many), max(3, math.ceil(len(many) / 3))) == len(set(names))
+    going = [one for one in many if one.name in names]
+    for left in (one for one in many if one.name not in names):
+        for one in going:
+            better = left.quality > one.quality and left.cost.latency_ms < one.cost.latency_ms
+            assert not (better and left.cost.memory_mib < one.cost.memory_mib)
+
+
+def test_the_cheapest_of_those_within_the_noise_of_the_best() -> None:
+    best, close, far = tried("best", 0.8, 9, 9, 0.01), tried("close", 0.79, 2, 5, 0.01), tried("far", 0.7, 1, 1, 0.01)
+    chosen, reasons = recommended([best, close, far])
+    assert chosen.name == "close" and "within 2 standard errors" in reasons[0] and "2.00 ms" in reasons[1]
+    certain = [one.model_copy(update={"distilled_std": 0.001}) for one in (best, close, far)]
+    chosen, reasons = recommended(certain)
+    assert chosen.name == "best" and "best quality" in reasons[0]
+    unknown = [one.model_copy(update={"distilled_std": None}) for one in (best, close, far)]
+    assert recommended(unknown)[0].name == "best"
+    assert recommended([tried("none", None, 1, 1), far])[0].name == "far"
+
+
+def test_which_budget_binds() -> None:
+    one, other = tried("one", 1, 20, 1), tried("other", 1, 15, 3)
+    assert "the latency budget is below all of them; the nearest, other" in nearest(
+        [one, other], Budget(latency_ms=10, memory_mib=5)
+    )
+    both = nearest([one, other], Budget(latency_ms=10, memory_mib=0.5))
+    assert "the latency and memory budget" in both and "the nearest, one" in both
+    mixed = nearest([one, other], Budget(latency_ms=16, memory_mib=2))
+    assert "each meets one budget and not the other" in mixed
