@@ -124,7 +124,7 @@ def first_quarter(rows: pl.DataFrame) -> pl.DataFrame:
 def movielens(data: Path, folder: Path) -> None:
     """Write the log with weights, and the movies' vectors."""
     rows = pl.read_parquet(data / "movielens_100k.parquet")
-    clear = pl.when(pl.col("rating").is_in([1, 5])).then(3.0).otherwise(1.0)
+    clear = pl.when(pl.col("rating").cast(pl.Int64).is_in([1, 5])).then(3.0).otherwise(1.0)
     rows.with_columns(weight=clear).write_parquet(folder / "log.parquet")
     vectors_of(first_quarter(rows).filter(pl.col("rating") >= 4).select("user_id", "item_id")).write_parquet(
         folder / "vectors.parquet"
