@@ -57,7 +57,7 @@ def test_a_program_is_stopped_with_its_context(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_a_whole_loop_takes_new_versions_over(tmp_path: Path) -> None:
-    sizes = ["data.options.rows=14000", "stream.batch_rows=8000", "stream.checkpoint_rows=2000"]
+    sizes = ["data.options.rows=14000", "stream.batch_rows=8000", "stream.checkpoint_rows=1000"]
     summary = run_loop(EXAMPLE, load_file(EXAMPLE, sizes), sizes, tmp_path / "run")
     assert summary.points[-1].requests == 1500 and summary.swaps and summary.learned == 6000
     assert sum(one.away for one in summary.points) == 0
