@@ -1,10 +1,19 @@
-"""The served part of a network as an ONNX graph: one user, any number of candidates.
+"""The served part of a network as an ONNX graph: any number of users, each with any number of candidates.
 
 Tables stay outside: rows are gathered before, once per distinct id, and come in as inputs, one per look-up. The
 auxiliary tower, the adapter's and what reads a teacher's hidden states are not traced, so they are not in it.
 
-Shapes: C candidates, L events of the longest history (fixed; padding behind), F context fields, M list slots, X numbers
-and W values of a sample, U distinct ids of a look-up (row 0 is the padding), K tasks.
+Shapes: R users, C candidates of all of them, L events of the longest history (fixed; padding behind), S candidates of
+the user with the most, F context fields, M list slots, X numbers and W values of a sample, U distinct ids of a look-up
+(row 0 is the padding), K tasks. The inputs, of which a graph has those that its network reads:
+
+    item, user      int64 [C]; context [C, F]; lists [C, M]: places among the distinct ids of each
+    history         int64 [R, L], the same of the events, oldest first; ago [R, L], us; action [R, L]
+    events          int64 [R], how many of the L are real
+    row             int64 [C], the user of each candidate
+    slots           int64 [R, S], the candidates of each user, then any; place [C], where each stands in slots.ravel()
+    numbers         float32 [C, X]; values [C, W]
+    rows_N          float32 [U, width], the rows of look-up N
 """
 
 from __future__ import annotations
@@ -14,7 +23,8 @@ import copy
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import NamedTuple, cast
 
 import torch
@@ -24,14 +34,19 @@ from recdistill.data.batch.ages import gap_edges
 from recdistill.data.batch.batch import Batch, Lookup
 from recdistill.data.batch.numbers import NUMBERS
 from recdistill.errors import UserError
-from recdistill.models.attention.request_layout import LaidOut
+from recdistill.models.attention.request_layout import Groups, LaidOut
 from recdistill.models.embeddings.growable import GrowableTable
 from recdistill.models.heads import Towers
 
 __all__ = ["LookUp", "ServedNetwork", "Shape", "example_inputs", "onnx_graph"]
 
 OPSET = 23
-EXAMPLE = 5  # candidates of the example; a dimension of 0 or 1 would be taken for fixed
+EXAMPLE, USERS, SLOTS = 7, 3, 4  # of the example; a dimension of 0 or 1 would be taken for fixed
+COLUMNS = ("item", "user", "context", "lists", "history")
+INPUTS = (
+    *("item", "user", "context", "lists", "history", "ago", "action", "events"),
+    *("row", "slots", "place", "numbers", "values"),
+)
 
 
 class Shape(NamedTuple):
@@ -92,7 +107,8 @@ class _Asked:
 
 
 class ServedNetwork(nn.Module):
-    """A network's backbone and main tower, of tensors alone: `look_ups` tells which rows come in, in their order.
+    """A network's backbone and main tower, of tensors alone. look_ups: which rows come in, in their order; names: the
+    inputs in their order, see the top of this file.
 
     UserError for a network that cannot be served: it reads its teacher's hidden states, or looks rows up by
     other ids than the batch's columns.
@@ -102,61 +118,45 @@ class ServedNetwork(nn.Module):
         super().__init__()
         if network.reader is not None:
             raise UserError("it reads its teacher's hidden states, which a server does not have")
-        self.asked, self.shape = _Asked(), shape
+        self.asked, self.shape, self.look_ups = _Asked(), shape, tuple[LookUp, ...]()
         self.backbone, self.main = _without_tables(network.backbone, self.asked), copy.deepcopy(network.main)
         self.eval()
         with torch.no_grad():
-            self(*example_inputs(self))
+            self(*example_inputs(self).values())
         self.look_ups = tuple(self.asked.found)
 
-    def forward(
-        self,
-        item: Tensor,
-        user: Tensor,
-        context: Tensor,
-        lists: Tensor,
-        history: Tensor,
-        ago: Tensor,
-        action: Tensor,
-        events: Tensor,
-        numbers: Tensor,
-        values: Tensor,
-        rows: list[Tensor],
-    ) -> Tensor:
-        """Return logits float32 [C, K] of item, user int64 [C], context int64 [C, F], lists int64 [C, M], history, ago,
-        action int64 [L] (ago in us), events int64 [1] of them real, numbers float32 [C, X], values float32 [C, W], and
-        the rows of every look-up; indices are places among those rows.
-        """
-        batch = self._batch(item, user, context, lists, history, ago, action, events, numbers, values)
-        self.asked.columns = [
-            ("item", batch.item.unique),
-            ("user", batch.user.unique),
-            ("context", batch.context.unique),
-            ("lists", batch.lists.unique),
-            ("history", batch.history.unique),
-        ]
-        self.asked.given = dict(zip(getattr(self, "look_ups", ()), rows, strict=False))
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names of the inputs, in their order."""
+        return (*INPUTS, *(f"rows_{number}" for number in range(len(self.look_ups))))
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Return logits float32 [C, K] of the inputs, in the order of `names`."""
+        given = dict(zip(self.names, inputs, strict=True))
+        batch = _batch(given)
+        self.asked.columns = [(name, getattr(batch, name).unique) for name in COLUMNS]
+        self.asked.given = {one: given[f"rows_{number}"] for number, one in enumerate(self.look_ups)}
         return torch.as_tensor(self.main(self.backbone(batch)))
 
-    def _batch(self, item: Tensor, user: Tensor, context: Tensor, lists: Tensor, *rest: Tensor) -> Batch:
-        history, ago, action, events, numbers, values = rest
-        nothing = torch.zeros(0)
-        return Batch(
-            sample_id=item,
-            item=_lookup(item),
-            user=_lookup(user),
-            context=_lookup(context),
-            lists=_lookup(lists),
-            history=LaidOut.of_one(torch.zeros(1, dtype=torch.int64), history, ago, action, events, item),
-            numbers=numbers,
-            values=values,
-            labels=nothing,
-            signals=nothing,
-        )
+
+def _batch(given: Mapping[str, Tensor]) -> Batch:
+    """Return the batch that the inputs are; the distinct ids of its columns are nothing but their names."""
+    index, ago, action, events = (given[name] for name in ("history", "ago", "action", "events"))
+    groups = Groups(given["row"], given["slots"], given["place"])
+    nothing = torch.zeros(0)
+    return Batch(
+        sample_id=given["item"],
+        **{name: Lookup(_distinct(), given[name]) for name in ("item", "user", "context", "lists")},  # type: ignore[arg-type]
+        history=LaidOut.of_rows(_distinct(), index, ago, action, events, groups),
+        numbers=given["numbers"],
+        values=given["values"],
+        labels=nothing,
+        signals=nothing,
+    )
 
 
-def _lookup(inverse: Tensor) -> Lookup:
-    return Lookup(torch.zeros(1, dtype=torch.int64), inverse)
+def _distinct() -> Tensor:
+    return torch.zeros(1, dtype=torch.int64)
 
 
 def _without_tables(backbone: nn.Module, asked: _Asked) -> nn.Module:
@@ -166,45 +166,59 @@ def _without_tables(backbone: nn.Module, asked: _Asked) -> nn.Module:
     return copy.deepcopy(backbone, memo)
 
 
-def example_inputs(served: ServedNetwork) -> tuple[Tensor | list[Tensor], ...]:
-    """Return made-up inputs of `EXAMPLE` candidates, the rows of the look-ups found so far among them."""
+def example_inputs(served: ServedNetwork) -> dict[str, Tensor]:
+    """Return made-up inputs by name, in the order of `ServedNetwork.names`, of `EXAMPLE` candidates and `USERS`
+    histories; no dimension that may vary is 0 or 1.
+    """
     (length, fields, slots, values), n = served.shape, EXAMPLE
-    index = torch.arange(n) + 1
-    columns = (index, torch.ones_like(index), torch.ones(n, fields, dtype=torch.int64))
-    lists = torch.ones(n, slots, dtype=torch.int64)
-    events = torch.zeros(length, dtype=torch.int64)
-    rows = [torch.randn(n + 1 + at, one.width) for at, one in enumerate(getattr(served, "look_ups", ()))]
-    some = torch.ones(1, dtype=torch.int64)
-    return (
-        *columns,
-        lists,
-        events,
-        events.clone(),
-        events.clone(),
-        some,
-        torch.zeros(n, NUMBERS),
-        torch.zeros(n, values),
-        rows,
-    )
+    ones = partial(torch.ones, dtype=torch.int64)
+    row = torch.arange(n) % USERS
+    inputs = {
+        "item": torch.arange(n) + 1,
+        "user": ones(n),
+        "context": ones(n, fields),
+        "lists": ones(n, slots),
+        **{name: ones(USERS, length) for name in ("history", "ago", "action")},
+        "events": ones(USERS),
+        "row": row,
+        "slots": ones(USERS, SLOTS),
+        "place": row * SLOTS + torch.arange(n) // USERS,
+        "numbers": torch.zeros(n, NUMBERS),
+        "values": torch.zeros(n, values),
+    }
+    return inputs | {f"rows_{at}": torch.randn(n + 1 + at, one.width) for at, one in enumerate(served.look_ups)}
+
+
+def _dimensions(served: ServedNetwork) -> tuple[dict[int, torch.export.Dim], ...]:
+    """Return which dimensions of each input may vary."""
+    candidates, users, slots = (torch.export.Dim(name, min=1) for name in ("candidates", "users", "slots"))
+    by_user = dict.fromkeys(("history", "ago", "action", "events"), {0: users})
+    found = dict.fromkeys(INPUTS, {0: candidates}) | by_user | {"slots": {0: users, 1: slots}}
+    rows = ({0: torch.export.Dim(f"distinct_{at}", min=1)} for at in range(len(served.look_ups)))
+    return (*found.values(), *rows)
 
 
 def onnx_graph(served: ServedNetwork) -> bytes:
-    """Return the graph as bytes; its inputs are the arguments of `forward`, rows by `LookUp.name`, its output `logits`.
+    """Return the graph as bytes; its inputs are `ServedNetwork.names`, its output `logits`.
 
     Raises UserError, with the first line of what torch.export has against it, where the network cannot be exported.
     """
-    inputs = example_inputs(served)
+    inputs = tuple(example_inputs(served).values())
     gap_edges()  # searched now: what is computed while a graph is made becomes part of it
-    candidates = torch.export.Dim("candidates", min=1)
-    distinct = [{0: torch.export.Dim(f"distinct_{at}", min=1)} for at in range(len(served.look_ups))]
-    per_candidate = {0: candidates}
-    shapes = (*[per_candidate] * 4, *[None] * 4, per_candidate, per_candidate, distinct)
     try:
         with _quiet(), torch.no_grad():
-            program = torch.export.export(served, inputs, dynamic_shapes=shapes, strict=False)
+            program = torch.export.export(served, inputs, dynamic_shapes=(_dimensions(served),), strict=False)
             made = cast(
                 torch.onnx.ONNXProgram,
-                torch.onnx.export(program, opset_version=OPSET, dynamo=True, verbose=False, optimize=True),
+                torch.onnx.export(
+                    program,
+                    input_names=served.names,
+                    output_names=["logits"],
+                    opset_version=OPSET,
+                    dynamo=True,
+                    verbose=False,
+                    optimize=True,
+                ),
             )
     except Exception as error:  # noqa: BLE001 - torch.export has many ways to refuse
         raise UserError(

@@ -24,7 +24,7 @@ from recdistill.typing import Array
 
 __all__ = ["FORMAT", "Artefact", "Manifest", "ServedSchema", "current_version", "digest", "open_artefact"]
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST, POINTER = "manifest.json", "current.json"
 
 

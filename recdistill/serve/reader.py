@@ -17,6 +17,7 @@ from recdistill.errors import UserError
 from recdistill.serve.artefact import Artefact
 from recdistill.serve.features import Features, Placed, placed
 from recdistill.serve.request import MOST_CANDIDATES, SHOWN, Past, Request
+from recdistill.serve.together import groups
 from recdistill.serve.values import known_ids, microseconds, shown, times_of
 from recdistill.typing import Array
 
@@ -53,9 +54,9 @@ class Reader:
         item, event = both[:n], both[n:]
         user = self._user(request)
         context, lists, values = self.features.read(request, now)
-        padded = np.zeros((3, length), np.int64)
+        padded = np.zeros((3, 1, length), np.int64)
         for row, known in zip(padded, (placed(event, 1), past.ago, past.action), strict=True):
-            row[: len(event)] = known
+            row[0, : len(event)] = known
         columns = {
             "item": Placed(np.concatenate((PADDING, item)), placed(item, 1)),
             "user": Placed(np.array([0, user]), np.full(n, int(user > 0))),
@@ -68,6 +69,7 @@ class Reader:
             "ago": padded[1],
             "action": padded[2],
             "events": np.array([len(event)]),
+            **groups([n]),
             "numbers": self._numbers(user, item, event, past.ago),
             "values": values,
         }

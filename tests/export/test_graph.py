@@ -71,14 +71,17 @@ def built(kind: str, options: dict[str, Any]) -> Towers:
 
 
 def worst(towers: Towers) -> float:
-    """Return the largest difference of a logit over users with 0 to 9 events and 1 to 7 candidates."""
+    """Return the largest difference of a logit over users with 0 to 9 events and 1 to 7 candidates, alone and
+    together.
+    """
     served = ServedNetwork(towers, SHAPE)
     session = onnxruntime.InferenceSession(onnx_graph(served), providers=["CPUExecutionProvider"])
     wanted = {one.name for one in session.get_inputs()}
     tables = [table.peek(torch.arange(64)).numpy() for table in table_modules(towers)]
     found = []
-    for candidates, events in ((1, 0), (1, 9), (2, 1), (7, 5), (7, 0), (3, 9)):
-        batch = example_batch((candidates,), (events,), seed=events)
+    alone = [((candidates,), (events,)) for candidates, events in ((1, 0), (1, 9), (2, 1), (7, 5), (7, 0), (3, 9))]
+    for seed, (candidates, events) in enumerate([*alone, ((1, 1), (0, 9)), ((3, 1, 2), (4, 0, 9))]):
+        batch = example_batch(candidates, events, seed)
         inputs = graph_inputs(batch, served, tables)
         got = session.run(None, {name: inputs[name] for name in wanted})[0]
         with torch.no_grad():

@@ -16,9 +16,10 @@ from recdistill.api.run import Run
 from recdistill.data.readers.new_rows import source_of
 from recdistill.errors import UserError
 from recdistill.runs.jobs import jobs_of
-from recdistill.serve.artefact import open_artefact
+from recdistill.serve.artefact import FORMAT, open_artefact
 from recdistill.serve.request import Past, Request
 from recdistill.serve.scorer import Scorer
+from recdistill.serve.together import together
 from recdistill.tables.events import EventLog
 from recdistill.train.predict import Predictor
 from tests.support.runs import finish, tiny
@@ -75,6 +76,14 @@ def test_a_request_gives_what_predict_gives_for_the_same_rows(run: Run, versions
     found = Scorer.open(versions).rank(request)
     for k, task in enumerate(run.experiment.data.columns.tasks):
         np.testing.assert_allclose(found[:, k], wanted[f"probability_{task}"].to_numpy(), atol=1e-5)
+
+
+def test_requests_in_one_call_give_what_each_gives_alone(run: Run, versions: Path) -> None:
+    scorer = Scorer.open(versions)
+    requests = [scorer.reader.arrays(asked(run, number, unseen=number == 5)[0]) for number in (2, 5, 4)]
+    alone = np.concatenate([scorer.logits(one) for one in requests])
+    found = scorer.logits(together(requests, scorer.artefact.manifest.look_ups))
+    np.testing.assert_allclose(found, alone, rtol=0, atol=1e-6)
 
 
 def test_an_item_that_was_never_seen_has_a_score(run: Run, versions: Path) -> None:
@@ -139,7 +148,7 @@ def test_another_format_is_refused(versions: Path, tmp_path: Path) -> None:
     shutil.copytree(versions / "1", tmp_path / "old")
     path = tmp_path / "old" / "manifest.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "format": 0}))
-    with pytest.raises(UserError, match="format 0, this version reads 1"):
+    with pytest.raises(UserError, match=f"format 0, this version reads {FORMAT}"):
         open_artefact(tmp_path / "old")
 
 
