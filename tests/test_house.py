@@ -30,7 +30,6 @@ WIDE = {  # signatures that have more parameters, and why
     "models/backbones/din.py": "the architecture's own options, checked against the signature",
     "models/backbones/sequence.py": "the architecture's own options, checked against the signature",
     "models/backbones/target_attention.py": "the architecture's own options, checked against the signature",
-    "export/graph.py": "ServedNetwork: the inputs of the graph",
     "models/encoders/hstu.py": "the architecture's own options, checked against the signature",
     "models/backbones/token_mixer.py": "the architecture's own options, checked against the signature",
 }

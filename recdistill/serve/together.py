@@ -42,6 +42,9 @@ def _shifted(places: list[Array], rows: list[Array]) -> list[Array]:
 
 def groups(sizes: Sequence[int] | Array) -> dict[str, Array]:
     """Return which candidates share a user, int64: row [C], slots [R, S], place [C]; sizes: of each user, in order."""
+    if len(sizes) == 1:  # what most calls hold
+        own = np.arange(sizes[0])
+        return {"row": np.zeros(len(own), np.int64), "slots": own[None], "place": own}
     counts = np.asarray(sizes, np.int64)
     row = np.repeat(np.arange(len(counts)), counts)
     first = np.cumsum(counts) - counts
