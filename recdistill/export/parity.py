@@ -11,12 +11,12 @@ import onnxruntime
 from recdistill.data.batch.batch import Batch
 from recdistill.data.batch.builder import BatchBuilder
 from recdistill.data.store.memmap import open_column
+from recdistill.export.batch_inputs import graph_inputs
 from recdistill.export.graph import ServedNetwork
-from recdistill.serve.together import groups
 from recdistill.train.predict import NewSamples, Predictor
 from recdistill.typing import Array
 
-__all__ = ["graph_inputs", "largest_difference"]
+__all__ = ["largest_difference"]
 
 REQUESTS, MANY = 40, 64  # of the log's own users; candidates of the longest
 
@@ -35,24 +35,6 @@ def largest_difference(folder: Path, predictor: Predictor, served: ServedNetwork
         difference = np.abs(got - predictor.learner.predict(batch).numpy())
         worst = max(worst, float(difference.max()) if np.isfinite(difference).all() else np.inf)
     return worst
-
-
-def graph_inputs(batch: Batch, served: ServedNetwork, tables: list[Array]) -> dict[str, Array]:
-    """Return the graph's inputs for a batch whose samples stand by history; tables: [rows, width], all rows of each."""
-    history, length = batch.history, served.shape.length
-    events = history.lengths.numpy()
-    there = np.arange(length) < events[:, None]
-    padded = np.zeros((3, *there.shape), np.int64)
-    for row, values in zip(padded, (history.index, history.ago, history.action), strict=True):
-        row[there] = values.numpy()
-    columns = {name: getattr(batch, name) for name in ("item", "user", "context", "lists")}
-    inputs = {name: column.inverse.numpy() for name, column in columns.items()}
-    inputs |= dict(zip(("history", "ago", "action"), padded, strict=True))
-    inputs |= groups(np.bincount(history.of.numpy(), minlength=len(events)))
-    inputs |= {"events": events, "numbers": batch.numbers.numpy(), "values": batch.values.numpy()}
-    for number, (table, column, _) in enumerate(served.look_ups):
-        inputs[f"rows_{number}"] = tables[table][getattr(batch, column).unique.numpy()]
-    return inputs
 
 
 def _batches(predictor: Predictor) -> Iterator[Batch]:

@@ -12,16 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from recdistill.data.batch.batch import Batch
-from recdistill.data.batch.extras import Extras
 from recdistill.errors import UserError
-from recdistill.export.graph import ServedNetwork, Shape, onnx_graph
-from recdistill.export.parity import graph_inputs
+from recdistill.export.batch_inputs import graph_inputs
+from recdistill.export.graph import ServedNetwork, onnx_graph
+from recdistill.export.inputs import Shape
 from recdistill.models.embeddings.growable import GrowableTable, TableOptions
 from recdistill.models.examples import ACTIONS, EXTRAS, FIELDS, LENGTH, SLOTS, example_batch
 from recdistill.models.factory import BACKBONES, build_backbone, table_modules
 from recdistill.models.heads import Towers
 
-SHAPE = Shape(LENGTH, FIELDS, SLOTS, EXTRAS.values)
+SHAPE = Shape(LENGTH, FIELDS, SLOTS, EXTRAS)
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     *((kind, {}) for kind in BACKBONES),
     ("din", {"activation": "dice"}),
@@ -66,8 +66,7 @@ def network(backbone: nn.Module) -> Towers:
 def built(kind: str, options: dict[str, Any]) -> Towers:
     torch.manual_seed(0)
     shape = {"fields": FIELDS, "slots": SLOTS, "actions": ACTIONS, "length": LENGTH}
-    extras = Extras(values=EXTRAS.values)
-    return network(build_backbone(kind, width=8, tables=TableOptions(), options=options, extras=extras, **shape))
+    return network(build_backbone(kind, width=8, tables=TableOptions(), options=options, extras=EXTRAS, **shape))
 
 
 def worst(towers: Towers) -> float:
