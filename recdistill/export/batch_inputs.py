@@ -31,9 +31,10 @@ def graph_inputs(batch: Batch, served: ServedNetwork, tables: Sequence[Array]) -
     inputs |= {"numbers": batch.numbers.numpy(), "values": batch.values.numpy(), **groups(sizes)}
     for side, vectors in batch.vectors.items():
         inputs |= {f"vectors_{side}": vectors.values.numpy(), f"{side}_vector": vectors.inverse.numpy()}
-    distinct = dict(columns_of(batch))
+    distinct = {name: ids.numpy() for name, ids in columns_of(batch)}
+    inputs |= {f"ids_{name}": ids for name, ids in distinct.items()}
     looked_up = enumerate(served.look_ups)
-    return inputs | {f"rows_{at}": tables[table][distinct[column].numpy()] for at, (table, column, _) in looked_up}
+    return inputs | {f"rows_{at}": tables[table][distinct[column]] for at, (table, column, _) in looked_up}
 
 
 def _shared(histories: Sequence[History]) -> tuple[Array, Array]:

@@ -11,6 +11,7 @@ import contextlib
 import copy
 import io
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from typing import cast
@@ -24,9 +25,12 @@ from recdistill.export.inputs import Input, LookUp, Shape, batch_of, columns_of,
 from recdistill.models.embeddings.growable import GrowableTable
 from recdistill.models.heads import Towers
 
-__all__ = ["ServedNetwork", "onnx_graph"]
+__all__ = ["ServedNetwork", "onnx_graph", "reason"]
 
 OPSET = 23
+OPERATOR = re.compile(r"target=torch\.ops\.aten\.(\w+)")
+FIXED = re.compile(r"Constraints violated \(([^)]*)\)")
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 ROWS = 2  # of a table before its look-ups are known: the padding, and the place that all of an example are
 
 
@@ -77,9 +81,21 @@ class ServedNetwork(nn.Module):
         self.asked, self.shape, self.look_ups = _Asked(), shape, tuple[LookUp, ...]()
         self.backbone, self.main = _without_tables(network.backbone, self.asked), copy.deepcopy(network.main)
         self.eval()
-        with torch.no_grad():
-            self(*example(self.inputs).values())
+        self._try()
         self.look_ups = tuple(self.asked.found)
+
+    def _try(self) -> None:
+        """Make a pass, which shows what is looked up."""
+        try:
+            with torch.no_grad():
+                self(*example(self.inputs).values())
+        except UserError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a user's network may raise anything
+            raise UserError(
+                f"it does not take a batch as a server makes it, whose histories are padded: {reason(error)}; read "
+                "them by batch.history.dense(), or as recdistill's own networks do"
+            ) from error
 
     @property
     def inputs(self) -> dict[str, Input]:
@@ -105,7 +121,7 @@ def _without_tables(backbone: nn.Module, asked: _Asked) -> nn.Module:
 def onnx_graph(served: ServedNetwork) -> bytes:
     """Return the graph as bytes; its inputs are `ServedNetwork.inputs`, its output `logits`.
 
-    Raises UserError, with the first line of what torch.export has against it, where the network cannot be exported.
+    Raises UserError, which says in one line what torch.export or ONNX has against it, where it cannot be exported.
     """
     inputs = served.inputs
     gap_edges()  # searched now: what is computed while a graph is made becomes part of it
@@ -127,10 +143,23 @@ def onnx_graph(served: ServedNetwork) -> bytes:
                 ),
             )
     except Exception as error:  # noqa: BLE001 - torch.export has many ways to refuse
-        raise UserError(
-            f"torch.export does not take it: {type(error).__name__}: {str(error).splitlines()[0]}"
-        ) from error
+        raise UserError(f"torch.export does not take it: {reason(error)}") from error
     return bytes(made.model_proto.SerializeToString())
+
+
+def reason(error: BaseException) -> str:
+    """Return in one line what was wrong at the bottom, and with which operator, where that is said on the way."""
+    operator = ""
+    while True:
+        found = OPERATOR.search(str(error))
+        operator = f"{found[1]}: " if found else operator
+        if error.__cause__ is None:
+            break
+        error = error.__cause__
+    first = next(iter(str(error).strip().splitlines()), "")
+    if fixed := FIXED.match(first):
+        return f"its graph is of one number of {fixed[1]} alone; ask tensor.shape for sizes: len() and loops fix them"
+    return f"{operator}{type(error).__name__}: {COLOUR.sub('', first)}"
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ the user with the most, F context fields, M list slots, X numbers and W values o
 distinct ids of a look-up (row 0 is the padding). A graph has those of them that its network reads:
 
     item, user      int64 [C]; context [C, F]; lists [C, M]: places among the distinct ids of each
+    ids_COLUMN      int64 [U], those ids, of these four, of the history and of sequences
     history         int64 [R, L], the same of the events, oldest first; ago [R, L], us; action [R, L]
     events          int64 [R], how many of the L are real
     sequence_N      int64 [R, L], the same of what rows bring next to the history; sequence_N_ago [R, L];
@@ -67,7 +68,7 @@ def inputs_of(shape: Shape, look_ups: Sequence[LookUp]) -> dict[str, Input]:
     length, extras = shape.length, shape.extras
     found: dict[str, tuple[str | int, ...]] = {"item": ("candidates",), "user": ("candidates",)}
     found |= {"context": ("candidates", shape.fields), "lists": ("candidates", shape.slots)}
-    for name in ("history", *(f"sequence_{at}" for at in range(extras.sequences))):
+    for name in _columns(extras)[COLUMNS.index("history") :]:
         ago, events = ("ago", "events") if name == "history" else (f"{name}_ago", f"{name}_events")
         found |= {name: ("users", length), ago: ("users", length), events: ("users",)}
     found |= {
@@ -77,10 +78,11 @@ def inputs_of(shape: Shape, look_ups: Sequence[LookUp]) -> dict[str, Input]:
         "place": ("candidates",),
     }
     found |= {f"{side}_vector": ("candidates",) for side, _ in extras.vectors}
+    found |= {f"ids_{column}": (f"distinct_{column}",) for column in _columns(extras)}
     numbers: dict[str, tuple[str | int, ...]] = {"numbers": ("candidates", NUMBERS)}
     numbers |= {"values": ("candidates", extras.values)}
     numbers |= {f"vectors_{side}": (f"{side}_vectors", width) for side, width in extras.vectors}
-    numbers |= {f"rows_{at}": (f"distinct_{at}", one.width) for at, one in enumerate(look_ups)}
+    numbers |= {f"rows_{at}": (f"distinct_{one.column}", one.width) for at, one in enumerate(look_ups)}
     made = {name: Input(torch.int64, dimensions) for name, dimensions in found.items()}
     return made | {name: Input(torch.float32, dimensions) for name, dimensions in numbers.items()}
 
@@ -106,9 +108,9 @@ def dimensions(inputs: Mapping[str, Input]) -> tuple[dict[int, torch.export.Dim]
 
 
 def batch_of(given: Mapping[str, Tensor], shape: Shape) -> Batch:
-    """Return the batch that the inputs are; the distinct ids of its columns are nothing but names of them."""
+    """Return the batch that the inputs are."""
     groups, nothing = Groups(given["row"], given["slots"], given["place"]), torch.zeros(0)
-    item, user, context, lists = (Lookup(_distinct(), given[name]) for name in COLUMNS[:4])
+    item, user, context, lists = (Lookup(given[f"ids_{name}"], given[name]) for name in COLUMNS[:4])
     return Batch(
         sample_id=given["item"],
         item=item,
@@ -118,7 +120,7 @@ def batch_of(given: Mapping[str, Tensor], shape: Shape) -> Batch:
         history=_history(given, "history", given["ago"], given["events"], groups),
         sequences=tuple(
             _history(given, name, given[f"{name}_ago"], given[f"{name}_events"], groups)
-            for name in (f"sequence_{at}" for at in range(shape.extras.sequences))
+            for name in _columns(shape.extras)[len(COLUMNS) :]
         ),
         vectors={side: Vectors(given[f"vectors_{side}"], given[f"{side}_vector"]) for side, _ in shape.extras.vectors},
         numbers=given["numbers"],
@@ -130,14 +132,17 @@ def batch_of(given: Mapping[str, Tensor], shape: Shape) -> Batch:
 
 def columns_of(batch: Batch) -> list[tuple[str, Tensor]]:
     """Return the distinct ids of every column of a batch, by its name."""
-    sequences = [(f"sequence_{at}", one.unique) for at, one in enumerate(batch.sequences)]
-    return [(name, getattr(batch, name).unique) for name in COLUMNS] + sequences
+    of_batch = [getattr(batch, name) for name in COLUMNS]
+    columns = [*of_batch, *batch.sequences]
+    return [
+        (name, one.unique) for name, one in zip(_columns(Extras(sequences=len(batch.sequences))), columns, strict=True)
+    ]
+
+
+def _columns(extras: Extras) -> list[str]:
+    return [*COLUMNS, *(f"sequence_{at}" for at in range(extras.sequences))]
 
 
 def _history(given: Mapping[str, Tensor], name: str, ago: Tensor, events: Tensor, groups: Groups) -> LaidOut:
     action = given["action"] if name == "history" else torch.zeros_like(ago)
-    return LaidOut.of_rows(_distinct(), given[name], ago, action, events, groups)
-
-
-def _distinct() -> Tensor:
-    return torch.zeros(1, dtype=torch.int64)
+    return LaidOut.of_rows(given[f"ids_{name}"], given[name], ago, action, events, groups)

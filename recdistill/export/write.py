@@ -16,12 +16,16 @@ import numpy as np
 import torch
 
 from recdistill.checkpoint.store import sync
-from recdistill.data.store.encoder import field_counts, value_count
+from recdistill.data.batch.extras import extra_sequences, extras_of
+from recdistill.data.store.encoder import field_counts
 from recdistill.data.store.memmap import create_column, read_json, write_json
 from recdistill.data.store.vocabulary import Vocabulary
+from recdistill.defaults import GIVEN_HISTORY
 from recdistill.errors import UserError
-from recdistill.export.graph import ServedNetwork, Shape, onnx_graph
+from recdistill.export.graph import ServedNetwork, onnx_graph
+from recdistill.export.inputs import Shape
 from recdistill.export.parity import largest_difference
+from recdistill.export.vectors import write_vectors
 from recdistill.models.factory import table_modules
 from recdistill.runs.folder import locked
 from recdistill.serve.artefact import FORMAT, MANIFEST, POINTER, Manifest, ServedSchema, digest
@@ -45,11 +49,8 @@ def export(predictor: Predictor, to: Path, lineage: dict[str, Any]) -> tuple[Pat
     differs from the network's by more than PARITY.
     """
     name, schema = predictor.job.name, predictor.schema
-    for key, there in (("data.vectors", schema.vector_widths), ("data.columns.sequences", schema.sequences)):
-        if there:
-            raise UserError(f"{name}: cannot be exported: the log has {key}, which an artefact does not hold yet")
     try:
-        shape = Shape(predictor.job.config.history, *field_counts(schema), value_count(schema))
+        shape = Shape(predictor.job.config.history, *field_counts(schema), extras_of(schema))
         served = ServedNetwork(predictor.learner.network, shape)
         graph = onnx_graph(served)
     except UserError as error:
@@ -59,7 +60,11 @@ def export(predictor: Predictor, to: Path, lineage: dict[str, Any]) -> tuple[Pat
         (folder / "dense.onnx").write_bytes(graph)
         _write_tables(folder, predictor, served)
         _write_ids(folder, predictor)
-        difference = largest_difference(folder, predictor, served)
+        write_vectors(folder, predictor.store)
+        try:
+            difference = largest_difference(folder, predictor, served)
+        except UserError as error:
+            raise UserError(f"{name}: cannot be exported: {error}") from error
         if not difference <= PARITY:
             raise UserError(
                 f"{name}: the exported graph's logits differ by {difference:.2g} from the network's; not published"
@@ -111,7 +116,17 @@ def _manifest(
 ) -> Manifest:
     schema, shape = predictor.schema, served.shape
     kinds = dict(schema.features), dict(schema.edges), dict(schema.scales)
-    inputs = ServedSchema(schema.user_id, schema.item_id, *kinds, schema.list_length)
+    inputs = ServedSchema(
+        schema.user_id,
+        schema.item_id,
+        *kinds,
+        schema.list_length,
+        times=schema.has_time,
+        timed=schema.sequences.get(GIVEN_HISTORY, True),
+        sequences={one: schema.sequences[one] for one in extra_sequences(schema.sequences)},
+        vectors=list(predictor.store.vectors),
+        row_vectors=dict(schema.row_vectors),
+    )
     own = predictor.learner.own
     return Manifest(
         format=FORMAT,

@@ -52,7 +52,7 @@ class Scorer:
         """Score one request, with an event of the past; raise whatever is wrong with the artefact."""
         about = self.artefact.manifest
         unknown = "" if self.artefact.schema.item_id == "string" else 0
-        past = Past([unknown], [0.0], about.actions[:1])
+        past = Past([unknown], [0.0] * self.artefact.schema.timed, about.actions[:1])
         found = self.rank(Request(None, [unknown], 1.0, history=past))
         if found.shape != (1, len(about.tasks)):
             raise ValueError

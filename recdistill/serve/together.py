@@ -13,31 +13,33 @@ from recdistill.typing import Array
 
 __all__ = ["groups", "together"]
 
-BY_USER = ("row", "slots", "place")  # made anew for all
+BY_USER = {"row", "slots", "place"}  # made anew for all
 
 
-def together(requests: Sequence[Mapping[str, Array]], look_ups: Sequence[tuple[int, str, int]]) -> dict[str, Array]:
-    """Return the inputs of one call that scores all requests, one after the other; look_ups: of the manifest.
+def together(requests: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
+    """Return the inputs of one call that scores all requests, one after the other.
 
-    Each request's distinct ids stay its own: those of the next one follow, and only the padding is shared.
+    Each request's distinct ids stay its own: those of the next one follow, and only the padding is shared. Its vectors
+    too, which have none.
     """
-    columns = {column: f"rows_{number}" for number, (_, column, _) in enumerate(look_ups)}
-    found = {
-        name: np.concatenate(_shifted([one[name] for one in requests], [one[rows] for one in requests]))
-        for name, rows in columns.items()
-    }
-    for name in requests[0]:
-        if name.startswith("rows_"):
-            found[name] = np.concatenate([requests[0][name][:1], *(one[name][1:] for one in requests)])
-        elif name not in (*columns, *BY_USER):
-            found[name] = np.concatenate([one[name] for one in requests])
+    found = {}
+    for name in requests[0].keys() - BY_USER:
+        parts = [one[name] for one in requests]
+        if f"ids_{name}" in requests[0]:
+            ids = [len(one[f"ids_{name}"]) - 1 for one in requests]
+            parts = [np.where(one > 0, one + start, 0) for one, start in zip(parts, _starts(ids), strict=True)]
+        elif name.startswith(("rows_", "ids_")):
+            parts = [parts[0][:1], *(one[1:] for one in parts)]
+        elif name.endswith("_vector"):
+            vectors = [len(one[f"vectors_{name.removesuffix('_vector')}"]) for one in requests]
+            parts = [one + start for one, start in zip(parts, _starts(vectors), strict=True)]
+        found[name] = np.concatenate(parts)
     return found | groups([len(one["item"]) for one in requests])
 
 
-def _shifted(places: list[Array], rows: list[Array]) -> list[Array]:
-    """Return each request's places among the rows of all, of places among its own; 0, the padding, stays."""
-    first = np.cumsum([0, *(len(one) - 1 for one in rows)])
-    return [np.where(one > 0, one + start, 0) for one, start in zip(places, first, strict=False)]
+def _starts(sizes: Sequence[int]) -> Array:
+    """Return int64 [n], where each of parts of these sizes begins among all."""
+    return np.cumsum(sizes) - sizes
 
 
 def groups(sizes: Sequence[int] | Array) -> dict[str, Array]:

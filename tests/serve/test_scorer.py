@@ -82,7 +82,7 @@ def test_requests_in_one_call_give_what_each_gives_alone(run: Run, versions: Pat
     scorer = Scorer.open(versions)
     requests = [scorer.reader.arrays(asked(run, number, unseen=number == 5)[0]) for number in (2, 5, 4)]
     alone = np.concatenate([scorer.logits(one) for one in requests])
-    found = scorer.logits(together(requests, scorer.artefact.manifest.look_ups))
+    found = scorer.logits(together(requests))
     np.testing.assert_allclose(found, alone, rtol=0, atol=1e-6)
 
 

@@ -27,6 +27,8 @@ def request(draw: np.random.Generator, candidates: int) -> dict[str, Array]:
     for one in rows:
         one[0] = 0  # the padding
     places = {"item": draw.integers(0, 4, candidates), "history": draw.integers(0, 4, (1, 5))}
+    places |= {f"ids_{column}": np.r_[0, draw.integers(1, 99, 3)] for column in ("item", "history")}
+    places |= {"vectors_row": draw.normal(size=(2, 3)), "row_vector": draw.integers(0, 2, candidates)}
     return {
         **places,
         "events": np.array([5]),
@@ -39,12 +41,16 @@ def request(draw: np.random.Generator, candidates: int) -> dict[str, Array]:
 def test_together_every_place_has_the_row_that_it_had_alone(sizes: list[int], seed: int) -> None:
     draw = np.random.default_rng(seed)
     alone = [request(draw, size) for size in sizes]
-    found = together(alone, LOOK_UPS)
+    found = together(alone)
     for number, (_, column, _) in enumerate(LOOK_UPS):
         rows = f"rows_{number}"
         assert not found[rows][0].any()
         wanted = np.concatenate([one[rows][one[column]] for one in alone])
         assert np.array_equal(found[rows][found[column]], wanted)
         assert np.array_equal(found[column] == 0, np.concatenate([one[column] for one in alone]) == 0)
+        ids = np.concatenate([one[f"ids_{column}"][one[column]] for one in alone])
+        assert np.array_equal(found[f"ids_{column}"][found[column]], ids)
+    vectors = np.concatenate([one["vectors_row"][one["row_vector"]] for one in alone])
+    assert np.array_equal(found["vectors_row"][found["row_vector"]], vectors)
     assert found["events"].tolist() == [5] * len(sizes)
     assert found["row"].tolist() == groups(sizes)["row"].tolist()
