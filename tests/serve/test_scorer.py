@@ -19,7 +19,6 @@ from recdistill.runs.jobs import jobs_of
 from recdistill.serve.artefact import FORMAT, open_artefact
 from recdistill.serve.request import Past, Request
 from recdistill.serve.scorer import Scorer
-from recdistill.serve.together import together
 from recdistill.tables.events import EventLog
 from recdistill.train.predict import Predictor
 from tests.support.runs import finish, tiny
@@ -80,10 +79,10 @@ def test_a_request_gives_what_predict_gives_for_the_same_rows(run: Run, versions
 
 def test_requests_in_one_call_give_what_each_gives_alone(run: Run, versions: Path) -> None:
     scorer = Scorer.open(versions)
-    requests = [scorer.reader.arrays(asked(run, number, unseen=number == 5)[0]) for number in (2, 5, 4)]
-    alone = np.concatenate([scorer.logits(one) for one in requests])
-    found = scorer.logits(together(requests))
-    np.testing.assert_allclose(found, alone, rtol=0, atol=1e-6)
+    requests = [asked(run, number, unseen=number == 5)[0] for number in (2, 5, 4)]
+    found = scorer.scores([scorer.reader.arrays(one) for one in requests])
+    for scores, request in zip(found, requests, strict=True):
+        np.testing.assert_allclose(scores, scorer.rank(request), rtol=0, atol=1e-6)
 
 
 def test_an_item_that_was_never_seen_has_a_score(run: Run, versions: Path) -> None:
