@@ -73,6 +73,7 @@ BROAD_EXCEPT = {
     "models/factory.py": "a user's constructor may raise anything",
     "models/contract.py": "a user's network may raise anything",
     "export/graph.py": "torch.export has many ways to refuse a network",
+    "export/parity.py": "onnxruntime has exceptions of its own, which differ between its versions",
     "serve/waiting.py": "carries a thread's exception to the request that waits for it",
     "serve/scorer.py": "onnxruntime's own classes of errors differ between its versions",
     "data/batch/builder.py": "carries a thread's exception to the consumer, where it is raised",

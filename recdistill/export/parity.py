@@ -24,7 +24,7 @@ from recdistill.typing import Array
 __all__ = ["largest_difference"]
 
 REQUESTS, MANY = 40, 64  # of the log's own users; candidates of the longest
-TOGETHER = 3  # requests in one call
+PER_CALL = 3  # requests in one call
 ALL = 1 << 40  # entries of a sequence: more than there are
 
 
@@ -38,7 +38,7 @@ def largest_difference(folder: Path, predictor: Predictor, served: ServedNetwork
     worst, waiting = 0.0, list[tuple[dict[str, Array], Array]]()
     for batch in _batches(predictor):
         inputs, wanted = graph_inputs(batch, served, tables), predictor.learner.predict(batch).numpy()
-        waiting = [*waiting[1 - TOGETHER :], (inputs, wanted)]
+        waiting = [*waiting[1 - PER_CALL :], (inputs, wanted)]
         worst = max(worst, _difference(run(inputs), wanted))
         several = together([one for one, _ in waiting])
         worst = max(worst, _difference(run(several), np.concatenate([logits for _, logits in waiting])))
