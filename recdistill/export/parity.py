@@ -74,7 +74,7 @@ def _batches(predictor: Predictor) -> Iterator[Batch]:
     rows = draw.integers(0, len(store), REQUESTS)
     lengths = np.diff(store.histories.first)
     odd = [int(np.argmax(lengths)), int(np.argmin(np.where(lengths > 0, lengths, lengths.max() + 1))), 0]
-    asks = [(int(store.user[row]), int(store.time[row]), int(row)) for row in rows]
+    asks: list[tuple[int, int, int | None]] = [(int(store.user[row]), int(store.time[row]), int(row)) for row in rows]
     asks += [(user, int(store.time[-1]) + 1, row) for user, row in zip(odd, (_longest(store), 0, None), strict=True)]
     for number, (user, time, row) in enumerate(asks):
         count = (1, 2, MANY)[number % 3]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ import pytest
 from recdistill.errors import UserError
 from recdistill.export.write import export
 from recdistill.serve.artefact import open_artefact
+from recdistill.serve.bodies import asked
+from recdistill.serve.limits import Limits
+from recdistill.serve.refusal import RefusedError
 from recdistill.serve.request import Past, Request
 from recdistill.serve.scorer import Scorer
 from tests.export.test_random_schemas import trained
@@ -71,6 +75,15 @@ def test_a_sequence_of_a_request_counts(artefact: Path) -> None:
     longer = request(sequences={"s1": Past(["item-9", *["item-3", "item-4", "item-5"]])})
     newest = request(sequences={"s1": Past(["item-3", "item-4", "item-5"])})
     assert np.array_equal(scorer.rank(longer), scorer.rank(newest))
+
+
+def test_a_body_brings_them_and_its_sequences_are_bounded_as_histories_are() -> None:
+    vectors, items = [[1, 2.5, 3], None], ["item-3", "item-4"]
+    body = {"items": ["item-1", "item-2"], "item_features": {"v": vectors}, "sequences": {"s1": {"items": items}}}
+    read = asked(json.dumps(body).encode(), Limits())
+    assert read.sequences == {"s1": Past(items, [], [])} and read.item_features == {"v": vectors}
+    with pytest.raises(RefusedError, match="sequences.s1.items: at most 1 events; got 2"):
+        asked(json.dumps(body).encode(), Limits(history=1))
 
 
 @pytest.mark.parametrize(
