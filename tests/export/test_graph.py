@@ -131,10 +131,10 @@ def parameters(*parts: nn.Module | None) -> list[nn.Parameter]:
 
 def test_the_first_layer_of_dins_unit_is_factorised() -> None:
     """Per candidate and event it multiplies by D rows, not by the 4 D of [q, k, q - k, q * k]."""
-    towers = built("din", {})
+    towers = built("din", {"unit": [12]})
     graph = onnx.load_from_string(onnx_graph(ServedNetwork(towers, SHAPE))).graph
     shapes = {one.name: [of.dim_value for of in one.type.tensor_type.shape.dim] for one in graph.value_info}
     products = [node.input[0] for node in graph.node if node.op_type in ("MatMul", "Gemm")]
     by_event = [shapes[name] for name in products if LENGTH in shapes.get(name, [])]
     assert [0, LENGTH, WIDTH] in by_event  # events [R, L, D] by a matrix per candidate
-    assert all(shape[-1] != 4 * WIDTH or shape[-2:] == [0, 4 * WIDTH] for shape in by_event), by_event
+    assert not any(shape[-1] == 4 * WIDTH for shape in by_event), by_event
