@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-__all__ = ["GIVEN_HISTORY", "LIST_LENGTH", "NEW_ROW_TIME", "ROW_TIMES_FROM", "SECOND"]
+__all__ = [
+    "CANARY_CALIBRATION",
+    "CANARY_ERRORS",
+    "CANARY_SLOWER",
+    "GIVEN_HISTORY",
+    "LIST_LENGTH",
+    "NEW_ROW_TIME",
+    "ROW_TIMES_FROM",
+    "SECOND",
+]
 
 LIST_LENGTH = 8  # entries of a list that models see, unless the experiment has another number
 SECOND = 1_000_000  # us
 ROW_TIMES_FROM = 946_684_800_000_000  # us: 2000-01-01, where the rows of a log without times begin, one us apart
 NEW_ROW_TIME = ROW_TIMES_FROM + 86_400_000_000  # us: of rows to predict, after all that such a log holds
 GIVEN_HISTORY = "history"  # the sequence of a row that stands in place of its user's earlier samples
+CANARY_ERRORS, CANARY_SLOWER, CANARY_CALIBRATION = 0.01, 2.0, 1.5  # bounds of a canary, see `Bounds`

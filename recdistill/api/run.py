@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from recdistill.runs.folder import RunFolder
 from recdistill.runs.jobs import Job, controls_of, folds_of_teacher, jobs_by_name, pairs_of, teacher_seeds_of
 from recdistill.runs.names import TEACHER, ModelName
 from recdistill.train.predict import Predictor
+from recdistill.train.trained import trained
 
 __all__ = ["Run", "TrainedModel"]
 
@@ -55,13 +56,26 @@ class TrainedModel:
         """
         return write_frames(Path(path), self.run.predictions(self._of(seed), data))
 
-    def export(self, to: str | Path, seed: int | None = None) -> Path:
+    def export(
+        self,
+        to: str | Path,
+        seed: int | None = None,
+        rows: int | None = None,
+        checkpoint: str | Path | None = None,
+        serves: bool = True,
+        int8_loss: float | None = None,
+    ) -> Path:
         """Write the model as the next version of an artefact in the folder `to`, and return that version's folder.
 
-        What it takes to serve it: `recdistill.serve`, which needs no torch. Raises UserError, and publishes nothing,
-        for a network that torch.export does not take, and where the artefact would not give the network's logits.
+        What it takes to serve it: `recdistill.serve`, which needs no torch. rows, checkpoint: not its newest
+        checkpoint, but the first that had predicted so many rows, or the one in this folder. serves: whether servers of
+        `to` take it over. int8_loss: rows as int8, a quarter of the bytes, where NE on the scored window rises by no
+        more than that. Raises UserError, and publishes nothing, where it rises by more, for a network that torch.export
+        does not take, where the artefact would not give the network's logits, and for a checkpoint that is not there or
+        was revoked.
         """
-        return self.run.export(self._of(seed), Path(to))
+        at = None if checkpoint is None else Path(checkpoint)
+        return self.run.export(self._of(seed), Path(to), rows, at, serves, int8_loss)
 
     def _of(self, seed: int | None) -> str:
         if seed is None:
@@ -272,10 +286,22 @@ class Run:
         for line in predictor.notes():
             print_line(line)
 
-    def export(self, model: str, to: Path) -> Path:
-        """Write a trained model as the next version of an artefact; see `TrainedModel.export`."""
-        with self._held():
-            return export_stage(self.folder, self.experiment, self._jobs()[model], to)
+    def export(
+        self,
+        model: str,
+        to: Path,
+        rows: int | None = None,
+        checkpoint: Path | None = None,
+        serves: bool = True,
+        int8_loss: float | None = None,
+    ) -> Path:
+        """Write a trained model as the next version of an artefact; see `TrainedModel.export`. A stream may go on
+        meanwhile.
+        """
+        job = self._jobs()[model]
+        found = trained(self.folder, job, rows, checkpoint)
+        with nullcontext() if found.of_stream else self._held():
+            return export_stage(self.folder, self.experiment, job, to, found, serves, int8_loss)
 
     def inspect(self) -> None:
         """Print the tables with their versions, and the models with what they recorded."""

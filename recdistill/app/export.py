@@ -2,36 +2,86 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from recdistill.app.progress import print_line
-from recdistill.checkpoint.store import Checkpoints
 from recdistill.config.experiment import Experiment
+from recdistill.data.store.known import Known, known_of, known_then
 from recdistill.errors import UserError
 from recdistill.runs.folder import RunFolder
 from recdistill.runs.jobs import Job
+from recdistill.stream.registry.promote import check_revoked
+from recdistill.stream.workers.build import base_of, live_folder
+from recdistill.stream.workers.snapshot import check_revision
 from recdistill.train.predict import Predictor
+from recdistill.train.trained import Trained
 
 __all__ = ["export_stage"]
 
 MIB = 1 << 20
 
 
-def export_stage(folder: RunFolder, experiment: Experiment, job: Job, to: Path) -> Path:
-    """Export a job's newest checkpoint to the folder of versions `to`; print what was written, return its folder."""
+def export_stage(
+    folder: RunFolder,
+    experiment: Experiment,
+    job: Job,
+    to: Path,
+    found: Trained,
+    serves: bool = True,
+    int8_loss: float | None = None,
+) -> Path:
+    """Export a job's checkpoint to the folder of versions `to`; print what was written, return its folder.
+
+    serves: whether it is served from now on; int8_loss: rows as int8, where NE rises by no more than that. Raises
+    UserError, and publishes nothing, for a checkpoint that learned from what was revoked since, and for a network that
+    cannot be exported.
+    """
     try:
+        from recdistill.export.int8 import Int8, int8_lines
         from recdistill.export.write import export
     except ImportError as error:
         raise UserError(f"export needs {error.name}; install it: pip install 'recdistill[export]'") from None
-    lineage = {
-        "run": folder.root.resolve().name,
-        "job": job.run,
-        "checkpoint": Checkpoints(folder.model(job.name)).newest(),
-    }
-    place, manifest = export(Predictor(folder, experiment, job), to, lineage)
+    check_revoked(folder, job.name, found)
+    known = _known(folder, job, found)
+    int8 = None if int8_loss is None else Int8(int8_loss, experiment.evaluate.start)
+    lineage = _lineage(folder, job, found)
+    place, manifest = export(Predictor(folder, experiment, job, found), to, lineage, known, serves, int8)
     size = sum(path.stat().st_size for path in place.iterdir())
     graph = (place / "dense.onnx").stat().st_size
     about = f"version {manifest.version}, {size / MIB:,.1f} MiB, of which the graph {graph / MIB:,.2f}"
-    print_line(f"export: {job.name} -> {place}: {about}")
+    print_line(f"export: {job.name} after {found.rows:,} rows -> {place}: {about}")
     print_line(f"export: the largest difference of a logit from the network's is {manifest.parity:.1e}")
+    for line in int8_lines(manifest.int8) if manifest.int8 else ():
+        print_line(f"export: {line}")
     return place
+
+
+def _known(folder: RunFolder, job: Job, found: Trained) -> Known:
+    """Return the ids and the counts of outcomes as the checkpoint's model had them."""
+    base = base_of(folder)
+    if base is None:
+        raise UserError(
+            f"{job.name}: cannot be exported: without a batch phase there are no rows to compare the graph on; set "
+            "stream.batch_rows"
+        )
+    if not found.of_stream:
+        return known_of(base)
+    check_revision(found.checkpoints.folder, found.state)
+    stored = found.checkpoints.stored(found.block).items()
+    arrays = {name.removeprefix("store/"): value[...].numpy() for name, value in stored if name.startswith("store/")}
+    return known_then(base, live_folder(folder, job), arrays, found.state["parts"]["store"])
+
+
+def _lineage(folder: RunFolder, job: Job, found: Trained) -> dict[str, Any]:
+    """Return where a checkpoint comes from; see `Lineage` for what it learned from."""
+    return {
+        "run": folder.root.resolve().name,
+        "job": job.run,
+        "checkpoint": f"{found.path.parent.name}/{found.path.name}",
+        "rows": found.rows,
+        "learned_from": found.state.get("learned_from", {}),
+        "versions": found.state.get("versions", {}),
+        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+    }

@@ -8,13 +8,15 @@ from pathlib import Path
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from recdistill.app.export import export_stage
 from recdistill.app.progress import console
 from recdistill.errors import UserError
 from recdistill.runs.folder import RunFolder
+from recdistill.runs.jobs import jobs_by_name
 from recdistill.runs.names import TEACHER, is_teacher
 from recdistill.stream.event_log import Journal
 from recdistill.stream.maintenance.compact import Housekeeper
-from recdistill.stream.registry.promote import promote, rollback
+from recdistill.stream.registry.promote import check_student, may_serve, rollback, serving
 from recdistill.stream.registry.revoke import lineage, revoke, take_over, unquarantine
 
 __all__ = [
@@ -53,12 +55,10 @@ def revoke_stage(run: Path, versions: str, model: str, reason: str) -> None:
     if not affected:
         console.print("no student has learned from it", soft_wrap=True)
         return
-    table = Table(
-        "student", "checkpoints that learned from it", "goes back to", "promoted ones that did", box=SIMPLE_HEAD
-    )
+    table = Table("student", "checkpoints that learned from it", "goes back to", "versions that did", box=SIMPLE_HEAD)
     for student in affected:
         back = "the hand-over" if student.back_to is None else f"{student.back_to:,} rows"
-        promoted = ", ".join(f"{name} (served now)" if name == student.serving else name for name in student.promoted)
+        promoted = ", ".join(f"{one} (served now)" if one == student.serving else str(one) for one in student.promoted)
         table.add_row(student.model, ", ".join(f"{rows:,}" for rows in student.checkpoints), back, promoted or "-")
     console.print(table)
     console.print("students that run go back and replay by themselves, the others when they start", soft_wrap=True)
@@ -88,10 +88,16 @@ def lineage_stage(run: Path, model: str) -> None:
     console.print(table)
 
 
-def promote_stage(run: Path, model: str, rows: int | None, force: bool, start: datetime | None) -> None:
-    """Serve a student's checkpoint, or let students learn from another teacher."""
+def promote_stage(
+    run: Path, model: str, rows: int | None, force: bool, start: datetime | None, to: Path | None, serves: bool
+) -> None:
+    """Serve a student's checkpoint from the folder of versions `to` (None: the run's), or let students learn from
+    another teacher.
+    """
     folder = _open(run)
     if is_teacher(model):
+        if to is not None or not serves:
+            raise UserError(f"--to, --candidate go with a student, not with the teacher '{model}'")
         begins = take_over(folder, model, start)
         console.print(
             f"students learn from {model} for samples from {begins.isoformat(timespec='seconds')} on", soft_wrap=True
@@ -100,20 +106,23 @@ def promote_stage(run: Path, model: str, rows: int | None, force: bool, start: d
         return
     if start is not None:
         raise UserError(f"--from goes with a teacher ({TEACHER}, {TEACHER}-NAME), not with the student '{model}'")
-    made = promote(folder, model, rows, force=force)
-    console.print(
-        f"served: {made.name}, {model} after {made.rows:,} rows -> {folder.root / 'serving' / made.name}",
-        soft_wrap=True,
-    )
-    Journal(folder.logs, "operator").write("promoted", model=model, rows=made.rows)
+    check_student(folder, model)
+    experiment, root = folder.experiment(), to or serving(folder)
+    job = jobs_by_name(experiment).get(model)
+    if job is None:
+        raise UserError(f"{model}: the experiment has no such model any more")
+    found = may_serve(folder, job, root, rows, force=force)
+    place = export_stage(folder, experiment, job, root, found, serves)
+    console.print(f"{'served' if serves else 'not served yet'}: version {place.name}", soft_wrap=True)
+    Journal(folder.logs, "operator").write("promoted", model=model, rows=found.rows, version=int(place.name))
 
 
-def rollback_stage(run: Path) -> None:
-    """Serve again what was served before."""
+def rollback_stage(run: Path, to: Path | None) -> None:
+    """Serve again what was served before, from the folder of versions `to` (None: the run's)."""
     folder = _open(run)
-    made = rollback(folder)
-    console.print(f"served: {made.name}, {made.model} after {made.rows:,} rows", soft_wrap=True)
-    Journal(folder.logs, "operator").write("rolled back", to=made.name)
+    made = rollback(folder, to or serving(folder))
+    console.print(f"served: version {made.version}, {made.model} after {made.rows:,} rows", soft_wrap=True)
+    Journal(folder.logs, "operator").write("rolled back", to=made.version)
 
 
 def compact_stage(run: Path, retain_days: int | None) -> None:

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from recdistill.app.baselines import baselines_of
 from recdistill.app.data_summary import data_of, print_data, with_data
+from recdistill.app.export_check import unservable
 from recdistill.app.leaks import leaks_of, print_leaks, with_leaks
 from recdistill.app.model_facts import model_facts
 from recdistill.app.progress import console, shown
@@ -181,6 +182,9 @@ def train_stage(folder: RunFolder, experiment: Experiment, only: Sequence[str] =
     }
     if not (todo := [job for job in open_.values() if not only or job.name in only]):
         return _print(f"training: nothing to do, {', '.join(only) or 'every model'} is already trained")
+    if experiment.export_check:
+        for line in unservable(folder, [job for job in todo if job.distill is not None]):
+            _print(line)
     with pool.crew(folder, experiment) as train, shown(folder, experiment) as show:
         while todo:
             ready = [job for job in todo if not _awaited(experiment, job, folds, open_)]

@@ -8,7 +8,6 @@ MODEL/00000012/model.safetensors             the tensors, written by a process a
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import shutil
 import zlib
@@ -21,12 +20,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from recdistill.checkpoint.sharded_tensors import Stored, stored
-from recdistill.data.store.memmap import read_json, write_json
+from recdistill.data.store.memmap import read_json, sync, write_json
 from recdistill.distributed.ranks import ALONE, Ranks
 from recdistill.errors import RecdistillError, UserError
 from recdistill.testing.killpoints import reach
 
-__all__ = ["MIN_KEPT", "Checkpoint", "Checkpoints", "checksum", "sync"]
+__all__ = ["MIN_KEPT", "Checkpoint", "Checkpoints", "checksum"]
 
 MIN_KEPT = 2  # the newest and, should its disk block go bad, the one before
 STATE_CHECKSUM = "state_checksum"
@@ -40,15 +39,6 @@ class Checkpoint:
 
     tensors: dict[str, Tensor]
     state: dict[str, Any]
-
-
-def sync(path: Path) -> None:
-    """Let a file or folder reach the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def checksum(path: Path) -> int:

@@ -15,7 +15,7 @@ from recdistill import __version__
 from recdistill.cli.bench import bench_serve
 from recdistill.cli.logs import peek, readers
 from recdistill.cli.registry import lineage, promote, revoke, rollback, unquarantine
-from recdistill.cli.serving import export, serve
+from recdistill.cli.serving import canary, export, serve, shadow
 from recdistill.cli.steps import compare, evaluate, import_predictions, ingest, inspect, predict, report, train
 from recdistill.cli.streams import INTERRUPTED, compact, role, stream, watch
 from recdistill.cli.studies import ablate, demo, plan, run, scale
@@ -45,6 +45,8 @@ VERBS: tuple[Callable[..., None], ...] = (  # in the order in which --help shows
     export,
     serve,
     bench_serve,
+    canary,
+    shadow,
     watch,
     revoke,
     unquarantine,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from recdistill.cli import completion
-from recdistill.cli.options import RunFolder
+from recdistill.cli.options import Candidate, Rows, RunFolder
 
 __all__ = ["lineage", "promote", "revoke", "rollback", "unquarantine"]
 
@@ -50,20 +51,33 @@ def promote(
     model: Annotated[
         str, typer.Argument(help="A student to serve, or a teacher to learn from.", autocompletion=completion.models)
     ],
-    rows: Annotated[int | None, typer.Option("--rows", help="Which checkpoint; default the newest.")] = None,
+    rows: Rows = None,
     force: Annotated[bool, typer.Option("--force", help="Even when it is worse than what is served.")] = False,
     start: Annotated[
         datetime | None, typer.Option("--from", help="From samples of this time (UTC) on students use the teacher.")
     ] = None,
+    to: Annotated[Path | None, typer.Option("--to", help="The folder of versions; default RUN/serving.")] = None,
+    candidate: Candidate = False,
 ) -> None:
-    """Serve a student's checkpoint, or let students learn from another teacher."""
+    """Serve a student's checkpoint as a version of an artefact, or let students learn from another teacher."""
     from recdistill.app.operations import promote_stage
 
-    promote_stage(run_folder, model, rows, force, start.replace(tzinfo=UTC) if start else None)
+    promote_stage(run_folder, model, rows, force, start.replace(tzinfo=UTC) if start else None, to, not candidate)
 
 
-def rollback(run_folder: RunFolder) -> None:
+def rollback(
+    folder: Annotated[
+        Path, typer.Argument(help="The folder of a run, or a folder of versions.", autocompletion=completion.runs)
+    ],
+    to: Annotated[Path | None, typer.Option("--to", help="A run's folder of versions; default RUN/serving.")] = None,
+) -> None:
     """Serve again what was served before."""
+    from recdistill.serve.versions import holds_versions, roll_back
+
+    if to is None and holds_versions(folder):  # on a machine that serves there may be nothing else
+        made = roll_back(folder)
+        print(f"served: version {made.version}, {made.model}")
+        return
     from recdistill.app.operations import rollback_stage
 
-    rollback_stage(run_folder)
+    rollback_stage(folder, to)

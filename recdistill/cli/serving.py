@@ -1,4 +1,4 @@
-"""Verbs that take a student out of the building: export, serve."""
+"""Verbs that take a student out of the building: export, serve, canary, shadow."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Annotated
 import typer
 
 from recdistill.cli import completion
-from recdistill.cli.options import RunFolder
+from recdistill.cli.options import Candidate, Rows, RunFolder
+from recdistill.defaults import CANARY_CALIBRATION, CANARY_ERRORS, CANARY_SLOWER
 from recdistill.errors import UserError
 
-__all__ = ["export", "serve"]
+__all__ = ["canary", "export", "serve", "shadow"]
 
 
 def export(
@@ -24,11 +25,25 @@ def export(
         ),
     ],
     to: Annotated[Path, typer.Option("--to", help="The folder of versions; made where it is not there.")],
+    rows: Rows = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option("--checkpoint", help="A checkpoint's folder, as models/light.distilled.s0/00000012.")
+    ] = None,
+    candidate: Candidate = False,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Rows as int8: a quarter of the bytes; what it costs is printed.")
+    ] = False,
+    max_loss: Annotated[
+        float, typer.Option("--max-loss", min=0, help="With --int8: by how much NE may rise on the scored window.")
+    ] = 0.001,
 ) -> None:
     """Write a trained model as an artefact that is served without torch."""
     from recdistill.api.run import Run
 
-    Run(run_folder).model(model).export(to)
+    if rows is not None and checkpoint is not None:
+        raise UserError("--rows, --checkpoint: give one of them")
+    loss = max_loss if int8 else None
+    Run(run_folder).model(model).export(to, rows=rows, checkpoint=checkpoint, serves=not candidate, int8_loss=loss)
 
 
 def serve(
@@ -46,6 +61,12 @@ def serve(
     workers: Annotated[
         int, typer.Option("--workers", min=1, max=256, help="Processes, which share the port and the artefact.")
     ] = 1,
+    shadow: Annotated[
+        str | None, typer.Option("--shadow", help="A version, or another folder, that scores the same requests unseen.")
+    ] = None,
+    shadow_share: Annotated[
+        float, typer.Option("--shadow-share", min=0, max=1, help="Of the requests, that the shadow scores.")
+    ] = 1.0,
 ) -> None:
     """Serve an exported student over HTTP: one user, many candidates per request."""
     try:
@@ -56,4 +77,51 @@ def serve(
         if (error.name or "recdistill").startswith("recdistill"):
             raise
         raise UserError(f"serve needs {error.name}; install it: pip install 'recdistill[serve]'") from None
-    serve_artefact(partial(opened, artefact, Limits(threads=threads, together=together)), host, port, workers)
+    made = partial(opened, artefact, Limits(threads=threads, together=together), shadow, shadow_share)
+    serve_artefact(made, host, port, workers)
+
+
+def canary(
+    folder: Annotated[Path, typer.Argument(help="The folder of versions that is served.")],
+    version: Annotated[int | None, typer.Option("--version", min=1, help="Which one, of those that are there.")] = None,
+    share: Annotated[
+        float, typer.Option("--share", min=0, max=1, help="Of the users; a larger one only adds users.")
+    ] = 0.05,
+    promote: Annotated[bool, typer.Option("--promote", help="Serve the canary to all.")] = False,
+    abort: Annotated[bool, typer.Option("--abort", help="End it.")] = False,
+    errors: Annotated[
+        float, typer.Option("--errors", min=0, help="It ends when so many more of its requests fail.")
+    ] = CANARY_ERRORS,
+    slower: Annotated[
+        float,
+        typer.Option("--slower", min=1, help="It ends when it takes so many times as long, at the 95th percentile."),
+    ] = CANARY_SLOWER,
+    calibration: Annotated[
+        float, typer.Option("--calibration", min=1, help="It ends when it predicts so many times more or less.")
+    ] = CANARY_CALIBRATION,
+) -> None:
+    """Let a version answer a share of the users, always the same ones; without options, show how it stands."""
+    from recdistill.serve import canary as canaries
+    from recdistill.serve.pointer import Bounds
+
+    if (version is not None) + promote + abort > 1:
+        raise UserError("--version, --promote, --abort: give one of them")
+    if promote:
+        print(f"served: version {canaries.promote(folder)}")
+    elif abort:
+        print(f"ended: version {canaries.abort(folder)}")
+    elif version is not None:
+        about = canaries.begin(folder, version, share, Bounds(errors, slower, calibration))
+        print(f"canary: version {version}, {about.model}, for {share:.1%} of the users")
+    else:
+        print(canaries.standing(folder))
+
+
+def shadow(
+    run_folder: RunFolder,
+    folder: Annotated[Path, typer.Argument(help="The folder of versions that is served with --shadow.")],
+) -> None:
+    """Take what a shadow scored into a run's predictions, and compare it with what was served."""
+    from recdistill.app.shadow import shadow_stage
+
+    shadow_stage(run_folder, folder)

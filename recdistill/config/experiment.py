@@ -64,6 +64,7 @@ class Experiment(Strict):
     checkpoint_rows: Positive = 100_000  # rows per commit of predictions and per checkpoint
     processes: int = Field(default=2, ge=1, le=1024)  # students trained at a time
     tracking: list[Literal["mlflow", "tensorboard"]] = []  # where a run is shown too
+    export_check: bool = True  # tell before training which student's network of your own could not be served
 
     @property
     def crossfits(self) -> bool:

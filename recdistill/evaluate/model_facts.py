@@ -21,6 +21,7 @@ class TrainingCosts:
     dense_parameters: learned numbers of its network; sparse_parameters: of its embedding rows. rows_per_second: of the
     whole loop. coverage: share of samples that had a usable signal when it learned from them. rows, steps, seconds,
     flops: of all its training; a sample with 8 candidates is 9 rows, and one that is learned again counts again.
+    serving_flops: of ranking 200 candidates for one full history.
     """
 
     dense_parameters: int | None
@@ -31,6 +32,7 @@ class TrainingCosts:
     steps: int | None = None
     seconds: float | None = None
     flops: float | None = None
+    serving_flops: float | None = None
 
 
 IMPORTED = TrainingCosts(None, None, None, 1.0)  # of a model whose predictions were imported from a file

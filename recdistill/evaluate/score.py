@@ -87,6 +87,7 @@ class _Scorer:
             steps=_mean([m.costs.steps for m in models]),
             seconds=_mean([m.costs.seconds for m in models]),
             flops=_mean([m.costs.flops for m in models]),
+            serving_flops=_mean([m.costs.serving_flops for m in models]),
             seeds=[m.seed for m in models],
         )
 

@@ -66,7 +66,7 @@ __all__ = [
     "write_summary",
 ]
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 
 def _in_utc(time: datetime) -> datetime:
@@ -88,7 +88,7 @@ class ModelSummary(Part):
     (predict, record, learn), `std` holds the standard deviation over seeds of any metric above. `gauc` is that of the
     summary's `group`; `gauc_by` holds it by user and, where the log has requests, by request. `rows_learned`, `steps`,
     `seconds` and `flops` are those of all its training, means over `seeds`; a sample with 8 candidates is 9 rows.
-    `settings` are the experiment file's.
+    `serving_flops` are those of ranking 200 candidates for one full history. `settings` are the experiment file's.
     """
 
     auc: Number = None
@@ -108,6 +108,7 @@ class ModelSummary(Part):
     steps: Number = None
     seconds: Number = None
     flops: Number = None
+    serving_flops: Number = None
     seeds: list[int] = []
     std: dict[str, Number] = {}
     why: dict[str, str] = {}
@@ -266,7 +267,7 @@ class Summary(Part):
     know; `leaks` holds what simple rules score, `data` what the log holds, of a batch run.
     """
 
-    schema_version: Literal[4] = 4
+    schema_version: Literal[5] = 5
     name: str
     created: Moment
     tasks: Annotated[list[str], Field(min_length=1)]

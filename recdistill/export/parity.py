@@ -12,11 +12,11 @@ import onnxruntime
 from recdistill.data.batch.batch import Batch
 from recdistill.data.batch.builder import BatchBuilder
 from recdistill.data.store.given import Given
-from recdistill.data.store.memmap import open_column
 from recdistill.data.store.sample_store import SampleStore
 from recdistill.errors import UserError
 from recdistill.export.batch_inputs import graph_inputs
 from recdistill.export.graph import ServedNetwork, reason
+from recdistill.serve.rows import open_rows
 from recdistill.serve.together import together
 from recdistill.train.predict import NewSamples, Predictor
 from recdistill.typing import Array
@@ -33,7 +33,7 @@ def largest_difference(folder: Path, predictor: Predictor, served: ServedNetwork
     candidate and many, users with the longest history, with one event and with none, ids that were never seen; infinity
     where one is no number. UserError where onnxruntime does not run the graph.
     """
-    tables = [open_column(folder, f"table_{number}") for number in sorted({one.table for one in served.look_ups})]
+    tables = {one.table: open_rows(folder, one.table) for one in served.look_ups}
     run = _runner(folder / "dense.onnx")
     worst, waiting = 0.0, list[tuple[dict[str, Array], Array]]()
     for batch in _batches(predictor):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,64 +15,99 @@ from typing import Any
 import numpy as np
 import torch
 
-from recdistill.checkpoint.store import sync
 from recdistill.data.batch.extras import extra_sequences, extras_of
 from recdistill.data.store.encoder import field_counts
-from recdistill.data.store.memmap import create_column, read_json, write_json
-from recdistill.data.store.vocabulary import Vocabulary
+from recdistill.data.store.known import Known, known_of
+from recdistill.data.store.memmap import create_column, sync, write_json
 from recdistill.defaults import GIVEN_HISTORY
 from recdistill.errors import UserError
 from recdistill.export.graph import ServedNetwork, onnx_graph
 from recdistill.export.inputs import Shape
+from recdistill.export.int8 import Int8, quantised
 from recdistill.export.parity import largest_difference
 from recdistill.export.vectors import write_vectors
 from recdistill.models.factory import table_modules
-from recdistill.runs.folder import locked
-from recdistill.serve.artefact import FORMAT, MANIFEST, POINTER, Manifest, ServedSchema, digest
+from recdistill.models.heads import Towers
+from recdistill.runs.jobs import Job
+from recdistill.serve.artefact import FORMAT, MANIFEST, Manifest, ServedSchema, digest
+from recdistill.serve.checks import map_of
 from recdistill.serve.id_map import write_id_map
+from recdistill.serve.pointer import Pointer, read_pointer, write_pointer
+from recdistill.serve.versions import changing, numbers
+from recdistill.tables.schema import EventSchema
 from recdistill.train.predict import Predictor
 
-__all__ = ["VERSIONS_KEPT", "PARITY", "export"]
+__all__ = ["VERSIONS_KEPT", "PARITY", "export", "graph_of"]
 
 VERSIONS_KEPT = 3  # versions, at least
 PARITY = 1e-4  # largest difference of a logit
 CHUNK = 65_536  # rows of a table held at a time
-FOREVER = 1 << 62
 OUTCOMES = ("negative", "positive")  # the actions of a history that is made of samples
 
 
-def export(predictor: Predictor, to: Path, lineage: dict[str, Any]) -> tuple[Path, Manifest]:
+def export(
+    predictor: Predictor,
+    to: Path,
+    lineage: dict[str, Any],
+    known: Known | None = None,
+    serves: bool = True,
+    int8: Int8 | None = None,
+) -> tuple[Path, Manifest]:
     """Write a model as the next version in the folder `to`, and let `current.json` name it; return (its folder, its
     manifest).
 
+    known: the ids that the model knew; None: those of the run's store. serves: whether it is served from now on.
+
     Raises UserError, and publishes nothing, for a network that cannot be exported, and where a logit of the graph
-    differs from the network's by more than PARITY.
+    differs from the network's by more than PARITY: with `int8`, from those of the network with such rows.
     """
-    name, schema = predictor.job.name, predictor.schema
+    name = predictor.job.name
+    served, graph = graph_of(predictor.job, predictor.learner.network, predictor.schema)
+    known = known or known_of(predictor.store)
+    to.mkdir(parents=True, exist_ok=True)
+    with changing(to), _aside(to) as folder:
+        _no_canary(to, serves)
+        (folder / "dense.onnx").write_bytes(graph)
+        _write_tables(folder, predictor, served, known)
+        _write_ids(folder, known)
+        write_vectors(folder, predictor.store)
+        difference = _difference(name, folder, predictor, served)
+        _check(name, difference)
+        cost: dict[str, Any] = {}
+        if int8 is not None:
+            twin, cost = quantised(folder, predictor, sorted({one.table for one in served.look_ups}), int8)
+            difference = _difference(name, folder, twin, served)
+            _check(name, difference)
+        version = max(numbers(to), default=0) + 1
+        manifest = _manifest(predictor, served, version, difference, lineage, folder, cost)
+        write_json(folder / MANIFEST, manifest.to_json())
+        return _publish(to, folder, version, serves), manifest
+
+
+def graph_of(job: Job, network: Towers, schema: EventSchema) -> tuple[ServedNetwork, bytes]:
+    """Return the served part of a job's network, and its graph; UserError, beginning with its name, where there is
+    none.
+    """
     try:
-        shape = Shape(predictor.job.config.history, *field_counts(schema), extras_of(schema))
-        served = ServedNetwork(predictor.learner.network, shape)
-        graph = onnx_graph(served)
+        shape = Shape(job.config.history, *field_counts(schema), extras_of(schema))
+        served = ServedNetwork(network, shape)
+        return served, onnx_graph(served)
+    except UserError as error:
+        raise UserError(f"{job.name}: cannot be exported: {error}") from error
+
+
+def _difference(name: str, folder: Path, predictor: Predictor, served: ServedNetwork) -> float:
+    try:
+        return largest_difference(folder, predictor, served)
     except UserError as error:
         raise UserError(f"{name}: cannot be exported: {error}") from error
-    to.mkdir(parents=True, exist_ok=True)
-    with locked(to / "lock", f"{to}: another process exports there; try again"), _aside(to) as folder:
-        (folder / "dense.onnx").write_bytes(graph)
-        _write_tables(folder, predictor, served)
-        _write_ids(folder, predictor)
-        write_vectors(folder, predictor.store)
-        try:
-            difference = largest_difference(folder, predictor, served)
-        except UserError as error:
-            raise UserError(f"{name}: cannot be exported: {error}") from error
-        if not difference <= PARITY:
-            raise UserError(
-                f"{name}: the exported graph's logits differ by {difference:.2g} from the network's; not published"
-            )
-        version = _next(to)
-        manifest = _manifest(predictor, served, version, difference, lineage, folder)
-        write_json(folder / MANIFEST, manifest.to_json())
-        return _publish(to, folder, version), manifest
+
+
+def _check(name: str, difference: float) -> None:
+    if not difference <= PARITY:
+        raise UserError(
+            f"{name}: the exported graph's logits differ by {difference:.2g} from the network's; not published"
+        )
 
 
 @contextmanager
@@ -86,33 +121,34 @@ def _aside(to: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _write_tables(folder: Path, predictor: Predictor, served: ServedNetwork) -> None:
+def _write_tables(folder: Path, predictor: Predictor, served: ServedNetwork, known: Known) -> None:
     """Write, of every table that is looked up, the rows of all known ids, float32 [ids + 1, width]."""
-    store = predictor.store
-    ids = {"item": store.items, "history": store.items, "user": store.users}
     tables = table_modules(predictor.learner.network)
     for number in sorted({one.table for one in served.look_ups}):
-        rows = max(ids.get(one.column, store.contexts) for one in served.look_ups if one.table == number)
+        asked = [one.column for one in served.look_ups if one.table == number]
+        rows = max(known.rows(map_of(column)) for column in asked)
         table = tables[number]
         into = create_column(folder, f"table_{number}", (rows, table.width), "float32")
         for at in range(0, rows, CHUNK):
             into[at : at + CHUNK] = table.peek(torch.arange(at, min(at + CHUNK, rows))).numpy()
 
 
-def _write_ids(folder: Path, predictor: Predictor) -> None:
+def _write_ids(folder: Path, known: Known) -> None:
     """Write the vocabularies, and what was known of every user's and every item's outcomes."""
-    store, schema = predictor.store, predictor.schema
-    for name, present in (("users", schema.has_user), ("items", True), ("context", True)):
-        path = store.folder / f"{name}.parquet"
-        known = Vocabulary.load(path) if present and path.exists() else Vocabulary()
-        write_id_map(folder, name, known.ids.to_list() if len(known) else [])
-    for side, size in (("user", store.users), ("item", store.items)):
-        counts = store.outcomes[side].before(np.arange(size), np.full(size, FOREVER))
+    for name, ids in known.ids.items():
+        write_id_map(folder, name, ids)
+    for side, counts in known.counts.items():
         np.save(folder / f"{side}_counts.npy", counts.astype(np.int32))
 
 
 def _manifest(
-    predictor: Predictor, served: ServedNetwork, version: int, parity: float, lineage: dict[str, Any], folder: Path
+    predictor: Predictor,
+    served: ServedNetwork,
+    version: int,
+    parity: float,
+    lineage: dict[str, Any],
+    folder: Path,
+    int8: dict[str, Any],
 ) -> Manifest:
     schema, shape = predictor.schema, served.shape
     kinds = dict(schema.features), dict(schema.edges), dict(schema.scales)
@@ -145,33 +181,42 @@ def _manifest(
         log_odds_offset=[own[min(k, len(own) - 1)].log_odds_offset for k in range(len(schema.tasks))],
         lineage=lineage,
         parity=parity,
+        int8=int8,
         files={path.name: digest(path) for path in sorted(folder.iterdir())},
     )
 
 
-def _next(to: Path) -> int:
-    return 1 + max((int(path.name) for path in to.iterdir() if path.name.isdigit()), default=0)
-
-
-def _publish(to: Path, folder: Path, version: int) -> Path:
-    """Give the folder its name, let the pointer name it, remove versions older than the newest VERSIONS_KEPT."""
+def _publish(to: Path, folder: Path, version: int, serves: bool) -> Path:
+    """Give the folder its name, let the pointer name it where it `serves`, and remove versions older than the newest
+    VERSIONS_KEPT that are neither served nor what a rollback would serve.
+    """
     for path in folder.iterdir():
         sync(path)
     sync(folder)
     place = to / str(version)
     folder.rename(place)
     sync(to)
-    before = _served(to)
-    write_json(to / POINTER, {"version": version, "before": before})
-    numbers = sorted(int(path.name) for path in to.iterdir() if path.name.isdigit())
-    for number in numbers[:-VERSIONS_KEPT]:
-        if number != before:
-            shutil.rmtree(to / str(number), ignore_errors=True)
+    pointer = _pointer(to)
+    if serves or pointer is None:
+        pointer = pointer.to(version) if pointer else Pointer(version)
+        write_pointer(to, pointer)
+    canary = {pointer.canary.version} if pointer.canary else set()
+    kept = canary | {pointer.version, *pointer.before[1 - VERSIONS_KEPT :], *numbers(to)[-VERSIONS_KEPT:]}
+    for number in set(numbers(to)) - kept:
+        shutil.rmtree(to / str(number), ignore_errors=True)
     return place
 
 
-def _served(to: Path) -> int | None:
-    try:
-        return int(read_json(to / POINTER)["version"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+def _pointer(to: Path) -> Pointer | None:
+    with suppress(UserError):  # a damaged one is written again
+        return read_pointer(to)
+    return None
+
+
+def _no_canary(to: Path, serves: bool) -> None:
+    """Raise UserError where what is served would change under a canary that is compared with it."""
+    pointer = _pointer(to)
+    if serves and pointer is not None and pointer.canary is not None:
+        raise UserError(
+            f"{to}: version {pointer.canary.version} is a canary; promote or abort it first, or export with --candidate"
+        )

@@ -16,7 +16,7 @@ from recdistill.serve.bench_run import Found, in_budget
 __all__ = ["render", "write_page"]
 
 NAMES = [f"p{100 * one:g}" for one in QUANTILES]
-COLOURS = ("c-raw", "c-distilled", "c-teacher", "c-other")
+COLOURS = ("c-raw", "c-distilled", "c-teacher", "c-other1")
 
 
 def render(found: Found) -> str:

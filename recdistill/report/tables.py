@@ -224,6 +224,7 @@ def cost(summary: Summary) -> str:
         ("steps", "steps"),
         ("seconds", "seconds"),
         ("flops", "FLOPs of training"),
+        ("serving_flops", "FLOPs to rank 200 candidates"),
     )
     most = {key: max((getattr(m, key) or 0 for _, m in models), default=0) for key, _ in columns}
     rows = "".join(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -20,9 +19,10 @@ from recdistill.config.experiment import Experiment
 from recdistill.config.flat import flat
 from recdistill.data.store.memmap import read_json, write_json
 from recdistill.errors import UserError
+from recdistill.locks import locked
 from recdistill.runs.names import ModelName
 
-__all__ = ["RunFolder", "check_inside", "fingerprint", "locked"]
+__all__ = ["RunFolder", "check_inside", "fingerprint"]
 
 FIRST_FILES = {"lock", "run.json.part"}  # all that a process killed while claiming an empty folder leaves there
 
@@ -149,6 +149,7 @@ class RunFolder:
             "experiment.evaluate.",
             "experiment.processes",
             "experiment.tracking",
+            "experiment.export_check",
             "experiment.stream.speed",
             "experiment.stream.patience_s",
             "experiment.teachers.",
@@ -191,9 +192,11 @@ class RunFolder:
         write_json(self._about, {**about, "sources": marks})
 
     def forget(self) -> None:
-        """Remove what was made of the tables: models, predictions, scores; frames that a notebook gave stay."""
+        """Remove what was made of the tables: models, predictions, scores; frames that a notebook gave stay, and what
+        is served, which holds all that it needs.
+        """
         for path in self.root.iterdir():
-            if path.name not in {"lock", "run.json", "tables", "tables.part"} and path.suffix != ".parquet":
+            if path.name not in {"lock", "run.json", "serving", "tables", "tables.part"} and path.suffix != ".parquet":
                 _remove(path)
 
     def belongs(self, experiment: Experiment, data: str) -> None:
@@ -243,19 +246,3 @@ def check_inside(root: Path) -> None:
                         )
         except (FileNotFoundError, NotADirectoryError):  # removed meanwhile by a process of the run
             continue
-
-
-@contextmanager
-def locked(path: Path, busy: str | None) -> Iterator[None]:
-    """Hold the lock file `path`, made where it is missing; UserError `busy` when another process holds it, None: wait
-    for it.
-
-    The system frees it when its process ends, however that comes about.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
-        except BlockingIOError:
-            raise UserError(busy or "") from None
-        yield

@@ -2,7 +2,7 @@
 
 manifest.json      what it is, and the SHA-256 of every other file
 dense.onnx         the graph: gathered rows and indices to logits
-table_N.npy        float32 [ids + 1, width] per table, row 0 for what was never seen
+table_N.npy        [ids + 1, width] per table, row 0 for what was never seen: float32, or bytes (rows.py)
 users.*, items.*, context.*    ids to rows (id_map.py)
 vectors_SIDE.npy, vectors_SIDE.*    pre-trained vectors of items or users, float32 [ids + 1, V], and their ids
 user_counts.npy, item_counts.npy    int32 [ids + 1, 2]: labels known at export, and positives among them
@@ -18,15 +18,28 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
-from recdistill.data.store.memmap import open_column, read_json
+from recdistill.data.store.memmap import json_text, open_column
 from recdistill.errors import RecdistillError, UserError
+from recdistill.serve.checks import MAPS, check_counts, check_files, check_ids, check_tables, check_values
 from recdistill.serve.id_map import IdMap
+from recdistill.serve.pointer import read_pointer
+from recdistill.serve.rows import Int8Rows, open_rows
 from recdistill.typing import Array
 
-__all__ = ["FORMAT", "Artefact", "Manifest", "ServedSchema", "current_version", "digest", "open_artefact"]
+__all__ = [
+    "FORMAT",
+    "MANIFEST",
+    "Artefact",
+    "Manifest",
+    "ServedSchema",
+    "checksum_of",
+    "current_version",
+    "digest",
+    "open_artefact",
+]
 
-FORMAT = 2
-MANIFEST, POINTER = "manifest.json", "current.json"
+FORMAT = 3  # 2: where it comes from, its rows and what it learned from; rows as int8; 3: many users, vectors, sequences
+MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True)
@@ -58,7 +71,7 @@ class Manifest:
     a history's events, by code; numbers, numeric_as: what the model reads; look_ups: per input of rows (table, column,
     width); regression: tasks of values, see `Regression`; log_odds_offset: per task, what sampling added to the
     log-odds that the model learned; lineage: run, job, checkpoint; parity: largest difference of a logit from the
-    network's; files: name -> SHA-256.
+    network's; int8: what its rows of bytes cost, empty where they are float32; files: name -> SHA-256.
     """
 
     format: int
@@ -77,19 +90,21 @@ class Manifest:
     log_odds_offset: list[float]
     lineage: dict[str, Any]
     parity: float
+    int8: dict[str, Any]
     files: dict[str, str]
 
     def to_json(self) -> dict[str, Any]:
         """Return what stands in the file, its own checksum with it."""
         tree = asdict(self)
-        return {**tree, "checksum": _checksum(tree)}
+        return {**tree, "checksum": checksum_of(tree)}
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:
         """Return a folder's manifest; UserError where there is none, or none of this format."""
         path = folder / MANIFEST
         try:
-            tree = read_json(path)
+            text = path.read_text(encoding="utf-8")
+            tree = json.loads(text)
         except FileNotFoundError:
             raise UserError(f"{folder}: no artefact; make one with recdistill export RUN MODEL --to DIR") from None
         except (ValueError, OSError, RecursionError):
@@ -97,12 +112,16 @@ class Manifest:
         if not isinstance(tree, dict) or tree.get("format") != FORMAT:
             found = tree.get("format") if isinstance(tree, dict) else None
             raise UserError(f"{path}: format {found}, this version reads {FORMAT}; export again")
+        whole = text == json_text(tree)  # a changed letter may leave the values as they were
         checksum = tree.pop("checksum", None)
-        if set(tree) != {one.name for one in fields(cls)} or checksum != _checksum(tree):
+        if not whole or set(tree) != {one.name for one in fields(cls)} or checksum != checksum_of(tree):
             raise UserError(f"{path}: damaged; export again")
-        made = cls(**tree)
-        if not _as_declared(made):
-            raise UserError(f"{path}: damaged; export again")
+        try:
+            made = cls(**tree)
+            if not _as_declared(made) or not _as_declared(ServedSchema(**made.schema)):
+                raise ValueError
+        except (ValueError, TypeError):
+            raise UserError(f"{path}: damaged; export again") from None
         return made
 
 
@@ -112,7 +131,8 @@ def _as_declared(made: Manifest | ServedSchema) -> bool:
     return all(type(getattr(made, name)) is kind for name, kind in wanted.items())
 
 
-def _checksum(tree: dict[str, Any]) -> str:
+def checksum_of(tree: dict[str, Any]) -> str:
+    """Return the SHA-256 of a manifest's JSON but for the checksum itself."""
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 
 
@@ -126,7 +146,7 @@ class Artefact:
     users: IdMap
     items: IdMap
     context: IdMap
-    tables: list[Array]
+    tables: dict[int, Array | Int8Rows]
     user_counts: Array
     item_counts: Array
     vectors: dict[str, tuple[IdMap, Array]]  # by side
@@ -147,27 +167,27 @@ def current_version(root: Path) -> Path:
     """Return the folder that is to be served of a folder of versions, or an artefact itself; UserError without one."""
     if (root / MANIFEST).exists():
         return root
-    path = root / POINTER
-    try:
-        version = read_json(path)["version"]
-        if type(version) is not int or version < 1:
-            raise ValueError
-        return root / str(version)
-    except FileNotFoundError:
-        raise UserError(f"{root}: no artefact; make one with recdistill export RUN MODEL --to DIR") from None
-    except (ValueError, KeyError, TypeError, OSError, RecursionError):
-        raise UserError(f"{path}: damaged; export again") from None
+    pointer = read_pointer(root)
+    if pointer is None:
+        raise UserError(f"{root}: no artefact; make one with recdistill export RUN MODEL --to DIR")
+    return root / str(pointer.version)
 
 
-def open_artefact(root: Path) -> Artefact:
-    """Return the artefact at `root`, or the current one of a folder of versions, every file of it checked.
+def open_artefact(root: Path, version: int | None = None) -> Artefact:
+    """Return the artefact at `root`, or, of a folder of versions, `version` or the current one; every file of it is
+    checked.
 
     Raises UserError, which names the file, for one that is missing, damaged or of another format.
     """
-    folder = current_version(root)
+    folder = current_version(root) if version is None else root / str(version)
     manifest = Manifest.read(folder)
-    if any(Path(name).name != name for name in manifest.files):
-        raise UserError(f"{folder / MANIFEST}: files: names and their checksums were expected; export again")
+    if folder != root and manifest.version != int(folder.name):
+        raise UserError(f"{folder / MANIFEST}: of version {manifest.version}; export again")
+    try:
+        check_values(folder, vars(manifest), manifest.schema)
+        check_files(folder, manifest.files, manifest.look_ups)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f"{folder / MANIFEST}: damaged; export again") from None
     for name, wanted in manifest.files.items():
         path = folder / name
         if not path.is_file():
@@ -176,31 +196,25 @@ def open_artefact(root: Path) -> Artefact:
             raise UserError(f"{path}: damaged, its checksum is another; export again")
     try:
         return _opened(folder, manifest)
+    except UserError:
+        raise
     except (ValueError, KeyError, TypeError, AttributeError, OSError, RecdistillError):
         raise UserError(f"{folder / MANIFEST}: damaged; export again") from None
 
 
 def _opened(folder: Path, manifest: Manifest) -> Artefact:
-    tables = 1 + max((number for number, _, _ in manifest.look_ups), default=-1)
-    if not 0 <= tables <= len(manifest.look_ups):  # tables are numbered without gaps
-        raise ValueError
     schema = ServedSchema(**manifest.schema)
-    if not _as_declared(schema) or not {schema.user_id, schema.item_id} <= {"int64", "string"}:
-        raise ValueError
-    if set(map(type, manifest.tasks + manifest.actions)) != {str}:
-        raise ValueError
-    if len(manifest.log_odds_offset) != len(manifest.tasks):
-        raise ValueError
-    users, items, context = (IdMap(folder, name) for name in ("users", "items", "context"))
-    return Artefact(
-        folder,
-        manifest,
-        schema,
-        users,
-        items,
-        context,
-        [open_column(folder, f"table_{number}") for number in range(tables)],
-        open_column(folder, "user_counts"),
-        open_column(folder, "item_counts"),
-        {side: (IdMap(folder, f"vectors_{side}"), open_column(folder, f"vectors_{side}")) for side in schema.vectors},
+    users, items, context = maps = [IdMap(folder, name) for name in MAPS]
+    by_name = dict(zip(MAPS, maps, strict=True))
+    check_ids(
+        folder, by_name, {"users": schema.user_id == "string", "items": schema.item_id == "string", "context": True}
     )
+    tables = {number: open_rows(folder, number) for number, _, _ in manifest.look_ups}
+    check_tables(folder, manifest.look_ups, tables, by_name)
+    user_counts, item_counts = open_column(folder, "user_counts"), open_column(folder, "item_counts")
+    check_counts(folder, "user_counts", user_counts, users)
+    check_counts(folder, "item_counts", item_counts, items)
+    vectors = {
+        side: (IdMap(folder, f"vectors_{side}"), open_column(folder, f"vectors_{side}")) for side in schema.vectors
+    }
+    return Artefact(folder, manifest, schema, users, items, context, tables, user_counts, item_counts, vectors)

@@ -14,7 +14,8 @@ from recdistill.serve.artefact import Artefact, open_artefact
 from recdistill.serve.bench import HEADER, QUANTILES, SHARES, Step, at_budget, line, most, sender_alone, steps
 from recdistill.serve.bench_requests import drawn_requests, http_bytes, read_requests
 from recdistill.serve.bench_server import started
-from recdistill.serve.client import TOKEN, Address, Client, RankError
+from recdistill.serve.client import Address, Client, RankError
+from recdistill.serve.limits import TOKEN
 
 __all__ = ["Found", "Plan", "in_budget", "run"]
 

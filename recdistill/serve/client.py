@@ -23,9 +23,8 @@ from urllib.parse import urlsplit
 
 from recdistill.errors import RecdistillError, UserError
 
-__all__ = ["TOKEN", "Address", "Answer", "AsyncClient", "Client", "RankError"]
+__all__ = ["Address", "Answer", "AsyncClient", "Client", "RankError"]
 
-TOKEN = "RECDISTILL_TOKEN"  # in the environment: what the server asks of every request under /v1
 BUSY = (429, 503)
 SHOWN = 200  # characters of what a server answers, in an error
 CALLS = 32  # of an AsyncClient at a time; connections that stay open

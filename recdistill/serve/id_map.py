@@ -13,7 +13,7 @@ was never seen is not taken for one whose hash it shares.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -26,6 +26,7 @@ __all__ = ["IdMap", "write_id_map"]
 
 REMEMBERED, SHORT = 65_536, 64  # texts whose places are remembered, and of how many characters at most
 SIGN = np.uint64(1 << 63)
+PIECE = 1 << 20  # entries looked at together
 
 
 def write_id_map(folder: Path, name: str, ids: Sequence[int | str]) -> None:
@@ -52,6 +53,7 @@ class IdMap:
     """A written map, opened."""
 
     def __init__(self, folder: Path, name: str) -> None:
+        self.name = name
         self._hash, self._place = (np.asarray(open_column(folder, f"{name}.{part}")) for part in ("hash", "place"))
         self.text = (folder / f"{name}.text.npy").exists()
         if self.text:
@@ -67,6 +69,26 @@ class IdMap:
         if not self.text:
             return (self._hash[at] ^ SIGN).view(np.int64).tolist()  # type: ignore[no-any-return]
         return [self._bytes[self._key[k] : self._key[k + 1]].tobytes().decode() for k in at]
+
+    def fault(self) -> str | None:
+        """Return the first file that is not as `write_id_map` writes it, and what was expected; None for a whole map.
+
+        Reads it once, a piece at a time.
+        """
+        n = len(self)
+        if self._hash.dtype != np.uint64 or self._hash.ndim != 1 or not _ascends(self._hash):
+            return f"{self.name}.hash.npy: uint64, ascending, was expected"
+        if self._place.dtype != np.int32 or self._place.shape != (n,) or not _within(self._place, 1, n):
+            return f"{self.name}.place.npy: int32 [{n}] from 1 to {n} was expected"
+        if not self.text:
+            return None
+        if self._bytes.dtype != np.uint8 or self._bytes.ndim != 1:
+            return f"{self.name}.text.npy: uint8 was expected"
+        if self._key.dtype != np.int64 or self._key.shape != (n + 1,) or not _ascends(self._key):
+            return f"{self.name}.key.npy: int64 [{n + 1}], ascending, was expected"
+        if self._key[0] != 0 or self._key[-1] != len(self._bytes):
+            return f"{self.name}.key.npy: from 0 to {len(self._bytes)} was expected"
+        return None
 
     def places(self, ids: Sequence[int | str] | Array) -> Array:
         """Return int64 [n], the index of each id, 0 for one that was never seen."""
@@ -92,3 +114,16 @@ class IdMap:
                 return int(self._place[at])
             at += 1
         return 0
+
+
+def _pieces(values: Array) -> Iterator[Array]:
+    """Yield the values, PIECE at a time, each piece with the last of the one before."""
+    return (values[max(at - 1, 0) : at + PIECE] for at in range(0, len(values), PIECE))
+
+
+def _ascends(values: Array) -> bool:
+    return all(bool((one[1:] >= one[:-1]).all()) for one in _pieces(values))
+
+
+def _within(values: Array, low: int, high: int) -> bool:
+    return all(bool(((one >= low) & (one <= high)).all()) for one in _pieces(values))

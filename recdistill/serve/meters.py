@@ -36,16 +36,19 @@ class Meters:
         self.seconds = Histogram(
             "recdistill_rank_seconds", "From body to answer.", buckets=BUCKETS, registry=self.registry
         )
-        self.version = Gauge(
-            "recdistill_version", "The version that is served.", registry=self.registry, multiprocess_mode="all"
-        )
+        self.version = self._gauge("recdistill_version", "The version that is served.")
+        self.canary = self._gauge("recdistill_canary_version", "The version that answers some users, 0 for none.")
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(name, text, labels, registry=self.registry)
 
+    def _gauge(self, name: str, text: str) -> Gauge:
+        return Gauge(name, text, registry=self.registry, multiprocess_mode="all")
+
     def follow(self, live: Live) -> None:
         """Take over what is served now."""
         self.version.set(live.scorer.version)
+        self.canary.set(live.canary)
         if live.refused != self._refused:
             self.refused.inc(live.refused - self._refused)
             self._refused = live.refused

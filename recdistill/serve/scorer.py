@@ -38,11 +38,11 @@ class Scorer:
         self.wanted = {one.name for one in self.session.get_inputs()}
 
     @classmethod
-    def open(cls, root: Path, threads: int = 1) -> Scorer:
-        """Open the artefact at `root`, or the current one of a folder of versions; UserError as `open_artefact`, and
-        for one that cannot score an item that nobody knows.
+    def open(cls, root: Path, threads: int = 1, version: int | None = None) -> Scorer:
+        """Open the artefact at `root`, or, of a folder of versions, `version` or the current one; UserError as
+        `open_artefact`, and for one that cannot score an item that nobody knows.
         """
-        made = cls(open_artefact(root), threads)
+        made = cls(open_artefact(root, version), threads)
         try:
             made._tried()
         except Exception:  # noqa: BLE001 - a manifest may be whole and yet say anything
@@ -55,7 +55,7 @@ class Scorer:
         unknown = "" if self.artefact.schema.item_id == "string" else 0
         past = Past([unknown], [0.0] * self.artefact.schema.timed, about.actions[:1])
         found = self.rank(Request(None, [unknown], 1.0, history=past))
-        if found.shape != (1, len(about.tasks)):
+        if found.shape != (1, len(about.tasks)) or not np.isfinite(found).all():
             raise ValueError
 
     @property

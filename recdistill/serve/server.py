@@ -7,7 +7,7 @@ import multiprocessing
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from recdistill.serve.limits import CONNECTIONS, Limits
 from recdistill.serve.live import Live
 from recdistill.serve.processes import serve_together
 from recdistill.serve.service import Service
+from recdistill.serve.shadow import SPOOL, Shadow, of_folder
 from recdistill.web import announced, listening
 
 __all__ = ["opened", "serve"]
@@ -28,12 +29,18 @@ ROUTES = "POST /v1/rank; /healthz, /readyz, /metrics, /openapi.json"
 
 
 @contextmanager
-def opened(root: Path, limits: Limits) -> Iterator[FastAPI]:
+def opened(root: Path, limits: Limits, shadow: str | None = None, share: float = 1.0) -> Iterator[FastAPI]:
     """Give the application of one process; what is opened for it ends with it, once all is answered.
 
-    Raises UserError for an artefact that cannot be served.
+    shadow: see `of_folder`, None for none; share: of the requests, that it scores. Raises UserError for an artefact
+    that cannot be served.
     """
-    yield make_app(Service(Live(root), limits))
+    service = Service(Live(root), limits)
+    with ExitStack() as ends:
+        if shadow is not None:
+            made = Shadow(of_folder(root, shadow), service.live, share, root / SPOOL, service.meters.registry)
+            service.observers = (*service.observers, ends.enter_context(closing(made)))
+        yield make_app(service)
 
 
 def serve(make: Make, host: str, port: int, workers: int = 1) -> None:

@@ -65,18 +65,22 @@ class Service:
         """
         if len(self._waiting) >= self.limits.waiting:
             raise RefusedError(429, "too many requests wait; try again", wait=True)
-        job = Job(request, self.live.of(request), Future())
+        job, began = Job(request, self.live.of(request), Future()), time.monotonic()
         self._waiting.add(job)
         self._threads.submit(self._score_next)
         try:
             async with asyncio.timeout(deadline - time.monotonic()):
                 found = await asyncio.wrap_future(job.future)
-        except TimeoutError:
+        except Exception as error:
+            self.live.failed(job.scorer)
+            if isinstance(error, UserError):
+                raise RefusedError(422, str(error)) from None
+            if not isinstance(error, TimeoutError):
+                raise
             self._waiting.drop(job)
             self.meters.late.inc()
             raise RefusedError(503, f"no answer within {self.limits.seconds:g} s; try again", wait=True) from None
-        except UserError as error:
-            raise RefusedError(422, str(error)) from None
+        self.live.answered(found.scorer, time.monotonic() - began, found.scores)
         self._observed(found, request_id)
         return found
 

@@ -38,7 +38,7 @@ from recdistill.tables.events import EventLog
 from recdistill.tables.predictions import PredictionLog
 from recdistill.tables.schema import EventSchema
 from recdistill.train.categories import CategoryColumn
-from recdistill.train.costs import rows_per_sample, training_flops
+from recdistill.train.costs import rows_per_sample, serving_flops, training_flops
 from recdistill.train.crossfit import FoldTrainer
 from recdistill.train.learner import Learner, fixed_weight
 from recdistill.train.memory_check import backbone_of, check_device, check_fits, unallocated
@@ -49,6 +49,7 @@ from recdistill.typing import Array
 
 __all__ = [
     "adapter_rows",
+    "build_network",
     "check_models",
     "check_names",
     "finished",
@@ -260,7 +261,8 @@ def training_costs(folder: RunFolder, experiment: Experiment, job: Job) -> Train
     dense, sparse = parameters(checkpoints.stored(block))
     speed, coverage = totals.rows / max(totals.seconds, 1e-9), totals.signals / max(totals.first, 1)
     flops, rows = training_flops(folder, experiment, job, totals), totals.learned * rows_per_sample(job)
-    return TrainingCosts(dense, sparse, speed, coverage, rows, totals.steps, totals.seconds, flops)
+    served = serving_flops(folder, job)
+    return TrainingCosts(dense, sparse, speed, coverage, rows, totals.steps, totals.seconds, flops, served)
 
 
 def adapter_rows(folder: RunFolder, job: Job) -> int | None:

@@ -17,7 +17,9 @@ from recdistill.tables.events import EventLog
 from recdistill.train.memory_check import countable
 from recdistill.train.trainer import Totals
 
-__all__ = ["rows_per_sample", "training_flops"]
+__all__ = ["SERVED", "rows_per_sample", "serving_flops", "training_flops"]
+
+SERVED = 200  # candidates of the request whose products are counted
 
 Sizes = tuple[int, int, int, Extras]  # fields, slots, actions, extras
 
@@ -35,9 +37,7 @@ def training_flops(folder: RunFolder, experiment: Experiment, job: Job, totals: 
     """
     if job.config.kind not in BACKBONES:
         return None
-    schema = EventLog.open(folder.tables / "events").schema
-    store = SampleStore(folder.store)
-    sizes = (*field_counts(schema), store.actions, extras_of(schema))
+    store, sizes = SampleStore(folder.store), _sizes(folder)
     stale = isinstance(job.config, TeacherConfig) and not job.config.stale.fresh
     flops = float(totals.learned) * _cost(job.config, sizes, rows_per_sample(job)).step_flops
     if stale or (store.label_order is not None and job.fold is None):  # predicted apart from what is learned
@@ -45,6 +45,16 @@ def training_flops(folder: RunFolder, experiment: Experiment, job: Job, totals: 
     if job.candidates:
         flops += float(totals.rows) * _cost(job.config, sizes, job.candidates).forward_flops
     return flops
+
+
+def serving_flops(folder: RunFolder, job: Job) -> float | None:
+    """Return the products of ranking `SERVED` candidates for one full history; None as for `training_flops`."""
+    return float(_cost(job.config, _sizes(folder), SERVED).forward_flops) if job.config.kind in BACKBONES else None
+
+
+def _sizes(folder: RunFolder) -> Sizes:
+    schema = EventLog.open(folder.tables / "events").schema
+    return *field_counts(schema), SampleStore(folder.store).actions, extras_of(schema)
 
 
 def _cost(config: ModelConfig, sizes: Sizes, samples: int) -> Cost:

@@ -22,8 +22,9 @@ from recdistill.checkpoint.store import Checkpoints
 from recdistill.config.experiment import Experiment, named_models
 from recdistill.distributed.ranks import Ranks
 from recdistill.errors import RecdistillError, UserError
+from recdistill.locks import locked
 from recdistill.models.user_models import importable
-from recdistill.runs.folder import RunFolder, locked
+from recdistill.runs.folder import RunFolder
 from recdistill.runs.jobs import Job
 from recdistill.train.build import trainer_of
 from recdistill.train.trainer import Progress

@@ -32,6 +32,7 @@ from recdistill.tables.events import EventLog
 from recdistill.tables.schema import EventSchema
 from recdistill.train.build import learner_of
 from recdistill.train.learner import Learner
+from recdistill.train.trained import Trained
 from recdistill.typing import Array
 
 __all__ = ["NewSamples", "Predictor"]
@@ -125,13 +126,13 @@ class NewSamples:
 
 
 class Predictor:
-    """A model of an ingested and trained run, with its newest checkpoint.
+    """A model of an ingested and trained run, with its newest checkpoint or another that is there.
 
     Raises UserError for a model that is not trained, and for one that reads its teacher's hidden states, which new rows
     do not have.
     """
 
-    def __init__(self, folder: RunFolder, experiment: Experiment, job: Job) -> None:
+    def __init__(self, folder: RunFolder, experiment: Experiment, job: Job, found: Trained | None = None) -> None:
         if job.distill is not None and job.uses_teacher and job.distill.teacher_hidden:
             raise UserError(
                 f"{job.name}: reads the teacher's hidden states, which new rows do not have; it cannot predict"
@@ -140,7 +141,7 @@ class Predictor:
         self.counts = Counts()  # of what was left out of the rows that were read
         self.schema: EventSchema = EventLog.open(folder.tables / "events").schema
         self.store = SampleStore(folder.store)
-        self.learner = _restored(folder, experiment, job, self.store)
+        self.learner = _restored(folder, experiment, job, self.store, found)
         users, items, context = (
             _Frozen(Vocabulary.load(folder.store / f"{name}.parquet")) for name in ("users", "items", "context")
         )
@@ -189,15 +190,23 @@ class Predictor:
         return pl.DataFrame(columns)
 
 
-def _restored(folder: RunFolder, experiment: Experiment, job: Job, store: SampleStore) -> Learner:
-    """Return the job's learner as of its newest checkpoint; torch's random state stays as it is."""
+def _restored(
+    folder: RunFolder, experiment: Experiment, job: Job, store: SampleStore, found: Trained | None
+) -> Learner:
+    """Return the job's learner as of a checkpoint, None: its newest; torch's random state stays as it is."""
+    found = found or _newest(folder, job)
+    with torch.random.fork_rng(devices=[]):
+        width = experiment.teacher_hidden.width
+        learner, _ = learner_of(folder, job, store.labels, store.actions, None, width)
+        learner.restore(found.learner, found.state["learner"])
+    learner.network.eval()
+    return learner
+
+
+def _newest(folder: RunFolder, job: Job) -> Trained:
+    """Return the newest checkpoint of the batch phase, whose ids are those of the run's store."""
     checkpoints = Checkpoints(folder.model(job.name))
     block = checkpoints.newest()
     if block is None:
         raise UserError(f"{job.name}: not trained yet; run: recdistill train {folder.root}")
-    with torch.random.fork_rng(devices=[]):
-        width = experiment.teacher_hidden.width
-        learner, _ = learner_of(folder, job, store.labels, store.actions, None, width)
-        learner.restore(checkpoints.stored(block), checkpoints.state(block)["learner"])
-    learner.network.eval()
-    return learner
+    return Trained(checkpoints, block, checkpoints.state(block))

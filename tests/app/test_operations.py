@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from recdistill.app.operations import versions_of
 from recdistill.data.store.memmap import write_json
 from recdistill.errors import UserError
+from recdistill.serve.scorer import Scorer
 from recdistill.stream.registry.promote import verdicts_of
 from recdistill.tables.delta.log import DeltaLog
 from recdistill.tables.events import EventLog
@@ -36,21 +36,28 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> StreamRun:
 
 
 def test_lineage_promotion_revocation_and_the_way_back(run: StreamRun) -> None:
-    student = models_of(run.experiment)[2].name
+    student, root = models_of(run.experiment)[2].name, run.root / "serving"
     code, printed = typed("lineage", run.root, student)
     assert code == 0 and "teacher@3: 500, teacher@4: 500, teacher@5: 500" in printed and "predictions" in printed
     code, printed = typed("promote", run.root, student, "--rows", 500, "--force")
-    assert code == 0 and f"served: {student}/00000001" in printed
+    assert code == 0 and f"{student} after 500 rows -> {root / '1'}" in printed and "served: version 1" in printed
+    code, printed = typed("promote", run.root, student, "--force", "--candidate")
+    assert code == 0 and "not served yet: version 2" in printed and Scorer.open(root).version == 1
     code, printed = typed("promote", run.root, student, "--force")
-    assert code == 0 and json.loads((run.root / "serving" / "current.json").read_text())["rows"] == 1500
+    assert code == 0 and Scorer.open(root).artefact.manifest.lineage["rows"] == 1500
     code, printed = typed("revoke", run.root, "4-5", "--reason", "labels flipped")
-    assert code == 0 and "500 rows" in printed and "00000002 (served now)" in printed
-    code, printed = typed("promote", run.root, student, "--force")
-    assert code == 2 and "teacher@4" in printed and printed.count("\n") == 1
+    assert code == 0 and "500 rows" in printed and "2, 3 (served now)" in printed
+    for verb in (
+        ["promote", run.root, student, "--force"],
+        ["export", run.root, student, "--to", run.root / "serving"],
+    ):
+        code, printed = typed(*verb)
+        assert code == 2 and "teacher@4" in printed and printed.count("\n") == 1
     code, printed = typed("rollback", run.root)
-    assert code == 0 and f"served: {student}/00000001" in printed
-    code, printed = typed("rollback", run.root)
-    assert code == 2 and printed.startswith("recdistill: ")
+    assert code == 0 and f"served: version 1, {student} after 500 rows" in printed and Scorer.open(root).version == 1
+    for folder in (run.root, root):
+        code, printed = typed("rollback", folder)
+        assert code == 2 and printed.startswith("recdistill: ") and "could be served again" in printed
     assert run.run(models_of(run.experiment)[2]).state["learned_from"] == {"teacher": {"3": 500}}
     code, printed = typed("unquarantine", run.root, "4")
     assert code == 0
@@ -65,6 +72,11 @@ def test_lineage_promotion_revocation_and_the_way_back(run: StreamRun) -> None:
         (["revoke", "RUN", "4", "--model", "teachr", "--reason", "x"], "did you mean 'teacher'"),
         (["lineage", "RUN", "light.distiled.s0"], "did you mean 'light.distilled.s0'"),
         (["promote", "RUN", "light.raw.s0", "--from", "2024-01-01"], "--from goes with a teacher"),
+        (["promote", "RUN", "teacher", "--candidate"], "--to, --candidate go with a student"),
+        (["promote", "RUN", "light.raw.s0", "--rows", "9999"], "no checkpoint of 9,999 rows or more; there are 500"),
+        (["export", "RUN", "light", "--to", "x", "--rows", "1", "--checkpoint", "x"], "give one of them"),
+        (["export", "RUN", "light", "--to", "x", "--checkpoint", "/nowhere/1"], "/nowhere/1: no checkpoint"),
+        (["rollback", "/nowhere"], "holds no run"),
         (["compact", "/nowhere"], "holds no run"),
         (["stream", "/nowhere.yaml"], "cannot read the experiment file"),
     ],

@@ -30,6 +30,18 @@ class MyNet(nn.Module):
 
 class NoWidth(MyNet):
     output_width = None
+
+
+class Alone(MyNet):
+    def forward(self, batch):
+        if len(batch.item.unique) < 2:
+            raise IndexError("nobody is there\\nat all")
+        return super().forward(batch)
+
+
+class Counting(MyNet):
+    def forward(self, batch):
+        return super().forward(batch) / (1 + int(batch.item.inverse.sum()))
 """
 CONFIG = """
 name: own
@@ -91,3 +103,30 @@ def test_one_that_cannot_be_built_is_refused_in_one_line(place: Path, key: str, 
     done = called(place, "run", "own.yaml", "--out", "run", "--set", key)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1) and problem.format(place=place) in done.stderr
     assert not (place / "run").exists()
+
+
+def weights(run: Path) -> dict[str, bytes]:
+    """Return the files of all checkpoints."""
+    found = run.glob("models/*/*/model.safetensors")
+    return {str(path.relative_to(run)): path.read_bytes() for path in found}
+
+
+def test_whatever_a_network_raises_is_one_line_and_training_goes_on(place: Path) -> None:
+    done = called(place, "run", "own.yaml", "--out", "run", "--set", "students.light.kind=mymodels:Alone")
+    assert done.returncode == 0, done.stderr
+    assert "it does not run on a request alone: IndexError: nobody is there;" in " ".join(done.stdout.split())
+
+
+def test_one_that_cannot_be_served_is_told_before_training_and_trained_as_ever(place: Path) -> None:
+    """Once for all its models; and nowhere where nobody wants to know."""
+    counting = ("--set", "students.light.kind=mymodels:Counting")
+    told = called(place, "run", "own.yaml", "--out", "told", *counting)
+    lines = told.stdout.replace("\n  ", " ").splitlines()
+    (warning,) = (
+        number for number, line in enumerate(lines) if "cannot be exported: torch.export does not take" in line
+    )
+    assert told.returncode == 0 and "export_check: false" in lines[warning] and "light" in lines[warning]
+    assert not any("light." in line for line in lines[:warning])
+    quiet = called(place, "run", "own.yaml", "--out", "quiet", *counting, "--set", "export_check=false")
+    assert quiet.returncode == 0 and "cannot be exported" not in quiet.stdout
+    assert weights(place / "told") == weights(place / "quiet") != {}

@@ -49,6 +49,26 @@ class Plain(nn.Module):
         return torch.as_tensor(self.body(torch.cat([rows, batch.numbers], 1)))
 
 
+class Unused(Plain):
+    """One with a table that it never looks up, before the one that it does."""
+
+    def __init__(self, width: int, *, tables: TableOptions) -> None:
+        super().__init__(width, tables=tables)
+        self.item, self.spare = GrowableTable(width, seed=1, name="spare", std=0.1), self.item
+
+    def forward(self, batch: Batch) -> Tensor:
+        rows = self.spare(batch.item.unique).index_select(0, batch.item.inverse)
+        return torch.as_tensor(self.body(torch.cat([rows, batch.numbers], 1)))
+
+
+class Rowless(Plain):
+    """One that looks no table up."""
+
+    def forward(self, batch: Batch) -> Tensor:
+        zeros = torch.zeros(batch.item.inverse.shape[0], self.item.width)
+        return torch.as_tensor(self.body(torch.cat([zeros, batch.numbers], 1)))
+
+
 class Counting(Plain):
     """One that looks at how many candidates there are, which a graph cannot."""
 
@@ -77,7 +97,7 @@ def worst(towers: Towers) -> float:
     served = ServedNetwork(towers, SHAPE)
     session = onnxruntime.InferenceSession(onnx_graph(served), providers=["CPUExecutionProvider"])
     wanted = {one.name for one in session.get_inputs()}
-    tables = [table.peek(torch.arange(64)).numpy() for table in table_modules(towers)]
+    tables = {at: table.peek(torch.arange(64)).numpy() for at, table in enumerate(table_modules(towers))}
     found = []
     alone = [((candidates,), (events,)) for candidates, events in ((1, 0), (1, 9), (2, 1), (7, 5), (7, 0), (3, 9))]
     for seed, (candidates, events) in enumerate([*alone, ((1, 1), (0, 9)), ((3, 1, 2), (4, 0, 9))]):
@@ -94,8 +114,9 @@ def test_the_graph_gives_the_networks_logits(kind: str, options: dict[str, Any])
     assert worst(built(kind, options)) < 1e-5
 
 
-def test_a_network_of_the_users_own_is_exported() -> None:
-    assert worst(network(Plain(8, tables=TableOptions()))) < 1e-5
+@pytest.mark.parametrize("kind", [Plain, Unused, Rowless])
+def test_a_network_of_the_users_own_is_exported(kind: type[Plain]) -> None:
+    assert worst(network(kind(8, tables=TableOptions()))) < 1e-5
 
 
 def test_what_a_graph_cannot_say_is_refused_in_one_line() -> None:

@@ -20,6 +20,8 @@ SMALL = [
     pytest.param(["broker.py", "4"], marks=needs("nats-server")),
     ["disorder.py", "2"],
     ["hybrid.py", "2"],
+    ["artefacts.py", "24"],
+    ["swaps.py", "10"],
 ]
 
 

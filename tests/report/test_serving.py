@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from recdistill.report.serving import render, write_page
+from recdistill.report.serving import COLOURS, render, write_page
 from recdistill.serve.bench import Step
 from recdistill.serve.bench_run import Found
 
@@ -24,6 +24,7 @@ def test_the_page_shows_every_rate_and_escapes_what_it_was_given(tmp_path: Path)
     assert "<i>light" not in page and "<b>:" not in page and "&lt;i&gt;light" in page
     assert "At most 180 requests a second" in page and "up to 100 requests/s, 20,000 candidates/s" in page
     assert "not kept up with; not reached: the sender was late" in page and "429: 7" in page
+    assert all(f".{colour} {{" in page for colour in COLOURS)  # a line without one is not drawn
     assert "100/s: p50 1.00, p95 2.00, p99 3.00, p99.9 –" in page and "<script" not in page
 
 

@@ -20,13 +20,14 @@ from starlette.testclient import TestClient
 from recdistill.api.run import Run
 from recdistill.data.store.memmap import write_json
 from recdistill.serve.app import make_app
-from recdistill.serve.artefact import POINTER
 from recdistill.serve.bodies import RankBody
 from recdistill.serve.limits import Limits
 from recdistill.serve.live import Live
+from recdistill.serve.pointer import POINTER
 from recdistill.serve.request import Request
 from recdistill.serve.scorer import Scorer
 from recdistill.serve.service import Service
+from tests.support.artefacts import version_of
 from tests.support.runs import finish, tiny
 
 BODY = {"user": 3, "items": [1, 2, 3], "time": 1e9}
@@ -45,7 +46,7 @@ def versions(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def live(versions: Path) -> Live:
-    write_json(versions / POINTER, {"version": 1, "before": None})
+    write_json(versions / POINTER, {"version": 1, "before": []})
     return Live(versions)
 
 
@@ -200,7 +201,7 @@ def test_a_new_version_is_taken_over_and_each_answer_is_of_one(live: Live, clien
     assert wanted[1] != wanted[2]
     seen = set()
     for number in range(40):
-        write_json(versions / POINTER, {"version": 1 + number % 2, "before": None})
+        write_json(versions / POINTER, {"version": 1 + number % 2, "before": []})
         for _ in range(3):
             answer = client.post("/v1/rank", json=BODY).json()
             assert answer["scores"]["click"] == wanted[answer["version"]]
@@ -216,7 +217,7 @@ def test_a_damaged_version_is_refused_and_the_old_one_goes_on(
     whole = path.read_bytes()
     path.write_bytes(whole[:-1])
     try:
-        write_json(versions / POINTER, {"version": 2, "before": 1})
+        write_json(versions / POINTER, {"version": 2, "before": [1]})
         loaded(live)
         assert client.post("/v1/rank", json=BODY).json()["version"] == 1
         assert "dense.onnx: damaged" in capfd.readouterr().err and live.refused == 1
@@ -228,11 +229,11 @@ def test_another_version_of_the_same_number_is_taken_over(live: Live, versions: 
     """A folder that was removed and exported into again begins with 1."""
     root = tmp_path / "again"
     shutil.copytree(versions / "1", root / "1")
-    write_json(root / POINTER, {"version": 1, "before": None})
+    write_json(root / POINTER, {"version": 1, "before": []})
     live = Live(root)
     shutil.rmtree(root / "1")
-    shutil.copytree(versions / "2", root / "1")
-    write_json(root / POINTER, {"version": 1, "before": None})
+    version_of(versions / "2", root, 1)
+    write_json(root / POINTER, {"version": 1, "before": []})
     loaded(live)
     assert live.scorer.artefact.manifest.model == "light.raw.s0"
 

@@ -14,7 +14,8 @@ import pytest
 
 from recdistill.errors import UserError
 from recdistill.serve.bench_server import started
-from recdistill.serve.client import TOKEN, Address, AsyncClient, Client, RankError
+from recdistill.serve.client import Address, AsyncClient, Client, RankError
+from recdistill.serve.limits import TOKEN
 from recdistill.serve.request import Past, Request
 from recdistill.serve.scorer import Scorer
 from tests.support.exported import exported

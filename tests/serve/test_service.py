@@ -80,15 +80,17 @@ def test_one_that_is_late_keeps_its_thread_and_those_behind_it_are_given_up(
         return rank(scorer, requests)
 
     monkeypatch.setattr(Scorer, "scores", slow)
-    service = Service(live, Limits(threads=1))
+    service = Service(live, Limits(threads=1, waiting=3))
 
     async def flood() -> None:
         first = asyncio.create_task(service.answer(ASKED, time.monotonic() + 600, "0"))
         await asyncio.to_thread(begun.acquire)
-        for _ in range(20):
-            with pytest.raises(RefusedError, match="no answer within"):
-                await service.answer(ASKED, time.monotonic(), "late")
-        go.set()
+        try:
+            for _ in range(20):
+                with pytest.raises(RefusedError, match="no answer within"):
+                    await service.answer(ASKED, time.monotonic(), "late")
+        finally:
+            go.set()
         await first
         await service.answer(ASKED, service.deadline(), "next")
 

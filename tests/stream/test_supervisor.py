@@ -16,7 +16,8 @@ import pytest
 from recdistill.app.run import open_run
 from recdistill.app.stream import batch_stage
 from recdistill.errors import RecdistillError, UserError
-from recdistill.runs.folder import RunFolder, locked
+from recdistill.locks import locked
+from recdistill.runs.folder import RunFolder
 from recdistill.stream import supervisor
 from recdistill.stream.event_log import Journal, read_journals
 from recdistill.stream.prefork import Child, Prefork

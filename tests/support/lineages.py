@@ -7,12 +7,21 @@ from pathlib import Path
 import torch
 
 from recdistill.checkpoint.store import Checkpoint, Checkpoints
+from recdistill.config.load import load_text
+from recdistill.runs.jobs import jobs_by_name
 from recdistill.stream.progress import ModelProgress, Sums, to_metadata
 from tests.support.gates import Stream
 
-__all__ = ["OTHER", "STUDENT", "Run", "run_with_checkpoints"]
+__all__ = ["JOBS", "OTHER", "STUDENT", "Run", "run_with_checkpoints"]
 
 STUDENT, OTHER = "light.distilled.s0", "wide.distilled.s0"
+CONFIG = """
+name: t
+data: {reader: simulator}
+students: {light: {kind: pooled-mlp}, wide: {kind: pooled-mlp, width: 8}}
+evaluate: {seeds: [0]}
+"""
+JOBS = jobs_by_name(load_text(CONFIG))
 
 
 class Run(Stream):
@@ -29,7 +38,9 @@ class Run(Stream):
     ) -> None:
         """Publish one that learned from so many rows of each version."""
         state = {
+            "run": JOBS[model].run if model in JOBS else "",
             "rows": rows,
+            "parts": {},
             "learned_from": {teacher: {str(version): count for version, count in learned_from.items()}}
             if learned_from
             else {},

@@ -16,7 +16,7 @@ from recdistill.runs.folder import RunFolder
 from recdistill.runs.jobs import Job, jobs_of
 from recdistill.tables.events import EventLog
 from recdistill.train import build
-from recdistill.train.costs import rows_per_sample, training_flops
+from recdistill.train.costs import rows_per_sample, serving_flops, training_flops
 from recdistill.train.memory_check import countable
 from recdistill.train.trainer import Totals
 from tests.support.runs import finish, ingested, tiny
@@ -70,6 +70,7 @@ def test_a_network_of_the_users_own_is_not_counted(folder: RunFolder) -> None:
     _, raw, _ = jobs()
     own = replace(raw, config=raw.config.model_copy(update={"kind": "mine:Net"}))
     assert training_flops(folder, tiny(), own, Totals(rows=1, learned=1)) is None
+    assert serving_flops(folder, own) is None
 
 
 def test_a_trained_model_tells_what_it_took(tmp_path: Path) -> None:
@@ -78,4 +79,5 @@ def test_a_trained_model_tells_what_it_took(tmp_path: Path) -> None:
     costs = build.training_costs(RunFolder(tmp_path), experiment, jobs_of(experiment)[0])
     assert costs.rows == 350 * 2 + 400 and costs.steps == 22 and costs.seconds and costs.seconds > 0
     one = cost(RunFolder(tmp_path), jobs()[0].config)  # all is predicted apart, for labels come later
+    assert costs.serving_flops == cost(RunFolder(tmp_path), jobs()[0].config, 200).forward_flops
     assert costs.flops == pytest.approx(1100 * one.step_flops + 400 * one.forward_flops)

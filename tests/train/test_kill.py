@@ -17,7 +17,8 @@ import pytest
 from benchmarks.kills import EXPERIMENT, Differences, differences, ended, kill, result_of, start
 from recdistill.config.load import load_text
 from recdistill.errors import UserError
-from recdistill.runs.folder import RunFolder, locked
+from recdistill.locks import locked
+from recdistill.runs.folder import RunFolder
 from tests.support.runs import finish, ingested, tiny
 
 ALIKE = re.compile(r"(?<=store.part/)\w+(?=.npy)|[0-9]{20}|(?<=0)[0-9](?=.part/)")  # of these, one point stands for all

@@ -71,6 +71,15 @@ class LiveCounts:
             found[old] += self.base.before(key[old], np.minimum(time[old], self.since))
         return found
 
+    def released(self, keys: int) -> Array:
+        """Return int32 [keys, 2], what was counted of the keys below `keys` so far; nothing is written."""
+        every = np.arange(keys)
+        found = self._now(every) if self.chains.used else np.zeros((keys, 2), np.int32)
+        if self.base is not None:
+            old = every[: len(self.base.first) - 1]
+            found[old] += self.base.before(old, np.full(len(old), self.since))
+        return found
+
     def state(self) -> dict[str, Array]:
         """Return what `restore` takes; what it refers to is on disk afterwards."""
         return {**{f"waiting_{name}": values for name, values in self._waiting.items()}, **self.chains.heads()}

@@ -37,7 +37,7 @@ from recdistill.data.store.vocabulary import GrowingVocabulary
 from recdistill.tables.schema import EventSchema
 from recdistill.typing import Array
 
-__all__ = ["Encoded", "LiveStore"]
+__all__ = ["Encoded", "LiveStore", "end_of"]
 
 CHUNK = 1 << 20  # history events looked at together
 PIECE = 2048  # rows whose histories are looked up at a time
@@ -49,6 +49,11 @@ class Encoded(NamedTuple):
 
     columns: dict[str, Array]
     given: dict[str, Given]
+
+
+def end_of(base: SampleStore) -> int:
+    """Return the time in us up to which the batch phase's store counts; a stream counts from there."""
+    return int(max(base.time[-CHUNK:].max(), base.time[0]))
 
 
 class LiveStore:
@@ -99,7 +104,7 @@ class LiveStore:
 
     def _take_over(self, base: SampleStore) -> None:
         """Let what the batch phase's last sample did not know yet wait, so that it takes its place among what comes."""
-        self.newest = self._handed_over = int(max(base.time[-CHUNK:].max(), base.time[0]))
+        self.newest = self._handed_over = end_of(base)
         past = base.histories
         for late, user in entries_since(past.first, past.known, self._handed_over):
             columns = {"user": user.astype(np.int32), "item": past.item[late], "time": past.time[late]}

@@ -15,7 +15,7 @@ from numpy.lib.format import open_memmap
 from recdistill.errors import RecdistillError
 from recdistill.typing import Array
 
-__all__ = ["create_column", "open_column", "read_json", "write_json"]
+__all__ = ["create_column", "json_text", "open_column", "read_json", "sync", "write_json"]
 
 
 def create_column(folder: Path, name: str, shape: tuple[int, ...], dtype: str) -> Array:
@@ -40,11 +40,16 @@ def open_column(folder: Path, name: str) -> Array:
     return column
 
 
+def json_text(value: object) -> str:
+    """Return a value as `write_json` writes it."""
+    return json.dumps(value, indent=1, sort_keys=True)
+
+
 def write_json(path: Path, value: object) -> None:
     """Write JSON atomically: a reader sees the old file or the new one."""
     part = path.with_name(path.name + ".part")
     with part.open("w", encoding="utf-8") as file:
-        json.dump(value, file, indent=1, sort_keys=True)
+        file.write(json_text(value))
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
@@ -53,3 +58,12 @@ def write_json(path: Path, value: object) -> None:
 def read_json(path: Path) -> Any:
     """Return the parsed JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def sync(path: Path) -> None:
+    """Let a file or folder reach the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

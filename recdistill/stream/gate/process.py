@@ -16,8 +16,9 @@ import numpy as np
 import polars as pl
 
 from recdistill.config.experiment import Experiment
+from recdistill.locks import locked
 from recdistill.runs.batch_ingest import handed_over
-from recdistill.runs.folder import RunFolder, locked
+from recdistill.runs.folder import RunFolder
 from recdistill.runs.names import is_teacher
 from recdistill.signals.columns import channels_of
 from recdistill.stream.event_log import Journal

@@ -20,8 +20,9 @@ import polars as pl
 
 from recdistill.config.experiment import Experiment
 from recdistill.errors import UserError
+from recdistill.locks import locked
 from recdistill.runs.batch_ingest import HANDOVER, handed_over
-from recdistill.runs.folder import RunFolder, locked
+from recdistill.runs.folder import RunFolder
 from recdistill.stream.event_log import Journal
 from recdistill.stream.ingest.admission import AdmissionFilter
 from recdistill.stream.ingest.dead_letters import DeadLetterBuffer

@@ -7,7 +7,8 @@ from datetime import timedelta
 
 from recdistill.config.experiment import Experiment
 from recdistill.errors import RecdistillError
-from recdistill.runs.folder import RunFolder, locked
+from recdistill.locks import locked
+from recdistill.runs.folder import RunFolder
 from recdistill.stream.event_log import Journal
 from recdistill.stream.maintenance.retention import cut_logs
 from recdistill.tables.delta.log import DeltaLog

@@ -1,35 +1,38 @@
-"""Which student is served: RUN/serving/NAME/NUMBER holds what was promoted, RUN/serving/current.json names the one
-that is served.
+"""Which student is served: a stream's checkpoint becomes a version of an artefact, in RUN/serving unless another folder
+is named, and `current.json` there names the one that is served.
 
-Both appear by one rename, so that whoever serves sees the old or the new, whole.
+Here it is decided whether a checkpoint may be; app/export.py writes it.
 """
 
 from __future__ import annotations
 
 import math
-import shutil
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from recdistill.checkpoint.store import Checkpoints, sync
-from recdistill.data.store.memmap import read_json, write_json
 from recdistill.errors import UserError, did_you_mean
 from recdistill.evaluate.metrics import ne_of_sums
-from recdistill.runs.folder import RunFolder, locked
+from recdistill.runs.folder import RunFolder
+from recdistill.runs.jobs import Job
 from recdistill.runs.names import is_teacher
+from recdistill.serve.artefact import Manifest
+from recdistill.serve.versions import roll_back, served, versions
 from recdistill.stream.progress import ModelProgress, Sums, read_progress
 from recdistill.tables.predictions import PredictionLog
 from recdistill.tables.verdicts import VerdictLog, Verdicts
+from recdistill.train.trained import Trained, trained
 
 __all__ = [
     "Promotion",
+    "check_revoked",
+    "check_student",
     "current",
+    "may_serve",
     "progressive_ne",
-    "promote",
     "promotions",
     "rollback",
+    "serving",
     "students",
     "verdicts_of",
 ]
@@ -39,96 +42,85 @@ NE_ROWS = 50_000  # over which a student's recent NE is compared
 
 @dataclass(frozen=True)
 class Promotion:
-    """A promoted checkpoint. name: its folder under RUN/serving, MODEL/NUMBER; rows: those its model had predicted.
-
-    learned_from, versions: its lineage (see `Lineage`). before: the name of what it replaced. current: whether it is
-    served now.
+    """A version that a student's checkpoint became. rows: those its model had predicted; learned_from: see
+    `Lineage`; current: whether it is served now.
     """
 
-    name: str
+    version: int
     model: str
     rows: int
-    time: str
     learned_from: dict[str, dict[int, int]]
-    versions: dict[str, int | None]
-    before: str | None
-    current: bool = False
+    current: bool
 
 
-def _read(path: Path, served: str | None) -> Promotion:
-    tree = read_json(path)
-    learned_from = {
-        teacher: {int(version): rows for version, rows in versions.items()}
-        for teacher, versions in tree["learned_from"].items()
-    }
-    return Promotion(**{**tree, "learned_from": learned_from, "current": tree["name"] == served})
+def serving(folder: RunFolder) -> Path:
+    """Return the folder of versions of a run."""
+    return folder.root / "serving"
 
 
-def current(folder: RunFolder) -> Promotion | None:
-    """Return what is served, None when nothing was promoted; UserError when the file is damaged."""
-    path = _root(folder) / "current.json"
-    if not path.exists():
-        return None
+def _promotion(manifest: Manifest, now: int | None) -> Promotion | None:
+    """Return what a version is, None where its lineage is none of a run's. now: the version that is served."""
     try:
-        return _read(path, read_json(path)["name"])
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{path}: damaged; delete it and promote a student again") from None
+        rows, versions_of = int(manifest.lineage["rows"]), manifest.lineage["learned_from"].items()
+        learned_from = {
+            teacher: {int(version): int(count) for version, count in found.items()} for teacher, found in versions_of
+        }
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+    return Promotion(manifest.version, manifest.model, rows, learned_from, manifest.version == now)
 
 
-def promotions(folder: RunFolder) -> list[Promotion]:
-    """Return everything that was promoted and is still whole, by model and number."""
-    served = current(folder)
-    found = sorted(
-        _root(folder).glob("*/*/promoted.json"), key=lambda path: (path.parts[-3], len(path.parts[-2]), path.parts[-2])
-    )
-    kept = [
-        path
-        for path in found
-        if path.parent.name.isdigit() and Checkpoints(path.parents[1]).whole(int(path.parent.name))
-    ]
-    return [_read(path, served.name if served else None) for path in kept]
+def current(root: Path) -> Promotion | None:
+    """Return what the folder of versions `root` serves, None where nothing was promoted; UserError where it is
+    damaged.
+    """
+    found = served(root)
+    return None if found is None else _promotion(found, found.version)
 
 
-def promote(
-    folder: RunFolder, model: str, rows: int | None = None, *, margin: float = 0.01, force: bool = False
-) -> Promotion:
-    """Publish a student's stream checkpoint, by default its newest, for serving; return what is served now.
+def promotions(root: Path) -> list[Promotion]:
+    """Return the versions in `root` that can be read, in order; where the pointer is damaged, none is current."""
+    now: int | None = None
+    with suppress(UserError):
+        found = served(root)
+        now = found.version if found else None
+    return [one for one in (_promotion(manifest, now) for manifest in versions(root)) if one is not None]
+
+
+def may_serve(
+    folder: RunFolder, job: Job, root: Path, rows: int | None = None, *, margin: float = 0.01, force: bool = False
+) -> Trained:
+    """Return a student's stream checkpoint that may be served from `root`: the newest, or the first of `rows` rows or
+    more.
 
     Raises UserError for one that is not there, is damaged or learned from a version that was revoked since, and, unless
     `force`, where its progressive NE over its last NE_ROWS rows is unknown, 1 or more, or above the served model's over
     the same rows by more than `margin`.
     """
-    checkpoints = Checkpoints(folder.model(model) / "stream")
-    rows = _chosen(folder, model, checkpoints, rows)
-    state = checkpoints.state(rows)
-    if bad := verdicts_of(folder).revoked(state["learned_from"]):
+    check_student(folder, job.name)
+    found = trained(folder, job, rows)
+    check_revoked(folder, job.name, found)
+    if not force:
+        _check_ne(folder, job.name, found.rows, current(root), margin)
+    return found
+
+
+def check_student(folder: RunFolder, model: str) -> None:
+    """Raise UserError for a model that is no student with checkpoints of a stream."""
+    if model not in students(folder):
         raise UserError(
-            f"{model}: its checkpoint {rows} learned from {', '.join(bad)}, revoked since; choose an older one with "
-            "rows"
+            f"{folder.root}: no student '{model}' with checkpoints of a stream{did_you_mean(model, students(folder))}; "
+            "what a batch run trained: recdistill export"
         )
-    with locked(_root(folder) / "lock", f"{folder.root}: another process promotes or rolls back; try again"):
-        served = current(folder)
-        if not force:
-            _check_ne(folder, model, rows, served, margin)
-        return _publish(folder, checkpoints.path(rows), model, rows, state, served)
 
 
-def _root(folder: RunFolder) -> Path:
-    return folder.root / "serving"
-
-
-def _chosen(folder: RunFolder, model: str, checkpoints: Checkpoints, rows: int | None) -> int:
-    blocks = checkpoints.blocks()
-    if model not in students(folder) or not blocks:
+def check_revoked(folder: RunFolder, model: str, found: Trained) -> None:
+    """Raise UserError for a checkpoint that learned from a version that was revoked since."""
+    if bad := verdicts_of(folder).revoked(found.state.get("learned_from", {})):
         raise UserError(
-            f"{folder.root}: no student '{model}' with checkpoints of a stream{did_you_mean(model, students(folder))}"
+            f"{model}: its checkpoint {found.rows} learned from {', '.join(bad)}, revoked since; choose an older one "
+            "with rows"
         )
-    rows = blocks[-1] if rows is None else rows
-    if rows not in blocks:
-        raise UserError(f"{model}: has no checkpoint of {rows} rows; there are {', '.join(map(str, blocks))}")
-    if not checkpoints.whole(rows):
-        raise UserError(f"{checkpoints.path(rows)}: damaged; choose another of {', '.join(map(str, blocks))}")
-    return rows
 
 
 def students(folder: RunFolder) -> list[str]:
@@ -190,60 +182,20 @@ def _check_ne(folder: RunFolder, model: str, rows: int, served: Promotion | None
         )
 
 
-def _publish(
-    folder: RunFolder, source: Path, model: str, rows: int, state: dict[str, Any], served: Promotion | None
-) -> Promotion:
-    """Copy a checkpoint next to its final name, rename it, then name it in current.json."""
-    published = Checkpoints(_root(folder) / model)
-    number = max(published.blocks(), default=0) + 1
-    final = published.path(number)
-    part = final.with_name(f"{final.name}.part")
-    name = f"{model}/{final.name}"
-    now = datetime.now(UTC).isoformat(timespec="milliseconds")
-    made = Promotion(name, model, rows, now, state["learned_from"], state["versions"], served.name if served else None)
-    shutil.rmtree(part, ignore_errors=True)
-    try:
-        shutil.copytree(source, part)
-        for path in part.iterdir():
-            sync(path)
-        write_json(part / "promoted.json", _tree(made))
-        sync(part)
-        part.rename(final)
-    except FileNotFoundError:
-        raise UserError(f"{source}: was removed while it was copied; try again") from None
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    sync(published.folder)
-    if not published.whole(number):
-        raise UserError(f"{final}: was damaged while it was copied; try again")
-    _serve(folder, _tree(made))
-    return _read(_root(folder) / "current.json", made.name)
-
-
-def _tree(promotion: Promotion) -> dict[str, Any]:
-    return {key: value for key, value in asdict(promotion).items() if key != "current"}
-
-
-def _serve(folder: RunFolder, tree: dict[str, Any]) -> None:
-    write_json(_root(folder) / "current.json", tree)
-    sync(_root(folder))
-
-
-def rollback(folder: RunFolder) -> Promotion:
-    """Serve again what the served one replaced, or the last before it that is whole and learned from nothing
-    revoked since.
+def rollback(folder: RunFolder, root: Path) -> Promotion:
+    """Serve from `root` what was served before, or the last before it that is whole and learned from nothing revoked
+    since.
 
     Raises UserError when there is none.
     """
-    with locked(_root(folder) / "lock", f"{folder.root}: another process promotes or rolls back; try again"):
-        served = current(folder)
-        if served is None:
-            raise UserError(f"{folder.root}: nothing is served; promote a student first")
-        known = {promotion.name: promotion for promotion in promotions(folder)}
-        verdicts, name = verdicts_of(folder), served.before
-        while name is not None and name in known and verdicts.revoked(known[name].learned_from):
-            name = known[name].before
-        if name is None or name not in known:
-            raise UserError(f"{folder.root}: before {served.name} no student was served that could be served again")
-        _serve(folder, {**_tree(known[name]), "time": datetime.now(UTC).isoformat(timespec="milliseconds")})
-        return _read(_root(folder) / "current.json", name)
+    verdicts = verdicts_of(folder)
+
+    def may(manifest: Manifest) -> bool:
+        made = _promotion(manifest, None)
+        return made is not None and not verdicts.revoked(made.learned_from)
+
+    found = roll_back(root, may)
+    made = _promotion(found, found.version)
+    if made is None:  # not one that `may` has let through
+        raise UserError(f"{root}: version {found.version} does not tell where it comes from; promote a student")
+    return made

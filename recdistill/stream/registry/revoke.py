@@ -19,7 +19,7 @@ from recdistill.errors import UserError, did_you_mean
 from recdistill.runs.folder import RunFolder
 from recdistill.runs.names import is_teacher
 from recdistill.stream.ingest.process import ingests
-from recdistill.stream.registry.promote import Promotion, promotions, students, verdicts_of
+from recdistill.stream.registry.promote import Promotion, check_student, promotions, serving, students, verdicts_of
 from recdistill.tables.delta.types import moment_of
 from recdistill.tables.events import EventLog
 from recdistill.tables.predictions import PredictionLog
@@ -51,14 +51,14 @@ class Affected:
     """A student that learned from a revoked version: its checkpoints that did, and the newest that did not (None: the
     hand-over).
 
-    promoted: names NAME/NUMBER under serving that did; serving: the one of them that is served now, None when none is.
+    promoted: versions under RUN/serving that did; serving: the one of them that is served now, None when none is.
     """
 
     model: str
     checkpoints: list[int]
     back_to: int | None
-    promoted: list[str]
-    serving: str | None
+    promoted: list[int]
+    serving: int | None
 
 
 def _learned_from(state: dict[str, Any]) -> dict[str, dict[int, int]]:
@@ -74,10 +74,7 @@ def lineage(folder: RunFolder, model: str) -> list[Lineage]:
 
     Raises UserError for a model without any.
     """
-    if model not in students(folder):
-        raise UserError(
-            f"{folder.root}: no student '{model}' with checkpoints of a stream{did_you_mean(model, students(folder))}"
-        )
+    check_student(folder, model)
     checkpoints, found = Checkpoints(folder.model(model) / "stream"), []
     verdicts = verdicts_of(folder)
     for rows in checkpoints.blocks():
@@ -113,11 +110,12 @@ def _affected(folder: RunFolder, student: str, teacher: str, versions: range) ->
     checkpoints = lineage(folder, student)
     hit = [checkpoint.rows for checkpoint in checkpoints if learned(checkpoint)]
     clean = [checkpoint.rows for checkpoint in checkpoints if not checkpoint.revoked and checkpoint.whole]
-    promoted = [promotion for promotion in promotions(folder) if promotion.model == student and learned(promotion)]
+    made = [promotion for promotion in promotions(serving(folder)) if promotion.model == student]
+    promoted = [promotion for promotion in made if learned(promotion)]
     if not hit and not promoted:
         return None
-    now = next((promotion.name for promotion in promoted if promotion.current), None)
-    return Affected(student, hit, max(clean, default=None), [promotion.name for promotion in promoted], now)
+    now = next((promotion.version for promotion in promoted if promotion.current), None)
+    return Affected(student, hit, max(clean, default=None), [promotion.version for promotion in promoted], now)
 
 
 def unquarantine(folder: RunFolder, model: str, versions: range) -> None:

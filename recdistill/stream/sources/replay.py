@@ -19,7 +19,8 @@ import polars as pl
 from recdistill.config.experiment import Experiment
 from recdistill.data.readers.base import Log
 from recdistill.data.readers.factory import open_log
-from recdistill.runs.folder import RunFolder, locked
+from recdistill.locks import locked
+from recdistill.runs.folder import RunFolder
 from recdistill.stream.event_log import Journal
 from recdistill.stream.sources.base import Source
 from recdistill.stream.sources.factory import open_source, source_tables

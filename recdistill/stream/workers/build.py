@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -13,8 +14,9 @@ from recdistill.data.store.frozen_vectors import VECTORS, open_vectors
 from recdistill.data.store.live_store import LiveStore
 from recdistill.data.store.sample_store import SampleStore
 from recdistill.errors import UserError
+from recdistill.locks import locked
 from recdistill.runs.batch_ingest import handed_over
-from recdistill.runs.folder import RunFolder, locked
+from recdistill.runs.folder import RunFolder
 from recdistill.runs.jobs import Job
 from recdistill.runs.names import TEACHER
 from recdistill.signals.teacher_signals import rates_of
@@ -32,12 +34,17 @@ from recdistill.train.build import learner_of
 from recdistill.train.learner import Learner
 from recdistill.train.schedule import Plan
 
-__all__ = ["base_of", "run_model", "stream_checkpoints", "worker_of"]
+__all__ = ["base_of", "live_folder", "run_model", "stream_checkpoints", "worker_of"]
 
 
 def stream_checkpoints(folder: RunFolder, model: str) -> Checkpoints:
     """Return the checkpoints that a model made while streaming, numbered by the rows it had predicted."""
     return Checkpoints(folder.model(model) / "stream", keep_sparse=True)
+
+
+def live_folder(folder: RunFolder, job: Job) -> Path:
+    """Return where a model of a stream keeps the ids and the histories that it met."""
+    return folder.root / "live" / job.name
 
 
 def base_of(folder: RunFolder) -> SampleStore | None:
@@ -54,7 +61,7 @@ def worker_of(folder: RunFolder, experiment: Experiment, job: Job, journal: Jour
     back = experiment.candidates.window if scored or learned else 0
     behaviors = (folder.tables / "behaviors").exists()
     vectors = open_vectors(folder.tables / VECTORS, events.schema)
-    store = LiveStore(folder.root / "live" / job.name, events.schema, base, behaviors, back, vectors)
+    store = LiveStore(live_folder(folder, job), events.schema, base, behaviors, back, vectors)
     labels = base.labels if base else np.zeros((0, len(tasks)), np.float32)
     rates = rates_of(PredictionLog.open(folder.predictions), TEACHER, tasks) if job.uses_teacher else None
     learner, metadata = learner_of(folder, job, labels, store.actions, rates)

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from recdistill.errors import UserError
-from recdistill.runs.folder import RunFolder, locked
+from recdistill.locks import locked
+from recdistill.runs.folder import RunFolder
 from recdistill.stream.event_log import Journal, read_journals
 from recdistill.stream.gate.labelled_rows import LabelledRows, Place
 from recdistill.stream.gate.process import run_gate

@@ -16,7 +16,8 @@ import polars as pl
 import pytest
 
 from recdistill.errors import UserError
-from recdistill.runs.folder import RunFolder, locked
+from recdistill.locks import locked
+from recdistill.runs.folder import RunFolder
 from recdistill.stream.event_log import read_journals
 from recdistill.stream.ingest import process
 from recdistill.stream.ingest.process import run_ingest

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
-from recdistill.checkpoint.store import Checkpoints
 from recdistill.errors import UserError
-from recdistill.runs.folder import locked
-from recdistill.stream.registry.promote import current, progressive_ne, promote, promotions, rollback
+from recdistill.serve.pointer import Pointer, read_pointer, write_pointer
+from recdistill.stream.registry.promote import current, may_serve, progressive_ne, promotions, rollback, serving
 from recdistill.stream.registry.revoke import revoke
-from tests.support.lineages import OTHER, STUDENT, Run, run_with_checkpoints
+from recdistill.train.trained import Trained, trained
+from tests.support.artefacts import exported, version_of
+from tests.support.lineages import JOBS, OTHER, STUDENT, Run, run_with_checkpoints
+
+
+@pytest.fixture(scope="module")
+def artefact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return exported(tmp_path_factory.mktemp("promote")) / "1"
 
 
 @pytest.fixture
@@ -20,61 +25,91 @@ def run(tmp_path: Path) -> Run:
     return run_with_checkpoints(tmp_path / "run")
 
 
-def test_promote_and_roll_back(run: Run) -> None:
-    first = promote(run.folder, STUDENT, 100)
-    second = promote(run.folder, STUDENT)
-    assert (first.name, second.name, second.before) == (f"{STUDENT}/00000001", f"{STUDENT}/00000002", first.name)
-    served = json.loads((run.folder.root / "serving" / "current.json").read_text())
-    assert served["rows"] == 300 and served["learned_from"] == {"teacher": {"0": 80, "1": 100, "2": 90}}
-    assert served["versions"]["predictions"] == 300
-    copied = Checkpoints(run.folder.root / "serving" / STUDENT).load(2)
-    assert copied.tensors["w"].item() == 300.0
-    assert [(one.name, one.current) for one in promotions(run.folder)] == [(first.name, False), (second.name, True)]
-    assert rollback(run.folder).name == first.name
-    found = current(run.folder)
-    assert found is not None and found.rows == 100
-    with pytest.raises(UserError, match="no student was served that could be served again"):
-        rollback(run.folder)
-    assert promote(run.folder, STUDENT, 200).before == first.name  # the third; nothing is written over
-    assert len(promotions(run.folder)) == 3
+def may(run: Run, rows: int | None = None, model: str = STUDENT, force: bool = False, margin: float = 0.01) -> Trained:
+    """Return what may be served."""
+    return may_serve(run.folder, JOBS[model], serving(run.folder), rows, force=force, margin=margin)
 
 
-def test_what_was_promoted_and_revoked_since_is_named_and_never_served_again(run: Run) -> None:
-    for rows in (100, 300, 200):
-        promote(run.folder, STUDENT, rows)
+def serve(run: Run, artefact: Path, number: int, model: str, rows: int) -> None:
+    """Let a version that claims to be of this checkpoint be served."""
+    root = serving(run.folder)
+    learned_from = trained(run.folder, JOBS[model], rows).state["learned_from"]
+    version_of(artefact, root, number, model=model, lineage={"rows": rows, "learned_from": learned_from})
+    before = read_pointer(root)
+    write_pointer(root, before.to(number) if before else Pointer(number))
+
+
+def test_the_newest_checkpoint_or_the_first_of_so_many_rows(run: Run) -> None:
+    assert [may(run, rows).rows for rows in (None, 1, 100, 101, 300)] == [300, 100, 100, 200, 300]
+    with pytest.raises(UserError, match="no checkpoint of 301 rows or more; there are 100, 200, 300"):
+        may(run, 301)
+
+
+def test_versions_are_listed_with_what_they_learned_from(run: Run, artefact: Path) -> None:
+    serve(run, artefact, 1, STUDENT, 100)
+    serve(run, artefact, 2, STUDENT, 300)
+    root = serving(run.folder)
+    assert [(one.version, one.rows, one.current) for one in promotions(root)] == [(1, 100, False), (2, 300, True)]
+    found = current(root)
+    assert found is not None and found.learned_from == {"teacher": {0: 80, 1: 100, 2: 90}}
+    assert rollback(run.folder, root).version == 1
+    with pytest.raises(UserError, match="none was served that could be served again"):
+        rollback(run.folder, root)
+
+
+def test_a_version_that_does_not_tell_where_it_comes_from_is_not_gone_back_to(run: Run, artefact: Path) -> None:
+    root = serving(run.folder)
+    version_of(artefact, root, 1, lineage={})
+    write_pointer(root, Pointer(1))
+    serve(run, artefact, 2, STUDENT, 300)
+    assert [one.version for one in promotions(root)] == [2]
+    with pytest.raises(UserError, match="none was served that could be served again"):
+        rollback(run.folder, root)
+
+
+def test_a_damaged_pointer_keeps_nobody_from_revoking(run: Run, artefact: Path) -> None:
+    serve(run, artefact, 1, STUDENT, 300)
+    (serving(run.folder) / "current.json").write_text("{")
     (found,) = revoke(run.folder, "teacher", range(2, 3), "bad")
-    assert found.promoted == [f"{STUDENT}/00000002"] and found.serving is None
+    assert found.promoted == [1] and found.serving is None
+
+
+def test_what_was_served_and_revoked_since_is_named_and_never_served_again(run: Run, artefact: Path) -> None:
+    for number, rows in enumerate((100, 300, 200), 1):
+        serve(run, artefact, number, STUDENT, rows)
+    (found,) = revoke(run.folder, "teacher", range(2, 3), "bad")
+    assert found.promoted == [2] and found.serving is None
     with pytest.raises(UserError, match="learned from teacher@2, revoked since"):
-        promote(run.folder, STUDENT, 300, force=True)
-    assert rollback(run.folder).rows == 100
+        may(run, 300, force=True)
+    assert rollback(run.folder, serving(run.folder)).rows == 100
     (found,) = revoke(run.folder, "teacher", range(0, 1), "bad too")
-    assert found.serving == f"{STUDENT}/00000001" and found.back_to is None
+    assert found.serving == 1 and found.back_to is None
 
 
-def test_a_damaged_checkpoint_is_not_promoted(run: Run) -> None:
+def test_a_damaged_checkpoint_may_not_be_served(run: Run) -> None:
     weights = run.folder.model(STUDENT) / "stream" / "00000300" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
-    with pytest.raises(UserError, match="damaged; choose another of 100, 200, 300"):
-        promote(run.folder, STUDENT, force=True)
-    assert promote(run.folder, STUDENT, 200).rows == 200
+    with pytest.raises(UserError, match="damaged; choose another with rows, of 100, 200, 300"):
+        may(run, force=True)
+    assert may(run, 200).rows == 200
 
 
-def test_a_student_that_is_worse_is_promoted_by_force_alone(run: Run) -> None:
-    promote(run.folder, STUDENT)
+def test_a_student_that_is_worse_is_served_by_force_alone(run: Run, artefact: Path) -> None:
+    serve(run, artefact, 1, STUDENT, 300)
     run.checkpoint(300, {0: 1}, OTHER)
     with pytest.raises(UserError, match="its NE is unknown, for too few labels"):
-        promote(run.folder, OTHER)
+        may(run, model=OTHER)
     run.learned(300, 1.0, OTHER)
     with pytest.raises(UserError, match="1.0000: no better than the base rate"):
-        promote(run.folder, OTHER)
+        may(run, model=OTHER)
     run.learned(50_300, 0.915, OTHER)
     run.learned(50_300, 0.9, STUDENT)
     run.checkpoint(50_300, {0: 1}, OTHER)
     with pytest.raises(UserError, match=rf"0.9150, {STUDENT}'s, which is served, 0.9000 \(margin 0.01\)"):
-        promote(run.folder, OTHER)
-    assert promote(run.folder, OTHER, margin=0.02).model == OTHER
-    assert promote(run.folder, STUDENT).model == STUDENT  # better
-    assert promote(run.folder, OTHER, force=True).before == f"{STUDENT}/00000002"
+        may(run, model=OTHER)
+    assert may(run, model=OTHER, margin=0.02).rows == 50_300
+    assert may(run, model=OTHER, force=True).rows == 50_300
+    assert may(run).rows == 300  # better
 
 
 def test_ne_is_that_of_the_rows_before_the_checkpoint_alone(run: Run) -> None:
@@ -84,17 +119,3 @@ def test_ne_is_that_of_the_rows_before_the_checkpoint_alone(run: Run) -> None:
     assert progressive_ne(run.folder, STUDENT, 2299, 1000) == pytest.approx(0.8)
     assert progressive_ne(run.folder, STUDENT, 2300, 2000) == pytest.approx(0.75)
     assert progressive_ne(run.folder, STUDENT, 2300) == pytest.approx((0.7 * 1000 + 0.8 * 1000 + 0.9 * 300) / 2300)
-
-
-def test_a_copy_that_was_cut_short_is_no_promotion(run: Run) -> None:
-    promote(run.folder, STUDENT, 100)
-    root = run.folder.root / "serving"
-    (root / STUDENT / "00000002.part").mkdir()
-    (root / STUDENT / "00000003").mkdir()
-    assert [one.rows for one in promotions(run.folder)] == [100]
-    assert promote(run.folder, STUDENT).name == f"{STUDENT}/00000004"
-    with locked(root / "lock", "busy"), pytest.raises(UserError, match="another process promotes or rolls back"):
-        rollback(run.folder)
-    (root / "current.json").write_text("{")
-    with pytest.raises(UserError, match="current.json: damaged; delete it and promote a student again"):
-        rollback(run.folder)

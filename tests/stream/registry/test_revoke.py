@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from recdistill.errors import UserError
-from recdistill.stream.registry.promote import current, promote, rollback
+from recdistill.stream.registry.promote import check_student, current, may_serve, rollback, serving
 from recdistill.stream.registry.revoke import lineage, revoke, take_over, unquarantine
 from recdistill.tables.verdicts import VerdictLog, Verdicts
 from tests.support.gates import START
-from tests.support.lineages import OTHER, STUDENT, Run, run_with_checkpoints
+from tests.support.lineages import JOBS, OTHER, STUDENT, Run, run_with_checkpoints
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_an_unquarantined_version_is_usable_to_its_last_row(run: Run) -> None:
 
 
 def test_mistakes_change_nothing(run: Run) -> None:
-    before = run.verdicts.version
+    before, root = run.verdicts.version, serving(run.folder)
     for call, problem in (
         (
             lambda: revoke(run.folder, "techer", range(1, 2), "x"),
@@ -85,14 +85,14 @@ def test_mistakes_change_nothing(run: Run) -> None:
         (lambda: unquarantine(run.folder, "teacher", range(3, 4)), "nothing to unquarantine"),
         (lambda: take_over(run.folder, "teacher-new"), "no teacher 'teacher-new'"),
         (lambda: take_over(run.folder, "teacher", datetime(2024, 1, 1)), "has no time zone"),
-        (lambda: promote(run.folder, "light"), "no student 'light'"),
-        (lambda: promote(run.folder, "teacher"), "no student 'teacher'"),
-        (lambda: promote(run.folder, STUDENT, 250), "no checkpoint of 250 rows; there are 100, 200, 300"),
-        (lambda: rollback(run.folder), "nothing is served"),
+        (lambda: check_student(run.folder, "light"), "no student 'light'"),
+        (lambda: check_student(run.folder, "teacher"), "no student 'teacher'"),
+        (lambda: may_serve(run.folder, JOBS[STUDENT], root, 350), "no checkpoint of 350 rows or more; there are 100"),
+        (lambda: rollback(run.folder, root), "nothing is served"),
     ):
         with pytest.raises(UserError, match=problem):
             call()
-    assert run.verdicts.version == before and current(run.folder) is None
+    assert run.verdicts.version == before and current(root) is None
 
 
 def test_a_new_teacher_takes_over_from_the_newest_event_or_a_given_time(run: Run) -> None:

@@ -20,8 +20,9 @@ from recdistill.config.load import load_text
 from recdistill.data.readers.base import Log
 from recdistill.data.readers.factory import open_log
 from recdistill.errors import UserError
+from recdistill.locks import locked
 from recdistill.runs.batch_ingest import hand_over, handed_over, ingest
-from recdistill.runs.folder import RunFolder, locked
+from recdistill.runs.folder import RunFolder
 from recdistill.stream.event_log import Journal
 from recdistill.stream.ingest.process import run_ingest
 from recdistill.stream.sources.replay import messages_of, run_publish

@@ -10,7 +10,8 @@ import torch
 
 from recdistill.checkpoint.store import Checkpoints
 from recdistill.errors import UserError
-from recdistill.runs.folder import RunFolder, locked
+from recdistill.locks import locked
+from recdistill.runs.folder import RunFolder
 from recdistill.stream.event_log import Journal, read_journals
 from recdistill.stream.workers.build import base_of, run_model, stream_checkpoints, worker_of
 from recdistill.stream.workers.worker import RestartFromCheckpoint, Worker

@@ -1,0 +1,166 @@
+"""A shadow scores what was served behind its back, and ends up in the predictions table as a model of its own."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from fastapi import FastAPI
+from starlette.testclient import TestClient
+
+from recdistill.api.run import Run
+from recdistill.errors import UserError
+from recdistill.serve.limits import Limits
+from recdistill.serve.live import Live
+from recdistill.serve.pointer import Pointer, write_pointer
+from recdistill.serve.request import Past, Request
+from recdistill.serve.sample_ids import sample_of
+from recdistill.serve.scorer import Scorer
+from recdistill.serve.server import opened
+from recdistill.serve.service import Served, Service
+from recdistill.serve.shadow import SPOOL, WAITING, Shadow, learned, of_folder
+from recdistill.serve.spool import finished
+from recdistill.tables.events import EventLog
+from recdistill.tables.predictions import PredictionLog
+from recdistill.typing import Array
+from tests.support.commands import typed
+from tests.support.runs import finish, tiny
+
+ITEMS = [1, 2, 3]
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of two versions, of different weights, the first served."""
+    root = tmp_path_factory.mktemp("shadow")
+    finish(root / "run", tiny(), "teacher", "light.raw.s0")
+    run, to = Run(root / "run"), root / "versions"
+    run.model("teacher").export(to)
+    run.model("light.raw.s0").export(to, serves=False)
+    return to
+
+
+@pytest.fixture
+def root(exported: Path) -> Path:
+    write_pointer(exported, Pointer(1))
+    for path in (exported / SPOOL).glob("*"):
+        path.unlink()
+    return exported
+
+
+def asked(app: FastAPI, users: range) -> dict[str, list[float]]:
+    """Return the answers of an application, by request."""
+    with TestClient(app) as client:
+        return {
+            f"r{user}": client.post(
+                "/v1/rank", json={"user": user, "items": ITEMS, "time": 1e9}, headers={"x-request-id": f"r{user}"}
+            ).json()["scores"]["click"]
+            for user in users
+        }
+
+
+def test_it_scores_the_same_requests_and_changes_no_answer(root: Path) -> None:
+    with opened(root, Limits(), "2") as app:
+        answers = asked(app, range(20))
+    with opened(root, Limits()) as alone:
+        assert answers == asked(alone, range(20))
+    (path,) = (root / SPOOL).glob("*.jsonl")
+    other = Scorer.open(root, version=2)
+    with finished(path) as records:
+        assert records is not None and [one["request"] for one in records] == list(answers)
+        for user, record in enumerate(records):
+            wanted = learned(other.rank(Request(user, ITEMS, 1e9)), other.artefact.manifest)
+            assert record["logits"]["shadow.v2"]["click"] == wanted[:, 0].tolist() and record["items"] == ITEMS
+    text = app.state.service.meters.registry.get_sample_value
+    assert text("recdistill_shadow_requests_total", {"state": "scored"}) == 20
+    assert text("recdistill_shadow_candidates_total") == 60
+    served = sum(map(sum, answers.values()))
+    assert text("recdistill_shadow_predicted_total", {"task": "click", "by": "served"}) == pytest.approx(served, 1e-5)
+    assert (text("recdistill_shadow_logit_difference_total", {"task": "click"}) or 0) > 0
+
+
+def test_a_share_of_the_requests(root: Path) -> None:
+    with opened(root, Limits(), "2", 0.0) as app:
+        asked(app, range(5))
+    assert not list((root / SPOOL).glob("*.jsonl"))
+
+
+class Slow(Scorer):
+    """One that does not score before it may."""
+
+    may = threading.Event()
+
+    def rank(self, request: Request) -> Array:
+        self.may.wait()
+        return super().rank(request)
+
+
+def test_what_it_cannot_keep_up_with_is_dropped_and_counted(root: Path) -> None:
+    live, service = Live(root), Service(Live(root), Limits())
+    slow = Slow(of_folder(root, "2").artefact)
+    shadow = Shadow(slow, live, 1.0, root / SPOOL, service.meters.registry)
+    request = Request(1, ITEMS, 1e9, history=Past())
+    answer = Served(request, 1, "teacher", live.scorer.rank(request), 1e9, "r")
+    for _ in range(WAITING + 10):
+        shadow(answer)
+    Slow.may.set()
+    shadow.close()
+    count = service.meters.registry.get_sample_value
+    dropped, scored = (count("recdistill_shadow_requests_total", {"state": state}) for state in ("dropped", "scored"))
+    assert dropped in (9, 10) and scored == WAITING + 10 - dropped
+
+
+def test_what_it_does_not_read_is_refused_and_it_goes_on(root: Path) -> None:
+    good = Request(1, ITEMS, 1e9, history=Past())
+    bad = Request(1, ITEMS, 1e9, {"nope": 1}, history=Past())
+    with opened(root, Limits(), "2") as app:
+        (shadow,), scores = app.state.service.observers, app.state.service.live.scorer.rank(good)
+        for request in (bad, good):
+            shadow(Served(request, 1, "teacher", scores, 1e9, "r"))
+    count = app.state.service.meters.registry.get_sample_value
+    assert [count("recdistill_shadow_requests_total", {"state": one}) for one in ("refused", "scored")] == [1, 1]
+
+
+def test_one_that_is_not_there_is_refused_before_anything_is_served(root: Path) -> None:
+    with pytest.raises(UserError, match=r"9: no artefact"):
+        opened(root, Limits(), "9").__enter__()
+    with pytest.raises(UserError, match=r"nowhere: no artefact"):
+        opened(root, Limits(), str(root / "nowhere")).__enter__()
+
+
+def test_its_predictions_become_those_of_a_model_and_are_compared(root: Path) -> None:
+    run = root.parent / "run"
+    code, printed = typed("shadow", run, root)
+    assert code == 2 and "nothing there; serve with --shadow first" in printed
+    with opened(root, Limits(), "2") as app:
+        asked(app, range(30))
+        code, printed = typed("shadow", run, root)
+        assert code == 2 and ("still being written" in printed or "nothing there" in printed)
+    code, printed = typed("shadow", run, root)
+    assert code == 0 and "shadow.v2: 90 predictions" in printed and "none of them has a label of click yet" in printed
+    _happened(run, range(30))
+    code, printed = typed("shadow", run, root)
+    assert code == 0 and printed.count("90") == 2 and "served.v1" in printed
+    rows = PredictionLog.open(run / "predictions").scan().filter(pl.col("model") == "shadow.v2").collect()
+    assert len(rows) == 90 and set(rows["kind"]) == {"prequential"} and set(rows["version"]) == {2}
+    with opened(root, Limits(), "2") as app:
+        asked(app, range(25, 32))  # some of them again
+    code, printed = typed("shadow", run, root)
+    assert "shadow.v2: 6 predictions" in printed and "15 left out, which it had predicted already" in printed
+
+
+def _happened(run: Path, users: range) -> None:
+    """Let the requests be events of the log, half of them clicked."""
+    events = EventLog.open(run / "tables" / "events")
+    like = next(iter(events.batches()))[0]
+    made = [(f"r{user}", user, item) for user in users for item in ITEMS]
+    rows = pl.concat([like] * len(made)).with_columns(
+        sample_id=pl.Series([sample_of(request, item) for request, _, item in made]),
+        user_id=pl.Series([user for _, user, _ in made]),
+        item_id=pl.Series([item for _, _, item in made]),
+        label_click=pl.Series(np.arange(len(made)) % 2, dtype=pl.Float32),
+    )
+    events.append(rows.select(list(events.schema.columns())), writer="served", sequence=0)

@@ -1,0 +1,37 @@
+"""A small exported model, and copies of it that claim to be others."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from recdistill.api.run import Run
+from recdistill.data.store.memmap import read_json, write_json
+from recdistill.serve.artefact import MANIFEST, checksum_of
+from tests.support.runs import finish, tiny
+
+__all__ = ["changed", "exported", "version_of"]
+
+
+def exported(root: Path) -> Path:
+    """Return a folder of versions, of which there is one: a teacher, trained for a moment."""
+    finish(root / "run", tiny(), "teacher")
+    Run(root / "run").model("teacher").export(root / "versions")
+    return root / "versions"
+
+
+def changed(folder: Path, **values: Any) -> None:
+    """Let an artefact's manifest have other values, and the checksum that fits."""
+    tree = read_json(folder / MANIFEST)
+    tree.pop("checksum")
+    tree |= values
+    write_json(folder / MANIFEST, {**tree, "checksum": checksum_of(tree)})
+
+
+def version_of(artefact: Path, to: Path, number: int, **values: Any) -> Path:
+    """Return a copy of an artefact as version `number` in the folder `to`."""
+    place = to / str(number)
+    shutil.copytree(artefact, place)
+    changed(place, version=number, **values)
+    return place
