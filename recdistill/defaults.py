@@ -8,12 +8,16 @@ __all__ = [
     "CANARY_SLOWER",
     "GIVEN_HISTORY",
     "LIST_LENGTH",
+    "NEW_ROW_TIME",
     "PUBLISHED",
+    "ROW_TIMES_FROM",
     "SECOND",
 ]
 
 LIST_LENGTH = 8  # entries of a list that models see, unless the experiment has another number
 SECOND = 1_000_000  # us
+ROW_TIMES_FROM = 946_684_800_000_000  # us: 2000-01-01, where the rows of a log without times begin, one us apart
+NEW_ROW_TIME = ROW_TIMES_FROM + 86_400_000_000  # us: of rows to predict, after all that such a log holds
 GIVEN_HISTORY = "history"  # the sequence of a row that stands in place of its user's earlier samples
 PUBLISHED = (
     "recdistill.published"  # in the metadata of rows on their way to a stream: when they left, seconds since 1970

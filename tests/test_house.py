@@ -31,7 +31,6 @@ WIDE = {  # signatures that have more parameters, and why
     "models/backbones/din.py": "the architecture's own options, checked against the signature",
     "models/backbones/sequence.py": "the architecture's own options, checked against the signature",
     "models/backbones/target_attention.py": "the architecture's own options, checked against the signature",
-    "export/graph.py": "ServedNetwork: the inputs of the graph",
     "models/encoders/hstu.py": "the architecture's own options, checked against the signature",
     "models/backbones/token_mixer.py": "the architecture's own options, checked against the signature",
 }
@@ -75,6 +74,7 @@ BROAD_EXCEPT = {
     "models/factory.py": "a user's constructor may raise anything",
     "models/contract.py": "a user's network may raise anything",
     "export/graph.py": "torch.export has many ways to refuse a network",
+    "export/parity.py": "onnxruntime has exceptions of its own, which differ between its versions",
     "serve/waiting.py": "carries a thread's exception to the request that waits for it",
     "export/write.py": "a user's network may raise anything",
     "serve/service.py": "whatever a version raises counts against it, and is raised again",

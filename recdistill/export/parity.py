@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,46 +11,60 @@ import onnxruntime
 
 from recdistill.data.batch.batch import Batch
 from recdistill.data.batch.builder import BatchBuilder
-from recdistill.export.graph import ServedNetwork
-from recdistill.serve.rows import Int8Rows, open_rows
+from recdistill.data.store.given import Given
+from recdistill.data.store.sample_store import SampleStore
+from recdistill.errors import UserError
+from recdistill.export.batch_inputs import graph_inputs
+from recdistill.export.graph import ServedNetwork, reason
+from recdistill.serve.rows import open_rows
+from recdistill.serve.together import together
 from recdistill.train.predict import NewSamples, Predictor
 from recdistill.typing import Array
 
-__all__ = ["graph_inputs", "largest_difference"]
+__all__ = ["largest_difference"]
 
 REQUESTS, MANY = 40, 64  # of the log's own users; candidates of the longest
+PER_CALL = 3  # requests in one call
+ALL = 1 << 40  # entries of a sequence: more than there are
 
 
 def largest_difference(folder: Path, predictor: Predictor, served: ServedNetwork) -> float:
-    """Return the largest |difference| of a logit over requests of real rows: one candidate and many, users with the
-    longest history, with one event and with none, ids that were never seen; infinity where one is no number.
+    """Return the largest |difference| of a logit over requests of real rows, alone and several in one call: one
+    candidate and many, users with the longest history, with one event and with none, ids that were never seen; infinity
+    where one is no number. UserError where onnxruntime does not run the graph.
     """
-    session = onnxruntime.InferenceSession(str(folder / "dense.onnx"), providers=["CPUExecutionProvider"])
-    wanted = {one.name for one in session.get_inputs()}
     tables = {one.table: open_rows(folder, one.table) for one in served.look_ups}
-    worst = 0.0
+    run = _runner(folder / "dense.onnx")
+    worst, waiting = 0.0, list[tuple[dict[str, Array], Array]]()
     for batch in _batches(predictor):
-        inputs = graph_inputs(batch, served, tables)
-        got = session.run(None, {name: inputs[name] for name in wanted})[0]
-        difference = np.abs(got - predictor.learner.predict(batch).numpy())
-        worst = max(worst, float(difference.max()) if np.isfinite(difference).all() else np.inf)
+        inputs, wanted = graph_inputs(batch, served, tables), predictor.learner.predict(batch).numpy()
+        waiting = [*waiting[1 - PER_CALL :], (inputs, wanted)]
+        worst = max(worst, _difference(run(inputs), wanted))
+        several = together([one for one, _ in waiting])
+        worst = max(worst, _difference(run(several), np.concatenate([logits for _, logits in waiting])))
     return worst
 
 
-def graph_inputs(batch: Batch, served: ServedNetwork, tables: Mapping[int, Array | Int8Rows]) -> dict[str, Array]:
-    """Return the graph's inputs for a batch of one history; tables: by number, [rows, width], all rows of each."""
-    history, length = batch.history, served.shape.length
-    events = len(history.index)
-    padded = np.zeros((3, length), np.int64)
-    for row, values in zip(padded, (history.index, history.ago, history.action), strict=True):
-        row[:events] = values.numpy()
-    columns = {name: getattr(batch, name) for name in ("item", "user", "context", "lists")}
-    inputs = {name: column.inverse.numpy() for name, column in columns.items()}
-    inputs |= dict(zip(("history", "ago", "action"), padded, strict=True))
-    inputs |= {"events": np.array([events]), "numbers": batch.numbers.numpy(), "values": batch.values.numpy()}
-    for number, (table, column, _) in enumerate(served.look_ups):
-        inputs[f"rows_{number}"] = tables[table][getattr(batch, column).unique.numpy()]
-    return inputs
+def _runner(graph: Path) -> Callable[[dict[str, Array]], Array]:
+    """Return what scores inputs by a graph."""
+
+    def run(inputs: dict[str, Array]) -> Array:
+        try:
+            return np.asarray(session.run(None, {name: inputs[name] for name in wanted})[0])
+        except Exception as error:  # noqa: BLE001 - onnxruntime's own classes differ between its versions
+            raise UserError(f"onnxruntime does not run it: {reason(error)}") from error
+
+    try:
+        session = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
+    except Exception as error:  # noqa: BLE001 - likewise
+        raise UserError(f"onnxruntime does not take it: {reason(error)}") from error
+    wanted = {one.name for one in session.get_inputs()}
+    return run
+
+
+def _difference(found: Array, wanted: Array) -> float:
+    difference = np.abs(found - wanted)
+    return float(difference.max()) if np.isfinite(difference).all() else np.inf
 
 
 def _batches(predictor: Predictor) -> Iterator[Batch]:
@@ -59,12 +74,31 @@ def _batches(predictor: Predictor) -> Iterator[Batch]:
     rows = draw.integers(0, len(store), REQUESTS)
     lengths = np.diff(store.histories.first)
     odd = [int(np.argmax(lengths)), int(np.argmin(np.where(lengths > 0, lengths, lengths.max() + 1))), 0]
-    asks = [(int(store.user[row]), int(store.time[row])) for row in rows]
-    asks += [(user, int(store.time[-1]) + 1) for user in odd]
-    for number, (user, time) in enumerate(asks):
+    asks: list[tuple[int, int, int | None]] = [(int(store.user[row]), int(store.time[row]), int(row)) for row in rows]
+    asks += [(user, int(store.time[-1]) + 1, row) for user, row in zip(odd, (_longest(store), 0, None), strict=True)]
+    for number, (user, time, row) in enumerate(asks):
         count = (1, 2, MANY)[number % 3]
         samples = _samples(predictor, user, time, draw.integers(0, len(store), count), unseen=number % 4 == 3)
-        yield BatchBuilder.of(samples, job).build(np.arange(count))
+        brought = _brought(predictor, row, time, count)
+        yield BatchBuilder.of(replace(samples, brought=brought), job).build(np.arange(count))
+
+
+def _longest(store: SampleStore) -> int:
+    """Return the row that brings the most entries of sequences."""
+    lengths = [store.given_lengths(name, slice(None)) for name in store.sequences]
+    return int(np.argmax(sum(lengths))) if lengths else 0
+
+
+def _brought(predictor: Predictor, row: int | None, time: int, count: int) -> dict[str, Given]:
+    """Return the sequences that a row brings, none where it is None, of each of `count` samples at a time."""
+    found = {}
+    for name, timed in predictor.schema.sequences.items():
+        events = predictor.store.given(name, np.array([row or 0]), ALL)
+        item, moment = (events.item, events.time) if row is not None else (events.item[:0], events.time[:0])
+        if not timed:
+            moment = np.full(len(item), time)
+        found[name] = Given(len(item) * np.arange(count + 1), np.tile(item, count), np.tile(moment, count))
+    return found
 
 
 def _samples(predictor: Predictor, user: int, time: int, at: Array, unseen: bool) -> NewSamples:
@@ -82,5 +116,8 @@ def _samples(predictor: Predictor, user: int, time: int, at: Array, unseen: bool
         "labels": np.full((n, store.labels.shape[1]), np.nan, np.float32),
         "draw_offset": np.zeros((n, 0), np.float32),
     }
+    for side, ids in (("item", item), ("user", columns["user"])):
+        if side in store.vectors:
+            columns[f"{side}_vector"] = store.vector_index[side][ids]
     columns["counts"] = store.counts_of(columns["user"], item, columns["time"])
     return NewSamples(columns, {}, store)

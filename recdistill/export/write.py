@@ -16,17 +16,22 @@ import numpy as np
 import polars as pl
 import torch
 
-from recdistill.data.store.encoder import field_counts, value_count
+from recdistill.data.batch.extras import extra_sequences, extras_of
+from recdistill.data.store.encoder import field_counts
 from recdistill.data.store.known import Known, known_of
 from recdistill.data.store.memmap import create_column, sync, write_json
+from recdistill.defaults import GIVEN_HISTORY
 from recdistill.errors import UserError
-from recdistill.export.graph import ServedNetwork, Shape, onnx_graph
+from recdistill.export.graph import ServedNetwork, onnx_graph
+from recdistill.export.inputs import Shape
 from recdistill.export.int8 import Int8, quantised
 from recdistill.export.parity import largest_difference
+from recdistill.export.vectors import write_vectors
 from recdistill.models.factory import table_modules
 from recdistill.models.heads import Towers
 from recdistill.runs.jobs import Job
 from recdistill.serve.artefact import FORMAT, MANIFEST, Manifest, ServedSchema, digest
+from recdistill.serve.checks import map_of
 from recdistill.serve.id_map import write_id_map
 from recdistill.serve.pointer import Pointer, read_pointer, write_pointer
 from recdistill.serve.versions import changing, numbers
@@ -72,12 +77,13 @@ def export(
         (folder / "dense.onnx").write_bytes(graph)
         _write_tables(folder, predictor, served, known)
         _write_ids(folder, known)
-        difference = largest_difference(folder, predictor, served)
+        write_vectors(folder, predictor.store)
+        difference = _difference(name, folder, predictor, served)
         _check(name, difference)
         cost: dict[str, Any] = {}
         if int8 is not None:
             twin, cost = quantised(folder, predictor, sorted({one.table for one in served.look_ups}), int8)
-            difference = largest_difference(folder, twin, served)
+            difference = _difference(name, folder, twin, served)
             _check(name, difference)
         version = max(numbers(to), default=0) + 1
         manifest = _manifest(predictor, served, version, difference, lineage, folder, cost)
@@ -89,20 +95,19 @@ def graph_of(job: Job, network: Towers, schema: EventSchema) -> tuple[ServedNetw
     """Return the served part of a job's network, and its graph; UserError, beginning with its name, where there is
     none.
     """
-    for key, there in (("data.vectors", schema.vector_widths), ("data.columns.sequences", schema.sequences)):
-        if there:
-            raise UserError(f"{job.name}: cannot be exported: the log has {key}, which an artefact does not hold yet")
     try:
-        shape = Shape(job.config.history, *field_counts(schema), value_count(schema))
+        shape = Shape(job.config.history, *field_counts(schema), extras_of(schema))
         served = ServedNetwork(network, shape)
         return served, onnx_graph(served)
     except UserError as error:
         raise UserError(f"{job.name}: cannot be exported: {error}") from error
-    except Exception as error:  # noqa: BLE001 - a user's network may raise anything
-        line = " ".join(str(error).splitlines()[:1])
-        raise UserError(
-            f"{job.name}: cannot be exported: it does not run on a request alone: {type(error).__name__}: {line}"
-        ) from error
+
+
+def _difference(name: str, folder: Path, predictor: Predictor, served: ServedNetwork) -> float:
+    try:
+        return largest_difference(folder, predictor, served)
+    except UserError as error:
+        raise UserError(f"{name}: cannot be exported: {error}") from error
 
 
 def _check(name: str, difference: float) -> None:
@@ -125,11 +130,10 @@ def _aside(to: Path) -> Iterator[Path]:
 
 def _write_tables(folder: Path, predictor: Predictor, served: ServedNetwork, known: Known) -> None:
     """Write, of every table that is looked up, the rows of all known ids, float32 [ids + 1, width]."""
-    vocabulary = {"item": "items", "history": "items", "user": "users"}
     tables = table_modules(predictor.learner.network)
     for number in sorted({one.table for one in served.look_ups}):
         asked = [one.column for one in served.look_ups if one.table == number]
-        rows = max(known.rows(vocabulary.get(column, "context")) for column in asked)
+        rows = max(known.rows(map_of(column)) for column in asked)
         table = tables[number]
         into = create_column(folder, f"table_{number}", (rows, table.width), "float32")
         for at in range(0, rows, CHUNK):
@@ -155,7 +159,17 @@ def _manifest(
 ) -> Manifest:
     schema, shape = predictor.schema, served.shape
     kinds = dict(schema.features), dict(schema.edges), dict(schema.scales)
-    inputs = ServedSchema(schema.user_id, schema.item_id, *kinds, schema.list_length)
+    inputs = ServedSchema(
+        schema.user_id,
+        schema.item_id,
+        *kinds,
+        schema.list_length,
+        times=schema.has_time,
+        timed=schema.sequences.get(GIVEN_HISTORY, True),
+        sequences={one: schema.sequences[one] for one in extra_sequences(schema.sequences)},
+        vectors=list(predictor.store.vectors),
+        row_vectors=dict(schema.row_vectors),
+    )
     own = predictor.learner.own
     return Manifest(
         format=FORMAT,

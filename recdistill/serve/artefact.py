@@ -4,6 +4,7 @@ manifest.json      what it is, and the SHA-256 of every other file
 dense.onnx         the graph: gathered rows and indices to logits
 table_N.npy        [ids + 1, width] per table, row 0 for what was never seen: float32, or bytes (rows.py)
 users.*, items.*, context.*    ids to rows (id_map.py)
+vectors_SIDE.npy, vectors_SIDE.*    pre-trained vectors of items or users, float32 [ids + 1, V], and their ids
 user_counts.npy, item_counts.npy    int32 [ids + 1, 2]: labels known at export, and positives among them
 
 A folder of versions holds them as 1, 2, ... and `current.json`, which names the one that is served.
@@ -37,14 +38,16 @@ __all__ = [
     "open_artefact",
 ]
 
-FORMAT = 3  # 2: where it comes from, its rows and what it learned from; rows as int8; 3: columns of the log's events
+FORMAT = 3  # 2: lineage, rows as int8; 3: columns of the log's events, many users in a call, vectors, sequences
 MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True)
 class ServedSchema:
     """What a request holds: id types (int64 or string), features with their types, edges of numeric ones' buckets and
-    scales of their values, how many entries of a list count. See `EventSchema`.
+    scales of their values, how many entries of a list count; times: whether the log has any; timed: whether events of
+    the history have; sequences: those next to the history, in the graph's order, with the same; vectors: the sides
+    (item, user) whose ids have some here; row_vectors: what rows bring themselves. See `EventSchema`.
     """
 
     user_id: str
@@ -53,6 +56,11 @@ class ServedSchema:
     edges: dict[str, tuple[float, ...]]
     scales: dict[str, tuple[float, float, float]]
     list_length: int
+    times: bool
+    timed: bool
+    sequences: dict[str, bool]
+    vectors: list[str]
+    row_vectors: dict[str, tuple[str, int, float]]
 
 
 @dataclass(frozen=True)
@@ -143,6 +151,7 @@ class Artefact:
     tables: dict[int, Array | Int8Rows]
     user_counts: Array
     item_counts: Array
+    vectors: dict[str, tuple[IdMap, Array]]  # by side
 
     @property
     def graph(self) -> Path:
@@ -207,4 +216,7 @@ def _opened(folder: Path, manifest: Manifest) -> Artefact:
     user_counts, item_counts = open_column(folder, "user_counts"), open_column(folder, "item_counts")
     check_counts(folder, "user_counts", user_counts, users)
     check_counts(folder, "item_counts", item_counts, items)
-    return Artefact(folder, manifest, schema, users, items, context, tables, user_counts, item_counts)
+    vectors = {
+        side: (IdMap(folder, f"vectors_{side}"), open_column(folder, f"vectors_{side}")) for side in schema.vectors
+    }
+    return Artefact(folder, manifest, schema, users, items, context, tables, user_counts, item_counts, vectors)

@@ -40,7 +40,7 @@ class First(FailFast):
 
 Body = TypeVar("Body", bound=BaseModel)
 Id = StrictInt | StrictStr | StrictFloat
-Entries = Annotated[list[StrictInt | StrictStr | None], First()]
+Entries = Annotated[list[StrictInt | StrictStr | StrictFloat | None], First()]
 Value = StrictInt | StrictStr | StrictFloat | Entries | None
 
 
@@ -64,6 +64,7 @@ class AboutBody(BaseModel):
     time: Annotated[StrictInt | StrictFloat | None, Field(description="Seconds since 1970; default: now.")] = None
     features: Annotated[dict[str, Value], Field(description="Of the user and the moment.")] = {}
     history: Annotated[PastBody | None, Field(description="Left out: that which the server keeps, if any.")] = None
+    sequences: Annotated[dict[str, PastBody], Field(description="Those that rows of the log bring, by name.")] = {}
 
 
 class RankBody(AboutBody):
@@ -125,15 +126,15 @@ def tree_of(body: bytes, kind: type[Body]) -> Body:
 
 def request_of(read: RankBody, limits: Limits) -> ranking.Request:
     """Return the request; one that names no time is of now."""
-    past, moment = _past(read.history, limits), time.time() if read.time is None else read.time
-    return ranking.Request(read.user, read.items, moment, read.features, read.item_features, past)
+    moment = time.time() if read.time is None else read.time
+    past = None if read.history is None else _past(read.history, "history", limits)
+    sequences = {name: _past(one, f"sequences.{name[: ranking.SHOWN]}", limits) for name, one in read.sequences.items()}
+    return ranking.Request(read.user, read.items, moment, read.features, read.item_features, past, sequences)
 
 
-def _past(read: PastBody | None, limits: Limits) -> ranking.Past | None:
-    if read is None:
-        return None
+def _past(read: PastBody, what: str, limits: Limits) -> ranking.Past:
     if len(read.items) > limits.history:
-        raise RefusedError(422, f"history.items: at most {limits.history:,} events; got {len(read.items):,}")
+        raise RefusedError(422, f"{what}.items: at most {limits.history:,} events; got {len(read.items):,}")
     return ranking.Past(read.items, read.times, read.actions, read.known)
 
 

@@ -5,6 +5,7 @@ manifest knew what they did.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,20 @@ from recdistill.serve.id_map import IdMap
 from recdistill.serve.rows import Int8Rows
 from recdistill.typing import Array
 
-__all__ = ["MAPS", "check_counts", "check_files", "check_ids", "check_tables", "check_values", "required"]
+__all__ = ["MAPS", "check_counts", "check_files", "check_ids", "check_tables", "check_values", "map_of", "required"]
 
 GRAPH = "dense.onnx"
 MAPS = ("users", "items", "context")
 MAP_OF = {"item": "items", "history": "items", "user": "users", "context": "context", "lists": "context"}  # by column
+SEQUENCE = re.compile(r"sequence_[0-9]+")
 KINDS = {"int64", "string", "float32", "list<int64>", "list<string>"}  # of features
 NUMBERS, NUMERIC_AS, LOSSES = {"counts", "repeats"}, {"buckets", "values", "both"}, {"log", "huber"}
 MAX_TABLES, MAX_SIZE = 10_000, 1_000_000
+
+
+def map_of(column: str) -> str:
+    """Return the map of ids that a column of the graph's inputs holds; empty for no column of theirs."""
+    return "items" if SEQUENCE.fullmatch(column) else MAP_OF.get(column, "")
 
 
 def required(look_ups: Iterable[tuple[int, str, int]]) -> set[str]:
@@ -94,7 +101,7 @@ def check_tables(
 ) -> None:
     """Raise UserError unless every look-up finds a row of its width for each id that its column may hold."""
     for number, column, width in look_ups:
-        rows, table = len(maps[MAP_OF[column]]) + 1, tables[number]
+        rows, table = len(maps[map_of(column)]) + 1, tables[number]
         if table.dtype != "float32" or table.ndim != 2 or table.shape[1] != width or len(table) < rows:
             raise UserError(f"{folder}/table_{number}.npy: float32 [{rows}, {width}] was expected; export again")
 
@@ -117,7 +124,7 @@ def _size(value: int) -> bool:
 
 def _look_up(one: Any) -> bool:
     number, column, width = one
-    return type(number) is type(width) is int and 0 <= number < MAX_TABLES and width > 0 and column in MAP_OF
+    return type(number) is type(width) is int and 0 <= number < MAX_TABLES and width > 0 and bool(map_of(column))
 
 
 def _regression(one: Any) -> bool:

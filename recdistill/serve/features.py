@@ -77,6 +77,7 @@ class Features:
     def __init__(self, artefact: Artefact) -> None:
         schema, about = artefact.schema, artefact.manifest
         self.kinds, self.length, self.numeric_as = schema.features, schema.list_length, about.numeric_as
+        self.names = {*schema.features, *schema.row_vectors}
         self.fields, self.slots, self._context = about.fields, about.slots, artefact.context
         self.hours = self._index_of("", range(24))
         self.prefix = {name: context_key(name, "") for name in self.kinds}
@@ -110,9 +111,9 @@ class Features:
     def _check_names(self, request: Request) -> None:
         for group, given in (("features", request.features), ("item_features", request.item_features)):
             for name in given:
-                if name not in self.kinds:
+                if name not in self.names:
                     raise UserError(
-                        f"{group}: there is no feature {shown(name)}{did_you_mean(name[:SHOWN], self.kinds)}"
+                        f"{group}: there is no feature {shown(name)}{did_you_mean(name[:SHOWN], self.names)}"
                     )
 
     def _number(self, name: str, request: Request) -> tuple[Array, Array]:

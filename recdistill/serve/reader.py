@@ -6,93 +6,112 @@ the two. Shapes: C candidates, L events at most, F context fields, M list slots,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from recdistill.data.batch.numbers import COUNTS, numbers_of
 from recdistill.data.batch.repeats import REPEATS, repeats_of_one
-from recdistill.errors import UserError
+from recdistill.defaults import NEW_ROW_TIME
+from recdistill.errors import UserError, did_you_mean
 from recdistill.serve.artefact import Artefact
 from recdistill.serve.features import Features, Placed, placed
+from recdistill.serve.past import Events, Kind, newest
 from recdistill.serve.request import MOST_CANDIDATES, SHOWN, Past, Request
 from recdistill.serve.rows import Int8Rows
-from recdistill.serve.values import known_ids, microseconds, shown, times_of
+from recdistill.serve.together import groups
+from recdistill.serve.values import known_ids, microseconds, shown
+from recdistill.serve.vectors import VectorReader
 from recdistill.typing import Array
 
 __all__ = ["Reader"]
 
 PADDING = np.zeros(1, np.int64)
-
-
-class _Events(NamedTuple):
-    """The newest events strictly before the request, oldest first: their items as given, ago in us and actions'
-    codes, int64 [E].
-    """
-
-    items: Sequence[Any]
-    ago: Array
-    action: Any
+HISTORY = "history"
 
 
 class Reader:
     """Reads requests for one artefact; what does not change between requests is made once."""
 
     def __init__(self, artefact: Artefact) -> None:
-        self.artefact, self.features = artefact, Features(artefact)
+        self.artefact, self.features, self.vectors = artefact, Features(artefact), VectorReader(artefact)
         self.actions = {name: code for code, name in enumerate(artefact.manifest.actions)}
         self.tables = {
             number: table if isinstance(table, Int8Rows) else _plain(table) for number, table in artefact.tables.items()
         }
         self.user_counts, self.item_counts = _plain(artefact.user_counts), _plain(artefact.item_counts)
+        self.sequences = {name: f"sequence_{at}" for at, name in enumerate(artefact.schema.sequences)}
+        self.kinds = {HISTORY: Kind(HISTORY, artefact.schema.timed, len(self.actions))}
+        self.kinds |= {name: Kind(f"sequences.{name}", timed, 0) for name, timed in artefact.schema.sequences.items()}
 
     def arrays(self, request: Request) -> dict[str, Array]:
         """Return the graph's inputs by name. Raises UserError, which names the field, for what cannot be read."""
-        n, schema, length = _candidates(request), self.artefact.schema, self.artefact.manifest.history
-        now = microseconds(request.time, "time")
-        past = self._past(request.history or Past(), now)
-        both = known_ids((("items", request.items), ("history.items", past.items)), schema.item_id, self.artefact.items)
-        item, event = both[:n], both[n:]
-        user = self._user(request)
+        n, now = _candidates(request), microseconds(request.time, "time")
+        now = now if self.artefact.schema.times else NEW_ROW_TIME
+        pasts = self._pasts(request, now)
+        item, events = self._items(request, pasts)
+        user, past = self._user(request), pasts[HISTORY]
+        origin = Past().origin if request.history is None else request.history.origin
         context, lists, values = self.features.read(request, now)
-        padded = np.zeros((3, length), np.int64)
-        for row, known in zip(padded, (placed(event, 1), past.ago, past.action), strict=True):
-            row[: len(event)] = known
         columns = {
             "item": Placed(np.concatenate((PADDING, item)), placed(item, 1)),
             "user": Placed(np.array([0, user]), np.full(n, int(user > 0))),
             "context": context,
             "lists": lists,
-            "history": Placed(np.concatenate((PADDING, event)), padded[0]),
         }
+        for name, of in events.items():
+            columns[self.sequences.get(name, name)] = Placed(
+                np.concatenate((PADDING, of)), self._padded(placed(of, 1), len(of))
+            )
         return {
             **self._looked_up(columns),
-            "ago": padded[1],
-            "action": padded[2],
-            "events": np.array([len(event)]),
-            "numbers": self._numbers(user, item, event, past.ago),
+            **self._moments(pasts),
+            "action": self._padded(self._codes(past.actions, origin), len(past.ago)),
+            **groups([n]),
+            "numbers": self._numbers(user, item, events[HISTORY], past.ago),
             "values": values,
+            **self.vectors.read(request),
         }
+
+    def _pasts(self, request: Request, now: int) -> dict[str, Events]:
+        """Return the newest events of the history, and of each sequence by its name."""
+        length = self.artefact.manifest.history
+        for name in request.sequences:
+            if name not in self.sequences:
+                hint = did_you_mean(name[:SHOWN], self.sequences)
+                raise UserError(f"sequences: there is no sequence {shown(name)}{hint}")
+        given = {HISTORY: request.history or Past(), **request.sequences}
+        return {name: newest(given.get(name, Past()), kind, now, length) for name, kind in self.kinds.items()}
+
+    def _items(self, request: Request, pasts: Mapping[str, Events]) -> tuple[Array, dict[str, Array]]:
+        """Return (int64 [C], the index of each candidate; the same of the events by name)."""
+        fields = [(f"{self.kinds[name].field}.items", past.items) for name, past in pasts.items()]
+        found = known_ids([("items", request.items), *fields], self.artefact.schema.item_id, self.artefact.items)
+        at, events = len(request.items), {}
+        for name, past in pasts.items():
+            events[name], at = found[at : at + len(past.ago)], at + len(past.ago)
+        return found[: len(request.items)], events
+
+    def _padded(self, values: Array | Sequence[int] | int, count: int) -> Array:
+        """Return int64 [1, L], the first `count` as given."""
+        found = np.zeros((1, self.artefact.manifest.history), np.int64)
+        found[0, :count] = values
+        return found
+
+    def _moments(self, pasts: Mapping[str, Events]) -> dict[str, Array]:
+        """Return how long ago all events were, and how many there are."""
+        found = {}
+        for name, past in pasts.items():
+            prefix = "" if name == HISTORY else f"{self.sequences[name]}_"
+            found[f"{prefix}ago"] = self._padded(past.ago, len(past.ago))
+            found[f"{prefix}events"] = np.array([len(past.ago)])
+        return found
 
     def _user(self, request: Request) -> int:
         if request.user is None:
             return 0
         return int(known_ids((("user", [request.user]),), self.artefact.schema.user_id, self.artefact.users)[0])
-
-    def _past(self, past: Past, now: int) -> _Events:
-        length = self.artefact.manifest.history
-        _same_length(past, len(self.actions))
-        times = times_of(past.times, "history.times")
-        since = times_of(past.known, "history.known") if past.known else times
-        if len(since) and since[-1] < now and (since[1:] >= since[:-1]).all():  # as most callers send it
-            chosen = slice(max(len(times) - length, 0), None)
-            items, names = past.items[chosen], past.actions[chosen]
-            return _Events(items, now - times[chosen], self._codes(names, past.origin))
-        order = np.argsort(since, kind="stable")
-        order = order[since[order] < now][-length:]
-        names = [past.actions[at] for at in order] if past.actions else ()
-        return _Events([past.items[at] for at in order], now - times[order], self._codes(names, past.origin))
 
     def _codes(self, names: Sequence[Any], origin: str) -> list[int] | int:
         """Return the codes of actions; of a kept history one that the model does not know counts as its first, as in
@@ -121,6 +140,7 @@ class Reader:
 
     def _looked_up(self, columns: dict[str, Placed]) -> dict[str, Array]:
         inputs = {name: column.places for name, column in columns.items()}
+        inputs |= {f"ids_{name}": column.ids for name, column in columns.items()}
         for number, (table, column, _) in enumerate(self.artefact.manifest.look_ups):
             inputs[f"rows_{number}"] = self.tables[table][columns[column].ids]
         return inputs
@@ -141,13 +161,3 @@ def _candidates(request: Request) -> int:
                 f"item_features.{name[:SHOWN]}: a value per candidate was expected, {n:,}; got {len(values):,}"
             )
     return n
-
-
-def _same_length(past: Past, kinds: int) -> None:
-    events = len(past.items)
-    if len(past.times) != events:
-        raise UserError(f"history.times: a time per item was expected, {events:,}; got {len(past.times):,}")
-    if len(past.known) not in (0, events):
-        raise UserError(f"history.known: a time per item was expected, {events:,}; got {len(past.known):,}")
-    if len(past.actions) != events and (past.actions or kinds > 1):
-        raise UserError(f"history.actions: an action per item was expected, {events:,}; got {len(past.actions):,}")

@@ -40,3 +40,4 @@ class Request:
     features: Mapping[str, Any] = field(default_factory=dict)
     item_features: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     history: Past | None = None
+    sequences: Mapping[str, Past] = field(default_factory=dict)

@@ -12,6 +12,7 @@ from recdistill.errors import UserError
 from recdistill.serve.artefact import Artefact, open_artefact
 from recdistill.serve.reader import Reader
 from recdistill.serve.request import Past, Request
+from recdistill.serve.together import together
 from recdistill.tables.regression import Regression
 from recdistill.typing import Array
 
@@ -52,7 +53,7 @@ class Scorer:
         """Score one request, with an event of the past; raise whatever is wrong with the artefact."""
         about = self.artefact.manifest
         unknown = "" if self.artefact.schema.item_id == "string" else 0
-        past = Past([unknown], [0.0], about.actions[:1])
+        past = Past([unknown], [0.0] * self.artefact.schema.timed, about.actions[:1])
         found = self.rank(Request(None, [unknown], 1.0, history=past))
         if found.shape != (1, len(about.tasks)) or not np.isfinite(found).all():
             raise ValueError
@@ -75,8 +76,11 @@ class Scorer:
         return self.scores([self.reader.arrays(request)])[0]
 
     def scores(self, requests: Sequence[dict[str, Array]]) -> list[Array]:
-        """Return what `rank` does, of each request's inputs."""
-        return [self._scaled(self.logits(one)) for one in requests]
+        """Return what `rank` does, of each request's inputs, in one call of the graph."""
+        if len(requests) == 1:
+            return [self._scaled(self.logits(requests[0]))]
+        found = self._scaled(self.logits(together(requests)))
+        return np.split(found, np.cumsum([len(one["item"]) for one in requests])[:-1])
 
     def _scaled(self, logits: Array) -> Array:
         about = self.artefact.manifest

@@ -12,16 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from recdistill.data.batch.batch import Batch
-from recdistill.data.batch.extras import Extras
 from recdistill.errors import UserError
-from recdistill.export.graph import ServedNetwork, Shape, onnx_graph
-from recdistill.export.parity import graph_inputs
+from recdistill.export.batch_inputs import graph_inputs
+from recdistill.export.graph import ServedNetwork, onnx_graph
+from recdistill.export.inputs import Shape
 from recdistill.models.embeddings.growable import GrowableTable, TableOptions
 from recdistill.models.examples import ACTIONS, EXTRAS, FIELDS, LENGTH, SLOTS, example_batch
 from recdistill.models.factory import BACKBONES, build_backbone, table_modules
 from recdistill.models.heads import Towers
 
-SHAPE = Shape(LENGTH, FIELDS, SLOTS, EXTRAS.values)
+WIDTH = 8
+SHAPE = Shape(LENGTH, FIELDS, SLOTS, EXTRAS)
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     *((kind, {}) for kind in BACKBONES),
     ("din", {"activation": "dice"}),
@@ -86,19 +87,21 @@ def network(backbone: nn.Module) -> Towers:
 def built(kind: str, options: dict[str, Any]) -> Towers:
     torch.manual_seed(0)
     shape = {"fields": FIELDS, "slots": SLOTS, "actions": ACTIONS, "length": LENGTH}
-    extras = Extras(values=EXTRAS.values)
-    return network(build_backbone(kind, width=8, tables=TableOptions(), options=options, extras=extras, **shape))
+    return network(build_backbone(kind, width=WIDTH, tables=TableOptions(), options=options, extras=EXTRAS, **shape))
 
 
 def worst(towers: Towers) -> float:
-    """Return the largest difference of a logit over users with 0 to 9 events and 1 to 7 candidates."""
+    """Return the largest difference of a logit over users with 0 to 9 events and 1 to 7 candidates, alone and
+    together.
+    """
     served = ServedNetwork(towers, SHAPE)
     session = onnxruntime.InferenceSession(onnx_graph(served), providers=["CPUExecutionProvider"])
     wanted = {one.name for one in session.get_inputs()}
     tables = {at: table.peek(torch.arange(64)).numpy() for at, table in enumerate(table_modules(towers))}
     found = []
-    for candidates, events in ((1, 0), (1, 9), (2, 1), (7, 5), (7, 0), (3, 9)):
-        batch = example_batch((candidates,), (events,), seed=events)
+    alone = [((candidates,), (events,)) for candidates, events in ((1, 0), (1, 9), (2, 1), (7, 5), (7, 0), (3, 9))]
+    for seed, (candidates, events) in enumerate([*alone, ((1, 1), (0, 9)), ((3, 1, 2), (4, 0, 9))]):
+        batch = example_batch(candidates, events, seed)
         inputs = graph_inputs(batch, served, tables)
         got = session.run(None, {name: inputs[name] for name in wanted})[0]
         with torch.no_grad():
@@ -122,12 +125,37 @@ def test_what_a_graph_cannot_say_is_refused_in_one_line() -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_only_the_served_part_is_in_the_graph() -> None:
-    """To the byte: the weights in it are those of the backbone and of the main tower."""
+def test_the_graph_holds_the_served_numbers_each_once() -> None:
+    """To the byte: those of backbone and main tower, and a few constants."""
     towers = built("din", {})
     graph = onnx.load_from_string(onnx_graph(ServedNetwork(towers, SHAPE))).graph
-    floats = [one for one in graph.initializer if one.data_type == onnx.TensorProto.FLOAT]
-    held = sum(int(np.prod(one.dims)) for one in floats if len(one.dims))
-    served = sum(one.numel() for part in (towers.backbone, towers.main) for one in part.parameters())
-    assert served <= held < served + 64
-    assert not any(word in one.name for one in graph.initializer for word in ("aux", "adapted", "reader"))
+    made = [onnx.numpy_helper.to_array(one) for one in graph.initializer]
+    held = np.concatenate([one.ravel() for one in made if one.dtype == np.float32])
+    served = np.concatenate([one.detach().numpy().ravel() for one in parameters(towers.backbone, towers.main)])
+    assert np.isin(held, served).sum() == len(served) and len(held) - len(served) < 8
+
+
+def test_nothing_of_the_other_towers_is_in_the_graph() -> None:
+    """Neither by name nor by content."""
+    towers = built("token-mixer", {"auxiliary": 0.1, "mixer_layers": 3, "merge": 2, "mixer_width": 16, "tokens": 4})
+    made = onnx_graph(ServedNetwork(towers, SHAPE))
+    assert any(one.detach().numpy().tobytes() in made for one in parameters(towers.main))
+    others = parameters(towers.aux, towers.adapted, towers.extra)
+    assert len(others) > 8 and not any(one.detach().numpy().tobytes() in made for one in others)
+    names = [one.name for one in onnx.load_from_string(made).graph.initializer]
+    assert not any(word in name for name in names for word in ("aux", "adapted", "reader", "extra"))
+
+
+def parameters(*parts: nn.Module | None) -> list[nn.Parameter]:
+    return [one for part in parts if part for one in part.parameters()]
+
+
+def test_the_first_layer_of_dins_unit_is_factorised() -> None:
+    """Per candidate and event it multiplies by D rows, not by the 4 D of [q, k, q - k, q * k]."""
+    towers = built("din", {"unit": [12]})
+    graph = onnx.load_from_string(onnx_graph(ServedNetwork(towers, SHAPE))).graph
+    shapes = {one.name: [of.dim_value for of in one.type.tensor_type.shape.dim] for one in graph.value_info}
+    products = [node.input[0] for node in graph.node if node.op_type in ("MatMul", "Gemm")]
+    by_event = [shapes[name] for name in products if LENGTH in shapes.get(name, [])]
+    assert [0, LENGTH, WIDTH] in by_event  # events [R, L, D] by a matrix per candidate
+    assert not any(shape[-1] == 4 * WIDTH for shape in by_event), by_event

@@ -77,6 +77,14 @@ def test_a_request_gives_what_predict_gives_for_the_same_rows(run: Run, versions
         np.testing.assert_allclose(found[:, k], wanted[f"probability_{task}"].to_numpy(), atol=1e-5)
 
 
+def test_requests_in_one_call_give_what_each_gives_alone(run: Run, versions: Path) -> None:
+    scorer = Scorer.open(versions)
+    requests = [asked(run, number, unseen=number == 5)[0] for number in (2, 5, 4)]
+    found = scorer.scores([scorer.reader.arrays(one) for one in requests])
+    for scores, request in zip(found, requests, strict=True):
+        np.testing.assert_allclose(scores, scorer.rank(request), rtol=0, atol=1e-6)
+
+
 def test_an_item_that_was_never_seen_has_a_score(run: Run, versions: Path) -> None:
     request, _ = asked(run, 1)
     odd = Request(request.user, [10**12, *request.items[1:]], request.time, {}, request.item_features, request.history)

@@ -9,21 +9,28 @@ from torch import Tensor
 
 from recdistill.defaults import SECOND
 
-__all__ = ["AGES", "GAPS", "GAP_STEP", "SECOND", "age_bucket", "gap_bucket", "gap_edges"]
+__all__ = ["AGES", "GAPS", "GAP_STEP", "SECOND", "age_bucket", "doublings", "gap_bucket", "gap_edges"]
 
 AGES = 32  # log2 buckets of an age in seconds: 2^31 s is 68 years
 GAP_STEP = 0.301  # a bucket of a gap is so much longer than the one before, as a natural logarithm: a third
 GAPS = 72  # the last one begins at 60 years
 
 
+def doublings(count: Tensor, buckets: int, unit: int = 1) -> Tensor:
+    """Return int64 log2 buckets of whole numbers of units (int64, any shape): 0 for none, b for [2^(b-1), 2^b), at most
+    buckets - 1.
+    """
+    if torch.compiler.is_exporting():
+        return (count.unsqueeze(-1) >= unit * 2 ** torch.arange(buckets - 1)).sum(-1)
+    _, exponent = torch.frexp(torch.div(count, unit, rounding_mode="floor").clamp(min=0).to(torch.float64))
+    return exponent.to(torch.int64).clamp(max=buckets - 1)
+
+
 def age_bucket(us: Tensor) -> Tensor:
     """Return int64 log2 buckets of ages in us (int64, any shape): 0 for under 1 s, b for [2^(b-1), 2^b) s, at most
     AGES - 1.
     """
-    if torch.compiler.is_exporting():
-        return (us.unsqueeze(-1) >= SECOND * 2 ** torch.arange(AGES - 1)).sum(-1)
-    _, exponent = torch.frexp(torch.div(us, SECOND, rounding_mode="floor").clamp(min=0).to(torch.float64))
-    return exponent.to(torch.int64).clamp(max=AGES - 1)
+    return doublings(us, AGES, SECOND)
 
 
 def gap_bucket(us: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from recdistill.data.readers.ids import category_type, check_dtypes, id_column, 
 from recdistill.data.readers.texts import layout_hint
 from recdistill.data.readers.times import label_time_column, time_column
 from recdistill.data.readers.values import label_column, list_column, numeric_column, weight_column
+from recdistill.defaults import NEW_ROW_TIME, ROW_TIMES_FROM
 from recdistill.errors import UserError, did_you_mean
 from recdistill.tables.delta.types import TIME
 from recdistill.tables.schema import EventSchema, feature_column
@@ -34,9 +35,8 @@ __all__ = [
 
 # Of a log without times: a row each microsecond from 2000-01-01. No datetime: it would start polars' threads on import,
 # and a process that has them cannot be forked (stream/prefork).
-START = 946_684_800_000_000
-ROW_TIME = Column(ROW, (pl.lit(START) + pl.col(ROW).cast(pl.Int64)).cast(TIME), "not a row")
-NEW_TIME = Column(ROW, pl.lit(START + 86_400_000_000).cast(TIME), "not a row")  # of new rows: after all that it holds
+ROW_TIME = Column(ROW, (pl.lit(ROW_TIMES_FROM) + pl.col(ROW).cast(pl.Int64)).cast(TIME), "not a row")
+NEW_TIME = Column(ROW, pl.lit(NEW_ROW_TIME).cast(TIME), "not a row")
 MAY_LACK = ("columns.time", "columns.user")  # keys that may be null
 ROW_USER = Column(ROW, pl.col(ROW).cast(pl.Int64), "not a row")
 

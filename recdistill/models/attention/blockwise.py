@@ -156,14 +156,36 @@ def attend(
         return fused(query, key, value, bias, time, heads=heads, band=band, alive=alive, softmax=softmax, block=BLOCK)
     if bias is None and band is not None:
         bias = band_bias(query.new_zeros(heads, 1), query.shape[1], band)
+    if torch.compiler.is_exporting():
+        return _in_graph(query, key, value, bias, time, heads, band, softmax)
     table, times = (None, ()) if time is None else (time.table, time[1:])
-    if band is None and torch.compiler.is_exporting():  # in a graph the number of queries is not known: one tile
-        every = slice(None)
-        tile = _Tile(every, every, every, (every, every))
-        scores = _scores(query, key, bias, table, _buckets(times, 1, tile), tile)
-        return torch.bmm(scores.softmax(2) if softmax else functional.silu(scores), value)
     out = _Attend.apply(query, key, value, bias, table, times, heads, band, alive, softmax)  # type: ignore[no-untyped-call]
     return torch.as_tensor(out)
+
+
+def _in_graph(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    bias: Tensor | None,
+    time: TimeBias | None,
+    heads: int,
+    band: int | None,
+    softmax: bool,
+) -> Tensor:
+    """Return what `attend` does, of any number of histories, and without a band of queries: a tile holds all."""
+    table, times = (None, ()) if time is None else (time.table, time[1:])
+    every = slice(None)
+    tiles = [_Tile(every, every, every, (every, every))]
+    if band is not None:
+        found = _tiles(heads, query.shape[1], query.shape[1], heads, band, None)
+        tiles = [tile._replace(rows=every) for tile in found]
+    parts = []
+    for tile in tiles:
+        scores = _scores(query, key, bias, table, _buckets(times, heads, tile), tile)
+        weights = scores.softmax(2) if softmax else functional.silu(scores)
+        parts.append(torch.bmm(weights, value[:, tile.keys]))
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
 
 def band_bias(by_distance: Tensor, length: int, band: int) -> Tensor:

@@ -7,7 +7,7 @@ far more samples than the others, which becomes several groups), D width.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from torch import Tensor
 from recdistill.data.batch.ages import age_bucket
 from recdistill.data.batch.batch import History
 
-__all__ = ["LaidOut", "Layout", "lay_out"]
+__all__ = ["Groups", "LaidOut", "Layout", "lay_out"]
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,9 @@ class Layout:
         return flat if self.place is None else flat.index_select(0, self.place)
 
     def occupied(self) -> Tensor:
-        """Return bool [P, C], False for empty slots."""
+        """Return bool [P, C], False for empty slots; in a graph, where nothing learns of them, True for all."""
+        if self.slots is not None and torch.compiler.is_exporting():
+            return torch.ones(self.slots.shape[0] // self.size, self.size, dtype=torch.bool, device=self.of.device)
         if self.place is None:
             return torch.ones(self.of.shape[0] // self.size, self.size, dtype=torch.bool, device=self.of.device)
         taken = torch.zeros(self.slots.shape if self.slots is not None else (), dtype=torch.bool, device=self.of.device)
@@ -73,25 +75,44 @@ class Layout:
         return rows.index_select(0, self.index.view(-1)).view(*self.index.shape, rows.shape[1])
 
 
+class Groups(NamedTuple):
+    """Which candidates share a history, int64: row [B], the history of each; slots [R, C], the candidates of each
+    history, then anything; place [B], where each candidate stands among the slots.
+    """
+
+    row: Tensor
+    slots: Tensor
+    place: Tensor
+
+
 @dataclass(frozen=True)
 class LaidOut(History):
-    """A history that is laid out already: what a graph for one user and any number of candidates is made of."""
+    """Histories that are laid out already, what a graph for any number of users and candidates is made of: jagged, they
+    are all of L events, of which those behind the real ones are padding.
+    """
 
     layout: Layout
 
     @classmethod
-    def of_one(
-        cls, unique: Tensor, index: Tensor, ago: Tensor, action: Tensor, events: Tensor, samples: Tensor
+    def of_rows(
+        cls, unique: Tensor, index: Tensor, ago: Tensor, action: Tensor, events: Tensor, groups: Groups
     ) -> LaidOut:
-        """Return the history, int64 [L] each, of which the first `events` (int64 [1]) are real, of `samples` [B]."""
-        mask = (torch.arange(len(index)) < events).unsqueeze(0)
-        of, offsets = torch.zeros_like(samples), torch.cat([torch.zeros_like(events), events])
-        shown, past, kind = (part.unsqueeze(0) * mask for part in (index, ago, action))
-        layout = Layout(shown, past, kind, mask, events, of, samples.shape[0], None, None, None)
-        return cls(unique, index, ago, action, offsets, of, layout)
+        """Return the histories, int64 [R, L] each, of which the first `events` (int64 [R]) are real."""
+        rows, length = index.shape
+        mask = torch.arange(length) < events[:, None]
+        shown, past, kind = (part * mask for part in (index, ago, action))
+        row, slots, place = groups
+        layout = Layout(shown, past, kind, mask, events, row, slots.shape[1], None, slots.flatten(), place)
+        offsets = length * torch.arange(rows + 1)
+        return cls(unique, shown.flatten(), past.flatten(), kind.flatten(), offsets, row, layout)
+
+    @property
+    def lengths(self) -> Tensor:
+        """Return int64 [R], events per history."""
+        return self.layout.lengths
 
     def dense(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return (index, age, action, mask), each [1, L]."""
+        """Return (index, age, action, mask), each [R, L]."""
         layout = self.layout
         return layout.index, age_bucket(layout.ago) * layout.mask, layout.action, layout.mask
 

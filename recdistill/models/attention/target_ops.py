@@ -54,7 +54,7 @@ def first_unit_layer(query: Tensor, events: Tensor, weight: Tensor, bias: Tensor
     """
     constant, matrix = _affine(query, weight, bias)
     x = torch.baddbmm(constant, events, matrix.transpose(1, 2))
-    return x.view(len(query), events.shape[1], query.shape[1], -1)
+    return x.view(query.shape[0], events.shape[1], query.shape[1], -1)
 
 
 class _SigmoidUnit(torch.autograd.Function):

@@ -35,7 +35,7 @@ def add_time(scores: Tensor, table: Tensor, buckets: Tensor) -> None:
     """Add to scores [R * H, n, m] the table's values [H, GAPS] of the pairs' buckets [R * n * m]."""
     by_head = scores.view(-1, len(table), *scores.shape[1:])
     for head, values in enumerate(table.to(scores.dtype)):
-        by_head[:, head] += values.index_select(0, buckets).view(len(by_head), *scores.shape[1:])
+        by_head[:, head] += values.index_select(0, buckets).view(-1, *scores.shape[1:])
 
 
 def add_slopes(to_table: Tensor, slopes: Tensor, buckets: Tensor) -> None:

@@ -116,7 +116,7 @@ class TargetAttention(nn.Module):
         weights = split_heads(weights, self.heads)  # [R * H, L, K]
         by_head = split_heads(events, self.heads)
         pooled = weighted_sum(weights, by_head)  # [R * H, K, d]
-        histories = len(layout.index)
+        histories = layout.index.shape[0]
         pieces = self._pieces(layout, pooled, histories)
         candidates = split_heads(layout.group(x), self.heads)  # [P * H, C, d]
         events_p, mask = self._pieces(layout, by_head, histories), layout.pieces(layout.mask)

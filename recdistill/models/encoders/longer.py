@@ -33,7 +33,7 @@ def merged(events: Tensor, at: Sequences, merge: int) -> tuple[Tensor, Tensor, S
     where = step.clamp(0, events.shape[1] - 1)
     rows = events.gather(1, where.unsqueeze(2).expand(-1, -1, events.shape[2])) * real.unsqueeze(2)
     ago, actions = (part.gather(1, where)[:, merge - 1 :: merge] for part in (at.ago, at.action))
-    shape = (len(events), most, merge)
+    shape = (events.shape[0], most, merge)
     return rows.view(*shape, -1), real.view(shape), Sequences(ago, actions, groups, at.piece, None)
 
 

@@ -38,7 +38,7 @@ class Sequences:
         has them so).
         """
         lengths = layout.lengths
-        if len(lengths) == 1:
+        if torch.compiler.is_exporting() or len(lengths) == 1:  # a graph does not look at lengths
             return cls(layout.ago, layout.action, lengths, layout.piece, None), None
         if bool((lengths[1:] <= lengths[:-1]).all()):
             return cls(layout.ago, layout.action, lengths, layout.piece, _alive(lengths, layout.ago.shape[1])), None
@@ -71,7 +71,7 @@ class Sequences:
     def preceded(self, x: Tensor, first: Tensor) -> tuple[Sequences, Tensor]:
         """Return the histories with one more event each, `first` [R, D], longer ago than any; x [R, L, D] with it."""
         ago, action = (
-            torch.cat([part.new_full((len(part), 1), value), part], 1)
+            torch.cat([part.new_full((part.shape[0], 1), value), part], 1)
             for part, value in ((self.ago, FOREVER), (self.action, 0))
         )
         lengths = self.lengths + 1
@@ -81,7 +81,7 @@ class Sequences:
     def followed(self, x: Tensor, last: Tensor) -> tuple[Sequences, Tensor]:
         """Return the histories with n more tokens each, `last` [R, n, D], behind their last event; x [R, L, D] too."""
         more = last.shape[1]
-        ago, action = (torch.cat([part, part.new_zeros(len(part), more)], 1) for part in (self.ago, self.action))
+        ago, action = (torch.cat([part, part.new_zeros(part.shape[0], more)], 1) for part in (self.ago, self.action))
         at = (self.lengths[:, None] + torch.arange(more, device=x.device)).unsqueeze(2).expand_as(last)
         rows = torch.cat([x, torch.zeros_like(last)], 1).scatter(1, at, last)
         lengths = self.lengths + more

@@ -95,7 +95,7 @@ class TransformerLayer(nn.Module):
         length = events.shape[1]
         band = length if self.band is None else min(self.band, length)
         x = self.first(events) if self.before else events
-        q, k, v = self._split(x, torch.arange(length, device=events.device).expand(len(events), -1))
+        q, k, v = self._split(x, torch.arange(length, device=events.device)[None])
         query, key, value = (part.flatten(0, 1) for part in (q, k, v))
         near, time = band_bias(self.bias.by_distance(q), length, band).to(q.dtype), self.bias.by_gap(at.ago, at.ago)
         mixed = attend(query, key, value, near, time, heads=self.heads, band=band, alive=at.alive, softmax=True)
@@ -104,7 +104,7 @@ class TransformerLayer(nn.Module):
     def last(self, events: Tensor, targets: Tensor, at: Sequences) -> Tensor:
         """Return targets [P, C, D] after the layer; the events need no more than keys and values."""
         x = self.first(events) if self.before else events
-        _, k, v = self._split(x, torch.arange(events.shape[1], device=events.device).expand(len(events), -1))
+        _, k, v = self._split(x, torch.arange(events.shape[1], device=events.device)[None])
         return self._see(targets, k, v, at)
 
     def _see(self, targets: Tensor, k: Tensor, v: Tensor, at: Sequences) -> Tensor:

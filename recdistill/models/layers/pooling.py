@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from recdistill.data.batch.ages import AGES, age_bucket
+from recdistill.data.batch.ages import AGES, age_bucket, doublings
 from recdistill.data.batch.batch import Batch, History
 from recdistill.models.attention.request_layout import Layout, lay_out
 from recdistill.models.attention.target_ops import EMPTY, dots, weighted_sum
@@ -76,8 +76,7 @@ class SequencePools(nn.Module):
         """Return [R, L, D], the vectors of the entries' ages and places; anything where there is no entry."""
         steps = torch.arange(layout.mask.shape[1], device=layout.mask.device)
         later = (layout.lengths[:, None] - 1 - steps).clamp(min=0)
-        place = torch.frexp(later.to(torch.float64)).exponent.to(torch.int64).clamp(max=PLACES - 1)
-        age = age_bucket(layout.ago)
+        place, age = doublings(later, PLACES), age_bucket(layout.ago)
         shape = *age.shape, self.ages[number].shape[1]
         both = self.ages[number].index_select(0, age.view(-1)) + self.places[number].index_select(0, place.view(-1))
         return torch.as_tensor(both.view(shape))
