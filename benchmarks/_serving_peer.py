@@ -23,8 +23,6 @@ from recdistill.serve.bench_requests import request_of
 from recdistill.serve.reader import Reader
 from recdistill.train.predict import Predictor
 
-INPUTS = ("item", "user", "context", "lists", "history", "ago", "action", "events", "numbers", "values")
-
 
 class Model:
     """The network with what makes a request into its inputs."""
@@ -45,9 +43,8 @@ class Model:
         arrays = {name: torch.from_numpy(one) for name, one in self.reader.arrays(request_of(body)).items()}
         if not hasattr(self.own, "network"):
             self.own.network = self.made()
-        rows = [arrays[f"rows_{number}"] for number in range(len(self.own.network.look_ups))]
         with torch.inference_mode():
-            found = torch.sigmoid(self.own.network(*(arrays[name] for name in INPUTS), rows))
+            found = torch.sigmoid(self.own.network(*(arrays[name] for name in self.own.network.inputs)))
         return {"scores": {task: found[:, k].tolist() for k, task in enumerate(self.tasks)}}
 
 

@@ -81,7 +81,7 @@ def test_a_body_brings_them_and_its_sequences_are_bounded_as_histories_are() -> 
     vectors, items = [[1, 2.5, 3], None], ["item-3", "item-4"]
     body = {"items": ["item-1", "item-2"], "item_features": {"v": vectors}, "sequences": {"s1": {"items": items}}}
     read = asked(json.dumps(body).encode(), Limits())
-    assert read.sequences == {"s1": Past(items, [], [])} and read.item_features == {"v": vectors}
+    assert read.sequences == {"s1": Past(items, [], [], [])} and read.item_features == {"v": vectors}
     with pytest.raises(RefusedError, match="sequences.s1.items: at most 1 events; got 2"):
         asked(json.dumps(body).encode(), Limits(history=1))
 

@@ -19,7 +19,7 @@ from recdistill.serve.pointer import Pointer, write_pointer
 from recdistill.serve.request import Past, Request
 from recdistill.serve.sample_ids import sample_of
 from recdistill.serve.scorer import Scorer
-from recdistill.serve.server import opened
+from recdistill.serve.server import Extras, opened
 from recdistill.serve.service import Served, Service
 from recdistill.serve.shadow import SPOOL, WAITING, Shadow, learned, of_folder
 from recdistill.serve.spool import finished
@@ -63,7 +63,7 @@ def asked(app: FastAPI, users: range) -> dict[str, list[float]]:
 
 
 def test_it_scores_the_same_requests_and_changes_no_answer(root: Path) -> None:
-    with opened(root, Limits(), "2") as app:
+    with opened(root, Limits(), Extras(shadow="2")) as app:
         answers = asked(app, range(20))
     with opened(root, Limits()) as alone:
         assert answers == asked(alone, range(20))
@@ -83,7 +83,7 @@ def test_it_scores_the_same_requests_and_changes_no_answer(root: Path) -> None:
 
 
 def test_a_share_of_the_requests(root: Path) -> None:
-    with opened(root, Limits(), "2", 0.0) as app:
+    with opened(root, Limits(), Extras(shadow="2", shadow_share=0.0)) as app:
         asked(app, range(5))
     assert not list((root / SPOOL).glob("*.jsonl"))
 
@@ -116,7 +116,7 @@ def test_what_it_cannot_keep_up_with_is_dropped_and_counted(root: Path) -> None:
 def test_what_it_does_not_read_is_refused_and_it_goes_on(root: Path) -> None:
     good = Request(1, ITEMS, 1e9, history=Past())
     bad = Request(1, ITEMS, 1e9, {"nope": 1}, history=Past())
-    with opened(root, Limits(), "2") as app:
+    with opened(root, Limits(), Extras(shadow="2")) as app:
         (shadow,), scores = app.state.service.observers, app.state.service.live.scorer.rank(good)
         for request in (bad, good):
             shadow(Served(request, 1, "teacher", scores, 1e9, "r"))
@@ -126,16 +126,16 @@ def test_what_it_does_not_read_is_refused_and_it_goes_on(root: Path) -> None:
 
 def test_one_that_is_not_there_is_refused_before_anything_is_served(root: Path) -> None:
     with pytest.raises(UserError, match=r"9: no artefact"):
-        opened(root, Limits(), "9").__enter__()
+        opened(root, Limits(), Extras(shadow="9")).__enter__()
     with pytest.raises(UserError, match=r"nowhere: no artefact"):
-        opened(root, Limits(), str(root / "nowhere")).__enter__()
+        opened(root, Limits(), Extras(shadow=str(root / "nowhere"))).__enter__()
 
 
 def test_its_predictions_become_those_of_a_model_and_are_compared(root: Path) -> None:
     run = root.parent / "run"
     code, printed = typed("shadow", run, root)
     assert code == 2 and "nothing there; serve with --shadow first" in printed
-    with opened(root, Limits(), "2") as app:
+    with opened(root, Limits(), Extras(shadow="2")) as app:
         asked(app, range(30))
         code, printed = typed("shadow", run, root)
         assert code == 2 and ("still being written" in printed or "nothing there" in printed)
@@ -146,7 +146,7 @@ def test_its_predictions_become_those_of_a_model_and_are_compared(root: Path) ->
     assert code == 0 and printed.count("90") == 2 and "served.v1" in printed
     rows = PredictionLog.open(run / "predictions").scan().filter(pl.col("model") == "shadow.v2").collect()
     assert len(rows) == 90 and set(rows["kind"]) == {"prequential"} and set(rows["version"]) == {2}
-    with opened(root, Limits(), "2") as app:
+    with opened(root, Limits(), Extras(shadow="2")) as app:
         asked(app, range(25, 32))  # some of them again
     code, printed = typed("shadow", run, root)
     assert "shadow.v2: 6 predictions" in printed and "15 left out, which it had predicted already" in printed
