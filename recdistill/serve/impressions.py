@@ -11,7 +11,6 @@ two can say how it ended.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,6 +24,7 @@ from recdistill.defaults import PUBLISHED, SECOND
 from recdistill.errors import UserError
 from recdistill.serve.artefact import Artefact
 from recdistill.serve.request import Id, Request
+from recdistill.serve.sample_ids import request_number, sample_of
 from recdistill.serve.service import Served
 from recdistill.serve.values import id_of
 from recdistill.typing import Array
@@ -35,8 +35,6 @@ __all__ = [
     "events_of",
     "events_schema",
     "outcomes_of",
-    "request_number",
-    "sample_of",
     "served_of",
     "wired",
 ]
@@ -45,20 +43,6 @@ STAMP = pa.timestamp("us", "UTC")
 SCALARS = {"int64": pa.int64(), "float32": pa.float32(), "string": pa.large_string(), "time": STAMP}
 OUTCOMES = pa.schema([("sample_id", pa.int64()), ("task", pa.large_string()), ("label", pa.float32()), ("time", STAMP)])
 Outcome = tuple[str, Id, str, float, float]  # request, item, task, label, seconds since 1970
-
-
-def sample_of(request: str, item: int | str) -> int:
-    """Return the sample id of an item that was served in answer to a request: 63 bits."""
-    return _number(f"{request}\0{item}")
-
-
-def request_number(request: str) -> int:
-    """Return a request's id as the tables have it: 63 bits."""
-    return _number(request)
-
-
-def _number(text: str) -> int:
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
 def events_schema(columns: Mapping[str, str]) -> pa.Schema:

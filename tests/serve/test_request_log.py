@@ -17,13 +17,14 @@ from fastapi.testclient import TestClient
 from recdistill.api.run import Run
 from recdistill.runs.batch_ingest import hand_over
 from recdistill.serve.app import make_app
-from recdistill.serve.impressions import OUTCOMES, events_schema, sample_of
+from recdistill.serve.impressions import OUTCOMES, events_schema
 from recdistill.serve.limits import Limits
 from recdistill.serve.live import Live
 from recdistill.serve.log_sinks import FolderSink, open_sink
 from recdistill.serve.meters import Meters
 from recdistill.serve.request import Request
 from recdistill.serve.request_log import RequestLog, open_log
+from recdistill.serve.sample_ids import sample_of
 from recdistill.serve.service import Served, Service
 from recdistill.stream.event_log import Journal
 from recdistill.stream.ingest.process import run_ingest
