@@ -6,7 +6,6 @@ Shapes: C candidates, F context fields, M list slots, W numbers of numeric featu
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +24,8 @@ __all__ = ["Features", "Placed", "placed"]
 
 
 HOUR = 3600 * SECOND
+MAX_SEEN = 50_000  # values of a feature whose rows are remembered
+PLAIN = (int, str)
 
 
 class Placed(NamedTuple):
@@ -82,6 +83,7 @@ class Features:
         self.hours = self._index_of("", range(24))
         self.prefix = {name: context_key(name, "") for name in self.kinds}
         self.empty = {name: self._context.place(key) for name, key in self.prefix.items()}
+        self._seen: dict[str, dict[int | str, int]] = {name: {} for name in self.kinds}
         self.numeric = {name: self._numeric(artefact, name) for name, kind in self.kinds.items() if kind == "float32"}
         self.missing = {name: of.read(np.array([np.nan])) for name, of in self.numeric.items()}
 
@@ -142,18 +144,26 @@ class Features:
 
     def _one(self, name: str, kind: str, rows: _Rows, value: Any) -> int:
         """Return the place of one value."""
+        return rows.one(self._index(name, kind, value))
+
+    def _index(self, name: str, kind: str, value: Any) -> int:
+        """Return the index of one value in the vocabulary; those that were found are remembered."""
         if value is None:
-            return rows.one(self.empty[name])
-        return rows.one(self._context.place(f"{self.prefix[name]}{id_of(value, kind, f'features.{name}')}"))
+            return self.empty[name]
+        seen = self._seen[name]
+        if type(value) in PLAIN and value in seen:  # 1, 1.0 and True are one key of a dict, and not all are an id
+            return seen[value]
+        found = self._context.place(f"{self.prefix[name]}{id_of(value, kind, f'features.{name}')}")
+        if found and type(value) in PLAIN and len(seen) < MAX_SEEN:
+            seen[value] = found
+        return found
 
     def _each(self, name: str, kind: str, rows: _Rows, values: Sequence[Any]) -> list[int]:
-        """Return the place of each value; where all are whole numbers or all text, distinct ones are read once: 1, 1.0
-        and True are one key of a dict, and not all of them are an id.
-        """
-        one = partial(self._one, name, kind, rows)
+        """Return the place of each value; where all are whole numbers or all text, distinct ones are read once."""
         if set(map(type, values)) - {type(None)} not in ({int}, {str}):
-            return list(map(one, values))
-        distinct = {value: one(value) for value in dict.fromkeys(values)}
+            return [self._one(name, kind, rows, value) for value in values]
+        seen, one = self._seen[name], rows.one
+        distinct = {value: one(seen.get(value) or self._index(name, kind, value)) for value in dict.fromkeys(values)}
         return [distinct[value] for value in values]
 
     def _lists(self, request: Request) -> Placed:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from recdistill.data.buckets import bucket_of
 from recdistill.data.keys import context_key
+from recdistill.errors import UserError
 from recdistill.serve.artefact import Artefact, open_artefact
 from recdistill.serve.reader import Reader
 from recdistill.serve.request import Past, Request
@@ -85,3 +86,14 @@ def test_every_field_has_the_row_of_its_own_key(reader: Reader, data: st.DataObj
         assert np.array_equal(inputs["context"][candidate] == 0, ids == 0)
         for found, table in rows(inputs, artefact, "context"):
             assert np.array_equal(found[candidate], table[ids])
+
+
+def test_a_value_that_was_seen_lets_no_other_type_through(reader: Reader) -> None:
+    name = next(name for name, kind in reader.artefact.schema.features.items() if kind == "int64")
+    first = reader.arrays(Request(3, [1], 1e9, item_features={name: [1]}))
+    for same in (1.0, "1"):
+        again = reader.arrays(Request(3, [1], 1e9, item_features={name: [same]}))
+        assert all(np.array_equal(again[key], first[key]) for key in first)
+    for wrong in (True, 1.5):
+        with pytest.raises(UserError, match=f"features.{name}: a whole number was expected"):
+            reader.arrays(Request(3, [1], 1e9, item_features={name: [wrong]}))
