@@ -20,7 +20,15 @@ from typing import Any, get_origin, get_type_hints
 
 from recdistill.data.store.memmap import json_text, open_column
 from recdistill.errors import RecdistillError, UserError
-from recdistill.serve.checks import MAPS, check_counts, check_files, check_ids, check_tables, check_values
+from recdistill.serve.checks import (
+    MAPS,
+    check_counts,
+    check_files,
+    check_ids,
+    check_tables,
+    check_values,
+    check_vectors,
+)
 from recdistill.serve.id_map import IdMap
 from recdistill.serve.pointer import read_pointer
 from recdistill.serve.rows import Int8Rows, open_rows
@@ -219,4 +227,6 @@ def _opened(folder: Path, manifest: Manifest) -> Artefact:
     vectors = {
         side: (IdMap(folder, f"vectors_{side}"), open_column(folder, f"vectors_{side}")) for side in schema.vectors
     }
+    for side, (ids, values) in vectors.items():
+        check_vectors(folder, side, ids, values)
     return Artefact(folder, manifest, schema, users, items, context, tables, user_counts, item_counts, vectors)

@@ -15,7 +15,8 @@ from recdistill.serve.id_map import IdMap
 from recdistill.serve.rows import Int8Rows
 from recdistill.typing import Array
 
-__all__ = ["MAPS", "check_counts", "check_files", "check_ids", "check_tables", "check_values", "map_of", "required"]
+__all__ = ["MAPS", "check_counts", "check_files", "check_ids", "check_tables", "check_values"]
+__all__ += ["check_vectors", "map_of", "required"]
 
 GRAPH = "dense.onnx"
 MAPS = ("users", "items", "context")
@@ -70,6 +71,7 @@ def check_values(folder: Path, tree: Mapping[str, Any], schema: Mapping[str, Any
         "schema.edges": all(_ascending(one) for one in schema["edges"].values()),
         "schema.scales": all(map(_scale, schema["scales"].values())),
         "schema.list_length": _size(schema["list_length"]),
+        "schema.vectors": set(schema["vectors"]) <= {"item", "user"},
     }
     for field, right in known.items():
         if not right:
@@ -104,6 +106,14 @@ def check_tables(
         rows, table = len(maps[map_of(column)]) + 1, tables[number]
         if table.dtype != "float32" or table.ndim != 2 or table.shape[1] != width or len(table) < rows:
             raise UserError(f"{folder}/table_{number}.npy: float32 [{rows}, {width}] was expected; export again")
+
+
+def check_vectors(folder: Path, side: str, ids: IdMap, values: Array) -> None:
+    """Raise UserError, which names the file, unless each of a side's ids has a vector, as has the padding."""
+    if fault := ids.fault():
+        raise UserError(f"{folder / fault}; export again")
+    if values.dtype != "float32" or values.ndim != 2 or len(values) != len(ids) + 1:
+        raise UserError(f"{folder}/vectors_{side}.npy: float32 [{len(ids) + 1}, numbers] was expected; export again")
 
 
 def _wrong(folder: Path, what: str) -> UserError:

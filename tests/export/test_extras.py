@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,14 @@ import pytest
 
 from recdistill.errors import UserError
 from recdistill.export.write import export
-from recdistill.serve.artefact import open_artefact
+from recdistill.serve.artefact import Manifest, digest, open_artefact
 from recdistill.serve.bodies import asked
 from recdistill.serve.limits import Limits
 from recdistill.serve.refusal import RefusedError
 from recdistill.serve.request import Past, Request
 from recdistill.serve.scorer import Scorer
 from tests.export.test_random_schemas import trained
+from tests.support.artefacts import changed
 from tests.support.random_logs import START, RandomLog
 
 LOG = RandomLog(
@@ -104,3 +106,12 @@ def test_a_body_brings_them_and_its_sequences_are_bounded_as_histories_are() -> 
 def test_what_cannot_be_read_names_its_field(artefact: Path, changes: dict[str, Any], line: str) -> None:
     with pytest.raises(UserError, match=line):
         Scorer.open(artefact).rank(request(**changes))
+
+
+def test_vectors_of_another_number_than_their_ids_are_refused(artefact: Path, tmp_path: Path) -> None:
+    shutil.copytree(artefact, folder := tmp_path / "1")
+    path = folder / "vectors_item.npy"
+    np.save(path, np.load(path)[:-1])
+    changed(folder, files=Manifest.read(folder).files | {path.name: digest(path)})
+    with pytest.raises(UserError, match=r"vectors_item.npy: float32 \[\d+, numbers\] was expected; export again"):
+        open_artefact(folder)
