@@ -22,7 +22,7 @@ def render(choice: Choice) -> str:
         "choice.html",
         name=escape(choice.name),
         recommended=escape(choice.recommended),
-        reasons=" ".join(f"{escape(reason[:1].upper() + reason[1:])}." for reason in choice.reasons),
+        reasons=escape("; ".join(choice.reasons)),
         metric=LABELS[choice.metric],
         candidates=f"{choice.candidates:,}",
         budget=_budget(choice.budget),
