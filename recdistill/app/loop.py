@@ -40,8 +40,8 @@ from recdistill.stream.workers.build import stream_checkpoints
 __all__ = ["run_loop"]
 
 CANDIDATES, ROUND = 20, 50  # of a visit; visits of a round
-LEAD = 3  # checkpoints' worth of samples that may be served before the student has predicted them
-PAUSE, LONGEST = 0.2, 30.0  # seconds between two looks at a student that lags, and how long one round waits for it
+LEAD = 3  # checkpoints' worth of samples that may be served before a version that has predicted them is there
+PAUSE, LONGEST = 0.2, 120.0  # seconds between two looks at a version that lags, and how long one round waits for it
 
 
 def run_loop(config: Path, experiment: Experiment, set_: Sequence[str], root: Path) -> LoopSummary:
@@ -117,7 +117,7 @@ class _Loop:
         return LoopSummary(self.experiment.name, self.student, CANDIDATES, LIST, points, self._predicted())
 
     def _play(self, rounds: Rounds, programs: Sequence[Program], context: ExitStack) -> list[LoopPoint]:
-        """Play all rounds; a new checkpoint is exported, and a student that lags is waited for."""
+        """Play all rounds; a new checkpoint is exported, and a version that lags is waited for."""
         points, users = list[LoopPoint](), rounds.users
         for first in range(users.first, users.end, ROUND):
             points.append(rounds.play(first, ROUND))
@@ -128,13 +128,15 @@ class _Loop:
         return points
 
     def _follow(self, served: int, programs: Sequence[Program], context: ExitStack) -> None:
-        """Export the newest checkpoint where there is a new one; wait for a student that lags, LONGEST at most."""
+        """Export the newest checkpoint where there is a new one; wait for a version that lags, LONGEST at most, so that
+        how often one is taken over does not depend on the machine's speed.
+        """
         until, lead = time.monotonic() + LONGEST, LEAD * self.experiment.stream.checkpoint_rows
         while True:
             for program in programs:
                 program.check()
             self._export_newest(context)
-            if served - self._predicted() <= lead or time.monotonic() >= until:
+            if served - self.exported <= lead or time.monotonic() >= until:
                 return
             time.sleep(PAUSE)
 

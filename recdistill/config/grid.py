@@ -43,6 +43,7 @@ def load_grid(
 
     Raises UserError that names the file and the first wrong key.
     """
+    read_text(config)  # of two files that are not there the first is named
     return with_methods(config, read_grid(grid), str(grid), assignments)
 
 
