@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.request import Request, urlopen
@@ -52,7 +52,7 @@ def peer(python: str, script: str, *given: object) -> Iterator[Address]:
     """Run a peer's server with an interpreter; packages that it has not are this one's."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), *filter(None, sys.path[1:])])}
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent), *filter(None, sys.path[1:])])}
     with subprocess.Popen(
         [python, HERE / script, *map(str, given), str(port)], env=env, start_new_session=True
     ) as process:
@@ -67,7 +67,8 @@ def peer(python: str, script: str, *given: object) -> Iterator[Address]:
                 raise SystemExit(f"{script}: it did not start; its own lines are above")
             yield Address("127.0.0.1", port, False, "/v1/rank")
         finally:
-            os.killpg(process.pid, signal.SIGKILL)  # LitServe leaves its own processes behind when it is terminated
+            with suppress(ProcessLookupError):  # LitServe leaves its own processes behind when it is terminated
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def check_same(servers: dict[str, Server], body: dict[str, object]) -> None:
