@@ -15,8 +15,10 @@ from typing import Any
 import torch
 
 from recdistill.api.run import Run
-from recdistill.data.store.encoder import field_counts, value_count
-from recdistill.export.graph import ServedNetwork, Shape
+from recdistill.data.batch.extras import extras_of
+from recdistill.data.store.encoder import field_counts
+from recdistill.export.graph import ServedNetwork
+from recdistill.export.inputs import Shape
 from recdistill.runs.jobs import jobs_by_name
 from recdistill.serve.artefact import open_artefact
 from recdistill.serve.bench_requests import request_of
@@ -32,7 +34,7 @@ class Model:
         opened = Run(Path(run))
         predictor = Predictor(opened.folder, opened.experiment, jobs_by_name(opened.experiment)[model])
         schema = predictor.schema
-        shape = Shape(predictor.job.config.history, *field_counts(schema), value_count(schema))
+        shape = Shape(predictor.job.config.history, *field_counts(schema), extras_of(schema))
         self.made = partial(ServedNetwork, predictor.learner.network, shape)
         self.own = threading.local()  # what a pass looks up is noted in the network
         opened_artefact = open_artefact(Path(artefact))
