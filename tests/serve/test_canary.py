@@ -25,21 +25,15 @@ from recdistill.serve.request import Request
 from recdistill.serve.scorer import Scorer
 from recdistill.serve.service import Service
 from recdistill.serve.versions import roll_back
+from tests.support.artefacts import two_versions
 from tests.support.commands import typed
-from tests.support.runs import finish, tiny
 
 TASKS = (["click"], ["click"])
 
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder of two versions, of different weights, the first served."""
-    root = tmp_path_factory.mktemp("canary")
-    finish(root / "run", tiny(), "teacher", "light.raw.s0")
-    run, to = Run(root / "run"), root / "versions"
-    run.model("teacher").export(to)
-    run.model("light.raw.s0").export(to, serves=False)
-    return to
+    return two_versions(tmp_path_factory.mktemp("canary"))
 
 
 @pytest.fixture

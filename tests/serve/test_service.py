@@ -67,10 +67,10 @@ def test_who_looks_on_gets_every_answer_with_the_history_that_was_used(live: Liv
     assert np.array_equal(first.scores, found) and abs(first.time - time.time()) < 3600
 
 
-def test_one_that_is_late_keeps_its_thread_and_those_behind_it_are_given_up(
-    live: Live, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A flood of slow requests makes no more threads than there are."""
+def held(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Semaphore, threading.Event, list[int]]:
+    """Let no scoring end before an event is set; return (what is released as each begins, the event, how many requests
+    each call had).
+    """
     begun, go, rank, ranked = threading.Semaphore(0), threading.Event(), Scorer.scores, list[int]()
 
     def slow(scorer: Scorer, requests: list[Any]) -> object:
@@ -80,6 +80,14 @@ def test_one_that_is_late_keeps_its_thread_and_those_behind_it_are_given_up(
         return rank(scorer, requests)
 
     monkeypatch.setattr(Scorer, "scores", slow)
+    return begun, go, ranked
+
+
+def test_one_that_is_late_keeps_its_thread_and_those_behind_it_are_given_up(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A flood of slow requests makes no more threads than there are."""
+    begun, go, ranked = held(monkeypatch)
     service = Service(live, Limits(threads=1, waiting=3))
 
     async def flood() -> None:
@@ -101,15 +109,7 @@ def test_one_that_is_late_keeps_its_thread_and_those_behind_it_are_given_up(
 def test_requests_that_wait_are_scored_in_one_call_and_a_wrong_one_fails_alone(
     live: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun, go, rank, ranked = threading.Semaphore(0), threading.Event(), Scorer.scores, list[int]()
-
-    def slow(scorer: Scorer, requests: list[Any]) -> object:
-        ranked.append(len(requests))
-        begun.release()
-        go.wait()
-        return rank(scorer, requests)
-
-    monkeypatch.setattr(Scorer, "scores", slow)
+    begun, go, ranked = held(monkeypatch)
     service, wrong = Service(live, Limits(threads=1, together=4)), Request(3, ["x"], 1e9)
     behind = [Request(user, [user, 2], 1e9) for user in range(1, 6)]
 

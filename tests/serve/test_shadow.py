@@ -11,7 +11,6 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from recdistill.api.run import Run
 from recdistill.errors import UserError
 from recdistill.serve.limits import Limits
 from recdistill.serve.live import Live
@@ -26,21 +25,15 @@ from recdistill.serve.spool import finished
 from recdistill.tables.events import EventLog
 from recdistill.tables.predictions import PredictionLog
 from recdistill.typing import Array
+from tests.support.artefacts import two_versions
 from tests.support.commands import typed
-from tests.support.runs import finish, tiny
 
 ITEMS = [1, 2, 3]
 
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder of two versions, of different weights, the first served."""
-    root = tmp_path_factory.mktemp("shadow")
-    finish(root / "run", tiny(), "teacher", "light.raw.s0")
-    run, to = Run(root / "run"), root / "versions"
-    run.model("teacher").export(to)
-    run.model("light.raw.s0").export(to, serves=False)
-    return to
+    return two_versions(tmp_path_factory.mktemp("shadow"))
 
 
 @pytest.fixture

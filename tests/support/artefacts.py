@@ -11,7 +11,7 @@ from recdistill.data.store.memmap import read_json, write_json
 from recdistill.serve.artefact import MANIFEST, checksum_of
 from tests.support.runs import finish, tiny
 
-__all__ = ["changed", "exported", "version_of"]
+__all__ = ["changed", "exported", "two_versions", "version_of"]
 
 
 def exported(root: Path) -> Path:
@@ -19,6 +19,15 @@ def exported(root: Path) -> Path:
     finish(root / "run", tiny(), "teacher")
     Run(root / "run").model("teacher").export(root / "versions")
     return root / "versions"
+
+
+def two_versions(root: Path) -> Path:
+    """Return a folder of two versions, of different weights, the first served."""
+    finish(root / "run", tiny(), "teacher", "light.raw.s0")
+    run, to = Run(root / "run"), root / "versions"
+    run.model("teacher").export(to)
+    run.model("light.raw.s0").export(to, serves=False)
+    return to
 
 
 def changed(folder: Path, **values: Any) -> None:
