@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
-from recdistill.config.base import NAME, slug
+from recdistill.config.base import NAME, shortened, slug
 from recdistill.data.peek.draft import Guess
 from recdistill.data.peek.profile import Profile, share
 from recdistill.data.peek.words import SEQUENCE, has_word
@@ -27,7 +27,7 @@ def sequences_guess(columns: Mapping[str, Profile], item: Profile | None) -> Gue
     times = [name for name, one in lists.items() if name not in held and _of_times(one)]
     if not held:
         return None
-    found = {_name(name): {"items": name} | _with_times(name, times, columns) for name in held}
+    found = {key: {"items": name} | _with_times(name, times, columns) for key, name in _named(held).items()}
     untimed = [name for name, one in found.items() if "times" not in one]
     doubt = "were all entries known before the row?" + (
         f" {', '.join(untimed)}: without times nobody can check; is the newest entry the last?" if untimed else ""
@@ -37,9 +37,10 @@ def sequences_guess(columns: Mapping[str, Profile], item: Profile | None) -> Gue
 
 def vectors_guess(columns: Mapping[str, Profile]) -> Guess | None:
     """Return the value of `data.vectors`: lists of fractions that are equally long in every row; None without."""
-    found = {_name(name): {"column": name} for name, one in columns.items() if _vector(one)}
+    held = [name for name, one in columns.items() if _vector(one)]
+    found = {key: {"column": name} for key, name in _named(held).items()}
     doubt = "of the row's item, or of its user (then of: user)? Were they made without what came later?"
-    return Guess(found, f"lists of as many fractions in every row: {', '.join(found)}", doubt) if found else None
+    return Guess(found, f"lists of as many fractions in every row: {', '.join(held)}", doubt) if found else None
 
 
 def listed_columns(settings: Mapping[str, Guess]) -> set[str]:
@@ -48,9 +49,16 @@ def listed_columns(settings: Mapping[str, Guess]) -> set[str]:
     return {column for guess in guesses for one in guess.values() for column in one.values()}
 
 
-def _name(column: str) -> str:
-    name = slug(column).strip("_.-")
-    return name if NAME.fullmatch(name) and name != "history" else f"of-{name}"[:20].rstrip("_.-")
+def _named(columns: Sequence[str]) -> dict[str, str]:
+    """Return columns by names that an experiment file may have, each its own."""
+    found: dict[str, str] = {}
+    for column in columns:
+        plain = slug(column).strip("_.-")
+        name = shortened(plain if NAME.fullmatch(plain) and plain != "history" else f"of-{plain}".rstrip("-"))
+        while name in found:
+            name = shortened(f"{name}-{len(found)}")
+        found[name] = column
+    return found
 
 
 def _entries(column: Profile) -> bool:

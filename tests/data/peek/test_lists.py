@@ -74,3 +74,10 @@ def test_text_ids_and_names_that_yaml_or_the_product_reserve(tmp_path: Path) -> 
     rows = log().with_columns(pl.col("item").cast(pl.String), pl.col("hist_items").cast(pl.List(pl.String)))
     _, sequences, _ = peeked(rows.rename({"hist_items": "history"}), tmp_path)
     assert sequences == {"of-history": SequenceColumns(items="history", times="hist_ts")}
+
+
+def test_columns_whose_names_are_alike_or_long_are_all_there(tmp_path: Path) -> None:
+    vectors = ["my-emb-2", "my emb", "my-emb", "e" * 90, "é"]
+    rows = log().drop("emb").with_columns(**{name: log(at)["emb"] for at, name in enumerate(vectors)})
+    _, _, found = peeked(rows, tmp_path)
+    assert sorted(found.values()) == sorted(vectors) and len(found) == len(vectors)
