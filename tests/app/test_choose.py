@@ -41,13 +41,20 @@ def read(place: Path) -> Choice:
     return Choice.model_validate(json.loads((place / "out" / "choice.json").read_text(encoding="utf-8")))
 
 
+def seeds_of(place: Path, number: int) -> int:
+    """Return the seeds that a round trained; of so few rows a seed may diverge, and is then in no mean."""
+    about = json.loads((place / "out" / f"round-{number}" / "run.json").read_text(encoding="utf-8"))
+    return len(about["experiment"]["evaluate"]["seeds"])
+
+
 def test_fewer_students_go_on_to_more_rows(place: Path) -> None:
     found = read(place)
     assert {one.name for one in found.tried} == {"narrow", "short", "wide", "wider"}
     last = [one for one in found.tried if one.rows == 1200]
-    assert len(last) == 3 and {one.seeds for one in last} == {3} and not any(one.left_out for one in last)
+    assert len(last) == 3 and not any(one.left_out for one in last)
     dropped = [one for one in found.tried if one.rows < 1200]
-    assert [(one.rows, one.seeds, one.left_out) for one in dropped] == [(133, 2, "round 1: others were better")]
+    assert [(one.rows, one.left_out) for one in dropped] == [(133, "round 1: others were better")]
+    assert [seeds_of(place, number) for number in (1, 2, 3)] == [2, 2, 3]
     assert found.recommended in {one.name for one in last} and any(one.front for one in last)
     assert all(0 < one.cost.memory_mib < 10 and one.cost.latency_ms > 0 for one in found.tried)
 
