@@ -6,7 +6,7 @@ import re
 from collections.abc import Container
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from recdistill.config.base import Positive, Strict
 from recdistill.config.data import SamplingConfig
@@ -15,6 +15,7 @@ from recdistill.errors import did_you_mean
 
 __all__ = [
     "AdapterConfig",
+    "AlternateConfig",
     "CandidatesConfig",
     "CrossfitConfig",
     "DistillConfig",
@@ -24,6 +25,7 @@ __all__ = [
     "ModelConfig",
     "PaperConfig",
     "PretrainConfig",
+    "PruneConfig",
     "StaleConfig",
     "TeacherHiddenConfig",
     "StudentConfig",
@@ -83,6 +85,9 @@ class ModelConfig(Strict):
     dense_rate: float = Field(default=3e-3, gt=0)  # learning rate of everything else
     dense_warmup: int = Field(default=0, ge=0)  # steps in which dense_rate rises from near 0
     dense_clip: float | None = Field(default=None, gt=0)  # largest norm of a step's dense gradient
+    rate_end: float = Field(
+        default=1.0, gt=0, le=1
+    )  # share of both rates that is left at the end of training, by a cosine
     optimiser: Literal["adam", "rowwise-adagrad"] = "adam"
     replay: int = Field(default=0, ge=0)  # extra learning steps per batch, drawn from the last `replay_window` rows
     replay_window: Positive = 25_000
@@ -272,6 +277,43 @@ class DistillConfig(Strict):
         return bool(weighted or self.listwise or self.teacher_hidden or (self.adapter and self.adapter.weight))
 
 
+Sizes = dict[str, Positive | list[Positive]]
+
+
+class PruneConfig(Strict):
+    """Train an enlarged student, prune it in steps to the size that it has, and let it recover (IDEA Prune,
+    2503.05920); a step is taken between two checkpoints.
+    """
+
+    model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
+
+    from_: Sizes = Field(alias="from", min_length=1)  # width and options of the enlarged one
+    start: float = Field(default=0.1, ge=0, lt=1)  # share of training, down to a whole checkpoint
+    end: float = Field(default=0.5, gt=0, lt=1)  # where it has its own size
+    importance: Literal["taylor", "activation", "magnitude"] = "taylor"
+    of: Literal["loss", "labels"] = "loss"  # whose gradient counts: of all it learns, or of the labels' loss alone
+
+
+class AlternateConfig(Strict):
+    """Cycles of shrunken and full width, which end full (alternate growth and pruning, 2105.01064); widths change
+    between two checkpoints, in a stream too.
+    """
+
+    to: Sizes = Field(min_length=1)  # width and options of the shrunken one
+    every: int = Field(default=4, ge=2)  # checkpoints of a cycle
+    shrunken: Positive = 2  # of them, the first ones
+    regrow: Literal["zero", "split", "fresh"] = (
+        "zero"  # how units grow: unread, as copies, or as a new network has them
+    )
+    importance: Literal["taylor", "activation", "magnitude"] = "taylor"
+
+    @model_validator(mode="after")
+    def _full(self) -> AlternateConfig:
+        if self.shrunken >= self.every:
+            raise ValueError("shrunken must be less than every, so that a cycle has a full part")
+        return self
+
+
 class StudentConfig(ModelConfig):
     """A light model, trained twice per seed: raw (labels alone) and distilled, equal in everything else."""
 
@@ -279,6 +321,14 @@ class StudentConfig(ModelConfig):
     width: EmbeddingWidth = 16
     device: Literal["auto", "cpu", "cuda"] = "cpu"
     distill: DistillConfig = DistillConfig()
+    prune: PruneConfig | None = None
+    alternate: AlternateConfig | None = None
     domain: dict[str, int | str] = Field(
         default={}, max_length=1
     )  # {feature: value}: it learns, and is scored on, those samples alone
+
+    @model_validator(mode="after")
+    def _one_plan(self) -> StudentConfig:
+        if self.prune is not None and self.alternate is not None:
+            raise ValueError("name prune or alternate, not both")
+        return self

@@ -33,6 +33,7 @@ __all__ = [
     "Towers",
     "build_backbone",
     "dense_parameters",
+    "named_tables",
     "network_class",
     "sparse_parameters",
     "table_modules",
@@ -113,6 +114,11 @@ def _built(kind: str, network: type[nn.Module], arguments: dict[str, Any]) -> nn
 def table_modules(module: nn.Module) -> list[GrowableTable]:
     """Return every table inside, in the order of construction."""
     return [part for part in module.modules() if isinstance(part, GrowableTable)]
+
+
+def named_tables(module: nn.Module) -> dict[str, GrowableTable]:
+    """Return every table inside by its name, in the order of construction."""
+    return {name: part for name, part in module.named_modules() if isinstance(part, GrowableTable)}
 
 
 def dense_parameters(module: nn.Module) -> int:

@@ -12,6 +12,7 @@ from recdistill.data.batch.batch import Batch
 from recdistill.models.backbones.sequence import SequenceBackbone, TokenMixerModel
 from recdistill.models.layers.blocks import MLP, Dropout, width_of
 from recdistill.models.layers.experts import ReLUExperts
+from recdistill.models.widths import Dim, NetworkWidths, joined, linear, under, widths_of
 
 __all__ = ["TeacherHiddenReader", "TowerLayout", "Towers", "predicts_apart"]
 
@@ -93,6 +94,18 @@ class Towers(nn.Module):
             if mixer
             else nn.ModuleList()
         )
+
+    def widths(self) -> NetworkWidths:
+        """Return the backbone's widths, with what the heads read; those of the heads themselves do not change."""
+        backbone, own = widths_of(self.backbone), dict[str, tuple[Dim, ...]]()
+        for name in ("main", "aux", "adapted"):
+            tower = getattr(self, name)
+            if tower is not None:
+                first = under(f"{name}.0.0", linear([tower[0].output_width], backbone.outputs))
+                own |= first if len(tower[0]) else under(f"{name}.1", linear([tower[1].out_features], backbone.outputs))
+        if self.reader is not None:
+            own |= under("reader.last", linear(backbone.outputs, [self.reader.first.out_features]))
+        return joined({"backbone": backbone}, (), own)
 
     def shared(self, batch: Batch) -> Tensor:
         """Return the towers' input, [B, output_width]: the backbone's output, plus what the teacher's

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import nn
 
 from recdistill.checkpoint.store import Checkpoints
+from recdistill.compress.plan import changes_width, check_plan, config_at, other_size
+from recdistill.compress.resizer import Resizer
+from recdistill.compress.transplant import check_alike
 from recdistill.config.experiment import Experiment, named_models
 from recdistill.config.models import ModelConfig, StudentConfig, TeacherHiddenConfig
 from recdistill.data.batch.builder import BatchBuilder
@@ -69,12 +73,22 @@ def check_models(experiment: Experiment, trains: bool = True) -> None:
         backbone = unallocated(name, config)
         if name == "teacher":
             _check_block(backbone, config.kind, experiment.teacher_hidden)
+        if changes_width(config):
+            _check_widths(name, config, backbone)
         if config.pretrain and not able(backbone):
             raise UserError(f"{name}.pretrain: is for kinds hstu, without transducers, and transformer")
         if (
             trains and check_device(name, config).type == "cpu"
         ):  # asking a GPU takes a piece of it: who trains there asks
             check_fits(name, dense_parameters(backbone))
+
+
+def _check_widths(name: str, config: StudentConfig, backbone: nn.Module) -> None:
+    """Raise UserError where a student cannot have the widths that it is to have meanwhile."""
+    try:
+        check_alike(backbone, unallocated(name, other_size(config)))
+    except UserError as error:
+        raise UserError(f"{name}.{'prune' if config.prune else 'alternate'}: {error}") from None
 
 
 def _category_of(name: str, config: ModelConfig, schema: EventSchema, store: SampleStore) -> CategoryColumn | None:
@@ -148,8 +162,17 @@ def learner_of(
     device = device_of(job.config.device)
     dense = _sharded(ranks, device) if sharded else InFull(ranks)
 
+    blocks = _plan(job, len(labels)).blocks
+    if changes_width(job.config) and ranks.size > 1:
+        raise UserError(
+            f"{job.name}: prune and alternate are for one process; leave them out, or train it without ranks"
+        )
+
+    def resized(config: ModelConfig, seed: int) -> Towers:
+        return build_network(replace(job, config=config, seed=seed), schema, actions, hidden)
+
     def make() -> Towers:
-        network = build_network(job, schema, actions, hidden)
+        network = resized(config_at(job.config, 0, blocks), job.seed)
         spread_tables(network, ranks)
         if device.type == "cuda" and not sharded:
             check_fits(job.name, dense_parameters(network), device)
@@ -157,6 +180,8 @@ def learner_of(
         return network
 
     learner = Learner(dense.built(make), job.config, job.distill, own, teacher or own, schema.tasks, slicer, dense)
+    if changes_width(job.config):
+        learner.resizer = Resizer(job.config, job.seed, blocks, resized, device, learner.network)
     return learner, {"config": job.run, "keep_rates": json.dumps(learned)}
 
 
@@ -199,6 +224,8 @@ def trainer_of(
     asked = Candidates.of(experiment.candidates, schema) if job.candidates else None
     read = signals.signals, signals.candidates, signals.past_hidden
     plan = _plan(job, len(store), store)
+    if isinstance(job.config, StudentConfig):
+        check_plan(job.name, job.config, plan.blocks)
     if job.config.pretrain and not plan.block_at(job.config.pretrain.at):
         raise UserError(
             f"{job.name}: pretrain.at {job.config.pretrain.at:g} of {len(store):,} samples ends before the first "

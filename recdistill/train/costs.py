@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+from recdistill.compress.plan import changes_width, config_at
 from recdistill.config.experiment import Experiment
 from recdistill.config.models import ModelConfig, TeacherConfig
 from recdistill.data.batch.extras import Extras, extras_of
@@ -15,6 +16,7 @@ from recdistill.runs.folder import RunFolder
 from recdistill.runs.jobs import Job
 from recdistill.tables.events import EventLog
 from recdistill.train.memory_check import countable
+from recdistill.train.schedule import Plan
 from recdistill.train.trainer import Totals
 
 __all__ = ["SERVED", "rows_per_sample", "serving_flops", "training_flops"]
@@ -39,12 +41,22 @@ def training_flops(folder: RunFolder, experiment: Experiment, job: Job, totals: 
         return None
     store, sizes = SampleStore(folder.store), _sizes(folder)
     stale = isinstance(job.config, TeacherConfig) and not job.config.stale.fresh
-    flops = float(totals.learned) * _cost(job.config, sizes, rows_per_sample(job)).step_flops
-    if stale or (store.label_order is not None and job.fold is None):  # predicted apart from what is learned
-        flops += float(totals.rows) * _cost(job.config, sizes, 1).forward_flops
-    if job.candidates:
-        flops += float(totals.rows) * _cost(job.config, sizes, job.candidates).forward_flops
+    apart = stale or (store.label_order is not None and job.fold is None)  # predicted apart from what is learned
+    flops = 0.0
+    for config, share in _configs(job, len(store)):
+        flops += share * totals.learned * _cost(config, sizes, rows_per_sample(job)).step_flops
+        flops += share * totals.rows * _cost(config, sizes, 1).forward_flops if apart else 0.0
+        flops += share * totals.rows * _cost(config, sizes, job.candidates).forward_flops if job.candidates else 0.0
     return flops
+
+
+def _configs(job: Job, rows: int) -> list[tuple[ModelConfig, float]]:
+    """Return what a job's widths were, each with its share of the training; see `compress/plan.py`."""
+    if not changes_width(job.config):
+        return [(job.config, 1.0)]
+    plan = Plan.of(job.config, rows, job.block_rows, job.seed)
+    each = [high - low for low, high in map(plan.span, range(plan.blocks))]
+    return [(config_at(job.config, block, plan.blocks), size / sum(each)) for block, size in enumerate(each)]
 
 
 def serving_flops(folder: RunFolder, job: Job) -> float | None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from recdistill.compress.importance import products_of
+from recdistill.compress.resizer import Resizer
 from recdistill.config.data import SamplingConfig
 from recdistill.config.models import DistillConfig, ModelConfig
 from recdistill.data.batch.batch import Batch
@@ -75,9 +77,9 @@ class Learner:
             config.sampling.positive, config.sampling.negative
         ).log_odds_offset  # over the log's labels
         self.tables: list[GrowableTable] = table_modules(network)
-        device = next(network.parameters()).device.type
-        self.optimiser = torch.optim.Adam(network.parameters(), lr=config.dense_rate, fused=device in ("cpu", "cuda"))
         self.dense_rate, self.warmup, self.clip = config.dense_rate, config.dense_warmup, config.dense_clip
+        self.table_rate, self.rate_end, self.rate_now = config.table_rate, config.rate_end, 1.0
+        self.optimiser = _adam(network, config.dense_rate)
         self.auto = AutoWeight(distill.auto_fraction) if distill and distill.weight == "auto" else None
         self.gate = (
             StartGate(
@@ -93,9 +95,36 @@ class Learner:
         )
         adapter = distill.adapter if distill and network.adapted is not None else None
         self.hidden_state_codec: HiddenStateCodec | None = None
+        self.resizer: Resizer | None = None
         self.adapter = Adapter(max(len(tasks), 1), adapter.hidden, adapter.rate) if adapter else None
         self.sampling: SamplingConfig = config.sampling
         self.steps = 0
+
+    def resize(self, block: int) -> None:
+        """Give the network the widths that its plan has for a block, if it has a plan (compress/)."""
+        found = self.resizer.at(block, self.network, self.optimiser.state) if self.resizer else None
+        if found is not None:
+            network, state = found
+            self._take(cast(Towers, network))
+            self.optimiser.state.update(state)
+
+    def _take(self, network: Towers) -> None:
+        self.network, self.tables = network, table_modules(network)
+        self.optimiser = _adam(network, self.dense_rate)
+        self._set_rates()
+
+    def at_share(self, share: float) -> None:
+        """Learn from now on at the rates of that share of the first pass: a cosine from 1 down to `rate_end`."""
+        if self.rate_end < 1:
+            self.rate_now = self.rate_end + (1 - self.rate_end) * (1 + math.cos(math.pi * min(share, 1.0))) / 2
+            self._set_rates()
+
+    def _set_rates(self) -> None:
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.dense_rate * self.rate_now
+        for table in self.tables:
+            if table.rate != self.table_rate * self.rate_now:
+                table.set_rate(self.table_rate * self.rate_now, table.decay)
 
     def predict(self, batch: Batch) -> Tensor:
         """Return the main tower's logits, float32 [B, K], and learn nothing."""
@@ -139,6 +168,7 @@ class Learner:
         keep = keep if row_weight is None else keep & (row_weight[:: batch.rows_per_sample, 0] > 0)
         dropped = ~keep[:, None].repeat_interleave(batch.rows_per_sample, 0)
         labels = batch.labels.masked_fill(dropped, math.nan)
+        measured = self.resizer is not None and self.resizer.due(self.steps)
         clean = self.predict_only(batch) if self.network.predicts_apart else None
         hidden = self.network.shared(batch)
         scale = self.distill.gradient_scale if self.distill else 1.0
@@ -161,18 +191,14 @@ class Learner:
             loss = loss + self.network.auxiliary * own_loss
         if self.network.routed:
             loss = loss + self.network.penalty()
-        if self.adapter is not None and self.distill and self.distill.adapter:
-            second = self.adapter.learn(as_sampled(signals, self.teacher, self.own), labels, rows)
-            head = batch.as_drawn(self.network.adapted_head(hidden, scale))
-            loss = loss + self.distill.adapter.weight * signal_loss("cross-entropy", head, second, rows=rows)
-        if self.distill and self.distill.listwise:
-            loss = loss + self.distill.listwise * listwise_loss(
-                main if aux is None else aux, signals, batch.history.of, rows
-            )
+        loss = self._with_channels(loss, batch, hidden, main if aux is None else aux, given)
+        products = self._of_labels(main, aux, given) if measured else None
         self.optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss if weight == 1 else loss * weight)
         self.dense.add_up(self.network)
         self._check(loss, batch)
+        if self.resizer is not None and measured:
+            self.resizer.measure(products_of(self.network) if products is None else products)
         state = self._state(hidden) if clean is None else clean.state
         if self.hidden_state_codec is not None:
             self.hidden_state_codec.learn(self.network.recorded(hidden).cpu())
@@ -183,11 +209,30 @@ class Learner:
         logits = main.detach() if clean is None else clean.logits
         return StepResult(logits[:: batch.rows_per_sample], share_with_signal(signals[:: batch.rows_per_sample]), state)
 
+    def _with_channels(self, loss: Tensor, batch: Batch, hidden: Tensor, tower: Tensor, given: Supervision) -> Tensor:
+        """Return the loss with that of the adapter's target and of the teacher's order within requests, if asked."""
+        if self.distill is None:
+            return loss
+        if self.adapter is not None and self.distill.adapter:
+            second = self.adapter.learn(as_sampled(given.signals, self.teacher, self.own), given.labels, given.rows)
+            head = batch.as_drawn(self.network.adapted_head(hidden, self.distill.gradient_scale))
+            loss = loss + self.distill.adapter.weight * signal_loss("cross-entropy", head, second, rows=given.rows)
+        if self.distill.listwise:
+            ordered = listwise_loss(tower, given.signals, batch.history.of, given.rows)
+            loss = loss + self.distill.listwise * ordered
+        return loss
+
+    def _of_labels(self, main: Tensor, aux: Tensor | None, given: Supervision) -> dict[str, Tensor] | None:
+        """Return what the units count for the labels' loss alone, None where that is not asked."""
+        if self.resizer is None or not self.resizer.of_labels:
+            return None
+        return products_of(self.network, objective(main, aux, given, self.distill, 0.0))
+
     def _dense_step(self) -> None:
         """Update the dense part, at its rate so far and from a gradient of at most its largest norm."""
         if self.warmup:
             for group in self.optimiser.param_groups:
-                group["lr"] = self.dense_rate * min(1.0, (self.steps + 1) / self.warmup)
+                group["lr"] = self.dense_rate * self.rate_now * min(1.0, (self.steps + 1) / self.warmup)
         if self.clip is not None:
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.clip)
         self.optimiser.step()
@@ -239,7 +284,7 @@ class Learner:
         Of several ranks each gives a share; tensors of one name, rows upon rows in order of the ranks, are those of one
         process.
         """
-        tensors = {
+        tensors: dict[str, Tensor] = {
             name: value.cpu() for name, value in self.dense.mine(network_state(self.network, self.optimiser)).items()
         }
         for at, table in enumerate(self.tables):
@@ -249,6 +294,9 @@ class Learner:
         state: dict[str, Any] = {"steps": self.steps, "revision": REVISION}
         state |= {"auto": self.auto.state_dict()} if self.auto else {}
         state |= {"gate": self.gate.state_dict()} if self.gate else {}
+        if self.resizer:
+            scores, state["resizer"] = self.resizer.state(self.network)
+            tensors |= {f"resizer/{key}": value for key, value in scores.items()}
         for name, part in self._parts():
             values, state[name] = part.state()
             tensors |= {f"{name}/{key}": value for key, value in values.items()}
@@ -265,6 +313,9 @@ class Learner:
                 f"a checkpoint of revision {state.get('revision', 1)} of the networks, of which this is {REVISION}: "
                 "go on with the recdistill that wrote it, or train in a new folder"
             )
+        if self.resizer:
+            scores = {k.removeprefix("resizer/"): v for k, v in tensors.items() if k.startswith("resizer/")}
+            self._take(cast(Towers, self.resizer.restore(scores, state["resizer"])))
         load_state_dict(self.network, self.optimiser, self.dense.shares(self.network, tensors))
         for at, table in enumerate(self.tables):
             prefix = f"table/{at}/"
@@ -287,6 +338,11 @@ class Learner:
             yield "adapter", self.adapter
         if self.hidden_state_codec:
             yield "hidden_state_codec", self.hidden_state_codec
+
+
+def _adam(network: Towers, rate: float) -> torch.optim.Adam:
+    device = next(network.parameters()).device.type
+    return torch.optim.Adam(network.parameters(), lr=rate, fused=device in ("cpu", "cuda"))
 
 
 def _weights(batch: Batch) -> Tensor | None:

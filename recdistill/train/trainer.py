@@ -168,6 +168,7 @@ class Trainer:
         for block in range(first, self.plan.blocks):
             if self.pretrain and block == self.plan.block_at(self.pretrain.at):
                 self._pretrain(int(self.store.time[self.plan.span(block)[0]]), self.pretrain)
+            self.learner.resize(block)
             yield from self._block(block, totals)
 
     def _pretrain(self, time: int, config: PretrainConfig) -> None:
@@ -185,6 +186,7 @@ class Trainer:
         logits, channels = np.zeros((high - low, len(self.store.tasks)), np.float32), self._channels(high - low)
         at, clock = 0, time.perf_counter()
         planned = list(self.plan.steps(block))
+        self.learner.at_share(block / self.plan.blocks)
         for number, (step, done) in enumerate(
             zip(planned, steps(self.learner, self._prepare, planned), strict=True), 1
         ):
@@ -205,6 +207,7 @@ class Trainer:
                 totals.first += int((step.late[mine] < 0).sum()) if step.late is not None else mine.stop - mine.start
             clock = totals.stepped(len(step.rows) if step.learn else 0, clock)
             if number % REPORT_EVERY == 0:
+                self.learner.at_share((block + number / len(planned)) / self.plan.blocks)
                 yield self._progress(totals)
         if recording:
             channels = {name: self.ranks.merged(values) for name, values in channels.items()}

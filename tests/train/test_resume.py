@@ -28,6 +28,20 @@ SETTINGS = {
     "target-attention": ("students.light.kind=target-attention",),
     "hstu": ("students.light.kind=hstu",),
     "pre-trained": ("students.light.kind=transformer", "students.light.pretrain={at: 0.5, epochs: 1, negatives: 8}"),
+    "pruned": (
+        "checkpoint_rows=50",
+        "students.light.prune={from: {width: 10, hidden: [80, 48]}, start: 0.2, end: 0.7}",
+        "students.light.rate_end=0.1",
+    ),
+    "pruned by the labels' gradient": (
+        "checkpoint_rows=50",
+        "students.light.kind=target-attention",
+        "students.light.prune={from: {width: 12, hidden: [70, 40]}, start: 0.2, end: 0.7, of: labels}",
+    ),
+    "shrunken and grown": (
+        "checkpoint_rows=50",
+        "students.light.alternate={to: {hidden: [16, 8], width: 2}, every: 2, shrunken: 1, regrow: split}",
+    ),
 }
 NAME = "light.distilled.s0"
 

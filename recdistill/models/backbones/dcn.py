@@ -11,6 +11,7 @@ from recdistill.models.embeddings.growable import TableOptions
 from recdistill.models.layers.blocks import MLP, Inputs
 from recdistill.models.layers.options import Number, Width, Widths
 from recdistill.models.layers.pooling import Alike
+from recdistill.models.widths import NetworkWidths, joined, linear, under
 
 __all__ = ["DCNv2"]
 
@@ -37,6 +38,17 @@ class DCNv2(nn.Module):
         self.crosses = nn.ModuleList(nn.Linear(total, total) for _ in range(crosses))
         self.body = MLP(total, hidden)
         self.output_width = total + self.body.output_width
+
+    def widths(self) -> NetworkWidths:
+        """Return its widths."""
+        inputs = self.inputs.widths()
+        total, body = inputs.outputs, self.body.widths(inputs.outputs)
+        cross = {
+            k: v for at in range(len(self.crosses)) for k, v in under(f"crosses.{at}", linear(total, total)).items()
+        }
+        return joined(
+            {"inputs": inputs, "body": body}, (*total, *body.outputs), cross, {"width": self.inputs.item.width}
+        )
 
     def forward(self, batch: Batch) -> Tensor:
         """Return [B, output_width]."""

@@ -18,6 +18,7 @@ from recdistill.models.embeddings.growable import TableOptions
 from recdistill.models.layers.blocks import MLP, Dice, Inputs
 from recdistill.models.layers.options import Width, Widths
 from recdistill.models.layers.pooling import pooled
+from recdistill.models.widths import Dim, NetworkWidths, Part, joined, linear, out, under
 
 __all__ = ["ActivationUnit", "DIN"]
 
@@ -37,6 +38,22 @@ class ActivationUnit(nn.Module):
         self.activation = activation
         self.slopes = nn.ParameterList(nn.Parameter(torch.full((n,), 0.25)) for n in hidden if activation == "prelu")
         self.dices = nn.ModuleList(Dice(n) for n in hidden if activation == "dice")
+
+    def dims(self, made: Part) -> dict[str, tuple[Dim, ...]]:
+        """Return the dimensions of its parameters, of vectors that are `made` wide; its own widths are unit.0 ..."""
+        found, read = dict[str, tuple[Dim, ...]](), [made] * 4
+        for number in range(len(self.layers)):
+            unit = (f"unit.{number}",)
+            found |= under(f"layers.{number}", linear([unit], read))
+            found |= {f"slopes.{number}": (out([unit]),)} if self.activation == "prelu" else {}
+            if self.activation == "dice":
+                found |= {f"dices.{number}.{name}": (out([unit]),) for name in ("slope", "mean", "variance")}
+            read = [unit]
+        return found | under("last", linear([1], read))
+
+    def sizes(self) -> dict[str, int]:
+        """Return the sizes of its widths."""
+        return {f"unit.{number}": len(layer.weight) for number, layer in enumerate(self.layers)}  # type: ignore[arg-type]
 
     def _activate(self, x: Tensor, layer: int, mask: Tensor) -> Tensor:
         if self.activation == "sigmoid":
@@ -89,6 +106,14 @@ class DIN(nn.Module):
         self.unit = ActivationUnit(width, unit, activation)
         self.body = MLP(self.inputs.width, hidden)
         self.output_width = self.body.output_width
+
+    def widths(self) -> NetworkWidths:
+        """Return its widths."""
+        inputs = self.inputs.widths()
+        body = self.body.widths(inputs.outputs)
+        unit = under("unit", self.unit.dims(("width",)))
+        sizes = {"width": self.inputs.item.width, **self.unit.sizes()}
+        return joined({"inputs": inputs, "body": body}, body.outputs, unit, sizes)
 
     def forward(self, batch: Batch) -> Tensor:
         """Return [B, output_width]."""

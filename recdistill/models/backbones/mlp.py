@@ -11,6 +11,7 @@ from recdistill.models.embeddings.growable import TableOptions
 from recdistill.models.layers.blocks import MLP, Inputs
 from recdistill.models.layers.options import Width, Widths
 from recdistill.models.layers.pooling import Alike
+from recdistill.models.widths import NetworkWidths, joined
 
 __all__ = ["PooledMLP"]
 
@@ -34,6 +35,12 @@ class PooledMLP(nn.Module):
         self.inputs = Inputs(width, fields, slots, actions, context_width, tables, extras, Alike)
         self.body = MLP(self.inputs.width + width, hidden)
         self.output_width = self.body.output_width
+
+    def widths(self) -> NetworkWidths:
+        """Return its widths."""
+        inputs = self.inputs.widths()
+        body = self.body.widths([*inputs.outputs, "width"])
+        return joined({"inputs": inputs, "body": body}, body.outputs, sizes={"width": self.inputs.item.width})
 
     def forward(self, batch: Batch) -> Tensor:
         """Return [B, output_width]."""

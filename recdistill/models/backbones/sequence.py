@@ -31,6 +31,7 @@ from recdistill.models.encoders.transformer import Block, Residual, TransformerS
 from recdistill.models.layers.blocks import MLP, Inputs, width_of
 from recdistill.models.layers.options import Actions, Count, Few, Number, Whole, Width, Widths
 from recdistill.models.layers.recorder import Recorder
+from recdistill.models.widths import NetworkWidths, joined
 
 __all__ = ["HSTU", "Longer", "SequenceBackbone", "TokenMixerModel", "Transformer"]
 
@@ -80,6 +81,13 @@ class SequenceBackbone(nn.Module):
         self.output_width = width_of(body) + DOTS + NUMBERS
         self.depth = _depth(encoders[0]) + (body.depth if isinstance(body, TokenMixer) else 0)
         self.block, self.recorded = 0, torch.zeros(0)
+
+    def widths(self) -> NetworkWidths:
+        """Return the widths of the MLP that mixes, which alone can change: norms stand between the others."""
+        if not isinstance(self.body, MLP) or not len(self.body):
+            raise UserError(f"{type(self).__name__}: no MLP mixes here, so none of its widths can change")
+        body = self.body.widths([self.body[0].in_features])  # type: ignore[list-item]
+        return joined({"body": body}, (*body.outputs, DOTS + NUMBERS))
 
     def record(self, block: int) -> int:
         """Keep from now on, in `recorded`, what the block of that number, from 1 to `depth`, made of the candidates:

@@ -6,6 +6,8 @@ per pair: sum_l w_l <x, h_l> = <x, sum_l w_l h_l>, and the sum on the right is m
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -20,6 +22,7 @@ from recdistill.models.embeddings.growable import TableOptions
 from recdistill.models.layers.blocks import MLP, EventActions, SideFeatures, item_std, new_table
 from recdistill.models.layers.options import Few, Width, Widths
 from recdistill.models.layers.pooling import DotUnit, SequencePools
+from recdistill.models.widths import Dim, NetworkWidths, Part, joined, out, under
 
 __all__ = ["TargetAttention"]
 
@@ -71,6 +74,27 @@ class TargetAttention(nn.Module):
         direct = heads * (kernels + 2) + 3 + (actions > 1) * OUTCOME * (1 + heads * kernels)
         self.body = MLP(direct + self.side.width + self.given.width + rich * (2 + kernels) * width, hidden)
         self.output_width = self.body.output_width + direct + NUMBERS
+
+    def widths(self) -> NetworkWidths:
+        """Return its widths: heads, head_width, context_width, hidden.0 ..."""
+        made: Part = ("heads", "head_width")
+        side, kernels = self.side.widths(made, meets=True), ("heads", self.kernels)
+        own: dict[str, tuple[Dim, ...]] = {"recency": (out([AGES]), out([kernels]))}
+        outcomes: list[Part] = []
+        if self.action is not None and self.outcome is not None:
+            own["action"] = (out([len(self.action)]), out([kernels]))
+            outcomes = [(OUTCOME,), (*kernels, OUTCOME)]
+        own |= under("actions", self.actions.dims(made, reads=True)) | under("given", self.given.dims(made, reads=True))
+        match: list[Part] = [("heads", self.kernels + 2), (1,), (1,), (1,), (NUMBERS,), *outcomes]
+        rich: list[Part] = [made, made, ("heads", self.kernels, "head_width")] if self.rich else []
+        body = self.body.widths([*match, *side.outputs, *self.given.outputs(made), *rich])
+        tables = {"item": out([made]), "past": Dim((made,), reads=True), "bias": out([1])}
+        sizes = {"heads": self.heads, "head_width": self.item.width // self.heads}
+        found = joined({"side": side, "body": body}, (*body.outputs, *match), own, sizes, tables)
+        scaled = (
+            {"heads", "head_width"} if len(self.given.units) else set[str]()
+        )  # DotUnit divides by the root of the width
+        return replace(found, inexact=frozenset(scaled))
 
     def weights(self, layout: Layout) -> Tensor:
         """Return [R, L, heads * kernels], each event's weight by its age and action; padding has weight 0."""

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from recdistill.distributed.ranks import Rows
+from recdistill.errors import UserError
 
-__all__ = ["GrowableTable", "Optimiser", "TableOptions", "initial_rows"]
+__all__ = ["Drawn", "GrowableTable", "Optimiser", "TableOptions", "initial_rows"]
 
 Optimiser = Literal["adam", "rowwise-adagrad"]
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
@@ -33,6 +34,49 @@ class TableOptions:
     seed: int = 0
     rate: float = 1e-2
     optimiser: Optimiser = "adam"
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """How rows start: blocks (name, width, deviation) drawn side by side, of whose columns these are taken, int
+    [width], -1 for zeros, each times its share; None: all, as they are.
+    """
+
+    blocks: tuple[tuple[str, int, float], ...]
+    columns: tuple[int, ...] | None = None
+    shares: tuple[float, ...] | None = None
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any]) -> Drawn:
+        """Return what its fields as JSON were made of."""
+        blocks = tuple((str(name), int(width), float(std)) for name, width, std in state["blocks"])
+        columns, shares = (None if state[key] is None else tuple(state[key]) for key in ("columns", "shares"))
+        return cls(blocks, columns, shares)
+
+    def rows(self, seed: int, rows: Tensor) -> Tensor:
+        """Return float32 [n, width] first values of `rows`, int64 [n]."""
+        blocks = [initial_rows(seed, name, rows, width, std) for name, width, std in self.blocks]
+        found = blocks[0] if len(blocks) == 1 else torch.cat(blocks, 1)
+        if self.columns is None:
+            return found
+        columns = torch.tensor(self.columns)
+        found = found[:, columns.clamp(min=0)].masked_fill(columns < 0, 0.0)
+        return found if self.shares is None else found * torch.tensor(self.shares)
+
+    def picked(self, columns: Tensor, share: Tensor | None, zero: bool, std: float) -> Drawn:
+        """Return how the rows of a table of these columns start; see `GrowableTable.take_columns`."""
+        width = sum(width for _, width, _ in self.blocks)
+        mine = torch.tensor(self.columns) if self.columns is not None else torch.arange(width)
+        new = int((columns < 0).sum())
+        found = torch.where(columns < 0, -1, mine[columns.clamp(min=0)])
+        blocks = self.blocks
+        if new and not zero:
+            blocks = (*blocks, (f"{blocks[0][0]}+{len(blocks)}", new, std))
+            found[columns < 0] = torch.arange(width, width + new)
+        old = torch.ones(len(mine)) if self.shares is None else torch.tensor(self.shares)
+        shares = old[columns.clamp(min=0)] * (1.0 if share is None else share)
+        plain = bool((shares == 1).all())
+        return Drawn(blocks, tuple(found.tolist()), None if plain else tuple(shares.tolist()))
 
 
 def initial_rows(seed: int, name: str, rows: Tensor, width: int, std: float) -> Tensor:
@@ -81,6 +125,7 @@ class GrowableTable(nn.Module):
         self.width, self.seed, self.name, self.std = width, seed, name, std
         self.optimiser, self.rate, self.decay = optimiser, rate, 0.0
         self.device = torch.device("cpu")  # where looked-up rows are wanted; the table itself stays with the host
+        self._drawn = Drawn(((name, width, std),))
         self._live: list[tuple[Tensor, Tensor]] = []
         self._freezes = False
         self._scale = self._epsilon = torch.zeros(0)
@@ -119,7 +164,37 @@ class GrowableTable(nn.Module):
         return {name: getattr(self, name) for name in ("seed", "name", "std", "optimiser", "rate")}
 
     def _first_values(self, rows: Tensor) -> Tensor:
-        return initial_rows(self.seed, self.name, rows, self.width, self.std)
+        return self._drawn.rows(self.seed, rows)
+
+    @property
+    def drawn(self) -> Drawn:
+        """Return how new rows start."""
+        return self._drawn
+
+    def start_as(self, drawn: Drawn) -> None:
+        """Let rows that nothing was learned of start so; for a table none of whose rows were looked up yet."""
+        self._drawn = drawn
+
+    def take_columns(self, other: GrowableTable, columns: Tensor, share: Tensor | None, zero: bool) -> None:
+        """Become `other` with these of its columns, int64 [width], -1 for a new one, which starts at 0 or as it is
+        drawn; share: float32 [width], what each column is multiplied by. UserError for a table of several ranks.
+        """
+        if type(self) is not GrowableTable or type(other) is not GrowableTable:
+            raise UserError("tables that are spread over ranks cannot change their width; train it in one process")
+        self.seed, self.rate, self.decay = other.seed, other.rate, other.decay
+        self.start_as(other._drawn.picked(columns, share, zero, self.std))
+        state, fresh = other.state(), columns < 0
+        rows, kept = state["rows"], columns.clamp(min=0)
+        found = torch.where(
+            fresh, self._first_values(rows), state["weight"][:, kept] * (1.0 if share is None else share)
+        )
+        moved = {"weight": found}
+        for name, fill in (("first", 0.0), ("second", None)):
+            old = state[name]
+            if old.shape[1] == other.width:
+                new = old.mean(1, keepdim=True) if fill is None else torch.zeros(())
+                moved[name] = torch.where(fresh, new, old[:, kept])
+        self.load_state({**state, **moved})
 
     def peek(self, rows: Tensor) -> Tensor:
         """Return float32 [n, width], a copy of `rows`, int64 [n], which may repeat; nothing will be learned from it."""
@@ -151,6 +226,10 @@ class GrowableTable(nn.Module):
         """Let `rows`, int64, learn nothing from now on."""
         self._prepare(rows)
         self._frozen[rows], self._freezes = True, True
+
+    def leaves(self) -> list[Tensor]:
+        """Return the rows that were looked up since the last step, one [U, width] per lookup."""
+        return [leaf for _, leaf in self._live]
 
     def gradients(self) -> list[Tensor]:
         """Return the gradients waiting for `step`, one [U, width] per lookup that received one."""

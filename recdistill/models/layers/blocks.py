@@ -15,6 +15,7 @@ from recdistill.errors import UserError
 from recdistill.models.attention.request_layout import Layout, lay_out
 from recdistill.models.embeddings.growable import GrowableTable, TableOptions
 from recdistill.models.layers.pooling import DotUnit, SequencePools
+from recdistill.models.widths import Dim, NetworkWidths, Part, linear, out, under
 
 __all__ = ["MLP", "Dice", "Dropout", "EventActions", "Inputs", "SideFeatures", "item_std", "new_table", "width_of"]
 
@@ -53,6 +54,16 @@ class MLP(nn.Sequential):
             inputs = width
         super().__init__(*layers)
         self.output_width = inputs
+
+    def widths(self, read: Sequence[str | int | Part], name: str = "hidden") -> NetworkWidths:
+        """Return its widths, `name`.0 and so on, where it reads `read`."""
+        sizes, dims = dict[str, int](), dict[str, tuple[Dim, ...]]()
+        for number, layer in enumerate([*self][::2]):
+            made = (f"{name}.{number}",)
+            sizes[made[0]] = int(layer.out_features)
+            dims |= under(str(2 * number), linear(made, read))
+            read = made
+        return NetworkWidths(sizes, dims, outputs=tuple(read))
 
 
 class Dropout(nn.Module):
@@ -113,6 +124,21 @@ class SideFeatures(nn.Module):
         rows = user_width * (1 + len(extras.vectors)) + context_width * (fields + (slots > 0))
         self.width = rows + extras.values + NUMBERS
 
+    def widths(self, made: Part, meets: bool = False) -> NetworkWidths:
+        """Return its widths: the user's is `made`; context_width. meets: whether the user meets items in dot products.
+        outputs: as `forward` has them, but for NUMBERS.
+        """
+        parts: list[Part] = [made]
+        parts += [(self.fields, "context_width")] if self.fields else []
+        parts += [("context_width",)] if self.slots else []
+        parts += [(self.extras.values,)] if self.extras.values else []
+        dims = dict[str, tuple[Dim, ...]]()
+        for side, width in self.extras.vectors:
+            dims |= under(f"vectors.{side}", linear([made], [width]))
+            parts.append(made)
+        tables = {"user": Dim((made,), meets), "context": out(["context_width"])}
+        return NetworkWidths({"context_width": self.context.width}, dims, tables, tuple(parts))
+
     def forward(self, batch: Batch) -> list[Tensor]:
         """Return [[B, user width], [B, F * context width], [B, context width], [B, values], [B, user width] of each
         side's vectors, [B, NUMBERS]]; all between the first and the last where there are any.
@@ -143,6 +169,10 @@ class EventActions(nn.Module):
     def __init__(self, actions: int, width: int) -> None:
         super().__init__()
         self.vectors = nn.Parameter(torch.zeros(actions, width)) if actions > 1 else None
+
+    def dims(self, made: Part, reads: bool = False) -> dict[str, tuple[Dim, ...]]:
+        """Return the dimensions of its parameters, of events that are `made` wide."""
+        return {} if self.vectors is None else {"vectors": (out([len(self.vectors)]), Dim((made,), reads))}
 
     def forward(self, events: Tensor, layout: Layout) -> Tensor:
         """Return events [R, L, D] with their actions' vectors added; padding stays zero."""
@@ -180,6 +210,17 @@ class Inputs(nn.Module):
         self.side = SideFeatures(width, context_width, fields, slots, tables, extras)
         self.given = SequencePools(extras.sequences, width, unit)
         self.width = 2 * width + self.side.width + self.given.width
+
+    def widths(self, made: Part = ("width",)) -> NetworkWidths:
+        """Return its widths. outputs: candidate, events, side features, what is made of sequences, numbers."""
+        side = self.side.widths(made)
+        dims = (
+            under("actions", self.actions.dims(made)) | under("side", side.dims) | under("given", self.given.dims(made))
+        )
+        tables = {"item": out([made])} | {f"side.{name}": dim for name, dim in side.tables.items()}
+        outputs = (made, made, *side.outputs, *self.given.outputs(made), NUMBERS)
+        met = {str(f) for f in made} if len(self.given.units) else set()  # entries meet the candidate in a dot product
+        return NetworkWidths({**side.sizes}, dims, tables, outputs, frozenset(met))
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor, list[Tensor], Layout]:
         """Return (candidate [B, D], events [R, L, D], side features, layout)."""

@@ -15,6 +15,7 @@ from recdistill.data.batch.ages import AGES, age_bucket, doublings
 from recdistill.data.batch.batch import Batch, History
 from recdistill.models.attention.request_layout import Layout, lay_out
 from recdistill.models.attention.target_ops import EMPTY, dots, weighted_sum
+from recdistill.models.widths import Dim, Part, out, under
 
 __all__ = ["FEATURES", "Alike", "DotUnit", "SequencePools", "pooled"]
 
@@ -59,6 +60,22 @@ class SequencePools(nn.Module):
         self.ages = nn.ParameterList(torch.zeros(AGES, width) for _ in range(count))
         self.places = nn.ParameterList(torch.zeros(PLACES, width) for _ in range(count))
         self.width = count * (width + FEATURES)
+
+    def dims(self, made: Part, reads: bool = False) -> dict[str, tuple[Dim, ...]]:
+        """Return the dimensions of its parameters, of entries that are `made` wide."""
+        found = dict[str, tuple[Dim, ...]]()
+        for number, unit in enumerate(self.units):
+            own = getattr(unit, "dims", None)
+            found |= {
+                f"ages.{number}": (out([AGES]), Dim((made,), reads)),
+                f"places.{number}": (out([PLACES]), Dim((made,), reads)),
+            }
+            found |= under(f"units.{number}", own(made)) if own is not None else {}
+        return found
+
+    def outputs(self, made: Part) -> tuple[Part, ...]:
+        """Return the parts of what it makes: of each sequence its vector and FEATURES."""
+        return (made, (FEATURES,)) * len(self.units)
 
     def forward(self, batch: Batch, candidate: Tensor, table: Callable[[Tensor], Tensor]) -> list[Tensor]:
         """Return [[B, D + FEATURES]] per sequence, of candidates [B, D] and the table of the entries' rows."""

@@ -79,6 +79,11 @@ class PredictionWriter:
             self._waiting.append(self.log.rows_of(sample_id[skip:], times[skip:], logits[skip:], further))
 
     @property
+    def next_version(self) -> int:
+        """Return the version that the next row is of."""
+        return self.versions.of(self.rows)
+
+    @property
     def due(self) -> bool:
         """Return whether it is time to commit."""
         waiting, since = sum(map(len, self._waiting)), time.monotonic() - self._last

@@ -101,6 +101,7 @@ class Worker:
                 time.sleep(IDLE)
             if self.writer.rows // self.config.checkpoint_rows > self._saved:
                 self._checkpoint()
+                self.learner.resize(self.writer.next_version)
             elif self.writer.due:
                 self._flush()
 
@@ -301,6 +302,7 @@ class Worker:
         if latest is None:
             return self._begin()
         self.writer.start(latest[0])
+        self.learner.resize(self.writer.next_version)
         self._saved = self.writer.rows // self.config.checkpoint_rows
         again = self.writer.recorded - latest[0]
         self.journal.write("resume", rows=latest[0], events=self.tables.versions["events"], again=again)

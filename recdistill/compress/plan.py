@@ -1,0 +1,115 @@
+"""Which widths a student has when: a pure function of the block, so that a resumed run does the same again.
+
+Our reading of two papers that publish no schedule: IDEA Prune (2503.05920), pruned by a cubic schedule; Alternate
+Model Growth and Pruning (2105.01064), cycles of shrunken and full width that end full.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, TypeGuard
+
+from recdistill.config.models import AlternateConfig, ModelConfig, PruneConfig, StudentConfig
+from recdistill.errors import UserError, did_you_mean
+from recdistill.models.factory import network_class
+
+__all__ = ["changes_width", "check_plan", "config_at", "other_size", "resized"]
+
+Changes = dict[str, Any]
+
+
+def changes_width(config: ModelConfig) -> TypeGuard[StudentConfig]:
+    """Return whether a model changes its widths as it learns."""
+    return isinstance(config, StudentConfig) and (config.prune is not None or config.alternate is not None)
+
+
+def resized(config: ModelConfig, changes: Changes) -> ModelConfig:
+    """Return the configuration with another `width`, and other options of the backbone."""
+    options = config.options | {key: value for key, value in changes.items() if key != "width"}
+    return config.model_copy(update={"width": changes.get("width", config.width), "options": options})
+
+
+def config_at(config: ModelConfig, block: int, blocks: int) -> ModelConfig:
+    """Return the configuration of a student in a block; the first `blocks` are its training on a log, those after it
+    its stream's versions.
+    """
+    if not isinstance(config, StudentConfig):
+        return config
+    if config.prune is not None:
+        return _between(config, config.prune.from_, _left(config.prune, block, blocks))
+    if config.alternate is not None and _shrunken(config.alternate, block, blocks):
+        return resized(config, config.alternate.to)
+    return config
+
+
+def _left(prune: PruneConfig, block: int, blocks: int) -> float:
+    """Return which share of what is to be pruned is still there: 1 at first, then (1 - t)^3, 0 from the end on."""
+    first, last = int(prune.start * blocks), int(prune.end * blocks)
+    if block >= last:
+        return 0.0
+    return float((1 - max(0, block - first) / (last - first)) ** 3)
+
+
+def _shrunken(alternate: AlternateConfig, block: int, blocks: int) -> bool:
+    """Return whether a block is of a cycle's first part. On a log, what is after the last whole cycle is full; the
+    stream's cycles begin anew.
+    """
+    if blocks // alternate.every * alternate.every <= block < blocks:
+        return False
+    return (block - blocks if block >= blocks else block) % alternate.every < alternate.shrunken
+
+
+def _between(config: StudentConfig, larger: Changes, share: float) -> ModelConfig:
+    """Return the configuration between its own widths, for share 0, and the larger ones."""
+    if not share:
+        return config
+    found = {key: _mean(key, value, _own(config, key), share) for key, value in larger.items()}
+    heads = found.get("heads", config.options.get("heads", 1))
+    if "width" in found and isinstance(heads, int) and isinstance(found["width"], int):
+        found["width"] = -(-found["width"] // heads) * heads
+    return resized(config, found)
+
+
+def other_size(config: StudentConfig) -> ModelConfig:
+    """Return the configuration of a student where its widths differ most from its own: enlarged, or shrunken."""
+    if config.prune is not None:
+        return _between(config, config.prune.from_, 1.0)
+    return resized(config, config.alternate.to) if config.alternate is not None else config
+
+
+def _own(config: StudentConfig, key: str) -> Any:
+    """Return the student's own value of a key, or the default of its kind."""
+    if key == "width":
+        return config.width
+    parameters = inspect.signature(network_class(config.kind)).parameters
+    if key not in parameters:
+        raise UserError(f"prune.from.{key}: {config.kind} has no such option{did_you_mean(key, parameters)}")
+    value = config.options.get(key, parameters[key].default)
+    return [*value] if isinstance(value, tuple) else value
+
+
+def _mean(key: str, larger: Any, own: Any, share: float) -> Any:
+    """Return what lies between two numbers, or between lists of numbers of one length."""
+    if isinstance(larger, int) and isinstance(own, int):
+        return own + round((larger - own) * share)
+    if isinstance(larger, list) and isinstance(own, list) and len(larger) == len(own):
+        return [_mean(key, a, b, share) for a, b in zip(larger, own, strict=True)]
+    raise UserError(
+        f"prune.from.{key}: {larger!r} against the student's own {own!r}; give a number, or as many numbers"
+    )
+
+
+def check_plan(name: str, config: StudentConfig, blocks: int) -> None:
+    """Raise UserError, for the student `name`, where `blocks` blocks of training do not hold what is asked."""
+    if config.prune is not None:
+        first, last = int(config.prune.start * blocks), int(config.prune.end * blocks)
+        if last <= first or last >= blocks:
+            raise UserError(
+                f"{name}.prune: start {config.prune.start:g} and end {config.prune.end:g} leave no step of {blocks} "
+                "checkpoints, or none to recover in; lower checkpoint_rows, or move them apart"
+            )
+    if config.alternate is not None and blocks <= config.alternate.every:
+        raise UserError(
+            f"{name}.alternate: a cycle of {config.alternate.every} checkpoints and a full end do not fit the {blocks} "
+            "of the log; lower checkpoint_rows, or every"
+        )

@@ -1,0 +1,112 @@
+"""Changes a learner's network to the widths that its plan has for a block, between two checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from recdistill.compress.importance import MEASURE_EVERY, Importance
+from recdistill.compress.plan import config_at
+from recdistill.compress.transplant import moved_optimiser, transplant
+from recdistill.compress.units import NEW, Growth, grown_units
+from recdistill.config.models import ModelConfig, StudentConfig
+from recdistill.distributed.ranks import Rows
+from recdistill.models.embeddings.growable import Drawn
+from recdistill.models.factory import table_modules
+from recdistill.models.layers.device import place
+from recdistill.models.widths import widths_of
+
+__all__ = ["Resizer"]
+
+Make = Callable[[ModelConfig, int], nn.Module]  # configuration, seed of what is drawn -> a network on the host
+State = Mapping[Tensor, Mapping[str, Tensor]]
+FRESH_SEEDS = 1_000_003  # a prime: how far the seeds of one student's later draws lie from another's
+
+
+class Resizer:
+    """What a learner asks for the widths of its network. blocks: of its training on a log, see `config_at`.
+
+    network: as of `config_at` block 0. Deterministic: equal blocks and scores give equal networks.
+    """
+
+    def __init__(
+        self, config: StudentConfig, seed: int, blocks: int, make: Make, device: torch.device, network: nn.Module
+    ) -> None:
+        self.config, self.seed, self.blocks, self.make, self.device = config, seed, blocks, make, device
+        self.now: ModelConfig = config_at(config, 0, blocks)
+        self.importance = self._watch(network, {})
+
+    def _watch(self, network: nn.Module, scores: Mapping[str, Tensor]) -> Importance:
+        """Return what measures the network's units, which have these scores so far."""
+        plan = self.config.prune or self.config.alternate
+        found = Importance(network, plan.importance if plan else "magnitude")
+        found.scores |= scores
+        return found
+
+    def due(self, step: int) -> bool:
+        """Return whether a step is to be measured, of which `measure` is then to be called."""
+        self.importance.due = step % MEASURE_EVERY == 0
+        return self.importance.due
+
+    @property
+    def of_labels(self) -> bool:
+        """Return whether the gradient of the labels' loss alone is measured."""
+        return self.config.prune is not None and self.config.prune.of == "labels"
+
+    def measure(self, products: Mapping[str, Tensor]) -> None:
+        """Count a step, see `products_of`."""
+        self.importance.update(products)
+
+    def at(
+        self, block: int, network: nn.Module, state: State
+    ) -> tuple[nn.Module, dict[Tensor, dict[str, Tensor]]] | None:
+        """Return the network of a block and its Adam state by parameter, made of `network` and its `state`; None where
+        its widths stay. UserError for a network that says nothing of its widths, or differs in more than these.
+        """
+        wanted = config_at(self.config, block, self.blocks)
+        if wanted == self.now:
+            return None
+        new = self._made(wanted, self.seed + FRESH_SEEDS * (block + 1))
+        units = self._units(network, new, block)
+        transplant(network, new, units, self._growth)
+        moved = moved_optimiser(network, state, new, units)
+        place(new, self.device)
+        self.now, self.importance = wanted, self._watch(new, self._scores(units))
+        return new, moved
+
+    def _scores(self, units: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the scores so far by new units; a new one has none yet."""
+        old = self.importance.scores
+        return {name: torch.where(own == NEW, 0.0, old[name][own.clamp(min=0)]) for name, own in units.items()}
+
+    @property
+    def _growth(self) -> Growth:
+        return self.config.alternate.regrow if self.config.alternate is not None else "zero"
+
+    def _units(self, old: nn.Module, new: nn.Module, block: int) -> dict[str, Tensor]:
+        sizes, before = widths_of(new).sizes, widths_of(old)
+        kept = self.importance.kept({name: min(size, before.sizes[name]) for name, size in sizes.items()})
+        return grown_units(before, kept, sizes, self._growth, torch.Generator().manual_seed(self.seed + block))
+
+    def _made(self, config: ModelConfig, seed: int) -> nn.Module:
+        with torch.random.fork_rng(devices=[]):
+            return self.make(config, seed)
+
+    def state(self, network: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return the scores, and which widths the network has, for `restore`."""
+        drawn = [asdict(table.drawn) for table in table_modules(network)]
+        return dict(self.importance.scores), {"width": self.now.width, "options": self.now.options, "drawn": drawn}
+
+    def restore(self, tensors: Mapping[str, Rows], state: Mapping[str, Any]) -> nn.Module:
+        """Return a network of the widths that `state()` returned; its weights and rows are still to be loaded."""
+        self.now = self.config.model_copy(update={"width": state["width"], "options": state["options"]})
+        network = self._made(self.now, self.seed)
+        for table, drawn in zip(table_modules(network), state["drawn"], strict=True):
+            table.start_as(Drawn.of(drawn))
+        place(network, self.device)
+        self.importance = self._watch(network, {name: scores[...] for name, scores in tensors.items()})
+        return network

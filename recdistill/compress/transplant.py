@@ -1,0 +1,123 @@
+"""The weights and the optimiser's state of one network in another of other widths."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from recdistill.compress.units import Growth, Picked, picked
+from recdistill.errors import UserError
+from recdistill.models.factory import named_tables
+from recdistill.models.widths import Dim, NetworkWidths, widths_of
+
+__all__ = ["check_alike", "moved_optimiser", "transplant"]
+
+MOMENTS = ("exp_avg", "exp_avg_sq")  # of Adam; the second one
+
+
+def transplant(old: nn.Module, new: nn.Module, units: Mapping[str, Tensor], growth: Growth = "zero") -> None:
+    """Give `new` the weights and the tables' rows of `old`: each width is made of the old units that `units` names,
+    see `picked`.
+
+    What is new is as `new` has drawn it; but with fresh, 0 where it is read, so that the answers stay. What reads
+    copies of a unit, as split makes them, is shared out among them (Net2Net, 1511.05641). Raises UserError for networks
+    that differ in more than their widths.
+    """
+    widths, sizes = widths_of(old), widths_of(old).sizes
+    check_alike(old, new)
+    before, after = old.state_dict(), new.state_dict()
+    with torch.no_grad():
+        for name, values in after.items():
+            values.copy_(_moved(before[name], values, widths.dims.get(name), sizes, units, growth))
+    targets = named_tables(new)
+    for name, table in named_tables(old).items():
+        dim = widths.tables.get(name)
+        if dim is not None:
+            to = picked(dim, sizes, units)
+            targets[name].take_columns(
+                table, to.old, to.share if dim.reads else None, zero=growth != "fresh" and dim.reads
+            )
+        else:
+            targets[name].take_columns(table, torch.arange(table.width), None, zero=False)
+
+
+def check_alike(old: nn.Module, new: nn.Module) -> None:
+    """Raise UserError for networks that differ in more than widths that can change."""
+    before, after, widths = old.state_dict(), new.state_dict(), widths_of(old)
+    others = widths_of(new)
+    if before.keys() != after.keys() or named_tables(old).keys() != named_tables(new).keys():
+        raise UserError("the two networks differ in more than their widths; change widths alone")
+    for name, values in after.items():
+        same = widths.dims.get(name) == others.dims.get(name)
+        if not same or (name not in widths.dims and values.shape != before[name].shape):
+            raise UserError(
+                f"{name} would change from {tuple(before[name].shape)} to {tuple(values.shape)}, but none of its "
+                f"widths can; those that can: {', '.join(widths.sizes)}"
+            )
+
+
+def _moved(
+    old: Tensor,
+    drawn: Tensor,
+    dims: Sequence[Dim] | None,
+    sizes: Mapping[str, int],
+    units: Mapping[str, Tensor],
+    growth: Growth,
+) -> Tensor:
+    """Return what a parameter becomes; drawn: the new network's own."""
+    if dims is None:
+        return old
+    to = [picked(dim, sizes, units) for dim in dims]
+    found = _indexed(old, to)
+    for at, (dim, one) in enumerate(zip(dims, to, strict=True)):
+        if dim.reads:
+            found = found * _along(one.share, at, found.dim()).to(found.dtype)
+    fresh, read = _new(dims, to, found.dim(), only_reads=False), _new(dims, to, found.dim(), only_reads=True)
+    found = torch.where(fresh, drawn, found)
+    return torch.where(read, torch.zeros((), dtype=found.dtype), found) if growth != "fresh" else found
+
+
+def _indexed(old: Tensor, to: Sequence[Picked]) -> Tensor:
+    for at, one in enumerate(to):
+        old = old.index_select(at, one.old.clamp(min=0).to(old.device))
+    return old
+
+
+def _along(values: Tensor, at: int, dims: int) -> Tensor:
+    return values.view([-1 if d == at else 1 for d in range(dims)])
+
+
+def _new(dims: Sequence[Dim], to: Sequence[Picked], count: int, only_reads: bool) -> Tensor:
+    """Return bool, broadcast against the parameter: where a dimension is new, of those that read alone or of all."""
+    found = torch.zeros([1] * count, dtype=torch.bool)
+    for at, (dim, one) in enumerate(zip(dims, to, strict=True)):
+        if dim.reads or not only_reads:
+            found = found | _along(one.new, at, count)
+    return found
+
+
+def moved_optimiser(
+    old: nn.Module, state: Mapping[Tensor, Mapping[str, Tensor]], new: nn.Module, units: Mapping[str, Tensor]
+) -> dict[Tensor, dict[str, Tensor]]:
+    """Return Adam's state of `new`'s parameters, made of that of `old`'s. What is new has no momentum and, as its
+    second moment, the parameter's mean, so that its first steps are as long as the others'.
+    """
+    widths, before = widths_of(old), dict(old.named_parameters())
+    found = dict[Tensor, dict[str, Tensor]]()
+    for name, parameter in new.named_parameters():
+        slots = state.get(before[name])
+        if slots:
+            found[parameter] = {key: _slot(key, value, widths, name, units) for key, value in slots.items()}
+    return found
+
+
+def _slot(key: str, value: Tensor, widths: NetworkWidths, name: str, units: Mapping[str, Tensor]) -> Tensor:
+    dims = widths.dims.get(name)
+    if key not in MOMENTS or dims is None:
+        return value.clone()
+    to = [picked(dim, widths.sizes, units) for dim in dims]
+    moved = _indexed(value, to)
+    fill = value.mean() if key == MOMENTS[1] else torch.zeros((), dtype=value.dtype)
+    return torch.where(_new(dims, to, moved.dim(), only_reads=False), fill, moved).contiguous()

@@ -1,0 +1,77 @@
+"""Which units of the old network the new one is made of, and what that makes of each dimension."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from recdistill.models.widths import Dim, NetworkWidths
+
+__all__ = ["NEW", "Growth", "Picked", "grown_units", "picked"]
+
+NEW = -1  # of a unit that the old network does not have
+Growth = Literal["zero", "split", "fresh"]
+
+
+@dataclass(frozen=True)
+class Picked:
+    """One dimension of the new parameter. old: int64 [n], the old indices, NEW for those that are new; share: float32
+    [n], 1 / how many copies of a unit there are.
+    """
+
+    old: Tensor
+    share: Tensor
+
+    @property
+    def new(self) -> Tensor:
+        """Return bool [n], which indices are new."""
+        return self.old == NEW
+
+
+def picked(dim: Dim, sizes: Mapping[str, int], units: Mapping[str, Tensor]) -> Picked:
+    """Return what a dimension becomes where each width of `units` is made of these of its old units, int64 [m], a unit
+    more than once for copies; sizes: of the old network's widths.
+    """
+    old, share, start = list[Tensor](), list[Tensor](), 0
+    for part in dim.parts:
+        index, copies, size = torch.zeros(1, dtype=torch.int64), torch.ones(1), 1
+        for factor in part:
+            own = units[factor] if isinstance(factor, str) else torch.arange(factor)
+            length = sizes[factor] if isinstance(factor, str) else factor
+            index = torch.where((index[:, None] < 0) | (own < 0), NEW, index[:, None] * length + own).flatten()
+            copies = (copies[:, None] * _copies(own)).flatten()
+            size *= length
+        old.append(torch.where(index < 0, NEW, index + start))
+        share.append(1 / copies)
+        start += size
+    return Picked(torch.cat(old), torch.cat(share))
+
+
+def _copies(units: Tensor) -> Tensor:
+    """Return float32 [m], how often each unit is there; 1 for new ones."""
+    counts = torch.bincount(units[units >= 0], minlength=1)
+    return torch.where(units < 0, 1, counts[units.clamp(min=0)]).float()
+
+
+def grown_units(
+    widths: NetworkWidths, kept: Mapping[str, Tensor], sizes: Mapping[str, int], growth: Growth, draw: torch.Generator
+) -> dict[str, Tensor]:
+    """Return the units of each width that is to have `sizes`: those `kept`, int64 [m], then new ones, or for split
+    copies of kept ones that are drawn, each but once as long as there are others. Columns of tables are new, never
+    copies: two vectors that meet in a dot product cannot both be shared out.
+    """
+    columns = {factor for dim in widths.tables.values() for part in dim.parts for factor in part}
+    found = {}
+    for name, own in kept.items():
+        more = sizes[name] - len(own)
+        new = torch.full((more,), NEW)
+        if growth == "split" and name not in columns and more:
+            rounds = math.ceil(more / len(own))
+            new = torch.cat([own[torch.randperm(len(own), generator=draw)] for _ in range(rounds)])[:more]
+        found[name] = torch.cat([own, new])
+    return found

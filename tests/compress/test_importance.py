@@ -1,0 +1,96 @@
+"""Units are scored by what belongs to them, counted one by one."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from recdistill.compress.importance import Importance, products_of, units_along
+from recdistill.errors import UserError
+from recdistill.models.embeddings.growable import GrowableTable
+from recdistill.models.widths import Dim, NetworkWidths, into, linear, out, under
+
+
+class Small(nn.Module):
+    """A table of two columns, a layer of three units that reads them, one that reads these."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.item = GrowableTable(2, seed=0, name="item", std=0.5)
+        self.first, self.last = nn.Linear(2, 3), nn.Linear(3, 1)
+
+    def widths(self) -> NetworkWidths:
+        dims = under("first", linear(["hidden"], ["width"])) | under("last", linear([1], ["hidden"]))
+        return NetworkWidths({"width": 2, "hidden": 3}, dims, {"item": out(["width"])})
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return torch.as_tensor(self.last(torch.relu(self.first(self.item(ids)))))
+
+
+def scored(measure: str, steps: int = 1) -> tuple[Small, Importance, Tensor]:
+    net = Small()
+    found = Importance(net, measure)  # type: ignore[arg-type]
+    found.due = True
+    for _ in range(steps):
+        net.zero_grad()
+        net.item.clear()
+        loss = net(torch.tensor([0, 4, 7])).square().sum()
+        products = products_of(net, loss)
+        loss.backward()
+        again = products_of(net)
+        assert products.keys() == again.keys() and all(torch.allclose(products[k], again[k]) for k in products)
+        found.update(products)
+    return net, found, net.item.leaves()[-1]
+
+
+def test_taylor_sums_what_belongs_to_a_unit() -> None:
+    net, found, rows = scored("taylor")
+    first, last, bias = net.first.weight, net.last.weight, net.first.bias
+    assert first.grad is not None and last.grad is not None and bias.grad is not None and rows.grad is not None
+    for unit in range(3):
+        weights = [(first[unit, k], first.grad[unit, k]) for k in range(2)]
+        own = [*weights, (bias[unit], bias.grad[unit]), (last[0, unit], last.grad[0, unit])]
+        assert found.scores["hidden"][unit] == pytest.approx(
+            0.1 * sum(abs(float((w * g).detach())) for w, g in own), rel=1e-5
+        )
+    for column in range(2):
+        pairs = [(first[k, column], first.grad[k, column]) for k in range(3)]
+        pairs += [(rows[k, column], rows.grad[k, column]) for k in range(3)]
+        assert found.scores["width"][column] == pytest.approx(
+            0.1 * sum(abs(float((w * g).detach())) for w, g in pairs), rel=1e-5
+        )
+
+
+def test_activation_is_what_linear_layers_read() -> None:
+    net, found, rows = scored("activation")
+    read = torch.relu(net.first(rows)).abs().mean(0)
+    assert torch.allclose(found.scores["hidden"], 0.1 * read) and torch.allclose(
+        found.scores["width"], 0.1 * rows.abs().mean(0)
+    )
+
+
+def test_magnitude_is_a_norm_and_the_largest_stay_in_their_order() -> None:
+    net = Small()
+    found = Importance(net, "magnitude")
+    norms = net.first.weight.square().sum(1) + net.first.bias.square() + net.last.weight.square()[0]
+    kept = found.kept({"hidden": 2, "width": 2})
+    assert kept["hidden"].tolist() == sorted(norms.topk(2).indices.tolist()) and kept["width"].tolist() == [0, 1]
+
+
+def test_smoothed_over_steps() -> None:
+    one, three = scored("taylor")[1].scores["hidden"], scored("taylor", steps=3)[1].scores["hidden"]
+    assert torch.allclose(three, one * (1 + 0.9 + 0.81))
+
+
+def test_a_width_that_was_never_measured_is_refused() -> None:
+    with pytest.raises(UserError, match="importance taylor knows nothing of hidden"):
+        Importance(Small(), "taylor").kept({"hidden": 2, "width": 2})
+
+
+def test_units_of_a_product() -> None:
+    dim = Dim(((2,), ("heads", 3, "width"), ("width",)))
+    sizes = {"heads": 2, "width": 2}
+    assert units_along(dim, sizes, "width").tolist() == [-1, -1, *[0, 1] * 6, 0, 1]
+    assert units_along(into(["heads", "width"]), sizes, "heads").tolist() == [0, 1, -1, -1]

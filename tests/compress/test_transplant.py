@@ -1,0 +1,181 @@
+"""Growth keeps the answers, pruning what was grown gives the network back, a pruned one is the large one without its
+pruned units; torch-pruning agrees where it can.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from recdistill.compress.transplant import moved_optimiser, transplant
+from recdistill.compress.units import NEW, grown_units, picked
+from recdistill.data.batch.batch import Batch
+from recdistill.data.batch.extras import Extras
+from recdistill.errors import UserError
+from recdistill.models.embeddings.growable import TableOptions
+from recdistill.models.examples import ACTIONS, FIELDS, LENGTH, SLOTS, example_batch
+from recdistill.models.factory import build_backbone, named_tables
+from recdistill.models.heads import Towers
+from recdistill.models.widths import Dim, NetworkWidths, into, out, widths_of
+
+EXTRAS = Extras(values=4, vectors=(("item", 5),))  # a sequence's dot product with the candidate grows with the width
+KINDS: dict[str, dict[str, Any]] = {
+    "pooled-mlp": {},
+    "dcn-v2": {},
+    "din": {"unit": [8, 6], "activation": "dice"},
+    "target-attention": {"heads": 2, "kernels": 3, "rich": True},
+    "hstu": {},
+}
+
+
+def network(kind: str, width: int, seed: int = 0, **options: Any) -> Towers:
+    torch.manual_seed(seed)
+    shape = {"fields": FIELDS, "slots": SLOTS, "actions": ACTIONS, "length": LENGTH}
+    tables = TableOptions(0, 0.01, "adam")
+    options = {"hidden": [12, 7], **KINDS[kind], **options}
+    backbone = build_backbone(kind, width=width, tables=tables, options=options, extras=EXTRAS, **shape)
+    return Towers(backbone, 2, layout="decoupled")
+
+
+def batch(seed: int = 0) -> Batch:
+    found = example_batch(seed=seed)
+    return replace(found, values=found.values[:, :4], sequences=(), vectors={"item": found.vectors["item"]})
+
+
+def learned(net: Towers) -> torch.optim.Adam:
+    """Return the optimiser of a network that took three steps."""
+    optimiser = torch.optim.Adam(net.parameters(), lr=0.01)
+    for step in range(3):
+        optimiser.zero_grad()
+        main, aux = net.train()(batch(step))
+        assert aux is not None
+        (main.square().sum() + aux.sum()).backward()
+        optimiser.step()
+        for table in named_tables(net).values():
+            table.step()
+    return optimiser
+
+
+def answers(net: Towers) -> Tensor:
+    return torch.cat([net.eval()(batch(seed))[0].detach() for seed in range(5)])  # ids that were never learned, too
+
+
+def sizes_of(kind: str, draw: Any) -> dict[str, Any]:
+    more = {"hidden": [12 + draw(st.integers(0, 9)), 7 + draw(st.integers(0, 9))]}
+    if kind != "hstu":
+        more["context_width"] = 8 + draw(st.integers(0, 5))
+    if kind == "din":
+        more["unit"] = [8 + draw(st.integers(0, 5)), 6]
+    if kind == "target-attention":
+        more["heads"] = draw(st.sampled_from([2, 3]))
+    return more
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(data=st.data())
+def test_growth_keeps_the_answers_and_pruning_gives_it_back(kind: str, data: st.DataObject) -> None:
+    small = network(kind, 8)
+    optimiser, before = learned(small), answers(small)
+    more = sizes_of(kind, data.draw)
+    heads = more.get("heads", 2)
+    width = 8 if kind == "hstu" else heads * data.draw(st.integers(4, 7))
+    large, growth = network(kind, width, seed=1, **more), data.draw(st.sampled_from(["zero", "split"]))
+    widths, kept = widths_of(small), {name: torch.arange(size) for name, size in widths_of(small).sizes.items()}
+    units = grown_units(widths, kept, widths_of(large).sizes, growth, torch.Generator().manual_seed(0))
+    transplant(small, large, units, growth)
+    assert torch.allclose(answers(large), before, rtol=0, atol=2e-7)  # sums in another order: one rounding
+    grown = moved_optimiser(small, optimiser.state, large, units)
+    if growth == "zero":
+        again = network(kind, 8, seed=2)
+        transplant(large, again, kept)
+        assert all(
+            torch.equal(a, b) for a, b in zip(small.state_dict().values(), again.state_dict().values(), strict=True)
+        )
+        assert torch.equal(answers(again), before)
+        state = moved_optimiser(large, grown, again, kept)
+        for old, new in zip(small.parameters(), again.parameters(), strict=True):
+            assert all(torch.equal(optimiser.state[old][key], state[new][key]) for key in optimiser.state[old])
+        for name, table in named_tables(small).items():
+            mine, other = table.state(), named_tables(again)[name].state()
+            assert all(torch.equal(mine[key], other[key]) for key in mine)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_pruned_network_is_the_large_one_with_its_pruned_units_unread(kind: str) -> None:
+    large = network(kind, 12)
+    learned(large)
+    small = network(kind, 12 if kind == "hstu" else 8, seed=1, hidden=[9, 4])
+    draw, widths = torch.Generator().manual_seed(0), widths_of(large)
+    units = {
+        name: torch.randperm(widths.sizes[name], generator=draw)[:size].sort().values
+        for name, size in widths_of(small).sizes.items()
+    }
+    transplant(large, small, units)
+    masked(large, widths, units)
+    assert torch.allclose(answers(small), answers(large), rtol=0, atol=1e-6)
+    assert sum(p.numel() for p in small.parameters()) < sum(p.numel() for p in large.parameters())
+
+
+def masked(net: Towers, widths: NetworkWidths, units: Mapping[str, Tensor]) -> None:
+    """Let nobody read the units that are not in `units`."""
+    for name, values in net.state_dict().items():
+        for at, dim in enumerate(widths.dims.get(name, ())):
+            if dim.reads:
+                gone = torch.ones(values.shape[at], dtype=torch.bool)
+                gone[picked(dim, widths.sizes, units).old] = False
+                values.movedim(at, 0)[gone] = 0.0
+    for name, table in named_tables(net).items():
+        dim = widths.tables.get(name)
+        if dim is not None and dim.reads:
+            gone = torch.ones(table.width, dtype=torch.bool)
+            gone[picked(dim, widths.sizes, units).old] = False
+            rows = torch.arange(1, 60)
+            table.peek(rows)
+            table._weight[:, gone] = 0.0
+
+
+def test_parts_products_and_new_units() -> None:
+    dim = Dim(((3,), ("heads", 2), ("heads", "width")))
+    found = picked(dim, {"heads": 2, "width": 3}, {"heads": torch.tensor([1]), "width": torch.tensor([2, NEW, 0])})
+    assert found.old.tolist() == [0, 1, 2, 5, 6, 12, NEW, 10]
+    copies = picked(into(["heads"]), {"heads": 2}, {"heads": torch.tensor([0, 1, 1])})
+    assert copies.share.tolist() == [1.0, 0.5, 0.5]
+
+
+def test_torch_pruning_agrees_on_a_plain_mlp() -> None:
+    pruning = pytest.importorskip("torch_pruning")
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Linear(5, 9), nn.ReLU(), nn.Linear(9, 6), nn.ReLU(), nn.Linear(6, 1))
+    widths = NetworkWidths(
+        {"a": 9, "b": 6},
+        {
+            "0.weight": (out(["a"]), into([5])),
+            "0.bias": (out(["a"]),),
+            "2.weight": (out(["b"]), into(["a"])),
+            "2.bias": (out(["b"]),),
+            "4.weight": (out([1]), into(["b"])),
+        },
+    )
+    plain.widths = lambda: widths  # type: ignore[assignment]
+    small = nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 1))
+    small.widths = lambda: replace(widths, sizes={"a": 6, "b": 4})  # type: ignore[assignment]
+    kept = {"a": torch.tensor([0, 2, 3, 5, 6, 8]), "b": torch.tensor([1, 2, 3, 5])}
+    transplant(plain, small, kept)
+    graph = pruning.DependencyGraph().build_dependency(plain, example_inputs=torch.randn(2, 5))
+    for layer, gone in ((plain[0], [1, 4, 7]), (plain[2], [0, 4])):
+        graph.get_pruning_group(layer, pruning.prune_linear_out_channels, idxs=gone).prune()
+    assert all(torch.equal(a, b) for a, b in zip(plain.state_dict().values(), small.state_dict().values(), strict=True))
+
+
+def test_what_is_no_width_is_refused_by_name() -> None:
+    with pytest.raises(UserError, match=r"backbone\.recency would change from .* none of its widths can"):
+        transplant(network("target-attention", 8), network("target-attention", 8, kernels=2), {})
+    with pytest.raises(UserError, match="says nothing of its widths"):
+        widths_of(nn.Linear(2, 3))
