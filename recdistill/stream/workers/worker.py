@@ -321,6 +321,7 @@ class Worker:
     def _begin(self) -> None:
         self.store.clear()
         self.writer.start(0)
+        self.learner.resize(self.writer.next_version)
         self.journal.write("start", events=self.tables.versions["events"], again=self.writer.recorded)
 
     def _restore(self, checkpoint: Checkpoint) -> None:
