@@ -76,12 +76,15 @@ def _sparse(blocks: list[int]) -> list[int]:
 class Checkpoints:
     """The checkpoints of one model, one folder per block of the log; a folder that has its final name is whole.
 
-    keep_sparse: keep older ones too, ever sparser with their age, to go back to. ranks: the processes that write it
-    together; what publishes or looks for damage is then a call of all of them, which share out the work.
+    keep_sparse: keep older ones too, ever sparser with their age, to go back to. keep: blocks that are kept for ever,
+    as others begin from them. ranks: the processes that write it together; what publishes or looks for damage is then a
+    call of all of them, which share out the work.
     """
 
-    def __init__(self, folder: Path, keep_sparse: bool = False, ranks: Ranks = ALONE) -> None:
-        self.folder, self.keep_sparse, self.ranks = folder, keep_sparse, ranks
+    def __init__(
+        self, folder: Path, keep_sparse: bool = False, ranks: Ranks = ALONE, keep: frozenset[int] = frozenset()
+    ) -> None:
+        self.folder, self.keep_sparse, self.ranks, self.keep = folder, keep_sparse, ranks, keep
 
     def path(self, block: int) -> Path:
         """Return the folder of a block's checkpoint, whether there is one or not."""
@@ -136,7 +139,7 @@ class Checkpoints:
         sync(self.folder)
         reach("checkpoint.published")
         blocks = self.blocks()
-        for old in set(blocks) - set(_sparse(blocks) if self.keep_sparse else blocks[-MIN_KEPT:]):
+        for old in set(blocks) - self.keep - set(_sparse(blocks) if self.keep_sparse else blocks[-MIN_KEPT:]):
             self.discard(old)
 
     def clear(self) -> None:

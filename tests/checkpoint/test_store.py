@@ -44,6 +44,13 @@ def test_the_newest_two_are_kept_and_come_back_bit_for_bit(tmp_path: Path) -> No
     assert found and found[0] == 3 and same_bits(found[1].tensors, of(3).tensors) and found[1].state["block"] == 3
 
 
+def test_what_others_begin_from_is_kept(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=frozenset({1}))
+    for block in range(5):
+        checkpoints.publish(block, of(block))
+    assert names(tmp_path) == ["00000001", "00000003", "00000004"] and checkpoints.newest() == 4
+
+
 @pytest.mark.parametrize(
     "damage",
     [

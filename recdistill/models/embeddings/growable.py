@@ -227,6 +227,18 @@ class GrowableTable(nn.Module):
         self._prepare(rows)
         self._frozen[rows], self._freezes = True, True
 
+    def thaw(self) -> None:
+        """Let every row learn again."""
+        self._frozen[:], self._freezes = False, False
+
+    def take_rows(self, rows: Tensor, values: Tensor) -> None:
+        """Let `rows`, int64 [n], distinct and none of them padding, be `values`, float32 [n, width]: as if learned in
+        one step, of which no moment is left.
+        """
+        self._prepare(rows)
+        for into, value in ((self._weight, values), (self._first, 0.0), (self._second, 0.0), (self._steps, 1)):
+            into[rows] = value
+
     def leaves(self) -> list[Tensor]:
         """Return the rows that were looked up since the last step, one [U, width] per lookup."""
         return [leaf for _, leaf in self._live]

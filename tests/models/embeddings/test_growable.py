@@ -157,3 +157,25 @@ def test_rows_that_learn_decay_as_in_adamw() -> None:
         plain.step()
     torch.testing.assert_close(table.peek(rows)[1:], weight.detach())
     assert torch.equal(table.peek(torch.tensor([9])), other)
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "rowwise-adagrad"])
+def test_rows_that_were_taken_over_stay_frozen_until_they_thaw(optimiser: str) -> None:
+    mine, ids, values = table(optimiser), rows(0, 1, 2), torch.tensor([[5.0, 6, 7, 8], [1, 2, 3, 4]])
+    mine(ids).sum().backward()
+    mine.step()
+    mine.take_rows(rows(2, 3), values)
+    mine.freeze(rows(2, 3))
+    other = table(optimiser)
+    other.load_state(mine.state())
+    for one in (mine, other):
+        one(rows(0, 1, 2, 3)).sum().backward()
+        one.step()
+        assert torch.equal(one.peek(rows(2, 3)), values)
+        one.thaw()
+        before = one.peek(rows(2, 3))
+        one(rows(0, 2, 3)).sum().backward()
+        one.step()
+        change = (before - one.peek(rows(2, 3))) / one.rate
+        assert bool((change > 0.5).all()) and bool((change <= 1.001).all())  # no step longer than the rate
+    assert all(torch.equal(mine.state()[key], value) for key, value in other.state().items())
