@@ -55,7 +55,7 @@ OLD_WORDS = {"said", "told", "heard", "hears", "listens", "upto", "fate", "spoke
 OLD_NAMES = {"MOST", "FEWEST", "KEPT", "TOGETHER", "SetBack", "Letters", "Judge", "Round", "Track", "Beside", "take_up"}
 FLOORS = (  # a room imports from the floors below its own, and nothing from its neighbours
     ("errors", "typing", "defaults", "testing"),
-    ("config", "distributed", "distill", "locks", "web"),
+    ("config", "distributed", "distill", "locks", "web", "workers"),
     ("tables",),
     ("data",),
     ("models", "runs", "checkpoint", "evaluate", "serve"),
@@ -79,6 +79,7 @@ BROAD_EXCEPT = {
     "export/write.py": "a user's network may raise anything",
     "serve/service.py": "whatever a version raises counts against it, and is raised again",
     "serve/scorer.py": "onnxruntime's own classes of errors differ between its versions",
+    "workers/processes.py": "carries a worker's exception to whoever asked for the work, where it is raised",
     "data/batch/builder.py": "carries a thread's exception to the consumer, where it is raised",
 }
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import polars as pl
 from deltalake import DeltaTable
+from deltalake.transaction import AddAction
 
 from recdistill.errors import UserError
 from recdistill.tables.delta.commits import parts_of
@@ -56,15 +57,26 @@ class EventLog(DeltaLog):
         read. Raises UserError, and writes nothing, for anything the checks refuse, and for a sample id the table
         already has, whether with the same label or another.
         """
-        rows = check_columns(rows, self.schema.columns(), source)
-        check_events(rows, self.schema, source)
-        check_vectors(rows, self.schema.row_vector_widths, source)
+        rows = self._checked(rows, source)
 
         def check(table: DeltaTable) -> None:
             if not new_ids:
                 self._refuse_known(table, rows, source)
 
         return self._append(rows, writer, sequence, metadata or {}, check)
+
+    def stage(self, rows: pl.DataFrame, name: str, source: str = "rows") -> list[AddAction]:
+        """Write `rows` for a commit of many parts, in place of what is staged under this name; see `commit_staged`.
+
+        Raises UserError, and writes nothing, for what the checks of one append refuse.
+        """
+        return self._staged(self._checked(rows, source), name)
+
+    def _checked(self, rows: pl.DataFrame, source: str) -> pl.DataFrame:
+        rows = check_columns(rows, self.schema.columns(), source)
+        check_events(rows, self.schema, source)
+        check_vectors(rows, self.schema.row_vector_widths, source)
+        return rows
 
     def _refuse_known(self, table: DeltaTable, rows: pl.DataFrame, source: str) -> None:
         """Refuse sample ids already in the table."""

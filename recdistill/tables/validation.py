@@ -44,7 +44,11 @@ class RowError(UserError):
 
     def __init__(self, file: str, row: int, problem: str) -> None:
         super().__init__(f"{file}: row {row}, {problem}")
-        self.row, self.problem = row, problem
+        self.file, self.row, self.problem = file, row, problem
+
+    def __reduce__(self) -> tuple[type[RowError], tuple[str, int, str]]:
+        """Return what another process makes it of."""
+        return RowError, (self.file, self.row, self.problem)
 
     def at(self, file: str, row: int) -> RowError:
         """Return the same error about a row that stands elsewhere."""

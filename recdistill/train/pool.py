@@ -5,8 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import shutil
-import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -28,6 +26,7 @@ from recdistill.runs.folder import RunFolder
 from recdistill.runs.jobs import Job
 from recdistill.train.build import trainer_of
 from recdistill.train.trainer import Progress
+from recdistill.workers.spawn import end_with, without_interrupts, without_main
 
 __all__ = ["crew", "train_ranked"]
 
@@ -73,13 +72,8 @@ def _prepare(reports: Any, alive: Connection) -> None:
     """Set up a training process; it ends with the process that holds the other end of `alive`, however that ends."""
     global _reports
     _reports = reports
-    threading.Thread(target=_end_with, args=(alive,), daemon=True).start()
+    threading.Thread(target=end_with, args=(alive,), daemon=True).start()
     torch.set_num_threads(1)  # models side by side use the cores better, and threads that wait for a busy core stall
-
-
-def _end_with(alive: Connection) -> None:
-    alive.poll(None)  # nothing is ever sent: it returns when the other end is closed
-    os._exit(1)
 
 
 def _train(root: Path, experiment: Experiment, job: Job) -> None:
@@ -105,7 +99,7 @@ def crew(folder: RunFolder, experiment: Experiment) -> Iterator[Callable[[list[J
     alive, ours = context.Pipe(duplex=False)
 
     def train(jobs: list[Job]) -> Iterator[tuple[str, Progress]]:
-        with _without_interrupts(), _without_main():
+        with without_interrupts(), without_main():
             running = [pool.submit(_train, folder.root, experiment, job) for job in jobs]
         return _until_done(running, reports)
 
@@ -136,30 +130,6 @@ def _here(folder: RunFolder, experiment: Experiment, jobs: list[Job]) -> Iterato
                     yield job.name, progress
     finally:
         torch.set_num_threads(threads)
-
-
-@contextmanager
-def _without_main() -> Iterator[None]:
-    """Let processes started meanwhile not run the caller's script again: nothing of it is needed there."""
-    main = sys.modules["__main__"]
-    hidden = {name: getattr(main, name) for name in ("__file__", "__spec__") if hasattr(main, name)}
-    try:
-        for name in hidden:
-            setattr(main, name, None)
-        yield
-    finally:
-        for name, value in hidden.items():
-            setattr(main, name, value)
-
-
-@contextmanager
-def _without_interrupts() -> Iterator[None]:
-    """Ignore Ctrl-C, and let processes started meanwhile ignore it for good: it reaches them too, but we answer it."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _until_done(running: list[Future[None]], reports: Any) -> Iterator[tuple[str, Progress]]:

@@ -64,14 +64,20 @@ def arrow(rows: pl.DataFrame) -> pa.Table:
     return rows.to_arrow(compat_level=pl.CompatLevel.oldest())
 
 
-def write_parts(table: Path, rows: pl.DataFrame, partitions: tuple[str, ...]) -> list[AddAction]:
-    """Write `rows` as one file per partition, in order; when one cannot be written (OSError) none is left."""
+def write_parts(
+    table: Path, rows: pl.DataFrame, partitions: tuple[str, ...], name: str | None = None
+) -> list[AddAction]:
+    """Write `rows` as one file per partition, in order; when one cannot be written (OSError) none is left.
+
+    name: of the files, which take the place of those of that name; None: one that nobody else has.
+    """
     actions: list[AddAction] = []
     split = rows.partition_by(*partitions, as_dict=True, include_key=False) if partitions else {(): rows}
     try:
         for key, part in sorted(split.items()) if len(rows) else ():
             partition = dict(zip(partitions, map(str, key), strict=True))
-            actions.append(write_part(table, partition, [part], written=int(time.time() * 1000), change=True))
+            now = int(time.time() * 1000)
+            actions.append(write_part(table, partition, [part], written=now, change=True, name=name))
     except OSError:
         for action in actions:
             (table / action.path).unlink(missing_ok=True)
@@ -80,21 +86,29 @@ def write_parts(table: Path, rows: pl.DataFrame, partitions: tuple[str, ...]) ->
 
 
 def write_part(
-    table: Path, partition: dict[str, str], frames: Iterable[pl.DataFrame], *, written: int, change: bool
+    table: Path,
+    partition: dict[str, str],
+    frames: Iterable[pl.DataFrame],
+    *,
+    written: int,
+    change: bool,
+    name: str | None = None,
 ) -> AddAction:
-    """Write `frames` (at least one) into a new file of `partition`; return the action that adds it to the table.
+    """Write `frames` (at least one) into a file of `partition`; return the action that adds it to the table.
 
-    written: see Part. change: whether these rows are new to the table. Raises OSError, and leaves no file, when it
-    cannot be written.
+    written: see Part. change: whether these rows are new to the table. name: see `write_parts`; several processes may
+    write one at a time. Raises OSError, and leaves no file, when it cannot be written.
     """
-    folders = [f"{name}={quote(value, safe='')}" for name, value in partition.items()]
-    path = Path(*folders, f"{uuid4()}.parquet")
+    folders = [f"{key}={quote(value, safe='')}" for key, value in partition.items()]
+    own = str(uuid4())
+    path, aside = (Path(*folders, f"{each}.parquet") for each in (name or own, own))
     (table / path).parent.mkdir(parents=True, exist_ok=True)
     try:
-        stats = _write(table / path, iter(frames))
-        size = (table / path).stat().st_size
+        stats = _write(table / aside, iter(frames))
+        size = (table / aside).stat().st_size
+        (table / aside).replace(table / path)
     except OSError:
-        (table / path).unlink(missing_ok=True)
+        (table / aside).unlink(missing_ok=True)
         raise
     return AddAction(str(path), size, partition, written, change, stats)
 

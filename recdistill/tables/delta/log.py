@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from itertools import chain
 from pathlib import Path
@@ -120,12 +121,41 @@ class DeltaLog:
 
         `check` looks at the table that is written to, and raises UserError for rows it cannot take.
         """
+        return self._once(lambda: write_parts(self.path, rows, self.partitions), writer, sequence, metadata, check)
+
+    def _staged(self, rows: pl.DataFrame, name: str) -> list[AddAction]:
+        """Write `rows` into files called `name`, which are no part of the table before `commit_staged`."""
+        try:
+            return write_parts(self.path, rows, self.partitions, name)
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot write: {first_line(error)}") from None
+
+    def commit_staged(
+        self, files: Sequence[AddAction], *, writer: str, sequence: int, metadata: dict[str, str] | None = None
+    ) -> int:
+        """Commit files that any process has staged here, once as (writer, sequence); return the table's version.
+
+        Their rows stand in the order of the files' names. The caller has made sure that no sample id is new twice.
+        """
+        now = int(time.time() * 1000)
+        dated = [replace(file, modification_time=now) for file in files]
+        return self._once(lambda: dated, writer, sequence, metadata or {}, lambda table: None)
+
+    def _once(
+        self,
+        write: Callable[[], Sequence[AddAction]],
+        writer: str,
+        sequence: int,
+        metadata: dict[str, str],
+        check: Callable[[DeltaTable], None],
+    ) -> int:
+        """Commit the files of `write` once as (writer, sequence); see `_append`."""
         table = self._newest()
         if _sequence(table, writer) >= sequence:
             return newest_after(self.path, table.version())
         check(table)
         try:
-            actions = write_parts(self.path, rows, self.partitions)
+            actions = write()
             reach("table.files")
             self._commit(
                 table,

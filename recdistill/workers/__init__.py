@@ -1,0 +1,1 @@
+"""Work in parts, by several processes."""

@@ -1,0 +1,39 @@
+"""Work on parts for the tests of workers: functions that another process can import."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+from recdistill.errors import UserError
+from recdistill.tables.validation import RowError
+
+__all__ = ["doubled", "killed_at_first", "refused_from", "where"]
+
+
+def doubled(part: int) -> int:
+    """Return twice the part."""
+    return 2 * part
+
+
+def where(part: int) -> int:
+    """Return the process that works on the part."""
+    return os.getpid()
+
+
+def refused_from(first: int, part: int) -> int:
+    """Refuse the parts from `first` on, the odd ones with the row that is wrong."""
+    if part < first:
+        return part
+    raise RowError(f"file {part}", part, "is odd") if part % 2 else UserError(f"part {part} is refused")
+
+
+def killed_at_first(folder: Path, times: int, part: int) -> int:
+    """Die, as by `kill -9`, at the first `times` attempts at part 3; the attempts are counted in `folder`."""
+    if part == 3:
+        done = len(list(folder.iterdir()))
+        (folder / str(done)).touch()
+        if done < times:
+            os.kill(os.getpid(), signal.SIGKILL)
+    return part
