@@ -55,7 +55,7 @@ OLD_WORDS = {"said", "told", "heard", "hears", "listens", "upto", "fate", "spoke
 OLD_NAMES = {"MOST", "FEWEST", "KEPT", "TOGETHER", "SetBack", "Letters", "Judge", "Round", "Track", "Beside", "take_up"}
 FLOORS = (  # a room imports from the floors below its own, and nothing from its neighbours
     ("errors", "typing", "defaults", "testing"),
-    ("config", "distributed", "distill", "locks", "web", "workers"),
+    ("config", "distributed", "distill", "locks", "storage", "web", "workers"),
     ("tables",),
     ("data",),
     ("models", "runs", "checkpoint", "evaluate", "serve"),

@@ -23,6 +23,9 @@ PROGRAMS = {  # and the Debian packages that bring them
 }
 MODULES = {  # and the extra of recdistill that brings them
     "mkdocs": "docs",
+    "obstore": "objects",
+    "moto": "dev",
+    "ministack": "dev",
     "triton": "fused",
     "tritonclient": "dev",
 }
