@@ -36,12 +36,14 @@ if TYPE_CHECKING:
     from recdistill.models.embeddings.growable import GrowableTable as GrowableTable
     from recdistill.models.embeddings.growable import TableOptions as TableOptions
     from recdistill.models.examples import example_batch as example_batch
+    from recdistill.serve.rows import SmallerRows as SmallerRows
 
 __version__ = "0.1.0"
 _HOMES = {
     "Batch": "recdistill.data.batch.batch",
     "Distill": "recdistill.api.models",
     "GrowableTable": "recdistill.models.embeddings.growable",
+    "SmallerRows": "recdistill.serve.rows",
     "Log": "recdistill.api.log",
     "RecdistillError": "recdistill.errors",
     "Result": "recdistill.api.result",
@@ -67,6 +69,7 @@ __all__ = [
     "RecdistillError",
     "Result",
     "Run",
+    "SmallerRows",
     "Student",
     "TableOptions",
     "Teacher",

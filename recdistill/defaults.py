@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 __all__ = [
     "CANARY_CALIBRATION",
     "CANARY_ERRORS",
@@ -12,8 +14,10 @@ __all__ = [
     "PUBLISHED",
     "ROW_TIMES_FROM",
     "SECOND",
+    "RowKind",
 ]
 
+RowKind = Literal["float32", "float16", "int8", "int4"]  # how numbers of an artefact's rows are written
 LIST_LENGTH = 8  # entries of a list that models see, unless the experiment has another number
 SECOND = 1_000_000  # us
 ROW_TIMES_FROM = 946_684_800_000_000  # us: 2000-01-01, where the rows of a log without times begin, one us apart

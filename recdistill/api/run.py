@@ -26,6 +26,7 @@ from recdistill.errors import UserError, did_you_mean
 from recdistill.runs.folder import RunFolder
 from recdistill.runs.jobs import Job, controls_of, folds_of_teacher, jobs_by_name, pairs_of, teacher_seeds_of
 from recdistill.runs.names import TEACHER, ModelName
+from recdistill.serve.rows import SmallerRows
 from recdistill.train.predict import Predictor
 from recdistill.train.trained import trained
 
@@ -63,19 +64,19 @@ class TrainedModel:
         rows: int | None = None,
         checkpoint: str | Path | None = None,
         serves: bool = True,
-        int8_loss: float | None = None,
+        smaller: SmallerRows | None = None,
     ) -> Path:
         """Write the model as the next version of an artefact in the folder `to`, and return that version's folder.
 
         What it takes to serve it: `recdistill.serve`, which needs no torch. rows, checkpoint: not its newest
         checkpoint, but the first that had predicted so many rows, or the one in this folder. serves: whether servers of
-        `to` take it over. int8_loss: rows as int8, a quarter of the bytes, where NE on the scored window rises by no
-        more than that. Raises UserError, and publishes nothing, where it rises by more, for a network that torch.export
-        does not take, where the artefact would not give the network's logits, and for a checkpoint that is not there or
-        was revoked.
+        `to` take it over. smaller: rows of fewer bytes, or fewer rows; what that costs is printed and stands in the
+        manifest. Raises UserError, and publishes nothing, where NE rises by more than it may, for a network that
+        torch.export does not take, where the artefact would not give the network's logits, and for a checkpoint that is
+        not there or was revoked.
         """
         at = None if checkpoint is None else Path(checkpoint)
-        return self.run.export(self._of(seed), Path(to), rows, at, serves, int8_loss)
+        return self.run.export(self._of(seed), Path(to), rows, at, serves, smaller)
 
     def _of(self, seed: int | None) -> str:
         if seed is None:
@@ -293,7 +294,7 @@ class Run:
         rows: int | None = None,
         checkpoint: Path | None = None,
         serves: bool = True,
-        int8_loss: float | None = None,
+        smaller: SmallerRows | None = None,
     ) -> Path:
         """Write a trained model as the next version of an artefact; see `TrainedModel.export`. A stream may go on
         meanwhile.
@@ -301,7 +302,7 @@ class Run:
         job = self._jobs()[model]
         found = trained(self.folder, job, rows, checkpoint)
         with nullcontext() if found.of_stream else self._held():
-            return export_stage(self.folder, self.experiment, job, to, found, serves, int8_loss)
+            return export_stage(self.folder, self.experiment, job, to, found, serves, smaller or SmallerRows())
 
     def inspect(self) -> None:
         """Print the tables with their versions, and the models with what they recorded."""

@@ -13,6 +13,7 @@ from recdistill.errors import UserError
 from recdistill.runs.folder import RunFolder
 from recdistill.runs.jobs import Job
 from recdistill.serve.artefact import Manifest
+from recdistill.serve.rows import SmallerRows
 from recdistill.stream.registry.promote import check_revoked
 from recdistill.stream.workers.build import base_of, live_folder
 from recdistill.stream.workers.snapshot import check_revision
@@ -22,6 +23,7 @@ from recdistill.train.trained import Trained
 __all__ = ["export_stage", "exported"]
 
 MIB = 1 << 20
+AS_THEY_ARE = SmallerRows()
 
 
 def export_stage(
@@ -31,19 +33,19 @@ def export_stage(
     to: Path,
     found: Trained,
     serves: bool = True,
-    int8_loss: float | None = None,
+    smaller: SmallerRows = AS_THEY_ARE,
 ) -> Path:
     """Export a job's checkpoint as `exported` does; print what was written, return its folder."""
-    place, manifest = exported(folder, experiment, job, to, found, serves, int8_loss)
+    place, manifest = exported(folder, experiment, job, to, found, serves, smaller)
     size = sum(path.stat().st_size for path in place.iterdir())
     graph = (place / "dense.onnx").stat().st_size
     about = f"version {manifest.version}, {size / MIB:,.1f} MiB, of which the graph {graph / MIB:,.2f}"
     print_line(f"export: {job.name} after {found.rows:,} rows -> {place}: {about}")
     print_line(f"export: the largest difference of a logit from the network's is {manifest.parity:.1e}")
-    if manifest.int8:
-        from recdistill.export.int8 import int8_lines
+    if manifest.rows:
+        from recdistill.export.smaller_rows import cost_lines
 
-        for line in int8_lines(manifest.int8):
+        for line in cost_lines(manifest.rows):
             print_line(f"export: {line}")
     return place
 
@@ -55,24 +57,23 @@ def exported(
     to: Path,
     found: Trained,
     serves: bool = True,
-    int8_loss: float | None = None,
+    smaller: SmallerRows = AS_THEY_ARE,
 ) -> tuple[Path, Manifest]:
     """Export a job's checkpoint to the folder of versions `to`; return (the version's folder, its manifest).
 
-    serves: whether it is served from now on; int8_loss: rows as int8, where NE rises by no more than that. Raises
-    UserError, and publishes nothing, for a checkpoint that learned from what was revoked since, for a network that
-    cannot be exported, and where the extra `export` is missing.
+    serves: whether it is served from now on; smaller: how the rows are written. Raises UserError, and publishes
+    nothing, for a checkpoint that learned from what was revoked since, for a network that cannot be exported, and where
+    the extra `export` is missing.
     """
     try:
-        from recdistill.export.int8 import Int8
         from recdistill.export.write import export
     except ImportError as error:
         raise UserError(f"export needs {error.name}; install it: pip install 'recdistill[export]'") from None
     check_revoked(folder, job.name, found)
     known = _known(folder, job, found)
-    int8 = None if int8_loss is None else Int8(int8_loss, experiment.evaluate.start)
     lineage = _lineage(folder, job, found)
-    return export(Predictor(folder, experiment, job, found), to, lineage, known, serves, int8)
+    predictor, start = Predictor(folder, experiment, job, found), experiment.evaluate.start
+    return export(predictor, to, lineage, known, serves, smaller, start)
 
 
 def _known(folder: RunFolder, job: Job, found: Trained) -> Known:

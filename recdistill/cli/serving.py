@@ -10,7 +10,7 @@ import typer
 
 from recdistill.cli import completion
 from recdistill.cli.options import Candidate, Rows, RunFolder
-from recdistill.defaults import CANARY_CALIBRATION, CANARY_ERRORS, CANARY_SLOWER
+from recdistill.defaults import CANARY_CALIBRATION, CANARY_ERRORS, CANARY_SLOWER, RowKind
 from recdistill.errors import UserError
 
 __all__ = ["canary", "export", "serve", "shadow"]
@@ -30,20 +30,27 @@ def export(
         Path | None, typer.Option("--checkpoint", help="A checkpoint's folder, as models/light.distilled.s0/00000012.")
     ] = None,
     candidate: Candidate = False,
-    int8: Annotated[
-        bool, typer.Option("--int8", help="Rows as int8: a quarter of the bytes; what it costs is printed.")
-    ] = False,
+    rows_as: Annotated[
+        RowKind, typer.Option("--rows-as", help="How a row's numbers are written; what it costs is printed.")
+    ] = "float32",
+    drop_rows: Annotated[
+        float, typer.Option("--drop-rows", min=0, help="Leave out this share of the rows, those of smallest length.")
+    ] = 0.0,
+    min_seen: Annotated[
+        int, typer.Option("--min-seen", min=0, help="Leave out rows that fewer steps learned from.")
+    ] = 0,
     max_loss: Annotated[
-        float, typer.Option("--max-loss", min=0, help="With --int8: by how much NE may rise on the scored window.")
+        float, typer.Option("--max-loss", min=0, help="With smaller rows: how much NE may rise on the scored window.")
     ] = 0.001,
 ) -> None:
     """Write a trained model as an artefact that is served without torch."""
     from recdistill.api.run import Run
+    from recdistill.serve.rows import SmallerRows
 
     if rows is not None and checkpoint is not None:
         raise UserError("--rows, --checkpoint: give one of them")
-    loss = max_loss if int8 else None
-    Run(run_folder).model(model).export(to, rows=rows, checkpoint=checkpoint, serves=not candidate, int8_loss=loss)
+    smaller = SmallerRows(rows_as, drop_rows, min_seen, max_loss)
+    Run(run_folder).model(model).export(to, rows=rows, checkpoint=checkpoint, serves=not candidate, smaller=smaller)
 
 
 def serve(

@@ -9,14 +9,14 @@ import numpy as np
 from recdistill.data.batch.batch import Batch, History
 from recdistill.export.graph import ServedNetwork
 from recdistill.export.inputs import columns_of
-from recdistill.serve.rows import Int8Rows
+from recdistill.serve.rows import TableRows
 from recdistill.serve.together import groups
 from recdistill.typing import Array
 
 __all__ = ["graph_inputs"]
 
 
-def graph_inputs(batch: Batch, served: ServedNetwork, tables: Mapping[int, Array | Int8Rows]) -> dict[str, Array]:
+def graph_inputs(batch: Batch, served: ServedNetwork, tables: Mapping[int, TableRows]) -> dict[str, Array]:
     """Return the inputs, see inputs.py, of a batch whose samples stand by history; tables: by number,
     [rows, width], all rows of each.
     """

@@ -33,7 +33,7 @@ def largest_difference(folder: Path, predictor: Predictor, served: ServedNetwork
     candidate and many, users with the longest history, with one event and with none, ids that were never seen; infinity
     where one is no number. UserError where onnxruntime does not run the graph.
     """
-    tables = {one.table: open_rows(folder, one.table) for one in served.look_ups}
+    tables = {one.table: open_rows(folder, one.table, one.width) for one in served.look_ups}
     run = _runner(folder / "dense.onnx")
     worst, waiting = 0.0, list[tuple[dict[str, Array], Array]]()
     for batch in _batches(predictor):

@@ -24,8 +24,8 @@ from recdistill.defaults import GIVEN_HISTORY
 from recdistill.errors import UserError
 from recdistill.export.graph import ServedNetwork, onnx_graph
 from recdistill.export.inputs import Shape
-from recdistill.export.int8 import Int8, quantised
 from recdistill.export.parity import largest_difference
+from recdistill.export.smaller_rows import made_smaller
 from recdistill.export.vectors import write_vectors
 from recdistill.models.factory import table_modules
 from recdistill.models.heads import Towers
@@ -34,6 +34,7 @@ from recdistill.serve.artefact import FORMAT, MANIFEST, Manifest, ServedSchema, 
 from recdistill.serve.checks import map_of
 from recdistill.serve.id_map import write_id_map
 from recdistill.serve.pointer import Pointer, read_pointer, write_pointer
+from recdistill.serve.rows import SmallerRows
 from recdistill.serve.versions import changing, numbers
 from recdistill.tables.delta.types import TIME
 from recdistill.tables.schema import POLARS_TYPES, EventSchema
@@ -49,6 +50,7 @@ NAMES = {kind: name for name, kind in POLARS_TYPES.items()} | {
     pl.List(TIME): "list<time>",
     pl.List(pl.Float32()): "list<float32>",
 }  # of the types of events' columns
+AS_THEY_ARE = SmallerRows()
 OUTCOMES = ("negative", "positive")  # the actions of a history that is made of samples
 
 
@@ -58,15 +60,18 @@ def export(
     lineage: dict[str, Any],
     known: Known | None = None,
     serves: bool = True,
-    int8: Int8 | None = None,
+    smaller: SmallerRows = AS_THEY_ARE,
+    start: float = 0.0,
 ) -> tuple[Path, Manifest]:
     """Write a model as the next version in the folder `to`, and let `current.json` name it; return (its folder, its
     manifest).
 
     known: the ids that the model knew; None: those of the run's store. serves: whether it is served from now on.
+    smaller: how the rows are written; start: the share of the log before the window on which that is scored.
 
     Raises UserError, and publishes nothing, for a network that cannot be exported, and where a logit of the graph
-    differs from the network's by more than PARITY: with `int8`, from those of the network with such rows.
+    differs from the network's by more than PARITY: where rows are smaller, from those of the network with such
+    rows.
     """
     name = predictor.job.name
     served, graph = graph_of(predictor.job, predictor.learner.network, predictor.schema)
@@ -81,8 +86,8 @@ def export(
         difference = _difference(name, folder, predictor, served)
         _check(name, difference)
         cost: dict[str, Any] = {}
-        if int8 is not None:
-            twin, cost = quantised(folder, predictor, sorted({one.table for one in served.look_ups}), int8)
+        if smaller.changes:
+            twin, cost = made_smaller(folder, predictor, sorted({one.table for one in served.look_ups}), smaller, start)
             difference = _difference(name, folder, twin, served)
             _check(name, difference)
         version = max(numbers(to), default=0) + 1
@@ -155,7 +160,7 @@ def _manifest(
     parity: float,
     lineage: dict[str, Any],
     folder: Path,
-    int8: dict[str, Any],
+    rows: dict[str, Any],
 ) -> Manifest:
     schema, shape = predictor.schema, served.shape
     kinds = dict(schema.features), dict(schema.edges), dict(schema.scales)
@@ -189,7 +194,7 @@ def _manifest(
         log_odds_offset=[own[min(k, len(own) - 1)].log_odds_offset for k in range(len(schema.tasks))],
         lineage=lineage,
         parity=parity,
-        int8=int8,
+        rows=rows,
         files={path.name: digest(path) for path in sorted(folder.iterdir())},
     )
 

@@ -2,7 +2,7 @@
 
 manifest.json      what it is, and the SHA-256 of every other file
 dense.onnx         the graph: gathered rows and indices to logits
-table_N.npy        [ids + 1, width] per table, row 0 for what was never seen: float32, or bytes (rows.py)
+table_N.npy        [ids + 1, width] per table, row 0 for what was never seen: float32, or smaller (rows.py)
 users.*, items.*, context.*    ids to rows (id_map.py)
 vectors_SIDE.npy, vectors_SIDE.*    pre-trained vectors of items or users, float32 [ids + 1, V], and their ids
 user_counts.npy, item_counts.npy    int32 [ids + 1, 2]: labels known at export, and positives among them
@@ -31,7 +31,7 @@ from recdistill.serve.checks import (
 )
 from recdistill.serve.id_map import IdMap
 from recdistill.serve.pointer import read_pointer
-from recdistill.serve.rows import Int8Rows, open_rows
+from recdistill.serve.rows import TableRows, open_rows
 from recdistill.typing import Array
 
 __all__ = [
@@ -46,7 +46,7 @@ __all__ = [
     "open_artefact",
 ]
 
-FORMAT = 3  # 2: lineage, rows as int8; 3: columns of the log's events, many users in a call, vectors, sequences
+FORMAT = 4  # 3: columns of the log's events, many users in a call, vectors, sequences; 4: smaller rows, or fewer
 MANIFEST = "manifest.json"
 
 
@@ -79,8 +79,8 @@ class Manifest:
     a history's events, by code; numbers, numeric_as: what the model reads; look_ups: per input of rows (table, column,
     width); events: the columns of the log's events and their types; regression: tasks of values, see `Regression`;
     log_odds_offset: per task, what sampling added to the log-odds that the model learned; lineage: run, job,
-    checkpoint; parity: largest difference of a logit from the network's; int8: what its rows of bytes cost, empty where
-    they are float32; files: name -> SHA-256.
+    checkpoint; parity: largest difference of a logit from the network's; rows: what smaller rows cost, empty where
+    all are there as float32; files: name -> SHA-256.
     """
 
     format: int
@@ -100,7 +100,7 @@ class Manifest:
     log_odds_offset: list[float]
     lineage: dict[str, Any]
     parity: float
-    int8: dict[str, Any]
+    rows: dict[str, Any]
     files: dict[str, str]
 
     def to_json(self) -> dict[str, Any]:
@@ -156,7 +156,7 @@ class Artefact:
     users: IdMap
     items: IdMap
     context: IdMap
-    tables: dict[int, Array | Int8Rows]
+    tables: dict[int, TableRows]
     user_counts: Array
     item_counts: Array
     vectors: dict[str, tuple[IdMap, Array]]  # by side
@@ -219,7 +219,7 @@ def _opened(folder: Path, manifest: Manifest) -> Artefact:
     check_ids(
         folder, by_name, {"users": schema.user_id == "string", "items": schema.item_id == "string", "context": True}
     )
-    tables = {number: open_rows(folder, number) for number, _, _ in manifest.look_ups}
+    tables = {number: open_rows(folder, number, width) for number, _, width in manifest.look_ups}
     check_tables(folder, manifest.look_ups, tables, by_name)
     user_counts, item_counts = open_column(folder, "user_counts"), open_column(folder, "item_counts")
     check_counts(folder, "user_counts", user_counts, users)

@@ -12,7 +12,7 @@ from typing import Any
 
 from recdistill.errors import UserError
 from recdistill.serve.id_map import IdMap
-from recdistill.serve.rows import Int8Rows
+from recdistill.serve.rows import TableRows
 from recdistill.typing import Array
 
 __all__ = ["MAPS", "check_counts", "check_files", "check_ids", "check_tables", "check_values"]
@@ -98,7 +98,7 @@ def check_counts(folder: Path, name: str, counts: Array, ids: IdMap) -> None:
 def check_tables(
     folder: Path,
     look_ups: Iterable[tuple[int, str, int]],
-    tables: Mapping[int, Array | Int8Rows],
+    tables: Mapping[int, TableRows],
     maps: Mapping[str, IdMap],
 ) -> None:
     """Raise UserError unless every look-up finds a row of its width for each id that its column may hold."""

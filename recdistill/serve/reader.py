@@ -19,7 +19,6 @@ from recdistill.serve.artefact import Artefact
 from recdistill.serve.features import Features, Placed, placed
 from recdistill.serve.past import Events, Kind, newest
 from recdistill.serve.request import MOST_CANDIDATES, SHOWN, Past, Request
-from recdistill.serve.rows import Int8Rows
 from recdistill.serve.together import groups
 from recdistill.serve.values import known_ids, microseconds, shown
 from recdistill.serve.vectors import VectorReader
@@ -38,7 +37,7 @@ class Reader:
         self.artefact, self.features, self.vectors = artefact, Features(artefact), VectorReader(artefact)
         self.actions = {name: code for code, name in enumerate(artefact.manifest.actions)}
         self.tables = {
-            number: table if isinstance(table, Int8Rows) else _plain(table) for number, table in artefact.tables.items()
+            at: _plain(table) if isinstance(table, np.ndarray) else table for at, table in artefact.tables.items()
         }
         self.user_counts, self.item_counts = _plain(artefact.user_counts), _plain(artefact.item_counts)
         self.sequences = {name: f"sequence_{at}" for at, name in enumerate(artefact.schema.sequences)}

@@ -206,6 +206,13 @@ class GrowableTable(nn.Module):
         """Return how many rows have learned something."""
         return int((self._steps > 0).sum())
 
+    def seen(self, count: int) -> Tensor:
+        """Return int32 [count], how many steps learned from each of the first rows."""
+        found = torch.zeros(count, dtype=torch.int32)
+        known = self._steps[:count]
+        found[: len(known)] = known
+        return found
+
     def forward(self, unique: Tensor) -> Tensor:
         """Return float32 [U, width] rows of `unique`, int64 [U], distinct, unique[0] == 0, on the table's `device`.
 

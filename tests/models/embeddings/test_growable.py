@@ -179,3 +179,13 @@ def test_rows_that_were_taken_over_stay_frozen_until_they_thaw(optimiser: str) -
         change = (before - one.peek(rows(2, 3))) / one.rate
         assert bool((change > 0.5).all()) and bool((change <= 1.001).all())  # no step longer than the rate
     assert all(torch.equal(mine.state()[key], value) for key, value in other.state().items())
+
+
+def test_seen_counts_the_steps_that_learned_from_a_row() -> None:
+    grown = table()
+    for ids in (rows(0, 3), rows(0, 3, 5)):
+        grown(ids).sum().backward()
+        grown.step()
+    grown(rows(0, 7))
+    assert grown.seen(9).tolist() == [0, 0, 0, 2, 0, 1, 0, 0, 0]
+    assert grown.seen(5000).sum() == 3 and grown.seen(4).tolist() == [0, 0, 0, 2]

@@ -1,0 +1,70 @@
+"""The files of a table's rows, written smaller: which rows stay, and how a number of them is written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from recdistill.data.store.memmap import create_column, open_column
+from recdistill.defaults import RowKind
+from recdistill.errors import UserError
+from recdistill.serve.rows import coded, kept_bits
+from recdistill.typing import Array
+
+__all__ = ["lengths", "pack", "rows_kept"]
+
+NARROW = 3  # numbers of a row: with its minimum and step it would hardly be shorter than before
+CHUNK = 65_536  # rows of a table held at a time
+LARGEST = float(np.finfo(np.float16).max)
+
+
+def lengths(folder: Path, number: int) -> Array:
+    """Return float32 [rows], the length (L2) of each of a table's rows."""
+    rows = open_column(folder, f"table_{number}")
+    found = np.zeros(len(rows), np.float32)
+    for at in range(0, len(rows), CHUNK):
+        found[at : at + CHUNK] = np.linalg.norm(rows[at : at + CHUNK].astype(np.float64), axis=1)
+    return found
+
+
+def rows_kept(length: Sequence[Array], seen: Sequence[Array], drop: float, min_seen: int) -> list[Array]:
+    """Return, for each table, bool [rows], which rows stay: not those that fewer than `min_seen` steps learned from,
+    nor the share `drop` of all tables' rows together whose length is smallest; of equal ones the first go. The padding,
+    row 0, stays and counts as none.
+    """
+    keep = [one >= min_seen for one in seen]
+    shortest = np.argsort(np.concatenate([one[1:] for one in length]), kind="stable")
+    going = np.zeros(len(shortest), np.bool_)
+    going[shortest[: int(drop * len(shortest))]] = True
+    ends = np.cumsum([len(one) - 1 for one in length])[:-1]
+    for table, gone in zip(keep, np.split(going, ends), strict=True):
+        table[1:] &= ~gone
+        table[0] = True
+    return keep
+
+
+def pack(folder: Path, number: int, keep: Array, kind: RowKind) -> None:
+    """Write a table's float32 rows again, of those that `keep`, bool [rows], alone, each number as `kind`; narrow ones
+    stay float32 where the kind is of codes. UserError for a number that float16 does not hold.
+    """
+    name, floats = f"table_{number}", open_column(folder, f"table_{number}")
+    rows, width = np.flatnonzero(keep), floats.shape[1]
+    bits = {"int8": 8, "int4": 4}.get(kind, 0) if width >= NARROW else 0
+    if bits:
+        into = create_column(folder, "packed", (len(rows), -(-width * bits // 8)), "uint8")
+        ranges = create_column(folder, f"{name}.range", (len(rows), 2), "float32" if bits == 8 else "float16")
+    else:
+        into = create_column(folder, "packed", (len(rows), width), "float16" if kind == "float16" else "float32")
+    for at in range(0, len(rows), CHUNK):
+        part = floats[rows[at : at + CHUNK]]
+        if (kind == "float16" or bits == 4) and np.abs(part).max(initial=0.0) > LARGEST:
+            raise UserError(f"rows as {kind}: a row holds a number beyond {LARGEST:,.0f}; write them as int8")
+        if bits:
+            into[at : at + CHUNK], ranges[at : at + CHUNK] = coded(part, bits)
+        else:
+            into[at : at + CHUNK] = part
+    if not keep.all():
+        np.save(folder / f"{name}.kept.npy", kept_bits(keep))
+    (folder / "packed.npy").replace(folder / f"{name}.npy")
