@@ -199,6 +199,7 @@ def train_stage(folder: RunFolder, experiment: Experiment, only: Sequence[str] =
                 show(name, at)
             for job in ready:
                 _print_adapter(folder, job)
+                _print_begun(folder, job)
                 del open_[job.name]
             todo = [job for job in todo if job.name in open_]
 
@@ -263,6 +264,12 @@ def _print_adapter(folder: RunFolder, job: Job) -> None:
         )
 
 
+def _print_begun(folder: RunFolder, job: Job) -> None:
+    """Print how many rows a model took over from another one."""
+    if began := build.began(folder, job):
+        _print(f"{job.name}: began from {int(began['rows']):,} embedding rows of its teacher")
+
+
 def _awaited(experiment: Experiment, job: Job, folds: list[Job], open_: dict[str, Job]) -> list[str]:
     """Return the models that must be trained before a job, of those that are not yet."""
     crossfit = job.uses_teacher and job.distill is not None and job.distill.signals == "crossfit"
@@ -282,6 +289,11 @@ def _imported(folder: RunFolder, experiment: Experiment) -> str | None:
                     f"{folder.root}: a teacher imported from a file has no {channel}; set "
                     f"students.{name}.distill.{channel} to 0"
                 )
+        if file and student.distill.warm_start and student.distill.teachers == [TEACHER]:
+            raise UserError(
+                f"{folder.root}: a teacher imported from a file has no rows to begin from; leave out "
+                f"students.{name}.distill.warm_start"
+            )
     return file
 
 

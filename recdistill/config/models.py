@@ -11,6 +11,7 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from recdistill.config.base import Positive, Strict
 from recdistill.config.data import SamplingConfig
 from recdistill.config.presets import expanded
+from recdistill.config.starts import WarmStartConfig
 from recdistill.errors import did_you_mean
 
 __all__ = [
@@ -243,6 +244,7 @@ class DistillConfig(Strict):
     space: Literal["posterior", "student", "paper"] = "posterior"
     paper: PaperConfig = PaperConfig()  # of space paper
     gate: GateConfig = GateConfig()
+    warm_start: WarmStartConfig | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> DistillConfig:
@@ -256,6 +258,8 @@ class DistillConfig(Strict):
             raise ValueError("signals crossfit are the first teacher's; teachers must be [teacher]")
         if len(set(self.teachers)) < len(self.teachers):
             raise ValueError("teachers names one twice")
+        if self.warm_start and len(self.teachers) > 1:
+            raise ValueError("warm_start begins from one teacher; name one in teachers")
         return self
 
     def of_outcomes(self, name: str, first: str, values: str, regression: Container[str]) -> dict[str, str]:
@@ -274,7 +278,8 @@ class DistillConfig(Strict):
     def uses_teacher(self) -> bool:
         """Return whether anything of a teacher's counts."""
         weighted = any(self.weight.values()) if isinstance(self.weight, dict) else self.weight != 0
-        return bool(weighted or self.listwise or self.teacher_hidden or (self.adapter and self.adapter.weight))
+        adapted = self.adapter and self.adapter.weight
+        return bool(weighted or self.listwise or self.teacher_hidden or adapted or self.warm_start)
 
 
 Sizes = dict[str, Positive | list[Positive]]
@@ -331,4 +336,6 @@ class StudentConfig(ModelConfig):
     def _one_plan(self) -> StudentConfig:
         if self.prune is not None and self.alternate is not None:
             raise ValueError("name prune or alternate, not both")
+        if self.pretrain and self.distill.warm_start:
+            raise ValueError("pretrain and distill.warm_start both make the item rows; name one of them")
         return self

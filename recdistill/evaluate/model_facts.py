@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from recdistill.config.experiment import ControlName
 from recdistill.config.models import DistillConfig, ModelConfig
+from recdistill.config.starts import WarmStartConfig
 
 __all__ = ["IMPORTED", "TrainingCosts", "ModelFacts", "Setting", "StudentModels", "log_odds_offset_of", "settings_of"]
 
@@ -89,7 +90,14 @@ def settings_of(config: ModelConfig, distill: DistillConfig | None) -> dict[str,
         named |= {"towers": distill.towers, "loss": distill.loss, "space": distill.space}
         named |= {"gate": distill.gate.start, "signals": distill.signals, "teachers": ", ".join(distill.teachers)}
         named |= {"candidates": distill.candidates} if distill.candidates else {}
+        named |= {"warm start": _started(distill.warm_start)} if distill.warm_start else {}
     return named
+
+
+def _started(start: WarmStartConfig) -> str:
+    """Return a warm start as one setting."""
+    frozen = f", frozen for {start.frozen:g}" if start.frozen else ""
+    return f"{', '.join(start.parts)} at {start.at:g}{frozen}"
 
 
 def _weight(weight: Setting | dict[str, float]) -> Setting:

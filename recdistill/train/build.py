@@ -49,10 +49,12 @@ from recdistill.train.memory_check import backbone_of, check_device, check_fits,
 from recdistill.train.pretrain import able
 from recdistill.train.schedule import Plan
 from recdistill.train.trainer import Totals, Trainer
+from recdistill.train.warm_start import begun_from, check_parts, warm_start_of
 from recdistill.typing import Array
 
 __all__ = [
     "adapter_rows",
+    "began",
     "build_network",
     "check_models",
     "check_names",
@@ -75,6 +77,8 @@ def check_models(experiment: Experiment, trains: bool = True) -> None:
             _check_block(backbone, config.kind, experiment.teacher_hidden)
         if changes_width(config):
             _check_widths(name, config, backbone)
+        if isinstance(config, StudentConfig) and config.distill.warm_start:
+            _check_warm_start(experiment, name, config, backbone)
         if config.pretrain and not able(backbone):
             raise UserError(f"{name}.pretrain: is for kinds hstu, without transducers, and transformer")
         if (
@@ -89,6 +93,14 @@ def _check_widths(name: str, config: StudentConfig, backbone: nn.Module) -> None
         check_alike(backbone, unallocated(name, other_size(config)))
     except UserError as error:
         raise UserError(f"{name}.{'prune' if config.prune else 'alternate'}: {error}") from None
+
+
+def _check_warm_start(experiment: Experiment, name: str, config: StudentConfig, backbone: nn.Module) -> None:
+    """Raise UserError where a student's teacher has not what the student is to begin from."""
+    named, start, teacher = named_models(experiment), config.distill.warm_start, config.distill.teachers[0]
+    key = next(key for key in (teacher, f"teachers.{teacher}", f"students.{teacher}") if key in named)
+    if start is not None:
+        check_parts(name, backbone, key, unallocated(key, named[key]), start.parts)
 
 
 def _category_of(name: str, config: ModelConfig, schema: EventSchema, store: SampleStore) -> CategoryColumn | None:
@@ -206,7 +218,7 @@ def trainer_of(
     )
     if is_first_teacher(job.name) and experiment.teacher_hidden.width:
         learner.hidden_state_codec = _codec_of(learner.network, experiment.teacher_hidden)
-    checkpoints = Checkpoints(folder.model(job.name), ranks=ranks)
+    checkpoints = Checkpoints(folder.model(job.name), ranks=ranks, keep=begun_from(experiment, job, len(store)))
     if job.fold is not None:
         return FoldTrainer(
             job.fold,
@@ -246,6 +258,7 @@ def trainer_of(
         job.config.pretrain,
         _category_of(job.name, job.config, schema, store),
         ranks,
+        warm_start_of(folder, experiment, job, plan),
     )
 
 
@@ -290,6 +303,13 @@ def training_costs(folder: RunFolder, experiment: Experiment, job: Job) -> Train
     flops, rows = training_flops(folder, experiment, job, totals), totals.learned * rows_per_sample(job)
     served = serving_flops(folder, job)
     return TrainingCosts(dense, sparse, speed, coverage, rows, totals.steps, totals.seconds, flops, served)
+
+
+def began(folder: RunFolder, job: Job) -> dict[str, float]:
+    """Return what a trained model took over from another one, see `Totals`; empty for nothing."""
+    checkpoints = Checkpoints(folder.model(job.name))
+    block = checkpoints.newest()
+    return {} if block is None else Totals(**checkpoints.state(block)["totals"]).began
 
 
 def adapter_rows(folder: RunFolder, job: Job) -> int | None:

@@ -32,8 +32,8 @@ def rows_per_sample(job: Job) -> int:
 
 
 def training_flops(folder: RunFolder, experiment: Experiment, job: Job, totals: Totals) -> float | None:
-    """Return the products of all steps of a job, forward and backward, and of its candidates' scoring; None for a
-    network of the user's own, whose inputs are not known.
+    """Return the products of all steps of a job, forward and backward, of its candidates' scoring, and of what it
+    took over from another model; None for a network of the user's own, whose inputs are not known.
 
     Of full histories, and as if no two samples shared one: at most what was computed. Lookups are not counted.
     """
@@ -42,7 +42,7 @@ def training_flops(folder: RunFolder, experiment: Experiment, job: Job, totals: 
     store, sizes = SampleStore(folder.store), _sizes(folder)
     stale = isinstance(job.config, TeacherConfig) and not job.config.stale.fresh
     apart = stale or (store.label_order is not None and job.fold is None)  # predicted apart from what is learned
-    flops = 0.0
+    flops = totals.began.get("flops", 0.0)
     for config, share in _configs(job, len(store)):
         flops += share * totals.learned * _cost(config, sizes, rows_per_sample(job)).step_flops
         flops += share * totals.rows * _cost(config, sizes, 1).forward_flops if apart else 0.0

@@ -17,7 +17,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,6 +38,7 @@ from recdistill.train.learner import Learner
 from recdistill.train.pretrain import pretrain
 from recdistill.train.schedule import Plan, Step, kept
 from recdistill.train.step import Prepared, steps, with_labels
+from recdistill.train.warm_start import WarmStart
 from recdistill.typing import Array
 
 __all__ = ["REPORT_EVERY", "Progress", "Totals", "Trainer", "resumed"]
@@ -48,7 +50,8 @@ SUMMED = ("rows", "first", "logloss", "positives", "labels", "signals")
 
 @dataclass
 class Totals:
-    """Running sums over the recorded rows, from the start of the run; seconds count learning only.
+    """Running sums over the recorded rows, from the start of the run; seconds count learning only. began: `rows` that
+    were taken over from another model, and the `flops` that it took.
 
     Of several ranks each sums up its own rows, the first one also those from before the run was resumed.
     """
@@ -62,6 +65,7 @@ class Totals:
     positives: float = 0.0
     labels: float = 0.0
     signals: float = 0.0
+    began: dict[str, float] = field(default_factory=dict)
 
     def count(self, labels: Array, logits: torch.Tensor) -> None:
         """Count predicted rows: labels float32 [n] (NaN: unknown), logits [n]
@@ -84,7 +88,8 @@ class Totals:
 
     def of_rank(self, ranks: Ranks) -> Totals:
         """Return what a rank goes on with from the whole job's."""
-        return self if ranks.first else replace(self, **dict.fromkeys(SUMMED, 0))
+        none: dict[str, Any] = dict.fromkeys(SUMMED, 0)
+        return self if ranks.first else replace(self, **none)
 
     def stepped(self, rows: int, clock: float) -> float:
         """Count a step that learned `rows` rows since `clock`, in seconds; return the clock now."""
@@ -142,7 +147,7 @@ class Trainer:
 
     candidates: those that it scores too, None for none. only: bool [N], which samples it learns from, None for
     all. pretrain: how it is pre-trained, once, before the first block that begins at or after that share of the log;
-    category: of the items, for it.
+    category: of the items, for it. warm_start: what it takes over from its teacher, and when.
     ranks: the processes that share every step's rows, each with a trainer like this one; the first of them records the
     logits of all.
     """
@@ -161,6 +166,7 @@ class Trainer:
     pretrain: PretrainConfig | None = None
     category: CategoryColumn | None = None
     ranks: Ranks = ALONE
+    warm_start: WarmStart | None = None
 
     def run_to_end(self) -> Iterator[Progress]:
         """Resume after the last checkpoint and run every remaining block, yielding progress now and then."""
@@ -169,6 +175,8 @@ class Trainer:
             if self.pretrain and block == self.plan.block_at(self.pretrain.at):
                 self._pretrain(int(self.store.time[self.plan.span(block)[0]]), self.pretrain)
             self.learner.resize(block)
+            if self.warm_start and (taken := self.warm_start.before(block, self.learner.network)):
+                totals.began = {"rows": taken.rows, "flops": taken.flops}
             yield from self._block(block, totals)
 
     def _pretrain(self, time: int, config: PretrainConfig) -> None:

@@ -1,0 +1,30 @@
+"""What a student begins from, where that is not chance: its teacher's rows or network."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from recdistill.config.base import Strict
+
+__all__ = ["Part", "WarmStartConfig"]
+
+Part = Literal["item", "user", "context"]
+
+
+class WarmStartConfig(Strict):
+    """What a student takes over from its teacher at one point of the log, from what the teacher knew there: rows, at
+    the student's width without training (CrossAdapt, 2602.01775), which may then stay as they are (GPSD, 2506.03699).
+    """
+
+    at: float = Field(default=0.25, gt=0, lt=1)  # share of the log, down to a whole checkpoint
+    parts: list[Part] = Field(default=["item"], min_length=1)  # whose rows
+    frozen: float = Field(default=0.0, ge=0, le=1)  # share of the log in which they learn nothing; to its end: for good
+
+    @field_validator("parts")
+    @classmethod
+    def _each_once(cls, parts: list[Part]) -> list[Part]:
+        if len(set(parts)) < len(parts):
+            raise ValueError("each may stand once")
+        return parts

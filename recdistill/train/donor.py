@@ -1,0 +1,70 @@
+"""A trained model that another one begins from: its rows by the names of its tables, read when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from recdistill.checkpoint.sharded_tensors import Stored
+from recdistill.checkpoint.store import Checkpoints
+from recdistill.errors import UserError
+from recdistill.models.factory import table_modules
+
+__all__ = ["Donor", "DonorRows"]
+
+PIECE = 1 << 16  # rows that are in memory at a time
+
+
+@dataclass(frozen=True)
+class DonorRows:
+    """The rows of one table that have learned something: rows int64 [n], weight float32 [n, width]."""
+
+    rows: Stored
+    weight: Stored
+
+    @property
+    def width(self) -> int:
+        """Return the width of a row."""
+        return self.weight.shape[1]
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return self.rows.shape[0]
+
+    def pieces(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield (rows, weight), piece by piece."""
+        for low in range(0, len(self), PIECE):
+            yield self.rows[low : low + PIECE], self.weight[low : low + PIECE]
+
+
+@dataclass(frozen=True)
+class Donor:
+    """tensors: of a learner's checkpoint; tables: the names of its network's tables, in order."""
+
+    name: str
+    tensors: Mapping[str, Stored]
+    tables: tuple[str, ...]
+
+    @classmethod
+    def at(cls, checkpoints: Checkpoints, block: int, name: str, backbone: nn.Module) -> Donor:
+        """Return the model as it was after a block; backbone: one like its own, of whatever widths.
+
+        Raises UserError where that checkpoint is not there, or is damaged.
+        """
+        if block not in checkpoints.blocks():
+            raise UserError(
+                f"{name}: was trained before anything was to begin from it, and its checkpoint {block} is gone; train "
+                "it in a new folder, together with the student"
+            )
+        if not checkpoints.whole(block):
+            raise UserError(f"{checkpoints.path(block)}: damaged; train {name} in a new folder")
+        return cls(name, checkpoints.stored(block), tuple(table.name for table in table_modules(backbone)))
+
+    def rows(self, table: str) -> DonorRows | None:
+        """Return the rows of the first table of that name, None where there is none."""
+        if table not in self.tables:
+            return None
+        place = f"table/{self.tables.index(table)}"
+        return DonorRows(self.tensors[f"{place}/rows"], self.tensors[f"{place}/weight"])

@@ -1,0 +1,155 @@
+"""A student begins, at one point of the log, from its teacher's rows as the teacher had them there.
+
+Up to that point the student learns by itself, so that all its predictions are prequential; its network then goes on,
+with rows that are the teacher's at its own width, turned and scaled onto those that it had (compress/project.py).
+Tables whose rows meet in dot products are projected together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from recdistill.checkpoint.store import Checkpoints
+from recdistill.compress.project import leading, turn
+from recdistill.config.experiment import Experiment
+from recdistill.config.starts import Part, WarmStartConfig
+from recdistill.data.batch.extras import extras_of
+from recdistill.data.store.encoder import field_counts
+from recdistill.data.store.sample_store import SampleStore
+from recdistill.errors import UserError
+from recdistill.models.embeddings.growable import GrowableTable
+from recdistill.models.factory import table_modules
+from recdistill.runs.folder import RunFolder
+from recdistill.runs.jobs import Job, jobs_by_name, teacher_names
+from recdistill.tables.events import EventLog
+from recdistill.train.donor import Donor, DonorRows
+from recdistill.train.memory_check import backbone_of
+from recdistill.train.schedule import Plan
+
+__all__ = ["Taken", "WarmStart", "begun_from", "check_parts", "take_rows", "warm_start_of"]
+
+Pair = tuple[GrowableTable, DonorRows]
+SOURCES: dict[str, tuple[Part, tuple[str, ...]]] = {  # a student's table: its part, and the teacher's that it may be of
+    "item": ("item", ("item",)),
+    "past": ("item", ("past", "item")),  # past events, where a network has a table of its own for them
+    "user": ("user", ("user",)),
+    "context": ("context", ("context",)),
+}
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What was taken over: rows of all tables together, and the floating point operations that it took."""
+
+    rows: int
+    flops: float
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """block: before which it happens; thaw: before which the rows learn again, None for never or where they are not
+    frozen.
+    """
+
+    block: int
+    thaw: int | None
+    config: WarmStartConfig
+    donor: Donor
+
+    def before(self, block: int, network: nn.Module) -> Taken | None:
+        """Do what is to be done before a block; return what was taken over."""
+        if block == self.thaw:
+            for table in table_modules(network):
+                table.thaw()
+        if block != self.block:
+            return None
+        return take_rows(network, self.donor, self.config.parts, freeze=self.config.frozen > 0)
+
+
+def check_parts(name: str, student: nn.Module, teacher: str, donor: nn.Module, parts: Sequence[Part]) -> None:
+    """Raise UserError, for the student `name`, where a part has no table in its network or in its teacher's."""
+    tables = {name: [table.name for table in table_modules(net)] for name, net in ((name, student), (teacher, donor))}
+    for part in parts:
+        for owner, have in tables.items():
+            if part not in have:
+                raise UserError(
+                    f"{name}.distill.warm_start.parts: {owner} has no table {part} to project; its tables are: "
+                    f"{', '.join(have) or 'none'}"
+                )
+
+
+def take_rows(network: nn.Module, donor: Donor, parts: Sequence[Part], freeze: bool) -> Taken:
+    """Give a network's tables of these parts the donor's rows at their own widths, without moments; the others stay."""
+    found = [_take(group, freeze) for group in _groups(network, donor, parts).values()]
+    return Taken(sum(one.rows for one in found), sum(one.flops for one in found))
+
+
+def _groups(network: nn.Module, donor: Donor, parts: Sequence[Part]) -> dict[object, list[Pair]]:
+    """Return the pairs of tables that are projected alike: those of equal widths; context meets none of the others."""
+    groups: dict[object, list[Pair]] = {}
+    for table in table_modules(network):
+        part, names = SOURCES.get(table.name, (None, ()))
+        found = next((rows for name in names if (rows := donor.rows(name)) is not None), None)
+        if part in parts and found is not None:
+            groups.setdefault((part == "context", found.width, table.width), []).append((table, found))
+    return groups
+
+
+def _take(pairs: list[Pair], freeze: bool) -> Taken:
+    old, width = pairs[0][1].width, pairs[0][0].width
+    basis = leading((weight for _, found in pairs for _, weight in found.pieces()), old, width)
+    products, own, theirs = torch.zeros(width, width, dtype=torch.float64), 0.0, 0.0
+    for table, found in pairs:
+        for rows, weight in found.pieces():
+            mine, projected = table.peek(rows).double(), weight.double() @ basis
+            products += projected.T @ mine
+            own, theirs = own + float(mine.square().sum()), theirs + float(projected.square().sum())
+    turned = basis @ turn(products) * ((own / theirs) ** 0.5 if own and theirs else 1.0)
+    for table, found in pairs:
+        for rows, weight in found.pieces():
+            table.take_rows(rows, (weight.double() @ turned).float())
+            if freeze:
+                table.freeze(rows)
+    count = sum(len(found) for _, found in pairs)
+    return Taken(count, 2.0 * count * (old**2 * (width < old) + 2 * old * width + width**2))
+
+
+def begun_from(experiment: Experiment, job: Job, rows: int) -> frozenset[int]:
+    """Return the blocks of a job, over a log of `rows` samples, whose checkpoints students begin from."""
+    students = (one for one in jobs_by_name(experiment).values() if one.distill and one.distill.warm_start)
+    starts = ((one, one.distill.warm_start) for one in students if one.distill)
+    return frozenset(
+        _plan(one, rows).block_at(start.at) - 1
+        for one, start in starts
+        if start and job.name in teacher_names(experiment, one)
+    )
+
+
+def _plan(job: Job, rows: int) -> Plan:
+    return Plan.of(job.config, rows, job.block_rows, job.seed)
+
+
+def warm_start_of(folder: RunFolder, experiment: Experiment, job: Job, plan: Plan) -> WarmStart | None:
+    """Return how a job of a run begins from its teacher, None where it does not.
+
+    Raises UserError where the log is too short for it, or the teacher is not there as it was at that point.
+    """
+    config = job.distill.warm_start if job.distill else None
+    if config is None:
+        return None
+    block, end = plan.block_at(config.at), config.at + config.frozen
+    if not block:
+        raise UserError(
+            f"{job.name}: warm_start.at {config.at:g} of {plan.rows:,} samples ends before the first checkpoint; lower "
+            f"checkpoint_rows, which is {job.block_rows:,}"
+        )
+    teacher = jobs_by_name(experiment)[teacher_names(experiment, job)[0]]
+    schema, actions = EventLog.open(folder.tables / "events").schema, SampleStore(folder.store).actions
+    with torch.device("meta"):
+        network = backbone_of(teacher.config, 0, *field_counts(schema), actions, extras_of(schema))
+    donor = Donor.at(Checkpoints(folder.model(teacher.name)), block - 1, teacher.name, network)
+    return WarmStart(block, plan.block_at(end) if config.frozen and end < 1 else None, config, donor)
