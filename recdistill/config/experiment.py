@@ -17,6 +17,7 @@ from recdistill.config.models import (
     TeacherHiddenConfig,
 )
 from recdistill.config.stream import StreamConfig
+from recdistill.config.workers import WorkersConfig
 from recdistill.defaults import GIVEN_HISTORY
 from recdistill.errors import did_you_mean
 
@@ -63,6 +64,7 @@ class Experiment(Strict):
     stream: StreamConfig = StreamConfig()
     checkpoint_rows: Positive = 100_000  # rows per commit of predictions and per checkpoint
     processes: int = Field(default=2, ge=1, le=1024)  # students trained at a time
+    workers: WorkersConfig = WorkersConfig()  # who read the log
     tracking: list[Literal["mlflow", "tensorboard"]] = []  # where a run is shown too
     export_check: bool = True  # tell before training which student's network of your own could not be served
 

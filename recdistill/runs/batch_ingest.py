@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
 import polars as pl
 
+from recdistill.config.data import DataConfig
 from recdistill.config.experiment import Experiment
 from recdistill.data.readers.base import Log
 from recdistill.data.readers.factory import open_log
@@ -19,10 +21,12 @@ from recdistill.data.store.memmap import read_json, write_json
 from recdistill.errors import RecdistillError, UserError
 from recdistill.runs.folder import RunFolder
 from recdistill.runs.grown import NOTES_FILE, OLD, Differs, take_over
+from recdistill.runs.parallel_ingest import ingest_parts, planned, whole_only
 from recdistill.runs.sources import all_gone, check_steady, difference, marks_of
 from recdistill.tables.delta.commits import newest_version
 from recdistill.tables.events import BehaviorLog, EventLog, OutcomeLog
 from recdistill.tables.validation import Origin, check_label_times
+from recdistill.workers.parts import Workers
 
 __all__ = ["HANDOVER", "HandOver", "hand_over", "handed_over", "ingest", "notes_of", "open_tables"]
 
@@ -62,7 +66,7 @@ def ingest(
     marks = marks_of(log)
     log = _checked(log, experiment)
     try:
-        written = _write(part, log, rows, progress)
+        written = _write(part, log, rows, progress, _workers(experiment, data, rows, note))
         if rows is not None and experiment.labels.window_s is not None:
             OutcomeLog.create(part / "outcomes", log.schema)
         check_steady(marks)
@@ -74,6 +78,29 @@ def ingest(
     for line in log.notes():
         note(line)
     return written
+
+
+@dataclass(frozen=True)
+class _Crew:
+    """Several workers, and what they need to know of the experiment."""
+
+    workers: Workers
+    data: DataConfig
+    folder: Path
+    window: bool
+
+
+def _workers(experiment: Experiment, data: Path | None, rows: int | None, note: Callable[[str], None]) -> _Crew | None:
+    """Return who reads the log, None for this process alone; tells why where several were asked for."""
+    if experiment.workers.count == 1:
+        return None
+    folder = (data or Path()).resolve()
+    why = "a stream brings the rest" if rows is not None else whole_only(experiment.data, folder)
+    if why:
+        note(f"workers: one process reads the log: {why}")
+        return None
+    window = experiment.labels.window_s is not None
+    return _Crew(Workers(experiment.workers.count), experiment.data, folder, window)
 
 
 def notes_of(folder: RunFolder) -> list[str]:
@@ -186,23 +213,43 @@ def _timed(log: Log, window: bool) -> Iterator[pl.DataFrame]:
         yield chunk
 
 
-def _write(part: Path, log: Log, limit: int | None, progress: Callable[[int], None]) -> int:
+def _write(part: Path, log: Log, limit: int | None, progress: Callable[[int], None], crew: _Crew | None) -> int:
     """Write the log, of which only the first `limit` rows where that is given, and the behaviors up to then."""
     schema, chunks = with_scales(log)
     write_vectors(part / VECTORS, log.vectors)
     events = EventLog.create(part / "events", schema)
-    rows, last = 0, None
-    for sequence, chunk in enumerate(chunks if limit is None else head_of(chunks, limit)):
-        events.append(chunk, writer="ingest", sequence=sequence, source=log.source, new_ids=True)  # readers see to it
-        rows, last = rows + len(chunk), chunk["time"][-1]
-        progress(rows)
+    if crew is None:
+        rows, last = _append_events(events, log, chunks if limit is None else head_of(chunks, limit), progress)
+    else:
+        rows, last = _in_parts(events, log, crew, progress), None
     if not rows and limit != 0:
         raise UserError(f"{log.source}: the log has no rows")
     if log.behaviors is not None:
         behaviors = BehaviorLog.create(part / "behaviors", log.schema)
-        for sequence, chunk in enumerate(log.behaviors() if last is not None else ()):
+        for sequence, chunk in enumerate(log.behaviors() if rows else ()):
             early = chunk if limit is None else chunk.filter(pl.col("time") <= last)
             behaviors.append(early, writer="ingest", sequence=sequence, source=log.source)
             if len(early) < len(chunk):
                 break
+    return rows
+
+
+def _append_events(
+    events: EventLog, log: Log, chunks: Iterable[pl.DataFrame], progress: Callable[[int], None]
+) -> tuple[int, datetime | None]:
+    """Commit chunk after chunk; return the rows and the time of the last."""
+    rows, last = 0, None
+    for sequence, chunk in enumerate(chunks):
+        events.append(chunk, writer="ingest", sequence=sequence, source=log.source, new_ids=True)  # readers see to it
+        rows, last = rows + len(chunk), chunk["time"][-1]
+        progress(rows)
+    return rows, last
+
+
+def _in_parts(events: EventLog, log: Log, crew: _Crew, progress: Callable[[int], None]) -> int:
+    """Let several workers write the log; return the rows."""
+    job, parts = planned(crew.data, crew.folder, events.path.resolve(), crew.window)
+    rows, counts = ingest_parts(job, parts, crew.workers, progress)
+    log.counts.clear()  # of the first rows
+    log.counts.update(counts)
     return rows

@@ -148,6 +148,7 @@ class RunFolder:
         free = (
             "experiment.evaluate.",
             "experiment.processes",
+            "experiment.workers.",
             "experiment.tracking",
             "experiment.export_check",
             "experiment.stream.speed",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +34,7 @@ class Log:
 
     source: for messages; item_features: which of the schema's features describe the item alone; notes: what to tell the
     user once the chunks were read, such as what was left out; names: the user's names of the table's columns; sources:
-    what is read; vectors: the tables of pre-trained vectors.
+    what is read; vectors: the tables of pre-trained vectors; counts: what a table's samples add to the notes.
     """
 
     schema: EventSchema
@@ -45,3 +46,4 @@ class Log:
     names: dict[str, str] = field(default_factory=dict)
     sources: tuple[Source, ...] = ()
     vectors: tuple[VectorTable, ...] = ()
+    counts: Counter[str] = field(default_factory=Counter)

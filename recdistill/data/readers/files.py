@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -170,7 +171,7 @@ def check_pages(path: Path, columns: list[str], at: Sequence[int] | None = None)
 def _groups_of(file: pq.ParquetFile, rows: Sequence[int]) -> list[int]:
     """Return the row groups that hold these rows."""
     ends = list(accumulate(file.metadata.row_group(k).num_rows for k in range(file.num_row_groups)))
-    return sorted({k for row in rows if (k := bisect_right(ends, row)) < len(ends)})
+    return [int(k) for k in np.unique(np.searchsorted(ends, np.asarray(rows, np.int64), "right")) if k < len(ends)]
 
 
 def quietly(query: pl.LazyFrame) -> pl.DataFrame:

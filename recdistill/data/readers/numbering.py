@@ -31,12 +31,19 @@ class UniqueIds:
     done: int = 0
     seen: IdSet | None = field(default=None)
 
+    def rises(self, low: int, high: int, count: int) -> bool:
+        """Return whether so many ids, which rise from `low` to `high`, follow all those before, which rose too; then
+        there is nothing to check.
+        """
+        if self.before is None or self.seen is not None or low <= self.top:
+            return False
+        self.top, self.done = high, self.done + count
+        return True
+
     def check(self, rows: pl.DataFrame, origin: Origin) -> None:
         """Raise UserError for an id that stood before; the rows' own are each once."""
         ids = rows["sample_id"].to_numpy()
-        rises = self.before is not None and len(ids) and ids[0] > self.top and (np.diff(ids) > 0).all()
-        if self.seen is None and rises:
-            self.top, self.done = int(ids[-1]), self.done + len(ids)
+        if len(ids) and (np.diff(ids) > 0).all() and self.rises(int(ids[0]), int(ids[-1]), len(ids)):
             return
         if self.seen is None:
             self.seen = IdSet()

@@ -24,7 +24,7 @@ from recdistill.tables.schema import EventSchema
 from recdistill.tables.validation import Origin, check_events, check_times
 from recdistill.typing import Array
 
-__all__ = ["EventReader", "behavior_rows", "is_ordered", "kinds_in", "notes_of", "sources_of"]
+__all__ = ["HINT", "EventReader", "TimeOrder", "behavior_rows", "is_ordered", "kinds_in", "notes_of", "sources_of"]
 
 Prepare = Callable[[pl.DataFrame], pl.DataFrame]
 HINT = "; data.drop_missing: true leaves such rows out"
@@ -101,31 +101,47 @@ class EventReader:
     def chunks(self) -> Iterator[pl.DataFrame]:
         """Yield the events in the table's columns, in time order, ids unique; UserError at the first wrong row."""
         schema, columns = self.mapped()
-        time, kinds = columns["time"], kinds_in(self.source, [])
+        time = columns["time"]
         order = time.value if self.sort and not is_ordered(self.source, time) else None
-        raw = list(self.needs) or [*sources_of(columns), *sequence_sources(self.columns)]
-        sequences = SequenceReader(self.columns, kinds, schema, self.source.path)
-        checks: list[_TimeOrder | UniqueIds | UniqueKeys] = [_TimeOrder()]
+        checks: list[TimeOrder | UniqueIds | UniqueKeys] = [TimeOrder()]
         if "sample_id" in columns:
             checks.append(UniqueIds(None if order is not None or self.drop_missing else self._ids))
         checks += [UniqueKeys(self._times_of_keys)] if schema.sample_key else []
         requests, done = RequestNumbers(), 0
         self.counts.clear()
         with self.source.naming_files():
-            for chunk in self.source.chunks(raw, order, schema.rows_at_a_time(self.rows)):
-                if self.columns.time is not None:
-                    check_unit(chunk, time, self.columns.time_unit, kinds[self.columns.time], self.source.path)
-                chunk = self.prepare(chunk)
-                rows, origin = convert(chunk, columns, self.source.path, self.counts)
-                rows, origin = self._kept(sequences.added(chunk, rows, self.counts), origin)
-                if "sample_id" not in columns:
-                    rows = rows.with_columns(sample_id=pl.int_range(done, done + len(rows), dtype=pl.Int64))
+            for chunk in self.source.chunks(self.wanted, order, schema.rows_at_a_time(self.rows)):
+                rows, origin = self.made(chunk, done)
                 rows = requests.numbered(rows)
                 check_events(rows, schema, origin, HINT)
                 for each in checks:
                     each.check(rows, origin)
                 done += len(rows)
                 yield rows.select(list(schema.columns()))
+
+    @cached_property
+    def wanted(self) -> list[str]:
+        """The raw columns that are read."""
+        return list(self.needs) or [*sources_of(self.mapped()[1]), *sequence_sources(self.columns)]
+
+    @cached_property
+    def _sequences(self) -> SequenceReader:
+        return SequenceReader(self.columns, kinds_in(self.source, []), self.mapped()[0], self.source.path)
+
+    def made(self, chunk: pl.DataFrame, first: int) -> tuple[pl.DataFrame, Origin]:
+        """Return the events of a raw chunk, and where they came from; adds to `counts`. first: the sample id of the
+        first where the rows have none. UserError at the first value that cannot be taken.
+        """
+        schema, columns = self.mapped()
+        if self.columns.time is not None:
+            kind = kinds_in(self.source, [])[self.columns.time]
+            check_unit(chunk, columns["time"], self.columns.time_unit, kind, self.source.path)
+        chunk = self.prepare(chunk)
+        rows, origin = convert(chunk, columns, self.source.path, self.counts)
+        rows, origin = self._kept(self._sequences.added(chunk, rows, self.counts), origin)
+        if "sample_id" not in columns:
+            rows = rows.with_columns(sample_id=pl.int_range(first, first + len(rows), dtype=pl.Int64))
+        return rows, origin
 
     def _kept(self, rows: pl.DataFrame, origin: Origin) -> tuple[pl.DataFrame, Origin]:
         """Return the rows that have a time, a user and an item, where the others are to be left out."""
@@ -157,12 +173,13 @@ class EventReader:
 
 
 @dataclass
-class _TimeOrder:
+class TimeOrder:
     """Refuses a row earlier than the one before it, also the last of the chunk before, and a leap out of the 1970s."""
 
     last: datetime | None = None
 
     def check(self, rows: pl.DataFrame, origin: Origin) -> None:
+        """Raise UserError for the first such row."""
         times = rows["time"]
         before = times.shift(1, fill_value=self.last)
         back = (times < before).fill_null(False).arg_true()

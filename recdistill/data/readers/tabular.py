@@ -14,15 +14,14 @@ from recdistill.data.readers.options import NoOptions, read_options
 from recdistill.data.readers.rows import EventReader, behavior_rows, kinds_in, notes_of
 from recdistill.data.readers.scan import scan_file
 
-__all__ = ["read_table"]
+__all__ = ["event_reader", "read_table"]
 
 LISTS = 65_536  # rows in memory, where they bring sequences of any length
 
 
-def read_table(config: DataConfig, folder: Path) -> Log:
-    """Return the log that `config` maps; paths are relative to `folder`. UserError for anything that does not fit."""
-    read_options(config, NoOptions)
-    events = EventReader(
+def event_reader(config: DataConfig, folder: Path) -> EventReader:
+    """Return what reads the samples of the table that `config` maps; UserError for one that cannot be opened."""
+    return EventReader(
         scan_file(folder / config.path, config),
         config.columns,
         config.sort,
@@ -30,6 +29,12 @@ def read_table(config: DataConfig, folder: Path) -> Log:
         drop_missing=config.drop_missing,
         vectors=config.vectors,
     )
+
+
+def read_table(config: DataConfig, folder: Path) -> Log:
+    """Return the log that `config` maps; paths are relative to `folder`. UserError for anything that does not fit."""
+    read_options(config, NoOptions)
+    events = event_reader(config, folder)
     schema, made = events.mapped()
     read, counts, behaviors = [(events.source, made)], Counts(), None
     if config.behaviors is not None:
@@ -44,6 +49,7 @@ def read_table(config: DataConfig, folder: Path) -> Log:
         notes=lambda: [*events.notes(), *notes_of(counts), *(line for one in read for line in _absent(*one))],
         names=names_of(made),
         sources=tuple(source.source for source, _ in read),
+        counts=events.counts,
     )
 
 

@@ -22,7 +22,7 @@ from deltalake.transaction import AddAction
 from recdistill.errors import UserError
 from recdistill.tables.delta.types import TIME
 
-__all__ = ["Part", "ahead", "arrow", "gathered", "read_parts", "write_part", "write_parts"]
+__all__ = ["Part", "ahead", "arrow", "gathered", "read_parts", "staged_rows", "write_part", "write_parts"]
 
 RANGED = ("sample_id", "version", "time")  # what readers leave files out by
 PACKED = {"sample_id": "DELTA_BINARY_PACKED", "time": "DELTA_BINARY_PACKED"}  # no value twice: a dictionary only costs
@@ -200,6 +200,12 @@ def read_parts(
             ) from None
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise UserError(f"{path}: damaged Parquet file: {str(error).splitlines()[0]}") from None
+
+
+def staged_rows(table: Path, files: Iterable[AddAction], types: Mapping[str, pl.DataType]) -> Iterator[pl.DataFrame]:
+    """Yield the columns `types` of files that were written and may not be committed yet; see `read_parts`."""
+    parts = (Part(file.path, {}, file.size, file.modification_time, None, None) for file in files)
+    yield from read_parts(table, parts, types, None)
 
 
 @cache
