@@ -86,10 +86,21 @@ class Importance:
         self._read.clear()
 
     def _by_gradient(self, products: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return self._summed((dims, products[name]) for name, dims in self._belonging() if name in products)
+        found = self._summed((dims, products[name]) for name, dims in self._belonging() if name in products)
+        return found | self._of_layers(products)
 
     def _by_input(self, _: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return self._summed(((self.widths.dims[f"{name}.weight"][1],), values) for name, values in self._read.items())
+
+    def _of_layers(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the sum of all that each layer of a stack has, by width."""
+        found = {name: torch.zeros(len(stack.paths)) for name, stack in self.widths.stacks.items()}
+        for name, value in values.items():
+            for width, stack in self.widths.stacks.items():
+                place = stack.place_of(name)
+                if place is not None:
+                    found[width][place[0]] += value.float().sum().cpu()
+        return found
 
     def _belonging(self) -> Iterator[tuple[str, tuple[Dim, ...]]]:
         yield from self.widths.dims.items()
@@ -112,6 +123,7 @@ class Importance:
             name: table.state()["weight"].square().mean(0) for name, table in named_tables(self.network).items()
         }
         found = self._summed((dims, squares[name]) for name, dims in self._belonging() if name in squares)
+        found |= self._of_layers(squares)
         return {name: value.sqrt() for name, value in found.items()}
 
     def kept(self, sizes: Mapping[str, int]) -> dict[str, Tensor]:

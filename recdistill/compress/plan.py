@@ -66,7 +66,8 @@ def _between(config: StudentConfig, larger: Changes, share: float) -> ModelConfi
     found = {key: _mean(key, value, _own(config, key), share) for key, value in larger.items()}
     heads = found.get("heads", config.options.get("heads", 1))
     if "width" in found and isinstance(heads, int) and isinstance(found["width"], int):
-        found["width"] = -(-found["width"] // heads) * heads
+        step = heads * 2 if config.kind == "transformer" else heads  # RoPE turns the columns of a head in pairs
+        found["width"] = -(-found["width"] // step) * step
     return resized(config, found)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from recdistill.compress.units import Growth, Picked, picked
+from recdistill.compress.units import Growth, Picked, picked, source_of
 from recdistill.errors import UserError
 from recdistill.models.factory import named_tables
 from recdistill.models.widths import Dim, NetworkWidths, widths_of
@@ -21,16 +21,21 @@ def transplant(old: nn.Module, new: nn.Module, units: Mapping[str, Tensor], grow
     """Give `new` the weights and the tables' rows of `old`: each width is made of the old units that `units` names,
     see `picked`.
 
-    What is new is as `new` has drawn it; but with fresh, 0 where it is read, so that the answers stay. What reads
-    copies of a unit, as split makes them, is shared out among them (Net2Net, 1511.05641). Raises UserError for networks
-    that differ in more than their widths.
+    What is new is as `new` has drawn it; but with fresh, 0 where it is read, so that the answers stay; and so is what a
+    new layer adds. What reads copies of a unit, as split makes them, is shared out among them (Net2Net, 1511.05641).
+    Raises UserError for networks that differ in more than their widths.
     """
-    widths, sizes = widths_of(old), widths_of(old).sizes
+    widths, others, sizes = widths_of(old), widths_of(new), widths_of(old).sizes
     check_alike(old, new)
     before, after = old.state_dict(), new.state_dict()
     with torch.no_grad():
         for name, values in after.items():
-            values.copy_(_moved(before[name], values, widths.dims.get(name), sizes, units, growth))
+            source = source_of(name, widths, others, units)
+            if source is not None:
+                values.copy_(_moved(before[source], values, widths.dims.get(source), sizes, units, growth))
+            elif growth != "fresh" and _is_silent(name, others):
+                values.zero_()
+    new.load_state_dict(after)  # what is no parameter is a copy here
     targets = named_tables(new)
     for name, table in named_tables(old).items():
         dim = widths.tables.get(name)
@@ -45,17 +50,32 @@ def transplant(old: nn.Module, new: nn.Module, units: Mapping[str, Tensor], grow
 
 def check_alike(old: nn.Module, new: nn.Module) -> None:
     """Raise UserError for networks that differ in more than widths that can change."""
-    before, after, widths = old.state_dict(), new.state_dict(), widths_of(old)
-    others = widths_of(new)
+    widths, others = widths_of(old), widths_of(new)
+    before, after = _by_place(old, widths), _by_place(new, others)
     if before.keys() != after.keys() or named_tables(old).keys() != named_tables(new).keys():
         raise UserError("the two networks differ in more than their widths; change widths alone")
-    for name, values in after.items():
-        same = widths.dims.get(name) == others.dims.get(name)
-        if not same or (name not in widths.dims and values.shape != before[name].shape):
+    for place, name in after.items():
+        is_, was = new.state_dict()[name].shape, old.state_dict()[before[place]].shape
+        dims = widths.dims.get(before[place])
+        if dims != others.dims.get(name) or (dims is None and is_ != was):
             raise UserError(
-                f"{name} would change from {tuple(before[name].shape)} to {tuple(values.shape)}, but none of its "
-                f"widths can; those that can: {', '.join(widths.sizes)}"
+                f"{name} would change from {tuple(was)} to {tuple(is_)}, but none of its widths can; those that can: "
+                f"{', '.join(widths.sizes)}"
             )
+
+
+def _by_place(network: nn.Module, widths: NetworkWidths) -> dict[str, str]:
+    """Return the name of every parameter; of those of a stack's layers, which are alike, one for all."""
+    found = dict[str, str]()
+    for name in network.state_dict():
+        places = ((width, stack.place_of(name)) for width, stack in widths.stacks.items())
+        found[next((f"{width}: {place[1]}" for width, place in places if place), name)] = name
+    return found
+
+
+def _is_silent(name: str, widths: NetworkWidths) -> bool:
+    places = ((stack, stack.place_of(name)) for stack in widths.stacks.values())
+    return any(place is not None and place[1] in stack.silent for stack, place in places)
 
 
 def _moved(
@@ -102,14 +122,15 @@ def moved_optimiser(
     old: nn.Module, state: Mapping[Tensor, Mapping[str, Tensor]], new: nn.Module, units: Mapping[str, Tensor]
 ) -> dict[Tensor, dict[str, Tensor]]:
     """Return Adam's state of `new`'s parameters, made of that of `old`'s. What is new has no momentum and, as its
-    second moment, the parameter's mean, so that its first steps are as long as the others'.
+    second moment, the parameter's mean, so that its first steps are as long as the others'; new layers have none yet.
     """
-    widths, before = widths_of(old), dict(old.named_parameters())
+    widths, others, before = widths_of(old), widths_of(new), dict(old.named_parameters())
     found = dict[Tensor, dict[str, Tensor]]()
     for name, parameter in new.named_parameters():
-        slots = state.get(before[name])
-        if slots:
-            found[parameter] = {key: _slot(key, value, widths, name, units) for key, value in slots.items()}
+        source = source_of(name, widths, others, units)
+        slots = None if source is None else state.get(before[source])
+        if source is not None and slots:
+            found[parameter] = {key: _slot(key, value, widths, source, units) for key, value in slots.items()}
     return found
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from recdistill.models.widths import Dim, NetworkWidths
 
-__all__ = ["NEW", "Growth", "Picked", "grown_units", "picked"]
+__all__ = ["NEW", "Growth", "Picked", "grown_units", "picked", "source_of"]
 
 NEW = -1  # of a unit that the old network does not have
 Growth = Literal["zero", "split", "fresh"]
@@ -62,10 +62,10 @@ def grown_units(
     widths: NetworkWidths, kept: Mapping[str, Tensor], sizes: Mapping[str, int], growth: Growth, draw: torch.Generator
 ) -> dict[str, Tensor]:
     """Return the units of each width that is to have `sizes`: those `kept`, int64 [m], then new ones, or for split
-    copies of kept ones that are drawn, each but once as long as there are others. Columns of tables are new, never
-    copies: two vectors that meet in a dot product cannot both be shared out.
+    copies of kept ones that are drawn, each but once as long as there are others. Columns of tables and layers are new,
+    never copies: two vectors that meet in a dot product cannot both be shared out, nor can two layers.
     """
-    columns = {factor for dim in widths.tables.values() for part in dim.parts for factor in part}
+    columns = {factor for dim in widths.tables.values() for part in dim.parts for factor in part} | widths.stacks.keys()
     found = {}
     for name, own in kept.items():
         more = sizes[name] - len(own)
@@ -75,3 +75,13 @@ def grown_units(
             new = torch.cat([own[torch.randperm(len(own), generator=draw)] for _ in range(rounds)])[:more]
         found[name] = torch.cat([own, new])
     return found
+
+
+def source_of(name: str, old: NetworkWidths, new: NetworkWidths, units: Mapping[str, Tensor]) -> str | None:
+    """Return which parameter of the old network a parameter of the new one is made of, None for one of a new layer."""
+    for width, stack in new.stacks.items():
+        place = stack.place_of(name)
+        if place is not None:
+            unit = int(units[width][place[0]])
+            return None if unit == NEW else f"{old.stacks[width].paths[unit]}.{place[1]}"
+    return name

@@ -3,8 +3,8 @@
     NetworkWidths({"hidden": 32}, {"layer.weight": (out(["hidden"]), into([16])), "layer.bias": (out(["hidden"]),)})
 
 A dimension is parts side by side, each a width by its name, a number, or a product of these, the first one outermost:
-of 4 heads with 8 columns each, `("heads", "head_width")`. A module says it in its method `widths`; pruning, growth and
-warm starts need nothing else of it (compress/).
+of 4 heads with 8 columns each, `("heads", "head_width")`. Layers that stand one behind another are units too, see
+`Stack`. A module says it in its method `widths`; pruning, growth and warm starts need nothing else of it (compress/).
 """
 
 from __future__ import annotations
@@ -17,7 +17,20 @@ from torch import nn
 
 from recdistill.errors import UserError
 
-__all__ = ["Dim", "Part", "NetworkWidths", "into", "joined", "linear", "out", "under", "widths_of"]
+__all__ = [
+    "Dim",
+    "NetworkWidths",
+    "Part",
+    "Stack",
+    "into",
+    "joined",
+    "linear",
+    "norm",
+    "out",
+    "stacked",
+    "under",
+    "widths_of",
+]
 
 Part = tuple[str | int, ...]  # factors, the first one outermost
 
@@ -57,9 +70,32 @@ def linear(
     return {"weight": (out(made), into(read))} | ({"bias": (out(made),)} if bias else {})
 
 
+def norm(parts: Sequence[str | int | Part], bias: bool = True) -> dict[str, tuple[Dim, ...]]:
+    """Return the dimensions of a norm's parameters."""
+    return {name: (out(parts),) for name in ("weight", "bias")[: 1 + bias]}
+
+
 def under(path: str, dims: Mapping[str, tuple[Dim, ...]]) -> dict[str, tuple[Dim, ...]]:
     """Return the dimensions of a module's parameters by their names in its parent, where it is `path`."""
     return {f"{path}.{name}": dim for name, dim in dims.items()}
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Layers of equal parameters, one behind another, which are the units of a width. paths: of their modules, in
+    order. silent: names of those parameters in each without which it passes on what it was given; a new layer has them
+    at 0.
+    """
+
+    paths: tuple[str, ...]
+    silent: tuple[str, ...]
+
+    def place_of(self, name: str) -> tuple[int, str] | None:
+        """Return the layer and the name in it of a parameter, None for one of no layer."""
+        for number, path in enumerate(self.paths):
+            if name.startswith(f"{path}."):
+                return number, name.removeprefix(f"{path}.")
+        return None
 
 
 @dataclass(frozen=True)
@@ -67,6 +103,7 @@ class NetworkWidths:
     """sizes: of each width, in units; dims: of parameters and buffers by name; tables: of the columns of embedding
     tables by name, which read where what they make meets another table's rows in a dot product; outputs: the parts of
     what the module returns. inexact: widths whose growth changes what the network answers, whatever is new is set to.
+    stacks: of the widths whose units are layers.
     """
 
     sizes: dict[str, int]
@@ -74,10 +111,14 @@ class NetworkWidths:
     tables: dict[str, Dim] = field(default_factory=dict)
     outputs: tuple[str | int | Part, ...] = ()
     inexact: frozenset[str] = frozenset()
+    stacks: dict[str, Stack] = field(default_factory=dict)
 
     def check(self, module: nn.Module) -> None:
-        """Raise UserError, which names it, for a parameter or a table that has other sizes than these."""
+        """Raise UserError, which names it, for a parameter, a table or a stack that has other sizes than these."""
         have = dict(module.state_dict(keep_vars=True))
+        for name, stack in self.stacks.items():
+            if len(stack.paths) != self.sizes[name]:
+                raise UserError(f"widths: {name} has {len(stack.paths)} layers; its widths make it {self.sizes[name]}")
         for name, dims in self.dims.items():
             wanted = tuple(dim.size(self.sizes) for dim in dims)
             if name not in have or tuple(have[name].shape) != wanted:
@@ -100,9 +141,20 @@ def joined(
     inexact = frozenset[str]().union(*(child.inexact for child in children.values()))
     found = NetworkWidths({**(sizes or {})}, {**(dims or {})}, {**(tables or {})}, outputs, inexact)
     for path, child in children.items():
+        for name, stack in child.stacks.items():
+            found.stacks[name] = Stack(tuple(f"{path}.{one}" for one in stack.paths), stack.silent)
         found.sizes.update(child.sizes)
         found.dims.update(under(path, child.dims))
         found.tables.update({f"{path}.{name}": dim for name, dim in child.tables.items()})
+    return found
+
+
+def stacked(name: str, layers: Mapping[str, NetworkWidths], silent: Sequence[str]) -> NetworkWidths:
+    """Return the widths of layers of one kind, one behind another, by their names in the module, and of how many there
+    are: `name`. silent: see Stack.
+    """
+    found = joined(layers, next((layer.outputs for layer in layers.values()), ()), sizes={name: len(layers)})
+    found.stacks[name] = Stack(tuple(layers), tuple(silent))
     return found
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from recdistill.compress.importance import Importance, products_of, units_along
 from recdistill.errors import UserError
 from recdistill.models.embeddings.growable import GrowableTable
-from recdistill.models.widths import Dim, NetworkWidths, into, linear, out, under
+from recdistill.models.widths import Dim, NetworkWidths, into, joined, linear, out, stacked, under
 
 
 class Small(nn.Module):
@@ -94,3 +94,38 @@ def test_units_of_a_product() -> None:
     sizes = {"heads": 2, "width": 2}
     assert units_along(dim, sizes, "width").tolist() == [-1, -1, *[0, 1] * 6, 0, 1]
     assert units_along(into(["heads", "width"]), sizes, "heads").tolist() == [0, 1, -1, -1]
+
+
+def test_a_layer_counts_as_all_that_is_in_it() -> None:
+    net = Deep(3)
+    found = Importance(net, "taylor")
+    loss = net(torch.randn(5, 2, generator=torch.Generator().manual_seed(1))).square().sum()
+    products = products_of(net, loss)
+    found.update(products)
+    own = [products[f"layers.{at}.weight"].sum() + products[f"layers.{at}.bias"].sum() for at in range(3)]
+    assert torch.allclose(found.scores["layers"], 0.1 * torch.stack(own))
+    assert found.kept({"layers": 1})["layers"].tolist() == [int(torch.stack(own).argmax())]
+    norms = [sum(p.detach().square().sum() for p in layer.parameters()) for layer in net.layers]
+    least = min(range(3), key=lambda at: float(norms[at]))
+    assert least not in Importance(net, "magnitude").kept({"layers": 2})["layers"].tolist()
+    with pytest.raises(UserError, match="importance activation knows nothing of layers"):
+        Importance(net, "activation").kept({"layers": 1})
+
+
+class Deep(nn.Module):
+    """Layers of two units, each added to what it reads."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.ModuleList(nn.Linear(2, 2) for _ in range(count))
+
+    def widths(self) -> NetworkWidths:
+        layer = NetworkWidths({}, linear([2], [2]), outputs=((2,),))
+        layers = {str(at): layer for at in range(len(self.layers))}
+        return joined({"layers": stacked("layers", layers, ("weight", "bias"))}, ((2,),))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = x + torch.tanh(layer(x))
+        return x

@@ -45,6 +45,11 @@ def test_widths_only_fall_and_end_at_the_students_own(blocks: int, start: float,
     assert found == sorted(found, reverse=True) and found[-1] == (4, 16) and found[0] == (40, 64)
 
 
+def test_depth_is_pruned_like_a_width() -> None:
+    config = student(kind="hstu", prune={"from": {"layers": 5}, "start": 0.0, "end": 0.5})
+    assert [config_at(config, block, 8).options.get("layers", 2) for block in range(8)] == [5, 3, 2, 2, 2, 2, 2, 2]
+
+
 def test_cycles_end_full_and_begin_anew_in_a_stream() -> None:
     config = student(alternate={"to": {"width": 2}, "every": 3, "shrunken": 2})
     assert [width for width, _ in widths(config, 8, 14)] == [2, 2, 4, 2, 2, 4, 4, 4, 2, 2, 4, 2, 2, 4]
@@ -81,7 +86,7 @@ def test_a_width_of_0_is_refused(plan: dict[str, Any]) -> None:
     [
         ("prune={from: {wide: 8}}", r"light\.prune: prune\.from\.wide: pooled-mlp has no such option"),
         ("prune={from: {hidden: 80}}", r"give a number, or as many numbers"),
-        ("kind=hstu", r"light\.prune: .* none of its widths can; those that can: hidden\.0, hidden\.1"),
+        ("kind=longer", r"light\.prune: .* none of its widths can; those that can: hidden\.0, hidden\.1"),
         ("kind=tests.support.networks:NoWidths", "says nothing of its widths"),
     ],
 )

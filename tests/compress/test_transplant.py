@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -31,8 +31,12 @@ KINDS: dict[str, dict[str, Any]] = {
     "dcn-v2": {},
     "din": {"unit": [8, 6], "activation": "dice"},
     "target-attention": {"heads": 2, "kernels": 3, "rich": True},
-    "hstu": {},
+    "hstu": {"heads": 2, "layers": 2},
+    "transformer": {"heads": 2, "layers": 2},
+    "sasrec": {"heads": 2, "layers": 2, "block": "sasrec"},
+    "longer": {},
 }
+NORMED = ("hstu", "transformer", "sasrec", "longer")  # norms stand between their widths, so the width stays here
 
 
 def network(kind: str, width: int, seed: int = 0, **options: Any) -> Towers:
@@ -40,7 +44,9 @@ def network(kind: str, width: int, seed: int = 0, **options: Any) -> Towers:
     shape = {"fields": FIELDS, "slots": SLOTS, "actions": ACTIONS, "length": LENGTH}
     tables = TableOptions(0, 0.01, "adam")
     options = {"hidden": [12, 7], **KINDS[kind], **options}
-    backbone = build_backbone(kind, width=width, tables=tables, options=options, extras=EXTRAS, **shape)
+    backbone = build_backbone(
+        "transformer" if kind == "sasrec" else kind, width=width, tables=tables, options=options, extras=EXTRAS, **shape
+    )
     return Towers(backbone, 2, layout="decoupled")
 
 
@@ -68,9 +74,13 @@ def answers(net: Towers) -> Tensor:
 
 
 def sizes_of(kind: str, draw: Any) -> dict[str, Any]:
-    more = {"hidden": [12 + draw(st.integers(0, 9)), 7 + draw(st.integers(0, 9))]}
-    if kind != "hstu":
+    more: dict[str, Any] = {"hidden": [12 + draw(st.integers(0, 9)), 7 + draw(st.integers(0, 9))]}
+    if kind != "longer":
         more["context_width"] = 8 + draw(st.integers(0, 5))
+    if "layers" in KINDS[kind]:
+        more["layers"] = draw(st.integers(2, 4))
+    if kind == "dcn-v2":
+        more["crosses"] = draw(st.integers(2, 4))
     if kind == "din":
         more["unit"] = [8 + draw(st.integers(0, 5)), 6]
     if kind == "target-attention":
@@ -79,13 +89,14 @@ def sizes_of(kind: str, draw: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=25)  # each one learns, grows and shrinks again
 @given(data=st.data())
 def test_growth_keeps_the_answers_and_pruning_gives_it_back(kind: str, data: st.DataObject) -> None:
     small = network(kind, 8)
     optimiser, before = learned(small), answers(small)
     more = sizes_of(kind, data.draw)
     heads = more.get("heads", 2)
-    width = 8 if kind == "hstu" else heads * data.draw(st.integers(4, 7))
+    width = 8 if kind in NORMED else heads * data.draw(st.integers(4, 7))
     large, growth = network(kind, width, seed=1, **more), data.draw(st.sampled_from(["zero", "split"]))
     widths, kept = widths_of(small), {name: torch.arange(size) for name, size in widths_of(small).sizes.items()}
     units = grown_units(widths, kept, widths_of(large).sizes, growth, torch.Generator().manual_seed(0))
@@ -111,7 +122,7 @@ def test_growth_keeps_the_answers_and_pruning_gives_it_back(kind: str, data: st.
 def test_a_pruned_network_is_the_large_one_with_its_pruned_units_unread(kind: str) -> None:
     large = network(kind, 12)
     learned(large)
-    small = network(kind, 12 if kind == "hstu" else 8, seed=1, hidden=[9, 4])
+    small = network(kind, 12 if kind in NORMED else 8, seed=1, hidden=[9, 4])
     draw, widths = torch.Generator().manual_seed(0), widths_of(large)
     units = {
         name: torch.randperm(widths.sizes[name], generator=draw)[:size].sort().values
@@ -150,7 +161,8 @@ def test_parts_products_and_new_units() -> None:
 
 
 def test_torch_pruning_agrees_on_a_plain_mlp() -> None:
-    pruning = pytest.importorskip("torch_pruning")
+    import torch_pruning as pruning
+
     torch.manual_seed(0)
     plain = nn.Sequential(nn.Linear(5, 9), nn.ReLU(), nn.Linear(9, 6), nn.ReLU(), nn.Linear(6, 1))
     widths = NetworkWidths(
@@ -177,5 +189,9 @@ def test_torch_pruning_agrees_on_a_plain_mlp() -> None:
 def test_what_is_no_width_is_refused_by_name() -> None:
     with pytest.raises(UserError, match=r"backbone\.recency would change from .* none of its widths can"):
         transplant(network("target-attention", 8), network("target-attention", 8, kernels=2), {})
+    with pytest.raises(UserError, match=r"segment would change from \(8,\) to \(12,\)"):
+        transplant(network("longer", 8), network("longer", 12), {})
+    with pytest.raises(UserError, match="differ in more than their widths"):
+        transplant(network("transformer", 8), network("sasrec", 8), {})
     with pytest.raises(UserError, match="says nothing of its widths"):
         widths_of(nn.Linear(2, 3))

@@ -38,6 +38,16 @@ SETTINGS = {
         "students.light.kind=target-attention",
         "students.light.prune={from: {width: 12, hidden: [70, 40]}, start: 0.2, end: 0.7, of: labels}",
     ),
+    "pruned in depth": (
+        "checkpoint_rows=50",
+        "students.light.kind=hstu",
+        "students.light.prune={from: {width: 8, layers: 4, heads: 2, hidden: [70, 40]}, start: 0.2, end: 0.7}",
+    ),
+    "layers come and go": (
+        "checkpoint_rows=50",
+        "students.light.kind=transformer",
+        "students.light.alternate={to: {layers: 1, hidden: [16, 8]}, every: 2, shrunken: 1}",
+    ),
     "shrunken and grown": (
         "checkpoint_rows=50",
         "students.light.alternate={to: {hidden: [16, 8], width: 2}, every: 2, shrunken: 1, regrow: split}",

@@ -11,7 +11,7 @@ from recdistill.models.embeddings.growable import TableOptions
 from recdistill.models.layers.blocks import MLP, Inputs
 from recdistill.models.layers.options import Number, Width, Widths
 from recdistill.models.layers.pooling import Alike
-from recdistill.models.widths import NetworkWidths, joined, linear, under
+from recdistill.models.widths import NetworkWidths, joined, linear, stacked
 
 __all__ = ["DCNv2"]
 
@@ -43,12 +43,10 @@ class DCNv2(nn.Module):
         """Return its widths."""
         inputs = self.inputs.widths()
         total, body = inputs.outputs, self.body.widths(inputs.outputs)
-        cross = {
-            k: v for at in range(len(self.crosses)) for k, v in under(f"crosses.{at}", linear(total, total)).items()
-        }
-        return joined(
-            {"inputs": inputs, "body": body}, (*total, *body.outputs), cross, {"width": self.inputs.item.width}
-        )
+        cross = NetworkWidths({}, linear(total, total), outputs=total)
+        layers = {str(number): cross for number in range(len(self.crosses))}
+        children = {"inputs": inputs, "body": body, "crosses": stacked("crosses", layers, ("weight", "bias"))}
+        return joined(children, (*total, *body.outputs), sizes={"width": self.inputs.item.width})
 
     def forward(self, batch: Batch) -> Tensor:
         """Return [B, output_width]."""

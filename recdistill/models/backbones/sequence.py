@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Annotated, Literal, cast
 
 import torch
@@ -31,7 +32,7 @@ from recdistill.models.encoders.transformer import Block, Residual, TransformerS
 from recdistill.models.layers.blocks import MLP, Inputs, width_of
 from recdistill.models.layers.options import Actions, Count, Few, Number, Whole, Width, Widths
 from recdistill.models.layers.recorder import Recorder
-from recdistill.models.widths import NetworkWidths, joined
+from recdistill.models.widths import NetworkWidths, joined, norm, out, under
 
 __all__ = ["HSTU", "Longer", "SequenceBackbone", "TokenMixerModel", "Transformer"]
 
@@ -83,11 +84,23 @@ class SequenceBackbone(nn.Module):
         self.block, self.recorded = 0, torch.zeros(0)
 
     def widths(self) -> NetworkWidths:
-        """Return the widths of the MLP that mixes, which alone can change: norms stand between the others."""
+        """Return its widths; those of the MLP that mixes alone where there are several encoders, or LONGER's.
+
+        Growth of `width` is not exact: norms, and candidates that meet events of the same table, stand between.
+        """
         if not isinstance(self.body, MLP) or not len(self.body):
             raise UserError(f"{type(self).__name__}: no MLP mixes here, so none of its widths can change")
-        body = self.body.widths([self.body[0].in_features])  # type: ignore[list-item]
-        return joined({"body": body}, (*body.outputs, DOTS + NUMBERS))
+        encoder = self.encoders[0]
+        if len(self.encoders) > 1 or not isinstance(encoder, HSTUStack | TransformerStack):
+            body = self.body.widths([self.body[0].in_features])  # type: ignore[list-item]
+            return joined({"body": body}, (*body.outputs, DOTS + NUMBERS))
+        inputs, state = self.inputs.widths(), encoder.widths()
+        candidate, common, *side, _ = inputs.outputs
+        body = self.body.widths([candidate, *state.outputs, common, DOTS + NUMBERS, *side])
+        own = {"segment": (out(["width"]),)} | under("norms.0", norm(["width"]))
+        children = {"inputs": inputs, "encoders.0": state, "body": body}
+        found = joined(children, (*body.outputs, DOTS + NUMBERS), own, {"width": self.inputs.item.width})
+        return replace(found, inexact=found.inexact | {"width"})
 
     def record(self, block: int) -> int:
         """Keep from now on, in `recorded`, what the block of that number, from 1 to `depth`, made of the candidates:

@@ -23,6 +23,7 @@ from recdistill.models.encoders.packed import Sequences
 from recdistill.models.encoders.position_bias import RelativeBias
 from recdistill.models.layers.blocks import Dropout
 from recdistill.models.layers.recorder import Recorder
+from recdistill.models.widths import NetworkWidths, Part, joined, linear, norm, stacked, under, widths_of
 
 __all__ = ["Columns", "HSTULayer", "HSTUStack"]
 
@@ -66,6 +67,16 @@ class HSTULayer(nn.Module):
         self.norm, self.mixed_norm = nn.LayerNorm(width, EPS), nn.LayerNorm(values, EPS)
         self.project, self.out = nn.Linear(width, sum(self.sizes)), nn.Linear(values, width)
         self.bias, self.dropout = RelativeBias(heads, length, bias), Dropout(dropout)
+
+    def widths(self) -> NetworkWidths:
+        """Return its widths: width, heads, key_width, value_width. No growth is exact: norms stand between them all."""
+        value: Part = ("heads", "value_width")
+        key: Part = ("heads", "key_width")
+        dims = under("norm", norm(["width"])) | under("mixed_norm", norm([value])) | under("bias", self.bias.dims())
+        dims |= under("project", linear([value, key, value, key], ["width"])) | under("out", linear(["width"], [value]))
+        values, keys = (size // self.heads for size in self.sizes[:2])
+        sizes = {"width": self.out.out_features, "heads": self.heads, "key_width": keys, "value_width": values}
+        return NetworkWidths(sizes, dims, outputs=("width",), inexact=frozenset(sizes))
 
     def _split(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
         """Return the last `parts` of u, q, v, k of x [R, n, D]: u as [R, n, H * d], the others as [R, H, n, d]."""
@@ -172,6 +183,14 @@ class HSTUStack(nn.Module):
         self.layers = nn.ModuleList(HSTULayer(width, heads, length, **layer) for _ in range(layers + newest_layers - 1))
         self.closing = HSTULayer(width, heads, length, **layer)
         self.depth, self.recorder = layers + newest_layers, Recorder()
+
+    def widths(self) -> NetworkWidths:
+        """Return the layers' widths and, unless some of them see the newest events alone, `layers`."""
+        layers = {f"layers.{number}": widths_of(layer) for number, layer in enumerate(self.layers)}
+        layers["closing"] = self.closing.widths()
+        if self.newest:
+            return joined(layers, ("width",))
+        return stacked("layers", layers, ("out.weight", "out.bias"))
 
     def forward(self, events: Tensor, targets: Tensor, at: Sequences, user: Tensor | None = None) -> Tensor:
         """Return targets [P, C, D] after all layers; events [R, L, D], user [R, D] for a stack that is contextual."""

@@ -15,6 +15,7 @@ from recdistill.errors import UserError
 from recdistill.models.attention.target_ops import EMPTY
 from recdistill.models.attention.time_bias import TimeBias
 from recdistill.models.encoders.packed import Sequences
+from recdistill.models.widths import Dim, out
 
 __all__ = ["Bias", "RelativeBias"]
 
@@ -37,6 +38,11 @@ class RelativeBias(nn.Module):
         self.heads = heads
         self.position = nn.Parameter(torch.zeros(heads, length + 1)) if "position" in kinds else None
         self.time = nn.Parameter(torch.zeros(heads, GAPS)) if "time" in kinds else None
+
+    def dims(self) -> dict[str, tuple[Dim, ...]]:
+        """Return the dimensions of its parameters, which are of heads."""
+        kept = (("position", self.position), ("time", self.time))
+        return {name: (out(["heads"]), out([own.shape[1]])) for name, own in kept if own is not None}
 
     def by_distance(self, like: Tensor) -> Tensor:
         """Return [H, S], by events apart, the last for all farther ones."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from dataclasses import replace
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from recdistill.models.attention.blockwise import attend, band_bias
 from recdistill.models.encoders.packed import Sequences
 from recdistill.models.encoders.position_bias import RelativeBias
 from recdistill.models.layers.recorder import Recorder
+from recdistill.models.widths import Dim, NetworkWidths, Part, linear, norm, out, stacked, under, widths_of
 
 __all__ = ["SwiGLU", "TransformerLayer", "TransformerStack", "rotated"]
 
@@ -37,6 +39,11 @@ class SwiGLU(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         gate, up = self.up(x).chunk(2, -1)
         return torch.as_tensor(self.down(functional.silu(gate) * up))
+
+    def dims(self) -> dict[str, tuple[Dim, ...]]:
+        """Return the dimensions of its parameters, of widths width and ffn."""
+        up, down = linear(["ffn", "ffn"], ["width"], False), linear(["width"], ["ffn"], False)
+        return under("up", up) | under("down", down)
 
 
 def rotated(x: Tensor, position: Tensor) -> Tensor:
@@ -74,6 +81,22 @@ class TransformerLayer(nn.Module):
         ffn = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
         self.ffn = SwiGLU(width, 8 * -(-width // 3)) if llama else ffn
         self.bias = RelativeBias(heads, length, bias)
+
+    def widths(self) -> NetworkWidths:
+        """Return its widths: width, heads, ffn, and head_width, or head_pairs where RoPE turns columns in pairs."""
+        llama, per_head = self.rotary, self.out.in_features // self.heads
+        column = "head_pairs" if llama else "head_width"
+        head: Part = ("heads", 2, column) if llama else ("heads", column)
+        dims = under("project", linear([head] * 3, ["width"], not llama))
+        dims |= under("out", linear(["width"], [head], not llama)) | under("bias", self.bias.dims())
+        dims |= under("first", norm(["width"], not llama)) | under("second", norm(["width"], not llama))
+        if isinstance(self.ffn, SwiGLU):
+            dims, ffn = dims | under("ffn", self.ffn.dims()), self.ffn.down.in_features
+        else:
+            dims |= under("ffn.0", linear(["ffn"], ["width"])) | under("ffn.2", linear(["width"], ["ffn"]))
+            ffn = cast(nn.Linear, self.ffn[0]).out_features
+        sizes = {"width": self.out.out_features, "heads": self.heads, column: per_head // (1 + llama), "ffn": ffn}
+        return NetworkWidths(sizes, dims, outputs=("width",), inexact=frozenset({"width", column}))
 
     def _split(self, x: Tensor, position: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return q (scaled), k, v [R, H, n, d] of x [R, n, D]."""
@@ -153,6 +176,16 @@ class TransformerStack(nn.Module):
         )
         self.closing = TransformerLayer(width, heads, length, block, residual, bias, band)
         self.depth, self.recorder = layers, Recorder()
+
+    def widths(self) -> NetworkWidths:
+        """Return the layers' widths, and `layers`: exact to grow where the norms stand before each part."""
+        layers = {f"layers.{number}": widths_of(layer) for number, layer in enumerate(self.layers)}
+        layers["closing"] = self.closing.widths()
+        names = ("out.weight", "out.bias", "ffn.down.weight", "ffn.2.weight", "ffn.2.bias")
+        found = stacked("layers", layers, names)
+        if self.places is not None:
+            found.dims["places"] = (out([len(self.places)]), out(["width"]))
+        return found if self.closing.before else replace(found, inexact=found.inexact | {"layers"})
 
     def _placed(self, events: Tensor, at: Sequences) -> Tensor:
         """Return the events with the vectors of their places, where there are any."""
