@@ -14,6 +14,7 @@ from recdistill.api.log import Log, digest
 from recdistill.api.models import Distill, Student, Teacher
 from recdistill.api.result import Report, Result
 from recdistill.app import run as stages
+from recdistill.app.backfill import backfill_stage
 from recdistill.app.export import export_stage
 from recdistill.app.progress import print_line
 from recdistill.app.scores import print_summary
@@ -56,6 +57,14 @@ class TrainedModel:
         The file appears whole or not at all. Raises UserError for another kind of file, and as `predict`.
         """
         return write_frames(Path(path), self.run.predictions(self._of(seed), data))
+
+    def backfill(self, seed: int | None = None, workers: int | None = None) -> int:
+        """Predict every sample of the run's log with the model's newest checkpoint, into the table of predictions as
+        MODEL.backfill, and return how many; 0 where that was done already. Students never learn from these.
+
+        workers: how many processes, default those of the experiment. Raises UserError for a model that is not trained.
+        """
+        return self.run.backfill(self._of(seed), workers)
 
     def export(
         self,
@@ -286,6 +295,11 @@ class Run:
         yield from predictor.predict(source_of(data, self.experiment.data))
         for line in predictor.notes():
             print_line(line)
+
+    def backfill(self, model: str, workers: int | None = None) -> int:
+        """Record a model's predictions of the whole log; see `TrainedModel.backfill`."""
+        with self._held():
+            return backfill_stage(self.folder, self.experiment, self._jobs()[model], workers)
 
     def export(
         self,

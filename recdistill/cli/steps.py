@@ -97,11 +97,31 @@ def predict(
         ),
     ],
     data: Annotated[
-        Path, typer.Option("--data", help="Rows to predict: Parquet, CSV or Delta, with the log's columns.")
-    ],
-    out: Annotated[Path, typer.Option("--out", help="The file to write: .parquet or .csv; replaced if it is there.")],
+        Path | None,
+        typer.Option(
+            "--data", help="Rows to predict: Parquet, CSV or Delta, with the log's columns. Without: the log."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="The file to write: .parquet or .csv; replaced if it is there. Goes with --data."),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", min=1, help="Processes that predict the log; default workers.count of the run."),
+    ] = None,
 ) -> None:
-    """Predict new rows with a trained model: sample_id, and per task logit and probability."""
+    """Predict new rows with a trained model: sample_id, and per task logit and probability. Without --data: every
+    sample of the log, into the table of predictions.
+    """
     from recdistill.api.run import Run
 
-    Run(run_folder).model(model).predict_file(data, out)
+    if (data is None) != (out is None):
+        raise UserError("--data and --out go together: rows to predict, and the file for their predictions")
+    if data is not None and workers is not None:
+        raise UserError("--workers: is for the predictions of the log; leave out --data and --out")
+    chosen = Run(run_folder).model(model)
+    if data is None or out is None:
+        chosen.backfill(workers=workers)
+    else:
+        chosen.predict_file(data, out)

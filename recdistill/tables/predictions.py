@@ -9,6 +9,7 @@ from typing import Literal
 
 import polars as pl
 from deltalake import DeltaTable
+from deltalake.transaction import AddAction
 
 from recdistill.errors import UserError
 from recdistill.tables.delta.commits import commits_back, open_delta, parts_of
@@ -22,7 +23,7 @@ from recdistill.typing import Array
 
 __all__ = ["Kind", "PredictionLog"]
 
-Kind = Literal["prequential", "crossfit", "imported"]
+Kind = Literal["prequential", "crossfit", "imported", "backfill"]
 
 
 class PredictionLog(DeltaLog):
@@ -103,13 +104,7 @@ class PredictionLog(DeltaLog):
         or infinite logits, duplicate sample ids, and samples that this version has recorded; a prequential prediction
         is made once, whatever the version.
         """
-        source = f"predictions of {model}"
-        if not model:
-            raise UserError("predictions need the name of their model; got ''")
-        rows = check_columns(rows, self._columns(self.tasks, tuple(self.channels)), source)
-        check_logits(rows, self.tasks, source)
-        check_channels(rows, self.channels, source)
-        full = rows.with_columns(version=pl.lit(version, pl.Int32), kind=pl.lit(kind), model=pl.lit(model))
+        full = self._checked(rows, model, version, kind)
         same = pl.col("kind") == kind
         again = same if kind == "prequential" else same & (pl.col("version") == version)
 
@@ -120,6 +115,21 @@ class PredictionLog(DeltaLog):
         return self._append(
             full, writer, sequence, {"model": model, "model_version": str(version), **(metadata or {})}, check
         )
+
+    def stage(self, rows: pl.DataFrame, name: str, *, model: str, version: int, kind: Kind) -> list[AddAction]:
+        """Write predictions for a commit of many parts, in place of what is staged under this name; see
+        `commit_staged`. Raises UserError, and writes nothing, for what the checks of one append refuse.
+        """
+        return self._staged(self._checked(rows, model, version, kind), name)
+
+    def _checked(self, rows: pl.DataFrame, model: str, version: int, kind: Kind) -> pl.DataFrame:
+        source = f"predictions of {model}"
+        if not model:
+            raise UserError("predictions need the name of their model; got ''")
+        rows = check_columns(rows, self._columns(self.tasks, tuple(self.channels)), source)
+        check_logits(rows, self.tasks, source)
+        check_channels(rows, self.channels, source)
+        return rows.with_columns(version=pl.lit(version, pl.Int32), kind=pl.lit(kind), model=pl.lit(model))
 
     def _refuse_again(self, table: DeltaTable, rows: pl.DataFrame, model: str, again: pl.Expr) -> None:
         """Refuse samples that the model has recorded before, of the rows where `again` holds; only files of

@@ -35,7 +35,7 @@ from recdistill.train.learner import Learner
 from recdistill.train.trained import Trained
 from recdistill.typing import Array
 
-__all__ = ["NewSamples", "Predictor"]
+__all__ = ["NewSamples", "Predictor", "check_predicts", "newest_of", "restored"]
 
 
 class _Frozen:
@@ -133,15 +133,12 @@ class Predictor:
     """
 
     def __init__(self, folder: RunFolder, experiment: Experiment, job: Job, found: Trained | None = None) -> None:
-        if job.distill is not None and job.uses_teacher and job.distill.teacher_hidden:
-            raise UserError(
-                f"{job.name}: reads the teacher's hidden states, which new rows do not have; it cannot predict"
-            )
+        check_predicts(job)
         self.job, self.data = job, experiment.data
         self.counts = Counts()  # of what was left out of the rows that were read
         self.schema: EventSchema = EventLog.open(folder.tables / "events").schema
         self.store = SampleStore(folder.store)
-        self.learner = _restored(folder, experiment, job, self.store, found)
+        self.learner = restored(folder, experiment, job, self.store, found)
         users, items, context = (
             _Frozen(Vocabulary.load(folder.store / f"{name}.parquet")) for name in ("users", "items", "context")
         )
@@ -190,11 +187,15 @@ class Predictor:
         return pl.DataFrame(columns)
 
 
-def _restored(
-    folder: RunFolder, experiment: Experiment, job: Job, store: SampleStore, found: Trained | None
-) -> Learner:
+def check_predicts(job: Job) -> None:
+    """Raise UserError for a model that reads its teacher's hidden states."""
+    if job.distill is not None and job.uses_teacher and job.distill.teacher_hidden:
+        raise UserError(f"{job.name}: reads the teacher's hidden states, which new rows do not have; it cannot predict")
+
+
+def restored(folder: RunFolder, experiment: Experiment, job: Job, store: SampleStore, found: Trained | None) -> Learner:
     """Return the job's learner as of a checkpoint, None: its newest; torch's random state stays as it is."""
-    found = found or _newest(folder, job)
+    found = found or newest_of(folder, job)
     with torch.random.fork_rng(devices=[]):
         width = experiment.teacher_hidden.width
         learner, _ = learner_of(folder, job, store.labels, store.actions, None, width)
@@ -203,7 +204,7 @@ def _restored(
     return learner
 
 
-def _newest(folder: RunFolder, job: Job) -> Trained:
+def newest_of(folder: RunFolder, job: Job) -> Trained:
     """Return the newest checkpoint of the batch phase, whose ids are those of the run's store."""
     checkpoints = Checkpoints(folder.model(job.name))
     block = checkpoints.newest()

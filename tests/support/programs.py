@@ -28,6 +28,7 @@ MODULES = {  # and the extra of recdistill that brings them
     "ministack": "dev",
     "triton": "fused",
     "tritonclient": "dev",
+    "duckdb": "dev",
 }
 SBIN = "/usr/sbin:/usr/local/sbin"  # where Debian puts servers, and no user's PATH leads
 
