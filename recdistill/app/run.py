@@ -14,6 +14,7 @@ import numpy as np
 from rich.table import Table
 
 from recdistill.app.baselines import baselines_of
+from recdistill.app.bounded_rows import bounded_lines
 from recdistill.app.data_summary import data_of, print_data, with_data
 from recdistill.app.export_check import unservable
 from recdistill.app.leaks import leaks_of, print_leaks, with_leaks
@@ -356,3 +357,5 @@ def inspect_stage(folder: RunFolder) -> None:
     ):
         models.add_row(model, str(version), kind, f"{rows:,}", f"{rows / total:.0%}")
     console.print(models)
+    for line in bounded_lines(folder):
+        _print(line)

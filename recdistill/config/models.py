@@ -27,6 +27,7 @@ __all__ = [
     "PaperConfig",
     "PretrainConfig",
     "PruneConfig",
+    "RowsConfig",
     "StaleConfig",
     "TeacherHiddenConfig",
     "StudentConfig",
@@ -69,6 +70,15 @@ class PretrainConfig(Strict):
     )
 
 
+class RowsConfig(Strict):
+    """A bound on the rows of each table, for ids that never end: rows are given to ids that come back, and the ids seen
+    longest ago give theirs to new ones.
+    """
+
+    most: int = Field(ge=8, le=1 << 31)  # rows of a table, down to a multiple of 8
+    admit: Positive = 1  # steps that have to look an id up before it gets a row; until then it reads the padding
+
+
 class ModelConfig(Strict):
     """A network and how it learns."""
 
@@ -95,6 +105,7 @@ class ModelConfig(Strict):
     epochs: int = Field(default=0, ge=0)  # shuffled passes after the prequential one (their logits are not recorded)
     sampling: SamplingConfig = SamplingConfig()
     pretrain: PretrainConfig | None = None
+    rows: RowsConfig | None = None
     device: Literal["auto", "cpu", "cuda"] = (
         "auto"  # of the dense part; auto: CUDA where there is one; tables stay with the host
     )
@@ -103,6 +114,12 @@ class ModelConfig(Strict):
     @classmethod
     def _preset(cls, keys: Any) -> Any:
         return expanded(keys)
+
+    @model_validator(mode="after")
+    def _rows_stay(self) -> ModelConfig:
+        if self.rows is not None and self.pretrain is not None:
+            raise ValueError("rows that are bounded cannot be pre-trained; leave out rows or pretrain")
+        return self
 
 
 class StaleConfig(Strict):
@@ -338,4 +355,10 @@ class StudentConfig(ModelConfig):
             raise ValueError("name prune or alternate, not both")
         if self.pretrain and self.distill.warm_start:
             raise ValueError("pretrain and distill.warm_start both make the item rows; name one of them")
+        if self.rows is not None and (self.prune or self.alternate):
+            raise ValueError("rows that are bounded cannot change their width; leave out rows, or prune and alternate")
+        if self.rows is not None and self.distill.warm_start:
+            raise ValueError(
+                "rows that are bounded cannot be taken from a teacher; leave out rows or distill.warm_start"
+            )
         return self

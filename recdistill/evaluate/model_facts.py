@@ -85,6 +85,8 @@ def settings_of(config: ModelConfig, distill: DistillConfig | None) -> dict[str,
     named: dict[str, Setting] = {name: getattr(config, name) for name in SHOWN_SETTINGS}
     if (config.sampling.positive, config.sampling.negative) != (1.0, 1.0):
         named["sampling"] = f"k+ {config.sampling.positive:g}, k- {config.sampling.negative:g}"
+    if config.rows is not None:
+        named["rows"] = f"{config.rows.most:,} per table, after {config.rows.admit}"
     if distill is not None and distill.uses_teacher:
         named["weight"] = _weight(distill.weight)
         named |= {"towers": distill.towers, "loss": distill.loss, "space": distill.space}

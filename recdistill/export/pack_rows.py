@@ -31,18 +31,17 @@ def lengths(folder: Path, number: int) -> Array:
 
 def rows_kept(length: Sequence[Array], seen: Sequence[Array], drop: float, min_seen: int) -> list[Array]:
     """Return, for each table, bool [rows], which rows stay: not those that fewer than `min_seen` steps learned from,
-    nor the share `drop` of all tables' rows together whose length is smallest; of equal ones the first go. The padding,
-    row 0, stays and counts as none.
+    nor the share `drop` of all tables' rows together whose length is smallest; of equal ones the first go. Ids that
+    have no row of their own, -1 in `seen`, have none left and count as none; nor does the padding, row 0, which stays.
     """
-    keep = [one >= min_seen for one in seen]
-    shortest = np.argsort(np.concatenate([one[1:] for one in length]), kind="stable")
-    going = np.zeros(len(shortest), np.bool_)
-    going[shortest[: int(drop * len(shortest))]] = True
-    ends = np.cumsum([len(one) - 1 for one in length])[:-1]
-    for table, gone in zip(keep, np.split(going, ends), strict=True):
-        table[1:] &= ~gone
+    there = np.flatnonzero(np.concatenate([(one >= 0) & (np.arange(len(one)) > 0) for one in seen]))
+    shortest = there[np.argsort(np.concatenate(length)[there], kind="stable")]
+    keep = np.concatenate(seen) >= min_seen
+    keep[shortest[: int(drop * len(there))]] = False
+    found = np.split(keep, np.cumsum([len(one) for one in seen])[:-1])
+    for table in found:
         table[0] = True
-    return keep
+    return found
 
 
 def pack(folder: Path, number: int, keep: Array, kind: RowKind) -> None:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from recdistill.data.batch.builder import BatchBuilder
+from recdistill.data.store.memmap import open_column
 from recdistill.errors import UserError
 from recdistill.evaluate import metrics
 from recdistill.export.pack_rows import lengths, pack, rows_kept
@@ -25,7 +26,7 @@ from recdistill.serve.rows import SmallerRows, TableRows, open_rows
 from recdistill.train.predict import Predictor
 from recdistill.typing import Array
 
-__all__ = ["cost_lines", "costs", "made_smaller", "shrink", "twin_of", "window_rows"]
+__all__ = ["cost_lines", "costs", "leave_out_absent", "made_smaller", "shrink", "twin_of", "window_rows"]
 
 ROWS = 50_000  # scored, of the window's last
 
@@ -56,7 +57,15 @@ def shrink(folder: Path, tables: Mapping[int, GrowableTable], asked: SmallerRows
     keep = rows_kept(length, seen, asked.drop, asked.min_seen)
     for number, one in zip(tables, keep, strict=True):
         pack(folder, number, one, asked.kind)
-    return [int(sum(one.sum() - 1 for one in keep)), sum(len(one) - 1 for one in keep)]
+    return [int(sum(one.sum() - 1 for one in keep)), int(sum((one[1:] >= 0).sum() for one in seen))]
+
+
+def leave_out_absent(folder: Path, tables: Mapping[int, GrowableTable]) -> None:
+    """Write the float32 rows of the tables, by number, in which ids have no row of their own again, without those."""
+    for number, table in tables.items():
+        there = table.seen(len(open_column(folder, f"table_{number}"))).numpy() >= 0
+        if not there.all():
+            pack(folder, number, there, "float32")
 
 
 def made_smaller(

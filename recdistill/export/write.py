@@ -25,7 +25,7 @@ from recdistill.errors import UserError
 from recdistill.export.graph import ServedNetwork, onnx_graph
 from recdistill.export.inputs import Shape
 from recdistill.export.parity import largest_difference
-from recdistill.export.smaller_rows import made_smaller
+from recdistill.export.smaller_rows import leave_out_absent, made_smaller
 from recdistill.export.vectors import write_vectors
 from recdistill.models.factory import table_modules
 from recdistill.models.heads import Towers
@@ -80,14 +80,18 @@ def export(
     with changing(to), _aside(to) as folder:
         _no_canary(to, serves)
         (folder / "dense.onnx").write_bytes(graph)
+        looked_up = sorted({one.table for one in served.look_ups})
         _write_tables(folder, predictor, served, known)
+        if not smaller.changes:
+            every = table_modules(predictor.learner.network)
+            leave_out_absent(folder, {number: every[number] for number in looked_up})
         _write_ids(folder, known)
         write_vectors(folder, predictor.store)
         difference = _difference(name, folder, predictor, served)
         _check(name, difference)
         cost: dict[str, Any] = {}
         if smaller.changes:
-            twin, cost = made_smaller(folder, predictor, sorted({one.table for one in served.look_ups}), smaller, start)
+            twin, cost = made_smaller(folder, predictor, looked_up, smaller, start)
             difference = _difference(name, folder, twin, served)
             _check(name, difference)
         version = max(numbers(to), default=0) + 1

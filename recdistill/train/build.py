@@ -28,6 +28,7 @@ from recdistill.distributed.ranks import ALONE, Dense, InFull, Ranks, Rows
 from recdistill.errors import UserError
 from recdistill.evaluate.model_facts import TrainingCosts
 from recdistill.models.backbones.sequence import SequenceBackbone
+from recdistill.models.embeddings.bounded import RowBudget, bound_tables
 from recdistill.models.embeddings.sharded import spread_tables
 from recdistill.models.factory import dense_parameters
 from recdistill.models.heads import Towers
@@ -180,12 +181,17 @@ def learner_of(
             f"{job.name}: prune and alternate are for one process; leave them out, or train it without ranks"
         )
 
+    if job.config.rows is not None and ranks.size > 1:
+        raise UserError(f"{job.name}: rows are bounded in one process; leave out rows, or train it without ranks")
+
     def resized(config: ModelConfig, seed: int) -> Towers:
         return build_network(replace(job, config=config, seed=seed), schema, actions, hidden)
 
     def make() -> Towers:
         network = resized(config_at(job.config, 0, blocks), job.seed)
         spread_tables(network, ranks)
+        if job.config.rows is not None:
+            bound_tables(network, RowBudget(job.config.rows.most, job.config.rows.admit))
         if device.type == "cuda" and not sharded:
             check_fits(job.name, dense_parameters(network), device)
         place(network, device)

@@ -207,7 +207,7 @@ class GrowableTable(nn.Module):
         return int((self._steps > 0).sum())
 
     def seen(self, count: int) -> Tensor:
-        """Return int32 [count], how many steps learned from each of the first rows."""
+        """Return int32 [count], how many steps learned from each of the first rows, -1 where an id has none."""
         found = torch.zeros(count, dtype=torch.int32)
         known = self._steps[:count]
         found[: len(known)] = known

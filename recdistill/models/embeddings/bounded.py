@@ -1,0 +1,167 @@
+"""An embedding table of a bounded number of rows, for ids that never end.
+
+An id gets a row once `admit` steps that learn have looked it up; until then it reads the padding, as ids never seen do.
+Where there is no free row, the id seen longest ago gives its own: the row starts anew, and so does its optimiser's
+state. Ids that wait for a row are counted in as many places as there are rows, and are forgotten by age likewise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from recdistill.distributed.ranks import Rows
+from recdistill.errors import UserError
+from recdistill.models.embeddings.aged_ids import AgedIds
+from recdistill.models.embeddings.growable import GrowableTable
+from recdistill.typing import Array
+
+__all__ = ["BoundedTable", "RowBudget", "bound_tables"]
+
+COUNTS = ("admitted", "evicted", "refused")
+
+
+@dataclass(frozen=True)
+class RowBudget:
+    """most: rows of each table; admit: how many steps have to look an id up before it gets one."""
+
+    most: int
+    admit: int = 1
+
+
+class BoundedTable(GrowableTable):
+    """A table of at most `budget.most` rows; a model uses it like the `table` it is made of, of which no row was looked
+    up yet. admitted, evicted: rows that were given and taken back; refused: times that an id had to go without, as all
+    ids that could have given way were looked up in the same step.
+    """
+
+    def __init__(self, table: GrowableTable, budget: RowBudget) -> None:
+        super().__init__(table.width, **table.settings)
+        self.budget, self.now = budget, 0
+        self.held, self.waiting = AgedIds(budget.most), AgedIds(budget.most)
+        self.sightings = np.zeros(len(self.waiting.ids), np.int32)
+        self.admitted = self.evicted = self.refused = 0
+        self._allocate(len(self.held.ids) + 1)
+        self._ready[:] = True
+
+    def _rows(self, ids: Tensor) -> Tensor:
+        """Return int64 [n], the row of each id, 0 where it has none."""
+        return torch.from_numpy(self.held.find(ids.numpy()) + 1)
+
+    def _met(self, ids: Tensor) -> Tensor:
+        """Return the row of each of distinct ids that are learned from; those due get one, if need be another's."""
+        asked = ids.numpy()
+        places = self.held.find(asked)
+        self.held.last[places[places >= 0]] = self.now
+        new = np.flatnonzero((places < 0) & (asked != 0))
+        due = new[self._due(asked[new])]
+        given, evicted = self.held.take(asked[due], self.now)
+        self.refused += int(np.count_nonzero(given < 0))
+        due, given = due[given >= 0], given[given >= 0]
+        self._start(torch.from_numpy(given + 1), torch.from_numpy(asked[due]))
+        waited = self.waiting.find(asked[due])
+        self.waiting.leave(waited[waited >= 0])
+        self.admitted, self.evicted = self.admitted + len(due), self.evicted + evicted
+        places[due] = given
+        return torch.from_numpy(places + 1)
+
+    def _due(self, ids: Array) -> Array:
+        """Count a sighting of ids without a row, once a step; return bool [n], whose turn it is."""
+        if self.budget.admit == 1:
+            return np.ones(len(ids), np.bool_)
+        places = self.waiting.find(ids)
+        again = places[places >= 0]
+        self.sightings[again] += self.waiting.last[again] < self.now
+        self.waiting.last[again] = self.now
+        fresh = np.flatnonzero(places < 0)
+        given, _ = self.waiting.take(ids[fresh], self.now)
+        places[fresh] = given
+        self.sightings[given[given >= 0]] = 1
+        return (places >= 0) & (self.sightings[places] >= self.budget.admit)
+
+    def _start(self, rows: Tensor, ids: Tensor) -> None:
+        self._weight[rows] = self._first_values(ids)
+        for state in (self._first, self._second, self._steps):
+            state[rows] = 0
+
+    def forward(self, unique: Tensor) -> Tensor:
+        """Return float32 [U, width] rows of `unique`, see `GrowableTable`; only what is learned from counts as seen."""
+        learns = self.training and torch.is_grad_enabled()
+        places = self._met(unique) if learns else self._rows(unique)
+        rows = self._weight.index_select(0, places)
+        if learns:
+            rows.requires_grad_()
+            self._live.append((places, rows))
+        return rows.to(self.device)
+
+    def step(self) -> None:
+        """Update every row looked up since the last step; those of ids without a row learn nothing."""
+        live = [(rows, leaf.detach(), leaf.grad) for rows, leaf in self._live if leaf.grad is not None]
+        self._live.clear()
+        self.now += 1
+        if live:
+            there = [torch.cat((torch.zeros(1, dtype=torch.int64), rows.nonzero()[:, 0])) for rows, _, _ in live]
+            own = [(rows[at], leaf[at], grad[at]) for (rows, leaf, grad), at in zip(live, there, strict=True)]
+            rows, weight, gradient = own[0] if len(own) == 1 else self._summed(own)
+            self._learn(rows[1:], weight[1:], gradient[1:])
+
+    def peek(self, rows: Tensor) -> Tensor:
+        """Return float32 [n, width], a copy of the rows of ids, int64 [n], zeros for those without one."""
+        return self._weight.index_select(0, self._rows(rows))
+
+    def seen(self, count: int) -> Tensor:
+        """Return int32 [count], how many steps learned from each of the first ids' rows, -1 for ids without one."""
+        rows = self._rows(torch.arange(count))
+        return self._steps.index_select(0, rows).masked_fill_(rows == 0, -1).index_fill_(0, torch.zeros(1).long(), 0)
+
+    def freeze(self, rows: Tensor) -> None:
+        """Raise UserError: a frozen row could be taken by another id."""
+        raise UserError("rows that are bounded cannot be frozen; leave out rows, or what freezes them")
+
+    def take_rows(self, rows: Tensor, values: Tensor) -> None:
+        """Raise UserError: there need not be room for them."""
+        raise UserError("rows that are bounded cannot be taken over from another table; leave out rows")
+
+    def facts(self) -> dict[str, int]:
+        """Return how many ids have a row, and what was counted so far."""
+        return {"held": len(self.held)} | {name: int(getattr(self, name)) for name in COUNTS}
+
+    def state(self) -> dict[str, Tensor]:
+        """Return a copy of the rows that ids have, `rows` int64 [n], whose they are, and of the ids that wait."""
+        places, waits = np.flatnonzero(self.held.ids), np.flatnonzero(self.waiting.ids)
+        rows = torch.from_numpy(places + 1)
+        names = ("weight", "first", "second", "steps")
+        found = {"rows": rows} | {name: getattr(self, f"_{name}").index_select(0, rows) for name in names}
+        arrays: dict[str, Array] = {"ids": self.held.ids[places], "last": self.held.last[places], "waits": waits}
+        arrays |= {"waiting": self.waiting.ids[waits], "waiting_last": self.waiting.last[waits]}
+        arrays |= {"sightings": self.sightings[waits]}
+        arrays["clock"] = np.array([self.now, *(getattr(self, name) for name in COUNTS)], np.int64)
+        return found | {name: torch.from_numpy(value) for name, value in arrays.items()}
+
+    def load_state(self, state: Mapping[str, Rows]) -> None:
+        """Load a `state`; every other row is free."""
+        self.clear()
+        self._allocate(len(self.held.ids) + 1)
+        self._ready[:] = True
+        self.held, self.waiting = AgedIds(self.budget.most), AgedIds(self.budget.most)
+        self.sightings[:] = 0
+        rows, waits = state["rows"][...], state["waits"][...].numpy()
+        for name in ("weight", "first", "second", "steps"):
+            getattr(self, f"_{name}").index_copy_(0, rows, state[name][...])
+        for ids, at, prefix in ((self.held, rows.numpy() - 1, ""), (self.waiting, waits, "waiting_")):
+            ids.ids[at] = state["waiting" if prefix else "ids"][...].numpy()
+            ids.last[at] = state[f"{prefix}last"][...].numpy()
+        self.sightings[waits] = state["sightings"][...].numpy()
+        self.now, self.admitted, self.evicted, self.refused = state["clock"][...].tolist()
+
+
+def bound_tables(module: nn.Module, budget: RowBudget) -> None:
+    """Replace every table inside by one that keeps to a budget; none of their rows was looked up yet."""
+    for parent in list(module.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, GrowableTable):
+                setattr(parent, name, BoundedTable(child, budget))
