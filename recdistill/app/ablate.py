@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from recdistill.app.against_first import over_first
 from recdistill.app.progress import console
 from recdistill.app.results import publish_files
 from recdistill.app.run import open_run, report_stage, run_stages
@@ -18,7 +19,7 @@ from recdistill.config.models import DistillConfig, TeacherHiddenConfig
 from recdistill.evaluate.ablation import Ablation, Method, ablation_of
 from recdistill.evaluate.notes import lost_note
 from recdistill.evaluate.summary import LABELS, Transfer
-from recdistill.report.ablation import write_ablation
+from recdistill.report.ablation import signed, write_ablation
 
 __all__ = ["ablate"]
 
@@ -35,7 +36,7 @@ def ablate(config: Path, grid: Path, data: Path | None, out: Path | None, assign
         sizes = {
             name: bytes_per_sample(student.distill, hidden, tasks) for name, student in experiment.students.items()
         }
-        found = ablation_of(summary, methods, sizes)
+        found = ablation_of(summary, methods, sizes, over_first(folder, experiment, summary))
         write_ablation(found, folder.root)
         publish_files(folder, experiment, [folder.root / "ablation.html", folder.root / "ablation.json"], console.print)
         _print(found)
@@ -81,11 +82,27 @@ def _print(found: Ablation) -> None:
         )
     console.print(f"teacher: {LABELS[found.metric]} {_cell(found.teacher)}")
     console.print(table)
+    _print_over_first(found)
     etas = [one.transferability.metric(found.metric) for one in found.methods]
     for line in dict.fromkeys(f"{'no eta' if eta.eta is None else 'eta'}: {eta.why}" for eta in etas if eta.why):
         console.print(line, soft_wrap=True)
     for line in dict.fromkeys(f"eta: {lost_note(eta).strip(' ()')}" for eta in etas if eta.loses_on):
         console.print(line, soft_wrap=True)
+
+
+def _print_over_first(found: Ablation) -> None:
+    """Print what the methods have over the first one, where they are scored on the same rows."""
+    compared = [(one.name, one.over_first) for one in found.methods if one.over_first is not None]
+    if not compared:
+        return
+    metric = LABELS[found.metric]
+    headings = (f"{found.metric} over {found.first}, raw", "distilled", "training FLOPs, raw", "distilled")
+    table = Table("method", *headings, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name, over in compared:
+        times = (_cell(one, ".2f") for one in (over.raw_flops, over.distilled_flops))
+        table.add_row(name, signed(over.raw), signed(over.distilled), *times)
+    console.print(f"{metric} and training FLOPs of each method's students against those of {found.first}")
+    console.print(table)
 
 
 def _beyond(method: Method, control: ControlName, metric: str) -> str:

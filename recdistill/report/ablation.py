@@ -8,13 +8,14 @@ from pathlib import Path
 
 from recdistill.config.experiment import ControlName
 from recdistill.evaluate.ablation import Ablation, Method
+from recdistill.evaluate.paired import Difference
 from recdistill.evaluate.summary import LABELS, write_atomic
 from recdistill.report.charts import Axis, linear_axis, whisker
 from recdistill.report.controls import share
 from recdistill.report.page import page
 from recdistill.report.text import number, percent
 
-__all__ = ["render", "write_ablation"]
+__all__ = ["render", "signed", "write_ablation"]
 
 
 def render(ablation: Ablation) -> str:
@@ -38,6 +39,8 @@ def render(ablation: Ablation) -> str:
         ),
         beyond="".join(f"<th>{LABELS[ablation.metric]} beyond {control}</th>" for control in controls),
         table="".join(_row(method, ablation.metric, controls) for method in ablation.methods),
+        first=escape(ablation.first),
+        over="".join(_over_first(method) for method in ablation.methods),
     )
 
 
@@ -65,6 +68,19 @@ def _row(method: Method, metric: str, controls: Sequence[ControlName]) -> str:
         f"<tr><th>{escape(method.name)}<small>{escape(changed)}</small></th>"
         f"{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
     )
+
+
+def _over_first(method: Method) -> str:
+    over = method.over_first
+    if over is None:
+        return ""
+    cells = [signed(over.raw), signed(over.distilled), number(over.raw_flops, 2), number(over.distilled_flops, 2)]
+    return f"<tr><th>{escape(method.name)}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+
+
+def signed(found: Difference | None) -> str:
+    """Return a difference with its interval as text."""
+    return "–" if found is None else f"{found.value:+.4f} ({found.low:+.4f} to {found.high:+.4f})"
 
 
 def write_ablation(ablation: Ablation, folder: Path) -> None:

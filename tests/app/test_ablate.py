@@ -45,6 +45,24 @@ def test_every_method_stands_in_the_file_as_in_the_summary(out):
     )
 
 
+def test_every_method_but_the_first_is_compared_with_it(out):
+    found = Ablation.model_validate(json.loads((out / "out" / "ablation.json").read_text(encoding="utf-8")))
+    summary = load_summary(out / "out" / "summary.json")
+    first = summary.students[found.first]
+    assert found.first == next(iter(summary.students))
+    for one in found.methods:
+        assert (one.over_first is None) == (one.name == found.first)
+        if one.over_first is not None:
+            own, over = summary.students[one.name], one.over_first
+            assert over.raw is not None and over.distilled is not None
+            assert over.raw.value == over.raw.low == over.raw.high == 0.0  # they are the same students
+            assert over.distilled.value == pytest.approx(own.distilled.gauc - first.distilled.gauc)
+            same = own.distilled.gauc == first.distilled.gauc  # of two methods that are alike in other words
+            assert same == (over.distilled.low == over.distilled.high)
+            assert over.distilled_flops == own.distilled.flops / first.distilled.flops
+    assert f"<h2>Against {found.first}</h2>" in render(found)
+
+
 def test_it_trains_nothing_twice(out, capsys):
     ablate(out / "tiny.yaml", out / "grid.yaml", None, out / "out", None)
     assert "training: nothing to do" in capsys.readouterr().out
@@ -65,7 +83,7 @@ def test_sorted_by_what_pays_with_the_withheld_last(out):
         )
 
     changed = summary.model_copy(update={"students": {name: student(name) for name in names}})
-    found = ablation_of(changed, dict.fromkeys(names, {}), dict.fromkeys(names, 8))
+    found = ablation_of(changed, dict.fromkeys(names, {}), dict.fromkeys(names, 8), {})
     assert [one.name for one in found.methods] == [names[2], names[0], names[4], names[3], names[1]]
 
 

@@ -30,7 +30,7 @@ def run() -> Summary:
 def test_methods_are_sorted_by_eta_then_by_gain() -> None:
     summary = run()
     sizes = {name: at for at, name in enumerate(summary.students)}
-    found = ablation_of(summary, {name: {"weight": 1.0} for name in sizes}, sizes)
+    found = ablation_of(summary, {name: {"weight": 1.0} for name in sizes}, sizes, {})
     assert [method.name for method in found.methods] == ["high", "low", "none", "<nothing>"]
     assert [method.bytes_per_sample for method in found.methods] == [2, 0, 1, 3]
     raw, distilled = (summary.students["low"].raw, summary.students["low"].distilled)
