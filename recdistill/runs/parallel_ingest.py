@@ -27,6 +27,7 @@ from recdistill.data.readers.rows import HINT, EventReader, TimeOrder
 from recdistill.data.readers.slices import Chunk, chunks_of, numbered_by, read_chunk, starts_of
 from recdistill.data.readers.tabular import event_reader
 from recdistill.errors import UserError
+from recdistill.storage.location import Location
 from recdistill.tables.delta.files import staged_rows
 from recdistill.tables.delta.types import TIME
 from recdistill.tables.events import EventLog
@@ -46,7 +47,7 @@ class Job:
 
     data: DataConfig
     folder: Path
-    table: Path
+    table: Location
     starts: tuple[int, ...]
     version: str
     window: bool
@@ -196,7 +197,7 @@ class _Across:
         return pl.concat(staged_rows(self.job.table, written.files, {"sample_id": pl.Int64()}))
 
 
-def planned(config: DataConfig, folder: Path, table: Path, window: bool) -> tuple[Job, list[Part]]:
+def planned(config: DataConfig, folder: Path, table: Location, window: bool) -> tuple[Job, list[Part]]:
     """Return the plan for a log that is not `whole_only`. folder: which the paths of `config` are relative to; table:
     the events, made and empty; window: whether labels have one.
     """

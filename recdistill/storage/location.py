@@ -10,6 +10,7 @@ from pathlib import Path
 from secrets import token_hex
 from tempfile import TemporaryFile
 from typing import BinaryIO
+from uuid import uuid4
 
 from recdistill.errors import UserError
 from recdistill.storage.objects import ObjectPath
@@ -84,24 +85,22 @@ def _written(path: Path, data: bytes) -> Path:
 
 @contextmanager
 def new_file(path: Location) -> Iterator[BinaryIO]:
-    """Give a file to write, which is on the disk, or at the store, once the block is left; OSError leaves none.
-
-    A local file must not be there yet, and bears its name from the start: others learn of it afterwards.
-    """
+    """Give a file to write, which is there, and whole, once the block is left; nothing is where that fails."""
     if isinstance(path, ObjectPath):
         with TemporaryFile() as file:
             yield file
             path.upload(file)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f"{uuid4()}{path.suffix}")
     try:
-        with path.open("xb") as file:
+        with aside.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-    except OSError:
-        path.unlink(missing_ok=True)
-        raise
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def remove(path: Location) -> None:

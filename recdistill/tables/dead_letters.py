@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import polars as pl
 
+from recdistill.storage.location import Location
 from recdistill.tables.delta.log import DeltaLog
 from recdistill.tables.delta.types import TIME
 from recdistill.tables.validation import check_columns, check_times
@@ -33,13 +32,13 @@ class DeadLetters(DeltaLog):
     """
 
     @classmethod
-    def create(cls, path: Path) -> DeadLetters:
+    def create(cls, path: Location) -> DeadLetters:
         """Make the table at `path`, or open the one there."""
         cls._create(path, COLUMNS, "dead letters")
         return cls(path)
 
     @classmethod
-    def open(cls, path: Path) -> DeadLetters:
+    def open(cls, path: Location) -> DeadLetters:
         """Open an existing table; UserError when there is none."""
         return cls(path)
 

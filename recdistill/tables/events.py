@@ -5,13 +5,13 @@ known later.
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import polars as pl
 from deltalake import DeltaTable
 from deltalake.transaction import AddAction
 
 from recdistill.errors import UserError
+from recdistill.storage.location import Location
 from recdistill.tables.delta.commits import parts_of
 from recdistill.tables.delta.existing_ids import first_known
 from recdistill.tables.delta.log import DeltaLog
@@ -26,13 +26,13 @@ class EventLog(DeltaLog):
     """Samples with their features and labels: append-only, each sample id once for ever."""
 
     @classmethod
-    def create(cls, path: Path, schema: EventSchema) -> EventLog:
+    def create(cls, path: Location, schema: EventSchema) -> EventLog:
         """Make the table at `path`, or open an equal one; UserError when one of another schema is there."""
         cls._create(path, schema.columns(), schema.to_json())
         return cls(path)
 
     @classmethod
-    def open(cls, path: Path) -> EventLog:
+    def open(cls, path: Location) -> EventLog:
         """Open an existing table; UserError when there is none."""
         return cls(path)
 
@@ -93,14 +93,14 @@ class BehaviorLog(DeltaLog):
     """Actions: user_id, item_id, time, action; histories are gathered from them."""
 
     @classmethod
-    def create(cls, path: Path, schema: EventSchema) -> BehaviorLog:
+    def create(cls, path: Location, schema: EventSchema) -> BehaviorLog:
         """Make the table at `path` with the id types of the samples' `schema`, or open an equal one."""
         about = EventSchema((), user_id=schema.user_id, item_id=schema.item_id)
         cls._create(path, cls._columns(about), about.to_json())
         return cls(path)
 
     @classmethod
-    def open(cls, path: Path) -> BehaviorLog:
+    def open(cls, path: Location) -> BehaviorLog:
         """Open an existing table; UserError when there is none."""
         return cls(path)
 
@@ -135,13 +135,13 @@ class OutcomeLog(DeltaLog):
     """Labels that became known after their samples: sample_id, task, label (0 or 1), time when it became known."""
 
     @classmethod
-    def create(cls, path: Path, schema: EventSchema) -> OutcomeLog:
+    def create(cls, path: Location, schema: EventSchema) -> OutcomeLog:
         """Make the table at `path` for the tasks of the samples' `schema`, or open an equal one."""
         cls._create(path, cls._columns(), json.dumps({"tasks": schema.tasks}))
         return cls(path)
 
     @classmethod
-    def open(cls, path: Path) -> OutcomeLog:
+    def open(cls, path: Location) -> OutcomeLog:
         """Open an existing table; UserError when there is none."""
         return cls(path)
 

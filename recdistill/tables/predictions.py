@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Literal
 
 import polars as pl
@@ -12,6 +11,7 @@ from deltalake import DeltaTable
 from deltalake.transaction import AddAction
 
 from recdistill.errors import UserError
+from recdistill.storage.location import Location
 from recdistill.tables.delta.commits import commits_back, open_delta, parts_of
 from recdistill.tables.delta.existing_ids import first_known
 from recdistill.tables.delta.files import ahead, gathered, read_parts
@@ -36,7 +36,7 @@ class PredictionLog(DeltaLog):
     partitions = ("model",)
 
     @classmethod
-    def create(cls, path: Path, tasks: tuple[str, ...], channels: Mapping[str, int] | None = None) -> PredictionLog:
+    def create(cls, path: Location, tasks: tuple[str, ...], channels: Mapping[str, int] | None = None) -> PredictionLog:
         """Make the table at `path`, or open an equal one; UserError when one of other tasks or channels is there.
 
         channels: name -> bytes per row.
@@ -46,7 +46,7 @@ class PredictionLog(DeltaLog):
         return cls(path)
 
     @classmethod
-    def open(cls, path: Path) -> PredictionLog:
+    def open(cls, path: Location) -> PredictionLog:
         """Open an existing table; UserError when there is none."""
         return cls(path)
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import polars as pl
 
 from recdistill.errors import UserError
+from recdistill.storage.location import Location
 from recdistill.tables.delta.log import DeltaLog
 from recdistill.tables.delta.types import TIME
 from recdistill.tables.validation import check_columns, check_times
@@ -42,13 +42,13 @@ class VerdictLog(DeltaLog):
     """
 
     @classmethod
-    def create(cls, path: Path) -> VerdictLog:
+    def create(cls, path: Location) -> VerdictLog:
         """Make the table at `path`, or open the one there; UserError when that is of another revision."""
         cls._create(path, COLUMNS, FORMAT)
         return cls(path)
 
     @classmethod
-    def open(cls, path: Path) -> VerdictLog:
+    def open(cls, path: Location) -> VerdictLog:
         """Open an existing table; UserError when there is none, or one of another revision."""
         log = cls(path)
         if log.schema_text != FORMAT:

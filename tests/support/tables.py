@@ -7,10 +7,10 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import polars as pl
 
+from recdistill.storage.location import Location
 from recdistill.tables.dead_letters import COLUMNS as DEAD_LETTERS
 from recdistill.tables.delta.log import DeltaLog
 from recdistill.tables.events import EventLog
@@ -126,7 +126,7 @@ def dead_letters(ids: Iterable[int]) -> pl.DataFrame:
     )
 
 
-def make_events(path: Path, commits: Iterable[Iterable[int]] = ()) -> EventLog:
+def make_events(path: Location, commits: Iterable[Iterable[int]] = ()) -> EventLog:
     """Return an events table with one commit of writer "w" per group of ids."""
     log = EventLog.create(path, SCHEMA)
     for sequence, ids in enumerate(commits):
@@ -134,7 +134,7 @@ def make_events(path: Path, commits: Iterable[Iterable[int]] = ()) -> EventLog:
     return log
 
 
-def make_predictions(path: Path, commits: Iterable[Iterable[int]] = (), model: str = "teacher") -> PredictionLog:
+def make_predictions(path: Location, commits: Iterable[Iterable[int]] = (), model: str = "teacher") -> PredictionLog:
     """Return a predictions table with one commit of `model` per group of ids."""
     log = PredictionLog.create(path, SCHEMA.tasks)
     for sequence, ids in enumerate(commits):
@@ -159,8 +159,8 @@ def ids_of(frames: Iterable[pl.DataFrame]) -> list[int]:
 def process(code: str, *words: object) -> subprocess.Popen[str]:
     """Start `code` in a second process; it finds `words` in sys.argv[1:], and the log of argv[1] as `log`."""
     head = (
-        "import sys\nfrom recdistill.tables.events import EventLog\nfrom tests.support.tables import events\nlog = "
-        "EventLog.open(sys.argv[1])\n"
+        "import sys\nfrom recdistill.storage.location import location\nfrom recdistill.tables.events import EventLog\n"
+        "from tests.support.tables import events\nlog = EventLog.open(location(sys.argv[1]))\n"
     )
     return subprocess.Popen(
         [sys.executable, "-c", head + code, *map(str, words)],

@@ -16,6 +16,8 @@ import polars as pl
 from recdistill.data.readers.vector_tables import VectorTable
 from recdistill.data.store.memmap import create_column, open_column
 from recdistill.data.store.vocabulary import GrowingVocabulary, Vocabulary
+from recdistill.storage.location import Location
+from recdistill.storage.trees import brought, send
 from recdistill.tables.schema import VECTOR_SIDES, EventSchema
 from recdistill.typing import Array
 
@@ -34,10 +36,13 @@ VECTORS = "vectors"  # folder, next to the events
 CHUNK = 65_536
 
 
-def write_vectors(folder: Path, tables: Sequence[VectorTable]) -> None:
+def write_vectors(folder: Location, tables: Sequence[VectorTable]) -> None:
     """Write the tables' vectors into `folder`; memory O(ids + chunk). UserError for anything wrong with one."""
+    local = folder if isinstance(folder, Path) else folder.local
     for side in dict.fromkeys(table.config.of for table in tables):
-        _write_side(folder, side, [table for table in tables if table.config.of == side])
+        _write_side(local, side, [table for table in tables if table.config.of == side])
+    if tables and not isinstance(folder, Path):
+        send(local, folder)
 
 
 def _write_side(folder: Path, side: str, tables: list[VectorTable]) -> None:
@@ -78,9 +83,11 @@ class FrozenVectors:
         return self._ids.encode(ids, grow=False)
 
 
-def open_vectors(folder: Path, schema: EventSchema) -> dict[str, FrozenVectors]:
+def open_vectors(folder: Location, schema: EventSchema) -> dict[str, FrozenVectors]:
     """Return the vectors that lie in `folder`, by side; none where the log has none."""
-    return {side: FrozenVectors(folder, side) for side, _ in schema.vector_widths if side in VECTOR_SIDES}
+    sides = [side for side, _ in schema.vector_widths if side in VECTOR_SIDES]
+    local = brought(folder) if sides else Path()
+    return {side: FrozenVectors(local, side) for side in sides}
 
 
 def added_ids(known: FrozenVectors, now: FrozenVectors) -> int | None:

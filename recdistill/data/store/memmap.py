@@ -13,6 +13,7 @@ import numpy as np
 from numpy.lib.format import open_memmap
 
 from recdistill.errors import RecdistillError
+from recdistill.storage.location import Location, write
 from recdistill.typing import Array
 
 __all__ = ["create_column", "json_text", "open_column", "read_json", "sync", "write_json"]
@@ -45,8 +46,11 @@ def json_text(value: object) -> str:
     return json.dumps(value, indent=1, sort_keys=True)
 
 
-def write_json(path: Path, value: object) -> None:
+def write_json(path: Location, value: object) -> None:
     """Write JSON atomically: a reader sees the old file or the new one."""
+    if not isinstance(path, Path):
+        write(path, json_text(value).encode())
+        return
     part = path.with_name(path.name + ".part")
     with part.open("w", encoding="utf-8") as file:
         file.write(json_text(value))
@@ -55,7 +59,7 @@ def write_json(path: Path, value: object) -> None:
     part.replace(path)
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Location) -> Any:
     """Return the parsed JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))
 

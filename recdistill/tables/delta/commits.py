@@ -17,7 +17,6 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -26,6 +25,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from recdistill.errors import UserError
+from recdistill.storage.location import Location, write
 from recdistill.tables.delta.checksum import metadata_of, whole
 from recdistill.tables.delta.files import Part
 from recdistill.tables.delta.paths import (
@@ -49,6 +49,7 @@ __all__ = [
     "check_made",
     "commits",
     "commits_back",
+    "committed_here",
     "cut",
     "first_line",
     "last_commit",
@@ -91,7 +92,7 @@ def first_line(error: Exception) -> str:
     return lines[0] + root if lines else type(error).__name__
 
 
-def open_delta(path: Path, version: int | None = None) -> DeltaTable:
+def open_delta(path: Location, version: int | None = None) -> DeltaTable:
     """Return the Delta table at `path`, pinned at `version` (default: the newest); UserError when it cannot be read."""
     version = newest_version(path) if version is None else version
     try:
@@ -102,7 +103,7 @@ def open_delta(path: Path, version: int | None = None) -> DeltaTable:
         raise UserError(f"{path}: the table cannot be read at version {version}: {first_line(error)}") from None
 
 
-def newest_version(path: Path) -> int:
+def newest_version(path: Location) -> int:
     """Return the table's newest version, by the names in its log; UserError when there is no table."""
     try:
         last = newest_file(path)
@@ -119,7 +120,7 @@ def newest_version(path: Path) -> int:
     return version_of(last.name)
 
 
-def whole_commit(path: Path, version: int) -> bool:
+def whole_commit(path: Location, version: int) -> bool:
     """Return whether a commit's file holds anything; OSError when it is not there."""
     return commit_path(path, version).stat().st_size > 0
 
@@ -151,7 +152,7 @@ def _padded(newest: int | None) -> int | None:
     return None if newest is None else newest // 1000 * 1000 + 999
 
 
-def _commit(table: Path, version: int) -> list[dict[str, Any]]:
+def _commit(table: Location, version: int) -> list[dict[str, Any]]:
     path = commit_path(table, version)
     try:
         actions: list[dict[str, Any]] = [json.loads(line) for line in path.read_bytes().splitlines()]
@@ -166,7 +167,7 @@ def _commit(table: Path, version: int) -> list[dict[str, Any]]:
         raise UserError(f"{path}: the log of the table is damaged") from None
 
 
-def check_made(table: Path) -> None:
+def check_made(table: Location) -> None:
     """Raise UserError where the commit that made the table, which describes it, is damaged; it may have
     been cleaned up.
     """
@@ -198,7 +199,7 @@ def _micros(bounds: dict[str, Any]) -> int | None:
     return ((time if time.tzinfo else time.replace(tzinfo=UTC)) - EPOCH) // timedelta(microseconds=1)
 
 
-def _base(table: Path, last: int) -> tuple[int, list[Part]]:
+def _base(table: Location, last: int) -> tuple[int, list[Part]]:
     """Return (version, its parts) to start from: -1 and none, or the oldest checkpoint where commits were
     cleaned up.
     """
@@ -212,7 +213,7 @@ def _base(table: Path, last: int) -> tuple[int, list[Part]]:
     return usable[0], parts_of(open_delta(table, usable[0]))
 
 
-def _check_base(table: Path, version: int) -> None:
+def _check_base(table: Location, version: int) -> None:
     """Raise UserError where the checkpoint that stands for removed commits is other than when they were removed."""
     recorded = base_path(table)
     if recorded.exists():
@@ -222,7 +223,7 @@ def _check_base(table: Path, version: int) -> None:
             raise UserError(f"{path}: the log of the table is damaged")
 
 
-def cut(table: Path, before: int) -> int:
+def cut(table: Location, before: int) -> int:
     """Remove the commits that the newest checkpoint at or before version `before` stands for; return how many.
 
     Whoever has read up to `before` follows on undisturbed. The checkpoint's checksum is kept next to it, for Delta has
@@ -235,17 +236,15 @@ def cut(table: Path, before: int) -> int:
     if old:
         open_delta(table, base)  # raises where it cannot stand for them
         recorded = base_path(table)
-        part = recorded.with_name(f"{recorded.name}.part")
         checksum = zlib.crc32(checkpoint_path(table, base).read_bytes())
-        part.write_text(json.dumps({"version": base, "crc32": checksum}), encoding="utf-8")
-        part.rename(recorded)
-    for path in old:
-        path.unlink()
+        write(recorded, json.dumps({"version": base, "crc32": checksum}).encode())
+    for file in old:
+        file.unlink()
         reach("compact.cut")
-    return sum(path.suffix == ".json" for path in old)
+    return sum(file.name.endswith(".json") for file in old)
 
 
-def version_before(table: Path, wall: float) -> int:
+def version_before(table: Location, wall: float) -> int:
     """Return the newest version committed before `wall` (epoch seconds, by its file's time), -1 when none there is."""
     versions = commit_versions(table)
     at = bisect_left(versions, wall, key=lambda version: commit_path(table, version).stat().st_mtime)
@@ -256,7 +255,7 @@ def _rows_changed(actions: list[dict[str, Any]]) -> bool:
     return any(action["remove"]["dataChange"] for action in actions if "remove" in action)
 
 
-def _read_commit(table: Path, version: int) -> Commit:
+def _read_commit(table: Location, version: int) -> Commit:
     """Return one commit; UserError when it is cleaned up, damaged, or changed rows that were there."""
     actions = _commit(table, version)
     if _rows_changed(actions):
@@ -270,7 +269,7 @@ def _read_commit(table: Path, version: int) -> Commit:
     return Commit(version, sorted(parts, key=lambda part: part.path), metadata, writers)
 
 
-def commits(table: Path, after: int, last: int) -> Iterator[Commit]:
+def commits(table: Location, after: int, last: int) -> Iterator[Commit]:
     """Yield the commits in (after, last], those without rows too.
 
     Raises UserError for one that was cleaned up, is damaged, or changed rows that were there.
@@ -279,19 +278,29 @@ def commits(table: Path, after: int, last: int) -> Iterator[Commit]:
         yield _read_commit(table, version)
 
 
-def commits_back(table: Path, version: int) -> Iterator[Commit]:
+def commits_back(table: Location, version: int) -> Iterator[Commit]:
     """Yield the commits from `version` down to the oldest that was not cleaned up."""
     while version >= 0 and has_commit(table, version):
         yield _read_commit(table, version)
         version -= 1
 
 
-def last_commit(table: Path, writer: str) -> Commit | None:
+def last_commit(table: Location, writer: str) -> Commit | None:
     """Return the newest commit of `writer`, None when it made none; reads back from the newest."""
     return next((commit for commit in commits_back(table, newest_version(table)) if writer in commit.writers), None)
 
 
-def check_follows(table: Path, after: int) -> None:
+def committed_here(table: Location, writer: str, sequence: int, paths: set[str]) -> bool:
+    """Return whether the newest commit of `writer` is (writer, sequence) and adds these files, whose names are like no
+    others: then it was made, and only the answer was lost.
+    """
+    commit = last_commit(table, writer)
+    if commit is None or not paths:
+        return False
+    return commit.writers[writer] == sequence and {part.path for part in commit.parts} == paths
+
+
+def check_follows(table: Location, after: int) -> None:
     """Raise UserError where what was committed after a version was cleaned up: whoever asks what is new
     would wait for ever.
     """
@@ -302,7 +311,7 @@ def check_follows(table: Path, after: int) -> None:
         )
 
 
-def newest_after(table: Path, version: int) -> int:
+def newest_after(table: Location, version: int) -> int:
     """Return the newest version, looking from `version` (one that exists) on: O(new commits), however many
     there are.
     """
@@ -314,7 +323,7 @@ def newest_after(table: Path, version: int) -> int:
 class Snapshot:
     """The parts of `version`; it is moved on at the cost of the new commits alone."""
 
-    def __init__(self, table: Path, last: int) -> None:
+    def __init__(self, table: Location, last: int) -> None:
         self.table = table
         self.version, parts = _base(table, last)
         self._places: dict[str, Place] = {part.path: (self.version, f"{k:012d}") for k, part in enumerate(parts)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 from urllib.parse import quote
 from uuid import uuid4
 
@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from deltalake.transaction import AddAction
 
 from recdistill.errors import UserError
+from recdistill.storage.location import Location, new_file
 from recdistill.tables.delta.types import TIME
 
 __all__ = ["Part", "ahead", "arrow", "gathered", "read_parts", "staged_rows", "write_part", "write_parts"]
@@ -65,7 +66,7 @@ def arrow(rows: pl.DataFrame) -> pa.Table:
 
 
 def write_parts(
-    table: Path, rows: pl.DataFrame, partitions: tuple[str, ...], name: str | None = None
+    table: Location, rows: pl.DataFrame, partitions: tuple[str, ...], name: str | None = None
 ) -> list[AddAction]:
     """Write `rows` as one file per partition, in order; when one cannot be written (OSError) none is left.
 
@@ -86,7 +87,7 @@ def write_parts(
 
 
 def write_part(
-    table: Path,
+    table: Location,
     partition: dict[str, str],
     frames: Iterable[pl.DataFrame],
     *,
@@ -100,36 +101,27 @@ def write_part(
     write one at a time. Raises OSError, and leaves no file, when it cannot be written.
     """
     folders = [f"{key}={quote(value, safe='')}" for key, value in partition.items()]
-    own = str(uuid4())
-    path, aside = (Path(*folders, f"{each}.parquet") for each in (name or own, own))
-    (table / path).parent.mkdir(parents=True, exist_ok=True)
-    try:
-        stats = _write(table / aside, iter(frames))
-        size = (table / aside).stat().st_size
-        (table / aside).replace(table / path)
-    except OSError:
-        (table / aside).unlink(missing_ok=True)
-        raise
+    path = Path(*folders, f"{name or uuid4()}.parquet")
+    with new_file(table / path) as file:
+        stats = _write(file, iter(frames))
+        size = file.tell()
     return AddAction(str(path), size, partition, written, change, stats)
 
 
-def _write(path: Path, frames: Iterator[pl.DataFrame]) -> str:
+def _write(file: BinaryIO, frames: Iterator[pl.DataFrame]) -> str:
     ranges = []
     first = arrow(next(frames))
-    with path.open("xb") as file:
-        with pq.ParquetWriter(
-            file,
-            first.schema,
-            compression="snappy",
-            write_page_checksum=True,
-            use_dictionary=_dictionaries(first.schema),
-            column_encoding={name: PACKED[name] for name in first.schema.names if name in PACKED},
-        ) as writer:
-            for rows in _chain(first, frames):
-                writer.write_table(rows)
-                ranges.append(_range(pl.DataFrame(rows)))
-        file.flush()
-        os.fsync(file.fileno())
+    with pq.ParquetWriter(
+        file,
+        first.schema,
+        compression="snappy",
+        write_page_checksum=True,
+        use_dictionary=_dictionaries(first.schema),
+        column_encoding={name: PACKED[name] for name in first.schema.names if name in PACKED},
+    ) as writer:
+        for rows in _chain(first, frames):
+            writer.write_table(rows)
+            ranges.append(_range(pl.DataFrame(rows)))
     return _stats(pl.concat(ranges))
 
 
@@ -172,7 +164,7 @@ def _in_json(value: object) -> object:
 
 
 def read_parts(
-    table: Path, parts: Iterable[Part], types: Mapping[str, pl.DataType], rows: int | None
+    table: Location, parts: Iterable[Part], types: Mapping[str, pl.DataType], rows: int | None
 ) -> Iterator[pl.DataFrame]:
     """Yield the columns `types` of `parts` in order, at most `rows` at a time (None: a file at a time).
 
@@ -182,7 +174,7 @@ def read_parts(
         path = table / part.path
         stored = {name: kind for name, kind in types.items() if name not in part.partition}
         try:
-            file = pq.ParquetFile(pa.memory_map(str(path)), page_checksum_verification=True)
+            file = pq.ParquetFile(_opened(path), page_checksum_verification=True)
             _check_types(file.schema_arrow, tuple(stored.items()))
             size, left = rows or max(file.metadata.num_rows, 1), file.metadata.num_rows
             for batch in file.iter_batches(
@@ -202,10 +194,17 @@ def read_parts(
             raise UserError(f"{path}: damaged Parquet file: {str(error).splitlines()[0]}") from None
 
 
-def staged_rows(table: Path, files: Iterable[AddAction], types: Mapping[str, pl.DataType]) -> Iterator[pl.DataFrame]:
+def staged_rows(
+    table: Location, files: Iterable[AddAction], types: Mapping[str, pl.DataType]
+) -> Iterator[pl.DataFrame]:
     """Yield the columns `types` of files that were written and may not be committed yet; see `read_parts`."""
     parts = (Part(file.path, {}, file.size, file.modification_time, None, None) for file in files)
     yield from read_parts(table, parts, types, None)
+
+
+def _opened(path: Location) -> pa.NativeFile:
+    """Return a file to read from; an object comes whole, and compaction bounds its size."""
+    return pa.memory_map(str(path)) if isinstance(path, Path) else pa.BufferReader(path.read_bytes())
 
 
 @cache

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from itertools import chain
-from pathlib import Path
 
 import polars as pl
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction
@@ -24,12 +23,14 @@ from deltalake.transaction import AddAction, RemoveAction
 from polars.exceptions import PolarsError
 
 from recdistill.errors import UserError, did_you_mean
+from recdistill.storage.location import Location
 from recdistill.tables.delta.checksum import seal, seal_of_new
 from recdistill.tables.delta.commits import (
     Commit,
     Snapshot,
     check_made,
     commits,
+    committed_here,
     cut,
     first_line,
     last_commit,
@@ -40,7 +41,7 @@ from recdistill.tables.delta.commits import (
 )
 from recdistill.tables.delta.files import Part, ahead, arrow, gathered, read_parts, write_part, write_parts
 from recdistill.tables.delta.merging import mergeable, one_a_partition
-from recdistill.tables.delta.paths import has_commit
+from recdistill.tables.delta.paths import has_commit, has_versions
 from recdistill.tables.delta.types import TIME
 from recdistill.testing.killpoints import reach
 
@@ -64,8 +65,8 @@ class DeltaLog:
 
     partitions: tuple[str, ...] = ()
 
-    def __init__(self, path: Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: Location) -> None:
+        self.path = path
         self._handle: DeltaTable | None = None
         self._snapshot: Snapshot | None = None
         table = open_delta(self.path)
@@ -79,10 +80,10 @@ class DeltaLog:
             raise UserError(f"{path}: partitioned by date, as recdistill no longer writes tables; start another run")
 
     @classmethod
-    def _create(cls, path: Path, columns: dict[str, pl.DataType], text: str) -> None:
+    def _create(cls, path: Location, columns: dict[str, pl.DataType], text: str) -> None:
         """Make an empty table, or leave an equal one; UserError when the one there has another schema."""
         try:
-            if not DeltaTable.is_deltatable(str(path)):
+            if not has_versions(path):  # the library's own question keeps all threads waiting for a network
                 empty = pl.DataFrame(schema={**columns, **dict.fromkeys(cls.partitions, pl.String())})
                 schema, settings = Schema.from_arrow(arrow(empty).schema), {KEY: text, **PROPERTIES}
                 sealed = CommitProperties(custom_metadata=seal_of_new(schema.to_json(), cls.partitions, settings))
@@ -170,6 +171,8 @@ class DeltaLog:
             return newest_after(self.path, table.version())
         except CommitFailedError as error:
             self._handle = None
+            if committed_here(self.path, writer, sequence, {action.path for action in actions}):
+                return newest_after(self.path, table.version())
             why = "cannot write" if "Unsupported" in str(error) else f"writer '{writer}' is in use by another process"
             raise UserError(f"{self.path}: {why}: {first_line(error)}") from None
         except (DeltaError, OSError) as error:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
-from pathlib import Path
+
+from recdistill.storage.location import Location
 
 __all__ = [
     "base_path",
@@ -13,6 +13,7 @@ __all__ = [
     "commit_path",
     "commit_versions",
     "has_commit",
+    "has_versions",
     "is_table",
     "log_files",
     "newest_file",
@@ -23,27 +24,35 @@ LOG = "_delta_log"
 COMMIT, CHECKPOINT = r"\d{20}\.json", r"\d{20}\.checkpoint.*\.parquet"
 
 
-def is_table(table: Path) -> bool:
+def is_table(table: Location) -> bool:
     """Return whether there is a Delta table."""
     return (table / LOG).is_dir()
 
 
-def commit_path(table: Path, version: int) -> Path:
+def has_versions(table: Location) -> bool:
+    """Return whether there is a Delta table with a version."""
+    try:
+        return newest_file(table) is not None
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def commit_path(table: Location, version: int) -> Location:
     """Return the file of the commit that made a version."""
     return table / LOG / f"{version:020d}.json"
 
 
-def has_commit(table: Path, version: int) -> bool:
+def has_commit(table: Location, version: int) -> bool:
     """Return whether the commit of a version is there: made, and not cleaned up."""
     return commit_path(table, version).exists()
 
 
-def checkpoint_path(table: Path, version: int) -> Path:
+def checkpoint_path(table: Location, version: int) -> Location:
     """Return the file of Delta's own checkpoint of a version, where it is one file."""
     return table / LOG / f"{version:020d}.checkpoint.parquet"
 
 
-def base_path(table: Path) -> Path:
+def base_path(table: Location) -> Location:
     """Return our own note of the checkpoint that stands for commits that were removed: its version and CRC-32."""
     return table / LOG / "recdistill.base.json"
 
@@ -53,26 +62,26 @@ def version_of(name: str) -> int:
     return int(name[:20])
 
 
-def _names(table: Path, pattern: str) -> list[str]:
-    return sorted(name for name in os.listdir(table / LOG) if re.fullmatch(pattern, name))
+def _names(table: Location, pattern: str) -> list[str]:
+    return sorted(path.name for path in (table / LOG).iterdir() if re.fullmatch(pattern, path.name))
 
 
-def log_files(table: Path) -> list[Path]:
+def log_files(table: Location) -> list[Location]:
     """Return the log's files that belong to a version, oldest first; OSError where there is no log."""
     return [table / LOG / name for name in _names(table, r"\d{20}.*")]
 
 
-def newest_file(table: Path) -> Path | None:
+def newest_file(table: Location) -> Location | None:
     """Return the newest commit or checkpoint, None where there is none; OSError where there is no log."""
     names = _names(table, f"{COMMIT}|{CHECKPOINT}")
     return table / LOG / names[-1] if names else None
 
 
-def commit_versions(table: Path) -> list[int]:
+def commit_versions(table: Location) -> list[int]:
     """Return the versions whose commits are there, oldest first; OSError where there is no log."""
     return [version_of(name) for name in _names(table, COMMIT)]
 
 
-def checkpoint_versions(table: Path) -> list[int]:
+def checkpoint_versions(table: Location) -> list[int]:
     """Return the versions that Delta's own checkpoints are of, oldest first; OSError where there is no log."""
     return sorted({version_of(name) for name in _names(table, CHECKPOINT)})
