@@ -44,7 +44,8 @@ class Clicks(NamedTuple):
 
 class SimulatedUsers:
     """The users of a simulated log after its first `rows`; candidates: items that each visit may be shown. Raises
-    UserError for more than half of the items: so many are older than the log.
+    UserError for more than half of the items: so many are older than the log; and for
+    ids that are renewed.
     """
 
     def __init__(self, simulator: Simulator, rows: int, candidates: int) -> None:
@@ -52,6 +53,10 @@ class SimulatedUsers:
         if items < least:
             raise UserError(
                 f"simulator: items must be at least {least} where {candidates} are ranked at a time; got {items}"
+            )
+        if simulator.config.renew_users or simulator.config.renew_items:
+            raise UserError(
+                "simulator: renew_users and renew_items are of a log, not of users who are served; leave them out"
             )
         self.simulator, self.candidates = simulator, candidates
         self.first = -(-rows // LIST)  # the first visit

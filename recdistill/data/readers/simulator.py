@@ -40,9 +40,10 @@ SIMULATED = EventSchema(
 @dataclass(frozen=True)
 class SimulatorConfig:
     """rows: samples; topics_liked: of `topics`, per user; days: length of the log; delay_minutes: mean delay of a
-    click.
+    click; renew_users, renew_items: the share of them whose place another takes per day, under an id never used before.
 
-    A user has about rows / users events. UserError names the first value that cannot be.
+    A user has about rows / users events. Who takes a place has the tastes that were there, or the topic and quality;
+    nothing in the log says so. UserError names the first value that cannot be.
     """
 
     rows: int = 200_000
@@ -53,13 +54,15 @@ class SimulatorConfig:
     days: float = 30.0
     delay_minutes: float = 10.0
     seed: int = 0
+    renew_users: float = 0.0
+    renew_items: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("rows", "users", "items", "topics", "topics_liked", "seed"):
             value, least = getattr(self, name), int(name != "seed")
             if type(value) is not int or value < least:
                 raise UserError(f"simulator: {name} must be a whole number, at least {least}; got {value!r}")
-        for name in ("days", "delay_minutes"):
+        for name in ("days", "delay_minutes", "renew_users", "renew_items"):
             value = getattr(self, name)
             if type(value) not in (int, float) or not 0 <= value < math.inf or (name == "days" and not value):
                 raise UserError(f"simulator: {name} must be a positive number; got {value!r}")
@@ -90,6 +93,16 @@ def _distinct(draw: np.random.Generator, rows: int, choices: int, count: int) ->
         taken = (chosen[:, :k] == pick[:, None]).any(1)
         chosen[:, k] = np.where(taken, last, pick)
     return chosen
+
+
+def _renewed(places: Array, count: int, share: float, day: Array) -> tuple[Array, Array]:
+    """Return (int64 [n] the ids that have places below `count` on a day, float64 [n] days since they took them, since
+    the first day where they are the first): a place's turn comes every 1 / share days, one place after the other.
+    """
+    turns = share * day + places / count
+    turn = np.floor(turns)
+    since = np.minimum((turns - turn) / share, day) if share else day
+    return places + count * turn.astype(np.int64), since
 
 
 def _sigmoid(logit: Array) -> Array:
@@ -135,18 +148,21 @@ class Simulator:
         finished = clicked & (draw.random(len(item)) < finish)
         self.grow(shown, clicked, strength)
         time = START + (progress * (config.days * 86_400e6)).astype(np.int64)
+        users, _ = _renewed(user, config.users, config.renew_users, progress * config.days)
+        items, since = _renewed(item, config.items, config.renew_items, progress * config.days)
+        age = (progress - self.birth[item]) * config.days
         delay = draw.exponential(config.delay_minutes * 60e6, len(item)).astype(np.int64)
         return pl.DataFrame(
             {
                 "sample_id": first * LIST + np.arange(len(item)),
                 "time": pl.Series(time).cast(STAMP),
-                "user_id": user,
-                "item_id": item,
+                "user_id": users,
+                "item_id": items,
                 "request_id": request,
                 "feature_position": position,
                 "feature_device": device,
                 "feature_topic": self.topic[item],
-                "feature_age_days": ((progress - self.birth[item]) * config.days).astype(np.float32),
+                "feature_age_days": np.where(items == item, age, since).astype(np.float32),
                 "label_click": clicked.astype(np.float32),
                 "label_finish": finished.astype(np.float32),
                 "label_time_click": pl.Series(time + delay).cast(STAMP),
