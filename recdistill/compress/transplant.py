@@ -12,7 +12,7 @@ from recdistill.errors import UserError
 from recdistill.models.factory import named_tables
 from recdistill.models.widths import Dim, NetworkWidths, widths_of
 
-__all__ = ["check_alike", "moved_optimiser", "transplant"]
+__all__ = ["check_alike", "move_weights", "moved_optimiser", "transplant"]
 
 MOMENTS = ("exp_avg", "exp_avg_sq")  # of Adam; the second one
 
@@ -25,6 +25,21 @@ def transplant(old: nn.Module, new: nn.Module, units: Mapping[str, Tensor], grow
     new layer adds. What reads copies of a unit, as split makes them, is shared out among them (Net2Net, 1511.05641).
     Raises UserError for networks that differ in more than their widths.
     """
+    move_weights(old, new, units, growth)
+    widths, targets = widths_of(old), named_tables(new)
+    for name, table in named_tables(old).items():
+        dim = widths.tables.get(name)
+        if dim is not None:
+            to = picked(dim, widths.sizes, units)
+            targets[name].take_columns(
+                table, to.old, to.share if dim.reads else None, zero=growth != "fresh" and dim.reads
+            )
+        else:
+            targets[name].take_columns(table, torch.arange(table.width), None, zero=False)
+
+
+def move_weights(old: nn.Module, new: nn.Module, units: Mapping[str, Tensor], growth: Growth = "zero") -> None:
+    """Give `new` the weights of `old` as `transplant` does, and leave the tables' rows as they are."""
     widths, others, sizes = widths_of(old), widths_of(new), widths_of(old).sizes
     check_alike(old, new)
     before, after = old.state_dict(), new.state_dict()
@@ -36,16 +51,6 @@ def transplant(old: nn.Module, new: nn.Module, units: Mapping[str, Tensor], grow
             elif growth != "fresh" and _is_silent(name, others):
                 values.zero_()
     new.load_state_dict(after)  # what is no parameter is a copy here
-    targets = named_tables(new)
-    for name, table in named_tables(old).items():
-        dim = widths.tables.get(name)
-        if dim is not None:
-            to = picked(dim, sizes, units)
-            targets[name].take_columns(
-                table, to.old, to.share if dim.reads else None, zero=growth != "fresh" and dim.reads
-            )
-        else:
-            targets[name].take_columns(table, torch.arange(table.width), None, zero=False)
 
 
 def check_alike(old: nn.Module, new: nn.Module) -> None:

@@ -353,12 +353,17 @@ class StudentConfig(ModelConfig):
     def _one_plan(self) -> StudentConfig:
         if self.prune is not None and self.alternate is not None:
             raise ValueError("name prune or alternate, not both")
-        if self.pretrain and self.distill.warm_start:
+        start = self.distill.warm_start
+        if self.pretrain and start:
             raise ValueError("pretrain and distill.warm_start both make the item rows; name one of them")
         if self.rows is not None and (self.prune or self.alternate):
             raise ValueError("rows that are bounded cannot change their width; leave out rows, or prune and alternate")
-        if self.rows is not None and self.distill.warm_start:
+        if self.rows is not None and start:
             raise ValueError(
                 "rows that are bounded cannot be taken from a teacher; leave out rows or distill.warm_start"
+            )
+        if (self.prune or self.alternate) and start and "network" in start.parts:
+            raise ValueError(
+                "distill.warm_start.parts: network is for a student of one size; leave out prune or alternate"
             )
         return self

@@ -50,7 +50,7 @@ from recdistill.train.memory_check import backbone_of, check_device, check_fits,
 from recdistill.train.pretrain import able
 from recdistill.train.schedule import Plan
 from recdistill.train.trainer import Totals, Trainer
-from recdistill.train.warm_start import begun_from, check_parts, warm_start_of
+from recdistill.train.warm_start import Make, begun_from, check_parts, warm_start_of
 from recdistill.typing import Array
 
 __all__ = [
@@ -151,6 +151,15 @@ def build_network(job: Job, schema: EventSchema, actions: int, hidden: int) -> T
     )
 
 
+def _maker(job: Job, schema: EventSchema, actions: int, hidden: int) -> Make:
+    """Return what makes networks with the job's towers of other configurations."""
+
+    def make(config: ModelConfig, seed: int) -> Towers:
+        return build_network(replace(job, config=config, seed=seed), schema, actions, hidden)
+
+    return make
+
+
 def learner_of(
     folder: RunFolder,
     job: Job,
@@ -184,8 +193,7 @@ def learner_of(
     if job.config.rows is not None and ranks.size > 1:
         raise UserError(f"{job.name}: rows are bounded in one process; leave out rows, or train it without ranks")
 
-    def resized(config: ModelConfig, seed: int) -> Towers:
-        return build_network(replace(job, config=config, seed=seed), schema, actions, hidden)
+    resized = _maker(job, schema, actions, hidden)
 
     def make() -> Towers:
         network = resized(config_at(job.config, 0, blocks), job.seed)
@@ -242,6 +250,7 @@ def trainer_of(
     asked = Candidates.of(experiment.candidates, schema) if job.candidates else None
     read = signals.signals, signals.candidates, signals.past_hidden
     plan = _plan(job, len(store), store)
+    made = _maker(job, schema, store.actions, experiment.teacher_hidden.width)
     if isinstance(job.config, StudentConfig):
         check_plan(job.name, job.config, plan.blocks)
     if job.config.pretrain and not plan.block_at(job.config.pretrain.at):
@@ -264,7 +273,7 @@ def trainer_of(
         job.config.pretrain,
         _category_of(job.name, job.config, schema, store),
         ranks,
-        warm_start_of(folder, experiment, job, plan),
+        warm_start_of(folder, experiment, job, plan, made),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -9,11 +10,14 @@ from torch import Tensor, nn
 
 from recdistill.checkpoint.sharded_tensors import Stored
 from recdistill.checkpoint.store import Checkpoints
+from recdistill.config.models import ModelConfig
 from recdistill.errors import UserError
 from recdistill.models.factory import table_modules
 
 __all__ = ["Donor", "DonorRows"]
 
+MAIN = re.compile(r"^aux\.")
+OPTIONAL = ("aux.", "adapted.", "reader.", "extra.")  # parts that a teacher or an older student may not have
 PIECE = 1 << 16  # rows that are in memory at a time
 
 
@@ -41,14 +45,17 @@ class DonorRows:
 
 @dataclass(frozen=True)
 class Donor:
-    """tensors: of a learner's checkpoint; tables: the names of its network's tables, in order."""
+    """config: with the widths that it had there; tensors: of a learner's checkpoint; tables: the names of its network's
+    tables, in order.
+    """
 
     name: str
+    config: ModelConfig
     tensors: Mapping[str, Stored]
     tables: tuple[str, ...]
 
     @classmethod
-    def at(cls, checkpoints: Checkpoints, block: int, name: str, backbone: nn.Module) -> Donor:
+    def at(cls, checkpoints: Checkpoints, block: int, name: str, config: ModelConfig, backbone: nn.Module) -> Donor:
         """Return the model as it was after a block; backbone: one like its own, of whatever widths.
 
         Raises UserError where that checkpoint is not there, or is damaged.
@@ -60,7 +67,9 @@ class Donor:
             )
         if not checkpoints.whole(block):
             raise UserError(f"{checkpoints.path(block)}: damaged; train {name} in a new folder")
-        return cls(name, checkpoints.stored(block), tuple(table.name for table in table_modules(backbone)))
+        sizes = checkpoints.state(block)["learner"].get("resizer")
+        now = config.model_copy(update={key: sizes[key] for key in ("width", "options")}) if sizes else config
+        return cls(name, now, checkpoints.stored(block), tuple(table.name for table in table_modules(backbone)))
 
     def rows(self, table: str) -> DonorRows | None:
         """Return the rows of the first table of that name, None where there is none."""
@@ -68,3 +77,23 @@ class Donor:
             return None
         place = f"table/{self.tables.index(table)}"
         return DonorRows(self.tensors[f"{place}/rows"], self.tensors[f"{place}/weight"])
+
+    def load_into(self, network: nn.Module) -> None:
+        """Give a network of its configuration its weights and rows. Where it has but a main tower, an auxiliary one
+        begins as that; the other parts that only distilled students have stay as they were drawn.
+
+        Raises UserError where its network is another one.
+        """
+        found = {}
+        for name, drawn in network.state_dict().items():
+            value = self.tensors.get(f"network/{name}") or self.tensors.get(f"network/{MAIN.sub('main.', name)}")
+            fits = value is not None and value.shape == drawn.shape
+            if not fits and not name.startswith(OPTIONAL):
+                raise UserError(
+                    f"{self.name}: its network has no {name} of {tuple(drawn.shape)}; it is another network"
+                )
+            found[name] = value[...] if value is not None and fits else drawn
+        network.load_state_dict(found)
+        for at, table in enumerate(table_modules(network)):
+            prefix = f"table/{at}/"
+            table.load_state({k.removeprefix(prefix): v for k, v in self.tensors.items() if k.startswith(prefix)})

@@ -106,10 +106,11 @@ class Learner:
         found = self.resizer.at(block, self.network, self.optimiser.state) if self.resizer else None
         if found is not None:
             network, state = found
-            self._take(cast(Towers, network))
+            self.begin_with(cast(Towers, network))
             self.optimiser.state.update(state)
 
-    def _take(self, network: Towers) -> None:
+    def begin_with(self, network: Towers) -> None:
+        """Go on with another network, whose optimiser has no state yet."""
         self.network, self.tables = network, table_modules(network)
         self.optimiser = _adam(network, self.dense_rate)
         self._set_rates()
@@ -318,7 +319,7 @@ class Learner:
             )
         if self.resizer:
             scores = {k.removeprefix("resizer/"): v for k, v in tensors.items() if k.startswith("resizer/")}
-            self._take(cast(Towers, self.resizer.restore(scores, state["resizer"])))
+            self.begin_with(cast(Towers, self.resizer.restore(scores, state["resizer"])))
         load_state_dict(self.network, self.optimiser, self.dense.shares(self.network, tensors))
         for at, table in enumerate(self.tables):
             prefix = f"table/{at}/"

@@ -175,7 +175,7 @@ class Trainer:
             if self.pretrain and block == self.plan.block_at(self.pretrain.at):
                 self._pretrain(int(self.store.time[self.plan.span(block)[0]]), self.pretrain)
             self.learner.resize(block)
-            if self.warm_start and (taken := self.warm_start.before(block, self.learner.network)):
+            if self.warm_start and (taken := self.warm_start.before(block, self.learner)):
                 totals.began = {"rows": taken.rows, "flops": taken.flops}
             yield from self._block(block, totals)
 

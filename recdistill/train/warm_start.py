@@ -1,21 +1,24 @@
-"""A student begins, at one point of the log, from its teacher's rows as the teacher had them there.
+"""A student begins, at one point of the log, from its teacher's rows or network as they were there.
 
-Up to that point the student learns by itself, so that all its predictions are prequential; its network then goes on,
-with rows that are the teacher's at its own width, turned and scaled onto those that it had (compress/project.py).
-Tables whose rows meet in dot products are projected together.
+Up to that point the student learns by itself, so that all its predictions are prequential. Of rows, its network then
+goes on with the teacher's at its own width, turned and scaled onto those that it had (compress/project.py); tables
+whose rows meet in dot products are projected together. Of a network, it goes on with a part of the teacher's
+(compress/inherit.py), and what it had learned itself is given up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from recdistill.checkpoint.store import Checkpoints
+from recdistill.compress.inherit import check_inheritance, inherit
 from recdistill.compress.project import leading, turn
 from recdistill.config.experiment import Experiment
+from recdistill.config.models import ModelConfig
 from recdistill.config.starts import Part, WarmStartConfig
 from recdistill.data.batch.extras import extras_of
 from recdistill.data.store.encoder import field_counts
@@ -23,15 +26,19 @@ from recdistill.data.store.sample_store import SampleStore
 from recdistill.errors import UserError
 from recdistill.models.embeddings.growable import GrowableTable
 from recdistill.models.factory import table_modules
+from recdistill.models.heads import Towers
+from recdistill.models.layers.device import place
 from recdistill.runs.folder import RunFolder
 from recdistill.runs.jobs import Job, jobs_by_name, teacher_names
 from recdistill.tables.events import EventLog
 from recdistill.train.donor import Donor, DonorRows
+from recdistill.train.learner import Learner
 from recdistill.train.memory_check import backbone_of
 from recdistill.train.schedule import Plan
 
-__all__ = ["Taken", "WarmStart", "begun_from", "check_parts", "take_rows", "warm_start_of"]
+__all__ = ["Make", "Taken", "WarmStart", "begun_from", "check_parts", "take_rows", "warm_start_of"]
 
+Make = Callable[[ModelConfig, int], Towers]  # configuration, seed -> a network with the student's towers, on the host
 Pair = tuple[GrowableTable, DonorRows]
 SOURCES: dict[str, tuple[Part, tuple[str, ...]]] = {  # a student's table: its part, and the teacher's that it may be of
     "item": ("item", ("item",)),
@@ -52,26 +59,47 @@ class Taken:
 @dataclass(frozen=True)
 class WarmStart:
     """block: before which it happens; thaw: before which the rows learn again, None for never or where they are not
-    frozen.
+    frozen. student, make, seed: what makes its network, for `parts: [network]`.
     """
 
     block: int
     thaw: int | None
     config: WarmStartConfig
     donor: Donor
+    student: ModelConfig
+    make: Make
+    seed: int
 
-    def before(self, block: int, network: nn.Module) -> Taken | None:
+    def before(self, block: int, learner: Learner) -> Taken | None:
         """Do what is to be done before a block; return what was taken over."""
         if block == self.thaw:
-            for table in table_modules(network):
+            for table in learner.tables:
                 table.thaw()
         if block != self.block:
             return None
-        return take_rows(network, self.donor, self.config.parts, freeze=self.config.frozen > 0)
+        if "network" in self.config.parts:
+            return self._take_network(learner)
+        return take_rows(learner.network, self.donor, self.config.parts, freeze=self.config.frozen > 0)
+
+    def _take_network(self, learner: Learner) -> Taken:
+        device = next(learner.network.parameters()).device
+        with torch.random.fork_rng(devices=[]):
+            old, new = self.make(self.donor.config, self.seed), self.make(self.student, self.seed)
+        self.donor.load_into(old)
+        rows = inherit(old, new)
+        place(new, device)
+        learner.begin_with(new)
+        for table in learner.tables if self.config.frozen else ():
+            table.freeze(table.state()["rows"])
+        return Taken(rows, 0.0)
 
 
 def check_parts(name: str, student: nn.Module, teacher: str, donor: nn.Module, parts: Sequence[Part]) -> None:
-    """Raise UserError, for the student `name`, where a part has no table in its network or in its teacher's."""
+    """Raise UserError, for the student `name`, where a part has no table in its network or in its teacher's, or the one
+    network cannot become the other.
+    """
+    if "network" in parts:
+        return _check_network(name, student, teacher, donor)
     tables = {name: [table.name for table in table_modules(net)] for name, net in ((name, student), (teacher, donor))}
     for part in parts:
         for owner, have in tables.items():
@@ -80,6 +108,19 @@ def check_parts(name: str, student: nn.Module, teacher: str, donor: nn.Module, p
                     f"{name}.distill.warm_start.parts: {owner} has no table {part} to project; its tables are: "
                     f"{', '.join(have) or 'none'}"
                 )
+
+
+def _check_network(name: str, student: nn.Module, teacher: str, donor: nn.Module) -> None:
+    where = f"{name}.distill.warm_start.parts: network"
+    if type(student) is not type(donor):
+        raise UserError(
+            f"{where}: {teacher} is a {type(donor).__name__}, the student a {type(student).__name__}; take rows alone, "
+            "as parts: [item], or the same kind"
+        )
+    try:
+        check_inheritance(donor, student)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
 
 
 def take_rows(network: nn.Module, donor: Donor, parts: Sequence[Part], freeze: bool) -> Taken:
@@ -133,8 +174,8 @@ def _plan(job: Job, rows: int) -> Plan:
     return Plan.of(job.config, rows, job.block_rows, job.seed)
 
 
-def warm_start_of(folder: RunFolder, experiment: Experiment, job: Job, plan: Plan) -> WarmStart | None:
-    """Return how a job of a run begins from its teacher, None where it does not.
+def warm_start_of(folder: RunFolder, experiment: Experiment, job: Job, plan: Plan, make: Make) -> WarmStart | None:
+    """Return how a job of a run begins from its teacher, None where it does not; make: see `WarmStart`.
 
     Raises UserError where the log is too short for it, or the teacher is not there as it was at that point.
     """
@@ -151,5 +192,6 @@ def warm_start_of(folder: RunFolder, experiment: Experiment, job: Job, plan: Pla
     schema, actions = EventLog.open(folder.tables / "events").schema, SampleStore(folder.store).actions
     with torch.device("meta"):
         network = backbone_of(teacher.config, 0, *field_counts(schema), actions, extras_of(schema))
-    donor = Donor.at(Checkpoints(folder.model(teacher.name)), block - 1, teacher.name, network)
-    return WarmStart(block, plan.block_at(end) if config.frozen and end < 1 else None, config, donor)
+    donor = Donor.at(Checkpoints(folder.model(teacher.name)), block - 1, teacher.name, teacher.config, network)
+    thaw = plan.block_at(end) if config.frozen and end < 1 else None
+    return WarmStart(block, thaw, config, donor, job.config, make, job.seed)

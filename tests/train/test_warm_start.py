@@ -8,6 +8,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
@@ -59,7 +60,8 @@ def test_the_rows_are_the_teachers_of_that_point_in_all_dot_products(tmp_path: P
     found = stepped(run(tmp_path, warm("students.light.width=6", "teacher.replay=0")), 4)
     assert found.warm_start is not None and found.warm_start.block == 4
     own = {name: table.state() for name, table in tables(found).items()}
-    taken = found.warm_start.before(4, found.learner.network)
+    had = {name: table.peek(torch.arange(41)) for name, table in tables(found).items()}
+    taken = found.warm_start.before(4, found.learner)
     now = {name: table.state() for name, table in tables(found).items()}
     names = list(tables(found))
     for name in ("item", "user"):
@@ -71,6 +73,12 @@ def test_the_rows_are_the_teachers_of_that_point_in_all_dot_products(tmp_path: P
         assert bool((now[name]["steps"] == 1).all()) and not bool(now[name]["first"].any())
         kept = now[name]["weight"].square().sum() / own[name]["weight"].square().sum()
         assert 0.2 < float(kept) < 5  # as long, on the whole, as the rows that the network could read
+    met = torch.zeros(6, 6)
+    for name in ("item", "user"):
+        rows, _ = teacher_rows(tmp_path, 3, names.index(name))
+        met += had[name][rows].T @ tables(found)[name].peek(rows)
+    nuclear = float(torch.linalg.svdvals(met).sum())  # no rotation of the rows meets those that it had better
+    assert abs(float(met.trace()) - nuclear) < 1e-4 * nuclear
     assert all(torch.equal(own["context"][key], now["context"][key]) for key in own["context"])
     assert taken is not None and taken.rows == sum(len(now[name]["rows"]) for name in ("item", "user"))
 
@@ -117,6 +125,48 @@ def test_resumed_it_is_bit_for_bit_the_same(tmp_path: Path, block: int) -> None:
     assert same_bits(*states) and second.totals().began == whole.totals().began != {}
 
 
+def test_of_one_size_the_student_is_the_teacher_of_that_point(tmp_path: Path) -> None:
+    experiment = warm("teacher.width=4", start="{at: 0.5, parts: [network]}")
+    teacher = stepped(after_ingest(tmp_path / "teacher", experiment, "teacher"), 4)
+    found = stepped(run(tmp_path / "run", experiment), 4)
+    batch = found.builder.unlabelled(np.arange(400))
+    want = teacher.learner.predict(batch)
+    assert not torch.equal(found.learner.predict(batch), want)
+    assert found.warm_start is not None
+    taken = found.warm_start.before(4, found.learner)
+    assert torch.equal(found.learner.predict(batch), want) and not found.learner.optimiser.state
+    aux = found.learner.network.heads(found.learner.network.shared(batch))[1]
+    assert aux is not None and torch.equal(batch.as_drawn(aux), want)
+    assert taken is not None and taken.rows == sum(table.touched for table in teacher.learner.tables)
+
+
+def after_ingest(root: Path, experiment: Experiment, name: str) -> Trainer:
+    ingested(root, experiment)
+    return trainer(root, experiment, name)
+
+
+@pytest.mark.parametrize("kind", ["pooled-mlp", "hstu", "token-mixer"])
+def test_a_network_of_fewer_units_and_layers_resumes_to_the_bit(tmp_path: Path, kind: str) -> None:
+    sizes = {
+        "pooled-mlp": ("6", "{hidden: [16, 8]}", "{hidden: [12, 8]}"),
+        "hstu": ("4", "{layers: 3, hidden: [8]}", "{layers: 2, hidden: [6]}"),
+        "token-mixer": ("4", "{tokens: 2, mixer_width: 8}", "{tokens: 2, mixer_width: 8}"),  # of one size
+    }
+    width, larger, smaller = sizes[kind]
+    experiment = tiny(
+        *("checkpoint_rows=50", f"teacher.width={width}", f"teacher.kind={kind}", f"students.light.kind={kind}"),
+        *(f"teacher.options={larger}", f"students.light.options={smaller}"),
+        f"{START}={{at: 0.5, parts: [network], frozen: 0.25}}",
+    )
+    whole = run(tmp_path / "whole", experiment)
+    shutil.copytree(tmp_path / "whole", tmp_path / "killed")
+    stepped(whole, 16)
+    for block in (4, 5, 16):
+        killed = stepped(trainer(tmp_path / "killed", experiment, STUDENT), block)
+    assert same_bits(whole.learner.state()[0], killed.learner.state()[0])
+    assert whole.totals().began["rows"] > 0
+
+
 def test_the_raw_twin_has_none_and_the_self_control_begins_from_its_own_teacher(tmp_path: Path) -> None:
     experiment = warm("controls=[self]", "evaluate.seeds=[0, 1]")
     jobs = jobs_by_name(experiment)
@@ -151,6 +201,11 @@ def test_the_ledger_counts_it(tmp_path: Path) -> None:
     [
         (["teacher.kind=tests.support.networks:WithWidths", "teacher.options={}"], "teacher has no table user to proj"),
         (["students.light.kind=tests.support.networks:NoWidths"], "students.light has no table user to project"),
+        ([f"{START}.parts=[network]", "students.light.kind=din"], "network: teacher is a PooledMLP, the student a DIN"),
+        (
+            [f"{START}.parts=[network]", "students.light.options={hidden: [8]}"],
+            "network: the two networks differ in more than their widths",
+        ),
     ],
 )
 def test_a_part_without_a_table_is_refused_before_anything_is_written(
@@ -166,6 +221,8 @@ def test_a_part_without_a_table_is_refused_before_anything_is_written(
     [
         ([f"{START}.parts=[item, item]"], "each may stand once"),
         ([f"{START}.parts=[price]"], "item"),
+        ([f"{START}.parts=[network, item]"], "network brings the rows of every table; name it alone"),
+        ([f"{START}.parts=[network]", "students.light.prune={from: {width: 8}}"], "leave out prune or alternate"),
         (["students.light.pretrain={}"], "both make the item rows"),
         (
             ["teachers.other={kind: pooled-mlp}", "students.light.distill.teachers=[teacher, other]"],

@@ -1,0 +1,76 @@
+"""A network begins as another one of its kind, smaller, larger or deeper, with its own optimiser: the units of the
+largest weights where it has fewer, and answers that stay where it has more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from recdistill.compress.importance import Importance
+from recdistill.compress.transplant import check_alike, move_weights
+from recdistill.compress.units import NEW, grown_units, picked
+from recdistill.models.embeddings.growable import GrowableTable
+from recdistill.models.factory import named_tables
+from recdistill.models.widths import Dim, widths_of
+
+__all__ = ["check_inheritance", "inherit"]
+
+
+def check_inheritance(old: nn.Module, new: nn.Module) -> None:
+    """Raise UserError for networks that differ in more than widths that can change."""
+    if not _of_one_size(old, new):
+        check_alike(old, new)
+
+
+def inherit(old: nn.Module, new: nn.Module, ids: Mapping[str, Tensor] | None = None) -> int:
+    """Give `new` the weights of `old`, and the rows that it learned; return how many those are.
+
+    ids: by name of a table, int64 [V], which row of the new table each of the old one is, 0 for none; None where both
+    number their ids alike. Rows of ids that only `new` has are as it drew them. Raises UserError as
+    `check_inheritance`.
+    """
+    if _of_one_size(old, new):
+        new.load_state_dict(old.state_dict())
+        dims, sizes, units = dict[str, Dim](), dict[str, int](), dict[str, Tensor]()
+    else:
+        check_alike(old, new)
+        before, sizes = widths_of(old), widths_of(old).sizes
+        wanted, dims = widths_of(new).sizes, before.tables
+        kept = Importance(old, "magnitude").kept({name: min(size, sizes[name]) for name, size in wanted.items()})
+        units = grown_units(before, kept, wanted, "zero", torch.Generator())
+        move_weights(old, new, units)
+    targets = named_tables(new)
+    return sum(
+        _rows(table, targets[path], dims.get(path), sizes, units, None if ids is None else ids[table.name])
+        for path, table in named_tables(old).items()
+    )
+
+
+def _of_one_size(old: nn.Module, new: nn.Module) -> bool:
+    shapes = [{name: value.shape for name, value in net.state_dict().items()} for net in (old, new)]
+    widths = [{path: table.width for path, table in named_tables(net).items()} for net in (old, new)]
+    return shapes[0] == shapes[1] and widths[0] == widths[1]
+
+
+def _rows(
+    old: GrowableTable,
+    new: GrowableTable,
+    dim: Dim | None,
+    sizes: Mapping[str, int],
+    units: Mapping[str, Tensor],
+    ids: Tensor | None,
+) -> int:
+    """Give a table the rows of another one; a new column of a dimension that reads is 0, others are as drawn."""
+    state = old.state()
+    known, weight = state["rows"], state["weight"]
+    rows = known if ids is None else ids[known]
+    rows, weight = rows[rows > 0], weight[rows > 0]
+    if dim is not None:
+        columns = picked(dim, sizes, units).old
+        drawn = torch.zeros(()) if dim.reads else new.peek(rows)
+        weight = torch.where(columns == NEW, drawn, weight[:, columns.clamp(min=0)])
+    new.take_rows(rows, weight)
+    return len(rows)
