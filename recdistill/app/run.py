@@ -23,6 +23,7 @@ from recdistill.app.progress import console, shown
 from recdistill.app.progress import print_line as _print
 from recdistill.app.results import publish_results
 from recdistill.app.scores import print_summary
+from recdistill.app.shadow import with_shadows
 from recdistill.config.experiment import Experiment, named_models
 from recdistill.config.load import load_text
 from recdistill.data.store.frozen_vectors import missing_vectors
@@ -307,6 +308,7 @@ def evaluate_stage(folder: RunFolder, experiment: Experiment) -> Summary:
         summary = score(experiment.name, folder.tables, *_facts(folder, experiment), experiment.evaluate, floor)
     summary = summary.model_copy(update={"label_lag": label_lag(folder.store)})
     summary = with_data(with_leaks(summary, leaks_of(folder, experiment)), data_of(folder))
+    summary = with_shadows(folder, experiment, summary)
     write_summary(summary, folder.root / "summary.json")
     return summary
 

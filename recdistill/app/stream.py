@@ -22,6 +22,7 @@ from recdistill.app.progress import console, print_line
 from recdistill.app.results import publish_results
 from recdistill.app.run import open_run, train_stage
 from recdistill.app.scores import print_summary
+from recdistill.app.shadow import with_shadows
 from recdistill.config.experiment import Experiment
 from recdistill.data.store.frozen_vectors import missing_vectors
 from recdistill.data.store.label_order import LabelClock
@@ -217,6 +218,7 @@ def score_stage(folder: RunFolder, experiment: Experiment) -> None:
     window = experiment.evaluate.model_copy(update={"start": first / max(events.rows(), 1)})
     with console.status("scoring"):
         summary = score(experiment.name, folder.tables, *_facts(folder, experiment), window)
+        summary = with_shadows(folder, experiment, summary)
     write_summary(summary, folder.root / "summary.json")
     print_summary(summary)
     publish_results(folder, summary, lambda line: console.print(line, soft_wrap=True))

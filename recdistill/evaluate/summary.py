@@ -50,6 +50,7 @@ __all__ = [
     "LeftOut",
     "ModelSummary",
     "Models",
+    "Shadow",
     "Slice",
     "StudentSummary",
     "Summary",
@@ -66,7 +67,7 @@ __all__ = [
     "write_summary",
 ]
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
 
 def _in_utc(time: datetime) -> datetime:
@@ -257,6 +258,20 @@ class TaskSummary(Part):
     students: dict[str, StudentSummary]
 
 
+class Shadow(Part):
+    """A version that scored what another one answered, on the `rows` that both predicted and whose label of `task` is
+    known. `shadow` and `served`: the models' names in the predictions table; `models`: what they score; `gains`: metric
+    -> (gain of the shadow, low, high), positive where the shadow is better, over users at the summary's `confidence`.
+    """
+
+    task: str
+    rows: Count
+    shadow: str
+    served: str
+    models: dict[Literal["shadow", "served"], ModelSummary]
+    gains: dict[str, tuple[Number, Number, Number]]
+
+
 class Summary(Part):
     """The whole of `summary.json`; `docs/summary.md` describes it key by key.
 
@@ -264,10 +279,11 @@ class Summary(Part):
     `transferability`. `rows` counts the scored rows. `label_lag` is empty where labels are known with their samples.
     `graded`: label with several levels -> model -> NDCG by `group`.
     `baselines` are simple models on the same rows; `warnings` say in one sentence each what a reader of the scores must
-    know; `leaks` holds what simple rules score, `data` what the log holds, of a batch run.
+    know; `leaks` holds what simple rules score, `data` what the log holds, of a batch run. `shadows` are versions that
+    scored the live traffic.
     """
 
-    schema_version: Literal[5] = 5
+    schema_version: Literal[6] = 6
     name: str
     created: Moment
     tasks: Annotated[list[str], Field(min_length=1)]
@@ -286,6 +302,7 @@ class Summary(Part):
     further_tasks: dict[str, TaskSummary] = {}
     baselines: dict[str, ModelSummary] = {}
     graded: dict[str, dict[str, Number]] = {}
+    shadows: list[Shadow] = []
     warnings: list[str] = []
 
     @model_validator(mode="after")

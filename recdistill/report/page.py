@@ -19,6 +19,7 @@ from recdistill.report import cautions, plots, tables
 from recdistill.report.controls import controls
 from recdistill.report.data import data
 from recdistill.report.rules import rules
+from recdistill.report.shadows import shadows
 from recdistill.report.text import number, title
 
 __all__ = ["framed", "house_style", "page", "render", "write_report"]
@@ -152,6 +153,7 @@ def render(summary: Summary) -> str:
         headline=_headlines(shown),
         warnings=cautions.warnings(summary),
         controls=controls(summary),
+        shadows=shadows(summary),
         baselines=cautions.baselines(summary),
         switch=_switch(summary),
         hidden=_hidden(summary),

@@ -133,6 +133,7 @@ class Shadow:
             "request": served.request_id,
             "time": round(served.request.time * SECOND),
             "items": list(served.request.items),
+            "models": dict(zip(logits, (about.model, served.model), strict=True)),
             "logits": {name: {task: one.tolist() for task, one in of.items()} for name, of in logits.items()},
         }
         written = self._spool.add(record)

@@ -29,7 +29,7 @@ def test_the_file_is_standard_json_with_the_promised_keys(tmp_path: Path) -> Non
         raise AssertionError(constant)
 
     tree = json.loads((tmp_path / "summary.json").read_text(), parse_constant=refuse)
-    assert tree["schema_version"] == 5
+    assert tree["schema_version"] == 6
     assert set(tree["models"]) == {"teacher", "raw", "distilled"}
     promised = {"auc", "gauc", "logloss", "ne", "calibration", "ece", "dense_parameters", "sparse_parameters"}
     assert promised | {"rows_per_second", "seeds", "std"} <= set(tree["models"]["teacher"])
@@ -99,7 +99,7 @@ def test_metric_refuses_other_names() -> None:
         ("{", "not JSON"),
         ("[]", "schema_version is None"),
         ('{"schema_version": 9}', "schema_version is 9"),
-        ('{"schema_version": 5}', "'name'"),
+        ('{"schema_version": 6}', "'name'"),
     ],
 )
 def test_load_names_what_is_wrong_in_one_line(tmp_path: Path, text: str, message: str) -> None:

@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from recdistill.errors import UserError
+from recdistill.evaluate.summary import load, write_summary
 from recdistill.serve.limits import Limits
 from recdistill.serve.live import Live
 from recdistill.serve.pointer import Pointer, write_pointer
@@ -27,6 +28,7 @@ from recdistill.tables.predictions import PredictionLog
 from recdistill.typing import Array
 from tests.support.artefacts import two_versions
 from tests.support.commands import typed
+from tests.support.summaries import withheld_summary
 
 ITEMS = [1, 2, 3]
 
@@ -135,8 +137,15 @@ def test_its_predictions_become_those_of_a_model_and_are_compared(root: Path) ->
     code, printed = typed("shadow", run, root)
     assert code == 0 and "shadow.v2: 90 predictions" in printed and "none of them has a label of click yet" in printed
     _happened(run, range(30))
+    write_summary(withheld_summary(), run / "summary.json")
     code, printed = typed("shadow", run, root)
-    assert code == 0 and printed.count("90") == 2 and "served.v1" in printed
+    assert code == 0 and printed.count(" 90 ") == 4 and "served.v1" in printed
+    found, further = load(run / "summary.json").shadows
+    assert (found.task, further.task) == ("click", "finish")
+    assert (found.shadow, found.served, found.rows) == ("shadow.v2", "served.v1", 90)
+    assert found.models["shadow"].seeds == [0] and found.models["shadow"].settings == {"exported": "light.raw.s0"}
+    assert found.models["served"].settings == {"exported": "teacher"}
+    assert "shadow.v2" in (run / "report.html").read_text()
     rows = PredictionLog.open(run / "predictions").scan().filter(pl.col("model") == "shadow.v2").collect()
     assert len(rows) == 90 and set(rows["kind"]) == {"prequential"} and set(rows["version"]) == {2}
     with opened(root, Limits(), Extras(shadow="2")) as app:

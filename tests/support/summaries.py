@@ -11,6 +11,7 @@ from recdistill.evaluate.summary import (
     Details,
     ModelSummary,
     ScoredWindow,
+    Shadow,
     Slice,
     StudentSummary,
     Summary,
@@ -131,8 +132,23 @@ def _details(scale: float) -> Details:
     )
 
 
+def _shadow() -> Shadow:
+    of = {"shadow": 0.7391, "served": 0.7310}
+    return Shadow(
+        task="click",
+        rows=1_900,
+        shadow="shadow.v4",
+        served="served.v3",
+        models={
+            name: ModelSummary(auc=value, ne=0.9, calibration=1.01, settings={"exported": "din-16.distilled.s0"})
+            for name, value in of.items()
+        },
+        gains={"auc": (0.0081, 0.0012, 0.0150)},
+    )
+
+
 def sample_summary() -> Summary:
-    """Return a run with two students, a claim on GAUC and AUC, and a withheld eta on NE."""
+    """Return a run with two students, a claim on GAUC and AUC, a withheld eta on NE, and a shadow."""
     return summarise(
         name="video-feed",
         created=datetime(2026, 3, 17, 9, 30, tzinfo=UTC),
@@ -149,6 +165,7 @@ def sample_summary() -> Summary:
                 students={"din-16": _student(0.55, 16), "din-8": _student(0.21, 8)},
             )
         },
+        shadows=[_shadow()],
     )
 
 
