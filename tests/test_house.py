@@ -79,7 +79,7 @@ BROAD_EXCEPT = {
     "export/write.py": "a user's network may raise anything",
     "serve/service.py": "whatever a version raises counts against it, and is raised again",
     "serve/scorer.py": "onnxruntime's own classes of errors differ between its versions",
-    "workers/processes.py": "carries a worker's exception to whoever asked for the work, where it is raised",
+    "workers/ledger.py": "carries a worker's exception to whoever asked for the work, where it is raised",
     "data/batch/builder.py": "carries a thread's exception to the consumer, where it is raised",
 }
 

@@ -18,7 +18,8 @@ def backfill_stage(folder: RunFolder, experiment: Experiment, job: Job, workers:
     """Predict every sample with a model's newest checkpoint, by `workers` (None: those of the experiment); return how
     many.
     """
-    crew, start = Workers(workers or experiment.workers.count), time.perf_counter()
+    asked, start = experiment.workers, time.perf_counter()
+    crew = Workers(workers or asked.count, asked.engine)
     with console.status(f"{job.name}: predicting the log") as status:
         rows = backfill(
             folder, experiment, job, crew, lambda done: status.update(f"{job.name}: predicting the log: {done:,} rows")

@@ -100,7 +100,7 @@ def _workers(experiment: Experiment, data: Path | None, rows: int | None, note: 
         note(f"workers: one process reads the log: {why}")
         return None
     window = experiment.labels.window_s is not None
-    return _Crew(Workers(experiment.workers.count), experiment.data, folder, window)
+    return _Crew(Workers(experiment.workers.count, experiment.workers.engine), experiment.data, folder, window)
 
 
 def notes_of(folder: RunFolder) -> list[str]:

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from recdistill.workers.processes import in_processes
+from recdistill.workers.ray_tasks import in_ray
 
 __all__ = ["ALONE", "Workers", "in_parts"]
 
@@ -25,9 +26,10 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Workers:
-    """How many parts are worked on at a time."""
+    """How many parts are worked on at a time, and by what: processes of this machine, or tasks on a Ray cluster."""
 
     count: int = 1
+    engine: Literal["processes", "ray"] = "processes"
 
 
 ALONE = Workers()
@@ -42,4 +44,5 @@ def in_parts(work: Callable[[Part], Result], parts: Sequence[Part], workers: Wor
     """
     if workers.count == 1 or len(parts) < 2:
         return map(work, parts)
-    return in_processes(work, parts, min(workers.count, len(parts)))
+    run = in_ray if workers.engine == "ray" else in_processes
+    return run(work, parts, min(workers.count, len(parts)))

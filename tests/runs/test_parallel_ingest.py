@@ -18,6 +18,7 @@ from recdistill.errors import UserError
 from recdistill.runs.batch_ingest import ingest, notes_of, open_tables
 from recdistill.runs.folder import RunFolder
 from recdistill.runs.parallel_ingest import whole_only
+from tests.support.programs import needs
 
 ROWS, SIZES = 1_000, (130, 7, 8, 0, 300, 55, 500)
 COLUMNS: dict[str, Any] = {"categorical": ["device"], "numeric": ["price"]}
@@ -71,6 +72,20 @@ def ingested(folder: Path, data: DataConfig, count: int) -> tuple[RunFolder, lis
     experiment = Experiment(name="x", data=data, workers=WorkersConfig(count=count))
     ingest(run, experiment, folder, lambda rows: None, notes.append)
     return run, notes
+
+
+@needs("ray")
+@pytest.mark.long
+def test_ray_makes_the_same_files(tmp_path: Path) -> None:
+    columns = ColumnsConfig(**COLUMNS, sample_id="sample")
+    data = DataConfig(path=files(tmp_path, frame(sample=[k * 7 % 1009 for k in range(ROWS)])), columns=columns)
+    tables = []
+    for workers in (WorkersConfig(count=2), WorkersConfig(count=2, engine="ray")):
+        run = RunFolder(tmp_path / workers.engine)
+        ingest(run, Experiment(name="x", data=data, workers=workers), tmp_path, lambda rows: None, lambda line: None)
+        events, _ = open_tables(run)
+        tables.append([(part.path, (events.path / part.path).read_bytes()) for part in events.parts()])
+    assert tables[0] == tables[1] and len(tables[0]) >= 10
 
 
 def refused(folder: Path, data: DataConfig, count: int) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from recdistill.errors import UserError
 from recdistill.tables.validation import RowError
 
-__all__ = ["doubled", "killed_at_first", "refused_from", "where"]
+__all__ = ["doubled", "folder_of", "killed_at_first", "refused_from", "where"]
 
 
 def doubled(part: int) -> int:
@@ -20,6 +20,11 @@ def doubled(part: int) -> int:
 def where(part: int) -> int:
     """Return the process that works on the part."""
     return os.getpid()
+
+
+def folder_of(part: int) -> str:
+    """Return the folder that relative paths begin at."""
+    return os.getcwd()
 
 
 def refused_from(first: int, part: int) -> int:

@@ -29,6 +29,7 @@ MODULES = {  # and the extra of recdistill that brings them
     "triton": "fused",
     "tritonclient": "dev",
     "duckdb": "dev",
+    "ray": "ray",
 }
 SBIN = "/usr/sbin:/usr/local/sbin"  # where Debian puts servers, and no user's PATH leads
 

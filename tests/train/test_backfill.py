@@ -17,6 +17,7 @@ from recdistill.train.backfill import Backfill, Span, backfill, predict_span, sp
 from recdistill.train.predict import Predictor
 from recdistill.workers.parts import Workers
 from tests.support.commands import typed
+from tests.support.programs import needs
 from tests.support.runs import finish, tiny
 
 KEYS = ("checkpoint_rows=90",)
@@ -45,11 +46,11 @@ def copied(run: RunFolder, to: Path) -> RunFolder:
 
 def test_every_number_of_workers_records_the_same_bits_in_one_commit(run: RunFolder, tmp_path: Path) -> None:
     experiment, teacher, found, steps = tiny(*KEYS), jobs_of(tiny(*KEYS))[0], [], []
-    for count in (1, 2):
-        folder = copied(run, tmp_path / str(count))
-        assert backfill(folder, experiment, teacher, Workers(count), steps.append) == 400
+    for workers in (Workers(1), Workers(2)):
+        folder = copied(run, tmp_path / str(workers.count))
+        assert backfill(folder, experiment, teacher, workers, steps.append) == 400
         assert PredictionLog.open(folder.predictions).version == 1
-        assert backfill(folder, experiment, teacher, Workers(count), steps.append) == 0
+        assert backfill(folder, experiment, teacher, workers, steps.append) == 0
         found.append(recorded(folder))
     assert found[0].equals(found[1]) and steps == 2 * [90, 180, 270, 360, 400]
     one = Predictor(run, experiment, teacher)
@@ -58,6 +59,17 @@ def test_every_number_of_workers_records_the_same_bits_in_one_commit(run: RunFol
     assert found[0]["sample_id"].to_list() == one.store.sample_id.tolist()
     np.testing.assert_allclose(found[0]["logit_click"].to_numpy(), logits, atol=1e-5)
     assert found[0].select(pl.col("kind", "version").n_unique()).row(0) == (1, 1) and found[0]["kind"][0] == "backfill"
+
+
+@needs("ray")
+@pytest.mark.long
+def test_ray_records_the_same_bits(run: RunFolder, tmp_path: Path) -> None:
+    found = []
+    for workers in (Workers(2), Workers(2, "ray")):
+        folder = copied(run, tmp_path / workers.engine)
+        backfill(folder, tiny(*KEYS), jobs_of(tiny(*KEYS))[0], workers, lambda rows: None)
+        found.append(sorted((path.name, path.read_bytes()) for path in folder.predictions.rglob("*.parquet")))
+    assert found[0] == found[1] and len(found[0]) == 5
 
 
 def test_a_commit_names_the_checkpoint_and_what_it_had_learned(run: RunFolder, tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import pytest
 
 from recdistill.errors import RecdistillError, UserError
 from recdistill.tables.validation import RowError
+from recdistill.workers.ledger import ATTEMPTS
 from recdistill.workers.parts import Workers, in_parts
-from recdistill.workers.processes import ATTEMPTS
 from tests.support.part_work import doubled, killed_at_first, refused_from, where
 
 SEVERAL = [Workers(1), Workers(3)]
