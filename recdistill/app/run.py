@@ -269,7 +269,8 @@ def _print_adapter(folder: RunFolder, job: Job) -> None:
 def _print_begun(folder: RunFolder, job: Job) -> None:
     """Print how many rows a model took over from another one."""
     if began := build.began(folder, job):
-        _print(f"{job.name}: began from {int(began['rows']):,} embedding rows of its teacher")
+        ids = f"; {began['left']:,} rows of ids that are not here stayed behind, {began['new']:,} ids are new"
+        _print(f"{job.name}: began from {began['rows']:,} embedding rows{ids if began['left'] or began['new'] else ''}")
 
 
 def _awaited(experiment: Experiment, job: Job, folds: list[Job], open_: dict[str, Job]) -> list[str]:

@@ -345,6 +345,9 @@ class StudentConfig(ModelConfig):
     distill: DistillConfig = DistillConfig()
     prune: PruneConfig | None = None
     alternate: AlternateConfig | None = None
+    start_from: str | None = Field(
+        default=None, min_length=1
+    )  # folder of an earlier run's model: raw and distilled begin as it
     domain: dict[str, int | str] = Field(
         default={}, max_length=1
     )  # {feature: value}: it learns, and is scored on, those samples alone
@@ -358,6 +361,8 @@ class StudentConfig(ModelConfig):
             raise ValueError("pretrain and distill.warm_start both make the item rows; name one of them")
         if self.rows is not None and (self.prune or self.alternate):
             raise ValueError("rows that are bounded cannot change their width; leave out rows, or prune and alternate")
+        if self.start_from is not None and (self.prune or self.alternate or self.rows is not None):
+            raise ValueError("start_from is for a student of one size; leave out prune, alternate and rows")
         if self.rows is not None and start:
             raise ValueError(
                 "rows that are bounded cannot be taken from a teacher; leave out rows or distill.warm_start"

@@ -49,8 +49,9 @@ from recdistill.train.learner import Learner, fixed_weight
 from recdistill.train.memory_check import backbone_of, check_device, check_fits, unallocated
 from recdistill.train.pretrain import able
 from recdistill.train.schedule import Plan
+from recdistill.train.start_from import StartFrom, check_start, start_from_of
 from recdistill.train.trainer import Totals, Trainer
-from recdistill.train.warm_start import Make, begun_from, check_parts, warm_start_of
+from recdistill.train.warm_start import Make, WarmStart, begun_from, check_parts, warm_start_of
 from recdistill.typing import Array
 
 __all__ = [
@@ -80,6 +81,8 @@ def check_models(experiment: Experiment, trains: bool = True) -> None:
             _check_widths(name, config, backbone)
         if isinstance(config, StudentConfig) and config.distill.warm_start:
             _check_warm_start(experiment, name, config, backbone)
+        if trains and isinstance(config, StudentConfig) and config.start_from is not None:
+            check_start(name, config, backbone)
         if config.pretrain and not able(backbone):
             raise UserError(f"{name}.pretrain: is for kinds hstu, without transducers, and transformer")
         if (
@@ -273,8 +276,15 @@ def trainer_of(
         job.config.pretrain,
         _category_of(job.name, job.config, schema, store),
         ranks,
-        warm_start_of(folder, experiment, job, plan, made),
+        _starts(folder, experiment, job, plan, made),
     )
+
+
+def _starts(
+    folder: RunFolder, experiment: Experiment, job: Job, plan: Plan, made: Make
+) -> tuple[StartFrom | WarmStart, ...]:
+    found = start_from_of(folder, experiment, job, made), warm_start_of(folder, experiment, job, plan, made)
+    return tuple(one for one in found if one is not None)
 
 
 def _codec_of(network: Towers, hidden: TeacherHiddenConfig) -> HiddenStateCodec:

@@ -18,6 +18,7 @@ import torch
 
 from recdistill.checkpoint.store import Checkpoints
 from recdistill.config.experiment import Experiment, named_models
+from recdistill.config.models import StudentConfig
 from recdistill.distributed.ranks import Ranks
 from recdistill.errors import RecdistillError, UserError
 from recdistill.locks import locked
@@ -45,6 +46,7 @@ def train_ranked(
         ("a model with a teacher", job.uses_teacher),
         ("pretrain", job.config.pretrain is not None),
         ("a fold", job.fold is not None),
+        ("start_from", isinstance(job.config, StudentConfig) and job.config.start_from is not None),
         ("dense_clip", job.config.dense_clip is not None),
         ("teacher_hidden", bool(experiment.teacher_hidden.width)),
         ("activation dice", options.get("activation") == "dice"),

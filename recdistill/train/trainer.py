@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,7 @@ from recdistill.train.categories import CategoryColumn
 from recdistill.train.learner import Learner
 from recdistill.train.pretrain import pretrain
 from recdistill.train.schedule import Plan, Step, kept
+from recdistill.train.start_from import StartFrom
 from recdistill.train.step import Prepared, steps, with_labels
 from recdistill.train.warm_start import WarmStart
 from recdistill.typing import Array
@@ -50,8 +51,8 @@ SUMMED = ("rows", "first", "logloss", "positives", "labels", "signals")
 
 @dataclass
 class Totals:
-    """Running sums over the recorded rows, from the start of the run; seconds count learning only. began: `rows` that
-    were taken over from another model, and the `flops` that it took.
+    """Running sums over the recorded rows, from the start of the run; seconds count learning only. began: what was
+    taken over from another model, see `Taken`.
 
     Of several ranks each sums up its own rows, the first one also those from before the run was resumed.
     """
@@ -147,7 +148,7 @@ class Trainer:
 
     candidates: those that it scores too, None for none. only: bool [N], which samples it learns from, None for
     all. pretrain: how it is pre-trained, once, before the first block that begins at or after that share of the log;
-    category: of the items, for it. warm_start: what it takes over from its teacher, and when.
+    category: of the items, for it. starts: what it takes over from other models, and when.
     ranks: the processes that share every step's rows, each with a trainer like this one; the first of them records the
     logits of all.
     """
@@ -166,7 +167,7 @@ class Trainer:
     pretrain: PretrainConfig | None = None
     category: CategoryColumn | None = None
     ranks: Ranks = ALONE
-    warm_start: WarmStart | None = None
+    starts: tuple[StartFrom | WarmStart, ...] = ()
 
     def run_to_end(self) -> Iterator[Progress]:
         """Resume after the last checkpoint and run every remaining block, yielding progress now and then."""
@@ -175,8 +176,9 @@ class Trainer:
             if self.pretrain and block == self.plan.block_at(self.pretrain.at):
                 self._pretrain(int(self.store.time[self.plan.span(block)[0]]), self.pretrain)
             self.learner.resize(block)
-            if self.warm_start and (taken := self.warm_start.before(block, self.learner)):
-                totals.began = {"rows": taken.rows, "flops": taken.flops}
+            for start in self.starts:
+                if taken := start.before(block, self.learner):
+                    totals.began = asdict(taken)
             yield from self._block(block, totals)
 
     def _pretrain(self, time: int, config: PretrainConfig) -> None:

@@ -50,10 +50,14 @@ SOURCES: dict[str, tuple[Part, tuple[str, ...]]] = {  # a student's table: its p
 
 @dataclass(frozen=True)
 class Taken:
-    """What was taken over: rows of all tables together, and the floating point operations that it took."""
+    """What was taken over: rows of all tables together, and the floating point operations that it took; left: rows of
+    ids that are not known here; new: ids known here alone.
+    """
 
     rows: int
     flops: float
+    left: int = 0
+    new: int = 0
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from recdistill.runs.folder import RunFolder
 from recdistill.runs.jobs import controls_of, jobs_by_name
 from recdistill.train import build
 from recdistill.train.trainer import Trainer
+from recdistill.train.warm_start import WarmStart
 from tests.support.runs import finish, ingested, same_bits, tiny, trainer
 
 START = "students.light.distill.warm_start"
@@ -51,6 +52,12 @@ def tables(found: Trainer) -> dict[str, GrowableTable]:
     return {table.name: table for table in named_tables(found.learner.network).values()}
 
 
+def start_of(found: Trainer) -> WarmStart:
+    (start,) = found.starts
+    assert isinstance(start, WarmStart)
+    return start
+
+
 def teacher_rows(root: Path, block: int, number: int) -> tuple[torch.Tensor, torch.Tensor]:
     stored = Checkpoints(root / "models" / "teacher").stored(block)
     return stored[f"table/{number}/rows"][...], stored[f"table/{number}/weight"][...]
@@ -58,10 +65,10 @@ def teacher_rows(root: Path, block: int, number: int) -> tuple[torch.Tensor, tor
 
 def test_the_rows_are_the_teachers_of_that_point_in_all_dot_products(tmp_path: Path) -> None:
     found = stepped(run(tmp_path, warm("students.light.width=6", "teacher.replay=0")), 4)
-    assert found.warm_start is not None and found.warm_start.block == 4
+    assert start_of(found).block == 4
     own = {name: table.state() for name, table in tables(found).items()}
     had = {name: table.peek(torch.arange(41)) for name, table in tables(found).items()}
-    taken = found.warm_start.before(4, found.learner)
+    taken = start_of(found).before(4, found.learner)
     now = {name: table.state() for name, table in tables(found).items()}
     names = list(tables(found))
     for name in ("item", "user"):
@@ -132,8 +139,7 @@ def test_of_one_size_the_student_is_the_teacher_of_that_point(tmp_path: Path) ->
     batch = found.builder.unlabelled(np.arange(400))
     want = teacher.learner.predict(batch)
     assert not torch.equal(found.learner.predict(batch), want)
-    assert found.warm_start is not None
-    taken = found.warm_start.before(4, found.learner)
+    taken = start_of(found).before(4, found.learner)
     assert torch.equal(found.learner.predict(batch), want) and not found.learner.optimiser.state
     aux = found.learner.network.heads(found.learner.network.shared(batch))[1]
     assert aux is not None and torch.equal(batch.as_drawn(aux), want)
@@ -175,7 +181,7 @@ def test_the_raw_twin_has_none_and_the_self_control_begins_from_its_own_teacher(
     assert Checkpoints(tmp_path / "models" / "light.raw.s1").blocks() == [3, 6, 7]
     control = controls_of(experiment)["light"]["self"][0]
     found = build.trainer_of(ingested(tmp_path, experiment), experiment, control)
-    assert found.warm_start is not None and found.warm_start.donor.name == "light.raw.s1"
+    assert start_of(found).donor.name == "light.raw.s1"
 
 
 def test_a_warm_start_alone_uses_the_teacher(tmp_path: Path) -> None:
