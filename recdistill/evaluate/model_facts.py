@@ -86,7 +86,8 @@ def settings_of(config: ModelConfig, distill: DistillConfig | None) -> dict[str,
     if (config.sampling.positive, config.sampling.negative) != (1.0, 1.0):
         named["sampling"] = f"k+ {config.sampling.positive:g}, k- {config.sampling.negative:g}"
     if config.rows is not None:
-        named["rows"] = f"{config.rows.most:,} per table, after {config.rows.admit}"
+        how = "shared" if config.rows.share == "remainder" else f"after {config.rows.admit}"
+        named["rows"] = f"{config.rows.most:,} per table, {how}"
     if distill is not None and distill.uses_teacher:
         named["weight"] = _weight(distill.weight)
         named |= {"towers": distill.towers, "loss": distill.loss, "space": distill.space}

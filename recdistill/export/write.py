@@ -27,6 +27,7 @@ from recdistill.export.inputs import Shape
 from recdistill.export.parity import largest_difference
 from recdistill.export.smaller_rows import leave_out_absent, made_smaller
 from recdistill.export.vectors import write_vectors
+from recdistill.models.embeddings.hashed import HashedTable
 from recdistill.models.factory import table_modules
 from recdistill.models.heads import Towers
 from recdistill.runs.jobs import Job
@@ -142,8 +143,10 @@ def _write_tables(folder: Path, predictor: Predictor, served: ServedNetwork, kno
     tables = table_modules(predictor.learner.network)
     for number in sorted({one.table for one in served.look_ups}):
         asked = [one.column for one in served.look_ups if one.table == number]
-        rows = max(known.rows(map_of(column)) for column in asked)
-        table = tables[number]
+        table, rows = tables[number], max(known.rows(map_of(column)) for column in asked)
+        if isinstance(table, HashedTable) and rows > table.most + 1:
+            rows = table.most + 1
+            np.save(folder / f"table_{number}.shared.npy", np.array([table.most]))
         into = create_column(folder, f"table_{number}", (rows, table.width), "float32")
         for at in range(0, rows, CHUNK):
             into[at : at + CHUNK] = table.peek(torch.arange(at, min(at + CHUNK, rows))).numpy()

@@ -4,6 +4,8 @@ table_N.npy          float32 or float16 [rows, width]; or codes, uint8 [rows, wi
 table_N.range.npy    of codes, [rows, 2], float32 for 8 bits and float16 for 4: a row is minimum + step * code
 table_N.kept.npy     where some ids have no row: uint64, bit by bit from the lowest, whether an id's index has one; the
                      rows of those that have stand in their order, and the others read row 0, the padding
+table_N.shared.npy   where ids share rows: int64 [1], how many there are, M, but for the padding; the id of index i
+                     reads row 1 + (i - 1) mod M
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from recdistill.defaults import RowKind
 from recdistill.errors import RecdistillError, UserError
 from recdistill.typing import Array
 
-__all__ = ["CodedRows", "HalfRows", "KeptRows", "SmallerRows", "TableRows"]
+__all__ = ["CodedRows", "HalfRows", "KeptRows", "SharedRows", "SmallerRows", "TableRows"]
 __all__ += ["coded", "kept_bits", "open_rows"]
 
 RANGES: dict[int, np.dtype[Any]] = {
@@ -126,7 +128,28 @@ class KeptRows:
         return np.asarray(self.rows[np.where(word & bit, place, 0)])
 
 
-TableRows = Array | HalfRows | CodedRows | KeptRows
+class SharedRows:
+    """Rows that ids share, read by the index of any: float32 [indices, width]."""
+
+    dtype, ndim = np.dtype(np.float32), 2
+
+    def __init__(self, rows: Array | HalfRows | CodedRows | KeptRows, shared: Array) -> None:
+        if shared.dtype != np.int64 or shared.shape != (1,) or not 1 <= int(shared[0]) < len(rows):
+            raise RecdistillError("how many rows ids share, of those that there are, was expected")
+        self.rows = np.asarray(rows) if isinstance(rows, np.ndarray) else rows
+        self.most, self.shape = int(shared[0]), (np.iinfo(np.int64).max, rows.shape[1])
+
+    def __len__(self) -> int:
+        """Return the number of indices: there is no end to them."""
+        return self.shape[0]
+
+    def __getitem__(self, rows: Array) -> Array:
+        """Return float32 [n, width] of `rows`, indices."""
+        at = np.asarray(rows, np.int64)
+        return np.asarray(self.rows[np.where(at == 0, 0, (at - 1) % self.most + 1)])
+
+
+TableRows = Array | HalfRows | CodedRows | KeptRows | SharedRows
 
 
 def coded(rows: Array, bits: int) -> tuple[Array, Array]:
@@ -165,5 +188,6 @@ def open_rows(folder: Path, number: int, width: int) -> TableRows:
         rows = HalfRows(found)
     elif found.dtype == np.uint8:
         rows = CodedRows(found, open_column(folder, f"table_{number}.range"), width)
-    kept = f"table_{number}.kept"
-    return KeptRows(rows, open_column(folder, kept)) if (folder / f"{kept}.npy").exists() else rows
+    kept, shared = f"table_{number}.kept", f"table_{number}.shared"
+    some = KeptRows(rows, open_column(folder, kept)) if (folder / f"{kept}.npy").exists() else rows
+    return SharedRows(some, open_column(folder, shared)) if (folder / f"{shared}.npy").exists() else some

@@ -202,7 +202,8 @@ def learner_of(
         network = resized(config_at(job.config, 0, blocks), job.seed)
         spread_tables(network, ranks)
         if job.config.rows is not None:
-            bound_tables(network, RowBudget(job.config.rows.most, job.config.rows.admit))
+            rows = job.config.rows
+            bound_tables(network, RowBudget(rows.most, rows.admit, rows.share == "remainder"))
         if device.type == "cuda" and not sharded:
             check_fits(job.name, dense_parameters(network), device)
         place(network, device)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from recdistill.errors import RecdistillError, UserError
-from recdistill.serve.rows import CodedRows, HalfRows, KeptRows, SmallerRows, coded, kept_bits, open_rows
+from recdistill.serve.rows import CodedRows, HalfRows, KeptRows, SharedRows, SmallerRows, coded, kept_bits, open_rows
 
 LARGEST, LARGEST_HALF = float(np.finfo(np.float32).max), float(np.finfo(np.float16).max)
 floats, halves = (st.floats(-most, most, width=32) for most in (LARGEST, LARGEST_HALF))
@@ -85,6 +85,18 @@ def test_what_does_not_say_which_ids_have_the_rows_is_refused(kept: list[float])
     array = np.array(kept, np.uint64 if all(isinstance(one, int) for one in kept) else np.float64)
     with pytest.raises(RecdistillError, match="a row for each index"):
         KeptRows(np.zeros((3, 2), np.float32), array)
+
+
+def test_ids_that_share_rows_read_that_of_their_remainder(tmp_path: Path) -> None:
+    rows = np.repeat(np.arange(4, dtype=np.float32)[:, None], 2, 1)
+    np.save(tmp_path / "table_0.npy", rows)
+    np.save(tmp_path / "table_0.shared.npy", np.array([3]))
+    found = open_rows(tmp_path, 0, 2)
+    assert isinstance(found, SharedRows) and found.shape[1] == 2 and len(found) > 10**12
+    assert found[np.array([0, 1, 3, 4, 6, 7, 10**12])][:, 0].tolist() == [0, 1, 3, 1, 3, 1, 1]
+    for wrong in (np.array([4]), np.array([0]), np.array([3, 3]), np.array([3.0])):
+        with pytest.raises(RecdistillError, match="how many rows ids share"):
+            SharedRows(rows, wrong)
 
 
 def test_half_rows_are_read_as_floats(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from recdistill.distributed.ranks import Rows
 from recdistill.errors import UserError
 from recdistill.models.embeddings.aged_ids import AgedIds
 from recdistill.models.embeddings.growable import GrowableTable
+from recdistill.models.embeddings.hashed import HashedTable
 from recdistill.typing import Array
 
 __all__ = ["BoundedTable", "RowBudget", "bound_tables"]
@@ -27,10 +28,13 @@ COUNTS = ("admitted", "evicted", "refused")
 
 @dataclass(frozen=True)
 class RowBudget:
-    """most: rows of each table; admit: how many steps have to look an id up before it gets one."""
+    """most: rows of each table; admit: how many steps have to look an id up before it gets one; shared: whether ids
+    share rows instead, see `HashedTable`.
+    """
 
     most: int
     admit: int = 1
+    shared: bool = False
 
 
 class BoundedTable(GrowableTable):
@@ -164,4 +168,5 @@ def bound_tables(module: nn.Module, budget: RowBudget) -> None:
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, GrowableTable):
-                setattr(parent, name, BoundedTable(child, budget))
+                bounded = HashedTable(child, budget.most) if budget.shared else BoundedTable(child, budget)
+                setattr(parent, name, bounded)

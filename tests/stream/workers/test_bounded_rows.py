@@ -12,7 +12,7 @@ from recdistill.api.run import Run
 from recdistill.app.bounded_rows import bounded_lines
 from recdistill.data.store.memmap import write_json
 from recdistill.serve.artefact import open_artefact
-from recdistill.serve.rows import KeptRows, SmallerRows
+from recdistill.serve.rows import KeptRows, SharedRows, SmallerRows
 from recdistill.stream.workers.build import stream_checkpoints
 from tests.support.stream_runs import ROWS, StreamRun, ends_as, experiment_of, models_of
 
@@ -65,3 +65,18 @@ def test_an_artefact_has_the_rows_that_there_are(
     kept = [table for table in tables if isinstance(table, KeptRows)]
     assert kept and all(len(table.rows) <= 33 for table in kept)
     assert any(int(np.bitwise_count(table.kept).sum()) < len(table) for table in kept)
+
+
+@pytest.mark.parametrize("smaller", [None, SmallerRows("int8", drop=0.1, max_loss=1.0)])
+def test_rows_that_ids_share_are_streamed_and_served(tmp_path: Path, smaller: SmallerRows | None) -> None:
+    experiment = experiment_of("teacher.rows={most: 12, share: remainder}")
+    whole = StreamRun(tmp_path / "whole", experiment, ROWS)
+    run = StreamRun(tmp_path / "run", experiment, 1500)
+    write_json(run.root / "run.json", {"experiment": experiment.model_dump(mode="json"), "data": ""})
+    run.feed_all([1600, 2222])
+    run.approve(range(3, 6))
+    teacher = models_of(experiment)[0]
+    assert ends_as(whole, teacher, run.run(teacher))
+    Run(run.root).model("teacher").export(tmp_path / "to", smaller=smaller)
+    tables = open_artefact(tmp_path / "to").tables.values()
+    assert all(isinstance(table, SharedRows) and table.most == 12 and len(table.rows) >= 13 for table in tables)
