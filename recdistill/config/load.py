@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from recdistill.config.bounded_yaml import MAX_BYTES, MAX_DEPTH, parse_yaml
 from recdistill.config.experiment import Experiment
@@ -15,6 +18,7 @@ __all__ = ["checked", "load_file", "load_text", "override", "parsed", "put", "re
 
 Model = TypeVar("Model", bound=BaseModel)
 NAMED = ("students", "teachers")  # groups whose keys are names of the user's
+OF_PYDANTIC = re.compile(r"^(\[key\]|constrained-\w+|(list|dict|literal)\[.*)$")  # no part of a key as it is written
 LONG = 100  # characters of a key that are shown
 
 
@@ -39,8 +43,8 @@ def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list
 
 
 def _explain(error: ValidationError, model: type[BaseModel], where: str) -> UserError:
-    first = error.errors()[0]
-    key = ".".join(str(part)[:LONG] for part in first["loc"] if part != "[key]")
+    first = _nearest(error.errors())
+    key = ".".join(str(part)[:LONG] for part in first["loc"] if not OF_PYDANTIC.match(str(part)))
     if first["type"] == "extra_forbidden":
         known = _known_keys(model, first["loc"])
         return UserError(f"{where}: unknown key '{key}'{did_you_mean(str(first['loc'][-1])[:LONG], known)}")
@@ -49,6 +53,13 @@ def _explain(error: ValidationError, model: type[BaseModel], where: str) -> User
         return UserError(f"{where}: {key}{': ' if key else ''}{problem}")
     problem = problem[:1].lower() + problem[1:]
     return UserError(f"{where}: '{key}': {problem}; got {str(first['input'])[:60]!r}")
+
+
+def _nearest(errors: Sequence[ErrorDetails]) -> ErrorDetails:
+    """Return the first error; where its value may be of several types, that of the type which it comes nearest to."""
+    first = errors[0]
+    at = next((n for n, part in enumerate(first["loc"]) if OF_PYDANTIC.match(str(part))), len(first["loc"]))
+    return max((one for one in errors if one["loc"][:at] == first["loc"][:at]), key=lambda one: len(one["loc"]))
 
 
 def put(tree: dict[str, Any], path: str, value: Any, where: str) -> None:

@@ -103,3 +103,25 @@ def test_a_key_of_a_student_that_is_not_there_makes_no_further_student(assignmen
     assert load_text(text, ["students.light.width=8"]).students["light"].width == 8
     assert set(load_text(text, ["students.more={width: 8}", "students.more.history=3"]).students) == {"light", "more"}
     assert load_text(GOOD, ["students.student.width=8"]).students["student"].width == 8
+
+
+@pytest.mark.parametrize(
+    ("assignment", "problem"),
+    [
+        (
+            "student.prune={from: {width: 0}}",
+            r"'students\.student\.prune\.from\.width': input should be greater than or",
+        ),
+        (
+            "student.prune={from: {hidden: [8, 0]}}",
+            r"'students\.student\.prune\.from\.hidden\.1': .* or equal to 1; got '0'",
+        ),
+        (
+            "student.distill.weight=-1",
+            r"'students\.student\.distill\.weight': input should be greater than or equal to 0",
+        ),
+    ],
+)
+def test_a_value_that_may_be_of_several_types_is_named_as_it_is_written(assignment: str, problem: str) -> None:
+    with pytest.raises(UserError, match=problem):
+        load_text("name: a\ndata: {reader: simulator}", [f"students.{assignment}"])
