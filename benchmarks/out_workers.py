@@ -1,0 +1,175 @@
+"""Work on the data by several workers: `python benchmarks/out_workers.py [ROWS ...]` (200,000 and 10,000,000;
+5 minutes).
+
+For each number of rows, a simulated log of 40 Parquet files: ingest by 1, 2 and 4 processes and, where Ray is
+installed, by 2 Ray tasks at a time. Of the smallest, a teacher that learned 50,000 rows: its predictions of the whole
+log, likewise. Each in a process of its own: seconds, cost per row, efficiency (time of one worker / time / workers),
+the largest peak of any process. Budget: the rows are the same whoever wrote them, several workers' files byte by byte
+(one worker commits chunk by chunk), and no process has more than 4 GiB.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import resource
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from _common import event_chunks, report
+
+from recdistill.config.experiment import Experiment
+from recdistill.config.load import load_text
+from recdistill.runs.batch_ingest import ingest, open_tables
+from recdistill.runs.folder import RunFolder
+from recdistill.tables.delta.log import DeltaLog
+
+FILES, LIMIT, LEARNED = 40, 4.0, 50_000
+WAYS = [("processes", 1), ("processes", 2), ("processes", 4)] + ([("ray", 2)] if find_spec("ray") else [])
+TEXT = """
+name: x
+data:
+  path: log
+  columns: {sample_id: sample_id, tasks: {click: label_click}, time_unit: s, categorical: [device, country]}
+teacher: {kind: target-attention, width: 32, history: 50}
+students: {light: {kind: din, width: 8, history: 10}}
+evaluate: {seeds: [0]}
+"""
+
+
+def write(folder: Path, rows: int) -> None:
+    """Write the log of `rows` rows into `folder`/log."""
+    (folder / "log").mkdir(parents=True)
+    held: list[pl.DataFrame] = []
+    files = iter(range(rows))
+    for chunk in event_chunks(rows, max(rows // 50, 100), 5_000):
+        held.append(chunk.rename(lambda name: name.removeprefix("feature_")))
+        if sum(map(len, held)) >= rows // FILES:
+            pl.concat(held).write_parquet(folder / "log" / f"{next(files):05d}.parquet")
+            held = []
+    if held:
+        pl.concat(held).write_parquet(folder / "log" / f"{next(files):05d}.parquet")
+
+
+def experiment(engine: str, count: int) -> Experiment:
+    """Return the experiment with so many workers."""
+    return load_text(TEXT, [f"workers.count={count}", f"workers.engine={engine}"])
+
+
+def ingested(folder: Path, engine: str, count: int) -> DeltaLog:
+    """Ingest the log into a run of its own; return the events."""
+    run = RunFolder(folder / f"{engine}-{count}")
+    ingest(run, experiment(engine, count), folder, lambda rows: None, print)
+    return open_tables(run)[0]
+
+
+def backfilled(folder: Path, engine: str, count: int) -> DeltaLog:
+    """Predict the log of the run `trained` into a table of its own; return that."""
+    from recdistill.runs.jobs import jobs_of
+    from recdistill.tables.predictions import PredictionLog
+    from recdistill.train.backfill import backfill
+    from recdistill.workers.parts import Workers
+
+    run = RunFolder(folder / f"scored-{engine}-{count}")
+    run.root.mkdir()
+    for name in ("models", "store", "tables", "run.json"):
+        (run.root / name).symlink_to(folder / "trained" / name)
+    PredictionLog.create(run.predictions, ("click",))
+    asked = experiment(engine, count)
+    backfill(run, asked, jobs_of(asked)[0], Workers(count, asked.workers.engine), lambda rows: None)
+    return PredictionLog.open(run.predictions)
+
+
+def train(folder: Path) -> None:
+    """Make the run `trained`: its teacher has learned the first rows."""
+    from recdistill.app.run import ingest_stage, open_run
+    from recdistill.runs.jobs import jobs_of
+    from recdistill.train.build import trainer_of
+
+    asked = load_text(TEXT, [f"checkpoint_rows={LEARNED}", "workers.count=2"])
+    with open_run(asked, folder, folder / "trained") as run:
+        ingest_stage(run, asked, folder)
+        trainer = trainer_of(run, asked, jobs_of(asked)[0])
+        steps = trainer.run_to_end()
+        while trainer.checkpoints.newest() is None:
+            next(steps)
+
+
+def run(stage: Callable[[Path, str, int], DeltaLog], folder: Path, engine: str, count: int) -> None:
+    """Run a stage, and write down what it took."""
+    start = time.perf_counter()
+    log = stage(folder, engine, count)
+    seconds = time.perf_counter() - start
+    own, others = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    rows = hashlib.blake2b()
+    for batch in log.batches():
+        rows.update(batch.hash_rows().to_numpy().tobytes())
+    files = [hashlib.blake2b((log.path / part.path).read_bytes()).hexdigest() for part in log.parts()]
+    about = {"seconds": seconds, "gib": max(own, others) / 2**20, "rows": rows.hexdigest(), "files": files}
+    (folder / "about.json").write_text(json.dumps(about))
+    shutil.rmtree(log.path)
+
+
+def measured(stage: Callable[[Path, str, int], DeltaLog], folder: Path, engine: str, count: int) -> dict[str, Any]:
+    """Return what a stage took in a process of its own."""
+    process = multiprocessing.get_context("spawn").Process(target=run, args=(stage, folder, engine, count))
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise SystemExit(f"{stage.__name__} by {count} {engine} failed")
+    return dict(json.loads((folder / "about.json").read_text()))
+
+
+def lines(
+    name: str, stage: Callable[[Path, str, int], DeltaLog], folder: Path, rows: int
+) -> tuple[list[list[str]], bool]:
+    """Return the rows of the table, and whether all wrote the same."""
+    found = [(way, measured(stage, folder, *way)) for way in WAYS]
+    alone, several = found[0][1], [about for way, about in found[1:]]
+    same = all(about["rows"] == alone["rows"] and about["files"] == several[0]["files"] for about in several)
+    out = [
+        [
+            name,
+            f"{rows:,}",
+            f"{count} {engine}",
+            f"{about['seconds']:.1f}",
+            f"{about['seconds'] / rows * 1e6:.2f}",
+            f"{alone['seconds'] / about['seconds'] / count:.2f}",
+            f"{about['gib']:.2f}",
+        ]
+        for (engine, count), about in found
+    ]
+    return out, same and max(about["gib"] for _, about in found) <= LIMIT
+
+
+def main() -> int:
+    """Measure every stage."""
+    sizes = sorted(map(int, sys.argv[1:])) or [200_000, 10_000_000]
+    table, met = [], True
+    for rows in sizes:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            write(folder, rows)
+            stages = [("ingest", ingested)]
+            if rows == sizes[0]:
+                train(folder)
+                stages.append(("backfill", backfilled))
+            for title, stage in stages:
+                found, fine = lines(title, stage, folder, rows)
+                table, met = table + found, met and fine
+    columns = ["work", "rows", "workers", "s", "us a row", "efficiency", "peak GiB"]
+    title = f"workers, {os.cpu_count()} cores, load {os.getloadavg()[1]:.1f}"
+    return report(title, columns, table, met, f"same files and rows; a process at most {LIMIT:.0f} GiB")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
