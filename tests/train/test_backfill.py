@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +17,12 @@ from recdistill.errors import UserError
 from recdistill.runs.folder import RunFolder
 from recdistill.runs.jobs import jobs_of
 from recdistill.tables.predictions import PredictionLog
+from recdistill.testing.killpoints import VARIABLE
 from recdistill.train.backfill import Backfill, Span, backfill, predict_span, spans_of
 from recdistill.train.predict import Predictor
 from recdistill.workers.parts import Workers
 from tests.support.commands import typed
+from tests.support.paths import ROOT
 from tests.support.programs import needs
 from tests.support.runs import finish, tiny
 
@@ -39,7 +45,8 @@ def copied(run: RunFolder, to: Path) -> RunFolder:
     """Return the run with a table of predictions of its own."""
     to.mkdir()
     for name in ("models", "store", "tables", "run.json"):
-        (to / name).symlink_to(run.root / name)
+        found = run.root / name
+        shutil.copytree(found, to / name) if found.is_dir() else shutil.copy2(found, to / name)
     PredictionLog.create(to / "predictions", ("click",))
     return RunFolder(to)
 
@@ -106,3 +113,19 @@ def test_the_command_predicts_the_log_or_a_file(run: RunFolder, tmp_path: Path) 
     assert code == 0 and "nothing to do, already recorded" in text
     code, text = typed("predict", run.root, "teacher", "--data", tmp_path / "new.parquet")
     assert code == 2 and "--data and --out go together" in text
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("point", ["table.files", "table.commit"])
+def test_a_driver_that_is_killed_before_or_after_its_commit_does_not_record_twice(
+    run: RunFolder, tmp_path: Path, point: str
+) -> None:
+    folder = copied(run, tmp_path / "run")
+    command = [sys.executable, "-m", "recdistill", "predict", str(folder.root), "teacher", "--workers", "2"]
+    killed = subprocess.run(command, env={**os.environ, VARIABLE: point}, capture_output=True, cwd=ROOT)
+    assert killed.returncode == -9
+    assert PredictionLog.open(folder.predictions).version == (1 if point == "table.commit" else 0)
+    again = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert again.returncode == 0, again.stderr
+    assert recorded(folder)["sample_id"].n_unique() == len(recorded(folder)) == 400
+    assert len(list(folder.predictions.rglob("*.parquet"))) == 5
