@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from html import escape
-from pathlib import Path
 
 import polars as pl
 
@@ -12,6 +11,7 @@ from recdistill.config.experiment import ControlName
 from recdistill.errors import UserError, did_you_mean
 from recdistill.evaluate.summary import ModelSummary, StudentSummary, Summary, Transfer
 from recdistill.runs.names import TEACHER
+from recdistill.storage.location import Location
 
 __all__ = ["Eta", "Report", "Result", "StudentResult"]
 
@@ -90,7 +90,7 @@ def _metrics(model: ModelSummary) -> dict[str, float | None]:
 class Report:
     """The report as a file; a notebook shows it."""
 
-    path: Path
+    path: Location
 
     def _repr_html_(self) -> str:
         page = escape(self.path.read_text(encoding="utf-8"), quote=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from recdistill.runs.folder import RunFolder
 from recdistill.runs.jobs import Job, controls_of, folds_of_teacher, jobs_by_name, pairs_of, teacher_seeds_of
 from recdistill.runs.names import TEACHER, ModelName
 from recdistill.serve.rows import SmallerRows
+from recdistill.storage.location import Location, location
 from recdistill.train.predict import Predictor
 from recdistill.train.trained import trained
 
@@ -105,7 +107,7 @@ class Run:
     """
 
     def __init__(self, folder: str | Path, log: Log | None = None, **settings: Any) -> None:
-        self.folder, self.log = RunFolder(Path(folder)), log
+        self.folder, self.log = RunFolder(location(str(folder))), log
         self.data: Path | None = None
         self._grows = True  # models come one by one
         if log is None:
@@ -116,14 +118,14 @@ class Run:
         if self.folder.exists:
             self._join(self.folder.experiment(), settings.get("evaluate", {}))
         if log.frame is not None:
-            self.data = self.folder.root.resolve()
+            self.data = self.folder.here.resolve()
 
     @classmethod
     def from_config(
         cls,
         config: str | Path | Experiment,
         data: Path | None = None,
-        out: Path | None = None,
+        out: str | Location | None = None,
         set_: Iterable[str] = (),
     ) -> Run:
         """Return the run of an experiment file, in `out` (default runs/NAME). data: the folder that its paths are
@@ -132,7 +134,9 @@ class Run:
         run = cls.__new__(cls)
         run._grows = False
         run.experiment = config if isinstance(config, Experiment) else load_file(Path(config), list(set_))
-        run.folder, run.log, run.data = RunFolder(out or Path("runs") / run.experiment.name), None, data
+        os.environ.update(run.experiment.storage.variables())
+        run.folder = RunFolder(location(str(out)) if out else Path("runs") / run.experiment.name)
+        run.log, run.data = None, data
         return run
 
     def _join(self, there: Experiment, evaluate: Mapping[str, Any]) -> None:
@@ -146,7 +150,7 @@ class Run:
     def _claimed(self, trains: bool = True) -> Iterator[None]:
         with stages.open_run(self.experiment, self.data, self.folder.root, trains, self._grows):
             if self.log is not None and self.log.frame is not None:
-                _write_once(self.log.frame, self.folder.root / self.log.config.path)
+                _write_once(self.log.frame, self.folder.here / self.log.config.path)
             yield
 
     @contextmanager
@@ -246,7 +250,7 @@ class Run:
 
     def _as_file(self, predictions: Any) -> Path:
         frame = source_of(predictions).frame.collect()
-        path = self.folder.root / f"teacher-{digest(frame)}.parquet"
+        path = self.folder.here / f"teacher-{digest(frame)}.parquet"
         _write_once(frame, path)
         return path
 

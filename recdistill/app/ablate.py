@@ -37,10 +37,10 @@ def ablate(config: Path, grid: Path, data: Path | None, out: Path | None, assign
             name: bytes_per_sample(student.distill, hidden, tasks) for name, student in experiment.students.items()
         }
         found = ablation_of(summary, methods, sizes, over_first(folder, experiment, summary))
-        write_ablation(found, folder.root)
-        publish_files(folder, experiment, [folder.root / "ablation.html", folder.root / "ablation.json"], console.print)
+        write_ablation(found, folder.here)
+        publish_files(folder, experiment, [folder.here / "ablation.html", folder.here / "ablation.json"], console.print)
         _print(found)
-        console.print(f"ablation: {folder.root / 'ablation.html'}", soft_wrap=True)
+        console.print(f"ablation: {folder.here / 'ablation.html'}", soft_wrap=True)
 
 
 def bytes_per_sample(distill: DistillConfig, hidden: TeacherHiddenConfig, tasks: int) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 
 from recdistill.checkpoint.store import Checkpoints
 from recdistill.runs.folder import RunFolder
+from recdistill.storage.location import names
 from recdistill.stream.workers.build import stream_checkpoints
 
 __all__ = ["bounded_lines"]
@@ -16,12 +17,11 @@ def bounded_lines(folder: RunFolder) -> Iterator[str]:
     """Yield a line per model whose rows are bounded, of its newest checkpoint, a stream's before that of the batch
     phase.
     """
-    models = folder.root / "models"
-    for path in sorted(models.iterdir()) if models.exists() else ():
-        for checkpoints in (stream_checkpoints(folder, path.name), Checkpoints(path)):
+    for name in sorted(names(folder.root / "models")):
+        for checkpoints in (stream_checkpoints(folder, name), Checkpoints(folder.model(name))):
             blocks = checkpoints.blocks()
             if blocks and (facts := checkpoints.whole_state(blocks[-1]).get("learner", {}).get("bounded")):
-                yield f"{path.name}: {_total(facts)}"
+                yield f"{name}: {_total(facts)}"
                 break
 
 

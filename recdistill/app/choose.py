@@ -167,7 +167,7 @@ def _costs(run: RunFolder, experiment: Experiment, candidates: int) -> dict[str,
     if path.exists():
         return {name: Cost(**cost) for name, cost in read_json(path).items()}
     jobs = {name: pairs[0][1] for name, pairs in pairs_of(experiment).items()}
-    with tempfile.TemporaryDirectory(dir=run.root, prefix=".export") as folder:
+    with tempfile.TemporaryDirectory(dir=run.here, prefix=".export") as folder:
         with console.status("measuring what serving takes"):
             found = _measured(run, experiment, jobs, Path(folder), candidates)
     write_json(path, {name: cost.model_dump() for name, cost in found.items()})

@@ -27,7 +27,7 @@ def publish_results(folder: RunFolder, summary: Summary, show: Callable[[str], N
         write_report(summary, root / "report.html")
         write_model_card(summary, lineage, root / "model-card.md")
         names = ("report.html", "model-card.md", "summary.json", "run.json")
-        tracking.finished(summary, lineage, [root / name for name in names])
+        tracking.finished(summary, lineage, [folder.local / name for name in names])
     show(f"report: {root / 'report.html'}")
 
 

@@ -54,6 +54,7 @@ from recdistill.signals.columns import channels_of
 from recdistill.signals.folds import crossfit_rows
 from recdistill.signals.import_file import import_predictions, imported
 from recdistill.signals.teacher_signals import teacher_signals
+from recdistill.storage.location import Location, local_path
 from recdistill.tables.predictions import PredictionLog
 from recdistill.tracking.session import check_trackers
 from recdistill.train import build, pool
@@ -84,7 +85,7 @@ def demo_config(assignments: list[str]) -> Experiment:
 
 @contextmanager
 def open_run(
-    experiment: Experiment, data: Path | None, out: Path | None, trains: bool = True, grows: bool = False
+    experiment: Experiment, data: Path | None, out: Location | None, trains: bool = True, grows: bool = False
 ) -> Iterator[RunFolder]:
     """Claim the run's folder (default runs/NAME) for the experiment and this process; see `RunFolder.claimed`.
 
@@ -94,6 +95,8 @@ def open_run(
     build.check_models(experiment, trains)
     check_trackers(experiment.tracking)
     folder = RunFolder(out or Path("runs") / experiment.name)
+    if experiment.tracking:
+        local_path(folder.root)
     with folder.claimed(experiment, str(data.resolve()) if data else "", grows):
         yield folder
 
@@ -157,7 +160,12 @@ def _day(store: SampleStore, at: int) -> str:
 
 
 def _store(folder: RunFolder) -> SampleStore:
-    """Return the run's store; UserError when the log was not read to the end."""
+    """Return the run's store; UserError when the log was not read to the end. Of a run in an object store it is built
+    anew where this machine does not have it.
+    """
+    if not isinstance(folder.root, Path) and folder.ingested:
+        events, behaviors = open_tables(folder)
+        return build_store(folder.store, events, behaviors, clock=LabelClock.of(folder.experiment().labels))
     if not (folder.store / "store.json").exists() or not folder.predictions.exists():
         raise UserError(f"{folder.root}: nothing ingested yet; run: recdistill ingest CONFIG --out {folder.root}")
     return SampleStore(folder.store)
@@ -345,7 +353,7 @@ def report_stage(folder: RunFolder) -> None:
 
 def inspect_stage(folder: RunFolder) -> None:
     """Print the tables with their versions and the models with what they recorded."""
-    if not folder.tables.exists():
+    if not folder.ingested:
         raise UserError(f"{folder.root}: nothing ingested yet; run: recdistill ingest CONFIG --out {folder.root}")
     events, behaviors = open_tables(folder)
     table = Table("table", "version", "rows")

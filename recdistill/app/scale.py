@@ -54,10 +54,10 @@ def scale(
         train_alone(folder, experiment, list({job.name: job for seeds in jobs.values() for job in seeds}.values()))
         with console.status("scoring"):
             found = _scored(folder, experiment, sizes, jobs)
-        write_scaling(found, folder.root)
-        publish_files(folder, experiment, [folder.root / "scale.html", folder.root / "scale.json"], console.print)
+        write_scaling(found, folder.here)
+        publish_files(folder, experiment, [folder.here / "scale.html", folder.here / "scale.json"], console.print)
         _print(found)
-        console.print(f"scaling: {folder.root / 'scale.html'}", soft_wrap=True)
+        console.print(f"scaling: {folder.here / 'scale.html'}", soft_wrap=True)
 
 
 def _scored(folder: RunFolder, experiment: Experiment, sizes: dict[str, Sized], jobs: dict[str, list[Job]]) -> Scaling:

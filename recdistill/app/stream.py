@@ -171,7 +171,7 @@ def _run_all(folder: RunFolder, experiment: Experiment, processes: Prefork) -> N
     """Run every role, and a broker of the run's own where the experiment names none."""
     roles, helpers = roles_of(folder, experiment)
     source, journal = experiment.stream.source, Journal(folder.logs, "stream")
-    with local_nats(folder.root) if source.kind == "nats" and source.url is None else nullcontext():
+    with local_nats(folder.here) if source.kind == "nats" and source.url is None else nullcontext():
         if "publish" in roles:
             _open_channel(folder, experiment, journal)
         _supervise(folder, processes, roles, helpers, journal)
@@ -181,7 +181,7 @@ def _open_channel(folder: RunFolder, experiment: Experiment, journal: Journal) -
     """Make the stream, topics or tables that the replay publishes into, so that ingest finds them whoever is first."""
     source = experiment.stream.source
     with open_source(
-        experiment.stream, server_url(folder.root, source), source_tables(folder.root, source), journal
+        experiment.stream, server_url(folder.here, source), source_tables(folder.here, source), journal
     ) as channel:
         channel.create(
             replace(EventLog.open(folder.tables / "events").schema, edges={}, scales={})

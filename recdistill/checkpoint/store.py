@@ -19,18 +19,20 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from recdistill.checkpoint import remote
+from recdistill.checkpoint.remote import STATE, checksum
 from recdistill.checkpoint.sharded_tensors import Stored, stored
 from recdistill.data.store.memmap import read_json, sync, write_json
 from recdistill.distributed.ranks import ALONE, Ranks
 from recdistill.errors import RecdistillError, UserError
+from recdistill.storage.location import Location
 from recdistill.testing.killpoints import reach
 
 __all__ = ["MIN_KEPT", "Checkpoint", "Checkpoints", "checksum"]
 
 MIN_KEPT = 2  # the newest and, should its disk block go bad, the one before
 STATE_CHECKSUM = "state_checksum"
-PIECE = 1 << 20  # bytes held while a checksum is taken
-STATE, WEIGHTS = "state.json", "model.safetensors"
+WEIGHTS = "model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -39,15 +41,6 @@ class Checkpoint:
 
     tensors: dict[str, Tensor]
     state: dict[str, Any]
-
-
-def checksum(path: Path) -> int:
-    """Return the CRC-32 of a file, read piece by piece."""
-    value = 0
-    with path.open("rb") as file:
-        while piece := file.read(PIECE):
-            value = zlib.crc32(piece, value)
-    return value
 
 
 def _of_state(state: dict[str, Any]) -> int:
@@ -82,11 +75,12 @@ class Checkpoints:
     """
 
     def __init__(
-        self, folder: Path, keep_sparse: bool = False, ranks: Ranks = ALONE, keep: frozenset[int] = frozenset()
+        self, folder: Location, keep_sparse: bool = False, ranks: Ranks = ALONE, keep: frozenset[int] = frozenset()
     ) -> None:
         self.folder, self.keep_sparse, self.ranks, self.keep = folder, keep_sparse, ranks, keep
+        self._local = folder if isinstance(folder, Path) else folder.local
 
-    def path(self, block: int) -> Path:
+    def path(self, block: int) -> Location:
         """Return the folder of a block's checkpoint, whether there is one or not."""
         return self.folder / f"{block:08d}"
 
@@ -96,6 +90,8 @@ class Checkpoints:
 
     def blocks(self) -> list[int]:
         """Return the published block numbers, oldest first."""
+        if not isinstance(self.folder, Path):
+            return remote.published(self.folder)
         if not self.folder.exists():
             return []
         return sorted(int(path.name) for path in self.folder.iterdir() if path.name.isdigit())
@@ -114,8 +110,7 @@ class Checkpoints:
             if self.ranks.first:
                 self._write_state(part, checksums, checkpoint.state)
                 reach("checkpoint.written")
-                shutil.rmtree(final, ignore_errors=True)
-                part.rename(final)
+                self._put(part, final)
         finally:
             if self.ranks.first:
                 shutil.rmtree(part, ignore_errors=True)
@@ -123,12 +118,19 @@ class Checkpoints:
             self._published()
         self.ranks.wait()
 
-    def _begun(self, final: Path) -> Path:
+    def _put(self, part: Path, final: Location) -> None:
+        if isinstance(final, Path):
+            shutil.rmtree(final, ignore_errors=True)
+            part.rename(final)
+        else:
+            remote.publish(part, final)
+
+    def _begun(self, final: Location) -> Path:
         """Return the new folder that all write to; its name is like no other's, should a rank of a job that
         died still write.
         """
         mark = f".{self.ranks.gather(secrets.randbits(31))[0]:08x}" if self.ranks.size > 1 else ""
-        part = self.folder / f"{final.name}{mark}.part"
+        part = self._local / f"{final.name}{mark}.part"
         if self.ranks.first:
             shutil.rmtree(part, ignore_errors=True)
             part.mkdir(parents=True)
@@ -136,7 +138,7 @@ class Checkpoints:
         return part
 
     def _published(self) -> None:
-        sync(self.folder)
+        sync(self._local)
         reach("checkpoint.published")
         blocks = self.blocks()
         for old in set(blocks) - self.keep - set(_sparse(blocks) if self.keep_sparse else blocks[-MIN_KEPT:]):
@@ -144,12 +146,18 @@ class Checkpoints:
 
     def clear(self) -> None:
         """Remove what a process that died left of checkpoints it had not published."""
-        for part in self.folder.glob("*.part"):
+        for part in self._local.glob("*.part"):
             shutil.rmtree(part, ignore_errors=True)
+        if not isinstance(self.folder, Path):
+            remote.clear(self.folder)
 
     def discard(self, block: int) -> None:
         """Remove a checkpoint."""
-        shutil.rmtree(self.path(block), ignore_errors=True)
+        path = self.path(block)
+        if isinstance(path, Path):
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            remote.discard(path)
 
     def _write(self, part: Path, checkpoint: Checkpoint) -> int:
         """Write this process's tensors; return the file's checksum."""
@@ -191,13 +199,12 @@ class Checkpoints:
 
     def _undamaged(self, block: int) -> bool:
         """Return whether the state is, and this rank's part of the files."""
-        folder = self.path(block)
         try:
             state = self.state(block)
             files = list(_files(state).items())[self.ranks.rank :: self.ranks.size]
             return bool(
                 state[STATE_CHECKSUM] == _of_state(state)
-                and all(value == checksum(folder / name) for name, value in files)
+                and all(value == checksum(self._file(block, name, value)) for name, value in files)
             )
         except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
             return False
@@ -224,7 +231,12 @@ class Checkpoints:
 
     def stored(self, block: int) -> dict[str, Stored]:
         """Return the tensors of a checkpoint that is there, whoever wrote it; they are read when they are asked for."""
-        return stored([self.path(block) / name for name in _files(self.state(block))])
+        return stored([self._file(block, name, value) for name, value in _files(self.state(block)).items()])
+
+    def _file(self, block: int, name: str, value: int) -> Path:
+        """Return the local file of a checkpoint. value: the checksum that it should have."""
+        path = self.path(block)
+        return path / name if isinstance(path, Path) else remote.brought(path, name, value)
 
     def load(self, block: int) -> Checkpoint:
         """Return a checkpoint that is there, whole."""

@@ -8,13 +8,13 @@ from typing import Annotated
 import typer
 
 from recdistill.cli import completion
-from recdistill.cli.options import Config, Data, Out, RunFolder, Set
+from recdistill.cli.options import Config, Data, OutPlace, RunFolder, RunPlace, Set
 from recdistill.errors import UserError
 
 __all__ = ["compare", "evaluate", "import_predictions", "ingest", "inspect", "predict", "report", "train"]
 
 
-def ingest(config: Config, data: Data = None, out: Out = None, set_: Set = None) -> None:
+def ingest(config: Config, data: Data = None, out: OutPlace = None, set_: Set = None) -> None:
     """Only read the log into the tables of a run."""
     from recdistill.api.run import Run
 
@@ -31,7 +31,7 @@ def import_predictions(
 
 
 def train(
-    run_folder: RunFolder,
+    run_folder: RunPlace,
     model: Annotated[
         str | None, typer.Option("--model", help="Only this model.", autocompletion=completion.models)
     ] = None,
@@ -45,9 +45,10 @@ def train(
     from recdistill.api.run import Run
     from recdistill.app.run import ranked_stage
     from recdistill.distributed.launch import asked_for
+    from recdistill.storage.location import local_path, location
 
     if asked_for():
-        return ranked_stage(run_folder, model, shard)
+        return ranked_stage(local_path(location(run_folder)), model, shard)
     if shard:
         raise UserError(
             "--shard: is for several ranks; start them with torchrun --no-python recdistill train RUN --shard"
@@ -55,14 +56,14 @@ def train(
     Run(run_folder).train(model)
 
 
-def evaluate(run_folder: RunFolder) -> None:
+def evaluate(run_folder: RunPlace) -> None:
     """Score a trained run from its tables and write summary.json."""
     from recdistill.api.run import Run
 
     Run(run_folder).evaluate()
 
 
-def report(run_folder: RunFolder) -> None:
+def report(run_folder: RunPlace) -> None:
     """Write report.html and model-card.md from summary.json."""
     from recdistill.api.run import Run
 
@@ -81,7 +82,7 @@ def compare(
     recdistill.compare(run_folders, out)
 
 
-def inspect(run_folder: RunFolder) -> None:
+def inspect(run_folder: RunPlace) -> None:
     """Show the tables, versions and models of a run."""
     from recdistill.api.run import Run
 
@@ -89,7 +90,7 @@ def inspect(run_folder: RunFolder) -> None:
 
 
 def predict(
-    run_folder: RunFolder,
+    run_folder: RunPlace,
     model: Annotated[
         str,
         typer.Argument(

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from recdistill.cli.options import Config, Data, Out, Set
+from recdistill.cli.options import Config, Data, Out, OutPlace, Set
 
 __all__ = ["ablate", "choose", "demo", "loop", "plan", "run", "scale"]
 
 
-def demo(out: Out = None, set_: Set = None) -> None:
+def demo(out: OutPlace = None, set_: Set = None) -> None:
     """Run everything on a simulated log: teacher, raw and distilled student, report."""
     from recdistill.api.run import Run
     from recdistill.app.run import demo_config
@@ -20,7 +20,7 @@ def demo(out: Out = None, set_: Set = None) -> None:
     Run.from_config(demo_config(set_ or []), out=out).run()
 
 
-def run(config: Config, data: Data = None, out: Out = None, set_: Set = None) -> None:
+def run(config: Config, data: Data = None, out: OutPlace = None, set_: Set = None) -> None:
     """Run an experiment from the log to the report; run it again to resume."""
     from recdistill.api.run import Run
 

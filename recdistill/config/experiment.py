@@ -16,6 +16,7 @@ from recdistill.config.models import (
     TeacherConfig,
     TeacherHiddenConfig,
 )
+from recdistill.config.storage import StorageConfig
 from recdistill.config.stream import StreamConfig
 from recdistill.config.workers import WorkersConfig
 from recdistill.defaults import GIVEN_HISTORY
@@ -66,6 +67,7 @@ class Experiment(Strict):
     processes: int = Field(default=2, ge=1, le=1024)  # students trained at a time
     workers: WorkersConfig = WorkersConfig()  # who read the log
     tracking: list[Literal["mlflow", "tensorboard"]] = []  # where a run is shown too
+    storage: StorageConfig = Field(default=StorageConfig(), exclude=True)  # of no run's files: it may hold secrets
     export_check: bool = True  # tell before training which student's network of your own could not be served
 
     @property

@@ -8,7 +8,6 @@ import importlib.metadata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 
@@ -42,6 +41,7 @@ from recdistill.evaluate.summary import (
 from recdistill.evaluate.transferability import Draws, EtaEstimate, draw_all, transferability
 from recdistill.evaluate.warnings import warnings_of
 from recdistill.evaluate.window import Frame, codes_of, load_window, logits_of
+from recdistill.storage.location import Location
 from recdistill.tables.events import EventLog
 from recdistill.tables.predictions import PredictionLog
 from recdistill.tables.regression import Regression
@@ -264,7 +264,7 @@ def _versions(events: int, predictions: int) -> Versions:
 
 def score(
     name: str,
-    tables: Path,
+    tables: Location,
     teachers: Sequence[ModelFacts],
     students: dict[str, StudentModels],
     config: EvaluateConfig,

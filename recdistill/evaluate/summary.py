@@ -34,6 +34,7 @@ from recdistill.evaluate.transfers import (
     ValueTransferability,
     finite_or_none,
 )
+from recdistill.storage.location import Location, write
 
 __all__ = [
     "ALL_METRICS",
@@ -334,11 +335,14 @@ def summarise(*, teacher: ModelSummary, students: dict[str, StudentSummary], **r
     return Summary(models=models, transferability=first.transferability, students=students, **fields)
 
 
-def write_atomic(text: str, path: Path) -> None:
+def write_atomic(text: str, path: Location) -> None:
     """Write UTF-8 `text` to `path` so that a reader sees the old file or the new one, never a part.
 
     Makes the folder if needed; raises UserError when the file cannot be written, and then leaves nothing behind.
     """
+    if not isinstance(path, Path):
+        write(path, text.encode())
+        return
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -357,12 +361,12 @@ def write_atomic(text: str, path: Path) -> None:
         raise UserError(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
-def write_summary(summary: Summary, path: Path) -> None:
+def write_summary(summary: Summary, path: Location) -> None:
     """Write `summary` as indented JSON, atomically; raises UserError when `path` cannot be written."""
     write_atomic(summary.model_dump_json(indent=2) + "\n", path)
 
 
-def load(path: Path) -> Summary:
+def load(path: Location) -> Summary:
     """Read a summary.json; raises UserError that names the file and the first wrong key."""
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))

@@ -7,7 +7,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -23,13 +22,14 @@ from recdistill.evaluate.summary import (
     Transfer,
     write_atomic,
 )
+from recdistill.storage.location import Location
 
 __all__ = ["render_card", "write_model_card"]
 
 SHORTEST_SLICE = 100  # rows: of fewer, a loss is noise
 
 
-def write_model_card(summary: Summary, lineage: Mapping[str, str], path: Path) -> None:
+def write_model_card(summary: Summary, lineage: Mapping[str, str], path: Location) -> None:
     """Write the card to `path`, atomically; raises UserError when it cannot be written."""
     write_atomic(render_card(summary, lineage), path)
 

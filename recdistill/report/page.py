@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from html import escape
 from importlib.resources import files
-from pathlib import Path
 from string import Template
 
 from recdistill.evaluate.headline import Headline, headlines, primary_metric
@@ -21,6 +20,7 @@ from recdistill.report.data import data
 from recdistill.report.rules import rules
 from recdistill.report.shadows import shadows
 from recdistill.report.text import number, title
+from recdistill.storage.location import Location
 
 __all__ = ["framed", "house_style", "page", "render", "write_report"]
 
@@ -168,6 +168,6 @@ def render(summary: Summary) -> str:
     )
 
 
-def write_report(summary: Summary, path: Path) -> None:
+def write_report(summary: Summary, path: Location) -> None:
     """Write the page to `path`, atomically; raises UserError when it cannot be written."""
     write_atomic(render(summary), path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
@@ -19,10 +18,11 @@ from recdistill.data.readers.first_rows import head_of, with_scales
 from recdistill.data.store.frozen_vectors import VECTORS, write_vectors
 from recdistill.data.store.memmap import read_json, write_json
 from recdistill.errors import RecdistillError, UserError
-from recdistill.runs.folder import RunFolder
-from recdistill.runs.grown import NOTES_FILE, OLD, Differs, take_over
+from recdistill.runs.folder import NOTES_FILE, RunFolder
+from recdistill.runs.grown import OLD, Differs, take_over
 from recdistill.runs.parallel_ingest import ingest_parts, planned, whole_only
 from recdistill.runs.sources import all_gone, check_steady, difference, marks_of
+from recdistill.storage.location import Location, local_path, remove
 from recdistill.tables.delta.commits import newest_version
 from recdistill.tables.events import BehaviorLog, EventLog, OutcomeLog
 from recdistill.tables.validation import Origin, check_label_times
@@ -56,13 +56,13 @@ def ingest(
     for anything wrong with the input, also when the log cannot be scored as the experiment says, and when it is another
     than the run has read.
     """
-    if folder.tables.exists():
+    if folder.ingested:
         return _follow(folder, experiment, data, (progress, note), follows and rows is None)
     log = open_log(experiment.data, data)
     log.schema.check_group(experiment.evaluate.group)
-    part = folder.root / "tables.part"
+    part = folder.root / "tables.part" if isinstance(folder.root, Path) else folder.tables
     for left in (part, folder.root / OLD):
-        shutil.rmtree(left, ignore_errors=True)
+        remove(left)
     marks = marks_of(log)
     log = _checked(log, experiment)
     try:
@@ -70,11 +70,13 @@ def ingest(
         if rows is not None and experiment.labels.window_s is not None:
             OutcomeLog.create(part / "outcomes", log.schema)
         check_steady(marks)
-        write_json(part / NOTES_FILE, log.notes())
         folder.record_sources(marks)
-        part.rename(folder.tables)
+        write_json(part / NOTES_FILE, log.notes())  # which makes tables of an object store the run's
+        if isinstance(part, Path):
+            part.rename(local_path(folder.tables))
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        if not folder.ingested:
+            remove(part)
     for line in log.notes():
         note(line)
     return written
@@ -213,7 +215,7 @@ def _timed(log: Log, window: bool) -> Iterator[pl.DataFrame]:
         yield chunk
 
 
-def _write(part: Path, log: Log, limit: int | None, progress: Callable[[int], None], crew: _Crew | None) -> int:
+def _write(part: Location, log: Log, limit: int | None, progress: Callable[[int], None], crew: _Crew | None) -> int:
     """Write the log, of which only the first `limit` rows where that is given, and the behaviors up to then."""
     schema, chunks = with_scales(log)
     write_vectors(part / VECTORS, log.vectors)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from pydantic import ValidationError
 
@@ -21,10 +21,13 @@ from recdistill.data.store.memmap import read_json, write_json
 from recdistill.errors import UserError
 from recdistill.locks import locked
 from recdistill.runs.names import ModelName
+from recdistill.storage.lease import LEASE, leased
+from recdistill.storage.location import Location, local_path, names, remove, write
 
-__all__ = ["RunFolder", "check_inside", "fingerprint"]
+__all__ = ["NOTES_FILE", "RunFolder", "check_inside", "fingerprint"]
 
-FIRST_FILES = {"lock", "run.json.part"}  # all that a process killed while claiming an empty folder leaves there
+NOTES_FILE = "notes.json"  # in the tables' folder, written last
+FIRST_FILES = {"lock", "run.json.part", LEASE}  # all that a process killed while claiming an empty folder leaves there
 
 
 def fingerprint(*parts: object) -> str:
@@ -36,7 +39,22 @@ def fingerprint(*parts: object) -> str:
 class RunFolder:
     """Paths of a run under `root`; `claim` says which experiment it belongs to."""
 
-    root: Path
+    root: Location
+
+    @property
+    def here(self) -> Path:
+        """The root, where it is local; UserError where it is a place of an object store."""
+        return local_path(self.root)
+
+    @property
+    def local(self) -> Path:
+        """Where this machine keeps what is derived from the tables, and may be deleted: the root, where it is local."""
+        return self.root if isinstance(self.root, Path) else self.root.local
+
+    @property
+    def ingested(self) -> bool:
+        """Whether the log was read to its end: the tables have their final name, or their last object is there."""
+        return (self.tables if isinstance(self.root, Path) else self.tables / NOTES_FILE).exists()
 
     @property
     def exists(self) -> bool:
@@ -44,41 +62,45 @@ class RunFolder:
         return self._about.exists()
 
     @property
-    def tables(self) -> Path:
+    def tables(self) -> Location:
         """Delta tables: events, behaviors."""
         return self.root / "tables"
 
     @property
-    def predictions(self) -> Path:
+    def predictions(self) -> Location:
         """The Delta table of recorded logits."""
         return self.root / "predictions"
 
     @property
     def store(self) -> Path:
         """Memory-mapped columns derived from the tables; may be deleted."""
-        return self.root / "store"
+        return self.local / "store"
 
     @property
     def signals(self) -> Path:
         """The teacher's logits joined to the store's order; may be deleted."""
-        return self.root / "signals"
+        return self.local / "signals"
 
     @property
-    def verdicts(self) -> Path:
+    def verdicts(self) -> Location:
         """The Delta table of the gate's and people's verdicts on teachers' versions."""
         return self.root / "verdicts"
 
     @property
-    def dead(self) -> Path:
+    def dead(self) -> Location:
         """The Delta table of messages and rows that could not be taken, with the reason."""
         return self.root / "dead"
 
     @property
     def logs(self) -> Path:
         """Structured logs, a file per process of a stream."""
-        return self.root / "logs"
+        return self.local / "logs"
 
-    def model(self, name: str) -> Path:
+    def lock(self, name: str) -> Path:
+        """The file by which one process of this machine trains a model at a time."""
+        return self.local / "models" / name / "lock"
+
+    def model(self, name: str) -> Location:
         """Checkpoints of one model; UserError for what is no name."""
         if not NAME.fullmatch(name):
             raise UserError(f"{self.root}: {name!r} is no name of a model")
@@ -94,46 +116,55 @@ class RunFolder:
         is left with nothing ingested.
         """
         mine = {"experiment": experiment.model_dump(mode="json"), "data": data}
-        if (
-            self.root.exists()
-            and not self._about.exists()
-            and {path.name for path in self.root.iterdir()} - FIRST_FILES
-        ):
+        if not self._about.exists() and names(self.root) - FIRST_FILES:
             raise UserError(f"{self.root}: holds files that are no run of recdistill; choose another --out")
         check_inside(self.root)
-        made = [path for path in (self.root, *self.root.parents) if not path.exists()]
+        made = [path for path in (self.local, *self.local.parents) if not path.exists()]
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
+            self.local.mkdir(parents=True, exist_ok=True)
             with self.held():
                 if self._about.exists():
                     found = self._read()
                     self._compare(found, mine, grows)
-                    if self.tables.exists() and "sources" in found:
-                        mine["sources"] = found["sources"]
+                    mine |= {key: found[key] for key in ("sources", "id") if key in found and self.ingested}
                 yield from self._claim(mine)
         finally:
             for path in made:
                 with suppress(OSError):  # not empty: there is a run
                     path.rmdir()
 
-    def _claim(self, mine: object) -> Iterator[None]:
-        before = {path.name for path in self.root.iterdir()} - FIRST_FILES - {"run.json", "tables.part"}
+    def _claim(self, mine: dict[str, Any]) -> Iterator[None]:
+        before = names(self.root) - FIRST_FILES - {"run.json", "tables.part", "tables"}
         try:
+            if not isinstance(self.root, Path):
+                mine.setdefault("id", str(uuid4()))
+                self._of_run(mine["id"])
             write_json(self._about, mine)
             yield
         finally:
-            for path in [] if self.tables.exists() else self.root.iterdir():
-                if path.name not in before:
-                    _remove(path)
+            for path in [] if self.ingested else self.root.iterdir():
+                if path.name not in before | {LEASE}:
+                    remove(path)
+
+    def _of_run(self, identity: str) -> None:
+        """Empty this machine's folder of a place of an object store, where it is of a run that was there before."""
+        note = self.local / "id"
+        if not note.exists() or note.read_text(encoding="utf-8") != identity:
+            for path in self.local.iterdir():
+                if path.name != "lock":
+                    remove(path)
+            write(note, identity.encode())
 
     @contextmanager
     def held(self) -> Iterator[None]:
         """Keep other processes out of the run; UserError when one is at work there already."""
-        with locked(self.root / "lock", f"{self.root}: another process is at work on this run; wait for it or stop it"):
-            yield
+        busy, lock = f"{self.root}: another process is at work on this run; wait for it or stop it", self.local / "lock"
+        with locked(lock, busy):
+            with nullcontext() if isinstance(self.root, Path) else leased(self.root, lock, busy):
+                yield
 
     @property
-    def _about(self) -> Path:
+    def _about(self) -> Location:
         return self.root / "run.json"
 
     def _read(self) -> dict[str, Any]:
@@ -144,7 +175,7 @@ class RunFolder:
         raise UserError(f"{self._about}: damaged; choose another --out or delete the folder")
 
     def _compare(self, found: dict[str, Any], mine: dict[str, Any], grows: bool = False) -> None:
-        old, new = (flat({k: v for k, v in tree.items() if k != "sources"}) for tree in (found, mine))
+        old, new = (flat({k: v for k, v in tree.items() if k not in ("sources", "id")}) for tree in (found, mine))
         free = (
             "experiment.evaluate.",
             "experiment.processes",
@@ -177,8 +208,8 @@ class RunFolder:
         if group == "teacher":
             return self.model("teacher").exists()
         if group == "students":
-            names = (ModelName.find(path.name) for path in self.root.glob("models/*"))
-            return any(rest.startswith(f"{one.name}.") for one in names if one is not None and one.kind == "student")
+            found = (ModelName.find(name) for name in names(self.root / "models"))
+            return any(rest.startswith(f"{one.name}.") for one in found if one is not None and one.kind == "student")
         return True
 
     def sources(self) -> dict[str, Any] | None:
@@ -189,16 +220,16 @@ class RunFolder:
     def record_sources(self, marks: dict[str, Any]) -> None:
         """Write down what the log was when it was read."""
         about = self._read() if self.exists else {}
-        self.root.mkdir(parents=True, exist_ok=True)
+        self.local.mkdir(parents=True, exist_ok=True)
         write_json(self._about, {**about, "sources": marks})
 
     def forget(self) -> None:
         """Remove what was made of the tables: models, predictions, scores; frames that a notebook gave stay, and what
         is served, which holds all that it needs.
         """
-        for path in self.root.iterdir():
+        for path in self.here.iterdir():
             if path.name not in {"lock", "run.json", "serving", "tables", "tables.part"} and path.suffix != ".parquet":
-                _remove(path)
+                remove(path)
 
     def belongs(self, experiment: Experiment, data: str) -> None:
         """Raise UserError unless the folder holds this experiment's run; other processes may be at work there."""
@@ -221,19 +252,12 @@ class RunFolder:
             raise UserError(f"{self._about}: not of this version of recdistill; choose another --out") from None
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def check_inside(root: Path) -> None:
+def check_inside(root: Location) -> None:
     """Raise UserError where a run's folder holds a link, a device or a pipe: a run touches nothing that lies elsewhere.
 
-    The folder itself may be reached by a link.
+    The folder itself may be reached by a link; object stores have none.
     """
-    folders = [str(root)]
+    folders = [str(root)] if isinstance(root, Path) else []
     while folders:
         try:
             with os.scandir(folders.pop()) as entries:

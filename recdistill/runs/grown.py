@@ -21,13 +21,13 @@ from recdistill.data.readers.base import Log
 from recdistill.data.readers.first_rows import with_scales
 from recdistill.data.store.frozen_vectors import VECTORS, FrozenVectors, added_ids, open_vectors, write_vectors
 from recdistill.data.store.memmap import write_json
-from recdistill.runs.folder import RunFolder
+from recdistill.runs.folder import NOTES_FILE, RunFolder
+from recdistill.storage.location import local_path
 from recdistill.tables.events import BehaviorLog, EventLog
 from recdistill.tables.predictions import PredictionLog
 
-__all__ = ["NOTES_FILE", "OLD", "Differs", "beyond", "take_over"]
+__all__ = ["OLD", "Differs", "beyond", "take_over"]
 
-NOTES_FILE = "notes.json"
 OLD = "tables.old"  # while the grown ones take their place
 
 
@@ -44,15 +44,17 @@ def take_over(
 
     Raises Differs, or UserError for anything wrong with the new rows; then everything stays as it was.
     """
+    if not isinstance(folder.root, Path):
+        raise Differs("a run in an object store does not follow it")
     if folder.predictions.exists() and any(
         kind == "imported" for _, _, kind, _ in PredictionLog.open(folder.predictions).models()
     ):
         raise Differs("its teacher's predictions were imported for the rows as they were")
-    part = folder.root / "tables.part"
-    for left in (part, folder.root / OLD):
+    part = folder.here / "tables.part"
+    for left in (part, folder.here / OLD):
         shutil.rmtree(left, ignore_errors=True)
     try:
-        shutil.copytree(folder.tables, part, copy_function=_linked)
+        shutil.copytree(local_path(folder.tables), part, copy_function=_linked)
         rows = _extend_events(EventLog.open(part / "events"), log, progress)
         actions = _extend_behaviors(part / "behaviors", log)
         vectors = _extend_vectors(part, log)
@@ -76,9 +78,10 @@ def _linked(source: str, target: str) -> None:
 def _replace(folder: RunFolder, part: Path) -> None:
     """Let `part` be the run's tables, and drop what was made of them as they were."""
     folder.forget()
-    old = folder.root / OLD
-    folder.tables.rename(old)
-    part.rename(folder.tables)
+    old = folder.here / OLD
+    tables = local_path(folder.tables)
+    tables.rename(old)
+    part.rename(tables)
     shutil.rmtree(old)
 
 

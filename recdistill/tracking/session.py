@@ -94,7 +94,7 @@ class Session:
     """The trackers of one stage's work; they are opened by the first thing that there is to send."""
 
     def __init__(self, folder: RunFolder, experiment: Experiment, warn: Callable[[str], None]):
-        self._root, self._experiment, self._warn = folder.root, experiment, warn
+        self._root, self._experiment, self._warn = folder.local, experiment, warn
         self._feeds: list[Feed] = []
 
     def progress(self, model: str, at: Progress) -> None:

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -28,6 +27,7 @@ from recdistill.data.store.sample_store import SampleStore
 from recdistill.models.user_models import importable
 from recdistill.runs.folder import RunFolder
 from recdistill.runs.jobs import Job, folds_of_teacher, jobs_by_name
+from recdistill.storage.location import Location
 from recdistill.tables.predictions import PredictionLog
 from recdistill.train.learner import Learner
 from recdistill.train.predict import check_predicts, newest_of, restored
@@ -42,7 +42,7 @@ __all__ = ["Backfill", "Span", "backfill", "predict_span", "spans_of"]
 class Backfill:
     """What every worker knows. experiment: as JSON; block: of the checkpoint that predicts."""
 
-    root: Path
+    root: Location
     experiment: str
     model: str
     block: int

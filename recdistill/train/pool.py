@@ -11,7 +11,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,6 +24,7 @@ from recdistill.locks import locked
 from recdistill.models.user_models import importable
 from recdistill.runs.folder import RunFolder
 from recdistill.runs.jobs import Job
+from recdistill.storage.location import Location
 from recdistill.train.build import trainer_of
 from recdistill.train.trainer import Progress
 from recdistill.workers.spawn import end_with, without_interrupts, without_main
@@ -64,7 +64,7 @@ def train_ranked(
 def _alone(folder: RunFolder, job: Job) -> AbstractContextManager[None]:
     """Keep other processes out of a model's folder; UserError where one still trains it."""
     place = folder.model(job.name)
-    return locked(place / "lock", f"{place}: another process still trains this model")
+    return locked(folder.lock(job.name), f"{place}: another process still trains this model")
 
 
 _reports: Any = None  # in a training process, its queue to the parent: queues can only be given when a process starts
@@ -78,7 +78,7 @@ def _prepare(reports: Any, alive: Connection) -> None:
     torch.set_num_threads(1)  # models side by side use the cores better, and threads that wait for a busy core stall
 
 
-def _train(root: Path, experiment: Experiment, job: Job) -> None:
+def _train(root: Location, experiment: Experiment, job: Job) -> None:
     folder = RunFolder(root)
     with _alone(folder, job):
         for progress in trainer_of(folder, experiment, job).run_to_end():
@@ -117,7 +117,7 @@ def crew(folder: RunFolder, experiment: Experiment) -> Iterator[Callable[[list[J
             "again to resume, with --set processes=1 if memory is short"
         ) from None
     finally:
-        for part in folder.root.glob("models/*/*.part"):  # checkpoints of jobs that were ended while they wrote
+        for part in folder.local.glob("models/*/*.part"):  # checkpoints of jobs that were ended while they wrote
             shutil.rmtree(part, ignore_errors=True)
 
 

@@ -12,6 +12,7 @@ from recdistill.checkpoint.store import Checkpoints
 from recdistill.errors import UserError
 from recdistill.runs.folder import RunFolder
 from recdistill.runs.jobs import Job
+from recdistill.storage.location import Location
 
 __all__ = ["Trained", "trained"]
 
@@ -25,7 +26,7 @@ class Trained:
     state: dict[str, Any]
 
     @property
-    def path(self) -> Path:
+    def path(self) -> Location:
         """Return its folder."""
         return self.checkpoints.path(self.block)
 

@@ -33,7 +33,7 @@ def run_histories(folder: RunFolder, experiment: Experiment, redis: str | None, 
     Raises UserError for a run without histories, one that another process fills, and a Redis that stays away or holds
     those of another run.
     """
-    path = folder.root / FILE
+    path = folder.here / FILE
     busy = f"{folder.root}: another process keeps its histories; stop it, or let it go on"
     with locked(path.with_name("lock"), busy):
         journal, store = Journal(folder.logs, "histories"), HistoriesStore(path)

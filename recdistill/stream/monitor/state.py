@@ -14,12 +14,12 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from recdistill.config.experiment import Experiment
 from recdistill.errors import UserError
 from recdistill.runs.folder import RunFolder
+from recdistill.storage.location import Location
 from recdistill.stream.event_log import read_journals
 from recdistill.stream.monitor.history import Figures, Point, ProcessHistory, role_of
 from recdistill.stream.progress import GateProgress, IngestProgress, ModelProgress, read_progress
@@ -126,8 +126,8 @@ class StateReader:
 
     def __init__(self, folder: RunFolder, experiment: Experiment) -> None:
         self.folder, self.experiment = folder, experiment
-        self._at: dict[Path, int] = {}
-        self._left: dict[Path, int] = {}
+        self._at: dict[Location, int] = {}
+        self._left: dict[Location, int] = {}
         self._ingest: dict[str, ProcessHistory] = {}
         self._models: dict[str, ProcessHistory] = {}
         self._gates: dict[str, ProcessHistory] = {}
@@ -155,7 +155,7 @@ class StateReader:
         self._read_dead_letters()
         return self._state(time.time() if wall is None else wall)
 
-    def _new(self, path: Path) -> Iterator[Commit]:
+    def _new(self, path: Location) -> Iterator[Commit]:
         """Yield the commits since the last call, MAX_COMMITS at most."""
         after = self._at.get(path)
         after = _before_first(path) if after is None else after
@@ -378,7 +378,7 @@ def _level(processes: list[ProcessState], models: list[ModelState], bad: list[Ve
     return "look" if look and level == "good" else level, why + look
 
 
-def _before_first(path: Path) -> int | None:
+def _before_first(path: Location) -> int | None:
     """Return the version before the oldest commit in a table's log; None while there is no table."""
     try:
         versions = commit_versions(path)

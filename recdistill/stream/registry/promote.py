@@ -55,7 +55,7 @@ class Promotion:
 
 def serving(folder: RunFolder) -> Path:
     """Return the folder of versions of a run."""
-    return folder.root / "serving"
+    return folder.here / "serving"
 
 
 def _promotion(manifest: Manifest, now: int | None) -> Promotion | None:
@@ -125,7 +125,7 @@ def check_revoked(folder: RunFolder, model: str, found: Trained) -> None:
 
 def students(folder: RunFolder) -> list[str]:
     """Return the names of the students with checkpoints of a stream."""
-    return sorted(path.parent.name for path in folder.root.glob("models/*/stream") if not is_teacher(path.parent.name))
+    return sorted(path.parent.name for path in folder.here.glob("models/*/stream") if not is_teacher(path.parent.name))
 
 
 def verdicts_of(folder: RunFolder) -> Verdicts:

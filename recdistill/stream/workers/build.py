@@ -44,7 +44,7 @@ def stream_checkpoints(folder: RunFolder, model: str) -> Checkpoints:
 
 def live_folder(folder: RunFolder, job: Job) -> Path:
     """Return where a model of a stream keeps the ids and the histories that it met."""
-    return folder.root / "live" / job.name
+    return folder.here / "live" / job.name
 
 
 def base_of(folder: RunFolder) -> SampleStore | None:
@@ -119,7 +119,7 @@ def _start(events: EventLog) -> dict[str, int]:
 
 def run_model(folder: RunFolder, experiment: Experiment, job: Job, journal: Journal) -> None:
     """Run one model until the source has ended, from its newest clean checkpoint, however often it must go back."""
-    lock = folder.model(job.name) / "lock"
+    lock = folder.lock(job.name)
     with locked(lock, f"{lock.parent}: another process runs this model; wait for it or stop it"):
         if job.uses_teacher:
             _await_teacher(folder, journal)

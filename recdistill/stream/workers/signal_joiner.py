@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from enum import IntEnum
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ import polars as pl
 from recdistill.data.store.live_store import LiveStore
 from recdistill.runs.names import is_teacher
 from recdistill.signals.columns import CANDIDATES
+from recdistill.storage.location import Location
 from recdistill.stream.progress import ModelProgress, read_progress
 from recdistill.tables.delta.commits import Commit
 from recdistill.tables.delta.fixed_bytes import from_bytes
@@ -65,7 +65,7 @@ class SignalJoiner:
     """
 
     def __init__(
-        self, predictions: Path, verdicts: Path, tasks: int, wait: float, first: str, candidates: int = 0
+        self, predictions: Location, verdicts: Location, tasks: int, wait: float, first: str, candidates: int = 0
     ) -> None:
         self.log, self.verdict_log = PredictionLog.open(predictions), VerdictLog.open(verdicts)
         self.verdicts = Verdicts()

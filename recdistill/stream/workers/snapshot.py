@@ -7,7 +7,6 @@ state     revision, run, rows, versions of the tables, learned_from, sums, predi
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from recdistill.errors import UserError
+from recdistill.storage.location import Location
 from recdistill.typing import Array
 
 __all__ = ["REVISION", "Part", "check_revision", "gather", "split"]
@@ -29,7 +29,7 @@ class Part(Protocol):
         """Return the state as (arrays, JSON values)."""
 
 
-def check_revision(folder: Path, state: Mapping[str, Any]) -> None:
+def check_revision(folder: Location, state: Mapping[str, Any]) -> None:
     """Raise UserError for the state of a checkpoint in `folder` that another revision wrote."""
     found = state.get("revision", 1)
     if found != REVISION:

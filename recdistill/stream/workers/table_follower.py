@@ -11,12 +11,12 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import polars as pl
 
 from recdistill.data.store.live_store import Encoded, LiveStore
+from recdistill.storage.location import Location
 from recdistill.stream.ingest.process import ingests
 from recdistill.stream.progress import IngestProgress, read_progress
 from recdistill.stream.workers.signal_joiner import empty_columns
@@ -55,7 +55,7 @@ class TableFollower:
     sample there are signals.
     """
 
-    def __init__(self, tables: Path, store: LiveStore, versions: dict[str, int], candidates: int = 0) -> None:
+    def __init__(self, tables: Location, store: LiveStore, versions: dict[str, int], candidates: int = 0) -> None:
         self.store, self.versions, self.candidates = store, dict(versions), candidates
         self.events = EventLog.open(tables / "events")
         self.behaviors = BehaviorLog.open(tables / "behaviors") if (tables / "behaviors").exists() else None

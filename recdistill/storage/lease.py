@@ -1,0 +1,159 @@
+"""One process at a time on a place of an object store, by an object that the process renews while it works.
+
+    probe      does the store refuse a second conditional put, and what time has it
+    take       create lease.json where there is none, or swap one that was not renewed for LEASE_S
+    renew      swap it every RENEW_S; whoever finds another's there has lost it, and stops
+
+Ages are differences of the store's own times: no clock of a machine is trusted. On one machine a lock file goes before
+the lease: who holds both the file and its mark knows that the lease's last holder there is gone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from uuid import uuid4
+
+from recdistill.errors import UserError
+from recdistill.storage.objects import ObjectPath
+
+__all__ = ["LEASE", "LEASE_S", "Lease", "leased", "probe"]
+
+LEASE = "lease.json"
+LEASE_S = 60.0  # without a renewal the place is free
+RENEW_S = 10.0
+MAX_SKEW_S = 300.0  # between this machine's clock and the store's; stores refuse requests beyond 900
+
+
+def probe(place: ObjectPath) -> float:
+    """Return the store's time in epoch seconds.
+
+    Raises UserError where the bucket cannot be written to, its store takes a second conditional put (then two processes
+    could commit the same version, and rows would be lost), or this machine's clock is far off.
+    """
+    tried = place / f"probe-{uuid4()}"
+    try:
+        first, second = tried.create(b"first"), tried.create(b"second")
+        if first is None or second is not None or tried.read_bytes() != b"first":
+            raise UserError(
+                f"{place.bucket}: this store has no conditional puts (If-None-Match), so two processes could overwrite "
+                "each other's commits; choose a store that has them"
+            )
+        now = tried.stat().st_mtime
+    finally:
+        tried.unlink(missing_ok=True)
+    skew = time.time() - now
+    if abs(skew) > MAX_SKEW_S:
+        raise UserError(
+            f"{place.bucket}: this machine's clock is {abs(skew):,.0f} s {'ahead of' if skew > 0 else 'behind'} the "
+            "store's; set it"
+        )
+    return now
+
+
+class Lease:
+    """A lease that this process has; `keep` renews it until it is closed or lost."""
+
+    def __init__(self, path: ObjectPath, record: dict[str, str], tag: str) -> None:
+        self.path, self.record, self.tag = path, record, tag
+        self.lost = False
+        self._renewed = time.monotonic()
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self.keep, daemon=True)
+
+    def keep(self) -> None:
+        """Renew until closed; where another has it, or the store was away too long, end the process's work as Ctrl-C
+        would.
+        """
+        while not self._closed.wait(RENEW_S):
+            if not self.renew():
+                self.lost = True
+                os.kill(os.getpid(), signal.SIGINT)
+                return
+
+    def renew(self) -> bool:
+        """Renew once; return whether this process may go on."""
+        begun = time.monotonic()
+        try:
+            tag = self.path.swap(_content(self.record), self.tag)
+        except UserError:  # the network fails: there is time until the lease ends
+            return time.monotonic() - self._renewed < LEASE_S - 2 * RENEW_S
+        if tag is None and self.path.read_bytes() == _content(self.record):
+            tag = self.path.stat().tag  # the answer to our own was lost
+        self.tag, self._renewed = tag or self.tag, begun if tag else self._renewed
+        return tag is not None
+
+    def start(self) -> None:
+        """Begin to renew."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Give it back, unless it is another's by now."""
+        self._closed.set()
+        self._thread.join()
+        with suppress(UserError, FileNotFoundError):  # it ends by itself
+            if not self.lost and self.path.read_bytes() == _content(self.record):
+                self.path.unlink(missing_ok=True)
+
+
+def _content(record: dict[str, str]) -> bytes:
+    return json.dumps(record, sort_keys=True).encode()
+
+
+@contextmanager
+def leased(place: ObjectPath, lock: Path, busy: str) -> Iterator[None]:
+    """Keep processes of any machine out of `place`. lock: the lock file of this machine, which is held.
+
+    Raises UserError `busy` where another process is at work there, what `probe` refuses, and where the lease is lost.
+    """
+    lease = _taken(place, probe(place), _mark(lock), busy)
+    lease.start()
+    try:
+        yield
+    except KeyboardInterrupt:
+        if lease.lost:
+            raise UserError(
+                f"{place}: this process lost its lease, as the store could not be reached or the process stood still; "
+                "what was committed stays; run the same command again"
+            ) from None
+        raise
+    finally:
+        lease.close()
+
+
+def _mark(lock: Path) -> str:
+    """Return what the lock file of this machine holds, which no other's does."""
+    text = lock.read_text(encoding="utf-8")
+    if not text:
+        text = str(uuid4())
+        lock.write_text(text, encoding="utf-8")
+    return text
+
+
+def _taken(place: ObjectPath, now: float, mark: str, busy: str) -> Lease:
+    """Return the lease of `place`; UserError where another process has it."""
+    path = place / LEASE
+    record = {"machine": mark, "holder": f"process {os.getpid()} on {platform.node()}", "id": str(uuid4())}
+    if (tag := path.create(_content(record))) is not None:
+        return Lease(path, record, tag)
+    try:
+        found, stat = json.loads(path.read_bytes()), path.stat()
+    except FileNotFoundError:  # given back meanwhile
+        found, stat = {}, None
+    except ValueError:
+        raise UserError(f"{path}: damaged; delete it once no process is at work there") from None
+    age = now - stat.st_mtime if stat else LEASE_S
+    if age >= LEASE_S or found.get("machine") == mark:
+        tag = path.swap(_content(record), stat.tag) if stat else path.create(_content(record))
+        if tag is not None:
+            return Lease(path, record, tag)
+    raise UserError(
+        f"{busy} ({found.get('holder', 'unknown')}); if it was killed, the run is free {LEASE_S:.0f} s after that"
+    )
