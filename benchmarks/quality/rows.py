@@ -69,7 +69,7 @@ def experiment_of(rows: int, seeds: int) -> Experiment:
 
 
 def used(table: GrowableTable) -> int:
-    """Return the bytes of a table's rows that were ever written, and of what it keeps beside them."""
+    """Return the bytes of a table's rows that were ever written, and of what it keeps next to them."""
     rows = int(table._ready.sum()) * sum(getattr(table, name)[:1].nbytes for name in TABLES)
     places = [getattr(table, name) for name in ("held", "waiting") if hasattr(table, name)]
     return rows + sum(one.ids.nbytes + one.last.nbytes for one in places)

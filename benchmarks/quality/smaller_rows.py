@@ -2,7 +2,7 @@
 core), or `--data DATA` for the first 100,000 rows of Globo's log instead of a simulated one.
 
 A student learns three quarters of a log from labels alone, and ranks the last quarter with the weights that it then
-has: rows that nothing was learned of. Its rows are exported as they are and in every smaller way; beside them stand
+has: rows that nothing was learned of. Its rows are exported as they are and in every smaller way; with them stand
 students that were trained with narrower rows, and with bounded ones. Bytes are those of the rows' files; differences of
 AUC, GAUC by user and NE are to the student's own rows as they are, paired by seed: mean and range over the seeds. No
 budget: a table.
