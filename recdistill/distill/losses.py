@@ -25,7 +25,9 @@ from recdistill.distill.debias import KeepRates, PaperSettings, paper_space, tru
 __all__ = [
     "Loss",
     "Settings",
+    "Shares",
     "Supervision",
+    "WHOLE",
     "bernoulli_kl",
     "label_loss",
     "importance_weight",
@@ -145,6 +147,17 @@ def signal_loss(
 
 
 @dataclass(frozen=True)
+class Shares:
+    """What a batch's mean losses by labels and by signals count in the step's, where several ranks share one."""
+
+    labels: float = 1.0
+    signals: float = 1.0
+
+
+WHOLE = Shares()
+
+
+@dataclass(frozen=True)
 class Supervision:
     """What a step learns from: labels and signals, [B, K] each, and the keep rates that student and teacher learned
     under.
@@ -153,7 +166,7 @@ class Supervision:
     a label of 1 is CE(1, s(z)) - CE(0, s(z)), which takes a negative back that was learned before and puts a positive
     in its place. rows: how many are learned from, where those that are not have NaN, all by default; or float32 [B, 1],
     what each row counts, 0 for those that are not learned from. regression: bool [K], which tasks are;
-    None without any.
+    None without any. shares: of the rows in a step of several ranks.
     """
 
     labels: Tensor
@@ -163,6 +176,7 @@ class Supervision:
     label_weight: Tensor | None = None
     rows: int | Tensor | None = None
     regression: Tensor | None = None
+    shares: Shares = WHOLE
 
 
 def _targets(head: Tensor, given: Supervision, settings: Settings) -> tuple[Tensor, Tensor]:
@@ -194,17 +208,22 @@ def objective(
     if settings is None or (isinstance(weight, float) and not weight):
         return total
     head, by_task = main if aux is None else aux, weight if isinstance(weight, Tensor) else None
-    loss = _by_signals(head, given, settings, by_task)
+    loss = _of_step(_by_signals(head, given, settings, by_task), given.shares.signals)
     return total + (loss if isinstance(weight, Tensor) else weight * loss)
 
 
 def _by_labels(head: Tensor, given: Supervision) -> Tensor:
     """Return the labels' loss on a tower: cross-entropy, of a regression Huber's."""
     labels, share = _known(given.labels, given.rows)
+    share = _of_step(share, given.shares.labels)
     if given.regression is None:
         return _cross_entropy(head, labels, share, given.label_weight)
     outcomes = _cross_entropy(head, labels.masked_fill(given.regression, 0), share * ~given.regression)
     return outcomes + (_huber(head, labels) * share * given.regression).sum()
+
+
+def _of_step(share: Tensor, of_batch: float) -> Tensor:
+    return share if of_batch == 1 else share * of_batch
 
 
 def _by_signals(head: Tensor, given: Supervision, settings: Settings, weights: Tensor | None) -> Tensor:

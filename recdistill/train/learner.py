@@ -21,7 +21,15 @@ from recdistill.distill.adapter import Adapter
 from recdistill.distill.auto_weight import AutoWeight
 from recdistill.distill.debias import KeepRates, as_sampled
 from recdistill.distill.listwise import listwise_loss
-from recdistill.distill.losses import Supervision, importance_weight, objective, share_with_signal, signal_loss
+from recdistill.distill.losses import (
+    WHOLE,
+    Shares,
+    Supervision,
+    importance_weight,
+    objective,
+    share_with_signal,
+    signal_loss,
+)
 from recdistill.distill.optimizer_state import load_state_dict, network_state
 from recdistill.distill.start_gate import StartGate
 from recdistill.distill.state_codec import HiddenStateCodec, packed
@@ -157,14 +165,19 @@ class Learner:
             return packed(codes, self.hidden_state_codec.bits)
 
     def learn(
-        self, batch: Batch, keep: Tensor, undo: Tensor | None = None, late: Tensor | None = None, weight: float = 1.0
+        self,
+        batch: Batch,
+        keep: Tensor,
+        undo: Tensor | None = None,
+        late: Tensor | None = None,
+        shares: Shares = WHOLE,
     ) -> StepResult:
         """Predict the batch, then take one step on the rows that `keep` (bool [B]) lets through and that have a weight.
 
         undo: bool [B], positives that were learned as negatives before. late: float32 [K], the share of each task's
-        positives that come a second time, after having been negatives; the labels are weighted accordingly. weight:
-        what this batch's mean loss counts in the step's, where ranks share one. Raises RecdistillError before the
-        update, naming sample ids, when the loss or a gradient is not finite.
+        positives that come a second time, after having been negatives; the labels are weighted accordingly. shares: of
+        this batch in the step of several ranks. Raises RecdistillError before the update, naming sample ids, when the
+        loss or a gradient is not finite.
         """
         row_weight = _weights(batch)
         keep = keep if row_weight is None else keep & (row_weight[:: batch.rows_per_sample, 0] > 0)
@@ -186,17 +199,18 @@ class Learner:
         elif late is not None:
             label_weight = importance_weight(main.detach(), labels, late)
             labels = labels * label_weight
-        given = Supervision(labels, signals, self.own, self.teacher, label_weight, rows, self.network.regression)
+        given = Supervision(
+            labels, signals, self.own, self.teacher, label_weight, rows, self.network.regression, shares
+        )
         loss = objective(main, aux, given, self.distill, alpha)
         for between in self.network.between():
-            own_loss = objective(batch.as_drawn(between), None, given, None, 0.0)
-            loss = loss + self.network.auxiliary * own_loss
+            loss = loss + self.network.auxiliary * objective(batch.as_drawn(between), None, given, None, 0.0)
         if self.network.routed:
-            loss = loss + self.network.penalty()
+            loss = loss + shares.labels * self.network.penalty()
         loss = self._with_channels(loss, batch, hidden, main if aux is None else aux, given)
         products = self._of_labels(main, aux, given) if measured else None
         self.optimiser.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss if weight == 1 else loss * weight)
+        torch.autograd.backward(loss)
         self.dense.add_up(self.network)
         self._check(loss, batch)
         if self.resizer is not None and measured:

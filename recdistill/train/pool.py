@@ -24,6 +24,8 @@ from recdistill.locks import locked
 from recdistill.models.user_models import importable
 from recdistill.runs.folder import RunFolder
 from recdistill.runs.jobs import Job
+from recdistill.runs.names import is_first_teacher
+from recdistill.signals.teacher_signals import teacher_signals
 from recdistill.storage.location import Location
 from recdistill.train.build import trainer_of
 from recdistill.train.trainer import Progress
@@ -41,24 +43,39 @@ def train_ranked(
 
     Raises UserError for what ranks cannot share.
     """
-    options = job.config.options
-    for what, there in (  # the last two keep running averages of their own rows
-        ("a model with a teacher", job.uses_teacher),
-        ("pretrain", job.config.pretrain is not None),
-        ("a fold", job.fold is not None),
-        ("start_from", isinstance(job.config, StudentConfig) and job.config.start_from is not None),
-        ("dense_clip", job.config.dense_clip is not None),
-        ("teacher_hidden", bool(experiment.teacher_hidden.width)),
-        ("activation dice", options.get("activation") == "dice"),
-        ("variant rankmixer with experts", options.get("variant") == "rankmixer" and options.get("experts")),
-    ):
+    for what, there in _for_one_process(experiment, job, sharded).items():
         if there:
             raise UserError(f"{job.name}: {what} is trained in one process; run recdistill train without torchrun")
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
     with _alone(folder, job) if ranks.first else nullcontext():
         if ranks.first:
             Checkpoints(folder.model(job.name)).clear()
+            teacher_signals(folder, experiment, job)  # joined by one; the others find them
+        ranks.wait()
         yield from trainer_of(folder, experiment, job, ranks, sharded).run_to_end()
+
+
+def _for_one_process(experiment: Experiment, job: Job, sharded: bool) -> dict[str, bool]:
+    """Return what ranks cannot share, and whether the job has it: most of it keeps running averages of its own rows."""
+    options, distill = job.config.options, job.distill if job.uses_teacher else None
+    found = {
+        "pretrain": job.config.pretrain is not None,
+        "a fold": job.fold is not None,
+        "start_from": isinstance(job.config, StudentConfig) and job.config.start_from is not None,
+        "dense_clip with --shard": sharded and job.config.dense_clip is not None,
+        "a teacher with teacher_hidden": is_first_teacher(job.name) and bool(experiment.teacher_hidden.width),
+        "activation dice": options.get("activation") == "dice",
+        "variant rankmixer with experts": options.get("variant") == "rankmixer" and bool(options.get("experts")),
+    }
+    if distill is None:
+        return found
+    return found | {
+        "distill.weight auto": distill.weight == "auto",
+        "distill.gate": distill.gate.start != "always",
+        "distill.adapter": distill.adapter is not None,
+        "distill.listwise": bool(distill.listwise),
+        "distill.warm_start": distill.warm_start is not None,
+    }
 
 
 def _alone(folder: RunFolder, job: Job) -> AbstractContextManager[None]:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from recdistill.data.batch.batch import Batch
 from recdistill.data.batch.builder import prefetch
+from recdistill.distill.losses import WHOLE, Shares
 from recdistill.testing.killpoints import reach
 from recdistill.train.learner import Learner, StepResult
 from recdistill.typing import Array
@@ -28,14 +29,14 @@ class Prepared:
     """A batch ready for its step.
 
     keep: bool [B], which samples are learned; learn: False to predict alone. candidates: a batch of items to score too.
-    weight: what the batch's mean loss counts in the step's, where ranks share one. undo, late: see `Learner.learn`.
+    shares, undo, late: see `Learner.learn`.
     """
 
     batch: Batch
     keep: Tensor
     candidates: Batch | None = None
     learn: bool = True
-    weight: float = 1.0
+    shares: Shares = WHOLE
     undo: Tensor | None = None
     late: Tensor | None = None
 
@@ -58,7 +59,7 @@ def _step(learner: Learner, prepared: Prepared) -> Outcome:
     asked = prepared.candidates
     candidates = None if asked is None else learner.score_candidates(asked, len(prepared.keep))
     if prepared.learn:
-        result = learner.learn(prepared.batch, prepared.keep, prepared.undo, prepared.late, prepared.weight)
+        result = learner.learn(prepared.batch, prepared.keep, prepared.undo, prepared.late, prepared.shares)
     else:
         result = learner.predict_only(prepared.batch)
     reach("step.learned")

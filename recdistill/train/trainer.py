@@ -29,6 +29,7 @@ from recdistill.data.batch.builder import BatchBuilder
 from recdistill.data.batch.candidates import Candidates
 from recdistill.data.store.label_order import late_alone
 from recdistill.data.store.sample_store import SampleStore
+from recdistill.distill.losses import WHOLE, Shares
 from recdistill.distributed.ranks import ALONE, Ranks
 from recdistill.evaluate.metrics import ne_of_sums
 from recdistill.signals.columns import CANDIDATES, STATE
@@ -235,13 +236,9 @@ class Trainer:
             return Prepared(self.builder.unlabelled(rows), torch.ones(len(rows), dtype=torch.bool), asked, learn=False)
         labels, keep = self._taught(step)
         mine = keep[part] & given
-        share = 1.0
-        if self.ranks.size > 1:
-            weight = self.store.weight[step.rows]
-            whole = _known(labels, keep, weight)
-            share = _known(labels[part], mine, weight[part]) / whole if whole else 0.0
+        shares = _shares(labels, keep, mine, part, self.store.weight[step.rows]) if self.ranks.size > 1 else WHOLE
         again = None if step.late is None else step.late[part] >= 0
-        prepared = Prepared(self.builder.build(rows), torch.from_numpy(mine), asked, weight=share)
+        prepared = Prepared(self.builder.build(rows), torch.from_numpy(mine), asked, shares=shares)
         if self.store.label_order is None:
             return prepared
         return with_labels(prepared, labels[part], again, step.late_share)
@@ -292,6 +289,17 @@ class Trainer:
                 },
             ),
         )
+
+
+def _shares(labels: Array, keep: Array, mine: Array, part: slice, weight: Array) -> Shares:
+    """Return what the losses of a step's rows in `part`, of which `mine` are learned, count in the step's; labels
+    [n, K], keep bool [n] and weight [n] of all its rows.
+    """
+    whole, rows = _known(labels, keep, weight), float((keep * weight).sum())
+    return Shares(
+        _known(labels[part], mine, weight[part]) / whole if whole else 0.0,
+        float((mine * weight[part]).sum()) / rows if rows else 0.0,
+    )
 
 
 def _known(labels: Array, keep: Array, weight: Array) -> float:

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
@@ -21,7 +22,7 @@ from recdistill.distributed.launch import asked_for, joined
 from recdistill.distributed.ranks import Ranks
 from recdistill.errors import UserError
 from recdistill.runs.folder import RunFolder
-from recdistill.runs.jobs import jobs_of
+from recdistill.runs.jobs import jobs_by_name, jobs_of
 from recdistill.tables.predictions import PredictionLog
 from recdistill.testing.killpoints import VARIABLE
 from recdistill.train import build
@@ -50,7 +51,12 @@ def free_port() -> int:
 
 
 def started(
-    root: Path, ranks: int, *words: str, timeout: float = 120, kill: tuple[int, str] | None = None
+    root: Path,
+    ranks: int,
+    *words: str,
+    model: str = "teacher",
+    timeout: float = 120,
+    kill: tuple[int, str] | None = None,
 ) -> list[subprocess.Popen[str]]:
     """Start the ranks of `recdistill train`; kill: (rank, kill point) that ends one of them with SIGKILL."""
     shared = {
@@ -65,7 +71,7 @@ def started(
         own = {VARIABLE: kill[1]} if kill and kill[0] == rank else {}
         found.append(
             subprocess.Popen(
-                [SCRIPT, "train", root, "--model", "teacher", *words],
+                [SCRIPT, "train", root, "--model", model, *words],
                 text=True,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -80,20 +86,22 @@ def ended(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
     return [(process.returncode, out + err) for process, (out, err) in zip(processes, outputs, strict=True)]
 
 
-def logits(root: Path) -> np.ndarray:
+def logits(root: Path, model: str = "teacher") -> np.ndarray:
     rows = (
         PredictionLog.open(root / "predictions")
-        .scan(columns=["sample_id", "logit_click", "logit_finish"])
+        .scan(columns=["model", "sample_id", "logit_click", "logit_finish"])
         .collect()
+        .filter(model=model)
+        .drop("model")
         .sort("sample_id")
     )
     assert rows["sample_id"].is_unique().all()
     return rows.to_numpy()
 
 
-def newest(root: Path) -> Checkpoint:
+def newest(root: Path, model: str = "teacher") -> Checkpoint:
     """Return the newest checkpoint, tables in order of their rows."""
-    latest = Checkpoints(root / "models" / "teacher").latest()
+    latest = Checkpoints(RunFolder(root).model(model)).latest()
     assert latest is not None
     tensors = dict(latest[1].tensors)
     for name in [name for name in tensors if name.startswith("table/")]:
@@ -152,6 +160,68 @@ def test_ranks_predict_and_learn_what_one_process_does(
     )
     assert (spread.dense_parameters, spread.sparse_parameters) == (alone.dense_parameters, alone.sparse_parameters)
     assert len(list((folder.model("teacher") / f"{other.state['block']:08d}").glob("*.safetensors"))) == ranks
+
+
+STUDENT = "light.distilled.s0"
+STUDENTS = {
+    "one teacher's logits": ("students.light.distill.weight=2",),
+    "candidates, of a sample of the negatives": (
+        "candidates.count=2",
+        "students.light.sampling.negative=0.6",
+        "students.light.distill={weight: 2, towers: single, candidates: 2}",
+    ),
+    "hidden states, of part of the signals": (
+        "teacher_hidden.width=4",
+        "students.light.dense_clip=1.0",
+        "students.light.distill={weight: 2, teacher_hidden: 2, share: 0.7}",
+    ),
+    "two teachers": (
+        "teachers={other: {kind: pooled-mlp, width: 4, history: 5, batch: 50}}",
+        "students.light.distill={weight: 2, teachers: [teacher, other]}",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def halved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a log in which half of the finishes are not known: the share of labels is not that of signals."""
+    path = tmp_path_factory.mktemp("log") / "log.parquet"
+    draw = np.random.default_rng(0)
+    finishes = pl.Series(draw.integers(0, 2, 400))
+    pl.DataFrame(
+        {
+            "time": np.arange(400) * 10,
+            "user": draw.integers(0, 30, 400),
+            "item": draw.integers(0, 40, 400),
+            "click": draw.integers(0, 2, 400),
+            "finish": finishes.set(pl.Series(draw.random(400) < 0.5), None),
+            "weight": draw.choice([0.5, 1.0, 3.0], 400),
+        }
+    ).write_parquet(path)
+    return path
+
+
+@pytest.mark.parametrize("student", swept([*STUDENTS], quick=2))
+def test_a_distilled_student_learns_by_ranks_what_it_does_in_one_process(
+    tmp_path: Path, halved: Path, student: str
+) -> None:
+    columns = (
+        "{time: time, time_unit: s, user: user, item: item, tasks: {click: click, finish: finish}, weight: weight}"
+    )
+    experiment = tiny(f"data={{reader: table, path: {halved}, columns: {columns}}}", *STUDENTS[student])
+    names = [job.name for job in jobs_by_name(experiment).values() if job.name.startswith(("teacher", "other"))]
+    finish(tmp_path / "one", experiment, *names)
+    shutil.copytree(tmp_path / "one", tmp_path / "many")
+    finish(tmp_path / "one", experiment, STUDENT)
+    for code, output in ended(started(tmp_path / "many", 3, model=STUDENT)):
+        assert code == 0, output
+    np.testing.assert_allclose(
+        logits(tmp_path / "many", STUDENT), logits(tmp_path / "one", STUDENT), rtol=2e-3, atol=2e-4
+    )
+    alone, other = newest(tmp_path / "one", STUDENT), newest(tmp_path / "many", STUDENT)
+    for name, value in alone.tensors.items():
+        if name.startswith(("network/", "table/")) and value.is_floating_point():
+            torch.testing.assert_close(other.tensors[name], value, rtol=5e-2, atol=2e-3, msg=name)
 
 
 def goes_on(root: Path, ranks: int, *words: str) -> None:
@@ -241,7 +311,7 @@ from recdistill.train import build
 from recdistill.checkpoint.store import Checkpoint, Checkpoints
 from recdistill.train.learner import Learner
 from recdistill.train.trainer import Totals, resumed
-from recdistill.runs.jobs import jobs_of
+from recdistill.runs.jobs import jobs_by_name, jobs_of
 from recdistill.distributed.launch import joined
 from recdistill.models.embeddings.growable import TableOptions
 from recdistill.models.heads import Towers
@@ -329,9 +399,9 @@ def test_no_rank_holds_the_whole(tmp_path: Path) -> None:
     ("settings", "model", "message"),
     swept(
         [
-            ((), "light.distilled.s0", "a model with a teacher is trained in one process"),
+            ((), "light.distilled.s0", "distill.weight auto is trained in one process"),
             ((), "tiecher", "--model tiecher: ranks train one model"),
-            (("teacher.dense_clip=1.0",), "teacher", "dense_clip is trained in one process"),
+            (("teacher_hidden.width=4",), "teacher", "a teacher with teacher_hidden is trained in one process"),
             (
                 ("teacher.kind=token-mixer", "teacher.options={variant: rankmixer, experts: 2}"),
                 "teacher",

@@ -10,7 +10,7 @@ from recdistill.app.run import ingest_stage, open_run
 from recdistill.config.experiment import Experiment
 from recdistill.config.load import load_text
 from recdistill.runs.folder import RunFolder
-from recdistill.runs.jobs import jobs_of
+from recdistill.runs.jobs import jobs_by_name
 from recdistill.train import build
 from recdistill.train.trainer import Trainer
 
@@ -38,8 +38,7 @@ def ingested(root: Path, experiment: Experiment) -> RunFolder:
 
 def trainer(root: Path, experiment: Experiment, name: str) -> Trainer:
     """Return the trainer of one model of an ingested run."""
-    teacher, students = jobs_of(experiment)
-    return build.trainer_of(RunFolder(root), experiment, next(job for job in (teacher, *students) if job.name == name))
+    return build.trainer_of(RunFolder(root), experiment, jobs_by_name(experiment)[name])
 
 
 def finish(root: Path, experiment: Experiment, *names: str) -> None:
