@@ -101,10 +101,11 @@ def _check(experiment: Experiment) -> None:
             raise UserError(f"students.{name}.pretrain: a stream does not stop to pre-train; use recdistill run")
         if student.domain:
             raise UserError(f"students.{name}.domain: a stream's students learn from every sample; use recdistill run")
-        if student.distill.warm_start and not experiment.stream.batch_rows:
-            raise UserError(
-                f"students.{name}.distill.warm_start: happens in the batch phase, and stream.batch_rows is 0; raise it"
-            )
+        for key, begins in (("distill.warm_start", student.distill.warm_start), ("start_from", student.start_from)):
+            if begins and not experiment.stream.batch_rows:
+                raise UserError(
+                    f"students.{name}.{key}: happens in the batch phase, and stream.batch_rows is 0; raise it"
+                )
         for key, only in SUPPORTED.items():
             if getattr(student.distill, key) != only:
                 raise UserError(f"students.{name}.distill.{key}: a stream supports only {only}; use recdistill run")

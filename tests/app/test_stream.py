@@ -34,6 +34,14 @@ def test_what_only_a_batch_run_supports_is_refused_before_anything_is_made(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("key", ["distill.warm_start={}", "start_from=runs/old/models/light.raw.s0"])
+def test_a_student_that_begins_from_another_needs_a_batch_phase(tmp_path: Path, key: str) -> None:
+    problem = f"students.light.{key.partition('=')[0]}: happens in the batch phase, and stream.batch_rows is 0"
+    with pytest.raises(UserError, match=problem):
+        run_alone(experiment_of("stream.batch_rows=0", f"students.light.{key}"), None, tmp_path / "run", "batch")
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_roles_are_those_of_the_source_and_the_models(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     models = ["teacher", "light.raw.s0", "light.distilled.s0"]
