@@ -14,6 +14,8 @@ __all__ = [
     "PUBLISHED",
     "ROW_TIMES_FROM",
     "SECOND",
+    "SERVED",
+    "SHADOW",
     "RowKind",
 ]
 
@@ -27,3 +29,4 @@ PUBLISHED = (
     "recdistill.published"  # in the metadata of rows on their way to a stream: when they left, seconds since 1970
 )
 CANARY_ERRORS, CANARY_SLOWER, CANARY_CALIBRATION = 0.01, 2.0, 1.5  # bounds of a canary, see `Bounds`
+SHADOW, SERVED = "shadow.v", "served.v"  # and a version: models of the predictions table, of what was served

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import polars as pl
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from recdistill.app.progress import print_line, printed
+from recdistill.app.spooled import take_spool
 from recdistill.config.experiment import Experiment
+from recdistill.defaults import SERVED, SHADOW
 from recdistill.errors import UserError
-from recdistill.evaluate.shadows import SERVED, SHADOW, compared
+from recdistill.evaluate.shadows import compared
 from recdistill.evaluate.summary import LABELS, Shadow, Summary, load, write_summary
 from recdistill.report.page import write_report
 from recdistill.runs.folder import RunFolder
-from recdistill.serve.sample_ids import sample_of
-from recdistill.serve.shadow import SPOOL
-from recdistill.serve.spool import finished
+from recdistill.serve.spool import SPOOL
 from recdistill.tables.events import EventLog
 from recdistill.tables.predictions import PredictionLog
 
@@ -34,13 +31,7 @@ def shadow_stage(run: Path, root: Path) -> None:
     """
     folder = RunFolder(run)
     experiment, log = folder.experiment(), PredictionLog.open(folder.predictions)
-    for path in sorted((root / SPOOL).glob("*.jsonl")):
-        with finished(path) as records:
-            if records is None:
-                print_line(f"{path.name}: still being written; left for the next time")
-                continue
-            _take(log, path, records)
-            path.unlink()
+    take_spool(log, root / SPOOL)
     if not any(name.startswith((SHADOW, SERVED)) for name, *_ in log.models()):
         raise UserError(f"{root / SPOOL}: nothing there; serve with --shadow first")
     shadows = compared(EventLog.open(folder.tables / "events"), log, experiment)
@@ -48,54 +39,6 @@ def shadow_stage(run: Path, root: Path) -> None:
         return print_line(f"none of them has a label of {log.tasks[0]} yet; run this again when there are some")
     _print(shadows)
     _published(folder, shadows)
-
-
-def _take(log: PredictionLog, path: Path, records: Sequence[dict[str, Any]]) -> None:
-    """Append a file's predictions, once however often this is tried."""
-    exported = {name: model for record in records for name, model in record.get("models", {}).items()}
-    frames = {name: pl.concat(list(_frames(log, records, name))) for name in _names(records)}
-    for name, rows in frames.items():
-        whole = rows.unique("sample_id", keep="first", maintain_order=True)
-        new = whole.join(log.scan().filter(model=name).select("sample_id").collect(), on="sample_id", how="anti")
-        left = len(rows) - len(new)
-        if len(new):
-            version, writer = int(name.rpartition(".v")[2]), f"{name}@{path.name}"
-            log.append(
-                new,
-                model=name,
-                version=version,
-                kind="prequential",
-                writer=writer,
-                sequence=0,
-                metadata=_about(exported.get(name)),
-                new_samples=True,
-            )
-        again = f"; {left:,} left out, which it had predicted already" if left else ""
-        print_line(f"{name}: {len(new):,} predictions from {path.name}{again}")
-
-
-def _about(exported: str | None) -> dict[str, str]:
-    """Return what the commit says of the model that was exported, as light.distilled.s0, and of its seed."""
-    if exported is None:
-        return {}
-    name, _, seed = exported.rpartition(".s")
-    return {"exported": exported} | ({"seed": seed} if name and seed.isdecimal() else {})
-
-
-def _names(records: Sequence[dict[str, Any]]) -> list[str]:
-    return sorted({name for record in records for name in record["logits"]})
-
-
-def _frames(log: PredictionLog, records: Sequence[dict[str, Any]], name: str) -> Iterator[pl.DataFrame]:
-    for record in records:
-        of = record["logits"].get(name)
-        if of is None:
-            continue
-        if missing := set(log.tasks) - set(of):
-            raise UserError(f"{name}: predicts no {', '.join(sorted(missing))}, a task of the run; it is another log's")
-        ids = np.array([sample_of(record["request"], item) for item in record["items"]], np.int64)
-        logits = np.array([of[task] for task in log.tasks], np.float32).T
-        yield log.rows_of(ids, np.full(len(ids), record["time"]), logits)
 
 
 def _print(shadows: Sequence[Shadow]) -> None:

@@ -122,14 +122,25 @@ def canary(
     calibration: Annotated[
         float, typer.Option("--calibration", min=1, help="It ends when it predicts so many times more or less.")
     ] = CANARY_CALIBRATION,
+    labels: Annotated[
+        Path | None,
+        typer.Option("--labels", help="Hold it against the outcomes in this run's tables, and end it if it is off."),
+    ] = None,
+    every: Annotated[
+        float | None, typer.Option("--every", min=0, help="With --labels: look again after so many seconds.")
+    ] = None,
 ) -> None:
     """Let a version answer a share of the users, always the same ones; without options, show how it stands."""
     from recdistill.serve import canary as canaries
     from recdistill.serve.pointer import Bounds
 
-    if (version is not None) + promote + abort > 1:
-        raise UserError("--version, --promote, --abort: give one of them")
-    if promote:
+    if (version is not None) + promote + abort + (labels is not None) > 1:
+        raise UserError("--version, --promote, --abort, --labels: give one of them")
+    if every is not None and labels is None:
+        raise UserError("--every goes with --labels")
+    if labels is not None:
+        _by_labels(labels, folder, every)
+    elif promote:
         print(f"served: version {canaries.promote(folder)}")
     elif abort:
         print(f"ended: version {canaries.abort(folder)}")
@@ -138,6 +149,16 @@ def canary(
         print(f"canary: version {version}, {about.model}, for {share:.1%} of the users")
     else:
         print(canaries.standing(folder))
+
+
+def _by_labels(run: Path, folder: Path, every: float | None) -> None:
+    try:
+        from recdistill.app.canary import canary_stage
+    except ModuleNotFoundError as error:
+        if (error.name or "recdistill").startswith("recdistill"):
+            raise
+        raise UserError(f"--labels needs {error.name}; run it where the run is, with recdistill installed") from None
+    canary_stage(run, folder, every)
 
 
 def shadow(

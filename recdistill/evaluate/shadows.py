@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from recdistill.config.experiment import Experiment
+from recdistill.defaults import SERVED, SHADOW
 from recdistill.evaluate.summary import ModelSummary, Shadow
 from recdistill.evaluate.transferability import draw_all, transferability
 from recdistill.evaluate.window import Frame, codes_of, load_window
@@ -19,9 +20,7 @@ from recdistill.tables.events import EventLog
 from recdistill.tables.predictions import PredictionLog
 from recdistill.typing import Array
 
-__all__ = ["SERVED", "SHADOW", "compared", "settled"]
-
-SHADOW, SERVED = "shadow.v", "served.v"  # and the version: a model of the predictions table
+__all__ = ["compared"]
 
 
 def compared(events: EventLog, predictions: PredictionLog, experiment: Experiment) -> list[Shadow]:
@@ -42,7 +41,7 @@ def _all(
     events: EventLog, predictions: PredictionLog, experiment: Experiment, pairs: list[tuple[str, str]]
 ) -> Iterator[Shadow]:
     for task in events.schema.tasks:
-        frame = settled(load_window(events, events.version, task, 0.0, experiment.evaluate.group), experiment)
+        frame = _settled(load_window(events, events.version, task, 0.0, experiment.evaluate.group), experiment)
         logits = {
             name: _logits(predictions, frame, name, task) for name in sorted({one for pair in pairs for one in pair})
         }
@@ -53,7 +52,7 @@ def _all(
                 yield _compared(_part(frame, both), predictions, events, experiment, task, scored)
 
 
-def settled(frame: Frame, experiment: Experiment) -> Frame:
+def _settled(frame: Frame, experiment: Experiment) -> Frame:
     """Return the rows whose outcome cannot change any more: older, by `labels.window_s`, than the newest."""
     window, time = experiment.labels.window_s, frame.rows["time"]
     if window is None or not len(time):

@@ -72,6 +72,12 @@ class Live:
         chosen = place_of(request.user, trial.canary.version) < trial.canary.share
         return trial.scorer if chosen else self.scorer
 
+    def manifest_of(self, version: int) -> Manifest | None:
+        """Return what the served version is, or the canary; None for any other."""
+        trial = self.trial
+        scorers = [self.scorer] if trial is None else [self.scorer, trial.scorer]
+        return next((one.artefact.manifest for one in scorers if one.version == version), None)
+
     def answered(self, scorer: Scorer, seconds: float, scores: Array) -> None:
         """Count an answer, float32 [C, K], and end a canary that breaks a bound."""
         if (trial := self.trial) is not None:

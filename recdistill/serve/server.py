@@ -17,12 +17,14 @@ from fastapi import FastAPI
 
 from recdistill.errors import UserError
 from recdistill.serve.app import make_app
+from recdistill.serve.canary_record import CanaryRecord
 from recdistill.serve.histories import open_histories
 from recdistill.serve.limits import CONNECTIONS, Limits
 from recdistill.serve.live import Live
 from recdistill.serve.processes import serve_together
 from recdistill.serve.service import Log, Service
-from recdistill.serve.shadow import SPOOL, Shadow, of_folder
+from recdistill.serve.shadow import Shadow, of_folder
+from recdistill.serve.spool import RECORDS, SPOOL
 from recdistill.web import announced, listening
 
 __all__ = ["Extras", "opened", "serve"]
@@ -62,6 +64,8 @@ def opened(root: Path, limits: Limits, extras: Extras | None = None) -> Iterator
             folder = of_folder(root, extras.shadow)
             made = Shadow(folder, service.live, extras.shadow_share, root / SPOOL, service.meters.registry)
             service.observers = (*service.observers, ends.enter_context(closing(made)))
+        kept = CanaryRecord(service.live, root / RECORDS, service.meters.registry)
+        service.observers = (*service.observers, ends.enter_context(closing(kept)))
         yield make_app(service)
 
 

@@ -8,34 +8,28 @@ Nobody waits for it: what the queue cannot hold is dropped and counted, and its 
 
 from __future__ import annotations
 
-import os
-import queue
 import random
-import threading
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from prometheus_client import CollectorRegistry, Counter
 
-from recdistill.defaults import SECOND
+from recdistill.defaults import SECOND, SERVED, SHADOW
 from recdistill.errors import UserError
 from recdistill.serve.artefact import Manifest
+from recdistill.serve.backlog import Backlog, in_background
 from recdistill.serve.live import Live
 from recdistill.serve.scorer import Scorer
 from recdistill.serve.service import Served
-from recdistill.serve.spool import Spool
+from recdistill.serve.spool import SPOOL, Spool
 from recdistill.tables.regression import Regression
 from recdistill.typing import Array
 
-__all__ = ["SPOOL", "Shadow", "learned", "of_folder"]
+__all__ = ["SPOOL", "Shadow", "learned", "of_folder", "record_of"]
 
-SPOOL = "shadow"  # the folder beside the versions
-WAITING = 256  # answers that wait to be scored
 SMALL = 1e-12  # a probability of 0 has no logit
-NICE = 19
 
 
 def of_folder(root: Path, named: str) -> Scorer:
@@ -56,6 +50,21 @@ def learned(scores: Array, manifest: Manifest) -> Array:
 
 
 Columns = dict[str, Array]  # by task, [C]
+Scored = tuple[str, str, Array, Manifest]  # name in the predictions table, model, scores [C, K], what it is
+
+
+def record_of(served: Served, scored: Sequence[Scored]) -> dict[str, Any]:
+    """Return a line of the spool: an answer's candidates, and what models learned of their scores."""
+    return {
+        "request": served.request_id,
+        "time": round(served.request.time * SECOND),
+        "items": list(served.request.items),
+        "models": {name: model for name, model, _, _ in scored},
+        "logits": {
+            name: {task: one.tolist() for task, one in _by_task(learned(scores, manifest), manifest).items()}
+            for name, _, scores, manifest in scored
+        },
+    }
 
 
 class _Counts(NamedTuple):
@@ -88,29 +97,22 @@ class Shadow:
         self.scorer, self.live, self.share = scorer, live, share
         self.counts = _Counts.on(registry)
         self._spool = Spool(folder, f"v{scorer.version}")
-        self._queue: queue.Queue[Served | None] = queue.Queue(WAITING)
+        self._backlog = Backlog()
         self._draw = random.Random()  # noqa: S311 - which requests, no secret
-        self._thread = threading.Thread(target=self._run, name="shadow", daemon=True)
-        self._thread.start()
+        self._thread = in_background("shadow", self._run)
 
     def __call__(self, served: Served) -> None:
         """Take an answer, if it is one of the share."""
-        if self._draw.random() >= self.share:
-            return
-        try:
-            self._queue.put_nowait(served)
-        except queue.Full:
+        if self._draw.random() < self.share and not self._backlog.put(served):
             self.counts.requests.labels("dropped").inc()
 
     def close(self) -> None:
         """Score what waits, and end."""
-        self._queue.put(None)
+        self._backlog.end()
         self._thread.join()
 
     def _run(self) -> None:
-        with suppress(OSError, AttributeError):  # of this thread alone, where the system can
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
-        while (served := self._queue.get()) is not None:
+        for served in self._backlog:
             try:
                 state = self._taken(served)
             except (UserError, ValueError):  # it does not read the request, or has other tasks
@@ -122,31 +124,29 @@ class Shadow:
 
     def _taken(self, served: Served) -> str:
         """Score a request, compare, write; return what became of it."""
-        about, other = self.scorer.artefact.manifest, self.live.scorer.artefact.manifest
+        about, other = self.scorer.artefact.manifest, self.live.manifest_of(served.version)
+        if other is None:  # it gave way to the next while the answer waited here
+            return "dropped"
         scores = self.scorer.rank(served.request)
-        logits = {
-            f"shadow.v{about.version}": _by_task(learned(scores, about), about),
-            f"served.v{served.version}": _by_task(learned(served.scores, other), other),
-        }
-        self._compare({"shadow": _by_task(scores, about), "served": _by_task(served.scores, other)}, *logits.values())
-        record = {
-            "request": served.request_id,
-            "time": round(served.request.time * SECOND),
-            "items": list(served.request.items),
-            "models": dict(zip(logits, (about.model, served.model), strict=True)),
-            "logits": {name: {task: one.tolist() for task, one in of.items()} for name, of in logits.items()},
-        }
-        written = self._spool.add(record)
-        if self._queue.empty():
+        mine = (f"{SHADOW}{about.version}", about.model, scores, about)
+        its = (f"{SERVED}{served.version}", served.model, served.scores, other)
+        self._compare(mine, its)
+        written = self._spool.add(record_of(served, [mine, its]))
+        if self._backlog.empty:
             self._spool.flush()
         return "scored" if written else "unwritten"
 
-    def _compare(self, scores: Mapping[str, Columns], mine: Columns, its: Columns) -> None:
-        self.counts.candidates.inc(len(next(iter(mine.values()))))
-        for task in mine.keys() & its.keys():
-            self.counts.difference.labels(task).inc(float(np.abs(mine[task] - its[task]).sum()))
-            for by, of in scores.items():
-                self.counts.predicted.labels(task, by).inc(float(of[task].sum()))
+    def _compare(self, mine: Scored, its: Scored) -> None:
+        parts = {
+            by: (_by_task(scores, about), _by_task(learned(scores, about), about))
+            for by, (_, _, scores, about) in (("shadow", mine), ("served", its))
+        }
+        self.counts.candidates.inc(len(mine[2]))
+        for task in parts["shadow"][0].keys() & parts["served"][0].keys():
+            difference = parts["shadow"][1][task] - parts["served"][1][task]
+            self.counts.difference.labels(task).inc(float(np.abs(difference).sum()))
+            for by, (predicted, _) in parts.items():
+                self.counts.predicted.labels(task, by).inc(float(predicted[task].sum()))
 
 
 def _by_task(columns: Array, manifest: Manifest) -> Columns:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import pytest
 from fastapi import FastAPI
@@ -13,24 +12,23 @@ from starlette.testclient import TestClient
 
 from recdistill.errors import UserError
 from recdistill.evaluate.summary import load, write_summary
+from recdistill.serve.backlog import WAITING
 from recdistill.serve.limits import Limits
 from recdistill.serve.live import Live
 from recdistill.serve.pointer import Pointer, write_pointer
 from recdistill.serve.request import Past, Request
-from recdistill.serve.sample_ids import sample_of
 from recdistill.serve.scorer import Scorer
 from recdistill.serve.server import Extras, opened
 from recdistill.serve.service import Served, Service
-from recdistill.serve.shadow import SPOOL, WAITING, Shadow, learned, of_folder
-from recdistill.serve.spool import finished
-from recdistill.tables.events import EventLog
+from recdistill.serve.shadow import Shadow, learned, of_folder
+from recdistill.serve.spool import SPOOL, finished
 from recdistill.tables.predictions import PredictionLog
 from recdistill.typing import Array
-from tests.support.artefacts import two_versions
+from tests.support.artefacts import happened, two_versions
 from tests.support.commands import typed
 from tests.support.summaries import withheld_summary
 
-ITEMS = [1, 2, 3]
+ITEMS = [1, 2, 3, 4]
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +69,7 @@ def test_it_scores_the_same_requests_and_changes_no_answer(root: Path) -> None:
             assert record["logits"]["shadow.v2"]["click"] == wanted[:, 0].tolist() and record["items"] == ITEMS
     text = app.state.service.meters.registry.get_sample_value
     assert text("recdistill_shadow_requests_total", {"state": "scored"}) == 20
-    assert text("recdistill_shadow_candidates_total") == 60
+    assert text("recdistill_shadow_candidates_total") == 80
     served = sum(map(sum, answers.values()))
     assert text("recdistill_shadow_predicted_total", {"task": "click", "by": "served"}) == pytest.approx(served, 1e-5)
     assert (text("recdistill_shadow_logit_difference_total", {"task": "click"}) or 0) > 0
@@ -112,7 +110,7 @@ def test_what_it_does_not_read_is_refused_and_it_goes_on(root: Path) -> None:
     good = Request(1, ITEMS, 1e9, history=Past())
     bad = Request(1, ITEMS, 1e9, {"nope": 1}, history=Past())
     with opened(root, Limits(), Extras(shadow="2")) as app:
-        (shadow,), scores = app.state.service.observers, app.state.service.live.scorer.rank(good)
+        (shadow, _), scores = app.state.service.observers, app.state.service.live.scorer.rank(good)
         for request in (bad, good):
             shadow(Served(request, 1, "teacher", scores, 1e9, "r"))
     count = app.state.service.meters.registry.get_sample_value
@@ -135,34 +133,25 @@ def test_its_predictions_become_those_of_a_model_and_are_compared(root: Path) ->
         code, printed = typed("shadow", run, root)
         assert code == 2 and ("still being written" in printed or "nothing there" in printed)
     code, printed = typed("shadow", run, root)
-    assert code == 0 and "shadow.v2: 90 predictions" in printed and "none of them has a label of click yet" in printed
-    _happened(run, range(30))
+    assert code == 0 and "shadow.v2: 120 predictions" in printed and "none of them has a label of click yet" in printed
+    happened(run, range(30), ITEMS, lambda user, item: item % 2)
     write_summary(withheld_summary(), run / "summary.json")
     code, printed = typed("shadow", run, root)
-    assert code == 0 and printed.count(" 90 ") == 4 and "served.v1" in printed
+    assert code == 0 and printed.count(" 120 ") == 4 and "served.v1" in printed
     found, further = load(run / "summary.json").shadows
     assert (found.task, further.task) == ("click", "finish")
-    assert (found.shadow, found.served, found.rows) == ("shadow.v2", "served.v1", 90)
+    assert (found.shadow, found.served, found.rows) == ("shadow.v2", "served.v1", 120)
     assert found.models["shadow"].seeds == [0] and found.models["shadow"].settings == {"exported": "light.raw.s0"}
     assert found.models["served"].settings == {"exported": "teacher"}
     assert "shadow.v2" in (run / "report.html").read_text()
     rows = PredictionLog.open(run / "predictions").scan().filter(pl.col("model") == "shadow.v2").collect()
-    assert len(rows) == 90 and set(rows["kind"]) == {"prequential"} and set(rows["version"]) == {2}
+    assert len(rows) == 120 and set(rows["kind"]) == {"prequential"} and set(rows["version"]) == {2}
     with opened(root, Limits(), Extras(shadow="2")) as app:
         asked(app, range(25, 32))  # some of them again
     code, printed = typed("shadow", run, root)
-    assert "shadow.v2: 6 predictions" in printed and "15 left out, which it had predicted already" in printed
-
-
-def _happened(run: Path, users: range) -> None:
-    """Let the requests be events of the log, half of them clicked."""
-    events = EventLog.open(run / "tables" / "events")
-    like = next(iter(events.batches()))[0]
-    made = [(f"r{user}", user, item) for user in users for item in ITEMS]
-    rows = pl.concat([like] * len(made)).with_columns(
-        sample_id=pl.Series([sample_of(request, item) for request, _, item in made]),
-        user_id=pl.Series([user for _, user, _ in made]),
-        item_id=pl.Series([item for _, _, item in made]),
-        label_click=pl.Series(np.arange(len(made)) % 2, dtype=pl.Float32),
+    rows = PredictionLog.open(run / "predictions").scan().filter(pl.col("model") == "shadow.v2").collect()
+    assert (
+        len(rows) == 128
+        and "shadow.v2: 8 predictions" in printed
+        and "20 left out, which it had predicted already" in printed
     )
-    events.append(rows.select(list(events.schema.columns())), writer="served", sequence=0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -49,15 +48,34 @@ def test_a_file_is_ended_and_the_next_one_begun(tmp_path: Path, monkeypatch: pyt
         made.add({"n": number})
     made.flush()
     assert records(tmp_path) == [*({"n": number} for number in range(4)), None]
-    other = Spool(tmp_path, "v1")  # of a process that has the number of one before
-    other.add({"n": 9})
-    assert len(list(tmp_path.glob(f"v1.{os.getpid()}.*.jsonl"))) == 4
+    assert len(list(tmp_path.glob("v1.*.jsonl"))) == 3
+
+
+def test_no_file_has_the_name_of_one_that_was_taken(tmp_path: Path) -> None:
+    """Who takes a file remembers it by its name; in a container every process has the number of the one before."""
+    names = set()
+    for number in range(3):
+        made = Spool(tmp_path, "v1")
+        made.add({"n": number})
+        made.close()
+        (path,) = tmp_path.iterdir()
+        names.add(path.name)
+        path.unlink()
+    assert len(names) == 3
+
+
+def test_a_file_that_is_old_is_ended_by_the_next_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool, "MAX_SECONDS", -1.0)
+    made = Spool(tmp_path, "v1")
+    for number in range(2):
+        made.add({"n": number})
+    made.flush()
+    assert records(tmp_path) == [{"n": 0}, None]
 
 
 def test_there_is_an_end_to_what_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spool, "MAX_LINES", 1)
-    monkeypatch.setattr(spool, "MAX_BYTES", 20)
-    made = Spool(tmp_path, "v1")
+    made = Spool(tmp_path, "v1", most=20)
     assert [made.add({"n": number}) for number in range(5)] == [True, True, True, False, False]
 
 

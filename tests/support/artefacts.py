@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import polars as pl
 
 from recdistill.api.run import Run
 from recdistill.data.store.memmap import read_json, write_json
 from recdistill.serve.artefact import MANIFEST, checksum_of
+from recdistill.serve.sample_ids import sample_of
+from recdistill.tables.events import EventLog
 from tests.support.runs import finish, tiny
 
-__all__ = ["changed", "exported", "two_versions", "version_of"]
+__all__ = ["changed", "exported", "happened", "two_versions", "version_of"]
 
 
 def exported(root: Path) -> Path:
@@ -44,3 +49,18 @@ def version_of(artefact: Path, to: Path, number: int, **values: Any) -> Path:
     shutil.copytree(artefact, place)
     changed(place, version=number, **values)
     return place
+
+
+def happened(run: Path, users: range, items: list[int], label: Callable[[int, int], float]) -> None:
+    """Let requests `rUSER` of the second 1e9, for these items, be events of a run's log; label: of a user and item."""
+    events = EventLog.open(run / "tables" / "events")
+    like = next(iter(events.batches()))[0]
+    made = [(user, item) for user in users for item in items]
+    rows = pl.concat([like] * len(made)).with_columns(
+        sample_id=pl.Series([sample_of(f"r{user}", item) for user, item in made]),
+        time=pl.lit(10**15).cast(like["time"].dtype),
+        user_id=pl.Series([user for user, _ in made]),
+        item_id=pl.Series([item for _, item in made]),
+        label_click=pl.Series([label(*one) for one in made], dtype=pl.Float32),
+    )
+    events.append(rows.select(list(events.schema.columns())), writer=f"served {users}", sequence=0)
