@@ -10,6 +10,7 @@ import os
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
+from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from recdistill import __version__
@@ -19,7 +20,7 @@ from recdistill.serve.exchange import Asked, Exchange
 from recdistill.serve.feedback import add_feedback
 from recdistill.serve.inference import add_inference
 from recdistill.serve.limits import TOKEN, Limits
-from recdistill.serve.refusal import RefusedError
+from recdistill.serve.refusal import OF_BODIES, RefusedError, refusals
 from recdistill.serve.service import Service
 
 __all__ = ["make_app"]
@@ -34,7 +35,12 @@ def make_app(service: Service) -> FastAPI:
     meters, live = service.meters, service.live
     exchange = Exchange(service, os.environ.get(TOKEN, ""))
 
-    @app.post("/v1/rank", response_model=RankAnswer, openapi_extra=described(RankBody, arrow.KIND))
+    @app.post(
+        "/v1/rank",
+        response_model=RankAnswer,
+        openapi_extra=described(RankBody, arrow.KIND),
+        responses=refusals(*OF_BODIES),
+    )
     async def rank(request: Request) -> Response:
         kinds = kind_of(request, "content-type"), kind_of(request, "accept")
         return await exchange.answer(request, lambda body: _read(body, *kinds, service.limits))
@@ -51,7 +57,7 @@ def make_app(service: Service) -> FastAPI:
     async def readyz() -> dict[str, Any]:
         return {"status": "ready", "model": live.scorer.artefact.manifest.model, "version": live.scorer.version}
 
-    @app.get("/metrics")
+    @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
         meters.follow(live)
         return Response(meters.page(), media_type=CONTENT_TYPE_LATEST)

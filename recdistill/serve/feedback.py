@@ -13,7 +13,7 @@ from pydantic_core import from_json
 from recdistill.errors import UserError
 from recdistill.serve.bodies import First, Id, described, first_fault
 from recdistill.serve.exchange import Exchange, body_of
-from recdistill.serve.refusal import RefusedError
+from recdistill.serve.refusal import OF_BODIES, RefusedError, refusals
 from recdistill.serve.service import Log
 
 __all__ = ["FeedbackBody", "OutcomeBody", "Taken", "add_feedback"]
@@ -69,7 +69,12 @@ def add_feedback(app: FastAPI, exchange: Exchange, log: Log) -> None:
             raise RefusedError(429, "too many outcomes wait; try again", wait=True)
         return JSONResponse({"taken": count})
 
-    @app.post("/v1/feedback", response_model=Taken, openapi_extra=described(FeedbackBody))
+    @app.post(
+        "/v1/feedback",
+        response_model=Taken,
+        openapi_extra=described(FeedbackBody),
+        responses=refusals(*OF_BODIES),
+    )
     async def feedback(request: Request) -> Response:
         try:
             return await taken(request)

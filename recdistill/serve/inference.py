@@ -18,7 +18,7 @@ from recdistill.serve import request as ranking
 from recdistill.serve.bodies import PastBody, RankBody, described, request_of, tree_of
 from recdistill.serve.exchange import Asked, Exchange
 from recdistill.serve.limits import Limits
-from recdistill.serve.refusal import RefusedError
+from recdistill.serve.refusal import OF_BODIES, RefusedError, refusals
 from recdistill.serve.scorer import Scorer
 from recdistill.serve.tensors import HEADER, InferBody, Tensor, split, tensors, with_binary
 from recdistill.serve.waiting import Answered
@@ -48,18 +48,20 @@ def add_inference(app: FastAPI, exchange: Exchange) -> None:
     async def ready() -> dict[str, bool]:
         return {"ready": True}
 
-    @app.get(MODEL)
-    @app.get(MODEL + "/versions/{version}")
+    known, infers = refusals(404, 422), refusals(404, *OF_BODIES)
+
+    @app.get(MODEL, responses=known)
+    @app.get(MODEL + "/versions/{version}", responses=known)
     async def model(name: str, version: str = "") -> Response:
         return _of_model(live.scorer, name, version, _metadata(live.scorer))
 
-    @app.get(MODEL + "/ready")
-    @app.get(MODEL + "/versions/{version}/ready")
+    @app.get(MODEL + "/ready", responses=known)
+    @app.get(MODEL + "/versions/{version}/ready", responses=known)
     async def model_ready(name: str, version: str = "") -> Response:
         return _of_model(live.scorer, name, version, {"name": name, "ready": True})
 
-    @app.post(MODEL + "/infer", openapi_extra=described(InferBody, BINARY))
-    @app.post(MODEL + "/versions/{version}/infer", openapi_extra=described(InferBody, BINARY))
+    @app.post(MODEL + "/infer", openapi_extra=described(InferBody, BINARY), responses=infers)
+    @app.post(MODEL + "/versions/{version}/infer", openapi_extra=described(InferBody, BINARY), responses=infers)
     async def infer(request: Request, name: str, version: str = "") -> Response:
         def read(body: bytes) -> Asked:
             _same_model(live.scorer, name, version)

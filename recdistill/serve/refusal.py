@@ -2,9 +2,36 @@
 
 from __future__ import annotations
 
-from fastapi.responses import JSONResponse
+from typing import Any
 
-__all__ = ["RefusedError"]
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+
+__all__ = ["OF_BODIES", "RefusedError", "Refusal", "refusals"]
+
+WORDS = {
+    400: "The connection ended within the body.",
+    401: "The token is missing.",
+    404: "Another model or version is served.",
+    408: "The body did not arrive in time.",
+    413: "The body is too long.",
+    415: "The body is of another type, or compressed.",
+    422: "What cannot be read: the field, and what was expected.",
+    429: "Too many requests wait; see Retry-After.",
+    503: "No answer in time; see Retry-After.",
+}
+OF_BODIES = tuple(status for status in WORDS if status != 404)  # of every route that takes one
+
+
+class Refusal(BaseModel):
+    """Why there is no other answer, in one line."""
+
+    error: str
+
+
+def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return these refusals as the OpenAPI page has them."""
+    return {status: {"model": Refusal, "description": WORDS[status]} for status in statuses}
 
 
 class RefusedError(Exception):

@@ -85,6 +85,25 @@ def test_openapi_holds_all_that_it_refers_to(client: TestClient) -> None:
     assert "times" in json.dumps(body["properties"]["history"])
 
 
+def test_every_refusal_stands_on_the_openapi_page(client: TestClient) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+    for path, about in paths.items():
+        for method, route in about.items():
+            named = path.replace("{name}", "nope").replace("{version}", "9")
+            for headers in (
+                {},
+                {"content-type": "text/plain", "content-encoding": "gzip"},
+                {"content-length": "9" * 9},
+            ):
+                answer = client.request(method, named, content=b"{", headers=headers)
+                found = route["responses"][str(answer.status_code)]
+                kind = answer.headers["content-type"].partition(";")[0]
+                assert kind in found["content"], (path, answer.status_code)
+                if answer.status_code >= 400:
+                    assert found["content"][kind]["schema"] == {"$ref": "#/components/schemas/Refusal"}
+    assert {"400", "401", "408", "413", "415", "422", "429", "503"} < paths["/v1/rank"]["post"]["responses"].keys()
+
+
 @pytest.mark.parametrize(
     ("body", "status", "line"),
     [
