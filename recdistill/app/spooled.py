@@ -20,15 +20,22 @@ __all__ = ["take_spool"]
 
 def take_spool(log: PredictionLog, folder: Path) -> None:
     """Take the files of a folder that nobody writes to, each version as a model of its own; each is removed once it is
-    there. UserError where a version predicts other tasks than the run.
+    there. UserError, once all others are taken, where a version predicts other tasks than the run; its file stays.
     """
+    foreign = list[UserError]()
     for path in sorted(folder.glob("*.jsonl")):
         with finished(path) as records:
             if records is None:
                 print_line(f"{path.name}: still being written; left for the next time")
                 continue
-            _take(log, path, records)
+            try:
+                _take(log, path, records)
+            except UserError as error:
+                foreign.append(UserError(f"{path.name}: {error}"))
+                continue
             path.unlink()
+    if foreign:
+        raise foreign[0]
 
 
 def _take(log: PredictionLog, path: Path, records: Sequence[dict[str, Any]]) -> None:

@@ -119,9 +119,10 @@ class Importance:
 
     def _by_magnitude(self) -> dict[str, Tensor]:
         squares = {name: p.detach().square() for name, p in self.network.named_parameters()}
-        squares |= {
-            name: table.state()["weight"].square().mean(0) for name, table in named_tables(self.network).items()
-        }
+        for name, table in named_tables(self.network).items():
+            weight = table.state()["weight"]
+            if len(weight):  # the mean of none would be no number, and so would be what it is added to
+                squares[name] = weight.square().mean(0)
         found = self._summed((dims, squares[name]) for name, dims in self._belonging() if name in squares)
         found |= self._of_layers(squares)
         return {name: value.sqrt() for name, value in found.items()}

@@ -33,6 +33,7 @@ from recdistill.models.embeddings.sharded import spread_tables
 from recdistill.models.factory import dense_parameters
 from recdistill.models.heads import Towers
 from recdistill.models.layers.device import device_of, place
+from recdistill.models.widths import widths_of
 from recdistill.runs.folder import RunFolder
 from recdistill.runs.jobs import Job
 from recdistill.runs.names import is_first_teacher
@@ -92,11 +93,18 @@ def check_models(experiment: Experiment, trains: bool = True) -> None:
 
 
 def _check_widths(name: str, config: StudentConfig, backbone: nn.Module) -> None:
-    """Raise UserError where a student cannot have the widths that it is to have meanwhile."""
+    """Raise UserError where a student cannot have the widths that it is to have meanwhile, or what measures its units
+    knows nothing of those that are to go.
+    """
+    plan, key = config.prune or config.alternate, f"{name}.{'prune' if config.prune else 'alternate'}"
     try:
-        check_alike(backbone, unallocated(name, other_size(config)))
+        check_alike(backbone, other := unallocated(name, other_size(config)))
     except UserError as error:
-        raise UserError(f"{name}.{'prune' if config.prune else 'alternate'}: {error}") from None
+        raise UserError(f"{key}: {error}") from None
+    own, sizes = widths_of(backbone), widths_of(other).sizes
+    for width in own.stacks:
+        if plan is not None and plan.importance == "activation" and sizes[width] != own.sizes[width]:
+            raise UserError(f"{key}: importance activation knows nothing of {width}; choose taylor or magnitude")
 
 
 def _check_warm_start(experiment: Experiment, name: str, config: StudentConfig, backbone: nn.Module) -> None:
@@ -104,6 +112,11 @@ def _check_warm_start(experiment: Experiment, name: str, config: StudentConfig, 
     named, start, teacher = named_models(experiment), config.distill.warm_start, config.distill.teachers[0]
     key = next(key for key in (teacher, f"teachers.{teacher}", f"students.{teacher}") if key in named)
     if start is not None:
+        if named[key].rows is not None:
+            raise UserError(
+                f"{name}.distill.warm_start: {key} has bounded rows, which belong to other ids from time to time; "
+                "leave rows out there, or the warm start here"
+            )
         check_parts(name, backbone, key, unallocated(key, named[key]), start.parts)
 
 

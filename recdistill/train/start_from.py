@@ -126,6 +126,11 @@ def check_start(name: str, config: StudentConfig, student: nn.Module) -> None:
     """Raise UserError, for the student `name`, where what it is to begin from is not there, or cannot become it."""
     key = f"{name}.start_from"
     earlier = Earlier.at(key, Path(config.start_from or ""))
+    if earlier.job.config.rows is not None:
+        raise UserError(
+            f"{key}: {config.start_from} has bounded rows, which belong to other ids from time to time; name a model "
+            "without rows"
+        )
     old = unallocated(earlier.job.name, earlier.job.config)
     if type(old) is not type(student):
         raise UserError(
@@ -171,11 +176,11 @@ def _check_log(key: str, folder: RunFolder, earlier: Earlier) -> None:
     stores = [SampleStore(one.store) for one in (earlier.folder, folder)]
     if stores[0].action_names != stores[1].action_names:
         raise UserError(f"{key}: its log has other action types, or in another order, than this one")
-    if not new.has_time or int(stores[1].time[0]) < earlier.end:
+    if not new.has_time or int(stores[1].time[0]) <= earlier.end:
         ends = np.datetime64(earlier.end, "us").astype("datetime64[s]")
         raise UserError(
-            f"{key}: it learned until {ends}, and this log begins before that, so predictions would know their labels; "
-            "give it the log from there on"
+            f"{key}: it learned until {ends}, and this log begins no later, so predictions would know their labels; "
+            "give it the log from after that"
         )
 
 

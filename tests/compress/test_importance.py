@@ -129,3 +129,9 @@ class Deep(nn.Module):
         for layer in self.layers:
             x = x + torch.tanh(layer(x))
         return x
+
+
+def test_a_table_without_rows_counts_nothing() -> None:
+    net = Small()
+    found = Importance(net, "magnitude").kept({"width": 1, "hidden": 3})
+    assert found["width"].tolist() == [int(net.first.weight.detach().square().sum(0).argmax())]

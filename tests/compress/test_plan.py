@@ -97,6 +97,13 @@ def test_what_cannot_change_is_refused_before_training(tmp_path: Any, assignment
     assert not (tmp_path / "run").exists()
 
 
+def test_layers_are_not_measured_by_what_is_read_of_them(tmp_path: Any) -> None:
+    plan = "students.light.prune={from: {layers: 4}, importance: activation}"
+    why = r"light\.prune: importance activation knows nothing of layers; choose taylor or magnitude"
+    with pytest.raises(UserError, match=why), open_run(tiny("students.light.kind=hstu", plan), None, tmp_path / "run"):
+        pass
+
+
 def test_a_users_network_is_pruned(tmp_path: Any) -> None:
     kind = "students.light.kind=tests.support.networks:WithWidths"
     experiment = tiny(

@@ -155,6 +155,7 @@ def test_what_does_not_fit_is_refused_before_training(
 def test_a_log_that_it_knew_or_of_other_columns_is_refused(tmp_path: Path, old: Path) -> None:
     for name, path, assignments, why in (
         ("same", log(tmp_path / "same.csv", JANUARY + 600, range(40)), [], "it learned until .*and this log begins"),
+        ("end", log(tmp_path / "end.csv", JANUARY + 60 * 199, range(40)), [], "this log begins no later"),
         (
             "text",
             log(tmp_path / "text.csv", FEBRUARY, range(40), user="u{}"),

@@ -206,6 +206,7 @@ def test_the_ledger_counts_it(tmp_path: Path) -> None:
     ("assignments", "why"),
     [
         (["teacher.kind=tests.support.networks:WithWidths", "teacher.options={}"], "teacher has no table user to proj"),
+        (["teacher.rows={most: 64}"], "teacher has bounded rows, which belong to other ids"),
         (["students.light.kind=tests.support.networks:NoWidths"], "students.light has no table user to project"),
         ([f"{START}.parts=[network]", "students.light.kind=din"], "network: teacher is a PooledMLP, the student a DIN"),
         (
