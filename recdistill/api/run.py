@@ -295,6 +295,9 @@ class Run:
         """Yield a model's predictions of new rows, a chunk at a time, and print what was left out of these and what
         their side tables lack; see `TrainedModel.predict`.
         """
+        if not isinstance(self.folder.root, Path):
+            with self._held():
+                stages.run_store(self.folder)  # which this machine may not have
         predictor = Predictor(self.folder, self.experiment, self._jobs()[model])
         yield from predictor.predict(source_of(data, self.experiment.data))
         for line in predictor.notes():
@@ -303,6 +306,7 @@ class Run:
     def backfill(self, model: str, workers: int | None = None) -> int:
         """Record a model's predictions of the whole log; see `TrainedModel.backfill`."""
         with self._held():
+            stages.run_store(self.folder)  # of a run in an object store this machine may not have it
             return backfill_stage(self.folder, self.experiment, self._jobs()[model], workers)
 
     def export(

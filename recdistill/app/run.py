@@ -72,6 +72,7 @@ __all__ = [
     "report_stage",
     "run_pipeline",
     "run_stages",
+    "run_store",
     "train_alone",
     "train_stage",
 ]
@@ -159,7 +160,7 @@ def _day(store: SampleStore, at: int) -> str:
     return str(np.datetime64(int(store.time[at]), "us").astype("datetime64[D]"))
 
 
-def _store(folder: RunFolder) -> SampleStore:
+def run_store(folder: RunFolder) -> SampleStore:
     """Return the run's store; UserError when the log was not read to the end. Of a run in an object store it is built
     anew where this machine does not have it.
     """
@@ -173,7 +174,7 @@ def _store(folder: RunFolder) -> SampleStore:
 
 def train_stage(folder: RunFolder, experiment: Experiment, only: Sequence[str] = ()) -> None:
     """Train what is not finished, each once its teachers are: teachers and raw students first."""
-    rows = len(_store(folder))
+    rows = len(run_store(folder))
     _check(folder, experiment)
     teacher, students = jobs_of(experiment)
     for name in without_compute(experiment):
@@ -220,12 +221,12 @@ def _check(folder: RunFolder, experiment: Experiment) -> None:
     for name, config in named.items():
         check_device(name, config)
     build.check_names(folder, experiment)
-    check_actions(named, _store(folder).actions)
+    check_actions(named, run_store(folder).actions)
 
 
 def train_alone(folder: RunFolder, experiment: Experiment, jobs: list[Job]) -> None:
     """Train those of `jobs` that are not finished; none of them may learn from another."""
-    rows = len(_store(folder))
+    rows = len(run_store(folder))
     _check(folder, experiment)
     todo = [job for job in jobs if not build.finished(folder, job, rows)]
     if not todo:
@@ -242,7 +243,7 @@ def ranked_stage(root: Path, model: str | None, sharded: bool) -> None:
     """
     folder = RunFolder(root)
     experiment = folder.experiment()
-    rows, every = len(_store(folder)), jobs_by_name(experiment)
+    rows, every = len(run_store(folder)), jobs_by_name(experiment)
     if model not in every:
         raise UserError(f"--model {model}: ranks train one model of {folder.root}; name one of {', '.join(every)}")
     with joined() as ranks, folder.held() if ranks.first else nullcontext(), shown(folder, experiment) as show:
@@ -324,7 +325,7 @@ def evaluate_stage(folder: RunFolder, experiment: Experiment) -> Summary:
 
 def _facts(folder: RunFolder, experiment: Experiment) -> tuple[list[ModelFacts], dict[str, StudentModels]]:
     """Return what is scored; UserError for a model that is not trained to the end."""
-    store = _store(folder)
+    store = run_store(folder)
     _, students = jobs_of(experiment)
     file = imported(PredictionLog.open(folder.predictions))
     trained = students if file else [*teacher_seeds_of(experiment), *students]
@@ -336,7 +337,7 @@ def _facts(folder: RunFolder, experiment: Experiment) -> tuple[list[ModelFacts],
 
 def import_stage(folder: RunFolder, experiment: Experiment, path: Path) -> None:
     """Take a file as the predictions of the run's teacher."""
-    _store(folder)
+    run_store(folder)
     with console.status("importing predictions"):
         found = import_predictions(folder, experiment, path)
     left = f"; {found.unknown:,} left out, whose ids the log does not have" if found.unknown else ""

@@ -75,7 +75,7 @@ def ingest(
         if isinstance(part, Path):
             part.rename(local_path(folder.tables))
     finally:
-        if not folder.ingested:
+        if isinstance(part, Path) and not folder.ingested:  # in an object store who holds the run's lease clears up
             remove(part)
     for line in log.notes():
         note(line)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from recdistill.data.store.memmap import read_json, write_json
 from recdistill.errors import UserError
 from recdistill.locks import locked
 from recdistill.runs.names import ModelName
-from recdistill.storage.lease import LEASE, leased
+from recdistill.storage.lease import LEASE, Lease, leased
 from recdistill.storage.location import Location, local_path, names, remove, write
 
 __all__ = ["NOTES_FILE", "RunFolder", "check_inside", "fingerprint"]
@@ -122,18 +122,18 @@ class RunFolder:
         made = [path for path in (self.local, *self.local.parents) if not path.exists()]
         try:
             self.local.mkdir(parents=True, exist_ok=True)
-            with self.held():
+            with self.held() as lease:
                 if self._about.exists():
                     found = self._read()
                     self._compare(found, mine, grows)
                     mine |= {key: found[key] for key in ("sources", "id") if key in found and self.ingested}
-                yield from self._claim(mine)
+                yield from self._claim(mine, lease)
         finally:
             for path in made:
                 with suppress(OSError):  # not empty: there is a run
                     path.rmdir()
 
-    def _claim(self, mine: dict[str, Any]) -> Iterator[None]:
+    def _claim(self, mine: dict[str, Any], lease: Lease | None) -> Iterator[None]:
         before = names(self.root) - FIRST_FILES - {"run.json", "tables.part", "tables"}
         try:
             if not isinstance(self.root, Path):
@@ -142,7 +142,8 @@ class RunFolder:
             write_json(self._about, mine)
             yield
         finally:
-            for path in [] if self.ingested else self.root.iterdir():
+            gone = lease is not None and not lease.ours()  # then what is here is another's
+            for path in [] if gone or self.ingested else self.root.iterdir():
                 if path.name not in before | {LEASE}:
                     remove(path)
 
@@ -156,12 +157,19 @@ class RunFolder:
             write(note, identity.encode())
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Keep other processes out of the run; UserError when one is at work there already."""
+    def held(self) -> Iterator[Lease | None]:
+        """Keep other processes out of the run, and give its lease in an object store, where what this machine has of
+        another run that was there before is removed; UserError when a process is at work there already.
+        """
         busy, lock = f"{self.root}: another process is at work on this run; wait for it or stop it", self.local / "lock"
         with locked(lock, busy):
-            with nullcontext() if isinstance(self.root, Path) else leased(self.root, lock, busy):
-                yield
+            if isinstance(self.root, Path):
+                yield None
+                return
+            with leased(self.root, lock, busy) as lease:
+                if self._about.exists() and (identity := self._read().get("id")):
+                    self._of_run(str(identity))
+                yield lease
 
     @property
     def _about(self) -> Location:

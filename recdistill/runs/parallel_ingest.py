@@ -216,11 +216,14 @@ def ingest_parts(
     `progress` is called with the rows so far. Raises UserError for the first wrong row.
     """
     across, counts, done = _Across(job), Counts(), 0
-    for written in in_parts(partial(write_part, job), parts, workers):
-        across.check(written)
-        counts.update(written.counts)
-        done += written.rows
-        progress(done)
+    try:
+        for written in in_parts(partial(write_part, job), parts, workers):
+            across.check(written)
+            counts.update(written.counts)
+            done += written.rows
+            progress(done)
+    finally:
+        _reader.cache_clear()  # another log may lie there when this process reads again
     files: Sequence[AddAction] = [file for written in across.done for file in written.files]
     EventLog.open(job.table).commit_staged(files, writer="ingest", sequence=0)
     return done, counts

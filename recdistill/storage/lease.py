@@ -82,13 +82,24 @@ class Lease:
         """Renew once; return whether this process may go on."""
         begun = time.monotonic()
         try:
-            tag = self.path.swap(_content(self.record), self.tag)
+            tag = self.path.swap(_content(self.record), self.tag) or self._own_tag()
         except UserError:  # the network fails: there is time until the lease ends
             return time.monotonic() - self._renewed < LEASE_S - 2 * RENEW_S
-        if tag is None and self.path.read_bytes() == _content(self.record):
-            tag = self.path.stat().tag  # the answer to our own was lost
+        except FileNotFoundError:  # somebody deleted it
+            return False
         self.tag, self._renewed = tag or self.tag, begun if tag else self._renewed
         return tag is not None
+
+    def _own_tag(self) -> str | None:
+        """Return the tag of what is there where it is this process's own, the answer to which was lost."""
+        data, stat = self.path.read_as_of()
+        return stat.tag if data == _content(self.record) else None
+
+    def ours(self) -> bool:
+        """Return whether this process still has it, as far as can be known."""
+        with suppress(UserError, FileNotFoundError):
+            return not self.lost and self.path.read_bytes() == _content(self.record)
+        return False
 
     def start(self) -> None:
         """Begin to renew."""
@@ -98,8 +109,8 @@ class Lease:
         """Give it back, unless it is another's by now."""
         self._closed.set()
         self._thread.join()
-        with suppress(UserError, FileNotFoundError):  # it ends by itself
-            if not self.lost and self.path.read_bytes() == _content(self.record):
+        with suppress(UserError):  # it ends by itself
+            if self.ours():
                 self.path.unlink(missing_ok=True)
 
 
@@ -108,21 +119,25 @@ def _content(record: dict[str, str]) -> bytes:
 
 
 @contextmanager
-def leased(place: ObjectPath, lock: Path, busy: str) -> Iterator[None]:
-    """Keep processes of any machine out of `place`. lock: the lock file of this machine, which is held.
+def leased(place: ObjectPath, lock: Path, busy: str) -> Iterator[Lease]:
+    """Keep processes of any machine out of `place`, and give its lease. lock: the lock file of this machine, which is
+    held.
 
     Raises UserError `busy` where another process is at work there, what `probe` refuses, and where the lease is lost.
     """
     lease = _taken(place, probe(place), _mark(lock), busy)
     lease.start()
+    lost = UserError(
+        f"{place}: this process lost its lease, as the store could not be reached or the process stood still; what was "
+        "committed stays; run the same command again"
+    )
     try:
-        yield
+        yield lease
+        if lease.lost:  # while interrupts were ignored
+            raise lost
     except KeyboardInterrupt:
         if lease.lost:
-            raise UserError(
-                f"{place}: this process lost its lease, as the store could not be reached or the process stood still; "
-                "what was committed stays; run the same command again"
-            ) from None
+            raise lost from None
         raise
     finally:
         lease.close()
@@ -144,7 +159,8 @@ def _taken(place: ObjectPath, now: float, mark: str, busy: str) -> Lease:
     if (tag := path.create(_content(record))) is not None:
         return Lease(path, record, tag)
     try:
-        found, stat = json.loads(path.read_bytes()), path.stat()
+        data, stat = path.read_as_of()
+        found = json.loads(data)
     except FileNotFoundError:  # given back meanwhile
         found, stat = {}, None
     except ValueError:

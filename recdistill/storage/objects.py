@@ -129,6 +129,13 @@ class ObjectPath:
         """Return the content as text; FileNotFoundError where there is no object."""
         return self.read_bytes().decode(encoding)
 
+    def read_as_of(self) -> tuple[bytes, Stat]:
+        """Return the content and what `stat` says of this very content; FileNotFoundError where there is no object."""
+        with self._failures():
+            found = _obstore().get(self._store, self.key)
+            meta, data = found.meta, bytes(found.bytes())
+        return data, Stat(meta["size"], meta["last_modified"].timestamp(), meta["e_tag"] or "")
+
     def stat(self) -> Stat:
         """Return its size and time; FileNotFoundError where there is no object."""
         found = self._head()

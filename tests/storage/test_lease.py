@@ -71,6 +71,20 @@ def test_whoever_loses_the_lease_stops_with_one_line(
         leases.threading.Event().wait()
 
 
+def test_a_lease_that_somebody_deleted_is_lost(bucket: ObjectPath, locks: list[Path]) -> None:
+    held = leases._taken(bucket, probe(bucket), "mine", BUSY)
+    assert held.ours()
+    (bucket / LEASE).unlink()
+    assert not held.ours() and not held.renew()
+
+
+def test_a_lease_that_was_lost_while_interrupts_were_ignored_is_told_at_the_end(
+    bucket: ObjectPath, locks: list[Path]
+) -> None:
+    with pytest.raises(UserError, match="this process lost its lease"), leased(bucket, locks[0], BUSY) as lease:
+        lease.lost = True
+
+
 def test_a_store_without_conditional_puts_is_refused(bucket: ObjectPath, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ObjectPath, "create", ObjectPath.write_bytes)
     with pytest.raises(UserError, match="this store has no conditional puts"):

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from recdistill.config.load import load_text
+from recdistill.runs.folder import RunFolder
 from recdistill.storage.location import Location, names, write
 from recdistill.storage.objects import ObjectPath
 from recdistill.testing.killpoints import VARIABLE
@@ -123,3 +124,33 @@ def test_options_of_the_store_reach_it_and_stay_out_of_everything_that_is_writte
     )
     assert experiment.storage.variables() == {"AWS_SECRET_ACCESS_KEY": "none-may-read", "AWS_ENDPOINT_URL": "http://x"}
     assert "none-may-read" not in f"{experiment!r} {experiment.model_dump_json()}"
+
+
+@pytest.mark.needs("obstore", "moto")
+def test_who_lost_the_lease_leaves_what_is_there_to_its_next_holder(
+    bucket_of: Callable[[str], ObjectPath],
+) -> None:
+    folder, experiment = RunFolder(bucket_of("moto")), load_text(CONFIG)
+    with pytest.raises(KeyboardInterrupt), folder.claimed(experiment, ""):
+        write(folder.root / "lease.json", b'{"machine": "other"}')
+        write(folder.root / "tables" / "theirs", b"")
+        raise KeyboardInterrupt
+    assert (folder.root / "tables" / "theirs").exists() and (folder.root / "run.json").exists()
+
+
+@pytest.mark.needs("obstore", "moto")
+def test_what_this_machine_has_of_another_run_at_the_address_is_not_used(
+    bucket_of: Callable[[str], ObjectPath],
+) -> None:
+    folder, experiment = RunFolder(bucket_of("moto")), load_text(CONFIG)
+    with pytest.raises(KeyboardInterrupt), folder.claimed(experiment, ""):
+        write(folder.root / "lease.json", b'{"machine": "other"}')  # so that run.json stays
+        raise KeyboardInterrupt
+    (folder.root / "lease.json").unlink()
+    (folder.local / "store").mkdir()
+    with folder.held():
+        assert (folder.local / "store").exists()
+    about = json.loads((folder.root / "run.json").read_bytes())
+    write(folder.root / "run.json", json.dumps(about | {"id": "of another machine"}).encode())
+    with folder.held():
+        assert not (folder.local / "store").exists()
