@@ -44,11 +44,12 @@ def train(
     """
     from recdistill.api.run import Run
     from recdistill.app.run import ranked_stage
-    from recdistill.distributed.launch import asked_for
+    from recdistill.distributed.launch import asked_for, leave
     from recdistill.storage.location import local_path, location
 
     if asked_for():
-        return ranked_stage(local_path(location(run_folder)), model, shard)
+        ranked_stage(local_path(location(run_folder)), model, shard)
+        leave()
     if shard:
         raise UserError(
             "--shard: is for several ranks; start them with torchrun --no-python recdistill train RUN --shard"

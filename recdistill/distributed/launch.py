@@ -8,9 +8,11 @@ checkpoint; any number of ranks may resume from it, and one process too.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import NoReturn
 
 import torch
 import torch.distributed as dist
@@ -18,7 +20,7 @@ import torch.distributed as dist
 from recdistill.distributed.ranks import Ranks
 from recdistill.errors import RankLostError, RecdistillError, UserError
 
-__all__ = ["TIMEOUT", "asked_for", "joined"]
+__all__ = ["TIMEOUT", "asked_for", "joined", "leave"]
 
 TIMEOUT = 120.0  # seconds that a rank waits for the others; RECDISTILL_RANK_TIMEOUT sets another
 MAX_VALUE = 1e6  # of a number in the environment
@@ -77,3 +79,12 @@ def joined() -> Iterator[Ranks]:
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def leave() -> NoReturn:
+    """End this rank's process, whose work is all on disk, at once: native threads of the other libraries that still run
+    at the interpreter's own end abort it now and then, and torchrun would take that for a failure.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
