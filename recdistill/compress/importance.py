@@ -96,10 +96,9 @@ class Importance:
         """Return the sum of all that each layer of a stack has, by width."""
         found = {name: torch.zeros(len(stack.paths)) for name, stack in self.widths.stacks.items()}
         for name, value in values.items():
-            for width, stack in self.widths.stacks.items():
-                place = stack.place_of(name)
-                if place is not None:
-                    found[width][place[0]] += value.float().sum().cpu()
+            place = self.widths.in_layer(name)
+            if place is not None:
+                found[place.width][place.layer] += value.float().sum().cpu()
         return found
 
     def _belonging(self) -> Iterator[tuple[str, tuple[Dim, ...]]]:

@@ -37,8 +37,8 @@ def inherit(old: nn.Module, new: nn.Module, ids: Mapping[str, Tensor] | None = N
         dims, sizes, units = dict[str, Dim](), dict[str, int](), dict[str, Tensor]()
     else:
         check_alike(old, new)
-        before, sizes = widths_of(old), widths_of(old).sizes
-        wanted, dims = widths_of(new).sizes, before.tables
+        before, wanted = widths_of(old), widths_of(new).sizes
+        sizes, dims = before.sizes, before.tables
         kept = Importance(old, "magnitude").kept({name: min(size, sizes[name]) for name, size in wanted.items()})
         units = grown_units(before, kept, wanted, "zero", torch.Generator())
         move_weights(old, new, units)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -40,14 +40,14 @@ def transplant(old: nn.Module, new: nn.Module, units: Mapping[str, Tensor], grow
 
 def move_weights(old: nn.Module, new: nn.Module, units: Mapping[str, Tensor], growth: Growth = "zero") -> None:
     """Give `new` the weights of `old` as `transplant` does, and leave the tables' rows as they are."""
-    widths, others, sizes = widths_of(old), widths_of(new), widths_of(old).sizes
+    widths, others = widths_of(old), widths_of(new)
     check_alike(old, new)
     before, after = old.state_dict(), new.state_dict()
     with torch.no_grad():
         for name, values in after.items():
             source = source_of(name, widths, others, units)
             if source is not None:
-                values.copy_(_moved(before[source], values, widths.dims.get(source), sizes, units, growth))
+                values.copy_(_moved(before[source], values, widths.dims.get(source), widths.sizes, units, growth))
             elif growth != "fresh" and _is_silent(name, others):
                 values.zero_()
     new.load_state_dict(after)  # what is no parameter is a copy here
@@ -56,31 +56,32 @@ def move_weights(old: nn.Module, new: nn.Module, units: Mapping[str, Tensor], gr
 def check_alike(old: nn.Module, new: nn.Module) -> None:
     """Raise UserError for networks that differ in more than widths that can change."""
     widths, others = widths_of(old), widths_of(new)
-    before, after = _by_place(old, widths), _by_place(new, others)
+    was, is_ = ({name: tuple(value.shape) for name, value in net.state_dict().items()} for net in (old, new))
+    before, after = _by_place(was, widths), _by_place(is_, others)
     if before.keys() != after.keys() or named_tables(old).keys() != named_tables(new).keys():
         raise UserError("the two networks differ in more than their widths; change widths alone")
     for place, name in after.items():
-        is_, was = new.state_dict()[name].shape, old.state_dict()[before[place]].shape
-        dims = widths.dims.get(before[place])
-        if dims != others.dims.get(name) or (dims is None and is_ != was):
+        source = before[place]
+        dims = widths.dims.get(source)
+        if dims != others.dims.get(name) or (dims is None and is_[name] != was[source]):
             raise UserError(
-                f"{name} would change from {tuple(was)} to {tuple(is_)}, but none of its widths can; those that can: "
+                f"{name} would change from {was[source]} to {is_[name]}, but none of its widths can; those that can: "
                 f"{', '.join(widths.sizes)}"
             )
 
 
-def _by_place(network: nn.Module, widths: NetworkWidths) -> dict[str, str]:
-    """Return the name of every parameter; of those of a stack's layers, which are alike, one for all."""
+def _by_place(names: Iterable[str], widths: NetworkWidths) -> dict[str, str]:
+    """Return these names of parameters by place; of those of a stack's layers, which are alike, one for all."""
     found = dict[str, str]()
-    for name in network.state_dict():
-        places = ((width, stack.place_of(name)) for width, stack in widths.stacks.items())
-        found[next((f"{width}: {place[1]}" for width, place in places if place), name)] = name
+    for name in names:
+        place = widths.in_layer(name)
+        found[name if place is None else f"{place.width}: {place.name}"] = name
     return found
 
 
 def _is_silent(name: str, widths: NetworkWidths) -> bool:
-    places = ((stack, stack.place_of(name)) for stack in widths.stacks.values())
-    return any(place is not None and place[1] in stack.silent for stack, place in places)
+    place = widths.in_layer(name)
+    return place is not None and place.name in widths.stacks[place.width].silent
 
 
 def _moved(

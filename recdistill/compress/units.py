@@ -79,9 +79,8 @@ def grown_units(
 
 def source_of(name: str, old: NetworkWidths, new: NetworkWidths, units: Mapping[str, Tensor]) -> str | None:
     """Return which parameter of the old network a parameter of the new one is made of, None for one of a new layer."""
-    for width, stack in new.stacks.items():
-        place = stack.place_of(name)
-        if place is not None:
-            unit = int(units[width][place[0]])
-            return None if unit == NEW else f"{old.stacks[width].paths[unit]}.{place[1]}"
-    return name
+    place = new.in_layer(name)
+    if place is None:
+        return name
+    unit = int(units[place.width][place.layer])
+    return None if unit == NEW else f"{old.stacks[place.width].paths[unit]}.{place.name}"

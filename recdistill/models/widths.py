@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from torch import nn
 
@@ -19,6 +20,7 @@ from recdistill.errors import UserError
 
 __all__ = [
     "Dim",
+    "InLayer",
     "NetworkWidths",
     "Part",
     "Stack",
@@ -90,12 +92,13 @@ class Stack:
     paths: tuple[str, ...]
     silent: tuple[str, ...]
 
-    def place_of(self, name: str) -> tuple[int, str] | None:
-        """Return the layer and the name in it of a parameter, None for one of no layer."""
-        for number, path in enumerate(self.paths):
-            if name.startswith(f"{path}."):
-                return number, name.removeprefix(f"{path}.")
-        return None
+
+class InLayer(NamedTuple):
+    """A parameter of a stack's layer: the stack's width, the layer's number, the parameter's name in the layer."""
+
+    width: str
+    layer: int
+    name: str
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,14 @@ class NetworkWidths:
     outputs: tuple[str | int | Part, ...] = ()
     inexact: frozenset[str] = frozenset()
     stacks: dict[str, Stack] = field(default_factory=dict)
+
+    def in_layer(self, name: str) -> InLayer | None:
+        """Return where a parameter stands in a stack, None for one of no layer."""
+        for width, stack in self.stacks.items():
+            for number, path in enumerate(stack.paths):
+                if name.startswith(f"{path}."):
+                    return InLayer(width, number, name.removeprefix(f"{path}."))
+        return None
 
     def check(self, module: nn.Module) -> None:
         """Raise UserError, which names it, for a parameter, a table or a stack that has other sizes than these."""
