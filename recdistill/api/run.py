@@ -26,7 +26,7 @@ from recdistill.data.readers.new_rows import source_of
 from recdistill.data.writer import write_frames
 from recdistill.errors import UserError, did_you_mean
 from recdistill.runs.folder import RunFolder
-from recdistill.runs.jobs import Job, controls_of, folds_of_teacher, jobs_by_name, pairs_of, teacher_seeds_of
+from recdistill.runs.jobs import Job, controls_of, every_job, pairs_of, teacher_seeds_of
 from recdistill.runs.names import TEACHER, ModelName
 from recdistill.serve.rows import SmallerRows
 from recdistill.storage.location import Location, location
@@ -288,8 +288,7 @@ class Run:
         return TrainedModel(self, further if further in self.experiment.teachers else name, (name,))
 
     def _jobs(self) -> dict[str, Job]:
-        folds = {job.name: job for job in folds_of_teacher(self.experiment)}
-        return {**jobs_by_name(self.experiment), **folds}
+        return every_job(self.experiment)
 
     def predictions(self, model: str, data: Any) -> Iterator[pl.DataFrame]:
         """Yield a model's predictions of new rows, a chunk at a time, and print what was left out of these and what

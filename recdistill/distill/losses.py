@@ -205,25 +205,21 @@ def objective(
     total = _by_labels(main, given)
     if aux is not None and (settings is None or settings.towers != "signal-only"):
         total = total + _by_labels(aux, given)
+    total = total * given.shares.labels
     if settings is None or (isinstance(weight, float) and not weight):
         return total
     head, by_task = main if aux is None else aux, weight if isinstance(weight, Tensor) else None
-    loss = _of_step(_by_signals(head, given, settings, by_task), given.shares.signals)
+    loss = _by_signals(head, given, settings, by_task) * given.shares.signals
     return total + (loss if isinstance(weight, Tensor) else weight * loss)
 
 
 def _by_labels(head: Tensor, given: Supervision) -> Tensor:
     """Return the labels' loss on a tower: cross-entropy, of a regression Huber's."""
     labels, share = _known(given.labels, given.rows)
-    share = _of_step(share, given.shares.labels)
     if given.regression is None:
         return _cross_entropy(head, labels, share, given.label_weight)
     outcomes = _cross_entropy(head, labels.masked_fill(given.regression, 0), share * ~given.regression)
     return outcomes + (_huber(head, labels) * share * given.regression).sum()
-
-
-def _of_step(share: Tensor, of_batch: float) -> Tensor:
-    return share if of_batch == 1 else share * of_batch
 
 
 def _by_signals(head: Tensor, given: Supervision, settings: Settings, weights: Tensor | None) -> Tensor:

@@ -13,6 +13,7 @@ from recdistill.runs.names import TEACHER, ModelName
 __all__ = [
     "Job",
     "controls_of",
+    "every_job",
     "folds_of_teacher",
     "jobs_by_name",
     "jobs_of",
@@ -169,6 +170,11 @@ def jobs_by_name(experiment: Experiment) -> dict[str, Job]:
     """Return the jobs of all models but folds, by name: the teacher, the further ones, the students seed by seed."""
     teacher, students = jobs_of(experiment)
     return {job.name: job for job in (teacher, *teachers_of(experiment), *students)}
+
+
+def every_job(experiment: Experiment) -> dict[str, Job]:
+    """Return the jobs of all models, folds too, by name."""
+    return jobs_by_name(experiment) | {job.name: job for job in folds_of_teacher(experiment)}
 
 
 def _known_teachers(experiment: Experiment) -> dict[str, str]:

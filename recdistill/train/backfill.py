@@ -11,22 +11,21 @@ many work.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 
 import numpy as np
-import torch
 from deltalake.transaction import AddAction
 
 from recdistill.checkpoint.store import Checkpoints
 from recdistill.config.experiment import Experiment
 from recdistill.data.batch.builder import BatchBuilder
 from recdistill.data.store.sample_store import SampleStore
+from recdistill.models.layers.device import one_thread
 from recdistill.models.user_models import importable
 from recdistill.runs.folder import RunFolder
-from recdistill.runs.jobs import Job, folds_of_teacher, jobs_by_name
+from recdistill.runs.jobs import Job, every_job
 from recdistill.storage.location import Location
 from recdistill.tables.predictions import PredictionLog
 from recdistill.train.learner import Learner
@@ -83,36 +82,20 @@ class _Scorer:
         return np.concatenate(found)
 
 
-def _job(experiment: Experiment, model: str) -> Job:
-    folds = {job.name: job for job in folds_of_teacher(experiment)}
-    return {**jobs_by_name(experiment), **folds}[model]
-
-
 @lru_cache(1)
 def _scorer(asked: Backfill) -> _Scorer:
     """Return the model, which a worker keeps from one part to the next."""
     folder, experiment = RunFolder(asked.root), Experiment.model_validate_json(asked.experiment)
-    job, store = _job(experiment, asked.model), SampleStore(folder.store)
+    job, store = every_job(experiment)[asked.model], SampleStore(folder.store)
     checkpoints = Checkpoints(folder.model(job.name))
     found = Trained(checkpoints, asked.block, checkpoints.state(asked.block))
     learner = restored(folder, experiment, job, store, found)
     return _Scorer(store, learner, BatchBuilder.of(store, job.config), job.config.batch)
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Compute as in a training process: sums of several threads are not the same to the bit."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
 def predict_span(asked: Backfill, span: Span) -> list[AddAction]:
     """Write the predictions of a span's samples, in place of what is there of them; return the files."""
-    with _one_thread():
+    with one_thread():
         scorer = _scorer(asked)
         logits = scorer.logits(span)
     predictions = PredictionLog.open(RunFolder(asked.root).predictions)

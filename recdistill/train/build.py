@@ -46,6 +46,7 @@ from recdistill.tables.schema import EventSchema
 from recdistill.train.categories import CategoryColumn
 from recdistill.train.costs import rows_per_sample, serving_flops, training_flops
 from recdistill.train.crossfit import FoldTrainer
+from recdistill.train.donor import check_donor
 from recdistill.train.learner import Learner, fixed_weight
 from recdistill.train.memory_check import backbone_of, check_device, check_fits, unallocated
 from recdistill.train.pretrain import able
@@ -112,11 +113,7 @@ def _check_warm_start(experiment: Experiment, name: str, config: StudentConfig, 
     named, start, teacher = named_models(experiment), config.distill.warm_start, config.distill.teachers[0]
     key = next(key for key in (teacher, f"teachers.{teacher}", f"students.{teacher}") if key in named)
     if start is not None:
-        if named[key].rows is not None:
-            raise UserError(
-                f"{name}.distill.warm_start: {key} has bounded rows, which belong to other ids from time to time; "
-                "leave rows out there, or the warm start here"
-            )
+        check_donor(f"{name}.distill.warm_start", key, named[key])
         check_parts(name, backbone, key, unallocated(key, named[key]), start.parts)
 
 

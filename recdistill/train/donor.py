@@ -14,11 +14,19 @@ from recdistill.config.models import ModelConfig
 from recdistill.errors import UserError
 from recdistill.models.factory import table_modules
 
-__all__ = ["Donor", "DonorRows"]
+__all__ = ["Donor", "DonorRows", "check_donor"]
 
 MAIN = re.compile(r"^aux\.")
 OPTIONAL = ("aux.", "adapted.", "reader.", "extra.")  # parts that a teacher or an older student may not have
 PIECE = 1 << 16  # rows that are in memory at a time
+
+
+def check_donor(key: str, owner: str, config: ModelConfig) -> None:
+    """Raise UserError, which begins with `key`, for a model whose rows are not those of the same ids all the time."""
+    if config.rows is not None:
+        raise UserError(
+            f"{key}: {owner} has bounded rows, which belong to other ids from time to time; leave rows out there"
+        )
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from recdistill.config.models import StudentConfig
 from recdistill.distributed.ranks import Ranks
 from recdistill.errors import RecdistillError, UserError
 from recdistill.locks import locked
+from recdistill.models.layers.device import one_thread
 from recdistill.models.user_models import importable
 from recdistill.runs.folder import RunFolder
 from recdistill.runs.jobs import Job
@@ -140,15 +141,11 @@ def crew(folder: RunFolder, experiment: Experiment) -> Iterator[Callable[[list[J
 
 def _here(folder: RunFolder, experiment: Experiment, jobs: list[Job]) -> Iterator[tuple[str, Progress]]:
     """Train jobs in this process, one after the other: no other process can import a class of a notebook."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as in a training process, so that the weights are the same to the bit
-    try:
+    with one_thread():
         for job in jobs:
             with _alone(folder, job):
                 for progress in trainer_of(folder, experiment, job).run_to_end():
                     yield job.name, progress
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _until_done(running: list[Future[None]], reports: Any) -> Iterator[tuple[str, Progress]]:

@@ -27,7 +27,7 @@ from recdistill.models.layers.device import place
 from recdistill.runs.folder import RunFolder
 from recdistill.runs.jobs import Job, jobs_by_name
 from recdistill.tables.events import EventLog
-from recdistill.train.donor import Donor
+from recdistill.train.donor import Donor, check_donor
 from recdistill.train.learner import Learner
 from recdistill.train.memory_check import unallocated
 from recdistill.train.schedule import Plan
@@ -126,11 +126,7 @@ def check_start(name: str, config: StudentConfig, student: nn.Module) -> None:
     """Raise UserError, for the student `name`, where what it is to begin from is not there, or cannot become it."""
     key = f"{name}.start_from"
     earlier = Earlier.at(key, Path(config.start_from or ""))
-    if earlier.job.config.rows is not None:
-        raise UserError(
-            f"{key}: {config.start_from} has bounded rows, which belong to other ids from time to time; name a model "
-            "without rows"
-        )
+    check_donor(key, str(config.start_from), earlier.job.config)
     old = unallocated(earlier.job.name, earlier.job.config)
     if type(old) is not type(student):
         raise UserError(

@@ -5,6 +5,8 @@ batch's rows are copied to the device and their gradients back. Logits are copie
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -12,7 +14,7 @@ from torch import nn
 from recdistill.errors import UserError
 from recdistill.models.embeddings.growable import GrowableTable
 
-__all__ = ["device_of", "place"]
+__all__ = ["device_of", "one_thread", "place"]
 
 
 def device_of(name: str) -> torch.device:
@@ -46,3 +48,14 @@ def place(network: nn.Module, device: torch.device) -> None:
     for part in network.modules():
         if isinstance(part, GrowableTable):
             part.device = device
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute as in a training process: sums of several threads are not the same to the bit."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
