@@ -1,57 +1,63 @@
-"""Answers that wait for a thread which nobody waits for: what does not fit is refused, and who answers comes first."""
+"""Answers that wait for a thread which nobody waits for: what does not fit is dropped, and who answers comes first."""
 
 from __future__ import annotations
 
 import os
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
+
+from prometheus_client import Counter
 
 from recdistill.serve.service import Served
+from recdistill.serve.spool import Spool
 
-__all__ = ["WAITING", "Backlog", "in_background"]
+__all__ = ["WAITING", "Backlog"]
 
 WAITING = 256  # answers
 NICE = 19
 
 
 class Backlog:
-    """A bounded queue of answers, iterated until it is ended."""
+    """A bounded queue of answers, each taken by a thread of low priority, where the system can; records that are made
+    of them go into a spool. states: counts what `take` says became of each, `dropped` for those that there was no room
+    for and `unwritten` for those whose record could not be written.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, name: str, take: Callable[[Served], str], spool: Spool, states: Counter) -> None:
+        self._take, self._spool, self._states = take, spool, states
         self._queue: queue.Queue[Served | None] = queue.Queue(WAITING)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
 
-    def put(self, served: Served) -> bool:
-        """Return whether there was room for an answer; never waits."""
+    def put(self, served: Served) -> None:
+        """Take an answer where there is room for it; never waits."""
         try:
             self._queue.put_nowait(served)
         except queue.Full:
-            return False
-        return True
+            self._states.labels("dropped").inc()
 
-    def __iter__(self) -> Iterator[Served]:
-        while (served := self._queue.get()) is not None:
-            yield served
+    def record(self, record: dict[str, Any]) -> bool:
+        """Write a record; return whether there was room for it. Nothing waits unwritten while no answer does."""
+        written = self._spool.add(record)
+        if self._queue.empty():
+            self._spool.flush()
+        return written
 
-    @property
-    def empty(self) -> bool:
-        """Return whether nothing waits."""
-        return self._queue.empty()
-
-    def end(self) -> None:
-        """Let the iteration end after what waits."""
+    def close(self) -> None:
+        """End after what waits."""
         self._queue.put(None)
+        self._thread.join()
 
-
-def in_background(name: str, run: Callable[[], None]) -> threading.Thread:
-    """Return a thread that runs with low priority, where the system can."""
-
-    def yielding() -> None:
+    def _run(self) -> None:
         with suppress(OSError, AttributeError):  # of this thread alone
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
-        run()
-
-    thread = threading.Thread(target=yielding, name=name, daemon=True)
-    thread.start()
-    return thread
+        while (served := self._queue.get()) is not None:
+            try:
+                state = self._take(served)
+            except OSError:
+                state = "unwritten"
+            self._states.labels(state).inc()
+        self._spool.close()

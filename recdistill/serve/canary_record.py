@@ -15,7 +15,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry, Counter
 
 from recdistill.defaults import SERVED
-from recdistill.serve.backlog import Backlog, in_background
+from recdistill.serve.backlog import Backlog
 from recdistill.serve.canary import place_of
 from recdistill.serve.live import Live
 from recdistill.serve.service import Served
@@ -31,33 +31,21 @@ class CanaryRecord:
     """An observer of a service; idle where no canary is under way."""
 
     def __init__(self, live: Live, folder: Path, registry: CollectorRegistry) -> None:
-        self.live, self._backlog = live, Backlog()
+        self.live = live
         text = "Answers kept to be held against outcomes: written, dropped (the queue was full), unwritten."
-        self.counts = Counter("recdistill_canary_records", text, ["state"], registry=registry)
-        self._spool = Spool(folder, "served", MAX_BYTES)
-        self._thread = in_background("canary", self._run)
+        states = Counter("recdistill_canary_records", text, ["state"], registry=registry)
+        self._backlog = Backlog("canary", self._written, Spool(folder, "served", MAX_BYTES), states)
 
     def __call__(self, served: Served) -> None:
         """Take an answer, if it is one of those that are compared."""
         trial, user = self.live.trial, served.request.user
         if trial is None or user is None or place_of(user, trial.canary.version) >= 2 * trial.canary.share:
             return
-        if not self._backlog.put(served):
-            self.counts.labels("dropped").inc()
+        self._backlog.put(served)
 
     def close(self) -> None:
         """Write what waits, and end."""
-        self._backlog.end()
-        self._thread.join()
-
-    def _run(self) -> None:
-        for served in self._backlog:
-            try:
-                state = self._written(served)
-            except OSError:
-                state = "unwritten"
-            self.counts.labels(state).inc()
-        self._spool.close()
+        self._backlog.close()
 
     def _written(self, served: Served) -> str:
         """Write an answer; return what became of it."""
@@ -65,7 +53,4 @@ class CanaryRecord:
         if manifest is None:  # the canary ended while the answer waited here
             return "dropped"
         record = record_of(served, [(f"{SERVED}{served.version}", served.model, served.scores, manifest)])
-        written = self._spool.add(record)
-        if self._backlog.empty:
-            self._spool.flush()
-        return "written" if written else "unwritten"
+        return "written" if self._backlog.record(record) else "unwritten"

@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry, Counter
 from recdistill.defaults import SECOND, SERVED, SHADOW
 from recdistill.errors import UserError
 from recdistill.serve.artefact import Manifest
-from recdistill.serve.backlog import Backlog, in_background
+from recdistill.serve.backlog import Backlog
 from recdistill.serve.live import Live
 from recdistill.serve.scorer import Scorer
 from recdistill.serve.service import Served
@@ -96,33 +96,26 @@ class Shadow:
     def __init__(self, scorer: Scorer, live: Live, share: float, folder: Path, registry: CollectorRegistry) -> None:
         self.scorer, self.live, self.share = scorer, live, share
         self.counts = _Counts.on(registry)
-        self._spool = Spool(folder, f"v{scorer.version}")
-        self._backlog = Backlog()
         self._draw = random.Random()  # noqa: S311 - which requests, no secret
-        self._thread = in_background("shadow", self._run)
+        self._backlog = Backlog("shadow", self._taken, Spool(folder, f"v{scorer.version}"), self.counts.requests)
 
     def __call__(self, served: Served) -> None:
         """Take an answer, if it is one of the share."""
-        if self._draw.random() < self.share and not self._backlog.put(served):
-            self.counts.requests.labels("dropped").inc()
+        if self._draw.random() < self.share:
+            self._backlog.put(served)
 
     def close(self) -> None:
         """Score what waits, and end."""
-        self._backlog.end()
-        self._thread.join()
-
-    def _run(self) -> None:
-        for served in self._backlog:
-            try:
-                state = self._taken(served)
-            except (UserError, ValueError):  # it does not read the request, or has other tasks
-                state = "refused"
-            except OSError:
-                state = "unwritten"
-            self.counts.requests.labels(state).inc()
-        self._spool.close()
+        self._backlog.close()
 
     def _taken(self, served: Served) -> str:
+        """Return what became of a request."""
+        try:
+            return self._scored(served)
+        except (UserError, ValueError):  # it does not read the request, or has other tasks
+            return "refused"
+
+    def _scored(self, served: Served) -> str:
         """Score a request, compare, write; return what became of it."""
         about, other = self.scorer.artefact.manifest, self.live.manifest_of(served.version)
         if other is None:  # it gave way to the next while the answer waited here
@@ -131,10 +124,7 @@ class Shadow:
         mine = (f"{SHADOW}{about.version}", about.model, scores, about)
         its = (f"{SERVED}{served.version}", served.model, served.scores, other)
         self._compare(mine, its)
-        written = self._spool.add(record_of(served, [mine, its]))
-        if self._backlog.empty:
-            self._spool.flush()
-        return "scored" if written else "unwritten"
+        return "scored" if self._backlog.record(record_of(served, [mine, its])) else "unwritten"
 
     def _compare(self, mine: Scored, its: Scored) -> None:
         parts = {
