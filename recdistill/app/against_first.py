@@ -4,13 +4,13 @@ those.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import cache
 
 from recdistill.config.experiment import Experiment
 from recdistill.evaluate.headline import primary_metric
 from recdistill.evaluate.paired import Difference, difference
 from recdistill.evaluate.summary import Summary
-from recdistill.evaluate.transferability import draw_all
+from recdistill.evaluate.transferability import Draws, draw_all
 from recdistill.evaluate.window import Frame, load_window, logits_of
 from recdistill.runs.folder import RunFolder
 from recdistill.runs.jobs import Job, pairs_of
@@ -33,18 +33,28 @@ def over_first(
     task, frame = summary.tasks[0], _frame(folder, experiment, summary, first)
     if frame.samples.regression:
         return {}
-    pairs, predictions = pairs_of(experiment), PredictionLog.open(folder.predictions)
+    pairs, predictions, evaluate = pairs_of(experiment), PredictionLog.open(folder.predictions), experiment.evaluate
 
-    def logits(jobs: Sequence[Job]) -> list[Array]:  # as learned: a constant added to them changes no order
-        return [logits_of(predictions, predictions.version, job.name, task, frame.ids, 0.0) for job in jobs]
+    def logits(job: Job) -> Array:  # as learned: a constant added to them changes no order
+        return logits_of(predictions, predictions.version, job.name, task, frame.ids, 0.0)
 
-    def over(name: str, side: int) -> Difference | None:
-        seeds = _seeds(summary, first) & _seeds(summary, name)
-        mine, base = (logits([pair[side] for pair in pairs[of] if pair[0].seed in seeds]) for of in (name, first))
-        drawn = draw_all(frame.samples.users, 1, len(mine), experiment.evaluate.bootstrap)
-        return difference(frame.samples, base, mine, metric, drawn, experiment.evaluate.confidence) if mine else None
+    @cache
+    def drawn(seeds: int) -> Draws:
+        return draw_all(frame.samples.users, 1, seeds, evaluate.bootstrap)
 
-    return {name: (over(name, 0), over(name, 1)) for name in kept}
+    def over(side: int) -> dict[str, Difference | None]:
+        base = {pair[side].seed: logits(pair[side]) for pair in pairs[first]}
+        found: dict[str, Difference | None] = {}
+        for name in kept:
+            seeds = _seeds(summary, first) & _seeds(summary, name)
+            mine = {pair[side].seed: logits(pair[side]) for pair in pairs[name] if pair[side].seed in seeds}
+            theirs, own = [base[seed] for seed in mine], list(mine.values())
+            draws, confidence = drawn(len(own)), evaluate.confidence
+            found[name] = difference(frame.samples, theirs, own, metric, draws, confidence) if own else None
+        return found
+
+    raw, distilled = over(0), over(1)
+    return {name: (raw[name], distilled[name]) for name in kept}
 
 
 def _frame(folder: RunFolder, experiment: Experiment, summary: Summary, first: str) -> Frame:

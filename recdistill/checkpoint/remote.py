@@ -8,9 +8,9 @@ from __future__ import annotations
 import shutil
 import zlib
 from pathlib import Path
-from uuid import uuid4
 
 from recdistill.storage.objects import ObjectPath
+from recdistill.storage.trees import fetch
 
 __all__ = ["STATE", "brought", "checksum", "clear", "discard", "publish", "published"]
 
@@ -62,11 +62,5 @@ def brought(final: ObjectPath, name: str, value: int) -> Path:
     own = final.local / name
     if own.exists() and checksum(own) == value:
         return own
-    own.parent.mkdir(parents=True, exist_ok=True)
-    part = own.with_name(f"{name}.{uuid4()}.part")
-    try:
-        (final / name).download(part)
-        part.replace(own)
-    finally:
-        part.unlink(missing_ok=True)
+    fetch(final / name, own)
     return own

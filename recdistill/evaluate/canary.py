@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import numpy as np
 import polars as pl
 
 from recdistill.evaluate.metrics import probability
+from recdistill.evaluate.window import settled, with_later_labels
 from recdistill.tables.events import EventLog, OutcomeLog
 from recdistill.tables.predictions import PredictionLog
 
@@ -97,13 +98,10 @@ def _labelled(events: EventLog, task: str, since: datetime, window_s: float | No
         .filter(pl.col("time") >= since)
         .select("sample_id", "time", "user_id", weight.alias("weight"), pl.col(f"label_{task}").alias("label"))
     )
-    if window_s is not None and len(rows):
-        rows = rows.filter(pl.col("time") <= pl.col("time").max() - timedelta(seconds=window_s))
+    rows = rows.filter(settled(rows["time"], window_s))
     path = events.path.parent / "outcomes"
     if path.exists():
         log = OutcomeLog.open(path)
         later = log.scan().filter((pl.col("task") == task) & (pl.col("time") >= since))
-        known = log.collect(later.group_by("sample_id").agg(later=pl.col("label").max()))
-        labelled = rows.join(known, on="sample_id", how="left")
-        rows = labelled.with_columns(label=pl.coalesce("label", "later", pl.lit(0.0, pl.Float32)))
+        rows = with_later_labels(rows, log.collect(later.select("sample_id", "label")))
     return rows.filter(pl.col("label").is_not_null())

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
 
 import numpy as np
 import polars as pl
@@ -15,7 +14,7 @@ from recdistill.config.experiment import Experiment
 from recdistill.defaults import SERVED, SHADOW
 from recdistill.evaluate.summary import ModelSummary, Shadow
 from recdistill.evaluate.transferability import draw_all, transferability
-from recdistill.evaluate.window import Frame, codes_of, load_window
+from recdistill.evaluate.window import Frame, codes_of, load_window, settled
 from recdistill.tables.events import EventLog
 from recdistill.tables.predictions import PredictionLog
 from recdistill.typing import Array
@@ -41,7 +40,8 @@ def _all(
     events: EventLog, predictions: PredictionLog, experiment: Experiment, pairs: list[tuple[str, str]]
 ) -> Iterator[Shadow]:
     for task in events.schema.tasks:
-        frame = _settled(load_window(events, events.version, task, 0.0, experiment.evaluate.group), experiment)
+        whole = load_window(events, events.version, task, 0.0, experiment.evaluate.group)
+        frame = _part(whole, settled(whole.rows["time"], experiment.labels.window_s).to_numpy())
         logits = {
             name: _logits(predictions, frame, name, task) for name in sorted({one for pair in pairs for one in pair})
         }
@@ -50,14 +50,6 @@ def _all(
             if both.any():
                 scored = {name: logits[name][both] for name in (shadow, served)}
                 yield _compared(_part(frame, both), predictions, events, experiment, task, scored)
-
-
-def _settled(frame: Frame, experiment: Experiment) -> Frame:
-    """Return the rows whose outcome cannot change any more: older, by `labels.window_s`, than the newest."""
-    window, time = experiment.labels.window_s, frame.rows["time"]
-    if window is None or not len(time):
-        return frame
-    return _part(frame, (time <= time.max() - timedelta(seconds=window)).to_numpy())  # type: ignore[operator]
 
 
 def _part(frame: Frame, mask: Array) -> Frame:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 import numpy as np
 import polars as pl
@@ -19,7 +20,7 @@ from recdistill.tables.predictions import PredictionLog
 from recdistill.tables.schema import feature_column
 from recdistill.typing import Array
 
-__all__ = ["Frame", "Part", "codes_of", "load_window", "logits_of"]
+__all__ = ["Frame", "Part", "codes_of", "load_window", "logits_of", "settled", "with_later_labels"]
 
 
 NO_USERS = "the log has no users"
@@ -126,10 +127,25 @@ def _with_outcomes(window: pl.DataFrame, outcomes: OutcomeLog, task: str) -> pl.
     known = pl.concat(
         [rows.filter(pl.col("task") == task) for rows in outcomes.batches(columns=["sample_id", "task", "label"])]
     )
-    known = known.group_by("sample_id").agg(later=pl.col("label").max())
-    labelled = window.join(known, on="sample_id", how="left", maintain_order="left")
-    filled = pl.coalesce("label", "later", pl.lit(0.0, pl.Float32))
-    return labelled.with_columns(label=filled).drop("later")
+    return with_later_labels(window, known.select("sample_id", "label"))
+
+
+def with_later_labels(rows: pl.DataFrame, outcomes: pl.DataFrame) -> pl.DataFrame:
+    """Return rows, in their order, whose missing `label` is that of their outcomes, (sample_id, label) each: a positive
+    if any is one, a negative without one.
+    """
+    later = outcomes.group_by("sample_id").agg(later=pl.col("label").max())
+    labelled = rows.join(later, on="sample_id", how="left", maintain_order="left")
+    return labelled.with_columns(label=pl.coalesce("label", "later", pl.lit(0.0, pl.Float32))).drop("later")
+
+
+def settled(time: pl.Series, window_s: float | None) -> pl.Series:
+    """Return bool [N], which samples' outcome cannot change any more: those older, by `window_s`, than the newest; all
+    where labels have no window.
+    """
+    if window_s is None or not len(time):
+        return pl.repeat(True, len(time), eager=True)
+    return time <= time.max() - timedelta(seconds=window_s)  # type: ignore[operator]
 
 
 def load_window(

@@ -8,7 +8,7 @@ from uuid import uuid4
 from recdistill.storage.location import Location
 from recdistill.storage.objects import ObjectPath
 
-__all__ = ["brought", "send"]
+__all__ = ["brought", "fetch", "send"]
 
 
 def send(folder: Path, to: ObjectPath) -> None:
@@ -17,6 +17,17 @@ def send(folder: Path, to: ObjectPath) -> None:
         if path.is_file():
             with path.open("rb") as file:
                 (to / path.name).upload(file)
+
+
+def fetch(path: ObjectPath, own: Path) -> None:
+    """Bring an object to a local file, which is there once it is whole; FileNotFoundError where there is no object."""
+    own.parent.mkdir(parents=True, exist_ok=True)
+    part = own.with_name(f"{own.name}.{uuid4()}.part")
+    try:
+        path.download(part)
+        part.replace(own)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def brought(folder: Location) -> Path:
@@ -29,11 +40,5 @@ def brought(folder: Location) -> Path:
     for path in folder.iterdir():
         own = here / path.name
         if not own.exists() or own.stat().st_size != path.stat().st_size:
-            here.mkdir(parents=True, exist_ok=True)
-            part = here / f"{path.name}.{uuid4()}.part"
-            try:
-                path.download(part)
-                part.replace(own)
-            finally:
-                part.unlink(missing_ok=True)
+            fetch(path, own)
     return here

@@ -19,7 +19,7 @@ NOWHERE, NEVER = -1, -1
 
 class AgedIds:
     """At most `most` ids, whole numbers from 1, each at a place from 0 to most - 1 for as long as it is there. What a
-    place holds beside the id is the caller's.
+    place holds besides the id is the caller's.
 
     ids: int64 [places], 0 where none is; last: int64 [places], when the id was seen last, -1 where none is.
     """
