@@ -189,12 +189,11 @@ class ObjectPath:
             _obstore().delete(self._store, self.key)
 
     def _put(self, data: bytes, mode: Any) -> str | None:
-        from obstore.exceptions import AlreadyExistsError, PreconditionError
-
+        errors = _obstore().exceptions
         with self._failures():
             try:
                 return str(_obstore().put(self._store, self.key, data, mode=mode)["e_tag"])
-            except (AlreadyExistsError, PreconditionError):
+            except (errors.AlreadyExistsError, errors.PreconditionError):
                 return None
 
     def _head(self) -> Stat | None:
@@ -212,15 +211,14 @@ class ObjectPath:
 
     @contextmanager
     def _failures(self) -> Iterator[None]:
-        from obstore.exceptions import BaseError
-
+        errors = _obstore().exceptions
         try:
             yield
         except FileNotFoundError as error:
             if "NoSuchBucket" in str(error):
                 raise UserError(f"{self.bucket}: {REASONS['NoSuchBucket']}") from None
             raise FileNotFoundError(2, "no such object", str(self)) from None
-        except BaseError as error:
+        except errors.BaseError as error:
             raise UserError(f"{self}: {_reason(str(error))}") from None
 
 
@@ -235,8 +233,11 @@ def _absent() -> Iterator[None]:
 
 
 def _obstore() -> Any:
+    """Return the module obstore, with what is in it; UserError where it is not installed."""
     try:
         import obstore
+        import obstore.exceptions
+        import obstore.store
     except ImportError:
         raise UserError(
             "a run on an object store needs a package that is not installed: pip install 'recdistill[objects]'"
@@ -247,16 +248,13 @@ def _obstore() -> Any:
 @cache
 def _opened(bucket: str, _environment: frozenset[tuple[str, str]]) -> Any:
     """Return the store of a bucket, anew once the environment says something else."""
-    _obstore()
-    from obstore.exceptions import BaseError
-    from obstore.store import AzureStore, GCSStore, S3Store
-
+    library = _obstore()
     scheme, _, name = bucket.partition("://")
     retry: RetryConfig = {"max_retries": RETRIES, "retry_timeout": timedelta(seconds=RETRY_S)}
-    make: Any = {"s3": S3Store, "gs": GCSStore, "az": AzureStore}[scheme]
+    make: Any = {"s3": library.store.S3Store, "gs": library.store.GCSStore, "az": library.store.AzureStore}[scheme]
     try:
         return make(name, retry_config=retry)
-    except BaseError as error:
+    except library.exceptions.BaseError as error:
         raise UserError(f"{bucket}: {_reason(str(error))}") from None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -143,3 +144,12 @@ def test_stores_with_the_same_names_have_caches_of_their_own(monkeypatch: pytest
     one = place.local
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://other")
     assert tmp_path in one.parents and one != place.local and one.name == "run"
+
+
+def test_without_its_package_an_address_is_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("obstore", "obstore.exceptions", "obstore.store"):
+        monkeypatch.setitem(sys.modules, module, None)  # as where it is not installed
+    place = ObjectPath.parse("s3://bucket/run")
+    for asked in (place.read_bytes, place.exists, lambda: list(place.iterdir()), lambda: place.create(b"")):
+        with pytest.raises(UserError, match=r"pip install 'recdistill\[objects\]'"):
+            asked()
