@@ -13,7 +13,7 @@ from recdistill.errors import UserError
 from recdistill.runs.folder import RunFolder
 from recdistill.runs.jobs import Job
 from recdistill.serve.artefact import Manifest
-from recdistill.serve.rows import SmallerRows
+from recdistill.serve.rows import AS_THEY_ARE, SmallerRows
 from recdistill.stream.registry.promote import check_revoked
 from recdistill.stream.workers.build import base_of, live_folder
 from recdistill.stream.workers.snapshot import check_revision
@@ -23,7 +23,6 @@ from recdistill.train.trained import Trained
 __all__ = ["export_stage", "exported"]
 
 MIB = 1 << 20
-AS_THEY_ARE = SmallerRows()
 
 
 def export_stage(

@@ -35,7 +35,7 @@ from recdistill.serve.artefact import FORMAT, MANIFEST, Manifest, ServedSchema, 
 from recdistill.serve.checks import map_of
 from recdistill.serve.id_map import write_id_map
 from recdistill.serve.pointer import Pointer, read_pointer, write_pointer
-from recdistill.serve.rows import SmallerRows
+from recdistill.serve.rows import AS_THEY_ARE, SmallerRows
 from recdistill.serve.versions import changing, numbers
 from recdistill.tables.delta.types import TIME
 from recdistill.tables.schema import POLARS_TYPES, EventSchema
@@ -51,7 +51,6 @@ NAMES = {kind: name for name, kind in POLARS_TYPES.items()} | {
     pl.List(TIME): "list<time>",
     pl.List(pl.Float32()): "list<float32>",
 }  # of the types of events' columns
-AS_THEY_ARE = SmallerRows()
 OUTCOMES = ("negative", "positive")  # the actions of a history that is made of samples
 
 

@@ -22,7 +22,7 @@ from recdistill.errors import RecdistillError, UserError
 from recdistill.typing import Array
 
 __all__ = ["CodedRows", "HalfRows", "KeptRows", "SharedRows", "SmallerRows", "TableRows"]
-__all__ += ["coded", "kept_bits", "open_rows"]
+__all__ += ["AS_THEY_ARE", "coded", "kept_bits", "open_rows"]
 
 RANGES: dict[int, np.dtype[Any]] = {
     8: np.dtype(np.float32),
@@ -58,6 +58,9 @@ class SmallerRows:
     def changes(self) -> bool:
         """Return whether anything is other than in a plain export."""
         return self.prunes or self.kind != "float32"
+
+
+AS_THEY_ARE = SmallerRows()
 
 
 class HalfRows:
