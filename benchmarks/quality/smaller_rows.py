@@ -46,6 +46,8 @@ TRAINED = {
     "bounded to 30 %, from the 2nd": (16, 0.3, ", admit: 2"),
     "shared, 30 %": (16, 0.3, ", share: remainder"),
     "shared, 10 %": (16, 0.1, ", share: remainder"),
+    "shared, 30 %, with quotients": (16, 0.3, ", share: quotient-remainder"),
+    "shared, 10 %, with quotients": (16, 0.1, ", share: quotient-remainder"),
     "bounded to 10 %": (16, 0.1, ""),
 }
 EXPORTED = {

@@ -72,17 +72,19 @@ class PretrainConfig(Strict):
 
 class RowsConfig(Strict):
     """A bound on the rows of each table, for ids that never end: rows are given to ids that come back, and the ids seen
-    longest ago give theirs to new ones; or ids share rows by their remainder.
+    longest ago give theirs to new ones; or ids share rows by their remainder, or by remainder and quotient.
     """
 
     most: int = Field(ge=8, le=1 << 31)  # rows of a table, down to a multiple of 8
     admit: Positive = 1  # steps that have to look an id up before it gets a row; until then it reads the padding
-    share: Literal["never", "remainder"] = "never"  # remainder: ids of one remainder read one row
+    share: Literal["never", "remainder", "quotient-remainder"] = (
+        "never"  # remainder: ids of one remainder read one row; quotient-remainder: that times their quotient's
+    )
 
     @model_validator(mode="after")
     def _shared(self) -> RowsConfig:
         if self.share != "never" and self.admit > 1:
-            raise ValueError("admit is for rows of one id each; with share: remainder every id has a row at once")
+            raise ValueError("admit is for rows of one id each; leave it out, as ids that share rows have one at once")
         return self
 
 

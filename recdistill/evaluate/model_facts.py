@@ -86,7 +86,7 @@ def settings_of(config: ModelConfig, distill: DistillConfig | None) -> dict[str,
     if (config.sampling.positive, config.sampling.negative) != (1.0, 1.0):
         named["sampling"] = f"k+ {config.sampling.positive:g}, k- {config.sampling.negative:g}"
     if config.rows is not None:
-        how = "shared" if config.rows.share == "remainder" else f"after {config.rows.admit}"
+        how = f"after {config.rows.admit}" if config.rows.share == "never" else f"shared by {config.rows.share}"
         named["rows"] = f"{config.rows.most:,} per table, {how}"
     if distill is not None and distill.uses_teacher:
         named["weight"] = _weight(distill.weight)

@@ -20,9 +20,9 @@ CHUNK = 65_536  # rows of a table held at a time
 LARGEST = float(np.finfo(np.float16).max)
 
 
-def lengths(folder: Path, number: int) -> Array:
-    """Return float32 [rows], the length (L2) of each of a table's rows."""
-    rows = open_column(folder, f"table_{number}")
+def lengths(folder: Path, name: str) -> Array:
+    """Return float32 [rows], the length (L2) of each of the rows of a file."""
+    rows = open_column(folder, name)
     found = np.zeros(len(rows), np.float32)
     for at in range(0, len(rows), CHUNK):
         found[at : at + CHUNK] = np.linalg.norm(rows[at : at + CHUNK].astype(np.float64), axis=1)
@@ -44,11 +44,11 @@ def rows_kept(length: Sequence[Array], seen: Sequence[Array], drop: float, min_s
     return found
 
 
-def pack(folder: Path, number: int, keep: Array, kind: RowKind) -> None:
-    """Write a table's float32 rows again, of those that `keep`, bool [rows], alone, each number as `kind`; narrow ones
+def pack(folder: Path, name: str, keep: Array, kind: RowKind) -> None:
+    """Write a file's float32 rows again, of those that `keep`, bool [rows], alone, each number as `kind`; narrow ones
     stay float32 where the kind is of codes. UserError for a number that float16 does not hold.
     """
-    name, floats = f"table_{number}", open_column(folder, f"table_{number}")
+    floats = open_column(folder, name)
     rows, width = np.flatnonzero(keep), floats.shape[1]
     bits = {"int8": 8, "int4": 4}.get(kind, 0) if width >= NARROW else 0
     if bits:

@@ -22,7 +22,7 @@ from recdistill.evaluate import metrics
 from recdistill.export.pack_rows import lengths, pack, rows_kept
 from recdistill.models.embeddings.growable import GrowableTable
 from recdistill.models.factory import table_modules
-from recdistill.serve.rows import SmallerRows, TableRows, open_rows
+from recdistill.serve.rows import SmallerRows, TableRows, open_rows, table_number
 from recdistill.train.predict import Predictor
 from recdistill.typing import Array
 
@@ -48,28 +48,30 @@ def _shown(value: float | None) -> str:
     return "-" if value is None else f"{value:.5f}"
 
 
-def shrink(folder: Path, tables: Mapping[int, GrowableTable], asked: SmallerRows) -> list[int]:
-    """Write the float32 rows of these tables, by number, in a folder again, smaller; return how many rows stay and how
-    many there were, the paddings not counted.
+def shrink(folder: Path, tables: Mapping[str, GrowableTable], asked: SmallerRows) -> list[int]:
+    """Write the float32 rows of these tables, by their files' names, in a folder again, smaller; return how many
+    rows stay and how many there were, the paddings not counted.
     """
-    length = [lengths(folder, number) for number in tables]
+    length = [lengths(folder, name) for name in tables]
     seen = [table.seen(len(one)).numpy() for table, one in zip(tables.values(), length, strict=True)]
     keep = rows_kept(length, seen, asked.drop, asked.min_seen)
-    for number, one in zip(tables, keep, strict=True):
-        pack(folder, number, one, asked.kind)
+    for name, one in zip(tables, keep, strict=True):
+        pack(folder, name, one, asked.kind)
     return [int(sum(one.sum() - 1 for one in keep)), int(sum((one[1:] >= 0).sum() for one in seen))]
 
 
-def leave_out_absent(folder: Path, tables: Mapping[int, GrowableTable]) -> None:
-    """Write the float32 rows of the tables, by number, in which ids have no row of their own again, without those."""
-    for number, table in tables.items():
-        there = table.seen(len(open_column(folder, f"table_{number}"))).numpy() >= 0
+def leave_out_absent(folder: Path, tables: Mapping[str, GrowableTable]) -> None:
+    """Write the float32 rows of the tables, by their files' names, in which ids have no row of their own again,
+    without those.
+    """
+    for name, table in tables.items():
+        there = table.seen(len(open_column(folder, name))).numpy() >= 0
         if not there.all():
-            pack(folder, number, there, "float32")
+            pack(folder, name, there, "float32")
 
 
 def made_smaller(
-    folder: Path, predictor: Predictor, tables: Sequence[int], asked: SmallerRows, start: float
+    folder: Path, predictor: Predictor, tables: Mapping[str, GrowableTable], asked: SmallerRows, start: float
 ) -> tuple[Predictor, dict[str, Any]]:
     """Make a folder's tables smaller; return the predictor that has their rows, and what they cost, see `costs`, with
     kind, kept (rows that stay, all rows) and bytes (before, after).
@@ -77,9 +79,9 @@ def made_smaller(
     start: the share of the log before the scored window. Raises UserError where NE rises by more than `asked.max_loss`,
     and where it cannot be measured.
     """
-    name, before, every = predictor.job.name, _bytes(folder), table_modules(predictor.learner.network)
-    kept = shrink(folder, {number: every[number] for number in tables}, asked)
-    twin = twin_of(predictor, folder, tables)
+    name, before = predictor.job.name, _bytes(folder)
+    kept = shrink(folder, tables, asked)
+    twin = twin_of(predictor, folder, sorted({table_number(file) for file in tables}))
     cost = costs(predictor, twin, window_rows(predictor, start))
     if None in cost["ne"]:
         raise UserError(f"{name}: the scored window gives no NE, so what smaller rows cost is unknown; export them all")

@@ -27,7 +27,8 @@ from recdistill.export.inputs import Shape
 from recdistill.export.parity import largest_difference
 from recdistill.export.smaller_rows import leave_out_absent, made_smaller
 from recdistill.export.vectors import write_vectors
-from recdistill.models.embeddings.hashed import HashedTable
+from recdistill.models.embeddings.growable import GrowableTable
+from recdistill.models.embeddings.hashed import HashedTable, QuotientTable
 from recdistill.models.factory import table_modules
 from recdistill.models.heads import Towers
 from recdistill.runs.jobs import Job
@@ -35,7 +36,7 @@ from recdistill.serve.artefact import FORMAT, MANIFEST, Manifest, ServedSchema, 
 from recdistill.serve.checks import map_of
 from recdistill.serve.id_map import write_id_map
 from recdistill.serve.pointer import Pointer, read_pointer, write_pointer
-from recdistill.serve.rows import AS_THEY_ARE, SmallerRows
+from recdistill.serve.rows import AS_THEY_ARE, SmallerRows, table_file
 from recdistill.serve.versions import changing, numbers
 from recdistill.tables.delta.types import TIME
 from recdistill.tables.schema import POLARS_TYPES, EventSchema
@@ -80,18 +81,16 @@ def export(
     with changing(to), _aside(to) as folder:
         _no_canary(to, serves)
         (folder / "dense.onnx").write_bytes(graph)
-        looked_up = sorted({one.table for one in served.look_ups})
-        _write_tables(folder, predictor, served, known)
+        written = _write_tables(folder, predictor, served, known)
         if not smaller.changes:
-            every = table_modules(predictor.learner.network)
-            leave_out_absent(folder, {number: every[number] for number in looked_up})
+            leave_out_absent(folder, written)
         _write_ids(folder, known)
         write_vectors(folder, predictor.store)
         difference = _difference(name, folder, predictor, served)
         _check(name, difference)
         cost: dict[str, Any] = {}
         if smaller.changes:
-            twin, cost = made_smaller(folder, predictor, looked_up, smaller, start)
+            twin, cost = made_smaller(folder, predictor, written, smaller, start)
             difference = _difference(name, folder, twin, served)
             _check(name, difference)
         version = max(numbers(to), default=0) + 1
@@ -137,18 +136,28 @@ def _aside(to: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _write_tables(folder: Path, predictor: Predictor, served: ServedNetwork, known: Known) -> None:
-    """Write, of every table that is looked up, the rows of all known ids, float32 [ids + 1, width]."""
-    tables = table_modules(predictor.learner.network)
+def _write_tables(folder: Path, predictor: Predictor, served: ServedNetwork, known: Known) -> dict[str, GrowableTable]:
+    """Write, of every table that is looked up, the rows of all known ids, float32; return the tables that hold them by
+    their files' names: one each, [ids + 1, width], but where ids share rows.
+    """
+    tables, written = table_modules(predictor.learner.network), dict[str, GrowableTable]()
     for number in sorted({one.table for one in served.look_ups}):
         asked = [one.column for one in served.look_ups if one.table == number]
         table, rows = tables[number], max(known.rows(map_of(column)) for column in asked)
-        if isinstance(table, HashedTable) and rows > table.most + 1:
-            rows = table.most + 1
-            np.save(folder / f"table_{number}.shared.npy", np.array([table.most]))
-        into = create_column(folder, f"table_{number}", (rows, table.width), "float32")
-        for at in range(0, rows, CHUNK):
-            into[at : at + CHUNK] = table.peek(torch.arange(at, min(at + CHUNK, rows))).numpy()
+        parts = table.stored(rows)
+        if isinstance(table, QuotientTable) or (isinstance(table, HashedTable) and rows > table.most + 1):
+            np.save(folder / f"table_{number}.shared.npy", np.array([count - 1 for _, count in parts.values()]))
+        for part, (of, count) in parts.items():
+            name = table_file(number, part)
+            _write_rows(folder, name, of, count)
+            written[name] = of
+    return written
+
+
+def _write_rows(folder: Path, name: str, table: GrowableTable, rows: int) -> None:
+    into = create_column(folder, name, (rows, table.width), "float32")
+    for at in range(0, rows, CHUNK):
+        into[at : at + CHUNK] = table.peek(torch.arange(at, min(at + CHUNK, rows))).numpy()
 
 
 def _write_ids(folder: Path, known: Known) -> None:

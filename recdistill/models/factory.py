@@ -128,4 +128,4 @@ def dense_parameters(module: nn.Module) -> int:
 
 def sparse_parameters(module: nn.Module) -> int:
     """Return how many numbers the rows that have learned something hold."""
-    return sum(table.touched * table.width for table in table_modules(module))
+    return sum(table.numbers for table in table_modules(module))

@@ -5,7 +5,9 @@ table_N.range.npy    of codes, [rows, 2], float32 for 8 bits and float16 for 4: 
 table_N.kept.npy     where some ids have no row: uint64, bit by bit from the lowest, whether an id's index has one; the
                      rows of those that have stand in their order, and the others read row 0, the padding
 table_N.shared.npy   where ids share rows: int64 [1], how many there are, M, but for the padding; the id of index i
-                     reads row 1 + (i - 1) mod M
+                     reads row 1 + (i - 1) mod M; int64 [2] where there are Q quotients too: that row is multiplied,
+                     number by number, by row 1 + floor((i - 1) / M) mod Q of
+table_N.quotient.npy which has a range and a map of its own, table_N.quotient.range.npy, ...
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from recdistill.errors import RecdistillError, UserError
 from recdistill.typing import Array
 
 __all__ = ["CodedRows", "HalfRows", "KeptRows", "SharedRows", "SmallerRows", "TableRows"]
-__all__ += ["AS_THEY_ARE", "coded", "kept_bits", "open_rows"]
+__all__ += ["AS_THEY_ARE", "coded", "kept_bits", "open_rows", "table_file", "table_number"]
 
 RANGES: dict[int, np.dtype[Any]] = {
     8: np.dtype(np.float32),
@@ -132,15 +134,18 @@ class KeptRows:
 
 
 class SharedRows:
-    """Rows that ids share, read by the index of any: float32 [indices, width]."""
+    """Rows that ids share, read by the index of any: float32 [indices, width]; times: those of quotients."""
 
     dtype, ndim = np.dtype(np.float32), 2
 
-    def __init__(self, rows: Array | HalfRows | CodedRows | KeptRows, shared: Array) -> None:
-        if shared.dtype != np.int64 or shared.shape != (1,) or not 1 <= int(shared[0]) < len(rows):
+    def __init__(self, rows: OwnRows, shared: Array, times: OwnRows | None = None) -> None:
+        counts: list[int] = shared.tolist() if shared.dtype == np.int64 and shared.ndim == 1 else []
+        parts = [rows] if times is None else [rows, times]
+        if len(counts) != len(parts) or any(not 1 <= n < len(part) for n, part in zip(counts, parts, strict=True)):
             raise RecdistillError("how many rows ids share, of those that there are, was expected")
-        self.rows = np.asarray(rows) if isinstance(rows, np.ndarray) else rows
-        self.most, self.shape = int(shared[0]), (np.iinfo(np.int64).max, rows.shape[1])
+        self.rows, *self.times = (np.asarray(part) if isinstance(part, np.ndarray) else part for part in parts)
+        self.most, *self.quotients = counts
+        self.shape = (np.iinfo(np.int64).max, rows.shape[1])
 
     def __len__(self) -> int:
         """Return the number of indices: there is no end to them."""
@@ -149,10 +154,14 @@ class SharedRows:
     def __getitem__(self, rows: Array) -> Array:
         """Return float32 [n, width] of `rows`, indices."""
         at = np.asarray(rows, np.int64)
-        return np.asarray(self.rows[np.where(at == 0, 0, (at - 1) % self.most + 1)])
+        found = self.rows[np.where(at == 0, 0, (at - 1) % self.most + 1)]
+        for times, count in zip(self.times, self.quotients, strict=True):
+            found = found * times[np.where(at == 0, 0, (at - 1) // self.most % count + 1)]
+        return np.asarray(found)
 
 
-TableRows = Array | HalfRows | CodedRows | KeptRows | SharedRows
+OwnRows = Array | HalfRows | CodedRows | KeptRows
+TableRows = OwnRows | SharedRows
 
 
 def coded(rows: Array, bits: int) -> tuple[Array, Array]:
@@ -183,14 +192,32 @@ def kept_bits(keep: Array) -> Array:
     return np.packbits(padded, bitorder="little").view("<u8").astype(np.uint64)
 
 
+def table_file(number: int, part: str = "") -> str:
+    """Return the name, without its ending, of the file of a table's rows, or of a part of them."""
+    return f"table_{number}.{part}" if part else f"table_{number}"
+
+
+def table_number(name: str) -> int:
+    """Return whose rows a `table_file` has."""
+    return int(name.removeprefix("table_").partition(".")[0])
+
+
 def open_rows(folder: Path, number: int, width: int) -> TableRows:
     """Return the rows of a table of this width, by their ids' indices. RecdistillError for what is none."""
-    found = open_column(folder, f"table_{number}")
+    rows, shared, times = (table_file(number, part) for part in ("", "shared", "quotient"))
+    own = _own_rows(folder, rows, width)
+    if not (folder / f"{shared}.npy").exists():
+        return own
+    quotients = _own_rows(folder, times, width) if (folder / f"{times}.npy").exists() else None
+    return SharedRows(own, open_column(folder, shared), quotients)
+
+
+def _own_rows(folder: Path, name: str, width: int) -> OwnRows:
+    found = open_column(folder, name)
     rows: Array | HalfRows | CodedRows = found
     if found.dtype == np.float16:
         rows = HalfRows(found)
     elif found.dtype == np.uint8:
-        rows = CodedRows(found, open_column(folder, f"table_{number}.range"), width)
-    kept, shared = f"table_{number}.kept", f"table_{number}.shared"
-    some = KeptRows(rows, open_column(folder, kept)) if (folder / f"{kept}.npy").exists() else rows
-    return SharedRows(some, open_column(folder, shared)) if (folder / f"{shared}.npy").exists() else some
+        rows = CodedRows(found, open_column(folder, f"{name}.range"), width)
+    kept = f"{name}.kept"
+    return KeptRows(rows, open_column(folder, kept)) if (folder / f"{kept}.npy").exists() else rows

@@ -213,7 +213,7 @@ def learner_of(
         spread_tables(network, ranks)
         if job.config.rows is not None:
             rows = job.config.rows
-            bound_tables(network, RowBudget(rows.most, rows.admit, rows.share == "remainder"))
+            bound_tables(network, RowBudget(rows.most, rows.admit, rows.share))
         if device.type == "cuda" and not sharded:
             check_fits(job.name, dense_parameters(network), device)
         place(network, device)

@@ -33,7 +33,7 @@ def test_the_shortest_rows_of_all_tables_go_and_those_hardly_seen(
 
 def test_lengths_are_euclidean(tmp_path: Path) -> None:
     np.save(tmp_path / "table_2.npy", np.array([[0, 0], [3, -4], [1e20, 0]], np.float32))
-    assert np.array_equal(lengths(tmp_path, 2), np.array([0, 5, 1e20], np.float32))
+    assert np.array_equal(lengths(tmp_path, "table_2"), np.array([0, 5, 1e20], np.float32))
 
 
 @pytest.mark.parametrize("kind", ["float32", "float16", "int8", "int4"])
@@ -43,7 +43,7 @@ def test_rows_come_back_of_those_that_stay(tmp_path: Path, kind: RowKind, width:
     rows[0] = 0
     keep = np.arange(70) % 3 == 0
     np.save(tmp_path / "table_0.npy", rows)
-    pack(tmp_path, 0, keep, kind)
+    pack(tmp_path, "table_0", keep, kind)
     found = open_rows(tmp_path, 0, width)[np.arange(70)]
     near = {"float32": 0.0, "float16": 1e-2, "int8": 0.02, "int4": 0.3}[kind] if width > 2 or kind == "float16" else 0.0
     np.testing.assert_allclose(found, np.where(keep[:, None], rows, 0), atol=near)
@@ -58,7 +58,7 @@ def test_rows_come_back_of_those_that_stay(tmp_path: Path, kind: RowKind, width:
 
 def test_all_rows_need_no_map(tmp_path: Path) -> None:
     np.save(tmp_path / "table_0.npy", np.ones((3, 4), np.float32))
-    pack(tmp_path, 0, np.ones(3, np.bool_), "float16")
+    pack(tmp_path, "table_0", np.ones(3, np.bool_), "float16")
     assert [path.name for path in tmp_path.iterdir()] == ["table_0.npy"]
 
 
@@ -66,4 +66,4 @@ def test_all_rows_need_no_map(tmp_path: Path) -> None:
 def test_a_number_that_does_not_fit_is_refused(tmp_path: Path, kind: RowKind) -> None:
     np.save(tmp_path / "table_0.npy", np.full((3, 4), 7e4, np.float32))
     with pytest.raises(UserError, match=f"rows as {kind}: a row holds a number beyond 65,504; write them as int8"):
-        pack(tmp_path, 0, np.ones(3, np.bool_), kind)
+        pack(tmp_path, "table_0", np.ones(3, np.bool_), kind)

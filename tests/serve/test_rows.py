@@ -94,6 +94,12 @@ def test_ids_that_share_rows_read_that_of_their_remainder(tmp_path: Path) -> Non
     found = open_rows(tmp_path, 0, 2)
     assert isinstance(found, SharedRows) and found.shape[1] == 2 and len(found) > 10**12
     assert found[np.array([0, 1, 3, 4, 6, 7, 10**12])][:, 0].tolist() == [0, 1, 3, 1, 3, 1, 1]
+    np.save(tmp_path / "table_0.quotient.npy", np.array([[0, 0], [1, 1], [10, 100]], np.float32))
+    np.save(tmp_path / "table_0.shared.npy", np.array([3, 2]))
+    times = open_rows(tmp_path, 0, 2)[np.array([0, 1, 3, 4, 6, 7])]
+    assert times.tolist() == [[0, 0], [1, 1], [3, 3], [10, 100], [30, 300], [1, 1]]
+    with pytest.raises(RecdistillError, match="how many rows ids share"):
+        SharedRows(rows, np.array([3, 3]), rows[:3])
     for wrong in (np.array([4]), np.array([0]), np.array([3, 3]), np.array([3.0])):
         with pytest.raises(RecdistillError, match="how many rows ids share"):
             SharedRows(rows, wrong)

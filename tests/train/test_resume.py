@@ -48,7 +48,7 @@ SETTINGS = {
         "students.light.kind=transformer",
         "students.light.alternate={to: {layers: 1, hidden: [16, 8]}, every: 2, shrunken: 1}",
     ),
-    "shared rows": ("students.light.rows={most: 8, share: remainder}", "students.light.epochs=1"),
+    "shared rows": ("students.light.rows={most: 8, share: quotient-remainder}", "students.light.epochs=1"),
     "bounded rows": ("students.light.rows={most: 16, admit: 2}", "students.light.epochs=1"),
     "shrunken and grown": (
         "checkpoint_rows=50",

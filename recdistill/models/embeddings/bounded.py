@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,23 +19,25 @@ from recdistill.distributed.ranks import Rows
 from recdistill.errors import UserError
 from recdistill.models.embeddings.aged_ids import AgedIds
 from recdistill.models.embeddings.growable import GrowableTable
-from recdistill.models.embeddings.hashed import HashedTable
+from recdistill.models.embeddings.hashed import HashedTable, QuotientTable
 from recdistill.typing import Array
 
-__all__ = ["BoundedTable", "RowBudget", "bound_tables"]
+__all__ = ["BoundedTable", "RowBudget", "Share", "bound_tables"]
+
+Share = Literal["never", "remainder", "quotient-remainder"]
 
 COUNTS = ("admitted", "evicted", "refused")
 
 
 @dataclass(frozen=True)
 class RowBudget:
-    """most: rows of each table; admit: how many steps have to look an id up before it gets one; shared: whether ids
-    share rows instead, see `HashedTable`.
+    """most: rows of each table; admit: how many steps have to look an id up before it gets one; share: how ids share
+    rows instead, see `HashedTable` and `QuotientTable`.
     """
 
     most: int
     admit: int = 1
-    shared: bool = False
+    share: Share = "never"
 
 
 class BoundedTable(GrowableTable):
@@ -168,5 +171,10 @@ def bound_tables(module: nn.Module, budget: RowBudget) -> None:
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, GrowableTable):
-                bounded = HashedTable(child, budget.most) if budget.shared else BoundedTable(child, budget)
-                setattr(parent, name, bounded)
+                setattr(parent, name, _bounded(child, budget))
+
+
+def _bounded(table: GrowableTable, budget: RowBudget) -> GrowableTable:
+    if budget.share == "never":
+        return BoundedTable(table, budget)
+    return (HashedTable if budget.share == "remainder" else QuotientTable)(table, budget.most)

@@ -206,6 +206,17 @@ class GrowableTable(nn.Module):
         """Return how many rows have learned something."""
         return int((self._steps > 0).sum())
 
+    @property
+    def numbers(self) -> int:
+        """Return how many numbers the rows that have learned something hold."""
+        return self.touched * self.width
+
+    def stored(self, rows: int) -> dict[str, tuple[GrowableTable, int]]:
+        """Return by name the tables whose rows make up those of the first ids, up to `rows` with the padding, and how
+        many rows of each.
+        """
+        return {"": (self, rows)}
+
     def seen(self, count: int) -> Tensor:
         """Return int32 [count], how many steps learned from each of the first rows, -1 where an id has none."""
         found = torch.zeros(count, dtype=torch.int32)
