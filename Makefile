@@ -26,6 +26,7 @@ demo: .venv/.demo
 docs: install
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	$(BIN)/python docs/cli_reference.py > docs/reference/cli.md
+	$(BIN)/python docs/gpu_table.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 test: install

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "SECOND",
     "SERVED",
     "SHADOW",
+    "USER_KIND",
     "RowKind",
 ]
 
@@ -30,3 +32,4 @@ PUBLISHED = (
 )
 CANARY_ERRORS, CANARY_SLOWER, CANARY_CALIBRATION = 0.01, 2.0, 1.5  # bounds of a canary, see `Bounds`
 SHADOW, SERVED = "shadow.v", "served.v"  # and a version: models of the predictions table, of what was served
+USER_KIND = re.compile(r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$")  # a model of the user's own

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Container
 from typing import Annotated, Any, Literal
 
@@ -12,6 +11,7 @@ from recdistill.config.base import Positive, Strict
 from recdistill.config.data import SamplingConfig
 from recdistill.config.presets import expanded
 from recdistill.config.starts import WarmStartConfig
+from recdistill.defaults import USER_KIND
 from recdistill.errors import did_you_mean
 
 __all__ = [
@@ -32,14 +32,12 @@ __all__ = [
     "TeacherHiddenConfig",
     "StudentConfig",
     "TeacherConfig",
-    "USER_KIND",
 ]
 
 NumericAs = Literal["both", "buckets", "values"]
 Weight = Annotated[float, Field(ge=0)]
 EmbeddingWidth = Annotated[int, Field(ge=1, le=65_536)]
 KINDS = ("pooled-mlp", "dcn-v2", "din", "target-attention", "hstu", "transformer", "longer", "token-mixer")
-USER_KIND = re.compile(r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$")
 
 
 def _known_kind(kind: str) -> str:

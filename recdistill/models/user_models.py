@@ -15,7 +15,7 @@ from types import ModuleType
 
 from torch import nn
 
-from recdistill.config.models import USER_KIND
+from recdistill.defaults import USER_KIND
 from recdistill.errors import UserError, did_you_mean
 
 __all__ = ["import_model", "importable", "is_user_model", "kind_of"]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from recdistill.data.store.encoder import value_count
 from recdistill.defaults import GIVEN_HISTORY
-from recdistill.tables.schema import EventSchema
+
+if TYPE_CHECKING:  # networks are built where there are no tables, too
+    from recdistill.tables.schema import EventSchema
 
 __all__ = ["NO_EXTRAS", "Extras", "extra_sequences", "extras_of"]
 
@@ -33,4 +35,6 @@ def extra_sequences(names: Iterable[str]) -> list[str]:
 
 def extras_of(schema: EventSchema) -> Extras:
     """Return what a log of `schema` gives."""
+    from recdistill.data.store.encoder import value_count
+
     return Extras(value_count(schema), len(extra_sequences(schema.sequences)), schema.vector_widths)

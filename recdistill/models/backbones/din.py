@@ -7,7 +7,6 @@ from functools import partial
 from typing import Annotated, Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from recdistill.data.batch.batch import Batch
@@ -16,7 +15,7 @@ from recdistill.errors import UserError
 from recdistill.models.attention.target_ops import first_unit_layer, sigmoid_unit
 from recdistill.models.embeddings.growable import TableOptions
 from recdistill.models.layers.blocks import MLP, Dice, Inputs
-from recdistill.models.layers.options import Width, Widths
+from recdistill.models.layers.options import Bounds, Width, Widths
 from recdistill.models.layers.pooling import pooled
 from recdistill.models.widths import Dim, NetworkWidths, Part, joined, linear, out, under
 
@@ -85,7 +84,7 @@ class DIN(nn.Module):
         fields: int,
         slots: int,
         actions: int,
-        unit: Annotated[Widths, Field(min_length=1)] = (32,),
+        unit: Annotated[Widths, Bounds(min_length=1)] = (32,),
         activation: Activation = "sigmoid",
         hidden: Widths = (64, 32),
         context_width: Width = 8,

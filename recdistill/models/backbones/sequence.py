@@ -12,7 +12,6 @@ from dataclasses import replace
 from typing import Annotated, Literal, cast
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from recdistill.data.batch.batch import Batch
@@ -30,18 +29,18 @@ from recdistill.models.encoders.position_bias import Bias
 from recdistill.models.encoders.stochastic_length import StochasticLength
 from recdistill.models.encoders.transformer import Block, Residual, TransformerStack
 from recdistill.models.layers.blocks import MLP, Inputs, width_of
-from recdistill.models.layers.options import Actions, Count, Few, Number, Whole, Width, Widths
+from recdistill.models.layers.options import Actions, Bounds, Count, Few, Number, Whole, Width, Widths
 from recdistill.models.layers.recorder import Recorder
 from recdistill.models.widths import NetworkWidths, joined, norm, out, under
 
 __all__ = ["HSTU", "Longer", "SequenceBackbone", "TokenMixerModel", "Transformer"]
 
 Precision = Literal["float32", "bfloat16", "float8"]
-Transducers = Annotated[Sequence[Actions], Field(min_length=1)]
-Weight = Annotated[float, Field(ge=0)]
-Rate = Annotated[float, Field(ge=0, lt=1)]
-Expand = Annotated[float, Field(gt=0, le=64)]
-Experts = Annotated[int, Field(ge=0, le=64)]  # of each token in each layer
+Transducers = Annotated[Sequence[Actions], Bounds(min_length=1)]
+Weight = Annotated[float, Bounds(ge=0)]
+Rate = Annotated[float, Bounds(ge=0, lt=1)]
+Expand = Annotated[float, Bounds(gt=0, le=64)]
+Experts = Annotated[int, Bounds(ge=0, le=64)]  # of each token in each layer
 DOTS = 2  # dot products, which reach the output directly, as the numbers do
 
 

@@ -1,0 +1,183 @@
+"""Training steps of our models on batches that are drawn on the device: rows per second, share of the peak (MFU), and
+where the time of a step goes.
+
+Of a batch all is on the device but the distinct ids, which are with the tables.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from _attention_gpu import now
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from recdistill.data.batch.ages import SECOND
+from recdistill.data.batch.batch import Batch, Lookup
+from recdistill.data.batch.numbers import NUMBERS
+from recdistill.models.attention.request_layout import LaidOut, Layout
+from recdistill.models.backbones.sequence import SequenceBackbone
+from recdistill.models.embeddings.growable import TableOptions
+from recdistill.models.factory import BACKBONES, table_modules
+from recdistill.models.flops import cost_of
+from recdistill.models.heads import Towers
+from recdistill.models.layers.device import place
+
+__all__ = ["Case", "measured"]
+
+FIELDS, BATCHES = 8, 4
+WARM, SPLIT = BATCHES + 1, 3  # steps before the clock starts, and steps whose parts are timed one by one
+PARTS = ("wait", "gather", "dense", "update")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model and its step: `histories` of `history` events, each with so many `candidates`, over `ids` items."""
+
+    kind: str
+    width: int
+    history: int
+    histories: int
+    candidates: int = 1
+    ids: int = 1_000_000
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        """Return the rows of a step."""
+        return self.histories * self.candidates
+
+
+def backbone_of(case: Case) -> nn.Module:
+    """Return the network; its options are not checked, for which pydantic would be needed."""
+    network = BACKBONES[case.kind]
+    shape = {"width": case.width, "fields": FIELDS, "slots": 0, "actions": 1, "length": case.history}
+    named = inspect.signature(network).parameters
+    return network(
+        **{name: size for name, size in shape.items() if name in named}, tables=TableOptions(), **case.options
+    )
+
+
+def flops_of(case: Case) -> int:
+    """Return the floating point operations of a step, those of its products."""
+    with torch.device("meta"):
+        backbone = backbone_of(case)
+    if not isinstance(backbone, SequenceBackbone):
+        backbone = backbone_of(case)
+    return case.histories * cost_of(backbone, case.history, case.candidates).step_flops
+
+
+def looked_up(ids: Tensor) -> Lookup:
+    """Return a column of ids from 1 on, any shape, each distinct one once."""
+    unique, inverse = torch.unique(ids, return_inverse=True)
+    return Lookup(torch.cat([unique.new_zeros(1), unique]).cpu(), inverse + 1)
+
+
+def batch_of(case: Case, seed: int, device: str) -> Batch:
+    """Return a batch whose labels depend on the item, so that there is something to learn."""
+    draw = torch.Generator(device).manual_seed(seed)
+    rows, shape = case.rows, (case.histories, case.history)
+
+    def ids(*size: int) -> Tensor:
+        """Items, the more often the lower their number."""
+        share = torch.rand(size, generator=draw, device=device)
+        return (share**3 * case.ids).long() + 1
+
+    items, events = ids(rows), looked_up(ids(*shape))
+    of = torch.arange(rows, device=device) // case.candidates
+    ago = torch.arange(case.history, 0, -1, device=device).mul(60 * SECOND).expand(shape).contiguous()
+    ones, zeros = (torch.full(shape, value, device=device) for value in (True, 0))
+    lengths = torch.full((case.histories,), case.history, device=device)
+    layout = Layout(events.inverse, ago, zeros, ones, lengths, of, case.candidates, None, None, None)
+    offsets = case.history * torch.arange(case.histories + 1)
+    history = LaidOut(events.unique, events.inverse.flatten(), ago.flatten(), zeros.flatten(), offsets, of, layout)
+    numbers = torch.zeros(rows, NUMBERS, device=device)
+    empty = Lookup(torch.zeros(1, dtype=torch.int64), torch.zeros(rows, 0, dtype=torch.int64, device=device))
+    labels = (items % 3 == 0).float()[:, None].cpu()
+    columns = looked_up(items), looked_up(of + 1), looked_up(ids(rows, FIELDS)), empty
+    return Batch(torch.arange(rows), *columns, history, numbers, labels, torch.full_like(labels, torch.nan))
+
+
+class Steps:
+    """A network and its optimiser, which learn batch after batch; `seconds` by part, where the parts are timed."""
+
+    def __init__(self, case: Case, device: str) -> None:
+        torch.manual_seed(0)
+        self.network, self.device = Towers(backbone_of(case), 1), device
+        place(self.network, torch.device(device))
+        self.tables = table_modules(self.network)
+        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=1e-3, fused=True)
+        self.batches = [batch_of(case, seed, device) for seed in range(BATCHES)]
+        self.seconds = dict.fromkeys(PARTS, 0.0)
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the loss of a batch."""
+        main, _ = self.network(batch)
+        return binary_cross_entropy_with_logits(main, batch.labels)
+
+    def step(self, number: int) -> Tensor:
+        """Learn one batch; return its loss."""
+        loss = self.loss(self.batches[number % BATCHES].to(torch.device(self.device)))
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self.update()
+        return loss.detach()
+
+    def update(self) -> None:
+        """Move the weights and the rows."""
+        self.optimiser.step()
+        for table in self.tables:
+            table.step()
+
+    def timed(self, part: str, call: Callable[[], Any]) -> Any:
+        """Return what a call gives, whose time until the device is done counts as that part's."""
+        start = now(self.device)
+        found = call()
+        self.seconds[part] += now(self.device) - start
+        return found
+
+    def split(self, number: int) -> None:
+        """Learn one batch part by part: the look-ups of the rows are timed inside the forward pass."""
+        whole = self.batches[number % BATCHES]
+        batch = self.timed("wait", lambda: whole.to(torch.device(self.device)))
+        begun: list[float] = []
+        hooks = [table.register_forward_pre_hook(lambda *_: begun.append(now(self.device))) for table in self.tables]
+        hooks += [table.register_forward_hook(lambda *_: begun.append(now(self.device))) for table in self.tables]
+        loss = self.timed("dense", lambda: self.loss(batch))
+        for hook in hooks:
+            hook.remove()
+        gather = sum(begun[1::2]) - sum(begun[::2])
+        self.seconds["gather"] += gather
+        self.seconds["dense"] -= gather
+        self.optimiser.zero_grad(set_to_none=True)
+        self.timed("dense", loss.backward)
+        self.timed("update", self.update)
+
+
+def measured(case: Case, steps: int, peak: float, device: str) -> dict[str, Any]:
+    """Return what one model does: rows/s, MFU against `peak` FLOP/s, seconds of a step's parts, loss before and after,
+    and the most GiB of the device.
+    """
+    if device == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    runner, flops = Steps(case, device), flops_of(case)
+    first = float(runner.step(0))
+    for number in range(1, WARM):
+        runner.step(number)
+    start = now(device)
+    losses = [runner.step(number) for number in range(steps)]
+    took = (now(device) - start) / steps
+    for number in range(SPLIT):
+        runner.split(number)
+    parts = {part: seconds / SPLIT for part, seconds in runner.seconds.items()}
+    dense = sum(parameter.numel() for parameter in runner.network.parameters())
+    memory = torch.cuda.max_memory_allocated() / 2**30 if device == "cuda" else None
+    found = {"model": case.kind, "width": case.width, "history": case.history, "rows_per_step": case.rows}
+    found |= {"dense_parameters": dense, "rows_per_second": case.rows / took, "seconds_per_step": took}
+    found |= {"mfu": flops / took / peak, "parts": parts, "first_loss": first, "last_loss": float(losses[-1])}
+    return found | {"peak_gib": memory}
