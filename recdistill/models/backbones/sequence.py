@@ -53,11 +53,12 @@ def history_weight(length: Tensor) -> Tensor:
 
 class SequenceBackbone(nn.Module):
     """Inputs, encoders, body. encoders: each [R, L, D], [P, C, D] -> [P, C, its output_width]; actions: the event
-    actions that each one encodes, None for all of them. precision: of the encoders' matrix products; float8: of their
-    linear ones, where the GPU has it (float8.py), and bfloat16 for the others. stochastic: draws how many events to
-    learn from; the logits of a sample that is learned from then see the same part of its history. A candidate enters
-    the encoders with a vector of its own, so that it is no event (GPSD's segment embedding). depth: how many blocks it
-    has, those of its encoders, which stand next to each other, and then those of a token mixer.
+    actions that each one encodes, None for all of them. precision: of the matrix products of the encoders and of a
+    token mixer; float8: of their linear ones, where the GPU has it (float8.py), and bfloat16 for the others.
+    stochastic: draws how many events to learn from; the logits of a sample that is learned from then see the same part
+    of its history. A candidate enters the encoders with a vector of its own, so that it is no event (GPSD's segment
+    embedding). depth: how many blocks it has, those of its encoders, which stand next to each other, and then those of
+    a token mixer.
     """
 
     def __init__(
@@ -120,12 +121,7 @@ class SequenceBackbone(nn.Module):
 
     def encode(self, events: Tensor, targets: Tensor, at: Sequences, user: Tensor) -> Tensor:
         """Return states [P, C, S] of targets [P, C, D] over their histories' events [R, L, D] and users [R, D]."""
-        with ExitStack() as products:
-            if self.short:
-                products.enter_context(torch.autocast(events.device.type, torch.bfloat16))
-            if self.short and self.shortest:
-                check_float8(events.device)
-                products.enter_context(Float8())
+        with self._products(events.device):
             found = [
                 encoder(*self._encoded(number, events, targets, at), *[user] * getattr(encoder, "reads_user", False))
                 for number, encoder in enumerate(self.encoders)
@@ -133,6 +129,25 @@ class SequenceBackbone(nn.Module):
         return torch.cat(
             [norm(state.float() if self.short else state) for norm, state in zip(self.norms, found, strict=True)], 2
         )
+
+    def _products(self, device: torch.device) -> ExitStack:
+        """Return the context in which matrices are multiplied in the chosen precision."""
+        with ExitStack() as products:
+            if self.short:
+                products.enter_context(torch.autocast(device.type, torch.bfloat16))
+            if self.short and self.shortest:
+                check_float8(device)
+                products.enter_context(Float8())
+            return products.pop_all()
+
+    def _mixed_by_body(self, features: Tensor) -> Tensor:
+        """Return [B, its output_width] of features: a token mixer, which is most of a large model, multiplies in the
+        encoders' precision, an MLP in float32.
+        """
+        if not isinstance(self.body, TokenMixer):
+            return torch.as_tensor(self.body(features))
+        with self._products(features.device):
+            return torch.as_tensor(self.body(features)).float()
 
     def _encoded(self, number: int, events: Tensor, targets: Tensor, at: Sequences) -> tuple[Tensor, Tensor, Sequences]:
         if self.actions is None:
@@ -170,7 +185,8 @@ class SequenceBackbone(nn.Module):
         common, (*features, numbers) = candidate * mean, side
         dots = torch.stack([common.sum(1) * history_weight(length), (candidate * side[0]).sum(1)], 1)
         direct = torch.cat([dots, numbers], 1)
-        return torch.cat([self.body(torch.cat([candidate, states, common, direct, *features], 1)), direct], 1)
+        mixed = self._mixed_by_body(torch.cat([candidate, states, common, direct, *features], 1))
+        return torch.cat([mixed, direct], 1)
 
 
 class HSTU(SequenceBackbone):

@@ -160,6 +160,7 @@ class TokenMixer(nn.Module):
         parts = self.enter(x)
         if self.summary is not None:
             parts = torch.cat([self.summary(x), parts], 1)
+        parts = parts.to(x.dtype)  # what layers add to is not rounded where their products are
         x = parts.view(x.shape[0], self.tokens, self.width).transpose(0, 1)
         earlier, self.passed = x, []
         for number, layer in enumerate(self.layers):

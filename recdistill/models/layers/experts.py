@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["PerTokenFFN", "PerTokenSwiGLU", "ReLUExperts", "SparseSwiGLU", "per_token_weights"]
+__all__ = ["PerTokenFFN", "PerTokenSwiGLU", "ReLUExperts", "SparseSwiGLU", "per_token_weights", "routed"]
 
 FIRST_WEIGHT, FACTOR, LARGEST_WEIGHT = 1e-8, 1.2, 10.0  # of ReLUExperts' regulariser
 
@@ -20,6 +20,16 @@ FIRST_WEIGHT, FACTOR, LARGEST_WEIGHT = 1e-8, 1.2, 10.0  # of ReLUExperts' regula
 def per_token_weights(tokens: int, inputs: int, outputs: int, std: float | None = None) -> nn.Parameter:
     """Return [T, inputs, outputs], normal of deviation `std`, by default inputs^-.5."""
     return nn.Parameter(torch.randn(tokens, inputs, outputs) * (inputs**-0.5 if std is None else std))
+
+
+def routed(x: Tensor, router: Tensor) -> Tensor:
+    """Return [T, B, experts] of tokens [T, B, D], never in shorter numbers than the router's: experts are chosen by
+    it.
+    """
+    if x.is_meta or not torch.is_autocast_enabled(x.device.type):
+        return torch.bmm(x, router)
+    with torch.autocast(x.device.type, enabled=False):
+        return torch.bmm(x.to(router.dtype), router)
 
 
 class PerTokenSwiGLU(nn.Module):
@@ -59,8 +69,8 @@ class SparseSwiGLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return [T, B, D] of tokens [T, B, D]; only the samples that take an expert are given to it."""
-        best, chosen = torch.bmm(x, self.router).topk(self.active, 2)
-        gate = torch.zeros(*x.shape[:2], len(self.experts), dtype=x.dtype, device=x.device).scatter(
+        best, chosen = routed(x, self.router).topk(self.active, 2)
+        gate = torch.zeros(*x.shape[:2], len(self.experts), dtype=best.dtype, device=x.device).scatter(
             2, chosen, best.softmax(2) * self.scale
         )
         taken = _of_takers(x, self.experts, gate, partial(self._taken, chosen))
@@ -115,12 +125,12 @@ class ReLUExperts(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return [T, B, D] of tokens [T, B, D]."""
-        gates = torch.relu(torch.bmm(x, self.router))
+        gates = torch.relu(routed(x, self.router))
         if not (self.training and torch.is_grad_enabled()):
             return _of_takers(x, self.experts, gates, lambda token, number: gates[token, :, number].nonzero()[:, 0])
         self._regularise(gates[:, ::2])
         dense = torch.arange(x.shape[1], device=x.device) % 2 == 1
-        gates = torch.where(dense[:, None], torch.relu(torch.bmm(x, self.training_router)), gates)
+        gates = torch.where(dense[:, None], torch.relu(routed(x, self.training_router)), gates)
         return sum((expert(x) * gates[..., j, None] for j, expert in enumerate(self.experts)), torch.zeros_like(x))
 
     def taken(self) -> Tensor | None:

@@ -16,9 +16,19 @@ from recdistill.models.encoders.transformer import TransformerStack
 from tests.support.batches import make_batch, make_net
 
 
-@pytest.mark.parametrize("kind", ["hstu", "transformer", "longer"])
-def test_bfloat16_states_are_nearly_the_same_and_learn(kind: str) -> None:
-    exact, short = (make_net(kind, heads=2, precision=precision) for precision in ("float32", "bfloat16"))
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("hstu", {}),
+        ("transformer", {}),
+        ("longer", {}),
+        ("token-mixer", {"tokens": 4}),
+        ("token-mixer", {"tokens": 4, "grouping": "semantic", "experts": 2}),
+        ("token-mixer", {"tokens": 4, "variant": "rankmixer", "experts": 2}),
+    ],
+)
+def test_bfloat16_states_are_nearly_the_same_and_learn(kind: str, options: dict[str, Any]) -> None:
+    exact, short = (make_net(kind, heads=2, precision=one, **options) for one in ("float32", "bfloat16"))
     batch = make_batch()
     states = [net.backbone(batch) for net in (exact, short)]
     assert states[1].dtype == torch.float32
@@ -37,6 +47,8 @@ def test_bfloat16_states_are_nearly_the_same_and_learn(kind: str) -> None:
         ("transformer", {"block": "sasrec", "residual": "post"}),
         ("longer", {"layers": 2}),
         ("token-mixer", {}),
+        ("token-mixer", {"grouping": "semantic"}),
+        ("token-mixer", {"variant": "rankmixer"}),
     ],
 )
 def test_only_products_are_short(kind: str, options: dict[str, Any], recwarn: pytest.WarningsRecorder) -> None:
@@ -44,7 +56,7 @@ def test_only_products_are_short(kind: str, options: dict[str, Any], recwarn: py
     weight's.
     """
     net, seen = make_net(kind, heads=2, precision="bfloat16", **options), set()
-    for name, part in net.backbone.encoders.named_modules():  # type: ignore[union-attr]
+    for name, part in net.backbone.named_modules():
         if isinstance(part, nn.RMSNorm | nn.LayerNorm) and not name.endswith("mixed_norm"):  # which norms a product
             part.register_forward_pre_hook(lambda _norm, given: seen.add(given[0].dtype))
     before = torch.is_warn_always_enabled()
@@ -54,6 +66,13 @@ def test_only_products_are_short(kind: str, options: dict[str, Any], recwarn: py
     finally:
         torch.set_warn_always(before)
     assert seen <= {torch.float32} and not [str(one.message) for one in recwarn if "dtype" in str(one.message)]
+
+
+def test_a_token_mixer_multiplies_in_the_chosen_precision() -> None:
+    net, seen = make_net("token-mixer", precision="bfloat16"), set()
+    net.backbone.body.layers[0].within.register_forward_hook(lambda *given: seen.add(given[2].dtype))  # type: ignore
+    net(make_batch())
+    assert seen == {torch.bfloat16}
 
 
 WRONG: list[tuple[Callable[[], nn.Module], str]] = [
