@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,34 +19,50 @@ from recdistill.runs.folder import RunFolder
 from recdistill.storage.location import Location, names, write
 from recdistill.storage.objects import ObjectPath
 from recdistill.testing.killpoints import VARIABLE
+from tests.support.commands import typed
+from tests.support.forked import forked
 from tests.support.paths import ROOT
 from tests.support.sweeps import swept
 
 CONFIG = """
 name: small
-data: {reader: simulator, options: {rows: 1200, users: 40, items: 20}}
+data: {reader: simulator, options: {rows: 600, users: 40, items: 20}}
 teacher: {kind: din, width: 8, history: 20}
 students: {light: {kind: din, width: 4, history: 5, distill: {weight: 1.0}}}
-evaluate: {start: 0.5, seeds: [0]}
-checkpoint_rows: 400
+evaluate: {start: 0.5, seeds: [0], bootstrap: 20}
+checkpoint_rows: 200
 processes: 1
 """
 TIMES = ("seconds", "rows_per_second", "created")
-KILLS = ["table.files:1", "step.learned:12", "table.commit:1", "checkpoint.written:2", "checkpoint.published:2"]
+KILLS = ["table.files:1", "step.learned:4", "table.commit:1", "checkpoint.written:2", "checkpoint.published:2"]
 
 
-@pytest.fixture
-def config(tmp_path: Path) -> Path:
-    path = tmp_path / "small.yaml"
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("config") / "small.yaml"
     path.write_text(CONFIG)
     return path
 
 
-def call(*words: object, **variables: str) -> subprocess.CompletedProcess[str]:
+@pytest.fixture(autouse=True)
+def trained_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let commands of this process train in it, as those of a notebook do: a process more is seconds of imports."""
+    monkeypatch.setattr("recdistill.train.pool.importable", lambda kind: False)
+
+
+@pytest.fixture(scope="module")
+def local(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The figures of a run in a folder."""
+    place = tmp_path_factory.mktemp("local") / "run"
+    code, printed = typed("run", config, "--out", place)
+    assert code == 0, printed
+    return figures(place)
+
+
+def killed_command(*words: object, **variables: str) -> int:
+    """Return the exit code of a command in a process of its own, with a training process of its own."""
     env = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
-    return subprocess.run(
-        [sys.executable, "-m", "recdistill", *map(str, words)], cwd=ROOT, env=env, capture_output=True, text=True
-    )
+    return subprocess.run([sys.executable, "-m", "recdistill", *map(str, words)], cwd=ROOT, env=env).returncode
 
 
 def timeless(value: Any) -> Any:
@@ -58,12 +75,25 @@ def figures(place: Location) -> Any:
     return timeless(json.loads((place / "summary.json").read_text()))
 
 
+def done(*words: object) -> str:
+    """Return what a command of this process prints, which has to succeed."""
+    code, printed = typed(*words)
+    assert code == 0, printed
+    return printed
+
+
+def refused(*words: object) -> str:
+    """Return the one line by which a command refuses."""
+    code, printed = typed(*words)
+    assert code == 2 and printed.count("\n") == 1, printed
+    return printed
+
+
 def test_a_run_gives_a_local_ones_figures_and_goes_on_on_a_new_machine(
-    bucket: ObjectPath, config: Path, tmp_path: Path
+    bucket: ObjectPath, config: Path, local: Any, tmp_path: Path
 ) -> None:
-    there, here = call("run", config, "--out", bucket), call("run", config, "--out", tmp_path / "run")
-    assert (there.returncode, here.returncode) == (0, 0), there.stderr + here.stderr
-    assert figures(bucket) == figures(tmp_path / "run")
+    done("run", config, "--out", bucket)
+    assert figures(bucket) == local
     assert names(bucket) >= {"run.json", "summary.json", "report.html", "tables", "predictions", "models"}
     assert not names(bucket) & {"lease.json", "store", "signals", "lock"}
     secret = "secret-of-tests"
@@ -71,39 +101,42 @@ def test_a_run_gives_a_local_ones_figures_and_goes_on_on_a_new_machine(
     shutil.rmtree(tmp_path / "cache")
     (bucket / "summary.json").unlink()
     for verb in ("evaluate", "report", "inspect", "train"):
-        done = call(verb, bucket)
-        assert done.returncode == 0, done.stderr
-    assert figures(bucket) == figures(tmp_path / "run")
-    again = call("run", config, "--out", bucket)
-    assert again.returncode == 0 and "nothing to do" in again.stdout
-    other = call("run", config, "--out", bucket, "--set", "teacher.width=16")
-    assert other.returncode == 2 and "holds another run (teacher.width: 8 there, 16 now)" in other.stderr
+        done(verb, bucket)
+    assert figures(bucket) == local
+    assert "nothing to do" in done("run", config, "--out", bucket)
+    other = refused("run", config, "--out", bucket, "--set", "teacher.width=16")
+    assert "holds another run (teacher.width: 8 there, 16 now)" in other
 
 
 @pytest.mark.needs("obstore", "moto")
-@pytest.mark.parametrize("point", swept(KILLS))
+@pytest.mark.parametrize("point", swept(KILLS, quick=0))
 def test_a_run_that_is_killed_goes_on_and_ends_as_if_nothing_had_been(
-    point: str, bucket_of: Callable[[str], ObjectPath], config: Path, tmp_path: Path
+    point: str, bucket_of: Callable[[str], ObjectPath], config: Path, local: Any
 ) -> None:
     bucket = bucket_of("moto")
-    killed = call("run", config, "--out", bucket, **{VARIABLE: point})
-    assert killed.returncode != 0
-    done = call("run", config, "--out", bucket)
-    assert done.returncode == 0, done.stderr
-    assert call("run", config, "--out", tmp_path / "run").returncode == 0
-    assert figures(bucket) == figures(tmp_path / "run")
+    assert forked("run", config, "--out", bucket, **{VARIABLE: point})[0] == -signal.SIGKILL
+    done("run", config, "--out", bucket)
+    assert figures(bucket) == local
+
+
+@pytest.mark.needs("obstore", "moto")
+def test_a_run_whose_training_process_is_killed_goes_on(
+    bucket_of: Callable[[str], ObjectPath], config: Path, local: Any
+) -> None:
+    bucket = bucket_of("moto")
+    assert killed_command("run", config, "--out", bucket, **{VARIABLE: "step.learned:4"}) == 1
+    done("run", config, "--out", bucket)
+    assert figures(bucket) == local
 
 
 def test_a_prefix_with_other_files_or_another_process_is_refused(bucket: ObjectPath, config: Path) -> None:
     write(bucket / "theirs.txt", b"")
-    done = call("run", config, "--out", bucket)
-    assert done.returncode == 2 and "holds files that are no run of recdistill" in done.stderr
+    assert "holds files that are no run of recdistill" in refused("run", config, "--out", bucket)
     assert names(bucket) == {"theirs.txt"}
     (bucket / "theirs.txt").unlink()
     write(bucket / "lease.json", b'{"machine": "another", "holder": "process 1 on another"}')
-    done = call("ingest", config, "--out", bucket)
-    assert done.returncode == 2 and "another process is at work on this run" in done.stderr
-    assert done.stderr.count("\n") == 1 and names(bucket) == {"lease.json"}
+    assert "another process is at work on this run" in refused("ingest", config, "--out", bucket)
+    assert names(bucket) == {"lease.json"}
 
 
 def test_a_bucket_that_is_not_there_and_verbs_that_are_local_are_one_line(bucket: ObjectPath, config: Path) -> None:
@@ -114,8 +147,7 @@ def test_a_bucket_that_is_not_there_and_verbs_that_are_local_are_one_line(bucket
         (("watch", bucket), "this verb works on local folders"),
         (("evaluate", bucket), "holds no run"),
     ):
-        done = call(*words)
-        assert done.returncode == 2 and text in done.stderr and done.stderr.count("\n") == 1, done.stderr
+        assert text in refused(*words)
 
 
 def test_options_of_the_store_reach_it_and_stay_out_of_everything_that_is_written() -> None:
