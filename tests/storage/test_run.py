@@ -108,22 +108,22 @@ def test_a_run_gives_a_local_ones_figures_and_goes_on_on_a_new_machine(
     assert "holds another run (teacher.width: 8 there, 16 now)" in other
 
 
-@pytest.mark.needs("obstore", "moto")
-@pytest.mark.parametrize("point", swept(KILLS, quick=0))
+@pytest.mark.needs("obstore", "ministack")
+@pytest.mark.parametrize("point", swept(KILLS))
 def test_a_run_that_is_killed_goes_on_and_ends_as_if_nothing_had_been(
     point: str, bucket_of: Callable[[str], ObjectPath], config: Path, local: Any
 ) -> None:
-    bucket = bucket_of("moto")
+    bucket = bucket_of("ministack")
     assert forked("run", config, "--out", bucket, **{VARIABLE: point})[0] == -signal.SIGKILL
     done("run", config, "--out", bucket)
     assert figures(bucket) == local
 
 
-@pytest.mark.needs("obstore", "moto")
+@pytest.mark.needs("obstore", "ministack")
 def test_a_run_whose_training_process_is_killed_goes_on(
     bucket_of: Callable[[str], ObjectPath], config: Path, local: Any
 ) -> None:
-    bucket = bucket_of("moto")
+    bucket = bucket_of("ministack")
     assert killed_command("run", config, "--out", bucket, **{VARIABLE: "step.learned:4"}) == 1
     done("run", config, "--out", bucket)
     assert figures(bucket) == local

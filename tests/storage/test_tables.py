@@ -21,7 +21,7 @@ from tests.support.faulty_proxy import FaultyProxy, faulty_proxy
 from tests.support.object_stores import STORES
 from tests.support.tables import SCHEMA, events, followed, ids_of, make_events, make_predictions, process
 
-WRITERS, COMMITS = 16, 3
+WRITERS, COMMITS = 16, 1
 APPEND = """
 for sequence in range(int(sys.argv[3]), int(sys.argv[4])):
     log.append(events(range(3 * sequence, 3 * sequence + 3)), writer=sys.argv[2], sequence=sequence)
