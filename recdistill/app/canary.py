@@ -11,7 +11,6 @@ from rich.table import Table
 from recdistill.app.progress import print_line, printed
 from recdistill.app.spooled import take_spool
 from recdistill.config.experiment import Experiment
-from recdistill.defaults import SERVED
 from recdistill.evaluate.canary import Happened, began, fault, happened
 from recdistill.runs.folder import RunFolder
 from recdistill.serve.canary import end, standing
@@ -43,20 +42,21 @@ def canary_stage(run: Path, root: Path, every: float | None) -> None:
 
 def _look(folder: RunFolder, experiment: Experiment, root: Path, pointer: Pointer) -> str | None:
     """Take what was served since, print how it ended, and return what the canary is ended for."""
-    if pointer.canary is None:
+    canary = pointer.canary
+    if canary is None:
         return None
     log, events = PredictionLog.open(folder.predictions), EventLog.open(folder.tables / "events")
     take_spool(log, root / RECORDS)
-    names = [f"{SERVED}{version}" for version in (pointer.canary.version, pointer.version)]
-    since = began(log, names[0])
+    names = [canary.named(version) for version in (canary.version, pointer.version)]
+    since = began(log, names)
     if since is None:
-        print_line(f"no predictions of {names[0]} yet; a server with its canary writes them")
+        print_line(f"no predictions of version {canary.version} yet; a server with its canary writes them")
         return None
     found, window = dict[str, list[Happened]](), experiment.labels.window_s
     for task in log.tasks:
         found[task] = [happened(events, log, name, task, since, window) for name in names]
     _print(names, found)
-    bound = pointer.canary.bounds.calibration
+    bound = canary.bounds.calibration
     return next(filter(None, (fault(task, mine, its, bound) for task, (mine, its) in found.items())), None)
 
 

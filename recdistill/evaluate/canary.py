@@ -7,6 +7,7 @@ together, so the error of the sums' difference is the larger of that over users 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -60,11 +61,11 @@ def fault(task: str, canary: Happened, served: Happened, bound: float) -> str | 
     return f"it predicts {mine:.4g} of {task} on average and {real:.4g} happened, of {canary.rows:,} samples"
 
 
-def began(predictions: PredictionLog, model: str) -> datetime | None:
-    """Return the time of the first sample that a model predicted, None where it predicted none."""
-    mine = predictions.scan().filter(pl.col("model") == model).select(pl.col("time").min())
-    found = predictions.collect(mine)["time"]
-    return found[0] if len(found) else None
+def began(predictions: PredictionLog, models: Sequence[str]) -> datetime | None:
+    """Return the earliest time of a sample that one of the models predicted, None where the first predicted none."""
+    of_all = predictions.scan().filter(pl.col("model").is_in(models)).group_by("model").agg(pl.col("time").min())
+    found = dict(predictions.collect(of_all).iter_rows())
+    return min(found.values()) if models[0] in found else None
 
 
 def happened(

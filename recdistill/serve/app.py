@@ -55,6 +55,7 @@ def make_app(service: Service) -> FastAPI:
 
     @app.get("/readyz")
     async def readyz() -> dict[str, Any]:
+        live.look()  # a server that is asked for nothing else follows the pointer too
         return {"status": "ready", "model": live.scorer.artefact.manifest.model, "version": live.scorer.version}
 
     @app.get("/metrics", response_class=PlainTextResponse)

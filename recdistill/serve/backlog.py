@@ -11,7 +11,6 @@ from typing import Any
 
 from prometheus_client import Counter
 
-from recdistill.serve.service import Served
 from recdistill.serve.spool import Spool
 
 __all__ = ["WAITING", "Backlog"]
@@ -21,21 +20,21 @@ NICE = 19
 
 
 class Backlog:
-    """A bounded queue of answers, each taken by a thread of low priority, where the system can; records that are made
-    of them go into a spool. states: counts what `take` says became of each, `dropped` for those that there was no room
-    for and `unwritten` for those whose record could not be written.
+    """A bounded queue of what is to be done with answers, by a thread of low priority, where the system can; records
+    that are made of them go into a spool. states: counts what each says became of its answer, `dropped` for those that
+    there was no room for and `unwritten` for those whose record could not be written.
     """
 
-    def __init__(self, name: str, take: Callable[[Served], str], spool: Spool, states: Counter) -> None:
-        self._take, self._spool, self._states = take, spool, states
-        self._queue: queue.Queue[Served | None] = queue.Queue(WAITING)
+    def __init__(self, name: str, spool: Spool, states: Counter) -> None:
+        self._spool, self._states = spool, states
+        self._queue: queue.Queue[Callable[[], str] | None] = queue.Queue(WAITING)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    def put(self, served: Served) -> None:
-        """Take an answer where there is room for it; never waits."""
+    def put(self, take: Callable[[], str]) -> None:
+        """Let `take` be called where there is room for it; never waits."""
         try:
-            self._queue.put_nowait(served)
+            self._queue.put_nowait(take)
         except queue.Full:
             self._states.labels("dropped").inc()
 
@@ -54,9 +53,9 @@ class Backlog:
     def _run(self) -> None:
         with suppress(OSError, AttributeError):  # of this thread alone
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
-        while (served := self._queue.get()) is not None:
+        while (take := self._queue.get()) is not None:
             try:
-                state = self._take(served)
+                state = take()
             except OSError:
                 state = "unwritten"
             self._states.labels(state).inc()

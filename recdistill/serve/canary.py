@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import secrets
 from collections import deque
 from dataclasses import replace
 from pathlib import Path
@@ -49,13 +50,14 @@ def begin(root: Path, version: int, share: float, bounds: Bounds) -> Manifest:
         pointer = _pointer(root)
         if version == pointer.version:
             raise UserError(f"{root}: version {version} is served already")
-        if pointer.canary is not None and pointer.canary.version != version:
+        now = pointer.canary
+        if now is not None and now.version != version:
             raise UserError(
-                f"{root}: version {pointer.canary.version} answers {pointer.canary.share:.1%} of the users; promote or "
-                "abort it first"
+                f"{root}: version {now.version} answers {now.share:.1%} of the users; promote or abort it first"
             )
         found = open_artefact(root, version).manifest
-        write_pointer(root, replace(pointer, canary=Canary(version, share, bounds), ended=""))
+        trial = secrets.token_hex(4) if now is None else now.trial
+        write_pointer(root, replace(pointer, canary=Canary(version, share, bounds, trial), ended=""))
         return found
 
 

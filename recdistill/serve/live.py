@@ -64,13 +64,17 @@ class Live:
     def of(self, request: Request) -> Scorer:
         """Return the scorer for a request, and begin to load a newer version where the pointer names one."""
         self._recent.append(request)
-        if self._stamp() != self._seen and self._loading.acquire(blocking=False):
-            threading.Thread(target=self._load, daemon=True).start()
+        self.look()
         trial = self.trial
         if trial is None or request.user is None:
             return self.scorer
         chosen = place_of(request.user, trial.canary.version) < trial.canary.share
         return trial.scorer if chosen else self.scorer
+
+    def look(self) -> None:
+        """Begin to load a newer version where the pointer names one."""
+        if self._stamp() != self._seen and self._loading.acquire(blocking=False):
+            threading.Thread(target=self._load, daemon=True).start()
 
     def manifest_of(self, version: int) -> Manifest | None:
         """Return what the served version is, or the canary; None for any other."""
@@ -152,7 +156,7 @@ class Live:
         canary, trial = pointer.canary if pointer else None, self.trial
         if canary is None:
             self.trial = None
-        elif trial is not None and trial.canary.version == canary.version:
+        elif trial is not None and (trial.canary.version, trial.canary.trial) == (canary.version, canary.trial):
             trial.canary = canary
         else:
             self.trial = None

@@ -5,6 +5,7 @@ users is answered by. It changes by one rename, so who reads it sees the old or 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -34,11 +35,18 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Canary:
-    """A version that answers a share (0 to 1) of the users."""
+    """A version that answers a share (0 to 1) of the users. trial: this canary's own name, so that what was predicted
+    while it was under way is told from all else that its version and others ever predicted.
+    """
 
     version: int
     share: float
     bounds: Bounds = Bounds()
+    trial: str = ""
+
+    def named(self, version: int) -> str:
+        """Return the name in the predictions table of what a version answered while this canary was under way."""
+        return f"canary.{self.trial}.v{version}"
 
 
 @dataclass(frozen=True)
@@ -84,7 +92,10 @@ def _canary(tree: Mapping[str, Any]) -> Canary:
     numbers = [tree["share"], *asdict(bounds).values()]
     if any(type(one) not in (int, float) or not math.isfinite(one) or one < 0 for one in numbers) or tree["share"] > 1:
         raise ValueError
-    return Canary(_version(tree["version"]), tree["share"], bounds)
+    trial = tree.get("trial", "")
+    if re.fullmatch(r"[0-9a-f]{0,16}", trial) is None:  # of releases before: none
+        raise ValueError
+    return Canary(_version(tree["version"]), tree["share"], bounds, trial)
 
 
 def write_pointer(root: Path, pointer: Pointer) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -97,12 +98,12 @@ class Shadow:
         self.scorer, self.live, self.share = scorer, live, share
         self.counts = _Counts.on(registry)
         self._draw = random.Random()  # noqa: S311 - which requests, no secret
-        self._backlog = Backlog("shadow", self._taken, Spool(folder, f"v{scorer.version}"), self.counts.requests)
+        self._backlog = Backlog("shadow", Spool(folder, f"v{scorer.version}"), self.counts.requests)
 
     def __call__(self, served: Served) -> None:
         """Take an answer, if it is one of the share."""
         if self._draw.random() < self.share:
-            self._backlog.put(served)
+            self._backlog.put(partial(self._taken, served))
 
     def close(self) -> None:
         """Score what waits, and end."""

@@ -41,6 +41,12 @@ def records(root: Path) -> list[dict]:  # type: ignore[type-arg]
     return [json.loads(line) for path in sorted((root / RECORDS).glob("*")) for line in path.read_text().splitlines()]
 
 
+def named(root: Path, version: int) -> str:
+    pointer = read_pointer(root)
+    assert pointer is not None and pointer.canary is not None
+    return pointer.canary.named(version)
+
+
 def test_as_many_users_of_the_served_version_are_kept_as_of_the_canary(root: Path) -> None:
     asked(root, range(20))
     assert not (root / RECORDS).exists()  # without a canary nothing is
@@ -48,23 +54,21 @@ def test_as_many_users_of_the_served_version_are_kept_as_of_the_canary(root: Pat
     asked(root, USERS)
     kept = {int(one["request"][1:]): next(iter(one["logits"])) for one in records(root)}
     places = {user: place_of(user, 2) for user in USERS}
-    assert kept == {
-        user: "served.v2" if place < SHARE else "served.v1" for user, place in places.items() if place < 2 * SHARE
-    }
+    assert kept == {user: named(root, 2 if place < SHARE else 1) for user, place in places.items() if place < 2 * SHARE}
 
 
 def test_one_that_is_off_is_ended_and_one_that_is_not_goes_on(root: Path) -> None:
     run = root.parent / "run"
     begin(root, 2, SHARE, Bounds(calibration=1.2))
     code, printed = typed("canary", root, "--labels", run)
-    assert code == 0 and "no predictions of served.v2 yet" in printed
+    assert code == 0 and "no predictions of version 2 yet" in printed
     rate, draw = asked(root, USERS), np.random.default_rng(0)
     first, rest = range(350), range(350, 400)
     happened(run, first, ITEMS, lambda user, item: float(draw.random() < rate[user]))  # as either version predicts
     code, printed = typed("canary", root, "--labels", run)
     assert code == 0 and printed.endswith("canary: version 2, 30.0% of the users\n")
     shown = sum(place_of(user, 2) < SHARE for user in first) * len(ITEMS)
-    assert f"served.v2  {shown:,}" in printed and not records(root)  # what was taken is gone
+    assert f"{named(root, 2)}  {shown:,}" in printed and not records(root)  # what was taken is gone
     happened(run, rest, ITEMS, lambda user, item: float(draw.random() < rate[user]))
     asked(root, more := range(400, 800))
     happened(run, more, ITEMS, lambda user, item: float(place_of(user, 2) < SHARE or draw.random() < 0.1))
@@ -72,6 +76,20 @@ def test_one_that_is_off_is_ended_and_one_that_is_not_goes_on(root: Path) -> Non
     assert code == 0 and "no canary; version 2, the canary, was ended: it predicts" in printed and "of click" in printed
     pointer = read_pointer(root)
     assert pointer is not None and pointer.canary is None and "was ended" in pointer.ended
+
+
+def test_what_was_predicted_before_it_began_is_not_counted(root: Path) -> None:
+    run, users = root.parent / "run", range(1000, 1200)
+    begin(root, 2, SHARE, Bounds())
+    asked(root, users)  # a first canary of the same version, which was ended
+    abort(root)
+    begin(root, 2, SHARE, Bounds())
+    asked(root, more := range(1200, 1240))  # of the same event time
+    for answered in (users, more):
+        happened(run, answered, ITEMS, lambda user, item: 0.0)
+    code, printed = typed("canary", root, "--labels", run)
+    mine, its = (sum(low <= place_of(user, 2) < low + SHARE for user in more) * len(ITEMS) for low in (0, SHARE))
+    assert code == 0 and f"{named(root, 2)}  {mine:,} " in printed and f"{named(root, 1)}  {its:,} " in printed
 
 
 @pytest.mark.parametrize("over", [abort, promote])

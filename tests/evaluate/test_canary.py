@@ -62,8 +62,8 @@ def tables(path: Path) -> tuple[EventLog, PredictionLog, pl.DataFrame]:
 
 def test_what_was_predicted_and_what_happened_are_counted_since_it_began(tmp_path: Path) -> None:
     events, log, frame = tables(tmp_path)
-    since = began(log, "served.v2")
-    assert since == START + timedelta(minutes=ROWS // 2) and began(log, "served.v1") is None
+    since = began(log, ["served.v2", "served.v1"])
+    assert since == START + timedelta(minutes=ROWS // 2) and began(log, ["served.v1", "served.v2"]) is None
     found, half = happened(events, log, "served.v2", "click", since, None), frame[ROWS // 2 :]
     p, y = 1 / (1 + np.exp(-half["logit"].to_numpy())), half["label_click"].to_numpy()
     assert found.rows == ROWS // 2
@@ -77,7 +77,7 @@ def test_what_was_predicted_and_what_happened_are_counted_since_it_began(tmp_pat
 
 def test_outcomes_that_may_still_come_are_waited_for_and_then_none_is_a_negative(tmp_path: Path) -> None:
     events, log, frame = tables(tmp_path / "labelled")
-    since = began(log, "served.v2")
+    since = began(log, ["served.v2", "served.v1"])
     assert since is not None
     bare, rows = events_of(tmp_path / "later", {"user_id": frame["user_id"].to_list(), "label": [None] * ROWS})
     half = rows[ROWS // 2 :]

@@ -58,10 +58,19 @@ def test_a_share_is_that_share_of_the_users_and_a_larger_one_only_adds() -> None
     assert abs(np.corrcoef(places[1], places[2])[0, 1]) < 0.03  # another version, other users
 
 
+def trial_of(root: Path) -> str:
+    """Return the canary's own name, after a look at its form."""
+    pointer = read_pointer(root)
+    assert pointer is not None and pointer.canary is not None and len(pointer.canary.trial) == 8
+    return pointer.canary.trial
+
+
 def test_it_is_begun_grown_promoted_and_rolled_back(root: Path) -> None:
     begin(root, 2, 0.05, Bounds())
+    first = trial_of(root)
     begin(root, 2, 0.5, Bounds(slower=3.0))
-    assert read_pointer(root) == Pointer(1, (), Canary(2, 0.5, Bounds(slower=3.0)))
+    assert trial_of(root) == first
+    assert read_pointer(root) == Pointer(1, (), Canary(2, 0.5, Bounds(slower=3.0), trial_of(root)))
     assert standing(root) == "served: version 1; canary: version 2, 50.0% of the users"
     assert promote(root) == 2 and read_pointer(root) == Pointer(2, (1,))
     assert roll_back(root).version == 1
@@ -69,10 +78,12 @@ def test_it_is_begun_grown_promoted_and_rolled_back(root: Path) -> None:
 
 def test_it_is_aborted_and_an_end_by_itself_is_kept(root: Path) -> None:
     begin(root, 2, 0.05, Bounds())
+    first = trial_of(root)
     assert abort(root) == 2 and read_pointer(root) == Pointer(1)
     begin(root, 2, 0.05, Bounds())
+    assert trial_of(root) != first
     end(root, 3, "another one")
-    assert read_pointer(root) == Pointer(1, (), Canary(2, 0.05))
+    assert read_pointer(root) == Pointer(1, (), Canary(2, 0.05, trial=trial_of(root)))
     end(root, 2, "too slow")
     assert standing(root) == "served: version 1; no canary; too slow"
 
@@ -98,7 +109,18 @@ def test_what_cannot_be_is_refused_in_one_line(root: Path) -> None:
         begin(root, 3, 0.1, Bounds())
 
 
-@pytest.mark.parametrize("change", [{"share": 2}, {"share": -1}, {"share": "1"}, {"version": 0}, {"bounds": {"x": 1}}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"share": 2},
+        {"share": -1},
+        {"share": "1"},
+        {"version": 0},
+        {"bounds": {"x": 1}},
+        {"trial": "../x"},
+        {"trial": 1},
+    ],
+)
 def test_a_canary_that_says_nonsense_is_a_damaged_pointer(root: Path, change: dict) -> None:  # type: ignore[type-arg]
     write_pointer(root, Pointer(1, (), Canary(2, 0.1)))
     tree = json.loads((root / "current.json").read_text())
@@ -212,6 +234,20 @@ def test_only_its_share_changes_and_what_is_known_stays(root: Path) -> None:
     begin(root, 2, 0.9, Bounds())
     loaded(live)
     assert live.trial.canary.share == 0.9 and len(live.trial.mine.seconds) == 1
+    abort(root)
+    begin(root, 2, 0.9, Bounds())  # another canary, of the same version
+    loaded(live)
+    assert live.trial.canary.trial == trial_of(root) and not live.trial.mine.seconds
+
+
+def test_who_asks_whether_it_is_ready_makes_it_follow_the_pointer(root: Path) -> None:
+    live = Live(root)
+    with TestClient(make_app(Service(live, Limits()))) as client:
+        write_pointer(root, Pointer(2, (1,)))
+        client.get("/readyz")
+        with live._loading:
+            pass
+        assert client.get("/readyz").json()["version"] == 2
 
 
 def test_what_is_served_does_not_change_under_it(root: Path) -> None:
