@@ -49,6 +49,8 @@ TRAINED = {
     "shared, 30 %, with quotients": (16, 0.3, ", share: quotient-remainder"),
     "shared, 10 %, with quotients": (16, 0.1, ", share: quotient-remainder"),
     "bounded to 10 %": (16, 0.1, ""),
+    "width 4, 10 % of 16": (16, 0.1, ", admit: 20, narrow: 4"),
+    "width 2, 10 % of 16": (16, 0.1, ", admit: 20, narrow: 2"),
 }
 EXPORTED = {
     "float16": SmallerRows("float16", max_loss=ANY),

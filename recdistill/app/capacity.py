@@ -10,7 +10,7 @@ from rich.table import Table
 
 from recdistill.app.progress import console
 from recdistill.config.load import load_file, load_text
-from recdistill.config.models import ModelConfig, TeacherConfig
+from recdistill.config.models import ModelConfig, RowsConfig, TeacherConfig
 from recdistill.config.presets import presets
 from recdistill.distributed.shard_units import gathered
 from recdistill.errors import UserError
@@ -74,7 +74,7 @@ def needs_of(config: ModelConfig, machine: Machine, rows: float, ids: float) -> 
     backbone = countable(config, FIELDS, LISTS, MAX_ACTIONS)
     cost, ranks = cost_of(backbone, config.history), machine.gpus
     batch, (outside, largest) = -(-config.batch // ranks), gathered(backbone)
-    width = sum(table.width for table in table_modules(backbone)) / len(table_modules(backbone))
+    widths = [table.width for table in table_modules(backbone)]
     distinct = batch * min(config.history + FIELDS + 2, ids)
     moved = (ranks - 1) / ranks * 4 * (3 * cost.dense_parameters + 2 * distinct * config.width)
     computing, moving = batch * cost.step_flops / (machine.peak * machine.share), moved / machine.network
@@ -85,7 +85,7 @@ def needs_of(config: ModelConfig, machine: Machine, rows: float, ids: float) -> 
         weights=DENSE_BYTES * cost.dense_parameters / ranks,
         gathered=0.0 if ranks == 1 else 4 * (outside + 2 * largest),
         activations=batch * cost.activation_bytes,
-        tables=ROW * 4 * ids * width / ranks,
+        tables=ROW * 4 * sum(_numbers(config.rows, width, ids) for width in widths) / len(widths) / ranks,
         moved=moved,
         computing=computing,
         moving=moving,
@@ -93,6 +93,14 @@ def needs_of(config: ModelConfig, machine: Machine, rows: float, ids: float) -> 
         arriving=speed * EVENT * config.history,
         days=rows / speed / 86_400,
     )
+
+
+def _numbers(rows: RowsConfig | None, width: int, ids: float) -> float:
+    """Return how many numbers the rows of a table hold after `ids` distinct ids."""
+    if rows is None:
+        return ids * width
+    narrow = min(rows.narrow, width) if rows.narrow else 0
+    return ids * narrow + min(ids, rows.most) * (width - narrow)
 
 
 def teacher_of(config: Path | None, preset: str | None, assignments: list[str] | None) -> TeacherConfig:

@@ -70,7 +70,8 @@ class PretrainConfig(Strict):
 
 class RowsConfig(Strict):
     """A bound on the rows of each table, for ids that never end: rows are given to ids that come back, and the ids seen
-    longest ago give theirs to new ones; or ids share rows by their remainder, or by remainder and quotient.
+    longest ago give theirs to new ones; or ids share rows by their remainder, or by remainder and quotient; or every id
+    has a narrow row.
     """
 
     most: int = Field(ge=8, le=1 << 31)  # rows of a table, down to a multiple of 8
@@ -79,8 +80,12 @@ class RowsConfig(Strict):
         "never"  # remainder: ids of one remainder read one row; quotient-remainder: that times their quotient's
     )
 
+    narrow: int = Field(default=0, ge=0)  # numbers of a row that every id has; the others belong to `most` ids
+
     @model_validator(mode="after")
     def _shared(self) -> RowsConfig:
+        if self.share != "never" and self.narrow:
+            raise ValueError("narrow is for rows of one id each; leave it out, or share")
         if self.share != "never" and self.admit > 1:
             raise ValueError("admit is for rows of one id each; leave it out, as ids that share rows have one at once")
         return self
@@ -124,6 +129,8 @@ class ModelConfig(Strict):
 
     @model_validator(mode="after")
     def _rows_stay(self) -> ModelConfig:
+        if self.rows is not None and self.rows.narrow >= self.width:
+            raise ValueError(f"rows.narrow is {self.rows.narrow}, of a width of {self.width}; make it smaller")
         if self.rows is not None and self.pretrain is not None:
             raise ValueError("rows that are bounded cannot be pre-trained; leave out rows or pretrain")
         return self

@@ -87,7 +87,8 @@ def settings_of(config: ModelConfig, distill: DistillConfig | None) -> dict[str,
         named["sampling"] = f"k+ {config.sampling.positive:g}, k- {config.sampling.negative:g}"
     if config.rows is not None:
         how = f"after {config.rows.admit}" if config.rows.share == "never" else f"shared by {config.rows.share}"
-        named["rows"] = f"{config.rows.most:,} per table, {how}"
+        others = f", others of {config.rows.narrow} numbers" if config.rows.narrow else ""
+        named["rows"] = f"{config.rows.most:,} per table, {how}{others}"
     if distill is not None and distill.uses_teacher:
         named["weight"] = _weight(distill.weight)
         named |= {"towers": distill.towers, "loss": distill.loss, "space": distill.space}

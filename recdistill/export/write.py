@@ -29,6 +29,7 @@ from recdistill.export.smaller_rows import leave_out_absent, made_smaller
 from recdistill.export.vectors import write_vectors
 from recdistill.models.embeddings.growable import GrowableTable
 from recdistill.models.embeddings.hashed import HashedTable, QuotientTable
+from recdistill.models.embeddings.mixed import MixedTable
 from recdistill.models.factory import table_modules
 from recdistill.models.heads import Towers
 from recdistill.runs.jobs import Job
@@ -138,7 +139,7 @@ def _aside(to: Path) -> Iterator[Path]:
 
 def _write_tables(folder: Path, predictor: Predictor, served: ServedNetwork, known: Known) -> dict[str, GrowableTable]:
     """Write, of every table that is looked up, the rows of all known ids, float32; return the tables that hold them by
-    their files' names: one each, [ids + 1, width], but where ids share rows.
+    their files' names: one each, [ids + 1, width], but where ids share rows or have narrow ones.
     """
     tables, written = table_modules(predictor.learner.network), dict[str, GrowableTable]()
     for number in sorted({one.table for one in served.look_ups}):
@@ -146,7 +147,9 @@ def _write_tables(folder: Path, predictor: Predictor, served: ServedNetwork, kno
         table, rows = tables[number], max(known.rows(map_of(column)) for column in asked)
         parts = table.stored(rows)
         if isinstance(table, QuotientTable) or (isinstance(table, HashedTable) and rows > table.most + 1):
-            np.save(folder / f"table_{number}.shared.npy", np.array([count - 1 for _, count in parts.values()]))
+            np.save(folder / f"{table_file(number, 'shared')}.npy", np.array([n - 1 for _, n in parts.values()]))
+        if isinstance(table, MixedTable):
+            np.save(folder / f"{table_file(number, 'narrow')}.npy", np.array([table.parts[""].width]))
         for part, (of, count) in parts.items():
             name = table_file(number, part)
             _write_rows(folder, name, of, count)

@@ -7,7 +7,9 @@ table_N.kept.npy     where some ids have no row: uint64, bit by bit from the low
 table_N.shared.npy   where ids share rows: int64 [1], how many there are, M, but for the padding; the id of index i
                      reads row 1 + (i - 1) mod M; int64 [2] where there are Q quotients too: that row is multiplied,
                      number by number, by row 1 + floor((i - 1) / M) mod Q of
-table_N.quotient.npy which has a range and a map of its own, table_N.quotient.range.npy, ...
+table_N.quotient.npy the rows of quotients, with a range and a map of their own, table_N.quotient.range.npy, ...
+table_N.narrow.npy   where widths are mixed: int64 [1], how many numbers of a row every id has, in table_N.npy
+table_N.rest.npy     the others, [rows, width - narrow], with a range and a map of their own: of most ids they are zeros
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from recdistill.defaults import RowKind
 from recdistill.errors import RecdistillError, UserError
 from recdistill.typing import Array
 
-__all__ = ["CodedRows", "HalfRows", "KeptRows", "SharedRows", "SmallerRows", "TableRows"]
+__all__ = ["CodedRows", "HalfRows", "KeptRows", "MixedRows", "SharedRows", "SmallerRows", "TableRows"]
 __all__ += ["AS_THEY_ARE", "coded", "kept_bits", "open_rows", "table_file", "table_number"]
 
 RANGES: dict[int, np.dtype[Any]] = {
@@ -160,8 +162,26 @@ class SharedRows:
         return np.asarray(found)
 
 
+class MixedRows:
+    """Rows of which every id has the first numbers and some the rest: float32 [indices, width]."""
+
+    dtype, ndim = np.dtype(np.float32), 2
+
+    def __init__(self, rows: OwnRows, rest: OwnRows) -> None:
+        self.parts = [np.asarray(part) if isinstance(part, np.ndarray) else part for part in (rows, rest)]
+        self.shape = (min(len(rows), len(rest)), rows.shape[1] + rest.shape[1])
+
+    def __len__(self) -> int:
+        """Return the number of indices."""
+        return self.shape[0]
+
+    def __getitem__(self, rows: Array) -> Array:
+        """Return float32 [n, width] of `rows`, indices."""
+        return np.concatenate([part[np.asarray(rows, np.int64)] for part in self.parts], 1)
+
+
 OwnRows = Array | HalfRows | CodedRows | KeptRows
-TableRows = OwnRows | SharedRows
+TableRows = OwnRows | SharedRows | MixedRows
 
 
 def coded(rows: Array, bits: int) -> tuple[Array, Array]:
@@ -204,12 +224,21 @@ def table_number(name: str) -> int:
 
 def open_rows(folder: Path, number: int, width: int) -> TableRows:
     """Return the rows of a table of this width, by their ids' indices. RecdistillError for what is none."""
-    rows, shared, times = (table_file(number, part) for part in ("", "shared", "quotient"))
+    rows, shared, times, narrow = (table_file(number, part) for part in ("", "shared", "quotient", "narrow"))
+    if (folder / f"{narrow}.npy").exists():
+        return _mixed_rows(folder, number, width, open_column(folder, narrow))
     own = _own_rows(folder, rows, width)
     if not (folder / f"{shared}.npy").exists():
         return own
     quotients = _own_rows(folder, times, width) if (folder / f"{times}.npy").exists() else None
     return SharedRows(own, open_column(folder, shared), quotients)
+
+
+def _mixed_rows(folder: Path, number: int, width: int, narrow: Array) -> MixedRows:
+    if narrow.dtype != np.int64 or narrow.shape != (1,) or not 0 < int(narrow[0]) < width:
+        raise RecdistillError(f"how many of {width} numbers of a row every id has was expected")
+    widths = {"": int(narrow[0]), "rest": width - int(narrow[0])}
+    return MixedRows(*(_own_rows(folder, table_file(number, part), of) for part, of in widths.items()))
 
 
 def _own_rows(folder: Path, name: str, width: int) -> OwnRows:

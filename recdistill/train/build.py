@@ -28,7 +28,8 @@ from recdistill.distributed.ranks import ALONE, Dense, InFull, Ranks, Rows
 from recdistill.errors import UserError
 from recdistill.evaluate.model_facts import TrainingCosts
 from recdistill.models.backbones.sequence import SequenceBackbone
-from recdistill.models.embeddings.bounded import RowBudget, bound_tables
+from recdistill.models.embeddings.bounded import RowBudget
+from recdistill.models.embeddings.budget import bound_tables
 from recdistill.models.embeddings.sharded import spread_tables
 from recdistill.models.factory import dense_parameters
 from recdistill.models.heads import Towers
@@ -213,7 +214,7 @@ def learner_of(
         spread_tables(network, ranks)
         if job.config.rows is not None:
             rows = job.config.rows
-            bound_tables(network, RowBudget(rows.most, rows.admit, rows.share))
+            bound_tables(network, RowBudget(rows.most, rows.admit, rows.share, rows.narrow))
         if device.type == "cuda" and not sharded:
             check_fits(job.name, dense_parameters(network), device)
         place(network, device)

@@ -37,6 +37,7 @@ from recdistill.distributed.ranks import IN_FULL, Dense, Rows
 from recdistill.errors import RecdistillError, UserError, did_you_mean
 from recdistill.models.embeddings.bounded import BoundedTable
 from recdistill.models.embeddings.growable import GrowableTable
+from recdistill.models.embeddings.mixed import MixedTable
 from recdistill.models.factory import REVISION, table_modules
 from recdistill.models.heads import Towers
 from recdistill.typing import Array
@@ -308,7 +309,8 @@ class Learner:
         if self.dense.ranks.first:
             tensors["random"] = torch.get_rng_state()
         state: dict[str, Any] = {"steps": self.steps, "revision": REVISION}
-        facts = {str(at): table.facts() for at, table in enumerate(self.tables) if isinstance(table, BoundedTable)}
+        kinds = (BoundedTable, MixedTable)
+        facts = {str(at): table.facts() for at, table in enumerate(self.tables) if isinstance(table, kinds)}
         state |= {"bounded": facts} if facts else {}
         state |= {"auto": self.auto.state_dict()} if self.auto else {}
         state |= {"gate": self.gate.state_dict()} if self.gate else {}

@@ -57,6 +57,24 @@ def test_weights_are_shared_by_ranks_and_the_slower_of_computing_and_moving_deci
     assert one.days == pytest.approx(1e9 / one.rows / 86_400)
 
 
+@pytest.mark.parametrize(
+    ("rows", "share"),
+    [
+        ("most: 1000", 1e-4),
+        ("most: 1000, share: remainder", 1e-4),
+        ("most: 1000, narrow: 4", 0.3),
+        ("most: 1000000000", 1),
+    ],
+)
+def test_rows_that_are_bounded_need_as_much_memory_as_there_can_be(rows: str, share: float) -> None:
+    """Of 10 million ids; its tables are 16, 16 and 8 wide."""
+    text = "{{name: x, data: {{reader: simulator}}, teacher: {{kind: din, width: 16{}}}}}"
+    plain, bounded = (
+        needs_of(load_text(text.format(keys)).teacher, MACHINE, 1e9, 1e7).tables for keys in ("", f", rows: {{{rows}}}")
+    )
+    assert bounded / plain == pytest.approx(share, rel=1e-2)
+
+
 def test_what_does_not_fit_is_said_with_the_nearest_that_does(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from recdistill.errors import RecdistillError, UserError
-from recdistill.serve.rows import CodedRows, HalfRows, KeptRows, SharedRows, SmallerRows, coded, kept_bits, open_rows
+from recdistill.serve.rows import (
+    CodedRows,
+    HalfRows,
+    KeptRows,
+    MixedRows,
+    SharedRows,
+    SmallerRows,
+    coded,
+    kept_bits,
+    open_rows,
+)
 
 LARGEST, LARGEST_HALF = float(np.finfo(np.float32).max), float(np.finfo(np.float16).max)
 floats, halves = (st.floats(-most, most, width=32) for most in (LARGEST, LARGEST_HALF))
@@ -103,6 +113,22 @@ def test_ids_that_share_rows_read_that_of_their_remainder(tmp_path: Path) -> Non
     for wrong in (np.array([4]), np.array([0]), np.array([3, 3]), np.array([3.0])):
         with pytest.raises(RecdistillError, match="how many rows ids share"):
             SharedRows(rows, wrong)
+
+
+def test_rows_of_mixed_widths_are_filled_up_with_zeros(tmp_path: Path) -> None:
+    """Of 4 ids all have 3 numbers, of 4 bits, and two of them 2 more."""
+    codes, ranges = coded(np.repeat(np.arange(5, dtype=np.float32)[:, None], 3, 1), 4)
+    for name, array in {"": codes, ".range": ranges, ".narrow": np.array([3])}.items():
+        np.save(tmp_path / f"table_0{name}.npy", array)
+    np.save(tmp_path / "table_0.rest.npy", np.array([[0, 0], [20, 21], [40, 41]], np.float32))
+    np.save(tmp_path / "table_0.rest.kept.npy", np.array([0b10101], np.uint64))
+    found = open_rows(tmp_path, 0, 5)
+    assert isinstance(found, MixedRows) and found.shape == (5, 5)
+    assert found[np.array([4, 0, 3])].tolist() == [[4, 4, 4, 40, 41], [0] * 5, [3, 3, 3, 0, 0]]
+    for wrong in (np.array([5]), np.array([0]), np.array([3.0])):
+        np.save(tmp_path / "table_0.narrow.npy", wrong)
+        with pytest.raises(RecdistillError, match="how many of 5 numbers"):
+            open_rows(tmp_path, 0, 5)
 
 
 def test_half_rows_are_read_as_floats(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ SETTINGS = {
         "students.light.alternate={to: {layers: 1, hidden: [16, 8]}, every: 2, shrunken: 1}",
     ),
     "shared rows": ("students.light.rows={most: 8, share: quotient-remainder}", "students.light.epochs=1"),
-    "bounded rows": ("students.light.rows={most: 16, admit: 2}", "students.light.epochs=1"),
+    "bounded rows": ("students.light.rows={most: 16, admit: 2, narrow: 2}", "students.light.epochs=1"),
     "shrunken and grown": (
         "checkpoint_rows=50",
         "students.light.alternate={to: {hidden: [16, 8], width: 2}, every: 2, shrunken: 1, regrow: split}",

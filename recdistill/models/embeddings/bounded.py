@@ -13,16 +13,15 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from recdistill.distributed.ranks import Rows
 from recdistill.errors import UserError
 from recdistill.models.embeddings.aged_ids import AgedIds
 from recdistill.models.embeddings.growable import GrowableTable
-from recdistill.models.embeddings.hashed import HashedTable, QuotientTable
 from recdistill.typing import Array
 
-__all__ = ["BoundedTable", "RowBudget", "Share", "bound_tables"]
+__all__ = ["BoundedTable", "RowBudget", "Share"]
 
 Share = Literal["never", "remainder", "quotient-remainder"]
 
@@ -32,12 +31,13 @@ COUNTS = ("admitted", "evicted", "refused")
 @dataclass(frozen=True)
 class RowBudget:
     """most: rows of each table; admit: how many steps have to look an id up before it gets one; share: how ids share
-    rows instead, see `HashedTable` and `QuotientTable`.
+    rows instead, see `HashedTable` and `QuotientTable`; narrow: numbers that ids without one have, see `MixedTable`.
     """
 
     most: int
     admit: int = 1
     share: Share = "never"
+    narrow: int = 0
 
 
 class BoundedTable(GrowableTable):
@@ -164,17 +164,3 @@ class BoundedTable(GrowableTable):
             ids.last[at] = state[f"{prefix}last"][...].numpy()
         self.sightings[waits] = state["sightings"][...].numpy()
         self.now, self.admitted, self.evicted, self.refused = state["clock"][...].tolist()
-
-
-def bound_tables(module: nn.Module, budget: RowBudget) -> None:
-    """Replace every table inside by one that keeps to a budget; none of their rows was looked up yet."""
-    for parent in list(module.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, GrowableTable):
-                setattr(parent, name, _bounded(child, budget))
-
-
-def _bounded(table: GrowableTable, budget: RowBudget) -> GrowableTable:
-    if budget.share == "never":
-        return BoundedTable(table, budget)
-    return (HashedTable if budget.share == "remainder" else QuotientTable)(table, budget.most)

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from recdistill.errors import UserError
-from recdistill.models.embeddings.bounded import BoundedTable, RowBudget, bound_tables
+from recdistill.models.embeddings.bounded import BoundedTable, RowBudget
+from recdistill.models.embeddings.budget import bound_tables
 from recdistill.models.embeddings.growable import GrowableTable, Optimiser
 
 

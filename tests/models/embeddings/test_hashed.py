@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from recdistill.errors import UserError
-from recdistill.models.embeddings.bounded import RowBudget, Share, bound_tables
+from recdistill.models.embeddings.bounded import RowBudget, Share
+from recdistill.models.embeddings.budget import bound_tables
 from recdistill.models.embeddings.growable import GrowableTable, Optimiser
 from recdistill.models.embeddings.hashed import HashedTable, QuotientTable, shared_quotient, shared_row
 

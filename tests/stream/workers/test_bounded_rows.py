@@ -12,11 +12,12 @@ from recdistill.api.run import Run
 from recdistill.app.bounded_rows import bounded_lines
 from recdistill.data.store.memmap import write_json
 from recdistill.serve.artefact import open_artefact
-from recdistill.serve.rows import KeptRows, SharedRows, SmallerRows
+from recdistill.serve.rows import KeptRows, MixedRows, SharedRows, SmallerRows
 from recdistill.stream.workers.build import stream_checkpoints
 from tests.support.stream_runs import ROWS, StreamRun, ends_as, experiment_of, models_of
 
-BOUNDED = ("students.light.rows={most: 32, admit: 2}",)
+BOUNDED = ("students.light.rows={most: 32, admit: 2}", "teacher.rows={most: 12, share: quotient-remainder}")
+SMALLER = (None, SmallerRows("int8", drop=0.1, max_loss=1.0))
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -55,7 +56,7 @@ def test_what_became_of_the_rows_is_told(streamed: StreamRun) -> None:
     assert all(table["held"] <= 32 for table in tables) and sum(table["evicted"] for table in tables) > 0
 
 
-@pytest.mark.parametrize("smaller", [None, SmallerRows("int8", drop=0.1, max_loss=1.0)])
+@pytest.mark.parametrize("smaller", SMALLER)
 def test_an_artefact_has_the_rows_that_there_are(
     streamed: StreamRun, tmp_path: Path, smaller: SmallerRows | None
 ) -> None:
@@ -67,18 +68,28 @@ def test_an_artefact_has_the_rows_that_there_are(
     assert any(int(np.bitwise_count(table.kept).sum()) < len(table) for table in kept)
 
 
-@pytest.mark.parametrize(("share", "rows"), [("remainder", 12), ("quotient-remainder", 11)])
-def test_rows_that_ids_share_are_streamed_and_served(tmp_path: Path, share: str, rows: int) -> None:
-    experiment = experiment_of(f"teacher.rows={{most: 12, share: {share}}}")
-    whole = StreamRun(tmp_path / "whole", experiment, ROWS)
-    run = StreamRun(tmp_path / "run", experiment, 1500)
-    write_json(run.root / "run.json", {"experiment": experiment.model_dump(mode="json"), "data": ""})
+@pytest.mark.parametrize("smaller", SMALLER)
+def test_an_artefact_has_the_rows_of_quotients(
+    streamed: StreamRun, tmp_path: Path, smaller: SmallerRows | None
+) -> None:
+    Run(streamed.root).model("teacher").export(tmp_path, smaller=smaller)
+    tables = open_artefact(tmp_path).tables.values()
+    assert all(isinstance(table, SharedRows) and table.most == 11 and table.quotients == [1] for table in tables)
+
+
+def test_rows_that_ids_share_and_narrow_ones_are_streamed_and_served(tmp_path: Path) -> None:
+    keys = "teacher.rows={most: 12, share: remainder}", "students.light.rows={most: 8, admit: 2, narrow: 2}"
+    whole = StreamRun(tmp_path / "whole", experiment_of(*keys), ROWS)
+    run = StreamRun(tmp_path / "run", whole.experiment, 1500)
+    write_json(run.root / "run.json", {"experiment": run.experiment.model_dump(mode="json"), "data": ""})
     run.feed_all([1600, 2222])
     run.approve(range(3, 6))
-    teacher = models_of(experiment)[0]
-    assert ends_as(whole, teacher, run.run(teacher))
-    for smaller in (None, SmallerRows("int8", drop=0.1, max_loss=1.0)):
-        Run(run.root).model("teacher").export(tmp_path / "to", smaller=smaller)
-        tables = open_artefact(tmp_path / "to").tables.values()
-        assert all(isinstance(table, SharedRows) and table.most == rows for table in tables)
-        assert any(len(table.rows) >= rows + 1 for table in tables)
+    found = []
+    for job in models_of(run.experiment)[:2]:
+        assert ends_as(whole, job, run.run(job))
+        for at, smaller in enumerate(SMALLER):
+            Run(run.root).model(job.name).export(tmp_path / f"{job.name}-{at}", smaller=smaller)
+            found.append([*open_artefact(tmp_path / f"{job.name}-{at}").tables.values()])
+    assert all(isinstance(table, SharedRows) and table.most == 12 for table in (*found[0], *found[1]))
+    rests = [table.parts[1] for table in (*found[2], *found[3]) if isinstance(table, MixedRows)]
+    assert rests and all(isinstance(rest, KeptRows) and len(rest.rows) <= 9 for rest in rests)
