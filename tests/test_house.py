@@ -26,6 +26,7 @@ WIDE = {  # signatures that have more parameters, and why
     "models/attention/triton_kernels.py": "a kernel's arguments are pointers and sizes",
     "models/attention/triton_parts.py": "a kernel's arguments are pointers and sizes",
     "models/attention/triton_op.py": "torch.autograd hands every tensor over by itself",
+    "models/embeddings/triton_rows.py": "a kernel's arguments are pointers and sizes",
     "models/factory.py": "build_backbone: all that a network's constructor may name",
     "models/backbones/dcn.py": "the architecture's own options, checked against the signature",
     "models/backbones/din.py": "the architecture's own options, checked against the signature",

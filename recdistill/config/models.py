@@ -118,9 +118,8 @@ class ModelConfig(Strict):
     sampling: SamplingConfig = SamplingConfig()
     pretrain: PretrainConfig | None = None
     rows: RowsConfig | None = None
-    device: Literal["auto", "cpu", "cuda"] = (
-        "auto"  # of the dense part; auto: CUDA where there is one; tables stay with the host
-    )
+    device: Literal["auto", "cpu", "cuda"] = "auto"  # of the dense part; auto: CUDA where there is one
+    tables: Literal["auto", "host", "device"] = "host"  # whose memory has the embedding rows; auto: device, if they fit
 
     @model_validator(mode="before")
     @classmethod

@@ -48,10 +48,12 @@ class Job:
 
     @property
     def run(self) -> str:
-        """Return the hash of the job's configuration; not of its device, for a run may go on elsewhere."""
+        """Return the hash of the job's configuration; not of where it computes and has its rows, for a run may go
+        on elsewhere.
+        """
         distill = self.distill.model_dump(mode="json") if self.distill else None
         more = [] if self.taught_by is None else [list(self.taught_by)]
-        return fingerprint(self.config.model_dump(mode="json", exclude={"device"}), distill, self.seed, *more)
+        return fingerprint(self.config.model_dump(mode="json", exclude={"device", "tables"}), distill, self.seed, *more)
 
     @property
     def writer(self) -> str:

@@ -53,6 +53,7 @@ from recdistill.train.memory_check import backbone_of, check_device, check_fits,
 from recdistill.train.pretrain import able
 from recdistill.train.schedule import Plan
 from recdistill.train.start_from import StartFrom, check_start, start_from_of
+from recdistill.train.table_home import at_home, check_home
 from recdistill.train.trainer import Totals, Trainer
 from recdistill.train.warm_start import Make, WarmStart, begun_from, check_parts, warm_start_of
 from recdistill.typing import Array
@@ -88,9 +89,11 @@ def check_models(experiment: Experiment, trains: bool = True) -> None:
             check_start(name, config, backbone)
         if config.pretrain and not able(backbone):
             raise UserError(f"{name}.pretrain: is for kinds hstu, without transducers, and transformer")
-        if (
-            trains and check_device(name, config).type == "cpu"
-        ):  # asking a GPU takes a piece of it: who trains there asks
+        if not trains:
+            continue
+        device = check_device(name, config)
+        check_home(name, config, device)
+        if device.type == "cpu":  # asking a GPU takes a piece of it: who trains there asks
             check_fits(name, dense_parameters(backbone))
 
 
@@ -218,12 +221,21 @@ def learner_of(
         if device.type == "cuda" and not sharded:
             check_fits(job.name, dense_parameters(network), device)
         place(network, device)
+        at_home(job.name, network, job.config, device, ranks, _ids(folder))
         return network
 
     learner = Learner(dense.built(make), job.config, job.distill, own, teacher or own, schema.tasks, slicer, dense)
     if changes_width(job.config):
         learner.resizer = Resizer(job.config, job.seed, blocks, resized, device, learner.network)
     return learner, {"config": job.run, "keep_rates": json.dumps(learned)}
+
+
+def _ids(folder: RunFolder) -> dict[str, int]:
+    """Return how many ids of each kind the log has; none before there is a store."""
+    if not (folder.store / "store.json").exists():
+        return {"users": 0, "items": 0, "context": 0}
+    store = SampleStore(folder.store)
+    return {"users": store.users, "items": store.items, "context": store.contexts}
 
 
 def _sharded(ranks: Ranks, device: torch.device) -> Dense:

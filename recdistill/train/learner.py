@@ -284,7 +284,7 @@ class Learner:
     def _check(self, loss: Tensor, batch: Batch) -> None:
         dense = [self.dense.local(p.grad).sum() for p in self.network.parameters() if p.grad is not None]
         sums = [loss.detach(), torch.stack(dense).sum().cpu()]
-        sums += [gradient.sum() for table in self.tables for gradient in table.gradients()]
+        sums += [gradient.sum().cpu() for table in self.tables for gradient in table.gradients()]
         total = torch.stack(sums).sum()[None]
         self.dense.ranks.sum_in_place([total])  # so that all ranks stop together
         if not bool(torch.isfinite(total)):

@@ -33,7 +33,7 @@ from recdistill.train.memory_check import unallocated
 from recdistill.train.schedule import Plan
 from recdistill.train.warm_start import Make, Taken
 
-__all__ = ["Earlier", "StartFrom", "check_start", "start_from_of"]
+__all__ = ["VOCABULARY", "Earlier", "StartFrom", "check_start", "start_from_of"]
 
 VOCABULARY = {"item": "items", "past": "items", "bias": "items", "user": "users", "context": "context"}  # of a table
 ALIKE: tuple[str, ...] = (

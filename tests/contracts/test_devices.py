@@ -12,6 +12,7 @@ import torch
 from recdistill.config.load import load_text
 from recdistill.config.models import DistillConfig, StudentConfig
 from recdistill.errors import UserError
+from recdistill.models.embeddings.on_device import tables_on
 from recdistill.models.factory import table_modules
 from recdistill.models.layers.device import device_of, place
 from recdistill.train.build import check_models
@@ -22,12 +23,14 @@ from tests.support.pretended_device import Elsewhere, another_device
 
 
 def _steps(
-    kind: str, options: dict[str, Any], device: torch.device | None
+    kind: str, options: dict[str, Any], device: torch.device | None, tables: bool = False
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Return the logits of three steps, and the learner's state after them."""
     net = make_net(kind, layout="decoupled", **options)
     if device is not None:
         place(net, device)
+    if device is not None and tables:
+        tables_on(net, device)
     learner, logits = Learner(net, StudentConfig(), DistillConfig()), []
     for seed in range(3):
         batch = make_batch(seed=seed)
@@ -47,12 +50,15 @@ EVERY: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("case", EVERY)
-def test_elsewhere_is_as_here(case: str) -> None:
+@pytest.mark.parametrize(
+    ("case", "tables"), [*((case, False) for case in EVERY), ("din", True), ("target-attention", True), ("hstu", True)]
+)
+def test_elsewhere_is_as_here(case: str, tables: bool) -> None:
+    """tables: the embedding rows lie there, too."""
     kind, options = EVERY[case]
     logits, state = _steps(kind, options, None)
     with another_device() as device:
-        far_logits, far_state = _steps(kind, options, device)
+        far_logits, far_state = _steps(kind, options, device, tables)
     assert not isinstance(far_logits, Elsewhere) and not any(
         isinstance(value, Elsewhere) for value in far_state.values()
     )

@@ -106,7 +106,7 @@ def _put(into: Tensor, rows: Tensor, values: Tensor) -> None:
     """Write `values` [n, D] to distinct `rows` of `into`: numpy copies wide rows faster, torch's
     index_copy_ narrow ones.
     """
-    if values.shape[1] < WIDE:
+    if values.shape[1] < WIDE or into.device.type != "cpu":
         into.index_copy_(0, rows, values)
     else:
         into.numpy()[rows.numpy()] = values.numpy()
@@ -155,8 +155,11 @@ class GrowableTable(nn.Module):
         ready = self._ready.index_select(0, rows)
         if not ready.all():
             fresh = rows[~ready]
-            self._weight[fresh] = self._first_values(fresh)
+            self._begin(fresh, self._first_values(fresh))
             self._ready[fresh] = True
+
+    def _begin(self, rows: Tensor, values: Tensor) -> None:
+        self._weight[rows] = values
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -310,15 +313,16 @@ class GrowableTable(nn.Module):
         second = self._second.index_select(0, rows).mul_(BETA2).addcmul_(gradient, gradient, value=1 - BETA2)
         _put(self._first, rows, first)
         _put(self._second, rows, second)
-        scale, epsilon = (of.index_select(0, steps)[:, None] for of in self._corrections(steps))
+        factors = self._factors(int(steps.max()) if len(steps) else 0)
+        scale, epsilon = (of.to(steps.device).index_select(0, steps)[:, None] for of in factors)
         return second.sqrt_().add_(epsilon).reciprocal_().mul_(first).mul_(scale).add_(weight)
 
-    def _corrections(self, steps: Tensor) -> tuple[Tensor, Tensor]:
-        """Return Adam's float32 factors by number of steps: -rate sqrt(1 - b2^n) / (1 - b1^n), epsilon sqrt(1 - b2^n).
+    def _factors(self, largest: int) -> tuple[Tensor, Tensor]:
+        """Return Adam's float32 factors by number of steps, up to `largest`: -rate sqrt(1 - b2^n) / (1 - b1^n), epsilon
+        sqrt(1 - b2^n).
 
         The length is a power of two, so that a resumed run computes every factor by the same vector instructions.
         """
-        largest = int(steps.max()) if len(steps) else 0
         if largest >= len(self._scale):
             count = torch.arange(1 << (largest + MIN_CAPACITY).bit_length(), dtype=torch.float64).clamp_(min=1)
             root = (1 - BETA2**count).sqrt_()

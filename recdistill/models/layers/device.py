@@ -1,5 +1,6 @@
 """Where the dense part of a model computes. Embedding tables stay in the host's memory, which holds more rows; a
-batch's rows are copied to the device and their gradients back. Logits are copied to the host, where the labels are.
+batch's rows are copied to the device and their gradients back, unless the tables lie there too (on_device.py). Logits
+are copied to the host, where the labels are.
 """
 
 from __future__ import annotations

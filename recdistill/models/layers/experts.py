@@ -26,7 +26,7 @@ def routed(x: Tensor, router: Tensor) -> Tensor:
     """Return [T, B, experts] of tokens [T, B, D], never in shorter numbers than the router's: experts are chosen by
     it.
     """
-    if x.is_meta or not torch.is_autocast_enabled(x.device.type):
+    if x.device.type == "meta" or not torch.is_autocast_enabled(x.device.type):
         return torch.bmm(x, router)
     with torch.autocast(x.device.type, enabled=False):
         return torch.bmm(x.to(router.dtype), router)

@@ -123,8 +123,8 @@ def test_state_holds_learned_rows_only_and_resumes_bit_for_bit(optimiser: str) -
 
 def test_adams_factors_reach_as_far_as_a_row_has_steps() -> None:
     ours = table()
-    short = [factor[:1000].clone() for factor in ours._corrections(torch.tensor([1]))]
-    long = ours._corrections(torch.tensor([], dtype=torch.int32)), ours._corrections(torch.tensor([123_456]))
+    short = [factor[:1000].clone() for factor in ours._factors(1)]
+    long = ours._factors(0), ours._factors(123_456)
     count = torch.tensor([1.0, 123_456.0], dtype=torch.float64)
     root = (1 - 0.999**count).sqrt()
     torch.testing.assert_close(long[1][0][count.long()], (-ours.rate * root / (1 - 0.9**count)).float())
