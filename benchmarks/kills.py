@@ -25,10 +25,11 @@ from rich.console import Console
 from rich.table import Table
 
 from recdistill.data.store.memmap import read_json
+from recdistill.storage.location import Location, names
 from recdistill.tables.events import EventLog
 from recdistill.tables.predictions import PredictionLog
 
-__all__ = ["EXPERIMENT", "Result", "differences", "ended", "kill", "result_of", "start"]
+__all__ = ["EXPERIMENT", "Differences", "Result", "differences", "ended", "kill", "result_of", "start"]
 
 EXPERIMENT = """
 name: kills
@@ -95,21 +96,22 @@ class Result:
     predictions: pl.DataFrame
 
 
-def result_of(folder: Path) -> Result:
+def result_of(folder: Location) -> Result:
     """Return the result in a run's folder, rows sorted by model and sample."""
-    newest = {model.name: max(model.glob("[0-9]*[0-9]")) for model in sorted((folder / "models").iterdir())}
+    models = folder / "models"
+    newest = {name: models / name / max(filter(str.isdigit, names(models / name))) for name in sorted(names(models))}
     states = {}
     for model, checkpoint in newest.items():
         state = read_json(checkpoint / "state.json")
         totals = {key: value for key, value in state["totals"].items() if key not in CLOCK}
         rest = {key: value for key, value in state.items() if key not in CLOCK}
         states[model] = (checkpoint.name, rest | {"totals": totals})
-    said = PredictionLog.open(folder / "predictions").scan().collect()
+    events, predictions = EventLog.open(folder / "tables" / "events"), PredictionLog.open(folder / "predictions")
     return Result(
         {model: (checkpoint / "model.safetensors").read_bytes() for model, checkpoint in newest.items()},
         states,
-        EventLog.open(folder / "tables" / "events").scan().collect().sort("sample_id"),
-        said.sort("model", "sample_id"),
+        events.collect(events.scan()).sort("sample_id"),
+        predictions.collect(predictions.scan()).sort("model", "sample_id"),
     )
 
 

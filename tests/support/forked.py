@@ -5,26 +5,33 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from recdistill.cli.app import main
 from recdistill.workers.spawn import without_main
 
-__all__ = ["forked"]
+__all__ = ["forked", "started"]
 
 HEAVY = ["recdistill.app.run", "lightgbm", "torch._dynamo", "tests.support.forked"]  # what the first run imports
 
 
-def forked(*words: object, **variables: str) -> tuple[int, str]:
-    """Return (exit code, all that was printed) of a command with these variables; it trains in its own process."""
+def started(printed: Path, *words: object, **variables: str) -> BaseProcess:
+    """Start a command with these variables, which trains in its own process and prints into a file."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(HEAVY)
-    with TemporaryDirectory() as folder, without_main():
-        printed = Path(folder) / "printed"
-        environment = {**os.environ, **variables}
-        process = context.Process(target=_command, args=([*map(str, words)], environment, printed))
+    process = context.Process(target=_command, args=([*map(str, words)], {**os.environ, **variables}, printed))
+    with without_main():
         process.start()
+    return process
+
+
+def forked(*words: object, **variables: str) -> tuple[int, str]:
+    """Return (exit code, all that was printed) of such a command."""
+    with TemporaryDirectory() as folder:
+        printed = Path(folder) / "printed"
+        process = started(printed, *words, **variables)
         process.join()
         return process.exitcode or 0, printed.read_text()
 

@@ -1,5 +1,4 @@
-"""Work on the data by several workers: `python benchmarks/out_workers.py [ROWS ...]` (200,000 and 10,000,000;
-5 minutes).
+"""Work on the data by several workers, a part of `out.py`.
 
 For each number of rows, a simulated log of 40 Parquet files: ingest by 1, 2 and 4 processes and, where Ray is
 installed, by 2 Ray tasks at a time. Of the smallest, a teacher that learned 50,000 rows: its predictions of the whole
@@ -16,7 +15,6 @@ import multiprocessing
 import os
 import resource
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -32,6 +30,8 @@ from recdistill.config.load import load_text
 from recdistill.runs.batch_ingest import ingest, open_tables
 from recdistill.runs.folder import RunFolder
 from recdistill.tables.delta.log import DeltaLog
+
+__all__ = ["workers"]
 
 FILES, LIMIT, LEARNED = 40, 4.0, 50_000
 WAYS = [("processes", 1), ("processes", 2), ("processes", 4)] + ([("ray", 2)] if find_spec("ray") else [])
@@ -151,9 +151,8 @@ def lines(
     return out, same and max(about["gib"] for _, about in found) <= LIMIT
 
 
-def main() -> int:
-    """Measure every stage."""
-    sizes = sorted(map(int, sys.argv[1:])) or [200_000, 10_000_000]
+def workers(sizes: list[int]) -> int:
+    """Measure every stage, print them, and return 0 where the budget was met; sizes: rows, rising."""
     table, met = [], True
     for rows in sizes:
         with tempfile.TemporaryDirectory() as name:
@@ -169,7 +168,3 @@ def main() -> int:
     columns = ["work", "rows", "workers", "s", "us a row", "efficiency", "peak GiB"]
     title = f"workers, {os.cpu_count()} cores, load {os.getloadavg()[1]:.1f}"
     return report(title, columns, table, met, f"same files and rows; a process at most {LIMIT:.0f} GiB")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
