@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.flop_counter import FlopCounterMode
 
 from recdistill.data.batch.batch import Batch, History, Lookup, Vectors
 from recdistill.data.batch.extras import NO_EXTRAS
@@ -46,6 +45,8 @@ def cost_of(backbone: nn.Module, events: int, samples: int = 1) -> Cost:
 
     One with encoders may stand on the meta device; others are run, on zeros. Elementwise work is not counted.
     """
+    from torch.utils.flop_counter import FlopCounterMode  # imports triton, where it is installed
+
     dense = sum(parameter.numel() for parameter in backbone.parameters())
     with FlopCounterMode(display=False) as counter:
         out = _run(backbone, events, samples)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import shutil
 import threading
@@ -30,7 +29,7 @@ from recdistill.signals.teacher_signals import teacher_signals
 from recdistill.storage.location import Location
 from recdistill.train.build import trainer_of
 from recdistill.train.trainer import Progress
-from recdistill.workers.spawn import end_with, without_interrupts, without_main
+from recdistill.workers.spawn import adopt, end_with, start_context, without_interrupts, without_main
 
 __all__ = ["crew", "train_ranked"]
 
@@ -88,10 +87,11 @@ def _alone(folder: RunFolder, job: Job) -> AbstractContextManager[None]:
 _reports: Any = None  # in a training process, its queue to the parent: queues can only be given when a process starts
 
 
-def _prepare(reports: Any, alive: Connection) -> None:
+def _prepare(reports: Any, alive: Connection, environment: dict[str, str]) -> None:
     """Set up a training process; it ends with the process that holds the other end of `alive`, however that ends."""
     global _reports
     _reports = reports
+    adopt(environment)
     threading.Thread(target=end_with, args=(alive,), daemon=True).start()
     torch.set_num_threads(1)  # models side by side use the cores better, and threads that wait for a busy core stall
 
@@ -114,7 +114,7 @@ def crew(folder: RunFolder, experiment: Experiment) -> Iterator[Callable[[list[J
     if not all(importable(model.kind) for model in named_models(experiment).values()):
         yield lambda jobs: _here(folder, experiment, jobs)
         return
-    context = multiprocessing.get_context("spawn")
+    context = start_context()
     reports = context.SimpleQueue()
     alive, ours = context.Pipe(duplex=False)
 
@@ -124,7 +124,7 @@ def crew(folder: RunFolder, experiment: Experiment) -> Iterator[Callable[[list[J
         return _until_done(running, reports)
 
     try:
-        with ProcessPoolExecutor(experiment.processes, context, _prepare, (reports, alive)) as pool:
+        with ProcessPoolExecutor(experiment.processes, context, _prepare, (reports, alive, dict(os.environ))) as pool:
             try:
                 yield train
             finally:

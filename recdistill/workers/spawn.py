@@ -2,14 +2,56 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
+from multiprocessing.context import BaseContext
 
-__all__ = ["end_with", "without_interrupts", "without_main"]
+__all__ = ["adopt", "end_with", "start_context", "without_interrupts", "without_main"]
+
+IMPORTED = ["recdistill.train.build", "torch._dynamo"]  # all that training needs: an optimiser imports the latter
+LONGEST = 70  # characters of the folder for temporary files: a socket's path in it may have 107
+
+
+def start_context() -> BaseContext:
+    """Return how processes start: forked from one that has imported everything and done nothing else.
+
+    It stays as long as this process, so that only the first start takes the seconds of the imports. A fork of it is
+    sound, for importing starts no pool of threads. Where the system is not Linux, each is started afresh. Either way
+    a process may begin with the environment of the first start; see `adopt`.
+    """
+    if sys.platform != "linux" or len(tempfile.gettempdir()) > LONGEST:
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(IMPORTED)
+    with without_interrupts(), _same_paths():
+        forkserver.ensure_running()
+    return context
+
+
+@contextmanager
+def _same_paths() -> Iterator[None]:
+    """Let an interpreter started meanwhile find the modules that this one finds."""
+    ours = {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONSAFEPATH": "1"}
+    before = {name: os.environ.get(name) for name in ours}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def adopt(environment: dict[str, str]) -> None:
+    """Make this process's environment that of the one that started it, given as it was then."""
+    os.environ.clear()
+    os.environ.update(environment)
 
 
 def end_with(alive: Connection) -> None:

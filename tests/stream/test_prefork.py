@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 THREADS = """
-import importlib, pkgutil
+import importlib, pkgutil, torch._dynamo
 from pathlib import Path
 import recdistill
 for found in pkgutil.walk_packages(recdistill.__path__, "recdistill."):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from pathlib import Path
 
 from recdistill.errors import UserError
 from recdistill.tables.validation import RowError
 
-__all__ = ["doubled", "folder_of", "killed_at_first", "refused_from", "where"]
+__all__ = ["doubled", "folder_of", "imported", "killed_at_first", "refused_from", "where"]
 
 
 def doubled(part: int) -> int:
@@ -42,3 +43,8 @@ def killed_at_first(folder: Path, times: int, part: int) -> int:
         if done < times:
             os.kill(os.getpid(), signal.SIGKILL)
     return part
+
+
+def imported() -> set[str]:
+    """Return the modules that this process has."""
+    return set(sys.modules)
