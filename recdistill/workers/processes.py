@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection, wait
@@ -10,13 +11,14 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from recdistill.workers.ledger import Ledger, Work, outcome_of
-from recdistill.workers.spawn import end_with, without_interrupts, without_main
+from recdistill.workers.spawn import adopt, end_with, start_context, without_interrupts, without_main
 
 __all__ = ["in_processes"]
 
 
-def _serve(work: Work, parts: Connection, alive: Connection) -> None:
+def _serve(work: Work, parts: Connection, alive: Connection, environment: dict[str, str]) -> None:
     """Work on the parts that come, until none does; send back what became of each."""
+    adopt(environment)
     threading.Thread(target=end_with, args=(alive,), daemon=True).start()
     while True:
         try:
@@ -30,9 +32,10 @@ class _Worker:
     """A process, and the number of the part that it works on, None while it waits."""
 
     def __init__(self, work: Work, alive: Connection) -> None:
-        context = multiprocessing.get_context("spawn")
+        context = start_context()
         self.pipe, theirs = context.Pipe()
-        self.process: BaseProcess = context.Process(target=_serve, args=(work, theirs, alive), daemon=True)
+        arguments = (work, theirs, alive, dict(os.environ))
+        self.process: BaseProcess = context.Process(target=_serve, args=arguments, daemon=True)
         with without_interrupts(), without_main():
             self.process.start()
         theirs.close()
@@ -88,7 +91,7 @@ class _Crew:
 
 def in_processes(work: Work, parts: Sequence[Any], count: int) -> Iterator[Any]:
     """Yield `work(part)` of every part, in their order, `count` at a time; see `in_parts`."""
-    alive, ours = multiprocessing.get_context("spawn").Pipe(duplex=False)
+    alive, ours = multiprocessing.Pipe(duplex=False)
     ledger = Ledger(parts, count)
     crew = _Crew(work, ledger, alive)
     try:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
-from multiprocessing.context import BaseContext
+from multiprocessing.context import ForkServerContext, SpawnContext
 
 __all__ = ["adopt", "end_with", "start_context", "without_interrupts", "without_main"]
 
@@ -19,7 +19,7 @@ IMPORTED = ["recdistill.train.build", "torch._dynamo"]  # all that training need
 LONGEST = 70  # characters of the folder for temporary files: a socket's path in it may have 107
 
 
-def start_context() -> BaseContext:
+def start_context() -> ForkServerContext | SpawnContext:
     """Return how processes start: forked from one that has imported everything and done nothing else.
 
     It stays as long as this process, so that only the first start takes the seconds of the imports. A fork of it is
