@@ -113,6 +113,8 @@ def await_role() -> str | None:
 
     In a process that was forked, return the role that it is to run.
     """
+    import torch._dynamo  # noqa: F401 - which the optimiser of every learner would import
+
     gc.freeze()  # what stands now is shared for good
     supervisor = os.getppid()
     with socket.socket(fileno=os.dup(0)) as line:
