@@ -6,20 +6,22 @@
     recdistill stream                   teacher and student learn what was served, once its outcome is known
     recdistill export                   again with each new checkpoint; the server takes it over
 
-Every part is a program of its own; this one plays the users, who click on what the server ranks.
+Every part is a program of its own; this one plays the users, who click on what the server ranks. It waits for the
+others (see `loop_pace`), so that what is found is a function of the experiment and not of the machine's speed.
 """
 
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 
+from recdistill.app.loop_pace import arrived, wait
 from recdistill.app.loop_processes import Program, command, started
 from recdistill.app.loop_rounds import Rounds, Server
 from recdistill.app.progress import console, print_line
@@ -33,15 +35,16 @@ from recdistill.report.loop import write_loop
 from recdistill.runs.folder import RunFolder
 from recdistill.runs.jobs import jobs_of
 from recdistill.serve.histories_file import HistoriesFile
+from recdistill.serve.pointer import read_pointer
 from recdistill.serve.scorer import Scorer
 from recdistill.stream.sources.table import END
 from recdistill.stream.workers.build import stream_checkpoints
+from recdistill.tables.events import EventLog, OutcomeLog
 
 __all__ = ["run_loop"]
 
-CANDIDATES, ROUND = 20, 50  # of a visit; visits of a round
-LEAD = 3  # checkpoints' worth of samples that may be served before a version that has predicted them is there
-PAUSE, LONGEST = 0.2, 120.0  # seconds between two looks at a version that lags, and how long one round waits for it
+CANDIDATES, ROUND = 20, 100  # of a visit; visits of a round
+PRINTED = 10  # rounds of one line
 
 
 def run_loop(config: Path, experiment: Experiment, set_: Sequence[str], root: Path) -> LoopSummary:
@@ -70,8 +73,24 @@ def _check(experiment: Experiment, root: Path) -> None:
     ):
         if wrong:
             raise UserError(f"{key}: a loop needs {wanted}")
+    _check_pace(experiment, read_options(experiment.data, SimulatorConfig))
     if (root / "source").exists():
         raise UserError(f"{root}: a loop has run there; choose another --out or delete it")
+
+
+def _check_pace(experiment: Experiment, world: SimulatorConfig) -> None:
+    """Refuse what would make outcomes come too late, or the users and the student wait for each other."""
+    window, row_s = experiment.labels.window_s or 0.0, world.days * 86_400 / world.rows
+    if window <= (round_s := ROUND * LIST * row_s):
+        raise UserError(
+            f"labels.window_s: a loop needs more than {round_s:,.0f}, the seconds of a round of {ROUND} requests, "
+            f"after which it sends their outcomes; got {window:,.0f}"
+        )
+    if experiment.stream.health.rows > window / row_s:
+        raise UserError(
+            f"stream.health.rows: a loop needs at most {window / row_s:,.0f}, the rows of labels.window_s: the student "
+            "waits for the teacher's rows to be checked, and the users for the student"
+        )
 
 
 class _Loop:
@@ -81,8 +100,6 @@ class _Loop:
         self.folder, self.logs = RunFolder(root), root / "logs"
         _, students = jobs_of(experiment)
         self.student = next(job.name for job in students if job.uses_teacher)
-        self.exported = 0  # rows of the checkpoint
-        self.export: tuple[int, Program] | None = None
 
     def prepare(self) -> None:
         """Train the first version, and export it twice."""
@@ -108,7 +125,7 @@ class _Loop:
             serve = start("serve", "serve", artefact, *words)
             rounds = Rounds(users, Server(serve.address()), Scorer.open(self.root / "frozen"), HistoriesFile(self.root))
             stream = start("stream", "stream", *self.words)
-            points = self._play(rounds, [serve, stream, start("histories", "histories", str(self.root))], programs)
+            points = self._play(rounds, [serve, stream, start("histories", "histories", str(self.root))])
             serve.stop()  # which writes what waits in its log
             _end(self.root / "source")
             with console.status("the stream learns what is left"):
@@ -116,43 +133,36 @@ class _Loop:
             stream.check(ended=True)
         return LoopSummary(self.experiment.name, self.student, CANDIDATES, LIST, points, self._predicted())
 
-    def _play(self, rounds: Rounds, programs: Sequence[Program], context: ExitStack) -> list[LoopPoint]:
-        """Play all rounds; a new checkpoint is exported, and a version that lags is waited for."""
-        points, users = list[LoopPoint](), rounds.users
+    def _play(self, rounds: Rounds, programs: Sequence[Program]) -> list[LoopPoint]:
+        """Play all rounds, each once all before it has arrived; take over a version per checkpoint."""
+        points, users, taken = list[LoopPoint](), rounds.users, 0
+        logs = {name: of(self.folder.tables / name) for name, of in (("events", EventLog), ("outcomes", OutcomeLog))}
         for first in range(users.first, users.end, ROUND):
+            rounds.send(first)
+            served = rounds.done * LIST
+            rows = {"events": self.experiment.stream.batch_rows + served, "outcomes": rounds.sent}
+            wait(partial(arrived, logs, rows, rounds.kept), "what was served is in the tables and histories", programs)
+            if (due := served // self.experiment.stream.checkpoint_rows) > taken:
+                self._take_over(due * self.experiment.stream.checkpoint_rows, rounds.server, programs)
+                taken = due
             points.append(rounds.play(first, ROUND))
-            if len(points) % 20 == 0:
-                print_line(_line(points[-20:]))
-            self._follow(rounds.done * LIST, programs, context)
+            if len(points) % PRINTED == 0:
+                print_line(_line(points[-PRINTED:]))
         rounds.finish()
         return points
 
-    def _follow(self, served: int, programs: Sequence[Program], context: ExitStack) -> None:
-        """Export the newest checkpoint where there is a new one; wait for a version that lags, LONGEST at most, so that
-        how often one is taken over does not depend on the machine's speed.
-        """
-        until, lead = time.monotonic() + LONGEST, LEAD * self.experiment.stream.checkpoint_rows
-        while True:
-            for program in programs:
-                program.check()
-            self._export_newest(context)
-            if served - self.exported <= lead or time.monotonic() >= until:
-                return
-            time.sleep(PAUSE)
+    def _take_over(self, rows: int, server: Server, programs: Sequence[Program]) -> None:
+        """Export the checkpoint that has predicted so many rows, once it is there, and wait until it is served."""
+        wait(lambda: self._predicted() >= rows, f"{self.student} has a checkpoint of {rows:,} rows", programs)
+        with started(self._exporting(), self.logs / "loop-export.txt") as export:
+            export.process.wait()
+            export.check(ended=True)
+        pointer = read_pointer(self.root / "artefact")
+        wait(lambda: pointer is not None and server.version() == pointer.version, "the new version is served", programs)
 
     def _predicted(self) -> int:
         """Return how many rows the student had predicted as of its newest checkpoint of the stream."""
         return max(stream_checkpoints(self.folder, self.student).blocks(), default=0)
-
-    def _export_newest(self, context: ExitStack) -> None:
-        if self.export is not None:
-            rows, program = self.export
-            if program.process.poll() is None:
-                return
-            program.check(ended=True)
-            self.exported, self.export = rows, None
-        if (newest := self._predicted()) > self.exported:
-            self.export = newest, context.enter_context(started(self._exporting(), self.logs / "loop-export.txt"))
 
 
 def _line(points: Sequence[LoopPoint]) -> str:

@@ -15,7 +15,7 @@ from recdistill.data.readers.simulator import LIST
 from recdistill.defaults import SECOND
 from recdistill.errors import UserError
 from recdistill.evaluate.closed_loop import LoopPoint, expected_gauc
-from recdistill.serve.histories import PastStore
+from recdistill.serve.histories_file import HistoriesFile
 from recdistill.serve.request import Request
 from recdistill.serve.scorer import Scorer
 from recdistill.typing import Array
@@ -42,20 +42,27 @@ class Server:
         for at in range(0, len(outcomes), MAX_OUTCOMES):
             self._post("/v1/feedback", {"outcomes": outcomes[at : at + MAX_OUTCOMES]}, {})
 
+    def version(self) -> int:
+        """Return the version that is served."""
+        return int(self._asked("GET", "/readyz", "", {})["version"])
+
     def _post(self, path: str, body: dict[str, Any], headers: dict[str, str]) -> dict[str, Any]:
-        sent = json.dumps(body), {"content-type": "application/json", **headers}
+        return self._asked("POST", path, json.dumps(body), {"content-type": "application/json", **headers})
+
+    def _asked(self, *request: Any) -> dict[str, Any]:
+        """Return the answer to a request: method, path, body, headers."""
         try:
-            status, answer = self._exchange(path, *sent)
+            status, answer = self._exchange(*request)
         except ConnectionError:  # a server closes a connection that stood idle; what is sent twice counts once
             self._link.close()
-            status, answer = self._exchange(path, *sent)
+            status, answer = self._exchange(*request)
         found: dict[str, Any] = json.loads(answer)
         if status != 200:
-            raise UserError(f"{path}: {status}: {found.get('error')}")
+            raise UserError(f"{request[1]}: {status}: {found.get('error')}")
         return found
 
-    def _exchange(self, path: str, body: str, headers: dict[str, str]) -> tuple[int, bytes]:
-        self._link.request("POST", path, body, headers)
+    def _exchange(self, *request: Any) -> tuple[int, bytes]:
+        self._link.request(*request)
         answer = self._link.getresponse()
         return answer.status, answer.read()
 
@@ -63,16 +70,15 @@ class Server:
 class Rounds:
     """Plays rounds against a server. frozen: the first version, which never learns, with the same kept histories."""
 
-    def __init__(self, users: SimulatedUsers, server: Server, frozen: Scorer, kept: PastStore) -> None:
+    def __init__(self, users: SimulatedUsers, server: Server, frozen: Scorer, kept: HistoriesFile) -> None:
         self.users, self.server, self.frozen, self.kept = users, server, frozen, kept
         self.task = frozen.artefact.manifest.tasks[0]
         self._waiting: list[tuple[int, dict[str, Any]]] = []  # outcomes, and when they are known
-        self.done = 0
+        self.done = self.sent = 0  # visits, and outcomes that the server was given
 
     def play(self, first: int, count: int) -> LoopPoint:
         """Let the visits from `first` on happen, and return how good their lists were."""
         visits = self.users.visits(first, count)
-        self._send(int(visits.time[0]))
         bodies = [_body(visits, r) for r in range(len(visits.number))]
         asked = list(zip(visits.number, bodies, strict=True))
         answers = [self.server.rank(f"visit-{number}", body, self.task) for number, body in asked]
@@ -100,15 +106,19 @@ class Rounds:
         request = Request(body["user"], body["items"], body["time"], body["features"], body["item_features"], past)
         return self.frozen.rank(request)[:, 0]
 
-    def _send(self, now: int) -> None:
-        """Send the outcomes that are known by `now` us."""
-        due = sorted((one for one in self._waiting if one[0] <= now), key=lambda one: one[0])
-        self._waiting = [one for one in self._waiting if one[0] > now]
-        self.server.feedback([outcome for _, outcome in due])
+    def send(self, first: int) -> None:
+        """Send the outcomes that are known when visit `first` begins."""
+        self._send(int(self.users.visits(first, 1).time[0]))
 
     def finish(self) -> None:
         """Send the outcomes that are left."""
         self._send(1 << 62)
+
+    def _send(self, now: int) -> None:
+        due = sorted((one for one in self._waiting if one[0] <= now), key=lambda one: one[0])
+        self._waiting = [one for one in self._waiting if one[0] > now]
+        self.server.feedback([outcome for _, outcome in due])
+        self.sent += len(due)
 
 
 def _body(visits: Visits, r: int) -> dict[str, Any]:

@@ -23,6 +23,8 @@ EXAMPLE = ROOT / "examples" / "loop.yaml"
         ("stream.replay=true", "stream.replay: a loop needs false"),
         ("stream.source.kind=nats", "stream.source.kind: a loop needs table"),
         ("labels.window_s=null", "labels.window_s: a loop needs a number of seconds"),
+        ("labels.window_s=7000", "labels.window_s: a loop needs more than 7,200, the seconds of a round"),
+        ("stream.health.rows=700", "stream.health.rows: a loop needs at most 600, the rows of labels.window_s"),
         ("stream.batch_rows=0", "stream.batch_rows: a loop needs the rows"),
     ],
 )
@@ -57,9 +59,10 @@ def test_a_program_is_stopped_with_its_context(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_a_whole_loop_takes_new_versions_over(tmp_path: Path) -> None:
-    sizes = ["data.options.rows=14000", "stream.batch_rows=8000", "stream.checkpoint_rows=1000"]
+    sizes = ["data.options.rows=4000", "data.options.days=1", "stream.batch_rows=2400", "stream.checkpoint_rows=800"]
+    sizes += ["stream.health.rows=250"]
     summary = run_loop(EXAMPLE, load_file(EXAMPLE, sizes), sizes, tmp_path / "run")
-    assert summary.points[-1].requests == 1500 and summary.swaps and summary.learned == 6000
+    assert summary.points[-1].requests == 400 and summary.swaps == [(200, 2)] and summary.learned == 1600
     assert sum(one.away for one in summary.points) == 0
     assert json.loads((tmp_path / "run" / "loop.json").read_text())["model"] == "light.distilled.s0"
     assert (tmp_path / "run" / "report.html").exists()
