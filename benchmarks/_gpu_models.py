@@ -22,6 +22,7 @@ from recdistill.data.batch.numbers import NUMBERS
 from recdistill.models.attention.request_layout import LaidOut, Layout
 from recdistill.models.backbones.sequence import SequenceBackbone
 from recdistill.models.embeddings.growable import TableOptions
+from recdistill.models.embeddings.on_device import tables_on
 from recdistill.models.factory import BACKBONES, table_modules
 from recdistill.models.flops import cost_of
 from recdistill.models.heads import Towers
@@ -36,7 +37,9 @@ PARTS = ("wait", "gather", "dense", "update")
 
 @dataclass(frozen=True)
 class Case:
-    """A model and its step: `histories` of `history` events, each with so many `candidates`, over `ids` items."""
+    """A model and its step: `histories` of `history` events, each with so many `candidates`, over `ids` items; tables:
+    whose memory has the embedding rows, host or device.
+    """
 
     kind: str
     width: int
@@ -44,7 +47,13 @@ class Case:
     histories: int
     candidates: int = 1
     ids: int = 1_000_000
+    tables: str = "host"
     options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Return the model, and where its rows lie."""
+        return self.kind if self.tables == "host" else f"{self.kind}, rows on the device"
 
     @property
     def rows(self) -> int:
@@ -109,6 +118,8 @@ class Steps:
         torch.manual_seed(0)
         self.network, self.device = Towers(backbone_of(case), 1), device
         place(self.network, torch.device(device))
+        if case.tables == "device":
+            tables_on(self.network, torch.device(device))
         self.tables = table_modules(self.network)
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=1e-3, fused=True)
         self.batches = [batch_of(case, seed, device) for seed in range(BATCHES)]
@@ -177,7 +188,7 @@ def measured(case: Case, steps: int, peak: float, device: str) -> dict[str, Any]
     parts = {part: seconds / SPLIT for part, seconds in runner.seconds.items()}
     dense = sum(parameter.numel() for parameter in runner.network.parameters())
     memory = torch.cuda.max_memory_allocated() / 2**30 if device == "cuda" else None
-    found = {"model": case.kind, "width": case.width, "history": case.history, "rows_per_step": case.rows}
+    found = {"model": case.name, "width": case.width, "history": case.history, "rows_per_step": case.rows}
     found |= {"dense_parameters": dense, "rows_per_second": case.rows / took, "seconds_per_step": took}
     found |= {"mfu": flops / took / peak, "parts": parts, "first_loss": first, "last_loss": float(losses[-1])}
     return found | {"peak_gib": memory}

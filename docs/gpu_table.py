@@ -60,7 +60,7 @@ def figures(found: dict[str, Any]) -> str:
     """Return the page's part of what the script found: that it was not run, where no GPU is named."""
     if not found.get("machine", {}).get("device"):
         return NOT_RUN
-    models = [name for name in ("din", "target-attention", "hstu", "token-mixer") if name in found]
+    models = [name for name in found if name.startswith(("din", "target-attention", "hstu", "token-mixer"))]
     head = ("model", "size of a step", "rows/s", "MFU", "ms of a step", "GiB at most")
     parts = [of_machine(found["machine"]), table(head, [of_model(name, found[name]) for name in models])]
     if "attention" in found:
@@ -70,8 +70,9 @@ def figures(found: dict[str, Any]) -> str:
             lambda row: [row["way"], row["milliseconds"], row["times_ours"]],
         )
         parts.append(ways)
-    if "kernels" in found:
-        parts.append(listed(("kernel", "error", "tolerance"), found["kernels"], of_kernel))
+    for name in ("kernels", "row kernels"):
+        if name in found:
+            parts.append(listed(("kernel", "error", "tolerance"), found[name], of_kernel))
     if "messages" in found:
         parts.append(f"NCCL on one rank: {json.dumps(found['messages'])}\n")
     return "\n".join(parts)

@@ -41,9 +41,10 @@ def test_the_script_needs_no_more_than_torch_triton_and_numpy(tmp_path: Path) ->
     )
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads((tmp_path / "gpu.json").read_text())
-    assert all(row["error"] <= row["tolerance"] for row in found["kernels"] if "skipped" not in row)
-    assert len(found["kernels"]) == 5 and found["messages"]["right"]
-    for kind in ("din", "target-attention", "hstu", "token-mixer"):
+    kernels = found["kernels"] + found["row kernels"]
+    assert all(row["error"] <= row["tolerance"] for row in kernels if "skipped" not in row)
+    assert len(kernels) == 7 and found["messages"]["right"]
+    for kind in ("din", "din, rows on the device", "target-attention", "hstu", "token-mixer"):
         assert found[kind]["rows_per_second"] > 0 and set(found[kind]["parts"]) == {"wait", "gather", "dense", "update"}
     assert "Not run" in TABLE["figures"](found)
 
