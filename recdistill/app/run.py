@@ -236,17 +236,17 @@ def train_alone(folder: RunFolder, experiment: Experiment, jobs: list[Job]) -> N
             show(name, at)
 
 
-def ranked_stage(root: Path, model: str | None, sharded: bool) -> None:
+def ranked_stage(root: Path, model: str | None, sharded: bool, short: bool) -> None:
     """Train one model of an ingested run as one of several ranks; the first of them shows how far it is.
 
-    sharded: whether each keeps but a share of the dense part.
+    sharded: whether each keeps but a share of the dense part; short: whether messages are.
     """
     folder = RunFolder(root)
     experiment = folder.experiment()
     rows, every = len(run_store(folder)), jobs_by_name(experiment)
     if model not in every:
         raise UserError(f"--model {model}: ranks train one model of {folder.root}; name one of {', '.join(every)}")
-    with joined() as ranks, folder.held() if ranks.first else nullcontext(), shown(folder, experiment) as show:
+    with joined(short) as ranks, folder.held() if ranks.first else nullcontext(), shown(folder, experiment) as show:
         ranks.wait()  # nobody looks before the first one holds the folder
         if build.finished(folder, every[model], rows, ranks):
             return _print(f"training: nothing to do, {model} is already trained") if ranks.first else None

@@ -38,6 +38,9 @@ def train(
     shard: Annotated[
         bool, typer.Option("--shard", help="Under torchrun: spread the dense part over the ranks.")
     ] = False,
+    short: Annotated[
+        bool, typer.Option("--short", help="Under torchrun: send gradients and embedding rows in bfloat16.")
+    ] = False,
 ) -> None:
     """Train the models of an ingested run that are not finished: teachers, then students. Under torchrun: one model, by
     ranks.
@@ -48,11 +51,12 @@ def train(
     from recdistill.storage.location import local_path, location
 
     if asked_for():
-        ranked_stage(local_path(location(run_folder)), model, shard)
+        ranked_stage(local_path(location(run_folder)), model, shard, short)
         leave()
-    if shard:
+    if shard or short:
+        name = "--shard" if shard else "--short"
         raise UserError(
-            "--shard: is for several ranks; start them with torchrun --no-python recdistill train RUN --shard"
+            f"{name}: is for several ranks; start them with torchrun --no-python recdistill train RUN {name}"
         )
     Run(run_folder).train(model)
 

@@ -11,7 +11,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 from torch.nn.modules.module import register_module_module_registration_hook
 
@@ -43,14 +43,14 @@ class Sharded:
 
         def keep_share(parent: nn.Module, name: str, part: nn.Module | None) -> None:
             if part is not None and is_layer(parent, name, part):
-                _spread(part, mesh)
+                _spread(part, mesh, self.ranks.short)
 
         hook = register_module_module_registration_hook(keep_share)
         try:
             network = make()
         finally:
             hook.remove()
-        _spread(network, mesh)
+        _spread(network, mesh, self.ranks.short)
         return network
 
     def add_up(self, network: nn.Module) -> None:
@@ -89,9 +89,12 @@ class Sharded:
         return share
 
 
-def _spread(part: nn.Module, mesh: DeviceMesh) -> None:
-    """Spread the parameters of a part that are not spread yet."""
-    fully_shard(part, mesh=mesh)
+def _spread(part: nn.Module, mesh: DeviceMesh, short: bool) -> None:
+    """Spread the parameters of a part that are not spread yet; short: gradients are summed in bfloat16. Weights are
+    gathered as they are.
+    """
+    sums = MixedPrecisionPolicy(reduce_dtype=torch.bfloat16 if short else None)
+    fully_shard(part, mesh=mesh, mp_policy=sums)
     if isinstance(part, FSDPModule):
         part.set_force_sum_reduction_for_comms(True)
         part.set_gradient_divide_factor(1.0)

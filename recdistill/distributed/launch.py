@@ -43,8 +43,8 @@ def _number(name: str, default: float = 0.0, least: float = 0.0) -> float:
 
 
 @contextmanager
-def joined() -> Iterator[Ranks]:
-    """Join the other ranks, and leave them when the block ends.
+def joined(short: bool = False) -> Iterator[Ranks]:
+    """Join the other ranks, and leave them when the block ends; short: see `Ranks`.
 
     Raises UserError where the environment does not number the ranks, RankLostError when another rank is gone or
     silent.
@@ -56,7 +56,7 @@ def joined() -> Iterator[Ranks]:
             "train RUN"
         )
     timeout = timedelta(seconds=_number("RECDISTILL_RANK_TIMEOUT", TIMEOUT, 1.0))
-    ranks = Ranks(int(_number("RANK")), int(_number("WORLD_SIZE", least=1.0)))
+    ranks = Ranks(int(_number("RANK")), int(_number("WORLD_SIZE", least=1.0)), short)
     try:
         dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=timeout)
         yield ranks

@@ -26,10 +26,13 @@ Network = TypeVar("Network", bound=nn.Module)
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process's number among `size`; alone, nothing is sent to anyone."""
+    """This process's number among `size`; alone, nothing is sent to anyone. short: whether the dense part's gradients,
+    embedding rows and their gradients travel in bfloat16.
+    """
 
     rank: int = 0
     size: int = 1
+    short: bool = False
 
     @property
     def first(self) -> bool:
@@ -55,6 +58,24 @@ class Ranks:
         for tensor, summed in zip(tensors, torch.split(flat, [tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(summed.view_as(tensor))
 
+    def add_up(self, tensors: Sequence[Tensor]) -> None:
+        """Replace float32 tensors by their sums over all ranks, the same bits on every rank. What is sent may be short,
+        and is added up in float32: a rank sums a piece of all, and sends the sum.
+        """
+        if not self.short or self.size == 1 or not tensors:
+            return self.sum_in_place(tensors)
+        sizes = [tensor.numel() for tensor in tensors]
+        flat = torch.cat([*(tensor.reshape(-1) for tensor in tensors), tensors[0].new_zeros(-sum(sizes) % self.size)])
+        sent = flat.bfloat16()
+        received = torch.empty_like(sent)
+        dist.all_to_all_single(received, sent)
+        piece = received.view(self.size, -1).float().sum(0).bfloat16()
+        pieces = [torch.empty_like(piece) for _ in range(self.size)]
+        dist.all_gather(pieces, piece)
+        summed = torch.cat(pieces)[: sum(sizes)].float()
+        for tensor, part in zip(tensors, torch.split(summed, sizes), strict=True):
+            tensor.copy_(part.view_as(tensor))
+
     def merged(self, values: Array) -> Array:
         """Return an array of which every rank filled in its part and left zeros elsewhere; bit for bit."""
         if self.size == 1:
@@ -76,6 +97,12 @@ class Ranks:
         found = rows.new_empty(sum(theirs), *rows.shape[1:])
         dist.all_to_all_single(found, rows.contiguous(), list(theirs), list(mine))
         return found
+
+    def exchange_floats(self, rows: Tensor, mine: Sequence[int], theirs: Sequence[int]) -> Tensor:
+        """Return the same of float32 rows, float32, rounded to bfloat16 where messages are short."""
+        if not self.short:
+            return self.exchange(rows, mine, theirs)
+        return self.exchange(rows.bfloat16(), mine, theirs).float()
 
     def gather(self, mine: int) -> list[int]:
         """Return the number that each rank gave, in the order of ranks."""
@@ -126,7 +153,7 @@ class InFull:
 
     def add_up(self, network: nn.Module) -> None:
         """Replace the gradients by their sums over all ranks."""
-        self.ranks.sum_in_place([parameter.grad for parameter in network.parameters() if parameter.grad is not None])
+        self.ranks.add_up([parameter.grad for parameter in network.parameters() if parameter.grad is not None])
 
     def local(self, tensor: Tensor) -> Tensor:
         """Return what this rank holds of a tensor."""

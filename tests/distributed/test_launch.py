@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -24,13 +23,12 @@ from recdistill.errors import UserError
 from recdistill.runs.folder import RunFolder
 from recdistill.runs.jobs import jobs_by_name, jobs_of
 from recdistill.tables.predictions import PredictionLog
-from recdistill.testing.killpoints import VARIABLE
 from recdistill.train import build
 from tests.checkpoint.test_store import flip
+from tests.support.rank_processes import ended, free_port, started
 from tests.support.runs import finish, ingested, tiny
 from tests.support.sweeps import swept
 
-SCRIPT = Path(sys.executable).with_name("recdistill")
 KINDS = {
     "hstu": ("teacher.kind=hstu", "candidates.count=2", "teacher.epochs=0"),
     "target-attention": ("teacher.kind=target-attention", "teacher.replay=1", "teacher.epochs=1"),
@@ -42,48 +40,6 @@ KINDS = {
     ),
 }
 BLOCKS = tiny("teacher.kind=hstu", "checkpoint_rows=100")
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
-def started(
-    root: Path,
-    ranks: int,
-    *words: str,
-    model: str = "teacher",
-    timeout: float = 120,
-    kill: tuple[int, str] | None = None,
-) -> list[subprocess.Popen[str]]:
-    """Start the ranks of `recdistill train`; kill: (rank, kill point) that ends one of them with SIGKILL."""
-    shared = {
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(free_port()),
-        "WORLD_SIZE": str(ranks),
-        "LOCAL_WORLD_SIZE": str(ranks),
-        "RECDISTILL_RANK_TIMEOUT": str(timeout),
-    }
-    found = []
-    for rank in range(ranks):
-        own = {VARIABLE: kill[1]} if kill and kill[0] == rank else {}
-        found.append(
-            subprocess.Popen(
-                [SCRIPT, "train", root, "--model", model, *words],
-                text=True,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env={**os.environ, **shared, **own, "RANK": str(rank)},
-            )
-        )
-    return found
-
-
-def ended(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
-    outputs = [process.communicate(timeout=600) for process in processes]
-    return [(process.returncode, out + err) for process, (out, err) in zip(processes, outputs, strict=True)]
 
 
 def logits(root: Path, model: str = "teacher") -> np.ndarray:
@@ -130,6 +86,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
             ("target-attention", 2, ()),
             ("token-mixer", 2, ()),
             ("hstu", 2, ("--shard",)),
+            ("target-attention", 2, ("--short",)),
         ],
         quick=2,
     ),
@@ -137,7 +94,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def test_ranks_predict_and_learn_what_one_process_does(
     tmp_path: Path, kind: str, ranks: int, words: tuple[str, ...]
 ) -> None:
-    """Three ranks do not divide the batch of 50."""
+    """Three ranks do not divide the batch of 50. Short messages: Adam takes a gradient near 0 for one of either sign,
+    so that single weights may differ by a step, and what is predicted hardly does.
+    """
+    short = "--short" in words
     experiment = tiny(*KINDS[kind])
     folder = ingested(tmp_path / "many", experiment)
     shutil.copytree(folder.root, tmp_path / "one")
@@ -145,13 +105,13 @@ def test_ranks_predict_and_learn_what_one_process_does(
     for code, output in ended(started(folder.root, ranks, *words)):
         assert code == 0, output
     one, many = logits(tmp_path / "one"), logits(folder.root)
-    np.testing.assert_allclose(many, one, rtol=2e-3, atol=2e-4)
+    np.testing.assert_allclose(many, one, rtol=2e-2 if short else 2e-3, atol=2e-3 if short else 2e-4)
     assert np.abs(many[:, 1:]).max() > 0.01
     learned, other = newest(tmp_path / "one"), newest(folder.root)
     assert learned.tensors.keys() == other.tensors.keys()
     for name, value in learned.tensors.items():
         assert value.shape == other.tensors[name].shape
-        if name.startswith(("network/", "table/")) and value.is_floating_point():
+        if name.startswith(("network/", "table/")) and value.is_floating_point() and not short:
             torch.testing.assert_close(other.tensors[name], value, rtol=5e-2, atol=2e-3, msg=name)
     for key in ("rows", "labels", "positives", "logloss", "learned", "steps"):
         assert other.state["totals"][key] == pytest.approx(learned.state["totals"][key], rel=1e-3), key
@@ -267,7 +227,7 @@ def test_a_rank_that_dies_ends_the_job_in_one_line_and_it_goes_on_with_any_numbe
 
 
 @pytest.mark.long
-def test_ranks_that_draw_lengths_draw_the_same_after_a_kill(tmp_path: Path) -> None:
+def test_ranks_that_draw_lengths_and_send_short_messages_do_the_same_after_a_kill(tmp_path: Path) -> None:
     folder = ingested(
         tmp_path / "killed",
         tiny(
@@ -278,9 +238,9 @@ def test_ranks_that_draw_lengths_draw_the_same_after_a_kill(tmp_path: Path) -> N
         ),
     )
     shutil.copytree(folder.root, tmp_path / "whole")
-    ended(started(folder.root, 2, kill=(0, "checkpoint.published:2")))
+    ended(started(folder.root, 2, "--short", kill=(0, "checkpoint.published:2")))
     for root in (folder.root, tmp_path / "whole"):
-        for code, output in ended(started(root, 2)):
+        for code, output in ended(started(root, 2, "--short")):
             assert code == 0, output
     assert np.array_equal(logits(folder.root), logits(tmp_path / "whole"))
 
@@ -370,20 +330,19 @@ def test_no_rank_holds_the_whole(tmp_path: Path) -> None:
         "OMP_NUM_THREADS": "1",
     }
     words = [sys.executable, "-c", MEASURED, str(tmp_path), "16", "256"]
-    outcomes = ended(
-        [
-            subprocess.Popen(
-                words,
-                text=True,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env={**os.environ, **shared, "RANK": str(rank)},
-            )
-            for rank in range(2)
-        ]
-    )
-    for code, output in outcomes:
-        assert code == 0, output
+    processes = [
+        subprocess.Popen(
+            words,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, **shared, "RANK": str(rank)},
+        )
+        for rank in range(2)
+    ]
+    for process in processes:
+        output, errors = process.communicate(timeout=600)
+        assert process.returncode == 0, errors
         whole, *peaks = map(int, output.split())
         start, _, checkpoint, again, taken_up = (
             after - before for before, after in zip(peaks, peaks[1:], strict=False)
@@ -415,24 +374,7 @@ def test_what_ranks_cannot_share_is_refused(
     tmp_path: Path, settings: tuple[str, ...], model: str, message: str
 ) -> None:
     folder = ingested(tmp_path / "run", tiny(*settings))
-    environment = {
-        **os.environ,
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(free_port()),
-        "WORLD_SIZE": "2",
-        "RECDISTILL_RANK_TIMEOUT": "120",
-    }
-    processes = [
-        subprocess.Popen(
-            [SCRIPT, "train", folder.root, "--model", model],
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**environment, "RANK": str(rank)},
-        )
-        for rank in range(2)
-    ]
-    for code, output in ended(processes):
+    for code, output in ended(started(folder.root, 2, model=model)):
         assert code == 2 and message in " ".join(output.split()), output
 
 

@@ -73,7 +73,7 @@ class ShardedTable(GrowableTable):
         mine, theirs = counts.tolist(), self.ranks.counts(counts).tolist()
         asked = self.ranks.exchange(unique[order] // size, mine, theirs)
         rows = torch.empty(len(unique), self.width)
-        rows[order] = self.ranks.exchange(self.owned.peek(asked), theirs, mine)
+        rows[order] = self.ranks.exchange_floats(self.owned.peek(asked), theirs, mine)
         if self.training and torch.is_grad_enabled():
             rows.requires_grad_()
             self._lookups.append(_Lookup(rows, order, mine, theirs, asked))
@@ -93,7 +93,7 @@ class ShardedTable(GrowableTable):
         for one in self._lookups:
             grad = torch.zeros_like(one.leaf) if one.leaf.grad is None else one.leaf.grad
             rows.append(one.asked)
-            gradients.append(self.ranks.exchange(grad[one.order], one.mine, one.theirs))
+            gradients.append(self.ranks.exchange_floats(grad[one.order], one.mine, one.theirs))
         self._lookups.clear()
         distinct, place = torch.unique(torch.cat(rows), return_inverse=True)
         summed = torch.zeros(len(distinct), self.width).index_add_(0, place, torch.cat(gradients))

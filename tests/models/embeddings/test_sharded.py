@@ -4,11 +4,8 @@ does where it is installed.
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -18,7 +15,7 @@ from torch import Tensor
 from recdistill.distributed.ranks import Ranks
 from recdistill.models.embeddings.growable import GrowableTable, Optimiser
 from recdistill.models.embeddings.sharded import ShardedTable
-from tests.support.paths import ROOT
+from tests.support.rank_processes import met
 
 ROWS, WIDTH, STEPS, RATE = 101, 8, 6, 0.05  # a number of rows that two ranks do not divide
 
@@ -81,8 +78,8 @@ def torchrecs(ranks: Ranks) -> Tensor:
             shard.tensor.copy_(table("rowwise-adagrad").peek(torch.arange(first, first + len(shard.tensor))))
 
     def look(rows: Tensor) -> Tensor:
-        found = theirs(torchrec.KeyedJaggedTensor(["id"], rows, lengths=torch.ones_like(rows)))
-        values: Tensor = found["id"].values()
+        looked = theirs(torchrec.KeyedJaggedTensor(["id"], rows, lengths=torch.ones_like(rows)))
+        values: Tensor = looked["id"].values()
         return values
 
     for step in range(STEPS):
@@ -98,35 +95,16 @@ WAYS: dict[str, Callable[[Ranks], Tensor]] = {
 }
 
 
+def found(way: str, ranks: Ranks) -> list[list[float]]:
+    """Return what one of the ranks finds, as lists: they come from another process."""
+    return WAYS[way](ranks).tolist()  # type: ignore[no-any-return]
+
+
 def on_two_ranks(way: str) -> None:
-    """Each rank compares what it finds with one table; a difference ends it with an error."""
-    with tempfile.TemporaryDirectory() as folder:
-        processes = [
-            subprocess.Popen(
-                [
-                    sys.executable,
-                    "-c",
-                    f"from tests.models.embeddings.test_sharded import rank_of; rank_of({way!r}, {rank}, {folder!r})",
-                ],
-                stderr=subprocess.PIPE,
-                text=True,
-                cwd=ROOT,
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
-            )
-            for rank in range(2)
-        ]
-        for process in processes:
-            _, output = process.communicate(timeout=600)
-            assert process.returncode == 0, output
-
-
-def rank_of(way: str, rank: int, folder: str) -> None:
-    """Be one of the ranks."""
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    found = WAYS[way](Ranks(rank, 2))
-    torch.testing.assert_close(found, learned("adam" if way == "adam" else "rowwise-adagrad"))
-    assert not found[0].any() and (found[1:] != table("adam").peek(torch.arange(1, ROWS))).any(1).float().mean() > 0.5
-    dist.destroy_process_group()
+    """Compare what each rank finds with one table."""
+    for rows in map(torch.tensor, met(2, partial(found, way))):
+        torch.testing.assert_close(rows, learned("adam" if way == "adam" else "rowwise-adagrad"))
+        assert not rows[0].any() and (rows[1:] != table("adam").peek(torch.arange(1, ROWS))).any(1).float().mean() > 0.5
 
 
 @pytest.mark.parametrize("optimiser", ["adam", "rowwise-adagrad"])

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import pytest
 import torch
-import torch.distributed as dist
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import multiprocessing
 
 from recdistill.data.batch.numbers import NUMBERS
+from recdistill.distributed.ranks import Ranks
 from recdistill.models.encoders.packed import sequences
 from recdistill.models.encoders.stochastic_length import PERIOD, StochasticLength, kept_lengths
 from tests.support.batches import make_batch, make_net
+from tests.support.rank_processes import met
 
 LENGTHS = st.lists(st.integers(0, 50), min_size=1, max_size=30)
 
@@ -106,18 +103,15 @@ def test_after_a_warm_up_no_step_has_more_than_the_mean() -> None:
     assert torch.equal(one, again(lengths))
 
 
-def rank_of_two(rank: int, folder: str) -> None:
-    """Draw as one of two ranks, the second of which has longer histories; write down what each had to learn from."""
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    torch.manual_seed(rank)
-    shorter, lengths = StochasticLength(1.0, 100, balanced=True), torch.full((40,), 15 if rank == 0 else 30)
+def loads_of_two(ranks: Ranks) -> tuple[list[int], list[float]]:
+    """Draw as one of two ranks, the second of which has longer histories; return what each had to learn from."""
+    torch.manual_seed(ranks.rank)
+    shorter, lengths = StochasticLength(1.0, 100, balanced=True), torch.full((40,), 15 if ranks.rank == 0 else 30)
     loads = [int(shorter(lengths).sum()) for _ in range(2 * PERIOD)]
-    Path(folder, f"{rank}.json").write_text(json.dumps([loads, shorter.load.tolist()]))
-    dist.destroy_process_group()
+    return loads, shorter.load.tolist()
 
 
-def test_ranks_share_one_budget(tmp_path: Path) -> None:
-    multiprocessing.spawn(rank_of_two, (str(tmp_path),), nprocs=2)
-    (light, one), (heavy, other) = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+def test_ranks_share_one_budget() -> None:
+    (light, one), (heavy, other) = met(2, loads_of_two)
     budget = sum(light[:PERIOD] + heavy[:PERIOD]) / (2 * PERIOD)
     assert one == other and max(light[PERIOD:] + heavy[PERIOD:]) <= budget < max(heavy[:PERIOD])
