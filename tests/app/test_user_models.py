@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.commands import typed
 from tests.support.paths import ROOT
 
 MODULE = """
@@ -54,7 +55,12 @@ checkpoint_rows: 200
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory of a user whose module lies there, which no other test finds imported."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setitem(sys.modules, "mymodels", None)
+    monkeypatch.delitem(sys.modules, "mymodels")
     (tmp_path / "mymodels.py").write_text(MODULE, encoding="utf-8")
     (tmp_path / "own.yaml").write_text(CONFIG, encoding="utf-8")
     (tmp_path / "grid.yaml").write_text("grid: {options.depth: [1, 2]}\n", encoding="utf-8")
@@ -62,30 +68,42 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def called(place: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Call the command line in `place`, as a user whose module lies there."""
+def called(place: Path, *words: str) -> tuple[int, str]:
+    """Call the command line in a process of its own, which finds the package elsewhere."""
     code = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r}); sys.path.remove(''); from recdistill.cli import main; main()"
     )
-    return subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", code, *words], capture_output=True, text=True, cwd=place, env={"PATH": "/usr/bin:/bin"}
     )
+    return done.returncode, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(
     "words",
     [
         ("run", "own.yaml", "--out", "run"),
-        ("ablate", "own.yaml", "--grid", "grid.yaml", "--out", "run"),
-        ("scale", "own.yaml", "--sweep", "sweep.yaml", "--out", "run"),
-        ("plan", "own.yaml"),
         ("stream", "own.yaml", "--out", "run", "--set", "stream.batch_rows=200"),
     ],
     ids=lambda words: words[0],
 )
 def test_a_verb_builds_it(place: Path, words: tuple[str, ...]) -> None:
-    done = called(place, *words)
-    assert done.returncode == 0, done.stderr
+    code, text = called(place, *words)
+    assert code == 0, text
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("ablate", "own.yaml", "--grid", "grid.yaml", "--out", "run"),
+        ("scale", "own.yaml", "--sweep", "sweep.yaml", "--out", "run"),
+        ("plan", "own.yaml"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_verb_of_several_runs_builds_it(place: Path, words: tuple[str, ...]) -> None:
+    code, text = typed(*words)
+    assert code == 0, text
 
 
 @pytest.mark.parametrize(
@@ -100,8 +118,8 @@ def test_a_verb_builds_it(place: Path, words: tuple[str, ...]) -> None:
     ],
 )
 def test_one_that_cannot_be_built_is_refused_in_one_line(place: Path, key: str, problem: str) -> None:
-    done = called(place, "run", "own.yaml", "--out", "run", "--set", key)
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1) and problem.format(place=place) in done.stderr
+    code, text = typed("run", "own.yaml", "--out", "run", "--set", key)
+    assert (code, text.count("\n")) == (2, 1) and problem.format(place=place) in text
     assert not (place / "run").exists()
 
 
@@ -112,22 +130,22 @@ def weights(run: Path) -> dict[str, bytes]:
 
 
 def test_whatever_a_network_raises_is_one_line_and_training_goes_on(place: Path) -> None:
-    done = called(place, "run", "own.yaml", "--out", "run", "--set", "students.light.kind=mymodels:Alone")
-    assert done.returncode == 0, done.stderr
-    said = " ".join(done.stdout.split())
+    code, text = typed("run", "own.yaml", "--out", "run", "--set", "students.light.kind=mymodels:Alone")
+    assert code == 0, text
+    said = " ".join(text.split())
     assert "cannot be exported: it does not take a batch as a server makes it" in said and "nobody is there" in said
 
 
 def test_one_that_cannot_be_served_is_told_before_training_and_trained_as_ever(place: Path) -> None:
     """Once for all its models; and nowhere where nobody wants to know."""
     counting = ("--set", "students.light.kind=mymodels:Counting")
-    told = called(place, "run", "own.yaml", "--out", "told", *counting)
-    lines = told.stdout.replace("\n  ", " ").splitlines()
+    code, text = typed("run", "own.yaml", "--out", "told", *counting)
+    lines = text.replace("\n  ", " ").splitlines()
     (warning,) = (
         number for number, line in enumerate(lines) if "cannot be exported: torch.export does not take" in line
     )
-    assert told.returncode == 0 and "export_check: false" in lines[warning] and "light" in lines[warning]
+    assert code == 0 and "export_check: false" in lines[warning] and "light" in lines[warning]
     assert not any("light." in line for line in lines[:warning])
-    quiet = called(place, "run", "own.yaml", "--out", "quiet", *counting, "--set", "export_check=false")
-    assert quiet.returncode == 0 and "cannot be exported" not in quiet.stdout
+    code, text = typed("run", "own.yaml", "--out", "quiet", *counting, "--set", "export_check=false")
+    assert code == 0 and "cannot be exported" not in text
     assert weights(place / "told") == weights(place / "quiet") != {}
