@@ -94,9 +94,9 @@ def in_band(
 
 
 @pytest.mark.parametrize("softmax", [False, True])
-@pytest.mark.parametrize("length", [1, 127, 128, 129, 151])
+@pytest.mark.parametrize("length", [1, 127, 128, 129])
 def test_a_band(length: int, softmax: bool) -> None:
-    for timed in (False, True):
+    for timed in (True, False) if length == 129 else (True,):
         in_band(1, length, 2, min(20, length), softmax, timed=timed)
 
 
@@ -194,11 +194,11 @@ def test_nothing_to_look_at(rows: int, n: int, m: int, band: int | None, softmax
     assert all(not part.any() for part in torch.autograd.grad(out.sum(), [*given, bias]))
 
 
-def test_twenty_thousand_events() -> None:
+def test_thousands_of_events() -> None:
     """Held against the blocks in float64, which test_attend.py holds against the pairs. The interpreter would need a
-    minute for the backward pass, which is therefore held there on a GPU alone.
+    minute for 20,000 and the backward pass, which is therefore held there on a GPU alone.
     """
-    length, band = 20_000, 32
+    length, band = 20_000 if DEVICE == "cuda" else 4_000, 32
     given = drawn(1, length, length, torch.float16)
     bias = band_bias(torch.randn(1, 6), length, band).half().to(DEVICE).requires_grad_()
     given, same = [*given, bias], exact([*given, bias])
