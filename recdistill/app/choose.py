@@ -6,43 +6,47 @@ students are exported and their artefacts measured, once. See `evaluate/choice.p
 
 from __future__ import annotations
 
-import tempfile
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from recdistill.app.export import exported
+from recdistill.app.choose_costs import costs_of
 from recdistill.app.progress import console, print_line
 from recdistill.app.run import ingest_stage, open_run, report_stage, run_stages
-from recdistill.config.candidates import candidate_grid
+from recdistill.config.candidates import RECIPE, candidate_grid, own_name
 from recdistill.config.experiment import Experiment
 from recdistill.config.grid import Grid, read_grid, with_methods
 from recdistill.config.load import load_file
-from recdistill.data.store.memmap import read_json, write_json
+from recdistill.config.models import StudentConfig
 from recdistill.data.store.sample_store import SampleStore
 from recdistill.errors import UserError
-from recdistill.evaluate.choice import Budget, Choice, Cost, Tried, going_on, nearest, recommended, with_front
+from recdistill.evaluate.choice import (
+    Budget,
+    Choice,
+    Cost,
+    Step,
+    Tried,
+    going_on,
+    nearest,
+    recipe_steps,
+    recommended,
+    with_front,
+)
 from recdistill.evaluate.headline import primary_metric
 from recdistill.evaluate.summary import LABELS, Summary, write_atomic
 from recdistill.report.choice import write_choice
-from recdistill.runs.folder import RunFolder
-from recdistill.runs.jobs import Job, pairs_of
-from recdistill.serve.bench_requests import drawn_requests, request_of
-from recdistill.serve.bench_turns import by_turns
-from recdistill.train.trained import trained
 
 __all__ = ["Study", "choose"]
 
 SHARES = (1 / 9, 1 / 3, 1.0)  # of the log's rows, by round
 FIRST_SEEDS = 2  # of the rounds before the last
-REQUESTS, TIMES = 25, 8  # distinct requests that latency is measured with, and how often each is scored
 MIN_ROWS = 100  # of a round
-COSTS = "costs.json"
+CHECKPOINTS = 10  # of a round, at least, where a student is pruned, which is done between two
 
 
 @dataclass(frozen=True)
@@ -66,14 +70,30 @@ class Study:
         students = {name: experiment.students[name] for name in kept}
         return experiment.model_copy(update={"students": students}), {name: changes[name] for name in kept}
 
+    def quantised(self, names: Collection[str], metric: str) -> list[str]:
+        """Return which students are served with rows of int8; none of a regression, which has no NE to know by what
+        they cost.
+        """
+        return [name for name in names if name == RECIPE and self.grid is None and metric in ("auc", "gauc")]
+
     def _grid(self) -> tuple[Grid, str]:
         if self.grid is not None:
             return read_grid(self.grid), str(self.grid)
+        name, student = self._own()
+        return candidate_grid(name, student), "the students that are tried"
+
+    def _own(self) -> tuple[str, StudentConfig]:
         students = load_file(self.config, self.assignments).students
         if not students:
             raise UserError(f"{self.config}: names no student; give one, or several under methods: in a --grid")
-        name = next(iter(students))
-        return candidate_grid(name, students[name]), "the students that are tried"
+        return next(iter(students.items()))
+
+    def recipe_of(self, names: Collection[str]) -> tuple[str, str] | None:
+        """Return, of the students `names`, the one that the recipe makes, and the recipe; None unless both are there,
+        and of a grid's.
+        """
+        both = None if self.grid is not None else (own_name(self._own()[1]), RECIPE)
+        return both if both is not None and {*both} <= {*names} else None
 
 
 def choose(
@@ -95,29 +115,34 @@ def choose(
     study = Study(config, grid, budget, candidates, data, assignments or [])
     experiment, changes = study.experiment()
     root = out or Path("runs") / experiment.name
-    found, summary = _rounds(study, [*changes], _rows(study, experiment, root / "log"), root)
-    choice = _choice(study, experiment.name, found, summary)
+    rows = _rows(study, experiment, root / "log")
+    found, steps, summary = _rounds(study, [*changes], rows, root)
+    choice = _choice(study, experiment.name, found, steps, summary)
     write_choice(choice, root)
-    write_atomic(_chosen_yaml(study, choice), root / "chosen.yaml")
+    write_atomic(_chosen_yaml(study, choice, rows), root / "chosen.yaml")
     _print(choice)
     print_line(f"choice: {root / 'choice.html'}; to run it: recdistill run {root / 'chosen.yaml'}")
     return choice
 
 
-def _rounds(study: Study, names: list[str], rows: int, root: Path) -> tuple[dict[str, Tried], Summary]:
-    """Return (every student as of its last round, the last round's scores)."""
+def _rounds(study: Study, names: list[str], rows: int, root: Path) -> tuple[dict[str, Tried], list[Step], Summary]:
+    """Return (every student as of its last round, the recipe's steps as of its last one, the last round's scores)."""
     found, shares = dict[str, Tried](), [share for share in SHARES if share == 1 or rows * share >= MIN_ROWS]
+    steps = list[Step]()
     for number, share in enumerate(shares, 1):
         last, part = share == 1, int(rows * share)
         print_line(f"round {number}: {len(names)} students, {part:,} of {rows:,} rows")
         tried, summary = _round(study, names, part, last, root / f"round-{number}")
+        if both := study.recipe_of(names):
+            by_name = {one.name: one for one in tried}
+            steps = recipe_steps(*(by_name[name] for name in both))
         within = [one for one in tried if one.exceeds(study.budget) is None]
         if not within:
             why = nearest(tried, study.budget)
             raise UserError(f"{study.config}: {why}; raise the budget, or name others in a --grid")
         names = [one.name for one in within] if last else going_on(within)
         found |= {one.name: _left(one, number, names, study.budget) for one in tried}
-    return found, summary
+    return found, steps, summary
 
 
 def _rows(study: Study, experiment: Experiment, folder: Path) -> int:
@@ -130,6 +155,7 @@ def _rows(study: Study, experiment: Experiment, folder: Path) -> int:
 def _round(study: Study, names: list[str], rows: int, last: bool, folder: Path) -> tuple[list[Tried], Summary]:
     """Return the students of one round, and its scores. last: with every seed and control, and all rows."""
     experiment, changes = study.experiment(names)
+    experiment = _often(experiment, rows)
     if not last:
         first = {"seeds": experiment.evaluate.seeds[:FIRST_SEEDS], "teacher_seeds": 1}
         evaluate, data = (
@@ -141,8 +167,18 @@ def _round(study: Study, names: list[str], rows: int, last: bool, folder: Path) 
         summary = run_stages(run, experiment, study.data)
         if last:
             report_stage(run)
-        costs = _costs(run, experiment, study.candidates)
+        metric = primary_metric(summary)
+        costs = costs_of(run, experiment, study.candidates, study.quantised(names, metric), metric)
     return with_front([_tried(name, changes[name], rows, summary, costs[name]) for name in names]), summary
+
+
+def _often(experiment: Experiment, rows: int) -> Experiment:
+    """Return an experiment with checkpoints enough to prune between, where a student is pruned."""
+    if all(student.prune is None for student in experiment.students.values()):
+        return experiment
+    return experiment.model_copy(
+        update={"checkpoint_rows": min(experiment.checkpoint_rows, max(1, rows // CHECKPOINTS))}
+    )
 
 
 def _tried(name: str, changes: dict[str, Any], rows: int, summary: Summary, cost: Cost) -> Tried:
@@ -159,42 +195,6 @@ def _tried(name: str, changes: dict[str, Any], rows: int, summary: Summary, cost
     )
 
 
-def _costs(run: RunFolder, experiment: Experiment, candidates: int) -> dict[str, Cost]:
-    """Return what serving takes by student, measured once and kept; latencies by turns, so that what else the machine
-    does meets all of them alike.
-    """
-    path = run.root / COSTS
-    if path.exists():
-        return {name: Cost(**cost) for name, cost in read_json(path).items()}
-    jobs = {name: pairs[0][1] for name, pairs in pairs_of(experiment).items()}
-    with tempfile.TemporaryDirectory(dir=run.here, prefix=".export") as folder:
-        with console.status("measuring what serving takes"):
-            found = _measured(run, experiment, jobs, Path(folder), candidates)
-    write_json(path, {name: cost.model_dump() for name, cost in found.items()})
-    return found
-
-
-def _measured(
-    run: RunFolder, experiment: Experiment, jobs: dict[str, Job], folder: Path, candidates: int
-) -> dict[str, Cost]:
-    from recdistill.serve.scorer import Scorer  # needs onnxruntime, as the export before it does
-
-    places = {name: exported(run, experiment, job, folder / name, trained(run, job))[0] for name, job in jobs.items()}
-    scorers = {name: Scorer.open(place) for name, place in places.items()}
-    work = {}
-    for name, scorer in scorers.items():
-        drawn = drawn_requests(scorer.artefact, candidates, scorer.artefact.manifest.history, REQUESTS)
-        work[name] = (scorer.rank, [request_of(body) for body in drawn])
-    seconds = by_turns(work, TIMES)
-    return {
-        name: Cost(
-            latency_ms=float(np.quantile(seconds[name], 0.99) * 1e3),
-            memory_mib=sum(path.stat().st_size for path in places[name].iterdir()) / (1 << 20),
-        )
-        for name in jobs
-    }
-
-
 def _left(one: Tried, number: int, going: list[str], budget: Budget) -> Tried:
     over = one.exceeds(budget)
     if over is None and one.name in going:
@@ -202,10 +202,12 @@ def _left(one: Tried, number: int, going: list[str], budget: Budget) -> Tried:
     return one.model_copy(update={"left_out": over or f"round {number}: others were better"})
 
 
-def _choice(study: Study, name: str, found: dict[str, Tried], summary: Summary) -> Choice:
+def _choice(study: Study, name: str, found: dict[str, Tried], steps: list[Step], summary: Summary) -> Choice:
     metric = primary_metric(summary)
     finalists = [one for one in found.values() if one.left_out is None]
     chosen, reasons = recommended(finalists)
+    if chosen.cost.whole is not None:
+        reasons.append(f"{chosen.name} is served with rows of int8: recdistill export ... --rows-as int8")
     return Choice(
         name=name,
         metric=metric,
@@ -215,13 +217,15 @@ def _choice(study: Study, name: str, found: dict[str, Tried], summary: Summary) 
         tried=sorted(found.values(), key=lambda one: (one.left_out is not None, -one.rows, -one.quality)),
         recommended=chosen.name,
         reasons=reasons,
+        recipe=steps,
     )
 
 
-def _chosen_yaml(study: Study, choice: Choice) -> str:
+def _chosen_yaml(study: Study, choice: Choice, rows: int) -> str:
     """Return an experiment file of the recommended student, ready to run."""
     experiment, _ = study.experiment([choice.recommended])
-    tree = experiment.model_copy(update={"name": choice.recommended}).model_dump(mode="json", exclude_unset=True)
+    renamed = _often(experiment, rows).model_copy(update={"name": choice.recommended})
+    tree = renamed.model_dump(mode="json", exclude_unset=True)
     tree["students"] = {"light": tree["students"][choice.recommended]}
     reasons = "".join(f"# {reason}.\n" for reason in choice.reasons)
     return f"# Chosen by recdistill choose.\n{reasons}" + yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
@@ -242,5 +246,9 @@ def _print(choice: Choice) -> None:
         )
     console.print(f"teacher: {label} {'-' if choice.teacher is None else f'{choice.teacher:.4f}'}")
     console.print(table)
+    for step in choice.recipe:
+        score, cost = "-" if step.quality is None else f"{step.quality:.4f}", step.cost
+        took = f"{cost.latency_ms:.2f} ms, {cost.memory_mib:,.1f} MiB"
+        print_line(f"recipe, of {step.rows:,} rows, {step.name}: {label} {score}, {took}")
     for reason in choice.reasons:
         print_line(f"recommended: {reason}")

@@ -1,4 +1,6 @@
-"""Which students `recdistill choose` tries where no grid names them: light kinds, half to twice as wide."""
+"""Which students `recdistill choose` tries where no grid names them: the recipe known from industry (distil, prune,
+distil again; what follows it, quantised rows, is done as it is exported), and light kinds, half to twice as wide.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +9,21 @@ from typing import Any
 from recdistill.config.grid import Grid
 from recdistill.config.models import StudentConfig
 
-__all__ = ["candidate_grid"]
+__all__ = ["RECIPE", "candidate_grid", "own_name"]
 
 KINDS = ("pooled-mlp", "dcn-v2", "din", "target-attention")
 TIMES = (0.5, 1, 2)  # the width, as a multiple of the student's own
 SHORT = 10  # events of a short history
+RECIPE, PRUNED_FROM = "recipe", 2  # the recipe's name, and the width that it begins with, as a multiple of its own
+PRUNABLE = ("pooled-mlp", "dcn-v2", "din", "target-attention", "hstu", "transformer")  # kinds whose width can change
 
 
 def candidate_grid(name: str, student: StudentConfig) -> Grid:
-    """Return the grid of a student's candidates: its own kind and the light ones, each in three widths; its own kind
-    with a short history too, where its own is longer. Rates, batch and distillation are the student's in all.
+    """Return the grid of a student's candidates: first the recipe, where its width can change; its own kind and the
+    light ones, each in three widths; its own kind with a short history too, where its own is longer. Rates, batch and
+    distillation are the student's in all.
     """
-    methods = {
+    methods = _recipe(student) | {
         f"{kind}-{width}": _changes(kind, width, student)
         for kind in dict.fromkeys((student.kind, *KINDS))
         for width in _widths(student)
@@ -29,6 +34,23 @@ def candidate_grid(name: str, student: StudentConfig) -> Grid:
             for width in _widths(student)
         }
     return Grid(student=name, methods=methods)
+
+
+def own_name(student: StudentConfig) -> str:
+    """Return the name of the candidate that is the student as it stands in the experiment."""
+    return f"{student.kind}-{student.width}"
+
+
+def _recipe(student: StudentConfig) -> dict[str, dict[str, Any]]:
+    """Return the recipe by its name: the student, distilled at twice its width, pruned to its own, distilled again;
+    by magnitude, which needs no steps to be measured in, as a round of few rows has few.
+    """
+    network = student.distill.warm_start and "network" in student.distill.warm_start.parts
+    if student.kind not in PRUNABLE or network:
+        return {}
+    if student.rows or student.start_from or student.alternate or student.prune:
+        return {}
+    return {RECIPE: {"prune": {"from": {"width": PRUNED_FROM * student.width}, "importance": "magnitude"}}}
 
 
 def _widths(student: StudentConfig) -> list[int]:

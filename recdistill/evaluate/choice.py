@@ -13,7 +13,8 @@ from typing import Any
 
 from recdistill.config.base import Strict
 
-__all__ = ["Budget", "Choice", "Cost", "Tried", "going_on", "nearest", "recommended", "with_front"]
+__all__ = ["Budget", "Choice", "Cost", "Step", "Tried", "going_on", "nearest", "recipe_steps", "recommended"]
+__all__ += ["with_front"]
 
 NOISE = 2.0  # standard errors of a difference that counts as none
 KEEP_ONE_IN, MIN_KEPT = 3, 3  # candidates of a round
@@ -27,10 +28,14 @@ class Budget(Strict):
 
 
 class Cost(Strict):
-    """What serving takes: milliseconds of a request at the 99th percentile, MiB of the artefact."""
+    """What serving takes: milliseconds of a request at the 99th percentile, MiB of the artefact; lost: what smaller
+    rows take off the metric; whole: what it takes with the rows as they are, where they are smaller.
+    """
 
     latency_ms: float
     memory_mib: float
+    lost: float = 0.0
+    whole: Cost | None = None
 
 
 class Tried(Strict):
@@ -53,8 +58,8 @@ class Tried(Strict):
 
     @property
     def quality(self) -> float:
-        """Return the distilled student's metric; one that has none is last."""
-        return -math.inf if self.distilled is None else self.distilled
+        """Return the distilled student's metric, less what smaller rows take off it; one that has none is last."""
+        return -math.inf if self.distilled is None else self.distilled - self.cost.lost
 
     def exceeds(self, budget: Budget) -> str | None:
         """Return which of the budgets it exceeds and by what, None for none."""
@@ -66,9 +71,19 @@ class Tried(Strict):
         return "; ".join(over) or None
 
 
+class Step(Strict):
+    """The metric after a step of the recipe, and what serving takes then, of students that learned from `rows` rows."""
+
+    name: str
+    rows: int
+    seeds: int
+    quality: float | None
+    cost: Cost
+
+
 class Choice(Strict):
     """The study: what was tried, the best last round first; candidates: of each request that latency is measured with;
-    reasons: of the recommendation, a sentence each.
+    reasons: of the recommendation, a sentence each; recipe: its steps, none where a grid names the students.
     """
 
     name: str
@@ -79,6 +94,26 @@ class Choice(Strict):
     tried: list[Tried]
     recommended: str
     reasons: list[str]
+    recipe: list[Step] = []
+
+
+def recipe_steps(own: Tried, recipe: Tried) -> list[Step]:
+    """Return the steps of the recipe, of a round in which both it and the student that it makes, `own`, were tried.
+
+    The order is Minitron's (2408.11796): correct the teacher on recent data, which ours does as it goes, distil, prune,
+    distil again; then quantise.
+    """
+    found = {
+        "labels alone": (own.raw, own.cost),
+        "distilled": (own.distilled, own.cost),
+        "pruned, and distilled again": (recipe.distilled, recipe.cost.whole or recipe.cost),
+    }
+    if recipe.cost.whole is not None and recipe.distilled is not None:
+        found["rows as int8"] = (recipe.quality, recipe.cost)
+    return [
+        Step(name=name, rows=recipe.rows, seeds=recipe.seeds, quality=quality, cost=cost)
+        for name, (quality, cost) in found.items()
+    ]
 
 
 def _beats(one: Tried, other: Tried) -> bool:

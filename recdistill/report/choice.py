@@ -6,11 +6,11 @@ from collections.abc import Callable
 from html import escape
 from pathlib import Path
 
-from recdistill.evaluate.choice import Budget, Choice, Tried
+from recdistill.evaluate.choice import Budget, Choice, Step, Tried
 from recdistill.evaluate.summary import LABELS, write_atomic
 from recdistill.report.charts import Series, linear_axis, scatter_chart
 from recdistill.report.page import page
-from recdistill.report.text import number, swatches
+from recdistill.report.text import count, number, swatches
 
 __all__ = ["render", "write_choice"]
 
@@ -29,6 +29,7 @@ def render(choice: Choice) -> str:
         legend=swatches([("distilled", "c-distilled"), ("raw", "c-raw")]),
         latency=_figure(choice, lambda one: one.cost.latency_ms, "milliseconds at the 99th percentile"),
         memory=_figure(choice, lambda one: one.cost.memory_mib, "MiB of the artefact"),
+        recipe=_recipe(choice),
         table="".join(_row(one, choice) for one in choice.tried),
     )
 
@@ -53,8 +54,32 @@ def _figure(choice: Choice, cost: Callable[[Tried], float], name: str) -> str:
     return scatter_chart(series, linear_axis(x, zero=True), y, (name, label), f"{label} over {name}", choice.teacher)
 
 
+def _recipe(choice: Choice) -> str:
+    """Return the section on what each step of the recipe brought, nothing where it was not tried."""
+    if not choice.recipe:
+        return ""
+    before = [None, *(step.quality for step in choice.recipe)]
+    last, heads = choice.recipe[-1], ("Step", LABELS[choice.metric], "brought", "p99, ms", "MiB")
+    return (
+        "<section>\n<h2>What each step of the recipe brought</h2>\n"
+        f'<div class="wide"><table><thead><tr>{"".join(f"<th>{head}</th>" for head in heads)}</tr></thead>'
+        f"<tbody>{''.join(map(_step, choice.recipe, before))}</tbody></table></div>\n"
+        f'<p class="note">Of {count(last.rows)} rows, means of {last.seeds} seeds. Correcting the teacher on recent '
+        "data is no step: unless stale says otherwise, it learns from every sample right after it predicted it. What "
+        "rows of int8 cost was measured on samples that the student had learned.</p>\n</section>"
+    )
+
+
+def _step(step: Step, before: float | None) -> str:
+    gain = None if step.quality is None or before is None else step.quality - before
+    cost = [f"{step.cost.latency_ms:.2f}", f"{step.cost.memory_mib:,.1f}"]
+    data = "".join(f"<td>{cell}</td>" for cell in (number(step.quality), number(gain, sign=True), *cost))
+    return f"<tr><th>{escape(step.name)}</th>{data}</tr>"
+
+
 def _row(one: Tried, choice: Choice) -> str:
     changed = ", ".join(f"{key}: {value}" for key, value in one.changes.items())
+    changed += ", rows as int8" if one.cost.whole is not None else ""
     note = one.left_out or ("recommended" if one.name == choice.recommended else "on the front" if one.front else "")
     cells = [
         f"{one.rows:,}".replace(",", "\u202f"),

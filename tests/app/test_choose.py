@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-import yaml
 
 from recdistill.app.choose import choose
+from recdistill.config.candidates import RECIPE
+from recdistill.config.grid import Grid
 from recdistill.config.load import load_file
 from recdistill.errors import UserError
 from recdistill.evaluate.choice import Choice
 from recdistill.report.choice import render
+from tests.support.here import trains_here
 
 TINY = """
 name: tiny
@@ -22,18 +26,29 @@ students: {light: {kind: pooled-mlp, width: 4, history: 5, batch: 50, distill: {
 evaluate: {seeds: [0, 1, 2], bootstrap: 20}
 checkpoint_rows: 400
 """
-GRID = """
-methods: {narrow: {width: 2}, short: {history: 1}, wide: {width: 32}, wider: {width: 64}}
-"""
+METHODS: dict[str, dict[str, Any]] = {
+    RECIPE: {"prune": {"from": {"width": 8}, "importance": "magnitude"}},
+    "pooled-mlp-4": {"width": 4},
+    "narrow": {"width": 2},
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few() -> Iterator[None]:
+    """Let three students be tried in place of sixteen, in two rounds, of which the second has two: each is exported."""
+    with trains_here() as patch:
+        patch.setattr("recdistill.app.choose.candidate_grid", lambda name, _: Grid(student=name, methods=METHODS))
+        patch.setattr("recdistill.app.choose.SHARES", (1 / 3, 1.0))
+        patch.setattr("recdistill.evaluate.choice.MIN_KEPT", 2)
+        yield
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with the experiment, the grid and a finished study in out/."""
+def place(few: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the experiment, and a finished study in out/."""
     root = tmp_path_factory.mktemp("choice")
     (root / "tiny.yaml").write_text(TINY, encoding="utf-8")
-    (root / "grid.yaml").write_text(GRID, encoding="utf-8")
-    choose(root / "tiny.yaml", root / "grid.yaml", out=root / "out", memory_mib=10, candidates=5)
+    choose(root / "tiny.yaml", out=root / "out", memory_mib=10, candidates=5)
     return root
 
 
@@ -49,12 +64,12 @@ def seeds_of(place: Path, number: int) -> int:
 
 def test_fewer_students_go_on_to_more_rows(place: Path) -> None:
     found = read(place)
-    assert {one.name for one in found.tried} == {"narrow", "short", "wide", "wider"}
+    assert {one.name for one in found.tried} == {*METHODS}
     last = [one for one in found.tried if one.rows == 1200]
-    assert len(last) == 3 and not any(one.left_out for one in last)
+    assert len(last) == 2 and not any(one.left_out for one in last)
     dropped = [one for one in found.tried if one.rows < 1200]
-    assert [(one.rows, one.left_out) for one in dropped] == [(133, "round 1: others were better")]
-    assert [seeds_of(place, number) for number in (1, 2, 3)] == [2, 2, 3]
+    assert [(one.rows, one.left_out) for one in dropped] == [(400, "round 1: others were better")]
+    assert [seeds_of(place, number) for number in (1, 2)] == [2, 3]
     assert found.recommended in {one.name for one in last} and any(one.front for one in last)
     assert all(0 < one.cost.memory_mib < 10 and one.cost.latency_ms > 0 for one in found.tried)
 
@@ -62,25 +77,34 @@ def test_fewer_students_go_on_to_more_rows(place: Path) -> None:
 def test_its_file_runs_the_recommended_student(place: Path) -> None:
     path = place / "out" / "chosen.yaml"
     experiment, found = load_file(path), read(place)
-    changed = yaml.safe_load(GRID)["methods"][found.recommended]
-    student = experiment.students["light"]
-    assert {key: getattr(student, key) for key in changed} == changed and student.distill.weight == 1.0
+    student = experiment.students["light"].model_dump(exclude_unset=True)
+    assert student | METHODS[found.recommended] == student and student["distill"] == {"weight": 1.0}
     assert experiment.evaluate.seeds == [0, 1, 2] and found.reasons[0] in path.read_text(encoding="utf-8")
 
 
 def test_it_trains_and_measures_nothing_twice(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = read(place)
-    choose(place / "tiny.yaml", place / "grid.yaml", out=place / "out", memory_mib=10, candidates=5)
+    choose(place / "tiny.yaml", out=place / "out", memory_mib=10, candidates=5)
     out = capsys.readouterr().out
-    assert out.count("training: nothing to do") == 3 and read(place) == before
+    assert out.count("training: nothing to do") == 2 and read(place) == before
 
 
 def test_a_budget_that_nobody_meets_names_the_nearest(place: Path) -> None:
-    with pytest.raises(UserError, match=r"the memory budget is below all of them; the nearest, (narrow|short), takes"):
-        choose(place / "tiny.yaml", place / "grid.yaml", out=place / "out", memory_mib=0.001, candidates=5)
+    with pytest.raises(UserError, match=r"the memory budget is below all of them; the nearest, (narrow|recipe), takes"):
+        choose(place / "tiny.yaml", out=place / "out", memory_mib=0.001, candidates=5)
 
 
 def test_the_page_escapes_and_names_the_budget(place: Path) -> None:
     found = read(place)
     html = render(found.model_copy(update={"recommended": "<b>", "name": "<i>"}))
     assert "<b>" not in html.replace("<b>&lt;b&gt;</b>", "") and "&lt;i&gt;" in html and "Budget: 10 MiB." in html
+
+
+def test_each_step_of_the_recipe_is_measured(place: Path) -> None:
+    found = read(place)
+    names = ["labels alone", "distilled", "pruned, and distilled again", "rows as int8"]
+    assert [step.name for step in found.recipe] == names and all(step.quality is not None for step in found.recipe)
+    cost = next(one.cost for one in found.tried if one.name == RECIPE)
+    assert cost.whole is not None and cost.whole.memory_mib > cost.memory_mib
+    assert found.recipe[3].cost.memory_mib < found.recipe[2].cost.memory_mib
+    assert "What each step of the recipe brought" in render(found)

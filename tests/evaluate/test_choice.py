@@ -7,7 +7,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recdistill.evaluate.choice import Budget, Cost, Tried, going_on, nearest, recommended, with_front
+from recdistill.evaluate.choice import Budget, Cost, Tried, going_on, nearest, recipe_steps, recommended, with_front
 
 VALUES = st.integers(1, 4)
 
@@ -78,3 +78,13 @@ def test_which_budget_binds() -> None:
     assert "the latency and memory budget" in both and "the nearest, one" in both
     mixed = nearest([one, other], Budget(latency_ms=16, memory_mib=2))
     assert "each meets one budget and not the other" in mixed
+
+
+def test_the_steps_of_the_recipe_lead_from_labels_alone_to_quantised_rows() -> None:
+    own = tried("din-16", 0.62, 1.0, 40.0).model_copy(update={"raw": 0.6})
+    small = Cost(latency_ms=1.1, memory_mib=10.0, lost=0.01, whole=own.cost)
+    recipe = tried("recipe", 0.65, 1.0, 40.0).model_copy(update={"cost": small})
+    found = [(step.name, step.quality, step.cost.memory_mib) for step in recipe_steps(own, recipe)]
+    assert found[:2] == [("labels alone", 0.6, 40.0), ("distilled", 0.62, 40.0)]
+    assert found[2:] == [("pruned, and distilled again", 0.65, 40.0), ("rows as int8", recipe.quality, 10.0)]
+    assert recipe.quality == 0.65 - 0.01 and len(recipe_steps(own, tried("recipe", 0.65, 1.0, 40.0))) == 3
