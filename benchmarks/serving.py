@@ -1,21 +1,24 @@
 """What serving costs beside the network: `python benchmarks/serving.py [ARTEFACT [CANDIDATES]]`, of what was exported,
 or of the student that the other benchmarks of serving have. One thread, without HTTP; the requests of `recdistill
-bench-serve`, with as many events as the student reads.
+bench-serve`, with as many events as the student reads: with all features per candidate, then, as Globo's log has them,
+with numbers per candidate and the others of the moment, then without features.
 
-Prints p50 and p99 of a request, candidates per second, and their ratio to a bare onnxruntime session that is fed with
-ready tensors in the same run, by turns.
+Prints p50 and p99 of a request, candidates per second, their ratio to a bare onnxruntime session that is fed with ready
+tensors in the same run, by turns, and how long a request takes to be read into those tensors.
 """
 
 from __future__ import annotations
 
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from _serving import CANDIDATES, exported, seconds, small_run
 
 from recdistill.serve.bench_requests import drawn_requests, request_of
+from recdistill.serve.request import Request
 from recdistill.serve.scorer import Scorer
 
 ROUNDS, EACH = 20, 50
@@ -25,18 +28,39 @@ def measure(artefact: Path, candidates: int) -> None:
     """Measure, by turns, and print."""
     scorer = Scorer.open(artefact)
     about = scorer.artefact.manifest
-    requests = [request_of(body) for body in drawn_requests(scorer.artefact, candidates, about.history, EACH)]
+    drawn = [request_of(body) for body in drawn_requests(scorer.artefact, candidates, about.history, EACH)]
+    print(f"{candidates} candidates, {about.history} events, {len(about.schema['features'])} features, {about.model}")
+    kinds = about.schema["features"]
+    print_row("all per candidate", scorer, drawn)
+    print_row("numbers per candidate", scorer, [of_moment(one, kinds) for one in drawn])
+    print_row("no features", scorer, [replace(one, item_features={}) for one in drawn])
+
+
+def of_moment(request: Request, kinds: dict[str, str]) -> Request:
+    """Return a request whose features are of the moment, but for the numbers."""
+    given = request.item_features
+    moment = {name: values[0] for name, values in given.items() if kinds[name] != "float32"}
+    numbers = {name: values for name, values in given.items() if kinds[name] == "float32"}
+    return replace(request, features=moment, item_features=numbers)
+
+
+def print_row(shape: str, scorer: Scorer, requests: list[Request]) -> None:
+    """Measure requests of one shape, by turns, and print a line."""
     ready = [scorer.reader.arrays(one) for one in requests]
     seconds(scorer.rank, requests)
-    served, bare = [], []
+    served, bare, read = [], [], []
     for _ in range(ROUNDS):
         served.append(seconds(scorer.rank, requests))
         bare.append(seconds(scorer.logits, ready))
+        read.append(seconds(scorer.reader.arrays, requests))
     whole = np.array(served)
-    ratio = np.min(bare, 0).sum() / np.min(served, 0).sum()  # each at its fastest: other programs use the machine too
-    print(f"{candidates} candidates, {about.history} events, {len(about.schema['features'])} features, {about.model}")
-    print(f"p50 {np.quantile(whole, 0.5) * 1e3:.2f} ms, p99 {np.quantile(whole, 0.99) * 1e3:.2f} ms")
-    print(f"{candidates / np.median(whole):,.0f} candidates/s, {ratio:.2f} of a bare session's")
+    fastest = [np.min(one, 0).sum() for one in (bare, served, read)]  # other programs use the machine too
+    parts = [one / len(requests) * 1e3 for one in fastest]
+    print(
+        f"{shape:22} p50 {np.quantile(whole, 0.5) * 1e3:.2f} ms, p99 {np.quantile(whole, 0.99) * 1e3:.2f} ms, "
+        f"{len(requests[0].items) / np.median(whole):,.0f} candidates/s, {fastest[0] / fastest[1]:.2f} of a bare "
+        f"session's; at their fastest: {parts[1]:.2f} ms, the graph {parts[0]:.2f}, reading {parts[2]:.2f}"
+    )
 
 
 def main() -> None:

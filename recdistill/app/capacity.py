@@ -14,7 +14,7 @@ from recdistill.config.models import ModelConfig, RowsConfig, TeacherConfig
 from recdistill.config.presets import presets
 from recdistill.distributed.shard_units import gathered
 from recdistill.errors import UserError
-from recdistill.models.factory import table_modules
+from recdistill.models.factory import dense_parameters, table_modules
 from recdistill.models.flops import Cost, cost_of
 from recdistill.train.memory_check import DENSE_BYTES, MAX_ACTIONS, countable
 
@@ -127,16 +127,12 @@ def plan(teacher: TeacherConfig, machine: Machine, rows: float, ids: float) -> N
 
 def _fits(machine: Machine, rows: float, ids: float) -> str:
     """Return the largest preset that fits, as advice."""
-    fitting = []
-    for name, keys in presets().items():
-        needs = needs_of(TeacherConfig.model_validate(keys), machine, rows, ids)
-        if needs.memory <= machine.memory:
-            fitting.append((needs.cost.dense_parameters, name))
-    return (
-        f"the largest preset that fits is {max(fitting)[1]}"
-        if fitting
-        else "no preset fits; give more --gpus or fewer --ids"
-    )
+    known = {name: TeacherConfig.model_validate(keys) for name, keys in presets().items()}
+    sizes = {name: dense_parameters(countable(one, FIELDS, LISTS, MAX_ACTIONS)) for name, one in known.items()}
+    for name in sorted(known, key=sizes.__getitem__, reverse=True):  # its needs take seconds to count
+        if needs_of(known[name], machine, rows, ids).memory <= machine.memory:
+            return f"the largest preset that fits is {name}"
+    return "no preset fits; give more --gpus or fewer --ids"
 
 
 def _table(teacher: TeacherConfig, needs: Needs, machine: Machine, rows: float, ids: float) -> Table:

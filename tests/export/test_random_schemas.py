@@ -28,7 +28,7 @@ from recdistill.train.predict import Predictor
 from tests.contracts.test_models import CASES
 from tests.support.random_logs import Asked, RandomLog, random_logs
 
-EXAMPLES, REQUESTS = int(os.environ.get("RECDISTILL_EXAMPLES", "3")), 6
+EXAMPLES, REQUESTS = int(os.environ.get("RECDISTILL_EXAMPLES", "2")), 6
 NEAR = 2e-5  # of logits
 
 
