@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,7 +21,7 @@ from recdistill.signals.columns import join_column
 from recdistill.signals.import_file import import_predictions, imported
 from recdistill.tables.events import EventLog
 from recdistill.tables.predictions import PredictionLog
-from recdistill.testing.killpoints import VARIABLE
+from tests.support.processes import exit_code
 
 CONFIG = """
 name: t
@@ -113,23 +110,13 @@ def test_an_import_that_is_killed_is_taken_up_and_no_student_hears_the_half(
     folder, experiment = run
     path = tmp_path / "said.parquet"
     truth_of(folder).write_parquet(path)
-    done = subprocess.run(
-        [sys.executable, "-c", IMPORT, str(folder.root), str(path)],
-        env={**os.environ, VARIABLE: "table.commit:3"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert exit_code(IMPORT, folder.root, path, point="table.commit:3") == -signal.SIGKILL
     predictions = PredictionLog.open(folder.predictions)
     assert predictions.rows() in (1000, 1500) and not imported(predictions)
     truth_of(folder).with_columns(pl.col("logit_click") + 1).write_parquet(tmp_path / "other.parquet")
     with pytest.raises(UserError, match="has a teacher already"):
         import_predictions(folder, experiment, tmp_path / "other.parquet")
-    again = subprocess.run(
-        [sys.executable, "-c", IMPORT, str(folder.root), str(path)], capture_output=True, text=True, check=False
-    )
-    assert again.returncode == 0, again.stderr
+    assert exit_code(IMPORT, folder.root, path) == 0
     assert predictions.rows() == predictions.scan().collect()["sample_id"].n_unique() == 3000 and imported(predictions)
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,9 +27,8 @@ from recdistill.stream.workers.build import run_model, stream_checkpoints
 from recdistill.tables.events import EventLog, OutcomeLog
 from recdistill.tables.predictions import PredictionLog
 from recdistill.tables.verdicts import VerdictLog
-from recdistill.testing.killpoints import VARIABLE
 from recdistill.train import build
-from tests.support.paths import ROOT
+from tests.support.processes import exit_code
 
 __all__ = [
     "ROWS",
@@ -156,7 +152,7 @@ class StreamRun:
         rows = PredictionLog.open(self.folder.predictions).scan().collect().drop("version")
         return rows.sort("model", "sample_id")
 
-    def process(self, job: Job, point: str) -> int:
+    def process(self, job: Job, point: str) -> int | None:
         """Run one model in a process of its own that is killed at `point`; return its exit code."""
         code = (
             "import sys; from pathlib import Path; from tests.support.stream_runs import *;"
@@ -165,9 +161,7 @@ class StreamRun:
             "job = next(j for j in models_of(e) if j.name == sys.argv[3]); f = r.RunFolder(Path(sys.argv[1]));"
             "r.run_model(f, e, job, r.Journal(f.logs, job.name))"
         )
-        words = [sys.executable, "-c", code, str(self.root), self.experiment.model_dump_json(), job.name]
-        environment = os.environ | {VARIABLE: point, "OMP_NUM_THREADS": "1"}
-        return subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, check=False).returncode
+        return exit_code(code, self.root, self.experiment.model_dump_json(), job.name, point=point)
 
 
 def copy_of(run: StreamRun, root: Path) -> StreamRun:

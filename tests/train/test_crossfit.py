@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,10 +24,10 @@ from recdistill.runs.jobs import folds_of_teacher, jobs_of
 from recdistill.runs.names import CROSSFIT
 from recdistill.signals.folds import folds_of
 from recdistill.tables.predictions import PredictionLog
-from recdistill.testing.killpoints import VARIABLE
 from recdistill.train import build
 from recdistill.train.learner import Learner
 from recdistill.train.trainer import Trainer
+from tests.support.processes import exit_code
 
 CONFIG = """
 name: t
@@ -132,14 +129,7 @@ def test_a_fold_that_is_killed_ends_as_if_it_had_not_been(run: tuple[RunFolder, 
         job = folds_of_teacher(experiment)[0]
         list(build.trainer_of(whole, experiment, job).run_to_end())
     for point in ("checkpoint.published:2", "table.commit:1", "checkpoint.written:1"):
-        done = subprocess.run(
-            [sys.executable, "-c", FOLD, str(folder.root)],
-            env={**os.environ, VARIABLE: point, "OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == -signal.SIGKILL, done.stderr
+        assert exit_code(FOLD, folder.root, point=point) == -signal.SIGKILL
     list(build.trainer_of(folder, experiment, job).run_to_end())
     want, got = (
         pl.concat(PredictionLog.open(each.predictions).of(CROSSFIT)).sort("sample_id") for each in (whole, folder)

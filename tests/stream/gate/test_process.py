@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +19,8 @@ from recdistill.stream.gate.process import run_gate
 from recdistill.stream.gate.teacher_windows import Start, TeacherWindows
 from recdistill.stream.progress import GateProgress, read_progress
 from recdistill.tables.verdicts import VerdictLog, Verdicts
-from recdistill.testing.killpoints import VARIABLE
 from tests.support.gates import Stream, verdicts_of
-from tests.support.paths import ROOT
+from tests.support.processes import exit_code
 from tests.support.sweeps import swept
 
 
@@ -303,17 +299,9 @@ def test_killed_at_a_named_point_and_started_again_it_decides_the_same(tmp_path:
     stream = long(tmp_path, None)
     killed = cut_off(stream, tmp_path / "killed", 10**9)
     expected = judged(stream)
-    command = [
-        sys.executable,
-        "-c",
-        "import sys; from tests.support.gates import main; main(*sys.argv[1:])",
-        str(killed.root),
-        *LENIENT,
-    ]
+    code = "import sys; from tests.support.gates import main; main(*sys.argv[1:])"
     for expect in (-9, 0):
-        environment = {**os.environ, **({VARIABLE: point} if expect else {})}
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-        assert done.returncode == expect, done.stderr
+        assert exit_code(code, killed.root, *LENIENT, point=point if expect else "") == expect
     assert by_teacher(verdicts_of(killed)) == by_teacher(expected)
 
 

@@ -6,8 +6,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -29,7 +27,7 @@ from recdistill.stream.histories.follower import Follower
 from recdistill.stream.histories.store import HistoriesStore
 from recdistill.tables.events import BehaviorLog, EventLog, OutcomeLog
 from recdistill.tables.schema import EventSchema
-from tests.support.paths import ROOT
+from tests.support.processes import exit_code
 from tests.support.runs import tiny
 from tests.support.tables import SCHEMA, events
 
@@ -211,11 +209,7 @@ def test_who_is_killed_goes_on_and_nothing_counts_twice(tmp_path: Path) -> None:
         "f._forget = lambda: os.kill(os.getpid(), signal.SIGKILL)\n"
         "f.step()"
     )
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, env=environment, capture_output=True, check=False
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    assert exit_code(code, tmp_path) == -signal.SIGKILL
     assert len(HistoriesFile(tmp_path).of("0").items) == 10  # type: ignore[union-attr]
     follower = follower_of(tmp_path, tiny(), 50)
     assert follower.step() == 30

@@ -4,11 +4,8 @@ and stops nothing.
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,7 +22,7 @@ from recdistill.stream.sources.local_nats import local_nats
 from recdistill.stream.sources.wire import Outgoing
 from recdistill.tables.dead_letters import DeadLetters
 from recdistill.tables.events import EventLog
-from recdistill.testing.killpoints import KILL_POINTS, VARIABLE
+from recdistill.testing.killpoints import KILL_POINTS
 from tests.support.arrivals import (
     BATCH,
     END,
@@ -40,7 +37,7 @@ from tests.support.arrivals import (
     waiting_run,
 )
 from tests.support.brokers import channel, outgoing
-from tests.support.paths import ROOT
+from tests.support.processes import exit_code
 from tests.support.programs import needs
 from tests.support.sweeps import swept
 from tests.support.tables import SCHEMA, actions, events, ids_of
@@ -135,14 +132,7 @@ def test_killed_anywhere_it_ends_with_the_same_tables(
 ) -> None:
     folder = waiting_run(tmp_path / "killed")
     for count in (1, 3):
-        done = subprocess.run(
-            [sys.executable, "-c", RUN, str(folder.root), url],
-            env={**os.environ, VARIABLE: f"{point}:{count}"},
-            capture_output=True,
-            text=True,
-            cwd=ROOT,
-        )
-        assert done.returncode == -signal.SIGKILL, done.stderr
+        assert exit_code(RUN, folder.root, url, point=f"{point}:{count}") == -signal.SIGKILL
     run_ingest(folder, experiment(url), journal(folder))
     assert result(folder) == whole
 

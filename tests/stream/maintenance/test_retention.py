@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,7 +24,7 @@ from recdistill.tables.delta.log import DeltaLog
 from recdistill.tables.events import EventLog
 from recdistill.tables.predictions import PredictionLog
 from recdistill.tables.verdicts import VerdictLog, Verdicts
-from recdistill.testing.killpoints import VARIABLE
+from tests.support.processes import exit_code
 from tests.support.stream_runs import ROWS, StreamRun, copy_of, experiment_of, models_of, same_weights
 from tests.support.tables import SCHEMA, events, followed, ids_of
 
@@ -83,10 +81,7 @@ def test_nothing_is_cut_where_no_checkpoint_stands_for_it(log: EventLog) -> None
 
 
 def test_a_cut_that_is_killed_leaves_a_whole_table(log: EventLog) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", CUT, str(log.path), "33"], env={**os.environ, VARIABLE: "compact.cut:7"}, check=False
-    )
-    assert done.returncode == -signal.SIGKILL and 0 < oldest(log) < 29
+    assert exit_code(CUT, log.path, 33, point="compact.cut:7") == -signal.SIGKILL and 0 < oldest(log) < 29
     assert ids_of(EventLog.open(log.path).batches()) == list(range(90))
     assert log.cut(33) > 0 and oldest(log) == 29
 

@@ -4,10 +4,7 @@ when all have ended.
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,10 +25,10 @@ from recdistill.stream.ingest.process import ingests, readers_of, run_ingest
 from recdistill.stream.sources.factory import open_source
 from recdistill.stream.workers.table_follower import TableFollower
 from recdistill.tables.events import EventLog
-from recdistill.testing.killpoints import KILL_POINTS, VARIABLE
+from recdistill.testing.killpoints import KILL_POINTS
 from tests.support.arrivals import BATCH, END, Arrival, experiment, journal, outcomes, packed, waiting_run
 from tests.support.brokers import kafka_cluster
-from tests.support.paths import ROOT
+from tests.support.processes import exit_code
 from tests.support.sweeps import swept
 from tests.support.tables import SCHEMA, actions, events, ids_of
 
@@ -147,9 +144,7 @@ def test_a_reader_waits_for_the_one_that_commits(tmp_path: Path, url: str, monke
 def test_a_reader_that_is_killed_lets_the_others_commit_and_resumes(tmp_path: Path, url: str, point: str) -> None:
     produce(url, everything_twice())
     folder = waiting_run(tmp_path)
-    words = [sys.executable, "-c", RUN, str(folder.root), url, "0"]
-    done = subprocess.run(words, env={**os.environ, VARIABLE: f"{point}:2"}, capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert exit_code(RUN, folder.root, url, 0, point=f"{point}:2") == -signal.SIGKILL
     run_ingest(folder, shared(url), journal(folder), 1)
     run_ingest(folder, shared(url), journal(folder), 0)
     check(folder)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -28,7 +25,7 @@ from recdistill.stream.ingest.process import run_ingest
 from recdistill.stream.sources.replay import messages_of, run_publish
 from recdistill.stream.sources.wire import Outgoing
 from recdistill.tables.events import BehaviorLog, EventLog, OutcomeLog
-from tests.support.paths import ROOT
+from tests.support.processes import exit_code
 from tests.support.sweeps import swept
 from tests.support.tables import actions
 
@@ -174,14 +171,7 @@ def test_killed_it_goes_on_where_it_was(tmp_path: Path, calls: int) -> None:
     killed, whole = RunFolder(tmp_path / "killed"), RunFolder(tmp_path / "whole")
     text = CONFIG.replace("stream: {", "labels: {window_s: 600}\nstream: {")
     for _ in range(2):
-        done = subprocess.run(
-            [sys.executable, "-c", KILLED, str(killed.root), text, str(calls)],
-            capture_output=True,
-            text=True,
-            cwd=ROOT,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-        assert done.returncode == -signal.SIGKILL, done.stderr
+        assert exit_code(KILLED, killed.root, text, calls) == -signal.SIGKILL
     for folder in (killed, whole):
         run_publish(folder, settings, None, Journal(folder.logs, "t"))
     for name, log in (("events", EventLog), ("outcomes", OutcomeLog)):
