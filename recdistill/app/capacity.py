@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from recdistill.app.layouts import FULL, Links, Parts, Price, layouts, parts_of, price
 from recdistill.app.progress import console
 from recdistill.config.load import load_file, load_text
 from recdistill.config.models import ModelConfig, RowsConfig, TeacherConfig
@@ -18,18 +19,19 @@ from recdistill.models.factory import dense_parameters, table_modules
 from recdistill.models.flops import Cost, cost_of
 from recdistill.train.memory_check import DENSE_BYTES, MAX_ACTIONS, countable
 
-__all__ = ["Machine", "Needs", "needs_of", "plan", "teacher_of"]
+__all__ = ["Machine", "Needs", "best_first", "needs_of", "plan", "teacher_of"]
 
 GIB = 1 << 30
 ROW = 3  # floats per embedding float: itself and Adam's two moments
 FIELDS, LISTS = 16, 1  # side features assumed; the log's own number moves little
+SHOWN = 4  # layouts besides the implemented one
 EVENT = 8  # bytes of an event on its way in: item int32, age and action
 
 
 @dataclass(frozen=True)
 class Machine:
     """gpus: ranks; memory: bytes of each; peak: FLOP/s of each; share: of the peak that is reached (MFU);
-    network: bytes/s of each.
+    network: bytes/s of each; link, node: bytes/s inside a node of so many ranks; width: bytes of a number on its way.
     """
 
     gpus: int
@@ -37,6 +39,14 @@ class Machine:
     peak: float
     share: float
     network: float
+    link: float = 4.5e11
+    node: int = 8
+    width: int = 4
+
+    @property
+    def links(self) -> Links:
+        """Return what layouts are priced by."""
+        return Links(self.peak * self.share, self.network, self.link, self.node, self.width)
 
 
 @dataclass(frozen=True)
@@ -45,7 +55,8 @@ class Needs:
 
     batch: its rows of a step, at most, for ranks share out the step's. gathered: the largest layer, the next, and what
     is in none. moved: over the network per step, weights gathered twice and gradients scattered once, embedding rows
-    there and back. computing, moving: seconds of a step, which overlap: the longer one decides.
+    there and back; layouts: what other ways would cost. computing, moving: seconds of a step, which overlap: the longer
+    one decides.
     """
 
     cost: Cost
@@ -60,6 +71,7 @@ class Needs:
     rows: float
     arriving: float
     days: float
+    layouts: tuple[Price, ...] = ()
 
     @property
     def memory(self) -> float:
@@ -76,7 +88,9 @@ def needs_of(config: ModelConfig, machine: Machine, rows: float, ids: float) -> 
     batch, (outside, largest) = -(-config.batch // ranks), gathered(backbone)
     widths = [table.width for table in table_modules(backbone)]
     distinct = batch * min(config.history + FIELDS + 2, ids)
-    moved = (ranks - 1) / ranks * 4 * (3 * cost.dense_parameters + 2 * distinct * config.width)
+    from_others = (ranks - 1) / ranks
+    moved_rows = from_others * machine.width * 2 * distinct * config.width
+    moved = from_others * (2 * FULL + machine.width) * cost.dense_parameters + moved_rows
     computing, moving = batch * cost.step_flops / (machine.peak * machine.share), moved / machine.network
     speed = config.batch / max(computing, moving)
     return Needs(
@@ -92,7 +106,14 @@ def needs_of(config: ModelConfig, machine: Machine, rows: float, ids: float) -> 
         rows=speed,
         arriving=speed * EVENT * config.history,
         days=rows / speed / 86_400,
+        layouts=_priced(parts_of(backbone, cost), machine, config.batch, moved_rows),
     )
+
+
+def _priced(parts: Parts, machine: Machine, batch: int, tables: float) -> tuple[Price, ...]:
+    """Return the prices of all layouts, that of the implemented one first."""
+    found = layouts(parts, machine.gpus, machine.node)
+    return tuple(price(parts, layout, machine.links, batch, tables) for layout in found)
 
 
 def _numbers(rows: RowsConfig | None, width: int, ids: float) -> float:
@@ -118,11 +139,41 @@ def plan(teacher: TeacherConfig, machine: Machine, rows: float, ids: float) -> N
     """Print what a teacher needs; UserError, after that, when it does not fit, naming a preset that does."""
     needs = needs_of(teacher, machine, rows, ids)
     console.print(_table(teacher, needs, machine, rows, ids))
+    if len(needs.layouts) > 1:
+        console.print(_layouts(needs, machine, teacher.batch, rows))
     if needs.memory > machine.memory:
         raise UserError(
             f"plan: a rank needs {needs.memory / GIB:,.1f} GiB and has {machine.memory / GIB:,.0f}; "
             f"{_fits(machine, rows, ids)}"
         )
+
+
+def _memory(needs: Needs, priced: Price) -> float:
+    """Return the bytes of a rank in a layout; the backward pass keeps as much in all of them."""
+    return priced.weights + needs.activations + needs.tables
+
+
+def best_first(needs: Needs, machine: Machine) -> list[Price]:
+    """Return the layouts that fit, the fastest first; of equally fast ones that with the fewest ranks to a layer."""
+    fitting = [one for one in needs.layouts if _memory(needs, one) <= machine.memory]
+    return sorted(fitting, key=lambda one: (one.seconds, one.layout.tensor, one.layout.stages))
+
+
+def _layouts(needs: Needs, machine: Machine, batch: int, rows: float) -> Table:
+    """Return the implemented layout and the best others, by seconds of a step."""
+    title = "all computed; only the first one can be trained, with --shard" + " --short" * (machine.width < FULL)
+    head = ("tensor x stages x copies", "layers", "GiB", "computing", "waiting", "moving", "seconds", "days")
+    table = Table(*head, title=title, box=SIMPLE_HEAD, title_justify="left")
+    for one in [needs.layouts[0], *best_first(needs, machine)[:SHOWN]]:
+        sizes, seconds = one.layout, (one.computing, one.waiting, one.moving, one.seconds)
+        table.add_row(
+            f"{sizes.tensor} x {sizes.stages} x {sizes.copies}",
+            "sharded" if sizes.sharded else "stay",
+            f"{_memory(needs, one) / GIB:,.1f}",
+            *(f"{each:,.3g}" for each in seconds),
+            f"{rows / batch * one.seconds / 86_400:,.2f}",
+        )
+    return table
 
 
 def _fits(machine: Machine, rows: float, ids: float) -> str:

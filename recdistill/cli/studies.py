@@ -90,6 +90,9 @@ def plan(
     ] = 989.0,
     mfu: Annotated[float, typer.Option("--mfu", min=0.01, max=1.0, help="Share of the peak that is reached.")] = 0.4,
     network: Annotated[float, typer.Option("--network", min=0.001, help="GB/s between them, of each.")] = 50.0,
+    link: Annotated[float, typer.Option("--link", min=0.001, help="GB/s inside a node, of each.")] = 450.0,
+    node: Annotated[int, typer.Option("--node", min=1, max=1024, help="Ranks of a node.")] = 8,
+    short: Annotated[bool, typer.Option("--short", help="Messages in bfloat16.")] = False,
     rows: Annotated[float, typer.Option("--rows", min=1, max=1e15, help="Samples of the log.")] = 1e9,
     ids: Annotated[
         float, typer.Option("--ids", min=1, max=1e15, help="Distinct ids of users, items and features.")
@@ -99,7 +102,8 @@ def plan(
     from recdistill.app.capacity import Machine, teacher_of
     from recdistill.app.capacity import plan as plan_of
 
-    machine = Machine(gpus, memory * (1 << 30), tflops * 1e12, mfu, network * 1e9)
+    width = 2 if short else 4
+    machine = Machine(gpus, memory * (1 << 30), tflops * 1e12, mfu, network * 1e9, link * 1e9, node, width)
     plan_of(teacher_of(config, preset, set_), machine, rows, ids)
 
 

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from recdistill.app import capacity
 from recdistill.app.capacity import GIB, Machine, needs_of, plan, teacher_of
 from recdistill.app.run import train_stage
 from recdistill.config.load import load_text
 from recdistill.config.models import TeacherConfig
+from recdistill.config.presets import presets
 from recdistill.errors import UserError
 from recdistill.train import build, memory_check
 from tests.support.runs import ingested, tiny
@@ -76,8 +78,11 @@ def test_rows_that_are_bounded_need_as_much_memory_as_there_can_be(rows: str, sh
 
 
 def test_what_does_not_fit_is_said_with_the_nearest_that_does(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Of four presets; to count those of 20,000 events takes a minute."""
+    some = {name: presets()[name] for name in ("1m", "1b", "7b", "24b")}
+    monkeypatch.setattr(capacity, "presets", lambda: some)
     with pytest.raises(UserError, match="the largest preset that fits is 1b"):
         plan(teacher_of(write(tmp_path, "{preset: 24b}"), None, None), MACHINE, 1e9, 1e7)
     assert "dense parameters" in capsys.readouterr().out
