@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recdistill.data.batch.ages import GAPS, SECOND, gap_bucket
+from recdistill.data.batch.ages import GAP_STEP, GAPS, SECOND, gap_bucket
 from recdistill.models.attention.blockwise import BLOCK, band_bias
 from recdistill.models.attention.float8 import MIN_CAPABILITY, linear
 from recdistill.models.attention.time_bias import TimeBias
@@ -20,6 +20,7 @@ __all__ = ["checked_kernels"]
 TOLERANCE = {torch.float32: 1e-5, torch.float16: 5e-3, torch.bfloat16: 3e-2}  # of the norm; those of the tests
 FLOAT8 = 0.1  # of the norm: two numbers of three binary digits each
 HEADS, HISTORIES, BIASES = 2, 2, 6
+EDGE = 1e-5  # of a bucket: more than float32 rounds a logarithm by
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,23 @@ def drawn(way: Attention, length: int, width: int, device: str) -> tuple[list[Te
     parts = [torch.randn(size, device=device) * 0.5 for size in (*sizes, places)]
     parts = [part.to(way.dtype).requires_grad_() for part in parts]
     parts.append(torch.randn(HEADS, GAPS, device=device).requires_grad_())
-    apart = torch.randint(1, 10**5 * SECOND, (HISTORIES, length), device=device)
-    return parts, apart.cumsum(1).flip(1)
+    return parts, next(ago for ago in drawn_times(length, device) if not at_an_edge(ago))
+
+
+def drawn_times(length: int, device: str) -> Iterator[Tensor]:
+    """Yield random times of events, int64 [R, L], us ago."""
+    while True:
+        apart = torch.randint(1, 10**5 * SECOND, (HISTORIES, length), device=device)
+        yield apart.cumsum(1).flip(1)
+
+
+def at_an_edge(ago: Tensor) -> bool:
+    """Return whether the time between two events is so near a bucket's edge that two logarithms in float32 may put it
+    on either side of it, which is no error of a kernel.
+    """
+    seconds = ((ago[:, None, :] - ago[:, :, None]).double() / SECOND).clamp(min=1)
+    buckets = seconds.log() / GAP_STEP
+    return bool((((buckets - buckets.round()).abs() < EDGE) & (buckets > 0)).any())
 
 
 def plain(way: Attention, parts: list[Tensor], ago: Tensor) -> Tensor:
