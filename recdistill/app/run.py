@@ -37,7 +37,7 @@ from recdistill.evaluate.model_facts import ModelFacts, StudentModels
 from recdistill.evaluate.score import score
 from recdistill.evaluate.summary import Summary, write_summary
 from recdistill.evaluate.summary import load as load_summary
-from recdistill.runs.batch_ingest import ingest, open_tables
+from recdistill.runs.batch_ingest import handed_over, ingest, open_tables
 from recdistill.runs.folder import RunFolder
 from recdistill.runs.jobs import (
     Job,
@@ -166,7 +166,9 @@ def run_store(folder: RunFolder) -> SampleStore:
     """
     if not isinstance(folder.root, Path) and folder.ingested:
         events, behaviors = open_tables(folder)
-        return build_store(folder.store, events, behaviors, clock=LabelClock.of(folder.experiment().labels))
+        handed = handed_over(events)  # what came after it is the stream's
+        clock = LabelClock.of(folder.experiment().labels)
+        return build_store(folder.store, events, behaviors, handed.pinned if handed else None, clock)
     if not (folder.store / "store.json").exists() or not folder.predictions.exists():
         raise UserError(f"{folder.root}: nothing ingested yet; run: recdistill ingest CONFIG --out {folder.root}")
     return SampleStore(folder.store)

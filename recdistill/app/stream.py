@@ -24,6 +24,7 @@ from recdistill.app.run import open_run, train_stage
 from recdistill.app.scores import print_summary
 from recdistill.app.shadow import with_shadows
 from recdistill.config.experiment import Experiment
+from recdistill.config.stream import SourceConfig
 from recdistill.data.store.frozen_vectors import missing_vectors
 from recdistill.data.store.label_order import LabelClock
 from recdistill.data.store.sample_store import build_store
@@ -37,6 +38,8 @@ from recdistill.runs.folder import RunFolder
 from recdistill.runs.jobs import Job, jobs_by_name, jobs_of
 from recdistill.runs.names import TEACHER
 from recdistill.signals.columns import channels_of
+from recdistill.storage.location import Location
+from recdistill.storage.objects import ObjectPath
 from recdistill.stream.event_log import Journal
 from recdistill.stream.gate.process import run_gate
 from recdistill.stream.ingest.process import ingests, readers_of, run_ingest
@@ -65,18 +68,22 @@ STATUS_EVERY = 10.0  # seconds
 SUPPORTED = {"teachers": [TEACHER], "teacher_hidden": 0, "start": 0.0, "share": 1.0}
 
 
-def run_stream(experiment: Experiment, data: Path | None, out: Path | None, processes: Prefork) -> None:
+def run_stream(experiment: Experiment, data: Path | None, out: Location | None, processes: Prefork) -> None:
     """Run the whole stream until its source has ended; run it again to resume. processes: of the run's folder."""
     _check(experiment)
+    if isinstance(out, ObjectPath) and _own_broker(experiment.stream.source):
+        raise UserError(f"{out}: a broker of the run's own lies in its folder; set stream.source.url, or kind: table")
     with open_run(experiment, data, out) as folder:
         batch_stage(folder, experiment, data)
         _run_all(folder, experiment, processes)
         score_stage(folder, experiment)
 
 
-def run_alone(experiment: Experiment, data: Path | None, out: Path | None, role: str) -> None:
-    """Run one role of a stream until its source has ended."""
+def run_alone(experiment: Experiment, data: Path | None, out: Location | None, role: str) -> None:
+    """Run one role of a stream until its source has ended; UserError in an object store, where one command has all."""
     _check(experiment)
+    if isinstance(out, ObjectPath):
+        raise UserError(f"{out}: in an object store one command runs all of a stream; leave out --role")
     if role == "batch":
         with open_run(experiment, data, out) as folder:
             return batch_stage(folder, experiment, data)
@@ -118,7 +125,7 @@ def batch_stage(folder: RunFolder, experiment: Experiment, data: Path | None) ->
     rows = experiment.stream.batch_rows
     with console.status("reading the log"):
         ingest(folder, experiment, data, lambda done: None, print_line, rows)
-    versions = hand_over(folder).versions
+    handed = hand_over(folder)
     events, behaviors = open_tables(folder)
     PredictionLog.create(folder.predictions, events.schema.tasks, channels_of(experiment, events.schema.tasks))
     VerdictLog.create(folder.verdicts)
@@ -126,11 +133,10 @@ def batch_stage(folder: RunFolder, experiment: Experiment, data: Path | None) ->
         console.print(NO_WINDOW, soft_wrap=True)
     if rows:
         with console.status("building the store"):
-            pinned = {"events": versions["events"], "behaviors": versions.get("behaviors")}
-            store = build_store(folder.store, events, behaviors, pinned, LabelClock.of(experiment.labels))
+            store = build_store(folder.store, events, behaviors, handed.pinned, LabelClock.of(experiment.labels))
         for line in missing_vectors(store.vectors, store.vector_index, store.row_vectors, events.schema):
             print_line(line)
-        print_data(data_of(folder, versions["events"]))
+        print_data(data_of(folder, handed.versions["events"]))
         console.print(f"labels: {lag_sentence(label_lag(folder.store))}", soft_wrap=True)
         train_stage(folder, experiment)
 
@@ -160,7 +166,7 @@ def run_role(folder: RunFolder, experiment: Experiment, data: Path | None, role:
         run_model(folder, experiment, jobs_by_name(experiment)[role], journal)
 
 
-def run_child(root: Path) -> None:
+def run_child(root: Location) -> None:
     """Fork the processes that `run_stream` asks for, and in each of them run its role; they end with `run_stream`."""
     role = await_role()
     if role is not None:
@@ -168,11 +174,15 @@ def run_child(root: Path) -> None:
         run_role(folder, folder.experiment(), folder.data(), role)
 
 
+def _own_broker(source: SourceConfig) -> bool:
+    return source.kind == "nats" and source.url is None
+
+
 def _run_all(folder: RunFolder, experiment: Experiment, processes: Prefork) -> None:
     """Run every role, and a broker of the run's own where the experiment names none."""
     roles, helpers = roles_of(folder, experiment)
     source, journal = experiment.stream.source, Journal(folder.logs, "stream")
-    with local_nats(folder.here) if source.kind == "nats" and source.url is None else nullcontext():
+    with local_nats(folder.here) if _own_broker(source) else nullcontext():
         if "publish" in roles:
             _open_channel(folder, experiment, journal)
         _supervise(folder, processes, roles, helpers, journal)
@@ -182,7 +192,7 @@ def _open_channel(folder: RunFolder, experiment: Experiment, journal: Journal) -
     """Make the stream, topics or tables that the replay publishes into, so that ingest finds them whoever is first."""
     source = experiment.stream.source
     with open_source(
-        experiment.stream, server_url(folder.here, source), source_tables(folder.here, source), journal
+        experiment.stream, server_url(folder.local, source), source_tables(folder.root, source), journal
     ) as channel:
         channel.create(
             replace(EventLog.open(folder.tables / "events").schema, edges={}, scales={})

@@ -21,7 +21,7 @@ def _local(folder: Path | None) -> Path | None:
     if folder is not None and ADDRESS.match(str(folder)):
         raise UserError(
             f"{folder}: this verb works on local folders; those that take an address of an object store are run, demo, "
-            "ingest, train, evaluate, report, inspect and predict"
+            "stream, ingest, train, evaluate, report, inspect, predict and watch"
         )
     return folder
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from recdistill.cli.options import Config, Data, Out, RunFolder, Set
+from recdistill.cli.options import Config, Data, OutPlace, RunFolder, RunPlace, Set
 
 __all__ = ["INTERRUPTED", "compact", "role", "stream", "watch"]
 
@@ -18,7 +17,7 @@ INTERRUPTED = 130
 def stream(
     config: Config,
     data: Data = None,
-    out: Out = None,
+    out: OutPlace = None,
     set_: Set = None,
     role: Annotated[
         str | None,
@@ -27,34 +26,38 @@ def stream(
 ) -> None:
     """Batch phase, then streaming, every process or one; run it again to resume."""
     from recdistill.config.load import load_file
+    from recdistill.storage.location import location
 
     experiment = load_file(config, set_)
+    os.environ.update(experiment.storage.variables())
+    place = location(out or f"runs/{experiment.name}")
     if role is not None:
         from recdistill.app.stream import run_alone
 
-        return run_alone(experiment, data, out, role)
+        return run_alone(experiment, data, place, role)
     from recdistill.stream.prefork import Prefork
 
-    with Prefork(out or Path("runs") / experiment.name) as processes:  # it imports while we do
+    with Prefork(place) as processes:  # it imports while we do
         from recdistill.app.stream import run_stream
 
-        run_stream(experiment, data, out, processes)
+        run_stream(experiment, data, place, processes)
 
 
 def role(
-    run_folder: RunFolder, room: Annotated[str, typer.Argument(help="Room for a role's name, as ps shows it.")]
+    run_folder: RunPlace, room: Annotated[str, typer.Argument(help="Room for a role's name, as ps shows it.")]
 ) -> None:
     """Fork the processes of a stream for the command that started this one."""
     try:
         from recdistill.app.stream import run_child
+        from recdistill.storage.location import location
 
-        run_child(run_folder)
+        run_child(location(run_folder))
     except KeyboardInterrupt:  # the one that started it reports it for all
         os._exit(INTERRUPTED)
 
 
 def watch(
-    run_folder: RunFolder,
+    run_folder: RunPlace,
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 8377,
     host: Annotated[
         str,
@@ -63,9 +66,10 @@ def watch(
 ) -> None:
     """Serve the live page and the metrics of a run's stream."""
     from recdistill.runs.folder import RunFolder
+    from recdistill.storage.location import location
     from recdistill.stream.monitor.watch.launch import serve_watch
 
-    folder = RunFolder(run_folder)
+    folder = RunFolder(location(run_folder))
     serve_watch(folder, folder.experiment(), host, port)
 
 

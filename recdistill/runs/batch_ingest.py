@@ -170,6 +170,11 @@ class HandOver:
     versions: dict[str, int]
     rows: int
 
+    @property
+    def pinned(self) -> dict[str, int | None]:
+        """The versions that the batch phase's store is of."""
+        return {"events": self.versions["events"], "behaviors": self.versions.get("behaviors")}
+
 
 def hand_over(folder: RunFolder) -> HandOver:
     """Mark the end of the batch phase in the tables, once, and return where it is. Raises UserError when

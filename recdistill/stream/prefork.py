@@ -25,6 +25,7 @@ from pathlib import Path
 from types import TracebackType
 
 from recdistill.errors import RecdistillError
+from recdistill.storage.location import Location
 
 __all__ = ["Child", "Prefork", "await_role"]
 
@@ -58,7 +59,7 @@ class Child:
 class Prefork:
     """Starts the roles of the run in `root`. The template begins with the `with` block, and ends with it or with us."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Location) -> None:
         self.root = root
         self._template: subprocess.Popen[bytes] | None = None
         self._line: socket.socket | None = None

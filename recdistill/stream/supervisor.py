@@ -20,7 +20,7 @@ __all__ = ["supervise"]
 PATIENCE = 600.0  # seconds in which a process may be killed
 FORGIVEN = 20  # times: it starts again at once
 AGAIN = 10.0  # seconds until a helper that ended is started again
-GRACE = 30.0  # seconds to end by itself when told to
+GRACE = 15.0  # seconds to end by itself when told to; a lease that is lost leaves 20
 LOOK = 0.1  # seconds between two looks at them
 Children = dict[str, Child]
 

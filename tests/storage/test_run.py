@@ -143,8 +143,8 @@ def test_a_bucket_that_is_not_there_and_verbs_that_are_local_are_one_line(bucket
     for words, text in (
         (("run", config, "--out", "s3://no-such-bucket/run"), "there is no such bucket"),
         (("run", config, "--out", "s3://no-such-bucket"), "no address of a run"),
-        (("stream", config, "--out", bucket), "this verb works on local folders"),
-        (("watch", bucket), "this verb works on local folders"),
+        (("compact", bucket), "this verb works on local folders"),
+        (("watch", bucket), "holds no run"),
         (("evaluate", bucket), "holds no run"),
     ):
         assert text in refused(*words)

@@ -44,7 +44,7 @@ def run_gate(folder: RunFolder, experiment: Experiment, journal: Journal) -> int
 
     Raises UserError when another gate is at work on the run.
     """
-    with locked(folder.here / "lock.gate", f"{folder.root}: another gate is at work on this run; stop it first"):
+    with locked(folder.local / "lock.gate", f"{folder.root}: another gate is at work on this run; stop it first"):
         return _Gate(folder, experiment, journal).run()
 
 

@@ -76,11 +76,11 @@ def run_ingest(folder: RunFolder, experiment: Experiment, journal: Journal, read
     """
     config, name = experiment.stream.source, readers_of(experiment)[reader]
     busy = f"{folder.root}: another process is {name} of this run; wait for it or stop it"
-    with locked(folder.here / f"lock.{name}", busy):
+    with locked(folder.local / f"lock.{name}", busy):
         ingest = Ingest(folder, experiment, journal, reader)
         if ingest.progress.end:
             return ingest.progress.rows
-        url, tables = server_url(folder.here, config), source_tables(folder.here, config)
+        url, tables = server_url(folder.local, config), source_tables(folder.root, config)
         with open_source(experiment.stream, url, tables, journal, reader) as source:
             return ingest.run(source)
 
@@ -91,7 +91,7 @@ class Ingest:
     def __init__(self, folder: RunFolder, experiment: Experiment, journal: Journal, reader: int = 0) -> None:
         self.journal, self.commit_rows = journal, experiment.stream.commit_rows
         self.reader, self.reader_count = reader, experiment.stream.source.readers
-        self.writer, self.commit_lock = readers_of(experiment)[reader], folder.here / "lock.events"
+        self.writer, self.commit_lock = readers_of(experiment)[reader], folder.local / "lock.events"
         self.events = EventLog.open(folder.tables / "events")
         if handed_over(self.events) is None:
             raise UserError(

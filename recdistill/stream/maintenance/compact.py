@@ -9,7 +9,7 @@ from recdistill.config.experiment import Experiment
 from recdistill.errors import RecdistillError
 from recdistill.locks import locked
 from recdistill.runs.folder import RunFolder
-from recdistill.storage.location import local_path
+from recdistill.storage.location import names
 from recdistill.stream.event_log import Journal
 from recdistill.stream.maintenance.retention import cut_logs
 from recdistill.tables.delta.log import DeltaLog
@@ -41,7 +41,7 @@ class Housekeeper:
         retain_days: dates of samples older than the newest by more days are let go; None keeps all. One process at a
         time does a round of a run; others wait for it.
         """
-        with locked(self.folder.here / "lock.compact", None):
+        with locked(self.folder.local / "lock.compact", None):
             return self._round(retain_days)
 
     def _round(self, retain_days: int | None) -> int:
@@ -60,7 +60,7 @@ class Housekeeper:
     def _open(self) -> None:
         """Open the tables that were made since the last round."""
         for path in [
-            *sorted(local_path(self.folder.tables).glob("*")),
+            *(self.folder.tables / name for name in sorted(names(self.folder.tables))),
             self.folder.predictions,
             self.folder.verdicts,
             self.folder.dead,

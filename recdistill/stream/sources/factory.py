@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from recdistill.config.stream import SourceConfig, StreamConfig
 from recdistill.errors import UserError
+from recdistill.storage.location import Location, location
 from recdistill.stream.event_log import Journal
 from recdistill.stream.sources.base import Patience, Source
 from recdistill.stream.sources.table import TableSource
@@ -18,7 +18,9 @@ __all__ = ["Source", "open_source", "source_tables"]
 
 
 @contextmanager
-def open_source(config: StreamConfig, url: str, folder: Path, journal: Journal, reader: int = 0) -> Iterator[Source]:
+def open_source(
+    config: StreamConfig, url: str, folder: Location, journal: Journal, reader: int = 0
+) -> Iterator[Source]:
     """Give the source that `config` names, closed in the end. url: of its broker; folder: of its tables, for kind
     table.
 
@@ -32,9 +34,9 @@ def open_source(config: StreamConfig, url: str, folder: Path, journal: Journal, 
         source.close()
 
 
-def source_tables(root: Path, config: SourceConfig) -> Path:
+def source_tables(root: Location, config: SourceConfig) -> Location:
     """Return the folder of a source of kind table: the one configured, or the run's own under `root`."""
-    return Path(config.path) if config.path else root / "source"
+    return location(config.path) if config.path else root / "source"
 
 
 def _options(config: SourceConfig) -> dict[str, Any]:
@@ -51,7 +53,7 @@ def _secret(key: str, name: str) -> str:
     return os.environ[name]
 
 
-def _source(config: StreamConfig, url: str, folder: Path, journal: Journal, reader: int) -> Source:
+def _source(config: StreamConfig, url: str, folder: Location, journal: Journal, reader: int) -> Source:
     kind, stream = config.source.kind, config.source.stream
     if kind == "table":
         return TableSource(folder)

@@ -42,12 +42,12 @@ def run_publish(folder: RunFolder, experiment: Experiment, data: Path | None, jo
     Raises UserError for anything wrong with the log or the source, and when the broker stays down.
     """
     stream, log = experiment.stream, open_log(experiment.data, data)
-    tables = source_tables(folder.here, stream.source)
+    tables = source_tables(folder.root, stream.source)
     with (
         locked(
-            folder.here / "lock.publish", f"{folder.here}: another process replays this log; wait for it or stop it"
+            folder.local / "lock.publish", f"{folder.root}: another process replays this log; wait for it or stop it"
         ),
-        open_source(stream, server_url(folder.here, stream.source), tables, journal) as source,
+        open_source(stream, server_url(folder.local, stream.source), tables, journal) as source,
     ):
         source.create(log.schema)
         first = source.resume()

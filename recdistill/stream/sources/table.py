@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import polars as pl
 
 from recdistill.defaults import PUBLISHED
 from recdistill.errors import UserError
+from recdistill.storage.location import Location
 from recdistill.stream.sources.base import MAX_BYTES
 from recdistill.stream.sources.wire import KINDS, Kind, Message, Outgoing, published_at
 from recdistill.tables.delta.commits import Commit, commits, newest_after, open_delta
@@ -36,7 +36,7 @@ class TableSource:
     Behaviors and outcomes that were there before an events commit was seen are given before it.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Location) -> None:
         self.folder = folder
         self._newest: dict[str, int] = {}
         # By table: the reader's offset, and the version up to which nothing follows it.

@@ -44,7 +44,7 @@ def stream_checkpoints(folder: RunFolder, model: str) -> Checkpoints:
 
 def live_folder(folder: RunFolder, job: Job) -> Path:
     """Return where a model of a stream keeps the ids and the histories that it met."""
-    return folder.here / "live" / job.name
+    return folder.local / "live" / job.name
 
 
 def base_of(folder: RunFolder) -> SampleStore | None:

@@ -332,6 +332,7 @@ class Worker:
         check_revision(self.checkpoints.folder, state)
         arrays, learner = split(checkpoint.tensors, self._parts())
         if not self.store.restore(arrays["store"], state["parts"]["store"]):
+            check_follows(self.tables.events.path, self.tables.versions["events"])  # before anything is removed
             for block in self.checkpoints.blocks():
                 self.checkpoints.discard(block)
             raise RestartFromCheckpoint("its live store is gone")
