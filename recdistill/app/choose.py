@@ -106,8 +106,8 @@ def choose(
     memory_mib: float | None = None,
     candidates: int = 200,
 ) -> Choice:
-    """Run every round, and write choice.json, choice.html and chosen.yaml into `out` (default runs/NAME-choice); run
-    again to resume. Latency is that of a request of `candidates`.
+    """Run every round, and write choice.json, choice.html, front.svg and chosen.yaml into `out` (default
+    runs/NAME-choice); run again to resume. Latency is that of a request of `candidates`.
 
     Raises UserError when no student meets the budget, with the nearest.
     """

@@ -9,6 +9,7 @@ from pathlib import Path
 from recdistill.evaluate.choice import Budget, Choice, Step, Tried
 from recdistill.evaluate.summary import LABELS, write_atomic
 from recdistill.report.charts import Series, linear_axis, scatter_chart
+from recdistill.report.front import front_svg
 from recdistill.report.page import page
 from recdistill.report.text import count, number, swatches
 
@@ -95,7 +96,10 @@ def _row(one: Tried, choice: Choice) -> str:
 
 
 def write_choice(choice: Choice, folder: Path) -> None:
-    """Write choice.json and choice.html into `folder`, each atomically; UserError when that cannot be done."""
+    """Write choice.json, choice.html and the picture front.svg into `folder`, each atomically; UserError when that
+    cannot be done.
+    """
     html = render(choice)  # before anything is written
     write_atomic(choice.model_dump_json(indent=2) + "\n", folder / "choice.json")
+    write_atomic(front_svg(choice), folder / "front.svg")
     write_atomic(html, folder / "choice.html")
