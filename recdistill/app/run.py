@@ -59,6 +59,7 @@ from recdistill.tables.predictions import PredictionLog
 from recdistill.tracking.session import check_trackers
 from recdistill.train import build, pool
 from recdistill.train.memory_check import check_actions, check_device
+from recdistill.train.start_from import pin_starts
 from recdistill.typing import Array
 
 __all__ = [
@@ -223,6 +224,7 @@ def _check(folder: RunFolder, experiment: Experiment) -> None:
     for name, config in named.items():
         check_device(name, config)
     build.check_names(folder, experiment)
+    pin_starts(folder, experiment)
     check_actions(named, run_store(folder).actions)
 
 

@@ -19,6 +19,7 @@ from recdistill.checkpoint.store import Checkpoints
 from recdistill.compress.inherit import check_inheritance, inherit
 from recdistill.config.experiment import Experiment
 from recdistill.config.models import ModelConfig, StudentConfig
+from recdistill.data.store.memmap import read_json, write_json
 from recdistill.data.store.sample_store import SampleStore
 from recdistill.data.store.vocabulary import Vocabulary
 from recdistill.errors import UserError
@@ -33,7 +34,9 @@ from recdistill.train.memory_check import unallocated
 from recdistill.train.schedule import Plan
 from recdistill.train.warm_start import Make, Taken
 
-__all__ = ["VOCABULARY", "Earlier", "StartFrom", "check_start", "start_from_of"]
+__all__ = ["VOCABULARY", "Earlier", "StartFrom", "check_start", "pin_starts", "start_from_of"]
+
+PINNED = "starts.json"  # in a run's folder: by `start_from`, the checkpoint that its students begin from
 
 VOCABULARY = {"item": "items", "past": "items", "bias": "items", "user": "users", "context": "context"}  # of a table
 ALIKE: tuple[str, ...] = (
@@ -67,8 +70,8 @@ class Earlier:
     block: int
 
     @classmethod
-    def at(cls, key: str, path: Path) -> Earlier:
-        """Return the model of RUN/models/NAME, its newest checkpoint or the one that `path` names.
+    def at(cls, key: str, path: Path, pinned: int | None = None) -> Earlier:
+        """Return the model of RUN/models/NAME, its checkpoint `pinned`, the one that `path` names, or its newest.
 
         Raises UserError, which begins with `key`, for anything else.
         """
@@ -78,6 +81,7 @@ class Earlier:
         folder, checkpoints = RunFolder(model.parent.parent), Checkpoints(model)
         if not folder.exists or model.parent.name != "models" or not checkpoints.blocks():
             raise UserError(f"{key}: {path}: no trained model; name a folder as RUN/models/light.distilled.s0")
+        number = pinned if number is None else number
         block = checkpoints.newest() if number is None else number
         if block is None or block not in checkpoints.blocks():
             raise UserError(f"{key}: {path}: no such checkpoint; there are {', '.join(map(str, checkpoints.blocks()))}")
@@ -142,6 +146,24 @@ def check_start(name: str, config: StudentConfig, student: nn.Module) -> None:
         raise UserError(f"{key}: {error}") from None
 
 
+def pin_starts(folder: RunFolder, experiment: Experiment) -> None:
+    """Write down once, before any student is trained, which checkpoint each `start_from` means: raw and distilled begin
+    from the same, and so do those that are resumed, also where the earlier model trains on.
+    """
+    found = _pinned(folder)
+    named = {name: config.start_from for name, config in experiment.students.items() if config.start_from is not None}
+    new = {path: name for name, path in named.items() if path not in found}
+    if new:
+        blocks = {path: Earlier.at(f"{name}.start_from", Path(path)).block for path, name in new.items()}
+        write_json(folder.root / PINNED, found | blocks)
+
+
+def _pinned(folder: RunFolder) -> dict[str, int]:
+    path = folder.root / PINNED
+    found: dict[str, int] = read_json(path) if path.exists() else {}
+    return found
+
+
 def start_from_of(folder: RunFolder, experiment: Experiment, job: Job, make: Make) -> StartFrom | None:
     """Return how a job of a run begins as a model of an earlier one, None where it does not.
 
@@ -150,7 +172,8 @@ def start_from_of(folder: RunFolder, experiment: Experiment, job: Job, make: Mak
     if not isinstance(job.config, StudentConfig) or job.config.start_from is None:
         return None
     key = f"{job.name}: start_from"
-    earlier = Earlier.at(key, Path(job.config.start_from))
+    block = _pinned(folder).get(job.config.start_from)
+    earlier = Earlier.at(key, Path(job.config.start_from), block)
     _check_log(key, folder, earlier)
     if (experiment.data.sampling, job.config.sampling) != (
         earlier.experiment.data.sampling,

@@ -20,7 +20,7 @@ from recdistill.errors import UserError
 from recdistill.runs.folder import RunFolder
 from recdistill.runs.jobs import jobs_by_name
 from recdistill.train import build
-from recdistill.train.start_from import StartFrom
+from recdistill.train.start_from import Earlier, StartFrom, pin_starts
 from recdistill.train.trainer import Trainer
 from tests.support.runs import finish, ingested, same_bits, trainer
 
@@ -129,6 +129,32 @@ def test_raw_and_distilled_begin_alike_and_resume_to_the_bit(tmp_path: Path, old
         one.starts[0].before(0, one.learner)
     assert torch.equal(*(one.learner.network.state_dict()["main.1.weight"] for one in (fresh, distilled)))
     assert start.donor.name == OLD
+
+
+def test_it_keeps_to_the_checkpoint_that_it_began_from(tmp_path: Path, old: Path) -> None:
+    """The earlier model trains on in between: its newest checkpoint is another one then."""
+    donor = tmp_path / "old" / "models" / OLD
+    shutil.copytree(old, tmp_path / "old")
+    shutil.rmtree(donor / "00000003")
+    experiment = later(tmp_path, tmp_path / "old")
+    ingested(tmp_path / "new", experiment)
+    pin_starts(RunFolder(tmp_path / "new"), experiment)
+    shutil.copytree(old / "models" / OLD / "00000003", donor / "00000003")
+    pin_starts(RunFolder(tmp_path / "new"), experiment)
+    (start,) = trainer(tmp_path / "new", experiment, OLD).starts
+    named = later(tmp_path, tmp_path / "old", f"students.light.start_from={donor / '00000002'}")
+    ingested(tmp_path / "named", named)
+    (wanted,) = trainer(tmp_path / "named", named, OLD).starts
+    newest = Earlier.at("x", donor)
+    assert isinstance(start, StartFrom) and isinstance(wanted, StartFrom) and newest.block == 3
+    assert (start.donor.tensors["random"][...] == wanted.donor.tensors["random"][...]).all()
+    at = [one.donor.tensors["table/0/steps"][...] for one in (start, wanted)]
+    assert torch.equal(*at)
+    last = newest.checkpoints.stored(3)["table/0/steps"][...]
+    assert last.shape != at[0].shape or not torch.equal(last, at[0])
+    shutil.rmtree(donor / "00000002")
+    with pytest.raises(UserError, match="no such checkpoint; there are 3"):
+        trainer(tmp_path / "new", experiment, OLD)
 
 
 @pytest.mark.parametrize(
