@@ -26,7 +26,7 @@ from tests.support.runs import finish, ingested, same_bits, trainer
 
 LOG = """
 name: later
-data: {reader: table, path: PATH}
+data: {reader: table, path: PATH, columns: {numeric: [size]}}
 teacher: {kind: pooled-mlp, width: 4, history: 5, batch: 50}
 students: {light: {kind: pooled-mlp, width: 4, history: 5, batch: 50, options: {hidden: [8, 4]}}}
 evaluate: {seeds: [0], bootstrap: 20}
@@ -36,11 +36,12 @@ OLD = "light.raw.s0"
 JANUARY, FEBRUARY = 1_767_225_600, 1_769_904_000  # s
 
 
-def log(path: Path, start: int, items: range, rows: int = 200, user: str = "{}") -> Path:
-    """Write a log of clicks on the even ones of some items."""
+def log(path: Path, start: int, items: range, rows: int = 200, user: str = "{}", size: int = 1) -> Path:
+    """Write a log of clicks on the even ones of some items; of one size, two logs have the same buckets."""
     draw = np.random.default_rng(start)
     item, users = draw.integers(items.start, items.stop, rows), draw.integers(0, 20, rows)
     columns = {"user_id": [user.format(one) for one in users], "item_id": item, "time": start + 60 * np.arange(rows)}
+    columns["size"] = size * (np.arange(rows) % 50) * 1.0
     pl.DataFrame({**columns, "label": (item + users) % 2}).write_csv(path)
     return path
 
@@ -189,6 +190,7 @@ def test_a_log_that_it_knew_or_of_other_columns_is_refused(tmp_path: Path, old: 
             "its log has other user_id than this",
         ),
         ("more", log(tmp_path / "more.csv", FEBRUARY, range(40)), ["data.columns.categorical=[item_id]"], "features"),
+        ("sizes", log(tmp_path / "sizes.csv", FEBRUARY, range(40), size=3), [], "other buckets or scales of numeric"),
         ("few", log(tmp_path / "few.csv", FEBRUARY, range(40)), ["students.light.sampling.negative=0.5"], "otherwise"),
     ):
         experiment = later(tmp_path, old, *assignments, log_of=path)
