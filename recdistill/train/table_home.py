@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from recdistill.compress.plan import changes_width
-from recdistill.config.models import ModelConfig
+from recdistill.config.models import ModelConfig, StudentConfig
 from recdistill.distributed.ranks import Ranks
 from recdistill.errors import UserError
 from recdistill.models.embeddings.on_device import bytes_of, tables_on
@@ -28,6 +28,8 @@ def kept_by_host(config: ModelConfig, device: torch.device, ranks: int) -> str |
         return "is for one process: ranks share out rows in their hosts' memory"
     if config.rows is not None:
         return "is for tables without a bound on their rows"
+    if isinstance(config, StudentConfig) and (config.start_from or config.distill.warm_start):
+        return "is for a model that begins from nothing"
     return "is for a model that keeps its widths" if changes_width(config) else None
 
 

@@ -37,6 +37,8 @@ def config(tables: str = "device", **keys: Any) -> StudentConfig:
         ({}, CUDA, 2, "is for one process"),
         ({"rows": {"most": 64}}, CUDA, 1, "without a bound"),
         (PRUNED, CUDA, 1, "keeps its widths"),
+        ({"start_from": "other/models/light"}, CUDA, 1, "begins from nothing"),
+        ({"distill": {"warm_start": {}}}, CUDA, 1, "begins from nothing"),
     ],
 )
 def test_rows_that_cannot_lie_on_a_device_are_refused(
