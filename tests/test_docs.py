@@ -100,7 +100,8 @@ def run_script(code: str, folder: Path) -> None:
     assert list(folder.glob("runs/*/summary.json"))
 
 
-@pytest.mark.parametrize("name", [pytest.param("demo", marks=pytest.mark.long), "bring-your-own"])
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["demo", "bring-your-own"])
 def test_notebooks_run(name: str, tmp_path: Path) -> None:
     text = (DOCS / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8")
     cells = json.loads(text)["cells"]

@@ -14,6 +14,7 @@ from recdistill.data.batch.numbers import NUMBERS
 from recdistill.models.factory import BACKBONES, table_modules
 from recdistill.models.heads import Towers
 from tests.support.batches import FIELDS, LENGTH, SLOTS, lookup, make_net
+from tests.support.sweeps import swept
 
 SAMPLES, STEPS, ITEMS = 128, 250, 20
 OPTIONS = {"longer": {"merge": 2}, "token-mixer": {"merge": 2, "tokens": 4, "mixer_width": 16}}
@@ -68,7 +69,7 @@ def learned(net: Towers) -> float:
     return float(np.mean(above))
 
 
-@pytest.mark.parametrize("kind", BACKBONES)
+@pytest.mark.parametrize("kind", swept([*BACKBONES], quick=3))
 def test_a_rate_of_outcomes_is_learned(kind: str) -> None:
     """A coin's loss is 0.1 above the best."""
     assert learned(make_net(kind, extras=NO_EXTRAS, **OPTIONS.get(kind, {}))) < 0.02

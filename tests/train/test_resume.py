@@ -10,6 +10,7 @@ import torch
 
 from recdistill.tables.predictions import PredictionLog
 from tests.support.runs import finish, same_bits, tiny, trainer
+from tests.support.sweeps import swept
 
 SETTINGS = {
     "batch": (),
@@ -72,11 +73,9 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS.keys())
-def test_resumed_after_every_block_equals_uninterrupted(
-    taught: Path, tmp_path: Path, settings: tuple[str, ...]
-) -> None:
-    experiment = tiny("checkpoint_rows=150", *settings)
+@pytest.mark.parametrize("what", swept([*SETTINGS], quick=6))
+def test_resumed_after_every_block_equals_uninterrupted(taught: Path, tmp_path: Path, what: str) -> None:
+    experiment = tiny("checkpoint_rows=150", *SETTINGS[what])
     shutil.copytree(taught, tmp_path / "whole")
     shutil.copytree(taught, tmp_path / "parts")
     whole = trainer(tmp_path / "whole", experiment, NAME)

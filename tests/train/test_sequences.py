@@ -21,6 +21,7 @@ from recdistill.runs.folder import RunFolder
 from recdistill.runs.jobs import jobs_of
 from recdistill.train.predict import Predictor
 from tests.support.runs import finish, trainer
+from tests.support.sweeps import swept
 
 ROWS, LEARNED, GROUPS, ITEMS = 6000, 5000, 6, 48
 CONFIG = """
@@ -70,7 +71,7 @@ def score(root: Path, log: Path, experiment: Experiment) -> float:
 
 
 @pytest.mark.parametrize("name", ["carts", "history"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", swept([*KINDS], quick=3))
 def test_the_list_alone_tells(tmp_path: Path, kind: str, name: str) -> None:
     write_log(tmp_path)
     given = f"data.columns.sequences={{{name}: {{items: cart}}}}"

@@ -24,6 +24,7 @@ from recdistill.runs.jobs import jobs_of
 from recdistill.train.build import trainer_of
 from recdistill.train.predict import Predictor
 from tests.support.commands import typed
+from tests.support.sweeps import swept
 from tests.support.written import START
 
 CONFIG = """
@@ -90,7 +91,7 @@ def trained(folder: Path, *sets: str) -> tuple[RunFolder, Experiment]:
     return run, experiment
 
 
-@pytest.mark.parametrize("kind", BACKBONES)
+@pytest.mark.parametrize("kind", swept([*BACKBONES], quick=3))
 def test_items_that_were_never_met_are_ranked_by_their_vectors(kind: str, tmp_path: Path) -> None:
     written(tmp_path)
     run, experiment = trained(tmp_path, f"teacher.kind={kind}", "candidates.count=0")
