@@ -3,6 +3,8 @@
     probe      does the store refuse a second conditional put, and what time has it
     take       create lease.json where there is none, or swap one that was not renewed for LEASE_S
     renew      swap it every RENEW_S; whoever finds another's there has lost it, and stops
+    stop       after STOP_S without a renewal, by an interrupt; where that does not end the work, the process ends END_S
+               before another may take the place
 
 Ages are differences of the store's own times: no clock of a machine is trusted. On one machine a lock file goes before
 the lease: who holds both the file and its mark knows that the lease's last holder there is gone.
@@ -14,10 +16,12 @@ import json
 import os
 import platform
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -29,6 +33,9 @@ __all__ = ["LEASE", "LEASE_S", "Lease", "leased", "probe"]
 LEASE = "lease.json"
 LEASE_S = 60.0  # without a renewal the place is free
 RENEW_S = 10.0
+REQUEST_S = 5.0  # a request of a renewal, which is tried twice: packets may be swallowed without a word
+STOP_S = 40.0  # without a renewal the holder stops its work
+END_S = 5.0
 MAX_SKEW_S = 300.0  # between this machine's clock and the store's; stores refuse requests beyond 900
 
 
@@ -62,7 +69,7 @@ class Lease:
     """A lease that this process has; `keep` renews it until it is closed or lost."""
 
     def __init__(self, path: ObjectPath, record: dict[str, str], tag: str) -> None:
-        self.path, self.record, self.tag = path, record, tag
+        self.path, self.record, self.tag = replace(path, request_s=REQUEST_S), record, tag
         self.lost = False
         self._renewed = time.monotonic()
         self._closed = threading.Event()
@@ -70,13 +77,20 @@ class Lease:
 
     def keep(self) -> None:
         """Renew until closed; where another has it, or the store was away too long, end the process's work as Ctrl-C
-        would.
+        would, or, where that is of no use, the process.
         """
         while not self._closed.wait(RENEW_S):
             if not self.renew():
                 self.lost = True
                 os.kill(os.getpid(), signal.SIGINT)
-                return
+                return self._end()
+
+    def _end(self) -> None:
+        """End the process where its work does not: it may wait for a request that must not arrive later."""
+        left = LEASE_S - (time.monotonic() - self._renewed) - END_S
+        if not self._closed.wait(max(left, END_S)):
+            print(f"recdistill: {_lost(self.path.parent)}", file=sys.stderr, flush=True)
+            os._exit(2)
 
     def renew(self) -> bool:
         """Renew once; return whether this process may go on."""
@@ -84,7 +98,7 @@ class Lease:
         try:
             tag = self.path.swap(_content(self.record), self.tag) or self._own_tag()
         except UserError:  # the network fails: there is time until the lease ends
-            return time.monotonic() - self._renewed < LEASE_S - 2 * RENEW_S
+            return time.monotonic() - self._renewed < STOP_S
         except FileNotFoundError:  # somebody deleted it
             return False
         self.tag, self._renewed = tag or self.tag, begun if tag else self._renewed
@@ -127,10 +141,7 @@ def leased(place: ObjectPath, lock: Path, busy: str) -> Iterator[Lease]:
     """
     lease = _taken(place, probe(place), _mark(lock), busy)
     lease.start()
-    lost = UserError(
-        f"{place}: this process lost its lease, as the store could not be reached or the process stood still; what was "
-        "committed stays; run the same command again"
-    )
+    lost = _lost(place)
     try:
         yield lease
         if lease.lost:  # while interrupts were ignored
@@ -141,6 +152,13 @@ def leased(place: ObjectPath, lock: Path, busy: str) -> Iterator[Lease]:
         raise
     finally:
         lease.close()
+
+
+def _lost(place: ObjectPath) -> UserError:
+    return UserError(
+        f"{place}: this process lost its lease, as the store could not be reached or the process stood still; what was "
+        "committed stays; run the same command again"
+    )
 
 
 def _mark(lock: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,11 +19,14 @@ from recdistill.storage.objects import ObjectPath
 __all__ = ["Location", "create", "is_address", "local_path", "location", "names", "new_file", "remove", "write"]
 
 Location = Path | ObjectPath
+SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+:/")
 
 
 def is_address(text: str) -> bool:
-    """Return whether a text is meant as an address of an object store, and not as a path."""
-    return "://" in text
+    """Return whether a text is meant as an address of an object store, and not as a path; also one with a slash less,
+    of which a library would make an address of its own.
+    """
+    return SCHEME.match(text) is not None
 
 
 def location(text: str) -> Location:

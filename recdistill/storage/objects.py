@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
 
 from recdistill.errors import UserError, printable
 
@@ -32,7 +32,8 @@ __all__ = ["ENVIRONMENT", "RETRIES", "RETRY_S", "SCHEMES", "ObjectPath", "Stat"]
 
 SCHEMES = ("s3", "gs", "az")
 ENVIRONMENT = ("AWS_", "GOOGLE_", "AZURE_")  # prefixes of the variables that say how a store is reached
-RETRIES, RETRY_S = 10, 120  # of one request, while the network or the store fails
+RETRIES, RETRY_S = 10, 30  # of one request, while the network or the store fails: less than a lease lasts
+REQUEST_S = 30.0  # until a request, with all that it sends, is given up, and tried again
 URL = re.compile(rf"({'|'.join(SCHEMES)})://([a-z0-9][a-z0-9.\-]+)/([\w.\-=/@+]+)", re.ASCII)
 REASONS = {  # of the store's codes, or what a library says where it has no answer: what is wrong, and what to do
     "NoSuchBucket": "there is no such bucket; make it, or name another",
@@ -59,6 +60,7 @@ class ObjectPath:
 
     bucket: str  # with its scheme: s3://bucket
     key: str
+    request_s: float = 0.0  # what a request may take, tried twice at most; 0: REQUEST_S, tried for RETRY_S
 
     @classmethod
     def parse(cls, url: str) -> ObjectPath:
@@ -67,7 +69,8 @@ class ObjectPath:
         parts = found[3].split("/") if found else []
         if found is None or not all(parts) or {".", ".."} & set(parts):
             raise UserError(
-                f"{url}: no address of a run; it looks like s3://BUCKET/PREFIX, with letters, digits and -_.=@+ alone"
+                f"{url}: no address of a run; it looks like s3://BUCKET/PREFIX (or gs://, az://), with letters, digits "
+                "and -_.=@+ alone"
             )
         return cls(f"{found[1]}://{found[2]}", found[3])
 
@@ -134,7 +137,7 @@ class ObjectPath:
         with self._failures():
             found = _obstore().get(self._store, self.key)
             meta, data = found.meta, bytes(found.bytes())
-        return data, Stat(meta["size"], meta["last_modified"].timestamp(), meta["e_tag"] or "")
+        return data, Stat(meta["size"], meta["last_modified"].timestamp(), meta[self._tagged] or "")
 
     def stat(self) -> Stat:
         """Return its size and time; FileNotFoundError where there is no object."""
@@ -170,11 +173,11 @@ class ObjectPath:
             return tag
         with self._failures():
             found = _obstore().get(self._store, self.key)
-            return str(found.meta["e_tag"]) if bytes(found.bytes()) == data else None
+            return str(found.meta[self._tagged]) if bytes(found.bytes()) == data else None
 
     def swap(self, data: bytes, tag: str) -> str | None:
         """Put an object in the place of the one with this tag, and return the new tag; None where there is another."""
-        return self._put(data, {"e_tag": tag})
+        return self._put(data, {self._tagged: tag})
 
     def unlink(self, missing_ok: bool = False) -> None:
         """Delete the object; a store does not say whether there was one."""
@@ -192,7 +195,7 @@ class ObjectPath:
         errors = _obstore().exceptions
         with self._failures():
             try:
-                return str(_obstore().put(self._store, self.key, data, mode=mode)["e_tag"])
+                return str(_obstore().put(self._store, self.key, data, mode=mode)[self._tagged])
             except (errors.AlreadyExistsError, errors.PreconditionError):
                 return None
 
@@ -202,12 +205,17 @@ class ObjectPath:
                 found = _obstore().head(self._store, self.key)
             except FileNotFoundError:
                 return None
-        return Stat(found["size"], found["last_modified"].timestamp(), found["e_tag"] or "")
+        return Stat(found["size"], found["last_modified"].timestamp(), found[self._tagged] or "")
+
+    @property
+    def _tagged(self) -> Literal["e_tag", "version"]:
+        """What a store compares an object by: Google's by its generation."""
+        return "version" if self.bucket.startswith("gs://") else "e_tag"
 
     @property
     def _store(self) -> Any:
         known = frozenset(pair for pair in os.environ.items() if pair[0].startswith(ENVIRONMENT))
-        return _opened(self.bucket, known)
+        return _opened(self.bucket, known, self.request_s)
 
     @contextmanager
     def _failures(self) -> Iterator[None]:
@@ -246,14 +254,16 @@ def _obstore() -> Any:
 
 
 @cache
-def _opened(bucket: str, _environment: frozenset[tuple[str, str]]) -> Any:
+def _opened(bucket: str, _environment: frozenset[tuple[str, str]], request_s: float) -> Any:
     """Return the store of a bucket, anew once the environment says something else."""
     library = _obstore()
     scheme, _, name = bucket.partition("://")
-    retry: RetryConfig = {"max_retries": RETRIES, "retry_timeout": timedelta(seconds=RETRY_S)}
+    retries = 1 if request_s else RETRIES
+    retry: RetryConfig = {"max_retries": retries, "retry_timeout": timedelta(seconds=RETRY_S)}
+    limit = {"timeout": f"{1000 * (request_s or REQUEST_S):.0f}ms"}
     make: Any = {"s3": library.store.S3Store, "gs": library.store.GCSStore, "az": library.store.AzureStore}[scheme]
     try:
-        return make(name, retry_config=retry)
+        return make(name, config=limit, retry_config=retry)
     except library.exceptions.BaseError as error:
         raise UserError(f"{bucket}: {_reason(str(error))}") from None
 

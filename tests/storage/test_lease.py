@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import signal
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,8 @@ from recdistill.storage import lease as leases
 from recdistill.storage.lease import LEASE, Lease, leased, probe
 from recdistill.storage.location import names
 from recdistill.storage.objects import ObjectPath
+from recdistill.workers.spawn import without_main
+from tests.support.faulty_proxy import FaultyProxy, faulty_proxy
 
 BUSY = "the run: another process is at work"
 
@@ -69,6 +74,55 @@ def test_whoever_loses_the_lease_stops_with_one_line(
     with pytest.raises(UserError, match="this process lost its lease"), leased(bucket, locks[0], BUSY):
         (bucket / LEASE).write_bytes(b'{"machine": "other"}')
         leases.threading.Event().wait()
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, seconds in {"RENEW_S": 0.05, "REQUEST_S": 0.2, "STOP_S": 0.3, "END_S": 0.2, "LEASE_S": 30.0}.items():
+        monkeypatch.setattr(leases, name, seconds)
+
+
+@pytest.fixture
+def proxied(
+    address: Callable[[str], str], bucket_of: Callable[[str], ObjectPath], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[FaultyProxy, ObjectPath]]:
+    place = bucket_of("ministack")
+    with faulty_proxy(address("ministack")) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        yield proxy, place
+
+
+@pytest.mark.needs("obstore", "ministack")
+def test_a_holder_whose_packets_are_swallowed_stops_before_another_may_follow(
+    proxied: tuple[FaultyProxy, ObjectPath], locks: list[Path], quick: None, request: pytest.FixtureRequest
+) -> None:
+    proxy, place = proxied
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
+    with pytest.raises(UserError, match="this process lost its lease"), leased(place, locks[0], BUSY) as lease:
+        proxy.fail("PUT .*lease", "swallowed", 1_000)
+        leases.threading.Event().wait()
+    assert proxy.failed and time.monotonic() - lease._renewed < leases.LEASE_S
+
+
+def stuck(place: ObjectPath, lock: Path) -> None:
+    """Lose a lease at work that no interrupt ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leases.RENEW_S, leases.END_S, leases.LEASE_S = 0.05, 0.1, 0.1
+    with leased(place, lock, BUSY):
+        (place / LEASE).write_bytes(b'{"machine": "other"}')
+        leases.threading.Event().wait()
+
+
+@pytest.mark.needs("obstore", "ministack")
+def test_work_that_no_interrupt_ends_is_ended_with_its_process(
+    bucket_of: Callable[[str], ObjectPath], locks: list[Path]
+) -> None:
+    process = multiprocessing.get_context("spawn").Process(target=stuck, args=(bucket_of("ministack"), locks[0]))
+    with without_main():
+        process.start()
+    process.join()
+    assert process.exitcode == 2
 
 
 def test_a_lease_that_somebody_deleted_is_lost(bucket: ObjectPath, locks: list[Path]) -> None:

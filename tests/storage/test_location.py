@@ -121,7 +121,8 @@ def test_a_store_that_does_not_answer_is_one_line_without_the_secret(monkeypatch
 
 @pytest.mark.parametrize(
     "text", ["s3://bucket", "s3://bucket/", "s3:///run", "http://host/run", "s3://bucket/a//b", "s3://bucket/../b",
-             "s3://bucket/a b", "s3://Bucket/run", "s3://bucket/run?x=1"],
+             "s3://bucket/a b", "s3://Bucket/run", "s3://bucket/run?x=1", "s4://bucket/run", "s4:/bucket/run", "S3://bucket/run",
+             "s3:/bucket/run", "file:///tmp/run"],
 )  # fmt: skip
 def test_an_address_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(UserError, match="no address of a run"):

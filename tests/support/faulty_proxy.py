@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 __all__ = ["FaultyProxy", "faulty_proxy"]
 
-Fault = Literal["lost request", "lost answer", "unavailable"]
+Fault = Literal["lost request", "lost answer", "unavailable", "swallowed"]
 OWN = {"transfer-encoding", "connection", "content-length"}  # headers of one connection
 
 
@@ -24,6 +24,7 @@ class FaultyProxy:
         self.target = urlsplit(target).netloc
         self.url = ""
         self.failed = 0
+        self.over = threading.Event()
         self._fault: tuple[re.Pattern[str], Fault, int] | None = None
         self._lock = threading.Lock()
 
@@ -43,7 +44,9 @@ class FaultyProxy:
         """Pass one request on, and its answer back, or fail."""
         body = handler.rfile.read(int(handler.headers.get("content-length") or 0))
         fault = self.fault_of(f"{handler.command} {handler.path}")
-        if fault == "lost request":
+        if fault == "swallowed":  # as by a network that drops packets: no answer, and no word that there will be none
+            self.over.wait()
+        if fault in ("lost request", "swallowed"):
             handler.close_connection = True
             return
         if fault == "unavailable":
@@ -89,6 +92,7 @@ def faulty_proxy(target: str) -> Iterator[FaultyProxy]:
     try:
         yield proxy
     finally:
+        proxy.over.set()
         server.shutdown()
         thread.join()
         server.server_close()
