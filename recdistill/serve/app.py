@@ -1,4 +1,5 @@
-"""The routes: POST /v1/rank, the Open Inference Protocol's under /v2, /healthz, /readyz, /metrics, /openapi.json.
+"""The routes: POST /v1/rank, the Open Inference Protocol's under /v2, /healthz, /readyz, /metrics, /openapi.json, and
+/docs, which shows it to people.
 
 A request is one user and many candidates. Bodies, candidates and histories are bounded, so are requests that wait; what
 is refused names the field, and shows no path and no trace.
@@ -10,12 +11,13 @@ import os
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import PlainTextResponse
+from fastapi.responses import HTMLResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from recdistill import __version__
 from recdistill.serve import arrow
 from recdistill.serve.bodies import RankAnswer, RankBody, asked, described, written
+from recdistill.serve.docs_page import docs_page
 from recdistill.serve.exchange import Asked, Exchange
 from recdistill.serve.feedback import add_feedback
 from recdistill.serve.inference import add_inference
@@ -42,6 +44,7 @@ def make_app(service: Service) -> FastAPI:
         responses=refusals(*OF_BODIES),
     )
     async def rank(request: Request) -> Response:
+        """Rank the candidates of one user; the body may be a stream of Arrow too."""
         kinds = kind_of(request, "content-type"), kind_of(request, "accept")
         return await exchange.answer(request, lambda body: _read(body, *kinds, service.limits))
 
@@ -51,17 +54,24 @@ def make_app(service: Service) -> FastAPI:
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
+        """Say that the process lives."""
         return {"status": "ok"}
 
     @app.get("/readyz")
     async def readyz() -> dict[str, Any]:
+        """Say which model and version is served."""
         live.look()  # a server that is asked for nothing else follows the pointer too
         return {"status": "ready", "model": live.scorer.artefact.manifest.model, "version": live.scorer.version}
 
     @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
+        """Give what Prometheus reads."""
         meters.follow(live)
         return Response(meters.page(), media_type=CONTENT_TYPE_LATEST)
+
+    @app.get("/docs", response_class=HTMLResponse, include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        return HTMLResponse(docs_page(app.openapi()))
 
     return app
 

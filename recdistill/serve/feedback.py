@@ -76,6 +76,7 @@ def add_feedback(app: FastAPI, exchange: Exchange, log: Log) -> None:
         responses=refusals(*OF_BODIES),
     )
     async def feedback(request: Request) -> Response:
+        """Take how what was served ended."""
         try:
             return await taken(request)
         except RefusedError as error:

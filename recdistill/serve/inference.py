@@ -38,14 +38,17 @@ def add_inference(app: FastAPI, exchange: Exchange) -> None:
 
     @app.get("/v2")
     async def server() -> dict[str, Any]:
+        """Name the server and the extensions that it knows."""
         return {"name": "recdistill", "version": __version__, "extensions": ["binary_tensor_data"]}
 
     @app.get("/v2/health/live")
     async def alive() -> dict[str, bool]:
+        """Say that the process lives."""
         return {"live": True}
 
     @app.get("/v2/health/ready")
     async def ready() -> dict[str, bool]:
+        """Say that a model is served."""
         return {"ready": True}
 
     known, infers = refusals(404, 422), refusals(404, *OF_BODIES)
@@ -53,16 +56,20 @@ def add_inference(app: FastAPI, exchange: Exchange) -> None:
     @app.get(MODEL, responses=known)
     @app.get(MODEL + "/versions/{version}", responses=known)
     async def model(name: str, version: str = "") -> Response:
+        """Name the model's inputs and outputs: tensors, their types and shapes."""
         return _of_model(live.scorer, name, version, _metadata(live.scorer))
 
     @app.get(MODEL + "/ready", responses=known)
     @app.get(MODEL + "/versions/{version}/ready", responses=known)
     async def model_ready(name: str, version: str = "") -> Response:
+        """Say that this model is served."""
         return _of_model(live.scorer, name, version, {"name": name, "ready": True})
 
     @app.post(MODEL + "/infer", openapi_extra=described(InferBody, BINARY), responses=infers)
     @app.post(MODEL + "/versions/{version}/infer", openapi_extra=described(InferBody, BINARY), responses=infers)
     async def infer(request: Request, name: str, version: str = "") -> Response:
+        """Rank the candidates of one user; tensors are JSON, or binary after it."""
+
         def read(body: bytes) -> Asked:
             _same_model(live.scorer, name, version)
             return _asked(body, request.headers.get(HEADER), live.scorer, version, exchange.service.limits)

@@ -30,7 +30,7 @@ from recdistill.web import announced, listening
 __all__ = ["Extras", "opened", "serve"]
 
 Make = Callable[[], AbstractContextManager[FastAPI]]
-ROUTES = "POST /v1/rank; /healthz, /readyz, /metrics, /openapi.json"
+ROUTES = "POST /v1/rank; /healthz, /readyz, /metrics, /openapi.json, /docs"
 
 
 class Extras(NamedTuple):

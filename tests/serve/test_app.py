@@ -75,6 +75,8 @@ def test_it_says_how_it_is(client: TestClient) -> None:
     assert client.get("/readyz").json() == {"status": "ready", "model": "teacher", "version": 1}
     assert 'recdistill_rank_total{status="200"} 1.0' in client.get("/metrics").text
     assert "/v1/rank" in client.get("/openapi.json").json()["paths"]
+    page = client.get("/docs")
+    assert page.headers["content-type"] == "text/html; charset=utf-8" and "POST /v1/rank" in page.text
 
 
 def test_openapi_holds_all_that_it_refers_to(client: TestClient) -> None:
