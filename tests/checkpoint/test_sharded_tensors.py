@@ -89,7 +89,7 @@ def by_ranks(folder: Path, size: int, do: object) -> list[object]:
     board, found = ([0] * size, Barrier(size)), [None] * size
 
     def run(rank: int) -> None:
-        found[rank] = do(Checkpoints(folder, ranks=Threads(rank, size, board)), rank)  # type: ignore[operator]
+        found[rank] = do(Checkpoints(folder, ranks=Threads(rank, size, board=board)), rank)  # type: ignore[operator]
 
     threads = [Thread(target=run, args=(rank,)) for rank in range(size)]
     for thread in threads:

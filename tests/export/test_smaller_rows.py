@@ -11,6 +11,8 @@ import pytest
 from recdistill.api.run import Run
 from recdistill.errors import UserError
 from recdistill.export.smaller_rows import cost_lines, made_smaller
+from recdistill.models.embeddings.growable import GrowableTable
+from recdistill.models.factory import table_modules
 from recdistill.runs.jobs import jobs_of
 from recdistill.serve.artefact import open_artefact
 from recdistill.serve.bench_requests import drawn_requests, request_of
@@ -77,16 +79,20 @@ def test_what_cannot_be_measured_is_refused(run: Run, tmp_path: Path) -> None:
     predictor = Predictor(run.folder, run.experiment, jobs_of(run.experiment)[0])
     np.save(tmp_path / "table_0.npy", np.ones((run_rows(predictor), 8), np.float32))
     with pytest.raises(UserError, match="gives no NE"):
-        made_smaller(tmp_path, predictor, [0], SmallerRows("int8"), start=1.0)
+        made_smaller(tmp_path, predictor, first_table(predictor), SmallerRows("int8"), start=1.0)
 
 
 def test_the_network_that_is_compared_is_left_as_it_was(run: Run, tmp_path: Path) -> None:
     predictor = Predictor(run.folder, run.experiment, jobs_of(run.experiment)[0])
     state = copy.deepcopy(predictor.learner.network.state_dict())
     np.save(tmp_path / "table_0.npy", np.ones((run_rows(predictor), 8), np.float32))
-    twin, _ = made_smaller(tmp_path, predictor, [0], SmallerRows("int8", max_loss=1e9), start=0.5)
+    twin, _ = made_smaller(tmp_path, predictor, first_table(predictor), SmallerRows("int8", max_loss=1e9), start=0.5)
     assert twin.learner.network is not predictor.learner.network
     assert all(np.array_equal(value, state[name]) for name, value in predictor.learner.network.state_dict().items())
+
+
+def first_table(predictor: Predictor) -> dict[str, GrowableTable]:
+    return {"table_0": table_modules(predictor.learner.network)[0]}
 
 
 def run_rows(predictor: Predictor) -> int:
