@@ -36,7 +36,7 @@ class Bounds:
 @dataclass(frozen=True)
 class Canary:
     """A version that answers a share (0 to 1) of the users. trial: this canary's own name, so that what was predicted
-    while it was under way is told from all else that its version and others ever predicted.
+    while it was under way is kept apart from all else that its version and others ever predicted.
     """
 
     version: int

@@ -221,7 +221,8 @@ def learner_of(
         if device.type == "cuda" and not sharded:
             check_fits(job.name, dense_parameters(network), device)
         place(network, device)
-        at_home(job.name, network, job.config, device, ranks, _ids(folder))
+        ids = _ids(folder) if job.config.tables == "auto" else {}  # of nothing else does the number count
+        at_home(job.name, network, job.config, device, ranks, ids)
         return network
 
     learner = Learner(dense.built(make), job.config, job.distill, own, teacher or own, schema.tasks, slicer, dense)

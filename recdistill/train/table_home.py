@@ -49,7 +49,7 @@ def at_home(
     name: str, network: nn.Module, config: ModelConfig, device: torch.device, ranks: Ranks, ids: Mapping[str, int]
 ) -> None:
     """Move the rows of a new network to the device that computes, where the configuration wants them there and they
-    can be; auto: where there is room for a row per id, by `ids`: of users, items and context.
+    can be; auto: where there is room for a row per id, by `ids`: of users, items and context, for auto alone.
     """
     check_home(name, config, device, ranks.size)
     if config.tables == "host" or kept_by_host(config, device, ranks.size) is not None:

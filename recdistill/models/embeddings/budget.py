@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from recdistill.models.embeddings.bounded import BoundedTable, RowBudget
-from recdistill.models.embeddings.growable import GrowableTable
+from recdistill.models.embeddings.growable import GrowableTable, replace_tables
 from recdistill.models.embeddings.hashed import HashedTable, QuotientTable
 from recdistill.models.embeddings.mixed import MixedTable
 
@@ -14,10 +14,7 @@ __all__ = ["bound_tables"]
 
 def bound_tables(module: nn.Module, budget: RowBudget) -> None:
     """Replace every table inside by one that keeps to a budget; none of their rows was looked up yet."""
-    for parent in list(module.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, GrowableTable):
-                setattr(parent, name, _bounded(child, budget))
+    replace_tables(module, lambda table: _bounded(table, budget))
 
 
 def _bounded(table: GrowableTable, budget: RowBudget) -> GrowableTable:

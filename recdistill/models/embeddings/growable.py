@@ -7,7 +7,7 @@ gathered once per distinct id as a leaf of the graph; `step` updates those rows 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from recdistill.distributed.ranks import Rows
 from recdistill.errors import UserError
 
-__all__ = ["Drawn", "GrowableTable", "Optimiser", "TableOptions", "initial_rows"]
+__all__ = ["Drawn", "GrowableTable", "Optimiser", "TableOptions", "initial_rows", "replace_tables"]
 
 Optimiser = Literal["adam", "rowwise-adagrad"]
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
@@ -357,3 +357,13 @@ class GrowableTable(nn.Module):
         if self._freezes:
             self._frozen.index_copy_(0, rows, state["frozen"][...])
         self._ready[rows] = True
+
+
+def replace_tables(module: nn.Module, made: Callable[[GrowableTable], GrowableTable]) -> None:
+    """Replace every table inside, of which no row was looked up yet, by what is made of it; its parts are not tables
+    of the module.
+    """
+    for parent in list(module.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, GrowableTable) and not isinstance(parent, GrowableTable):
+                setattr(parent, name, made(child))

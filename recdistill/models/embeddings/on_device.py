@@ -17,7 +17,15 @@ from recdistill.distributed.ranks import Rows
 from recdistill.errors import UserError
 from recdistill.models.embeddings import fused_rows
 from recdistill.models.embeddings.fused_rows import Moved, RowState
-from recdistill.models.embeddings.growable import BETA1, BETA2, EPSILON, MIN_CAPACITY, STATE, GrowableTable
+from recdistill.models.embeddings.growable import (
+    BETA1,
+    BETA2,
+    EPSILON,
+    MIN_CAPACITY,
+    STATE,
+    GrowableTable,
+    replace_tables,
+)
 
 __all__ = ["DeviceTable", "bytes_of", "tables_on"]
 
@@ -149,10 +157,7 @@ class DeviceTable(GrowableTable):
 
 def tables_on(module: nn.Module, home: torch.device) -> None:
     """Replace every table inside, of which no row was looked up yet, by one that lies on `home`."""
-    for parent in list(module.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, GrowableTable) and not isinstance(parent, GrowableTable):
-                setattr(parent, name, DeviceTable(child, home))
+    replace_tables(module, lambda table: DeviceTable(table, home))
 
 
 def bytes_of(table: GrowableTable, rows: int) -> int:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from recdistill.distributed.ranks import Ranks, Rows
-from recdistill.models.embeddings.growable import GrowableTable, initial_rows
+from recdistill.models.embeddings.growable import GrowableTable, initial_rows, replace_tables
 
 __all__ = ["ShardedTable", "spread_tables"]
 
@@ -134,9 +134,5 @@ def _chosen(values: Rows, which: Tensor) -> Tensor:
 
 def spread_tables(module: nn.Module, ranks: Ranks) -> None:
     """Replace every table inside by one that is spread over `ranks`; alone, nothing changes."""
-    if ranks.size == 1:
-        return
-    for parent in list(module.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, GrowableTable) and not isinstance(parent, GrowableTable):
-                setattr(parent, name, ShardedTable(child, ranks))
+    if ranks.size > 1:
+        replace_tables(module, lambda table: ShardedTable(table, ranks))
