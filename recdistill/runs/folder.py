@@ -183,7 +183,8 @@ class RunFolder:
         raise UserError(f"{self._about}: damaged; choose another --out or delete the folder")
 
     def _compare(self, found: dict[str, Any], mine: dict[str, Any], grows: bool = False) -> None:
-        old, new = (flat({k: v for k, v in tree.items() if k not in ("sources", "id")}) for tree in (found, mine))
+        trees = (_of_this_version(found), mine)
+        old, new = (flat({k: v for k, v in tree.items() if k not in ("sources", "id")}) for tree in trees)
         free = (
             "experiment.evaluate.",
             "experiment.processes",
@@ -195,14 +196,14 @@ class RunFolder:
             "experiment.teachers.",
             "experiment.stream.source.options.",
         )
-        changed = sorted(
+        changed = [
             key
-            for key in old.keys() | new.keys()
+            for key in sorted(old.keys() | new.keys(), key=lambda key: (key in new, key))
             if old.get(key) != new.get(key)
             and not key.startswith(free)
             and not key.endswith(".device")
             and not (grows and not self._started(key))
-        )
+        ]
         if changed:
             key = changed[0]
             raise UserError(
@@ -258,6 +259,15 @@ class RunFolder:
             return Experiment.model_validate(self._read()["experiment"])
         except (ValidationError, KeyError, TypeError):
             raise UserError(f"{self._about}: not of this version of recdistill; choose another --out") from None
+
+
+def _of_this_version(about: dict[str, Any]) -> dict[str, Any]:
+    """Return what run.json says with every key that this version has; one that an older version did not know yet has
+    its default. As it is where this version does not know a key of it.
+    """
+    with suppress(ValidationError, KeyError):
+        return about | {"experiment": Experiment.model_validate(about["experiment"]).model_dump(mode="json")}
+    return about
 
 
 def check_inside(root: Location) -> None:
