@@ -14,6 +14,7 @@ import polars as pl
 from recdistill.data.store.vocabulary import distinct_of
 from recdistill.errors import RecdistillError
 from recdistill.evaluate import metrics, values
+from recdistill.evaluate.marks import marked
 from recdistill.evaluate.transferability import ScoredSamples
 from recdistill.tables.events import EventLog, OutcomeLog
 from recdistill.tables.predictions import PredictionLog
@@ -112,14 +113,9 @@ def _marked(
     columns = ["sample_id", "time", "user_id", "item_id", f"label_{task}", *map(feature_column, features)]
     columns += ["request_id"] if events.schema.has_request else []
     columns += ["weight"] if events.schema.has_weight else []
-    rows = pl.concat(list(events.batches(version=version, columns=columns)))
-    cut = int(len(rows) * start)
-    marked = rows.with_row_index("row").with_columns(
-        seen=pl.int_range(pl.len()).over("user_id"),
-        new_user=pl.col("row").min().over("user_id") >= cut,
-        new_item=pl.col("row").min().over("item_id") >= cut,
-    )
-    return marked.slice(cut).rename({f"label_{task}": "label"}), len(rows)
+    total = events.rows(version)
+    rows = marked(events.batches(version=version, columns=columns), int(total * start))
+    return rows.rename({f"label_{task}": "label"}), total
 
 
 def _with_outcomes(window: pl.DataFrame, outcomes: OutcomeLog, task: str) -> pl.DataFrame:
@@ -152,7 +148,7 @@ def load_window(
     events: EventLog, version: int, task: str, start: float, group: str, features: Sequence[str] = ()
 ) -> Frame:
     """Return the rows after the first `start` share of the log whose label of `task` is known, and whose weight is not
-    0; memory O(log's ids).
+    0; memory O(these rows + the log's distinct ids).
 
     Where there is a table of outcomes beside the events, a sample without a label has that of its outcomes, a positive
     if any is one, and is a negative if it has none: outcomes of the newest samples that are still to come are not known
