@@ -15,7 +15,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.modules.module import register_module_module_registration_hook
 
-from recdistill.distributed.ranks import DENSE, Ranks, Rows
+from recdistill.distributed.ranks import DENSE, Ranks, Rows, gradients_of
 from recdistill.distributed.shard_units import is_layer
 
 __all__ = ["Sharded"]
@@ -53,8 +53,14 @@ class Sharded:
         _spread(network, mesh, self.ranks.short)
         return network
 
-    def add_up(self, network: nn.Module) -> None:
-        """Do nothing: backward has done it."""
+    def add_up(self, network: nn.Module, total: Tensor) -> float:
+        """Return what is finite where the gradients, which backward has added up, and `total`, float32 [1], of all
+        ranks are.
+        """
+        shares = torch.stack([self.local(gradient).sum() for gradient in gradients_of(network)])
+        total = total + shares.sum().cpu()
+        self.ranks.sum_in_place([total])
+        return float(total)
 
     def local(self, tensor: Tensor) -> Tensor:
         """Return what this rank holds of a tensor."""

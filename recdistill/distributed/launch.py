@@ -56,15 +56,16 @@ def joined(short: bool = False) -> Iterator[Ranks]:
             "train RUN"
         )
     timeout = timedelta(seconds=_number("RECDISTILL_RANK_TIMEOUT", TIMEOUT, 1.0))
-    ranks = Ranks(int(_number("RANK")), int(_number("WORLD_SIZE", least=1.0)), short)
+    rank, size = int(_number("RANK")), int(_number("WORLD_SIZE", least=1.0))
     try:
         dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=timeout)
+        ranks = Ranks(rank, size, short, ahead=dist.new_group(backend="gloo", timeout=timeout))
         yield ranks
         ranks.wait()
     except torch.OutOfMemoryError as full:
         message = str(full).partition("\n")[0][:160]
         raise RecdistillError(
-            f"rank {ranks.rank} of {ranks.size}: its device has no memory left ({message}); "
+            f"rank {rank} of {size}: its device has no memory left ({message}); "
             "start more ranks with --shard, or lower batch, history or width"
         ) from full
     except (RuntimeError, dist.DistError) as lost:
@@ -73,7 +74,7 @@ def joined(short: bool = False) -> Iterator[Ranks]:
         message = str(lost).strip().partition("\n")[0][:160]
         gone = f"another rank is gone, or was silent for {timeout.total_seconds():g} s"
         raise RankLostError(
-            f"rank {ranks.rank} of {ranks.size}: {gone} ({message}); "
+            f"rank {rank} of {size}: {gone} ({message}); "
             "the last checkpoint is complete: start all ranks again to resume"
         ) from lost
     finally:

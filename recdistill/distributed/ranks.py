@@ -6,6 +6,7 @@ Shapes: N ranks. Every call but `part` is made by all ranks together.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import EllipsisType
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from recdistill.typing import Array
 
-__all__ = ["ALONE", "DENSE", "IN_FULL", "Dense", "InFull", "Ranks", "Rows"]
+__all__ = ["ALONE", "DENSE", "IN_FULL", "Dense", "InFull", "Ranks", "Rows", "gradients_of"]
 
 DENSE = ("network/", "optimiser/")  # what the names of a dense part's state begin with
 Network = TypeVar("Network", bound=nn.Module)
@@ -27,12 +28,15 @@ Network = TypeVar("Network", bound=nn.Module)
 @dataclass(frozen=True)
 class Ranks:
     """This process's number among `size`; alone, nothing is sent to anyone. short: whether the dense part's gradients,
-    embedding rows and their gradients travel in bfloat16.
+    embedding rows and their gradients travel in bfloat16. group: in which rows are exchanged, None for that of all;
+    ahead: another one of the same ranks, for what a second thread exchanges meanwhile, None without such a thread.
     """
 
     rank: int = 0
     size: int = 1
     short: bool = False
+    group: dist.ProcessGroup | None = None
+    ahead: dist.ProcessGroup | None = None
 
     @property
     def first(self) -> bool:
@@ -89,14 +93,33 @@ class Ranks:
     def counts(self, mine: Tensor) -> Tensor:
         """Return int64 [N], how many rows each rank will send, given int64 [N], how many this one sends to each."""
         theirs = torch.empty_like(mine)
-        dist.all_to_all_single(theirs, mine)
+        dist.all_to_all_single(theirs, mine, group=self.group)
         return theirs
 
     def exchange(self, rows: Tensor, mine: Sequence[int], theirs: Sequence[int]) -> Tensor:
         """Return what the others sent, [sum theirs, ...], for `rows` [sum mine, ...] in order of the receiving rank."""
         found = rows.new_empty(sum(theirs), *rows.shape[1:])
-        dist.all_to_all_single(found, rows.contiguous(), list(theirs), list(mine))
+        dist.all_to_all_single(found, rows.contiguous(), list(theirs), list(mine), group=self.group)
         return found
+
+    def exchange_all(
+        self, arrays: Sequence[Tensor], mine: Sequence[Sequence[int]], theirs: Sequence[Sequence[int]]
+    ) -> list[Tensor]:
+        """Return the same of several arrays of one type, each of its own width, in one message; floats as
+        `exchange_floats` does it.
+        """
+        widths, places = [math.prod(rows.shape[1:]) for rows in arrays], range(self.size)
+        cut = [
+            torch.split(rows.reshape(-1), [count * width for count in counts])
+            for rows, width, counts in zip(arrays, widths, mine, strict=True)
+        ]
+        whole = torch.cat([pieces[rank] for rank in places for pieces in cut])
+        sent = [sum(len(pieces[rank]) for pieces in cut) for rank in places]
+        sizes = [[counts[rank] * width for width, counts in zip(widths, theirs, strict=True)] for rank in places]
+        send = self.exchange_floats if whole.is_floating_point() else self.exchange
+        came = torch.split(send(whole, sent, [sum(one) for one in sizes]), [size for one in sizes for size in one])
+        of_each = [torch.cat(came[at :: len(arrays)]) for at in range(len(arrays))]
+        return [found.reshape(-1, *rows.shape[1:]) for found, rows in zip(of_each, arrays, strict=True)]
 
     def exchange_floats(self, rows: Tensor, mine: Sequence[int], theirs: Sequence[int]) -> Tensor:
         """Return the same of float32 rows, float32, rounded to bfloat16 where messages are short."""
@@ -135,7 +158,7 @@ class Dense(Protocol):
     @property
     def ranks(self) -> Ranks: ...
     def built(self, make: Callable[[], Network]) -> Network: ...
-    def add_up(self, network: nn.Module) -> None: ...
+    def add_up(self, network: nn.Module, total: Tensor) -> float: ...
     def local(self, tensor: Tensor) -> Tensor: ...
     def mine(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]: ...
     def shares(self, network: nn.Module, stored: Mapping[str, Rows]) -> dict[str, Tensor]: ...
@@ -151,9 +174,14 @@ class InFull:
         """Return what `make` makes."""
         return make()
 
-    def add_up(self, network: nn.Module) -> None:
-        """Replace the gradients by their sums over all ranks."""
-        self.ranks.add_up([parameter.grad for parameter in network.parameters() if parameter.grad is not None])
+    def add_up(self, network: nn.Module, total: Tensor) -> float:
+        """Replace the gradients by their sums over all ranks; return what is finite where those, and `total`, float32
+        [1], of all ranks are.
+        """
+        gradients = gradients_of(network)
+        total = total.to(gradients[0].device)
+        self.ranks.add_up([*gradients, total])
+        return float(torch.stack([total[0], *(gradient.sum() for gradient in gradients)]).sum())
 
     def local(self, tensor: Tensor) -> Tensor:
         """Return what this rank holds of a tensor."""
@@ -169,3 +197,8 @@ class InFull:
 
 
 IN_FULL = InFull()
+
+
+def gradients_of(network: nn.Module) -> list[Tensor]:
+    """Return the gradients of a network's parameters, of those that have one."""
+    return [parameter.grad for parameter in network.parameters() if parameter.grad is not None]

@@ -37,6 +37,7 @@ from recdistill.distributed.ranks import IN_FULL, Dense, Rows
 from recdistill.errors import RecdistillError, UserError, did_you_mean
 from recdistill.models.embeddings.bounded import BoundedTable
 from recdistill.models.embeddings.growable import GrowableTable
+from recdistill.models.embeddings.lookups import Lookups
 from recdistill.models.embeddings.mixed import MixedTable
 from recdistill.models.factory import REVISION, table_modules
 from recdistill.models.heads import Towers
@@ -87,6 +88,7 @@ class Learner:
             config.sampling.positive, config.sampling.negative
         ).log_odds_offset  # over the log's labels
         self.tables: list[GrowableTable] = table_modules(network)
+        self.lookups = Lookups(self.tables, dense.ranks)
         self.dense_rate, self.warmup, self.clip = config.dense_rate, config.dense_warmup, config.dense_clip
         self.table_rate, self.rate_end, self.rate_now = config.table_rate, config.rate_end, 1.0
         self.optimiser = _adam(network, config.dense_rate)
@@ -121,6 +123,7 @@ class Learner:
     def begin_with(self, network: Towers) -> None:
         """Go on with another network, whose optimiser has no state yet."""
         self.network, self.tables = network, table_modules(network)
+        self.lookups = Lookups(self.tables, self.dense.ranks)
         self.optimiser = _adam(network, self.dense_rate)
         self._set_rates()
 
@@ -212,16 +215,14 @@ class Learner:
         products = self._of_labels(main, aux, given) if measured else None
         self.optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
-        self.dense.add_up(self.network)
-        self._check(loss, batch)
+        self._add_up(loss, batch)
         if self.resizer is not None and measured:
             self.resizer.measure(products_of(self.network) if products is None else products)
         state = self._state(hidden) if clean is None else clean.state
         if self.hidden_state_codec is not None:
             self.hidden_state_codec.learn(self.network.recorded(hidden).cpu())
         self._dense_step()
-        for table in self.tables:
-            table.step()
+        self.lookups.step(batch.columns())
         self.steps += 1
         logits = main.detach() if clean is None else clean.logits
         return StepResult(logits[:: batch.rows_per_sample], share_with_signal(signals[:: batch.rows_per_sample]), state)
@@ -281,13 +282,12 @@ class Learner:
             self.auto.update(by_label, by_both - by_label)
         return float(self.auto.weight)
 
-    def _check(self, loss: Tensor, batch: Batch) -> None:
-        dense = [self.dense.local(p.grad).sum() for p in self.network.parameters() if p.grad is not None]
-        sums = [loss.detach(), torch.stack(dense).sum().cpu()]
-        sums += [gradient.sum().cpu() for table in self.tables for gradient in table.gradients()]
-        total = torch.stack(sums).sum()[None]
-        self.dense.ranks.sum_in_place([total])  # so that all ranks stop together
-        if not bool(torch.isfinite(total)):
+    def _add_up(self, loss: Tensor, batch: Batch) -> None:
+        """Add up the dense gradients of all ranks; RecdistillError where the loss or a gradient is not finite, of all
+        ranks together.
+        """
+        sums = [loss.detach(), *(gradient.sum().cpu() for table in self.tables for gradient in table.gradients())]
+        if not math.isfinite(self.dense.add_up(self.network, torch.stack(sums).sum()[None])):
             ids = batch.sample_id[:5].tolist()
             raise RecdistillError(
                 f"step {self.steps}: loss or gradient is not finite (loss {float(loss.detach())}); nothing was "

@@ -5,8 +5,9 @@ to be recorded, learn from it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TypeVar
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 from recdistill.data.batch.batch import Batch
 from recdistill.data.batch.builder import prefetch
 from recdistill.distill.losses import WHOLE, Shares
+from recdistill.models.embeddings.routes import Route
 from recdistill.testing.killpoints import reach
 from recdistill.train.learner import Learner, StepResult
 from recdistill.typing import Array
@@ -29,7 +31,7 @@ class Prepared:
     """A batch ready for its step.
 
     keep: bool [B], which samples are learned; learn: False to predict alone. candidates: a batch of items to score too.
-    shares, undo, late: see `Learner.learn`.
+    shares, undo, late: see `Learner.learn`. routes: of the ids that were asked for already, of several ranks.
     """
 
     batch: Batch
@@ -39,6 +41,7 @@ class Prepared:
     shares: Shares = WHOLE
     undo: Tensor | None = None
     late: Tensor | None = None
+    routes: Sequence[Route] = ()
 
 
 @dataclass(frozen=True)
@@ -50,13 +53,26 @@ class Outcome:
 
 
 def steps(learner: Learner, prepare: Callable[[T], Prepared], items: Iterable[T]) -> Iterator[Outcome]:
-    """Take a step per item, in order; `prepare` runs in a thread, some items ahead."""
-    for prepared in prefetch(prepare, items):
+    """Take a step per item, in order; `prepare` runs in a thread, some items ahead.
+
+    The first steps of several ranks are prepared when it is their turn, until one has shown what is looked up.
+    """
+    left = iter(items)
+    while not learner.lookups.known and (now := list(islice(left, 1))):
+        yield _step(learner, prepare(now[0]))
+    for prepared in prefetch(lambda item: _asked(learner, prepare(item)), left):
         yield _step(learner, prepared)
+
+
+def _asked(learner: Learner, prepared: Prepared) -> Prepared:
+    """Return the step with the routes of what it will look up."""
+    batches = [prepared.batch] if prepared.candidates is None else [prepared.batch, prepared.candidates]
+    return replace(prepared, routes=learner.lookups.ask([batch.columns() for batch in batches]))
 
 
 def _step(learner: Learner, prepared: Prepared) -> Outcome:
     asked = prepared.candidates
+    learner.lookups.bring(prepared.routes)
     candidates = None if asked is None else learner.score_candidates(asked, len(prepared.keep))
     if prepared.learn:
         result = learner.learn(prepared.batch, prepared.keep, prepared.undo, prepared.late, prepared.shares)

@@ -134,6 +134,11 @@ class Batch:
         """Return B."""
         return len(self.sample_id)
 
+    def columns(self) -> list[Tensor]:
+        """Return the distinct ids of each column and history, int64 [U] each: what tables may be asked for."""
+        columns = self.item, self.user, self.context, self.lists
+        return [*(one.unique for one in columns), *(one.unique for one in (self.history, *self.sequences))]
+
     def as_drawn(self, logits: Tensor) -> Tensor:
         """Return a network's logits [B, K] as those of the rows' labels, among the negatives that were drawn."""
         return logits + self.draw_offset if self.draw_offset.numel() else logits

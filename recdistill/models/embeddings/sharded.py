@@ -1,6 +1,7 @@
 """An embedding table whose rows are spread over ranks: row r belongs to rank r mod N, which alone keeps and learns it.
 
-A lookup sends ids to their owners and rows back; a step sends gradients to the owners, which add them up. A row starts
+A lookup sends ids to their owners and rows back; a step sends gradients to the owners, which add them up (`Lookups`:
+of all tables together). A row starts
 as it would in one table, and the states of all ranks together are that of one table, so that a run may go on with
 another number of ranks.
 """
@@ -8,30 +9,17 @@ another number of ranks.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from recdistill.distributed.ranks import Ranks, Rows
 from recdistill.models.embeddings.growable import GrowableTable, initial_rows, replace_tables
+from recdistill.models.embeddings.routes import Route, routes_of
 
-__all__ = ["ShardedTable", "spread_tables"]
+__all__ = ["ShardedTable", "bring", "learn", "spread_tables"]
 
 PIECE = 1 << 16  # rows of a state that are read at once
-
-
-@dataclass(frozen=True)
-class _Lookup:
-    """One lookup on its way: leaf [U, D] in the caller's order; order: by owner; mine, theirs: rows to and from each
-    rank; asked: int64, the owner's own rows that others (and itself) looked up.
-    """
-
-    leaf: Tensor
-    order: Tensor
-    mine: Sequence[int]
-    theirs: Sequence[int]
-    asked: Tensor
 
 
 class _Owned(GrowableTable):
@@ -52,7 +40,8 @@ class ShardedTable(GrowableTable):
         super().__init__(table.width, **table.settings)
         self.ranks = ranks
         self._owned = (_Owned(table, ranks),)  # in a tuple, so that torch does not register it as a module
-        self._lookups: list[_Lookup] = []
+        self._brought: list[tuple[Route, Tensor]] = []
+        self._lookups: list[tuple[Route, Tensor]] = []
 
     @property
     def owned(self) -> GrowableTable:
@@ -65,38 +54,50 @@ class ShardedTable(GrowableTable):
         return self.owned.touched
 
     def forward(self, unique: Tensor) -> Tensor:
-        """Return float32 [U, width] rows of `unique`, int64 [U]; a call of all ranks together."""
-        size = self.ranks.size
-        owner = unique % size
-        order = torch.argsort(owner, stable=True)
-        counts = torch.bincount(owner, minlength=size)
-        mine, theirs = counts.tolist(), self.ranks.counts(counts).tolist()
-        asked = self.ranks.exchange(unique[order] // size, mine, theirs)
-        rows = torch.empty(len(unique), self.width)
-        rows[order] = self.ranks.exchange_floats(self.owned.peek(asked), theirs, mine)
+        """Return float32 [U, width] rows of `unique`, int64 [U]: those that were brought for this very tensor, or asked
+        for now; a call of all ranks together.
+        """
+        found = next((one for one in self._brought if one[0].unique is unique), None)
+        if found is None:
+            (found,) = _fetched([(self, route) for route in routes_of([unique], self.ranks)], self.ranks)
+        route, rows = found
         if self.training and torch.is_grad_enabled():
-            rows.requires_grad_()
-            self._lookups.append(_Lookup(rows, order, mine, theirs, asked))
+            rows = rows.detach().requires_grad_()
+            self._lookups.append((route, rows))
         return rows.to(self.device)
+
+    def looked_up(self) -> list[Tensor]:
+        """Return the ids that were looked up since the last step, to learn from them."""
+        return [route.unique for route, _ in self._lookups]
+
+    def take(self, brought: Sequence[tuple[Route, Tensor]]) -> None:
+        """Have these rows, float32 [U, width], for the next lookups of their columns, up to the next step."""
+        self._brought = list(brought)
+
+    def taken(self) -> list[tuple[Route, Tensor]]:
+        """Return the routes of the lookups since the last step and the rows' gradients, float32 [U, width] each, and
+        forget them, as what was brought for them.
+        """
+        lookups, self._lookups, self._brought = self._lookups, [], []
+        return [(route, torch.zeros_like(leaf) if leaf.grad is None else leaf.grad) for route, leaf in lookups]
 
     def gradients(self) -> list[Tensor]:
         """Return the gradients waiting for `step`."""
-        return [one.leaf.grad for one in self._lookups if one.leaf.grad is not None]
+        return [leaf.grad for _, leaf in self._lookups if leaf.grad is not None]
 
     def clear(self) -> None:
-        """Forget the lookups since the last step."""
-        self._lookups.clear()
+        """Forget the lookups since the last step, and what was brought for them."""
+        self._lookups, self._brought = [], []
 
     def step(self) -> None:
         """Let every owner update its rows by the gradients of all ranks; a call of all ranks together."""
-        rows, gradients = [torch.zeros(0, dtype=torch.int64)], [torch.zeros(0, self.width)]
-        for one in self._lookups:
-            grad = torch.zeros_like(one.leaf) if one.leaf.grad is None else one.leaf.grad
-            rows.append(one.asked)
-            gradients.append(self.ranks.exchange_floats(grad[one.order], one.mine, one.theirs))
-        self._lookups.clear()
-        distinct, place = torch.unique(torch.cat(rows), return_inverse=True)
-        summed = torch.zeros(len(distinct), self.width).index_add_(0, place, torch.cat(gradients))
+        learn([self], self.ranks)
+
+    def learn(self, rows: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
+        """Update this rank's rows, int64 [n] per lookup, by all ranks' gradients of them, float32 [n, width]."""
+        distinct, place = torch.unique(torch.cat([torch.zeros(0, dtype=torch.int64), *rows]), return_inverse=True)
+        given = torch.cat([torch.zeros(0, self.width), *gradients])
+        summed = torch.zeros(len(distinct), self.width).index_add_(0, place, given)
         real = (
             (distinct != 0) if self.ranks.first else torch.ones_like(distinct, dtype=torch.bool)
         )  # padding does not learn
@@ -124,6 +125,40 @@ class ShardedTable(GrowableTable):
         mine = rows % self.ranks.size == self.ranks.rank
         own = {name: _chosen(values, mine) for name, values in state.items() if name != "rows"}
         self.owned.load_state({**own, "rows": rows[mine] // self.ranks.size})
+
+
+def _fetched(wanted: Sequence[tuple[ShardedTable, Route]], ranks: Ranks) -> list[tuple[Route, Tensor]]:
+    """Return the rows of each route's ids in its table, float32 [U, width], in one message."""
+    given = [table.owned.peek(route.asked) for table, route in wanted]
+    theirs, mine = [route.theirs for _, route in wanted], [route.mine for _, route in wanted]
+    found = []
+    for (_, route), came in zip(wanted, ranks.exchange_all(given, theirs, mine), strict=True):
+        rows = torch.empty_like(came)
+        rows[route.order] = came
+        found.append((route, rows))
+    return found
+
+
+def bring(wanted: Sequence[tuple[ShardedTable, Route]], ranks: Ranks) -> None:
+    """Give the tables the rows that they are about to be asked for, in one message; a call of all ranks together."""
+    found = _fetched(wanted, ranks) if wanted else []
+    for table in {id(table): table for table, _ in wanted}.values():
+        table.take([one for (of, _), one in zip(wanted, found, strict=True) if of is table])
+
+
+def learn(tables: Sequence[ShardedTable], ranks: Ranks) -> None:
+    """Let the owners of all rows that were looked up in these tables learn, in one message; a call of all ranks
+    together.
+    """
+    taken = [(table, *one) for table in tables for one in table.taken()]
+    if not taken:
+        return
+    sent = [gradient[route.order] for _, route, gradient in taken]
+    mine, theirs = [route.mine for _, route, _ in taken], [route.theirs for _, route, _ in taken]
+    came = list(zip(taken, ranks.exchange_all(sent, mine, theirs), strict=True))
+    for table in tables:
+        own = [(route.asked, gradient) for (of, route, _), gradient in came if of is table]
+        table.learn([rows for rows, _ in own], [gradient for _, gradient in own])
 
 
 def _chosen(values: Rows, which: Tensor) -> Tensor:
