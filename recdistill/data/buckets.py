@@ -24,7 +24,9 @@ ANY_SCALE = tuple(float(edge) for edge in np.concatenate((-_OCTAVES[::-1], _OCTA
 
 def bucket_of(values: Array, edges: Sequence[float] | Array) -> Array:
     """Return int64 [n]: how many of the ascending `edges` are at most the value; MISSING for NaN and infinities."""
-    return np.where(np.isfinite(values), np.searchsorted(np.asarray(edges), values, side="right"), MISSING)
+    found = np.asarray(edges).searchsorted(values, side="right")
+    found[~np.isfinite(values)] = MISSING
+    return found
 
 
 def fitted_edges(values: Array) -> tuple[float, ...]:

@@ -33,10 +33,14 @@ def scaled(values: Array, scale: Scale) -> Array:
     """
     unit, centre, spread = scale
     missing = ~np.isfinite(values)
-    known = np.where(missing, 0.0, values)
+    known = np.array(values)
+    known[missing] = 0
     shaped = _logged(known, unit) if unit else known
-    value = np.clip((shaped - centre) / spread, -LIMIT, LIMIT)
-    return np.stack((np.where(missing, 0.0, value), missing), 1).astype(np.float32)
+    found = np.empty((len(known), 2), np.float32)
+    found[:, 0] = np.minimum(np.maximum((shaped - centre) / spread, -LIMIT), LIMIT)
+    found[missing, 0] = 0
+    found[:, 1] = missing
+    return found
 
 
 def fitted_scale(values: Array) -> Scale:

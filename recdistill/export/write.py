@@ -17,6 +17,7 @@ import polars as pl
 import torch
 
 from recdistill.data.batch.extras import extra_sequences, extras_of
+from recdistill.data.batch.numbers import outcome_numbers
 from recdistill.data.store.encoder import field_counts
 from recdistill.data.store.known import Known, known_of
 from recdistill.data.store.memmap import create_column, sync, write_json
@@ -168,7 +169,9 @@ def _write_ids(folder: Path, known: Known) -> None:
     for name, ids in known.ids.items():
         write_id_map(folder, name, ids)
     for side, counts in known.counts.items():
-        np.save(folder / f"{side}_counts.npy", counts.astype(np.int32))
+        into = create_column(folder, f"{side}_numbers", counts.shape, "float32")
+        for at in range(0, len(counts), CHUNK):
+            into[at : at + CHUNK] = outcome_numbers(counts[at : at + CHUNK])
 
 
 def _manifest(

@@ -5,7 +5,7 @@ dense.onnx         the graph: gathered rows and indices to logits
 table_N.npy        [ids + 1, width] per table, row 0 for what was never seen: float32, or smaller (rows.py)
 users.*, items.*, context.*    ids to rows (id_map.py)
 vectors_SIDE.npy, vectors_SIDE.*    pre-trained vectors of items or users, float32 [ids + 1, V], and their ids
-user_counts.npy, item_counts.npy    int32 [ids + 1, 2]: labels known at export, and positives among them
+user_numbers.npy, item_numbers.npy  float32 [ids + 1, 2]: what models read of the outcomes known at export
 
 A folder of versions holds them as 1, 2, ... and `current.json`, which names the one that is served.
 """
@@ -22,9 +22,9 @@ from recdistill.data.store.memmap import json_text, open_column
 from recdistill.errors import RecdistillError, UserError
 from recdistill.serve.checks import (
     MAPS,
-    check_counts,
     check_files,
     check_ids,
+    check_numbers,
     check_tables,
     check_values,
     check_vectors,
@@ -46,7 +46,7 @@ __all__ = [
     "open_artefact",
 ]
 
-FORMAT = 4  # 3: columns of the log's events, many users in a call, vectors, sequences; 4: smaller rows, or fewer
+FORMAT = 5  # 3: columns of the log's events, many users in a call, vectors, sequences; 4: smaller rows; 5: numbers
 MANIFEST = "manifest.json"
 
 
@@ -157,8 +157,8 @@ class Artefact:
     items: IdMap
     context: IdMap
     tables: dict[int, TableRows]
-    user_counts: Array
-    item_counts: Array
+    user_numbers: Array
+    item_numbers: Array
     vectors: dict[str, tuple[IdMap, Array]]  # by side
 
     @property
@@ -221,12 +221,12 @@ def _opened(folder: Path, manifest: Manifest) -> Artefact:
     )
     tables = {number: open_rows(folder, number, width) for number, _, width in manifest.look_ups}
     check_tables(folder, manifest.look_ups, tables, by_name)
-    user_counts, item_counts = open_column(folder, "user_counts"), open_column(folder, "item_counts")
-    check_counts(folder, "user_counts", user_counts, users)
-    check_counts(folder, "item_counts", item_counts, items)
+    user_numbers, item_numbers = open_column(folder, "user_numbers"), open_column(folder, "item_numbers")
+    check_numbers(folder, "user_numbers", user_numbers, users)
+    check_numbers(folder, "item_numbers", item_numbers, items)
     vectors = {
         side: (IdMap(folder, f"vectors_{side}"), open_column(folder, f"vectors_{side}")) for side in schema.vectors
     }
     for side, (ids, values) in vectors.items():
         check_vectors(folder, side, ids, values)
-    return Artefact(folder, manifest, schema, users, items, context, tables, user_counts, item_counts, vectors)
+    return Artefact(folder, manifest, schema, users, items, context, tables, user_numbers, item_numbers, vectors)

@@ -15,7 +15,7 @@ from recdistill.serve.id_map import IdMap
 from recdistill.serve.rows import TableRows
 from recdistill.typing import Array
 
-__all__ = ["MAPS", "check_counts", "check_files", "check_ids", "check_tables", "check_values"]
+__all__ = ["MAPS", "check_numbers", "check_files", "check_ids", "check_tables", "check_values"]
 __all__ += ["check_vectors", "map_of", "required"]
 
 GRAPH = "dense.onnx"
@@ -34,7 +34,7 @@ def map_of(column: str) -> str:
 
 def required(look_ups: Iterable[tuple[int, str, int]]) -> set[str]:
     """Return the files that an artefact cannot be without."""
-    found = {GRAPH, "user_counts.npy", "item_counts.npy"}
+    found = {GRAPH, "user_numbers.npy", "item_numbers.npy"}
     found |= {f"{name}.{part}.npy" for name in MAPS for part in ("hash", "place")}
     return found | {f"table_{number}.npy" for number, _, _ in look_ups}
 
@@ -89,10 +89,10 @@ def check_ids(folder: Path, maps: Mapping[str, IdMap], text: Mapping[str, bool])
             raise UserError(f"{folder / name}.hash.npy: ids of the other type than the manifest's; export again")
 
 
-def check_counts(folder: Path, name: str, counts: Array, ids: IdMap) -> None:
-    """Raise UserError unless there are two counts of every id, and of the padding."""
-    if counts.dtype != "int32" or counts.shape != (len(ids) + 1, 2):
-        raise UserError(f"{folder / name}.npy: int32 [{len(ids) + 1}, 2] was expected; export again")
+def check_numbers(folder: Path, name: str, numbers: Array, ids: IdMap) -> None:
+    """Raise UserError unless there are two numbers of every id, and of the padding."""
+    if numbers.dtype != "float32" or numbers.shape != (len(ids) + 1, 2):
+        raise UserError(f"{folder / name}.npy: float32 [{len(ids) + 1}, 2] was expected; export again")
 
 
 def check_tables(

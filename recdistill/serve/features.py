@@ -6,6 +6,7 @@ Shapes: C candidates, F context fields, M list slots, W numbers of numeric featu
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,16 +17,18 @@ from recdistill.data.scales import ANY_VALUE, scaled
 from recdistill.defaults import SECOND
 from recdistill.errors import UserError, did_you_mean
 from recdistill.serve.artefact import Artefact
-from recdistill.serve.request import SHOWN, Request
-from recdistill.serve.values import id_of, numbers_of_values, shown
+from recdistill.serve.id_map import IdMap
+from recdistill.serve.request import SHOWN, Column, Request
+from recdistill.serve.values import id_of, listed, numbers_of_values, shown
 from recdistill.typing import Array
 
-__all__ = ["Features", "Placed", "placed"]
+__all__ = ["PADDING", "Features", "Placed", "placed"]
 
 
+PADDING = np.zeros(1, np.int64)
 HOUR = 3600 * SECOND
 MAX_SEEN = 50_000  # values of a feature whose rows are remembered
-PLAIN = (int, str)
+PLAIN = {int, str, type(None)}
 
 
 class Placed(NamedTuple):
@@ -35,29 +38,41 @@ class Placed(NamedTuple):
     places: Array
 
 
-def placed(indices: Array, first: int) -> Array:
+def placed(indices: Array, first: int = 1) -> Array:
     """Return where indices int64 [n] stand that follow one another from place `first` on; 0, the padding, at 0."""
-    return np.arange(first, first + len(indices)) * np.not_equal(indices, 0)
+    return np.asarray(np.arange(first, first + len(indices)) * (indices != 0))
 
 
-class _Rows:
-    """The indices that one request looks up, in the order in which they were met."""
+class _Values:
+    """One feature's values to their indices in the vocabulary that all share; those that were found are remembered.
+    kind: of a value, of a list's entries.
+    """
 
-    def __init__(self) -> None:
-        self.ids = [0]
+    def __init__(self, name: str, kind: str, context: IdMap) -> None:
+        self.kind, self.what, self.prefix = kind, f"features.{name}", context_key(name, "")
+        self._context = context
+        self._seen: dict[Any, int] = {None: context.place(self.prefix)}
 
-    def one(self, index: int) -> int:
-        """Return the place of an index."""
-        if not index:
-            return 0
-        self.ids.append(index)
-        return len(self.ids) - 1
+    def one(self, value: Any) -> int:
+        """Return the index of a value, 0 for one that was never seen. UserError, which names the feature, for none."""
+        plain = type(value) in PLAIN  # 1, 1.0 and True are one key of a dict, and not all are an id
+        if plain and value in self._seen:
+            return self._seen[value]
+        found = self._context.place(f"{self.prefix}{id_of(value, self.kind, self.what)}")
+        if found and plain and len(self._seen) < MAX_SEEN:
+            self._seen[value] = found
+        return found
 
-    def many(self, indices: Array) -> Array:
-        """Return the places of indices int64 [n]."""
-        first = len(self.ids)
-        self.ids += indices.tolist()
-        return placed(indices, first)
+    def many(self, column: Column) -> Array:
+        """Return int64 [n], the index of each value."""
+        values = listed(column)
+        if not PLAIN.issuperset(map(type, values)):
+            return np.array([self.one(value) for value in values], np.int64)
+        found = [*map(self._seen.get, values)]
+        if None in found:
+            distinct = {value: self.one(value) for value in dict.fromkeys(values)}
+            found = [distinct[value] for value in values]
+        return np.array(found, np.int64)
 
 
 class _Numeric(NamedTuple):
@@ -69,7 +84,7 @@ class _Numeric(NamedTuple):
 
     def read(self, values: Array) -> tuple[Array, Array]:
         """Return (int64 [n], indices of the values' buckets; float32 [n, 2], `scaled`)."""
-        return self.buckets[bucket_of(values, self.edges) - MISSING], scaled(values, self.scale)
+        return self.buckets.take(bucket_of(values, self.edges) - MISSING), scaled(values, self.scale)
 
 
 class Features:
@@ -81,9 +96,7 @@ class Features:
         self.names = {*schema.features, *schema.row_vectors}
         self.fields, self.slots, self._context = about.fields, about.slots, artefact.context
         self.hours = self._index_of("", range(24))
-        self.prefix = {name: context_key(name, "") for name in self.kinds}
-        self.empty = {name: self._context.place(key) for name, key in self.prefix.items()}
-        self._seen: dict[str, dict[int | str, int]] = {name: {} for name in self.kinds}
+        self.values = {name: _Values(name, _inner(kind), self._context) for name, kind in self.kinds.items()}
         self.numeric = {name: self._numeric(artefact, name) for name, kind in self.kinds.items() if kind == "float32"}
         self.missing = {name: of.read(np.array([np.nan])) for name, of in self.numeric.items()}
 
@@ -126,62 +139,49 @@ class Features:
             if given is None:
                 return self.missing[name]
             values = [given]
-        return self.numeric[name].read(numbers_of_values(values, f"features.{name}"))
+        return self.numeric[name].read(numbers_of_values(values, self.values[name].what))
 
     def _scalars(self, request: Request, now: int, numeric: Mapping[str, tuple[Array, Array]]) -> Placed:
-        rows, hour = _Rows(), now // HOUR % len(self.hours)
-        found = np.empty((len(request.items), self.fields), np.int64)
-        found[:, 0] = rows.one(int(self.hours[hour]))
-        scalars = [(name, kind) for name, kind in self.kinds.items() if not kind.startswith("list")]
-        for at, (name, kind) in enumerate(scalars, 1):
+        """Return the hour's and each scalar feature's row: one for all candidates, or one for each."""
+        n, scalars = len(request.items), [name for name, kind in self.kinds.items() if not kind.startswith("list")]
+        indices = [self.hours[now // HOUR % len(self.hours), None]]
+        for name in scalars:
             if name in numeric:
-                found[:, at] = rows.many(numeric[name][0])
+                indices.append(numeric[name][0])
             elif name in request.item_features:
-                found[:, at] = self._each(name, kind, rows, request.item_features[name])
+                indices.append(self.values[name].many(request.item_features[name]))
             else:
-                found[:, at] = self._one(name, kind, rows, request.features.get(name))
-        return Placed(np.array(rows.ids), found)
-
-    def _one(self, name: str, kind: str, rows: _Rows, value: Any) -> int:
-        """Return the place of one value."""
-        return rows.one(self._index(name, kind, value))
-
-    def _index(self, name: str, kind: str, value: Any) -> int:
-        """Return the index of one value in the vocabulary; those that were found are remembered."""
-        if value is None:
-            return self.empty[name]
-        seen = self._seen[name]
-        if type(value) in PLAIN and value in seen:  # 1, 1.0 and True are one key of a dict, and not all are an id
-            return seen[value]
-        found = self._context.place(f"{self.prefix[name]}{id_of(value, kind, f'features.{name}')}")
-        if found and type(value) in PLAIN and len(seen) < MAX_SEEN:
-            seen[value] = found
-        return found
-
-    def _each(self, name: str, kind: str, rows: _Rows, values: Sequence[Any]) -> list[int]:
-        """Return the place of each value; where all are whole numbers or all text, distinct ones are read once."""
-        if set(map(type, values)) - {type(None)} not in ({int}, {str}):
-            return [self._one(name, kind, rows, value) for value in values]
-        seen, one = self._seen[name], rows.one
-        distinct = {value: one(seen.get(value) or self._index(name, kind, value)) for value in dict.fromkeys(values)}
-        return [distinct[value] for value in values]
+                indices.append(np.array([self.values[name].one(request.features.get(name))]))
+        ids = np.concatenate((PADDING, *indices))
+        places, found, at = placed(ids, 0), np.empty((n, self.fields), np.int64), 1
+        for field, of_field in enumerate(indices):
+            found[:, field] = places[at : at + len(of_field)]
+            at += len(of_field)
+        return Placed(ids, found)
 
     def _lists(self, request: Request) -> Placed:
-        rows, n, at = _Rows(), len(request.items), 0
-        found = np.zeros((n, self.slots), np.int64)
+        n, at, ids = len(request.items), 0, [PADDING]
+        found, first = np.zeros((n, self.slots), np.int64), 1
         for name, kind in self.kinds.items():
             if kind.startswith("list"):
                 values = request.item_features.get(name)
-                of_all = (found, request.features.get(name))
-                for into, value in [of_all] if values is None else zip(found, values, strict=True):
-                    entries = self._entries(name, kind, rows, value)
-                    into[..., at : at + len(entries)] = entries
-                at += self.length
-        return Placed(np.array(rows.ids), found)
+                lists = [self._newest(name, one) for one in values or (request.features.get(name),)]
+                entries = self.values[name].many([*chain.from_iterable(lists)])
+                filled = np.arange(self.length) < np.array([*map(len, lists)])[:, None]
+                places = np.zeros(filled.shape, np.int64)
+                places[filled] = placed(entries, first)
+                found[:, at : at + self.length] = places
+                ids.append(entries)
+                at, first = at + self.length, first + len(entries)
+        return Placed(np.concatenate(ids), found)
 
-    def _entries(self, name: str, kind: str, rows: _Rows, value: Any) -> list[int]:
-        """Return the places of a list's newest entries."""
+    def _newest(self, name: str, value: Any) -> list[Any]:
+        """Return a list's newest entries."""
         if value is not None and (isinstance(value, str) or not isinstance(value, Sequence)):
             raise UserError(f"features.{name}: a list was expected; got {shown(value)}")
-        newest = [one for one in value or () if one is not None][-self.length :]
-        return self._each(name, kind.removeprefix("list<").removesuffix(">"), rows, newest)
+        return [one for one in value or () if one is not None][-self.length :]
+
+
+def _inner(kind: str) -> str:
+    """Return the kind of a value, of a list's entries."""
+    return kind.removeprefix("list<").removesuffix(">")

@@ -97,8 +97,10 @@ class IdMap:
         if self.text:
             return np.fromiter(map(self.place, ids), np.int64, len(ids))
         hashes = _hashes(ids)
-        inside = np.minimum(np.searchsorted(self._hash, hashes), len(self) - 1)
-        return np.where(self._hash[inside] == hashes, self._place[inside], 0).astype(np.int64)
+        at = self._hash.searchsorted(hashes)
+        found = self._place.take(at, mode="clip").astype(np.int64)
+        found *= self._hash.take(at, mode="clip") == hashes
+        return found
 
     def place(self, text: str) -> int:
         """Return the index of a text, 0 for one that was never seen."""

@@ -26,7 +26,7 @@ from recdistill.serve.artefact import Artefact
 from recdistill.serve.request import Id, Request
 from recdistill.serve.sample_ids import request_number, sample_of
 from recdistill.serve.service import Served
-from recdistill.serve.values import id_of
+from recdistill.serve.values import id_of, listed
 from recdistill.typing import Array
 
 __all__ = [
@@ -81,14 +81,15 @@ def events_of(served: Served, artefact: Artefact, shown: int | None) -> pa.Table
 
 
 def _items(served: Served, artefact: Artefact, at: Array) -> list[int | str]:
-    return [id_of(served.request.items[k], artefact.schema.item_id, "items") for k in at]
+    items = listed(served.request.items)
+    return [id_of(items[k], artefact.schema.item_id, "items") for k in at]
 
 
 def _feature(request: Request, name: str, kind: str, at: Array) -> list[Any]:
     """Return a feature of the candidates at places `at`, as the table has it."""
     of_value = _reader(name, kind)
     if name in request.item_features:
-        values = request.item_features[name]
+        values = listed(request.item_features[name])
         return [of_value(values[k]) for k in at]
     return [of_value(request.features.get(name))] * len(at)
 

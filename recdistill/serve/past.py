@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from recdistill.errors import UserError
-from recdistill.serve.request import Past
-from recdistill.serve.values import times_of
+from recdistill.serve.request import Column, Past
+from recdistill.serve.values import listed, times_of
 from recdistill.typing import Array
 
 __all__ = ["Events", "Kind", "newest"]
@@ -20,7 +20,7 @@ class Events(NamedTuple):
     [E], 0 where they have no times.
     """
 
-    items: Sequence[Any]
+    items: Column
     ago: Array
     actions: Sequence[Any]
 
@@ -43,14 +43,15 @@ def newest(past: Past, kind: Kind, now: int, length: int) -> Events:
         chosen = slice(max(events - length, 0), None)
         return Events(past.items[chosen], np.zeros(min(events, length), np.int64), past.actions[chosen])
     times = times_of(past.times, f"{kind.field}.times")
-    since = times_of(past.known, f"{kind.field}.known") if past.known else times
+    since = times_of(past.known, f"{kind.field}.known") if len(past.known) else times
     if len(since) and since[-1] < now and (since[1:] >= since[:-1]).all():  # as most callers send it
         chosen = slice(max(len(times) - length, 0), None)
         return Events(past.items[chosen], now - times[chosen], past.actions[chosen])
     order = np.argsort(since, kind="stable")
     order = order[since[order] < now][-length:]
     actions = [past.actions[at] for at in order] if past.actions else ()
-    return Events([past.items[at] for at in order], now - times[order], actions)
+    items = listed(past.items)
+    return Events([items[at] for at in order], now - times[order], actions)
 
 
 def _check(past: Past, kind: Kind) -> None:
@@ -60,9 +61,9 @@ def _check(past: Past, kind: Kind) -> None:
     _per_item(past, f"{kind.field}.actions", "an action", past.actions, kind.actions, int(kind.actions > 1))
 
 
-def _per_item(past: Past, field: str, one: str, given: Sequence[Any], kinds: int, needed: int) -> None:
-    events = len(past.items)
-    if given and not kinds:
+def _per_item(past: Past, field: str, one: str, given: Column, kinds: int, needed: int) -> None:
+    events, some = len(past.items), len(given) > 0
+    if some and not kinds:
         raise UserError(f"{field}: its events have none in the log; leave them out")
-    if len(given) != events and (given or needed):
+    if len(given) != events and (some or needed):
         raise UserError(f"{field}: {one} per item was expected, {events:,}; got {len(given):,}")

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from recdistill.data.batch.numbers import COUNTS, numbers_of
-from recdistill.data.batch.repeats import REPEATS, repeats_of_one
+from recdistill.data.batch.numbers import COUNTS, NUMBERS
+from recdistill.data.batch.repeats import repeats_of_one
 from recdistill.defaults import NEW_ROW_TIME
 from recdistill.errors import UserError, did_you_mean
 from recdistill.serve.artefact import Artefact
-from recdistill.serve.features import Features, Placed, placed
+from recdistill.serve.features import PADDING, Features, Placed, placed
 from recdistill.serve.past import Events, Kind, newest
 from recdistill.serve.request import MOST_CANDIDATES, SHOWN, Past, Request
 from recdistill.serve.together import groups
@@ -26,7 +26,6 @@ from recdistill.typing import Array
 
 __all__ = ["Reader"]
 
-PADDING = np.zeros(1, np.int64)
 HISTORY = "history"
 
 
@@ -39,7 +38,7 @@ class Reader:
         self.tables = {
             at: _plain(table) if isinstance(table, np.ndarray) else table for at, table in artefact.tables.items()
         }
-        self.user_counts, self.item_counts = _plain(artefact.user_counts), _plain(artefact.item_counts)
+        self.user_numbers, self.item_numbers = _plain(artefact.user_numbers), _plain(artefact.item_numbers)
         self.sequences = {name: f"sequence_{at}" for at, name in enumerate(artefact.schema.sequences)}
         self.kinds = {HISTORY: Kind(HISTORY, artefact.schema.timed, len(self.actions))}
         self.kinds |= {name: Kind(f"sequences.{name}", timed, 0) for name, timed in artefact.schema.sequences.items()}
@@ -54,14 +53,14 @@ class Reader:
         origin = Past().origin if request.history is None else request.history.origin
         context, lists, values = self.features.read(request, now)
         columns = {
-            "item": Placed(np.concatenate((PADDING, item)), placed(item, 1)),
+            "item": Placed(np.concatenate((PADDING, item)), placed(item)),
             "user": Placed(np.array([0, user]), np.full(n, int(user > 0))),
             "context": context,
             "lists": lists,
         }
         for name, of in events.items():
             columns[self.sequences.get(name, name)] = Placed(
-                np.concatenate((PADDING, of)), self._padded(placed(of, 1), len(of))
+                np.concatenate((PADDING, of)), self._padded(placed(of), len(of))
             )
         return {
             **self._looked_up(columns),
@@ -119,7 +118,7 @@ class Reader:
         if origin == "kept":
             return [self.actions.get(name, 0) for name in names] or 0
         try:
-            return [self.actions[name] for name in names] or 0
+            return [*map(self.actions.__getitem__, names)] or 0
         except (KeyError, TypeError):
             wrong = next(name for name in names if name not in list(self.actions))
             raise UserError(
@@ -127,21 +126,21 @@ class Reader:
             ) from None
 
     def _numbers(self, user: int, item: Array, event: Array, ago: Array) -> Array:
-        """Return float32 [C, X], as training had them; see `numbers_of`."""
+        """Return float32 [C, X], as training had them; see data/batch/numbers.py."""
         n, read = len(item), self.artefact.manifest.numbers
-        counts = np.zeros((n, COUNTS), np.int32)
+        found = np.zeros((n, NUMBERS), np.float32)
         if "counts" in read:
-            counts[:, :2], counts[:, 2:] = self.user_counts[user], self.item_counts[item]
-        again = np.zeros((n, REPEATS), np.float32)
+            found[:, :2], found[:, 2:COUNTS] = self.user_numbers[user], self.item_numbers.take(item, 0)
         if "repeats" in read:
-            again = repeats_of_one(item, event, ago)
-        return numbers_of(counts, again)
+            found[:, COUNTS:] = repeats_of_one(item, event, ago)
+        return found
 
     def _looked_up(self, columns: dict[str, Placed]) -> dict[str, Array]:
         inputs = {name: column.places for name, column in columns.items()}
         inputs |= {f"ids_{name}": column.ids for name, column in columns.items()}
         for number, (table, column, _) in enumerate(self.artefact.manifest.look_ups):
-            inputs[f"rows_{number}"] = self.tables[table][columns[column].ids]
+            rows, ids = self.tables[table], columns[column].ids
+            inputs[f"rows_{number}"] = rows.take(ids, 0) if isinstance(rows, np.ndarray) else rows[ids]
         return inputs
 
 

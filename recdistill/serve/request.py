@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["MOST_CANDIDATES", "SHOWN", "Id", "Past", "Request"]
+from recdistill.typing import Array
+
+__all__ = ["MOST_CANDIDATES", "SHOWN", "Column", "Id", "Past", "Request"]
 
 MOST_CANDIDATES = 10_000
 SHOWN = 40  # characters of what was given, in a refusal
 Id = int | str | float  # a whole number may come as 12.0
+Column = Sequence[Any] | Array  # many values; an array of numbers is read as it is
 
 
 @dataclass(frozen=True)
@@ -20,10 +23,10 @@ class Past:
     happened. origin: request, or of what a server keeps: kept, none (nothing of this user), away (not to be had now).
     """
 
-    items: Sequence[Id] = ()
-    times: Sequence[float] = ()
+    items: Column = ()
+    times: Column = ()
     actions: Sequence[str] = ()
-    known: Sequence[float] = ()
+    known: Column = ()
     origin: str = "request"
 
 
@@ -35,9 +38,9 @@ class Request:
     """
 
     user: Id | None
-    items: Sequence[Id]
+    items: Column
     time: float
     features: Mapping[str, Any] = field(default_factory=dict)
-    item_features: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    item_features: Mapping[str, Column] = field(default_factory=dict)
     history: Past | None = None
     sequences: Mapping[str, Past] = field(default_factory=dict)

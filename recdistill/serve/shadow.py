@@ -25,6 +25,7 @@ from recdistill.serve.live import Live
 from recdistill.serve.scorer import Scorer
 from recdistill.serve.service import Served
 from recdistill.serve.spool import SPOOL, Spool
+from recdistill.serve.values import listed
 from recdistill.tables.regression import Regression
 from recdistill.typing import Array
 
@@ -59,7 +60,7 @@ def record_of(served: Served, scored: Sequence[Scored]) -> dict[str, Any]:
     return {
         "request": served.request_id,
         "time": round(served.request.time * SECOND),
-        "items": list(served.request.items),
+        "items": list(listed(served.request.items)),
         "models": {name: model for name, model, _, _ in scored},
         "logits": {
             name: {task: one.tolist() for task, one in _by_task(learned(scores, manifest), manifest).items()}

@@ -10,7 +10,6 @@ import math
 import re
 from collections.abc import Sequence
 from contextlib import suppress
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -18,26 +17,43 @@ import numpy as np
 from recdistill.defaults import SECOND
 from recdistill.errors import UserError
 from recdistill.serve.id_map import IdMap
-from recdistill.serve.request import SHOWN
+from recdistill.serve.request import SHOWN, Column
 from recdistill.typing import Array
 
-__all__ = ["id_of", "known_ids", "microseconds", "numbers_of_values", "shown", "times_of"]
+__all__ = ["id_of", "known_ids", "listed", "microseconds", "numbers_of_values", "shown", "times_of"]
 
 INT64 = 1 << 63
+WHOLE_TYPE, TIME_TYPES, NUMBER_TYPES = {int}, {int, float}, {int, float, type(None)}
 WHOLE = re.compile(r"[+-]?[0-9]+")
 LAST = 253_402_300_800  # the year 10000, in seconds
 
 
-def known_ids(fields: Sequence[tuple[str, Sequence[Any]]], kind: str, known: IdMap) -> Array:
+def known_ids(fields: Sequence[tuple[str, Column]], kind: str, known: IdMap) -> Array:
     """Return int64 [n], the index of each id of all the fields, 0 for one that was never seen."""
-    values = list(chain.from_iterable(of_field for _, of_field in fields))
-    types = set(map(type, values))
-    if kind == "int64" and types == {int}:
-        with suppress(OverflowError):
-            return known.places(np.array(values, np.int64))
-    if kind == "string" and types == {str}:
+    if kind == "int64":
+        whole = [_whole(of_field) for _, of_field in fields]
+        if not any(one is None for one in whole):
+            return known.places(np.concatenate(whole))  # type: ignore[arg-type]
+    values = [value for _, of_field in fields for value in listed(of_field)]
+    if kind == "string" and set(map(type, values)) == {str}:
         return known.places(values)
-    return known.places([id_of(value, kind, name) for name, of_field in fields for value in of_field])
+    names = [name for name, of_field in fields for _ in range(len(of_field))]
+    return known.places([id_of(value, kind, name) for name, value in zip(names, values, strict=True)])
+
+
+def _whole(values: Column) -> Array | None:
+    """Return int64 [n] of values that are whole numbers of 64 bits as such, else None."""
+    if isinstance(values, np.ndarray):
+        return values if values.dtype == np.int64 else None
+    if WHOLE_TYPE.issuperset(map(type, values)):
+        with suppress(OverflowError):
+            return np.array(values, np.int64)
+    return None
+
+
+def listed(values: Column) -> Sequence[Any]:
+    """Return values as Python has them."""
+    return values.tolist() if isinstance(values, np.ndarray) else values
 
 
 def id_of(value: Any, kind: str, what: str) -> int | str:
@@ -65,14 +81,19 @@ def shown(value: Any) -> str:
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
-def times_of(seconds: Sequence[Any], what: str) -> Array:
+def times_of(seconds: Column, what: str) -> Array:
     """Return int64 us of times in seconds."""
-    if set(map(type, seconds)) <= {int, float}:
+    if _numeric(seconds, TIME_TYPES):
         with suppress(OverflowError):  # a whole number that no float holds is refused below, by its value
             found = np.array(seconds, np.float64)
             if not len(found) or (found.min() >= 0 and found.max() < LAST):
                 return np.rint(found * SECOND).astype(np.int64)
-    return np.array([microseconds(one, what) for one in seconds], np.int64)
+    return np.array([microseconds(one, what) for one in listed(seconds)], np.int64)
+
+
+def _numeric(values: Column, types: set[type]) -> bool:
+    """Return whether all values are of these types, or numbers of an array."""
+    return values.dtype.kind in "iuf" if isinstance(values, np.ndarray) else types.issuperset(map(type, values))
 
 
 def microseconds(seconds: Any, what: str) -> int:
@@ -84,16 +105,15 @@ def microseconds(seconds: Any, what: str) -> int:
     return round(seconds * SECOND)
 
 
-def numbers_of_values(values: Sequence[Any], what: str) -> Array:
+def numbers_of_values(values: Column, what: str) -> Array:
     """Return float64 [n] as the tables hold numbers: of seven digits, NaN where missing."""
-    types = set(map(type, values))
-    if types <= {int, float, type(None)}:
+    if _numeric(values, NUMBER_TYPES):
         with suppress(OverflowError), np.errstate(over="ignore"):
             found = np.array(values, np.float64)
             if not np.isinf(found).any():
                 return found.astype(np.float32).astype(np.float64)
     with np.errstate(over="ignore"):
-        return np.array([_number(one, what) for one in values], np.float32).astype(np.float64)
+        return np.array([_number(one, what) for one in listed(values)], np.float32).astype(np.float64)
 
 
 def _number(value: Any, what: str) -> float:

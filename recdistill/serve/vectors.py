@@ -13,8 +13,8 @@ import numpy as np
 
 from recdistill.errors import UserError
 from recdistill.serve.artefact import Artefact
-from recdistill.serve.request import Request
-from recdistill.serve.values import known_ids, shown
+from recdistill.serve.request import Column, Request
+from recdistill.serve.values import known_ids, listed, shown
 from recdistill.typing import Array
 
 __all__ = ["VectorReader"]
@@ -32,11 +32,15 @@ class VectorReader:
         """
         n, found = len(request.items), dict[str, Array]()
         for side, (ids, values) in self.known.items():
-            asked: Sequence[Any] = request.items
+            asked: Column = request.items
             if side == "user":
                 asked = [request.user] if request.user is not None else []
             kind = self.schema.item_id if side == "item" else self.schema.user_id
-            rows = known_ids((("items" if side == "item" else side, asked),), kind, ids) if asked else np.zeros(1, int)
+            rows = (
+                known_ids((("items" if side == "item" else side, asked),), kind, ids)
+                if len(asked)
+                else np.zeros(1, int)
+            )
             found |= _inputs(side, values[rows], n)
         if self.schema.row_vectors:
             found |= _inputs("row", self._rows(request), n)
@@ -47,7 +51,9 @@ class VectorReader:
         parts = []
         for name, (_, width, scale) in self.schema.row_vectors.items():
             values = request.item_features.get(name)
-            parts.append(_matrix([request.features.get(name)] if values is None else values, name, width, scale))
+            parts.append(
+                _matrix([request.features.get(name)] if values is None else listed(values), name, width, scale)
+            )
         rows = max(map(len, parts))
         return np.hstack([np.broadcast_to(part, (rows, part.shape[1])) for part in parts])
 

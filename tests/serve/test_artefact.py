@@ -111,9 +111,9 @@ def column(values: Any, kind: str) -> Callable[[Array], Array]:
         ("context.key", lambda old: old[::-1], "context.key.npy: int64"),
         ("context.key", lambda old: old + 1, "context.key.npy: from 0 to"),
         ("context.text", lambda old: old[:-1], "context.key.npy: from 0 to"),
-        ("user_counts", lambda old: old[:-1], "user_counts.npy: int32"),
-        ("item_counts", column([[0, 0]], "int32"), "item_counts.npy: int32"),
-        ("item_counts", lambda old: old[:, :1], "item_counts.npy: int32"),
+        ("user_numbers", lambda old: old[:-1], "user_numbers.npy: float32"),
+        ("item_numbers", column([[0, 0]], "int32"), "item_numbers.npy: float32"),
+        ("item_numbers", lambda old: old[:, :1], "item_numbers.npy: float32"),
     ],
 )
 def test_a_file_that_is_not_what_it_should_be_is_refused_by_its_name(

@@ -97,3 +97,17 @@ def test_a_value_that_was_seen_lets_no_other_type_through(reader: Reader) -> Non
     for wrong in (True, 1.5):
         with pytest.raises(UserError, match=f"features.{name}: a whole number was expected"):
             reader.arrays(Request(3, [1], 1e9, item_features={name: [wrong]}))
+
+
+def test_arrays_are_read_as_the_lists_that_they_hold(reader: Reader) -> None:
+    kinds = reader.artefact.schema.features
+    numbers = {name: [0.5, float("nan"), 3.0] if kind == "float32" else [1, 2, 77] for name, kind in kinds.items()}
+    items, past = [2, 10**12, 3], Past([3, 2, 9], [5.0, 1.0, 7.5], [*reader.actions][:1] * 3, [6.0, 2.0, 9.0])
+    listed = Request(3, items, 20.0, item_features=numbers, history=past)
+    columns = Past(np.array(past.items), np.array(past.times), past.actions, np.array(past.known))
+    each = {name: np.array(values) for name, values in numbers.items()}
+    found = reader.arrays(Request(3, np.array(items), 20.0, item_features=each, history=columns))
+    wanted = reader.arrays(listed)
+    assert all(np.array_equal(found[name], wanted[name]) for name in wanted)
+    with pytest.raises(UserError, match="items: a whole number was expected; got 1.5"):
+        reader.arrays(Request(3, np.array([1.5]), 20.0))

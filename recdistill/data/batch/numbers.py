@@ -15,7 +15,7 @@ from recdistill.data.batch.repeats import REPEATS
 from recdistill.data.store.outcome_counts import SIDES
 from recdistill.typing import Array
 
-__all__ = ["COUNTS", "NUMBERS", "PRIOR", "SPAN", "numbers_of"]
+__all__ = ["COUNTS", "NUMBERS", "PRIOR", "SPAN", "numbers_of", "outcome_numbers"]
 
 COUNTS = 2 * len(SIDES)
 NUMBERS = COUNTS + REPEATS
@@ -27,11 +27,18 @@ def numbers_of(counts: Array, repeats: Array) -> Array:
     """Return float32 [B, NUMBERS] of counts int [B, COUNTS], (labels, positives) per side, and repeats float32 [B,
     REPEATS]; always finite.
     """
+    found = np.empty((len(counts), NUMBERS), np.float32)
+    found[:, :COUNTS] = outcome_numbers(counts)
+    found[:, COUNTS:] = repeats
+    return found
+
+
+def outcome_numbers(counts: Array) -> Array:
+    """Return float64 [n, 2 S] of counts int [n, 2 S] of S sides, as they stand at the front of `numbers_of`."""
     known = counts.astype(np.float64)
     labels, positives = known[:, 0::2], known[:, 1::2]
     negatives = np.maximum(labels - positives, 0)
-    found = np.empty((len(counts), NUMBERS), np.float32)
-    found[:, 0:COUNTS:2] = np.log((positives + PRIOR) / (negatives + PRIOR))
-    found[:, 1:COUNTS:2] = np.log1p(labels) / SPAN
-    found[:, COUNTS:] = repeats
+    found = np.empty_like(known)
+    found[:, 0::2] = np.log((positives + PRIOR) / (negatives + PRIOR))
+    found[:, 1::2] = np.log1p(labels) / SPAN
     return found

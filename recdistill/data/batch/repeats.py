@@ -43,23 +43,26 @@ def repeats(item: Array, of: Array, event_item: Array, ago: Array, offsets: Arra
 
 
 def repeats_of_one(item: Array, event_item: Array, ago: Array) -> Array:
-    """Return `repeats` of one history: that of a request's user."""
+    """Return `repeats` of one history, that of a request's user; item and event_item: int64."""
     out = np.zeros((len(item), REPEATS), np.float32)
     if not len(event_item):
         return out
-    order = np.argsort(event_item, kind="stable")
-    keys = event_item[order]
-    high = np.searchsorted(keys, item, side="right")
-    at = np.flatnonzero((keys[high - 1] == item) & (item > 0))
+    events = len(event_item)
+    keys = np.sort(event_item * events + np.arange(events))  # by item, then by place
+    wanted = item * events
+    high = keys.searchsorted(wanted + events)
+    newest = keys[high - 1] - wanted
+    at = np.flatnonzero((newest.view(np.uint64) < events) & (item > 0))  # a negative one is a huge one
     if len(at):
-        low, newest = np.searchsorted(keys, item[at]), order[high[at] - 1]
-        out[at] = _numbers(high[at] - low, len(event_item) - newest, ago[newest])
+        count, newest = high[at] - keys.searchsorted(wanted[at]), newest[at]
+        out[at] = _numbers(count, events - newest, ago[newest])
     return out
 
 
 def _numbers(count: Array, since: Array, ago: Array) -> Array:
     """Return float64 [n, REPEATS]; since: events from the newest on, that one counted."""
-    return np.stack((np.log1p(count), 1 / since, 1 / (1 + np.log2(1 + ago / SECOND) / DAY_LOG2)), 1)
+    numbers = np.log1p(count), 1 / since, 1 / (1 + np.log2(1 + ago / SECOND) / DAY_LOG2)
+    return np.array(numbers).T
 
 
 def _of_these(values: Array, wanted: Array, scratch: Array) -> Array:
