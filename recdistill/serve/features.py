@@ -165,7 +165,8 @@ class Features:
         for name, kind in self.kinds.items():
             if kind.startswith("list"):
                 values = request.item_features.get(name)
-                lists = [self._newest(name, one) for one in values or (request.features.get(name),)]
+                given = [request.features.get(name)] if values is None else listed(values)
+                lists = [self._newest(name, one) for one in given]
                 entries = self.values[name].many([*chain.from_iterable(lists)])
                 filled = np.arange(self.length) < np.array([*map(len, lists)])[:, None]
                 places = np.zeros(filled.shape, np.int64)

@@ -145,19 +145,19 @@ def _rank_body(found: dict[str, Tensor]) -> RankBody:
     past = {name: keys[PAST + name].values for name in PastBody.model_fields if PAST + name in keys}
     features, item_features = _features(found, n)
     return RankBody.model_construct(
-        user=keys["user"].values[0] if "user" in keys else None,
+        user=keys["user"].first() if "user" in keys else None,
         items=keys["items"].values,
-        time=keys["time"].values[0] if "time" in keys else None,
+        time=keys["time"].first() if "time" in keys else None,
         features=features,
         item_features=item_features,
         history=PastBody.model_construct(**past) if past else None,  # type: ignore[arg-type]
     )
 
 
-def _features(found: dict[str, Tensor], n: int) -> tuple[dict[str, Any], dict[str, list[Any]]]:
+def _features(found: dict[str, Tensor], n: int) -> tuple[dict[str, Any], dict[str, ranking.Column]]:
     """Return the features of all candidates, and those with a value for each."""
     of_all: dict[str, Any] = {}
-    of_each: dict[str, list[Any]] = {}
+    of_each: dict[str, ranking.Column] = {}
     for full, tensor in found.items():
         name = full.removeprefix(FEATURE)
         if name == full:
@@ -165,11 +165,11 @@ def _features(found: dict[str, Tensor], n: int) -> tuple[dict[str, Any], dict[st
         if tensor.shape[0] not in (1, n):
             what = f"inputs.{full[: ranking.SHOWN]}"
             raise RefusedError(422, f"{what}: 1 or {n:,} values were expected; got {tensor.shape[0]:,}")
-        values = tensor.rows() if len(tensor.shape) == 2 else tensor.values
+        rows = tensor.rows() if len(tensor.shape) == 2 else None
         if tensor.shape[0] == 1:
-            of_all[name] = values[0]
+            of_all[name] = tensor.first() if rows is None else rows[0]
         else:
-            of_each[name] = values
+            of_each[name] = tensor.values if rows is None else rows
     return of_all, of_each
 
 

@@ -16,7 +16,8 @@ import numpy as np
 from pydantic import BaseModel, Field, StrictBool, StrictInt, StrictStr
 
 from recdistill.serve.refusal import RefusedError
-from recdistill.serve.request import SHOWN
+from recdistill.serve.request import SHOWN, Column
+from recdistill.serve.values import listed
 from recdistill.typing import Array
 
 __all__ = ["HEADER", "InferBody", "Tensor", "split", "tensors", "with_binary"]
@@ -28,6 +29,7 @@ TYPES = {
     **{f"FP{bits}": np.dtype(f"<f{bits // 8}") for bits in (32, 64)},
 }
 TEXT, LENGTH = "BYTES", 4
+WIDE = 8  # bytes of numbers that are read as they are
 MOST_TENSORS = 1000  # inputs, and outputs
 
 
@@ -69,12 +71,16 @@ class Tensor(NamedTuple):
     """An input's shape, and its values by rows: whole numbers, floats or text."""
 
     shape: list[int]
-    values: list[Any]
+    values: Column
 
-    def rows(self) -> list[list[Any]]:
+    def first(self) -> Any:
+        """Return the first value."""
+        return listed(self.values[:1])[0]
+
+    def rows(self) -> list[Sequence[Any]]:
         """Return the values of each row, of shape [N, M]."""
-        width = self.shape[1]
-        return [self.values[at * width : (at + 1) * width] for at in range(self.shape[0])]
+        width, values = self.shape[1], listed(self.values)
+        return [values[at * width : (at + 1) * width] for at in range(self.shape[0])]
 
 
 def split(body: bytes, length: str | None) -> tuple[bytes, memoryview]:
@@ -120,14 +126,15 @@ def _listed(one: InputBody, what: str) -> list[Any]:
     return values
 
 
-def _decoded(one: InputBody, data: memoryview, what: str) -> list[Any]:
+def _decoded(one: InputBody, data: memoryview, what: str) -> Column:
     """Return the values of bytes."""
     if one.datatype == TEXT:
         return list(_texts(data, what))
     kind = TYPES[one.datatype]
     if len(data) % kind.itemsize:
         raise RefusedError(422, f"{what}: {one.datatype} has {kind.itemsize} bytes a value; got {len(data):,} bytes")
-    return list(np.frombuffer(data, kind).tolist())
+    found = np.frombuffer(data, kind)
+    return found if kind.itemsize == WIDE and kind.kind in "if" else found.tolist()
 
 
 def _texts(data: memoryview, what: str) -> Iterator[str]:

@@ -36,11 +36,14 @@ COLUMNS = {"items": [1, 2, 3], "topic": [1, None, 2], "age_days": [0.5, None, 12
 ARROW = {"content-type": KIND, "accept": KIND}
 
 
-def stream(columns: Any, about: Any = ABOUT, **options: Any) -> bytes:
+WHOLE = {"items": [1, 2, 3], "topic": [1, 7, 2], "age_days": [0.5, 3.0, 12.0], "position": [1.0, 2.0, 3.0]}
+
+
+def stream(columns: Any, about: Any = ABOUT, rows: int = 2, **options: Any) -> bytes:
     table = pa.table(columns).replace_schema_metadata({"request": json.dumps(about)})
     sink = io.BytesIO()
     with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(**options)) as writer:
-        writer.write_table(table, max_chunksize=2)
+        writer.write_table(table, max_chunksize=rows)
     return sink.getvalue()
 
 
@@ -50,12 +53,16 @@ def client(artefact: Path) -> Iterator[TestClient]:
         yield made
 
 
-def test_the_scores_are_those_of_the_same_request(client: TestClient, artefact: Path) -> None:
-    answer = client.post("/v1/rank", content=stream(COLUMNS), headers=ARROW)
+@pytest.mark.parametrize("rows", [2, 3])
+@pytest.mark.parametrize("columns", [COLUMNS, WHOLE])
+def test_the_scores_are_those_of_the_same_request(
+    client: TestClient, artefact: Path, columns: dict[str, list[Any]], rows: int
+) -> None:
+    answer = client.post("/v1/rank", content=stream(columns, rows=rows), headers=ARROW)
     assert (answer.status_code, answer.headers["content-type"]) == (200, KIND)
     table = pa.ipc.open_stream(answer.content).read_all()
     past = Past([7, 9], [1e8, 2e8], ["positive", "negative"])
-    of_items = {name: values for name, values in COLUMNS.items() if name != "items"}
+    of_items = {name: values for name, values in columns.items() if name != "items"}
     wanted = Scorer.open(artefact).rank(Request(3, [1, 2, 3], 1e9, {"device": 1}, of_items, past))
     assert np.array_equal(np.stack([table[name] for name in table.column_names], 1), wanted)
     assert table.schema.metadata == {b"model": b"teacher", b"version": b"1"}

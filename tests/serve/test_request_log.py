@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -94,10 +96,13 @@ def shown_by(meters: Meters) -> dict[str, float]:
     return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
 
 
-def test_a_row_is_what_was_served(live: Live) -> None:
+@pytest.mark.parametrize("made", [list, np.array])
+def test_a_row_is_what_was_served(live: Live, made: Callable[[Any], Any]) -> None:
     sink, meters = Kept(), Meters()
     log = RequestLog(sink, live, meters, shown=2)
-    log(served(0))
+    request = served(0).request
+    columns = {name: made(values) if name == "topic" else values for name, values in request.item_features.items()}
+    log(replace(served(0), request=replace(request, items=made(request.items), item_features=columns)))
     log(Served(Request(None, [1], 1.0), 7, "light", np.ones((1, 2), np.float32), 0.0, "nobody"))
     log.close(60)
     rows, about = sink.all("events"), sink.all("served")
