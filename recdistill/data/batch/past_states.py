@@ -4,31 +4,42 @@ time.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from recdistill.data.store.grouped import slabs, write_grouped
 from recdistill.data.store.memmap import create_column, open_column
 from recdistill.data.store.sample_store import SampleStore
 from recdistill.typing import Array
 
 __all__ = ["PastStates", "write_order"]
 
+CHUNK = 131_072  # rows looked at together
+
 
 def write_order(folder: Path, store: SampleStore) -> None:
     """Write, for `PastStates`, the samples by user in order of time, and where each one's past lies there;
-    memory O(samples).
+    memory O(chunk + users).
     """
-    user, time = np.asarray(store.user), np.asarray(store.time)
-    order = np.argsort(user, kind="stable")
-    by_user, by_time = user[order], time[order]
-    at = np.arange(len(order))
-    new_user = np.r_[True, by_user[1:] != by_user[:-1]]
-    new_time = new_user | np.r_[True, by_time[1:] != by_time[:-1]]
-    first, stop = (np.maximum.accumulate(np.where(new, at, 0)) for new in (new_user, new_time))
-    for name, place, values in (("order", at, order), ("first", order, first), ("stop", order, stop)):
-        create_column(folder, name, (len(order),), "int64")[place] = values
+
+    def by_user() -> Iterator[tuple[Array, ...]]:
+        for low in range(0, len(store), CHUNK):
+            part = slice(low, low + CHUNK)
+            yield store.user[part], store.time[part], np.arange(low, low + len(store.user[part]))
+
+    grouped = write_grouped(folder, "past_", {"order": ((), "int64")}, by_user, store.users)
+    order, starts, time = grouped["order"], grouped["first"], grouped["known"]
+    first, stop = (create_column(folder, name, (len(order),), "int64") for name in ("first", "stop"))
+    for part, user in slabs(starts):
+        at, rows = np.arange(part.start, part.stop), order[part]
+        new_time = np.r_[True, (user[1:] != user[:-1]) | (time[part][1:] != time[part][:-1])] if len(at) else at
+        first[rows], stop[rows] = starts[user], np.maximum.accumulate(np.where(new_time, at, 0))
+    (folder / "past_order.npy").rename(folder / "order.npy")
+    for name in ("known", "first"):
+        (folder / f"past_{name}.npy").unlink()
 
 
 @dataclass(frozen=True)

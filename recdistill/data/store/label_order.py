@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import polars as pl
 
 from recdistill.config.data import LabelsConfig
 from recdistill.data.store.memmap import create_column, open_column
+from recdistill.data.store.piles import in_order
 from recdistill.typing import Array
 
 __all__ = ["ALWAYS", "NEVER", "LabelClock", "LabelOrder", "late_alone", "write_order"]
@@ -150,30 +152,47 @@ class LabelOrder:
 def write_order(folder: Path, clock: LabelClock, time: Array, labels: Array, known: Array) -> None:
     """Write the order of a log's samples as columns in `folder`, nothing where every label is known with its sample.
 
-    time: int64 us [N]; labels: float32 [N, K]; known: int64 us [N, K]. Memory: a few numbers per sample, O(chunk) where
-    nothing is written.
+    time: int64 us [N]; labels: float32 [N, K]; known: int64 us [N, K]. Memory O(chunk): entries are sorted on disk
+    where they are many.
     """
     parts = list(_parts(time, labels, known))
     if clock.window is None and all(bool((clock.learned_at(*part) <= part[0]).all()) for _, part in parts):
         return
-    rows, at, late, positive = (np.concatenate(part) for part in zip(*_entries(clock, parts), strict=True))
-    order = np.lexsort((late, rows, at))
-    share = _late_shares(positive[order], late[order]) if clock.late == "weight" else np.zeros((0, labels.shape[1]))
-    for name, values, kind in (
-        ("rows", rows[order], "int64"),
-        ("at", at[order], "int64"),
-        ("late", late[order], "int16"),
-        ("late_share", share, "float32"),
-    ):
-        create_column(folder, f"order_{name}", values.shape, kind)[:] = values
+    entries = len(time) + sum(int(clock.late_positives(*part).sum()) for _, part in parts)
+    kinds = {"rows": "int64", "at": "int64", "late": "int16"}
+    columns = {name: create_column(folder, f"order_{name}", (entries,), kind) for name, kind in kinds.items()}
+    shares, done = _LateShares(labels.shape[1]) if clock.late == "weight" else None, 0
+    for found in in_order(_entries(clock, parts), ["at", "rows", "late"], folder):
+        for name, column in columns.items():
+            column[done : done + len(found)] = found[name].to_numpy()
+        if shares is not None:
+            for part in found.iter_slices(CHUNK):
+                shares.add(part)
+        done += len(found)
+    share = shares.all() if shares else np.zeros((0, labels.shape[1]))
+    create_column(folder, "order_late_share", share.shape, "float32")[:] = share
 
 
-def _late_shares(positive: Array, late: Array) -> Array:
-    """Return [Q / SHARE_ROWS + 1, K] of positive, bool [Q, K], and late, as in `LabelOrder`."""
-    of_task = late[:, None] == np.arange(positive.shape[1])
-    counts = [np.vstack((np.zeros((1, positive.shape[1])), part.cumsum(0))) for part in (of_task, positive)]
-    late_ones, all_ones = (count[::SHARE_ROWS] for count in counts)
-    return np.asarray(late_ones / np.maximum(all_ones, 1))
+class _LateShares:
+    """Which share of the positives so far came late, every SHARE_ROWS entries, by task."""
+
+    def __init__(self, tasks: int) -> None:
+        self.tasks, self.entries = tasks, 0
+        self.sums = np.zeros((2, tasks))  # late positives, positives
+        self.counts = [np.zeros((1, 2, tasks))]
+
+    def add(self, entries: pl.DataFrame) -> None:
+        """Count the next entries, as `_entries` has them."""
+        positive = entries.select(_positives(self.tasks)).to_numpy()
+        of_task = entries["late"].to_numpy()[:, None] == np.arange(self.tasks)
+        running = self.sums + np.stack((of_task, positive), 1).cumsum(0)
+        self.counts.append(running[-(self.entries + 1) % SHARE_ROWS :: SHARE_ROWS])
+        self.sums, self.entries = running[-1], self.entries + len(entries)
+
+    def all(self) -> Array:
+        """Return [Q / SHARE_ROWS + 1, K], see `LabelOrder`."""
+        late, every = np.concatenate(self.counts).swapaxes(0, 1)
+        return np.asarray(late / np.maximum(every, 1))
 
 
 def _parts(*columns: Array) -> Iterator[tuple[int, tuple[Array, ...]]]:
@@ -182,15 +201,24 @@ def _parts(*columns: Array) -> Iterator[tuple[int, tuple[Array, ...]]]:
         yield low, tuple(np.asarray(column[low : low + CHUNK]) for column in columns)
 
 
-def _entries(clock: LabelClock, parts: Iterable[tuple[int, tuple[Array, ...]]]) -> Iterator[tuple[Array, ...]]:
-    """Yield (rows, at, late, positive bool [n, K]) of some samples at a time: each once, then its late positives."""
+def _entries(clock: LabelClock, parts: Iterable[tuple[int, tuple[Array, ...]]]) -> Iterator[pl.DataFrame]:
+    """Yield (rows, at, late, all int64; whether positive, by task) of some samples at a time: each once, then its late
+    positives.
+    """
     for low, part in parts:
         at = clock.learned_at(*part)
         of, task = np.nonzero(clock.late_positives(*part))
         first = clock.first_labels(part[1], part[2], at) == 1
-        yield (
-            low + np.concatenate((np.arange(len(at)), of)),
-            np.concatenate((at, part[2][of, task])),
-            np.concatenate((np.full(len(at), -1), task)),
-            np.concatenate((first, task[:, None] == np.arange(first.shape[1]))),
+        positive = np.concatenate((first, task[:, None] == np.arange(first.shape[1])))
+        yield pl.DataFrame(
+            {
+                "rows": low + np.concatenate((np.arange(len(at)), of)),
+                "at": np.concatenate((at, part[2][of, task])),
+                "late": np.concatenate((np.full(len(at), -1), task)),
+                **dict(zip(_positives(first.shape[1]), positive.T, strict=True)),
+            }
         )
+
+
+def _positives(tasks: int) -> list[str]:
+    return [f"positive {task}" for task in range(tasks)]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from recdistill.data.store.encoder import Encoder, action_count, field_counts, known_times, numeric_fields, value_count
 from recdistill.data.store.frozen_vectors import VECTORS, FrozenVectors, open_vectors, rows_of_ids
@@ -22,6 +23,7 @@ from recdistill.data.store.history import Events, HistoryStore, build_histories
 from recdistill.data.store.label_order import LabelClock, LabelOrder, late_alone, write_order
 from recdistill.data.store.memmap import create_column, open_column, read_json, write_json
 from recdistill.data.store.outcome_counts import SIDES, OutcomeCounts, build_counts
+from recdistill.data.store.piles import in_order
 from recdistill.data.store.shown import Shown, shown_at
 from recdistill.data.store.vocabulary import Vocabulary
 from recdistill.defaults import GIVEN_HISTORY
@@ -143,8 +145,12 @@ def _write_by_id(folder: Path, rows: int) -> None:
     if all((ids[part.start + 1 : part.stop + 1] > ids[part][: rows - part.start - 1]).all() for part in parts):
         for part in parts:
             order[part] = np.arange(part.start, min(part.stop, rows))
-    else:
-        order[:] = np.argsort(ids, kind="stable")
+        return
+    numbered = (pl.DataFrame({"id": ids[part], "row": np.arange(part.start, min(part.stop, rows))}) for part in parts)
+    at = 0
+    for found in in_order(numbered, ["id"], folder):
+        order[at : at + len(found)] = found["row"].to_numpy()
+        at += len(found)
 
 
 def build_store(
@@ -157,7 +163,7 @@ def build_store(
     """Build the store of the tables' `versions` (default: the newest) in `folder`, or reopen it when it is theirs
     already. clock: when labels count.
 
-    Memory O(chunk + distinct ids), and two numbers per sample where sample ids do not ascend. Raises UserError, leaving
+    Memory O(chunk + distinct ids). Raises UserError, leaving
     nothing behind, for more than MAX_ACTIONS types of behavior.
     """
     clock = replace(clock, positive_from=events.schema.positive_from)

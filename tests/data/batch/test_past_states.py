@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from recdistill.data.batch import past_states
 from recdistill.data.batch.past_states import PastStates, write_order
 from recdistill.data.store.sample_store import SampleStore
 from tests.support.runs import ingested, tiny
@@ -15,7 +16,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> SampleStore:
 
 @pytest.mark.parametrize("window", [None, 3_600_000_000, 20 * 3_600_000_000])
 @pytest.mark.parametrize("count", [1, 3, 50])
-def test_against_brute_force(store, tmp_path, count, window):
+def test_against_brute_force(store, tmp_path, monkeypatch, count, window):
+    monkeypatch.setattr(past_states, "CHUNK", 7)
     draw = np.random.default_rng(0)
     codes, recorded = draw.integers(0, 255, (len(store), 4), np.uint8), draw.random(len(store)) < 0.7
     write_order(tmp_path, store)

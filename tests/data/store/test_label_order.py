@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Literal
 
 import numpy as np
 import polars as pl
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recdistill.config.data import LabelsConfig
+from recdistill.data.store import label_order
 from recdistill.data.store.label_order import NEVER, SHARE_ROWS, LabelClock, LabelOrder, write_order
 from recdistill.data.store.live_store import LiveStore
+from recdistill.data.store.piles import in_order
 from recdistill.stream.workers.delayed_labels import DelayedLabels
 from recdistill.tables.schema import EventSchema
 
@@ -189,3 +194,24 @@ def test_late_positives_have_the_share_of_those_before_them() -> None:
         late = int((order.late[:before] == task).sum())
         want = late / (late + int((first[order.late[:before] < 0, task] == 1).sum()))
         assert abs(order.late_share_at(before)[task] - want) < 1e-6  # type: ignore[index]
+
+
+@pytest.mark.parametrize("late", ["update", "weight"])
+@pytest.mark.parametrize("window", [None, WINDOW * SECOND])
+def test_the_order_is_the_same_to_the_bit_where_it_is_sorted_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, late: Literal["update", "weight"], window: int | None
+) -> None:
+    draw, rows = np.random.default_rng(0), 3 * SHARE_ROWS
+    time = np.sort(draw.integers(0, 500, rows)) * SECOND
+    labels = draw.integers(0, 2, (rows, 2)).astype(np.float32)
+    known = time[:, None] + draw.integers(0, 3 * WINDOW, (rows, 2)) * SECOND
+    for name, most in (("memory", 10 * rows), ("disk", 700)):
+        monkeypatch.setattr(label_order, "in_order", partial(in_order, most=most))
+        monkeypatch.setattr(label_order, "CHUNK", most)
+        write_order(tmp_path / name, LabelClock(window, late), time, labels, known)
+    files = sorted(path.name for path in (tmp_path / "memory").iterdir())
+    assert len(files) == 4
+    for name in files:
+        assert (tmp_path / "memory" / name).read_bytes() == (tmp_path / "disk" / name).read_bytes()
+    order = LabelOrder.open(tmp_path / "disk")
+    assert order is not None and (len(order.late_share) > 1) == (late == "weight")

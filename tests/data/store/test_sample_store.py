@@ -3,6 +3,7 @@ was known of it.
 """
 
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,6 +19,7 @@ from recdistill.data.scales import scaled
 from recdistill.data.store import sample_store
 from recdistill.data.store.encoder import MAX_ACTIONS
 from recdistill.data.store.memmap import open_column
+from recdistill.data.store.piles import in_order
 from recdistill.data.store.sample_store import SampleStore, build_store
 from recdistill.defaults import LIST_LENGTH
 from recdistill.errors import RecdistillError, UserError
@@ -41,6 +43,7 @@ BEHAVED = EventSchema(("click",), has_request=True)
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
     monkeypatch.setattr(sample_store, "CHUNK", 7)  # so that every log here crosses the edges of many
+    monkeypatch.setattr(sample_store, "in_order", partial(in_order, most=20))  # and is sorted on disk
 
 
 def samples(draw, n):
