@@ -1,7 +1,7 @@
 """What serving costs beside the network: `python benchmarks/serving.py [ARTEFACT [CANDIDATES]]`, of what was exported,
 or of the student that the other benchmarks of serving have. One thread, without HTTP; the requests of `recdistill
 bench-serve`, with as many events as the student reads: with all features per candidate, then, as Globo's log has them,
-with numbers per candidate and the others of the moment, then without features.
+with numbers per candidate and the others of the moment, then without features; then as arrays, not lists.
 
 Prints p50 and p99 of a request, candidates per second, their ratio to a bare onnxruntime session that is fed with ready
 tensors in the same run, by turns, and how long a request takes to be read into those tensors.
@@ -18,7 +18,7 @@ import numpy as np
 from _serving import CANDIDATES, exported, seconds, small_run
 
 from recdistill.serve.bench_requests import drawn_requests, request_of
-from recdistill.serve.request import Request
+from recdistill.serve.request import Past, Request
 from recdistill.serve.scorer import Scorer
 
 ROUNDS, EACH = 20, 50
@@ -34,6 +34,8 @@ def measure(artefact: Path, candidates: int) -> None:
     print_row("all per candidate", scorer, drawn)
     print_row("numbers per candidate", scorer, [of_moment(one, kinds) for one in drawn])
     print_row("no features", scorer, [replace(one, item_features={}) for one in drawn])
+    print_row("all, as arrays", scorer, [as_arrays(one) for one in drawn])
+    print_row("no features, as arrays", scorer, [as_arrays(replace(one, item_features={})) for one in drawn])
 
 
 def of_moment(request: Request, kinds: dict[str, str]) -> Request:
@@ -42,6 +44,14 @@ def of_moment(request: Request, kinds: dict[str, str]) -> Request:
     moment = {name: values[0] for name, values in given.items() if kinds[name] != "float32"}
     numbers = {name: values for name, values in given.items() if kinds[name] == "float32"}
     return replace(request, features=moment, item_features=numbers)
+
+
+def as_arrays(request: Request) -> Request:
+    """Return a request as an Arrow body or binary tensors bring it: its numbers as arrays; it has none missing."""
+    features = {name: np.array(values) for name, values in request.item_features.items()}
+    past = request.history or Past()
+    past = replace(past, items=np.array(past.items), times=np.array(past.times))
+    return replace(request, items=np.array(request.items), item_features=features, history=past)
 
 
 def print_row(shape: str, scorer: Scorer, requests: list[Request]) -> None:

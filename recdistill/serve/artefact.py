@@ -179,6 +179,8 @@ def current_version(root: Path) -> Path:
         return root
     pointer = read_pointer(root)
     if pointer is None:
+        if there := [int(path.parent.name) for path in root.glob(f"*/{MANIFEST}") if path.parent.name.isdecimal()]:
+            raise UserError(f"{root}/current.json: missing; export again, or name a version, as {root}/{max(there)}")
         raise UserError(f"{root}: no artefact; make one with recdistill export RUN MODEL --to DIR")
     return root / str(pointer.version)
 

@@ -64,7 +64,7 @@ def trained(folder: RunFolder, job: Job, rows: int | None = None, path: Path | N
     if block is None:
         raise UserError(f"{job.name}: has no checkpoint of {rows:,} rows or more; there are {_listed(known.values())}")
     if not checkpoints.whole(block):
-        raise UserError(f"{checkpoints.path(block)}: damaged; choose another with rows, of {_listed(known.values())}")
+        raise UserError(f"{checkpoints.path(block)}: damaged; choose another with --rows, of {_listed(known.values())}")
     return _of(checkpoints, block, job)
 
 

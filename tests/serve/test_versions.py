@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from recdistill.errors import UserError
-from recdistill.serve.artefact import MANIFEST
+from recdistill.serve.artefact import MANIFEST, current_version
 from recdistill.serve.pointer import POINTER, Pointer, read_pointer, write_pointer
 from recdistill.serve.versions import changing, roll_back, served, versions
 from tests.support.artefacts import exported, version_of
@@ -46,6 +46,13 @@ def test_only_so_many_versions_are_remembered() -> None:
     for number in range(2, 100):
         pointer = pointer.to(number)
     assert pointer.version == 99 and pointer.before == tuple(range(83, 99))
+
+
+def test_a_folder_that_lost_its_pointer_names_a_version_to_serve(root: Path) -> None:
+    (root / POINTER).unlink()
+    with pytest.raises(UserError, match=f"{root}/current.json: missing; .* as {root}/3$"):
+        current_version(root)
+    assert current_version(root / "3") == root / "3"
 
 
 def test_the_way_back_goes_by_what_was_served_and_not_by_the_number(root: Path) -> None:

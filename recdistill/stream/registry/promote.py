@@ -119,7 +119,7 @@ def check_revoked(folder: RunFolder, model: str, found: Trained) -> None:
     if bad := verdicts_of(folder).revoked(found.state.get("learned_from", {})):
         raise UserError(
             f"{model}: its checkpoint {found.rows} learned from {', '.join(bad)}, revoked since; choose an older one "
-            "with rows"
+            "with --rows"
         )
 
 

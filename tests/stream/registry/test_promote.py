@@ -89,7 +89,7 @@ def test_what_was_served_and_revoked_since_is_named_and_never_served_again(run: 
 def test_a_damaged_checkpoint_may_not_be_served(run: Run) -> None:
     weights = run.folder.model(STUDENT) / "stream" / "00000300" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
-    with pytest.raises(UserError, match="damaged; choose another with rows, of 100, 200, 300"):
+    with pytest.raises(UserError, match="damaged; choose another with --rows, of 100, 200, 300"):
         may(run, force=True)
     assert may(run, 200).rows == 200
 
