@@ -14,7 +14,7 @@ from recdistill.config.experiment import Experiment
 from recdistill.defaults import SERVED, SHADOW
 from recdistill.evaluate.summary import ModelSummary, Shadow
 from recdistill.evaluate.transferability import draw_all, transferability
-from recdistill.evaluate.window import Frame, codes_of, load_window, settled
+from recdistill.evaluate.window import Frame, codes_of, load_window, recorded_logits, settled
 from recdistill.tables.events import EventLog
 from recdistill.tables.predictions import PredictionLog
 from recdistill.typing import Array
@@ -39,11 +39,13 @@ def _versions(names: list[str], prefix: str) -> list[str]:
 def _all(
     events: EventLog, predictions: PredictionLog, experiment: Experiment, pairs: list[tuple[str, str]]
 ) -> Iterator[Shadow]:
+    recorded = predictions.version
     for task in events.schema.tasks:
         whole = load_window(events, events.version, task, 0.0, experiment.evaluate.group)
         frame = _part(whole, settled(whole.rows["time"], experiment.labels.window_s).to_numpy())
         logits = {
-            name: _logits(predictions, frame, name, task) for name in sorted({one for pair in pairs for one in pair})
+            name: recorded_logits(predictions, recorded, name, task, frame.ids)
+            for name in sorted({one for pair in pairs for one in pair})
         }
         for shadow, served in pairs:
             both = ~(np.isnan(logits[shadow]) | np.isnan(logits[served]))
@@ -58,16 +60,6 @@ def _part(frame: Frame, mask: Array) -> Frame:
     samples = replace(frame.samples.where(mask), user=codes_of(rows["user_id"]))
     groups = {name: codes[mask] for name, codes in frame.groups.items()}
     return replace(frame, rows=rows, samples=samples, groups=groups)
-
-
-def _logits(predictions: PredictionLog, frame: Frame, model: str, task: str) -> Array:
-    """Return float32 [N], a model's logits of the frame's rows, NaN where it has none."""
-    column = f"logit_{task}"
-    mine = predictions.scan().filter(model=model).select("sample_id", column)
-    found = frame.rows.select("sample_id").join(
-        predictions.collect(mine), on="sample_id", how="left", maintain_order="left"
-    )
-    return found[column].fill_null(np.nan).to_numpy()
 
 
 def _compared(

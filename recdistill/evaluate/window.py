@@ -11,6 +11,7 @@ from datetime import timedelta
 import numpy as np
 import polars as pl
 
+from recdistill.data.store.id_set import IdSet
 from recdistill.data.store.vocabulary import distinct_of
 from recdistill.errors import RecdistillError
 from recdistill.evaluate import metrics, values
@@ -21,7 +22,7 @@ from recdistill.tables.predictions import PredictionLog
 from recdistill.tables.schema import feature_column
 from recdistill.typing import Array
 
-__all__ = ["Frame", "Part", "codes_of", "load_window", "logits_of", "settled", "with_later_labels"]
+__all__ = ["Frame", "Part", "codes_of", "load_window", "logits_of", "recorded_logits", "settled", "with_later_labels"]
 
 
 NO_USERS = "the log has no users"
@@ -119,9 +120,14 @@ def _marked(
 
 
 def _with_outcomes(window: pl.DataFrame, outcomes: OutcomeLog, task: str) -> pl.DataFrame:
-    """Return the window, its missing labels filled from the outcomes that became known later."""
+    """Return the window, its missing labels filled from the outcomes that became known later; memory O(window)."""
+    missing = IdSet()
+    missing.add(window.filter(pl.col("label").is_null())["sample_id"].to_numpy())
     known = pl.concat(
-        [rows.filter(pl.col("task") == task) for rows in outcomes.batches(columns=["sample_id", "task", "label"])]
+        [
+            rows.filter((pl.col("task") == task) & pl.Series(missing.holds(rows["sample_id"].to_numpy())))
+            for rows in outcomes.batches(columns=["sample_id", "task", "label"])
+        ]
     )
     return with_later_labels(window, known.select("sample_id", "label"))
 
@@ -176,13 +182,8 @@ def _weights(rows: pl.DataFrame) -> Array | None:
     return None if (weight == 1).all() else weight
 
 
-def logits_of(
-    predictions: PredictionLog, version: int, model: str, task: str, ids: Array, log_odds_offset: float
-) -> Array:
-    """Return float32 [N], the recorded logits of `model` for `ids` with `log_odds_offset` subtracted.
-
-    Raises RecdistillError when some of them have no prediction.
-    """
+def recorded_logits(predictions: PredictionLog, version: int, model: str, task: str, ids: Array) -> Array:
+    """Return float32 [N], the recorded logits of `model` for `ids`, NaN where it has none; memory O(N)."""
     order = np.argsort(ids)
     ordered, out = ids[order], np.full(len(ids), np.nan, np.float32)
     for batch in predictions.of(model, version, ["sample_id", f"logit_{task}"]):
@@ -191,10 +192,21 @@ def logits_of(
         at = np.searchsorted(ordered, sample)
         hit = at < len(ids)
         hit[hit] = ordered[at[hit]] == sample[hit]
-        out[order[at[hit]]] = rows[f"logit_{task}"].to_numpy()[hit] - np.float32(log_odds_offset)
+        out[order[at[hit]]] = rows[f"logit_{task}"].to_numpy()[hit]
+    return out
+
+
+def logits_of(
+    predictions: PredictionLog, version: int, model: str, task: str, ids: Array, log_odds_offset: float
+) -> Array:
+    """Return float32 [N], the recorded logits of `model` for `ids` with `log_odds_offset` subtracted.
+
+    Raises RecdistillError when some of them have no prediction.
+    """
+    out = recorded_logits(predictions, version, model, task, ids)
     missing = int(np.isnan(out).sum())
     if missing:
         raise RecdistillError(
             f"{model}: {missing:,} of {len(ids):,} scored samples have no prediction; train it to the end first"
         )
-    return out
+    return out - np.float32(log_odds_offset)

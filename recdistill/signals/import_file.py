@@ -9,9 +9,10 @@ Nothing is written for a file with a fault; one whose import was killed is taken
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import polars as pl
@@ -22,6 +23,8 @@ from recdistill.checkpoint.store import checksum
 from recdistill.config.experiment import Experiment
 from recdistill.data.readers.columns import Kind
 from recdistill.data.readers.ids import id_column
+from recdistill.data.store.memmap import create_column
+from recdistill.data.store.piles import joined
 from recdistill.data.store.sample_store import SampleStore
 from recdistill.errors import UserError
 from recdistill.runs.folder import RunFolder
@@ -32,6 +35,7 @@ from recdistill.tables.events import EventLog
 from recdistill.tables.predictions import PredictionLog
 from recdistill.tables.regression import Regression
 from recdistill.tables.schema import EventSchema
+from recdistill.typing import Array
 
 __all__ = ["Imported", "import_predictions", "imported"]
 
@@ -59,7 +63,7 @@ def imported(predictions: PredictionLog) -> str | None:
 def import_predictions(folder: RunFolder, experiment: Experiment, path: Path) -> Imported:
     """Take `path` as the predictions of the run's teacher: columns sample_id, as the log has it, and per task
     logit_TASK or probability_TASK, of a regression logit_TASK as models record it or value_TASK in the label's unit.
-    Memory O(samples) where sample ids are text.
+    Memory O(part): samples named by text are looked up on disk, where they are many.
 
     With one task, `logit` or `probability` will do. What the teacher learned from is `teacher.sampling` of the
     experiment. Raises UserError, and writes nothing, when the file is no such table, a value is missing, infinite or no
@@ -67,7 +71,7 @@ def import_predictions(folder: RunFolder, experiment: Experiment, path: Path) ->
     """
     store, predictions = SampleStore(folder.store), PredictionLog.open(folder.predictions)
     events = EventLog.open(folder.tables / "events")
-    file = _File(path, events.schema, _keys(events) if events.schema.sample_key else None)
+    file = _File(path, events.schema)
     writer = f"{TEACHER}@import-{file.checksum:08x}"
     newest = predictions.newest_metadata(TEACHER)
     if newest is not None and newest.get("file") != writer:
@@ -75,9 +79,19 @@ def import_predictions(folder: RunFolder, experiment: Experiment, path: Path) ->
             f"{folder.root}: the run has a teacher already ({newest.get(KEY, 'trained here')}); import into another "
             "--out"
         )
-    found = _check(file, store, experiment.evaluate.start)
-    rates = learned_rates(events.schema, store.labels, jobs_of(experiment)[0])
-    about = {"keep_rates": json.dumps(rates), "file": writer}
+    with TemporaryDirectory(dir=folder.local) as place:
+        if events.schema.sample_key:
+            file.look_up(events.batches(columns=["sample_key", "sample_id"]), Path(place))
+        found = _check(file, store, experiment.evaluate.start)
+        rates = learned_rates(events.schema, store.labels, jobs_of(experiment)[0])
+        about = {"keep_rates": json.dumps(rates), "file": writer}
+        sequence = _record(file, store, predictions, writer, about)
+    predictions.mark(writer, sequence, {"model": TEACHER, "model_version": "0", KEY: path.name, **about})
+    return found
+
+
+def _record(file: _File, store: SampleStore, predictions: PredictionLog, writer: str, about: dict[str, str]) -> int:
+    """Commit the file's predictions of samples of the log, a part per commit; return how many parts it has."""
     sequence = 0
     for rows in file.parts():
         at = store.positions(rows["sample_id"].to_numpy())
@@ -96,8 +110,7 @@ def import_predictions(folder: RunFolder, experiment: Experiment, path: Path) ->
                 new_samples=True,
             )
         sequence += 1
-    predictions.mark(writer, sequence, {"model": TEACHER, "model_version": "0", KEY: path.name, **about})
-    return found
+    return sequence
 
 
 def _check(file: _File, store: SampleStore, start: float) -> Imported:
@@ -127,8 +140,9 @@ def _check(file: _File, store: SampleStore, start: float) -> Imported:
 class _File:
     """The Parquet file `path`, read a part at a time as sample_id and logit_TASK."""
 
-    def __init__(self, path: Path, schema: EventSchema, keys: pl.DataFrame | None) -> None:
-        self.path, self.keys, tasks = path, keys, schema.tasks
+    def __init__(self, path: Path, schema: EventSchema) -> None:
+        self.path, self.text, tasks = path, schema.sample_key, schema.tasks
+        self.numbers: Array | None = None  # of the rows' samples, where those are named by text
         self.rules = {f"logit_{task}": schema.rule(task) for task in tasks}
         try:
             self.checksum = checksum(path)
@@ -143,37 +157,55 @@ class _File:
         if "sample_id" not in names:
             raise UserError(f"{path}: column 'sample_id' is missing")
 
+    def look_up(self, known: Iterable[pl.DataFrame], folder: Path) -> None:
+        """Find the numbers of samples named by text; known: (sample_key, sample_id) of the log, folder: for what lies
+        on disk meanwhile and as long as the file is read. UserError as `parts`.
+        """
+        with pq.ParquetFile(self.path) as file:
+            rows = file.metadata.num_rows
+        numbers = create_column(folder, "numbers", (rows,), "int64")
+        numbers[:] = NO_SAMPLE
+        keys = (part.drop_nulls("sample_key") for part in known)
+        for mine, theirs in joined(self._keys(), keys, "sample_key", folder):
+            found = mine.join(theirs, on="sample_key")
+            numbers[found["row"].to_numpy()] = found["sample_id"].to_numpy()
+        self.numbers = numbers
+
+    def _keys(self) -> Iterator[pl.DataFrame]:
+        """Yield (sample_key, row) of the whole file."""
+        done = 0
+        for rows in self._batches(["sample_id"]):
+            yield pl.DataFrame({"sample_key": self._named(rows)}).with_row_index("row", done)
+            done += len(rows)
+
     def parts(self) -> Iterator[pl.DataFrame]:
         """Yield checked rows; UserError for a value that cannot be taken."""
+        done = 0
+        for rows in self._batches(["sample_id", *self.columns.values()]):
+            named = self._named(rows)
+            ids = named if self.numbers is None else pl.Series(self.numbers[done : done + len(rows)])
+            logits = {name: self._logit(rows[column], ids, self.rules[name]) for name, column in self.columns.items()}
+            yield pl.DataFrame({"sample_id": ids, **logits})
+            done += len(rows)
+
+    def _batches(self, columns: list[str]) -> Iterator[pl.DataFrame]:
         try:
             with pq.ParquetFile(self.path, page_checksum_verification=True) as file:
-                for batch in file.iter_batches(ROWS, columns=["sample_id", *self.columns.values()]):
-                    yield self._logits(pl.DataFrame(batch))
+                for batch in file.iter_batches(ROWS, columns=columns):
+                    yield pl.DataFrame(batch)
         except (OSError, pa.ArrowException) as error:
             raise UserError(f"{self.path}: cannot be read: {str(error).splitlines()[0]}") from None
 
-    def _logits(self, rows: pl.DataFrame) -> pl.DataFrame:
-        ids = self._ids(rows)
-        logits = {name: self._logit(rows[column], ids, self.rules[name]) for name, column in self.columns.items()}
-        return pl.DataFrame({"sample_id": ids, **logits})
-
-    def _ids(self, rows: pl.DataFrame) -> pl.Series:
-        """Return the numbers of the samples, NO_SAMPLE where the log has none of that name."""
-        kind, wanted = (
-            Kind(rows.schema["sample_id"], rows.schema["sample_id"]),
-            "string" if self.keys is not None else "int64",
-        )
+    def _named(self, rows: pl.DataFrame) -> pl.Series:
+        """Return the sample ids as the log has them, numbers or text."""
+        kind = Kind(rows.schema["sample_id"], rows.schema["sample_id"])
+        wanted = "string" if self.text else "int64"
         made = id_column("sample_id", kind, wanted, "sample_id").value if kind.single else pl.lit(None, pl.String)
-        ids = rows.select(sample_id=made)
-        if ids["sample_id"].null_count():
-            what = "what the log's sample ids hold" if self.keys is not None else "whole numbers"
+        ids = rows.select(sample_id=made)["sample_id"]
+        if ids.null_count():
+            what = "what the log's sample ids hold" if self.text else "whole numbers"
             raise UserError(f"{self.path}: column 'sample_id' must hold {what}, none empty; it is {kind.stored}")
-        if self.keys is None:
-            return ids["sample_id"]
-        known = ids.rename({"sample_id": "sample_key"}).join(
-            self.keys, on="sample_key", how="left", maintain_order="left"
-        )
-        return known["sample_id"].fill_null(NO_SAMPLE)
+        return ids
 
     def _logit(self, values: pl.Series, ids: pl.Series, rule: Regression | None) -> pl.Series:
         if not values.dtype.is_numeric():
@@ -191,11 +223,6 @@ class _File:
             wanted += ", and above -scale" * (rule is not None and rule.loss == "log")
             raise UserError(f"{self.path}: column '{values.name}' must {wanted}; sample {ids[bad]} has {values[bad]}")
         return pl.Series((np.log(x) - np.log1p(-x) if probability else x).astype(np.float32))
-
-
-def _keys(events: EventLog) -> pl.DataFrame:
-    """Return sample_key and sample_id of all samples that have the former."""
-    return pl.concat(list(events.batches(columns=["sample_key", "sample_id"]))).drop_nulls("sample_key")
 
 
 def _column(path: Path, task: str, names: list[str], alone: bool, regression: bool) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 from recdistill.app.run import evaluate_stage, ingest_stage, open_run, run_pipeline, train_stage
 from recdistill.config.experiment import Experiment
 from recdistill.config.load import load_text
+from recdistill.data.store.piles import LIMIT, joined
 from recdistill.errors import UserError
 from recdistill.evaluate.summary import load
 from recdistill.runs.folder import RunFolder
@@ -191,7 +193,10 @@ def test_a_run_whose_teacher_was_trained_takes_no_other(run: tuple[RunFolder, Ex
         import_predictions(folder, experiment, tmp_path / "said.parquet")
 
 
-def test_samples_named_by_text_are_joined_by_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("limit", [LIMIT, 50])  # in memory, and on disk
+def test_samples_named_by_text_are_joined_by_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+    monkeypatch.setattr(import_file, "joined", partial(joined, limit=limit))
+    monkeypatch.setattr(import_file, "ROWS", 90)
     """The file comes in another order, with a stranger among it; no name is mistaken for a number."""
     names = [f"{k % 7}-{k}" for k in range(400)]
     pl.DataFrame({"id": names, "time": [1_700_000_000 + k for k in range(400)], "user_id": 1, "item_id": 2,

@@ -74,41 +74,41 @@ def _divided(frames: Frames, number: Numbers, folder: Path) -> dict[int, _Pile]:
     return piles
 
 
-def _held(frames: Frames, most: int) -> tuple[list[pl.DataFrame], Frames]:
-    """Return (all frames, none), or where they have more than `most` rows (none, all of them)."""
+def _held(frames: Frames, limit: int) -> tuple[list[pl.DataFrame], Frames]:
+    """Return (all frames, none), or where they have more than `limit` rows (none, all of them)."""
     held, rows, rest = [], 0, iter(frames)
     for frame in rest:
         held.append(frame)
         rows += len(frame)
-        if rows > most:
+        if rows > limit:
             return [], chain(held, rest)
     return held, ()
 
 
-def in_order(frames: Frames, keys: Sequence[str], folder: Path, most: int = LIMIT) -> Iterator[pl.DataFrame]:
+def in_order(frames: Frames, keys: Sequence[str], folder: Path, limit: int = LIMIT) -> Iterator[pl.DataFrame]:
     """Yield the rows in order of `keys`, columns of int64, and rows that are equal in all of them as they came.
 
-    At most `most` rows are in memory, unless that many are equal in all keys; the rest lies in `folder` meanwhile.
+    At most `limit` rows are in memory, unless that many are equal in all keys; the rest lies in `folder` meanwhile.
     """
-    held, rest = _held(frames, most)
+    held, rest = _held(frames, limit)
     if held:
         yield pl.concat(held).sort(keys, maintain_order=True)
         return
     with TemporaryDirectory(dir=folder) as place:
         everything = _divided(rest, lambda frame: np.zeros(len(frame), np.int64), Path(place) / "all")
         for pile in everything.values():
-            yield from _sorted(pile, keys, Path(place) / "parts", most)
+            yield from _sorted(pile, keys, Path(place) / "parts", limit)
 
 
-def _sorted(pile: _Pile, keys: Sequence[str], folder: Path, most: int) -> Iterator[pl.DataFrame]:
-    if pile.rows <= most or not keys:
+def _sorted(pile: _Pile, keys: Sequence[str], folder: Path, limit: int) -> Iterator[pl.DataFrame]:
+    if pile.rows <= limit or not keys:
         whole = pl.concat(pile.taken())
         yield whole.sort(keys, maintain_order=True) if keys else whole
         return
     ranges = pl.concat(frame.select(low=pl.col(keys[0]).min(), high=pl.col(keys[0]).max()) for frame in pile.frames())
     low, high = int(ranges["low"].min()), int(ranges["high"].max())  # type: ignore[arg-type]
     if low == high:
-        yield from _sorted(pile, keys[1:], folder, most)
+        yield from _sorted(pile, keys[1:], folder, limit)
         return
     width = (high - low) // WAYS + 1
 
@@ -117,30 +117,30 @@ def _sorted(pile: _Pile, keys: Sequence[str], folder: Path, most: int) -> Iterat
         return np.asarray((above // np.uint64(width)).astype(np.int64))
 
     for one, part in sorted(_divided(pile.taken(), number, folder).items()):
-        yield from _sorted(part, keys, folder / f"{one}", most)
+        yield from _sorted(part, keys, folder / f"{one}", limit)
 
 
 def joined(
-    left: Frames, right: Frames, key: str, folder: Path, most: int = LIMIT
+    left: Frames, right: Frames, key: str, folder: Path, limit: int = LIMIT
 ) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
     """Yield the rows of `left` and `right` that have the same `key`, those of some keys at a time, neither side of more
-    than `most` rows; what has no like on the other side may be left out.
+    than `limit` rows; what has no like on the other side may be left out.
 
-    The rest lies in `folder` meanwhile. Raises RecdistillError where more than `most` rows of a side have one key.
+    The rest lies in `folder` meanwhile. Raises RecdistillError where more than `limit` rows of a side have one key.
     """
-    sides = [_held(frames, most) for frames in (left, right)]
+    sides = [_held(frames, limit) for frames in (left, right)]
     if all(held for held, _ in sides):
         yield pl.concat(sides[0][0]), pl.concat(sides[1][0])
         return
     with TemporaryDirectory(dir=folder) as place:
-        yield from _matched([chain(held, rest) for held, rest in sides], key, Path(place), most, 0)
+        yield from _matched([chain(held, rest) for held, rest in sides], key, Path(place), limit, 0)
 
 
 def _matched(
-    sides: Sequence[Frames], key: str, folder: Path, most: int, division: int
+    sides: Sequence[Frames], key: str, folder: Path, limit: int, division: int
 ) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
     if division == DIVISIONS:
-        raise RecdistillError(f"more than {most:,} rows have one {key}: memory does not hold their join")
+        raise RecdistillError(f"more than {limit:,} rows have one {key}: memory does not hold their join")
 
     def number(frame: pl.DataFrame) -> Array:
         return np.asarray((frame[key].hash(seed=division) % WAYS).to_numpy().astype(np.int64))
@@ -148,7 +148,7 @@ def _matched(
     left, right = (_divided(side, number, folder / name) for side, name in zip(sides, ("left", "right"), strict=True))
     for one in sorted(left.keys() & right.keys()):
         parts = left[one], right[one]
-        if max(part.rows for part in parts) <= most:
+        if max(part.rows for part in parts) <= limit:
             yield pl.concat(parts[0].taken()), pl.concat(parts[1].taken())
         else:
-            yield from _matched([part.taken() for part in parts], key, folder / f"{one}", most, division + 1)
+            yield from _matched([part.taken() for part in parts], key, folder / f"{one}", limit, division + 1)

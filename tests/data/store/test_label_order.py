@@ -206,7 +206,7 @@ def test_the_order_is_the_same_to_the_bit_where_it_is_sorted_on_disk(
     labels = draw.integers(0, 2, (rows, 2)).astype(np.float32)
     known = time[:, None] + draw.integers(0, 3 * WINDOW, (rows, 2)) * SECOND
     for name, most in (("memory", 10 * rows), ("disk", 700)):
-        monkeypatch.setattr(label_order, "in_order", partial(in_order, most=most))
+        monkeypatch.setattr(label_order, "in_order", partial(in_order, limit=most))
         monkeypatch.setattr(label_order, "CHUNK", most)
         write_order(tmp_path / name, LabelClock(window, late), time, labels, known)
     files = sorted(path.name for path in (tmp_path / "memory").iterdir())

@@ -43,7 +43,7 @@ BEHAVED = EventSchema(("click",), has_request=True)
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
     monkeypatch.setattr(sample_store, "CHUNK", 7)  # so that every log here crosses the edges of many
-    monkeypatch.setattr(sample_store, "in_order", partial(in_order, most=20))  # and is sorted on disk
+    monkeypatch.setattr(sample_store, "in_order", partial(in_order, limit=20))  # and is sorted on disk
 
 
 def samples(draw, n):
