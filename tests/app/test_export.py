@@ -16,6 +16,7 @@ from recdistill.data.store.memmap import write_json
 from recdistill.errors import UserError
 from recdistill.serve.artefact import open_artefact
 from recdistill.stream.event_log import Journal
+from recdistill.stream.workers import build
 from recdistill.stream.workers.build import base_of, live_folder, stream_checkpoints, worker_of
 from recdistill.stream.workers.snapshot import split
 from tests.support.stream_runs import StreamRun, experiment_of, models_of
@@ -39,7 +40,7 @@ def raw(run: StreamRun) -> Run:
     return Run(run.root)
 
 
-def test_what_was_known_at_a_checkpoint_is_what_its_model_had(run: StreamRun) -> None:
+def test_what_was_known_at_a_checkpoint_is_what_its_model_had(run: StreamRun, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a live store that is restored from it has it."""
     job = models_of(run.experiment)[1]
     checkpoints, base = stream_checkpoints(run.folder, job.name), base_of(run.folder)
@@ -51,10 +52,13 @@ def test_what_was_known_at_a_checkpoint_is_what_its_model_had(run: StreamRun) ->
         known = known_then(base, live_folder(run.folder, job), arrays, state)
         copy = run.root.parent / f"live-{block}"
         shutil.copytree(live_folder(run.folder, job), copy)
-        store = worker_of(run.folder, run.experiment, job, Journal(run.folder.logs, "t")).store
-        store.folder = copy
+        with monkeypatch.context() as patched:
+            patched.setattr(build, "live_folder", lambda *_, copy=copy: copy)
+            store = worker_of(run.folder, run.experiment, job, Journal(run.folder.logs, "t")).store
         assert store.restore(arrays, state)
-        assert {name: ids.ids(0) for name, ids in store.vocabularies.items()} == known.ids
+        for name, ids in store.vocabularies.items():
+            before = known_of(base).ids[name]
+            assert [*before, *ids.ids(len(before))] == known.ids[name]
         for side, counts in store.outcomes.items():
             every = np.arange(known.rows(f"{side}s"))
             assert np.array_equal(counts.before(every, np.full(len(every), store.newest)), known.counts[side])

@@ -14,8 +14,10 @@ import numpy as np
 import polars as pl
 
 from recdistill.data.readers.vector_tables import VectorTable
+from recdistill.data.store.growing_vocabulary import GrowingVocabulary
+from recdistill.data.store.id_table import keys_of
 from recdistill.data.store.memmap import create_column, open_column
-from recdistill.data.store.vocabulary import GrowingVocabulary, Vocabulary
+from recdistill.data.store.vocabulary import Vocabulary, id_table_of
 from recdistill.storage.location import Location
 from recdistill.storage.trees import brought, send
 from recdistill.tables.schema import VECTOR_SIDES, EventSchema
@@ -113,7 +115,7 @@ class VectorRows:
     """
 
     def __init__(self, vectors: FrozenVectors, known: Array) -> None:
-        self._ids, self._rows, self._known = GrowingVocabulary.load(vectors.path), np.array(known), len(known)
+        self._ids, self._rows, self._known = id_table_of(vectors.path), np.array(known), len(known)
 
     def of(self, index: Array, vocabulary: GrowingVocabulary) -> Array:
         """Return int32 [n], the row of each index of `vocabulary`."""
@@ -126,7 +128,7 @@ class VectorRows:
         end = self._known + len(new)
         if end > len(self._rows):
             self._rows = np.concatenate((self._rows, np.zeros(end, np.int32)))
-        self._rows[self._known : end] = self._ids.encode(pl.Series(new), grow=False)
+        self._rows[self._known : end] = self._ids.find(keys_of(new))
         self._known = end
 
 

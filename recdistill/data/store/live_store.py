@@ -11,8 +11,6 @@ It is derived: `restore` returns False when the files are not there, and the cal
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +23,7 @@ from recdistill.data.store.encoder import Encoder, action_count, known_times, nu
 from recdistill.data.store.frozen_vectors import FrozenVectors, VectorRows
 from recdistill.data.store.given import Given, LiveGiven
 from recdistill.data.store.grouped import entries_since
+from recdistill.data.store.growing_vocabulary import GrowingVocabulary
 from recdistill.data.store.history import Events
 from recdistill.data.store.history_arena import HistoryArena
 from recdistill.data.store.label_order import NEVER
@@ -33,7 +32,6 @@ from recdistill.data.store.outcome_counts import SIDES
 from recdistill.data.store.row_queue import RowQueue
 from recdistill.data.store.sample_store import VOCABULARIES, SampleStore
 from recdistill.data.store.shown import Shown
-from recdistill.data.store.vocabulary import GrowingVocabulary
 from recdistill.tables.schema import EventSchema
 from recdistill.typing import Array
 
@@ -75,12 +73,7 @@ class LiveStore:
         vectors: Mapping[str, FrozenVectors] | None = None,
     ) -> None:
         self.folder, self.base, self.behaviors, self.candidate_window = folder, base, behaviors, candidate_window
-        self.vocabularies = {
-            name: GrowingVocabulary.load(base.folder / f"{name}.parquet") if base else GrowingVocabulary()
-            for name in VOCABULARIES
-        }
-        self._saved = {name: len(ids) for name, ids in self.vocabularies.items()}
-        self._based = dict(self._saved)
+        self.vocabularies = {name: self._vocabulary(name, base) for name in VOCABULARIES}
         users, items, context = (self.vocabularies[name] for name in VOCABULARIES)
         self.encoder = Encoder(schema, users, items, context, base.action_names if base else ())
         self.positive_from = schema.positive_from
@@ -101,6 +94,12 @@ class LiveStore:
             side: LiveCounts(folder / f"{side}_counts", base.outcomes[side] if base else None, self._handed_over)
             for side in SIDES
         }
+
+    def _vocabulary(self, name: str, base: SampleStore | None) -> GrowingVocabulary:
+        if base is None:
+            return GrowingVocabulary(self.folder, name)
+        known = {"users": base.users, "items": base.items, "context": base.contexts}[name] - 1
+        return GrowingVocabulary(self.folder, name, base.folder / f"{name}.parquet", known)
 
     def _take_over(self, base: SampleStore) -> None:
         """Let what the batch phase's last sample did not know yet wait, so that it takes its place among what comes."""
@@ -300,7 +299,7 @@ class LiveStore:
         """Return what `restore` takes, as (arrays, JSON values); what it refers to in `folder` is on disk
         afterwards.
         """
-        self._save_ids()
+        sizes = {name: ids.save() for name, ids in self.vocabularies.items()}
         arrays = {f"waiting/{name}": values for name, values in self._waiting.items()}
         arrays |= {f"rows/{name}": values for name, values in self.rows.state().items()}
         arrays |= {f"recent/{name}": values for name, values in self.recent.state().items()}
@@ -314,7 +313,8 @@ class LiveStore:
             "first": self.rows.first,
             "recent": self.recent.first,
             "newest": self.newest,
-            "ids": self._saved,
+            "ids": {name: len(ids) for name, ids in self.vocabularies.items()},
+            "ids_bytes": sizes,
             "actions": self.encoder.actions,
         }
 
@@ -329,7 +329,10 @@ class LiveStore:
         for key, values in arrays.items():
             part, name = key.split("/", 1)
             parts[part][name] = values
-        if not (self._load_ids(state["ids"]) and self.arena.restore(parts["heads"])):
+        known, sizes = state["ids"], state["ids_bytes"]
+        if not all(ids.restore(known[name], sizes[name]) for name, ids in self.vocabularies.items()):
+            return False
+        if not self.arena.restore(parts["heads"]):
             return False
         if not all(counts.restore(parts[f"{side}_counts"]) for side, counts in self.outcomes.items()):
             return False
@@ -339,31 +342,4 @@ class LiveStore:
         for name, given in self._given.items():
             given.entries.restore(state["given"][name], parts[f"given_{name}"])
         self.recent.restore(state["recent"], parts["recent"])
-        return True
-
-    def _save_ids(self) -> None:
-        """Append the ids met since the last time to a file of JSON lines per vocabulary."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for name, ids in self.vocabularies.items():
-            with (self.folder / f"{name}.jsonl").open("a", encoding="utf-8") as file:
-                file.writelines(json.dumps(value) + "\n" for value in ids.ids(self._saved[name]))
-                file.flush()
-                os.fsync(file.fileno())
-        self._saved = {name: len(ids) for name, ids in self.vocabularies.items()}
-
-    def _load_ids(self, counts: dict[str, int]) -> bool:
-        """Load the first ids of each file, and cut it there: what follows was met after the checkpoint,
-        and will be again.
-        """
-        for name, ids in self.vocabularies.items():
-            path, more = self.folder / f"{name}.jsonl", counts[name] - self._based[name]
-            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)[:more] if path.exists() else []
-            if len(lines) < more:
-                return False
-            if not path.exists():
-                continue
-            ids.encode(pl.Series([json.loads(line) for line in lines]), grow=True)
-            with path.open("w", encoding="utf-8") as file:
-                file.writelines(lines)
-        self._saved = dict(counts)
         return True

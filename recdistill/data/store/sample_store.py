@@ -48,7 +48,7 @@ SAMPLE_COLUMNS = (
     "draw_offset",
     "row_vectors",
 )
-REVISION = 3  # of the store's columns; 2: counts; 3: values, sequences, weight, draw_offset, vectors
+REVISION = 4  # of the store's files; 2: counts; 3: values, sequences, weight, draw_offset, vectors; 4: tables of ids
 VOCABULARIES = ("users", "items", "context")
 WITH_SAMPLES = LabelClock()
 CHUNK = 131_072  # rows held in memory at a time

@@ -1,17 +1,19 @@
-"""Ids to small indices: a vocabulary for whole logs, and one that grows with a stream."""
+"""Ids to small indices: the vocabulary of a whole log."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from recdistill.data.store.id_table import IdTable, keys_of
 from recdistill.typing import Array
 
-__all__ = ["GrowingVocabulary", "Vocabulary", "distinct_of"]
+__all__ = ["Vocabulary", "distinct_of", "id_table_of"]
+
+PIECE = 1 << 18  # ids put into a table at a time
 
 
 def distinct_of(values: pl.Series) -> tuple[list[Any], Array]:
@@ -48,7 +50,11 @@ class Vocabulary:
         return self._known["id"]
 
     def save(self, path: Path) -> None:
-        """Write the ids in order, as Parquet."""
+        """Write the ids in order, as Parquet, and next to them a table of their indices."""
+        table = IdTable(_table_path(path))
+        for at in range(0, len(self), PIECE):
+            table.add(keys_of(self.ids[at : at + PIECE].to_list()), at + 1)
+        table.flush()
         self._known.write_parquet(path)
 
     @classmethod
@@ -59,36 +65,10 @@ class Vocabulary:
         return vocabulary
 
 
-class GrowingVocabulary:
-    """As `Vocabulary`, for chunks that are small against what is known: a chunk costs O(its rows), an id
-    some 100 bytes.
-    """
+def id_table_of(path: Path) -> IdTable:
+    """Return the table that `Vocabulary.save` wrote next to `path`; RecdistillError where there is none."""
+    return IdTable.opened(_table_path(path))
 
-    def __init__(self, known: Iterable[object] = ()) -> None:
-        self._known = {value: at for at, value in enumerate(known, start=1)}
-        self._order: list[object] = list(self._known)
 
-    def __len__(self) -> int:
-        """Return the number of known ids."""
-        return len(self._known)
-
-    def encode(self, values: pl.Series, grow: bool) -> Array:
-        """Return int32 [n]; ids never met are added when `grow`, else 0. Only distinct values meet the vocabulary."""
-        ids, at = distinct_of(values)
-        known = self._known
-        found = [known.get(value, 0) for value in ids]
-        for place, value in enumerate(ids) if grow and not all(found) else ():
-            if not found[place]:
-                found[place] = known[value] = len(known) + 1
-                self._order.append(value)
-        return np.array([*found, 0], np.int32)[at]
-
-    def ids(self, start: int) -> list[object]:
-        """Return the ids after the first `start`, in order."""
-        return self._order[start:]
-
-    @classmethod
-    def load(cls, path: Path) -> GrowingVocabulary:
-        """Return the vocabulary that `Vocabulary.save` wrote."""
-        saved = pl.read_parquet(path, glob=False, hive_partitioning=False)
-        return cls(saved["id"].to_list() if saved.width else ())
+def _table_path(path: Path) -> Path:
+    return path.with_suffix(".ids.npy")

@@ -19,7 +19,7 @@ from recdistill.typing import Array
 
 __all__ = ["REVISION", "Part", "check_revision", "gather", "split"]
 
-REVISION = 4  # of a stream checkpoint's keys; 3: counts of outcomes; 4: weights of rows
+REVISION = 5  # of a stream checkpoint's keys; 3: counts of outcomes; 4: weights of rows; 5: bytes of ids
 
 
 class Part(Protocol):

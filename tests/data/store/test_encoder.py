@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import polars as pl
@@ -11,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recdistill.data.store.encoder import Encoder, context_fields, field_counts, known_times, list_entries
-from recdistill.data.store.vocabulary import GrowingVocabulary, Vocabulary
+from recdistill.data.store.growing_vocabulary import GrowingVocabulary
+from recdistill.data.store.vocabulary import Vocabulary
 from recdistill.defaults import LIST_LENGTH
 from recdistill.tables.delta.types import TIME
 from recdistill.tables.schema import EventSchema
@@ -42,16 +45,20 @@ def rows_of(values: list[tuple[int, int, str | None, list[str]]]) -> pl.DataFram
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", [Vocabulary, GrowingVocabulary])
+@pytest.mark.parametrize("live", [False, True])
 @settings(max_examples=40, deadline=None)
 @given(values=st.lists(ROW, min_size=1, max_size=20), cut=st.integers(0, 20))
 def test_codes_do_not_depend_on_the_cut(
-    kind: type, values: list[tuple[int, int, str | None, list[str]]], cut: int
+    live: bool, values: list[tuple[int, int, str | None, list[str]]], cut: int
 ) -> None:
     rows = rows_of(values)
-    whole = Encoder(SCHEMA, *(kind() for _ in range(3))).rows(rows)[0]
-    encoder = Encoder(SCHEMA, *(kind() for _ in range(3)))
-    parts = [encoder.rows(part)[0] for part in (rows[:cut], rows[cut:]) if len(part)]
+    with TemporaryDirectory() as folder:
+        encoders = [
+            Encoder(SCHEMA, *(GrowingVocabulary(Path(folder) / at, name) if live else Vocabulary() for name in "uic"))
+            for at in "01"
+        ]
+        whole = encoders[0].rows(rows)[0]
+        parts = [encoders[1].rows(part)[0] for part in (rows[:cut], rows[cut:]) if len(part)]
     for name, column in whole.items():
         np.testing.assert_array_equal(np.concatenate([part[name] for part in parts]), column)
     for column, ids in (("user", rows["user_id"]), ("item", rows["item_id"])):

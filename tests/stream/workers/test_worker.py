@@ -170,6 +170,6 @@ def test_checkpoints_of_another_revision_are_refused(
     run = copy_of(fed, tmp_path / "run")
     teacher = models_of(run.experiment)[0]
     run.run(teacher)
-    monkeypatch.setattr("recdistill.stream.workers.snapshot.REVISION", 5)
-    with pytest.raises(UserError, match="checkpoints of revision 4, of which this recdistill reads 5; go on with"):
+    monkeypatch.setattr("recdistill.stream.workers.snapshot.REVISION", 6)
+    with pytest.raises(UserError, match="checkpoints of revision 5, of which this recdistill reads 6; go on with"):
         run.run(teacher)
