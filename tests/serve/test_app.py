@@ -17,7 +17,6 @@ import pytest
 from pydantic import ValidationError
 from starlette.testclient import TestClient
 
-from recdistill.api.run import Run
 from recdistill.data.store.memmap import write_json
 from recdistill.serve.app import make_app
 from recdistill.serve.bodies import RankBody
@@ -27,8 +26,7 @@ from recdistill.serve.pointer import POINTER
 from recdistill.serve.request import Request
 from recdistill.serve.scorer import Scorer
 from recdistill.serve.service import Service
-from tests.support.artefacts import version_of
-from tests.support.runs import finish, tiny
+from tests.support.artefacts import two_versions, version_of
 
 BODY = {"user": 3, "items": [1, 2, 3], "time": 1e9}
 
@@ -36,12 +34,7 @@ BODY = {"user": 3, "items": [1, 2, 3], "time": 1e9}
 @pytest.fixture(scope="module")
 def versions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder of two versions, of different weights, whose pointer names the first."""
-    root = tmp_path_factory.mktemp("server")
-    finish(root / "run", tiny(), "teacher", "light.raw.s0")
-    run, to = Run(root / "run"), root / "versions"
-    for model in ("teacher", "light.raw.s0"):
-        run.model(model).export(to)
-    return to
+    return two_versions(tmp_path_factory.mktemp("server"))
 
 
 @pytest.fixture

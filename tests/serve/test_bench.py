@@ -24,7 +24,7 @@ from recdistill.serve.bench_server import started
 from recdistill.serve.client import Address
 from recdistill.serve.id_map import IdMap, write_id_map
 from recdistill.serve.scorer import Scorer
-from tests.support.exported import exported
+from tests.support.artefacts import exported
 
 FEATURES = ("data.columns.categorical=[topic]", "data.columns.numeric=[age_days]")
 

@@ -18,7 +18,7 @@ from recdistill.serve.client import Address, AsyncClient, Client, RankError
 from recdistill.serve.limits import TOKEN
 from recdistill.serve.request import Past, Request
 from recdistill.serve.scorer import Scorer
-from tests.support.exported import exported
+from tests.support.artefacts import exported
 
 PAST = {"items": [1, 2], "times": [1e8, 2e8], "actions": ["positive", "negative"]}
 

@@ -22,8 +22,8 @@ from recdistill.serve.request import Past, Request
 from recdistill.serve.service import Service
 from recdistill.stream.histories.process import longest, run_histories
 from recdistill.tables.events import EventLog
+from tests.support.artefacts import exported
 from tests.support.redis_server import free_port
-from tests.support.runs import finish, tiny
 
 DAY = 86_400.0
 
@@ -31,17 +31,15 @@ DAY = 86_400.0
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run with its histories kept, and its teacher exported next to it."""
-    root = tmp_path_factory.mktemp("kept") / "run"
-    finish(root, tiny(), "teacher")
-    made = Run(root)
-    made.model("teacher").export(root / "artefact")
+    versions = exported(tmp_path_factory.mktemp("kept"))
+    made = Run(versions.parent / "run")
     run_histories(made.folder, made.experiment, None, 5, once=True)
     return made
 
 
 @pytest.fixture
 def service(run: Run) -> Service:
-    made = Service(Live(run.folder.root / "artefact"), Limits())
+    made = Service(Live(run.folder.root.parent / "versions"), Limits())
     made.histories = open_histories(str(run.folder.root), made.live, made.meters)
     return made
 
@@ -86,7 +84,7 @@ def test_a_user_of_whom_nothing_is_kept_and_nobody_have_none(client: TestClient)
 def test_histories_that_are_away_are_gone_without_and_the_answer_says_so(
     run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    service = Service(Live(run.folder.root / "artefact"), Limits())
+    service = Service(Live(run.folder.root.parent / "versions"), Limits())
     service.histories = open_histories(f"redis://127.0.0.1:{free_port()}/0", service.live, service.meters)
     assert "requests are answered without, until it answers" in capsys.readouterr().out
     with TestClient(make_app(service)) as client:
@@ -98,7 +96,7 @@ def test_histories_that_are_away_are_gone_without_and_the_answer_says_so(
 
 def test_a_file_that_is_gone_is_away(run: Run, tmp_path: Path) -> None:
     (tmp_path / "past").write_bytes((run.folder.root / FILE).read_bytes())
-    service = Service(Live(run.folder.root / "artefact"), Limits())
+    service = Service(Live(run.folder.root.parent / "versions"), Limits())
     service.histories = open_histories(str(tmp_path / "past"), service.live, service.meters)
     (tmp_path / "past").write_bytes(b"nothing" * 1000)
     with TestClient(make_app(service)) as client:
@@ -122,13 +120,13 @@ def test_fewer_events_than_the_model_reads_are_refused(run: Run, tmp_path: Path)
             return 0.0
 
     with pytest.raises(UserError, match="4 events are kept of a user, and the model reads 5; run: recdistill hist"):
-        KeptHistories(Short(), Live(run.folder.root / "artefact"), Meters())
+        KeptHistories(Short(), Live(run.folder.root.parent / "versions"), Meters())
     assert longest(run.experiment) == 5
 
 
 def test_a_version_that_reads_more_than_is_kept_is_counted(run: Run) -> None:
     """One that came after the server had begun."""
-    service = Service(Live(run.folder.root / "artefact"), Limits())
+    service = Service(Live(run.folder.root.parent / "versions"), Limits())
     service.histories = open_histories(str(run.folder.root), service.live, service.meters)
     service.histories.kept = 4
     service.histories.of(1)
@@ -136,7 +134,7 @@ def test_a_version_that_reads_more_than_is_kept_is_counted(run: Run) -> None:
 
 
 def test_an_action_that_the_model_does_not_know_counts_as_its_first(run: Run) -> None:
-    scorer = Live(run.folder.root / "artefact").scorer
+    scorer = Live(run.folder.root.parent / "versions").scorer
     past = Past([1, 2], [1.0, 2.0], ["negative", "watched"], [1.0, 2.0], origin="kept")
     same = Past([1, 2], [1.0, 2.0], ["negative", "negative"])
     assert np.array_equal(
@@ -147,7 +145,7 @@ def test_an_action_that_the_model_does_not_know_counts_as_its_first(run: Run) ->
 
 
 def test_events_come_in_the_order_in_which_they_became_known(run: Run) -> None:
-    scorer = Live(run.folder.root / "artefact").scorer
+    scorer = Live(run.folder.root.parent / "versions").scorer
     items = [1, 2, 3, 4, 5, 6]
     late = Past(items, [float(k) for k in items], ["positive"] * 6, [99.0, 2.0, 3.0, 4.0, 5.0, 6.0])
     newest = Past([3, 4, 5, 6, 1], [3.0, 4.0, 5.0, 6.0, 1.0], ["positive"] * 5, [3.0, 4.0, 5.0, 6.0, 7.0])

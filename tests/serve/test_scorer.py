@@ -17,27 +17,24 @@ from recdistill.data.readers.new_rows import source_of
 from recdistill.errors import UserError
 from recdistill.runs.jobs import jobs_of
 from recdistill.serve.artefact import FORMAT, open_artefact
+from recdistill.serve.pointer import Pointer, write_pointer
 from recdistill.serve.request import Past, Request
 from recdistill.serve.scorer import Scorer
 from recdistill.tables.events import EventLog
 from recdistill.train.predict import Predictor
-from tests.support.runs import finish, tiny
+from tests.support.artefacts import exported, version_of
 
 DAY = 86_400.0
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    root = tmp_path_factory.mktemp("serve") / "run"
-    finish(root, tiny(), "teacher")
-    return Run(root)
+def versions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return exported(tmp_path_factory.mktemp("serve"))
 
 
 @pytest.fixture(scope="module")
-def versions(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    to = tmp_path_factory.mktemp("artefact")
-    run.model("teacher").export(to)
-    return to
+def run(versions: Path) -> Run:
+    return Run(versions.parent / "run")
 
 
 def asked(run: Run, number: int, unseen: bool = False) -> tuple[Request, pl.DataFrame]:
@@ -169,8 +166,10 @@ def test_it_is_served_without_torch_and_polars(versions: Path) -> None:
     assert done.stdout == "(2, 2)\n", done.stderr
 
 
-def test_three_versions_are_kept_and_the_pointer_names_the_newest(run: Run, tmp_path: Path) -> None:
-    for _ in range(5):
-        run.model("teacher").export(tmp_path)
+def test_three_versions_are_kept_and_the_pointer_names_the_newest(run: Run, versions: Path, tmp_path: Path) -> None:
+    for number in range(1, 5):
+        version_of(versions / "1", tmp_path, number)
+    write_pointer(tmp_path, Pointer(4, (1, 2, 3)))
+    run.model("teacher").export(tmp_path)
     kept = sorted(path.name for path in tmp_path.iterdir() if path.is_dir())
     assert kept == ["3", "4", "5"] and Scorer.open(tmp_path).version == 5

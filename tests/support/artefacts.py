@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import polars as pl
@@ -19,20 +21,28 @@ from tests.support.runs import finish, tiny
 __all__ = ["changed", "exported", "happened", "two_versions", "version_of"]
 
 
-def exported(root: Path) -> Path:
-    """Return a folder of versions, of which there is one: a teacher, trained for a moment."""
-    finish(root / "run", tiny(), "teacher")
-    Run(root / "run").model("teacher").export(root / "versions")
-    return root / "versions"
+@cache
+def _made() -> TemporaryDirectory[str]:
+    """Return a folder with a run and a folder of its two versions: made once of a process, and copied."""
+    kept = TemporaryDirectory()
+    run, to = Path(kept.name) / "run", Path(kept.name) / "versions"
+    finish(run, tiny(), "teacher", "light.raw.s0")
+    Run(run).model("teacher").export(to)
+    Run(run).model("light.raw.s0").export(to, serves=False)
+    return kept
 
 
 def two_versions(root: Path) -> Path:
-    """Return a folder of two versions, of different weights, the first served."""
-    finish(root / "run", tiny(), "teacher", "light.raw.s0")
-    run, to = Run(root / "run"), root / "versions"
-    run.model("teacher").export(to)
-    run.model("light.raw.s0").export(to, serves=False)
-    return to
+    """Return a folder of two versions, of different weights, the first served: `versions`, next to their `run`."""
+    shutil.copytree(_made().name, root, dirs_exist_ok=True)
+    return root / "versions"
+
+
+def exported(root: Path) -> Path:
+    """Return a folder of versions, of which there is one: a teacher, trained for a moment; next to its `run`."""
+    made = two_versions(root)
+    shutil.rmtree(made / "2")
+    return made
 
 
 def changed(folder: Path, **values: Any) -> None:
