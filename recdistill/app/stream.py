@@ -28,6 +28,7 @@ from recdistill.config.stream import SourceConfig
 from recdistill.data.store.frozen_vectors import missing_vectors
 from recdistill.data.store.label_order import LabelClock
 from recdistill.data.store.sample_store import build_store
+from recdistill.distributed.launch import joined
 from recdistill.errors import UserError, did_you_mean
 from recdistill.evaluate.label_lag import label_lag, lag_sentence
 from recdistill.evaluate.model_facts import ModelFacts, StudentModels, TrainingCosts
@@ -50,14 +51,14 @@ from recdistill.stream.sources.factory import open_source, source_tables
 from recdistill.stream.sources.local_nats import local_nats, server_url
 from recdistill.stream.sources.replay import run_publish
 from recdistill.stream.supervisor import supervise
-from recdistill.stream.workers.build import run_model, stream_checkpoints
+from recdistill.stream.workers.build import await_teacher, run_model, run_ranked, stream_checkpoints
 from recdistill.tables.delta.commits import commits_back
 from recdistill.tables.events import EventLog
 from recdistill.tables.predictions import PredictionLog
 from recdistill.tables.verdicts import VerdictLog
 from recdistill.train import build
 
-__all__ = ["batch_stage", "roles_of", "run_alone", "run_child", "run_role", "run_stream", "score_stage"]
+__all__ = ["batch_stage", "roles_of", "run_alone", "run_by_ranks", "run_child", "run_role", "run_stream", "score_stage"]
 
 NO_WINDOW = (
     "warning: the log says when labels were known, but a stream without labels.window_s learns them with their "
@@ -90,6 +91,22 @@ def run_alone(experiment: Experiment, data: Path | None, out: Location | None, r
     folder = RunFolder(out or Path("runs") / experiment.name)
     folder.belongs(experiment, str(data.resolve()) if data else "")
     run_role(folder, experiment, data, role)
+
+
+def run_by_ranks(experiment: Experiment, data: Path | None, out: Location | None, role: str | None) -> None:
+    """Run one model of a stream as one of several ranks; UserError for any other role, and in an object store."""
+    _check(experiment)
+    if isinstance(out, ObjectPath):
+        raise UserError(f"{out}: ranks share a folder; in an object store one command runs all of a stream")
+    if role not in (models := jobs_by_name(experiment)):
+        raise UserError(f"--role {role}: ranks run one model of a stream; name one of {', '.join(models)}")
+    folder = RunFolder(out or Path("runs") / experiment.name)
+    folder.belongs(experiment, str(data.resolve()) if data else "")
+    torch.set_num_threads(1)
+    if models[role].uses_teacher:
+        await_teacher(folder, lambda: None)  # which may take longer than a rank waits for the others
+    with joined() as ranks:
+        run_ranked(folder, experiment, models[role], ranks)
 
 
 def _check(experiment: Experiment) -> None:

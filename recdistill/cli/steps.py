@@ -47,7 +47,8 @@ def train(
     """
     from recdistill.api.run import Run
     from recdistill.app.run import ranked_stage
-    from recdistill.distributed.launch import asked_for, leave
+    from recdistill.distributed.environment import asked_for
+    from recdistill.distributed.launch import leave
     from recdistill.storage.location import local_path, location
 
     if asked_for():

@@ -24,13 +24,22 @@ def stream(
         typer.Option("--role", help="Only this process: batch, publish, ingest, gate, compact or a model."),
     ] = None,
 ) -> None:
-    """Batch phase, then streaming, every process or one; run it again to resume."""
+    """Batch phase, then streaming, every process or one; run it again to resume. Under torchrun: one model, by
+    ranks.
+    """
     from recdistill.config.load import load_file
+    from recdistill.distributed.environment import asked_for
     from recdistill.storage.location import location
 
     experiment = load_file(config, set_)
     os.environ.update(experiment.storage.variables())
     place = location(out or f"runs/{experiment.name}")
+    if asked_for():
+        from recdistill.app.stream import run_by_ranks
+        from recdistill.distributed.launch import leave
+
+        run_by_ranks(experiment, data, place, role)
+        leave()
     if role is not None:
         from recdistill.app.stream import run_alone
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import NoReturn
@@ -20,16 +20,11 @@ import torch.distributed as dist
 from recdistill.distributed.ranks import Ranks
 from recdistill.errors import RankLostError, RecdistillError, UserError
 
-__all__ = ["TIMEOUT", "asked_for", "joined", "leave"]
+__all__ = ["TIMEOUT", "joined", "leave"]
 
 TIMEOUT = 120.0  # seconds that a rank waits for the others; RECDISTILL_RANK_TIMEOUT sets another
 MAX_VALUE = 1e6  # of a number in the environment
 NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-
-
-def asked_for(environment: Mapping[str, str] = os.environ) -> bool:
-    """Return whether this process was started as one of several, as torchrun does."""
-    return environment.get("WORLD_SIZE", "1") not in ("", "1")
 
 
 def _number(name: str, default: float = 0.0, least: float = 0.0) -> float:
@@ -59,7 +54,8 @@ def joined(short: bool = False) -> Iterator[Ranks]:
     rank, size = int(_number("RANK")), int(_number("WORLD_SIZE", least=1.0))
     try:
         dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=timeout)
-        ranks = Ranks(rank, size, short, ahead=dist.new_group(backend="gloo", timeout=timeout))
+        ahead, writing = (dist.new_group(backend="gloo", timeout=timeout) for _ in range(2))
+        ranks = Ranks(rank, size, short, None, ahead, writing)
         yield ranks
         ranks.wait()
     except torch.OutOfMemoryError as full:

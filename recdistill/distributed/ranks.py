@@ -29,7 +29,7 @@ Network = TypeVar("Network", bound=nn.Module)
 class Ranks:
     """This process's number among `size`; alone, nothing is sent to anyone. short: whether the dense part's gradients,
     embedding rows and their gradients travel in bfloat16. group: in which rows are exchanged, None for that of all;
-    ahead: another one of the same ranks, for what a second thread exchanges meanwhile, None without such a thread.
+    ahead, writing: others of the same ranks, for what a second and a third thread exchange, None without them.
     """
 
     rank: int = 0
@@ -37,6 +37,7 @@ class Ranks:
     short: bool = False
     group: dist.ProcessGroup | None = None
     ahead: dist.ProcessGroup | None = None
+    writing: dist.ProcessGroup | None = None
 
     @property
     def first(self) -> bool:
@@ -132,13 +133,13 @@ class Ranks:
         if self.size == 1:
             return [mine]
         found = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
-        dist.all_gather(found, torch.tensor([mine]))
+        dist.all_gather(found, torch.tensor([mine]), group=self.group)
         return [int(number) for number in found]
 
     def wait(self) -> None:
         """Return once every rank has come here."""
         if self.size > 1:
-            dist.barrier()
+            dist.barrier(group=self.group)
 
 
 ALONE = Ranks()

@@ -31,7 +31,7 @@ from recdistill.train.build import trainer_of
 from recdistill.train.trainer import Progress
 from recdistill.workers.spawn import adopt, end_with, start_context, without_interrupts, without_main
 
-__all__ = ["crew", "train_ranked"]
+__all__ = ["check_ranked", "crew", "train_ranked"]
 
 
 def train_ranked(
@@ -43,9 +43,7 @@ def train_ranked(
 
     Raises UserError for what ranks cannot share.
     """
-    for what, there in _for_one_process(experiment, job, sharded).items():
-        if there:
-            raise UserError(f"{job.name}: {what} is trained in one process; run recdistill train without torchrun")
+    check_ranked(experiment, job, sharded)
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
     with _alone(folder, job) if ranks.first else nullcontext():
         if ranks.first:
@@ -53,6 +51,13 @@ def train_ranked(
             teacher_signals(folder, experiment, job)  # joined by one; the others find them
         ranks.wait()
         yield from trainer_of(folder, experiment, job, ranks, sharded).run_to_end()
+
+
+def check_ranked(experiment: Experiment, job: Job, sharded: bool = False) -> None:
+    """Raise UserError for what ranks cannot share."""
+    for what, there in _for_one_process(experiment, job, sharded).items():
+        if there:
+            raise UserError(f"{job.name}: {what} is trained in one process; run the same command without torchrun")
 
 
 def _for_one_process(experiment: Experiment, job: Job, sharded: bool) -> dict[str, bool]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,7 +22,7 @@ from recdistill.testing.killpoints import reach
 from recdistill.train.learner import Learner, StepResult
 from recdistill.typing import Array
 
-__all__ = ["Outcome", "Prepared", "steps", "with_labels"]
+__all__ = ["Outcome", "Prepared", "shares_of", "steps", "with_labels"]
 
 T = TypeVar("T")
 
@@ -98,3 +99,19 @@ def with_labels(
     if late_share is not None:
         return replace(prepared, late=torch.from_numpy(late_share).float())
     return replace(prepared, undo=undo)
+
+
+def shares_of(labels: Array, keep: Array, mine: Array, part: slice, weight: Array) -> Shares:
+    """Return what the losses of a step's rows in `part`, of which `mine` are learned, count in the step's; labels
+    [n, K], keep bool [n] and weight [n] of all its rows.
+    """
+    whole, rows = _known(labels, keep, weight), float((keep * weight).sum())
+    return Shares(
+        _known(labels[part], mine, weight[part]) / whole if whole else 0.0,
+        float((mine * weight[part]).sum()) / rows if rows else 0.0,
+    )
+
+
+def _known(labels: Array, keep: Array, weight: Array) -> float:
+    """Return what the labels of these rows that are learned weigh together."""
+    return float(((~np.isnan(labels) & keep[:, None]) * weight[:, None].astype(np.float64)).sum())

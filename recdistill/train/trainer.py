@@ -29,7 +29,7 @@ from recdistill.data.batch.builder import BatchBuilder
 from recdistill.data.batch.candidates import Candidates
 from recdistill.data.store.label_order import late_alone
 from recdistill.data.store.sample_store import SampleStore
-from recdistill.distill.losses import WHOLE, Shares
+from recdistill.distill.losses import WHOLE
 from recdistill.distributed.ranks import ALONE, Ranks
 from recdistill.evaluate.metrics import ne_of_sums
 from recdistill.signals.columns import CANDIDATES, STATE
@@ -39,7 +39,7 @@ from recdistill.train.learner import Learner
 from recdistill.train.pretrain import pretrain
 from recdistill.train.schedule import Plan, Step, kept
 from recdistill.train.start_from import StartFrom
-from recdistill.train.step import Prepared, steps, with_labels
+from recdistill.train.step import Prepared, shares_of, steps, with_labels
 from recdistill.train.warm_start import WarmStart
 from recdistill.typing import Array
 
@@ -236,7 +236,7 @@ class Trainer:
             return Prepared(self.builder.unlabelled(rows), torch.ones(len(rows), dtype=torch.bool), asked, learn=False)
         labels, keep = self._taught(step)
         mine = keep[part] & given
-        shares = _shares(labels, keep, mine, part, self.store.weight[step.rows]) if self.ranks.size > 1 else WHOLE
+        shares = shares_of(labels, keep, mine, part, self.store.weight[step.rows]) if self.ranks.size > 1 else WHOLE
         again = None if step.late is None else step.late[part] >= 0
         prepared = Prepared(self.builder.build(rows), torch.from_numpy(mine), asked, shares=shares)
         if self.store.label_order is None:
@@ -289,19 +289,3 @@ class Trainer:
                 },
             ),
         )
-
-
-def _shares(labels: Array, keep: Array, mine: Array, part: slice, weight: Array) -> Shares:
-    """Return what the losses of a step's rows in `part`, of which `mine` are learned, count in the step's; labels
-    [n, K], keep bool [n] and weight [n] of all its rows.
-    """
-    whole, rows = _known(labels, keep, weight), float((keep * weight).sum())
-    return Shares(
-        _known(labels[part], mine, weight[part]) / whole if whole else 0.0,
-        float((mine * weight[part]).sum()) / rows if rows else 0.0,
-    )
-
-
-def _known(labels: Array, keep: Array, weight: Array) -> float:
-    """Return what the labels of these rows that are learned weigh together."""
-    return float(((~np.isnan(labels) & keep[:, None]) * weight[:, None].astype(np.float64)).sum())

@@ -17,7 +17,8 @@ import pytest
 import torch
 
 from recdistill.checkpoint.store import Checkpoint, Checkpoints
-from recdistill.distributed.launch import asked_for, joined
+from recdistill.distributed.environment import asked_for
+from recdistill.distributed.launch import joined
 from recdistill.distributed.ranks import Ranks
 from recdistill.errors import UserError
 from recdistill.runs.folder import RunFolder

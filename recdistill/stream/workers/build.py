@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from recdistill.data.batch.candidates import Candidates
 from recdistill.data.store.frozen_vectors import VECTORS, open_vectors
 from recdistill.data.store.live_store import LiveStore
 from recdistill.data.store.sample_store import SampleStore
+from recdistill.distributed.ranks import ALONE, Ranks
 from recdistill.errors import UserError
 from recdistill.locks import locked
 from recdistill.runs.batch_ingest import handed_over
@@ -24,6 +27,7 @@ from recdistill.stream.event_log import Journal
 from recdistill.stream.workers.cutter import Cutter
 from recdistill.stream.workers.delayed_labels import DelayedLabels
 from recdistill.stream.workers.prediction_writer import PredictionWriter, Versions
+from recdistill.stream.workers.shared_steps import Begin, SharedSteps, follow
 from recdistill.stream.workers.signal_joiner import SignalJoiner
 from recdistill.stream.workers.table_follower import TableFollower
 from recdistill.stream.workers.worker import Connections, RestartFromCheckpoint, Worker
@@ -32,14 +36,17 @@ from recdistill.tables.predictions import PredictionLog
 from recdistill.tables.schema import EventSchema
 from recdistill.train.build import learner_of
 from recdistill.train.learner import Learner
+from recdistill.train.pool import check_ranked
 from recdistill.train.schedule import Plan
 
-__all__ = ["base_of", "live_folder", "run_model", "stream_checkpoints", "worker_of"]
+__all__ = ["await_teacher", "base_of", "live_folder", "run_model", "run_ranked", "stream_checkpoints", "worker_of"]
 
 
-def stream_checkpoints(folder: RunFolder, model: str) -> Checkpoints:
-    """Return the checkpoints that a model made while streaming, numbered by the rows it had predicted."""
-    return Checkpoints(folder.model(model) / "stream", keep_sparse=True)
+def stream_checkpoints(folder: RunFolder, model: str, ranks: Ranks = ALONE) -> Checkpoints:
+    """Return the checkpoints that a model made while streaming, numbered by the rows it had predicted; ranks: those
+    that call it together.
+    """
+    return Checkpoints(folder.model(model) / "stream", keep_sparse=True, ranks=ranks)
 
 
 def live_folder(folder: RunFolder, job: Job) -> Path:
@@ -53,7 +60,7 @@ def base_of(folder: RunFolder) -> SampleStore | None:
     return store if store is not None and len(store) else None
 
 
-def worker_of(folder: RunFolder, experiment: Experiment, job: Job, journal: Journal) -> Worker:
+def worker_of(folder: RunFolder, experiment: Experiment, job: Job, journal: Journal, ranks: Ranks = ALONE) -> Worker:
     """Return the model as the batch phase left it, ready to `resume`; UserError when that is not over."""
     events, base, stream = EventLog.open(folder.tables / "events"), base_of(folder), experiment.stream
     tasks, versions = events.schema.tasks, _start(events)
@@ -62,10 +69,8 @@ def worker_of(folder: RunFolder, experiment: Experiment, job: Job, journal: Jour
     behaviors = (folder.tables / "behaviors").exists()
     vectors = open_vectors(folder.tables / VECTORS, events.schema)
     store = LiveStore(live_folder(folder, job), events.schema, base, behaviors, back, vectors)
-    labels = base.labels if base else np.zeros((0, len(tasks)), np.float32)
     rates = rates_of(PredictionLog.open(folder.predictions), TEACHER, tasks) if job.uses_teacher else None
-    learner, metadata = learner_of(folder, job, labels, store.actions, rates)
-    blocks = _restore_batch_phase(folder, job, learner, base) if base is not None else 0
+    learner, metadata, blocks = _learner(folder, job, base, Begin(None, store.actions, rates), ranks)
     count = job.distill.candidates if learned and job.distill else 0
     joiner = None
     if job.uses_teacher:
@@ -83,20 +88,31 @@ def worker_of(folder: RunFolder, experiment: Experiment, job: Job, journal: Jour
             stream.commit_rows,
         ),
         stream_checkpoints(folder, job.name),
+        stream_checkpoints(folder, job.name, replace(ranks, group=ranks.writing)),
     )
     cutter = Cutter(store, job, learner.sampling, scored, learned)
-    return Worker(job, stream, learner, store, cutter, connections, journal)
+    return Worker(job, stream, SharedSteps(learner, ranks), store, cutter, connections, journal)
+
+
+def _learner(
+    folder: RunFolder, job: Job, base: SampleStore | None, how: Begin, ranks: Ranks
+) -> tuple[Learner, dict[str, str], int]:
+    """Return the learner as the batch phase left it, the metadata of its commits, and that phase's blocks."""
+    tasks = EventLog.open(folder.tables / "events").schema.tasks
+    labels = base.labels if base else np.zeros((0, len(tasks)), np.float32)
+    learner, metadata = learner_of(folder, job, labels, how.actions, how.rates, ranks=ranks)
+    return learner, metadata, _restore_batch_phase(folder, job, learner, base) if base is not None else 0
 
 
 def _restore_batch_phase(folder: RunFolder, job: Job, learner: Learner, base: SampleStore) -> int:
     """Give the learner the state in which the batch phase left it; return that phase's blocks."""
     blocks = Plan.of(job.config, len(base), job.block_rows, job.seed).blocks
-    latest = Checkpoints(folder.model(job.name)).latest()
-    if latest is None or latest[0] != blocks - 1:
+    checkpoints = Checkpoints(folder.model(job.name))
+    if checkpoints.newest() != blocks - 1:
         raise UserError(
             f"{folder.root}: {job.name} has not ended its batch phase; run: recdistill stream CONFIG --role batch"
         )
-    learner.restore(latest[1].tensors, latest[1].state["learner"])
+    learner.restore(checkpoints.stored(blocks - 1), checkpoints.state(blocks - 1)["learner"])
     return blocks
 
 
@@ -117,26 +133,51 @@ def _start(events: EventLog) -> dict[str, int]:
     return {"behaviors": -1, "outcomes": -1, **handed.versions}
 
 
-def run_model(folder: RunFolder, experiment: Experiment, job: Job, journal: Journal) -> None:
-    """Run one model until the source has ended, from its newest clean checkpoint, however often it must go back."""
+def run_model(folder: RunFolder, experiment: Experiment, job: Job, journal: Journal, ranks: Ranks = ALONE) -> None:
+    """Run one model until the source has ended, from its newest clean checkpoint, however often it must go back; ranks:
+    those that share its steps.
+    """
     lock = folder.lock(job.name)
     with locked(lock, f"{lock.parent}: another process runs this model; wait for it or stop it"):
         if job.uses_teacher:
-            _await_teacher(folder, journal)
+            await_teacher(folder, lambda: journal.write("waiting", what="the teacher's first predictions"))
         while True:
             try:
-                worker = worker_of(folder, experiment, job, journal)
+                worker = worker_of(folder, experiment, job, journal, ranks)
                 worker.resume()
                 return worker.run()
             except RestartFromCheckpoint as reason:
                 journal.write("restart from checkpoint", why=str(reason))
 
 
-def _await_teacher(folder: RunFolder, journal: Journal) -> None:
-    """Wait for the first predictions of the teacher: their metadata has the keep rates it learned under."""
+def run_ranked(folder: RunFolder, experiment: Experiment, job: Job, ranks: Ranks) -> None:
+    """Run one model as one of several ranks; the first one is as `run_model`, the others do what it orders. A model
+    with a teacher is run once that has predicted something. UserError for what ranks cannot share.
+    """
+    check_ranked(experiment, job)
+    if ranks.first:
+        Checkpoints(folder.model(job.name) / "stream").clear()
+        return run_model(folder, experiment, job, Journal(folder.logs, job.name), ranks)
+    base = base_of(folder)
+
+    def made(how: Begin) -> Learner:
+        learner, _, _ = _learner(folder, job, base, how, ranks)
+        if how.block is not None:
+            checkpoints = stream_checkpoints(folder, job.name)
+            learner.restore(checkpoints.stored(how.block), checkpoints.state(how.block)["learner"])
+        return learner
+
+    writing = replace(ranks, group=ranks.writing)
+    follow(ranks, made, stream_checkpoints(folder, job.name, writing))
+
+
+def await_teacher(folder: RunFolder, waiting: Callable[[], None]) -> None:
+    """Wait for the first predictions of the teacher, whose metadata has the keep rates it learned under; call `waiting`
+    once where there are none yet.
+    """
     reported = False
     while PredictionLog.open(folder.predictions).newest_metadata(TEACHER) is None:
         if not reported:
-            journal.write("waiting", what="the teacher's first predictions")
+            waiting()
         reported = True
         time.sleep(0.2)

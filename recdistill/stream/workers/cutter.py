@@ -60,9 +60,10 @@ class Cutter:
         keep = kept(rows["sample_id"][cut], rows["labels"][cut, 0], self.sampling, self.job.seed)
         return self.builder.build(cut), torch.from_numpy(keep)
 
-    def unlabelled(self, cut: Array) -> Batch:
-        """Return the batch without signals, to be predicted when its samples arrive."""
-        return self.builder.unlabelled(cut)
+    def unlabelled(self, cut: Array) -> Prepared:
+        """Return the batch without signals, to be predicted when its samples arrive, with the candidates to score."""
+        every = torch.ones(len(cut), dtype=torch.bool)
+        return Prepared(self.builder.unlabelled(cut), every, self.candidates(cut), learn=False)
 
     def candidates(self, cut: Array) -> Batch | None:
         """Return the batch's candidates to score, None where there are none."""

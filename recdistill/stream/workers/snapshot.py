@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recdistill.distributed.ranks import Rows
 from recdistill.errors import UserError
 from recdistill.storage.location import Location
 from recdistill.typing import Array
@@ -49,14 +50,14 @@ def gather(parts: Mapping[str, Part]) -> tuple[dict[str, Tensor], dict[str, Any]
     return tensors, states
 
 
-def split(tensors: Mapping[str, Tensor], names: Iterable[str]) -> tuple[dict[str, dict[str, Array]], dict[str, Tensor]]:
-    """Return (arrays by part, for the parts in `names`; the tensors of the learner, which are all others)."""
+def split(tensors: Mapping[str, Rows], names: Iterable[str]) -> tuple[dict[str, dict[str, Array]], dict[str, Rows]]:
+    """Return (arrays by part, for the parts in `names`; the tensors of the learner, which are all others, not read)."""
     arrays: dict[str, dict[str, Array]] = {name: {} for name in names}
-    learner: dict[str, Tensor] = {}
+    learner: dict[str, Rows] = {}
     for key, tensor in tensors.items():
         part, _, name = key.partition("/")
         if part in arrays:
-            arrays[part][name] = tensor.numpy()
+            arrays[part][name] = tensor[...].numpy()
         else:
             learner[key] = tensor
     return arrays, learner

@@ -12,13 +12,11 @@ from __future__ import annotations
 import time
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from recdistill.checkpoint.store import Checkpoint, Checkpoints
 from recdistill.config.stream import StreamConfig
-from recdistill.data.batch.batch import Batch
 from recdistill.data.store.live_store import LiveStore
 from recdistill.runs.jobs import Job
 from recdistill.signals.columns import CANDIDATES
@@ -27,14 +25,14 @@ from recdistill.stream.progress import Health, ModelProgress
 from recdistill.stream.workers.cutter import Cutter
 from recdistill.stream.workers.delayed_labels import DelayedLabels
 from recdistill.stream.workers.prediction_writer import PredictionWriter
+from recdistill.stream.workers.shared_steps import Begin, SharedSteps
 from recdistill.stream.workers.signal_joiner import SignalJoiner
 from recdistill.stream.workers.snapshot import REVISION, Part, check_revision, gather, split
 from recdistill.stream.workers.table_follower import TableFollower
 from recdistill.stream.workers.tally import Tally
 from recdistill.tables.delta.commits import check_follows
 from recdistill.testing.killpoints import reach
-from recdistill.train.learner import Learner
-from recdistill.train.step import Prepared, steps, with_labels
+from recdistill.train.step import Prepared, with_labels
 from recdistill.typing import Array
 
 __all__ = ["RestartFromCheckpoint", "Connections", "Worker"]
@@ -55,7 +53,8 @@ class RestartFromCheckpoint(Exception):
 class Connections:
     """How a model gets its rows, and where it leaves what it makes.
 
-    joiner: None for a model without a teacher. delayed: None where labels come with their samples.
+    joiner: None for a model without a teacher. delayed: None where labels come with their samples. published: the same
+    checkpoints as `checkpoints`, as all ranks write them together.
     """
 
     tables: TableFollower
@@ -63,6 +62,7 @@ class Connections:
     delayed: DelayedLabels | None
     writer: PredictionWriter
     checkpoints: Checkpoints
+    published: Checkpoints
 
 
 class Worker:
@@ -72,16 +72,18 @@ class Worker:
         self,
         job: Job,
         config: StreamConfig,
-        learner: Learner,
+        shared: SharedSteps,
         store: LiveStore,
         cutter: Cutter,
         connections: Connections,
         journal: Journal,
     ) -> None:
-        self.job, self.config, self.learner, self.store, self.cutter = job, config, learner, store, cutter
+        self.job, self.config, self.shared, self.store, self.cutter = job, config, shared, store, cutter
+        self.learner = shared.learner
         self.tables, self.joiner, self.delayed = connections.tables, connections.joiner, connections.delayed
         self.writer, self.checkpoints, self.journal = connections.writer, connections.checkpoints, journal
-        self.tally = Tally(learner.log_odds_offset)
+        self.published = connections.published
+        self.tally = Tally(self.learner.log_odds_offset)
         self.predicted = 0  # waiting samples that are predicted and not dropped yet
         self._saved = 0  # checkpoints' worth of rows published
 
@@ -99,6 +101,7 @@ class Worker:
                 return self._finish()
             elif not moved:
                 time.sleep(IDLE)
+            self.shared.rest()
             if self.writer.rows // self.config.checkpoint_rows > self._saved:
                 self._checkpoint()
                 self.learner.resize(self.writer.next_version)
@@ -173,7 +176,7 @@ class Worker:
         """Predict, record and learn the oldest `rows` samples, then drop them."""
         cuts = self.cutter.cuts(np.arange(rows))
         logits, channels = np.empty((rows, self.store.labels.shape[1]), np.float32), self.cutter.channels(rows)
-        for cut, done in zip(cuts, steps(self.learner, self.cutter.prepare, cuts), strict=True):
+        for cut, done in zip(cuts, self.shared.steps(self.cutter.prepare, cuts), strict=True):
             logits[cut] = done.result.logits.numpy()
             if done.candidates is not None:
                 channels[CANDIDATES][cut] = done.candidates
@@ -184,18 +187,14 @@ class Worker:
         self._count_learned(np.arange(rows))
         self._drop(rows)
 
-    def _score(self, candidates: Batch | None, channels: dict[str, Array], at: Array) -> None:
-        """Put the logits of the candidates of the samples at positions `at` into their channel."""
-        if candidates is not None:
-            channels[CANDIDATES][at] = self.learner.score_candidates(candidates, len(at))
-
     def _predict(self) -> None:
         """Predict and record the samples that just arrived."""
         waiting = self.store.rows
-        for cut in self.cutter.cuts(np.arange(self.predicted, len(self.store))):
-            channels = self.cutter.channels(len(cut))
-            self._score(self.cutter.candidates(cut), channels, np.arange(len(cut)))
-            logits = self.learner.predict(self.cutter.unlabelled(cut)).numpy()
+        cuts = self.cutter.cuts(np.arange(self.predicted, len(self.store)))
+        for cut, done in zip(cuts, self.shared.steps(self.cutter.unlabelled, cuts), strict=True):
+            channels, logits = self.cutter.channels(len(cut)), done.result.logits.numpy()
+            if done.candidates is not None:
+                channels[CANDIDATES][:] = done.candidates
             waiting["logit"][cut] = logits[:, 0]
             reach("model.predicted")
             self.writer.record(waiting["sample_id"][cut], waiting["time"][cut], logits, channels)
@@ -211,7 +210,7 @@ class Worker:
             return with_labels(Prepared(batch, keep), taken["labels"][cut], taken["again"][cut], share)
 
         cuts = self.cutter.cuts(np.arange(rows))
-        for cut, _ in zip(cuts, steps(self.learner, prepare, cuts), strict=True):
+        for cut, _ in zip(cuts, self.shared.steps(prepare, cuts), strict=True):
             at, again, labels = taken["position"][cut] - waiting.first, taken["again"][cut], taken["labels"][cut]
             self.tally.add_predictions(labels[~again, 0], waiting["logit"][at][~again])
             self.tally.correct(waiting["logit"][at][again & (labels[:, 0] == 1)])
@@ -254,6 +253,7 @@ class Worker:
         self._flush(end=True)
         self._checkpoint()
         self.writer.settle()
+        self.shared.end()
         self.journal.write("end", rows=self.writer.rows, learned=int(self.tally.sums["learned"]))
 
     def _parts(self) -> dict[str, Part]:
@@ -282,7 +282,8 @@ class Worker:
             "predicted": self.predicted,
             **self.tally.state(),
         }
-        self.writer.publish(self.checkpoints, Checkpoint(tensors | arrays, state))
+        self.shared.publish(self.writer.rows)
+        self.writer.publish(self.published, Checkpoint(tensors | arrays, state))
 
     # ---- starting again
 
@@ -293,19 +294,21 @@ class Worker:
         if self.joiner:
             self.joiner.update()
             self._remove_revoked(self.joiner)
-        latest = self.checkpoints.latest()
-        if latest is not None:
-            self._restore(latest[1])
+        block = self.checkpoints.newest()
+        if block is not None:
+            self._restore(block)
         check_follows(self.tables.events.path, self.tables.versions["events"])
         if self.joiner:
             check_follows(self.joiner.log.path, self.joiner.version)
-        if latest is None:
+        rates = None if self.joiner is None else self.learner.teacher
+        self.shared.begin(Begin(block, self.store.actions, rates))
+        if block is None:
             return self._begin()
-        self.writer.start(latest[0])
+        self.writer.start(block)
         self.learner.resize(self.writer.next_version)
         self._saved = self.writer.rows // self.config.checkpoint_rows
-        again = self.writer.recorded - latest[0]
-        self.journal.write("resume", rows=latest[0], events=self.tables.versions["events"], again=again)
+        again = self.writer.recorded - block
+        self.journal.write("resume", rows=block, events=self.tables.versions["events"], again=again)
 
     def _remove_revoked(self, joiner: SignalJoiner) -> None:
         for block in reversed(self.checkpoints.blocks()):
@@ -324,13 +327,13 @@ class Worker:
         self.learner.resize(self.writer.next_version)
         self.journal.write("start", events=self.tables.versions["events"], again=self.writer.recorded)
 
-    def _restore(self, checkpoint: Checkpoint) -> None:
+    def _restore(self, block: int) -> None:
         """Go on from a checkpoint; without the files it refers to, remove all of them and raise
         RestartFromCheckpoint.
         """
-        state: dict[str, Any] = checkpoint.state
+        state = self.checkpoints.state(block)
         check_revision(self.checkpoints.folder, state)
-        arrays, learner = split(checkpoint.tensors, self._parts())
+        arrays, learner = split(self.checkpoints.stored(block), self._parts())
         if not self.store.restore(arrays["store"], state["parts"]["store"]):
             check_follows(self.tables.events.path, self.tables.versions["events"])  # before anything is removed
             for block in self.checkpoints.blocks():

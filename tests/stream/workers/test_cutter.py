@@ -40,7 +40,7 @@ def test_signals_come_where_there_is_a_teacher_and_not_before_learning(store: Li
     at = np.array([3, 4, 50])
     student, raw = Cutter(store, DISTILLED, SamplingConfig()), Cutter(store, RAW, SamplingConfig())
     assert student.labelled(at)[0].signals[:, 0].tolist() == [3.0, 4.0, 50.0]
-    assert student.unlabelled(at).signals.isnan().all() and raw.labelled(at)[0].signals.isnan().all()
+    assert student.unlabelled(at).batch.signals.isnan().all() and raw.labelled(at)[0].signals.isnan().all()
     assert student.labelled(at)[0].sample_id.tolist() == at.tolist()
 
 
