@@ -60,7 +60,7 @@ def test_a_program_is_stopped_with_its_context(tmp_path: Path) -> None:
 @pytest.mark.long
 def test_a_whole_loop_takes_new_versions_over(tmp_path: Path) -> None:
     sizes = ["data.options.rows=4000", "data.options.days=1", "stream.batch_rows=2400", "stream.checkpoint_rows=800"]
-    sizes += ["stream.health.rows=250"]
+    sizes += ["stream.health.rows=250", "teacher.kind=pooled-mlp", "students.light.kind=pooled-mlp"]
     summary = run_loop(EXAMPLE, load_file(EXAMPLE, sizes), sizes, tmp_path / "run")
     assert summary.points[-1].requests == 400 and summary.swaps == [(200, 2)] and summary.learned == 1600
     assert sum(one.away for one in summary.points) == 0
