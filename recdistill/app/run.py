@@ -61,6 +61,7 @@ from recdistill.train import build, pool
 from recdistill.train.memory_check import check_actions, check_device
 from recdistill.train.start_from import pin_starts
 from recdistill.typing import Array
+from recdistill.workers.parts import Workers
 
 __all__ = [
     "demo_config",
@@ -319,7 +320,14 @@ def evaluate_stage(folder: RunFolder, experiment: Experiment) -> Summary:
         raise UserError(f"{folder.root}: has no student to score yet; train one")
     with console.status("scoring"):
         floor = baselines_of(folder, experiment)
-        summary = score(experiment.name, folder.tables, *_facts(folder, experiment), experiment.evaluate, floor)
+        summary = score(
+            experiment.name,
+            folder.tables,
+            *_facts(folder, experiment),
+            experiment.evaluate,
+            floor,
+            Workers(experiment.workers.count, experiment.workers.engine),
+        )
     summary = summary.model_copy(update={"label_lag": label_lag(folder.store)})
     summary = with_data(with_leaks(summary, leaks_of(folder, experiment)), data_of(folder))
     summary = with_shadows(folder, experiment, summary)

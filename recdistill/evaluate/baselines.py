@@ -80,7 +80,7 @@ def baselines(
 
 
 def _scores(frame: Frame, name: str, logits: Array) -> ModelSummary:
-    found, rows = frame.where(slice(None)).scores([logits]), frame.samples
+    found, rows = frame.where(slice(None)).scores(logits), frame.samples
     by: dict[str, float | None] = {
         of: metrics.gauc(rows.label, logits, codes, rows.weight) for of, codes in frame.groups.items()
     }

@@ -12,10 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from recdistill.evaluate.metrics import normalized_entropy
 from recdistill.evaluate.summary import LeftOut
-from recdistill.evaluate.transferability import ScoredSamples
-from recdistill.typing import Array
 
 __all__ = ["diverged", "left_out"]
 
@@ -32,14 +29,13 @@ def diverged(values: Sequence[float]) -> list[int]:
     return np.flatnonzero(above > max(LEAST, SIGMAS * 1.4826 * float(np.median(np.abs(above))))).tolist()
 
 
-def left_out(samples: ScoredSamples, seeds: Sequence[int], logits: dict[str, list[Array]]) -> list[LeftOut]:
+def left_out(seeds: Sequence[int], ne: dict[str, list[float]]) -> list[LeftOut]:
     """Return the seeds that diverged, raw or distilled; both twins of such a seed are left out of every figure.
 
-    samples: N scored rows; logits: of "raw" and "distilled", [N] of each of `seeds`.
+    ne: of "raw" and "distilled", of each of `seeds`.
     """
     found = []
-    for variant, given in logits.items():
-        values = [normalized_entropy(samples.label, one, samples.weight) for one in given]
+    for variant, values in ne.items():
         for place in diverged(values):
             usual = float(np.median(values))
             one = {"seed": seeds[place], "variant": variant, "ne": values[place], "median": usual}

@@ -9,9 +9,7 @@ lengths, and returns NaN where the metric does not exist; `score` gives the reas
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -27,6 +25,7 @@ __all__ = [
     "calibration",
     "calibration_bins",
     "divergence",
+    "drawn_sums",
     "ece",
     "entropy",
     "gauc",
@@ -37,7 +36,6 @@ __all__ = [
     "means_of",
     "ne_of_sums",
     "normalized_entropy",
-    "over_seeds",
     "placements",
     "probability",
     "score",
@@ -200,6 +198,13 @@ def _ne(y: Array, losses: Array, weight: Array | None) -> float:
     return float(ne_of_sums(weight @ losses, weight.sum(), weight @ y))
 
 
+def drawn_sums(weights: Array, sums: Array) -> Array:
+    """Return float64 [replicates], the sum in every replicate, of the `sums` [bundles] of bundles that are drawn
+    `weights` [replicates, bundles] times; the same to the bit for any number of threads, as no matrix product is.
+    """
+    return np.asarray(np.einsum("rb,b->r", weights, sums))
+
+
 def normalized_entropy(label: Array, logit: Array, weight: Array | None = None) -> float:
     """Return the NE of rows, see `ne_of_sums`; NaN with one class only."""
     return _ne(np.asarray(label, np.float64), log_losses(label, logit), weight)
@@ -310,19 +315,11 @@ def _auc_of_ties(y: Array, ties: Array, weight: Array | None) -> float:
     return float(positives @ (np.cumsum(negatives) - 0.5 * negatives) / (positives.sum() * negatives.sum()))
 
 
-def over_seeds(
-    label: Array, logits: Sequence[Array], group: Array | None = None, weight: Array | None = None
-) -> Scores:
-    """Return the means over seeds of what `score` gives, with their standard deviations; logits: [N] of scores seed.
+def means_of(scores: Sequence[Scores]) -> Scores:
+    """Return the means over seeds, with their standard deviations where there are several.
 
     Whether a metric exists depends on labels and groups alone, so a metric is missing for all seeds or for none.
     """
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy's sorts and sums release the interpreter lock
-        return means_of(list(pool.map(lambda logit: score(label, logit, group, weight), logits)))
-
-
-def means_of(scores: Sequence[Scores]) -> Scores:
-    """Return the means over seeds, with their standard deviations where there are several."""
     seeds = {name: [one.values[name] for one in scores] for name in scores[0].values if name not in scores[0].why}
     known = {name: np.array(values, np.float64) for name, values in seeds.items()}
     std = {name: float(values.std(ddof=1)) for name, values in known.items() if len(values) > 1}

@@ -7,15 +7,22 @@ metric(w) = metric + sum of (w_i - 1) x influence_i (the infinitesimal jackknife
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from recdistill.evaluate import metrics, values
 from recdistill.evaluate.areas import grouped_areas, masses
-from recdistill.evaluate.transferability import Draws, EtaEstimate, ScoredSamples, estimate_of, user_weights
+from recdistill.evaluate.transferability import (
+    Draws,
+    EtaEstimate,
+    ScoredSamples,
+    estimate_of,
+    user_weights,
+)
 from recdistill.typing import Array
 
-__all__ = ["TIME_BLOCKS", "influences", "time_blocks", "transferability_by"]
+__all__ = ["TIME_BLOCKS", "UnitDraws", "drawn_by", "influences", "time_blocks", "transferability_by"]
 
 TIME_BLOCKS = 50
 
@@ -59,30 +66,41 @@ def _gauc(samples: ScoredSamples, logit: Array, pos: Array, neg: Array, weight: 
     return whole, np.where(counted, found, 0.0)
 
 
-def transferability_by(
-    samples: ScoredSamples,
-    units: Mapping[str, Array],
-    models: tuple[Sequence[Array], Sequence[Array], Sequence[Array]],
-    drawn: Draws,
-    confidence: float,
-) -> dict[str, dict[str, EtaEstimate]]:
-    """Return eta by metric and by what is drawn.
+@dataclass(frozen=True)
+class UnitDraws:
+    """How many there are to draw, and per metric a model's float64 [replicates]."""
 
-    units: int codes [N] from 0 of each row, by name; models: logits [N] of teachers, raw and distilled students, as
-    `transferability` takes them, whose draws of seeds are used again. Memory O(N), whatever the number of models.
+    units: int
+    values: dict[str, Array]
+
+
+def drawn_by(samples: ScoredSamples, logit: Array, units: Mapping[str, Array], replicates: int) -> dict[str, UnitDraws]:
+    """Return one model's replicates by what is drawn. units: int codes [N] from 0 of each row, by name."""
+    found = influences(samples, logit)
+    return {name: _drawn(found, codes, replicates) for name, codes in units.items()}
+
+
+def _drawn(found: Mapping[str, tuple[float, Array]], codes: Array, replicates: int) -> UnitDraws:
+    count = int(codes.max(initial=-1)) + 1
+    bundle, weights = user_weights(count, replicates, np.random.default_rng(0))
+    of = bundle[codes]
+    sums = {name: np.bincount(of, by_row, weights.shape[1]) for name, (_, by_row) in found.items()}
+    return UnitDraws(
+        count, {name: found[name][0] + metrics.drawn_sums(weights, sums[name]) - sums[name].sum() for name in found}
+    )
+
+
+def transferability_by(
+    models: Sequence[Mapping[str, UnitDraws]], drawn: Draws, confidence: float
+) -> dict[str, dict[str, EtaEstimate]]:
+    """Return eta by metric and by what is drawn, of teachers, raw and distilled students as `drawn_by` gives each of
+    them; the draws of seeds are those of `drawn`.
     """
-    counts = {unit: int(codes.max(initial=-1)) + 1 for unit, codes in units.items()}
-    draws = {
-        unit: user_weights(count, len(drawn.weights) - 1, np.random.default_rng(0)) for unit, count in counts.items()
-    }
-    names = ("xauc", "mae", "rmse") if samples.regression else ("auc", "gauc", "ne")
-    found: dict[str, dict[str, list[Array]]] = {name: {unit: [] for unit in units} for name in names}
-    for logit in (logit for logits in models for logit in logits):
-        for name, (value, by_row) in influences(samples, logit).items():
-            for unit, (bundle, weights) in draws.items():
-                sums = np.bincount(bundle[units[unit]], by_row, weights.shape[1])
-                found[name][unit].append(value + (weights - 1) @ sums)
-    return {
-        name: {unit: estimate_of(np.stack(drawn_so), drawn, counts[unit], confidence) for unit, drawn_so in by.items()}
-        for name, by in found.items()
-    }
+    first = models[0]
+    names = list(next(iter(first.values())).values)
+
+    def eta(metric: str, unit: str) -> EtaEstimate:
+        values = np.stack([one[unit].values[metric] for one in models])
+        return estimate_of(values, drawn, first[unit].units, confidence)
+
+    return {metric: {unit: eta(metric, unit) for unit in first} for metric in names}

@@ -5,9 +5,13 @@ the two tables.
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 
@@ -18,7 +22,8 @@ from recdistill.evaluate.breakdown import curve, slices
 from recdistill.evaluate.diverged import left_out
 from recdistill.evaluate.graded import ndcg
 from recdistill.evaluate.model_facts import ModelFacts, StudentModels
-from recdistill.evaluate.resampling import time_blocks, transferability_by
+from recdistill.evaluate.model_scores import WHOLE, Asked, ModelScores, logits_asked, parts_of, plan_of, scores_of
+from recdistill.evaluate.resampling import transferability_by
 from recdistill.evaluate.summary import (
     ETAS,
     VALUE_ETAS,
@@ -38,42 +43,46 @@ from recdistill.evaluate.summary import (
     Versions,
     summarise,
 )
-from recdistill.evaluate.transferability import Draws, EtaEstimate, draw_all, transferability
+from recdistill.evaluate.transferability import Draws, EtaEstimate, draw_all, estimate_of
 from recdistill.evaluate.warnings import warnings_of
-from recdistill.evaluate.window import Frame, codes_of, load_window, logits_of
-from recdistill.storage.location import Location
+from recdistill.evaluate.window import Frame, load_window
+from recdistill.storage.location import Location, remove
 from recdistill.tables.events import EventLog
 from recdistill.tables.predictions import PredictionLog
-from recdistill.tables.regression import Regression
 from recdistill.typing import Array
+from recdistill.workers.parts import ALONE, Workers, in_parts
 
 __all__ = ["score"]
 
 
 @dataclass(frozen=True)
-class _Scorer:
-    """One task's scored rows, and where the models' logits of them are read."""
+class _Task:
+    """One task's scored rows by part of the window, and what each model scores there, by part and name; parts: of the
+    students.
+    """
 
-    frame: Frame
-    predictions: PredictionLog
-    version: int
-    task: str
+    frames: Mapping[str, Frame]
+    found: Mapping[tuple[str, str], ModelScores]
     config: EvaluateConfig
-    regression: Regression | None
+    parts: Mapping[str, str]
+    part: str = WHOLE
 
-    def logits(self, models: Sequence[ModelFacts]) -> list[Array]:
-        """Return float32 [N] of each model, without the offset that its own down-sampling added; of a regression its
-        values in the label's unit, float64.
-        """
-        ids, rule = self.frame.ids, self.regression
-        found = [logits_of(self.predictions, self.version, m.name, self.task, ids, m.log_odds_offset) for m in models]
-        return found if rule is None else [rule.values(one) for one in found]
+    @property
+    def frame(self) -> Frame:
+        """The rows of the part."""
+        return self.frames[self.part]
 
-    def model(self, models: Sequence[ModelFacts], logits: Sequence[Array]) -> ModelSummary:
+    def of(self, models: Sequence[ModelFacts]) -> list[ModelScores]:
+        """Return the scores of models."""
+        return [self.found[self.part, one.name] for one in models]
+
+    def model(self, models: Sequence[ModelFacts]) -> ModelSummary:
         """Return one model over its seeds."""
-        found, first = self.frame.where(slice(None)).scores(logits), models[0]
-        groups = {} if self.regression else self.frame.groups
-        by: dict[str, float | None] = {name: self._gauc(logits, group) for name, group in groups.items()}
+        scores, first = self.of(models), models[0]
+        found = metrics.means_of([one.whole for one in scores])
+        by: dict[str, float | None] = {
+            name: float(np.mean([one.gauc_by[name] for one in scores])) for name in scores[0].gauc_by
+        }
         return ModelSummary(
             **found.values,
             std={**found.std},
@@ -91,93 +100,95 @@ class _Scorer:
             seeds=[m.seed for m in models],
         )
 
-    def _gauc(self, logits: Sequence[Array], group: Array) -> float:
-        samples = self.frame.samples
-        return float(np.mean([metrics.gauc(samples.label, z, group, samples.weight) for z in logits]))
-
     def of_domain(
-        self, teachers: Sequence[ModelFacts], models: StudentModels, without: list[LeftOut] | None
+        self, name: str, teachers: Sequence[ModelFacts], models: StudentModels, without: list[LeftOut] | None
     ) -> StudentSummary:
         """Return one student of a domain, and the teacher there, on the domain's rows alone."""
-        part = replace(self, frame=self.frame.of_domain(models.domain))
-        taught = part.logits(teachers)
-        found = part.student(models, taught, without)
+        part = replace(self, part=self.parts[name])
+        found = part.student(models, teachers, without)
         return found.model_copy(
-            update={"domain": models.domain, "rows": len(part.frame.ids), "teacher": part.model(teachers, taught)}
+            update={"domain": models.domain, "rows": len(part.frame.ids), "teacher": part.model(teachers)}
         )
 
-    def student(self, models: StudentModels, teacher: list[Array], without: list[LeftOut] | None) -> StudentSummary:
-        """Return one student against the teacher's logits, of each of its seeds.
-
-        without: the seeds that are left out; None: find them.
-        """
-        raw, distilled = self.logits(models.raw), self.logits(models.distilled)
+    def student(
+        self, models: StudentModels, teachers: Sequence[ModelFacts], without: list[LeftOut] | None
+    ) -> StudentSummary:
+        """Return one student against its teachers. without: the seeds that are left out; None: find them."""
         seeds = [model.seed for model in models.raw]
-        if without is None and self.regression:
-            without = []
         if without is None:
-            without = left_out(self.frame.samples, seeds, {"raw": raw, "distilled": distilled})
-        kept = [at for at, seed in enumerate(seeds) if seed not in {one.seed for one in without}]
-        raw, distilled = [raw[at] for at in kept], [distilled[at] for at in kept]
-        drawn = self._draws(len(teacher), len(kept))
-        controls = {name: [one[at] for at in kept] for name, one in models.controls.items()}
-        found = transferability(self.frame.samples, teacher, raw, distilled, drawn, self.config.confidence)
-        otherwise = self._drawn_otherwise((teacher, raw, distilled), drawn)
+            ne = {name: [one.ne for one in self.of(getattr(models, name))] for name in ("raw", "distilled")}
+            without = left_out(seeds, ne)
+        gone = {one.seed for one in without}
+        raw, distilled = ([m for m in one if m.seed not in gone] for one in (models.raw, models.distilled))
+        at = [place for place, seed in enumerate(seeds) if seed not in gone]
+        controls = {name: [one[place] for place in at] for name, one in models.controls.items()}
+        drawn = draw_all(self.frame.samples.users, len(teachers), len(raw), self.config.bootstrap)
+        trio = [*teachers, *raw, *distilled]
         return StudentSummary(
-            raw=self.model([models.raw[at] for at in kept], raw),
-            distilled=self.model([models.distilled[at] for at in kept], distilled),
-            transferability=_transferability(found, otherwise, self.frame),
-            coverage=float(np.mean([models.distilled[at].costs.coverage for at in kept])),
-            details=self._details({"teacher": teacher, "raw": raw, "distilled": distilled}, drawn),
-            controls={name: self._control(one, (teacher, raw, distilled), drawn) for name, one in controls.items()},
+            raw=self.model(raw),
+            distilled=self.model(distilled),
+            transferability=_transferability(self._etas(trio, drawn), self._otherwise(trio, drawn), self.frame),
+            coverage=float(np.mean([one.costs.coverage for one in distilled])),
+            details=self._details({"teacher": teachers, "raw": raw, "distilled": distilled}, drawn),
+            controls={name: self._control(one, trio, drawn) for name, one in controls.items()},
             left_out=without,
         )
 
-    def _control(
-        self, models: Sequence[ModelFacts], pair: tuple[list[Array], list[Array], list[Array]], drawn: Draws
-    ) -> Control:
-        """Return a control, and how much of the teacher's gain the distilled student has beyond it.
+    def _etas(self, models: Sequence[ModelFacts], drawn: Draws) -> dict[str, EtaEstimate]:
+        """Return eta by metric; models: teachers, raw and distilled students, and a control."""
+        scores, users = self.of(models), self.frame.samples.users
+        values = {name: np.stack([one.drawn[name] for one in scores]) for name in scores[0].drawn}
+        return {name: estimate_of(of, drawn, users, self.config.confidence) for name, of in values.items()}
 
-        pair: logits of teachers, raw and distilled students.
-        """
-        own = self.logits(models)
-        found = transferability(self.frame.samples, *pair, drawn, self.config.confidence, own)
-        return Control(model=self.model(models, own), beyond=_transferability(found, {}, self.frame))
+    def _control(self, models: Sequence[ModelFacts], trio: list[ModelFacts], drawn: Draws) -> Control:
+        """Return a control, and how much of the teacher's gain the distilled student has beyond it."""
+        beyond = _transferability(self._etas([*trio, *models], drawn), {}, self.frame)
+        return Control(model=self.model(models), beyond=beyond)
 
-    def _drawn_otherwise(
-        self, models: tuple[list[Array], list[Array], list[Array]], drawn: Draws
-    ) -> dict[str, dict[str, EtaEstimate]]:
+    def _otherwise(self, models: Sequence[ModelFacts], drawn: Draws) -> dict[str, dict[str, EtaEstimate]]:
         """Return eta by metric where items, and stretches of time, are drawn in place of users."""
-        units = {"item": codes_of(self.frame.rows["item_id"]), "time": time_blocks(len(self.frame.ids))}
-        return transferability_by(self.frame.samples, units, models, drawn, self.config.confidence)
+        return transferability_by([one.drawn_by for one in self.of(models)], drawn, self.config.confidence)
 
-    def _details(self, logits: dict[str, list[Array]], drawn: Draws) -> Details:
-        compared = {"teacher": (), "raw": logits["teacher"], "distilled": logits["teacher"]}
+    def _details(self, models: dict[str, Sequence[ModelFacts]], drawn: Draws) -> Details:
+        scores = {name: self.of(seeds) for name, seeds in models.items()}
+        by_slice = {name: [one.slices for one in seeds] for name, seeds in scores.items()}
         return Details(
-            curves={name: curve(self.frame, seeds, compared[name]) for name, seeds in logits.items()},
-            calibration={name: _bins(self.frame, seeds) for name, seeds in logits.items()},
-            slices=slices(self.frame, logits, drawn, self.config.confidence),
+            curves={
+                name: curve(self.frame, [one.points for one in seeds], name != "teacher")
+                for name, seeds in scores.items()
+            },
+            calibration={name: _bins(seeds[0]) for name, seeds in scores.items()},
+            slices=slices(by_slice, drawn, self.config.confidence),
         )
 
     def all(
         self, teachers: Sequence[ModelFacts], students: dict[str, StudentModels], without: dict[str, list[LeftOut]]
     ) -> TaskSummary:
         """Return every model on this task. without: the seeds left out, by student; found where it names none."""
-        taught = self.logits(teachers)
         scored = {
-            name: self.of_domain(teachers, models, without.get(name))
+            name: self.of_domain(name, teachers, models, without.get(name))
             if models.domain
-            else self.student(models, taught, without.get(name))
+            else self.student(models, teachers, without.get(name))
             for name, models in students.items()
         }
-        return TaskSummary(rows=len(self.frame.ids), teacher=self.model(teachers, taught), students=scored)
+        return TaskSummary(rows=len(self.frame.ids), teacher=self.model(teachers), students=scored)
 
-    def _draws(self, teachers: int, seeds: int) -> Draws:
-        return draw_all(self.frame.samples.users, teachers, seeds, self.config.bootstrap)
+
+@dataclass(frozen=True)
+class _Level:
+    """A task that is a level of a label with several."""
+
+    asked: Asked
+    frame: Frame
+
+    def probability(self, model: ModelFacts) -> Array:
+        """Return float64 [N], how probable the model holds that the level is reached."""
+        logits = logits_asked(self.asked, self.frame.ids, model.name, model.log_odds_offset)
+        return metrics.probability(logits)
 
 
 def _graded(
-    levels: Sequence[_Scorer],
+    levels: Sequence[_Level],
     teachers: Sequence[ModelFacts],
     students: dict[str, StudentModels],
     first: dict[str, StudentSummary],
@@ -195,7 +206,7 @@ def _graded(
     samples, grade = frame.samples, np.sum([one.frame.samples.label for one in levels], 0)
 
     def of(models: Sequence[ModelFacts]) -> float:
-        expected = (np.sum([metrics.probability(level.logits([one])[0]) for level in levels], 0) for one in models)
+        expected = (np.sum([level.probability(one) for level in levels], 0) for one in models)
         return float(np.mean([ndcg(grade, one, samples.group, samples.weight) for one in expected]))
 
     found: dict[str, float | None] = {"teacher": of(teachers)}
@@ -242,12 +253,9 @@ def _transfer(one: EtaEstimate, otherwise: dict[str, EtaEstimate], lost: list[st
     )
 
 
-def _bins(frame: Frame, logits: Sequence[Array]) -> list[Bin]:
+def _bins(first: ModelScores) -> list[Bin]:
     """Return the bins of the first seed: a mean of several would hide what one model does."""
-    if frame.levels_why is not None or frame.samples.regression:
-        return []
-    parts = metrics.calibration_bins(frame.samples.label, logits[0], weight=frame.samples.weight)
-    return [Bin(predicted=p, observed=o, count=n) for p, o, n in parts]
+    return [Bin(predicted=p, observed=o, count=n) for p, o, n in first.bins]
 
 
 def _levels_why(tasks: Sequence[str], task: str, models: Sequence[ModelFacts]) -> str | None:
@@ -262,6 +270,18 @@ def _versions(events: int, predictions: int) -> Versions:
     return Versions(events=events, predictions=predictions, packages=packages)
 
 
+@contextmanager
+def _scratch(tables: Location) -> Iterator[Path]:
+    """Give a folder on this machine for the scored windows, which goes again; what a killed process left goes too."""
+    run = tables.parent
+    place = (run if isinstance(run, Path) else run.local) / "scoring"
+    remove(place)
+    try:
+        yield place / uuid4().hex  # another name each time: a worker may remember what it has read
+    finally:
+        remove(place)
+
+
 def score(
     name: str,
     tables: Location,
@@ -269,36 +289,68 @@ def score(
     students: dict[str, StudentModels],
     config: EvaluateConfig,
     baselines: dict[str, ModelSummary] | None = None,
+    workers: Workers = ALONE,
 ) -> Summary:
-    """Return the summary of a run whose tables lie in `tables` (events) and beside it (predictions).
+    """Return the summary of a run whose tables lie in `tables` (events) and next to it (predictions).
 
-    baselines: their scores on the same window, where they were measured.
+    baselines: their scores on the same window, where they were measured. workers: who scores the models.
     Raises UserError when no row of the window has a label of the first task, or rows are to be grouped by a request
     that the log has not; RecdistillError when a model has no prediction for some of the scored rows.
     """
+    with _scratch(tables) as folder:
+        return _score(folder, _Run(name, tables, teachers, students, config, workers), baselines or {})
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What is scored; see `score`."""
+
+    name: str
+    tables: Location
+    teachers: Sequence[ModelFacts]
+    students: dict[str, StudentModels]
+    config: EvaluateConfig
+    workers: Workers
+
+
+def _task(run: _Run, frame: Frame, asked: Asked) -> _Task:
+    """Return one task, every model scored by the workers."""
+    parts = parts_of(run.students)
+    frame.save(asked.folder / WHOLE)
+    for name, part in parts.items():
+        if part == f"of-{name}":
+            frame.of_domain(run.students[name].domain).save(asked.folder / part)
+    plan = plan_of(run.teachers, run.students, parts)
+    found = in_parts(partial(scores_of, asked), plan, run.workers)
+    scores = {(one.part, one.name): scores for one, scores in zip(plan, found, strict=True)}
+    frames = {part: Frame.open(asked.folder / part) for part in {WHOLE, *parts.values()}}
+    return _Task(frames, scores, run.config, parts)
+
+
+def _score(folder: Path, run: _Run, baselines: dict[str, ModelSummary]) -> Summary:
+    tables, teachers, students, config = run.tables, run.teachers, run.students, run.config
     events, predictions = EventLog.open(tables / "events"), PredictionLog.open(tables.parent / "predictions")
     pinned, recorded, tasks = events.version, predictions.version, events.schema.tasks
     models = [*teachers, *(m for pair in students.values() for m in pair.all)]
     window = ScoredWindow()
     scored: dict[str, TaskSummary] = {}
-    scorers: dict[str, _Scorer] = {}
-    graded = {task for tasks in events.schema.levels.values() for task in tasks}
-    for task in tasks:
+    levels: dict[str, _Level] = {}
+    for number, task in enumerate(tasks):
         features = {name: None for student in students.values() for name in student.domain}
         frame = load_window(events, pinned, task, config.start, config.group, list(features))
         if task == tasks[0]:
             window = _window(frame, events, task)
         frame = replace(frame, levels_why=_levels_why(tasks, task, models))
         without = {name: one.left_out for name, one in scored[tasks[0]].students.items()} if scored else {}
-        scorer = _Scorer(frame, predictions, recorded, task, config, events.schema.rule(task))
-        scored[task] = scorer.all(teachers, students, without)
-        if task in graded:
-            scorers[task] = scorer
+        rule, place = events.schema.rule(task), folder / str(number)
+        asked = Asked(place, predictions.path, recorded, task, rule, config.bootstrap)
+        found = _task(run, frame, asked)
+        scored[task], levels[task] = found.all(teachers, students, without), _Level(asked, found.frame)
     first = scored.pop(tasks[0])
     summary = summarise(
         teacher=first.teacher,
         students=first.students,
-        name=name,
+        name=run.name,
         created=datetime.now(UTC),
         tasks=list(tasks),
         group=config.group,
@@ -307,10 +359,10 @@ def score(
         window=window,
         versions=_versions(pinned, recorded),
         further_tasks=scored,
-        baselines=baselines or {},
+        baselines=baselines,
         graded={
-            name: _graded([scorers[task] for task in levels], teachers, students, first.students)
-            for name, levels in events.schema.levels.items()
+            name: _graded([levels[task] for task in of], teachers, students, first.students)
+            for name, of in events.schema.levels.items()
         },
     )
     return summary.model_copy(update={"warnings": warnings_of(summary)})

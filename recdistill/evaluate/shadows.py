@@ -92,7 +92,7 @@ def _compared(
 
 
 def _model(frame: Frame, predictions: PredictionLog, name: str, logits: Array) -> ModelSummary:
-    found, about = frame.where(slice(None)).scores([logits]), predictions.newest_metadata(name) or {}
+    found, about = frame.where(slice(None)).scores(logits), predictions.newest_metadata(name) or {}
     seeds = [int(about["seed"])] if "seed" in about else []
     settings = {"exported": about["exported"]} if "exported" in about else {}
     return ModelSummary.model_validate({**found.values, "why": found.why, "seeds": seeds, "settings": settings})

@@ -36,13 +36,15 @@ __all__ = [
     "bootstrap_gauc",
     "draw_all",
     "estimate_of",
+    "gauc_replicates",
     "over_seeds",
-    "part_transferability",
+    "replicates_of",
     "transferability",
     "user_weights",
 ]
 
 ENOUGH_SEEDS = 5  # from so many on, a gain that the interval does not show is called noise
+SPARSE = 100  # codes to a row, above which groups are numbered anew
 BUNDLES = 10_000  # more users than this are drawn in random bundles: the error of the error is 1 / sqrt(2 x bundles)
 
 
@@ -104,17 +106,21 @@ def user_weights(users: int, replicates: int, draw: np.random.Generator) -> tupl
     return bundle, np.vstack([np.ones(bundles), times])
 
 
-def _owners(samples: ScoredSamples) -> tuple[Array, Array]:
-    """Return (group codes ascending, each one's user); UserError when a group spans users."""
-    codes, first, inverse = np.unique(samples.group, return_index=True, return_inverse=True)
-    owner = samples.user[first]
-    strangers = np.flatnonzero(owner[inverse] != samples.user)
+def _owners(samples: ScoredSamples, of: Array) -> Array:
+    """Return the users of the groups `of`; UserError when a group spans users."""
+    group = samples.group
+    if group.max(initial=0) >= SPARSE * len(group):
+        codes, group = np.unique(group, return_inverse=True)
+        of = np.searchsorted(codes, of)
+    owner = np.zeros(int(group.max(initial=-1)) + 1, np.int64)
+    owner[group] = samples.user
+    strangers = np.flatnonzero(owner[group] != samples.user)
     if len(strangers):
         raise UserError(
             f"transferability: group {samples.group[strangers[0]]} holds samples of several users, so users cannot be "
             "drawn one by one; group by user (evaluate.group: user)"
         )
-    return codes, owner
+    return np.asarray(owner[of])
 
 
 def bootstrap(samples: ScoredSamples, logits: Sequence[Array], bundle: Array, weights: Array) -> dict[str, Array]:
@@ -123,42 +129,45 @@ def bootstrap(samples: ScoredSamples, logits: Sequence[Array], bundle: Array, we
 
     logits: [N] of each model, of a regression its values; bundle and weights as `user_weights` returns them.
     """
+    found = [replicates_of(samples, logit, bundle, weights) for logit in logits]
+    return {name: np.stack([one[name] for one in found]) for name in found[0]}
+
+
+def replicates_of(samples: ScoredSamples, logit: Array, bundle: Array, weights: Array) -> dict[str, Array]:
+    """Return per metric float64 [replicates] of one model, see `bootstrap`."""
     bundles, at = weights.shape[1], bundle[samples.user]
     if samples.regression:
-        return value_replicates(samples.label, logits, samples.weight, at, weights)
+        found = value_replicates(samples.label, [logit], samples.weight, at, weights)
+        return {name: values[0] for name, values in found.items()}
     pos, neg = masses(samples.label, samples.weight)
 
     def totals(values: Array) -> Array:
-        return np.asarray(weights @ np.bincount(at, values, bundles))
+        return metrics.drawn_sums(weights, np.bincount(at, values, bundles))
 
     positives, negatives = totals(pos), totals(neg)
-    rows = positives + negatives
-    found: dict[str, list[Array]] = {"auc": [], "ne": []}
     with np.errstate(divide="ignore", invalid="ignore"):
-        for logit in logits:
-            below, above = metrics.placements(samples.label, logit, samples.weight)
-            placed_positive, placed_negative = np.where(pos > 0, pos * below, 0.0), np.where(neg > 0, neg * above, 0.0)
-            whole = placed_positive.sum() / pos.sum()
-            sides = totals(placed_positive) / positives + totals(placed_negative) / negatives
-            found["auc"].append(sides - whole)
-            losses = metrics.log_losses(samples.label, logit)
-            losses = losses if samples.weight is None else samples.weight * losses
-            found["ne"].append(-metrics.ne_of_sums(totals(losses), rows, positives))
-    gauc = bootstrap_gauc(samples, logits, bundle, weights)
-    return {"auc": np.stack(found["auc"]), "gauc": gauc, "ne": np.stack(found["ne"])}
+        below, above = metrics.placements(samples.label, logit, samples.weight)
+        placed_positive, placed_negative = np.where(pos > 0, pos * below, 0.0), np.where(neg > 0, neg * above, 0.0)
+        whole = placed_positive.sum() / pos.sum()
+        auc = totals(placed_positive) / positives + totals(placed_negative) / negatives - whole
+        losses = metrics.log_losses(samples.label, logit)
+        losses = losses if samples.weight is None else samples.weight * losses
+        ne = metrics.ne_of_sums(totals(losses), positives + negatives, positives)
+    return {"auc": auc, "gauc": gauc_replicates(samples, logit, bundle, weights), "ne": -ne}
 
 
 def bootstrap_gauc(samples: ScoredSamples, logits: Sequence[Array], bundle: Array, weights: Array) -> Array:
     """Return GAUC alone as float64 [models, replicates]; see `bootstrap`. Users of `samples` may be some of all."""
-    codes, owner = _owners(samples)
-    columns = []
-    for logit in logits:
-        group, area, size = metrics.gauc_parts(samples.label, logit, samples.group, samples.weight)
-        of = bundle[owner[np.searchsorted(codes, group)]]
-        columns += [np.bincount(of, values, weights.shape[1]) for values in (area * size, size)]
-    sums = weights @ np.stack(columns, axis=1)
+    return np.stack([gauc_replicates(samples, logit, bundle, weights) for logit in logits])
+
+
+def gauc_replicates(samples: ScoredSamples, logit: Array, bundle: Array, weights: Array) -> Array:
+    """Return GAUC alone of one model as float64 [replicates]; see `bootstrap_gauc`."""
+    group, area, size = metrics.gauc_parts(samples.label, logit, samples.group, samples.weight)
+    of, bundles = bundle[_owners(samples, group)], weights.shape[1]
+    above, rows = (metrics.drawn_sums(weights, np.bincount(of, values, bundles)) for values in (area * size, size))
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray((sums[:, ::2] / sums[:, 1::2]).T)
+        return np.asarray(above / rows)
 
 
 def _spread(replicates: int, seeds: int, draw: np.random.Generator) -> Array:
@@ -259,29 +268,6 @@ def transferability(
         raise UserError(f"transferability: {len(raw)} raw and {len(distilled)} distilled students; pair them by seed")
     found = bootstrap(samples, [*teacher, *raw, *distilled, *control], drawn.bundle, drawn.weights)
     return {name: estimate_of(values, drawn, samples.users, confidence) for name, values in found.items()}
-
-
-def part_transferability(
-    part: ScoredSamples,
-    teacher: Sequence[Array],
-    raw: Sequence[Array],
-    distilled: Sequence[Array],
-    drawn: Draws,
-    confidence: float,
-) -> tuple[EtaEstimate, tuple[float, float, float]]:
-    """Return eta on GAUC, of a regression on XAUC, of a part of the samples, and that metric of teacher, raw and
-    distilled, means over seeds.
-
-    Users are drawn as for all samples; only the rows of the part count.
-    """
-    models = [*teacher, *raw, *distilled]
-    if part.regression:
-        values = bootstrap(part, models, drawn.bundle, drawn.weights)["xauc"]
-    else:
-        values = bootstrap_gauc(part, models, drawn.bundle, drawn.weights)
-    split = np.split(values[:, 0], [len(teacher), len(teacher) + len(raw)])
-    means = float(split[0].mean()), float(split[1].mean()), float(split[2].mean())
-    return estimate_of(values, drawn, len(np.unique(part.user)), confidence), means
 
 
 def _interval(replicates: Array, confidence: float) -> tuple[float, float]:

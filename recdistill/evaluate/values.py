@@ -9,17 +9,15 @@ counted half: AUC for labels with more than two values. A pair counts the produc
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from recdistill.errors import UserError
-from recdistill.evaluate.metrics import Scores, mean, means_of
+from recdistill.evaluate.metrics import Scores, drawn_sums, mean
 from recdistill.typing import Array
 
-__all__ = ["concordance", "influences", "over_seeds", "score", "value_replicates", "xauc"]
+__all__ = ["concordance", "influences", "score", "value_replicates", "xauc"]
 
 
 def _of_equal(keys: Array, weight: Array) -> Array:
@@ -100,12 +98,6 @@ def score(label: Array, value: Array, weight: Array | None = None) -> Scores:
     return Scores({name: None if name in why else value for name, value in found.items()}, why)
 
 
-def over_seeds(label: Array, values: Sequence[Array], weight: Array | None = None) -> Scores:
-    """Return the means over seeds of what `score` gives, with their standard deviations; values: [N] of each seed."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return means_of(list(pool.map(lambda one: score(label, one, weight), values)))
-
-
 def influences(label: Array, value: Array, weight: Array | None) -> dict[str, tuple[float, Array]]:
     """Return per metric (xauc, mae, rmse; larger is better, so errors are negative) its value and float64 [N], each
     row's influence on it: what drawing the row once more adds, to first order.
@@ -135,14 +127,14 @@ def value_replicates(
     w = np.ones(len(label)) if weight is None else weight
 
     def totals(one: Array) -> Array:
-        return np.asarray(weights @ np.bincount(at, one, weights.shape[1]))
+        return drawn_sums(weights, np.bincount(at, one, weights.shape[1]))
 
     found: dict[str, list[Array]] = {"xauc": [], "mae": [], "rmse": []}
     rows, changed = totals(w), weights - 1
     with np.errstate(divide="ignore", invalid="ignore"):
         for value in values:
             area, of_area = influences(label, value, weight)["xauc"]
-            drawn = changed @ np.bincount(at, of_area, weights.shape[1])
+            drawn = drawn_sums(changed, np.bincount(at, of_area, weights.shape[1]))
             found["xauc"].append(area + drawn)
             found["mae"].append(-totals(w * np.abs(value - label)) / rows)
             found["rmse"].append(-np.sqrt(totals(w * (value - label) ** 2) / rows))

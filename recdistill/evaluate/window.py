@@ -7,11 +7,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 
 from recdistill.data.store.id_set import IdSet
+from recdistill.data.store.memmap import open_column, read_json, write_json
 from recdistill.data.store.vocabulary import distinct_of
 from recdistill.errors import RecdistillError
 from recdistill.evaluate import metrics, values
@@ -50,6 +52,27 @@ class Frame:
         """Return int64 [N], the sample ids."""
         return self.rows["sample_id"].to_numpy()
 
+    def save(self, folder: Path) -> None:
+        """Write it into a new folder, from where `open` maps it into memory."""
+        folder.mkdir(parents=True)
+        self.rows.write_ipc(folder / "rows.arrow", compression="uncompressed")
+        samples, by = self.samples, {f"by_{name}": codes for name, codes in self.groups.items()}
+        arrays = {"label": samples.label, "user": samples.user, "group": samples.group, **by}
+        for name, column in (arrays | ({} if samples.weight is None else {"weight": samples.weight})).items():
+            np.save(folder / f"{name}.npy", column)
+        about = [self.samples.regression, list(self.groups), self.share, self.total, self.levels_why, self.gauc_why]
+        write_json(folder / "about.json", about)
+
+    @classmethod
+    def open(cls, folder: Path) -> Frame:
+        """Return what `save` wrote."""
+        regression, groups, share, total, levels_why, gauc_why = read_json(folder / "about.json")
+        label, user, group = (open_column(folder, name) for name in ("label", "user", "group"))
+        weight = open_column(folder, "weight") if (folder / "weight.npy").exists() else None
+        samples = ScoredSamples(label, user, group, weight, bool(regression))
+        by = {name: open_column(folder, f"by_{name}") for name in groups}
+        return cls(pl.read_ipc(folder / "rows.arrow"), samples, by, share, total, levels_why, gauc_why)
+
     def of_domain(self, domain: dict[str, int | str]) -> Frame:
         """Return the rows of a domain {feature: value} alone; users and groups keep their codes."""
         mask = (
@@ -73,12 +96,12 @@ class Part:
     levels_why: str | None
     gauc_why: str | None = None
 
-    def scores(self, logits: Sequence[Array], grouped: bool = True) -> metrics.Scores:
-        """Return the metrics as means over the seeds' logits [rows]; without GAUC when not `grouped`."""
+    def scores(self, logit: Array, grouped: bool = True) -> metrics.Scores:
+        """Return the metrics of one model's logits [rows]; without GAUC when not `grouped`."""
         samples = self.samples
         if samples.regression:
-            return values.over_seeds(samples.label, logits, samples.weight)
-        found = metrics.over_seeds(samples.label, logits, samples.group if grouped else None, samples.weight)
+            return values.score(samples.label, logit, samples.weight)
+        found = metrics.score(samples.label, logit, samples.group if grouped else None, samples.weight)
         if self.gauc_why is not None:
             found = replace(found, why={**found.why, "gauc": self.gauc_why})
         if self.levels_why is None:

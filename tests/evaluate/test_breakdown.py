@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from recdistill.evaluate import metrics
-from recdistill.evaluate.breakdown import curve, slices
+from recdistill.evaluate.breakdown import curve, points, sliced, slices
 from recdistill.evaluate.transferability import draw_all
 from recdistill.evaluate.window import load_window, logits_of
 from recdistill.tables.predictions import PredictionLog
@@ -40,7 +40,8 @@ def scored(tmp_path_factory):
 def test_slices_are_the_metrics_of_their_rows(scored):
     window, logits = scored
     drawn = draw_all(window.samples.users, 1, 2, 200)
-    found = {(part.slice, part.value): part for part in slices(window, logits, drawn, 0.95)}
+    parts = {model: [sliced(window, z, drawn.bundle, drawn.weights) for z in seeds] for model, seeds in logits.items()}
+    found = {(part.slice, part.value): part for part in slices(parts, drawn, 0.95)}
     assert {name for name, _ in found} == {"new_item", "new_user", "history_length", "hour"} - (
         {"new_user"} if not window.rows["new_user"].any() else set()
     )
@@ -55,13 +56,13 @@ def test_slices_are_the_metrics_of_their_rows(scored):
     for other in found.values():
         assert bool(other.why) if other.eta is None else other.low < other.eta < other.high
         assert other.eta is None or other.low < other.eta < other.high
-    expected = metrics.over_seeds(y, [z[mask] for z in logits["raw"]], group).values
+    expected = metrics.means_of([metrics.score(y, z[mask], group) for z in logits["raw"]]).values
     assert part.metrics["raw"] == pytest.approx(expected)
 
 
 def test_curves_cover_the_window_once_in_order(scored):
     window, logits = scored
-    line = curve(window, logits["teacher"])
+    line = curve(window, [points(window, z) for z in logits["teacher"]])
     assert len(line.time) == 10 == len(line.metrics["ne"])
     assert line.time == sorted(line.time) and line.time[0] == window.rows["time"][0]
     first = slice(0, 200)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from recdistill.evaluate import metrics
-from recdistill.evaluate.resampling import influences, time_blocks, transferability_by
+from recdistill.evaluate.resampling import drawn_by, influences, time_blocks, transferability_by
 from recdistill.evaluate.transferability import ScoredSamples, bootstrap, draw_all, transferability, user_weights
 
 METRICS = {
@@ -80,7 +80,7 @@ def test_a_shock_that_a_stretch_of_time_shares_widens_its_interval() -> None:
     drawn = draw_all(samples.users, 1, 3, 300)
     users = transferability(samples, [teacher], raw, half, drawn, 0.95)
     units = {"user": samples.user, "time": block}
-    found = transferability_by(samples, units, ([teacher], raw, half), drawn, 0.95)
+    found = transferability_by([drawn_by(samples, z, units, 300) for z in (teacher, *raw, *half)], drawn, 0.95)
     for name in ("auc", "ne"):
         by_user, by_time = found[name]["user"], found[name]["time"]
         assert by_user.eta == pytest.approx(users[name].eta)
@@ -93,9 +93,11 @@ def test_a_shock_that_a_stretch_of_time_shares_widens_its_interval() -> None:
 def test_a_window_without_rows_or_one_class_has_no_eta() -> None:
     one = ScoredSamples(np.zeros(4), np.arange(4), np.arange(4))
     logits = [np.zeros(4, np.float32)] * 2
-    found = transferability_by(one, {"item": np.arange(4)}, (logits[:1], logits, logits), draw_all(4, 1, 2, 20), 0.95)
+    models = [drawn_by(one, z, {"item": np.arange(4)}, 20) for z in (logits[0], *logits, *logits)]
+    found = transferability_by(models, draw_all(4, 1, 2, 20), 0.95)
     assert all(found[name]["item"].eta is None for name in METRICS)
     none = ScoredSamples(np.zeros(0), np.zeros(0, int), np.zeros(0, int))
     empty = [np.zeros(0, np.float32)] * 2
-    found = transferability_by(none, {"time": time_blocks(0)}, (empty[:1], empty, empty), draw_all(0, 1, 2, 20), 0.95)
+    models = [drawn_by(none, z, {"time": time_blocks(0)}, 20) for z in (empty[0], *empty, *empty)]
+    found = transferability_by(models, draw_all(0, 1, 2, 20), 0.95)
     assert all(found[name]["time"].eta is None for name in METRICS)

@@ -19,6 +19,7 @@ from recdistill.report.page import render
 from recdistill.tables.events import EventLog
 from recdistill.tables.predictions import PredictionLog
 from recdistill.tables.schema import EventSchema
+from recdistill.workers.parts import Workers
 
 ROWS, LIST, SEEDS = 6000, 5, (3, 4)
 
@@ -104,6 +105,12 @@ STUDENTS = {
 @pytest.fixture(scope="module")
 def summary(run):
     return score("run", run[0] / "tables", [facts("teacher")], STUDENTS, CONFIG)
+
+
+def test_the_summary_is_the_same_to_the_bit_by_two_workers(run, summary):
+    found = score("run", run[0] / "tables", [facts("teacher")], STUDENTS, CONFIG, workers=Workers(2))
+    assert found.model_copy(update={"created": summary.created}) == summary
+    assert not (run[0] / "scoring").exists()
 
 
 def tasks_of(summary):

@@ -6,7 +6,14 @@ import pytest
 from recdistill.errors import UserError
 from recdistill.evaluate import metrics
 from recdistill.evaluate import transferability as transfer
-from recdistill.evaluate.transferability import ScoredSamples, bootstrap, draw_all, part_transferability, user_weights
+from recdistill.evaluate.transferability import (
+    ScoredSamples,
+    bootstrap,
+    bootstrap_gauc,
+    draw_all,
+    estimate_of,
+    user_weights,
+)
 
 BRUTE = {
     "auc": lambda y, z, g: metrics.auc(y, z),
@@ -234,9 +241,10 @@ def test_a_part_has_the_eta_of_its_rows_alone():
     raw, distilled = students(true, draw, 1.5, 3, 0.1)
     teacher, drawn = noisy(true, draw, 0.2), draw_all(samples.users, 1, 3, 300)
     mask = samples.user % 3 == 0
-    answer, areas = part_transferability(
-        samples.where(mask), [teacher[mask]], [z[mask] for z in raw], [z[mask] for z in distilled], drawn, 0.95
-    )
+    models = [z[mask] for z in (teacher, *raw, *distilled)]
+    values = bootstrap_gauc(samples.where(mask), models, drawn.bundle, drawn.weights)
+    answer = estimate_of(values, drawn, len(np.unique(samples.user[mask])), 0.95)
+    areas = [part[:, 0].mean() for part in np.split(values, [1, 4])]
     expected = [
         np.mean([metrics.gauc(samples.label[mask], z[mask], samples.group[mask]) for z in seeds])
         for seeds in ([teacher], raw, distilled)
