@@ -41,8 +41,8 @@ from recdistill.runs.batch_ingest import handed_over, ingest, open_tables
 from recdistill.runs.folder import RunFolder
 from recdistill.runs.jobs import (
     Job,
+    every_job,
     folds_of_teacher,
-    jobs_by_name,
     jobs_of,
     teacher_names,
     teacher_seeds_of,
@@ -248,9 +248,11 @@ def ranked_stage(root: Path, model: str | None, sharded: bool, short: bool) -> N
     """
     folder = RunFolder(root)
     experiment = folder.experiment()
-    rows, every = len(run_store(folder)), jobs_by_name(experiment)
+    rows, every = len(run_store(folder)), every_job(experiment)
     if model not in every:
         raise UserError(f"--model {model}: ranks train one model of {folder.root}; name one of {', '.join(every)}")
+    if every[model].fold is not None:
+        rows = crossfit_rows(folder, experiment, rows)
     with joined(short) as ranks, folder.held() if ranks.first else nullcontext(), shown(folder, experiment) as show:
         ranks.wait()  # nobody looks before the first one holds the folder
         if build.finished(folder, every[model], rows, ranks):

@@ -49,6 +49,13 @@ class Ranks:
         edges = [rows * number // self.size for number in (self.rank, self.rank + 1)]
         return slice(*edges)
 
+    def part_or_first(self, rows: int) -> tuple[slice, bool]:
+        """Return this rank's part of a step's rows, and whether it has one: without one it takes the first row, of
+        which nothing counts.
+        """
+        part = self.part(rows)
+        return (part, True) if part.stop > part.start else (slice(0, 1), False)
+
     def chunk(self, rows: int) -> slice:
         """Return which of a spread weight's rows this rank keeps: all but the last ranks as many, as FSDP2 does it."""
         each = -(-rows // self.size)

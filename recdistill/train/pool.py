@@ -64,8 +64,7 @@ def _for_one_process(experiment: Experiment, job: Job, sharded: bool) -> dict[st
     """Return what ranks cannot share, and whether the job has it: most of it keeps running averages of its own rows."""
     options, distill = job.config.options, job.distill if job.uses_teacher else None
     found = {
-        "pretrain": job.config.pretrain is not None,
-        "a fold": job.fold is not None,
+        "pretrain with --shard": sharded and job.config.pretrain is not None,
         "start_from": isinstance(job.config, StudentConfig) and job.config.start_from is not None,
         "dense_clip with --shard": sharded and job.config.dense_clip is not None,
         "a teacher with teacher_hidden": is_first_teacher(job.name) and bool(experiment.teacher_hidden.width),

@@ -20,11 +20,14 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from recdistill.config.models import PretrainConfig
+from recdistill.data.store.history import Events
 from recdistill.data.store.sample_store import SampleStore
+from recdistill.distributed.ranks import ALONE
 from recdistill.errors import UserError
 from recdistill.models.attention.target_ops import EMPTY
 from recdistill.models.backbones.sequence import SequenceBackbone
 from recdistill.models.embeddings.growable import GrowableTable
+from recdistill.models.embeddings.sharded import ShardedTable
 from recdistill.models.encoders.hstu import HSTUStack
 from recdistill.models.encoders.packed import Sequences, sequences
 from recdistill.models.encoders.transformer import TransformerStack
@@ -169,6 +172,7 @@ class _Pretraining:
         self.net, self.encoder, self.store, self.windows, self.time = net, encoder, store, windows, time
         self.config, self.seed = config, seed
         self.table: GrowableTable = net.inputs.item
+        self.ranks = self.table.ranks if isinstance(self.table, ShardedTable) else ALONE
         self.known = np.unique(store.histories.gather(windows.start, windows.stop).item.astype(np.int64))
         self.categories, self.learned = categories, list(encoder.parameters())
         if len(categories):  # the first row is of no category, and is never scored
@@ -205,56 +209,87 @@ class _Pretraining:
             self.table.set_rate(self.config.table_rate * share, DECAY)
 
     def _step(self, chosen: Array) -> float:
+        """Learn from these windows, of which each rank encodes its part; return the loss.
+
+        All ranks look up the same rows, so that their gradients are summed as the encoder's: one norm bounds all.
+        """
         order = chosen[np.argsort(-(self.windows.stop - self.windows.start)[chosen], kind="stable")]
         found = self.store.histories.gather(self.windows.start[order], self.windows.stop[order])
         draw = self.known[torch.randint(len(self.known), (self.config.negatives,)).numpy()]
+        asked = self._asked(found)
+        if not asked.any():
+            return 0.0
         unique, inverse = np.unique(np.concatenate([[0], found.item, draw]), return_inverse=True)
         rows = self.table(torch.from_numpy(unique.astype(np.int64)))
         index, drawn = (torch.from_numpy(part).to(rows.device) for part in np.split(inverse[1:], [len(found.item)]))
-        events = (
-            torch.from_numpy(part).to(rows.device)
-            for part in (np.diff(found.offsets), self.time - found.time, found.action.astype(np.int64))
-        )
-        at, places = sequences(*events)
+        mine, given = self.ranks.part_or_first(len(order))
+        inside = slice(int(found.offsets[mine.start]), int(found.offsets[mine.stop]))
+        counts, ago = np.diff(found.offsets[mine.start : mine.stop + 1]), self.time - found.time[inside]
+        events = (counts, ago, found.action[inside].astype(np.int64))
+        at, places = sequences(*(torch.from_numpy(part).to(rows.device) for part in events))
         padded = torch.zeros_like(at.ago)
-        padded[places] = index
-        loss = self._loss(at, padded, rows, drawn, unique)
-        if loss is None:
-            self.table.clear()
-            return 0.0
+        padded[places] = index[inside]
+        whole = int(asked.sum()), self._categorised(found.item[asked])
+        loss = self._loss(at, padded, rows, drawn, unique, whole if given else None)
         self.optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
+        shown = loss.detach()[None]
+        self.ranks.add_up([*self._gradients(), shown])
         self._clip()
         self.optimiser.step()
-        self.table.step()
-        return float(loss.detach())
+        if isinstance(self.table, ShardedTable):
+            self.table.step_alike()
+        else:
+            self.table.step()
+        return float(shown)
+
+    def _asked(self, found: Events) -> Array:
+        """Return bool [T]: which events are predicted from those before them in their window."""
+        first = np.zeros(len(found.item), bool)
+        first[found.offsets[:-1]] = True
+        return ~first & (found.action == 1) if self.outcomes else ~first
+
+    def _categorised(self, items: Array) -> int:
+        """Return how many of these items have a category."""
+        return int((self.categories[items] > 0).sum()) if len(self.categories) else 0
+
+    def _gradients(self) -> list[Tensor]:
+        return [one.grad for one in self.learned if one.grad is not None] + self.table.gradients()
 
     def _clip(self) -> None:
         """Scale the gradients of encoder, categories and table down to a norm of at most CLIP, all together."""
-        gradients = [one.grad for one in self.learned if one.grad is not None] + self.table.gradients()
+        gradients = self._gradients()
         norm = torch.stack([gradient.norm().cpu() for gradient in gradients]).norm()
         if float(norm) > CLIP:
             for gradient in gradients:
                 gradient.mul_(CLIP / float(norm))
 
-    def _loss(self, at: Sequences, index: Tensor, rows: Tensor, drawn: Tensor, items: Array) -> Tensor | None:
-        """Return the loss of predicting each event from those before it, None where there is none to predict.
+    def _loss(
+        self, at: Sequences, index: Tensor, rows: Tensor, drawn: Tensor, items: Array, whole: tuple[int, int] | None
+    ) -> Tensor:
+        """Return this rank's share of the loss of predicting each event from those before it.
 
-        rows [U, D] are those of `items` int64 [U]; index [R, L] and drawn [m] say which of them.
+        rows [U, D] are those of `items` int64 [U]; index [R, L] and drawn [m] say which of them. whole: how many events
+        all ranks predict, and how many of these have a category; None where nothing here counts.
         """
         events = self.net.inputs.actions.add(
             rows.index_select(0, index.view(-1)).view(*index.shape, -1), at.action, at.mask
         )
         states = self.encoder.states(events, at)[:, :-1]
         predicted = at.mask[:, 1:] & (at.action[:, 1:] == 1) if self.outcomes else at.mask[:, 1:]
-        if not bool(predicted.any()):
-            return None
+        if whole is None or not bool(predicted.any()):
+            return 0.0 * (states.sum() + rows.sum() + sum(one.sum() for one in self._of_categories()))
         states, target = states[predicted], index[:, 1:][predicted]
-        loss = next_item_loss(states, rows, target, drawn, self.config.temperature)
-        if not len(self.categories):
-            return loss
-        of = torch.from_numpy(self.categories[items]).to(rows.device).index_select(0, target)
-        return loss + category_loss(states, self.learned[-1], of, self.config.temperature)
+        loss = next_item_loss(states, rows, target, drawn, self.config.temperature) * (len(target) / whole[0])
+        for learned in self._of_categories():
+            of = torch.from_numpy(self.categories[items]).to(rows.device).index_select(0, target)
+            share = int((of > 0).sum()) / max(whole[1], 1)
+            loss = loss + category_loss(states, learned, of, self.config.temperature) * share
+        return loss
+
+    def _of_categories(self) -> list[nn.Parameter]:
+        """Return the rows of categories, in a list; none where they are not predicted."""
+        return self.learned[-1:] if len(self.categories) else []
 
     @property
     def outcomes(self) -> bool:

@@ -228,8 +228,7 @@ class Trainer:
 
     def _prepare(self, step: Step) -> Prepared:
         """Return this rank's part of a step. A rank without a part takes the first row and learns nothing from it."""
-        part = self.ranks.part(len(step.rows))
-        part, given = (part, True) if part.stop > part.start else (slice(0, 1), False)
+        part, given = self.ranks.part_or_first(len(step.rows))
         rows = step.rows[part]
         asked = self.builder.candidates(rows, self.candidates) if self.candidates and step.record else None
         if not step.learn:

@@ -367,7 +367,6 @@ def test_no_rank_holds_the_whole(tmp_path: Path) -> None:
                 "teacher",
                 "variant rankmixer with experts is trained in one process",
             ),
-            (("teacher.kind=hstu", "teacher.pretrain={at: 0.5}"), "teacher", "pretrain is trained in one process"),
         ]
     ),
 )

@@ -93,6 +93,15 @@ class ShardedTable(GrowableTable):
         """Let every owner update its rows by the gradients of all ranks; a call of all ranks together."""
         learn([self], self.ranks)
 
+    def step_alike(self) -> None:
+        """Let every owner update its rows by gradients that are the sums of all ranks already, the same on each of
+        them: without a message.
+        """
+        taken, size = self.taken(), self.ranks.size
+        own = [(route.unique % size == self.ranks.rank) for route, _ in taken]
+        rows = [route.unique[mine] // size for (route, _), mine in zip(taken, own, strict=True)]
+        self.learn(rows, [gradient[mine] for (_, gradient), mine in zip(taken, own, strict=True)])
+
     def learn(self, rows: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
         """Update this rank's rows, int64 [n] per lookup, by all ranks' gradients of them, float32 [n, width]."""
         distinct, place = torch.unique(torch.cat([torch.zeros(0, dtype=torch.int64), *rows]), return_inverse=True)

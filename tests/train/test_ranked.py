@@ -1,0 +1,88 @@
+"""Two ranks learn what one process does, case by case: all of them in one launch."""
+
+from __future__ import annotations
+
+import shutil
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from recdistill.checkpoint.store import Checkpoint, Checkpoints
+from recdistill.config.experiment import Experiment
+from recdistill.distributed.ranks import Ranks
+from recdistill.runs.folder import RunFolder
+from recdistill.runs.jobs import every_job
+from recdistill.tables.predictions import PredictionLog
+from recdistill.train.build import trainer_of
+from recdistill.train.pool import train_ranked
+from tests.support.rank_processes import met
+from tests.support.runs import finish, tiny
+
+DISTILLED = "light.distilled.s0"
+CASES = {  # settings, what is trained before by one process, and what by ranks
+    "a fold": (
+        ("students.light.distill={weight: 1, signals: crossfit}", "crossfit={folds: 2, share: 0.5}"),
+        (),
+        "teacher.fold0",
+    ),
+    "pretraining": (
+        ("teacher={kind: hstu, width: 4, history: 5, batch: 50, pretrain: {at: 0.5, batch: 7, category: topic}}",),
+        (),
+        "teacher",
+    ),
+}
+
+
+def trained(cases: list[tuple[Path, str, str]], ranks: Ranks) -> None:
+    """Train a model of each run as one of the ranks."""
+    for root, text, name in cases:
+        experiment, folder = Experiment.model_validate_json(text), RunFolder(root)
+        list(train_ranked(folder, experiment, every_job(experiment)[name], ranks, False))
+        ranks.wait()
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Path]]:
+    """Return by case the run of one process and that of two ranks."""
+    found, asked = {}, []
+    for case, (settings, before, name) in CASES.items():
+        root, experiment = tmp_path_factory.mktemp("ranked"), tiny(*settings)
+        finish(root / "one", experiment, *before)
+        shutil.copytree(root / "one", root / "many")
+        for _ in trainer_of(RunFolder(root / "one"), experiment, every_job(experiment)[name]).run_to_end():
+            pass
+        found[case] = root / "one", root / "many"
+        asked.append((root / "many", experiment.model_dump_json(), name))
+    met(2, partial(trained, asked))
+    return found
+
+
+def newest(root: Path, name: str) -> Checkpoint:
+    """Return the newest checkpoint, tables in order of their rows."""
+    latest = Checkpoints(RunFolder(root).model(name)).latest()
+    assert latest is not None
+    tensors = dict(latest[1].tensors)
+    for key in [key for key in tensors if key.startswith("table/")]:
+        tensors[key] = tensors[key][torch.argsort(latest[1].tensors[f"{key.rpartition('/')[0]}/rows"])]
+    return Checkpoint(tensors, latest[1].state)
+
+
+@pytest.mark.parametrize("case", list(CASES))
+def test_two_ranks_learn_what_one_process_does(runs: dict[str, tuple[Path, Path]], case: str) -> None:
+    one, many = (newest(root, CASES[case][2]) for root in runs[case])
+    assert one.tensors.keys() == many.tensors.keys() and len(many.state["shares"]) == 2
+    for name, value in one.tensors.items():
+        assert value.shape == many.tensors[name].shape, name
+        if value.is_floating_point():
+            torch.testing.assert_close(many.tensors[name], value, rtol=5e-2, atol=2e-3, msg=name)
+    for key in ("rows", "labels", "positives", "logloss", "learned", "steps"):
+        assert many.state["totals"][key] == pytest.approx(one.state["totals"][key], rel=1e-3), key
+    alone, shared = (
+        PredictionLog.open(root / "predictions").scan().collect().sort("model", "sample_id") for root in runs[case]
+    )
+    assert alone["sample_id"].equals(shared["sample_id"]) and alone["model"].equals(shared["model"])
+    for column in ("logit_click", "logit_finish"):
+        np.testing.assert_allclose(shared[column].to_numpy(), alone[column].to_numpy(), rtol=2e-3, atol=2e-4)
