@@ -16,6 +16,8 @@ from typing import NoReturn
 
 import torch
 import torch.distributed as dist
+from torch._C._distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
 from recdistill.distributed.ranks import Ranks
 from recdistill.errors import RankLostError, RecdistillError, UserError
@@ -37,6 +39,14 @@ def _number(name: str, default: float = 0.0, least: float = 0.0) -> float:
     raise UserError(f"{name}={os.environ[name]!r}: must be a number from {least:g} to {MAX_VALUE:g}")
 
 
+def _store(rank: int, size: int, timeout: timedelta) -> Store:
+    """Return where ranks find one another. torchrun keeps it when it starts ranks again, with the addresses of those
+    that are gone, so every start has a part of its own.
+    """
+    store, _, _ = next(rendezvous("env://", rank, size, timeout=timeout))
+    return PrefixStore(f"start-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+
+
 @contextmanager
 def joined(short: bool = False) -> Iterator[Ranks]:
     """Join the other ranks, and leave them when the block ends; short: see `Ranks`.
@@ -53,7 +63,9 @@ def joined(short: bool = False) -> Iterator[Ranks]:
     timeout = timedelta(seconds=_number("RECDISTILL_RANK_TIMEOUT", TIMEOUT, 1.0))
     rank, size = int(_number("RANK")), int(_number("WORLD_SIZE", least=1.0))
     try:
-        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=timeout)
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        store = _store(rank, size, timeout)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
         ahead, writing = (dist.new_group(backend="gloo", timeout=timeout) for _ in range(2))
         ranks = Ranks(rank, size, short, None, ahead, writing)
         yield ranks
