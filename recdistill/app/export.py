@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from recdistill.app.progress import print_line
+from recdistill.app.run import run_store
 from recdistill.config.experiment import Experiment
 from recdistill.data.store.known import Known, known_of, known_then
 from recdistill.errors import UserError
@@ -69,6 +70,8 @@ def exported(
     except ImportError as error:
         raise UserError(f"export needs {error.name}; install it: pip install 'recdistill[export]'") from None
     check_revoked(folder, job.name, found)
+    if not isinstance(folder.root, Path):
+        run_store(folder)  # this machine may not have it
     known = _known(folder, job, found)
     lineage = _lineage(folder, job, found)
     predictor, start = Predictor(folder, experiment, job, found), experiment.evaluate.start

@@ -14,6 +14,7 @@ from recdistill.errors import UserError
 from recdistill.runs.folder import RunFolder
 from recdistill.runs.jobs import jobs_by_name
 from recdistill.runs.names import TEACHER, is_teacher
+from recdistill.storage.location import location
 from recdistill.stream.event_log import Journal
 from recdistill.stream.maintenance.compact import Housekeeper
 from recdistill.stream.registry.promote import check_student, may_serve, rollback, serving
@@ -41,13 +42,13 @@ def versions_of(text: str) -> range:
     return range(int(first), int(last or first) + 1)
 
 
-def _open(run: Path) -> RunFolder:
-    folder = RunFolder(run)
+def _open(run: str | Path) -> RunFolder:
+    folder = RunFolder(location(str(run)))
     folder.experiment()
     return folder
 
 
-def revoke_stage(run: Path, versions: str, model: str, reason: str) -> None:
+def revoke_stage(run: str | Path, versions: str, model: str, reason: str) -> None:
     """Revoke a teacher's versions; print which students learned from them and where each goes back to."""
     folder = _open(run)
     affected = revoke(folder, model, versions_of(versions), reason)
@@ -64,14 +65,14 @@ def revoke_stage(run: Path, versions: str, model: str, reason: str) -> None:
     console.print("students that run go back and replay by themselves, the others when they start", soft_wrap=True)
 
 
-def unquarantine_stage(run: Path, versions: str, model: str) -> None:
+def unquarantine_stage(run: str | Path, versions: str, model: str) -> None:
     """Let students learn from versions that were quarantined or revoked."""
     folder = _open(run)
     unquarantine(folder, model, versions_of(versions))
     Journal(folder.logs, "operator").write("unquarantined", model=model, versions=versions)
 
 
-def lineage_stage(run: Path, model: str) -> None:
+def lineage_stage(run: str | Path, model: str) -> None:
     """Print what each checkpoint of a student learned from."""
     table = Table("checkpoint", "tables", "signals, rows per teacher@version", "", box=SIMPLE_HEAD)
     for made in lineage(_open(run), model):
@@ -89,7 +90,7 @@ def lineage_stage(run: Path, model: str) -> None:
 
 
 def promote_stage(
-    run: Path, model: str, rows: int | None, force: bool, start: datetime | None, to: Path | None, serves: bool
+    run: str | Path, model: str, rows: int | None, force: bool, start: datetime | None, to: Path | None, serves: bool
 ) -> None:
     """Serve a student's checkpoint from the folder of versions `to` (None: the run's), or let students learn from
     another teacher.
@@ -117,7 +118,7 @@ def promote_stage(
     Journal(folder.logs, "operator").write("promoted", model=model, rows=found.rows, version=int(place.name))
 
 
-def rollback_stage(run: Path, to: Path | None) -> None:
+def rollback_stage(run: str | Path, to: Path | None) -> None:
     """Serve again what was served before, from the folder of versions `to` (None: the run's)."""
     folder = _open(run)
     made = rollback(folder, to or serving(folder))
@@ -125,7 +126,7 @@ def rollback_stage(run: Path, to: Path | None) -> None:
     Journal(folder.logs, "operator").write("rolled back", to=made.version)
 
 
-def compact_stage(run: Path, retain_days: int | None) -> None:
+def compact_stage(run: str | Path, retain_days: int | None) -> None:
     """Do one round of housekeeping."""
     folder = _open(run)
     merged = Housekeeper(folder, folder.experiment(), Journal(folder.logs, "operator")).round(retain_days)

@@ -20,8 +20,7 @@ def _local(folder: Path | None) -> Path | None:
     """Return a folder; UserError where it is an address of an object store."""
     if folder is not None and ADDRESS.match(str(folder)):
         raise UserError(
-            f"{folder}: this verb works on local folders; those that take an address of an object store are run, demo, "
-            "stream, ingest, train, evaluate, report, inspect, predict and watch"
+            f"{folder}: this verb works on local folders; copy the run to a folder first (how-to: on object stores)"
         )
     return folder
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from recdistill.cli import completion
-from recdistill.cli.options import Candidate, Rows, RunFolder
+from recdistill.cli.options import Candidate, Rows, RunPlace
 
 __all__ = ["lineage", "promote", "revoke", "rollback", "unquarantine"]
 
@@ -18,7 +18,7 @@ Versions = Annotated[str, typer.Argument(help="One, as 12, or the first and the 
 
 
 def revoke(
-    run_folder: RunFolder,
+    run_folder: RunPlace,
     versions: Versions,
     reason: Annotated[str, typer.Option("--reason", help="Why; it is kept.")],
     model: Teacher = "teacher",
@@ -29,7 +29,7 @@ def revoke(
     revoke_stage(run_folder, versions, model, reason)
 
 
-def unquarantine(run_folder: RunFolder, versions: Versions, model: Teacher = "teacher") -> None:
+def unquarantine(run_folder: RunPlace, versions: Versions, model: Teacher = "teacher") -> None:
     """Let students learn from versions of a teacher that were quarantined or revoked."""
     from recdistill.app.operations import unquarantine_stage
 
@@ -37,7 +37,7 @@ def unquarantine(run_folder: RunFolder, versions: Versions, model: Teacher = "te
 
 
 def lineage(
-    run_folder: RunFolder,
+    run_folder: RunPlace,
     model: Annotated[str, typer.Argument(help="A student, as light.distilled.s0.", autocompletion=completion.models)],
 ) -> None:
     """Show what each checkpoint of a student learned from."""
@@ -47,7 +47,7 @@ def lineage(
 
 
 def promote(
-    run_folder: RunFolder,
+    run_folder: RunPlace,
     model: Annotated[
         str, typer.Argument(help="A student to serve, or a teacher to learn from.", autocompletion=completion.models)
     ],
@@ -67,15 +67,20 @@ def promote(
 
 def rollback(
     folder: Annotated[
-        Path, typer.Argument(help="The folder of a run, or a folder of versions.", autocompletion=completion.runs)
+        str,
+        typer.Argument(
+            help="The folder of a run, or s3://BUCKET/PREFIX, or a folder of versions.", autocompletion=completion.runs
+        ),
     ],
     to: Annotated[Path | None, typer.Option("--to", help="A run's folder of versions; default RUN/serving.")] = None,
 ) -> None:
     """Serve again what was served before."""
     from recdistill.serve.versions import holds_versions, roll_back
+    from recdistill.storage.location import location
 
-    if to is None and holds_versions(folder):  # on a machine that serves there may be nothing else
-        made = roll_back(folder)
+    place = location(folder)
+    if to is None and isinstance(place, Path) and holds_versions(place):  # where it is served, often nothing else is
+        made = roll_back(place)
         print(f"served: version {made.version}, {made.model}")
         return
     from recdistill.app.operations import rollback_stage

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from recdistill.cli import completion
-from recdistill.cli.options import Candidate, Rows, RunFolder
+from recdistill.cli.options import Candidate, Rows, RunFolder, RunPlace
 from recdistill.defaults import CANARY_CALIBRATION, CANARY_ERRORS, CANARY_SLOWER, RowKind
 from recdistill.errors import UserError
 
@@ -17,7 +17,7 @@ __all__ = ["canary", "export", "serve", "shadow"]
 
 
 def export(
-    run_folder: RunFolder,
+    run_folder: RunPlace,
     model: Annotated[
         str,
         typer.Argument(

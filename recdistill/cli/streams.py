@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from recdistill.cli.options import Config, Data, OutPlace, RunFolder, RunPlace, Set
+from recdistill.cli.options import Config, Data, OutPlace, RunPlace, Set
 
 __all__ = ["INTERRUPTED", "compact", "role", "stream", "watch"]
 
@@ -83,7 +83,7 @@ def watch(
 
 
 def compact(
-    run_folder: RunFolder, retain_days: Annotated[int | None, typer.Option("--retain-days", min=1, max=36_500)] = None
+    run_folder: RunPlace, retain_days: Annotated[int | None, typer.Option("--retain-days", min=1, max=36_500)] = None
 ) -> None:
     """Merge the small files of a run's tables, and let old days go."""
     from recdistill.app.operations import compact_stage

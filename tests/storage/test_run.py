@@ -143,7 +143,8 @@ def test_a_bucket_that_is_not_there_and_verbs_that_are_local_are_one_line(bucket
     for words, text in (
         (("run", config, "--out", "s3://no-such-bucket/run"), "there is no such bucket"),
         (("run", config, "--out", "s3://no-such-bucket"), "no address of a run"),
-        (("compact", bucket), "this verb works on local folders"),
+        (("shadow", bucket), "this verb works on local folders"),
+        (("compact", bucket), "holds no run"),
         (("watch", bucket), "holds no run"),
         (("evaluate", bucket), "holds no run"),
     ):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -18,13 +19,13 @@ from recdistill.errors import UserError
 from recdistill.runs.folder import RunFolder
 from recdistill.storage.location import Location, names
 from recdistill.storage.objects import ObjectPath
-from recdistill.stream.event_log import Journal
-from recdistill.stream.maintenance.compact import Housekeeper
 from recdistill.stream.monitor.state import StateReader
 from recdistill.stream.prefork import Prefork
+from recdistill.stream.registry.revoke import lineage
 from recdistill.stream.workers.build import stream_checkpoints
 from recdistill.tables.predictions import PredictionLog
 from recdistill.testing.killpoints import VARIABLE
+from tests.support.commands import typed
 from tests.support.forked import forked_call
 from tests.support.stream_runs import same_weights
 
@@ -105,7 +106,7 @@ def seen(folder: RunFolder, experiment: Experiment) -> list[Any]:
 
 
 def test_a_stream_records_what_a_local_one_does_though_its_processes_are_killed(
-    bucket_of: Callable[[str], ObjectPath], experiment: Experiment, local: RunFolder
+    bucket_of: Callable[[str], ObjectPath], experiment: Experiment, local: RunFolder, tmp_path: Path
 ) -> None:
     killed = {"ingest": "ingest.events:1", STUDENT: "model.recorded:2"}
     folder = streamed(bucket_of("ministack"), experiment, killed)
@@ -113,8 +114,31 @@ def test_a_stream_records_what_a_local_one_does_though_its_processes_are_killed(
     assert seen(folder, experiment) == seen(local, experiment)
     assert {"source", "tables", "predictions", "verdicts", "summary.json"} <= names(folder.root)
     assert not {"live", "logs", "lock.gate", "lease.json"} & names(folder.root)
-    Housekeeper(folder, experiment, Journal(folder.logs, "compact")).round(None)
+    assert "0 tables merged\n" in done("compact", folder.root)
     assert equal(folder, local)
+    operated(folder.root, tmp_path / "served")
+
+
+def operated(place: Location, to: Path) -> None:
+    """Serve a student of a stream in a bucket from a folder, and undo it."""
+    _, line = typed("promote", place, STUDENT, "--force")
+    assert "versions are served from a folder; name it with --to" in line and not to.exists()
+    assert "served: version 1\n" in done("promote", place, STUDENT, "--force", "--to", to)
+    code, line = typed("rollback", place, "--to", to)
+    assert code == 2 and "before version 1 none was served" in line
+    version = next(iter(lineage(RunFolder(place), STUDENT)[-1].learned_from["teacher"]))
+    assert f"teacher@{version}" in done("lineage", place, STUDENT)
+    assert STUDENT in done("revoke", place, version, "--reason", "a test")
+    assert f"revoked: teacher@{version}" in done("lineage", place, STUDENT)
+    done("unquarantine", place, version)
+    assert "revoked" not in done("lineage", place, STUDENT)
+
+
+def done(*words: object) -> str:
+    """Return what a command prints, which has to succeed."""
+    code, printed = typed(*words)
+    assert code == 0, printed
+    return printed
 
 
 @pytest.mark.long

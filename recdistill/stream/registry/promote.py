@@ -18,6 +18,7 @@ from recdistill.runs.jobs import Job
 from recdistill.runs.names import is_teacher
 from recdistill.serve.artefact import Manifest
 from recdistill.serve.versions import roll_back, served, versions
+from recdistill.storage.location import names
 from recdistill.stream.progress import ModelProgress, Sums, read_progress
 from recdistill.tables.predictions import PredictionLog
 from recdistill.tables.verdicts import VerdictLog, Verdicts
@@ -54,8 +55,10 @@ class Promotion:
 
 
 def serving(folder: RunFolder) -> Path:
-    """Return the folder of versions of a run."""
-    return folder.here / "serving"
+    """Return the folder of versions of a run; UserError for a run in an object store, which has none."""
+    if not isinstance(folder.root, Path):
+        raise UserError(f"{folder.root}: versions are served from a folder; name it with --to")
+    return folder.root / "serving"
 
 
 def _promotion(manifest: Manifest, now: int | None) -> Promotion | None:
@@ -125,7 +128,8 @@ def check_revoked(folder: RunFolder, model: str, found: Trained) -> None:
 
 def students(folder: RunFolder) -> list[str]:
     """Return the names of the students with checkpoints of a stream."""
-    return sorted(path.parent.name for path in folder.here.glob("models/*/stream") if not is_teacher(path.parent.name))
+    models = folder.root / "models"
+    return sorted(name for name in names(models) if not is_teacher(name) and (models / name / "stream").is_dir())
 
 
 def verdicts_of(folder: RunFolder) -> Verdicts:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -51,7 +52,8 @@ class Affected:
     """A student that learned from a revoked version: its checkpoints that did, and the newest that did not (None: the
     hand-over).
 
-    promoted: versions under RUN/serving that did; serving: the one of them that is served now, None when none is.
+    promoted: versions under RUN/serving that did, none of a run in an object store; serving: the one of them that is
+    served now, None when none is.
     """
 
     model: str
@@ -110,8 +112,8 @@ def _affected(folder: RunFolder, student: str, teacher: str, versions: range) ->
     checkpoints = lineage(folder, student)
     hit = [checkpoint.rows for checkpoint in checkpoints if learned(checkpoint)]
     clean = [checkpoint.rows for checkpoint in checkpoints if not checkpoint.revoked and checkpoint.whole]
-    made = [promotion for promotion in promotions(serving(folder)) if promotion.model == student]
-    promoted = [promotion for promotion in made if learned(promotion)]
+    made = promotions(serving(folder)) if isinstance(folder.root, Path) else []
+    promoted = [promotion for promotion in made if promotion.model == student and learned(promotion)]
     if not hit and not promoted:
         return None
     now = next((promotion.version for promotion in promoted if promotion.current), None)
