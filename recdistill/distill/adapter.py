@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from recdistill.distill.losses import label_loss
+from recdistill.distill.losses import TINY, label_loss
 from recdistill.distill.optimizer_state import load_state_dict, network_state
+from recdistill.distill.sums import ONE, Sums
 
 __all__ = ["MIN_ROWS", "Adapter"]
 
@@ -37,18 +38,23 @@ class Adapter:
         known = torch.nan_to_num(signals)
         return known + torch.cat([network(known[:, k : k + 1]) for k, network in enumerate(self.networks)], 1)
 
-    def learn(self, signals: Tensor, labels: Tensor, rows: int | Tensor | None = None) -> Tensor:
+    def learn(self, signals: Tensor, labels: Tensor, rows: int | Tensor | None = None, ranks: Sums = ONE) -> Tensor:
         """Take a step on the rows with both, then return the corrected log-odds [B, K], without gradients.
 
         NaN where there is no signal, and everywhere until it has learned from MIN_ROWS rows. Labels [B, K], NaN
-        where unknown; rows: see `Supervision`.
+        where unknown; rows: see `Supervision`; ranks: those that have the step's other rows.
         """
         missing = torch.isnan(signals)
         fresh = labels.masked_fill(missing, math.nan)
-        both = int((~torch.isnan(fresh)).any(1).sum())
-        if both:
+        known = ~torch.isnan(fresh)
+        own = torch.stack([(known * rows).sum() if isinstance(rows, Tensor) else known.sum(), known.any(1).sum()])
+        whole = own.double()
+        ranks.sum_in_place([whole])
+        if both := int(whole[1]):
+            share = float(own[0]) / max(float(whole[0]), TINY)  # of this rank's mean loss in that of all rows
             self.optimiser.zero_grad(set_to_none=True)
-            torch.autograd.backward(label_loss(self._corrected(signals), fresh, rows))
+            torch.autograd.backward(label_loss(self._corrected(signals), fresh, rows) * share)
+            ranks.sum_in_place([one.grad for one in self.networks.parameters() if one.grad is not None])
             self.optimiser.step()
             self.rows += both
         if self.rows < MIN_ROWS:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
+
+from recdistill.distill.sums import ONE, Sums
 
 __all__ = ["AutoWeight"]
 
@@ -18,9 +21,13 @@ class AutoWeight:
     def __init__(self, fraction: float) -> None:
         self.fraction, self.label, self.signal, self.count = fraction, 0.0, 0.0, 0
 
-    def update(self, by_label: Tensor, by_signal: Tensor) -> None:
-        """Take in one measurement: gradients of the two losses (weight 1) at the backbone's output, [B, W]."""
-        label, signal = float(by_label.norm()), float(by_signal.norm())
+    def update(self, by_label: Tensor, by_signal: Tensor, ranks: Sums = ONE) -> None:
+        """Take in one measurement: gradients of the two losses (weight 1) at the backbone's output, [B, W]; ranks:
+        those that have the step's other rows.
+        """
+        squares = torch.stack([by_label.norm(), by_signal.norm()]).double().cpu().square()
+        ranks.sum_in_place([squares])
+        label, signal = squares.sqrt().tolist()
         if not signal:
             return
         keep = MEMORY if self.count else 0.0

@@ -27,6 +27,7 @@ __all__ = [
     "Settings",
     "Shares",
     "Supervision",
+    "TINY",
     "WHOLE",
     "bernoulli_kl",
     "label_loss",

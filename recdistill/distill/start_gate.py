@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from recdistill.distill.sums import ONE, Sums
+
 __all__ = ["StartGate"]
 
 ROWS, POSITIVES, AHEAD, SQUARE = range(4)  # of the sums
@@ -36,10 +38,13 @@ class StartGate:
         self.margin, self.window, self.own, self.teacher, self.sigmas = margin, window, own, teacher, sigmas
         self.sums = torch.zeros(slices, 4, dtype=torch.float64)
 
-    def update(self, labels: Tensor, signals: Tensor, logits: Tensor, slices: Tensor | None = None) -> Tensor:
+    def update(
+        self, labels: Tensor, signals: Tensor, logits: Tensor, slices: Tensor | None = None, ranks: Sums = ONE
+    ) -> Tensor:
         """Score a batch, [B, K] each, by its first task; return bool [B], whether signals may count for each row.
 
-        slices: int64 [B]; all rows are of one without. The batch itself counts from the next one on.
+        slices: int64 [B]; all rows are of one without. ranks: those that have the step's other rows. The batch itself
+        counts from the next one on.
         """
         at = torch.zeros(len(labels), dtype=torch.int64) if slices is None else slices
         may = self.open[at]
@@ -51,6 +56,7 @@ class StartGate:
         new = torch.zeros_like(self.sums).index_add_(
             0, at, torch.stack((torch.ones_like(y), y, ahead, ahead.square()), 1)
         )
+        ranks.sum_in_place([new])
         self.sums = self.sums * torch.exp(-new[:, ROWS:POSITIVES] / self.window) + new
         return may
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from recdistill.typing import Array
 
-__all__ = ["ALONE", "DENSE", "IN_FULL", "Dense", "InFull", "Ranks", "Rows", "gradients_of"]
+__all__ = ["ALONE", "DENSE", "IN_FULL", "Dense", "InFull", "Ranks", "Rows", "gradients_of", "ranks_here"]
 
 DENSE = ("network/", "optimiser/")  # what the names of a dense part's state begin with
 Network = TypeVar("Network", bound=nn.Module)
@@ -205,6 +205,12 @@ class InFull:
 
 
 IN_FULL = InFull()
+
+
+def ranks_here() -> Ranks:
+    """Return the ranks that this process has joined, for a layer that needs to know of them."""
+    joined = dist.is_available() and dist.is_initialized()
+    return Ranks(dist.get_rank(), dist.get_world_size()) if joined else ALONE
 
 
 def gradients_of(network: nn.Module) -> list[Tensor]:

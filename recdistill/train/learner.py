@@ -196,7 +196,7 @@ class Learner:
         signals = self._signals(batch, main.detach()).masked_fill(dropped, math.nan)
         count = int(keep.sum()) * batch.rows_per_sample
         rows = count if row_weight is None else row_weight.masked_fill(dropped, 0)
-        alpha = self._weight(hidden, main, aux, labels, signals, rows)
+        alpha = self._weight(hidden, main, aux, labels, signals, rows, shares)
         label_weight = None
         if undo is not None:
             label_weight = (~undo).float()[:, None].repeat_interleave(batch.rows_per_sample, 0).expand_as(labels)
@@ -232,9 +232,11 @@ class Learner:
         if self.distill is None:
             return loss
         if self.adapter is not None and self.distill.adapter:
-            second = self.adapter.learn(as_sampled(given.signals, self.teacher, self.own), given.labels, given.rows)
+            signals = as_sampled(given.signals, self.teacher, self.own)
+            second = self.adapter.learn(signals, given.labels, given.rows, self.dense.ranks)
             head = batch.as_drawn(self.network.adapted_head(hidden, self.distill.gradient_scale))
-            loss = loss + self.distill.adapter.weight * signal_loss("cross-entropy", head, second, rows=given.rows)
+            apart = signal_loss("cross-entropy", head, second, rows=given.rows) * given.shares.signals
+            loss = loss + self.distill.adapter.weight * apart
         if self.distill.listwise:
             ordered = listwise_loss(tower, given.signals, batch.history.of, given.rows)
             loss = loss + self.distill.listwise * ordered
@@ -259,7 +261,7 @@ class Learner:
         """Return the batch's signals, missing where the gate is closed."""
         if self.gate is None:
             return batch.signals
-        may = self.gate.update(batch.labels, batch.signals, main, self.slicer.of_batch(batch))
+        may = self.gate.update(batch.labels, batch.signals, main, self.slicer.of_batch(batch), self.dense.ranks)
         return batch.signals.masked_fill(~may[:, None], math.nan)
 
     def _weight(
@@ -270,16 +272,17 @@ class Learner:
         labels: Tensor,
         signals: Tensor,
         rows: int | Tensor,
+        shares: Shares,
     ) -> float | Tensor:
         if self.auto is None:
             return self.fixed
         if self.steps % MEASURE_EVERY == 0:
-            given = Supervision(labels, signals, self.own, self.teacher, None, rows, self.network.regression)
+            given = Supervision(labels, signals, self.own, self.teacher, None, rows, self.network.regression, shares)
             label_only = objective(main, aux, given, self.distill, 0.0)
             both = objective(main, aux, given, self.distill, 1.0)
             (by_label,) = torch.autograd.grad(label_only, hidden, retain_graph=True)
             (by_both,) = torch.autograd.grad(both, hidden, retain_graph=True)
-            self.auto.update(by_label, by_both - by_label)
+            self.auto.update(by_label, by_both - by_label, self.dense.ranks)
         return float(self.auto.weight)
 
     def _add_up(self, loss: Tensor, batch: Batch) -> None:
@@ -319,7 +322,7 @@ class Learner:
             tensors |= {f"resizer/{key}": value for key, value in scores.items()}
         for name, part in self._parts():
             values, state[name] = part.state()
-            tensors |= {f"{name}/{key}": value for key, value in values.items()}
+            tensors |= {f"{name}/{key}": value for key, value in values.items()} if self.dense.ranks.first else {}
         return tensors, state
 
     def restore(self, tensors: Mapping[str, Rows], state: dict[str, Any]) -> None:

@@ -61,22 +61,20 @@ def check_ranked(experiment: Experiment, job: Job, sharded: bool = False) -> Non
 
 
 def _for_one_process(experiment: Experiment, job: Job, sharded: bool) -> dict[str, bool]:
-    """Return what ranks cannot share, and whether the job has it: most of it keeps running averages of its own rows."""
+    """Return what ranks cannot share, and whether the job has it."""
     options, distill = job.config.options, job.distill if job.uses_teacher else None
     found = {
         "pretrain with --shard": sharded and job.config.pretrain is not None,
         "start_from": isinstance(job.config, StudentConfig) and job.config.start_from is not None,
         "dense_clip with --shard": sharded and job.config.dense_clip is not None,
         "a teacher with teacher_hidden": is_first_teacher(job.name) and bool(experiment.teacher_hidden.width),
-        "activation dice": options.get("activation") == "dice",
+        "activation dice with --shard": sharded and options.get("activation") == "dice",
         "variant rankmixer with experts": options.get("variant") == "rankmixer" and bool(options.get("experts")),
     }
     if distill is None:
         return found
     return found | {
-        "distill.weight auto": distill.weight == "auto",
-        "distill.gate": distill.gate.start != "always",
-        "distill.adapter": distill.adapter is not None,
+        "distill.weight auto with --shard": sharded and distill.weight == "auto",
         "distill.listwise": bool(distill.listwise),
         "distill.warm_start": distill.warm_start is not None,
     }

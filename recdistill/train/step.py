@@ -22,7 +22,7 @@ from recdistill.testing.killpoints import reach
 from recdistill.train.learner import Learner, StepResult
 from recdistill.typing import Array
 
-__all__ = ["Outcome", "Prepared", "shares_of", "steps", "with_labels"]
+__all__ = ["Outcome", "Prepared", "shares_of", "steps", "unlearned", "with_labels"]
 
 T = TypeVar("T")
 
@@ -99,6 +99,14 @@ def with_labels(
     if late_share is not None:
         return replace(prepared, late=torch.from_numpy(late_share).float())
     return replace(prepared, undo=undo)
+
+
+def unlearned(prepared: Prepared) -> Prepared:
+    """Return the step of a rank that has no rows of it, whose batch is another's row: without its labels nothing of it
+    counts, neither for weights nor for what is averaged over rows.
+    """
+    prepared.batch.labels.fill_(math.nan)
+    return prepared
 
 
 def shares_of(labels: Array, keep: Array, mine: Array, part: slice, weight: Array) -> Shares:

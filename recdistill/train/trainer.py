@@ -39,7 +39,7 @@ from recdistill.train.learner import Learner
 from recdistill.train.pretrain import pretrain
 from recdistill.train.schedule import Plan, Step, kept
 from recdistill.train.start_from import StartFrom
-from recdistill.train.step import Prepared, shares_of, steps, with_labels
+from recdistill.train.step import Prepared, shares_of, steps, unlearned, with_labels
 from recdistill.train.warm_start import WarmStart
 from recdistill.typing import Array
 
@@ -238,9 +238,9 @@ class Trainer:
         shares = shares_of(labels, keep, mine, part, self.store.weight[step.rows]) if self.ranks.size > 1 else WHOLE
         again = None if step.late is None else step.late[part] >= 0
         prepared = Prepared(self.builder.build(rows), torch.from_numpy(mine), asked, shares=shares)
-        if self.store.label_order is None:
-            return prepared
-        return with_labels(prepared, labels[part], again, step.late_share)
+        if self.store.label_order is not None:
+            prepared = with_labels(prepared, labels[part], again, step.late_share)
+        return prepared if given else unlearned(prepared)
 
     def _taught(self, step: Step) -> tuple[Array, Array]:
         """Return (float32 [n, K] labels as they are known at the step, bool [n]: which of its rows are learned)."""

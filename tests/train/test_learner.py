@@ -125,7 +125,7 @@ def test_the_adapter_takes_logits_corrected_for_sampling(monkeypatch: pytest.Mon
     network = Towers(make_net("din").backbone, 1, "decoupled", adapted=True)
     learner = Learner(network, StudentConfig(), distill, [KeepRates(1.0, 0.5)], [KeepRates(1.0, 0.1)])
     given: list[torch.Tensor] = []
-    monkeypatch.setattr(learner.adapter, "learn", lambda signals, labels, rows: (given.append(signals), signals)[1])
+    monkeypatch.setattr(learner.adapter, "learn", lambda signals, *more: (given.append(signals), signals)[1])
     batch = replace(make_batch(), signals=torch.full((6, 1), 2.0))
     learner.learn(batch, torch.ones(6, dtype=torch.bool))
     torch.testing.assert_close(given[0], torch.full((6, 1), 2.0 - math.log(10) + math.log(2)))

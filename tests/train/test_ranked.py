@@ -21,13 +21,25 @@ from recdistill.train.pool import train_ranked
 from tests.support.rank_processes import met
 from tests.support.runs import finish, tiny
 
-DISTILLED = "light.distilled.s0"
+DISTILLED, RAW = "light.distilled.s0", "light.raw.s0"
+GATE = "gate: {start: teacher-ahead, window: 100, margin: 0, sigmas: 0, by: device}"
 CASES = {  # settings, what is trained before by one process, and what by ranks
     "a fold": (
         ("students.light.distill={weight: 1, signals: crossfit}", "crossfit={folds: 2, share: 0.5}"),
         (),
         "teacher.fold0",
     ),
+    "a gate": ((f"students.light.distill={{weight: 1, {GATE}}}",), ("teacher",), DISTILLED),
+    "a weight that finds itself, an adapter": (  # which gives something after 1,000 rows
+        (
+            "students.light.distill={weight: auto, adapter: {hidden: [3]}}",
+            "students.light.epochs=7",
+            "students.light.sampling.negative=0.9",
+        ),
+        ("teacher",),
+        DISTILLED,
+    ),
+    "dice": (("students.light={kind: din, width: 4, history: 5, batch: 50, options: {activation: dice}}",), (), RAW),
     "pretraining": (
         ("teacher={kind: hstu, width: 4, history: 5, batch: 50, pretrain: {at: 0.5, batch: 7, category: topic}}",),
         (),
@@ -80,6 +92,9 @@ def test_two_ranks_learn_what_one_process_does(runs: dict[str, tuple[Path, Path]
             torch.testing.assert_close(many.tensors[name], value, rtol=5e-2, atol=2e-3, msg=name)
     for key in ("rows", "labels", "positives", "logloss", "learned", "steps"):
         assert many.state["totals"][key] == pytest.approx(one.state["totals"][key], rel=1e-3), key
+    for key in ("gate", "auto", "adapter"):
+        ours, theirs = (np.array([*run.state["learner"].get(key, {"": 0}).values()]) for run in (many, one))
+        np.testing.assert_allclose(ours, theirs, rtol=1e-2, atol=1e-6, err_msg=key)
     alone, shared = (
         PredictionLog.open(root / "predictions").scan().collect().sort("model", "sample_id") for root in runs[case]
     )

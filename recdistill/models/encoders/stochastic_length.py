@@ -6,10 +6,9 @@ step of all ranks, so that no rank waits.
 from __future__ import annotations
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
-from recdistill.distributed.ranks import ALONE, Ranks
+from recdistill.distributed.ranks import ranks_here
 from recdistill.errors import UserError
 
 __all__ = ["PERIOD", "StochasticLength", "kept_lengths"]
@@ -65,7 +64,7 @@ class StochasticLength(nn.Module):
 
     def forward(self, lengths: Tensor) -> Tensor:
         """Return int64 [R], how many events of each history to learn from; lengths int64 [R]."""
-        self.draws.manual_seed((self.seed * PRIME + int(self.load[0])) % MIXED * MAX_RANKS + _ranks().rank)
+        self.draws.manual_seed((self.seed * PRIME + int(self.load[0])) % MIXED * MAX_RANKS + ranks_here().rank)
         chances = torch.rand(len(lengths), generator=self.draws, device="cpu").to(lengths.device)
         plain = kept_lengths(lengths, self.few, chances)
         if not self.balanced:
@@ -77,7 +76,7 @@ class StochasticLength(nn.Module):
     def _budget(self, events: float) -> int | None:
         """Return this step's budget, None while there is none, and count its events."""
         steps, sofar, known = self.load.tolist()
-        ranks, now = _ranks(), torch.tensor([events], dtype=torch.float64, device="cpu")
+        ranks, now = ranks_here(), torch.tensor([events], dtype=torch.float64, device="cpu")
         ranks.sum_in_place([now])
         steps, sofar = steps + 1, sofar + float(now)
         new = steps % PERIOD == 0
@@ -85,8 +84,3 @@ class StochasticLength(nn.Module):
             [steps, 0.0 if new else sofar, sofar / (PERIOD * ranks.size) if new else known], dtype=torch.float64
         )
         return int(known) if steps > PERIOD else None
-
-
-def _ranks() -> Ranks:
-    joined = dist.is_available() and dist.is_initialized()
-    return Ranks(dist.get_rank(), dist.get_world_size()) if joined else ALONE

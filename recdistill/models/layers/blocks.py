@@ -11,6 +11,7 @@ from torch.nn import functional
 from recdistill.data.batch.batch import Batch
 from recdistill.data.batch.extras import Extras
 from recdistill.data.batch.numbers import NUMBERS
+from recdistill.distributed.ranks import ranks_here
 from recdistill.errors import UserError
 from recdistill.models.attention.request_layout import Layout, lay_out
 from recdistill.models.embeddings.growable import GrowableTable, TableOptions
@@ -82,7 +83,8 @@ class Dropout(nn.Module):
 class Dice(nn.Module):
     """DIN's data-adaptive activation (1706.06978, equation 3): p x + (1 - p) a x, p = sigmoid of x normalised.
 
-    [..., N]; normalised over the entries that `mask` [...] keeps in training, by running statistics otherwise.
+    [..., N]; normalised over the entries that `mask` [...] keeps in training, those of all ranks where several share a
+    step, by running statistics otherwise.
     """
 
     def __init__(self, width: int, momentum: float = 0.01) -> None:
@@ -94,15 +96,28 @@ class Dice(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         mean, variance = self.get_buffer("mean"), self.get_buffer("variance")
-        kept = x[mask] if self.training else x
-        if self.training and len(kept):
-            now = torch.var_mean(kept, dim=0, correction=0)
+        now = _moments(x[mask]) if self.training else None
+        if now is not None:
             with torch.no_grad():
                 mean.lerp_(now[1], self.momentum)
                 variance.lerp_(now[0], self.momentum)
             variance, mean = now
         p = torch.sigmoid((x - mean) * torch.rsqrt(variance + 1e-8))
         return x * (self.slope + p * (1 - self.slope))
+
+
+def _moments(kept: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Return (variance, mean) of entries [n, N], of all ranks together, None where there are none."""
+    if ranks_here().size == 1:
+        return torch.var_mean(kept, dim=0, correction=0) if len(kept) else None
+    from torch.distributed.nn.functional import all_reduce
+
+    own = torch.stack([torch.ones_like(kept).sum(0), kept.sum(0), kept.double().square().sum(0)])
+    count, total, squares = torch.unbind(all_reduce(own.double()))  # type: ignore[no-untyped-call]
+    if not bool(count[0]):
+        return None
+    mean = total / count
+    return (squares / count - mean.square()).clamp(min=0).to(kept.dtype), mean.to(kept.dtype)
 
 
 class SideFeatures(nn.Module):

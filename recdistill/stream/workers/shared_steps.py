@@ -25,7 +25,7 @@ from recdistill.distill.losses import Shares
 from recdistill.distributed.objects import given_out, to_first
 from recdistill.distributed.ranks import Ranks
 from recdistill.train.learner import Learner, StepResult
-from recdistill.train.step import Outcome, Prepared, shares_of, steps
+from recdistill.train.step import Outcome, Prepared, shares_of, steps, unlearned
 from recdistill.typing import Array
 
 __all__ = ["Begin", "SharedSteps", "follow"]
@@ -136,9 +136,10 @@ def _parts(prepare: Prepare, cut: Array, ranks: Ranks) -> list[Prepared]:
     own = [one for one, size in zip(parts, sizes, strict=True) if size]
     labels, weight = (torch.cat(of).numpy() for of in zip(*map(_labels_and_weight, own), strict=True))
     keep = torch.cat([one.keep for one in own]).numpy()
+    shares = [shares_of(labels, keep, keep[part], part, weight) for part in slices]
     return [
-        replace(one, keep=one.keep & bool(size), shares=shares_of(labels, keep, keep[part], part, weight))
-        for one, part, size in zip(parts, slices, sizes, strict=True)
+        replace(one if size else unlearned(one), keep=one.keep & bool(size), shares=of)
+        for one, of, size in zip(parts, shares, sizes, strict=True)
     ]
 
 
