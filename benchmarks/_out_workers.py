@@ -2,9 +2,10 @@
 
 For each number of rows, a simulated log of 40 Parquet files: ingest by 1, 2 and 4 processes and, where Ray is
 installed, by 2 Ray tasks at a time. Of the smallest, a teacher that learned 50,000 rows: its predictions of the whole
-log, likewise. Each in a process of its own: seconds, cost per row, efficiency (time of one worker / time / workers),
-the largest peak of any process. Budget: the rows are the same whoever wrote them, several workers' files byte by byte
-(one worker commits chunk by chunk), and no process has more than 4 GiB.
+log, likewise; and the scores of seven models, whose predictions are drawn, on its second half. Each in a process of its
+own: seconds, cost per row, efficiency (time of one worker / time / workers), the largest peak of any process. Budget:
+the rows and the summary are the same whoever wrote them, several workers' files byte by byte (one worker commits chunk
+by chunk), and no process has more than 4 GiB.
 """
 
 from __future__ import annotations
@@ -13,15 +14,16 @@ import hashlib
 import json
 import multiprocessing
 import os
-import resource
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 from _common import event_chunks, report
 
@@ -35,6 +37,7 @@ __all__ = ["workers"]
 
 FILES, LIMIT, LEARNED = 40, 4.0, 50_000
 WAYS = [("processes", 1), ("processes", 2), ("processes", 4)] + ([("ray", 2)] if find_spec("ray") else [])
+MODELS = ["teacher", *(f"light.{variant}.s{seed}" for variant in ("raw", "distilled") for seed in range(3))]
 TEXT = """
 name: x
 data:
@@ -65,6 +68,16 @@ def experiment(engine: str, count: int) -> Experiment:
     return load_text(TEXT, [f"workers.count={count}", f"workers.engine={engine}"])
 
 
+def written(log: DeltaLog) -> dict[str, Any]:
+    """Return what a table holds, its rows and its files, and remove it."""
+    rows = hashlib.blake2b()
+    for batch in log.batches():
+        rows.update(batch.hash_rows().to_numpy().tobytes())
+    files = [hashlib.blake2b((log.path / part.path).read_bytes()).hexdigest() for part in log.parts()]
+    shutil.rmtree(log.path)
+    return {"rows": rows.hexdigest(), "files": files}
+
+
 def ingested(folder: Path, engine: str, count: int) -> DeltaLog:
     """Ingest the log into a run of its own; return the events."""
     run = RunFolder(folder / f"{engine}-{count}")
@@ -89,6 +102,38 @@ def backfilled(folder: Path, engine: str, count: int) -> DeltaLog:
     return PredictionLog.open(run.predictions)
 
 
+def draw(folder: Path) -> None:
+    """Make the run `scored`, of the log of the run `trained`: predictions of seven models, drawn."""
+    from recdistill.tables.events import EventLog
+    from recdistill.tables.predictions import PredictionLog
+
+    (folder / "scored").mkdir()
+    (folder / "scored" / "tables").symlink_to(folder / "trained" / "tables")
+    log = PredictionLog.create(folder / "scored" / "predictions", ("click",))
+    for number, model in enumerate(MODELS):
+        noise = np.random.default_rng(number)
+        for sequence, rows in enumerate(EventLog.open(folder / "trained" / "tables" / "events").batches()):
+            logit = rows["label_click"].fill_null(0.0).to_numpy() + noise.normal(0, 3 + number % 3, len(rows))
+            predicted = rows.select("sample_id", "time").with_columns(logit_click=pl.Series(logit, dtype=pl.Float32))
+            log.append(
+                predicted, model=model, version=0, kind="prequential", writer=model, sequence=sequence, new_samples=True
+            )
+
+
+def evaluated(folder: Path, engine: str, count: int) -> str:
+    """Score the models of the run `scored`; return the summary."""
+    from recdistill.config.experiment import EvaluateConfig
+    from recdistill.evaluate.model_facts import IMPORTED, ModelFacts, StudentModels
+    from recdistill.evaluate.score import score
+    from recdistill.workers.parts import Workers
+
+    teacher, *students = (ModelFacts(name, number % 3, 0.0, IMPORTED, {}) for number, name in enumerate(MODELS, -1))
+    pair, workers = StudentModels(students[:3], students[3:]), Workers(count, experiment(engine, count).workers.engine)
+    config, tables = EvaluateConfig(seeds=[0, 1, 2], start=0.5), folder / "scored" / "tables"
+    summary = score("x", tables, [teacher], {"light": pair}, config, workers=workers)
+    return summary.model_dump_json(exclude={"created"})
+
+
 def train(folder: Path) -> None:
     """Make the run `trained`: its teacher has learned the first rows."""
     from recdistill.app.run import ingest_stage, open_run
@@ -104,22 +149,49 @@ def train(folder: Path) -> None:
             next(steps)
 
 
-def run(stage: Callable[[Path, str, int], DeltaLog], folder: Path, engine: str, count: int) -> None:
+Stage = Callable[[Path, str, int], DeltaLog | str]
+
+
+def status(process: Path) -> dict[str, str]:
+    """Return what /proc says of a process; nothing where it is gone."""
+    try:
+        return dict(line.split(":", 1) for line in (process / "status").read_text().splitlines())
+    except OSError:
+        return {}
+
+
+def peak() -> int:
+    """Return the largest peak in KiB of this process and those below it, so far."""
+    found = {int(one.name): status(one) for one in Path("/proc").iterdir() if one.name.isdigit()}
+    mine, before = {os.getpid()}, 0
+    while len(mine) > before:
+        before = len(mine)
+        mine |= {number for number, about in found.items() if int(about.get("PPid", 0)) in mine}
+    return max(int(found[number].get("VmHWM", "0").split()[0]) for number in mine)
+
+
+def run(stage: Stage, folder: Path, engine: str, count: int) -> None:
     """Run a stage, and write down what it took."""
-    start = time.perf_counter()
-    log = stage(folder, engine, count)
-    seconds = time.perf_counter() - start
-    own, others = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    rows = hashlib.blake2b()
-    for batch in log.batches():
-        rows.update(batch.hash_rows().to_numpy().tobytes())
-    files = [hashlib.blake2b((log.path / part.path).read_bytes()).hexdigest() for part in log.parts()]
-    about = {"seconds": seconds, "gib": max(own, others) / 2**20, "rows": rows.hexdigest(), "files": files}
+    peaks, stop, start = [peak()], threading.Event(), time.perf_counter()
+
+    def watch() -> None:
+        while not stop.wait(0.1):
+            peaks.append(peak())
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        made = stage(folder, engine, count)
+        seconds = time.perf_counter() - start
+    finally:
+        stop.set()
+        thread.join()
+    about = {"rows": made, "files": []} if isinstance(made, str) else written(made)
+    about |= {"seconds": seconds, "gib": max(peaks) / 2**20}
     (folder / "about.json").write_text(json.dumps(about))
-    shutil.rmtree(log.path)
 
 
-def measured(stage: Callable[[Path, str, int], DeltaLog], folder: Path, engine: str, count: int) -> dict[str, Any]:
+def measured(stage: Stage, folder: Path, engine: str, count: int) -> dict[str, Any]:
     """Return what a stage took in a process of its own."""
     process = multiprocessing.get_context("spawn").Process(target=run, args=(stage, folder, engine, count))
     process.start()
@@ -129,9 +201,7 @@ def measured(stage: Callable[[Path, str, int], DeltaLog], folder: Path, engine: 
     return dict(json.loads((folder / "about.json").read_text()))
 
 
-def lines(
-    name: str, stage: Callable[[Path, str, int], DeltaLog], folder: Path, rows: int
-) -> tuple[list[list[str]], bool]:
+def lines(name: str, stage: Stage, folder: Path, rows: int) -> tuple[list[list[str]], bool]:
     """Return the rows of the table, and whether all wrote the same."""
     found = [(way, measured(stage, folder, *way)) for way in WAYS]
     alone, several = found[0][1], [about for way, about in found[1:]]
@@ -161,7 +231,8 @@ def workers(sizes: list[int]) -> int:
             stages = [("ingest", ingested)]
             if rows == sizes[0]:
                 train(folder)
-                stages.append(("backfill", backfilled))
+                draw(folder)
+                stages += [("backfill", backfilled), ("evaluation", evaluated)]
             for title, stage in stages:
                 found, fine = lines(title, stage, folder, rows)
                 table, met = table + found, met and fine

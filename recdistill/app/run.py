@@ -140,7 +140,8 @@ def ingest_stage(folder: RunFolder, experiment: Experiment, data: Path | None, f
     start = time.perf_counter()
     events, behaviors = open_tables(folder)
     with console.status("building the store"):
-        store = build_store(folder.store, events, behaviors, clock=LabelClock.of(experiment.labels))
+        clock = LabelClock.of(experiment.labels)
+        store = build_store(folder.store, events, behaviors, clock=clock, workers=_workers(experiment))
     _print(
         f"store: {len(store):,} samples{_span(store) if events.schema.has_time else ''}, {store.users - 1:,} users, "
         f"{store.items - 1:,} items, {len(store.histories.item):,} history events ({time.perf_counter() - start:.1f} "
@@ -152,6 +153,10 @@ def ingest_stage(folder: RunFolder, experiment: Experiment, data: Path | None, f
     PredictionLog.create(folder.predictions, tuple(store.tasks), channels_of(experiment, store.tasks))
     print_data(data_of(folder))
     print_leaks(leaks_of(folder, experiment))
+
+
+def _workers(experiment: Experiment) -> Workers:
+    return Workers(experiment.workers.count, experiment.workers.engine)
 
 
 def _span(store: SampleStore) -> str:
@@ -328,7 +333,7 @@ def evaluate_stage(folder: RunFolder, experiment: Experiment) -> Summary:
             *_facts(folder, experiment),
             experiment.evaluate,
             floor,
-            Workers(experiment.workers.count, experiment.workers.engine),
+            _workers(experiment),
         )
     summary = summary.model_copy(update={"label_lag": label_lag(folder.store)})
     summary = with_data(with_leaks(summary, leaks_of(folder, experiment)), data_of(folder))

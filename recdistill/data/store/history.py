@@ -16,8 +16,9 @@ from recdistill.data.store.grouped import first_not_below, write_grouped
 from recdistill.data.store.memmap import open_column
 from recdistill.typing import Array
 
-__all__ = ["Events", "HistoryStore", "build_histories"]
+__all__ = ["KINDS", "PREFIX", "Events", "HistoryStore", "build_histories"]
 
+PREFIX, KINDS = "history_", {"item": ((), "int32"), "time": ((), "int64"), "action": ((), "uint8")}
 Chunks = Callable[[], Iterable[tuple[Array, Array, Array, Array, Array]]]
 
 
@@ -42,9 +43,7 @@ def build_histories(folder: Path, chunks: Chunks, users: int) -> HistoryStore:
     def by_user() -> Iterable[tuple[Array, ...]]:
         return ((user, known, item, time, action) for user, item, time, known, action in chunks())
 
-    write_grouped(
-        folder, "history_", {"item": ((), "int32"), "time": ((), "int64"), "action": ((), "uint8")}, by_user, users
-    )
+    write_grouped(folder, PREFIX, KINDS, by_user, users)
     return HistoryStore(folder)
 
 

@@ -16,7 +16,9 @@ from recdistill.errors import RecdistillError
 from recdistill.storage.location import Location, write
 from recdistill.typing import Array
 
-__all__ = ["create_column", "json_text", "open_column", "read_json", "sync", "write_json"]
+__all__ = ["create_column", "json_text", "open_column", "read_json", "sync", "writable_column", "write_json"]
+
+EMPTY = 128  # bytes of a file without rows: its header, of which no map can be made
 
 
 def create_column(folder: Path, name: str, shape: tuple[int, ...], dtype: str) -> Array:
@@ -38,6 +40,13 @@ def open_column(folder: Path, name: str) -> Array:
     if not path.exists():
         raise RecdistillError(f"{path}: column missing from the store; delete the folder and run again")
     column: Array = np.load(path, allow_pickle=False, mmap_mode=None if path.stat().st_size < 4096 else "r")
+    return column
+
+
+def writable_column(folder: Path, name: str) -> Array:
+    """Return the column `name` to be written by position, as any number of processes may at once, each its own rows."""
+    path = folder / f"{name}.npy"
+    column: Array = np.load(path, allow_pickle=False, mmap_mode="r+" if path.stat().st_size > EMPTY else None)
     return column
 
 

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from recdistill.data.store.grouped import entries_since, first_not_below, slabs, write_grouped
+from recdistill.data.store.grouped import create_grouped, entries_since, fill_grouped, first_not_below, slabs
 from recdistill.data.store.memmap import open_column
 from recdistill.typing import Array
 
-__all__ = ["SIDES", "OutcomeCounts", "build_counts"]
+__all__ = ["SIDES", "OutcomeCounts", "build_counts", "create_counts", "fill_counts"]
 
+KINDS = {"sums": ((2,), "int32")}
 SIDES = ("user", "item")  # whose outcomes are counted
 Outcomes = Callable[[], Iterable[tuple[Array, Array, Array]]]
 
@@ -27,14 +28,25 @@ def build_counts(folder: Path, side: str, outcomes: Outcomes, keys: int) -> Outc
 
     added: labels and positives, as `LabelClock.counted` gives them. Chunks are read twice; memory O(chunk + keys).
     """
-    columns = write_grouped(folder, f"{side}_counts_", {"sums": ((2,), "int32")}, outcomes, keys)
-    _add_up(columns["sums"], columns["first"])
+    create_counts(folder, side, outcomes, keys)
+    fill_counts(folder, side, outcomes, 0, keys)
     return OutcomeCounts(folder, side)
 
 
-def _add_up(sums: Array, first: Array) -> None:
-    """Let every row of `sums` [n, 2] be the sum of its key's rows up to it, in place."""
-    for part, owner in slabs(first):
+def create_counts(folder: Path, side: str, outcomes: Outcomes, keys: int) -> Array:
+    """Make the columns of `build_counts`, to be filled; return where each key's entries begin."""
+    return create_grouped(folder, f"{side}_counts_", KINDS, outcomes, keys)
+
+
+def fill_counts(folder: Path, side: str, outcomes: Outcomes, low: int, high: int) -> None:
+    """Write the counts of the keys [low, high), as `fill_grouped` does."""
+    columns = fill_grouped(folder, f"{side}_counts_", KINDS, outcomes, low, high)
+    _add_up(columns["sums"], columns["first"], low, high)
+
+
+def _add_up(sums: Array, first: Array, low: int, high: int) -> None:
+    """Let every row of `sums` [n, 2] of the keys [low, high) be the sum of its key's rows up to it, in place."""
+    for part, owner in slabs(first, low, high):
         running = np.vstack((np.zeros((1, 2), np.int64), np.cumsum(sums[part], 0, dtype=np.int64)))
         sums[part] = running[1:] - running[first[owner] - part.start]
 

@@ -9,7 +9,6 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,9 @@ from recdistill.data.store.given import GivenFile, GivenWriter
 from recdistill.data.store.history import Events, HistoryStore, build_histories
 from recdistill.data.store.label_order import LabelClock, LabelOrder, late_alone, write_order
 from recdistill.data.store.memmap import create_column, open_column, read_json, write_json
-from recdistill.data.store.outcome_counts import SIDES, OutcomeCounts, build_counts
+from recdistill.data.store.outcome_counts import SIDES, OutcomeCounts
 from recdistill.data.store.piles import in_order
+from recdistill.data.store.shards import Samples, write_groups, write_looked_up
 from recdistill.data.store.shown import Shown, shown_at
 from recdistill.data.store.vocabulary import Vocabulary
 from recdistill.defaults import GIVEN_HISTORY
@@ -31,6 +31,7 @@ from recdistill.errors import UserError
 from recdistill.tables.events import BehaviorLog, EventLog
 from recdistill.tables.schema import EventSchema
 from recdistill.typing import Array
+from recdistill.workers.parts import ALONE, Workers
 
 __all__ = ["SampleStore", "build_store"]
 
@@ -90,52 +91,11 @@ def _write_samples(folder: Path, events: EventLog, version: int, rows: int, enco
         at += len(chunk)
 
 
-def _sample_chunks(folder: Path, clock: LabelClock) -> Chunks:
-    """Yield the samples as history events: the action is the first task's outcome."""
-    user, item, time, known, labels = (
-        open_column(folder, name) for name in ("user", "item", "time", "known", "labels")
-    )
-    for at in range(0, len(user), CHUNK):
-        part = slice(at, at + CHUNK)
-        of, since, action = clock.history_events(time[part], labels[part, 0], known[part, 0])
-        yield user[part][of], item[part][of], time[part][of], since, action
-
-
 def _behavior_chunks(behaviors: BehaviorLog, version: int, encoder: Encoder) -> Chunks:
     for rows in behaviors.batches(version=version, rows=CHUNK):
         time = rows["time"].dt.epoch("us").to_numpy()
         user = encoder.users.encode(rows["user_id"], grow=True)
         yield user, encoder.items.encode(rows["item_id"], grow=True), time, time, encoder.action(rows["action"])
-
-
-def _write_history_end(folder: Path, histories: HistoryStore, rows: int) -> None:
-    user, time = open_column(folder, "user"), open_column(folder, "time")
-    history_end = create_column(folder, "history_end", (rows,), "int64")
-    for at in range(0, rows, CHUNK):
-        part = slice(at, at + CHUNK)
-        history_end[part] = histories.known_before(user[part], time[part])
-
-
-def _write_counts(folder: Path, clock: LabelClock, sizes: dict[str, int], rows: int) -> None:
-    """Write the counts of outcomes, and per sample those of its user and its item as of its time; sizes: keys by
-    side.
-    """
-    time, labels, known = (open_column(folder, name) for name in ("time", "labels", "known"))
-    parts = [slice(at, at + CHUNK) for at in range(0, rows, CHUNK)]
-    column = create_column(folder, "counts", (rows, 2 * len(SIDES)), "int32")
-
-    def outcomes(key: Array) -> Iterator[tuple[Array, Array, Array]]:
-        for part in parts:
-            of, since, added = clock.counted(time[part], labels[part, 0], known[part, 0])
-            owner = key[part][of]
-            there = owner > 0  # a log without users has none of theirs
-            yield owner[there], since[there], added[there]
-
-    for number, side in enumerate(SIDES):
-        key = open_column(folder, side)
-        counts = build_counts(folder, side, partial(outcomes, key), sizes[side])
-        for part in parts:
-            column[part, 2 * number : 2 * number + 2] = counts.before(key[part], time[part])
 
 
 def _write_by_id(folder: Path, rows: int) -> None:
@@ -159,9 +119,10 @@ def build_store(
     behaviors: BehaviorLog | None,
     versions: dict[str, int | None] | None = None,
     clock: LabelClock = WITH_SAMPLES,
+    workers: Workers = ALONE,
 ) -> SampleStore:
     """Build the store of the tables' `versions` (default: the newest) in `folder`, or reopen it when it is theirs
-    already. clock: when labels count.
+    already. clock: when labels count; workers: who writes what is kept by user and by item.
 
     Memory O(chunk + distinct ids). Raises UserError, leaving
     nothing behind, for more than MAX_ACTIONS types of behavior.
@@ -177,7 +138,7 @@ def build_store(
     for old in (part, folder):
         shutil.rmtree(old, ignore_errors=True)
     try:
-        _build(part, events, behaviors, pinned, clock)
+        _build(part, events, behaviors, pinned, clock, workers)
     except UserError:
         shutil.rmtree(part, ignore_errors=True)
         raise
@@ -186,7 +147,12 @@ def build_store(
 
 
 def _build(
-    part: Path, events: EventLog, behaviors: BehaviorLog | None, pinned: dict[str, Any], clock: LabelClock
+    part: Path,
+    events: EventLog,
+    behaviors: BehaviorLog | None,
+    pinned: dict[str, Any],
+    clock: LabelClock,
+    workers: Workers,
 ) -> None:
     """Write every column of the `pinned` versions into `part`."""
     rows, vocabularies = events.rows(pinned["events"]), {name: Vocabulary() for name in VOCABULARIES}
@@ -195,15 +161,16 @@ def _build(
     _write_samples(part, events, pinned["events"], rows, encoder)
 
     def chunks() -> Chunks:
-        if behaviors:
-            return _behavior_chunks(behaviors, pinned["behaviors"], encoder)
-        return _sample_chunks(part, clock) if events.schema.has_histories else iter(())
+        return _behavior_chunks(behaviors, pinned["behaviors"], encoder) if behaviors else iter(())
 
-    if behaviors:
-        for _ in chunks():  # the number of users must be known before positions are given out
-            continue
-    _write_history_end(part, build_histories(part, chunks, len(encoder.users) + 1), rows)
-    _write_counts(part, clock, {"user": len(encoder.users) + 1, "item": len(encoder.items) + 1}, rows)
+    for _ in chunks():  # the number of users must be known before positions are given out
+        continue
+    samples, sizes = Samples(part, clock), {"user": len(encoder.users) + 1, "item": len(encoder.items) + 1}
+    of_samples = behaviors is None and events.schema.has_histories
+    if not of_samples:
+        build_histories(part, chunks, sizes["user"])
+    write_groups(samples, sizes, of_samples, workers)
+    write_looked_up(samples, rows, workers)
     _write_by_id(part, rows)
     write_order(part, clock, *(open_column(part, name) for name in ("time", "labels", "known")))
     for name, ids in vocabularies.items():

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from recdistill.data.batch.builder import BatchBuilder
 from recdistill.data.batch.numbers import SPAN
 from recdistill.data.scales import scaled
-from recdistill.data.store import sample_store
+from recdistill.data.store import sample_store, shards
 from recdistill.data.store.encoder import MAX_ACTIONS
+from recdistill.data.store.grouped import shares
 from recdistill.data.store.memmap import open_column
 from recdistill.data.store.piles import in_order
 from recdistill.data.store.sample_store import SampleStore, build_store
@@ -25,6 +26,7 @@ from recdistill.defaults import LIST_LENGTH
 from recdistill.errors import RecdistillError, UserError
 from recdistill.tables.events import BehaviorLog, EventLog
 from recdistill.tables.schema import EventSchema
+from recdistill.workers.parts import ALONE, Workers
 
 START = 1_700_000_000_000_000  # us
 SECOND = 1_000_000
@@ -43,6 +45,7 @@ BEHAVED = EventSchema(("click",), has_request=True)
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
     monkeypatch.setattr(sample_store, "CHUNK", 7)  # so that every log here crosses the edges of many
+    monkeypatch.setattr(shards, "CHUNK", 7)
     monkeypatch.setattr(sample_store, "in_order", partial(in_order, limit=20))  # and is sorted on disk
 
 
@@ -289,3 +292,22 @@ def test_a_store_with_a_missing_column_says_which(tmp_path):
         SampleStore(tmp_path / "s")
     with pytest.raises(RecdistillError, match="column missing"):
         open_column(tmp_path, "nothing")
+
+
+def test_a_store_is_the_same_to_the_bit_by_several_workers(tmp_path: Path) -> None:
+    rows = samples(np.random.default_rng(3), 300)
+    log = log_of(tmp_path / "e", rows, DELAYED, 4)
+    for name, workers in (("one", ALONE), ("two", Workers(2))):
+        build_store(tmp_path / name, log, None, workers=workers)
+    files = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert {"history_item.npy", "user_counts_sums.npy", "item_counts_known.npy", "history_end.npy"} < set(files)
+    assert files == sorted(path.name for path in (tmp_path / "two").iterdir())
+    for name in files:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=9), st.integers(1, 5))
+def test_shares_hold_every_key_once(entries: list[int], count: int) -> None:
+    found = shares(np.r_[0, np.cumsum(entries)], count)
+    assert [key for low, high in found for key in range(low, high)] == list(range(len(entries)))
+    assert 1 <= len(found) <= count
