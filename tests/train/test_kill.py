@@ -56,7 +56,7 @@ class Snapshots:
 
 
 def test_killed_before_any_file_operation(tmp_path: Path) -> None:
-    experiment = tiny()
+    experiment = tiny("data.options.rows=160", "checkpoint_rows=80", "teacher.batch=40", "students.light.batch=40")
     snapshots = Snapshots(tmp_path / "run", tmp_path / "killed")
     snapshots.on = True
     finish(tmp_path / "run", experiment, *MODELS)
