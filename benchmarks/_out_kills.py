@@ -73,9 +73,9 @@ def named(trial: Trial) -> None:
             count *= 2
 
 
-def at_random(trial: Trial, wanted: int) -> None:
+def at_random(trial: Trial, wanted: int, seed: int) -> None:
     """Kill so many times, at random moments."""
-    draw, start = random.Random(0), time.perf_counter()
+    draw, start = random.Random(seed), time.perf_counter()
     trial.ended()
     longest = time.perf_counter() - start
     wanted += trial.killed
@@ -84,7 +84,7 @@ def at_random(trial: Trial, wanted: int) -> None:
     trial.ended()
 
 
-def kills(folder: Path, wanted: int) -> int:
+def kills(folder: Path, wanted: int, seed: int) -> int:
     """Kill at every named point and `wanted` times at random at each server; return 0 where nothing differs."""
     config, whole = folder / "kills.yaml", folder / "whole"
     text = EXPERIMENT.replace("rows: 3000", "rows: 1200").replace("checkpoint_rows: 300", "checkpoint_rows: 200")
@@ -94,18 +94,18 @@ def kills(folder: Path, wanted: int) -> int:
     if process.exitcode:
         raise SystemExit((folder / "whole.out").read_text())
     want = result_of(whole), figures(whole)
-    rows = [row for server in SERVERS for row in _at(server, folder, config, want, wanted)]
+    rows = [row for server in SERVERS for row in _at(server, folder, (config, want), wanted, seed)]
     columns = ["server", "kills", "number", "compared", "lost", "twice", "rows differ", "weights", "figures"]
     met = all(set(row[4:]) == {"0"} for row in rows)
     return report("killed in a bucket, run again, compared", columns, rows, met, "nothing lost, twice or different")
 
 
-def _at(server: str, folder: Path, config: Path, want: tuple[Result, object], wanted: int) -> list[list[str]]:
+def _at(server: str, folder: Path, run: tuple[Path, tuple[Result, object]], wanted: int, seed: int) -> list[list[str]]:
     rows = []
     with bucket(server, folder) as place:
         for what in ("named points", "random"):
-            trial = Trial(config, place / what.split()[0], want)
-            named(trial) if what == "named points" else at_random(trial, wanted)
+            trial = Trial(run[0], place / what.split()[0], run[1])
+            named(trial) if what == "named points" else at_random(trial, wanted, seed)
             counts = (trial.killed, trial.compared, *astuple(trial.found), trial.other_figures)
             rows.append([server, what, *map(str, counts)])
     return rows

@@ -28,6 +28,7 @@ def main() -> int:
     parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; default all")
     parser.add_argument("--data", type=Path, help="folder of movielens_100k.parquet")
     parser.add_argument("--kills", type=int, default=20, help="random kills at each server")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments of random kills")
     parser.add_argument("--rows", type=int, nargs="+", default=[200_000], help="sizes of the log that workers read")
     asked = parser.parse_args()
     if unknown := set(asked.parts) - set(PARTS):
@@ -43,7 +44,7 @@ def _run(part: str, folder: Path, asked: argparse.Namespace) -> int:
     if part == "same":
         return same(folder, asked.data)
     if part == "kills":
-        return kills(folder, asked.kills)
+        return kills(folder, asked.kills, asked.seed)
     return writers(folder) if part == "writers" else workers(sorted(asked.rows))
 
 

@@ -77,6 +77,7 @@ __all__ = [
     "run_store",
     "train_alone",
     "train_stage",
+    "workers_of",
 ]
 
 
@@ -141,7 +142,7 @@ def ingest_stage(folder: RunFolder, experiment: Experiment, data: Path | None, f
     events, behaviors = open_tables(folder)
     with console.status("building the store"):
         clock = LabelClock.of(experiment.labels)
-        store = build_store(folder.store, events, behaviors, clock=clock, workers=_workers(experiment))
+        store = build_store(folder.store, events, behaviors, clock=clock, workers=workers_of(experiment))
     _print(
         f"store: {len(store):,} samples{_span(store) if events.schema.has_time else ''}, {store.users - 1:,} users, "
         f"{store.items - 1:,} items, {len(store.histories.item):,} history events ({time.perf_counter() - start:.1f} "
@@ -155,7 +156,8 @@ def ingest_stage(folder: RunFolder, experiment: Experiment, data: Path | None, f
     print_leaks(leaks_of(folder, experiment))
 
 
-def _workers(experiment: Experiment) -> Workers:
+def workers_of(experiment: Experiment) -> Workers:
+    """Return who works on the data."""
     return Workers(experiment.workers.count, experiment.workers.engine)
 
 
@@ -333,7 +335,7 @@ def evaluate_stage(folder: RunFolder, experiment: Experiment) -> Summary:
             *_facts(folder, experiment),
             experiment.evaluate,
             floor,
-            _workers(experiment),
+            workers_of(experiment),
         )
     summary = summary.model_copy(update={"label_lag": label_lag(folder.store)})
     summary = with_data(with_leaks(summary, leaks_of(folder, experiment)), data_of(folder))

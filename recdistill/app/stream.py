@@ -20,7 +20,7 @@ from recdistill.app.data_summary import data_of, print_data
 from recdistill.app.model_facts import model_facts
 from recdistill.app.progress import console, print_line
 from recdistill.app.results import publish_results
-from recdistill.app.run import open_run, train_stage
+from recdistill.app.run import open_run, train_stage, workers_of
 from recdistill.app.scores import print_summary
 from recdistill.app.shadow import with_shadows
 from recdistill.config.experiment import Experiment
@@ -245,7 +245,9 @@ def score_stage(folder: RunFolder, experiment: Experiment) -> None:
     first = handed.rows if handed else 0
     window = experiment.evaluate.model_copy(update={"start": first / max(events.rows(), 1)})
     with console.status("scoring"):
-        summary = score(experiment.name, folder.tables, *_facts(folder, experiment), window)
+        summary = score(
+            experiment.name, folder.tables, *_facts(folder, experiment), window, None, workers_of(experiment)
+        )
         summary = with_shadows(folder, experiment, summary)
     write_summary(summary, folder.root / "summary.json")
     print_summary(summary)

@@ -125,7 +125,7 @@ def build_store(
     already. clock: when labels count; workers: who writes what is kept by user and by item.
 
     Memory O(chunk + distinct ids). Raises UserError, leaving
-    nothing behind, for more than MAX_ACTIONS types of behavior.
+    nothing behind, for more than MAX_ACTIONS types of behavior, and where the disk is full.
     """
     clock = replace(clock, positive_from=events.schema.positive_from)
     pinned = versions or {"events": events.version, "behaviors": behaviors.version if behaviors else None}
@@ -139,9 +139,11 @@ def build_store(
         shutil.rmtree(old, ignore_errors=True)
     try:
         _build(part, events, behaviors, pinned, clock, workers)
-    except UserError:
+    except (UserError, OSError) as error:
         shutil.rmtree(part, ignore_errors=True)
-        raise
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{folder}: cannot be built: {error.strerror or error}") from None
     part.rename(folder)
     return SampleStore(folder)
 
