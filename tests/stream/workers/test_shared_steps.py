@@ -118,7 +118,8 @@ def ranked(run: StreamRun, config: Path, kill: str = "") -> list[tuple[int, str]
 def test_ranks_of_a_stream_that_lose_one_go_on_where_they_were(
     pairs: dict[str, tuple[StreamRun, StreamRun]], tmp_path: Path
 ) -> None:
-    """By the command; the teacher's predictions are there. One process goes on from what they wrote, too."""
+    """By the command; the teacher's predictions are there. One process goes on from what they wrote, too, and
+    what was revoked is unlearned."""
     one, many = pairs["candidates"]
     run = copy_of(many, tmp_path / "run")
     job = models_of(run.experiment)[2]
@@ -137,6 +138,14 @@ def test_ranks_of_a_stream_that_lose_one_go_on_where_they_were(
     checkpoints.discard(checkpoints.blocks()[-1])
     assert "shares" not in run.run(job).state
     close(one, run, job.name)
+    other = copy_of(one, tmp_path / "other")
+    for each in (other, run):
+        each.approve([4], "revoked")
+    other.run(job)
+    for code, output in ranked(run, config):
+        assert code == 0, output
+    assert run.newest(job).state["learned_from"] == {"teacher": {"5": 500}}
+    close(other, run, job.name)
 
 
 def test_ranks_run_one_model_of_a_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
