@@ -35,7 +35,7 @@ from recdistill.typing import Array
 
 __all__ = ["main"]
 
-KINDS, BATCHES, RATES = ("DIN", "DCNv2"), (64, 256), (5e-4, 1e-3, 2e-3, 4e-3)
+KINDS, BATCHES, RATES = ("DIN", "DCNv2"), (64, 256), (5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)
 SEEDS = 3  # of the window; a seed of a peer takes ten minutes
 NAMES = ("gauc", "auc", "ne")
 
