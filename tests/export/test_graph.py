@@ -91,12 +91,16 @@ def built(kind: str, options: dict[str, Any]) -> Towers:
     return network(build_backbone(kind, width=WIDTH, tables=TableOptions(), options=options, extras=EXTRAS, **shape))
 
 
-@cache
-def exported(at: int) -> tuple[Towers, ServedNetwork, bytes]:
-    """Return a variant's network, what is exported of it, and its graph: made once, for that takes seconds."""
-    towers = built(*VARIANTS[at])
+def with_graph(towers: Towers) -> tuple[Towers, ServedNetwork, bytes]:
+    """Return a network, what is exported of it, and its graph."""
     served = ServedNetwork(towers, SHAPE)
     return towers, served, onnx_graph(served)
+
+
+@cache
+def exported(at: int) -> tuple[Towers, ServedNetwork, bytes]:
+    """Return `with_graph` of a variant: made once, for that takes seconds."""
+    return with_graph(built(*VARIANTS[at]))
 
 
 def worst(towers: Towers, served: ServedNetwork, graph: bytes) -> float:
@@ -124,9 +128,7 @@ def test_the_graph_gives_the_networks_logits(at: int) -> None:
 
 @pytest.mark.parametrize("kind", [Plain, Unused, Rowless])
 def test_a_network_of_the_users_own_is_exported(kind: type[Plain]) -> None:
-    towers = network(kind(8, tables=TableOptions()))
-    served = ServedNetwork(towers, SHAPE)
-    assert worst(towers, served, onnx_graph(served)) < 1e-5
+    assert worst(*with_graph(network(kind(8, tables=TableOptions())))) < 1e-5
 
 
 def test_what_a_graph_cannot_say_is_refused_in_one_line() -> None:

@@ -11,7 +11,7 @@ from recdistill.data.batch.batch import Batch
 from recdistill.errors import UserError
 from recdistill.models.embeddings.growable import GrowableTable
 from recdistill.models.examples import ACTIONS
-from tests.export.test_graph import network, worst
+from tests.export.test_graph import network, with_graph, worst
 
 WIDTH = 8
 
@@ -187,7 +187,7 @@ class Jagged(Own):
 )
 def test_what_torch_export_takes_is_served_as_it_predicts(one: type[Own]) -> None:
     torch.manual_seed(0)
-    assert worst(network(one())) < 1e-5
+    assert worst(*with_graph(network(one()))) < 1e-5
 
 
 @pytest.mark.parametrize(
@@ -204,5 +204,5 @@ def test_what_torch_export_takes_is_served_as_it_predicts(one: type[Own]) -> Non
 )
 def test_what_cannot_be_served_is_refused_in_one_clear_line(one: type[Own], line: str) -> None:
     with pytest.raises(UserError, match=line) as caught:
-        worst(network(one()))
+        with_graph(network(one()))
     assert len(str(caught.value).splitlines()) == 1 and "\x1b" not in str(caught.value)
