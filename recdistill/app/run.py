@@ -37,7 +37,7 @@ from recdistill.evaluate.model_facts import ModelFacts, StudentModels
 from recdistill.evaluate.score import score
 from recdistill.evaluate.summary import Summary, write_summary
 from recdistill.evaluate.summary import load as load_summary
-from recdistill.runs.batch_ingest import handed_over, ingest, open_tables
+from recdistill.runs.batch_ingest import handed_over, ingest, open_tables, workers_of
 from recdistill.runs.folder import RunFolder
 from recdistill.runs.jobs import (
     Job,
@@ -61,7 +61,6 @@ from recdistill.train import build, pool
 from recdistill.train.memory_check import check_actions, check_device
 from recdistill.train.start_from import pin_starts
 from recdistill.typing import Array
-from recdistill.workers.parts import Workers
 
 __all__ = [
     "demo_config",
@@ -77,7 +76,6 @@ __all__ = [
     "run_store",
     "train_alone",
     "train_stage",
-    "workers_of",
 ]
 
 
@@ -154,11 +152,6 @@ def ingest_stage(folder: RunFolder, experiment: Experiment, data: Path | None, f
     PredictionLog.create(folder.predictions, tuple(store.tasks), channels_of(experiment, store.tasks))
     print_data(data_of(folder))
     print_leaks(leaks_of(folder, experiment))
-
-
-def workers_of(experiment: Experiment) -> Workers:
-    """Return who works on the data."""
-    return Workers(experiment.workers.count, experiment.workers.engine)
 
 
 def _span(store: SampleStore) -> str:

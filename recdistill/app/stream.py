@@ -20,7 +20,7 @@ from recdistill.app.data_summary import data_of, print_data
 from recdistill.app.model_facts import model_facts
 from recdistill.app.progress import console, print_line
 from recdistill.app.results import publish_results
-from recdistill.app.run import open_run, train_stage, workers_of
+from recdistill.app.run import open_run, train_stage
 from recdistill.app.scores import print_summary
 from recdistill.app.shadow import with_shadows
 from recdistill.config.experiment import Experiment
@@ -34,7 +34,7 @@ from recdistill.evaluate.label_lag import label_lag, lag_sentence
 from recdistill.evaluate.model_facts import ModelFacts, StudentModels, TrainingCosts
 from recdistill.evaluate.score import score
 from recdistill.evaluate.summary import write_summary
-from recdistill.runs.batch_ingest import hand_over, handed_over, ingest, open_tables
+from recdistill.runs.batch_ingest import hand_over, handed_over, ingest, open_tables, workers_of
 from recdistill.runs.folder import RunFolder
 from recdistill.runs.jobs import Job, jobs_by_name, jobs_of
 from recdistill.runs.names import TEACHER

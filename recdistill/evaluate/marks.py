@@ -53,8 +53,9 @@ def marked(chunks: Iterable[pl.DataFrame], cut: int) -> pl.DataFrame:
         held.append(rows.slice(early).with_row_index("row", offset=done + min(early, len(rows))))
         done += len(rows)
     end = pl.concat(held)
+    before = users.of(end)
     return end.with_columns(
-        seen=users.of(end) + pl.int_range(pl.len()).over("user_id"),
-        new_user=users.of(end) == 0,
+        seen=before + pl.int_range(pl.len()).over("user_id"),
+        new_user=before == 0,
         new_item=items.of(end) == 0,
     )

@@ -28,7 +28,16 @@ from recdistill.tables.events import BehaviorLog, EventLog, OutcomeLog
 from recdistill.tables.validation import Origin, check_label_times
 from recdistill.workers.parts import Workers
 
-__all__ = ["HANDOVER", "HandOver", "hand_over", "handed_over", "ingest", "notes_of", "open_tables"]
+__all__ = [
+    "HANDOVER",
+    "HandOver",
+    "hand_over",
+    "handed_over",
+    "ingest",
+    "notes_of",
+    "open_tables",
+    "workers_of",
+]
 
 HANDOVER, HANDOVER_FILE = "handover", "handover.json"
 
@@ -102,7 +111,12 @@ def _workers(experiment: Experiment, data: Path | None, rows: int | None, note: 
         note(f"workers: one process reads the log: {why}")
         return None
     window = experiment.labels.window_s is not None
-    return _Crew(Workers(experiment.workers.count, experiment.workers.engine), experiment.data, folder, window)
+    return _Crew(workers_of(experiment), experiment.data, folder, window)
+
+
+def workers_of(experiment: Experiment) -> Workers:
+    """Return who works on the data."""
+    return Workers(experiment.workers.count, experiment.workers.engine)
 
 
 def notes_of(folder: RunFolder) -> list[str]:

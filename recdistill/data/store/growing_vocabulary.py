@@ -32,7 +32,6 @@ class GrowingVocabulary:
         self._own = IdTable(folder / f"{name}.ids.npy")
         self._based = self._count = based
         self._fresh: list[object] = []  # since `save`
-        self._size = 0  # bytes of `_lines` that count
 
     def __len__(self) -> int:
         """Return the number of known ids."""
@@ -67,10 +66,10 @@ class GrowingVocabulary:
             file.write("".join(json.dumps(value) + "\n" for value in self._fresh).encode())
             file.flush()
             os.fsync(file.fileno())
-            self._size = file.tell()
+            size = file.tell()
         self._own.flush()
         self._fresh = []
-        return self._size
+        return size
 
     def restore(self, count: int, size: int) -> bool:
         """Go back to the first `count` ids, which the first `size` bytes of the file hold; False where they do not.
@@ -81,7 +80,7 @@ class GrowingVocabulary:
         if not self._lines.exists() or self._lines.stat().st_size < size:
             return False
         os.truncate(self._lines, size)
-        self._count, self._size = count, size
+        self._count = count
         if self._own.restore(count) == count - self._based:
             return True
         self._own, made = IdTable(self._own.path), self._based

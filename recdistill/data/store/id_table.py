@@ -3,7 +3,7 @@
     path    int64 [slots, 3]: a 128-bit key and the index, at the key's place or the next free one after it (open
             addressing). Index 0 is an empty slot; -1 one whose id was taken back, which look-ups pass.
 
-The key of a whole number is itself, that of text its BLAKE2b digest: no two ids share one.
+The key of a whole number is itself, that of text its BLAKE2b digest: two texts share one by a chance of 1 in 2^128.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def keys_of(ids: Sequence[object]) -> Array:
 
 
 class IdTable:
-    """A table that is empty until `add`, or that `open` finds at its path."""
+    """A table that is empty until `add` or `restore`; see `opened` for one that is read alone."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -96,16 +96,15 @@ class IdTable:
 
     def _grow(self, more: int) -> None:
         """Replace the file by one with room for `more` keys, by rename."""
-        old, kept = self._slots, sum(int((part[:, 2] > 0).sum()) for part in self._pieces())
-        size, name = FIRST, self.path.with_suffix(".part").name
+        old, size, name = self._pieces(), FIRST, self.path.with_suffix(".part").name
+        kept = sum(int((part[:, 2] > 0).sum()) for part in old)
         while kept + more > FILLED * size / 2:
             size *= 2
         self._use(create_column(self.path.parent, name, (size, 3), "int64"))
         self._taken = 0
-        for at in range(0, len(old), PIECE):
-            part = old[at : at + PIECE]
-            part = part[part[:, 2] > 0]
-            self._put(np.ascontiguousarray(part[:, :2]), part[:, 2])
+        for part in old:
+            held = part[part[:, 2] > 0]
+            self._put(held[:, :2], held[:, 2])
         os.replace(self.path.with_name(f"{name}.npy"), self.path)
 
     def _pieces(self) -> list[Array]:

@@ -16,25 +16,19 @@ from recdistill.data.store.grouped import create_grouped, entries_since, fill_gr
 from recdistill.data.store.memmap import open_column
 from recdistill.typing import Array
 
-__all__ = ["SIDES", "OutcomeCounts", "build_counts", "create_counts", "fill_counts"]
+__all__ = ["SIDES", "OutcomeCounts", "create_counts", "fill_counts"]
 
 KINDS = {"sums": ((2,), "int32")}
 SIDES = ("user", "item")  # whose outcomes are counted
 Outcomes = Callable[[], Iterable[tuple[Array, Array, Array]]]
 
 
-def build_counts(folder: Path, side: str, outcomes: Outcomes, keys: int) -> OutcomeCounts:
-    """Write the counts of one of SIDES from chunks of (key int [n] below `keys`, known us [n], added int32 [n, 2]).
-
-    added: labels and positives, as `LabelClock.counted` gives them. Chunks are read twice; memory O(chunk + keys).
-    """
-    create_counts(folder, side, outcomes, keys)
-    fill_counts(folder, side, outcomes, 0, keys)
-    return OutcomeCounts(folder, side)
-
-
 def create_counts(folder: Path, side: str, outcomes: Outcomes, keys: int) -> Array:
-    """Make the columns of `build_counts`, to be filled; return where each key's entries begin."""
+    """Make the columns of one side's counts, to be filled; return where each key's entries begin.
+
+    outcomes: chunks of (key int [n] below `keys`, known int64 us [n], added int32 [n, 2]: labels and positives, as
+    `LabelClock.counted` gives them), read here and by every `fill_counts`; memory O(chunk + keys).
+    """
     return create_grouped(folder, f"{side}_counts_", KINDS, outcomes, keys)
 
 

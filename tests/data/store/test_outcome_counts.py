@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,7 +15,7 @@ from recdistill.data.store import grouped
 from recdistill.data.store.earlier_counts import earlier_counts
 from recdistill.data.store.label_order import NEVER, LabelClock
 from recdistill.data.store.live_counts import LiveCounts
-from recdistill.data.store.outcome_counts import OutcomeCounts, build_counts
+from recdistill.data.store.outcome_counts import OutcomeCounts, create_counts, fill_counts
 from recdistill.typing import Array
 
 KEYS, WINDOW = 4, 5
@@ -44,7 +45,13 @@ def outcomes_of(clock: LabelClock, rows: Rows) -> tuple[Array, Array, Array]:
 
 def built(folder: Path, outcomes: tuple[Array, Array, Array], chunks: int = 2) -> OutcomeCounts:
     parts = np.array_split(np.arange(len(outcomes[0])), chunks)
-    return build_counts(folder, "user", lambda: (tuple(c[p] for c in outcomes) for p in parts), KEYS)  # type: ignore[misc]
+
+    def chunks_of() -> Iterator[tuple[Array, ...]]:
+        return (tuple(column[part] for column in outcomes) for part in parts)
+
+    create_counts(folder, "user", chunks_of, KEYS)
+    fill_counts(folder, "user", chunks_of, 0, KEYS)
+    return OutcomeCounts(folder, "user")
 
 
 def brute(rows: Rows, window: int | None, key: int, now: int) -> list[int]:
