@@ -22,6 +22,7 @@ from recdistill.stream import supervisor
 from recdistill.stream.event_log import Journal, read_journals
 from recdistill.stream.prefork import Child, Prefork
 from recdistill.stream.supervisor import supervise
+from tests.support.children import children
 from tests.support.stream_runs import experiment_of
 
 
@@ -88,11 +89,7 @@ def test_a_role_that_is_killed_is_started_again(processes: Prefork, journal: Jou
 
 def running(parent: int) -> dict[str, int]:
     """Return the pid of every process that `parent` started, by the last word of its command line."""
-    found = {}
-    for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text(encoding="ascii").split():
-        words = Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8").rstrip("\0").split("\0")
-        found[words[-1]] = int(pid)
-    return found
+    return {words[-1]: pid for pid, words in children(parent).items()}
 
 
 def test_who_is_killed_too_often_ends_the_stream(

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from tests.support.children import children
+
 
 class Served:
     """A server in processes of its own."""
@@ -36,9 +38,8 @@ class Served:
 
     def others(self) -> list[int]:
         """Return the processes that serve."""
-        children = Path(f"/proc/{self.first.pid}/task/{self.first.pid}/children").read_text().split()
-        commands = {int(pid): Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children}
-        return [pid for pid, command in commands.items() if b"spawn_main" in command]
+        found = children(self.first.pid)
+        return [pid for pid, words in found.items() if any("spawn_main" in word for word in words)]
 
 
 @contextmanager
