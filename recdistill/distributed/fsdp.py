@@ -1,5 +1,9 @@
 """The dense part of a model spread over ranks by FSDP2: each rank keeps a share of every weight, gathers a layer when
 it is used, and gets back its share of the gradients' sum.
+
+Weights of a token mixer's layers may first be spread by tokens over the ranks of a group, where they stay; what a rank
+has of them is spread over the ranks that have the same tokens, the copies. So rank r of C copies has tokens of the
+group's rank r // C, and one upon the other the shares of all ranks are the whole, as without groups.
 """
 
 from __future__ import annotations
@@ -12,15 +16,17 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, Shard, distribute_module, distribute_tensor
 from torch.nn.modules.module import register_module_module_registration_hook
 
 from recdistill.distributed.ranks import DENSE, Ranks, Rows, gradients_of
 from recdistill.distributed.shard_units import is_layer
+from recdistill.distributed.token_ranks import MixesTokens, TokenRanks
 
 __all__ = ["Sharded"]
 
 ENTRY_POINTS = ("last", "shared", "heads")  # methods called besides forward, which need the gathered weights too
+COPIES, TOKENS = "copies", "tokens"  # the two directions in which ranks stand
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -39,10 +45,12 @@ class Sharded:
         """
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
-        mesh = init_device_mesh(self.device.type, (self.ranks.size,))
+        mesh, grid = init_device_mesh(self.device.type, (self.ranks.size,)), self._grid()
 
         def keep_share(parent: nn.Module, name: str, part: nn.Module | None) -> None:
             if part is not None and is_layer(parent, name, part):
+                if grid is not None:
+                    _spread_tokens(part, grid, self.ranks.short)
                 _spread(part, mesh, self.ranks.short)
 
         hook = register_module_module_registration_hook(keep_share)
@@ -51,7 +59,19 @@ class Sharded:
         finally:
             hook.remove()
         _spread(network, mesh, self.ranks.short)
+        if grid is not None:
+            group = TokenRanks(self.ranks.tensor, grid.get_group(TOKENS))
+            for part in network.modules():
+                if isinstance(part, MixesTokens):
+                    part.over = group
         return network
+
+    def _grid(self) -> DeviceMesh | None:
+        """Return the ranks [copies, ranks that share a layer], None where none do."""
+        if self.ranks.tensor == 1:
+            return None
+        ranks = torch.arange(self.ranks.size, device="cpu").view(self.ranks.tensor, -1).T
+        return DeviceMesh(self.device.type, ranks, mesh_dim_names=(COPIES, TOKENS))
 
     def add_up(self, network: nn.Module, total: Tensor) -> float:
         """Return what is finite where the gradients, which backward has added up, and `total`, float32 [1], of all
@@ -91,8 +111,24 @@ class Sharded:
             return value[...]
         with torch.no_grad():
             share = torch.empty_like(pattern, requires_grad=False)
-            self.local(share).copy_(value[self.ranks.chunk(len(pattern))])
+            by_token = TOKENS in (pattern.device_mesh.mesh_dim_names or ())
+            rows = self.ranks.chunk_of_tokens(len(pattern)) if by_token else self.ranks.chunk(len(pattern))
+            self.local(share).copy_(value[rows])
         return share
+
+
+def _spread_tokens(layer: nn.Module, grid: DeviceMesh, short: bool) -> None:
+    """Keep this rank's tokens of the parts of a layer that have weights of their own for each, and spread them over
+    copies; nothing is sent, for every rank has drawn them all.
+    """
+
+    def keep_tokens(_: str, part: nn.Module, tokens: DeviceMesh) -> None:
+        for name, weight in part.named_parameters(recurse=False):
+            own = distribute_tensor(weight.detach(), tokens, [Shard(0)], src_data_rank=None)
+            part.register_parameter(name, nn.Parameter(own))
+
+    for name in getattr(layer, "by_token", ()):
+        _spread(distribute_module(layer.get_submodule(name), grid[TOKENS], keep_tokens), grid[COPIES], short)
 
 
 def _spread(part: nn.Module, mesh: DeviceMesh, short: bool) -> None:
@@ -105,5 +141,5 @@ def _spread(part: nn.Module, mesh: DeviceMesh, short: bool) -> None:
         part.set_force_sum_reduction_for_comms(True)
         part.set_gradient_divide_factor(1.0)
         for name in ENTRY_POINTS:
-            if callable(getattr(part, name, None)):
+            if callable(getattr(type(part), name, None)):
                 register_fsdp_forward_method(part, name)

@@ -29,7 +29,8 @@ Network = TypeVar("Network", bound=nn.Module)
 class Ranks:
     """This process's number among `size`; alone, nothing is sent to anyone. short: whether the dense part's gradients,
     embedding rows and their gradients travel in bfloat16. group: in which rows are exchanged, None for that of all;
-    ahead, writing: others of the same ranks, for what a second and a third thread exchange, None without them.
+    ahead, writing: others of the same ranks, for what a second and a third thread exchange, None without them. tensor:
+    how many ranks share each layer of a token mixer, token by token; those with the same tokens have numbers in a row.
     """
 
     rank: int = 0
@@ -38,6 +39,7 @@ class Ranks:
     group: dist.ProcessGroup | None = None
     ahead: dist.ProcessGroup | None = None
     writing: dist.ProcessGroup | None = None
+    tensor: int = 1
 
     @property
     def first(self) -> bool:
@@ -60,6 +62,15 @@ class Ranks:
         """Return which of a spread weight's rows this rank keeps: all but the last ranks as many, as FSDP2 does it."""
         each = -(-rows // self.size)
         return slice(min(self.rank * each, rows), min((self.rank + 1) * each, rows))
+
+    def chunk_of_tokens(self, rows: int) -> slice:
+        """Return the same of a weight that is spread over ranks of a group first, into equal parts, and then over those
+        with the same tokens.
+        """
+        copies, own = self.size // self.tensor, rows // self.tensor
+        inside = Ranks(self.rank % copies, copies).chunk(own)
+        start = self.rank // copies * own
+        return slice(start + inside.start, start + inside.stop)
 
     def sum_in_place(self, tensors: Sequence[Tensor]) -> None:
         """Replace float tensors of one type by their sums over all ranks, in one message."""

@@ -12,31 +12,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from recdistill.distributed.token_ranks import ONE, TokenRanks
 from recdistill.errors import UserError
 from recdistill.models.layers.experts import PerTokenFFN, PerTokenSwiGLU, ReLUExperts, SparseSwiGLU, per_token_weights
 from recdistill.models.layers.recorder import Recorder
 
-__all__ = ["Grouping", "SecondResidual", "TokenMixer", "Variant", "mixed", "reverted"]
+__all__ = ["Grouping", "SecondResidual", "TokenMixer", "Variant"]
 
 Variant = Literal["rankmixer", "tokenmixer-large"]
 Grouping = Literal["learned", "semantic"]
 SecondResidual = Literal["mixed", "input"]
 
 
-def mixed(x: Tensor, heads: int) -> Tensor:
-    """Return [H, B, T * D / H] of tokens [T, B, D]: the h-th part of every token, side by side."""
-    tokens, samples, width = x.shape
-    return x.view(tokens, samples, heads, width // heads).permute(2, 1, 0, 3).reshape(heads, samples, -1)
-
-
-def reverted(x: Tensor, tokens: int) -> Tensor:
-    """Return the tokens [T, B, D] that `mixed` was given."""
-    heads, samples, _ = x.shape
-    return x.view(heads, samples, tokens, -1).permute(2, 1, 0, 3).reshape(tokens, samples, -1)
-
-
 class _RankMixerBlock(nn.Module):
     """S = LN(mix(X) + X); LN(FFN(S) + S), as many heads as tokens; experts, active: see ReLUExperts, 0: one FFN."""
+
+    by_token = ("ffn",)
 
     def __init__(self, tokens: int, width: int, expand: float, experts: int, active: int) -> None:
         super().__init__()
@@ -44,8 +35,8 @@ class _RankMixerBlock(nn.Module):
         shape = tokens, width, max(1, int(expand * width))
         self.ffn = ReLUExperts(*shape, experts, active) if experts else PerTokenFFN(*shape)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.first(mixed(x, self.tokens) + x)
+    def forward(self, x: Tensor, over: TokenRanks) -> Tensor:
+        x = self.first(over.mixed(x, self.tokens) + x)
         return torch.as_tensor(self.second(self.ffn(x) + x))
 
 
@@ -54,6 +45,8 @@ class _LargeBlock(nn.Module):
 
     residual: mixed, as above; input: X + SwiGLU(norm H).
     """
+
+    by_token = ("across", "within")
 
     def __init__(
         self, tokens: int, width: int, heads: int, expand: float, experts: int, active: int, residual: SecondResidual
@@ -69,8 +62,8 @@ class _LargeBlock(nn.Module):
             for count, size in ((heads, wide), (tokens, width))
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        h = x + reverted(self.across(mixed(self.first(x), self.heads)), self.tokens)
+    def forward(self, x: Tensor, over: TokenRanks) -> Tensor:
+        h = x + over.mixed(self.across(over.mixed(self.first(x), self.heads)), self.tokens)
         return torch.as_tensor((x if self.from_input else h) + self.within(self.second(h)))
 
 
@@ -154,6 +147,7 @@ class TokenMixer(nn.Module):
             for _ in range(layers)
         )
         self.depth, self.recorder = layers, Recorder()
+        self.over = ONE
 
     def forward(self, x: Tensor) -> Tensor:
         """Return [B, width] of features [B, inputs]."""
@@ -161,15 +155,17 @@ class TokenMixer(nn.Module):
         if self.summary is not None:
             parts = torch.cat([self.summary(x), parts], 1)
         parts = parts.to(x.dtype)  # what layers add to is not rounded where their products are
-        x = parts.view(x.shape[0], self.tokens, self.width).transpose(0, 1)
+        rows = x.shape[0]
+        x = self.over.of_tokens(parts.view(rows, self.tokens, self.width).transpose(0, 1))
         earlier, self.passed = x, []
         for number, layer in enumerate(self.layers):
-            x = layer(x)
+            x = layer(x, self.over)
             if self.large and number % 2:
                 x = earlier = x + earlier
                 if len(self.passed) < self.between and torch.is_grad_enabled():
-                    self.passed.append(x.mean(0))
+                    self.passed.append(self.over.of_rows(x, rows).mean(0))
             self.recorder.keep(number + 1, x)
+        x = self.over.of_rows(x, rows)
         return (x if self.last is None else self.last(x)).mean(0)
 
 

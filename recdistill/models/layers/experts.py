@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from recdistill.distributed.token_ranks import of_rank
+
 __all__ = ["PerTokenFFN", "PerTokenSwiGLU", "ReLUExperts", "SparseSwiGLU", "per_token_weights", "routed"]
 
 FIRST_WEIGHT, FACTOR, LARGEST_WEIGHT = 1e-8, 1.2, 10.0  # of ReLUExperts' regulariser
@@ -45,13 +47,13 @@ class PerTokenSwiGLU(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        gate, up = torch.bmm(x, self.up).chunk(2, 2)
-        return torch.bmm(functional.silu(gate).mul(up), self.down)
+        gate, up = torch.bmm(x, of_rank(self.up)).chunk(2, 2)
+        return torch.bmm(functional.silu(gate).mul(up), of_rank(self.down))
 
     def one_token(self, x: Tensor, token: int) -> Tensor:
         """Return [n, D] of x [n, D], samples of one token."""
-        gate, up = (x @ self.up[token]).chunk(2, 1)
-        return functional.silu(gate).mul(up) @ self.down[token]
+        gate, up = (x @ of_rank(self.up)[token]).chunk(2, 1)
+        return functional.silu(gate).mul(up) @ of_rank(self.down)[token]
 
 
 class SparseSwiGLU(nn.Module):
@@ -69,7 +71,7 @@ class SparseSwiGLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return [T, B, D] of tokens [T, B, D]; only the samples that take an expert are given to it."""
-        best, chosen = routed(x, self.router).topk(self.active, 2)
+        best, chosen = routed(x, of_rank(self.router)).topk(self.active, 2)
         gate = torch.zeros(*x.shape[:2], len(self.experts), dtype=best.dtype, device=x.device).scatter(
             2, chosen, best.softmax(2) * self.scale
         )
@@ -93,11 +95,11 @@ class PerTokenFFN(nn.Module):
         self.up, self.down = per_token_weights(tokens, width, hidden), per_token_weights(tokens, hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.bmm(functional.gelu(torch.bmm(x, self.up)), self.down)
+        return torch.bmm(functional.gelu(torch.bmm(x, of_rank(self.up))), of_rank(self.down))
 
     def one_token(self, x: Tensor, token: int) -> Tensor:
         """Return [n, D] of x [n, D], samples of one token."""
-        return functional.gelu(x @ self.up[token]) @ self.down[token]
+        return functional.gelu(x @ of_rank(self.up)[token]) @ of_rank(self.down)[token]
 
 
 class ReLUExperts(nn.Module):
