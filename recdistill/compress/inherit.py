@@ -25,12 +25,10 @@ def check_inheritance(old: nn.Module, new: nn.Module) -> None:
         check_alike(old, new)
 
 
-def inherit(old: nn.Module, new: nn.Module, ids: Mapping[str, Tensor] | None = None) -> int:
-    """Give `new` the weights of `old`, and the rows that it learned; return how many those are.
+def inherit(old: nn.Module, new: nn.Module) -> int:
+    """Give `new` the weights of `old`, and the rows that it learned; return how many those are, of this rank's.
 
-    ids: by name of a table, int64 [V], which row of the new table each of the old one is, 0 for none; None where both
-    number their ids alike. Rows of ids that only `new` has are as it drew them. Raises UserError as
-    `check_inheritance`.
+    Rows that `old` did not learn are as `new` drew them. Raises UserError as `check_inheritance`.
     """
     if _of_one_size(old, new):
         new.load_state_dict(old.state_dict())
@@ -43,10 +41,7 @@ def inherit(old: nn.Module, new: nn.Module, ids: Mapping[str, Tensor] | None = N
         units = grown_units(before, kept, wanted, "zero", torch.Generator())
         move_weights(old, new, units)
     targets = named_tables(new)
-    return sum(
-        _rows(table, targets[path], dims.get(path), sizes, units, None if ids is None else ids[table.name])
-        for path, table in named_tables(old).items()
-    )
+    return sum(_rows(table, targets[path], dims.get(path), sizes, units) for path, table in named_tables(old).items())
 
 
 def _of_one_size(old: nn.Module, new: nn.Module) -> bool:
@@ -61,13 +56,10 @@ def _rows(
     dim: Dim | None,
     sizes: Mapping[str, int],
     units: Mapping[str, Tensor],
-    ids: Tensor | None,
 ) -> int:
     """Give a table the rows of another one; a new column of a dimension that reads is 0, others are as drawn."""
     state = old.state()
-    known, weight = state["rows"], state["weight"]
-    rows = known if ids is None else ids[known]
-    rows, weight = rows[rows > 0], weight[rows > 0]
+    rows, weight = state["rows"], state["weight"]
     if dim is not None:
         columns = picked(dim, sizes, units).old
         drawn = torch.zeros(()) if dim.reads else new.peek(rows)

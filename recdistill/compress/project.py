@@ -16,11 +16,14 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from recdistill.distributed.ranks import ALONE, Ranks
+
 __all__ = ["leading", "turn"]
 
 
-def leading(pieces: Iterable[Tensor], old: int, width: int) -> Tensor:
-    """Return B, float64 [old, width], for the rows [n, old] that `pieces` have together; memory: a piece, old^2.
+def leading(pieces: Iterable[Tensor], old: int, width: int, ranks: Ranks = ALONE) -> Tensor:
+    """Return B, float64 [old, width], for the rows [n, old] that `pieces` of all ranks have together; memory: a piece,
+    old^2.
 
     Deterministic: of each column the entry that is largest in size is positive.
     """
@@ -29,6 +32,7 @@ def leading(pieces: Iterable[Tensor], old: int, width: int) -> Tensor:
     products = torch.zeros(old, old, dtype=torch.float64)
     for piece in pieces:
         products += piece.double().T @ piece.double()
+    ranks.sum_in_place([products])
     found = torch.linalg.eigh(products).eigenvectors.flip(1)[:, :width]  # eigenvalues ascend
     largest = found.gather(0, found.abs().argmax(0, keepdim=True))
     return torch.as_tensor(found * torch.where(largest < 0, -1.0, 1.0))

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import EllipsisType
 
+import torch
 from torch import Tensor, nn
 
 from recdistill.checkpoint.sharded_tensors import Stored
 from recdistill.checkpoint.store import Checkpoints
 from recdistill.config.models import ModelConfig
+from recdistill.distributed.ranks import Ranks, Rows
 from recdistill.errors import UserError
 from recdistill.models.factory import table_modules
 
@@ -45,10 +48,29 @@ class DonorRows:
         """Return the number of rows."""
         return self.rows.shape[0]
 
-    def pieces(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (rows, weight), piece by piece."""
+    def pieces(self, ranks: Ranks) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield (rows, weight), piece by piece, of those that are this rank's (see `ShardedTable`)."""
         for low in range(0, len(self), PIECE):
-            yield self.rows[low : low + PIECE], self.weight[low : low + PIECE]
+            rows = self.rows[low : low + PIECE]
+            mine = rows % ranks.size == ranks.rank
+            yield rows[mine], self.weight[low : low + PIECE][mine]
+
+
+@dataclass(frozen=True)
+class _Picked:
+    """The rows of a tensor at these places, int64 [n], ascending; read when they are asked for."""
+
+    values: Rows
+    at: Tensor
+
+    @property
+    def shape(self) -> torch.Size:
+        return torch.Size([len(self.at), *self.values.shape[1:]])
+
+    def __getitem__(self, rows: slice | EllipsisType) -> Tensor:
+        at = self.at if rows is ... else self.at[rows]
+        low, high = (int(at[0]), int(at[-1]) + 1) if len(at) else (0, 0)
+        return self.values[low:high][at - low]
 
 
 @dataclass(frozen=True)
@@ -86,11 +108,18 @@ class Donor:
         place = f"table/{self.tables.index(table)}"
         return DonorRows(self.tensors[f"{place}/rows"], self.tensors[f"{place}/weight"])
 
-    def load_into(self, network: nn.Module) -> None:
-        """Give a network of its configuration its weights and rows. Where it has but a main tower, an auxiliary one
-        begins as that; the other parts that only distilled students have stay as they were drawn.
+    @property
+    def learned(self) -> int:
+        """Return how many rows of all its tables have learned something."""
+        return sum(self.tensors[f"table/{at}/rows"].shape[0] for at in range(len(self.tables)))
 
-        Raises UserError where its network is another one.
+    def load_into(self, network: nn.Module, ids: Mapping[str, Tensor] | None = None) -> None:
+        """Give a network of its configuration its weights, and its rows: where tables are spread over ranks, this
+        rank's. Where it has but a main tower, an auxiliary one begins as that; the other parts that only distilled
+        students have stay as they were drawn.
+
+        ids: by name of a table, int64 [V], which row each of its own becomes, 0 for none; None where they stay. Raises
+        UserError where its network is another one.
         """
         found = {}
         for name, drawn in network.state_dict().items():
@@ -104,4 +133,12 @@ class Donor:
         network.load_state_dict(found)
         for at, table in enumerate(table_modules(network)):
             prefix = f"table/{at}/"
-            table.load_state({k.removeprefix(prefix): v for k, v in self.tensors.items() if k.startswith(prefix)})
+            state = {k.removeprefix(prefix): v for k, v in self.tensors.items() if k.startswith(prefix)}
+            table.load_state(state if ids is None else _renumbered(state, ids[table.name]))
+
+
+def _renumbered(state: Mapping[str, Rows], ids: Tensor) -> dict[str, Rows]:
+    """Return a table's state whose rows are `ids` of those that they were, without those that become 0."""
+    rows = ids[state["rows"][...]]
+    there = rows.nonzero()[:, 0]
+    return {name: _Picked(value, there) for name, value in state.items()} | {"rows": rows[there]}

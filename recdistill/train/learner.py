@@ -127,6 +127,17 @@ class Learner:
         self.optimiser = _adam(network, self.dense_rate)
         self._set_rates()
 
+    def become(self, network: Towers) -> None:
+        """Take over the weights and rows of a network like its own, made in full on the host, of which this rank's rows
+        are there; what its optimisers learned is given up.
+        """
+        weights = {f"network/{name}": value for name, value in network.state_dict().items()}
+        self.optimiser = _adam(self.network, self.dense_rate)
+        load_state_dict(self.network, self.optimiser, self.dense.shares(self.network, weights))
+        for mine, theirs in zip(self.tables, table_modules(network), strict=True):
+            mine.load_state(theirs.state())
+        self._set_rates()
+
     def at_share(self, share: float) -> None:
         """Learn from now on at the rates of that share of the first pass: a cosine from 1 down to `rate_end`."""
         if self.rate_end < 1:

@@ -16,7 +16,6 @@ import torch
 
 from recdistill.checkpoint.store import Checkpoints
 from recdistill.config.experiment import Experiment, named_models
-from recdistill.config.models import StudentConfig
 from recdistill.distributed.ranks import Ranks
 from recdistill.errors import RecdistillError, UserError
 from recdistill.locks import locked
@@ -28,6 +27,7 @@ from recdistill.runs.names import is_first_teacher
 from recdistill.signals.teacher_signals import teacher_signals
 from recdistill.storage.location import Location
 from recdistill.train.build import trainer_of
+from recdistill.train.start_from import pin_starts
 from recdistill.train.trainer import Progress
 from recdistill.workers.spawn import adopt, end_with, start_context, without_interrupts, without_main
 
@@ -48,6 +48,7 @@ def train_ranked(
     with _alone(folder, job) if ranks.first else nullcontext():
         if ranks.first:
             Checkpoints(folder.model(job.name)).clear()
+            pin_starts(folder, experiment)  # by one, before the others read which
             teacher_signals(folder, experiment, job)  # joined by one; the others find them
         ranks.wait()
         yield from trainer_of(folder, experiment, job, ranks, sharded).run_to_end()
@@ -65,7 +66,6 @@ def _for_one_process(experiment: Experiment, job: Job, sharded: bool) -> dict[st
     options, distill = job.config.options, job.distill if job.uses_teacher else None
     found = {
         "pretrain with --shard": sharded and job.config.pretrain is not None,
-        "start_from": isinstance(job.config, StudentConfig) and job.config.start_from is not None,
         "dense_clip with --shard": sharded and job.config.dense_clip is not None,
         "a teacher with teacher_hidden": is_first_teacher(job.name) and bool(experiment.teacher_hidden.width),
         "activation dice with --shard": sharded and options.get("activation") == "dice",
@@ -76,7 +76,6 @@ def _for_one_process(experiment: Experiment, job: Job, sharded: bool) -> dict[st
     return found | {
         "distill.weight auto with --shard": sharded and distill.weight == "auto",
         "distill.listwise": bool(distill.listwise),
-        "distill.warm_start": distill.warm_start is not None,
     }
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from recdistill.checkpoint.store import Checkpoints
-from recdistill.compress.inherit import check_inheritance, inherit
+from recdistill.compress.inherit import check_inheritance
 from recdistill.config.experiment import Experiment
 from recdistill.config.models import ModelConfig, StudentConfig
 from recdistill.data.store.memmap import read_json, write_json
@@ -24,7 +24,6 @@ from recdistill.data.store.sample_store import SampleStore
 from recdistill.data.store.vocabulary import Vocabulary
 from recdistill.errors import UserError
 from recdistill.models.factory import table_modules
-from recdistill.models.layers.device import place
 from recdistill.runs.folder import RunFolder
 from recdistill.runs.jobs import Job, jobs_by_name
 from recdistill.tables.events import EventLog
@@ -32,7 +31,7 @@ from recdistill.train.donor import Donor, check_donor
 from recdistill.train.learner import Learner
 from recdistill.train.memory_check import unallocated
 from recdistill.train.schedule import Plan
-from recdistill.train.warm_start import Make, Taken
+from recdistill.train.warm_start import Make, Taken, take_network
 
 __all__ = ["VOCABULARY", "Earlier", "StartFrom", "check_start", "pin_starts", "start_from_of"]
 
@@ -101,7 +100,7 @@ class Earlier:
 
 @dataclass(frozen=True)
 class StartFrom:
-    """donor: the earlier model; ids: by name of a table, see `inherit`; new: how many ids of the log it had none of."""
+    """donor: the earlier model; ids: see `Donor.load_into`; new: how many ids of the log it had none of."""
 
     donor: Donor
     ids: dict[str, Tensor]
@@ -114,16 +113,8 @@ class StartFrom:
         """Let a learner that learned nothing yet begin; return what was taken over."""
         if block:
             return None
-        with torch.random.fork_rng(devices=[]):
-            old = self.make(self.donor.config, self.seed)
-        self.donor.load_into(old)
-        device = next(learner.network.parameters()).device
-        network = learner.network.cpu()
-        rows = inherit(old, network, self.ids)
-        place(network, device)
-        learner.begin_with(network)
-        left = sum(table.touched for table in table_modules(old)) - rows
-        return Taken(rows, 0.0, left, self.new)
+        rows = take_network(learner, self.donor, self.student, self.make, self.seed, self.ids)
+        return Taken(rows, 0.0, self.donor.learned - rows, self.new)
 
 
 def check_start(name: str, config: StudentConfig, student: nn.Module) -> None:

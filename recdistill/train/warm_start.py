@@ -8,11 +8,11 @@ whose rows meet in dot products are projected together. Of a network, it goes on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from recdistill.checkpoint.store import Checkpoints
 from recdistill.compress.inherit import check_inheritance, inherit
@@ -23,11 +23,12 @@ from recdistill.config.starts import Part, WarmStartConfig
 from recdistill.data.batch.extras import extras_of
 from recdistill.data.store.encoder import field_counts
 from recdistill.data.store.sample_store import SampleStore
+from recdistill.distributed.ranks import Ranks
 from recdistill.errors import UserError
 from recdistill.models.embeddings.growable import GrowableTable
+from recdistill.models.embeddings.sharded import spread_tables
 from recdistill.models.factory import table_modules
 from recdistill.models.heads import Towers
-from recdistill.models.layers.device import place
 from recdistill.runs.folder import RunFolder
 from recdistill.runs.jobs import Job, jobs_by_name, teacher_names
 from recdistill.tables.events import EventLog
@@ -36,7 +37,7 @@ from recdistill.train.learner import Learner
 from recdistill.train.memory_check import backbone_of
 from recdistill.train.schedule import Plan
 
-__all__ = ["Make", "Taken", "WarmStart", "begun_from", "check_parts", "take_rows", "warm_start_of"]
+__all__ = ["Make", "Taken", "WarmStart", "begun_from", "check_parts", "take_network", "take_rows", "warm_start_of"]
 
 Make = Callable[[ModelConfig, int], Towers]  # configuration, seed -> a network with the student's towers, on the host
 Pair = tuple[GrowableTable, DonorRows]
@@ -83,19 +84,38 @@ class WarmStart:
             return None
         if "network" in self.config.parts:
             return self._take_network(learner)
-        return take_rows(learner.network, self.donor, self.config.parts, freeze=self.config.frozen > 0)
+        ranks = learner.dense.ranks
+        return take_rows(learner.network, self.donor, self.config.parts, self.config.frozen > 0, ranks)
 
     def _take_network(self, learner: Learner) -> Taken:
-        device = next(learner.network.parameters()).device
-        with torch.random.fork_rng(devices=[]):
-            old, new = self.make(self.donor.config, self.seed), self.make(self.student, self.seed)
-        self.donor.load_into(old)
-        rows = inherit(old, new)
-        place(new, device)
-        learner.begin_with(new)
+        rows = take_network(learner, self.donor, self.student, self.make, self.seed)
         for table in learner.tables if self.config.frozen else ():
             table.freeze(table.state()["rows"])
         return Taken(rows, 0.0)
+
+
+def take_network(
+    learner: Learner,
+    donor: Donor,
+    student: ModelConfig,
+    make: Make,
+    seed: int,
+    ids: Mapping[str, Tensor] | None = None,
+) -> int:
+    """Let a learner of the configuration `student` go on as a part of the donor's network, its rows by `ids` (see
+    `Donor.load_into`); return how many rows were taken over. make, seed: see `WarmStart`.
+
+    A call of all ranks together, each of which holds both networks' dense parts meanwhile.
+    """
+    ranks = learner.dense.ranks
+    with torch.random.fork_rng(devices=[]):
+        old, new = make(donor.config, seed), make(student, seed)
+    for network in (old, new):
+        spread_tables(network, ranks)
+    donor.load_into(old, ids)
+    rows = inherit(old, new)
+    learner.become(new)
+    return sum(ranks.gather(rows))
 
 
 def check_parts(name: str, student: nn.Module, teacher: str, donor: nn.Module, parts: Sequence[Part]) -> None:
@@ -127,9 +147,11 @@ def _check_network(name: str, student: nn.Module, teacher: str, donor: nn.Module
         raise UserError(f"{where}: {error}") from None
 
 
-def take_rows(network: nn.Module, donor: Donor, parts: Sequence[Part], freeze: bool) -> Taken:
-    """Give a network's tables of these parts the donor's rows at their own widths, without moments; the others stay."""
-    found = [_take(group, freeze) for group in _groups(network, donor, parts).values()]
+def take_rows(network: nn.Module, donor: Donor, parts: Sequence[Part], freeze: bool, ranks: Ranks) -> Taken:
+    """Give a network's tables of these parts the donor's rows at their own widths, without moments; the others stay. A
+    call of all ranks together.
+    """
+    found = [_take(group, freeze, ranks) for group in _groups(network, donor, parts).values()]
     return Taken(sum(one.rows for one in found), sum(one.flops for one in found))
 
 
@@ -144,18 +166,20 @@ def _groups(network: nn.Module, donor: Donor, parts: Sequence[Part]) -> dict[obj
     return groups
 
 
-def _take(pairs: list[Pair], freeze: bool) -> Taken:
+def _take(pairs: list[Pair], freeze: bool, ranks: Ranks) -> Taken:
     old, width = pairs[0][1].width, pairs[0][0].width
-    basis = leading((weight for _, found in pairs for _, weight in found.pieces()), old, width)
-    products, own, theirs = torch.zeros(width, width, dtype=torch.float64), 0.0, 0.0
+    basis = leading((weight for _, found in pairs for _, weight in found.pieces(ranks)), old, width, ranks)
+    products, squares = torch.zeros(width, width, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
     for table, found in pairs:
-        for rows, weight in found.pieces():
+        for rows, weight in found.pieces(ranks):
             mine, projected = table.peek(rows).double(), weight.double() @ basis
             products += projected.T @ mine
-            own, theirs = own + float(mine.square().sum()), theirs + float(projected.square().sum())
+            squares += torch.stack((mine.square().sum(), projected.square().sum()))
+    ranks.sum_in_place([products, squares])
+    own, theirs = squares.tolist()
     turned = basis @ turn(products) * ((own / theirs) ** 0.5 if own and theirs else 1.0)
     for table, found in pairs:
-        for rows, weight in found.pieces():
+        for rows, weight in found.pieces(ranks):
             table.take_rows(rows, (weight.double() @ turned).float())
             if freeze:
                 table.freeze(rows)

@@ -1,5 +1,5 @@
 """A network begins as another one: of its size the same to the bit, larger with the same answers, smaller with the
-units of the largest weights; rows go where the ids are.
+units of the largest weights.
 """
 
 from __future__ import annotations
@@ -68,24 +68,6 @@ def test_a_smaller_one_has_the_units_of_the_largest_weights() -> None:
             first.weight[unit] *= 50  # type: ignore[union-attr,operator]
     inherit(old, new)
     assert torch.equal(new.backbone.body[0].weight, first.weight[[0, 3, 4, 8, 11]])  # type: ignore[index,union-attr]
-
-
-def test_rows_go_where_their_ids_are_and_others_stay() -> None:
-    old, new = learned_one("pooled-mlp"), network("pooled-mlp", 8, seed=1)
-    shift = {table.name: torch.arange(60) + 100 for table in named_tables(old).values()}
-    gone = int(next(iter(named_tables(old).values())).state()["rows"][0])
-    for one in shift.values():
-        one[gone] = 0
-    count = inherit(old, new, shift)
-    fresh = network("pooled-mlp", 8, seed=1)
-    for path, table in named_tables(old).items():
-        state, mine = table.state(), named_tables(new)[path]
-        kept = state["rows"] != gone
-        assert torch.equal(mine.peek(state["rows"][kept] + 100), state["weight"][kept])
-        others = torch.arange(1, 60)
-        assert torch.equal(mine.peek(others), named_tables(fresh)[path].peek(others))
-        count -= int(kept.sum())
-    assert count == 0
 
 
 def test_other_networks_are_refused() -> None:

@@ -20,8 +20,12 @@ from recdistill.train.build import trainer_of
 from recdistill.train.pool import train_ranked
 from tests.support.rank_processes import met
 from tests.support.runs import finish, tiny
+from tests.train.test_start_from import FEBRUARY, JANUARY, OLD, log
+from tests.train.test_start_from import experiment_of as a_log
 
 DISTILLED, RAW = "light.distilled.s0", "light.raw.s0"
+WARM = "students.light.distill.warm_start"
+SMALLER = "students.light.options={hidden: [12, 8]}"
 GATE = "gate: {start: teacher-ahead, window: 100, margin: 0, sigmas: 0, by: device}"
 CASES = {  # settings, what is trained before by one process, and what by ranks
     "a fold": (
@@ -45,14 +49,44 @@ CASES = {  # settings, what is trained before by one process, and what by ranks
         (),
         "teacher",
     ),
+    "its teacher's rows, frozen for a while": (
+        ("teacher.width=6", "checkpoint_rows=50", f"{WARM}={{at: 0.5, parts: [item, user], frozen: 0.25}}"),
+        ("teacher",),
+        DISTILLED,
+    ),
+    "its teacher's network, by shares": (
+        (
+            "teacher.options={hidden: [16, 8]}",
+            "checkpoint_rows=50",
+            f"{WARM}={{at: 0.5, parts: [network]}}",
+            SMALLER,
+            "students.light.distill.weight=2",
+        ),
+        ("teacher",),
+        DISTILLED,
+    ),
+    "an earlier run's model, made wider": (("students.light.width=5",), (), RAW),
 }
+SHARED = "its teacher's network, by shares"
+LATER = "an earlier run's model, made wider"
 
 
-def trained(cases: list[tuple[Path, str, str]], ranks: Ranks) -> None:
+def experiment_of(case: str, root: Path) -> Experiment:
+    """Return a case's experiment; the run before, if one is needed, stands next to `root`."""
+    settings = CASES[case][0]
+    if case != LATER:
+        return tiny(*settings)
+    items = range(40), range(20, 60)
+    logs = [log(root.parent / f"{start}.csv", start, of) for start, of in zip((JANUARY, FEBRUARY), items, strict=True)]
+    finish(root.parent / "old", a_log(logs[0]), OLD)
+    return a_log(logs[1], f"students.light.start_from={root.parent / 'old' / 'models' / OLD}", *settings)
+
+
+def trained(cases: list[tuple[Path, str, str, bool]], ranks: Ranks) -> None:
     """Train a model of each run as one of the ranks."""
-    for root, text, name in cases:
+    for root, text, name, sharded in cases:
         experiment, folder = Experiment.model_validate_json(text), RunFolder(root)
-        list(train_ranked(folder, experiment, every_job(experiment)[name], ranks, False))
+        list(train_ranked(folder, experiment, every_job(experiment)[name], ranks, sharded))
         ranks.wait()
 
 
@@ -60,14 +94,15 @@ def trained(cases: list[tuple[Path, str, str]], ranks: Ranks) -> None:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Path]]:
     """Return by case the run of one process and that of two ranks."""
     found, asked = {}, []
-    for case, (settings, before, name) in CASES.items():
-        root, experiment = tmp_path_factory.mktemp("ranked"), tiny(*settings)
+    for case, (_, before, name) in CASES.items():
+        root = tmp_path_factory.mktemp("ranked")
+        experiment = experiment_of(case, root / "one")
         finish(root / "one", experiment, *before)
         shutil.copytree(root / "one", root / "many")
         for _ in trainer_of(RunFolder(root / "one"), experiment, every_job(experiment)[name]).run_to_end():
             pass
         found[case] = root / "one", root / "many"
-        asked.append((root / "many", experiment.model_dump_json(), name))
+        asked.append((root / "many", experiment.model_dump_json(), name, case == SHARED))
     met(2, partial(trained, asked))
     return found
 
@@ -92,6 +127,7 @@ def test_two_ranks_learn_what_one_process_does(runs: dict[str, tuple[Path, Path]
             torch.testing.assert_close(many.tensors[name], value, rtol=5e-2, atol=2e-3, msg=name)
     for key in ("rows", "labels", "positives", "logloss", "learned", "steps"):
         assert many.state["totals"][key] == pytest.approx(one.state["totals"][key], rel=1e-3), key
+    assert many.state["totals"]["began"] == one.state["totals"]["began"]
     for key in ("gate", "auto", "adapter"):
         ours, theirs = (np.array([*run.state["learner"].get(key, {"": 0}).values()]) for run in (many, one))
         np.testing.assert_allclose(ours, theirs, rtol=1e-2, atol=1e-6, err_msg=key)
@@ -99,5 +135,5 @@ def test_two_ranks_learn_what_one_process_does(runs: dict[str, tuple[Path, Path]
         PredictionLog.open(root / "predictions").scan().collect().sort("model", "sample_id") for root in runs[case]
     )
     assert alone["sample_id"].equals(shared["sample_id"]) and alone["model"].equals(shared["model"])
-    for column in ("logit_click", "logit_finish"):
+    for column in [name for name in alone.columns if name.startswith("logit_")]:
         np.testing.assert_allclose(shared[column].to_numpy(), alone[column].to_numpy(), rtol=2e-3, atol=2e-4)

@@ -117,10 +117,23 @@ class ShardedTable(GrowableTable):
         self.rate, self.decay = rate, decay
         self.owned.set_rate(rate, decay)
 
+    def peek(self, rows: Tensor) -> Tensor:
+        """Return float32 [n, width], a copy of `rows`, int64 [n], all of them this rank's."""
+        return self.owned.peek(rows // self.ranks.size)
+
     def freeze(self, rows: Tensor) -> None:
         """Let `rows`, int64, learn nothing from now on; each rank freezes its own."""
         mine = rows[rows % self.ranks.size == self.ranks.rank]
         self.owned.freeze(mine // self.ranks.size)
+
+    def thaw(self) -> None:
+        """Let every row learn again."""
+        self.owned.thaw()
+
+    def take_rows(self, rows: Tensor, values: Tensor) -> None:
+        """Let `rows`, int64 [n], be `values`, see `GrowableTable`; each rank takes its own."""
+        mine = rows % self.ranks.size == self.ranks.rank
+        self.owned.take_rows(rows[mine] // self.ranks.size, values[mine])
 
     def state(self) -> dict[str, Tensor]:
         """Return this rank's rows of the state, by their numbers in the whole table."""

@@ -115,3 +115,20 @@ def test_rows_spread_over_two_ranks_learn_what_one_table_learns(optimiser: str) 
 def test_rowwise_adagrad_is_torchrecs() -> None:
     pytest.importorskip("torchrec")
     on_two_ranks("torchrec")
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_rank_takes_over_and_freezes_its_own_rows_until_they_thaw(rank: int) -> None:
+    """Also where it goes on from its state."""
+    rows, values = torch.arange(1, 8), torch.rand(7, WIDTH)
+    mine = rows[rows % 2 == rank]
+    first, again = (ShardedTable(table("adam"), Ranks(rank, 2)) for _ in range(2))
+    first.take_rows(rows, values)
+    first.freeze(rows)
+    again.load_state(first.state())
+    assert again.state()["rows"].tolist() == mine.tolist() and again.touched == len(mine)
+    for thawed in (False, True):
+        if thawed:
+            again.thaw()
+        again.learn([mine // 2], [torch.ones(len(mine), WIDTH)])
+        assert torch.equal(again.peek(mine), values[mine - 1]) != thawed
