@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # the tests' own servers
 
 from recdistill.storage.location import Location
 from recdistill.storage.objects import ObjectPath
-from tests.support.object_stores import BUCKET, environment, object_store
+from tests.support.object_stores import bucket_url, environment, object_store
 
 __all__ = ["SERVERS", "bucket", "figures"]
 
@@ -26,8 +26,8 @@ CLOCK = ("seconds", "rows_per_second", "created")  # what no two runs share
 def bucket(server: str, folder: Path) -> Iterator[ObjectPath]:
     """Start a server, let this process's environment lead to it, and give a place there; its cache is in `folder`."""
     with object_store(server) as url:
-        os.environ.update(environment(url), RECDISTILL_CACHE=str(folder / f"cache-{server}"))
-        yield ObjectPath.parse(f"s3://{BUCKET}/out")
+        os.environ.update(environment(server, url), RECDISTILL_CACHE=str(folder / f"cache-{server}"))
+        yield ObjectPath.parse(f"{bucket_url(server)}/out")
 
 
 def figures(place: Location) -> Any:

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.support.programs import REQUIRE, advice, missing
+from tests.support.programs import REQUIRE, advice, demanded, missing
 
 ABSENT = "needs"  # the property of a report: what the test was skipped for
 
@@ -29,7 +29,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what needs a program that is not here; fail where the machine is meant to have everything."""
     for name in (name for mark in item.iter_markers("needs") for name in mark.args):
         if missing(name):
-            if os.environ.get(REQUIRE) == "1":
+            if demanded(name):
                 pytest.fail(f"needs {name}, and {REQUIRE}=1 is set: {advice(name)}", pytrace=False)
             item.user_properties.append((ABSENT, name))
             pytest.skip(f"needs {name}: {advice(name)}")

@@ -53,6 +53,12 @@ def test_they_fail_where_everything_must_be_there(inner: pytest.Pytester, monkey
     done.stdout.fnmatch_lines(["*needs no-such-program, and RECDISTILL_REQUIRE_PROGRAMS=1 is set: apt-get install *"])
 
 
+def test_what_npm_alone_has_is_never_demanded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(programs.REQUIRE, "1")
+    assert programs.demanded("redis-server") and not programs.demanded("azurite-blob")
+    assert programs.advice("azurite-blob") == "npm install --global azurite"
+
+
 def test_a_name_that_nobody_listed_is_refused() -> None:
     with pytest.raises(KeyError, match="nats-sever"):
         programs.needs("nats-sever")

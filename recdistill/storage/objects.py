@@ -35,14 +35,30 @@ ENVIRONMENT = ("AWS_", "GOOGLE_", "AZURE_")  # prefixes of the variables that sa
 RETRIES, RETRY_S = 10, 30  # of one request, while the network or the store fails: less than a lease lasts
 REQUEST_S = 30.0  # until a request, with all that it sends, is given up, and tried again
 URL = re.compile(rf"({'|'.join(SCHEMES)})://([a-z0-9][a-z0-9.\-]+)/([\w.\-=/@+]+)", re.ASCII)
+HOSTS = {  # variables that say which of the stores of a scheme is meant
+    "s3": ("AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
+    "gs": ("GOOGLE_BASE_URL",),
+    "az": ("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
+}
+NOWHERE = ("NoSuchBucket", "The specified container does not exist")  # a bucket that is missing, in S3, Google; Azure
 REASONS = {  # of the store's codes, or what a library says where it has no answer: what is wrong, and what to do
-    "NoSuchBucket": "there is no such bucket; make it, or name another",
+    **dict.fromkeys(NOWHERE, "there is no such bucket; make it, or name another"),
     "RequestTimeTooSkewed": "the store refuses this machine's time; set its clock",
     "InvalidAccessKeyId": "the store does not know the access key; see AWS_ACCESS_KEY_ID",
     "SignatureDoesNotMatch": "the store does not accept the secret key; see AWS_SECRET_ACCESS_KEY",
     "AccessDenied": "access denied; its credentials may not do that there",
+    "Account must be specified": "no account; set AZURE_STORAGE_ACCOUNT_NAME",
+    "Invalid Access Key": "the key of the account is not whole; see AZURE_STORAGE_ACCOUNT_KEY",
+    "Server failed to authenticate": "the store does not accept the key or token; see AZURE_STORAGE_ACCOUNT_KEY",
+    "AuthorizationPermissionMismatch": "access denied; it takes the role Storage Blob Data Contributor",
+    "AuthorizationFailure": "access denied; the account's network rules may keep this machine out",
+    "169.254.169.254/metadata/identity": "no credentials; set AZURE_STORAGE_ACCOUNT_KEY, or AZURE_USE_AZURE_CLI=true",
     "169.254.169.254": "no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
     "metadata.google.internal": "no credentials; set GOOGLE_SERVICE_ACCOUNT",
+    "lacked the necessary privileges": "access denied; see its key or token, and what they may do there",
+    "lacked valid authentication": "no access; see its key or token",
+    "BadScheme": "its address is http; where that is meant, set AWS_ALLOW_HTTP (AZURE_, GOOGLE_) to true",
+    "dns error": "there is no such host; see the account's name (az://) or the address of the store",
 }
 
 
@@ -96,8 +112,13 @@ class ObjectPath:
     def local(self) -> Path:
         """Where this machine keeps what it derives from this place, or works on; may be deleted while nobody does."""
         root = os.environ.get("RECDISTILL_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "recdistill"
-        endpoint = hashlib.sha256(os.environ.get("AWS_ENDPOINT_URL", "").encode()).hexdigest()[:8]
-        return Path(root).expanduser().resolve() / endpoint / self.bucket.replace("://", "/") / self.key
+        host = " ".join(filter(None, map(os.environ.get, HOSTS[self.bucket.partition(":")[0]])))
+        return (
+            Path(root).expanduser().resolve()
+            / hashlib.sha256(host.encode()).hexdigest()[:8]
+            / self.bucket.replace("://", "/")
+            / self.key
+        )
 
     def resolve(self) -> ObjectPath:
         """Return itself, which is absolute."""
@@ -223,8 +244,8 @@ class ObjectPath:
         try:
             yield
         except FileNotFoundError as error:
-            if "NoSuchBucket" in str(error):
-                raise UserError(f"{self.bucket}: {REASONS['NoSuchBucket']}") from None
+            if _nowhere(error):
+                raise UserError(f"{self.bucket}: {_reason(str(error))}") from None
             raise FileNotFoundError(2, "no such object", str(self)) from None
         except errors.BaseError as error:
             raise UserError(f"{self}: {_reason(str(error))}") from None
@@ -236,8 +257,13 @@ def _absent() -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        if "NoSuchBucket" in str(error):
+        if _nowhere(error):
             raise
+
+
+def _nowhere(error: Exception) -> bool:
+    """Return whether it is the bucket that is missing, and not an object in it."""
+    return any(mark in str(error) for mark in NOWHERE)
 
 
 def _obstore() -> Any:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from recdistill.storage.objects import ObjectPath
-from tests.support.object_stores import BUCKET, STORES, environment, object_store
+from tests.support.object_stores import STORES, bucket_url, environment, object_store
 
 Bucket = Callable[[str], ObjectPath]
 
@@ -27,10 +27,10 @@ def bucket_of(address: Callable[[str], str], tmp_path: Path, monkeypatch: pytest
     """Give a place of the test's own in a server's bucket, with its cache in the test's folder."""
 
     def place(name: str) -> ObjectPath:
-        for variable, value in environment(address(name)).items():
+        for variable, value in environment(name, address(name)).items():
             monkeypatch.setenv(variable, value)
         monkeypatch.setenv("RECDISTILL_CACHE", str(tmp_path / "cache"))
-        return ObjectPath.parse(f"s3://{BUCKET}/{tmp_path.name}")
+        return ObjectPath.parse(f"{bucket_url(name)}/{tmp_path.name}")
 
     return place
 

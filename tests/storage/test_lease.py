@@ -19,6 +19,7 @@ from recdistill.storage.location import names
 from recdistill.storage.objects import ObjectPath
 from recdistill.workers.spawn import without_main
 from tests.support.faulty_proxy import FaultyProxy, faulty_proxy
+from tests.support.object_stores import everywhere
 
 BUSY = "the run: another process is at work"
 
@@ -31,6 +32,7 @@ def locks(tmp_path: Path) -> list[Path]:
     return [tmp_path / "a", tmp_path / "b"]
 
 
+@everywhere
 def test_a_second_machine_is_refused_until_the_first_is_done(bucket: ObjectPath, locks: list[Path]) -> None:
     with leased(bucket, locks[0], BUSY):
         with pytest.raises(UserError, match=rf"^{BUSY} \(process \d+ on .*\); if it was killed, the run is free 60 s"):
@@ -41,6 +43,7 @@ def test_a_second_machine_is_refused_until_the_first_is_done(bucket: ObjectPath,
     assert names(bucket) == set()
 
 
+@everywhere
 def test_a_killed_process_is_followed_at_once_here_and_later_elsewhere(
     bucket: ObjectPath, locks: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -55,6 +58,7 @@ def test_a_killed_process_is_followed_at_once_here_and_later_elsewhere(
         assert json.loads((bucket / LEASE).read_bytes())["machine"] == locks[1].read_text()
 
 
+@everywhere
 def test_a_lease_that_another_took_is_lost_and_is_not_deleted(bucket: ObjectPath, locks: list[Path]) -> None:
     held = leases._taken(bucket, probe(bucket), "mine", BUSY)
     assert held.renew() and held.renew()

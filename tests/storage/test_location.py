@@ -1,8 +1,9 @@
-"""The few operations that a run needs of its place: the same in a folder and at two independent S3 servers."""
+"""The few operations that a run needs of its place: the same in a folder and at three servers of object stores."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,12 +12,12 @@ import pytest
 from recdistill.errors import UserError
 from recdistill.storage.location import Location, create, local_path, location, names, new_file, remove, write
 from recdistill.storage.objects import ObjectPath
-from tests.support.object_stores import BUCKET, STORES
+from tests.support.object_stores import BUCKET, EVERYWHERE, SECRET, bucket_url, environment, everywhere, free_port
 
 WRITERS = 16
 
 
-@pytest.fixture(params=["folder", *STORES])
+@pytest.fixture(params=["folder", *EVERYWHERE])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Location:
     return tmp_path / "place" if request.param == "folder" else request.getfixturevalue("bucket_of")(request.param)
 
@@ -70,6 +71,7 @@ def test_a_new_file_is_there_once_it_is_written_and_not_at_all_when_that_fails(p
     assert not (place / "other").exists()
 
 
+@everywhere
 def test_of_several_writers_one_swaps_an_object(bucket: ObjectPath) -> None:
     tag = bucket.write_bytes(b"first")
     with ThreadPoolExecutor(WRITERS) as pool:
@@ -79,6 +81,7 @@ def test_of_several_writers_one_swaps_an_object(bucket: ObjectPath) -> None:
     assert bucket.stat().tag == tags[won[0]] and bucket.swap(b"late", tag) is None
 
 
+@everywhere
 def test_an_object_of_ones_own_is_no_other_writers(bucket: ObjectPath) -> None:
     assert bucket.create(b"mine")
     assert bucket.create(b"mine") and bucket.create(b"other") is None  # an answer that was lost is asked for again
@@ -90,9 +93,15 @@ def test_a_file_comes_down_as_it_went_up(bucket: ObjectPath, tmp_path: Path) -> 
     assert (tmp_path / "file").read_bytes() == bucket.read_bytes()
 
 
+@everywhere
 def test_a_bucket_that_is_not_there_is_refused_by_its_name(bucket: ObjectPath) -> None:
-    nowhere = ObjectPath("s3://no-such-bucket", "run")
-    for act in (lambda: nowhere.write_bytes(b""), lambda: nowhere.create(b""), lambda: list(nowhere.iterdir())):
+    nowhere = ObjectPath(f"{bucket.bucket.partition(':')[0]}://no-such-bucket", "run")
+    for act in (
+        lambda: nowhere.write_bytes(b""),
+        lambda: nowhere.create(b""),
+        lambda: list(nowhere.iterdir()),
+        nowhere.unlink,
+    ):
         with pytest.raises(UserError, match="no-such-bucket.*no such bucket"):
             act()
 
@@ -108,15 +117,51 @@ def test_without_credentials_a_line_says_which_variables_are_missing(monkeypatch
 
 
 @pytest.mark.needs("obstore")
-def test_a_store_that_does_not_answer_is_one_line_without_the_secret(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tests.support.object_stores import environment, free_port
-
-    for name, value in environment(f"http://127.0.0.1:{free_port()}").items():
-        monkeypatch.setenv(name, value)
+@pytest.mark.parametrize("name", ["moto", "azurite"])
+def test_a_store_that_does_not_answer_is_one_line_without_the_secret(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable, value in environment(name, f"http://127.0.0.1:{free_port()}").items():
+        monkeypatch.setenv(variable, value)
     monkeypatch.setattr("recdistill.storage.objects.RETRIES", 0)
-    with pytest.raises(UserError, match="s3://bucket/run: the store fails") as caught:
-        ObjectPath.parse("s3://bucket/run").write_bytes(b"")
-    assert "secret-of-tests" not in str(caught.value) and "\n" not in str(caught.value)
+    with pytest.raises(UserError, match=f"{bucket_url(name)}/run: the store fails") as caught:
+        ObjectPath.parse(f"{bucket_url(name)}/run").write_bytes(b"")
+    assert SECRET not in str(caught.value) and "\n" not in str(caught.value)
+
+
+AZURE: dict[str, str | None] = {"account_name": "an", "account_key": SECRET, "endpoint": "http://127.0.0.1:9/an"}
+
+
+@pytest.mark.needs("obstore")
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"account_name": None}, "no account; set AZURE_STORAGE_ACCOUNT_NAME"),
+        ({"account_key": "with blanks"}, "the key of the account is not whole; see AZURE_STORAGE_ACCOUNT_KEY"),
+        ({}, "its address is http; where that is meant, set AWS_ALLOW_HTTP"),
+        ({"endpoint": "https://an.invalid"}, "there is no such host; see the account's name"),
+    ],
+)
+def test_what_azure_needs_is_named(options: dict[str, str | None], words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AZURE_ALLOW_HTTP", raising=False)
+    for name, value in (AZURE | options).items():
+        variable = f"AZURE_STORAGE_{name.upper()}"
+        monkeypatch.setenv(variable, value) if value else monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr("recdistill.storage.objects.RETRIES", 0)
+    with pytest.raises(UserError, match=words):
+        ObjectPath.parse("az://bucket/run").write_bytes(b"")
+
+
+@pytest.mark.needs("obstore", "azurite-blob")
+def test_a_key_that_is_not_the_accounts_is_named(
+    bucket_of: Callable[[str], ObjectPath], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = bucket_of("azurite")
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", SECRET[::-1])
+    with pytest.raises(UserError, match="the store does not accept the key or token; see AZURE_STORAGE_ACCOUNT_KEY"):
+        bucket.write_bytes(b"")
+    with pytest.raises(UserError, match="access denied; see its key or token"):  # the store answers with no code
+        bucket.exists()
 
 
 @pytest.mark.parametrize(
@@ -138,12 +183,18 @@ def test_an_address_is_taken_apart_and_put_together() -> None:
         local_path(place)
 
 
-def test_stores_with_the_same_names_have_caches_of_their_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("scheme", "variable"),
+    [("s3", "AWS_ENDPOINT_URL"), ("gs", "GOOGLE_BASE_URL"), ("az", "AZURE_STORAGE_ACCOUNT_NAME")],
+)
+def test_stores_with_the_same_names_have_caches_of_their_own(
+    scheme: str, variable: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("RECDISTILL_CACHE", str(tmp_path))
-    place = ObjectPath.parse(f"s3://{BUCKET}/run")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://one")
+    place = ObjectPath.parse(f"{scheme}://{BUCKET}/run")
+    monkeypatch.setenv(variable, "http://one")
     one = place.local
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://other")
+    monkeypatch.setenv(variable, "http://other")
     assert tmp_path in one.parents and one != place.local and one.name == "run"
 
 

@@ -21,6 +21,7 @@ from recdistill.storage.objects import ObjectPath
 from recdistill.testing.killpoints import VARIABLE
 from tests.support.commands import typed
 from tests.support.forked import forked
+from tests.support.object_stores import SECRET, everywhere
 from tests.support.paths import ROOT
 from tests.support.sweeps import swept
 
@@ -89,6 +90,7 @@ def refused(*words: object) -> str:
     return printed
 
 
+@everywhere
 def test_a_run_gives_a_local_ones_figures_and_goes_on_on_a_new_machine(
     bucket: ObjectPath, config: Path, local: Any, tmp_path: Path
 ) -> None:
@@ -96,8 +98,7 @@ def test_a_run_gives_a_local_ones_figures_and_goes_on_on_a_new_machine(
     assert figures(bucket) == local
     assert names(bucket) >= {"run.json", "summary.json", "report.html", "tables", "predictions", "models"}
     assert not names(bucket) & {"lease.json", "store", "signals", "lock"}
-    secret = "secret-of-tests"
-    assert all(secret not in (bucket / name).read_text() for name in ("run.json", "summary.json", "report.html"))
+    assert all(SECRET not in (bucket / name).read_text() for name in ("run.json", "summary.json", "report.html"))
     shutil.rmtree(tmp_path / "cache")
     (bucket / "summary.json").unlink()
     for verb in ("evaluate", "report", "inspect", "train"):

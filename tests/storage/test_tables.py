@@ -1,4 +1,4 @@
-"""Delta tables at two S3 servers: atomic, idempotent, raced for, killed, and over a network that fails."""
+"""Delta tables in object stores: atomic, idempotent, raced for, killed, and over a network that fails."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from recdistill.tables.events import EventLog
 from recdistill.tables.predictions import PredictionLog
 from recdistill.testing.killpoints import VARIABLE
 from tests.support.faulty_proxy import FaultyProxy, faulty_proxy
-from tests.support.object_stores import STORES
+from tests.support.object_stores import STORES, everywhere
 from tests.support.tables import SCHEMA, events, followed, ids_of, make_events, make_predictions, process
 
 WRITERS, COMMITS = 16, 1
@@ -45,6 +45,7 @@ def proxied(request: pytest.FixtureRequest, bucket_of: Callable[[str], ObjectPat
         yield proxy, place
 
 
+@everywhere
 def test_a_table_has_the_rows_that_a_local_one_has(bucket: ObjectPath, tmp_path: Path) -> None:
     commits = [range(3), range(3, 40), range(40, 41)]
     there, here = make_events(bucket / "t", commits), make_events(tmp_path / "t", commits)
@@ -68,6 +69,7 @@ def test_predictions_lie_by_their_model(bucket: ObjectPath) -> None:
     assert "model=teacher" in names(bucket / "p")
 
 
+@everywhere
 def test_compaction_vacuum_and_cut_change_nothing_that_followers_see(bucket: ObjectPath) -> None:
     log = make_events(bucket / "t", [range(5 * k, 5 * k + 5) for k in range(12)])
     before = pl.concat(log.batches())
@@ -78,6 +80,7 @@ def test_compaction_vacuum_and_cut_change_nothing_that_followers_see(bucket: Obj
     assert ids_of(log.batches()) == list(range(65))
 
 
+@everywhere
 @pytest.mark.parametrize("point", ["table.files", "table.commit"])
 def test_a_writer_that_is_killed_and_runs_again_writes_each_row_once(
     point: str, bucket: ObjectPath, monkeypatch: pytest.MonkeyPatch
@@ -94,6 +97,7 @@ def test_a_writer_that_is_killed_and_runs_again_writes_each_row_once(
     assert ids_of(log.batches()) == list(range(15)) and log.version == 5
 
 
+@everywhere
 def test_sixteen_writers_at_once_all_land(bucket: ObjectPath) -> None:
     log = make_events(bucket / "t")
 

@@ -1,17 +1,18 @@
 """Programs and optional packages that some tests need: `needs("nats-server")` marks a test, a module or a parameter.
 
 The root conftest skips what cannot run here and counts it. With RECDISTILL_REQUIRE_PROGRAMS=1 it fails instead, so that
-a machine that is meant to have everything leaves no test out unseen.
+a machine that is meant to have everything leaves no test out unseen; what npm alone has is skipped there too.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 from importlib.util import find_spec
 
 import pytest
 
-__all__ = ["REQUIRE", "advice", "missing", "needs", "path_of"]
+__all__ = ["REQUIRE", "advice", "demanded", "missing", "needs", "path_of"]
 
 REQUIRE = "RECDISTILL_REQUIRE_PROGRAMS"  # the environment variable
 PROGRAMS = {  # and the Debian packages that bring them
@@ -21,6 +22,7 @@ PROGRAMS = {  # and the Debian packages that bring them
     "cc": "gcc libc6-dev",
     "curl": "curl",
 }
+NPM = {"azurite-blob": "azurite"}  # and packages of npm, which not every machine has: never demanded
 MODULES = {  # and the extra of recdistill that brings them
     "mkdocs": "docs",
     "obstore": "objects",
@@ -38,7 +40,12 @@ def advice(name: str) -> str:
     """Return the command that installs a program or module of the lists above. Raises KeyError on any other name."""
     if name in MODULES:
         return f"pip install 'recdistill[{MODULES[name]}]'"
-    return f"apt-get install {PROGRAMS[name]}"
+    return f"npm install --global {NPM[name]}" if name in NPM else f"apt-get install {PROGRAMS[name]}"
+
+
+def demanded(name: str) -> bool:
+    """Return whether a test that needs it must not be skipped here."""
+    return os.environ.get(REQUIRE) == "1" and name not in NPM
 
 
 def path_of(program: str) -> str | None:
