@@ -62,6 +62,19 @@ def test_a_table_has_the_rows_that_a_local_one_has(bucket: ObjectPath, tmp_path:
     assert again.rows() == 41
 
 
+@pytest.mark.needs("obstore", "ministack")
+def test_credentials_are_those_of_the_environment_alone(
+    bucket_of: Callable[[str], ObjectPath], request: pytest.FixtureRequest
+) -> None:
+    """A cloud's own package, which polars asks where it is installed, may know none, or others."""
+    log = make_events(bucket_of("ministack") / "t", [range(3)])
+    request.addfinalizer(lambda: pl.Config.set_default_credential_provider("auto"))
+    pl.Config.set_default_credential_provider(lambda: pytest.fail("polars asked for credentials"))
+    with pytest.raises(UserError, match="'sample_id': 2 is in the table already"):
+        log.append(events([2]), writer="other", sequence=0)
+    assert len(log.collect(log.scan())) == 3
+
+
 def test_predictions_lie_by_their_model(bucket: ObjectPath) -> None:
     make_predictions(bucket / "p", [range(5)])
     log = PredictionLog.open(bucket / "p")

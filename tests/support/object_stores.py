@@ -32,6 +32,18 @@ EVERYWHERE = [*STORES, pytest.param("azurite", marks=needs("obstore", "azurite-b
 everywhere = pytest.mark.parametrize("bucket", EVERYWHERE, indirect=True)
 ATTEMPTS, PAUSE = 600, 0.2  # two minutes for a server to answer
 
+# It checks a condition and then puts: one request at a time, or two writers of a race win.
+MOTO = """
+from threading import Lock
+from moto import server
+call, lock = server.DomainDispatcherApplication.__call__, Lock()
+def one_by_one(*request):
+    with lock:
+        return call(*request)
+server.DomainDispatcherApplication.__call__ = one_by_one
+server.main()
+"""
+
 
 def bucket_url(name: str) -> str:
     """Return the address of BUCKET at a server of that name."""
@@ -83,7 +95,9 @@ def _command(name: str, port: int) -> list[str]:
     if name == "azurite":
         quiet = ["--inMemoryPersistence", "--silent", "--skipApiVersionCheck", "--disableTelemetry"]
         return [str(path_of("azurite-blob")), "--blobPort", str(port), *quiet]
-    return [sys.executable, "-m", *(["moto.server", "-H", "127.0.0.1", "-p", str(port)] if name == "moto" else [name])]
+    if name == "moto":
+        return [sys.executable, "-c", MOTO, "-H", "127.0.0.1", "-p", str(port)]
+    return [sys.executable, "-m", name]
 
 
 def _settings(port: int) -> dict[str, str]:

@@ -26,7 +26,8 @@ def first_known(
     near = [str(log.path / part.path) for part in parts if part.may_hold(low, high)]
     if not near:
         return None
-    old = pl.scan_parquet(near, hive_partitioning=False, glob=False)
+    # Credentials are those of the environment, as everywhere here: polars would ask a cloud's own package first.
+    old = pl.scan_parquet(near, hive_partitioning=False, glob=False, credential_provider=None)
     both = old.filter(where).join(pl.LazyFrame({"sample_id": ids}), on="sample_id", how="semi")
     seen = log.collect(both.select("sample_id").head(1))
     if not len(seen):
