@@ -1,4 +1,6 @@
-"""Where a run may lie, for `out.py`: a folder, and a bucket at each of two servers that imitate S3."""
+"""Where a run may lie, for `out.py`: a folder, and a bucket at each of two servers that imitate S3, and of Azure's
+emulator where it is installed.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +17,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # the tests' own servers
 from recdistill.storage.location import Location
 from recdistill.storage.objects import ObjectPath
 from tests.support.object_stores import bucket_url, environment, object_store
+from tests.support.programs import path_of
 
 __all__ = ["SERVERS", "bucket", "figures"]
 
-SERVERS = ("moto", "ministack")
+SERVERS = ("moto", "ministack", *(["azurite"] if path_of("azurite-blob") else []))
 CLOCK = ("seconds", "rows_per_second", "created")  # what no two runs share
 
 

@@ -1,4 +1,4 @@
-"""The same run in a folder and in a bucket at two servers, a part of `out.py`: are its figures the same to the bit."""
+"""The same run in a folder and in buckets, a part of `out.py`: are its figures the same to the bit."""
 
 from __future__ import annotations
 

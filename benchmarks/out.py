@@ -1,7 +1,8 @@
 """Beyond one machine: `python benchmarks/out.py [same kills writers workers]` (all four parts, 10 minutes on an idle
 machine). Budget: nothing differs, is lost or twice.
 
-same: one run in a folder and in buckets at two servers that imitate S3, moto and ministack: MovieLens, whose
+same: one run in a folder and in buckets at two servers that imitate S3, moto and ministack, and at Azure's emulator
+where azurite-blob is installed: MovieLens, whose
 movielens_100k.parquet lies in --data, or a simulated log without that. kills: a run in a bucket killed by SIGKILL at
 every named point, and --kills times at random at each server. writers: 16 processes that commit at once. workers:
 the data read and predicted by 1, 2 and 4 processes and by Ray, for each of --rows.
