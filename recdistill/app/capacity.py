@@ -24,7 +24,7 @@ __all__ = ["Machine", "Needs", "best_first", "needs_of", "plan", "teacher_of"]
 GIB = 1 << 30
 ROW = 3  # floats per embedding float: itself and Adam's two moments
 FIELDS, LISTS = 16, 1  # side features assumed; the log's own number moves little
-SHOWN = 4  # layouts besides the implemented one
+SHOWN = 4  # layouts besides those that are implemented
 EVENT = 8  # bytes of an event on its way in: item int32, age and action
 
 
@@ -160,11 +160,15 @@ def best_first(needs: Needs, machine: Machine) -> list[Price]:
 
 
 def _layouts(needs: Needs, machine: Machine, batch: int, rows: float) -> Table:
-    """Return the implemented layout and the best others, by seconds of a step."""
-    title = "all computed; only the first one can be trained, with --shard" + " --short" * (machine.width < FULL)
-    head = ("tensor x stages x copies", "layers", "GiB", "computing", "waiting", "moving", "seconds", "days")
+    """Return what can be trained, ranks that share no layer and the best that do, and the best others, by seconds of a
+    step.
+    """
+    title = "all computed; the last column says how those are trained that can be"
+    head = ("tensor x stages x copies", "layers", "GiB", "computing", "waiting", "moving", "seconds", "days", "train")
     table = Table(*head, title=title, box=SIMPLE_HEAD, title_justify="left")
-    for one in [needs.layouts[0], *best_first(needs, machine)[:SHOWN]]:
+    best = best_first(needs, machine)
+    able = [one for one in best if one.layout.implemented and one.layout.tensor > 1]
+    for one in [needs.layouts[0], *able[:1], *[one for one in best if not one.layout.implemented][:SHOWN]]:
         sizes, seconds = one.layout, (one.computing, one.waiting, one.moving, one.seconds)
         table.add_row(
             f"{sizes.tensor} x {sizes.stages} x {sizes.copies}",
@@ -172,6 +176,7 @@ def _layouts(needs: Needs, machine: Machine, batch: int, rows: float) -> Table:
             f"{_memory(needs, one) / GIB:,.1f}",
             *(f"{each:,.3g}" for each in seconds),
             f"{rows / batch * one.seconds / 86_400:,.2f}",
+            one.layout.words + " --short" * (one.layout.implemented and machine.width < FULL),
         )
     return table
 

@@ -5,13 +5,14 @@ G ranks = tensor x stages x copies. Data, with each number of a message `width` 
 
     what is in no mixer layer, sharded over all ranks: gathered twice, its gradients scattered once
     a mixer layer, sharded over copies: the same; or staying: gradients scattered, moved weights gathered
-    tensor: in a layer tokens become heads and heads tokens, there and back: 4 exchanges of a group's rows
+    tensor: in a layer tokens become heads and heads tokens, there and back: 4 exchanges of a group's rows, and 4 before
+    the first and behind the last layer, where ranks have all tokens of their own rows
     stages: a stage sends its rows on and their gradients back
 
 Exchanges of tensor and stages wait for the products, data moves meanwhile: a step takes the longer of the two. In a
 pipeline of p stages and m pieces of a step, a stage waits for (p - 1) of (m + p - 1) turns (GPipe, 1811.06965), and
-the stage with the most layers decides. Of all this only `sharded` with tensor = stages = 1 is implemented (`train
---shard`).
+the stage with the most layers decides. Of all this `sharded` with stages = 1 is implemented (`train --shard --tensor`):
+weights are gathered and tokens exchanged in full, and gradients alone may be short.
 """
 
 from __future__ import annotations
@@ -79,7 +80,13 @@ class Layout:
     @property
     def implemented(self) -> bool:
         """Return whether models can be trained so today."""
-        return self.sharded and self.tensor == self.stages == 1
+        return self.sharded and self.stages == 1
+
+    @property
+    def words(self) -> str:
+        """Return what `recdistill train` is given for it."""
+        tensor = f" --tensor {self.tensor}" if self.tensor > 1 else ""
+        return f"--shard{tensor}" if self.implemented else ""
 
 
 @dataclass(frozen=True)
@@ -117,7 +124,7 @@ def parts_of(backbone: nn.Module, cost: Cost) -> Parts:
         around=max(around, default=0),
         layers=len(body.layers),
         tokens=body.tokens,
-        heads=int(getattr(body.layers[0], "heads", body.tokens)),
+        heads=body.heads,
         row=body.tokens * body.width,
         features=features,
         rest=cost.step_flops - 6 * mixer,  # a product and its two gradients, 2 FLOPs a weight each
@@ -157,21 +164,20 @@ def _weights(parts: Parts, layout: Layout, gpus: int) -> float:
 
 
 def _moved(parts: Parts, layout: Layout, links: Links, gpus: int) -> float:
-    """Return bytes of data that a rank moves in a step, its embedding rows apart. As it is implemented, weights are
-    gathered in full, and gradients alone may be short.
-    """
-    if layout.implemented:
-        return (2 * FULL + links.width) * (parts.outside + parts.mixer) * _share(gpus)
+    """Return bytes of data that a rank moves in a step, its embedding rows apart."""
     own, times = parts.mixer / (layout.tensor * layout.stages), 3 if layout.sharded else 2
+    if layout.implemented:
+        return (2 * FULL + links.width) * (parts.outside * _share(gpus) + own * _share(layout.copies))
     return links.width * (3 * parts.outside * _share(gpus) + times * own * _share(layout.copies))
 
 
 def _waiting(parts: Parts, layout: Layout, links: Links, rows: float) -> float:
     """Return the seconds of exchanges that products wait for; rows: of a group, through all its layers."""
     part, layers = rows * parts.row / layout.tensor, parts.layers / layout.stages
-    inside = _share(layout.tensor) * (4 * layers * part + 2 * rows * parts.features)
+    inside = _share(layout.tensor) * 4 * (layers + 1) * part
     between = 2 * part + 2 * rows * parts.features / (layout.tensor * layout.stages) if layout.stages > 1 else 0.0
-    return links.width * (inside / links.link + between / links.network)
+    width = FULL if layout.implemented else links.width
+    return width * (inside / links.link + between / links.network)
 
 
 def price(parts: Parts, layout: Layout, links: Links, batch: int, tables: float) -> Price:

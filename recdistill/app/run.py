@@ -241,11 +241,13 @@ def train_alone(folder: RunFolder, experiment: Experiment, jobs: list[Job]) -> N
             show(name, at)
 
 
-def ranked_stage(root: Path, model: str | None, sharded: bool, short: bool) -> None:
+def ranked_stage(root: Path, model: str | None, sharded: bool, short: bool, tensor: int) -> None:
     """Train one model of an ingested run as one of several ranks; the first of them shows how far it is.
 
-    sharded: whether each keeps but a share of the dense part; short: whether messages are.
+    sharded: whether each keeps but a share of the dense part; short: whether messages are; tensor: see `Ranks`.
     """
+    if tensor > 1 and not sharded:
+        raise UserError(f"--tensor {tensor}: goes with --shard; add it")
     folder = RunFolder(root)
     experiment = folder.experiment()
     rows, every = len(run_store(folder)), every_job(experiment)
@@ -253,7 +255,11 @@ def ranked_stage(root: Path, model: str | None, sharded: bool, short: bool) -> N
         raise UserError(f"--model {model}: ranks train one model of {folder.root}; name one of {', '.join(every)}")
     if every[model].fold is not None:
         rows = crossfit_rows(folder, experiment, rows)
-    with joined(short) as ranks, folder.held() if ranks.first else nullcontext(), shown(folder, experiment) as show:
+    with (
+        joined(short, tensor) as ranks,
+        folder.held() if ranks.first else nullcontext(),
+        shown(folder, experiment) as show,
+    ):
         ranks.wait()  # nobody looks before the first one holds the folder
         if build.finished(folder, every[model], rows, ranks):
             return _print(f"training: nothing to do, {model} is already trained") if ranks.first else None

@@ -38,6 +38,12 @@ def train(
     shard: Annotated[
         bool, typer.Option("--shard", help="Under torchrun: spread the dense part over the ranks.")
     ] = False,
+    tensor: Annotated[
+        int,
+        typer.Option(
+            "--tensor", min=1, help="With --shard: how many ranks share each layer of a token mixer, by tokens."
+        ),
+    ] = 1,
     short: Annotated[
         bool, typer.Option("--short", help="Under torchrun: send gradients and embedding rows in bfloat16.")
     ] = False,
@@ -52,12 +58,12 @@ def train(
     from recdistill.storage.location import local_path, location
 
     if asked_for():
-        ranked_stage(local_path(location(run_folder)), model, shard, short)
+        ranked_stage(local_path(location(run_folder)), model, shard, short, tensor)
         leave()
-    if shard or short:
-        name = "--shard" if shard else "--short"
+    words = (("--shard", shard), (f"--tensor {tensor}", tensor > 1), ("--short", short))
+    if asked := " ".join(word for word, given in words if given):
         raise UserError(
-            f"{name}: is for several ranks; start them with torchrun --no-python recdistill train RUN {name}"
+            f"{asked}: is for several ranks; start them with torchrun --no-python recdistill train RUN {asked}"
         )
     Run(run_folder).train(model)
 

@@ -47,12 +47,21 @@ def _store(rank: int, size: int, timeout: timedelta) -> Store:
     return PrefixStore(f"start-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
 
 
-@contextmanager
-def joined(short: bool = False) -> Iterator[Ranks]:
-    """Join the other ranks, and leave them when the block ends; short: see `Ranks`.
+def _place(rank: int, size: int, tensor: int) -> int:
+    """Return the number of a process among the ranks: torchrun numbers those of a node in a row, and `tensor` of them
+    share layers; `Ranks` numbers those with the same tokens in a row.
+    """
+    if size % tensor:
+        raise UserError(f"--tensor {tensor}: does not divide {size} ranks; start a multiple of {tensor}")
+    return rank % tensor * (size // tensor) + rank // tensor
 
-    Raises UserError where the environment does not number the ranks, RankLostError when another rank is gone or
-    silent.
+
+@contextmanager
+def joined(short: bool = False, tensor: int = 1) -> Iterator[Ranks]:
+    """Join the other ranks, and leave them when the block ends; short, tensor: see `Ranks`.
+
+    Raises UserError where the environment does not number the ranks or `tensor` does not divide their number,
+    RankLostError when another rank is gone or silent.
     """
     missing = [name for name in NEEDED if name not in os.environ]
     if missing:
@@ -62,12 +71,13 @@ def joined(short: bool = False) -> Iterator[Ranks]:
         )
     timeout = timedelta(seconds=_number("RECDISTILL_RANK_TIMEOUT", TIMEOUT, 1.0))
     rank, size = int(_number("RANK")), int(_number("WORLD_SIZE", least=1.0))
+    place = _place(rank, size, tensor)
     try:
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         store = _store(rank, size, timeout)
-        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
+        dist.init_process_group(backend, store=store, rank=place, world_size=size, timeout=timeout)
         ahead, writing = (dist.new_group(backend="gloo", timeout=timeout) for _ in range(2))
-        ranks = Ranks(rank, size, short, None, ahead, writing)
+        ranks = Ranks(place, size, short, None, ahead, writing, tensor)
         yield ranks
         ranks.wait()
     except torch.OutOfMemoryError as full:

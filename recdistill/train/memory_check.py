@@ -4,6 +4,7 @@ the memory there is.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from recdistill.data.store.encoder import MAX_ACTIONS
 from recdistill.errors import UserError
 from recdistill.models.attention.float8 import check_float8
 from recdistill.models.backbones.sequence import SequenceBackbone
+from recdistill.models.backbones.token_mixer import TokenMixer
 from recdistill.models.embeddings.growable import TableOptions
 from recdistill.models.factory import build_backbone, dense_parameters
 from recdistill.models.layers.device import device_of
@@ -30,6 +32,7 @@ __all__ = [
     "check_actions",
     "check_device",
     "check_fits",
+    "check_tokens",
     "countable",
     "unallocated",
 ]
@@ -97,6 +100,19 @@ def check_device(name: str, config: ModelConfig) -> torch.device:
     except UserError as error:
         raise UserError(f"{name}: {error}") from None
     return device
+
+
+def check_tokens(name: str, config: ModelConfig, ranks: int) -> None:
+    """Raise UserError for a model whose layers so many ranks cannot share by tokens; no weight is allocated."""
+    body = getattr(unallocated(name, config), "body", None)
+    if not isinstance(body, TokenMixer):
+        raise UserError(f"{name}: --tensor is for token mixers, and kind {config.kind} has none; leave it out")
+    both = math.gcd(body.tokens, body.heads)
+    if both % ranks:
+        may = ", ".join(str(number) for number in range(1, both + 1) if both % number == 0)
+        raise UserError(
+            f"{name}: --tensor {ranks} must divide its {body.tokens} tokens and {body.heads} heads; give one of {may}"
+        )
 
 
 def check_fits(name: str, dense: int, device: torch.device = HOST) -> None:

@@ -27,6 +27,7 @@ from recdistill.runs.names import is_first_teacher
 from recdistill.signals.teacher_signals import teacher_signals
 from recdistill.storage.location import Location
 from recdistill.train.build import trainer_of
+from recdistill.train.memory_check import check_tokens
 from recdistill.train.start_from import pin_starts
 from recdistill.train.trainer import Progress
 from recdistill.workers.spawn import adopt, end_with, start_context, without_interrupts, without_main
@@ -44,6 +45,8 @@ def train_ranked(
     Raises UserError for what ranks cannot share.
     """
     check_ranked(experiment, job, sharded)
+    if ranks.tensor > 1:
+        check_tokens(job.name, job.config, ranks.tensor)
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
     with _alone(folder, job) if ranks.first else nullcontext():
         if ranks.first:

@@ -37,8 +37,16 @@ def test_layers_over_the_ranks_of_a_node() -> None:
     """2 ranks to a layer, 4 copies of 2 rows: a rank has 16 floats of a sample, and sends half of them."""
     found = price(PARTS, Layout(2, 1, 4, sharded=False), LINKS, 8, tables=0.0)
     assert found.moving == pytest.approx(4 * (3 * 10 * 7 / 8 + 2 * 160 * 3 / 4) / 10)
-    assert found.waiting == pytest.approx(4 * 0.5 * (4 * 4 * 2 * 16 + 2 * 2 * 5) / 40)
+    assert found.waiting == pytest.approx(4 * 0.5 * 4 * (4 + 1) * 2 * 16 / 40)
     assert found.weights == pytest.approx(16 * 10 / 8 + 4 * (6 + 2 * 4) + 4 * 160 * (2 + 2 / 4))
+
+
+def test_layers_over_the_ranks_of_a_node_and_their_shares_over_copies() -> None:
+    """As before, but each of 4 copies has a quarter of the rank's 160 numbers, gathers them twice, scatters once."""
+    found = price(PARTS, Layout(2, 1, 4, sharded=True), LINKS, 8, tables=0.0)
+    assert found.moving == pytest.approx(4 * 3 * (10 * 7 / 8 + 160 * 3 / 4) / 10)
+    assert found.weights == pytest.approx(16 * 10 / 8 + 4 * (6 + 2 * 160 / 4) + 16 * 160 / 4)
+    assert found.layout.words == "--shard --tensor 2" and Layout(2, 1, 4, sharded=False).words == ""
 
 
 def test_stages_one_behind_the_other() -> None:
@@ -51,17 +59,19 @@ def test_stages_one_behind_the_other() -> None:
 
 
 def test_short_messages_take_half() -> None:
-    """But for the weights that are gathered as `train --shard` does it: they are sent in full."""
-    for layout, left in ((Layout(1, 1, 4, sharded=True), 10 / 12), (Layout(2, 2, 2, sharded=False), 1 / 2)):
+    """But for weights that are gathered and tokens that are exchanged as `train --shard` does it: in full."""
+    for layout, left in ((Layout(2, 1, 4, sharded=True), 10 / 12), (Layout(2, 2, 2, sharded=False), 1 / 2)):
         full, short = (price(PARTS, layout, replace(LINKS, width=width), 256, 0.0) for width in (4, 2))
-        assert short.moving == pytest.approx(full.moving * left) and short.waiting == full.waiting / 2
+        assert short.moving == pytest.approx(full.moving * left)
+        assert short.waiting == full.waiting * (1 if layout.implemented else 1 / 2)
         assert short.computing == full.computing and short.weights == full.weights
 
 
 @given(st.integers(1, 64), st.integers(1, 8))
 def test_layouts_use_every_rank_and_fit_the_mixer(gpus: int, node: int) -> None:
     found = list(layouts(PARTS, gpus, node))
-    assert found[0].implemented and sum(one.implemented for one in found) == 1 and len(set(found)) == len(found)
+    assert found[0] == Layout(1, 1, gpus, sharded=True) and len(set(found)) == len(found)
+    assert {one.tensor for one in found if one.implemented} == ({1, 2} if gpus % 2 == node % 2 == 0 else {1})
     for one in found:
         assert one.tensor * one.stages * one.copies == gpus and one.stages <= PARTS.layers
         assert node % one.tensor == 0 and PARTS.tokens % one.tensor == 0 and PARTS.heads % one.tensor == 0
@@ -69,10 +79,12 @@ def test_layouts_use_every_rank_and_fit_the_mixer(gpus: int, node: int) -> None:
 
 def test_the_first_layout_is_what_the_plan_shows() -> None:
     needs = needs_of(teacher_of(None, "24b", ["teacher.batch=16384"]), MACHINE, 1e10, 1e7)
-    first, best = needs.layouts[0], best_first(needs, MACHINE)[0]
+    first, fitting = needs.layouts[0], best_first(needs, MACHINE)
+    best, able = fitting[0], next(one for one in fitting if one.layout.implemented)
     assert first.moving == pytest.approx(needs.moving) and first.computing == pytest.approx(needs.computing)
     assert first.weights == pytest.approx(needs.weights + needs.gathered)
     assert not best.layout.implemented and best.seconds < first.seconds / 20
+    assert able.layout == Layout(8, 1, 32, sharded=True) and able.seconds < first.seconds / 4
 
 
 def test_a_model_without_a_mixer_has_one_layout() -> None:
@@ -83,6 +95,9 @@ def test_a_model_without_a_mixer_has_one_layout() -> None:
 
 
 def test_the_plan_says_what_can_be_trained(capsys: pytest.CaptureFixture[str]) -> None:
-    plan(teacher_of(None, "7b", []), replace(MACHINE, gpus=64), 1e9, 1e7)
-    text = capsys.readouterr().out
-    assert "only the first one can be trained, with --shard" in text and "1 x 1 x 64" in text
+    plan(teacher_of(None, "7b", []), replace(MACHINE, gpus=64, width=2), 1e9, 1e7)
+    lines = [line for line in capsys.readouterr().out.splitlines() if " x " in line and "--shard" in line]
+    assert [(line.split()[:5], line.partition("--")[2].strip()) for line in lines] == [
+        (["1", "x", "1", "x", "64"], "shard --short"),
+        (["8", "x", "1", "x", "8"], "shard --tensor 8 --short"),
+    ]

@@ -1,23 +1,35 @@
-"""A token mixer whose layers lie over ranks by tokens learns what it does in one process; which rows of a weight a rank
-keeps.
+"""A token mixer whose layers lie over ranks by tokens learns what it does in one process, and its checkpoints are those
+of any number of ranks; which rows of a weight a rank keeps.
 """
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from recdistill.app.run import ranked_stage
+from recdistill.checkpoint.store import Checkpoints
 from recdistill.distributed.fsdp import Sharded
+from recdistill.distributed.launch import _place, joined
 from recdistill.distributed.ranks import IN_FULL, Dense, Ranks
 from recdistill.distributed.token_ranks import ONE, MixesTokens
+from recdistill.errors import UserError
 from recdistill.models.backbones.token_mixer import TokenMixer
-from tests.support.rank_processes import met
+from recdistill.runs.folder import RunFolder
+from recdistill.runs.jobs import jobs_by_name
+from recdistill.train.pool import train_ranked
+from tests.distributed.test_launch import logits, newest
+from tests.support.rank_processes import ended, met, started
+from tests.support.runs import finish, ingested, tiny, trainer
 
 KINDS: dict[str, dict[str, Any]] = {  # 4 ranks, 2 to a layer: of 6 tokens 2 and 1, of 2 heads 1 and 0
     "large": {"tokens": 6, "heads": 2, "layers": 3, "between": True},
@@ -42,7 +54,9 @@ def test_one_upon_the_other_the_ranks_have_all_tokens_once(tensor: int, copies: 
 
 
 def _learned(dense: Dense, kind: str) -> dict[str, Tensor]:
-    """Return the states of a rank's rows, its share of every weight and of its gradient, after some steps."""
+    """Return the states of a rank's rows, its share of every weight and of its gradient, after some steps, and what it
+    takes of new whole weights.
+    """
 
     def make() -> nn.Module:
         torch.manual_seed(0)
@@ -60,11 +74,13 @@ def _learned(dense: Dense, kind: str) -> dict[str, Tensor]:
     gradients = {
         f"{name}'": dense.local(weight.grad) for name, weight in network.named_parameters() if weight.grad is not None
     }
-    return {"states": states.detach(), **of_rank, **gradients}
+    whole = {f"network/{name}": weight.detach() for name, weight in make().named_parameters()}
+    taken = {name: dense.local(value) for name, value in dense.shares(network, whole).items()}
+    return {"states": states.detach(), **of_rank, **gradients, **taken}
 
 
 def _all_learned(ranks: Ranks) -> dict[str, dict[str, Any]]:
-    """Return this for every kind, as lists, of one of two copies of two ranks each."""
+    """Return this for every kind, as lists, of one rank of two copies of two."""
     dense = Sharded(replace(ranks, tensor=2), torch.device("cpu"))
     return {kind: {name: value.tolist() for name, value in _learned(dense, kind).items()} for kind in KINDS}
 
@@ -87,3 +103,69 @@ def test_two_copies_of_two_ranks_to_a_layer_learn_what_one_process_does(
 def test_a_mixer_has_all_tokens_by_itself() -> None:
     mixer = TokenMixer(5, width=4, **KINDS["large"])
     assert isinstance(mixer, MixesTokens) and mixer.over is ONE and not isinstance(nn.Linear(1, 1), MixesTokens)
+
+
+TEACHER = tiny(
+    "teacher.kind=token-mixer",
+    "teacher.options={tokens: 4, mixer_width: 8, mixer_layers: 3, auxiliary: 0.3}",
+    "checkpoint_rows=100",
+)
+
+
+def test_any_layout_takes_up_the_shares_of_any_other(tmp_path: Path) -> None:
+    """Block by block: one process, two ranks that share layers, until one of them is killed, three ranks that do not
+    share any.
+    """
+    folder = ingested(tmp_path / "many", TEACHER)
+    shutil.copytree(folder.root, tmp_path / "one")
+    finish(tmp_path / "one", TEACHER, "teacher")
+    checkpoints = Checkpoints(folder.model("teacher"))
+    for _ in trainer(folder.root, TEACHER, "teacher").run_to_end():
+        if checkpoints.blocks():
+            break
+    shared = started(folder.root, 2, "--shard", "--tensor", "2", kill=(0, "checkpoint.published:2"))
+    assert [code for code, _ in ended(shared)] == [-9, 1]
+    assert checkpoints.newest() == 2 and len(checkpoints.state(2)["shares"]) == 2
+    for code, output in ended(started(folder.root, 3, "--shard")):
+        assert code == 0, output
+    one, many = newest(tmp_path / "one").tensors, newest(folder.root).tensors
+    assert one.keys() == many.keys()
+    for name, value in one.items():
+        assert value.shape == many[name].shape, name
+        if value.is_floating_point():
+            torch.testing.assert_close(many[name], value, rtol=5e-2, atol=2e-3, msg=name)
+    np.testing.assert_allclose(logits(folder.root), logits(tmp_path / "one"), rtol=2e-3, atol=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (("teacher.kind=hstu",), "teacher: --tensor is for token mixers, and kind hstu has none"),
+        (
+            ("teacher.kind=token-mixer", "teacher.options={tokens: 12, mixer_width: 32, mixer_heads: 8}"),
+            "teacher: --tensor 3 must divide its 12 tokens and 8 heads; give one of 1, 2, 4",
+        ),
+    ],
+)
+def test_layers_that_so_many_ranks_cannot_share_are_refused(
+    tmp_path: Path, settings: tuple[str, ...], message: str
+) -> None:
+    experiment = tiny(*settings)
+    ranks, job = Ranks(0, 3, tensor=3), jobs_by_name(experiment)["teacher"]
+    with pytest.raises(UserError, match=message):
+        next(train_ranked(RunFolder(tmp_path), experiment, job, ranks, True))
+
+
+def test_ranks_that_share_layers_stand_side_by_side() -> None:
+    """Two nodes of two: those of a node share layers, and those with the same tokens have numbers in a row."""
+    assert [_place(rank, 4, 2) for rank in range(4)] == [0, 2, 1, 3]
+    assert [_place(rank, 4, 1) for rank in range(4)] == [0, 1, 2, 3]
+
+
+def test_a_number_that_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name, value in (("RANK", "0"), ("WORLD_SIZE", "4"), ("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", "1")):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match="--tensor 3: does not divide 4 ranks"), joined(tensor=3):
+        raise AssertionError("met nobody")
+    with pytest.raises(UserError, match="--tensor 2: goes with --shard"):
+        ranked_stage(tmp_path, "teacher", False, False, 2)

@@ -135,7 +135,8 @@ class TokenMixer(nn.Module):
                 "token-mixer: auxiliary losses need at least 3 blocks of tokenmixer-large; raise mixer_layers"
             )
         self.between, self.passed = between * ((layers - 1) // 2), list[Tensor]()
-        self.tokens, self.width, self.output_width, self.large = tokens, width, width, variant == "tokenmixer-large"
+        self.tokens, self.heads, self.width, self.output_width = tokens, heads, width, width
+        self.large = variant == "tokenmixer-large"
         own = tokens - self.large
         self.enter = nn.Linear(inputs, own * width) if grouping == "learned" else _Parts(inputs, own, width)
         self.last = nn.RMSNorm(width) if self.large else None
