@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
@@ -70,8 +71,12 @@ class Sharded:
         """Return the ranks [copies, ranks that share a layer], None where none do."""
         if self.ranks.tensor == 1:
             return None
-        ranks = torch.arange(self.ranks.size, device="cpu").view(self.ranks.tensor, -1).T
-        return DeviceMesh(self.device.type, ranks, mesh_dim_names=(COPIES, TOKENS))
+        ranks, wait = torch.arange(self.ranks.size, device="cpu").view(self.ranks.tensor, -1).T, self.ranks.timeout
+        groups = []
+        for lines in (ranks.T, ranks):
+            own, _ = dist.new_subgroups_by_enumeration(lines.tolist(), timeout=wait)  # type: ignore[no-untyped-call]
+            groups.append(own)
+        return DeviceMesh.from_group(groups, self.device.type, ranks, mesh_dim_names=(COPIES, TOKENS))
 
     def add_up(self, network: nn.Module, total: Tensor) -> float:
         """Return what is finite where the gradients, which backward has added up, and `total`, float32 [1], of all

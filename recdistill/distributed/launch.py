@@ -77,7 +77,7 @@ def joined(short: bool = False, tensor: int = 1) -> Iterator[Ranks]:
         store = _store(rank, size, timeout)
         dist.init_process_group(backend, store=store, rank=place, world_size=size, timeout=timeout)
         ahead, writing = (dist.new_group(backend="gloo", timeout=timeout) for _ in range(2))
-        ranks = Ranks(place, size, short, None, ahead, writing, tensor)
+        ranks = Ranks(place, size, short, None, ahead, writing, tensor, timeout)
         yield ranks
         ranks.wait()
     except torch.OutOfMemoryError as full:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from types import EllipsisType
 from typing import Protocol, TypeVar
 
@@ -31,6 +32,7 @@ class Ranks:
     embedding rows and their gradients travel in bfloat16. group: in which rows are exchanged, None for that of all;
     ahead, writing: others of the same ranks, for what a second and a third thread exchange, None without them. tensor:
     how many ranks share each layer of a token mixer, token by token; those with the same tokens have numbers in a row.
+    timeout: how long a new group waits for a rank, None: as long as torch has it.
     """
 
     rank: int = 0
@@ -40,6 +42,7 @@ class Ranks:
     ahead: dist.ProcessGroup | None = None
     writing: dist.ProcessGroup | None = None
     tensor: int = 1
+    timeout: timedelta | None = None
 
     @property
     def first(self) -> bool:

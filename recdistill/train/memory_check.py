@@ -23,6 +23,7 @@ from recdistill.models.backbones.token_mixer import TokenMixer
 from recdistill.models.embeddings.growable import TableOptions
 from recdistill.models.factory import build_backbone, dense_parameters
 from recdistill.models.layers.device import device_of
+from recdistill.models.layers.experts import ReLUExperts
 
 __all__ = [
     "DENSE_BYTES",
@@ -107,6 +108,8 @@ def check_tokens(name: str, config: ModelConfig, ranks: int) -> None:
     body = getattr(unallocated(name, config), "body", None)
     if not isinstance(body, TokenMixer):
         raise UserError(f"{name}: --tensor is for token mixers, and kind {config.kind} has none; leave it out")
+    if any(isinstance(part, ReLUExperts) for part in body.modules()):
+        raise UserError(f"{name}: --tensor is not for variant rankmixer with experts; leave one of them out")
     both = math.gcd(body.tokens, body.heads)
     if both % ranks:
         may = ", ".join(str(number) for number in range(1, both + 1) if both % number == 0)

@@ -142,6 +142,10 @@ def test_any_layout_takes_up_the_shares_of_any_other(tmp_path: Path) -> None:
     [
         (("teacher.kind=hstu",), "teacher: --tensor is for token mixers, and kind hstu has none"),
         (
+            ("teacher.kind=token-mixer", "teacher.options={variant: rankmixer, experts: 2}"),
+            "rankmixer with experts",
+        ),
+        (
             ("teacher.kind=token-mixer", "teacher.options={tokens: 12, mixer_width: 32, mixer_heads: 8}"),
             "teacher: --tensor 3 must divide its 12 tokens and 8 heads; give one of 1, 2, 4",
         ),
