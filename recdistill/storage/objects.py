@@ -49,10 +49,15 @@ REASONS = {  # of the store's codes, or what a library says where it has no answ
     "AccessDenied": "access denied; its credentials may not do that there",
     "Account must be specified": "no account; set AZURE_STORAGE_ACCOUNT_NAME",
     "Invalid Access Key": "the key of the account is not whole; see AZURE_STORAGE_ACCOUNT_KEY",
-    "Server failed to authenticate": "the store does not accept the key or token; see AZURE_STORAGE_ACCOUNT_KEY",
+    "Missing component in SAS": "the token is not whole; see AZURE_STORAGE_SAS_TOKEN",
+    "Server failed to authenticate": (
+        "the store does not accept the key or token; see AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN"
+    ),
     "AuthorizationPermissionMismatch": "access denied; it takes the role Storage Blob Data Contributor",
     "AuthorizationFailure": "access denied; the account's network rules may keep this machine out",
-    "169.254.169.254/metadata/identity": "no credentials; set AZURE_STORAGE_ACCOUNT_KEY, or AZURE_USE_AZURE_CLI=true",
+    "169.254.169.254/metadata/identity": (
+        "no credentials; set AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN, or AZURE_USE_AZURE_CLI=true"
+    ),
     "169.254.169.254": "no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
     "metadata.google.internal": "no credentials; set GOOGLE_SERVICE_ACCOUNT",
     "lacked the necessary privileges": "access denied; see its key or token, and what they may do there",

@@ -138,6 +138,7 @@ AZURE: dict[str, str | None] = {"account_name": "an", "account_key": SECRET, "en
     [
         ({"account_name": None}, "no account; set AZURE_STORAGE_ACCOUNT_NAME"),
         ({"account_key": "with blanks"}, "the key of the account is not whole; see AZURE_STORAGE_ACCOUNT_KEY"),
+        ({"account_key": None, "sas_token": "junk"}, "the token is not whole; see AZURE_STORAGE_SAS_TOKEN"),
         ({}, "its address is http; where that is meant, set AWS_ALLOW_HTTP"),
         ({"endpoint": "https://an.invalid"}, "there is no such host; see the account's name"),
     ],
