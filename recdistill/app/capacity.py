@@ -54,9 +54,9 @@ class Needs:
     """Of one rank, in bytes, but rows (per second, all ranks) and days; fully sharded dense part, row-sharded tables.
 
     batch: its rows of a step, at most, for ranks share out the step's. gathered: the largest layer, the next, and what
-    is in none. moved: over the network per step, weights gathered twice and gradients scattered once, embedding rows
-    there and back; layouts: what other ways would cost. computing, moving: seconds of a step, which overlap: the longer
-    one decides.
+    is in none. moved: over the network per step, weights gathered twice, once those in no layer, and gradients
+    scattered once, embedding rows there and back; layouts: what other ways would cost. computing, moving: seconds of a
+    step, which overlap: the longer one decides.
     """
 
     cost: Cost
@@ -90,7 +90,7 @@ def needs_of(config: ModelConfig, machine: Machine, rows: float, ids: float) -> 
     distinct = batch * min(config.history + FIELDS + 2, ids)
     from_others = (ranks - 1) / ranks
     moved_rows = from_others * machine.width * 2 * distinct * config.width
-    moved = from_others * (2 * FULL + machine.width) * cost.dense_parameters + moved_rows
+    moved = from_others * ((2 * FULL + machine.width) * cost.dense_parameters - FULL * outside) + moved_rows
     computing, moving = batch * cost.step_flops / (machine.peak * machine.share), moved / machine.network
     speed = config.batch / max(computing, moving)
     return Needs(

@@ -3,7 +3,8 @@ tokens, and in stages one behind the other.
 
 G ranks = tensor x stages x copies. Data, with each number of a message `width` bytes long, per rank and step:
 
-    what is in no mixer layer, sharded over all ranks: gathered twice, its gradients scattered once
+    what is in no mixer layer, sharded over all ranks: gathered twice, and once what is in no layer, its gradients
+    scattered once
     a mixer layer, sharded over copies: the same; or staying: gradients scattered, moved weights gathered
     tensor: in a layer tokens become heads and heads tokens, there and back: 4 exchanges of a group's rows, and 4 before
     the first and behind the last layer, where ranks have all tokens of their own rows
@@ -165,10 +166,10 @@ def _weights(parts: Parts, layout: Layout, gpus: int) -> float:
 
 def _moved(parts: Parts, layout: Layout, links: Links, gpus: int) -> float:
     """Return bytes of data that a rank moves in a step, its embedding rows apart."""
-    own, times = parts.mixer / (layout.tensor * layout.stages), 3 if layout.sharded else 2
-    if layout.implemented:
-        return (2 * FULL + links.width) * (parts.outside * _share(gpus) + own * _share(layout.copies))
-    return links.width * (3 * parts.outside * _share(gpus) + times * own * _share(layout.copies))
+    weight = FULL if layout.implemented else links.width
+    outside = (2 * weight + links.width) * parts.outside - weight * parts.whole
+    own = parts.mixer / (layout.tensor * layout.stages) * ((2 if layout.sharded else 1) * weight + links.width)
+    return outside * _share(gpus) + own * _share(layout.copies)
 
 
 def _waiting(parts: Parts, layout: Layout, links: Links, rows: float) -> float:

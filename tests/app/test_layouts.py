@@ -25,9 +25,9 @@ def test_one_rank_moves_nothing() -> None:
 
 
 def test_sharded_by_rows_of_weights() -> None:
-    """Weights are gathered twice, gradients scattered once: 3/4 of 330 numbers from the others, three times."""
+    """Weights are gathered twice, the 6 in no layer once, gradients scattered once: 3/4 of them from the others."""
     found = price(PARTS, Layout(1, 1, 4, sharded=True), LINKS, 8, tables=20.0)
-    assert found.moving == pytest.approx((4 * 3 * 330 * 3 / 4 + 20) / 10)
+    assert found.moving == pytest.approx((4 * (3 * 330 - 6) * 3 / 4 + 20) / 10)
     assert found.computing == 2 * 2920 / 100 and found.waiting == 0
     assert found.weights == pytest.approx(16 * 330 / 4 + 4 * (6 + 2 * 80))
     assert found.seconds == found.moving
@@ -36,7 +36,7 @@ def test_sharded_by_rows_of_weights() -> None:
 def test_layers_over_the_ranks_of_a_node() -> None:
     """2 ranks to a layer, 4 copies of 2 rows: a rank has 16 floats of a sample, and sends half of them."""
     found = price(PARTS, Layout(2, 1, 4, sharded=False), LINKS, 8, tables=0.0)
-    assert found.moving == pytest.approx(4 * (3 * 10 * 7 / 8 + 2 * 160 * 3 / 4) / 10)
+    assert found.moving == pytest.approx(4 * ((3 * 10 - 6) * 7 / 8 + 2 * 160 * 3 / 4) / 10)
     assert found.waiting == pytest.approx(4 * 0.5 * 4 * (4 + 1) * 2 * 16 / 40)
     assert found.weights == pytest.approx(16 * 10 / 8 + 4 * (6 + 2 * 4) + 4 * 160 * (2 + 2 / 4))
 
@@ -44,7 +44,7 @@ def test_layers_over_the_ranks_of_a_node() -> None:
 def test_layers_over_the_ranks_of_a_node_and_their_shares_over_copies() -> None:
     """As before, but each of 4 copies has a quarter of the rank's 160 numbers, gathers them twice, scatters once."""
     found = price(PARTS, Layout(2, 1, 4, sharded=True), LINKS, 8, tables=0.0)
-    assert found.moving == pytest.approx(4 * 3 * (10 * 7 / 8 + 160 * 3 / 4) / 10)
+    assert found.moving == pytest.approx(4 * ((3 * 10 - 6) * 7 / 8 + 3 * 160 * 3 / 4) / 10)
     assert found.weights == pytest.approx(16 * 10 / 8 + 4 * (6 + 2 * 160 / 4) + 16 * 160 / 4)
     assert found.layout.words == "--shard --tensor 2" and Layout(2, 1, 4, sharded=False).words == ""
 
@@ -55,14 +55,15 @@ def test_stages_one_behind_the_other() -> None:
     assert found.pieces == 4
     assert found.computing == pytest.approx(86 * (1000 + 6 * 320 * (6 / 4) * (2 * 3 / 4)) / 100)
     assert found.waiting == pytest.approx(4 * (2 * 256 * 32 + 2 * 256 * 5 / 3) / 10)
-    assert found.moving == pytest.approx(4 * 3 * 10 * (2 / 3) / 10)
+    assert found.moving == pytest.approx(4 * (3 * 10 - 6) * (2 / 3) / 10)
 
 
 def test_short_messages_take_half() -> None:
     """But for weights that are gathered and tokens that are exchanged as `train --shard` does it: in full."""
-    for layout, left in ((Layout(2, 1, 4, sharded=True), 10 / 12), (Layout(2, 2, 2, sharded=False), 1 / 2)):
+    gradients = 4 * (10 * 7 / 8 + 160 * 3 / 4) / 10
+    for layout, less in ((Layout(2, 1, 4, sharded=True), gradients / 2), (Layout(2, 2, 2, sharded=False), None)):
         full, short = (price(PARTS, layout, replace(LINKS, width=width), 256, 0.0) for width in (4, 2))
-        assert short.moving == pytest.approx(full.moving * left)
+        assert short.moving == pytest.approx(full.moving / 2 if less is None else full.moving - less)
         assert short.waiting == full.waiting * (1 if layout.implemented else 1 / 2)
         assert short.computing == full.computing and short.weights == full.weights
 

@@ -15,7 +15,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from recdistill.app.layouts import Layout, Links, Parts, price
 from recdistill.app.run import ranked_stage
 from recdistill.checkpoint.store import Checkpoints
 from recdistill.distributed.fsdp import Sharded
@@ -37,6 +39,21 @@ KINDS: dict[str, dict[str, Any]] = {  # 4 ranks, 2 to a layer: of 6 tokens 2 and
     "rankmixer": {"tokens": 2, "layers": 2, "variant": "rankmixer"},
 }
 ROWS, STEPS = 7, 2
+EVEN = {"tokens": 4, "heads": 4, "layers": 2}  # which 4 ranks divide, and so nothing is filled up
+
+
+class Sent(TorchDispatchMode):
+    """Counts the bytes that come to a rank from others: of weights and gradients, and of tokens by two ranks."""
+
+    weights = tokens = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = str(func)
+        if "allgather_base" in name or "reduce_scatter_base" in name:
+            self.weights += abs(args[0].nbytes - args[1].nbytes)
+        if "all_to_all_single" in name:
+            self.tokens += args[0].nbytes // 2
+        return func(*args, **(kwargs or {}))
 
 
 def test_mixing_is_a_transposition_and_its_way_back() -> None:
@@ -79,10 +96,19 @@ def _learned(dense: Dense, kind: str) -> dict[str, Tensor]:
     return {"states": states.detach(), **of_rank, **gradients, **taken}
 
 
+def _even() -> TokenMixer:
+    return TokenMixer(3, width=4, **EVEN)
+
+
 def _all_learned(ranks: Ranks) -> dict[str, dict[str, Any]]:
-    """Return this for every kind, as lists, of one rank of two copies of two."""
+    """Return this for every kind, as lists, of one rank of two copies of two, and what a step of two rows sends."""
     dense = Sharded(replace(ranks, tensor=2), torch.device("cpu"))
-    return {kind: {name: value.tolist() for name, value in _learned(dense, kind).items()} for kind in KINDS}
+    learned = {kind: {name: value.tolist() for name, value in _learned(dense, kind).items()} for kind in KINDS}
+    network = dense.built(_even)
+    for _ in range(2):
+        with Sent() as sent:  # the first step prepares what the others use
+            torch.autograd.backward(network(torch.ones(2, 3)).sum())
+    return learned | {"sent": {"weights": sent.weights, "tokens": sent.tokens}}
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +124,18 @@ def test_two_copies_of_two_ranks_to_a_layer_learn_what_one_process_does(
     for name, value in _learned(IN_FULL, kind).items():
         shares = [torch.tensor(found[kind][name]).view(-1, *value.shape[1:]) for found in by_rank]
         torch.testing.assert_close(torch.cat(shares), value, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_a_step_sends_what_the_plan_counts(by_rank: list[dict[str, dict[str, Any]]]) -> None:
+    """Its layers' norms, which have no weights of a token's own, are gathered as what is outside."""
+    sizes = {name: weight.numel() for name, weight in _even().named_parameters()}
+    mixer = sum(size for name, size in sizes.items() if "across" in name or "within" in name)
+    whole = sum(size for name, size in sizes.items() if not name.startswith("layers"))
+    outside = sum(sizes.values()) - mixer
+    parts = Parts(outside, mixer, whole, 0, layers=2, tokens=4, heads=4, row=4 * 4, features=3, rest=0)
+    cost = price(parts, Layout(2, 1, 2, sharded=True), Links(1.0, 1.0, 1.0), 4 * 2, tables=0.0)
+    for found in by_rank:
+        assert (found["sent"]["weights"], found["sent"]["tokens"]) == (cost.moving, cost.waiting)
 
 
 def test_a_mixer_has_all_tokens_by_itself() -> None:
