@@ -7,7 +7,9 @@ half) of all pairs; of labels 0 and 1 and equal weights it is what it always was
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
@@ -47,12 +49,26 @@ def _differ(label: Array, weight: Array | None, starts: Array) -> Array:
 
 def grouped_areas(label: Array, logit: Array, group: Array, weight: Array | None = None) -> GroupedAreas:
     """Return the AUC of every row's group and the row's place in it, from one sort; all arrays are [N]."""
-    one = len(group) > 0 and group.min() == group.max()
-    order = np.argsort(logit) if one else np.lexsort((logit, group))
-    y, z, g = np.asarray(label, np.float64)[order], logit[order], group[order]
-    if not len(y):
+    if not len(label):
         return GroupedAreas(*np.zeros((6, 0)))
-    w = None if weight is None else weight[order]
+    order = np.argsort(logit) if group.min() == group.max() else np.lexsort((logit, group))
+    of, (area, positives, negatives), below, above = _sorted_areas(
+        np.asarray(label, np.float64)[order], logit[order], group[order], None if weight is None else weight[order]
+    )
+
+    def back(values: Array) -> Array:  # one by one: many million rows are scored at once
+        found = np.empty(len(order))
+        found[order] = values
+        return found
+
+    of_groups = (values[of] for values in (area, positives, negatives, positives + negatives))
+    return GroupedAreas(*map(back, chain(of_groups, (below, above))))
+
+
+def _sorted_areas(y: Array, z: Array, g: Array, w: Array | None) -> tuple[Array, Sequence[Array], Array, Array]:
+    """Return of rows in order of group and logit: the place of each row's group, int64 [N]; AUC, positive and negative
+    mass of every group; and the shares `below` and `above` of each row.
+    """
     pos, neg = masses(y, w)
     new_group = np.r_[True, g[1:] != g[:-1]]
     starts, of = np.flatnonzero(new_group), np.cumsum(new_group) - 1
@@ -65,9 +81,7 @@ def grouped_areas(label: Array, logit: Array, group: Array, weight: Array | None
         below, above = np.repeat(mass_below / all_neg[of_tie], runs), np.repeat(above, runs)
         area = np.bincount(of_tie, np.add.reduceat(pos, ties) * mass_below) / (all_pos * all_neg)
     area = np.where((all_pos > 0) & (all_neg > 0) & _differ(y, w, starts), area, np.nan)
-    found = np.empty((6, len(y)))
-    found[:, order] = area[of], all_pos[of], all_neg[of], (all_pos + all_neg)[of], below, above
-    return GroupedAreas(*found)
+    return of, (area, all_pos, all_neg), below, above
 
 
 def _middle(mass: Array, ties: Array) -> Array:

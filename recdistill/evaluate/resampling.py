@@ -6,7 +6,7 @@ metric(w) = metric + sum of (w_i - 1) x influence_i (the infinitesimal jackknife
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,31 +32,48 @@ def time_blocks(rows: int) -> Array:
     return np.arange(rows) * min(TIME_BLOCKS, rows) // max(rows, 1)
 
 
-def influences(samples: ScoredSamples, logit: Array) -> dict[str, tuple[float, Array]]:
-    """Return per metric (auc, gauc, ne, of a regression xauc, mae, rmse; larger is better) its value and float64 [N],
-    each row's influence on it.
+def influences(samples: ScoredSamples, logit: Array) -> Iterator[tuple[str, float, Array]]:
+    """Yield each metric (auc, gauc, ne, of a regression xauc, mae, rmse; larger is better), its value and float64 [N],
+    each row's influence on it; one after the other, as those of many million rows take gigabytes.
     """
     if samples.regression:
-        return values.influences(samples.label, logit, samples.weight)
-    label, (pos, neg) = samples.label, masses(samples.label, samples.weight)
-    weight = np.ones(len(label)) if samples.weight is None else samples.weight
+        for name, (value, by_row) in values.influences(samples.label, logit, samples.weight).items():
+            yield name, value, by_row
+        return
+    for name, of in (("auc", _auc), ("gauc", _gauc), ("ne", _minus_ne)):
+        yield name, *of(samples, logit)
+
+
+def _auc(samples: ScoredSamples, logit: Array) -> tuple[float, Array]:
+    """Return AUC and each row's influence on it."""
+    pos, neg = masses(samples.label, samples.weight)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        below, above = metrics.placements(samples.label, logit, samples.weight)
+        area = np.where(pos > 0, pos * below, 0.0).sum() / pos.sum()
+        return float(area), pos * (below - area) / pos.sum() + neg * (above - area) / neg.sum()
+
+
+def _minus_ne(samples: ScoredSamples, logit: Array) -> tuple[float, Array]:
+    """Return minus NE and each row's influence on it."""
+    label, weight = samples.label, _weights(samples)
     total = weight.sum()
     with np.errstate(divide="ignore", invalid="ignore"):
-        below, above = metrics.placements(label, logit, samples.weight)
-        area = np.where(pos > 0, pos * below, 0.0).sum() / pos.sum()
-        by_row = pos * (below - area) / pos.sum() + neg * (above - area) / neg.sum()
-        loss, rate = metrics.log_losses(label, logit), pos.sum() / (total or np.nan)
+        loss, rate = metrics.log_losses(label, logit), masses(label, samples.weight)[0].sum() / (total or np.nan)
         spread = float(metrics.entropy(rate)) or np.nan
         ne = (weight * loss).sum() / total / spread if total else np.nan
         slope = np.log1p(-rate) - np.log(rate)
         of_ne = weight * (loss / spread - ne - ne * slope * (label - rate) / spread) / (total or 1.0)
-    gauc, of_gauc = _gauc(samples, logit, pos, neg, weight)
-    return {"auc": (float(area), by_row), "gauc": (gauc, of_gauc), "ne": (-float(ne), -of_ne)}
+    return -float(ne), -of_ne
 
 
-def _gauc(samples: ScoredSamples, logit: Array, pos: Array, neg: Array, weight: Array) -> tuple[float, Array]:
+def _weights(samples: ScoredSamples) -> Array:
+    return np.ones(len(samples.label)) if samples.weight is None else samples.weight
+
+
+def _gauc(samples: ScoredSamples, logit: Array) -> tuple[float, Array]:
     """Return GAUC and each row's influence on it: what it adds to its group's size, and to its group's AUC."""
-    of = grouped_areas(samples.label, logit, samples.group, samples.weight)
+    of, weight = grouped_areas(samples.label, logit, samples.group, samples.weight), _weights(samples)
+    pos, neg = masses(samples.label, samples.weight)
     counted = np.isfinite(of.area)
     total = weight[counted].sum()
     whole = float((weight * of.area)[counted].sum() / total) if total else float("nan")
@@ -76,18 +93,15 @@ class UnitDraws:
 
 def drawn_by(samples: ScoredSamples, logit: Array, units: Mapping[str, Array], replicates: int) -> dict[str, UnitDraws]:
     """Return one model's replicates by what is drawn. units: int codes [N] from 0 of each row, by name."""
-    found = influences(samples, logit)
-    return {name: _drawn(found, codes, replicates) for name, codes in units.items()}
-
-
-def _drawn(found: Mapping[str, tuple[float, Array]], codes: Array, replicates: int) -> UnitDraws:
-    count = int(codes.max(initial=-1)) + 1
-    bundle, weights = user_weights(count, replicates, np.random.default_rng(0))
-    of = bundle[codes]
-    sums = {name: np.bincount(of, by_row, weights.shape[1]) for name, (_, by_row) in found.items()}
-    return UnitDraws(
-        count, {name: found[name][0] + metrics.drawn_sums(weights, sums[name]) - sums[name].sum() for name in found}
-    )
+    counts = {name: int(codes.max(initial=-1)) + 1 for name, codes in units.items()}
+    draws = {name: user_weights(count, replicates, np.random.default_rng(0)) for name, count in counts.items()}
+    found: dict[str, dict[str, Array]] = {name: {} for name in units}
+    for metric, value, by_row in influences(samples, logit):
+        for name, codes in units.items():
+            bundle, weights = draws[name]
+            sums = np.bincount(bundle[codes], by_row, weights.shape[1])
+            found[name][metric] = value + metrics.drawn_sums(weights, sums) - sums.sum()
+    return {name: UnitDraws(counts[name], values) for name, values in found.items()}
 
 
 def transferability_by(

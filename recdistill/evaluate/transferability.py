@@ -147,9 +147,10 @@ def replicates_of(samples: ScoredSamples, logit: Array, bundle: Array, weights: 
     positives, negatives = totals(pos), totals(neg)
     with np.errstate(divide="ignore", invalid="ignore"):
         below, above = metrics.placements(samples.label, logit, samples.weight)
-        placed_positive, placed_negative = np.where(pos > 0, pos * below, 0.0), np.where(neg > 0, neg * above, 0.0)
-        whole = placed_positive.sum() / pos.sum()
-        auc = totals(placed_positive) / positives + totals(placed_negative) / negatives - whole
+        placed = np.where(pos > 0, pos * below, 0.0)
+        whole, of_positives = placed.sum() / pos.sum(), totals(placed)
+        auc = of_positives / positives + totals(np.where(neg > 0, neg * above, 0.0)) / negatives - whole
+        del pos, neg, below, above, placed  # of many million rows
         losses = metrics.log_losses(samples.label, logit)
         losses = losses if samples.weight is None else samples.weight * losses
         ne = metrics.ne_of_sums(totals(losses), positives + negatives, positives)
