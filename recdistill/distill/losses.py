@@ -149,10 +149,16 @@ def signal_loss(
 
 @dataclass(frozen=True)
 class Shares:
-    """What a batch's mean losses by labels and by signals count in the step's, where several ranks share one."""
+    """What a batch's mean losses by labels and by signals count in the step's, where several ranks share one.
+
+    first, of: which of the step's samples the batch's first one is, and how many those are, None where all are here;
+    equal for a batch that has none of them.
+    """
 
     labels: float = 1.0
     signals: float = 1.0
+    first: int = 0
+    of: int | None = None
 
 
 WHOLE = Shares()

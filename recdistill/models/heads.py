@@ -142,6 +142,11 @@ class Towers(nn.Module):
             torch.as_tensor(head(state)).cpu() for head, state in zip(self.extra, self.backbone.taken(), strict=False)
         ]
 
+    def lies_at(self, first: int, of: int) -> None:
+        """Let `routed` know where the rows of the next `shared` lie in a step of several ranks; see ReLUExperts."""
+        for part in self.routed:
+            part.first, part.of = first, of
+
     def penalty(self) -> Tensor:
         """Return what the regularisers of `routed` add to the loss of the last `shared` that learned, a number on the
         host, once. See ReLUExperts.

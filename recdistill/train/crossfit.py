@@ -27,7 +27,7 @@ from recdistill.runs.names import CROSSFIT
 from recdistill.tables.predictions import PredictionLog
 from recdistill.train.learner import Learner
 from recdistill.train.schedule import Plan, Step
-from recdistill.train.step import Prepared, shares_of, steps, with_labels
+from recdistill.train.step import Prepared, shares_of, steps, unlearned, with_labels
 from recdistill.train.trainer import REPORT_EVERY, Progress, Totals, resumed
 from recdistill.typing import Array
 
@@ -89,7 +89,9 @@ class FoldTrainer:
         mine = keep[part] & given
         shares = shares_of(labels, keep, mine, part, self.store.weight[rows]) if self.ranks.size > 1 else WHOLE
         prepared = Prepared(self.builder.build(rows[part]), torch.from_numpy(mine), shares=shares)
-        return prepared if self.store.label_order is None else with_labels(prepared, labels[part])
+        if self.store.label_order is not None:
+            prepared = with_labels(prepared, labels[part])
+        return prepared if given else unlearned(prepared)
 
     def _score(self) -> None:
         """Record the teacher's logits of its fold, a commit per block."""

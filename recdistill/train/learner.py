@@ -200,6 +200,7 @@ class Learner:
         labels = batch.labels.masked_fill(dropped, math.nan)
         measured = self.resizer is not None and self.resizer.due(self.steps)
         clean = self.predict_only(batch) if self.network.predicts_apart else None
+        self.network.lies_at(shares.first * batch.rows_per_sample, (shares.of or 0) * batch.rows_per_sample)
         hidden = self.network.shared(batch)
         scale = self.distill.gradient_scale if self.distill else 1.0
         main, aux = self.network.heads(hidden, scale)
@@ -221,7 +222,7 @@ class Learner:
         for between in self.network.between():
             loss = loss + self.network.auxiliary * objective(batch.as_drawn(between), None, given, None, 0.0)
         if self.network.routed:
-            loss = loss + shares.labels * self.network.penalty()
+            loss = loss + self.network.penalty()
         loss = self._with_channels(loss, batch, hidden, main if aux is None else aux, given)
         products = self._of_labels(main, aux, given) if measured else None
         self.optimiser.zero_grad(set_to_none=True)

@@ -72,7 +72,6 @@ def _for_one_process(experiment: Experiment, job: Job, sharded: bool) -> dict[st
         "dense_clip with --shard": sharded and job.config.dense_clip is not None,
         "a teacher with teacher_hidden": is_first_teacher(job.name) and bool(experiment.teacher_hidden.width),
         "activation dice with --shard": sharded and options.get("activation") == "dice",
-        "variant rankmixer with experts": options.get("variant") == "rankmixer" and bool(options.get("experts")),
     }
     if distill is None:
         return found

@@ -106,7 +106,7 @@ def unlearned(prepared: Prepared) -> Prepared:
     counts, neither for weights nor for what is averaged over rows.
     """
     prepared.batch.labels.fill_(math.nan)
-    return prepared
+    return replace(prepared, shares=replace(prepared.shares, first=prepared.shares.of or 0))
 
 
 def shares_of(labels: Array, keep: Array, mine: Array, part: slice, weight: Array) -> Shares:
@@ -117,6 +117,8 @@ def shares_of(labels: Array, keep: Array, mine: Array, part: slice, weight: Arra
     return Shares(
         _known(labels[part], mine, weight[part]) / whole if whole else 0.0,
         float((mine * weight[part]).sum()) / rows if rows else 0.0,
+        part.start,
+        len(keep),
     )
 
 

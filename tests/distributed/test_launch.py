@@ -366,11 +366,6 @@ def test_no_rank_holds_the_whole(tmp_path: Path) -> None:
             ),
             ((), "tiecher", "--model tiecher: ranks train one model"),
             (("teacher_hidden.width=4",), "teacher", "a teacher with teacher_hidden is trained in one process"),
-            (
-                ("teacher.kind=token-mixer", "teacher.options={variant: rankmixer, experts: 2}"),
-                "teacher",
-                "variant rankmixer with experts is trained in one process",
-            ),
         ]
     ),
 )

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from recdistill.distributed.ranks import ranks_here
 from recdistill.distributed.token_ranks import of_rank
 
 __all__ = ["PerTokenFFN", "PerTokenSwiGLU", "ReLUExperts", "SparseSwiGLU", "per_token_weights", "routed"]
@@ -115,6 +116,9 @@ class ReLUExperts(nn.Module):
     alone; the text says no more. Our reading of it: of the samples of a step every second one takes the training
     router's G, so the experts learn from samples that the other would keep from them, and both routers learn from
     labels. What is only predicted, without gradients, takes the regularised router's, and no expert at 0 is computed.
+
+    first, of: which of the step's rows the first one given is, and how many those of all ranks are, 0 where there is no
+    other rank; equal where none of them is here. `penalty` is this rank's part of the mean.
     """
 
     def __init__(self, tokens: int, width: int, hidden: int, experts: int, active: int) -> None:
@@ -124,14 +128,15 @@ class ReLUExperts(nn.Module):
         self.router, self.training_router = (per_token_weights(tokens, width, experts) for _ in range(2))
         self.register_buffer("weight", torch.tensor(FIRST_WEIGHT))
         self.penalty: Tensor | None = None
+        self.first = self.of = 0
 
     def forward(self, x: Tensor) -> Tensor:
         """Return [T, B, D] of tokens [T, B, D]."""
         gates = torch.relu(routed(x, self.router))
         if not (self.training and torch.is_grad_enabled()):
             return _of_takers(x, self.experts, gates, lambda token, number: gates[token, :, number].nonzero()[:, 0])
-        self._regularise(gates[:, ::2])
-        dense = torch.arange(x.shape[1], device=x.device) % 2 == 1
+        self._regularise(gates[:, self.first % 2 :: 2])
+        dense = (torch.arange(x.shape[1], device=x.device) + self.first) % 2 == 1
         gates = torch.where(dense[:, None], torch.relu(routed(x, self.training_router)), gates)
         return sum((expert(x) * gates[..., j, None] for j, expert in enumerate(self.experts)), torch.zeros_like(x))
 
@@ -142,9 +147,14 @@ class ReLUExperts(nn.Module):
 
     def _regularise(self, gates: Tensor) -> None:
         weight = self.get_buffer("weight")
-        self.penalty = weight.clone() * gates.sum(2).mean()
+        if self.of and self.first >= self.of:
+            gates = gates[:, :0]
+        samples = (self.of + 1) // 2 if self.of else gates.shape[1]
+        self.penalty = weight.clone() * (gates.sum(2).sum() / (len(gates) * samples))
         with torch.no_grad():
-            many = (gates > 0).to(weight.dtype).mean() > self.share
+            positive = (gates > 0).to(weight.dtype).sum()
+            ranks_here().sum_in_place([positive])
+            many = positive / (len(gates) * samples * len(self.experts)) > self.share
             weight.mul_(torch.where(many, FACTOR, 1 / FACTOR)).clamp_(FIRST_WEIGHT, LARGEST_WEIGHT)
 
 

@@ -137,10 +137,10 @@ def _parts(prepare: Prepare, cut: Array, ranks: Ranks) -> list[Prepared]:
     labels, weight = (torch.cat(of).numpy() for of in zip(*map(_labels_and_weight, own), strict=True))
     keep = torch.cat([one.keep for one in own]).numpy()
     shares = [shares_of(labels, keep, keep[part], part, weight) for part in slices]
-    return [
-        replace(one if size else unlearned(one), keep=one.keep & bool(size), shares=of)
-        for one, of, size in zip(parts, shares, sizes, strict=True)
+    found = [
+        replace(one, keep=one.keep & bool(size), shares=of) for one, of, size in zip(parts, shares, sizes, strict=True)
     ]
+    return [one if size else unlearned(one) for one, size in zip(found, sizes, strict=True)]
 
 
 def _labels_and_weight(one: Prepared) -> tuple[Tensor, Tensor]:

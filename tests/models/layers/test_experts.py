@@ -36,6 +36,20 @@ def test_relu_experts_that_nobody_takes_are_not_computed() -> None:
     assert sum(taken) == 2 * 5 and taken[2::3] == [0, 0]
 
 
+def test_parts_of_a_step_take_routers_and_are_regularised_as_the_whole() -> None:
+    """Parts of odd sizes, so that the next one begins at the other router, and one that has no row of the step."""
+    layer, x = ReLUExperts(2, 6, 12, 3, 1), torch.randn(2, 9, 6)
+    found, penalties = [], []
+    for first, last, of in ((0, 9, 0), (0, 3, 9), (3, 8, 9), (8, 9, 9), (9, 10, 9)):
+        layer.get_buffer("weight").fill_(1.0)
+        layer.first, layer.of = first, of
+        found.append(layer(x[:, first:last] if first < 9 else x[:, :1]))
+        penalties.append(layer.taken())
+    torch.testing.assert_close(torch.cat(found[1:4], 1), found[0])
+    whole, *parts = (float(one) for one in penalties if one is not None)
+    assert sum(parts) == pytest.approx(whole) and min(parts[:3]) > 0 == parts[3]
+
+
 def test_the_weight_of_the_regulariser_stays_within_its_bounds() -> None:
     layer = ReLUExperts(2, 6, 12, 3, 3)  # all may be taken
     layer(torch.randn(2, 5, 6))
