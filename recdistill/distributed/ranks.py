@@ -49,16 +49,22 @@ class Ranks:
         """Return whether this is the rank that writes what all ranks share."""
         return self.rank == 0
 
-    def part(self, rows: int) -> slice:
-        """Return which of a step's rows are this rank's: neighbours stay together, sizes differ by one at most."""
+    def part(self, rows: int, starts: Array | None = None) -> slice:
+        """Return which of a step's rows are this rank's: neighbours stay together, sizes differ by one at most.
+
+        starts: int [n], ascending, where alone a part may begin: a later one than it would; None for anywhere.
+        """
         edges = [rows * number // self.size for number in (self.rank, self.rank + 1)]
+        if starts is not None:
+            starts = np.append(starts, rows)
+            edges = starts[np.searchsorted(starts, edges)].tolist()
         return slice(*edges)
 
-    def part_or_first(self, rows: int) -> tuple[slice, bool]:
+    def part_or_first(self, rows: int, starts: Array | None = None) -> tuple[slice, bool]:
         """Return this rank's part of a step's rows, and whether it has one: without one it takes the first row, of
         which nothing counts.
         """
-        part = self.part(rows)
+        part = self.part(rows, starts)
         return (part, True) if part.stop > part.start else (slice(0, 1), False)
 
     def chunk(self, rows: int) -> slice:

@@ -251,7 +251,7 @@ class Learner:
             loss = loss + self.distill.adapter.weight * apart
         if self.distill.listwise:
             ordered = listwise_loss(tower, given.signals, batch.history.of, given.rows)
-            loss = loss + self.distill.listwise * ordered
+            loss = loss + self.distill.listwise * given.shares.signals * ordered
         return loss
 
     def _of_labels(self, main: Tensor, aux: Tensor | None, given: Supervision) -> dict[str, Tensor] | None:

@@ -77,7 +77,6 @@ def _for_one_process(experiment: Experiment, job: Job, sharded: bool) -> dict[st
         return found
     return found | {
         "distill.weight auto with --shard": sharded and distill.weight == "auto",
-        "distill.listwise": bool(distill.listwise),
     }
 
 

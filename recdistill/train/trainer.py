@@ -201,7 +201,7 @@ class Trainer:
         for number, (step, done) in enumerate(
             zip(planned, steps(self.learner, self._prepare, planned), strict=True), 1
         ):
-            mine = self.ranks.part(len(step.rows))
+            mine = self.ranks.part(len(step.rows), self._starts(step.rows))
             if step.record:
                 part, own = slice(at + mine.start, at + mine.stop), slice(mine.stop - mine.start)
                 logits[part], at = done.result.logits.numpy()[own], at + len(step.rows)
@@ -226,9 +226,14 @@ class Trainer:
         self._publish(block, totals)
         yield self._progress(totals)
 
+    def _starts(self, rows: Array) -> Array | None:
+        """Return where a rank's part of these rows may begin, int64 [n]: with a request, where its order counts."""
+        ordered = self.learner.distill is not None and self.learner.distill.listwise
+        return np.flatnonzero(self.builder.changes(rows)) if ordered else None
+
     def _prepare(self, step: Step) -> Prepared:
         """Return this rank's part of a step. A rank without a part takes the first row and learns nothing from it."""
-        part, given = self.ranks.part_or_first(len(step.rows))
+        part, given = self.ranks.part_or_first(len(step.rows), self._starts(step.rows))
         rows = step.rows[part]
         asked = self.builder.candidates(rows, self.candidates) if self.candidates and step.record else None
         if not step.learn:

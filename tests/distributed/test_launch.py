@@ -359,11 +359,6 @@ def test_no_rank_holds_the_whole(tmp_path: Path) -> None:
     ("settings", "model", "message"),
     swept(
         [
-            (
-                ("students.light.distill.listwise=1",),
-                "light.distilled.s0",
-                "distill.listwise is trained in one process",
-            ),
             ((), "tiecher", "--model tiecher: ranks train one model"),
             (("teacher_hidden.width=4",), "teacher", "a teacher with teacher_hidden is trained in one process"),
         ]

@@ -23,6 +23,16 @@ def test_parts_of_a_step_cover_its_rows_once_and_evenly(rows: int, size: int) ->
     assert max(counts) - min(counts) <= 1
 
 
+@given(st.sets(st.integers(1, 99)), st.integers(1, 100), SIZES)
+def test_parts_that_begin_with_a_request_cover_a_steps_rows_once(cuts: set[int], rows: int, size: int) -> None:
+    starts = np.array(sorted({0, *(cut for cut in cuts if cut < rows)}))
+    parts = [Ranks(rank, size).part(rows, starts) for rank in range(size)]
+    assert [row for part in parts for row in range(rows)[part]] == list(range(rows))
+    assert all(part.start in (*starts, rows) for part in parts)
+    anywhere = [Ranks(rank, size).part(rows, np.arange(rows)) for rank in range(size)]
+    assert anywhere == [Ranks(rank, size).part(rows) for rank in range(size)]
+
+
 @given(st.integers(0, 100), SIZES)
 def test_chunks_are_those_that_torch_cuts(rows: int, size: int) -> None:
     chunks = [torch.arange(rows)[Ranks(rank, size).chunk(rows)].tolist() for rank in range(size)]

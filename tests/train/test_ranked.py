@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
@@ -55,6 +56,11 @@ CASES = {  # settings, what is trained before by one process, and what by ranks
         (),
         "teacher",
     ),
+    "the teacher's order within requests": (
+        ("students.light.distill={weight: 0.5, listwise: 2}", "candidates.count=1", "students.light.epochs=2"),
+        ("teacher",),
+        DISTILLED,
+    ),
     "its teacher's rows, frozen for a while": (
         ("teacher.width=6", "checkpoint_rows=50", f"{WARM}={{at: 0.5, parts: [item, user], frozen: 0.25}}"),
         ("teacher",),
@@ -74,12 +80,25 @@ CASES = {  # settings, what is trained before by one process, and what by ranks
     "an earlier run's model, made wider": (("students.light.width=5",), (), RAW),
 }
 SHARED = "its teacher's network, by shares"
+ORDERED = "the teacher's order within requests"
 LATER = "an earlier run's model, made wider"
+
+
+def requests(path: Path) -> None:
+    """Write a log of requests of three rows each, which no halves of a batch of 50 have whole."""
+    draw, rows = np.random.default_rng(0), np.arange(300)
+    users = draw.integers(0, 20, 100)[rows // 3]
+    columns = {"user_id": users, "item_id": draw.integers(0, 40, 300), "time": rows // 3 * 60}
+    pl.DataFrame({**columns, "label": draw.integers(0, 2, 300)}).write_csv(path)
 
 
 def experiment_of(case: str, root: Path) -> Experiment:
     """Return a case's experiment; the run before, if one is needed, stands next to `root`."""
     settings = CASES[case][0]
+    if case == ORDERED:
+        path = root.parent / "requests.csv"
+        requests(path)
+        return tiny(f"data={{reader: table, path: {path}}}", *settings)
     if case != LATER:
         return tiny(*settings)
     items = range(40), range(20, 60)

@@ -296,7 +296,7 @@ class BatchBuilder:
         """
         if GIVEN_HISTORY in self.store.sequences:
             return self._sequence(GIVEN_HISTORY, rows)
-        new = self._changes(rows)
+        new = self.changes(rows)
         return self._shared(rows, new, self.store.history(rows[new], self.length))
 
     def _sequence(self, name: str, rows: Array) -> tuple[History, Array]:
@@ -306,11 +306,11 @@ class BatchBuilder:
         new = np.diff(rows, prepend=-1) != 0
         at = np.flatnonzero(new)
         seen = self.store.given(name, rows[at], self.length)
-        alike = as_before(seen.offsets, seen.item, seen.time) & ~self._changes(rows)[at]
+        alike = as_before(seen.offsets, seen.item, seen.time) & ~self.changes(rows)[at]
         new[at[alike]] = False
         return self._shared(rows, new, without(seen, alike))
 
-    def _changes(self, rows: Array) -> Array:
+    def changes(self, rows: Array) -> Array:
         """Return bool [B]: whether a row has another user or time than the row before it."""
         user, time = self.store.user[rows], self.store.time[rows]
         new = np.ones(len(rows), bool)

@@ -102,34 +102,38 @@ class SharedSteps:
         """Let the others end."""
         self._order(_End())
 
-    def steps(self, prepare: Prepare, cuts: Sequence[Array]) -> Iterator[Outcome]:
-        """Take a step per cut, int64 [B] of whatever `prepare` takes, in order; return its outcome for all rows."""
+    def steps(self, prepare: Prepare, cuts: Sequence[Array], starts: Sequence[Array | None]) -> Iterator[Outcome]:
+        """Take a step per cut, int64 [B] of whatever `prepare` takes, in order; return its outcome for all rows.
+
+        starts: of each cut, where ranks' parts may begin; see `Ranks.part`.
+        """
         if self.ranks.size == 1 or not cuts:
             yield from steps(self.learner, prepare, cuts)
             return
         self._order(_Steps(len(cuts)))
         aside = replace(self.ranks, group=self.ranks.ahead)
+        slices = [_slices(self.ranks, len(cut), at) for cut, at in zip(cuts, starts, strict=True)]
 
-        def shared(cut: Array) -> Prepared:
-            parts = _parts(prepare, cut, self.ranks)
-            mine, _ = given_out(aside, [(part, _sizes(self.ranks, len(cut))) for part in parts], KNOWN)
+        def shared(number: int) -> Prepared:
+            parts = _parts(prepare, cuts[number], slices[number])
+            mine, _ = given_out(aside, [(part, _sizes(slices[number])) for part in parts], KNOWN)
             return cast(Prepared, mine)
 
-        for cut, done in zip(cuts, steps(self.learner, shared, cuts), strict=True):
-            yield _whole(self.ranks, done, _sizes(self.ranks, len(cut)))
+        for number, done in enumerate(steps(self.learner, shared, range(len(cuts)))):
+            yield _whole(self.ranks, done, _sizes(slices[number]))
 
 
-def _slices(ranks: Ranks, rows: int) -> list[slice]:
-    return [replace(ranks, rank=rank).part(rows) for rank in range(ranks.size)]
+def _slices(ranks: Ranks, rows: int, starts: Array | None) -> list[slice]:
+    return [replace(ranks, rank=rank).part(rows, starts) for rank in range(ranks.size)]
 
 
-def _sizes(ranks: Ranks, rows: int) -> list[int]:
-    return [int(part.stop - part.start) for part in _slices(ranks, rows)]
+def _sizes(slices: Sequence[slice]) -> list[int]:
+    return [int(part.stop - part.start) for part in slices]
 
 
-def _parts(prepare: Prepare, cut: Array, ranks: Ranks) -> list[Prepared]:
+def _parts(prepare: Prepare, cut: Array, slices: Sequence[slice]) -> list[Prepared]:
     """Return each rank's part of a step; one without rows takes the first one, and learns nothing from it."""
-    slices, sizes = _slices(ranks, len(cut)), _sizes(ranks, len(cut))
+    sizes = _sizes(slices)
     parts = [prepare(cut[part] if size else cut[:1]) for part, size in zip(slices, sizes, strict=True)]
     if not parts[0].learn:
         return parts

@@ -175,8 +175,9 @@ class Worker:
     def _learn_in_order(self, rows: int) -> None:
         """Predict, record and learn the oldest `rows` samples, then drop them."""
         cuts = self.cutter.cuts(np.arange(rows))
+        starts = [self.cutter.starts(cut) for cut in cuts]
         logits, channels = np.empty((rows, self.store.labels.shape[1]), np.float32), self.cutter.channels(rows)
-        for cut, done in zip(cuts, self.shared.steps(self.cutter.prepare, cuts), strict=True):
+        for cut, done in zip(cuts, self.shared.steps(self.cutter.prepare, cuts, starts), strict=True):
             logits[cut] = done.result.logits.numpy()
             if done.candidates is not None:
                 channels[CANDIDATES][cut] = done.candidates
@@ -191,7 +192,7 @@ class Worker:
         """Predict and record the samples that just arrived."""
         waiting = self.store.rows
         cuts = self.cutter.cuts(np.arange(self.predicted, len(self.store)))
-        for cut, done in zip(cuts, self.shared.steps(self.cutter.unlabelled, cuts), strict=True):
+        for cut, done in zip(cuts, self.shared.steps(self.cutter.unlabelled, cuts, [None] * len(cuts)), strict=True):
             channels, logits = self.cutter.channels(len(cut)), done.result.logits.numpy()
             if done.candidates is not None:
                 channels[CANDIDATES][:] = done.candidates
@@ -210,7 +211,8 @@ class Worker:
             return with_labels(Prepared(batch, keep), taken["labels"][cut], taken["again"][cut], share)
 
         cuts = self.cutter.cuts(np.arange(rows))
-        for cut, _ in zip(cuts, self.shared.steps(prepare, cuts), strict=True):
+        starts = [self.cutter.starts(taken["position"][cut] - waiting.first) for cut in cuts]
+        for cut, _ in zip(cuts, self.shared.steps(prepare, cuts, starts), strict=True):
             at, again, labels = taken["position"][cut] - waiting.first, taken["again"][cut], taken["labels"][cut]
             self.tally.add_predictions(labels[~again, 0], waiting["logit"][at][~again])
             self.tally.correct(waiting["logit"][at][again & (labels[:, 0] == 1)])

@@ -31,6 +31,7 @@ from tests.support.stream_runs import ROWS, StreamRun, copy_of, experiment_of, m
 
 LOGITS = ("logit_click", "logit_finish")
 CANDIDATES = ("candidates.count=3", "candidates.window=70", "students.light.distill.candidates=2")
+CANDIDATES += ("students.light.distill.listwise=1",)
 SETTINGS = {"candidates": CANDIDATES, "labels that come later": ("labels.window_s=60", "stream.late_s=600")}
 
 
