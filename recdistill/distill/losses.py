@@ -160,6 +160,11 @@ class Shares:
     first: int = 0
     of: int | None = None
 
+    @property
+    def none(self) -> bool:
+        """Return whether the batch has none of the step's samples."""
+        return self.first == self.of
+
 
 WHOLE = Shares()
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from recdistill.distill.optimizer_state import load_state_dict, network_state
+from recdistill.distill.sums import ONE, Sums, moments
 from recdistill.typing import Array
 
 __all__ = ["HiddenStateCodec", "packed", "quantised", "unpacked"]
@@ -71,23 +72,25 @@ class HiddenStateCodec:
     def _normal(self, hidden: Tensor) -> Tensor:
         return (hidden - self.mean) * torch.rsqrt(self.variance + 1e-6)
 
-    def learn(self, hidden: Tensor) -> float:
-        """Take a step on states [B, H] while there are rows left to learn from; return the mean squared
-        error over all widths.
+    def learn(self, hidden: Tensor, ranks: Sums = ONE) -> float:
+        """Take a step on states [B, H] while there are rows left to learn from; return the mean squared error over all
+        widths, of several ranks this one's part of it. ranks: those that have the step's other rows.
         """
         if self.seen >= self.rows:
             return 0.0
         hidden = hidden.detach()
         keep = MEMORY if self.seen else 0.0
-        self.mean = keep * self.mean + (1 - keep) * hidden.mean(0)
-        self.variance = keep * self.variance + (1 - keep) * hidden.var(0, correction=0)
+        rows, mean, variance = moments(hidden, ranks)
+        self.mean = keep * self.mean + (1 - keep) * mean
+        self.variance = keep * self.variance + (1 - keep) * variance
         wanted, codes = self._normal(hidden), self.encode(hidden)
-        errors = [(self.network[f"decode_{width}"](codes[:, :width]) - wanted).square().mean() for width in self.widths]
-        loss = torch.stack(errors).mean()
+        errors = [(self.network[f"decode_{width}"](codes[:, :width]) - wanted).square().sum() for width in self.widths]
+        loss = (torch.stack(errors) / (rows * hidden.shape[1])).mean()
         self.optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
+        ranks.sum_in_place([one.grad for one in self.network.parameters() if one.grad is not None])
         self.optimiser.step()
-        self.seen += len(hidden)
+        self.seen += rows
         return float(loss.detach())
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:

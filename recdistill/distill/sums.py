@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
-__all__ = ["ONE", "Sums"]
+__all__ = ["ONE", "Sums", "moments"]
 
 
 class Sums(Protocol):
-    """The processes that share a step's rows, as `Ranks` does it."""
+    """The processes that share a step's rows, as `Ranks` does it; size: how many they are."""
+
+    @property
+    def size(self) -> int: ...
 
     def sum_in_place(self, tensors: Sequence[Tensor]) -> None:
         """Replace tensors of one type by their sums over all processes, in one message; a call of all together."""
@@ -20,8 +24,21 @@ class Sums(Protocol):
 class _One:
     """One process alone."""
 
+    size = 1
+
     def sum_in_place(self, tensors: Sequence[Tensor]) -> None:
         """Leave them."""
 
 
 ONE = _One()
+
+
+def moments(values: Tensor, sums: Sums) -> tuple[int, Tensor, Tensor]:
+    """Return (n, mean [W], variance [W]) of the rows [n, W] of all processes, in one message."""
+    if sums.size == 1:
+        return len(values), values.mean(0), values.var(0, correction=0)
+    own = torch.stack([torch.ones_like(values).sum(0), values.sum(0), values.double().square().sum(0)]).double()
+    sums.sum_in_place([own])
+    count, total, squares = own
+    mean = total / count
+    return int(count[0]), mean.to(values.dtype), (squares / count - mean.square()).clamp(min=0).to(values.dtype)

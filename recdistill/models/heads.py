@@ -155,11 +155,11 @@ class Towers(nn.Module):
         return torch.stack([torch.zeros(()), *(one.cpu() for one in found if one is not None)]).sum()
 
     def recorded(self, shared: Tensor) -> Tensor:
-        """Return the hidden state to record of the last `shared`, [B, W]: what came out of it, or the state of the
-        block that the backbone keeps.
+        """Return the hidden state to record of the last `shared`, [B, W], on the host: what came out of it, or the
+        state of the block that the backbone keeps.
         """
         kept = isinstance(self.backbone, SequenceBackbone) and self.backbone.block
-        return cast(SequenceBackbone, self.backbone).recorded if kept else shared
+        return (cast(SequenceBackbone, self.backbone).recorded if kept else shared).cpu()
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Return (main, auxiliary or None), raw logits [B, K]."""

@@ -176,7 +176,7 @@ class Learner:
         if self.hidden_state_codec is None:
             return None
         with torch.no_grad():
-            codes = self.hidden_state_codec.encode(self.network.recorded(hidden).cpu())
+            codes = self.hidden_state_codec.encode(self.network.recorded(hidden))
             return packed(codes, self.hidden_state_codec.bits)
 
     def learn(
@@ -232,7 +232,7 @@ class Learner:
             self.resizer.measure(products_of(self.network) if products is None else products)
         state = self._state(hidden) if clean is None else clean.state
         if self.hidden_state_codec is not None:
-            self.hidden_state_codec.learn(self.network.recorded(hidden).cpu())
+            self.hidden_state_codec.learn(self.network.recorded(hidden)[: 0 if shares.none else None], self.dense.ranks)
         self._dense_step()
         self.lookups.step(batch.columns())
         self.steps += 1

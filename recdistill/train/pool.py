@@ -23,7 +23,6 @@ from recdistill.models.layers.device import one_thread
 from recdistill.models.user_models import importable
 from recdistill.runs.folder import RunFolder
 from recdistill.runs.jobs import Job
-from recdistill.runs.names import is_first_teacher
 from recdistill.signals.teacher_signals import teacher_signals
 from recdistill.storage.location import Location
 from recdistill.train.build import trainer_of
@@ -32,7 +31,7 @@ from recdistill.train.start_from import pin_starts
 from recdistill.train.trainer import Progress
 from recdistill.workers.spawn import adopt, end_with, start_context, without_interrupts, without_main
 
-__all__ = ["check_ranked", "crew", "train_ranked"]
+__all__ = ["check_sharded", "crew", "train_ranked"]
 
 
 def train_ranked(
@@ -44,7 +43,8 @@ def train_ranked(
 
     Raises UserError for what ranks cannot share.
     """
-    check_ranked(experiment, job, sharded)
+    if sharded:
+        check_sharded(job)
     if ranks.tensor > 1:
         check_tokens(job.name, job.config, ranks.tensor)
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
@@ -57,27 +57,17 @@ def train_ranked(
         yield from trainer_of(folder, experiment, job, ranks, sharded).run_to_end()
 
 
-def check_ranked(experiment: Experiment, job: Job, sharded: bool = False) -> None:
-    """Raise UserError for what ranks cannot share."""
-    for what, there in _for_one_process(experiment, job, sharded).items():
-        if there:
-            raise UserError(f"{job.name}: {what} is trained in one process; run the same command without torchrun")
-
-
-def _for_one_process(experiment: Experiment, job: Job, sharded: bool) -> dict[str, bool]:
-    """Return what ranks cannot share, and whether the job has it."""
-    options, distill = job.config.options, job.distill if job.uses_teacher else None
+def check_sharded(job: Job) -> None:
+    """Raise UserError for what ranks cannot share where each keeps but a share of the dense part."""
     found = {
-        "pretrain with --shard": sharded and job.config.pretrain is not None,
-        "dense_clip with --shard": sharded and job.config.dense_clip is not None,
-        "a teacher with teacher_hidden": is_first_teacher(job.name) and bool(experiment.teacher_hidden.width),
-        "activation dice with --shard": sharded and options.get("activation") == "dice",
+        "pretrain": job.config.pretrain is not None,
+        "dense_clip": job.config.dense_clip is not None,
+        "activation dice": job.config.options.get("activation") == "dice",
+        "distill.weight auto": job.uses_teacher and job.distill is not None and job.distill.weight == "auto",
     }
-    if distill is None:
-        return found
-    return found | {
-        "distill.weight auto with --shard": sharded and distill.weight == "auto",
-    }
+    for what, there in found.items():
+        if there:
+            raise UserError(f"{job.name}: {what} does not go with --shard; leave one of them out")
 
 
 def _alone(folder: RunFolder, job: Job) -> AbstractContextManager[None]:

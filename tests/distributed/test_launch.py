@@ -360,7 +360,7 @@ def test_no_rank_holds_the_whole(tmp_path: Path) -> None:
     swept(
         [
             ((), "tiecher", "--model tiecher: ranks train one model"),
-            (("teacher_hidden.width=4",), "teacher", "a teacher with teacher_hidden is trained in one process"),
+            (("teacher.rows={most: 64}",), "teacher", "rows are bounded in one process"),
         ]
     ),
 )

@@ -51,8 +51,8 @@ CASES = {  # settings, what is trained before by one process, and what by ranks
         (),
         "teacher",
     ),
-    "experts that a ReLU chooses": (  # of the last step the first rank has none
-        (f"teacher={{kind: token-mixer, width: 4, history: 5, batch: 57, options: {EXPERTS}}}",),
+    "experts that a ReLU chooses": (  # of odd parts; the first rank has none of the last step
+        (f"teacher={{kind: token-mixer, width: 4, history: 5, batch: 19, options: {EXPERTS}}}",),
         (),
         "teacher",
     ),
@@ -60,6 +60,11 @@ CASES = {  # settings, what is trained before by one process, and what by ranks
         ("students.light.distill={weight: 0.5, listwise: 2}", "candidates.count=1", "students.light.epochs=2"),
         ("teacher",),
         DISTILLED,
+    ),
+    "hidden states, recorded": (
+        ("teacher_hidden.width=4", "teacher_hidden.learn_rows=300", "teacher.batch=19"),
+        (),
+        "teacher",
     ),
     "its teacher's rows, frozen for a while": (
         ("teacher.width=6", "checkpoint_rows=50", f"{WARM}={{at: 0.5, parts: [item, user], frozen: 0.25}}"),
@@ -162,5 +167,8 @@ def test_two_ranks_learn_what_one_process_does(runs: dict[str, tuple[Path, Path]
         PredictionLog.open(root / "predictions").scan().collect().sort("model", "sample_id") for root in runs[case]
     )
     assert alone["sample_id"].equals(shared["sample_id"]) and alone["model"].equals(shared["model"])
+    if "state" in alone.columns:
+        codes, others = (np.frombuffer(b"".join(each["state"].drop_nulls()), np.int8) for each in (alone, shared))
+        assert len(codes) == len(others) > 1000 and (codes != others).mean() < 0.02
     for column in [name for name in alone.columns if name.startswith("logit_")]:
         np.testing.assert_allclose(shared[column].to_numpy(), alone[column].to_numpy(), rtol=2e-3, atol=2e-4)

@@ -36,7 +36,6 @@ from recdistill.tables.predictions import PredictionLog
 from recdistill.tables.schema import EventSchema
 from recdistill.train.build import learner_of
 from recdistill.train.learner import Learner
-from recdistill.train.pool import check_ranked
 from recdistill.train.schedule import Plan
 
 __all__ = ["await_teacher", "base_of", "live_folder", "run_model", "run_ranked", "stream_checkpoints", "worker_of"]
@@ -154,7 +153,6 @@ def run_ranked(folder: RunFolder, experiment: Experiment, job: Job, ranks: Ranks
     """Run one model as one of several ranks; the first one is as `run_model`, the others do what it orders. A model
     with a teacher is run once that has predicted something. UserError for what ranks cannot share.
     """
-    check_ranked(experiment, job)
     if ranks.first:
         Checkpoints(folder.model(job.name) / "stream").clear()
         return run_model(folder, experiment, job, Journal(folder.logs, job.name), ranks)
