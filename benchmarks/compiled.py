@@ -1,5 +1,5 @@
-"""Whether torch.compile makes a step cheaper on a CPU: `python benchmarks/compiled.py` (about 2 min; needs a C++
-compiler). Budget: it stays left out as long as no compiled step takes less than 0.9 of a plain one.
+"""Whether torch.compile makes a step cheaper on a CPU: `python benchmarks/compiled.py` (4 min; needs a C++ compiler).
+Budget: it stays left out as long as there is a model whose compiled step does not take less than 0.9 of a plain one.
 
 Two learners with equal weights take the same steps, alternately; of one the network up to its last hidden layer is
 compiled, forward and backward, for sizes that change from batch to batch. What compiling itself takes is not in a step.
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 from _common import batches_of, learner_of, paired, report, store_of
+from torch._inductor.exc import InductorError
 
 from recdistill.config.models import StudentConfig
 from recdistill.data.batch.builder import BatchBuilder
@@ -43,9 +44,13 @@ def main() -> int:
             builder = BatchBuilder(store, config.history, None)
             batches = batches_of(store, builder, config.batch, first, STEPS + WARM)
             keep, start = torch.ones(config.batch, dtype=torch.bool), time.perf_counter()
-            for batch in batches[:WARM]:
-                compiled.learn(batch, keep)
-                plain.learn(batch, keep)
+            try:
+                for batch in batches[:WARM]:
+                    compiled.learn(batch, keep)
+                    plain.learn(batch, keep)
+            except InductorError:  # what it wrote in C++ does not compile
+                rows.append([name, "", "", "torch's compiler fails", f"{time.perf_counter() - start:.0f}"])
+                continue
             seconds, timed = time.perf_counter() - start, batches[WARM:]
             one, other, ratio = paired(
                 lambda k, to=plain, of=timed, all_=keep: to.learn(of[k], all_),
@@ -55,7 +60,9 @@ def main() -> int:
             ratios.append(ratio)
             rows.append([name, f"{one * 1e3:.1f}", f"{other * 1e3:.1f}", f"{ratio:.2f}", f"{seconds:.0f}"])
     columns = ["model", "plain ms", "compiled ms", "ratio", f"first {WARM} steps, s"]
-    return report("a step, compiled", columns, rows, min(ratios) >= BUDGET, f">= {BUDGET}")
+    return report(
+        "a step, compiled", columns, rows, len(ratios) < len(MODELS) or max(ratios) >= BUDGET, f"a model >= {BUDGET}"
+    )
 
 
 if __name__ == "__main__":
