@@ -28,6 +28,7 @@ from recdistill.distributed.ranks import ALONE, Dense, InFull, Ranks, Rows
 from recdistill.errors import UserError
 from recdistill.evaluate.model_facts import TrainingCosts
 from recdistill.models.backbones.sequence import SequenceBackbone
+from recdistill.models.embeddings.aged_ids import WAYS
 from recdistill.models.embeddings.bounded import RowBudget
 from recdistill.models.embeddings.budget import bound_tables
 from recdistill.models.embeddings.sharded import spread_tables
@@ -207,17 +208,17 @@ def learner_of(
             f"{job.name}: prune and alternate are for one process; leave them out, or train it without ranks"
         )
 
-    if job.config.rows is not None and ranks.size > 1:
-        raise UserError(f"{job.name}: rows are bounded in one process; leave out rows, or train it without ranks")
+    budget = _budget(job, ranks)
 
     resized = _maker(job, schema, actions, hidden)
 
     def make() -> Towers:
         network = resized(config_at(job.config, 0, blocks), job.seed)
-        spread_tables(network, ranks)
-        if job.config.rows is not None:
-            rows = job.config.rows
-            bound_tables(network, RowBudget(rows.most, rows.admit, rows.share, rows.narrow))
+        if budget is not None and network.predicts_apart and ranks.size > 1:
+            raise UserError(f"{job.name}: rows of a network with dropout or ReLU experts are bounded in one process")
+        spread_tables(network, ranks, budget)
+        if budget is not None and ranks.size == 1:
+            bound_tables(network, budget)
         if device.type == "cuda" and not sharded:
             check_fits(job.name, dense_parameters(network), device)
         place(network, device)
@@ -229,6 +230,21 @@ def learner_of(
     if changes_width(job.config):
         learner.resizer = Resizer(job.config, job.seed, blocks, resized, device, learner.network)
     return learner, {"config": job.run, "keep_rates": json.dumps(learned)}
+
+
+def _budget(job: Job, ranks: Ranks) -> RowBudget | None:
+    """Return the bound on a job's rows, None without one; UserError for one that ranks cannot share out."""
+    rows, even = job.config.rows, WAYS * ranks.size
+    if rows is None:
+        return None
+    if ranks.size > 1 and (rows.share != "never" or rows.narrow):
+        raise UserError(f"{job.name}: rows.share and rows.narrow are for one process; train it without ranks")
+    if rows.most // WAYS % ranks.size:
+        raise UserError(
+            f"{job.name}: rows.most is {rows.most}, which {ranks.size} ranks cannot share out evenly; give a multiple "
+            f"of {even}, or other ranks"
+        )
+    return RowBudget(rows.most, rows.admit, rows.share, rows.narrow)
 
 
 def _ids(folder: RunFolder) -> dict[str, int]:

@@ -35,10 +35,8 @@ from recdistill.distill.start_gate import StartGate
 from recdistill.distill.state_codec import HiddenStateCodec, packed
 from recdistill.distributed.ranks import IN_FULL, Dense, Rows
 from recdistill.errors import RecdistillError, UserError, did_you_mean
-from recdistill.models.embeddings.bounded import BoundedTable
 from recdistill.models.embeddings.growable import GrowableTable
 from recdistill.models.embeddings.lookups import Lookups
-from recdistill.models.embeddings.mixed import MixedTable
 from recdistill.models.factory import REVISION, table_modules
 from recdistill.models.heads import Towers
 from recdistill.typing import Array
@@ -313,8 +311,8 @@ class Learner:
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return everything that the next step depends on, as (flat tensors, JSON values).
 
-        Of several ranks each gives a share; tensors of one name, rows upon rows in order of the ranks, are those of one
-        process.
+        A call of all ranks together, of which each gives a share; tensors of one name, rows upon rows in order of the
+        ranks, are those of one process.
         """
         tensors: dict[str, Tensor] = {
             name: value.cpu() for name, value in self.dense.mine(network_state(self.network, self.optimiser)).items()
@@ -324,8 +322,7 @@ class Learner:
         if self.dense.ranks.first:
             tensors["random"] = torch.get_rng_state()
         state: dict[str, Any] = {"steps": self.steps, "revision": REVISION}
-        kinds = (BoundedTable, MixedTable)
-        facts = {str(at): table.facts() for at, table in enumerate(self.tables) if isinstance(table, kinds)}
+        facts = {str(at): found for at, table in enumerate(self.tables) if (found := table.facts())}
         state |= {"bounded": facts} if facts else {}
         state |= {"auto": self.auto.state_dict()} if self.auto else {}
         state |= {"gate": self.gate.state_dict()} if self.gate else {}

@@ -73,7 +73,7 @@ def _asked(learner: Learner, prepared: Prepared) -> Prepared:
 
 def _step(learner: Learner, prepared: Prepared) -> Outcome:
     asked = prepared.candidates
-    learner.lookups.bring(prepared.routes)
+    learner.lookups.bring(prepared.routes, prepared.learn)
     candidates = None if asked is None else learner.score_candidates(asked, len(prepared.keep))
     if prepared.learn:
         result = learner.learn(prepared.batch, prepared.keep, prepared.undo, prepared.late, prepared.shares)

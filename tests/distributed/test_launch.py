@@ -360,7 +360,7 @@ def test_no_rank_holds_the_whole(tmp_path: Path) -> None:
     swept(
         [
             ((), "tiecher", "--model tiecher: ranks train one model"),
-            (("teacher.rows={most: 64}",), "teacher", "rows are bounded in one process"),
+            (("teacher.rows={most: 40}",), "teacher", "rows.most is 40, which 2 ranks cannot share out evenly"),
         ]
     ),
 )

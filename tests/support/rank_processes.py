@@ -90,6 +90,7 @@ def started(
 
 
 def _meet(rank: int, size: int, short: bool, port: int, work: Callable[[Ranks], Any], results: Any) -> None:
+    os.environ["LOCAL_WORLD_SIZE"] = str(size)  # as torchrun says it, so that ranks share the machine's cores
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=size)
     found = None
     try:

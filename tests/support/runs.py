@@ -55,3 +55,14 @@ def same_bits(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> b
         one[name].dtype == other[name].dtype and one[name].numpy().tobytes() == other[name].numpy().tobytes()
         for name in one
     )
+
+
+def by_id(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return a learner's tensors, its tables in order of their ids, without bounded rows' clocks: each rank has one."""
+    found = {name: value for name, value in tensors.items() if not name.endswith("/clock")}
+    for name in [name for name in found if name.startswith("table/")]:
+        table, _, key = name.rpartition("/")
+        held = "ids" if f"{table}/ids" in tensors else "rows"
+        by = "waiting" if key in ("waits", "waiting", "waiting_last", "sightings") else held
+        found[name] = found[name][torch.argsort(tensors[f"{table}/{by}"])]
+    return found

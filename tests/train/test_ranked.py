@@ -20,7 +20,7 @@ from recdistill.tables.predictions import PredictionLog
 from recdistill.train.build import trainer_of
 from recdistill.train.pool import train_ranked
 from tests.support.rank_processes import met
-from tests.support.runs import finish, tiny
+from tests.support.runs import by_id, finish, tiny
 from tests.train.test_start_from import FEBRUARY, JANUARY, OLD, log
 from tests.train.test_start_from import experiment_of as a_log
 
@@ -63,6 +63,11 @@ CASES = {  # settings, what is trained before by one process, and what by ranks
     ),
     "hidden states, recorded": (
         ("teacher_hidden.width=4", "teacher_hidden.learn_rows=300", "teacher.batch=19"),
+        (),
+        "teacher",
+    ),
+    "rows that are bounded": (
+        ("teacher.rows={most: 96, admit: 2}", "candidates.count=2"),
         (),
         "teacher",
     ),
@@ -138,13 +143,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Path
 
 
 def newest(root: Path, name: str) -> Checkpoint:
-    """Return the newest checkpoint, tables in order of their rows."""
+    """Return the newest checkpoint, tables in order of their ids."""
     latest = Checkpoints(RunFolder(root).model(name)).latest()
     assert latest is not None
-    tensors = dict(latest[1].tensors)
-    for key in [key for key in tensors if key.startswith("table/")]:
-        tensors[key] = tensors[key][torch.argsort(latest[1].tensors[f"{key.rpartition('/')[0]}/rows"])]
-    return Checkpoint(tensors, latest[1].state)
+    return Checkpoint(by_id(latest[1].tensors), latest[1].state)
 
 
 @pytest.mark.parametrize("case", list(CASES))
@@ -160,6 +162,7 @@ def test_two_ranks_learn_what_one_process_does(runs: dict[str, tuple[Path, Path]
     for key in ("rows", "labels", "positives", "logloss", "learned", "steps"):
         assert many.state["totals"][key] == pytest.approx(one.state["totals"][key], rel=1e-3), key
     assert many.state["totals"]["began"] == one.state["totals"]["began"]
+    assert many.state["learner"].get("bounded") == one.state["learner"].get("bounded")
     for key in ("gate", "auto", "adapter"):
         ours, theirs = (np.array([*run.state["learner"].get(key, {"": 0}).values()]) for run in (many, one))
         np.testing.assert_allclose(ours, theirs, rtol=1e-2, atol=1e-6, err_msg=key)

@@ -19,13 +19,13 @@ NOWHERE, NEVER = -1, -1
 
 class AgedIds:
     """At most `most` ids, whole numbers from 1, each at a place from 0 to most - 1 for as long as it is there. What a
-    place holds besides the id is the caller's.
+    place holds besides the id is the caller's. every: of ids that differ by multiples of it.
 
     ids: int64 [places], 0 where none is; last: int64 [places], when the id was seen last, -1 where none is.
     """
 
-    def __init__(self, most: int) -> None:
-        self.sets = max(most // WAYS, 1)
+    def __init__(self, most: int, every: int = 1) -> None:
+        self.sets, self.every = max(most // WAYS, 1), every
         self.ids = np.zeros(self.sets * WAYS, np.int64)
         self.last = np.full(self.sets * WAYS, NEVER, np.int64)
 
@@ -35,7 +35,7 @@ class AgedIds:
 
     def find(self, ids: Array) -> Array:
         """Return int64 [n], the place of each id, -1 where it is not there."""
-        of = ids % self.sets
+        of = ids // self.every % self.sets
         there = (self.ids.reshape(self.sets, WAYS)[of] == ids[:, None]) & (ids[:, None] != 0)
         return np.where(there.any(1), of * WAYS + there.argmax(1), NOWHERE)
 
@@ -43,7 +43,7 @@ class AgedIds:
         """Give places to ids that are not there, distinct; return (int64 [n] the places, -1 where every id of its
         remainder was seen `now` too; how many ids gave way).
         """
-        found, gave_way, of = np.full(len(ids), NOWHERE, np.int64), 0, ids % self.sets
+        found, gave_way, of = np.full(len(ids), NOWHERE, np.int64), 0, ids // self.every % self.sets
         order = np.argsort(of, kind="stable")
         first = np.flatnonzero(np.diff(of[order], prepend=NOWHERE))
         turn = np.arange(len(ids)) - np.repeat(first, np.diff(first, append=len(ids)))  # one of a remainder at a time

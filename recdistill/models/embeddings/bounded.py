@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recdistill.distributed.ranks import Rows
+from recdistill.distributed.ranks import ALONE, Ranks, Rows
 from recdistill.errors import UserError
-from recdistill.models.embeddings.aged_ids import AgedIds
+from recdistill.models.embeddings.aged_ids import WAYS, AgedIds
 from recdistill.models.embeddings.growable import GrowableTable
 from recdistill.typing import Array
 
@@ -44,16 +44,22 @@ class BoundedTable(GrowableTable):
     """A table of at most `budget.most` rows; a model uses it like the `table` it is made of, of which no row was looked
     up yet. admitted, evicted: rows that were given and taken back; refused: times that an id had to go without, as all
     ids that could have given way were looked up in the same step.
+
+    ranks: where the table is spread over several, this one has the ids r of which r mod N is its number, and 1 / N of
+    the places: those of whole remainders, so that what gives way is the same as in one table.
     """
 
-    def __init__(self, table: GrowableTable, budget: RowBudget) -> None:
+    def __init__(self, table: GrowableTable, budget: RowBudget, ranks: Ranks = ALONE) -> None:
         super().__init__(table.width, **table.settings)
-        self.budget, self.now = budget, 0
-        self.held, self.waiting = AgedIds(budget.most), AgedIds(budget.most)
+        self.budget, self.now, self.ranks = budget, 0, ranks
+        self.held, self.waiting = self._nobody(), self._nobody()
         self.sightings = np.zeros(len(self.waiting.ids), np.int32)
         self.admitted = self.evicted = self.refused = 0
         self._allocate(len(self.held.ids) + 1)
         self._ready[:] = True
+
+    def _nobody(self) -> AgedIds:
+        return AgedIds(self.budget.most // self.ranks.size, self.ranks.size)
 
     def _rows(self, ids: Tensor) -> Tensor:
         """Return int64 [n], the row of each id, 0 where it has none."""
@@ -142,25 +148,40 @@ class BoundedTable(GrowableTable):
         places, waits = np.flatnonzero(self.held.ids), np.flatnonzero(self.waiting.ids)
         rows = torch.from_numpy(places + 1)
         names = ("weight", "first", "second", "steps")
-        found = {"rows": rows} | {name: getattr(self, f"_{name}").index_select(0, rows) for name in names}
-        arrays: dict[str, Array] = {"ids": self.held.ids[places], "last": self.held.last[places], "waits": waits}
+        found = {name: getattr(self, f"_{name}").index_select(0, rows) for name in names}
+        arrays: dict[str, Array] = {"rows": self._of_whole(places) + 1, "waits": self._of_whole(waits)}
+        arrays |= {"ids": self.held.ids[places], "last": self.held.last[places]}
         arrays |= {"waiting": self.waiting.ids[waits], "waiting_last": self.waiting.last[waits]}
         arrays |= {"sightings": self.sightings[waits]}
         arrays["clock"] = np.array([self.now, *(getattr(self, name) for name in COUNTS)], np.int64)
         return found | {name: torch.from_numpy(value) for name, value in arrays.items()}
 
     def load_state(self, state: Mapping[str, Rows]) -> None:
-        """Load a `state`; every other row is free."""
+        """Load what is this rank's of a whole table's `state`; every other row is free."""
         self.clear()
         self._allocate(len(self.held.ids) + 1)
         self._ready[:] = True
-        self.held, self.waiting = AgedIds(self.budget.most), AgedIds(self.budget.most)
+        self.held, self.waiting = self._nobody(), self._nobody()
         self.sightings[:] = 0
-        rows, waits = state["rows"][...], state["waits"][...].numpy()
+        has, waits = (state[name][...] % self.ranks.size == self.ranks.rank for name in ("ids", "waiting"))
+        at = self._of_rank(state["rows"][...][has].numpy() - 1)
         for name in ("weight", "first", "second", "steps"):
-            getattr(self, f"_{name}").index_copy_(0, rows, state[name][...])
-        for ids, at, prefix in ((self.held, rows.numpy() - 1, ""), (self.waiting, waits, "waiting_")):
-            ids.ids[at] = state["waiting" if prefix else "ids"][...].numpy()
-            ids.last[at] = state[f"{prefix}last"][...].numpy()
-        self.sightings[waits] = state["sightings"][...].numpy()
-        self.now, self.admitted, self.evicted, self.refused = state["clock"][...].tolist()
+            getattr(self, f"_{name}").index_copy_(0, torch.from_numpy(at + 1), state[name][...][has])
+        self.held.ids[at], self.held.last[at] = (state[name][...][has].numpy() for name in ("ids", "last"))
+        at = self._of_rank(state["waits"][...][waits].numpy())
+        for into, name in ((self.waiting.ids, "waiting"), (self.waiting.last, "waiting_last")):
+            into[at] = state[name][...][waits].numpy()
+        self.sightings[at] = state["sightings"][...][waits].numpy()
+        clocks = state["clock"][...].view(-1, 1 + len(COUNTS))  # one rank's after the other's
+        self.now = int(clocks[:, 0].max())
+        self.admitted, self.evicted, self.refused = (clocks[:, 1:].sum(0) * self.ranks.first).tolist()
+
+    def _of_whole(self, places: Array) -> Array:
+        """Return int64 [n], where these places lie among those of all ranks."""
+        sets, ways = np.divmod(places, WAYS)
+        return np.asarray((sets * self.ranks.size + self.ranks.rank) * WAYS + ways)
+
+    def _of_rank(self, places: Array) -> Array:
+        """Return int64 [n], where this rank has these places of all ranks."""
+        sets, ways = np.divmod(places, WAYS)
+        return np.asarray(sets // self.ranks.size * WAYS + ways)

@@ -268,6 +268,10 @@ class GrowableTable(nn.Module):
         """Return the gradients waiting for `step`, one [U, width] per lookup that received one."""
         return [leaf.grad for _, leaf in self._live if leaf.grad is not None]
 
+    def facts(self) -> dict[str, int]:
+        """Return what was counted of rows that are given and taken, nothing where they are not bounded."""
+        return {}
+
     def clear(self) -> None:
         """Forget the lookups since the last step, and their gradients."""
         self._live.clear()

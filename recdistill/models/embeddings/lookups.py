@@ -43,13 +43,15 @@ class Lookups:
         asked = [of[column] for of in batches for column in self._columns]
         return routes_of(asked, replace(self.ranks, group=self.ranks.ahead)) if asked else []
 
-    def bring(self, routes: Sequence[Route]) -> None:
-        """Bring the rows of these routes, in one message, for the lookups of one step."""
+    def bring(self, routes: Sequence[Route], learns: bool) -> None:
+        """Bring the rows of these routes, in one message, for the lookups of one step; learns: whether it learns from
+        its first batch.
+        """
         columns = self._columns
         wanted = [
-            (self.spread[table], route)
+            (self.spread[table], route, learns and not number)
             for table, column in self._seen
-            for route in routes[columns.index(column) :: len(columns)]
+            for number, route in enumerate(routes[columns.index(column) :: len(columns)])
         ]
         bring(wanted, self.ranks)
 

@@ -14,16 +14,18 @@ import torch
 from torch import Tensor, nn
 
 from recdistill.distributed.ranks import Ranks, Rows
+from recdistill.models.embeddings.bounded import BoundedTable, RowBudget
 from recdistill.models.embeddings.growable import GrowableTable, initial_rows, replace_tables
 from recdistill.models.embeddings.routes import Route, routes_of
 
 __all__ = ["ShardedTable", "bring", "learn", "spread_tables"]
 
+Wanted = tuple["ShardedTable", Route, bool]  # and whether it will be learned from
 PIECE = 1 << 16  # rows of a state that are read at once
 
 
 class _Owned(GrowableTable):
-    """The rows of one rank, by r // N."""
+    """The rows of one rank, by r // N; its state is by r."""
 
     def __init__(self, table: GrowableTable, ranks: Ranks) -> None:
         super().__init__(table.width, **table.settings)
@@ -32,19 +34,57 @@ class _Owned(GrowableTable):
     def _first_values(self, rows: Tensor) -> Tensor:
         return initial_rows(self.seed, self.name, rows * self.ranks.size + self.ranks.rank, self.width, self.std)
 
+    def asked(self, rows: Tensor, learns: bool) -> Tensor:
+        """Return float32 [n, width], a copy of `rows`, int64 [n]; learns: whether they will be learned from."""
+        return self.peek(rows)
+
+    def state(self) -> dict[str, Tensor]:
+        own = super().state()
+        return {**own, "rows": own["rows"] * self.ranks.size + self.ranks.rank}
+
+    def load_state(self, state: Mapping[str, Rows]) -> None:
+        """Load this rank's rows of a whole table's state, in any order; of other rows only the numbers are read."""
+        rows = state["rows"][...]
+        mine = rows % self.ranks.size == self.ranks.rank
+        own = {name: _chosen(values, mine) for name, values in state.items() if name != "rows"}
+        super().load_state({**own, "rows": rows[mine] // self.ranks.size})
+
+
+class _OwnedBounded(BoundedTable):
+    """The same of rows that are bounded, those of ids r by r // N."""
+
+    def _ids(self, rows: Tensor) -> Tensor:
+        return rows * self.ranks.size + self.ranks.rank
+
+    def asked(self, rows: Tensor, learns: bool) -> Tensor:
+        """Return float32 [n, width], a copy of the rows of ids; those that will be learned from are seen."""
+        if learns:
+            self._met(torch.unique(self._ids(rows)))
+        return self.peek(self._ids(rows))
+
+    def update(self, rows: Tensor, gradient: Tensor) -> None:
+        """Update the rows of ids once, where they have one, and end the step."""
+        places = self._rows(self._ids(rows))
+        there = places > 0
+        super().update(places[there], gradient[there])
+        self.now += 1
+
 
 class ShardedTable(GrowableTable):
-    """A table spread over ranks; a model uses it like the `table` it is made of, whose rows were not looked up yet."""
+    """A table spread over ranks; a model uses it like the `table` it is made of, whose rows were not looked up yet.
+    budget: where rows are bounded, of all ranks together.
+    """
 
-    def __init__(self, table: GrowableTable, ranks: Ranks) -> None:
+    def __init__(self, table: GrowableTable, ranks: Ranks, budget: RowBudget | None = None) -> None:
         super().__init__(table.width, **table.settings)
         self.ranks = ranks
-        self._owned = (_Owned(table, ranks),)  # in a tuple, so that torch does not register it as a module
+        owned = _Owned(table, ranks) if budget is None else _OwnedBounded(table, budget, ranks)
+        self._owned = (owned,)  # in a tuple, so that torch does not register it as a module
         self._brought: list[tuple[Route, Tensor]] = []
         self._lookups: list[tuple[Route, Tensor]] = []
 
     @property
-    def owned(self) -> GrowableTable:
+    def owned(self) -> _Owned | _OwnedBounded:
         """Return the rows of this rank."""
         return self._owned[0]
 
@@ -57,11 +97,12 @@ class ShardedTable(GrowableTable):
         """Return float32 [U, width] rows of `unique`, int64 [U]: those that were brought for this very tensor, or asked
         for now; a call of all ranks together.
         """
+        learns = self.training and torch.is_grad_enabled()
         found = next((one for one in self._brought if one[0].unique is unique), None)
         if found is None:
-            (found,) = _fetched([(self, route) for route in routes_of([unique], self.ranks)], self.ranks)
+            (found,) = _fetched([(self, route, learns) for route in routes_of([unique], self.ranks)], self.ranks)
         route, rows = found
-        if self.training and torch.is_grad_enabled():
+        if learns:
             rows = rows.detach().requires_grad_()
             self._lookups.append((route, rows))
         return rows.to(self.device)
@@ -119,7 +160,7 @@ class ShardedTable(GrowableTable):
 
     def peek(self, rows: Tensor) -> Tensor:
         """Return float32 [n, width], a copy of `rows`, int64 [n], all of them this rank's."""
-        return self.owned.peek(rows // self.ranks.size)
+        return self.owned.asked(rows // self.ranks.size, learns=False)
 
     def freeze(self, rows: Tensor) -> None:
         """Let `rows`, int64, learn nothing from now on; each rank freezes its own."""
@@ -137,35 +178,42 @@ class ShardedTable(GrowableTable):
 
     def state(self) -> dict[str, Tensor]:
         """Return this rank's rows of the state, by their numbers in the whole table."""
-        own = self.owned.state()
-        return {**own, "rows": own["rows"] * self.ranks.size + self.ranks.rank}
+        return self.owned.state()
+
+    def facts(self) -> dict[str, int]:
+        """Return what was counted of bounded rows, of all ranks; a call of all ranks together."""
+        own = self.owned.facts()
+        counts = torch.tensor([*own.values()], dtype=torch.float64)
+        self.ranks.sum_in_place([counts] if own else [])
+        return {name: int(count) for name, count in zip(own, counts, strict=True)}
 
     def load_state(self, state: Mapping[str, Rows]) -> None:
         """Load this rank's rows of a whole table's state, in any order; of other rows only the numbers are read."""
         self.clear()
-        rows = state["rows"][...]
-        mine = rows % self.ranks.size == self.ranks.rank
-        own = {name: _chosen(values, mine) for name, values in state.items() if name != "rows"}
-        self.owned.load_state({**own, "rows": rows[mine] // self.ranks.size})
+        self.owned.load_state(state)
 
 
-def _fetched(wanted: Sequence[tuple[ShardedTable, Route]], ranks: Ranks) -> list[tuple[Route, Tensor]]:
-    """Return the rows of each route's ids in its table, float32 [U, width], in one message."""
-    given = [table.owned.peek(route.asked) for table, route in wanted]
-    theirs, mine = [route.theirs for _, route in wanted], [route.mine for _, route in wanted]
+def _fetched(wanted: Sequence[Wanted], ranks: Ranks) -> list[tuple[Route, Tensor]]:
+    """Return the rows of each route's ids in its table, float32 [U, width], in one message; what is not learned from is
+    read before anything is seen.
+    """
+    order = sorted(range(len(wanted)), key=lambda at: wanted[at][2])
+    rows_of = {at: wanted[at][0].owned.asked(wanted[at][1].asked, wanted[at][2]) for at in order}
+    given = [rows_of[at] for at in range(len(wanted))]
+    theirs, mine = [route.theirs for _, route, _ in wanted], [route.mine for _, route, _ in wanted]
     found = []
-    for (_, route), came in zip(wanted, ranks.exchange_all(given, theirs, mine), strict=True):
+    for (_, route, _), came in zip(wanted, ranks.exchange_all(given, theirs, mine), strict=True):
         rows = torch.empty_like(came)
         rows[route.order] = came
         found.append((route, rows))
     return found
 
 
-def bring(wanted: Sequence[tuple[ShardedTable, Route]], ranks: Ranks) -> None:
+def bring(wanted: Sequence[Wanted], ranks: Ranks) -> None:
     """Give the tables the rows that they are about to be asked for, in one message; a call of all ranks together."""
     found = _fetched(wanted, ranks) if wanted else []
-    for table in {id(table): table for table, _ in wanted}.values():
-        table.take([one for (of, _), one in zip(wanted, found, strict=True) if of is table])
+    for table in {id(table): table for table, _, _ in wanted}.values():
+        table.take([one for (of, _, _), one in zip(wanted, found, strict=True) if of is table])
 
 
 def learn(tables: Sequence[ShardedTable], ranks: Ranks) -> None:
@@ -189,7 +237,9 @@ def _chosen(values: Rows, which: Tensor) -> Tensor:
     return torch.cat([values[:0], *(values[piece][which[piece]] for piece in pieces if which[piece].any())])
 
 
-def spread_tables(module: nn.Module, ranks: Ranks) -> None:
-    """Replace every table inside by one that is spread over `ranks`; alone, nothing changes."""
+def spread_tables(module: nn.Module, ranks: Ranks, budget: RowBudget | None = None) -> None:
+    """Replace every table inside by one that is spread over `ranks`, of bounded rows where there is a budget; alone,
+    nothing changes.
+    """
     if ranks.size > 1:
-        replace_tables(module, lambda table: ShardedTable(table, ranks))
+        replace_tables(module, lambda table: ShardedTable(table, ranks, budget))

@@ -266,6 +266,7 @@ class Worker:
     def _checkpoint(self) -> None:
         """Publish everything that the next step depends on; what was predicted before is in the table first."""
         self._flush()
+        self.shared.publish(self.writer.rows)  # all ranks give their states together
         tensors, learner = self.learner.state()
         tensors = {name: value.clone() for name, value in tensors.items()}  # written while the model goes on
         self.tables.settle()
@@ -284,7 +285,6 @@ class Worker:
             "predicted": self.predicted,
             **self.tally.state(),
         }
-        self.shared.publish(self.writer.rows)
         self.writer.publish(self.published, Checkpoint(tensors | arrays, state))
 
     # ---- starting again

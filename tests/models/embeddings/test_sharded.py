@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from recdistill.distributed.ranks import Ranks
+from recdistill.models.embeddings.bounded import BoundedTable, RowBudget
 from recdistill.models.embeddings.growable import GrowableTable, Optimiser
 from recdistill.models.embeddings.sharded import ShardedTable
 from tests.support.rank_processes import met
@@ -132,3 +133,61 @@ def test_a_rank_takes_over_and_freezes_its_own_rows_until_they_thaw(rank: int) -
             again.thaw()
         again.learn([mine // 2], [torch.ones(len(mine), WIDTH)])
         assert torch.equal(again.peek(mine), values[mine - 1]) != thawed
+
+
+BUDGET = RowBudget(16, admit=2)  # of 40 ids; an id may stand in one of 8 places
+KEYS = {
+    "rows": ("weight", "first", "second", "steps", "ids", "last"),
+    "waits": ("waiting", "waiting_last", "sightings"),
+}
+
+
+def sought(rank: int, step: int) -> tuple[Tensor, Tensor]:
+    """Return what a rank looks up of a bounded table, and the gradient of it."""
+    draw = torch.Generator().manual_seed(100 * step + rank)
+    rows = torch.cat([torch.zeros(1, dtype=torch.int64), 1 + torch.randperm(40, generator=draw)[: 4 + rank]])
+    return rows, torch.randn(len(rows), WIDTH, generator=draw)
+
+
+def kept(ranks: Ranks) -> tuple[dict[str, int], dict[str, list[float]]]:
+    ours = ShardedTable(table("adam"), ranks, BUDGET)
+    for step in range(15):
+        rows, gradient = sought(ranks.rank, step)
+        ours(rows).backward(gradient)
+        ours.step()
+    return ours.facts(), {name: value.tolist() for name, value in ours.state().items()}
+
+
+def in_order(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return a bounded table's state by place, whoever has it."""
+    found = {}
+    for key, others in KEYS.items():
+        order = torch.argsort(state[key])
+        found |= {name: state[name][order] for name in (key, *others)}
+    return found
+
+
+def test_bounded_rows_over_two_ranks_are_given_and_taken_as_in_one_table() -> None:
+    """And a state of two is one of one, and the other way round."""
+    one = BoundedTable(table("adam"), BUDGET)
+    for step in range(15):
+        asked_for = [sought(rank, step) for rank in range(2)]
+        unique, place = torch.unique(torch.cat([rows for rows, _ in asked_for]), return_inverse=True)
+        gradient = torch.zeros(len(unique), WIDTH).index_add_(0, place, torch.cat([pull for _, pull in asked_for]))
+        one(unique).backward(gradient)
+        one.step()
+    (facts, first), (others, second) = met(2, kept)
+    assert facts == others == one.facts() and facts["evicted"] > 5
+    whole, back = one.state(), BoundedTable(table("adam"), BUDGET)
+    both = {name: torch.tensor(first[name] + second[name], dtype=value.dtype) for name, value in whole.items()}
+    wanted = in_order(whole)
+    back.load_state(both)
+    parts = [BoundedTable(table("adam"), BUDGET, Ranks(rank, 2)) for rank in range(2)]
+    for part in parts:
+        part.load_state(one.state())
+    again = {name: torch.cat([part.state()[name] for part in parts]) for name in both}
+    for state in (both, back.state(), again):
+        for name, value in in_order(state).items():
+            torch.testing.assert_close(value, wanted[name], msg=name)
+    assert back.facts() == one.facts() and back.now == one.now == parts[1].now
+    assert [sum(part.facts()[name] for part in parts) for name in facts] == [*facts.values()]

@@ -27,12 +27,14 @@ from recdistill.testing.killpoints import VARIABLE
 from recdistill.train.step import Prepared
 from tests.support.batches import make_batch
 from tests.support.rank_processes import RankProcess, ended, free_port, met
+from tests.support.runs import by_id
 from tests.support.stream_runs import ROWS, StreamRun, copy_of, experiment_of, models_of
 
 LOGITS = ("logit_click", "logit_finish")
 CANDIDATES = ("candidates.count=3", "candidates.window=70", "students.light.distill.candidates=2")
 CANDIDATES += ("students.light.distill.listwise=1",)
-SETTINGS = {"candidates": CANDIDATES, "labels that come later": ("labels.window_s=60", "stream.late_s=600")}
+LATER = ("labels.window_s=60", "stream.late_s=600", "teacher.rows={most: 4096, admit: 2}")
+SETTINGS = {"candidates": CANDIDATES, "labels that come later": LATER}
 
 
 def fed(root: Path, *settings: str) -> StreamRun:
@@ -65,11 +67,8 @@ def close(one: StreamRun, many: StreamRun, model: str) -> None:
 
 
 def ordered(checkpoint: Checkpoint) -> Checkpoint:
-    """Return a checkpoint whose tables are in order of their rows."""
-    tensors = dict(checkpoint.tensors)
-    for name in [name for name in tensors if name.startswith("table/")]:
-        tensors[name] = tensors[name][torch.argsort(checkpoint.tensors[f"{name.rpartition('/')[0]}/rows"])]
-    return Checkpoint(tensors, checkpoint.state)
+    """Return a checkpoint whose tables are in order of their ids."""
+    return Checkpoint(by_id(checkpoint.tensors), checkpoint.state)
 
 
 def followed(runs: list[tuple[Path, str]], ranks: Ranks) -> list[str]:
