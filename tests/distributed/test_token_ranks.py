@@ -71,13 +71,15 @@ def test_one_upon_the_other_the_ranks_have_all_tokens_once(tensor: int, copies: 
 
 
 def _learned(dense: Dense, kind: str) -> dict[str, Tensor]:
-    """Return the states of a rank's rows, its share of every weight and of its gradient, after some steps, and what it
+    """Return the states of a rank's rows, those behind the first block, its share of every weight and of its gradient, after some steps, and what it
     takes of new whole weights.
     """
 
     def make() -> nn.Module:
         torch.manual_seed(0)
-        return TokenMixer(5, width=4, **KINDS[kind])
+        mixer = TokenMixer(5, width=4, **KINDS[kind])
+        mixer.recorder.block = 1
+        return mixer
 
     network, rows = dense.built(make), torch.randn(ROWS, 5, generator=torch.Generator().manual_seed(1))
     optimiser = torch.optim.Adam(network.parameters(), lr=0.01, fused=True)
@@ -93,7 +95,8 @@ def _learned(dense: Dense, kind: str) -> dict[str, Tensor]:
     }
     whole = {f"network/{name}": weight.detach() for name, weight in make().named_parameters()}
     taken = {name: dense.local(value) for name, value in dense.shares(network, whole).items()}
-    return {"states": states.detach(), **of_rank, **gradients, **taken}
+    kept = network.recorder.taken().mean(0)  # type: ignore[union-attr,operator]
+    return {"states": states.detach(), "kept": kept, **of_rank, **gradients, **taken}
 
 
 def _even() -> TokenMixer:
