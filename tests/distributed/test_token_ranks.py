@@ -71,8 +71,8 @@ def test_one_upon_the_other_the_ranks_have_all_tokens_once(tensor: int, copies: 
 
 
 def _learned(dense: Dense, kind: str) -> dict[str, Tensor]:
-    """Return the states of a rank's rows, those behind the first block, its share of every weight and of its gradient, after some steps, and what it
-    takes of new whole weights.
+    """Return the states of a rank's rows, those behind the first block, its share of every weight and of its gradient,
+    after some steps, and what it takes of new whole weights.
     """
 
     def make() -> nn.Module:
