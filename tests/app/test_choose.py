@@ -32,6 +32,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "narrow": {"width": 2},
 }
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module", autouse=True)
 def few() -> Iterator[None]:

@@ -153,6 +153,7 @@ TEACHER = tiny(
 )
 
 
+@pytest.mark.long
 def test_any_layout_takes_up_the_shares_of_any_other(tmp_path: Path) -> None:
     """Block by block: one process, two ranks that share layers, until one of them is killed, three ranks that do not
     share any.

@@ -103,6 +103,12 @@ def exported(at: int) -> tuple[Towers, ServedNetwork, bytes]:
     return with_graph(built(*VARIANTS[at]))
 
 
+def of_variant(at: int) -> Any:
+    """Return a variant as a test's parameter; `make test` exports each kind once, without options."""
+    kind, options = VARIANTS[at]
+    return pytest.param(at, id=f"{kind}-{len(options)}", marks=[pytest.mark.long] if options else [])
+
+
 def worst(towers: Towers, served: ServedNetwork, graph: bytes) -> float:
     """Return the largest difference of a logit over users with 0 to 9 events and 1 to 7 candidates, alone and
     together.
@@ -121,7 +127,7 @@ def worst(towers: Towers, served: ServedNetwork, graph: bytes) -> float:
     return float(np.max(found))
 
 
-@pytest.mark.parametrize("at", range(len(VARIANTS)), ids=[f"{kind}-{len(options)}" for kind, options in VARIANTS])
+@pytest.mark.parametrize("at", [of_variant(at) for at in range(len(VARIANTS))])
 def test_the_graph_gives_the_networks_logits(at: int) -> None:
     assert worst(*exported(at)) < 1e-5
 
@@ -147,6 +153,7 @@ def test_the_graph_holds_the_served_numbers_each_once() -> None:
     assert np.isin(held, served).sum() == len(served) and len(held) - len(served) < 8
 
 
+@pytest.mark.long
 def test_nothing_of_the_other_towers_is_in_the_graph() -> None:
     """Neither by name nor by content."""
     towers = built("token-mixer", {"auxiliary": 0.1, "mixer_layers": 3, "merge": 2, "mixer_width": 16, "tokens": 4})

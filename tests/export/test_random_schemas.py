@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
@@ -76,6 +77,7 @@ def largest_difference(log: RandomLog, predictor: Predictor, scorer: Scorer) -> 
     return float(np.abs(both - np.concatenate(wanted)).max())
 
 
+@pytest.mark.long
 @settings(max_examples=EXAMPLES, deadline=None, phases=[Phase.explicit, Phase.generate])
 @given(random_logs(), st.sampled_from(sorted(CASES)))
 def test_requests_get_what_their_rows_are_predicted(log: RandomLog, case: str) -> None:

@@ -121,6 +121,7 @@ def test_a_run_that_is_killed_goes_on_and_ends_as_if_nothing_had_been(
 
 
 @pytest.mark.needs("obstore", "ministack")
+@pytest.mark.long
 def test_a_run_whose_training_process_is_killed_goes_on(
     bucket_of: Callable[[str], ObjectPath], config: Path, local: Any
 ) -> None:

@@ -55,6 +55,7 @@ class Snapshots:
             shutil.copytree(self.root, self.taken[point])
 
 
+@pytest.mark.long
 def test_killed_before_any_file_operation(tmp_path: Path) -> None:
     experiment = tiny("data.options.rows=160", "checkpoint_rows=80", "teacher.batch=40", "students.light.batch=40")
     snapshots = Snapshots(tmp_path / "run", tmp_path / "killed")
@@ -79,6 +80,7 @@ def test_killed_before_any_file_operation(tmp_path: Path) -> None:
         assert differences(want, result_of(folder)) == Differences(), point
 
 
+@pytest.mark.long
 def test_killed_for_real(tmp_path: Path) -> None:
     """SIGKILL to the main process alone while the teacher trains, then to the group while the student does."""
     config, folder = tmp_path / "run.yaml", tmp_path / "run"

@@ -97,7 +97,7 @@ def scores(folder: Path, config: str, *settings: str) -> dict[str, float]:
     return found
 
 
-@pytest.mark.parametrize("config", [CONFIG, CROSSED])
+@pytest.mark.parametrize("config", [CONFIG, pytest.param(CROSSED, marks=pytest.mark.long)])
 def test_labels_known_after_the_end_teach_nobody(tmp_path: Path, config: str) -> None:
     log_at(tmp_path, None)
     found = scores(tmp_path, config)
@@ -105,6 +105,7 @@ def test_labels_known_after_the_end_teach_nobody(tmp_path: Path, config: str) ->
     assert len(found) >= 3 and all(abs(value - 0.5) <= 0.01 for value in found.values())
 
 
+@pytest.mark.long
 def test_labels_known_soon_teach_and_the_later_the_less(tmp_path: Path) -> None:
     found = []
     for days in (0.0, 5.0):

@@ -35,6 +35,7 @@ def test_a_cluster_that_is_not_there_is_refused_in_one_line(monkeypatch: pytest.
 
 
 @needs("ray")
+@pytest.mark.long
 def test_parts_are_tasks_of_a_ray_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import ray
 

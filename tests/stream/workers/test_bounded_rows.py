@@ -77,6 +77,7 @@ def test_an_artefact_has_the_rows_of_quotients(
     assert all(isinstance(table, SharedRows) and table.most == 11 and table.quotients == [1] for table in tables)
 
 
+@pytest.mark.long
 def test_rows_that_ids_share_and_narrow_ones_are_streamed_and_served(tmp_path: Path) -> None:
     keys = "teacher.rows={most: 12, share: remainder}", "students.light.rows={most: 8, admit: 2, narrow: 2}"
     whole = StreamRun(tmp_path / "whole", experiment_of(*keys), ROWS)
