@@ -20,14 +20,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
-import torch
-from _common import learner_of, report
-from memory import peak_of
+from _common import report
+from memory import learn, peak_of
 
 from recdistill.config.data import ColumnsConfig, DataConfig
 from recdistill.config.experiment import Experiment
-from recdistill.config.models import StudentConfig
-from recdistill.data.batch.builder import BatchBuilder, prefetch
 from recdistill.data.store.sample_store import SampleStore, build_store
 from recdistill.evaluate.model_scores import WHOLE, Asked, Scored, scores_of
 from recdistill.evaluate.window import load_window
@@ -39,7 +36,6 @@ Stage = Callable[[Path, int], None]
 BUDGET, MEMORY = 100_000, 4 << 30  # rows a second, bytes
 TRAINED, SCORED, REPLICATES = 1_000_000, 0.1, 200  # rows, share of the log
 CHUNK, USERS, ITEMS = 1 << 20, 1_000_000, 200_000
-CONFIG = StudentConfig(kind="pooled-mlp", width=8, history=20, batch=2_048)
 DATA = DataConfig(path="log.parquet", columns=ColumnsConfig(categorical=["device"], numeric=["price"]))
 
 
@@ -78,11 +74,7 @@ def store(folder: Path, rows: int) -> None:
 
 def train(folder: Path, rows: int) -> None:
     """Learn from the last rows of the log, each once."""
-    opened = SampleStore(RunFolder(folder / "run").store)
-    learner, builder = learner_of(opened, CONFIG, None), BatchBuilder(opened, CONFIG.history)
-    steps = [np.arange(low, min(low + CONFIG.batch, rows)) for low in range(first_of(train, rows), rows, CONFIG.batch)]
-    for batch in prefetch(builder.build, steps):
-        learner.learn(batch, torch.ones(len(batch), dtype=torch.bool))
+    learn(SampleStore(RunFolder(folder / "run").store), first_of(train, rows), rows)
 
 
 def predict(folder: Path, rows: int) -> None:

@@ -52,9 +52,13 @@ def store(folder: Path, rows: int) -> None:
 
 def train(folder: Path, rows: int) -> None:
     """Learn from every row once."""
-    opened = SampleStore(folder / "store")
+    learn(SampleStore(folder / "store"), 0, rows)
+
+
+def learn(opened: SampleStore, first: int, rows: int) -> None:
+    """Learn from the rows of a store from `first` to before `rows`, each once."""
     learner, builder = learner_of(opened, CONFIG, None), BatchBuilder(opened, CONFIG.history)
-    steps = [np.arange(low, min(low + CONFIG.batch, rows)) for low in range(0, rows, CONFIG.batch)]
+    steps = [np.arange(low, min(low + CONFIG.batch, rows)) for low in range(first, rows, CONFIG.batch)]
     for batch in prefetch(builder.build, steps):
         learner.learn(batch, torch.ones(len(batch), dtype=torch.bool))
 

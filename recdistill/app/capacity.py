@@ -88,10 +88,9 @@ def needs_of(config: ModelConfig, machine: Machine, rows: float, ids: float) -> 
     batch, (outside, largest) = -(-config.batch // ranks), gathered(backbone)
     widths = [table.width for table in table_modules(backbone)]
     distinct = batch * min(config.history + FIELDS + 2, ids)
-    from_others = (ranks - 1) / ranks
-    moved_rows = from_others * machine.width * 2 * distinct * config.width
-    moved = from_others * ((2 * FULL + machine.width) * cost.dense_parameters - FULL * outside) + moved_rows
-    computing, moving = batch * cost.step_flops / (machine.peak * machine.share), moved / machine.network
+    moved_rows = (ranks - 1) / ranks * machine.width * 2 * distinct * config.width
+    priced = _priced(parts_of(backbone, cost), machine, config.batch, moved_rows)
+    computing, moving = priced[0].computing, priced[0].moving
     speed = config.batch / max(computing, moving)
     return Needs(
         cost=cost,
@@ -100,13 +99,13 @@ def needs_of(config: ModelConfig, machine: Machine, rows: float, ids: float) -> 
         gathered=0.0 if ranks == 1 else 4 * (outside + 2 * largest),
         activations=batch * cost.activation_bytes,
         tables=ROW * 4 * sum(_numbers(config.rows, width, ids) for width in widths) / len(widths) / ranks,
-        moved=moved,
+        moved=moving * machine.network,
         computing=computing,
         moving=moving,
         rows=speed,
         arriving=speed * EVENT * config.history,
         days=rows / speed / 86_400,
-        layouts=_priced(parts_of(backbone, cost), machine, config.batch, moved_rows),
+        layouts=priced,
     )
 
 

@@ -24,6 +24,7 @@ __all__ = ["ALONE", "DENSE", "IN_FULL", "Dense", "InFull", "Ranks", "Rows", "gra
 
 DENSE = ("network/", "optimiser/")  # what the names of a dense part's state begin with
 Network = TypeVar("Network", bound=nn.Module)
+Numbers = TypeVar("Numbers", Tensor, Array)
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,16 @@ class Ranks:
         """Return which of a spread weight's rows this rank keeps: all but the last ranks as many, as FSDP2 does it."""
         each = -(-rows // self.size)
         return slice(min(self.rank * each, rows), min((self.rank + 1) * each, rows))
+
+    def owns(self, rows: Tensor) -> Tensor:
+        """Return bool [n]: which rows of a table that is spread over ranks are this rank's, of their numbers r in the
+        whole table, int64 [n]: those of which r mod N is its own; it has row r at place r // N.
+        """
+        return rows % self.size == self.rank
+
+    def numbers(self, places: Numbers) -> Numbers:
+        """Return int64 [n], the numbers in the whole table of this rank's rows at these places."""
+        return places * self.size + self.rank
 
     def chunk_of_tokens(self, rows: int) -> slice:
         """Return the same of a weight that is spread over ranks of a group first, into equal parts, and then over those

@@ -95,11 +95,11 @@ def drawn_by(samples: ScoredSamples, logit: Array, units: Mapping[str, Array], r
     """Return one model's replicates by what is drawn. units: int codes [N] from 0 of each row, by name."""
     counts = {name: int(codes.max(initial=-1)) + 1 for name, codes in units.items()}
     draws = {name: user_weights(count, replicates, np.random.default_rng(0)) for name, count in counts.items()}
+    bundles = {name: draws[name][0][codes] for name, codes in units.items()}
     found: dict[str, dict[str, Array]] = {name: {} for name in units}
     for metric, value, by_row in influences(samples, logit):
-        for name, codes in units.items():
-            bundle, weights = draws[name]
-            sums = np.bincount(bundle[codes], by_row, weights.shape[1])
+        for name, (_, weights) in draws.items():
+            sums = np.bincount(bundles[name], by_row, weights.shape[1])
             found[name][metric] = value + metrics.drawn_sums(weights, sums) - sums.sum()
     return {name: UnitDraws(counts[name], values) for name, values in found.items()}
 

@@ -52,7 +52,7 @@ class DonorRows:
         """Yield (rows, weight), piece by piece, of those that are this rank's (see `ShardedTable`)."""
         for low in range(0, len(self), PIECE):
             rows = self.rows[low : low + PIECE]
-            mine = rows % ranks.size == ranks.rank
+            mine = ranks.owns(rows)
             yield rows[mine], self.weight[low : low + PIECE][mine]
 
 

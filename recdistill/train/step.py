@@ -15,14 +15,14 @@ import torch
 from torch import Tensor
 
 from recdistill.data.batch.batch import Batch
-from recdistill.data.batch.builder import prefetch
+from recdistill.data.batch.builder import BatchBuilder, prefetch
 from recdistill.distill.losses import WHOLE, Shares
 from recdistill.models.embeddings.routes import Route
 from recdistill.testing.killpoints import reach
 from recdistill.train.learner import Learner, StepResult
 from recdistill.typing import Array
 
-__all__ = ["Outcome", "Prepared", "shares_of", "steps", "unlearned", "with_labels"]
+__all__ = ["Outcome", "Prepared", "part_starts", "shares_of", "steps", "unlearned", "with_labels"]
 
 T = TypeVar("T")
 
@@ -99,6 +99,14 @@ def with_labels(
     if late_share is not None:
         return replace(prepared, late=torch.from_numpy(late_share).float())
     return replace(prepared, undo=undo)
+
+
+def part_starts(learner: Learner, builder: BatchBuilder, rows: Array) -> Array | None:
+    """Return where a rank's part of a step's rows may begin, int64 [n]: with a request, where the order within requests
+    is learned; None for anywhere, and where nobody shares the step.
+    """
+    ordered = learner.distill is not None and learner.distill.listwise
+    return np.flatnonzero(builder.changes(rows)) if ordered and learner.dense.ranks.size > 1 else None
 
 
 def unlearned(prepared: Prepared) -> Prepared:

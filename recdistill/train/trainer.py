@@ -39,7 +39,7 @@ from recdistill.train.learner import Learner
 from recdistill.train.pretrain import pretrain
 from recdistill.train.schedule import Plan, Step, kept
 from recdistill.train.start_from import StartFrom
-from recdistill.train.step import Prepared, shares_of, steps, unlearned, with_labels
+from recdistill.train.step import Prepared, part_starts, shares_of, steps, unlearned, with_labels
 from recdistill.train.warm_start import WarmStart
 from recdistill.typing import Array
 
@@ -201,7 +201,7 @@ class Trainer:
         for number, (step, done) in enumerate(
             zip(planned, steps(self.learner, self._prepare, planned), strict=True), 1
         ):
-            mine = self.ranks.part(len(step.rows), self._starts(step.rows))
+            mine = self.ranks.part(len(step.rows), part_starts(self.learner, self.builder, step.rows))
             if step.record:
                 part, own = slice(at + mine.start, at + mine.stop), slice(mine.stop - mine.start)
                 logits[part], at = done.result.logits.numpy()[own], at + len(step.rows)
@@ -226,14 +226,10 @@ class Trainer:
         self._publish(block, totals)
         yield self._progress(totals)
 
-    def _starts(self, rows: Array) -> Array | None:
-        """Return where a rank's part of these rows may begin, int64 [n]: with a request, where its order counts."""
-        ordered = self.learner.distill is not None and self.learner.distill.listwise
-        return np.flatnonzero(self.builder.changes(rows)) if ordered else None
-
     def _prepare(self, step: Step) -> Prepared:
         """Return this rank's part of a step. A rank without a part takes the first row and learns nothing from it."""
-        part, given = self.ranks.part_or_first(len(step.rows), self._starts(step.rows))
+        starts = part_starts(self.learner, self.builder, step.rows)
+        part, given = self.ranks.part_or_first(len(step.rows), starts)
         rows = step.rows[part]
         asked = self.builder.candidates(rows, self.candidates) if self.candidates and step.record else None
         if not step.learn:

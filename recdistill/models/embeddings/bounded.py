@@ -163,7 +163,7 @@ class BoundedTable(GrowableTable):
         self._ready[:] = True
         self.held, self.waiting = self._nobody(), self._nobody()
         self.sightings[:] = 0
-        has, waits = (state[name][...] % self.ranks.size == self.ranks.rank for name in ("ids", "waiting"))
+        has, waits = (self.ranks.owns(state[name][...]) for name in ("ids", "waiting"))
         at = self._of_rank(state["rows"][...][has].numpy() - 1)
         for name in ("weight", "first", "second", "steps"):
             getattr(self, f"_{name}").index_copy_(0, torch.from_numpy(at + 1), state[name][...][has])
@@ -179,7 +179,7 @@ class BoundedTable(GrowableTable):
     def _of_whole(self, places: Array) -> Array:
         """Return int64 [n], where these places lie among those of all ranks."""
         sets, ways = np.divmod(places, WAYS)
-        return np.asarray((sets * self.ranks.size + self.ranks.rank) * WAYS + ways)
+        return np.asarray(self.ranks.numbers(sets) * WAYS + ways)
 
     def _of_rank(self, places: Array) -> Array:
         """Return int64 [n], where this rank has these places of all ranks."""

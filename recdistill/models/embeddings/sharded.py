@@ -32,7 +32,7 @@ class _Owned(GrowableTable):
         self.ranks = ranks
 
     def _first_values(self, rows: Tensor) -> Tensor:
-        return initial_rows(self.seed, self.name, rows * self.ranks.size + self.ranks.rank, self.width, self.std)
+        return initial_rows(self.seed, self.name, self.ranks.numbers(rows), self.width, self.std)
 
     def asked(self, rows: Tensor, learns: bool) -> Tensor:
         """Return float32 [n, width], a copy of `rows`, int64 [n]; learns: whether they will be learned from."""
@@ -40,12 +40,12 @@ class _Owned(GrowableTable):
 
     def state(self) -> dict[str, Tensor]:
         own = super().state()
-        return {**own, "rows": own["rows"] * self.ranks.size + self.ranks.rank}
+        return {**own, "rows": self.ranks.numbers(own["rows"])}
 
     def load_state(self, state: Mapping[str, Rows]) -> None:
         """Load this rank's rows of a whole table's state, in any order; of other rows only the numbers are read."""
         rows = state["rows"][...]
-        mine = rows % self.ranks.size == self.ranks.rank
+        mine = self.ranks.owns(rows)
         own = {name: _chosen(values, mine) for name, values in state.items() if name != "rows"}
         super().load_state({**own, "rows": rows[mine] // self.ranks.size})
 
@@ -53,18 +53,16 @@ class _Owned(GrowableTable):
 class _OwnedBounded(BoundedTable):
     """The same of rows that are bounded, those of ids r by r // N."""
 
-    def _ids(self, rows: Tensor) -> Tensor:
-        return rows * self.ranks.size + self.ranks.rank
-
     def asked(self, rows: Tensor, learns: bool) -> Tensor:
         """Return float32 [n, width], a copy of the rows of ids; those that will be learned from are seen."""
+        ids = self.ranks.numbers(rows)
         if learns:
-            self._met(torch.unique(self._ids(rows)))
-        return self.peek(self._ids(rows))
+            self._met(torch.unique(ids))
+        return self.peek(ids)
 
     def update(self, rows: Tensor, gradient: Tensor) -> None:
         """Update the rows of ids once, where they have one, and end the step."""
-        places = self._rows(self._ids(rows))
+        places = self._rows(self.ranks.numbers(rows))
         there = places > 0
         super().update(places[there], gradient[there])
         self.now += 1
@@ -164,7 +162,7 @@ class ShardedTable(GrowableTable):
 
     def freeze(self, rows: Tensor) -> None:
         """Let `rows`, int64, learn nothing from now on; each rank freezes its own."""
-        mine = rows[rows % self.ranks.size == self.ranks.rank]
+        mine = rows[self.ranks.owns(rows)]
         self.owned.freeze(mine // self.ranks.size)
 
     def thaw(self) -> None:
@@ -173,7 +171,7 @@ class ShardedTable(GrowableTable):
 
     def take_rows(self, rows: Tensor, values: Tensor) -> None:
         """Let `rows`, int64 [n], be `values`, see `GrowableTable`; each rank takes its own."""
-        mine = rows % self.ranks.size == self.ranks.rank
+        mine = self.ranks.owns(rows)
         self.owned.take_rows(rows[mine] // self.ranks.size, values[mine])
 
     def state(self) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from torch.nn import functional
 from recdistill.data.batch.batch import Batch
 from recdistill.data.batch.extras import Extras
 from recdistill.data.batch.numbers import NUMBERS
+from recdistill.distill.sums import of_powers, powers
 from recdistill.distributed.ranks import ranks_here
 from recdistill.errors import UserError
 from recdistill.models.attention.request_layout import Layout, lay_out
@@ -112,12 +113,11 @@ def _moments(kept: Tensor) -> tuple[Tensor, Tensor] | None:
         return torch.var_mean(kept, dim=0, correction=0) if len(kept) else None
     from torch.distributed.nn.functional import all_reduce
 
-    own = torch.stack([torch.ones_like(kept).sum(0), kept.sum(0), kept.double().square().sum(0)])
-    count, total, squares = torch.unbind(all_reduce(own.double()))  # type: ignore[no-untyped-call]
-    if not bool(count[0]):
+    added = all_reduce(powers(kept))  # type: ignore[no-untyped-call]
+    if not bool(added[0, 0]):
         return None
-    mean = total / count
-    return (squares / count - mean.square()).clamp(min=0).to(kept.dtype), mean.to(kept.dtype)
+    mean, variance = of_powers(added, kept.dtype)
+    return variance, mean
 
 
 class SideFeatures(nn.Module):

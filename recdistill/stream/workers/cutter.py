@@ -45,13 +45,6 @@ class Cutter:
         size = self.job.config.batch
         return [positions[at : at + size] for at in range(0, len(positions), size)]
 
-    def starts(self, cut: Array) -> Array | None:
-        """Return where a rank's part of a batch may begin, int64 [n]: with a request, where its order counts; None for
-        anywhere.
-        """
-        ordered = self.job.distill is not None and self.job.distill.listwise
-        return np.flatnonzero(self.builder.changes(cut)) if ordered else None
-
     def prepare(self, cut: Array) -> Prepared:
         """Return the batch ready for its step, with the candidates to score."""
         batch, keep = self.labelled(cut)

@@ -32,7 +32,7 @@ from recdistill.stream.workers.table_follower import TableFollower
 from recdistill.stream.workers.tally import Tally
 from recdistill.tables.delta.commits import check_follows
 from recdistill.testing.killpoints import reach
-from recdistill.train.step import Prepared, with_labels
+from recdistill.train.step import Prepared, part_starts, with_labels
 from recdistill.typing import Array
 
 __all__ = ["RestartFromCheckpoint", "Connections", "Worker"]
@@ -175,7 +175,7 @@ class Worker:
     def _learn_in_order(self, rows: int) -> None:
         """Predict, record and learn the oldest `rows` samples, then drop them."""
         cuts = self.cutter.cuts(np.arange(rows))
-        starts = [self.cutter.starts(cut) for cut in cuts]
+        starts = [part_starts(self.learner, self.cutter.builder, cut) for cut in cuts]
         logits, channels = np.empty((rows, self.store.labels.shape[1]), np.float32), self.cutter.channels(rows)
         for cut, done in zip(cuts, self.shared.steps(self.cutter.prepare, cuts, starts), strict=True):
             logits[cut] = done.result.logits.numpy()
@@ -205,15 +205,16 @@ class Worker:
         """Learn the next `rows` decisions, then drop the samples that nothing more can happen to."""
         waiting, taken = self.store.rows, delayed.take(rows)
         share = delayed.late_share if delayed.config.late == "weight" else None
+        position = taken["position"] - waiting.first
 
         def prepare(cut: Array) -> Prepared:
-            batch, keep = self.cutter.labelled(taken["position"][cut] - waiting.first)
+            batch, keep = self.cutter.labelled(position[cut])
             return with_labels(Prepared(batch, keep), taken["labels"][cut], taken["again"][cut], share)
 
         cuts = self.cutter.cuts(np.arange(rows))
-        starts = [self.cutter.starts(taken["position"][cut] - waiting.first) for cut in cuts]
+        starts = [part_starts(self.learner, self.cutter.builder, position[cut]) for cut in cuts]
         for cut, _ in zip(cuts, self.shared.steps(prepare, cuts, starts), strict=True):
-            at, again, labels = taken["position"][cut] - waiting.first, taken["again"][cut], taken["labels"][cut]
+            at, again, labels = position[cut], taken["again"][cut], taken["labels"][cut]
             self.tally.add_predictions(labels[~again, 0], waiting["logit"][at][~again])
             self.tally.correct(waiting["logit"][at][again & (labels[:, 0] == 1)])
             self._count_learned(at[~again])
