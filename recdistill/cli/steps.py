@@ -60,7 +60,7 @@ def train(
     if asked_for():
         ranked_stage(local_path(location(run_folder)), model, shard, short, tensor)
         leave()
-    words = (("--shard", shard), (f"--tensor {tensor}", tensor > 1), ("--short", short))
+    words = (("--shard", shard or tensor > 1), (f"--tensor {tensor}", tensor > 1), ("--short", short))
     if asked := " ".join(word for word, given in words if given):
         raise UserError(
             f"{asked}: is for several ranks; start them with torchrun --no-python recdistill train RUN {asked}"
