@@ -13,7 +13,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from recdistill.distributed.ranks import ALONE, Ranks
 from recdistill.errors import UserError
+from recdistill.models.embeddings.sharded import ShardedTable, products
 from recdistill.models.factory import named_tables
 from recdistill.models.widths import Dim, NetworkWidths, widths_of
 
@@ -38,41 +40,63 @@ def units_along(dim: Dim, sizes: Mapping[str, int], width: str) -> Tensor:
     return torch.cat(found)
 
 
-def products_of(network: nn.Module, loss: Tensor | None = None) -> dict[str, Tensor]:
+def products_of(network: nn.Module, loss: Tensor | None = None, ranks: Ranks = ALONE) -> dict[str, Tensor]:
     """Return |weight x gradient| of every parameter, and [width] of every table's columns, by name: of the gradients
     that a backward pass left, or of those of `loss`, whose graph stays.
+
+    ranks: those that share the step, each with its part of the loss. They call it together, once the parameters'
+    gradients that backward left are added up.
     """
-    tables, found = named_tables(network), dict[str, Tensor]()
-    values: list[tuple[str, Tensor]] = [*network.named_parameters()]
-    values += [(name, leaf) for name, table in tables.items() for leaf in table.leaves()]
-    gradients: Sequence[Tensor | None] = [value.grad for _, value in values]
+    parameters, tables = dict(network.named_parameters()), named_tables(network)
+    leaves = [(name, leaf) for name, table in tables.items() for leaf in table.leaves()]
+    values: list[Tensor] = [*parameters.values(), *(leaf for _, leaf in leaves)]
+    gradients: Sequence[Tensor | None] = [value.grad for value in values]
     if loss is not None:
-        gradients = torch.autograd.grad(loss, [value for _, value in values], retain_graph=True, allow_unused=True)
-    for (name, value), gradient in zip(values, gradients, strict=True):
-        if gradient is not None:
-            product = (value.detach() * gradient).abs()
-            found[name] = product.sum(0) + found.get(name, 0.0) if name in tables else product
+        gradients = torch.autograd.grad(loss, values, retain_graph=True, allow_unused=True)
+        gradients = _added_up(gradients, len(parameters), ranks)
+    of_weights, of_rows = gradients[: len(parameters)], gradients[len(parameters) :]
+    weights = zip(parameters.items(), of_weights, strict=True)
+    found = {name: (value.detach() * pull).abs() for (name, value), pull in weights if pull is not None}
+    spread = {name: table for name, table in tables.items() if isinstance(table, ShardedTable)}
+    if spread:
+        return found | dict(zip(spread, products([*spread.values()], of_rows, ranks), strict=True))
+    for (name, leaf), pull in zip(leaves, of_rows, strict=True):
+        if pull is not None:
+            found[name] = (leaf.detach() * pull).abs().sum(0) + found.get(name, 0.0)
+    return found
+
+
+def _added_up(gradients: Sequence[Tensor | None], count: int, ranks: Ranks) -> list[Tensor | None]:
+    """Return gradients of which the first `count` are added up over ranks, in one message."""
+    if ranks.size == 1:
+        return [*gradients]
+    found = [None if one is None else one.clone() for one in gradients]
+    ranks.sum_in_place([one for one in found[:count] if one is not None])
     return found
 
 
 class Importance:
-    """The score of every unit of the `network`'s widths, float32 [n] by width, of one measure."""
+    """The score of every unit of the `network`'s widths, float32 [n] by width, of one measure; ranks: those that learn
+    it together, which have equal scores: `update` and `kept` are calls of all of them. due: whether what linear layers
+    read from now on counts.
+    """
 
-    def __init__(self, network: nn.Module, measure: Measure) -> None:
-        self.network, self.measure = network, measure
+    def __init__(self, network: nn.Module, measure: Measure, ranks: Ranks = ALONE) -> None:
+        self.network, self.measure, self.ranks = network, measure, ranks
         self.widths: NetworkWidths = widths_of(network)
         self.scores = {name: torch.zeros(size) for name, size in self.widths.sizes.items()}
-        self._read: dict[str, Tensor] = {}
+        self._read: dict[str, Tensor] = {}  # by linear layer, the sums of what it read, and of how many rows
         self.due = False
-        if measure == "activation":
-            for name, part in network.named_modules():
-                if isinstance(part, nn.Linear) and f"{name}.weight" in self.widths.dims:
-                    part.register_forward_pre_hook(self._reader(name))
+        for name, part in network.named_modules() if measure == "activation" else ():
+            if isinstance(part, nn.Linear) and f"{name}.weight" in self.widths.dims:
+                self._read[name] = torch.zeros(part.in_features + 1, dtype=torch.float64)
+                part.register_forward_pre_hook(self._reader(name))
 
     def _reader(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def note(_part: nn.Module, given: tuple[Tensor, ...]) -> None:
             if self.due and torch.is_grad_enabled():
-                self._read[name] = given[0].detach().abs().flatten(0, -2).mean(0)
+                read = given[0].detach().abs().flatten(0, -2)
+                self._read[name] = torch.cat([read.sum(0), read.new_tensor([len(read)])]).double().cpu()
 
         return note
 
@@ -83,14 +107,17 @@ class Importance:
             return
         for name, score in found(products).items():
             self.scores[name] = SMOOTH * self.scores[name] + (1 - SMOOTH) * score
-        self._read.clear()
 
     def _by_gradient(self, products: Mapping[str, Tensor]) -> dict[str, Tensor]:
         found = self._summed((dims, products[name]) for name, dims in self._belonging() if name in products)
         return found | self._of_layers(products)
 
     def _by_input(self, _: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return self._summed(((self.widths.dims[f"{name}.weight"][1],), values) for name, values in self._read.items())
+        self.ranks.sum_in_place([*self._read.values()])
+        means = {name: read[:-1] / read[-1].clamp(min=1) for name, read in self._read.items()}
+        for read in self._read.values():
+            read.zero_()
+        return self._summed(((self.widths.dims[f"{name}.weight"][1],), mean) for name, mean in means.items())
 
     def _of_layers(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the sum of all that each layer of a stack has, by width."""
@@ -118,10 +145,10 @@ class Importance:
 
     def _by_magnitude(self) -> dict[str, Tensor]:
         squares = {name: p.detach().square() for name, p in self.network.named_parameters()}
-        for name, table in named_tables(self.network).items():
-            weight = table.state()["weight"]
-            if len(weight):  # the mean of none would be no number, and so would be what it is added to
-                squares[name] = weight.square().mean(0)
+        rows = {name: table.state()["weight"].double() for name, table in named_tables(self.network).items()}
+        sums = {name: torch.cat([one.square().sum(0), one.new_tensor([len(one)])]) for name, one in rows.items()}
+        self.ranks.sum_in_place([*sums.values()])
+        squares |= {name: one[:-1] / one[-1] for name, one in sums.items() if one[-1]}  # of no rows it were no number
         found = self._summed((dims, squares[name]) for name, dims in self._belonging() if name in squares)
         found |= self._of_layers(squares)
         return {name: value.sqrt() for name, value in found.items()}

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from recdistill.compress.importance import Importance
 from recdistill.compress.transplant import check_alike, move_weights
 from recdistill.compress.units import NEW, grown_units, picked
+from recdistill.distributed.ranks import ALONE, Ranks
 from recdistill.models.embeddings.growable import GrowableTable
 from recdistill.models.factory import named_tables
 from recdistill.models.widths import Dim, widths_of
@@ -25,10 +26,11 @@ def check_inheritance(old: nn.Module, new: nn.Module) -> None:
         check_alike(old, new)
 
 
-def inherit(old: nn.Module, new: nn.Module) -> int:
+def inherit(old: nn.Module, new: nn.Module, ranks: Ranks = ALONE) -> int:
     """Give `new` the weights of `old`, and the rows that it learned; return how many those are, of this rank's.
 
-    Rows that `old` did not learn are as `new` drew them. Raises UserError as `check_inheritance`.
+    Rows that `old` did not learn are as `new` drew them. ranks: those over which the tables of both are spread, which
+    call it together. Raises UserError as `check_inheritance`.
     """
     if _of_one_size(old, new):
         new.load_state_dict(old.state_dict())
@@ -37,7 +39,8 @@ def inherit(old: nn.Module, new: nn.Module) -> int:
         check_alike(old, new)
         before, wanted = widths_of(old), widths_of(new).sizes
         sizes, dims = before.sizes, before.tables
-        kept = Importance(old, "magnitude").kept({name: min(size, sizes[name]) for name, size in wanted.items()})
+        smaller = {name: min(size, sizes[name]) for name, size in wanted.items()}
+        kept = Importance(old, "magnitude", ranks).kept(smaller)
         units = grown_units(before, kept, wanted, "zero", torch.Generator())
         move_weights(old, new, units)
     targets = named_tables(new)

@@ -14,8 +14,9 @@ from recdistill.compress.plan import config_at
 from recdistill.compress.transplant import moved_optimiser, transplant
 from recdistill.compress.units import NEW, Growth, grown_units
 from recdistill.config.models import ModelConfig, StudentConfig
-from recdistill.distributed.ranks import Rows
+from recdistill.distributed.ranks import ALONE, Ranks, Rows
 from recdistill.models.embeddings.growable import Drawn
+from recdistill.models.embeddings.sharded import spread_tables
 from recdistill.models.factory import table_modules
 from recdistill.models.layers.device import place
 from recdistill.models.widths import widths_of
@@ -30,27 +31,39 @@ FRESH_SEEDS = 1_000_003  # a prime: how far the seeds of one student's later dra
 class Resizer:
     """What a learner asks for the widths of its network. blocks: of its training on a log, see `config_at`.
 
-    network: as of `config_at` block 0. Deterministic: equal blocks and scores give equal networks.
+    network: as of `config_at` block 0. ranks: those that learn it together, and call `measure` and `at` together.
+    Deterministic: equal blocks and scores give equal networks.
     """
 
     def __init__(
-        self, config: StudentConfig, seed: int, blocks: int, make: Make, device: torch.device, network: nn.Module
+        self,
+        config: StudentConfig,
+        seed: int,
+        blocks: int,
+        make: Make,
+        device: torch.device,
+        network: nn.Module,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.config, self.seed, self.blocks, self.make, self.device = config, seed, blocks, make, device
+        self.ranks = ranks
         self.now: ModelConfig = config_at(config, 0, blocks)
         self.importance = self._watch(network, {})
 
     def _watch(self, network: nn.Module, scores: Mapping[str, Tensor]) -> Importance:
         """Return what measures the network's units, which have these scores so far."""
         plan = self.config.prune or self.config.alternate
-        found = Importance(network, plan.importance if plan else "magnitude")
+        found = Importance(network, plan.importance if plan else "magnitude", self.ranks)
         found.scores |= scores
         return found
 
-    def due(self, step: int) -> bool:
-        """Return whether a step is to be measured, of which `measure` is then to be called."""
-        self.importance.due = step % MEASURE_EVERY == 0
-        return self.importance.due
+    def due(self, step: int, none: bool = False) -> bool:
+        """Return whether a step is to be measured, of which `measure` is then to be called; none: whether this rank has
+        no rows of it.
+        """
+        due = step % MEASURE_EVERY == 0
+        self.importance.due = due and not none
+        return due
 
     @property
     def of_labels(self) -> bool:
@@ -94,7 +107,9 @@ class Resizer:
 
     def _made(self, config: ModelConfig, seed: int) -> nn.Module:
         with torch.random.fork_rng(devices=[]):
-            return self.make(config, seed)
+            network = self.make(config, seed)
+        spread_tables(network, self.ranks)
+        return network
 
     def state(self, network: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return the scores, and which widths the network has, for `restore`."""

@@ -203,13 +203,7 @@ def learner_of(
     dense = _sharded(ranks, device) if sharded else InFull(ranks)
 
     blocks = _plan(job, len(labels)).blocks
-    if changes_width(job.config) and ranks.size > 1:
-        raise UserError(
-            f"{job.name}: prune and alternate are for one process; leave them out, or train it without ranks"
-        )
-
     budget = _budget(job, ranks)
-
     resized = _maker(job, schema, actions, hidden)
 
     def make() -> Towers:
@@ -228,7 +222,7 @@ def learner_of(
 
     learner = Learner(dense.built(make), job.config, job.distill, own, teacher or own, schema.tasks, slicer, dense)
     if changes_width(job.config):
-        learner.resizer = Resizer(job.config, job.seed, blocks, resized, device, learner.network)
+        learner.resizer = Resizer(job.config, job.seed, blocks, resized, device, learner.network, ranks)
     return learner, {"config": job.run, "keep_rates": json.dumps(learned)}
 
 

@@ -196,7 +196,7 @@ class Learner:
         keep = keep if row_weight is None else keep & (row_weight[:: batch.rows_per_sample, 0] > 0)
         dropped = ~keep[:, None].repeat_interleave(batch.rows_per_sample, 0)
         labels = batch.labels.masked_fill(dropped, math.nan)
-        measured = self.resizer is not None and self.resizer.due(self.steps)
+        measured = self.resizer is not None and self.resizer.due(self.steps, shares.none)
         clean = self.predict_only(batch) if self.network.predicts_apart else None
         self.network.lies_at(shares.first * batch.rows_per_sample, (shares.of or 0) * batch.rows_per_sample)
         hidden = self.network.shared(batch)
@@ -227,7 +227,8 @@ class Learner:
         torch.autograd.backward(loss)
         self._add_up(loss, batch)
         if self.resizer is not None and measured:
-            self.resizer.measure(products_of(self.network) if products is None else products)
+            summed = products_of(self.network, ranks=self.dense.ranks) if products is None else products
+            self.resizer.measure(summed)
         state = self._state(hidden) if clean is None else clean.state
         if self.hidden_state_codec is not None:
             self.hidden_state_codec.learn(self.network.recorded(hidden)[: 0 if shares.none else None], self.dense.ranks)
@@ -256,7 +257,7 @@ class Learner:
         """Return what the units count for the labels' loss alone, None where that is not asked."""
         if self.resizer is None or not self.resizer.of_labels:
             return None
-        return products_of(self.network, objective(main, aux, given, self.distill, 0.0))
+        return products_of(self.network, objective(main, aux, given, self.distill, 0.0), self.dense.ranks)
 
     def _dense_step(self) -> None:
         """Update the dense part, at its rate so far and from a gradient of at most its largest norm."""
@@ -328,7 +329,7 @@ class Learner:
         state |= {"gate": self.gate.state_dict()} if self.gate else {}
         if self.resizer:
             scores, state["resizer"] = self.resizer.state(self.network)
-            tensors |= {f"resizer/{key}": value for key, value in scores.items()}
+            tensors |= {f"resizer/{key}": value for key, value in scores.items()} if self.dense.ranks.first else {}
         for name, part in self._parts():
             values, state[name] = part.state()
             tensors |= {f"{name}/{key}": value for key, value in values.items()} if self.dense.ranks.first else {}

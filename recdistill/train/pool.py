@@ -16,6 +16,7 @@ import torch
 
 from recdistill.checkpoint.store import Checkpoints
 from recdistill.config.experiment import Experiment, named_models
+from recdistill.config.models import StudentConfig
 from recdistill.distributed.ranks import Ranks
 from recdistill.errors import RecdistillError, UserError
 from recdistill.locks import locked
@@ -63,6 +64,8 @@ def check_sharded(job: Job) -> None:
         "pretrain": job.config.pretrain is not None,
         "dense_clip": job.config.dense_clip is not None,
         "activation dice": job.config.options.get("activation") == "dice",
+        "prune": isinstance(job.config, StudentConfig) and job.config.prune is not None,
+        "alternate": isinstance(job.config, StudentConfig) and job.config.alternate is not None,
         "distill.weight auto": job.uses_teacher and job.distill is not None and job.distill.weight == "auto",
     }
     for what, there in found.items():

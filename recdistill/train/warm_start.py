@@ -113,7 +113,7 @@ def take_network(
     for network in (old, new):
         spread_tables(network, ranks)
     donor.load_into(old, ids)
-    rows = inherit(old, new)
+    rows = inherit(old, new, ranks)
     learner.become(new)
     return sum(ranks.gather(rows))
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import sys
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from recdistill.runs.jobs import every_job
 from recdistill.tables.predictions import PredictionLog
 from recdistill.train.build import trainer_of
 from recdistill.train.pool import train_ranked
+from recdistill.train.trainer import Progress
 from tests.support.rank_processes import met
 from tests.support.runs import by_id, finish, tiny
 from tests.train.test_start_from import FEBRUARY, JANUARY, OLD, log
@@ -82,16 +85,47 @@ CASES = {  # settings, what is trained before by one process, and what by ranks
             "checkpoint_rows=50",
             f"{WARM}={{at: 0.5, parts: [network]}}",
             SMALLER,
+            "students.light.width=3",
             "students.light.distill.weight=2",
         ),
         ("teacher",),
         DISTILLED,
+    ),
+    "pruned by the labels' gradient": (
+        (
+            "checkpoint_rows=50",
+            "students.light.options.hidden=[8, 6]",
+            "students.light.prune={from: {width: 7, hidden: [16, 12]}, start: 0.2, end: 0.7, of: labels}",
+            "students.light.distill.weight=2",
+        ),
+        ("teacher",),
+        DISTILLED,
+    ),
+    "pruned by what is read": (  # of the last step of a block the first rank has none
+        (
+            "students.light={options: {hidden: [8, 6]}, batch: 19}",
+            "students.light.prune={from: {width: 6, hidden: [16, 12]}, start: 0, end: 0.5, importance: activation}",
+        ),
+        (),
+        RAW,
+    ),
+    "shrunken and grown, by turns": (
+        (
+            "checkpoint_rows=50",
+            "students.light.options.hidden=[12, 8]",
+            "students.light.alternate={to: {width: 2, hidden: [6, 4]}, every: 2, shrunken: 1, regrow: fresh}",
+            "students.light.alternate.importance=magnitude",
+        ),
+        (),
+        RAW,
     ),
     "an earlier run's model, made wider": (("students.light.width=5",), (), RAW),
 }
 SHARED = "its teacher's network, by shares"
 ORDERED = "the teacher's order within requests"
 LATER = "an earlier run's model, made wider"
+TURNS = "shrunken and grown, by turns"  # one process begins, is killed, and so are the ranks that go on: one ends it
+KILLED = 2, 5  # checkpoints that there are then
 
 
 def requests(path: Path) -> None:
@@ -117,11 +151,19 @@ def experiment_of(case: str, root: Path) -> Experiment:
     return a_log(logs[1], f"students.light.start_from={root.parent / 'old' / 'models' / OLD}", *settings)
 
 
+def until(learns: Iterator[Progress], model: Path, checkpoints: int) -> None:
+    """Learn until there are so many checkpoints."""
+    for _ in learns:
+        if len(Checkpoints(model).blocks()) and Checkpoints(model).blocks()[-1] >= checkpoints - 1:
+            return
+
+
 def trained(cases: list[tuple[Path, str, str, bool]], ranks: Ranks) -> None:
     """Train a model of each run as one of the ranks."""
     for root, text, name, sharded in cases:
         experiment, folder = Experiment.model_validate_json(text), RunFolder(root)
-        list(train_ranked(folder, experiment, every_job(experiment)[name], ranks, sharded))
+        learns = train_ranked(folder, experiment, every_job(experiment)[name], ranks, sharded)
+        until(learns, root / "models" / name, KILLED[1] if experiment.students["light"].alternate else sys.maxsize)
         ranks.wait()
 
 
@@ -134,11 +176,13 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Path
         experiment = experiment_of(case, root / "one")
         finish(root / "one", experiment, *before)
         shutil.copytree(root / "one", root / "many")
-        for _ in trainer_of(RunFolder(root / "one"), experiment, every_job(experiment)[name]).run_to_end():
-            pass
+        for run, count in (("one", sys.maxsize), ("many", KILLED[0] if case == TURNS else 0)):
+            trainer = trainer_of(RunFolder(root / run), experiment, every_job(experiment)[name])
+            until(trainer.run_to_end() if count else iter(()), root / run / "models" / name, count)
         found[case] = root / "one", root / "many"
         asked.append((root / "many", experiment.model_dump_json(), name, case == SHARED))
     met(2, partial(trained, asked))
+    finish(found[TURNS][1], experiment_of(TURNS, found[TURNS][1]), RAW)
     return found
 
 
@@ -152,17 +196,20 @@ def newest(root: Path, name: str) -> Checkpoint:
 @pytest.mark.parametrize("case", list(CASES))
 def test_two_ranks_learn_what_one_process_does(runs: dict[str, tuple[Path, Path]], case: str) -> None:
     one, many = (newest(root, CASES[case][2]) for root in runs[case])
-    assert one.tensors.keys() == many.tensors.keys() and len(many.state["shares"]) == 2
+    assert one.tensors.keys() == many.tensors.keys() and len(many.state.get("shares", [])) == 2 * (case != TURNS)
     for name, value in one.tensors.items():
         assert value.shape == many.tensors[name].shape, name
         if value.is_floating_point() and not value.dim():
             torch.testing.assert_close(many.tensors[name], value, rtol=1e-3, atol=0.0, msg=name)
+        elif name.startswith("resizer/"):
+            torch.testing.assert_close(many.tensors[name], value, rtol=1e-2, atol=1e-2 * float(value.max()), msg=name)
         elif value.is_floating_point():
             torch.testing.assert_close(many.tensors[name], value, rtol=5e-2, atol=2e-3, msg=name)
     for key in ("rows", "labels", "positives", "logloss", "learned", "steps"):
         assert many.state["totals"][key] == pytest.approx(one.state["totals"][key], rel=1e-3), key
     assert many.state["totals"]["began"] == one.state["totals"]["began"]
-    assert many.state["learner"].get("bounded") == one.state["learner"].get("bounded")
+    for key in ("bounded", "resizer"):
+        assert many.state["learner"].get(key) == one.state["learner"].get(key)
     for key in ("gate", "auto", "adapter"):
         ours, theirs = (np.array([*run.state["learner"].get(key, {"": 0}).values()]) for run in (many, one))
         np.testing.assert_allclose(ours, theirs, rtol=1e-2, atol=1e-6, err_msg=key)

@@ -139,6 +139,10 @@ class BoundedTable(GrowableTable):
         """Raise UserError: there need not be room for them."""
         raise UserError("rows that are bounded cannot be taken over from another table; leave out rows")
 
+    def take_columns(self, other: GrowableTable, columns: Tensor, share: Tensor | None, zero: bool) -> None:
+        """Raise UserError: its rows' own columns would change with those that give way."""
+        raise UserError("rows that are bounded cannot change their width; leave out rows")
+
     def facts(self) -> dict[str, int]:
         """Return how many ids have a row, and what was counted so far."""
         return {"held": len(self.held)} | {name: int(getattr(self, name)) for name in COUNTS}

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from recdistill.distributed.ranks import Rows
+from recdistill.errors import UserError
 from recdistill.models.embeddings.growable import GrowableTable
 
 __all__ = ["ComposedTable"]
@@ -48,6 +49,10 @@ class ComposedTable(GrowableTable):
         """Let every row learn again."""
         for part in self.parts.values():
             part.thaw()
+
+    def take_columns(self, other: GrowableTable, columns: Tensor, share: Tensor | None, zero: bool) -> None:
+        """Raise UserError: its columns are those of several parts."""
+        raise UserError("rows that are bounded cannot change their width; leave out rows")
 
     def leaves(self) -> list[Tensor]:
         """Return the rows that were looked up since the last step."""

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from recdistill.distributed.ranks import Rows
-from recdistill.errors import UserError
 
 __all__ = ["Drawn", "GrowableTable", "Optimiser", "TableOptions", "initial_rows", "replace_tables"]
 
@@ -180,17 +179,14 @@ class GrowableTable(nn.Module):
 
     def take_columns(self, other: GrowableTable, columns: Tensor, share: Tensor | None, zero: bool) -> None:
         """Become `other` with these of its columns, int64 [width], -1 for a new one, which starts at 0 or as it is
-        drawn; share: float32 [width], what each column is multiplied by. UserError for a table of several ranks.
+        drawn; share: float32 [width], what each column is multiplied by.
         """
-        if type(self) is not GrowableTable or type(other) is not GrowableTable:
-            raise UserError("tables that are spread over ranks cannot change their width; train it in one process")
         self.seed, self.rate, self.decay = other.seed, other.rate, other.decay
-        self.start_as(other._drawn.picked(columns, share, zero, self.std))
+        self.start_as(other.drawn.picked(columns, share, zero, self.std))
         state, fresh = other.state(), columns < 0
         rows, kept = state["rows"], columns.clamp(min=0)
-        found = torch.where(
-            fresh, self._first_values(rows), state["weight"][:, kept] * (1.0 if share is None else share)
-        )
+        old = state["weight"][:, kept] * (1.0 if share is None else share)
+        found = torch.where(fresh, self.drawn.rows(self.seed, rows), old)
         moved = {"weight": found}
         for name, fill in (("first", 0.0), ("second", None)):
             old = state[name]

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from recdistill.distributed.ranks import Ranks, Rows
 from recdistill.models.embeddings.bounded import BoundedTable, RowBudget
-from recdistill.models.embeddings.growable import GrowableTable, initial_rows, replace_tables
+from recdistill.models.embeddings.growable import Drawn, GrowableTable, replace_tables
 from recdistill.models.embeddings.routes import Route, routes_of
 
-__all__ = ["ShardedTable", "bring", "learn", "spread_tables"]
+__all__ = ["ShardedTable", "bring", "learn", "products", "spread_tables"]
 
 Wanted = tuple["ShardedTable", Route, bool]  # and whether it will be learned from
 PIECE = 1 << 16  # rows of a state that are read at once
@@ -30,9 +30,10 @@ class _Owned(GrowableTable):
     def __init__(self, table: GrowableTable, ranks: Ranks) -> None:
         super().__init__(table.width, **table.settings)
         self.ranks = ranks
+        self.start_as(table.drawn)
 
     def _first_values(self, rows: Tensor) -> Tensor:
-        return initial_rows(self.seed, self.name, self.ranks.numbers(rows), self.width, self.std)
+        return self.drawn.rows(self.seed, self.ranks.numbers(rows))
 
     def asked(self, rows: Tensor, learns: bool) -> Tensor:
         """Return float32 [n, width], a copy of `rows`, int64 [n]; learns: whether they will be learned from."""
@@ -79,7 +80,7 @@ class ShardedTable(GrowableTable):
         owned = _Owned(table, ranks) if budget is None else _OwnedBounded(table, budget, ranks)
         self._owned = (owned,)  # in a tuple, so that torch does not register it as a module
         self._brought: list[tuple[Route, Tensor]] = []
-        self._lookups: list[tuple[Route, Tensor]] = []
+        self.lookups: list[tuple[Route, Tensor]] = []  # since the last step, and their rows
 
     @property
     def owned(self) -> _Owned | _OwnedBounded:
@@ -90,6 +91,20 @@ class ShardedTable(GrowableTable):
     def touched(self) -> int:
         """Return how many rows have learned something, of those of this rank."""
         return self.owned.touched
+
+    @property
+    def drawn(self) -> Drawn:
+        """Return how new rows start."""
+        return self.owned.drawn
+
+    def start_as(self, drawn: Drawn) -> None:
+        """Let rows that nothing was learned of start so; see `GrowableTable`."""
+        self.owned.start_as(drawn)
+
+    def take_columns(self, other: GrowableTable, columns: Tensor, share: Tensor | None, zero: bool) -> None:
+        """Become `other`, which is spread likewise, with these of its columns; see `GrowableTable`."""
+        self.seed, self.rate, self.decay = other.seed, other.rate, other.decay
+        self.owned.take_columns(other, columns, share, zero)
 
     def forward(self, unique: Tensor) -> Tensor:
         """Return float32 [U, width] rows of `unique`, int64 [U]: those that were brought for this very tensor, or asked
@@ -102,12 +117,12 @@ class ShardedTable(GrowableTable):
         route, rows = found
         if learns:
             rows = rows.detach().requires_grad_()
-            self._lookups.append((route, rows))
+            self.lookups.append((route, rows))
         return rows.to(self.device)
 
     def looked_up(self) -> list[Tensor]:
         """Return the ids that were looked up since the last step, to learn from them."""
-        return [route.unique for route, _ in self._lookups]
+        return [route.unique for route, _ in self.lookups]
 
     def take(self, brought: Sequence[tuple[Route, Tensor]]) -> None:
         """Have these rows, float32 [U, width], for the next lookups of their columns, up to the next step."""
@@ -117,16 +132,20 @@ class ShardedTable(GrowableTable):
         """Return the routes of the lookups since the last step and the rows' gradients, float32 [U, width] each, and
         forget them, as what was brought for them.
         """
-        lookups, self._lookups, self._brought = self._lookups, [], []
+        lookups, self.lookups, self._brought = self.lookups, [], []
         return [(route, torch.zeros_like(leaf) if leaf.grad is None else leaf.grad) for route, leaf in lookups]
+
+    def leaves(self) -> list[Tensor]:
+        """Return the rows that were looked up since the last step, one [U, width] per lookup."""
+        return [leaf for _, leaf in self.lookups]
 
     def gradients(self) -> list[Tensor]:
         """Return the gradients waiting for `step`."""
-        return [leaf.grad for _, leaf in self._lookups if leaf.grad is not None]
+        return [leaf.grad for _, leaf in self.lookups if leaf.grad is not None]
 
     def clear(self) -> None:
         """Forget the lookups since the last step, and what was brought for them."""
-        self._lookups, self._brought = [], []
+        self.lookups, self._brought = [], []
 
     def step(self) -> None:
         """Let every owner update its rows by the gradients of all ranks; a call of all ranks together."""
@@ -143,13 +162,24 @@ class ShardedTable(GrowableTable):
 
     def learn(self, rows: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
         """Update this rank's rows, int64 [n] per lookup, by all ranks' gradients of them, float32 [n, width]."""
-        distinct, place = torch.unique(torch.cat([torch.zeros(0, dtype=torch.int64), *rows]), return_inverse=True)
-        given = torch.cat([torch.zeros(0, self.width), *gradients])
-        summed = torch.zeros(len(distinct), self.width).index_add_(0, place, given)
+        distinct, summed = self._added_up(rows, gradients)
         real = (
             (distinct != 0) if self.ranks.first else torch.ones_like(distinct, dtype=torch.bool)
         )  # padding does not learn
         self.owned.update(distinct[real], summed[real])
+
+    def _added_up(self, rows: Sequence[Tensor], gradients: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Return these rows once each, int64 [n], and the sums of their gradients, float32 [n, width]."""
+        distinct, place = torch.unique(torch.cat([torch.zeros(0, dtype=torch.int64), *rows]), return_inverse=True)
+        given = torch.cat([torch.zeros(0, self.width), *gradients])
+        return distinct, torch.zeros(len(distinct), self.width).index_add_(0, place, given)
+
+    def product(self, rows: Tensor, gradients: Tensor) -> Tensor:
+        """Return float32 [width], |row x gradient| added up over this rank's rows of a lookup, by all ranks' gradients
+        of them; see `learn`.
+        """
+        distinct, summed = self._added_up([rows], [gradients])
+        return (self.owned.peek(distinct) * summed).abs().sum(0)
 
     def set_rate(self, rate: float, decay: float = 0.0) -> None:
         """Learn at another rate from the next step on; see `GrowableTable`."""
@@ -218,15 +248,38 @@ def learn(tables: Sequence[ShardedTable], ranks: Ranks) -> None:
     """Let the owners of all rows that were looked up in these tables learn, in one message; a call of all ranks
     together.
     """
-    taken = [(table, *one) for table in tables for one in table.taken()]
-    if not taken:
-        return
-    sent = [gradient[route.order] for _, route, gradient in taken]
-    mine, theirs = [route.mine for _, route, _ in taken], [route.theirs for _, route, _ in taken]
-    came = list(zip(taken, ranks.exchange_all(sent, mine, theirs), strict=True))
-    for table in tables:
-        own = [(route.asked, gradient) for (of, route, _), gradient in came if of is table]
+    came = _to_owners([(table, *one) for table in tables for one in table.taken()], ranks)
+    for table in tables if came else ():
+        own = [(rows, gradient) for of, rows, gradient in came if of is table]
         table.learn([rows for rows, _ in own], [gradient for _, gradient in own])
+
+
+def products(tables: Sequence[ShardedTable], gradients: Sequence[Tensor | None], ranks: Ranks) -> list[Tensor]:
+    """Return of each table float32 [width], |row x gradient| added up over all rows of each lookup since the last step,
+    in two messages; gradients: of this rank's `leaves`, one table's after the other's. A call of all ranks together.
+    """
+    lookups = [(table, *one) for table in tables for one in table.lookups]
+    given = [
+        (table, route, torch.zeros_like(leaf) if gradient is None else gradient)
+        for (table, route, leaf), gradient in zip(lookups, gradients, strict=True)
+    ]
+    found = [torch.zeros(table.width) for table in tables]
+    for table, rows, values in _to_owners(given, ranks):
+        found[tables.index(table)] += table.product(rows, values)
+    ranks.sum_in_place(found)
+    return found
+
+
+def _to_owners(
+    given: Sequence[tuple[ShardedTable, Route, Tensor]], ranks: Ranks
+) -> list[tuple[ShardedTable, Tensor, Tensor]]:
+    """Return for each lookup this rank's rows, int64 [n], and what all ranks give for them, float32 [n, width], in one
+    message, of what this rank gives for its ids, float32 [U, width].
+    """
+    sent = [values[route.order] for _, route, values in given]
+    mine, theirs = [route.mine for _, route, _ in given], [route.theirs for _, route, _ in given]
+    came = ranks.exchange_all(sent, mine, theirs) if given else []
+    return [(table, route.asked, values) for (table, route, _), values in zip(given, came, strict=True)]
 
 
 def _chosen(values: Rows, which: Tensor) -> Tensor:

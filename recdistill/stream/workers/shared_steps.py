@@ -1,7 +1,7 @@
 """The steps of a stream's model, whose rows several ranks share: the first one follows the tables, joins, builds
 batches and records; the others do what it orders, and keep their share of embedding rows and checkpoints.
 
-    first rank ---- begin, steps, publish, rest, end; parts of batches ---> the others
+    first rank ---- begin, resize, steps, publish, rest, end; parts of batches ---> the others
                <--- logits of their parts, gradients, rows ----------------
 """
 
@@ -60,6 +60,13 @@ class _Publish:
 
 
 @dataclass(frozen=True)
+class _Resize:
+    """Give the network the widths of this version."""
+
+    version: int
+
+
+@dataclass(frozen=True)
 class _Rest:
     """Nothing to do now."""
 
@@ -69,7 +76,7 @@ class _End:
     """There is nothing more."""
 
 
-ORDERS = (Begin, _Steps, _Publish, _Rest, _End)
+ORDERS = (Begin, _Steps, _Publish, _Resize, _Rest, _End)
 KNOWN = (*ORDERS, KeepRates, Prepared, Shares, Batch, History, Lookup, Vectors)  # what is sent is made of
 
 
@@ -88,6 +95,12 @@ class SharedSteps:
     def begin(self, how: Begin) -> None:
         """Let the others start as this one does."""
         self._order(how)
+
+    def resize(self, version: int) -> None:
+        """Give the network the widths that its plan has for a version, and let the others do so too."""
+        if self.learner.resizer is not None:
+            self._order(_Resize(version))
+        self.learner.resize(version)
 
     def rest(self) -> None:
         """Let the others know now and then that there is nothing to do."""
@@ -177,6 +190,8 @@ def follow(ranks: Ranks, made: Callable[[Begin], Learner], checkpoints: Checkpoi
                 learner = made(order)
             elif isinstance(order, _Steps) and learner is not None:
                 _step_with(ranks, learner, order.count)
+            elif isinstance(order, _Resize) and learner is not None:
+                learner.resize(order.version)
             elif isinstance(order, _Publish) and learner is not None:
                 if writing is not None:
                     writing.result()

@@ -104,7 +104,7 @@ class Worker:
             self.shared.rest()
             if self.writer.rows // self.config.checkpoint_rows > self._saved:
                 self._checkpoint()
-                self.learner.resize(self.writer.next_version)
+                self.shared.resize(self.writer.next_version)
             elif self.writer.due:
                 self._flush()
 
@@ -308,7 +308,7 @@ class Worker:
         if block is None:
             return self._begin()
         self.writer.start(block)
-        self.learner.resize(self.writer.next_version)
+        self.shared.resize(self.writer.next_version)
         self._saved = self.writer.rows // self.config.checkpoint_rows
         again = self.writer.recorded - block
         self.journal.write("resume", rows=block, events=self.tables.versions["events"], again=again)
@@ -327,7 +327,7 @@ class Worker:
     def _begin(self) -> None:
         self.store.clear()
         self.writer.start(0)
-        self.learner.resize(self.writer.next_version)
+        self.shared.resize(self.writer.next_version)
         self.journal.write("start", events=self.tables.versions["events"], again=self.writer.recorded)
 
     def _restore(self, block: int) -> None:

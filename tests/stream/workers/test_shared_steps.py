@@ -34,6 +34,7 @@ LOGITS = ("logit_click", "logit_finish")
 CANDIDATES = ("candidates.count=3", "candidates.window=70", "students.light.distill.candidates=2")
 CANDIDATES += ("students.light.distill.listwise=1",)
 LATER = ("labels.window_s=60", "stream.late_s=600", "teacher.rows={most: 4096, admit: 2}")
+LATER += ("students.light.alternate={to: {width: 2}, every: 2, shrunken: 1}",)
 SETTINGS = {"candidates": CANDIDATES, "labels that come later": LATER}
 
 
@@ -62,6 +63,7 @@ def close(one: StreamRun, many: StreamRun, model: str) -> None:
         if name.startswith(("network/", "table/")) and value.is_floating_point():
             torch.testing.assert_close(shared.tensors[name], value, rtol=5e-2, atol=2e-3, msg=name)
     assert shared.state["versions"]["events"] == alone.state["versions"]["events"]
+    assert shared.state["learner"].get("resizer") == alone.state["learner"].get("resizer")
     kept = ("rows", "predicted", "learned_from")
     assert {key: shared.state.get(key) for key in kept} == {key: alone.state.get(key) for key in kept}
 
