@@ -13,7 +13,7 @@ from recdistill.config.models import AlternateConfig, ModelConfig, PruneConfig, 
 from recdistill.errors import UserError, did_you_mean
 from recdistill.models.factory import network_class
 
-__all__ = ["changes_width", "check_plan", "config_at", "other_size", "resized"]
+__all__ = ["changes_width", "check_direction", "check_plan", "config_at", "other_size", "resized"]
 
 Changes = dict[str, Any]
 
@@ -76,6 +76,28 @@ def other_size(config: StudentConfig) -> ModelConfig:
     if config.prune is not None:
         return _between(config, config.prune.from_, 1.0)
     return resized(config, config.alternate.to) if config.alternate is not None else config
+
+
+def check_direction(config: StudentConfig) -> None:
+    """Raise UserError where a student is pruned from what is not larger than its own, or shrunken to what is not
+    smaller; its keys are known to fit its kind.
+    """
+    key, changes = (
+        ("from", config.prune.from_) if config.prune else ("to", config.alternate.to if config.alternate else {})
+    )
+    found = {name: (_numbers(value), _numbers(_own(config, name))) for name, value in changes.items()}
+    sign, more = (1, "more") if key == "from" else (-1, "less")
+    for name, (other, own) in found.items():
+        if any((a - b) * sign < 0 for a, b in zip(other, own, strict=True)):
+            raise UserError(
+                f"{key}.{name}: {changes[name]} against the student's own {_own(config, name)}; give {more}"
+            )
+    if changes and all(other == own for other, own in found.values()):
+        raise UserError(f"{key}: {changes} is the student's own size; give {more}")
+
+
+def _numbers(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _own(config: StudentConfig, key: str) -> Any:

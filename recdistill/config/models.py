@@ -328,6 +328,12 @@ class PruneConfig(Strict):
     importance: Literal["taylor", "activation", "magnitude"] = "taylor"
     of: Literal["loss", "labels"] = "loss"  # whose gradient counts: of all it learns, or of the labels' loss alone
 
+    @model_validator(mode="after")
+    def _in_order(self) -> PruneConfig:
+        if self.start >= self.end:
+            raise ValueError(f"start {self.start:g} is not before end {self.end:g}")
+        return self
+
 
 class AlternateConfig(Strict):
     """Cycles of shrunken and full width, which end full (alternate growth and pruning, 2105.01064); widths change

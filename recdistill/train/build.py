@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from recdistill.checkpoint.store import Checkpoints
-from recdistill.compress.plan import changes_width, check_plan, config_at, other_size
+from recdistill.compress.plan import changes_width, check_direction, check_plan, config_at, other_size
 from recdistill.compress.resizer import Resizer
 from recdistill.compress.transplant import check_alike
 from recdistill.config.experiment import Experiment, named_models
@@ -105,6 +105,7 @@ def _check_widths(name: str, config: StudentConfig, backbone: nn.Module) -> None
     plan, key = config.prune or config.alternate, f"{name}.{'prune' if config.prune else 'alternate'}"
     try:
         check_alike(backbone, other := unallocated(name, other_size(config)))
+        check_direction(config)
     except UserError as error:
         raise UserError(f"{key}: {error}") from None
     own, sizes = widths_of(backbone), widths_of(other).sizes

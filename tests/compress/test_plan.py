@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -35,6 +35,7 @@ def test_pruned_by_a_cubic_schedule() -> None:
 
 @given(st.integers(2, 40), st.floats(0, 0.9), st.floats(0.05, 0.95))
 def test_widths_only_fall_and_end_at_the_students_own(blocks: int, start: float, end: float) -> None:
+    assume(start < end)
     config = student(prune={"from": {"width": 40, "hidden": [64, 32]}, "start": start, "end": end})
     try:
         check_plan("light", config, blocks)
@@ -86,6 +87,9 @@ def test_a_width_of_0_is_refused(plan: dict[str, Any]) -> None:
     [
         ("prune={from: {wide: 8}}", r"light\.prune: prune\.from\.wide: pooled-mlp has no such option"),
         ("prune={from: {hidden: 80}}", r"give a number, or as many numbers"),
+        ("prune={from: {width: 2}}", r"light\.prune: from\.width: 2 against the student's own 4; give more"),
+        ("prune={from: {hidden: [80, 31]}}", r"light\.prune: from\.hidden: .*; give more"),
+        ("prune={from: {width: 4}}", r"light\.prune: from: .* is the student's own size; give more"),
         ("kind=longer", r"light\.prune: .* none of its widths can; those that can: hidden\.0, hidden\.1"),
         ("kind=tests.support.networks:NoWidths", "says nothing of its widths"),
     ],
@@ -95,6 +99,20 @@ def test_what_cannot_change_is_refused_before_training(tmp_path: Any, assignment
     with pytest.raises(UserError, match=why), open_run(experiment, None, tmp_path / "run"):
         pass
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("to", "why"), [("{width: 8}", r"to\.width: 8 .* own 4; give less"), ("{hidden: [8]}", r"light\.alternate: ")]
+)
+def test_what_does_not_shrink_is_refused_before_training(tmp_path: Any, to: str, why: str) -> None:
+    experiment = tiny(f"students.light.alternate={{to: {to}}}")
+    with pytest.raises(UserError, match=why), open_run(experiment, None, tmp_path / "run"):
+        pass
+
+
+def test_a_schedule_that_ends_before_it_starts_is_refused() -> None:
+    with pytest.raises(ValidationError, match="start 0.5 is not before end 0.1"):
+        student(prune={"from": {"width": 8}, "start": 0.5, "end": 0.1})
 
 
 def test_layers_are_not_measured_by_what_is_read_of_them(tmp_path: Any) -> None:
