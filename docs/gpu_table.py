@@ -39,6 +39,7 @@ def of_model(name: str, found: dict[str, Any]) -> list[str]:
     if "failed" in found:
         return [name, FAILED.format(found["failed"]), "", "", "", ""]
     parts = ", ".join(f"{part} {1e3 * seconds:.1f}" for part, seconds in found["parts"].items())
+    parts += f" ({found['wait_share']:.0%} waiting)"
     size = f"{found['dense_parameters'] / 1e6:,.1f}M, {found['history']:,} events, {found['rows_per_step']:,} rows"
     speed = f"{found['rows_per_second']:,.0f}"
     return [name, size, speed, f"{found['mfu']:.2f}", parts, f"{found['peak_gib']:.1f}"]

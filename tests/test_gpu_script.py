@@ -45,7 +45,11 @@ def test_the_script_needs_no_more_than_torch_triton_and_numpy(tmp_path: Path) ->
     assert all(row["error"] <= row["tolerance"] for row in kernels if "skipped" not in row)
     assert len(kernels) == 7 and found["messages"]["right"]
     for kind in ("din", "din, rows on the device", "target-attention", "hstu", "token-mixer"):
-        assert found[kind]["rows_per_second"] > 0 and set(found[kind]["parts"]) == {"wait", "gather", "dense", "update"}
+        assert (
+            found[kind]["rows_per_second"] > 0
+            and found[kind]["wait_share"] == 0
+            and set(found[kind]["parts"]) == {"wait", "gather", "dense", "update"}
+        )
     assert "Not run" in TABLE["figures"](found)
 
 
@@ -54,7 +58,7 @@ def on_a_gpu() -> dict[str, Any]:
     model = {"dense_parameters": 10**6, "history": 100, "rows_per_step": 4096, "rows_per_second": 123456.0, "mfu": 0.5}
     return {
         "machine": machine,
-        "din": {**model, "parts": {"wait": 0.001, "update": 0.0025}, "peak_gib": 3.25},
+        "din": {**model, "wait_share": 0.04, "parts": {"wait": 0.001, "update": 0.0025}, "peak_gib": 3.25},
         "hstu": {"failed": "RuntimeError: no"},
         "attention": [{"way": "ours", "milliseconds": "1.50", "times_ours": "1.00"}],
         "kernels": [{"kernel": "a", "error": 2e-6, "tolerance": 1e-5}, {"kernel": "b", "skipped": "why"}],
@@ -63,7 +67,7 @@ def on_a_gpu() -> dict[str, Any]:
 
 def test_figures_become_tables() -> None:
     text = TABLE["figures"](on_a_gpu())
-    assert "| din | 1.0M, 100 events, 4,096 rows | 123,456 | 0.50 | wait 1.0, update 2.5 | 3.2 |" in text
+    assert "| din | 1.0M, 100 events, 4,096 rows | 123,456 | 0.50 | wait 1.0, update 2.5 (4% waiting) | 3.2 |" in text
     assert "| hstu | failed: RuntimeError: no |" in text and "| ours | 1.50 | 1.00 |" in text
     assert "| a | 2.0e-06 | 1e-05 |" in text and "| b | why |" in text and "Not run" not in text
 

@@ -18,6 +18,7 @@ from recdistill.data.batch.batch import Batch
 from recdistill.data.batch.builder import BatchBuilder, prefetch
 from recdistill.distill.losses import WHOLE, Shares
 from recdistill.models.embeddings.routes import Route
+from recdistill.models.layers.staging import Sent, Stage, stage_for
 from recdistill.testing.killpoints import reach
 from recdistill.train.learner import Learner, StepResult
 from recdistill.typing import Array
@@ -32,7 +33,8 @@ class Prepared:
     """A batch ready for its step.
 
     keep: bool [B], which samples are learned; learn: False to predict alone. candidates: a batch of items to score too.
-    shares, undo, late: see `Learner.learn`. routes: of the ids that were asked for already, of several ranks.
+    shares, undo, late: see `Learner.learn`. routes: of the ids that were asked for already, of several ranks. sent: its
+    batches on their way to the device, where they are sent ahead.
     """
 
     batch: Batch
@@ -43,6 +45,7 @@ class Prepared:
     undo: Tensor | None = None
     late: Tensor | None = None
     routes: Sequence[Route] = ()
+    sent: Sent | None = None
 
 
 @dataclass(frozen=True)
@@ -54,21 +57,30 @@ class Outcome:
 
 
 def steps(learner: Learner, prepare: Callable[[T], Prepared], items: Iterable[T]) -> Iterator[Outcome]:
-    """Take a step per item, in order; `prepare` runs in a thread, some items ahead.
+    """Take a step per item, in order; `prepare` runs in a thread, some items ahead, and from there batches go to a CUDA
+    device.
 
     The first steps of several ranks are prepared when it is their turn, until one has shown what is looked up.
     """
-    left = iter(items)
+    left, stage = iter(items), stage_for(next(learner.network.parameters()).device)
     while not learner.lookups.known and (now := list(islice(left, 1))):
         yield _step(learner, prepare(now[0]))
-    for prepared in prefetch(lambda item: _asked(learner, prepare(item)), left):
+    for prepared in prefetch(lambda item: _asked(learner, stage, prepare(item)), left):
+        if stage is not None and prepared.sent is not None:
+            stage.wait(prepared.sent)
+            learner.lookups.know(prepared.sent.ids)
         yield _step(learner, prepared)
 
 
-def _asked(learner: Learner, prepared: Prepared) -> Prepared:
-    """Return the step with the routes of what it will look up."""
+def _asked(learner: Learner, stage: Stage | None, prepared: Prepared) -> Prepared:
+    """Return the step with the routes of what it will look up, its batches sent ahead."""
     batches = [prepared.batch] if prepared.candidates is None else [prepared.batch, prepared.candidates]
-    return replace(prepared, routes=learner.lookups.ask([batch.columns() for batch in batches]))
+    prepared = replace(prepared, routes=learner.lookups.ask([batch.columns() for batch in batches]))
+    if stage is None:
+        return prepared
+    sent = stage.send(batches)
+    batch, *candidates = sent.batches
+    return replace(prepared, sent=sent, batch=batch, candidates=candidates[0] if candidates else None)
 
 
 def _step(learner: Learner, prepared: Prepared) -> Outcome:

@@ -7,11 +7,13 @@ ids, X numbers per sample, W values of its numeric features, V numbers per vecto
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from recdistill.data.batch.ages import age_bucket
+from recdistill.data.batch.moved import moved
 
 __all__ = ["Batch", "History", "Lookup", "Vectors"]
 
@@ -37,7 +39,7 @@ class Lookup:
         """Return the lookup with `inverse` on a device; `unique` stays with the host, like the tables it is
         looked up in.
         """
-        return replace(self, inverse=self.inverse.to(device))
+        return replace(self, inverse=moved(self.inverse, device))
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ class Vectors:
 
     def to(self, device: torch.device) -> Vectors:
         """Return the vectors on a device."""
-        return Vectors(self.values.to(device), self.inverse.to(device))
+        return Vectors(moved(self.values, device), moved(self.inverse, device))
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,7 @@ class Batch:
     teacher_hidden: float32 [R, J, D], the teacher's hidden states of the user's last samples strictly before, oldest
     first, left-aligned; teacher_hidden_counts: int64 [R], how many there are; both empty where no model reads them.
     vectors: by side (item, user, row: its own), the pre-trained vectors of the samples; empty where the log has none.
+    there: what a network reads of it, on the device already; None where nothing was sent ahead.
     """
 
     sample_id: Tensor
@@ -129,6 +132,7 @@ class Batch:
     teacher_hidden: Tensor = NOTHING
     teacher_hidden_counts: Tensor = NOTHING
     vectors: dict[str, Vectors] = field(default_factory=dict)
+    there: Batch | None = None
 
     def __len__(self) -> int:
         """Return B."""
@@ -149,8 +153,9 @@ class Batch:
         """
         if device.type == "cpu":
             return self
-        moved = {
-            name: getattr(self, name).to(device) for name in ("item", "user", "context", "lists", "numbers", "values")
-        }
-        moved |= {name: getattr(self, name).to(device) for name in ("teacher_hidden", "teacher_hidden_counts")}
-        return replace(self, **moved, vectors={side: found.to(device) for side, found in self.vectors.items()})
+        if self.there is not None:
+            return self.there
+        there: dict[str, Any] = {name: getattr(self, name).to(device) for name in ("item", "user", "context", "lists")}
+        read = "numbers", "values", "teacher_hidden", "teacher_hidden_counts"
+        there |= {name: moved(getattr(self, name), device) for name in read}
+        return replace(self, **there, vectors={side: found.to(device) for side, found in self.vectors.items()})

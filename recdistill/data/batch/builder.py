@@ -282,7 +282,7 @@ class BatchBuilder:
             return np.zeros((len(item), REPEATS), np.float32)
         return repeats(item, history.of.numpy(), events, history.ago.numpy(), history.offsets.numpy(), self._items)
 
-    def _states(self, rows: Array, history: History) -> dict[str, torch.Tensor]:
+    def _states(self, rows: Array, history: History) -> dict[str, Any]:
         """Return the teacher's hidden states of each history, nothing where no model reads them."""
         if self.past is None:
             return {}

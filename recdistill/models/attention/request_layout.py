@@ -14,8 +14,9 @@ from torch import Tensor
 
 from recdistill.data.batch.ages import age_bucket
 from recdistill.data.batch.batch import History
+from recdistill.data.batch.moved import moved
 
-__all__ = ["Groups", "LaidOut", "Layout", "lay_out"]
+__all__ = ["Groups", "LaidOut", "Layout", "WithLayout", "lay_out"]
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,10 @@ class Layout:
         if device.type == "cpu":
             return self
         values = {part.name: getattr(self, part.name) for part in fields(self)}
-        moved: dict[str, Any] = {name: value.to(device) for name, value in values.items() if isinstance(value, Tensor)}
-        return replace(self, **moved)
+        there: dict[str, Any] = {
+            name: moved(value, device) for name, value in values.items() if isinstance(value, Tensor)
+        }
+        return replace(self, **there)
 
     def group(self, x: Tensor) -> Tensor:
         """Return [P, C, ...] of per-sample [B, ...]."""
@@ -86,12 +89,17 @@ class Groups(NamedTuple):
 
 
 @dataclass(frozen=True)
-class LaidOut(History):
-    """Histories that are laid out already, what a graph for any number of users and candidates is made of: jagged, they
-    are all of L events, of which those behind the real ones are padding.
-    """
+class WithLayout(History):
+    """Histories whose layout was made before a network asks for it, and may be on the device already."""
 
     layout: Layout
+
+
+@dataclass(frozen=True)
+class LaidOut(WithLayout):
+    """Histories that are nothing but laid out, what a graph for any number of users and candidates is made of: jagged,
+    they are all of L events, of which those behind the real ones are padding.
+    """
 
     @classmethod
     def of_rows(
@@ -119,7 +127,7 @@ class LaidOut(History):
 
 def lay_out(history: History) -> Layout:
     """Return the layout of a batch's histories. A uniform batch in request order costs no reordering at all."""
-    if isinstance(history, LaidOut):
+    if isinstance(history, WithLayout):
         return history.layout
     lengths, samples = history.lengths, len(history.of)
     longest = max(int(lengths.max()) if len(lengths) else 0, 1)

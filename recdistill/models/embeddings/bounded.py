@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recdistill.data.batch.moved import gathered
 from recdistill.distributed.ranks import ALONE, Ranks, Rows
 from recdistill.errors import UserError
 from recdistill.models.embeddings.aged_ids import WAYS, AgedIds
@@ -105,11 +106,11 @@ class BoundedTable(GrowableTable):
         """Return float32 [U, width] rows of `unique`, see `GrowableTable`; only what is learned from counts as seen."""
         learns = self.training and torch.is_grad_enabled()
         places = self._met(unique) if learns else self._rows(unique)
-        rows = self._weight.index_select(0, places)
+        rows = gathered(self._weight, places, self.device)
         if learns:
             rows.requires_grad_()
             self._live.append((places, rows))
-        return rows.to(self.device)
+        return rows.to(self.device, non_blocking=True)
 
     def step(self) -> None:
         """Update every row looked up since the last step; those of ids without a row learn nothing."""

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from recdistill.data.batch.moved import gathered
 from recdistill.distributed.ranks import Rows
 
 __all__ = ["Drawn", "GrowableTable", "Optimiser", "TableOptions", "initial_rows", "replace_tables"]
@@ -229,11 +230,11 @@ class GrowableTable(nn.Module):
         In training mode (and with gradients on) they come from a leaf that `step` will learn from.
         """
         self._prepare(unique)
-        rows = self._weight.index_select(0, unique)
+        rows = gathered(self._weight, unique, self.device)
         if self.training and torch.is_grad_enabled():
             rows.requires_grad_()
             self._live.append((unique, rows))
-        return rows.to(self.device)
+        return rows.to(self.device, non_blocking=True)
 
     def set_rate(self, rate: float, decay: float = 0.0) -> None:
         """Learn at another rate from the next step on, each row that learns shrunk by rate * decay before (AdamW)."""

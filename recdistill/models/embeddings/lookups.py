@@ -11,6 +11,7 @@ from torch import Tensor
 
 from recdistill.distributed.ranks import Ranks
 from recdistill.models.embeddings.growable import GrowableTable
+from recdistill.models.embeddings.on_device import DeviceTable
 from recdistill.models.embeddings.routes import Route, routes_of
 from recdistill.models.embeddings.sharded import ShardedTable, bring, learn
 
@@ -54,6 +55,12 @@ class Lookups:
             for number, route in enumerate(routes[columns.index(column) :: len(columns)])
         ]
         bring(wanted, self.ranks)
+
+    def know(self, sent: Sequence[tuple[Tensor, Tensor]]) -> None:
+        """Let the tables on a device know which ids of a step, int64 [U] on the host and there, were sent ahead."""
+        for table in self.tables:
+            if isinstance(table, DeviceTable):
+                table.know(sent)
 
     def step(self, columns: Sequence[Tensor]) -> None:
         """Let every table learn from the step's lookups, once; columns: those of the batch."""

@@ -8,11 +8,12 @@ for the device on the way.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from recdistill.data.batch.moved import moved
 from recdistill.distributed.ranks import Rows
 from recdistill.errors import UserError
 from recdistill.models.embeddings import fused_rows
@@ -35,6 +36,7 @@ class DeviceTable(GrowableTable):
 
     def __init__(self, table: GrowableTable, home: torch.device) -> None:
         self.home, self._most_steps = home, 0
+        self._sent: Sequence[tuple[Tensor, Tensor]] = ()
         super().__init__(table.width, **table.settings)
         self.device = home
         self.start_as(table.drawn)
@@ -60,12 +62,21 @@ class DeviceTable(GrowableTable):
     def forward(self, unique: Tensor) -> Tensor:
         """Return float32 [U, width] rows of `unique`, int64 [U] on the host, distinct, unique[0] == 0, on `home`."""
         self._prepare(unique)
-        at = unique.to(self.home, non_blocking=True)
+        at = self._there(unique)
         rows = self._weight.index_select(0, at)
         if self.training and torch.is_grad_enabled():
             rows.requires_grad_()
             self._live.append((at, rows))
         return rows
+
+    def know(self, sent: Sequence[tuple[Tensor, Tensor]]) -> None:
+        """Have these ids, int64 [U] on the host and the same on `home`, for the look-ups of one step."""
+        self._sent = sent
+
+    def _there(self, unique: Tensor) -> Tensor:
+        """Return ids on `home`: those that were sent ahead, or sent now."""
+        found = next((there for here, there in self._sent if here is unique), None)
+        return moved(unique, self.home) if found is None else found
 
     def peek(self, rows: Tensor) -> Tensor:
         """Return float32 [n, width], a copy on the host of `rows`, int64 [n], which may repeat."""

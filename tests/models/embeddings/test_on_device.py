@@ -75,6 +75,17 @@ def test_rows_are_peeked_counted_and_taken_from_the_host() -> None:
         agree(far.state(), host.state())
 
 
+def test_ids_that_were_sent_ahead_are_not_sent_again() -> None:
+    """Those of this very look-up; others are sent as ever."""
+    with another_device() as device:
+        far, host = DeviceTable(table("adam"), device), table("adam")
+        ids, others = torch.tensor([0, 5, 2]), torch.tensor([0, 7])
+        there = ids.to(device)
+        far.know([(ids, there)])
+        assert torch.equal(far(ids).detach().cpu(), host.peek(ids)) and far._live[0][0] is there
+        assert torch.equal(far(others).detach().cpu(), host.peek(others)) and far._live[1][0] is not there
+
+
 def test_every_table_of_a_network_moves() -> None:
     net = make_net("din")
     before = [found.settings for found in table_modules(net)]
