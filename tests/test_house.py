@@ -76,6 +76,7 @@ BROAD_EXCEPT = {
     "models/contract.py": "a user's network may raise anything",
     "export/graph.py": "torch.export has many ways to refuse a network",
     "export/parity.py": "onnxruntime has exceptions of its own, which differ between its versions",
+    "workers/ray_tasks.py": "Ray that does not come up raises Exception itself",
     "serve/waiting.py": "carries a thread's exception to the request that waits for it",
     "export/write.py": "a user's network may raise anything",
     "serve/service.py": "whatever a version raises counts against it, and is raised again",

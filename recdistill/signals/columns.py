@@ -12,9 +12,10 @@ from recdistill.config.experiment import Experiment
 from recdistill.data.batch.past_states import write_order
 from recdistill.data.store.memmap import create_column, open_column, read_json, write_json
 from recdistill.data.store.sample_store import SampleStore
-from recdistill.tables.delta.fixed_bytes import from_bytes
+from recdistill.signals.recorded import Record, in_places
 from recdistill.tables.predictions import PredictionLog
 from recdistill.typing import Array
+from recdistill.workers.parts import ALONE, Workers
 
 __all__ = [
     "CANDIDATES",
@@ -40,31 +41,37 @@ def channels_of(experiment: Experiment, tasks: Sequence[str]) -> dict[str, int]:
 
 
 def join_column(
-    folder: Path, store: SampleStore, predictions: PredictionLog, model: str, first: tuple[str, int] | None = None
+    folder: Path,
+    store: SampleStore,
+    predictions: PredictionLog,
+    model: str,
+    first: tuple[str, int] | None = None,
+    workers: Workers = ALONE,
 ) -> Array:
     """Return the read-only column float32 [N, K] of all that `model` has recorded, joined by sample id.
 
     first: another model, and how many of the store's first rows take it in place of `model`. Memory O(batch):
     predictions stream by and each lands at its sample's position. The column is kept in `folder` and joined again only
     when they have recorded more; what others record meanwhile leaves it alone, so that students may read it side by
-    side while they write to the same table.
+    side while they write to the same table. workers: who looks the samples up.
     """
     early, rows = first or ("", 0)
     sources = [(model, rows, len(store)), *([(early, 0, rows)] if rows else [])]
     pinned = [[name, low, high, len(predictions.lineage(name))] for name, low, high in sources]
-    names = [f"logit_{task}" for task in store.tasks]
+    names = tuple(f"logit_{task}" for task in store.tasks)
 
     def fill(column: Array) -> None:
         for name, low, high in sources:
-            for logits in predictions.of(name, columns=["sample_id", *names]):
-                at = store.positions(logits["sample_id"].to_numpy())
+            for at, logits in in_places(Record(store.folder, predictions.path, name, names), workers):
                 mine = (at >= low) & (at < high)
-                column[at[mine]] = logits.select(names).to_numpy()[mine]
+                column[at[mine]] = logits[mine]
 
     return stored_column(folder, "logits", pinned, (len(store), len(store.tasks)), "float32", fill)
 
 
-def join_candidates(folder: Path, store: SampleStore, predictions: PredictionLog, model: str) -> Array:
+def join_candidates(
+    folder: Path, store: SampleStore, predictions: PredictionLog, model: str, workers: Workers = ALONE
+) -> Array:
     """Return the read-only column float16 [N, count, K] of the logits of `model` for the samples' candidates;
     kept as `join_column`'s.
     """
@@ -72,16 +79,14 @@ def join_candidates(folder: Path, store: SampleStore, predictions: PredictionLog
     pinned = [model, len(predictions.lineage(model))]
 
     def fill(column: Array) -> None:
-        for rows in predictions.of(model, columns=["sample_id", CANDIDATES]):
-            has, held = from_bytes(rows[CANDIDATES], width)
-            at = store.positions(rows["sample_id"].to_numpy())[has]
+        for at, held in in_places(Record(store.folder, predictions.path, model, (CANDIDATES,), width), workers):
             column[at[at >= 0]] = held.view(np.float16).reshape(len(at), -1, tasks)[at >= 0]
 
     return stored_column(folder, CANDIDATES, pinned, (len(store), width // 2 // tasks, tasks), "float16", fill)
 
 
 def join_teacher_hidden(
-    folder: Path, store: SampleStore, predictions: PredictionLog, model: str
+    folder: Path, store: SampleStore, predictions: PredictionLog, model: str, workers: Workers = ALONE
 ) -> tuple[Array, Array]:
     """Return (uint8 [N, bytes] hidden states of `model`, bool [N] where there is one), kept as `join_column`'s,
     and the order for `PastStates`.
@@ -89,9 +94,7 @@ def join_teacher_hidden(
     width, pinned = predictions.channels[STATE], [model, len(predictions.lineage(model))]
 
     def fill(column: Array) -> None:
-        for rows in predictions.of(model, columns=["sample_id", STATE]):
-            has, held = from_bytes(rows[STATE], width)
-            at = store.positions(rows["sample_id"].to_numpy())[has]
+        for at, held in in_places(Record(store.folder, predictions.path, model, (STATE,), width), workers):
             column[at[at >= 0]] = np.concatenate((held, np.ones((len(held), 1), np.uint8)), 1)[at >= 0]
         write_order(folder, store)
 

@@ -25,6 +25,7 @@ from recdistill.distill.debias import KeepRates
 from recdistill.distill.ensemble import RecentLosses, combine, mean
 from recdistill.distill.state_codec import unpacked
 from recdistill.errors import UserError
+from recdistill.runs.batch_ingest import workers_of
 from recdistill.runs.folder import RunFolder, fingerprint
 from recdistill.runs.jobs import Job, teacher_names
 from recdistill.runs.names import CROSSFIT, TEACHER, is_first_teacher
@@ -64,19 +65,22 @@ def teacher_signals(folder: RunFolder, experiment: Experiment, job: Job) -> Teac
     store, predictions = SampleStore(folder.store), PredictionLog.open(folder.predictions)
     schema = EventLog.open(folder.tables / "events").schema
     rates = [rates_of(predictions, name, store.tasks) for name in names]
+    workers = workers_of(experiment)
     if len(names) == 1:
         first = (CROSSFIT, crossfit_rows(folder, experiment, len(store))) if job.distill.signals == "crossfit" else None
-        column = join_column(_place(folder, names, job.distill.signals), store, predictions, names[0], first)
+        column = join_column(_place(folder, names, job.distill.signals), store, predictions, names[0], first, workers)
     else:
         slicer = Slicer.of(job.distill.gate.by, schema)
-        column, rates = (
-            _ensemble(folder, names, job.distill, store, predictions, rates, slicer),
-            [[KeepRates()] * len(store.tasks)],
-        )
+        columns = [
+            join_column(_place(folder, [name], "prequential"), store, predictions, name, workers=workers)
+            for name in names
+        ]
+        column = _ensemble(folder, names, columns, job.distill, store, predictions, rates, slicer)
+        rates = [[KeepRates()] * len(store.tasks)]
     column = _part(folder, names, job.distill, store, predictions, column)
     candidates, source = None, _source(job, names)
     if job.distill.candidates:
-        logits = join_candidates(_place(folder, "candidates", source), store, predictions, source)
+        logits = join_candidates(_place(folder, "candidates", source), store, predictions, source, workers)
         own = rates_of(predictions, source, store.tasks)
         offset = np.array(
             [one.log_odds_offset - other.log_odds_offset for one, other in zip(own, rates[0], strict=True)], np.float32
@@ -106,7 +110,7 @@ def _past_hidden(
         return None
     window = None if distill.teacher_hidden_days is None else int(distill.teacher_hidden_days * DAY)
     place = _place(folder, "teacher_hidden", source)
-    codes, present = join_teacher_hidden(place, store, predictions, source)
+    codes, present = join_teacher_hidden(place, store, predictions, source, workers_of(experiment))
     states = PastStates.open(place, codes, present, store.time, distill.teacher_hidden, window)
     bits = experiment.teacher_hidden.bits
 
@@ -124,6 +128,7 @@ def _place(folder: RunFolder, *what: object) -> Path:
 def _ensemble(
     folder: RunFolder,
     names: Sequence[str],
+    columns: Sequence[Array],
     distill: DistillConfig,
     store: SampleStore,
     predictions: PredictionLog,
@@ -133,7 +138,6 @@ def _ensemble(
     """Return the column of the models' log-odds, each as before its own sampling, combined as
     `distill.ensemble` says.
     """
-    columns = [join_column(_place(folder, [name], "prequential"), store, predictions, name) for name in names]
     offsets = np.array([[of_task.log_odds_offset for of_task in own] for own in rates], np.float32)[:, None]
     settings = [list(names), distill.ensemble, distill.gate.by, distill.gate.window]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 import polars as pl
@@ -14,7 +14,7 @@ from recdistill.errors import UserError
 from recdistill.storage.location import Location
 from recdistill.tables.delta.commits import commits_back, open_delta, parts_of
 from recdistill.tables.delta.existing_ids import first_known
-from recdistill.tables.delta.files import ahead, gathered, read_parts
+from recdistill.tables.delta.files import Part, ahead, gathered, read_parts
 from recdistill.tables.delta.fixed_bytes import to_bytes
 from recdistill.tables.delta.log import CHUNK, DeltaLog
 from recdistill.tables.delta.types import TIME
@@ -154,8 +154,17 @@ class PredictionLog(DeltaLog):
         self, model: str, version: int | None = None, columns: list[str] | None = None, rows: int = CHUNK
     ) -> Iterator[pl.DataFrame]:
         """Yield the rows of `model` at table `version` in commit order, at most `rows` at a time; memory O(batch)."""
-        mine = [part for part in self.parts(version) if part.partition["model"] == model]
-        yield from ahead(gathered(read_parts(self.path, mine, self._typed(columns), rows), rows))
+        yield from self.of_files(self.files_of(model, version), columns, rows)
+
+    def files_of(self, model: str, version: int | None = None) -> list[Part]:
+        """Return the files with the rows of `model` at table `version`, in commit order."""
+        return [part for part in self.parts(version) if part.partition["model"] == model]
+
+    def of_files(
+        self, files: Sequence[Part], columns: list[str] | None = None, rows: int = CHUNK
+    ) -> Iterator[pl.DataFrame]:
+        """Yield the rows of some files, at most `rows` at a time; memory O(batch)."""
+        yield from ahead(gathered(read_parts(self.path, files, self._typed(columns), rows), rows))
 
     def models(self) -> list[tuple[str, int, str, int]]:
         """Return (model, newest version, kind, rows) of every model that has recorded any."""

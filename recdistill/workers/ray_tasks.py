@@ -6,17 +6,20 @@ Every machine needs the same recdistill, and sees the log and the run's folder u
 from __future__ import annotations
 
 import os
+import platform
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
-from recdistill.errors import UserError
+from recdistill.errors import RecdistillError, UserError
 from recdistill.workers.ledger import Ledger, Work, outcome_of
 
 __all__ = ["in_ray"]
 
 PATIENCE = 10.0  # seconds for a cluster to answer
+PASSED = ("AWS_", "AZURE_", "GOOGLE_", "RECDISTILL_")  # prefixes of variables by which a task finds what we find
 
 
 def _imported() -> Any:
@@ -47,7 +50,7 @@ def _joined(ray: Any, count: int) -> Iterator[None]:
         _knock(address or "")
         own = {} if address else {"num_cpus": count, "include_dashboard": False}
         ray.init(address=address, log_to_driver=False, logging_level="ERROR", **own)
-    except (OSError, RuntimeError, ValueError) as error:
+    except Exception as error:
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"workers.engine: no Ray cluster at {address or 'this machine'}: {why}") from None
     try:
@@ -56,18 +59,42 @@ def _joined(ray: Any, count: int) -> Iterator[None]:
         ray.shutdown()
 
 
-def _at(folder: str, work: Work, part: object) -> tuple[bool, Any]:
-    """Return what became of a part, whose relative paths are those of the process that asked."""
+@dataclass(frozen=True)
+class _Asker:
+    """The process that asked. folder: which its relative paths begin at; machine: its name; variables: of the store."""
+
+    folder: str
+    machine: str
+    variables: dict[str, str]
+
+    @classmethod
+    def here(cls) -> _Asker:
+        """Return this process."""
+        variables = {name: value for name, value in os.environ.items() if name.startswith(PASSED)}
+        return cls(os.getcwd(), platform.node(), variables)
+
+
+def _at(asker: _Asker, work: Work, part: object) -> tuple[bool, Any]:
+    """Return what became of a part, which finds what the process that asked would find."""
     with suppress(OSError):
-        os.chdir(folder)
-    return outcome_of(work, part)
+        os.chdir(asker.folder)
+    os.environ.update(asker.variables)
+    failed, value = outcome_of(work, part)
+    elsewhere = failed and platform.node() != asker.machine and isinstance(value, OSError | RecdistillError)
+    return failed, _there(value) if elsewhere else value
+
+
+def _there(error: Exception) -> RecdistillError:
+    """Return an error that names this machine, which may lack what another has."""
+    kind = UserError if isinstance(error, UserError) else RecdistillError
+    return kind(f"{error} (on the machine {platform.node()})")
 
 
 class _Crew:
     """The tasks that are running, by what Ray calls them."""
 
     def __init__(self, ray: Any, work: Work, ledger: Ledger, count: int) -> None:
-        self.ray, self.ledger, self.count = ray, ledger, count
+        self.ray, self.ledger, self.count, self.asker = ray, ledger, count, _Asker.here()
         self.task = ray.remote(num_cpus=1, max_retries=0)(_at).remote
         self.work = ray.put(work)
         self.running: dict[Any, int] = {}
@@ -75,7 +102,7 @@ class _Crew:
     def step(self) -> None:
         """Start tasks; wait until one is done or lost, and note it."""
         while len(self.running) < self.count and (number := self.ledger.take()) is not None:
-            self.running[self.task(os.getcwd(), self.work, self.ledger.parts[number])] = number
+            self.running[self.task(self.asker, self.work, self.ledger.parts[number])] = number
         for task in self.ray.wait(list(self.running), num_returns=1)[0]:
             number = self.running.pop(task)
             try:

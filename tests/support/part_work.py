@@ -10,7 +10,7 @@ from pathlib import Path
 from recdistill.errors import UserError
 from recdistill.tables.validation import RowError
 
-__all__ = ["doubled", "folder_of", "imported", "killed_at_first", "refused_from", "where"]
+__all__ = ["doubled", "folder_of", "imported", "killed_at_first", "missing", "refused_from", "variable_of", "where"]
 
 
 def doubled(part: int) -> int:
@@ -26,6 +26,16 @@ def where(part: int) -> int:
 def folder_of(part: int) -> str:
     """Return the folder that relative paths begin at."""
     return os.getcwd()
+
+
+def variable_of(name: str) -> str | None:
+    """Return a variable of the environment."""
+    return os.environ.get(name)
+
+
+def missing(part: int) -> bytes:
+    """Read a file that is not there."""
+    return Path(f"/nowhere/{part}").read_bytes()
 
 
 def refused_from(first: int, part: int) -> int:

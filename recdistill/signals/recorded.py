@@ -1,0 +1,94 @@
+"""All that a model recorded, each row at its sample's place in the store: a join by sample id, of any size.
+
+    plan      the table's files of the model, small neighbours together
+    part      the rows of some files, looked up in the store's index, which is on disk
+    across    the caller's: it writes each part's values into a column, in the order of the commits
+
+Memory is that of a part per worker, a file of at most 128 MiB, whatever the sizes of the two sides; the column is the
+same to the bit however many work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import polars as pl
+
+from recdistill.data.store.sample_store import SampleStore
+from recdistill.storage.location import Location
+from recdistill.tables.delta.files import Part
+from recdistill.tables.delta.fixed_bytes import from_bytes
+from recdistill.tables.predictions import PredictionLog
+from recdistill.typing import Array
+from recdistill.workers.parts import Workers, in_parts
+
+__all__ = ["Record", "in_places"]
+
+TOGETHER = 8 << 20  # bytes of small files that make a part
+Placed = tuple[Array, Array]
+
+
+@dataclass(frozen=True)
+class Record:
+    """What every worker knows. columns: the logits of the tasks, or a channel alone; width: that channel's bytes, 0 for
+    logits.
+    """
+
+    store: Path
+    predictions: Location
+    model: str
+    columns: tuple[str, ...]
+    width: int = 0
+
+    def placed(self, store: SampleStore, rows: pl.DataFrame) -> Placed:
+        """Return (int64 [n]: places in the store, -1 for no sample of it; their values, float32 [n, tasks], or of a
+        channel uint8 [n, width], where they have one).
+        """
+        at = store.positions(rows["sample_id"].to_numpy())
+        if not self.width:
+            return at, rows.select(self.columns).to_numpy()
+        has, held = from_bytes(rows[self.columns[0]], self.width)
+        return at[has], held
+
+
+@dataclass(frozen=True)
+class _Files:
+    """Some files of the table, neighbours."""
+
+    files: tuple[Part, ...]
+
+    def __str__(self) -> str:
+        """Return its name in messages."""
+        return f"{self.files[0].path} and {len(self.files) - 1} more"
+
+
+def _together(files: Sequence[Part]) -> Iterator[_Files]:
+    held: list[Part] = []
+    for file in files:
+        if held and sum(one.size for one in held) + file.size > TOGETHER:
+            yield _Files(tuple(held))
+            held = []
+        held.append(file)
+    if held:
+        yield _Files(tuple(held))
+
+
+def _read(record: Record, part: _Files) -> list[Placed]:
+    """Return the rows of some files, in their order."""
+    log, store = PredictionLog.open(record.predictions), SampleStore(record.store)
+    return [record.placed(store, rows) for rows in log.of_files(part.files, ["sample_id", *record.columns])]
+
+
+def in_places(record: Record, workers: Workers) -> Iterator[Placed]:
+    """Yield what the model recorded, as `Record.placed` has it, in the order of the commits."""
+    log = PredictionLog.open(record.predictions)
+    if workers.count == 1:
+        store = SampleStore(record.store)
+        for rows in log.of(record.model, columns=["sample_id", *record.columns]):
+            yield record.placed(store, rows)
+        return
+    for found in in_parts(partial(_read, record), list(_together(log.files_of(record.model))), workers):
+        yield from found
