@@ -27,7 +27,7 @@ from recdistill.workers.parts import Workers, in_parts
 
 __all__ = ["Record", "in_places"]
 
-TOGETHER = 8 << 20  # bytes of small files that make a part
+PART_BYTES = 8 << 20  # bytes of small files that make a part
 Placed = tuple[Array, Array]
 
 
@@ -68,7 +68,7 @@ class _Files:
 def _together(files: Sequence[Part]) -> Iterator[_Files]:
     held: list[Part] = []
     for file in files:
-        if held and sum(one.size for one in held) + file.size > TOGETHER:
+        if held and sum(one.size for one in held) + file.size > PART_BYTES:
             yield _Files(tuple(held))
             held = []
         held.append(file)

@@ -63,7 +63,7 @@ def joined(folder: Path, run: tuple[SampleStore, PredictionLog], workers: Worker
 def test_two_workers_join_what_one_does(
     run: tuple[SampleStore, PredictionLog], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recorded, "TOGETHER", 1)  # a part for each file
+    monkeypatch.setattr(recorded, "PART_BYTES", 1)  # a part for each file
     one, two = joined(tmp_path, run, ALONE), joined(tmp_path, run, Workers(2))
     assert [a.tobytes() == b.tobytes() for a, b in zip(one, two, strict=True)] == 4 * [True]
     logits, _, states, present = one
@@ -76,7 +76,7 @@ def test_two_workers_join_what_one_does(
 def test_small_files_are_read_together(run: tuple[SampleStore, PredictionLog], monkeypatch: pytest.MonkeyPatch) -> None:
     files = run[1].files_of("teacher")
     assert [part.files for part in recorded._together(files)] == [tuple(files)]
-    monkeypatch.setattr(recorded, "TOGETHER", files[0].size + files[1].size)
+    monkeypatch.setattr(recorded, "PART_BYTES", files[0].size + files[1].size)
     parts = list(recorded._together(files))
     assert [file for part in parts for file in part.files] == files and len(parts) in (3, 4)
     assert str(parts[0]) == f"{files[0].path} and 1 more"
