@@ -211,9 +211,9 @@ def learner_of(
         network = resized(config_at(job.config, 0, blocks), job.seed)
         if budget is not None and network.predicts_apart and ranks.size > 1:
             raise UserError(f"{job.name}: rows of a network with dropout or ReLU experts are bounded in one process")
-        spread_tables(network, ranks, budget)
-        if budget is not None and ranks.size == 1:
+        if budget is not None:
             bound_tables(network, budget)
+        spread_tables(network, ranks)
         if device.type == "cuda" and not sharded:
             check_fits(job.name, dense_parameters(network), device)
         place(network, device)
@@ -232,9 +232,7 @@ def _budget(job: Job, ranks: Ranks) -> RowBudget | None:
     rows, even = job.config.rows, WAYS * ranks.size
     if rows is None:
         return None
-    if ranks.size > 1 and (rows.share != "never" or rows.narrow):
-        raise UserError(f"{job.name}: rows.share and rows.narrow are for one process; train it without ranks")
-    if rows.most // WAYS % ranks.size:
+    if rows.share == "never" and rows.most // WAYS % ranks.size:
         raise UserError(
             f"{job.name}: rows.most is {rows.most}, which {ranks.size} ranks cannot share out evenly; give a multiple "
             f"of {even}, or other ranks"

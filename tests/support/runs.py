@@ -59,10 +59,11 @@ def same_bits(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> b
 
 def by_id(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Return a learner's tensors, its tables in order of their ids, without bounded rows' clocks: each rank has one."""
-    found = {name: value for name, value in tensors.items() if not name.endswith("/clock")}
+    found = {name: value for name, value in tensors.items() if not name.endswith("clock")}
     for name in [name for name in found if name.startswith("table/")]:
-        table, _, key = name.rpartition("/")
-        held = "ids" if f"{table}/ids" in tensors else "rows"
+        key = name.rpartition("/")[2].rpartition(".")[2]  # of a table or of one of its parts
+        part = name.removesuffix(key)
+        held = "ids" if f"{part}ids" in tensors else "rows"
         by = "waiting" if key in ("waits", "waiting", "waiting_last", "sightings") else held
-        found[name] = found[name][torch.argsort(tensors[f"{table}/{by}"])]
+        found[name] = found[name][torch.argsort(tensors[f"{part}{by}"])]
     return found

@@ -74,6 +74,16 @@ CASES = {  # settings, what is trained before by one process, and what by ranks
         (),
         "teacher",
     ),
+    "narrow rows, some of them whole": (
+        ("students.light.rows={most: 96, admit: 2, narrow: 2}", "students.light.epochs=1"),
+        (),
+        RAW,
+    ),
+    "rows that ids share": (
+        ("teacher.rows={most: 24, share: quotient-remainder}", "candidates.count=2"),
+        (),
+        "teacher",
+    ),
     "its teacher's rows, frozen for a while": (
         ("teacher.width=6", "checkpoint_rows=50", f"{WARM}={{at: 0.5, parts: [item, user], frozen: 0.25}}"),
         ("teacher",),

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from recdistill.data.batch.moved import gathered
 from recdistill.distributed.ranks import Rows
+from recdistill.models.embeddings.modulo import Modulo
 
 __all__ = ["Drawn", "GrowableTable", "Optimiser", "TableOptions", "initial_rows", "replace_tables"]
 
@@ -39,24 +40,27 @@ class TableOptions:
 @dataclass(frozen=True)
 class Drawn:
     """How rows start: blocks (name, width, deviation) drawn side by side, of whose columns these are taken, int
-    [width], -1 for zeros, each times its share; None: all, as they are.
+    [width], -1 for zeros, each times its share; None: all, as they are. around: the mean of all but the padding.
     """
 
     blocks: tuple[tuple[str, int, float], ...]
     columns: tuple[int, ...] | None = None
     shares: tuple[float, ...] | None = None
+    around: float = 0.0
 
     @classmethod
     def of(cls, state: Mapping[str, Any]) -> Drawn:
         """Return what its fields as JSON were made of."""
         blocks = tuple((str(name), int(width), float(std)) for name, width, std in state["blocks"])
         columns, shares = (None if state[key] is None else tuple(state[key]) for key in ("columns", "shares"))
-        return cls(blocks, columns, shares)
+        return cls(blocks, columns, shares, state.get("around", 0.0))
 
     def rows(self, seed: int, rows: Tensor) -> Tensor:
         """Return float32 [n, width] first values of `rows`, int64 [n]."""
         blocks = [initial_rows(seed, name, rows, width, std) for name, width, std in self.blocks]
         found = blocks[0] if len(blocks) == 1 else torch.cat(blocks, 1)
+        if self.around:
+            found = found + self.around * (rows > 0)[:, None]
         if self.columns is None:
             return found
         columns = torch.tensor(self.columns)
@@ -76,7 +80,7 @@ class Drawn:
         old = torch.ones(len(mine)) if self.shares is None else torch.tensor(self.shares)
         shares = old[columns.clamp(min=0)] * (1.0 if share is None else share)
         plain = bool((shares == 1).all())
-        return Drawn(blocks, tuple(found.tolist()), None if plain else tuple(shares.tolist()))
+        return Drawn(blocks, tuple(found.tolist()), None if plain else tuple(shares.tolist()), self.around)
 
 
 def initial_rows(seed: int, name: str, rows: Tensor, width: int, std: float) -> Tensor:
@@ -235,6 +239,12 @@ class GrowableTable(nn.Module):
             rows.requires_grad_()
             self._live.append((unique, rows))
         return rows.to(self.device, non_blocking=True)
+
+    def shared(self, ids: Tensor, modulo: Modulo) -> Tensor:
+        """Return float32 [U, width], the rows that ids share, int64 [U], distinct, ids[0] == 0; see `forward`."""
+        distinct, place = torch.unique(modulo.rows(ids), return_inverse=True)
+        found: Tensor = self(distinct)
+        return found.index_select(0, place.to(found.device))
 
     def set_rate(self, rate: float, decay: float = 0.0) -> None:
         """Learn at another rate from the next step on, each row that learns shrunk by rate * decay before (AdamW)."""

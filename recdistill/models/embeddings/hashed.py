@@ -10,40 +10,33 @@ from torch import Tensor
 
 from recdistill.errors import UserError
 from recdistill.models.embeddings.composed import ComposedTable
-from recdistill.models.embeddings.growable import GrowableTable
+from recdistill.models.embeddings.growable import Drawn, GrowableTable
+from recdistill.models.embeddings.modulo import Modulo
 
-__all__ = ["HashedTable", "QuotientTable", "shared_quotient", "shared_row"]
+__all__ = ["HashedTable", "QuotientTable"]
 
 QUOTIENTS = 8  # one row in so many is a quotient's
 
 
-def shared_row(ids: Tensor, most: int) -> Tensor:
-    """Return int64 [n], from 1 to `most`, the row that each id reads; 0 for the padding."""
-    return torch.where(ids == 0, 0, (ids - 1) % most + 1)
-
-
-def shared_quotient(ids: Tensor, most: int, quotients: int) -> Tensor:
-    """Return int64 [n], from 1 to `quotients`, which of the ids of one remainder each is; 0 for the padding."""
-    return torch.where(ids == 0, 0, (ids - 1) // most % quotients + 1)
-
-
-def _looked_up(table: GrowableTable, rows: Tensor) -> Tensor:
-    """Return float32 [n, width] of `rows`, int64 [n], the padding first, of which several may be one."""
-    distinct, place = torch.unique(rows, return_inverse=True)
-    found: Tensor = table(distinct)
-    return found.index_select(0, place)
-
-
 class _SharedTable(ComposedTable):
-    """What tables whose ids share `most` rows have in common."""
+    """What tables whose ids share `most` rows have in common; modulo: by the name of a part, which of its rows each id
+    reads.
+    """
 
-    def __init__(self, table: GrowableTable, most: int, parts: dict[str, GrowableTable]) -> None:
+    def __init__(self, table: GrowableTable, parts: dict[str, GrowableTable], modulo: dict[str, Modulo]) -> None:
         super().__init__(table, parts)
-        self.most = most
+        self.modulo, self.most = modulo, modulo[""].most
+
+    def _read(self, unique: Tensor) -> list[Tensor]:
+        """Return what ids read of each part, float32 [U, width]; several ids may have the same row."""
+        return [part.shared(unique, self.modulo[name]) for name, part in self.parts.items()]
+
+    def _peeked(self, ids: Tensor) -> list[Tensor]:
+        return [part.peek(self.modulo[name].rows(ids)) for name, part in self.parts.items()]
 
     def seen(self, count: int) -> Tensor:
         """Return int32 [count], how many steps learned from the rows of the first ids' remainders."""
-        return self.parts[""].seen(self.most + 1).index_select(0, shared_row(torch.arange(count), self.most))
+        return self.parts[""].seen(self.most + 1).index_select(0, self.modulo[""].rows(torch.arange(count)))
 
     def freeze(self, rows: Tensor) -> None:
         """Raise UserError: other ids learn from the same rows."""
@@ -60,48 +53,44 @@ class HashedTable(_SharedTable):
     """
 
     def __init__(self, table: GrowableTable, most: int) -> None:
-        super().__init__(table, most, {"": GrowableTable(table.width, **table.settings)})
+        super().__init__(table, {"": GrowableTable(table.width, **table.settings)}, {"": Modulo(most)})
 
     def forward(self, unique: Tensor) -> Tensor:
         """Return float32 [U, width] rows of `unique`, see `GrowableTable`; several ids may have the same one."""
-        return _looked_up(self.parts[""], shared_row(unique, self.most)).to(self.device)
+        return self._read(unique)[0].to(self.device)
 
     def peek(self, rows: Tensor) -> Tensor:
         """Return float32 [n, width], a copy of the rows of ids, int64 [n]."""
-        return self.parts[""].peek(shared_row(rows, self.most))
+        return self._peeked(rows)[0]
 
     def stored(self, rows: int) -> dict[str, tuple[GrowableTable, int]]:
         """Return the table of rows that ids share, and how many of those the first ids read."""
         return {"": (self.parts[""], min(rows, self.most + 1))}
 
 
-class _QuotientRows(GrowableTable):
-    """Rows that begin as ones, so that a product with them is what it was."""
-
-    def _first_values(self, rows: Tensor) -> Tensor:
-        return (rows > 0)[:, None].expand(-1, self.width).float()
-
-
 class QuotientTable(_SharedTable):
     """A table of at most `rows` rows, an eighth of them for quotients: an id's row is that of its remainder times that
-    of its quotient, number by number. So ids of one remainder begin alike and may part, up to 7/64 of `rows` squared.
+    of its quotient, number by number. A quotient's row begins as ones, so that ids of one remainder begin alike; they
+    may part, up to 7/64 of `rows` squared.
     """
 
     def __init__(self, table: GrowableTable, rows: int) -> None:
         self.quotients = rows // QUOTIENTS
-        own, times = (kind(table.width, **table.settings) for kind in (GrowableTable, _QuotientRows))
-        super().__init__(table, rows - self.quotients, {"": own, "quotient": times})
+        most = rows - self.quotients
+        own, times = (GrowableTable(table.width, **table.settings) for _ in range(2))
+        times.start_as(Drawn(((table.name, table.width, 0.0),), around=1.0))
+        modulo = {"": Modulo(most), "quotient": Modulo(self.quotients, most)}
+        super().__init__(table, {"": own, "quotient": times}, modulo)
 
     def forward(self, unique: Tensor) -> Tensor:
         """Return float32 [U, width] rows of `unique`, see `GrowableTable`."""
-        rows = _looked_up(self.parts[""], shared_row(unique, self.most))
-        times = _looked_up(self.parts["quotient"], shared_quotient(unique, self.most, self.quotients))
+        rows, times = self._read(unique)
         return (rows * times).to(self.device)
 
     def peek(self, rows: Tensor) -> Tensor:
         """Return float32 [n, width], a copy of the rows of ids, int64 [n]."""
-        times = self.parts["quotient"].peek(shared_quotient(rows, self.most, self.quotients))
-        return self.parts[""].peek(shared_row(rows, self.most)) * times
+        own, times = self._peeked(rows)
+        return own * times
 
     def stored(self, rows: int) -> dict[str, tuple[GrowableTable, int]]:
         """Return the tables of remainders and of quotients, and how many rows of each the first ids read."""

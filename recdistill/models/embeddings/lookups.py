@@ -11,9 +11,10 @@ from torch import Tensor
 
 from recdistill.distributed.ranks import Ranks
 from recdistill.models.embeddings.growable import GrowableTable
+from recdistill.models.embeddings.modulo import Modulo
 from recdistill.models.embeddings.on_device import DeviceTable
 from recdistill.models.embeddings.routes import Route, routes_of
-from recdistill.models.embeddings.sharded import ShardedTable, bring, learn
+from recdistill.models.embeddings.sharded import bring, learn, spread_parts
 
 __all__ = ["Lookups"]
 
@@ -25,34 +26,34 @@ class Lookups:
 
     def __init__(self, tables: Sequence[GrowableTable], ranks: Ranks) -> None:
         self.tables, self.ranks = list(tables), ranks
-        self.spread = [table for table in tables if isinstance(table, ShardedTable)]
-        self._seen: list[tuple[int, int]] = []  # (table, column)
+        self.spread = spread_parts(tables)
+        self._seen: list[tuple[int, int, Modulo | None]] = []  # (table, column, how its ids share rows)
 
     @property
     def known(self) -> bool:
         """Return whether ids may be asked for ahead of their step."""
         return not self.spread or bool(self._seen)
 
-    @property
-    def _columns(self) -> list[int]:
-        return sorted({column for _, column in self._seen})
+    def _asked(self) -> list[tuple[int, Modulo | None]]:
+        """Return what is asked for, once each: tables that look up the same column alike have one route."""
+        return list(dict.fromkeys((column, modulo) for _, column, modulo in self._seen))
 
     def ask(self, batches: Sequence[Sequence[Tensor]]) -> list[Route]:
         """Return the routes of batches' columns that will be looked up, int64 [U] each; a call of a second thread, of
         all ranks together.
         """
-        asked = [of[column] for of in batches for column in self._columns]
+        asked = [(of[column], modulo) for of in batches for column, modulo in self._asked()]
         return routes_of(asked, replace(self.ranks, group=self.ranks.ahead)) if asked else []
 
     def bring(self, routes: Sequence[Route], learns: bool) -> None:
         """Bring the rows of these routes, in one message, for the lookups of one step; learns: whether it learns from
         its first batch.
         """
-        columns = self._columns
+        asked = self._asked()
         wanted = [
             (self.spread[table], route, learns and not number)
-            for table, column in self._seen
-            for number, route in enumerate(routes[columns.index(column) :: len(columns)])
+            for table, column, modulo in self._seen
+            for number, route in enumerate(routes[asked.index((column, modulo)) :: len(asked)])
         ]
         bring(wanted, self.ranks)
 
@@ -66,12 +67,11 @@ class Lookups:
         """Let every table learn from the step's lookups, once; columns: those of the batch."""
         if self.spread and not self._seen:
             self._seen = [
-                (at, number)
+                (at, number, modulo)
                 for at, table in enumerate(self.spread)
                 for number, column in enumerate(columns)
-                if any(column is unique for unique in table.looked_up())
+                for modulo in dict.fromkeys(of for unique, of in table.looked_up() if unique is column)
             ]
         learn(self.spread, self.ranks)
-        for table in self.tables:
-            if not isinstance(table, ShardedTable):
-                table.step()
+        for table in () if self.spread else self.tables:
+            table.step()

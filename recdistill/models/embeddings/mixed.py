@@ -23,9 +23,7 @@ class MixedTable(ComposedTable):
     def __init__(self, table: GrowableTable, budget: RowBudget) -> None:
         own = GrowableTable(budget.narrow, **table.settings)
         rest = GrowableTable(table.width - budget.narrow, **table.settings | {"name": f"{table.name}+rest"})
-        bounded = BoundedTable(rest, budget)
-        super().__init__(table, {"": own, "rest": bounded})
-        self._rest = (bounded,)  # in a tuple, so that torch does not register it
+        super().__init__(table, {"": own, "rest": BoundedTable(rest, budget)})
 
     def forward(self, unique: Tensor) -> Tensor:
         """Return float32 [U, width] rows of `unique`, see `GrowableTable`; only what is learned from counts as seen."""
@@ -53,4 +51,4 @@ class MixedTable(ComposedTable):
 
     def facts(self) -> dict[str, int]:
         """Return how many ids have a whole row, and what was counted so far."""
-        return self._rest[0].facts()
+        return self.parts["rest"].facts()

@@ -15,10 +15,12 @@ from torch import Tensor, nn
 
 from recdistill.distributed.ranks import Ranks, Rows
 from recdistill.models.embeddings.bounded import BoundedTable, RowBudget
+from recdistill.models.embeddings.composed import ComposedTable
 from recdistill.models.embeddings.growable import Drawn, GrowableTable, replace_tables
-from recdistill.models.embeddings.routes import Route, routes_of
+from recdistill.models.embeddings.modulo import Modulo
+from recdistill.models.embeddings.routes import Asked, Route, routes_of
 
-__all__ = ["ShardedTable", "bring", "learn", "products", "spread_tables"]
+__all__ = ["ShardedTable", "bring", "learn", "products", "spread_parts", "spread_tables"]
 
 Wanted = tuple["ShardedTable", Route, bool]  # and whether it will be learned from
 PIECE = 1 << 16  # rows of a state that are read at once
@@ -110,19 +112,28 @@ class ShardedTable(GrowableTable):
         """Return float32 [U, width] rows of `unique`, int64 [U]: those that were brought for this very tensor, or asked
         for now; a call of all ranks together.
         """
+        return self._read(unique, None)
+
+    def shared(self, ids: Tensor, modulo: Modulo) -> Tensor:
+        """Return float32 [U, width], the rows that ids share, int64 [U], as `forward`."""
+        return self._read(ids, modulo)
+
+    def _read(self, ids: Tensor, modulo: Modulo | None) -> Tensor:
         learns = self.training and torch.is_grad_enabled()
-        found = next((one for one in self._brought if one[0].unique is unique), None)
+        brought = ((route, rows) for route, rows in self._brought if route.asked[0] is ids and route.asked[1] == modulo)
+        found = next(brought, None)
         if found is None:
-            (found,) = _fetched([(self, route, learns) for route in routes_of([unique], self.ranks)], self.ranks)
+            asked = routes_of([(ids, modulo)], self.ranks)
+            (found,) = _fetched([(self, route, learns) for route in asked], self.ranks)
         route, rows = found
         if learns:
             rows = rows.detach().requires_grad_()
             self.lookups.append((route, rows))
-        return rows.to(self.device)
+        return route.by_id(rows).to(self.device)
 
-    def looked_up(self) -> list[Tensor]:
-        """Return the ids that were looked up since the last step, to learn from them."""
-        return [route.unique for route, _ in self.lookups]
+    def looked_up(self) -> list[Asked]:
+        """Return what was looked up since the last step, to learn from it."""
+        return [route.asked for route, _ in self.lookups]
 
     def take(self, brought: Sequence[tuple[Route, Tensor]]) -> None:
         """Have these rows, float32 [U, width], for the next lookups of their columns, up to the next step."""
@@ -156,8 +167,8 @@ class ShardedTable(GrowableTable):
         them: without a message.
         """
         taken, size = self.taken(), self.ranks.size
-        own = [(route.unique % size == self.ranks.rank) for route, _ in taken]
-        rows = [route.unique[mine] // size for (route, _), mine in zip(taken, own, strict=True)]
+        own = [(route.rows % size == self.ranks.rank) for route, _ in taken]
+        rows = [route.rows[mine] // size for (route, _), mine in zip(taken, own, strict=True)]
         self.learn(rows, [gradient[mine] for (_, gradient), mine in zip(taken, own, strict=True)])
 
     def learn(self, rows: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
@@ -226,7 +237,7 @@ def _fetched(wanted: Sequence[Wanted], ranks: Ranks) -> list[tuple[Route, Tensor
     read before anything is seen.
     """
     order = sorted(range(len(wanted)), key=lambda at: wanted[at][2])
-    rows_of = {at: wanted[at][0].owned.asked(wanted[at][1].asked, wanted[at][2]) for at in order}
+    rows_of = {at: wanted[at][0].owned.asked(wanted[at][1].given, wanted[at][2]) for at in order}
     given = [rows_of[at] for at in range(len(wanted))]
     theirs, mine = [route.theirs for _, route, _ in wanted], [route.mine for _, route, _ in wanted]
     found = []
@@ -279,7 +290,7 @@ def _to_owners(
     sent = [values[route.order] for _, route, values in given]
     mine, theirs = [route.mine for _, route, _ in given], [route.theirs for _, route, _ in given]
     came = ranks.exchange_all(sent, mine, theirs) if given else []
-    return [(table, route.asked, values) for (table, route, _), values in zip(given, came, strict=True)]
+    return [(table, route.given, values) for (table, route, _), values in zip(given, came, strict=True)]
 
 
 def _chosen(values: Rows, which: Tensor) -> Tensor:
@@ -288,9 +299,24 @@ def _chosen(values: Rows, which: Tensor) -> Tensor:
     return torch.cat([values[:0], *(values[piece][which[piece]] for piece in pieces if which[piece].any())])
 
 
-def spread_tables(module: nn.Module, ranks: Ranks, budget: RowBudget | None = None) -> None:
-    """Replace every table inside by one that is spread over `ranks`, of bounded rows where there is a budget; alone,
-    nothing changes.
+def spread_tables(module: nn.Module, ranks: Ranks) -> None:
+    """Replace every table inside, or the tables that one is made of, by one that is spread over `ranks`; alone, nothing
+    changes.
     """
     if ranks.size > 1:
-        replace_tables(module, lambda table: ShardedTable(table, ranks, budget))
+        replace_tables(module, lambda table: _spread(table, ranks))
+
+
+def _spread(table: GrowableTable, ranks: Ranks) -> GrowableTable:
+    if isinstance(table, ComposedTable):
+        table.parts = {name: _spread(part, ranks) for name, part in table.parts.items()}
+        return table
+    return ShardedTable(table, ranks, table.budget if isinstance(table, BoundedTable) else None)
+
+
+def spread_parts(tables: Sequence[GrowableTable]) -> list[ShardedTable]:
+    """Return those of tables, and of what tables are made of, that are spread over ranks."""
+    parts = [
+        part for table in tables for part in (table.parts.values() if isinstance(table, ComposedTable) else [table])
+    ]
+    return [part for part in parts if isinstance(part, ShardedTable)]

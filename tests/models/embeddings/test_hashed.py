@@ -12,7 +12,16 @@ from recdistill.errors import UserError
 from recdistill.models.embeddings.bounded import RowBudget, Share
 from recdistill.models.embeddings.budget import bound_tables
 from recdistill.models.embeddings.growable import GrowableTable, Optimiser
-from recdistill.models.embeddings.hashed import HashedTable, QuotientTable, shared_quotient, shared_row
+from recdistill.models.embeddings.hashed import HashedTable, QuotientTable
+from recdistill.models.embeddings.modulo import Modulo
+
+
+def shared_row(ids: torch.Tensor, most: int) -> torch.Tensor:
+    return Modulo(most).rows(ids)
+
+
+def shared_quotient(ids: torch.Tensor, most: int, quotients: int) -> torch.Tensor:
+    return Modulo(quotients, most).rows(ids)
 
 
 def plain(optimiser: Optimiser = "adam") -> GrowableTable:

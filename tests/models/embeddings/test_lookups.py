@@ -13,6 +13,8 @@ from torch import Tensor
 from recdistill.config.models import StudentConfig
 from recdistill.data.batch.batch import Batch
 from recdistill.distributed.ranks import InFull, Ranks
+from recdistill.models.embeddings.bounded import RowBudget
+from recdistill.models.embeddings.budget import bound_tables
 from recdistill.models.embeddings.lookups import Lookups
 from recdistill.models.embeddings.sharded import spread_tables
 from recdistill.train.learner import Learner
@@ -21,11 +23,15 @@ from tests.support.batches import make_batch, make_net
 from tests.support.rank_processes import met
 
 STEPS = 7  # more than are prepared ahead
+SHARED = "din, whose ids share rows"
+KINDS = {"din": "din", "target-attention": "target-attention", SHARED: "din"}
 CALLS = ("all_reduce", "all_to_all_single", "all_gather")
 
 
 def learner_of(ranks: Ranks, kind: str) -> Learner:
-    network = make_net(kind)
+    network = make_net(KINDS[kind])
+    if kind == SHARED:
+        bound_tables(network, RowBudget(8, share="quotient-remainder"))
     spread_tables(network, ranks)
     return Learner(network, StudentConfig(), tasks=("click",), dense=InFull(ranks))
 
@@ -62,7 +68,7 @@ def both_ways(ranks: Ranks) -> dict[str, tuple[Any, Any, list[int]]]:
 
         setattr(dist, name, counted)
     found = {}
-    for kind in ("din", "target-attention"):
+    for kind in KINDS:
         every = [prepared(ranks.rank, number) for number in range(STEPS)]
         together, one_by_one, counts = learner_of(ranks, kind), learner_of(ranks, kind), []
         done: list[Outcome] = []
@@ -80,7 +86,7 @@ def ways() -> list[dict[str, tuple[Any, Any, list[int]]]]:
     return met(2, both_ways)
 
 
-@pytest.mark.parametrize("kind", ["din", "target-attention"])
+@pytest.mark.parametrize("kind", list(KINDS))
 def test_what_travels_together_is_learned_to_the_same_bits(ways: list[dict[str, Any]], kind: str) -> None:
     for rank in ways:
         together, one_by_one, _ = rank[kind]
@@ -89,7 +95,7 @@ def test_what_travels_together_is_learned_to_the_same_bits(ways: list[dict[str, 
     assert len(logits) and bool(logits.isfinite().all())
 
 
-@pytest.mark.parametrize("kind", ["din", "target-attention"])
+@pytest.mark.parametrize("kind", list(KINDS))
 def test_a_step_waits_for_three_messages_whatever_its_tables(ways: list[dict[str, Any]], kind: str) -> None:
     """Rows, their gradients, and the dense part's with whether all is finite; a step that learns nothing for one."""
     first, *others = ways[0][kind][2]
