@@ -209,8 +209,6 @@ def learner_of(
 
     def make() -> Towers:
         network = resized(config_at(job.config, 0, blocks), job.seed)
-        if budget is not None and network.predicts_apart and ranks.size > 1:
-            raise UserError(f"{job.name}: rows of a network with dropout or ReLU experts are bounded in one process")
         if budget is not None:
             bound_tables(network, budget)
         spread_tables(network, ranks)

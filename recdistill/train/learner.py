@@ -86,7 +86,7 @@ class Learner:
             config.sampling.positive, config.sampling.negative
         ).log_odds_offset  # over the log's labels
         self.tables: list[GrowableTable] = table_modules(network)
-        self.lookups = Lookups(self.tables, dense.ranks)
+        self.lookups = Lookups(self.tables, dense.ranks, network.predicts_apart)
         self.dense_rate, self.warmup, self.clip = config.dense_rate, config.dense_warmup, config.dense_clip
         self.table_rate, self.rate_end, self.rate_now = config.table_rate, config.rate_end, 1.0
         self.optimiser = _adam(network, config.dense_rate)
@@ -121,7 +121,7 @@ class Learner:
     def begin_with(self, network: Towers) -> None:
         """Go on with another network, whose optimiser has no state yet."""
         self.network, self.tables = network, table_modules(network)
-        self.lookups = Lookups(self.tables, self.dense.ranks)
+        self.lookups = Lookups(self.tables, self.dense.ranks, network.predicts_apart)
         self.optimiser = _adam(network, self.dense_rate)
         self._set_rates()
 

@@ -74,6 +74,14 @@ CASES = {  # settings, what is trained before by one process, and what by ranks
         (),
         "teacher",
     ),
+    "bounded rows of experts, which are read before they are learned from": (
+        (
+            f"teacher={{kind: token-mixer, width: 4, history: 5, batch: 19, options: {EXPERTS}}}",
+            "teacher.rows={most: 96, admit: 1}",
+        ),
+        (),
+        "teacher",
+    ),
     "narrow rows, some of them whole": (
         ("students.light.rows={most: 96, admit: 2, narrow: 2}", "students.light.epochs=1"),
         (),

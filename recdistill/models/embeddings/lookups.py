@@ -14,7 +14,7 @@ from recdistill.models.embeddings.growable import GrowableTable
 from recdistill.models.embeddings.modulo import Modulo
 from recdistill.models.embeddings.on_device import DeviceTable
 from recdistill.models.embeddings.routes import Route, routes_of
-from recdistill.models.embeddings.sharded import bring, learn, spread_parts
+from recdistill.models.embeddings.sharded import ShardedTable, bring, learn, spread_parts
 
 __all__ = ["Lookups"]
 
@@ -22,10 +22,12 @@ __all__ = ["Lookups"]
 class Lookups:
     """Which columns a network looks up in which of its tables is seen in the first step that learns: until then every
     lookup is a message of its own, as is later one of anything but a batch's column.
+
+    apart: whether a batch that is learned from is read before, to be predicted.
     """
 
-    def __init__(self, tables: Sequence[GrowableTable], ranks: Ranks) -> None:
-        self.tables, self.ranks = list(tables), ranks
+    def __init__(self, tables: Sequence[GrowableTable], ranks: Ranks, apart: bool = False) -> None:
+        self.tables, self.ranks, self.apart = list(tables), ranks, apart
         self.spread = spread_parts(tables)
         self._seen: list[tuple[int, int, Modulo | None]] = []  # (table, column, how its ids share rows)
 
@@ -47,13 +49,14 @@ class Lookups:
 
     def bring(self, routes: Sequence[Route], learns: bool) -> None:
         """Bring the rows of these routes, in one message, for the lookups of one step; learns: whether it learns from
-        its first batch.
+        its first batch. Where ids get rows as they are learned from, what is read before is not what is learned from.
         """
         asked = self._asked()
         wanted = [
-            (self.spread[table], route, learns and not number)
+            (self.spread[table], route, learning)
             for table, column, modulo in self._seen
             for number, route in enumerate(routes[asked.index((column, modulo)) :: len(asked)])
+            for learning in self._ways(self.spread[table], learns and not number)
         ]
         bring(wanted, self.ranks)
 
@@ -62,6 +65,10 @@ class Lookups:
         for table in self.tables:
             if isinstance(table, DeviceTable):
                 table.know(sent)
+
+    def _ways(self, table: ShardedTable, learns: bool) -> tuple[bool, ...]:
+        """Return how a column's rows are brought: to read them, to learn from them, or both, one after the other."""
+        return (False, True) if learns and self.apart and table.bounded else (learns,)
 
     def step(self, columns: Sequence[Tensor]) -> None:
         """Let every table learn from the step's lookups, once; columns: those of the batch."""

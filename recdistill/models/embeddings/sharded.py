@@ -90,6 +90,11 @@ class ShardedTable(GrowableTable):
         return self._owned[0]
 
     @property
+    def bounded(self) -> bool:
+        """Return whether ids get a row, and lose it, as they are learned from."""
+        return isinstance(self.owned, BoundedTable)
+
+    @property
     def touched(self) -> int:
         """Return how many rows have learned something, of those of this rank."""
         return self.owned.touched
@@ -120,12 +125,11 @@ class ShardedTable(GrowableTable):
 
     def _read(self, ids: Tensor, modulo: Modulo | None) -> Tensor:
         learns = self.training and torch.is_grad_enabled()
-        brought = ((route, rows) for route, rows in self._brought if route.asked[0] is ids and route.asked[1] == modulo)
-        found = next(brought, None)
-        if found is None:
+        found = [one for one in self._brought if one[0].asked[0] is ids and one[0].asked[1] == modulo]
+        if not found:
             asked = routes_of([(ids, modulo)], self.ranks)
-            (found,) = _fetched([(self, route, learns) for route in asked], self.ranks)
-        route, rows = found
+            found = _fetched([(self, route, learns) for route in asked], self.ranks)
+        route, rows = found[-1 if learns else 0]
         if learns:
             rows = rows.detach().requires_grad_()
             self.lookups.append((route, rows))
@@ -136,7 +140,9 @@ class ShardedTable(GrowableTable):
         return [route.asked for route, _ in self.lookups]
 
     def take(self, brought: Sequence[tuple[Route, Tensor]]) -> None:
-        """Have these rows, float32 [U, width], for the next lookups of their columns, up to the next step."""
+        """Have these rows, float32 [R, width], for the next lookups of their columns, up to the next step; of one
+        column those to read come before those to learn from.
+        """
         self._brought = list(brought)
 
     def taken(self) -> list[tuple[Route, Tensor]]:
