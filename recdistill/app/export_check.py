@@ -27,7 +27,7 @@ def unservable(folder: RunFolder, jobs: Iterable[Job]) -> Iterator[str]:
 
     Nothing that is trained afterwards differs for it: torch's random state stays as it is.
     """
-    alike = {"device", "tables", "distill"}  # what the served part does not differ by
+    alike = {"device", "tables", "embeddings", "distill"}  # what the served part does not differ by
     own = {
         fingerprint(job.config.model_dump(mode="json", exclude=alike)): job for job in jobs if OWN in job.config.kind
     }

@@ -120,6 +120,7 @@ class ModelConfig(Strict):
     rows: RowsConfig | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"  # of the dense part; auto: CUDA where there is one
     tables: Literal["auto", "host", "device"] = "host"  # whose memory has the embedding rows; auto: device, if they fit
+    embeddings: Literal["own", "torchrec"] = "own"  # whose kernels hold and move the rows; torchrec: FBGEMM's
 
     @model_validator(mode="before")
     @classmethod
@@ -132,6 +133,11 @@ class ModelConfig(Strict):
             raise ValueError(f"rows.narrow is {self.rows.narrow}, of a width of {self.width}; make it smaller")
         if self.rows is not None and self.pretrain is not None:
             raise ValueError("rows that are bounded cannot be pre-trained; leave out rows or pretrain")
+        if self.embeddings == "torchrec" and self.optimiser != "rowwise-adagrad":
+            raise ValueError(
+                "embeddings: torchrec moves rows by row-wise Adagrad alone; set optimiser: rowwise-adagrad, or "
+                "embeddings: own"
+            )
         return self
 
 

@@ -48,12 +48,13 @@ class Job:
 
     @property
     def run(self) -> str:
-        """Return the hash of the job's configuration; not of where it computes and has its rows, for a run may go
-        on elsewhere.
+        """Return the hash of the job's configuration; not of where it computes, and has its rows by whose kernels, for
+        a run may go on elsewhere.
         """
         distill = self.distill.model_dump(mode="json") if self.distill else None
         more = [] if self.taught_by is None else [list(self.taught_by)]
-        return fingerprint(self.config.model_dump(mode="json", exclude={"device", "tables"}), distill, self.seed, *more)
+        config = self.config.model_dump(mode="json", exclude={"device", "tables", "embeddings"})
+        return fingerprint(config, distill, self.seed, *more)
 
     @property
     def writer(self) -> str:

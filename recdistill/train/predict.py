@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -196,9 +196,10 @@ def check_predicts(job: Job) -> None:
 def restored(folder: RunFolder, experiment: Experiment, job: Job, store: SampleStore, found: Trained | None) -> Learner:
     """Return the job's learner as of a checkpoint, None: its newest; torch's random state stays as it is."""
     found = found or newest_of(folder, job)
+    own = replace(job, config=job.config.model_copy(update={"embeddings": "own"}))  # nothing is moved
     with torch.random.fork_rng(devices=[]):
         width = experiment.teacher_hidden.width
-        learner, _ = learner_of(folder, job, store.labels, store.actions, None, width)
+        learner, _ = learner_of(folder, own, store.labels, store.actions, None, width)
         learner.restore(found.learner, found.state["learner"])
     learner.network.eval()
     return learner

@@ -1,4 +1,6 @@
-"""Where a model's embedding rows lie: with the host, or in the memory of the device that computes."""
+"""Where a model's embedding rows lie, with the host or in the memory of the device that computes, and whose kernels
+move them.
+"""
 
 from __future__ import annotations
 
@@ -11,21 +13,21 @@ from recdistill.compress.plan import changes_width
 from recdistill.config.models import ModelConfig, StudentConfig
 from recdistill.distributed.ranks import Ranks
 from recdistill.errors import UserError
-from recdistill.models.embeddings.on_device import bytes_of, tables_on
+from recdistill.models.embeddings.fbgemm_rows import FbgemmTable, check_fbgemm, holds
+from recdistill.models.embeddings.growable import GrowableTable, replace_tables
+from recdistill.models.embeddings.on_device import DeviceTable, bytes_of
+from recdistill.models.embeddings.sharded import ShardedTable
 from recdistill.models.factory import table_modules
 from recdistill.train.start_from import VOCABULARY
 
 __all__ = ["SHARE", "at_home", "check_home", "kept_by_host"]
 
+HOST = torch.device("cpu")
 SHARE = 0.5  # of the device's free memory that rows may take: the log's ids grow, and a step needs the rest
 
 
-def kept_by_host(config: ModelConfig, device: torch.device, ranks: int) -> str | None:
-    """Return why the rows must stay with the host, None where they may lie on the device."""
-    if device.type == "cpu":
-        return "needs a CUDA device to compute on"
-    if ranks > 1:
-        return "is for one process: ranks share out rows in their hosts' memory"
+def _special(config: ModelConfig) -> str | None:
+    """Return what, but for the host's own tables, no table can do for a model, None for nothing."""
     if config.rows is not None:
         return "is for tables without a bound on their rows"
     if isinstance(config, StudentConfig) and (config.start_from or config.distill.warm_start):
@@ -33,11 +35,23 @@ def kept_by_host(config: ModelConfig, device: torch.device, ranks: int) -> str |
     return "is for a model that keeps its widths" if changes_width(config) else None
 
 
-def check_home(name: str, config: ModelConfig, device: torch.device, ranks: int = 1) -> None:
-    """Raise UserError, beginning with the model's name, where its rows are to lie where they cannot."""
-    reason = kept_by_host(config, device, ranks)
+def kept_by_host(config: ModelConfig, device: torch.device) -> str | None:
+    """Return why the rows must stay with the host, None where they may lie on the device."""
+    return "needs a CUDA device to compute on" if device.type == "cpu" else _special(config)
+
+
+def check_home(name: str, config: ModelConfig, device: torch.device) -> None:
+    """Raise UserError, beginning with the model's name, where its rows are to lie, or to be moved by kernels, where
+    they cannot.
+    """
+    reason = kept_by_host(config, device)
     if config.tables == "device" and reason is not None:
         raise UserError(f"{name}: tables: device {reason}; set tables: host, or auto")
+    if config.embeddings == "own":
+        return
+    if (reason := _special(config)) is not None:
+        raise UserError(f"{name}: embeddings: torchrec {reason}; set embeddings: own")
+    check_fbgemm()
 
 
 def _needed(network: nn.Module, ids: Mapping[str, int]) -> int:
@@ -49,13 +63,26 @@ def at_home(
     name: str, network: nn.Module, config: ModelConfig, device: torch.device, ranks: Ranks, ids: Mapping[str, int]
 ) -> None:
     """Move the rows of a new network to the device that computes, where the configuration wants them there and they
-    can be; auto: where there is room for a row per id, by `ids`: of users, items and context, for auto alone.
+    can be, and let the kernels hold them that it names; auto: where there is room for this rank's rows of all ids, by
+    `ids`: of users, items and context, for auto alone.
     """
-    check_home(name, config, device, ranks.size)
-    if config.tables == "host" or kept_by_host(config, device, ranks.size) is not None:
-        return
-    if config.tables == "device" or _needed(network, ids) <= SHARE * _free(device):
-        tables_on(network, device)
+    check_home(name, config, device)
+    there = config.tables != "host" and kept_by_host(config, device) is None
+    if there and config.tables == "auto":
+        there = _needed(network, ids) / ranks.size <= SHARE * _free(device)
+    home, fused = device if there else HOST, config.embeddings == "torchrec"
+    if there or fused:
+        replace_tables(network, lambda table: _placed(table, home, fused and holds(table.width)))
+
+
+def _placed(table: GrowableTable, home: torch.device, fused: bool) -> GrowableTable:
+    """Return a table as it is to be; a fused one is held by FBGEMM."""
+    if not fused and home == HOST:
+        return table
+    if isinstance(table, ShardedTable):
+        table.lie_on(home, fused)
+        return table
+    return (FbgemmTable if fused else DeviceTable)(table, home)
 
 
 def _free(device: torch.device) -> int:

@@ -32,6 +32,7 @@ MODULES = {  # and the extra of recdistill that brings them
     "tritonclient": "dev",
     "duckdb": "dev",
     "ray": "ray",
+    "fbgemm_gpu": "torchrec",
 }
 SBIN = "/usr/sbin:/usr/local/sbin"  # where Debian puts servers, and no user's PATH leads
 

@@ -9,10 +9,12 @@ import torch
 
 from recdistill.config.load import load_text
 from recdistill.config.models import StudentConfig
-from recdistill.distributed.ranks import ALONE
+from recdistill.distributed.ranks import ALONE, Ranks
 from recdistill.errors import UserError
+from recdistill.models.embeddings.fbgemm_rows import FbgemmTable
 from recdistill.models.embeddings.growable import GrowableTable
 from recdistill.models.embeddings.on_device import DeviceTable, bytes_of
+from recdistill.models.embeddings.sharded import ShardedTable, spread_tables
 from recdistill.models.factory import table_modules
 from recdistill.runs.jobs import jobs_by_name
 from recdistill.train import table_home
@@ -20,9 +22,11 @@ from recdistill.train.build import check_models
 from recdistill.train.table_home import at_home, check_home, kept_by_host
 from tests.support.batches import make_net
 from tests.support.pretended_device import another_device
+from tests.support.programs import needs
 
 CUDA = torch.device("cuda")
 IDS = {"users": 100, "items": 1000, "context": 10}
+FUSED = {"embeddings": "torchrec", "optimiser": "rowwise-adagrad"}
 PRUNED = {"prune": {"from": {"hidden": [16]}}}
 
 
@@ -31,23 +35,23 @@ def config(tables: str = "device", **keys: Any) -> StudentConfig:
 
 
 @pytest.mark.parametrize(
-    ("keys", "device", "ranks", "reason"),
+    ("keys", "device", "reason"),
     [
-        ({}, torch.device("cpu"), 1, "needs a CUDA device"),
-        ({}, CUDA, 2, "is for one process"),
-        ({"rows": {"most": 64}}, CUDA, 1, "without a bound"),
-        (PRUNED, CUDA, 1, "keeps its widths"),
-        ({"start_from": "other/models/light"}, CUDA, 1, "begins from nothing"),
-        ({"distill": {"warm_start": {}}}, CUDA, 1, "begins from nothing"),
+        ({}, torch.device("cpu"), "needs a CUDA device"),
+        ({"rows": {"most": 64}}, CUDA, "without a bound"),
+        (PRUNED, CUDA, "keeps its widths"),
+        ({"start_from": "other/models/light"}, CUDA, "begins from nothing"),
+        ({"distill": {"warm_start": {}}}, CUDA, "begins from nothing"),
     ],
 )
-def test_rows_that_cannot_lie_on_a_device_are_refused(
-    keys: dict[str, Any], device: torch.device, ranks: int, reason: str
-) -> None:
+def test_rows_that_cannot_lie_on_a_device_are_refused(keys: dict[str, Any], device: torch.device, reason: str) -> None:
     with pytest.raises(UserError, match=f"light: tables: device .*{reason}.*; set tables: host, or auto"):
-        check_home("light", config(**keys), device, ranks)
-    check_home("light", config("auto", **keys), device, ranks)
-    assert kept_by_host(config(**keys), device, ranks) is not None
+        check_home("light", config(**keys), device)
+    check_home("light", config("auto", **keys), device)
+    assert kept_by_host(config(**keys), device) is not None
+    if device == CUDA:
+        with pytest.raises(UserError, match=f"light: embeddings: torchrec .*{reason}.*; set embeddings: own"):
+            check_home("light", config("auto", **keys, **FUSED), device)
 
 
 def test_it_is_refused_before_anything_is_read() -> None:
@@ -68,6 +72,36 @@ def test_auto_moves_rows_that_fit(monkeypatch: pytest.MonkeyPatch, tables: str, 
         assert all(isinstance(table, DeviceTable) == moved for table in table_modules(net))
 
 
+@pytest.mark.parametrize(("size", "moved"), [(2, True), (1, False)])
+def test_each_rank_has_its_share_on_its_device(monkeypatch: pytest.MonkeyPatch, size: int, moved: bool) -> None:
+    monkeypatch.setattr(table_home, "_free", lambda _device: table_home._needed(make_net("din"), IDS))
+    with another_device() as device:
+        net, ranks = make_net("din"), Ranks(0, 2)
+        spread_tables(net, ranks)
+        at_home("light", net, config("auto"), device, Ranks(0, size), IDS)
+        for table in table_modules(net):
+            assert isinstance(table, ShardedTable) and isinstance(table.owned, DeviceTable) == moved
+
+
+@needs("fbgemm_gpu")
+def test_fbgemm_holds_the_tables_that_it_can() -> None:
+    net, cpu = make_net("target-attention"), torch.device("cpu")
+    at_home("light", net, config("host", **FUSED), cpu, ALONE, IDS)
+    assert {(isinstance(table, FbgemmTable), table.width % 4 == 0) for table in table_modules(net)} == {
+        (True, True),
+        (False, False),
+    }
+    net = make_net("din")
+    spread_tables(net, Ranks(0, 2))
+    at_home("light", net, config("host", **FUSED), cpu, Ranks(0, 2), IDS)
+    assert all(isinstance(table, ShardedTable) and isinstance(table.owned, FbgemmTable) for table in table_modules(net))
+
+
+def test_fbgemms_adam_is_refused_where_the_experiment_is_read() -> None:
+    with pytest.raises(UserError, match="embeddings: torchrec moves rows by row-wise Adagrad alone; set optimiser"):
+        load_text("{name: there, data: {}, teacher: {embeddings: torchrec}}")
+
+
 def test_what_is_needed_is_a_row_per_id_of_each_table() -> None:
     net = make_net("target-attention")
     sizes = {"user": 100, "context": 10, "item": 1000, "past": 1000, "bias": 1000}
@@ -77,8 +111,10 @@ def test_what_is_needed_is_a_row_per_id_of_each_table() -> None:
 
 
 def test_a_run_may_go_on_with_its_rows_elsewhere() -> None:
-    one, other = (
-        jobs_by_name(load_text(f"{{name: x, data: {{}}, teacher: {{tables: {tables}}}}}"))["teacher"]
-        for tables in ("host", "auto")
-    )
-    assert one.run == other.run
+    """And be held by others there."""
+    more = "tables: host", "tables: auto", "embeddings: torchrec"
+    jobs = [
+        jobs_by_name(load_text(f"{{name: x, data: {{}}, teacher: {{optimiser: rowwise-adagrad, {key}}}}}"))["teacher"]
+        for key in more
+    ]
+    assert len({job.run for job in jobs}) == 1

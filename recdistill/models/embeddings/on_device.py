@@ -43,7 +43,11 @@ class DeviceTable(GrowableTable):
 
     def _allocate(self, capacity: int) -> None:
         super()._allocate(capacity)
-        for name in (*STATE, "frozen", "place"):
+        self._lie(*STATE, "frozen", "place")
+
+    def _lie(self, *names: str) -> None:
+        """Let these tensors, zeros so far, lie on `home`."""
+        for name in names:
             here = getattr(self, f"_{name}")
             setattr(self, f"_{name}", torch.zeros(here.shape, dtype=here.dtype, device=self.home))
 

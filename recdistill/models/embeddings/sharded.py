@@ -16,8 +16,10 @@ from torch import Tensor, nn
 from recdistill.distributed.ranks import Ranks, Rows
 from recdistill.models.embeddings.bounded import BoundedTable, RowBudget
 from recdistill.models.embeddings.composed import ComposedTable
+from recdistill.models.embeddings.fbgemm_rows import FbgemmTable
 from recdistill.models.embeddings.growable import Drawn, GrowableTable, replace_tables
 from recdistill.models.embeddings.modulo import Modulo
+from recdistill.models.embeddings.on_device import DeviceTable
 from recdistill.models.embeddings.routes import Asked, Route, routes_of
 
 __all__ = ["ShardedTable", "bring", "learn", "products", "spread_parts", "spread_tables"]
@@ -53,6 +55,23 @@ class _Owned(GrowableTable):
         super().load_state({**own, "rows": rows[mine] // self.ranks.size})
 
 
+class _OwnedThere(_Owned, DeviceTable):
+    """The same in the memory of a device; rows and gradients travel from there and to there."""
+
+    def __init__(self, table: GrowableTable, ranks: Ranks, home: torch.device) -> None:
+        self.ranks = ranks
+        DeviceTable.__init__(self, table, home)
+
+    def asked(self, rows: Tensor, learns: bool) -> Tensor:
+        """Return float32 [n, width] on the device, a copy of `rows`, int64 [n] on the host."""
+        self._prepare(rows)
+        return self._weight.index_select(0, rows.to(self.home))
+
+
+class _OwnedByFbgemm(_OwnedThere, FbgemmTable):
+    """The same held and moved by FBGEMM."""
+
+
 class _OwnedBounded(BoundedTable):
     """The same of rows that are bounded, those of ids r by r // N."""
 
@@ -80,7 +99,7 @@ class ShardedTable(GrowableTable):
         super().__init__(table.width, **table.settings)
         self.ranks = ranks
         owned = _Owned(table, ranks) if budget is None else _OwnedBounded(table, budget, ranks)
-        self._owned = (owned,)  # in a tuple, so that torch does not register it as a module
+        self._owned: tuple[_Owned | _OwnedBounded] = (owned,)  # a tuple, so that torch registers no module
         self._brought: list[tuple[Route, Tensor]] = []
         self.lookups: list[tuple[Route, Tensor]] = []  # since the last step, and their rows
 
@@ -88,6 +107,12 @@ class ShardedTable(GrowableTable):
     def owned(self) -> _Owned | _OwnedBounded:
         """Return the rows of this rank."""
         return self._owned[0]
+
+    def lie_on(self, home: torch.device, fused: bool = False) -> None:
+        """Let this rank's rows, of which none was looked up yet, lie in the memory of `home`; fused: in a table of
+        FBGEMM.
+        """
+        self._owned = ((_OwnedByFbgemm if fused else _OwnedThere)(self, self.ranks, home),)
 
     @property
     def bounded(self) -> bool:
@@ -175,7 +200,7 @@ class ShardedTable(GrowableTable):
         taken, size = self.taken(), self.ranks.size
         own = [(route.rows % size == self.ranks.rank) for route, _ in taken]
         rows = [route.rows[mine] // size for (route, _), mine in zip(taken, own, strict=True)]
-        self.learn(rows, [gradient[mine] for (_, gradient), mine in zip(taken, own, strict=True)])
+        self.learn(rows, [pull[mine.to(pull.device)] for (_, pull), mine in zip(taken, own, strict=True)])
 
     def learn(self, rows: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
         """Update this rank's rows, int64 [n] per lookup, by all ranks' gradients of them, float32 [n, width]."""
@@ -183,13 +208,13 @@ class ShardedTable(GrowableTable):
         real = (
             (distinct != 0) if self.ranks.first else torch.ones_like(distinct, dtype=torch.bool)
         )  # padding does not learn
-        self.owned.update(distinct[real], summed[real])
+        self.owned.update(distinct[real], summed[real.to(summed.device)])
 
     def _added_up(self, rows: Sequence[Tensor], gradients: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Return these rows once each, int64 [n], and the sums of their gradients, float32 [n, width]."""
         distinct, place = torch.unique(torch.cat([torch.zeros(0, dtype=torch.int64), *rows]), return_inverse=True)
-        given = torch.cat([torch.zeros(0, self.width), *gradients])
-        return distinct, torch.zeros(len(distinct), self.width).index_add_(0, place, given)
+        given = torch.cat(list(gradients)) if gradients else torch.zeros(0, self.width)
+        return distinct, given.new_zeros(len(distinct), self.width).index_add_(0, place.to(given.device), given)
 
     def product(self, rows: Tensor, gradients: Tensor) -> Tensor:
         """Return float32 [width], |row x gradient| added up over this rank's rows of a lookup, by all ranks' gradients
@@ -205,7 +230,7 @@ class ShardedTable(GrowableTable):
 
     def peek(self, rows: Tensor) -> Tensor:
         """Return float32 [n, width], a copy of `rows`, int64 [n], all of them this rank's."""
-        return self.owned.asked(rows // self.ranks.size, learns=False)
+        return self.owned.asked(rows // self.ranks.size, learns=False).cpu()
 
     def freeze(self, rows: Tensor) -> None:
         """Let `rows`, int64, learn nothing from now on; each rank freezes its own."""
@@ -249,7 +274,7 @@ def _fetched(wanted: Sequence[Wanted], ranks: Ranks) -> list[tuple[Route, Tensor
     found = []
     for (_, route, _), came in zip(wanted, ranks.exchange_all(given, theirs, mine), strict=True):
         rows = torch.empty_like(came)
-        rows[route.order] = came
+        rows[route.order.to(came.device)] = came
         found.append((route, rows))
     return found
 
@@ -293,7 +318,7 @@ def _to_owners(
     """Return for each lookup this rank's rows, int64 [n], and what all ranks give for them, float32 [n, width], in one
     message, of what this rank gives for its ids, float32 [U, width].
     """
-    sent = [values[route.order] for _, route, values in given]
+    sent = [values[route.order.to(values.device)] for _, route, values in given]
     mine, theirs = [route.mine for _, route, _ in given], [route.theirs for _, route, _ in given]
     came = ranks.exchange_all(sent, mine, theirs) if given else []
     return [(table, route.given, values) for (table, route, _), values in zip(given, came, strict=True)]

@@ -1,10 +1,10 @@
-"""Two gloo ranks: rows spread over them learn what one table learns, and what torchrec's row-wise Adagrad
-does where it is installed.
+"""Two gloo ranks: rows spread over them learn what one table learns, wherever each rank has its own and whoever holds
+them, and what torchrec's row-wise Adagrad does where it is installed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import pytest
@@ -16,7 +16,10 @@ from recdistill.distributed.ranks import Ranks
 from recdistill.models.embeddings.bounded import BoundedTable, RowBudget
 from recdistill.models.embeddings.growable import GrowableTable, Optimiser
 from recdistill.models.embeddings.sharded import ShardedTable
+from tests.support.pretended_device import Elsewhere, another_device
+from tests.support.programs import needs
 from tests.support.rank_processes import met
+from tests.support.table_steps import agree
 
 ROWS, WIDTH, STEPS, RATE = 101, 8, 6, 0.05  # a number of rows that two ranks do not divide
 
@@ -45,8 +48,10 @@ def learned(name: str) -> Tensor:
     return one.peek(torch.arange(ROWS))
 
 
-def spread(optimiser: Optimiser, ranks: Ranks) -> Tensor:
+def spread(optimiser: Optimiser, ranks: Ranks, home: torch.device | None = None, fused: bool = False) -> Tensor:
     ours = ShardedTable(table(optimiser), ranks)
+    if home is not None:
+        ours.lie_on(home, fused)
     for step in range(STEPS):
         rows, gradient = asked(ranks.rank, step)
         ours(rows).backward(gradient)
@@ -89,21 +94,23 @@ def torchrecs(ranks: Ranks) -> Tensor:
     return look(torch.arange(ROWS)).detach()
 
 
-WAYS: dict[str, Callable[[Ranks], Tensor]] = {
-    "adam": lambda ranks: spread("adam", ranks),
-    "rowwise-adagrad": lambda ranks: spread("rowwise-adagrad", ranks),
-    "torchrec": torchrecs,
+HERE = torch.device("cpu")
+WAYS: dict[str, Callable[[Ranks], Sequence[Tensor]]] = {
+    "adam": lambda ranks: [spread("adam", ranks), spread("adam", ranks, HERE)],
+    "rowwise-adagrad": lambda ranks: [spread("rowwise-adagrad", ranks), spread("rowwise-adagrad", ranks, HERE)],
+    "fbgemm": lambda ranks: [spread("rowwise-adagrad", ranks, HERE, fused=True)],
+    "torchrec": lambda ranks: [torchrecs(ranks)],
 }
 
 
-def found(way: str, ranks: Ranks) -> list[list[float]]:
+def found(way: str, ranks: Ranks) -> list[list[list[float]]]:
     """Return what one of the ranks finds, as lists: they come from another process."""
-    return WAYS[way](ranks).tolist()  # type: ignore[no-any-return]
+    return [rows.tolist() for rows in WAYS[way](ranks)]
 
 
 def on_two_ranks(way: str) -> None:
     """Compare what each rank finds with one table."""
-    for rows in map(torch.tensor, met(2, partial(found, way))):
+    for rows in (torch.tensor(rows) for of_rank in met(2, partial(found, way)) for rows in of_rank):
         torch.testing.assert_close(rows, learned("adam" if way == "adam" else "rowwise-adagrad"))
         assert not rows[0].any() and (rows[1:] != table("adam").peek(torch.arange(1, ROWS))).any(1).float().mean() > 0.5
 
@@ -111,6 +118,46 @@ def on_two_ranks(way: str) -> None:
 @pytest.mark.parametrize("optimiser", ["adam", "rowwise-adagrad"])
 def test_rows_spread_over_two_ranks_learn_what_one_table_learns(optimiser: str) -> None:
     on_two_ranks(optimiser)
+
+
+@needs("fbgemm_gpu")
+def test_rows_that_fbgemm_holds_learn_what_one_table_learns() -> None:
+    on_two_ranks("fbgemm")
+
+
+class Loop(Ranks):
+    """One rank that sends itself what it sends."""
+
+    def counts(self, mine: Tensor) -> Tensor:
+        return mine
+
+    def exchange(self, rows: Tensor, mine: Sequence[int], theirs: Sequence[int]) -> Tensor:
+        return rows.clone()
+
+
+def looped(optimiser: Optimiser, home: torch.device | None) -> dict[str, Tensor]:
+    """Return the state of a table after some steps of two look-ups each; its rows travel from `home` and to there."""
+    ours = ShardedTable(table(optimiser), Loop())
+    if home is not None:
+        ours.lie_on(home)
+        ours.device = home
+    for step in range(STEPS):
+        for rank in range(2):
+            rows, gradient = asked(rank, step)
+            found = ours(rows)
+            assert isinstance(found, Elsewhere) == (home is not None)
+            (found * gradient.to(found.device)).sum().backward()
+        ours.step()
+    assert torch.equal(ours.peek(torch.arange(1, 5)), ours.owned.peek(torch.arange(1, 5)))
+    return ours.state()
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "rowwise-adagrad"])
+def test_rows_travel_between_devices_without_the_host(optimiser: Optimiser) -> None:
+    """On a device that only pretends to be one: what is left on the wrong one fails there."""
+    here = looped(optimiser, None)
+    with another_device() as device:
+        agree(looped(optimiser, device), here)
 
 
 def test_rowwise_adagrad_is_torchrecs() -> None:
