@@ -26,7 +26,7 @@ from recdistill.distributed.token_ranks import MixesTokens, TokenRanks
 
 __all__ = ["Sharded"]
 
-ENTRY_POINTS = ("last", "shared", "heads")  # methods called besides forward, which need the gathered weights too
+ENTRY_POINTS = ("last", "shared", "heads", "adapted_head")  # called besides forward, and need gathered weights too
 COPIES, TOKENS = "copies", "tokens"  # the two directions in which ranks stand
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -86,6 +86,17 @@ class Sharded:
         total = total + shares.sum().cpu()
         self.ranks.sum_in_place([total])
         return float(total)
+
+    def clip(self, network: nn.Module, most: float) -> None:
+        """Scale the gradients down to a norm of at most `most`, all ranks' together, as torch.nn.utils.clip_grad_norm_
+        does; in one message.
+        """
+        gradients = [self.local(gradient) for gradient in gradients_of(network)]
+        square = torch.stack([gradient.square().sum() for gradient in gradients]).sum()[None].cpu()
+        self.ranks.sum_in_place([square])
+        scale = most / (float(square.sqrt()) + 1e-6)
+        for gradient in gradients if scale < 1 else ():
+            gradient.mul_(scale)
 
     def local(self, tensor: Tensor) -> Tensor:
         """Return what this rank holds of a tensor."""

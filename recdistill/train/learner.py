@@ -265,7 +265,7 @@ class Learner:
             for group in self.optimiser.param_groups:
                 group["lr"] = self.dense_rate * self.rate_now * min(1.0, (self.steps + 1) / self.warmup)
         if self.clip is not None:
-            torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.clip)
+            self.dense.clip(self.network, self.clip)
         self.optimiser.step()
 
     def _signals(self, batch: Batch, main: Tensor) -> Tensor:

@@ -62,11 +62,8 @@ def check_sharded(job: Job) -> None:
     """Raise UserError for what ranks cannot share where each keeps but a share of the dense part."""
     found = {
         "pretrain": job.config.pretrain is not None,
-        "dense_clip": job.config.dense_clip is not None,
-        "activation dice": job.config.options.get("activation") == "dice",
         "prune": isinstance(job.config, StudentConfig) and job.config.prune is not None,
         "alternate": isinstance(job.config, StudentConfig) and job.config.alternate is not None,
-        "distill.weight auto": job.uses_teacher and job.distill is not None and job.distill.weight == "auto",
     }
     for what, there in found.items():
         if there:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from recdistill.compress.importance import Importance, products_of, units_along
+from recdistill.distributed.ranks import ALONE, Ranks, gradients_of
 from recdistill.errors import UserError
 from recdistill.models.embeddings.growable import GrowableTable
+from recdistill.models.embeddings.sharded import spread_tables
 from recdistill.models.widths import Dim, NetworkWidths, into, joined, linear, out, stacked, under
+from tests.support.rank_processes import met
 
 
 class Small(nn.Module):
@@ -135,3 +140,45 @@ def test_a_table_without_rows_counts_nothing() -> None:
     net = Small()
     found = Importance(net, "magnitude").kept({"width": 1, "hidden": 3})
     assert found["width"].tolist() == [int(net.first.weight.detach().square().sum(0).argmax())]
+
+
+SAMPLES, PULLS = torch.tensor([4, 7, 7, 9, 12]), torch.tensor([1.0, -2.0, 1.0, 1.0, 1.0])  # of two ranks both have 7
+MEASURES = ("taylor", "activation", "magnitude")
+
+
+def measured(ranks: Ranks) -> dict[str, dict[str, list[float]]]:
+    """Return by measure the scores of a step's samples, of which this rank has its part, by the width; of the rows
+    learned then, for magnitude.
+    """
+    unique, place = torch.unique(torch.cat([torch.zeros(1).long(), SAMPLES[ranks.part(5)]]), return_inverse=True)
+    found = {}
+    for measure in MEASURES:
+        net = Small()
+        spread_tables(net, ranks)
+        scores = Importance(net, measure, ranks)  # type: ignore[arg-type]
+        scores.due = True
+        rows = net.item(unique)[place[1:]]
+        loss = (net.last(torch.relu(net.first(rows)))[:, 0] * PULLS[ranks.part(5)]).sum()
+        by_loss = products_of(net, loss, ranks)
+        torch.autograd.backward(loss)
+        ranks.sum_in_place(gradients_of(net))
+        products = products_of(net, ranks=ranks)
+        assert all(torch.allclose(by_loss[name], products[name]) for name in by_loss)
+        scores.update(products)
+        net.item.step()
+        of_weights = scores._by_magnitude() if measure == "magnitude" else scores.scores
+        found[measure] = {name: value.tolist() for name, value in of_weights.items()}
+    return found
+
+
+@cache
+def by_ranks() -> list[dict[str, dict[str, list[float]]]]:
+    return met(2, measured)
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_two_ranks_score_what_one_process_does(measure: str) -> None:
+    whole = measured(ALONE)[measure]
+    for found in by_ranks():
+        for name, scores in whole.items():
+            assert found[measure][name] == pytest.approx(scores, rel=1e-5) and max(scores) > 0

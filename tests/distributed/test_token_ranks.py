@@ -88,6 +88,7 @@ def _learned(dense: Dense, kind: str) -> dict[str, Tensor]:
         states = network(rows[dense.ranks.part(ROWS)])
         loss = states.square().sum() + sum(state.sin().sum() for state in network.passed)  # type: ignore[union-attr]
         torch.autograd.backward(loss)
+        dense.clip(network, 1.0)
         optimiser.step()
     of_rank = {name: dense.local(weight.detach()) for name, weight in network.named_parameters()}
     gradients = {

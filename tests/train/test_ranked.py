@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -16,11 +17,12 @@ import torch
 from recdistill.checkpoint.store import Checkpoint, Checkpoints
 from recdistill.config.experiment import Experiment
 from recdistill.distributed.ranks import Ranks
+from recdistill.errors import UserError
 from recdistill.runs.folder import RunFolder
 from recdistill.runs.jobs import every_job
 from recdistill.tables.predictions import PredictionLog
 from recdistill.train.build import trainer_of
-from recdistill.train.pool import train_ranked
+from recdistill.train.pool import check_sharded, train_ranked
 from recdistill.train.trainer import Progress
 from tests.support.programs import missing, needs
 from tests.support.rank_processes import met
@@ -33,6 +35,7 @@ WARM = "students.light.distill.warm_start"
 SMALLER = "students.light.options={hidden: [12, 8]}"
 EXPERTS = "{variant: rankmixer, tokens: 2, mixer_width: 8, mixer_layers: 1, experts: 3, active: 1}"
 GATE = "gate: {start: teacher-ahead, window: 100, margin: 0, sigmas: 0, by: device}"
+MIXER = "students.light={kind: token-mixer, width: 4, history: 5, batch: 50, options: {tokens: 2, mixer_width: 8}}"
 CASES = {  # settings, what is trained before by one process, and what by ranks
     "a fold": (
         ("students.light.distill={weight: 1, signals: crossfit}", "crossfit={folds: 2, share: 0.5}"),
@@ -61,7 +64,7 @@ CASES = {  # settings, what is trained before by one process, and what by ranks
         "teacher",
     ),
     "the teacher's order within requests": (
-        ("students.light.distill={weight: 0.5, listwise: 2}", "candidates.count=1", "students.light.epochs=2"),
+        (MIXER, "students.light.distill={weight: 0.5, listwise: 2}", "candidates.count=1", "students.light.epochs=2"),
         ("teacher",),
         DISTILLED,
     ),
@@ -123,7 +126,7 @@ CASES = {  # settings, what is trained before by one process, and what by ranks
     ),
     "pruned by what is read": (  # of the last step of a block the first rank has none
         (
-            "students.light={options: {hidden: [8, 6]}, batch: 19}",
+            "students.light={kind: pooled-mlp, width: 4, history: 5, options: {hidden: [8, 6]}, batch: 19}",
             "students.light.prune={from: {width: 6, hidden: [16, 12]}, start: 0, end: 0.5, importance: activation}",
         ),
         (),
@@ -139,14 +142,30 @@ CASES = {  # settings, what is trained before by one process, and what by ranks
         (),
         RAW,
     ),
-    "an earlier run's model, made wider": (("students.light.width=5",), (), RAW),
+    "products in bfloat16": ((MIXER, "students.light.options.precision=bfloat16"), (), RAW),
+    "an earlier run's model, made wider": ((MIXER, "students.light.width=5"), (), RAW),
 }
-SHARED = "its teacher's network, by shares"
+SHARDS = {  # cases that ranks learn by shares, and how many of them share each layer of a token mixer
+    "its teacher's network, by shares": 1,
+    "rows that are bounded": 1,
+    "dice": 1,
+    "a gate": 1,
+    "a weight that finds itself, an adapter": 1,
+    "experts that a ReLU chooses": 1,
+    "hidden states, recorded": 1,
+    "the teacher's order within requests": 2,
+    "products in bfloat16": 2,
+    "an earlier run's model, made wider": 2,
+}
 ORDERED = "the teacher's order within requests"
 LATER = "an earlier run's model, made wider"
 HELD = "rows that FBGEMM holds"  # one process begins with its own
 TURNS = "shrunken and grown, by turns"  # one process begins, is killed, and so are the ranks that go on: one ends it
 KILLED = 2, 5  # checkpoints that there are then
+
+
+# products of bfloat16 numbers: what ranks' sums differ by is rounded there, which full precision shows 7 times over
+COARSE = {"products in bfloat16": 20}
 
 
 def requests(path: Path) -> None:
@@ -168,7 +187,7 @@ def experiment_of(case: str, root: Path) -> Experiment:
         return tiny(*settings)
     items = range(40), range(20, 60)
     logs = [log(root.parent / f"{start}.csv", start, of) for start, of in zip((JANUARY, FEBRUARY), items, strict=True)]
-    finish(root.parent / "old", a_log(logs[0]), OLD)
+    finish(root.parent / "old", a_log(logs[0], MIXER), OLD)
     return a_log(logs[1], f"students.light.start_from={root.parent / 'old' / 'models' / OLD}", *settings)
 
 
@@ -179,11 +198,12 @@ def until(learns: Iterator[Progress], model: Path, checkpoints: int) -> None:
             return
 
 
-def trained(cases: list[tuple[Path, str, str, bool]], ranks: Ranks) -> None:
+def trained(cases: list[tuple[Path, str, str, int]], ranks: Ranks) -> None:
     """Train a model of each run as one of the ranks."""
-    for root, text, name, sharded in cases:
+    for root, text, name, tensor in cases:
         experiment, folder = Experiment.model_validate_json(text), RunFolder(root)
-        learns = train_ranked(folder, experiment, every_job(experiment)[name], ranks, sharded)
+        here = replace(ranks, tensor=max(tensor, 1))
+        learns = train_ranked(folder, experiment, every_job(experiment)[name], here, tensor > 0)
         until(learns, root / "models" / name, KILLED[1] if experiment.students["light"].alternate else sys.maxsize)
         ranks.wait()
 
@@ -205,10 +225,23 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Path
         found[case] = root / "one", root / "many"
         if case == HELD:
             experiment = tiny(*CASES[case][0], "teacher.embeddings=torchrec")
-        asked.append((root / "many", experiment.model_dump_json(), name, case == SHARED))
+        asked.append((root / "many", experiment.model_dump_json(), name, SHARDS.get(case, 0)))
     met(2, partial(trained, asked))
     finish(found[TURNS][1], experiment_of(TURNS, found[TURNS][1]), RAW)
     return found
+
+
+@pytest.mark.parametrize(
+    ("settings", "name", "message"),
+    [
+        (CASES["pretraining"][0], "teacher", "teacher: pretrain does not go with --shard"),
+        (CASES["pruned by what is read"][0], RAW, f"{RAW}: prune does not go with --shard"),
+        (CASES[TURNS][0], RAW, f"{RAW}: alternate does not go with --shard"),
+    ],
+)
+def test_what_ranks_do_not_do_by_shares_is_refused(settings: tuple[str, ...], name: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        check_sharded(every_job(tiny(*settings))[name])
 
 
 def newest(root: Path, name: str) -> Checkpoint:
@@ -223,6 +256,7 @@ def newest(root: Path, name: str) -> Checkpoint:
 )
 def test_two_ranks_learn_what_one_process_does(runs: dict[str, tuple[Path, Path]], case: str) -> None:
     one, many = (newest(root, CASES[case][2]) for root in runs[case])
+    coarse = COARSE.get(case, 1)
     assert one.tensors.keys() == many.tensors.keys() and len(many.state.get("shares", [])) == 2 * (case != TURNS)
     for name, value in one.tensors.items():
         assert value.shape == many.tensors[name].shape, name
@@ -231,7 +265,7 @@ def test_two_ranks_learn_what_one_process_does(runs: dict[str, tuple[Path, Path]
         elif name.startswith("resizer/"):
             torch.testing.assert_close(many.tensors[name], value, rtol=1e-2, atol=1e-2 * float(value.max()), msg=name)
         elif value.is_floating_point():
-            torch.testing.assert_close(many.tensors[name], value, rtol=5e-2, atol=2e-3, msg=name)
+            torch.testing.assert_close(many.tensors[name], value, rtol=5e-2, atol=2e-3 * coarse, msg=name)
     for key in ("rows", "labels", "positives", "logloss", "learned", "steps"):
         assert many.state["totals"][key] == pytest.approx(one.state["totals"][key], rel=1e-3), key
     assert many.state["totals"]["began"] == one.state["totals"]["began"]
@@ -248,4 +282,4 @@ def test_two_ranks_learn_what_one_process_does(runs: dict[str, tuple[Path, Path]
         codes, others = (np.frombuffer(b"".join(each["state"].drop_nulls()), np.int8) for each in (alone, shared))
         assert len(codes) == len(others) > 1000 and (codes != others).mean() < 0.02
     for column in [name for name in alone.columns if name.startswith("logit_")]:
-        np.testing.assert_allclose(shared[column].to_numpy(), alone[column].to_numpy(), rtol=2e-3, atol=2e-4)
+        np.testing.assert_allclose(shared[column].to_numpy(), alone[column].to_numpy(), rtol=2e-3, atol=2e-4 * coarse)
