@@ -29,7 +29,7 @@ from recdistill.runs.folder import RunFolder
 from recdistill.runs.jobs import Job, controls_of, every_job, pairs_of, teacher_seeds_of
 from recdistill.runs.names import TEACHER, ModelName
 from recdistill.serve.rows import SmallerRows
-from recdistill.storage.location import Location, location
+from recdistill.storage.location import Location, location, of_this_machine
 from recdistill.train.predict import Predictor
 from recdistill.train.trained import trained
 
@@ -58,7 +58,7 @@ class TrainedModel:
 
         The file appears whole or not at all. Raises UserError for another kind of file, and as `predict`.
         """
-        return write_frames(Path(path), self.run.predictions(self._of(seed), data))
+        return write_frames(of_this_machine(path), self.run.predictions(self._of(seed), data))
 
     def backfill(self, seed: int | None = None, workers: int | None = None) -> int:
         """Predict every sample of the run's log with the model's newest checkpoint, into the table of predictions as
@@ -86,8 +86,8 @@ class TrainedModel:
         torch.export does not take, where the artefact would not give the network's logits, and for a checkpoint that is
         not there or was revoked.
         """
-        at = None if checkpoint is None else Path(checkpoint)
-        return self.run.export(self._of(seed), Path(to), rows, at, serves, smaller)
+        at = None if checkpoint is None else of_this_machine(checkpoint)
+        return self.run.export(self._of(seed), of_this_machine(to), rows, at, serves, smaller)
 
     def _of(self, seed: int | None) -> str:
         if seed is None:
@@ -245,7 +245,7 @@ class Run:
         with self._claimed(trains=False):
             stages.ingest_stage(self.folder, self.experiment, self.data, follows=False)
             path = predictions if isinstance(predictions, str | Path) else self._as_file(predictions)
-            stages.import_stage(self.folder, self.experiment, Path(path))
+            stages.import_stage(self.folder, self.experiment, of_this_machine(path))
         return TrainedModel(self, TEACHER, (TEACHER,))
 
     def _as_file(self, predictions: Any) -> Path:

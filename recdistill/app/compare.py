@@ -11,16 +11,18 @@ from rich.text import Text
 
 from recdistill.app.progress import print_line, printed
 from recdistill.report.compare import Comparison, Row, compared, finished, write_comparison
+from recdistill.storage.location import location
 
 __all__ = ["compare"]
 
 
 def compare(folders: Sequence[str | Path], out: Path | None = None) -> Comparison:
-    """Print finished runs side by side, write the page where one is asked for, and return what stands on it.
+    """Print finished runs side by side, write the page where one is asked for, and return what stands on it. folders:
+    paths, or addresses of object stores.
 
     Raises UserError for fewer than two folders, and for one that holds no scored run; then nothing is written.
     """
-    comparison = compared([finished(Path(folder)) for folder in folders])
+    comparison = compared([finished(location(str(folder))) for folder in folders])
     for rows in (comparison.scores, comparison.etas, comparison.keys):
         if rows:
             _print(comparison.runs, rows)

@@ -7,6 +7,8 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -66,8 +68,26 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Distil a large recommendation model into the one you can serve.",
 )
+
+
+def _with_paths(verb: Callable[..., None]) -> Callable[..., None]:
+    """Return the verb, which refuses an address of an object store wherever it takes a path of this machine."""
+
+    @wraps(verb)
+    def checked(**given: object) -> None:
+        from recdistill.storage.location import of_this_machine
+
+        for value in given.values():
+            for one in value if isinstance(value, list) else [value]:
+                if isinstance(one, Path):
+                    of_this_machine(one)
+        verb(**given)
+
+    return checked
+
+
 for verb in VERBS:
-    app.command()(verb)
+    app.command()(_with_paths(verb))
 app.command(hidden=True)(role)
 
 

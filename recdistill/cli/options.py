@@ -2,39 +2,23 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from recdistill.cli import completion
-from recdistill.errors import UserError
 
 __all__ = ["Candidate", "Config", "Data", "Out", "OutPlace", "Rows", "RunFolder", "RunPlace", "Set"]
 
-ADDRESS = re.compile(r"[a-z0-9]+:/")  # of an object store, once a path was made of it
-
-
-def _local(folder: Path | None) -> Path | None:
-    """Return a folder; UserError where it is an address of an object store."""
-    if folder is not None and ADDRESS.match(str(folder)):
-        raise UserError(
-            f"{folder}: this verb works on local folders; copy the run to a folder first (how-to: on object stores)"
-        )
-    return folder
-
-
 Config = Annotated[Path, typer.Argument(help="The experiment file (YAML).")]
 Data = Annotated[Path | None, typer.Option("--data", help="Folder that data.path is relative to.")]
-Out = Annotated[Path | None, typer.Option("--out", help="Folder of the run; default runs/NAME.", callback=_local)]
+Out = Annotated[Path | None, typer.Option("--out", help="Folder of the run; default runs/NAME.")]
 OutPlace = Annotated[
     str | None, typer.Option("--out", help="Folder of the run, or s3://BUCKET/PREFIX; default runs/NAME.")
 ]
 Set = Annotated[list[str] | None, typer.Option("--set", help="Override one key: --set teacher.width=64")]
-RunFolder = Annotated[
-    Path, typer.Argument(help="The folder of a run.", autocompletion=completion.runs, callback=_local)
-]
+RunFolder = Annotated[Path, typer.Argument(help="The folder of a run.", autocompletion=completion.runs)]
 RunPlace = Annotated[
     str, typer.Argument(help="The folder of a run, or s3://BUCKET/PREFIX.", autocompletion=completion.runs)
 ]

@@ -84,7 +84,10 @@ def report(run_folder: RunPlace) -> None:
 
 def compare(
     run_folders: Annotated[
-        list[Path], typer.Argument(help="Folders of finished runs, two or more.", autocompletion=completion.runs)
+        list[str],
+        typer.Argument(
+            help="Finished runs, two or more: folders, or s3://BUCKET/PREFIX.", autocompletion=completion.runs
+        ),
     ],
     out: Annotated[Path | None, typer.Option("--out", help="Also write a page (HTML).")] = None,
 ) -> None:

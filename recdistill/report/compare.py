@@ -30,6 +30,7 @@ from recdistill.evaluate.summary import (
 )
 from recdistill.report.page import framed
 from recdistill.report.text import why_note
+from recdistill.storage.location import Location
 
 __all__ = ["Comparison", "Finished", "Row", "compared", "finished", "render_comparison", "write_comparison"]
 
@@ -77,7 +78,7 @@ class Comparison:
     withheld: list[str]
 
 
-def finished(root: Path) -> Finished:
+def finished(root: Location) -> Finished:
     """Read a run's folder; UserError when it holds no run, or one that is not scored yet."""
     about, summary = root / "run.json", root / "summary.json"
     if not about.is_file():

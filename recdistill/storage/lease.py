@@ -43,16 +43,16 @@ def probe(place: ObjectPath) -> float:
     """Return the store's time in epoch seconds.
 
     Raises UserError where the bucket cannot be written to, its store takes a second conditional put (then two processes
-    could commit the same version, and rows would be lost), or this machine's clock is far off.
+    could commit the same version, and rows would be lost) or one in the place of what is no longer there (then two
+    could hold the lease), or this machine's clock is far off.
     """
     tried = place / f"probe-{uuid4()}"
     try:
         first, second = tried.create(b"first"), tried.create(b"second")
         if first is None or second is not None or tried.read_bytes() != b"first":
-            raise UserError(
-                f"{place.bucket}: this store has no conditional puts (If-None-Match), so two processes could overwrite "
-                "each other's commits; choose a store that has them"
-            )
+            raise _unconditional(place, "If-None-Match")
+        if tried.swap(b"third", first) is None or tried.swap(b"fourth", first) is not None:
+            raise _unconditional(place, "If-Match")
         now = tried.stat().st_mtime
     finally:
         tried.unlink(missing_ok=True)
@@ -63,6 +63,13 @@ def probe(place: ObjectPath) -> float:
             "store's; set it"
         )
     return now
+
+
+def _unconditional(place: ObjectPath, header: str) -> UserError:
+    return UserError(
+        f"{place.bucket}: this store has no conditional puts ({header}), so two processes could overwrite each other's "
+        "commits; choose a store that has them"
+    )
 
 
 class Lease:

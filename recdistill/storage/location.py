@@ -16,7 +16,18 @@ from uuid import uuid4
 from recdistill.errors import UserError
 from recdistill.storage.objects import ObjectPath
 
-__all__ = ["Location", "create", "is_address", "local_path", "location", "names", "new_file", "remove", "write"]
+__all__ = [
+    "Location",
+    "create",
+    "is_address",
+    "local_path",
+    "location",
+    "names",
+    "new_file",
+    "of_this_machine",
+    "remove",
+    "write",
+]
 
 Location = Path | ObjectPath
 SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+:/")
@@ -39,6 +50,17 @@ def local_path(place: Location) -> Path:
     if isinstance(place, ObjectPath):
         raise UserError(f"{place}: this works on local folders only; copy the run to a folder first")
     return place
+
+
+def of_this_machine(text: str | Path) -> Path:
+    """Return the path that a text names; UserError for an address, of which a path would make a folder called `s3:`."""
+    if is_address(str(text)):
+        address = str(text).replace(":/", "://", 1).replace(":///", "://", 1)  # a path has one slash of the two
+        raise UserError(
+            f"{address}: a path of this machine is taken here, no address; copy what is there to a folder, or write to "
+            "a folder and copy that (what object stores are for: how-to, On object stores)"
+        )
+    return Path(text)
 
 
 def names(folder: Location) -> set[str]:

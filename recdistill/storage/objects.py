@@ -300,6 +300,10 @@ def _opened(bucket: str, _environment: frozenset[tuple[str, str]], request_s: fl
 
 
 def _reason(text: str) -> str:
-    """Return a library's error in words: those of a known reason, else its first line."""
+    """Return a library's error in words: those of a known reason, else what its first line gives as the reason."""
     known = next((words for mark, words in REASONS.items() if mark in text), None)
-    return known or f"the store fails: {printable(text.splitlines()[0] if text else 'without a word')[:200]}"
+    if known:
+        return known
+    line = text.splitlines()[0] if text else "without a word"
+    again = "; run the same command again once it answers" if " retries" in line else ""
+    return f"the store fails: {printable(line.rpartition(' - ')[2].strip(' :'))[:200]}{again}"

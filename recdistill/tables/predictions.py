@@ -12,7 +12,7 @@ from deltalake.transaction import AddAction
 
 from recdistill.errors import UserError
 from recdistill.storage.location import Location
-from recdistill.tables.delta.commits import commits_back, open_delta, parts_of
+from recdistill.tables.delta.commits import commits_back, kept_commits, parts_of
 from recdistill.tables.delta.existing_ids import first_known
 from recdistill.tables.delta.files import Part, ahead, gathered, read_parts
 from recdistill.tables.delta.fixed_bytes import to_bytes
@@ -190,9 +190,8 @@ class PredictionLog(DeltaLog):
         """Return the metadata of every commit of `model`, oldest first; `version` is the table's,
         `model_version` the model's.
         """
-        history = open_delta(self.path).history()
         return [
-            {key: str(value) for key, value in entry.items()}
-            for entry in reversed(history)
-            if entry.get("model") == model
+            commit.metadata | {"version": str(commit.version)}
+            for commit in kept_commits(self.path)
+            if commit.metadata.get("model") == model
         ]

@@ -143,11 +143,15 @@ def test_a_lease_that_was_lost_while_interrupts_were_ignored_is_told_at_the_end(
         lease.lost = True
 
 
-def test_a_store_without_conditional_puts_is_refused(bucket: ObjectPath, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ObjectPath, "create", ObjectPath.write_bytes)
-    with pytest.raises(UserError, match="this store has no conditional puts"):
-        probe(bucket)
-    assert names(bucket) == set()
+@pytest.mark.needs("obstore", "ministack")
+@pytest.mark.parametrize("header", ["If-None-Match", "If-Match"])
+def test_a_store_without_conditional_puts_is_refused(header: str, proxied: tuple[FaultyProxy, ObjectPath]) -> None:
+    proxy, place = proxied
+    probe(place)
+    proxy.dropped = header
+    with pytest.raises(UserError, match=rf"this store has no conditional puts \({header}\)"):
+        probe(place)
+    assert names(place) == set()
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(400, "400 s ahead of"), (-4_000, "4,000 s behind")])

@@ -10,7 +10,17 @@ from pathlib import Path
 import pytest
 
 from recdistill.errors import UserError
-from recdistill.storage.location import Location, create, local_path, location, names, new_file, remove, write
+from recdistill.storage.location import (
+    Location,
+    create,
+    local_path,
+    location,
+    names,
+    new_file,
+    of_this_machine,
+    remove,
+    write,
+)
 from recdistill.storage.objects import ObjectPath
 from tests.support.object_stores import BUCKET, EVERYWHERE, SECRET, bucket_url, environment, everywhere, free_port
 
@@ -182,6 +192,13 @@ def test_an_address_is_taken_apart_and_put_together() -> None:
     assert location("runs/mine") == Path("runs/mine")
     with pytest.raises(UserError, match="works on local folders only"):
         local_path(place)
+
+
+@pytest.mark.parametrize("given", ["s3://bucket/run", Path("s3://bucket/run"), "s3:/bucket/run"])
+def test_where_a_path_is_taken_an_address_is_refused_as_it_was_written(given: str | Path) -> None:
+    with pytest.raises(UserError, match="^s3://bucket/run: a path of this machine is taken here, no address"):
+        of_this_machine(given)
+    assert of_this_machine("runs/mine") == of_this_machine(Path("runs/mine")) == Path("runs/mine")
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,7 @@ def test_a_run_gives_a_local_ones_figures_and_goes_on_on_a_new_machine(
     (bucket / "summary.json").unlink()
     for verb in ("evaluate", "report", "inspect", "train"):
         done(verb, bucket)
+    assert f"{bucket}" in done("compare", bucket, bucket)
     assert figures(bucket) == local
     assert "nothing to do" in done("run", config, "--out", bucket)
     other = refused("run", config, "--out", bucket, "--set", "teacher.width=16")
@@ -145,7 +146,11 @@ def test_a_bucket_that_is_not_there_and_verbs_that_are_local_are_one_line(bucket
     for words, text in (
         (("run", config, "--out", "s3://no-such-bucket/run"), "there is no such bucket"),
         (("run", config, "--out", "s3://no-such-bucket"), "no address of a run"),
-        (("shadow", bucket), "this verb works on local folders"),
+        (("shadow", bucket, "served"), f"{bucket}: a path of this machine is taken here"),
+        (("export", bucket, "light", "--to", bucket / "served"), f"{bucket}/served: a path of this machine is taken"),
+        (("serve", bucket / "served"), "a path of this machine is taken here"),
+        (("run", config, "--out", bucket, "--data", "s3://bucket/data"), "s3://bucket/data: a path of this machine"),
+        (("choose", config, "--out", bucket), "a path of this machine is taken here"),
         (("compact", bucket), "holds no run"),
         (("watch", bucket), "holds no run"),
         (("evaluate", bucket), "holds no run"),

@@ -82,6 +82,13 @@ def test_predictions_lie_by_their_model(bucket: ObjectPath) -> None:
     assert "model=teacher" in names(bucket / "p")
 
 
+def test_a_lineage_is_read_while_other_threads_go_on(proxied: tuple[FaultyProxy, ObjectPath]) -> None:
+    """One of them is the proxy, which has to answer; in a run another renews the lease."""
+    _, place = proxied
+    log = make_predictions(place / "p", [range(5), range(5, 7)])
+    assert [entry["version"] for entry in log.lineage("teacher")] == ["1", "2"]
+
+
 @everywhere
 def test_compaction_vacuum_and_cut_change_nothing_that_followers_see(bucket: ObjectPath) -> None:
     log = make_events(bucket / "t", [range(5 * k, 5 * k + 5) for k in range(12)])
@@ -156,7 +163,9 @@ def test_a_network_that_fails_for_good_is_one_line_and_the_next_run_goes_on(
     log = make_events(place / "t", [range(3)])
     monkeypatch.setattr("recdistill.storage.objects.RETRIES", 1)
     proxy.fail(r"PUT .*parquet", "unavailable", 1_000)
-    with pytest.raises(UserError, match=f"^{place}/t/.*parquet: the store fails: ") as caught:
+    with pytest.raises(
+        UserError, match=f"^{place}/t/.*parquet: the store fails: .*503.*; run the same command again"
+    ) as caught:
         log.append(events(range(3, 5)), writer="w", sequence=1)
     assert "\n" not in str(caught.value)
     proxy.fail(r"nothing", "unavailable")

@@ -15,6 +15,7 @@ import re
 import zlib
 from bisect import bisect_left
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -52,11 +53,13 @@ __all__ = [
     "committed_here",
     "cut",
     "first_line",
+    "kept_commits",
     "last_commit",
     "newest_after",
     "newest_version",
     "open_delta",
     "parts_of",
+    "reading",
     "version_before",
     "whole_commit",
 ]
@@ -103,6 +106,15 @@ def open_delta(path: Location, version: int | None = None) -> DeltaTable:
         raise UserError(f"{path}: the table cannot be read at version {version}: {first_line(error)}") from None
 
 
+@contextmanager
+def reading(table: DeltaTable) -> Iterator[None]:
+    """Raise UserError where a table that was opened cannot be read, as its library reads some of it late."""
+    try:
+        yield
+    except (DeltaError, OSError) as error:
+        raise UserError(f"{table.table_uri}: the table cannot be read: {first_line(error)}") from None
+
+
 def newest_version(path: Location) -> int:
     """Return the table's newest version, by the names in its log; UserError when there is no table."""
     try:
@@ -127,7 +139,8 @@ def whole_commit(path: Location, version: int) -> bool:
 
 def parts_of(table: DeltaTable) -> list[Part]:
     """Return the parts of the table's version, oldest first by the time they were written."""
-    actions = pl.DataFrame(table.get_add_actions(flatten=True))
+    with reading(table):
+        actions = pl.DataFrame(table.get_add_actions(flatten=True))
     for name, kind in BOUNDS.items():
         actions = actions if name in actions.columns else actions.with_columns(pl.lit(None, kind).alias(name))
     actions = actions.with_columns(pl.col(name).cast(kind, strict=False).to_physical() for name, kind in BOUNDS.items())
@@ -283,6 +296,19 @@ def commits_back(table: Location, version: int) -> Iterator[Commit]:
     while version >= 0 and has_commit(table, version):
         yield _read_commit(table, version)
         version -= 1
+
+
+def kept_commits(table: Location) -> Iterator[Commit]:
+    """Yield the commits that were not cleaned up, oldest first; one that is cleaned up meanwhile is left out.
+
+    Not by the library's own history, which holds Python's lock while it waits for a network: no lease would be renewed.
+    """
+    for version in commit_versions(table):
+        try:
+            yield _read_commit(table, version)
+        except UserError:
+            if has_commit(table, version):
+                raise
 
 
 def last_commit(table: Location, writer: str) -> Commit | None:

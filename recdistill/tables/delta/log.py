@@ -37,6 +37,7 @@ from recdistill.tables.delta.commits import (
     newest_after,
     newest_version,
     open_delta,
+    reading,
     whole_commit,
 )
 from recdistill.tables.delta.files import Part, ahead, arrow, gathered, read_parts, write_part, write_parts
@@ -218,7 +219,9 @@ class DeltaLog:
 
     def rows(self, version: int | None = None) -> int:
         """Return the number of rows, from the table's statistics."""
-        return int(pl.DataFrame(open_delta(self.path, version).get_add_actions(flatten=True))["num_records"].sum())
+        table = open_delta(self.path, version)
+        with reading(table):
+            return int(pl.DataFrame(table.get_add_actions(flatten=True))["num_records"].sum())
 
     def commits(self, after: int, last: int | None = None) -> Iterator[Commit]:
         """Yield the commits after version `after` (one that exists, or -1) up to `last` (default: the newest), each
@@ -387,5 +390,6 @@ def _removed(part: Part, now: int) -> RemoveAction:
 
 
 def _sequence(table: DeltaTable, writer: str) -> int:
-    found = table.transaction_version(writer)
+    with reading(table):
+        found = table.transaction_version(writer)
     return -1 if found is None else int(found)

@@ -243,6 +243,7 @@ def test_an_empty_file(name: str, tmp_path: Path) -> None:
 
 def test_a_missing_file_and_a_missing_column(tmp_path: Path) -> None:
     assert "no such file; check data.path and --data" in refused(tmp_path, "none.parquet")
+    assert "no such file; a log is read from a path of this machine" in refused(tmp_path, "s3://bucket/log.parquet")
     name = write(table(), tmp_path)
     wrong = ColumnsConfig(numeric=["pricee"])
     assert "no column 'pricee' (data.columns.numeric: pricee); did you mean 'price'?" in refused(tmp_path, name, wrong)
