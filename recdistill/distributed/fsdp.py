@@ -98,6 +98,22 @@ class Sharded:
         for gradient in gradients if scale < 1 else ():
             gradient.mul_(scale)
 
+    def whole(self, network: Network, make: Callable[[], Network]) -> Network:
+        """Return what `make` makes with all weights of a network of its kind, which is spread; its embedding rows stay
+        where they are.
+        """
+        found = make()
+        weights = network.state_dict().items()
+        full = {name: value.full_tensor() if isinstance(value, DTensor) else value for name, value in weights}
+        found.load_state_dict(full)
+        return found
+
+    def take(self, network: nn.Module, whole: nn.Module) -> None:
+        """Give a network this rank's share of the weights of one of its kind that has all of them."""
+        weights = {f"network/{name}": value for name, value in whole.state_dict().items()}
+        shares = self.shares(network, weights)
+        network.load_state_dict({name.removeprefix("network/"): value for name, value in shares.items()})
+
     def local(self, tensor: Tensor) -> Tensor:
         """Return what this rank holds of a tensor."""
         return tensor.to_local() if isinstance(tensor, DTensor) else tensor

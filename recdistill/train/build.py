@@ -51,7 +51,7 @@ from recdistill.train.crossfit import FoldTrainer
 from recdistill.train.donor import check_donor
 from recdistill.train.learner import Learner, fixed_weight
 from recdistill.train.memory_check import backbone_of, check_device, check_fits, unallocated
-from recdistill.train.pretrain import able
+from recdistill.train.pretrain import Pretraining, able
 from recdistill.train.schedule import Plan
 from recdistill.train.start_from import StartFrom, check_start, start_from_of
 from recdistill.train.table_home import at_home, check_home
@@ -305,11 +305,22 @@ def trainer_of(
         metadata,
         asked,
         only,
-        job.config.pretrain,
-        _category_of(job.name, job.config, schema, store),
+        _pretraining(job, schema, store, made),
         ranks,
         _starts(folder, experiment, job, plan, made),
     )
+
+
+def _pretraining(job: Job, schema: EventSchema, store: SampleStore, made: Make) -> Pretraining | None:
+    if job.config.pretrain is None:
+        return None
+
+    def make() -> Towers:
+        network = made(job.config, job.seed)
+        place(network, device_of(job.config.device))
+        return network
+
+    return Pretraining(job.config.pretrain, _category_of(job.name, job.config, schema, store), make)
 
 
 def _starts(

@@ -61,7 +61,6 @@ def train_ranked(
 def check_sharded(job: Job) -> None:
     """Raise UserError for what ranks cannot share where each keeps but a share of the dense part."""
     found = {
-        "pretrain": job.config.pretrain is not None,
         "prune": isinstance(job.config, StudentConfig) and job.config.prune is not None,
         "alternate": isinstance(job.config, StudentConfig) and job.config.alternate is not None,
     }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import cast
 
@@ -31,10 +31,12 @@ from recdistill.models.embeddings.sharded import ShardedTable
 from recdistill.models.encoders.hstu import HSTUStack
 from recdistill.models.encoders.packed import Sequences, sequences
 from recdistill.models.encoders.transformer import TransformerStack
+from recdistill.models.heads import Towers
 from recdistill.train.categories import CategoryColumn
+from recdistill.train.learner import Learner
 from recdistill.typing import Array
 
-__all__ = ["Windows", "able", "category_loss", "next_item_loss", "pretrain", "windows_of"]
+__all__ = ["Pretraining", "Windows", "able", "category_loss", "next_item_loss", "pretrain", "windows_of"]
 
 SEED = 13
 WARM, LOWEST, STAGES = (
@@ -67,6 +69,29 @@ class Windows:
             some = some[np.argsort(-lengths[some], kind="stable")]
             batches += [some[at : at + size] for at in range(0, len(some), size)]
         yield from (batches[at] for at in draw.permutation(len(batches)))
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """How a model is pre-trained, and when. category: of the items, for it; make: makes a network like the model's, in
+    full, where its weights are spread over ranks.
+    """
+
+    config: PretrainConfig
+    category: CategoryColumn | None
+    make: Callable[[], Towers]
+
+    def of(self, learner: Learner, store: SampleStore, time: int, length: int, seed: int) -> None:
+        """Pre-train a learner's network, see `pretrain`; a call of all ranks together, each of which has all of the
+        dense part meanwhile.
+        """
+        network, dense = learner.network, learner.dense
+        with torch.random.fork_rng(devices=[]):
+            whole = dense.whole(network, self.make)
+        items = cast(SequenceBackbone, network.backbone).inputs.item
+        cast(SequenceBackbone, whole.backbone).inputs.item = items
+        pretrain(whole.backbone, store, time, length, self.config, seed, self.category)
+        dense.take(network, whole)
 
 
 def windows_of(store: SampleStore, time: int, length: int) -> Windows:

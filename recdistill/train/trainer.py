@@ -24,7 +24,6 @@ import numpy as np
 import torch
 
 from recdistill.checkpoint.store import Checkpoint, Checkpoints
-from recdistill.config.models import PretrainConfig
 from recdistill.data.batch.builder import BatchBuilder
 from recdistill.data.batch.candidates import Candidates
 from recdistill.data.store.label_order import late_alone
@@ -34,9 +33,8 @@ from recdistill.distributed.ranks import ALONE, Ranks
 from recdistill.evaluate.metrics import ne_of_sums
 from recdistill.signals.columns import CANDIDATES, STATE
 from recdistill.tables.predictions import PredictionLog
-from recdistill.train.categories import CategoryColumn
 from recdistill.train.learner import Learner
-from recdistill.train.pretrain import pretrain
+from recdistill.train.pretrain import Pretraining
 from recdistill.train.schedule import Plan, Step, kept
 from recdistill.train.start_from import StartFrom
 from recdistill.train.step import Prepared, part_starts, shares_of, steps, unlearned, with_labels
@@ -148,8 +146,8 @@ class Trainer:
     """One model's run over the store. `model` names it in the predictions table, `run` its configuration's hash.
 
     candidates: those that it scores too, None for none. only: bool [N], which samples it learns from, None for
-    all. pretrain: how it is pre-trained, once, before the first block that begins at or after that share of the log;
-    category: of the items, for it. starts: what it takes over from other models, and when.
+    all. pretrain: how it is pre-trained, once, before the first block that begins at or after that share of the log.
+    starts: what it takes over from other models, and when.
     ranks: the processes that share every step's rows, each with a trainer like this one; the first of them records the
     logits of all.
     """
@@ -165,8 +163,7 @@ class Trainer:
     metadata: dict[str, str]
     candidates: Candidates | None = None
     only: Array | None = None
-    pretrain: PretrainConfig | None = None
-    category: CategoryColumn | None = None
+    pretrain: Pretraining | None = None
     ranks: Ranks = ALONE
     starts: tuple[StartFrom | WarmStart, ...] = ()
 
@@ -174,17 +171,14 @@ class Trainer:
         """Resume after the last checkpoint and run every remaining block, yielding progress now and then."""
         totals, first = resumed(self.learner, self.checkpoints)
         for block in range(first, self.plan.blocks):
-            if self.pretrain and block == self.plan.block_at(self.pretrain.at):
-                self._pretrain(int(self.store.time[self.plan.span(block)[0]]), self.pretrain)
+            if self.pretrain and block == self.plan.block_at(self.pretrain.config.at):
+                moment = int(self.store.time[self.plan.span(block)[0]])
+                self.pretrain.of(self.learner, self.store, moment, self.builder.length, self.plan.seed)
             self.learner.resize(block)
             for start in self.starts:
                 if taken := start.before(block, self.learner):
                     totals.began = asdict(taken)
             yield from self._block(block, totals)
-
-    def _pretrain(self, time: int, config: PretrainConfig) -> None:
-        backbone, length = self.learner.network.backbone, self.builder.length
-        pretrain(backbone, self.store, time, length, config, self.plan.seed, self.category)
 
     def totals(self) -> Totals:
         """Return the totals of the last checkpoint."""

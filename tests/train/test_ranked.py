@@ -54,7 +54,10 @@ CASES = {  # settings, what is trained before by one process, and what by ranks
     ),
     "dice": (("students.light={kind: din, width: 4, history: 5, batch: 50, options: {activation: dice}}",), (), RAW),
     "pretraining": (
-        ("teacher={kind: hstu, width: 4, history: 5, batch: 50, pretrain: {at: 0.5, batch: 7, category: topic}}",),
+        (
+            "teacher={kind: hstu, width: 4, history: 5, batch: 50}",
+            "teacher.pretrain={at: 0.5, batch: 7, category: topic, dense: true}",
+        ),
         (),
         "teacher",
     ),
@@ -149,6 +152,8 @@ SHARDS = {  # cases that ranks learn by shares, and how many of them share each 
     "its teacher's network, by shares": 1,
     "rows that are bounded": 1,
     "dice": 1,
+    "pretraining": 1,
+    "rows that ids share": 1,
     "a gate": 1,
     "a weight that finds itself, an adapter": 1,
     "experts that a ReLU chooses": 1,
@@ -234,7 +239,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Path
 @pytest.mark.parametrize(
     ("settings", "name", "message"),
     [
-        (CASES["pretraining"][0], "teacher", "teacher: pretrain does not go with --shard"),
         (CASES["pruned by what is read"][0], RAW, f"{RAW}: prune does not go with --shard"),
         (CASES[TURNS][0], RAW, f"{RAW}: alternate does not go with --shard"),
     ],
