@@ -21,7 +21,8 @@ from recdistill.data.batch.numbers import NUMBERS
 from recdistill.distributed.ranks import ALONE
 from recdistill.models.attention.request_layout import LaidOut, Layout
 from recdistill.models.backbones.sequence import SequenceBackbone
-from recdistill.models.embeddings.growable import TableOptions
+from recdistill.models.embeddings.cached import CachedTable
+from recdistill.models.embeddings.growable import TableOptions, replace_tables
 from recdistill.models.embeddings.lookups import Lookups
 from recdistill.models.embeddings.on_device import tables_on
 from recdistill.models.factory import BACKBONES, table_modules
@@ -40,7 +41,7 @@ PARTS = ("gather", "dense", "update")  # of a step whose batch has arrived
 @dataclass(frozen=True)
 class Case:
     """A model and its step: `histories` of `history` events, each with so many `candidates`, over `ids` items; tables:
-    whose memory has the embedding rows, host or device.
+    whose memory has the embedding rows, host, device, or cached: the host's, of which those used often are a quarter.
     """
 
     kind: str
@@ -55,7 +56,8 @@ class Case:
     @property
     def name(self) -> str:
         """Return the model, and where its rows lie."""
-        return self.kind if self.tables == "host" else f"{self.kind}, rows on the device"
+        where = {"host": "", "device": ", rows on the device", "cached": ", a quarter of the rows on the device"}
+        return self.kind + where[self.tables]
 
     @property
     def rows(self) -> int:
@@ -125,6 +127,8 @@ class Steps:
         place(self.network, self.home)
         if case.tables == "device":
             tables_on(self.network, self.home)
+        if case.tables == "cached":
+            replace_tables(self.network, lambda table: CachedTable(table, self.home, case.ids // 4))
         self.tables = table_modules(self.network)
         self.lookups, self.stage = Lookups(self.tables, ALONE), stage_for(self.home)
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=1e-3, fused=True)

@@ -40,6 +40,7 @@ MFU, FASTER = 0.5, 3.0
 CASES = (
     Case("din", 64, 100, 8192),
     Case("din", 64, 100, 8192, tables="device"),
+    Case("din", 64, 100, 8192, tables="cached"),
     Case("target-attention", 64, 200, 4096, tables="device"),
     Case(
         "hstu",
@@ -63,6 +64,7 @@ CASES = (
 TINY = (
     Case("din", 8, 5, 6, ids=50),
     Case("din", 8, 5, 6, ids=50, tables="device"),
+    Case("din", 8, 5, 6, ids=50, tables="cached"),
     Case("target-attention", 8, 5, 6, ids=50),
     Case("hstu", 8, 9, 2, 2, ids=50, options={"layers": 1, "band": 4, "precision": "bfloat16"}),
     Case("token-mixer", 8, 9, 2, 2, ids=50, options={"tokens": 2, "mixer_width": 8, "mixer_layers": 2}),

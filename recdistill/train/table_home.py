@@ -13,6 +13,7 @@ from recdistill.compress.plan import changes_width
 from recdistill.config.models import ModelConfig, StudentConfig
 from recdistill.distributed.ranks import Ranks
 from recdistill.errors import UserError
+from recdistill.models.embeddings.cached import CachedTable
 from recdistill.models.embeddings.fbgemm_rows import FbgemmTable, check_fbgemm, holds
 from recdistill.models.embeddings.growable import GrowableTable, replace_tables
 from recdistill.models.embeddings.on_device import DeviceTable, bytes_of
@@ -54,29 +55,42 @@ def check_home(name: str, config: ModelConfig, device: torch.device) -> None:
     check_fbgemm()
 
 
+def _ids_of(table: GrowableTable, ids: Mapping[str, int]) -> int:
+    """Return how many ids may look a row of a table up, of the number of users, items and context."""
+    return ids[VOCABULARY.get(table.name, "context")]
+
+
 def _needed(network: nn.Module, ids: Mapping[str, int]) -> int:
     """Return the bytes of a row for each id of users, items and context."""
-    return sum(bytes_of(table, ids[VOCABULARY.get(table.name, "context")]) for table in table_modules(network))
+    return sum(bytes_of(table, _ids_of(table, ids)) for table in table_modules(network))
 
 
 def at_home(
     name: str, network: nn.Module, config: ModelConfig, device: torch.device, ranks: Ranks, ids: Mapping[str, int]
 ) -> None:
     """Move the rows of a new network to the device that computes, where the configuration wants them there and they
-    can be, and let the kernels hold them that it names; auto: where there is room for this rank's rows of all ids, by
-    `ids`: of users, items and context, for auto alone.
+    can be, and let the kernels hold them that it names. auto: where there is room for this rank's rows of all ids, by
+    `ids`: of users, items and context, for auto alone; else for as many as there is room for, of one process.
     """
     check_home(name, config, device)
-    there = config.tables != "host" and kept_by_host(config, device) is None
-    if there and config.tables == "auto":
-        there = _needed(network, ids) / ranks.size <= SHARE * _free(device)
-    home, fused = device if there else HOST, config.embeddings == "torchrec"
-    if there or fused:
+    there, fused = config.tables != "host" and kept_by_host(config, device) is None, config.embeddings == "torchrec"
+    needed = _needed(network, ids) / ranks.size if there and config.tables == "auto" else 0.0
+    room = SHARE * _free(device) if needed else 0.0
+    if needed <= room:
+        _place(network, device if there else HOST, fused)
+    elif ranks.size > 1 or fused:
+        _place(network, HOST, fused)
+    else:
+        replace_tables(network, lambda table: CachedTable(table, device, int(room / needed * _ids_of(table, ids))))
+
+
+def _place(network: nn.Module, home: torch.device, fused: bool) -> None:
+    """Let all rows lie on `home`; fused: held by FBGEMM, where it can."""
+    if fused or home != HOST:
         replace_tables(network, lambda table: _placed(table, home, fused and holds(table.width)))
 
 
 def _placed(table: GrowableTable, home: torch.device, fused: bool) -> GrowableTable:
-    """Return a table as it is to be; a fused one is held by FBGEMM."""
     if not fused and home == HOST:
         return table
     if isinstance(table, ShardedTable):

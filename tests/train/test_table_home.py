@@ -11,6 +11,7 @@ from recdistill.config.load import load_text
 from recdistill.config.models import StudentConfig
 from recdistill.distributed.ranks import ALONE, Ranks
 from recdistill.errors import UserError
+from recdistill.models.embeddings.cached import CachedTable
 from recdistill.models.embeddings.fbgemm_rows import FbgemmTable
 from recdistill.models.embeddings.growable import GrowableTable
 from recdistill.models.embeddings.on_device import DeviceTable, bytes_of
@@ -62,7 +63,7 @@ def test_it_is_refused_before_anything_is_read() -> None:
 
 @pytest.mark.parametrize(
     ("tables", "free", "moved"),
-    [("host", 1 << 40, False), ("device", 0, True), ("auto", 1 << 40, True), ("auto", 1000, False)],
+    [("host", 1 << 40, False), ("device", 0, True), ("auto", 1 << 40, True)],
 )
 def test_auto_moves_rows_that_fit(monkeypatch: pytest.MonkeyPatch, tables: str, free: int, moved: bool) -> None:
     monkeypatch.setattr(table_home, "_free", lambda _device: free)
@@ -72,13 +73,24 @@ def test_auto_moves_rows_that_fit(monkeypatch: pytest.MonkeyPatch, tables: str, 
         assert all(isinstance(table, DeviceTable) == moved for table in table_modules(net))
 
 
+def test_of_rows_that_do_not_fit_as_many_lie_on_the_device_as_there_is_room_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(table_home, "_free", lambda _device: table_home._needed(make_net("din"), IDS))
+    with another_device() as device:
+        net = make_net("din")
+        at_home("light", net, config("auto"), device, ALONE, IDS)
+        sizes = {table.name: table.places for table in table_modules(net) if isinstance(table, CachedTable)}
+        assert sizes == {"user": 50, "context": 5, "item": 500}
+
+
 @pytest.mark.parametrize(("size", "moved"), [(2, True), (1, False)])
 def test_each_rank_has_its_share_on_its_device(monkeypatch: pytest.MonkeyPatch, size: int, moved: bool) -> None:
     monkeypatch.setattr(table_home, "_free", lambda _device: table_home._needed(make_net("din"), IDS))
     with another_device() as device:
         net, ranks = make_net("din"), Ranks(0, 2)
         spread_tables(net, ranks)
-        at_home("light", net, config("auto"), device, Ranks(0, size), IDS)
+        at_home("light", net, config("auto"), device, ranks, {name: 2 * count // size for name, count in IDS.items()})
         for table in table_modules(net):
             assert isinstance(table, ShardedTable) and isinstance(table.owned, DeviceTable) == moved
 
