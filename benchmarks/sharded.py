@@ -10,7 +10,8 @@ the table that a run without torchrun has.
 
 torchrec's is an EmbeddingCollection sharded row-wise, the optimiser fused into its backward pass; the budget is for
 that. Its EmbeddingBagCollection with one id in each bag does the same by another kernel; it is shown too. Without
-torchrec ours alone is measured.
+torchrec ours alone is measured. `held`: our table whose rows FBGEMM holds and moves (`embeddings: torchrec`), where
+FBGEMM is installed.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from _common import paired, report
 from torch import Tensor
 
 from recdistill.distributed.ranks import Ranks
+from recdistill.models.embeddings.fbgemm_rows import FbgemmTable
 from recdistill.models.embeddings.growable import GrowableTable, Optimiser
 from recdistill.models.embeddings.sharded import ShardedTable
 
@@ -39,6 +41,7 @@ ROWS, IDS, RATE = 1_000_000, 20_000, 1e-2
 DISTINCT = 9_500  # of the ids of a batch, where each stands once: as many on every rank, as torchrec's bags want it
 BATCHES, ROUNDS, STEPS = 24, 15, 4  # different batches; the median of that many rounds of that many steps is shown
 BUDGET = 1.0
+TORCHREC, FBGEMM = (importlib.util.find_spec(name) is not None for name in ("torchrec", "fbgemm_gpu"))
 Step = Callable[[int], Any]
 Case = tuple[int, int, bool, bool]  # ranks, width, distinct, popular ids first
 CASES = [(ranks, width, distinct, False) for ranks in (1, 2) for width in (32, 128) for distinct in (True, False)]
@@ -56,12 +59,22 @@ def batches(rank: int, distinct: bool, popular: bool) -> list[Tensor]:
     return [torch.from_numpy(ids) for ids in drawn]
 
 
-def ours(
-    ranks: Ranks, width: int, optimiser: Optimiser, distinct: bool, given: list[Tensor], gradients: list[Tensor]
-) -> Step:
-    """Return one step of the table on batch k."""
-    table = GrowableTable(width, seed=0, name="item", std=0.02, optimiser=optimiser, rate=RATE)
-    table = table if ranks.size == 1 else ShardedTable(table, ranks)
+def table_of(ranks: Ranks, width: int, optimiser: Optimiser, held: bool) -> GrowableTable:
+    """Return our table; held: by FBGEMM."""
+    table, here = (
+        GrowableTable(width, seed=0, name="item", std=0.02, optimiser=optimiser, rate=RATE),
+        torch.device("cpu"),
+    )
+    if ranks.size == 1:
+        return FbgemmTable(table, here) if held else table
+    spread = ShardedTable(table, ranks)
+    if held:
+        spread.lie_on(here, fused=True)
+    return spread
+
+
+def ours(table: GrowableTable, distinct: bool, given: list[Tensor], gradients: list[Tensor]) -> Step:
+    """Return one step of a table of ours on batch k."""
     zero = torch.zeros(1, dtype=torch.int64)
 
     def step(k: int) -> None:
@@ -121,19 +134,21 @@ def rounds_of(step: Step) -> Step:
     return several
 
 
-def measured(
-    ranks: Ranks, width: int, distinct: bool, popular: bool, peer: bool
-) -> tuple[int, list[float], list[float]]:
-    """Return (rows of a step over all ranks, seconds of each side's step, each peer's over ours).
+def measured(ranks: Ranks, width: int, distinct: bool, popular: bool) -> tuple[int, list[float], list[float]]:
+    """Return (rows of a step over all ranks, seconds of each side's step, each one's but Adam's over ours).
 
-    The sides: ours with Adagrad, with Adam, and where there is a peer, its collection and its bags.
+    The sides: ours with Adagrad, with Adam, and where there are peers: torchrec's collection and its bags; ours that
+    FBGEMM holds.
     """
     given = batches(ranks.rank, distinct, popular)
     gradients = [
         torch.randn(len(ids), width, generator=torch.Generator().manual_seed(k)) for k, ids in enumerate(given)
     ]
-    steps = [ours(ranks, width, optimiser, distinct, given, gradients) for optimiser in ("rowwise-adagrad", "adam")]
-    steps += [theirs(width, bags, given, gradients) for bags in (False, True)] if peer else []
+    kinds: list[tuple[Optimiser, bool]] = [("rowwise-adagrad", False), ("adam", False)]
+    steps = [ours(table_of(ranks, width, *kind), distinct, given, gradients) for kind in kinds]
+    steps += [theirs(width, bags, given, gradients) for bags in (False, True)] if TORCHREC else []
+    held = [table_of(ranks, width, "rowwise-adagrad", True)] if FBGEMM else []
+    steps += [ours(table, distinct, given, gradients) for table in held]
     for k in range(BATCHES):  # every row of the batches is there, as in a table that has learned for a while
         for step in steps:
             step(k)
@@ -143,14 +158,14 @@ def measured(
     return ranks.size * len(given[0]), seconds, [ratio for _, _, ratio in found[1:]]
 
 
-def work(rank: int, size: int, port: int, peer: bool, results: Any) -> None:
+def work(rank: int, size: int, port: int, results: Any) -> None:
     """Measure the cases of so many ranks, as one of them."""
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=size)
     for case in CASES:
         if case[0] == size:
-            found = measured(Ranks(rank, size), *case[1:], peer)
+            found = measured(Ranks(rank, size), *case[1:])
             if rank == 0:
                 results.put((case, *found))
     dist.destroy_process_group()
@@ -178,14 +193,13 @@ def row_of(case: Case, rows: int, seconds: list[float], ratios: list[float]) -> 
 
 def main() -> int:
     """Measure every case."""
-    peer = importlib.util.find_spec("torchrec") is not None
-    if not peer:
+    if not TORCHREC:
         print(
             "torchrec is not installed, ours alone is measured; see docs/how-big.md for installing it", file=sys.stderr
         )
     results, found = torch.multiprocessing.get_context("spawn").SimpleQueue(), []
     for size in (1, 2):
-        torch.multiprocessing.spawn(work, (size, free_port(), peer, results), size)
+        torch.multiprocessing.spawn(work, (size, free_port(), results), size)
         while not results.empty():
             found.append(results.get())
     model = [
@@ -194,8 +208,9 @@ def main() -> int:
         if line.startswith("model name")
     ]
     columns = ["ranks", "width", "ids", "order", "a step", "Adagrad rows/s", "Adam"]
-    columns += ["torchrec", "its bags", "ratio", "bags"] if peer else []
-    met = all(ratios[0] >= BUDGET for *_, ratios in found if ratios)
+    peers = ["torchrec", "its bags"] * TORCHREC + ["held"] * FBGEMM
+    columns += [*peers, *(f"{name} / ours" for name in peers)]
+    met = all(ratios[0] >= BUDGET for *_, ratios in found if TORCHREC)
     title = f"one table of {ROWS:,} rows; {os.cpu_count()} cores of {model[0] if model else 'an unknown processor'}"
     return report(title, columns, [row_of(*one) for one in found], met, f">= {BUDGET}")
 
