@@ -24,7 +24,7 @@ from recdistill.config.experiment import Experiment
 from recdistill.data.readers.columns import Kind
 from recdistill.data.readers.ids import id_column
 from recdistill.data.store.memmap import create_column
-from recdistill.data.store.piles import joined
+from recdistill.data.store.piles import KeyRepeatsError, joined
 from recdistill.data.store.sample_store import SampleStore
 from recdistill.errors import UserError
 from recdistill.runs.folder import RunFolder
@@ -166,9 +166,12 @@ class _File:
         numbers = create_column(folder, "numbers", (rows,), "int64")
         numbers[:] = NO_SAMPLE
         keys = (part.drop_nulls("sample_key") for part in known)
-        for mine, theirs in joined(self._keys(), keys, "sample_key", folder):
-            found = mine.join(theirs, on="sample_key")
-            numbers[found["row"].to_numpy()] = found["sample_id"].to_numpy()
+        try:
+            for mine, theirs in joined(self._keys(), keys, "sample_key", folder):
+                found = mine.join(theirs, on="sample_key")
+                numbers[found["row"].to_numpy()] = found["sample_id"].to_numpy()
+        except KeyRepeatsError as error:  # the log has each once
+            raise UserError(f"{self.path}: column 'sample_id': {error}; a sample may stand there once") from None
         self.numbers = numbers
 
     def _keys(self) -> Iterator[pl.DataFrame]:

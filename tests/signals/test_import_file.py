@@ -210,6 +210,10 @@ def test_samples_named_by_text_are_joined_by_it(tmp_path: Path, monkeypatch: pyt
     said.write_parquet(tmp_path / "said.parquet")
     with open_run(experiment, tmp_path, tmp_path / "run") as folder:
         ingest_stage(folder, experiment, tmp_path)
+        pl.concat(60 * [said.head(1)]).write_parquet(tmp_path / "one.parquet")
+        repeats = "more than 50 rows have one sample_key" if limit == 50 else "stands there twice"
+        with pytest.raises(UserError, match=f"one.parquet: column 'sample_id': .*{repeats}"):
+            import_predictions(folder, experiment, tmp_path / "one.parquet")
         found = import_predictions(folder, experiment, tmp_path / "said.parquet")
         assert (found.rows, found.unknown) == (400, 1)
         rows = pl.concat(PredictionLog.open(folder.predictions).batches()).sort("sample_id")

@@ -20,13 +20,17 @@ import pyarrow as pa
 from recdistill.errors import RecdistillError
 from recdistill.typing import Array
 
-__all__ = ["LIMIT", "in_order", "joined"]
+__all__ = ["LIMIT", "KeyRepeatsError", "in_order", "joined"]
 
 LIMIT = 1 << 20  # rows of a part
 WAYS = 64  # parts of a pile
 DIVISIONS = 8  # by other hashes, after which 64^8 keys lie apart
 Frames = Iterable[pl.DataFrame]
 Numbers = Callable[[pl.DataFrame], Array]
+
+
+class KeyRepeatsError(RecdistillError):
+    """A key of a join has more rows than memory holds, however the rows are divided."""
 
 
 class _Pile:
@@ -126,7 +130,7 @@ def joined(
     """Yield the rows of `left` and `right` that have the same `key`, those of some keys at a time, neither side of more
     than `limit` rows; what has no like on the other side may be left out.
 
-    The rest lies in `folder` meanwhile. Raises RecdistillError where more than `limit` rows of a side have one key.
+    The rest lies in `folder` meanwhile. Raises KeyRepeatsError where more than `limit` rows of a side have one key.
     """
     sides = [_held(frames, limit) for frames in (left, right)]
     if all(held for held, _ in sides):
@@ -140,7 +144,7 @@ def _matched(
     sides: Sequence[Frames], key: str, folder: Path, limit: int, division: int
 ) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
     if division == DIVISIONS:
-        raise RecdistillError(f"more than {limit:,} rows have one {key}: memory does not hold their join")
+        raise KeyRepeatsError(f"more than {limit:,} rows have one {key}: memory does not hold their join")
 
     def number(frame: pl.DataFrame) -> Array:
         return np.asarray((frame[key].hash(seed=division) % WAYS).to_numpy().astype(np.int64))

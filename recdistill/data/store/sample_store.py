@@ -20,10 +20,10 @@ from recdistill.data.store.frozen_vectors import VECTORS, FrozenVectors, open_ve
 from recdistill.data.store.given import GivenFile, GivenWriter
 from recdistill.data.store.history import Events, HistoryStore, build_histories
 from recdistill.data.store.label_order import LabelClock, LabelOrder, late_alone, write_order
-from recdistill.data.store.memmap import create_column, open_column, read_json, write_json
+from recdistill.data.store.memmap import create_column, open_column, read_json, sync, write_json
 from recdistill.data.store.outcome_counts import SIDES, OutcomeCounts
 from recdistill.data.store.piles import in_order
-from recdistill.data.store.shards import Samples, write_groups, write_looked_up
+from recdistill.data.store.shards import Samples, write_groups, write_looked_up, writers
 from recdistill.data.store.shown import Shown, shown_at
 from recdistill.data.store.vocabulary import Vocabulary
 from recdistill.defaults import GIVEN_HISTORY
@@ -138,7 +138,9 @@ def build_store(
     for old in (part, folder):
         shutil.rmtree(old, ignore_errors=True)
     try:
-        _build(part, events, behaviors, pinned, clock, workers)
+        _build(part, events, behaviors, pinned, clock, writers(workers, part))
+        for file in part.iterdir() if workers.engine == "ray" else ():
+            sync(file)  # before other machines read it
     except (UserError, OSError) as error:
         shutil.rmtree(part, ignore_errors=True)
         if isinstance(error, UserError):

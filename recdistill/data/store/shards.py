@@ -10,6 +10,7 @@ Every value has one place, so the columns are the same to the bit however many w
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -23,10 +24,11 @@ from recdistill.data.store.outcome_counts import SIDES, OutcomeCounts, create_co
 from recdistill.typing import Array
 from recdistill.workers.parts import Workers, in_parts
 
-__all__ = ["Samples", "write_groups", "write_looked_up"]
+__all__ = ["Samples", "file_system", "write_groups", "write_looked_up", "writers"]
 
 CHUNK = 131_072  # rows looked at together
 HISTORIES = "histories"
+APART = ("nfs", "cifs", "smb", "9p", "fuse")  # file systems where each machine has pages of its own
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,22 @@ class _Range:
     def __str__(self) -> str:
         """Return its name in messages."""
         return f"store, {self.of or 'samples'} {self.low:,} to {self.high:,}"
+
+
+def file_system(folder: Path, mounts: str) -> str:
+    """Return the type of the file system that a folder lies on, by the lines of /proc/mounts; "" for none."""
+    found = [(len(at), kind) for _, at, kind, *_ in map(str.split, mounts.splitlines()) if folder.is_relative_to(at)]
+    return max(found, default=(0, ""))[1]
+
+
+def writers(workers: Workers, folder: Path) -> Workers:
+    """Return who may write a store in `folder`: where memory maps of several machines undo each other's pages,
+    processes of this machine.
+    """
+    mounts = Path("/proc/mounts")
+    kind = file_system(folder.resolve(), mounts.read_text(encoding="utf-8")) if mounts.exists() else ""
+    apart = workers.engine == "ray" and kind.startswith(APART)
+    return Workers(min(workers.count, os.cpu_count() or 1)) if apart else workers
 
 
 def _fill(samples: Samples, part: _Range) -> None:
