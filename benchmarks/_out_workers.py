@@ -2,8 +2,7 @@
 
 For each number of rows, a simulated log of 40 Parquet files: ingest by 1, 2 and 4 processes and, where Ray is
 installed, by 2 Ray tasks at a time. Of the smallest, a teacher that learned 50,000 rows: its predictions of the whole
-log, likewise; the scores of seven models, whose predictions are drawn, on its second half; and the record of one of
-these joined to the store. Each in a process of its
+log, likewise; and the scores of seven models, whose predictions are drawn, on its second half. Each in a process of its
 own: seconds, cost per row, efficiency (time of one worker / time / workers), the largest peak of any process. Budget:
 the rows and the summary are the same whoever wrote them, several workers' files byte by byte (one worker commits chunk
 by chunk), and no process has more than 4 GiB.
@@ -135,18 +134,6 @@ def evaluated(folder: Path, engine: str, count: int) -> str:
     return summary.model_dump_json(exclude={"created"})
 
 
-def joined(folder: Path, engine: str, count: int) -> str:
-    """Join what a model of the run `scored` recorded to the store; return the column's hash."""
-    from recdistill.data.store.sample_store import SampleStore
-    from recdistill.signals.columns import join_column
-    from recdistill.tables.predictions import PredictionLog
-    from recdistill.workers.parts import Workers
-
-    store, log = SampleStore(folder / "trained" / "store"), PredictionLog.open(folder / "scored" / "predictions")
-    place, workers = folder / f"joined-{engine}-{count}", Workers(count, experiment(engine, count).workers.engine)
-    return hashlib.blake2b(join_column(place, store, log, "teacher", workers=workers).tobytes()).hexdigest()
-
-
 def train(folder: Path) -> None:
     """Make the run `trained`: its teacher has learned the first rows."""
     from recdistill.app.run import ingest_stage, open_run
@@ -245,7 +232,7 @@ def workers(sizes: list[int]) -> int:
             if rows == sizes[0]:
                 train(folder)
                 draw(folder)
-                stages += [("backfill", backfilled), ("evaluation", evaluated), ("join", joined)]
+                stages += [("backfill", backfilled), ("evaluation", evaluated)]
             for title, stage in stages:
                 found, fine = lines(title, stage, folder, rows)
                 table, met = table + found, met and fine

@@ -27,7 +27,10 @@ from recdistill.workers.parts import Workers, in_parts
 
 __all__ = ["Record", "in_places"]
 
-PART_BYTES = 8 << 20  # bytes of small files that make a part
+PART_BYTES = 32 << 20  # of small files that make a part
+WORTH_BYTES = (
+    256 << 20
+)  # of a record, some 60 million rows: below, workers take longer to start than one process to read
 Placed = tuple[Array, Array]
 
 
@@ -85,10 +88,11 @@ def _read(record: Record, part: _Files) -> list[Placed]:
 def in_places(record: Record, workers: Workers) -> Iterator[Placed]:
     """Yield what the model recorded, as `Record.placed` has it, in the order of the commits."""
     log = PredictionLog.open(record.predictions)
-    if workers.count == 1:
+    files = log.files_of(record.model)
+    if workers.count == 1 or sum(file.size for file in files) < WORTH_BYTES:
         store = SampleStore(record.store)
-        for rows in log.of(record.model, columns=["sample_id", *record.columns]):
+        for rows in log.of_files(files, ["sample_id", *record.columns]):
             yield record.placed(store, rows)
         return
-    for found in in_parts(partial(_read, record), list(_together(log.files_of(record.model))), workers):
+    for found in in_parts(partial(_read, record), list(_together(files)), workers):
         yield from found

@@ -64,6 +64,7 @@ def test_two_workers_join_what_one_does(
     run: tuple[SampleStore, PredictionLog], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(recorded, "PART_BYTES", 1)  # a part for each file
+    monkeypatch.setattr(recorded, "WORTH_BYTES", 1)
     one, two = joined(tmp_path, run, ALONE), joined(tmp_path, run, Workers(2))
     assert [a.tobytes() == b.tobytes() for a, b in zip(one, two, strict=True)] == 4 * [True]
     logits, _, states, present = one

@@ -133,7 +133,8 @@ def _survives_lost_workers(folder: Path) -> None:
 def test_a_store_a_join_and_scores_are_the_same_to_the_bit(
     cluster: None, run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recorded, "PART_BYTES", 1)
+    for name in ("PART_BYTES", "WORTH_BYTES"):
+        monkeypatch.setattr(recorded, name, 1)
     found = []
     for engine in ("processes", "ray"):
         experiment, place = tiny("checkpoint_rows=90", "workers.count=2", f"workers.engine={engine}"), tmp_path / engine
