@@ -14,6 +14,7 @@ from recdistill.errors import UserError
 from recdistill.runs.folder import RunFolder
 from recdistill.runs.jobs import jobs_by_name
 from recdistill.runs.names import TEACHER, is_teacher
+from recdistill.storage.lease import probe
 from recdistill.storage.location import location
 from recdistill.stream.event_log import Journal
 from recdistill.stream.maintenance.compact import Housekeeper
@@ -127,7 +128,11 @@ def rollback_stage(run: str | Path, to: Path | None) -> None:
 
 
 def compact_stage(run: str | Path, retain_days: int | None) -> None:
-    """Do one round of housekeeping."""
+    """Do one round of housekeeping. Raises UserError where this machine's clock, by which files are old, is far from
+    that of the store.
+    """
     folder = _open(run)
+    if not isinstance(folder.root, Path):
+        probe(folder.root)
     merged = Housekeeper(folder, folder.experiment(), Journal(folder.logs, "operator")).round(retain_days)
     console.print(f"{merged} tables merged", soft_wrap=True)

@@ -92,7 +92,7 @@ def refused(*words: object) -> str:
 
 @everywhere
 def test_a_run_gives_a_local_ones_figures_and_goes_on_on_a_new_machine(
-    bucket: ObjectPath, config: Path, local: Any, tmp_path: Path
+    bucket: ObjectPath, config: Path, local: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done("run", config, "--out", bucket)
     assert figures(bucket) == local
@@ -108,6 +108,9 @@ def test_a_run_gives_a_local_ones_figures_and_goes_on_on_a_new_machine(
     assert "nothing to do" in done("run", config, "--out", bucket)
     other = refused("run", config, "--out", bucket, "--set", "teacher.width=16")
     assert "holds another run (teacher.width: 8 there, 16 now)" in other
+    monkeypatch.setattr("recdistill.storage.lease.MAX_SKEW_S", -1.0)  # as if this machine's clock were off
+    for words in (("compact", bucket), ("evaluate", bucket), ("run", config, "--out", bucket)):
+        assert "the store's; set it" in refused(*words)
 
 
 @pytest.mark.needs("obstore", "ministack")
