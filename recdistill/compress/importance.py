@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from recdistill.distributed.ranks import ALONE, Ranks
+from recdistill.distributed.ranks import ALONE, Ranks, in_full
 from recdistill.errors import UserError
 from recdistill.models.embeddings.sharded import ShardedTable, products
 from recdistill.models.factory import named_tables
@@ -125,7 +125,7 @@ class Importance:
         for name, value in values.items():
             place = self.widths.in_layer(name)
             if place is not None:
-                found[place.width][place.layer] += value.float().sum().cpu()
+                found[place.width][place.layer] += in_full(value).float().sum().cpu()
         return found
 
     def _belonging(self) -> Iterator[tuple[str, tuple[Dim, ...]]]:
@@ -135,7 +135,8 @@ class Importance:
     def _summed(self, values: Iterable[tuple[tuple[Dim, ...], Tensor]]) -> dict[str, Tensor]:
         """Return the sums by unit of values that lie along dimensions, [n, ...]."""
         found = {name: torch.zeros(size) for name, size in self.widths.sizes.items()}
-        for dims, value in values:
+        for dims, share in values:
+            value = in_full(share)
             for at, dim in enumerate(dims):
                 along = value.float().sum([d for d in range(value.dim()) if d != at]) if value.dim() > 1 else value
                 for name, into in found.items():

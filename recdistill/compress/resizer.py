@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,10 +12,10 @@ from torch import Tensor, nn
 
 from recdistill.compress.importance import MEASURE_EVERY, Importance
 from recdistill.compress.plan import config_at
-from recdistill.compress.transplant import moved_optimiser, transplant
+from recdistill.compress.transplant import move_rows, move_weights, moved_optimiser
 from recdistill.compress.units import NEW, Growth, grown_units
 from recdistill.config.models import ModelConfig, StudentConfig
-from recdistill.distributed.ranks import ALONE, Ranks, Rows
+from recdistill.distributed.ranks import IN_FULL, Dense, Rows, in_full
 from recdistill.models.embeddings.growable import Drawn
 from recdistill.models.embeddings.sharded import spread_tables
 from recdistill.models.factory import table_modules
@@ -31,8 +32,9 @@ FRESH_SEEDS = 1_000_003  # a prime: how far the seeds of one student's later dra
 class Resizer:
     """What a learner asks for the widths of its network. blocks: of its training on a log, see `config_at`.
 
-    network: as of `config_at` block 0. ranks: those that learn it together, and call `measure` and `at` together.
-    Deterministic: equal blocks and scores give equal networks.
+    network: as of `config_at` block 0. dense: how its parameters lie over the ranks that learn it together, and call
+    `measure` and `at` together; each has all of them meanwhile. Deterministic: equal blocks and scores give equal
+    networks.
     """
 
     def __init__(
@@ -43,17 +45,17 @@ class Resizer:
         make: Make,
         device: torch.device,
         network: nn.Module,
-        ranks: Ranks = ALONE,
+        dense: Dense = IN_FULL,
     ) -> None:
         self.config, self.seed, self.blocks, self.make, self.device = config, seed, blocks, make, device
-        self.ranks = ranks
+        self.dense = dense
         self.now: ModelConfig = config_at(config, 0, blocks)
         self.importance = self._watch(network, {})
 
     def _watch(self, network: nn.Module, scores: Mapping[str, Tensor]) -> Importance:
         """Return what measures the network's units, which have these scores so far."""
         plan = self.config.prune or self.config.alternate
-        found = Importance(network, plan.importance if plan else "magnitude", self.ranks)
+        found = Importance(network, plan.importance if plan else "magnitude", self.dense.ranks)
         found.scores |= scores
         return found
 
@@ -83,13 +85,25 @@ class Resizer:
         wanted = config_at(self.config, block, self.blocks)
         if wanted == self.now:
             return None
-        new = self._made(wanted, self.seed + FRESH_SEEDS * (block + 1))
+        fresh = self.seed + FRESH_SEEDS * (block + 1)
+        whole, new = self.dense.whole(network, partial(self._made, self.now, self.seed)), self._made(wanted, fresh)
         units = self._units(network, new, block)
-        transplant(network, new, units, self._growth)
-        moved = moved_optimiser(network, state, new, units)
-        place(new, self.device)
-        self.now, self.importance = wanted, self._watch(new, self._scores(units))
-        return new, moved
+        move_weights(whole, new, units, self._growth)
+        moved = moved_optimiser(whole, _of(whole, network, state), new, units)
+        mine = self.dense.spread(new, partial(self._placed, wanted, fresh))
+        place(mine, self.device)
+        move_rows(network, mine, units, self._growth)
+        self.now, self.importance = wanted, self._watch(mine, self._scores(units))
+        return mine, self._shares(mine, new, moved)
+
+    def _shares(self, network: nn.Module, whole: nn.Module, state: State) -> dict[Tensor, dict[str, Tensor]]:
+        """Return of the Adam state of a whole network's parameters what this rank has of it, by those of its own."""
+        both = zip(network.parameters(), whole.parameters(), strict=True)
+        return {
+            mine: {key: self.dense.share(value, mine).to(mine.device) for key, value in state[theirs].items()}
+            for mine, theirs in both
+            if theirs in state
+        }
 
     def _scores(self, units: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the scores so far by new units; a new one has none yet."""
@@ -108,7 +122,12 @@ class Resizer:
     def _made(self, config: ModelConfig, seed: int) -> nn.Module:
         with torch.random.fork_rng(devices=[]):
             network = self.make(config, seed)
-        spread_tables(network, self.ranks)
+        spread_tables(network, self.dense.ranks)
+        return network
+
+    def _placed(self, config: ModelConfig, seed: int) -> nn.Module:
+        network = self._made(config, seed)
+        place(network, self.device)
         return network
 
     def state(self, network: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -119,9 +138,16 @@ class Resizer:
     def restore(self, tensors: Mapping[str, Rows], state: Mapping[str, Any]) -> nn.Module:
         """Return a network of the widths that `state()` returned; its weights and rows are still to be loaded."""
         self.now = self.config.model_copy(update={"width": state["width"], "options": state["options"]})
-        network = self._made(self.now, self.seed)
+        network = self.dense.built(partial(self._placed, self.now, self.seed))
         for table, drawn in zip(table_modules(network), state["drawn"], strict=True):
             table.start_as(Drawn.of(drawn))
-        place(network, self.device)
         self.importance = self._watch(network, {name: scores[...] for name, scores in tensors.items()})
         return network
+
+
+def _of(whole: nn.Module, network: nn.Module, state: State) -> State:
+    """Return the Adam state of a network's parameters as that of those of a whole one like it, in full."""
+    both = zip(whole.parameters(), network.parameters(), strict=True)
+    return {
+        theirs: {key: in_full(value) for key, value in state[mine].items()} for theirs, mine in both if mine in state
+    }

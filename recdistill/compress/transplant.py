@@ -12,7 +12,7 @@ from recdistill.errors import UserError
 from recdistill.models.factory import named_tables
 from recdistill.models.widths import Dim, NetworkWidths, widths_of
 
-__all__ = ["check_alike", "move_weights", "moved_optimiser", "transplant"]
+__all__ = ["check_alike", "move_rows", "move_weights", "moved_optimiser", "transplant"]
 
 MOMENTS = ("exp_avg", "exp_avg_sq")  # of Adam; the second one
 
@@ -26,6 +26,11 @@ def transplant(old: nn.Module, new: nn.Module, units: Mapping[str, Tensor], grow
     Raises UserError for networks that differ in more than their widths.
     """
     move_weights(old, new, units, growth)
+    move_rows(old, new, units, growth)
+
+
+def move_rows(old: nn.Module, new: nn.Module, units: Mapping[str, Tensor], growth: Growth = "zero") -> None:
+    """Give `new` the tables' rows of `old` as `transplant` does, and leave the weights as they are."""
     widths, targets = widths_of(old), named_tables(new)
     for name, table in named_tables(old).items():
         dim = widths.tables.get(name)
@@ -39,10 +44,12 @@ def transplant(old: nn.Module, new: nn.Module, units: Mapping[str, Tensor], grow
 
 
 def move_weights(old: nn.Module, new: nn.Module, units: Mapping[str, Tensor], growth: Growth = "zero") -> None:
-    """Give `new` the weights of `old` as `transplant` does, and leave the tables' rows as they are."""
+    """Give `new`, which is on the host, the weights of `old` as `transplant` does, and leave the tables' rows as they
+    are.
+    """
     widths, others = widths_of(old), widths_of(new)
     check_alike(old, new)
-    before, after = old.state_dict(), new.state_dict()
+    before, after = {name: value.cpu() for name, value in old.state_dict().items()}, new.state_dict()
     with torch.no_grad():
         for name, values in after.items():
             source = source_of(name, widths, others, units)
@@ -136,7 +143,7 @@ def moved_optimiser(
         source = source_of(name, widths, others, units)
         slots = None if source is None else state.get(before[source])
         if source is not None and slots:
-            found[parameter] = {key: _slot(key, value, widths, source, units) for key, value in slots.items()}
+            found[parameter] = {key: _slot(key, value.cpu(), widths, source, units) for key, value in slots.items()}
     return found
 
 

@@ -20,7 +20,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, Shard, distribute_module, distribute_tensor
 from torch.nn.modules.module import register_module_module_registration_hook
 
-from recdistill.distributed.ranks import DENSE, Ranks, Rows, gradients_of
+from recdistill.distributed.ranks import DENSE, Ranks, Rows, gradients_of, in_full
 from recdistill.distributed.shard_units import is_layer
 from recdistill.distributed.token_ranks import MixesTokens, TokenRanks
 
@@ -103,9 +103,13 @@ class Sharded:
         where they are.
         """
         found = make()
-        weights = network.state_dict().items()
-        full = {name: value.full_tensor() if isinstance(value, DTensor) else value for name, value in weights}
-        found.load_state_dict(full)
+        found.load_state_dict({name: in_full(value) for name, value in network.state_dict().items()})
+        return found
+
+    def spread(self, whole: Network, make: Callable[[], Network]) -> Network:
+        """Return what `make` makes, spread, with the weights of a network of its kind that has all of them."""
+        found = self.built(make)
+        self.take(found, whole)
         return found
 
     def take(self, network: nn.Module, whole: nn.Module) -> None:
@@ -132,10 +136,10 @@ class Sharded:
         for name, value in stored.items():
             if name.startswith(DENSE):
                 place = name.split("/")[1] if name.startswith("optimiser/") else None
-                found[name] = self._share(value, by_name.get(name) if place is None else by_place[int(place)])
+                found[name] = self.share(value, by_name.get(name) if place is None else by_place[int(place)])
         return found
 
-    def _share(self, value: Rows, pattern: Tensor | None) -> Tensor:
+    def share(self, value: Rows, pattern: Tensor | None) -> Tensor:
         """Return this rank's rows, spread as `pattern` is, or all of them where `pattern` is whole or of
         another shape.
         """

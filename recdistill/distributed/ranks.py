@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from recdistill.typing import Array
 
-__all__ = ["ALONE", "DENSE", "IN_FULL", "Dense", "InFull", "Ranks", "Rows", "gradients_of", "ranks_here"]
+__all__ = ["ALONE", "DENSE", "IN_FULL", "Dense", "InFull", "Ranks", "Rows", "gradients_of", "in_full", "ranks_here"]
 
 DENSE = ("network/", "optimiser/")  # what the names of a dense part's state begin with
 Network = TypeVar("Network", bound=nn.Module)
@@ -201,6 +201,8 @@ class Dense(Protocol):
     def clip(self, network: nn.Module, most: float) -> None: ...
     def whole(self, network: Network, make: Callable[[], Network]) -> Network: ...
     def take(self, network: nn.Module, whole: nn.Module) -> None: ...
+    def spread(self, whole: Network, make: Callable[[], Network]) -> Network: ...
+    def share(self, value: Rows, pattern: Tensor | None) -> Tensor: ...
     def local(self, tensor: Tensor) -> Tensor: ...
     def mine(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]: ...
     def shares(self, network: nn.Module, stored: Mapping[str, Rows]) -> dict[str, Tensor]: ...
@@ -236,6 +238,14 @@ class InFull:
     def take(self, network: nn.Module, whole: nn.Module) -> None:
         """Give a network the weights of what `whole` returned, which it has."""
 
+    def spread(self, whole: Network, make: Callable[[], Network]) -> Network:
+        """Return a network of whose weights this rank has its own: the whole one."""
+        return whole
+
+    def share(self, value: Rows, pattern: Tensor | None) -> Tensor:
+        """Return what this rank has of a value that lies as `pattern` does: all of it."""
+        return value[...]
+
     def local(self, tensor: Tensor) -> Tensor:
         """Return what this rank holds of a tensor."""
         return tensor
@@ -256,6 +266,14 @@ def ranks_here() -> Ranks:
     """Return the ranks that this process has joined, for a layer that needs to know of them."""
     joined = dist.is_available() and dist.is_initialized()
     return Ranks(dist.get_rank(), dist.get_world_size()) if joined else ALONE
+
+
+def in_full(tensor: Tensor) -> Tensor:
+    """Return a tensor with the shares that all ranks have of it, in one message where it is spread; a call of all of
+    them together.
+    """
+    full_tensor = getattr(tensor, "full_tensor", None)  # DTensor's, whose import takes a third of a second
+    return tensor if full_tensor is None else torch.as_tensor(full_tensor())
 
 
 def gradients_of(network: nn.Module) -> list[Tensor]:

@@ -221,7 +221,7 @@ def learner_of(
 
     learner = Learner(dense.built(make), job.config, job.distill, own, teacher or own, schema.tasks, slicer, dense)
     if changes_width(job.config):
-        learner.resizer = Resizer(job.config, job.seed, blocks, resized, device, learner.network, ranks)
+        learner.resizer = Resizer(job.config, job.seed, blocks, resized, device, learner.network, dense)
     return learner, {"config": job.run, "keep_rates": json.dumps(learned)}
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from recdistill.checkpoint.store import Checkpoints
+from recdistill.compress.plan import changes_width
 from recdistill.config.experiment import Experiment, named_models
 from recdistill.config.models import StudentConfig
 from recdistill.distributed.ranks import Ranks
@@ -45,7 +46,7 @@ def train_ranked(
     Raises UserError for what ranks cannot share.
     """
     if sharded:
-        check_sharded(job)
+        check_sharded(job, ranks.tensor)
     if ranks.tensor > 1:
         check_tokens(job.name, job.config, ranks.tensor)
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
@@ -58,15 +59,15 @@ def train_ranked(
         yield from trainer_of(folder, experiment, job, ranks, sharded).run_to_end()
 
 
-def check_sharded(job: Job) -> None:
-    """Raise UserError for what ranks cannot share where each keeps but a share of the dense part."""
-    found = {
-        "prune": isinstance(job.config, StudentConfig) and job.config.prune is not None,
-        "alternate": isinstance(job.config, StudentConfig) and job.config.alternate is not None,
-    }
-    for what, there in found.items():
-        if there:
-            raise UserError(f"{job.name}: {what} does not go with --shard; leave one of them out")
+def check_sharded(job: Job, tensor: int = 1) -> None:
+    """Raise UserError for what ranks cannot share where each keeps but a share of the dense part; tensor: how many of
+    them share each layer of a token mixer.
+    """
+    prune = job.config.prune if isinstance(job.config, StudentConfig) else None
+    if prune is not None and prune.of == "labels":
+        raise UserError(f"{job.name}: prune.of: labels does not go with --shard; set of: loss, or leave --shard out")
+    if tensor > 1 and changes_width(job.config):
+        raise UserError(f"{job.name}: prune and alternate do not go with --tensor; leave one of them out")
 
 
 def _alone(folder: RunFolder, job: Job) -> AbstractContextManager[None]:

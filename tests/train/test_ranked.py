@@ -127,10 +127,10 @@ CASES = {  # settings, what is trained before by one process, and what by ranks
         ("teacher",),
         DISTILLED,
     ),
-    "pruned by what is read": (  # of the last step of a block the first rank has none
+    "pruned, by shares": (
         (
-            "students.light={kind: pooled-mlp, width: 4, history: 5, options: {hidden: [8, 6]}, batch: 19}",
-            "students.light.prune={from: {width: 6, hidden: [16, 12]}, start: 0, end: 0.5, importance: activation}",
+            "students.light={kind: pooled-mlp, width: 4, history: 5, options: {hidden: [8, 6]}, batch: 50}",
+            "students.light.prune={from: {width: 6, hidden: [16, 12]}, start: 0, end: 0.5}",
         ),
         (),
         RAW,
@@ -140,7 +140,6 @@ CASES = {  # settings, what is trained before by one process, and what by ranks
             "checkpoint_rows=50",
             "students.light.options.hidden=[12, 8]",
             "students.light.alternate={to: {width: 2, hidden: [6, 4]}, every: 2, shrunken: 1, regrow: fresh}",
-            "students.light.alternate.importance=magnitude",
         ),
         (),
         RAW,
@@ -152,6 +151,8 @@ SHARDS = {  # cases that ranks learn by shares, and how many of them share each 
     "its teacher's network, by shares": 1,
     "rows that are bounded": 1,
     "dice": 1,
+    "pruned, by shares": 1,
+    "shrunken and grown, by turns": 1,
     "pretraining": 1,
     "rows that ids share": 1,
     "a gate": 1,
@@ -237,15 +238,15 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Path
 
 
 @pytest.mark.parametrize(
-    ("settings", "name", "message"),
+    ("case", "tensor", "message"),
     [
-        (CASES["pruned by what is read"][0], RAW, f"{RAW}: prune does not go with --shard"),
-        (CASES[TURNS][0], RAW, f"{RAW}: alternate does not go with --shard"),
+        ("pruned by the labels' gradient", 1, f"{DISTILLED}: prune.of: labels does not go with --shard; set of: loss"),
+        (TURNS, 2, f"{RAW}: prune and alternate do not go with --tensor"),
     ],
 )
-def test_what_ranks_do_not_do_by_shares_is_refused(settings: tuple[str, ...], name: str, message: str) -> None:
+def test_what_ranks_do_not_do_by_shares_is_refused(case: str, tensor: int, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        check_sharded(every_job(tiny(*settings))[name])
+        check_sharded(every_job(tiny(*CASES[case][0]))[CASES[case][2]], tensor)
 
 
 def newest(root: Path, name: str) -> Checkpoint:
