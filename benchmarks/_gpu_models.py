@@ -41,7 +41,7 @@ PARTS = ("gather", "dense", "update")  # of a step whose batch has arrived
 @dataclass(frozen=True)
 class Case:
     """A model and its step: `histories` of `history` events, each with so many `candidates`, over `ids` items; tables:
-    whose memory has the embedding rows, host, device, or cached: the host's, of which those used often are a quarter.
+    whose memory has the embedding rows, host, device, or cached: the host's, an eighth of which lies there too.
     """
 
     kind: str
@@ -56,7 +56,7 @@ class Case:
     @property
     def name(self) -> str:
         """Return the model, and where its rows lie."""
-        where = {"host": "", "device": ", rows on the device", "cached": ", a quarter of the rows on the device"}
+        where = {"host": "", "device": ", rows on the device", "cached": ", an eighth of the rows on the device"}
         return self.kind + where[self.tables]
 
     @property
@@ -128,7 +128,7 @@ class Steps:
         if case.tables == "device":
             tables_on(self.network, self.home)
         if case.tables == "cached":
-            replace_tables(self.network, lambda table: CachedTable(table, self.home, case.ids // 4))
+            replace_tables(self.network, lambda table: CachedTable(table, self.home, case.ids // 8))
         self.tables = table_modules(self.network)
         self.lookups, self.stage = Lookups(self.tables, ALONE), stage_for(self.home)
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=1e-3, fused=True)

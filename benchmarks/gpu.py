@@ -40,7 +40,7 @@ MFU, FASTER = 0.5, 3.0
 CASES = (
     Case("din", 64, 100, 8192),
     Case("din", 64, 100, 8192, tables="device"),
-    Case("din", 64, 100, 8192, tables="cached"),
+    Case("din", 64, 100, 1024, tables="cached"),
     Case("target-attention", 64, 200, 4096, tables="device"),
     Case(
         "hstu",
