@@ -19,6 +19,7 @@ from recdistill.workers.ledger import Ledger, Work, outcome_of
 __all__ = ["in_ray"]
 
 PATIENCE = 10.0  # seconds for a cluster to answer
+TOKEN = "; where it asks for a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"  # which it does not say itself
 PASSED = ("AWS_", "AZURE_", "GOOGLE_", "RECDISTILL_")  # prefixes of variables by which a task finds what we find
 
 
@@ -52,7 +53,9 @@ def _joined(ray: Any, count: int) -> Iterator[None]:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR", **own)
     except Exception as error:
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"workers.engine: no Ray cluster at {address or 'this machine'}: {why}") from None
+        silent = isinstance(error, ConnectionRefusedError | TimeoutError | socket.gaierror)
+        hint = "" if silent or not address or "RAY_AUTH_MODE" in os.environ else TOKEN
+        raise UserError(f"workers.engine: no Ray cluster at {address or 'this machine'}: {why}{hint}") from None
     try:
         yield
     finally:

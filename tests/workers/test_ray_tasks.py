@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -77,6 +78,22 @@ def test_a_ray_that_does_not_come_up_is_one_line(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(is_initialized=lambda: False, init=init))
     with pytest.raises(UserError, match=r"^workers.engine: no Ray cluster at this machine: The current node timed"):
         list(in_parts(doubled, range(4), RAY))
+
+
+@pytest.mark.parametrize("mode", [None, "token"])
+def test_a_cluster_that_answers_and_lets_nobody_in_may_want_a_token(
+    mode: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def init(**_: object) -> None:
+        raise ConnectionError("Failed to connect to Ray cluster")
+
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(is_initialized=lambda: False, init=init))
+    monkeypatch.setenv("RAY_AUTH_MODE", mode) if mode else monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{head.getsockname()[1]}")
+        with pytest.raises(UserError, match="Failed to connect to Ray cluster") as refused:
+            list(in_parts(doubled, range(4), RAY))
+    assert ("set RAY_AUTH_MODE=token" in str(refused.value)) == (mode is None)
 
 
 def test_what_fails_on_another_machine_is_named_with_the_machine() -> None:
