@@ -50,7 +50,7 @@ def _joined(ray: Any, count: int) -> Iterator[None]:
     try:
         _knock(address or "")
         own = {} if address else {"num_cpus": count, "include_dashboard": False}
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR", **own)
+        ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **own)
     except Exception as error:
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
         silent = isinstance(error, ConnectionRefusedError | TimeoutError | socket.gaierror)

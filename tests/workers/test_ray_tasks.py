@@ -42,7 +42,7 @@ def cluster() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("RAY_ADDRESS", raising=False)
-        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield
     ray.shutdown()
 
@@ -71,7 +71,8 @@ def test_a_cluster_that_is_not_there_is_refused_in_one_line(monkeypatch: pytest.
 
 
 def test_a_ray_that_does_not_come_up_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    def init(**_: object) -> None:
+    def init(address: str, **_: object) -> None:
+        assert address == "local"  # or Ray joins what somebody started here, and takes no number of CPUs
         raise Exception("The current node timed out during startup.\nSee the logs.")
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
