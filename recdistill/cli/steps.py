@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from recdistill.cli import completion
-from recdistill.cli.options import Config, Data, OutPlace, RunFolder, RunPlace, Set
+from recdistill.cli.options import Config, Data, OutPlace, RunPlace, Set
 from recdistill.errors import UserError
 
 __all__ = ["compare", "evaluate", "import_predictions", "ingest", "inspect", "predict", "report", "train"]
@@ -22,7 +22,7 @@ def ingest(config: Config, data: Data = None, out: OutPlace = None, set_: Set = 
 
 
 def import_predictions(
-    run_folder: RunFolder, file: Annotated[Path, typer.Argument(help="Parquet: sample_id, and logit or probability.")]
+    run_folder: RunPlace, file: Annotated[Path, typer.Argument(help="Parquet: sample_id, and logit or probability.")]
 ) -> None:
     """Take a file as the predictions of the teacher of an ingested run, instead of training one."""
     from recdistill.api.run import Run

@@ -12,12 +12,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from recdistill.config.load import load_text
 from recdistill.runs.folder import RunFolder
 from recdistill.storage.location import Location, names, write
 from recdistill.storage.objects import ObjectPath
+from recdistill.tables.events import EventLog
+from recdistill.tables.predictions import PredictionLog
 from recdistill.testing.killpoints import VARIABLE
 from tests.support.commands import typed
 from tests.support.forked import forked
@@ -133,6 +136,21 @@ def test_a_run_whose_training_process_is_killed_goes_on(
     assert killed_command("run", config, "--out", bucket, **{VARIABLE: "step.learned:4"}) == 1
     done("run", config, "--out", bucket)
     assert figures(bucket) == local
+
+
+@pytest.mark.needs("obstore", "ministack")
+def test_a_teachers_predictions_are_imported_there_by_another_machine(
+    bucket_of: Callable[[str], ObjectPath], config: Path, tmp_path: Path
+) -> None:
+    bucket = bucket_of("ministack")
+    done("ingest", config, "--out", bucket)
+    shutil.rmtree(tmp_path / "cache")
+    ids = pl.concat(EventLog.open(bucket / "tables" / "events").batches(columns=["sample_id"]))
+    tasks = PredictionLog.open(bucket / "predictions").tasks
+    said = ids.with_columns(pl.lit(0.5).alias(f"logit_{task}") for task in tasks)
+    said.write_parquet(tmp_path / "said.parquet")
+    assert "teacher: 600 predictions from " in done("import-predictions", bucket, tmp_path / "said.parquet")
+    assert PredictionLog.open(bucket / "predictions").models() == [("teacher", 0, "imported", 600)]
 
 
 def test_a_prefix_with_other_files_or_another_process_is_refused(bucket: ObjectPath, config: Path) -> None:
