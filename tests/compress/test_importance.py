@@ -142,7 +142,7 @@ def test_a_table_without_rows_counts_nothing() -> None:
     assert found["width"].tolist() == [int(net.first.weight.detach().square().sum(0).argmax())]
 
 
-SAMPLES, PULLS = torch.tensor([4, 7, 7, 9, 12]), torch.tensor([1.0, -2.0, 1.0, 1.0, 1.0])  # of two ranks both have 7
+SAMPLES, PULLS = torch.tensor([4, 9, 9, 7, 12]), torch.tensor([1.0, -2.0, 1.0, 1.0, 1.0])  # of two ranks both have 9
 MEASURES = ("taylor", "activation", "magnitude")
 
 
