@@ -51,7 +51,7 @@ def _joined(ray: Any, count: int) -> Iterator[None]:
         _knock(address or "")
         own = {} if address else {"num_cpus": count, "include_dashboard": False}
         ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **own)
-    except Exception as error:
+    except Exception as error:  # Ray raises plain ones where its own node does not come up
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
         silent = isinstance(error, ConnectionRefusedError | TimeoutError | socket.gaierror)
         hint = "" if silent or not address or "RAY_AUTH_MODE" in os.environ else TOKEN
