@@ -196,7 +196,7 @@ def test_an_address_is_taken_apart_and_put_together() -> None:
 
 @pytest.mark.parametrize("given", ["s3://bucket/run", Path("s3://bucket/run"), "s3:/bucket/run"])
 def test_where_a_path_is_taken_an_address_is_refused_as_it_was_written(given: str | Path) -> None:
-    with pytest.raises(UserError, match="^s3://bucket/run: a path of this machine is taken here, no address"):
+    with pytest.raises(UserError, match="^s3://bucket/run: this takes a path of this machine, not an address"):
         of_this_machine(given)
     assert of_this_machine("runs/mine") == of_this_machine(Path("runs/mine")) == Path("runs/mine")
 
