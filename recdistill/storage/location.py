@@ -57,8 +57,8 @@ def of_this_machine(text: str | Path) -> Path:
     if is_address(str(text)):
         address = str(text).replace(":/", "://", 1).replace(":///", "://", 1)  # a path has one slash of the two
         raise UserError(
-            f"{address}: this takes a path of this machine, not an address; copy what is there to a folder, or write to "
-            "a folder and copy that (what object stores are for: how-to, On object stores)"
+            f"{address}: this takes a path of this machine, not an address; copy what is there to a folder, or write "
+            "to a folder and copy that (what object stores are for: how-to, On object stores)"
         )
     return Path(text)
 
