@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -29,13 +29,14 @@ shapes = hnp.array_shapes(min_dims=2, max_dims=2, max_side=9)
 
 
 @given(hnp.arrays(np.float32, shapes, elements=floats))
+@example(np.array([[7.9618e-41, 0.0]], np.float32))
 def test_a_value_of_eight_bits_comes_back_within_half_a_step(rows: np.ndarray) -> None:
     codes, ranges = coded(rows, 8)
     found = CodedRows(codes, ranges, rows.shape[1])[np.arange(len(rows))]
     assert codes.dtype == np.uint8 and found.dtype == ranges.dtype == np.float32 and np.isfinite(found).all()
     wide = rows.astype(np.float64)
     step = (wide.max(1) - wide.min(1)) / 255
-    rounding = np.abs(wide).max(1) * 2.0**-22 + 1e-43  # of float32, and of the smallest that it holds
+    rounding = np.abs(wide).max(1) * 2.0**-22 + 255 * 2.0**-149  # of float32, and of 255 of the smallest steps it holds
     assert (np.abs(found - wide) <= (step / 2 + rounding)[:, None]).all()
 
 
