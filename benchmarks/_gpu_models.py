@@ -24,7 +24,7 @@ from recdistill.models.backbones.sequence import SequenceBackbone
 from recdistill.models.embeddings.cached import CachedTable
 from recdistill.models.embeddings.growable import TableOptions, replace_tables
 from recdistill.models.embeddings.lookups import Lookups
-from recdistill.models.embeddings.on_device import tables_on
+from recdistill.models.embeddings.on_device import DeviceTable
 from recdistill.models.factory import BACKBONES, table_modules
 from recdistill.models.flops import cost_of
 from recdistill.models.heads import Towers
@@ -126,7 +126,7 @@ class Steps:
         self.home = torch.device(device, 0) if device == "cuda" else torch.device(device)
         place(self.network, self.home)
         if case.tables == "device":
-            tables_on(self.network, self.home)
+            replace_tables(self.network, lambda table: DeviceTable(table, self.home))
         if case.tables == "cached":
             replace_tables(self.network, lambda table: CachedTable(table, self.home, case.ids // 8))
         self.tables = table_modules(self.network)

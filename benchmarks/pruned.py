@@ -16,7 +16,7 @@ import torch
 from _common import batches_of, learner_of, paired, report, store_of
 
 from recdistill.compress.importance import Importance
-from recdistill.compress.transplant import moved_optimiser, transplant
+from recdistill.compress.transplant import move_rows, move_weights, moved_optimiser
 from recdistill.config.models import StudentConfig
 from recdistill.data.batch.builder import BatchBuilder
 from recdistill.models.factory import table_modules
@@ -36,7 +36,8 @@ STUDENTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 def pruned(large: Learner, small: Learner) -> Learner:
     """Give the small learner's network the units of the large one's that have the largest norms."""
     units = Importance(large.network, "magnitude").kept(widths_of(small.network).sizes)
-    transplant(large.network, small.network, units)
+    move_weights(large.network, small.network, units)
+    move_rows(large.network, small.network, units)
     small.optimiser.state.update(moved_optimiser(large.network, large.optimiser.state, small.network, units))
     return small
 

@@ -1,4 +1,4 @@
-"""Told before training, not after: which students could not be served."""
+"""Before training, not after it: which students could not be served."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from recdistill.data.store.sample_store import SampleStore
 from recdistill.errors import UserError
 from recdistill.runs.folder import RunFolder, fingerprint
-from recdistill.runs.jobs import Job
+from recdistill.runs.jobs import WHERE, Job
 from recdistill.tables.events import EventLog
 from recdistill.tables.schema import EventSchema
 from recdistill.train.build import build_network
@@ -27,7 +27,7 @@ def unservable(folder: RunFolder, jobs: Iterable[Job]) -> Iterator[str]:
 
     Nothing that is trained afterwards differs for it: torch's random state stays as it is.
     """
-    alike = {"device", "tables", "embeddings", "distill"}  # what the served part does not differ by
+    alike = {*WHERE, "distill"}  # what the served part does not differ by
     own = {
         fingerprint(job.config.model_dump(mode="json", exclude=alike)): job for job in jobs if OWN in job.config.kind
     }

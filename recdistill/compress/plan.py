@@ -82,17 +82,19 @@ def check_direction(config: StudentConfig) -> None:
     """Raise UserError where a student is pruned from what is not larger than its own, or shrunken to what is not
     smaller; its keys are known to fit its kind.
     """
-    key, changes = (
-        ("from", config.prune.from_) if config.prune else ("to", config.alternate.to if config.alternate else {})
-    )
-    found = {name: (_numbers(value), _numbers(_own(config, name))) for name, value in changes.items()}
-    sign, more = (1, "more") if key == "from" else (-1, "less")
-    for name, (other, own) in found.items():
-        if any((a - b) * sign < 0 for a, b in zip(other, own, strict=True)):
-            raise UserError(
-                f"{key}.{name}: {changes[name]} against the student's own {_own(config, name)}; give {more}"
-            )
-    if changes and all(other == own for other, own in found.values()):
+    if config.prune is not None:
+        _check_sizes(config, "from", config.prune.from_, 1)
+    if config.alternate is not None:
+        _check_sizes(config, "to", config.alternate.to, -1)
+
+
+def _check_sizes(config: StudentConfig, key: str, changes: Changes, sign: int) -> None:
+    """sign: 1 where what changes must become more, -1 where less."""
+    own, more = {name: _own(config, name) for name in changes}, "more" if sign > 0 else "less"
+    for name, value in changes.items():
+        if any((a - b) * sign < 0 for a, b in zip(_numbers(value), _numbers(own[name]), strict=True)):
+            raise UserError(f"{key}.{name}: {value} against the student's own {own[name]}; give {more}")
+    if changes == own:
         raise UserError(f"{key}: {changes} is the student's own size; give {more}")
 
 

@@ -12,25 +12,13 @@ from recdistill.errors import UserError
 from recdistill.models.factory import named_tables
 from recdistill.models.widths import Dim, NetworkWidths, widths_of
 
-__all__ = ["check_alike", "move_rows", "move_weights", "moved_optimiser", "transplant"]
+__all__ = ["check_alike", "move_rows", "move_weights", "moved_optimiser"]
 
 MOMENTS = ("exp_avg", "exp_avg_sq")  # of Adam; the second one
 
 
-def transplant(old: nn.Module, new: nn.Module, units: Mapping[str, Tensor], growth: Growth = "zero") -> None:
-    """Give `new` the weights and the tables' rows of `old`: each width is made of the old units that `units` names,
-    see `picked`.
-
-    What is new is as `new` has drawn it; but with fresh, 0 where it is read, so that the answers stay; and so is what a
-    new layer adds. What reads copies of a unit, as split makes them, is shared out among them (Net2Net, 1511.05641).
-    Raises UserError for networks that differ in more than their widths.
-    """
-    move_weights(old, new, units, growth)
-    move_rows(old, new, units, growth)
-
-
 def move_rows(old: nn.Module, new: nn.Module, units: Mapping[str, Tensor], growth: Growth = "zero") -> None:
-    """Give `new` the tables' rows of `old` as `transplant` does, and leave the weights as they are."""
+    """Give `new` the tables' rows of `old` as `move_weights` gives it the weights, which it leaves as they are."""
     widths, targets = widths_of(old), named_tables(new)
     for name, table in named_tables(old).items():
         dim = widths.tables.get(name)
@@ -44,8 +32,12 @@ def move_rows(old: nn.Module, new: nn.Module, units: Mapping[str, Tensor], growt
 
 
 def move_weights(old: nn.Module, new: nn.Module, units: Mapping[str, Tensor], growth: Growth = "zero") -> None:
-    """Give `new`, which is on the host, the weights of `old` as `transplant` does, and leave the tables' rows as they
-    are.
+    """Give `new`, which is on the host, the weights of `old`: each width is made of the old units that `units` names,
+    see `picked`. The tables' rows stay as they are.
+
+    What is new is as `new` has drawn it; but with fresh, 0 where it is read, so that the answers stay; and so is what a
+    new layer adds. What reads copies of a unit, as split makes them, is shared out among them (Net2Net, 1511.05641).
+    Raises UserError for networks that differ in more than their widths.
     """
     widths, others = widths_of(old), widths_of(new)
     check_alike(old, new)

@@ -11,6 +11,7 @@ from recdistill.runs.folder import fingerprint
 from recdistill.runs.names import TEACHER, ModelName
 
 __all__ = [
+    "WHERE",
     "Job",
     "controls_of",
     "every_job",
@@ -23,6 +24,8 @@ __all__ = [
     "teachers_of",
     "without_compute",
 ]
+
+WHERE = ("device", "tables", "embeddings")  # keys of a model that say where it computes, not what
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class Job:
         """
         distill = self.distill.model_dump(mode="json") if self.distill else None
         more = [] if self.taught_by is None else [list(self.taught_by)]
-        config = self.config.model_dump(mode="json", exclude={"device", "tables", "embeddings"})
+        config = self.config.model_dump(mode="json", exclude={*WHERE})
         return fingerprint(config, distill, self.seed, *more)
 
     @property

@@ -12,7 +12,7 @@ from recdistill.config.experiment import Experiment
 from recdistill.data.batch.past_states import write_order
 from recdistill.data.store.memmap import create_column, open_column, read_json, write_json
 from recdistill.data.store.sample_store import SampleStore
-from recdistill.signals.recorded import Record, in_places
+from recdistill.signals.recorded import in_places
 from recdistill.tables.predictions import PredictionLog
 from recdistill.typing import Array
 from recdistill.workers.parts import ALONE, Workers
@@ -62,7 +62,7 @@ def join_column(
 
     def fill(column: Array) -> None:
         for name, low, high in sources:
-            for at, logits in in_places(Record(store.folder, predictions.path, name, names), workers):
+            for at, logits in in_places(store, predictions, name, names, workers=workers):
                 mine = (at >= low) & (at < high)
                 column[at[mine]] = logits[mine]
 
@@ -79,7 +79,7 @@ def join_candidates(
     pinned = [model, len(predictions.lineage(model))]
 
     def fill(column: Array) -> None:
-        for at, held in in_places(Record(store.folder, predictions.path, model, (CANDIDATES,), width), workers):
+        for at, held in in_places(store, predictions, model, (CANDIDATES,), width, workers):
             column[at[at >= 0]] = held.view(np.float16).reshape(len(at), -1, tasks)[at >= 0]
 
     return stored_column(folder, CANDIDATES, pinned, (len(store), width // 2 // tasks, tasks), "float16", fill)
@@ -94,7 +94,7 @@ def join_teacher_hidden(
     width, pinned = predictions.channels[STATE], [model, len(predictions.lineage(model))]
 
     def fill(column: Array) -> None:
-        for at, held in in_places(Record(store.folder, predictions.path, model, (STATE,), width), workers):
+        for at, held in in_places(store, predictions, model, (STATE,), width, workers):
             column[at[at >= 0]] = np.concatenate((held, np.ones((len(held), 1), np.uint8)), 1)[at >= 0]
         write_order(folder, store)
 

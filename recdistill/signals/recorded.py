@@ -23,33 +23,26 @@ from recdistill.tables.delta.files import Part
 from recdistill.tables.delta.fixed_bytes import from_bytes
 from recdistill.tables.predictions import PredictionLog
 from recdistill.typing import Array
-from recdistill.workers.parts import Workers, in_parts
+from recdistill.workers.parts import ALONE, Workers, in_parts
 
-__all__ = ["Record", "in_places"]
+__all__ = ["in_places"]
 
 PART_BYTES = 32 << 20  # of small files that make a part
-WORTH_BYTES = (
-    256 << 20
-)  # of a record, some 60 million rows: below, workers take longer to start than one process to read
+WORTH_BYTES = 256 << 20  # of some 60 million rows: below, workers take longer to start than one process to read
 Placed = tuple[Array, Array]
 
 
 @dataclass(frozen=True)
-class Record:
-    """What every worker knows. columns: the logits of the tasks, or a channel alone; width: that channel's bytes, 0 for
-    logits.
-    """
+class _Record:
+    """What every worker knows; see `in_places`."""
 
     store: Path
     predictions: Location
-    model: str
     columns: tuple[str, ...]
-    width: int = 0
+    width: int
 
     def placed(self, store: SampleStore, rows: pl.DataFrame) -> Placed:
-        """Return (int64 [n]: places in the store, -1 for no sample of it; their values, float32 [n, tasks], or of a
-        channel uint8 [n, width], where they have one).
-        """
+        """Return what `in_places` yields, of some rows."""
         at = store.positions(rows["sample_id"].to_numpy())
         if not self.width:
             return at, rows.select(self.columns).to_numpy()
@@ -79,19 +72,28 @@ def _together(files: Sequence[Part]) -> Iterator[_Files]:
         yield _Files(tuple(held))
 
 
-def _read(record: Record, part: _Files) -> list[Placed]:
+def _read(record: _Record, part: _Files) -> list[Placed]:
     """Return the rows of some files, in their order."""
     log, store = PredictionLog.open(record.predictions), SampleStore(record.store)
     return [record.placed(store, rows) for rows in log.of_files(part.files, ["sample_id", *record.columns])]
 
 
-def in_places(record: Record, workers: Workers) -> Iterator[Placed]:
-    """Yield what the model recorded, as `Record.placed` has it, in the order of the commits."""
-    log = PredictionLog.open(record.predictions)
-    files = log.files_of(record.model)
+def in_places(
+    store: SampleStore,
+    predictions: PredictionLog,
+    model: str,
+    columns: tuple[str, ...],
+    width: int = 0,
+    workers: Workers = ALONE,
+) -> Iterator[Placed]:
+    """Yield what the model recorded, in the order of the commits: (int64 [n] places in the store, -1 for no sample of
+    it; their values, float32 [n, tasks], or of a channel uint8 [n, width], where they have one).
+
+    columns: the logits of the tasks, or a channel alone; width: that channel's bytes, 0 for logits.
+    """
+    files, record = predictions.files_of(model), _Record(store.folder, predictions.path, columns, width)
     if workers.count == 1 or sum(file.size for file in files) < WORTH_BYTES:
-        store = SampleStore(record.store)
-        for rows in log.of_files(files, ["sample_id", *record.columns]):
+        for rows in predictions.of_files(files, ["sample_id", *columns]):
             yield record.placed(store, rows)
         return
     for found in in_parts(partial(_read, record), list(_together(files)), workers):

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from recdistill.compress.transplant import moved_optimiser, transplant
-from recdistill.compress.units import NEW, grown_units, picked
+from recdistill.compress.transplant import move_rows, move_weights, moved_optimiser
+from recdistill.compress.units import NEW, Growth, grown_units, picked
 from recdistill.data.batch.batch import Batch
 from recdistill.data.batch.extras import Extras
 from recdistill.errors import UserError
@@ -37,6 +37,12 @@ KINDS: dict[str, dict[str, Any]] = {
     "longer": {},
 }
 NORMED = ("hstu", "transformer", "sasrec", "longer")  # norms stand between their widths, so the width stays here
+
+
+def transplant(old: nn.Module, new: nn.Module, units: Mapping[str, Tensor], growth: Growth = "zero") -> None:
+    """Give `new` all that `old` has."""
+    move_weights(old, new, units, growth)
+    move_rows(old, new, units, growth)
 
 
 def network(kind: str, width: int, seed: int = 0, **options: Any) -> Towers:

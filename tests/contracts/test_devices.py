@@ -12,7 +12,8 @@ import torch
 from recdistill.config.load import load_text
 from recdistill.config.models import DistillConfig, StudentConfig
 from recdistill.errors import UserError
-from recdistill.models.embeddings.on_device import tables_on
+from recdistill.models.embeddings.growable import replace_tables
+from recdistill.models.embeddings.on_device import DeviceTable
 from recdistill.models.factory import table_modules
 from recdistill.models.layers.device import device_of, place
 from recdistill.train.build import check_models
@@ -30,7 +31,7 @@ def _steps(
     if device is not None:
         place(net, device)
     if device is not None and tables:
-        tables_on(net, device)
+        replace_tables(net, lambda table: DeviceTable(table, device))
     learner, logits = Learner(net, StudentConfig(), DistillConfig()), []
     for seed in range(3):
         batch = make_batch(seed=seed)

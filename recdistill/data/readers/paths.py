@@ -11,6 +11,7 @@ from stat import S_ISREG
 from urllib.parse import unquote
 
 from recdistill.errors import UserError
+from recdistill.storage.location import is_address
 
 __all__ = ["DataFile", "Form", "data_files"]
 
@@ -23,7 +24,6 @@ FOREIGN_PACKED = (".bz2", ".xz", ".lz4", ".zip", ".7z", ".br", ".sz", ".deflate"
 OTHER_TABLES = {".hoodie": "Hudi"}
 NULL = "__HIVE_DEFAULT_PARTITION__"
 CHECK = "check data.path and --data"
-ADDRESS = re.compile(r"(^|/)[a-z0-9]{2,}:/")  # of an object store, once a path was made of it
 STORE = "a log is read from a path of this machine; copy it from the object store, or mount the store as a folder"
 
 
@@ -75,7 +75,7 @@ def _advice(path: Path) -> str:
 
 def _found(path: Path, remedy: str) -> tuple[Path, list[Path]]:
     """Return (the folder that names are taken from, the files in order)."""
-    remedy = STORE if ADDRESS.search(str(path)) else remedy
+    remedy = STORE if any(is_address(f"{part}/") for part in path.parts) else remedy
     if path.is_dir():
         _refuse_other_tables(path)
         return path, _walk(path)

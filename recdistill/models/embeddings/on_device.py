@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from recdistill.data.batch.moved import moved
 from recdistill.distributed.ranks import Rows
@@ -25,10 +25,9 @@ from recdistill.models.embeddings.growable import (
     MIN_CAPACITY,
     STATE,
     GrowableTable,
-    replace_tables,
 )
 
-__all__ = ["DeviceTable", "bytes_of", "tables_on"]
+__all__ = ["DeviceTable", "bytes_of"]
 
 
 class DeviceTable(GrowableTable):
@@ -168,11 +167,6 @@ class DeviceTable(GrowableTable):
         if self._freezes:
             self._frozen.index_copy_(0, at, state["frozen"][...].to(self.home))
         self._ready[rows] = True
-
-
-def tables_on(module: nn.Module, home: torch.device) -> None:
-    """Replace every table inside, of which no row was looked up yet, by one that lies on `home`."""
-    replace_tables(module, lambda table: DeviceTable(table, home))
 
 
 def bytes_of(table: GrowableTable, rows: int) -> int:

@@ -197,9 +197,9 @@ class ShardedTable(GrowableTable):
         """Let every owner update its rows by gradients that are the sums of all ranks already, the same on each of
         them: without a message.
         """
-        taken, size = self.taken(), self.ranks.size
-        own = [(route.rows % size == self.ranks.rank) for route, _ in taken]
-        rows = [route.rows[mine] // size for (route, _), mine in zip(taken, own, strict=True)]
+        taken = self.taken()
+        own = [self.ranks.owns(route.rows) for route, _ in taken]
+        rows = [route.rows[mine] // self.ranks.size for (route, _), mine in zip(taken, own, strict=True)]
         self.learn(rows, [pull[mine.to(pull.device)] for (_, pull), mine in zip(taken, own, strict=True)])
 
     def learn(self, rows: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from recdistill.errors import UserError
 from recdistill.models.embeddings.fused_rows import serves
-from recdistill.models.embeddings.growable import GrowableTable
-from recdistill.models.embeddings.on_device import DeviceTable, bytes_of, tables_on
+from recdistill.models.embeddings.growable import GrowableTable, replace_tables
+from recdistill.models.embeddings.on_device import DeviceTable, bytes_of
 from recdistill.models.factory import table_modules
 from tests.support.batches import make_net
 from tests.support.paths import ROOT
@@ -89,7 +89,7 @@ def test_ids_that_were_sent_ahead_are_not_sent_again() -> None:
 def test_every_table_of_a_network_moves() -> None:
     net = make_net("din")
     before = [found.settings for found in table_modules(net)]
-    tables_on(net, HERE)
+    replace_tables(net, lambda table: DeviceTable(table, HERE))
     assert [found.settings for found in table_modules(net)] == before
     assert all(isinstance(found, DeviceTable) for found in table_modules(net))
 

@@ -12,7 +12,8 @@ import torch
 from recdistill.config.models import DistillConfig, StudentConfig
 from recdistill.data.batch.batch import Batch
 from recdistill.models.attention.request_layout import lay_out
-from recdistill.models.embeddings.on_device import tables_on
+from recdistill.models.embeddings.growable import replace_tables
+from recdistill.models.embeddings.on_device import DeviceTable
 from recdistill.models.layers.device import place
 from recdistill.models.layers.staging import Stage, stage_for
 from recdistill.train import step
@@ -62,7 +63,7 @@ def learned(kind: str, device: torch.device | None = None, tables: bool = False)
     if device is not None:
         place(net, device)
         if tables:
-            tables_on(net, device)
+            replace_tables(net, lambda table: DeviceTable(table, device))
 
     def prepare(number: int) -> Prepared:
         batch, asked = (make_batch(seed=10 * number + of) for of in range(2))
