@@ -237,7 +237,7 @@ def _print(choice: Choice) -> None:
         "student", "rows", f"{label} raw", "distilled", "p99 ms", "MiB", "", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
     )
     for one in choice.tried:
-        quality = ["-" if value is None else f"{value:.4f}" for value in (one.raw, one.distilled)]
+        quality = ["-" if value is None else f"{value:.4f}" for value in (one.raw, one.served)]
         note = one.left_out or (
             "recommended" if one.name == choice.recommended else "on the front" if one.front else ""
         )

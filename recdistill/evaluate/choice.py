@@ -37,6 +37,11 @@ class Cost(Strict):
     lost: float = 0.0
     whole: Cost | None = None
 
+    @property
+    def plain(self) -> Cost:
+        """Return what serving takes with the rows as they are."""
+        return self.whole or self
+
 
 class Tried(Strict):
     """One candidate as of its last round: the keys that it changes; the metric of its raw and its distilled students,
@@ -57,9 +62,14 @@ class Tried(Strict):
     front: bool = False
 
     @property
+    def served(self) -> float | None:
+        """Return the distilled student's metric, less what smaller rows take off it: that of the artefact."""
+        return None if self.distilled is None else self.distilled - self.cost.lost
+
+    @property
     def quality(self) -> float:
-        """Return the distilled student's metric, less what smaller rows take off it; one that has none is last."""
-        return -math.inf if self.distilled is None else self.distilled - self.cost.lost
+        """Return `served`, to compare by; one that has none is last."""
+        return -math.inf if self.served is None else self.served
 
     def exceeds(self, budget: Budget) -> str | None:
         """Return which of the budgets it exceeds and by what, None for none."""
@@ -106,7 +116,7 @@ def recipe_steps(own: Tried, recipe: Tried) -> list[Step]:
     found = {
         "labels alone": (own.raw, own.cost),
         "distilled": (own.distilled, own.cost),
-        "pruned, and distilled again": (recipe.distilled, recipe.cost.whole or recipe.cost),
+        "pruned, and distilled again": (recipe.distilled, recipe.cost.plain),
     }
     if recipe.cost.whole is not None and recipe.distilled is not None:
         found["rows as int8"] = (recipe.quality, recipe.cost)
@@ -185,5 +195,6 @@ def nearest(tried: Sequence[Tried], budget: Budget) -> str:
         "memory": all(budget.memory_mib and one.cost.memory_mib > budget.memory_mib for one in tried),
     }
     always = " and ".join(name for name, bound in binds.items() if bound)
-    why = f"the {always} budget is below all of them" if always else "each meets one budget and not the other"
+    some = "some meet the latency budget and some the memory budget, none meets both"
+    why = f"the {always} budget is below all of them" if always else some
     return f"no student meets the budget: {why}; the nearest, {least.name}, takes {least.exceeds(budget)}"

@@ -6,14 +6,16 @@ from collections.abc import Callable
 from html import escape
 from pathlib import Path
 
-from recdistill.evaluate.choice import Budget, Choice, Step, Tried
+from recdistill.evaluate.choice import Budget, Choice, Cost, Step, Tried
 from recdistill.evaluate.summary import LABELS, write_atomic
 from recdistill.report.charts import Series, linear_axis, scatter_chart
-from recdistill.report.front import front_svg
+from recdistill.report.front import front_svg, scored
 from recdistill.report.page import page
 from recdistill.report.text import count, number, swatches
 
 __all__ = ["render", "write_choice"]
+
+KINDS = ("raw", "distilled")
 
 
 def render(choice: Choice) -> str:
@@ -28,8 +30,8 @@ def render(choice: Choice) -> str:
         candidates=f"{choice.candidates:,}",
         budget=_budget(choice.budget),
         legend=swatches([("distilled", "c-distilled"), ("raw", "c-raw")]),
-        latency=_figure(choice, lambda one: one.cost.latency_ms, "milliseconds at the 99th percentile"),
-        memory=_figure(choice, lambda one: one.cost.memory_mib, "MiB of the artefact"),
+        latency=_figure(choice, lambda cost: cost.latency_ms, "milliseconds at the 99th percentile"),
+        memory=_figure(choice, lambda cost: cost.memory_mib, "MiB of the artefact"),
         recipe=_recipe(choice),
         table="".join(_row(one, choice) for one in choice.tried),
     )
@@ -43,16 +45,18 @@ def _budget(budget: Budget) -> str:
     return " and ".join(parts) or "none"
 
 
-def _figure(choice: Choice, cost: Callable[[Tried], float], name: str) -> str:
-    last = sorted((one for one in choice.tried if one.left_out is None), key=cost)
-    x = [cost(one) for one in last]
-    series = [
-        Series("raw", "c-raw", x, [one.raw for one in last]),
-        Series("distilled", "c-distilled", x, [one.distilled for one in last]),
-    ]
-    y = linear_axis([choice.teacher, *(value for one in series for value in one.y)])
+def _figure(choice: Choice, taken: Callable[[Cost], float], name: str) -> str:
+    dots = sorted(scored(choice), key=lambda dot: taken(dot.cost))
+    series = [_series(kind, [(taken(dot.cost), dot.score) for dot in dots if dot.kind == kind]) for kind in KINDS]
+    x, y = linear_axis([at for one in series for at in one.x], zero=True), [at for one in series for at in one.y]
     label = LABELS[choice.metric]
-    return scatter_chart(series, linear_axis(x, zero=True), y, (name, label), f"{label} over {name}", choice.teacher)
+    return scatter_chart(
+        series, x, linear_axis([choice.teacher, *y]), (name, label), f"{label} over {name}", choice.teacher
+    )
+
+
+def _series(kind: str, points: list[tuple[float, float]]) -> Series:
+    return Series(kind, f"c-{kind}", [x for x, _ in points], [y for _, y in points])
 
 
 def _recipe(choice: Choice) -> str:
@@ -86,7 +90,7 @@ def _row(one: Tried, choice: Choice) -> str:
         f"{one.rows:,}".replace(",", "\u202f"),
         str(one.seeds),
         number(one.raw),
-        number(one.distilled),
+        number(one.served),
         f"{one.cost.latency_ms:.2f}",
         f"{one.cost.memory_mib:,.1f}",
         escape(note),

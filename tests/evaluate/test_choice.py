@@ -76,8 +76,8 @@ def test_which_budget_binds() -> None:
     )
     both = nearest([one, other], Budget(latency_ms=10, memory_mib=0.5))
     assert "the latency and memory budget" in both and "the nearest, one" in both
-    mixed = nearest([one, other], Budget(latency_ms=16, memory_mib=2))
-    assert "each meets one budget and not the other" in mixed
+    mixed = nearest([one, other, tried("both", 1, 30, 9)], Budget(latency_ms=16, memory_mib=2))
+    assert "some meet the latency budget and some the memory budget, none meets both; the nearest, one" in mixed
 
 
 def test_the_steps_of_the_recipe_lead_from_labels_alone_to_quantised_rows() -> None:
