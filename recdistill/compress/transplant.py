@@ -36,7 +36,8 @@ def move_weights(old: nn.Module, new: nn.Module, units: Mapping[str, Tensor], gr
     see `picked`. The tables' rows stay as they are.
 
     What is new is as `new` has drawn it; but with fresh, 0 where it is read, so that the answers stay; and so is what a
-    new layer adds. What reads copies of a unit, as split makes them, is shared out among them (Net2Net, 1511.05641).
+    new layer adds. What reads copies of a unit, as split makes them, is shared out among them (Net2Net, 1511.05641),
+    unevenly, so that they learn different things.
     Raises UserError for networks that differ in more than their widths.
     """
     widths, others = widths_of(old), widths_of(new)
@@ -99,8 +100,8 @@ def _moved(
     for at, (dim, one) in enumerate(zip(dims, to, strict=True)):
         if dim.reads:
             found = found * _along(one.share, at, found.dim()).to(found.dtype)
-    fresh, read = _new(dims, to, found.dim(), only_reads=False), _new(dims, to, found.dim(), only_reads=True)
-    found = torch.where(fresh, drawn, found)
+    read = _anywhere([one.new & dim.reads for dim, one in zip(dims, to, strict=True)])
+    found = torch.where(_anywhere([one.new for one in to]), drawn, found)
     return torch.where(read, torch.zeros((), dtype=found.dtype), found) if growth != "fresh" else found
 
 
@@ -114,20 +115,20 @@ def _along(values: Tensor, at: int, dims: int) -> Tensor:
     return values.view([-1 if d == at else 1 for d in range(dims)])
 
 
-def _new(dims: Sequence[Dim], to: Sequence[Picked], count: int, only_reads: bool) -> Tensor:
-    """Return bool, broadcast against the parameter: where a dimension is new, of those that read alone or of all."""
-    found = torch.zeros([1] * count, dtype=torch.bool)
-    for at, (dim, one) in enumerate(zip(dims, to, strict=True)):
-        if dim.reads or not only_reads:
-            found = found | _along(one.new, at, count)
+def _anywhere(marks: Sequence[Tensor]) -> Tensor:
+    """Return bool, broadcast against the parameter, of whose dimensions each has marks: where any of them is set."""
+    found = torch.zeros([1] * len(marks), dtype=torch.bool)
+    for at, mark in enumerate(marks):
+        found = found | _along(mark, at, len(marks))
     return found
 
 
 def moved_optimiser(
     old: nn.Module, state: Mapping[Tensor, Mapping[str, Tensor]], new: nn.Module, units: Mapping[str, Tensor]
 ) -> dict[Tensor, dict[str, Tensor]]:
-    """Return Adam's state of `new`'s parameters, made of that of `old`'s. What is new has no momentum and, as its
-    second moment, the parameter's mean, so that its first steps are as long as the others'; new layers have none yet.
+    """Return Adam's state of `new`'s parameters, made of that of `old`'s. What is new, or a copy, has no momentum and,
+    as its second moment, the parameter's mean, so that its first steps are as long as the others'; new layers have none
+    yet.
     """
     widths, others, before = widths_of(old), widths_of(new), dict(old.named_parameters())
     found = dict[Tensor, dict[str, Tensor]]()
@@ -146,4 +147,4 @@ def _slot(key: str, value: Tensor, widths: NetworkWidths, name: str, units: Mapp
     to = [picked(dim, widths.sizes, units) for dim in dims]
     moved = _indexed(value, to)
     fill = value.mean() if key == MOMENTS[1] else torch.zeros((), dtype=value.dtype)
-    return torch.where(_new(dims, to, moved.dim(), only_reads=False), fill, moved).contiguous()
+    return torch.where(_anywhere([one.new | one.copy for one in to]), fill, moved).contiguous()

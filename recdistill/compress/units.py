@@ -21,11 +21,12 @@ Growth = Literal["zero", "split", "fresh"]
 @dataclass(frozen=True)
 class Picked:
     """One dimension of the new parameter. old: int64 [n], the old indices, NEW for those that are new; share: float32
-    [n], 1 / how many copies of a unit there are.
+    [n], see `_shared_out`; copy: bool [n], which are there once before.
     """
 
     old: Tensor
     share: Tensor
+    copy: Tensor
 
     @property
     def new(self) -> Tensor:
@@ -37,25 +38,34 @@ def picked(dim: Dim, sizes: Mapping[str, int], units: Mapping[str, Tensor]) -> P
     """Return what a dimension becomes where each width of `units` is made of these of its old units, int64 [m], a unit
     more than once for copies; sizes: of the old network's widths.
     """
-    old, share, start = list[Tensor](), list[Tensor](), 0
+    found, start = list[tuple[Tensor, Tensor, Tensor]](), 0
     for part in dim.parts:
-        index, copies, size = torch.zeros(1, dtype=torch.int64), torch.ones(1), 1
+        index, share, copy, size = torch.zeros(1, dtype=torch.int64), torch.ones(1), torch.zeros(1, dtype=torch.bool), 1
         for factor in part:
             own = units[factor] if isinstance(factor, str) else torch.arange(factor)
             length = sizes[factor] if isinstance(factor, str) else factor
             index = torch.where((index[:, None] < 0) | (own < 0), NEW, index[:, None] * length + own).flatten()
-            copies = (copies[:, None] * _copies(own)).flatten()
+            shares, again = _shared_out(own)
+            share, copy = (share[:, None] * shares).flatten(), (copy[:, None] | again).flatten()
             size *= length
-        old.append(torch.where(index < 0, NEW, index + start))
-        share.append(1 / copies)
+        found.append((torch.where(index < 0, NEW, index + start), share, copy))
         start += size
-    return Picked(torch.cat(old), torch.cat(share))
+    return Picked(*(torch.cat(one) for one in zip(*found, strict=True)))
 
 
-def _copies(units: Tensor) -> Tensor:
-    """Return float32 [m], how often each unit is there; 1 for new ones."""
-    counts = torch.bincount(units[units >= 0], minlength=1)
-    return torch.where(units < 0, 1, counts[units.clamp(min=0)]).float()
+def _shared_out(units: Tensor) -> tuple[Tensor, Tensor]:
+    """Return float32 [m], the share of each unit in what reads it, 1 where it is there once or new; bool [m], which are
+    there once before.
+
+    Of n copies the first has n parts, the next n - 1: with equal shares they would have equal gradients, and what is
+    equal then stays equal for ever.
+    """
+    known, place = units != NEW, units - NEW
+    counts, order = torch.bincount(place), place.argsort(stable=True)
+    before = torch.empty_like(order)
+    before[order] = torch.arange(len(units)) - (counts.cumsum(0) - counts)[place[order]]
+    count = counts[place]
+    return torch.where(known, 2 * (count - before) / (count * (count + 1)), 1.0), known & (before > 0)
 
 
 def grown_units(

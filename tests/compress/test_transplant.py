@@ -4,8 +4,9 @@ pruned units; torch-pruning agrees where it can.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import combinations
 from typing import Any
 
 import pytest
@@ -36,6 +37,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "sasrec": {"heads": 2, "layers": 2, "block": "sasrec"},
     "longer": {},
 }
+Units = dict[str, Tensor]
 NORMED = ("hstu", "transformer", "sasrec", "longer")  # norms stand between their widths, so the width stays here
 
 
@@ -61,10 +63,10 @@ def batch(seed: int = 0) -> Batch:
     return replace(found, values=found.values[:, :4], sequences=(), vectors={"item": found.vectors["item"]})
 
 
-def learned(net: Towers) -> torch.optim.Adam:
-    """Return the optimiser of a network that took three steps."""
-    optimiser = torch.optim.Adam(net.parameters(), lr=0.01)
-    for step in range(3):
+def learned(net: Towers, optimiser: torch.optim.Adam | None = None, steps: int = 3) -> torch.optim.Adam:
+    """Return the optimiser of a network that took some steps."""
+    optimiser = optimiser or torch.optim.Adam(net.parameters(), lr=0.01)
+    for step in range(steps):
         optimiser.zero_grad()
         main, aux = net.train()(batch(step))
         assert aux is not None
@@ -163,7 +165,65 @@ def test_parts_products_and_new_units() -> None:
     found = picked(dim, {"heads": 2, "width": 3}, {"heads": torch.tensor([1]), "width": torch.tensor([2, NEW, 0])})
     assert found.old.tolist() == [0, 1, 2, 5, 6, 12, NEW, 10]
     copies = picked(into(["heads"]), {"heads": 2}, {"heads": torch.tensor([0, 1, 1])})
-    assert copies.share.tolist() == [1.0, 0.5, 0.5]
+    assert copies.share.tolist() == pytest.approx([1, 2 / 3, 1 / 3]) and copies.copy.tolist() == [False, False, True]
+    units = {"heads": torch.tensor([0, 1, 0, 0]), "width": torch.tensor([1, NEW, 0, 1])}
+    both = picked(into([("heads", "width")]), {"heads": 2, "width": 2}, units)
+    heads, width = [1 / 2, 1, 1 / 3, 1 / 6], [2 / 3, 1, 1, 1 / 3]
+    assert both.share.tolist() == pytest.approx([one * other for one in heads for other in width])
+    again = [(head, column) for head in (0, 0, 1, 1) for column in (0, 0, 0, 1)]
+    assert both.copy.tolist() == [bool(head or column) for head, column in again]
+
+
+def regrown(kind: str, growth: Growth, hidden: Sequence[int]) -> tuple[Towers, torch.optim.Adam, Towers, Units]:
+    """Return a network that learned, its optimiser, what it grew to, drawn anew, and of which units that is made."""
+    small, large = network(kind, 8), network(kind, 8, seed=1, hidden=[*hidden])
+    optimiser, before = learned(small), widths_of(small)
+    kept = {name: torch.arange(size) for name, size in before.sizes.items()}
+    units = grown_units(before, kept, widths_of(large).sizes, growth, torch.Generator().manual_seed(0))
+    return small, optimiser, large, units
+
+
+@pytest.mark.parametrize("growth", ["zero", "split", "fresh"])
+def test_units_that_come_back_have_no_momentum_and_a_mean_second_moment(growth: Growth) -> None:
+    small, optimiser, large, units = regrown("pooled-mlp", growth, [20, 9])
+    moved = moved_optimiser(small, optimiser.state, large, units)
+    old, new = (optimiser.state[small.backbone.body[2].weight], moved[large.backbone.body[2].weight])  # type: ignore[index,union-attr]
+    assert new["exp_avg"].shape == (9, 20) and bool(old["exp_avg"].any())
+    for key, fill in (("exp_avg", 0.0), ("exp_avg_sq", float(old["exp_avg_sq"].mean()))):
+        assert torch.equal(new[key][:7, :12], old[key])
+        assert torch.allclose(new[key][7:], torch.tensor(fill)) and torch.allclose(new[key][:, 12:], torch.tensor(fill))
+
+
+def test_copies_learn_different_things() -> None:
+    small, optimiser, large, units = regrown("pooled-mlp", "split", [36, 7])  # of each unit there are two copies
+    transplant(small, large, units, "split")
+    weight = large.backbone.body[0].weight  # type: ignore[index,union-attr]
+    assert int(torch.linalg.matrix_rank(weight, rtol=1e-3)) == 12
+    again = torch.optim.Adam(large.parameters(), lr=0.01)
+    again.state.update(moved_optimiser(small, optimiser.state, large, units))
+    learned(large, again, steps=20)
+    for unit in range(12):
+        for one, other in combinations(weight[units["hidden.0"] == unit].detach(), 2):
+            assert float((one - other).norm() / one.norm()) > 1e-3
+    assert int(torch.linalg.matrix_rank(weight, rtol=1e-3)) >= 20
+
+
+def test_what_is_fresh_is_as_a_new_network_has_it() -> None:
+    small, _, large, units = regrown("pooled-mlp", "fresh", [20, 9])
+    drawn = {name: value.clone() for name, value in large.state_dict().items()}
+    transplant(small, large, units, "fresh")
+    for name, old, inputs in (("backbone.body.0", 12, 83), ("backbone.body.2", 7, 12)):
+        weight, bias = (large.state_dict()[f"{name}.{part}"] for part in ("weight", "bias"))
+        assert torch.equal(weight[old:], drawn[f"{name}.weight"][old:]) and torch.equal(
+            bias[old:], drawn[f"{name}.bias"][old:]
+        )
+        assert torch.equal(weight[:, inputs:], drawn[f"{name}.weight"][:, inputs:])
+        assert torch.equal(weight[:old, :inputs], small.state_dict()[f"{name}.weight"])
+    wide = network("pooled-mlp", 12, seed=1)
+    kept = {name: torch.arange(size) for name, size in widths_of(small).sizes.items()}
+    transplant(small, wide, kept | {"width": torch.tensor([*range(8), *[NEW] * 4])}, "fresh")
+    item = named_tables(wide)["backbone.inputs.item"]
+    assert float(item.peek(torch.arange(1, 900))[:, 8:].std()) == pytest.approx(item.std, rel=0.1)
 
 
 def test_torch_pruning_agrees_on_a_plain_mlp() -> None:
