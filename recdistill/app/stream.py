@@ -120,19 +120,28 @@ def _check(experiment: Experiment) -> None:
             raise UserError(f"{name}.stale: a stream's teachers predict with their newest weights; use recdistill run")
         if teacher.pretrain:
             raise UserError(f"{name}.pretrain: a stream does not stop to pre-train; use recdistill run")
+        if teacher.rate_end < 1:
+            _check_batch_phase(experiment, f"{name}.rate_end")
     for name, student in experiment.students.items():
         if student.pretrain:
             raise UserError(f"students.{name}.pretrain: a stream does not stop to pre-train; use recdistill run")
         if student.domain:
             raise UserError(f"students.{name}.domain: a stream's students learn from every sample; use recdistill run")
-        for key, begins in (("distill.warm_start", student.distill.warm_start), ("start_from", student.start_from)):
-            if begins and not experiment.stream.batch_rows:
-                raise UserError(
-                    f"students.{name}.{key}: happens in the batch phase, and stream.batch_rows is 0; raise it"
-                )
+        in_batch = {
+            "distill.warm_start": student.distill.warm_start,
+            "start_from": student.start_from,
+            "rate_end": student.rate_end < 1,
+        }
+        for key in [key for key, asked in in_batch.items() if asked]:
+            _check_batch_phase(experiment, f"students.{name}.{key}")
         for key, only in SUPPORTED.items():
             if getattr(student.distill, key) != only:
                 raise UserError(f"students.{name}.distill.{key}: a stream supports only {only}; use recdistill run")
+
+
+def _check_batch_phase(experiment: Experiment, key: str) -> None:
+    if not experiment.stream.batch_rows:
+        raise UserError(f"{key}: happens in the batch phase, and stream.batch_rows is 0; raise it")
 
 
 def batch_stage(folder: RunFolder, experiment: Experiment, data: Path | None) -> None:

@@ -71,13 +71,17 @@ class FoldTrainer:
     def _learn(self, block: int, totals: Totals) -> Iterator[Progress]:
         """Learn a block's rows but for the fold's, whose predictions in passing are counted."""
         planned, clock = list(self.plan.steps(block)), time.perf_counter()
-        for step, done in zip(planned, steps(self.learner, self._prepare, planned), strict=True):
+        self.learner.at_share(block / self.plan.blocks)
+        for number, (step, done) in enumerate(
+            zip(planned, steps(self.learner, self._prepare, planned), strict=True), 1
+        ):
             rows = step.rows[self.ranks.part(len(step.rows))]
             mine = self.folds[rows] == self.fold
             logits = done.result.logits[: len(rows)][torch.from_numpy(mine), 0] - self.learner.log_odds_offset
             totals.count(self.learner.outcomes(self.store.labels[rows[mine], 0]), logits)
             clock = totals.stepped(len(step.rows), clock)
-            if totals.steps % REPORT_EVERY == 0:
+            if number % REPORT_EVERY == 0:
+                self.learner.at_share((block + number / len(planned)) / self.plan.blocks)
                 yield totals.of_all_ranks(self.ranks).progress(self.plan, uses_teacher=False)
 
     def _prepare(self, step: Step) -> Prepared:

@@ -137,7 +137,7 @@ class Learner:
         self._set_rates()
 
     def at_share(self, share: float) -> None:
-        """Learn from now on at the rates of that share of the first pass: a cosine from 1 down to `rate_end`."""
+        """Learn from now on at the rates of that share of the training on a log: a cosine from 1 down to `rate_end`."""
         if self.rate_end < 1:
             self.rate_now = self.rate_end + (1 - self.rate_end) * (1 + math.cos(math.pi * min(share, 1.0))) / 2
             self._set_rates()

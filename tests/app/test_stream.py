@@ -34,8 +34,11 @@ def test_what_only_a_batch_run_supports_is_refused_before_anything_is_made(
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("key", ["distill.warm_start={}", "start_from=runs/old/models/light.raw.s0"])
-def test_a_student_that_begins_from_another_needs_a_batch_phase(tmp_path: Path, key: str) -> None:
+IN_BATCH = ["distill.warm_start={}", "start_from=runs/old/models/light.raw.s0", "rate_end=0.1"]
+
+
+@pytest.mark.parametrize("key", IN_BATCH)
+def test_what_happens_in_the_batch_phase_needs_one(tmp_path: Path, key: str) -> None:
     problem = f"students.light.{key.partition('=')[0]}: happens in the batch phase, and stream.batch_rows is 0"
     with pytest.raises(UserError, match=problem):
         run_alone(experiment_of("stream.batch_rows=0", f"students.light.{key}"), None, tmp_path / "run", "batch")

@@ -94,6 +94,14 @@ def test_no_fold_scores_what_it_learned_from(
     assert sorted(scored) == sorted(store.sample_id[:EARLY].tolist())
 
 
+def test_a_folds_rate_falls_as_its_teachers_does(run: tuple[RunFolder, Experiment]) -> None:
+    experiment = load_text(CONFIG, ["teacher.rate_end=0.1"])
+    trainer, rates = build.trainer_of(run[0], experiment, folds_of_teacher(experiment)[0]), [3e-3]
+    for _ in trainer.run_to_end():
+        rates.append(trainer.learner.optimiser.param_groups[0]["lr"])
+    assert rates == sorted(rates, reverse=True) and rates[-1] < 7e-4
+
+
 def test_folds_are_drawn_by_sample_user_or_time(run: tuple[RunFolder, Experiment]) -> None:
     store = SampleStore(run[0].store)
     for what in ("sample", "user", "time"):

@@ -104,7 +104,7 @@ def _learner(
 
 
 def _restore_batch_phase(folder: RunFolder, job: Job, learner: Learner, base: SampleStore) -> int:
-    """Give the learner the state in which the batch phase left it; return that phase's blocks."""
+    """Give the learner the state and the rates in which the batch phase left it; return that phase's blocks."""
     blocks = Plan.of(job.config, len(base), job.block_rows, job.seed).blocks
     checkpoints = Checkpoints(folder.model(job.name))
     if checkpoints.newest() != blocks - 1:
@@ -112,6 +112,7 @@ def _restore_batch_phase(folder: RunFolder, job: Job, learner: Learner, base: Sa
             f"{folder.root}: {job.name} has not ended its batch phase; run: recdistill stream CONFIG --role batch"
         )
     learner.restore(checkpoints.stored(blocks - 1), checkpoints.state(blocks - 1)["learner"])
+    learner.at_share(1.0)  # the rates stay at their end, also where the model goes on from a checkpoint of the stream
     return blocks
 
 
