@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache
+from typing import Literal
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from recdistill.compress.importance import Importance, products_of, units_along
+from recdistill.compress.resizer import Resizer
+from recdistill.config.models import DistillConfig, StudentConfig
 from recdistill.distributed.ranks import ALONE, Ranks, gradients_of
 from recdistill.errors import UserError
 from recdistill.models.embeddings.growable import GrowableTable
 from recdistill.models.embeddings.sharded import spread_tables
 from recdistill.models.widths import Dim, NetworkWidths, into, joined, linear, out, stacked, under
+from recdistill.train.learner import Learner
+from tests.support.batches import make_batch, make_net
 from tests.support.rank_processes import met
 
 
@@ -140,6 +146,28 @@ def test_a_table_without_rows_counts_nothing() -> None:
     net = Small()
     found = Importance(net, "magnitude").kept({"width": 1, "hidden": 3})
     assert found["width"].tolist() == [int(net.first.weight.detach().square().sum(0).argmax())]
+
+
+def scores(of: str, distill: DistillConfig, signal: float) -> Tensor:
+    """Return what the units of a student's first layer count after one step from signals that are all alike."""
+    config = StudentConfig(kind="pooled-mlp", width=4, prune={"from": {"width": 8}, "of": of})  # type: ignore[arg-type]
+    net = make_net("pooled-mlp", layout=distill.towers, hidden=[6])
+    learner, batch = Learner(net, config, distill), make_batch()
+    learner.resizer = Resizer(config, 0, 8, lambda *_: net, torch.device("cpu"), net)
+    batch.signals.fill_(signal)
+    learner.learn(batch, torch.ones(len(batch), dtype=torch.bool))
+    return learner.resizer.importance.scores["hidden.0"]
+
+
+@pytest.mark.parametrize("towers", ["single", "decoupled"])
+def test_of_labels_leaves_the_distillation_out_and_of_loss_counts_both(towers: Literal["single", "decoupled"]) -> None:
+    distill = DistillConfig(weight=2.0, towers=towers)
+    labels = scores("loss", distill, math.nan)  # without signals there is no distillation
+    assert bool(labels.all())
+    for signal in (-3.0, 2.0):
+        assert torch.allclose(scores("labels", distill, signal), labels, rtol=1e-5)
+        assert not torch.allclose(scores("loss", distill, signal), labels, rtol=0.1)
+    assert not torch.allclose(scores("loss", distill, -3.0), scores("loss", distill, 2.0), rtol=0.1)
 
 
 SAMPLES, PULLS = torch.tensor([4, 9, 9, 7, 12]), torch.tensor([1.0, -2.0, 1.0, 1.0, 1.0])  # of two ranks both have 9

@@ -47,20 +47,20 @@ def transplant(old: nn.Module, new: nn.Module, units: Mapping[str, Tensor], grow
     move_rows(old, new, units, growth)
 
 
-def network(kind: str, width: int, seed: int = 0, **options: Any) -> Towers:
+def network(kind: str, width: int, seed: int = 0, extras: Extras = EXTRAS, **options: Any) -> Towers:
     torch.manual_seed(seed)
     shape = {"fields": FIELDS, "slots": SLOTS, "actions": ACTIONS, "length": LENGTH}
     tables = TableOptions(0, 0.01, "adam")
     options = {"hidden": [12, 7], **KINDS[kind], **options}
     backbone = build_backbone(
-        "transformer" if kind == "sasrec" else kind, width=width, tables=tables, options=options, extras=EXTRAS, **shape
+        "transformer" if kind == "sasrec" else kind, width=width, tables=tables, options=options, extras=extras, **shape
     )
     return Towers(backbone, 2, layout="decoupled")
 
 
 def batch(seed: int = 0) -> Batch:
     found = example_batch(seed=seed)
-    return replace(found, values=found.values[:, :4], sequences=(), vectors={"item": found.vectors["item"]})
+    return replace(found, values=found.values[:, :4], vectors={"item": found.vectors["item"]})
 
 
 def learned(net: Towers, optimiser: torch.optim.Adam | None = None, steps: int = 3) -> torch.optim.Adam:

@@ -66,6 +66,20 @@ def test_a_stale_teacher_predicts_each_row_apart_from_its_steps(folder: RunFolde
     assert found == 300 * one.step_flops + 400 * one.forward_flops
 
 
+PRUNED = "students.light.prune={from: {width: 31}, start: 0.2, end: 0.8}"
+ALTERNATING = "students.light.alternate={to: {width: 2}, every: 2, shrunken: 1}"
+
+
+@pytest.mark.parametrize(("plan", "widths"), [(PRUNED, (31, 31, 12, 5, 4)), (ALTERNATING, (2, 4, 2, 4, 4))])
+def test_every_block_is_counted_at_its_size(folder: RunFolder, plan: str, widths: tuple[int, ...]) -> None:
+    experiment, totals = tiny("checkpoint_rows=90", *CANDIDATES, plan), Totals(rows=400, learned=400)
+    _, raw, distilled = jobs("checkpoint_rows=90", *CANDIDATES, plan)
+    for job, samples in ((raw, 1), (distilled, 3)):
+        each = [cost(folder, job.config.model_copy(update={"width": width}), samples).step_flops for width in widths]
+        wanted = sum(rows * flops for rows, flops in zip((90, 90, 90, 90, 40), each, strict=True))
+        assert training_flops(folder, experiment, job, totals) == pytest.approx(wanted, rel=1e-9)
+
+
 def test_a_network_of_the_users_own_is_not_counted(folder: RunFolder) -> None:
     _, raw, _ = jobs()
     own = replace(raw, config=raw.config.model_copy(update={"kind": "mine:Net"}))
