@@ -60,6 +60,7 @@ from recdistill.tracking.session import check_trackers
 from recdistill.train import build, pool
 from recdistill.train.memory_check import check_actions, check_device
 from recdistill.train.start_from import pin_starts
+from recdistill.train.width_schedule import check_schedules
 from recdistill.typing import Array
 
 __all__ = [
@@ -226,7 +227,9 @@ def _check(folder: RunFolder, experiment: Experiment) -> None:
         check_device(name, config)
     build.check_names(folder, experiment)
     pin_starts(folder, experiment)
-    check_actions(named, run_store(folder).actions)
+    store = run_store(folder)
+    check_schedules(experiment, len(store))
+    check_actions(named, store.actions)
 
 
 def train_alone(folder: RunFolder, experiment: Experiment, jobs: list[Job]) -> None:

@@ -60,15 +60,30 @@ def _shrunken(alternate: AlternateConfig, block: int, blocks: int) -> bool:
 
 
 def _between(config: StudentConfig, larger: Changes, share: float) -> ModelConfig:
-    """Return the configuration between its own widths, for share 0, and the larger ones."""
-    if not share:
-        return config
-    found = {key: _mean(key, value, _own(config, key), share) for key, value in larger.items()}
+    """Return the configuration between its own widths, for share 0, and the larger ones, for share 1. Widths only fall
+    on the way, and divide into the heads.
+    """
+    if not share or share == 1:
+        return resized(config, larger) if share else config
+    found = {key: _mean(value, _own(config, key), share) for key, value in larger.items()}
+    if "heads" in found:
+        found["heads"] = _heads(found["heads"], larger["heads"], _own(config, "heads"))
     heads = found.get("heads", config.options.get("heads", 1))
-    if "width" in found and isinstance(heads, int) and isinstance(found["width"], int):
-        step = heads * 2 if config.kind == "transformer" else heads  # RoPE turns the columns of a head in pairs
-        found["width"] = -(-found["width"] // step) * step
+    if "width" in found and isinstance(heads, int):
+        paired = config.kind == "transformer" and config.options.get("block", "llama") == "llama"  # as RoPE turns them
+        step = heads * 2 if paired else heads
+        found["width"] = min(-(-found["width"] // step) * step, larger["width"])
     return resized(config, found)
+
+
+def _heads(between: int, larger: int, own: int) -> int:
+    """Return the next number of heads from `between` on, of larger, a divisor of it, a divisor of that ... from `own`
+    on: they divide every width that `larger` divides.
+    """
+    way = [larger]
+    while smaller := max((one for one in range(own, way[-1]) if way[-1] % one == 0), default=0):
+        way.append(smaller)
+    return min(one for one in way if one >= between)
 
 
 def other_size(config: StudentConfig) -> ModelConfig:
@@ -80,7 +95,7 @@ def other_size(config: StudentConfig) -> ModelConfig:
 
 def check_direction(config: StudentConfig) -> None:
     """Raise UserError where a student is pruned from what is not larger than its own, or shrunken to what is not
-    smaller; its keys are known to fit its kind.
+    smaller, or names what is no size of its kind.
     """
     if config.prune is not None:
         _check_sizes(config, "from", config.prune.from_, 1)
@@ -92,6 +107,7 @@ def _check_sizes(config: StudentConfig, key: str, changes: Changes, sign: int) -
     """sign: 1 where what changes must become more, -1 where less."""
     own, more = {name: _own(config, name) for name in changes}, "more" if sign > 0 else "less"
     for name, value in changes.items():
+        _check_numbers(f"{key}.{name}", value, own[name])
         if any((a - b) * sign < 0 for a, b in zip(_numbers(value), _numbers(own[name]), strict=True)):
             raise UserError(f"{key}.{name}: {value} against the student's own {own[name]}; give {more}")
     if changes == own:
@@ -102,26 +118,29 @@ def _numbers(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
+def _check_numbers(key: str, value: Any, own: Any) -> None:
+    """Raise UserError unless both are a number, or lists of as many numbers."""
+    alike = isinstance(value, list) == isinstance(own, list) and len(_numbers(value)) == len(_numbers(own))
+    if not alike or not all(isinstance(one, int) for one in (*_numbers(value), *_numbers(own))):
+        raise UserError(f"{key}: {value!r} against the student's own {own!r}; give a number, or as many numbers")
+
+
 def _own(config: StudentConfig, key: str) -> Any:
     """Return the student's own value of a key, or the default of its kind."""
     if key == "width":
         return config.width
     parameters = inspect.signature(network_class(config.kind)).parameters
     if key not in parameters:
-        raise UserError(f"prune.from.{key}: {config.kind} has no such option{did_you_mean(key, parameters)}")
+        raise UserError(f"{key}: {config.kind} has no such option{did_you_mean(key, parameters)}")
     value = config.options.get(key, parameters[key].default)
     return [*value] if isinstance(value, tuple) else value
 
 
-def _mean(key: str, larger: Any, own: Any, share: float) -> Any:
-    """Return what lies between two numbers, or between lists of numbers of one length."""
-    if isinstance(larger, int) and isinstance(own, int):
-        return own + round((larger - own) * share)
-    if isinstance(larger, list) and isinstance(own, list) and len(larger) == len(own):
-        return [_mean(key, a, b, share) for a, b in zip(larger, own, strict=True)]
-    raise UserError(
-        f"prune.from.{key}: {larger!r} against the student's own {own!r}; give a number, or as many numbers"
-    )
+def _mean(larger: Any, own: Any, share: float) -> Any:
+    """Return what lies between two numbers, or between lists of as many numbers, as `check_direction` has found."""
+    if isinstance(larger, list):
+        return [_mean(a, b, share) for a, b in zip(larger, own, strict=True)]
+    return own + round((larger - own) * share)
 
 
 def check_plan(name: str, config: StudentConfig, blocks: int) -> None:

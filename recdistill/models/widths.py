@@ -175,7 +175,7 @@ def widths_of(module: nn.Module) -> NetworkWidths:
     if say is None:
         raise UserError(
             f"{type(module).__name__}: says nothing of its widths, so it cannot be pruned or grown; give it a method "
-            "widths (docs 'Bring your student')"
+            "widths (docs 'Prune and grow a student')"
         )
     found = say()
     if not isinstance(found, NetworkWidths):

@@ -104,8 +104,8 @@ def _check_widths(name: str, config: StudentConfig, backbone: nn.Module) -> None
     """
     plan, key = config.prune or config.alternate, f"{name}.{'prune' if config.prune else 'alternate'}"
     try:
-        check_alike(backbone, other := unallocated(name, other_size(config)))
         check_direction(config)
+        check_alike(backbone, other := unallocated(name, other_size(config)))
     except UserError as error:
         raise UserError(f"{key}: {error}") from None
     own, sizes = widths_of(backbone), widths_of(other).sizes

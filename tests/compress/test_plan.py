@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import groupby, pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,13 +11,23 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from recdistill.app.run import open_run
+from recdistill.app.run import open_run, train_stage
 from recdistill.compress.plan import check_plan, config_at
 from recdistill.config.models import StudentConfig
 from recdistill.errors import UserError
+from recdistill.runs.folder import RunFolder
+from recdistill.train.memory_check import unallocated
 from tests.support.runs import ingested, tiny, trainer
 
 BASE = {"kind": "pooled-mlp", "width": 4, "options": {"hidden": [16, 8]}}
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a run that has read its 400 rows, and trained nothing."""
+    root = tmp_path_factory.mktemp("log") / "run"
+    ingested(root, tiny())
+    return root
 
 
 def student(**keys: Any) -> StudentConfig:
@@ -56,12 +68,33 @@ def test_cycles_end_full_and_begin_anew_in_a_stream() -> None:
     assert [width for width, _ in widths(config, 8, 14)] == [2, 2, 4, 2, 2, 4, 4, 4, 2, 2, 4, 2, 2, 4]
 
 
-def test_heads_divide_the_width_on_the_way() -> None:
-    options = {"heads": 2, "hidden": [16, 8]}
-    config = student(kind="target-attention", options=options, prune={"from": {"width": 64, "heads": 8}, "end": 0.9})
-    for block in range(20):
-        found = config_at(config, block, 20)
-        assert found.width % found.options["heads"] == 0
+@pytest.mark.parametrize("kind", ["target-attention", "hstu", "transformer"])
+@pytest.mark.parametrize("larger", [{"heads": 8}, {"heads": 8, "width": 32}, {"width": 24}])
+def test_every_size_on_the_way_can_be_built(kind: str, larger: dict[str, int]) -> None:
+    config = student(kind=kind, width=16, options={"heads": 2}, prune={"from": larger, "start": 0.0, "end": 0.9})
+    found = [config_at(config, block, 20) for block in range(20)]
+    for one, _ in groupby(found):
+        unallocated("light", one)
+    sizes = [(one.width, one.options["heads"]) for one in found]
+    assert sizes[0] == (larger.get("width", 16), larger.get("heads", 2)) and sizes[-1] == (16, 2)
+    assert len(set(sizes)) > 2
+
+
+@given(st.integers(1, 6), st.integers(1, 6), st.integers(0, 11), st.integers(0, 30), st.integers(2, 40))
+def test_heads_divide_the_width_on_the_way_and_both_only_fall(
+    heads: int, columns: int, more: int, wider: int, blocks: int
+) -> None:
+    """The student's own width is heads x 2 columns; the enlarged one has up to 11 heads more, and is no narrower."""
+    own, many = heads * 2 * columns, heads + more
+    width = -(-(own + wider) // (2 * many)) * 2 * many
+    larger = {"width": width, "heads": many}
+    options = {"heads": heads}
+    config = student(kind="transformer", width=own, options=options, prune={"from": larger, "start": 0.0, "end": 0.99})
+    found = [config_at(config, block, blocks) for block in range(blocks)]
+    sizes = [(one.width, one.options["heads"]) for one in found]
+    assert all(one % (2 * parts) == 0 for one, parts in sizes)
+    assert all(later[0] <= one[0] and later[1] <= one[1] for one, later in pairwise(sizes))
+    assert sizes[0] == (width, many) and sizes[-1] == (own, heads)
 
 
 @pytest.mark.parametrize(
@@ -76,22 +109,45 @@ def test_a_schedule_that_does_not_fit_is_refused(keys: dict[str, Any], why: str)
         check_plan("light", student(**keys), 8)
 
 
-@pytest.mark.parametrize("plan", [{"prune": {"from": {"width": 0}}}, {"alternate": {"to": {"hidden": [0, 4]}}}])
+@pytest.mark.parametrize(
+    "plan",
+    [
+        {"prune": {"from": {"width": 0}}},
+        {"alternate": {"to": {"hidden": [0, 4]}}},
+        {"width": 0, "prune": {"from": {"width": 4}}},
+    ],
+)
 def test_a_width_of_0_is_refused(plan: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match="greater than or equal to 1"):
         student(**plan)
 
 
 @pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        (["options={hidden: [0, 8]}", "prune={from: {hidden: [8, 8]}}"], r"options\.hidden\[0\]: it should be .* 1"),
+        (
+            ["kind=tests.support.networks:WithWidths", "options={hidden: 0}", "prune={from: {hidden: 8}}"],
+            "WithWidths: its output width is 0; it must be at least 1",
+        ),
+    ],
+)
+def test_an_option_of_0_as_the_size_to_end_at_is_refused(tmp_path: Path, settings: list[str], why: str) -> None:
+    experiment = tiny(*(f"students.light.{one}" for one in settings))
+    with pytest.raises(UserError, match=why), open_run(experiment, None, tmp_path / "run"):
+        pass
+
+
+@pytest.mark.parametrize(
     ("assignment", "why"),
     [
-        ("prune={from: {wide: 8}}", r"light\.prune: prune\.from\.wide: pooled-mlp has no such option"),
+        ("prune={from: {wide: 8}}", r"light\.prune: wide: pooled-mlp has no such option"),
         ("prune={from: {hidden: 80}}", r"give a number, or as many numbers"),
         ("prune={from: {width: 2}}", r"light\.prune: from\.width: 2 against the student's own 4; give more"),
         ("prune={from: {hidden: [80, 31]}}", r"light\.prune: from\.hidden: .*; give more"),
         ("prune={from: {width: 4}}", r"light\.prune: from: .* is the student's own size; give more"),
         ("kind=longer", r"light\.prune: .* none of its widths can; those that can: hidden\.0, hidden\.1"),
-        ("kind=tests.support.networks:NoWidths", "says nothing of its widths"),
+        ("kind=tests.support.networks:NoWidths", "says nothing of its widths, .* widths .docs 'Prune and grow a stud"),
     ],
 )
 def test_what_cannot_change_is_refused_before_training(tmp_path: Any, assignment: str, why: str) -> None:
@@ -102,12 +158,38 @@ def test_what_cannot_change_is_refused_before_training(tmp_path: Any, assignment
 
 
 @pytest.mark.parametrize(
-    ("to", "why"), [("{width: 8}", r"to\.width: 8 .* own 4; give less"), ("{hidden: [8]}", r"light\.alternate: ")]
+    ("to", "why"),
+    [
+        ("{width: 8}", r"light\.alternate: to\.width: 8 .* own 4; give less"),
+        ("{hidden: [8]}", r"light\.alternate: to\.hidden: \[8\] against .*; give a number, or as many numbers"),
+        ("{key_width: 2}", r"light\.alternate: to\.key_width: 2 against the student's own None; give a number"),
+        ("{wide: 2}", r"light\.alternate: wide: hstu has no such option"),
+    ],
 )
 def test_what_does_not_shrink_is_refused_before_training(tmp_path: Any, to: str, why: str) -> None:
-    experiment = tiny(f"students.light.alternate={{to: {to}}}")
+    experiment = tiny("students.light.kind=hstu", f"students.light.alternate={{to: {to}}}")
     with pytest.raises(UserError, match=why), open_run(experiment, None, tmp_path / "run"):
         pass
+
+
+@pytest.mark.parametrize(
+    ("assignments", "why"),
+    [
+        (["prune={from: {width: 8}, start: 0.5, end: 0.55}"], r"students\.light\.prune: .* leave no step of 8 "),
+        (["alternate={to: {width: 2}, every: 8}"], r"students\.light\.alternate: a cycle of 8 checkpoints and a full"),
+        (
+            ["kind=tests.support.networks:InSixes", "prune={from: {hidden: 12}, start: 0.0, end: 0.9}"],
+            r"students\.light: on its way .*: hidden is \d+; give a multiple of 6",
+        ),
+    ],
+)
+def test_what_a_log_does_not_hold_is_refused_before_the_teacher_is_trained(
+    log: Path, assignments: list[str], why: str
+) -> None:
+    experiment = tiny("checkpoint_rows=50", *(f"students.light.{one}" for one in assignments))
+    with pytest.raises(UserError, match=why):
+        train_stage(RunFolder(log), experiment)
+    assert not (log / "models").exists()
 
 
 def test_a_schedule_that_ends_before_it_starts_is_refused() -> None:

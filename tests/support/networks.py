@@ -33,3 +33,12 @@ class WithWidths(NoWidths):
         return NetworkWidths(
             sizes, under("layer", linear(["hidden"], ["width"])), {"item": out(["width"])}, ("hidden",)
         )
+
+
+class InSixes(WithWidths):
+    """Units come by the six."""
+
+    def __init__(self, width: int, *, hidden: int = 6, tables: TableOptions) -> None:
+        if hidden % 6:
+            raise ValueError(f"hidden is {hidden}; give a multiple of 6")
+        super().__init__(width, hidden=hidden, tables=tables)

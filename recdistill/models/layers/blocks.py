@@ -38,7 +38,9 @@ def new_table(name: str, width: int, std: float, options: TableOptions) -> Growa
 def width_of(part: nn.Module, given: int | None = None) -> int:
     """Return how wide a module's output is: `given`, or its `output_width`; UserError where neither is known."""
     width = given if given is not None else getattr(part, "output_width", None)
-    if not isinstance(width, int) or width < 1:
+    if isinstance(width, int) and width < 1:
+        raise UserError(f"{type(part).__name__}: its output width is {width}; it must be at least 1")
+    if not isinstance(width, int):
         raise UserError(
             f"{type(part).__name__}: unknown output width; give the class an integer `output_width` or "
             "pass output_width=... to Towers"
