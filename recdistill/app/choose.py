@@ -1,28 +1,26 @@
 """The stage behind `recdistill choose`: which light student to serve under a budget of latency and bytes.
 
-Rounds of more and more rows, each a run of its own that resumes (`round-1`, `round-2`, `round-3`); after a round its
-students are exported and their artefacts measured, once. See `evaluate/choice.py` for what goes on and what is chosen.
+Rounds of more and more rows, each a run of its own that resumes (`round-1`, `round-2`, `round-3`; `round-2-2` where
+another budget let other students go on); after a round its students are exported and their artefacts measured, once.
+See `evaluate/choice.py` for what goes on and what is chosen.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from recdistill.app.choose_costs import costs_of
+from recdistill.app.choose_file import CHOSEN, chosen_yaml, commands
+from recdistill.app.choose_study import Study, often
+from recdistill.app.export_check import check_installed
 from recdistill.app.progress import console, print_line
 from recdistill.app.run import ingest_stage, open_run, report_stage, run_stages
-from recdistill.config.candidates import RECIPE, candidate_grid, own_name
 from recdistill.config.experiment import Experiment
-from recdistill.config.grid import Grid, read_grid, with_methods
-from recdistill.config.load import load_file
-from recdistill.config.models import StudentConfig
 from recdistill.data.store.sample_store import SampleStore
 from recdistill.errors import UserError
 from recdistill.evaluate.choice import (
@@ -31,6 +29,7 @@ from recdistill.evaluate.choice import (
     Cost,
     Step,
     Tried,
+    correction,
     going_on,
     nearest,
     recipe_steps,
@@ -40,60 +39,13 @@ from recdistill.evaluate.choice import (
 from recdistill.evaluate.headline import primary_metric
 from recdistill.evaluate.summary import LABELS, Summary, write_atomic
 from recdistill.report.choice import write_choice
+from recdistill.runs.folder import RunFolder
 
-__all__ = ["Study", "choose"]
+__all__ = ["choose"]
 
 SHARES = (1 / 9, 1 / 3, 1.0)  # of the log's rows, by round
 FIRST_SEEDS = 2  # of the rounds before the last
 MIN_ROWS = 100  # of a round
-CHECKPOINTS = 10  # of a round, at least, where a student is pruned, which is done between two
-
-
-@dataclass(frozen=True)
-class Study:
-    """What is asked: the experiment file, the grid of students or None for the usual ones, the budget, how many
-    candidates a request has; data and assignments as of `recdistill run`.
-    """
-
-    config: Path
-    grid: Path | None
-    budget: Budget
-    candidates: int
-    data: Path | None
-    assignments: list[str]
-
-    def experiment(self, names: list[str] | None = None) -> tuple[Experiment, dict[str, dict[str, Any]]]:
-        """Return (an experiment of the students `names`, None for all, what each changes)."""
-        grid, where = self._grid()
-        experiment, changes = with_methods(self.config, grid, where, self.assignments, "choice")
-        kept = [*changes] if names is None else names
-        students = {name: experiment.students[name] for name in kept}
-        return experiment.model_copy(update={"students": students}), {name: changes[name] for name in kept}
-
-    def quantised(self, names: Collection[str], metric: str) -> list[str]:
-        """Return which students are served with rows of int8; none of a regression, which has no NE to know by what
-        they cost.
-        """
-        return [name for name in names if name == RECIPE and self.grid is None and metric in ("auc", "gauc")]
-
-    def _grid(self) -> tuple[Grid, str]:
-        if self.grid is not None:
-            return read_grid(self.grid), str(self.grid)
-        name, student = self._own()
-        return candidate_grid(name, student), "the students that are tried"
-
-    def _own(self) -> tuple[str, StudentConfig]:
-        students = load_file(self.config, self.assignments).students
-        if not students:
-            raise UserError(f"{self.config}: names no student; give one, or several under methods: in a --grid")
-        return next(iter(students.items()))
-
-    def recipe_of(self, names: Collection[str]) -> tuple[str, str] | None:
-        """Return, of the students `names`, the one that the recipe makes, and the recipe; None unless both are there,
-        and of a grid's.
-        """
-        both = None if self.grid is not None else (own_name(self._own()[1]), RECIPE)
-        return both if both is not None and {*both} <= {*names} else None
 
 
 def choose(
@@ -114,14 +66,17 @@ def choose(
     budget = Budget(latency_ms=latency_ms, memory_mib=memory_mib)
     study = Study(config, grid, budget, candidates, data, assignments or [])
     experiment, changes = study.experiment()
+    check_installed()  # what measures the students, which is after an hour of training, say
     root = out or Path("runs") / experiment.name
     rows = _rows(study, experiment, root / "log")
     found, steps, summary = _rounds(study, [*changes], rows, root)
     choice = _choice(study, experiment.name, found, steps, summary)
     write_choice(choice, root)
-    write_atomic(_chosen_yaml(study, choice, rows), root / "chosen.yaml")
+    write_atomic(chosen_yaml(study, choice, rows, root), root / CHOSEN)
     _print(choice)
-    print_line(f"choice: {root / 'choice.html'}; to run it: recdistill run {root / 'chosen.yaml'}")
+    print_line(f"choice: {root / 'choice.html'}")
+    for line in commands(study, choice, root):
+        print_line(line)
     return choice
 
 
@@ -132,17 +87,27 @@ def _rounds(study: Study, names: list[str], rows: int, root: Path) -> tuple[dict
     for number, share in enumerate(shares, 1):
         last, part = share == 1, int(rows * share)
         print_line(f"round {number}: {len(names)} students, {part:,} of {rows:,} rows")
-        tried, summary = _round(study, names, part, last, root / f"round-{number}")
+        tried, summary = _round(study, names, part, last, _folder(root, number, names))
         if both := study.recipe_of(names):
             by_name = {one.name: one for one in tried}
             steps = recipe_steps(*(by_name[name] for name in both))
         within = [one for one in tried if one.exceeds(study.budget) is None]
         if not within:
             why = nearest(tried, study.budget)
-            raise UserError(f"{study.config}: {why}; raise the budget, or name others in a --grid")
+            raise UserError(f"{study.config}: {why}; raise the budget, or name others in a --grid with another --out")
         names = [one.name for one in within] if last else going_on(within)
         found |= {one.name: _left(one, number, names, study.budget) for one in tried}
     return found, steps, summary
+
+
+def _folder(root: Path, number: int, names: list[str]) -> Path:
+    """Return a round's folder: the one where these students are, or a new one, as another budget lets others go on."""
+    paths = (root / (f"round-{number}-{again}" if again > 1 else f"round-{number}") for again in count(1))
+    return next(path for path in paths if _takes(RunFolder(path), names))
+
+
+def _takes(run: RunFolder, names: list[str]) -> bool:
+    return not run.exists or run.experiment().students.keys() == {*names}
 
 
 def _rows(study: Study, experiment: Experiment, folder: Path) -> int:
@@ -155,7 +120,7 @@ def _rows(study: Study, experiment: Experiment, folder: Path) -> int:
 def _round(study: Study, names: list[str], rows: int, last: bool, folder: Path) -> tuple[list[Tried], Summary]:
     """Return the students of one round, and its scores. last: with every seed and control, and all rows."""
     experiment, changes = study.experiment(names)
-    experiment = _often(experiment, rows)
+    experiment = often(experiment, rows)
     if not last:
         first = {"seeds": experiment.evaluate.seeds[:FIRST_SEEDS], "teacher_seeds": 1}
         evaluate, data = (
@@ -170,15 +135,6 @@ def _round(study: Study, names: list[str], rows: int, last: bool, folder: Path) 
         metric = primary_metric(summary)
         costs = costs_of(run, experiment, study.candidates, study.quantised(names, metric), metric)
     return with_front([_tried(name, changes[name], rows, summary, costs[name]) for name in names]), summary
-
-
-def _often(experiment: Experiment, rows: int) -> Experiment:
-    """Return an experiment with checkpoints enough to prune between, where a student is pruned."""
-    if all(student.prune is None for student in experiment.students.values()):
-        return experiment
-    return experiment.model_copy(
-        update={"checkpoint_rows": min(experiment.checkpoint_rows, max(1, rows // CHECKPOINTS))}
-    )
 
 
 def _tried(name: str, changes: dict[str, Any], rows: int, summary: Summary, cost: Cost) -> Tried:
@@ -207,7 +163,7 @@ def _choice(study: Study, name: str, found: dict[str, Tried], steps: list[Step],
     finalists = [one for one in found.values() if one.left_out is None]
     chosen, reasons = recommended(finalists)
     if chosen.cost.whole is not None:
-        reasons.append(f"{chosen.name} is served with rows of int8: recdistill export ... --rows-as int8")
+        reasons.append(f"{chosen.name} is served with rows of int8")
     return Choice(
         name=name,
         metric=metric,
@@ -218,17 +174,8 @@ def _choice(study: Study, name: str, found: dict[str, Tried], steps: list[Step],
         recommended=chosen.name,
         reasons=reasons,
         recipe=steps,
+        stale=study.stale_teachers() if steps else [],
     )
-
-
-def _chosen_yaml(study: Study, choice: Choice, rows: int) -> str:
-    """Return an experiment file of the recommended student, ready to run."""
-    experiment, _ = study.experiment([choice.recommended])
-    renamed = _often(experiment, rows).model_copy(update={"name": choice.recommended})
-    tree = renamed.model_dump(mode="json", exclude_unset=True)
-    tree["students"] = {"light": tree["students"][choice.recommended]}
-    reasons = "".join(f"# {reason}.\n" for reason in choice.reasons)
-    return f"# Chosen by recdistill choose.\n{reasons}" + yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
 
 
 def _print(choice: Choice) -> None:
@@ -250,5 +197,7 @@ def _print(choice: Choice) -> None:
         score, cost = "-" if step.quality is None else f"{step.quality:.4f}", step.cost
         took = f"{cost.latency_ms:.2f} ms, {cost.memory_mib:,.1f} MiB"
         print_line(f"recipe, of {step.rows:,} rows, {step.name}: {label} {score}, {took}")
+    if choice.stale:
+        print_line(f"recipe: {correction(choice.stale)}")
     for reason in choice.reasons:
         print_line(f"recommended: {reason}")

@@ -31,19 +31,20 @@ QUANTISED = SmallerRows("int8", max_loss=math.inf)  # a loss is shown and counts
 def costs_of(
     run: RunFolder, experiment: Experiment, candidates: int, quantised: Iterable[str], metric: str
 ) -> dict[str, Cost]:
-    """Return what serving takes by student, measured once and kept; latencies by turns, so that what else the machine
-    does meets all of them alike. quantised: students with rows of int8, of which is known what those rows
-    cost them of `metric`, and what serving takes without.
+    """Return what serving takes by student, measured once for requests of so many candidates, and kept; latencies by
+    turns, so that what else the machine does meets all of them alike. quantised: students with rows of int8, of which
+    is known what those rows cost them of `metric`, and what serving takes without.
     """
     path = run.root / COSTS
-    if path.exists():
-        return {name: Cost(**cost) for name, cost in read_json(path).items()}
+    if path.exists() and (kept := read_json(path)).get("candidates") == candidates:
+        return {name: Cost(**cost) for name, cost in kept["costs"].items()}
     jobs = {name: pairs[0][1] for name, pairs in pairs_of(experiment).items()}
     with tempfile.TemporaryDirectory(dir=run.here, prefix=".export") as folder:
         with console.status("measuring what serving takes"):
             places, lost = _artefacts(run, experiment, jobs, Path(folder), [*quantised], metric)
             found = _measured(places, lost, candidates)
-    write_json(path, {name: cost.model_dump() for name, cost in found.items()})
+    costs = {name: cost.model_dump() for name, cost in found.items()}
+    write_json(path, {"candidates": candidates, "costs": costs})
     return found
 
 

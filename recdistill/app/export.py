@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from recdistill.app.export_check import check_installed
 from recdistill.app.progress import print_line
 from recdistill.app.run import run_store
 from recdistill.config.experiment import Experiment
@@ -65,10 +66,9 @@ def exported(
     nothing, for a checkpoint that learned from what was revoked since, for a network that cannot be exported, and where
     the extra `export` is missing.
     """
-    try:
-        from recdistill.export.write import export
-    except ImportError as error:
-        raise UserError(f"export needs {error.name}; install it: pip install 'recdistill[export]'") from None
+    check_installed()
+    from recdistill.export.write import export
+
     check_revoked(folder, job.name, found)
     if not isinstance(folder.root, Path):
         run_store(folder)  # this machine may not have it

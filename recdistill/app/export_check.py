@@ -15,10 +15,16 @@ from recdistill.tables.events import EventLog
 from recdistill.tables.schema import EventSchema
 from recdistill.train.build import build_network
 
-__all__ = ["unservable"]
+__all__ = ["check_installed", "unservable"]
 
 NEEDED = ("onnx", "onnxscript", "onnxruntime")  # of the extra `export`
 OWN = ":"  # in the kind of a network of the user's
+
+
+def check_installed() -> None:
+    """Raise UserError where the extra `export` is missing."""
+    if missing := [name for name in NEEDED if find_spec(name) is None]:
+        raise UserError(f"export needs {missing[0]}; install it: pip install 'recdistill[export]'")
 
 
 def unservable(folder: RunFolder, jobs: Iterable[Job]) -> Iterator[str]:

@@ -13,7 +13,18 @@ from typing import Any
 
 from recdistill.config.base import Strict
 
-__all__ = ["Budget", "Choice", "Cost", "Step", "Tried", "going_on", "nearest", "recipe_steps", "recommended"]
+__all__ = [
+    "Budget",
+    "Choice",
+    "Cost",
+    "Step",
+    "Tried",
+    "correction",
+    "going_on",
+    "nearest",
+    "recipe_steps",
+    "recommended",
+]
 __all__ += ["with_front"]
 
 NOISE = 2.0  # standard errors of a difference that counts as none
@@ -93,7 +104,8 @@ class Step(Strict):
 
 class Choice(Strict):
     """The study: what was tried, the best last round first; candidates: of each request that latency is measured with;
-    reasons: of the recommendation, a sentence each; recipe: its steps, none where a grid names the students.
+    reasons: of the recommendation, a sentence each; recipe: its steps, none where a grid names the students; stale:
+    teachers that predict with old weights, where the recipe was tried.
     """
 
     name: str
@@ -105,13 +117,27 @@ class Choice(Strict):
     recommended: str
     reasons: list[str]
     recipe: list[Step] = []
+    stale: list[str] = []
+
+
+def correction(stale: Sequence[str]) -> str:
+    """Return what became of the recipe's first step, which is to correct the teacher on recent data."""
+    if not stale:
+        return (
+            "Correcting the teacher on recent data is no step: it learns from every sample right after it predicted it"
+        )
+    names, verb = ", ".join(stale), "predicts" if len(stale) == 1 else "predict"
+    return (
+        f"Correcting the teacher on recent data, the recipe's first step, was not done: {names} {verb} with old "
+        "weights, as stale says"
+    )
 
 
 def recipe_steps(own: Tried, recipe: Tried) -> list[Step]:
     """Return the steps of the recipe, of a round in which both it and the student that it makes, `own`, were tried.
 
-    The order is Minitron's (2408.11796): correct the teacher on recent data, which ours does as it goes, distil, prune,
-    distil again; then quantise.
+    The order is Minitron's (2408.11796): correct the teacher on recent data, see `correction`, distil, prune, distil
+    again; then quantise.
     """
     found = {
         "labels alone": (own.raw, own.cost),

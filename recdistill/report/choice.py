@@ -6,7 +6,7 @@ from collections.abc import Callable
 from html import escape
 from pathlib import Path
 
-from recdistill.evaluate.choice import Budget, Choice, Cost, Step, Tried
+from recdistill.evaluate.choice import Budget, Choice, Cost, Step, Tried, correction
 from recdistill.evaluate.summary import LABELS, write_atomic
 from recdistill.report.charts import Series, linear_axis, scatter_chart
 from recdistill.report.front import front_svg, scored
@@ -69,9 +69,8 @@ def _recipe(choice: Choice) -> str:
         "<section>\n<h2>What each step of the recipe brought</h2>\n"
         f'<div class="wide"><table><thead><tr>{"".join(f"<th>{head}</th>" for head in heads)}</tr></thead>'
         f"<tbody>{''.join(map(_step, choice.recipe, before))}</tbody></table></div>\n"
-        f'<p class="note">Of {count(last.rows)} rows, means of {last.seeds} seeds. Correcting the teacher on recent '
-        "data is no step: unless stale says otherwise, it learns from every sample right after it predicted it. What "
-        "rows of int8 cost was measured on samples that the student had learned.</p>\n</section>"
+        f'<p class="note">Of {count(last.rows)} rows, means of {last.seeds} seeds. {escape(correction(choice.stale))}. '
+        "What rows of int8 cost was measured on samples that the student had learned.</p>\n</section>"
     )
 
 

@@ -10,9 +10,8 @@ import torch
 from torch import nn
 
 from recdistill.checkpoint.store import Checkpoints
-from recdistill.compress.plan import changes_width, check_direction, check_plan, config_at, other_size
+from recdistill.compress.plan import changes_width, check_plan, config_at
 from recdistill.compress.resizer import Resizer
-from recdistill.compress.transplant import check_alike
 from recdistill.config.experiment import Experiment, named_models
 from recdistill.config.models import ModelConfig, StudentConfig, TeacherHiddenConfig
 from recdistill.data.batch.builder import BatchBuilder
@@ -35,7 +34,6 @@ from recdistill.models.embeddings.sharded import spread_tables
 from recdistill.models.factory import dense_parameters
 from recdistill.models.heads import Towers
 from recdistill.models.layers.device import device_of, place
-from recdistill.models.widths import widths_of
 from recdistill.runs.folder import RunFolder
 from recdistill.runs.jobs import Job
 from recdistill.runs.names import is_first_teacher
@@ -57,6 +55,7 @@ from recdistill.train.start_from import StartFrom, check_start, start_from_of
 from recdistill.train.table_home import at_home, check_home
 from recdistill.train.trainer import Totals, Trainer
 from recdistill.train.warm_start import Make, WarmStart, begun_from, check_parts, warm_start_of
+from recdistill.train.width_schedule import check_widths
 from recdistill.typing import Array
 
 __all__ = [
@@ -83,7 +82,7 @@ def check_models(experiment: Experiment, trains: bool = True) -> None:
         if name == "teacher":
             _check_block(backbone, config.kind, experiment.teacher_hidden)
         if changes_width(config):
-            _check_widths(name, config, backbone)
+            check_widths(name, config, backbone)
         if isinstance(config, StudentConfig) and config.distill.warm_start:
             _check_warm_start(experiment, name, config, backbone)
         if trains and isinstance(config, StudentConfig) and config.start_from is not None:
@@ -96,22 +95,6 @@ def check_models(experiment: Experiment, trains: bool = True) -> None:
         check_home(name, config, device)
         if device.type == "cpu":  # asking a GPU takes a piece of it: who trains there asks
             check_fits(name, dense_parameters(backbone))
-
-
-def _check_widths(name: str, config: StudentConfig, backbone: nn.Module) -> None:
-    """Raise UserError where a student cannot have the widths that it is to have meanwhile, or what measures its units
-    knows nothing of those that are to go.
-    """
-    plan, key = config.prune or config.alternate, f"{name}.{'prune' if config.prune else 'alternate'}"
-    try:
-        check_direction(config)
-        check_alike(backbone, other := unallocated(name, other_size(config)))
-    except UserError as error:
-        raise UserError(f"{key}: {error}") from None
-    own, sizes = widths_of(backbone), widths_of(other).sizes
-    for width in own.stacks:
-        if plan is not None and plan.importance == "activation" and sizes[width] != own.sizes[width]:
-            raise UserError(f"{key}: importance activation knows nothing of {width}; choose taylor or magnitude")
 
 
 def _check_warm_start(experiment: Experiment, name: str, config: StudentConfig, backbone: nn.Module) -> None:

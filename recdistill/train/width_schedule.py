@@ -1,25 +1,65 @@
-"""Whether a log holds what its students' widths are to do as they learn, looked at before anything is trained."""
+"""Whether a student can have the widths that it is to have as it learns, and whether a log holds what they are to do:
+looked at before anything is trained; no weight is allocated.
+"""
 
 from __future__ import annotations
 
 from itertools import groupby
 
-from recdistill.compress.plan import changes_width, check_plan, config_at
+from torch import nn
+
+from recdistill.compress.plan import changes_width, check_direction, check_plan, config_at, other_size
+from recdistill.compress.transplant import check_alike
 from recdistill.config.experiment import Experiment
+from recdistill.config.models import StudentConfig
+from recdistill.errors import UserError
+from recdistill.models.widths import widths_of
 from recdistill.train.memory_check import unallocated
 from recdistill.train.schedule import Plan
 
-__all__ = ["check_schedules"]
+__all__ = ["can_change", "check_schedules", "check_widths"]
+
+EVERY = 1000  # blocks, between which widths change by so little that each between two is met
+
+
+def can_change(student: StudentConfig) -> bool:
+    """Return whether a student that is to be pruned, or to alternate, can be by its kind, at any width on its way."""
+    try:
+        check_widths("student", student, unallocated("student", student))
+        _check_way("student", student, EVERY)
+    except UserError:
+        return False
+    return True
+
+
+def check_widths(name: str, config: StudentConfig, backbone: nn.Module) -> None:
+    """Raise UserError where a student cannot have the widths that it is to have meanwhile, or what measures its units
+    knows nothing of those that are to go.
+    """
+    plan, key = config.prune or config.alternate, f"{name}.{'prune' if config.prune else 'alternate'}"
+    try:
+        check_direction(config)
+        check_alike(backbone, other := unallocated(name, other_size(config)))
+    except UserError as error:
+        raise UserError(f"{key}: {error}") from None
+    own, sizes = widths_of(backbone), widths_of(other).sizes
+    for width in own.stacks:
+        if plan is not None and plan.importance == "activation" and sizes[width] != own.sizes[width]:
+            raise UserError(f"{key}: importance activation knows nothing of {width}; choose taylor or magnitude")
 
 
 def check_schedules(experiment: Experiment, rows: int) -> None:
     """Raise UserError for a student whose schedule a log of `rows` samples does not hold, or that cannot be built with
-    one of the widths that it has on its way; no weight is allocated.
+    one of the widths that it has on its way.
     """
     for name, config in experiment.students.items():
         if not changes_width(config):
             continue
         key, blocks = f"students.{name}", Plan.of(config, rows, experiment.checkpoint_rows, seed=0).blocks
         check_plan(key, config, blocks)
-        for found, _ in groupby(config_at(config, block, blocks) for block in range(blocks)):
-            unallocated(f"{key}: on its way to its own widths", found)
+        _check_way(key, config, blocks)
+
+
+def _check_way(key: str, config: StudentConfig, blocks: int) -> None:
+    for found, _ in groupby(config_at(config, block, blocks) for block in range(blocks)):
+        unallocated(f"{key}: on its way to its own widths", found)

@@ -39,7 +39,9 @@ pytestmark = pytest.mark.long
 def few() -> Iterator[None]:
     """Let three students be tried in place of sixteen, in two rounds, of which the second has two: each is exported."""
     with trains_here() as patch:
-        patch.setattr("recdistill.app.choose.candidate_grid", lambda name, _: Grid(student=name, methods=METHODS))
+        patch.setattr(
+            "recdistill.app.choose_study.candidate_grid", lambda name, *_: Grid(student=name, methods=METHODS)
+        )
         patch.setattr("recdistill.app.choose.SHARES", (1 / 3, 1.0))
         patch.setattr("recdistill.evaluate.choice.MIN_KEPT", 2)
         yield

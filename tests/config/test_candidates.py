@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from recdistill.config.candidates import RECIPE, candidate_grid, own_name
+from recdistill.app.choose_study import Study
+from recdistill.config.base import check_name
+from recdistill.config.candidates import RECIPE, candidate_grid, own_name, recipe_of
 from recdistill.config.models import StudentConfig
+from recdistill.evaluate.choice import Budget
+from recdistill.models.embeddings.growable import TableOptions
+from tests.support.networks import WithWidths
+
+OWN = "tests.support.networks"
+
+
+class ByFours(WithWidths):
+    """Its width comes by the four."""
+
+    def __init__(self, width: int, *, tables: TableOptions) -> None:
+        if width % 4:
+            raise ValueError(f"width is {width}; give a multiple of 4")
+        super().__init__(width, tables=tables)
 
 
 def test_light_kinds_in_three_widths_and_a_short_history() -> None:
     student = StudentConfig(kind="din", width=16, history=50, options={"unit": [8]})
-    methods = candidate_grid("light", student).methods
+    methods = candidate_grid("light", student, recipe_of(student)).methods
     assert len(methods) == 1 + 4 * 3 + 3 and methods[own_name(student)] == {"width": 16}
     assert next(iter(methods)) == RECIPE and methods[RECIPE]["prune"]["from"] == {"width": 32}
     assert methods["pooled-mlp-8"] == {"kind": "pooled-mlp", "width": 8, "options": {}}
@@ -21,7 +38,7 @@ def test_light_kinds_in_three_widths_and_a_short_history() -> None:
 
 def test_widths_that_heads_divide_and_no_short_history_below_a_short_one() -> None:
     student = StudentConfig(kind="hstu", width=12, history=8, options={"heads": 4})
-    methods = candidate_grid("light", student).methods
+    methods = candidate_grid("light", student, {}).methods
     assert {name for name in methods if name.startswith("hstu")} == {"hstu-8", "hstu-12", "hstu-24"}
     assert not any(name.endswith("short") for name in methods)
 
@@ -29,7 +46,6 @@ def test_widths_that_heads_divide_and_no_short_history_below_a_short_one() -> No
 @pytest.mark.parametrize(
     "keys",
     [
-        {"kind": "token-mixer"},
         {"rows": {"most": 8}},
         {"start_from": "runs/january"},
         {"prune": {"from": {"width": 32}}},
@@ -38,4 +54,44 @@ def test_widths_that_heads_divide_and_no_short_history_below_a_short_one() -> No
     ],
 )
 def test_there_is_no_recipe_for_a_student_that_cannot_be_pruned(keys: dict[str, Any]) -> None:
-    assert RECIPE not in candidate_grid("light", StudentConfig.model_validate(keys)).methods
+    assert recipe_of(StudentConfig.model_validate(keys)) == {}
+
+
+@pytest.mark.parametrize(
+    ("student", "recipe"),
+    [
+        (f"kind: '{OWN}:WithWidths'", True),
+        (f"kind: '{OWN}:NoWidths'", False),
+        (f"kind: '{__name__}:ByFours', width: 8", False),  # 8 and 16 it can have, what lies between it cannot
+        ("kind: hstu", True),
+        ("kind: hstu, options: {transducers: [[0], [1]]}", False),
+        ("kind: token-mixer", False),
+    ],
+)
+def test_the_recipe_is_tried_where_a_run_of_it_would_not_be_refused(tmp_path: Path, student: str, recipe: bool) -> None:
+    config = tmp_path / "mine.yaml"
+    config.write_text(f"name: mine\ndata: {{reader: simulator}}\nstudents: {{light: {{{student}}}}}", encoding="utf-8")
+    study = Study(config, None, Budget(), 5, None, [])
+    experiment, changes = study.experiment()
+    assert (RECIPE in changes) is recipe and [*experiment.students] == [*changes]
+    assert (study.recipe_of(changes) is not None) is recipe
+
+
+@pytest.mark.parametrize("kind", ["a.b:C", "_:din", f"{'long.' * 20}b:C"])
+def test_a_kind_of_the_users_own_gives_names_that_may_be_a_models(kind: str) -> None:
+    student = StudentConfig(kind=kind, history=50)
+    names = [*candidate_grid("light", student, {}).methods]
+    assert len(names) == 5 * 3 + 3 and own_name(student) in names
+    assert [check_name(name) for name in names] == names
+
+
+def test_which_of_the_students_teachers_are_stale(tmp_path: Path) -> None:
+    config = tmp_path / "mine.yaml"
+    config.write_text(
+        "name: mine\ndata: {reader: simulator}\nteacher: {stale: {steps: 2}}\n"
+        "teachers: {old: {stale: {hours: 1}}, new: {}}\nstudents: {light: {}}",
+        encoding="utf-8",
+    )
+    for named, stale in (("teacher", ["teacher"]), ("new,old", ["old"]), ("new", [])):
+        study = Study(config, None, Budget(), 5, None, [f"students.light.distill.teachers=[{named}]"])
+        assert study.stale_teachers() == stale

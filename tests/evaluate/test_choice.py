@@ -7,7 +7,17 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recdistill.evaluate.choice import Budget, Cost, Tried, going_on, nearest, recipe_steps, recommended, with_front
+from recdistill.evaluate.choice import (
+    Budget,
+    Cost,
+    Tried,
+    correction,
+    going_on,
+    nearest,
+    recipe_steps,
+    recommended,
+    with_front,
+)
 
 VALUES = st.integers(1, 4)
 
@@ -88,3 +98,9 @@ def test_the_steps_of_the_recipe_lead_from_labels_alone_to_quantised_rows() -> N
     assert found[:2] == [("labels alone", 0.6, 40.0), ("distilled", 0.62, 40.0)]
     assert found[2:] == [("pruned, and distilled again", 0.65, 40.0), ("rows as int8", recipe.quality, 10.0)]
     assert recipe.quality == 0.65 - 0.01 and len(recipe_steps(own, tried("recipe", 0.65, 1.0, 40.0))) == 3
+
+
+def test_a_teacher_that_is_not_corrected_is_named() -> None:
+    assert "is no step: it learns from every sample" in correction([])
+    assert "was not done: old predicts with old weights" in correction(["old"])
+    assert "was not done: old, older predict with old weights" in correction(["old", "older"])
