@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from signal import SIGKILL
 from typing import Any
 
 import pytest
 
 from recdistill.app.choose import choose
+from recdistill.app.run import open_run, run_stages
 from recdistill.config.candidates import RECIPE
 from recdistill.config.grid import Grid
 from recdistill.config.load import load_file
 from recdistill.errors import UserError
 from recdistill.evaluate.choice import Choice
 from recdistill.report.choice import render
+from recdistill.runs.folder import RunFolder
+from recdistill.testing.killpoints import VARIABLE
+from tests.support.forked import forked_call
 from tests.support.here import trains_here
 
 TINY = """
 name: tiny
 data: {reader: simulator, options: {rows: 1200, users: 30, items: 40, days: 0.5}}
-teacher: {kind: pooled-mlp, width: 4, history: 5, batch: 50}
+teacher: {kind: pooled-mlp, width: 4, history: 5, batch: 50, stale: {steps: 1}}
 students: {light: {kind: pooled-mlp, width: 4, history: 5, batch: 50, distill: {weight: 1.0}}}
 evaluate: {seeds: [0, 1, 2], bootstrap: 20}
 checkpoint_rows: 400
@@ -35,8 +41,8 @@ METHODS: dict[str, dict[str, Any]] = {
 pytestmark = pytest.mark.long
 
 
-@pytest.fixture(scope="module", autouse=True)
-def few() -> Iterator[None]:
+@contextmanager
+def few_tried() -> Iterator[None]:
     """Let three students be tried in place of sixteen, in two rounds, of which the second has two: each is exported."""
     with trains_here() as patch:
         patch.setattr(
@@ -47,12 +53,28 @@ def few() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few() -> Iterator[None]:
+    with few_tried():
+        yield
+
+
+def study(root: Path) -> None:
+    """Choose under a budget that all meet."""
+    with few_tried():
+        choose(root / "tiny.yaml", out=root / "out", memory_mib=10, candidates=5)
+
+
 @pytest.fixture(scope="module")
 def place(few: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with the experiment, and a finished study in out/."""
+    """Return a folder with the experiment, and in out/ a study that was killed in its second round and resumed."""
     root = tmp_path_factory.mktemp("choice")
     (root / "tiny.yaml").write_text(TINY, encoding="utf-8")
-    choose(root / "tiny.yaml", out=root / "out", memory_mib=10, candidates=5)
+    in_the_second_round = "checkpoint.published:190"  # of 130 in each
+    assert forked_call(study, root, **{VARIABLE: in_the_second_round}) == -SIGKILL
+    assert (root / "out" / "round-1" / "costs.json").exists() and (root / "out" / "round-2" / "models").exists()
+    assert not (root / "out" / "round-2" / "summary.json").exists()
+    study(root)
     return root
 
 
@@ -91,6 +113,26 @@ def test_it_trains_and_measures_nothing_twice(place: Path, capsys: pytest.Captur
     choose(place / "tiny.yaml", out=place / "out", memory_mib=10, candidates=5)
     out = capsys.readouterr().out
     assert out.count("training: nothing to do") == 2 and read(place) == before
+    assert before.stale == ["teacher"] and "recipe's first step, was not done: teacher predicts with old weights" in out
+
+
+def test_a_round_that_was_killed_ends_as_one_that_was_not(place: Path, tmp_path: Path) -> None:
+    experiment, found = RunFolder(place / "out" / "round-2").experiment(), read(place)
+    with open_run(experiment, None, tmp_path / "run") as run:
+        summary = run_stages(run, experiment, None)
+    for one in (one for one in found.tried if one.rows == 1200):
+        student = summary.students[one.name]
+        assert (one.raw, one.distilled) == (student.raw.metric(found.metric), student.distilled.metric(found.metric))
+
+
+def test_another_budget_lets_others_go_on_and_the_first_one_comes_back(place: Path) -> None:
+    before, rounds = read(place), json.loads((place / "out" / "round-1" / "costs.json").read_text(encoding="utf-8"))
+    with suppress(UserError):  # of more rows it may exceed what it met
+        least = min(cost["memory_mib"] for cost in rounds["costs"].values())
+        choose(place / "tiny.yaml", out=place / "out", memory_mib=least, candidates=5)
+    assert (place / "out" / "round-2-2" / "costs.json").exists()
+    study(place)
+    assert read(place) == before
 
 
 def test_a_budget_that_nobody_meets_names_the_nearest(place: Path) -> None:
@@ -111,4 +153,5 @@ def test_each_step_of_the_recipe_is_measured(place: Path) -> None:
     cost = next(one.cost for one in found.tried if one.name == RECIPE)
     assert cost.whole is not None and cost.whole.memory_mib > cost.memory_mib
     assert found.recipe[3].cost.memory_mib < found.recipe[2].cost.memory_mib
-    assert "What each step of the recipe brought" in render(found)
+    html = render(found)
+    assert "What each step of the recipe brought" in html and "was not done: teacher predicts with old weights" in html

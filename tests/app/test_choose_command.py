@@ -75,6 +75,7 @@ def test_what_it_prints_runs_and_exports_the_recommended_student_as_it_was_measu
     assert (study.root / "out" / "serving" / "current.json").exists()
 
 
+@pytest.mark.long
 def test_latency_is_measured_again_for_other_requests(study: Typed) -> None:
     code, printed = typed(*study.words, "--memory-mb", 10, "--candidates", 4)
     costs = json.loads((study.root / "out" / "round-1" / "costs.json").read_text(encoding="utf-8"))
