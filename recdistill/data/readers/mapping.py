@@ -12,7 +12,7 @@ from recdistill.data.readers.columns import Column, Kind, Kinds
 from recdistill.data.readers.files import ROW
 from recdistill.data.readers.ids import category_type, check_dtypes, id_column, id_type, is_text
 from recdistill.data.readers.texts import layout_hint
-from recdistill.data.readers.times import label_time_column, time_column
+from recdistill.data.readers.times import label_time_column, past_time_column, time_column
 from recdistill.data.readers.values import label_column, list_column, numeric_column, weight_column
 from recdistill.defaults import NEW_ROW_TIME, ROW_TIMES_FROM
 from recdistill.errors import UserError, did_you_mean
@@ -204,6 +204,6 @@ def behavior_columns(kinds: Kinds, columns: BehaviorsConfig, schema: EventSchema
     return {
         "user_id": id_column(columns.user, kinds[columns.user], schema.user_id, "user"),
         "item_id": id_column(columns.item, kinds[columns.item], schema.item_id, "item"),
-        "time": time_column(columns.time, columns.time_unit, kinds[columns.time]),
+        "time": past_time_column(columns.time, columns.time_unit, kinds[columns.time]),
         "action": action,
     }

@@ -16,7 +16,7 @@ from recdistill.config.data import ColumnsConfig, SequenceColumns
 from recdistill.data.readers.columns import Column, Counts, Kind, Kinds, convert, text_of
 from recdistill.data.readers.files import ROW
 from recdistill.data.readers.ids import id_column
-from recdistill.data.readers.times import time_column
+from recdistill.data.readers.times import past_time_column
 from recdistill.data.readers.values import BRACKETS
 from recdistill.tables.schema import EventSchema
 from recdistill.tables.sequences import sequence_column, sequence_columns, times_column
@@ -67,7 +67,7 @@ class SequenceReader:
         if one.times is not None:
             times = self._entries(raw, one.times, one.separator)
             self._refuse_uneven(raw, flat, times, one)
-            made = time_column(one.times, self.columns.time_unit, self._kind(one.times))
+            made = past_time_column(one.times, self.columns.time_unit, self._kind(one.times))
             flat = flat.with_columns(time=self._converted(times, "time", made))
             there &= pl.col("time").is_not_null()
         kept = flat.filter(there)

@@ -4,6 +4,7 @@
                 are those before 1970
     label time  never known: null, NaN, empty, before 1970 (-1), in the future (9999-12-31); counted
                 a date without a time of day: known when the day is over
+    past time   of a behavior or an entry of a sequence: a time; a date without a time of day is its last microsecond
 
 A unit is held against what it makes: where no time of a chunk lies between 1990 and now, and all would by another unit
 or pattern, the log is refused by that unit's name. Times counted from the start of a log, as some publish them, pass.
@@ -30,6 +31,7 @@ __all__ = [
     "check_unit",
     "known_time_column",
     "label_time_column",
+    "past_time_column",
     "plausible",
     "plausible_share",
     "time_column",
@@ -43,6 +45,7 @@ OF_DAY = ("%H", "%I", "%k", "%l", "%T", "%R", "%r", "%X", "%c", "%s", "%+")  # p
 FEW = 1_000  # rows of a chunk in which a plausible time is looked for first
 ERA = datetime(1990, 1, 1, tzinfo=UTC)  # logs of before are taken as counted from their own start
 EPOCH = pl.lit(0).cast(TIME)
+WHOLE_DAY, LAST_OF_DAY = "1d", "86399999999us"  # from its first moment
 ZERO_DATE = "0000-00-00"  # what MySQL has for none
 
 
@@ -94,13 +97,21 @@ def known_time_column(column: str, unit: str, kind: Kind) -> Column:
     return replace(made, value=_day_over(made.value, column, unit, kind))
 
 
-def _day_over(time: pl.Expr, column: str, unit: str, kind: Kind) -> pl.Expr:
-    """Return the times, those of a date alone a day later."""
+def past_time_column(column: str, unit: str, kind: Kind) -> Column:
+    """Return the column that makes the time of what samples after it have: a date without a time of day is its last
+    microsecond, so that none of that day has it, and the next day's first does; UserError as above.
+    """
+    made = time_column(column, unit, kind)
+    return replace(made, value=_day_over(made.value, column, unit, kind, LAST_OF_DAY))
+
+
+def _day_over(time: pl.Expr, column: str, unit: str, kind: Kind, later: str = WHOLE_DAY) -> pl.Expr:
+    """Return the times, those of a date alone so much later."""
     if isinstance(kind.stored, pl.Date) or not (unit in UNITS or _has_hour(unit)):
-        return time.dt.offset_by("1d")
+        return time.dt.offset_by(later)
     if unit == "iso" and kind.text:
         date_only = pl.col(column).cast(pl.String).str.len_chars() <= len("2024-01-31")
-        return pl.when(date_only).then(time.dt.offset_by("1d")).otherwise(time)
+        return pl.when(date_only).then(time.dt.offset_by(later)).otherwise(time)
     return time
 
 
@@ -108,7 +119,8 @@ def _counted(value: pl.Expr, unit: str, kind: Kind) -> pl.Expr:
     """Return times of counts; whole ones exactly."""
     number = value.cast(pl.String) if kind.text else value
     scaled = (number.cast(pl.Float64, strict=False) * UNITS[unit]).round().cast(pl.Int64, strict=False)
-    if kind.stored.is_float():
+    fractions = isinstance(kind.stored, pl.Decimal) and kind.stored.scale > 0 and unit != "ns"
+    if kind.stored.is_float() or fractions:
         return scaled.cast(TIME)
     whole = number.cast(pl.Int64, strict=False)
     whole = (

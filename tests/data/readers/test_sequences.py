@@ -4,6 +4,7 @@ counted, what does not fit is one line.
 
 from __future__ import annotations
 
+from datetime import date, datetime
 from pathlib import Path
 
 import polars as pl
@@ -68,6 +69,14 @@ def test_what_is_empty_or_not_of_before_is_left_out_and_counted(tmp_path: Path) 
         "'cart': 2 empty entries of sequences left out",
         "'at': 3 entries of sequences not before their row left out",
     ]
+
+
+def test_an_entry_of_a_day_is_before_the_rows_of_the_next_day_alone(tmp_path: Path) -> None:
+    days = [[date(2023, 11, 14)], [], [date(2023, 11, 13), date(2023, 11, 14)]]
+    at = [datetime(2023, 11, 14, 10), datetime(2023, 11, 14, 10), datetime(2023, 11, 15)]
+    rows, notes = read(tmp_path, cart=[[5], [], [6, 7]], at=days, time=at)
+    assert rows["sequence_carts"].to_list() == [[], [], [6, 7]]
+    assert notes == ["'at': 1 entries of sequences not before their row left out"]
 
 
 @pytest.mark.parametrize("items", [["a", "007"], ["12", "x"]])

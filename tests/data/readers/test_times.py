@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from recdistill.config.load import load_text
+from recdistill.data.store.sample_store import build_store
 from recdistill.errors import UserError
 from recdistill.runs.batch_ingest import ingest
 from recdistill.runs.folder import RunFolder
-from recdistill.tables.events import EventLog
+from recdistill.tables.events import BehaviorLog, EventLog
 from tests.support.written import START, log_with, opened, read, refusal, write
 
 FORMS = pytest.mark.parametrize("form", ["parquet", "csv"])
@@ -36,6 +39,8 @@ AT = datetime.fromtimestamp(START, UTC)
         ("ns", [START * 10**9 + 1_999, START * 10**9 + 2_001], [AT + timedelta(microseconds=k) for k in (1, 2)]),
         ("us", [START * 10**6 + 1, START * 10**6 + 2], [AT + timedelta(microseconds=k) for k in (1, 2)]),
         ("s", [START + 0.5, START + 0.25 + 1], [AT + timedelta(seconds=k) for k in (0.5, 1.25)]),
+        ("s", [Decimal(f"{START}.{k}") for k in ("900000", "900001")],
+         [AT + timedelta(microseconds=k) for k in (900_000, 900_001)]),
     ],
 )  # fmt: skip
 def test_every_unit_and_pattern(unit: str, values: list, found: list[datetime], form: str, tmp_path: Path) -> None:
@@ -148,3 +153,16 @@ def test_a_label_known_on_a_day_is_known_when_it_is_over(known: list[object], un
     frame = log_with(1, time=[AT.replace(tzinfo=None)], known=known)
     rows = read(frame, tmp_path, time_unit=unit, label_times={"click": "known"})
     assert rows["label_time_click"].to_list() == [datetime(2023, 11, 15, tzinfo=UTC)]
+
+
+def test_a_behavior_of_a_day_is_known_to_the_next_days_samples_alone(tmp_path: Path) -> None:
+    frame = log_with(2, time=[AT.replace(tzinfo=None), datetime(2023, 11, 15)], user_id=[0, 0])
+    acted = pl.DataFrame({"time": [date(2023, 11, 14)], "user_id": [0], "item_id": [0]})
+    log = opened(frame, tmp_path, behaviors=(acted, "parquet"))
+    events = EventLog.create(tmp_path / "events", log.schema)
+    behaviors = BehaviorLog.create(tmp_path / "behaviors", log.schema)
+    assert log.behaviors is not None
+    events.append(pl.concat(log.batches()), writer="w", sequence=0)
+    behaviors.append(pl.concat(log.behaviors()), writer="w", sequence=0)
+    store = build_store(tmp_path / "store", events, behaviors)
+    assert store.history_lengths(np.arange(2)).tolist() == [0, 1]
