@@ -108,8 +108,9 @@ def _part_scores(
         metric, found = "xauc", replicates_of(part.samples, cut, *drawn)["xauc"]
     else:
         metric, found = "gauc", gauc_replicates(part.samples, cut, *drawn)
-    users = int(np.count_nonzero(np.bincount(part.samples.user)))
-    return PartScores(name, value, int(mask.sum()), users, part.scores(cut, grouped=False), metric, found)
+    return PartScores(
+        name, value, int(mask.sum()), part.samples.users_here, part.scores(cut, grouped=False), metric, found
+    )
 
 
 def slices(models: Mapping[str, Sequence[Sequence[PartScores]]], drawn: Draws, confidence: float) -> list[Slice]:

@@ -136,7 +136,7 @@ class _Task:
 
     def _etas(self, models: Sequence[ModelFacts], drawn: Draws) -> dict[str, EtaEstimate]:
         """Return eta by metric; models: teachers, raw and distilled students, and a control."""
-        scores, users = self.of(models), self.frame.samples.users
+        scores, users = self.of(models), self.frame.samples.users_here
         values = {name: np.stack([one.drawn[name] for one in scores]) for name in scores[0].drawn}
         return {name: estimate_of(of, drawn, users, self.config.confidence) for name, of in values.items()}
 

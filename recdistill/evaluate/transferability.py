@@ -64,8 +64,13 @@ class ScoredSamples:
 
     @property
     def users(self) -> int:
-        """Return the number of users."""
+        """Return how many codes users have; not all of them need to have a row here, see `where`."""
         return int(self.user.max()) + 1 if len(self.user) else 0
+
+    @property
+    def users_here(self) -> int:
+        """Return the number of users that have a row here."""
+        return int(np.count_nonzero(np.bincount(self.user)))
 
     def where(self, part: slice | Array) -> ScoredSamples:
         """Return the rows in `part`, a slice or a mask [N]; users and groups keep their codes."""
@@ -210,12 +215,16 @@ def draw_all(users: int, teachers: int, seeds: int, replicates: int, seed: int =
 
 
 def estimate_of(values: Array, drawn: Draws, users: int, confidence: float) -> EtaEstimate:
-    """Return eta from one metric's values [teachers + raw + distilled (+ control), replicates]."""
+    """Return eta from one metric's values [teachers + raw + distilled (+ control), replicates]; users: that have rows
+    in it.
+    """
     teachers, seeds = drawn.teachers.shape[1], drawn.students.shape[1]
     taught, *students = np.split(values, range(teachers, len(values), seeds))
     raw, distilled, *control = (over_seeds(part, drawn.students) for part in students)
     teacher_gain = over_seeds(taught, drawn.teachers) - raw
     found = _estimate(teacher_gain, distilled - (control[0] if control else raw), seeds, users, confidence)
+    if users < 2:
+        return found
     return _with_advice(found, (taught, students[0], students[1], students[2] if control else students[0]), confidence)
 
 
@@ -268,7 +277,7 @@ def transferability(
     if len(raw) != len(distilled) or not raw or len(control) not in (0, len(raw)):
         raise UserError(f"transferability: {len(raw)} raw and {len(distilled)} distilled students; pair them by seed")
     found = bootstrap(samples, [*teacher, *raw, *distilled, *control], drawn.bundle, drawn.weights)
-    return {name: estimate_of(values, drawn, samples.users, confidence) for name, values in found.items()}
+    return {name: estimate_of(values, drawn, samples.users_here, confidence) for name, values in found.items()}
 
 
 def _interval(replicates: Array, confidence: float) -> tuple[float, float]:

@@ -75,11 +75,8 @@ class Frame:
 
     def of_domain(self, domain: dict[str, int | str]) -> Frame:
         """Return the rows of a domain {feature: value} alone; users and groups keep their codes."""
-        mask = (
-            self.rows.select(pl.all_horizontal(pl.col(feature_column(name)) == value for name, value in domain.items()))
-            .to_series()
-            .to_numpy()
-        )
+        inside = pl.all_horizontal(pl.col(feature_column(name)) == value for name, value in domain.items())
+        mask = self.rows.select(inside.fill_null(False)).to_series().to_numpy()
         groups = {name: codes[mask] for name, codes in self.groups.items()}
         return replace(self, rows=self.rows.filter(pl.Series(mask)), samples=self.samples.where(mask), groups=groups)
 

@@ -167,6 +167,15 @@ def test_withheld_from_one_seed():
     assert "at least 2 users and 2 seeds" in withheld(samples, noisy(true, draw, 0.1), raw, distilled)["gauc"]
 
 
+@pytest.mark.parametrize("code", [0, 3])
+def test_withheld_from_one_user_whatever_its_code_and_without_advice_on_seeds(code):
+    samples, true, draw = world(users=400)
+    user = np.full(len(true), code)
+    raw, distilled = students(true, draw, 1.5, 2, 0.1)
+    why = withheld(ScoredSamples(samples.label, user, user), noisy(true, draw, 0.1), raw, distilled)
+    assert set(why.values()) == {"an interval needs at least 2 users and 2 seeds; there are 1 and 2"}
+
+
 def test_withheld_when_the_teacher_is_worse():
     samples, true, draw = world()
     raw, distilled = students(true, draw, 0.5, 3, 0.1)

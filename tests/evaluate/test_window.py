@@ -76,6 +76,14 @@ def test_groups_are_requests_within_users_and_rows_without_one_stand_alone(tmp_p
     assert np.array_equal(by_user.group, by_user.user)
 
 
+def test_a_row_without_a_value_is_in_no_domain(tmp_path):
+    rows = {"user_id": [1, 2, 3, 4], "label": [0, 1, 1, 0], "feature_country": ["DE", None, "FR", "DE"]}
+    log, frame = events_of(tmp_path, rows)
+    window = load_window(log, log.version, "click", 0.0, "user", ["country"]).of_domain({"country": "DE"})
+    assert window.ids.tolist() == frame["sample_id"].gather([0, 3]).to_list()
+    assert window.samples.user.tolist() == window.groups["user"].tolist() == [0, 3]
+
+
 def test_rows_cannot_be_grouped_by_a_request_that_the_log_has_not(tmp_path):
     log, _ = events_of(tmp_path, {"user_id": [1, 2, 3, 4], "label": [0, 1, 1, 0]})
     with pytest.raises(UserError, match="the log has no request ids"):
