@@ -7,6 +7,7 @@ Here it is decided whether a checkpoint may be; app/export.py writes it.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,9 @@ from recdistill.runs.names import is_teacher
 from recdistill.serve.artefact import Manifest
 from recdistill.serve.versions import roll_back, served, versions
 from recdistill.storage.location import names
-from recdistill.stream.progress import ModelProgress, Sums, read_progress
+from recdistill.stream.progress import ModelProgress, read_progress
+from recdistill.tables.delta.commits import commits_back
+from recdistill.tables.delta.paths import has_commit
 from recdistill.tables.predictions import PredictionLog
 from recdistill.tables.verdicts import VerdictLog, Verdicts
 from recdistill.train.trained import Trained, trained
@@ -143,25 +146,31 @@ def verdicts_of(folder: RunFolder) -> Verdicts:
 def progressive_ne(folder: RunFolder, model: str, end_row: int, rows: int = NE_ROWS) -> float:
     """Return the progressive NE of `model` over the `rows` rows before row `end_row` of the stream; NaN when unknown.
 
-    The figure is bounded by commits, so it may be of up to a commit's rows more.
+    The figure is bounded by commits, so it may be of up to a commit's rows more; of fewer rows where older commits were
+    removed.
     """
     log = PredictionLog.open(folder.predictions)
-    end: Sums | None = None
-    start = Sums()
-    for version in range(log.version, -1, -1):
-        commit = next(log.commits(version - 1, version))
-        progress = read_progress(ModelProgress, commit.metadata) if commit.metadata.get("model") == model else None
-        if progress is None:
-            continue
-        if end is None and progress.rows <= end_row:
-            end = progress.sums
-        elif progress.rows <= end_row - rows:
-            start = progress.sums
-            break
-    if end is None:
+    reported = _reported(log, model, end_row)
+    newest = next(reported, None)
+    if newest is None:
         return math.nan
+    oldest = newest
+    for oldest in reported:
+        if oldest.rows <= end_row - rows:
+            break
+    else:
+        oldest = ModelProgress() if has_commit(log.path, 0) else oldest
+    end, start = newest.sums, oldest.sums
     labels, positives = end.labels - start.labels, end.positives - start.positives
     return float(ne_of_sums(end.logloss - start.logloss, labels, positives))
+
+
+def _reported(log: PredictionLog, model: str, end_row: int) -> Iterator[ModelProgress]:
+    """Yield what `model` reported up to row `end_row`, newest first, of the commits that were not removed."""
+    for commit in commits_back(log.path, log.version):
+        progress = read_progress(ModelProgress, commit.metadata) if commit.metadata.get("model") == model else None
+        if progress is not None and progress.rows <= end_row:
+            yield progress
 
 
 def _check_ne(folder: RunFolder, model: str, rows: int, served: Promotion | None, margin: float) -> None:

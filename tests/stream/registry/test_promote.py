@@ -10,6 +10,7 @@ from recdistill.errors import UserError
 from recdistill.serve.pointer import Pointer, read_pointer, write_pointer
 from recdistill.stream.registry.promote import current, may_serve, progressive_ne, promotions, rollback, serving
 from recdistill.stream.registry.revoke import revoke
+from recdistill.tables.delta.commits import open_delta
 from recdistill.train.trained import Trained, trained
 from tests.support.artefacts import exported, version_of
 from tests.support.lineages import JOBS, OTHER, STUDENT, Run, run_with_checkpoints
@@ -119,3 +120,13 @@ def test_ne_is_that_of_the_rows_before_the_checkpoint_alone(run: Run) -> None:
     assert progressive_ne(run.folder, STUDENT, 2299, 1000) == pytest.approx(0.8)
     assert progressive_ne(run.folder, STUDENT, 2300, 2000) == pytest.approx(0.75)
     assert progressive_ne(run.folder, STUDENT, 2300) == pytest.approx((0.7 * 1000 + 0.8 * 1000 + 0.9 * 300) / 2300)
+
+
+def test_ne_is_of_the_commits_that_are_left_where_older_ones_were_removed(run: Run) -> None:
+    run.learned(1300, 0.8)
+    open_delta(run.predictions.path).create_checkpoint()
+    run.learned(2300, 0.7)
+    assert run.predictions.cut(run.predictions.version)
+    assert progressive_ne(run.folder, STUDENT, 2300) == pytest.approx(0.7)
+    with pytest.raises(UserError, match="its NE is unknown, for too few labels"):
+        may(run)  # of 300 rows, whose commits are gone
