@@ -44,10 +44,16 @@ def config_at(config: ModelConfig, block: int, blocks: int) -> ModelConfig:
 
 def _left(prune: PruneConfig, block: int, blocks: int) -> float:
     """Return which share of what is to be pruned is still there: 1 at first, then (1 - t)^3, 0 from the end on."""
-    first, last = int(prune.start * blocks), int(prune.end * blocks)
+    first, last = _span(prune, blocks)
     if block >= last:
         return 0.0
     return float((1 - max(0, block - first) / (last - first)) ** 3)
+
+
+def _span(prune: PruneConfig, blocks: int) -> tuple[int, int]:
+    """Return the blocks before which pruning starts and ends."""
+    first, last = (int(round(share * blocks, 6)) for share in (prune.start, prune.end))  # 0.29 * 100 is less than 29
+    return first, last
 
 
 def _shrunken(alternate: AlternateConfig, block: int, blocks: int) -> bool:
@@ -146,7 +152,7 @@ def _mean(larger: Any, own: Any, share: float) -> Any:
 def check_plan(name: str, config: StudentConfig, blocks: int) -> None:
     """Raise UserError, for the student `name`, where `blocks` blocks of training do not hold what is asked."""
     if config.prune is not None:
-        first, last = int(config.prune.start * blocks), int(config.prune.end * blocks)
+        first, last = _span(config.prune, blocks)
         if last <= first or last >= blocks:
             raise UserError(
                 f"{name}.prune: start {config.prune.start:g} and end {config.prune.end:g} leave no step of {blocks} "

@@ -23,6 +23,11 @@ class WarmStartConfig(Strict):
     parts: list[Part] = Field(default=["item"], min_length=1)  # whose rows; network: everything
     frozen: float = Field(default=0.0, ge=0, le=1)  # share of the log in which they learn nothing; to its end: for good
 
+    @property
+    def thaw(self) -> float:
+        """Return the share of the log after which its rows learn again; 1 or more: never."""
+        return round(self.at + self.frozen, 9)  # 0.7 + 0.2 would end before 0.9
+
     @field_validator("parts")
     @classmethod
     def _each_once(cls, parts: list[Part]) -> list[Part]:

@@ -50,7 +50,7 @@ from recdistill.train.donor import check_donor
 from recdistill.train.learner import Learner, fixed_weight
 from recdistill.train.memory_check import backbone_of, check_device, check_fits, unallocated
 from recdistill.train.pretrain import Pretraining, able
-from recdistill.train.schedule import Plan
+from recdistill.train.schedule import Plan, check_points
 from recdistill.train.start_from import StartFrom, check_start, start_from_of
 from recdistill.train.table_home import at_home, check_home
 from recdistill.train.trainer import Totals, Trainer
@@ -271,11 +271,7 @@ def trainer_of(
     made = _maker(job, schema, store.actions, experiment.teacher_hidden.width)
     if isinstance(job.config, StudentConfig):
         check_plan(job.name, job.config, plan.blocks)
-    if job.config.pretrain and not plan.block_at(job.config.pretrain.at):
-        raise UserError(
-            f"{job.name}: pretrain.at {job.config.pretrain.at:g} of {len(store):,} samples ends before the first "
-            f"checkpoint; lower checkpoint_rows, which is {job.block_rows:,}"
-        )
+    check_points(job.name, job.config, plan)
     return Trainer(
         job.name,
         job.run,
@@ -336,10 +332,13 @@ def finished(folder: RunFolder, job: Job, rows: int, ranks: Ranks = ALONE) -> bo
 def parameters(tensors: Mapping[str, Rows]) -> tuple[int, int]:
     """Return (dense parameters, embedding parameters that learned) of a checkpoint's tensors, of which none is read."""
     dense = sum(value.shape.numel() for name, value in tensors.items() if name.startswith("network/"))
-    sparse = sum(
-        value.shape.numel() for name, value in tensors.items() if name.startswith("table/") and name.endswith("/weight")
-    )
-    return dense, sparse
+    weights = (value for name, value in tensors.items() if name.startswith("table/") and _key(name) == "weight")
+    return dense, sum(value.shape.numel() for value in weights)
+
+
+def _key(name: str) -> str:
+    """Return which tensor of a table, or of one of its parts, this is: of table/0/rest.weight, weight."""
+    return name.rpartition("/")[2].rpartition(".")[2]
 
 
 def training_costs(folder: RunFolder, experiment: Experiment, job: Job) -> TrainingCosts:

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recdistill.config.models import ModelConfig, StaleConfig, TeacherConfig
+from recdistill.config.models import ModelConfig, StaleConfig, StudentConfig, TeacherConfig
 from recdistill.data.sampling import kept
 from recdistill.data.store.label_order import ALWAYS, NEVER, LabelOrder
+from recdistill.errors import UserError
 from recdistill.typing import Array
 
-__all__ = ["Plan", "Step", "kept"]
+__all__ = ["Plan", "Step", "check_points", "kept"]
 
 FRESH = StaleConfig()
 
@@ -106,7 +107,7 @@ class Plan:
 
     def block_at(self, share: float) -> int:
         """Return the block of the first pass in which that share of the log ends."""
-        return int(share * self.rows) // self.block_rows
+        return int(round(share * self.rows, 6)) // self.block_rows  # 0.29 * 100 is less than 29
 
     def span(self, block: int) -> tuple[int, int]:
         """Return the [low, high) rows of a block within its pass."""
@@ -193,3 +194,21 @@ class Plan:
         times = self.times if self.times is not None else np.zeros(0, np.int64)
         newest = int(times[predicted - 1]) if predicted else np.iinfo(np.int64).min // 2
         return int(np.searchsorted(times[:predicted], newest - int(self.stale.hours * 3.6e9), side="right"))
+
+
+def check_points(name: str, config: ModelConfig, plan: Plan) -> None:
+    """Raise UserError, for the model `name`, where a point of the log from which it is to begin is before the first
+    checkpoint, or its rows are to be frozen for less than one.
+    """
+    start = config.distill.warm_start if isinstance(config, StudentConfig) else None
+    for key, one in (("pretrain", config.pretrain), ("warm_start", start)):
+        if one is not None and not plan.block_at(one.at):
+            raise UserError(
+                f"{name}: {key}.at {one.at:g} of {plan.rows:,} samples ends before the first checkpoint; lower "
+                f"checkpoint_rows, which is {plan.block_rows:,}"
+            )
+    if start and start.frozen and start.thaw < 1 and plan.block_at(start.at) == plan.block_at(start.thaw):
+        raise UserError(
+            f"{name}: warm_start.frozen {start.frozen:g} of {plan.rows:,} samples ends before the next checkpoint; "
+            f"lower checkpoint_rows, which is {plan.block_rows:,}, or leave frozen out"
+        )

@@ -205,21 +205,16 @@ def _plan(job: Job, rows: int) -> Plan:
 def warm_start_of(folder: RunFolder, experiment: Experiment, job: Job, plan: Plan, make: Make) -> WarmStart | None:
     """Return how a job of a run begins from its teacher, None where it does not; make: see `WarmStart`.
 
-    Raises UserError where the log is too short for it, or the teacher is not there as it was at that point.
+    Raises UserError where the teacher is not there as it was at that point; plan: see `check_points`.
     """
     config = job.distill.warm_start if job.distill else None
     if config is None:
         return None
-    block, end = plan.block_at(config.at), config.at + config.frozen
-    if not block:
-        raise UserError(
-            f"{job.name}: warm_start.at {config.at:g} of {plan.rows:,} samples ends before the first checkpoint; lower "
-            f"checkpoint_rows, which is {job.block_rows:,}"
-        )
+    block = plan.block_at(config.at)
     teacher = jobs_by_name(experiment)[teacher_names(experiment, job)[0]]
     schema, actions = EventLog.open(folder.tables / "events").schema, SampleStore(folder.store).actions
     with torch.device("meta"):
         network = backbone_of(teacher.config, 0, *field_counts(schema), actions, extras_of(schema))
     donor = Donor.at(Checkpoints(folder.model(teacher.name)), block - 1, teacher.name, teacher.config, network)
-    thaw = plan.block_at(end) if config.frozen and end < 1 else None
+    thaw = plan.block_at(config.thaw) if config.frozen and config.thaw < 1 else None
     return WarmStart(block, thaw, config, donor, job.config, make, job.seed)

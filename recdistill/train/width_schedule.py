@@ -10,12 +10,12 @@ from torch import nn
 
 from recdistill.compress.plan import changes_width, check_direction, check_plan, config_at, other_size
 from recdistill.compress.transplant import check_alike
-from recdistill.config.experiment import Experiment
+from recdistill.config.experiment import Experiment, named_models
 from recdistill.config.models import StudentConfig
 from recdistill.errors import UserError
 from recdistill.models.widths import widths_of
 from recdistill.train.memory_check import unallocated
-from recdistill.train.schedule import Plan
+from recdistill.train.schedule import Plan, check_points
 
 __all__ = ["can_change", "check_schedules", "check_widths"]
 
@@ -49,15 +49,15 @@ def check_widths(name: str, config: StudentConfig, backbone: nn.Module) -> None:
 
 
 def check_schedules(experiment: Experiment, rows: int) -> None:
-    """Raise UserError for a student whose schedule a log of `rows` samples does not hold, or that cannot be built with
+    """Raise UserError for a model whose schedule a log of `rows` samples does not hold, or that cannot be built with
     one of the widths that it has on its way.
     """
-    for name, config in experiment.students.items():
-        if not changes_width(config):
-            continue
-        key, blocks = f"students.{name}", Plan.of(config, rows, experiment.checkpoint_rows, seed=0).blocks
-        check_plan(key, config, blocks)
-        _check_way(key, config, blocks)
+    for name, config in named_models(experiment).items():
+        plan = Plan.of(config, rows, experiment.checkpoint_rows, seed=0)
+        check_points(name, config, plan)
+        if changes_width(config):
+            check_plan(name, config, plan.blocks)
+            _check_way(name, config, plan.blocks)
 
 
 def _check_way(key: str, config: StudentConfig, blocks: int) -> None:

@@ -58,6 +58,12 @@ def test_widths_only_fall_and_end_at_the_students_own(blocks: int, start: float,
     assert found == sorted(found, reverse=True) and found[-1] == (4, 16) and found[0] == (40, 64)
 
 
+def test_a_share_that_ends_with_a_checkpoint_is_that_checkpoint() -> None:
+    config = student(prune={"from": {"width": 12}, "start": 0.29, "end": 0.58})
+    found = [width for width, _ in widths(config, 100)]
+    assert found[29] == 12 > found[30]  # not one checkpoint before
+
+
 def test_depth_is_pruned_like_a_width() -> None:
     config = student(kind="hstu", prune={"from": {"layers": 5}, "start": 0.0, "end": 0.5})
     assert [config_at(config, block, 8).options.get("layers", 2) for block in range(8)] == [5, 3, 2, 2, 2, 2, 2, 2]
@@ -177,6 +183,18 @@ def test_what_does_not_shrink_is_refused_before_training(tmp_path: Any, to: str,
     [
         (["prune={from: {width: 8}, start: 0.5, end: 0.55}"], r"students\.light\.prune: .* leave no step of 8 "),
         (["alternate={to: {width: 2}, every: 8}"], r"students\.light\.alternate: a cycle of 8 checkpoints and a full"),
+        (
+            ["distill.warm_start={at: 0.1}"],
+            r"students\.light: warm_start\.at 0\.1 of 400 samples ends before the first",
+        ),
+        (
+            ["distill.warm_start={at: 0.5, frozen: 0.05}"],
+            r"students\.light: warm_start\.frozen 0\.05 of 400 samples ends before the next .*, or leave frozen out",
+        ),
+        (
+            ["kind=hstu", "options={}", "pretrain={at: 0.1}"],
+            r"students\.light: pretrain\.at 0\.1 of 400 samples ends before the first checkpoint; lower",
+        ),
         (
             ["kind=tests.support.networks:InSixes", "prune={from: {hidden: 12}, start: 0.0, end: 0.9}"],
             r"students\.light: on its way .*: hidden is \d+; give a multiple of 6",

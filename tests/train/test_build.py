@@ -5,11 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 from recdistill.config.load import load_text
 from recdistill.distill.debias import KeepRates
 from recdistill.errors import UserError
+from recdistill.models.embeddings.bounded import RowBudget
+from recdistill.models.embeddings.budget import bound_tables
+from recdistill.models.embeddings.growable import GrowableTable
+from recdistill.models.factory import table_modules
 from recdistill.runs.jobs import jobs_of, pairs_of
+from recdistill.train import build
 from tests.support.runs import finish, tiny, trainer
 
 TWINS = """
@@ -94,3 +101,25 @@ def test_a_teacher_that_told_two_rates_is_refused(run: Path) -> None:
     )
     with pytest.raises(UserError, match="the commits of 'teacher' name 2 keep rates, a student needs one"):
         trainer(run, tiny(*SAMPLED), STUDENT)
+
+
+@pytest.mark.parametrize(
+    "budget",
+    [
+        None,
+        RowBudget(8),
+        RowBudget(8, narrow=2),
+        RowBudget(8, share="remainder"),
+        RowBudget(8, share="quotient-remainder"),
+    ],
+)
+def test_the_numbers_that_were_learned_are_those_of_all_parts_of_a_table(budget: RowBudget | None) -> None:
+    network = nn.Sequential(GrowableTable(6, seed=0, name="item", std=0.1))
+    if budget is not None:
+        bound_tables(network, budget)
+    table = table_modules(network)[0]
+    for ids in ([0, 5, 7], [0, 30]):
+        table(torch.tensor(ids)).sum().backward()
+        table.step()
+    tensors = {f"table/0/{key}": value for key, value in table.state().items()} | {"network/x": torch.zeros(3)}
+    assert build.parameters(tensors) == (3, table.numbers) and table.numbers > 0

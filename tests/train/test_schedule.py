@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recdistill.config.data import SamplingConfig
-from recdistill.config.models import StaleConfig
+from recdistill.config.models import StaleConfig, StudentConfig
+from recdistill.config.starts import WarmStartConfig
 from recdistill.train.schedule import Plan, kept
 
 PLANS = st.builds(
@@ -39,6 +40,12 @@ def test_replay_never_reaches_a_row_before_it_was_predicted(plan):
                 met = int(step.rows[-1]) + 1
             else:
                 assert step.rows.max() < met and step.rows.min() >= met - plan.replay_window
+
+
+def test_a_share_that_ends_with_a_checkpoint_is_that_checkpoint():
+    plan = Plan.of(StudentConfig(), rows=1000, block_rows=10, seed=0)
+    assert [plan.block_at(share / 100) for share in range(101)] == list(range(101))
+    assert [plan.block_at(WarmStartConfig(at=0.7, frozen=one).thaw) for one in (0.1, 0.2, 0.3)] == [80, 90, 100]
 
 
 @given(PLANS)

@@ -104,7 +104,7 @@ def test_the_teacher_keeps_the_checkpoint_and_no_other(tmp_path: Path) -> None:
     assert Checkpoints(tmp_path / "models" / "teacher").blocks() == [3, 14, 15]  # two passes of eight
 
 
-@pytest.mark.parametrize("frozen", [0.0, 0.25, 1.0])
+@pytest.mark.parametrize("frozen", [0.0, 0.25, 1.0])  # of less than a checkpoint: see test_plan.py
 def test_rows_that_are_frozen_learn_again_when_they_may(tmp_path: Path, frozen: float) -> None:
     found = run(tmp_path, warm(start=f"{{at: 0.5, frozen: {frozen}}}"))
     rows, _ = teacher_rows(tmp_path, 3, 0)

@@ -26,6 +26,7 @@ BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 MIN_CAPACITY = 1024  # rows of a new table
 WIDE = 24  # floats
 STATE = ("weight", "first", "second", "steps")
+Block = tuple[str, int, float]  # name, width, deviation
 
 
 @dataclass(frozen=True)
@@ -40,20 +41,22 @@ class TableOptions:
 @dataclass(frozen=True)
 class Drawn:
     """How rows start: blocks (name, width, deviation) drawn side by side, of whose columns these are taken, int
-    [width], -1 for zeros, each times its share; None: all, as they are. around: the mean of all but the padding.
+    [width], -1 for zeros, each times its share; None: all, as they are. around: the mean of all but the padding. made:
+    how many blocks were ever named, so that none is drawn twice.
     """
 
-    blocks: tuple[tuple[str, int, float], ...]
+    blocks: tuple[Block, ...]
     columns: tuple[int, ...] | None = None
     shares: tuple[float, ...] | None = None
     around: float = 0.0
+    made: int = 1
 
     @classmethod
     def of(cls, state: Mapping[str, Any]) -> Drawn:
         """Return what its fields as JSON were made of."""
         blocks = tuple((str(name), int(width), float(std)) for name, width, std in state["blocks"])
         columns, shares = (None if state[key] is None else tuple(state[key]) for key in ("columns", "shares"))
-        return cls(blocks, columns, shares, state.get("around", 0.0))
+        return cls(blocks, columns, shares, state.get("around", 0.0), state.get("made", len(blocks)))
 
     def rows(self, seed: int, rows: Tensor) -> Tensor:
         """Return float32 [n, width] first values of `rows`, int64 [n]."""
@@ -73,14 +76,29 @@ class Drawn:
         mine = torch.tensor(self.columns) if self.columns is not None else torch.arange(width)
         new = int((columns < 0).sum())
         found = torch.where(columns < 0, -1, mine[columns.clamp(min=0)])
-        blocks = self.blocks
-        if new and not zero:
-            blocks = (*blocks, (f"{blocks[0][0]}+{len(blocks)}", new, std))
+        blocks, drawn = self.blocks, bool(new) and not zero
+        if drawn:
+            blocks = (*blocks, (f"{blocks[0][0]}+{self.made}", new, std))
             found[columns < 0] = torch.arange(width, width + new)
         old = torch.ones(len(mine)) if self.shares is None else torch.tensor(self.shares)
         shares = old[columns.clamp(min=0)] * (1.0 if share is None else share)
         plain = bool((shares == 1).all())
-        return Drawn(blocks, tuple(found.tolist()), None if plain else tuple(shares.tolist()), self.around)
+        blocks, found = _used(blocks, found)
+        kept = None if plain else tuple(shares.tolist())
+        return Drawn(blocks, tuple(found.tolist()), kept, self.around, self.made + drawn)
+
+
+def _used(blocks: tuple[Block, ...], columns: Tensor) -> tuple[tuple[Block, ...], Tensor]:
+    """Return the blocks that have any of these columns, and the first one, which names new ones; the columns' places in
+    them.
+    """
+    ends = torch.tensor([width for _, width, _ in blocks]).cumsum(0)
+    of = torch.searchsorted(ends, columns.clamp(min=0), right=True)
+    used = torch.arange(len(blocks)) == 0
+    used[of[columns >= 0]] = True
+    gone = torch.tensor([0 if keep else width for keep, (_, width, _) in zip(used.tolist(), blocks, strict=True)])
+    moved = torch.where(columns < 0, columns, columns - gone.cumsum(0)[of])
+    return tuple(block for keep, block in zip(used.tolist(), blocks, strict=True) if keep), moved
 
 
 def initial_rows(seed: int, name: str, rows: Tensor, width: int, std: float) -> Tensor:
@@ -193,11 +211,10 @@ class GrowableTable(nn.Module):
         old = state["weight"][:, kept] * (1.0 if share is None else share)
         found = torch.where(fresh, self.drawn.rows(self.seed, rows), old)
         moved = {"weight": found}
-        for name, fill in (("first", 0.0), ("second", None)):
-            old = state[name]
-            if old.shape[1] == other.width:
-                new = old.mean(1, keepdim=True) if fill is None else torch.zeros(())
-                moved[name] = torch.where(fresh, new, old[:, kept])
+        if self.optimiser == "adam":
+            moved["first"] = torch.where(fresh, torch.zeros(()), state["first"][:, kept])
+            mean = state["second"].mean(1, keepdim=True)
+            moved["second"] = torch.where(fresh, mean, state["second"][:, kept])
         self.load_state({**state, **moved})
 
     def peek(self, rows: Tensor) -> Tensor:

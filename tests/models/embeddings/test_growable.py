@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recdistill.models.embeddings.growable import GrowableTable, initial_rows
+from recdistill.models.embeddings.growable import Drawn, GrowableTable, initial_rows
 
 
 def table(optimiser: str = "adam", width: int = 4, std: float = 0.1) -> GrowableTable:
@@ -189,3 +191,43 @@ def test_seen_counts_the_steps_that_learned_from_a_row() -> None:
     grown(rows(0, 7))
     assert grown.seen(9).tolist() == [0, 0, 0, 2, 0, 1, 0, 0, 0]
     assert grown.seen(5000).sum() == 3 and grown.seen(4).tolist() == [0, 0, 0, 2]
+
+
+def test_columns_that_come_back_again_and_again_leave_no_block_behind() -> None:
+    drawn, every, ids = Drawn((("t", 4, 0.1),)), list[tuple[str, int]](), torch.arange(50)
+    for cycle in range(20):
+        kept = rows(0, 1) if cycle else rows(0, 3)  # then a column of the block before stays for a while
+        drawn = drawn.picked(kept, None, False, 0.1).picked(rows(0, 1, -1, -1), None, False, 0.1)
+        assert len(drawn.blocks) == 2 and drawn == Drawn.of(asdict(drawn))
+        every.append(drawn.blocks[-1][:2])
+    assert every == [(f"t+{cycle + 1}", 2) for cycle in range(20)]  # no two are drawn alike
+    first, last = (initial_rows(1, name, ids, width, 0.1) for name, width in (("t", 4), ("t+20", 2)))
+    assert torch.equal(drawn.rows(1, ids), torch.cat((first[:, [0, 3]], last), 1))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.lists(st.integers(-1, 9), min_size=1, max_size=6), min_size=1, max_size=6))
+def test_new_rows_are_what_the_columns_of_the_rows_were(steps: list[list[int]]) -> None:
+    drawn, ids = Drawn((("t", 4, 0.1),)), torch.arange(9)
+    found = drawn.rows(1, ids)
+    for step, asked in enumerate(steps):
+        columns = torch.tensor([min(one, found.shape[1] - 1) for one in asked])
+        drawn = drawn.picked(columns, None, step % 2 == 1, 0.1)
+        now, old = drawn.rows(1, ids), columns >= 0
+        assert torch.equal(now[:, old], found[:, columns[old]])
+        assert bool(now[1:, ~old].any()) == (bool((~old).any()) and step % 2 == 0)
+        assert len(drawn.blocks) <= 1 + len(asked)
+        found = now
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "rowwise-adagrad"])
+def test_of_one_column_it_grows_to_two(optimiser: str) -> None:
+    one, two = table(optimiser, 1), table(optimiser, 2)
+    one(rows(0, 3)).sum().backward()
+    one.step()
+    two.take_columns(one, rows(0, -1), None, zero=False)
+    assert torch.equal(two.peek(rows(3))[:, 0], one.peek(rows(3))[:, 0]) and bool(two.peek(rows(3))[:, 1].any())
+    assert torch.equal(two.state()["second"], one.state()["second"].expand(1, 2 if optimiser == "adam" else 1))
+    two(rows(0, 3)).sum().backward()
+    two.step()
+    assert two.state()["steps"].tolist() == [2]
