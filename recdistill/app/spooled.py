@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from recdistill.errors import UserError
 from recdistill.serve.sample_ids import sample_of
 from recdistill.serve.spool import finished
 from recdistill.tables.predictions import PredictionLog
+from recdistill.tables.validation import SKEW
 
 __all__ = ["take_spool"]
 
@@ -39,13 +41,13 @@ def take_spool(log: PredictionLog, folder: Path) -> None:
 
 
 def _take(log: PredictionLog, path: Path, records: Sequence[dict[str, Any]]) -> None:
-    """Append a file's predictions, once however often this is tried."""
+    """Append a file's predictions, once however often this is tried; without those of times in the future."""
     exported = {name: model for record in records for name, model in record.get("models", {}).items()}
     frames = {name: pl.concat(list(_frames(log, records, name))) for name in _names(records)}
     for name, rows in frames.items():
-        whole = rows.unique("sample_id", keep="first", maintain_order=True)
+        past = rows.filter(pl.col("time") <= pl.lit(datetime.now(UTC) + SKEW))  # what the table would refuse
+        whole = past.unique("sample_id", keep="first", maintain_order=True)
         new = whole.join(log.scan().filter(model=name).select("sample_id").collect(), on="sample_id", how="anti")
-        left = len(rows) - len(new)
         if len(new):
             version, writer = int(name.rpartition(".v")[2]), f"{name}@{path.name}"
             log.append(
@@ -58,8 +60,13 @@ def _take(log: PredictionLog, path: Path, records: Sequence[dict[str, Any]]) -> 
                 metadata=_about(exported.get(name)),
                 new_samples=True,
             )
-        again = f"; {left:,} left out, which it had predicted already" if left else ""
-        print_line(f"{name}: {len(new):,} predictions from {path.name}{again}")
+        again = _left_out(len(past) - len(new), "which it had predicted already")
+        ahead = _left_out(len(rows) - len(past), "whose time lies in the future")
+        print_line(f"{name}: {len(new):,} predictions from {path.name}{again}{ahead}")
+
+
+def _left_out(count: int, why: str) -> str:
+    return f"; {count:,} left out, {why}" if count else ""
 
 
 def _about(exported: str | None) -> dict[str, str]:

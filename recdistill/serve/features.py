@@ -177,10 +177,10 @@ class Features:
         return Placed(np.concatenate(ids), found)
 
     def _newest(self, name: str, value: Any) -> list[Any]:
-        """Return a list's newest entries."""
+        """Return a list's newest entries; as in a log, those that are empty do not count."""
         if value is not None and (isinstance(value, str) or not isinstance(value, Sequence)):
             raise UserError(f"features.{name}: a list was expected; got {shown(value)}")
-        return [one for one in value or () if one is not None][-self.length :]
+        return [one for one in value or () if one is not None and one != ""][-self.length :]
 
 
 def _inner(kind: str) -> str:

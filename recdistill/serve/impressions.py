@@ -35,6 +35,7 @@ __all__ = [
     "events_of",
     "events_schema",
     "outcomes_of",
+    "packed",
     "served_of",
     "wired",
 ]
@@ -110,7 +111,7 @@ def _scalar(read: Callable[[Any], Any], value: Any) -> Any:
 
 
 def _list(read: Callable[[Any], Any], value: Any) -> Any:
-    return None if value is None else [read(one) for one in value if one is not None]
+    return None if value is None else [read(one) for one in value if one is not None and one != ""]
 
 
 def served_of(served: Served, artefact: Artefact, shown: int | None) -> pa.Table:
@@ -151,8 +152,12 @@ def outcomes_of(outcomes: Iterable[Outcome], artefact: Artefact) -> pa.Table:
 
 def wired(table: pa.Table) -> bytes:
     """Return rows as a message of the stream: an Arrow IPC stream that says when it left."""
+    return packed(table.replace_schema_metadata({PUBLISHED: repr(time.time())}))
+
+
+def packed(table: pa.Table) -> bytes:
+    """Return rows as an Arrow IPC stream: of the same rows the same bytes."""
     sink = pa.BufferOutputStream()
-    schema = table.schema.with_metadata({PUBLISHED: repr(time.time())})
-    with pa.ipc.new_stream(sink, schema) as writer:
-        writer.write_table(table.replace_schema_metadata(schema.metadata))
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
     return bytes(sink.getvalue())

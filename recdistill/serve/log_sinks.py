@@ -10,18 +10,18 @@ A sink either has all rows it was given, or raises OSError, and is asked again.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Coroutine, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
-from uuid import uuid4
 
 import pyarrow as pa
 
 from recdistill.defaults import PUBLISHED
 from recdistill.errors import UserError
-from recdistill.serve.impressions import OUTCOMES, wired
+from recdistill.serve.impressions import OUTCOMES, packed, wired
 
 __all__ = ["FolderSink", "KafkaSink", "NatsSink", "Sink", "open_sink"]
 
@@ -110,9 +110,10 @@ async def _quiet(error: Exception) -> None:
 
 
 def _name(kind: str, table: pa.Table) -> str:
-    """Return a message's own name: the same rows sent again have the same."""
-    ids = table.column("sample_id")
-    return f"{kind}-{len(table)}-{ids[0]}-{ids[-1]}" if len(table) else uuid4().hex
+    """Return a message's own name: the same rows sent again have the same, others, as a second outcome of a sample, do
+    not.
+    """
+    return f"{kind}-{hashlib.blake2b(packed(table), digest_size=16).hexdigest()}"
 
 
 class KafkaSink:

@@ -25,7 +25,7 @@ from recdistill.serve.live import Live
 from recdistill.serve.scorer import Scorer
 from recdistill.serve.service import Served
 from recdistill.serve.spool import SPOOL, Spool
-from recdistill.serve.values import listed
+from recdistill.serve.values import id_of, listed
 from recdistill.tables.regression import Regression
 from recdistill.typing import Array
 
@@ -56,11 +56,14 @@ Scored = tuple[str, str, Array, Manifest]  # name in the predictions table, mode
 
 
 def record_of(served: Served, scored: Sequence[Scored]) -> dict[str, Any]:
-    """Return a line of the spool: an answer's candidates, and what models learned of their scores."""
+    """Return a line of the spool: an answer's candidates, as the request log has them, and what models learned of their
+    scores.
+    """
+    kind = scored[0][3].schema["item_id"]
     return {
         "request": served.request_id,
         "time": round(served.request.time * SECOND),
-        "items": list(listed(served.request.items)),
+        "items": [id_of(item, kind, "items") for item in listed(served.request.items)],
         "models": {name: model for name, model, _, _ in scored},
         "logits": {
             name: {task: one.tolist() for task, one in _by_task(learned(scores, manifest), manifest).items()}

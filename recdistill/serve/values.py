@@ -24,7 +24,7 @@ __all__ = ["id_of", "known_ids", "listed", "microseconds", "numbers_of_values", 
 
 INT64 = 1 << 63
 WHOLE_TYPE, TIME_TYPES, NUMBER_TYPES = {int}, {int, float}, {int, float, type(None)}
-WHOLE = re.compile(r"[+-]?[0-9]+")
+WHOLE = re.compile(r"(0|-?[1-9][0-9]*)(\.0+)?")  # the only ways to write one, as in a log: 007 is text
 LAST = 253_402_300_800  # the year 10000, in seconds
 
 
@@ -57,7 +57,7 @@ def listed(values: Column) -> Sequence[Any]:
 
 
 def id_of(value: Any, kind: str, what: str) -> int | str:
-    """Return an id as the tables have it: a whole number may come as 12, 12.0 or "12"; text as it is written."""
+    """Return an id as the tables have it: a whole number may be 12, 12.0 or such text; text as it is written."""
     if kind == "string":
         if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)):
             return str(value)
@@ -67,7 +67,7 @@ def id_of(value: Any, kind: str, what: str) -> int | str:
             raise ValueError
         if isinstance(value, str) and not WHOLE.fullmatch(value):
             raise ValueError
-        number = int(value)
+        number = int(value.partition(".")[0] if isinstance(value, str) else value)
     except (ValueError, TypeError, OverflowError):
         raise UserError(f"{what}: a whole number was expected; got {shown(value)}") from None
     if not -INT64 <= number < INT64:

@@ -19,7 +19,7 @@ from fastapi.testclient import TestClient
 from recdistill.api.run import Run
 from recdistill.runs.batch_ingest import hand_over
 from recdistill.serve.app import make_app
-from recdistill.serve.impressions import OUTCOMES, events_schema
+from recdistill.serve.impressions import OUTCOMES, events_schema, outcomes_of
 from recdistill.serve.limits import Limits
 from recdistill.serve.live import Live
 from recdistill.serve.log_sinks import FolderSink, open_sink
@@ -171,6 +171,23 @@ def test_a_broker_gets_what_the_stream_reads(live: Live, run: Run, tmp_path: Pat
     assert pl.DataFrame(tables["events"][0])["item_id"].to_list() == [2, 1, 3]
     assert tables["events"][1].published > 1e9
     assert pl.DataFrame(tables["outcomes"][0])["sample_id"].to_list() == [sample_of("r1", 2)]
+
+
+@needs("nats-server")
+def test_a_second_outcome_of_a_sample_is_a_message_and_one_sent_again_is_none(
+    live: Live, run: Run, tmp_path: Path
+) -> None:
+    tables = [outcomes_of([("r", 2, task, 1.0, 1_700_000_000.0)], live.scorer.artefact) for task in ("click", "finish")]
+    with channel("nats", tmp_path) as made:
+        with made.open() as source:
+            source.create(EventLog.open(run.folder.tables / "events").schema)
+        sink = open_sink(f"{made.url}/s", pa.schema([]))
+        for table in (*tables, tables[0]):
+            sink.send({"outcomes": table})
+        sink.close()
+        with made.open() as source:
+            found = source.fetch({}, 10, 1.0)
+    assert [message.kind for message in found] == ["outcomes"] * 2
 
 
 def test_a_full_queue_drops_and_counts_and_nobody_waits(live: Live) -> None:

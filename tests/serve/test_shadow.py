@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import polars as pl
+import pyarrow as pa
 import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
+from recdistill.app.spooled import take_spool
 from recdistill.errors import UserError
 from recdistill.evaluate.summary import load, write_summary
 from recdistill.serve.backlog import WAITING
+from recdistill.serve.impressions import events_of
 from recdistill.serve.limits import Limits
 from recdistill.serve.live import Live
 from recdistill.serve.pointer import Pointer, write_pointer
@@ -20,8 +26,8 @@ from recdistill.serve.request import Past, Request
 from recdistill.serve.scorer import Scorer
 from recdistill.serve.server import Extras, opened
 from recdistill.serve.service import Served, Service
-from recdistill.serve.shadow import Shadow, learned, of_folder
-from recdistill.serve.spool import SPOOL, finished
+from recdistill.serve.shadow import Shadow, learned, of_folder, record_of
+from recdistill.serve.spool import SPOOL, Spool, finished
 from recdistill.tables.predictions import PredictionLog
 from recdistill.typing import Array
 from tests.support.artefacts import happened, two_versions
@@ -122,6 +128,26 @@ def test_one_that_is_not_there_is_refused_before_anything_is_served(root: Path) 
         opened(root, Limits(), Extras(shadow="9")).__enter__()
     with pytest.raises(UserError, match=r"nowhere: no artefact"):
         opened(root, Limits(), Extras(shadow=str(root / "nowhere"))).__enter__()
+
+
+def test_items_are_those_of_the_request_log_and_a_time_ahead_holds_up_no_file(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    artefact, scores, now = Live(root).scorer.artefact, np.full((1, 2), 0.2, np.float32), time.time()
+    asked_for: list[tuple[Any, float]] = [(7.0, now), ("7", now), (7, now + 2 * 86_400)]
+    answers = [Served(Request(3, [item], at), 1, "m", scores, now, f"r{k}") for k, (item, at) in enumerate(asked_for)]
+    spool, log = (
+        Spool(tmp_path / "spool", "served"),
+        PredictionLog.create(tmp_path / "t", tuple(artefact.manifest.tasks)),
+    )
+    for answer in answers:
+        spool.add(record_of(answer, [("served.v1", "m", scores, artefact.manifest)]))
+    spool.close()
+    take_spool(log, tmp_path / "spool")
+    events = pa.concat_tables(events_of(answer, artefact, None) for answer in answers[:2])
+    assert set(log.scan().collect()["sample_id"]) == set(events["sample_id"].to_pylist()) and len(events) == 2
+    assert "1 left out, whose time lies in the future" in capsys.readouterr().out
+    assert not list((tmp_path / "spool").iterdir())
 
 
 def test_its_predictions_become_those_of_a_model_and_are_compared(root: Path) -> None:

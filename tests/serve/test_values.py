@@ -3,16 +3,37 @@
 from __future__ import annotations
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recdistill.data.readers.columns import Kind
+from recdistill.data.readers.ids import id_column
 from recdistill.errors import UserError
 from recdistill.serve.id_map import REMEMBERED, SHORT, IdMap, write_id_map
 from recdistill.serve.values import id_of, known_ids, microseconds, numbers_of_values, times_of
 
 ODD: st.SearchStrategy[object] = st.sampled_from(
-    [True, None, 1.0, 1.5, "1", "1_0", " 1", "", 10**20, 10**400, float("nan"), float("inf"), -1, []]
+    [
+        True,
+        None,
+        1.0,
+        1.5,
+        "1",
+        "1_0",
+        " 1",
+        "007",
+        "+7",
+        "7.0",
+        "",
+        10**20,
+        10**400,
+        float("nan"),
+        float("inf"),
+        -1,
+        [],
+    ]
 )
 IDS = [*range(-3, 9), 2**63 - 1, -(2**63)]
 
@@ -46,6 +67,15 @@ def test_ids_are_those_of_one_by_one(
         return [places.get(one, 0) for one in read]
 
     assert or_line(known_ids, [("a", first), ("b", rest)], kind, known[kind]) == or_line(one_by_one)
+
+
+@pytest.mark.parametrize("text", ["7", "-7", "0", "7.0", "7.00", "007", "+7", "-0", "7.", "7.5", "\uff17"])
+def test_whole_numbers_in_text_are_those_of_a_log(text: str) -> None:
+    column = id_column("user", Kind(pl.String(), pl.Int64()), "int64", "user")
+    wanted = pl.DataFrame({"user": [text]}).select(column.value).item()
+    assert or_line(id_of, text, "int64", "user") == (
+        f"user: a whole number was expected; got {text!r}" if wanted is None else wanted
+    )
 
 
 @given(st.lists(st.one_of(st.integers(0, 10**9), st.floats(0, 1e9), ODD), max_size=5))
