@@ -1,7 +1,7 @@
 """What was served, as rows of the stream: impressions as events without labels, their outcomes, and what scored them.
 
-    events     a row per impression, in the columns of the log that the model was trained on; features as they were
-               served, so that nobody looks them up again later
+    events     a row per impression, in the columns of the log that the model was trained on; features, sequences and
+               vectors as they were served, so that nobody looks them up again later
     outcomes   sample_id, task, label, time: what is known of them since
     served     sample_id, time, request, model, version, place (0 is the best), score_TASK
 
@@ -23,6 +23,7 @@ import pyarrow as pa
 from recdistill.defaults import PUBLISHED, SECOND
 from recdistill.errors import UserError
 from recdistill.serve.artefact import Artefact
+from recdistill.serve.brought import brought
 from recdistill.serve.request import Id, Request
 from recdistill.serve.sample_ids import request_number, sample_of
 from recdistill.serve.service import Served
@@ -77,6 +78,7 @@ def events_of(served: Served, artefact: Artefact, shown: int | None) -> pa.Table
         "request_id": [request_number(served.request_id)] * n,
     }
     known |= {f"feature_{name}": _feature(request, name, kind, at) for name, kind in schema.features.items()}
+    known |= brought(request, artefact, at)
     columns = artefact.manifest.events
     return pa.table({name: known.get(name, [None] * n) for name in columns}, events_schema(columns))
 

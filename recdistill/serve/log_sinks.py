@@ -148,12 +148,24 @@ class KafkaSink:
         self._producer.flush(ANSWER)
 
 
+def _check_columns(table: Path, there: Mapping[str, object], wanted: Mapping[str, object]) -> None:
+    """Raise UserError for the first column of which a table and the rows to come differ; by name: its type."""
+    for name in [*wanted, *there]:
+        if there.get(name) != wanted.get(name):
+            what = "lacks" if name not in there else "has" if name not in wanted else "has another type of"
+            raise UserError(
+                f"{table}: it {what} column '{name}', unlike the log of this model; name a new folder as --log"
+            )
+
+
 class FolderSink:
-    """Delta tables in a folder, made where they are missing. UserError for a folder that cannot be written."""
+    """Delta tables in a folder, made where they are missing. UserError for a folder that cannot be written, or whose
+    tables have other columns.
+    """
 
     def __init__(self, folder: Path, events: pa.Schema) -> None:
         try:
-            from deltalake import DeltaTable
+            from deltalake import DeltaTable, Schema
             from deltalake.exceptions import DeltaError
         except ModuleNotFoundError:
             raise UserError(f"--log {folder}: tables need deltalake; run: pip install deltalake") from None
@@ -163,6 +175,8 @@ class FolderSink:
             for name, schema in (("events", events), ("outcomes", OUTCOMES)):
                 (folder / name).mkdir(parents=True, exist_ok=True)
                 DeltaTable.create(str(folder / name), schema, mode="ignore")
+                there, wanted = DeltaTable(str(folder / name)).schema(), Schema.from_arrow(schema)
+                _check_columns(folder / name, *({one.name: one.type for one in of.fields} for of in (there, wanted)))
         except (DeltaError, OSError) as error:
             raise UserError(f"{folder}: the request log cannot be written there: {error}") from None
 

@@ -132,6 +132,11 @@ class RequestLog:
 
 
 def open_log(where: str, live: Live, meters: Meters, shown: int | None) -> RequestLog:
-    """Return a log that goes to an address or folder, see `open_sink`."""
-    events = events_schema(live.scorer.artefact.manifest.events)
-    return RequestLog(open_sink(where, events), live, meters, shown)
+    """Return a log that goes to an address or folder, see `open_sink`; UserError for a log that no request can fill."""
+    events = live.scorer.artefact.manifest.events
+    if "log_q" in events:
+        raise UserError(
+            f"--log {where}: the model's log has sampled negatives, and no request brings how probable each draw was "
+            "(log_q); serve without --log"
+        )
+    return RequestLog(open_sink(where, events_schema(events)), live, meters, shown)

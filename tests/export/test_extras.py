@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 from recdistill.errors import UserError
-from recdistill.export.write import export
+from recdistill.export.write import NAMES, export
 from recdistill.serve.artefact import Manifest, digest, open_artefact
 from recdistill.serve.bodies import asked
+from recdistill.serve.impressions import events_of
 from recdistill.serve.limits import Limits
 from recdistill.serve.refusal import RefusedError
 from recdistill.serve.request import Past, Request
 from recdistill.serve.scorer import Scorer
+from recdistill.serve.service import Served
+from recdistill.stream.ingest.row_checks import row_faults
+from recdistill.tables.events import EventLog
 from tests.export.test_random_schemas import trained
 from tests.support.artefacts import changed
 from tests.support.random_logs import START, RandomLog
@@ -86,6 +93,42 @@ def test_a_body_brings_them_and_its_sequences_are_bounded_as_histories_are() -> 
     assert read.sequences == {"s1": Past(items, [], [], [])} and read.item_features == {"v": vectors}
     with pytest.raises(RefusedError, match="sequences.s1.items: at most 1 events; got 2"):
         asked(json.dumps(body).encode(), Limits(history=1))
+
+
+def test_the_request_log_has_what_rows_of_the_log_bring(artefact: Path) -> None:
+    """As a file of such rows would be read: entries before the row's time, the newest last; nothing that is empty."""
+    opened, events = open_artefact(artefact), EventLog.open(artefact.parents[1] / "run" / "tables" / "events")
+    given = {"history": True, **events.schema.sequences}
+    schema = replace(events.schema, has_weight=True, sequences=given, features={"tags": "list<string>"})
+    columns = {name: NAMES[kind] for name, kind in schema.columns().items()}
+    manifest = replace(opened.manifest, events=columns, actions=["event"])
+    opened = replace(opened, manifest=manifest, schema=replace(opened.schema, features=schema.features))
+    past = Past(["item-9", "item-1", "item-2"], [MOMENT + 1, MOMENT - 1, MOMENT - 2.5])
+    asked_for = request(
+        features={"tags": ["a", "", None]},
+        item_features={"row_item": [[1, 2.5, -3], None]},
+        history=past,
+        sequences={"s0": past, "s1": Past(["item-4", "item-3"])},
+    )
+    scores = np.array([[1.0], [0.0]], np.float32)
+    rows = pl.DataFrame(events_of(Served(asked_for, 1, "m", scores, 0.0, "r"), opened, None))
+    assert row_faults(rows, "events", schema).to_list() == [None, None]
+    first, second = rows.drop("sample_id", "time", "label_click").rows(named=True)
+    times = [datetime.fromtimestamp(MOMENT - ago, UTC) for ago in (2.5, 1)]
+    assert first == {
+        "user_id": 10,
+        "item_id": "item-1",
+        "feature_tags": ["a"],
+        "vector_row_item": [1, 2.5, -3],
+        **{name: ["item-2", "item-1"] for name in ("sequence_history", "sequence_s0")},
+        **{name: times for name in ("times_history", "times_s0")},
+        "sequence_s1": ["item-4", "item-3"],
+        "weight": 1,
+    }
+    assert second == {**first, "item_id": "item-2", "vector_row_item": None}
+    nothing = pl.DataFrame(events_of(Served(request(), 1, "m", scores, 0.0, "r"), opened, None))
+    assert row_faults(nothing, "events", schema).to_list() == [None, None]
+    assert nothing["sequence_s0"].to_list() == [[], []] == nothing["times_history"].to_list()
 
 
 @pytest.mark.parametrize(

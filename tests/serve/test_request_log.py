@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -17,6 +18,7 @@ from deltalake import CommitProperties, DeltaTable, write_deltalake
 from fastapi.testclient import TestClient
 
 from recdistill.api.run import Run
+from recdistill.errors import UserError
 from recdistill.runs.batch_ingest import hand_over
 from recdistill.serve.app import make_app
 from recdistill.serve.impressions import OUTCOMES, events_schema, outcomes_of
@@ -33,6 +35,7 @@ from recdistill.stream.ingest.process import run_ingest
 from recdistill.stream.sources.table import END
 from recdistill.stream.sources.wire import Reader
 from recdistill.tables.events import EventLog, OutcomeLog
+from tests.support.artefacts import changed
 from tests.support.brokers import channel
 from tests.support.programs import needs
 from tests.support.runs import finish, tiny
@@ -268,6 +271,26 @@ def test_an_address_that_is_none_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(Exception, match="the request log cannot be written there"):
         FolderSink(tmp_path / "file", schema)
+
+
+def test_a_folder_of_another_log_is_refused_by_its_column(tmp_path: Path) -> None:
+    columns = {"sample_id": "int64", "time": "time", "feature_tags": "list<string>"}
+    for _ in range(2):
+        FolderSink(tmp_path, events_schema(columns))
+    for changed_to, line in (
+        ({**columns, "feature_price": "float32"}, "events: it lacks column 'feature_price', unlike"),
+        ({"sample_id": "int64", "time": "time"}, "events: it has column 'feature_tags', unlike"),
+        ({**columns, "feature_tags": "string"}, "events: it has another type of column 'feature_tags', unlike"),
+    ):
+        with pytest.raises(UserError, match=line):
+            FolderSink(tmp_path, events_schema(changed_to))
+
+
+def test_a_log_of_sampled_negatives_takes_nothing_that_was_served(run: Run, tmp_path: Path) -> None:
+    folder = shutil.copytree(run.folder.root / "artefact", tmp_path / "artefact")
+    changed(folder / "1", events={**Live(folder).scorer.artefact.manifest.events, "log_q": "float32"})
+    with pytest.raises(UserError, match=r"--log .*: the model's log has sampled negatives, .* \(log_q\)"):
+        open_log(str(tmp_path / "log"), Live(folder), Meters(), None)
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
