@@ -43,6 +43,7 @@ __all__ = ["Ingest", "ingests", "readers_of", "run_ingest"]
 
 WRITER = "ingest"
 MAX_MESSAGES = 256  # of one fetch
+LOOK = 60.0  # seconds after which partitions that were added are looked for
 PERIOD = 0.5  # seconds after which a micro-batch is committed with what there is
 MAX_REASONS = 100  # different ones that the journal lists
 
@@ -124,7 +125,7 @@ class Ingest:
         self.journal.write(
             "resumed" if self.progress.offsets else "started", offsets=self.progress.offsets, rows=self.progress.rows
         )
-        parts, ended = set(source.partitions()), set[str]()
+        parts, ended, looked = set(source.partitions()), set[str](), time.monotonic()
         offsets, batch = dict(self.progress.offsets), MicroBatch()
         while not self.progress.end:
             for message in source.fetch(offsets, MAX_MESSAGES, PERIOD):
@@ -132,6 +133,8 @@ class Ingest:
                 ended = (
                     ended | {message.partition} if batch.take(message, self.readers) else ended - {message.partition}
                 )
+            if time.monotonic() - looked >= LOOK:
+                parts, looked = self._with_added(parts, source), time.monotonic()
             over = batch.rows >= self.commit_rows or time.monotonic() - batch.begun >= PERIOD
             if parts <= ended or (batch.messages and over):
                 with locked(self.commit_lock, None):
@@ -140,6 +143,13 @@ class Ingest:
                 batch = MicroBatch()
         self.journal.write("ended", rows=self.progress.rows, dropped=self.progress.dropped)
         return self.progress.rows
+
+    def _with_added(self, parts: set[str], source: Source) -> set[str]:
+        """Return the partitions, those that were added with them."""
+        added = set(source.partitions()) - parts
+        if added:
+            self.journal.write("partitions added", partitions=sorted(added))
+        return parts | added
 
     def _commit(self, batch: MicroBatch, end: bool) -> None:
         """Write a micro-batch: its rows, what was wrong with the others, and how far the source is read."""

@@ -25,6 +25,7 @@ __all__ = ["KafkaSource"]
 
 ANSWER = 3.0  # seconds that an answer may take
 MAX_MESSAGE = 1 << 30  # bytes: a message that is too large for us must arrive, to be reported and skipped
+RENEWED = 60.0  # seconds after which a reader asks anew how many partitions there are
 QUIET = 2.0  # seconds without a message after which the broker is asked whether it is there
 
 
@@ -59,9 +60,13 @@ class KafkaSource:
         self._reading = _Reading()
         self._last: dict[tuple[str, int], int] | None = None  # last number of the replay, by topic and partition
         self._sizes: dict[str, int] | None = None
+        self._asked = time.monotonic()
 
     def partitions(self) -> list[str]:
-        """Return TOPIC/NUMBER of this reader's share; UserError when there are too few for all readers."""
+        """Return TOPIC/NUMBER of this reader's share, with those added lately; UserError when there are too few for all
+        readers.
+        """
+        self._renew()
         mine = sorted(
             f"{topic}/{k}"
             for topic, size in self._known().items()
@@ -87,6 +92,12 @@ class KafkaSource:
                     )
             self._sizes = {topic: found[topic] for topic in self.topics}
         return self._sizes
+
+    def _renew(self) -> None:
+        """Ask anew, now and then; partitions are never taken away, and a broker that begins may not know them all."""
+        if self._sizes is not None and time.monotonic() - self._asked >= RENEWED:
+            found, self._asked = self._metadata(), time.monotonic()
+            self._sizes = {topic: max(size, found.get(topic, 0)) for topic, size in self._sizes.items()}
 
     def _metadata(self) -> dict[str, int]:
         while True:

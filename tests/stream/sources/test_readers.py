@@ -4,6 +4,7 @@ when all have ended.
 
 from __future__ import annotations
 
+import itertools
 import signal
 import threading
 from collections.abc import Iterator, Sequence
@@ -20,9 +21,12 @@ from recdistill.data.store.live_store import LiveStore
 from recdistill.errors import UserError
 from recdistill.runs.batch_ingest import hand_over
 from recdistill.runs.folder import RunFolder
+from recdistill.stream.event_log import read_journals
 from recdistill.stream.ingest import process
 from recdistill.stream.ingest.process import ingests, readers_of, run_ingest
+from recdistill.stream.sources import kafka
 from recdistill.stream.sources.factory import open_source
+from recdistill.stream.sources.kafka import KafkaSource
 from recdistill.stream.workers.table_follower import TableFollower
 from recdistill.tables.events import EventLog
 from recdistill.testing.killpoints import KILL_POINTS
@@ -164,6 +168,24 @@ def test_models_end_when_every_reader_has(tmp_path: Path, url: str) -> None:
         resumed = TableFollower(folder.tables, inbox.store, versions)
         resumed.resume(inbox.versions)
         assert inbox.ended() == resumed.ended() == over
+
+
+def test_partitions_that_are_added_are_read(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    produce(url, [(k, packed("events", events(range(BATCH + 4 * k, BATCH + 4 * k + 4)))) for k in range(PARTITIONS)])
+    known, asked = KafkaSource._metadata, itertools.count()
+
+    def metadata(source: KafkaSource) -> dict[str, int]:
+        found = known(source)
+        return found if next(asked) else dict.fromkeys(found, 1)
+
+    monkeypatch.setattr(KafkaSource, "_metadata", metadata)
+    monkeypatch.setattr(kafka, "RENEWED", 0.0)
+    monkeypatch.setattr(process, "LOOK", 0.0)
+    folder = waiting_run(tmp_path)
+    run_ingest(folder, shared(url, "stream.source.readers=1"), journal(folder))
+    assert sorted(ids_of(EventLog.open(folder.tables / "events").batches())) == list(range(BATCH + 4 * PARTITIONS))
+    (added,) = [line for line in read_journals(folder.logs, 1000) if line["event"] == "partitions added"]
+    assert len(added["partitions"]) == 3 * (PARTITIONS - 1)
 
 
 def test_more_readers_than_partitions_are_refused(tmp_path: Path, url: str) -> None:
