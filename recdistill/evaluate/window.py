@@ -226,7 +226,8 @@ def logits_of(
     out = recorded_logits(predictions, version, model, task, ids)
     missing = int(np.isnan(out).sum())
     if missing:
-        raise RecdistillError(
-            f"{model}: {missing:,} of {len(ids):,} scored samples have no prediction; train it to the end first"
-        )
+        rising = np.sort(ids)
+        twice = rising[1:][rising[1:] == rising[:-1]]
+        why = f"sample id {twice[0]} is that of two samples" if len(twice) else "train it to the end first"
+        raise RecdistillError(f"{model}: {missing:,} of {len(ids):,} scored samples have no prediction; {why}")
     return out - np.float32(log_odds_offset)

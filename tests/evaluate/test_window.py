@@ -109,3 +109,5 @@ def test_logits_meet_their_own_rows_and_no_others(tmp_path):
         record(half, frame[35:], "a", function[35:])
         logits_of(half, half.version, "a", "click", ids, 0.0)
     assert not isinstance(refused.value, UserError)
+    with pytest.raises(RecdistillError, match=f"no prediction; sample id {ids[0]} is that of two samples"):
+        logits_of(predictions, predictions.version, "a", "click", np.repeat(ids[:1], 2), 0.0)

@@ -1,5 +1,5 @@
-"""Which samples are taken: none with a fault, none too late, none twice. Decided in order of arrival, however
-micro-batches are cut.
+"""Which samples are taken: none with a fault, none too late, none twice, none whose id was another sample's. Decided in
+order of arrival, however micro-batches are cut.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from recdistill.stream.ingest.dedupe import Recent, label_codes
+from recdistill.stream.ingest.earlier import NEVER, Earlier
 from recdistill.stream.ingest.row_checks import row_faults
 from recdistill.tables.delta.commits import open_delta, parts_of
 from recdistill.tables.delta.files import read_parts
@@ -16,10 +17,10 @@ from recdistill.typing import Array
 
 __all__ = ["NEVER", "AdmissionFilter"]
 
-NEVER = np.iinfo(np.int64).min // 2
-RELABELLED, LATE = (
+RELABELLED, LATE, AGAIN = (
     "column 'sample_id': is in the table with another label",
     "column 'time': more than stream.late_s behind the newest",
+    "column 'sample_id': is that of a sample of more than stream.late_s before; let each sample have an id of its own",
 )
 
 
@@ -31,7 +32,7 @@ class AdmissionFilter:
     def __init__(self, events: EventLog, late_s: float, watermark: int) -> None:
         self.schema, self.late = events.schema, round(min(late_s, 1e11) * 1e6)
         self.tasks = self.schema.tasks
-        self.recent = Recent(self.late)
+        self.recent, self.earlier = Recent(self.late), Earlier(events, self.late)
         self.watermark = self._read_back(events, watermark)
 
     def _read_back(self, events: EventLog, watermark: int) -> int:
@@ -70,9 +71,12 @@ class AdmissionFilter:
         late = valid & (times < newest[:-1] - self.late)
         ids, codes = rows["sample_id"].fill_null(0).to_numpy(), np.full(len(rows), -1, np.int16)
         codes[valid] = label_codes(rows.filter(valid), self.tasks)
-        known, twice = self._known(ids, codes, valid & ~late)
+        self.earlier.follow(self.watermark)
+        again = np.zeros(len(rows), bool)
+        again[valid & ~late] = self.earlier.holds(ids[valid & ~late])
+        known, twice = self._known(ids, codes, valid & ~late & ~again)
         other = twice & (known != codes)
-        taken = valid & ~late & ~twice
+        taken = valid & ~late & ~again & ~twice
         self.recent.add(ids[taken], times[taken], codes[taken])
         self.watermark = int(newest[-1])
         self.recent.forget(self.watermark)
@@ -81,6 +85,8 @@ class AdmissionFilter:
             .select(
                 pl.when(pl.Series(late))
                 .then(pl.lit(LATE))
+                .when(pl.Series(again))
+                .then(pl.lit(AGAIN))
                 .when(pl.Series(other))
                 .then(pl.lit(RELABELLED))
                 .otherwise(pl.col("reason"))
@@ -88,7 +94,7 @@ class AdmissionFilter:
             )
             .to_series()
         )
-        dropped = {"invalid": ~valid, "late": late, "relabelled": other, "duplicate": twice & ~other}
+        dropped = {"invalid": ~valid, "late": late, "again": again, "relabelled": other, "duplicate": twice & ~other}
         return taken, reasons, {cause: int(which.sum()) for cause, which in dropped.items()}
 
     def _known(self, ids: Array, codes: Array, which: Array) -> tuple[Array, Array]:

@@ -155,6 +155,7 @@ def parts_of(table: DeltaTable) -> list[Part]:
             row["max.sample_id"],
             row["min.time"],
             _padded(row["max.time"]),
+            row.get("num_records"),
         )
         for row in actions.sort("modification_time", "path").iter_rows(named=True)
     ]
@@ -194,7 +195,8 @@ def _part(add: dict[str, Any]) -> Part:
     values = sorted(add["partitionValues"].items())  # the log keeps no order
     partition = {key: value for key, value in values if value is not None}
     ids, times = (_whole(least), _whole(most)), (_micros(least), _padded(_micros(most)))
-    return Part(unquote(add["path"]), partition, add["size"], add["modificationTime"], *ids, *times)
+    rows = stats.get("numRecords")
+    return Part(unquote(add["path"]), partition, add["size"], add["modificationTime"], *ids, *times, rows)
 
 
 def _whole(bounds: dict[str, Any]) -> int | None:

@@ -33,8 +33,8 @@ PACKED = {"sample_id": "DELTA_BINARY_PACKED", "time": "DELTA_BINARY_PACKED"}  # 
 class Part:
     """A data file: path below the table, partition values, bytes, when its oldest rows were written (ms since 1970).
 
-    low, high: the range of its sample ids; oldest, newest: a range that holds its times (us since 1970); None where
-    unknown. Raises UserError for a path that leads out of the table.
+    low, high: the range of its sample ids; oldest, newest: a range that holds its times (us since 1970); rows: their
+    number; None where unknown. Raises UserError for a path that leads out of the table.
     """
 
     path: str
@@ -45,6 +45,7 @@ class Part:
     high: int | None
     oldest: int | None = None
     newest: int | None = None
+    rows: int | None = None
 
     def __post_init__(self) -> None:
         path = PurePosixPath(self.path)

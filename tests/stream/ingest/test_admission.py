@@ -6,11 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recdistill.stream.ingest import earlier
 from recdistill.stream.ingest.admission import AdmissionFilter
 from recdistill.stream.ingest.dedupe import Recent
+from recdistill.stream.ingest.earlier import Earlier
 from recdistill.tables.schema import EventSchema
 from tests.support.tables import events, make_events
 
@@ -21,8 +24,36 @@ def test_what_the_table_holds_within_the_bound_is_known_after_a_restart(tmp_path
     admission = AdmissionFilter(make_events(tmp_path / "t", [range(15), range(15, 35)]), 2 * DAY, 0)
     taken, reasons, dropped = admission.split(events([15, 18, 34, 35, 3]))
     assert taken.tolist() == [False, False, False, True, False]
-    assert dropped == {"invalid": 0, "late": 1, "relabelled": 0, "duplicate": 3}
+    assert dropped == {"invalid": 0, "late": 1, "again": 0, "relabelled": 0, "duplicate": 3}
     assert reasons.null_count() == 4 and "stream.late_s" in reasons[4]
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_an_id_of_before_the_bound_is_not_taken_again(tmp_path: Path, restarted: bool) -> None:
+    """As of a producer that counts from 0, as the rows of the batch phase were counted."""
+    log = make_events(tmp_path / "t", [range(15), range(15, 35)])
+    admission = AdmissionFilter(log, 2 * DAY, 0)
+    later = events(range(60, 64))
+    assert admission.split(later)[0].all()
+    log.append(later, writer="w", sequence=2)
+    if restarted:
+        admission = AdmissionFilter(log, 2 * DAY, 0)
+    taken, reasons, dropped = admission.split(events([64, 65, 66]).with_columns(sample_id=pl.Series([3, 1000, 3])))
+    assert taken.tolist() == [False, True, False] and dropped["again"] == 2
+    assert [reason is not None and "each sample have an id of its own" in reason for reason in reasons] == [
+        True,
+        False,
+        True,
+    ]
+
+
+def test_of_ids_that_lie_far_apart_nothing_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashes = events(range(15)).with_columns(sample_id=pl.int_range(15) * 10**6)
+    log = make_events(tmp_path / "t")
+    log.append(hashes, writer="w", sequence=0)
+    admission = AdmissionFilter(log, 2 * DAY, 0)
+    monkeypatch.setattr(earlier, "read_parts", None)
+    assert admission.split(events([60]))[0].all() and admission.split(events([61]))[0].all()
 
 
 def test_memory_is_bounded_by_event_time(tmp_path: Path) -> None:
@@ -61,6 +92,9 @@ def test_the_same_rows_are_taken_however_they_are_cut(drawn: list[tuple[int, boo
 
 def _empty_filter() -> AdmissionFilter:
     admission = AdmissionFilter.__new__(AdmissionFilter)
+    admission.earlier = Earlier.__new__(Earlier)
+    admission.earlier._bound, admission.earlier._width, admission.earlier._span = 2**62, 1, 0
+    admission.earlier._ranges = np.zeros((0, 2), np.int64)
     admission.schema = EventSchema(tasks=("click",))
     admission.tasks, admission.late, admission.recent, admission.watermark = (
         ("click",),
