@@ -19,7 +19,7 @@ from recdistill.models.embeddings.sharded import ShardedTable, products
 from recdistill.models.factory import named_tables
 from recdistill.models.widths import Dim, NetworkWidths, widths_of
 
-__all__ = ["MEASURE_EVERY", "Importance", "Measure", "products_of"]
+__all__ = ["MEASURE_EVERY", "Importance", "Measure", "products_of", "unread"]
 
 Measure = Literal["taylor", "activation", "magnitude"]
 MEASURE_EVERY = 20  # steps
@@ -38,6 +38,19 @@ def units_along(dim: Dim, sizes: Mapping[str, int], width: str) -> Tensor:
         shape = [length if number == at else 1 for number, length in enumerate(lengths)]
         found.append(torch.arange(lengths[at]).view(shape).expand(lengths).flatten())
     return torch.cat(found)
+
+
+def _readers(network: nn.Module, widths: NetworkWidths) -> Iterator[tuple[str, nn.Linear]]:
+    for name, part in network.named_modules():
+        if isinstance(part, nn.Linear) and f"{name}.weight" in widths.dims:
+            yield name, part
+
+
+def unread(network: nn.Module) -> list[str]:
+    """Return the widths of which no linear layer reads anything, so that activation knows nothing of them."""
+    widths = widths_of(network)
+    parts = [part for name, _ in _readers(network, widths) for part in widths.dims[f"{name}.weight"][1].parts]
+    return [name for name in widths.sizes if all(name not in part for part in parts)]
 
 
 def products_of(network: nn.Module, loss: Tensor | None = None, ranks: Ranks = ALONE) -> dict[str, Tensor]:
@@ -87,10 +100,9 @@ class Importance:
         self.scores = {name: torch.zeros(size) for name, size in self.widths.sizes.items()}
         self._read: dict[str, Tensor] = {}  # by linear layer, the sums of what it read, and of how many rows
         self.due = False
-        for name, part in network.named_modules() if measure == "activation" else ():
-            if isinstance(part, nn.Linear) and f"{name}.weight" in self.widths.dims:
-                self._read[name] = torch.zeros(part.in_features + 1, dtype=torch.float64)
-                part.register_forward_pre_hook(self._reader(name))
+        for name, part in _readers(network, self.widths) if measure == "activation" else ():
+            self._read[name] = torch.zeros(part.in_features + 1, dtype=torch.float64)
+            part.register_forward_pre_hook(self._reader(name))
 
     def _reader(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def note(_part: nn.Module, given: tuple[Tensor, ...]) -> None:

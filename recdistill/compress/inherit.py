@@ -13,11 +13,12 @@ from recdistill.compress.importance import Importance
 from recdistill.compress.transplant import check_alike, move_weights
 from recdistill.compress.units import NEW, grown_units, picked
 from recdistill.distributed.ranks import ALONE, Ranks
+from recdistill.errors import UserError
 from recdistill.models.embeddings.growable import GrowableTable
 from recdistill.models.factory import named_tables
 from recdistill.models.widths import Dim, widths_of
 
-__all__ = ["check_inheritance", "inherit"]
+__all__ = ["check_inheritance", "inherit", "sizes_of"]
 
 
 def check_inheritance(old: nn.Module, new: nn.Module) -> None:
@@ -47,10 +48,18 @@ def inherit(old: nn.Module, new: nn.Module, ranks: Ranks = ALONE) -> int:
     return sum(_rows(table, targets[path], dims.get(path), sizes, units) for path, table in named_tables(old).items())
 
 
+def sizes_of(network: nn.Module) -> dict[str, int] | None:
+    """Return the sizes of a network's widths, None where it has none that can change."""
+    try:
+        return widths_of(network).sizes
+    except UserError:
+        return None
+
+
 def _of_one_size(old: nn.Module, new: nn.Module) -> bool:
     shapes = [{name: value.shape for name, value in net.state_dict().items()} for net in (old, new)]
     widths = [{path: table.width for path, table in named_tables(net).items()} for net in (old, new)]
-    return shapes[0] == shapes[1] and widths[0] == widths[1]
+    return shapes[0] == shapes[1] and widths[0] == widths[1] and sizes_of(old) == sizes_of(new)  # heads have no shape
 
 
 def _rows(

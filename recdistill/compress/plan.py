@@ -13,7 +13,7 @@ from recdistill.config.models import AlternateConfig, ModelConfig, PruneConfig, 
 from recdistill.errors import UserError, did_you_mean
 from recdistill.models.factory import network_class
 
-__all__ = ["changes_width", "check_direction", "check_plan", "config_at", "other_size", "resized"]
+__all__ = ["changes_width", "check_direction", "check_plan", "config_at", "option_of", "other_size", "resized"]
 
 Changes = dict[str, Any]
 
@@ -71,9 +71,9 @@ def _between(config: StudentConfig, larger: Changes, share: float) -> ModelConfi
     """
     if not share or share == 1:
         return resized(config, larger) if share else config
-    found = {key: _mean(value, _own(config, key), share) for key, value in larger.items()}
+    found = {key: _mean(value, option_of(config, key), share) for key, value in larger.items()}
     if "heads" in found:
-        found["heads"] = _heads(found["heads"], larger["heads"], _own(config, "heads"))
+        found["heads"] = _heads(found["heads"], larger["heads"], option_of(config, "heads"))
     heads = found.get("heads", config.options.get("heads", 1))
     if "width" in found and isinstance(heads, int):
         paired = config.kind == "transformer" and config.options.get("block", "llama") == "llama"  # as RoPE turns them
@@ -111,7 +111,7 @@ def check_direction(config: StudentConfig) -> None:
 
 def _check_sizes(config: StudentConfig, key: str, changes: Changes, sign: int) -> None:
     """sign: 1 where what changes must become more, -1 where less."""
-    own, more = {name: _own(config, name) for name in changes}, "more" if sign > 0 else "less"
+    own, more = {name: option_of(config, name) for name in changes}, "more" if sign > 0 else "less"
     for name, value in changes.items():
         _check_numbers(f"{key}.{name}", value, own[name])
         if any((a - b) * sign < 0 for a, b in zip(_numbers(value), _numbers(own[name]), strict=True)):
@@ -131,8 +131,8 @@ def _check_numbers(key: str, value: Any, own: Any) -> None:
         raise UserError(f"{key}: {value!r} against the student's own {own!r}; give a number, or as many numbers")
 
 
-def _own(config: StudentConfig, key: str) -> Any:
-    """Return the student's own value of a key, or the default of its kind."""
+def option_of(config: ModelConfig, key: str) -> Any:
+    """Return a model's own value of a key, the width or an option, or its kind's default; UserError for no such one."""
     if key == "width":
         return config.width
     parameters = inspect.signature(network_class(config.kind)).parameters

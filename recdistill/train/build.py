@@ -51,6 +51,7 @@ from recdistill.train.learner import Learner, fixed_weight
 from recdistill.train.memory_check import backbone_of, check_device, check_fits, unallocated
 from recdistill.train.pretrain import Pretraining, able
 from recdistill.train.schedule import Plan, check_points
+from recdistill.train.sizes import check_meaning
 from recdistill.train.start_from import StartFrom, check_start, start_from_of
 from recdistill.train.table_home import at_home, check_home
 from recdistill.train.trainer import Totals, Trainer
@@ -104,6 +105,8 @@ def _check_warm_start(experiment: Experiment, name: str, config: StudentConfig, 
     if start is not None:
         check_donor(f"{name}.distill.warm_start", key, named[key])
         check_parts(name, backbone, key, unallocated(key, named[key]), start.parts)
+        if "network" in start.parts:
+            check_meaning(f"{name}.distill.warm_start.parts: network", named[key], config)
 
 
 def _category_of(name: str, config: ModelConfig, schema: EventSchema, store: SampleStore) -> CategoryColumn | None:

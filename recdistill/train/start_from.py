@@ -31,6 +31,7 @@ from recdistill.train.donor import Donor, check_donor
 from recdistill.train.learner import Learner
 from recdistill.train.memory_check import unallocated
 from recdistill.train.schedule import Plan
+from recdistill.train.sizes import check_meaning
 from recdistill.train.warm_start import Make, Taken, take_network
 
 __all__ = ["VOCABULARY", "Earlier", "StartFrom", "check_start", "pin_starts", "start_from_of"]
@@ -88,6 +89,11 @@ class Earlier:
         jobs = jobs_by_name(experiment)
         if model.name not in jobs:
             raise UserError(f"{key}: {path}: its run has no model {model.name} that a student can begin from")
+        if not (folder.store / "store.json").exists():
+            raise UserError(
+                f"{key}: {folder.store} is gone, which knows its ids; build it again: recdistill ingest CONFIG --out "
+                f"{folder.root}"
+            )
         return cls(folder, experiment, jobs[model.name], checkpoints, block)
 
     @property
@@ -135,6 +141,7 @@ def check_start(name: str, config: StudentConfig, student: nn.Module) -> None:
         check_inheritance(old, student)
     except UserError as error:
         raise UserError(f"{key}: {error}") from None
+    check_meaning(key, earlier.job.config, config)
 
 
 def pin_starts(folder: RunFolder, experiment: Experiment) -> None:

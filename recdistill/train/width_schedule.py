@@ -8,7 +8,8 @@ from itertools import groupby
 
 from torch import nn
 
-from recdistill.compress.plan import changes_width, check_direction, check_plan, config_at, other_size
+from recdistill.compress.importance import unread
+from recdistill.compress.plan import changes_width, check_direction, check_plan, config_at, option_of, other_size
 from recdistill.compress.transplant import check_alike
 from recdistill.config.experiment import Experiment, named_models
 from recdistill.config.models import StudentConfig
@@ -16,6 +17,7 @@ from recdistill.errors import UserError
 from recdistill.models.widths import widths_of
 from recdistill.train.memory_check import unallocated
 from recdistill.train.schedule import Plan, check_points
+from recdistill.train.sizes import changes_size
 
 __all__ = ["can_change", "check_schedules", "check_widths"]
 
@@ -42,9 +44,14 @@ def check_widths(name: str, config: StudentConfig, backbone: nn.Module) -> None:
         check_alike(backbone, other := unallocated(name, other_size(config)))
     except UserError as error:
         raise UserError(f"{key}: {error}") from None
-    own, sizes = widths_of(backbone), widths_of(other).sizes
-    for width in own.stacks:
-        if plan is not None and plan.importance == "activation" and sizes[width] != own.sizes[width]:
+    where, changed = "from" if config.prune else "to", other_size(config)
+    for option in ("width", *changed.options):
+        value = option_of(changed, option)
+        if value != option_of(config, option) and not changes_size(config, option, value):
+            raise UserError(f"{key}: {where}.{option}: {value} changes no width of kind {config.kind}; leave it out")
+    own, sizes = widths_of(backbone).sizes, widths_of(other).sizes
+    for width in unread(backbone) if plan is not None and plan.importance == "activation" else ():
+        if sizes[width] != own[width]:
             raise UserError(f"{key}: importance activation knows nothing of {width}; choose taylor or magnitude")
 
 

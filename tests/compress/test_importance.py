@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from recdistill.compress.importance import Importance, products_of, units_along
+from recdistill.compress.importance import Importance, products_of, units_along, unread
 from recdistill.compress.resizer import Resizer
 from recdistill.config.models import DistillConfig, StudentConfig
 from recdistill.distributed.ranks import ALONE, Ranks, gradients_of
@@ -19,6 +19,7 @@ from recdistill.models.embeddings.growable import GrowableTable
 from recdistill.models.embeddings.sharded import spread_tables
 from recdistill.models.widths import Dim, NetworkWidths, into, joined, linear, out, stacked, under
 from recdistill.train.learner import Learner
+from tests.compress.test_transplant import KINDS, batch, network
 from tests.support.batches import make_batch, make_net
 from tests.support.rank_processes import met
 
@@ -80,6 +81,17 @@ def test_activation_is_what_linear_layers_read() -> None:
     assert torch.allclose(found.scores["hidden"], 0.1 * read) and torch.allclose(
         found.scores["width"], 0.1 * rows.abs().mean(0)
     )
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "din of one layer"])
+def test_activation_knows_of_all_that_linear_layers_read(kind: str) -> None:
+    net = network("din", 8, unit=[5], activation="sigmoid") if kind.endswith("layer") else network(kind, 8)
+    found = Importance(net, "activation")
+    found.due = True
+    net.train()(batch())
+    found.update({})
+    known = [name for name, score in found.scores.items() if score.any()]
+    assert known == [name for name in found.scores if name not in unread(net)] and known
 
 
 def test_magnitude_is_a_norm_and_the_largest_stay_in_their_order() -> None:

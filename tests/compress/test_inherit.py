@@ -70,6 +70,18 @@ def test_a_smaller_one_has_the_units_of_the_largest_weights() -> None:
     assert torch.equal(new.backbone.body[0].weight, first.weight[[0, 3, 4, 8, 11]])  # type: ignore[index,union-attr]
 
 
+@pytest.mark.parametrize("kind", ["hstu", "transformer"])
+def test_other_heads_are_another_size_where_no_shape_shows_them(kind: str) -> None:
+    old, new = network(kind, 8, bias=[]), network(kind, 8, seed=1, bias=[], heads=4)
+    learned(old)
+    assert [value.shape for value in old.state_dict().values()] == [value.shape for value in new.state_dict().values()]
+    inherit(old, new)
+    name = next(name for name in old.state_dict() if name.endswith("layers.0.out.weight"))
+    was, now = (net.state_dict()[name].view(8, heads, -1) for net, heads in ((old, 2), (new, 4)))
+    assert now[:, :2].any() and not now[:, 2:].any()  # of each old head there are the columns that count most
+    assert all(any(torch.equal(column, one) for one in was.flatten(1).T) for column in now[:, :2].flatten(1).T)
+
+
 def test_other_networks_are_refused() -> None:
     with pytest.raises(UserError, match="differ in more than their widths"):
         check_inheritance(network("pooled-mlp", 8), network("din", 8))

@@ -16,6 +16,7 @@ from recdistill.compress.plan import check_plan, config_at
 from recdistill.config.models import StudentConfig
 from recdistill.errors import UserError
 from recdistill.runs.folder import RunFolder
+from recdistill.train.build import check_models
 from recdistill.train.memory_check import unallocated
 from tests.support.runs import ingested, tiny, trainer
 
@@ -220,6 +221,27 @@ def test_layers_are_not_measured_by_what_is_read_of_them(tmp_path: Any) -> None:
     why = r"light\.prune: importance activation knows nothing of layers; choose taylor or magnitude"
     with pytest.raises(UserError, match=why), open_run(tiny("students.light.kind=hstu", plan), None, tmp_path / "run"):
         pass
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        (("kind=longer", "prune={from: {heads: 4}}"), r"from\.heads: 4 changes no width of kind longer; leave it out"),
+        (("kind=longer", "prune={from: {heads: 4, hidden: [80, 40]}}"), r"from\.heads: 4 changes no width"),
+        (("options={band: 4}", "alternate={to: {band: 2, heads: 1}}"), r"alternate: to\.band: 2 changes no width of"),
+        (("options={band: 2, columns: 1}", "prune={from: {columns: 2}}"), r"from\.columns: 2 changes no width"),
+        (
+            ("options={key_width: 4}", "prune={from: {key_width: 8}, importance: activation}"),
+            "importance activation knows nothing of key_width; choose taylor or magnitude",
+        ),
+    ],
+)
+def test_what_changes_no_width_or_is_not_measured_is_refused(settings: tuple[str, ...], why: str) -> None:
+    found = tiny(
+        "students.light.kind=hstu", "students.light.options={}", *(f"students.light.{one}" for one in settings)
+    )
+    with pytest.raises(UserError, match=why):
+        check_models(found, trains=False)
 
 
 def test_a_users_network_is_pruned(tmp_path: Any) -> None:

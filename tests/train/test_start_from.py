@@ -166,6 +166,16 @@ def test_it_keeps_to_the_checkpoint_that_it_began_from(tmp_path: Path, old: Path
         ((), f"models/{OLD}/stream", "is of a stream, whose ids lie elsewhere"),
         (("students.light.kind=din", "students.light.options={}"), "", "is a PooledMLP, the student a DIN"),
         (("students.light.options={hidden: [8]}",), "", "differ in more than their widths"),
+        (
+            ("students.light.numbers=[counts]",),
+            "",
+            r"numbers was .*'repeats'.* and is \['counts'\] here; give the same",
+        ),
+        (
+            ("students.light.numeric_as=values",),
+            "",
+            "numeric_as was both where its weights learned, and is values here",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused_before_training(
@@ -177,6 +187,14 @@ def test_what_does_not_fit_is_refused_before_training(
         pass
     assert "students.light.start_from" in str(found.value) and "\n" not in str(found.value)
     assert not (tmp_path / "new").exists()
+
+
+def test_a_run_whose_store_was_deleted_is_refused_before_training(tmp_path: Path, old: Path) -> None:
+    shutil.copytree(old, tmp_path / "old")
+    shutil.rmtree(tmp_path / "old" / "store")
+    experiment, why = later(tmp_path, tmp_path / "old"), r"start_from: .*store is gone.* recdistill ingest CONFIG --out"
+    with pytest.raises(UserError, match=why), open_run(experiment, None, tmp_path / "new"):
+        pass
 
 
 def test_a_log_that_it_knew_or_of_other_columns_is_refused(tmp_path: Path, old: Path) -> None:

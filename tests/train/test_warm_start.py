@@ -213,6 +213,10 @@ def test_the_ledger_counts_it(tmp_path: Path) -> None:
             [f"{START}.parts=[network]", "students.light.options={hidden: [8]}"],
             "network: the two networks differ in more than their widths",
         ),
+        (
+            [f"{START}.parts=[network]", "students.light.numbers=[]"],
+            r"network: numbers was .* is \[\] here; give the s",
+        ),
     ],
 )
 def test_a_part_without_a_table_is_refused_before_anything_is_written(

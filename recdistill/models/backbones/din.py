@@ -64,7 +64,8 @@ class ActivationUnit(nn.Module):
     def forward(self, query: Tensor, events: Tensor, mask: Tensor) -> Tensor:
         """Return weights [P, L, C], 0 where mask [P, L, C] is False; query [P, C, D], events [P, L, D]."""
         first = self.layers[0]
-        if self.activation == "sigmoid" and len(self.layers) == 1 and self.training:
+        watched = bool(self.last._forward_pre_hooks)  # by who wants to know what it reads
+        if self.activation == "sigmoid" and len(self.layers) == 1 and self.training and not watched:
             one = sigmoid_unit(query, events, first.weight, first.bias, self.last.weight[0])  # type: ignore[arg-type]
             return (one + self.last.bias) * mask
         x = first_unit_layer(query, events, first.weight, first.bias)  # type: ignore[arg-type]
