@@ -127,7 +127,7 @@ def _check(file: _File, store: SampleStore, start: float) -> Imported:
     if not present.any():
         raise UserError(f"{file.path}: none of its {unknown:,} sample ids is in the log")
     first = int(start * len(store))
-    scored = ~np.isnan(store.labels[first:, 0])
+    scored = ~np.isnan(store.labels[first:]).all(1) & (np.asarray(store.weight[first:]) > 0)
     missing = int((scored & ~present[first:]).sum())
     if missing:
         raise UserError(

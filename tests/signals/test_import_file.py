@@ -218,3 +218,25 @@ def test_samples_named_by_text_are_joined_by_it(tmp_path: Path, monkeypatch: pyt
         assert (found.rows, found.unknown) == (400, 1)
         rows = pl.concat(PredictionLog.open(folder.predictions).batches()).sort("sample_id")
         assert rows["logit_click"].to_list() == [float(k) for k in range(400)]
+
+
+def test_what_counts_on_any_task_must_be_there_and_what_has_no_weight_need_not(tmp_path: Path) -> None:
+    ids = pl.int_range(40, eager=True)
+    log = pl.DataFrame({"id": ids, "time": 1_700_000_000 + ids, "user_id": 1, "item_id": 2,
+                        "click": pl.Series([None if k % 2 else k % 4 // 2 for k in range(40)]), "buy": ids % 3 // 2,
+                        "weight": (ids < 36).cast(pl.Float32)})  # fmt: skip
+    log.write_parquet(tmp_path / "log.parquet")
+    experiment = load_text("""
+        name: t
+        data: {path: log.parquet, columns: {sample_id: id, tasks: {click: click, buy: buy}, weight: weight}}
+        students: {light: {kind: pooled-mlp}}
+        evaluate: {start: 0.5}
+    """)
+    logits = log.select(sample_id="id", logit_click=pl.lit(0.1), logit_buy=pl.lit(0.2))
+    logits.filter(pl.Series(ids % 2 == 0)).write_parquet(tmp_path / "clicks.parquet")
+    logits.head(36).write_parquet(tmp_path / "said.parquet")
+    with open_run(experiment, tmp_path, tmp_path / "run") as folder:
+        ingest_stage(folder, experiment, tmp_path)
+        with pytest.raises(UserError, match="no prediction for 8 of the 16 samples that are scored"):
+            import_predictions(folder, experiment, tmp_path / "clicks.parquet")
+        assert import_predictions(folder, experiment, tmp_path / "said.parquet").rows == 36
