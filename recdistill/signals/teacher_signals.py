@@ -183,6 +183,7 @@ def _part(
         list(names),
         distill.model_dump(mode="json", include={"signals", "ensemble", "start", "share"}),
         distill.gate.by,
+        distill.gate.window,
     ]
     first = int(distill.start * len(store))
 

@@ -11,10 +11,12 @@ import torch
 from recdistill.app.run import open_run, run_pipeline, train_stage
 from recdistill.checkpoint.store import Checkpoints
 from recdistill.config.load import load_text
+from recdistill.config.models import DistillConfig
 from recdistill.data.store.sample_store import SampleStore
 from recdistill.errors import UserError
 from recdistill.runs.folder import RunFolder
 from recdistill.runs.jobs import jobs_of, teacher_names, teachers_of
+from recdistill.signals.teacher_signals import _part
 from recdistill.tables.predictions import PredictionLog
 from recdistill.train import build
 from tests.support.runs import TINY, ingested, same_bits, tiny, trainer
@@ -86,6 +88,18 @@ def test_recent_weights_lie_between_the_teachers(run):
         said(run, "teacher-wide"),
     )
     assert (trained >= np.minimum(one, other) - 1e-5).all() and (trained <= np.maximum(one, other) + 1e-5).all()
+
+
+def test_shares_of_teachers_combined_over_different_windows_are_kept_apart(run):
+    store, predictions = SampleStore(run.store), PredictionLog.open(run.predictions)
+
+    def part(window, value):
+        keys = {"ensemble": "recent", "share": 0.5, "gate": {"window": window}}
+        whole = np.full((600, 2), value, np.float32)
+        names = ["teacher", "teacher-wide"]
+        return _part(run, names, DistillConfig.model_validate(keys), store, predictions, whole)
+
+    assert [np.nanmax(part(20, 1.0)), np.nanmax(part(200, 2.0))] == [1, 2]
 
 
 def test_a_chain_hears_the_other_students_model_of_its_own_seed(run):
