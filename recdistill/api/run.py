@@ -23,7 +23,7 @@ from recdistill.config.experiment import Experiment
 from recdistill.config.load import checked, load_file
 from recdistill.config.models import StudentConfig
 from recdistill.data.readers.new_rows import source_of
-from recdistill.data.writer import write_frames
+from recdistill.data.writer import NO_ROWS, write_frames
 from recdistill.errors import UserError, did_you_mean
 from recdistill.runs.folder import RunFolder
 from recdistill.runs.jobs import Job, controls_of, every_job, pairs_of, teacher_seeds_of
@@ -49,9 +49,12 @@ class TrainedModel:
 
         data: whatever `read_log` takes, with the log's columns but for labels; histories are the run's. seed: of a
         student, default its first. probability: of the log before down-sampling. Raises UserError for rows that do not
-        fit the run's log.
+        fit the run's log, and for none.
         """
-        return pl.concat(self.run.predictions(self._of(seed), data))
+        frames = list(self.run.predictions(self._of(seed), data))
+        if not frames:
+            raise UserError(NO_ROWS)
+        return pl.concat(frames)
 
     def predict_file(self, data: Any, path: str | Path, seed: int | None = None) -> int:
         """Write the predictions of new rows to a .parquet or .csv file, a chunk at a time, and return how many.

@@ -12,7 +12,9 @@ import pyarrow.parquet as pq
 
 from recdistill.errors import UserError
 
-__all__ = ["write_frames"]
+__all__ = ["NO_ROWS", "write_frames"]
+
+NO_ROWS = "there are no rows to predict"
 
 
 def write_frames(path: Path, frames: Iterator[pl.DataFrame]) -> int:
@@ -36,7 +38,7 @@ def write_frames(path: Path, frames: Iterator[pl.DataFrame]) -> int:
 def _write(part: Path, kind: str, frames: Iterator[pl.DataFrame]) -> int:
     first = next(frames, None)
     if first is None:
-        raise UserError("there are no rows to predict")
+        raise UserError(NO_ROWS)
     schema = first.to_arrow().schema
     rows = 0
     with pq.ParquetWriter(part, schema) if kind == ".parquet" else csv.CSVWriter(part, schema) as writer:

@@ -103,6 +103,8 @@ def test_new_rows_from_any_format(trained: tuple[rd.Run, rd.TrainedModel], tmp_p
 def test_rows_that_do_not_fit(trained: tuple[rd.Run, rd.TrainedModel], tmp_path: Path, change, problem: str) -> None:
     with pytest.raises(rd.UserError, match=problem):
         trained[1].predict_file(change(impressions()), tmp_path / "out.parquet")
+    with pytest.raises(rd.UserError, match=problem):
+        trained[1].predict(change(impressions()))
     assert not list(tmp_path.iterdir())
 
 
