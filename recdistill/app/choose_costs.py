@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from recdistill.app.export import exported
-from recdistill.app.progress import console
+from recdistill.app.progress import console, print_line
 from recdistill.config.experiment import Experiment
 from recdistill.data.store.memmap import read_json, write_json
 from recdistill.evaluate.choice import Cost
+from recdistill.evaluate.summary import LABELS
 from recdistill.runs.folder import RunFolder
 from recdistill.runs.jobs import Job, pairs_of
 from recdistill.serve.bench_requests import drawn_requests, request_of
@@ -52,17 +53,20 @@ def _artefacts(
     run: RunFolder, experiment: Experiment, jobs: dict[str, Job], folder: Path, quantised: list[str], metric: str
 ) -> tuple[dict[str, Path], dict[str, float]]:
     """Return every student's artefact by name, of quantised ones another with the rows as they are, and what quantised
-    rows took off the metric.
+    rows took off the metric. Rows stay as they are where it has no value, so that what they take off is unknown.
     """
     places, lost = dict[str, Path](), dict[str, float]()
     for name, job in jobs.items():
         found = trained(run, job)
-        plain = f"{WHOLE}{name}" if name in quantised else name
-        places[plain] = exported(run, experiment, job, folder / name, found)[0]
-        if name in quantised:
-            places[name], manifest = exported(run, experiment, job, folder / name, found, smaller=QUANTISED)
-            before, after = manifest.rows[metric]
-            lost[name] = 0.0 if None in (before, after) else before - after
+        places[name] = exported(run, experiment, job, folder / name, found)[0]
+        if name not in quantised:
+            continue
+        small, manifest = exported(run, experiment, job, folder / name, found, smaller=QUANTISED)
+        before, after = manifest.rows[metric]
+        if None in (before, after):
+            print_line(f"{name}: what rows of int8 take off {LABELS[metric]} is unknown here; they stay as they are")
+            continue
+        places[f"{WHOLE}{name}"], places[name], lost[name] = places[name], small, before - after
     return places, lost
 
 

@@ -74,8 +74,8 @@ def exported(
         run_store(folder)  # this machine may not have it
     known = _known(folder, job, found)
     lineage = _lineage(folder, job, found)
-    predictor, start = Predictor(folder, experiment, job, found), experiment.evaluate.start
-    return export(predictor, to, lineage, known, serves, smaller, start)
+    predictor, scored = Predictor(folder, experiment, job, found), experiment.evaluate
+    return export(predictor, to, lineage, known, serves, smaller, scored.start, scored.group)
 
 
 def _known(folder: RunFolder, job: Job, found: Trained) -> Known:

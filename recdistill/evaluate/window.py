@@ -24,7 +24,17 @@ from recdistill.tables.predictions import PredictionLog
 from recdistill.tables.schema import feature_column
 from recdistill.typing import Array
 
-__all__ = ["Frame", "Part", "codes_of", "load_window", "logits_of", "recorded_logits", "settled", "with_later_labels"]
+__all__ = [
+    "Frame",
+    "Part",
+    "codes_of",
+    "load_window",
+    "logits_of",
+    "recorded_logits",
+    "requests_of",
+    "settled",
+    "with_later_labels",
+]
 
 
 NO_USERS = "the log has no users"
@@ -116,8 +126,8 @@ def codes_of(values: pl.Series) -> Array:
     return distinct_of(values)[1].astype(np.int64)
 
 
-def _requests(rows: pl.DataFrame, user: Array) -> Array:
-    """Return int64 codes of each row's request.
+def requests_of(rows: pl.DataFrame, user: Array) -> Array:
+    """Return int64 codes of each row's request; rows: row, their numbers, and request_id.
 
     A request id stands for one list of one user, so two users with the same id are two groups; a row without an id was
     in no list and is a group of its own.
@@ -190,7 +200,7 @@ def load_window(
     counted = pl.col("weight") > 0 if events.schema.has_weight else pl.lit(True)
     known = window.filter(pl.col("label").is_not_null() & counted)
     user = codes_of(known["user_id"])
-    groups = {"user": user} | ({"request": _requests(known, user)} if events.schema.has_request else {})
+    groups = {"user": user} | ({"request": requests_of(known, user)} if events.schema.has_request else {})
     samples = ScoredSamples(known["label"].to_numpy().astype(np.float64), user, groups[group], _weights(known))
     samples = replace(samples, regression=task in events.schema.regression)
     return Frame(known, samples, groups, start, total, gauc_why=None if events.schema.has_user else NO_USERS)

@@ -12,13 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import torch
 from torch import Tensor, nn
 
 from recdistill.data.batch.builder import BatchBuilder
 from recdistill.data.store.memmap import open_column
+from recdistill.data.store.sample_store import SampleStore
 from recdistill.errors import UserError
 from recdistill.evaluate import metrics
+from recdistill.evaluate.window import requests_of
 from recdistill.export.pack_rows import lengths, pack, rows_kept
 from recdistill.models.embeddings.growable import GrowableTable
 from recdistill.models.factory import table_modules
@@ -33,7 +36,7 @@ ROWS = 50_000  # scored, of the window's last
 
 def cost_lines(cost: dict[str, Any]) -> list[str]:
     """Return in words what stands in a manifest of smaller rows."""
-    names = {"auc": "AUC", "gauc": "GAUC by user", "ne": "NE"}
+    names = {"auc": "AUC", "gauc": f"GAUC by {cost['group']}", "ne": "NE"}
     scores = ", ".join(f"{shown} {' -> '.join(map(_shown, cost[name]))}" for name, shown in names.items())
     (before, after), (kept, rows) = cost["bytes"], cost["kept"]
     what, share = f"{cost['kind']} rows", "" if kept == rows else f", {kept:,} of {rows:,} rows"
@@ -71,18 +74,23 @@ def leave_out_absent(folder: Path, tables: Mapping[str, GrowableTable]) -> None:
 
 
 def made_smaller(
-    folder: Path, predictor: Predictor, tables: Mapping[str, GrowableTable], asked: SmallerRows, start: float
+    folder: Path,
+    predictor: Predictor,
+    tables: Mapping[str, GrowableTable],
+    asked: SmallerRows,
+    start: float,
+    group: str = "user",
 ) -> tuple[Predictor, dict[str, Any]]:
     """Make a folder's tables smaller; return the predictor that has their rows, and what they cost, see `costs`, with
     kind, kept (rows that stay, all rows) and bytes (before, after).
 
-    start: the share of the log before the scored window. Raises UserError where NE rises by more than `asked.max_loss`,
-    and where it cannot be measured.
+    start: the share of the log before the scored window; group: user or request, of GAUC. Raises UserError where NE
+    rises by more than `asked.max_loss`, and where it cannot be measured.
     """
     name, before = predictor.job.name, _bytes(folder)
     kept = shrink(folder, tables, asked)
     twin = twin_of(predictor, folder, sorted({table_number(file) for file in tables}))
-    cost = costs(predictor, twin, window_rows(predictor, start))
+    cost = costs(predictor, twin, window_rows(predictor, start), group)
     if None in cost["ne"]:
         raise UserError(f"{name}: the scored window gives no NE, so what smaller rows cost is unknown; export them all")
     loss = cost["ne"][1] - cost["ne"][0]
@@ -135,20 +143,30 @@ def window_rows(predictor: Predictor, start: float) -> Array:
     return np.flatnonzero(counts)[-ROWS:] + first
 
 
-def costs(predictor: Predictor, twin: Predictor, rows: Array) -> dict[str, Any]:
+def costs(predictor: Predictor, twin: Predictor, rows: Array, group: str = "user") -> dict[str, Any]:
     """Return what a twin's rows cost on rows of the store: scored, how many; difference, the largest of a logit; auc,
-    gauc and ne, each of both.
+    gauc and ne, each of both; group, user or request, by which gauc is.
     """
     store = predictor.store
-    label, user = np.asarray(store.labels[rows, 0], np.float64), np.asarray(store.user[rows])
+    label, by = np.asarray(store.labels[rows, 0], np.float64), _groups(store, rows, group)
     weight = np.asarray(store.weight[rows], np.float64)
     logits = [_logits(one, rows) - predictor.learner.own[0].log_odds_offset for one in (predictor, twin)]
-    scores = [metrics.score(label, one, user, weight).values for one in logits]
+    scores = [metrics.score(label, one, by, weight).values for one in logits]
     return {
         "scored": len(rows),
+        "group": group,
         "difference": float(np.abs(logits[0] - logits[1]).max(initial=0.0)),
         **{name: [one[name] for one in scores] for name in ("auc", "gauc", "ne")},
     }
+
+
+def _groups(store: SampleStore, rows: Array, group: str) -> Array:
+    """Return int64 [n], the group of each row of the store, as the scored window has them."""
+    user = np.asarray(store.user[rows], np.int64)
+    if group == "user":
+        return user
+    request = pl.Series(np.asarray(store.request[rows])).replace(-1, None)  # see `Encoder.rows`
+    return requests_of(pl.DataFrame({"row": rows, "request_id": request}), user)
 
 
 def _logits(predictor: Predictor, rows: Array) -> Array:

@@ -65,12 +65,14 @@ def export(
     serves: bool = True,
     smaller: SmallerRows = AS_THEY_ARE,
     start: float = 0.0,
+    group: str = "user",
 ) -> tuple[Path, Manifest]:
     """Write a model as the next version in the folder `to`, and let `current.json` name it; return (its folder, its
     manifest).
 
     known: the ids that the model knew; None: those of the run's store. serves: whether it is served from now on.
-    smaller: how the rows are written; start: the share of the log before the window on which that is scored.
+    smaller: how the rows are written; start: the share of the log before the window on which that is scored; group:
+    user or request, of GAUC there.
 
     Raises UserError, and publishes nothing, for a network that cannot be exported, and where a logit of the graph
     differs from the network's by more than PARITY: where rows are smaller, from those of the network with such
@@ -92,7 +94,7 @@ def export(
         _check(name, difference)
         cost: dict[str, Any] = {}
         if smaller.changes:
-            twin, cost = made_smaller(folder, predictor, written, smaller, start)
+            twin, cost = made_smaller(folder, predictor, written, smaller, start, group)
             difference = _difference(name, folder, twin, served)
             _check(name, difference)
         version = max(numbers(to), default=0) + 1

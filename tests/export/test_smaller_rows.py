@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 
 from recdistill.api.run import Run
+from recdistill.app.export import exported
+from recdistill.data.batch.builder import BatchBuilder
 from recdistill.errors import UserError
-from recdistill.export.smaller_rows import cost_lines, made_smaller
+from recdistill.evaluate.metrics import auc
+from recdistill.export.smaller_rows import cost_lines, made_smaller, window_rows
 from recdistill.models.embeddings.growable import GrowableTable
 from recdistill.models.factory import table_modules
 from recdistill.runs.jobs import jobs_of
@@ -18,7 +21,7 @@ from recdistill.serve.artefact import open_artefact
 from recdistill.serve.bench_requests import drawn_requests, request_of
 from recdistill.serve.rows import CodedRows, HalfRows, KeptRows, SmallerRows
 from recdistill.serve.scorer import Scorer
-from recdistill.train.predict import Predictor
+from recdistill.train.predict import Predictor, newest_of
 from tests.support.runs import finish, tiny
 
 KINDS = {
@@ -29,6 +32,8 @@ KINDS = {
     "without the rare": (SmallerRows(min_seen=5, max_loss=1.0), KeptRows, 0.98, 3.0),
     "few and small": (SmallerRows("int4", 0.3, 5, 1.0), KeptRows, 0.39, 3.0),
 }
+
+COARSE = SmallerRows("int4", max_loss=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +94,25 @@ def test_the_network_that_is_compared_is_left_as_it_was(run: Run, tmp_path: Path
     twin, _ = made_smaller(tmp_path, predictor, first_table(predictor), SmallerRows("int8", max_loss=1e9), start=0.5)
     assert twin.learner.network is not predictor.learner.network
     assert all(np.array_equal(value, state[name]) for name, value in predictor.learner.network.state_dict().items())
+
+
+def test_gauc_is_by_request_where_the_run_is_scored_so(run: Run, tmp_path: Path) -> None:
+    experiment = run.experiment.model_copy(
+        update={"evaluate": run.experiment.evaluate.model_copy(update={"group": "request"})}
+    )
+    job = jobs_of(experiment)[0]
+    _, manifest = exported(run.folder, experiment, job, tmp_path, newest_of(run.folder, job), smaller=COARSE)
+    by_user = run.model("teacher").export(tmp_path / "by user", smaller=COARSE)
+    predictor = Predictor(run.folder, experiment, job)
+    rows, store = window_rows(predictor, experiment.evaluate.start), predictor.store
+    logits = predictor.learner.predict(BatchBuilder.of(store, job.config).build(rows))[:, 0].numpy()
+    lists = [np.flatnonzero(store.request[rows] == one) for one in np.unique(store.request[rows])]
+    areas = [(auc(store.labels[rows[at], 0], logits[at]), len(at)) for at in lists]
+    known = [(area, count) for area, count in areas if not np.isnan(area)]
+    expected = np.average([area for area, _ in known], weights=[count for _, count in known])
+    cost, other = manifest.rows, open_artefact(by_user).manifest.rows
+    assert cost["gauc"][0] == pytest.approx(expected, abs=1e-12) and cost["ne"] == other["ne"]
+    assert "GAUC by request 0." in cost_lines(cost)[1] and "GAUC by user 0." in cost_lines(other)[1]
 
 
 def first_table(predictor: Predictor) -> dict[str, GrowableTable]:
