@@ -10,6 +10,7 @@ grid: {distill.weight: [1, 2, 4]}    # and every combination of these
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
@@ -61,7 +62,7 @@ def with_methods(
         put(tree, key, value, f"{where}: set")
     for assignment in assignments or []:
         override(tree, assignment)
-    methods, students = methods_of(grid, where), tree.get("students") or {"student": {}}
+    methods, students = methods_of(grid, where), _students(tree, str(config))
     name = grid.student or next(iter(students))
     if name not in students:
         raise UserError(f"{where}: student: the experiment has no '{name}'{did_you_mean(name, students)}")
@@ -72,13 +73,34 @@ def with_methods(
     return checked(Experiment, tree, f"{config} with {where}"), methods
 
 
+def _students(tree: dict[str, Any], where: str) -> dict[str, Any]:
+    """Return the students of an experiment as they are written; UserError where they are no names with keys."""
+    students = tree.get("students") or {"student": {}}
+    if not isinstance(students, dict):
+        raise UserError(f"{where}: students: give each a name and its keys, like light: {{width: 16}}")
+    for name, keys in students.items():
+        if not isinstance(keys, dict | None):
+            raise UserError(f"{where}: students.{name}: expected keys like 'width:', got {str(keys)[:60]!r}")
+    return students
+
+
 def methods_of(grid: Grid, where: str) -> dict[str, dict[str, Any]]:
-    """Return every method by name with the keys it changes; UserError when there are none or too many."""
-    methods = {**grid.methods, **dict(_combinations(grid.grid))}
-    if not methods:
+    """Return every method by name with the keys it changes; UserError when there are none, too many, or two of one
+    name.
+    """
+    many = len(grid.methods) + (math.prod(map(len, grid.grid.values())) if grid.grid else 0)
+    if not many:
         raise UserError(f"{where}: names no methods; give some under methods: or grid:")
-    if len(methods) > MAX_METHODS:
-        raise UserError(f"{where}: {len(methods)} methods, at most {MAX_METHODS}; leave some of the grid out")
+    if many > MAX_METHODS:
+        raise UserError(f"{where}: {many:,} methods, at most {MAX_METHODS}; leave some of the grid out")
+    methods = dict(grid.methods)
+    for name, changes in _combinations(grid.grid):
+        if name in methods:
+            raise UserError(
+                f"{where}: two methods have the name '{name}'; give them names of their own under methods:, and leave "
+                "them out of grid:"
+            )
+        methods[name] = changes
     return methods
 
 

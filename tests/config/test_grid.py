@@ -54,12 +54,28 @@ def test_methods_and_every_combination_become_students(tmp_path):
             "grid: {width: [1,2,3,4,5,6,7,8,9,10,11,12,13,14,15], history: [1,2,3,4,5,6,7,8,9,10,11,12,13,14]}",
             "210 methods, at most 200",
         ),
+        (f"grid: {{{', '.join(f'k{at}: {[*range(10)]}' for at in range(12))}}}", "1,000,000,000,000 methods"),
+        ("grid: {domain: [{city: 北京}, {city: 上海}]}", "two methods have the name 'domain=__city________'"),
+        ("methods: {width=1: {width: 9}}\ngrid: {width: [1, 2]}", "two methods have the name 'width=1'"),
     ],
 )
 def test_a_wrong_grid_is_refused_by_name(tmp_path, grid, message):
     with pytest.raises(UserError) as caught:
         loaded(tmp_path, grid)
     assert message in str(caught.value) and "grid.yaml" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("students", "message"),
+    [
+        ("[light]", "tiny.yaml: students: give each a name and its keys"),
+        ("{light: 3}", "tiny.yaml: students.light: expected keys like 'width:', got '3'"),
+    ],
+)
+def test_students_that_are_no_names_with_keys_are_refused(tmp_path, students, message):
+    with pytest.raises(UserError) as caught:
+        loaded(tmp_path, "grid: {width: [4, 8]}", f"students={students}")
+    assert message in str(caught.value)
 
 
 def test_a_missing_file_is_named(tmp_path):
