@@ -7,20 +7,23 @@ See `evaluate/choice.py` for what goes on and what is chosen.
 
 from __future__ import annotations
 
+import math
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from recdistill.app.choose_costs import costs_of
-from recdistill.app.choose_file import CHOSEN, chosen_yaml, commands
-from recdistill.app.choose_study import Study, often
+from recdistill.app.choose_file import CHOSEN, chosen_yaml
+from recdistill.app.choose_study import Study
 from recdistill.app.export_check import check_installed
 from recdistill.app.progress import console, print_line
 from recdistill.app.run import ingest_stage, open_run, report_stage, run_stages
+from recdistill.config.data import SamplingConfig
 from recdistill.config.experiment import Experiment
+from recdistill.data.readers.factory import source_rows
 from recdistill.data.store.sample_store import SampleStore
 from recdistill.errors import UserError
 from recdistill.evaluate.choice import (
@@ -32,6 +35,7 @@ from recdistill.evaluate.choice import (
     correction,
     going_on,
     nearest,
+    reach,
     recipe_steps,
     recommended,
     with_front,
@@ -41,10 +45,9 @@ from recdistill.evaluate.summary import LABELS, Summary, write_atomic
 from recdistill.report.choice import write_choice
 from recdistill.runs.folder import RunFolder
 
-__all__ = ["choose"]
+__all__ = ["choose", "parts_of", "rows_of"]
 
 SHARES = (1 / 9, 1 / 3, 1.0)  # of the log's rows, by round
-FIRST_SEEDS = 2  # of the rounds before the last
 MIN_ROWS = 100  # of a round
 
 
@@ -63,31 +66,60 @@ def choose(
 
     Raises UserError when no student meets the budget, with the nearest.
     """
-    budget = Budget(latency_ms=latency_ms, memory_mib=memory_mib)
+    budget = _budget(latency_ms, memory_mib)
     study = Study(config, grid, budget, candidates, data, assignments or [])
     experiment, changes = study.experiment()
     check_installed()  # what measures the students, which is after an hour of training, say
+    for name, why in study.not_tried.items():
+        print_line(f"not tried: {name}: {why}")
     root = out or Path("runs") / experiment.name
-    rows = _rows(study, experiment, root / "log")
-    found, steps, summary = _rounds(study, [*changes], rows, root)
-    choice = _choice(study, experiment.name, found, steps, summary)
+    log = rows_of(study, experiment, root / "log")
+    rounds = _rounds(study, [*changes], log, root)
+    choice = _choice(study, experiment.name, rounds)
     write_choice(choice, root)
-    write_atomic(chosen_yaml(study, choice, rows, root), root / CHOSEN)
+    text, typed = chosen_yaml(study, choice, log[0], root)
+    write_atomic(text, root / CHOSEN)
     _print(choice)
     print_line(f"choice: {root / 'choice.html'}")
-    for line in commands(study, choice, root):
+    for line in typed:
         print_line(line)
     return choice
 
 
-def _rounds(study: Study, names: list[str], rows: int, root: Path) -> tuple[dict[str, Tried], list[Step], Summary]:
-    """Return (every student as of its last round, the recipe's steps as of its last one, the last round's scores)."""
-    found, shares = dict[str, Tried](), [share for share in SHARES if share == 1 or rows * share >= MIN_ROWS]
-    steps = list[Step]()
-    for number, share in enumerate(shares, 1):
-        last, part = share == 1, int(rows * share)
-        print_line(f"round {number}: {len(names)} students, {part:,} of {rows:,} rows")
-        tried, summary = _round(study, names, part, last, _folder(root, number, names))
+class _Rounds(NamedTuple):
+    """Every student as of its last round, the recipe's steps as of its last one, the last round's scores, and how many
+    samples each round learned from.
+    """
+
+    found: dict[str, Tried]
+    steps: list[Step]
+    summary: Summary
+    rows: list[int]
+
+
+def _budget(latency_ms: float | None, memory_mib: float | None) -> Budget:
+    for name, value in (("--latency-ms", latency_ms), ("--memory-mb", memory_mib)):
+        if value is not None and not 0 < value < math.inf:
+            raise UserError(f"{name} {value:g}: give a number above 0, or leave it out for any")
+    return Budget(latency_ms=latency_ms, memory_mib=memory_mib)
+
+
+def parts_of(rows: int, read: int) -> list[tuple[int, int | None]]:
+    """Return per round of a log of `rows` samples, which are made of `read` rows, (how many samples it has, about so
+    many where they are others, how many rows are read for it, None for all).
+    """
+    shares = [share for share in SHARES if share == 1 or rows * share >= MIN_ROWS]
+    return [(int(rows * share), None if share == 1 else int(read * share)) for share in shares]
+
+
+def _rounds(study: Study, names: list[str], log: tuple[int, int], root: Path) -> _Rounds:
+    """Return every round; log: its samples, and the rows that are read for them."""
+    found, steps, ends = dict[str, Tried](), list[Step](), list[int]()
+    for number, (part, limit) in enumerate(parts_of(*log), 1):
+        print_line(f"round {number}: {len(names)} students, {part:,} of {log[0]:,} rows")
+        last = limit is None
+        tried, summary = _round(study, names, part, limit, _folder(root, number, names))
+        ends.append(tried[0].rows)
         if both := study.recipe_of(names):
             by_name = {one.name: one for one in tried}
             steps = recipe_steps(*(by_name[name] for name in both))
@@ -97,7 +129,7 @@ def _rounds(study: Study, names: list[str], rows: int, root: Path) -> tuple[dict
             raise UserError(f"{study.config}: {why}; raise the budget, or name others in a --grid with another --out")
         names = [one.name for one in within] if last else going_on(within)
         found |= {one.name: _left(one, number, names, study.budget) for one in tried}
-    return found, steps, summary
+    return _Rounds(found, steps, summary, ends)
 
 
 def _folder(root: Path, number: int, names: list[str]) -> Path:
@@ -110,29 +142,27 @@ def _takes(run: RunFolder, names: list[str]) -> bool:
     return not run.exists or run.experiment().students.keys() == {*names}
 
 
-def _rows(study: Study, experiment: Experiment, folder: Path) -> int:
-    """Return how many rows the log has, which is read for it."""
+def rows_of(study: Study, experiment: Experiment, folder: Path) -> tuple[int, int]:
+    """Return (the samples of the log, which is read for it, the rows that they are made of): others, where negatives
+    are drawn or rows are sampled.
+    """
     with open_run(experiment, study.data, folder, trains=False) as run:
         ingest_stage(run, experiment, study.data)
-        return len(SampleStore(run.store))
+        rows, data = len(SampleStore(run.store)), experiment.data
+    made = data.negatives is not None or data.sampling != SamplingConfig()
+    return rows, source_rows(data, study.data) if made else rows
 
 
-def _round(study: Study, names: list[str], rows: int, last: bool, folder: Path) -> tuple[list[Tried], Summary]:
-    """Return the students of one round, and its scores. last: with every seed and control, and all rows."""
-    experiment, changes = study.experiment(names)
-    experiment = often(experiment, rows)
-    if not last:
-        first = {"seeds": experiment.evaluate.seeds[:FIRST_SEEDS], "teacher_seeds": 1}
-        evaluate, data = (
-            experiment.evaluate.model_copy(update=first),
-            experiment.data.model_copy(update={"limit": rows}),
-        )
-        experiment = experiment.model_copy(update={"evaluate": evaluate, "data": data, "controls": []})
+def _round(study: Study, names: list[str], rows: int, limit: int | None, folder: Path) -> tuple[list[Tried], Summary]:
+    """Return the students of one round of about `rows` samples, and its scores. limit: the rows that are read; None:
+    all, and with every seed and control.
+    """
+    experiment, changes = study.of_round(names, rows, limit)
     with open_run(experiment, study.data, folder) as run:
         summary = run_stages(run, experiment, study.data)
-        if last:
+        if limit is None:
             report_stage(run)
-        metric = primary_metric(summary)
+        metric, rows = primary_metric(summary), len(SampleStore(run.store))
         costs = costs_of(run, experiment, study.candidates, study.quantised(names, metric), metric)
     return with_front([_tried(name, changes[name], rows, summary, costs[name]) for name in names]), summary
 
@@ -158,12 +188,14 @@ def _left(one: Tried, number: int, going: list[str], budget: Budget) -> Tried:
     return one.model_copy(update={"left_out": over or f"round {number}: others were better"})
 
 
-def _choice(study: Study, name: str, found: dict[str, Tried], steps: list[Step], summary: Summary) -> Choice:
+def _choice(study: Study, name: str, rounds: _Rounds) -> Choice:
+    found, steps, summary, rows = rounds
     metric = primary_metric(summary)
     finalists = [one for one in found.values() if one.left_out is None]
     chosen, reasons = recommended(finalists)
     if chosen.cost.whole is not None:
         reasons.append(f"{chosen.name} is served with rows of int8")
+    reasons += reach(rows, summary.window.share or 0)
     return Choice(
         name=name,
         metric=metric,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,11 +15,14 @@ from recdistill.config.load import load_file
 from recdistill.config.models import PruneConfig, StudentConfig
 from recdistill.errors import UserError
 from recdistill.evaluate.choice import Budget
+from recdistill.train.build import check_models
 from recdistill.train.width_schedule import can_change
 
 __all__ = ["Study", "often"]
 
-CHECKPOINTS = 10  # of a round, at least, where a student is pruned, which is done between two
+FIRST_SEEDS = 2  # of the rounds before the last
+USUAL = "the students that are tried"
+CHECKPOINTS = 10  # of a round, at least, where a student does something between two
 
 
 @dataclass(frozen=True)
@@ -39,9 +42,23 @@ class Study:
         """Return (an experiment of the students `names`, None for all, what each changes)."""
         grid, where = self._grid
         experiment, changes = with_methods(self.config, grid, where, self.assignments, "choice")
+        _check_comparable(where, experiment.students)
         kept = [*changes] if names is None else names
         students = {name: experiment.students[name] for name in kept}
         return experiment.model_copy(update={"students": students}), {name: changes[name] for name in kept}
+
+    def of_round(self, names: list[str], rows: int, limit: int | None) -> tuple[Experiment, dict[str, dict[str, Any]]]:
+        """Return (what a round of about `rows` samples trains, what each student changes). limit: the rows that it
+        reads; None: all, and it has every seed and control.
+        """
+        experiment, changes = self.experiment(names)
+        experiment = often(experiment, rows)
+        if limit is None:
+            return experiment, changes
+        first = {"seeds": experiment.evaluate.seeds[:FIRST_SEEDS], "teacher_seeds": 1}
+        evaluate = experiment.evaluate.model_copy(update=first)
+        data = experiment.data.model_copy(update={"limit": limit})
+        return experiment.model_copy(update={"evaluate": evaluate, "data": data, "controls": []}), changes
 
     def quantised(self, names: Collection[str], metric: str) -> list[str]:
         """Return which students are served with rows of int8; none of a regression, which has no NE to know by what
@@ -60,14 +77,39 @@ class Study:
     def _grid(self) -> tuple[Grid, str]:
         if self.grid is not None:
             return read_grid(self.grid), str(self.grid)
+        left = {name: keys for name, keys in self._usual.methods.items() if name not in self.not_tried}
+        return self._usual.model_copy(update={"methods": left}), USUAL
+
+    @cached_property
+    def not_tried(self) -> dict[str, str]:
+        """Return which of the usual students a run of them would refuse, and why."""
+        if self.grid is not None:
+            return {}
         name, student = self._own()
-        return candidate_grid(name, student, _recipe(student)), "the students that are tried"
+        check_models(load_file(self.config, self.assignments).model_copy(update={"students": {name: student}}))
+        refused = {method: self._refused(method) for method in self._usual.methods}
+        return {method: why for method, why in refused.items() if why is not None}
+
+    def _refused(self, method: str) -> str | None:
+        grid = self._usual.model_copy(update={"methods": {method: self._usual.methods[method]}})
+        try:
+            check_models(with_methods(self.config, grid, USUAL, self.assignments)[0])
+        except UserError as error:
+            return str(error).removeprefix(f"{self.config} with {USUAL}: ").removeprefix(f"students.{method}: ")
+        return None
+
+    @cached_property
+    def _usual(self) -> Grid:
+        name, student = self._own()
+        return candidate_grid(name, student, _recipe(student))
 
     def _own(self) -> tuple[str, StudentConfig]:
         students = load_file(self.config, self.assignments).students
         if not students:
             raise UserError(f"{self.config}: names no student; give one, or several under methods: in a --grid")
-        return next(iter(students.items()))
+        name, student = next(iter(students.items()))
+        _check_teachers(f"{self.config}: students.{name}", student, students)
+        return name, student
 
     def recipe_of(self, names: Collection[str]) -> tuple[str, str] | None:
         """Return, of the students `names`, the one that the recipe makes, and the recipe; None unless both are there,
@@ -75,6 +117,23 @@ class Study:
         """
         both = None if self.grid is not None else (own_name(self._own()[1]), RECIPE)
         return both if both is not None and {*both} <= {*names} else None
+
+
+def _check_comparable(where: str, students: Mapping[str, StudentConfig]) -> None:
+    """Raise UserError for students that are taught by each other, or scored on different rows."""
+    for name, student in students.items():
+        _check_teachers(f"{where}: {name}", student, students)
+    if len({tuple(student.domain.items()) for student in students.values()}) > 1:
+        raise UserError(f"{where}: students of several domains are scored on different rows; try those of one domain")
+
+
+def _check_teachers(where: str, student: StudentConfig, students: Collection[str]) -> None:
+    for teacher in student.distill.teachers:
+        if teacher in students:
+            raise UserError(
+                f"{where}: learns from the student {teacher}, which is not there in every round; choose tries students "
+                "of teachers alone"
+            )
 
 
 def _recipe(student: StudentConfig) -> dict[str, Any]:
@@ -85,9 +144,15 @@ def _recipe(student: StudentConfig) -> dict[str, Any]:
 
 
 def often(experiment: Experiment, rows: int) -> Experiment:
-    """Return an experiment with checkpoints enough to prune between, where a student is pruned."""
-    if all(student.prune is None for student in experiment.students.values()):
+    """Return an experiment with checkpoints enough, where students do something at them: change their width, or begin
+    from something.
+    """
+    if not any(map(_at_checkpoints, experiment.students.values())):
         return experiment
     return experiment.model_copy(
         update={"checkpoint_rows": min(experiment.checkpoint_rows, max(1, rows // CHECKPOINTS))}
     )
+
+
+def _at_checkpoints(student: StudentConfig) -> bool:
+    return any((student.prune, student.alternate, student.pretrain, student.distill.warm_start))

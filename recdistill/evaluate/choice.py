@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from recdistill.config.base import Strict
+from recdistill.errors import UserError
 
 __all__ = [
     "Budget",
@@ -22,6 +23,7 @@ __all__ = [
     "correction",
     "going_on",
     "nearest",
+    "reach",
     "recipe_steps",
     "recommended",
 ]
@@ -184,8 +186,15 @@ def with_front(tried: Sequence[Tried]) -> list[Tried]:
 def recommended(finalists: Sequence[Tried]) -> tuple[Tried, list[str]]:
     """Return (the candidate to serve, why) of those that meet the budget: the cheapest whose quality is not below the
     best one's by more than the noise of their seeds, where cheap is by latency and then by bytes.
+
+    Raises UserError where none has the metric.
     """
     best = max(finalists, key=lambda one: (one.quality, -one.cost.latency_ms))
+    if best.served is None:
+        raise UserError(
+            "choose: the scored window gives the students of the last round no metric to compare them by, as its "
+            "report.html says; change evaluate.start"
+        )
     as_good = [one for one in finalists if best.quality - one.quality <= _noise(best, one)]
     chosen = min(as_good, key=lambda one: (one.cost.latency_ms, one.cost.memory_mib))
     cost = f"{chosen.cost.latency_ms:.2f} ms at the 99th percentile, {chosen.cost.memory_mib:,.1f} MiB"
@@ -196,6 +205,16 @@ def recommended(finalists: Sequence[Tried]) -> tuple[Tried, list[str]]:
         f"within {NOISE:g} standard errors of their seeds",
         f"{chosen.name} takes {cost}; {best.name} {best.cost.latency_ms:.2f} ms and {best.cost.memory_mib:,.1f} MiB",
     ]
+
+
+def reach(rows: Sequence[int], start: float) -> list[str]:
+    """Return what is to be known of rounds of so many samples, the last scored after the share `start` of its own: a
+    sentence where one before it reaches into that window.
+    """
+    *before, last = rows
+    if max(before, default=0) <= int(last * start):
+        return []
+    return ["the rounds before reach into the window of the last one, so who came there was chosen on it too"]
 
 
 def _noise(one: Tried, other: Tried) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import sys
 from collections.abc import Iterator
@@ -11,9 +12,13 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from recdistill.app.choose import choose, parts_of, rows_of
 from recdistill.app.choose_file import commands
 from recdistill.app.choose_study import Study
+from recdistill.app.run import ingest_stage, open_run
 from recdistill.config.load import load_file
+from recdistill.data.store.sample_store import SampleStore
+from recdistill.errors import UserError
 from recdistill.evaluate.choice import Budget, Choice, Cost, Tried
 from tests.support.commands import typed
 from tests.support.here import trains_here
@@ -73,6 +78,31 @@ def test_what_it_prints_runs_and_exports_the_recommended_student_as_it_was_measu
     assert load_file(study.root / "out" / "chosen.yaml").checkpoint_rows == 160 // 10  # of the pruned one, for both
     assert (scored["raw"][found.metric], scored["distilled"][found.metric]) == (one.raw, one.distilled)
     assert (study.root / "out" / "serving" / "current.json").exists()
+
+
+@pytest.mark.parametrize("number", [math.inf, math.nan, 0.0])
+@pytest.mark.parametrize(("key", "name"), [("latency_ms", "--latency-ms"), ("memory_mib", "--memory-mb")])
+def test_a_budget_that_is_no_number_is_refused(tmp_path: Path, key: str, name: str, number: float) -> None:
+    with pytest.raises(UserError, match=f"^{name} {number:g}: give a number above 0"):
+        choose(tmp_path / "tiny.yaml", **{key: number})
+
+
+def test_each_round_has_its_share_of_a_log_with_negatives(tmp_path: Path) -> None:
+    rows = "".join(f"u{at % 7},i{at % 11},{1_700_000_000 + 60 * at},1\n" for at in range(400))
+    (tmp_path / "log.csv").write_text(f"user,item,time,label\n{rows}", encoding="utf-8")
+    keys = "reader: table, path: log.csv, columns: {user: user, item: item, time: time}"
+    negatives = "negatives: {per_positive: 3, draw: uniform, positives: all}"
+    text = f"name: t\ndata: {{{keys}, {negatives}}}\nstudents: {{light: {{kind: pooled-mlp}}}}"
+    (tmp_path / "t.yaml").write_text(text, encoding="utf-8")
+    study = Study(tmp_path / "t.yaml", None, Budget(), 5, tmp_path, [])
+    rows, read = rows_of(study, study.experiment()[0], tmp_path / "log")
+    parts = parts_of(rows, read)
+    assert read == 400 and 1500 < rows <= 1600 and [limit for _, limit in parts] == [44, 133, None]
+    for number, (part, limit) in enumerate(parts):
+        experiment, _ = study.of_round(["din-16"], part, limit)
+        with open_run(experiment, tmp_path, tmp_path / f"round-{number}", trains=False) as run:
+            ingest_stage(run, experiment, tmp_path)
+            assert abs(len(SampleStore(run.store)) - part) <= 20
 
 
 @pytest.mark.long

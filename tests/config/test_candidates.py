@@ -11,8 +11,10 @@ from recdistill.app.choose_study import Study
 from recdistill.config.base import check_name
 from recdistill.config.candidates import RECIPE, candidate_grid, own_name, recipe_of
 from recdistill.config.models import StudentConfig
+from recdistill.errors import UserError
 from recdistill.evaluate.choice import Budget
 from recdistill.models.embeddings.growable import TableOptions
+from recdistill.train.build import check_models
 from tests.support.networks import WithWidths
 
 OWN = "tests.support.networks"
@@ -75,6 +77,59 @@ def test_the_recipe_is_tried_where_a_run_of_it_would_not_be_refused(tmp_path: Pa
     experiment, changes = study.experiment()
     assert (RECIPE in changes) is recipe and [*experiment.students] == [*changes]
     assert (study.recipe_of(changes) is not None) is recipe
+
+
+def study_of(folder: Path, student: str, grid: str | None = None) -> Study:
+    config, methods = folder / "mine.yaml", folder / "grid.yaml"
+    text = f"name: mine\ndata: {{reader: simulator}}\nteacher: {{kind: din}}\nstudents: {{light: {{{student}}}}}"
+    config.write_text(text, encoding="utf-8")
+    if grid is not None:
+        methods.write_text(grid, encoding="utf-8")
+    return Study(config, None if grid is None else methods, Budget(), 5, None, [])
+
+
+@pytest.mark.parametrize(
+    ("student", "tried", "left", "why"),
+    [
+        ("kind: din, prune: {from: {width: 32}}", "din-16", "din-32", "prune"),
+        ("kind: din, alternate: {to: {width: 8}}", "din-16", "din-8", "alternate"),
+        ("kind: transformer, width: 16, options: {heads: 2}, pretrain: {}", "transformer-8", "din-16", "pretrain"),
+        ("kind: din, distill: {warm_start: {parts: [network]}}", "din-8", "pooled-mlp-16", "same kind"),
+        ("kind: din, rows: {most: 9, narrow: 8}", "din-16", "din-8", "narrow"),
+        ("kind: transformer, width: 6, options: {heads: 3}", "transformer-6", "transformer-3", ""),
+    ],
+)
+def test_the_usual_students_that_a_run_would_refuse_are_left_out(
+    tmp_path: Path, student: str, tried: str, left: str, why: str
+) -> None:
+    study = study_of(tmp_path, student)
+    experiment, changes = study.experiment()
+    assert tried in changes and left not in changes and why in study.not_tried[left]
+    assert not {*changes} & {*study.not_tried}
+    check_models(experiment)
+
+
+@pytest.mark.parametrize(
+    ("student", "grid", "message"),
+    [
+        ("kind: din", "methods: {a: {}, b: {distill.teachers: [a]}}", "grid.yaml: b: learns from the student a"),
+        ("kind: din", "methods: {a: {}, b: {domain: {genre: 3}}}", "grid.yaml: students of several domains"),
+        ("distill: {teachers: [big]}}, big: {width: 32", None, "students.light: learns from the student big"),
+    ],
+)
+def test_students_that_cannot_be_compared_are_refused(
+    tmp_path: Path, student: str, grid: str | None, message: str
+) -> None:
+    with pytest.raises(UserError) as caught:
+        study_of(tmp_path, student, grid).experiment()
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("student", ["alternate: {to: {width: 8}}", "pretrain: {}", "distill: {warm_start: {}}"])
+def test_who_begins_from_something_or_changes_its_width_has_checkpoints_enough(tmp_path: Path, student: str) -> None:
+    kind = "kind: transformer, options: {heads: 2}" if "pretrain" in student else "kind: din"
+    study = study_of(tmp_path, f"{kind}, {student}", "methods: {a: {batch: 32}}")
+    assert study.of_round(["a"], 1000, 500)[0].checkpoint_rows == 100
 
 
 @pytest.mark.parametrize("kind", ["a.b:C", "_:din", f"{'long.' * 20}b:C"])

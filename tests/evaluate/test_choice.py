@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recdistill.errors import UserError
 from recdistill.evaluate.choice import (
     Budget,
     Cost,
@@ -14,6 +16,7 @@ from recdistill.evaluate.choice import (
     correction,
     going_on,
     nearest,
+    reach,
     recipe_steps,
     recommended,
     with_front,
@@ -77,6 +80,16 @@ def test_the_cheapest_of_those_within_the_noise_of_the_best() -> None:
     unknown = [one.model_copy(update={"distilled_std": None}) for one in (best, close, far)]
     assert recommended(unknown)[0].name == "best"
     assert recommended([tried("none", None, 1, 1), far])[0].name == "far"
+
+
+def test_rounds_that_reach_into_the_window_of_the_last_are_named() -> None:
+    assert reach([100, 300, 900], 0.5) == reach([900], 0.0) == reach([100, 300, 900], 1 / 3) == []
+    assert "the rounds before reach into the window" in reach([100, 300, 900], 0.3)[0]
+
+
+def test_without_a_metric_nothing_is_recommended() -> None:
+    with pytest.raises(UserError, match="gives the students of the last round no metric"):
+        recommended([tried("one", None, 1, 1), tried("other", None, 2, 2)])
 
 
 def test_which_budget_binds() -> None:

@@ -39,7 +39,7 @@ from recdistill.data.readers.vector_tables import with_vectors
 from recdistill.data.readers.yambda import read_yambda
 from recdistill.errors import UserError, did_you_mean
 
-__all__ = ["READERS", "Log", "open_log"]
+__all__ = ["READERS", "Log", "open_log", "source_rows"]
 
 Reader = Callable[[DataConfig, Path], Log]
 
@@ -49,17 +49,27 @@ def open_log(config: DataConfig, data: Path | None) -> Log:
 
     Paths are relative to `data`. Raises UserError for what the reader does not know or cannot read.
     """
-    _refuse_unused(config)
-    log = READERS[config.reader](config, data or Path())
+    log = _read(config, data)
     for task in config.keep_rates:
         if task not in log.schema.tasks:
             raise UserError(f"data.keep_rates: no task '{task}'{did_you_mean(task, log.schema.tasks)}")
     log = replace(log, schema=replace(log.schema, keep_rates=dict(config.keep_rates), list_length=config.list_length))
-    log = _head(log, config.limit) if config.limit else log
     log = with_negatives(log, config.negatives) if config.negatives else log
     log = log if config.sampling == SamplingConfig() else down_sampled(log, config.sampling)
     log = with_vectors(log, config, data or Path())
     return with_side_tables(log, config, data or Path())  # after negatives, which have the features of their own items
+
+
+def source_rows(config: DataConfig, data: Path | None) -> int:
+    """Return how many rows the log has before negatives and down-sampling, of which `limit` takes the first."""
+    return sum(map(len, _read(config, data).batches()))
+
+
+def _read(config: DataConfig, data: Path | None) -> Log:
+    """Return the log as its reader has it, the first `limit` rows where that is given."""
+    _refuse_unused(config)
+    log = READERS[config.reader](config, data or Path())
+    return _head(log, config.limit) if config.limit else log
 
 
 def _refuse_unused(config: DataConfig) -> None:
