@@ -12,7 +12,8 @@ from recdistill.config.candidates import RECIPE, candidate_grid, own_name, recip
 from recdistill.config.experiment import Experiment
 from recdistill.config.grid import Grid, read_grid, with_methods
 from recdistill.config.load import load_file
-from recdistill.config.models import PruneConfig, StudentConfig
+from recdistill.config.models import StudentConfig
+from recdistill.config.sizes import PruneConfig
 from recdistill.errors import UserError
 from recdistill.evaluate.choice import Budget
 from recdistill.train.build import check_models

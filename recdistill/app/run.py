@@ -228,7 +228,7 @@ def _check(folder: RunFolder, experiment: Experiment) -> None:
     build.check_names(folder, experiment)
     pin_starts(folder, experiment)
     store = run_store(folder)
-    check_schedules(experiment, len(store))
+    check_schedules(experiment, len(store), handed_over(open_tables(folder)[0]) is not None)
     check_actions(named, store.actions)
 
 

@@ -131,6 +131,7 @@ def _check(experiment: Experiment) -> None:
             "distill.warm_start": student.distill.warm_start,
             "start_from": student.start_from,
             "rate_end": student.rate_end < 1,
+            "prune": student.prune is not None and student.prune.versions is None,
         }
         for key in [key for key, asked in in_batch.items() if asked]:
             _check_batch_phase(experiment, f"students.{name}.{key}")

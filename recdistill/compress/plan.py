@@ -9,7 +9,8 @@ from __future__ import annotations
 import inspect
 from typing import Any, TypeGuard
 
-from recdistill.config.models import AlternateConfig, ModelConfig, PruneConfig, StudentConfig
+from recdistill.config.models import ModelConfig, StudentConfig
+from recdistill.config.sizes import AlternateConfig, PruneConfig
 from recdistill.errors import UserError, did_you_mean
 from recdistill.models.factory import network_class
 
@@ -51,7 +52,9 @@ def _left(prune: PruneConfig, block: int, blocks: int) -> float:
 
 
 def _span(prune: PruneConfig, blocks: int) -> tuple[int, int]:
-    """Return the blocks before which pruning starts and ends."""
+    """Return the last block of full size, and the first one of the student's own."""
+    if prune.versions is not None:
+        return blocks + prune.versions[0], blocks + prune.versions[1]
     first, last = (int(round(share * blocks, 6)) for share in (prune.start, prune.end))  # 0.29 * 100 is less than 29
     return first, last
 
@@ -149,9 +152,14 @@ def _mean(larger: Any, own: Any, share: float) -> Any:
     return own + round((larger - own) * share)
 
 
-def check_plan(name: str, config: StudentConfig, blocks: int) -> None:
-    """Raise UserError, for the student `name`, where `blocks` blocks of training do not hold what is asked."""
-    if config.prune is not None:
+def check_plan(name: str, config: StudentConfig, blocks: int, streams: bool = False) -> None:
+    """Raise UserError, for the student `name`, where `blocks` blocks of training do not hold what is asked; streams:
+    whether a stream follows them.
+    """
+    if config.prune is not None and config.prune.versions is not None:
+        if not streams:
+            raise UserError(f"{name}.prune.versions: are of a stream; give start and end, or use recdistill stream")
+    elif config.prune is not None:
         first, last = _span(config.prune, blocks)
         if last <= first or last >= blocks:
             raise UserError(

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Container
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from recdistill.config.base import Positive, Strict
 from recdistill.config.data import SamplingConfig
 from recdistill.config.presets import expanded
+from recdistill.config.sizes import AlternateConfig, PruneConfig
 from recdistill.config.starts import WarmStartConfig
 from recdistill.defaults import USER_KIND
 from recdistill.errors import did_you_mean
 
 __all__ = [
     "AdapterConfig",
-    "AlternateConfig",
     "CandidatesConfig",
     "CrossfitConfig",
     "DistillConfig",
@@ -26,7 +26,6 @@ __all__ = [
     "ModelConfig",
     "PaperConfig",
     "PretrainConfig",
-    "PruneConfig",
     "RowsConfig",
     "StaleConfig",
     "TeacherHiddenConfig",
@@ -318,49 +317,6 @@ class DistillConfig(Strict):
         return bool(weighted or self.listwise or self.teacher_hidden or adapted or self.warm_start)
 
 
-Sizes = dict[str, Positive | list[Positive]]
-
-
-class PruneConfig(Strict):
-    """Train an enlarged student, prune it in steps to the size that it has, and let it recover (IDEA Prune,
-    2503.05920); a step is taken between two checkpoints.
-    """
-
-    model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
-
-    from_: Sizes = Field(alias="from", min_length=1)  # width and options of the enlarged one
-    start: float = Field(default=0.1, ge=0, lt=1)  # share of training, down to a whole checkpoint
-    end: float = Field(default=0.5, gt=0, lt=1)  # where it has its own size
-    importance: Literal["taylor", "activation", "magnitude"] = "taylor"
-    of: Literal["loss", "labels"] = "loss"  # whose gradient counts: of all it learns, or of the labels' loss alone
-
-    @model_validator(mode="after")
-    def _in_order(self) -> PruneConfig:
-        if self.start >= self.end:
-            raise ValueError(f"start {self.start:g} is not before end {self.end:g}")
-        return self
-
-
-class AlternateConfig(Strict):
-    """Cycles of shrunken and full width, which end full (alternate growth and pruning, 2105.01064); widths change
-    between two checkpoints, in a stream too.
-    """
-
-    to: Sizes = Field(min_length=1)  # width and options of the shrunken one
-    every: int = Field(default=4, ge=2)  # checkpoints of a cycle
-    shrunken: Positive = 2  # of them, the first ones
-    regrow: Literal["zero", "split", "fresh"] = (
-        "zero"  # how units grow: unread, as copies, or as a new network has them
-    )
-    importance: Literal["taylor", "activation", "magnitude"] = "taylor"
-
-    @model_validator(mode="after")
-    def _full(self) -> AlternateConfig:
-        if self.shrunken >= self.every:
-            raise ValueError("shrunken must be less than every, so that a cycle has a full part")
-        return self
-
-
 class StudentConfig(ModelConfig):
     """A light model, trained twice per seed: raw (labels alone) and distilled, equal in everything else."""
 
@@ -381,6 +337,8 @@ class StudentConfig(ModelConfig):
     def _one_plan(self) -> StudentConfig:
         if self.prune is not None and self.alternate is not None:
             raise ValueError("name prune or alternate, not both")
+        if self.prune is not None and self.prune.versions is not None and self.rate_end < 1:
+            raise ValueError("rate_end falls in the batch phase, before prune.versions; leave one of them out")
         start = self.distill.warm_start
         if self.pretrain and start:
             raise ValueError("pretrain and distill.warm_start both make the item rows; name one of them")

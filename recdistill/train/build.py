@@ -34,6 +34,7 @@ from recdistill.models.embeddings.sharded import spread_tables
 from recdistill.models.factory import dense_parameters
 from recdistill.models.heads import Towers
 from recdistill.models.layers.device import device_of, place
+from recdistill.runs.batch_ingest import handed_over
 from recdistill.runs.folder import RunFolder
 from recdistill.runs.jobs import Job
 from recdistill.runs.names import is_first_teacher
@@ -246,7 +247,8 @@ def trainer_of(
     ranks: the processes that train it; sharded: whether each keeps but a share of the dense part.
     """
     store, predictions = SampleStore(folder.store), PredictionLog.open(folder.predictions)
-    early, schema = crossfit_rows(folder, experiment, len(store)), EventLog.open(folder.tables / "events").schema
+    early, events = crossfit_rows(folder, experiment, len(store)), EventLog.open(folder.tables / "events")
+    schema = events.schema
     signals = teacher_signals(folder, experiment, job)
     learner, metadata = learner_of(
         folder, job, store.labels, store.actions, signals.rates, experiment.teacher_hidden.width, ranks, sharded
@@ -273,7 +275,7 @@ def trainer_of(
     plan = _plan(job, len(store), store)
     made = _maker(job, schema, store.actions, experiment.teacher_hidden.width)
     if isinstance(job.config, StudentConfig):
-        check_plan(job.name, job.config, plan.blocks)
+        check_plan(job.name, job.config, plan.blocks, streams=handed_over(events) is not None)
     check_points(job.name, job.config, plan)
     return Trainer(
         job.name,

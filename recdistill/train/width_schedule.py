@@ -49,24 +49,26 @@ def check_widths(name: str, config: StudentConfig, backbone: nn.Module) -> None:
         value = option_of(changed, option)
         if value != option_of(config, option) and not changes_size(config, option, value):
             raise UserError(f"{key}: {where}.{option}: {value} changes no width of kind {config.kind}; leave it out")
+    if config.prune is not None and config.prune.versions is not None:
+        _check_way(name, config, 0, config.prune.versions[1])
     own, sizes = widths_of(backbone).sizes, widths_of(other).sizes
     for width in unread(backbone) if plan is not None and plan.importance == "activation" else ():
         if sizes[width] != own[width]:
             raise UserError(f"{key}: importance activation knows nothing of {width}; choose taylor or magnitude")
 
 
-def check_schedules(experiment: Experiment, rows: int) -> None:
+def check_schedules(experiment: Experiment, rows: int, streams: bool) -> None:
     """Raise UserError for a model whose schedule a log of `rows` samples does not hold, or that cannot be built with
-    one of the widths that it has on its way.
+    one of the widths that it has on its way. streams: whether a stream follows the log.
     """
     for name, config in named_models(experiment).items():
         plan = Plan.of(config, rows, experiment.checkpoint_rows, seed=0)
         check_points(name, config, plan)
         if changes_width(config):
-            check_plan(name, config, plan.blocks)
+            check_plan(name, config, plan.blocks, streams)
             _check_way(name, config, plan.blocks)
 
 
-def _check_way(key: str, config: StudentConfig, blocks: int) -> None:
-    for found, _ in groupby(config_at(config, block, blocks) for block in range(blocks)):
+def _check_way(key: str, config: StudentConfig, blocks: int, versions: int = 0) -> None:
+    for found, _ in groupby(config_at(config, block, blocks) for block in range(blocks + versions)):
         unallocated(f"{key}: on its way to its own widths", found)

@@ -35,6 +35,7 @@ def test_what_only_a_batch_run_supports_is_refused_before_anything_is_made(
 
 
 IN_BATCH = ["distill.warm_start={}", "start_from=runs/old/models/light.raw.s0", "rate_end=0.1"]
+IN_BATCH += ["prune={from: {width: 64}}"]
 
 
 @pytest.mark.parametrize("key", IN_BATCH)

@@ -65,6 +65,32 @@ def test_a_share_that_ends_with_a_checkpoint_is_that_checkpoint() -> None:
     assert found[29] == 12 > found[30]  # not one checkpoint before
 
 
+def test_pruned_over_the_versions_of_a_stream() -> None:
+    config = student(prune={"from": {"width": 12, "hidden": [80, 8]}, "versions": [1, 5]})
+    left = [1, 1, 1, 1, 1, 0.75**3, 0.5**3, 0.25**3, 0, 0]  # a log of 3 blocks, then versions
+    assert widths(config, 3, 10) == [(4 + round(8 * share), 16 + round(64 * share)) for share in left]
+
+
+@pytest.mark.parametrize(
+    ("keys", "why"),
+    [
+        ({"versions": [3, 3]}, "versions: 3 is not before 3"),
+        ({"versions": [0, 3], "end": 0.9}, "start and end are of a log, versions of a stream"),
+        ({"versions": [0, 3, 5]}, "at most 2 items"),
+        ({"versions": [-1, 3]}, "greater than or equal to 0"),
+        ({"versions": [0, 100001]}, "less than or equal to 100000"),
+    ],
+)
+def test_versions_that_are_no_schedule_are_refused(keys: dict[str, Any], why: str) -> None:
+    with pytest.raises(ValidationError, match=why):
+        student(prune={"from": {"width": 8}, **keys})
+
+
+def test_versions_do_not_go_with_a_rate_that_falls() -> None:
+    with pytest.raises(ValidationError, match="rate_end falls in the batch phase, before prune.versions"):
+        student(prune={"from": {"width": 8}, "versions": [0, 3]}, rate_end=0.5)
+
+
 def test_depth_is_pruned_like_a_width() -> None:
     config = student(kind="hstu", prune={"from": {"layers": 5}, "start": 0.0, "end": 0.5})
     assert [config_at(config, block, 8).options.get("layers", 2) for block in range(8)] == [5, 3, 2, 2, 2, 2, 2, 2]
@@ -183,6 +209,7 @@ def test_what_does_not_shrink_is_refused_before_training(tmp_path: Any, to: str,
     ("assignments", "why"),
     [
         (["prune={from: {width: 8}, start: 0.5, end: 0.55}"], r"students\.light\.prune: .* leave no step of 8 "),
+        (["prune={from: {width: 8}, versions: [0, 2]}"], r"students\.light\.prune\.versions: are of a stream; give st"),
         (["alternate={to: {width: 2}, every: 8}"], r"students\.light\.alternate: a cycle of 8 checkpoints and a full"),
         (
             ["distill.warm_start={at: 0.1}"],
@@ -209,6 +236,13 @@ def test_what_a_log_does_not_hold_is_refused_before_the_teacher_is_trained(
     with pytest.raises(UserError, match=why):
         train_stage(RunFolder(log), experiment)
     assert not (log / "models").exists()
+
+
+def test_what_a_stream_does_not_hold_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    plan = ("kind=tests.support.networks:InSixes", "prune={from: {hidden: 12}, versions: [0, 3]}")
+    experiment, why = tiny(*(f"students.light.{one}" for one in plan)), r"light: on its way .*: hidden is \d+; give a"
+    with pytest.raises(UserError, match=why), open_run(experiment, None, tmp_path / "run"):
+        pass
 
 
 def test_a_schedule_that_ends_before_it_starts_is_refused() -> None:

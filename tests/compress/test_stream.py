@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from recdistill.checkpoint.store import Checkpoints
 from recdistill.stream.workers.build import stream_checkpoints
 from recdistill.train import build
 from recdistill.train.learner import Learner
@@ -42,6 +43,38 @@ def test_capacity_changes_with_versions_and_after_a_kill_alike(fed: StreamRun, t
     checkpoints = stream_checkpoints(whole.folder, raw.name)
     found = {block: checkpoints.state(block)["learner"]["resizer"]["width"] for block in checkpoints.blocks()}
     assert found == {500: 2, 1000: 4, 1500: 4}  # at its end it is ready for the next version
+
+
+def sizes(run: StreamRun, name: str) -> dict[str, list[int]]:
+    """Return the widths that a model's checkpoints of the batch phase and of the stream have."""
+    found = {"batch": Checkpoints(run.folder.model(name)), "stream": stream_checkpoints(run.folder, name)}
+    return {
+        phase: [one.state(block)["learner"]["resizer"]["width"] for block in one.blocks()]
+        for phase, one in found.items()
+    }
+
+
+def test_pruned_in_the_batch_phase_it_streams_on_at_its_own_size(tmp_path: Path) -> None:
+    prune = "students.light.prune={from: {width: 40, hidden: [80, 48]}, start: 0.0, end: 0.9}"
+    run = StreamRun(tmp_path / "run", experiment_of(prune, "checkpoint_rows=250"), 1000)
+    run.feed_all([2222])
+    raw = models_of(run.experiment)[1]
+    newest = run.run(raw)
+    assert sizes(run, raw.name) == {"batch": [5, 4], "stream": [4] * 4}
+    assert newest.tensors["table/0/weight"].shape[1] == 4 and newest.state["rows"] == 2000
+
+
+def test_pruned_over_a_streams_versions_and_after_a_kill_alike(tmp_path: Path) -> None:
+    prune = "students.light.prune={from: {width: 68, hidden: [80, 48]}, versions: [1, 4]}"
+    settings = ("stream.batch_rows=0", "stream.checkpoint_rows=200", "stream.commit_rows=100")
+    whole = StreamRun(tmp_path / "whole", experiment_of(prune, *settings), 0)
+    whole.feed(1000, end=True)
+    killed, raw = copy_of(whole, tmp_path / "killed"), models_of(whole.experiment)[1]
+    want = whole.run(raw)
+    assert killed.process(raw, "checkpoint.published:3") == -9
+    assert sizes(killed, raw.name)["stream"][-1] == 23  # of version 2; the next one is smaller again
+    assert same_tensors(want, killed.run(raw))
+    assert sizes(whole, raw.name)["stream"][-3:] == [23, 6, 4] and want.tensors["table/0/weight"].shape[1] == 4
 
 
 @pytest.fixture
