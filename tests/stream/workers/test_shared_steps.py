@@ -34,7 +34,7 @@ LOGITS = ("logit_click", "logit_finish")
 CANDIDATES = ("candidates.count=3", "candidates.window=70", "students.light.distill.candidates=2")
 CANDIDATES += ("students.light.distill.listwise=1",)
 LATER = ("labels.window_s=60", "stream.late_s=600", "teacher.rows={most: 4096, admit: 2}")
-LATER += ("students.light.alternate={to: {width: 2}, every: 2, shrunken: 1}",)
+LATER += ("students.light.alternate={to: {width: 2}, every: 2, shrunken: 1}", "students.light.rate_end=0.1")
 SETTINGS = {"candidates": CANDIDATES, "labels that come later": LATER}
 
 
