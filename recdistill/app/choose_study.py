@@ -43,6 +43,7 @@ class Study:
         """Return (an experiment of the students `names`, None for all, what each changes)."""
         grid, where = self._grid
         experiment, changes = with_methods(self.config, grid, where, self.assignments, "choice")
+        self._check_alone(experiment.students)
         _check_comparable(where, experiment.students)
         kept = [*changes] if names is None else names
         students = {name: experiment.students[name] for name in kept}
@@ -108,9 +109,19 @@ class Study:
         students = load_file(self.config, self.assignments).students
         if not students:
             raise UserError(f"{self.config}: names no student; give one, or several under methods: in a --grid")
+        self._check_alone(students)
         name, student = next(iter(students.items()))
         _check_teachers(f"{self.config}: students.{name}", student, students)
         return name, student
+
+    def _check_alone(self, students: Mapping[str, StudentConfig]) -> None:
+        """Raise UserError for a student that goes on as another one, which a round may leave out."""
+        for name, student in students.items():
+            if student.pruned_from is not None:
+                raise UserError(
+                    f"{self.config}: students.{name}.pruned_from: a round may leave '{student.pruned_from.student}' "
+                    "out; name students without, or use recdistill ablate"
+                )
 
     def recipe_of(self, names: Collection[str]) -> tuple[str, str] | None:
         """Return, of the students `names`, the one that the recipe makes, and the recipe; None unless both are there,

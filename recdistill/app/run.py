@@ -41,6 +41,8 @@ from recdistill.runs.batch_ingest import handed_over, ingest, open_tables, worke
 from recdistill.runs.folder import RunFolder
 from recdistill.runs.jobs import (
     Job,
+    awaited,
+    enlarged_by_name,
     every_job,
     folds_of_teacher,
     jobs_of,
@@ -185,6 +187,7 @@ def train_stage(folder: RunFolder, experiment: Experiment, only: Sequence[str] =
     for name in without_compute(experiment):
         _print(f"{name}: no control compute: its raw student learns as many rows as the distilled one")
     folds, part = folds_of_teacher(experiment), crossfit_rows(folder, experiment, rows)
+    larger = enlarged_by_name(experiment)
     every = [teacher, *teachers_of(experiment), *folds, *students]
     names = [job.name for job in every]
     for name in only:
@@ -203,14 +206,16 @@ def train_stage(folder: RunFolder, experiment: Experiment, only: Sequence[str] =
             _print(line)
     with pool.crew(folder, experiment) as train, shown(folder, experiment) as show:
         while todo:
-            ready = [job for job in todo if not _awaited(experiment, job, folds, open_)]
+            ready = [job for job in todo if not awaited(experiment, job, folds, larger, open_)]
             if not ready:
-                missing = _awaited(experiment, todo[0], folds, open_)[0]
+                missing = awaited(experiment, todo[0], folds, larger, open_)[0]
                 raise UserError(f"{folder.root}: {missing} is not trained yet; run: recdistill train {folder.root}")
             for job in {
                 str((job.distill, teacher_names(experiment, job))): job for job in ready if job.uses_teacher
             }.values():
-                _print_coverage(job, teacher_signals(folder, experiment, job).signals)  # joins the signals once for all
+                found = teacher_signals(folder, experiment, job)  # joins the signals once for all
+                if job.name not in larger:  # the larger one was warned of it
+                    _print_coverage(job, found.signals)
             for name, at in train(ready):
                 show(name, at)
             for job in ready:
@@ -296,13 +301,6 @@ def _print_begun(folder: RunFolder, job: Job) -> None:
     if began := build.began(folder, job):
         ids = f"; {began['left']:,} rows of ids that are not here stayed behind, {began['new']:,} ids are new"
         _print(f"{job.name}: began from {began['rows']:,} embedding rows{ids if began['left'] or began['new'] else ''}")
-
-
-def _awaited(experiment: Experiment, job: Job, folds: list[Job], open_: dict[str, Job]) -> list[str]:
-    """Return the models that must be trained before a job, of those that are not yet."""
-    crossfit = job.uses_teacher and job.distill is not None and job.distill.signals == "crossfit"
-    needed = [*teacher_names(experiment, job), *([fold.name for fold in folds] if crossfit else [])]
-    return [name for name in needed if name in open_]
 
 
 def _imported(folder: RunFolder, experiment: Experiment) -> str | None:

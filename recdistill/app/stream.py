@@ -125,6 +125,8 @@ def _check(experiment: Experiment) -> None:
     for name, student in experiment.students.items():
         if student.pretrain:
             raise UserError(f"students.{name}.pretrain: a stream does not stop to pre-train; use recdistill run")
+        if student.pruned_from:
+            raise UserError(f"students.{name}.pruned_from: a stream trains each student by itself; use recdistill run")
         if student.domain:
             raise UserError(f"students.{name}.domain: a stream's students learn from every sample; use recdistill run")
         in_batch = {

@@ -21,7 +21,8 @@ Changes = dict[str, Any]
 
 def changes_width(config: ModelConfig) -> TypeGuard[StudentConfig]:
     """Return whether a model changes its widths as it learns."""
-    return isinstance(config, StudentConfig) and (config.prune is not None or config.alternate is not None)
+    plans = (config.prune, config.alternate, config.pruned_from) if isinstance(config, StudentConfig) else ()
+    return any(plan is not None for plan in plans)
 
 
 def resized(config: ModelConfig, changes: Changes) -> ModelConfig:
@@ -32,7 +33,7 @@ def resized(config: ModelConfig, changes: Changes) -> ModelConfig:
 
 def config_at(config: ModelConfig, block: int, blocks: int) -> ModelConfig:
     """Return the configuration of a student in a block; the first `blocks` are its training on a log, those after it
-    its stream's versions.
+    its stream's versions. Of one that is pruned from another, what it has from then on.
     """
     if not isinstance(config, StudentConfig):
         return config

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from recdistill.compress.importance import MEASURE_EVERY, Importance
+from recdistill.compress.importance import MEASURE_EVERY, Importance, Measure
 from recdistill.compress.plan import config_at
 from recdistill.compress.transplant import move_rows, move_weights, moved_optimiser
 from recdistill.compress.units import NEW, Growth, grown_units
@@ -22,7 +22,7 @@ from recdistill.models.factory import table_modules
 from recdistill.models.layers.device import place
 from recdistill.models.widths import widths_of
 
-__all__ = ["Resizer"]
+__all__ = ["Resizer", "sizes_of"]
 
 Make = Callable[[ModelConfig, int], nn.Module]  # configuration, seed of what is drawn -> a network on the host
 State = Mapping[Tensor, Mapping[str, Tensor]]
@@ -52,10 +52,11 @@ class Resizer:
         self.now: ModelConfig = config_at(config, 0, blocks)
         self.importance = self._watch(network, {})
 
-    def _watch(self, network: nn.Module, scores: Mapping[str, Tensor]) -> Importance:
-        """Return what measures the network's units, which have these scores so far."""
+    def _watch(self, network: nn.Module, scores: Mapping[str, Tensor], measure: Measure | None = None) -> Importance:
+        """Return what measures the network's units, which have these scores so far; measure: None for its own."""
         plan = self.config.prune or self.config.alternate
-        found = Importance(network, plan.importance if plan else "magnitude", self.dense.ranks)
+        own: Measure = plan.importance if plan else "magnitude"
+        found = Importance(network, measure or own, self.dense.ranks)
         found.scores |= scores
         return found
 
@@ -63,7 +64,7 @@ class Resizer:
         """Return whether a step is to be measured, of which `measure` is then to be called; none: whether this rank has
         no rows of it.
         """
-        due = step % MEASURE_EVERY == 0
+        due = step % MEASURE_EVERY == 0 and self.importance.measure != "magnitude"  # of which no step tells anything
         self.importance.due = due and not none
         return due
 
@@ -132,17 +133,27 @@ class Resizer:
 
     def state(self, network: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return the scores, and which widths the network has, for `restore`."""
-        drawn = [asdict(table.drawn) for table in table_modules(network)]
-        return dict(self.importance.scores), {"width": self.now.width, "options": self.now.options, "drawn": drawn}
+        return dict(self.importance.scores), sizes_of(self.now, network, self.importance.measure)
 
     def restore(self, tensors: Mapping[str, Rows], state: Mapping[str, Any]) -> nn.Module:
-        """Return a network of the widths that `state()` returned; its weights and rows are still to be loaded."""
+        """Return a network of the widths that `state()` returned, of this student or of one that it goes on from; its
+        weights and rows are still to be loaded.
+        """
         self.now = self.config.model_copy(update={"width": state["width"], "options": state["options"]})
         network = self.dense.built(partial(self._placed, self.now, self.seed))
         for table, drawn in zip(table_modules(network), state["drawn"], strict=True):
             table.start_as(Drawn.of(drawn))
-        self.importance = self._watch(network, {name: scores[...] for name, scores in tensors.items()})
+        scores = {name: score[...] for name, score in tensors.items()}
+        self.importance = self._watch(network, scores, state.get("importance"))
         return network
+
+
+def sizes_of(config: ModelConfig, network: nn.Module, importance: Measure) -> dict[str, Any]:
+    """Return which widths a network has and how its rows start, as JSON, for `Resizer.restore`; importance: by which
+    its units are pruned.
+    """
+    drawn = [asdict(table.drawn) for table in table_modules(network)]
+    return {"width": config.width, "options": config.options, "drawn": drawn, "importance": importance}
 
 
 def _of(whole: nn.Module, network: nn.Module, state: State) -> State:

@@ -16,6 +16,7 @@ from recdistill.config.models import (
     TeacherConfig,
     TeacherHiddenConfig,
 )
+from recdistill.config.pruned_from import check_pruned_from
 from recdistill.config.storage import StorageConfig
 from recdistill.config.stream import StreamConfig
 from recdistill.config.workers import WorkersConfig
@@ -184,6 +185,14 @@ class Experiment(Strict):
             left += [other for other in further if other not in found]
             found |= set(further)
         return found
+
+    @model_validator(mode="after")
+    def _pruned_from_another(self) -> Experiment:
+        """Refuse a student that is to go on as one which is not there, learns otherwise, or is too late."""
+        for name, student in self.students.items():
+            if student.pruned_from is not None:
+                check_pruned_from(f"students.{name}.pruned_from", student, self.students, self.evaluate.start)
+        return self
 
     @model_validator(mode="after")
     def _later_than_crossfit(self) -> Experiment:

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 from recdistill.config.base import Positive, Strict
 from recdistill.config.data import SamplingConfig
 from recdistill.config.presets import expanded
-from recdistill.config.sizes import AlternateConfig, PruneConfig
+from recdistill.config.sizes import AlternateConfig, PruneConfig, PrunedFromConfig
 from recdistill.config.starts import WarmStartConfig
 from recdistill.defaults import USER_KIND
 from recdistill.errors import did_you_mean
@@ -326,6 +326,7 @@ class StudentConfig(ModelConfig):
     distill: DistillConfig = DistillConfig()
     prune: PruneConfig | None = None
     alternate: AlternateConfig | None = None
+    pruned_from: PrunedFromConfig | None = None
     start_from: str | None = Field(
         default=None, min_length=1
     )  # folder of an earlier run's model: raw and distilled begin as it
@@ -354,4 +355,19 @@ class StudentConfig(ModelConfig):
             raise ValueError(
                 "distill.warm_start.parts: network is for a student of one size; leave out prune or alternate"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _one_beginning(self) -> StudentConfig:
+        others = {
+            "prune": self.prune,
+            "alternate": self.alternate,
+            "start_from": self.start_from,
+            "rows": self.rows,
+            "pretrain": self.pretrain,
+            "distill.warm_start": self.distill.warm_start,
+        }
+        asked = [key for key, value in others.items() if value is not None]
+        if self.pruned_from is not None and asked:
+            raise ValueError(f"pruned_from does not go with {', '.join(asked)}; leave one of them out")
         return self

@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from recdistill.config.base import Positive, Strict
 
-__all__ = ["AlternateConfig", "PruneConfig"]
+__all__ = ["AlternateConfig", "PruneConfig", "PrunedFromConfig"]
 
 Sizes = dict[str, Positive | list[Positive]]
 LARGEST = 100_000  # versions over which a student is pruned, each of whose sizes is looked at
@@ -61,3 +61,12 @@ class AlternateConfig(Strict):
         if self.shrunken >= self.every:
             raise ValueError("shrunken must be less than every, so that a cycle has a full part")
         return self
+
+
+class PrunedFromConfig(Strict):
+    """A student that goes on, from one point of the log, as another, larger one of the experiment, pruned to its own
+    size: several sizes come from one enlarged student (IDEA Prune's intermediate checkpoints, 2503.05920).
+    """
+
+    student: str  # the larger one
+    at: float = Field(default=0.25, gt=0, lt=1)  # share of the log, down to a whole checkpoint

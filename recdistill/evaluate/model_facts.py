@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 
 from recdistill.config.experiment import ControlName
-from recdistill.config.models import DistillConfig, ModelConfig
+from recdistill.config.models import DistillConfig, ModelConfig, StudentConfig
 from recdistill.config.starts import WarmStartConfig
 
 __all__ = ["IMPORTED", "TrainingCosts", "ModelFacts", "Setting", "StudentModels", "log_odds_offset_of", "settings_of"]
@@ -89,6 +89,8 @@ def settings_of(config: ModelConfig, distill: DistillConfig | None) -> dict[str,
         how = f"after {config.rows.admit}" if config.rows.share == "never" else f"shared by {config.rows.share}"
         others = f", others of {config.rows.narrow} numbers" if config.rows.narrow else ""
         named["rows"] = f"{config.rows.most:,} per table, {how}{others}"
+    if isinstance(config, StudentConfig) and config.pruned_from is not None:
+        named["pruned from"] = f"{config.pruned_from.student} at {config.pruned_from.at:g}"
     if distill is not None and distill.uses_teacher:
         named["weight"] = _weight(distill.weight)
         named |= {"towers": distill.towers, "loss": distill.loss, "space": distill.space}

@@ -8,7 +8,7 @@ from pathlib import Path
 from recdistill.config.experiment import Experiment
 from recdistill.evaluate.summary import Summary
 from recdistill.runs.folder import RunFolder, fingerprint
-from recdistill.runs.jobs import Job, jobs_by_name, teacher_names
+from recdistill.runs.jobs import Job, enlarged_by_name, jobs_by_name, teacher_names
 from recdistill.runs.names import TEACHER
 
 __all__ = ["lineage_of"]
@@ -25,8 +25,9 @@ def lineage_of(folder: RunFolder, experiment: Experiment, summary: Summary) -> d
         "configuration": fingerprint(experiment.model_dump(mode="json", exclude={"tracking"})),
         **{f"package.{name}": number for name, number in {"recdistill": _release(), **versions.packages}.items()},
     }
+    larger = enlarged_by_name(experiment)
     for job in jobs_by_name(experiment).values():
-        found[f"model.{job.name}"] = _model(experiment, job)
+        found[f"model.{job.name}"] = _model(experiment, job, larger.get(job.name))
     if imported:
         found[f"model.{TEACHER}"] = f"imported from {imported}"
     return found
@@ -48,8 +49,11 @@ def _data(experiment: Experiment, root: Path | None) -> str:
     return f"{data.reader}: {options or root or 'defaults'}"
 
 
-def _model(experiment: Experiment, job: Job) -> str:
-    """Return a model's configuration hash, as its commits carry it, and whose signals it learned from."""
+def _model(experiment: Experiment, job: Job, larger: Job | None) -> str:
+    """Return a model's configuration hash, as its commits carry it, whose signals it learned from, and what it was
+    pruned from.
+    """
     teachers = teacher_names(experiment, job)
     kind = job.distill.signals if job.distill else ""
-    return f"configuration {job.run}, " + (f"{kind} signals of {', '.join(teachers)}" if teachers else "labels alone")
+    taught = f"{kind} signals of {', '.join(teachers)}" if teachers else "labels alone"
+    return f"configuration {job.run}, {taught}" + (f", pruned from {larger.name}" if larger else "")

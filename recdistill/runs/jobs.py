@@ -13,7 +13,9 @@ from recdistill.runs.names import TEACHER, ModelName
 __all__ = [
     "WHERE",
     "Job",
+    "awaited",
     "controls_of",
+    "enlarged_by_name",
     "every_job",
     "folds_of_teacher",
     "jobs_by_name",
@@ -198,6 +200,36 @@ def teacher_names(experiment: Experiment, job: Job) -> list[str]:
         return list(job.taught_by)
     known = _known_teachers(experiment)
     return [known.get(name, _student(name, "distilled", job.seed)) for name in job.distill.teachers]
+
+
+def enlarged_by_name(experiment: Experiment) -> dict[str, Job]:
+    """Return, by the name of each model that goes on as a larger one, pruned, the larger one's job: raw goes on as raw,
+    distilled as distilled, a control as that control, of the same seed.
+    """
+    found: dict[str, Job] = {}
+    if all(student.pruned_from is None for student in experiment.students.values()):
+        return found
+    pairs, controls = pairs_of(experiment), controls_of(experiment)
+    for name, student in experiment.students.items():
+        if student.pruned_from is not None:
+            mine, larger = ([*zip(*pairs[one], strict=True)] for one in (name, student.pruned_from.student))
+            mine += [tuple(jobs) for jobs in controls[name].values()]
+            larger += [tuple(jobs) for jobs in controls[student.pruned_from.student].values()]
+            for some, others in zip(mine, larger, strict=True):
+                found |= {job.name: other for job, other in zip(some, others, strict=True)}
+    return found
+
+
+def awaited(
+    experiment: Experiment, job: Job, folds: list[Job], larger: dict[str, Job], open_: dict[str, Job]
+) -> list[str]:
+    """Return the models that must be trained before a job, of those that are not yet, `open_`; folds, larger: as of
+    `folds_of_teacher` and `enlarged_by_name`.
+    """
+    crossfit = job.uses_teacher and job.distill is not None and job.distill.signals == "crossfit"
+    needed = [*teacher_names(experiment, job), *([fold.name for fold in folds] if crossfit else [])]
+    needed += [larger[job.name].name] if job.name in larger else []
+    return [name for name in needed if name in open_]
 
 
 def folds_of_teacher(experiment: Experiment) -> list[Job]:

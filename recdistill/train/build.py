@@ -51,6 +51,7 @@ from recdistill.train.donor import check_donor
 from recdistill.train.learner import Learner, fixed_weight
 from recdistill.train.memory_check import backbone_of, check_device, check_fits, unallocated
 from recdistill.train.pretrain import Pretraining, able
+from recdistill.train.pruned_from import check_pruned, gone_on_from, pruned_from_of
 from recdistill.train.schedule import Plan, check_points
 from recdistill.train.sizes import check_meaning
 from recdistill.train.start_from import StartFrom, check_start, start_from_of
@@ -83,12 +84,14 @@ def check_models(experiment: Experiment, trains: bool = True) -> None:
         backbone = unallocated(name, config)
         if name == "teacher":
             _check_block(backbone, config.kind, experiment.teacher_hidden)
-        if changes_width(config):
+        if changes_width(config) and config.pruned_from is None:
             check_widths(name, config, backbone)
         if isinstance(config, StudentConfig) and config.distill.warm_start:
             _check_warm_start(experiment, name, config, backbone)
         if trains and isinstance(config, StudentConfig) and config.start_from is not None:
             check_start(name, config, backbone)
+        if isinstance(config, StudentConfig):
+            check_pruned(experiment, name, config, backbone)
         if config.pretrain and not able(backbone):
             raise UserError(f"{name}.pretrain: is for kinds hstu, without transducers, and transformer")
         if not trains:
@@ -255,7 +258,8 @@ def trainer_of(
     )
     if is_first_teacher(job.name) and experiment.teacher_hidden.width:
         learner.hidden_state_codec = _codec_of(learner.network, experiment.teacher_hidden)
-    checkpoints = Checkpoints(folder.model(job.name), ranks=ranks, keep=begun_from(experiment, job, len(store)))
+    kept = begun_from(experiment, job, len(store)) | gone_on_from(experiment, job, len(store))
+    checkpoints = Checkpoints(folder.model(job.name), ranks=ranks, keep=kept)
     if job.fold is not None:
         return FoldTrainer(
             job.fold,
@@ -292,6 +296,7 @@ def trainer_of(
         _pretraining(job, schema, store, made),
         ranks,
         _starts(folder, experiment, job, plan, made),
+        pruned_from_of(folder, experiment, job, made),
     )
 
 

@@ -16,6 +16,7 @@ from recdistill.runs.folder import RunFolder
 from recdistill.runs.jobs import Job
 from recdistill.tables.events import EventLog
 from recdistill.train.memory_check import countable
+from recdistill.train.pruned_from import begins_at, larger_of
 from recdistill.train.schedule import Plan
 from recdistill.train.trainer import Totals
 
@@ -43,20 +44,25 @@ def training_flops(folder: RunFolder, experiment: Experiment, job: Job, totals: 
     stale = isinstance(job.config, TeacherConfig) and not job.config.stale.fresh
     apart = stale or (store.label_order is not None and job.fold is None)  # predicted apart from what is learned
     flops = totals.began.get("flops", 0.0)
-    for config, share in _configs(job, len(store)):
+    for config, share in _configs(experiment, job, len(store)):
         flops += share * totals.learned * _cost(config, sizes, rows_per_sample(job)).step_flops
         flops += share * totals.rows * _cost(config, sizes, 1).forward_flops if apart else 0.0
         flops += share * totals.rows * _cost(config, sizes, job.candidates).forward_flops if job.candidates else 0.0
     return flops
 
 
-def _configs(job: Job, rows: int) -> list[tuple[ModelConfig, float]]:
-    """Return what a job's widths were, each with its share of the training; see `compress/plan.py`."""
+def _configs(experiment: Experiment, job: Job, rows: int) -> list[tuple[ModelConfig, float]]:
+    """Return what a job's widths were, each with its share of the training; see `compress/plan.py`. Of one that goes on
+    as a larger model, that one's widths until then: `Totals` count its rows too.
+    """
     if not changes_width(job.config):
         return [(job.config, 1.0)]
     plan = Plan.of(job.config, rows, job.block_rows, job.seed)
     each = [high - low for low, high in map(plan.span, range(plan.blocks))]
-    return [(config_at(job.config, block, plan.blocks), size / sum(each)) for block, size in enumerate(each)]
+    larger, first = larger_of(experiment, job.config) or job.config, begins_at(job.config, plan)
+    trained = (larger if block < first else job.config for block in range(plan.blocks))
+    now = (config_at(one, block, plan.blocks) for block, one in enumerate(trained))
+    return [(config, size / sum(each)) for config, size in zip(now, each, strict=True)]
 
 
 def serving_flops(folder: RunFolder, job: Job) -> float | None:

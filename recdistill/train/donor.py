@@ -17,7 +17,7 @@ from recdistill.distributed.ranks import Ranks, Rows
 from recdistill.errors import UserError
 from recdistill.models.factory import table_modules
 
-__all__ = ["Donor", "DonorRows", "check_donor"]
+__all__ = ["Donor", "DonorRows", "check_donor", "check_there"]
 
 MAIN = re.compile(r"^aux\.")
 OPTIONAL = ("aux.", "adapted.", "reader.", "extra.")  # parts that a teacher or an older student may not have
@@ -30,6 +30,17 @@ def check_donor(key: str, owner: str, config: ModelConfig) -> None:
         raise UserError(
             f"{key}: {owner} has bounded rows, which belong to other ids from time to time; leave rows out there"
         )
+
+
+def check_there(checkpoints: Checkpoints, block: int, name: str) -> None:
+    """Raise UserError where the model `name` has not the checkpoint of a block any more, or it is damaged."""
+    if block not in checkpoints.blocks():
+        raise UserError(
+            f"{name}: was trained before anything was to begin from it, and its checkpoint {block} is gone; train "
+            "it in a new folder, together with the student"
+        )
+    if not checkpoints.whole(block):
+        raise UserError(f"{checkpoints.path(block)}: damaged; train {name} in a new folder")
 
 
 @dataclass(frozen=True)
@@ -90,13 +101,7 @@ class Donor:
 
         Raises UserError where that checkpoint is not there, or is damaged.
         """
-        if block not in checkpoints.blocks():
-            raise UserError(
-                f"{name}: was trained before anything was to begin from it, and its checkpoint {block} is gone; train "
-                "it in a new folder, together with the student"
-            )
-        if not checkpoints.whole(block):
-            raise UserError(f"{checkpoints.path(block)}: damaged; train {name} in a new folder")
+        check_there(checkpoints, block, name)
         sizes = checkpoints.state(block)["learner"].get("resizer")
         now = config.model_copy(update={key: sizes[key] for key in ("width", "options")}) if sizes else config
         return cls(name, now, checkpoints.stored(block), tuple(table.name for table in table_modules(backbone)))

@@ -45,6 +45,8 @@ def train_ranked(
 
     Raises UserError for what ranks cannot share.
     """
+    if isinstance(job.config, StudentConfig) and job.config.pruned_from is not None:
+        raise UserError(f"{job.name}: pruned_from is for one process; train it with recdistill train")
     if sharded:
         check_sharded(job, ranks.tensor)
     if ranks.tensor > 1:

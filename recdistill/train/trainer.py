@@ -35,6 +35,7 @@ from recdistill.signals.columns import CANDIDATES, STATE
 from recdistill.tables.predictions import PredictionLog
 from recdistill.train.learner import Learner
 from recdistill.train.pretrain import Pretraining
+from recdistill.train.pruned_from import PrunedFrom
 from recdistill.train.schedule import Plan, Step, kept
 from recdistill.train.start_from import StartFrom
 from recdistill.train.step import Prepared, part_starts, shares_of, steps, unlearned, with_labels
@@ -131,14 +132,19 @@ class Progress:
     coverage: float | None
 
 
-def resumed(learner: Learner, checkpoints: Checkpoints) -> tuple[Totals, int]:
-    """Take up the newest checkpoint, if there is one; return the totals so far and the block to go on with."""
+def resumed(learner: Learner, checkpoints: Checkpoints, pruned: PrunedFrom | None = None) -> tuple[Totals, int]:
+    """Take up the newest checkpoint, if there is one, else that of the larger model that it goes on as, if it does;
+    return the totals so far, the larger one's included, and the block to go on with.
+    """
     block = checkpoints.newest()
-    if block is None:
+    if block is not None:
+        tensors, state, first = checkpoints.stored(block), checkpoints.state(block), block + 1
+    elif pruned is not None:
+        (tensors, state), first = pruned.taken(), pruned.block
+    else:
         return Totals(), 0
-    state = checkpoints.state(block)
-    learner.restore(checkpoints.stored(block), state["learner"])
-    return Totals(**state["totals"]).of_rank(checkpoints.ranks), block + 1
+    learner.restore(tensors, state["learner"])
+    return Totals(**state["totals"]).of_rank(checkpoints.ranks), first
 
 
 @dataclass(frozen=True)
@@ -147,7 +153,7 @@ class Trainer:
 
     candidates: those that it scores too, None for none. only: bool [N], which samples it learns from, None for
     all. pretrain: how it is pre-trained, once, before the first block that begins at or after that share of the log.
-    starts: what it takes over from other models, and when.
+    starts: what it takes over from other models, and when. pruned: the larger model that it goes on as, and from when.
     ranks: the processes that share every step's rows, each with a trainer like this one; the first of them records the
     logits of all.
     """
@@ -166,10 +172,11 @@ class Trainer:
     pretrain: Pretraining | None = None
     ranks: Ranks = ALONE
     starts: tuple[StartFrom | WarmStart, ...] = ()
+    pruned: PrunedFrom | None = None
 
     def run_to_end(self) -> Iterator[Progress]:
         """Resume after the last checkpoint and run every remaining block, yielding progress now and then."""
-        totals, first = resumed(self.learner, self.checkpoints)
+        totals, first = resumed(self.learner, self.checkpoints, self.pruned)
         for block in range(first, self.plan.blocks):
             if self.pretrain and block == self.plan.block_at(self.pretrain.config.at):
                 moment = int(self.store.time[self.plan.span(block)[0]])

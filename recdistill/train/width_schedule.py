@@ -16,6 +16,7 @@ from recdistill.config.models import StudentConfig
 from recdistill.errors import UserError
 from recdistill.models.widths import widths_of
 from recdistill.train.memory_check import unallocated
+from recdistill.train.pruned_from import check_moment
 from recdistill.train.schedule import Plan, check_points
 from recdistill.train.sizes import changes_size
 
@@ -66,6 +67,7 @@ def check_schedules(experiment: Experiment, rows: int, streams: bool) -> None:
         check_points(name, config, plan)
         if changes_width(config):
             check_plan(name, config, plan.blocks, streams)
+            check_moment(experiment, name, config, rows)
             _check_way(name, config, plan.blocks)
 
 

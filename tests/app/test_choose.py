@@ -135,6 +135,16 @@ def test_another_budget_lets_others_go_on_and_the_first_one_comes_back(place: Pa
     assert read(place) == before
 
 
+def test_a_student_that_comes_from_one_which_a_round_may_leave_out_is_refused(tmp_path: Path) -> None:
+    experiment = tmp_path / "tiny.yaml"
+    experiment.write_text(TINY, encoding="utf-8")
+    grid = tmp_path / "grid.yaml"
+    grid.write_text("methods: {wide: {width: 8}, small: {pruned_from: {student: wide}}}", encoding="utf-8")
+    with pytest.raises(UserError, match=r"students\.small\.pruned_from: a round may leave 'wide' out"):
+        choose(experiment, grid, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_budget_that_nobody_meets_names_the_nearest(place: Path) -> None:
     with pytest.raises(UserError, match=r"the memory budget is below all of them; the nearest, (narrow|recipe), takes"):
         choose(place / "tiny.yaml", out=place / "out", memory_mib=0.001, candidates=5)

@@ -24,6 +24,11 @@ SMALL = ("data.options.rows=600", "stream.batch_rows=0")
         ("teacher.stale={steps: 100}", "teacher.stale: a stream's teachers predict with their newest"),
         ("students.light.distill.start=0.5", "students.light.distill.start: a stream supports only 0.0"),
         ("students.light.distill.share=0.5", "students.light.distill.share: a stream supports only 1.0"),
+        (
+            "students.small={kind: pooled-mlp, width: 2, history: 5, batch: 50, distill: {weight: 1.0}, "
+            "pruned_from: {student: light}}",
+            "students.small.pruned_from: a stream trains each student by itself",
+        ),
     ],
 )
 def test_what_only_a_batch_run_supports_is_refused_before_anything_is_made(
